@@ -1,0 +1,30 @@
+// The frame of sums over rows: `rows` counted by (code, fixed) in blocks of `block`; a workgroup of 8 owns 8 vec4 of
+// columns in one block. The sum of block b goes to row b of the output.
+
+struct Params {
+    code: u32,
+    fixed: u32,
+    cols4: u32,
+    groups: u32,
+    block: u32,
+    in_layer: u32,
+    out_layer: u32,
+}
+@group(0) @binding(8) var<uniform> p: Params;
+
+struct Block {
+    column: u32,
+    block: u32,
+    first: u32,
+    end: u32,
+}
+
+fn block_of(w: vec3<u32>, n: vec3<u32>, local: u32) -> Block {
+    let group = w.x + w.y * n.x;
+    let block = group / p.groups;
+    let rows = count_of(p.code, p.fixed);
+    let column = (group % p.groups) * 8u + local;
+    // A workgroup beyond the grid's end (the grid is folded) owns no column.
+    let first = block * p.block;
+    return Block(select(column, 0xffffffffu, first >= rows), block, first, min(first + p.block, rows));
+}

@@ -1,0 +1,74 @@
+// Cross-entropy of rows of V logits z against a label y or a soft label q, in closed form.
+//   forward   stat = (−Σ q log p, Σ q (log q − log p), log Σ exp z, max z) a row; q is 1 at y for hard labels
+//   vjp       z̄ = weight (p Σq − q),  p = softmax(z);  the columns behind V get 0
+// LANES invocations a row as in common/rows.wgsl.
+//@variant lanes: LANES=32
+//@import common/step.wgsl
+//@import common/rows.wgsl
+
+struct Params {
+    width: u32,
+    cols4: u32,
+    soft: u32,
+}
+@group(0) @binding(8) var<uniform> p: Params;
+
+@group(0) @binding(0) var<storage, read> z: array<vec4<f32>>;
+// Soft labels [masked, V], or the rows' labels as the bits of f32 in x.
+@group(0) @binding(1) var<storage, read> q: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> stat: array<vec4<f32>>;
+// The cotangent of each row's loss, in x.
+@group(0) @binding(3) var<storage, read> weight: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>;
+
+// The label's distribution at vec4 number c of a row.
+fn label_at(row: u32, c: u32) -> vec4<f32> {
+    if p.soft != 0u { return q[row * p.cols4 + c] * inside(c, p.width); }
+    let y = bitcast<u32>(q[row].x);
+    let at = vec4<u32>(4u * c) + vec4<u32>(0u, 1u, 2u, 3u);
+    return select(vec4<f32>(0.0), vec4<f32>(1.0), at == vec4<u32>(y));
+}
+
+@compute @workgroup_size(64)
+fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
+    let asked = (w.x + w.y * n.x) * (64u / LANES) + l / LANES;
+    let row = min(asked, step.masked - 1u);
+    let lane = l % LANES;
+    var largest = -3.4e38;
+    for (var c = lane; c < p.cols4; c += LANES) {
+        let v = select(vec4<f32>(-3.4e38), z[row * p.cols4 + c], inside(c, p.width) > vec4<f32>(0.0));
+        largest = max(largest, max(max(v.x, v.y), max(v.z, v.w)));
+    }
+    let top = row_max(largest, l);
+    var sums = 0.0;
+    for (var c = lane; c < p.cols4; c += LANES) {
+        sums += sum4(exp(z[row * p.cols4 + c] - top) * inside(c, p.width));
+    }
+    let log_sum = log(row_sum(vec2<f32>(sums, 0.0), l).x);
+    // Σ q (max + log Σ − z) and Σ q (log q + max + log Σ − z)
+    var losses = vec2<f32>(0.0);
+    for (var c = lane; c < p.cols4; c += LANES) {
+        let label = label_at(row, c);
+        let surprise = log_sum - (z[row * p.cols4 + c] - top);
+        let log_label = select(vec4<f32>(0.0), log(max(label, vec4<f32>(1e-37))), label > vec4<f32>(0.0));
+        losses += vec2<f32>(dot(label, surprise), dot(label, log_label + surprise));
+    }
+    let both = row_sum(losses, l);
+    if asked < step.masked && lane == 0u {
+        out[row] = vec4<f32>(both, log_sum, top);
+    }
+}
+
+@compute @workgroup_size(64)
+fn vjp(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
+    let asked = (w.x + w.y * n.x) * (64u / LANES) + l / LANES;
+    let lane = l % LANES;
+    if asked >= step.masked { return; }
+    let s = stat[asked];
+    let scale = weight[asked].x;
+    for (var c = lane; c < p.cols4; c += LANES) {
+        let i = asked * p.cols4 + c;
+        let probability = exp((z[i] - s.w) - s.z) * inside(c, p.width);
+        out[i] = scale * (probability - label_at(asked, c));
+    }
+}

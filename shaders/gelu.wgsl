@@ -1,0 +1,35 @@
+// GELU, elementwise over [layers, rows, cols4]. One invocation a vec4; the primal x has no layers when x_layer is 0.
+//   forward   y = gelu(x)            vjp, jvp   out = gelu'(x) g        (both multiply by the slope)
+//   vjp_jvp   out = gelu''(x) ẋ ȳ + gelu'(x) ȳ̇
+//@import common/step.wgsl
+//@import common/gelu.wgsl
+//@import common/elementwise.wgsl
+
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> g: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> x_dot: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> g_dot: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>;
+
+@compute @workgroup_size(64)
+fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
+    let i = element(w, n, l);
+    if i >= elements() { return; }
+    out[w.z * p.out_layer + i] = gelu4(x[w.z * p.a_layer + i]);
+}
+
+@compute @workgroup_size(64)
+fn vjp(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
+    let i = element(w, n, l);
+    if i >= elements() { return; }
+    out[w.z * p.out_layer + i] = gelu_slope4(x[w.z * p.a_layer + i]) * g[w.z * p.b_layer + i];
+}
+
+@compute @workgroup_size(64)
+fn vjp_jvp(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
+    let i = element(w, n, l);
+    if i >= elements() { return; }
+    let at = x[w.z * p.a_layer + i];
+    let second = gelu_bend4(at) * x_dot[w.z * p.c_layer + i] * g[w.z * p.b_layer + i];
+    out[w.z * p.out_layer + i] = second + gelu_slope4(at) * g_dot[w.z * p.d_layer + i];
+}

@@ -1,0 +1,116 @@
+// Matrix products C = op(A) op(B) (+ bias) (+ addend), with GELU or its slope applied to the result.
+//   NT  C[m,n] = Σ_k A[m,k] B[n,k]    y = x Wᵀ
+//   NN  C[m,n] = Σ_k A[m,k] B[k,n]    x̄ = ȳ W
+//   TN  C[m,n] = Σ_k A[k,m] B[k,n]    W̄ = ȳᵀ x, the sum over rows cut into splits
+//
+// Variants, slowest first (rates for 512³ on two cores of lavapipe are in docs/performance.md):
+//   direct     an invocation computes 4 x 4 of C straight from memory; needs nothing, used where subgroups are missing
+//   tiled      16 x 16 invocations share tiles of A and B in workgroup memory; for GPUs
+//   subgroup   one subgroup a workgroup, ROWS rows: each lane loads another row of A and subgroupBroadcast hands it
+//              round, each lane owns 4 columns; no workgroup memory, no barrier; for software adapters
+//@variant direct-nn: LAYOUT=1
+//@variant direct-tn: LAYOUT=2
+//@variant direct-gelu: EPILOGUE=1
+//@variant direct-slope: LAYOUT=1 EPILOGUE=2
+//@variant tiled-nt: TILED=1
+//@variant tiled-nn: TILED=1 LAYOUT=1
+//@variant tiled-tn: TILED=1 LAYOUT=2
+//@variant tiled-gelu: TILED=1 EPILOGUE=1
+//@variant subgroup-nt: SUBGROUP=1
+//@variant subgroup-nn: SUBGROUP=1 LAYOUT=1
+//@variant subgroup-tn: SUBGROUP=1 LAYOUT=2
+//@variant subgroup-gelu: SUBGROUP=1 EPILOGUE=1
+//@variant subgroup-slope: SUBGROUP=1 LAYOUT=1 EPILOGUE=2
+//@variant subgroup-4: SUBGROUP=1 LANES=4
+//@variant subgroup-4-tn: SUBGROUP=1 LANES=4 LAYOUT=2
+//@variant subgroup-16: SUBGROUP=1 LANES=16
+//@variant subgroup-16-tn: SUBGROUP=1 LANES=16 LAYOUT=2
+//@import common/step.wgsl
+//@import common/gelu.wgsl
+
+const SUBGROUP: u32 = 0u;
+const TILED: u32 = 0u;
+const LAYOUT: u32 = 0u;
+const NN: u32 = 1u;
+const TN: u32 = 2u;
+// 0 none, 1 GELU (C to `out`, gelu(C) to `act`), 2 slope (C gelu'(z) to `out`).
+const EPILOGUE: u32 = 0u;
+
+struct Params {
+    // Rows of C: counted for NT and NN, fixed for TN.
+    m_code: u32,
+    m_fixed: u32,
+    // Depth in elements: fixed for NT and NN, counted rows for TN.
+    k_code: u32,
+    k_fixed: u32,
+    // Rows of the depth that one split sums (TN).
+    split: u32,
+    // vec4 in a row of A, B and C.
+    a4: u32,
+    b4: u32,
+    c4: u32,
+    // Tiles along n and along m (TN).
+    tiles_n: u32,
+    tiles_m: u32,
+    // vec4 between layers; 0 shares the operand.
+    a_layer: u32,
+    b_layer: u32,
+    c_layer: u32,
+    bias_layer: u32,
+    z_layer: u32,
+    // 1 bias, 2 addend.
+    add: u32,
+}
+@group(0) @binding(8) var<uniform> p: Params;
+
+@group(0) @binding(0) var<storage, read> a: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> b: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> addend: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> z: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read_write> act: array<vec4<f32>>;
+
+// What a workgroup computes: rows from m, tile number n of columns, depth [k, k_end), into layer `layer` of C.
+struct Task {
+    m: u32,
+    tile_n: u32,
+    k: u32,
+    k_end: u32,
+    rows: u32,
+    out_row: u32,
+}
+
+fn task(group: u32, unit: u32) -> Task {
+    let tile_n = group % p.tiles_n;
+    let depth = count_of(p.k_code, p.k_fixed);
+    if LAYOUT == TN {
+        let rest = group / p.tiles_n;
+        let split = rest / p.tiles_m;
+        let m = (rest % p.tiles_m) * unit;
+        let k = split * p.split;
+        return Task(m, tile_n, k, min(k + p.split, depth), select(0u, p.m_fixed, k < depth), split * p.m_fixed);
+    }
+    return Task((group / p.tiles_n) * unit, tile_n, 0u, depth, count_of(p.m_code, p.m_fixed), 0u);
+}
+
+// Bias, addend and epilogue of vec4 (row, column) of C.
+fn finish(row: u32, column: u32, layer: u32, sum: vec4<f32>) {
+    let i = row * p.c4 + column;
+    var c = sum;
+    if (p.add & 1u) != 0u { c += bias[layer * p.bias_layer + column]; }
+    if (p.add & 2u) != 0u { c += addend[layer * p.c_layer + i]; }
+    if EPILOGUE == 2u { c *= gelu_slope4(z[layer * p.z_layer + i]); }
+    out[layer * p.c_layer + i] = c;
+    if EPILOGUE == 1u { act[layer * p.c_layer + i] = gelu4(c); }
+}
+
+//@if SUBGROUP
+//@import common/linear_subgroup.wgsl
+//@else
+//@if TILED
+//@import common/linear_tiled.wgsl
+//@else
+//@import common/linear_direct.wgsl
+//@end
+//@end

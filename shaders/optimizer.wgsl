@@ -1,0 +1,142 @@
+// What happens to a gradient: sums over micro-batches, its norm, clipping, and the update of the parameters.
+//   accumulate   sum = g, or sum + g after the first micro-batch of a step
+//   square_sum   sums of g² over blocks, and whether one is not finite
+//   settle       the norm, the clipping factor, and the step's line in the log; after a gradient or loss that is not
+//                finite nothing is updated any more, so that the parameters stay those before the bad step
+//   adamw        Loshchilov and Hutter 2019, as torch.optim.AdamW: p ← p (1 − lr λ) − lr m̂ / (√v̂ + ε)
+//   sgd          as torch.optim.SGD: g ← g + λ p, u ← μ u + g, p ← p − lr u
+// Parameters, moments and gradients are flat chunks of vec4.
+//@import common/step.wgsl
+
+struct Params {
+    size4: u32,
+    // First block of this chunk among all chunks' sums; in `settle`, the number of all blocks.
+    first: u32,
+    ring: u32,
+    beta1: f32,
+    beta2: f32,
+    eps: f32,
+    decay: f32,
+    momentum: f32,
+    clip: f32,
+    // vec4 a workgroup sums up.
+    block: u32,
+}
+@group(0) @binding(8) var<uniform> p: Params;
+
+// step.optimizer[0] = (lr, 1 − β1^t, 1 − β2^t, 1 on the first step), [1] = (Σ of loss weights, 0, 0, 0)
+
+fn not_finite(v: vec4<f32>) -> bool {
+    // By bits: WGSL lets a compiler assume that there are no NaNs.
+    return any((bitcast<vec4<u32>>(v) & vec4<u32>(0x7f800000u)) == vec4<u32>(0x7f800000u));
+}
+
+@group(0) @binding(0) var<storage, read> g: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> sum: array<vec4<f32>>;
+
+@compute @workgroup_size(64)
+fn accumulate(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
+    let i = (w.x + w.y * n.x) * 64u + l;
+    if i >= p.size4 { return; }
+    if step.counter.y == 0u {
+        sum[i] = g[i];
+    } else {
+        sum[i] += g[i];
+    }
+}
+
+@group(0) @binding(1) var<storage, read_write> squares: array<vec4<f32>>;
+
+var<workgroup> scratch: array<vec2<f32>, 64>;
+
+fn workgroup_sum(v: vec2<f32>, l: u32) -> vec2<f32> {
+    scratch[l] = v;
+    workgroupBarrier();
+    for (var stride = 32u; stride > 0u; stride >>= 1u) {
+        if l < stride { scratch[l] += scratch[l + stride]; }
+        workgroupBarrier();
+    }
+    let total = scratch[0];
+    workgroupBarrier();
+    return total;
+}
+
+@compute @workgroup_size(64)
+fn square_sum(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
+    let block = w.x + w.y * n.x;
+    let first = block * p.block;
+    let end = min(first + p.block, p.size4);
+    var total = 0.0;
+    var bad = 0.0;
+    for (var i = first + l; i < end; i += 64u) {
+        let v = g[i];
+        total += dot(v, v);
+        if not_finite(v) { bad = 1.0; }
+    }
+    let both = workgroup_sum(vec2<f32>(total, bad), l);
+    if l == 0u && first < p.size4 {
+        squares[p.first + block] = vec4<f32>(both, 0.0, 0.0);
+    }
+}
+
+// Sums of the squares of all blocks.
+@group(0) @binding(0) var<storage, read> parts: array<vec4<f32>>;
+// The step's loss: (Σ loss, Σ weight, Σ divergence, 0) from statistics.wgsl.
+@group(0) @binding(1) var<storage, read> tally: array<vec4<f32>>;
+// (clipping factor, 1 when something was not finite, step of that as bits, 0)
+@group(0) @binding(2) var<storage, read_write> state: array<vec4<f32>>;
+// A line a step: (loss, gradient norm, 1 when bad, step as bits)
+@group(0) @binding(3) var<storage, read_write> log: array<vec4<f32>>;
+
+@compute @workgroup_size(64)
+fn settle(@builtin(local_invocation_index) l: u32) {
+    var total = 0.0;
+    var bad = 0.0;
+    for (var i = l; i < p.first; i += 64u) {
+        total += parts[i].x;
+        bad = max(bad, parts[i].y);
+    }
+    let both = workgroup_sum(vec2<f32>(total, bad), l);
+    if l != 0u { return; }
+    let norm = sqrt(both.x);
+    let loss = tally[0].x;
+    let now = both.y > 0.0 || not_finite(vec4<f32>(norm, loss, 0.0, 0.0));
+    var clip = 1.0;
+    if p.clip > 0.0 && norm > p.clip { clip = p.clip / norm; }
+    if now && state[0].y == 0.0 { state[0] = vec4<f32>(clip, 1.0, bitcast<f32>(step.counter.x), 0.0); }
+    state[0].x = clip;
+    log[step.counter.x % p.ring] = vec4<f32>(loss, norm, select(0.0, 1.0, now), bitcast<f32>(step.counter.x));
+}
+
+@group(0) @binding(1) var<storage, read> settled: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> theta: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> first_moment: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> second_moment: array<vec4<f32>>;
+
+@compute @workgroup_size(64)
+fn adamw(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
+    let i = (w.x + w.y * n.x) * 64u + l;
+    let s = settled[0];
+    if i >= p.size4 || s.y > 0.0 { return; }
+    let o = step.optimizer[0];
+    let grad = g[i] * s.x;
+    let m = p.beta1 * first_moment[i] + (1.0 - p.beta1) * grad;
+    let v = p.beta2 * second_moment[i] + (1.0 - p.beta2) * grad * grad;
+    first_moment[i] = m;
+    second_moment[i] = v;
+    theta[i] = theta[i] * (1.0 - o.x * p.decay) - (o.x / o.y) * m / (sqrt(v) / sqrt(o.z) + p.eps);
+}
+
+@compute @workgroup_size(64)
+fn sgd(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
+    let i = (w.x + w.y * n.x) * 64u + l;
+    let s = settled[0];
+    if i >= p.size4 || s.y > 0.0 { return; }
+    let o = step.optimizer[0];
+    var update = g[i] * s.x + p.decay * theta[i];
+    if p.momentum > 0.0 {
+        update += select(p.momentum * first_moment[i], vec4<f32>(0.0), o.w > 0.0);
+        first_moment[i] = update;
+    }
+    theta[i] -= o.x * update;
+}

@@ -1,0 +1,113 @@
+//! Choosing an adapter: one place, used by every command.
+//!
+//! The choice comes from `--adapter`, else from `LOWLAND_ADAPTER`, else the best by type: discrete, integrated, virtual,
+//! software. `WGPU_BACKEND` (vulkan, metal, dx12, gl) narrows the back ends, as in other wgpu programs; OpenGL is only
+//! looked at when it is asked for or when nothing else is there.
+
+use super::error::GpuError;
+
+/// Which adapter is wanted: `pci:0000:01:00.0`, `index:1`, `name:rtx`, `software`, or the best.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AdapterChoice {
+    /// Discrete before integrated before virtual before software.
+    #[default]
+    Best,
+    /// By PCI bus id, as `lowland doctor` prints it.
+    Pci(String),
+    /// By position in the list of `lowland doctor`.
+    Index(usize),
+    /// By a part of its name, case ignored.
+    Name(String),
+    /// The first software adapter (lavapipe, SwiftShader, WARP).
+    Software,
+}
+
+impl std::str::FromStr for AdapterChoice {
+    type Err = String;
+
+    /// ```
+    /// use lowland::gpu::AdapterChoice;
+    /// assert_eq!("index:2".parse(), Ok(AdapterChoice::Index(2)));
+    /// assert!("gpu0".parse::<AdapterChoice>().is_err());
+    /// ```
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is no adapter choice: write `pci:0000:01:00.0`, `index:1`, `name:part of its name` or `software`");
+        match text.split_once(':') {
+            None if text == "software" => Ok(AdapterChoice::Software),
+            None if text == "best" => Ok(AdapterChoice::Best),
+            Some(("pci", id)) if !id.is_empty() => Ok(AdapterChoice::Pci(id.to_string())),
+            Some(("index", n)) => n.parse().map(AdapterChoice::Index).map_err(|_| wrong()),
+            Some(("name", part)) if !part.is_empty() => Ok(AdapterChoice::Name(part.to_string())),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+/// The variable that chooses an adapter where no flag does.
+pub const ADAPTER_VARIABLE: &str = "LOWLAND_ADAPTER";
+
+/// All adapters in a fixed order, best first within each back end as the system lists them.
+pub fn list() -> Vec<wgpu::Adapter> {
+    let asked = wgpu::Backends::from_env();
+    let of = |backends: wgpu::Backends| {
+        let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+        descriptor.backends = backends;
+        descriptor.flags = wgpu::InstanceFlags::empty().with_env();
+        let instance = wgpu::Instance::new(descriptor);
+        pollster::block_on(instance.enumerate_adapters(backends))
+    };
+    match asked {
+        Some(backends) => of(backends),
+        None => {
+            let found = of(wgpu::Backends::PRIMARY);
+            if found.is_empty() { of(wgpu::Backends::GL) } else { found }
+        }
+    }
+}
+
+fn rank(info: &wgpu::AdapterInfo) -> (u8, u8) {
+    let by_type = match info.device_type {
+        wgpu::DeviceType::DiscreteGpu => 4,
+        wgpu::DeviceType::IntegratedGpu => 3,
+        wgpu::DeviceType::VirtualGpu => 2,
+        wgpu::DeviceType::Cpu => 1,
+        wgpu::DeviceType::Other => 0,
+    };
+    (by_type, u8::from(info.backend != wgpu::Backend::Gl))
+}
+
+/// The adapter of a choice and the reason, in words.
+pub fn select(choice: &AdapterChoice) -> Result<(wgpu::Adapter, String), GpuError> {
+    let mut adapters = list();
+    let infos: Vec<wgpu::AdapterInfo> = adapters.iter().map(|a| a.get_info()).collect();
+    let lower = |s: &str| s.to_lowercase();
+    let found = match choice {
+        AdapterChoice::Best => (0..infos.len()).rev().max_by_key(|&i| rank(&infos[i])),
+        AdapterChoice::Pci(id) => infos.iter().position(|a| lower(&a.device_pci_bus_id) == lower(id)),
+        AdapterChoice::Index(n) => (*n < infos.len()).then_some(*n),
+        AdapterChoice::Name(part) => infos.iter().position(|a| lower(&a.name).contains(&lower(part))),
+        AdapterChoice::Software => infos.iter().position(|a| a.device_type == wgpu::DeviceType::Cpu),
+    };
+    let Some(index) = found else {
+        return Err(none(choice, &infos));
+    };
+    let reason = match choice {
+        AdapterChoice::Best if infos.len() == 1 => "the only adapter".to_string(),
+        AdapterChoice::Best => format!("the best of {} by type", infos.len()),
+        other => format!("asked for by {other:?}"),
+    };
+    Ok((adapters.swap_remove(index), reason))
+}
+
+fn none(choice: &AdapterChoice, infos: &[wgpu::AdapterInfo]) -> GpuError {
+    let advice = if infos.is_empty() {
+        "Install a Vulkan driver for your GPU, or a software one: on Debian and Ubuntu `sudo apt install \
+         mesa-vulkan-drivers libvulkan1` (`make demo` does it)."
+            .to_string()
+    } else {
+        let names: Vec<String> = infos.iter().enumerate().map(|(i, a)| format!("index:{i} {} ({:?})", a.name, a.backend)).collect();
+        format!("There are: {}. `lowland doctor` shows more.", names.join("; "))
+    };
+    let reason = if infos.is_empty() { "none was found".to_string() } else { format!("none fits {choice:?}") };
+    GpuError::NoAdapter { reason, advice }
+}

@@ -1,0 +1,340 @@
+//! An opened adapter: device, queue, what it can do, its pipelines, and bounded waits.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::adapter::{AdapterChoice, select};
+use super::error::GpuError;
+use super::shader::{Entry, KernelFile, kernel_file};
+
+/// What an adapter can do, as far as the choice of kernel variants looks at it.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Capabilities {
+    /// A driver that runs on the processor (lavapipe, SwiftShader, WARP).
+    pub software: bool,
+    /// Lanes of a subgroup when all subgroups have one size, else 0. 0 also where subgroups are missing.
+    pub subgroup_size: u32,
+    pub subgroup_min: u32,
+    pub subgroup_max: u32,
+    pub workgroup_bytes: u32,
+    pub workgroup_invocations: u32,
+    pub f16: bool,
+    /// Read-only buffers may be read as linear images over the same memory.
+    pub images: bool,
+    pub timestamps: bool,
+    pub largest_binding: u64,
+    pub largest_buffer: u64,
+}
+
+/// How a device is opened, beyond the adapter.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Bounds, loop and division checks in every kernel.
+    pub checks: bool,
+    /// Whether to read through images where the driver allows it; `None` decides by the kind of adapter.
+    pub images: Option<bool>,
+    /// Longest wait for one submission.
+    pub timeout: Duration,
+}
+
+impl Default for Options {
+    /// Checks in debug builds or with `LOWLAND_CHECKS=1`; waits of `LOWLAND_WAIT_SECONDS` (600).
+    fn default() -> Self {
+        let flag = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<u64>().ok());
+        Options {
+            checks: flag("LOWLAND_CHECKS").map_or(cfg!(debug_assertions), |v| v != 0),
+            images: flag("LOWLAND_IMAGES").map(|v| v != 0),
+            timeout: Duration::from_secs(flag("LOWLAND_WAIT_SECONDS").unwrap_or(600)),
+        }
+    }
+}
+
+#[derive(PartialEq, Eq, Hash, Clone)]
+struct PipelineKey {
+    kernel: &'static str,
+    entry: &'static str,
+    constants: Vec<(&'static str, u32)>,
+}
+
+/// A compiled kernel variant.
+pub struct Pipeline {
+    pub(super) raw: wgpu::ComputePipeline,
+    pub(super) layout: wgpu::BindGroupLayout,
+    pub(super) file: &'static KernelFile,
+    pub(super) entry: &'static Entry,
+}
+
+/// An opened adapter.
+///
+/// ```no_run
+/// let gpu = lowland::gpu::Gpu::open(&"software".parse().unwrap(), Default::default())?;
+/// println!("{}", gpu.info().name);
+/// # Ok::<(), lowland::gpu::GpuError>(())
+/// ```
+pub struct Gpu {
+    pub(super) device: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
+    info: wgpu::AdapterInfo,
+    reason: String,
+    limits: wgpu::Limits,
+    capabilities: Capabilities,
+    checks: bool,
+    timeout: Duration,
+    faults: Arc<Mutex<Option<GpuError>>>,
+    pipelines: Mutex<HashMap<PipelineKey, Arc<Pipeline>>>,
+}
+
+impl Gpu {
+    /// Opens the adapter of a choice with all it offers.
+    ///
+    /// # Errors
+    /// [`GpuError::NoAdapter`] when none fits, or when the one chosen refuses to open.
+    pub fn open(choice: &AdapterChoice, options: Options) -> Result<Gpu, GpuError> {
+        let (adapter, reason) = select(choice)?;
+        let info = adapter.get_info();
+        let limits = adapter.limits();
+        let software = info.device_type == wgpu::DeviceType::Cpu;
+        let images_possible = super::memory::images_possible(&adapter);
+        let images = images_possible && options.images.unwrap_or(software);
+        let mut wanted = wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SHADER_F16;
+        if images {
+            wanted |= wgpu::Features::TEXTURE_ADAPTER_SPECIFIC_FORMAT_FEATURES;
+        }
+        let features = adapter.features() & wanted;
+        let refused = |e: wgpu::RequestDeviceError| GpuError::NoAdapter {
+            reason: format!("{} ({:?}) would not open: {e}", info.name, info.backend),
+            advice: "Choose another with --adapter; `lowland doctor` lists them.".into(),
+        };
+        let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+            label: Some("lowland"),
+            required_features: features,
+            required_limits: limits.clone(),
+            ..Default::default()
+        }))
+        .map_err(refused)?;
+        let faults: Arc<Mutex<Option<GpuError>>> = Arc::default();
+        let note = |faults: &Arc<Mutex<Option<GpuError>>>, error: GpuError| {
+            let mut first = faults.lock().unwrap_or_else(|e| e.into_inner());
+            first.get_or_insert(error);
+        };
+        let shared = faults.clone();
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            note(&shared, translate(error, "a call"));
+        }));
+        let shared = faults.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                note(&shared, GpuError::Lost(message));
+            }
+        });
+        let subgroups = features.contains(wgpu::Features::SUBGROUP);
+        let capabilities = Capabilities {
+            software,
+            subgroup_size: if subgroups && info.subgroup_min_size == info.subgroup_max_size { info.subgroup_min_size } else { 0 },
+            subgroup_min: if subgroups { info.subgroup_min_size } else { 0 },
+            subgroup_max: if subgroups { info.subgroup_max_size } else { 0 },
+            workgroup_bytes: limits.max_compute_workgroup_storage_size,
+            workgroup_invocations: limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x),
+            f16: features.contains(wgpu::Features::SHADER_F16),
+            images,
+            timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
+            largest_binding: limits.max_storage_buffer_binding_size,
+            largest_buffer: limits.max_buffer_size,
+        };
+        Ok(Gpu {
+            device,
+            queue,
+            info,
+            reason,
+            limits,
+            capabilities,
+            checks: options.checks,
+            timeout: options.timeout,
+            faults,
+            pipelines: Mutex::default(),
+        })
+    }
+
+    /// Name, driver, back end, PCI id.
+    pub fn info(&self) -> &wgpu::AdapterInfo {
+        &self.info
+    }
+
+    /// Why this adapter was chosen.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    pub fn limits(&self) -> &wgpu::Limits {
+        &self.limits
+    }
+
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    /// Whether kernels carry bounds checks.
+    pub fn checks(&self) -> bool {
+        self.checks
+    }
+
+    /// The first error that the driver reported outside a call, if any.
+    pub fn fault(&self) -> Result<(), GpuError> {
+        match self.faults.lock().unwrap_or_else(|e| e.into_inner()).clone() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    /// Runs `make` and turns what the driver says about it into an error.
+    pub(super) fn scoped<T>(&self, doing: &str, make: impl FnOnce() -> T) -> Result<T, GpuError> {
+        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let made = make();
+        let errors = [pollster::block_on(internal.pop()), pollster::block_on(memory.pop()), pollster::block_on(validation.pop())];
+        match errors.into_iter().flatten().next() {
+            Some(error) => Err(translate(error, doing)),
+            None => Ok(made),
+        }
+    }
+
+    /// The compiled variant of a kernel, from the cache when it was made before.
+    ///
+    /// # Errors
+    /// [`GpuError::Kernel`] with the line in `shaders/` when the driver or naga refuses it.
+    pub fn pipeline(
+        &self,
+        kernel: &'static str,
+        entry: &'static str,
+        constants: &[(&'static str, u32)],
+    ) -> Result<Arc<Pipeline>, GpuError> {
+        let key = PipelineKey { kernel, entry, constants: constants.to_vec() };
+        if let Some(found) = self.pipelines.lock().unwrap_or_else(|e| e.into_inner()).get(&key) {
+            return Ok(found.clone());
+        }
+        let made = Arc::new(self.compile(&key)?);
+        self.pipelines.lock().unwrap_or_else(|e| e.into_inner()).insert(key, made.clone());
+        Ok(made)
+    }
+
+    fn compile(&self, key: &PipelineKey) -> Result<Pipeline, GpuError> {
+        let file = kernel_file(key.kernel)?;
+        let entry = file.entry(key.entry)?;
+        let text = file.expand(&key.constants, self.capabilities.images)?;
+        let checks = match self.checks {
+            true => wgpu::ShaderRuntimeChecks::checked(),
+            false => wgpu::ShaderRuntimeChecks::unchecked(),
+        };
+        let label = format!("{}:{}", key.kernel, key.entry);
+        let descriptor =
+            wgpu::ShaderModuleDescriptor { label: Some(&label), source: wgpu::ShaderSource::Wgsl(text.text.as_str().into()) };
+        let kernel_error = |e: GpuError| GpuError::Kernel { kernel: label.clone(), detail: e.to_string() };
+        // SAFETY: without checks the kernels must not index out of bounds, loop for ever or divide by zero. All indices
+        // come from plans whose sizes are checked; the test suite runs the same kernels with all checks on.
+        let module = self
+            .scoped("making a shader module", || unsafe { self.device.create_shader_module_trusted(descriptor, checks) })
+            .map_err(kernel_error)?;
+        let mut entries: Vec<wgpu::BindGroupLayoutEntry> = entry
+            .bindings
+            .iter()
+            .map(|b| wgpu::BindGroupLayoutEntry {
+                binding: b.index,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: if self.capabilities.images && b.vec4 && !b.write {
+                    wgpu::BindingType::StorageTexture {
+                        access: wgpu::StorageTextureAccess::ReadOnly,
+                        format: wgpu::TextureFormat::Rgba32Float,
+                        view_dimension: wgpu::TextureViewDimension::D2,
+                    }
+                } else {
+                    wgpu::BindingType::Buffer {
+                        ty: wgpu::BufferBindingType::Storage { read_only: !b.write },
+                        has_dynamic_offset: false,
+                        min_binding_size: None,
+                    }
+                },
+                count: None,
+            })
+            .collect();
+        for binding in [8, 9] {
+            entries.push(wgpu::BindGroupLayoutEntry {
+                binding,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer {
+                    ty: wgpu::BufferBindingType::Uniform,
+                    has_dynamic_offset: false,
+                    min_binding_size: None,
+                },
+                count: None,
+            });
+        }
+        self.scoped("making a pipeline", || {
+            let layout = self
+                .device
+                .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(&label), entries: &entries });
+            let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label: Some(&label),
+                bind_group_layouts: &[Some(&layout)],
+                immediate_size: 0,
+            });
+            let raw = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(&label),
+                layout: Some(&pipeline_layout),
+                module: &module,
+                entry_point: Some(key.entry),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    constants: &[],
+                    zero_initialize_workgroup_memory: false,
+                },
+                cache: None,
+            });
+            Pipeline { raw, layout, file, entry }
+        })
+        .map_err(kernel_error)
+    }
+
+    /// Sends commands to the adapter.
+    pub fn submit(&self, encoder: wgpu::CommandEncoder) -> wgpu::SubmissionIndex {
+        self.queue.submit([encoder.finish()])
+    }
+
+    /// A new list of commands.
+    pub fn encoder(&self) -> wgpu::CommandEncoder {
+        self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("lowland") })
+    }
+
+    /// Waits until a submission is done, no longer than the bound.
+    pub fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<(), GpuError> {
+        self.poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(self.timeout) })
+    }
+
+    /// Waits until all work is done, no longer than the bound.
+    pub fn finish(&self) -> Result<(), GpuError> {
+        self.poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(self.timeout) })
+    }
+
+    /// Lets callbacks run without waiting.
+    pub fn tend(&self) -> Result<(), GpuError> {
+        self.poll(wgpu::PollType::Poll)
+    }
+
+    fn poll(&self, how: wgpu::PollType) -> Result<(), GpuError> {
+        let polled = self.device.poll(how);
+        self.fault()?;
+        match polled {
+            Ok(_) => Ok(()),
+            Err(wgpu::PollError::Timeout) => Err(GpuError::Timeout(self.timeout)),
+            Err(other) => Err(GpuError::Lost(other.to_string())),
+        }
+    }
+}
+
+fn translate(error: wgpu::Error, doing: &str) -> GpuError {
+    match error {
+        wgpu::Error::OutOfMemory { source } => GpuError::OutOfMemory { doing: doing.into(), detail: source.to_string() },
+        wgpu::Error::Validation { description, .. } => GpuError::Validation { doing: doing.into(), detail: description },
+        wgpu::Error::Internal { description, .. } => GpuError::Validation { doing: doing.into(), detail: description },
+    }
+}

@@ -1,0 +1,25 @@
+//! Adapters, buffers, kernels and their dispatch. Knows nothing of machine learning.
+//!
+//! ```no_run
+//! use lowland::gpu::{AdapterChoice, Gpu};
+//! let gpu = Gpu::open(&AdapterChoice::Best, Default::default())?;
+//! let buffer = gpu.buffer("numbers", 1024)?;
+//! gpu.write(&buffer, &[1.0f32, 2.0]);
+//! assert_eq!(gpu.read::<f32>(&buffer, 2)?, [1.0, 2.0]);
+//! # Ok::<(), lowland::gpu::GpuError>(())
+//! ```
+
+mod adapter;
+mod device;
+mod error;
+mod memory;
+mod program;
+mod shader;
+pub mod shader_text;
+
+pub use adapter::{ADAPTER_VARIABLE, AdapterChoice, list, select};
+pub use device::{Capabilities, Gpu, Options, Pipeline};
+pub use error::GpuError;
+pub use memory::Buffer;
+pub use program::{Count, Dispatch, Grid, Program, Step};
+pub use shader::{Binding, Entry, KERNEL_FILES, KernelFile, kernel_file};

@@ -1,0 +1,247 @@
+//! A fixed list of dispatches: planned once, encoded many times.
+//!
+//! Kernels see their dispatch's own constants as `p` (binding 8) and the running step's counts as `step` (binding 9).
+//! A grid is a number of rows known only when the step is encoded (tokens, masked positions, sentences) or fixed, in
+//! blocks of `unit` rows, times `columns` workgroups a block, times `layers`; it is folded into two dimensions because
+//! one ends at 65,535 workgroups.
+
+use std::sync::Arc;
+
+use super::device::{Gpu, Pipeline};
+use super::error::GpuError;
+use super::memory::Buffer;
+
+/// Which count of the running step a dimension has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Count {
+    /// Known when the plan is made.
+    Fixed(u32),
+    /// Tokens of the batch, padding left out.
+    Rows,
+    /// Masked positions of the batch.
+    Masked,
+    /// Sentences of the batch.
+    Sentences,
+}
+
+impl Count {
+    /// The code that kernels get (`count_of` in `shaders/common/step.wgsl`).
+    pub fn code(self) -> u32 {
+        match self {
+            Count::Fixed(_) => 0,
+            Count::Rows => 1,
+            Count::Masked => 2,
+            Count::Sentences => 3,
+        }
+    }
+
+    /// The fixed value, 0 for the others.
+    pub fn fixed(self) -> u32 {
+        match self {
+            Count::Fixed(n) => n,
+            _ => 0,
+        }
+    }
+}
+
+/// What varies from one batch to the next; the head of `Step` in `shaders/common/step.wgsl`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Step {
+    pub rows: u32,
+    pub masked: u32,
+    pub sentences: u32,
+    /// Probes or draws in flight.
+    pub probes: u32,
+    /// Key of the step's random streams (dropout, draws).
+    pub seed: [u32; 2],
+    /// Counter of the step: steps, and micro-batches within one.
+    pub counter: [u32; 2],
+    /// Six numbers for the optimiser; see `shaders/optimizer.wgsl`.
+    pub optimizer: [f32; 8],
+}
+
+impl Step {
+    /// The value of a count.
+    pub fn count(&self, count: Count) -> u32 {
+        match count {
+            Count::Fixed(n) => n,
+            Count::Rows => self.rows,
+            Count::Masked => self.masked,
+            Count::Sentences => self.sentences,
+        }
+    }
+}
+
+/// The size of a dispatch: ⌈count / unit⌉ × columns × layers workgroups.
+#[derive(Clone, Copy, Debug)]
+pub struct Grid {
+    pub count: Count,
+    pub unit: u32,
+    pub columns: u32,
+    pub layers: u32,
+}
+
+/// Workgroups along x before a grid is folded into y.
+const FOLD: u32 = 32_768;
+
+impl Grid {
+    /// Workgroups in x, y, z.
+    pub fn workgroups(&self, step: &Step) -> [u32; 3] {
+        let total = step.count(self.count).div_ceil(self.unit) * self.columns;
+        [total.min(FOLD), total.div_ceil(FOLD), self.layers]
+    }
+}
+
+/// One dispatch as an operation describes it.
+pub struct Dispatch {
+    pub label: String,
+    pub kernel: &'static str,
+    pub entry: &'static str,
+    pub constants: Vec<(&'static str, u32)>,
+    /// Buffers by the names they have in the kernel; names left out are bound to a dummy.
+    pub buffers: Vec<(&'static str, Buffer)>,
+    /// Fields of `Params` by name, as bits; fields left out are 0.
+    pub params: Vec<(&'static str, u32)>,
+    pub grid: Grid,
+}
+
+struct Recorded {
+    pipeline: Arc<Pipeline>,
+    bind_group: wgpu::BindGroup,
+    grid: Grid,
+    label: String,
+}
+
+/// A list of dispatches with everything bound.
+pub struct Program {
+    recorded: Vec<Recorded>,
+    step: wgpu::Buffer,
+}
+
+const UNIFORM_ALIGN: usize = 256;
+
+impl Program {
+    /// Compiles, binds and checks.
+    ///
+    /// # Errors
+    /// [`GpuError::Kernel`] when names do not fit the kernel, or whatever the driver says.
+    pub fn new(gpu: &Gpu, dispatches: Vec<Dispatch>) -> Result<Program, GpuError> {
+        let mut words = vec![0u8; UNIFORM_ALIGN * dispatches.len().max(1)];
+        let mut pipelines = Vec::with_capacity(dispatches.len());
+        for (i, dispatch) in dispatches.iter().enumerate() {
+            let pipeline = gpu.pipeline(dispatch.kernel, dispatch.entry, &dispatch.constants)?;
+            let wrong = |what: String| GpuError::Kernel { kernel: format!("{}:{}", dispatch.kernel, dispatch.entry), detail: what };
+            for (name, value) in &dispatch.params {
+                let field = pipeline.file.fields.iter().find(|f| f.name == *name);
+                let at = field.ok_or_else(|| wrong(format!("has no parameter `{name}`")))?.offset as usize;
+                words[i * UNIFORM_ALIGN + at..][..4].copy_from_slice(&value.to_le_bytes());
+            }
+            if let Some((name, _)) = dispatch.buffers.iter().find(|(n, _)| pipeline.entry.bindings.iter().all(|b| b.name != *n)) {
+                return Err(wrong(format!("does not use a buffer `{name}`")));
+            }
+            pipelines.push(pipeline);
+        }
+        let uniform = |label: &str, bytes: &[u8]| {
+            let buffer = gpu.scoped("allocating uniforms", || {
+                gpu.device.create_buffer(&wgpu::BufferDescriptor {
+                    label: Some(label),
+                    size: bytes.len() as u64,
+                    usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+                    mapped_at_creation: false,
+                })
+            })?;
+            gpu.queue.write_buffer(&buffer, 0, bytes);
+            Ok::<_, GpuError>(buffer)
+        };
+        let params = uniform("params", &words)?;
+        let step = uniform("step", &[0u8; size_of::<Step>()])?;
+        let dummy_in = gpu.buffer("unused input", 256)?;
+        let dummy_out: Vec<Buffer> = (0..4).map(|_| gpu.buffer("unused output", 256)).collect::<Result<_, _>>()?;
+        let mut recorded = Vec::with_capacity(dispatches.len());
+        for (i, (dispatch, pipeline)) in dispatches.into_iter().zip(pipelines).enumerate() {
+            let mut outs = dummy_out.iter();
+            let bound: Vec<(u32, bool, &Buffer)> = pipeline
+                .entry
+                .bindings
+                .iter()
+                .map(|b| {
+                    let given = dispatch.buffers.iter().find(|(n, _)| *n == b.name).map(|(_, buffer)| buffer);
+                    let buffer = match given {
+                        Some(buffer) => buffer,
+                        None if b.write => outs.next().unwrap_or(&dummy_in),
+                        None => &dummy_in,
+                    };
+                    (b.index, gpu.capabilities().images && b.vec4 && !b.write, buffer)
+                })
+                .collect();
+            let mut entries = Vec::with_capacity(bound.len() + 2);
+            for (binding, as_image, buffer) in &bound {
+                let resource = match (as_image, buffer.image()) {
+                    (true, Some(view)) => wgpu::BindingResource::TextureView(view),
+                    _ => buffer.binding(),
+                };
+                entries.push(wgpu::BindGroupEntry { binding: *binding, resource });
+            }
+            let own = wgpu::BufferBinding {
+                buffer: &params,
+                offset: (i * UNIFORM_ALIGN) as u64,
+                size: wgpu::BufferSize::new(u64::from(pipeline.file.params_size.max(16))),
+            };
+            entries.push(wgpu::BindGroupEntry { binding: 8, resource: wgpu::BindingResource::Buffer(own) });
+            entries.push(wgpu::BindGroupEntry { binding: 9, resource: step.as_entire_binding() });
+            let bind_group = gpu.scoped(&format!("binding {}", dispatch.label), || {
+                gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                    label: Some(&dispatch.label),
+                    layout: &pipeline.layout,
+                    entries: &entries,
+                })
+            })?;
+            recorded.push(Recorded { pipeline, bind_group, grid: dispatch.grid, label: dispatch.label });
+        }
+        Ok(Program { recorded, step })
+    }
+
+    /// Number of dispatches.
+    pub fn len(&self) -> usize {
+        self.recorded.len()
+    }
+
+    /// Whether there is nothing to run.
+    pub fn is_empty(&self) -> bool {
+        self.recorded.is_empty()
+    }
+
+    /// Labels in order.
+    pub fn labels(&self) -> impl Iterator<Item = &str> {
+        self.recorded.iter().map(|r| r.label.as_str())
+    }
+
+    /// Writes the step's numbers and encodes all dispatches.
+    pub fn encode(&self, gpu: &Gpu, encoder: &mut wgpu::CommandEncoder, step: &Step) {
+        gpu.queue.write_buffer(&self.step, 0, bytemuck::bytes_of(step));
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes: None });
+        for recorded in &self.recorded {
+            recorded.dispatch(&mut pass, step);
+        }
+    }
+
+    /// Runs once and waits.
+    pub fn run(&self, gpu: &Gpu, step: &Step) -> Result<(), GpuError> {
+        let mut encoder = gpu.encoder();
+        self.encode(gpu, &mut encoder, step);
+        let submission = gpu.submit(encoder);
+        gpu.wait(submission)
+    }
+}
+
+impl Recorded {
+    fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>, step: &Step) {
+        let [x, y, z] = self.grid.workgroups(step);
+        if x * y * z > 0 {
+            pass.set_pipeline(&self.pipeline.raw);
+            pass.set_bind_group(0, &self.bind_group, &[]);
+            pass.dispatch_workgroups(x, y, z);
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! Turns a `.wgsl` file of `shaders/` into the text of one kernel variant.
+//!
+//! The files are plain WGSL that any tool reads; four annotations live in comments:
+//!
+//! * `//@import common/erf.wgsl` puts another file here, once;
+//! * `const ROWS: u32 = 16u;` at the start of a line can be given another value by the host (a *constant*);
+//! * `//@unroll` before `for (var i = A; i < B; i++) {` writes the body out, with `const i = ..;` in each copy;
+//! * `//@if NAME` / `//@else` / `//@end` keeps a part when the constant NAME is not 0.
+//!
+//! With `images`, every `var<storage, read> x: array<vec4<f32>>` becomes a storage texture over the same memory and
+//! every `x[i]` a `textureLoad`: on lavapipe a buffer load is a loop over the lanes, an image load is not
+//! (`docs/performance.md`). This file has no dependencies: `build.rs` uses it to check all kernels at build time.
+
+use std::collections::HashMap;
+use std::fmt;
+
+/// Texels in one row of an image laid over a buffer: 64 KiB of `vec4<f32>`.
+pub const IMAGE_WIDTH: u32 = 4096;
+
+/// A line of expanded text and where it stands in `shaders/`.
+#[derive(Clone, Debug)]
+pub struct Line {
+    pub text: String,
+    pub file: String,
+    pub number: usize,
+}
+
+/// Expanded WGSL with the origin of every line.
+#[derive(Clone, Debug)]
+pub struct Expanded {
+    pub text: String,
+    pub origin: Vec<(String, usize)>,
+}
+
+impl Expanded {
+    /// `file:line` of a line (counted from 1) of the expanded text.
+    pub fn locate(&self, line: usize) -> String {
+        match self.origin.get(line.saturating_sub(1)) {
+            Some((file, number)) => format!("shaders/{file}:{number}"),
+            None => "shaders".to_string(),
+        }
+    }
+}
+
+/// What is wrong with an annotation, and where.
+#[derive(Debug)]
+pub struct TextError {
+    pub file: String,
+    pub line: usize,
+    pub message: String,
+}
+
+impl fmt::Display for TextError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "shaders/{}:{}: {}", self.file, self.line, self.message)
+    }
+}
+
+impl std::error::Error for TextError {}
+
+/// Expands `name`, reading files through `read`, with the given values for its constants.
+pub fn expand(
+    name: &str,
+    read: &dyn Fn(&str) -> Option<String>,
+    constants: &[(&str, u32)],
+    images: bool,
+) -> Result<Expanded, TextError> {
+    let mut lines = Vec::new();
+    import(name, name, 0, read, &mut Vec::new(), &mut lines)?;
+    let (lines, known) = choose(name, lines, constants)?;
+    let mut lines = unroll(&lines, &known)?;
+    if images {
+        lines = as_images(lines)?;
+    }
+    let mut expanded = Expanded { text: String::new(), origin: Vec::with_capacity(lines.len()) };
+    for line in lines {
+        expanded.text.push_str(&line.text);
+        expanded.text.push('\n');
+        expanded.origin.push((line.file, line.number));
+    }
+    Ok(expanded)
+}
+
+fn import(
+    name: &str,
+    from: &str,
+    at: usize,
+    read: &dyn Fn(&str) -> Option<String>,
+    done: &mut Vec<String>,
+    out: &mut Vec<Line>,
+) -> Result<(), TextError> {
+    if done.iter().any(|d| d == name) {
+        return Ok(());
+    }
+    done.push(name.to_string());
+    let text = read(name).ok_or_else(|| TextError {
+        file: from.into(),
+        line: at,
+        message: format!("imports `{name}`, which is not in shaders/"),
+    })?;
+    for (i, line) in text.lines().enumerate() {
+        if let Some(other) = line.trim().strip_prefix("//@import ") {
+            import(other.trim(), name, i + 1, read, done, out)?;
+        } else {
+            out.push(Line { text: line.to_string(), file: name.to_string(), number: i + 1 });
+        }
+    }
+    Ok(())
+}
+
+/// `const NAME: u32 = EXPRESSION;` at the start of a line.
+fn constant_of(text: &str) -> Option<(String, String)> {
+    let rest = text.strip_prefix("const ")?;
+    let (name, rest) = rest.split_once(':')?;
+    let rest = rest.trim_start().strip_prefix("u32")?.trim_start().strip_prefix('=')?;
+    let (expression, _) = rest.split_once(';')?;
+    Some((name.trim().to_string(), expression.trim().to_string()))
+}
+
+/// Gives the constants their values and keeps the parts whose `//@if` holds.
+fn choose(
+    name: &str,
+    lines: Vec<Line>,
+    constants: &[(&str, u32)],
+) -> Result<(Vec<Line>, HashMap<String, u32>), TextError> {
+    let mut known: HashMap<String, u32> = HashMap::new();
+    let mut out = Vec::new();
+    let mut stack: Vec<bool> = Vec::new();
+    for mut line in lines {
+        let error = |message: String| TextError { file: line.file.clone(), line: line.number, message };
+        let trimmed = line.text.trim();
+        if let Some(name) = trimmed.strip_prefix("//@if ") {
+            // Inside a part that is left out the constant may be unknown.
+            let value = match known.get(name.trim()) {
+                Some(value) => *value,
+                None if stack.contains(&false) => 0,
+                None => return Err(error(format!("unknown constant `{}`", name.trim()))),
+            };
+            stack.push(value != 0);
+        } else if trimmed == "//@else" {
+            let last = stack.last_mut().ok_or_else(|| error("//@else without //@if".into()))?;
+            *last = !*last;
+        } else if trimmed == "//@end" {
+            stack.pop().ok_or_else(|| error("//@end without //@if".into()))?;
+        } else if stack.iter().all(|keep| *keep) {
+            if let Some((constant, expression)) = constant_of(&line.text) {
+                if let Some((_, value)) = constants.iter().find(|(n, _)| *n == constant) {
+                    line.text = format!("const {constant}: u32 = {value}u;");
+                    known.insert(constant, *value);
+                } else if let Some(value) = evaluate(&expression, &known) {
+                    known.insert(constant, value);
+                }
+            }
+            out.push(line);
+        }
+    }
+    if !stack.is_empty() {
+        return Err(TextError { file: name.into(), line: 1, message: "//@if without //@end".into() });
+    }
+    match constants.iter().find(|(n, _)| !known.contains_key(*n)) {
+        Some((missing, _)) => Err(TextError { file: name.into(), line: 1, message: format!("has no constant `{missing}`") }),
+        None => Ok((out, known)),
+    }
+}
+
+fn unroll(lines: &[Line], known: &HashMap<String, u32>) -> Result<Vec<Line>, TextError> {
+    let mut out = Vec::new();
+    let mut i = 0;
+    while i < lines.len() {
+        if lines[i].text.trim() != "//@unroll" {
+            out.push(lines[i].clone());
+            i += 1;
+            continue;
+        }
+        let head = lines.get(i + 1).unwrap_or(&lines[i]);
+        let error = |message: String| TextError { file: head.file.clone(), line: head.number, message };
+        let (variable, from, to) = loop_head(&head.text)
+            .ok_or_else(|| error("//@unroll wants `for (var i = 0u; i < N; i++) {` on the next line".into()))?;
+        let from = evaluate(&from, known).ok_or_else(|| error(format!("`{from}` is not a known constant")))?;
+        let to = evaluate(&to, known).ok_or_else(|| error(format!("`{to}` is not a known constant")))?;
+        let mut depth = 1i32;
+        let mut end = i + 2;
+        while end < lines.len() {
+            depth += braces(&lines[end].text);
+            if depth == 0 {
+                break;
+            }
+            end += 1;
+        }
+        if end == lines.len() || lines[end].text.trim() != "}" {
+            return Err(error("the unrolled loop wants its closing brace on a line of its own".into()));
+        }
+        for value in from..to {
+            let mut inner = known.clone();
+            inner.insert(variable.clone(), value);
+            out.push(Line { text: format!("{{ const {variable} = {value}u;"), ..head.clone() });
+            out.extend(unroll(&lines[i + 2..end], &inner)?);
+            out.push(Line { text: "}".into(), ..lines[end].clone() });
+        }
+        i = end + 1;
+    }
+    Ok(out)
+}
+
+fn braces(text: &str) -> i32 {
+    let code = text.split("//").next().unwrap_or("");
+    code.chars().map(|c| i32::from(c == '{') - i32::from(c == '}')).sum()
+}
+
+/// `for (var i = A; i < B; i++) {` as (`i`, `A`, `B`).
+fn loop_head(text: &str) -> Option<(String, String, String)> {
+    let inner = text.trim().strip_prefix("for (var ")?.strip_suffix("{")?.trim_end().strip_suffix(')')?;
+    let mut parts = inner.split(';');
+    let (name, from) = parts.next()?.split_once('=')?;
+    let (left, to) = parts.next()?.split_once('<')?;
+    let step = parts.next()?.trim();
+    let name = name.trim().to_string();
+    (left.trim() == name && step == format!("{name}++")).then(|| (name, from.trim().to_string(), to.trim().to_string()))
+}
+
+/// Value of an expression of u32 literals, known names, `+ - * / %` and parentheses.
+fn evaluate(expression: &str, known: &HashMap<String, u32>) -> Option<u32> {
+    let chars: Vec<char> = expression.chars().filter(|c| !c.is_whitespace()).collect();
+    let mut at = 0;
+    let value = sum(&chars, &mut at, known)?;
+    (at == chars.len()).then_some(value)
+}
+
+fn sum(chars: &[char], at: &mut usize, known: &HashMap<String, u32>) -> Option<u32> {
+    let mut value = product(chars, at, known)?;
+    while let Some(&c @ ('+' | '-')) = chars.get(*at) {
+        *at += 1;
+        let right = product(chars, at, known)?;
+        value = if c == '+' { value.checked_add(right)? } else { value.checked_sub(right)? };
+    }
+    Some(value)
+}
+
+fn product(chars: &[char], at: &mut usize, known: &HashMap<String, u32>) -> Option<u32> {
+    let mut value = atom(chars, at, known)?;
+    while let Some(&c @ ('*' | '/' | '%')) = chars.get(*at) {
+        *at += 1;
+        let right = atom(chars, at, known)?;
+        value = match c {
+            '*' => value.checked_mul(right)?,
+            '/' => value.checked_div(right)?,
+            _ => value.checked_rem(right)?,
+        };
+    }
+    Some(value)
+}
+
+fn atom(chars: &[char], at: &mut usize, known: &HashMap<String, u32>) -> Option<u32> {
+    if chars.get(*at) == Some(&'(') {
+        *at += 1;
+        let value = sum(chars, at, known)?;
+        (chars.get(*at) == Some(&')')).then_some(())?;
+        *at += 1;
+        return Some(value);
+    }
+    let start = *at;
+    while chars.get(*at).is_some_and(|c| c.is_alphanumeric() || *c == '_') {
+        *at += 1;
+    }
+    let word: String = chars[start..*at].iter().collect();
+    match word.trim_end_matches('u').parse() {
+        Ok(value) => Some(value),
+        Err(_) => known.get(&word).copied(),
+    }
+}
+
+/// Rewrites read-only `vec4<f32>` buffers as storage textures over the same memory.
+fn as_images(lines: Vec<Line>) -> Result<Vec<Line>, TextError> {
+    const DECLARATION: &str = "var<storage, read> ";
+    const TYPE: &str = ": array<vec4<f32>>;";
+    let name_of = |text: &str| {
+        let (_, rest) = text.split_once(DECLARATION)?;
+        rest.strip_suffix(TYPE).map(str::to_string)
+    };
+    let names: Vec<String> = lines.iter().filter_map(|l| name_of(l.text.trim_end())).collect();
+    lines
+        .into_iter()
+        .map(|mut line| {
+            if let Some(name) = name_of(line.text.trim_end()) {
+                let head = line.text.split(DECLARATION).next().unwrap_or("").to_string();
+                line.text = format!("{head}var {name}: texture_storage_2d<rgba32float, read>;");
+                return Ok(line);
+            }
+            for name in &names {
+                line.text = index_as_load(&line.text, name).ok_or_else(|| TextError {
+                    file: line.file.clone(),
+                    line: line.number,
+                    message: format!("`{name}[` wants its closing bracket on the same line"),
+                })?;
+            }
+            Ok(line)
+        })
+        .collect()
+}
+
+fn index_as_load(text: &str, name: &str) -> Option<String> {
+    let mut out = String::new();
+    let mut rest = text;
+    let pattern = format!("{name}[");
+    while let Some(found) = rest.find(&pattern) {
+        let boundary = rest[..found].chars().next_back().or_else(|| out.chars().next_back());
+        if boundary.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '.') {
+            out.push_str(&rest[..found + pattern.len()]);
+            rest = &rest[found + pattern.len()..];
+            continue;
+        }
+        let inside = &rest[found + pattern.len()..];
+        let mut depth = 1;
+        let close = inside.char_indices().find_map(|(i, c)| {
+            depth += i32::from(c == '[') - i32::from(c == ']');
+            (depth == 0).then_some(i)
+        })?;
+        let index = index_as_load(&inside[..close], name)?;
+        out.push_str(&rest[..found]);
+        let shift = IMAGE_WIDTH.trailing_zeros();
+        out.push_str(&format!(
+            "textureLoad({name}, vec2<u32>(({index}) & {}u, ({index}) >> {shift}u))",
+            IMAGE_WIDTH - 1
+        ));
+        rest = &inside[close + 1..];
+    }
+    out.push_str(rest);
+    Some(out)
+}
