@@ -5,8 +5,7 @@
 //@import common/philox.wgsl
 
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> addend: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> out: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> out: array<vec4<f32>>;
 
 @compute @workgroup_size(64)
 fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
@@ -14,9 +13,5 @@ fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3
     if i >= elements() { return; }
     let draws = philox(vec4<u32>(i, p.stream, step.counter), step.seed);
     let kept = select(vec4<f32>(0.0), vec4<f32>(p.scale), draws >= vec4<u32>(p.threshold));
-    var y = x[w.z * p.a_layer + i] * kept;
-    if p.b_layer != 0xffffffffu {
-        y += addend[w.z * p.b_layer + i];
-    }
-    out[w.z * p.out_layer + i] = y;
+    out[w.z * p.out_layer + i] = x[w.z * p.a_layer + i] * kept;
 }

@@ -1,1 +1,6 @@
 pub mod gpu;
+pub mod graph;
+pub mod ops;
+pub mod random;
+pub mod reference;
+pub mod selftest;

@@ -1,4 +1,4 @@
-// Philox 4x32-10 (Salmon et al. 2011), word for word the generator of src/language/philox.rs.
+// Philox 4x32-10 (Salmon et al. 2011), word for word the generator of src/random.rs.
 
 // High and low word of a * b; WGSL has no 64-bit product.
 fn multiply_wide(a: u32, b: u32) -> vec2<u32> {

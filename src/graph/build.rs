@@ -1,0 +1,71 @@
+//! Building blocks: one method an operation, with the shapes checked where a model is built.
+
+use super::{Count, Emit, Graph, TensorId};
+use crate::ops::{Attention, CrossEntropy, Dropout, Embedding, Labels, LayerNorm, Layout, Linear, Op, Rule};
+
+impl Graph {
+    /// y = x Wᵀ (+ bias) (+ addend): x [rows, k], W [n, k], bias [1, n], addend [rows, n].
+    pub fn linear(&mut self, x: TensorId, w: TensorId, bias: Option<TensorId>, addend: Option<TensorId>) -> TensorId {
+        self.product(Layout::NT, x, w, bias, addend)
+    }
+
+    /// A product in any layout, with what is added to it.
+    pub fn product(
+        &mut self,
+        layout: Layout,
+        a: TensorId,
+        b: TensorId,
+        bias: Option<TensorId>,
+        addend: Option<TensorId>,
+    ) -> TensorId {
+        let op = Linear { layout, bias: bias.is_some(), addend: addend.is_some(), ..Linear::default() };
+        let inputs: Vec<TensorId> = [a, b].into_iter().chain(bias).chain(addend).collect();
+        let name = format!("{}·{}", self.tensor(a).name, self.tensor(b).name);
+        self.push(Op::Linear(op), &inputs, &name)[0]
+    }
+
+    /// gelu(x).
+    pub fn gelu(&mut self, x: TensorId) -> TensorId {
+        let name = format!("gelu({})", self.tensor(x).name);
+        self.push(Op::Gelu(Rule::Forward), &[x], &name)[0]
+    }
+
+    /// Layer norm over columns: x [rows, d], gamma and beta [1, d].
+    pub fn layer_norm(&mut self, x: TensorId, gamma: TensorId, beta: TensorId, eps: f64) -> TensorId {
+        let name = format!("norm({})", self.tensor(x).name);
+        let op = LayerNorm { rule: Rule::Forward, eps: eps as f32, addend: false };
+        self.push(Op::LayerNorm(op), &[x, gamma, beta], &name)[0]
+    }
+
+    /// Self-attention of each sentence: qkv [rows, 3 heads padded(size)] to [rows, heads padded(size)].
+    pub fn attention(&mut self, qkv: TensorId, attention: Attention) -> TensorId {
+        let name = format!("attention({})", self.tensor(qkv).name);
+        self.push(Op::Attention(attention), &[qkv], &name)[0]
+    }
+
+    /// x with each number dropped with probability p, plus an addend; x itself where p is 0.
+    pub fn dropout(&mut self, x: TensorId, p: f64, stream: u32) -> TensorId {
+        if p == 0.0 {
+            return x;
+        }
+        let name = format!("dropout({})", self.tensor(x).name);
+        self.push(Op::Dropout(Dropout { p: p as f32, stream }), &[x], &name)[0]
+    }
+
+    /// Rows of three tables, added up: [rows, d].
+    pub fn embedding(&mut self, words: TensorId, positions: TensorId, segments: TensorId) -> TensorId {
+        self.push(Op::Embedding(Embedding { uses: [true; 3] }), &[words, positions, segments], "embedding")[0]
+    }
+
+    /// The rows of masked positions: [masked, d].
+    pub fn gather(&mut self, x: TensorId) -> TensorId {
+        let name = format!("masked({})", self.tensor(x).name);
+        self.push(Op::Gather, &[x], &name)[0]
+    }
+
+    /// Losses of the rows of logits: [masked, 4] of (cross-entropy, divergence, log Σ exp, max).
+    pub fn cross_entropy(&mut self, logits: TensorId, labels: Labels) -> TensorId {
+        debug_assert_eq!(self.tensor(logits).rows, Count::Masked);
+        self.push(Op::CrossEntropy(CrossEntropy { rule: Rule::Forward, labels }), &[logits], "loss")[0]
+    }
+}

@@ -1,0 +1,88 @@
+//! A model as a static graph of operations on matrices, its transforms, its plan on an adapter.
+//!
+//! Every tensor is a matrix of rows (tokens, masked positions, or a fixed number) by columns, with an optional leading
+//! axis of *probes* (tangents) or *draws* (adjoints). [`gradient`](Graph::gradient) appends the reverse pass,
+//! [`tangent`](Graph::tangent) the tangents of any part of the graph; a [`Plan`] gives tensors memory by liveness and
+//! runs the whole as one list of dispatches.
+//!
+//! ```
+//! use lowland::graph::{Count, Emit, Graph};
+//! let mut g = Graph::default();
+//! let x = g.input("x", Count::Rows, 8);
+//! let w = g.parameter("w", 3, 8);
+//! let y = g.linear(x, w, None, None);
+//! assert_eq!((g.tensor(y).rows, g.tensor(y).cols), (Count::Rows, 3));
+//! ```
+
+mod build;
+mod plan;
+mod transform;
+
+pub use crate::gpu::Count;
+pub use crate::ops::{Dims, Emit, Node, Role, Tensor, TensorId};
+pub use plan::{MemoryPlan, Plan};
+
+use crate::ops::Op;
+
+/// Tensors and nodes in the order of execution.
+#[derive(Clone, Debug, Default)]
+pub struct Graph {
+    tensors: Vec<Tensor>,
+    nodes: Vec<Node>,
+}
+
+impl Graph {
+    /// All tensors with their numbers.
+    pub fn tensors(&self) -> impl Iterator<Item = (TensorId, &Tensor)> {
+        self.tensors.iter().enumerate().map(|(i, t)| (TensorId(i as u32), t))
+    }
+
+    /// All nodes in the order of execution.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    pub(crate) fn nodes_mut(&mut self) -> &mut Vec<Node> {
+        &mut self.nodes
+    }
+
+    fn add_tensor(&mut self, tensor: Tensor) -> TensorId {
+        self.tensors.push(tensor);
+        TensorId(self.tensors.len() as u32 - 1)
+    }
+
+    /// A parameter of `rows` x `cols`.
+    pub fn parameter(&mut self, name: &str, rows: u32, cols: u32) -> TensorId {
+        self.add_tensor(Tensor { name: name.into(), rows: Count::Fixed(rows), cols, probes: false, role: Role::Parameter })
+    }
+
+    /// A matrix given from outside.
+    pub fn input(&mut self, name: &str, rows: Count, cols: u32) -> TensorId {
+        self.add_tensor(Tensor { name: name.into(), rows, cols, probes: false, role: Role::Input })
+    }
+
+    /// A matrix for each probe, given from outside.
+    pub fn probe(&mut self, name: &str, rows: Count, cols: u32) -> TensorId {
+        self.add_tensor(Tensor { name: name.into(), rows, cols, probes: true, role: Role::Input })
+    }
+}
+
+impl Emit for Graph {
+    fn tensor(&self, id: TensorId) -> &Tensor {
+        &self.tensors[id.0 as usize]
+    }
+
+    fn push(&mut self, op: Op, inputs: &[TensorId], name: &str) -> Vec<TensorId> {
+        let shapes: Vec<&Tensor> = inputs.iter().map(|i| self.tensor(*i)).collect();
+        let made = op.outputs(&shapes);
+        let outputs: Vec<TensorId> = made
+            .into_iter()
+            .map(|(suffix, rows, cols, probes)| {
+                let name = if suffix.is_empty() { name.to_string() } else { format!("{name}.{suffix}") };
+                self.add_tensor(Tensor { name, rows, cols, probes, role: Role::Value })
+            })
+            .collect();
+        self.nodes.push(Node { op, inputs: inputs.to_vec(), outputs: outputs.clone() });
+        outputs
+    }
+}

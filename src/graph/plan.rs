@@ -1,0 +1,188 @@
+//! A graph on an adapter: memory by liveness, every node turned into dispatches, all bound once.
+
+use std::collections::HashMap;
+
+use super::{Graph, TensorId};
+use crate::gpu::{Buffer, Gpu, GpuError, Program, Step};
+use crate::ops::{BatchBuffers, Dims, Emit, Lowering, Role, Variants};
+
+/// Where the tensors of a graph go: slots of memory that are used again when a tensor is no longer needed.
+#[derive(Clone, Debug)]
+pub struct MemoryPlan {
+    /// Bytes of each slot.
+    pub slots: Vec<u64>,
+    /// Slot of each computed tensor that needs one.
+    pub slot_of: HashMap<TensorId, usize>,
+    /// Slots of each node's scratch memory.
+    pub scratch: Vec<Vec<usize>>,
+    /// What the tensors would take without reuse.
+    pub unshared: u64,
+}
+
+impl MemoryPlan {
+    /// Plans without touching an adapter. Tensors in `outside` have memory of their own; those in `keep` live to the end.
+    pub fn new(
+        graph: &Graph,
+        dims: &Dims,
+        variants: &Variants,
+        outside: &dyn Fn(TensorId) -> bool,
+        keep: &[TensorId],
+    ) -> MemoryPlan {
+        let mut last_use: HashMap<TensorId, usize> = HashMap::new();
+        for (n, node) in graph.nodes().iter().enumerate() {
+            for id in node.inputs.iter().chain(&node.outputs) {
+                last_use.insert(*id, n);
+            }
+        }
+        for id in keep {
+            last_use.insert(*id, usize::MAX);
+        }
+        let mut plan = MemoryPlan { slots: vec![], slot_of: HashMap::new(), scratch: vec![], unshared: 0 };
+        let mut free: Vec<usize> = vec![];
+        for (n, node) in graph.nodes().iter().enumerate() {
+            for id in node.outputs.iter().filter(|id| !outside(**id)) {
+                let slot = plan.take(dims.bytes(graph.tensor(*id)), &mut free);
+                plan.slot_of.insert(*id, slot);
+            }
+            let wanted = node.op.workspace(dims, variants, node, &|id| graph.tensor(id).clone());
+            let scratch: Vec<usize> = wanted.into_iter().map(|bytes| plan.take(bytes, &mut free)).collect();
+            free.extend(&scratch);
+            plan.scratch.push(scratch);
+            for id in node.inputs.iter().chain(&node.outputs) {
+                if last_use.get(id) == Some(&n) && graph.tensor(*id).role == Role::Value {
+                    if let Some(slot) = plan.slot_of.get(id) {
+                        if !free.contains(slot) {
+                            free.push(*slot);
+                        }
+                    }
+                }
+            }
+        }
+        plan
+    }
+
+    /// The smallest free slot that is large enough, else the largest free one made larger, else a new one.
+    fn take(&mut self, bytes: u64, free: &mut Vec<usize>) -> usize {
+        self.unshared += bytes;
+        let fits = (0..free.len()).filter(|i| self.slots[free[*i]] >= bytes).min_by_key(|i| self.slots[free[*i]]);
+        let found = fits.or_else(|| (0..free.len()).max_by_key(|i| self.slots[free[*i]]));
+        match found {
+            Some(i) => {
+                let slot = free.swap_remove(i);
+                self.slots[slot] = self.slots[slot].max(bytes);
+                slot
+            }
+            None => {
+                self.slots.push(bytes);
+                self.slots.len() - 1
+            }
+        }
+    }
+
+    /// Bytes of all slots.
+    pub fn bytes(&self) -> u64 {
+        self.slots.iter().sum()
+    }
+}
+
+/// A graph ready to run.
+pub struct Plan {
+    program: Program,
+    buffers: HashMap<TensorId, Buffer>,
+    pub memory: MemoryPlan,
+    dims: Dims,
+}
+
+impl Plan {
+    /// Plans, allocates and binds a graph.
+    ///
+    /// `outside` gives the memory of parameters, inputs, and of results that go to memory of the caller (gradients);
+    /// `keep` lists computed tensors that will be read afterwards.
+    ///
+    /// # Errors
+    /// [`GpuError::Limit`] before anything is allocated when a tensor is larger than the adapter can bind.
+    pub fn new(
+        gpu: &Gpu,
+        graph: &Graph,
+        dims: Dims,
+        variants: &Variants,
+        batch: &BatchBuffers,
+        outside: &HashMap<TensorId, Buffer>,
+        keep: &[TensorId],
+    ) -> Result<Plan, GpuError> {
+        let memory = MemoryPlan::new(graph, &dims, variants, &|id| outside.contains_key(&id), keep);
+        memory.check(gpu)?;
+        let slots: Vec<Buffer> = memory
+            .slots
+            .iter()
+            .enumerate()
+            .map(|(i, bytes)| gpu.buffer(&format!("activations {i}"), *bytes))
+            .collect::<Result<_, _>>()?;
+        let mut buffers = outside.clone();
+        for (id, slot) in &memory.slot_of {
+            buffers.insert(*id, slots[*slot].clone());
+        }
+        let find = |id: TensorId| match buffers.get(&id) {
+            Some(buffer) => buffer.clone(),
+            None => panic!("the tensor `{}` was given no memory", graph.tensor(id).name),
+        };
+        let mut dispatches = Vec::new();
+        for (n, node) in graph.nodes().iter().enumerate() {
+            let scratch = |i: usize| slots[memory.scratch[n][i]].clone();
+            let mut cx = Lowering {
+                graph,
+                dims: &dims,
+                variants,
+                batch,
+                buffers: &find,
+                workspace: &scratch,
+                used: 0,
+                out: Vec::new(),
+            };
+            node.op.lower(&mut cx, node)?;
+            dispatches.append(&mut cx.out);
+        }
+        let program = Program::new(gpu, dispatches)?;
+        Ok(Plan { program, buffers, memory, dims })
+    }
+
+    /// Largest batch.
+    pub fn dims(&self) -> &Dims {
+        &self.dims
+    }
+
+    /// The dispatches.
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// Memory of a tensor that was kept or given.
+    pub fn buffer(&self, id: TensorId) -> Option<&Buffer> {
+        self.buffers.get(&id)
+    }
+
+    /// Runs once and waits.
+    pub fn run(&self, gpu: &Gpu, step: &Step) -> Result<(), GpuError> {
+        self.program.run(gpu, step)
+    }
+}
+
+impl MemoryPlan {
+    /// Refuses what an adapter cannot bind.
+    pub fn check(&self, gpu: &Gpu) -> Result<(), GpuError> {
+        let caps = gpu.capabilities();
+        let limit = caps.largest_binding.min(caps.largest_buffer);
+        match self.slots.iter().max() {
+            Some(largest) if *largest > limit => Err(GpuError::Limit(format!(
+                "its largest tensor takes {} MiB and this adapter binds at most {} MiB (all activations: {} MiB in {} buffers).\n\
+                 Set `train.micro_batch` to {} or less of what it is, or use a smaller model.",
+                largest.div_ceil(1 << 20),
+                limit >> 20,
+                self.bytes().div_ceil(1 << 20),
+                self.slots.len(),
+                format_args!("{:.2}", limit as f64 / *largest as f64),
+            ))),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Multi-head self-attention within each sentence of a batch without padding. Vaswani et al. 2017; the backward pass
+//! computes the weights again (Dao 2023). Shader: `shaders/attention.wgsl`.
+
+use super::{Adjoints, Lowering, Node, Op, OutputShape, Rule, Tensor, TensorId, dropout};
+use crate::gpu::{Count, Dispatch, Grid};
+
+/// Attention, or its vjp with respect to queries, keys and values.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Attention {
+    pub rule: Rule,
+    pub heads: u32,
+    /// Width of a head; in memory padded to a multiple of 4 with zeros.
+    pub size: u32,
+    /// Probability of dropping a weight.
+    pub p: f32,
+    /// Random stream of the dropout.
+    pub stream: u32,
+}
+
+impl Attention {
+    /// Columns of a head in memory.
+    pub fn padded(&self) -> u32 {
+        self.size.next_multiple_of(4)
+    }
+
+    /// 1/√size.
+    pub fn scale(&self) -> f64 {
+        1.0 / f64::from(self.size).sqrt()
+    }
+
+    /// Forward: qkv [rows, 3 heads padded] to (o [rows, heads padded], stat [rows heads, 4], log Σ exp in the first column).
+    /// Vjp: (qkv, stat, o, ō) to the adjoint of qkv.
+    pub(super) fn outputs(&self, inputs: &[&Tensor]) -> Vec<OutputShape> {
+        let wide = self.heads * self.padded();
+        assert_eq!(inputs[0].cols, 3 * wide, "attention: {} has the wrong width", inputs[0].name);
+        match self.rule {
+            Rule::Forward => vec![("", Count::Rows, wide, false), ("stat", Count::Rows, 4 * self.heads, false)],
+            Rule::Vjp => vec![("", Count::Rows, 3 * wide, inputs[3].probes)],
+        }
+    }
+
+    pub(super) fn vjp(&self, g: &mut Adjoints<'_>, node: &Node, o_bar: TensorId) {
+        let (qkv, o, stat) = (node.inputs[0], node.outputs[0], node.outputs[1]);
+        let op = Op::Attention(Attention { rule: Rule::Vjp, ..*self });
+        g.contribute(qkv, |g, before| {
+            let name = g.bar(qkv);
+            let qkv_bar = g.push(op, &[qkv, stat, o, o_bar], &name)[0];
+            before.map_or(qkv_bar, |before| g.add(before, qkv_bar))
+        });
+    }
+
+    pub(super) fn lower(&self, cx: &mut Lowering<'_>, node: &Node) {
+        let (qkv, out) = (node.inputs[0], node.outputs[0]);
+        let mut buffers = vec![("qkv", cx.buffer(qkv)), ("spans", cx.batch.spans.clone()), ("out", cx.buffer(out))];
+        let mut params = vec![
+            ("heads", self.heads),
+            ("scale", (self.scale() as f32).to_bits()),
+            ("out_layer", cx.layer(out)),
+            ("stream", self.stream),
+            ("threshold", dropout::threshold(self.p)),
+            ("keep", (1.0 / (1.0 - self.p)).to_bits()),
+        ];
+        let entry = match self.rule {
+            Rule::Forward => {
+                buffers.push(("stat_out", cx.buffer(node.outputs[1])));
+                "forward"
+            }
+            Rule::Vjp => {
+                buffers.push(("stat", cx.buffer(node.inputs[1])));
+                buffers.push(("o", cx.buffer(node.inputs[2])));
+                buffers.push(("o_bar", cx.buffer(node.inputs[3])));
+                params.push(("in_layer", cx.layer(node.inputs[3])));
+                "vjp"
+            }
+        };
+        // (row, head) pairs, 64 a workgroup: heads / gcd columns of blocks of 64 / gcd rows.
+        let common = [64, 32, 16, 8, 4, 2, 1].into_iter().find(|d| self.heads % d == 0).unwrap_or(1);
+        let grid = Grid { count: Count::Rows, unit: 64 / common, columns: self.heads / common, layers: cx.layers(out) };
+        let label = cx.graph.tensor(out).name.clone();
+        let constants = vec![("SIZE4", self.padded() / 4)];
+        cx.push(Dispatch { label, kernel: "attention", entry, constants, buffers, params, grid });
+    }
+}

@@ -1,0 +1,238 @@
+//! A batch of sentences as the kernels want it: all tokens one after another without padding, the tables' rows they
+//! use and, for gradients, the tokens sorted by table row.
+
+use super::embedding::{Table, most_segments};
+use super::{Dims, Variants};
+use crate::gpu::{Buffer, Gpu, GpuError, Step};
+
+/// One sentence of a batch.
+#[derive(Clone, Debug, Default)]
+pub struct Sentence {
+    /// Token ids, mask token in place, padding left out.
+    pub ids: Vec<u32>,
+    /// Segment of each token; empty for all 0.
+    pub segments: Vec<u32>,
+    /// Masked positions and the words that stood there.
+    pub masked: Vec<(u32, u32)>,
+    /// A distribution over the vocabulary for each masked position; empty for hard labels.
+    pub soft: Vec<Vec<f32>>,
+}
+
+/// What batches of one model have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchLayout {
+    /// Rows of the word, position and segment table.
+    pub tables: [u32; 3],
+    /// Row of the position table for the first token.
+    pub first_position: u32,
+    /// Longest segment of an embedding's gradient.
+    pub segment: u32,
+}
+
+/// The rows of a batch sorted by the row of one table that they use.
+#[derive(Clone, Debug, Default)]
+pub struct TableIndex {
+    /// Rows of tokens, each segment filled up to a multiple of 4 with `u32::MAX`.
+    pub list: Vec<u32>,
+    /// (first, end, 0, 0) of a segment in `list`, in units of 4.
+    pub bounds: Vec<[u32; 4]>,
+    /// First segment of each table row, and the number of segments.
+    pub starts: Vec<u32>,
+}
+
+/// A batch on the host.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// Rows of the three tables and 0, a token.
+    pub ids: Vec<[u32; 4]>,
+    /// First and end row of the token's sentence, its position and the sentence's number.
+    pub spans: Vec<[u32; 4]>,
+    /// Row of each masked position.
+    pub index: Vec<u32>,
+    /// For each row 1 + its number among the masked ones, or 0.
+    pub inverse: Vec<u32>,
+    /// Label of each masked position.
+    pub labels: Vec<u32>,
+    /// Soft labels, `vocabulary` numbers each, or empty.
+    pub soft: Vec<f32>,
+    /// Sentence of each masked position.
+    pub sentence_of: Vec<u32>,
+    pub tables: [TableIndex; 3],
+    pub sentences: u32,
+}
+
+impl Batch {
+    /// Packs sentences.
+    pub fn new(layout: &BatchLayout, sentences: &[Sentence]) -> Batch {
+        let mut batch = Batch { sentences: sentences.len() as u32, ..Batch::default() };
+        for (number, sentence) in sentences.iter().enumerate() {
+            let first = batch.ids.len() as u32;
+            let end = first + sentence.ids.len() as u32;
+            for (position, id) in sentence.ids.iter().enumerate() {
+                let segment = sentence.segments.get(position).copied().unwrap_or(0);
+                batch.ids.push([*id, layout.first_position + position as u32, segment, 0]);
+                batch.spans.push([first, end, position as u32, number as u32]);
+                batch.inverse.push(0);
+            }
+            for (i, (position, label)) in sentence.masked.iter().enumerate() {
+                batch.index.push(first + position);
+                batch.inverse[(first + position) as usize] = batch.index.len() as u32;
+                batch.labels.push(*label);
+                batch.sentence_of.push(number as u32);
+                if let Some(soft) = sentence.soft.get(i) {
+                    batch.soft.extend_from_slice(soft);
+                }
+            }
+        }
+        for (t, rows) in layout.tables.into_iter().enumerate() {
+            batch.tables[t] = sort_rows(&batch.ids, t, rows, layout.segment);
+        }
+        batch
+    }
+
+    /// Tokens.
+    pub fn rows(&self) -> u32 {
+        self.ids.len() as u32
+    }
+
+    /// Masked positions.
+    pub fn masked(&self) -> u32 {
+        self.index.len() as u32
+    }
+
+    /// Whether a plan of these sizes has room for it.
+    pub fn fits(&self, dims: &Dims) -> bool {
+        self.rows() <= dims.rows && self.masked() <= dims.masked && self.sentences <= dims.sentences
+    }
+
+    /// The step's counts for this batch.
+    pub fn step(&self, probes: u32) -> Step {
+        Step { rows: self.rows(), masked: self.masked(), sentences: self.sentences, probes, ..Step::default() }
+    }
+}
+
+/// Counting sort of tokens by table row, cut into segments.
+fn sort_rows(ids: &[[u32; 4]], table: usize, targets: u32, segment: u32) -> TableIndex {
+    let mut counts = vec![0u32; targets as usize + 1];
+    for id in ids {
+        counts[id[table] as usize + 1] += 1;
+    }
+    for i in 1..counts.len() {
+        counts[i] += counts[i - 1];
+    }
+    let mut sorted = vec![0u32; ids.len()];
+    let mut next = counts.clone();
+    for (row, id) in ids.iter().enumerate() {
+        let slot = &mut next[id[table] as usize];
+        sorted[*slot as usize] = row as u32;
+        *slot += 1;
+    }
+    let mut index = TableIndex { starts: Vec::with_capacity(targets as usize + 1), ..TableIndex::default() };
+    for target in 0..targets as usize {
+        index.starts.push(index.bounds.len() as u32);
+        for chunk in sorted[counts[target] as usize..counts[target + 1] as usize].chunks(segment as usize) {
+            let first = index.list.len() as u32 / 4;
+            index.list.extend_from_slice(chunk);
+            index.list.resize(index.list.len().next_multiple_of(4), u32::MAX);
+            index.bounds.push([first, index.list.len() as u32 / 4, 0, 0]);
+        }
+    }
+    index.starts.push(index.bounds.len() as u32);
+    index
+}
+
+/// A table's index on the adapter.
+#[derive(Clone)]
+pub struct TableBuffers {
+    pub list: Buffer,
+    pub bounds: Buffer,
+    pub starts: Buffer,
+}
+
+/// A batch on the adapter: allocated once for the largest, written every step.
+pub struct BatchBuffers {
+    pub ids: Buffer,
+    pub spans: Buffer,
+    pub index: Buffer,
+    pub inverse: Buffer,
+    /// A label a masked position, in the first of four columns.
+    pub hard: Buffer,
+    pub soft: Buffer,
+    /// Weight of each masked position's loss, in the first of four columns.
+    pub weight: Buffer,
+    tables: [TableBuffers; 3],
+    vocabulary: u32,
+}
+
+impl BatchBuffers {
+    /// Allocates for batches up to `dims`; soft labels only where they are used.
+    pub fn new(
+        gpu: &Gpu,
+        dims: &Dims,
+        layout: &BatchLayout,
+        variants: &Variants,
+        vocabulary: u32,
+        soft: bool,
+    ) -> Result<BatchBuffers, GpuError> {
+        let (rows, masked) = (u64::from(dims.rows), u64::from(dims.masked));
+        let mut sizes = vec![rows * 16, rows * 16, masked * 4, rows * 4, masked * 16];
+        sizes.push(if soft { masked * u64::from(vocabulary.next_multiple_of(4)) * 4 } else { 16 });
+        sizes.push(masked * 16);
+        for targets in layout.tables {
+            let segments = u64::from(most_segments(dims.rows, targets, variants.segment));
+            sizes.extend([rows * 4 + segments * 16, segments * 16, (u64::from(targets) + 1) * 4]);
+        }
+        let mut made = gpu.buffers("the batch", &sizes)?.into_iter();
+        let mut next = || made.next().expect("as many as sizes");
+        let [ids, spans, index, inverse, hard, soft, weight] = std::array::from_fn(|_| next());
+        let tables = std::array::from_fn(|_| TableBuffers { list: next(), bounds: next(), starts: next() });
+        Ok(BatchBuffers { ids, spans, index, inverse, hard, soft, weight, tables, vocabulary })
+    }
+
+    /// Index of a table.
+    pub fn table(&self, table: Table) -> &TableBuffers {
+        &self.tables[table as usize]
+    }
+
+    /// Bytes of all buffers of a batch, for the memory plan.
+    pub fn bytes(dims: &Dims, layout: &BatchLayout, variants: &Variants, vocabulary: u32, soft: bool) -> u64 {
+        let (rows, masked) = (u64::from(dims.rows), u64::from(dims.masked));
+        let tables: u64 = layout
+            .tables
+            .into_iter()
+            .map(|targets| {
+                let segments = u64::from(most_segments(dims.rows, targets, variants.segment));
+                rows * 4 + segments * 32 + (u64::from(targets) + 1) * 4
+            })
+            .sum();
+        rows * 36 + masked * 36 + tables + if soft { masked * u64::from(vocabulary.next_multiple_of(4)) * 4 } else { 0 }
+    }
+
+    /// Writes a batch before the next submission; every masked position weighs `weight`.
+    pub fn write(&self, gpu: &Gpu, batch: &Batch, weight: f32) {
+        gpu.write(&self.ids, &batch.ids);
+        gpu.write(&self.spans, &batch.spans);
+        gpu.write(&self.index, &batch.index);
+        gpu.write(&self.inverse, &batch.inverse);
+        let hard: Vec<[u32; 4]> = batch.labels.iter().map(|y| [*y, 0, 0, 0]).collect();
+        gpu.write(&self.hard, &hard);
+        gpu.write(&self.weight, &vec![[weight, 0.0, 0.0, 0.0]; batch.labels.len()]);
+        if !batch.soft.is_empty() {
+            let wide = self.vocabulary.next_multiple_of(4) as usize;
+            if wide == self.vocabulary as usize {
+                gpu.write(&self.soft, &batch.soft);
+            } else {
+                let mut padded = vec![0.0f32; batch.labels.len() * wide];
+                for (to, from) in padded.chunks_exact_mut(wide).zip(batch.soft.chunks_exact(self.vocabulary as usize)) {
+                    to[..from.len()].copy_from_slice(from);
+                }
+                gpu.write(&self.soft, &padded);
+            }
+        }
+        for (buffers, index) in self.tables.iter().zip(&batch.tables) {
+            gpu.write(&buffers.list, &index.list);
+            gpu.write(&buffers.bounds, &index.bounds);
+            gpu.write(&buffers.starts, &index.starts);
+        }
+    }
+}

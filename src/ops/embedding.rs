@@ -1,0 +1,121 @@
+//! The sum of a word's, a position's and a segment's vector, and its gradient without atomics: rows are sorted by the
+//! host and summed in segments of bounded length. Shader: `shaders/embedding.wgsl`.
+
+use super::{Adjoints, Dims, Lowering, Node, Op, OutputShape, Tensor, TensorId, Variants};
+use crate::gpu::{Count, Dispatch, Grid};
+
+/// One of the three tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Table {
+    Words,
+    Positions,
+    Segments,
+}
+
+impl Table {
+    /// All, in the order of the embedding's inputs.
+    pub const ALL: [Table; 3] = [Table::Words, Table::Positions, Table::Segments];
+}
+
+/// Which tables take part; the others count as zero.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Embedding {
+    pub uses: [bool; 3],
+}
+
+/// Segments that a gradient may need at most: one a table row, and one more each time a segment is full.
+pub fn most_segments(rows: u32, targets: u32, segment: u32) -> u32 {
+    rows / segment + targets
+}
+
+impl Embedding {
+    /// Tables [n, d] in use to [rows, d].
+    pub(super) fn outputs(&self, inputs: &[&Tensor]) -> Vec<OutputShape> {
+        assert_eq!(inputs.len(), self.uses.iter().filter(|u| **u).count(), "embedding: a table for each use");
+        assert!(inputs.iter().all(|t| t.cols == inputs[0].cols), "embedding: tables of one width");
+        vec![("", Count::Rows, inputs[0].cols, inputs.iter().any(|t| t.probes))]
+    }
+
+    pub(super) fn vjp(&self, g: &mut Adjoints<'_>, node: &Node, y_bar: TensorId) {
+        let used = Table::ALL.into_iter().zip(self.uses).filter(|(_, used)| *used);
+        for ((table, _), input) in used.zip(&node.inputs) {
+            g.contribute(*input, |g, before| {
+                let Count::Fixed(rows) = g.tensor(*input).rows else { unreachable!("a table has a fixed number of rows") };
+                let inputs: Vec<TensorId> = [y_bar].into_iter().chain(before).collect();
+                let name = g.bar(*input);
+                g.push(Op::EmbeddingScatter { table, rows, addend: before.is_some() }, &inputs, &name)[0]
+            });
+        }
+    }
+
+    pub(super) fn lower(&self, cx: &mut Lowering<'_>, node: &Node) {
+        let out = node.outputs[0];
+        let names = [("words", "word_layer"), ("positions", "position_layer"), ("segments", "segment_layer")];
+        let mut buffers = vec![("ids", cx.batch.ids.clone()), ("out", cx.buffer(out))];
+        let mut params = vec![("cols4", cx.graph.tensor(out).cols4()), ("out_layer", cx.layer(out))];
+        let mut inputs = node.inputs.iter();
+        let mut uses = 0;
+        for (i, (name, layer)) in names.into_iter().enumerate() {
+            if self.uses[i] {
+                let input = *inputs.next().expect("shapes were checked when the graph was built");
+                buffers.push((name, cx.buffer(input)));
+                params.push((layer, cx.layer(input)));
+                uses |= 1 << i;
+            }
+        }
+        params.push(("uses", uses));
+        let label = cx.graph.tensor(out).name.clone();
+        let grid = cx.elementwise(out);
+        cx.push(Dispatch { label, kernel: "embedding", entry: "forward", constants: vec![], buffers, params, grid });
+    }
+}
+
+pub(super) fn scatter_outputs(rows: u32, inputs: &[&Tensor]) -> Vec<OutputShape> {
+    vec![("", Count::Fixed(rows), inputs[0].cols, inputs.iter().any(|t| t.probes))]
+}
+
+/// Bytes of workspace for the segments' sums.
+pub(super) fn scatter_workspace(dims: &Dims, variants: &Variants, rows: u32, y_bar: &Tensor) -> u64 {
+    let layers = if y_bar.probes { dims.probes } else { 1 };
+    u64::from(most_segments(dims.rows, rows, variants.segment)) * u64::from(y_bar.cols4()) * 16 * u64::from(layers)
+}
+
+pub(super) fn lower_scatter(table: Table, rows: u32, addend: bool, cx: &mut Lowering<'_>, node: &Node) {
+    let (y_bar, out) = (node.inputs[0], node.outputs[0]);
+    let index = cx.batch.table(table).clone();
+    let cols4 = cx.graph.tensor(y_bar).cols4();
+    let segments = most_segments(cx.dims.rows, rows, cx.variants.segment);
+    let part = cx.workspace();
+    let part_layer = if cx.graph.tensor(y_bar).probes { segments * cols4 } else { 0 };
+    let label = cx.graph.tensor(out).name.clone();
+    let layers = cx.layers(y_bar);
+    let grid = |size: u32| Grid { count: Count::Fixed(size), unit: 64, columns: 1, layers };
+    cx.push(Dispatch {
+        label: format!("{label}.partial"),
+        kernel: "embedding",
+        entry: "partial",
+        constants: vec![],
+        buffers: vec![
+            ("y_bar", cx.buffer(y_bar)),
+            ("list", index.list.clone()),
+            ("bounds", index.bounds.clone()),
+            ("starts", index.starts.clone()),
+            ("out", part.clone()),
+        ],
+        params: vec![("cols4", cols4), ("targets", rows), ("in_layer", cx.layer(y_bar)), ("out_layer", part_layer)],
+        grid: grid(segments * cols4),
+    });
+    let mut buffers = vec![("part", part), ("starts", index.starts), ("out", cx.buffer(out))];
+    if addend {
+        buffers.push(("addend", cx.buffer(node.inputs[1])));
+    }
+    let params = vec![
+        ("cols4", cols4),
+        ("targets", rows),
+        ("in_layer", part_layer),
+        ("out_layer", cx.layer(out)),
+        ("add", u32::from(addend)),
+    ];
+    let grid = grid(rows * cols4);
+    cx.push(Dispatch { label, kernel: "embedding", entry: "combine", constants: vec![], buffers, params, grid });
+}

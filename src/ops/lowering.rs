@@ -1,0 +1,77 @@
+//! What an operation has at hand when it turns itself into dispatches.
+
+use super::{BatchBuffers, Dims, Emit, TensorId, Variants};
+use crate::gpu::{Buffer, Count, Dispatch, Grid};
+
+/// The place where dispatches are made: buffers of tensors, sizes, variants.
+pub struct Lowering<'a> {
+    pub graph: &'a dyn Emit,
+    pub dims: &'a Dims,
+    pub variants: &'a Variants,
+    pub batch: &'a BatchBuffers,
+    pub(crate) buffers: &'a dyn Fn(TensorId) -> Buffer,
+    pub(crate) workspace: &'a dyn Fn(usize) -> Buffer,
+    pub(crate) used: usize,
+    pub(crate) out: Vec<Dispatch>,
+}
+
+impl Lowering<'_> {
+    /// The memory of a tensor.
+    pub fn buffer(&self, id: TensorId) -> Buffer {
+        (self.buffers)(id)
+    }
+
+    /// vec4 between two probes of a tensor; 0 when it has none.
+    pub fn layer(&self, id: TensorId) -> u32 {
+        let tensor = self.graph.tensor(id);
+        if tensor.probes { self.dims.size4(tensor.rows, tensor.cols) as u32 } else { 0 }
+    }
+
+    /// Probes of a tensor, 1 when it has none.
+    pub fn layers(&self, id: TensorId) -> u32 {
+        if self.graph.tensor(id).probes { self.dims.probes } else { 1 }
+    }
+
+    /// Scratch memory for this node, in the order the operation asked for it.
+    pub fn workspace(&mut self) -> Buffer {
+        self.used += 1;
+        (self.workspace)(self.used - 1)
+    }
+
+    /// The (`code`, `fixed`) parameters of a count of rows.
+    pub fn count(&self, id: TensorId) -> [(&'static str, u32); 2] {
+        let rows = self.graph.tensor(id).rows;
+        [("code", rows.code()), ("fixed", rows.fixed())]
+    }
+
+    /// A grid of one invocation a vec4 of a tensor, 64 a workgroup.
+    pub fn elementwise(&self, id: TensorId) -> Grid {
+        let tensor = self.graph.tensor(id);
+        match tensor.rows {
+            Count::Fixed(n) => {
+                let total = n * tensor.cols4();
+                Grid { count: Count::Fixed(total), unit: 64, columns: 1, layers: self.layers(id) }
+            }
+            // 64 vec4 a workgroup: rows x cols4 / 64 workgroups, rounded up for blocks of rows.
+            rows => {
+                let cols4 = tensor.cols4();
+                let common = gcd(cols4, 64);
+                Grid { count: rows, unit: 64 / common, columns: cols4 / common, layers: self.layers(id) }
+            }
+        }
+    }
+
+    /// A grid of `lanes` invocations a row, 64 a workgroup.
+    pub fn rowwise(&self, rows: Count, lanes: u32, layers: u32) -> Grid {
+        Grid { count: rows, unit: 64 / lanes, columns: 1, layers }
+    }
+
+    /// Appends a dispatch.
+    pub fn push(&mut self, dispatch: Dispatch) {
+        self.out.push(dispatch);
+    }
+}
+
+fn gcd(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}

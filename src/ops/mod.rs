@@ -1,0 +1,168 @@
+//! The operations: a file each, named as its shader and as its f64 twin in [`crate::reference`].
+//!
+//! An operation knows its shapes, its rules (forward, vjp, later jvp and the jvp of the vjp) and how it runs on an adapter.
+//! Which variant of a kernel runs is decided in one place, [`Variants::choose`], which fixes the launch geometry too.
+
+pub mod add;
+pub mod attention;
+pub mod batch;
+pub mod column_sum;
+pub mod cross_entropy;
+pub mod dropout;
+pub mod embedding;
+pub mod gather;
+pub mod gelu;
+pub mod layer_norm;
+pub mod layer_norm_scale;
+pub mod linear;
+mod ir;
+mod lowering;
+pub mod optimizer;
+pub mod reduce;
+pub mod statistics;
+mod variants;
+
+pub use attention::Attention;
+pub use cross_entropy::{CrossEntropy, Labels};
+pub use dropout::Dropout;
+pub use embedding::{Embedding, Table};
+pub use layer_norm::LayerNorm;
+pub use linear::{Epilogue, Layout, Linear};
+pub use lowering::Lowering;
+pub use variants::{LinearVariant, Variants};
+
+pub use batch::{Batch, BatchBuffers};
+pub use ir::{Adjoints, Dims, Emit, Node, Role, Tensor, TensorId};
+
+use crate::gpu::{Count, GpuError};
+
+/// Which of an operation's functions a node computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rule {
+    /// y = f(x)
+    Forward,
+    /// x̄ = (∂f)ᵀ ȳ
+    Vjp,
+}
+
+/// Suffix of the name, rows, columns and whether there is one a probe.
+pub type OutputShape = (&'static str, Count, u32, bool);
+
+/// An operation of the graph.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Op {
+    Add,
+    Attention(Attention),
+    ColumnSum,
+    CrossEntropy(CrossEntropy),
+    Dropout(Dropout),
+    Embedding(Embedding),
+    /// Gradient of one table of [`Op::Embedding`]; with an addend when true.
+    EmbeddingScatter { table: Table, rows: u32, addend: bool },
+    Gather,
+    /// Rows of masked positions back to their places; with an addend when true.
+    GatherBack { addend: bool },
+    Gelu(Rule),
+    LayerNorm(LayerNorm),
+    /// Gradients of layer norm's scale and shift.
+    LayerNormScale,
+    Linear(Linear),
+}
+
+impl Op {
+    /// Name as in `shaders/`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Op::Add => "add",
+            Op::Attention(_) => "attention",
+            Op::ColumnSum => "column_sum",
+            Op::CrossEntropy(_) => "cross_entropy",
+            Op::Dropout(_) => "dropout",
+            Op::Embedding(_) | Op::EmbeddingScatter { .. } => "embedding",
+            Op::Gather | Op::GatherBack { .. } => "gather",
+            Op::Gelu(_) => "gelu",
+            Op::LayerNorm(_) => "layer_norm",
+            Op::LayerNormScale => "layer_norm_scale",
+            Op::Linear(_) => "linear",
+        }
+    }
+
+    /// Shapes of what comes out.
+    ///
+    /// # Panics
+    /// When the inputs do not fit: a graph that is wrong does not come into being.
+    pub fn outputs(&self, inputs: &[&Tensor]) -> Vec<OutputShape> {
+        match self {
+            Op::Add => add::outputs(inputs),
+            Op::Attention(op) => op.outputs(inputs),
+            Op::ColumnSum => column_sum::outputs(inputs),
+            Op::CrossEntropy(op) => op.outputs(inputs),
+            Op::Dropout(op) => op.outputs(inputs),
+            Op::Embedding(op) => op.outputs(inputs),
+            Op::EmbeddingScatter { rows, .. } => embedding::scatter_outputs(*rows, inputs),
+            Op::Gather => gather::outputs(inputs),
+            Op::GatherBack { .. } => gather::back_outputs(inputs),
+            Op::Gelu(rule) => gelu::outputs(*rule, inputs),
+            Op::LayerNorm(op) => op.outputs(inputs),
+            Op::LayerNormScale => layer_norm_scale::outputs(inputs),
+            Op::Linear(op) => op.outputs(inputs),
+        }
+    }
+
+    /// Emits the reverse rule, given the adjoint of the first output.
+    pub fn vjp(&self, g: &mut Adjoints<'_>, node: &Node, y_bar: TensorId) {
+        match self {
+            Op::Add => add::vjp(g, node, y_bar),
+            Op::Attention(op) => op.vjp(g, node, y_bar),
+            Op::CrossEntropy(op) => op.vjp(g, node, y_bar),
+            Op::Dropout(op) => op.vjp(g, node, y_bar),
+            Op::Embedding(op) => op.vjp(g, node, y_bar),
+            Op::Gather => gather::vjp(g, node, y_bar),
+            Op::Gelu(_) => gelu::vjp(g, node, y_bar),
+            Op::LayerNorm(op) => op.vjp(g, node, y_bar),
+            Op::Linear(op) => op.vjp(g, node, y_bar),
+            Op::ColumnSum | Op::EmbeddingScatter { .. } | Op::GatherBack { .. } | Op::LayerNormScale => {
+                unreachable!("second derivatives are tangents of the gradient, never its reverse pass")
+            }
+        }
+    }
+
+    /// Bytes of each piece of scratch memory that a node needs while it runs.
+    pub fn workspace(&self, dims: &Dims, variants: &Variants, node: &Node, tensor: &dyn Fn(TensorId) -> Tensor) -> Vec<u64> {
+        let sums = |input: usize| {
+            let (x, out) = (tensor(node.inputs[input]), tensor(node.outputs[0]));
+            let layers = if out.probes { dims.probes } else { 1 };
+            reduce::workspace(dims, x.rows, variants.block, u64::from(x.cols4()), layers, false)
+        };
+        let wanted = match self {
+            Op::ColumnSum => vec![sums(0)],
+            Op::LayerNormScale => vec![sums(0); 2],
+            Op::EmbeddingScatter { rows, .. } => {
+                vec![embedding::scatter_workspace(dims, variants, *rows, &tensor(node.inputs[0]))]
+            }
+            Op::Linear(op) => vec![op.workspace(dims, variants, node, tensor)],
+            _ => vec![],
+        };
+        wanted.into_iter().filter(|bytes| *bytes > 0).collect()
+    }
+
+    /// Emits the dispatches of a node.
+    pub fn lower(&self, cx: &mut Lowering<'_>, node: &Node) -> Result<(), GpuError> {
+        match self {
+            Op::Add => add::lower(cx, node),
+            Op::Attention(op) => op.lower(cx, node),
+            Op::ColumnSum => column_sum::lower(cx, node),
+            Op::CrossEntropy(op) => op.lower(cx, node),
+            Op::Dropout(op) => op.lower(cx, node),
+            Op::Embedding(op) => op.lower(cx, node),
+            Op::EmbeddingScatter { table, rows, addend } => embedding::lower_scatter(*table, *rows, *addend, cx, node),
+            Op::Gather => gather::lower(cx, node),
+            Op::GatherBack { addend } => gather::lower_back(*addend, cx, node),
+            Op::Gelu(rule) => gelu::lower(*rule, cx, node),
+            Op::LayerNorm(op) => op.lower(cx, node),
+            Op::LayerNormScale => layer_norm_scale::lower(cx, node),
+            Op::Linear(op) => op.lower(cx, node),
+        }
+        Ok(())
+    }
+}

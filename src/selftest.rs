@@ -1,0 +1,249 @@
+//! One table of cases for every operation and shape, run on an adapter against the f64 twins: read by `lowland selftest`
+//! and by the test suite.
+//!
+//! A case is a small graph with the operation in its middle and cotangents behind it, so that a reverse rule that forgets
+//! what comes in fails; every computed tensor of the graph is compared, padding included.
+
+use std::collections::HashMap;
+
+use crate::gpu::{Count, Gpu, GpuError, Step};
+use crate::graph::{Dims, Emit, Graph, Plan, Role, TensorId};
+use crate::ops::batch::{BatchLayout, Sentence};
+use crate::ops::{Attention, Batch, BatchBuffers, Labels, Rule, Variants};
+use crate::random::{Purpose, Stream};
+use crate::reference::{self, Frame, Values};
+
+/// Rows of the word, position and segment table in the cases.
+const TABLES: [u32; 3] = [11, 14, 3];
+
+/// A graph to try and the batch to try it on.
+pub struct Case {
+    pub name: String,
+    /// Largest difference allowed, as a share of the tensor's largest value. f32 has 6e-8; sums over rows and exp cost more.
+    pub bound: f64,
+    /// Cotangents or probes at once.
+    pub probes: u32,
+    pub sentences: u32,
+    pub vocabulary: u32,
+    build: Box<dyn Fn(&mut Graph) -> TensorId + Send + Sync>,
+    soft: bool,
+}
+
+/// What a case gave.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Outcome {
+    pub case: String,
+    pub variants: Variants,
+    /// Largest difference of all tensors, as a share of the tensor's largest value, and where it was.
+    pub error: f64,
+    pub tensor: String,
+    pub bound: f64,
+    pub passed: bool,
+}
+
+fn case(name: &str, bound: f64, probes: u32, sentences: u32, build: impl Fn(&mut Graph) -> TensorId + Send + Sync + 'static) -> Case {
+    Case { name: name.into(), bound, probes, sentences, vocabulary: 11, build: Box::new(build), soft: false }
+}
+
+/// All cases.
+pub fn cases() -> Vec<Case> {
+    let mut all = Vec::new();
+    for (k, n, sentences) in [(4, 8, 1), (10, 6, 3), (32, 64, 9), (36, 100, 40), (128, 20, 7)] {
+        for probes in [1, 3] {
+            all.push(case(&format!("linear {k} to {n}, {sentences} sentences, {probes} cotangents"), 4e-6, probes, sentences, move |g| {
+                let x = embedded(g, k);
+                let (w, b) = (g.parameter("w", n, k), g.parameter("b", 1, n));
+                g.linear(x, w, Some(b), None)
+            }));
+        }
+    }
+    for d in [8, 10, 20] {
+        all.push(case(&format!("feed-forward block {d}"), 4e-6, 2, 5, move |g| {
+            let x = embedded(g, d);
+            let (w1, b1) = (g.parameter("w1", 4 * d, d), g.parameter("b1", 1, 4 * d));
+            let (w2, b2) = (g.parameter("w2", d, 4 * d), g.parameter("b2", 1, d));
+            let h = g.linear(x, w1, Some(b1), None);
+            let a = g.gelu(h);
+            g.linear(a, w2, Some(b2), Some(x))
+        }));
+    }
+    for d in [4, 10, 64, 130] {
+        all.push(case(&format!("layer norm {d}, used twice"), 6e-6, 2, 6, move |g| {
+            let x = embedded(g, d);
+            let (gamma, beta) = (g.parameter("norm.weight", 1, d), g.parameter("norm.bias", 1, d));
+            let y = g.layer_norm(x, gamma, beta, 1e-5);
+            g.add(x, y)
+        }));
+    }
+    for (heads, size, p) in [(1, 4, 0.0), (3, 6, 0.0), (2, 10, 0.0), (4, 16, 0.0), (2, 8, 0.3)] {
+        all.push(case(&format!("attention {heads} x {size}, dropout {p}"), 1e-5, 2, 5, move |g| {
+            let op = Attention { rule: Rule::Forward, heads, size, p, stream: 5 };
+            let x = embedded(g, 12);
+            // Zeros behind the head size, as in a model's weights.
+            let w = g.parameter(&format!("qkv%{size}"), 3 * heads * op.padded(), 12);
+            let qkv = g.linear(x, w, None, None);
+            g.attention(qkv, op)
+        }));
+    }
+    for p in [0.1, 0.9] {
+        all.push(case(&format!("dropout {p}"), 1e-6, 2, 5, move |g| {
+            let x = embedded(g, 10);
+            g.dropout(x, p, 3)
+        }));
+    }
+    for vocabulary in [4, 11, 130] {
+        for soft in [false, true] {
+            let mut made = case(&format!("tied head, {vocabulary} words, {} labels", if soft { "soft" } else { "hard" }), 6e-6, 1, 9, move |g| {
+                let table = g.parameter("words", vocabulary, 8);
+                let x = embedding_of(g, table, 8);
+                let (w, b) = (g.parameter("dense", 8, 8), g.parameter("bias", 1, vocabulary));
+                let h = g.linear(x, w, None, Some(x));
+                let m = g.gather(h);
+                let logits = g.linear(m, table, Some(b), None);
+                g.cross_entropy(logits, if soft { Labels::Soft } else { Labels::Hard })
+            });
+            made.vocabulary = vocabulary;
+            made.soft = soft;
+            all.push(made);
+        }
+    }
+    all
+}
+
+fn embedded(g: &mut Graph, d: u32) -> TensorId {
+    let words = g.parameter("words", TABLES[0], d);
+    embedding_of(g, words, d)
+}
+
+fn embedding_of(g: &mut Graph, words: TensorId, d: u32) -> TensorId {
+    let (positions, segments) = (g.parameter("positions", TABLES[1], d), g.parameter("segments", TABLES[2], d));
+    g.embedding(words, positions, segments)
+}
+
+fn batch_of(case: &Case, layout: &BatchLayout) -> Batch {
+    let mut random = Stream::new(11, Purpose::Test, u64::from(case.sentences));
+    let sentences: Vec<Sentence> = (0..case.sentences)
+        .map(|_| {
+            let length = 2 + random.below(9);
+            let ids = (0..length).map(|_| random.below(case.vocabulary)).collect();
+            let segments = (0..length).map(|_| random.below(TABLES[2])).collect();
+            let masked: Vec<(u32, u32)> = (0..1 + random.below(2)).map(|i| (i, random.below(case.vocabulary))).collect();
+            let soft = masked.iter().filter(|_| case.soft).map(|_| distribution(&mut random, case.vocabulary)).collect();
+            Sentence { ids, segments, masked, soft }
+        })
+        .collect();
+    Batch::new(layout, &sentences)
+}
+
+/// A random distribution with some zeros in it.
+fn distribution(random: &mut Stream, n: u32) -> Vec<f32> {
+    let mut weights: Vec<f64> = (0..n).map(|_| if random.below(4) == 0 { 0.0 } else { random.exponential() }).collect();
+    weights[0] += 0.1;
+    let total: f64 = weights.iter().sum();
+    weights.into_iter().map(|w| (w / total) as f32).collect()
+}
+
+/// Runs a case with some variants on an adapter.
+pub fn run(gpu: &Gpu, variants: &Variants, case: &Case) -> Result<Outcome, GpuError> {
+    let layout = BatchLayout { tables: [case.vocabulary, TABLES[1], TABLES[2]], first_position: 2, segment: variants.segment };
+    let batch = batch_of(case, &layout);
+    let mut graph = Graph::default();
+    let output = (case.build)(&mut graph);
+    let tensor = graph.tensor(output).clone();
+    let loss = tensor.rows == Count::Masked;
+    let cotangent = match loss {
+        true => graph.input("weight", Count::Masked, 4),
+        false => graph.probe("cotangent", tensor.rows, tensor.cols),
+    };
+    graph.gradient(&[(output, cotangent)]);
+    let dims = Dims {
+        rows: batch.rows() + 5,
+        masked: batch.masked() + 3,
+        sentences: batch.sentences + 1,
+        probes: case.probes,
+    };
+    let step = Step { seed: [7, 8], counter: [3, 0], ..batch.step(case.probes) };
+    let frame = Frame { graph: &graph, batch: &batch, step };
+    let buffers = BatchBuffers::new(gpu, &dims, &layout, variants, case.vocabulary, case.soft)?;
+    buffers.write(gpu, &batch, 0.25);
+    let mut values = Values::new();
+    let mut outside = HashMap::new();
+    for (id, tensor) in graph.tensors().filter(|(_, t)| t.role != Role::Value) {
+        let layers = if tensor.probes { case.probes as usize } else { 1 };
+        let rows = frame.rows(id);
+        let value = given(tensor.cols as usize, rows, layers, &tensor.name, id);
+        let buffer = if tensor.name == "weight" {
+            buffers.weight.clone()
+        } else {
+            let buffer = gpu.buffer(&tensor.name, dims.bytes(tensor))?;
+            gpu.write(&buffer, &padded(&value, rows, tensor.cols as usize, layers, &dims, tensor.rows));
+            buffer
+        };
+        outside.insert(id, buffer);
+        values.insert(id, value);
+    }
+    reference::run(&frame, graph.nodes(), &mut values);
+    let keep: Vec<TensorId> = graph.tensors().filter(|(_, t)| t.role == Role::Value).map(|(id, _)| id).collect();
+    let plan = Plan::new(gpu, &graph, dims, variants, &buffers, &outside, &keep)?;
+    plan.run(gpu, &step)?;
+    let mut worst = (0.0, String::new());
+    for id in keep {
+        let tensor = graph.tensor(id);
+        let layers = if tensor.probes { case.probes as usize } else { 1 };
+        let (rows, cols) = (frame.rows(id), tensor.cols as usize);
+        let expected = padded(&values[&id], rows, cols, layers, &dims, tensor.rows);
+        let buffer = plan.buffer(id).expect("every tensor is kept");
+        let got: Vec<f32> = gpu.read(buffer, expected.len())?;
+        let largest = expected.iter().fold(1e-3f64, |m, v| m.max(f64::from(v.abs())));
+        let wide = 4 * tensor.cols4() as usize;
+        let per_layer = expected.len() / layers;
+        for layer in 0..layers {
+            // Rows behind the batch's own are not looked at; columns behind the last one must be zero.
+            for i in layer * per_layer..layer * per_layer + rows * wide {
+                let difference = f64::from((got[i] - expected[i]).abs()) / largest;
+                if difference > worst.0 || difference.is_nan() {
+                    worst = (if difference.is_nan() { f64::INFINITY } else { difference }, tensor.name.clone());
+                }
+            }
+        }
+    }
+    let passed = worst.0 <= case.bound;
+    Ok(Outcome { case: case.name.clone(), variants: *variants, error: worst.0, tensor: worst.1, bound: case.bound, passed })
+}
+
+/// Values for a parameter or an input: normal numbers of the size a model has them in, scales near 1.
+fn given(cols: usize, rows: usize, layers: usize, name: &str, id: TensorId) -> Vec<f64> {
+    let mut random = Stream::new(5, Purpose::Test, u64::from(id.0));
+    let size: Option<usize> = name.split_once('%').and_then(|(_, s)| s.parse().ok());
+    (0..layers * rows * cols)
+        .map(|i| {
+            let z = f64::from(random.normal() as f32);
+            if name.ends_with("norm.weight") {
+                return f64::from((1.0 + 0.2 * z) as f32);
+            }
+            if name == "weight" {
+                return if i % 4 == 0 { 0.25 } else { 0.0 };
+            }
+            match size {
+                Some(size) if (i / cols) % size.next_multiple_of(4) >= size => 0.0,
+                Some(_) => z * 0.5,
+                None => z,
+            }
+        })
+        .collect()
+}
+
+/// f64 values in the layout of memory: rows padded to a multiple of 4 columns, probes to the plan's capacity.
+fn padded(value: &[f64], rows: usize, cols: usize, layers: usize, dims: &Dims, count: Count) -> Vec<f32> {
+    let wide = cols.next_multiple_of(4);
+    let capacity = dims.capacity(count) as usize;
+    let mut out = vec![0.0; layers * capacity * wide];
+    for layer in 0..layers {
+        for r in 0..rows {
+            for c in 0..cols {
+                out[(layer * capacity + r) * wide + c] = value[(layer * rows + r) * cols + c] as f32;
+            }
+        }
+    }
+    out
+}
