@@ -1,5 +1,6 @@
 pub mod gpu;
 pub mod graph;
+pub mod language;
 pub mod ops;
 pub mod random;
 pub mod reference;

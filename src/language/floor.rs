@@ -1,0 +1,48 @@
+//! The least loss that any model can reach: H = E_x E_t [ H(p(. | x without t)) ], exact for each (x, t).
+
+use rayon::prelude::*;
+
+use super::{Language, entropy};
+
+/// An estimate of the entropy floor over sentences; t is summed out exactly within each.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct EntropyFloor {
+    pub entropy_floor: f64,
+    pub standard_error: f64,
+    pub count: u64,
+    pub sentence_length: Lengths,
+}
+
+/// Words in a sentence.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Lengths {
+    pub mean: f64,
+    pub min: usize,
+    pub max: usize,
+}
+
+/// The floor over sentences 0..count of a seed, with the standard error of their mean.
+pub fn entropy_floor(language: &dyn Language, seed: u64, count: u64) -> EntropyFloor {
+    let each: Vec<(f64, usize)> = (0..count)
+        .into_par_iter()
+        .map(|i| {
+            let words = language.sample(seed, i);
+            let known = language.conditional_unchecked(&words);
+            let mean = known.conditional.iter().map(|p| entropy(p)).sum::<f64>() / words.len() as f64;
+            (mean, words.len())
+        })
+        .collect();
+    let n = count as f64;
+    let mean = each.iter().map(|e| e.0).sum::<f64>() / n;
+    let variance = each.iter().map(|e| (e.0 - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
+    EntropyFloor {
+        entropy_floor: mean,
+        standard_error: (variance / n).sqrt(),
+        count,
+        sentence_length: Lengths {
+            mean: each.iter().map(|e| e.1 as f64).sum::<f64>() / n,
+            min: each.iter().map(|e| e.1).min().unwrap_or(0),
+            max: each.iter().map(|e| e.1).max().unwrap_or(0),
+        },
+    }
+}

@@ -1,0 +1,91 @@
+//! Downstream labels of a grammar: which symbol yields a part of the sentence.
+//!
+//! As in the paper's released code, a label is the most likely symbol by inside probability alone. Task A asks for the
+//! whole sentence and the symbols below the root, B and C for the first 4 and the first 2 words of sentences of more than
+//! 4 words and for any symbol. With the prior, A weighs by the root's rule and the others by the outside probability, so
+//! that the label is the most likely symbol given the whole sentence.
+
+use super::pcfg::Pcfg;
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// The symbol below the root.
+    A,
+    /// The symbol over the first 4 words of more than 4.
+    B,
+    /// The symbol over the first 2 words of more than 4.
+    C,
+    /// The symbol over the first `span` words of more than `span`.
+    Span(usize),
+}
+
+impl std::str::FromStr for Task {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Task, String> {
+        match text {
+            "A" | "a" => Ok(Task::A),
+            "B" | "b" => Ok(Task::B),
+            "C" | "c" => Ok(Task::C),
+            _ => match text.strip_prefix("span:").and_then(|n| n.parse().ok()) {
+                Some(span) if span > 0 => Ok(Task::Span(span)),
+                _ => Err(format!("`{text}` is no task: write `A`, `B`, `C` or `span:K` (the first K words)")),
+            },
+        }
+    }
+}
+
+/// A sentence's label.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Label {
+    /// The symbol's name.
+    pub symbol: String,
+    /// Its share of the score among all candidates.
+    pub probability: f64,
+}
+
+impl Pcfg {
+    /// The names that labels of a task are drawn from.
+    pub fn label_names(&self, task: Task) -> Vec<String> {
+        let grammar = self.grammar();
+        self.candidates(task).into_iter().map(|a| grammar.symbols[a].clone()).collect()
+    }
+
+    fn candidates(&self, task: Task) -> Vec<usize> {
+        let grammar = self.grammar();
+        match task {
+            Task::A => grammar.unary.iter().filter(|r| r.0 as usize == grammar.start).map(|r| r.1 as usize).collect(),
+            _ => (0..grammar.named).collect(),
+        }
+    }
+
+    /// The label of a sentence; `None` when it is too short for the task or no candidate covers the span.
+    pub fn label(&self, words: &[u32], task: Task, with_prior: bool) -> Option<Label> {
+        let span = match task {
+            Task::A => words.len(),
+            Task::B | Task::C if words.len() <= 4 => return None,
+            Task::B => 4,
+            Task::C => 2,
+            Task::Span(span) if words.len() > span => span,
+            Task::Span(_) => return None,
+        };
+        let grammar = self.grammar();
+        let chart = if with_prior && task != Task::A { self.inside_outside(words) } else { self.inside(words) };
+        let score = |a: usize| {
+            let inside = chart.inside_at(0, span)[a];
+            match (with_prior, task) {
+                (false, _) => inside,
+                (true, Task::A) => {
+                    let rule = grammar.unary.iter().find(|r| r.0 as usize == grammar.start && r.1 as usize == a);
+                    inside * rule.map_or(0.0, |r| r.2)
+                }
+                (true, _) => inside * chart.outside_at(0, span)[a],
+            }
+        };
+        let scores: Vec<(usize, f64)> = self.candidates(task).into_iter().map(|a| (a, score(a))).collect();
+        let total: f64 = scores.iter().map(|s| s.1).sum();
+        let best = scores.iter().copied().filter(|s| s.1 > 0.0).reduce(|best, s| if s.1 > best.1 { s } else { best })?;
+        Some(Label { symbol: grammar.symbols[best.0].clone(), probability: best.1 / total })
+    }
+}

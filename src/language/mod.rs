@@ -1,0 +1,77 @@
+//! Languages whose truth is known: sentences as a function of (seed, number), exact conditionals, the entropy floor and
+//! downstream labels. No GPU is needed here.
+//!
+//! ```
+//! use lowland::language::{Grammar, Language, Pcfg};
+//! let grammar = Grammar::parse("S NP VP 1\nNP dogs 0.7\nNP cats 0.3\nVP sleep 1\n", "toy.txt").unwrap();
+//! let language = Pcfg::new(grammar, 8).unwrap();
+//! let sentence = language.sample(0, 0);
+//! let known = language.conditional(&sentence).unwrap();
+//! // Words are in byte order: cats, dogs, sleep.
+//! assert!((known.conditional[0][1] - 0.7).abs() < 1e-12);
+//! ```
+
+mod chart;
+mod floor;
+mod grammar;
+mod label;
+mod pcfg;
+mod random_grammar;
+
+pub use chart::Chart;
+pub use floor::{EntropyFloor, entropy_floor};
+pub use grammar::{Grammar, GrammarError};
+pub use label::{Label, Task};
+pub use pcfg::Pcfg;
+pub use random_grammar::{RandomGrammar, random_grammar};
+
+/// A sentence as numbers of words in the vocabulary.
+pub type Words = Vec<u32>;
+
+/// What is known of one sentence.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// Natural logarithm of its probability, without regard to a bound on length.
+    pub log_probability: f64,
+    /// p(. | the other words) at each position, over the vocabulary. A row of zeros where no word is possible.
+    pub conditional: Vec<Vec<f64>>,
+}
+
+/// A generating model that knows its own conditionals.
+pub trait Language: Send + Sync {
+    /// Words in byte order.
+    fn vocabulary(&self) -> &[String];
+    /// Words of the longest sentence.
+    fn max_length(&self) -> usize;
+    /// Sentence number `index` of the data set of a seed.
+    fn sample(&self, seed: u64, index: u64) -> Words;
+    /// Probability and conditionals of a sentence; `None` when its probability is 0.
+    fn conditional(&self, words: &[u32]) -> Option<Known>;
+    /// Probability and conditionals without the check that the sentence is possible.
+    fn conditional_unchecked(&self, words: &[u32]) -> Known;
+
+    /// Numbers of words.
+    ///
+    /// # Errors
+    /// The first word that is not in the vocabulary.
+    fn encode<'w>(&self, words: &[&'w str]) -> Result<Words, &'w str> {
+        let find = |w: &&'w str| self.vocabulary().binary_search_by(|v| v.as_str().cmp(w)).map(|i| i as u32).map_err(|_| *w);
+        words.iter().map(find).collect()
+    }
+
+    /// Words of numbers.
+    fn decode(&self, words: &[u32]) -> Vec<&str> {
+        words.iter().map(|w| self.vocabulary()[*w as usize].as_str()).collect()
+    }
+}
+
+/// The masked position of sentence `index`: uniform over its words, the same wherever the sentence is used.
+pub fn masked_position(seed: u64, index: u64, length: usize) -> usize {
+    let mut stream = crate::random::Stream::new(seed, crate::random::Purpose::Mask, index);
+    stream.below(length as u32) as usize
+}
+
+/// Shannon entropy in nats.
+pub fn entropy(p: &[f64]) -> f64 {
+    -p.iter().filter(|p| **p > 0.0).map(|p| p * p.ln()).sum::<f64>()
+}
