@@ -1,14 +1,10 @@
 //! Every operation and variant on the chosen adapter against its f64 twin.
 
-use lowland::gpu::{AdapterChoice, Gpu, Options};
+mod common;
+
+use common::gpu;
 use lowland::ops::Variants;
 use lowland::selftest;
-
-/// The adapter under test: `LOWLAND_ADAPTER`, else the best.
-fn gpu() -> Gpu {
-    let choice = std::env::var("LOWLAND_ADAPTER").map_or(AdapterChoice::Best, |c| c.parse().expect("LOWLAND_ADAPTER"));
-    Gpu::open(&choice, Options::default()).expect("an adapter")
-}
 
 #[test]
 fn every_variant_of_every_operation_matches_its_f64_twin() {

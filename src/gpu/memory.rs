@@ -66,7 +66,22 @@ impl Gpu {
     /// # Errors
     /// [`GpuError::Limit`] when one is larger than a binding may be, or all together larger than a buffer may be.
     pub fn buffers(&self, label: &str, sizes: &[u64]) -> Result<Vec<Buffer>, GpuError> {
-        let align = u64::from(self.limits().min_storage_buffer_offset_alignment).max(256);
+        Ok(self.allocate(label, sizes, false)?.1)
+    }
+
+    /// The same, with a buffer over all of them first, which must not be larger than a binding may be either.
+    pub fn arena(&self, label: &str, sizes: &[u64]) -> Result<(Buffer, Vec<Buffer>), GpuError> {
+        let (whole, parts) = self.allocate(label, sizes, true)?;
+        Ok((whole.expect("asked for"), parts))
+    }
+
+    /// Bytes that buffers of one allocation are aligned to.
+    pub fn alignment(&self) -> u64 {
+        u64::from(self.limits().min_storage_buffer_offset_alignment).max(256)
+    }
+
+    fn allocate(&self, label: &str, sizes: &[u64], whole: bool) -> Result<(Option<Buffer>, Vec<Buffer>), GpuError> {
+        let align = self.alignment();
         let mut offsets = Vec::with_capacity(sizes.len());
         let mut total = 0u64;
         for size in sizes {
@@ -90,14 +105,13 @@ impl Gpu {
         let mut encoder = self.encoder();
         encoder.clear_buffer(&block.raw, 0, None);
         self.submit(encoder);
-        offsets
-            .into_iter()
-            .map(|(offset, bytes)| {
-                let buffer = Buffer { block: block.clone(), offset, bytes, image: Arc::default() };
-                self.lay_image(&buffer)?;
-                Ok(buffer)
-            })
-            .collect()
+        let make = |(offset, bytes)| {
+            let buffer = Buffer { block: block.clone(), offset, bytes, image: Arc::default() };
+            self.lay_image(&buffer)?;
+            Ok::<_, GpuError>(buffer)
+        };
+        let all = if whole { Some(make((0, total))?) } else { None };
+        Ok((all, offsets.into_iter().map(make).collect::<Result<_, _>>()?))
     }
 
     /// Writes before the next submission. `data` may be shorter than the buffer.

@@ -15,6 +15,7 @@
 //! ```
 
 mod build;
+mod fuse;
 mod plan;
 mod transform;
 

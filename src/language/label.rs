@@ -55,7 +55,12 @@ impl Pcfg {
     fn candidates(&self, task: Task) -> Vec<usize> {
         let grammar = self.grammar();
         match task {
-            Task::A => grammar.unary.iter().filter(|r| r.0 as usize == grammar.start).map(|r| r.1 as usize).collect(),
+            Task::A => {
+                let below = grammar.unary.iter().filter(|r| r.0 as usize == grammar.start);
+                let mut symbols: Vec<usize> = below.map(|r| r.1 as usize).collect();
+                symbols.sort_unstable();
+                symbols
+            }
             _ => (0..grammar.named).collect(),
         }
     }

@@ -1,0 +1,56 @@
+//! Fusion: a product followed by an elementwise operation on nothing but its result becomes one node.
+
+use super::{Graph, Node, TensorId};
+use crate::ops::{Epilogue, Linear, Op, Rule};
+
+impl Graph {
+    /// Fuses products with the GELU behind them, forward (both results are kept) and backward.
+    pub fn fuse(&mut self) {
+        let mut uses: std::collections::HashMap<TensorId, u32> = std::collections::HashMap::new();
+        for node in self.nodes() {
+            for id in &node.inputs {
+                *uses.entry(*id).or_insert(0) += 1;
+            }
+        }
+        let nodes = std::mem::take(self.nodes_mut());
+        let mut fused: Vec<Node> = Vec::with_capacity(nodes.len());
+        for node in nodes {
+            let epilogue = match node.op {
+                Op::Gelu(Rule::Forward) => Epilogue::Gelu,
+                // The slope's other factor must be the product, used here only.
+                Op::Gelu(Rule::Vjp) if uses.get(&node.inputs[1]) == Some(&1) => Epilogue::Slope,
+                _ => Epilogue::None,
+            };
+            let operand = match epilogue {
+                Epilogue::Gelu => node.inputs[0],
+                Epilogue::Slope => node.inputs[1],
+                Epilogue::None => {
+                    fused.push(node);
+                    continue;
+                }
+            };
+            let producer = fused.iter_mut().rev().find(|p| p.outputs[0] == operand);
+            match producer {
+                Some(p) if plain(&p.op) => {
+                    if let Op::Linear(linear) = &mut p.op {
+                        linear.epilogue = epilogue;
+                    }
+                    if epilogue == Epilogue::Gelu {
+                        p.outputs.push(node.outputs[0]);
+                    } else {
+                        p.inputs.push(node.inputs[0]);
+                        p.outputs = node.outputs;
+                    }
+                }
+                _ => fused.push(node),
+            }
+        }
+        *self.nodes_mut() = fused;
+    }
+}
+
+/// A product that has room for an epilogue.
+fn plain(op: &Op) -> bool {
+    use crate::ops::Layout::{NN, NT};
+    matches!(op, Op::Linear(Linear { layout: NT | NN, epilogue: Epilogue::None, .. }))
+}

@@ -1,0 +1,248 @@
+//! A masked language model as a graph, as `transformers` defines it.
+//!
+//! `roberta-prelayernorm`: x ← x + attention(norm(x)), x ← x + feed-forward(norm(x)), a norm behind the last layer.
+//! `bert`: x ← norm(x + attention(x)), x ← norm(x + feed-forward(x)). Both: head = dense, GELU, norm, decoder tied to the
+//! word table, bias. Only masked rows reach the head.
+
+use super::config::{ModelConfig, ModelKind};
+use super::parameters::{Axis, Initialise, Matrix, Parameter};
+use crate::graph::{Count, Emit, Graph, TensorId};
+use crate::ops::batch::BatchLayout;
+use crate::ops::{Attention, Labels, Rule, Variants};
+
+/// A model's forward graph and its parameters.
+#[derive(Clone, Debug)]
+pub struct Encoder {
+    pub config: ModelConfig,
+    pub graph: Graph,
+    pub matrices: Vec<Matrix>,
+    /// The graph's tensor of each matrix.
+    pub tensors: Vec<TensorId>,
+    pub parameters: Vec<Parameter>,
+    /// Output of the embedding and of each layer, all tokens.
+    pub hidden: Vec<TensorId>,
+    /// [masked, vocabulary]
+    pub logits: TensorId,
+}
+
+struct Builder<'c> {
+    config: &'c ModelConfig,
+    graph: Graph,
+    matrices: Vec<Matrix>,
+    tensors: Vec<TensorId>,
+    parameters: Vec<Parameter>,
+    dropouts: u32,
+}
+
+impl Encoder {
+    /// Builds the graph of a config.
+    ///
+    /// # Errors
+    /// What makes the sizes impossible.
+    pub fn new(config: &ModelConfig) -> Result<Encoder, String> {
+        config.check()?;
+        let mut b = Builder {
+            config,
+            graph: Graph::default(),
+            matrices: vec![],
+            tensors: vec![],
+            parameters: vec![],
+            dropouts: 0,
+        };
+        let prefix = match config.kind {
+            ModelKind::RobertaPreLayerNorm => "roberta_prelayernorm",
+            ModelKind::Bert => "bert",
+        };
+        let e = format!("{prefix}.embeddings");
+        let d = config.hidden_size;
+        let pad_row = Initialise::NormalBut(config.pad_token_id);
+        let words = b.table(&format!("{e}.word_embeddings.weight"), config.vocab_size, pad_row);
+        let position_init = if config.kind == ModelKind::Bert { Initialise::Normal } else { pad_row };
+        let positions = b.table(&format!("{e}.position_embeddings.weight"), config.max_position_embeddings, position_init);
+        let segments = b.table(&format!("{e}.token_type_embeddings.weight"), config.type_vocab_size, Initialise::Normal);
+        let x = b.graph.embedding(words, positions, segments);
+        let x = b.norm(x, &format!("{e}.LayerNorm"));
+        let mut x = b.dropout(x, config.hidden_dropout_prob);
+        let mut hidden = vec![x];
+        for layer in 0..config.num_hidden_layers {
+            let l = format!("{prefix}.encoder.layer.{layer}");
+            x = match config.kind {
+                ModelKind::RobertaPreLayerNorm => {
+                    let h = b.norm(x, &format!("{l}.attention.LayerNorm"));
+                    let x = b.attention(h, x, &format!("{l}.attention"));
+                    let h = b.norm(x, &format!("{l}.intermediate.LayerNorm"));
+                    b.feed_forward(h, x, &l)
+                }
+                ModelKind::Bert => {
+                    let h = b.attention(x, x, &format!("{l}.attention"));
+                    let x = b.norm(h, &format!("{l}.attention.output.LayerNorm"));
+                    let h = b.feed_forward(x, x, &l);
+                    b.norm(h, &format!("{l}.output.LayerNorm"))
+                }
+            };
+            hidden.push(x);
+        }
+        // The last norm works row by row, so that masked rows are enough here too.
+        let mut m = b.graph.gather(x);
+        if config.kind == ModelKind::RobertaPreLayerNorm {
+            m = b.norm(m, &format!("{prefix}.LayerNorm"));
+        }
+        let (dense, norm, bias) = match config.kind {
+            ModelKind::RobertaPreLayerNorm => ("lm_head.dense", "lm_head.layer_norm", "lm_head.bias"),
+            ModelKind::Bert => {
+                ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.bias")
+            }
+        };
+        let (w, c) = b.dense(dense, d, d);
+        let h = b.graph.linear(m, w, Some(c), None);
+        let h = b.graph.gelu(h);
+        let h = b.norm(h, norm);
+        let logits = match config.tie_word_embeddings {
+            true => {
+                let bias = b.vector(bias, config.vocab_size, Initialise::Zeros);
+                b.graph.linear(h, words, Some(bias), None)
+            }
+            false => {
+                let decoder = bias.replace(".bias", ".decoder");
+                let (w, c) = b.dense(&decoder, config.vocab_size, d);
+                b.graph.linear(h, w, Some(c), None)
+            }
+        };
+        let Builder { graph, matrices, tensors, parameters, .. } = b;
+        Ok(Encoder { config: config.clone(), graph, matrices, tensors, parameters, hidden, logits })
+    }
+
+    /// Numbers in all parameters; a tied table counts once.
+    pub fn parameter_count(&self) -> usize {
+        self.parameters.iter().map(Parameter::len).sum()
+    }
+
+    /// Number of a parameter.
+    pub fn find(&self, name: &str) -> Option<usize> {
+        self.parameters.iter().position(|p| p.name == name)
+    }
+
+    /// How batches for this model are laid out.
+    pub fn batch_layout(&self, variants: &Variants) -> BatchLayout {
+        BatchLayout {
+            tables: [self.config.vocab_size, self.config.max_position_embeddings, self.config.type_vocab_size],
+            first_position: self.config.first_position(),
+            segment: variants.segment,
+        }
+    }
+
+    /// The graph with the loss of the labels at its end: (graph, loss [masked, 4]).
+    pub fn with_loss(&self, labels: Labels) -> (Graph, TensorId) {
+        let mut graph = self.graph.clone();
+        let loss = graph.cross_entropy(self.logits, labels);
+        (graph, loss)
+    }
+
+    /// The graph with loss and gradient: (graph, loss, loss weights [masked, 4], gradient of each matrix).
+    pub fn with_gradient(&self, labels: Labels) -> (Graph, TensorId, TensorId, Vec<TensorId>) {
+        let (mut graph, loss) = self.with_loss(labels);
+        let weight = graph.input("weight", Count::Masked, 4);
+        let adjoints = graph.gradient(&[(loss, weight)]);
+        let gradients = self.tensors.iter().map(|t| adjoints[t]).collect();
+        (graph, loss, weight, gradients)
+    }
+
+    /// Multiplications and additions of one forward pass over batches of these sizes; a gradient takes three times as many.
+    pub fn forward_flops(&self, rows: u64, masked: u64, pairs: u64) -> u64 {
+        let c = &self.config;
+        let (d, f, l) = (u64::from(c.hidden_size), u64::from(c.intermediate_size), u64::from(c.num_hidden_layers));
+        let layer = 2 * rows * (4 * d * d + 2 * d * f) + 4 * pairs * d;
+        l * layer + 2 * masked * (d * d + d * u64::from(c.vocab_size))
+    }
+}
+
+impl Builder<'_> {
+    fn matrix(&mut self, name: &str, rows: u32, cols: u32, decay: bool) -> (usize, TensorId) {
+        let tensor = self.graph.parameter(name, rows, cols);
+        self.matrices.push(Matrix { name: name.into(), rows, cols, decay });
+        self.tensors.push(tensor);
+        (self.matrices.len() - 1, tensor)
+    }
+
+    fn parameter(&mut self, name: String, shape: &[u32], initialise: Initialise, matrix: usize, rows: Axis, cols: Axis) {
+        let shape = shape.iter().map(|n| *n as usize).collect();
+        self.parameters.push(Parameter { name, shape, initialise, matrix, rows, cols });
+    }
+
+    fn table(&mut self, name: &str, rows: u32, initialise: Initialise) -> TensorId {
+        let d = self.config.hidden_size;
+        let (matrix, tensor) = self.matrix(name, rows, d, true);
+        self.parameter(name.into(), &[rows, d], initialise, matrix, Axis::Plain(0), Axis::Plain(0));
+        tensor
+    }
+
+    fn vector(&mut self, name: &str, n: u32, initialise: Initialise) -> TensorId {
+        let (matrix, tensor) = self.matrix(name, 1, n, false);
+        self.parameter(name.into(), &[n], initialise, matrix, Axis::Plain(0), Axis::Plain(0));
+        tensor
+    }
+
+    /// Weight and bias of a linear layer.
+    fn dense(&mut self, name: &str, out: u32, inp: u32) -> (TensorId, TensorId) {
+        let weight = format!("{name}.weight");
+        let (matrix, tensor) = self.matrix(&weight, out, inp, true);
+        self.parameter(weight, &[out, inp], Initialise::Normal, matrix, Axis::Plain(0), Axis::Plain(0));
+        (tensor, self.vector(&format!("{name}.bias"), out, Initialise::Zeros))
+    }
+
+    fn norm(&mut self, x: TensorId, name: &str) -> TensorId {
+        let d = self.graph.tensor(x).cols;
+        let gamma = self.vector(&format!("{name}.weight"), d, Initialise::Ones);
+        let beta = self.vector(&format!("{name}.bias"), d, Initialise::Zeros);
+        self.graph.layer_norm(x, gamma, beta, self.config.layer_norm_eps)
+    }
+
+    fn dropout(&mut self, x: TensorId, p: f64) -> TensorId {
+        self.dropouts += 1;
+        self.graph.dropout(x, p, self.dropouts)
+    }
+
+    /// A linear layer whose output is dropped out and added to a residual.
+    fn dense_into(&mut self, x: TensorId, w: TensorId, bias: TensorId, residual: TensorId) -> TensorId {
+        let p = self.config.hidden_dropout_prob;
+        if p == 0.0 {
+            return self.graph.linear(x, w, Some(bias), Some(residual));
+        }
+        let y = self.graph.linear(x, w, Some(bias), None);
+        let y = self.dropout(y, p);
+        self.graph.add(residual, y)
+    }
+
+    fn attention(&mut self, h: TensorId, residual: TensorId, name: &str) -> TensorId {
+        let (d, heads, size) = (self.config.hidden_size, self.config.num_attention_heads, self.config.head_size());
+        self.dropouts += 1;
+        let p = self.config.attention_probs_dropout_prob as f32;
+        let op = Attention { rule: Rule::Forward, heads, size, p, stream: self.dropouts };
+        let wide = heads * op.padded();
+        let (matrix, qkv) = self.matrix(&format!("{name}.self.qkv.weight"), 3 * wide, d, true);
+        let (bias_matrix, bias) = self.matrix(&format!("{name}.self.qkv.bias"), 1, 3 * wide, false);
+        for (i, part) in ["query", "key", "value"].into_iter().enumerate() {
+            let axis = Axis::Heads { offset: i as u32 * wide, size };
+            let weight = format!("{name}.self.{part}.weight");
+            self.parameter(weight, &[d, d], Initialise::Normal, matrix, axis, Axis::Plain(0));
+            self.parameter(format!("{name}.self.{part}.bias"), &[d], Initialise::Zeros, bias_matrix, Axis::Plain(0), axis);
+        }
+        let projected = self.graph.linear(h, qkv, Some(bias), None);
+        let o = self.graph.attention(projected, op);
+        let weight = format!("{name}.output.dense.weight");
+        let (matrix, w) = self.matrix(&weight, d, wide, true);
+        let heads_axis = Axis::Heads { offset: 0, size };
+        self.parameter(weight, &[d, d], Initialise::Normal, matrix, Axis::Plain(0), heads_axis);
+        let c = self.vector(&format!("{name}.output.dense.bias"), d, Initialise::Zeros);
+        self.dense_into(o, w, c, residual)
+    }
+
+    fn feed_forward(&mut self, h: TensorId, residual: TensorId, layer: &str) -> TensorId {
+        let (d, f) = (self.config.hidden_size, self.config.intermediate_size);
+        let (w, c) = self.dense(&format!("{layer}.intermediate.dense"), f, d);
+        let z = self.graph.linear(h, w, Some(c), None);
+        let a = self.graph.gelu(z);
+        let (w, c) = self.dense(&format!("{layer}.output.dense"), d, f);
+        self.dense_into(a, w, c, residual)
+    }
+}

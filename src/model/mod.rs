@@ -1,0 +1,27 @@
+//! Encoders of the BERT family as graphs, and their files: what `transformers` writes loads, and what is written here
+//! `transformers` loads.
+//!
+//! ```
+//! use lowland::model::{Encoder, ModelConfig};
+//! let config = ModelConfig { vocab_size: 24, hidden_size: 16, num_attention_heads: 2, ..ModelConfig::default() };
+//! let encoder = Encoder::new(&config).unwrap();
+//! assert_eq!(encoder.parameters[0].name, "roberta_prelayernorm.embeddings.word_embeddings.weight");
+//! ```
+
+mod config;
+mod encoder;
+mod examples;
+mod files;
+mod parameters;
+mod passes;
+mod store;
+mod vocabulary;
+
+pub use config::{ModelConfig, ModelKind};
+pub use encoder::Encoder;
+pub use files::{Loaded, ModelError, WeightsFile, load, save};
+pub use examples::{ExampleError, read_examples, parse_examples};
+pub use passes::{ForwardPass, GradientPass, RowLoss, dims_for};
+pub use parameters::{Initialise, Matrix, Parameter, Weights};
+pub use store::{Arena, Chunk};
+pub use vocabulary::{BOS, EOS, MASK, PAD, SPECIAL_TOKENS, Vocabulary};

@@ -1,0 +1,141 @@
+//! A model's parameters under the names of its file, and where they lie in the matrices that kernels work on.
+//!
+//! Queries, keys and values share one matrix, heads are padded to a multiple of 4, and every matrix is padded with zeros to
+//! multiples of 4; the paddings stay zero in training because their gradients are zero.
+
+use crate::ops::Dims;
+use crate::random::{Purpose, Stream};
+
+/// How a parameter begins.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Initialise {
+    Zeros,
+    Ones,
+    /// Normal with the config's `initializer_range`.
+    Normal,
+    /// Normal, with one row of zeros (the pad token's).
+    NormalBut(u32),
+}
+
+/// How an axis of a parameter lies in its matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Axis {
+    /// From an offset on.
+    Plain(u32),
+    /// Heads of `size`, each padded to a multiple of 4, from an offset on.
+    Heads { offset: u32, size: u32 },
+}
+
+impl Axis {
+    fn at(self, i: usize) -> usize {
+        match self {
+            Axis::Plain(offset) => offset as usize + i,
+            Axis::Heads { offset, size } => {
+                let size = size as usize;
+                offset as usize + i / size * size.next_multiple_of(4) + i % size
+            }
+        }
+    }
+}
+
+/// A parameter of the model.
+#[derive(Clone, Debug)]
+pub struct Parameter {
+    /// Name in the model file.
+    pub name: String,
+    /// [out, in], [rows, columns] or [n].
+    pub shape: Vec<usize>,
+    pub initialise: Initialise,
+    /// Number of its matrix in [`Encoder::matrices`](super::Encoder::matrices).
+    pub matrix: usize,
+    pub(super) rows: Axis,
+    pub(super) cols: Axis,
+}
+
+impl Parameter {
+    /// Numbers in it.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether it holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Place of each of its numbers in its matrix's memory, in order.
+    pub fn places(&self, matrix: &Matrix) -> impl Iterator<Item = usize> + use<> {
+        let (rows, cols) = match self.shape.as_slice() {
+            [n] => (1, *n),
+            [rows, cols] => (*rows, *cols),
+            other => unreachable!("parameters have one or two axes, not {other:?}"),
+        };
+        let wide = matrix.cols.next_multiple_of(4) as usize;
+        let (row, col) = (self.rows, self.cols);
+        (0..rows).flat_map(move |r| (0..cols).map(move |c| row.at(r) * wide + col.at(c)))
+    }
+}
+
+/// A matrix that kernels work on: one parameter or several.
+#[derive(Clone, Debug)]
+pub struct Matrix {
+    pub name: String,
+    pub rows: u32,
+    pub cols: u32,
+    /// Whether weight decay applies: to matrices, not to biases and layer norms.
+    pub decay: bool,
+}
+
+impl Matrix {
+    /// Numbers in memory, padding included.
+    pub fn padded_len(&self) -> usize {
+        let dims = Dims { rows: 0, masked: 0, sentences: 0, probes: 1 };
+        dims.size4(crate::gpu::Count::Fixed(self.rows), self.cols) as usize * 4
+    }
+}
+
+/// Values of all parameters, in the order of [`Encoder::parameters`](super::Encoder::parameters).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weights(pub Vec<Vec<f32>>);
+
+impl Weights {
+    /// The weights that a seed begins with.
+    pub fn initial(parameters: &[Parameter], range: f64, seed: u64) -> Weights {
+        let one = |(i, parameter): (usize, &Parameter)| {
+            let mut random = Stream::new(seed, Purpose::Initialise, i as u64);
+            let mut normal = |n: usize| (0..n).map(|_| (random.normal() * range) as f32).collect::<Vec<f32>>();
+            match parameter.initialise {
+                Initialise::Zeros => vec![0.0; parameter.len()],
+                Initialise::Ones => vec![1.0; parameter.len()],
+                Initialise::Normal => normal(parameter.len()),
+                Initialise::NormalBut(row) => {
+                    let mut values = normal(parameter.len());
+                    let wide = parameter.shape[1];
+                    if let Some(zeros) = values.get_mut(row as usize * wide..(row as usize + 1) * wide) {
+                        zeros.fill(0.0);
+                    }
+                    values
+                }
+            }
+        };
+        Weights(parameters.iter().enumerate().map(one).collect())
+    }
+
+    /// The matrices in memory layout.
+    pub fn pack(&self, parameters: &[Parameter], matrices: &[Matrix]) -> Vec<Vec<f32>> {
+        let mut packed: Vec<Vec<f32>> = matrices.iter().map(|m| vec![0.0; m.padded_len()]).collect();
+        for (parameter, values) in parameters.iter().zip(&self.0) {
+            let matrix = &mut packed[parameter.matrix];
+            for (place, value) in parameter.places(&matrices[parameter.matrix]).zip(values) {
+                matrix[place] = *value;
+            }
+        }
+        packed
+    }
+
+    /// The parameters from matrices in memory layout.
+    pub fn unpack(packed: &[Vec<f32>], parameters: &[Parameter], matrices: &[Matrix]) -> Weights {
+        let one = |p: &Parameter| p.places(&matrices[p.matrix]).map(|place| packed[p.matrix][place]).collect();
+        Weights(parameters.iter().map(one).collect())
+    }
+}

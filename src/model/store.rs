@@ -1,0 +1,87 @@
+//! Parameters, gradients and moments on an adapter: matrices packed into chunks, none larger than a binding may be, those
+//! with weight decay apart from those without, so that an optimiser runs over whole chunks.
+
+use super::encoder::Encoder;
+use super::parameters::Weights;
+use crate::gpu::{Buffer, Gpu, GpuError};
+
+/// One chunk: its memory as a whole.
+#[derive(Clone)]
+pub struct Chunk {
+    pub buffer: Buffer,
+    /// vec4 in it.
+    pub size4: u32,
+    pub decay: bool,
+}
+
+/// Memory for one number a parameter: the parameters themselves, their gradients, a moment.
+#[derive(Clone)]
+pub struct Arena {
+    pub chunks: Vec<Chunk>,
+    /// Memory of each matrix.
+    pub matrices: Vec<Buffer>,
+}
+
+/// Which matrices share a chunk.
+fn chunks(encoder: &Encoder, limit: u64, align: u64) -> Vec<(bool, Vec<usize>)> {
+    let mut made: Vec<(bool, Vec<usize>, u64)> = Vec::new();
+    for decay in [true, false] {
+        for (i, matrix) in encoder.matrices.iter().enumerate().filter(|(_, m)| m.decay == decay) {
+            let bytes = (matrix.padded_len() as u64 * 4).next_multiple_of(align);
+            match made.last_mut() {
+                Some((d, members, total)) if *d == decay && *total + bytes <= limit => {
+                    members.push(i);
+                    *total += bytes;
+                }
+                _ => made.push((decay, vec![i], bytes)),
+            }
+        }
+    }
+    made.into_iter().map(|(decay, members, _)| (decay, members)).collect()
+}
+
+impl Arena {
+    /// Zeroed memory for a model.
+    pub fn new(gpu: &Gpu, encoder: &Encoder, label: &str) -> Result<Arena, GpuError> {
+        let caps = gpu.capabilities();
+        let limit = caps.largest_binding.min(caps.largest_buffer);
+        let mut matrices: Vec<Option<Buffer>> = vec![None; encoder.matrices.len()];
+        let mut made = Vec::new();
+        for (decay, members) in chunks(encoder, limit, gpu.alignment()) {
+            let sizes: Vec<u64> = members.iter().map(|m| encoder.matrices[*m].padded_len() as u64 * 4).collect();
+            let (whole, parts) = gpu.arena(label, &sizes)?;
+            for (member, part) in members.into_iter().zip(parts) {
+                matrices[member] = Some(part);
+            }
+            made.push(Chunk { size4: (whole.bytes() / 16) as u32, buffer: whole, decay });
+        }
+        Ok(Arena { chunks: made, matrices: matrices.into_iter().flatten().collect() })
+    }
+
+    /// Memory with a model's weights in it.
+    pub fn of(gpu: &Gpu, encoder: &Encoder, weights: &Weights) -> Result<Arena, GpuError> {
+        let arena = Arena::new(gpu, encoder, "the parameters")?;
+        arena.write(gpu, encoder, weights);
+        Ok(arena)
+    }
+
+    /// Bytes of an arena.
+    pub fn bytes(encoder: &Encoder, align: u64) -> u64 {
+        encoder.matrices.iter().map(|m| (m.padded_len() as u64 * 4).next_multiple_of(align)).sum()
+    }
+
+    /// Writes values.
+    pub fn write(&self, gpu: &Gpu, encoder: &Encoder, weights: &Weights) {
+        for (buffer, values) in self.matrices.iter().zip(weights.pack(&encoder.parameters, &encoder.matrices)) {
+            gpu.write(buffer, &values);
+        }
+    }
+
+    /// Waits and reads values.
+    pub fn read(&self, gpu: &Gpu, encoder: &Encoder) -> Result<Weights, GpuError> {
+        let parts: Vec<(&Buffer, usize)> =
+            self.matrices.iter().zip(&encoder.matrices).map(|(b, m)| (b, m.padded_len() * 4)).collect();
+        let packed: Vec<Vec<f32>> = gpu.read_many(&parts)?.iter().map(|b| bytemuck::pod_collect_to_vec(b)).collect();
+        Ok(Weights::unpack(&packed, &encoder.parameters, &encoder.matrices))
+    }
+}

@@ -1,0 +1,119 @@
+//! The tokens of a model: four special ones, then the language's words in byte order; and the files that
+//! `AutoTokenizer` reads.
+
+use std::path::Path;
+
+use crate::ops::batch::Sentence;
+
+/// Beginning of a sentence.
+pub const BOS: u32 = 0;
+/// Padding.
+pub const PAD: u32 = 1;
+/// End of a sentence.
+pub const EOS: u32 = 2;
+/// A masked word.
+pub const MASK: u32 = 3;
+/// Spelling of the special tokens, by id.
+pub const SPECIAL_TOKENS: [&str; 4] = ["<s>", "<pad>", "</s>", "<mask>"];
+
+/// The words of a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vocabulary {
+    words: Vec<String>,
+}
+
+impl Vocabulary {
+    /// The vocabulary of a language.
+    pub fn new(words: &[String]) -> Vocabulary {
+        Vocabulary { words: words.to_vec() }
+    }
+
+    /// Number of tokens, special ones included.
+    pub fn len(&self) -> usize {
+        self.words.len() + SPECIAL_TOKENS.len()
+    }
+
+    /// Whether there are no words.
+    pub fn is_empty(&self) -> bool {
+        self.words.is_empty()
+    }
+
+    /// Words without the special tokens.
+    pub fn words(&self) -> &[String] {
+        &self.words
+    }
+
+    /// `<s> w1 ... wn </s>` with one word masked.
+    pub fn mask(words: &[u32], position: usize) -> Sentence {
+        Vocabulary::mask_all(words, &[position])
+    }
+
+    /// `<s> w1 ... wn </s>` with some words masked.
+    pub fn mask_all(words: &[u32], positions: &[usize]) -> Sentence {
+        let token = |w: &u32| w + SPECIAL_TOKENS.len() as u32;
+        let mut ids: Vec<u32> = [BOS].into_iter().chain(words.iter().map(token)).chain([EOS]).collect();
+        let masked = positions.iter().map(|p| (*p as u32 + 1, token(&words[*p]))).collect();
+        for p in positions {
+            ids[p + 1] = MASK;
+        }
+        Sentence { ids, masked, ..Sentence::default() }
+    }
+
+    /// A distribution over the language's words as one over the model's tokens.
+    pub fn soft_label(p: &[f64]) -> Vec<f32> {
+        [0.0f32; SPECIAL_TOKENS.len()].into_iter().chain(p.iter().map(|p| *p as f32)).collect()
+    }
+
+    /// Writes `vocab.txt`, `tokenizer.json` and `tokenizer_config.json`.
+    pub fn save(&self, folder: &Path, longest: u32) -> std::io::Result<()> {
+        let tokens: Vec<&str> = SPECIAL_TOKENS.into_iter().chain(self.words.iter().map(String::as_str)).collect();
+        std::fs::write(folder.join("vocab.txt"), tokens.join("\n") + "\n")?;
+        let special = |id: usize| {
+            serde_json::json!({ "id": id, "content": SPECIAL_TOKENS[id], "single_word": false, "lstrip": false,
+                "rstrip": false, "normalized": false, "special": true })
+        };
+        let vocab: serde_json::Map<String, serde_json::Value> =
+            tokens.iter().enumerate().map(|(i, t)| (t.to_string(), i.into())).collect();
+        let piece = |id: &str| serde_json::json!({ "SpecialToken": { "id": id, "type_id": 0 } });
+        let sequence = |id: &str| serde_json::json!({ "Sequence": { "id": id, "type_id": 0 } });
+        let in_template =
+            |t: &str, id: u32| (t.to_string(), serde_json::json!({ "id": t, "ids": [id], "tokens": [t] }));
+        let templates: serde_json::Map<String, serde_json::Value> =
+            [in_template("<s>", BOS), in_template("</s>", EOS)].into_iter().collect();
+        let tokenizer = serde_json::json!({
+            "version": "1.0",
+            "truncation": null,
+            "padding": null,
+            "added_tokens": (0..SPECIAL_TOKENS.len()).map(special).collect::<Vec<_>>(),
+            "normalizer": null,
+            "pre_tokenizer": { "type": "WhitespaceSplit" },
+            "post_processor": {
+                "type": "TemplateProcessing",
+                "single": [piece("<s>"), sequence("A"), piece("</s>")],
+                "pair": [piece("<s>"), sequence("A"), piece("</s>"), sequence("B"), piece("</s>")],
+                "special_tokens": templates,
+            },
+            "decoder": null,
+            "model": { "type": "WordLevel", "vocab": vocab, "unk_token": "<mask>" },
+        });
+        let config = serde_json::json!({
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "mask_token": "<mask>",
+            "cls_token": "<s>", "sep_token": "</s>",
+            "model_max_length": longest,
+        });
+        std::fs::write(folder.join("tokenizer.json"), serde_json::to_string_pretty(&tokenizer)? + "\n")?;
+        std::fs::write(folder.join("tokenizer_config.json"), serde_json::to_string_pretty(&config)? + "\n")
+    }
+
+    /// Reads `vocab.txt`; `None` where there is none.
+    pub fn load(folder: &Path) -> std::io::Result<Option<Vocabulary>> {
+        let path = folder.join("vocab.txt");
+        if !path.exists() {
+            return Ok(None);
+        }
+        let text = std::fs::read_to_string(path)?;
+        let words = text.lines().skip(SPECIAL_TOKENS.len()).map(str::to_string).collect();
+        Ok(Some(Vocabulary { words }))
+    }
+}

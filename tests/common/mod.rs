@@ -1,0 +1,41 @@
+//! What the test files share: the adapter under test and the recorded fixtures.
+#![allow(dead_code)]
+
+use std::path::{Path, PathBuf};
+
+use lowland::gpu::{AdapterChoice, Gpu, Options};
+
+/// The adapter under test: `LOWLAND_ADAPTER`, else the best.
+pub fn gpu() -> Gpu {
+    let choice = std::env::var("LOWLAND_ADAPTER").map_or(AdapterChoice::Best, |c| c.parse().expect("LOWLAND_ADAPTER"));
+    Gpu::open(&choice, Options::default()).expect("an adapter; `make test` installs a software one")
+}
+
+/// A file or folder of `tests/fixtures`.
+pub fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+/// Double-precision results beside a fixture model.
+pub struct Truth(Vec<u8>);
+
+impl Truth {
+    pub fn read(model: &str) -> Truth {
+        Truth(std::fs::read(fixture(model).join("truth.safetensors")).expect("recorded fixtures"))
+    }
+
+    pub fn names(&self) -> Vec<String> {
+        self.file().names().into_iter().map(str::to_string).collect()
+    }
+
+    pub fn values(&self, name: &str) -> Vec<f64> {
+        let file = self.file();
+        let view = file.tensor(name).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(view.dtype(), safetensors::Dtype::F64, "{name}");
+        view.data().chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect()
+    }
+
+    fn file(&self) -> safetensors::SafeTensors<'_> {
+        safetensors::SafeTensors::deserialize(&self.0).expect("a safetensors file")
+    }
+}
