@@ -1,3 +1,4 @@
+pub mod config;
 pub mod gpu;
 pub mod graph;
 pub mod language;
@@ -6,3 +7,4 @@ pub mod ops;
 pub mod random;
 pub mod reference;
 pub mod selftest;
+pub mod train;

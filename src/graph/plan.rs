@@ -186,3 +186,32 @@ impl MemoryPlan {
         }
     }
 }
+
+/// Dispatches that a graph becomes, without memory for its tensors.
+pub fn count_dispatches(
+    gpu: &Gpu,
+    graph: &Graph,
+    dims: Dims,
+    variants: &Variants,
+    layout: &crate::ops::batch::BatchLayout,
+) -> Result<usize, GpuError> {
+    let one = Dims { rows: 1, masked: 1, sentences: 1, probes: 1 };
+    let batch = BatchBuffers::new(gpu, &one, layout, variants, 4, false)?;
+    let stand_in = gpu.buffer("a stand-in", 256)?;
+    let mut count = 0;
+    for node in graph.nodes() {
+        let mut cx = Lowering {
+            graph,
+            dims: &dims,
+            variants,
+            batch: &batch,
+            buffers: &|_| stand_in.clone(),
+            workspace: &|_| stand_in.clone(),
+            used: 0,
+            out: Vec::new(),
+        };
+        node.op.lower(&mut cx, node)?;
+        count += cx.out.len();
+    }
+    Ok(count)
+}

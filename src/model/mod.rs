@@ -20,6 +20,7 @@ mod vocabulary;
 pub use config::{ModelConfig, ModelKind};
 pub use encoder::Encoder;
 pub use files::{Loaded, ModelError, WeightsFile, load, save};
+pub(crate) use files::{save_tensors, write_synced};
 pub use examples::{ExampleError, read_examples, parse_examples};
 pub use passes::{ForwardPass, GradientPass, RowLoss, dims_for};
 pub use parameters::{Initialise, Matrix, Parameter, Weights};

@@ -1,0 +1,116 @@
+//! The schema of configs, for editors, and the explanation of a key, from the same comments.
+
+use serde_json::Value;
+
+use super::types::RunConfig;
+
+/// JSON Schema (draft 7) of a run config.
+pub fn schema() -> Value {
+    let settings = schemars::generate::SchemaSettings::draft07();
+    let schema = settings.into_generator().into_root_schema_for::<RunConfig>();
+    serde_json::to_value(schema).expect("a schema is JSON")
+}
+
+/// What a key is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Explanation {
+    pub key: String,
+    pub description: String,
+    pub kind: String,
+    pub default: Option<String>,
+    /// Keys inside, when it is a section.
+    pub inside: Vec<String>,
+}
+
+/// Explains a key such as `train.optimizer`; the whole config for the empty key.
+///
+/// # Errors
+/// The unknown part, with the keys that are known there.
+pub fn explain(key: &str) -> Result<Explanation, String> {
+    let root = schema();
+    let mut at = root.clone();
+    let mut default = serde_json::to_value(RunConfig::default()).ok();
+    let mut description = text_of(&at, "description");
+    for part in key.split('.').filter(|p| !p.is_empty()) {
+        let inner = choices(&root, &at).into_iter().find_map(|v| v["properties"].get(part).cloned());
+        let Some(inner) = inner else {
+            let known = keys(&root, &at);
+            let best = known.iter().max_by(|a, b| strsim::jaro_winkler(a, part).total_cmp(&strsim::jaro_winkler(b, part)));
+            let hint = best.map_or(String::new(), |b| format!("; did you mean `{b}`?"));
+            return Err(format!("unknown key `{part}` in `{key}`{hint} (known here: {})", known.join(", ")));
+        };
+        default = default.and_then(|d| d.get(part).cloned());
+        let own = text_of(&inner, "description");
+        at = follow(&root, &inner);
+        description = if own.is_empty() { text_of(&at, "description") } else { own };
+    }
+    let kind = kind_of(&root, &at);
+    let inside = keys(&root, &at);
+    let default = default.filter(|d| !d.is_null()).map(|d| d.to_string());
+    Ok(Explanation { key: key.into(), description, kind, default, inside })
+}
+
+fn text_of(schema: &Value, field: &str) -> String {
+    schema[field].as_str().unwrap_or("").replace('\n', " ")
+}
+
+/// Follows `$ref`, and `allOf` or `anyOf` with one part that is not null.
+fn follow(root: &Value, schema: &Value) -> Value {
+    if let Some(name) = schema["$ref"].as_str().and_then(|r| r.strip_prefix("#/definitions/")) {
+        return follow(root, &root["definitions"][name]);
+    }
+    for list in ["allOf", "anyOf"] {
+        if let Some(parts) = schema[list].as_array() {
+            if let Some(part) = parts.iter().find(|p| p["type"] != "null") {
+                return follow(root, part);
+            }
+        }
+    }
+    schema.clone()
+}
+
+/// A schema and, for one of several shapes, each of them.
+fn choices(root: &Value, schema: &Value) -> Vec<Value> {
+    let mut all = vec![schema.clone()];
+    for part in schema["oneOf"].as_array().into_iter().flatten() {
+        let shape = follow(root, part);
+        let mut merged = shape.clone();
+        if let (Some(own), Some(extra)) = (merged["properties"].as_object_mut(), part["properties"].as_object()) {
+            own.extend(extra.clone());
+        }
+        all.push(merged);
+    }
+    all
+}
+
+fn keys(root: &Value, schema: &Value) -> Vec<String> {
+    let mut known: Vec<String> = Vec::new();
+    for shape in choices(root, schema) {
+        for key in shape["properties"].as_object().into_iter().flat_map(|p| p.keys()) {
+            if !known.contains(key) {
+                known.push(key.clone());
+            }
+        }
+    }
+    known
+}
+
+fn kind_of(root: &Value, schema: &Value) -> String {
+    let values: Vec<String> = choices(root, schema)
+        .iter()
+        .flat_map(|s| s["enum"].as_array().cloned().unwrap_or_default().into_iter().chain(s.get("const").cloned()))
+        .map(|v| v.to_string())
+        .collect();
+    if !values.is_empty() {
+        return values.join(" | ");
+    }
+    match &schema["type"] {
+        Value::String(kind) if kind == "object" => "section".into(),
+        Value::String(kind) => kind.clone(),
+        Value::Array(kinds) => {
+            kinds.iter().filter_map(|k| k.as_str()).filter(|k| *k != "null").collect::<Vec<_>>().join(" | ")
+        }
+        _ if schema.get("oneOf").is_some() => "section".into(),
+        _ => "value".into(),
+    }
+}

@@ -1,0 +1,212 @@
+//! Reading a config: file, then `key.path=value` overrides, with errors that name the line or the override and what would
+//! be right.
+
+use std::path::{Path, PathBuf};
+
+use super::types::RunConfig;
+
+/// What is wrong with a config, and where.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{place}: {message}")]
+pub struct ConfigError {
+    /// `file:line`, the file, or the override.
+    pub place: String,
+    pub message: String,
+}
+
+/// Where a key got its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    Default,
+    File { file: String, line: usize },
+    Override(String),
+}
+
+/// A config with where it came from.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    pub config: RunConfig,
+    /// The file's stem.
+    pub name: String,
+    /// Folder that relative paths in the file start from.
+    pub base: PathBuf,
+    text: String,
+    file: String,
+    overrides: Vec<String>,
+}
+
+/// Reads a config file and applies overrides of the form `train.steps=500`.
+pub fn load(path: &Path, overrides: &[String]) -> Result<Resolved, ConfigError> {
+    let file = path.display().to_string();
+    let error = |message: String| ConfigError { place: file.clone(), message };
+    let bytes = std::fs::read(path).map_err(|e| error(format!("cannot be read: {e}")))?;
+    let text = String::from_utf8(bytes).map_err(|_| error("is not UTF-8 text".into()))?;
+    let mut config = RunConfig::parse(&text, &file)?;
+    if !overrides.is_empty() {
+        config = with_overrides(&text, &file, overrides)?;
+    }
+    let base = path.parent().map(Path::to_path_buf).unwrap_or_default();
+    for relative in [&mut config.language.rules, &mut config.train.start_from].into_iter().flatten() {
+        *relative = base.join(&*relative);
+    }
+    let name = path.file_stem().map_or("run".into(), |s| s.to_string_lossy().into_owned());
+    Ok(Resolved { config, name, base, text, file, overrides: overrides.to_vec() })
+}
+
+impl RunConfig {
+    /// Parses and checks the text of a config; `file` is named in errors.
+    pub fn parse(text: &str, file: &str) -> Result<RunConfig, ConfigError> {
+        let config: RunConfig = toml::from_str(text).map_err(|e| describe(&e, text, file))?;
+        config.check().map_err(|(key, message)| ConfigError {
+            place: line_of(text, &key).map_or(file.to_string(), |line| format!("{file}:{line}")),
+            message: format!("`{key}`: {message}"),
+        })?;
+        Ok(config)
+    }
+
+    /// The config as TOML with every key.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("every value has a TOML form")
+    }
+
+    /// The config as TOML text with overrides applied on top.
+    ///
+    /// # Errors
+    /// Names the override that is wrong.
+    pub fn with(&self, overrides: &[String]) -> Result<RunConfig, ConfigError> {
+        with_overrides(&self.to_toml(), "config", overrides)
+    }
+}
+
+fn with_overrides(text: &str, file: &str, overrides: &[String]) -> Result<RunConfig, ConfigError> {
+    let mut table: toml::Table = text.parse().map_err(|e| describe(&e, text, file))?;
+    for one in overrides {
+        let error = |message: String| ConfigError { place: format!("override `{one}`"), message };
+        let (key, value) = one.split_once('=').ok_or_else(|| error("write `key.path=value`, as `train.steps=500`".into()))?;
+        let value = parse_value(value.trim());
+        let path: Vec<&str> = key.trim().split('.').collect();
+        insert(&mut table, &path, value).map_err(error)?;
+        // Each override is checked as it comes, so that the error names it.
+        let now = toml::to_string(&table).map_err(|e| error(e.to_string()))?;
+        RunConfig::parse(&now, "").map_err(|e| error(e.message))?;
+    }
+    let now = toml::to_string(&table).expect("it was written before");
+    RunConfig::parse(&now, file)
+}
+
+/// A TOML value; text that is none is taken as a string.
+fn parse_value(text: &str) -> toml::Value {
+    match format!("v = {text}").parse::<toml::Table>() {
+        Ok(mut table) => table.remove("v").unwrap_or_else(|| toml::Value::String(text.into())),
+        Err(_) => toml::Value::String(text.into()),
+    }
+}
+
+fn insert(table: &mut toml::Table, path: &[&str], value: toml::Value) -> Result<(), String> {
+    match path {
+        [] | [""] => Err("the key is empty".into()),
+        [last] => {
+            table.insert(last.to_string(), value);
+            Ok(())
+        }
+        [first, rest @ ..] => {
+            let inner = table.entry(first.to_string()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+            match inner.as_table_mut() {
+                Some(inner) => insert(inner, rest, value),
+                None => Err(format!("`{first}` is a value, not a section")),
+            }
+        }
+    }
+}
+
+/// A parse error with its line and, for an unknown key, what was probably meant.
+fn describe(error: &toml::de::Error, text: &str, file: &str) -> ConfigError {
+    let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+    let place = match line {
+        Some(line) if !file.is_empty() => format!("{file}:{line}"),
+        _ => file.to_string(),
+    };
+    let raw = error.message();
+    let quoted: Vec<&str> = raw.split('`').skip(1).step_by(2).collect();
+    let message = match quoted.split_first() {
+        Some((unknown, known)) if raw.starts_with("unknown field") => {
+            let best = known.iter().max_by(|a, b| strsim::jaro_winkler(a, unknown).total_cmp(&strsim::jaro_winkler(b, unknown)));
+            match best {
+                Some(best) if strsim::jaro_winkler(best, unknown) > 0.75 => {
+                    format!("unknown key `{unknown}`; did you mean `{best}`?")
+                }
+                _ => format!("unknown key `{unknown}`; known here: {}", known.join(", ")),
+            }
+        }
+        Some((unknown, known)) if raw.starts_with("unknown variant") => {
+            format!("`{unknown}` is not possible here; one of: {}", known.join(", "))
+        }
+        _ => raw.trim_end().to_string(),
+    };
+    ConfigError { place, message }
+}
+
+/// Line of a key, counted from 1, where the text sets it: a section's head, a key in its section, or an inline table.
+pub(super) fn line_of(text: &str, key: &str) -> Option<usize> {
+    let parts: Vec<&str> = key.split('.').collect();
+    let mut section: Vec<String> = Vec::new();
+    let mut best: Option<(usize, usize)> = None;
+    for (i, line) in text.lines().enumerate() {
+        let trimmed = line.trim();
+        if let Some(head) = trimmed.strip_prefix('[').and_then(|l| l.split(']').next()) {
+            section = head.split('.').map(|s| s.trim().to_string()).collect();
+        }
+        let mut path = section.clone();
+        if let Some((left, _)) = trimmed.split_once('=').filter(|_| !trimmed.starts_with(['[', '#'])) {
+            path.extend(left.split('.').map(|s| s.trim().trim_matches('"').to_string()));
+        }
+        let shared = path.iter().zip(&parts).take_while(|(a, b)| a == *b).count();
+        if shared == path.len() && shared > 0 && best.is_none_or(|(most, _)| shared > most) {
+            best = Some((shared, i + 1));
+        }
+    }
+    best.map(|(_, line)| line)
+}
+
+impl Resolved {
+    /// Where a key got its value.
+    pub fn origin(&self, key: &str) -> Origin {
+        let covers = |o: &&String| {
+            let set = o.split('=').next().unwrap_or("").trim();
+            set == key || key.starts_with(&format!("{set}."))
+        };
+        if let Some(one) = self.overrides.iter().rev().find(covers) {
+            return Origin::Override(one.clone());
+        }
+        let table: Option<toml::Table> = self.text.parse().ok();
+        let mut value = table.map(toml::Value::Table);
+        for part in key.split('.') {
+            value = value.and_then(|v| v.get(part).cloned());
+        }
+        match value {
+            Some(_) => Origin::File { file: self.file.clone(), line: line_of(&self.text, key).unwrap_or(0) },
+            None => Origin::Default,
+        }
+    }
+
+    /// 16 hexadecimal digits that name the run: everything that can change its results, and no more.
+    pub fn hash(&self) -> String {
+        let mut config = self.config.clone();
+        config.output = None;
+        let mut hasher = blake3::Hasher::new();
+        // Files count by what they hold, not by where they lie.
+        if let Some(rules) = config.language.rules.take() {
+            hasher.update(&std::fs::read(rules).unwrap_or_default());
+        }
+        hasher.update(config.to_toml().as_bytes());
+        hasher.finalize().to_hex()[..16].to_string()
+    }
+
+    /// Folder of the run.
+    pub fn output(&self) -> PathBuf {
+        match &self.config.output {
+            Some(output) => output.clone(),
+            None => PathBuf::from("runs").join(format!("{}-{}", self.name, &self.hash()[..8])),
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! Run configs: types, defaults, validation, schema. Unknown keys are errors; every key may be left out but the language's
+//! source.
+//!
+//! ```
+//! use lowland::config::RunConfig;
+//! let text = "seed = 3\n[language]\nrandom = { levels = 2, symbols = 3, rules = 2, vocabulary = 12 }\n";
+//! let config = RunConfig::parse(text, "demo.toml").unwrap();
+//! assert_eq!((config.seed, config.train.batch_size), (3, 256));
+//! let error = RunConfig::parse("[trian]\nsteps = 1\n", "demo.toml").unwrap_err().to_string();
+//! assert!(error.contains("did you mean `train`"));
+//! ```
+
+mod explain;
+mod load;
+mod types;
+
+pub use explain::{Explanation, explain, schema};
+pub use load::{ConfigError, Origin, Resolved, load};
+pub use types::{
+    AdamW, EvaluateSection, LabelKind, LanguageKind, LanguageSection, MaskPolicy, ModelSection, ObjectiveSection,
+    OptimizerKind, RunConfig, ScheduleKind, Sgd, TrainSection, Warmup,
+};

@@ -1,0 +1,413 @@
+//! The sections of a run config with their defaults. The comments here are what `lowland config explain` prints and what
+//! editors show from the schema.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::language::RandomGrammar;
+use crate::model::{ModelConfig, ModelKind};
+
+/// One run: a language, a model, an objective, training, evaluation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Default)]
+#[serde(default, deny_unknown_fields)]
+pub struct RunConfig {
+    /// Seed of everything random: sentences, masks, initial weights, dropout.
+    pub seed: u64,
+    /// Folder of the run. Left out: runs/<name of the config file>-<hash of the config>.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<PathBuf>,
+    /// Where sentences come from.
+    pub language: LanguageSection,
+    /// The model's sizes, under Hugging Face's names.
+    pub model: ModelSection,
+    /// What is predicted.
+    pub objective: ObjectiveSection,
+    /// How the model is trained.
+    pub train: TrainSection,
+    /// What is measured on held-out sentences.
+    pub evaluate: EvaluateSection,
+}
+
+/// Kind of a language.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LanguageKind {
+    /// A probabilistic context-free grammar.
+    #[default]
+    Pcfg,
+}
+
+/// Where sentences come from: a rule file or a random grammar, one of the two.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LanguageSection {
+    /// "pcfg", a probabilistic context-free grammar.
+    pub kind: LanguageKind,
+    /// Rule file, relative to the config file: `LEFT RIGHT [RIGHT] WEIGHT` a line, `S` the start symbol.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rules: Option<PathBuf>,
+    /// A random layered grammar instead of a rule file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub random: Option<RandomGrammar>,
+    /// Words of the longest sentence; longer ones are drawn again.
+    pub max_length: usize,
+}
+
+impl Default for LanguageSection {
+    fn default() -> Self {
+        LanguageSection { kind: LanguageKind::Pcfg, rules: None, random: None, max_length: 32 }
+    }
+}
+
+/// The model's sizes, under Hugging Face's names.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelSection {
+    /// "roberta-prelayernorm" (pre-layer-norm, as in the paper) or "bert" (post-layer-norm).
+    #[serde(rename = "type")]
+    pub kind: ModelKind,
+    /// Width of the model, D.
+    pub hidden_size: u32,
+    /// Number of layers.
+    pub num_hidden_layers: u32,
+    /// Attention heads; divides hidden_size.
+    pub num_attention_heads: u32,
+    /// Width of the feed-forward layers, F.
+    pub intermediate_size: u32,
+    /// Dropout behind the embedding, attention and feed-forward layers.
+    pub hidden_dropout_prob: f64,
+    /// Dropout of attention weights.
+    pub attention_probs_dropout_prob: f64,
+    /// Positions. Left out: as many as the language's longest sentence needs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_position_embeddings: Option<u32>,
+    /// Segments; sentences of a language use the first.
+    pub type_vocab_size: u32,
+    /// Standard deviation of initial weights.
+    pub initializer_range: f64,
+    /// ε of layer norm.
+    pub layer_norm_eps: f64,
+}
+
+impl Default for ModelSection {
+    fn default() -> Self {
+        let m = ModelConfig::default();
+        ModelSection {
+            kind: m.kind,
+            hidden_size: m.hidden_size,
+            num_hidden_layers: m.num_hidden_layers,
+            num_attention_heads: m.num_attention_heads,
+            intermediate_size: m.intermediate_size,
+            hidden_dropout_prob: m.hidden_dropout_prob,
+            attention_probs_dropout_prob: m.attention_probs_dropout_prob,
+            max_position_embeddings: None,
+            type_vocab_size: m.type_vocab_size,
+            initializer_range: m.initializer_range,
+            layer_norm_eps: m.layer_norm_eps,
+        }
+    }
+}
+
+impl ModelSection {
+    /// The model for a vocabulary of `tokens` (special ones included) and sentences of up to `max_length` words.
+    pub fn model_config(&self, tokens: u32, max_length: usize) -> ModelConfig {
+        let mut config = ModelConfig {
+            kind: self.kind,
+            vocab_size: tokens,
+            hidden_size: self.hidden_size,
+            num_hidden_layers: self.num_hidden_layers,
+            num_attention_heads: self.num_attention_heads,
+            intermediate_size: self.intermediate_size,
+            hidden_dropout_prob: self.hidden_dropout_prob,
+            attention_probs_dropout_prob: self.attention_probs_dropout_prob,
+            type_vocab_size: self.type_vocab_size,
+            initializer_range: self.initializer_range,
+            layer_norm_eps: self.layer_norm_eps,
+            ..ModelConfig::default()
+        };
+        let needed = config.first_position() + max_length as u32 + 2;
+        config.max_position_embeddings = self.max_position_embeddings.unwrap_or(needed);
+        config
+    }
+}
+
+/// Which words are masked.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum MaskPolicy {
+    /// One word a sentence, drawn uniformly: the paper's objective.
+    One,
+    /// Each word with this probability, at least one.
+    Bernoulli(f64),
+}
+
+/// What a masked position is trained towards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LabelKind {
+    /// The word that stood there.
+    Sampled,
+    /// The exact conditional distribution, a soft label.
+    Expected,
+}
+
+/// What is predicted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ObjectiveSection {
+    /// "one" (a word a sentence, the paper's objective) or { bernoulli = 0.15 }.
+    pub mask: MaskPolicy,
+    /// "sampled" (the word that stood there) or "expected" (the exact conditional as a soft label).
+    pub labels: LabelKind,
+}
+
+impl Default for ObjectiveSection {
+    fn default() -> Self {
+        ObjectiveSection { mask: MaskPolicy::One, labels: LabelKind::Sampled }
+    }
+}
+
+/// AdamW, as torch.optim.AdamW. Weight decay applies to matrices, not to biases and layer norms.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdamW {
+    /// Peak learning rate.
+    pub lr: f64,
+    /// Decay rates of the two moments.
+    pub betas: [f64; 2],
+    /// Added to the denominator.
+    pub eps: f64,
+    /// Decoupled weight decay of matrices.
+    pub weight_decay: f64,
+}
+
+impl Default for AdamW {
+    fn default() -> Self {
+        AdamW { lr: 1e-3, betas: [0.9, 0.98], eps: 1e-6, weight_decay: 0.01 }
+    }
+}
+
+/// Stochastic gradient descent, as torch.optim.SGD.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sgd {
+    /// Peak learning rate.
+    pub lr: f64,
+    /// Momentum; 0 needs no memory for it.
+    pub momentum: f64,
+    /// L2 penalty's factor, added to the gradient of matrices.
+    pub weight_decay: f64,
+}
+
+impl Default for Sgd {
+    fn default() -> Self {
+        Sgd { lr: 1e-3, momentum: 0.0, weight_decay: 0.0 }
+    }
+}
+
+/// The optimiser.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum OptimizerKind {
+    /// { kind = "adamw", lr, betas, eps, weight_decay }
+    AdamW(AdamW),
+    /// { kind = "sgd", lr, momentum, weight_decay }
+    Sgd(Sgd),
+}
+
+impl OptimizerKind {
+    /// Peak learning rate.
+    pub fn lr(&self) -> f64 {
+        match self {
+            OptimizerKind::AdamW(o) => o.lr,
+            OptimizerKind::Sgd(o) => o.lr,
+        }
+    }
+}
+
+/// Share of the steps over which the learning rate rises from 0.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Warmup {
+    /// Share of all steps over which the learning rate rises linearly from 0.
+    pub warmup: f64,
+}
+
+impl Default for Warmup {
+    fn default() -> Self {
+        Warmup { warmup: 0.06 }
+    }
+}
+
+/// What the learning rate does after warm-up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum ScheduleKind {
+    /// Falls linearly to 0 at the last step.
+    Linear(Warmup),
+    /// Stays.
+    Constant(Warmup),
+    /// Falls to 0 along half a cosine.
+    Cosine(Warmup),
+}
+
+impl ScheduleKind {
+    /// Factor on the peak learning rate at a step counted from 0.
+    ///
+    /// ```
+    /// use lowland::config::{ScheduleKind, Warmup};
+    /// let schedule = ScheduleKind::Linear(Warmup { warmup: 0.5 });
+    /// assert_eq!([schedule.factor(0, 4), schedule.factor(1, 4), schedule.factor(3, 4)], [0.5, 1.0, 0.5]);
+    /// ```
+    pub fn factor(&self, step: u64, steps: u64) -> f64 {
+        let (ScheduleKind::Linear(w) | ScheduleKind::Constant(w) | ScheduleKind::Cosine(w)) = self;
+        let warm = (w.warmup * steps as f64).round();
+        let now = step as f64;
+        if now < warm {
+            return (now + 1.0) / warm;
+        }
+        let left = ((steps as f64 - now) / (steps as f64 - warm).max(1.0)).clamp(0.0, 1.0);
+        match self {
+            ScheduleKind::Linear(_) => left,
+            ScheduleKind::Constant(_) => 1.0,
+            ScheduleKind::Cosine(_) => 0.5 * (1.0 - (std::f64::consts::PI * left).cos()),
+        }
+    }
+}
+
+/// How the model is trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainSection {
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Sentences a step.
+    pub batch_size: u32,
+    /// Sentences at once; gradients are added up over a batch when smaller. Left out: the batch size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub micro_batch: Option<u32>,
+    /// { kind = "adamw", lr, betas, eps, weight_decay } or { kind = "sgd", lr, momentum, weight_decay }.
+    pub optimizer: OptimizerKind,
+    /// { kind = "linear" | "constant" | "cosine", warmup = share of the steps }.
+    pub schedule: ScheduleKind,
+    /// Largest norm of the gradient over all parameters; 0 is no clipping.
+    pub clip: f64,
+    /// Steps between checkpoints; 0 is none but the one at an interrupt.
+    pub checkpoint_every: u64,
+    /// Newest checkpoints that are kept; 0 keeps all.
+    pub keep_checkpoints: u32,
+    /// Model folder to begin with instead of random weights, relative to the config file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_from: Option<PathBuf>,
+    /// Steps between evaluations; 0 evaluates at the end only.
+    pub evaluate_every: u64,
+}
+
+impl Default for TrainSection {
+    fn default() -> Self {
+        TrainSection {
+            steps: 2000,
+            batch_size: 256,
+            micro_batch: None,
+            optimizer: OptimizerKind::AdamW(AdamW::default()),
+            schedule: ScheduleKind::Linear(Warmup::default()),
+            clip: 0.0,
+            checkpoint_every: 500,
+            keep_checkpoints: 3,
+            start_from: None,
+            evaluate_every: 100,
+        }
+    }
+}
+
+impl TrainSection {
+    /// Sentences at once.
+    pub fn micro_batch(&self) -> u32 {
+        self.micro_batch.unwrap_or(self.batch_size).min(self.batch_size)
+    }
+}
+
+/// What is measured on held-out sentences.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct EvaluateSection {
+    /// Held-out sentences (of another seed) for the loss and the excess loss.
+    pub sentences: u32,
+}
+
+impl Default for EvaluateSection {
+    fn default() -> Self {
+        EvaluateSection { sentences: 2000 }
+    }
+}
+
+impl RunConfig {
+    /// What cannot be, with the key it stands at.
+    pub(super) fn check(&self) -> Result<(), (String, String)> {
+        let bad = |key: &str, message: String| Err((key.to_string(), message));
+        let t = &self.train;
+        if self.language.max_length == 0 || self.language.max_length > 4096 {
+            return bad("language.max_length", format!("{} must lie in 1 to 4096", self.language.max_length));
+        }
+        if t.batch_size == 0 || t.batch_size > 1 << 20 {
+            return bad("train.batch_size", format!("{} must lie in 1 to {}", t.batch_size, 1 << 20));
+        }
+        if t.micro_batch == Some(0) {
+            return bad("train.micro_batch", "must be at least 1".into());
+        }
+        if !(t.clip >= 0.0 && t.clip.is_finite()) {
+            return bad("train.clip", format!("{} must be 0 (off) or positive", t.clip));
+        }
+        let lr = t.optimizer.lr();
+        if !(lr >= 0.0 && lr.is_finite()) {
+            return bad("train.optimizer.lr", format!("{lr} must be 0 or positive"));
+        }
+        match &t.optimizer {
+            OptimizerKind::AdamW(o) => {
+                if o.betas.iter().any(|b| !(0.0..1.0).contains(b)) {
+                    return bad("train.optimizer.betas", format!("{:?} must lie in [0, 1)", o.betas));
+                }
+                if !(o.eps > 0.0) {
+                    return bad("train.optimizer.eps", format!("{} must be positive", o.eps));
+                }
+                if !(o.weight_decay >= 0.0) {
+                    return bad("train.optimizer.weight_decay", format!("{} must be 0 or positive", o.weight_decay));
+                }
+            }
+            OptimizerKind::Sgd(o) => {
+                if !(0.0..1.0).contains(&o.momentum) {
+                    return bad("train.optimizer.momentum", format!("{} must lie in [0, 1)", o.momentum));
+                }
+                if !(o.weight_decay >= 0.0) {
+                    return bad("train.optimizer.weight_decay", format!("{} must be 0 or positive", o.weight_decay));
+                }
+            }
+        }
+        let (ScheduleKind::Linear(w) | ScheduleKind::Constant(w) | ScheduleKind::Cosine(w)) = &t.schedule;
+        if !(0.0..=1.0).contains(&w.warmup) {
+            return bad("train.schedule.warmup", format!("{} is a share of the steps, 0 to 1", w.warmup));
+        }
+        if let MaskPolicy::Bernoulli(p) = self.objective.mask {
+            if !(p > 0.0 && p <= 1.0) {
+                return bad("objective.mask.bernoulli", format!("{p} must lie in (0, 1]"));
+            }
+        }
+        let model = self.model.model_config(64, self.language.max_length);
+        if let Err(message) = model.check() {
+            return bad("model", message);
+        }
+        let needed = model.first_position() + self.language.max_length as u32 + 2;
+        if model.max_position_embeddings < needed {
+            return bad(
+                "model.max_position_embeddings",
+                format!("{} is too few for sentences of {} words: {needed} are needed", model.max_position_embeddings, self.language.max_length),
+            );
+        }
+        if self.language.rules.is_some() && self.language.random.is_some() {
+            return bad("language", "has both `rules` and `random`; keep one".into());
+        }
+        Ok(())
+    }
+}

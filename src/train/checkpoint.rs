@@ -1,0 +1,173 @@
+//! Checkpoints: a model folder with the moments and the step beside it, complete or not there at all.
+//!
+//! Everything is written into a temporary folder and made durable, then `MANIFEST.json` with sizes and hashes, then the
+//! folder is renamed. The newest folder whose manifest fits its files is the one that counts.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Encoder, ModelError, Vocabulary, Weights, WeightsFile, save};
+
+/// A whole checkpoint on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    pub folder: PathBuf,
+    pub step: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct State {
+    format_version: u32,
+    step: u64,
+    config_hash: String,
+}
+
+#[derive(Serialize, Deserialize, PartialEq)]
+struct FileEntry {
+    bytes: u64,
+    blake3: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Manifest {
+    files: BTreeMap<String, FileEntry>,
+}
+
+const MOMENTS: [&str; 2] = ["first", "second"];
+
+fn io(path: &Path) -> impl Fn(std::io::Error) -> ModelError + '_ {
+    move |source| ModelError::Io { path: path.into(), source }
+}
+
+fn entry_of(path: &Path) -> std::io::Result<FileEntry> {
+    let mut hasher = blake3::Hasher::new();
+    let bytes = std::io::copy(&mut File::open(path)?, &mut hasher)?;
+    Ok(FileEntry { bytes, blake3: hasher.finalize().to_hex().to_string() })
+}
+
+/// Makes the entries of a folder durable; a no-op where folders cannot be opened.
+pub(super) fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
+impl Checkpoint {
+    /// Writes a checkpoint under `root` and returns it.
+    #[allow(clippy::too_many_arguments)]
+    pub fn write(
+        root: &Path,
+        step: u64,
+        config_hash: &str,
+        encoder: &Encoder,
+        vocabulary: &Vocabulary,
+        weights: &Weights,
+        moments: &[Weights],
+    ) -> Result<Checkpoint, ModelError> {
+        std::fs::create_dir_all(root).map_err(io(root))?;
+        let folder = root.join(format!("step-{step}"));
+        let temporary = root.join(format!("step-{step}.tmp-{}", std::process::id()));
+        if temporary.exists() {
+            std::fs::remove_dir_all(&temporary).map_err(io(&temporary))?;
+        }
+        save(&temporary, encoder, weights, Some(vocabulary))?;
+        if !moments.is_empty() {
+            let names: Vec<Vec<String>> = MOMENTS
+                .iter()
+                .map(|m| encoder.parameters.iter().map(|p| format!("{m}.{}", p.name)).collect())
+                .collect();
+            let tensors = moments.iter().zip(&names).flat_map(|(values, names)| {
+                encoder.parameters.iter().zip(&values.0).zip(names).map(|((p, v), n)| (n.as_str(), p.shape.as_slice(), v.as_slice()))
+            });
+            let path = temporary.join("moments.safetensors");
+            crate::model::save_tensors(&path, tensors).map_err(io(&path))?;
+        }
+        let state = State { format_version: 1, step, config_hash: config_hash.into() };
+        let state = serde_json::to_string_pretty(&state).expect("plain values");
+        let path = temporary.join("state.json");
+        crate::model::write_synced(&path, state.as_bytes()).map_err(io(&path))?;
+        let mut files = BTreeMap::new();
+        for file in std::fs::read_dir(&temporary).map_err(io(&temporary))? {
+            let path = file.map_err(io(&temporary))?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            File::open(&path).and_then(|f| f.sync_all()).map_err(io(&path))?;
+            files.insert(name, entry_of(&path).map_err(io(&path))?);
+        }
+        let manifest = serde_json::to_string_pretty(&Manifest { files }).expect("plain values");
+        let path = temporary.join("MANIFEST.json");
+        crate::model::write_synced(&path, manifest.as_bytes()).map_err(io(&path))?;
+        sync_folder(&temporary).map_err(io(&temporary))?;
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder).map_err(io(&folder))?;
+        }
+        std::fs::rename(&temporary, &folder).map_err(io(&folder))?;
+        sync_folder(root).map_err(io(root))?;
+        Ok(Checkpoint { folder, step })
+    }
+
+    /// What is wrong with a checkpoint's files, if anything.
+    pub fn verify(&self) -> Result<(), String> {
+        let text = std::fs::read_to_string(self.folder.join("MANIFEST.json")).map_err(|e| format!("MANIFEST.json: {e}"))?;
+        let manifest: Manifest = serde_json::from_str(&text).map_err(|e| format!("MANIFEST.json: {e}"))?;
+        for (name, wanted) in &manifest.files {
+            let found = entry_of(&self.folder.join(name)).map_err(|e| format!("{name}: {e}"))?;
+            if found != *wanted {
+                return Err(format!("{name} is not what was written ({} bytes, {} expected)", found.bytes, wanted.bytes));
+            }
+        }
+        match manifest.files.contains_key("model.safetensors") {
+            true => Ok(()),
+            false => Err("MANIFEST.json lists no model".into()),
+        }
+    }
+
+    /// The moments, as many as the optimiser has.
+    pub fn moments(&self, encoder: &Encoder, count: usize) -> Result<Vec<Weights>, ModelError> {
+        if count == 0 {
+            return Ok(vec![]);
+        }
+        let path = self.folder.join("moments.safetensors");
+        let mut file = WeightsFile::read(&path)?;
+        MOMENTS[..count]
+            .iter()
+            .map(|moment| {
+                let values = encoder.parameters.iter().map(|p| {
+                    let name = format!("{moment}.{}", p.name);
+                    match file.tensors.remove(&name) {
+                        Some((shape, values)) if shape == p.shape => Ok(values),
+                        _ => Err(ModelError::Format { path: path.clone(), message: format!("tensor `{name}` is missing or mis-shaped") }),
+                    }
+                });
+                Ok(Weights(values.collect::<Result<_, _>>()?))
+            })
+            .collect()
+    }
+}
+
+/// Checkpoints under a folder, oldest first, whole or not; left-over temporary folders are removed.
+pub fn checkpoints(root: &Path) -> Vec<Checkpoint> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.contains(".tmp-") {
+            let _ = std::fs::remove_dir_all(entry.path());
+        } else if let Some(step) = name.strip_prefix("step-").and_then(|n| n.parse().ok()) {
+            found.push(Checkpoint { folder: entry.path(), step });
+        }
+    }
+    found.sort_by_key(|c| c.step);
+    found
+}
+
+/// The newest whole checkpoint, and what was wrong with newer ones.
+pub fn newest(root: &Path) -> (Option<Checkpoint>, Vec<String>) {
+    let mut warnings = Vec::new();
+    for checkpoint in checkpoints(root).into_iter().rev() {
+        match checkpoint.verify() {
+            Ok(()) => return (Some(checkpoint), warnings),
+            Err(what) => warnings.push(format!("{} is damaged and left aside: {what}", checkpoint.folder.display())),
+        }
+    }
+    (None, warnings)
+}

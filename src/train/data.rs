@@ -1,0 +1,136 @@
+//! Batches as a function of (seed, step): sentences step·B .. (step + 1)·B of the language, masked by their own random
+//! stream. Sampled and labelled ahead on other threads.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use rayon::prelude::*;
+
+use crate::config::{ConfigError, LabelKind, LanguageSection, MaskPolicy, ObjectiveSection};
+use crate::language::{Grammar, Language, Pcfg, masked_position};
+use crate::model::Vocabulary;
+use crate::ops::Batch;
+use crate::ops::batch::{BatchLayout, Sentence};
+use crate::random::{Purpose, Stream};
+
+/// Seed of the sentences that evaluation uses, never trained on.
+pub fn held_out_seed(seed: u64) -> u64 {
+    seed ^ 0x9E37_79B9_7F4A_7C15
+}
+
+/// A language with the objective on it.
+#[derive(Clone)]
+pub struct Corpus {
+    pub language: Arc<Pcfg>,
+    pub vocabulary: Arc<Vocabulary>,
+    pub objective: ObjectiveSection,
+    pub seed: u64,
+}
+
+impl Corpus {
+    /// Reads or makes the language of a config.
+    ///
+    /// # Errors
+    /// A grammar that cannot be used, with file and line; a config without a language.
+    pub fn open(section: &LanguageSection, objective: &ObjectiveSection, seed: u64) -> Result<Corpus, ConfigError> {
+        let error = |place: String, message: String| ConfigError { place, message };
+        let grammar = match (&section.rules, &section.random) {
+            (Some(path), _) => Grammar::read(path),
+            (None, Some(shape)) => Grammar::random(shape),
+            (None, None) => {
+                return Err(error(
+                    "[language]".into(),
+                    "no language: give `rules = \"FILE\"` or `random = { levels, symbols, rules, vocabulary }`".into(),
+                ));
+            }
+        };
+        let whole = grammar.and_then(|g| Pcfg::new(g, section.max_length)).map_err(|e| {
+            let place = e.line.map_or(e.file.clone(), |line| format!("{}:{line}", e.file));
+            error(place, e.message)
+        })?;
+        if objective.labels == LabelKind::Expected && objective.mask != MaskPolicy::One {
+            return Err(error(
+                "objective.labels".into(),
+                "\"expected\" labels are defined with one masked word a sentence; set `objective.mask = \"one\"`".into(),
+            ));
+        }
+        let vocabulary = Vocabulary::new(whole.vocabulary());
+        Ok(Corpus { language: Arc::new(whole), vocabulary: Arc::new(vocabulary), objective: objective.clone(), seed })
+    }
+
+    /// Sentence number `index`, masked and labelled as the objective says.
+    pub fn sentence(&self, index: u64) -> Sentence {
+        let words = self.language.sample(self.seed, index);
+        match self.objective.mask {
+            MaskPolicy::One => {
+                let position = masked_position(self.seed, index, words.len());
+                let mut sentence = Vocabulary::mask(&words, position);
+                if self.objective.labels == LabelKind::Expected {
+                    let known = self.language.conditional_unchecked(&words);
+                    sentence.soft = vec![Vocabulary::soft_label(&known.conditional[position])];
+                }
+                sentence
+            }
+            MaskPolicy::Bernoulli(p) => Vocabulary::mask_all(&words, &bernoulli_positions(self.seed, index, words.len(), p)),
+        }
+    }
+
+    /// Masked positions that a batch of so many sentences may have at most.
+    pub fn most_masked(&self, sentences: u32) -> u32 {
+        match self.objective.mask {
+            MaskPolicy::One => sentences,
+            MaskPolicy::Bernoulli(_) => sentences * self.language.max_length() as u32,
+        }
+    }
+}
+
+/// Each position with probability p; one drawn uniformly where none came.
+fn bernoulli_positions(seed: u64, index: u64, length: usize, p: f64) -> Vec<usize> {
+    let mut stream = Stream::new(seed, Purpose::Mask, index);
+    let chosen: Vec<usize> = (0..length).filter(|_| stream.uniform() < p).collect();
+    if chosen.is_empty() { vec![stream.below(length as u32) as usize] } else { chosen }
+}
+
+/// One micro-batch and what its masked positions weigh: 1 / masked positions of the whole step.
+pub struct Micro {
+    pub batch: Batch,
+    pub weight: f32,
+}
+
+/// The micro-batches of one step.
+fn step_data(corpus: &Corpus, layout: &BatchLayout, step: u64, batch_size: u32, micro_batch: u32) -> Vec<Micro> {
+    let first = step * u64::from(batch_size);
+    let sentences: Vec<Sentence> =
+        (0..batch_size).into_par_iter().with_min_len(32).map(|j| corpus.sentence(first + u64::from(j))).collect();
+    let masked: usize = sentences.iter().map(|s| s.masked.len()).sum();
+    let weight = 1.0 / masked as f32;
+    sentences.chunks(micro_batch as usize).map(|chunk| Micro { batch: Batch::new(layout, chunk), weight }).collect()
+}
+
+/// Steps made ahead on a thread of their own.
+pub(super) struct Ahead {
+    receiver: Receiver<Vec<Micro>>,
+}
+
+/// Steps that are ready before the adapter asks for them.
+const AHEAD: usize = 4;
+
+impl Ahead {
+    /// Starts making the data of steps `from..`.
+    pub fn start(corpus: Corpus, layout: BatchLayout, from: u64, batch_size: u32, micro_batch: u32) -> Ahead {
+        let (sender, receiver) = sync_channel(AHEAD);
+        std::thread::spawn(move || {
+            let mut step = from;
+            // The channel closes when the trainer is done.
+            while sender.send(step_data(&corpus, &layout, step, batch_size, micro_batch)).is_ok() {
+                step += 1;
+            }
+        });
+        Ahead { receiver }
+    }
+
+    /// The next step's micro-batches; `None` if the thread died.
+    pub fn next(&self) -> Option<Vec<Micro>> {
+        self.receiver.recv().ok()
+    }
+}

@@ -1,0 +1,25 @@
+//! Pre-training: data that is a function of (seed, step), the loop, optimisers, checkpoints, evaluation.
+//!
+//! ```no_run
+//! use lowland::{config, gpu::Gpu, train};
+//! let resolved = config::load("configs/quickstart.toml".as_ref(), &[])?;
+//! let gpu = Gpu::open(&Default::default(), Default::default())?;
+//! let outcome = train::run(&gpu, &resolved, &train::Quiet)?;
+//! println!("{:?}", outcome.evaluation);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod checkpoint;
+mod data;
+mod diverged;
+mod evaluate;
+mod events;
+mod run;
+mod trainer;
+
+pub use checkpoint::{Checkpoint, checkpoints, newest};
+pub use data::{Corpus, Micro, held_out_seed};
+pub use evaluate::{Evaluation, Evaluator};
+pub use events::EventWriter;
+pub use run::{Observer, Outcome, Progress, Quiet, RunError, Status, interrupt_requested, plan, PlanReport, request_interrupt, run};
+pub use trainer::{LogLine, Trainer};

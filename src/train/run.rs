@@ -1,0 +1,574 @@
+//! A training run as a folder: begun, resumed, finished or stopped, and never half written.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::checkpoint::{Checkpoint, checkpoints, newest};
+use super::data::{Ahead, Corpus, Micro};
+use super::diverged::first_bad_tensor;
+use super::evaluate::{Evaluation, Evaluator};
+use super::events::EventWriter;
+use super::trainer::{LogLine, Trainer};
+use crate::config::{ConfigError, LabelKind, OptimizerKind, Resolved};
+use crate::gpu::{Gpu, GpuError};
+use crate::graph::MemoryPlan;
+use crate::language::Language;
+use crate::model::{Arena, Encoder, ModelError, Weights, load, save};
+use crate::ops::{BatchBuffers, Dims, Labels, Variants};
+
+/// Why a run stopped before its end.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error(
+        "diverged at step {step}: {tensor} was not finite (loss {loss}). Nothing was updated in that step; the last \
+         checkpoint is still good. Lower `train.optimizer.lr`, or set `train.clip`."
+    )]
+    Diverged { step: u64, tensor: String, loss: f64 },
+    #[error("interrupted at step {step}; a checkpoint is saved, run the same command again to go on")]
+    Interrupted { step: u64 },
+}
+
+/// What a finished run leaves; also `result.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Outcome {
+    pub status: Status,
+    pub steps: u64,
+    /// Mean training loss of the last steps.
+    pub loss: f64,
+    #[serde(flatten)]
+    pub evaluation: Evaluation,
+    pub parameters: usize,
+    /// Seconds of this and earlier attempts in the training loop.
+    pub seconds: f64,
+    #[serde(skip)]
+    pub folder: PathBuf,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    Done,
+    Diverged,
+}
+
+/// Where a run stands, for a progress bar.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    pub step: u64,
+    pub steps: u64,
+    /// Mean loss since the last line.
+    pub loss: f64,
+    pub evaluation: Option<Evaluation>,
+    pub sentences_per_second: f64,
+    pub seconds_left: f64,
+}
+
+/// Who watches a run.
+pub trait Observer {
+    /// Called when there is something new to show.
+    fn progress(&self, progress: &Progress);
+    /// A sentence for the user.
+    fn note(&self, text: &str);
+}
+
+/// Watches nothing.
+pub struct Quiet;
+
+impl Observer for Quiet {
+    fn progress(&self, _: &Progress) {}
+    fn note(&self, _: &str) {}
+}
+
+static INTERRUPT: AtomicBool = AtomicBool::new(false);
+
+/// Asks the run in this process to finish its step, save and stop.
+pub fn request_interrupt() {
+    INTERRUPT.store(true, Ordering::SeqCst);
+}
+
+/// Whether that was asked for.
+pub fn interrupt_requested() -> bool {
+    INTERRUPT.load(Ordering::SeqCst)
+}
+
+/// Steps between lines of `metrics.jsonl`.
+const LOG_EVERY: u64 = 10;
+
+struct Setup {
+    corpus: Corpus,
+    encoder: Encoder,
+    labels: Labels,
+    dims: Dims,
+    variants: Variants,
+}
+
+impl Setup {
+    fn new(gpu: &Gpu, resolved: &Resolved) -> Result<Setup, RunError> {
+        let config = &resolved.config;
+        let corpus = Corpus::open(&config.language, &config.objective, config.seed)?;
+        let longest = corpus.language.max_length();
+        let model = config.model.model_config(corpus.vocabulary.len() as u32, longest);
+        let place = |message: String| ConfigError { place: "[model]".into(), message };
+        let encoder = Encoder::new(&model).map_err(place)?;
+        let sentences = config.train.micro_batch();
+        let dims = Dims {
+            rows: sentences * (longest as u32 + 2),
+            masked: corpus.most_masked(sentences),
+            sentences,
+            probes: 1,
+        };
+        let labels = match config.objective.labels {
+            LabelKind::Sampled => Labels::Hard,
+            LabelKind::Expected => Labels::Soft,
+        };
+        Ok(Setup { corpus, encoder, labels, dims, variants: Variants::choose(gpu.capabilities()) })
+    }
+}
+
+/// What `lowland train --dry-run` prints.
+#[derive(Clone, Debug, Serialize)]
+pub struct PlanReport {
+    pub parameters: usize,
+    pub layers: u32,
+    pub vocabulary: u32,
+    pub adapter: String,
+    pub variants: Variants,
+    pub micro_batch: u32,
+    pub dispatches_per_micro_batch: usize,
+    /// Multiplications and additions of a whole step, forward and backward.
+    pub flops_per_step: f64,
+    pub bytes: PlanBytes,
+    /// Why it does not fit, if it does not.
+    pub refused: Option<String>,
+}
+
+/// Memory on the adapter, in bytes.
+#[derive(Clone, Debug, Serialize)]
+pub struct PlanBytes {
+    pub parameters: u64,
+    pub gradients: u64,
+    pub optimizer: u64,
+    pub activations: u64,
+    /// The same without reuse of memory.
+    pub activations_unshared: u64,
+    pub batch: u64,
+    pub total: u64,
+}
+
+/// Plans a run without allocating its memory.
+pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
+    let setup = Setup::new(gpu, resolved)?;
+    let Setup { encoder, dims, variants, .. } = &setup;
+    let train = &resolved.config.train;
+    let (mut graph, loss, weight, gradients) = encoder.with_gradient(setup.labels);
+    graph.prune(&gradients.iter().copied().chain([loss]).collect::<Vec<_>>());
+    graph.fuse();
+    let outside = |id| encoder.tensors.contains(&id) || gradients.contains(&id) || id == weight;
+    let memory = MemoryPlan::new(&graph, dims, variants, &outside, &[loss]);
+    let arena = Arena::bytes(encoder, gpu.alignment());
+    let moments = match &train.optimizer {
+        OptimizerKind::AdamW(_) => 2,
+        OptimizerKind::Sgd(o) => u64::from(o.momentum > 0.0),
+    };
+    let several = u64::from(train.micro_batch() < train.batch_size);
+    let layout = encoder.batch_layout(variants);
+    let soft = setup.labels == Labels::Soft;
+    let batch = BatchBuffers::bytes(dims, &layout, variants, encoder.config.vocab_size, soft);
+    let bytes = PlanBytes {
+        parameters: arena,
+        gradients: arena * (1 + several),
+        optimizer: arena * moments,
+        activations: memory.bytes(),
+        activations_unshared: memory.unshared,
+        batch,
+        total: arena * (2 + several + moments) + memory.bytes() + batch,
+    };
+    let micros = f64::from(train.batch_size.div_ceil(train.micro_batch()));
+    let tokens = u64::from(setup.corpus.language.max_length() as u32 + 2);
+    let pairs = u64::from(dims.sentences) * tokens * tokens;
+    let flops = encoder.forward_flops(u64::from(dims.rows), u64::from(dims.masked), pairs) as f64;
+    Ok(PlanReport {
+        parameters: encoder.parameter_count(),
+        layers: encoder.config.num_hidden_layers,
+        vocabulary: encoder.config.vocab_size,
+        adapter: gpu.info().name.clone(),
+        variants: *variants,
+        micro_batch: train.micro_batch(),
+        dispatches_per_micro_batch: crate::graph::count_dispatches(gpu, &graph, *dims, variants, &layout)?,
+        flops_per_step: 3.0 * flops * micros,
+        bytes,
+        refused: memory.check(gpu).err().map(|e| e.to_string()),
+    })
+}
+
+/// The folder of a run while it is worked in.
+struct Folder {
+    path: PathBuf,
+    _lock: File,
+    metrics: File,
+}
+
+impl Folder {
+    fn at(path: &Path, name: &str) -> PathBuf {
+        path.join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<(), RunError> {
+        let path = Folder::at(&self.path, name);
+        crate::model::write_synced(&path, text.as_bytes()).map_err(|source| RunError::Io { path, source })
+    }
+
+    /// One JSON object a line, on disk when this returns.
+    fn metric(&mut self, line: &serde_json::Value) -> Result<(), RunError> {
+        let write = writeln!(self.metrics, "{line}").and_then(|()| self.metrics.flush());
+        write.map_err(|source| RunError::Io { path: self.path.join("metrics.jsonl"), source })
+    }
+}
+
+/// Opens or makes the folder of a run; `None` in the second place when it is finished already.
+fn open(gpu: &Gpu, resolved: &Resolved, variants: &Variants) -> Result<(Folder, Option<Outcome>), RunError> {
+    let path = resolved.output();
+    let io = |path: &Path| {
+        let path = path.to_path_buf();
+        move |source| RunError::Io { path, source }
+    };
+    std::fs::create_dir_all(&path).map_err(io(&path))?;
+    let lock_path = path.join("run.lock");
+    let lock = File::create(&lock_path).map_err(io(&lock_path))?;
+    if lock.try_lock().is_err() {
+        let message = "another process works in this run folder; wait for it, or give another `output`".into();
+        return Err(ConfigError { place: path.display().to_string(), message }.into());
+    }
+    let hash = resolved.hash();
+    let about = path.join("run.json");
+    if let Ok(text) = std::fs::read_to_string(&about) {
+        let known: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        if known["hash"].as_str().is_some_and(|h| h != hash) {
+            let message = "holds a run of another config; give another `output`, or remove the folder".into();
+            return Err(ConfigError { place: path.display().to_string(), message }.into());
+        }
+    }
+    let metrics_path = path.join("metrics.jsonl");
+    let metrics = File::options().create(true).append(true).open(&metrics_path).map_err(io(&metrics_path))?;
+    let folder = Folder { path: path.clone(), _lock: lock, metrics };
+    let done = std::fs::read_to_string(path.join("result.json"))
+        .ok()
+        .and_then(|text| serde_json::from_str::<Outcome>(&text).ok())
+        .filter(|o| o.status == Status::Done)
+        .map(|o| Outcome { folder: path.clone(), ..o });
+    if done.is_none() {
+        let mut config = resolved.config.clone();
+        if let Some(rules) = &config.language.rules {
+            let text = std::fs::read_to_string(rules).map_err(io(rules))?;
+            folder.write("grammar.txt", &text)?;
+            config.language.rules = Some("grammar.txt".into());
+        }
+        config.output = Some(std::path::absolute(&path).unwrap_or(path.clone()));
+        if let Some(start) = &mut config.train.start_from {
+            *start = std::path::absolute(&*start).unwrap_or(start.clone());
+        }
+        folder.write("config.toml", &config.to_toml())?;
+        let info = gpu.info();
+        let about = json!({
+            "lowland": env!("CARGO_PKG_VERSION"),
+            "hash": hash,
+            "name": resolved.name,
+            "adapter": info.name,
+            "backend": format!("{:?}", info.backend),
+            "driver": format!("{} {}", info.driver, info.driver_info).trim(),
+            "device_type": format!("{:?}", info.device_type),
+            "checks": gpu.checks(),
+            "variants": variants,
+        });
+        folder.write("run.json", &(serde_json::to_string_pretty(&about).expect("plain values") + "\n"))?;
+    }
+    Ok((folder, done))
+}
+
+/// Keeps the lines of `metrics.jsonl` up to a step, so that a resumed run does not say things twice.
+fn keep_metrics_until(path: &Path, step: u64) -> std::io::Result<()> {
+    let Ok(text) = std::fs::read_to_string(path) else { return Ok(()) };
+    let keep = |line: &&str| {
+        serde_json::from_str::<serde_json::Value>(line).is_ok_and(|v| v["step"].as_u64().is_some_and(|s| s <= step))
+    };
+    let kept: String = text.lines().filter(keep).map(|l| format!("{l}\n")).collect();
+    if kept.len() < text.len() { std::fs::write(path, kept) } else { Ok(()) }
+}
+
+/// Seconds that earlier attempts spent, from the last line of the metrics.
+fn earlier_seconds(path: &Path) -> f64 {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let last = text.lines().rev().find_map(|l| serde_json::from_str::<serde_json::Value>(l).ok()?["seconds"].as_f64());
+    last.unwrap_or(0.0)
+}
+
+/// Trains as a config says; goes on from the newest whole checkpoint where there is one.
+///
+/// # Errors
+/// [`RunError::Interrupted`] after [`request_interrupt`], [`RunError::Diverged`] before a step that is not finite is
+/// taken, and whatever the adapter or the disk refuses.
+pub fn run(gpu: &Gpu, resolved: &Resolved, observer: &dyn Observer) -> Result<Outcome, RunError> {
+    let setup = Setup::new(gpu, resolved)?;
+    let config = &resolved.config;
+    let (mut folder, done) = open(gpu, resolved, &setup.variants)?;
+    if let Some(done) = done {
+        observer.note(&format!("{} is finished already", folder.path.display()));
+        return Ok(done);
+    }
+    let Setup { corpus, encoder, labels, dims, variants } = &setup;
+    let start = starting_weights(resolved, encoder, observer)?;
+    let mut trainer = Trainer::new(gpu, encoder, &start, &config.train, *labels, *dims, variants, config.seed)?;
+    let root = folder.path.join("checkpoints");
+    let (checkpoint, warnings) = newest(&root);
+    warnings.iter().for_each(|w| observer.note(&format!("warning: {w}")));
+    if let Some(checkpoint) = &checkpoint {
+        let loaded = load(&checkpoint.folder)?;
+        let moments = checkpoint.moments(encoder, trainer.moment_count())?;
+        trainer.restore(gpu, encoder, &loaded.weights, &moments, checkpoint.step);
+        observer.note(&format!("resumed at step {}", checkpoint.step));
+    }
+    let metrics_path = folder.path.join("metrics.jsonl");
+    keep_metrics_until(&metrics_path, trainer.step)
+        .map_err(|source| RunError::Io { path: metrics_path.clone(), source })?;
+    let before = earlier_seconds(&metrics_path);
+    let evaluator = Evaluator::new(
+        gpu,
+        encoder,
+        &trainer.parameters,
+        variants,
+        corpus,
+        config.evaluate.sentences,
+        config.train.micro_batch() as usize,
+    )?;
+    let events = EventWriter::create(&folder.path).map_err(|source| RunError::Io { path: folder.path.clone(), source })?;
+    let mut session = Session {
+        gpu,
+        setup: &setup,
+        resolved,
+        observer,
+        evaluator,
+        events,
+        root,
+        started: Instant::now(),
+        before,
+        first_step: trainer.step,
+        recent: Vec::new(),
+        evaluation: None,
+        // Steps whose lines are not read yet, kept in case one of them diverged.
+        unread: Vec::new(),
+    };
+    session.train(&mut trainer, &mut folder)?;
+    session.finish(&mut trainer, &mut folder)
+}
+
+/// The weights that a run begins with.
+fn starting_weights(resolved: &Resolved, encoder: &Encoder, observer: &dyn Observer) -> Result<Weights, RunError> {
+    let config = &resolved.config;
+    let Some(path) = &config.train.start_from else {
+        return Ok(Weights::initial(&encoder.parameters, config.model.initializer_range, config.seed));
+    };
+    let loaded = load(path)?;
+    loaded.notes.iter().for_each(|n| observer.note(n));
+    for (wanted, found) in encoder.parameters.iter().zip(&loaded.encoder.parameters) {
+        if wanted.name != found.name || wanted.shape != found.shape {
+            let message = format!(
+                "its tensor `{}` {:?} does not fit `{}` {:?} of [model]",
+                found.name, found.shape, wanted.name, wanted.shape
+            );
+            return Err(ConfigError { place: format!("train.start_from = {}", path.display()), message }.into());
+        }
+    }
+    if encoder.parameters.len() != loaded.encoder.parameters.len() {
+        let message = "it has another number of layers than [model]".into();
+        return Err(ConfigError { place: format!("train.start_from = {}", path.display()), message }.into());
+    }
+    Ok(loaded.weights)
+}
+
+/// A run under way.
+struct Session<'r> {
+    gpu: &'r Gpu,
+    setup: &'r Setup,
+    resolved: &'r Resolved,
+    observer: &'r dyn Observer,
+    evaluator: Evaluator,
+    events: EventWriter,
+    root: PathBuf,
+    started: Instant,
+    before: f64,
+    first_step: u64,
+    recent: Vec<LogLine>,
+    evaluation: Option<Evaluation>,
+    unread: Vec<Vec<Micro>>,
+}
+
+impl Session<'_> {
+    fn train(&mut self, trainer: &mut Trainer, folder: &mut Folder) -> Result<(), RunError> {
+        let train = &self.resolved.config.train;
+        let steps = train.steps;
+        if trainer.step == 0 && steps > 0 {
+            self.evaluate(trainer, folder)?;
+        }
+        let corpus = self.setup.corpus.clone();
+        let ahead = Ahead::start(corpus, *trainer.layout(), trainer.step, train.batch_size, train.micro_batch());
+        while trainer.step < steps {
+            let Some(micros) = ahead.next() else {
+                return Err(GpuError::Lost("the thread that makes batches died".into()).into());
+            };
+            trainer.advance(self.gpu, &micros)?;
+            self.unread.push(micros);
+            let step = trainer.step;
+            let due = |every: u64| every > 0 && step % every == 0;
+            if due(LOG_EVERY) || step == steps || trainer.log_is_full() {
+                self.log(trainer, folder)?;
+            }
+            if due(train.evaluate_every) && step < steps {
+                self.evaluate(trainer, folder)?;
+            }
+            let interrupted = interrupt_requested();
+            if (due(train.checkpoint_every) && step < steps) || interrupted {
+                self.log(trainer, folder)?;
+                self.save(trainer)?;
+            }
+            if interrupted {
+                return Err(RunError::Interrupted { step });
+            }
+        }
+        Ok(())
+    }
+
+    fn seconds(&self) -> f64 {
+        self.before + self.started.elapsed().as_secs_f64()
+    }
+
+    /// Reads the steps' losses, stops at one that is not finite, writes a line.
+    fn log(&mut self, trainer: &mut Trainer, folder: &mut Folder) -> Result<(), RunError> {
+        let lines = trainer.read_log(self.gpu)?;
+        if let Some(i) = lines.iter().position(|l| l.bad) {
+            return Err(self.diverged(trainer, folder, lines[i], i)?);
+        }
+        self.unread.clear();
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let n = lines.len() as f64;
+        let loss = lines.iter().map(|l| f64::from(l.loss)).sum::<f64>() / n;
+        let norm = lines.iter().map(|l| f64::from(l.gradient_norm)).sum::<f64>() / n;
+        self.recent = lines;
+        let config = &self.resolved.config.train;
+        let seconds = self.started.elapsed().as_secs_f64();
+        let taken = (trainer.step - self.first_step) as f64;
+        let rate = taken / seconds.max(1e-9);
+        let line = json!({
+            "step": trainer.step,
+            "loss": loss,
+            "gradient_norm": norm,
+            "learning_rate": trainer.learning_rate(trainer.step - 1),
+            "sentences_per_second": rate * f64::from(config.batch_size),
+            "seconds": self.seconds(),
+        });
+        folder.metric(&line)?;
+        let values =
+            [("train/loss", loss), ("train/gradient_norm", norm), ("train/learning_rate", trainer.learning_rate(trainer.step - 1))];
+        self.event(trainer.step, &values, folder)?;
+        self.observer.progress(&Progress {
+            step: trainer.step,
+            steps: config.steps,
+            loss,
+            evaluation: self.evaluation.clone(),
+            sentences_per_second: rate * f64::from(config.batch_size),
+            seconds_left: (config.steps - trainer.step) as f64 / rate.max(1e-9),
+        });
+        Ok(())
+    }
+
+    fn event(&mut self, step: u64, values: &[(&str, f64)], folder: &Folder) -> Result<(), RunError> {
+        self.events.scalars(step, values).map_err(|source| RunError::Io { path: folder.path.clone(), source })
+    }
+
+    fn evaluate(&mut self, trainer: &Trainer, folder: &mut Folder) -> Result<(), RunError> {
+        let e = self.evaluator.run(self.gpu)?;
+        folder.metric(&json!({
+            "step": trainer.step,
+            "held_out_loss": e.loss,
+            "excess_loss": e.excess_loss,
+            "excess_loss_standard_error": e.excess_loss_standard_error,
+            "entropy_floor": e.entropy_floor,
+            "sentences": e.sentences,
+            "seconds": self.seconds(),
+        }))?;
+        let values = [("held_out/loss", e.loss), ("held_out/excess_loss", e.excess_loss), ("held_out/entropy_floor", e.entropy_floor)];
+        self.event(trainer.step, &values, folder)?;
+        self.evaluation = Some(e);
+        Ok(())
+    }
+
+    fn save(&self, trainer: &Trainer) -> Result<(), RunError> {
+        let Setup { corpus, encoder, .. } = self.setup;
+        let (weights, moments) = trainer.state(self.gpu, encoder)?;
+        let hash = self.resolved.hash();
+        Checkpoint::write(&self.root, trainer.step, &hash, encoder, &corpus.vocabulary, &weights, &moments)?;
+        let keep = self.resolved.config.train.keep_checkpoints as usize;
+        let all = checkpoints(&self.root);
+        if keep > 0 && all.len() > keep {
+            for old in &all[..all.len() - keep] {
+                let path = old.folder.clone();
+                std::fs::remove_dir_all(&path).map_err(|source| RunError::Io { path, source })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The error of a step that was not finite, with `result.json` written.
+    fn diverged(&self, trainer: &Trainer, folder: &Folder, line: LogLine, at: usize) -> Result<RunError, RunError> {
+        let Setup { encoder, dims, variants, labels, .. } = self.setup;
+        let micros = &self.unread[at];
+        let found = first_bad_tensor(self.gpu, encoder, &trainer.parameters, *dims, variants, *labels, micros)?;
+        let tensor = found.unwrap_or_else(|| "the norm of the gradient".into());
+        let result = json!({
+            "status": "diverged",
+            "step": line.step + 1,
+            "tensor": tensor,
+            "loss": if line.loss.is_finite() { json!(line.loss) } else { json!(line.loss.to_string()) },
+            "last_finite_loss": self.recent.last().map(|l| l.loss),
+        });
+        folder.write("result.json", &(serde_json::to_string_pretty(&result).expect("plain values") + "\n"))?;
+        Ok(RunError::Diverged { step: line.step + 1, tensor, loss: f64::from(line.loss) })
+    }
+
+    /// Evaluates, writes the model and, last of all, the result.
+    fn finish(mut self, trainer: &mut Trainer, folder: &mut Folder) -> Result<Outcome, RunError> {
+        let Setup { corpus, encoder, .. } = self.setup;
+        self.evaluate(trainer, folder)?;
+        let weights = trainer.parameters.read(self.gpu, encoder)?;
+        save(&folder.path.join("model"), encoder, &weights, Some(&corpus.vocabulary))?;
+        let evaluation = self.evaluation.clone().expect("just evaluated");
+        let losses: Vec<f64> = self.recent.iter().map(|l| f64::from(l.loss)).collect();
+        let outcome = Outcome {
+            status: Status::Done,
+            steps: trainer.step,
+            loss: losses.iter().sum::<f64>() / losses.len().max(1) as f64,
+            evaluation,
+            parameters: encoder.parameter_count(),
+            seconds: self.seconds(),
+            folder: folder.path.clone(),
+        };
+        folder.write("result.json", &(serde_json::to_string_pretty(&outcome).expect("plain values") + "\n"))?;
+        Ok(outcome)
+    }
+}

@@ -1,0 +1,248 @@
+//! The training step on an adapter: gradient of each micro-batch, norm, update; encoded and submitted without waiting and
+//! without reading anything back but a log of losses now and then.
+
+use std::collections::VecDeque;
+
+use super::data::Micro;
+use crate::config::{OptimizerKind, TrainSection};
+use crate::gpu::{Buffer, Gpu, GpuError, Program, Step};
+use crate::graph::Dims;
+use crate::model::{Arena, Encoder, GradientPass, Weights};
+use crate::ops::optimizer::{self, ChunkBuffers, Rule, Shared};
+use crate::ops::{Labels, Variants, statistics};
+
+/// One step's line in the log.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LogLine {
+    /// Step, counted from 0.
+    pub step: u64,
+    /// Mean loss of the step's masked positions.
+    pub loss: f32,
+    /// Norm of the gradient before clipping.
+    pub gradient_norm: f32,
+    /// Whether something was finite no longer; then nothing is updated any more.
+    pub bad: bool,
+}
+
+/// Steps that the log holds before it starts again.
+const RING: u32 = 512;
+/// Steps on their way before the host waits for the oldest.
+const IN_FLIGHT: usize = 3;
+
+/// Parameters, moments and programs of a training run.
+pub struct Trainer {
+    pub parameters: Arena,
+    moments: Vec<Arena>,
+    sum: Option<Arena>,
+    pass: GradientPass,
+    tally: Program,
+    accumulate: Option<Program>,
+    update: Program,
+    optimizer: OptimizerKind,
+    schedule: (crate::config::ScheduleKind, u64),
+    log: Buffer,
+    seed: u64,
+    /// Steps taken.
+    pub step: u64,
+    /// First step that is not in the log that was read.
+    logged: u64,
+    submissions: VecDeque<wgpu::SubmissionIndex>,
+}
+
+impl Trainer {
+    /// Plans and allocates. `dims` is the largest micro-batch.
+    #[allow(clippy::too_many_arguments)]
+    pub fn new(
+        gpu: &Gpu,
+        encoder: &Encoder,
+        weights: &Weights,
+        train: &TrainSection,
+        labels: Labels,
+        dims: Dims,
+        variants: &Variants,
+        seed: u64,
+    ) -> Result<Trainer, GpuError> {
+        let parameters = Arena::of(gpu, encoder, weights)?;
+        let pass = GradientPass::new(gpu, encoder, &parameters, dims, variants, labels)?;
+        let several = train.micro_batch() < train.batch_size;
+        let sum = several.then(|| Arena::new(gpu, encoder, "the sum of gradients")).transpose()?;
+        let moments = match &train.optimizer {
+            OptimizerKind::AdamW(_) => 2,
+            OptimizerKind::Sgd(o) => usize::from(o.momentum > 0.0),
+        };
+        let moments: Vec<Arena> = (0..moments)
+            .map(|i| Arena::new(gpu, encoder, &format!("moment {}", i + 1)))
+            .collect::<Result<_, _>>()?;
+        let whole = sum.as_ref().unwrap_or(&pass.gradient);
+        let chunks: Vec<ChunkBuffers> = (0..parameters.chunks.len())
+            .map(|i| ChunkBuffers {
+                theta: parameters.chunks[i].buffer.clone(),
+                gradient: whole.chunks[i].buffer.clone(),
+                first: moments.first().map(|m| m.chunks[i].buffer.clone()),
+                second: moments.get(1).map(|m| m.chunks[i].buffer.clone()),
+                size4: parameters.chunks[i].size4,
+                decay: parameters.chunks[i].decay,
+            })
+            .collect();
+        let blocks = optimizer::square_blocks(chunks.iter().map(|c| c.size4));
+        let tally = gpu.buffer("the tally", 16)?;
+        let log = gpu.buffer("the log", u64::from(RING) * 16)?;
+        let shared = Shared {
+            tally: tally.clone(),
+            state: gpu.buffer("the optimiser's state", 16)?,
+            log: log.clone(),
+            ring: RING,
+            squares: gpu.buffer("the squares", u64::from(blocks) * 16)?,
+        };
+        let rule = match &train.optimizer {
+            OptimizerKind::AdamW(o) => {
+                Rule::AdamW { betas: o.betas.map(|b| b as f32), eps: o.eps as f32, decay: o.weight_decay as f32 }
+            }
+            OptimizerKind::Sgd(o) => Rule::Sgd { momentum: o.momentum as f32, decay: o.weight_decay as f32 },
+        };
+        let update = Program::new(gpu, optimizer::update(rule, train.clip as f32, &chunks, &shared))?;
+        let tally = Program::new(gpu, vec![statistics::tally(pass.loss_buffer(), pass.weight_buffer(), &tally)])?;
+        let accumulate = sum
+            .as_ref()
+            .map(|sum| {
+                let pairs = pass.gradient.chunks.iter().zip(&sum.chunks);
+                let dispatch = |(g, s): (&crate::model::Chunk, &crate::model::Chunk)| {
+                    optimizer::accumulate("gradient", &g.buffer, &s.buffer, g.size4)
+                };
+                Program::new(gpu, pairs.map(dispatch).collect())
+            })
+            .transpose()?;
+        Ok(Trainer {
+            parameters,
+            moments,
+            sum,
+            pass,
+            tally,
+            accumulate,
+            update,
+            optimizer: train.optimizer.clone(),
+            schedule: (train.schedule.clone(), train.steps),
+            log,
+            seed,
+            step: 0,
+            logged: 0,
+            submissions: VecDeque::new(),
+        })
+    }
+
+    /// How batches are laid out.
+    pub fn layout(&self) -> &crate::ops::batch::BatchLayout {
+        self.pass.layout()
+    }
+
+    /// Dispatches of one step with one micro-batch.
+    pub fn dispatches(&self) -> usize {
+        self.pass.dispatches() + self.tally.len() + self.accumulate.as_ref().map_or(0, Program::len) + self.update.len()
+    }
+
+    /// Learning rate of a step counted from 0.
+    pub fn learning_rate(&self, step: u64) -> f64 {
+        self.optimizer.lr() * self.schedule.0.factor(step, self.schedule.1)
+    }
+
+    /// The random numbers and optimiser constants of a step.
+    fn numbers(&self) -> Step {
+        let t = (self.step + 1) as f64;
+        let corrections = match &self.optimizer {
+            OptimizerKind::AdamW(o) => o.betas.map(|b| (1.0 - b.powf(t)) as f32),
+            OptimizerKind::Sgd(_) => [1.0; 2],
+        };
+        let first = if self.step == 0 { 1.0 } else { 0.0 };
+        let lr = self.learning_rate(self.step) as f32;
+        Step {
+            seed: [self.seed as u32, (self.seed >> 32) as u32 ^ crate::random::Purpose::Dropout as u32],
+            counter: [self.step as u32, 0],
+            optimizer: [lr, corrections[0], corrections[1], first, 0.0, 0.0, 0.0, 0.0],
+            ..Step::default()
+        }
+    }
+
+    /// Takes one step: returns when it is submitted, and not too many are on their way.
+    pub fn advance(&mut self, gpu: &Gpu, micros: &[Micro]) -> Result<(), GpuError> {
+        let numbers = self.numbers();
+        for (i, micro) in micros.iter().enumerate() {
+            let counts = micro.batch.step(1);
+            let step = Step {
+                rows: counts.rows,
+                masked: counts.masked,
+                sentences: counts.sentences,
+                probes: 1,
+                counter: [numbers.counter[0], i as u32],
+                ..numbers
+            };
+            let mut encoder = gpu.encoder();
+            self.pass.encode(gpu, &mut encoder, &micro.batch, micro.weight, &step);
+            self.tally.encode(gpu, &mut encoder, &step);
+            if let Some(accumulate) = &self.accumulate {
+                accumulate.encode(gpu, &mut encoder, &step);
+            }
+            if i + 1 == micros.len() {
+                self.update.encode(gpu, &mut encoder, &step);
+            }
+            let submission = gpu.submit(encoder);
+            self.submissions.push_back(submission);
+        }
+        self.step += 1;
+        while self.submissions.len() > IN_FLIGHT {
+            if let Some(oldest) = self.submissions.pop_front() {
+                gpu.wait(oldest)?;
+            }
+        }
+        gpu.fault()
+    }
+
+    /// Whether the log must be read now lest lines be lost.
+    pub fn log_is_full(&self) -> bool {
+        self.step - self.logged >= u64::from(RING)
+    }
+
+    /// Waits for all steps and returns their lines since the last call.
+    pub fn read_log(&mut self, gpu: &Gpu) -> Result<Vec<LogLine>, GpuError> {
+        self.submissions.clear();
+        let lines: Vec<[f32; 4]> = gpu.read(&self.log, RING as usize)?;
+        let read = (self.logged..self.step)
+            .map(|step| {
+                let line = lines[(step % u64::from(RING)) as usize];
+                LogLine { step, loss: line[0], gradient_norm: line[1], bad: line[2] > 0.0 }
+            })
+            .collect();
+        self.logged = self.step;
+        Ok(read)
+    }
+
+    /// Continues from a checkpoint: parameters, moments and the number of steps taken.
+    pub fn restore(&mut self, gpu: &Gpu, encoder: &Encoder, weights: &Weights, moments: &[Weights], step: u64) {
+        self.parameters.write(gpu, encoder, weights);
+        for (arena, values) in self.moments.iter().zip(moments) {
+            arena.write(gpu, encoder, values);
+        }
+        self.step = step;
+        self.logged = step;
+    }
+
+    /// Waits and reads parameters and moments.
+    pub fn state(&self, gpu: &Gpu, encoder: &Encoder) -> Result<(Weights, Vec<Weights>), GpuError> {
+        let moments = self.moments.iter().map(|m| m.read(gpu, encoder)).collect::<Result<_, _>>()?;
+        Ok((self.parameters.read(gpu, encoder)?, moments))
+    }
+
+    /// Number of moments that a checkpoint must hold.
+    pub fn moment_count(&self) -> usize {
+        self.moments.len()
+    }
+
+    /// Memory of the summed gradient of the last step.
+    pub fn gradient(&self) -> &Arena {
+        self.sum.as_ref().unwrap_or(&self.pass.gradient)
+    }
+
+    /// The gradient pass.
+    pub fn pass(&self) -> &GradientPass {
+        &self.pass
+    }
+}
