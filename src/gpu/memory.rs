@@ -182,6 +182,29 @@ impl Gpu {
         encoder.copy_buffer_to_buffer(&buffer.block.raw, buffer.offset, &staging.raw, 0, size);
     }
 
+    /// Submits commands and reads a raw buffer that they fill.
+    pub(super) fn read_raw(
+        &self,
+        mut encoder: wgpu::CommandEncoder,
+        from: &wgpu::Buffer,
+        bytes: u64,
+    ) -> Result<Vec<u8>, GpuError> {
+        let raw = self.scoped("allocating a staging buffer", || {
+            self.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("staging"),
+                size: bytes,
+                usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            })
+        })?;
+        encoder.copy_buffer_to_buffer(from, 0, &raw, 0, bytes);
+        let staging = Staging { raw, bytes: bytes as usize, ready: Arc::default() };
+        let submission = self.submit(encoder);
+        staging.map();
+        self.wait(submission)?;
+        staging.take(self)
+    }
+
     fn plain_block(&self, label: &str, bytes: u64) -> Result<Block, GpuError> {
         let raw = self.scoped(&format!("allocating {label} ({bytes} bytes)"), || {
             self.device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size: bytes, usage: USAGE, mapped_at_creation: false })

@@ -197,7 +197,8 @@ impl Program {
                     entries: &entries,
                 })
             })?;
-            recorded.push(Recorded { pipeline, bind_group, grid: dispatch.grid, label: dispatch.label });
+            let label = format!("{}:{} {}", dispatch.kernel, dispatch.entry, dispatch.label);
+            recorded.push(Recorded { pipeline, bind_group, grid: dispatch.grid, label });
         }
         Ok(Program { recorded, step })
     }
@@ -224,6 +225,50 @@ impl Program {
         for recorded in &self.recorded {
             recorded.dispatch(&mut pass, step);
         }
+    }
+
+    /// Runs once with a timestamp around every dispatch: label and seconds of each. Needs
+    /// [`timestamps`](super::Capabilities::timestamps).
+    pub fn time(&self, gpu: &Gpu, step: &Step) -> Result<Vec<(String, f64)>, GpuError> {
+        gpu.queue.write_buffer(&self.step, 0, bytemuck::bytes_of(step));
+        let period = f64::from(gpu.queue.get_timestamp_period()) * 1e-9;
+        let mut all = Vec::with_capacity(self.recorded.len());
+        // A query set holds 4096 queries at most.
+        for group in self.recorded.chunks(1024) {
+            let count = 2 * group.len() as u32;
+            let (set, resolved) = gpu.scoped("making timestamp queries", || {
+                let set = gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
+                    label: Some("timestamps"),
+                    ty: wgpu::QueryType::Timestamp,
+                    count,
+                });
+                let resolved = gpu.device.create_buffer(&wgpu::BufferDescriptor {
+                    label: Some("timestamps"),
+                    size: u64::from(count) * 8,
+                    usage: wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC,
+                    mapped_at_creation: false,
+                });
+                (set, resolved)
+            })?;
+            let mut encoder = gpu.encoder();
+            for (i, recorded) in group.iter().enumerate() {
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                    label: None,
+                    timestamp_writes: Some(wgpu::ComputePassTimestampWrites {
+                        query_set: &set,
+                        beginning_of_pass_write_index: Some(2 * i as u32),
+                        end_of_pass_write_index: Some(2 * i as u32 + 1),
+                    }),
+                });
+                recorded.dispatch(&mut pass, step);
+            }
+            encoder.resolve_query_set(&set, 0..count, &resolved, 0);
+            let ticks = gpu.read_raw(encoder, &resolved, u64::from(count) * 8)?;
+            let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&ticks);
+            let seconds = |i: usize| ticks[2 * i + 1].saturating_sub(ticks[2 * i]) as f64 * period;
+            all.extend(group.iter().enumerate().map(|(i, r)| (r.label.clone(), seconds(i))));
+        }
+        Ok(all)
     }
 
     /// Runs once and waits.

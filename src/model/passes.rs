@@ -210,6 +210,13 @@ impl GradientPass {
         self.bound.plan.program().encode(gpu, encoder, step);
     }
 
+    /// Runs a batch with a timestamp around every dispatch.
+    pub fn time(&self, gpu: &Gpu, sentences: &[Sentence]) -> Result<Vec<(String, f64)>, GpuError> {
+        let batch = Batch::new(&self.bound.layout, sentences);
+        self.bound.batch.write(gpu, &batch, 1.0 / batch.masked() as f32);
+        self.bound.plan.program().time(gpu, &batch.step(1))
+    }
+
     /// The losses and the gradient of the mean loss over one batch, waiting for both.
     pub fn run(&self, gpu: &Gpu, sentences: &[Sentence]) -> Result<Vec<RowLoss>, GpuError> {
         let batch = Batch::new(&self.bound.layout, sentences);
