@@ -41,16 +41,19 @@ pub fn load(path: &Path, overrides: &[String]) -> Result<Resolved, ConfigError> 
     let error = |message: String| ConfigError { place: file.clone(), message };
     let bytes = std::fs::read(path).map_err(|e| error(format!("cannot be read: {e}")))?;
     let text = String::from_utf8(bytes).map_err(|_| error("is not UTF-8 text".into()))?;
-    let mut config = RunConfig::parse(&text, &file)?;
-    if !overrides.is_empty() {
-        config = with_overrides(&text, &file, overrides)?;
-    }
+    let mut config = parse(&text, &file, overrides)?;
     let base = path.parent().map(Path::to_path_buf).unwrap_or_default();
     for relative in [&mut config.language.rules, &mut config.train.start_from].into_iter().flatten() {
         *relative = base.join(&*relative);
     }
     let name = path.file_stem().map_or("run".into(), |s| s.to_string_lossy().into_owned());
     Ok(Resolved { config, name, base, text, file, overrides: overrides.to_vec() })
+}
+
+fn parse(text: &str, file: &str, overrides: &[String]) -> Result<RunConfig, ConfigError> {
+    // The file by itself first, so that its own errors name its lines.
+    let config = RunConfig::parse(text, file)?;
+    if overrides.is_empty() { Ok(config) } else { with_overrides(text, file, overrides) }
 }
 
 impl RunConfig {
@@ -169,6 +172,13 @@ pub(super) fn line_of(text: &str, key: &str) -> Option<usize> {
 }
 
 impl Resolved {
+    /// A config that is not a file; relative paths in it start from the working directory.
+    pub fn from_text(text: &str, name: &str, overrides: &[String]) -> Result<Resolved, ConfigError> {
+        let config = parse(text, name, overrides)?;
+        let (text, overrides) = (text.to_string(), overrides.to_vec());
+        Ok(Resolved { config, name: name.into(), base: PathBuf::new(), text, file: name.into(), overrides })
+    }
+
     /// Where a key got its value.
     pub fn origin(&self, key: &str) -> Origin {
         let covers = |o: &&String| {

@@ -111,3 +111,12 @@ fn none(choice: &AdapterChoice, infos: &[wgpu::AdapterInfo]) -> GpuError {
     let reason = if infos.is_empty() { "none was found".to_string() } else { format!("none fits {choice:?}") };
     GpuError::NoAdapter { reason, advice }
 }
+
+/// Settings of the process that drivers read; call it first in `main`, before there is a second thread.
+pub fn prepare_process() {
+    // Mesa's device-selection layer prints to standard error where it finds no display; adapters are chosen here.
+    if std::env::var_os("NODEVICE_SELECT").is_none() {
+        // SAFETY: no other thread exists yet that could read the environment.
+        unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
+    }
+}

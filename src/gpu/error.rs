@@ -40,7 +40,7 @@ pub enum GpuError {
 }
 
 impl GpuError {
-    /// The process exit code: 6 no usable adapter, 4 out of memory, 2 a plan that does not fit, 1 anything else.
+    /// The process exit code: 6 no usable adapter, 4 out of memory or a plan that does not fit, 1 anything else.
     pub fn exit_code(&self) -> u8 {
         match self {
             GpuError::NoAdapter { .. } => 6,

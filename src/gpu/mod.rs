@@ -17,7 +17,7 @@ mod program;
 mod shader;
 pub mod shader_text;
 
-pub use adapter::{ADAPTER_VARIABLE, AdapterChoice, list, select};
+pub use adapter::{ADAPTER_VARIABLE, AdapterChoice, list, prepare_process, select};
 pub use device::{Capabilities, Gpu, Options, Pipeline};
 pub use error::GpuError;
 pub use memory::Buffer;

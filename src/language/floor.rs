@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::{Language, entropy};
+use crate::statistics::Estimate;
 
 /// An estimate of the entropy floor over sentences; t is summed out exactly within each.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -32,15 +33,13 @@ pub fn entropy_floor(language: &dyn Language, seed: u64, count: u64) -> EntropyF
             (mean, words.len())
         })
         .collect();
-    let n = count as f64;
-    let mean = each.iter().map(|e| e.0).sum::<f64>() / n;
-    let variance = each.iter().map(|e| (e.0 - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
+    let floor = Estimate::of_mean(&each.iter().map(|e| e.0).collect::<Vec<f64>>());
     EntropyFloor {
-        entropy_floor: mean,
-        standard_error: (variance / n).sqrt(),
+        entropy_floor: floor.value,
+        standard_error: floor.standard_error,
         count,
         sentence_length: Lengths {
-            mean: each.iter().map(|e| e.1 as f64).sum::<f64>() / n,
+            mean: each.iter().map(|e| e.1 as f64).sum::<f64>() / count as f64,
             min: each.iter().map(|e| e.1).min().unwrap_or(0),
             max: each.iter().map(|e| e.1).max().unwrap_or(0),
         },

@@ -8,6 +8,7 @@ use crate::language::{Language, entropy, masked_position};
 use crate::model::{Arena, Encoder, ForwardPass, Vocabulary, dims_for};
 use crate::ops::batch::Sentence;
 use crate::ops::{Labels, Variants};
+use crate::statistics::Estimate;
 
 /// What held-out sentences say about a model.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -45,9 +46,9 @@ impl Evaluator {
         batch: usize,
     ) -> Result<Evaluator, GpuError> {
         let seed = held_out_seed(corpus.seed);
-        let known: Vec<(Sentence, f64)> =
-            (0..u64::from(count)).into_par_iter().map(|i| known_sentence(corpus.language.as_ref(), seed, i)).collect();
-        let (sentences, entropies): (Vec<Sentence>, Vec<f64>) = known.into_iter().unzip();
+        let made: Vec<MaskedSentence> =
+            (0..u64::from(count)).into_par_iter().map(|i| masked_sentence(corpus.language.as_ref(), seed, i)).collect();
+        let (sentences, entropies): (Vec<Sentence>, Vec<f64>) = made.into_iter().map(|m| (m.sentence, m.entropy)).unzip();
         let dims = dims_for(&sentences, batch.min(BATCH));
         let pass = ForwardPass::new(gpu, encoder, arena, dims, variants, Labels::Soft, false)?;
         Ok(Evaluator { sentences, entropies, pass })
@@ -55,28 +56,34 @@ impl Evaluator {
 
     /// Evaluates the parameters as they are now.
     pub fn run(&self, gpu: &Gpu) -> Result<Evaluation, GpuError> {
-        let losses = self.pass.losses(gpu, &self.sentences)?;
-        let n = losses.len().max(1) as f64;
-        let mean = |f: &dyn Fn(usize) -> f64| (0..losses.len()).map(f).sum::<f64>() / n;
-        let excess = mean(&|i| losses[i].divergence);
-        let variance = mean(&|i| (losses[i].divergence - excess).powi(2)) * n / (n - 1.0).max(1.0);
-        let floor = mean(&|i| self.entropies[i]);
+        let divergences: Vec<f64> = self.pass.losses(gpu, &self.sentences)?.iter().map(|r| r.divergence).collect();
+        let excess = Estimate::of_mean(&divergences);
+        let floor = Estimate::of_mean(&self.entropies);
         Ok(Evaluation {
-            loss: floor + excess,
-            excess_loss: excess,
-            excess_loss_standard_error: (variance / n).sqrt(),
-            entropy_floor: floor,
-            sentences: losses.len(),
+            loss: floor.value + excess.value,
+            excess_loss: excess.value,
+            excess_loss_standard_error: excess.standard_error,
+            entropy_floor: floor.value,
+            sentences: divergences.len(),
         })
     }
 }
 
-/// Sentence `index` of a seed with one word masked and its exact conditional as the label, and the entropy of that.
-pub(crate) fn known_sentence(language: &dyn Language, seed: u64, index: u64) -> (Sentence, f64) {
+/// A sentence with one word masked and what is known of that word.
+#[derive(Clone, Debug)]
+pub struct MaskedSentence {
+    /// Labelled with the word that stood there and, softly, with its exact conditional.
+    pub sentence: Sentence,
+    /// Entropy of that conditional.
+    pub entropy: f64,
+}
+
+/// Sentence `index` of a seed with the word masked that evaluation masks.
+pub fn masked_sentence(language: &dyn Language, seed: u64, index: u64) -> MaskedSentence {
     let words = language.sample(seed, index);
     let position = masked_position(seed, index, words.len());
     let p = &language.conditional_unchecked(&words).conditional[position];
     let mut sentence = Vocabulary::mask(&words, position);
     sentence.soft = vec![Vocabulary::soft_label(p)];
-    (sentence, entropy(p))
+    MaskedSentence { sentence, entropy: entropy(p) }
 }

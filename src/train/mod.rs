@@ -19,7 +19,7 @@ mod trainer;
 
 pub use checkpoint::{Checkpoint, checkpoints, newest};
 pub use data::{Corpus, Micro, held_out_seed};
-pub use evaluate::{Evaluation, Evaluator};
+pub use evaluate::{Evaluation, Evaluator, MaskedSentence, masked_sentence};
 pub use events::EventWriter;
 pub use run::{Observer, Outcome, Progress, Quiet, RunError, Status, interrupt_requested, plan, PlanReport, request_interrupt, run};
 pub use trainer::{LogLine, Trainer};

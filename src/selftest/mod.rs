@@ -4,6 +4,8 @@
 //! A case is a small graph with the operation in its middle and cotangents behind it, so that a reverse rule that forgets
 //! what comes in fails; every computed tensor of the graph is compared, padding included.
 
+mod timing;
+
 use std::collections::HashMap;
 
 use crate::gpu::{Count, Gpu, GpuError, Step};
@@ -12,6 +14,8 @@ use crate::ops::batch::{BatchLayout, Sentence};
 use crate::ops::{Attention, Batch, BatchBuffers, Labels, Rule, Variants};
 use crate::random::{Purpose, Stream};
 use crate::reference::{self, Frame, Values};
+
+pub use timing::{Timing, timings};
 
 /// Rows of the word, position and segment table in the cases.
 const TABLES: [u32; 3] = [11, 14, 3];

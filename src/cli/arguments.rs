@@ -1,0 +1,245 @@
+//! Every flag, documented once, where it is parsed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::gpu::{ADAPTER_VARIABLE, AdapterChoice};
+use crate::language::Task;
+
+/// Pre-train masked language models on languages whose truth is known, and ask why models with the same loss differ.
+///
+/// Runs on any Vulkan, Metal or DX12 adapter, a software one included.
+#[derive(Parser, Debug)]
+#[command(name = "lowland", version, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 done; 2 bad config or usage; 3 diverged; 4 out of memory; 5 input or output; \
+                        6 no usable adapter; 75 interrupted, checkpoint saved, run again; 1 anything else.")]
+pub struct Cli {
+    /// Adapter: `pci:0000:01:00.0`, `index:1`, `name:part of its name`, `software` or `best`; `lowland doctor` lists them
+    #[arg(long, global = true, env = ADAPTER_VARIABLE, value_name = "CHOICE")]
+    pub adapter: Option<AdapterChoice>,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// The main job in small: a language, a model trained down to its entropy floor, a report
+    Demo(Demo),
+    /// What adapters there are, which one is chosen and why, and whether it computes
+    Doctor(Json),
+    /// Every kernel and variant against the f64 reference on the chosen adapter, with its speed
+    Selftest(Selftest),
+    /// Sentences, entropy floor, exact conditionals and labels of a config's language
+    Language(Language),
+    /// Pre-train as a config says; goes on by itself where the run folder has a checkpoint
+    Train(Train),
+    /// Loss of a model on examples; excess loss where the language is known
+    Eval(Eval),
+    /// A self-contained html page about a run
+    Report(Report),
+    /// Show a config as it is resolved, its schema, or what a key means
+    Config(Config),
+    /// Completions for a shell, on standard output
+    Completions(Completions),
+    /// Manual pages
+    Man(Man),
+}
+
+#[derive(Args, Debug)]
+pub struct Json {
+    /// One JSON object on standard output and nothing else there
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Demo {
+    /// Folder of the run
+    #[arg(long, value_name = "FOLDER")]
+    pub output: Option<PathBuf>,
+    #[command(flatten)]
+    pub json: Json,
+}
+
+#[derive(Args, Debug)]
+pub struct Selftest {
+    /// Only the timings, without the comparison
+    #[arg(long)]
+    pub time: bool,
+    #[command(flatten)]
+    pub json: Json,
+}
+
+/// A config file with overrides.
+#[derive(Args, Debug, Clone)]
+pub struct ConfigArguments {
+    /// Config file (TOML)
+    #[arg(value_name = "CONFIG")]
+    pub config: PathBuf,
+    /// Overrides, as `train.steps=500`
+    #[arg(value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct Language {
+    #[command(subcommand)]
+    pub command: LanguageCommand,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum LanguageCommand {
+    /// Sentences, one a line
+    Sample {
+        #[command(flatten)]
+        config: ConfigArguments,
+        #[command(flatten)]
+        draw: Draw,
+    },
+    /// The entropy floor, exact for each sentence, with the standard error of its mean over sentences
+    Floor {
+        #[command(flatten)]
+        config: ConfigArguments,
+        #[command(flatten)]
+        draw: Draw,
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Reads sentences from standard input, prints p(. | the other words) at every position, one JSON object a line
+    Conditional {
+        #[command(flatten)]
+        config: ConfigArguments,
+    },
+    /// Downstream labels, one JSON object a line: of sentences from standard input, or of sampled ones with --count
+    Label {
+        #[command(flatten)]
+        config: ConfigArguments,
+        /// `A` (symbol below the root), `B` (first 4 words), `C` (first 2 words) or `span:K` (first K words)
+        #[arg(long)]
+        task: Task,
+        /// Weigh candidates by the probability of the rest of the sentence, not by inside probability alone
+        #[arg(long)]
+        with_prior: bool,
+        /// Label so many sampled sentences instead of those on standard input
+        #[arg(long)]
+        count: Option<u64>,
+        /// Seed of the sampled sentences; default: the config's
+        #[arg(long, requires = "count")]
+        seed: Option<u64>,
+    },
+    /// The words in the order of the conditionals, one a line
+    Vocabulary {
+        #[command(flatten)]
+        config: ConfigArguments,
+    },
+}
+
+#[derive(Args, Debug)]
+pub struct Draw {
+    /// Sentences
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: u64,
+    /// Seed of the sentences; default: the config's
+    #[arg(long)]
+    pub seed: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+pub struct Train {
+    #[command(flatten)]
+    pub config: ConfigArguments,
+    /// Print parameters, memory plan, dispatches and FLOPs, and train nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub json: Json,
+}
+
+#[derive(Args, Debug)]
+pub struct Eval {
+    /// Folder with config.json and model.safetensors
+    #[arg(value_name = "MODEL")]
+    pub model: PathBuf,
+    /// A run config (its language) or a file of JSON lines:
+    /// {"input_ids":[...],"masked_positions":[t,...],"labels":[y,...]}
+    #[arg(value_name = "EXAMPLES")]
+    pub examples: PathBuf,
+    /// Overrides of the run config
+    #[arg(value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// Also the loss of every example
+    #[arg(long)]
+    pub per_example: bool,
+    /// Seed of a language's sentences; default: the held-out seed of the config
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Sentences of a language, or the first so many examples of a file; default: `evaluate.sentences`, or all
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// Examples in one batch on the adapter
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch: u32,
+    /// A file of examples is a sample of something larger: give its mean a standard error
+    #[arg(long)]
+    pub as_sample: bool,
+    /// Write the masked rows' logits, or every layer's hidden states, to --out
+    #[arg(long, value_name = "WHAT", num_args = 2, value_names = ["logits|hidden", "FILE"])]
+    pub export: Option<Vec<String>>,
+    #[command(flatten)]
+    pub json: Json,
+}
+
+#[derive(Args, Debug)]
+pub struct Report {
+    /// Folder of a run
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
+    /// Where to write the page; default: report.html in the folder
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct Config {
+    #[command(subcommand)]
+    pub command: ConfigCommand,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum ConfigCommand {
+    /// The config with every key, and where each value came from
+    Show {
+        #[command(flatten)]
+        config: ConfigArguments,
+        #[command(flatten)]
+        json: Json,
+    },
+    /// The JSON schema of run configs
+    Schema,
+    /// What a key means, its type and default; without a key, the sections
+    Explain {
+        /// As `train.optimizer`
+        #[arg(value_name = "KEY", default_value = "")]
+        key: String,
+    },
+}
+
+#[derive(Args, Debug)]
+pub struct Completions {
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Args, Debug)]
+pub struct Man {
+    /// Write a page for every command into this folder instead of one to standard output
+    #[arg(long, value_name = "FOLDER")]
+    pub out: Option<PathBuf>,
+}
+
+/// What `eval --export` writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Export {
+    Logits,
+    Hidden,
+}

@@ -1,0 +1,92 @@
+//! What ends a command early: one paragraph for a person and the exit code for a script.
+
+use crate::config::ConfigError;
+use crate::gpu::GpuError;
+use crate::language::GrammarError;
+use crate::model::{ExampleError, ModelError};
+use crate::train::RunError;
+
+/// Bad config or usage.
+pub const USAGE: u8 = 2;
+/// The training diverged.
+pub const DIVERGED: u8 = 3;
+/// Input, output or a full disk.
+pub const INPUT_OUTPUT: u8 = 5;
+/// Interrupted with a checkpoint saved.
+pub const INTERRUPTED: u8 = 75;
+
+/// A message and an exit code.
+#[derive(Debug)]
+pub struct Failure {
+    pub code: u8,
+    pub message: String,
+}
+
+impl Failure {
+    pub fn usage(message: impl Into<String>) -> Failure {
+        Failure { code: USAGE, message: message.into() }
+    }
+
+    /// A file that could not be read or written.
+    pub fn io(path: &std::path::Path, error: &std::io::Error) -> Failure {
+        Failure { code: INPUT_OUTPUT, message: format!("{}: {error}", path.display()) }
+    }
+}
+
+/// Standard output that cannot be written; a reader that has had enough (`| head`) is no error.
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Failure {
+        match error.kind() {
+            std::io::ErrorKind::BrokenPipe => Failure { code: 0, message: String::new() },
+            _ => Failure { code: INPUT_OUTPUT, message: format!("standard output: {error}") },
+        }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Failure {
+        Failure::usage(error.to_string())
+    }
+}
+
+impl From<GrammarError> for Failure {
+    fn from(error: GrammarError) -> Failure {
+        Failure::usage(error.to_string())
+    }
+}
+
+impl From<ExampleError> for Failure {
+    fn from(error: ExampleError) -> Failure {
+        Failure::usage(error.to_string())
+    }
+}
+
+impl From<GpuError> for Failure {
+    fn from(error: GpuError) -> Failure {
+        Failure { code: error.exit_code(), message: error.to_string() }
+    }
+}
+
+impl From<ModelError> for Failure {
+    fn from(error: ModelError) -> Failure {
+        let code = match error {
+            ModelError::Io { .. } => INPUT_OUTPUT,
+            ModelError::Format { .. } => USAGE,
+        };
+        Failure { code, message: error.to_string() }
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Failure {
+        let code = match error {
+            RunError::Config(error) => return error.into(),
+            RunError::Gpu(error) => return error.into(),
+            RunError::Model(error) => return error.into(),
+            RunError::Io { .. } => INPUT_OUTPUT,
+            RunError::Diverged { .. } => DIVERGED,
+            RunError::Interrupted { .. } => INTERRUPTED,
+        };
+        Failure { code, message: error.to_string() }
+    }
+}

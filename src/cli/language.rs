@@ -1,0 +1,137 @@
+//! `lowland language`: what is known of a config's language. No adapter is needed.
+
+use std::io::{BufRead, IsTerminal, Write};
+
+use rayon::prelude::*;
+use serde_json::json;
+
+use super::arguments::{ConfigArguments, Draw, Language as Arguments, LanguageCommand};
+use super::failure::{Failure, INPUT_OUTPUT};
+use super::print;
+use crate::config;
+use crate::language::{Language, Pcfg, Task, Words, entropy_floor};
+use crate::train::Corpus;
+
+/// Sentences made before they are printed.
+const CHUNK: u64 = 16384;
+
+pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+    match &arguments.command {
+        LanguageCommand::Sample { config, draw } => sample(&open(config)?, draw),
+        LanguageCommand::Floor { config, draw, json } => {
+            let corpus = open(config)?;
+            let floor = entropy_floor(corpus.language.as_ref(), draw.seed.unwrap_or(corpus.seed), draw.count);
+            match json.json {
+                true => print::json(&floor)?,
+                false => print::line(&format!(
+                    "entropy floor {:.6} ± {:.6} nats a masked word ({} sentences of {} to {} words, {:.2} in the mean)",
+                    floor.entropy_floor,
+                    floor.standard_error,
+                    floor.count,
+                    floor.sentence_length.min,
+                    floor.sentence_length.max,
+                    floor.sentence_length.mean
+                ))?,
+            }
+            Ok(())
+        }
+        LanguageCommand::Conditional { config } => conditional(&open(config)?.language),
+        LanguageCommand::Label { config, task, with_prior, count, seed } => {
+            let corpus = open(config)?;
+            label(&corpus, *task, *with_prior, *count, seed.unwrap_or(corpus.seed))
+        }
+        LanguageCommand::Vocabulary { config } => {
+            Ok(print::line(&open(config)?.language.vocabulary().join("\n"))?)
+        }
+    }
+}
+
+fn open(arguments: &ConfigArguments) -> Result<Corpus, Failure> {
+    let resolved = config::load(&arguments.config, &arguments.overrides)?;
+    Ok(Corpus::open(&resolved.config.language, &resolved.config.objective, resolved.config.seed)?)
+}
+
+fn sample(corpus: &Corpus, draw: &Draw) -> Result<(), Failure> {
+    let seed = draw.seed.unwrap_or(corpus.seed);
+    let language = &corpus.language;
+    in_chunks(draw.count, |i| language.decode(&language.sample(seed, i)).join(" "))
+}
+
+/// Makes lines 0..count on all cores and prints them in order.
+fn in_chunks(count: u64, make: impl Fn(u64) -> String + Sync) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    for start in (0..count).step_by(CHUNK as usize) {
+        let lines: Vec<String> = (start..count.min(start + CHUNK)).into_par_iter().map(&make).collect();
+        out.write_all((lines.join("\n") + "\n").as_bytes())?;
+    }
+    Ok(out.flush()?)
+}
+
+/// Sentences of standard input with their line numbers.
+fn sentences(language: &Pcfg) -> impl Iterator<Item = Result<(usize, Words), Failure>> + '_ {
+    if std::io::stdin().is_terminal() {
+        print::note("reading sentences from standard input, one a line");
+    }
+    let lines = std::io::stdin().lock().lines().enumerate();
+    lines.filter_map(move |(i, line)| {
+        let place = format!("standard input, line {}", i + 1);
+        let line = match line {
+            Ok(line) => line,
+            Err(e) if e.kind() == std::io::ErrorKind::InvalidData => return Some(Err(Failure::usage(format!("{place}: not UTF-8 text")))),
+            Err(e) => return Some(Err(Failure { code: INPUT_OUTPUT, message: format!("{place}: {e}") })),
+        };
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if words.is_empty() {
+            return None;
+        }
+        if words.len() > language.max_length() {
+            let message = format!("{place}: {} words, `language.max_length` is {}", words.len(), language.max_length());
+            return Some(Err(Failure::usage(message)));
+        }
+        let unknown = |word: &str| {
+            let hint = match word.len() <= 40 {
+                true => format!("`{word}` is not a word of this language"),
+                false => "a word that this language does not have".into(),
+            };
+            Failure::usage(format!("{place}: {hint}; `lowland language vocabulary CONFIG` lists its words"))
+        };
+        Some(language.encode(&words).map(|w| (i + 1, w)).map_err(unknown))
+    })
+}
+
+fn conditional(language: &Pcfg) -> Result<(), Failure> {
+    for sentence in sentences(language) {
+        let (line, words) = sentence?;
+        let known = language.conditional(&words).ok_or_else(|| {
+            Failure::usage(format!("standard input, line {line}: the grammar gives this sentence no probability"))
+        })?;
+        let value = json!({
+            "words": language.decode(&words),
+            "log_probability": known.log_probability,
+            "conditional": known.conditional,
+        });
+        print::line(&value.to_string())?;
+    }
+    Ok(())
+}
+
+fn label(corpus: &Corpus, task: Task, with_prior: bool, count: Option<u64>, seed: u64) -> Result<(), Failure> {
+    let language = &corpus.language;
+    let as_line = |words: &[u32]| {
+        // Sentences that a task does not ask about (too short for it) have no label.
+        let label = language.label(words, task, with_prior);
+        json!({
+            "words": language.decode(words),
+            "label": label.as_ref().map(|l| &l.symbol),
+            "probability": label.as_ref().map(|l| l.probability),
+        })
+        .to_string()
+    };
+    if let Some(count) = count {
+        return in_chunks(count, |i| as_line(&language.sample(seed, i)));
+    }
+    for sentence in sentences(language) {
+        print::line(&as_line(&sentence?.1))?;
+    }
+    Ok(())
+}

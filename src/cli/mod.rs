@@ -1,0 +1,63 @@
+//! The commands: arguments in, text or JSON out, an exit code. A file a command; everything that talks to people is here.
+//!
+//! Standard output carries results alone (one JSON object under `--json`); progress, notes and errors go to standard
+//! error. Exit codes: 0 done; 2 bad config or usage; 3 diverged; 4 out of memory; 5 input or output; 6 no usable adapter;
+//! 75 interrupted with a checkpoint saved; 1 anything else.
+
+mod arguments;
+mod config;
+mod demo;
+mod doctor;
+mod eval;
+mod failure;
+mod language;
+mod print;
+mod progress;
+mod report;
+mod selftest;
+mod shell;
+mod train;
+
+use clap::Parser;
+
+pub use arguments::Cli;
+use arguments::Command;
+use failure::Failure;
+
+/// Runs the command of this process and gives its exit code.
+pub fn main() -> u8 {
+    crate::gpu::prepare_process();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors; printing them can only fail on a closed pipe.
+            let _ = error.print();
+            return if error.use_stderr() { 2 } else { 0 };
+        }
+    };
+    match run(cli) {
+        Ok(()) => 0,
+        Err(failure) => {
+            if !failure.message.is_empty() {
+                let _ = print::error(&failure.message);
+            }
+            failure.code
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    let adapter = cli.adapter.unwrap_or_default();
+    match cli.command {
+        Command::Demo(a) => demo::run(&adapter, &a),
+        Command::Doctor(a) => doctor::run(&adapter, &a),
+        Command::Selftest(a) => selftest::run(&adapter, &a),
+        Command::Language(a) => language::run(&a),
+        Command::Train(a) => train::run(&adapter, &a),
+        Command::Eval(a) => eval::run(&adapter, &a),
+        Command::Report(a) => report::run(&a),
+        Command::Config(a) => config::run(&a),
+        Command::Completions(a) => shell::completions(&a),
+        Command::Man(a) => shell::man(&a),
+    }
+}

@@ -1,0 +1,53 @@
+//! Text and JSON on standard output, notes and errors on standard error. Writing never panics: a closed pipe ends the
+//! command quietly.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+/// One JSON object on standard output.
+pub fn json(value: &impl Serialize) -> io::Result<()> {
+    let text = serde_json::to_string_pretty(value).map_err(io::Error::other)?;
+    line(&text)
+}
+
+/// A line on standard output.
+pub fn line(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}")?;
+    out.flush()
+}
+
+/// A line on standard error; where that is closed there is nobody to tell.
+pub fn note(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// `error: ` and the message on standard error.
+pub fn error(text: &str) -> io::Result<()> {
+    writeln!(io::stderr().lock(), "error: {text}")
+}
+
+/// Bytes in the unit that suits them.
+pub fn bytes(n: u64) -> String {
+    let mut value = n as f64;
+    let mut unit = "B";
+    for next in ["KiB", "MiB", "GiB", "TiB"] {
+        if value < 1024.0 {
+            break;
+        }
+        value /= 1024.0;
+        unit = next;
+    }
+    if unit == "B" { format!("{n} B") } else { format!("{value:.1} {unit}") }
+}
+
+/// A number of seconds as 12 s, 3 min 5 s or 2 h 10 min.
+pub fn duration(seconds: f64) -> String {
+    let s = seconds.max(0.0).round() as u64;
+    match s {
+        0..60 => format!("{s} s"),
+        60..3600 => format!("{} min {} s", s / 60, s % 60),
+        _ => format!("{} h {} min", s / 3600, s % 3600 / 60),
+    }
+}

@@ -1,0 +1,12 @@
+//! `lowland report`: a page about a run that was made before.
+
+use super::arguments::Report;
+use super::failure::Failure;
+use super::print;
+use crate::report;
+
+pub fn run(arguments: &Report) -> Result<(), Failure> {
+    let page = report::write_run(&arguments.folder, arguments.out.as_deref())
+        .map_err(|e| Failure { code: e.exit_code(), message: e.to_string() })?;
+    Ok(print::line(&page.display().to_string())?)
+}

@@ -1,0 +1,87 @@
+//! `lowland selftest`: every case and variant against the f64 reference, then the speed of each operation.
+
+use std::io::IsTerminal;
+
+use serde_json::json;
+
+use super::arguments::Selftest;
+use super::failure::Failure;
+use super::print;
+use crate::gpu::{AdapterChoice, Gpu, Options};
+use crate::ops::Variants;
+use crate::selftest::{self, Outcome, Timing};
+
+pub fn run(adapter: &AdapterChoice, arguments: &Selftest) -> Result<(), Failure> {
+    let gpu = Gpu::open(adapter, Options::default())?;
+    let outcomes = if arguments.time { Vec::new() } else { compare(&gpu)? };
+    let timings = selftest::timings(&gpu, &Variants::choose(gpu.capabilities()))?;
+    let failed: Vec<&Outcome> = outcomes.iter().filter(|o| !o.passed).collect();
+    if arguments.json.json {
+        print::json(&json!({
+            "adapter": gpu.info().name,
+            "passed": failed.is_empty(),
+            "cases": outcomes,
+            "timings": timings,
+        }))?;
+    } else {
+        print::line(&format!("{}\n", gpu.info().name))?;
+        if !arguments.time {
+            print::line(comparison_text(&outcomes).trim_end())?;
+        }
+        print::line(&timing_text(&timings))?;
+    }
+    match failed.first() {
+        None => Ok(()),
+        Some(first) => Err(Failure {
+            code: 1,
+            message: format!(
+                "{} of {} cases are wrong on this adapter; the first: {} with {:?}, {} differs by {:.1e} ({:.1e} allowed). \
+                 Do not trust its numbers; update the driver or choose another adapter.",
+                failed.len(), outcomes.len(), first.case, first.variants, first.tensor, first.error, first.bound
+            ),
+        }),
+    }
+}
+
+fn compare(gpu: &Gpu) -> Result<Vec<Outcome>, Failure> {
+    let all: Vec<Variants> = Variants::all(gpu.capabilities());
+    let cases = selftest::cases();
+    let mut outcomes = Vec::with_capacity(all.len() * cases.len());
+    for (i, variants) in all.iter().enumerate() {
+        if !std::io::stderr().is_terminal() || i == 0 {
+            print::note(&format!("variants {}/{}: {variants:?}", i + 1, all.len()));
+        }
+        for case in &cases {
+            outcomes.push(selftest::run(gpu, variants, case)?);
+        }
+    }
+    Ok(outcomes)
+}
+
+/// The worst of all variants, a line a case.
+fn comparison_text(outcomes: &[Outcome]) -> String {
+    let mut out = format!("{:<56}{:>10}{:>10}\n", "case, worst of all variants", "error", "allowed");
+    let mut seen: Vec<&str> = Vec::new();
+    for o in outcomes {
+        if seen.contains(&o.case.as_str()) {
+            continue;
+        }
+        seen.push(&o.case);
+        let worst = outcomes.iter().filter(|p| p.case == o.case).max_by(|a, b| a.error.total_cmp(&b.error)).unwrap_or(o);
+        let verdict = if worst.passed { "" } else { "  WRONG" };
+        out += &format!("{:<56}{:>10.1e}{:>10.1e}{verdict}\n", o.case, worst.error, worst.bound);
+    }
+    out
+}
+
+fn timing_text(timings: &[Timing]) -> String {
+    let mut out = format!("\n{:<40}{:<28}{:>12}{:>14}\n", "operation", "shape", "time", "rate");
+    for t in timings {
+        let rate = match t.gflops {
+            Some(gflops) => format!("{gflops:.1} GFLOP/s"),
+            None => format!("{:.1} GB/s", t.gbytes),
+        };
+        out += &format!("{:<40}{:<28}{:>9.3} ms{rate:>14}\n", t.operation, t.shape, t.seconds * 1e3);
+    }
+    out.trim_end().to_string()
+}

@@ -1,0 +1,90 @@
+//! `lowland train`: a run in its folder, or with `--dry-run` its plan.
+
+use serde_json::json;
+
+use super::arguments::Train;
+use super::failure::Failure;
+use super::print;
+use super::progress::Bar;
+use crate::config::{self, Resolved};
+use crate::gpu::{AdapterChoice, Gpu, Options};
+use crate::train::{self, Outcome, PlanReport};
+
+pub fn run(adapter: &AdapterChoice, arguments: &Train) -> Result<(), Failure> {
+    let resolved = config::load(&arguments.config.config, &arguments.config.overrides)?;
+    let gpu = Gpu::open(adapter, Options::default())?;
+    if arguments.dry_run {
+        let plan = train::plan(&gpu, &resolved)?;
+        match arguments.json.json {
+            true => print::json(&plan)?,
+            false => print::line(plan_text(&plan).trim_end())?,
+        }
+        return match plan.refused {
+            Some(why) => Err(crate::gpu::GpuError::Limit(why).into()),
+            None => Ok(()),
+        };
+    }
+    let outcome = train_here(&gpu, &resolved)?;
+    match arguments.json.json {
+        true => {
+            let mut value = json!(outcome);
+            value["folder"] = json!(outcome.folder);
+            print::json(&value)?;
+        }
+        false => print::line(&outcome_text(&outcome))?,
+    }
+    Ok(())
+}
+
+/// Trains with progress on standard error; Ctrl-C finishes the step and saves, a second one ends at once.
+pub fn train_here(gpu: &Gpu, resolved: &Resolved) -> Result<Outcome, Failure> {
+    // A handler that is there already (two runs in one process) does the same.
+    let _ = ctrlc::set_handler(|| {
+        if train::interrupt_requested() {
+            std::process::exit(130);
+        }
+        train::request_interrupt();
+        print::note("stopping after this step and saving a checkpoint; once more ends at once");
+    });
+    print::note(&format!("{} on {}", resolved.output().display(), gpu.info().name));
+    let bar = Bar::new(resolved.config.train.steps);
+    let outcome = train::run(gpu, resolved, &bar);
+    bar.done();
+    Ok(outcome?)
+}
+
+pub fn outcome_text(outcome: &Outcome) -> String {
+    let e = &outcome.evaluation;
+    format!(
+        "{} steps in {}: held-out loss {:.4}, entropy floor {:.4}, excess loss {:.4} ± {:.4} nats ({} sentences)\n\
+         model {}",
+        outcome.steps,
+        print::duration(outcome.seconds),
+        e.loss,
+        e.entropy_floor,
+        e.excess_loss,
+        e.excess_loss_standard_error,
+        e.sentences,
+        outcome.folder.join("model").display(),
+    )
+}
+
+fn plan_text(plan: &PlanReport) -> String {
+    let b = &plan.bytes;
+    let lines = [
+        ("adapter", plan.adapter.clone()),
+        ("parameters", plan.parameters.to_string()),
+        ("layers", plan.layers.to_string()),
+        ("vocabulary", plan.vocabulary.to_string()),
+        ("micro batch", format!("{} sentences", plan.micro_batch)),
+        ("dispatches", format!("{} a micro batch", plan.dispatches_per_micro_batch)),
+        ("arithmetic", format!("{:.3} GFLOP a step", plan.flops_per_step / 1e9)),
+        ("memory: parameters", print::bytes(b.parameters)),
+        ("memory: gradients", print::bytes(b.gradients)),
+        ("memory: optimizer", print::bytes(b.optimizer)),
+        ("memory: activations", format!("{} ({} without reuse)", print::bytes(b.activations), print::bytes(b.activations_unshared))),
+        ("memory: batch", print::bytes(b.batch)),
+        ("memory: total", print::bytes(b.total)),
+    ];
+    lines.iter().map(|(name, value)| format!("{name:<22}{value}\n")).collect()
+}

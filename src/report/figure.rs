@@ -1,0 +1,167 @@
+//! Line figures as SVG.
+//!
+//! ```
+//! use lowland::report::{Axis, Figure, Line};
+//! let line = Line::new("loss", vec![(0.0, 2.0), (10.0, 1.0)]);
+//! let figure = Figure { title: "loss".into(), x: "step".into(), y: "nats".into(), axis: Axis::Linear, lines: vec![line], level: None };
+//! assert!(figure.svg().starts_with("<svg"));
+//! ```
+
+use super::html::escape;
+
+/// Scale of the vertical axis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Axis {
+    Linear,
+    Log,
+}
+
+/// One line of a figure.
+#[derive(Clone, Debug)]
+pub struct Line {
+    pub name: String,
+    pub points: Vec<(f64, f64)>,
+    /// Standard errors, drawn as bars; empty for none.
+    pub errors: Vec<f64>,
+    /// Drawn thin and pale, behind the others.
+    pub background: bool,
+}
+
+impl Line {
+    /// A line without error bars.
+    pub fn new(name: &str, points: Vec<(f64, f64)>) -> Line {
+        Line { name: name.into(), points, errors: Vec::new(), background: false }
+    }
+}
+
+/// A figure of lines over a common x axis.
+#[derive(Clone, Debug)]
+pub struct Figure {
+    pub title: String,
+    pub x: String,
+    pub y: String,
+    pub axis: Axis,
+    pub lines: Vec<Line>,
+    /// A dashed horizontal line with its name.
+    pub level: Option<(String, f64)>,
+}
+
+const WIDTH: f64 = 640.0;
+const HEIGHT: f64 = 380.0;
+/// Left, right, top and bottom margin.
+const MARGIN: [f64; 4] = [64.0, 20.0, 40.0, 48.0];
+const COLOURS: [&str; 4] = ["var(--ink1)", "var(--ink2)", "var(--ink3)", "var(--ink4)"];
+
+impl Figure {
+    /// The figure as an `<svg>` element; colours come from the page's `--ink1..4`, `--pale`, `--grid`, `--text`.
+    pub fn svg(&self) -> String {
+        let [left, right, top, bottom] = MARGIN;
+        let transform = |y: f64| if self.axis == Axis::Log { y.log10() } else { y };
+        let visible = |y: f64| y.is_finite() && (self.axis == Axis::Linear || y > 0.0);
+        let points = || self.lines.iter().flat_map(|l| &l.points).filter(|p| p.0.is_finite() && visible(p.1));
+        let level = self.level.iter().map(|l| l.1).filter(|y| visible(*y));
+        let (x0, x1) = range(points().map(|p| p.0), 0.0);
+        let (y0, y1) = range(points().map(|p| p.1).chain(level).map(transform), 0.06);
+        let px = |x: f64| left + (x - x0) / (x1 - x0) * (WIDTH - left - right);
+        let py = |y: f64| {
+            let y = transform(y).clamp(y0, y1);
+            HEIGHT - bottom - (y - y0) / (y1 - y0) * (HEIGHT - top - bottom)
+        };
+        let mut out = format!(
+            "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{0}\" xmlns=\"http://www.w3.org/2000/svg\">\n\
+             <text class=\"title\" x=\"{left}\" y=\"22\">{0}</text>\n",
+            escape(&self.title)
+        );
+        let ticks = match self.axis {
+            Axis::Linear => linear_ticks(y0, y1),
+            Axis::Log => log_ticks(y0, y1),
+        };
+        for tick in ticks {
+            let y = py(tick);
+            out += &format!(
+                "<line class=\"grid\" x1=\"{left}\" x2=\"{:.1}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>\
+                 <text class=\"tick\" text-anchor=\"end\" x=\"{:.1}\" y=\"{:.1}\">{}</text>\n",
+                WIDTH - right, left - 8.0, y + 4.0, label(tick)
+            );
+        }
+        for tick in linear_ticks(x0, x1) {
+            out += &format!(
+                "<text class=\"tick\" text-anchor=\"middle\" x=\"{:.1}\" y=\"{:.1}\">{}</text>\n",
+                px(tick), HEIGHT - bottom + 18.0, label(tick)
+            );
+        }
+        out += &format!(
+            "<text class=\"tick\" text-anchor=\"middle\" x=\"{:.1}\" y=\"{:.1}\">{}</text>\n\
+             <text class=\"tick\" text-anchor=\"middle\" transform=\"translate(14 {:.1}) rotate(-90)\">{}</text>\n",
+            (left + WIDTH - right) / 2.0, HEIGHT - 10.0, escape(&self.x), (top + HEIGHT - bottom) / 2.0, escape(&self.y)
+        );
+        let mut colours = COLOURS.iter().cycle();
+        let mut legend = Vec::new();
+        let order = self.lines.iter().filter(|l| l.background).chain(self.lines.iter().filter(|l| !l.background));
+        for line in order {
+            let colour = if line.background { "var(--pale)" } else { colours.next().expect("a cycle has no end") };
+            let width = if line.background { 1.2 } else { 2.0 };
+            let path: String = line
+                .points
+                .iter()
+                .filter(|p| visible(p.1))
+                .enumerate()
+                .map(|(i, p)| format!("{}{:.1} {:.1}", if i == 0 { "M" } else { "L" }, px(p.0), py(p.1)))
+                .collect();
+            out += &format!("<path d=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{width}\"/>\n");
+            for (p, e) in line.points.iter().zip(&line.errors).filter(|(p, _)| visible(p.1)) {
+                let low = if visible(p.1 - e) { py(p.1 - e) } else { HEIGHT - bottom };
+                out += &format!("<line x1=\"{0:.1}\" x2=\"{0:.1}\" y1=\"{low:.1}\" y2=\"{1:.1}\" stroke=\"{colour}\"/>\n", px(p.0), py(p.1 + e));
+            }
+            legend.push((line.name.as_str(), colour, ""));
+        }
+        if let Some((name, y)) = self.level.as_ref().filter(|l| visible(l.1)) {
+            out += &format!(
+                "<line x1=\"{left}\" x2=\"{:.1}\" y1=\"{1:.1}\" y2=\"{1:.1}\" stroke=\"var(--text)\" stroke-dasharray=\"6 4\" stroke-width=\"1.4\"/>\n",
+                WIDTH - right, py(*y)
+            );
+            legend.push((name, "var(--text)", " stroke-dasharray=\"6 4\""));
+        }
+        for (i, (name, colour, dash)) in legend.iter().enumerate() {
+            let y = top + 14.0 + 18.0 * i as f64;
+            out += &format!(
+                "<line x1=\"{0}\" x2=\"{1}\" y1=\"{2}\" y2=\"{2}\" stroke=\"{colour}\" stroke-width=\"2\"{dash}/>\
+                 <text class=\"tick\" text-anchor=\"end\" x=\"{3}\" y=\"{4}\">{5}</text>\n",
+                WIDTH - right - 28.0, WIDTH - right - 4.0, y, WIDTH - right - 34.0, y + 4.0, escape(name)
+            );
+        }
+        out + "</svg>\n"
+    }
+}
+
+/// Smallest and largest value, widened by a share of their distance.
+fn range(values: impl Iterator<Item = f64>, widen: f64) -> (f64, f64) {
+    let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
+    match low < high {
+        true => (low - widen * (high - low), high + widen * (high - low)),
+        false if low.is_finite() => (low - 0.5, low + 0.5),
+        false => (0.0, 1.0),
+    }
+}
+
+/// Round numbers between two, about five.
+fn linear_ticks(low: f64, high: f64) -> Vec<f64> {
+    let raw = (high - low) / 5.0;
+    let power = 10f64.powf(raw.log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|m| m * power).find(|s| *s >= raw).unwrap_or(raw);
+    let first = (low / step).ceil() as i64;
+    (first..).map(|i| i as f64 * step).take_while(|t| *t <= high).take(20).collect()
+}
+
+/// Powers of ten between two exponents; with 2 and 5 between them where there are few.
+fn log_ticks(low: f64, high: f64) -> Vec<f64> {
+    let within = |t: &f64| (low..=high).contains(&t.log10());
+    let exponents = low.floor() as i32..=high.ceil() as i32;
+    let of = |digits: &[f64]| exponents.clone().flat_map(|e| digits.iter().map(move |d| d * 10f64.powi(e))).filter(within).collect::<Vec<f64>>();
+    let tens = of(&[1.0]);
+    if tens.len() >= 3 { tens } else { of(&[1.0, 2.0, 5.0]) }
+}
+
+fn label(value: f64) -> String {
+    if value != 0.0 && value.abs() < 1e-3 { format!("{value:e}") } else { format!("{}", (value * 1e6).round() / 1e6) }
+}

@@ -1,0 +1,144 @@
+//! The page about a run.
+
+use serde_json::Value;
+
+use super::figure::{Axis, Figure, Line};
+use super::run::Run;
+
+/// Text safe inside html.
+pub fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+const STYLE: &str = "
+:root { --text: #1c2430; --muted: #5d6878; --paper: #fbfaf7; --card: #ffffff; --grid: #e3e1da; --pale: #b9c6d6;
+        --ink1: #0b6e8f; --ink2: #c2571a; --ink3: #4f7d2a; --ink4: #7b4fa3; }
+@media (prefers-color-scheme: dark) {
+  :root { --text: #e8e6e1; --muted: #9aa5b5; --paper: #14181f; --card: #1b212b; --grid: #2c3441; --pale: #48566a;
+          --ink1: #58b8d8; --ink2: #e88a4f; --ink3: #93c26a; --ink4: #b996db; } }
+body { margin: 0 auto; max-width: 1360px; padding: 32px 24px; background: var(--paper); color: var(--text);
+       font: 15px/1.5 system-ui, sans-serif; }
+h1 { font-size: 26px; margin: 0 0 4px; } h2 { font-size: 17px; margin: 28px 0 8px; }
+p { margin: 4px 0; color: var(--muted); max-width: 80ch; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(170px, 1fr)); gap: 12px; margin: 20px 0; }
+.card { background: var(--card); border: 1px solid var(--grid); border-radius: 8px; padding: 12px 16px; }
+.card b { display: block; font-size: 22px; font-weight: 600; } .card span { color: var(--muted); font-size: 13px; }
+.figures, .tables { display: grid; grid-template-columns: repeat(auto-fit, minmax(420px, 1fr)); gap: 16px; align-items: start; }
+svg { background: var(--card); border: 1px solid var(--grid); border-radius: 8px; width: 100%; height: auto; }
+svg text { fill: var(--text); font: 12px system-ui, sans-serif; } svg .title { font-size: 15px; font-weight: 600; }
+svg .tick { fill: var(--muted); } svg .grid { stroke: var(--grid); }
+table { border-collapse: collapse; width: 100%; font-size: 14px; }
+td { border-top: 1px solid var(--grid); padding: 4px 12px 4px 0; vertical-align: top; overflow-wrap: anywhere; }
+td:first-child { color: var(--muted); white-space: nowrap; }
+";
+
+/// The whole page.
+pub fn page(run: &Run) -> String {
+    let floor = run.evaluations.last().map(|e| e.floor);
+    let status = match &run.result {
+        Some(result) if result["status"] == "diverged" => {
+            format!("Diverged at step {}: {} was not finite.", result["step"], plain(&result["tensor"]))
+        }
+        Some(_) => "Finished.".into(),
+        None => "Not finished: the figures show how far it has come.".to_string(),
+    };
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width\">\n<title>{0}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n\
+         <h1>{0}</h1>\n<p>{1} Losses are in nats for a masked word. The entropy floor is the least loss that any model can \
+         reach on this language; the excess loss is the mean KL divergence of the exact conditional from the model's, on \
+         sentences that training never sees. Bars are standard errors.</p>\n{2}\
+         <div class=\"figures\">\n{3}{4}</div>\n<div class=\"tables\">\n{5}{6}</div>\n</body>\n</html>\n",
+        escape(&run.name),
+        escape(&status),
+        cards(run),
+        loss_figure(run, floor).svg(),
+        excess_figure(run).svg(),
+        table("Settings", &settings(&run.config)),
+        table("Adapter and program", &about(&run.about)),
+    )
+}
+
+fn cards(run: &Run) -> String {
+    let mut cards: Vec<(String, &str)> = Vec::new();
+    if let Some(e) = run.evaluations.last() {
+        cards.push((format!("{:.4} ± {:.4}", e.excess, e.excess_error), "excess loss at the end"));
+        cards.push((format!("{:.4}", e.loss), "held-out loss at the end"));
+        cards.push((format!("{:.4}", e.floor), "entropy floor of the same sentences"));
+    }
+    if let Some(result) = &run.result {
+        for (key, name) in [("parameters", "parameters"), ("steps", "steps")] {
+            if let Some(n) = result[key].as_u64() {
+                cards.push((n.to_string(), name));
+            }
+        }
+        if let Some(s) = result["seconds"].as_f64() {
+            cards.push((format!("{s:.0} s"), "time in the loop"));
+        }
+    }
+    let each = |(value, name): &(String, &str)| format!("<div class=\"card\"><b>{}</b><span>{name}</span></div>\n", escape(value));
+    format!("<div class=\"cards\">\n{}</div>\n", cards.iter().map(each).collect::<String>())
+}
+
+fn loss_figure(run: &Run, floor: Option<f64>) -> Figure {
+    let training = Line { background: true, ..Line::new("training", run.training.clone()) };
+    let held_out = Line::new("held out", run.evaluations.iter().map(|e| (e.step, e.loss)).collect());
+    Figure {
+        title: "Loss".into(),
+        x: "step".into(),
+        y: "nats".into(),
+        axis: Axis::Linear,
+        lines: vec![training, held_out],
+        level: floor.map(|f| (format!("entropy floor {f:.4}"), f)),
+    }
+}
+
+fn excess_figure(run: &Run) -> Figure {
+    let points = run.evaluations.iter().map(|e| (e.step, e.excess)).collect();
+    let errors = run.evaluations.iter().map(|e| e.excess_error).collect();
+    Figure {
+        title: "Excess loss".into(),
+        x: "step".into(),
+        y: "nats, log scale".into(),
+        axis: Axis::Log,
+        lines: vec![Line { errors, ..Line::new("held out", points) }],
+        level: None,
+    }
+}
+
+fn table(title: &str, rows: &[(String, String)]) -> String {
+    let row = |(key, value): &(String, String)| format!("<tr><td>{}</td><td>{}</td></tr>\n", escape(key), escape(value));
+    format!("<div><h2>{title}</h2><table>\n{}</table></div>\n", rows.iter().map(row).collect::<String>())
+}
+
+/// Every key of a config with its path.
+fn settings(config: &toml::Table) -> Vec<(String, String)> {
+    fn walk(prefix: &str, table: &toml::Table, rows: &mut Vec<(String, String)>) {
+        for (key, value) in table {
+            let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+            match value {
+                toml::Value::Table(inner) => walk(&path, inner, rows),
+                toml::Value::String(text) => rows.push((path, text.clone())),
+                other => rows.push((path, other.to_string())),
+            }
+        }
+    }
+    let mut rows = Vec::new();
+    walk("", config, &mut rows);
+    rows
+}
+
+fn about(about: &Value) -> Vec<(String, String)> {
+    let mut rows = Vec::new();
+    for (key, value) in about.as_object().into_iter().flatten() {
+        match value.as_object() {
+            Some(inner) => rows.extend(inner.iter().map(|(k, v)| (format!("{key}.{k}"), plain(v)))),
+            None => rows.push((key.clone(), plain(value))),
+        }
+    }
+    rows
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_string)
+}

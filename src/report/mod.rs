@@ -1,0 +1,47 @@
+//! Pages about runs: one self-contained html file, figures drawn as SVG, nothing loaded from elsewhere.
+//!
+//! ```no_run
+//! let page = lowland::report::write_run("runs/demo".as_ref(), None)?;
+//! println!("{}", page.display());
+//! # Ok::<(), lowland::report::ReportError>(())
+//! ```
+
+mod figure;
+mod html;
+mod run;
+
+use std::path::{Path, PathBuf};
+
+pub use figure::{Axis, Figure, Line};
+
+/// Why a page cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// The folder holds no run, or one that is damaged.
+    #[error("{}: {message}", path.display())]
+    Run { path: PathBuf, message: String },
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+}
+
+impl ReportError {
+    /// The process exit code: 2 for a folder that is no run, 5 for input and output.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            ReportError::Run { .. } => 2,
+            ReportError::Io { .. } => 5,
+        }
+    }
+}
+
+/// Writes the page about a run, finished or not, and gives its path; `report.html` in the folder unless `out` is given.
+///
+/// # Errors
+/// A folder without `metrics.jsonl`, a line in it that is no JSON, a page that cannot be written.
+pub fn write_run(folder: &Path, out: Option<&Path>) -> Result<PathBuf, ReportError> {
+    let run = run::Run::read(folder)?;
+    let path = out.map_or_else(|| folder.join("report.html"), Path::to_path_buf);
+    let page = html::page(&run);
+    crate::model::write_synced(&path, page.as_bytes()).map_err(|source| ReportError::Io { path: path.clone(), source })?;
+    Ok(path)
+}

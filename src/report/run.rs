@@ -1,0 +1,73 @@
+//! What a run's folder tells.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::ReportError;
+
+/// A run as read from its folder.
+pub struct Run {
+    pub name: String,
+    /// Lines of `metrics.jsonl` with a training loss: step, loss.
+    pub training: Vec<(f64, f64)>,
+    pub evaluations: Vec<Evaluated>,
+    /// `run.json`: version, adapter, driver, variants.
+    pub about: Value,
+    /// `result.json`, absent while the run is not finished.
+    pub result: Option<Value>,
+    pub config: toml::Table,
+}
+
+/// An evaluation line of `metrics.jsonl`.
+pub struct Evaluated {
+    pub step: f64,
+    pub loss: f64,
+    pub excess: f64,
+    pub excess_error: f64,
+    pub floor: f64,
+}
+
+impl Run {
+    pub fn read(folder: &Path) -> Result<Run, ReportError> {
+        let wrong = |path: PathBuf, message: String| ReportError::Run { path, message };
+        let path = folder.join("metrics.jsonl");
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                return Err(wrong(folder.into(), "holds no run (no metrics.jsonl); `lowland train` makes one".into()));
+            }
+            Err(source) => return Err(ReportError::Io { path, source }),
+        };
+        let (mut training, mut evaluations) = (Vec::new(), Vec::new());
+        let lines: Vec<&str> = text.lines().collect();
+        for (i, line) in lines.iter().enumerate() {
+            let value: Value = match serde_json::from_str(line) {
+                Ok(value) => value,
+                // The last line of a run that was killed may be cut off.
+                Err(_) if i + 1 == lines.len() => break,
+                Err(e) => return Err(wrong(path, format!("line {}: {e}", i + 1))),
+            };
+            let number = |key: &str| value[key].as_f64();
+            let Some(step) = number("step") else { continue };
+            if let Some(loss) = number("loss") {
+                training.push((step, loss));
+            }
+            if let (Some(loss), Some(excess), Some(floor)) = (number("held_out_loss"), number("excess_loss"), number("entropy_floor")) {
+                let excess_error = number("excess_loss_standard_error").unwrap_or(0.0);
+                evaluations.push(Evaluated { step, loss, excess, excess_error, floor });
+            }
+        }
+        let json = |name: &str| std::fs::read_to_string(folder.join(name)).ok().and_then(|t| serde_json::from_str(&t).ok());
+        let config = std::fs::read_to_string(folder.join("config.toml")).ok().and_then(|t| t.parse().ok()).unwrap_or_default();
+        let name = std::path::absolute(folder).ok().and_then(|p| Some(p.file_name()?.to_string_lossy().into_owned()));
+        Ok(Run {
+            name: name.unwrap_or_else(|| "run".into()),
+            training,
+            evaluations,
+            about: json("run.json").unwrap_or_default(),
+            result: json("result.json"),
+            config,
+        })
+    }
+}

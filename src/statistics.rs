@@ -1,0 +1,38 @@
+//! Estimates with their evidence: the one place where a mean gets a standard error.
+//!
+//! ```
+//! use lowland::statistics::Estimate;
+//! let e = Estimate::of_mean(&[1.0, 2.0, 3.0, 4.0]);
+//! assert_eq!(e.value, 2.5);
+//! assert!((e.standard_error - (5.0f64 / 3.0 / 4.0).sqrt()).abs() < 1e-15);
+//! ```
+
+use serde::Serialize;
+
+/// A value and the standard error of it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Estimate {
+    pub value: f64,
+    pub standard_error: f64,
+    pub samples: usize,
+}
+
+impl Estimate {
+    /// The mean of independent samples and s / √n, with s² = Σ(x - x̄)² / (n - 1). One sample has no standard error (NaN).
+    pub fn of_mean(samples: &[f64]) -> Estimate {
+        let n = samples.len() as f64;
+        let mean = samples.iter().sum::<f64>() / n;
+        let squares = samples.iter().map(|x| (x - mean).powi(2)).sum::<f64>();
+        Estimate { value: mean, standard_error: (squares / (n - 1.0) / n).sqrt(), samples: samples.len() }
+    }
+
+    /// Σa / Σb for pairs drawn together (a loss and its number of masked positions), with the linearised standard error:
+    /// that of the mean of (a - r b) / b̄. With every b = 1 it is [`of_mean`](Self::of_mean).
+    pub fn of_ratio(above: &[f64], below: &[f64]) -> Estimate {
+        let total: f64 = below.iter().sum();
+        let ratio = above.iter().sum::<f64>() / total;
+        let mean = total / below.len() as f64;
+        let residuals: Vec<f64> = above.iter().zip(below).map(|(a, b)| (a - ratio * b) / mean).collect();
+        Estimate { value: ratio, ..Estimate::of_mean(&residuals) }
+    }
+}
