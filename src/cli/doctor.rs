@@ -87,7 +87,12 @@ fn describe(index: usize, info: &wgpu::AdapterInfo) -> Value {
 }
 
 fn text(report: &Value) -> String {
-    let plain = |v: &Value| v.as_str().map_or(v.to_string(), str::to_string);
+    let plain = |v: &Value| match v {
+        Value::String(text) => text.clone(),
+        // A variant with its number, as {"Subgroup": 8}.
+        Value::Object(one) => one.iter().map(|(k, v)| format!("{k} {v}")).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    };
     let mut out = format!("lowland {}\n\nadapters\n", plain(&report["lowland"]));
     for a in report["adapters"].as_array().into_iter().flatten() {
         let pci = plain(&a["pci"]);

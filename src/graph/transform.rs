@@ -10,17 +10,17 @@ impl Graph {
     ///
     /// The gradient of a parameter is `adjoints[&parameter]`. Cotangents may have probes; then all adjoints have them.
     pub fn gradient(&mut self, cotangents: &[(TensorId, TensorId)]) -> HashMap<TensorId, TensorId> {
-        self.gradient_for(cotangents, |_| true)
+        let parameters: Vec<bool> = self.tensors().map(|(_, t)| t.role == Role::Parameter).collect();
+        self.gradient_for(cotangents, |id| parameters[id.0 as usize])
     }
 
-    /// The same for some parameters only; what leads to no other is left out.
+    /// The same for some parameters or inputs only; what leads to no other is left out.
     pub fn gradient_for(
         &mut self,
         cotangents: &[(TensorId, TensorId)],
-        parameter: impl Fn(TensorId) -> bool,
+        of: impl Fn(TensorId) -> bool,
     ) -> HashMap<TensorId, TensorId> {
-        let mut wanted: Vec<bool> =
-            self.tensors().map(|(id, t)| t.role == Role::Parameter && parameter(id)).collect();
+        let mut wanted: Vec<bool> = self.tensors().map(|(id, t)| t.role != Role::Value && of(id)).collect();
         for node in self.nodes() {
             if node.inputs.iter().any(|i| wanted[i.0 as usize]) {
                 for output in &node.outputs {
