@@ -76,16 +76,26 @@ fn entry(folder: &Path, name: &str) -> Result<String, String> {
             };
             if let naga::AddressSpace::Storage { access } = global.space {
                 let write = access.contains(naga::StorageAccess::STORE);
-                bindings.push((binding.binding, global.name.clone().unwrap_or_default(), write, is_vec4(&module, global)));
+                bindings.push((
+                    binding.binding,
+                    global.name.clone().unwrap_or_default(),
+                    write,
+                    is_vec4(&module, global),
+                ));
             }
         }
         bindings.sort();
         if bindings.len() > 8 {
-            return Err(format!("shaders/{name}: `{}` uses {} storage buffers, more than 8", point.name, bindings.len()));
+            return Err(format!(
+                "shaders/{name}: `{}` uses {} storage buffers, more than 8",
+                point.name,
+                bindings.len()
+            ));
         }
         writeln!(text, "Entry {{ name: {:?}, bindings: &[", point.name).expect("fits");
         for (index, name, write, image) in bindings {
-            writeln!(text, "Binding {{ index: {index}, name: {name:?}, write: {write}, vec4: {image} }},").expect("fits");
+            writeln!(text, "Binding {{ index: {index}, name: {name:?}, write: {write}, vec4: {image} }},")
+                .expect("fits");
         }
         text.push_str("] },\n");
     }
@@ -139,7 +149,8 @@ fn check(
         Some(location) => expanded.locate(location.line_number as usize),
         None => format!("shaders/{name}"),
     };
-    let describe = |place: String, message: String| format!("{place}: {message} (constants {constants:?}, images {images})");
+    let describe =
+        |place: String, message: String| format!("{place}: {message} (constants {constants:?}, images {images})");
     let module = naga::front::wgsl::parse_str(&expanded.text)
         .map_err(|e| describe(at(e.location(&expanded.text)), e.message().to_string()))?;
     let capabilities = Capabilities::SUBGROUP

@@ -16,7 +16,10 @@ fn every_variant_of_every_operation_matches_its_f64_twin() {
             let outcome = selftest::run(&gpu, &variants, &case).unwrap_or_else(|e| panic!("{}: {e}", case.name));
             println!("{:60} {:?} {:.1e} {}", case.name, variants.linear, outcome.error, outcome.tensor);
             if !outcome.passed {
-                failures.push(format!("{} [{variants:?}]: {:.1e} > {:.1e} in {}", case.name, outcome.error, case.bound, outcome.tensor));
+                failures.push(format!(
+                    "{} [{variants:?}]: {:.1e} > {:.1e} in {}",
+                    case.name, outcome.error, case.bound, outcome.tensor
+                ));
             }
         }
     }

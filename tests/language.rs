@@ -23,7 +23,15 @@ fn small_grammars() -> Vec<Pcfg> {
         pcfg("S S1 2\nS S2 1\nS1 x A 1\nS2 A A 3\nA a 1\nA b 2\nA y z 0.5\n", 6),
         pcfg("S S S 0.3\nS a 0.4\nS T 0.3\nT U 1\nU b 0.5\nU a 0.5\n", 5),
         Pcfg::new(
-            Grammar::random(&RandomGrammar { levels: 2, symbols: 2, rules: 2, vocabulary: 4, word_probability: 0.3, seed: 9 }).unwrap(),
+            Grammar::random(&RandomGrammar {
+                levels: 2,
+                symbols: 2,
+                rules: 2,
+                vocabulary: 4,
+                word_probability: 0.3,
+                seed: 9,
+            })
+            .unwrap(),
             4,
         )
         .unwrap(),
@@ -82,14 +90,26 @@ fn probabilities_and_conditionals_equal_enumeration() {
         "S A B 1\nA a 0.5\nA b 0.25\nA b 0.25\nB A 0.3\nB c 0.7\n".to_string(),
         "S S1 2\nS S2 1\nS1 x A 1\nS2 A A 3\nA a 1\nA b 2\nA y z 0.5\n".to_string(),
         "S S S 0.3\nS a 0.4\nS T 0.3\nT U 1\nU b 0.5\nU a 0.5\n".to_string(),
-        random_grammar(&RandomGrammar { levels: 2, symbols: 2, rules: 2, vocabulary: 4, word_probability: 0.3, seed: 9 }).unwrap(),
+        random_grammar(&RandomGrammar {
+            levels: 2,
+            symbols: 2,
+            rules: 2,
+            vocabulary: 4,
+            word_probability: 0.3,
+            seed: 9,
+        })
+        .unwrap(),
     ];
     for (text, language) in texts.iter().zip(small_grammars()) {
         let table = enumerate(&normalised(text), language.max_length());
         for (sentence, p) in &table {
             let words = language.encode(&sentence.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
             let known = language.conditional(&words).unwrap();
-            assert!((known.log_probability.exp() / p - 1.0).abs() < 1e-12, "{sentence:?}: {} against {p}", known.log_probability.exp());
+            assert!(
+                (known.log_probability.exp() / p - 1.0).abs() < 1e-12,
+                "{sentence:?}: {} against {p}",
+                known.log_probability.exp()
+            );
             for t in 0..words.len() {
                 let alternatives: Vec<f64> = language
                     .vocabulary()

@@ -41,7 +41,12 @@ fn logits_losses_and_gradients_are_those_of_transformers() {
                 assert_eq!(got.len(), want.len(), "{}", parameter.name);
                 let difference: Vec<f64> = got.iter().zip(want).map(|(g, w)| f64::from(*g) - w).collect();
                 let bound = 1e-4 * norm(want) + 1e-6 * whole;
-                assert!(norm(&difference) <= bound, "{name} {variants:?} {}: {:.2e} > {bound:.2e}", parameter.name, norm(&difference));
+                assert!(
+                    norm(&difference) <= bound,
+                    "{name} {variants:?} {}: {:.2e} > {bound:.2e}",
+                    parameter.name,
+                    norm(&difference)
+                );
             }
             for _ in 0..2 {
                 pass.run(&gpu, &sentences).unwrap();
@@ -62,7 +67,13 @@ fn f64_twins_are_transformers_itself() {
         let encoder = &loaded.encoder;
         let truth = Truth::read(name);
         let sentences = read_examples(&fixture(name).join("examples.jsonl"), &encoder.config).unwrap();
-        let layout = encoder.batch_layout(&Variants { linear: lowland::ops::LinearVariant::Direct, row_lanes: 1, block: 8, split: 8, segment: 4 });
+        let layout = encoder.batch_layout(&Variants {
+            linear: lowland::ops::LinearVariant::Direct,
+            row_lanes: 1,
+            block: 8,
+            split: 8,
+            segment: 4,
+        });
         let batch = lowland::ops::Batch::new(&layout, &sentences);
         let (graph, loss, weight, gradients) = encoder.with_gradient(Labels::Hard);
         let frame = Frame { graph: &graph, batch: &batch, step: Step::default() };
@@ -71,12 +82,17 @@ fn f64_twins_are_transformers_itself() {
         for ((tensor, matrix), memory) in encoder.tensors.iter().zip(&encoder.matrices).zip(&packed) {
             let wide = matrix.cols.next_multiple_of(4) as usize;
             let rows = memory.chunks_exact(wide).take(matrix.rows as usize);
-            values.insert(*tensor, rows.flat_map(|r| r[..matrix.cols as usize].iter().map(|v| f64::from(*v)).collect::<Vec<_>>()).collect());
+            values.insert(
+                *tensor,
+                rows.flat_map(|r| r[..matrix.cols as usize].iter().map(|v| f64::from(*v)).collect::<Vec<_>>())
+                    .collect(),
+            );
         }
         let masked = batch.masked() as usize;
         values.insert(weight, (0..4 * masked).map(|i| if i % 4 == 0 { 1.0 / masked as f64 } else { 0.0 }).collect());
         run(&frame, graph.nodes(), &mut values);
-        let worst = values[&encoder.logits].iter().zip(&truth.values("logits")).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        let worst =
+            values[&encoder.logits].iter().zip(&truth.values("logits")).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
         println!("{name}: logits within {worst:.1e}");
         let _ = (loss, gradients, graph.tensor(loss));
         assert!(worst < 1e-9, "{name}: {worst:.1e}");

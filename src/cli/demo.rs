@@ -29,7 +29,8 @@ pub fn run(adapter: &AdapterChoice, arguments: &Demo) -> Result<(), Failure> {
         floor.standard_error
     ));
     let outcome = train::train_here(&gpu, &resolved)?;
-    let page = report::write_run(&outcome.folder, None).map_err(|e| Failure { code: e.exit_code(), message: e.to_string() })?;
+    let page = report::write_run(&outcome.folder, None)
+        .map_err(|e| Failure { code: e.exit_code(), message: e.to_string() })?;
     let page = std::path::absolute(&page).unwrap_or(page);
     if arguments.json.json {
         let mut value = json!(outcome);

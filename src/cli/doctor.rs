@@ -21,10 +21,12 @@ pub fn run(adapter: &AdapterChoice, arguments: &Json) -> Result<(), Failure> {
         }
     };
     let variants = Variants::choose(gpu.capabilities());
-    let probe = selftest::cases().into_iter().find(|c| c.name.starts_with("feed-forward")).expect("a case of that name");
+    let probe =
+        selftest::cases().into_iter().find(|c| c.name.starts_with("feed-forward")).expect("a case of that name");
     let outcome = selftest::run(&gpu, &variants, &probe)?;
     let info = gpu.info();
-    let Capabilities { subgroup_size, subgroup_min, subgroup_max, workgroup_bytes, workgroup_invocations, .. } = *gpu.capabilities();
+    let Capabilities { subgroup_size, subgroup_min, subgroup_max, workgroup_bytes, workgroup_invocations, .. } =
+        *gpu.capabilities();
     let caps = gpu.capabilities();
     let report = json!({
         "lowland": env!("CARGO_PKG_VERSION"),
@@ -99,7 +101,11 @@ fn text(report: &Value) -> String {
         let pci = if pci.is_empty() { String::new() } else { format!(", pci:{pci}") };
         out += &format!(
             "  index:{} {} ({}, {}{pci}) {}\n",
-            a["index"], plain(&a["name"]), plain(&a["backend"]), plain(&a["device_type"]), plain(&a["driver"])
+            a["index"],
+            plain(&a["name"]),
+            plain(&a["backend"]),
+            plain(&a["device_type"]),
+            plain(&a["driver"])
         );
     }
     let chosen = &report["chosen"];

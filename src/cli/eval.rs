@@ -52,7 +52,8 @@ pub fn run(adapter: &AdapterChoice, arguments: &Eval) -> Result<(), Failure> {
     }
     let mut report = summary(&examples.hard, &rows, arguments);
     if let Some((soft, entropies)) = &examples.soft {
-        let divergences: Vec<f64> = forward(soft, Labels::Soft, false)?.losses(&gpu, soft)?.iter().map(|r| r.divergence).collect();
+        let divergences: Vec<f64> =
+            forward(soft, Labels::Soft, false)?.losses(&gpu, soft)?.iter().map(|r| r.divergence).collect();
         let excess = Estimate::of_mean(&divergences);
         let floor = Estimate::of_mean(entropies);
         report["excess_loss"] = json!(excess.value);
@@ -80,7 +81,10 @@ fn examples(arguments: &Eval, loaded: &Loaded) -> Result<Examples, Failure> {
     let path = &arguments.examples;
     if path.extension().is_none_or(|e| e != "toml") {
         if !arguments.overrides.is_empty() || arguments.seed.is_some() {
-            return Err(Failure::usage(format!("{}: overrides and --seed belong to a run config, this is a file of examples", path.display())));
+            return Err(Failure::usage(format!(
+                "{}: overrides and --seed belong to a run config, this is a file of examples",
+                path.display()
+            )));
         }
         let mut hard = read_examples(path, &loaded.encoder.config)?;
         hard.truncate(arguments.count.map_or(usize::MAX, |c| c as usize));
@@ -103,17 +107,25 @@ fn check_vocabulary(loaded: &Loaded, corpus: &Corpus, path: &Path) -> Result<(),
     let wanted = corpus.vocabulary.len();
     let has = loaded.encoder.config.vocab_size as usize;
     if has != wanted {
-        return Err(Failure::usage(format!("the model has {has} words, the language of {} has {wanted}", path.display())));
+        return Err(Failure::usage(format!(
+            "the model has {has} words, the language of {} has {wanted}",
+            path.display()
+        )));
     }
     if let Some(vocabulary) = &loaded.vocabulary
         && let Some((a, b)) = vocabulary.words().iter().zip(corpus.vocabulary.words()).find(|(a, b)| a != b)
     {
-        return Err(Failure::usage(format!("the model's vocab.txt has `{a}` where the language of {} has `{b}`", path.display())));
+        return Err(Failure::usage(format!(
+            "the model's vocab.txt has `{a}` where the language of {} has `{b}`",
+            path.display()
+        )));
     }
     let longest = corpus.language.max_length() + 2;
     let positions = loaded.encoder.config.longest() as usize;
     if longest > positions {
-        return Err(Failure::usage(format!("sentences have up to {longest} tokens, the model has positions for {positions}")));
+        return Err(Failure::usage(format!(
+            "sentences have up to {longest} tokens, the model has positions for {positions}"
+        )));
     }
     Ok(())
 }
@@ -157,7 +169,9 @@ fn text(report: &Value) -> String {
     if report["excess_loss"].is_f64() {
         out += &format!(
             "\nexcess loss {:.6} ± {:.6} over the entropy floor {:.6}",
-            number("excess_loss"), number("excess_loss_standard_error"), number("entropy_floor")
+            number("excess_loss"),
+            number("excess_loss_standard_error"),
+            number("entropy_floor")
         );
     }
     for (i, loss) in report["per_example"].as_array().into_iter().flatten().enumerate() {
@@ -213,6 +227,7 @@ impl Exported {
             }
         }
         let views = tensors.iter().map(|(name, shape, values)| (name.as_str(), shape.as_slice(), values.as_slice()));
-        save_tensors(path, views).map_err(|e| Failure { code: INPUT_OUTPUT, message: format!("{}: {e}", path.display()) })
+        save_tensors(path, views)
+            .map_err(|e| Failure { code: INPUT_OUTPUT, message: format!("{}: {e}", path.display()) })
     }
 }

@@ -40,9 +40,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
             let corpus = open(config)?;
             label(&corpus, *task, *with_prior, *count, seed.unwrap_or(corpus.seed))
         }
-        LanguageCommand::Vocabulary { config } => {
-            Ok(print::line(&open(config)?.language.vocabulary().join("\n"))?)
-        }
+        LanguageCommand::Vocabulary { config } => Ok(print::line(&open(config)?.language.vocabulary().join("\n"))?),
     }
 }
 
@@ -77,7 +75,9 @@ fn sentences(language: &Pcfg) -> impl Iterator<Item = Result<(usize, Words), Fai
         let place = format!("standard input, line {}", i + 1);
         let line = match line {
             Ok(line) => line,
-            Err(e) if e.kind() == std::io::ErrorKind::InvalidData => return Some(Err(Failure::usage(format!("{place}: not UTF-8 text")))),
+            Err(e) if e.kind() == std::io::ErrorKind::InvalidData => {
+                return Some(Err(Failure::usage(format!("{place}: not UTF-8 text"))));
+            }
             Err(e) => return Some(Err(Failure { code: INPUT_OUTPUT, message: format!("{place}: {e}") })),
         };
         let words: Vec<&str> = line.split_whitespace().collect();

@@ -21,7 +21,8 @@ pub struct Bar {
 impl Bar {
     pub fn new(steps: u64) -> Bar {
         let bar = std::io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template("{bar:30.cyan/blue} {pos}/{len} {msg}").expect("a template of known fields");
+            let style = ProgressStyle::with_template("{bar:30.cyan/blue} {pos}/{len} {msg}")
+                .expect("a template of known fields");
             ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr()).with_style(style)
         });
         Bar { bar, last: RefCell::new(None) }
@@ -36,9 +37,10 @@ impl Bar {
 }
 
 fn message(p: &Progress) -> String {
-    let excess = p.evaluation.as_ref().map_or(String::new(), |e| {
-        format!(", excess loss {:.4} ± {:.4}", e.excess_loss, e.excess_loss_standard_error)
-    });
+    let excess = p
+        .evaluation
+        .as_ref()
+        .map_or(String::new(), |e| format!(", excess loss {:.4} ± {:.4}", e.excess_loss, e.excess_loss_standard_error));
     format!(
         "loss {:.4}{excess}, {:.0} sentences/s, {} left",
         p.loss,

@@ -37,7 +37,13 @@ pub fn run(adapter: &AdapterChoice, arguments: &Selftest) -> Result<(), Failure>
             message: format!(
                 "{} of {} cases are wrong on this adapter; the first: {} with {:?}, {} differs by {:.1e} ({:.1e} allowed). \
                  Do not trust its numbers; update the driver or choose another adapter.",
-                failed.len(), outcomes.len(), first.case, first.variants, first.tensor, first.error, first.bound
+                failed.len(),
+                outcomes.len(),
+                first.case,
+                first.variants,
+                first.tensor,
+                first.error,
+                first.bound
             ),
         }),
     }
@@ -67,7 +73,8 @@ fn comparison_text(outcomes: &[Outcome]) -> String {
             continue;
         }
         seen.push(&o.case);
-        let worst = outcomes.iter().filter(|p| p.case == o.case).max_by(|a, b| a.error.total_cmp(&b.error)).unwrap_or(o);
+        let worst =
+            outcomes.iter().filter(|p| p.case == o.case).max_by(|a, b| a.error.total_cmp(&b.error)).unwrap_or(o);
         let verdict = if worst.passed { "" } else { "  WRONG" };
         out += &format!("{:<56}{:>10.1e}{:>10.1e}{verdict}\n", o.case, worst.error, worst.bound);
     }

@@ -82,7 +82,10 @@ fn plan_text(plan: &PlanReport) -> String {
         ("memory: parameters", print::bytes(b.parameters)),
         ("memory: gradients", print::bytes(b.gradients)),
         ("memory: optimizer", print::bytes(b.optimizer)),
-        ("memory: activations", format!("{} ({} without reuse)", print::bytes(b.activations), print::bytes(b.activations_unshared))),
+        (
+            "memory: activations",
+            format!("{} ({} without reuse)", print::bytes(b.activations), print::bytes(b.activations_unshared)),
+        ),
         ("memory: batch", print::bytes(b.batch)),
         ("memory: total", print::bytes(b.total)),
     ];

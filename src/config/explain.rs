@@ -35,7 +35,8 @@ pub fn explain(key: &str) -> Result<Explanation, String> {
         let inner = choices(&root, &at).into_iter().find_map(|v| v["properties"].get(part).cloned());
         let Some(inner) = inner else {
             let known = keys(&root, &at);
-            let best = known.iter().max_by(|a, b| strsim::jaro_winkler(a, part).total_cmp(&strsim::jaro_winkler(b, part)));
+            let best =
+                known.iter().max_by(|a, b| strsim::jaro_winkler(a, part).total_cmp(&strsim::jaro_winkler(b, part)));
             let hint = best.map_or(String::new(), |b| format!("; did you mean `{b}`?"));
             return Err(format!("unknown key `{part}` in `{key}`{hint} (known here: {})", known.join(", ")));
         };
@@ -60,10 +61,10 @@ fn follow(root: &Value, schema: &Value) -> Value {
         return follow(root, &root["definitions"][name]);
     }
     for list in ["allOf", "anyOf"] {
-        if let Some(parts) = schema[list].as_array() {
-            if let Some(part) = parts.iter().find(|p| p["type"] != "null") {
-                return follow(root, part);
-            }
+        if let Some(parts) = schema[list].as_array()
+            && let Some(part) = parts.iter().find(|p| p["type"] != "null")
+        {
+            return follow(root, part);
         }
     }
     schema.clone()

@@ -85,7 +85,8 @@ fn with_overrides(text: &str, file: &str, overrides: &[String]) -> Result<RunCon
     let mut table: toml::Table = text.parse().map_err(|e| describe(&e, text, file))?;
     for one in overrides {
         let error = |message: String| ConfigError { place: format!("override `{one}`"), message };
-        let (key, value) = one.split_once('=').ok_or_else(|| error("write `key.path=value`, as `train.steps=500`".into()))?;
+        let (key, value) =
+            one.split_once('=').ok_or_else(|| error("write `key.path=value`, as `train.steps=500`".into()))?;
         let value = parse_value(value.trim());
         let path: Vec<&str> = key.trim().split('.').collect();
         insert(&mut table, &path, value).map_err(error)?;
@@ -133,7 +134,9 @@ fn describe(error: &toml::de::Error, text: &str, file: &str) -> ConfigError {
     let quoted: Vec<&str> = raw.split('`').skip(1).step_by(2).collect();
     let message = match quoted.split_first() {
         Some((unknown, known)) if raw.starts_with("unknown field") => {
-            let best = known.iter().max_by(|a, b| strsim::jaro_winkler(a, unknown).total_cmp(&strsim::jaro_winkler(b, unknown)));
+            let best = known
+                .iter()
+                .max_by(|a, b| strsim::jaro_winkler(a, unknown).total_cmp(&strsim::jaro_winkler(b, unknown)));
             match best {
                 Some(best) if strsim::jaro_winkler(best, unknown) > 0.75 => {
                     format!("unknown key `{unknown}`; did you mean `{best}`?")

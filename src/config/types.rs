@@ -369,10 +369,10 @@ impl RunConfig {
                 if o.betas.iter().any(|b| !(0.0..1.0).contains(b)) {
                     return bad("train.optimizer.betas", format!("{:?} must lie in [0, 1)", o.betas));
                 }
-                if !(o.eps > 0.0) {
+                if !(o.eps.is_finite() && o.eps > 0.0) {
                     return bad("train.optimizer.eps", format!("{} must be positive", o.eps));
                 }
-                if !(o.weight_decay >= 0.0) {
+                if !(o.weight_decay.is_finite() && o.weight_decay >= 0.0) {
                     return bad("train.optimizer.weight_decay", format!("{} must be 0 or positive", o.weight_decay));
                 }
             }
@@ -380,7 +380,7 @@ impl RunConfig {
                 if !(0.0..1.0).contains(&o.momentum) {
                     return bad("train.optimizer.momentum", format!("{} must lie in [0, 1)", o.momentum));
                 }
-                if !(o.weight_decay >= 0.0) {
+                if !(o.weight_decay.is_finite() && o.weight_decay >= 0.0) {
                     return bad("train.optimizer.weight_decay", format!("{} must be 0 or positive", o.weight_decay));
                 }
             }
@@ -389,10 +389,10 @@ impl RunConfig {
         if !(0.0..=1.0).contains(&w.warmup) {
             return bad("train.schedule.warmup", format!("{} is a share of the steps, 0 to 1", w.warmup));
         }
-        if let MaskPolicy::Bernoulli(p) = self.objective.mask {
-            if !(p > 0.0 && p <= 1.0) {
-                return bad("objective.mask.bernoulli", format!("{p} must lie in (0, 1]"));
-            }
+        if let MaskPolicy::Bernoulli(p) = self.objective.mask
+            && !(p > 0.0 && p <= 1.0)
+        {
+            return bad("objective.mask.bernoulli", format!("{p} must lie in (0, 1]"));
         }
         let model = self.model.model_config(64, self.language.max_length);
         if let Err(message) = model.check() {
@@ -402,7 +402,10 @@ impl RunConfig {
         if model.max_position_embeddings < needed {
             return bad(
                 "model.max_position_embeddings",
-                format!("{} is too few for sentences of {} words: {needed} are needed", model.max_position_embeddings, self.language.max_length),
+                format!(
+                    "{} is too few for sentences of {} words: {needed} are needed",
+                    model.max_position_embeddings, self.language.max_length
+                ),
             );
         }
         if self.language.rules.is_some() && self.language.random.is_some() {

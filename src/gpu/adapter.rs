@@ -31,7 +31,11 @@ impl std::str::FromStr for AdapterChoice {
     /// assert!("gpu0".parse::<AdapterChoice>().is_err());
     /// ```
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is no adapter choice: write `pci:0000:01:00.0`, `index:1`, `name:part of its name` or `software`");
+        let wrong = || {
+            format!(
+                "`{text}` is no adapter choice: write `pci:0000:01:00.0`, `index:1`, `name:part of its name` or `software`"
+            )
+        };
         match text.split_once(':') {
             None if text == "software" => Ok(AdapterChoice::Software),
             None if text == "best" => Ok(AdapterChoice::Best),
@@ -105,7 +109,8 @@ fn none(choice: &AdapterChoice, infos: &[wgpu::AdapterInfo]) -> GpuError {
          mesa-vulkan-drivers libvulkan1` (`make demo` does it)."
             .to_string()
     } else {
-        let names: Vec<String> = infos.iter().enumerate().map(|(i, a)| format!("index:{i} {} ({:?})", a.name, a.backend)).collect();
+        let names: Vec<String> =
+            infos.iter().enumerate().map(|(i, a)| format!("index:{i} {} ({:?})", a.name, a.backend)).collect();
         format!("There are: {}. `lowland doctor` shows more.", names.join("; "))
     };
     let reason = if infos.is_empty() { "none was found".to_string() } else { format!("none fits {choice:?}") };

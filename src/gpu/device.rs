@@ -131,11 +131,17 @@ impl Gpu {
         let subgroups = features.contains(wgpu::Features::SUBGROUP);
         let capabilities = Capabilities {
             software,
-            subgroup_size: if subgroups && info.subgroup_min_size == info.subgroup_max_size { info.subgroup_min_size } else { 0 },
+            subgroup_size: if subgroups && info.subgroup_min_size == info.subgroup_max_size {
+                info.subgroup_min_size
+            } else {
+                0
+            },
             subgroup_min: if subgroups { info.subgroup_min_size } else { 0 },
             subgroup_max: if subgroups { info.subgroup_max_size } else { 0 },
             workgroup_bytes: limits.max_compute_workgroup_storage_size,
-            workgroup_invocations: limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x),
+            workgroup_invocations: limits
+                .max_compute_invocations_per_workgroup
+                .min(limits.max_compute_workgroup_size_x),
             f16: features.contains(wgpu::Features::SHADER_F16),
             images,
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
@@ -193,7 +199,11 @@ impl Gpu {
         let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
         let made = make();
-        let errors = [pollster::block_on(internal.pop()), pollster::block_on(memory.pop()), pollster::block_on(validation.pop())];
+        let errors = [
+            pollster::block_on(internal.pop()),
+            pollster::block_on(memory.pop()),
+            pollster::block_on(validation.pop()),
+        ];
         match errors.into_iter().flatten().next() {
             Some(error) => Err(translate(error, doing)),
             None => Ok(made),
@@ -228,13 +238,17 @@ impl Gpu {
             false => wgpu::ShaderRuntimeChecks::unchecked(),
         };
         let label = format!("{}:{}", key.kernel, key.entry);
-        let descriptor =
-            wgpu::ShaderModuleDescriptor { label: Some(&label), source: wgpu::ShaderSource::Wgsl(text.text.as_str().into()) };
+        let descriptor = wgpu::ShaderModuleDescriptor {
+            label: Some(&label),
+            source: wgpu::ShaderSource::Wgsl(text.text.as_str().into()),
+        };
         let kernel_error = |e: GpuError| GpuError::Kernel { kernel: label.clone(), detail: e.to_string() };
         // SAFETY: without checks the kernels must not index out of bounds, loop for ever or divide by zero. All indices
         // come from plans whose sizes are checked; the test suite runs the same kernels with all checks on.
         let module = self
-            .scoped("making a shader module", || unsafe { self.device.create_shader_module_trusted(descriptor, checks) })
+            .scoped("making a shader module", || unsafe {
+                self.device.create_shader_module_trusted(descriptor, checks)
+            })
             .map_err(kernel_error)?;
         let mut entries: Vec<wgpu::BindGroupLayoutEntry> = entry
             .bindings
@@ -333,8 +347,12 @@ impl Gpu {
 
 fn translate(error: wgpu::Error, doing: &str) -> GpuError {
     match error {
-        wgpu::Error::OutOfMemory { source } => GpuError::OutOfMemory { doing: doing.into(), detail: source.to_string() },
-        wgpu::Error::Validation { description, .. } => GpuError::Validation { doing: doing.into(), detail: description },
+        wgpu::Error::OutOfMemory { source } => {
+            GpuError::OutOfMemory { doing: doing.into(), detail: source.to_string() }
+        }
+        wgpu::Error::Validation { description, .. } => {
+            GpuError::Validation { doing: doing.into(), detail: description }
+        }
         wgpu::Error::Internal { description, .. } => GpuError::Validation { doing: doing.into(), detail: description },
     }
 }

@@ -32,7 +32,9 @@ pub enum GpuError {
     )]
     Timeout(Duration),
     /// wgpu refused a call: a bug in Lowland or in the driver.
-    #[error("the driver refused a call ({doing}): {detail}\nThis is a bug; please report it with the output of `lowland doctor --json`.")]
+    #[error(
+        "the driver refused a call ({doing}): {detail}\nThis is a bug; please report it with the output of `lowland doctor --json`."
+    )]
     Validation { doing: String, detail: String },
     /// A kernel could not be built.
     #[error("kernel `{kernel}`: {detail}")]

@@ -122,7 +122,12 @@ impl Gpu {
     /// Writes at an offset in bytes (a multiple of 4).
     pub fn write_at<T: bytemuck::NoUninit>(&self, buffer: &Buffer, offset: u64, data: &[T]) {
         let bytes: &[u8] = bytemuck::cast_slice(data);
-        assert!(offset + bytes.len() as u64 <= buffer.bytes, "a write of {} bytes at {offset} into {}", bytes.len(), buffer.bytes);
+        assert!(
+            offset + bytes.len() as u64 <= buffer.bytes,
+            "a write of {} bytes at {offset} into {}",
+            bytes.len(),
+            buffer.bytes
+        );
         if !bytes.is_empty() {
             self.queue.write_buffer(&buffer.block.raw, buffer.offset + offset, bytes);
         }
@@ -148,10 +153,8 @@ impl Gpu {
     /// Waits and reads the first bytes of several buffers in one go.
     pub fn read_many(&self, parts: &[(&Buffer, usize)]) -> Result<Vec<Vec<u8>>, GpuError> {
         let mut encoder = self.encoder();
-        let staged: Vec<Staging> = parts
-            .iter()
-            .map(|(buffer, bytes)| self.stage(&mut encoder, buffer, *bytes))
-            .collect::<Result<_, _>>()?;
+        let staged: Vec<Staging> =
+            parts.iter().map(|(buffer, bytes)| self.stage(&mut encoder, buffer, *bytes)).collect::<Result<_, _>>()?;
         let submission = self.submit(encoder);
         for staging in &staged {
             staging.map();
@@ -161,7 +164,12 @@ impl Gpu {
     }
 
     /// Records a copy of the first bytes of a buffer into memory that the host can map.
-    pub(crate) fn stage(&self, encoder: &mut wgpu::CommandEncoder, buffer: &Buffer, bytes: usize) -> Result<Staging, GpuError> {
+    pub(crate) fn stage(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        buffer: &Buffer,
+        bytes: usize,
+    ) -> Result<Staging, GpuError> {
         let size = (bytes as u64).next_multiple_of(4).max(4);
         let raw = self.scoped("allocating a staging buffer", || {
             self.device.create_buffer(&wgpu::BufferDescriptor {
@@ -207,7 +215,12 @@ impl Gpu {
 
     fn plain_block(&self, label: &str, bytes: u64) -> Result<Block, GpuError> {
         let raw = self.scoped(&format!("allocating {label} ({bytes} bytes)"), || {
-            self.device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size: bytes, usage: USAGE, mapped_at_creation: false })
+            self.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some(label),
+                size: bytes,
+                usage: USAGE,
+                mapped_at_creation: false,
+            })
         })?;
         Ok(Block {
             raw,
@@ -295,7 +308,8 @@ mod images {
         unsafe {
             let Some(hal) = adapter.as_hal::<Vulkan>() else { return false };
             let raw = hal.shared_instance().raw_instance();
-            let properties = raw.get_physical_device_format_properties(hal.raw_physical_device(), vk::Format::R32G32B32A32_SFLOAT);
+            let properties =
+                raw.get_physical_device_format_properties(hal.raw_physical_device(), vk::Format::R32G32B32A32_SFLOAT);
             properties.linear_tiling_features.contains(vk::FormatFeatureFlags::STORAGE_IMAGE)
         }
     }
@@ -377,11 +391,18 @@ mod images {
                     .usage(vk::ImageUsageFlags::STORAGE)
                     .initial_layout(vk::ImageLayout::PREINITIALIZED);
                 let image = device.create_image(&create, None).map_err(refused)?;
-                let subresource = vk::ImageSubresource { aspect_mask: vk::ImageAspectFlags::COLOR, mip_level: 0, array_layer: 0 };
+                let subresource =
+                    vk::ImageSubresource { aspect_mask: vk::ImageAspectFlags::COLOR, mip_level: 0, array_layer: 0 };
                 let layout = device.get_image_subresource_layout(image, subresource);
                 let needs = device.get_image_memory_requirements(image);
-                let fits = layout.offset == 0 && layout.row_pitch == IMAGE_ROW_BYTES && buffer.offset % needs.alignment == 0;
-                let bound = if fits { device.bind_image_memory(image, memory, buffer.offset) } else { Err(vk::Result::ERROR_FORMAT_NOT_SUPPORTED) };
+                let fits = layout.offset == 0
+                    && layout.row_pitch == IMAGE_ROW_BYTES
+                    && buffer.offset.is_multiple_of(needs.alignment);
+                let bound = if fits {
+                    device.bind_image_memory(image, memory, buffer.offset)
+                } else {
+                    Err(vk::Result::ERROR_FORMAT_NOT_SUPPORTED)
+                };
                 if let Err(e) = bound {
                     device.destroy_image(image, None);
                     return Err(refused(e));
@@ -397,7 +418,8 @@ mod images {
                     memory_flags: wgpu::hal::MemoryFlags::empty(),
                     view_formats: vec![],
                 };
-                let wrapped = hal.texture_from_raw(image, &hal_descriptor, None, wgpu::hal::vulkan::TextureMemory::External);
+                let wrapped =
+                    hal.texture_from_raw(image, &hal_descriptor, None, wgpu::hal::vulkan::TextureMemory::External);
                 drop(hal);
                 let descriptor = wgpu::TextureDescriptor {
                     label: None,
@@ -409,7 +431,11 @@ mod images {
                     usage: wgpu::TextureUsages::STORAGE_BINDING,
                     view_formats: &[],
                 };
-                let texture = self.device.create_texture_from_hal::<Vulkan>(wrapped, &descriptor, wgpu::TextureUses::STORAGE_READ_ONLY);
+                let texture = self.device.create_texture_from_hal::<Vulkan>(
+                    wrapped,
+                    &descriptor,
+                    wgpu::TextureUses::STORAGE_READ_ONLY,
+                );
                 let view = texture.create_view(&wgpu::TextureViewDescriptor::default());
                 let _ = buffer.image.set(view);
             }

@@ -131,13 +131,18 @@ impl Program {
         let mut pipelines = Vec::with_capacity(dispatches.len());
         for (i, dispatch) in dispatches.iter().enumerate() {
             let pipeline = gpu.pipeline(dispatch.kernel, dispatch.entry, &dispatch.constants)?;
-            let wrong = |what: String| GpuError::Kernel { kernel: format!("{}:{}", dispatch.kernel, dispatch.entry), detail: what };
+            let wrong = |what: String| GpuError::Kernel {
+                kernel: format!("{}:{}", dispatch.kernel, dispatch.entry),
+                detail: what,
+            };
             for (name, value) in &dispatch.params {
                 let field = pipeline.file.fields.iter().find(|f| f.name == *name);
                 let at = field.ok_or_else(|| wrong(format!("has no parameter `{name}`")))?.offset as usize;
                 words[i * UNIFORM_ALIGN + at..][..4].copy_from_slice(&value.to_le_bytes());
             }
-            if let Some((name, _)) = dispatch.buffers.iter().find(|(n, _)| pipeline.entry.bindings.iter().all(|b| b.name != *n)) {
+            if let Some((name, _)) =
+                dispatch.buffers.iter().find(|(n, _)| pipeline.entry.bindings.iter().all(|b| b.name != *n))
+            {
                 return Err(wrong(format!("does not use a buffer `{name}`")));
             }
             pipelines.push(pipeline);

@@ -48,10 +48,10 @@ pub fn kernel_file(name: &str) -> Result<&'static KernelFile, GpuError> {
 impl KernelFile {
     /// The entry point of a name.
     pub fn entry(&self, name: &str) -> Result<&'static Entry, GpuError> {
-        self.entries
-            .iter()
-            .find(|e| e.name == name)
-            .ok_or_else(|| GpuError::Kernel { kernel: self.name.into(), detail: format!("has no entry point `{name}`") })
+        self.entries.iter().find(|e| e.name == name).ok_or_else(|| GpuError::Kernel {
+            kernel: self.name.into(),
+            detail: format!("has no entry point `{name}`"),
+        })
     }
 
     /// The text of a variant.

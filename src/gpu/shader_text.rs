@@ -158,7 +158,9 @@ fn choose(
         return Err(TextError { file: name.into(), line: 1, message: "//@if without //@end".into() });
     }
     match constants.iter().find(|(n, _)| !known.contains_key(*n)) {
-        Some((missing, _)) => Err(TextError { file: name.into(), line: 1, message: format!("has no constant `{missing}`") }),
+        Some((missing, _)) => {
+            Err(TextError { file: name.into(), line: 1, message: format!("has no constant `{missing}`") })
+        }
         None => Ok((out, known)),
     }
 }

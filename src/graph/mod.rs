@@ -54,7 +54,13 @@ impl Graph {
 
     /// A parameter of `rows` x `cols`.
     pub fn parameter(&mut self, name: &str, rows: u32, cols: u32) -> TensorId {
-        self.add_tensor(Tensor { name: name.into(), rows: Count::Fixed(rows), cols, probes: false, role: Role::Parameter })
+        self.add_tensor(Tensor {
+            name: name.into(),
+            rows: Count::Fixed(rows),
+            cols,
+            probes: false,
+            role: Role::Parameter,
+        })
     }
 
     /// A matrix given from outside.

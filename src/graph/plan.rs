@@ -49,12 +49,12 @@ impl MemoryPlan {
             free.extend(&scratch);
             plan.scratch.push(scratch);
             for id in node.inputs.iter().chain(&node.outputs) {
-                if last_use.get(id) == Some(&n) && graph.tensor(*id).role == Role::Value {
-                    if let Some(slot) = plan.slot_of.get(id) {
-                        if !free.contains(slot) {
-                            free.push(*slot);
-                        }
-                    }
+                if last_use.get(id) == Some(&n)
+                    && graph.tensor(*id).role == Role::Value
+                    && let Some(slot) = plan.slot_of.get(id)
+                    && !free.contains(slot)
+                {
+                    free.push(*slot);
                 }
             }
         }

@@ -84,7 +84,8 @@ impl<'g> Chart<'g> {
         for length in 2..=n {
             for i in 0..=n - length {
                 let j = i + length;
-                let power = (i + 1..j).map(|k| chart.inside_power(i, k) + chart.inside_power(k, j)).max().unwrap_or(NOTHING);
+                let power =
+                    (i + 1..j).map(|k| chart.inside_power(i, k) + chart.inside_power(k, j)).max().unwrap_or(NOTHING);
                 sum.fill(0.0);
                 for k in i + 1..j {
                     let shift = chart.inside_power(i, k) + chart.inside_power(k, j) - power;
@@ -114,7 +115,8 @@ impl<'g> Chart<'g> {
             sum[*a as usize] += p * sum[*b as usize];
         }
         let at = self.span(i, j);
-        self.inside.power[at] = store(&mut self.inside.values[at * self.rules.symbols..][..self.rules.symbols], sum, power);
+        self.inside.power[at] =
+            store(&mut self.inside.values[at * self.rules.symbols..][..self.rules.symbols], sum, power);
     }
 
     /// Fills in the outside probabilities.

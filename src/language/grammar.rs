@@ -71,7 +71,9 @@ impl Grammar {
                 [] => {}
                 [left, right @ .., weight] if (1..=2).contains(&right.len()) => {
                     let value: f64 = weight.parse().map_err(|_| {
-                        at(format!("`{weight}` is no number; a rule is `LEFT RIGHT [RIGHT] WEIGHT`, separated by blanks"))
+                        at(format!(
+                            "`{weight}` is no number; a rule is `LEFT RIGHT [RIGHT] WEIGHT`, separated by blanks"
+                        ))
                     })?;
                     if !value.is_finite() {
                         return Err(at(format!("the weight {weight} is not finite")));
@@ -117,7 +119,8 @@ impl Grammar {
                 }
             }
             for (a, b, c, p) in &self.binary {
-                let both: f64 = (1..length).map(|l| by_length[l][*b as usize] * by_length[length - l][*c as usize]).sum();
+                let both: f64 =
+                    (1..length).map(|l| by_length[l][*b as usize] * by_length[length - l][*c as usize]).sum();
                 now[*a as usize] += p * both;
             }
             for (a, b, p) in self.unary.iter().rev() {
@@ -133,7 +136,9 @@ impl Grammar {
         let error = |message| GrammarError { file: self.file.clone(), line: None, message };
         let within: f64 = self.length_distribution(max_length).iter().sum();
         if within <= 0.0 {
-            return Err(error(format!("yields no sentence of at most {max_length} words; raise `language.max_length`")));
+            return Err(error(format!(
+                "yields no sentence of at most {max_length} words; raise `language.max_length`"
+            )));
         }
         if within < 1e-6 {
             return Err(error(format!(
@@ -177,7 +182,10 @@ fn build(rules: &[Rule<'_>], file: &str) -> Result<Grammar, GrammarError> {
         return Err(error(Some(first_line[a]), format!("the weights of `{}` sum to 0", symbols[a])));
     }
     if let Some(a) = totals.iter().position(|t| !t.is_finite()) {
-        return Err(error(Some(first_line[a]), format!("the weights of `{}` sum to more than a number can hold", symbols[a])));
+        return Err(error(
+            Some(first_line[a]),
+            format!("the weights of `{}` sum to more than a number can hold", symbols[a]),
+        ));
     }
     // The same rule on several lines is one rule.
     let mut sums: Vec<(Vec<&str>, f64, usize)> = Vec::new();

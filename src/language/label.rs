@@ -90,7 +90,8 @@ impl Pcfg {
         };
         let scores: Vec<(usize, f64)> = self.candidates(task).into_iter().map(|a| (a, score(a))).collect();
         let total: f64 = scores.iter().map(|s| s.1).sum();
-        let best = scores.iter().copied().filter(|s| s.1 > 0.0).reduce(|best, s| if s.1 > best.1 { s } else { best })?;
+        let best =
+            scores.iter().copied().filter(|s| s.1 > 0.0).reduce(|best, s| if s.1 > best.1 { s } else { best })?;
         Some(Label { symbol: grammar.symbols[best.0].clone(), probability: best.1 / total })
     }
 }

@@ -55,7 +55,8 @@ pub trait Language: Send + Sync {
     /// # Errors
     /// The first word that is not in the vocabulary.
     fn encode<'w>(&self, words: &[&'w str]) -> Result<Words, &'w str> {
-        let find = |w: &&'w str| self.vocabulary().binary_search_by(|v| v.as_str().cmp(w)).map(|i| i as u32).map_err(|_| *w);
+        let find =
+            |w: &&'w str| self.vocabulary().binary_search_by(|v| v.as_str().cmp(w)).map(|i| i as u32).map_err(|_| *w);
         words.iter().map(find).collect()
     }
 

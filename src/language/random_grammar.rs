@@ -39,7 +39,9 @@ pub fn random_grammar(shape: &RandomGrammar) -> Result<String, String> {
         return Err("symbols and rules must be at least 1".into());
     }
     if vocabulary < symbols || vocabulary > 100_000 {
-        return Err(format!("vocabulary = {vocabulary}: at least one word for each of the {symbols} symbols, at most 100000"));
+        return Err(format!(
+            "vocabulary = {vocabulary}: at least one word for each of the {symbols} symbols, at most 100000"
+        ));
     }
     if !(0.0..1.0).contains(&word_probability) {
         return Err(format!("word_probability = {word_probability} must lie in [0, 1)"));
@@ -62,7 +64,8 @@ pub fn random_grammar(shape: &RandomGrammar) -> Result<String, String> {
         let early = if level == 0 { 0.0 } else { word_probability };
         for i in 0..symbols {
             for p in weights(&mut random, rules, 1.0 - early) {
-                let pair = format!("{} {}", name(level + 1, random.below(symbols)), name(level + 1, random.below(symbols)));
+                let pair =
+                    format!("{} {}", name(level + 1, random.below(symbols)), name(level + 1, random.below(symbols)));
                 rule(&name(level, i), &pair, p);
             }
             if early > 0.0 {

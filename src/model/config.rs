@@ -96,7 +96,7 @@ impl ModelConfig {
         if self.num_hidden_layers > 1000 {
             return Err(format!("num_hidden_layers = {} is not possible (0 to 1000)", self.num_hidden_layers));
         }
-        if self.hidden_size % self.num_attention_heads != 0 {
+        if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
             return Err(format!(
                 "hidden_size = {} is not a multiple of num_attention_heads = {}",
                 self.hidden_size, self.num_attention_heads
@@ -126,7 +126,10 @@ impl ModelConfig {
             return Err(format!("initializer_range = {} must lie in [0, 100)", self.initializer_range));
         }
         if self.longest() == 0 {
-            return Err(format!("max_position_embeddings = {} leaves no position for a token", self.max_position_embeddings));
+            return Err(format!(
+                "max_position_embeddings = {} leaves no position for a token",
+                self.max_position_embeddings
+            ));
         }
         Ok(())
     }

@@ -58,8 +58,10 @@ impl Encoder {
         let pad_row = Initialise::NormalBut(config.pad_token_id);
         let words = b.table(&format!("{e}.word_embeddings.weight"), config.vocab_size, pad_row);
         let position_init = if config.kind == ModelKind::Bert { Initialise::Normal } else { pad_row };
-        let positions = b.table(&format!("{e}.position_embeddings.weight"), config.max_position_embeddings, position_init);
-        let segments = b.table(&format!("{e}.token_type_embeddings.weight"), config.type_vocab_size, Initialise::Normal);
+        let positions =
+            b.table(&format!("{e}.position_embeddings.weight"), config.max_position_embeddings, position_init);
+        let segments =
+            b.table(&format!("{e}.token_type_embeddings.weight"), config.type_vocab_size, Initialise::Normal);
         let x = b.graph.embedding(words, positions, segments);
         let x = b.norm(x, &format!("{e}.LayerNorm"));
         let mut x = b.dropout(x, config.hidden_dropout_prob);
@@ -164,7 +166,15 @@ impl Builder<'_> {
         (self.matrices.len() - 1, tensor)
     }
 
-    fn parameter(&mut self, name: String, shape: &[u32], initialise: Initialise, matrix: usize, rows: Axis, cols: Axis) {
+    fn parameter(
+        &mut self,
+        name: String,
+        shape: &[u32],
+        initialise: Initialise,
+        matrix: usize,
+        rows: Axis,
+        cols: Axis,
+    ) {
         let shape = shape.iter().map(|n| *n as usize).collect();
         self.parameters.push(Parameter { name, shape, initialise, matrix, rows, cols });
     }
@@ -225,7 +235,14 @@ impl Builder<'_> {
             let axis = Axis::Heads { offset: i as u32 * wide, size };
             let weight = format!("{name}.self.{part}.weight");
             self.parameter(weight, &[d, d], Initialise::Normal, matrix, axis, Axis::Plain(0));
-            self.parameter(format!("{name}.self.{part}.bias"), &[d], Initialise::Zeros, bias_matrix, Axis::Plain(0), axis);
+            self.parameter(
+                format!("{name}.self.{part}.bias"),
+                &[d],
+                Initialise::Zeros,
+                bias_matrix,
+                Axis::Plain(0),
+                axis,
+            );
         }
         let projected = self.graph.linear(h, qkv, Some(bias), None);
         let o = self.graph.attention(projected, op);

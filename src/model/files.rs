@@ -68,7 +68,8 @@ impl WeightsFile {
                 )));
             }
         }
-        let file = SafeTensors::deserialize(bytes).map_err(|e| error(format!("not a readable safetensors file: {e}")))?;
+        let file =
+            SafeTensors::deserialize(bytes).map_err(|e| error(format!("not a readable safetensors file: {e}")))?;
         let mut tensors = BTreeMap::new();
         for (name, view) in file.tensors() {
             let data = view.data();
@@ -78,7 +79,9 @@ impl WeightsFile {
                 Dtype::BF16 => data.chunks_exact(2).map(|b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
                 // Buffers such as position_ids; whether that is all right is seen by name.
                 Dtype::I64 | Dtype::I32 | Dtype::U8 | Dtype::BOOL if is_aside(&name) => vec![],
-                other => return Err(error(format!("tensor `{name}` has type {other:?}; F32, F16 and BF16 can be read"))),
+                other => {
+                    return Err(error(format!("tensor `{name}` has type {other:?}; F32, F16 and BF16 can be read")));
+                }
             };
             tensors.insert(name, (view.shape().to_vec(), values));
         }
@@ -160,7 +163,8 @@ pub fn load(folder: &Path) -> Result<Loaded, ModelError> {
         }
         notes.push(format!("`{name}` left aside: it belongs to another head"));
     }
-    let vocabulary = Vocabulary::load(folder).map_err(|source| ModelError::Io { path: folder.join("vocab.txt"), source })?;
+    let vocabulary =
+        Vocabulary::load(folder).map_err(|source| ModelError::Io { path: folder.join("vocab.txt"), source })?;
     Ok(Loaded { encoder, weights: Weights(weights), vocabulary, notes })
 }
 
@@ -198,7 +202,12 @@ fn read_config(text: &str, path: &Path) -> Result<ModelConfig, ModelError> {
 /// Writes a model's folder: `config.json`, `model.safetensors`, and the vocabulary's files where there is one.
 ///
 /// Every file is complete on disk when this returns.
-pub fn save(folder: &Path, encoder: &Encoder, weights: &Weights, vocabulary: Option<&Vocabulary>) -> Result<(), ModelError> {
+pub fn save(
+    folder: &Path,
+    encoder: &Encoder,
+    weights: &Weights,
+    vocabulary: Option<&Vocabulary>,
+) -> Result<(), ModelError> {
     let io = |source| ModelError::Io { path: folder.into(), source };
     std::fs::create_dir_all(folder).map_err(io)?;
     let config = serde_json::to_string_pretty(&encoder.config.to_json()).expect("plain values") + "\n";
@@ -206,7 +215,8 @@ pub fn save(folder: &Path, encoder: &Encoder, weights: &Weights, vocabulary: Opt
     if let Some(vocabulary) = vocabulary {
         vocabulary.save(folder, encoder.config.longest()).map_err(io)?;
     }
-    let named = encoder.parameters.iter().zip(&weights.0).map(|(p, v)| (p.name.as_str(), p.shape.as_slice(), v.as_slice()));
+    let named =
+        encoder.parameters.iter().zip(&weights.0).map(|(p, v)| (p.name.as_str(), p.shape.as_slice(), v.as_slice()));
     save_tensors(&folder.join("model.safetensors"), named).map_err(io)
 }
 

@@ -19,10 +19,10 @@ mod vocabulary;
 
 pub use config::{ModelConfig, ModelKind};
 pub use encoder::Encoder;
+pub use examples::{ExampleError, parse_examples, read_examples};
 pub use files::{Loaded, ModelError, WeightsFile, load, save};
 pub(crate) use files::{save_tensors, write_synced};
-pub use examples::{ExampleError, read_examples, parse_examples};
-pub use passes::{ForwardPass, GradientPass, RowLoss, dims_for};
 pub use parameters::{Initialise, Matrix, Parameter, Weights};
+pub use passes::{ForwardPass, GradientPass, RowLoss, dims_for};
 pub use store::{Arena, Chunk};
 pub use vocabulary::{BOS, EOS, MASK, PAD, SPECIAL_TOKENS, Vocabulary};

@@ -74,7 +74,7 @@ impl Attention {
             }
         };
         // (row, head) pairs, 64 a workgroup: heads / gcd columns of blocks of 64 / gcd rows.
-        let common = [64, 32, 16, 8, 4, 2, 1].into_iter().find(|d| self.heads % d == 0).unwrap_or(1);
+        let common = [64, 32, 16, 8, 4, 2, 1].into_iter().find(|d| self.heads.is_multiple_of(*d)).unwrap_or(1);
         let grid = Grid { count: Count::Rows, unit: 64 / common, columns: self.heads / common, layers: cx.layers(out) };
         let label = cx.graph.tensor(out).name.clone();
         let constants = vec![("SIZE4", self.padded() / 4)];

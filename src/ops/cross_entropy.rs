@@ -56,9 +56,18 @@ impl CrossEntropy {
             }
         };
         let lanes = cx.variants.row_lanes;
-        let params = vec![("width", tensor.cols), ("cols4", tensor.cols4()), ("soft", u32::from(self.labels == Labels::Soft))];
+        let params =
+            vec![("width", tensor.cols), ("cols4", tensor.cols4()), ("soft", u32::from(self.labels == Labels::Soft))];
         let grid = cx.rowwise(Count::Masked, lanes, 1);
         let label = cx.graph.tensor(out).name.clone();
-        cx.push(Dispatch { label, kernel: "cross_entropy", entry, constants: vec![("LANES", lanes)], buffers, params, grid });
+        cx.push(Dispatch {
+            label,
+            kernel: "cross_entropy",
+            entry,
+            constants: vec![("LANES", lanes)],
+            buffers,
+            params,
+            grid,
+        });
     }
 }

@@ -40,7 +40,9 @@ impl Embedding {
         let used = Table::ALL.into_iter().zip(self.uses).filter(|(_, used)| *used);
         for ((table, _), input) in used.zip(&node.inputs) {
             g.contribute(*input, |g, before| {
-                let Count::Fixed(rows) = g.tensor(*input).rows else { unreachable!("a table has a fixed number of rows") };
+                let Count::Fixed(rows) = g.tensor(*input).rows else {
+                    unreachable!("a table has a fixed number of rows")
+                };
                 let inputs: Vec<TensorId> = [y_bar].into_iter().chain(before).collect();
                 let name = g.bar(*input);
                 g.push(Op::EmbeddingScatter { table, rows, addend: before.is_some() }, &inputs, &name)[0]

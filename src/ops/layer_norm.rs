@@ -19,7 +19,13 @@ impl LayerNorm {
         match self.rule {
             Rule::Forward => {
                 for t in &inputs[1..] {
-                    assert_eq!((t.rows, t.cols), (Count::Fixed(1), x.cols), "layer norm: {} does not fit {}", t.name, x.name);
+                    assert_eq!(
+                        (t.rows, t.cols),
+                        (Count::Fixed(1), x.cols),
+                        "layer norm: {} does not fit {}",
+                        t.name,
+                        x.name
+                    );
                 }
                 vec![("", x.rows, x.cols, false), ("stat", x.rows, 4, false)]
             }
@@ -77,6 +83,14 @@ impl LayerNorm {
         let lanes = cx.variants.row_lanes;
         let grid = cx.rowwise(tensor.rows, lanes, cx.layers(out));
         let label = cx.graph.tensor(out).name.clone();
-        cx.push(Dispatch { label, kernel: "layer_norm", entry, constants: vec![("LANES", lanes)], buffers, params, grid });
+        cx.push(Dispatch {
+            label,
+            kernel: "layer_norm",
+            entry,
+            constants: vec![("LANES", lanes)],
+            buffers,
+            params,
+            grid,
+        });
     }
 }

@@ -107,7 +107,13 @@ impl Linear {
     }
 
     /// Bytes of workspace: the splits' sums of a weight gradient.
-    pub(super) fn workspace(&self, dims: &Dims, variants: &Variants, node: &Node, tensor: &dyn Fn(TensorId) -> Tensor) -> u64 {
+    pub(super) fn workspace(
+        &self,
+        dims: &Dims,
+        variants: &Variants,
+        node: &Node,
+        tensor: &dyn Fn(TensorId) -> Tensor,
+    ) -> u64 {
         if self.layout != Layout::TN {
             return 0;
         }

@@ -12,10 +12,10 @@ pub mod dropout;
 pub mod embedding;
 pub mod gather;
 pub mod gelu;
+mod ir;
 pub mod layer_norm;
 pub mod layer_norm_scale;
 pub mod linear;
-mod ir;
 mod lowering;
 pub mod optimizer;
 pub mod reduce;
@@ -58,10 +58,16 @@ pub enum Op {
     Dropout(Dropout),
     Embedding(Embedding),
     /// Gradient of one table of [`Op::Embedding`]; with an addend when true.
-    EmbeddingScatter { table: Table, rows: u32, addend: bool },
+    EmbeddingScatter {
+        table: Table,
+        rows: u32,
+        addend: bool,
+    },
     Gather,
     /// Rows of masked positions back to their places; with an addend when true.
-    GatherBack { addend: bool },
+    GatherBack {
+        addend: bool,
+    },
     Gelu(Rule),
     LayerNorm(LayerNorm),
     /// Gradients of layer norm's scale and shift.
@@ -128,7 +134,13 @@ impl Op {
     }
 
     /// Bytes of each piece of scratch memory that a node needs while it runs.
-    pub fn workspace(&self, dims: &Dims, variants: &Variants, node: &Node, tensor: &dyn Fn(TensorId) -> Tensor) -> Vec<u64> {
+    pub fn workspace(
+        &self,
+        dims: &Dims,
+        variants: &Variants,
+        node: &Node,
+        tensor: &dyn Fn(TensorId) -> Tensor,
+    ) -> Vec<u64> {
         let sums = |input: usize| {
             let (x, out) = (tensor(node.inputs[input]), tensor(node.outputs[0]));
             let layers = if out.probes { dims.probes } else { 1 };

@@ -57,7 +57,8 @@ impl Variants {
         for linear in linear {
             for row_lanes in [1, 32] {
                 let small = row_lanes == 32;
-                let (block, split, segment) = if small { (16, 32, 8) } else { (chosen.block, chosen.split, chosen.segment) };
+                let (block, split, segment) =
+                    if small { (16, 32, 8) } else { (chosen.block, chosen.split, chosen.segment) };
                 let candidate = Variants { linear, row_lanes, block, split, segment };
                 if !all.contains(&candidate) {
                     all.push(candidate);

@@ -36,7 +36,8 @@ pub fn forward(op: &Attention, spans: &[[u32; 4]], qkv: &[f64], keep: Keep<'_>) 
     for (i, span) in spans.iter().enumerate() {
         for h in 0..op.heads as usize {
             let others = span[0] as usize..span[1] as usize;
-            let s: Vec<f64> = others.clone().map(|j| op.scale() * dot(heads.part(0, i, h), heads.part(1, j, h))).collect();
+            let s: Vec<f64> =
+                others.clone().map(|j| op.scale() * dot(heads.part(0, i, h), heads.part(1, j, h))).collect();
             let top = s.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let mass: f64 = s.iter().map(|s| (s - top).exp()).sum();
             stat[(i * op.heads as usize + h) * 4] = top + mass.ln();

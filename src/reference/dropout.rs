@@ -1,8 +1,8 @@
 //! Twin of `shaders/dropout.wgsl` and of the dropout inside `shaders/attention.wgsl`: the same bits, the same mask.
 
-use crate::random::philox;
 use crate::gpu::Step;
 use crate::ops::{Attention, Dropout, dropout::threshold};
+use crate::random::philox;
 
 /// x · keep / (1 − p); one Philox block masks four columns.
 pub fn forward(op: &Dropout, step: &Step, x: &[f64], cols: usize) -> Vec<f64> {

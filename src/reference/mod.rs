@@ -63,7 +63,12 @@ pub fn run(frame: &Frame<'_>, nodes: &[Node], values: &mut Values) {
             }
         }
         for (id, value) in node.outputs.iter().zip(outputs) {
-            assert_eq!(value.len(), frame.layers(*id) * frame.rows(*id) * frame.cols(*id), "{}", frame.graph.tensor(*id).name);
+            assert_eq!(
+                value.len(),
+                frame.layers(*id) * frame.rows(*id) * frame.cols(*id),
+                "{}",
+                frame.graph.tensor(*id).name
+            );
             values.insert(*id, value);
         }
     }
@@ -113,7 +118,9 @@ fn evaluate(frame: &Frame<'_>, node: &Node, values: &Values, k: usize) -> Vec<Ve
             let sum = embedding::scatter(&frame.batch.ids, column, *rows as usize, input(0), cols(0));
             vec![plus(sum, addend.then(|| input(1)))]
         }
-        Op::Gather => vec![frame.batch.index.iter().flat_map(|r| row(input(0), cols(0), *r as usize).to_vec()).collect()],
+        Op::Gather => {
+            vec![frame.batch.index.iter().flat_map(|r| row(input(0), cols(0), *r as usize).to_vec()).collect()]
+        }
         Op::GatherBack { addend } => {
             let mut out = vec![0.0; frame.rows(node.outputs[0]) * cols(0)];
             for (m, r) in frame.batch.index.iter().enumerate() {

@@ -81,19 +81,28 @@ impl Figure {
             out += &format!(
                 "<line class=\"grid\" x1=\"{left}\" x2=\"{:.1}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>\
                  <text class=\"tick\" text-anchor=\"end\" x=\"{:.1}\" y=\"{:.1}\">{}</text>\n",
-                WIDTH - right, left - 8.0, y + 4.0, label(tick)
+                WIDTH - right,
+                left - 8.0,
+                y + 4.0,
+                label(tick)
             );
         }
         for tick in linear_ticks(x0, x1) {
             out += &format!(
                 "<text class=\"tick\" text-anchor=\"middle\" x=\"{:.1}\" y=\"{:.1}\">{}</text>\n",
-                px(tick), HEIGHT - bottom + 18.0, label(tick)
+                px(tick),
+                HEIGHT - bottom + 18.0,
+                label(tick)
             );
         }
         out += &format!(
             "<text class=\"tick\" text-anchor=\"middle\" x=\"{:.1}\" y=\"{:.1}\">{}</text>\n\
              <text class=\"tick\" text-anchor=\"middle\" transform=\"translate(14 {:.1}) rotate(-90)\">{}</text>\n",
-            (left + WIDTH - right) / 2.0, HEIGHT - 10.0, escape(&self.x), (top + HEIGHT - bottom) / 2.0, escape(&self.y)
+            (left + WIDTH - right) / 2.0,
+            HEIGHT - 10.0,
+            escape(&self.x),
+            (top + HEIGHT - bottom) / 2.0,
+            escape(&self.y)
         );
         let mut colours = COLOURS.iter().cycle();
         let mut legend = Vec::new();
@@ -111,14 +120,19 @@ impl Figure {
             out += &format!("<path d=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{width}\"/>\n");
             for (p, e) in line.points.iter().zip(&line.errors).filter(|(p, _)| visible(p.1)) {
                 let low = if visible(p.1 - e) { py(p.1 - e) } else { HEIGHT - bottom };
-                out += &format!("<line x1=\"{0:.1}\" x2=\"{0:.1}\" y1=\"{low:.1}\" y2=\"{1:.1}\" stroke=\"{colour}\"/>\n", px(p.0), py(p.1 + e));
+                out += &format!(
+                    "<line x1=\"{0:.1}\" x2=\"{0:.1}\" y1=\"{low:.1}\" y2=\"{1:.1}\" stroke=\"{colour}\"/>\n",
+                    px(p.0),
+                    py(p.1 + e)
+                );
             }
             legend.push((line.name.as_str(), colour, ""));
         }
         if let Some((name, y)) = self.level.as_ref().filter(|l| visible(l.1)) {
             out += &format!(
                 "<line x1=\"{left}\" x2=\"{:.1}\" y1=\"{1:.1}\" y2=\"{1:.1}\" stroke=\"var(--text)\" stroke-dasharray=\"6 4\" stroke-width=\"1.4\"/>\n",
-                WIDTH - right, py(*y)
+                WIDTH - right,
+                py(*y)
             );
             legend.push((name, "var(--text)", " stroke-dasharray=\"6 4\""));
         }
@@ -127,7 +141,12 @@ impl Figure {
             out += &format!(
                 "<line x1=\"{0}\" x2=\"{1}\" y1=\"{2}\" y2=\"{2}\" stroke=\"{colour}\" stroke-width=\"2\"{dash}/>\
                  <text class=\"tick\" text-anchor=\"end\" x=\"{3}\" y=\"{4}\">{5}</text>\n",
-                WIDTH - right - 28.0, WIDTH - right - 4.0, y, WIDTH - right - 34.0, y + 4.0, escape(name)
+                WIDTH - right - 28.0,
+                WIDTH - right - 4.0,
+                y,
+                WIDTH - right - 34.0,
+                y + 4.0,
+                escape(name)
             );
         }
         out + "</svg>\n"
@@ -157,7 +176,13 @@ fn linear_ticks(low: f64, high: f64) -> Vec<f64> {
 fn log_ticks(low: f64, high: f64) -> Vec<f64> {
     let within = |t: &f64| (low..=high).contains(&t.log10());
     let exponents = low.floor() as i32..=high.ceil() as i32;
-    let of = |digits: &[f64]| exponents.clone().flat_map(|e| digits.iter().map(move |d| d * 10f64.powi(e))).filter(within).collect::<Vec<f64>>();
+    let of = |digits: &[f64]| {
+        exponents
+            .clone()
+            .flat_map(|e| digits.iter().map(move |d| d * 10f64.powi(e)))
+            .filter(within)
+            .collect::<Vec<f64>>()
+    };
     let tens = of(&[1.0]);
     if tens.len() >= 3 { tens } else { of(&[1.0, 2.0, 5.0]) }
 }

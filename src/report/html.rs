@@ -76,7 +76,9 @@ fn cards(run: &Run) -> String {
             cards.push((format!("{s:.0} s"), "time in the loop"));
         }
     }
-    let each = |(value, name): &(String, &str)| format!("<div class=\"card\"><b>{}</b><span>{name}</span></div>\n", escape(value));
+    let each = |(value, name): &(String, &str)| {
+        format!("<div class=\"card\"><b>{}</b><span>{name}</span></div>\n", escape(value))
+    };
     format!("<div class=\"cards\">\n{}</div>\n", cards.iter().map(each).collect::<String>())
 }
 
@@ -107,7 +109,8 @@ fn excess_figure(run: &Run) -> Figure {
 }
 
 fn table(title: &str, rows: &[(String, String)]) -> String {
-    let row = |(key, value): &(String, String)| format!("<tr><td>{}</td><td>{}</td></tr>\n", escape(key), escape(value));
+    let row =
+        |(key, value): &(String, String)| format!("<tr><td>{}</td><td>{}</td></tr>\n", escape(key), escape(value));
     format!("<div><h2>{title}</h2><table>\n{}</table></div>\n", rows.iter().map(row).collect::<String>())
 }
 

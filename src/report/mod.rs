@@ -42,6 +42,7 @@ pub fn write_run(folder: &Path, out: Option<&Path>) -> Result<PathBuf, ReportErr
     let run = run::Run::read(folder)?;
     let path = out.map_or_else(|| folder.join("report.html"), Path::to_path_buf);
     let page = html::page(&run);
-    crate::model::write_synced(&path, page.as_bytes()).map_err(|source| ReportError::Io { path: path.clone(), source })?;
+    crate::model::write_synced(&path, page.as_bytes())
+        .map_err(|source| ReportError::Io { path: path.clone(), source })?;
     Ok(path)
 }

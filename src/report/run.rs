@@ -53,13 +53,17 @@ impl Run {
             if let Some(loss) = number("loss") {
                 training.push((step, loss));
             }
-            if let (Some(loss), Some(excess), Some(floor)) = (number("held_out_loss"), number("excess_loss"), number("entropy_floor")) {
+            if let (Some(loss), Some(excess), Some(floor)) =
+                (number("held_out_loss"), number("excess_loss"), number("entropy_floor"))
+            {
                 let excess_error = number("excess_loss_standard_error").unwrap_or(0.0);
                 evaluations.push(Evaluated { step, loss, excess, excess_error, floor });
             }
         }
-        let json = |name: &str| std::fs::read_to_string(folder.join(name)).ok().and_then(|t| serde_json::from_str(&t).ok());
-        let config = std::fs::read_to_string(folder.join("config.toml")).ok().and_then(|t| t.parse().ok()).unwrap_or_default();
+        let json =
+            |name: &str| std::fs::read_to_string(folder.join(name)).ok().and_then(|t| serde_json::from_str(&t).ok());
+        let config =
+            std::fs::read_to_string(folder.join("config.toml")).ok().and_then(|t| t.parse().ok()).unwrap_or_default();
         let name = std::path::absolute(folder).ok().and_then(|p| Some(p.file_name()?.to_string_lossy().into_owned()));
         Ok(Run {
             name: name.unwrap_or_else(|| "run".into()),

@@ -45,7 +45,13 @@ pub struct Outcome {
     pub passed: bool,
 }
 
-fn case(name: &str, bound: f64, probes: u32, sentences: u32, build: impl Fn(&mut Graph) -> TensorId + Send + Sync + 'static) -> Case {
+fn case(
+    name: &str,
+    bound: f64,
+    probes: u32,
+    sentences: u32,
+    build: impl Fn(&mut Graph) -> TensorId + Send + Sync + 'static,
+) -> Case {
     Case { name: name.into(), bound, probes, sentences, vocabulary: 11, build: Box::new(build), soft: false }
 }
 
@@ -54,11 +60,17 @@ pub fn cases() -> Vec<Case> {
     let mut all = Vec::new();
     for (k, n, sentences) in [(4, 8, 1), (10, 6, 3), (32, 64, 9), (36, 100, 40), (128, 20, 7)] {
         for probes in [1, 3] {
-            all.push(case(&format!("linear {k} to {n}, {sentences} sentences, {probes} cotangents"), 4e-6, probes, sentences, move |g| {
-                let x = embedded(g, k);
-                let (w, b) = (g.parameter("w", n, k), g.parameter("b", 1, n));
-                g.linear(x, w, Some(b), None)
-            }));
+            all.push(case(
+                &format!("linear {k} to {n}, {sentences} sentences, {probes} cotangents"),
+                4e-6,
+                probes,
+                sentences,
+                move |g| {
+                    let x = embedded(g, k);
+                    let (w, b) = (g.parameter("w", n, k), g.parameter("b", 1, n));
+                    g.linear(x, w, Some(b), None)
+                },
+            ));
         }
     }
     for d in [8, 10, 20] {
@@ -97,15 +109,21 @@ pub fn cases() -> Vec<Case> {
     }
     for vocabulary in [4, 11, 130] {
         for soft in [false, true] {
-            let mut made = case(&format!("tied head, {vocabulary} words, {} labels", if soft { "soft" } else { "hard" }), 6e-6, 1, 9, move |g| {
-                let table = g.parameter("words", vocabulary, 8);
-                let x = embedding_of(g, table, 8);
-                let (w, b) = (g.parameter("dense", 8, 8), g.parameter("bias", 1, vocabulary));
-                let h = g.linear(x, w, None, Some(x));
-                let m = g.gather(h);
-                let logits = g.linear(m, table, Some(b), None);
-                g.cross_entropy(logits, if soft { Labels::Soft } else { Labels::Hard })
-            });
+            let mut made = case(
+                &format!("tied head, {vocabulary} words, {} labels", if soft { "soft" } else { "hard" }),
+                6e-6,
+                1,
+                9,
+                move |g| {
+                    let table = g.parameter("words", vocabulary, 8);
+                    let x = embedding_of(g, table, 8);
+                    let (w, b) = (g.parameter("dense", 8, 8), g.parameter("bias", 1, vocabulary));
+                    let h = g.linear(x, w, None, Some(x));
+                    let m = g.gather(h);
+                    let logits = g.linear(m, table, Some(b), None);
+                    g.cross_entropy(logits, if soft { Labels::Soft } else { Labels::Hard })
+                },
+            );
             made.vocabulary = vocabulary;
             made.soft = soft;
             all.push(made);
@@ -131,8 +149,10 @@ fn batch_of(case: &Case, layout: &BatchLayout) -> Batch {
             let length = 2 + random.below(9);
             let ids = (0..length).map(|_| random.below(case.vocabulary)).collect();
             let segments = (0..length).map(|_| random.below(TABLES[2])).collect();
-            let masked: Vec<(u32, u32)> = (0..1 + random.below(2)).map(|i| (i, random.below(case.vocabulary))).collect();
-            let soft = masked.iter().filter(|_| case.soft).map(|_| distribution(&mut random, case.vocabulary)).collect();
+            let masked: Vec<(u32, u32)> =
+                (0..1 + random.below(2)).map(|i| (i, random.below(case.vocabulary))).collect();
+            let soft =
+                masked.iter().filter(|_| case.soft).map(|_| distribution(&mut random, case.vocabulary)).collect();
             Sentence { ids, segments, masked, soft }
         })
         .collect();
@@ -149,7 +169,8 @@ fn distribution(random: &mut Stream, n: u32) -> Vec<f32> {
 
 /// Runs a case with some variants on an adapter.
 pub fn run(gpu: &Gpu, variants: &Variants, case: &Case) -> Result<Outcome, GpuError> {
-    let layout = BatchLayout { tables: [case.vocabulary, TABLES[1], TABLES[2]], first_position: 2, segment: variants.segment };
+    let layout =
+        BatchLayout { tables: [case.vocabulary, TABLES[1], TABLES[2]], first_position: 2, segment: variants.segment };
     let batch = batch_of(case, &layout);
     let mut graph = Graph::default();
     let output = (case.build)(&mut graph);
@@ -212,7 +233,14 @@ pub fn run(gpu: &Gpu, variants: &Variants, case: &Case) -> Result<Outcome, GpuEr
         }
     }
     let passed = worst.0 <= case.bound;
-    Ok(Outcome { case: case.name.clone(), variants: *variants, error: worst.0, tensor: worst.1, bound: case.bound, passed })
+    Ok(Outcome {
+        case: case.name.clone(),
+        variants: *variants,
+        error: worst.0,
+        tensor: worst.1,
+        bound: case.bound,
+        passed,
+    })
 }
 
 /// Values for a parameter or an input: normal numbers of the size a model has them in, scales near 1.

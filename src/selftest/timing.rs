@@ -99,7 +99,8 @@ fn norm_graph(g: &mut Graph) -> (TensorId, Vec<TensorId>) {
 }
 
 fn embedding_graph(g: &mut Graph) -> (TensorId, Vec<TensorId>) {
-    let (words, positions, segments) = (g.parameter("words", V, D), g.parameter("positions", T + 2, D), g.parameter("segments", 1, D));
+    let (words, positions, segments) =
+        (g.parameter("words", V, D), g.parameter("positions", T + 2, D), g.parameter("segments", 1, D));
     (g.embedding(words, positions, segments), vec![words, positions, segments])
 }
 
@@ -148,7 +149,12 @@ impl Timed {
         let layout = BatchLayout { tables: [V, T + 2, 1], first_position: 2, segment: variants.segment };
         let mut random = Stream::new(3, Purpose::Test, 0);
         let sentences: Vec<Sentence> = (0..rows / T)
-            .map(|_| Sentence { ids: (0..T).map(|_| random.below(V)).collect(), segments: vec![], masked: vec![(1, random.below(V))], soft: vec![] })
+            .map(|_| Sentence {
+                ids: (0..T).map(|_| random.below(V)).collect(),
+                segments: vec![],
+                masked: vec![(1, random.below(V))],
+                soft: vec![],
+            })
             .collect();
         let batch = Batch::new(&layout, &sentences);
         let dims = Dims { rows, masked: batch.masked(), sentences: batch.sentences, probes: 1 };

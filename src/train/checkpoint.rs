@@ -78,7 +78,12 @@ impl Checkpoint {
                 .map(|m| encoder.parameters.iter().map(|p| format!("{m}.{}", p.name)).collect())
                 .collect();
             let tensors = moments.iter().zip(&names).flat_map(|(values, names)| {
-                encoder.parameters.iter().zip(&values.0).zip(names).map(|((p, v), n)| (n.as_str(), p.shape.as_slice(), v.as_slice()))
+                encoder
+                    .parameters
+                    .iter()
+                    .zip(&values.0)
+                    .zip(names)
+                    .map(|((p, v), n)| (n.as_str(), p.shape.as_slice(), v.as_slice()))
             });
             let path = temporary.join("moments.safetensors");
             crate::model::save_tensors(&path, tensors).map_err(io(&path))?;
@@ -108,12 +113,16 @@ impl Checkpoint {
 
     /// What is wrong with a checkpoint's files, if anything.
     pub fn verify(&self) -> Result<(), String> {
-        let text = std::fs::read_to_string(self.folder.join("MANIFEST.json")).map_err(|e| format!("MANIFEST.json: {e}"))?;
+        let text =
+            std::fs::read_to_string(self.folder.join("MANIFEST.json")).map_err(|e| format!("MANIFEST.json: {e}"))?;
         let manifest: Manifest = serde_json::from_str(&text).map_err(|e| format!("MANIFEST.json: {e}"))?;
         for (name, wanted) in &manifest.files {
             let found = entry_of(&self.folder.join(name)).map_err(|e| format!("{name}: {e}"))?;
             if found != *wanted {
-                return Err(format!("{name} is not what was written ({} bytes, {} expected)", found.bytes, wanted.bytes));
+                return Err(format!(
+                    "{name} is not what was written ({} bytes, {} expected)",
+                    found.bytes, wanted.bytes
+                ));
             }
         }
         match manifest.files.contains_key("model.safetensors") {
@@ -136,7 +145,10 @@ impl Checkpoint {
                     let name = format!("{moment}.{}", p.name);
                     match file.tensors.remove(&name) {
                         Some((shape, values)) if shape == p.shape => Ok(values),
-                        _ => Err(ModelError::Format { path: path.clone(), message: format!("tensor `{name}` is missing or mis-shaped") }),
+                        _ => Err(ModelError::Format {
+                            path: path.clone(),
+                            message: format!("tensor `{name}` is missing or mis-shaped"),
+                        }),
                     }
                 });
                 Ok(Weights(values.collect::<Result<_, _>>()?))

@@ -51,7 +51,8 @@ impl Corpus {
         if objective.labels == LabelKind::Expected && objective.mask != MaskPolicy::One {
             return Err(error(
                 "objective.labels".into(),
-                "\"expected\" labels are defined with one masked word a sentence; set `objective.mask = \"one\"`".into(),
+                "\"expected\" labels are defined with one masked word a sentence; set `objective.mask = \"one\"`"
+                    .into(),
             ));
         }
         let vocabulary = Vocabulary::new(whole.vocabulary());
@@ -71,7 +72,9 @@ impl Corpus {
                 }
                 sentence
             }
-            MaskPolicy::Bernoulli(p) => Vocabulary::mask_all(&words, &bernoulli_positions(self.seed, index, words.len(), p)),
+            MaskPolicy::Bernoulli(p) => {
+                Vocabulary::mask_all(&words, &bernoulli_positions(self.seed, index, words.len(), p))
+            }
         }
     }
 

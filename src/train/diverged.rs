@@ -25,8 +25,12 @@ pub(super) fn first_bad_tensor(
     let mut outside: HashMap<TensorId, Buffer> =
         encoder.tensors.iter().copied().zip(parameters.matrices.iter().cloned()).collect();
     outside.insert(weight, batch.weight.clone());
-    let values: Vec<TensorId> =
-        graph.nodes().iter().flat_map(|n| n.outputs.clone()).filter(|id| graph.tensor(*id).role == Role::Value).collect();
+    let values: Vec<TensorId> = graph
+        .nodes()
+        .iter()
+        .flat_map(|n| n.outputs.clone())
+        .filter(|id| graph.tensor(*id).role == Role::Value)
+        .collect();
     let plan = Plan::new(gpu, &graph, dims, variants, &batch, &outside, &values)?;
     let names: HashMap<TensorId, String> = gradients
         .iter()

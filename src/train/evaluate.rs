@@ -48,7 +48,8 @@ impl Evaluator {
         let seed = held_out_seed(corpus.seed);
         let made: Vec<MaskedSentence> =
             (0..u64::from(count)).into_par_iter().map(|i| masked_sentence(corpus.language.as_ref(), seed, i)).collect();
-        let (sentences, entropies): (Vec<Sentence>, Vec<f64>) = made.into_iter().map(|m| (m.sentence, m.entropy)).unzip();
+        let (sentences, entropies): (Vec<Sentence>, Vec<f64>) =
+            made.into_iter().map(|m| (m.sentence, m.entropy)).unzip();
         let dims = dims_for(&sentences, batch.min(BATCH));
         let pass = ForwardPass::new(gpu, encoder, arena, dims, variants, Labels::Soft, false)?;
         Ok(Evaluator { sentences, entropies, pass })

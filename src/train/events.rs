@@ -103,7 +103,8 @@ mod tests {
         assert_eq!(records.len(), 2);
         assert!(records[0].ends_with(b"brain.Event:2"));
         // step 300 as a varint in field 2, then summary { value { tag: "loss" simple_value: 1.5 } }
-        let expected = [&[0x10, 0xac, 0x02, 0x2a, 13, 0x0a, 11, 0x0a, 4][..], b"loss", &[0x15], &1.5f32.to_le_bytes()].concat();
+        let expected =
+            [&[0x10, 0xac, 0x02, 0x2a, 13, 0x0a, 11, 0x0a, 4][..], b"loss", &[0x15], &1.5f32.to_le_bytes()].concat();
         assert_eq!(records[1][9..], expected);
     }
 

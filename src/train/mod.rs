@@ -21,5 +21,7 @@ pub use checkpoint::{Checkpoint, checkpoints, newest};
 pub use data::{Corpus, Micro, held_out_seed};
 pub use evaluate::{Evaluation, Evaluator, MaskedSentence, masked_sentence};
 pub use events::EventWriter;
-pub use run::{Observer, Outcome, Progress, Quiet, RunError, Status, interrupt_requested, plan, PlanReport, request_interrupt, run};
+pub use run::{
+    Observer, Outcome, PlanReport, Progress, Quiet, RunError, Status, interrupt_requested, plan, request_interrupt, run,
+};
 pub use trainer::{LogLine, Trainer};

@@ -355,7 +355,8 @@ pub fn run(gpu: &Gpu, resolved: &Resolved, observer: &dyn Observer) -> Result<Ou
         config.evaluate.sentences,
         config.train.micro_batch() as usize,
     )?;
-    let events = EventWriter::create(&folder.path).map_err(|source| RunError::Io { path: folder.path.clone(), source })?;
+    let events =
+        EventWriter::create(&folder.path).map_err(|source| RunError::Io { path: folder.path.clone(), source })?;
     let mut session = Session {
         gpu,
         setup: &setup,
@@ -433,7 +434,7 @@ impl Session<'_> {
             trainer.advance(self.gpu, &micros)?;
             self.unread.push(micros);
             let step = trainer.step;
-            let due = |every: u64| every > 0 && step % every == 0;
+            let due = |every: u64| every > 0 && step.is_multiple_of(every);
             if due(LOG_EVERY) || step == steps || trainer.log_is_full() {
                 self.log(trainer, folder)?;
             }
@@ -483,8 +484,11 @@ impl Session<'_> {
             "seconds": self.seconds(),
         });
         folder.metric(&line)?;
-        let values =
-            [("train/loss", loss), ("train/gradient_norm", norm), ("train/learning_rate", trainer.learning_rate(trainer.step - 1))];
+        let values = [
+            ("train/loss", loss),
+            ("train/gradient_norm", norm),
+            ("train/learning_rate", trainer.learning_rate(trainer.step - 1)),
+        ];
         self.event(trainer.step, &values, folder)?;
         self.observer.progress(&Progress {
             step: trainer.step,
@@ -512,7 +516,11 @@ impl Session<'_> {
             "sentences": e.sentences,
             "seconds": self.seconds(),
         }))?;
-        let values = [("held_out/loss", e.loss), ("held_out/excess_loss", e.excess_loss), ("held_out/entropy_floor", e.entropy_floor)];
+        let values = [
+            ("held_out/loss", e.loss),
+            ("held_out/excess_loss", e.excess_loss),
+            ("held_out/entropy_floor", e.entropy_floor),
+        ];
         self.event(trainer.step, &values, folder)?;
         self.evaluation = Some(e);
         Ok(())

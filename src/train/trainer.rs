@@ -70,9 +70,8 @@ impl Trainer {
             OptimizerKind::AdamW(_) => 2,
             OptimizerKind::Sgd(o) => usize::from(o.momentum > 0.0),
         };
-        let moments: Vec<Arena> = (0..moments)
-            .map(|i| Arena::new(gpu, encoder, &format!("moment {}", i + 1)))
-            .collect::<Result<_, _>>()?;
+        let moments: Vec<Arena> =
+            (0..moments).map(|i| Arena::new(gpu, encoder, &format!("moment {}", i + 1))).collect::<Result<_, _>>()?;
         let whole = sum.as_ref().unwrap_or(&pass.gradient);
         let chunks: Vec<ChunkBuffers> = (0..parameters.chunks.len())
             .map(|i| ChunkBuffers {

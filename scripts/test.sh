@@ -1,0 +1,65 @@
+#!/bin/sh
+# Every check of the project, in the order of how soon it fails. `make test` installs what it needs and calls it.
+set -eu
+
+say() { printf '\n== %s\n' "$*"; }
+
+say "formatting"
+cargo fmt --check
+
+say "clippy"
+cargo clippy --release --locked --all-targets -- -D warnings
+
+say "documentation"
+RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps
+
+say "build"
+cargo build --release --locked --bins --tests
+
+case "$(uname -s)" in
+Linux) export LOWLAND_ADAPTER="${LOWLAND_ADAPTER:-software}" ;;
+esac
+
+say "tests, bounds checks off"
+LOWLAND_CHECKS=0 cargo test --release --locked
+
+if [ "$(uname -s)" = Linux ]; then
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+
+    say "kernels and models with bounds checks, and without storage images"
+    LOWLAND_CHECKS=1 cargo test --release --locked --test kernels --test transformers
+    LOWLAND_IMAGES=0 cargo test --release --locked --test kernels
+
+    # Subgroups of 4, 8 and 16 lanes; each width compiles its own shaders, so each has its own cache.
+    for width in 128 256 512; do
+        say "lavapipe with $width-bit vectors"
+        mkdir -p "$work/cache-$width"
+        LP_NATIVE_VECTOR_WIDTH=$width MESA_SHADER_CACHE_DIR="$work/cache-$width" \
+            cargo test --release --locked --test kernels
+    done
+
+    swiftshader=/usr/lib/chromium/libvk_swiftshader.so
+    if [ -e $swiftshader ]; then
+        say "kernels on SwiftShader"
+        printf '{"file_format_version":"1.0.0","ICD":{"library_path":"%s","api_version":"1.1.0"}}\n' $swiftshader >"$work/swiftshader.json"
+        VK_DRIVER_FILES="$work/swiftshader.json" VK_ICD_FILENAMES="$work/swiftshader.json" LOWLAND_ADAPTER=name:swiftshader \
+            cargo test --release --locked --test kernels
+    else
+        say "skipped: no SwiftShader on this machine (Debian's chromium-common has it)"
+    fi
+
+    if WGPU_BACKEND=gl LOWLAND_ADAPTER=best target/release/lowland doctor >"$work/gl.txt" 2>&1; then
+        say "kernels on OpenGL"
+        WGPU_BACKEND=gl LOWLAND_ADAPTER=best cargo test --release --locked --test kernels
+    else
+        say "skipped: no OpenGL adapter on this machine"
+        sed 's/^/   /' "$work/gl.txt"
+    fi
+
+    say "the demo"
+    target/release/lowland demo --output "$work/demo"
+    test -s "$work/demo/report.html"
+fi
+
+say "all checks passed"
