@@ -4,6 +4,7 @@
 //! A case is a small graph with the operation in its middle and cotangents behind it, so that a reverse rule that forgets
 //! what comes in fails; every computed tensor of the graph is compared, padding included.
 
+mod differences;
 mod timing;
 
 use std::collections::HashMap;
@@ -15,6 +16,7 @@ use crate::ops::{Attention, Batch, BatchBuffers, Labels, Rule, Variants};
 use crate::random::{Purpose, Stream};
 use crate::reference::{self, Frame, Values};
 
+pub use differences::{Difference, finite_differences};
 pub use timing::{Timing, timings};
 
 /// Rows of the word, position and segment table in the cases.
@@ -167,50 +169,82 @@ fn distribution(random: &mut Stream, n: u32) -> Vec<f32> {
     weights.into_iter().map(|w| (w / total) as f32).collect()
 }
 
+/// A case with its batch, cotangents and given values.
+struct Setting {
+    layout: BatchLayout,
+    batch: Batch,
+    graph: Graph,
+    output: TensorId,
+    cotangent: TensorId,
+    adjoints: HashMap<TensorId, TensorId>,
+    step: Step,
+    /// Nodes before the reverse pass.
+    forward: usize,
+    /// Parameters and inputs.
+    values: Values,
+}
+
+impl Setting {
+    fn new(case: &Case, probes: u32, segment: u32) -> Setting {
+        let layout = BatchLayout { tables: [case.vocabulary, TABLES[1], TABLES[2]], first_position: 2, segment };
+        let batch = batch_of(case, &layout);
+        let mut graph = Graph::default();
+        let output = (case.build)(&mut graph);
+        let forward = graph.nodes().len();
+        let tensor = graph.tensor(output).clone();
+        let cotangent = match tensor.rows {
+            Count::Masked => graph.input("weight", Count::Masked, 4),
+            _ => graph.probe("cotangent", tensor.rows, tensor.cols),
+        };
+        let adjoints = graph.gradient(&[(output, cotangent)]);
+        let step = Step { seed: [7, 8], counter: [3, 0], ..batch.step(probes) };
+        let mut setting =
+            Setting { layout, batch, graph, output, cotangent, adjoints, step, forward, values: Values::new() };
+        for (id, tensor) in setting.graph.tensors().filter(|(_, t)| t.role != Role::Value) {
+            let layers = if tensor.probes { probes as usize } else { 1 };
+            let value = given(tensor.cols as usize, setting.frame().rows(id), layers, &tensor.name, id);
+            setting.values.insert(id, value);
+        }
+        setting
+    }
+
+    fn frame(&self) -> Frame<'_> {
+        Frame { graph: &self.graph, batch: &self.batch, step: self.step }
+    }
+}
+
 /// Runs a case with some variants on an adapter.
 pub fn run(gpu: &Gpu, variants: &Variants, case: &Case) -> Result<Outcome, GpuError> {
-    let layout =
-        BatchLayout { tables: [case.vocabulary, TABLES[1], TABLES[2]], first_position: 2, segment: variants.segment };
-    let batch = batch_of(case, &layout);
-    let mut graph = Graph::default();
-    let output = (case.build)(&mut graph);
-    let tensor = graph.tensor(output).clone();
-    let loss = tensor.rows == Count::Masked;
-    let cotangent = match loss {
-        true => graph.input("weight", Count::Masked, 4),
-        false => graph.probe("cotangent", tensor.rows, tensor.cols),
-    };
-    graph.gradient(&[(output, cotangent)]);
+    let setting = Setting::new(case, case.probes, variants.segment);
+    let Setting { layout, batch, graph, step, .. } = &setting;
     let dims = Dims {
         rows: batch.rows() + 5,
         masked: batch.masked() + 3,
         sentences: batch.sentences + 1,
         probes: case.probes,
     };
-    let step = Step { seed: [7, 8], counter: [3, 0], ..batch.step(case.probes) };
-    let frame = Frame { graph: &graph, batch: &batch, step };
-    let buffers = BatchBuffers::new(gpu, &dims, &layout, variants, case.vocabulary, case.soft)?;
-    buffers.write(gpu, &batch, 0.25);
-    let mut values = Values::new();
+    let frame = setting.frame();
+    let buffers = BatchBuffers::new(gpu, &dims, layout, variants, case.vocabulary, case.soft)?;
+    buffers.write(gpu, batch, 0.25);
     let mut outside = HashMap::new();
-    for (id, tensor) in graph.tensors().filter(|(_, t)| t.role != Role::Value) {
+    for (id, value) in &setting.values {
+        let tensor = graph.tensor(*id);
         let layers = if tensor.probes { case.probes as usize } else { 1 };
-        let rows = frame.rows(id);
-        let value = given(tensor.cols as usize, rows, layers, &tensor.name, id);
         let buffer = if tensor.name == "weight" {
             buffers.weight.clone()
         } else {
             let buffer = gpu.buffer(&tensor.name, dims.bytes(tensor))?;
-            gpu.write(&buffer, &padded(&value, rows, tensor.cols as usize, layers, &dims, tensor.rows));
+            let rows = frame.rows(*id);
+            gpu.write(&buffer, &padded(value, rows, tensor.cols as usize, layers, &dims, tensor.rows));
             buffer
         };
-        outside.insert(id, buffer);
-        values.insert(id, value);
+        outside.insert(*id, buffer);
     }
+    let mut values = setting.values.clone();
     reference::run(&frame, graph.nodes(), &mut values);
     let keep: Vec<TensorId> = graph.tensors().filter(|(_, t)| t.role == Role::Value).map(|(id, _)| id).collect();
-    let plan = Plan::new(gpu, &graph, dims, variants, &buffers, &outside, &keep)?;
-    plan.run(gpu, &step)?;
+    let plan = Plan::new(gpu, graph, dims, variants, &buffers, &outside, &keep)?;
+    plan.run(gpu, step)?;
     let mut worst = (0.0, String::new());
     for id in keep {
         let tensor = graph.tensor(id);
