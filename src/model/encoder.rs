@@ -140,6 +140,12 @@ impl Encoder {
         (graph, loss)
     }
 
+    /// The same model with nothing dropped, as it is evaluated and measured.
+    pub fn without_dropout(&self) -> Encoder {
+        let config = ModelConfig { hidden_dropout_prob: 0.0, attention_probs_dropout_prob: 0.0, ..self.config.clone() };
+        Encoder::new(&config).expect("a config that was good before")
+    }
+
     /// The graph with loss and gradient: (graph, loss, loss weights [masked, 4], gradient of each matrix).
     pub fn with_gradient(&self, labels: Labels) -> (Graph, TensorId, TensorId, Vec<TensorId>) {
         let (mut graph, loss) = self.with_loss(labels);

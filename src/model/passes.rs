@@ -80,7 +80,7 @@ pub struct ForwardPass {
 }
 
 impl ForwardPass {
-    /// Plans for batches up to `dims`. With `exports`, logits and hidden states stay readable.
+    /// Plans for batches up to `dims`, without dropout. With `exports`, logits and hidden states stay readable.
     pub fn new(
         gpu: &Gpu,
         encoder: &Encoder,
@@ -90,6 +90,7 @@ impl ForwardPass {
         labels: Labels,
         exports: bool,
     ) -> Result<ForwardPass, GpuError> {
+        let encoder = &encoder.without_dropout();
         let (graph, loss) = encoder.with_loss(labels);
         let mut keep = vec![loss];
         if exports {

@@ -1,0 +1,110 @@
+//! Configs: defaults, schema, overrides, messages.
+
+use std::path::Path;
+
+use lowland::config::{self, Origin, Resolved, RunConfig};
+use serde_json::Value;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn the_schema_checked_in_is_the_codes() {
+    let text = std::fs::read_to_string(root().join("docs/schema/run.schema.json")).unwrap();
+    let recorded: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(recorded, config::schema(), "write it anew: lowland config schema > docs/schema/run.schema.json");
+}
+
+#[test]
+fn every_key_is_documented() {
+    fn walk(prefix: &str, missing: &mut Vec<String>) {
+        let e = config::explain(prefix).unwrap();
+        if e.description.trim().is_empty() {
+            missing.push(prefix.to_string());
+        }
+        for key in e.inside {
+            walk(&if prefix.is_empty() { key } else { format!("{prefix}.{key}") }, missing);
+        }
+    }
+    let mut missing = Vec::new();
+    walk("", &mut missing);
+    assert!(missing.is_empty(), "no words about {missing:?}");
+}
+
+#[test]
+fn configs_of_the_project_are_whole() {
+    for folder in ["configs", "configs/mini", "configs/paper"] {
+        for entry in std::fs::read_dir(root().join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|e| e == "toml") {
+                config::load(&path, &[]).unwrap_or_else(|e| panic!("{e}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_defaults_are_those_of_the_design() {
+    let c = RunConfig::default();
+    assert_eq!((c.seed, c.language.max_length), (0, 32));
+    assert_eq!((c.model.hidden_size, c.model.num_hidden_layers, c.model.num_attention_heads), (128, 4, 4));
+    assert_eq!((c.model.intermediate_size, c.train.steps, c.train.batch_size), (512, 2000, 256));
+    assert_eq!((c.train.micro_batch(), c.train.clip, c.train.checkpoint_every), (256, 0.0, 500));
+    assert_eq!((c.train.keep_checkpoints, c.train.evaluate_every, c.evaluate.sentences), (3, 100, 2000));
+    assert_eq!(c.train.optimizer.lr(), 1e-3);
+}
+
+#[test]
+fn toml_of_a_config_reads_back_as_itself() {
+    let text =
+        "seed = 7\n[objective]\nmask = { bernoulli = 0.15 }\n[train]\noptimizer = { kind = \"sgd\", momentum = 0.5 }\n";
+    let config = RunConfig::parse(text, "x").unwrap();
+    assert_eq!(RunConfig::parse(&config.to_toml(), "x").unwrap(), config);
+}
+
+#[test]
+fn overrides_win_and_every_value_knows_where_it_came_from() {
+    let text = "seed = 7\n[train]\nsteps = 10\n";
+    let resolved = Resolved::from_text(text, "run", &["train.batch_size=8".into(), "seed=9".into()]).unwrap();
+    assert_eq!((resolved.config.seed, resolved.config.train.steps, resolved.config.train.batch_size), (9, 10, 8));
+    assert_eq!(resolved.origin("train.steps"), Origin::File { file: "run".into(), line: 3 });
+    assert_eq!(resolved.origin("seed"), Origin::Override("seed=9".into()));
+    assert_eq!(resolved.origin("train.clip"), Origin::Default);
+}
+
+#[test]
+fn the_hash_names_what_changes_results_and_no_more() {
+    let of = |overrides: &[&str]| {
+        let overrides: Vec<String> = overrides.iter().map(|o| o.to_string()).collect();
+        Resolved::from_text("seed = 1\n", "run", &overrides).unwrap().hash()
+    };
+    assert_eq!(of(&[]), of(&["output=elsewhere"]));
+    assert_eq!(of(&[]), of(&["train.steps=2000"]), "a default written down is the same config");
+    assert_ne!(of(&[]), of(&["seed=2"]));
+    assert_ne!(of(&[]), of(&["train.optimizer.lr=2e-3"]));
+}
+
+#[test]
+fn wrong_values_are_refused_by_key_and_line() {
+    for (text, wanted) in [
+        ("[trian]\n", vec!["file:1", "train"]),
+        ("\n[train]\nbatch_sise = 3\n", vec!["file:3", "batch_size"]),
+        ("[train]\nbatch_size = -3\n", vec!["file:2"]),
+        ("[train]\nbatch_size = 0\n", vec!["file:2", "batch_size"]),
+        ("[train]\noptimizer = { kind = \"adam\" }\n", vec!["file:2", "adamw"]),
+        ("[train]\noptimizer = { kind = \"adamw\", lr = nan }\n", vec!["lr"]),
+        ("[train]\noptimizer = { kind = \"adamw\", betas = [0.9, 1.0] }\n", vec!["betas"]),
+        ("[train]\nclip = -1.0\n", vec!["file:2", "clip"]),
+        ("[model]\nhidden_size = 10\nnum_attention_heads = 3\n", vec!["heads"]),
+        ("[model]\nhidden_dropout_prob = 1.5\n", vec!["dropout"]),
+        ("[objective]\nmask = { bernoulli = 0.0 }\n", vec!["bernoulli"]),
+        ("[objective]\nmask = \"two\"\n", vec!["file:2"]),
+        ("seed = [1\n", vec!["file:"]),
+    ] {
+        let error = RunConfig::parse(text, "file").expect_err(text).to_string();
+        for word in wanted {
+            assert!(error.contains(word), "{text}: `{word}` is not in: {error}");
+        }
+    }
+}
