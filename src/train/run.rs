@@ -47,8 +47,8 @@ pub enum RunError {
 pub struct Outcome {
     pub status: Status,
     pub steps: u64,
-    /// Mean training loss of the last steps.
-    pub loss: f64,
+    /// Mean training loss of the last steps; `loss` is that of held-out sentences.
+    pub training_loss: f64,
     #[serde(flatten)]
     pub evaluation: Evaluation,
     pub parameters: usize,
@@ -570,7 +570,7 @@ impl Session<'_> {
         let outcome = Outcome {
             status: Status::Done,
             steps: trainer.step,
-            loss: losses.iter().sum::<f64>() / losses.len().max(1) as f64,
+            training_loss: losses.iter().sum::<f64>() / losses.len().max(1) as f64,
             evaluation,
             parameters: encoder.parameter_count(),
             seconds: self.seconds(),
