@@ -174,7 +174,7 @@ fn compare(case: &str, bound: f64) {
             continue;
         }
         let off = largest(got.iter().zip(&want).map(|(g, w)| g - w)) / largest(want.iter().copied());
-        if !(off <= worst.0) {
+        if off.is_nan() || off > worst.0 {
             worst = (off, name);
         }
         assert!(off <= bound, "{case} {name}: off by {off:.1e} of its update");

@@ -32,8 +32,8 @@ pub fn explain(key: &str) -> Result<Explanation, String> {
     let mut default = serde_json::to_value(RunConfig::default()).ok();
     let mut description = text_of(&at, "description");
     for part in key.split('.').filter(|p| !p.is_empty()) {
-        let inner = choices(&root, &at).into_iter().find_map(|v| v["properties"].get(part).cloned());
-        let Some(inner) = inner else {
+        let found = choices(&root, &at).into_iter().find_map(|v| Some((v["properties"].get(part).cloned()?, v)));
+        let Some((inner, shape)) = found else {
             let known = keys(&root, &at);
             let best =
                 known.iter().max_by(|a, b| strsim::jaro_winkler(a, part).total_cmp(&strsim::jaro_winkler(b, part)));
@@ -42,8 +42,13 @@ pub fn explain(key: &str) -> Result<Explanation, String> {
         };
         default = default.and_then(|d| d.get(part).cloned());
         let own = text_of(&inner, "description");
+        // A tag says which of several shapes is meant; the one key of a variant is that variant.
+        let tagged = inner.get("const").is_some().then(|| shapes(&root, &at));
         at = follow(&root, &inner);
-        description = if own.is_empty() { text_of(&at, "description") } else { own };
+        description = [own, text_of(&at, "description"), tagged.unwrap_or_default(), text_of(&shape, "description")]
+            .into_iter()
+            .find(|text| !text.is_empty())
+            .unwrap_or_default();
     }
     let kind = kind_of(&root, &at);
     let inside = keys(&root, &at);
@@ -53,6 +58,15 @@ pub fn explain(key: &str) -> Result<Explanation, String> {
 
 fn text_of(schema: &Value, field: &str) -> String {
     schema[field].as_str().unwrap_or("").replace('\n', " ")
+}
+
+/// What each value of a section's tag means.
+fn shapes(root: &Value, schema: &Value) -> String {
+    let meanings = choices(root, schema).into_iter().filter_map(|shape| {
+        let tag = shape["properties"].as_object()?.values().find_map(|v| v["const"].as_str().map(str::to_string))?;
+        Some(format!("{tag}: {}", text_of(&shape, "description").trim_end_matches('.')))
+    });
+    format!("Which one. {}.", meanings.collect::<Vec<_>>().join("; "))
 }
 
 /// Follows `$ref`, and `allOf` or `anyOf` with one part that is not null.

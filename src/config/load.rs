@@ -83,13 +83,14 @@ impl RunConfig {
 
 fn with_overrides(text: &str, file: &str, overrides: &[String]) -> Result<RunConfig, ConfigError> {
     let mut table: toml::Table = text.parse().map_err(|e| describe(&e, text, file))?;
+    let defaults = toml::Value::try_from(RunConfig::default()).expect("every value has a TOML form");
     for one in overrides {
         let error = |message: String| ConfigError { place: format!("override `{one}`"), message };
         let (key, value) =
             one.split_once('=').ok_or_else(|| error("write `key.path=value`, as `train.steps=500`".into()))?;
         let value = parse_value(value.trim());
         let path: Vec<&str> = key.trim().split('.').collect();
-        insert(&mut table, &path, value).map_err(error)?;
+        insert(&mut table, &defaults, &path, value).map_err(error)?;
         // Each override is checked as it comes, so that the error names it.
         let now = toml::to_string(&table).map_err(|e| error(e.to_string()))?;
         RunConfig::parse(&now, "").map_err(|e| error(e.message))?;
@@ -106,7 +107,9 @@ fn parse_value(text: &str) -> toml::Value {
     }
 }
 
-fn insert(table: &mut toml::Table, path: &[&str], value: toml::Value) -> Result<(), String> {
+/// Sets one key. A section that the table lacks starts empty or, where a `kind` says which of several shapes it has, as
+/// the default's: `train.optimizer.lr=2e-3` alone means the default optimizer.
+fn insert(table: &mut toml::Table, defaults: &toml::Value, path: &[&str], value: toml::Value) -> Result<(), String> {
     match path {
         [] | [""] => Err("the key is empty".into()),
         [last] => {
@@ -114,9 +117,14 @@ fn insert(table: &mut toml::Table, path: &[&str], value: toml::Value) -> Result<
             Ok(())
         }
         [first, rest @ ..] => {
-            let inner = table.entry(first.to_string()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+            let absent = toml::Value::Boolean(false);
+            let default = defaults.get(first).unwrap_or(&absent);
+            let inner = table.entry(first.to_string()).or_insert_with(|| match default.get("kind") {
+                Some(_) if rest != ["kind"] => default.clone(),
+                _ => toml::Value::Table(toml::Table::new()),
+            });
             match inner.as_table_mut() {
-                Some(inner) => insert(inner, rest, value),
+                Some(inner) => insert(inner, default, rest, value),
                 None => Err(format!("`{first}` is a value, not a section")),
             }
         }
