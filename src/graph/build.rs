@@ -20,27 +20,24 @@ impl Graph {
     ) -> TensorId {
         let op = Linear { layout, bias: bias.is_some(), addend: addend.is_some(), ..Linear::default() };
         let inputs: Vec<TensorId> = [a, b].into_iter().chain(bias).chain(addend).collect();
-        let name = format!("{}·{}", self.tensor(a).name, self.tensor(b).name);
+        let name = format!("linear({})", self.tensor(b).name);
         self.push(Op::Linear(op), &inputs, &name)[0]
     }
 
     /// gelu(x).
     pub fn gelu(&mut self, x: TensorId) -> TensorId {
-        let name = format!("gelu({})", self.tensor(x).name);
-        self.push(Op::Gelu(Rule::Forward), &[x], &name)[0]
+        self.push(Op::Gelu(Rule::Forward), &[x], "gelu")[0]
     }
 
     /// Layer norm over columns: x [rows, d], gamma and beta [1, d].
     pub fn layer_norm(&mut self, x: TensorId, gamma: TensorId, beta: TensorId, eps: f64) -> TensorId {
-        let name = format!("norm({})", self.tensor(x).name);
         let op = LayerNorm { rule: Rule::Forward, eps: eps as f32, addend: false };
-        self.push(Op::LayerNorm(op), &[x, gamma, beta], &name)[0]
+        self.push(Op::LayerNorm(op), &[x, gamma, beta], "norm")[0]
     }
 
     /// Self-attention of each sentence: qkv [rows, 3 heads padded(size)] to [rows, heads padded(size)].
     pub fn attention(&mut self, qkv: TensorId, attention: Attention) -> TensorId {
-        let name = format!("attention({})", self.tensor(qkv).name);
-        self.push(Op::Attention(attention), &[qkv], &name)[0]
+        self.push(Op::Attention(attention), &[qkv], "attention")[0]
     }
 
     /// x with each number dropped with probability p, plus an addend; x itself where p is 0.
@@ -48,8 +45,7 @@ impl Graph {
         if p == 0.0 {
             return x;
         }
-        let name = format!("dropout({})", self.tensor(x).name);
-        self.push(Op::Dropout(Dropout { p: p as f32, stream }), &[x], &name)[0]
+        self.push(Op::Dropout(Dropout { p: p as f32, stream }), &[x], "dropout")[0]
     }
 
     /// Rows of three tables, added up: [rows, d].
@@ -59,8 +55,7 @@ impl Graph {
 
     /// The rows of masked positions: [masked, d].
     pub fn gather(&mut self, x: TensorId) -> TensorId {
-        let name = format!("masked({})", self.tensor(x).name);
-        self.push(Op::Gather, &[x], &name)[0]
+        self.push(Op::Gather, &[x], "masked")[0]
     }
 
     /// Losses of the rows of logits: [masked, 4] of (cross-entropy, divergence, log Σ exp, max).

@@ -85,7 +85,12 @@ impl Emit for Graph {
         let outputs: Vec<TensorId> = made
             .into_iter()
             .map(|(suffix, rows, cols, probes)| {
-                let name = if suffix.is_empty() { name.to_string() } else { format!("{name}.{suffix}") };
+                // A number, not the operands' names: those would double with every residual connection.
+                let number = self.tensors.len();
+                let name = match suffix {
+                    "" => format!("{name}#{number}"),
+                    _ => format!("{name}.{suffix}#{number}"),
+                };
                 self.add_tensor(Tensor { name, rows, cols, probes, role: Role::Value })
             })
             .collect();

@@ -88,13 +88,12 @@ impl Dims {
 pub trait Emit {
     /// A tensor of the graph.
     fn tensor(&self, id: TensorId) -> &Tensor;
-    /// Appends a node; the operation says what comes out.
+    /// Appends a node; the operation says what comes out. Values are named by the node's name and a number.
     fn push(&mut self, op: Op, inputs: &[TensorId], name: &str) -> Vec<TensorId>;
 
     /// a + b.
     fn add(&mut self, a: TensorId, b: TensorId) -> TensorId {
-        let name = format!("{}+{}", self.tensor(a).name, self.tensor(b).name);
-        self.push(Op::Add, &[a, b], &name)[0]
+        self.push(Op::Add, &[a, b], "sum")[0]
     }
 
     /// The adjoint's name.
