@@ -21,7 +21,7 @@ mod transform;
 
 pub use crate::gpu::Count;
 pub use crate::ops::{Dims, Emit, Node, Role, Tensor, TensorId};
-pub use plan::{MemoryPlan, Plan, count_dispatches};
+pub use plan::{MemoryPlan, Plan, dispatches};
 
 use crate::ops::Op;
 

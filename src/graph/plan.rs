@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Graph, TensorId};
-use crate::gpu::{Buffer, Gpu, GpuError, Program, Step};
+use crate::gpu::{Buffer, Dispatch, Gpu, GpuError, Program, Step};
 use crate::ops::{BatchBuffers, Dims, Emit, Lowering, Role, Variants};
 
 /// Where the tensors of a graph go: slots of memory that are used again when a tensor is no longer needed.
@@ -187,18 +187,19 @@ impl MemoryPlan {
     }
 }
 
-/// Dispatches that a graph becomes, without memory for its tensors.
-pub fn count_dispatches(
+/// The dispatches that a graph becomes, on stand-ins for the memory of its tensors: to count them, and to look at their
+/// kernels.
+pub fn dispatches(
     gpu: &Gpu,
     graph: &Graph,
     dims: Dims,
     variants: &Variants,
     layout: &crate::ops::batch::BatchLayout,
-) -> Result<usize, GpuError> {
+) -> Result<Vec<Dispatch>, GpuError> {
     let one = Dims { rows: 1, masked: 1, sentences: 1, probes: 1 };
     let batch = BatchBuffers::new(gpu, &one, layout, variants, 4, false)?;
     let stand_in = gpu.buffer("a stand-in", 256)?;
-    let mut count = 0;
+    let mut all = Vec::new();
     for node in graph.nodes() {
         let mut cx = Lowering {
             graph,
@@ -211,7 +212,7 @@ pub fn count_dispatches(
             out: Vec::new(),
         };
         node.op.lower(&mut cx, node)?;
-        count += cx.out.len();
+        all.append(&mut cx.out);
     }
-    Ok(count)
+    Ok(all)
 }

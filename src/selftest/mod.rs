@@ -9,8 +9,8 @@ mod timing;
 
 use std::collections::HashMap;
 
-use crate::gpu::{Count, Gpu, GpuError, Step};
-use crate::graph::{Dims, Emit, Graph, Plan, Role, TensorId};
+use crate::gpu::{Count, Dispatch, Gpu, GpuError, Step};
+use crate::graph::{self, Dims, Emit, Graph, Plan, Role, TensorId};
 use crate::ops::batch::{BatchLayout, Sentence};
 use crate::ops::{Attention, Batch, BatchBuffers, Labels, Rule, Variants};
 use crate::random::{Purpose, Stream};
@@ -275,6 +275,13 @@ pub fn run(gpu: &Gpu, variants: &Variants, case: &Case) -> Result<Outcome, GpuEr
         bound: case.bound,
         passed,
     })
+}
+
+/// The dispatches of a case and its reverse pass with some variants, whether or not the adapter could run them.
+pub fn dispatches(gpu: &Gpu, variants: &Variants, case: &Case) -> Result<Vec<Dispatch>, GpuError> {
+    let Setting { layout, batch, graph, .. } = Setting::new(case, case.probes, variants.segment);
+    let (rows, masked, sentences) = (batch.rows(), batch.masked(), batch.sentences);
+    graph::dispatches(gpu, &graph, Dims { rows, masked, sentences, probes: case.probes }, variants, &layout)
 }
 
 /// Values for a parameter or an input: normal numbers of the size a model has them in, scales near 1.

@@ -209,7 +209,7 @@ pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
         adapter: gpu.info().name.clone(),
         variants: *variants,
         micro_batch: train.micro_batch(),
-        dispatches_per_micro_batch: crate::graph::count_dispatches(gpu, &graph, *dims, variants, &layout)?,
+        dispatches_per_micro_batch: crate::graph::dispatches(gpu, &graph, *dims, variants, &layout)?.len(),
         flops_per_step: 3.0 * flops * micros,
         bytes,
         refused: memory.check(gpu).err().map(|e| e.to_string()),

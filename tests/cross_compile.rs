@@ -1,0 +1,179 @@
+//! All kernels in all variants, through naga to the languages of all backends: SPIR-V (checked by `spirv-val`), MSL, HLSL
+//! and GLSL (checked by `glslangValidator`).
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use common::gpu;
+use lowland::gpu::{KERNEL_FILES, KernelFile, kernel_file};
+use lowland::ops::{LinearVariant, Variants};
+use lowland::selftest;
+use naga::back::{glsl, hlsl, msl, spv};
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+
+type Constants = Vec<(String, u32)>;
+
+/// Kernel, constants.
+type Variant = (&'static str, Constants);
+
+/// Every variant that a file declares, and every one that the operations ask for on any kind of adapter.
+fn variants() -> BTreeSet<Variant> {
+    let mut all = BTreeSet::new();
+    for file in KERNEL_FILES {
+        all.insert((file.name, vec![]));
+        for line in file.text.lines() {
+            let Some((_, list)) = line.strip_prefix("//@variant ").and_then(|l| l.split_once(':')) else { continue };
+            let pairs = list.split_whitespace().map(|pair| {
+                let (name, value) = pair.split_once('=').unwrap_or_else(|| panic!("{}: {line}", file.name));
+                (name.to_string(), value.parse().unwrap())
+            });
+            all.insert((file.name, pairs.collect()));
+        }
+    }
+    let gpu = gpu();
+    let own = Variants::choose(gpu.capabilities());
+    let linear = [LinearVariant::Direct, LinearVariant::Tiled]
+        .into_iter()
+        .chain([4, 8, 16].map(LinearVariant::Subgroup))
+        .map(|linear| Variants { linear, ..own });
+    let lanes = [1, 32].map(|row_lanes| Variants { row_lanes, ..own });
+    for variants in linear.chain(lanes) {
+        for case in selftest::cases() {
+            for dispatch in selftest::dispatches(&gpu, &variants, &case).unwrap() {
+                let constants = dispatch.constants.iter().map(|(n, v)| (n.to_string(), *v)).collect();
+                all.insert((dispatch.kernel, constants));
+            }
+        }
+    }
+    all
+}
+
+struct Kernel {
+    name: String,
+    module: naga::Module,
+    info: ModuleInfo,
+}
+
+fn kernels(images: bool) -> Vec<Kernel> {
+    let one = |(name, constants): Variant| {
+        let file: &KernelFile = kernel_file(name).unwrap();
+        let given: Vec<(&str, u32)> = constants.iter().map(|(n, v)| (n.as_str(), *v)).collect();
+        let text = file.expand(&given, images).unwrap().text;
+        let title = format!("{name} {constants:?} images={images}");
+        let module = naga::front::wgsl::parse_str(&text).unwrap_or_else(|e| panic!("{title}: {e}"));
+        let info = Validator::new(ValidationFlags::all(), Capabilities::all())
+            .validate(&module)
+            .unwrap_or_else(|e| panic!("{title}: {}", e.emit_to_string(&text)));
+        Kernel { name: title, module, info }
+    };
+    variants().into_iter().map(one).collect()
+}
+
+/// Whether a program is there to check with; says so when not.
+fn have(program: &str) -> bool {
+    let there = Command::new(program).arg("--version").output().is_ok();
+    if !there {
+        println!("skipped: no {program} on this machine; the text is written, but not checked");
+    }
+    there
+}
+
+/// Runs a checker on files of one folder and gives back what it says of those it refuses.
+fn refused(program: &str, arguments: &[&str], files: &[(String, Vec<u8>)], extension: &str) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(format!("kernel.{extension}"));
+    let mut wrong = Vec::new();
+    for (name, bytes) in files {
+        std::fs::write(&path, bytes).unwrap();
+        let output = Command::new(program).args(arguments).arg(&path).output().unwrap();
+        if !output.status.success() {
+            let said = [output.stdout, output.stderr].concat();
+            wrong.push(format!("{name}: {}", String::from_utf8_lossy(&said)));
+        }
+    }
+    wrong
+}
+
+#[test]
+fn spirv() {
+    let mut files = Vec::new();
+    for kernel in kernels(false).into_iter().chain(kernels(true)) {
+        let options = spv::Options { lang_version: (1, 3), ..spv::Options::default() };
+        let words = spv::write_vec(&kernel.module, &kernel.info, &options, None)
+            .unwrap_or_else(|e| panic!("{}: {e}", kernel.name));
+        files.push((kernel.name, words.iter().flat_map(|w| w.to_le_bytes()).collect()));
+    }
+    println!("{} variants", files.len());
+    assert!(files.len() > 80);
+    if have("spirv-val") {
+        let wrong = refused("spirv-val", &["--target-env", "vulkan1.1"], &files, "spv");
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+}
+
+#[test]
+fn metal() {
+    for kernel in kernels(false) {
+        let options = msl::Options { lang_version: (2, 4), fake_missing_bindings: true, ..msl::Options::default() };
+        let (text, _) = msl::write_string(&kernel.module, &kernel.info, &options, &msl::PipelineOptions::default())
+            .unwrap_or_else(|e| panic!("{}: {e}", kernel.name));
+        assert!(text.contains("kernel void"), "{}", kernel.name);
+    }
+}
+
+#[test]
+fn direct3d() {
+    for kernel in kernels(false) {
+        let options = hlsl::Options {
+            shader_model: hlsl::ShaderModel::V6_0,
+            fake_missing_bindings: true,
+            ..hlsl::Options::default()
+        };
+        let mut text = String::new();
+        hlsl::Writer::new(&mut text, &options, &hlsl::PipelineOptions::default())
+            .write(&kernel.module, &kernel.info, None)
+            .unwrap_or_else(|e| panic!("{}: {e}", kernel.name));
+        assert!(text.contains("numthreads"), "{}", kernel.name);
+    }
+}
+
+#[test]
+fn opengl() {
+    let (mut plain, mut with_subgroups) = (Vec::new(), Vec::new());
+    for kernel in kernels(false) {
+        for point in &kernel.module.entry_points {
+            let options = glsl::Options {
+                version: glsl::Version::Desktop(450),
+                writer_flags: glsl::WriterFlags::empty(),
+                ..glsl::Options::default()
+            };
+            let pipeline = glsl::PipelineOptions {
+                shader_stage: naga::ShaderStage::Compute,
+                entry_point: point.name.clone(),
+                multiview: None,
+            };
+            let mut text = String::new();
+            let name = format!("{}:{}", kernel.name, point.name);
+            glsl::Writer::new(
+                &mut text,
+                &kernel.module,
+                &kernel.info,
+                &options,
+                &pipeline,
+                naga::proc::BoundsCheckPolicies::default(),
+            )
+            .and_then(|mut writer| writer.write())
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
+            let files = if text.contains("subgroup") { &mut with_subgroups } else { &mut plain };
+            files.push((name, text.into_bytes()));
+        }
+    }
+    println!("{} programs, {} with subgroups", plain.len(), with_subgroups.len());
+    assert!(plain.len() > 50);
+    if have("glslangValidator") {
+        let wrong = refused("glslangValidator", &["-S", "comp"], &plain, "comp");
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+}
