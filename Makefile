@@ -1,8 +1,9 @@
-# Two commands: `make demo` runs the main job, `make test` runs every check. Both set up what is missing and say so first.
+# `make demo` runs the main job, `make test` runs every check; both set up what is missing and say so first. `make bench`
+# times a training step.
 
 LOWLAND := target/release/lowland
 
-.PHONY: demo test setup setup-test build clean
+.PHONY: demo test setup setup-test build bench peers clean
 
 demo: setup build
 	$(LOWLAND) demo
@@ -20,6 +21,15 @@ setup:
 # The same with what only tests need: SPIR-V and GLSL checkers, SwiftShader, Mesa's OpenGL.
 setup-test:
 	sh scripts/setup.sh test
+
+# A gradient and a training step beside PyTorch's; `make peers` first makes the environment that PyTorch runs in.
+bench: setup
+	cargo bench --locked --bench step -- --json target/bench.json
+
+peers:
+	python3 -m venv target/peers
+	target/peers/bin/pip install --quiet torch --index-url https://download.pytorch.org/whl/cpu --extra-index-url https://pypi.org/simple
+	target/peers/bin/pip install --quiet transformers
 
 clean:
 	cargo clean

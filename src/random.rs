@@ -2,6 +2,13 @@
 //! (`shaders/common/philox.wgsl`). Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3".
 //!
 //! No state is kept anywhere, so any slice of a data set can be had at once and a resumed run sees the same numbers.
+//!
+//! ```
+//! use lowland::random::{Purpose, Stream};
+//!
+//! let draw = || Stream::new(7, Purpose::Test, 1_000_000).uniform();
+//! assert_eq!(draw(), draw());
+//! ```
 
 /// Ten rounds of Philox on a counter.
 ///

@@ -3,6 +3,12 @@
 //! Standard output carries results alone (one JSON object under `--json`); progress, notes and errors go to standard
 //! error. Exit codes: 0 done; 2 bad config or usage; 3 diverged; 4 out of memory; 5 input or output; 6 no usable adapter;
 //! 75 interrupted with a checkpoint saved; 1 anything else.
+//!
+//! ```no_run
+//! // The whole command line; the value is the exit code.
+//! let code: u8 = lowland::cli::main();
+//! std::process::exit(code.into());
+//! ```
 
 mod arguments;
 mod config;

@@ -2,6 +2,21 @@
 //!
 //! An operation knows its shapes, its rules (forward, vjp, later jvp and the jvp of the vjp) and how it runs on an adapter.
 //! Which variant of a kernel runs is decided in one place, [`Variants::choose`], which fixes the launch geometry too.
+//!
+//! ```
+//! use lowland::graph::{Count, Emit, Graph};
+//!
+//! // An operation says what comes out of it, and its adjoints are nodes of the same graph.
+//! let mut graph = Graph::default();
+//! let x = graph.input("x", Count::Rows, 6);
+//! let w = graph.parameter("w", 10, 6);
+//! let y = graph.linear(x, w, None, None);
+//! let z = graph.gelu(y);
+//! assert_eq!((graph.tensor(z).rows, graph.tensor(z).cols), (Count::Rows, 10));
+//! let cotangent = graph.input("cotangent", Count::Rows, 10);
+//! let w_bar = graph.gradient(&[(z, cotangent)])[&w];
+//! assert_eq!((graph.tensor(w_bar).rows, graph.tensor(w_bar).cols), (Count::Fixed(10), 6));
+//! ```
 
 pub mod add;
 pub mod attention;

@@ -1,6 +1,15 @@
 //! The same operations in plain f64 Rust, on unpadded matrices: the oracle of the tests and of `lowland selftest`.
 //!
 //! [`run`] interprets a whole graph. Nothing here is fast, and nothing here is shared with the kernels.
+//!
+//! ```
+//! use lowland::reference::gelu;
+//!
+//! // gelu(x) = x Φ(x), and its slope by a central difference.
+//! let h = 1e-6;
+//! let difference = (gelu::forward(0.3 + h) - gelu::forward(0.3 - h)) / (2.0 * h);
+//! assert!((gelu::slope(0.3) - difference).abs() < 1e-9);
+//! ```
 
 pub mod attention;
 pub mod cross_entropy;

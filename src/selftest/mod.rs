@@ -3,6 +3,16 @@
 //!
 //! A case is a small graph with the operation in its middle and cotangents behind it, so that a reverse rule that forgets
 //! what comes in fails; every computed tensor of the graph is compared, padding included.
+//!
+//! ```no_run
+//! use lowland::{gpu::Gpu, ops::Variants, selftest};
+//! let gpu = Gpu::open(&Default::default(), Default::default())?;
+//! for case in selftest::cases() {
+//!     let outcome = selftest::run(&gpu, &Variants::choose(gpu.capabilities()), &case)?;
+//!     assert!(outcome.passed, "{}: {:.1e}", outcome.case, outcome.error);
+//! }
+//! # Ok::<(), lowland::gpu::GpuError>(())
+//! ```
 
 mod differences;
 mod timing;

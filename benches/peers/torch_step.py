@@ -1,0 +1,102 @@
+"""The same model and the same step in PyTorch, for `benches/step.rs`.
+
+Reads one JSON object a line from standard input and answers each with one:
+
+    {"prepare": {"hidden_size": .., .., "batch": [{"input_ids": [..], "positions": [..], "labels": [..]}, ..]}}
+    {"run": "gradient" | "step", "times": n}      -> {"seconds": [..]}
+
+Eager f32, encoder and head of `transformers` with its default attention, the head on the masked rows only, AdamW as
+PyTorch has it. `--device cuda` for a GPU (TF32 off).
+"""
+
+import argparse, json, platform, sys, time
+
+import torch
+import transformers
+from transformers import RobertaPreLayerNormConfig, RobertaPreLayerNormForMaskedLM
+
+arguments = argparse.ArgumentParser()
+arguments.add_argument("--device", default="cpu")
+arguments.add_argument("--threads", type=int)
+arguments = arguments.parse_args()
+if arguments.threads:
+    torch.set_num_threads(arguments.threads)
+device = torch.device(arguments.device)
+torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def wait():
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+class Setting:
+    def __init__(self, p):
+        longest = max(len(s["input_ids"]) for s in p["batch"])
+        config = RobertaPreLayerNormConfig(
+            **{k: p[k] for k in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")},
+            hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, max_position_embeddings=longest + 2,
+            type_vocab_size=1, layer_norm_eps=1e-12, pad_token_id=1,
+        )
+        torch.manual_seed(0)
+        self.model = RobertaPreLayerNormForMaskedLM(config).to(device).train()
+        self.ids = torch.full((len(p["batch"]), longest), 1)
+        rows, positions, labels = [], [], []
+        for i, s in enumerate(p["batch"]):
+            self.ids[i, : len(s["input_ids"])] = torch.tensor(s["input_ids"])
+            rows += [i] * len(s["positions"])
+            positions += s["positions"]
+            labels += s["labels"]
+        mask = (self.ids != 1).long()
+        self.mask = None if bool(mask.all()) else mask.to(device)
+        self.ids = self.ids.to(device)
+        self.rows, self.positions, self.labels = (torch.tensor(v, device=device) for v in (rows, positions, labels))
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3)
+
+    def gradient(self):
+        self.optimizer.zero_grad(set_to_none=True)
+        hidden = self.model.roberta_prelayernorm(self.ids, attention_mask=self.mask).last_hidden_state
+        logits = self.model.lm_head(hidden[self.rows, self.positions])
+        torch.nn.functional.cross_entropy(logits, self.labels).backward()
+
+    def step(self):
+        self.gradient()
+        self.optimizer.step()
+
+
+def product(n, times):
+    a, b = torch.randn(n, n, device=device), torch.randn(n, n, device=device)
+    seconds = []
+    for _ in range(times):
+        wait()
+        start = time.perf_counter()
+        a @ b
+        wait()
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+setting = None
+about = {
+    "torch": torch.__version__, "transformers": transformers.__version__, "python": platform.python_version(),
+    "threads": torch.get_num_threads(),
+    "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+}
+print(json.dumps(about), flush=True)
+for line in sys.stdin:
+    order = json.loads(line)
+    if "prepare" in order:
+        setting = Setting(order["prepare"])
+        answer = {}
+    elif "product" in order:
+        answer = {"seconds": product(order["product"], order["times"])}
+    else:
+        seconds = []
+        for _ in range(order["times"]):
+            wait()
+            start = time.perf_counter()
+            getattr(setting, order["run"])()
+            wait()
+            seconds.append(time.perf_counter() - start)
+        answer = {"seconds": seconds}
+    print(json.dumps(answer), flush=True)
