@@ -28,8 +28,7 @@ bench: setup
 
 peers:
 	python3 -m venv target/peers
-	target/peers/bin/pip install --quiet torch --index-url https://download.pytorch.org/whl/cpu --extra-index-url https://pypi.org/simple
-	target/peers/bin/pip install --quiet transformers
+	target/peers/bin/pip install --quiet torch transformers
 
 clean:
 	cargo clean

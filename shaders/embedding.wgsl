@@ -1,6 +1,6 @@
 // Sum of a row each of the word, position and segment table, and back without atomics.
 //   forward   y[r] = W[word[r]] + P[position[r]] + S[segment[r]]
-//   vjp       rows of ȳ are listed by table row and cut into segments of bounded length (model/batch.rs sorts):
+//   vjp       rows of ȳ are listed by table row and cut into segments of bounded length (src/ops/batch.rs sorts):
 //             `partial` sums each segment, `combine` adds a table row's segments in order.
 // Whole numbers travel as the bits of f32, so that they can be read as images too.
 //@import common/step.wgsl

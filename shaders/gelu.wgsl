@@ -1,4 +1,4 @@
-// GELU, elementwise over [layers, rows, cols4]. One invocation a vec4; the primal x has no layers when x_layer is 0.
+// GELU, elementwise over [layers, rows, cols4]. One invocation a vec4; the primal x has no layers when a_layer is 0.
 //   forward   y = gelu(x)            vjp, jvp   out = gelu'(x) g        (both multiply by the slope)
 //   vjp_jvp   out = gelu''(x) ẋ ȳ + gelu'(x) ȳ̇
 //@import common/step.wgsl

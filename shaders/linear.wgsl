@@ -16,14 +16,21 @@
 //@variant tiled-nn: TILED=1 LAYOUT=1
 //@variant tiled-tn: TILED=1 LAYOUT=2
 //@variant tiled-gelu: TILED=1 EPILOGUE=1
+//@variant tiled-slope: TILED=1 LAYOUT=1 EPILOGUE=2
 //@variant subgroup-nt: SUBGROUP=1
 //@variant subgroup-nn: SUBGROUP=1 LAYOUT=1
 //@variant subgroup-tn: SUBGROUP=1 LAYOUT=2
 //@variant subgroup-gelu: SUBGROUP=1 EPILOGUE=1
 //@variant subgroup-slope: SUBGROUP=1 LAYOUT=1 EPILOGUE=2
 //@variant subgroup-4: SUBGROUP=1 LANES=4
+//@variant subgroup-4-nn: SUBGROUP=1 LANES=4 LAYOUT=1
+//@variant subgroup-4-gelu: SUBGROUP=1 LANES=4 EPILOGUE=1
+//@variant subgroup-4-slope: SUBGROUP=1 LANES=4 LAYOUT=1 EPILOGUE=2
 //@variant subgroup-4-tn: SUBGROUP=1 LANES=4 LAYOUT=2
 //@variant subgroup-16: SUBGROUP=1 LANES=16
+//@variant subgroup-16-nn: SUBGROUP=1 LANES=16 LAYOUT=1
+//@variant subgroup-16-gelu: SUBGROUP=1 LANES=16 EPILOGUE=1
+//@variant subgroup-16-slope: SUBGROUP=1 LANES=16 LAYOUT=1 EPILOGUE=2
 //@variant subgroup-16-tn: SUBGROUP=1 LANES=16 LAYOUT=2
 //@import common/step.wgsl
 //@import common/gelu.wgsl

@@ -183,7 +183,7 @@ pub struct Eval {
     /// A file of examples is a sample of something larger: give its mean a standard error
     #[arg(long)]
     pub as_sample: bool,
-    /// Write the masked rows' logits, or every layer's hidden states, to --out
+    /// Write the masked rows' logits, or every layer's hidden states, to FILE (safetensors)
     #[arg(long, value_name = "WHAT", num_args = 2, value_names = ["logits|hidden", "FILE"])]
     pub export: Option<Vec<String>>,
     #[command(flatten)]

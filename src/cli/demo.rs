@@ -9,7 +9,7 @@ use crate::config::Resolved;
 use crate::gpu::{AdapterChoice, Gpu, Options};
 use crate::language::{Language, entropy_floor};
 use crate::report;
-use crate::train::Corpus;
+use crate::train::{Corpus, held_out_seed};
 
 /// The same file that `lowland train configs/quickstart.toml` runs.
 const CONFIG: &str = include_str!("../../configs/quickstart.toml");
@@ -21,7 +21,8 @@ pub fn run(adapter: &AdapterChoice, arguments: &Demo) -> Result<(), Failure> {
     let gpu = Gpu::open(adapter, Options::default())?;
     let config = &resolved.config;
     let corpus = Corpus::open(&config.language, &config.objective, config.seed)?;
-    let floor = entropy_floor(corpus.language.as_ref(), config.seed, 2000);
+    let floor =
+        entropy_floor(corpus.language.as_ref(), held_out_seed(config.seed), u64::from(config.evaluate.sentences));
     print::note(&format!(
         "A random grammar of {} words; nobody can predict a masked word with a loss below {:.4} ± {:.4} nats.",
         corpus.language.vocabulary().len(),

@@ -1,7 +1,5 @@
 //! `lowland selftest`: every case and variant against the f64 reference, then the speed of each operation.
 
-use std::io::IsTerminal;
-
 use serde_json::json;
 
 use super::arguments::Selftest;
@@ -54,9 +52,7 @@ fn compare(gpu: &Gpu) -> Result<Vec<Outcome>, Failure> {
     let cases = selftest::cases();
     let mut outcomes = Vec::with_capacity(all.len() * cases.len());
     for (i, variants) in all.iter().enumerate() {
-        if !std::io::stderr().is_terminal() || i == 0 {
-            print::note(&format!("variants {}/{}: {variants:?}", i + 1, all.len()));
-        }
+        print::note(&format!("variants {}/{}: {variants:?}", i + 1, all.len()));
         for case in &cases {
             outcomes.push(selftest::run(gpu, variants, case)?);
         }

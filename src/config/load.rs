@@ -219,6 +219,11 @@ impl Resolved {
         if let Some(rules) = config.language.rules.take() {
             hasher.update(&std::fs::read(rules).unwrap_or_default());
         }
+        if let Some(start) = config.train.start_from.take() {
+            for name in ["config.json", "model.safetensors"] {
+                hasher.update(&std::fs::read(start.join(name)).unwrap_or_default());
+            }
+        }
         hasher.update(config.to_toml().as_bytes());
         hasher.finalize().to_hex()[..16].to_string()
     }

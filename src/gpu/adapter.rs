@@ -33,7 +33,7 @@ impl std::str::FromStr for AdapterChoice {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || {
             format!(
-                "`{text}` is no adapter choice: write `pci:0000:01:00.0`, `index:1`, `name:part of its name` or `software`"
+                "`{text}` is no adapter choice: write `pci:0000:01:00.0`, `index:1`, `name:part of its name`, `software` or `best`"
             )
         };
         match text.split_once(':') {

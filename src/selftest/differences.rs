@@ -21,7 +21,7 @@ pub struct Difference {
 
 /// Compares the adjoint of every parameter of a case, with one cotangent, at some entries drawn at random.
 pub fn finite_differences(case: &Case) -> Vec<Difference> {
-    let setting = Setting::new(case, 1, 64);
+    let setting = Setting::new(case, 1, 64, false);
     let graph = &setting.graph;
     let mut values = setting.values.clone();
     reference::run(&setting.frame(), graph.nodes(), &mut values);

@@ -43,6 +43,8 @@ pub struct Case {
     pub vocabulary: u32,
     build: Box<dyn Fn(&mut Graph) -> TensorId + Send + Sync>,
     soft: bool,
+    /// Whether nodes are fused as in a training step.
+    fused: bool,
 }
 
 /// What a case gave.
@@ -64,7 +66,16 @@ fn case(
     sentences: u32,
     build: impl Fn(&mut Graph) -> TensorId + Send + Sync + 'static,
 ) -> Case {
-    Case { name: name.into(), bound, probes, sentences, vocabulary: 11, build: Box::new(build), soft: false }
+    Case {
+        name: name.into(),
+        bound,
+        probes,
+        sentences,
+        vocabulary: 11,
+        build: Box::new(build),
+        soft: false,
+        fused: false,
+    }
 }
 
 /// All cases.
@@ -85,15 +96,18 @@ pub fn cases() -> Vec<Case> {
             ));
         }
     }
-    for d in [8, 10, 20] {
-        all.push(case(&format!("feed-forward block {d}"), 4e-6, 2, 5, move |g| {
+    for (d, fused) in [(8, false), (10, false), (20, false), (8, true), (10, true), (36, true)] {
+        let title = format!("feed-forward block {d}{}", if fused { ", fused" } else { "" });
+        let mut made = case(&title, 4e-6, 2, 5, move |g| {
             let x = embedded(g, d);
             let (w1, b1) = (g.parameter("w1", 4 * d, d), g.parameter("b1", 1, 4 * d));
             let (w2, b2) = (g.parameter("w2", d, 4 * d), g.parameter("b2", 1, d));
             let h = g.linear(x, w1, Some(b1), None);
             let a = g.gelu(h);
             g.linear(a, w2, Some(b2), Some(x))
-        }));
+        });
+        made.fused = fused;
+        all.push(made);
     }
     for d in [4, 10, 64, 130] {
         all.push(case(&format!("layer norm {d}, used twice"), 6e-6, 2, 6, move |g| {
@@ -195,7 +209,7 @@ struct Setting {
 }
 
 impl Setting {
-    fn new(case: &Case, probes: u32, segment: u32) -> Setting {
+    fn new(case: &Case, probes: u32, segment: u32, fused: bool) -> Setting {
         let layout = BatchLayout { tables: [case.vocabulary, TABLES[1], TABLES[2]], first_position: 2, segment };
         let batch = batch_of(case, &layout);
         let mut graph = Graph::default();
@@ -207,6 +221,9 @@ impl Setting {
             _ => graph.probe("cotangent", tensor.rows, tensor.cols),
         };
         let adjoints = graph.gradient(&[(output, cotangent)]);
+        if fused {
+            graph.fuse();
+        }
         let step = Step { seed: [7, 8], counter: [3, 0], ..batch.step(probes) };
         let mut setting =
             Setting { layout, batch, graph, output, cotangent, adjoints, step, forward, values: Values::new() };
@@ -225,7 +242,7 @@ impl Setting {
 
 /// Runs a case with some variants on an adapter.
 pub fn run(gpu: &Gpu, variants: &Variants, case: &Case) -> Result<Outcome, GpuError> {
-    let setting = Setting::new(case, case.probes, variants.segment);
+    let setting = Setting::new(case, case.probes, variants.segment, case.fused);
     let Setting { layout, batch, graph, step, .. } = &setting;
     let dims = Dims {
         rows: batch.rows() + 5,
@@ -252,7 +269,7 @@ pub fn run(gpu: &Gpu, variants: &Variants, case: &Case) -> Result<Outcome, GpuEr
     }
     let mut values = setting.values.clone();
     reference::run(&frame, graph.nodes(), &mut values);
-    let keep: Vec<TensorId> = graph.tensors().filter(|(_, t)| t.role == Role::Value).map(|(id, _)| id).collect();
+    let keep: Vec<TensorId> = graph.nodes().iter().flat_map(|node| node.outputs.iter().copied()).collect();
     let plan = Plan::new(gpu, graph, dims, variants, &buffers, &outside, &keep)?;
     plan.run(gpu, step)?;
     let mut worst = (0.0, String::new());
@@ -289,7 +306,7 @@ pub fn run(gpu: &Gpu, variants: &Variants, case: &Case) -> Result<Outcome, GpuEr
 
 /// The dispatches of a case and its reverse pass with some variants, whether or not the adapter could run them.
 pub fn dispatches(gpu: &Gpu, variants: &Variants, case: &Case) -> Result<Vec<Dispatch>, GpuError> {
-    let Setting { layout, batch, graph, .. } = Setting::new(case, case.probes, variants.segment);
+    let Setting { layout, batch, graph, .. } = Setting::new(case, case.probes, variants.segment, case.fused);
     let (rows, masked, sentences) = (batch.rows(), batch.masked(), batch.sentences);
     graph::dispatches(gpu, &graph, Dims { rows, masked, sentences, probes: case.probes }, variants, &layout)
 }

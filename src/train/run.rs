@@ -233,7 +233,7 @@ impl Folder {
         crate::model::write_synced(&path, text.as_bytes()).map_err(|source| RunError::Io { path, source })
     }
 
-    /// One JSON object a line, on disk when this returns.
+    /// One JSON object a line, given to the system when this returns.
     fn metric(&mut self, line: &serde_json::Value) -> Result<(), RunError> {
         let write = writeln!(self.metrics, "{line}").and_then(|()| self.metrics.flush());
         write.map_err(|source| RunError::Io { path: self.path.join("metrics.jsonl"), source })
