@@ -6,6 +6,7 @@
 //! run config. PyTorch is the one of `$LOWLAND_PEERS` (a Python interpreter), else of `target/peers` (`make peers`); without
 //! it the table has only our own times. Absolute times mean little on shared machines: read the ratios.
 
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -46,6 +47,9 @@ struct Arguments {
     /// Device for PyTorch.
     #[arg(long, default_value = "cpu")]
     peer_device: String,
+    /// Print where a gradient's time goes, by kernel, from timestamps.
+    #[arg(long)]
+    profile: bool,
     /// Given by cargo.
     #[arg(long, hide = true)]
     bench: bool,
@@ -178,7 +182,34 @@ fn quartiles(values: &[f64]) -> [f64; 3] {
     [0.25, 0.5, 0.75].map(|q| sorted[((sorted.len() - 1) as f64 * q).round() as usize])
 }
 
-fn race(gpu: &Gpu, workload: &Workload, peer: &mut Option<Peer>, runs: usize) -> Result<Value, Error> {
+/// Seconds and dispatches of each kernel in a gradient, the longest first; medians of some repeats.
+fn profile(gpu: &Gpu, pass: &GradientPass, sentences: &[Sentence]) -> Result<Vec<(String, f64, usize)>, Error> {
+    let mut repeats: HashMap<String, (Vec<f64>, usize)> = HashMap::new();
+    for _ in 0..5 {
+        let mut sums: HashMap<String, (f64, usize)> = HashMap::new();
+        for (label, seconds) in pass.time(gpu, sentences)? {
+            let kernel = label.split(" | ").next().unwrap_or(&label).to_string();
+            let sum = sums.entry(kernel).or_default();
+            *sum = (sum.0 + seconds, sum.1 + 1);
+        }
+        for (kernel, (seconds, dispatches)) in sums {
+            let all = repeats.entry(kernel).or_default();
+            all.0.push(seconds);
+            all.1 = dispatches;
+        }
+    }
+    let mut all: Vec<_> = repeats.into_iter().map(|(kernel, (s, n))| (kernel, quartiles(&s)[1], n)).collect();
+    all.sort_by(|a, b| b.1.total_cmp(&a.1));
+    Ok(all)
+}
+
+fn race(
+    gpu: &Gpu,
+    workload: &Workload,
+    peer: &mut Option<Peer>,
+    runs: usize,
+    with_profile: bool,
+) -> Result<Value, Error> {
     let encoder = Encoder::new(&workload.model)?;
     let weights = Weights::initial(&encoder.parameters, 0.02, 1);
     let variants = Variants::choose(gpu.capabilities());
@@ -236,6 +267,15 @@ fn race(gpu: &Gpu, workload: &Workload, peer: &mut Option<Peer>, runs: usize) ->
         }
     }
     println!();
+    if with_profile && gpu.capabilities().timestamps {
+        let all = profile(gpu, &pass, &workload.sentences)?;
+        let whole: f64 = all.iter().map(|(_, seconds, _)| seconds).sum();
+        for (kernel, seconds, dispatches) in &all {
+            println!("  {:8.2} ms {:5.1} %  {dispatches:>3} x {kernel}", seconds * 1e3, 100.0 * seconds / whole);
+        }
+        println!("  {:8.2} ms in all", whole * 1e3);
+        line["profile"] = json!(all);
+    }
     Ok(line)
 }
 
@@ -258,7 +298,7 @@ fn main() -> Result<(), Error> {
     }
     let mut lines = Vec::new();
     for workload in &workloads {
-        lines.push(race(&gpu, workload, &mut peer, arguments.runs)?);
+        lines.push(race(&gpu, workload, &mut peer, arguments.runs, arguments.profile)?);
     }
     if let Some(path) = &arguments.json {
         let whole = json!({

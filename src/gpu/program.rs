@@ -203,7 +203,8 @@ impl Program {
                     entries: &entries,
                 })
             })?;
-            let label = format!("{}:{} {}", dispatch.kernel, dispatch.entry, dispatch.label);
+            let constants: String = dispatch.constants.iter().map(|(name, value)| format!(" {name}={value}")).collect();
+            let label = format!("{}:{}{constants} | {}", dispatch.kernel, dispatch.entry, dispatch.label);
             recorded.push(Recorded { pipeline, bind_group, grid: dispatch.grid, label });
         }
         Ok(Program { recorded, step })
@@ -233,7 +234,7 @@ impl Program {
         }
     }
 
-    /// Runs once with a timestamp around every dispatch: label and seconds of each. Needs
+    /// Runs once with a timestamp around every dispatch: label (`kernel:entry constants | tensor`) and seconds of each. Needs
     /// [`timestamps`](super::Capabilities::timestamps).
     pub fn time(&self, gpu: &Gpu, step: &Step) -> Result<Vec<(String, f64)>, GpuError> {
         gpu.queue.write_buffer(&self.step, 0, bytemuck::bytes_of(step));
