@@ -27,10 +27,10 @@
 //@variant subgroup-4-gelu: SUBGROUP=1 LANES=4 EPILOGUE=1
 //@variant subgroup-4-slope: SUBGROUP=1 LANES=4 LAYOUT=1 EPILOGUE=2
 //@variant subgroup-4-tn: SUBGROUP=1 LANES=4 LAYOUT=2
-//@variant subgroup-16: SUBGROUP=1 LANES=16
-//@variant subgroup-16-nn: SUBGROUP=1 LANES=16 LAYOUT=1
-//@variant subgroup-16-gelu: SUBGROUP=1 LANES=16 EPILOGUE=1
-//@variant subgroup-16-slope: SUBGROUP=1 LANES=16 LAYOUT=1 EPILOGUE=2
+//@variant subgroup-16: SUBGROUP=1 LANES=16 ROWS=32
+//@variant subgroup-16-nn: SUBGROUP=1 LANES=16 ROWS=32 LAYOUT=1
+//@variant subgroup-16-gelu: SUBGROUP=1 LANES=16 ROWS=32 EPILOGUE=1
+//@variant subgroup-16-slope: SUBGROUP=1 LANES=16 ROWS=32 LAYOUT=1 EPILOGUE=2
 //@variant subgroup-16-tn: SUBGROUP=1 LANES=16 LAYOUT=2
 //@import common/step.wgsl
 //@import common/gelu.wgsl

@@ -6,6 +6,7 @@ const LANES: u32 = 8u;
 const ROWS: u32 = 16u;
 // Loads of A for 4 steps along the depth.
 const A_LOADS: u32 = ROWS / LANES;
+const ROWS4: u32 = ROWS / 4u;
 
 @compute @workgroup_size(LANES)
 fn forward(
@@ -24,11 +25,12 @@ fn forward(
         var left: array<vec4<f32>, A_LOADS>;
         var right: array<vec4<f32>, 4>;
         if LAYOUT == TN {
-            // Lane l holds depth k + g LANES/4 + l/4, columns 4 (l % 4) of the 16 rows of C.
+            // Number g LANES + l: depth number / ROWS4, vec4 of rows of C number % ROWS4.
             //@unroll
             for (var g = 0u; g < A_LOADS; g++) {
-                let at = k + g * (LANES / 4u) + l / 4u;
-                let value = a[a0 + at * p.a4 + min(t.m / 4u + l % 4u, p.a4 - 1u)];
+                let number = g * LANES + l;
+                let at = k + number / ROWS4;
+                let value = a[a0 + at * p.a4 + min(t.m / 4u + number % ROWS4, p.a4 - 1u)];
                 left[g] = select(vec4<f32>(0.0), value, at < t.k_end);
             }
         } else {
@@ -49,17 +51,18 @@ fn forward(
         } else {
             //@unroll
             for (var j = 0u; j < 4u; j++) {
-                let value = b[b0 + (k + j) * p.b4 + column];
-                right[j] = value;
-                if LAYOUT == TN { right[j] = select(vec4<f32>(0.0), value, k + j < t.k_end); }
+                // Behind the depth's end A is zero; B is read again from its last row, whose numbers are finite if any are.
+                var at = k + j;
+                if LAYOUT == TN { at = min(at, t.k_end - 1u); }
+                right[j] = b[b0 + at * p.b4 + column];
             }
         }
         if LAYOUT == TN {
             //@unroll
             for (var j = 0u; j < 4u; j++) {
                 //@unroll
-                for (var r = 0u; r < 4u; r++) {
-                    let four = subgroupBroadcast(left[j / (LANES / 4u)], (j % (LANES / 4u)) * 4u + r);
+                for (var r = 0u; r < ROWS4; r++) {
+                    let four = subgroupBroadcast(left[(j * ROWS4 + r) / LANES], (j * ROWS4 + r) % LANES);
                     acc[4u * r] = fma(vec4<f32>(four.x), right[j], acc[4u * r]);
                     acc[4u * r + 1u] = fma(vec4<f32>(four.y), right[j], acc[4u * r + 1u]);
                     acc[4u * r + 2u] = fma(vec4<f32>(four.z), right[j], acc[4u * r + 2u]);

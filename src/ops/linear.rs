@@ -129,7 +129,11 @@ impl Linear {
         let (unit, across, mut constants) = match cx.variants.linear {
             LinearVariant::Direct => (32, 8, vec![]),
             LinearVariant::Tiled => (64, 16, vec![("TILED", 1)]),
-            LinearVariant::Subgroup(lanes) => (16, lanes, vec![("SUBGROUP", 1), ("LANES", lanes)]),
+            LinearVariant::Subgroup(lanes) => {
+                // More rows share the loads of B; with 8 lanes or over rows of the depth that costs more than it saves.
+                let rows = if lanes == 16 && self.layout != Layout::TN { 32 } else { 16 };
+                (rows, lanes, vec![("SUBGROUP", 1), ("LANES", lanes), ("ROWS", rows)])
+            }
         };
         let tiles_n = tc.cols4().div_ceil(across);
         let mut params = vec![

@@ -241,7 +241,12 @@ impl Folder {
 }
 
 /// Opens or makes the folder of a run; `None` in the second place when it is finished already.
-fn open(gpu: &Gpu, resolved: &Resolved, variants: &Variants) -> Result<(Folder, Option<Outcome>), RunError> {
+fn open(
+    gpu: &Gpu,
+    resolved: &Resolved,
+    variants: &Variants,
+    observer: &dyn Observer,
+) -> Result<(Folder, Option<Outcome>), RunError> {
     let path = resolved.output();
     let io = |path: &Path| {
         let path = path.to_path_buf();
@@ -263,6 +268,8 @@ fn open(gpu: &Gpu, resolved: &Resolved, variants: &Variants) -> Result<(Folder, 
             return Err(ConfigError { place: path.display().to_string(), message }.into());
         }
     }
+    let before: serde_json::Value =
+        std::fs::read_to_string(&about).ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
     let metrics_path = path.join("metrics.jsonl");
     let metrics = File::options().create(true).append(true).open(&metrics_path).map_err(io(&metrics_path))?;
     let folder = Folder { path: path.clone(), _lock: lock, metrics };
@@ -272,6 +279,15 @@ fn open(gpu: &Gpu, resolved: &Resolved, variants: &Variants) -> Result<(Folder, 
         .filter(|o| o.status == Status::Done)
         .map(|o| Outcome { folder: path.clone(), ..o });
     if done.is_none() {
+        let now = serde_json::to_value(variants).unwrap_or_default();
+        if before["adapter"].as_str().is_some_and(|a| a != gpu.info().name)
+            || before["variants"].as_object().is_some_and(|_| before["variants"] != now)
+        {
+            observer.note(&format!(
+                "warning: this run began on {} with other kernels; from here on its numbers round differently",
+                before["adapter"].as_str().unwrap_or("another adapter")
+            ));
+        }
         let mut config = resolved.config.clone();
         if let Some(rules) = &config.language.rules {
             let text = std::fs::read_to_string(rules).map_err(io(rules))?;
@@ -325,7 +341,7 @@ fn earlier_seconds(path: &Path) -> f64 {
 pub fn run(gpu: &Gpu, resolved: &Resolved, observer: &dyn Observer) -> Result<Outcome, RunError> {
     let setup = Setup::new(gpu, resolved)?;
     let config = &resolved.config;
-    let (mut folder, done) = open(gpu, resolved, &setup.variants)?;
+    let (mut folder, done) = open(gpu, resolved, &setup.variants, observer)?;
     if let Some(done) = done {
         observer.note(&format!("{} is finished already", folder.path.display()));
         return Ok(done);
