@@ -15,7 +15,7 @@ use crate::model::{ModelConfig, ModelKind};
 pub struct RunConfig {
     /// Seed of everything random: sentences, masks, initial weights, dropout.
     pub seed: u64,
-    /// Folder of the run. Left out: runs/<name of the config file>-<hash of the config>.
+    /// Folder of the run. Left out: `runs/NAME-HASH`, with the name of the config file and the hash of the config.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<PathBuf>,
     /// Where sentences come from.

@@ -1,9 +1,8 @@
 //! A model as a static graph of operations on matrices, its transforms, its plan on an adapter.
 //!
 //! Every tensor is a matrix of rows (tokens, masked positions, or a fixed number) by columns, with an optional leading
-//! axis of *probes* (tangents) or *draws* (adjoints). [`gradient`](Graph::gradient) appends the reverse pass,
-//! [`tangent`](Graph::tangent) the tangents of any part of the graph; a [`Plan`] gives tensors memory by liveness and
-//! runs the whole as one list of dispatches.
+//! axis of *probes* (tangents) or *draws* (adjoints). [`gradient`](Graph::gradient) appends the reverse pass; a
+//! [`Plan`] gives tensors memory by liveness and runs the whole as one list of dispatches.
 //!
 //! ```
 //! use lowland::graph::{Count, Emit, Graph};

@@ -43,7 +43,7 @@ impl Axis {
 pub struct Parameter {
     /// Name in the model file.
     pub name: String,
-    /// [out, in], [rows, columns] or [n].
+    /// `[out, in]`, `[rows, columns]` or `[n]`.
     pub shape: Vec<usize>,
     pub initialise: Initialise,
     /// Number of its matrix in [`Encoder::matrices`](super::Encoder::matrices).

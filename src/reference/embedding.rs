@@ -1,6 +1,6 @@
 //! Twin of `shaders/embedding.wgsl`.
 
-/// y[r] = Σ over tables of table[ids[r][column]].
+/// `y[r] = Σ over tables of table[ids[r][column]]`.
 pub fn forward(ids: &[[u32; 4]], tables: &[(usize, &[f64])], cols: usize) -> Vec<f64> {
     let mut y = vec![0.0; ids.len() * cols];
     for (r, id) in ids.iter().enumerate() {
