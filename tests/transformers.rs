@@ -69,6 +69,7 @@ fn f64_twins_are_transformers_itself() {
         let sentences = read_examples(&fixture(name).join("examples.jsonl"), &encoder.config).unwrap();
         let layout = encoder.batch_layout(&Variants {
             linear: lowland::ops::LinearVariant::Direct,
+            attention: lowland::ops::AttentionVariant::Row,
             row_lanes: 1,
             block: 8,
             split: 8,

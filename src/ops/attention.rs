@@ -1,7 +1,7 @@
 //! Multi-head self-attention within each sentence of a batch without padding. Vaswani et al. 2017; the backward pass
 //! computes the weights again (Dao 2023). Shader: `shaders/attention.wgsl`.
 
-use super::{Adjoints, Lowering, Node, Op, OutputShape, Rule, Tensor, TensorId, dropout};
+use super::{Adjoints, AttentionVariant, Lowering, Node, Op, OutputShape, Rule, Tensor, TensorId, dropout};
 use crate::gpu::{Count, Dispatch, Grid};
 
 /// Attention, or its vjp with respect to queries, keys and values.
@@ -73,11 +73,20 @@ impl Attention {
                 "vjp"
             }
         };
+        let label = cx.graph.tensor(out).name.clone();
+        let size4 = self.padded() / 4;
+        let mut constants = vec![("SIZE4", size4)];
+        if let AttentionVariant::Subgroup(lanes) = cx.variants.attention {
+            // As many rows on the other side as one load of all lanes holds.
+            let keys = (lanes / size4).max(1);
+            constants.extend([("SUBGROUP", 1), ("LANES", lanes), ("KEYS", keys)]);
+            let grid = Grid { count: Count::Sentences, unit: 1, columns: self.heads, layers: cx.layers(out) };
+            cx.push(Dispatch { label, kernel: "attention", entry, constants, buffers, params, grid });
+            return;
+        }
         // (row, head) pairs, 64 a workgroup: heads / gcd columns of blocks of 64 / gcd rows.
         let common = [64, 32, 16, 8, 4, 2, 1].into_iter().find(|d| self.heads.is_multiple_of(*d)).unwrap_or(1);
         let grid = Grid { count: Count::Rows, unit: 64 / common, columns: self.heads / common, layers: cx.layers(out) };
-        let label = cx.graph.tensor(out).name.clone();
-        let constants = vec![("SIZE4", self.padded() / 4)];
         cx.push(Dispatch { label, kernel: "attention", entry, constants, buffers, params, grid });
     }
 }

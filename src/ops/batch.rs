@@ -45,7 +45,8 @@ pub struct TableIndex {
 pub struct Batch {
     /// Rows of the three tables and 0, a token.
     pub ids: Vec<[u32; 4]>,
-    /// First and end row of the token's sentence, its position and the sentence's number.
+    /// First and end row of the token's sentence, its position and the sentence's number; then the same of each
+    /// sentence's first token.
     pub spans: Vec<[u32; 4]>,
     /// Row of each masked position.
     pub index: Vec<u32>,
@@ -84,6 +85,8 @@ impl Batch {
                 }
             }
         }
+        let firsts: Vec<[u32; 4]> = batch.spans.iter().filter(|span| span[2] == 0).copied().collect();
+        batch.spans.extend(firsts);
         for (t, rows) in layout.tables.into_iter().enumerate() {
             batch.tables[t] = sort_rows(&batch.ids, t, rows, layout.segment);
         }
@@ -175,7 +178,7 @@ impl BatchBuffers {
         soft: bool,
     ) -> Result<BatchBuffers, GpuError> {
         let (rows, masked) = (u64::from(dims.rows), u64::from(dims.masked));
-        let mut sizes = vec![rows * 16, rows * 16, masked * 4, rows * 4, masked * 16];
+        let mut sizes = vec![rows * 16, (rows + u64::from(dims.sentences)) * 16, masked * 4, rows * 4, masked * 16];
         sizes.push(if soft { masked * u64::from(vocabulary.next_multiple_of(4)) * 4 } else { 16 });
         sizes.push(masked * 16);
         for targets in layout.tables {
@@ -205,7 +208,12 @@ impl BatchBuffers {
                 rows * 4 + segments * 32 + (u64::from(targets) + 1) * 4
             })
             .sum();
-        rows * 36 + masked * 36 + tables + if soft { masked * u64::from(vocabulary.next_multiple_of(4)) * 4 } else { 0 }
+        let sentences = u64::from(dims.sentences) * 16;
+        rows * 36
+            + sentences
+            + masked * 36
+            + tables
+            + if soft { masked * u64::from(vocabulary.next_multiple_of(4)) * 4 } else { 0 }
     }
 
     /// Writes a batch before the next submission; every masked position weighs `weight`.

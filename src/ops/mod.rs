@@ -44,7 +44,7 @@ pub use embedding::{Embedding, Table};
 pub use layer_norm::LayerNorm;
 pub use linear::{Epilogue, Layout, Linear};
 pub use lowering::Lowering;
-pub use variants::{LinearVariant, Variants};
+pub use variants::{AttentionVariant, LinearVariant, Variants};
 
 pub use batch::{Batch, BatchBuffers};
 pub use ir::{Adjoints, Dims, Emit, Node, Role, Tensor, TensorId};

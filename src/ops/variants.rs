@@ -13,10 +13,20 @@ pub enum LinearVariant {
     Subgroup(u32),
 }
 
+/// How attention runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub enum AttentionVariant {
+    /// An invocation a row and head, straight from memory.
+    Row,
+    /// A subgroup of so many lanes a sentence and head, by broadcast.
+    Subgroup(u32),
+}
+
 /// The variants of all kernels for one adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Variants {
     pub linear: LinearVariant,
+    pub attention: AttentionVariant,
     /// Invocations that share a row in layer norm and cross-entropy.
     pub row_lanes: u32,
     /// Rows that one invocation sums before partial sums are added up.
@@ -31,16 +41,16 @@ impl Variants {
     /// The variants for an adapter.
     pub fn choose(caps: &Capabilities) -> Variants {
         if caps.software {
-            let linear = match caps.subgroup_size {
-                lanes @ (4 | 8 | 16) => LinearVariant::Subgroup(lanes),
-                _ => LinearVariant::Direct,
+            let (linear, attention) = match caps.subgroup_size {
+                lanes @ (4 | 8 | 16) => (LinearVariant::Subgroup(lanes), AttentionVariant::Subgroup(lanes)),
+                _ => (LinearVariant::Direct, AttentionVariant::Row),
             };
             // Few workgroups with long sums: two to sixteen cores, and every workgroup costs 0.2 µs.
-            return Variants { linear, row_lanes: 1, block: 1024, split: 1024, segment: 512 };
+            return Variants { linear, attention, row_lanes: 1, block: 1024, split: 1024, segment: 512 };
         }
         let tiled = caps.workgroup_invocations >= 256 && caps.workgroup_bytes >= 8192;
         let linear = if tiled { LinearVariant::Tiled } else { LinearVariant::Direct };
-        Variants { linear, row_lanes: 32, block: 64, split: 512, segment: 32 }
+        Variants { linear, attention: AttentionVariant::Row, row_lanes: 32, block: 64, split: 512, segment: 32 }
     }
 
     /// Every combination that an adapter can run, for tests and `selftest`.
@@ -55,11 +65,15 @@ impl Variants {
             linear.push(LinearVariant::Subgroup(lanes));
         }
         for linear in linear {
+            let attention = match linear {
+                LinearVariant::Subgroup(lanes) => AttentionVariant::Subgroup(lanes),
+                _ => AttentionVariant::Row,
+            };
             for row_lanes in [1, 32] {
                 let small = row_lanes == 32;
                 let (block, split, segment) =
                     if small { (16, 32, 8) } else { (chosen.block, chosen.split, chosen.segment) };
-                let candidate = Variants { linear, row_lanes, block, split, segment };
+                let candidate = Variants { linear, attention, row_lanes, block, split, segment };
                 if !all.contains(&candidate) {
                     all.push(candidate);
                 }

@@ -97,7 +97,7 @@ fn evaluate(frame: &Frame<'_>, node: &Node, values: &Values, k: usize) -> Vec<Ve
     match &node.op {
         Op::Add => vec![plus(input(0).to_vec(), Some(input(1)))],
         Op::Attention(op) => {
-            let spans = &frame.batch.spans;
+            let spans = &frame.batch.spans[..frame.batch.rows() as usize];
             let keep = |i: usize, j: usize, head: usize| dropout::attention_keep(op, &frame.step, i, j, head);
             match op.rule {
                 Rule::Forward => attention::forward(op, spans, input(0), &keep).into(),
