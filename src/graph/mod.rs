@@ -16,6 +16,7 @@
 mod build;
 mod fuse;
 mod plan;
+mod tangent;
 mod transform;
 
 pub use crate::gpu::Count;

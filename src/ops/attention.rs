@@ -35,7 +35,7 @@ impl Attention {
         assert_eq!(inputs[0].cols, 3 * wide, "attention: {} has the wrong width", inputs[0].name);
         match self.rule {
             Rule::Forward => vec![("", Count::Rows, wide, false), ("stat", Count::Rows, 4 * self.heads, false)],
-            Rule::Vjp => vec![("", Count::Rows, 3 * wide, inputs[3].probes)],
+            _ => vec![("", Count::Rows, 3 * wide, inputs[3].probes)],
         }
     }
 
@@ -65,7 +65,7 @@ impl Attention {
                 buffers.push(("stat_out", cx.buffer(node.outputs[1])));
                 "forward"
             }
-            Rule::Vjp => {
+            _ => {
                 buffers.push(("stat", cx.buffer(node.inputs[1])));
                 buffers.push(("o", cx.buffer(node.inputs[2])));
                 buffers.push(("o_bar", cx.buffer(node.inputs[3])));

@@ -1,6 +1,8 @@
 //! Matrix products in three layouts with bias, addend and GELU: the bulk of all arithmetic. Shader: `shaders/linear.wgsl`.
 
-use super::{Adjoints, Dims, LinearVariant, Lowering, Node, Op, OutputShape, Tensor, TensorId, Variants, reduce};
+use super::{
+    Adjoints, Dims, LinearVariant, Lowering, Node, Op, OutputShape, Second, Tangents, Tensor, TensorId, Variants, reduce,
+};
 use crate::gpu::{Count, Dispatch, Grid};
 
 /// How the operands lie.
@@ -24,6 +26,8 @@ pub enum Epilogue {
     Gelu,
     /// C · gelu'(z), z being the last input.
     Slope,
+    /// ⟨C, z⟩ of every four columns in place of C, [m, n / 4]; z being the last input.
+    Dot,
 }
 
 /// A product. Inputs: A, B, then bias [1, n], addend [m, n] and z [m, n] where they are asked for.
@@ -45,7 +49,7 @@ impl Linear {
     }
 
     fn slope_input(&self, node: &Node) -> Option<TensorId> {
-        (self.epilogue == Epilogue::Slope).then(|| node.inputs[node.inputs.len() - 1])
+        matches!(self.epilogue, Epilogue::Slope | Epilogue::Dot).then(|| node.inputs[node.inputs.len() - 1])
     }
 
     pub(super) fn outputs(&self, inputs: &[&Tensor]) -> Vec<OutputShape> {
@@ -72,6 +76,9 @@ impl Linear {
             assert_eq!(t.cols, cols, "linear: {} has the wrong width", t.name);
         }
         let probes = inputs.iter().any(|t| t.probes);
+        if self.epilogue == Epilogue::Dot {
+            return vec![("", rows, cols.div_ceil(4), probes)];
+        }
         let mut outputs = vec![("", rows, cols, probes)];
         if self.epilogue == Epilogue::Gelu {
             outputs.push(("gelu", rows, cols, probes));
@@ -106,6 +113,36 @@ impl Linear {
         }
     }
 
+    /// Tangent of op(A) op(B) + bias + addend: a product for each operand that moves.
+    pub(super) fn jvp(&self, g: &mut Tangents<'_>, node: &Node) {
+        assert_eq!(self.epilogue, Epilogue::None, "tangents are taken before anything is fused");
+        let (a, b, out) = (node.inputs[0], node.inputs[1], node.outputs[0]);
+        let mut bias = self.bias_input(node).and_then(|id| g.of(id));
+        let mut sum = self.addend_input(node).and_then(|id| g.of(id));
+        let pairs = [g.of(a).map(|a_dot| (a_dot, b)), g.of(b).map(|b_dot| (a, b_dot))];
+        for (left, right) in pairs.into_iter().flatten() {
+            let op = Linear {
+                layout: self.layout,
+                bias: bias.is_some(),
+                addend: sum.is_some(),
+                epilogue: Epilogue::None,
+            };
+            let inputs: Vec<TensorId> = [left, right].into_iter().chain(bias.take()).chain(sum).collect();
+            let name = g.dot(out);
+            sum = Some(g.push(Op::Linear(op), &inputs, &name)[0]);
+        }
+        assert!(bias.is_none(), "a direction that moves a bias moves its product too");
+        g.set(out, sum.expect("some input has a tangent"));
+    }
+
+    /// Second-order term of y = x Wᵀ: 2 ⟨ȳ, ẋ Ẇᵀ⟩.
+    pub(super) fn second(&self, g: &mut Second<'_>, node: &Node, y_bar: TensorId) {
+        let op = Linear { layout: Layout::NT, bias: false, addend: false, epilogue: Epilogue::Dot };
+        let inputs = [g.dot(node.inputs[0]), g.dot(node.inputs[1]), y_bar];
+        let terms = g.push(Op::Linear(op), &inputs, "second(linear)");
+        g.term(terms, 2.0);
+    }
+
     /// Bytes of workspace: the splits' sums of a weight gradient.
     pub(super) fn workspace(
         &self,
@@ -135,11 +172,13 @@ impl Linear {
                 (rows, lanes, vec![("SUBGROUP", 1), ("LANES", lanes), ("ROWS", rows)])
             }
         };
-        let tiles_n = tc.cols4().div_ceil(across);
+        // In `Dot` a column of the result stands for four of C.
+        let c4 = if self.epilogue == Epilogue::Dot { tc.cols } else { tc.cols4() };
+        let tiles_n = c4.div_ceil(across);
         let mut params = vec![
             ("a4", ta.cols4()),
             ("b4", tb.cols4()),
-            ("c4", tc.cols4()),
+            ("c4", c4),
             ("tiles_n", tiles_n),
             ("a_layer", cx.layer(a)),
             ("b_layer", cx.layer(b)),
@@ -198,15 +237,16 @@ impl Linear {
                 constants.push(("EPILOGUE", 1));
                 buffers.push(("act", cx.buffer(node.outputs[1])));
             }
-            Epilogue::Slope => {
-                constants.push(("EPILOGUE", 2));
+            Epilogue::Slope | Epilogue::Dot => {
+                constants.push(("EPILOGUE", if self.epilogue == Epilogue::Dot { 3 } else { 2 }));
+                params.push(("terms_stride", 4 * tc.cols4()));
                 if let Some(z) = self.slope_input(node) {
                     buffers.push(("z", cx.buffer(z)));
                     params.push(("z_layer", cx.layer(z)));
                 }
             }
         }
-        buffers.push(("out", cx.buffer(out)));
+        buffers.push((if self.epilogue == Epilogue::Dot { "terms" } else { "out" }, cx.buffer(out)));
         let grid = Grid { count: ta.rows, unit, columns: tiles_n, layers };
         cx.push(Dispatch { label, kernel: "linear", entry: "forward", constants, buffers, params, grid });
     }
