@@ -20,33 +20,35 @@ impl Graph {
         tangents.finish()
     }
 
-    /// Appends vᵀH_i v of every sentence i from the tangents and adjoints of a forward graph, [probes][sentences, 4] in the
-    /// first column: the loss's own term and ⟨ȳ, D²f[ẋ, ẋ]⟩ of every operation. Without adjoints, vᵀG_i v (Gauss-Newton).
-    ///
-    /// H_i is the Hessian of the sum of the sentence's losses when `adjoints` come from cotangents 1.
-    pub fn quadratic_form(
+    /// Appends ⟨ȳ, D²f[ẋ, ẋ]⟩ of the nodes before `end`, summed up by sentence, [probes][sentences, 4] in the first column. With
+    /// a loss, the loss's own term ⟨ż, D²ℓ ż⟩ of rows that weigh `weight` is part of it; then, with adjoints of the sum of
+    /// the losses, the sums are vᵀH_i v of every sentence i, and without adjoints vᵀG_i v (Gauss-Newton).
+    pub fn second_order(
         &mut self,
-        loss: TensorId,
+        end: usize,
+        loss: Option<(TensorId, f32)>,
         adjoints: Option<&HashMap<TensorId, TensorId>>,
         tangents: &HashMap<TensorId, TensorId>,
-    ) -> TensorId {
-        let primal: Vec<Node> = self.nodes().to_vec();
-        let node = primal.iter().find(|n| n.outputs.first() == Some(&loss)).expect("a loss is computed by a node");
-        let Op::CrossEntropy(op) = &node.op else { panic!("`{}` is no cross-entropy", self.tensor(loss).name) };
-        let inputs = [node.inputs[0], loss, tangents[&node.inputs[0]]];
-        let bend = self.push(Op::CrossEntropy(CrossEntropy { rule: Rule::Second, ..*op }), &inputs, "second(loss)")[0];
+    ) -> Option<TensorId> {
+        let primal: Vec<Node> = self.nodes()[..end].to_vec();
         let mut second = Second::new(self, tangents);
-        second.term(bend, 1.0);
-        if let Some(adjoints) = adjoints {
-            for node in &primal {
-                let Some(y_bar) = node.outputs.first().and_then(|o| adjoints.get(o)) else { continue };
-                // The adjoint of the loss is its weight; the loss's term is there already.
-                if node.outputs[0] != loss {
-                    node.op.second(&mut second, node, *y_bar);
+        for node in &primal {
+            let out = node.outputs[0];
+            match (&node.op, loss) {
+                (Op::CrossEntropy(op), Some((loss, weight))) if loss == out => {
+                    let inputs = [node.inputs[0], loss, second.dot(node.inputs[0])];
+                    let op = Op::CrossEntropy(CrossEntropy { rule: Rule::Second, ..*op });
+                    let terms = second.push(op, &inputs, "second(loss)");
+                    second.term(terms, weight);
+                }
+                _ => {
+                    if let Some(y_bar) = adjoints.and_then(|a| a.get(&out)) {
+                        node.op.second(&mut second, node, *y_bar);
+                    }
                 }
             }
         }
-        second.finish().expect("the loss's term at least")
+        second.finish()
     }
 
     /// Appends the sum over each sentence of a matrix's rows and columns, [sentences, 4] in the first column.

@@ -1,9 +1,7 @@
 //! Attention along a direction of queries, keys and values: the tangents of its forward and reverse rules, and its
 //! second-order term. Without dropout. Shader: `shaders/attention_tangent.wgsl`.
 
-use super::{
-    Attention, AttentionVariant, Lowering, Node, Op, OutputShape, Rule, Second, Tangents, Tensor, TensorId,
-};
+use super::{Attention, AttentionVariant, Lowering, Node, Op, OutputShape, Rule, Second, Tangents, Tensor, TensorId};
 use crate::gpu::{Count, Dispatch, Grid};
 
 /// Which tangent of attention a node computes.

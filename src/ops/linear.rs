@@ -1,7 +1,8 @@
 //! Matrix products in three layouts with bias, addend and GELU: the bulk of all arithmetic. Shader: `shaders/linear.wgsl`.
 
 use super::{
-    Adjoints, Dims, LinearVariant, Lowering, Node, Op, OutputShape, Second, Tangents, Tensor, TensorId, Variants, reduce,
+    Adjoints, Dims, LinearVariant, Lowering, Node, Op, OutputShape, Second, Tangents, Tensor, TensorId, Variants,
+    reduce,
 };
 use crate::gpu::{Count, Dispatch, Grid};
 
@@ -121,12 +122,8 @@ impl Linear {
         let mut sum = self.addend_input(node).and_then(|id| g.of(id));
         let pairs = [g.of(a).map(|a_dot| (a_dot, b)), g.of(b).map(|b_dot| (a, b_dot))];
         for (left, right) in pairs.into_iter().flatten() {
-            let op = Linear {
-                layout: self.layout,
-                bias: bias.is_some(),
-                addend: sum.is_some(),
-                epilogue: Epilogue::None,
-            };
+            let op =
+                Linear { layout: self.layout, bias: bias.is_some(), addend: sum.is_some(), epilogue: Epilogue::None };
             let inputs: Vec<TensorId> = [left, right].into_iter().chain(bias.take()).chain(sum).collect();
             let name = g.dot(out);
             sum = Some(g.push(Op::Linear(op), &inputs, &name)[0]);

@@ -28,6 +28,7 @@ pub mod dropout;
 pub mod embedding;
 pub mod gather;
 pub mod gelu;
+pub mod ghost_norm;
 mod ir;
 pub mod layer_norm;
 pub mod layer_norm_scale;
@@ -46,6 +47,7 @@ pub use attention_tangent::AttentionTangent;
 pub use cross_entropy::{CrossEntropy, Labels};
 pub use dropout::Dropout;
 pub use embedding::{Embedding, Table};
+pub use ghost_norm::GhostNorm;
 pub use layer_norm::LayerNorm;
 pub use layer_norm_tangent::LayerNormTangent;
 pub use linear::{Epilogue, Layout, Linear};
@@ -99,6 +101,7 @@ pub enum Op {
         addend: bool,
     },
     Gelu(Rule),
+    GhostNorm(GhostNorm),
     LayerNorm(LayerNorm),
     /// Gradients of layer norm's scale and shift.
     LayerNormScale,
@@ -135,6 +138,7 @@ impl Op {
             Op::Embedding(_) | Op::EmbeddingScatter { .. } => "embedding",
             Op::Gather | Op::GatherBack { .. } => "gather",
             Op::Gelu(_) => "gelu",
+            Op::GhostNorm(_) => "ghost_norm",
             Op::LayerNorm(_) => "layer_norm",
             Op::LayerNormScale => "layer_norm_scale",
             Op::LayerNormTangent(_) => "layer_norm_tangent",
@@ -161,6 +165,7 @@ impl Op {
             Op::Gather => gather::outputs(inputs),
             Op::GatherBack { .. } => gather::back_outputs(inputs),
             Op::Gelu(rule) => gelu::outputs(*rule, inputs),
+            Op::GhostNorm(op) => op.outputs(inputs),
             Op::LayerNorm(op) => op.outputs(inputs),
             Op::LayerNormScale => layer_norm_scale::outputs(inputs),
             Op::LayerNormTangent(op) => op.outputs(inputs),
@@ -186,6 +191,7 @@ impl Op {
             | Op::ColumnSum
             | Op::EmbeddingScatter { .. }
             | Op::GatherBack { .. }
+            | Op::GhostNorm(_)
             | Op::LayerNormScale
             | Op::LayerNormTangent(_)
             | Op::LossDraw(_)
@@ -226,7 +232,11 @@ impl Op {
                 g.set(node.outputs[0], tangent);
             }
             Op::Embedding(op) => op.jvp(g, node),
-            Op::AttentionTangent(_) | Op::LayerNormTangent(_) | Op::LossDraw(_) | Op::SentenceSum(_) => {
+            Op::AttentionTangent(_)
+            | Op::GhostNorm(_)
+            | Op::LayerNormTangent(_)
+            | Op::LossDraw(_)
+            | Op::SentenceSum(_) => {
                 unreachable!("third derivatives are not taken")
             }
         }
@@ -283,6 +293,7 @@ impl Op {
             Op::Gather => gather::lower(cx, node),
             Op::GatherBack { addend } => gather::lower_back(*addend, cx, node),
             Op::Gelu(rule) => gelu::lower(*rule, cx, node),
+            Op::GhostNorm(op) => op.lower(cx, node),
             Op::LayerNorm(op) => op.lower(cx, node),
             Op::LayerNormScale => layer_norm_scale::lower(cx, node),
             Op::LayerNormTangent(op) => op.lower(cx, node),

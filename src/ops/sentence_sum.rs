@@ -29,21 +29,12 @@ impl SentenceSum {
             ("out_layer", cx.layer(out)),
             ("add", u32::from(self.addend)),
         ];
-        let mut buffers =
-            vec![("terms", cx.buffer(terms)), ("spans", cx.batch.spans.clone()), ("out", cx.buffer(out))];
+        let mut buffers = vec![("terms", cx.buffer(terms)), ("spans", cx.batch.spans.clone()), ("out", cx.buffer(out))];
         if self.addend {
             buffers.push(("addend", cx.buffer(node.inputs[1])));
         }
         let label = cx.graph.tensor(out).name.clone();
         let grid = cx.elementwise(out);
-        cx.push(Dispatch {
-            label,
-            kernel: "sentence_sum",
-            entry: "forward",
-            constants: vec![],
-            buffers,
-            params,
-            grid,
-        });
+        cx.push(Dispatch { label, kernel: "sentence_sum", entry: "forward", constants: vec![], buffers, params, grid });
     }
 }

@@ -19,9 +19,7 @@ fn row(heads: &Heads<'_>, dots: &Heads<'_>, span: [u32; 4], i: usize, h: usize) 
     let s: Vec<f64> = others.clone().map(|j| scale * dot(heads.part(0, i, h), heads.part(1, j, h))).collect();
     let s_dot: Vec<f64> = others
         .clone()
-        .map(|j| {
-            scale * (dot(dots.part(0, i, h), heads.part(1, j, h)) + dot(heads.part(0, i, h), dots.part(1, j, h)))
-        })
+        .map(|j| scale * (dot(dots.part(0, i, h), heads.part(1, j, h)) + dot(heads.part(0, i, h), dots.part(1, j, h))))
         .collect();
     let top = s.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let norm = top + s.iter().map(|s| (s - top).exp()).sum::<f64>().ln();
@@ -114,9 +112,7 @@ pub fn second(op: &Attention, spans: &[[u32; 4]], qkv: &[f64], o_bar: &[f64], qk
                 .others
                 .clone()
                 .zip(&r.s_dot)
-                .map(|(j, s)| {
-                    2.0 * op.scale() * dot(dots.part(0, i, h), dots.part(1, j, h)) + (s - r.mu).powi(2)
-                })
+                .map(|(j, s)| 2.0 * op.scale() * dot(dots.part(0, i, h), dots.part(1, j, h)) + (s - r.mu).powi(2))
                 .collect();
             let mean = dot(&r.p, &bend);
             let mut term = 0.0;

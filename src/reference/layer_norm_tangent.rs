@@ -35,7 +35,10 @@ fn row(x: &[f64], x_dot: &[f64], centre: f64, r: f64) -> Row {
 }
 
 fn rows<'a>(x: &'a [f64], x_dot: &'a [f64], stat: &'a [f64], d: usize) -> impl Iterator<Item = Row> + 'a {
-    x.chunks_exact(d).zip(x_dot.chunks_exact(d)).zip(stat.chunks_exact(4)).map(|((x, x_dot), s)| row(x, x_dot, s[0], s[1]))
+    x.chunks_exact(d)
+        .zip(x_dot.chunks_exact(d))
+        .zip(stat.chunks_exact(4))
+        .map(|((x, x_dot), s)| row(x, x_dot, s[0], s[1]))
 }
 
 /// (ẏ, stat_dot): stat_dot = (mean, r, mean(ẋ), mean(x̂ ẋ)) a row.
@@ -77,8 +80,7 @@ pub fn vjp_jvp(
         let a_dot = mean(h_dot.iter().copied(), d);
         let b_dot = mean((0..d).map(|c| h_dot[c] * r.x_hat[c] + h[c] * r.x_hat_dot[c]), d);
         out.extend((0..d).map(|c| {
-            r.r_dot * (h[c] - a - r.x_hat[c] * b)
-                + r.r * (h_dot[c] - a_dot - r.x_hat_dot[c] * b - r.x_hat[c] * b_dot)
+            r.r_dot * (h[c] - a - r.x_hat[c] * b) + r.r * (h_dot[c] - a_dot - r.x_hat_dot[c] * b - r.x_hat[c] * b_dot)
         }));
     }
     out
@@ -97,14 +99,7 @@ pub fn scale(x: &[f64], d: usize, stat: &[f64], y_bar: &[f64], x_dot: &[f64], ba
 }
 
 /// ⟨ȳ, D²y[(ẋ, γ̇)²]⟩ of each row, in the first of four columns.
-pub fn second(
-    x: &[f64],
-    gamma: &[f64],
-    stat: &[f64],
-    y_bar: &[f64],
-    x_dot: &[f64],
-    gamma_dot: &[f64],
-) -> Vec<f64> {
+pub fn second(x: &[f64], gamma: &[f64], stat: &[f64], y_bar: &[f64], x_dot: &[f64], gamma_dot: &[f64]) -> Vec<f64> {
     let d = gamma.len();
     let mut out = Vec::new();
     for (r, bar) in rows(x, x_dot, stat, d).zip(y_bar.chunks_exact(d)) {

@@ -16,9 +16,8 @@ pub fn forward(
     let mut out = Vec::new();
     for ((z, s), key) in z.chunks_exact(width).zip(stat.chunks_exact(4)).zip(keys) {
         let p: Vec<f64> = z.iter().map(|z| (z - s[3] - s[2]).exp()).collect();
-        let bits = |block: u32| {
-            philox([key[0], key[1], draw, block], [seed[0], seed[1] ^ key[2].wrapping_mul(0x9E37_79B9)])
-        };
+        let bits =
+            |block: u32| philox([key[0], key[1], draw, block], [seed[0], seed[1] ^ key[2].wrapping_mul(0x9E37_79B9)]);
         let one_hot = |y: usize, scale: f64| -> Vec<f64> {
             p.iter().enumerate().map(|(v, p)| scale * (p - f64::from(u8::from(v == y)))).collect()
         };

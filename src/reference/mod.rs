@@ -17,6 +17,7 @@ pub mod cross_entropy;
 pub mod dropout;
 pub mod embedding;
 pub mod gelu;
+pub mod ghost_norm;
 pub mod layer_norm;
 pub mod layer_norm_tangent;
 pub mod linear;
@@ -26,9 +27,7 @@ use std::collections::HashMap;
 
 use crate::gpu::{Count, Step};
 use crate::ops::attention_tangent::Kind;
-use crate::ops::{
-    AttentionTangent, Batch, Emit, Labels, LayerNorm, LayerNormTangent, Node, Op, Rule, Table, TensorId,
-};
+use crate::ops::{AttentionTangent, Batch, Emit, Labels, LayerNorm, LayerNormTangent, Node, Op, Rule, Table, TensorId};
 
 /// Values of tensors, `[probes] x rows x cols`, row-major.
 pub type Values = HashMap<TensorId, Vec<f64>>;
@@ -171,6 +170,13 @@ fn evaluate(frame: &Frame<'_>, node: &Node, values: &Values, k: usize) -> Vec<Ve
             }
             _ => vec![input(0).iter().zip(input(1)).map(|(x, g)| gelu::slope(*x) * g).collect()],
         },
+        Op::GhostNorm(op) => {
+            let optional = |i: usize| if node.inputs.len() > i { (input(i), cols(i)) } else { (&[][..], 0) };
+            let ((a, a_cols), (third, third_cols)) = (optional(1), optional(2));
+            let masked = frame.graph.tensor(node.inputs[0]).rows == Count::Masked;
+            let rows = ghost_norm::Rows { b: input(0), b_cols: cols(0), masked, a, a_cols, third, third_cols };
+            vec![ghost_norm::forward(*op, &rows, frame.batch)]
+        }
         Op::LayerNorm(LayerNorm { rule, eps, addend }) => match rule {
             Rule::Forward => layer_norm::forward(input(0), input(1), input(2), f64::from(*eps)).into(),
             _ => {
@@ -183,15 +189,9 @@ fn evaluate(frame: &Frame<'_>, node: &Node, values: &Values, k: usize) -> Vec<Ve
             LayerNormTangent::Jvp => {
                 layer_norm_tangent::jvp(input(0), input(1), input(2), input(3), input(4), input(5)).into()
             }
-            LayerNormTangent::VjpJvp => vec![layer_norm_tangent::vjp_jvp(
-                input(0),
-                input(1),
-                input(2),
-                input(3),
-                input(4),
-                input(5),
-                input(6),
-            )],
+            LayerNormTangent::VjpJvp => {
+                vec![layer_norm_tangent::vjp_jvp(input(0), input(1), input(2), input(3), input(4), input(5), input(6))]
+            }
             LayerNormTangent::Scale => {
                 layer_norm_tangent::scale(input(0), cols(0), input(1), input(2), input(3), input(4)).into()
             }
@@ -255,7 +255,9 @@ fn op_rows(frame: &Frame<'_>, id: TensorId, row: usize) -> usize {
 
 /// Sums of every four columns (fewer at the end of a row).
 fn by_fours(x: &[f64], cols: usize) -> Vec<f64> {
-    x.chunks_exact(cols).flat_map(|row| row.chunks(4).map(|four| four.iter().sum::<f64>()).collect::<Vec<_>>()).collect()
+    x.chunks_exact(cols)
+        .flat_map(|row| row.chunks(4).map(|four| four.iter().sum::<f64>()).collect::<Vec<_>>())
+        .collect()
 }
 
 fn row(x: &[f64], cols: usize, r: usize) -> &[f64] {
