@@ -6,13 +6,14 @@ use super::arguments::Selftest;
 use super::failure::Failure;
 use super::print;
 use crate::gpu::{AdapterChoice, Gpu, Options};
-use crate::ops::Variants;
+use crate::ops::{Variants, Wishes};
 use crate::selftest::{self, Outcome, Timing};
 
-pub fn run(adapter: &AdapterChoice, arguments: &Selftest) -> Result<(), Failure> {
+pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Selftest) -> Result<(), Failure> {
     let gpu = Gpu::open(adapter, Options::default())?;
+    let chosen = wishes.apply(Variants::choose(gpu.capabilities()), gpu.capabilities()).map_err(Failure::usage)?;
     let outcomes = if arguments.time { Vec::new() } else { compare(&gpu)? };
-    let timings = selftest::timings(&gpu, &Variants::choose(gpu.capabilities()))?;
+    let timings = selftest::timings(&gpu, &chosen)?;
     let failed: Vec<&Outcome> = outcomes.iter().filter(|o| !o.passed).collect();
     if arguments.json.json {
         print::json(&json!({
@@ -52,7 +53,7 @@ fn compare(gpu: &Gpu) -> Result<Vec<Outcome>, Failure> {
     let cases = selftest::cases();
     let mut outcomes = Vec::with_capacity(all.len() * cases.len());
     for (i, variants) in all.iter().enumerate() {
-        print::note(&format!("variants {}/{}: {variants:?}", i + 1, all.len()));
+        print::note(&format!("variants {}/{}: {variants}", i + 1, all.len()));
         for case in &cases {
             outcomes.push(selftest::run(gpu, variants, case)?);
         }

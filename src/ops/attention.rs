@@ -76,7 +76,7 @@ impl Attention {
         let label = cx.graph.tensor(out).name.clone();
         let size4 = self.padded() / 4;
         let mut constants = vec![("SIZE4", size4)];
-        if let AttentionVariant::Subgroup(lanes) = cx.variants.attention {
+        if let AttentionVariant::Subgroup(lanes) = cx.variants.attention(self.rule) {
             // As many rows on the other side as one load of all lanes holds.
             let keys = (lanes / size4).max(1);
             constants.extend([("SUBGROUP", 1), ("LANES", lanes), ("KEYS", keys)]);

@@ -1,7 +1,7 @@
 //! Cross-entropy of masked rows against hard or soft labels, with its derivative in closed form (p - q).
 //! Shader: `shaders/cross_entropy.wgsl`.
 
-use super::{Adjoints, Lowering, Node, Op, OutputShape, Rule, Tensor, TensorId};
+use super::{Adjoints, Lowering, Node, Op, Operation, OutputShape, Rule, Tensor, TensorId};
 use crate::gpu::{Count, Dispatch};
 
 /// Which labels of the batch a loss is taken against.
@@ -55,7 +55,7 @@ impl CrossEntropy {
                 "vjp"
             }
         };
-        let lanes = cx.variants.row_lanes;
+        let lanes = cx.variants.row_lanes(Operation::CrossEntropy);
         let params =
             vec![("width", tensor.cols), ("cols4", tensor.cols4()), ("soft", u32::from(self.labels == Labels::Soft))];
         let grid = cx.rowwise(Count::Masked, lanes, 1);

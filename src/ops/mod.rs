@@ -35,6 +35,7 @@ mod lowering;
 pub mod optimizer;
 pub mod reduce;
 pub mod statistics;
+pub mod variant_table;
 mod variants;
 
 pub use attention::Attention;
@@ -44,7 +45,8 @@ pub use embedding::{Embedding, Table};
 pub use layer_norm::LayerNorm;
 pub use linear::{Epilogue, Layout, Linear};
 pub use lowering::Lowering;
-pub use variants::{AttentionVariant, LinearVariant, Variants};
+pub use variant_table::{AttentionVariant, LinearVariant, Operation, Sums};
+pub use variants::{Variants, Wishes};
 
 pub use batch::{Batch, BatchBuffers};
 pub use ir::{Adjoints, Dims, Emit, Node, Role, Tensor, TensorId};
@@ -159,7 +161,7 @@ impl Op {
         let sums = |input: usize| {
             let (x, out) = (tensor(node.inputs[input]), tensor(node.outputs[0]));
             let layers = if out.probes { dims.probes } else { 1 };
-            reduce::workspace(dims, x.rows, variants.block, u64::from(x.cols4()), layers, false)
+            reduce::workspace(dims, x.rows, variants.sums().block, u64::from(x.cols4()), layers, false)
         };
         let wanted = match self {
             Op::ColumnSum => vec![sums(0)],

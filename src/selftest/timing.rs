@@ -146,7 +146,7 @@ struct Timed {
 
 impl Timed {
     fn new(gpu: &Gpu, variants: &Variants, rows: u32, graph: &Graph, keep: &[TensorId]) -> Result<Timed, GpuError> {
-        let layout = BatchLayout { tables: [V, T + 2, 1], first_position: 2, segment: variants.segment };
+        let layout = BatchLayout { tables: [V, T + 2, 1], first_position: 2, segment: variants.sums().segment };
         let mut random = Stream::new(3, Purpose::Test, 0);
         let sentences: Vec<Sentence> = (0..rows / T)
             .map(|_| Sentence {

@@ -14,6 +14,7 @@ mod data;
 mod diverged;
 mod evaluate;
 mod events;
+mod kernels;
 mod run;
 mod trainer;
 
@@ -21,6 +22,7 @@ pub use checkpoint::{Checkpoint, checkpoints, newest};
 pub use data::{Corpus, Micro, held_out_seed};
 pub use evaluate::{Evaluation, Evaluator, MaskedSentence, masked_sentence};
 pub use events::EventWriter;
+pub use kernels::{Kernels, Source};
 pub use run::{
     Observer, Outcome, PlanReport, Progress, Quiet, RunError, Status, interrupt_requested, plan, request_interrupt, run,
 };

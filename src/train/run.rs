@@ -14,6 +14,7 @@ use super::data::{Ahead, Corpus, Micro};
 use super::diverged::first_bad_tensor;
 use super::evaluate::{Evaluation, Evaluator};
 use super::events::EventWriter;
+use super::kernels::{Kernels, Source};
 use super::trainer::{LogLine, Trainer};
 use crate::config::{ConfigError, LabelKind, OptimizerKind, Resolved};
 use crate::gpu::{Gpu, GpuError};
@@ -114,7 +115,7 @@ struct Setup {
     encoder: Encoder,
     labels: Labels,
     dims: Dims,
-    variants: Variants,
+    kernels: Kernels,
 }
 
 impl Setup {
@@ -136,7 +137,7 @@ impl Setup {
             LabelKind::Sampled => Labels::Hard,
             LabelKind::Expected => Labels::Soft,
         };
-        Ok(Setup { corpus, encoder, labels, dims, variants: Variants::choose(gpu.capabilities()) })
+        Ok(Setup { corpus, encoder, labels, dims, kernels: Kernels::settle(gpu, resolved)? })
     }
 }
 
@@ -148,6 +149,8 @@ pub struct PlanReport {
     pub vocabulary: u32,
     pub adapter: String,
     pub variants: Variants,
+    /// Where they come from.
+    pub variants_source: Source,
     pub micro_batch: u32,
     pub dispatches_per_micro_batch: usize,
     /// Multiplications and additions of a whole step, forward and backward.
@@ -173,7 +176,7 @@ pub struct PlanBytes {
 /// Plans a run without allocating its memory.
 pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
     let setup = Setup::new(gpu, resolved)?;
-    let Setup { encoder, dims, variants, .. } = &setup;
+    let Setup { encoder, dims, kernels: Kernels { variants, source }, .. } = &setup;
     let train = &resolved.config.train;
     let (mut graph, loss, weight, gradients) = encoder.with_gradient(setup.labels);
     graph.prune(&gradients.iter().copied().chain([loss]).collect::<Vec<_>>());
@@ -208,6 +211,7 @@ pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
         vocabulary: encoder.config.vocab_size,
         adapter: gpu.info().name.clone(),
         variants: *variants,
+        variants_source: *source,
         micro_batch: train.micro_batch(),
         dispatches_per_micro_batch: crate::graph::dispatches(gpu, &graph, *dims, variants, &layout)?.len(),
         flops_per_step: 3.0 * flops * micros,
@@ -244,7 +248,7 @@ impl Folder {
 fn open(
     gpu: &Gpu,
     resolved: &Resolved,
-    variants: &Variants,
+    kernels: &Kernels,
     observer: &dyn Observer,
 ) -> Result<(Folder, Option<Outcome>), RunError> {
     let path = resolved.output();
@@ -279,7 +283,7 @@ fn open(
         .filter(|o| o.status == Status::Done)
         .map(|o| Outcome { folder: path.clone(), ..o });
     if done.is_none() {
-        let now = serde_json::to_value(variants).unwrap_or_default();
+        let now = serde_json::to_value(kernels.variants).unwrap_or_default();
         if before["adapter"].as_str().is_some_and(|a| a != gpu.info().name)
             || before["variants"].as_object().is_some_and(|_| before["variants"] != now)
         {
@@ -309,7 +313,8 @@ fn open(
             "driver": format!("{} {}", info.driver, info.driver_info).trim(),
             "device_type": format!("{:?}", info.device_type),
             "checks": gpu.checks(),
-            "variants": variants,
+            "variants": kernels.variants,
+            "variants_source": kernels.source,
         });
         folder.write("run.json", &(serde_json::to_string_pretty(&about).expect("plain values") + "\n"))?;
     }
@@ -341,12 +346,13 @@ fn earlier_seconds(path: &Path) -> f64 {
 pub fn run(gpu: &Gpu, resolved: &Resolved, observer: &dyn Observer) -> Result<Outcome, RunError> {
     let setup = Setup::new(gpu, resolved)?;
     let config = &resolved.config;
-    let (mut folder, done) = open(gpu, resolved, &setup.variants, observer)?;
+    let (mut folder, done) = open(gpu, resolved, &setup.kernels, observer)?;
     if let Some(done) = done {
         observer.note(&format!("{} is finished already", folder.path.display()));
         return Ok(done);
     }
-    let Setup { corpus, encoder, labels, dims, variants } = &setup;
+    let Setup { corpus, encoder, labels, dims, kernels } = &setup;
+    let variants = &kernels.variants;
     let start = starting_weights(resolved, encoder, observer)?;
     let mut trainer = Trainer::new(gpu, encoder, &start, &config.train, *labels, *dims, variants, config.seed)?;
     let root = folder.path.join("checkpoints");
@@ -560,9 +566,10 @@ impl Session<'_> {
 
     /// The error of a step that was not finite, with `result.json` written.
     fn diverged(&self, trainer: &Trainer, folder: &Folder, line: LogLine, at: usize) -> Result<RunError, RunError> {
-        let Setup { encoder, dims, variants, labels, .. } = self.setup;
+        let Setup { encoder, dims, kernels, labels, .. } = self.setup;
         let micros = &self.unread[at];
-        let found = first_bad_tensor(self.gpu, encoder, &trainer.parameters, *dims, variants, *labels, micros)?;
+        let found =
+            first_bad_tensor(self.gpu, encoder, &trainer.parameters, *dims, &kernels.variants, *labels, micros)?;
         let tensor = found.unwrap_or_else(|| "the norm of the gradient".into());
         let result = json!({
             "status": "diverged",
