@@ -69,9 +69,15 @@ pub struct Demo {
 
 #[derive(Args, Debug)]
 pub struct Selftest {
-    /// Only the timings, without the comparison
+    /// Only the timings, of every variant, without the comparison
     #[arg(long)]
     pub time: bool,
+    /// Time all variants on the shapes of a run config instead, and keep the fastest for its runs on this adapter
+    #[arg(long, value_name = "CONFIG")]
+    pub tune: Option<PathBuf>,
+    /// Overrides of that config, as `train.batch_size=64`
+    #[arg(value_name = "KEY=VALUE", requires = "tune")]
+    pub overrides: Vec<String>,
     #[command(flatten)]
     pub json: Json,
 }

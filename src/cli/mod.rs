@@ -23,6 +23,7 @@ mod report;
 mod selftest;
 mod shell;
 mod train;
+mod tune;
 
 use clap::Parser;
 

@@ -1,6 +1,8 @@
 //! Matrix products in three layouts with bias, addend and GELU: the bulk of all arithmetic. Shader: `shaders/linear.wgsl`.
 
-use super::{Adjoints, Dims, LinearVariant, Lowering, Node, Op, OutputShape, Tensor, TensorId, Variants, reduce};
+use super::{
+    Adjoints, Dims, LinearVariant, Lowering, Node, Op, Operation, OutputShape, Tensor, TensorId, Variants, reduce,
+};
 use crate::gpu::{Count, Dispatch, Grid};
 
 /// How the operands lie.
@@ -36,6 +38,14 @@ pub struct Linear {
 }
 
 impl Linear {
+    pub(super) fn operation(&self) -> Operation {
+        match self.layout {
+            Layout::NT => Operation::LinearNt,
+            Layout::NN => Operation::LinearNn,
+            Layout::TN => Operation::LinearTn,
+        }
+    }
+
     fn bias_input(&self, node: &Node) -> Option<TensorId> {
         self.bias.then(|| node.inputs[2])
     }
@@ -126,7 +136,7 @@ impl Linear {
     pub(super) fn lower(&self, cx: &mut Lowering<'_>, node: &Node) {
         let (a, b, out) = (node.inputs[0], node.inputs[1], node.outputs[0]);
         let (ta, tb, tc) = (cx.graph.tensor(a), cx.graph.tensor(b), cx.graph.tensor(out));
-        let (unit, across, mut constants) = match cx.variants.linear(self.layout) {
+        let (unit, across, mut constants) = match cx.variants.linear(self.operation()) {
             LinearVariant::Direct => (32, 8, vec![]),
             LinearVariant::Tiled => (64, 16, vec![("TILED", 1)]),
             LinearVariant::Subgroup(lanes) => {

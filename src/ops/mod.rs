@@ -110,6 +110,18 @@ impl Op {
         }
     }
 
+    /// The part of the variant table that it belongs to, if it has variants.
+    pub fn operation(&self) -> Option<Operation> {
+        match self {
+            Op::Linear(op) => Some(op.operation()),
+            Op::Attention(op) => Some(op.operation()),
+            Op::LayerNorm(_) => Some(Operation::LayerNorm),
+            Op::CrossEntropy(_) => Some(Operation::CrossEntropy),
+            Op::ColumnSum | Op::LayerNormScale | Op::EmbeddingScatter { .. } => Some(Operation::Sums),
+            _ => None,
+        }
+    }
+
     /// Shapes of what comes out.
     ///
     /// # Panics

@@ -13,8 +13,6 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::Rule;
-use super::linear::Layout;
 use super::variant_table::{AttentionVariant, Kind, LinearVariant, Operation, Row, Sums};
 use crate::gpu::Capabilities;
 
@@ -98,28 +96,19 @@ impl Variants {
         })
     }
 
-    /// How products of a layout run.
-    pub fn linear(&self, layout: Layout) -> LinearVariant {
-        let operation = match layout {
-            Layout::NT => Operation::LinearNt,
-            Layout::NN => Operation::LinearNn,
-            Layout::TN => Operation::LinearTn,
-        };
+    /// How products of one layout run.
+    pub fn linear(&self, operation: Operation) -> LinearVariant {
         match self.row(operation).kind {
             Kind::Linear(variant) => variant,
-            other => unreachable!("the table of products holds {other:?}"),
+            other => unreachable!("{operation:?} is no product: {other:?}"),
         }
     }
 
     /// How a rule of attention runs.
-    pub fn attention(&self, rule: Rule) -> AttentionVariant {
-        let operation = match rule {
-            Rule::Forward => Operation::AttentionForward,
-            Rule::Vjp => Operation::AttentionVjp,
-        };
+    pub fn attention(&self, operation: Operation) -> AttentionVariant {
         match self.row(operation).kind {
             Kind::Attention(variant) => variant,
-            other => unreachable!("the table of attention holds {other:?}"),
+            other => unreachable!("{operation:?} is no attention: {other:?}"),
         }
     }
 

@@ -1,12 +1,14 @@
 //! Which kernel variants a run uses, and why: the same bits need the same variants.
 //!
 //! What is asked for (`--variant`, then `adapter.variant` of the config) goes before all; else a run that goes on keeps
-//! those of its `run.json` as long as the adapter is the same and can run them; else they are chosen for the adapter.
+//! those of its `run.json` as long as the adapter is the same and can run them; else those that were measured for these
+//! shapes on this adapter (`lowland selftest --tune`) are taken; else they are chosen for the adapter.
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::tune::{Subject, Tuning};
 use crate::config::{ConfigError, Resolved};
 use crate::gpu::Gpu;
 use crate::ops::Variants;
@@ -17,6 +19,8 @@ use crate::ops::Variants;
 pub enum Source {
     /// Chosen from what the adapter can do.
     Default,
+    /// Measured on these shapes by `lowland selftest --tune`.
+    Tuned,
     /// Kept from the beginning of this run.
     Kept,
     /// Asked for, at least one of them.
@@ -24,10 +28,12 @@ pub enum Source {
 }
 
 /// The variants of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Kernels {
     pub variants: Variants,
     pub source: Source,
+    /// The measured choice that they come from.
+    pub tuning: Option<Tuning>,
 }
 
 impl Kernels {
@@ -35,11 +41,14 @@ impl Kernels {
     ///
     /// # Errors
     /// When the adapter cannot run one that was asked for.
-    pub fn settle(gpu: &Gpu, resolved: &Resolved) -> Result<Kernels, ConfigError> {
+    pub fn settle(gpu: &Gpu, resolved: &Resolved, subject: &Subject) -> Result<Kernels, ConfigError> {
         let caps = gpu.capabilities();
-        let (mut variants, mut source) = match kept(gpu, &resolved.output(), &resolved.hash()) {
-            Some(variants) => (variants, Source::Kept),
-            None => (Variants::choose(caps), Source::Default),
+        let kept = kept(gpu, &resolved.output(), &resolved.hash());
+        let tuning = if kept.is_none() { Tuning::find(gpu, subject) } else { None };
+        let (mut variants, mut source) = match (kept, &tuning) {
+            (Some(variants), _) => (variants, Source::Kept),
+            (None, Some(tuning)) => (tuning.variants, Source::Tuned),
+            (None, None) => (Variants::choose(caps), Source::Default),
         };
         let refused = |place: &str| {
             let place = place.to_string();
@@ -52,7 +61,7 @@ impl Kernels {
                 source = Source::Overridden;
             }
         }
-        Ok(Kernels { variants, source })
+        Ok(Kernels { variants, source, tuning })
     }
 }
 

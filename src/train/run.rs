@@ -16,6 +16,7 @@ use super::evaluate::{Evaluation, Evaluator};
 use super::events::EventWriter;
 use super::kernels::{Kernels, Source};
 use super::trainer::{LogLine, Trainer};
+use super::tune::{Subject, Trial, Tuning};
 use crate::config::{ConfigError, LabelKind, OptimizerKind, Resolved};
 use crate::gpu::{Gpu, GpuError};
 use crate::graph::MemoryPlan;
@@ -137,7 +138,8 @@ impl Setup {
             LabelKind::Sampled => Labels::Hard,
             LabelKind::Expected => Labels::Soft,
         };
-        Ok(Setup { corpus, encoder, labels, dims, kernels: Kernels::settle(gpu, resolved)? })
+        let kernels = Kernels::settle(gpu, resolved, &Subject::new(gpu, &encoder, &dims, labels))?;
+        Ok(Setup { corpus, encoder, labels, dims, kernels })
     }
 }
 
@@ -176,7 +178,7 @@ pub struct PlanBytes {
 /// Plans a run without allocating its memory.
 pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
     let setup = Setup::new(gpu, resolved)?;
-    let Setup { encoder, dims, kernels: Kernels { variants, source }, .. } = &setup;
+    let Setup { encoder, dims, kernels: Kernels { variants, source, .. }, .. } = &setup;
     let train = &resolved.config.train;
     let (mut graph, loss, weight, gradients) = encoder.with_gradient(setup.labels);
     graph.prune(&gradients.iter().copied().chain([loss]).collect::<Vec<_>>());
@@ -218,6 +220,13 @@ pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
         bytes,
         refused: memory.check(gpu).err().map(|e| e.to_string()),
     })
+}
+
+/// Times the variant table on the shapes of a config; nothing is kept yet.
+pub fn tune(gpu: &Gpu, resolved: &Resolved, note: &dyn Fn(&str)) -> Result<Tuning, RunError> {
+    let Setup { corpus, encoder, labels, dims, .. } = Setup::new(gpu, resolved)?;
+    let trial = Trial { encoder: &encoder, corpus: &corpus, labels, dims };
+    Ok(trial.tune(gpu, resolved, note)?)
 }
 
 /// The folder of a run while it is worked in.
@@ -316,6 +325,10 @@ fn open(
             "variants": kernels.variants,
             "variants_source": kernels.source,
         });
+        if let Some(tuning) = &kernels.tuning {
+            observer.note("kernels as measured for these shapes on this adapter");
+            folder.write("tuning.json", &(serde_json::to_string_pretty(tuning).expect("plain values") + "\n"))?;
+        }
         folder.write("run.json", &(serde_json::to_string_pretty(&about).expect("plain values") + "\n"))?;
     }
     Ok((folder, done))
