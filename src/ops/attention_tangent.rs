@@ -1,7 +1,9 @@
 //! Attention along a direction of queries, keys and values: the tangents of its forward and reverse rules, and its
 //! second-order term. Without dropout. Shader: `shaders/attention_tangent.wgsl`.
 
-use super::{Attention, AttentionVariant, Lowering, Node, Op, OutputShape, Rule, Second, Tangents, Tensor, TensorId};
+use super::{
+    Attention, AttentionVariant, Lowering, Node, Op, Operation, OutputShape, Rule, Second, Tangents, Tensor, TensorId,
+};
 use crate::gpu::{Count, Dispatch, Grid};
 
 /// Which tangent of attention a node computes.
@@ -109,7 +111,7 @@ impl AttentionTangent {
         let kernel = "attention_tangent";
         if self.kind != Kind::Delta {
             buffers.push(("spans", cx.batch.spans.clone()));
-            if let AttentionVariant::Subgroup(lanes) = cx.variants.attention {
+            if let AttentionVariant::Subgroup(lanes) = cx.variants.attention(Operation::TangentAttention) {
                 let keys = (lanes / size4).max(1);
                 constants.extend([("SUBGROUP", 1), ("LANES", lanes), ("KEYS", keys)]);
                 let grid = Grid { count: Count::Sentences, unit: 1, columns: self.of.heads, layers };

@@ -190,7 +190,7 @@ impl BatchBuffers {
         sizes.push(if soft { masked * u64::from(vocabulary.next_multiple_of(4)) * 4 } else { 16 });
         sizes.push(masked * 16);
         for targets in layout.tables {
-            let segments = u64::from(most_segments(dims.rows, targets, variants.segment));
+            let segments = u64::from(most_segments(dims.rows, targets, variants.sums().segment));
             sizes.extend([rows * 4 + segments * 16, segments * 16, (u64::from(targets) + 1) * 4]);
         }
         let mut made = gpu.buffers("the batch", &sizes)?.into_iter();
@@ -212,7 +212,7 @@ impl BatchBuffers {
             .tables
             .into_iter()
             .map(|targets| {
-                let segments = u64::from(most_segments(dims.rows, targets, variants.segment));
+                let segments = u64::from(most_segments(dims.rows, targets, variants.sums().segment));
                 rows * 4 + segments * 32 + (u64::from(targets) + 1) * 4
             })
             .sum();

@@ -12,7 +12,7 @@ pub(super) fn lower(cx: &mut Lowering<'_>, node: &Node) {
     let [code, fixed] = cx.count(x);
     let rows = cx.graph.tensor(x).rows;
     let cols4 = cx.graph.tensor(x).cols4();
-    let sums = reduce::blocks(cx, rows, cx.variants.block, u64::from(cols4), out, None);
+    let sums = reduce::blocks(cx, rows, cx.variants.sums().block, u64::from(cols4), out, None);
     let groups = cols4.div_ceil(8);
     let dispatch = Dispatch {
         label: cx.graph.tensor(out).name.clone(),
@@ -25,11 +25,11 @@ pub(super) fn lower(cx: &mut Lowering<'_>, node: &Node) {
             fixed,
             ("cols4", cols4),
             ("groups", groups),
-            ("block", cx.variants.block),
+            ("block", cx.variants.sums().block),
             ("in_layer", cx.layer(x)),
             ("out_layer", sums.layer),
         ],
-        grid: Grid { count: rows, unit: cx.variants.block, columns: groups, layers: cx.layers(out) },
+        grid: Grid { count: rows, unit: cx.variants.sums().block, columns: groups, layers: cx.layers(out) },
     };
     cx.push(dispatch);
     sums.finish(cx);

@@ -1,7 +1,7 @@
 //! Cross-entropy of masked rows against hard or soft labels, with its derivative in closed form (p - q).
 //! Shader: `shaders/cross_entropy.wgsl`.
 
-use super::{Adjoints, Lowering, Node, Op, OutputShape, Rule, Tangents, Tensor, TensorId};
+use super::{Adjoints, Lowering, Node, Op, Operation, OutputShape, Rule, Tangents, Tensor, TensorId};
 use crate::gpu::{Count, Dispatch};
 
 /// Which labels of the batch a loss is taken against.
@@ -84,7 +84,7 @@ impl CrossEntropy {
             }
         };
         let tangent = node.inputs.last().filter(|_| matches!(self.rule, Rule::Jvp | Rule::Second | Rule::VjpJvp));
-        let lanes = cx.variants.row_lanes;
+        let lanes = cx.variants.row_lanes(Operation::CrossEntropy);
         let params = vec![
             ("width", tensor.cols),
             ("cols4", tensor.cols4()),

@@ -94,14 +94,17 @@ pub(super) fn scatter_outputs(rows: u32, inputs: &[&Tensor]) -> Vec<OutputShape>
 /// Bytes of workspace for the segments' sums.
 pub(super) fn scatter_workspace(dims: &Dims, variants: &Variants, rows: u32, y_bar: &Tensor) -> u64 {
     let layers = if y_bar.probes { dims.probes } else { 1 };
-    u64::from(most_segments(dims.rows, rows, variants.segment)) * u64::from(y_bar.cols4()) * 16 * u64::from(layers)
+    u64::from(most_segments(dims.rows, rows, variants.sums().segment))
+        * u64::from(y_bar.cols4())
+        * 16
+        * u64::from(layers)
 }
 
 pub(super) fn lower_scatter(table: Table, rows: u32, addend: bool, cx: &mut Lowering<'_>, node: &Node) {
     let (y_bar, out) = (node.inputs[0], node.outputs[0]);
     let index = cx.batch.table(table).clone();
     let cols4 = cx.graph.tensor(y_bar).cols4();
-    let segments = most_segments(cx.dims.rows, rows, cx.variants.segment);
+    let segments = most_segments(cx.dims.rows, rows, cx.variants.sums().segment);
     let part = cx.workspace();
     let part_layer = if cx.graph.tensor(y_bar).probes { segments * cols4 } else { 0 };
     let label = cx.graph.tensor(out).name.clone();

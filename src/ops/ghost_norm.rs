@@ -2,7 +2,7 @@
 //! (arXiv 2110.05679); the choice between the two forms of a product as in Bu et al. 2022 (arXiv 2205.10683); the cross term
 //! of a tied table is derived in `docs/curvature.md`. Shader: `shaders/ghost_norm.wgsl`.
 
-use super::{AttentionVariant, Lowering, Node, OutputShape, Tensor};
+use super::{AttentionVariant, Lowering, Node, Operation, OutputShape, Tensor};
 use crate::gpu::{Count, Dispatch, Grid};
 
 /// Which parameter's squared norms. All give [draws][sentences, 4].
@@ -45,9 +45,9 @@ impl GhostNorm {
             buffers.push(("a", cx.buffer(*a)));
             params.push(("a4", cx.graph.tensor(*a).cols4()));
         }
-        let lanes = match cx.variants.attention {
+        let lanes = match cx.variants.attention(Operation::GhostNorm) {
             AttentionVariant::Subgroup(lanes) => Some(lanes),
-            AttentionVariant::Row => None,
+            _ => None,
         };
         let mut layers = cx.layers(out);
         let entry = match self {

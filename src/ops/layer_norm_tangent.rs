@@ -1,7 +1,7 @@
 //! Layer norm along a direction: the tangents of its forward and reverse rules, and its second-order term.
 //! Shader: `shaders/layer_norm_tangent.wgsl`.
 
-use super::{LayerNorm, Lowering, Node, Op, OutputShape, Rule, Second, Tangents, Tensor, TensorId, reduce};
+use super::{LayerNorm, Lowering, Node, Op, Operation, OutputShape, Rule, Second, Tangents, Tensor, TensorId, reduce};
 use crate::gpu::{Count, Dispatch, Grid};
 
 /// Which tangent of layer norm a node computes.
@@ -103,7 +103,7 @@ impl LayerNormTangent {
         let kernel = "layer_norm_tangent";
         let layers = cx.layers(out);
         if self == LayerNormTangent::Scale {
-            let block = cx.variants.block;
+            let block = cx.variants.sums().block;
             let cols4 = tensor.cols4();
             let gamma = reduce::blocks(cx, tensor.rows, block, u64::from(cols4), node.outputs[0], None);
             let beta = reduce::blocks(cx, tensor.rows, block, u64::from(cols4), node.outputs[1], None);
@@ -131,7 +131,7 @@ impl LayerNormTangent {
             }
             _ => "vjp_jvp",
         };
-        let lanes = cx.variants.row_lanes;
+        let lanes = cx.variants.row_lanes(Operation::LayerNorm);
         let grid = cx.rowwise(tensor.rows, lanes, layers);
         cx.push(Dispatch { label, kernel, entry, constants: vec![("LANES", lanes)], buffers, params, grid });
     }

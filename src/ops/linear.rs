@@ -1,8 +1,8 @@
 //! Matrix products in three layouts with bias, addend and GELU: the bulk of all arithmetic. Shader: `shaders/linear.wgsl`.
 
 use super::{
-    Adjoints, Dims, LinearVariant, Lowering, Node, Op, OutputShape, Second, Tangents, Tensor, TensorId, Variants,
-    reduce,
+    Adjoints, Dims, LinearVariant, Lowering, Node, Op, Operation, OutputShape, Second, Tangents, Tensor, TensorId,
+    Variants, reduce,
 };
 use crate::gpu::{Count, Dispatch, Grid};
 
@@ -41,6 +41,14 @@ pub struct Linear {
 }
 
 impl Linear {
+    pub(super) fn operation(&self) -> Operation {
+        match self.layout {
+            Layout::NT => Operation::LinearNt,
+            Layout::NN => Operation::LinearNn,
+            Layout::TN => Operation::LinearTn,
+        }
+    }
+
     fn bias_input(&self, node: &Node) -> Option<TensorId> {
         self.bias.then(|| node.inputs[2])
     }
@@ -154,13 +162,13 @@ impl Linear {
         let out = tensor(node.outputs[0]);
         let layers = if out.probes { dims.probes } else { 1 };
         let size4 = u64::from(tensor(node.inputs[0]).cols) * u64::from(out.cols4());
-        reduce::workspace(dims, tensor(node.inputs[0]).rows, variants.split, size4, layers, false)
+        reduce::workspace(dims, tensor(node.inputs[0]).rows, variants.sums().split, size4, layers, false)
     }
 
     pub(super) fn lower(&self, cx: &mut Lowering<'_>, node: &Node) {
         let (a, b, out) = (node.inputs[0], node.inputs[1], node.outputs[0]);
         let (ta, tb, tc) = (cx.graph.tensor(a), cx.graph.tensor(b), cx.graph.tensor(out));
-        let (unit, across, mut constants) = match cx.variants.linear {
+        let (unit, across, mut constants) = match cx.variants.linear(self.operation()) {
             LinearVariant::Direct => (32, 8, vec![]),
             LinearVariant::Tiled => (64, 16, vec![("TILED", 1)]),
             LinearVariant::Subgroup(lanes) => {
@@ -186,7 +194,7 @@ impl Linear {
         let label = tc.name.clone();
         if self.layout == Layout::TN {
             let tiles_m = ta.cols.div_ceil(unit);
-            let split = cx.variants.split;
+            let split = cx.variants.sums().split;
             let rows = ta.rows;
             let size4 = u64::from(ta.cols) * u64::from(tc.cols4());
             params.extend([

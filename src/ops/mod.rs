@@ -40,6 +40,7 @@ pub mod optimizer;
 pub mod reduce;
 pub mod sentence_sum;
 pub mod statistics;
+pub mod variant_table;
 mod variants;
 
 pub use attention::Attention;
@@ -54,7 +55,8 @@ pub use linear::{Epilogue, Layout, Linear};
 pub use loss_draw::LossDraw;
 pub use lowering::Lowering;
 pub use sentence_sum::SentenceSum;
-pub use variants::{AttentionVariant, LinearVariant, Variants};
+pub use variant_table::{AttentionVariant, LinearVariant, Operation, Sums};
+pub use variants::{Variants, Wishes};
 
 pub use batch::{Batch, BatchBuffers};
 pub use ir::{Adjoints, Dims, Emit, Node, Role, Second, Tangents, Tensor, TensorId};
@@ -145,6 +147,18 @@ impl Op {
             Op::Linear(_) => "linear",
             Op::LossDraw(_) => "loss_draw",
             Op::SentenceSum(_) => "sentence_sum",
+        }
+    }
+
+    /// The part of the variant table that it belongs to, if it has variants.
+    pub fn operation(&self) -> Option<Operation> {
+        match self {
+            Op::Linear(op) => Some(op.operation()),
+            Op::Attention(op) => Some(op.operation()),
+            Op::LayerNorm(_) => Some(Operation::LayerNorm),
+            Op::CrossEntropy(_) => Some(Operation::CrossEntropy),
+            Op::ColumnSum | Op::LayerNormScale | Op::EmbeddingScatter { .. } => Some(Operation::Sums),
+            _ => None,
         }
     }
 
@@ -265,7 +279,7 @@ impl Op {
         let sums = |input: usize| {
             let (x, out) = (tensor(node.inputs[input]), tensor(node.outputs[0]));
             let layers = if out.probes { dims.probes } else { 1 };
-            reduce::workspace(dims, x.rows, variants.block, u64::from(x.cols4()), layers, false)
+            reduce::workspace(dims, x.rows, variants.sums().block, u64::from(x.cols4()), layers, false)
         };
         let wanted = match self {
             Op::ColumnSum => vec![sums(0)],

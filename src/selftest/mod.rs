@@ -335,7 +335,7 @@ impl Setting {
 
 /// Runs a case with some variants on an adapter.
 pub fn run(gpu: &Gpu, variants: &Variants, case: &Case) -> Result<Outcome, GpuError> {
-    let setting = Setting::new(case, case.probes, variants.segment, case.fused);
+    let setting = Setting::new(case, case.probes, variants.sums().segment, case.fused);
     let Setting { layout, batch, graph, step, .. } = &setting;
     let dims = Dims {
         rows: batch.rows() + 5,
@@ -402,7 +402,7 @@ pub fn run(gpu: &Gpu, variants: &Variants, case: &Case) -> Result<Outcome, GpuEr
 
 /// The dispatches of a case and its reverse pass with some variants, whether or not the adapter could run them.
 pub fn dispatches(gpu: &Gpu, variants: &Variants, case: &Case) -> Result<Vec<Dispatch>, GpuError> {
-    let Setting { layout, batch, graph, .. } = Setting::new(case, case.probes, variants.segment, case.fused);
+    let Setting { layout, batch, graph, .. } = Setting::new(case, case.probes, variants.sums().segment, case.fused);
     let (rows, masked, sentences) = (batch.rows(), batch.masked(), batch.sentences);
     graph::dispatches(gpu, &graph, Dims { rows, masked, sentences, probes: case.probes }, variants, &layout)
 }
