@@ -9,7 +9,7 @@ pub enum LinearVariant {
     Direct,
     /// 64 x 64 a workgroup, through workgroup memory.
     Tiled,
-    /// 16 rows a subgroup of so many lanes, by broadcast.
+    /// A subgroup of so many lanes four times as many rows, by broadcast.
     Subgroup(u32),
 }
 
@@ -46,7 +46,7 @@ impl Variants {
                 _ => (LinearVariant::Direct, AttentionVariant::Row),
             };
             // Few workgroups with long sums: two to sixteen cores, and every workgroup costs 0.2 µs.
-            return Variants { linear, attention, row_lanes: 1, block: 1024, split: 1024, segment: 512 };
+            return Variants { linear, attention, row_lanes: 1, block: 1024, split: 4096, segment: 512 };
         }
         let tiled = caps.workgroup_invocations >= 256 && caps.workgroup_bytes >= 8192;
         let linear = if tiled { LinearVariant::Tiled } else { LinearVariant::Direct };
