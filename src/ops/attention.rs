@@ -59,12 +59,13 @@ impl Attention {
     pub(super) fn lower(&self, cx: &mut Lowering<'_>, node: &Node) {
         let (qkv, out) = (node.inputs[0], node.outputs[0]);
         let mut buffers = vec![("qkv", cx.buffer(qkv)), ("spans", cx.batch.spans.clone()), ("out", cx.buffer(out))];
+        let threshold = dropout::threshold(self.p);
         let mut params = vec![
             ("heads", self.heads),
             ("scale", (self.scale() as f32).to_bits()),
             ("out_layer", cx.layer(out)),
             ("stream", self.stream),
-            ("threshold", dropout::threshold(self.p)),
+            ("threshold", threshold),
             ("keep", (1.0 / (1.0 - self.p)).to_bits()),
         ];
         let entry = match self.rule {
@@ -82,7 +83,7 @@ impl Attention {
         };
         let label = cx.graph.tensor(out).name.clone();
         let size4 = self.padded() / 4;
-        let mut constants = vec![("SIZE4", size4)];
+        let mut constants = vec![("SIZE4", size4), ("DROPOUT", u32::from(threshold != 0))];
         if let AttentionVariant::Subgroup(lanes) = cx.variants.attention(self.operation()) {
             // As many rows on the other side as one load of all lanes holds.
             let keys = (lanes / size4).max(1);

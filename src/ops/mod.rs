@@ -287,7 +287,7 @@ impl Op {
             Op::EmbeddingScatter { rows, .. } => {
                 vec![embedding::scatter_workspace(dims, variants, *rows, &tensor(node.inputs[0]))]
             }
-            Op::Linear(op) => vec![op.workspace(dims, variants, node, tensor)],
+            Op::Linear(op) => op.workspace(dims, variants, node, tensor),
             _ => vec![],
         };
         wanted.into_iter().filter(|bytes| *bytes > 0).collect()

@@ -168,7 +168,7 @@ pub enum LinearVariant {
     Direct,
     /// 64 x 64 a workgroup, through workgroup memory.
     Tiled,
-    /// 16 rows a subgroup of so many lanes, by broadcast.
+    /// A subgroup of so many lanes four times as many rows, by broadcast.
     Subgroup(u32),
 }
 
@@ -240,7 +240,7 @@ static SUMS: &[Row] = &[
         name: "long",
         about: "about 1024 rows a partial sum",
         needs: &[],
-        kind: Kind::Sums(Sums { block: 1024, split: 1024, segment: 512 }),
+        kind: Kind::Sums(Sums { block: 1024, split: 4096, segment: 512 }),
     },
     Row {
         name: "short",

@@ -225,6 +225,9 @@ fn evaluate(frame: &Frame<'_>, node: &Node, values: &Values, k: usize) -> Vec<Ve
                 }
             }
             let c = plus(c, addend);
+            if op.sums {
+                return vec![c, linear::column_sum(input(0), cols(0))];
+            }
             match op.epilogue {
                 crate::ops::Epilogue::None => vec![c],
                 crate::ops::Epilogue::Gelu => {
