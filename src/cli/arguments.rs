@@ -115,10 +115,12 @@ pub enum LanguageCommand {
     Label {
         #[command(flatten)]
         config: ConfigArguments,
-        /// `A` (symbol below the root), `B` (first 4 words), `C` (first 2 words) or `span:K` (first K words)
+        /// Of a grammar `A` (symbol below the root), `B` (first 4 words), `C` (first 2 words) or `span:K` (first K
+        /// words); of a hidden Markov model `task-K` (the state at word K)
         #[arg(long)]
         task: Task,
-        /// Weigh candidates by the probability of the rest of the sentence, not by inside probability alone
+        /// Weigh a grammar's candidates by the probability of the rest of the sentence, not by inside probability
+        /// alone; hidden states are always weighed so
         #[arg(long)]
         with_prior: bool,
         /// Label so many sampled sentences instead of those on standard input

@@ -10,7 +10,6 @@ use super::failure::{Failure, INPUT_OUTPUT};
 use super::print;
 use crate::config;
 use crate::gpu::{AdapterChoice, Gpu, Options};
-use crate::language::Language;
 use crate::model::{self, Arena, ForwardPass, Loaded, RowLoss, dims_for, read_examples, save_tensors};
 use crate::ops::batch::Sentence;
 use crate::ops::{Labels, Variants};
