@@ -1,11 +1,14 @@
 //! Every flag, documented once, where it is parsed.
 
+mod downstream;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::gpu::{ADAPTER_VARIABLE, AdapterChoice};
 use crate::language::Task;
+pub use downstream::{Enlarge, EnlargeMethod, FeatureChoice, Finetune, Probe, ProbeMethod, TaskArguments};
 
 /// Pre-train masked language models on languages whose truth is known, and ask why models with the same loss differ.
 ///
@@ -36,6 +39,12 @@ pub enum Command {
     Train(Train),
     /// Loss of a model on examples; excess loss where the language is known
     Eval(Eval),
+    /// Downstream accuracy of a linear probe on a model's representations
+    Probe(Probe),
+    /// Downstream accuracy of a model that is fine-tuned as a whole
+    Finetune(Finetune),
+    /// A small model inside a larger architecture, the same function
+    Enlarge(Enlarge),
     /// A self-contained html page about a run
     Report(Report),
     /// Show a config as it is resolved, its schema, or what a key means

@@ -102,7 +102,7 @@ fn examples(arguments: &Eval, loaded: &Loaded) -> Result<Examples, Failure> {
 }
 
 /// Refuses a model of another language: its numbers would be about other words.
-fn check_vocabulary(loaded: &Loaded, corpus: &Corpus, path: &Path) -> Result<(), Failure> {
+pub(super) fn check_vocabulary(loaded: &Loaded, corpus: &Corpus, path: &Path) -> Result<(), Failure> {
     let wanted = corpus.vocabulary.len();
     let has = loaded.encoder.config.vocab_size as usize;
     if has != wanted {
