@@ -20,6 +20,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod curvature;
 pub mod gpu;
 pub mod graph;
 pub mod language;

@@ -40,6 +40,8 @@ pub enum Purpose {
     Label = 7,
     Bootstrap = 8,
     Test = 9,
+    /// Examples drawn from a frame.
+    Sample = 10,
 }
 
 /// The random numbers of one (seed, purpose, index), one after another.

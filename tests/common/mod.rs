@@ -1,6 +1,8 @@
 //! What the test files share: the adapter under test and the recorded fixtures.
 #![allow(dead_code)]
 
+pub mod matrices;
+
 use std::path::{Path, PathBuf};
 
 use lowland::gpu::{AdapterChoice, Gpu, Options};
