@@ -15,7 +15,6 @@ use std::time::Instant;
 use clap::Parser;
 use lowland::config::{self, TrainSection};
 use lowland::gpu::{AdapterChoice, Gpu};
-use lowland::language::Language;
 use lowland::model::{Encoder, GradientPass, ModelConfig, Vocabulary, Weights, dims_for};
 use lowland::ops::batch::{Batch, Sentence};
 use lowland::ops::{Labels, Variants};

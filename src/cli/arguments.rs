@@ -1,11 +1,15 @@
 //! Every flag, documented once, where it is parsed.
 
+mod downstream;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::gpu::{ADAPTER_VARIABLE, AdapterChoice};
 use crate::language::Task;
+use crate::ops::Wishes;
+pub use downstream::{Enlarge, EnlargeMethod, FeatureChoice, Finetune, Probe, ProbeMethod, TaskArguments};
 
 /// Pre-train masked language models on languages whose truth is known, and ask why models with the same loss differ.
 ///
@@ -18,6 +22,10 @@ pub struct Cli {
     /// Adapter: `pci:0000:01:00.0`, `index:1`, `name:part of its name`, `software` or `best`; `lowland doctor` lists them
     #[arg(long, global = true, env = ADAPTER_VARIABLE, value_name = "CHOICE")]
     pub adapter: Option<AdapterChoice>,
+    /// Kernel variants other than the ones chosen for the adapter, as `linear=tiled,attention=row`; `lowland selftest
+    /// --time` lists them
+    #[arg(long, global = true, env = "LOWLAND_VARIANT", value_name = "OPERATION=VARIANT,..")]
+    pub variant: Option<Wishes>,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -36,6 +44,12 @@ pub enum Command {
     Train(Train),
     /// Loss of a model on examples; excess loss where the language is known
     Eval(Eval),
+    /// Downstream accuracy of a linear probe on a model's representations
+    Probe(Probe),
+    /// Downstream accuracy of a model that is fine-tuned as a whole
+    Finetune(Finetune),
+    /// A small model inside a larger architecture, the same function
+    Enlarge(Enlarge),
     /// A self-contained html page about a run
     Report(Report),
     /// Show a config as it is resolved, its schema, or what a key means
@@ -64,9 +78,15 @@ pub struct Demo {
 
 #[derive(Args, Debug)]
 pub struct Selftest {
-    /// Only the timings, without the comparison
+    /// Only the timings, of every variant, without the comparison
     #[arg(long)]
     pub time: bool,
+    /// Time all variants on the shapes of a run config instead, and keep the fastest for its runs on this adapter
+    #[arg(long, value_name = "CONFIG")]
+    pub tune: Option<PathBuf>,
+    /// Overrides of that config, as `train.batch_size=64`
+    #[arg(value_name = "KEY=VALUE", requires = "tune")]
+    pub overrides: Vec<String>,
     #[command(flatten)]
     pub json: Json,
 }
@@ -115,10 +135,12 @@ pub enum LanguageCommand {
     Label {
         #[command(flatten)]
         config: ConfigArguments,
-        /// `A` (symbol below the root), `B` (first 4 words), `C` (first 2 words) or `span:K` (first K words)
+        /// Of a grammar `A` (symbol below the root), `B` (first 4 words), `C` (first 2 words) or `span:K` (first K
+        /// words); of a hidden Markov model `task-K` (the state at word K)
         #[arg(long)]
         task: Task,
-        /// Weigh candidates by the probability of the rest of the sentence, not by inside probability alone
+        /// Weigh a grammar's candidates by the probability of the rest of the sentence, not by inside probability
+        /// alone; hidden states are always weighed so
         #[arg(long)]
         with_prior: bool,
         /// Label so many sampled sentences instead of those on standard input

@@ -10,10 +10,9 @@ use super::failure::{Failure, INPUT_OUTPUT};
 use super::print;
 use crate::config;
 use crate::gpu::{AdapterChoice, Gpu, Options};
-use crate::language::Language;
 use crate::model::{self, Arena, ForwardPass, Loaded, RowLoss, dims_for, read_examples, save_tensors};
 use crate::ops::batch::Sentence;
-use crate::ops::{Labels, Variants};
+use crate::ops::{Labels, Variants, Wishes};
 use crate::statistics::Estimate;
 use crate::train::{Corpus, MaskedSentence, held_out_seed, masked_sentence};
 
@@ -24,13 +23,13 @@ struct Examples {
     soft: Option<(Vec<Sentence>, Vec<f64>)>,
 }
 
-pub fn run(adapter: &AdapterChoice, arguments: &Eval) -> Result<(), Failure> {
+pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Eval) -> Result<(), Failure> {
     let export = arguments.export.as_deref().map(parse_export).transpose()?;
     let loaded = model::load(&arguments.model)?;
     loaded.notes.iter().for_each(|n| print::note(n));
     let examples = examples(arguments, &loaded)?;
     let gpu = Gpu::open(adapter, Options::default())?;
-    let variants = Variants::choose(gpu.capabilities());
+    let variants = wishes.apply(Variants::choose(gpu.capabilities()), gpu.capabilities()).map_err(Failure::usage)?;
     let arena = Arena::of(&gpu, &loaded.encoder, &loaded.weights)?;
     let forward = |sentences: &[Sentence], labels, exports| {
         let dims = dims_for(sentences, arguments.batch as usize);
@@ -103,7 +102,7 @@ fn examples(arguments: &Eval, loaded: &Loaded) -> Result<Examples, Failure> {
 }
 
 /// Refuses a model of another language: its numbers would be about other words.
-fn check_vocabulary(loaded: &Loaded, corpus: &Corpus, path: &Path) -> Result<(), Failure> {
+pub(super) fn check_vocabulary(loaded: &Loaded, corpus: &Corpus, path: &Path) -> Result<(), Failure> {
     let wanted = corpus.vocabulary.len();
     let has = loaded.encoder.config.vocab_size as usize;
     if has != wanted {

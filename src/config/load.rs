@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::types::RunConfig;
+use crate::ops::Wishes;
 
 /// What is wrong with a config, and where.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub struct Resolved {
     pub name: String,
     /// Folder that relative paths in the file start from.
     pub base: PathBuf,
+    /// Kernel variants asked for on the command line; no part of the config, and they go before it.
+    pub wishes: Wishes,
     text: String,
     file: String,
     overrides: Vec<String>,
@@ -43,11 +46,12 @@ pub fn load(path: &Path, overrides: &[String]) -> Result<Resolved, ConfigError> 
     let text = String::from_utf8(bytes).map_err(|_| error("is not UTF-8 text".into()))?;
     let mut config = parse(&text, &file, overrides)?;
     let base = path.parent().map(Path::to_path_buf).unwrap_or_default();
-    for relative in [&mut config.language.rules, &mut config.train.start_from].into_iter().flatten() {
+    let language = &mut config.language;
+    for relative in [&mut language.rules, &mut language.matrices, &mut config.train.start_from].into_iter().flatten() {
         *relative = base.join(&*relative);
     }
     let name = path.file_stem().map_or("run".into(), |s| s.to_string_lossy().into_owned());
-    Ok(Resolved { config, name, base, text, file, overrides: overrides.to_vec() })
+    Ok(Resolved { config, name, base, wishes: Wishes::default(), text, file, overrides: overrides.to_vec() })
 }
 
 fn parse(text: &str, file: &str, overrides: &[String]) -> Result<RunConfig, ConfigError> {
@@ -187,7 +191,20 @@ impl Resolved {
     pub fn from_text(text: &str, name: &str, overrides: &[String]) -> Result<Resolved, ConfigError> {
         let config = parse(text, name, overrides)?;
         let (text, overrides) = (text.to_string(), overrides.to_vec());
-        Ok(Resolved { config, name: name.into(), base: PathBuf::new(), text, file: name.into(), overrides })
+        Ok(Resolved {
+            config,
+            name: name.into(),
+            base: PathBuf::new(),
+            wishes: Wishes::default(),
+            text,
+            file: name.into(),
+            overrides,
+        })
+    }
+
+    /// The same with kernel variants that were asked for outside of the config.
+    pub fn wishing(self, wishes: &Wishes) -> Resolved {
+        Resolved { wishes: wishes.clone(), ..self }
     }
 
     /// Where a key got its value.
@@ -216,8 +233,8 @@ impl Resolved {
         config.output = None;
         let mut hasher = blake3::Hasher::new();
         // Files count by what they hold, not by where they lie.
-        if let Some(rules) = config.language.rules.take() {
-            hasher.update(&std::fs::read(rules).unwrap_or_default());
+        for file in [config.language.rules.take(), config.language.matrices.take()].into_iter().flatten() {
+            hasher.update(&std::fs::read(file).unwrap_or_default());
         }
         if let Some(start) = config.train.start_from.take() {
             for name in ["config.json", "model.safetensors"] {
