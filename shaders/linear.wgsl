@@ -13,6 +13,9 @@
 //@variant direct-tn: LAYOUT=2
 //@variant direct-gelu: EPILOGUE=1
 //@variant direct-slope: LAYOUT=1 EPILOGUE=2
+//@variant direct-dot: EPILOGUE=3
+//@variant tiled-dot: TILED=1 EPILOGUE=3
+//@variant subgroup-dot: SUBGROUP=1 EPILOGUE=3
 //@variant tiled-nt: TILED=1
 //@variant tiled-nn: TILED=1 LAYOUT=1
 //@variant tiled-tn: TILED=1 LAYOUT=2
@@ -38,7 +41,8 @@ const TILED: u32 = 0u;
 const LAYOUT: u32 = 0u;
 const NN: u32 = 1u;
 const TN: u32 = 2u;
-// 0 none, 1 GELU (C to `out`, gelu(C) to `act`), 2 slope (C gelu'(z) to `out`).
+// 0 none, 1 GELU (C to `out`, gelu(C) to `act`), 2 slope (C gelu'(z) to `out`), 3 dot (⟨C, z⟩ of each vec4, a number each,
+// to `terms`).
 const EPILOGUE: u32 = 0u;
 // What is added. Constants and no parameters, since a software adapter runs both sides of every branch.
 const BIAS: u32 = 0u;
@@ -69,6 +73,8 @@ struct Params {
     bias_layer: u32,
     z_layer: u32,
     sums_layer: u32,
+    // Numbers in a row of `terms`.
+    terms_stride: u32,
 }
 @group(0) @binding(8) var<uniform> p: Params;
 
@@ -79,6 +85,7 @@ struct Params {
 @group(0) @binding(4) var<storage, read> z: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> act: array<vec4<f32>>;
+@group(0) @binding(7) var<storage, read_write> terms: array<f32>;
 
 // What a workgroup computes: rows from m, tile number n of columns, depth [k, k_end), into layer `layer` of C.
 struct Task {
@@ -115,6 +122,10 @@ fn finish_biased(row: u32, column: u32, layer: u32, sum: vec4<f32>) {
     var c = sum;
     if ADDEND != 0u { c += addend[layer * p.c_layer + i]; }
     if EPILOGUE == 2u { c *= gelu_slope4(z[layer * p.z_layer + i]); }
+    if EPILOGUE == 3u {
+        terms[4u * layer * p.c_layer + row * p.terms_stride + column] = dot(c, z[layer * p.z_layer + i]);
+        return;
+    }
     out[layer * p.c_layer + i] = c;
     if EPILOGUE == 1u { act[layer * p.c_layer + i] = gelu4(c); }
 }

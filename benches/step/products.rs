@@ -75,7 +75,7 @@ impl Product {
         let c = graph.product(layout, a, b, None, None);
         let dims = Dims { rows: 1, masked: 1, sentences: 1, probes: 1 };
         let variants = Variants::choose(gpu.capabilities());
-        let tables = BatchLayout { tables: [4; 3], first_position: 2, segment: variants.segment };
+        let tables = BatchLayout { tables: [4; 3], first_position: 2, segment: variants.sums().segment };
         let batch = BatchBuffers::new(gpu, &dims, &tables, &variants, 4, false)?;
         let mut random = Stream::new(1, Purpose::Test, 1);
         let mut outside = HashMap::new();

@@ -58,7 +58,7 @@ pub fn race(
     let pass = GradientPass::new(gpu, &encoder, &trainer.parameters, dims, &variants, Labels::Hard)?;
     let masked: usize = workload.sentences.iter().map(|s| s.masked.len()).sum();
     let micros = [Micro { batch: Batch::new(pass.layout(), &workload.sentences), weight: 1.0 / masked as f32 }];
-    let mut step = |gpu: &Gpu, trainer: &mut Trainer| -> Result<f64, Error> {
+    let step = |gpu: &Gpu, trainer: &mut Trainer| -> Result<f64, Error> {
         let start = Instant::now();
         trainer.advance(gpu, &micros)?;
         gpu.finish()?;

@@ -17,6 +17,6 @@ mod types;
 pub use explain::{Explanation, explain, schema};
 pub use load::{ConfigError, Origin, Resolved, load};
 pub use types::{
-    AdamW, EvaluateSection, LabelKind, LanguageKind, LanguageSection, MaskPolicy, ModelSection, ObjectiveSection,
-    OptimizerKind, RunConfig, ScheduleKind, Sgd, TrainSection, Warmup,
+    AdamW, AdapterSection, EvaluateSection, LabelKind, LanguageKind, LanguageSection, MaskPolicy, ModelSection,
+    ObjectiveSection, OptimizerKind, RunConfig, ScheduleKind, Sgd, TrainSection, Warmup,
 };

@@ -1,6 +1,7 @@
 //! The sections of a run config with their defaults. The comments here are what `lowland config explain` prints and what
 //! editors show from the schema.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::language::RandomGrammar;
 use crate::model::{ModelConfig, ModelKind};
+use crate::ops::Wishes;
 
 /// One run: a language, a model, an objective, training, evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Default)]
@@ -28,6 +30,9 @@ pub struct RunConfig {
     pub train: TrainSection,
     /// What is measured on held-out sentences.
     pub evaluate: EvaluateSection,
+    /// How the adapter is used.
+    #[serde(skip_serializing_if = "AdapterSection::is_default")]
+    pub adapter: AdapterSection,
 }
 
 /// Kind of a language.
@@ -343,11 +348,41 @@ impl Default for EvaluateSection {
     }
 }
 
+/// How the adapter is used.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdapterSection {
+    /// Kernel variants other than the ones chosen for the adapter, as { linear = "tiled", attention = "row" };
+    /// `lowland selftest --time` lists them. `--variant` goes before it.
+    pub variant: BTreeMap<String, String>,
+}
+
+impl AdapterSection {
+    fn is_default(&self) -> bool {
+        *self == AdapterSection::default()
+    }
+
+    /// The variants asked for.
+    ///
+    /// # Errors
+    /// In words, for a name that is not in the table.
+    pub fn wishes(&self) -> Result<Wishes, String> {
+        let mut wishes = Wishes::default();
+        for (operation, variant) in &self.variant {
+            wishes.add(operation, variant)?;
+        }
+        Ok(wishes)
+    }
+}
+
 impl RunConfig {
     /// What cannot be, with the key it stands at.
     pub(super) fn check(&self) -> Result<(), (String, String)> {
         let bad = |key: &str, message: String| Err((key.to_string(), message));
         let t = &self.train;
+        if let Err(message) = self.adapter.wishes() {
+            return bad("adapter.variant", message);
+        }
         if self.language.max_length == 0 || self.language.max_length > 4096 {
             return bad("language.max_length", format!("{} must lie in 1 to 4096", self.language.max_length));
         }

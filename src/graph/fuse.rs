@@ -31,7 +31,7 @@ impl Graph {
             let operand = match epilogue {
                 Epilogue::Gelu => node.inputs[0],
                 Epilogue::Slope => node.inputs[1],
-                Epilogue::None => {
+                Epilogue::None | Epilogue::Dot => {
                     fused.push(node);
                     continue;
                 }

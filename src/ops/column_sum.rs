@@ -16,7 +16,7 @@ pub(super) fn lower_sum(cx: &mut Lowering<'_>, x: TensorId, out: TensorId) {
     let [code, fixed] = cx.count(x);
     let rows = cx.graph.tensor(x).rows;
     let cols4 = cx.graph.tensor(x).cols4();
-    let sums = reduce::blocks(cx, rows, cx.variants.block, u64::from(cols4), out, None);
+    let sums = reduce::blocks(cx, rows, cx.variants.sums().block, u64::from(cols4), out, None);
     let lanes = reduce::lanes(cx);
     let groups = cols4.div_ceil(lanes);
     let dispatch = Dispatch {
@@ -30,11 +30,11 @@ pub(super) fn lower_sum(cx: &mut Lowering<'_>, x: TensorId, out: TensorId) {
             fixed,
             ("cols4", cols4),
             ("groups", groups),
-            ("block", cx.variants.block),
+            ("block", cx.variants.sums().block),
             ("in_layer", cx.layer(x)),
             ("out_layer", sums.layer),
         ],
-        grid: Grid { count: rows, unit: cx.variants.block, columns: groups, layers: cx.layers(out) },
+        grid: Grid { count: rows, unit: cx.variants.sums().block, columns: groups, layers: cx.layers(out) },
     };
     cx.push(dispatch);
     sums.finish(cx);

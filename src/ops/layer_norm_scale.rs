@@ -14,7 +14,7 @@ pub(super) fn lower(cx: &mut Lowering<'_>, node: &Node) {
     let [code, fixed] = cx.count(x);
     let rows = cx.graph.tensor(x).rows;
     let cols4 = cx.graph.tensor(x).cols4();
-    let block = cx.variants.block;
+    let block = cx.variants.sums().block;
     let gamma = reduce::blocks(cx, rows, block, u64::from(cols4), node.outputs[0], None);
     let beta = reduce::blocks(cx, rows, block, u64::from(cols4), node.outputs[1], None);
     let lanes = reduce::lanes(cx);
