@@ -72,9 +72,9 @@ struct Params {
     c_layer: u32,
     bias_layer: u32,
     z_layer: u32,
-    sums_layer: u32,
     // Numbers in a row of `terms`.
     terms_stride: u32,
+    sums_layer: u32,
 }
 @group(0) @binding(8) var<uniform> p: Params;
 

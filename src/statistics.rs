@@ -7,7 +7,13 @@
 //! assert!((e.standard_error - (5.0f64 / 3.0 / 4.0).sqrt()).abs() < 1e-15);
 //! ```
 
+mod components;
+mod sampling;
+
 use serde::Serialize;
+
+pub use components::{Crossed, Parts, Target, draws_for, nested};
+pub use sampling::{DesignError, Importance, Measured, Stratified};
 
 /// A value and the standard error of it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]

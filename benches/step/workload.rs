@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use lowland::config;
-use lowland::language::Language;
 use lowland::model::{ModelConfig, Vocabulary};
 use lowland::ops::batch::Sentence;
 use lowland::random::{Purpose, Stream};

@@ -46,7 +46,8 @@ pub fn load(path: &Path, overrides: &[String]) -> Result<Resolved, ConfigError> 
     let text = String::from_utf8(bytes).map_err(|_| error("is not UTF-8 text".into()))?;
     let mut config = parse(&text, &file, overrides)?;
     let base = path.parent().map(Path::to_path_buf).unwrap_or_default();
-    for relative in [&mut config.language.rules, &mut config.train.start_from].into_iter().flatten() {
+    let language = &mut config.language;
+    for relative in [&mut language.rules, &mut language.matrices, &mut config.train.start_from].into_iter().flatten() {
         *relative = base.join(&*relative);
     }
     let name = path.file_stem().map_or("run".into(), |s| s.to_string_lossy().into_owned());
@@ -232,8 +233,8 @@ impl Resolved {
         config.output = None;
         let mut hasher = blake3::Hasher::new();
         // Files count by what they hold, not by where they lie.
-        if let Some(rules) = config.language.rules.take() {
-            hasher.update(&std::fs::read(rules).unwrap_or_default());
+        for file in [config.language.rules.take(), config.language.matrices.take()].into_iter().flatten() {
+            hasher.update(&std::fs::read(file).unwrap_or_default());
         }
         if let Some(start) = config.train.start_from.take() {
             for name in ["config.json", "model.safetensors"] {

@@ -44,7 +44,6 @@ pub struct Linear {
 
 /// What one workgroup computes.
 struct Shape {
-    variant: LinearVariant,
     rows: u32,
     /// vec4 of columns.
     columns4: u32,
@@ -55,22 +54,22 @@ struct Shape {
 impl Shape {
     fn of(variant: LinearVariant) -> Shape {
         match variant {
-            LinearVariant::Direct => Shape { variant, rows: 32, columns4: 8, sums: false },
-            LinearVariant::Tiled => Shape { variant, rows: 64, columns4: 16, sums: false },
-            LinearVariant::Subgroup(lanes) => Shape { variant, rows: 4 * lanes, columns4: lanes, sums: true },
+            LinearVariant::Direct => Shape { rows: 32, columns4: 8, sums: false },
+            LinearVariant::Tiled => Shape { rows: 64, columns4: 16, sums: false },
+            LinearVariant::Subgroup(lanes) => Shape { rows: 4 * lanes, columns4: lanes, sums: true },
         }
     }
 
     /// Rows of the depth that one split sums (TN): as the variants say, and fewer where C has few tiles, so that there is
     /// work for several cores.
     fn split(&self, dims: &Dims, variants: &Variants, a: &Tensor, c: &Tensor) -> u32 {
-        let split = variants.sums().split;
-        if !matches!(self.variant, LinearVariant::Subgroup(_)) {
-            return split;
+        let most = variants.sums().split;
+        if !matches!(variants.linear(Operation::LinearTn), LinearVariant::Subgroup(_)) {
+            return most;
         }
         let tiles = a.cols.div_ceil(self.rows) * c.cols4().div_ceil(self.columns4);
         let fair = (dims.capacity(a.rows) * tiles).div_ceil(ENOUGH_TILES).max(LEAST_SPLIT);
-        split.min(fair.next_multiple_of(4))
+        most.min(fair.next_multiple_of(4))
     }
 }
 
@@ -86,6 +85,10 @@ impl Linear {
             Layout::NN => Operation::LinearNn,
             Layout::TN => Operation::LinearTn,
         }
+    }
+
+    fn shape(&self, variants: &Variants) -> Shape {
+        Shape::of(variants.linear(self.operation()))
     }
 
     fn bias_input(&self, node: &Node) -> Option<TensorId> {
@@ -183,8 +186,7 @@ impl Linear {
 
     /// Second-order term of y = x Wᵀ: 2 ⟨ȳ, ẋ Ẇᵀ⟩.
     pub(super) fn second(&self, g: &mut Second<'_>, node: &Node, y_bar: TensorId) {
-        let op =
-            Linear { layout: Layout::NT, bias: false, addend: false, epilogue: Epilogue::Dot, ..Linear::default() };
+        let op = Linear { epilogue: Epilogue::Dot, ..Linear::default() };
         let inputs = [g.dot(node.inputs[0]), g.dot(node.inputs[1]), y_bar];
         let terms = g.push(Op::Linear(op), &inputs, "second(linear)");
         g.term(terms, 2.0);
@@ -203,12 +205,11 @@ impl Linear {
         }
         let (a, out) = (tensor(node.inputs[0]), tensor(node.outputs[0]));
         let layers = |probes: bool| if probes { dims.probes } else { 1 };
-        let shape = Shape::of(variants.linear(self.operation()));
-        let split = shape.split(dims, variants, &a, &out);
+        let split = self.shape(variants).split(dims, variants, &a, &out);
         let size4 = u64::from(a.cols) * u64::from(out.cols4());
         let mut wanted = vec![reduce::workspace(dims, a.rows, split, size4, layers(out.probes), false)];
         if self.sums {
-            let rows = if shape.sums { split } else { variants.sums().block };
+            let rows = if self.shape(variants).sums { split } else { variants.sums().block };
             wanted.push(reduce::workspace(dims, a.rows, rows, u64::from(a.cols4()), layers(a.probes), false));
         }
         wanted
@@ -217,9 +218,9 @@ impl Linear {
     pub(super) fn lower(&self, cx: &mut Lowering<'_>, node: &Node) {
         let (a, b, out) = (node.inputs[0], node.inputs[1], node.outputs[0]);
         let (ta, tb, tc) = (cx.graph.tensor(a), cx.graph.tensor(b), cx.graph.tensor(out));
-        let shape = Shape::of(cx.variants.linear(self.operation()));
+        let shape = self.shape(cx.variants);
         let Shape { rows: unit, columns4, .. } = shape;
-        let mut constants = match shape.variant {
+        let mut constants = match cx.variants.linear(self.operation()) {
             LinearVariant::Direct => vec![],
             LinearVariant::Tiled => vec![("TILED", 1)],
             LinearVariant::Subgroup(lanes) => vec![("SUBGROUP", 1), ("LANES", lanes)],
