@@ -238,7 +238,7 @@ static ROWS: &[Row] = &[
 static SUMS: &[Row] = &[
     Row {
         name: "long",
-        about: "about 1024 rows a partial sum",
+        about: "about 1024 rows a partial sum, up to 4096 in a weight gradient",
         needs: &[],
         kind: Kind::Sums(Sums { block: 1024, split: 4096, segment: 512 }),
     },
