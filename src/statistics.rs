@@ -1,4 +1,4 @@
-//! Estimates with their evidence: the one place where a mean gets a standard error.
+//! Estimates with their evidence: the one place where a mean gets a standard error and a correlation its interval.
 //!
 //! ```
 //! use lowland::statistics::Estimate;
@@ -7,6 +7,9 @@
 //! assert!((e.standard_error - (5.0f64 / 3.0 / 4.0).sqrt()).abs() < 1e-15);
 //! ```
 
+mod correlation;
+
+pub use correlation::{Coefficient, Correlation, correlate};
 use serde::Serialize;
 
 /// A value and the standard error of it.

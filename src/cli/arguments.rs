@@ -1,6 +1,7 @@
 //! Every flag, documented once, where it is parsed.
 
 mod downstream;
+mod sweep;
 
 use std::path::PathBuf;
 
@@ -9,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::gpu::{ADAPTER_VARIABLE, AdapterChoice};
 use crate::language::Task;
 pub use downstream::{Enlarge, EnlargeMethod, FeatureChoice, Finetune, Probe, ProbeMethod, TaskArguments};
+pub use sweep::{Sweep, SweepCommand};
 
 /// Pre-train masked language models on languages whose truth is known, and ask why models with the same loss differ.
 ///
@@ -45,6 +47,8 @@ pub enum Command {
     Finetune(Finetune),
     /// A small model inside a larger architecture, the same function
     Enlarge(Enlarge),
+    /// Many runs from one file
+    Sweep(Sweep),
     /// A self-contained html page about a run
     Report(Report),
     /// Show a config as it is resolved, its schema, or what a key means
