@@ -21,6 +21,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod curvature;
 pub mod downstream;
 pub mod gpu;
 pub mod graph;

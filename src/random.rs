@@ -46,6 +46,8 @@ pub enum Purpose {
     Projection = 33,
     /// Seeds of downstream data.
     Downstream = 34,
+    /// Examples drawn from a frame.
+    Sample = 10,
 }
 
 /// The random numbers of one (seed, purpose, index), one after another.

@@ -7,10 +7,15 @@
 //! assert!((e.standard_error - (5.0f64 / 3.0 / 4.0).sqrt()).abs() < 1e-15);
 //! ```
 
+mod components;
 mod correlation;
+mod sampling;
 
-pub use correlation::{Coefficient, Correlation, correlate};
 use serde::Serialize;
+
+pub use components::{Crossed, Parts, Target, draws_for, nested};
+pub use correlation::{Coefficient, Correlation, correlate};
+pub use sampling::{DesignError, Importance, Measured, Stratified};
 
 /// A value and the standard error of it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]

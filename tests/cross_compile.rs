@@ -8,7 +8,7 @@ use std::process::Command;
 
 use common::gpu;
 use lowland::gpu::{KERNEL_FILES, KernelFile, kernel_file};
-use lowland::ops::{AttentionVariant, LinearVariant, Variants};
+use lowland::ops::Variants;
 use lowland::selftest;
 use naga::back::{glsl, hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -33,15 +33,7 @@ fn variants() -> BTreeSet<Variant> {
         }
     }
     let gpu = gpu();
-    let own = Variants::choose(gpu.capabilities());
-    let linear = [LinearVariant::Direct, LinearVariant::Tiled]
-        .into_iter()
-        .chain([4, 8, 16].map(LinearVariant::Subgroup))
-        .map(|linear| Variants { linear, ..own });
-    let lanes = [1, 32].map(|row_lanes| Variants { row_lanes, ..own });
-    let attention = [4, 8, 16].map(|lanes| Variants { attention: AttentionVariant::Subgroup(lanes), ..own });
-    let attention = attention.into_iter().chain([Variants { attention: AttentionVariant::Row, ..own }]);
-    for variants in linear.chain(lanes).chain(attention) {
+    for variants in Variants::every(gpu.capabilities()) {
         for case in selftest::cases() {
             for dispatch in selftest::dispatches(&gpu, &variants, &case).unwrap() {
                 let constants = dispatch.constants.iter().map(|(n, v)| (n.to_string(), *v)).collect();

@@ -5,9 +5,10 @@ mod common;
 
 use common::{Truth, fixture, gpu};
 use lowland::model::{Arena, ForwardPass, GradientPass, dims_for, load, read_examples};
-use lowland::ops::{Labels, Variants};
+use lowland::ops::{Labels, Operation, Variants};
 
-const MODELS: [&str; 5] = ["roberta-20", "roberta-32", "bert-24", "bert-18", "bert-untied"];
+const MODELS: [&str; 7] =
+    ["roberta-20", "roberta-32", "bert-24", "bert-18", "bert-untied", "roberta-tiny", "bert-tiny"];
 
 #[test]
 fn logits_losses_and_gradients_are_those_of_transformers() {
@@ -67,14 +68,8 @@ fn f64_twins_are_transformers_itself() {
         let encoder = &loaded.encoder;
         let truth = Truth::read(name);
         let sentences = read_examples(&fixture(name).join("examples.jsonl"), &encoder.config).unwrap();
-        let layout = encoder.batch_layout(&Variants {
-            linear: lowland::ops::LinearVariant::Direct,
-            attention: lowland::ops::AttentionVariant::Row,
-            row_lanes: 1,
-            block: 8,
-            split: 8,
-            segment: 4,
-        });
+        let variants = Variants::choose(gpu().capabilities()).with(Operation::Sums, "tiny").unwrap();
+        let layout = encoder.batch_layout(&variants);
         let batch = lowland::ops::Batch::new(&layout, &sentences);
         let (graph, loss, weight, gradients) = encoder.with_gradient(Labels::Hard);
         let frame = Frame { graph: &graph, batch: &batch, step: Step::default() };

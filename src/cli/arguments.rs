@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::gpu::{ADAPTER_VARIABLE, AdapterChoice};
 use crate::language::Task;
+use crate::ops::Wishes;
 pub use downstream::{Enlarge, EnlargeMethod, FeatureChoice, Finetune, Probe, ProbeMethod, TaskArguments};
 pub use sweep::{Sweep, SweepCommand};
 
@@ -23,6 +24,10 @@ pub struct Cli {
     /// Adapter: `pci:0000:01:00.0`, `index:1`, `name:part of its name`, `software` or `best`; `lowland doctor` lists them
     #[arg(long, global = true, env = ADAPTER_VARIABLE, value_name = "CHOICE")]
     pub adapter: Option<AdapterChoice>,
+    /// Kernel variants other than the ones chosen for the adapter, as `linear=tiled,attention=row`; `lowland selftest
+    /// --time` lists them
+    #[arg(long, global = true, env = "LOWLAND_VARIANT", value_name = "OPERATION=VARIANT,..")]
+    pub variant: Option<Wishes>,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -77,9 +82,15 @@ pub struct Demo {
 
 #[derive(Args, Debug)]
 pub struct Selftest {
-    /// Only the timings, without the comparison
+    /// Only the timings, of every variant, without the comparison
     #[arg(long)]
     pub time: bool,
+    /// Time all variants on the shapes of a run config instead, and keep the fastest for its runs on this adapter
+    #[arg(long, value_name = "CONFIG")]
+    pub tune: Option<PathBuf>,
+    /// Overrides of that config, as `train.batch_size=64`
+    #[arg(value_name = "KEY=VALUE", requires = "tune")]
+    pub overrides: Vec<String>,
     #[command(flatten)]
     pub json: Json,
 }

@@ -8,16 +8,17 @@ use super::{print, train};
 use crate::config::Resolved;
 use crate::gpu::{AdapterChoice, Gpu, Options};
 use crate::language::entropy_floor;
+use crate::ops::Wishes;
 use crate::report;
 use crate::train::{Corpus, held_out_seed};
 
 /// The same file that `lowland train configs/quickstart.toml` runs.
 const CONFIG: &str = include_str!("../../configs/quickstart.toml");
 
-pub fn run(adapter: &AdapterChoice, arguments: &Demo) -> Result<(), Failure> {
+pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Demo) -> Result<(), Failure> {
     let output = arguments.output.clone().unwrap_or_else(|| "runs/demo".into());
     let overrides = vec![format!("output={}", toml::Value::String(output.display().to_string()))];
-    let resolved = Resolved::from_text(CONFIG, "demo", &overrides)?;
+    let resolved = Resolved::from_text(CONFIG, "demo", &overrides)?.wishing(wishes);
     let gpu = Gpu::open(adapter, Options::default())?;
     let config = &resolved.config;
     let corpus = Corpus::open(&config.language, &config.objective, config.seed)?;

@@ -6,10 +6,10 @@ use super::arguments::Json;
 use super::failure::Failure;
 use super::print;
 use crate::gpu::{AdapterChoice, Capabilities, Gpu, Options, list};
-use crate::ops::Variants;
+use crate::ops::{Variants, Wishes};
 use crate::selftest;
 
-pub fn run(adapter: &AdapterChoice, arguments: &Json) -> Result<(), Failure> {
+pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Json) -> Result<(), Failure> {
     let adapters: Vec<Value> = list().iter().enumerate().map(|(i, a)| describe(i, &a.get_info())).collect();
     let gpu = match Gpu::open(adapter, Options::default()) {
         Ok(gpu) => gpu,
@@ -20,7 +20,7 @@ pub fn run(adapter: &AdapterChoice, arguments: &Json) -> Result<(), Failure> {
             return Err(error.into());
         }
     };
-    let variants = Variants::choose(gpu.capabilities());
+    let variants = wishes.apply(Variants::choose(gpu.capabilities()), gpu.capabilities()).map_err(Failure::usage)?;
     let probe =
         selftest::cases().into_iter().find(|c| c.name.starts_with("feed-forward")).expect("a case of that name");
     let outcome = selftest::run(&gpu, &variants, &probe)?;
@@ -91,8 +91,6 @@ fn describe(index: usize, info: &wgpu::AdapterInfo) -> Value {
 fn text(report: &Value) -> String {
     let plain = |v: &Value| match v {
         Value::String(text) => text.clone(),
-        // A variant with its number, as {"Subgroup": 8}.
-        Value::Object(one) => one.iter().map(|(k, v)| format!("{k} {v}")).collect::<Vec<_>>().join(", "),
         other => other.to_string(),
     };
     let mut out = format!("lowland {}\n\nadapters\n", plain(&report["lowland"]));

@@ -12,7 +12,7 @@ use crate::config;
 use crate::gpu::{AdapterChoice, Gpu, Options};
 use crate::model::{self, Arena, ForwardPass, Loaded, RowLoss, dims_for, read_examples, save_tensors};
 use crate::ops::batch::Sentence;
-use crate::ops::{Labels, Variants};
+use crate::ops::{Labels, Variants, Wishes};
 use crate::statistics::Estimate;
 use crate::train::{Corpus, MaskedSentence, held_out_seed, masked_sentence};
 
@@ -23,13 +23,13 @@ struct Examples {
     soft: Option<(Vec<Sentence>, Vec<f64>)>,
 }
 
-pub fn run(adapter: &AdapterChoice, arguments: &Eval) -> Result<(), Failure> {
+pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Eval) -> Result<(), Failure> {
     let export = arguments.export.as_deref().map(parse_export).transpose()?;
     let loaded = model::load(&arguments.model)?;
     loaded.notes.iter().for_each(|n| print::note(n));
     let examples = examples(arguments, &loaded)?;
     let gpu = Gpu::open(adapter, Options::default())?;
-    let variants = Variants::choose(gpu.capabilities());
+    let variants = wishes.apply(Variants::choose(gpu.capabilities()), gpu.capabilities()).map_err(Failure::usage)?;
     let arena = Arena::of(&gpu, &loaded.encoder, &loaded.weights)?;
     let forward = |sentences: &[Sentence], labels, exports| {
         let dims = dims_for(sentences, arguments.batch as usize);

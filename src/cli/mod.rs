@@ -28,6 +28,7 @@ mod shell;
 mod sweep;
 mod task;
 mod train;
+mod tune;
 
 use clap::Parser;
 
@@ -59,13 +60,14 @@ pub fn main() -> u8 {
 
 fn run(cli: Cli) -> Result<(), Failure> {
     let adapter = cli.adapter.unwrap_or_default();
+    let wishes = cli.variant.unwrap_or_default();
     match cli.command {
-        Command::Demo(a) => demo::run(&adapter, &a),
-        Command::Doctor(a) => doctor::run(&adapter, &a),
-        Command::Selftest(a) => selftest::run(&adapter, &a),
+        Command::Demo(a) => demo::run(&adapter, &wishes, &a),
+        Command::Doctor(a) => doctor::run(&adapter, &wishes, &a),
+        Command::Selftest(a) => selftest::run(&adapter, &wishes, &a),
         Command::Language(a) => language::run(&a),
-        Command::Train(a) => train::run(&adapter, &a),
-        Command::Eval(a) => eval::run(&adapter, &a),
+        Command::Train(a) => train::run(&adapter, &wishes, &a),
+        Command::Eval(a) => eval::run(&adapter, &wishes, &a),
         Command::Probe(a) => probe::run(&adapter, &a),
         Command::Finetune(a) => finetune::run(&adapter, &a),
         Command::Enlarge(a) => enlarge::run(&a),

@@ -4,15 +4,19 @@ use serde_json::json;
 
 use super::arguments::Selftest;
 use super::failure::Failure;
-use super::print;
+use super::{print, tune};
 use crate::gpu::{AdapterChoice, Gpu, Options};
-use crate::ops::Variants;
+use crate::ops::{Variants, Wishes};
 use crate::selftest::{self, Outcome, Timing};
 
-pub fn run(adapter: &AdapterChoice, arguments: &Selftest) -> Result<(), Failure> {
+pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Selftest) -> Result<(), Failure> {
     let gpu = Gpu::open(adapter, Options::default())?;
+    if let Some(config) = &arguments.tune {
+        return tune::run(&gpu, config, arguments);
+    }
+    let chosen = wishes.apply(Variants::choose(gpu.capabilities()), gpu.capabilities()).map_err(Failure::usage)?;
     let outcomes = if arguments.time { Vec::new() } else { compare(&gpu)? };
-    let timings = selftest::timings(&gpu, &Variants::choose(gpu.capabilities()))?;
+    let timings = selftest::timings(&gpu, &chosen, &|name| print::note(&format!("timing {name}")))?;
     let failed: Vec<&Outcome> = outcomes.iter().filter(|o| !o.passed).collect();
     if arguments.json.json {
         print::json(&json!({
@@ -52,7 +56,7 @@ fn compare(gpu: &Gpu) -> Result<Vec<Outcome>, Failure> {
     let cases = selftest::cases();
     let mut outcomes = Vec::with_capacity(all.len() * cases.len());
     for (i, variants) in all.iter().enumerate() {
-        print::note(&format!("variants {}/{}: {variants:?}", i + 1, all.len()));
+        print::note(&format!("variants {}/{}: {variants}", i + 1, all.len()));
         for case in &cases {
             outcomes.push(selftest::run(gpu, variants, case)?);
         }
@@ -77,14 +81,17 @@ fn comparison_text(outcomes: &[Outcome]) -> String {
     out
 }
 
+/// A line a variant, `*` the one that is used.
 fn timing_text(timings: &[Timing]) -> String {
-    let mut out = format!("\n{:<40}{:<28}{:>12}{:>14}\n", "operation", "shape", "time", "rate");
+    let mut out = format!("\n  {:<34}{:<14}{:<34}{:>12}{:>18}\n", "operation", "variant", "shape", "time", "rate");
     for t in timings {
         let rate = match t.gflops {
             Some(gflops) => format!("{gflops:.1} GFLOP/s"),
             None => format!("{:.1} GB/s", t.gbytes),
         };
-        out += &format!("{:<40}{:<28}{:>9.3} ms{rate:>14}\n", t.operation, t.shape, t.seconds * 1e3);
+        let (mark, variant) = (if t.used { "*" } else { " " }, t.variant.unwrap_or(""));
+        out +=
+            &format!("{mark} {:<34}{variant:<14}{:<34}{:>9.3} ms{rate:>18}\n", t.operation, t.shape, t.seconds * 1e3);
     }
-    out.trim_end().to_string()
+    out + "* used on this adapter"
 }

@@ -8,10 +8,11 @@ use super::print;
 use super::progress::Bar;
 use crate::config::{self, Resolved};
 use crate::gpu::{AdapterChoice, Gpu, Options};
+use crate::ops::Wishes;
 use crate::train::{self, Outcome, PlanReport};
 
-pub fn run(adapter: &AdapterChoice, arguments: &Train) -> Result<(), Failure> {
-    let resolved = config::load(&arguments.config.config, &arguments.config.overrides)?;
+pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Train) -> Result<(), Failure> {
+    let resolved = config::load(&arguments.config.config, &arguments.config.overrides)?.wishing(wishes);
     let gpu = Gpu::open(adapter, Options::default())?;
     if arguments.dry_run {
         let plan = train::plan(&gpu, &resolved)?;

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::types::RunConfig;
+use crate::ops::Wishes;
 
 /// What is wrong with a config, and where.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub struct Resolved {
     pub name: String,
     /// Folder that relative paths in the file start from.
     pub base: PathBuf,
+    /// Kernel variants asked for on the command line; no part of the config, and they go before it.
+    pub wishes: Wishes,
     text: String,
     file: String,
     overrides: Vec<String>,
@@ -48,7 +51,7 @@ pub fn load(path: &Path, overrides: &[String]) -> Result<Resolved, ConfigError> 
         *relative = base.join(&*relative);
     }
     let name = path.file_stem().map_or("run".into(), |s| s.to_string_lossy().into_owned());
-    Ok(Resolved { config, name, base, text, file, overrides: overrides.to_vec() })
+    Ok(Resolved { config, name, base, wishes: Wishes::default(), text, file, overrides: overrides.to_vec() })
 }
 
 fn parse(text: &str, file: &str, overrides: &[String]) -> Result<RunConfig, ConfigError> {
@@ -192,7 +195,20 @@ impl Resolved {
     pub fn from_text(text: &str, name: &str, overrides: &[String]) -> Result<Resolved, ConfigError> {
         let config = parse(text, name, overrides)?;
         let (text, overrides) = (text.to_string(), overrides.to_vec());
-        Ok(Resolved { config, name: name.into(), base: PathBuf::new(), text, file: name.into(), overrides })
+        Ok(Resolved {
+            config,
+            name: name.into(),
+            base: PathBuf::new(),
+            wishes: Wishes::default(),
+            text,
+            file: name.into(),
+            overrides,
+        })
+    }
+
+    /// The same with kernel variants that were asked for outside of the config.
+    pub fn wishing(self, wishes: &Wishes) -> Resolved {
+        Resolved { wishes: wishes.clone(), ..self }
     }
 
     /// Where a key got its value.

@@ -19,6 +19,6 @@ pub use explain::{Explanation, explain, schema};
 pub use language::{LanguageKind, LanguageSection};
 pub use load::{ConfigError, Origin, Resolved, load};
 pub use types::{
-    AdamW, EvaluateSection, LabelKind, MaskPolicy, ModelSection, ObjectiveSection, OptimizerKind, RunConfig,
-    ScheduleKind, Sgd, TrainSection, Warmup,
+    AdamW, AdapterSection, EvaluateSection, LabelKind, MaskPolicy, ModelSection, ObjectiveSection, OptimizerKind,
+    RunConfig, ScheduleKind, Sgd, TrainSection, Warmup,
 };

@@ -1,6 +1,7 @@
 //! The sections of a run config with their defaults. The comments here are what `lowland config explain` prints and what
 //! editors show from the schema.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::language::LanguageSection;
 use crate::model::{ModelConfig, ModelKind};
+use crate::ops::Wishes;
 
 /// One run: a language, a model, an objective, training, evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Default)]
@@ -28,6 +30,9 @@ pub struct RunConfig {
     pub train: TrainSection,
     /// What is measured on held-out sentences.
     pub evaluate: EvaluateSection,
+    /// How the adapter is used.
+    #[serde(skip_serializing_if = "AdapterSection::is_default")]
+    pub adapter: AdapterSection,
 }
 
 /// The model's sizes, under Hugging Face's names.
@@ -312,11 +317,41 @@ impl Default for EvaluateSection {
     }
 }
 
+/// How the adapter is used.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdapterSection {
+    /// Kernel variants other than the ones chosen for the adapter, as { linear = "tiled", attention = "row" };
+    /// `lowland selftest --time` lists them. `--variant` goes before it.
+    pub variant: BTreeMap<String, String>,
+}
+
+impl AdapterSection {
+    fn is_default(&self) -> bool {
+        *self == AdapterSection::default()
+    }
+
+    /// The variants asked for.
+    ///
+    /// # Errors
+    /// In words, for a name that is not in the table.
+    pub fn wishes(&self) -> Result<Wishes, String> {
+        let mut wishes = Wishes::default();
+        for (operation, variant) in &self.variant {
+            wishes.add(operation, variant)?;
+        }
+        Ok(wishes)
+    }
+}
+
 impl RunConfig {
     /// What cannot be, with the key it stands at.
     pub(super) fn check(&self) -> Result<(), (String, String)> {
         let bad = |key: &str, message: String| Err((key.to_string(), message));
         let t = &self.train;
+        if let Err(message) = self.adapter.wishes() {
+            return bad("adapter.variant", message);
+        }
         self.language.check()?;
         if t.batch_size == 0 || t.batch_size > 1 << 20 {
             return bad("train.batch_size", format!("{} must lie in 1 to {}", t.batch_size, 1 << 20));

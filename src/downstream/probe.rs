@@ -96,7 +96,7 @@ impl Bench {
         let loss = graph.cross_entropy(logits, Labels::Hard);
         let weight = graph.input("weight", Count::Masked, 4);
         let adjoints = graph.gradient(&[(loss, weight)]);
-        let layout = BatchLayout { tables: [1; 3], first_position: 0, segment: variants.segment };
+        let layout = BatchLayout { tables: [1; 3], first_position: 0, segment: variants.sums().segment };
         let dims = |masked: u32| Dims { rows, masked, sentences: 1, probes: 1 };
         let batch = |masked| BatchBuffers::new(gpu, &dims(masked), &layout, &variants, classes, false);
         let (train_batch, forward_batch) = (batch(options.batch)?, batch(ROWS)?);

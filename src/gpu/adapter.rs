@@ -163,7 +163,7 @@ fn wide_vectors() -> bool {
 }
 
 /// Where this program may keep what can be made again.
-fn cache_folder() -> Option<std::path::PathBuf> {
+pub(crate) fn cache_folder() -> Option<std::path::PathBuf> {
     let base = match std::env::var_os("XDG_CACHE_HOME") {
         Some(folder) if !folder.is_empty() => folder.into(),
         _ => std::path::PathBuf::from(std::env::var_os("HOME")?).join(".cache"),

@@ -17,6 +17,7 @@ mod program;
 mod shader;
 pub mod shader_text;
 
+pub(crate) use adapter::cache_folder;
 pub use adapter::{ADAPTER_VARIABLE, AdapterChoice, list, prepare_process, select};
 pub use device::{Capabilities, Gpu, Options, Pipeline};
 pub use error::GpuError;

@@ -90,7 +90,9 @@ impl Grid {
     /// Workgroups in x, y, z.
     pub fn workgroups(&self, step: &Step) -> [u32; 3] {
         let total = step.count(self.count).div_ceil(self.unit) * self.columns;
-        [total.min(FOLD), total.div_ceil(FOLD), self.layers]
+        // A block with fewer probes than the plan has room for runs no idle ones.
+        let layers = if self.layers > 1 { self.layers.min(step.probes.max(1)) } else { self.layers };
+        [total.min(FOLD), total.div_ceil(FOLD), layers]
     }
 }
 

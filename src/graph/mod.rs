@@ -15,11 +15,14 @@
 
 mod build;
 mod fuse;
+mod ghost;
 mod plan;
+mod tangent;
 mod transform;
 
 pub use crate::gpu::Count;
 pub use crate::ops::{Dims, Emit, Node, Role, Tensor, TensorId};
+pub use ghost::NormTerm;
 pub use plan::{MemoryPlan, Plan, dispatches};
 
 use crate::ops::Op;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{Graph, TensorId};
 use crate::gpu::{Buffer, Dispatch, Gpu, GpuError, Program, Step};
-use crate::ops::{BatchBuffers, Dims, Emit, Lowering, Role, Variants};
+use crate::ops::{BatchBuffers, Dims, Emit, Lowering, Operation, Role, Variants};
 
 /// Where the tensors of a graph go: slots of memory that are used again when a tensor is no longer needed.
 #[derive(Clone, Debug)]
@@ -88,6 +88,7 @@ impl MemoryPlan {
 /// A graph ready to run.
 pub struct Plan {
     program: Program,
+    operations: Vec<Option<Operation>>,
     buffers: HashMap<TensorId, Buffer>,
     pub memory: MemoryPlan,
     dims: Dims,
@@ -127,6 +128,7 @@ impl Plan {
             None => panic!("the tensor `{}` was given no memory", graph.tensor(id).name),
         };
         let mut dispatches = Vec::new();
+        let mut operations = Vec::new();
         for (n, node) in graph.nodes().iter().enumerate() {
             let scratch = |i: usize| slots[memory.scratch[n][i]].clone();
             let mut cx = Lowering {
@@ -141,9 +143,10 @@ impl Plan {
             };
             node.op.lower(&mut cx, node)?;
             dispatches.append(&mut cx.out);
+            operations.resize(dispatches.len(), node.op.operation());
         }
         let program = Program::new(gpu, dispatches)?;
-        Ok(Plan { program, buffers, memory, dims })
+        Ok(Plan { program, operations, buffers, memory, dims })
     }
 
     /// Largest batch.
@@ -154,6 +157,11 @@ impl Plan {
     /// The dispatches.
     pub fn program(&self) -> &Program {
         &self.program
+    }
+
+    /// For each dispatch the part of the variant table that its node belongs to.
+    pub fn operations(&self) -> &[Option<Operation>] {
+        &self.operations
     }
 
     /// Memory of a tensor that was kept or given.

@@ -176,7 +176,7 @@ impl Encoder {
         BatchLayout {
             tables: [self.config.vocab_size, self.config.max_position_embeddings, self.config.type_vocab_size],
             first_position: self.config.first_position(),
-            segment: variants.segment,
+            segment: variants.sums().segment,
         }
     }
 

@@ -7,7 +7,7 @@ use super::store::Arena;
 use crate::gpu::{Gpu, GpuError, Step};
 use crate::graph::{Dims, Graph, MemoryPlan, Plan, TensorId};
 use crate::ops::batch::{BatchLayout, Sentence};
-use crate::ops::{Batch, BatchBuffers, Labels, Variants};
+use crate::ops::{Batch, BatchBuffers, Labels, Operation, Variants};
 
 /// The loss of one masked position.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -211,10 +211,20 @@ impl GradientPass {
         self.bound.plan.program().encode(gpu, encoder, step);
     }
 
+    /// For each dispatch the part of the variant table that it belongs to.
+    pub fn operations(&self) -> &[Option<Operation>] {
+        self.bound.plan.operations()
+    }
+
     /// Runs a batch with a timestamp around every dispatch.
     pub fn time(&self, gpu: &Gpu, sentences: &[Sentence]) -> Result<Vec<(String, f64)>, GpuError> {
         let batch = Batch::new(&self.bound.layout, sentences);
-        self.bound.batch.write(gpu, &batch, 1.0 / batch.masked() as f32);
+        self.time_batch(gpu, &batch, 1.0 / batch.masked() as f32)
+    }
+
+    /// The same for a batch that is packed already.
+    pub fn time_batch(&self, gpu: &Gpu, batch: &Batch, weight: f32) -> Result<Vec<(String, f64)>, GpuError> {
+        self.bound.batch.write(gpu, batch, weight);
         self.bound.plan.program().time(gpu, &batch.step(1))
     }
 

@@ -1,7 +1,7 @@
 //! Multi-head self-attention within each sentence of a batch without padding. Vaswani et al. 2017; the backward pass
 //! computes the weights again (Dao 2023). Shader: `shaders/attention.wgsl`.
 
-use super::{Adjoints, AttentionVariant, Lowering, Node, Op, OutputShape, Rule, Tensor, TensorId, dropout};
+use super::{Adjoints, AttentionVariant, Lowering, Node, Op, Operation, OutputShape, Rule, Tensor, TensorId, dropout};
 use crate::gpu::{Count, Dispatch, Grid};
 
 /// Attention, or its vjp with respect to queries, keys and values.
@@ -18,6 +18,13 @@ pub struct Attention {
 }
 
 impl Attention {
+    pub(super) fn operation(&self) -> Operation {
+        match self.rule {
+            Rule::Forward => Operation::AttentionForward,
+            _ => Operation::AttentionVjp,
+        }
+    }
+
     /// Columns of a head in memory.
     pub fn padded(&self) -> u32 {
         self.size.next_multiple_of(4)
@@ -35,7 +42,7 @@ impl Attention {
         assert_eq!(inputs[0].cols, 3 * wide, "attention: {} has the wrong width", inputs[0].name);
         match self.rule {
             Rule::Forward => vec![("", Count::Rows, wide, false), ("stat", Count::Rows, 4 * self.heads, false)],
-            Rule::Vjp => vec![("", Count::Rows, 3 * wide, inputs[3].probes)],
+            _ => vec![("", Count::Rows, 3 * wide, inputs[3].probes)],
         }
     }
 
@@ -52,12 +59,13 @@ impl Attention {
     pub(super) fn lower(&self, cx: &mut Lowering<'_>, node: &Node) {
         let (qkv, out) = (node.inputs[0], node.outputs[0]);
         let mut buffers = vec![("qkv", cx.buffer(qkv)), ("spans", cx.batch.spans.clone()), ("out", cx.buffer(out))];
+        let threshold = dropout::threshold(self.p);
         let mut params = vec![
             ("heads", self.heads),
             ("scale", (self.scale() as f32).to_bits()),
             ("out_layer", cx.layer(out)),
             ("stream", self.stream),
-            ("threshold", dropout::threshold(self.p)),
+            ("threshold", threshold),
             ("keep", (1.0 / (1.0 - self.p)).to_bits()),
         ];
         let entry = match self.rule {
@@ -65,7 +73,7 @@ impl Attention {
                 buffers.push(("stat_out", cx.buffer(node.outputs[1])));
                 "forward"
             }
-            Rule::Vjp => {
+            _ => {
                 buffers.push(("stat", cx.buffer(node.inputs[1])));
                 buffers.push(("o", cx.buffer(node.inputs[2])));
                 buffers.push(("o_bar", cx.buffer(node.inputs[3])));
@@ -75,8 +83,8 @@ impl Attention {
         };
         let label = cx.graph.tensor(out).name.clone();
         let size4 = self.padded() / 4;
-        let mut constants = vec![("SIZE4", size4)];
-        if let AttentionVariant::Subgroup(lanes) = cx.variants.attention {
+        let mut constants = vec![("SIZE4", size4), ("DROPOUT", u32::from(threshold != 0))];
+        if let AttentionVariant::Subgroup(lanes) = cx.variants.attention(self.operation()) {
             // As many rows on the other side as one load of all lanes holds.
             let keys = (lanes / size4).max(1);
             constants.extend([("SUBGROUP", 1), ("LANES", lanes), ("KEYS", keys)]);

@@ -16,6 +16,8 @@ pub struct Sentence {
     pub masked: Vec<(u32, u32)>,
     /// A distribution over the vocabulary for each masked position; empty for hard labels.
     pub soft: Vec<Vec<f32>>,
+    /// What random draws about this sentence are a function of, beside their seed and number.
+    pub key: u64,
 }
 
 /// What batches of one model have in common.
@@ -45,8 +47,8 @@ pub struct TableIndex {
 pub struct Batch {
     /// Rows of the three tables and 0, a token.
     pub ids: Vec<[u32; 4]>,
-    /// First and end row of the token's sentence, its position and the sentence's number; then the same of each
-    /// sentence's first token.
+    /// First and end row of the token's sentence, its position and the sentence's number; then, a sentence each, its first
+    /// and end row and its first and end masked position.
     pub spans: Vec<[u32; 4]>,
     /// Row of each masked position.
     pub index: Vec<u32>,
@@ -56,6 +58,8 @@ pub struct Batch {
     pub labels: Vec<u32>,
     /// Soft labels, `vocabulary` numbers each, or empty.
     pub soft: Vec<f32>,
+    /// The sentence's key and the position's number in it, of each masked position.
+    pub keys: Vec<[u32; 3]>,
     /// Sentence of each masked position.
     pub sentence_of: Vec<u32>,
     pub tables: [TableIndex; 3],
@@ -66,6 +70,7 @@ impl Batch {
     /// Packs sentences.
     pub fn new(layout: &BatchLayout, sentences: &[Sentence]) -> Batch {
         let mut batch = Batch { sentences: sentences.len() as u32, ..Batch::default() };
+        let mut ranges = Vec::with_capacity(sentences.len());
         for (number, sentence) in sentences.iter().enumerate() {
             let first = batch.ids.len() as u32;
             let end = first + sentence.ids.len() as u32;
@@ -75,7 +80,11 @@ impl Batch {
                 batch.spans.push([first, end, position as u32, number as u32]);
                 batch.inverse.push(0);
             }
+            let masked = batch.index.len() as u32;
+            ranges.push([first, end, masked, masked + sentence.masked.len() as u32]);
+            let key = [sentence.key as u32, (sentence.key >> 32) as u32];
             for (i, (position, label)) in sentence.masked.iter().enumerate() {
+                batch.keys.push([key[0], key[1], i as u32]);
                 batch.index.push(first + position);
                 batch.inverse[(first + position) as usize] = batch.index.len() as u32;
                 batch.labels.push(*label);
@@ -85,8 +94,7 @@ impl Batch {
                 }
             }
         }
-        let firsts: Vec<[u32; 4]> = batch.spans.iter().filter(|span| span[2] == 0).copied().collect();
-        batch.spans.extend(firsts);
+        batch.spans.extend(ranges);
         for (t, rows) in layout.tables.into_iter().enumerate() {
             batch.tables[t] = sort_rows(&batch.ids, t, rows, layout.segment);
         }
@@ -158,7 +166,7 @@ pub struct BatchBuffers {
     pub spans: Buffer,
     pub index: Buffer,
     pub inverse: Buffer,
-    /// A label a masked position, in the first of four columns.
+    /// A label a masked position, its sentence's key and its number in the sentence.
     pub hard: Buffer,
     pub soft: Buffer,
     /// Weight of each masked position's loss, in the first of four columns.
@@ -182,7 +190,7 @@ impl BatchBuffers {
         sizes.push(if soft { masked * u64::from(vocabulary.next_multiple_of(4)) * 4 } else { 16 });
         sizes.push(masked * 16);
         for targets in layout.tables {
-            let segments = u64::from(most_segments(dims.rows, targets, variants.segment));
+            let segments = u64::from(most_segments(dims.rows, targets, variants.sums().segment));
             sizes.extend([rows * 4 + segments * 16, segments * 16, (u64::from(targets) + 1) * 4]);
         }
         let mut made = gpu.buffers("the batch", &sizes)?.into_iter();
@@ -204,7 +212,7 @@ impl BatchBuffers {
             .tables
             .into_iter()
             .map(|targets| {
-                let segments = u64::from(most_segments(dims.rows, targets, variants.segment));
+                let segments = u64::from(most_segments(dims.rows, targets, variants.sums().segment));
                 rows * 4 + segments * 32 + (u64::from(targets) + 1) * 4
             })
             .sum();
@@ -222,7 +230,7 @@ impl BatchBuffers {
         gpu.write(&self.spans, &batch.spans);
         gpu.write(&self.index, &batch.index);
         gpu.write(&self.inverse, &batch.inverse);
-        let hard: Vec<[u32; 4]> = batch.labels.iter().map(|y| [*y, 0, 0, 0]).collect();
+        let hard: Vec<[u32; 4]> = batch.labels.iter().zip(&batch.keys).map(|(y, k)| [*y, k[0], k[1], k[2]]).collect();
         gpu.write(&self.hard, &hard);
         gpu.write(&self.weight, &vec![[weight, 0.0, 0.0, 0.0]; batch.labels.len()]);
         if !batch.soft.is_empty() {

@@ -1,7 +1,7 @@
 //! The sum of a word's, a position's and a segment's vector, and its gradient without atomics: rows are sorted by the
 //! host and summed in segments of bounded length. Shader: `shaders/embedding.wgsl`.
 
-use super::{Adjoints, Dims, Lowering, Node, Op, OutputShape, Tensor, TensorId, Variants};
+use super::{Adjoints, Dims, Lowering, Node, Op, OutputShape, Tangents, Tensor, TensorId, Variants};
 use crate::gpu::{Count, Dispatch, Grid};
 
 /// One of the three tables.
@@ -50,6 +50,21 @@ impl Embedding {
         }
     }
 
+    /// The embedding of the tables' tangents.
+    pub(super) fn jvp(&self, g: &mut Tangents<'_>, node: &Node) {
+        let mut inputs = node.inputs.iter();
+        let mut uses = [false; 3];
+        let mut tangents = Vec::new();
+        for (used, moved) in self.uses.into_iter().zip(&mut uses) {
+            let tangent = if used { inputs.next().and_then(|id| g.of(*id)) } else { None };
+            *moved = tangent.is_some();
+            tangents.extend(tangent);
+        }
+        let name = g.dot(node.outputs[0]);
+        let tangent = g.push(Op::Embedding(Embedding { uses }), &tangents, &name)[0];
+        g.set(node.outputs[0], tangent);
+    }
+
     pub(super) fn lower(&self, cx: &mut Lowering<'_>, node: &Node) {
         let out = node.outputs[0];
         let names = [("words", "word_layer"), ("positions", "position_layer"), ("segments", "segment_layer")];
@@ -79,14 +94,17 @@ pub(super) fn scatter_outputs(rows: u32, inputs: &[&Tensor]) -> Vec<OutputShape>
 /// Bytes of workspace for the segments' sums.
 pub(super) fn scatter_workspace(dims: &Dims, variants: &Variants, rows: u32, y_bar: &Tensor) -> u64 {
     let layers = if y_bar.probes { dims.probes } else { 1 };
-    u64::from(most_segments(dims.rows, rows, variants.segment)) * u64::from(y_bar.cols4()) * 16 * u64::from(layers)
+    u64::from(most_segments(dims.rows, rows, variants.sums().segment))
+        * u64::from(y_bar.cols4())
+        * 16
+        * u64::from(layers)
 }
 
 pub(super) fn lower_scatter(table: Table, rows: u32, addend: bool, cx: &mut Lowering<'_>, node: &Node) {
     let (y_bar, out) = (node.inputs[0], node.outputs[0]);
     let index = cx.batch.table(table).clone();
     let cols4 = cx.graph.tensor(y_bar).cols4();
-    let segments = most_segments(cx.dims.rows, rows, cx.variants.segment);
+    let segments = most_segments(cx.dims.rows, rows, cx.variants.sums().segment);
     let part = cx.workspace();
     let part_layer = if cx.graph.tensor(y_bar).probes { segments * cols4 } else { 0 };
     let label = cx.graph.tensor(out).name.clone();

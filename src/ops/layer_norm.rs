@@ -1,6 +1,6 @@
 //! Layer norm over columns: y = γ (x - mean) / √(var + ε) + β. Ba et al. 2016. Shader: `shaders/layer_norm.wgsl`.
 
-use super::{Adjoints, Lowering, Node, Op, OutputShape, Rule, Tensor, TensorId};
+use super::{Adjoints, Lowering, Node, Op, Operation, OutputShape, Rule, Tensor, TensorId};
 use crate::gpu::{Count, Dispatch};
 
 /// Layer norm, or its vjp with respect to x.
@@ -29,7 +29,7 @@ impl LayerNorm {
                 }
                 vec![("", x.rows, x.cols, false), ("stat", x.rows, 4, false)]
             }
-            Rule::Vjp => vec![("", x.rows, x.cols, inputs[3].probes)],
+            _ => vec![("", x.rows, x.cols, inputs[3].probes)],
         }
     }
 
@@ -71,7 +71,7 @@ impl LayerNorm {
                 params.retain(|(name, _)| *name != "add");
                 "forward"
             }
-            Rule::Vjp => {
+            _ => {
                 buffers.push(("stat", cx.buffer(node.inputs[2])));
                 buffers.push(("y_bar", cx.buffer(node.inputs[3])));
                 if self.addend {
@@ -80,7 +80,7 @@ impl LayerNorm {
                 "vjp"
             }
         };
-        let lanes = cx.variants.row_lanes;
+        let lanes = cx.variants.row_lanes(Operation::LayerNorm);
         let grid = cx.rowwise(tensor.rows, lanes, cx.layers(out));
         let label = cx.graph.tensor(out).name.clone();
         cx.push(Dispatch {

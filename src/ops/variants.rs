@@ -1,84 +1,240 @@
-//! The one function that chooses kernel variants, from what an adapter can do and never from who made it.
+//! The one place that chooses kernel variants, from what an adapter can do and never from who made it, and lets people
+//! choose others.
+//!
+//! ```
+//! use lowland::ops::Wishes;
+//! let wishes: Wishes = "linear=direct,attention_vjp=row".parse().unwrap();
+//! assert_eq!(wishes.to_string(), "linear=direct,attention_vjp=row");
+//! assert!("linear=fast".parse::<Wishes>().unwrap_err().contains("tiled"));
+//! ```
 
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::variant_table::{AttentionVariant, Kind, LinearVariant, Operation, Row, Sums};
 use crate::gpu::Capabilities;
 
-/// How matrix products run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-pub enum LinearVariant {
-    /// 4 x 4 an invocation, straight from memory.
-    Direct,
-    /// 64 x 64 a workgroup, through workgroup memory.
-    Tiled,
-    /// 16 rows a subgroup of so many lanes, by broadcast.
-    Subgroup(u32),
-}
-
-/// How attention runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-pub enum AttentionVariant {
-    /// An invocation a row and head, straight from memory.
-    Row,
-    /// A subgroup of so many lanes a sentence and head, by broadcast.
-    Subgroup(u32),
-}
-
-/// The variants of all kernels for one adapter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+/// The variants of all kernels for one adapter: a row of the table for each operation.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Variants {
-    pub linear: LinearVariant,
-    pub attention: AttentionVariant,
-    /// Invocations that share a row in layer norm and cross-entropy.
-    pub row_lanes: u32,
-    /// Rows that one invocation sums before partial sums are added up.
-    pub block: u32,
-    /// Rows that one split of a weight gradient sums.
-    pub split: u32,
-    /// Rows of one segment in the gradient of an embedding.
-    pub segment: u32,
+    /// Number of the row, by the operations' order.
+    rows: [u8; Operation::ALL.len()],
 }
 
 impl Variants {
-    /// The variants for an adapter.
+    /// The variants for an adapter: of each operation the first preferred one that it can run.
     pub fn choose(caps: &Capabilities) -> Variants {
-        if caps.software {
-            let (linear, attention) = match caps.subgroup_size {
-                lanes @ (4 | 8 | 16) => (LinearVariant::Subgroup(lanes), AttentionVariant::Subgroup(lanes)),
-                _ => (LinearVariant::Direct, AttentionVariant::Row),
-            };
-            // Few workgroups with long sums: two to sixteen cores, and every workgroup costs 0.2 µs.
-            return Variants { linear, attention, row_lanes: 1, block: 1024, split: 1024, segment: 512 };
+        let mut chosen = Variants { rows: [0; Operation::ALL.len()] };
+        for operation in Operation::ALL {
+            let rows = operation.rows();
+            let find = |name: &&str| rows.iter().position(|row| row.name == *name && row.missing(caps).is_none());
+            let row = operation.preferred(caps.software).iter().find_map(find);
+            chosen.rows[operation as usize] = row.expect("the last preferred variant needs nothing") as u8;
         }
-        let tiled = caps.workgroup_invocations >= 256 && caps.workgroup_bytes >= 8192;
-        let linear = if tiled { LinearVariant::Tiled } else { LinearVariant::Direct };
-        Variants { linear, attention: AttentionVariant::Row, row_lanes: 32, block: 64, split: 512, segment: 32 }
+        chosen
     }
 
-    /// Every combination that an adapter can run, for tests and `selftest`.
+    /// Variants that between them hold every row that an adapter can run, the choice for it first: for tests and
+    /// `selftest`.
     pub fn all(caps: &Capabilities) -> Vec<Variants> {
-        let chosen = Variants::choose(caps);
-        let mut all = vec![chosen];
-        let mut linear = vec![LinearVariant::Direct];
-        if caps.workgroup_invocations >= 256 && caps.workgroup_bytes >= 8192 {
-            linear.push(LinearVariant::Tiled);
+        Variants::cover(Variants::choose(caps), |row| row.missing(caps).is_none())
+    }
+
+    /// The same with every row of the table, whether or not an adapter can run it: for looking at the kernels' text.
+    pub fn every(caps: &Capabilities) -> Vec<Variants> {
+        Variants::cover(Variants::choose(caps), |_| true)
+    }
+
+    /// Number n takes the n-th row of every operation that has so many, and the last one of the others; sums are cut as
+    /// short as they come, so that each kernel is seen with many parts.
+    fn cover(chosen: Variants, fits: impl Fn(&Row) -> bool) -> Vec<Variants> {
+        let usable = |operation: Operation| -> Vec<u8> {
+            let rows = operation.rows().iter().enumerate();
+            rows.filter(|(_, row)| fits(row)).map(|(i, _)| i as u8).collect()
+        };
+        let most = Operation::ALL.into_iter().map(|o| usable(o).len()).max().unwrap_or(0);
+        let mut all: Vec<Variants> = vec![chosen];
+        for sums in usable(Operation::Sums) {
+            let mut variants = chosen;
+            variants.rows[Operation::Sums as usize] = sums;
+            if !all.contains(&variants) {
+                all.push(variants);
+            }
         }
-        if let lanes @ (4 | 8 | 16) = caps.subgroup_size {
-            linear.push(LinearVariant::Subgroup(lanes));
-        }
-        for linear in linear {
-            let attention = match linear {
-                LinearVariant::Subgroup(lanes) => AttentionVariant::Subgroup(lanes),
-                _ => AttentionVariant::Row,
-            };
-            for row_lanes in [1, 32] {
-                let small = row_lanes == 32;
-                let (block, split, segment) =
-                    if small { (16, 32, 8) } else { (chosen.block, chosen.split, chosen.segment) };
-                let candidate = Variants { linear, attention, row_lanes, block, split, segment };
-                if !all.contains(&candidate) {
-                    all.push(candidate);
-                }
+        for n in 0..most {
+            let mut variants = chosen;
+            for operation in Operation::ALL {
+                let rows = usable(operation);
+                let number = if operation == Operation::Sums { rows.len() - 1 } else { n.min(rows.len() - 1) };
+                variants.rows[operation as usize] = rows[number];
+            }
+            if !all.contains(&variants) {
+                all.push(variants);
             }
         }
         all
+    }
+
+    /// The row of an operation.
+    pub fn row(&self, operation: Operation) -> &'static Row {
+        &operation.rows()[usize::from(self.rows[operation as usize])]
+    }
+
+    /// The same with another row of one operation, by its name; `None` when the table has no such row.
+    pub fn with(mut self, operation: Operation, name: &str) -> Option<Variants> {
+        self.rows[operation as usize] = operation.rows().iter().position(|row| row.name == name)? as u8;
+        Some(self)
+    }
+
+    /// What an adapter lacks for one of them.
+    pub fn missing(&self, caps: &Capabilities) -> Option<String> {
+        Operation::ALL.into_iter().find_map(|operation| {
+            let row = self.row(operation);
+            row.missing(caps).map(|why| format!("{}={}: {why}", operation.name(), row.name))
+        })
+    }
+
+    /// How products of one layout run.
+    pub fn linear(&self, operation: Operation) -> LinearVariant {
+        match self.row(operation).kind {
+            Kind::Linear(variant) => variant,
+            other => unreachable!("{operation:?} is no product: {other:?}"),
+        }
+    }
+
+    /// How a rule of attention runs.
+    pub fn attention(&self, operation: Operation) -> AttentionVariant {
+        match self.row(operation).kind {
+            Kind::Attention(variant) => variant,
+            other => unreachable!("{operation:?} is no attention: {other:?}"),
+        }
+    }
+
+    /// Invocations that share a row in layer norm or cross-entropy.
+    pub fn row_lanes(&self, operation: Operation) -> u32 {
+        match self.row(operation).kind {
+            Kind::RowLanes(lanes) => lanes,
+            other => unreachable!("{operation:?} is no operation on rows: {other:?}"),
+        }
+    }
+
+    /// How long sums are cut.
+    pub fn sums(&self) -> Sums {
+        match self.row(Operation::Sums).kind {
+            Kind::Sums(sums) => sums,
+            other => unreachable!("the table of sums holds {other:?}"),
+        }
+    }
+}
+
+/// `linear_nt=tiled linear_nn=tiled ...`
+impl fmt::Display for Variants {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, operation) in Operation::ALL.into_iter().enumerate() {
+            let gap = if i == 0 { "" } else { " " };
+            write!(f, "{gap}{}={}", operation.name(), self.row(operation).name)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Variants {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// A map from operation to variant, by name.
+impl Serialize for Variants {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(Operation::ALL.into_iter().map(|o| (o.name(), self.row(o).name)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Variants {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde::de::Error;
+        let names = BTreeMap::<String, String>::deserialize(deserializer)?;
+        let mut variants = Variants { rows: [0; Operation::ALL.len()] };
+        for operation in Operation::ALL {
+            let name =
+                names.get(operation.name()).ok_or_else(|| D::Error::custom(format!("no {}", operation.name())))?;
+            let unknown = || D::Error::custom(format!("`{name}` is no variant of {}", operation.name()));
+            variants = variants.with(operation, name).ok_or_else(unknown)?;
+        }
+        Ok(variants)
+    }
+}
+
+/// Variants that someone asked for: `linear=tiled,attention=row`. Names are checked when they are read, against an
+/// adapter when they are [applied](Wishes::apply).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wishes(Vec<(String, String)>);
+
+impl Wishes {
+    /// One wish more: the variant of an operation or of a family of them.
+    ///
+    /// # Errors
+    /// In words, when the names are not those of the table.
+    pub fn add(&mut self, operation: &str, variant: &str) -> Result<(), String> {
+        let operations = Operation::named(operation);
+        let Some(first) = operations.first() else {
+            let known: Vec<&str> = Operation::ALL.into_iter().map(Operation::name).collect();
+            return Err(format!(
+                "`{operation}` has no variants; these have: linear, attention (all of their kind), {}",
+                known.join(", ")
+            ));
+        };
+        if !first.rows().iter().any(|row| row.name == variant) {
+            let known: Vec<&str> = first.rows().iter().map(|row| row.name).collect();
+            return Err(format!("`{variant}` is no variant of {operation}; one of: {}", known.join(", ")));
+        }
+        self.0.push((operation.to_string(), variant.to_string()));
+        Ok(())
+    }
+
+    /// Whether nothing was asked for.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Puts what was asked for into the place of what was chosen.
+    ///
+    /// # Errors
+    /// In words, when the adapter cannot run one of them.
+    pub fn apply(&self, mut variants: Variants, caps: &Capabilities) -> Result<Variants, String> {
+        for (name, variant) in &self.0 {
+            for operation in Operation::named(name) {
+                variants = variants.with(operation, variant).expect("names were checked");
+                if let Some(why) = variants.row(operation).missing(caps) {
+                    return Err(format!("{name}={variant} cannot run here: {why}"));
+                }
+            }
+        }
+        Ok(variants)
+    }
+}
+
+impl std::str::FromStr for Wishes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut wishes = Wishes::default();
+        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+            let (operation, variant) = part
+                .split_once('=')
+                .ok_or_else(|| format!("`{part}`: write `OPERATION=VARIANT`, as `linear=tiled`"))?;
+            wishes.add(operation.trim(), variant.trim())?;
+        }
+        Ok(wishes)
+    }
+}
+
+impl fmt::Display for Wishes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts: Vec<String> = self.0.iter().map(|(o, v)| format!("{o}={v}")).collect();
+        f.write_str(&parts.join(","))
     }
 }

@@ -124,7 +124,13 @@ pub struct Micro {
 }
 
 /// The micro-batches of one step.
-fn step_data(corpus: &Corpus, layout: &BatchLayout, step: u64, batch_size: u32, micro_batch: u32) -> Vec<Micro> {
+pub(super) fn step_data(
+    corpus: &Corpus,
+    layout: &BatchLayout,
+    step: u64,
+    batch_size: u32,
+    micro_batch: u32,
+) -> Vec<Micro> {
     let first = step * u64::from(batch_size);
     let sentences: Vec<Sentence> =
         (0..batch_size).into_par_iter().with_min_len(32).map(|j| corpus.sentence(first + u64::from(j))).collect();

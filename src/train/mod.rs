@@ -14,14 +14,19 @@ mod data;
 mod diverged;
 mod evaluate;
 mod events;
+mod kernels;
 mod run;
 mod trainer;
+mod tune;
 
 pub use checkpoint::{Checkpoint, checkpoints, newest};
 pub use data::{Corpus, Micro, held_out_seed};
 pub use evaluate::{Evaluation, Evaluator, MaskedSentence, masked_sentence};
 pub use events::EventWriter;
+pub use kernels::{Kernels, Source};
 pub use run::{
-    Observer, Outcome, PlanReport, Progress, Quiet, RunError, Status, interrupt_requested, plan, request_interrupt, run,
+    Observer, Outcome, PlanReport, Progress, Quiet, RunError, Status, interrupt_requested, plan, request_interrupt,
+    run, tune,
 };
 pub use trainer::{LogLine, Trainer};
+pub use tune::{Measured, Subject, Tuning};

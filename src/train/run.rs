@@ -14,7 +14,9 @@ use super::data::{Ahead, Corpus, Micro};
 use super::diverged::first_bad_tensor;
 use super::evaluate::{Evaluation, Evaluator};
 use super::events::EventWriter;
+use super::kernels::{Kernels, Source};
 use super::trainer::{LogLine, Trainer};
+use super::tune::{Subject, Trial, Tuning};
 use crate::config::{ConfigError, LabelKind, OptimizerKind, Resolved};
 use crate::gpu::{Gpu, GpuError};
 use crate::graph::MemoryPlan;
@@ -113,7 +115,7 @@ struct Setup {
     encoder: Encoder,
     labels: Labels,
     dims: Dims,
-    variants: Variants,
+    kernels: Kernels,
 }
 
 impl Setup {
@@ -135,7 +137,8 @@ impl Setup {
             LabelKind::Sampled => Labels::Hard,
             LabelKind::Expected => Labels::Soft,
         };
-        Ok(Setup { corpus, encoder, labels, dims, variants: Variants::choose(gpu.capabilities()) })
+        let kernels = Kernels::settle(gpu, resolved, &Subject::new(gpu, &encoder, &dims, labels))?;
+        Ok(Setup { corpus, encoder, labels, dims, kernels })
     }
 }
 
@@ -147,6 +150,8 @@ pub struct PlanReport {
     pub vocabulary: u32,
     pub adapter: String,
     pub variants: Variants,
+    /// Where they come from.
+    pub variants_source: Source,
     pub micro_batch: u32,
     pub dispatches_per_micro_batch: usize,
     /// Multiplications and additions of a whole step, forward and backward.
@@ -172,7 +177,7 @@ pub struct PlanBytes {
 /// Plans a run without allocating its memory.
 pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
     let setup = Setup::new(gpu, resolved)?;
-    let Setup { encoder, dims, variants, .. } = &setup;
+    let Setup { encoder, dims, kernels: Kernels { variants, source, .. }, .. } = &setup;
     let train = &resolved.config.train;
     let (mut graph, loss, weight, gradients) = encoder.with_gradient(setup.labels);
     graph.prune(&gradients.iter().copied().chain([loss]).collect::<Vec<_>>());
@@ -207,12 +212,20 @@ pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
         vocabulary: encoder.config.vocab_size,
         adapter: gpu.info().name.clone(),
         variants: *variants,
+        variants_source: *source,
         micro_batch: train.micro_batch(),
         dispatches_per_micro_batch: crate::graph::dispatches(gpu, &graph, *dims, variants, &layout)?.len(),
         flops_per_step: 3.0 * flops * micros,
         bytes,
         refused: memory.check(gpu).err().map(|e| e.to_string()),
     })
+}
+
+/// Times the variant table on the shapes of a config; nothing is kept yet.
+pub fn tune(gpu: &Gpu, resolved: &Resolved, note: &dyn Fn(&str)) -> Result<Tuning, RunError> {
+    let Setup { corpus, encoder, labels, dims, .. } = Setup::new(gpu, resolved)?;
+    let trial = Trial { encoder: &encoder, corpus: &corpus, labels, dims };
+    Ok(trial.tune(gpu, resolved, note)?)
 }
 
 /// The folder of a run while it is worked in.
@@ -243,7 +256,7 @@ impl Folder {
 fn open(
     gpu: &Gpu,
     resolved: &Resolved,
-    variants: &Variants,
+    kernels: &Kernels,
     observer: &dyn Observer,
 ) -> Result<(Folder, Option<Outcome>), RunError> {
     let path = resolved.output();
@@ -278,7 +291,7 @@ fn open(
         .filter(|o| o.status == Status::Done)
         .map(|o| Outcome { folder: path.clone(), ..o });
     if done.is_none() {
-        let now = serde_json::to_value(variants).unwrap_or_default();
+        let now = serde_json::to_value(kernels.variants).unwrap_or_default();
         if before["adapter"].as_str().is_some_and(|a| a != gpu.info().name)
             || before["variants"].as_object().is_some_and(|_| before["variants"] != now)
         {
@@ -313,8 +326,13 @@ fn open(
             "driver": format!("{} {}", info.driver, info.driver_info).trim(),
             "device_type": format!("{:?}", info.device_type),
             "checks": gpu.checks(),
-            "variants": variants,
+            "variants": kernels.variants,
+            "variants_source": kernels.source,
         });
+        if let Some(tuning) = &kernels.tuning {
+            observer.note("kernels as measured for these shapes on this adapter");
+            folder.write("tuning.json", &(serde_json::to_string_pretty(tuning).expect("plain values") + "\n"))?;
+        }
         folder.write("run.json", &(serde_json::to_string_pretty(&about).expect("plain values") + "\n"))?;
     }
     Ok((folder, done))
@@ -345,12 +363,13 @@ fn earlier_seconds(path: &Path) -> f64 {
 pub fn run(gpu: &Gpu, resolved: &Resolved, observer: &dyn Observer) -> Result<Outcome, RunError> {
     let setup = Setup::new(gpu, resolved)?;
     let config = &resolved.config;
-    let (mut folder, done) = open(gpu, resolved, &setup.variants, observer)?;
+    let (mut folder, done) = open(gpu, resolved, &setup.kernels, observer)?;
     if let Some(done) = done {
         observer.note(&format!("{} is finished already", folder.path.display()));
         return Ok(done);
     }
-    let Setup { corpus, encoder, labels, dims, variants } = &setup;
+    let Setup { corpus, encoder, labels, dims, kernels } = &setup;
+    let variants = &kernels.variants;
     let start = starting_weights(resolved, encoder, observer)?;
     let mut trainer = Trainer::new(gpu, encoder, &start, &config.train, *labels, *dims, variants, config.seed)?;
     let root = folder.path.join("checkpoints");
@@ -564,9 +583,10 @@ impl Session<'_> {
 
     /// The error of a step that was not finite, with `result.json` written.
     fn diverged(&self, trainer: &Trainer, folder: &Folder, line: LogLine, at: usize) -> Result<RunError, RunError> {
-        let Setup { encoder, dims, variants, labels, .. } = self.setup;
+        let Setup { encoder, dims, kernels, labels, .. } = self.setup;
         let micros = &self.unread[at];
-        let found = first_bad_tensor(self.gpu, encoder, &trainer.parameters, *dims, variants, *labels, micros)?;
+        let found =
+            first_bad_tensor(self.gpu, encoder, &trainer.parameters, *dims, &kernels.variants, *labels, micros)?;
         let tensor = found.unwrap_or_else(|| "the norm of the gradient".into());
         let result = json!({
             "status": "diverged",

@@ -1,0 +1,257 @@
+//! The table of kernel variants: for every hot operation its named ways to run, and what each needs of an adapter.
+//!
+//! A row's constants and launch geometry follow from its [`Kind`] in the operation's own file, so that both read the same
+//! decision. A new variant is a row here, a `Kind`, an arm in the operation's `lower`, and `//@variant` lines in the shader.
+
+use crate::gpu::Capabilities;
+
+/// Operations whose kernels come in variants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Operation {
+    /// y = x Wᵀ
+    LinearNt,
+    /// x̄ = ȳ W
+    LinearNn,
+    /// W̄ = ȳᵀ x
+    LinearTn,
+    AttentionForward,
+    AttentionVjp,
+    /// The tangents of both, and the second-order term.
+    TangentAttention,
+    /// Norms of per-example gradients.
+    GhostNorm,
+    LayerNorm,
+    CrossEntropy,
+    /// How long sums over rows are cut: biases, layer norm's scale, embeddings, splits of weight gradients.
+    Sums,
+}
+
+impl Operation {
+    /// All, in the order in which they are shown and written.
+    pub const ALL: [Operation; 10] = [
+        Operation::LinearNt,
+        Operation::LinearNn,
+        Operation::LinearTn,
+        Operation::AttentionForward,
+        Operation::AttentionVjp,
+        Operation::TangentAttention,
+        Operation::GhostNorm,
+        Operation::LayerNorm,
+        Operation::CrossEntropy,
+        Operation::Sums,
+    ];
+
+    /// Name in `--variant`, in configs and in `run.json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Operation::LinearNt => "linear_nt",
+            Operation::LinearNn => "linear_nn",
+            Operation::LinearTn => "linear_tn",
+            Operation::AttentionForward => "attention_forward",
+            Operation::AttentionVjp => "attention_vjp",
+            Operation::TangentAttention => "tangent_attention",
+            Operation::GhostNorm => "ghost_norm",
+            Operation::LayerNorm => "layer_norm",
+            Operation::CrossEntropy => "cross_entropy",
+            Operation::Sums => "sums",
+        }
+    }
+
+    /// Its rows of the table.
+    pub fn rows(self) -> &'static [Row] {
+        match self {
+            Operation::LinearNt | Operation::LinearNn | Operation::LinearTn => LINEAR,
+            Operation::AttentionForward | Operation::AttentionVjp => ATTENTION,
+            Operation::TangentAttention | Operation::GhostNorm => SENTENCES,
+            Operation::LayerNorm | Operation::CrossEntropy => ROWS,
+            Operation::Sums => SUMS,
+        }
+    }
+
+    /// The operations of a name: one, or those of a family (`linear`, `attention`).
+    pub fn named(name: &str) -> Vec<Operation> {
+        let fits = |o: &Operation| {
+            o.name() == name || o.name().strip_prefix(name).is_some_and(|rest| rest.starts_with('_') && family(name))
+        };
+        Operation::ALL.into_iter().filter(fits).collect()
+    }
+
+    /// Names of rows, the preferred one first, for software adapters or for GPUs. The last one runs anywhere.
+    pub(super) fn preferred(self, software: bool) -> &'static [&'static str] {
+        match (self, software) {
+            (Operation::LinearNt | Operation::LinearNn | Operation::LinearTn, true) => {
+                &["subgroup-16", "subgroup-8", "subgroup-4", "direct"]
+            }
+            (Operation::LinearNt | Operation::LinearNn | Operation::LinearTn, false) => &["tiled", "direct"],
+            (Operation::AttentionForward | Operation::AttentionVjp, true) => {
+                &["subgroup-16", "subgroup-8", "subgroup-4", "row"]
+            }
+            (Operation::AttentionForward | Operation::AttentionVjp, false) => &["row"],
+            (Operation::TangentAttention | Operation::GhostNorm, true) => {
+                &["subgroup-16", "subgroup-8", "subgroup-4", "row"]
+            }
+            (Operation::TangentAttention | Operation::GhostNorm, false) => &["row"],
+            // On the processor neighbouring lanes gain nothing from neighbouring addresses.
+            (Operation::LayerNorm | Operation::CrossEntropy, true) => &["lane"],
+            (Operation::LayerNorm | Operation::CrossEntropy, false) => &["lanes-32"],
+            // Two to sixteen cores, and every workgroup costs 0.2 µs: few workgroups with long sums.
+            (Operation::Sums, true) => &["long"],
+            (Operation::Sums, false) => &["short"],
+        }
+    }
+}
+
+fn family(name: &str) -> bool {
+    matches!(name, "linear" | "attention")
+}
+
+/// One way to run an operation.
+#[derive(Debug)]
+pub struct Row {
+    /// As people write it: `--variant linear=tiled`.
+    pub name: &'static str,
+    /// What it does, in a few words.
+    pub about: &'static str,
+    pub needs: &'static [Need],
+    pub kind: Kind,
+}
+
+impl Row {
+    /// What an adapter lacks for it.
+    pub fn missing(&self, caps: &Capabilities) -> Option<String> {
+        self.needs.iter().find_map(|need| need.missing(caps))
+    }
+}
+
+/// What a variant needs of an adapter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Invocations in a workgroup.
+    Invocations(u32),
+    /// Bytes of workgroup memory.
+    WorkgroupBytes(u32),
+    /// Subgroups of exactly so many lanes, whatever the kernel.
+    Lanes(u32),
+}
+
+impl Need {
+    fn missing(self, caps: &Capabilities) -> Option<String> {
+        match self {
+            Need::Invocations(n) => (caps.workgroup_invocations < n).then(|| {
+                format!("it needs {n} invocations a workgroup, this adapter has {}", caps.workgroup_invocations)
+            }),
+            Need::WorkgroupBytes(n) => (caps.workgroup_bytes < n)
+                .then(|| format!("it needs {n} bytes of workgroup memory, this adapter has {}", caps.workgroup_bytes)),
+            Need::Lanes(n) => (caps.subgroup_size != n).then(|| match (caps.subgroup_min, caps.subgroup_max) {
+                (_, 0) => format!("it needs subgroups of {n} lanes, this adapter has no subgroups"),
+                (min, max) if min == max => format!("it needs subgroups of {n} lanes, this adapter has {min}"),
+                (min, max) => format!("it needs subgroups of exactly {n} lanes, this adapter has {min} to {max}"),
+            }),
+        }
+    }
+}
+
+/// What a row means to the operation's `lower`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Linear(LinearVariant),
+    Attention(AttentionVariant),
+    /// Invocations that share a row.
+    RowLanes(u32),
+    Sums(Sums),
+}
+
+/// How matrix products run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinearVariant {
+    /// 4 x 4 an invocation, straight from memory.
+    Direct,
+    /// 64 x 64 a workgroup, through workgroup memory.
+    Tiled,
+    /// A subgroup of so many lanes four times as many rows, by broadcast.
+    Subgroup(u32),
+}
+
+/// How attention runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttentionVariant {
+    /// An invocation a row and head, straight from memory.
+    Row,
+    /// A subgroup of so many lanes a sentence and head, by broadcast.
+    Subgroup(u32),
+}
+
+/// Rows that one invocation or workgroup sums before partial sums are added up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sums {
+    /// Of a column sum.
+    pub block: u32,
+    /// Of one split of a weight gradient.
+    pub split: u32,
+    /// Of one segment in the gradient of an embedding.
+    pub segment: u32,
+}
+
+const fn linear(name: &'static str, about: &'static str, needs: &'static [Need], variant: LinearVariant) -> Row {
+    Row { name, about, needs, kind: Kind::Linear(variant) }
+}
+
+const fn attention(name: &'static str, about: &'static str, needs: &'static [Need], variant: AttentionVariant) -> Row {
+    Row { name, about, needs, kind: Kind::Attention(variant) }
+}
+
+const BROADCAST: &str = "a subgroup a workgroup, operands handed round by broadcast; for software adapters";
+
+static LINEAR: &[Row] = &[
+    linear("direct", "4 x 4 an invocation, straight from memory", &[], LinearVariant::Direct),
+    linear(
+        "tiled",
+        "64 x 64 a workgroup through workgroup memory, 4 x 4 an invocation",
+        &[Need::Invocations(256), Need::WorkgroupBytes(8192)],
+        LinearVariant::Tiled,
+    ),
+    linear("subgroup-4", BROADCAST, &[Need::Lanes(4)], LinearVariant::Subgroup(4)),
+    linear("subgroup-8", BROADCAST, &[Need::Lanes(8)], LinearVariant::Subgroup(8)),
+    linear("subgroup-16", BROADCAST, &[Need::Lanes(16)], LinearVariant::Subgroup(16)),
+];
+
+static ATTENTION: &[Row] = &[
+    attention("row", "an invocation a row and head, straight from memory", &[], AttentionVariant::Row),
+    attention("subgroup-4", BROADCAST, &[Need::Lanes(4)], AttentionVariant::Subgroup(4)),
+    attention("subgroup-8", BROADCAST, &[Need::Lanes(8)], AttentionVariant::Subgroup(8)),
+    attention("subgroup-16", BROADCAST, &[Need::Lanes(16)], AttentionVariant::Subgroup(16)),
+];
+
+/// What else works on a sentence at a time.
+static SENTENCES: &[Row] = &[
+    attention("row", "an invocation a row or pair of rows, straight from memory", &[], AttentionVariant::Row),
+    attention("subgroup-4", BROADCAST, &[Need::Lanes(4)], AttentionVariant::Subgroup(4)),
+    attention("subgroup-8", BROADCAST, &[Need::Lanes(8)], AttentionVariant::Subgroup(8)),
+    attention("subgroup-16", BROADCAST, &[Need::Lanes(16)], AttentionVariant::Subgroup(16)),
+];
+
+static ROWS: &[Row] = &[
+    Row { name: "lane", about: "an invocation a row", needs: &[], kind: Kind::RowLanes(1) },
+    Row { name: "lanes-32", about: "32 invocations a row", needs: &[], kind: Kind::RowLanes(32) },
+];
+
+static SUMS: &[Row] = &[
+    Row {
+        name: "long",
+        about: "about 1024 rows a partial sum",
+        needs: &[],
+        kind: Kind::Sums(Sums { block: 1024, split: 4096, segment: 512 }),
+    },
+    Row {
+        name: "short",
+        about: "about 64 rows a partial sum",
+        needs: &[],
+        kind: Kind::Sums(Sums { block: 64, split: 512, segment: 32 }),
+    },
+    Row {
+        name: "tiny",
+        about: "about 16 rows a partial sum, so that small tests see many of them",
+        needs: &[],
+        kind: Kind::Sums(Sums { block: 16, split: 32, segment: 8 }),
+    },
+];

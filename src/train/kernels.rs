@@ -1,0 +1,77 @@
+//! Which kernel variants a run uses, and why: the same bits need the same variants.
+//!
+//! What is asked for (`--variant`, then `adapter.variant` of the config) goes before all; else a run that goes on keeps
+//! those of its `run.json` as long as the adapter is the same and can run them; else those that were measured for these
+//! shapes on this adapter (`lowland selftest --tune`) are taken; else they are chosen for the adapter.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::tune::{Subject, Tuning};
+use crate::config::{ConfigError, Resolved};
+use crate::gpu::Gpu;
+use crate::ops::Variants;
+
+/// Where a run's variants come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// Chosen from what the adapter can do.
+    Default,
+    /// Measured on these shapes by `lowland selftest --tune`.
+    Tuned,
+    /// Kept from the beginning of this run.
+    Kept,
+    /// Asked for, at least one of them.
+    Overridden,
+}
+
+/// The variants of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Kernels {
+    pub variants: Variants,
+    pub source: Source,
+    /// The measured choice that they come from.
+    pub tuning: Option<Tuning>,
+}
+
+impl Kernels {
+    /// Settles a run's variants.
+    ///
+    /// # Errors
+    /// When the adapter cannot run one that was asked for.
+    pub fn settle(gpu: &Gpu, resolved: &Resolved, subject: &Subject) -> Result<Kernels, ConfigError> {
+        let caps = gpu.capabilities();
+        let kept = kept(gpu, &resolved.output(), &resolved.hash());
+        let tuning = if kept.is_none() { Tuning::find(gpu, subject) } else { None };
+        let (mut variants, mut source) = match (kept, &tuning) {
+            (Some(variants), _) => (variants, Source::Kept),
+            (None, Some(tuning)) => (tuning.variants, Source::Tuned),
+            (None, None) => (Variants::choose(caps), Source::Default),
+        };
+        let refused = |place: &str| {
+            let place = place.to_string();
+            move |message| ConfigError { place, message }
+        };
+        let of_config = resolved.config.adapter.wishes().map_err(refused("adapter.variant"))?;
+        for (place, wishes) in [("adapter.variant", &of_config), ("--variant", &resolved.wishes)] {
+            if !wishes.is_empty() {
+                variants = wishes.apply(variants, caps).map_err(refused(place))?;
+                source = Source::Overridden;
+            }
+        }
+        Ok(Kernels { variants, source, tuning })
+    }
+}
+
+/// The variants with which the run in a folder began, if this is the same adapter and it still can run them.
+fn kept(gpu: &Gpu, folder: &Path, hash: &str) -> Option<Variants> {
+    let text = std::fs::read_to_string(folder.join("run.json")).ok()?;
+    let about: serde_json::Value = serde_json::from_str(&text).ok()?;
+    if about["hash"].as_str() != Some(hash) || about["adapter"].as_str() != Some(&gpu.info().name) {
+        return None;
+    }
+    let variants: Variants = serde_json::from_value(about["variants"].clone()).ok()?;
+    variants.missing(gpu.capabilities()).is_none().then_some(variants)
+}

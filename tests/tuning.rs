@@ -1,0 +1,119 @@
+//! `lowland selftest --tune` and where a run's kernels come from: measured, kept, asked for, or chosen.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+const CONFIG: &str = r#"
+[language]
+random = { levels = 3, symbols = 3, rules = 2, vocabulary = 12, seed = 1 }
+max_length = 8
+[model]
+hidden_size = 16
+num_hidden_layers = 1
+num_attention_heads = 2
+intermediate_size = 32
+[train]
+steps = 20
+batch_size = 16
+checkpoint_every = 10
+evaluate_every = 0
+[evaluate]
+sentences = 20
+"#;
+
+/// A folder with a config and a cache of its own.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Folder {
+        let folder = Folder(tempfile::tempdir().unwrap());
+        std::fs::write(folder.path("run.toml"), CONFIG).unwrap();
+        folder
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn lowland(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lowland"));
+        command.args(arguments).current_dir(self.0.path()).env("XDG_CACHE_HOME", self.path("cache"));
+        command.env_remove("LOWLAND_VARIANT").output().unwrap()
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.lowland(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// Where the variants of a run would come from.
+    fn source(&self, more: &[&str]) -> String {
+        let arguments = [&["train", "run.toml", "--dry-run", "--json"], more].concat();
+        self.json(&arguments)["variants_source"].as_str().unwrap().to_string()
+    }
+
+    fn about(&self, run: &str) -> Value {
+        serde_json::from_str(&std::fs::read_to_string(self.path(run).join("run.json")).unwrap()).unwrap()
+    }
+}
+
+#[test]
+fn a_measured_choice_is_used_by_runs_of_the_same_shapes_and_kept_by_those_that_go_on() {
+    let f = Folder::new();
+    assert_eq!(f.source(&[]), "default");
+    let tuned = f.json(&["selftest", "--tune", "run.toml", "--json"]);
+    let file = PathBuf::from(tuned["file"].as_str().unwrap());
+    assert!(file.starts_with(f.path("cache")), "{}", file.display());
+    // What is kept is the fastest but for noise.
+    for m in tuned["measured"].as_array().unwrap() {
+        let same = |n: &&Value| {
+            n["operation"] == m["operation"] && n["variant"] == tuned["variants"][n["operation"].as_str().unwrap()]
+        };
+        let kept = tuned["measured"].as_array().unwrap().iter().find(same).unwrap();
+        assert!(m["seconds"].as_f64().unwrap() >= 0.96 * kept["seconds"].as_f64().unwrap(), "{m} beats {kept}");
+    }
+    assert_eq!(f.source(&[]), "tuned");
+    assert_eq!(f.source(&["train.batch_size=8"]), "default", "other shapes");
+    assert_eq!(f.source(&["--variant", "linear=direct"]), "overridden");
+    assert_eq!(f.source(&["adapter.variant.linear=direct"]), "overridden");
+
+    // A choice that nobody would make by themselves, to tell it from the others.
+    let mut odd: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    odd["variants"]["linear_tn"] = "direct".into();
+    odd["variants"]["sums"] = "tiny".into();
+    std::fs::write(&file, odd.to_string()).unwrap();
+    f.json(&["train", "run.toml", "output=run", "--json"]);
+    let about = f.about("run");
+    assert_eq!((&about["variants"], &about["variants_source"]), (&odd["variants"], &"tuned".into()));
+    assert!(f.path("run/tuning.json").exists());
+    let model = f.path("run/model/model.safetensors");
+    let weights = std::fs::read(&model).unwrap();
+
+    // As if stopped behind the checkpoint of step 10; meanwhile the kept file is damaged.
+    std::fs::write(&file, "{").unwrap();
+    assert_eq!(f.source(&[]), "default", "a damaged file counts as none");
+    std::fs::remove_file(f.path("run/result.json")).unwrap();
+    std::fs::remove_dir_all(f.path("run/model")).unwrap();
+    let output = f.lowland(&["train", "run.toml", "output=run"]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("resumed at step 10"));
+    let about = f.about("run");
+    assert_eq!((&about["variants"], &about["variants_source"]), (&odd["variants"], &"kept".into()));
+    assert_eq!(std::fs::read(&model).unwrap(), weights, "the same kernels give the same bits");
+}
+
+#[test]
+fn a_variant_that_cannot_run_is_refused_with_exit_code_2() {
+    let f = Folder::new();
+    for arguments in [
+        &["train", "run.toml", "--variant", "linear=fast"][..],
+        &["train", "run.toml", "--variant", "products=direct"],
+        &["train", "run.toml", "adapter.variant.attention=tiled"],
+        &["selftest", "--time", "--variant", "linear"],
+    ] {
+        let output = f.lowland(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
