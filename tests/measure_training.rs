@@ -151,6 +151,7 @@ fn a_resumed_run_writes_the_same_metrics() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn what_an_interrupt_breaks_off_is_made_up_for() {
     // The flag is one of the process: the program is asked from outside.
@@ -169,7 +170,7 @@ fn what_an_interrupt_breaks_off_is_made_up_for() {
     let mut child = start("stopped");
     let began = folder.path().join("stopped/metrics.jsonl");
     // The evaluation's line comes right before the measurement.
-    while std::fs::read_to_string(&began).unwrap_or_default().is_empty() {
+    while std::fs::read_to_string(&began).unwrap_or_default().is_empty() && child.try_wait().unwrap().is_none() {
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
     let sent = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
