@@ -1,6 +1,7 @@
 //! Every flag, documented once, where it is parsed.
 
 mod downstream;
+mod sweep;
 
 use std::path::PathBuf;
 
@@ -10,6 +11,7 @@ use crate::gpu::{ADAPTER_VARIABLE, AdapterChoice};
 use crate::language::Task;
 use crate::ops::Wishes;
 pub use downstream::{Enlarge, EnlargeMethod, FeatureChoice, Finetune, Probe, ProbeMethod, TaskArguments};
+pub use sweep::{Sweep, SweepCommand};
 
 /// Pre-train masked language models on languages whose truth is known, and ask why models with the same loss differ.
 ///
@@ -50,6 +52,8 @@ pub enum Command {
     Finetune(Finetune),
     /// A small model inside a larger architecture, the same function
     Enlarge(Enlarge),
+    /// Many runs from one file
+    Sweep(Sweep),
     /// A self-contained html page about a run
     Report(Report),
     /// Show a config as it is resolved, its schema, or what a key means

@@ -25,6 +25,7 @@ mod progress;
 mod report;
 mod selftest;
 mod shell;
+mod sweep;
 mod task;
 mod train;
 mod tune;
@@ -70,6 +71,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Probe(a) => probe::run(&adapter, &a),
         Command::Finetune(a) => finetune::run(&adapter, &a),
         Command::Enlarge(a) => enlarge::run(&a),
+        Command::Sweep(a) => sweep::run(&a),
         Command::Report(a) => report::run(&a),
         Command::Config(a) => config::run(&a),
         Command::Completions(a) => shell::completions(&a),

@@ -40,7 +40,7 @@ pub use layout::VectorLayout;
 pub use model_operator::ModelOperator;
 pub use noise::{Gram, Noise, alignment, ratio_independent, ratio_paired};
 pub use operator::{Observe, Operator, Progress};
-pub use passes::{Cotangent, Forms, Matrix};
+pub use passes::{Cotangent, FormPass, Forms, Matrix, NormPass, ProductPass};
 pub use probe::{ProbeKind, probe, probes};
 pub use spectrum::{Eigenpairs, Lanczos, top_eigenpairs};
 pub use subject::{Chunks, Subject};

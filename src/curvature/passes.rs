@@ -100,6 +100,20 @@ impl Pass {
     }
 }
 
+impl Pass {
+    /// Seconds of every dispatch of both phases, from timestamps, on the batch that ran last.
+    fn time(&self, subject: &Subject<'_>, probes: u32) -> Result<Vec<(String, f64)>, GpuError> {
+        let batch = self.resident.get().unwrap_or(0);
+        let packed = Batch::new(&self.layout, &subject.sentences[subject.batches[batch].clone()]);
+        let step = packed.step(probes);
+        let mut all = self.plan.program().time(subject.gpu, &step)?;
+        if let Some(second) = self.plan.probes() {
+            all.extend(second.time(subject.gpu, &step)?);
+        }
+        Ok(all)
+    }
+}
+
 /// Memory for a vector of the model's size a probe.
 pub(super) struct ProbeVectors {
     buffers: Vec<Buffer>,
@@ -147,14 +161,18 @@ fn directions(subject: &Subject<'_>, graph: &mut Graph) -> Vec<(TensorId, Tensor
     subject.encoder.tensors.iter().map(|id| of(graph, id)).collect()
 }
 
-/// A v for a block of vectors v.
-pub(super) struct ProductPass {
+/// A v for a block of vectors v: the mean over the masked positions of all examples.
+pub struct ProductPass {
     pass: Pass,
     probes: ProbeVectors,
     products: ProbeVectors,
 }
 
 impl ProductPass {
+    /// Plans the products of a matrix.
+    ///
+    /// # Errors
+    /// What the adapter says.
     pub fn new(subject: &Subject<'_>, matrix: Matrix) -> Result<ProductPass, CurvatureError> {
         let (mut graph, loss) = subject.encoder.with_loss(Labels::Hard);
         let weight = graph.input("weight", Count::Masked, 4);
@@ -218,6 +236,16 @@ impl ProductPass {
     pub fn flops(&self) -> [f64; 2] {
         self.pass.flops
     }
+
+    /// Forgets the activations of the last batch: the next run computes them again.
+    pub fn forget(&self) {
+        self.pass.resident.set(None);
+    }
+
+    /// Seconds of every dispatch for so many probes or draws, from timestamps.
+    pub fn time(&self, subject: &Subject<'_>, probes: u32) -> Result<Vec<(String, f64)>, GpuError> {
+        self.pass.time(subject, probes)
+    }
 }
 
 /// What quadratic forms of one vector give for each example, of the sum of its losses.
@@ -232,7 +260,7 @@ pub struct Forms {
 }
 
 /// Quadratic forms of a block of vectors, an example each, without a pass back along the tangents.
-pub(super) struct FormPass {
+pub struct FormPass {
     pass: Pass,
     probes: ProbeVectors,
     hessian: Option<TensorId>,
@@ -306,6 +334,16 @@ impl FormPass {
     pub fn flops(&self) -> [f64; 2] {
         self.pass.flops
     }
+
+    /// Forgets the activations of the last batch: the next run computes them again.
+    pub fn forget(&self) {
+        self.pass.resident.set(None);
+    }
+
+    /// Seconds of every dispatch for so many probes or draws, from timestamps.
+    pub fn time(&self, subject: &Subject<'_>, probes: u32) -> Result<Vec<(String, f64)>, GpuError> {
+        self.pass.time(subject, probes)
+    }
 }
 
 /// Where the cotangents at the logits come from.
@@ -318,7 +356,7 @@ pub enum Cotangent {
 }
 
 /// Squared norms of per-example gradients for the labels of the data, or for a block of draws.
-pub(super) struct NormPass {
+pub struct NormPass {
     pass: Pass,
     /// Summands of each parameter's squared norm: (parameter, column, place in `block`).
     terms: Vec<(usize, usize, u64)>,
@@ -327,6 +365,10 @@ pub(super) struct NormPass {
 }
 
 impl NormPass {
+    /// Plans the norms for a kind of cotangent.
+    ///
+    /// # Errors
+    /// What the adapter says.
     pub fn new(subject: &Subject<'_>, cotangent: Cotangent) -> Result<NormPass, CurvatureError> {
         let encoder = &subject.encoder;
         let (mut graph, loss) = encoder.with_loss(Labels::Hard);
@@ -410,5 +452,15 @@ impl NormPass {
     /// (once a batch, once a draw) in multiplications and additions.
     pub fn flops(&self) -> [f64; 2] {
         self.pass.flops
+    }
+
+    /// Forgets the activations of the last batch: the next run computes them again.
+    pub fn forget(&self) {
+        self.pass.resident.set(None);
+    }
+
+    /// Seconds of every dispatch for so many probes or draws, from timestamps.
+    pub fn time(&self, subject: &Subject<'_>, probes: u32) -> Result<Vec<(String, f64)>, GpuError> {
+        self.pass.time(subject, probes)
     }
 }
