@@ -294,6 +294,7 @@ impl Op {
             Op::EmbeddingScatter { rows, .. } => {
                 vec![embedding::scatter_workspace(dims, variants, *rows, &tensor(node.inputs[0]))]
             }
+            Op::LayerNorm(op) => op.workspace(dims, variants, node, tensor),
             Op::Linear(op) => op.workspace(dims, variants, node, tensor),
             _ => vec![],
         };

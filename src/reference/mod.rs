@@ -198,11 +198,18 @@ fn evaluate(frame: &Frame<'_>, node: &Node, values: &Values, k: usize) -> Vec<Ve
             let rows = ghost_norm::Rows { b: input(0), b_cols: cols(0), masked, a, a_cols, third, third_cols };
             vec![ghost_norm::forward(*op, &rows, frame.batch)]
         }
-        Op::LayerNorm(LayerNorm { rule, eps, addend }) => match rule {
+        Op::LayerNorm(LayerNorm { rule, eps, addend, sums }) => match rule {
             Rule::Forward => layer_norm::forward(input(0), input(1), input(2), f64::from(*eps)).into(),
             _ => {
                 let x_bar = layer_norm::vjp(input(0), input(1), input(2), input(3));
-                vec![plus(x_bar, addend.then(|| input(4)))]
+                let x_bar = plus(x_bar, addend.then(|| input(4)));
+                match sums {
+                    true => {
+                        let [gamma_bar, beta_bar] = layer_norm::scale_vjp(input(0), cols(0), input(2), input(3));
+                        vec![x_bar, gamma_bar, beta_bar]
+                    }
+                    false => vec![x_bar],
+                }
             }
         },
         Op::LayerNormScale => layer_norm::scale_vjp(input(0), cols(0), input(1), input(2)).into(),
