@@ -13,27 +13,37 @@
 
 mod dense;
 mod density;
+mod draws;
 mod error;
 mod hutchinson;
 mod hutchpp;
 mod krylov;
+mod layout;
+mod model_operator;
 mod noise;
 mod operator;
+mod passes;
 mod probe;
 mod spectrum;
+mod subject;
 mod trace;
 mod vector;
 mod xtrace;
 
 pub use dense::Dense;
 pub use density::{Density, LogDensity, Quadrature, QuadratureOptions, quadrature};
+pub use draws::{Drawing, DrawnTrace, Norms};
 pub use error::CurvatureError;
 pub use hutchinson::{Hutchinson, hutchinson};
 pub use hutchpp::{HutchPlusPlus, hutch_plus_plus};
+pub use layout::VectorLayout;
+pub use model_operator::ModelOperator;
 pub use noise::{Gram, Noise, alignment, ratio_independent, ratio_paired};
 pub use operator::{Observe, Operator, Progress};
+pub use passes::{Cotangent, FormPass, Forms, Matrix, NormPass, ProductPass};
 pub use probe::{ProbeKind, probe, probes};
 pub use spectrum::{Eigenpairs, Lanczos, top_eigenpairs};
+pub use subject::{Chunks, Subject};
 pub use trace::Trace;
 pub use vector::{dot, norm};
 pub use xtrace::{XTrace, xtrace};

@@ -14,6 +14,7 @@
 //! ```
 
 mod build;
+mod flops;
 mod fuse;
 mod ghost;
 mod plan;

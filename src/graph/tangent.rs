@@ -12,7 +12,12 @@ impl Graph {
     /// Seeds are usually a probe for every parameter; then, with `gradient` applied before, the tangent of a parameter's
     /// adjoint is that parameter's part of H v.
     pub fn tangent(&mut self, seeds: &[(TensorId, TensorId)]) -> HashMap<TensorId, TensorId> {
-        let primal: Vec<Node> = self.nodes().to_vec();
+        self.tangent_of(self.nodes().len(), seeds)
+    }
+
+    /// The same of the nodes before `end` only: of a forward pass, with its adjoints left as they are.
+    pub fn tangent_of(&mut self, end: usize, seeds: &[(TensorId, TensorId)]) -> HashMap<TensorId, TensorId> {
+        let primal: Vec<Node> = self.nodes()[..end].to_vec();
         let mut tangents = Tangents::new(self, seeds);
         for node in &primal {
             node.op.jvp(&mut tangents, node);

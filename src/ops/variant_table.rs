@@ -82,11 +82,13 @@ impl Operation {
             (Operation::LinearNt | Operation::LinearNn | Operation::LinearTn, true) => {
                 &["subgroup-16", "subgroup-8", "subgroup-4", "direct"]
             }
-            (Operation::LinearNt | Operation::LinearNn | Operation::LinearTn, false) => &["tiled", "direct"],
+            (Operation::LinearNt | Operation::LinearNn | Operation::LinearTn, false) => {
+                &["register-64", "tiled", "direct"]
+            }
             (Operation::AttentionForward | Operation::AttentionVjp, true) => {
                 &["subgroup-16", "subgroup-8", "subgroup-4", "row"]
             }
-            (Operation::AttentionForward | Operation::AttentionVjp, false) => &["row"],
+            (Operation::AttentionForward | Operation::AttentionVjp, false) => &["flash", "row"],
             (Operation::TangentAttention | Operation::GhostNorm, true) => {
                 &["subgroup-16", "subgroup-8", "subgroup-4", "row"]
             }
@@ -168,6 +170,8 @@ pub enum LinearVariant {
     Direct,
     /// 64 x 64 a workgroup, through workgroup memory.
     Tiled,
+    /// So many rows and columns a workgroup, through workgroup memory, 8 x 8 an invocation.
+    Register(u32),
     /// A subgroup of so many lanes four times as many rows, by broadcast.
     Subgroup(u32),
 }
@@ -177,6 +181,8 @@ pub enum LinearVariant {
 pub enum AttentionVariant {
     /// An invocation a row and head, straight from memory.
     Row,
+    /// A workgroup a block of rows and head, over tiles of the sentence in workgroup memory.
+    Flash,
     /// A subgroup of so many lanes a sentence and head, by broadcast.
     Subgroup(u32),
 }
@@ -210,6 +216,18 @@ static LINEAR: &[Row] = &[
         &[Need::Invocations(256), Need::WorkgroupBytes(8192)],
         LinearVariant::Tiled,
     ),
+    linear(
+        "register-64",
+        "64 x 64 a workgroup through workgroup memory, 8 x 8 an invocation",
+        &[Need::Invocations(64), Need::WorkgroupBytes(8704)],
+        LinearVariant::Register(64),
+    ),
+    linear(
+        "register-128",
+        "128 x 128 a workgroup through workgroup memory, 8 x 8 an invocation",
+        &[Need::Invocations(256), Need::WorkgroupBytes(16896)],
+        LinearVariant::Register(128),
+    ),
     linear("subgroup-4", BROADCAST, &[Need::Lanes(4)], LinearVariant::Subgroup(4)),
     linear("subgroup-8", BROADCAST, &[Need::Lanes(8)], LinearVariant::Subgroup(8)),
     linear("subgroup-16", BROADCAST, &[Need::Lanes(16)], LinearVariant::Subgroup(16)),
@@ -217,6 +235,12 @@ static LINEAR: &[Row] = &[
 
 static ATTENTION: &[Row] = &[
     attention("row", "an invocation a row and head, straight from memory", &[], AttentionVariant::Row),
+    attention(
+        "flash",
+        "FlashAttention-2: tiles of the sentence in workgroup memory; heads wider than 128 take the rows' kernel",
+        &[Need::Invocations(64), Need::WorkgroupBytes(27136)],
+        AttentionVariant::Flash,
+    ),
     attention("subgroup-4", BROADCAST, &[Need::Lanes(4)], AttentionVariant::Subgroup(4)),
     attention("subgroup-8", BROADCAST, &[Need::Lanes(8)], AttentionVariant::Subgroup(8)),
     attention("subgroup-16", BROADCAST, &[Need::Lanes(16)], AttentionVariant::Subgroup(16)),
@@ -238,7 +262,7 @@ static ROWS: &[Row] = &[
 static SUMS: &[Row] = &[
     Row {
         name: "long",
-        about: "about 1024 rows a partial sum",
+        about: "about 1024 rows a partial sum, up to 4096 in a weight gradient",
         needs: &[],
         kind: Kind::Sums(Sums { block: 1024, split: 4096, segment: 512 }),
     },

@@ -37,7 +37,7 @@ fn sentence(op: GhostNorm, rows: &Rows<'_>, batch: &Batch, sentence: u32) -> [f6
         GhostNorm::Product { parts } | GhostNorm::Sum { parts } => {
             // Parts are whole vec4; only a single part may have columns that are no multiple of 4.
             let wide = if parts == 1 { rows.b_cols } else { rows.b_cols / parts as usize };
-            for part in 0..parts as usize {
+            for (part, norm) in out.iter_mut().enumerate().take(parts as usize) {
                 let mut gradient = HashMap::new();
                 for t in &own {
                     for (i, bar) in b(*t)[part * wide..(part + 1) * wide].iter().enumerate() {
@@ -51,7 +51,7 @@ fn sentence(op: GhostNorm, rows: &Rows<'_>, batch: &Batch, sentence: u32) -> [f6
                         }
                     }
                 }
-                out[part] = square(&gradient);
+                *norm = square(&gradient);
             }
         }
         GhostNorm::Scale => {
