@@ -14,6 +14,7 @@ mod explain;
 mod load;
 mod types;
 
+pub(crate) use explain::schema_of;
 pub use explain::{Explanation, explain, schema};
 pub use load::{ConfigError, Origin, Resolved, load};
 pub use types::{
