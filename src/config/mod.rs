@@ -15,6 +15,7 @@ mod language;
 mod load;
 mod types;
 
+pub(crate) use explain::schema_of;
 pub use explain::{Explanation, explain, schema};
 pub use language::{LanguageKind, LanguageSection};
 pub use load::{ConfigError, Origin, Resolved, load};

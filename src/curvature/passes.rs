@@ -298,11 +298,21 @@ impl FormPass {
 
     /// Forms of each vector.
     pub fn run(&self, subject: &Subject<'_>, block: &[Vec<f32>]) -> Result<Vec<Forms>, CurvatureError> {
+        self.run_batches(subject, 0..subject.batches.len(), block)
+    }
+
+    /// Forms of each vector over the examples of some batches.
+    pub fn run_batches(
+        &self,
+        subject: &Subject<'_>,
+        batches: std::ops::Range<usize>,
+        block: &[Vec<f32>],
+    ) -> Result<Vec<Forms>, CurvatureError> {
         let mut all = Vec::new();
         for chunk in block.chunks(self.pass.dims.probes as usize) {
             self.probes.write(subject, chunk);
             let mut forms = vec![Forms::default(); chunk.len()];
-            for batch in 0..subject.batches.len() {
+            for batch in batches.clone() {
                 let step = Step { probes: chunk.len() as u32, ..Step::default() };
                 let packed = self.pass.run(subject, batch, 1.0, step)?;
                 let sentences = packed.sentences as usize;
