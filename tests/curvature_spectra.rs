@@ -119,6 +119,25 @@ fn quadrature_has_the_moments_of_the_matrix() {
 }
 
 #[test]
+fn a_probe_whose_space_is_exhausted_ends_there() {
+    for value in [2.0, 0.0] {
+        let matrix = with_spectrum(&[value; 20], 10);
+        let what = QuadratureOptions { probes: 3, ..Default::default() };
+        let slq = quadrature(&matrix, &what, &mut |_| Ok(())).unwrap();
+        assert_eq!(slq.products, 3, "one product a probe");
+        for nodes in &slq.nodes {
+            assert!(nodes.len() == 1 && (nodes[0].0 - value).abs() < 1e-6 && (nodes[0].1 - 1.0).abs() < 1e-12);
+        }
+        let density = slq.density(0.01, 50);
+        let whole = density.density.iter().sum::<f64>() * (density.grid[1] - density.grid[0]);
+        assert!((whole - 1.0).abs() < 1e-3, "{whole}");
+        let log = slq.log_density(1e-6, 0.1, 50);
+        assert_eq!(log.near_zero.value, if value == 0.0 { 1.0 } else { 0.0 });
+        assert!(log.positive.density.iter().chain(&log.negative.density).all(|d| d.is_finite()));
+    }
+}
+
+#[test]
 fn densities_integrate_to_one_and_stand_where_the_eigenvalues_are() {
     let values: Vec<f64> = (0..100)
         .map(|i| match i {

@@ -7,8 +7,13 @@ use super::types::RunConfig;
 
 /// JSON Schema (draft 7) of a run config.
 pub fn schema() -> Value {
+    schema_of::<RunConfig>()
+}
+
+/// JSON Schema (draft 7) of a type, with its comments as descriptions.
+pub(crate) fn schema_of<T: schemars::JsonSchema>() -> Value {
     let settings = schemars::generate::SchemaSettings::draft07();
-    let schema = settings.into_generator().into_root_schema_for::<RunConfig>();
+    let schema = settings.into_generator().into_root_schema_for::<T>();
     serde_json::to_value(schema).expect("a schema is JSON")
 }
 

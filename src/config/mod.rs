@@ -16,6 +16,7 @@ mod load;
 mod measure;
 mod types;
 
+pub(crate) use explain::schema_of;
 pub use explain::{Explanation, explain, schema};
 pub use language::{LanguageKind, LanguageSection};
 pub use load::{ConfigError, Origin, Resolved, load};

@@ -1,5 +1,6 @@
 //! What is measured: a model's weights on an adapter, and examples in batches. Nothing here writes the weights.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use super::{CurvatureError, VectorLayout};
@@ -21,6 +22,10 @@ pub struct Subject<'g> {
     pub(super) vectors: VectorLayout,
     /// Largest batch, with as many probes at once as were asked for.
     pub(super) dims: Dims,
+    /// Examples with the same content so far.
+    seen: HashMap<u64, u32>,
+    /// Examples in a batch.
+    batch: usize,
 }
 
 /// How examples are gone through.
@@ -77,7 +82,8 @@ impl<'g> Subject<'g> {
         }
         let vectors = VectorLayout::new(&encoder, only)?;
         let total: usize = sentences.iter().map(|s| s.masked.len()).sum();
-        let sentences = with_keys(sentences);
+        let mut seen = HashMap::new();
+        let sentences = with_keys(sentences, &mut seen);
         let batch = chunks.batch.max(1);
         let batches = (0..sentences.len()).step_by(batch).map(|i| i..(i + batch).min(sentences.len())).collect();
         let dims = Dims { probes: chunks.probes.max(1), ..crate::model::dims_for(&sentences, batch) };
@@ -91,7 +97,38 @@ impl<'g> Subject<'g> {
             vectors,
             dims,
             encoder,
+            seen,
+            batch,
         })
+    }
+
+    /// Room in batches for examples of so many tokens and masked positions, for what is planned from now on.
+    pub fn reserve(&mut self, tokens: u32, masked: u32) {
+        let batch = self.batch as u32;
+        self.dims.sentences = self.dims.sentences.max(batch);
+        self.dims.rows = self.dims.rows.max(batch * tokens);
+        self.dims.masked = self.dims.masked.max(batch * masked);
+    }
+
+    /// More examples, in batches of their own, for a [`Drawing`](super::Drawing) that goes on.
+    ///
+    /// # Errors
+    /// An example without a masked position; a batch that is larger than the room there is ([`reserve`](Self::reserve)).
+    pub fn extend(&mut self, sentences: &[Sentence]) -> Result<(), CurvatureError> {
+        if let Some(i) = sentences.iter().position(|s| s.masked.is_empty()) {
+            return Err(CurvatureError::Request(format!("example {} has no masked position", self.examples() + i + 1)));
+        }
+        let needed = crate::model::dims_for(sentences, self.batch);
+        if needed.rows > self.dims.rows || needed.masked > self.dims.masked || needed.sentences > self.dims.sentences {
+            return Err(CurvatureError::Request("more tokens in a batch than room was reserved for".into()));
+        }
+        let first = self.sentences.len();
+        self.sentences.extend(with_keys(sentences, &mut self.seen));
+        let end = self.sentences.len();
+        self.batches.extend((first..end).step_by(self.batch).map(|i| i..(i + self.batch).min(end)));
+        let total: usize = self.sentences.iter().map(|s| s.masked.len()).sum();
+        self.weights = self.sentences.iter().map(|s| s.masked.len() as f64 / total as f64).collect();
+        Ok(())
     }
 
     /// Numbers that take part.
@@ -163,8 +200,7 @@ impl<'g> Subject<'g> {
 }
 
 /// The sentences with keys: 64 bits of a hash of what each holds, and of its number among its like.
-fn with_keys(sentences: &[Sentence]) -> Vec<Sentence> {
-    let mut seen: std::collections::HashMap<u64, u32> = std::collections::HashMap::new();
+fn with_keys(sentences: &[Sentence], seen: &mut HashMap<u64, u32>) -> Vec<Sentence> {
     let hash = |bytes: &[u32]| {
         let bytes: Vec<u8> = bytes.iter().flat_map(|w| w.to_le_bytes()).collect();
         u64::from_le_bytes(blake3::hash(&bytes).as_bytes()[..8].try_into().expect("a hash has 32 bytes"))

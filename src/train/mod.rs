@@ -25,7 +25,7 @@ mod tune;
 
 pub use checkpoint::{Checkpoint, checkpoints, newest};
 pub use data::{Corpus, Micro, held_out_seed};
-pub use evaluate::{Evaluation, Evaluator, MaskedSentence, masked_sentence};
+pub use evaluate::{Evaluation, Evaluator, MaskedSentence, held_out_sentence, masked_sentence};
 pub use events::EventWriter;
 pub use kernels::{Kernels, Source};
 pub use measure::{Instruments, measured_seed};
