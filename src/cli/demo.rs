@@ -58,11 +58,11 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Demo) -> Result
     Ok(())
 }
 
-/// The paper's probe in small: which symbol stands below the root, from the token representations of the last layer.
+/// The paper's probe in small: which symbol most likely yields the first 4 words, from the token representations of the last layer.
 fn probe_of(gpu: &Gpu, corpus: &Corpus, folder: &Path) -> Result<Outcome, Failure> {
     let start = Instant::now();
     let sizes = Sizes { train: 1000, validation: 500, test: 2000 };
-    let data = TaskData::of_language(corpus.language.as_ref(), Task::A, true, corpus.seed, sizes)
+    let data = TaskData::of_language(corpus.language.as_ref(), Task::B, false, corpus.seed, sizes)
         .map_err(|e| Failure::usage(e.to_string()))?;
     let loaded = model::load(&folder.join("model"))?;
     let encoder = &loaded.encoder;

@@ -59,7 +59,7 @@ text { fill: var(--text); font: 12px system-ui, sans-serif; } .title { font-size
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 380.0;
 /// Left, right, top and bottom margin.
-const MARGIN: [f64; 4] = [64.0, 20.0, 60.0, 48.0];
+const MARGIN: [f64; 4] = [76.0, 28.0, 66.0, 54.0];
 const COLOURS: [&str; 4] = ["var(--ink1)", "var(--ink2)", "var(--ink3)", "var(--ink4)"];
 /// Lines differ without colour too.
 const DASHES: [&str; 4] =
@@ -108,7 +108,7 @@ impl Figure {
         };
         let mut out = format!(
             "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{0}\" xmlns=\"http://www.w3.org/2000/svg\">\n\
-             <text class=\"title\" x=\"{left}\" y=\"22\">{0}</text>\n",
+             <text class=\"title\" x=\"{left}\" y=\"26\">{0}</text>\n",
             escape(&self.title)
         );
         let ticks = match self.axis {
@@ -136,7 +136,7 @@ impl Figure {
         }
         out += &format!(
             "<text class=\"tick\" text-anchor=\"middle\" x=\"{:.1}\" y=\"{:.1}\">{}</text>\n\
-             <text class=\"tick\" text-anchor=\"middle\" transform=\"translate(14 {:.1}) rotate(-90)\">{}</text>\n",
+             <text class=\"tick\" text-anchor=\"middle\" transform=\"translate(18 {:.1}) rotate(-90)\">{}</text>\n",
             (left + WIDTH - right) / 2.0,
             HEIGHT - 10.0,
             escape(&self.x),
@@ -201,8 +201,8 @@ impl Figure {
                 y + 4.0,
                 escape(name)
             );
-            // About 6.4 units a letter at this size.
-            x += 50.0 + 6.4 * name.chars().count() as f64;
+            // About 7.8 units a letter at this size.
+            x += 50.0 + 7.8 * name.chars().count() as f64;
         }
         out + "</svg>\n"
     }

@@ -21,12 +21,12 @@ body { margin: 0 auto; max-width: 1360px; padding: 32px 24px; background: var(--
        font: 15px/1.5 system-ui, sans-serif; }
 h1 { font-size: 26px; margin: 0 0 4px; } h2 { font-size: 17px; margin: 28px 0 8px; }
 p { margin: 4px 0; color: var(--muted); max-width: 80ch; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(170px, 1fr)); gap: 12px; margin: 20px 0; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(205px, 1fr)); gap: 12px; margin: 20px 0; }
 .card { background: var(--card); border: 1px solid var(--grid); border-radius: 8px; padding: 12px 16px; }
-.card b { display: block; font-size: 22px; font-weight: 600; } .card span { color: var(--muted); font-size: 13px; }
+.card b { display: block; font-size: 21px; font-weight: 600; white-space: nowrap; } .card span { color: var(--muted); font-size: 13px; }
 .figures, .tables { display: grid; grid-template-columns: repeat(auto-fit, minmax(420px, 1fr)); gap: 16px; align-items: start; }
 svg { background: var(--card); border: 1px solid var(--grid); border-radius: 8px; width: 100%; height: auto; }
-svg text { fill: var(--text); font: 12px system-ui, sans-serif; } svg .title { font-size: 15px; font-weight: 600; }
+svg text { fill: var(--text); font: 15px system-ui, sans-serif; } svg .title { font-size: 19px; font-weight: 600; }
 svg .tick { fill: var(--muted); } svg .grid { stroke: var(--grid); }
 table { border-collapse: collapse; width: 100%; font-size: 14px; }
 td { border-top: 1px solid var(--grid); padding: 4px 12px 4px 0; vertical-align: top; overflow-wrap: anywhere; }
