@@ -14,7 +14,7 @@ use crate::downstream::{Features, LinearProbe, Outcome, Pooling, Sizes, TaskData
 use crate::gpu::{AdapterChoice, Gpu, Options};
 use crate::language::{Task, Words, entropy_floor};
 use crate::model::{self, Arena};
-use crate::ops::Wishes;
+use crate::ops::{Variants, Wishes};
 use crate::report;
 use crate::train::{Corpus, held_out_seed};
 
@@ -37,7 +37,8 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Demo) -> Result
         floor.standard_error
     ));
     let outcome = train::train_here(&gpu, &resolved)?;
-    let probe = probe_of(&gpu, &corpus, &outcome.folder)?;
+    let variants = wishes.apply(Variants::choose(gpu.capabilities()), gpu.capabilities()).map_err(Failure::usage)?;
+    let probe = probe_of(&gpu, &variants, &corpus, &outcome.folder)?;
     let path = outcome.folder.join("probe.json");
     let text = serde_json::to_string_pretty(&probe).expect("plain values") + "\n";
     model::write_synced(&path, text.as_bytes()).map_err(|e| Failure::io(&path, &e))?;
@@ -59,7 +60,7 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Demo) -> Result
 }
 
 /// The paper's probe in small: which symbol most likely yields the first 4 words, from the token representations of the last layer.
-fn probe_of(gpu: &Gpu, corpus: &Corpus, folder: &Path) -> Result<Outcome, Failure> {
+fn probe_of(gpu: &Gpu, variants: &Variants, corpus: &Corpus, folder: &Path) -> Result<Outcome, Failure> {
     let start = Instant::now();
     let sizes = Sizes { train: 1000, validation: 500, test: 2000 };
     let data = TaskData::of_language(corpus.language.as_ref(), Task::B, false, corpus.seed, sizes)
@@ -69,10 +70,11 @@ fn probe_of(gpu: &Gpu, corpus: &Corpus, folder: &Path) -> Result<Outcome, Failur
     let arena = Arena::of(gpu, encoder, &loaded.weights)?;
     let layer = encoder.hidden.len() - 1;
     let sentences: Vec<Words> = data.parts().into_iter().flat_map(|part| part.sentences.clone()).collect();
-    let features = Features::of_model(gpu, encoder, &arena, layer, Pooling::Concat, &sentences, data.longest)?;
+    let features =
+        Features::of_model(gpu, encoder, &arena, variants, layer, Pooling::Concat, &sentences, data.longest)?;
     let options = LinearProbe { epochs: 30, ..LinearProbe::default() };
     let labels = data.parts().map(|part| part.labels.as_slice());
-    let fits = probe(gpu, &options, &features, labels, data.classes.len() as u32, &[0, 1, 2])?;
+    let fits = probe(gpu, variants, &options, &features, labels, data.classes.len() as u32, &[0, 1, 2])?;
     let method = format!("AdamW {}, {} epochs, the epoch chosen by validation accuracy", options.lr, options.epochs);
     let outcome = Outcome::new(&data, &fits, format!("concat of layer {layer}"), features.width, method);
     Ok(Outcome { seconds: start.elapsed().as_secs_f64(), ..outcome })
