@@ -23,7 +23,7 @@ h1 { font-size: 26px; margin: 0 0 4px; } h2 { font-size: 17px; margin: 28px 0 8p
 p { margin: 4px 0; color: var(--muted); max-width: 80ch; }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(205px, 1fr)); gap: 12px; margin: 20px 0; }
 .card { background: var(--card); border: 1px solid var(--grid); border-radius: 8px; padding: 12px 16px; }
-.card b { display: block; font-size: 21px; font-weight: 600; white-space: nowrap; } .card span { color: var(--muted); font-size: 13px; }
+.card b { display: block; font-size: 19px; font-weight: 600; white-space: nowrap; } .card span { color: var(--muted); font-size: 13px; }
 .figures, .tables { display: grid; grid-template-columns: repeat(auto-fit, minmax(420px, 1fr)); gap: 16px; align-items: start; }
 svg { background: var(--card); border: 1px solid var(--grid); border-radius: 8px; width: 100%; height: auto; }
 svg text { fill: var(--text); font: 15px system-ui, sans-serif; } svg .title { font-size: 19px; font-weight: 600; }
