@@ -5,10 +5,17 @@
 //             v̄_j = Σ_i d p_ij ō_i,  t_ij = p_ij (d ō_i·v_j − δ_i),  q̄_i = scale Σ_j t_ij k_j,  k̄_j = scale Σ_i t_ij q_i
 // T x T numbers are never stored. Variants:
 //   row        one invocation a (row, head): it goes over the sentence once
+//   flash      a workgroup a block of rows and head, tiles of the sentence in workgroup memory; for GPUs
 //   subgroup   one subgroup a (sentence, head), a lane a row: the other rows are loaded once for all lanes and handed round
 //              by subgroupBroadcast; for software adapters
 //@variant head32: SIZE4=8 DROPOUT=1
 //@variant subgroup: SUBGROUP=1 DROPOUT=1
+//@variant flash: FLASH=1
+//@variant flash-head32: FLASH=1 SIZE4=8
+//@variant flash-head64: FLASH=1 SIZE4=16
+//@variant flash-head64-vjp: FLASH=1 SIZE4=16 ROWS=16
+//@variant flash-head128: FLASH=1 SIZE4=32 ROWS=16
+//@variant flash-head128-vjp: FLASH=1 SIZE4=32 ROWS=8
 //@variant subgroup-head32: SUBGROUP=1 SIZE4=8 KEYS=1
 //@variant subgroup-16: SUBGROUP=1 LANES=16 KEYS=4
 //@variant subgroup-16-head32: SUBGROUP=1 LANES=16 SIZE4=8 KEYS=2
@@ -17,6 +24,7 @@
 //@import common/philox.wgsl
 
 const SUBGROUP: u32 = 0u;
+const FLASH: u32 = 0u;
 const SIZE4: u32 = 4u;
 // Whether weights are dropped. A constant, since a software adapter draws for nothing otherwise.
 const DROPOUT: u32 = 0u;
@@ -56,5 +64,9 @@ fn sum4(v: vec4<f32>) -> f32 {
 //@if SUBGROUP
 //@import common/attention_subgroup.wgsl
 //@else
+//@if FLASH
+//@import common/attention_flash.wgsl
+//@else
 //@import common/attention_row.wgsl
+//@end
 //@end

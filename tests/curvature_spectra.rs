@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::Truth;
 use common::matrices::{Broken, with_spectrum};
 use lowland::curvature::*;
 use lowland::random::{Purpose, Stream};
@@ -114,6 +115,25 @@ fn quadrature_has_the_moments_of_the_matrix() {
     for power in [1, 2] {
         let (got, want) = (many.moment(power), values.iter().map(|x| x.powi(power)).sum::<f64>() / 90.0);
         assert!((got.value - want).abs() < 4.0 * got.standard_error, "moment {power}: {got:?} against {want}");
+    }
+}
+
+#[test]
+fn a_probe_whose_space_is_exhausted_ends_there() {
+    for value in [2.0, 0.0] {
+        let matrix = with_spectrum(&[value; 20], 10);
+        let what = QuadratureOptions { probes: 3, ..Default::default() };
+        let slq = quadrature(&matrix, &what, &mut |_| Ok(())).unwrap();
+        assert_eq!(slq.products, 3, "one product a probe");
+        for nodes in &slq.nodes {
+            assert!(nodes.len() == 1 && (nodes[0].0 - value).abs() < 1e-6 && (nodes[0].1 - 1.0).abs() < 1e-12);
+        }
+        let density = slq.density(0.01, 50);
+        let whole = density.density.iter().sum::<f64>() * (density.grid[1] - density.grid[0]);
+        assert!((whole - 1.0).abs() < 1e-3, "{whole}");
+        let log = slq.log_density(1e-6, 0.1, 50);
+        assert_eq!(log.near_zero.value, if value == 0.0 { 1.0 } else { 0.0 });
+        assert!(log.positive.density.iter().chain(&log.negative.density).all(|d| d.is_finite()));
     }
 }
 
@@ -238,4 +258,39 @@ fn noise_errors_cover_at_their_stated_rate() {
     let e = |value, standard_error| lowland::statistics::Estimate { value, standard_error, samples: 9 };
     let r = ratio_independent(e(6.0, 0.6), e(3.0, 0.4));
     assert!((r.value - 2.0).abs() < 1e-12 && (r.standard_error - 2.0 * (0.1f64.hypot(0.4 / 3.0))).abs() < 1e-12);
+}
+
+#[test]
+fn a_transformers_own_hessian_is_seen_through_its_products() {
+    for model in ["roberta-tiny", "bert-tiny"] {
+        let truth = Truth::curvature(model);
+        for matrix in ["hessian", "ggn"] {
+            let numbers = truth.values(matrix);
+            let n = numbers.len().isqrt();
+            let symmetric = (0..n * n).map(|k| (numbers[k] + numbers[k % n * n + k / n]) / 2.0).collect();
+            let dense = Dense::new(n, symmetric).unwrap();
+            let values = truth.values(&format!("{matrix}_eigenvalues"));
+            let what = Lanczos { top: 5, tolerance: 1e-4, ..Default::default() };
+            right(&pairs(&dense, &what), &dense, &values[..5]);
+            let what = QuadratureOptions { probes: 60, steps: 10, block: 20, ..Default::default() };
+            let slq = quadrature(&dense, &what, &mut |_| Ok(())).unwrap();
+            for (power, name) in [(1, "trace"), (2, "squared_norm")] {
+                let (got, want) = (slq.moment(power), truth.values(&format!("{matrix}_{name}"))[0] / n as f64);
+                assert!(
+                    (got.value - want).abs() < 4.0 * got.standard_error,
+                    "{model} {matrix}: {got:?} against {want}"
+                );
+            }
+            let trace = truth.values(&format!("{matrix}_trace"))[0];
+            let x = xtrace(&dense, &XTrace { seed: 0, samples: 300, block: 50 }, &mut |_| Ok(())).unwrap();
+            // Its own error is optimistic: twice the usual four. The Gauss-Newton matrix has a rank below the sketch's, so that
+            // only rounding is left.
+            assert!(
+                (x.estimate - trace).abs() < 8.0 * x.standard_error + 1e-6 * trace.abs(),
+                "{model} {matrix}: {} against {trace}",
+                x.estimate
+            );
+            assert!(x.standard_error < 0.01 * truth.values(&format!("{matrix}_squared_norm"))[0].sqrt());
+        }
+    }
 }

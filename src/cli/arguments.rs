@@ -2,6 +2,7 @@
 
 mod downstream;
 mod measure;
+mod sweep;
 
 use std::path::PathBuf;
 
@@ -15,6 +16,7 @@ pub use measure::{
     Common, EstimatorChoice, LabelChoice, MatrixChoice, Measure, MeasureCommand, MeasureHvp, MeasureNoise,
     MeasureSharpness, MeasureSpectrum, MeasureTrace, ProbeChoice, name_of,
 };
+pub use sweep::{Sweep, SweepCommand};
 
 /// Pre-train masked language models on languages whose truth is known, and ask why models with the same loss differ.
 ///
@@ -57,6 +59,8 @@ pub enum Command {
     Finetune(Finetune),
     /// A small model inside a larger architecture, the same function
     Enlarge(Enlarge),
+    /// Many runs from one file
+    Sweep(Sweep),
     /// A self-contained html page about a run
     Report(Report),
     /// Show a config as it is resolved, its schema, or what a key means

@@ -27,6 +27,7 @@ mod progress;
 mod report;
 mod selftest;
 mod shell;
+mod sweep;
 mod task;
 mod train;
 mod tune;
@@ -70,9 +71,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Train(a) => train::run(&adapter, &wishes, &a),
         Command::Eval(a) => eval::run(&adapter, &wishes, &a),
         Command::Measure(a) => measure::run(&adapter, &wishes, &a),
-        Command::Probe(a) => probe::run(&adapter, &a),
-        Command::Finetune(a) => finetune::run(&adapter, &a),
+        Command::Probe(a) => probe::run(&adapter, &wishes, &a),
+        Command::Finetune(a) => finetune::run(&adapter, &wishes, &a),
         Command::Enlarge(a) => enlarge::run(&a),
+        Command::Sweep(a) => sweep::run(&a),
         Command::Report(a) => report::run(&a),
         Command::Config(a) => config::run(&a),
         Command::Completions(a) => shell::completions(&a),

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::MeasureSection;
 use super::types::RunConfig;
 
 /// JSON Schema (draft 7) of a run config.
@@ -34,7 +35,9 @@ pub struct Explanation {
 pub fn explain(key: &str) -> Result<Explanation, String> {
     let root = schema();
     let mut at = root.clone();
-    let mut default = serde_json::to_value(RunConfig::default()).ok();
+    // What may be left out has defaults of its own, where it is given.
+    let given = RunConfig { measure: Some(MeasureSection::whole()), ..RunConfig::default() };
+    let mut default = serde_json::to_value(given).ok();
     let mut description = text_of(&at, "description");
     for part in key.split('.').filter(|p| !p.is_empty()) {
         let found = choices(&root, &at).into_iter().find_map(|v| Some((v["properties"].get(part).cloned()?, v)));

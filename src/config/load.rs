@@ -88,6 +88,8 @@ impl RunConfig {
 fn with_overrides(text: &str, file: &str, overrides: &[String]) -> Result<RunConfig, ConfigError> {
     let mut table: toml::Table = text.parse().map_err(|e| describe(&e, text, file))?;
     let defaults = toml::Value::try_from(RunConfig::default()).expect("every value has a TOML form");
+    // Overrides may be possible only together; what stays wrong to the end is blamed on the one that began it.
+    let mut wrong = None;
     for one in overrides {
         let error = |message: String| ConfigError { place: format!("override `{one}`"), message };
         let (key, value) =
@@ -95,9 +97,11 @@ fn with_overrides(text: &str, file: &str, overrides: &[String]) -> Result<RunCon
         let value = parse_value(value.trim());
         let path: Vec<&str> = key.trim().split('.').collect();
         insert(&mut table, &defaults, &path, value).map_err(error)?;
-        // Each override is checked as it comes, so that the error names it.
         let now = toml::to_string(&table).map_err(|e| error(e.to_string()))?;
-        RunConfig::parse(&now, "").map_err(|e| error(e.message))?;
+        wrong = RunConfig::parse(&now, "").err().map(|e| wrong.unwrap_or_else(|| error(e.message)));
+    }
+    if let Some(wrong) = wrong {
+        return Err(wrong);
     }
     let now = toml::to_string(&table).expect("it was written before");
     RunConfig::parse(&now, file)

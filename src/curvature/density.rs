@@ -176,7 +176,9 @@ impl Quadrature {
     /// (0.01 is common).
     pub fn density(&self, relative_width: f64, points: usize) -> Density {
         let (low, high) = self.range();
-        let width = relative_width * (high - low).max(1e-6 * low.abs().max(high.abs())).max(f64::MIN_POSITIVE);
+        let span = (high - low).max(1e-6 * low.abs().max(high.abs()));
+        // A matrix of zeros has no size of its own.
+        let width = relative_width * if span > 0.0 { span } else { 1.0 };
         broaden(&self.nodes, low - 4.0 * width, high + 4.0 * width, width, points)
     }
 

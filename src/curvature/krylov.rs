@@ -135,3 +135,33 @@ impl Krylov {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::curvature::Dense;
+    use crate::curvature::vector::{add_combination, combination};
+
+    #[test]
+    fn residuals_by_recurrence_are_those_of_the_vectors() {
+        let n = 40;
+        let entry = |k: usize| {
+            let (i, j) = (k / n, k % n);
+            (1.0 + (i as f64 - j as f64).abs()).recip() + if i == j { i as f64 / 4.0 } else { 0.0 }
+        };
+        let matrix = Dense::new(n, (0..n * n).map(entry).collect()).unwrap();
+        for block in [1, 3] {
+            let mut krylov = Krylov::new(n, block, 1);
+            for _ in 0..4 {
+                krylov.step(&matrix).unwrap();
+            }
+            let ritz = krylov.ritz();
+            for ((value, coordinates), stated) in ritz.values.iter().zip(&ritz.coordinates).zip(&ritz.residuals) {
+                let v = combination(&krylov.basis[..krylov.done()], coordinates);
+                let mut image = matrix.apply(std::slice::from_ref(&v)).unwrap().remove(0);
+                add_combination(&mut image, &[v], &[-value]);
+                assert!((norm(&image) - stated).abs() < 1e-4, "{} against {stated}", norm(&image));
+            }
+        }
+    }
+}

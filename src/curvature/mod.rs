@@ -44,7 +44,7 @@ pub use layout::VectorLayout;
 pub use model_operator::ModelOperator;
 pub use noise::{Gram, Noise, alignment, ratio_independent, ratio_paired};
 pub use operator::{Observe, Operator, Progress};
-pub use passes::{Cotangent, FormPass, Forms, Matrix, NormPass, ProductPass};
+pub use passes::{Cotangent, FormPass, Forms, GramPass, Matrix, NormPass, ProductPass};
 pub use probe::{ProbeKind, probe, probes};
 pub use product_trace::{ProductTrace, hutchinson_by_products};
 pub use sharpness::BatchSharpness;

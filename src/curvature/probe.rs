@@ -1,8 +1,8 @@
 //! Random vectors as functions of (seed, number): regenerated rather than stored, the same for any block size.
 
-use rayon::prelude::*;
 use serde::Serialize;
 
+use super::vector::by_chunk;
 use crate::random::{Purpose, philox};
 
 /// How a probe's numbers are distributed; both have mean 0 and variance 1.
@@ -16,19 +16,17 @@ pub enum ProbeKind {
     Gaussian,
 }
 
-/// Numbers that one thread makes: whole counters of either kind.
-const CHUNK: usize = 1 << 14;
-
 /// Probe `number` of a seed, `size` numbers. Counter 0 upwards; 128 signs or 2 normals a counter.
 pub fn probe(kind: ProbeKind, seed: u64, number: u64, size: usize) -> Vec<f32> {
     let key = [seed as u32, (seed >> 32) as u32];
     let words =
         |counter: usize| philox([counter as u32, Purpose::Probe as u32, number as u32, (number >> 32) as u32], key);
     let mut v = vec![0.0f32; size];
-    v.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, v)| match kind {
+    // Chunks hold whole counters of either kind.
+    by_chunk(&mut v, |start, v| match kind {
         ProbeKind::Rademacher => {
             for (i, v) in v.chunks_mut(128).enumerate() {
-                let words = words(chunk * (CHUNK / 128) + i);
+                let words = words(start / 128 + i);
                 v.iter_mut()
                     .enumerate()
                     .for_each(|(j, x)| *x = if words[j / 32] >> (j % 32) & 1 == 0 { 1.0 } else { -1.0 });
@@ -36,7 +34,7 @@ pub fn probe(kind: ProbeKind, seed: u64, number: u64, size: usize) -> Vec<f32> {
         }
         ProbeKind::Gaussian => {
             for (i, v) in v.chunks_mut(2).enumerate() {
-                let w = words(chunk * (CHUNK / 2) + i);
+                let w = words(start / 2 + i);
                 // Box and Muller; 53 bits in (0, 1], then in [0, 1).
                 let uniform =
                     |a: u32, b: u32| (u64::from(a >> 5) << 26 | u64::from(b >> 6)) as f64 / (1u64 << 53) as f64;

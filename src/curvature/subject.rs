@@ -5,9 +5,9 @@ use std::ops::Range;
 
 use super::{CurvatureError, VectorLayout};
 use crate::gpu::{Gpu, GpuError};
-use crate::model::{Arena, Encoder, Weights};
+use crate::model::{Arena, Encoder, GradientPass, Weights};
 use crate::ops::batch::Sentence;
-use crate::ops::{Dims, Variants};
+use crate::ops::{Batch, Dims, Labels, Variants};
 
 /// A model and examples, ready to be measured. Dropout is off.
 pub struct Subject<'g> {
@@ -60,6 +60,19 @@ impl<'g> Subject<'g> {
         only: &[String],
         chunks: &Chunks,
     ) -> Result<Subject<'g>, CurvatureError> {
+        Subject::on(gpu, encoder, Arena::of(gpu, encoder, weights)?, sentences, variants, only, chunks)
+    }
+
+    /// The same over weights that are on the adapter already and that nothing may write while the subject lives.
+    pub fn on(
+        gpu: &'g Gpu,
+        encoder: &Encoder,
+        parameters: Arena,
+        sentences: &[Sentence],
+        variants: Variants,
+        only: &[String],
+        chunks: &Chunks,
+    ) -> Result<Subject<'g>, CurvatureError> {
         let encoder = encoder.without_dropout();
         if sentences.is_empty() {
             return Err(CurvatureError::Request("no examples: give at least one".into()));
@@ -68,7 +81,6 @@ impl<'g> Subject<'g> {
             return Err(CurvatureError::Request(format!("example {} has no masked position", i + 1)));
         }
         let vectors = VectorLayout::new(&encoder, only)?;
-        let parameters = Arena::of(gpu, &encoder, weights)?;
         let total: usize = sentences.iter().map(|s| s.masked.len()).sum();
         let mut seen = HashMap::new();
         let sentences = with_keys(sentences, &mut seen);
@@ -152,6 +164,26 @@ impl<'g> Subject<'g> {
     /// The weights as they are on the adapter.
     pub fn read_weights(&self) -> Result<Weights, GpuError> {
         self.parameters.read(self.gpu, &self.encoder)
+    }
+
+    /// The gradient of the mean loss per masked position, shape [N].
+    pub fn mean_gradient(&self) -> Result<Vec<f32>, CurvatureError> {
+        let dims = Dims { probes: 1, ..self.dims };
+        let pass = GradientPass::new(self.gpu, &self.encoder, &self.parameters, dims, &self.variants, Labels::Hard)?;
+        let mut sum = vec![0.0f64; self.size()];
+        for range in &self.batches {
+            let batch = Batch::new(pass.layout(), &self.sentences[range.clone()]);
+            let mut encoder = self.gpu.encoder();
+            pass.encode(self.gpu, &mut encoder, &batch, self.row_weight() as f32, &batch.step(1));
+            let submission = self.gpu.submit(encoder);
+            self.gpu.wait(submission)?;
+            let gradient = self.vectors.gather(&pass.gradient.read(self.gpu, &self.encoder)?);
+            sum.iter_mut().zip(gradient).for_each(|(s, g)| *s += f64::from(g));
+        }
+        if !sum.iter().all(|g| g.is_finite()) {
+            return Err(CurvatureError::NotFinite("the gradient"));
+        }
+        Ok(sum.into_iter().map(|g| g as f32).collect())
     }
 
     /// Multiplications and additions of a gradient over the largest batch.

@@ -32,9 +32,18 @@ pub fn norm(a: &[f32]) -> f64 {
     dot(a, a).sqrt()
 }
 
+/// Does something to each chunk of a vector, given the chunk's place; a short one stays on this thread, since waking another
+/// takes longer.
+pub(super) fn by_chunk(a: &mut [f32], each: impl Fn(usize, &mut [f32]) + Sync) {
+    if a.len() <= CHUNK {
+        return each(0, a);
+    }
+    a.par_chunks_mut(CHUNK).enumerate().for_each(|(i, a)| each(i * CHUNK, a));
+}
+
 /// a times a number.
 pub(super) fn scale(a: &mut [f32], factor: f64) {
-    a.par_chunks_mut(CHUNK).for_each(|a| a.iter_mut().for_each(|x| *x = (f64::from(*x) * factor) as f32));
+    by_chunk(a, |_, a| a.iter_mut().for_each(|x| *x = (f64::from(*x) * factor) as f32));
 }
 
 /// Inner products with all of a basis.
@@ -44,11 +53,10 @@ pub(super) fn dots(basis: &[Vec<f32>], a: &[f32]) -> Vec<f64> {
 
 /// a + Σ c_j q_j, rounded once.
 pub(super) fn add_combination(a: &mut [f32], basis: &[Vec<f32>], factors: &[f64]) {
-    a.par_chunks_mut(CHUNK).enumerate().for_each(|(i, a)| {
+    by_chunk(a, |start, a| {
         let mut sum: Vec<f64> = a.iter().map(|x| f64::from(*x)).collect();
         for (q, c) in basis.iter().zip(factors) {
-            let q = &q[i * CHUNK..i * CHUNK + a.len()];
-            sum.iter_mut().zip(q).for_each(|(s, x)| *s += c * f64::from(*x));
+            sum.iter_mut().zip(&q[start..]).for_each(|(s, x)| *s += c * f64::from(*x));
         }
         a.iter_mut().zip(&sum).for_each(|(x, s)| *x = *s as f32);
     });

@@ -131,9 +131,8 @@ impl Program {
     /// [`GpuError::Kernel`] when names do not fit the kernel, or whatever the driver says.
     pub fn new(gpu: &Gpu, dispatches: Vec<Dispatch>) -> Result<Program, GpuError> {
         let mut words = vec![0u8; UNIFORM_ALIGN * dispatches.len().max(1)];
-        let mut pipelines = Vec::with_capacity(dispatches.len());
-        for (i, dispatch) in dispatches.iter().enumerate() {
-            let pipeline = gpu.pipeline(dispatch.kernel, dispatch.entry, &dispatch.constants)?;
+        let pipelines = gpu.pipelines(&dispatches)?;
+        for (i, (dispatch, pipeline)) in dispatches.iter().zip(&pipelines).enumerate() {
             let wrong = |what: String| GpuError::Kernel {
                 kernel: format!("{}:{}", dispatch.kernel, dispatch.entry),
                 detail: what,
@@ -148,7 +147,6 @@ impl Program {
             {
                 return Err(wrong(format!("does not use a buffer `{name}`")));
             }
-            pipelines.push(pipeline);
         }
         let uniform = |label: &str, bytes: &[u8]| {
             let buffer = gpu.scoped("allocating uniforms", || {

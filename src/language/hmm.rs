@@ -14,8 +14,8 @@
 //! assert_eq!(language.label(&[0, 1], Task::State(2), false).unwrap().symbol, "b");
 //! ```
 
-use super::grammar::LanguageError;
 use super::label::{Label, Task};
+use super::source::LanguageError;
 use super::{Known, Language, Words};
 use crate::random::{Purpose, Stream};
 
@@ -265,7 +265,7 @@ impl Language for Hmm {
 impl Hmm {
     /// Reads a file of matrices; see [`Hmm::parse`].
     pub fn read(path: &std::path::Path, min_length: usize, max_length: usize) -> Result<Hmm, LanguageError> {
-        let text = super::grammar::read_text(path)?;
+        let text = super::source::read_text(path)?;
         Hmm::parse(&text, &path.display().to_string(), min_length, max_length)
     }
 }

@@ -6,8 +6,8 @@
 
 use std::collections::HashMap;
 
-use super::grammar::{LanguageError, RESERVED};
 use super::hmm::{Hmm, Matrices};
+use super::source::{LanguageError, RESERVED};
 use crate::random::{Purpose, Stream};
 
 /// The shape of a random hidden Markov model: every row is a draw from a symmetric Dirichlet distribution.

@@ -19,15 +19,17 @@ mod hmm_file;
 mod label;
 mod pcfg;
 mod random_grammar;
+mod source;
 
 pub use chart::Chart;
 pub use floor::{EntropyFloor, entropy_floor};
-pub use grammar::{Grammar, LanguageError};
+pub use grammar::Grammar;
 pub use hmm::Hmm;
 pub use hmm_file::RandomHmm;
 pub use label::{Label, Task};
 pub use pcfg::Pcfg;
 pub use random_grammar::{RandomGrammar, random_grammar};
+pub use source::LanguageError;
 
 /// A sentence as numbers of words in the vocabulary.
 pub type Words = Vec<u32>;

@@ -1,8 +1,9 @@
 //! A probabilistic context-free grammar as a language.
 
 use super::chart::{Chart, Rules};
-use super::grammar::{Grammar, LanguageError};
+use super::grammar::Grammar;
 use super::label::{Label, Task};
+use super::source::LanguageError;
 use super::{Known, Language, Words};
 use crate::random::{Purpose, Stream};
 

@@ -6,7 +6,8 @@
 //! `levels` yield words only: every word is dealt to one of them, and as many words again to symbols drawn at random. All
 //! weights are exponential draws, normalised. Without early words every sentence has 2^levels words.
 
-use super::grammar::{Grammar, LanguageError};
+use super::grammar::Grammar;
+use super::source::LanguageError;
 use crate::random::{Purpose, Stream};
 
 /// The shape of a random grammar.

@@ -35,6 +35,16 @@ impl Attention {
         1.0 / f64::from(self.size).sqrt()
     }
 
+    /// Rows of a flash tile, as many as 27,136 bytes of workgroup memory hold; `None` for heads that are too wide.
+    fn flash_rows(&self) -> Option<u32> {
+        match (self.rule, self.padded() / 4) {
+            (Rule::Forward, ..=16) | (Rule::Vjp, ..=8) => Some(32),
+            (Rule::Forward, ..=32) | (Rule::Vjp, ..=16) => Some(16),
+            (Rule::Vjp, ..=32) => Some(8),
+            _ => None,
+        }
+    }
+
     /// Forward: qkv [rows, 3 heads padded] to (o [rows, heads padded], stat [rows heads, 4], log Σ exp in the first column).
     /// Vjp: (qkv, stat, o, ō) to the adjoint of qkv.
     pub(super) fn outputs(&self, inputs: &[&Tensor]) -> Vec<OutputShape> {
@@ -84,6 +94,15 @@ impl Attention {
         let label = cx.graph.tensor(out).name.clone();
         let size4 = self.padded() / 4;
         let mut constants = vec![("SIZE4", size4), ("DROPOUT", u32::from(threshold != 0))];
+        let flash = cx.variants.attention(self.operation()) == AttentionVariant::Flash;
+        if let (true, Some(rows)) = (flash, self.flash_rows()) {
+            constants.extend([("FLASH", 1), ("ROWS", rows)]);
+            // The vjp has a workgroup for its rows as queries and one for them as keys.
+            let columns = if self.rule == Rule::Vjp { 2 * self.heads } else { self.heads };
+            let grid = Grid { count: Count::Rows, unit: rows, columns, layers: cx.layers(out) };
+            cx.push(Dispatch { label, kernel: "attention", entry, constants, buffers, params, grid });
+            return;
+        }
         if let AttentionVariant::Subgroup(lanes) = cx.variants.attention(self.operation()) {
             // As many rows on the other side as one load of all lanes holds.
             let keys = (lanes / size4).max(1);

@@ -22,7 +22,8 @@ pub(super) fn workspace(dims: &Dims, rows: Count, block: u32, size4: u64, layers
     if blocks <= 1 && !addend { 0 } else { u64::from(blocks) * size4 * 16 * u64::from(layers) }
 }
 
-/// Invocations of a workgroup that sums rows, each a vec4 of columns: one subgroup on software adapters.
+/// Invocations of a workgroup that sums rows, each a vec4 of columns: one subgroup where products are
+/// summed so too.
 pub(super) fn lanes(cx: &Lowering<'_>) -> u32 {
     match cx.variants.linear(Operation::LinearTn) {
         LinearVariant::Subgroup(lanes) => lanes,

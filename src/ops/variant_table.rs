@@ -63,7 +63,8 @@ impl Operation {
             Operation::LinearNt | Operation::LinearNn | Operation::LinearTn => LINEAR,
             Operation::AttentionForward | Operation::AttentionVjp => ATTENTION,
             Operation::TangentAttention | Operation::GhostNorm => SENTENCES,
-            Operation::LayerNorm | Operation::CrossEntropy => ROWS,
+            Operation::LayerNorm => LAYER_NORM,
+            Operation::CrossEntropy => ROWS,
             Operation::Sums => SUMS,
         }
     }
@@ -82,17 +83,20 @@ impl Operation {
             (Operation::LinearNt | Operation::LinearNn | Operation::LinearTn, true) => {
                 &["subgroup-16", "subgroup-8", "subgroup-4", "direct"]
             }
-            (Operation::LinearNt | Operation::LinearNn | Operation::LinearTn, false) => &["tiled", "direct"],
+            (Operation::LinearNt | Operation::LinearNn | Operation::LinearTn, false) => {
+                &["register-64", "tiled", "direct"]
+            }
             (Operation::AttentionForward | Operation::AttentionVjp, true) => {
                 &["subgroup-16", "subgroup-8", "subgroup-4", "row"]
             }
-            (Operation::AttentionForward | Operation::AttentionVjp, false) => &["row"],
+            (Operation::AttentionForward | Operation::AttentionVjp, false) => &["flash", "row"],
             (Operation::TangentAttention | Operation::GhostNorm, true) => {
                 &["subgroup-16", "subgroup-8", "subgroup-4", "row"]
             }
             (Operation::TangentAttention | Operation::GhostNorm, false) => &["row"],
             // On the processor neighbouring lanes gain nothing from neighbouring addresses.
-            (Operation::LayerNorm | Operation::CrossEntropy, true) => &["lane"],
+            (Operation::LayerNorm, true) => &["subgroup-16", "subgroup-8", "subgroup-4", "lane"],
+            (Operation::CrossEntropy, true) => &["lane"],
             (Operation::LayerNorm | Operation::CrossEntropy, false) => &["lanes-32"],
             // Two to sixteen cores, and every workgroup costs 0.2 µs: few workgroups with long sums.
             (Operation::Sums, true) => &["long"],
@@ -158,6 +162,8 @@ pub enum Kind {
     Attention(AttentionVariant),
     /// Invocations that share a row.
     RowLanes(u32),
+    /// Lanes of a subgroup that goes over a block of rows.
+    RowSubgroup(u32),
     Sums(Sums),
 }
 
@@ -168,6 +174,8 @@ pub enum LinearVariant {
     Direct,
     /// 64 x 64 a workgroup, through workgroup memory.
     Tiled,
+    /// So many rows and columns a workgroup, through workgroup memory, 8 x 8 an invocation.
+    Register(u32),
     /// A subgroup of so many lanes four times as many rows, by broadcast.
     Subgroup(u32),
 }
@@ -177,6 +185,8 @@ pub enum LinearVariant {
 pub enum AttentionVariant {
     /// An invocation a row and head, straight from memory.
     Row,
+    /// A workgroup a block of rows and head, over tiles of the sentence in workgroup memory.
+    Flash,
     /// A subgroup of so many lanes a sentence and head, by broadcast.
     Subgroup(u32),
 }
@@ -210,6 +220,18 @@ static LINEAR: &[Row] = &[
         &[Need::Invocations(256), Need::WorkgroupBytes(8192)],
         LinearVariant::Tiled,
     ),
+    linear(
+        "register-64",
+        "64 x 64 a workgroup through workgroup memory, 8 x 8 an invocation",
+        &[Need::Invocations(64), Need::WorkgroupBytes(8704)],
+        LinearVariant::Register(64),
+    ),
+    linear(
+        "register-128",
+        "128 x 128 a workgroup through workgroup memory, 8 x 8 an invocation",
+        &[Need::Invocations(256), Need::WorkgroupBytes(16896)],
+        LinearVariant::Register(128),
+    ),
     linear("subgroup-4", BROADCAST, &[Need::Lanes(4)], LinearVariant::Subgroup(4)),
     linear("subgroup-8", BROADCAST, &[Need::Lanes(8)], LinearVariant::Subgroup(8)),
     linear("subgroup-16", BROADCAST, &[Need::Lanes(16)], LinearVariant::Subgroup(16)),
@@ -217,6 +239,12 @@ static LINEAR: &[Row] = &[
 
 static ATTENTION: &[Row] = &[
     attention("row", "an invocation a row and head, straight from memory", &[], AttentionVariant::Row),
+    attention(
+        "flash",
+        "FlashAttention-2: tiles of the sentence in workgroup memory; heads wider than 128 take the rows' kernel",
+        &[Need::Invocations(64), Need::WorkgroupBytes(27136)],
+        AttentionVariant::Flash,
+    ),
     attention("subgroup-4", BROADCAST, &[Need::Lanes(4)], AttentionVariant::Subgroup(4)),
     attention("subgroup-8", BROADCAST, &[Need::Lanes(8)], AttentionVariant::Subgroup(8)),
     attention("subgroup-16", BROADCAST, &[Need::Lanes(16)], AttentionVariant::Subgroup(16)),
@@ -235,10 +263,20 @@ static ROWS: &[Row] = &[
     Row { name: "lanes-32", about: "32 invocations a row", needs: &[], kind: Kind::RowLanes(32) },
 ];
 
+const ACROSS: &str = "a subgroup over a block of rows, a row at a time across its lanes; for software adapters";
+
+static LAYER_NORM: &[Row] = &[
+    Row { name: "lane", about: "an invocation a row", needs: &[], kind: Kind::RowLanes(1) },
+    Row { name: "lanes-32", about: "32 invocations a row", needs: &[], kind: Kind::RowLanes(32) },
+    Row { name: "subgroup-4", about: ACROSS, needs: &[Need::Lanes(4)], kind: Kind::RowSubgroup(4) },
+    Row { name: "subgroup-8", about: ACROSS, needs: &[Need::Lanes(8)], kind: Kind::RowSubgroup(8) },
+    Row { name: "subgroup-16", about: ACROSS, needs: &[Need::Lanes(16)], kind: Kind::RowSubgroup(16) },
+];
+
 static SUMS: &[Row] = &[
     Row {
         name: "long",
-        about: "about 1024 rows a partial sum",
+        about: "about 1024 rows a partial sum, up to 4096 in a weight gradient",
         needs: &[],
         kind: Kind::Sums(Sums { block: 1024, split: 4096, segment: 512 }),
     },

@@ -4,6 +4,25 @@
 //! T = Σ w_i y_i over the frame, or over the population that the frame was drawn from; y is measured for few of them. Both
 //! designs draw with replacement, so that their variance estimates are exact in expectation too: Hansen and Hurwitz 1943;
 //! Neyman 1934 for the allocation; Cochran 1977, "Sampling techniques", chapters 9A and 12.
+//!
+//! A pilot of plain draws tells how large y is where the cheap number is large; its values are not used again.
+//!
+//! ```
+//! use lowland::statistics::{Importance, Measured, Stratified, Target};
+//! // Known of every sentence: its weight and something cheap. Measured: y, here ten times the cheap number.
+//! let (weights, cheap): (Vec<f64>, Vec<f64>) = (0..500).map(|i| (1.0, if i % 100 == 0 { 90.0 } else { 1.0 })).unzip();
+//! let measure = |i: usize| Measured { example: i, values: vec![10.0 * cheap[i], 10.0 * cheap[i]] };
+//! let strata = Stratified::by_proxy(&weights, &cheap, 4)?;
+//! let plain = Importance::new(&weights, &vec![1.0; 500], 1.0)?;
+//! let pilot: Vec<Measured> = (0..200).map(|k| measure(plain.draw(1, k))).collect();
+//! let size = strata.spread(&pilot, false);
+//! let predicted: Vec<f64> = strata.strata.iter().map(|h| size[*h]).collect();
+//! let design = Importance::new(&weights, &predicted, 0.1)?;
+//! let sample: Vec<Measured> = (0..400).map(|k| measure(design.draw(2, k))).collect();
+//! let mean = design.estimate(&sample, None, Target::TheseExamples);
+//! assert!((mean.value - 18.9).abs() < 4.0 * mean.standard_error && mean.standard_error < 0.5);
+//! # Ok::<(), lowland::statistics::DesignError>(())
+//! ```
 
 use serde::Serialize;
 
