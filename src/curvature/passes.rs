@@ -519,6 +519,11 @@ impl GramPass {
         Ok(GramPass { pass, gram })
     }
 
+    /// What a run costs, in gradients over the same examples.
+    pub fn cost(&self, subject: &Subject<'_>) -> f64 {
+        self.pass.flops.iter().sum::<f64>() / subject.gradient_flops()
+    }
+
     /// g_i·g_j, row by row.
     pub fn run(&self, subject: &Subject<'_>) -> Result<Gram, CurvatureError> {
         self.pass.run(subject, 0, 1.0, Step { probes: 1, ..Step::default() })?;
