@@ -20,7 +20,7 @@ mod timing;
 use std::collections::HashMap;
 
 use crate::gpu::{Count, Dispatch, Gpu, GpuError, Step};
-use crate::graph::{self, Dims, Emit, Graph, Plan, Role, TensorId};
+use crate::graph::{self, Dims, Emit, GramPart, Graph, Plan, Role, TensorId};
 use crate::ops::batch::{BatchLayout, Sentence};
 use crate::ops::{Attention, Batch, BatchBuffers, Labels, Rule, Variants};
 use crate::random::{Purpose, Stream};
@@ -297,10 +297,15 @@ impl Setting {
             Pass::Gradient => adjoints = graph.gradient(&[(output, cotangent)]),
             Pass::Norms => {
                 adjoints = graph.gradient(&[(output, cotangent)]);
-                let parameters: Vec<TensorId> =
+                let mut parameters: Vec<TensorId> =
                     adjoints.keys().copied().filter(|id| graph.tensor(*id).role == Role::Parameter).collect();
+                parameters.sort_unstable();
                 let parts = |id: TensorId| if names.get(&id).is_some_and(|n| n.starts_with("qkv")) { 3 } else { 1 };
                 graph.ghost_norms(&adjoints, &parameters, &parts);
+                let cotangent = graph.input("one cotangent", tensor.rows, tensor.cols);
+                let adjoints = graph.gradient(&[(output, cotangent)]);
+                let wanted = |id: TensorId| GramPart { mask: (1 << parts(id)) - 1, parts: parts(id) };
+                graph.ghost_gram(&adjoints, &parameters, case.sentences + 1, &wanted);
             }
             Pass::Tangent => {
                 adjoints = graph.gradient(&[(output, cotangent)]);

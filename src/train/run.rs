@@ -14,14 +14,16 @@ use super::data::{Ahead, Corpus, Micro};
 use super::diverged::first_bad_tensor;
 use super::evaluate::{Evaluation, Evaluator};
 use super::events::EventWriter;
-use super::kernels::{Kernels, Source};
+use super::kernels::Kernels;
+use super::measure::Along;
+use super::measurement::Measurement;
 use super::trainer::{LogLine, Trainer};
 use super::tune::{Subject, Trial, Tuning};
-use crate::config::{ConfigError, LabelKind, OptimizerKind, Resolved};
+use crate::config::{ConfigError, LabelKind, Resolved};
+use crate::curvature::CurvatureError;
 use crate::gpu::{Gpu, GpuError};
-use crate::graph::MemoryPlan;
-use crate::model::{Arena, Encoder, ModelError, Weights, load, save};
-use crate::ops::{BatchBuffers, Dims, Labels, Variants};
+use crate::model::{Encoder, ModelError, Weights, load, save};
+use crate::ops::{Dims, Labels};
 
 /// Why a run stopped before its end.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +54,9 @@ pub struct Outcome {
     pub training_loss: f64,
     #[serde(flatten)]
     pub evaluation: Evaluation,
+    /// The last measurement of a config with `[measure]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub curvature: Option<Measurement>,
     pub parameters: usize,
     /// Seconds of this and earlier attempts in the training loop.
     pub seconds: f64,
@@ -110,16 +115,18 @@ pub fn interrupt_requested() -> bool {
 /// Steps between lines of `metrics.jsonl`.
 const LOG_EVERY: u64 = 10;
 
-struct Setup {
-    corpus: Corpus,
-    encoder: Encoder,
-    labels: Labels,
-    dims: Dims,
-    kernels: Kernels,
+/// What a config makes before anything is allocated.
+pub(super) struct Setup {
+    pub corpus: Corpus,
+    pub encoder: Encoder,
+    pub labels: Labels,
+    /// Of the largest micro-batch.
+    pub dims: Dims,
+    pub kernels: Kernels,
 }
 
 impl Setup {
-    fn new(gpu: &Gpu, resolved: &Resolved) -> Result<Setup, RunError> {
+    pub fn new(gpu: &Gpu, resolved: &Resolved) -> Result<Setup, RunError> {
         let config = &resolved.config;
         let corpus = Corpus::open(&config.language, &config.objective, config.seed)?;
         let longest = corpus.language.max_length();
@@ -140,85 +147,6 @@ impl Setup {
         let kernels = Kernels::settle(gpu, resolved, &Subject::new(gpu, &encoder, &dims, labels))?;
         Ok(Setup { corpus, encoder, labels, dims, kernels })
     }
-}
-
-/// What `lowland train --dry-run` prints.
-#[derive(Clone, Debug, Serialize)]
-pub struct PlanReport {
-    pub parameters: usize,
-    pub layers: u32,
-    pub vocabulary: u32,
-    pub adapter: String,
-    pub variants: Variants,
-    /// Where they come from.
-    pub variants_source: Source,
-    pub micro_batch: u32,
-    pub dispatches_per_micro_batch: usize,
-    /// Multiplications and additions of a whole step, forward and backward.
-    pub flops_per_step: f64,
-    pub bytes: PlanBytes,
-    /// Why it does not fit, if it does not.
-    pub refused: Option<String>,
-}
-
-/// Memory on the adapter, in bytes.
-#[derive(Clone, Debug, Serialize)]
-pub struct PlanBytes {
-    pub parameters: u64,
-    pub gradients: u64,
-    pub optimizer: u64,
-    pub activations: u64,
-    /// The same without reuse of memory.
-    pub activations_unshared: u64,
-    pub batch: u64,
-    pub total: u64,
-}
-
-/// Plans a run without allocating its memory.
-pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
-    let setup = Setup::new(gpu, resolved)?;
-    let Setup { encoder, dims, kernels: Kernels { variants, source, .. }, .. } = &setup;
-    let train = &resolved.config.train;
-    let (mut graph, loss, weight, gradients) = encoder.with_gradient(setup.labels);
-    graph.prune(&gradients.iter().copied().chain([loss]).collect::<Vec<_>>());
-    graph.fuse();
-    let outside = |id| encoder.tensors.contains(&id) || gradients.contains(&id) || id == weight;
-    let memory = MemoryPlan::new(&graph, dims, variants, &outside, &[loss]);
-    let arena = Arena::bytes(encoder, gpu.alignment());
-    let moments = match &train.optimizer {
-        OptimizerKind::AdamW(_) => 2,
-        OptimizerKind::Sgd(o) => u64::from(o.momentum > 0.0),
-    };
-    let several = u64::from(train.micro_batch() < train.batch_size);
-    let layout = encoder.batch_layout(variants);
-    let soft = setup.labels == Labels::Soft;
-    let batch = BatchBuffers::bytes(dims, &layout, variants, encoder.config.vocab_size, soft);
-    let bytes = PlanBytes {
-        parameters: arena,
-        gradients: arena * (1 + several),
-        optimizer: arena * moments,
-        activations: memory.bytes(),
-        activations_unshared: memory.unshared,
-        batch,
-        total: arena * (2 + several + moments) + memory.bytes() + batch,
-    };
-    let micros = f64::from(train.batch_size.div_ceil(train.micro_batch()));
-    let tokens = u64::from(setup.corpus.language.max_length() as u32 + 2);
-    let pairs = u64::from(dims.sentences) * tokens * tokens;
-    let flops = encoder.forward_flops(u64::from(dims.rows), u64::from(dims.masked), pairs) as f64;
-    Ok(PlanReport {
-        parameters: encoder.parameter_count(),
-        layers: encoder.config.num_hidden_layers,
-        vocabulary: encoder.config.vocab_size,
-        adapter: gpu.info().name.clone(),
-        variants: *variants,
-        variants_source: *source,
-        micro_batch: train.micro_batch(),
-        dispatches_per_micro_batch: crate::graph::dispatches(gpu, &graph, *dims, variants, &layout)?.len(),
-        flops_per_step: 3.0 * flops * micros,
-        bytes,
-        refused: memory.check(gpu).err().map(|e| e.to_string()),
-    })
 }
 
 /// Times the variant table on the shapes of a config; nothing is kept yet.
@@ -338,11 +266,13 @@ fn open(
     Ok((folder, done))
 }
 
-/// Keeps the lines of `metrics.jsonl` up to a step, so that a resumed run does not say things twice.
-fn keep_metrics_until(path: &Path, step: u64) -> std::io::Result<()> {
+/// Keeps the lines of `metrics.jsonl` up to a checkpoint's step, so that a resumed run does not say things twice; none
+/// where there is no checkpoint.
+fn keep_metrics_until(path: &Path, step: Option<u64>) -> std::io::Result<()> {
     let Ok(text) = std::fs::read_to_string(path) else { return Ok(()) };
     let keep = |line: &&str| {
-        serde_json::from_str::<serde_json::Value>(line).is_ok_and(|v| v["step"].as_u64().is_some_and(|s| s <= step))
+        serde_json::from_str::<serde_json::Value>(line)
+            .is_ok_and(|v| v["step"].as_u64().is_some_and(|s| step.is_some_and(|step| s <= step)))
     };
     let kept: String = text.lines().filter(keep).map(|l| format!("{l}\n")).collect();
     if kept.len() < text.len() { std::fs::write(path, kept) } else { Ok(()) }
@@ -382,7 +312,7 @@ pub fn run(gpu: &Gpu, resolved: &Resolved, observer: &dyn Observer) -> Result<Ou
         observer.note(&format!("resumed at step {}", checkpoint.step));
     }
     let metrics_path = folder.path.join("metrics.jsonl");
-    keep_metrics_until(&metrics_path, trainer.step)
+    keep_metrics_until(&metrics_path, checkpoint.as_ref().map(|c| c.step))
         .map_err(|source| RunError::Io { path: metrics_path.clone(), source })?;
     let before = earlier_seconds(&metrics_path);
     let evaluator = Evaluator::new(
@@ -394,6 +324,8 @@ pub fn run(gpu: &Gpu, resolved: &Resolved, observer: &dyn Observer) -> Result<Ou
         config.evaluate.sentences,
         config.train.micro_batch() as usize,
     )?;
+    let batch = config.train.micro_batch() as usize;
+    let along = config.measure.as_ref().map(|m| Along::new(corpus, m, variants, batch, &metrics_path));
     let events =
         EventWriter::create(&folder.path).map_err(|source| RunError::Io { path: folder.path.clone(), source })?;
     let mut session = Session {
@@ -402,6 +334,7 @@ pub fn run(gpu: &Gpu, resolved: &Resolved, observer: &dyn Observer) -> Result<Ou
         resolved,
         observer,
         evaluator,
+        along,
         events,
         root,
         started: Instant::now(),
@@ -447,6 +380,7 @@ struct Session<'r> {
     resolved: &'r Resolved,
     observer: &'r dyn Observer,
     evaluator: Evaluator,
+    along: Option<Along>,
     events: EventWriter,
     root: PathBuf,
     started: Instant,
@@ -464,6 +398,10 @@ impl Session<'_> {
         if trainer.step == 0 && steps > 0 {
             self.evaluate(trainer, folder)?;
         }
+        // One that an interrupt broke off is made up for.
+        if trainer.step < steps && self.along.as_ref().is_some_and(|a| a.due(trainer.step)) {
+            self.measure(trainer, folder)?;
+        }
         let corpus = self.setup.corpus.clone();
         let ahead = Ahead::start(corpus, *trainer.layout(), trainer.step, train.batch_size, train.micro_batch());
         while trainer.step < steps {
@@ -479,6 +417,9 @@ impl Session<'_> {
             }
             if due(train.evaluate_every) && step < steps {
                 self.evaluate(trainer, folder)?;
+            }
+            if step < steps && self.along.as_ref().is_some_and(|a| a.due(step)) {
+                self.measure(trainer, folder)?;
             }
             let interrupted = interrupt_requested();
             if (due(train.checkpoint_every) && step < steps) || interrupted {
@@ -511,7 +452,8 @@ impl Session<'_> {
         let norm = lines.iter().map(|l| f64::from(l.gradient_norm)).sum::<f64>() / n;
         self.recent = lines;
         let config = &self.resolved.config.train;
-        let seconds = self.started.elapsed().as_secs_f64();
+        let measuring = self.along.as_ref().map_or(0.0, |a| a.seconds);
+        let seconds = self.started.elapsed().as_secs_f64() - measuring;
         let taken = (trainer.step - self.first_step) as f64;
         let rate = taken / seconds.max(1e-9);
         let line = json!({
@@ -535,7 +477,8 @@ impl Session<'_> {
             loss,
             evaluation: self.evaluation.clone(),
             sentences_per_second: rate * f64::from(config.batch_size),
-            seconds_left: (config.steps - trainer.step) as f64 / rate.max(1e-9),
+            seconds_left: (config.steps - trainer.step) as f64 / rate.max(1e-9)
+                + self.along.as_ref().map_or(0.0, |a| a.seconds_left(trainer.step, config.steps)),
         });
         Ok(())
     }
@@ -563,6 +506,28 @@ impl Session<'_> {
         self.event(trainer.step, &values, folder)?;
         self.evaluation = Some(e);
         Ok(())
+    }
+
+    /// Measures curvature at the step where the trainer stands. An interrupt breaks it off, with a checkpoint.
+    fn measure(&mut self, trainer: &mut Trainer, folder: &mut Folder) -> Result<(), RunError> {
+        let step = trainer.step;
+        let Some(along) = self.along.as_mut().filter(|a| !a.done(step)) else { return Ok(()) };
+        match along.measure(self.gpu, &self.setup.encoder, &trainer.parameters, step, self.observer) {
+            Ok(Some(measurement)) => {
+                let mut line = json!(measurement);
+                line["seconds"] = json!(self.seconds());
+                folder.metric(&line)?;
+                self.event(step, &measurement.scalars(), folder)
+            }
+            Ok(None) => Ok(()),
+            Err(CurvatureError::Interrupted) => {
+                self.log(trainer, folder)?;
+                self.save(trainer)?;
+                Err(RunError::Interrupted { step })
+            }
+            Err(CurvatureError::Gpu(error)) => Err(error.into()),
+            Err(error) => Err(ConfigError { place: "[measure]".into(), message: error.to_string() }.into()),
+        }
     }
 
     fn save(&self, trainer: &Trainer) -> Result<(), RunError> {
@@ -602,6 +567,7 @@ impl Session<'_> {
     /// Evaluates, writes the model and, last of all, the result.
     fn finish(mut self, trainer: &mut Trainer, folder: &mut Folder) -> Result<Outcome, RunError> {
         let Setup { corpus, encoder, .. } = self.setup;
+        self.measure(trainer, folder)?;
         self.evaluate(trainer, folder)?;
         let weights = trainer.parameters.read(self.gpu, encoder)?;
         save(&folder.path.join("model"), encoder, &weights, Some(&corpus.vocabulary))?;
@@ -612,6 +578,7 @@ impl Session<'_> {
             steps: trainer.step,
             training_loss: losses.iter().sum::<f64>() / losses.len().max(1) as f64,
             evaluation,
+            curvature: self.along.as_ref().and_then(|a| a.last.clone()),
             parameters: encoder.parameter_count(),
             seconds: self.seconds(),
             folder: folder.path.clone(),
