@@ -106,4 +106,3 @@ pub(super) fn check_vocabulary(loaded: &Loaded, corpus: &Corpus, path: &Path) ->
     }
     Ok(())
 }
-

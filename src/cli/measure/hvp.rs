@@ -82,7 +82,9 @@ fn read(path: &Path, subject: &Subject<'_>) -> Result<(Vec<Vec<f32>>, bool), Fai
     for (name, _) in subject.vectors().parts(subject.encoder()) {
         let wanted = parameters[name];
         let Some((shape, values)) = file.remove(name) else {
-            return Err(error(format!("tensor `{name}` is missing (shape {wanted:?}, or that behind an axis of vectors)")));
+            return Err(error(format!(
+                "tensor `{name}` is missing (shape {wanted:?}, or that behind an axis of vectors)"
+            )));
         };
         let count = match shape.split_first() {
             _ if shape == wanted => None,
@@ -98,7 +100,8 @@ fn read(path: &Path, subject: &Subject<'_>) -> Result<(Vec<Vec<f32>>, bool), Fai
         }
         let (other, before) = first.get_or_insert_with(|| (name.to_string(), count));
         if *before != count {
-            let said = |c: Option<usize>| c.map_or("one vector without a leading axis".into(), |c| format!("{c} vectors"));
+            let said =
+                |c: Option<usize>| c.map_or("one vector without a leading axis".into(), |c| format!("{c} vectors"));
             return Err(error(format!("`{other}` holds {}, `{name}` {}", said(*before), said(count))));
         }
         vectors.resize(count.unwrap_or(1), Vec::new());
@@ -109,7 +112,9 @@ fn read(path: &Path, subject: &Subject<'_>) -> Result<(Vec<Vec<f32>>, bool), Fai
         let held = subject.vectors().left_out().contains(&name.as_str());
         return Err(error(match held {
             true => format!("tensor `{name}` is held still by --only; leave it out"),
-            false => format!("tensor `{name}` is no parameter of this model (a tied table stands under the embedding's name)"),
+            false => format!(
+                "tensor `{name}` is no parameter of this model (a tied table stands under the embedding's name)"
+            ),
         }));
     }
     Ok((vectors, first.is_some_and(|(_, count)| count.is_some())))

@@ -118,7 +118,8 @@ impl Session {
         let source = Source::open(&common.on, &loaded)?;
         let sampled = source.sampled(&common.on);
         let gpu = Gpu::open(adapter, Options::default())?;
-        let variants = wishes.apply(Variants::choose(gpu.capabilities()), gpu.capabilities()).map_err(Failure::usage)?;
+        let variants =
+            wishes.apply(Variants::choose(gpu.capabilities()), gpu.capabilities()).map_err(Failure::usage)?;
         // A handler that is there already (two measurements in one process) does the same.
         let _ = ctrlc::set_handler(|| {
             if STOP.swap(true, Ordering::Relaxed) {

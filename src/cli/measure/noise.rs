@@ -215,7 +215,8 @@ fn bartlett(
         let r = ratio_paired(a, b);
         Number::from(Estimate { standard_error: r.standard_error.hypot(r.value * shared), ..r })
     };
-    let with_probes = |e: Estimate, shared: f64| Estimate { standard_error: e.standard_error.hypot(e.value * shared), ..e };
+    let with_probes =
+        |e: Estimate, shared: f64| Estimate { standard_error: e.standard_error.hypot(e.value * shared), ..e };
     let mut cost = drawn.trace.gradient_equivalents + trace.gradient_equivalents;
     let deviations = n.min(DEVIATIONS);
     let gradients = Gradients::new(subject)?;
@@ -253,7 +254,8 @@ fn bartlett(
 
 fn rows(report: &NoiseReport) -> Vec<(String, String)> {
     let row = |a: &str, b: String| (a.to_string(), b);
-    let scale = report.noise_scale.map_or("undefined".into(), |s| print::with_error(s, report.noise_scale_standard_error));
+    let scale =
+        report.noise_scale.map_or("undefined".into(), |s| print::with_error(s, report.noise_scale_standard_error));
     let mut rows = vec![
         row("Tr Σ", print::with_error(report.trace_covariance, report.trace_covariance_standard_error)),
         row("‖ḡ‖²", print::short(report.mean_gradient_squared_norm)),

@@ -83,7 +83,9 @@ where
     check_figure(arguments.out.as_deref())?;
     let session = open(common)?;
     if plan.estimator == E::Xtrace && common.on.as_sample {
-        return Err(Failure::usage("xtrace has no data part of its error: leave out --as-sample, or take quadratic-form"));
+        return Err(Failure::usage(
+            "xtrace has no data part of its error: leave out --as-sample, or take quadratic-form",
+        ));
     }
     let (measured, evidence) = match plan.estimator {
         E::SampledLabels | E::RandomSigns | E::ExactLabels | E::DataLabels => {
@@ -144,20 +146,26 @@ fn plan(a: &MeasureTrace) -> Result<Plan, Failure> {
         return refuse(format!("--draws belongs to sampled-labels and random-signs; {name} draws nothing an example"));
     }
     if a.samples.is_some() && matches!(estimator, E::ExactLabels | E::DataLabels) {
-        return refuse(format!("--samples has no meaning for {name}, which draws nothing; --count says how many examples"));
+        return refuse(format!(
+            "--samples has no meaning for {name}, which draws nothing; --count says how many examples"
+        ));
     }
     if a.probe.is_some() && !matches!(estimator, E::Hutchinson | E::QuadraticForm | E::HutchPlusPlus | E::Xtrace) {
         return refuse(format!("--probe belongs to estimators with probe vectors; {name} has none"));
     }
     if estimator == E::Xtrace && a.probe == Some(ProbeChoice::Rademacher) {
-        return refuse("xtrace takes gaussian probes: its normalisation of what is left of them needs their symmetry".into());
+        return refuse(
+            "xtrace takes gaussian probes: its normalisation of what is left of them needs their symmetry".into(),
+        );
     }
     if let Some(r) = a.rel_error {
         if !(r > 0.0 && r < 1.0) {
             return refuse(format!("--rel-error {r}: give a share above 0 and below 1, as 0.01"));
         }
         if matches!(estimator, E::HutchPlusPlus | E::Xtrace) {
-            return refuse(format!("{name} spends a number of samples that is fixed at the start: give --samples instead"));
+            return refuse(format!(
+                "{name} spends a number of samples that is fixed at the start: give --samples instead"
+            ));
         }
     }
     Ok(Plan {
@@ -265,7 +273,9 @@ fn advice(trace: &Trace, plan: &Plan) -> String {
     let wanted = plan.rel_error.unwrap_or(f64::NAN) * trace.estimate.abs();
     let data = trace.standard_error_data;
     match () {
-        () if data >= wanted => format!("the choice of examples alone leaves {}; give more examples (--count)", print::short(data)),
+        () if data >= wanted => {
+            format!("the choice of examples alone leaves {}; give more examples (--count)", print::short(data))
+        }
         () => "give more --samples".into(),
     }
 }
