@@ -18,5 +18,5 @@ pub use explain::{Explanation, explain, schema};
 pub use load::{ConfigError, Origin, Resolved, load};
 pub use types::{
     AdamW, AdapterSection, EvaluateSection, LabelKind, LanguageKind, LanguageSection, MaskPolicy, ModelSection,
-    ObjectiveSection, OptimizerKind, RunConfig, ScheduleKind, Sgd, TrainSection, Warmup,
+    ObjectiveSection, OptimizerKind, Precision, RunConfig, ScheduleKind, Sgd, TrainSection, Warmup,
 };

@@ -7,9 +7,12 @@
 
 use std::sync::Arc;
 
+use rayon::prelude::*;
+
 use super::device::{Gpu, Pipeline};
 use super::error::GpuError;
-use super::memory::Buffer;
+use super::memory::{Buffer, Counted};
+use super::stopwatch::Stamp;
 
 /// Which count of the running step a dimension has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -118,6 +121,7 @@ struct Recorded {
 pub struct Program {
     recorded: Vec<Recorded>,
     step: wgpu::Buffer,
+    _counted: Counted,
 }
 
 const UNIFORM_ALIGN: usize = 256;
@@ -128,6 +132,14 @@ impl Program {
     /// # Errors
     /// [`GpuError::Kernel`] when names do not fit the kernel, or whatever the driver says.
     pub fn new(gpu: &Gpu, dispatches: Vec<Dispatch>) -> Result<Program, GpuError> {
+        // Different pipelines at once: drivers for GPUs take seconds for all of them, one after another.
+        let mut distinct: Vec<(&'static str, &'static str, &[(&'static str, u32)])> =
+            dispatches.iter().map(|d| (d.kernel, d.entry, d.constants.as_slice())).collect();
+        distinct.sort_unstable();
+        distinct.dedup();
+        distinct
+            .into_par_iter()
+            .try_for_each(|(kernel, entry, constants)| gpu.pipeline(kernel, entry, constants).map(drop))?;
         let mut words = vec![0u8; UNIFORM_ALIGN * dispatches.len().max(1)];
         let mut pipelines = Vec::with_capacity(dispatches.len());
         for (i, dispatch) in dispatches.iter().enumerate() {
@@ -207,7 +219,8 @@ impl Program {
             let label = format!("{}:{}{constants} | {}", dispatch.kernel, dispatch.entry, dispatch.label);
             recorded.push(Recorded { pipeline, bind_group, grid: dispatch.grid, label });
         }
-        Ok(Program { recorded, step })
+        let bytes = words.len() as u64 + size_of::<Step>() as u64;
+        Ok(Program { recorded, step, _counted: Counted::new(&gpu.tally, bytes) })
     }
 
     /// Number of dispatches.
@@ -227,8 +240,14 @@ impl Program {
 
     /// Writes the step's numbers and encodes all dispatches.
     pub fn encode(&self, gpu: &Gpu, encoder: &mut wgpu::CommandEncoder, step: &Step) {
+        self.encode_stamped(gpu, encoder, step, None);
+    }
+
+    /// The same with a timestamp before or behind it.
+    pub fn encode_stamped(&self, gpu: &Gpu, encoder: &mut wgpu::CommandEncoder, step: &Step, stamp: Option<Stamp<'_>>) {
         gpu.queue.write_buffer(&self.step, 0, bytemuck::bytes_of(step));
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes: None });
+        let timestamp_writes = stamp.map(|s| s.writes());
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes });
         for recorded in &self.recorded {
             recorded.dispatch(&mut pass, step);
         }

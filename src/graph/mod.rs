@@ -16,6 +16,7 @@
 mod build;
 mod fuse;
 mod plan;
+mod recompute;
 mod transform;
 
 pub use crate::gpu::Count;

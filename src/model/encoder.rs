@@ -23,6 +23,8 @@ pub struct Encoder {
     pub hidden: Vec<TensorId>,
     /// [masked, vocabulary]
     pub logits: TensorId,
+    /// Whether the gradient computes what lies inside a layer again instead of keeping it.
+    pub recompute: bool,
 }
 
 struct Builder<'c> {
@@ -111,7 +113,7 @@ impl Encoder {
             }
         };
         let Builder { graph, matrices, tensors, parameters, .. } = b;
-        Ok(Encoder { config: config.clone(), graph, matrices, tensors, parameters, hidden, logits })
+        Ok(Encoder { config: config.clone(), graph, matrices, tensors, parameters, hidden, logits, recompute: false })
     }
 
     /// Numbers in all parameters; a tied table counts once.
@@ -150,8 +152,12 @@ impl Encoder {
     pub fn with_gradient(&self, labels: Labels) -> (Graph, TensorId, TensorId, Vec<TensorId>) {
         let (mut graph, loss) = self.with_loss(labels);
         let weight = graph.input("weight", Count::Masked, 4);
+        let forward = graph.nodes().len();
         let adjoints = graph.gradient(&[(loss, weight)]);
         let gradients = self.tensors.iter().map(|t| adjoints[t]).collect();
+        if self.recompute {
+            graph.recompute(forward, &self.hidden);
+        }
         (graph, loss, weight, gradients)
     }
 

@@ -139,6 +139,7 @@ impl Linear {
         let (unit, across, mut constants) = match cx.variants.linear(self.operation()) {
             LinearVariant::Direct => (32, 8, vec![]),
             LinearVariant::Tiled => (64, 16, vec![("TILED", 1)]),
+            LinearVariant::Cooperative(size) => (64, 16, vec![("COOPERATIVE", 1), ("SMALL", size)]),
             LinearVariant::Register(block) => (block, block / 4, vec![("REGISTER", 1), ("BLOCK", block)]),
             LinearVariant::Subgroup(lanes) => {
                 // More rows share the loads of B; with 8 lanes or over rows of the depth that costs more than it saves.

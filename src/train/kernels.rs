@@ -9,7 +9,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::tune::{Subject, Tuning};
-use crate::config::{ConfigError, Resolved};
+use crate::config::{ConfigError, Precision, Resolved};
 use crate::gpu::Gpu;
 use crate::ops::Variants;
 
@@ -60,6 +60,17 @@ impl Kernels {
                 variants = wishes.apply(variants, caps).map_err(refused(place))?;
                 source = Source::Overridden;
             }
+        }
+        let mixed = resolved.config.train.precision == Precision::Mixed;
+        if mixed && !variants.is_mixed() {
+            variants = variants.mixed(caps).map_err(|why| ConfigError {
+                place: "train.precision".into(),
+                message: format!("\"mixed\" cannot run on {}: {why}; use \"f32\"", gpu.info().name),
+            })?;
+        }
+        if !mixed && variants.is_mixed() {
+            let message = "this variant rounds operands to f16; say so with `train.precision = \"mixed\"`".into();
+            return Err(ConfigError { place: variants.to_string(), message });
         }
         Ok(Kernels { variants, source, tuning })
     }

@@ -15,11 +15,11 @@ use super::diverged::first_bad_tensor;
 use super::evaluate::{Evaluation, Evaluator};
 use super::events::EventWriter;
 use super::kernels::{Kernels, Source};
-use super::trainer::{LogLine, Trainer};
+use super::trainer::{LogLine, Trainer, trainer_bytes};
 use super::tune::{Subject, Trial, Tuning};
 use crate::config::{ConfigError, LabelKind, OptimizerKind, Resolved};
 use crate::gpu::{Gpu, GpuError};
-use crate::graph::MemoryPlan;
+use crate::graph::{Graph, MemoryPlan};
 use crate::language::Language;
 use crate::model::{Arena, Encoder, ModelError, Weights, load, save};
 use crate::ops::{BatchBuffers, Dims, Labels, Variants};
@@ -56,6 +56,13 @@ pub struct Outcome {
     pub parameters: usize,
     /// Seconds of this and earlier attempts in the training loop.
     pub seconds: f64,
+    /// The most bytes that there were on the adapter at once, in this attempt.
+    #[serde(default)]
+    pub peak_bytes: u64,
+    /// Share of the training steps' time in which the adapter's queue had none of them to work on, in this attempt;
+    /// absent where the adapter has no timestamps.
+    #[serde(default)]
+    pub queue_idle: Option<f64>,
     #[serde(skip)]
     pub folder: PathBuf,
 }
@@ -126,7 +133,8 @@ impl Setup {
         let longest = corpus.language.max_length();
         let model = config.model.model_config(corpus.vocabulary.len() as u32, longest);
         let place = |message: String| ConfigError { place: "[model]".into(), message };
-        let encoder = Encoder::new(&model).map_err(place)?;
+        let mut encoder = Encoder::new(&model).map_err(place)?;
+        encoder.recompute = config.train.recompute;
         let sentences = config.train.micro_batch();
         let dims = Dims {
             rows: sentences * (longest as u32 + 2),
@@ -155,7 +163,7 @@ pub struct PlanReport {
     pub variants_source: Source,
     pub micro_batch: u32,
     pub dispatches_per_micro_batch: usize,
-    /// Multiplications and additions of a whole step, forward and backward.
+    /// Multiplications and additions of a whole step, forward and backward; with recomputation forward twice.
     pub flops_per_step: f64,
     pub bytes: PlanBytes,
     /// Why it does not fit, if it does not.
@@ -168,10 +176,20 @@ pub struct PlanBytes {
     pub parameters: u64,
     pub gradients: u64,
     pub optimizer: u64,
+    /// Results of nodes.
     pub activations: u64,
-    /// The same without reuse of memory.
+    /// The same without reuse of memory, scratch memory included.
     pub activations_unshared: u64,
+    /// The same as `activations`, with `train.recompute` and without.
+    pub activations_recomputed: u64,
+    pub activations_stored: u64,
+    /// Scratch memory of nodes, beyond what activations lend.
+    pub workspace: u64,
     pub batch: u64,
+    /// Activations and batch of the evaluation.
+    pub evaluation: u64,
+    /// Parameters of dispatches, the log, sums for the norm.
+    pub other: u64,
     pub total: u64,
 }
 
@@ -180,11 +198,14 @@ pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
     let setup = Setup::new(gpu, resolved)?;
     let Setup { encoder, dims, kernels: Kernels { variants, source, .. }, .. } = &setup;
     let train = &resolved.config.train;
-    let (mut graph, loss, weight, gradients) = encoder.with_gradient(setup.labels);
-    graph.prune(&gradients.iter().copied().chain([loss]).collect::<Vec<_>>());
-    graph.fuse();
-    let outside = |id| encoder.tensors.contains(&id) || gradients.contains(&id) || id == weight;
-    let memory = MemoryPlan::new(&graph, dims, variants, &outside, &[loss]);
+    let (graph, memory) = plan_gradient(encoder, setup.labels, dims, variants);
+    let mut otherwise = encoder.clone();
+    otherwise.recompute = !encoder.recompute;
+    let activations = memory.bytes() - memory.workspace;
+    let (_, other_way) = plan_gradient(&otherwise, setup.labels, dims, variants);
+    let other_way = other_way.bytes() - other_way.workspace;
+    let (recomputed, stored) = if encoder.recompute { (activations, other_way) } else { (other_way, activations) };
+    let dispatches = crate::graph::dispatches(gpu, &graph, *dims, variants, &encoder.batch_layout(variants))?;
     let arena = Arena::bytes(encoder, gpu.alignment());
     let moments = match &train.optimizer {
         OptimizerKind::AdamW(_) => 2,
@@ -194,14 +215,22 @@ pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
     let layout = encoder.batch_layout(variants);
     let soft = setup.labels == Labels::Soft;
     let batch = BatchBuffers::bytes(dims, &layout, variants, encoder.config.vocab_size, soft);
+    let (evaluation, evaluation_dispatches) = plan_evaluation(gpu, &setup, resolved.config.evaluate.sentences)?;
+    // A uniform of 256 bytes a dispatch, the optimiser's with it, and a log of 512 lines.
+    let other = 256 * (dispatches.len() + evaluation_dispatches) as u64 + trainer_bytes(encoder, arena);
     let bytes = PlanBytes {
         parameters: arena,
         gradients: arena * (1 + several),
         optimizer: arena * moments,
-        activations: memory.bytes(),
+        activations,
         activations_unshared: memory.unshared,
+        activations_recomputed: recomputed,
+        activations_stored: stored,
+        workspace: memory.workspace,
         batch,
-        total: arena * (2 + several + moments) + memory.bytes() + batch,
+        evaluation,
+        other,
+        total: arena * (2 + several + moments) + memory.bytes() + batch + evaluation + other,
     };
     let micros = f64::from(train.batch_size.div_ceil(train.micro_batch()));
     let tokens = u64::from(setup.corpus.language.max_length() as u32 + 2);
@@ -215,11 +244,35 @@ pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
         variants: *variants,
         variants_source: *source,
         micro_batch: train.micro_batch(),
-        dispatches_per_micro_batch: crate::graph::dispatches(gpu, &graph, *dims, variants, &layout)?.len(),
-        flops_per_step: 3.0 * flops * micros,
+        dispatches_per_micro_batch: dispatches.len(),
+        flops_per_step: if encoder.recompute { 4.0 } else { 3.0 } * flops * micros,
         bytes,
         refused: memory.check(gpu).err().map(|e| e.to_string()),
     })
+}
+
+/// The graph of a gradient as it runs, and its memory.
+fn plan_gradient(encoder: &Encoder, labels: Labels, dims: &Dims, variants: &Variants) -> (Graph, MemoryPlan) {
+    let (mut graph, loss, weight, gradients) = encoder.with_gradient(labels);
+    graph.prune(&gradients.iter().copied().chain([loss]).collect::<Vec<_>>());
+    graph.fuse();
+    let outside = |id| encoder.tensors.contains(&id) || gradients.contains(&id) || id == weight;
+    let memory = MemoryPlan::new(&graph, dims, variants, &outside, &[loss]);
+    (graph, memory)
+}
+
+/// Bytes and dispatches of the evaluation.
+fn plan_evaluation(gpu: &Gpu, setup: &Setup, sentences: u32) -> Result<(u64, usize), GpuError> {
+    let Setup { encoder, dims, kernels: Kernels { variants, .. }, .. } = setup;
+    let batch = Evaluator::batch(dims.sentences as usize).min(sentences as usize) as u32;
+    let tokens = dims.rows / dims.sentences;
+    let dims = Dims { rows: batch * tokens, masked: batch, sentences: batch, probes: 1 };
+    let encoder = encoder.without_dropout();
+    let (graph, loss) = encoder.with_loss(Labels::Soft);
+    let memory = MemoryPlan::new(&graph, &dims, variants, &|id| encoder.tensors.contains(&id), &[loss]);
+    let layout = encoder.batch_layout(variants);
+    let bytes = memory.bytes() + BatchBuffers::bytes(&dims, &layout, variants, encoder.config.vocab_size, true);
+    Ok((bytes, crate::graph::dispatches(gpu, &graph, dims, variants, &layout)?.len()))
 }
 
 /// Times the variant table on the shapes of a config; nothing is kept yet.
@@ -390,6 +443,7 @@ pub fn run(gpu: &Gpu, resolved: &Resolved, observer: &dyn Observer) -> Result<Ou
         config.evaluate.sentences,
         config.train.micro_batch() as usize,
     )?;
+    gpu.keep_pipelines();
     let events =
         EventWriter::create(&folder.path).map_err(|source| RunError::Io { path: folder.path.clone(), source })?;
     let mut session = Session {
@@ -461,7 +515,7 @@ impl Session<'_> {
             self.evaluate(trainer, folder)?;
         }
         let corpus = self.setup.corpus.clone();
-        let ahead = Ahead::start(corpus, *trainer.layout(), trainer.step, train.batch_size, train.micro_batch());
+        let ahead = Ahead::start(corpus, *trainer.layout(), trainer.step, train);
         while trainer.step < steps {
             let Some(micros) = ahead.next() else {
                 return Err(GpuError::Lost("the thread that makes batches died".into()).into());
@@ -474,11 +528,13 @@ impl Session<'_> {
                 self.log(trainer, folder)?;
             }
             if due(train.evaluate_every) && step < steps {
+                trainer.pause();
                 self.evaluate(trainer, folder)?;
             }
             let interrupted = interrupt_requested();
             if (due(train.checkpoint_every) && step < steps) || interrupted {
                 self.log(trainer, folder)?;
+                trainer.pause();
                 self.save(trainer)?;
             }
             if interrupted {
@@ -517,6 +573,7 @@ impl Session<'_> {
             "learning_rate": trainer.learning_rate(trainer.step - 1),
             "sentences_per_second": rate * f64::from(config.batch_size),
             "seconds": self.seconds(),
+            "queue_idle": trainer.queue_idle(),
         });
         folder.metric(&line)?;
         let values = [
@@ -580,9 +637,10 @@ impl Session<'_> {
     /// The error of a step that was not finite, with `result.json` written.
     fn diverged(&self, trainer: &Trainer, folder: &Folder, line: LogLine, at: usize) -> Result<RunError, RunError> {
         let Setup { encoder, dims, kernels, labels, .. } = self.setup;
+        let scale = self.resolved.config.train.loss_scale();
         let micros = &self.unread[at];
         let found =
-            first_bad_tensor(self.gpu, encoder, &trainer.parameters, *dims, &kernels.variants, *labels, micros)?;
+            first_bad_tensor(self.gpu, encoder, &trainer.parameters, *dims, &kernels.variants, *labels, micros, scale)?;
         let tensor = found.unwrap_or_else(|| "the norm of the gradient".into());
         let result = json!({
             "status": "diverged",
@@ -610,6 +668,8 @@ impl Session<'_> {
             evaluation,
             parameters: encoder.parameter_count(),
             seconds: self.seconds(),
+            peak_bytes: self.gpu.memory().1,
+            queue_idle: trainer.queue_idle(),
             folder: folder.path.clone(),
         };
         folder.write("result.json", &(serde_json::to_string_pretty(&outcome).expect("plain values") + "\n"))?;
