@@ -48,7 +48,8 @@ pub struct Lap {
 impl Stopwatch {
     /// Room for so many steps between readings; `None` where the adapter has no timestamps.
     pub fn new(gpu: &Gpu, room: u32) -> Result<Option<Stopwatch>, GpuError> {
-        if !gpu.capabilities().timestamps {
+        // OpenGL's timestamps are not to be relied on (gfx-rs/wgpu#9706).
+        if !gpu.capabilities().timestamps || gpu.info().backend == wgpu::Backend::Gl {
             return Ok(None);
         }
         let (set, resolved) = gpu.scoped("making timestamp queries", || {

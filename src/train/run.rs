@@ -387,11 +387,13 @@ fn open(
     Ok((folder, done))
 }
 
-/// Keeps the lines of `metrics.jsonl` up to a step, so that a resumed run does not say things twice.
+/// Keeps the lines of `metrics.jsonl` up to a checkpoint's step, so that a resumed run does not say things twice. A run that
+/// begins again at step 0 says everything again.
 fn keep_metrics_until(path: &Path, step: u64) -> std::io::Result<()> {
     let Ok(text) = std::fs::read_to_string(path) else { return Ok(()) };
     let keep = |line: &&str| {
-        serde_json::from_str::<serde_json::Value>(line).is_ok_and(|v| v["step"].as_u64().is_some_and(|s| s <= step))
+        serde_json::from_str::<serde_json::Value>(line)
+            .is_ok_and(|v| v["step"].as_u64().is_some_and(|s| step > 0 && s <= step))
     };
     let kept: String = text.lines().filter(keep).map(|l| format!("{l}\n")).collect();
     if kept.len() < text.len() { std::fs::write(path, kept) } else { Ok(()) }
