@@ -8,14 +8,14 @@
 //   flash      a workgroup a block of rows and head, tiles of the sentence in workgroup memory; for GPUs
 //   subgroup   one subgroup a (sentence, head), a lane a row: the other rows are loaded once for all lanes and handed round
 //              by subgroupBroadcast; for software adapters
-//@variant head32: SIZE4=8
+//@variant head32: SIZE4=8 DROPOUT=1
+//@variant subgroup: SUBGROUP=1 DROPOUT=1
 //@variant flash: FLASH=1
 //@variant flash-head32: FLASH=1 SIZE4=8
 //@variant flash-head64: FLASH=1 SIZE4=16
 //@variant flash-head64-vjp: FLASH=1 SIZE4=16 ROWS=16
 //@variant flash-head128: FLASH=1 SIZE4=32 ROWS=16
 //@variant flash-head128-vjp: FLASH=1 SIZE4=32 ROWS=8
-//@variant subgroup: SUBGROUP=1
 //@variant subgroup-head32: SUBGROUP=1 SIZE4=8 KEYS=1
 //@variant subgroup-16: SUBGROUP=1 LANES=16 KEYS=4
 //@variant subgroup-16-head32: SUBGROUP=1 LANES=16 SIZE4=8 KEYS=2
@@ -26,6 +26,8 @@
 const SUBGROUP: u32 = 0u;
 const FLASH: u32 = 0u;
 const SIZE4: u32 = 4u;
+// Whether weights are dropped. A constant, since a software adapter draws for nothing otherwise.
+const DROPOUT: u32 = 0u;
 
 struct Params {
     heads: u32,
@@ -50,7 +52,7 @@ struct Params {
 
 // 0 or 1/(1 - p) for the weight of query row i on key row j.
 fn kept(i: u32, j: u32, head: u32) -> f32 {
-    if p.threshold == 0u { return 1.0; }
+    if DROPOUT == 0u { return 1.0; }
     let draws = philox(vec4<u32>(i, j, step.counter.x, step.counter.y), vec2<u32>(step.seed.x ^ p.stream, step.seed.y ^ head));
     return select(0.0, p.keep, draws.x >= p.threshold);
 }

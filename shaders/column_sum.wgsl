@@ -1,11 +1,12 @@
 // Sums over rows: out[c] = Σ_rows x[row, c], the gradient of a bias. Frame and blocks: common/blocks.wgsl.
+//@variant lanes: LANES=16
 //@import common/step.wgsl
 //@import common/blocks.wgsl
 
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read_write> out: array<vec4<f32>>;
 
-@compute @workgroup_size(8)
+@compute @workgroup_size(LANES)
 fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
     let b = block_of(w, n, l);
     if b.column >= p.cols4 { return; }

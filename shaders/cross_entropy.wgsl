@@ -1,6 +1,8 @@
 // Cross-entropy of rows of V logits z against a label y or a soft label q, in closed form.
 //   forward   stat = (−Σ q log p, Σ q (log q − log p), log Σ exp z, max z) a row; q is 1 at y for hard labels
 //   vjp       z̄ = weight (p Σq − q),  p = softmax(z);  the columns behind V get 0
+//   jvp       (⟨p − q, ż⟩, 0, 0, 0) a row, the loss's tangent; with `bend` (Σ p ż² − (Σ p ż)², 0, 0, 0), ⟨ż, D²ℓ ż⟩
+//   vjp_jvp   weight (p ∘ ż − p Σ p ż), the loss's own Hessian times ż: also the tangent of z̄
 // LANES invocations a row as in common/rows.wgsl.
 //@variant lanes: LANES=32
 //@import common/step.wgsl
@@ -10,6 +12,10 @@ struct Params {
     width: u32,
     cols4: u32,
     soft: u32,
+    // vec4 between probes of ż and of what comes out.
+    z_layer: u32,
+    out_layer: u32,
+    bend: u32,
 }
 @group(0) @binding(8) var<uniform> p: Params;
 
@@ -20,6 +26,8 @@ struct Params {
 // The cotangent of each row's loss, in x.
 @group(0) @binding(3) var<storage, read> weight: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>;
+// A tangent of z a probe.
+@group(0) @binding(5) var<storage, read> z_dot: array<vec4<f32>>;
 
 // The label's distribution at vec4 number c of a row.
 fn label_at(row: u32, c: u32) -> vec4<f32> {
@@ -70,5 +78,50 @@ fn vjp(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32
         let i = asked * p.cols4 + c;
         let probability = exp((z[i] - s.w) - s.z) * inside(c, p.width);
         out[i] = scale * (probability - label_at(asked, c));
+    }
+}
+
+// p at vec4 number c of a row.
+fn probability(row: u32, c: u32, s: vec4<f32>) -> vec4<f32> {
+    return exp((z[row * p.cols4 + c] - s.w) - s.z) * inside(c, p.width);
+}
+
+@compute @workgroup_size(64)
+fn jvp(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
+    let asked = (w.x + w.y * n.x) * (64u / LANES) + l / LANES;
+    let row = min(asked, step.masked - 1u);
+    let lane = l % LANES;
+    let s = stat[row];
+    var sums = vec2<f32>(0.0);
+    var slope = 0.0;
+    for (var c = lane; c < p.cols4; c += LANES) {
+        let d = z_dot[w.z * p.z_layer + row * p.cols4 + c];
+        let weighted = probability(row, c, s) * d;
+        sums += vec2<f32>(sum4(weighted), dot(weighted, d));
+        slope += sum4(weighted) - dot(label_at(row, c), d);
+    }
+    let both = row_sum(sums, l);
+    let first = row_sum(vec2<f32>(slope, 0.0), l).x;
+    if asked < step.masked && lane == 0u {
+        out[w.z * p.out_layer + row] = vec4<f32>(select(first, both.y - both.x * both.x, p.bend != 0u), 0.0, 0.0, 0.0);
+    }
+}
+
+@compute @workgroup_size(64)
+fn vjp_jvp(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
+    let asked = (w.x + w.y * n.x) * (64u / LANES) + l / LANES;
+    let row = min(asked, step.masked - 1u);
+    let lane = l % LANES;
+    let s = stat[row];
+    let tangent = w.z * p.z_layer + row * p.cols4;
+    var along = 0.0;
+    for (var c = lane; c < p.cols4; c += LANES) {
+        along += dot(probability(row, c, s), z_dot[tangent + c]);
+    }
+    let mean = row_sum(vec2<f32>(along, 0.0), l).x;
+    if asked >= step.masked { return; }
+    let scale = weight[row].x;
+    for (var c = lane; c < p.cols4; c += LANES) {
+        out[w.z * p.out_layer + row * p.cols4 + c] = scale * probability(row, c, s) * (z_dot[tangent + c] - mean);
     }
 }

@@ -1,6 +1,7 @@
 // GELU, elementwise over [layers, rows, cols4]. One invocation a vec4; the primal x has no layers when a_layer is 0.
 //   forward   y = gelu(x)            vjp, jvp   out = gelu'(x) g        (both multiply by the slope)
 //   vjp_jvp   out = gelu''(x) ẋ ȳ + gelu'(x) ȳ̇
+//   second    ⟨ȳ, gelu''(x) ẋ²⟩ of each vec4, a number each, in rows of `terms_stride`
 //@import common/step.wgsl
 //@import common/gelu.wgsl
 //@import common/elementwise.wgsl
@@ -32,4 +33,15 @@ fn vjp_jvp(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3
     let at = x[w.z * p.a_layer + i];
     let second = gelu_bend4(at) * x_dot[w.z * p.c_layer + i] * g[w.z * p.b_layer + i];
     out[w.z * p.out_layer + i] = second + gelu_slope4(at) * g_dot[w.z * p.d_layer + i];
+}
+
+@group(0) @binding(5) var<storage, read_write> terms: array<f32>;
+
+@compute @workgroup_size(64)
+fn second(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
+    let i = element(w, n, l);
+    if i >= elements() { return; }
+    let along = x_dot[w.z * p.c_layer + i];
+    let bend = gelu_bend4(x[w.z * p.a_layer + i]) * along * along;
+    terms[4u * w.z * p.out_layer + i / p.cols4 * p.terms_stride + i % p.cols4] = dot(bend, g[w.z * p.b_layer + i]);
 }

@@ -1,5 +1,6 @@
 // Gradients of layer norm's scale and shift: γ̄ = Σ_rows ȳ x̂, β̄ = Σ_rows ȳ. One invocation owns a vec4 of columns in one
 // block of rows; where there is more than one block, the blocks' sums go to a workspace and `reduce.wgsl` adds them up.
+//@variant lanes: LANES=16
 //@import common/step.wgsl
 //@import common/blocks.wgsl
 
@@ -9,7 +10,7 @@
 @group(0) @binding(3) var<storage, read_write> gamma_bar: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> beta_bar: array<vec4<f32>>;
 
-@compute @workgroup_size(8)
+@compute @workgroup_size(LANES)
 fn vjp(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
     let b = block_of(w, n, l);
     if b.column >= p.cols4 { return; }

@@ -8,12 +8,16 @@
 //   tiled      16 x 16 invocations share tiles of A and B in workgroup memory; for GPUs
 //   register   8 x 8 of C an invocation, blocks of 64 or 128; for GPUs
 //   cooperative  f16 operands and f32 sums by the adapter's small-matrix products; only where a config asks for mixed precision
-//   subgroup   one subgroup a workgroup, ROWS rows: each lane loads another row of A and subgroupBroadcast hands it
-//              round, each lane owns 4 columns; no workgroup memory, no barrier; for software adapters
+//   subgroup   one subgroup of LANES lanes a workgroup, 4 LANES rows: each lane loads other rows of A and
+//              subgroupBroadcast hands them round, each lane owns 4 columns; no workgroup memory, no barrier; for software
+//              adapters. TN can sum A's columns up on the way (SUMS), the gradient of a bias
 //@variant direct-nn: LAYOUT=1
 //@variant direct-tn: LAYOUT=2
 //@variant direct-gelu: EPILOGUE=1
 //@variant direct-slope: LAYOUT=1 EPILOGUE=2
+//@variant direct-dot: EPILOGUE=3
+//@variant tiled-dot: TILED=1 EPILOGUE=3
+//@variant subgroup-dot: SUBGROUP=1 EPILOGUE=3
 //@variant tiled-nt: TILED=1
 //@variant tiled-nn: TILED=1 LAYOUT=1
 //@variant tiled-tn: TILED=1 LAYOUT=2
@@ -35,21 +39,18 @@
 //@variant cooperative-gelu: COOPERATIVE=1 EPILOGUE=1
 //@variant cooperative-slope: COOPERATIVE=1 LAYOUT=1 EPILOGUE=2
 //@variant cooperative-8: COOPERATIVE=1 SMALL=8
-//@variant subgroup-nt: SUBGROUP=1
-//@variant subgroup-nn: SUBGROUP=1 LAYOUT=1
-//@variant subgroup-tn: SUBGROUP=1 LAYOUT=2
-//@variant subgroup-gelu: SUBGROUP=1 EPILOGUE=1
+//@variant subgroup-nt: SUBGROUP=1 BIAS=1
+//@variant subgroup-nn: SUBGROUP=1 LAYOUT=1 ADDEND=1
+//@variant subgroup-tn: SUBGROUP=1 LAYOUT=2 SUMS=1
+//@variant subgroup-gelu: SUBGROUP=1 BIAS=1 EPILOGUE=1
 //@variant subgroup-slope: SUBGROUP=1 LAYOUT=1 EPILOGUE=2
-//@variant subgroup-4: SUBGROUP=1 LANES=4
-//@variant subgroup-4-nn: SUBGROUP=1 LANES=4 LAYOUT=1
-//@variant subgroup-4-gelu: SUBGROUP=1 LANES=4 EPILOGUE=1
-//@variant subgroup-4-slope: SUBGROUP=1 LANES=4 LAYOUT=1 EPILOGUE=2
-//@variant subgroup-4-tn: SUBGROUP=1 LANES=4 LAYOUT=2
-//@variant subgroup-16: SUBGROUP=1 LANES=16 ROWS=32
-//@variant subgroup-16-nn: SUBGROUP=1 LANES=16 ROWS=32 LAYOUT=1
-//@variant subgroup-16-gelu: SUBGROUP=1 LANES=16 ROWS=32 EPILOGUE=1
-//@variant subgroup-16-slope: SUBGROUP=1 LANES=16 ROWS=32 LAYOUT=1 EPILOGUE=2
-//@variant subgroup-16-tn: SUBGROUP=1 LANES=16 LAYOUT=2
+//@variant subgroup-4: SUBGROUP=1 LANES=4 BIAS=1 ADDEND=1
+//@variant subgroup-4-tn: SUBGROUP=1 LANES=4 LAYOUT=2 SUMS=1
+//@variant subgroup-16: SUBGROUP=1 LANES=16 BIAS=1 ADDEND=1
+//@variant subgroup-16-nn: SUBGROUP=1 LANES=16 LAYOUT=1
+//@variant subgroup-16-gelu: SUBGROUP=1 LANES=16 BIAS=1 EPILOGUE=1
+//@variant subgroup-16-slope: SUBGROUP=1 LANES=16 LAYOUT=1 EPILOGUE=2
+//@variant subgroup-16-tn: SUBGROUP=1 LANES=16 LAYOUT=2 SUMS=1
 //@import common/step.wgsl
 //@import common/gelu.wgsl
 
@@ -60,8 +61,14 @@ const COOPERATIVE: u32 = 0u;
 const LAYOUT: u32 = 0u;
 const NN: u32 = 1u;
 const TN: u32 = 2u;
-// 0 none, 1 GELU (C to `out`, gelu(C) to `act`), 2 slope (C gelu'(z) to `out`).
+// 0 none, 1 GELU (C to `out`, gelu(C) to `act`), 2 slope (C gelu'(z) to `out`), 3 dot (⟨C, z⟩ of each vec4, a number each,
+// to `terms`).
 const EPILOGUE: u32 = 0u;
+// What is added. Constants and no parameters, since a software adapter runs both sides of every branch.
+const BIAS: u32 = 0u;
+const ADDEND: u32 = 0u;
+// Sums of A's columns over the rows of a split to `act` (TN, subgroup).
+const SUMS: u32 = 0u;
 
 struct Params {
     // Rows of C: counted for NT and NN, fixed for TN.
@@ -85,8 +92,9 @@ struct Params {
     c_layer: u32,
     bias_layer: u32,
     z_layer: u32,
-    // 1 bias, 2 addend.
-    add: u32,
+    // Numbers in a row of `terms`.
+    terms_stride: u32,
+    sums_layer: u32,
 }
 @group(0) @binding(8) var<uniform> p: Params;
 
@@ -97,6 +105,7 @@ struct Params {
 @group(0) @binding(4) var<storage, read> z: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> act: array<vec4<f32>>;
+@group(0) @binding(7) var<storage, read_write> terms: array<f32>;
 
 // What a workgroup computes: rows from m, tile number n of columns, depth [k, k_end), into layer `layer` of C.
 struct Task {
@@ -105,7 +114,7 @@ struct Task {
     k: u32,
     k_end: u32,
     rows: u32,
-    out_row: u32,
+    split: u32,
 }
 
 fn task(group: u32, unit: u32) -> Task {
@@ -116,18 +125,27 @@ fn task(group: u32, unit: u32) -> Task {
         let split = rest / p.tiles_m;
         let m = (rest % p.tiles_m) * unit;
         let k = split * p.split;
-        return Task(m, tile_n, k, min(k + p.split, depth), select(0u, p.m_fixed, k < depth), split * p.m_fixed);
+        return Task(m, tile_n, k, min(k + p.split, depth), select(0u, p.m_fixed, k < depth), split);
     }
     return Task((group / p.tiles_n) * unit, tile_n, 0u, depth, count_of(p.m_code, p.m_fixed), 0u);
 }
 
 // Bias, addend and epilogue of vec4 (row, column) of C.
 fn finish(row: u32, column: u32, layer: u32, sum: vec4<f32>) {
+    var c = sum;
+    if BIAS != 0u { c += bias[layer * p.bias_layer + column]; }
+    finish_biased(row, column, layer, c);
+}
+
+fn finish_biased(row: u32, column: u32, layer: u32, sum: vec4<f32>) {
     let i = row * p.c4 + column;
     var c = sum;
-    if (p.add & 1u) != 0u { c += bias[layer * p.bias_layer + column]; }
-    if (p.add & 2u) != 0u { c += addend[layer * p.c_layer + i]; }
+    if ADDEND != 0u { c += addend[layer * p.c_layer + i]; }
     if EPILOGUE == 2u { c *= gelu_slope4(z[layer * p.z_layer + i]); }
+    if EPILOGUE == 3u {
+        terms[4u * layer * p.c_layer + row * p.terms_stride + column] = dot(c, z[layer * p.z_layer + i]);
+        return;
+    }
     out[layer * p.c_layer + i] = c;
     if EPILOGUE == 1u { act[layer * p.c_layer + i] = gelu4(c); }
 }

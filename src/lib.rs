@@ -7,7 +7,8 @@
 //!
 //! The rooms, from the bottom: [`gpu`] (adapters, memory, kernels; knows no machine learning), [`ops`] (operations and
 //! their rules), [`reference`](mod@reference) (the same in plain f64, the oracle), [`graph`] (graphs and their
-//! transforms), [`language`] (grammars; needs no adapter), [`model`], [`train`], [`report`], [`cli`].
+//! transforms), [`language`] (grammars, hidden Markov models; needs no adapter), [`model`], [`train`], [`downstream`], [`sweep`],
+//! [`report`], [`cli`].
 //!
 //! ```no_run
 //! use lowland::{config, gpu::Gpu, train};
@@ -20,6 +21,8 @@
 
 pub mod cli;
 pub mod config;
+pub mod curvature;
+pub mod downstream;
 pub mod gpu;
 pub mod graph;
 pub mod language;
@@ -30,4 +33,5 @@ pub mod reference;
 pub mod report;
 pub mod selftest;
 pub mod statistics;
+pub mod sweep;
 pub mod train;

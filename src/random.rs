@@ -40,6 +40,14 @@ pub enum Purpose {
     Label = 7,
     Bootstrap = 8,
     Test = 9,
+    /// The order of examples.
+    Shuffle = 32,
+    /// A random projection of features.
+    Projection = 33,
+    /// Seeds of downstream data.
+    Downstream = 34,
+    /// Examples drawn from a frame.
+    Sample = 10,
 }
 
 /// The random numbers of one (seed, purpose, index), one after another.

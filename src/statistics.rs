@@ -1,4 +1,4 @@
-//! Estimates with their evidence: the one place where a mean gets a standard error.
+//! Estimates with their evidence: the one place where a mean gets a standard error and a correlation its interval.
 //!
 //! ```
 //! use lowland::statistics::Estimate;
@@ -7,7 +7,15 @@
 //! assert!((e.standard_error - (5.0f64 / 3.0 / 4.0).sqrt()).abs() < 1e-15);
 //! ```
 
+mod components;
+mod correlation;
+mod sampling;
+
 use serde::Serialize;
+
+pub use components::{Crossed, Parts, Target, draws_for, nested};
+pub use correlation::{Coefficient, Correlation, correlate};
+pub use sampling::{DesignError, Importance, Measured, Stratified};
 
 /// A value and the standard error of it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]

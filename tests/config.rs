@@ -86,6 +86,26 @@ fn the_hash_names_what_changes_results_and_no_more() {
 }
 
 #[test]
+fn overrides_are_possible_together() {
+    let with = |overrides: &[&str]| {
+        let overrides: Vec<String> = overrides.iter().map(|o| o.to_string()).collect();
+        Resolved::from_text("seed = 1\n", "run", &overrides).map(|r| r.config.model).map_err(|e| e.to_string())
+    };
+    // 30 is no multiple of the default's 4 heads, and 128 none of 3.
+    for order in [
+        ["model.hidden_size=30", "model.num_attention_heads=3"],
+        ["model.num_attention_heads=3", "model.hidden_size=30"],
+    ] {
+        let model = with(&order).unwrap();
+        assert_eq!((model.hidden_size, model.num_attention_heads), (30, 3));
+    }
+    let error = with(&["model.hidden_size=30", "train.steps=5"]).unwrap_err();
+    assert!(error.contains("override `model.hidden_size=30`"), "{error}");
+    let error = with(&["train.stpes=5", "model.hidden_size=64"]).unwrap_err();
+    assert!(error.contains("override `train.stpes=5`"), "{error}");
+}
+
+#[test]
 fn wrong_values_are_refused_by_key_and_line() {
     for (text, wanted) in [
         ("[trian]\n", vec!["file:1", "train"]),
@@ -101,6 +121,11 @@ fn wrong_values_are_refused_by_key_and_line() {
         ("[objective]\nmask = { bernoulli = 0.0 }\n", vec!["bernoulli"]),
         ("[objective]\nmask = \"two\"\n", vec!["file:2"]),
         ("seed = [1\n", vec!["file:"]),
+        ("[language]\nkind = \"hmm\"\nrules = \"r\"\n", vec!["file:3", "pcfg"]),
+        ("[language]\nhmm = { states = 2, vocabulary = 3 }\n", vec!["file:2", "hmm"]),
+        ("[language]\nmin_length = 2\n", vec!["file:2", "hmm"]),
+        ("[language]\nkind = \"hmm\"\nmin_length = 9\nmax_length = 8\n", vec!["file:3", "max_length"]),
+        ("[language]\nkind = \"hmm\"\nmatrices = \"m\"\nhmm = { states = 2, vocabulary = 3 }\n", vec!["both"]),
     ] {
         let error = RunConfig::parse(text, "file").expect_err(text).to_string();
         for word in wanted {

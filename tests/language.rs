@@ -252,7 +252,7 @@ fn labels_are_the_most_likely_symbols() {
     // Given the sentence, the first word is an A with probability 0.324 / 0.405.
     assert_eq!(language.label(&words, Task::Span(1), true).unwrap().symbol, "A");
     assert!(language.label(&words, Task::B, false).is_none(), "two words are too short for task B");
-    assert_eq!(language.label_names(Task::A), ["S1", "S2"]);
+    assert_eq!(language.label_names(Task::A).unwrap(), ["S1", "S2"]);
 }
 
 #[test]

@@ -67,6 +67,7 @@ fn gradient(config: &ModelConfig, recompute: bool) -> (Vec<u32>, u64) {
             segments: vec![],
             masked: vec![(i % 3, i % 19)],
             soft: vec![],
+            ..Sentence::default()
         })
         .collect();
     let dims = dims_for(&sentences, sentences.len());

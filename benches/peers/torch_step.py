@@ -1,15 +1,16 @@
-"""The same model and the same step in PyTorch, for `benches/step.rs`.
+"""The same model and the same step in PyTorch, for `benches/step`.
 
 Reads one JSON object a line from standard input and answers each with one:
 
     {"prepare": {"hidden_size": .., .., "batch": [{"input_ids": [..], "positions": [..], "labels": [..]}, ..]}}
     {"run": "gradient" | "step", "times": n}      -> {"seconds": [..]}
+    {"product": {"layout": "NT" | "NN" | "TN", "m": .., "k": .., "n": ..}, "times": n}      the same
 
 Eager f32, encoder and head of `transformers` with its default attention, the head on the masked rows only, AdamW as
 PyTorch has it. `--device cuda` for a GPU (TF32 off).
 """
 
-import argparse, json, platform, sys, time
+import argparse, functools, json, platform, sys, time
 
 import torch
 import transformers
@@ -64,8 +65,16 @@ class Setting:
         self.optimizer.step()
 
 
-def product(n, times):
-    a, b = torch.randn(n, n, device=device), torch.randn(n, n, device=device)
+@functools.lru_cache(maxsize=1)
+def operands(layout, m, k, n):
+    a, b = torch.randn(m, k, device=device), torch.randn(k, n, device=device)
+    if layout == "NT":
+        return a, b.T.contiguous().T
+    return (a.T.contiguous().T, b) if layout == "TN" else (a, b)
+
+
+def product(p, times):
+    a, b = operands(p["layout"], p["m"], p["k"], p["n"])
     seconds = []
     for _ in range(times):
         wait()

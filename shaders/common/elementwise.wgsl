@@ -13,6 +13,7 @@ struct Params {
     scale: f32,
     stream: u32,
     threshold: u32,
+    terms_stride: u32,
 }
 @group(0) @binding(8) var<uniform> p: Params;
 

@@ -13,7 +13,7 @@ const DEPTH: u32 = 32u;
 const INVOCATIONS: u32 = 128u;
 // Small matrices along a side of a subgroup's 32 x 32.
 const SIDE: u32 = 32u / SMALL;
-const SUMS: u32 = SIDE * SIDE;
+const TILES: u32 = SIDE * SIDE;
 const STEPS: u32 = DEPTH / SMALL;
 const SLICE: u32 = BLOCK * DEPTH;
 const AREA: u32 = BLOCK * BLOCK;
@@ -50,7 +50,7 @@ fn forward(
     // Corner of this subgroup's quarter.
     let top = 32u * (quarter / 2u);
     let left = 32u * (quarter % 2u);
-    var acc: array<Sum, SUMS>;
+    var acc: array<Sum, TILES>;
     for (var k = t.k; k < t.k_end; k += DEPTH) {
         for (var i = l; i < SLICE / 4u; i += INVOCATIONS) {
             if LAYOUT == TN {
@@ -121,6 +121,6 @@ fn forward(
         let row = t.m + i / (BLOCK / 4u);
         let column = t.tile_n * (BLOCK / 4u) + i % (BLOCK / 4u);
         let sum = vec4<f32>(block_c[4u * i], block_c[4u * i + 1u], block_c[4u * i + 2u], block_c[4u * i + 3u]);
-        if row < t.rows && column < p.c4 { finish(t.out_row + row, column, w.z, sum); }
+        if row < t.rows && column < p.c4 { finish(t.split * p.m_fixed + row, column, w.z, sum); }
     }
 }

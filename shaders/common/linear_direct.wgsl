@@ -52,6 +52,6 @@ fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3
     }
     //@unroll
     for (var r = 0u; r < 4u; r++) {
-        if row + r < t.rows { finish(t.out_row + row + r, asked, w.z, acc[r]); }
+        if row + r < t.rows { finish(t.split * p.m_fixed + row + r, asked, w.z, acc[r]); }
     }
 }

@@ -129,7 +129,7 @@ fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3
     //@unroll
     for (var r = 0u; r < 8u; r++) {
         let row = t.m + (r / 4u) * (BLOCK / 2u) + 4u * y + r % 4u;
-        if row < t.rows && column < p.c4 { finish(t.out_row + row, column, w.z, acc[2u * r]); }
-        if row < t.rows && column + SIDE < p.c4 { finish(t.out_row + row, column + SIDE, w.z, acc[2u * r + 1u]); }
+        if row < t.rows && column < p.c4 { finish(t.split * p.m_fixed + row, column, w.z, acc[2u * r]); }
+        if row < t.rows && column + SIDE < p.c4 { finish(t.split * p.m_fixed + row, column + SIDE, w.z, acc[2u * r + 1u]); }
     }
 }

@@ -1,12 +1,11 @@
-// The software variant of linear.wgsl: a workgroup is one subgroup of LANES lanes and computes ROWS rows x 4 LANES columns.
-// A load costs the same whatever the lanes ask for, a broadcast next to nothing: so lane l loads row l of A (NT, NN) or
-// its vec4 of columns at depth l / 4 (TN), and everybody gets it by subgroupBroadcast.
+// The software variant of linear.wgsl: a workgroup is one subgroup of LANES lanes and computes 4 LANES rows x 4 LANES
+// columns. A load costs the same whatever the lanes ask for, a broadcast next to nothing: so the lanes load 4 LANES rows x
+// 4 of A (a row each time and lane for NT and NN, a vec4 of columns for TN), and everybody gets them by
+// subgroupBroadcast; each lane owns 4 columns. Rows are the outermost loop: a row's sums stay in registers over 4 steps
+// along the depth, which pays for their way to memory and back.
 
 const LANES: u32 = 8u;
-const ROWS: u32 = 16u;
-// Loads of A for 4 steps along the depth.
-const A_LOADS: u32 = ROWS / LANES;
-const ROWS4: u32 = ROWS / 4u;
+const ROWS: u32 = 4u * LANES;
 
 @compute @workgroup_size(LANES)
 fn forward(
@@ -21,21 +20,18 @@ fn forward(
     let a0 = w.z * p.a_layer;
     let b0 = w.z * p.b_layer;
     var acc: array<vec4<f32>, ROWS>;
+    var column_sum = vec4<f32>(0.0);
     for (var k = t.k; k < t.k_end; k += 4u) {
-        var left: array<vec4<f32>, A_LOADS>;
+        var left: array<vec4<f32>, 4>;
         var right: array<vec4<f32>, 4>;
-        if LAYOUT == TN {
-            // Number g LANES + l: depth number / ROWS4, vec4 of rows of C number % ROWS4.
-            //@unroll
-            for (var g = 0u; g < A_LOADS; g++) {
-                let number = g * LANES + l;
-                let at = k + number / ROWS4;
-                let value = a[a0 + at * p.a4 + min(t.m / 4u + number % ROWS4, p.a4 - 1u)];
-                left[g] = select(vec4<f32>(0.0), value, at < t.k_end);
-            }
-        } else {
-            //@unroll
-            for (var g = 0u; g < A_LOADS; g++) {
+        //@unroll
+        for (var g = 0u; g < 4u; g++) {
+            if LAYOUT == TN {
+                // Lane l has the vec4 number l of C's rows at depth k + g, zero behind the depth's end.
+                let value = a[a0 + min(k + g, t.k_end - 1u) * p.a4 + min(t.m / 4u + l, p.a4 - 1u)];
+                left[g] = select(vec4<f32>(0.0), value, k + g < t.k_end);
+                if SUMS != 0u { column_sum += left[g]; }
+            } else {
                 left[g] = a[a0 + min(t.m + g * LANES + l, t.rows - 1u) * p.a4 + k / 4u];
             }
         }
@@ -57,32 +53,34 @@ fn forward(
                 right[j] = b[b0 + at * p.b4 + column];
             }
         }
-        if LAYOUT == TN {
-            //@unroll
-            for (var j = 0u; j < 4u; j++) {
-                //@unroll
-                for (var r = 0u; r < ROWS4; r++) {
-                    let four = subgroupBroadcast(left[(j * ROWS4 + r) / LANES], (j * ROWS4 + r) % LANES);
-                    acc[4u * r] = fma(vec4<f32>(four.x), right[j], acc[4u * r]);
-                    acc[4u * r + 1u] = fma(vec4<f32>(four.y), right[j], acc[4u * r + 1u]);
-                    acc[4u * r + 2u] = fma(vec4<f32>(four.z), right[j], acc[4u * r + 2u]);
-                    acc[4u * r + 3u] = fma(vec4<f32>(four.w), right[j], acc[4u * r + 3u]);
-                }
+        //@unroll
+        for (var r = 0u; r < ROWS; r++) {
+            var four: vec4<f32>;
+            if LAYOUT == TN {
+                const X = r % 4u;
+                four.x = subgroupBroadcast(left[0][X], r / 4u);
+                four.y = subgroupBroadcast(left[1][X], r / 4u);
+                four.z = subgroupBroadcast(left[2][X], r / 4u);
+                four.w = subgroupBroadcast(left[3][X], r / 4u);
+            } else {
+                four = subgroupBroadcast(left[r / LANES], r % LANES);
             }
-        } else {
-            //@unroll
-            for (var r = 0u; r < ROWS; r++) {
-                let four = subgroupBroadcast(left[r / LANES], r % LANES);
-                acc[r] = fma(vec4<f32>(four.x), right[0], acc[r]);
-                acc[r] = fma(vec4<f32>(four.y), right[1], acc[r]);
-                acc[r] = fma(vec4<f32>(four.z), right[2], acc[r]);
-                acc[r] = fma(vec4<f32>(four.w), right[3], acc[r]);
-            }
+            acc[r] = fma(vec4<f32>(four.x), right[0], acc[r]);
+            acc[r] = fma(vec4<f32>(four.y), right[1], acc[r]);
+            acc[r] = fma(vec4<f32>(four.z), right[2], acc[r]);
+            acc[r] = fma(vec4<f32>(four.w), right[3], acc[r]);
+        }
+    }
+    if SUMS != 0u {
+        if t.tile_n == 0u && t.m / 4u + l < p.a4 {
+            act[w.z * p.sums_layer + t.split * p.a4 + t.m / 4u + l] = column_sum;
         }
     }
     if asked >= p.c4 { return; }
+    var first = vec4<f32>(0.0);
+    if BIAS != 0u { first = bias[w.z * p.bias_layer + asked]; }
     //@unroll
     for (var r = 0u; r < ROWS; r++) {
-        if t.m + r < t.rows { finish(t.out_row + t.m + r, asked, w.z, acc[r]); }
+        if t.m + r < t.rows { finish_biased(t.split * p.m_fixed + t.m + r, asked, w.z, first + acc[r]); }
     }
 }

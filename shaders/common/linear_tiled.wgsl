@@ -81,6 +81,6 @@ fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3
     if column >= p.c4 { return; }
     //@unroll
     for (var r = 0u; r < 4u; r++) {
-        if row + r < t.rows { finish(t.out_row + row + r, column, w.z, acc[r]); }
+        if row + r < t.rows { finish(t.split * p.m_fixed + row + r, column, w.z, acc[r]); }
     }
 }

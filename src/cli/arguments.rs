@@ -1,5 +1,8 @@
 //! Every flag, documented once, where it is parsed.
 
+mod downstream;
+mod sweep;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -7,6 +10,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::gpu::{ADAPTER_VARIABLE, AdapterChoice};
 use crate::language::Task;
 use crate::ops::Wishes;
+pub use downstream::{Enlarge, EnlargeMethod, FeatureChoice, Finetune, Probe, ProbeMethod, TaskArguments};
+pub use sweep::{Sweep, SweepCommand};
 
 /// Pre-train masked language models on languages whose truth is known, and ask why models with the same loss differ.
 ///
@@ -41,6 +46,14 @@ pub enum Command {
     Train(Train),
     /// Loss of a model on examples; excess loss where the language is known
     Eval(Eval),
+    /// Downstream accuracy of a linear probe on a model's representations
+    Probe(Probe),
+    /// Downstream accuracy of a model that is fine-tuned as a whole
+    Finetune(Finetune),
+    /// A small model inside a larger architecture, the same function
+    Enlarge(Enlarge),
+    /// Many runs from one file
+    Sweep(Sweep),
     /// A self-contained html page about a run
     Report(Report),
     /// Show a config as it is resolved, its schema, or what a key means
@@ -126,10 +139,12 @@ pub enum LanguageCommand {
     Label {
         #[command(flatten)]
         config: ConfigArguments,
-        /// `A` (symbol below the root), `B` (first 4 words), `C` (first 2 words) or `span:K` (first K words)
+        /// Of a grammar `A` (symbol below the root), `B` (first 4 words), `C` (first 2 words) or `span:K` (first K
+        /// words); of a hidden Markov model `task-K` (the state at word K)
         #[arg(long)]
         task: Task,
-        /// Weigh candidates by the probability of the rest of the sentence, not by inside probability alone
+        /// Weigh a grammar's candidates by the probability of the rest of the sentence, not by inside probability
+        /// alone; hidden states are always weighed so
         #[arg(long)]
         with_prior: bool,
         /// Label so many sampled sentences instead of those on standard input

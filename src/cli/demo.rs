@@ -7,7 +7,7 @@ use super::failure::Failure;
 use super::{print, train};
 use crate::config::Resolved;
 use crate::gpu::{AdapterChoice, Gpu, Options};
-use crate::language::{Language, entropy_floor};
+use crate::language::entropy_floor;
 use crate::ops::Wishes;
 use crate::report;
 use crate::train::{Corpus, held_out_seed};

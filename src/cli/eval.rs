@@ -10,7 +10,6 @@ use super::failure::{Failure, INPUT_OUTPUT};
 use super::print;
 use crate::config;
 use crate::gpu::{AdapterChoice, Gpu, Options};
-use crate::language::Language;
 use crate::model::{self, Arena, ForwardPass, Loaded, RowLoss, dims_for, read_examples, save_tensors};
 use crate::ops::batch::Sentence;
 use crate::ops::{Labels, Variants, Wishes};
@@ -103,7 +102,7 @@ fn examples(arguments: &Eval, loaded: &Loaded) -> Result<Examples, Failure> {
 }
 
 /// Refuses a model of another language: its numbers would be about other words.
-fn check_vocabulary(loaded: &Loaded, corpus: &Corpus, path: &Path) -> Result<(), Failure> {
+pub(super) fn check_vocabulary(loaded: &Loaded, corpus: &Corpus, path: &Path) -> Result<(), Failure> {
     let wanted = corpus.vocabulary.len();
     let has = loaded.encoder.config.vocab_size as usize;
     if has != wanted {

@@ -2,7 +2,7 @@
 
 use crate::config::ConfigError;
 use crate::gpu::GpuError;
-use crate::language::GrammarError;
+use crate::language::LanguageError;
 use crate::model::{ExampleError, ModelError};
 use crate::train::RunError;
 
@@ -49,8 +49,8 @@ impl From<ConfigError> for Failure {
     }
 }
 
-impl From<GrammarError> for Failure {
-    fn from(error: GrammarError) -> Failure {
+impl From<LanguageError> for Failure {
+    fn from(error: LanguageError) -> Failure {
         Failure::usage(error.to_string())
     }
 }

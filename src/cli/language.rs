@@ -9,7 +9,7 @@ use super::arguments::{ConfigArguments, Draw, Language as Arguments, LanguageCom
 use super::failure::{Failure, INPUT_OUTPUT};
 use super::print;
 use crate::config;
-use crate::language::{Language, Pcfg, Task, Words, entropy_floor};
+use crate::language::{Language, Task, Words, entropy_floor};
 use crate::train::Corpus;
 
 /// Sentences made before they are printed.
@@ -35,7 +35,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
             }
             Ok(())
         }
-        LanguageCommand::Conditional { config } => conditional(&open(config)?.language),
+        LanguageCommand::Conditional { config } => conditional(open(config)?.language.as_ref()),
         LanguageCommand::Label { config, task, with_prior, count, seed } => {
             let corpus = open(config)?;
             label(&corpus, *task, *with_prior, *count, seed.unwrap_or(corpus.seed))
@@ -66,7 +66,7 @@ fn in_chunks(count: u64, make: impl Fn(u64) -> String + Sync) -> Result<(), Fail
 }
 
 /// Sentences of standard input with their line numbers.
-fn sentences(language: &Pcfg) -> impl Iterator<Item = Result<(usize, Words), Failure>> + '_ {
+fn sentences(language: &dyn Language) -> impl Iterator<Item = Result<(usize, Words), Failure>> + '_ {
     if std::io::stdin().is_terminal() {
         print::note("reading sentences from standard input, one a line");
     }
@@ -99,11 +99,11 @@ fn sentences(language: &Pcfg) -> impl Iterator<Item = Result<(usize, Words), Fai
     })
 }
 
-fn conditional(language: &Pcfg) -> Result<(), Failure> {
+fn conditional(language: &dyn Language) -> Result<(), Failure> {
     for sentence in sentences(language) {
         let (line, words) = sentence?;
         let known = language.conditional(&words).ok_or_else(|| {
-            Failure::usage(format!("standard input, line {line}: the grammar gives this sentence no probability"))
+            Failure::usage(format!("standard input, line {line}: the language gives this sentence no probability"))
         })?;
         let value = json!({
             "words": language.decode(&words),
@@ -116,7 +116,8 @@ fn conditional(language: &Pcfg) -> Result<(), Failure> {
 }
 
 fn label(corpus: &Corpus, task: Task, with_prior: bool, count: Option<u64>, seed: u64) -> Result<(), Failure> {
-    let language = &corpus.language;
+    let language = corpus.language.as_ref();
+    language.label_names(task).map_err(|e| Failure::usage(format!("--task {task}: {e}")))?;
     let as_line = |words: &[u32]| {
         // Sentences that a task does not ask about (too short for it) have no label.
         let label = language.label(words, task, with_prior);

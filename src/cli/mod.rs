@@ -14,14 +14,19 @@ mod arguments;
 mod config;
 mod demo;
 mod doctor;
+mod enlarge;
 mod eval;
 mod failure;
+mod finetune;
 mod language;
 mod print;
+mod probe;
 mod progress;
 mod report;
 mod selftest;
 mod shell;
+mod sweep;
+mod task;
 mod train;
 mod tune;
 
@@ -63,6 +68,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Language(a) => language::run(&a),
         Command::Train(a) => train::run(&adapter, &wishes, &a),
         Command::Eval(a) => eval::run(&adapter, &wishes, &a),
+        Command::Probe(a) => probe::run(&adapter, &a),
+        Command::Finetune(a) => finetune::run(&adapter, &a),
+        Command::Enlarge(a) => enlarge::run(&a),
+        Command::Sweep(a) => sweep::run(&a),
         Command::Report(a) => report::run(&a),
         Command::Config(a) => config::run(&a),
         Command::Completions(a) => shell::completions(&a),

@@ -46,7 +46,8 @@ pub fn load(path: &Path, overrides: &[String]) -> Result<Resolved, ConfigError> 
     let text = String::from_utf8(bytes).map_err(|_| error("is not UTF-8 text".into()))?;
     let mut config = parse(&text, &file, overrides)?;
     let base = path.parent().map(Path::to_path_buf).unwrap_or_default();
-    for relative in [&mut config.language.rules, &mut config.train.start_from].into_iter().flatten() {
+    let language = &mut config.language;
+    for relative in [&mut language.rules, &mut language.matrices, &mut config.train.start_from].into_iter().flatten() {
         *relative = base.join(&*relative);
     }
     let name = path.file_stem().map_or("run".into(), |s| s.to_string_lossy().into_owned());
@@ -87,6 +88,8 @@ impl RunConfig {
 fn with_overrides(text: &str, file: &str, overrides: &[String]) -> Result<RunConfig, ConfigError> {
     let mut table: toml::Table = text.parse().map_err(|e| describe(&e, text, file))?;
     let defaults = toml::Value::try_from(RunConfig::default()).expect("every value has a TOML form");
+    // Overrides may be possible only together; what stays wrong to the end is blamed on the one that began it.
+    let mut wrong = None;
     for one in overrides {
         let error = |message: String| ConfigError { place: format!("override `{one}`"), message };
         let (key, value) =
@@ -94,9 +97,11 @@ fn with_overrides(text: &str, file: &str, overrides: &[String]) -> Result<RunCon
         let value = parse_value(value.trim());
         let path: Vec<&str> = key.trim().split('.').collect();
         insert(&mut table, &defaults, &path, value).map_err(error)?;
-        // Each override is checked as it comes, so that the error names it.
         let now = toml::to_string(&table).map_err(|e| error(e.to_string()))?;
-        RunConfig::parse(&now, "").map_err(|e| error(e.message))?;
+        wrong = RunConfig::parse(&now, "").err().map(|e| wrong.unwrap_or_else(|| error(e.message)));
+    }
+    if let Some(wrong) = wrong {
+        return Err(wrong);
     }
     let now = toml::to_string(&table).expect("it was written before");
     RunConfig::parse(&now, file)
@@ -232,8 +237,8 @@ impl Resolved {
         config.output = None;
         let mut hasher = blake3::Hasher::new();
         // Files count by what they hold, not by where they lie.
-        if let Some(rules) = config.language.rules.take() {
-            hasher.update(&std::fs::read(rules).unwrap_or_default());
+        for file in [config.language.rules.take(), config.language.matrices.take()].into_iter().flatten() {
+            hasher.update(&std::fs::read(file).unwrap_or_default());
         }
         if let Some(start) = config.train.start_from.take() {
             for name in ["config.json", "model.safetensors"] {

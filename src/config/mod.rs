@@ -11,12 +11,14 @@
 //! ```
 
 mod explain;
+mod language;
 mod load;
 mod types;
 
 pub use explain::{Explanation, explain, schema};
+pub use language::{LanguageKind, LanguageSection};
 pub use load::{ConfigError, Origin, Resolved, load};
 pub use types::{
-    AdamW, AdapterSection, EvaluateSection, LabelKind, LanguageKind, LanguageSection, MaskPolicy, ModelSection,
-    ObjectiveSection, OptimizerKind, Precision, RunConfig, ScheduleKind, Sgd, TrainSection, Warmup,
+    AdamW, AdapterSection, EvaluateSection, LabelKind, MaskPolicy, ModelSection, ObjectiveSection, OptimizerKind,
+    Precision, RunConfig, ScheduleKind, Sgd, TrainSection, Warmup,
 };

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::language::RandomGrammar;
+use super::language::LanguageSection;
 use crate::model::{ModelConfig, ModelKind};
 use crate::ops::Wishes;
 
@@ -33,37 +33,6 @@ pub struct RunConfig {
     /// How the adapter is used.
     #[serde(skip_serializing_if = "AdapterSection::is_default")]
     pub adapter: AdapterSection,
-}
-
-/// Kind of a language.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum LanguageKind {
-    /// A probabilistic context-free grammar.
-    #[default]
-    Pcfg,
-}
-
-/// Where sentences come from: a rule file or a random grammar, one of the two.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct LanguageSection {
-    /// "pcfg", a probabilistic context-free grammar.
-    pub kind: LanguageKind,
-    /// Rule file, relative to the config file: `LEFT RIGHT [RIGHT] WEIGHT` a line, `S` the start symbol.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rules: Option<PathBuf>,
-    /// A random layered grammar instead of a rule file.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub random: Option<RandomGrammar>,
-    /// Words of the longest sentence; longer ones are drawn again.
-    pub max_length: usize,
-}
-
-impl Default for LanguageSection {
-    fn default() -> Self {
-        LanguageSection { kind: LanguageKind::Pcfg, rules: None, random: None, max_length: 32 }
-    }
 }
 
 /// The model's sizes, under Hugging Face's names.
@@ -413,9 +382,7 @@ impl RunConfig {
         if let Err(message) = self.adapter.wishes() {
             return bad("adapter.variant", message);
         }
-        if self.language.max_length == 0 || self.language.max_length > 4096 {
-            return bad("language.max_length", format!("{} must lie in 1 to 4096", self.language.max_length));
-        }
+        self.language.check()?;
         if t.batch_size == 0 || t.batch_size > 1 << 20 {
             return bad("train.batch_size", format!("{} must lie in 1 to {}", t.batch_size, 1 << 20));
         }
@@ -477,9 +444,6 @@ impl RunConfig {
                     model.max_position_embeddings, self.language.max_length
                 ),
             );
-        }
-        if self.language.rules.is_some() && self.language.random.is_some() {
-            return bad("language", "has both `rules` and `random`; keep one".into());
         }
         Ok(())
     }

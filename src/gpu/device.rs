@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use rayon::prelude::*;
+
 use super::adapter::{AdapterChoice, select};
 use super::error::GpuError;
 use super::memory::Tally;
@@ -239,23 +241,23 @@ impl Gpu {
         }
     }
 
-    /// The compiled variant of a kernel, from the cache when it was made before.
+    /// The compiled variants of a list of dispatches: those that were not made before are made now, on all cores at once.
     ///
     /// # Errors
-    /// [`GpuError::Kernel`] with the line in `shaders/` when the driver or naga refuses it.
-    pub fn pipeline(
-        &self,
-        kernel: &'static str,
-        entry: &'static str,
-        constants: &[(&'static str, u32)],
-    ) -> Result<Arc<Pipeline>, GpuError> {
-        let key = PipelineKey { kernel, entry, constants: constants.to_vec() };
-        if let Some(found) = self.pipelines.lock().unwrap_or_else(|e| e.into_inner()).get(&key) {
-            return Ok(found.clone());
+    /// [`GpuError::Kernel`] with the line in `shaders/` when the driver or naga refuses one.
+    pub(super) fn pipelines(&self, dispatches: &[super::Dispatch]) -> Result<Vec<Arc<Pipeline>>, GpuError> {
+        let key =
+            |d: &super::Dispatch| PipelineKey { kernel: d.kernel, entry: d.entry, constants: d.constants.clone() };
+        let mut missing: Vec<PipelineKey> = dispatches.iter().map(key).collect();
+        {
+            let made = self.pipelines.lock().unwrap_or_else(|e| e.into_inner());
+            let mut seen = std::collections::HashSet::new();
+            missing.retain(|key| !made.contains_key(key) && seen.insert(key.clone()));
         }
-        let made = Arc::new(self.compile(&key)?);
-        self.pipelines.lock().unwrap_or_else(|e| e.into_inner()).insert(key, made.clone());
-        Ok(made)
+        let made: Vec<Pipeline> = missing.par_iter().map(|key| self.compile(key)).collect::<Result<_, _>>()?;
+        let mut all = self.pipelines.lock().unwrap_or_else(|e| e.into_inner());
+        all.extend(missing.into_iter().zip(made.into_iter().map(Arc::new)));
+        Ok(dispatches.iter().map(|d| all[&key(d)].clone()).collect())
     }
 
     fn compile(&self, key: &PipelineKey) -> Result<Pipeline, GpuError> {

@@ -7,8 +7,6 @@
 
 use std::sync::Arc;
 
-use rayon::prelude::*;
-
 use super::device::{Gpu, Pipeline};
 use super::error::GpuError;
 use super::memory::{Buffer, Counted};
@@ -93,7 +91,9 @@ impl Grid {
     /// Workgroups in x, y, z.
     pub fn workgroups(&self, step: &Step) -> [u32; 3] {
         let total = step.count(self.count).div_ceil(self.unit) * self.columns;
-        [total.min(FOLD), total.div_ceil(FOLD), self.layers]
+        // A block with fewer probes than the plan has room for runs no idle ones.
+        let layers = if self.layers > 1 { self.layers.min(step.probes.max(1)) } else { self.layers };
+        [total.min(FOLD), total.div_ceil(FOLD), layers]
     }
 }
 
@@ -132,18 +132,9 @@ impl Program {
     /// # Errors
     /// [`GpuError::Kernel`] when names do not fit the kernel, or whatever the driver says.
     pub fn new(gpu: &Gpu, dispatches: Vec<Dispatch>) -> Result<Program, GpuError> {
-        // Different pipelines at once: drivers for GPUs take seconds for all of them, one after another.
-        let mut distinct: Vec<(&'static str, &'static str, &[(&'static str, u32)])> =
-            dispatches.iter().map(|d| (d.kernel, d.entry, d.constants.as_slice())).collect();
-        distinct.sort_unstable();
-        distinct.dedup();
-        distinct
-            .into_par_iter()
-            .try_for_each(|(kernel, entry, constants)| gpu.pipeline(kernel, entry, constants).map(drop))?;
         let mut words = vec![0u8; UNIFORM_ALIGN * dispatches.len().max(1)];
-        let mut pipelines = Vec::with_capacity(dispatches.len());
-        for (i, dispatch) in dispatches.iter().enumerate() {
-            let pipeline = gpu.pipeline(dispatch.kernel, dispatch.entry, &dispatch.constants)?;
+        let pipelines = gpu.pipelines(&dispatches)?;
+        for (i, (dispatch, pipeline)) in dispatches.iter().zip(&pipelines).enumerate() {
             let wrong = |what: String| GpuError::Kernel {
                 kernel: format!("{}:{}", dispatch.kernel, dispatch.entry),
                 detail: what,
@@ -158,7 +149,6 @@ impl Program {
             {
                 return Err(wrong(format!("does not use a buffer `{name}`")));
             }
-            pipelines.push(pipeline);
         }
         let uniform = |label: &str, bytes: &[u8]| {
             let buffer = gpu.scoped("allocating uniforms", || {

@@ -1,11 +1,18 @@
-//! Fusion: a product followed by an elementwise operation on nothing but its result becomes one node.
+//! Fusion: a product followed by an elementwise operation on nothing but its result becomes one node, and the gradients
+//! of a weight and of the bias beside it become one.
 
-use super::{Graph, Node, TensorId};
-use crate::ops::{Epilogue, Linear, Op, Rule};
+use super::{Emit, Graph, Node, TensorId};
+use crate::ops::{Epilogue, Layout, Linear, Op, Rule};
 
 impl Graph {
-    /// Fuses products with the GELU behind them, forward (both results are kept) and backward.
+    /// Fuses products with the GELU behind them, forward (both results are kept) and backward, and products ȳᵀ x with the
+    /// column sums of ȳ. For graphs that are not transformed any more: the fused nodes have no rules.
     pub fn fuse(&mut self) {
+        self.fuse_gelu();
+        self.fuse_sums();
+    }
+
+    fn fuse_gelu(&mut self) {
         let mut uses: std::collections::HashMap<TensorId, u32> = std::collections::HashMap::new();
         for node in self.nodes() {
             for id in &node.inputs {
@@ -24,7 +31,7 @@ impl Graph {
             let operand = match epilogue {
                 Epilogue::Gelu => node.inputs[0],
                 Epilogue::Slope => node.inputs[1],
-                Epilogue::None => {
+                Epilogue::None | Epilogue::Dot => {
                     fused.push(node);
                     continue;
                 }
@@ -46,6 +53,34 @@ impl Graph {
             }
         }
         *self.nodes_mut() = fused;
+    }
+
+    fn fuse_sums(&mut self) {
+        let nodes = std::mem::take(self.nodes_mut());
+        let mut fused: Vec<Node> = Vec::with_capacity(nodes.len());
+        for node in nodes {
+            let product = match node.op {
+                Op::ColumnSum => fused.iter_mut().rev().find(|p| self.sums_beside(p, &node)),
+                _ => None,
+            };
+            match product {
+                Some(p) => {
+                    if let Op::Linear(linear) = &mut p.op {
+                        linear.sums = true;
+                    }
+                    p.outputs.push(node.outputs[0]);
+                }
+                None => fused.push(node),
+            }
+        }
+        *self.nodes_mut() = fused;
+    }
+
+    /// Whether a product reads what a column sum does, with as many probes in both results.
+    fn sums_beside(&self, product: &Node, sum: &Node) -> bool {
+        matches!(product.op, Op::Linear(Linear { layout: Layout::TN, sums: false, .. }))
+            && product.inputs[0] == sum.inputs[0]
+            && self.tensor(product.outputs[0]).probes == self.tensor(sum.outputs[0]).probes
     }
 }
 

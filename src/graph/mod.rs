@@ -14,13 +14,17 @@
 //! ```
 
 mod build;
+mod flops;
 mod fuse;
+mod ghost;
 mod plan;
 mod recompute;
+mod tangent;
 mod transform;
 
 pub use crate::gpu::Count;
 pub use crate::ops::{Dims, Emit, Node, Role, Tensor, TensorId};
+pub use ghost::NormTerm;
 pub use plan::{MemoryPlan, Plan, dispatches};
 
 use crate::ops::Op;

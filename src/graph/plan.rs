@@ -106,6 +106,8 @@ impl MemoryPlan {
 /// A graph ready to run.
 pub struct Plan {
     program: Program,
+    /// The nodes with probes, where they run apart.
+    probes: Option<Program>,
     operations: Vec<Option<Operation>>,
     buffers: HashMap<TensorId, Buffer>,
     pub memory: MemoryPlan,
@@ -129,6 +131,37 @@ impl Plan {
         outside: &HashMap<TensorId, Buffer>,
         keep: &[TensorId],
     ) -> Result<Plan, GpuError> {
+        Plan::split(gpu, graph, dims, variants, batch, outside, keep, graph.nodes().len())
+    }
+
+    /// The same as two programs, so that the second can run many times after one run of the first: [`program`](Self::program)
+    /// without probes, [`probes`](Self::probes) from the first node with probes on.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn in_phases(
+        gpu: &Gpu,
+        graph: &Graph,
+        dims: Dims,
+        variants: &Variants,
+        batch: &BatchBuffers,
+        outside: &HashMap<TensorId, Buffer>,
+        keep: &[TensorId],
+    ) -> Result<Plan, GpuError> {
+        Plan::split(gpu, graph, dims, variants, batch, outside, &graph.kept_for_probes(keep), graph.first_with_probes())
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn split(
+        gpu: &Gpu,
+        graph: &Graph,
+        dims: Dims,
+        variants: &Variants,
+        batch: &BatchBuffers,
+        outside: &HashMap<TensorId, Buffer>,
+        keep: &[TensorId],
+        boundary: usize,
+    ) -> Result<Plan, GpuError> {
         let memory = MemoryPlan::new(graph, &dims, variants, &|id| outside.contains_key(&id), keep);
         memory.check(gpu)?;
         let slots: Vec<Buffer> = memory
@@ -147,7 +180,11 @@ impl Plan {
         };
         let mut dispatches = Vec::new();
         let mut operations = Vec::new();
+        let mut first = 0;
         for (n, node) in graph.nodes().iter().enumerate() {
+            if n == boundary {
+                first = dispatches.len();
+            }
             let scratch = |i: usize| slots[memory.scratch[n][i]].clone();
             let mut cx = Lowering {
                 graph,
@@ -163,8 +200,12 @@ impl Plan {
             dispatches.append(&mut cx.out);
             operations.resize(dispatches.len(), node.op.operation());
         }
+        let probes = match boundary < graph.nodes().len() {
+            true => Some(Program::new(gpu, dispatches.split_off(first))?),
+            false => None,
+        };
         let program = Program::new(gpu, dispatches)?;
-        Ok(Plan { program, operations, buffers, memory, dims })
+        Ok(Plan { program, probes, operations, buffers, memory, dims })
     }
 
     /// Largest batch.
@@ -175,6 +216,11 @@ impl Plan {
     /// The dispatches.
     pub fn program(&self) -> &Program {
         &self.program
+    }
+
+    /// The dispatches from the first node with probes on, where the plan is in phases.
+    pub fn probes(&self) -> Option<&Program> {
+        self.probes.as_ref()
     }
 
     /// For each dispatch the part of the variant table that its node belongs to.
@@ -190,6 +236,27 @@ impl Plan {
     /// Runs once and waits.
     pub fn run(&self, gpu: &Gpu, step: &Step) -> Result<(), GpuError> {
         self.program.run(gpu, step)
+    }
+}
+
+impl Graph {
+    /// Number of the first node whose result has probes; nodes that only such nodes need come before it.
+    fn first_with_probes(&self) -> usize {
+        let with = |node: &super::Node| node.outputs.iter().any(|o| self.tensor(*o).probes);
+        self.nodes().iter().position(with).unwrap_or(self.nodes().len())
+    }
+
+    /// Tensors that must live to the end of a plan in phases: `keep`, and what nodes with probes read of the others.
+    pub fn kept_for_probes(&self, keep: &[TensorId]) -> Vec<TensorId> {
+        let boundary = self.first_with_probes();
+        let made: std::collections::HashSet<TensorId> =
+            self.nodes()[..boundary].iter().flat_map(|n| n.outputs.iter().copied()).collect();
+        let read =
+            self.nodes()[boundary..].iter().flat_map(|n| n.inputs.iter().copied()).filter(|id| made.contains(id));
+        let mut all: Vec<TensorId> = keep.iter().copied().chain(read).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
     }
 }
 

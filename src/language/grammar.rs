@@ -6,14 +6,7 @@
 
 use std::collections::HashMap;
 
-/// Why a grammar cannot be used.
-#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{file}{}: {message}", .line.map(|l| format!(":{l}")).unwrap_or_default())]
-pub struct GrammarError {
-    pub file: String,
-    pub line: Option<usize>,
-    pub message: String,
-}
+use super::source::{LanguageError, RESERVED, read_text};
 
 /// A checked grammar: probabilities sum to 1, every symbol ends, expected lengths are finite, no unary cycles.
 #[derive(Clone, Debug)]
@@ -34,9 +27,6 @@ pub struct Grammar {
 }
 
 const START: &str = "S";
-/// Tokens that a model adds to the words; a word of the same spelling would be confused with them.
-const RESERVED: [&str; 4] = ["<s>", "<pad>", "</s>", "<mask>"];
-
 struct Rule<'t> {
     line: usize,
     left: &'t str,
@@ -46,23 +36,13 @@ struct Rule<'t> {
 
 impl Grammar {
     /// Reads a rule file.
-    pub fn read(path: &std::path::Path) -> Result<Grammar, GrammarError> {
-        let file = path.display().to_string();
-        let error = |line, message: String| GrammarError { file: file.clone(), line, message };
-        let bytes = std::fs::read(path).map_err(|e| error(None, format!("cannot be read: {e}")))?;
-        match String::from_utf8(bytes) {
-            Ok(text) => Grammar::parse(&text, &file),
-            Err(e) => {
-                let at = e.utf8_error().valid_up_to();
-                let line = e.as_bytes()[..at].iter().filter(|b| **b == b'\n').count() + 1;
-                Err(error(Some(line), "is not UTF-8 text; save the rule file as UTF-8".into()))
-            }
-        }
+    pub fn read(path: &std::path::Path) -> Result<Grammar, LanguageError> {
+        Grammar::parse(&read_text(path)?, &path.display().to_string())
     }
 
     /// Parses and checks the text of a rule file; `file` is named in errors.
-    pub fn parse(text: &str, file: &str) -> Result<Grammar, GrammarError> {
-        let error = |line: Option<usize>, message: String| GrammarError { file: file.into(), line, message };
+    pub fn parse(text: &str, file: &str) -> Result<Grammar, LanguageError> {
+        let error = |line: Option<usize>, message: String| LanguageError { file: file.into(), line, message };
         let mut rules: Vec<Rule<'_>> = Vec::new();
         for (i, line) in text.lines().enumerate() {
             let fields: Vec<&str> = line.split_whitespace().collect();
@@ -132,8 +112,8 @@ impl Grammar {
     }
 
     /// Checks that sentences of at most `max_length` words come often enough to be drawn.
-    pub(super) fn check_length(&self, max_length: usize) -> Result<(), GrammarError> {
-        let error = |message| GrammarError { file: self.file.clone(), line: None, message };
+    pub(super) fn check_length(&self, max_length: usize) -> Result<(), LanguageError> {
+        let error = |message| LanguageError { file: self.file.clone(), line: None, message };
         let within: f64 = self.length_distribution(max_length).iter().sum();
         if within <= 0.0 {
             return Err(error(format!(
@@ -150,8 +130,8 @@ impl Grammar {
     }
 }
 
-fn build(rules: &[Rule<'_>], file: &str) -> Result<Grammar, GrammarError> {
-    let error = |line: Option<usize>, message: String| GrammarError { file: file.into(), line, message };
+fn build(rules: &[Rule<'_>], file: &str) -> Result<Grammar, LanguageError> {
+    let error = |line: Option<usize>, message: String| LanguageError { file: file.into(), line, message };
     let mut symbols: Vec<String> = Vec::new();
     let mut number: HashMap<&str, u32> = HashMap::new();
     let mut first_line: Vec<usize> = Vec::new();
@@ -244,7 +224,7 @@ fn build(rules: &[Rule<'_>], file: &str) -> Result<Grammar, GrammarError> {
 }
 
 /// Sorts unary rules so that parents come before children, or names a cycle.
-fn order_unary(grammar: &mut Grammar, lines: &[usize]) -> Result<(), GrammarError> {
+fn order_unary(grammar: &mut Grammar, lines: &[usize]) -> Result<(), LanguageError> {
     let n = grammar.symbols.len();
     let mut incoming = vec![0u32; n];
     for (_, b, _) in &grammar.unary {
@@ -266,7 +246,7 @@ fn order_unary(grammar: &mut Grammar, lines: &[usize]) -> Result<(), GrammarErro
     let on_cycle = |rule: &(u32, u32, f64)| rank[rule.0 as usize] == usize::MAX && rank[rule.1 as usize] == usize::MAX;
     if let Some(i) = grammar.unary.iter().position(on_cycle) {
         let (a, b, _) = grammar.unary[i];
-        return Err(GrammarError {
+        return Err(LanguageError {
             file: grammar.file.clone(),
             line: Some(lines[i]),
             message: format!(
@@ -280,7 +260,7 @@ fn order_unary(grammar: &mut Grammar, lines: &[usize]) -> Result<(), GrammarErro
 }
 
 /// Every symbol must be able to end in words.
-fn check_productive(grammar: &Grammar, first_line: &[usize]) -> Result<(), GrammarError> {
+fn check_productive(grammar: &Grammar, first_line: &[usize]) -> Result<(), LanguageError> {
     let mut ends = vec![false; grammar.symbols.len()];
     for (a, _, _) in &grammar.terminal {
         ends[*a as usize] = true;
@@ -299,7 +279,7 @@ fn check_productive(grammar: &Grammar, first_line: &[usize]) -> Result<(), Gramm
     }
     match ends.iter().position(|e| !e) {
         None => Ok(()),
-        Some(a) => Err(GrammarError {
+        Some(a) => Err(LanguageError {
             file: grammar.file.clone(),
             line: first_line.get(a).copied(),
             message: format!("`{}` can never end: none of its rules leads to words only", grammar.symbols[a]),
@@ -309,7 +289,7 @@ fn check_productive(grammar: &Grammar, first_line: &[usize]) -> Result<(), Gramm
 
 /// Expected lengths x solve x = 1 + M x, M the mean number of children; they are finite exactly when that has a positive
 /// solution (I − M is then a non-singular M-matrix).
-fn check_finite(grammar: &Grammar, first_line: &[usize]) -> Result<(), GrammarError> {
+fn check_finite(grammar: &Grammar, first_line: &[usize]) -> Result<(), LanguageError> {
     let n = grammar.symbols.len();
     let reachable = reachable(grammar);
     let mut children: Vec<Vec<(usize, f64)>> = vec![vec![]; n];
@@ -323,7 +303,7 @@ fn check_finite(grammar: &Grammar, first_line: &[usize]) -> Result<(), GrammarEr
     let bad = (0..n).find(|a| reachable[*a] && !solution.as_ref().is_some_and(|x| x[*a] > 0.0 && x[*a] < 1e9));
     match bad {
         None => Ok(()),
-        Some(a) => Err(GrammarError {
+        Some(a) => Err(LanguageError {
             file: grammar.file.clone(),
             line: first_line.get(a).copied(),
             message: format!(

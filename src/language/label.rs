@@ -1,4 +1,4 @@
-//! Downstream labels of a grammar: which symbol yields a part of the sentence.
+//! Downstream labels: which symbol of a grammar yields a part of the sentence, or which hidden state stood at a word.
 //!
 //! As in the paper's released code, a label is the most likely symbol by inside probability alone. Task A asks for the
 //! whole sentence and the symbols below the root, B and C for the first 4 and the first 2 words of sentences of more than
@@ -18,6 +18,20 @@ pub enum Task {
     C,
     /// The symbol over the first `span` words of more than `span`.
     Span(usize),
+    /// The hidden state at a word, counted from 1.
+    State(usize),
+}
+
+impl std::fmt::Display for Task {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Task::A => f.write_str("A"),
+            Task::B => f.write_str("B"),
+            Task::C => f.write_str("C"),
+            Task::Span(span) => write!(f, "span:{span}"),
+            Task::State(k) => write!(f, "task-{k}"),
+        }
+    }
 }
 
 impl std::str::FromStr for Task {
@@ -28,10 +42,17 @@ impl std::str::FromStr for Task {
             "A" | "a" => Ok(Task::A),
             "B" | "b" => Ok(Task::B),
             "C" | "c" => Ok(Task::C),
-            _ => match text.strip_prefix("span:").and_then(|n| n.parse().ok()) {
-                Some(span) if span > 0 => Ok(Task::Span(span)),
-                _ => Err(format!("`{text}` is no task: write `A`, `B`, `C` or `span:K` (the first K words)")),
-            },
+            _ => {
+                let number = |prefix| text.strip_prefix(prefix).and_then(|n| n.parse().ok()).filter(|n| *n > 0);
+                match (number("span:"), number("task-")) {
+                    (Some(span), _) => Ok(Task::Span(span)),
+                    (_, Some(k)) => Ok(Task::State(k)),
+                    _ => Err(format!(
+                        "`{text}` is no task: write `A`, `B`, `C` or `span:K` (the first K words) for a grammar, `task-K` \
+                         (the hidden state at word K) for a hidden Markov model"
+                    )),
+                }
+            }
         }
     }
 }
@@ -47,9 +68,12 @@ pub struct Label {
 
 impl Pcfg {
     /// The names that labels of a task are drawn from.
-    pub fn label_names(&self, task: Task) -> Vec<String> {
+    pub(super) fn candidate_names(&self, task: Task) -> Result<Vec<String>, String> {
+        if let Task::State(_) = task {
+            return Err("a grammar has the tasks `A`, `B`, `C` and `span:K`, not hidden states".into());
+        }
         let grammar = self.grammar();
-        self.candidates(task).into_iter().map(|a| grammar.symbols[a].clone()).collect()
+        Ok(self.candidates(task).into_iter().map(|a| grammar.symbols[a].clone()).collect())
     }
 
     fn candidates(&self, task: Task) -> Vec<usize> {
@@ -66,14 +90,14 @@ impl Pcfg {
     }
 
     /// The label of a sentence; `None` when it is too short for the task or no candidate covers the span.
-    pub fn label(&self, words: &[u32], task: Task, with_prior: bool) -> Option<Label> {
+    pub(super) fn span_label(&self, words: &[u32], task: Task, with_prior: bool) -> Option<Label> {
         let span = match task {
             Task::A => words.len(),
             Task::B | Task::C if words.len() <= 4 => return None,
             Task::B => 4,
             Task::C => 2,
             Task::Span(span) if words.len() > span => span,
-            Task::Span(_) => return None,
+            Task::Span(_) | Task::State(_) => return None,
         };
         let grammar = self.grammar();
         let chart = if with_prior && task != Task::A { self.inside_outside(words) } else { self.inside(words) };

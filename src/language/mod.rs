@@ -1,4 +1,4 @@
-//! Languages whose truth is known: sentences as a function of (seed, number), exact conditionals, the entropy floor and
+//! Languages whose truth is known (grammars, hidden Markov models): sentences as a function of (seed, number), exact conditionals, the entropy floor and
 //! downstream labels. No GPU is needed here.
 //!
 //! ```
@@ -14,16 +14,22 @@
 mod chart;
 mod floor;
 mod grammar;
+mod hmm;
+mod hmm_file;
 mod label;
 mod pcfg;
 mod random_grammar;
+mod source;
 
 pub use chart::Chart;
 pub use floor::{EntropyFloor, entropy_floor};
-pub use grammar::{Grammar, GrammarError};
+pub use grammar::Grammar;
+pub use hmm::Hmm;
+pub use hmm_file::RandomHmm;
 pub use label::{Label, Task};
 pub use pcfg::Pcfg;
 pub use random_grammar::{RandomGrammar, random_grammar};
+pub use source::LanguageError;
 
 /// A sentence as numbers of words in the vocabulary.
 pub type Words = Vec<u32>;
@@ -49,6 +55,16 @@ pub trait Language: Send + Sync {
     fn conditional(&self, words: &[u32]) -> Option<Known>;
     /// Probability and conditionals without the check that the sentence is possible.
     fn conditional_unchecked(&self, words: &[u32]) -> Known;
+    /// The names that labels of a task are drawn from.
+    ///
+    /// # Errors
+    /// When the language has no such task; says which it has.
+    fn label_names(&self, task: Task) -> Result<Vec<String>, String>;
+    /// The label of a sentence; `None` when the task does not ask about it (too short, or nothing covers the span).
+    fn label(&self, words: &[u32], task: Task, with_prior: bool) -> Option<Label>;
+    /// Whether a label is the mode of a posterior over the task's names given the sentence, so that the mean of
+    /// [`Label::probability`] is the accuracy that no guess of the truth behind the sentence can exceed.
+    fn label_is_posterior_mode(&self, task: Task, with_prior: bool) -> bool;
 
     /// Numbers of words.
     ///

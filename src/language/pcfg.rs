@@ -1,7 +1,9 @@
 //! A probabilistic context-free grammar as a language.
 
 use super::chart::{Chart, Rules};
-use super::grammar::{Grammar, GrammarError};
+use super::grammar::Grammar;
+use super::label::{Label, Task};
+use super::source::LanguageError;
 use super::{Known, Language, Words};
 use crate::random::{Purpose, Stream};
 
@@ -33,7 +35,7 @@ pub struct Pcfg {
 impl Pcfg {
     /// # Errors
     /// When the grammar yields no sentence within `max_length`, or hardly ever one.
-    pub fn new(grammar: Grammar, max_length: usize) -> Result<Pcfg, GrammarError> {
+    pub fn new(grammar: Grammar, max_length: usize) -> Result<Pcfg, LanguageError> {
         grammar.check_length(max_length)?;
         let mut weighted: Vec<Vec<(Choice, f64)>> = vec![vec![]; grammar.symbols.len()];
         for (a, w, p) in &grammar.terminal {
@@ -127,5 +129,18 @@ impl Language for Pcfg {
             log_probability: chart.log_probability(),
             conditional: (0..words.len()).map(|t| chart.conditional(t)).collect(),
         }
+    }
+
+    fn label_names(&self, task: Task) -> Result<Vec<String>, String> {
+        self.candidate_names(task)
+    }
+
+    fn label(&self, words: &[u32], task: Task, with_prior: bool) -> Option<Label> {
+        self.span_label(words, task, with_prior)
+    }
+
+    /// Only the root's rule is a partition of all derivations: a span need not be a constituent, and may be one of several.
+    fn label_is_posterior_mode(&self, task: Task, with_prior: bool) -> bool {
+        task == Task::A && with_prior
     }
 }

@@ -6,7 +6,8 @@
 //! `levels` yield words only: every word is dealt to one of them, and as many words again to symbols drawn at random. All
 //! weights are exponential draws, normalised. Without early words every sentence has 2^levels words.
 
-use super::grammar::{Grammar, GrammarError};
+use super::grammar::Grammar;
+use super::source::LanguageError;
 use crate::random::{Purpose, Stream};
 
 /// The shape of a random grammar.
@@ -96,9 +97,10 @@ pub fn random_grammar(shape: &RandomGrammar) -> Result<String, String> {
 
 impl Grammar {
     /// A random grammar.
-    pub fn random(shape: &RandomGrammar) -> Result<Grammar, GrammarError> {
+    pub fn random(shape: &RandomGrammar) -> Result<Grammar, LanguageError> {
         let file = "language.random".to_string();
-        let text = random_grammar(shape).map_err(|message| GrammarError { file: file.clone(), line: None, message })?;
+        let text =
+            random_grammar(shape).map_err(|message| LanguageError { file: file.clone(), line: None, message })?;
         Grammar::parse(&text, &file)
     }
 }

@@ -10,10 +10,20 @@ use crate::graph::{Count, Emit, Graph, TensorId};
 use crate::ops::batch::BatchLayout;
 use crate::ops::{Attention, Labels, Rule, Variants};
 
+/// What stands behind the last layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Head {
+    /// The masked language model's: dense, GELU, norm, decoder.
+    Words,
+    /// So many classes from a linear layer on the final representation.
+    Classes(u32),
+}
+
 /// A model's forward graph and its parameters.
 #[derive(Clone, Debug)]
 pub struct Encoder {
     pub config: ModelConfig,
+    pub head: Head,
     pub graph: Graph,
     pub matrices: Vec<Matrix>,
     /// The graph's tensor of each matrix.
@@ -21,7 +31,7 @@ pub struct Encoder {
     pub parameters: Vec<Parameter>,
     /// Output of the embedding and of each layer, all tokens.
     pub hidden: Vec<TensorId>,
-    /// [masked, vocabulary]
+    /// [masked, vocabulary], or [masked, classes].
     pub logits: TensorId,
     /// Whether the gradient computes what lies inside a layer again instead of keeping it.
     pub recompute: bool,
@@ -42,6 +52,16 @@ impl Encoder {
     /// # Errors
     /// What makes the sizes impossible.
     pub fn new(config: &ModelConfig) -> Result<Encoder, String> {
+        Encoder::with_head(config, Head::Words)
+    }
+
+    /// The encoder with a linear classifier on the final representations of masked positions, `classifier.weight`
+    /// [classes, D] and `classifier.bias`, instead of the language model's head.
+    pub fn classifier(config: &ModelConfig, classes: u32) -> Result<Encoder, String> {
+        Encoder::with_head(config, Head::Classes(classes))
+    }
+
+    fn with_head(config: &ModelConfig, head: Head) -> Result<Encoder, String> {
         config.check()?;
         let mut b = Builder {
             config,
@@ -91,6 +111,11 @@ impl Encoder {
         if config.kind == ModelKind::RobertaPreLayerNorm {
             m = b.norm(m, &format!("{prefix}.LayerNorm"));
         }
+        if let Head::Classes(classes) = head {
+            let (w, c) = b.dense("classifier", classes, d);
+            let logits = b.graph.linear(m, w, Some(c), None);
+            return Ok(b.finish(head, hidden, logits));
+        }
         let (dense, norm, bias) = match config.kind {
             ModelKind::RobertaPreLayerNorm => ("lm_head.dense", "lm_head.layer_norm", "lm_head.bias"),
             ModelKind::Bert => {
@@ -112,8 +137,30 @@ impl Encoder {
                 b.graph.linear(h, w, Some(c), None)
             }
         };
-        let Builder { graph, matrices, tensors, parameters, .. } = b;
-        Ok(Encoder { config: config.clone(), graph, matrices, tensors, parameters, hidden, logits, recompute: false })
+        Ok(b.finish(head, hidden, logits))
+    }
+
+    /// Columns of the logits.
+    pub fn classes(&self) -> u32 {
+        self.graph.tensor(self.logits).cols
+    }
+
+    /// The graph up to the representations of all tokens after a layer (0 is the embedding), `[tokens, D]`. After the last
+    /// layer of a pre-layer-norm encoder that is behind its final norm, as the head sees it.
+    pub fn representations(&self, layer: usize) -> (Graph, TensorId) {
+        let mut graph = self.graph.clone();
+        let mut target = self.hidden[layer];
+        if layer + 1 == self.hidden.len() && self.config.kind == ModelKind::RobertaPreLayerNorm {
+            let tensor = |name: &str| {
+                let found =
+                    self.matrices.iter().position(|m| m.name == format!("roberta_prelayernorm.LayerNorm.{name}"));
+                self.tensors[found.expect("an encoder of this kind ends in a norm")]
+            };
+            target = graph.layer_norm(target, tensor("weight"), tensor("bias"), self.config.layer_norm_eps);
+        }
+        graph.prune(&[target]);
+        graph.fuse();
+        (graph, target)
     }
 
     /// Numbers in all parameters; a tied table counts once.
@@ -145,7 +192,7 @@ impl Encoder {
     /// The same model with nothing dropped, as it is evaluated and measured.
     pub fn without_dropout(&self) -> Encoder {
         let config = ModelConfig { hidden_dropout_prob: 0.0, attention_probs_dropout_prob: 0.0, ..self.config.clone() };
-        Encoder::new(&config).expect("a config that was good before")
+        Encoder::with_head(&config, self.head).expect("a config that was good before")
     }
 
     /// The graph with loss and gradient: (graph, loss, loss weights [masked, 4], gradient of each matrix).
@@ -171,6 +218,11 @@ impl Encoder {
 }
 
 impl Builder<'_> {
+    fn finish(self, head: Head, hidden: Vec<TensorId>, logits: TensorId) -> Encoder {
+        let Builder { config, graph, matrices, tensors, parameters, .. } = self;
+        Encoder { config: config.clone(), head, graph, matrices, tensors, parameters, hidden, logits, recompute: false }
+    }
+
     fn matrix(&mut self, name: &str, rows: u32, cols: u32, decay: bool) -> (usize, TensorId) {
         let tensor = self.graph.parameter(name, rows, cols);
         self.matrices.push(Matrix { name: name.into(), rows, cols, decay });

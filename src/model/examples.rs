@@ -93,5 +93,5 @@ fn check(example: Example, config: &ModelConfig) -> Result<Sentence, String> {
         return Err("a position is masked twice".into());
     }
     let masked = masked_positions.into_iter().zip(labels).collect();
-    Ok(Sentence { ids: input_ids, segments: token_type_ids, masked, soft: vec![] })
+    Ok(Sentence { ids: input_ids, segments: token_type_ids, masked, ..Sentence::default() })
 }

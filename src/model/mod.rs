@@ -10,19 +10,23 @@
 
 mod config;
 mod encoder;
+mod enlarge;
 mod examples;
 mod files;
 mod parameters;
 mod passes;
+mod representations;
 mod store;
 mod vocabulary;
 
 pub use config::{ModelConfig, ModelKind};
-pub use encoder::Encoder;
+pub use encoder::{Encoder, Head};
+pub use enlarge::{Enlargement, Size, enlarge};
 pub use examples::{ExampleError, parse_examples, read_examples};
 pub use files::{Loaded, ModelError, WeightsFile, load, save};
 pub(crate) use files::{save_tensors, write_synced};
 pub use parameters::{Initialise, Matrix, Parameter, Weights};
 pub use passes::{ForwardPass, GradientPass, RowLoss, dims_for};
+pub use representations::RepresentationPass;
 pub use store::{Arena, Chunk};
 pub use vocabulary::{BOS, EOS, MASK, PAD, SPECIAL_TOKENS, Vocabulary};

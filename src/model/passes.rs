@@ -32,16 +32,16 @@ pub fn dims_for(sentences: &[Sentence], per_batch: usize) -> Dims {
 }
 
 /// What a pass keeps of the adapter and the model.
-struct Bound {
-    plan: Plan,
-    batch: BatchBuffers,
-    layout: BatchLayout,
-    dims: Dims,
+pub(super) struct Bound {
+    pub(super) plan: Plan,
+    pub(super) batch: BatchBuffers,
+    pub(super) layout: BatchLayout,
+    pub(super) dims: Dims,
 }
 
 impl Bound {
     #[allow(clippy::too_many_arguments)]
-    fn new(
+    pub(super) fn new(
         gpu: &Gpu,
         encoder: &Encoder,
         graph: &Graph,
@@ -75,7 +75,7 @@ pub struct ForwardPass {
     loss: TensorId,
     logits: TensorId,
     hidden: Vec<TensorId>,
-    vocabulary: usize,
+    classes: usize,
     width: usize,
 }
 
@@ -103,7 +103,7 @@ impl ForwardPass {
             loss,
             logits: encoder.logits,
             hidden: encoder.hidden.clone(),
-            vocabulary: encoder.config.vocab_size as usize,
+            classes: encoder.classes() as usize,
             width: encoder.config.hidden_size as usize,
         })
     }
@@ -128,9 +128,9 @@ impl ForwardPass {
         Ok(stat.iter().map(|s| RowLoss { loss: f64::from(s[0]), divergence: f64::from(s[1]) }).collect())
     }
 
-    /// Logits of the last batch's masked rows, `[masked x vocabulary]`.
+    /// Logits of the last batch's masked rows, `[masked x vocabulary]`, or `[masked x classes]` of a classifier.
     pub fn logits(&self, gpu: &Gpu, masked: usize) -> Result<Vec<f32>, GpuError> {
-        self.matrix(gpu, self.logits, masked, self.vocabulary)
+        self.matrix(gpu, self.logits, masked, self.classes)
     }
 
     /// Hidden states of the last batch, one matrix `[tokens x width]` for the embedding and each layer.

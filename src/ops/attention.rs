@@ -21,7 +21,7 @@ impl Attention {
     pub(super) fn operation(&self) -> Operation {
         match self.rule {
             Rule::Forward => Operation::AttentionForward,
-            Rule::Vjp => Operation::AttentionVjp,
+            _ => Operation::AttentionVjp,
         }
     }
 
@@ -52,7 +52,7 @@ impl Attention {
         assert_eq!(inputs[0].cols, 3 * wide, "attention: {} has the wrong width", inputs[0].name);
         match self.rule {
             Rule::Forward => vec![("", Count::Rows, wide, false), ("stat", Count::Rows, 4 * self.heads, false)],
-            Rule::Vjp => vec![("", Count::Rows, 3 * wide, inputs[3].probes)],
+            _ => vec![("", Count::Rows, 3 * wide, inputs[3].probes)],
         }
     }
 
@@ -69,12 +69,13 @@ impl Attention {
     pub(super) fn lower(&self, cx: &mut Lowering<'_>, node: &Node) {
         let (qkv, out) = (node.inputs[0], node.outputs[0]);
         let mut buffers = vec![("qkv", cx.buffer(qkv)), ("spans", cx.batch.spans.clone()), ("out", cx.buffer(out))];
+        let threshold = dropout::threshold(self.p);
         let mut params = vec![
             ("heads", self.heads),
             ("scale", (self.scale() as f32).to_bits()),
             ("out_layer", cx.layer(out)),
             ("stream", self.stream),
-            ("threshold", dropout::threshold(self.p)),
+            ("threshold", threshold),
             ("keep", (1.0 / (1.0 - self.p)).to_bits()),
         ];
         let entry = match self.rule {
@@ -82,7 +83,7 @@ impl Attention {
                 buffers.push(("stat_out", cx.buffer(node.outputs[1])));
                 "forward"
             }
-            Rule::Vjp => {
+            _ => {
                 buffers.push(("stat", cx.buffer(node.inputs[1])));
                 buffers.push(("o", cx.buffer(node.inputs[2])));
                 buffers.push(("o_bar", cx.buffer(node.inputs[3])));
@@ -92,7 +93,7 @@ impl Attention {
         };
         let label = cx.graph.tensor(out).name.clone();
         let size4 = self.padded() / 4;
-        let mut constants = vec![("SIZE4", size4)];
+        let mut constants = vec![("SIZE4", size4), ("DROPOUT", u32::from(threshold != 0))];
         let flash = cx.variants.attention(self.operation()) == AttentionVariant::Flash;
         if let (true, Some(rows)) = (flash, self.flash_rows()) {
             constants.extend([("FLASH", 1), ("ROWS", rows)]);

@@ -16,6 +16,8 @@ pub struct Sentence {
     pub masked: Vec<(u32, u32)>,
     /// A distribution over the vocabulary for each masked position; empty for hard labels.
     pub soft: Vec<Vec<f32>>,
+    /// What random draws about this sentence are a function of, beside their seed and number.
+    pub key: u64,
 }
 
 /// What batches of one model have in common.
@@ -56,8 +58,8 @@ struct Ready {
 pub struct Batch {
     /// Rows of the three tables and 0, a token.
     pub ids: Vec<[u32; 4]>,
-    /// First and end row of the token's sentence, its position and the sentence's number; then the same of each
-    /// sentence's first token.
+    /// First and end row of the token's sentence, its position and the sentence's number; then, a sentence each, its first
+    /// and end row and its first and end masked position.
     pub spans: Vec<[u32; 4]>,
     /// Row of each masked position.
     pub index: Vec<u32>,
@@ -69,6 +71,8 @@ pub struct Batch {
     pub soft: Vec<f32>,
     /// What the adapter's buffers take as it is, made beforehand so that a step allocates nothing.
     ready: Ready,
+    /// The sentence's key and the position's number in it, of each masked position.
+    pub keys: Vec<[u32; 3]>,
     /// Sentence of each masked position.
     pub sentence_of: Vec<u32>,
     pub tables: [TableIndex; 3],
@@ -79,6 +83,7 @@ impl Batch {
     /// Packs sentences.
     pub fn new(layout: &BatchLayout, sentences: &[Sentence]) -> Batch {
         let mut batch = Batch { sentences: sentences.len() as u32, ..Batch::default() };
+        let mut ranges = Vec::with_capacity(sentences.len());
         for (number, sentence) in sentences.iter().enumerate() {
             let first = batch.ids.len() as u32;
             let end = first + sentence.ids.len() as u32;
@@ -88,7 +93,11 @@ impl Batch {
                 batch.spans.push([first, end, position as u32, number as u32]);
                 batch.inverse.push(0);
             }
+            let masked = batch.index.len() as u32;
+            ranges.push([first, end, masked, masked + sentence.masked.len() as u32]);
+            let key = [sentence.key as u32, (sentence.key >> 32) as u32];
             for (i, (position, label)) in sentence.masked.iter().enumerate() {
+                batch.keys.push([key[0], key[1], i as u32]);
                 batch.index.push(first + position);
                 batch.inverse[(first + position) as usize] = batch.index.len() as u32;
                 batch.labels.push(*label);
@@ -98,9 +107,8 @@ impl Batch {
                 }
             }
         }
-        let firsts: Vec<[u32; 4]> = batch.spans.iter().filter(|span| span[2] == 0).copied().collect();
-        batch.spans.extend(firsts);
-        batch.ready.hard = batch.labels.iter().map(|y| [*y, 0, 0, 0]).collect();
+        batch.spans.extend(ranges);
+        batch.ready.hard = batch.labels.iter().zip(&batch.keys).map(|(y, k)| [*y, k[0], k[1], k[2]]).collect();
         let vocabulary = layout.tables[0] as usize;
         let wide = vocabulary.next_multiple_of(4);
         if wide != vocabulary && !batch.soft.is_empty() {
@@ -186,7 +194,7 @@ pub struct BatchBuffers {
     pub spans: Buffer,
     pub index: Buffer,
     pub inverse: Buffer,
-    /// A label a masked position, in the first of four columns.
+    /// A label a masked position, its sentence's key and its number in the sentence.
     pub hard: Buffer,
     pub soft: Buffer,
     /// Weight of each masked position's loss, in the first of four columns.

@@ -1,7 +1,7 @@
 //! The sum of a word's, a position's and a segment's vector, and its gradient without atomics: rows are sorted by the
 //! host and summed in segments of bounded length. Shader: `shaders/embedding.wgsl`.
 
-use super::{Adjoints, Dims, Lowering, Node, Op, OutputShape, Tensor, TensorId, Variants};
+use super::{Adjoints, Dims, Lowering, Node, Op, OutputShape, Tangents, Tensor, TensorId, Variants};
 use crate::gpu::{Count, Dispatch, Grid};
 
 /// One of the three tables.
@@ -48,6 +48,21 @@ impl Embedding {
                 g.push(Op::EmbeddingScatter { table, rows, addend: before.is_some() }, &inputs, &name)[0]
             });
         }
+    }
+
+    /// The embedding of the tables' tangents.
+    pub(super) fn jvp(&self, g: &mut Tangents<'_>, node: &Node) {
+        let mut inputs = node.inputs.iter();
+        let mut uses = [false; 3];
+        let mut tangents = Vec::new();
+        for (used, moved) in self.uses.into_iter().zip(&mut uses) {
+            let tangent = if used { inputs.next().and_then(|id| g.of(*id)) } else { None };
+            *moved = tangent.is_some();
+            tangents.extend(tangent);
+        }
+        let name = g.dot(node.outputs[0]);
+        let tangent = g.push(Op::Embedding(Embedding { uses }), &tangents, &name)[0];
+        g.set(node.outputs[0], tangent);
     }
 
     pub(super) fn lower(&self, cx: &mut Lowering<'_>, node: &Node) {

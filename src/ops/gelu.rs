@@ -1,14 +1,16 @@
 //! GELU with the exact erf: gelu(x) = x Φ(x). Hendrycks and Gimpel 2016. Shader: `shaders/gelu.wgsl`.
 
-use super::{Adjoints, Lowering, Node, Op, OutputShape, Rule, Tensor, TensorId};
-use crate::gpu::Dispatch;
+use super::{Adjoints, Lowering, Node, Op, OutputShape, Rule, Second, Tangents, Tensor, TensorId};
+use crate::gpu::{Dispatch, Grid};
 
+/// Forward: x. Vjp, which is the jvp too: (x, g) to gelu'(x) g. VjpJvp: (x, ȳ, ẋ, ȳ̇). Second: (x, ȳ, ẋ) to a number a vec4.
 pub(super) fn outputs(rule: Rule, inputs: &[&Tensor]) -> Vec<OutputShape> {
     let x = inputs[0];
-    if rule == Rule::Vjp {
-        assert_eq!((x.rows, x.cols), (inputs[1].rows, inputs[1].cols), "gelu: {} and its cotangent differ", x.name);
+    for t in &inputs[1..] {
+        assert_eq!((x.rows, x.cols), (t.rows, t.cols), "gelu: {} and {} differ", x.name, t.name);
     }
-    vec![("", x.rows, x.cols, inputs.iter().any(|t| t.probes))]
+    let cols = if rule == Rule::Second { x.cols4() } else { x.cols };
+    vec![("", x.rows, cols, inputs.iter().any(|t| t.probes))]
 }
 
 pub(super) fn vjp(g: &mut Adjoints<'_>, node: &Node, y_bar: TensorId) {
@@ -20,27 +22,55 @@ pub(super) fn vjp(g: &mut Adjoints<'_>, node: &Node, y_bar: TensorId) {
     });
 }
 
-pub(super) fn lower(rule: Rule, cx: &mut Lowering<'_>, node: &Node) {
-    let out = node.outputs[0];
+/// Both ẏ and the cotangent's product are a product with the slope.
+pub(super) fn jvp(rule: Rule, g: &mut Tangents<'_>, node: &Node) {
+    let (x, out) = (node.inputs[0], node.outputs[0]);
+    let name = g.dot(out);
+    let tangent = match rule {
+        Rule::Forward => g.push(Op::Gelu(Rule::Vjp), &[x, g.wanted(x)], &name)[0],
+        _ => {
+            let y_bar = node.inputs[1];
+            g.push(Op::Gelu(Rule::VjpJvp), &[x, y_bar, g.wanted(x), g.wanted(y_bar)], &name)[0]
+        }
+    };
+    g.set(out, tangent);
+}
+
+pub(super) fn second(g: &mut Second<'_>, node: &Node, y_bar: TensorId) {
     let x = node.inputs[0];
+    let terms = g.push(Op::Gelu(Rule::Second), &[x, y_bar, g.dot(x)], "second(gelu)");
+    g.term(terms, 1.0);
+}
+
+pub(super) fn lower(rule: Rule, cx: &mut Lowering<'_>, node: &Node) {
+    let (x, out) = (node.inputs[0], node.outputs[0]);
     let [code, fixed] = cx.count(out);
-    let mut buffers = vec![("x", cx.buffer(x)), ("out", cx.buffer(out))];
+    let mut buffers = vec![("x", cx.buffer(x))];
     let mut params = vec![
         code,
         fixed,
-        ("cols4", cx.graph.tensor(out).cols4()),
+        ("cols4", cx.graph.tensor(x).cols4()),
         ("a_layer", cx.layer(x)),
         ("out_layer", cx.layer(out)),
     ];
+    let others = [("g", "b_layer"), ("x_dot", "c_layer"), ("g_dot", "d_layer")];
+    for ((name, layer), id) in others.into_iter().zip(&node.inputs[1..]) {
+        buffers.push((name, cx.buffer(*id)));
+        params.push((layer, cx.layer(*id)));
+    }
     let entry = match rule {
         Rule::Forward => "forward",
-        Rule::Vjp => {
-            buffers.push(("g", cx.buffer(node.inputs[1])));
-            params.push(("b_layer", cx.layer(node.inputs[1])));
-            "vjp"
-        }
+        Rule::VjpJvp => "vjp_jvp",
+        Rule::Second => "second",
+        _ => "vjp",
     };
+    if rule == Rule::Second {
+        buffers.push(("terms", cx.buffer(out)));
+        params.push(("terms_stride", 4 * cx.graph.tensor(out).cols4()));
+    } else {
+        buffers.push(("out", cx.buffer(out)));
+    }
     let label = cx.graph.tensor(out).name.clone();
-    let grid = cx.elementwise(out);
+    let grid = Grid { layers: cx.layers(out), ..cx.elementwise(x) };
     cx.push(Dispatch { label, kernel: "gelu", entry, constants: vec![], buffers, params, grid });
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::Op;
+use super::{Op, SentenceSum};
 use crate::gpu::Count;
 
 /// Number of a tensor in its graph.
@@ -99,6 +99,101 @@ pub trait Emit {
     /// The adjoint's name.
     fn bar(&self, id: TensorId) -> String {
         format!("{}~", self.tensor(id).name)
+    }
+}
+
+/// A pass along a direction under construction: the tangent of every tensor that has one.
+pub struct Tangents<'g> {
+    graph: &'g mut dyn Emit,
+    tangents: HashMap<TensorId, TensorId>,
+}
+
+impl<'g> Tangents<'g> {
+    /// A pass that starts from tangents of some tensors.
+    pub fn new(graph: &'g mut dyn Emit, seeds: &[(TensorId, TensorId)]) -> Self {
+        Tangents { graph, tangents: seeds.iter().copied().collect() }
+    }
+
+    /// The tangent of a tensor, if it has one.
+    pub fn of(&self, id: TensorId) -> Option<TensorId> {
+        self.tangents.get(&id).copied()
+    }
+
+    /// The tangent of a tensor that must have one.
+    ///
+    /// # Panics
+    /// When it has none: operations with tangent kernels of their own take directions in which all their inputs move.
+    pub fn wanted(&self, id: TensorId) -> TensorId {
+        self.of(id).unwrap_or_else(|| panic!("`{}` has no tangent", self.graph.tensor(id).name))
+    }
+
+    /// Says what the tangent of a tensor is.
+    pub fn set(&mut self, id: TensorId, tangent: TensorId) {
+        self.tangents.insert(id, tangent);
+    }
+
+    /// A tensor of the graph.
+    pub fn tensor(&self, id: TensorId) -> &Tensor {
+        self.graph.tensor(id)
+    }
+
+    /// Appends a node.
+    pub fn push(&mut self, op: Op, inputs: &[TensorId], name: &str) -> Vec<TensorId> {
+        self.graph.push(op, inputs, name)
+    }
+
+    /// a + b.
+    pub fn add(&mut self, a: TensorId, b: TensorId) -> TensorId {
+        self.graph.add(a, b)
+    }
+
+    /// The tangent's name.
+    pub fn dot(&self, id: TensorId) -> String {
+        format!("{}'", self.graph.tensor(id).name)
+    }
+
+    /// All tangents.
+    pub fn finish(self) -> HashMap<TensorId, TensorId> {
+        self.tangents
+    }
+}
+
+/// The second-order terms of a forward graph along tangents: ⟨ȳ, D²f[ẋ, ẋ]⟩ of every operation, summed up by sentence.
+pub struct Second<'g> {
+    graph: &'g mut dyn Emit,
+    tangents: &'g HashMap<TensorId, TensorId>,
+    sum: Option<TensorId>,
+}
+
+impl<'g> Second<'g> {
+    /// An empty sum.
+    pub fn new(graph: &'g mut dyn Emit, tangents: &'g HashMap<TensorId, TensorId>) -> Self {
+        Second { graph, tangents, sum: None }
+    }
+
+    /// The tangent of a tensor.
+    ///
+    /// # Panics
+    /// When it has none.
+    pub fn dot(&self, id: TensorId) -> TensorId {
+        *self.tangents.get(&id).unwrap_or_else(|| panic!("`{}` has no tangent", self.graph.tensor(id).name))
+    }
+
+    /// Appends a node with one output.
+    pub fn push(&mut self, op: Op, inputs: &[TensorId], name: &str) -> TensorId {
+        self.graph.push(op, inputs, name)[0]
+    }
+
+    /// Adds factor times the sum of a matrix's rows and columns to each sentence's sum.
+    pub fn term(&mut self, terms: TensorId, factor: f32) {
+        let op = Op::SentenceSum(SentenceSum { factor, addend: self.sum.is_some() });
+        let inputs: Vec<TensorId> = [terms].into_iter().chain(self.sum).collect();
+        self.sum = Some(self.graph.push(op, &inputs, "second")[0]);
+    }
+
+    /// The sums, [probes][sentences, 4], in the first column.
+    pub fn finish(self) -> Option<TensorId> {
+        self.sum
     }
 }
 

@@ -29,7 +29,7 @@ impl LayerNorm {
                 }
                 vec![("", x.rows, x.cols, false), ("stat", x.rows, 4, false)]
             }
-            Rule::Vjp => vec![("", x.rows, x.cols, inputs[3].probes)],
+            _ => vec![("", x.rows, x.cols, inputs[3].probes)],
         }
     }
 
@@ -71,7 +71,7 @@ impl LayerNorm {
                 params.retain(|(name, _)| *name != "add");
                 "forward"
             }
-            Rule::Vjp => {
+            _ => {
                 buffers.push(("stat", cx.buffer(node.inputs[2])));
                 buffers.push(("y_bar", cx.buffer(node.inputs[3])));
                 if self.addend {

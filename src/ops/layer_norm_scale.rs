@@ -17,12 +17,13 @@ pub(super) fn lower(cx: &mut Lowering<'_>, node: &Node) {
     let block = cx.variants.sums().block;
     let gamma = reduce::blocks(cx, rows, block, u64::from(cols4), node.outputs[0], None);
     let beta = reduce::blocks(cx, rows, block, u64::from(cols4), node.outputs[1], None);
-    let groups = cols4.div_ceil(8);
+    let lanes = reduce::lanes(cx);
+    let groups = cols4.div_ceil(lanes);
     let dispatch = Dispatch {
         label: cx.graph.tensor(node.outputs[0]).name.clone(),
         kernel: "layer_norm_scale",
         entry: "vjp",
-        constants: vec![],
+        constants: vec![("LANES", lanes)],
         buffers: vec![
             ("x", cx.buffer(x)),
             ("stat", cx.buffer(stat)),
@@ -42,6 +43,5 @@ pub(super) fn lower(cx: &mut Lowering<'_>, node: &Node) {
         grid: Grid { count: rows, unit: block, columns: groups, layers: cx.layers(y_bar) },
     };
     cx.push(dispatch);
-    gamma.finish(cx);
-    beta.finish(cx);
+    gamma.finish_both(beta, cx);
 }

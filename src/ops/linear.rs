@@ -1,7 +1,8 @@
 //! Matrix products in three layouts with bias, addend and GELU: the bulk of all arithmetic. Shader: `shaders/linear.wgsl`.
 
 use super::{
-    Adjoints, Dims, LinearVariant, Lowering, Node, Op, Operation, OutputShape, Tensor, TensorId, Variants, reduce,
+    Adjoints, Dims, LinearVariant, Lowering, Node, Op, Operation, OutputShape, Second, Tangents, Tensor, TensorId,
+    Variants, column_sum, reduce,
 };
 use crate::gpu::{Count, Dispatch, Grid};
 
@@ -26,6 +27,8 @@ pub enum Epilogue {
     Gelu,
     /// C · gelu'(z), z being the last input.
     Slope,
+    /// ⟨C, z⟩ of every four columns in place of C, [m, n / 4]; z being the last input.
+    Dot,
 }
 
 /// A product. Inputs: A, B, then bias [1, n], addend [m, n] and z [m, n] where they are asked for.
@@ -35,7 +38,47 @@ pub struct Linear {
     pub bias: bool,
     pub addend: bool,
     pub epilogue: Epilogue,
+    /// A second output [1, m], the sums of A's columns (TN): with A = ȳ the gradient of a bias.
+    pub sums: bool,
 }
+
+/// What one workgroup computes.
+struct Shape {
+    rows: u32,
+    /// vec4 of columns.
+    columns4: u32,
+    /// Whether TN sums A's columns up on the way.
+    sums: bool,
+}
+
+impl Shape {
+    fn of(variant: LinearVariant) -> Shape {
+        match variant {
+            LinearVariant::Direct => Shape { rows: 32, columns4: 8, sums: false },
+            LinearVariant::Tiled => Shape { rows: 64, columns4: 16, sums: false },
+            LinearVariant::Cooperative(_) => Shape { rows: 64, columns4: 16, sums: false },
+            LinearVariant::Register(block) => Shape { rows: block, columns4: block / 4, sums: false },
+            LinearVariant::Subgroup(lanes) => Shape { rows: 4 * lanes, columns4: lanes, sums: true },
+        }
+    }
+
+    /// Rows of the depth that one split sums (TN): as the variants say, and fewer where C has few tiles, so that there is
+    /// work for several cores.
+    fn split(&self, dims: &Dims, variants: &Variants, a: &Tensor, c: &Tensor) -> u32 {
+        let most = variants.sums().split;
+        if !matches!(variants.linear(Operation::LinearTn), LinearVariant::Subgroup(_)) {
+            return most;
+        }
+        let tiles = a.cols.div_ceil(self.rows) * c.cols4().div_ceil(self.columns4);
+        let fair = (dims.capacity(a.rows) * tiles).div_ceil(ENOUGH_TILES).max(LEAST_SPLIT);
+        most.min(fair.next_multiple_of(4))
+    }
+}
+
+/// Workgroups that keep the cores of a software adapter busy to the end.
+const ENOUGH_TILES: u32 = 16;
+/// Rows below which another split costs more than it gains.
+const LEAST_SPLIT: u32 = 256;
 
 impl Linear {
     pub(super) fn operation(&self) -> Operation {
@@ -44,6 +87,10 @@ impl Linear {
             Layout::NN => Operation::LinearNn,
             Layout::TN => Operation::LinearTn,
         }
+    }
+
+    fn shape(&self, variants: &Variants) -> Shape {
+        Shape::of(variants.linear(self.operation()))
     }
 
     fn bias_input(&self, node: &Node) -> Option<TensorId> {
@@ -55,7 +102,7 @@ impl Linear {
     }
 
     fn slope_input(&self, node: &Node) -> Option<TensorId> {
-        (self.epilogue == Epilogue::Slope).then(|| node.inputs[node.inputs.len() - 1])
+        matches!(self.epilogue, Epilogue::Slope | Epilogue::Dot).then(|| node.inputs[node.inputs.len() - 1])
     }
 
     pub(super) fn outputs(&self, inputs: &[&Tensor]) -> Vec<OutputShape> {
@@ -82,9 +129,15 @@ impl Linear {
             assert_eq!(t.cols, cols, "linear: {} has the wrong width", t.name);
         }
         let probes = inputs.iter().any(|t| t.probes);
+        if self.epilogue == Epilogue::Dot {
+            return vec![("", rows, cols.div_ceil(4), probes)];
+        }
         let mut outputs = vec![("", rows, cols, probes)];
         if self.epilogue == Epilogue::Gelu {
             outputs.push(("gelu", rows, cols, probes));
+        }
+        if self.sums {
+            outputs.push(("sums", Count::Fixed(1), a.cols, a.probes));
         }
         outputs
     }
@@ -116,42 +169,74 @@ impl Linear {
         }
     }
 
-    /// Bytes of workspace: the splits' sums of a weight gradient.
+    /// Tangent of op(A) op(B) + bias + addend: a product for each operand that moves.
+    pub(super) fn jvp(&self, g: &mut Tangents<'_>, node: &Node) {
+        assert_eq!(self.epilogue, Epilogue::None, "tangents are taken before anything is fused");
+        let (a, b, out) = (node.inputs[0], node.inputs[1], node.outputs[0]);
+        let mut bias = self.bias_input(node).and_then(|id| g.of(id));
+        let mut sum = self.addend_input(node).and_then(|id| g.of(id));
+        let pairs = [g.of(a).map(|a_dot| (a_dot, b)), g.of(b).map(|b_dot| (a, b_dot))];
+        for (left, right) in pairs.into_iter().flatten() {
+            let op = Linear { layout: self.layout, bias: bias.is_some(), addend: sum.is_some(), ..Linear::default() };
+            let inputs: Vec<TensorId> = [left, right].into_iter().chain(bias.take()).chain(sum).collect();
+            let name = g.dot(out);
+            sum = Some(g.push(Op::Linear(op), &inputs, &name)[0]);
+        }
+        assert!(bias.is_none(), "a direction that moves a bias moves its product too");
+        g.set(out, sum.expect("some input has a tangent"));
+    }
+
+    /// Second-order term of y = x Wᵀ: 2 ⟨ȳ, ẋ Ẇᵀ⟩.
+    pub(super) fn second(&self, g: &mut Second<'_>, node: &Node, y_bar: TensorId) {
+        let op = Linear { epilogue: Epilogue::Dot, ..Linear::default() };
+        let inputs = [g.dot(node.inputs[0]), g.dot(node.inputs[1]), y_bar];
+        let terms = g.push(Op::Linear(op), &inputs, "second(linear)");
+        g.term(terms, 2.0);
+    }
+
+    /// Bytes of workspace: the splits' sums of a weight gradient, and of the gradient of a bias beside it.
     pub(super) fn workspace(
         &self,
         dims: &Dims,
         variants: &Variants,
         node: &Node,
         tensor: &dyn Fn(TensorId) -> Tensor,
-    ) -> u64 {
+    ) -> Vec<u64> {
         if self.layout != Layout::TN {
-            return 0;
+            return vec![];
         }
-        let out = tensor(node.outputs[0]);
-        let layers = if out.probes { dims.probes } else { 1 };
-        let size4 = u64::from(tensor(node.inputs[0]).cols) * u64::from(out.cols4());
-        reduce::workspace(dims, tensor(node.inputs[0]).rows, variants.sums().split, size4, layers, false)
+        let (a, out) = (tensor(node.inputs[0]), tensor(node.outputs[0]));
+        let layers = |probes: bool| if probes { dims.probes } else { 1 };
+        let split = self.shape(variants).split(dims, variants, &a, &out);
+        let size4 = u64::from(a.cols) * u64::from(out.cols4());
+        let mut wanted = vec![reduce::workspace(dims, a.rows, split, size4, layers(out.probes), false)];
+        if self.sums {
+            let rows = if self.shape(variants).sums { split } else { variants.sums().block };
+            wanted.push(reduce::workspace(dims, a.rows, rows, u64::from(a.cols4()), layers(a.probes), false));
+        }
+        wanted
     }
 
     pub(super) fn lower(&self, cx: &mut Lowering<'_>, node: &Node) {
         let (a, b, out) = (node.inputs[0], node.inputs[1], node.outputs[0]);
         let (ta, tb, tc) = (cx.graph.tensor(a), cx.graph.tensor(b), cx.graph.tensor(out));
-        let (unit, across, mut constants) = match cx.variants.linear(self.operation()) {
-            LinearVariant::Direct => (32, 8, vec![]),
-            LinearVariant::Tiled => (64, 16, vec![("TILED", 1)]),
-            LinearVariant::Cooperative(size) => (64, 16, vec![("COOPERATIVE", 1), ("SMALL", size)]),
-            LinearVariant::Register(block) => (block, block / 4, vec![("REGISTER", 1), ("BLOCK", block)]),
-            LinearVariant::Subgroup(lanes) => {
-                // More rows share the loads of B; with 8 lanes or over rows of the depth that costs more than it saves.
-                let rows = if lanes == 16 && self.layout != Layout::TN { 32 } else { 16 };
-                (rows, lanes, vec![("SUBGROUP", 1), ("LANES", lanes), ("ROWS", rows)])
-            }
+        let shape = self.shape(cx.variants);
+        let Shape { rows: unit, columns4, .. } = shape;
+        let mut constants = match cx.variants.linear(self.operation()) {
+            LinearVariant::Direct => vec![],
+            LinearVariant::Tiled => vec![("TILED", 1)],
+            LinearVariant::Cooperative(size) => vec![("COOPERATIVE", 1), ("SMALL", size)],
+            LinearVariant::Register(block) => vec![("REGISTER", 1), ("BLOCK", block)],
+            LinearVariant::Subgroup(lanes) => vec![("SUBGROUP", 1), ("LANES", lanes)],
         };
-        let tiles_n = tc.cols4().div_ceil(across);
+        // In `Dot` a column of the result stands for four of C.
+        let c4 = if self.epilogue == Epilogue::Dot { tc.cols } else { tc.cols4() };
+        let tiles_n = c4.div_ceil(columns4);
+        let a4 = ta.cols4();
         let mut params = vec![
-            ("a4", ta.cols4()),
+            ("a4", a4),
             ("b4", tb.cols4()),
-            ("c4", tc.cols4()),
+            ("c4", c4),
             ("tiles_n", tiles_n),
             ("a_layer", cx.layer(a)),
             ("b_layer", cx.layer(b)),
@@ -162,7 +247,7 @@ impl Linear {
         let label = tc.name.clone();
         if self.layout == Layout::TN {
             let tiles_m = ta.cols.div_ceil(unit);
-            let split = cx.variants.sums().split;
+            let split = shape.split(cx.dims, cx.variants, ta, tc);
             let rows = ta.rows;
             let size4 = u64::from(ta.cols) * u64::from(tc.cols4());
             params.extend([
@@ -179,12 +264,27 @@ impl Linear {
             let sums = reduce::blocks(cx, rows, split, size4, out, addend.filter(|_| !single));
             if let (true, Some(addend)) = (single, addend) {
                 buffers.push(("addend", cx.buffer(addend)));
-                params.push(("add", 2));
+                constants.push(("ADDEND", 1));
             }
             buffers.push(("out", sums.target.clone()));
             params.push(("c_layer", sums.layer));
+            let mut bias = None;
+            if let (true, true, Some(out)) = (self.sums, shape.sums, node.outputs.get(1)) {
+                let also = reduce::blocks(cx, rows, split, u64::from(a4), *out, None);
+                buffers.push(("act", also.target.clone()));
+                params.push(("sums_layer", also.layer));
+                constants.push(("SUMS", 1));
+                bias = Some(also);
+            }
             cx.push(Dispatch { label, kernel: "linear", entry: "forward", constants, buffers, params, grid });
-            sums.finish(cx);
+            match (bias, node.outputs.get(1)) {
+                (Some(bias), _) => sums.finish_both(bias, cx),
+                (None, Some(out)) => {
+                    sums.finish(cx);
+                    column_sum::lower_sum(cx, a, *out);
+                }
+                (None, None) => sums.finish(cx),
+            }
             return;
         }
         params.extend([
@@ -192,14 +292,15 @@ impl Linear {
             ("m_fixed", ta.rows.fixed()),
             ("k_fixed", 4 * ta.cols4()),
             ("c_layer", cx.layer(out)),
-            ("add", u32::from(self.bias) | u32::from(self.addend) << 1),
         ]);
         if let Some(bias) = self.bias_input(node) {
             buffers.push(("bias", cx.buffer(bias)));
             params.push(("bias_layer", cx.layer(bias)));
+            constants.push(("BIAS", 1));
         }
         if let Some(addend) = addend {
             buffers.push(("addend", cx.buffer(addend)));
+            constants.push(("ADDEND", 1));
         }
         if self.layout == Layout::NN {
             constants.push(("LAYOUT", 1));
@@ -210,15 +311,16 @@ impl Linear {
                 constants.push(("EPILOGUE", 1));
                 buffers.push(("act", cx.buffer(node.outputs[1])));
             }
-            Epilogue::Slope => {
-                constants.push(("EPILOGUE", 2));
+            Epilogue::Slope | Epilogue::Dot => {
+                constants.push(("EPILOGUE", if self.epilogue == Epilogue::Dot { 3 } else { 2 }));
+                params.push(("terms_stride", 4 * tc.cols4()));
                 if let Some(z) = self.slope_input(node) {
                     buffers.push(("z", cx.buffer(z)));
                     params.push(("z_layer", cx.layer(z)));
                 }
             }
         }
-        buffers.push(("out", cx.buffer(out)));
+        buffers.push((if self.epilogue == Epilogue::Dot { "terms" } else { "out" }, cx.buffer(out)));
         let grid = Grid { count: ta.rows, unit, columns: tiles_n, layers };
         cx.push(Dispatch { label, kernel: "linear", entry: "forward", constants, buffers, params, grid });
     }

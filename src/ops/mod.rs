@@ -20,6 +20,7 @@
 
 pub mod add;
 pub mod attention;
+pub mod attention_tangent;
 pub mod batch;
 pub mod column_sum;
 pub mod cross_entropy;
@@ -27,29 +28,38 @@ pub mod dropout;
 pub mod embedding;
 pub mod gather;
 pub mod gelu;
+pub mod ghost_norm;
 mod ir;
 pub mod layer_norm;
 pub mod layer_norm_scale;
+pub mod layer_norm_tangent;
 pub mod linear;
+pub mod loss_draw;
 mod lowering;
 pub mod optimizer;
 pub mod reduce;
+pub mod sentence_sum;
 pub mod statistics;
 pub mod variant_table;
 mod variants;
 
 pub use attention::Attention;
+pub use attention_tangent::AttentionTangent;
 pub use cross_entropy::{CrossEntropy, Labels};
 pub use dropout::Dropout;
 pub use embedding::{Embedding, Table};
+pub use ghost_norm::GhostNorm;
 pub use layer_norm::LayerNorm;
+pub use layer_norm_tangent::LayerNormTangent;
 pub use linear::{Epilogue, Layout, Linear};
+pub use loss_draw::LossDraw;
 pub use lowering::Lowering;
+pub use sentence_sum::SentenceSum;
 pub use variant_table::{AttentionVariant, LinearVariant, Operation, Sums};
 pub use variants::{Variants, Wishes};
 
 pub use batch::{Batch, BatchBuffers};
-pub use ir::{Adjoints, Dims, Emit, Node, Role, Tensor, TensorId};
+pub use ir::{Adjoints, Dims, Emit, Node, Role, Second, Tangents, Tensor, TensorId};
 
 use crate::gpu::{Count, GpuError};
 
@@ -60,6 +70,12 @@ pub enum Rule {
     Forward,
     /// x̄ = (∂f)ᵀ ȳ
     Vjp,
+    /// ẏ = ∂f · ẋ
+    Jvp,
+    /// The tangent of x̄, from x, ȳ, ẋ and ȳ̇.
+    VjpJvp,
+    /// ⟨ȳ, D²f[ẋ, ẋ]⟩ of each row.
+    Second,
 }
 
 /// Suffix of the name, rows, columns and whether there is one a probe.
@@ -70,6 +86,7 @@ pub type OutputShape = (&'static str, Count, u32, bool);
 pub enum Op {
     Add,
     Attention(Attention),
+    AttentionTangent(AttentionTangent),
     ColumnSum,
     CrossEntropy(CrossEntropy),
     Dropout(Dropout),
@@ -86,10 +103,28 @@ pub enum Op {
         addend: bool,
     },
     Gelu(Rule),
+    GhostNorm(GhostNorm),
     LayerNorm(LayerNorm),
     /// Gradients of layer norm's scale and shift.
     LayerNormScale,
+    LayerNormTangent(LayerNormTangent),
     Linear(Linear),
+    LossDraw(LossDraw),
+    SentenceSum(SentenceSum),
+}
+
+/// Tangent of an operation that is linear in its first input, plus an addend.
+fn linear_jvp(g: &mut Tangents<'_>, node: &Node, op: impl Fn(bool) -> Op) {
+    let addend = node.inputs.get(1).and_then(|id| g.of(*id));
+    let name = g.dot(node.outputs[0]);
+    let tangent = match g.of(node.inputs[0]) {
+        Some(x_dot) => {
+            let inputs: Vec<TensorId> = [x_dot].into_iter().chain(addend).collect();
+            g.push(op(addend.is_some()), &inputs, &name)[0]
+        }
+        None => addend.expect("some input has a tangent"),
+    };
+    g.set(node.outputs[0], tangent);
 }
 
 impl Op {
@@ -98,15 +133,20 @@ impl Op {
         match self {
             Op::Add => "add",
             Op::Attention(_) => "attention",
+            Op::AttentionTangent(_) => "attention_tangent",
             Op::ColumnSum => "column_sum",
             Op::CrossEntropy(_) => "cross_entropy",
             Op::Dropout(_) => "dropout",
             Op::Embedding(_) | Op::EmbeddingScatter { .. } => "embedding",
             Op::Gather | Op::GatherBack { .. } => "gather",
             Op::Gelu(_) => "gelu",
+            Op::GhostNorm(_) => "ghost_norm",
             Op::LayerNorm(_) => "layer_norm",
             Op::LayerNormScale => "layer_norm_scale",
+            Op::LayerNormTangent(_) => "layer_norm_tangent",
             Op::Linear(_) => "linear",
+            Op::LossDraw(_) => "loss_draw",
+            Op::SentenceSum(_) => "sentence_sum",
         }
     }
 
@@ -130,6 +170,7 @@ impl Op {
         match self {
             Op::Add => add::outputs(inputs),
             Op::Attention(op) => op.outputs(inputs),
+            Op::AttentionTangent(op) => op.outputs(inputs),
             Op::ColumnSum => column_sum::outputs(inputs),
             Op::CrossEntropy(op) => op.outputs(inputs),
             Op::Dropout(op) => op.outputs(inputs),
@@ -138,9 +179,13 @@ impl Op {
             Op::Gather => gather::outputs(inputs),
             Op::GatherBack { .. } => gather::back_outputs(inputs),
             Op::Gelu(rule) => gelu::outputs(*rule, inputs),
+            Op::GhostNorm(op) => op.outputs(inputs),
             Op::LayerNorm(op) => op.outputs(inputs),
             Op::LayerNormScale => layer_norm_scale::outputs(inputs),
+            Op::LayerNormTangent(op) => op.outputs(inputs),
             Op::Linear(op) => op.outputs(inputs),
+            Op::LossDraw(op) => op.outputs(inputs),
+            Op::SentenceSum(op) => op.outputs(inputs),
         }
     }
 
@@ -156,9 +201,70 @@ impl Op {
             Op::Gelu(_) => gelu::vjp(g, node, y_bar),
             Op::LayerNorm(op) => op.vjp(g, node, y_bar),
             Op::Linear(op) => op.vjp(g, node, y_bar),
-            Op::ColumnSum | Op::EmbeddingScatter { .. } | Op::GatherBack { .. } | Op::LayerNormScale => {
+            Op::AttentionTangent(_)
+            | Op::ColumnSum
+            | Op::EmbeddingScatter { .. }
+            | Op::GatherBack { .. }
+            | Op::GhostNorm(_)
+            | Op::LayerNormScale
+            | Op::LayerNormTangent(_)
+            | Op::LossDraw(_)
+            | Op::SentenceSum(_) => {
                 unreachable!("second derivatives are tangents of the gradient, never its reverse pass")
             }
+        }
+    }
+
+    /// Emits the rule along a direction: the tangents of the outputs from those of the inputs.
+    pub fn jvp(&self, g: &mut Tangents<'_>, node: &Node) {
+        if node.inputs.iter().all(|id| g.of(*id).is_none()) {
+            return;
+        }
+        match self {
+            Op::Attention(op) => op.jvp(g, node),
+            Op::CrossEntropy(op) => op.jvp(g, node),
+            Op::Gelu(rule) => gelu::jvp(*rule, g, node),
+            Op::LayerNorm(op) => op.jvp(g, node),
+            Op::LayerNormScale => layer_norm_tangent::scale_jvp(g, node),
+            Op::Linear(op) => op.jvp(g, node),
+            Op::EmbeddingScatter { table, rows, .. } => {
+                let (table, rows) = (*table, *rows);
+                linear_jvp(g, node, |addend| Op::EmbeddingScatter { table, rows, addend });
+            }
+            Op::GatherBack { .. } => linear_jvp(g, node, |addend| Op::GatherBack { addend }),
+            Op::Add => {
+                let sum = match (g.of(node.inputs[0]), g.of(node.inputs[1])) {
+                    (Some(a), Some(b)) => g.add(a, b),
+                    (Some(one), None) | (None, Some(one)) => one,
+                    (None, None) => unreachable!("some input has a tangent"),
+                };
+                g.set(node.outputs[0], sum);
+            }
+            Op::ColumnSum | Op::Dropout(_) | Op::Gather => {
+                let name = g.dot(node.outputs[0]);
+                let tangent = g.push(self.clone(), &[g.wanted(node.inputs[0])], &name)[0];
+                g.set(node.outputs[0], tangent);
+            }
+            Op::Embedding(op) => op.jvp(g, node),
+            Op::AttentionTangent(_)
+            | Op::GhostNorm(_)
+            | Op::LayerNormTangent(_)
+            | Op::LossDraw(_)
+            | Op::SentenceSum(_) => {
+                unreachable!("third derivatives are not taken")
+            }
+        }
+    }
+
+    /// Emits the second-order term of a forward node, given the adjoint of its first output.
+    pub fn second(&self, g: &mut Second<'_>, node: &Node, y_bar: TensorId) {
+        match self {
+            Op::Attention(op) => op.second(g, node, y_bar),
+            Op::Gelu(_) => gelu::second(g, node, y_bar),
+            Op::LayerNorm(op) => op.second(g, node, y_bar),
+            Op::Linear(op) => op.second(g, node, y_bar),
+            // Linear ones have none; the loss's own is `Rule::Jvp` of the cross-entropy.
+            _ => {}
         }
     }
 
@@ -177,11 +283,11 @@ impl Op {
         };
         let wanted = match self {
             Op::ColumnSum => vec![sums(0)],
-            Op::LayerNormScale => vec![sums(0); 2],
+            Op::LayerNormScale | Op::LayerNormTangent(LayerNormTangent::Scale) => vec![sums(0); 2],
             Op::EmbeddingScatter { rows, .. } => {
                 vec![embedding::scatter_workspace(dims, variants, *rows, &tensor(node.inputs[0]))]
             }
-            Op::Linear(op) => vec![op.workspace(dims, variants, node, tensor)],
+            Op::Linear(op) => op.workspace(dims, variants, node, tensor),
             _ => vec![],
         };
         wanted.into_iter().filter(|bytes| *bytes > 0).collect()
@@ -192,6 +298,7 @@ impl Op {
         match self {
             Op::Add => add::lower(cx, node),
             Op::Attention(op) => op.lower(cx, node),
+            Op::AttentionTangent(op) => op.lower(cx, node),
             Op::ColumnSum => column_sum::lower(cx, node),
             Op::CrossEntropy(op) => op.lower(cx, node),
             Op::Dropout(op) => op.lower(cx, node),
@@ -200,9 +307,13 @@ impl Op {
             Op::Gather => gather::lower(cx, node),
             Op::GatherBack { addend } => gather::lower_back(*addend, cx, node),
             Op::Gelu(rule) => gelu::lower(*rule, cx, node),
+            Op::GhostNorm(op) => op.lower(cx, node),
             Op::LayerNorm(op) => op.lower(cx, node),
             Op::LayerNormScale => layer_norm_scale::lower(cx, node),
+            Op::LayerNormTangent(op) => op.lower(cx, node),
             Op::Linear(op) => op.lower(cx, node),
+            Op::LossDraw(op) => op.lower(cx, node),
+            Op::SentenceSum(op) => op.lower(cx, node),
         }
         Ok(())
     }

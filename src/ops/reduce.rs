@@ -1,6 +1,6 @@
 //! Sums of blocks of rows, added up in order: the second half of every long sum. Shader: `shaders/reduce.wgsl`.
 
-use super::{Dims, Lowering, TensorId};
+use super::{Dims, LinearVariant, Lowering, Operation, TensorId};
 use crate::gpu::{Buffer, Count, Dispatch, Grid};
 
 /// Where the sums of blocks go: the output itself when there is one block, else a workspace.
@@ -22,6 +22,15 @@ pub(super) fn workspace(dims: &Dims, rows: Count, block: u32, size4: u64, layers
     if blocks <= 1 && !addend { 0 } else { u64::from(blocks) * size4 * 16 * u64::from(layers) }
 }
 
+/// Invocations of a workgroup that sums rows, each a vec4 of columns: one subgroup where products are
+/// summed so too.
+pub(super) fn lanes(cx: &Lowering<'_>) -> u32 {
+    match cx.variants.linear(Operation::LinearTn) {
+        LinearVariant::Subgroup(lanes) => lanes,
+        _ => 8,
+    }
+}
+
 /// Prepares sums of `size4` vec4 over blocks of rows, into `out`.
 pub(super) fn blocks(
     cx: &mut Lowering<'_>,
@@ -41,29 +50,56 @@ pub(super) fn blocks(
 impl Blocks {
     /// Adds the blocks up, where there is more than one.
     pub fn finish(self, cx: &mut Lowering<'_>) {
+        self.add_up(None, cx);
+    }
+
+    /// Adds the blocks of two sums up in one dispatch; both over the same blocks and with as many probes.
+    pub fn finish_both(self, also: Blocks, cx: &mut Lowering<'_>) {
+        assert_eq!(
+            (self.rows, self.block, self.single),
+            (also.rows, also.block, also.single),
+            "sums over the same blocks"
+        );
+        self.add_up(Some(also), cx);
+    }
+
+    fn add_up(self, also: Option<Blocks>, cx: &mut Lowering<'_>) {
         if self.single {
             return;
         }
         let mut buffers = vec![("part", self.target), ("out", cx.buffer(self.out))];
+        let mut params = vec![
+            ("code", self.rows.code()),
+            ("fixed", self.rows.fixed()),
+            ("block", self.block),
+            ("size4", self.size4),
+            ("in_layer", self.layer),
+            ("out_layer", cx.layer(self.out)),
+        ];
+        let mut constants = vec![];
         if let Some(addend) = self.addend {
             buffers.push(("addend", cx.buffer(addend)));
+            constants.push(("ADDEND", 1));
+        }
+        let mut size4 = self.size4;
+        if let Some(also) = also {
+            size4 += also.size4;
+            buffers.extend([("also_part", also.target), ("also", cx.buffer(also.out))]);
+            params.extend([
+                ("also_size4", also.size4),
+                ("also_in_layer", also.layer),
+                ("also_layer", cx.layer(also.out)),
+            ]);
+            constants.push(("ALSO", 1));
         }
         let dispatch = Dispatch {
             label: format!("{}.reduce", cx.graph.tensor(self.out).name),
             kernel: "reduce",
             entry: "forward",
-            constants: vec![],
+            constants,
             buffers,
-            params: vec![
-                ("code", self.rows.code()),
-                ("fixed", self.rows.fixed()),
-                ("block", self.block),
-                ("size4", self.size4),
-                ("in_layer", self.layer),
-                ("out_layer", cx.layer(self.out)),
-                ("add", u32::from(self.addend.is_some())),
-            ],
-            grid: Grid { count: Count::Fixed(self.size4), unit: 64, columns: 1, layers: cx.layers(self.out) },
+            params,
+            grid: Grid { count: Count::Fixed(size4), unit: 64, columns: 1, layers: cx.layers(self.out) },
         };
         cx.push(dispatch);
     }

@@ -16,6 +16,10 @@ pub enum Operation {
     LinearTn,
     AttentionForward,
     AttentionVjp,
+    /// The tangents of both, and the second-order term.
+    TangentAttention,
+    /// Norms of per-example gradients.
+    GhostNorm,
     LayerNorm,
     CrossEntropy,
     /// How long sums over rows are cut: biases, layer norm's scale, embeddings, splits of weight gradients.
@@ -24,12 +28,14 @@ pub enum Operation {
 
 impl Operation {
     /// All, in the order in which they are shown and written.
-    pub const ALL: [Operation; 8] = [
+    pub const ALL: [Operation; 10] = [
         Operation::LinearNt,
         Operation::LinearNn,
         Operation::LinearTn,
         Operation::AttentionForward,
         Operation::AttentionVjp,
+        Operation::TangentAttention,
+        Operation::GhostNorm,
         Operation::LayerNorm,
         Operation::CrossEntropy,
         Operation::Sums,
@@ -43,6 +49,8 @@ impl Operation {
             Operation::LinearTn => "linear_tn",
             Operation::AttentionForward => "attention_forward",
             Operation::AttentionVjp => "attention_vjp",
+            Operation::TangentAttention => "tangent_attention",
+            Operation::GhostNorm => "ghost_norm",
             Operation::LayerNorm => "layer_norm",
             Operation::CrossEntropy => "cross_entropy",
             Operation::Sums => "sums",
@@ -54,6 +62,7 @@ impl Operation {
         match self {
             Operation::LinearNt | Operation::LinearNn | Operation::LinearTn => LINEAR,
             Operation::AttentionForward | Operation::AttentionVjp => ATTENTION,
+            Operation::TangentAttention | Operation::GhostNorm => SENTENCES,
             Operation::LayerNorm | Operation::CrossEntropy => ROWS,
             Operation::Sums => SUMS,
         }
@@ -80,6 +89,10 @@ impl Operation {
                 &["subgroup-16", "subgroup-8", "subgroup-4", "row"]
             }
             (Operation::AttentionForward | Operation::AttentionVjp, false) => &["flash", "row"],
+            (Operation::TangentAttention | Operation::GhostNorm, true) => {
+                &["subgroup-16", "subgroup-8", "subgroup-4", "row"]
+            }
+            (Operation::TangentAttention | Operation::GhostNorm, false) => &["row"],
             // On the processor neighbouring lanes gain nothing from neighbouring addresses.
             (Operation::LayerNorm | Operation::CrossEntropy, true) => &["lane"],
             (Operation::LayerNorm | Operation::CrossEntropy, false) => &["lanes-32"],
@@ -171,7 +184,7 @@ pub enum LinearVariant {
     Cooperative(u32),
     /// So many rows and columns a workgroup, through workgroup memory, 8 x 8 an invocation.
     Register(u32),
-    /// 16 rows a subgroup of so many lanes, by broadcast.
+    /// A subgroup of so many lanes four times as many rows, by broadcast.
     Subgroup(u32),
 }
 
@@ -259,6 +272,14 @@ static ATTENTION: &[Row] = &[
     attention("subgroup-16", BROADCAST, &[Need::Lanes(16)], AttentionVariant::Subgroup(16)),
 ];
 
+/// What else works on a sentence at a time.
+static SENTENCES: &[Row] = &[
+    attention("row", "an invocation a row or pair of rows, straight from memory", &[], AttentionVariant::Row),
+    attention("subgroup-4", BROADCAST, &[Need::Lanes(4)], AttentionVariant::Subgroup(4)),
+    attention("subgroup-8", BROADCAST, &[Need::Lanes(8)], AttentionVariant::Subgroup(8)),
+    attention("subgroup-16", BROADCAST, &[Need::Lanes(16)], AttentionVariant::Subgroup(16)),
+];
+
 static ROWS: &[Row] = &[
     Row { name: "lane", about: "an invocation a row", needs: &[], kind: Kind::RowLanes(1) },
     Row { name: "lanes-32", about: "32 invocations a row", needs: &[], kind: Kind::RowLanes(32) },
@@ -267,9 +288,9 @@ static ROWS: &[Row] = &[
 static SUMS: &[Row] = &[
     Row {
         name: "long",
-        about: "about 1024 rows a partial sum",
+        about: "about 1024 rows a partial sum, up to 4096 in a weight gradient",
         needs: &[],
-        kind: Kind::Sums(Sums { block: 1024, split: 1024, segment: 512 }),
+        kind: Kind::Sums(Sums { block: 1024, split: 4096, segment: 512 }),
     },
     Row {
         name: "short",

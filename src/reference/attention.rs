@@ -5,25 +5,26 @@ use crate::ops::Attention;
 /// Factor on the weight of query row i on key row j in a head.
 pub type Keep<'a> = &'a dyn Fn(usize, usize, usize) -> f64;
 
-struct Heads<'a> {
-    op: &'a Attention,
-    qkv: &'a [f64],
+/// Queries, keys and values, or their tangents.
+pub(super) struct Heads<'a> {
+    pub op: &'a Attention,
+    pub qkv: &'a [f64],
 }
 
 impl Heads<'_> {
-    fn wide(&self) -> usize {
+    pub fn wide(&self) -> usize {
         (self.op.heads * self.op.padded()) as usize
     }
 
     /// Query (0), key (1) or value (2) of a row's head.
-    fn part(&self, which: usize, row: usize, head: usize) -> &[f64] {
+    pub fn part(&self, which: usize, row: usize, head: usize) -> &[f64] {
         let size = self.op.padded() as usize;
         let at = row * 3 * self.wide() + which * self.wide() + head * size;
         &self.qkv[at..at + size]
     }
 }
 
-fn dot(a: &[f64], b: &[f64]) -> f64 {
+pub(super) fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 

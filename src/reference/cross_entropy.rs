@@ -29,3 +29,36 @@ pub fn vjp(z: &[f64], width: usize, label: &dyn Fn(usize, usize) -> f64, stat: &
     }
     z_bar
 }
+
+fn probabilities(z: &[f64], stat: &[f64]) -> Vec<f64> {
+    z.iter().map(|z| (z - stat[3] - stat[2]).exp()).collect()
+}
+
+/// ⟨p − q, ż⟩ of each row, in the first of four columns.
+pub fn jvp(z: &[f64], width: usize, label: &dyn Fn(usize, usize) -> f64, stat: &[f64], z_dot: &[f64]) -> Vec<f64> {
+    let mut out = Vec::new();
+    for (row, (z, d)) in z.chunks_exact(width).zip(z_dot.chunks_exact(width)).enumerate() {
+        let p = probabilities(z, &stat[4 * row..4 * row + 4]);
+        out.extend([(0..width).map(|v| (p[v] - label(row, v)) * d[v]).sum(), 0.0, 0.0, 0.0]);
+    }
+    out
+}
+
+/// ⟨ż, (diag p − ppᵀ) ż⟩ of each row, in the first of four columns.
+pub fn second(z: &[f64], width: usize, stat: &[f64], z_dot: &[f64]) -> Vec<f64> {
+    let one = [1.0, 0.0, 0.0, 0.0].repeat(stat.len() / 4);
+    let bent = vjp_jvp(z, width, stat, &one, z_dot);
+    let rows = bent.chunks_exact(width).zip(z_dot.chunks_exact(width));
+    rows.flat_map(|(b, d)| [b.iter().zip(d).map(|(b, d)| b * d).sum(), 0.0, 0.0, 0.0]).collect()
+}
+
+/// weight (diag p − ppᵀ) ż.
+pub fn vjp_jvp(z: &[f64], width: usize, stat: &[f64], weight: &[f64], z_dot: &[f64]) -> Vec<f64> {
+    let mut out = Vec::new();
+    for (row, (z, d)) in z.chunks_exact(width).zip(z_dot.chunks_exact(width)).enumerate() {
+        let p = probabilities(z, &stat[4 * row..4 * row + 4]);
+        let mean: f64 = p.iter().zip(d).map(|(p, d)| p * d).sum();
+        out.extend(p.iter().zip(d).map(|(p, d)| weight[4 * row] * p * (d - mean)));
+    }
+    out
+}

@@ -12,17 +12,22 @@
 //! ```
 
 pub mod attention;
+pub mod attention_tangent;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod embedding;
 pub mod gelu;
+pub mod ghost_norm;
 pub mod layer_norm;
+pub mod layer_norm_tangent;
 pub mod linear;
+pub mod loss_draw;
 
 use std::collections::HashMap;
 
 use crate::gpu::{Count, Step};
-use crate::ops::{Batch, Emit, Labels, LayerNorm, Node, Op, Rule, Table, TensorId};
+use crate::ops::attention_tangent::Kind;
+use crate::ops::{AttentionTangent, Batch, Emit, Labels, LayerNorm, LayerNormTangent, Node, Op, Rule, Table, TensorId};
 
 /// Values of tensors, `[probes] x rows x cols`, row-major.
 pub type Values = HashMap<TensorId, Vec<f64>>;
@@ -101,7 +106,18 @@ fn evaluate(frame: &Frame<'_>, node: &Node, values: &Values, k: usize) -> Vec<Ve
             let keep = |i: usize, j: usize, head: usize| dropout::attention_keep(op, &frame.step, i, j, head);
             match op.rule {
                 Rule::Forward => attention::forward(op, spans, input(0), &keep).into(),
-                Rule::Vjp => vec![attention::vjp(op, spans, input(0), input(1), input(2), input(3), &keep)],
+                _ => vec![attention::vjp(op, spans, input(0), input(1), input(2), input(3), &keep)],
+            }
+        }
+        Op::AttentionTangent(AttentionTangent { kind, of }) => {
+            let spans = &frame.batch.spans[..frame.batch.rows() as usize];
+            match kind {
+                Kind::Jvp => attention_tangent::jvp(of, spans, input(0), input(3)).into(),
+                Kind::Delta => vec![attention_tangent::delta(of, input(0), input(1), input(2), input(3), input(4))],
+                Kind::VjpJvp => {
+                    vec![attention_tangent::vjp_jvp(of, spans, input(0), input(1), input(2), input(3), input(4))]
+                }
+                Kind::Second => vec![attention_tangent::second(of, spans, input(0), input(2), input(3))],
             }
         }
         Op::ColumnSum => vec![linear::column_sum(input(0), cols(0))],
@@ -114,6 +130,9 @@ fn evaluate(frame: &Frame<'_>, node: &Node, values: &Values, k: usize) -> Vec<Ve
             match op.rule {
                 Rule::Forward => vec![cross_entropy::forward(input(0), width, &label)],
                 Rule::Vjp => vec![cross_entropy::vjp(input(0), width, &label, input(1), input(2))],
+                Rule::Jvp => vec![cross_entropy::jvp(input(0), width, &label, input(1), input(2))],
+                Rule::VjpJvp => vec![cross_entropy::vjp_jvp(input(0), width, input(1), input(2), input(3))],
+                Rule::Second => vec![cross_entropy::second(input(0), width, input(1), input(2))],
             }
         }
         Op::Dropout(op) => vec![dropout::forward(op, &frame.step, input(0), cols(0))],
@@ -140,16 +159,58 @@ fn evaluate(frame: &Frame<'_>, node: &Node, values: &Values, k: usize) -> Vec<Ve
         }
         Op::Gelu(rule) => match rule {
             Rule::Forward => vec![input(0).iter().map(|x| gelu::forward(*x)).collect()],
-            Rule::Vjp => vec![input(0).iter().zip(input(1)).map(|(x, g)| gelu::slope(*x) * g).collect()],
+            Rule::VjpJvp => {
+                let bend = input(0).iter().zip(input(1)).zip(input(2)).map(|((x, g), d)| gelu::bend(*x) * g * d);
+                let slope = input(0).iter().zip(input(3)).map(|(x, g)| gelu::slope(*x) * g);
+                vec![bend.zip(slope).map(|(a, b)| a + b).collect()]
+            }
+            Rule::Second => {
+                let all = input(0).iter().zip(input(1)).zip(input(2)).map(|((x, g), d)| gelu::bend(*x) * g * d * d);
+                vec![by_fours(&all.collect::<Vec<_>>(), cols(0))]
+            }
+            _ => vec![input(0).iter().zip(input(1)).map(|(x, g)| gelu::slope(*x) * g).collect()],
         },
+        Op::GhostNorm(op) => {
+            let optional = |i: usize| if node.inputs.len() > i { (input(i), cols(i)) } else { (&[][..], 0) };
+            let ((a, a_cols), (third, third_cols)) = (optional(1), optional(2));
+            let masked = frame.graph.tensor(node.inputs[0]).rows == Count::Masked;
+            let rows = ghost_norm::Rows { b: input(0), b_cols: cols(0), masked, a, a_cols, third, third_cols };
+            vec![ghost_norm::forward(*op, &rows, frame.batch)]
+        }
         Op::LayerNorm(LayerNorm { rule, eps, addend }) => match rule {
             Rule::Forward => layer_norm::forward(input(0), input(1), input(2), f64::from(*eps)).into(),
-            Rule::Vjp => {
+            _ => {
                 let x_bar = layer_norm::vjp(input(0), input(1), input(2), input(3));
                 vec![plus(x_bar, addend.then(|| input(4)))]
             }
         },
         Op::LayerNormScale => layer_norm::scale_vjp(input(0), cols(0), input(1), input(2)).into(),
+        Op::LayerNormTangent(kind) => match kind {
+            LayerNormTangent::Jvp => {
+                layer_norm_tangent::jvp(input(0), input(1), input(2), input(3), input(4), input(5)).into()
+            }
+            LayerNormTangent::VjpJvp => {
+                vec![layer_norm_tangent::vjp_jvp(input(0), input(1), input(2), input(3), input(4), input(5), input(6))]
+            }
+            LayerNormTangent::Scale => {
+                layer_norm_tangent::scale(input(0), cols(0), input(1), input(2), input(3), input(4)).into()
+            }
+            LayerNormTangent::Second => {
+                vec![layer_norm_tangent::second(input(0), input(1), input(2), input(3), input(4), input(5))]
+            }
+        },
+        Op::LossDraw(kind) => {
+            let (step, keys) = (&frame.step, &frame.batch.keys);
+            vec![loss_draw::forward(*kind, input(0), cols(0), input(1), keys, step.seed, step.counter[0] + k as u32)]
+        }
+        Op::SentenceSum(op) => {
+            let of_row = |r: usize| op_rows(frame, node.inputs[0], r);
+            let mut out = vec![0.0; 4 * frame.batch.sentences as usize];
+            for (r, row) in input(0).chunks_exact(cols(0)).enumerate() {
+                out[4 * of_row(r)] += f64::from(op.factor) * row.iter().sum::<f64>();
+            }
+            vec![plus(out, op.addend.then(|| input(1)))]
+        }
         Op::Linear(op) => {
             let mut next = 2;
             let mut optional = |wanted: bool| {
@@ -158,18 +219,25 @@ fn evaluate(frame: &Frame<'_>, node: &Node, values: &Values, k: usize) -> Vec<Ve
             };
             let (bias, addend) = (optional(op.bias), optional(op.addend));
             let mut c = linear::product(op.layout, input(0), (rows(0), cols(0)), input(1), (rows(1), cols(1)));
-            let width = frame.cols(node.outputs[0]);
             if let Some(bias) = bias {
                 for (i, c) in c.iter_mut().enumerate() {
-                    *c += bias[i % width];
+                    *c += bias[i % bias.len()];
                 }
             }
             let c = plus(c, addend);
+            if op.sums {
+                return vec![c, linear::column_sum(input(0), cols(0))];
+            }
             match op.epilogue {
                 crate::ops::Epilogue::None => vec![c],
                 crate::ops::Epilogue::Gelu => {
                     let act = c.iter().map(|x| gelu::forward(*x)).collect();
                     vec![c, act]
+                }
+                crate::ops::Epilogue::Dot => {
+                    let z = input(node.inputs.len() - 1);
+                    let n = frame.cols(node.inputs[node.inputs.len() - 1]);
+                    vec![by_fours(&c.iter().zip(z).map(|(c, z)| c * z).collect::<Vec<_>>(), n)]
                 }
                 crate::ops::Epilogue::Slope => {
                     let z = input(node.inputs.len() - 1);
@@ -178,6 +246,21 @@ fn evaluate(frame: &Frame<'_>, node: &Node, values: &Values, k: usize) -> Vec<Ve
             }
         }
     }
+}
+
+/// The sentence of a row of tokens or masked positions.
+fn op_rows(frame: &Frame<'_>, id: TensorId, row: usize) -> usize {
+    match frame.graph.tensor(id).rows {
+        Count::Masked => frame.batch.sentence_of[row] as usize,
+        _ => frame.batch.spans[row][3] as usize,
+    }
+}
+
+/// Sums of every four columns (fewer at the end of a row).
+fn by_fours(x: &[f64], cols: usize) -> Vec<f64> {
+    x.chunks_exact(cols)
+        .flat_map(|row| row.chunks(4).map(|four| four.iter().sum::<f64>()).collect::<Vec<_>>())
+        .collect()
 }
 
 fn row(x: &[f64], cols: usize, r: usize) -> &[f64] {

@@ -26,7 +26,7 @@ use crate::ops::{Attention, Batch, BatchBuffers, Labels, Rule, Variants};
 use crate::random::{Purpose, Stream};
 use crate::reference::{self, Frame, Values};
 
-pub use differences::{Difference, finite_differences};
+pub use differences::{Difference, directional_differences, finite_differences};
 pub use timing::{Timing, timings};
 
 /// Rows of the word, position and segment table in the cases.
@@ -47,6 +47,20 @@ pub struct Case {
     soft: bool,
     /// Whether nodes are fused as in a training step.
     fused: bool,
+    pass: Pass,
+}
+
+/// What follows the forward pass of a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// The reverse pass.
+    Gradient,
+    /// The reverse pass, and tangents of both along a direction of all parameters.
+    Tangent,
+    /// The reverse pass, tangents of the forward pass, and second-order terms.
+    Second,
+    /// The reverse pass with squared norms of each sentence's gradients.
+    Norms,
 }
 
 /// What a case gave.
@@ -78,11 +92,28 @@ fn case(
         build: Box::new(build),
         soft: false,
         fused: false,
+        pass: Pass::Gradient,
     }
 }
 
-/// All cases.
+/// All cases: every operation with its reverse pass, with tangents of both, and with second-order terms.
 pub fn cases() -> Vec<Case> {
+    let mut all = operations();
+    for (pass, suffix) in [(Pass::Tangent, "tangents"), (Pass::Second, "second order"), (Pass::Norms, "norms")] {
+        let plain = operations().into_iter().filter(|c| !c.fused && !c.soft && !c.name.contains("dropout 0."));
+        all.extend(plain.map(|c| Case {
+            name: format!("{}, {suffix}", c.name),
+            // Tangents of adjoints and second-order terms are sums of terms that cancel, larger than what is left.
+            bound: if pass == Pass::Second { 8.0 } else { 4.0 } * c.bound,
+            probes: 2,
+            pass,
+            ..c
+        }));
+    }
+    all
+}
+
+fn operations() -> Vec<Case> {
     let mut all = Vec::new();
     for (k, n, sentences) in [(4, 8, 1), (10, 6, 3), (32, 64, 9), (36, 100, 40), (128, 20, 7)] {
         for probes in [1, 3] {
@@ -194,7 +225,7 @@ fn batch_of(case: &Case, layout: &BatchLayout) -> Batch {
                 (0..1 + random.below(2)).map(|i| (i, random.below(case.vocabulary))).collect();
             let soft =
                 masked.iter().filter(|_| case.soft).map(|_| distribution(&mut random, case.vocabulary)).collect();
-            Sentence { ids, segments, masked, soft }
+            Sentence { ids, segments, masked, soft, key: 0 }
         })
         .collect();
     Batch::new(layout, &sentences)
@@ -217,6 +248,11 @@ struct Setting {
     cotangent: TensorId,
     adjoints: HashMap<TensorId, TensorId>,
     step: Step,
+    /// A direction of each parameter, and the tangents along it.
+    directions: Vec<(TensorId, TensorId)>,
+    tangents: HashMap<TensorId, TensorId>,
+    /// Second-order terms of each sentence.
+    second: Option<TensorId>,
     /// Nodes before the reverse pass.
     forward: usize,
     /// Parameters and inputs.
@@ -233,15 +269,72 @@ impl Setting {
         let tensor = graph.tensor(output).clone();
         let cotangent = match tensor.rows {
             Count::Masked => graph.input("weight", Count::Masked, 4),
-            _ => graph.probe("cotangent", tensor.rows, tensor.cols),
+            _ if matches!(case.pass, Pass::Gradient | Pass::Norms) => {
+                graph.probe("cotangent", tensor.rows, tensor.cols)
+            }
+            _ => graph.input("cotangent", tensor.rows, tensor.cols),
         };
-        let adjoints = graph.gradient(&[(output, cotangent)]);
+        let mut directions = Vec::new();
+        let directions_of = |graph: &mut Graph| -> Vec<(TensorId, TensorId)> {
+            let parameters: Vec<(TensorId, String, Count, u32)> = graph
+                .tensors()
+                .filter(|(_, t)| t.role == Role::Parameter)
+                .map(|(id, t)| (id, t.name.clone(), t.rows, t.cols))
+                .collect();
+            let probe = |(id, name, rows, cols): (TensorId, String, Count, u32)| {
+                (id, graph.probe(&format!("along {name}"), rows, cols))
+            };
+            parameters.into_iter().map(probe).collect()
+        };
+        let names: HashMap<TensorId, String> = graph.tensors().map(|(id, t)| (id, t.name.clone())).collect();
+        let mut tangents = HashMap::new();
+        let mut second = None;
+        let adjoints;
+        match case.pass {
+            Pass::Gradient => adjoints = graph.gradient(&[(output, cotangent)]),
+            Pass::Norms => {
+                adjoints = graph.gradient(&[(output, cotangent)]);
+                let parameters: Vec<TensorId> =
+                    adjoints.keys().copied().filter(|id| graph.tensor(*id).role == Role::Parameter).collect();
+                let parts = |id: TensorId| if names.get(&id).is_some_and(|n| n.starts_with("qkv")) { 3 } else { 1 };
+                graph.ghost_norms(&adjoints, &parameters, &parts);
+            }
+            Pass::Tangent => {
+                adjoints = graph.gradient(&[(output, cotangent)]);
+                directions = directions_of(&mut graph);
+                // The cotangent moves too, as an adjoint does in the middle of a model.
+                if tensor.rows != Count::Masked {
+                    let along = graph.probe("along cotangent", tensor.rows, tensor.cols);
+                    directions.push((cotangent, along));
+                }
+                tangents = graph.tangent(&directions);
+            }
+            Pass::Second => {
+                directions = directions_of(&mut graph);
+                tangents = graph.tangent(&directions);
+                adjoints = graph.gradient(&[(output, cotangent)]);
+                let loss = (tensor.rows == Count::Masked).then_some((output, 0.25));
+                second = graph.second_order(forward, loss, Some(&adjoints), &tangents);
+            }
+        }
         if fused {
             graph.fuse();
         }
         let step = Step { seed: [7, 8], counter: [3, 0], ..batch.step(probes) };
-        let mut setting =
-            Setting { layout, batch, graph, output, cotangent, adjoints, step, forward, values: Values::new() };
+        let mut setting = Setting {
+            layout,
+            batch,
+            graph,
+            output,
+            cotangent,
+            adjoints,
+            step,
+            directions,
+            tangents,
+            second,
+            forward,
+            values: Values::new(),
+        };
         for (id, tensor) in setting.graph.tensors().filter(|(_, t)| t.role != Role::Value) {
             let layers = if tensor.probes { probes as usize } else { 1 };
             let value = given(tensor.cols as usize, setting.frame().rows(id), layers, &tensor.name, id);
@@ -299,8 +392,11 @@ pub fn run(gpu: &Gpu, variants: &Variants, case: &Case) -> Result<Outcome, GpuEr
         let wide = 4 * tensor.cols4() as usize;
         let per_layer = expected.len() / layers;
         for layer in 0..layers {
-            // Rows behind the batch's own are not looked at; columns behind the last one must be zero.
-            for i in layer * per_layer..layer * per_layer + rows * wide {
+            // Rows behind the batch's own are not looked at; columns behind the last one must be zero, but for second-order
+            // terms, which are only summed up.
+            let padding = !tensor.name.starts_with("second(");
+            let looked_at = |i: &usize| padding || i % wide < cols;
+            for i in (layer * per_layer..layer * per_layer + rows * wide).filter(looked_at) {
                 let difference = f64::from((got[i] - expected[i]).abs()) / largest;
                 if difference > worst.0 || difference.is_nan() {
                     worst = (if difference.is_nan() { f64::INFINITY } else { difference }, tensor.name.clone());

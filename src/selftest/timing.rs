@@ -182,9 +182,8 @@ impl Timed {
         let sentences: Vec<Sentence> = (0..rows / T)
             .map(|_| Sentence {
                 ids: (0..T).map(|_| random.below(V)).collect(),
-                segments: vec![],
                 masked: vec![(1, random.below(V))],
-                soft: vec![],
+                ..Sentence::default()
             })
             .collect();
         let batch = Batch::new(&layout, &sentences);

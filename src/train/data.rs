@@ -6,8 +6,10 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 use rayon::prelude::*;
 
-use crate::config::{ConfigError, LabelKind, LanguageSection, MaskPolicy, ObjectiveSection, TrainSection};
-use crate::language::{Grammar, Language, Pcfg, masked_position};
+use crate::config::{
+    ConfigError, LabelKind, LanguageKind, LanguageSection, MaskPolicy, ObjectiveSection, TrainSection,
+};
+use crate::language::{Grammar, Hmm, Language, LanguageError, Pcfg, masked_position};
 use crate::model::Vocabulary;
 use crate::ops::Batch;
 use crate::ops::batch::{BatchLayout, Sentence};
@@ -21,7 +23,7 @@ pub fn held_out_seed(seed: u64) -> u64 {
 /// A language with the objective on it.
 #[derive(Clone)]
 pub struct Corpus {
-    pub language: Arc<Pcfg>,
+    pub language: Arc<dyn Language>,
     pub vocabulary: Arc<Vocabulary>,
     pub objective: ObjectiveSection,
     pub seed: u64,
@@ -31,23 +33,23 @@ impl Corpus {
     /// Reads or makes the language of a config.
     ///
     /// # Errors
-    /// A grammar that cannot be used, with file and line; a config without a language.
+    /// A grammar or matrices that cannot be used, with file and line; a config without a language.
     pub fn open(section: &LanguageSection, objective: &ObjectiveSection, seed: u64) -> Result<Corpus, ConfigError> {
         let error = |place: String, message: String| ConfigError { place, message };
-        let grammar = match (&section.rules, &section.random) {
-            (Some(path), _) => Grammar::read(path),
-            (None, Some(shape)) => Grammar::random(shape),
-            (None, None) => {
-                return Err(error(
-                    "[language]".into(),
-                    "no language: give `rules = \"FILE\"` or `random = { levels, symbols, rules, vocabulary }`".into(),
-                ));
-            }
-        };
-        let whole = grammar.and_then(|g| Pcfg::new(g, section.max_length)).map_err(|e| {
-            let place = e.line.map_or(e.file.clone(), |line| format!("{}:{line}", e.file));
-            error(place, e.message)
-        })?;
+        let language = language_of(section)
+            .map_err(|e| {
+                let place = e.line.map_or(e.file.clone(), |line| format!("{}:{line}", e.file));
+                error(place, e.message)
+            })?
+            .ok_or_else(|| {
+                let advice = match section.kind {
+                    LanguageKind::Pcfg => {
+                        "give `rules = \"FILE\"` or `random = { levels, symbols, rules, vocabulary }`"
+                    }
+                    LanguageKind::Hmm => "give `matrices = \"FILE\"` or `hmm = { states, vocabulary }`",
+                };
+                error("[language]".into(), format!("no language: {advice}"))
+            })?;
         if objective.labels == LabelKind::Expected && objective.mask != MaskPolicy::One {
             return Err(error(
                 "objective.labels".into(),
@@ -55,8 +57,8 @@ impl Corpus {
                     .into(),
             ));
         }
-        let vocabulary = Vocabulary::new(whole.vocabulary());
-        Ok(Corpus { language: Arc::new(whole), vocabulary: Arc::new(vocabulary), objective: objective.clone(), seed })
+        let vocabulary = Vocabulary::new(language.vocabulary());
+        Ok(Corpus { language, vocabulary: Arc::new(vocabulary), objective: objective.clone(), seed })
     }
 
     /// Sentence number `index`, masked and labelled as the objective says.
@@ -83,6 +85,29 @@ impl Corpus {
         match self.objective.mask {
             MaskPolicy::One => sentences,
             MaskPolicy::Bernoulli(_) => sentences * self.language.max_length() as u32,
+        }
+    }
+}
+
+/// The language of a config; `None` where no source is given.
+fn language_of(section: &LanguageSection) -> Result<Option<Arc<dyn Language>>, LanguageError> {
+    let most = section.max_length;
+    match section.kind {
+        LanguageKind::Pcfg => {
+            let grammar = match (&section.rules, &section.random) {
+                (Some(path), _) => Grammar::read(path)?,
+                (None, Some(shape)) => Grammar::random(shape)?,
+                (None, None) => return Ok(None),
+            };
+            Ok(Some(Arc::new(Pcfg::new(grammar, most)?)))
+        }
+        LanguageKind::Hmm => {
+            let least = section.min_length.unwrap_or(most);
+            match (&section.matrices, &section.hmm) {
+                (Some(path), _) => Ok(Some(Arc::new(Hmm::read(path, least, most)?))),
+                (None, Some(shape)) => Ok(Some(Arc::new(Hmm::random(shape, least, most)?))),
+                (None, None) => Ok(None),
+            }
         }
     }
 }

@@ -20,7 +20,6 @@ use super::tune::{Subject, Trial, Tuning};
 use crate::config::{ConfigError, LabelKind, OptimizerKind, Resolved};
 use crate::gpu::{Gpu, GpuError};
 use crate::graph::{Graph, MemoryPlan};
-use crate::language::Language;
 use crate::model::{Arena, Encoder, ModelError, Weights, load, save};
 use crate::ops::{BatchBuffers, Dims, Labels, Variants};
 
@@ -359,6 +358,11 @@ fn open(
             let text = std::fs::read_to_string(rules).map_err(io(rules))?;
             folder.write("grammar.txt", &text)?;
             config.language.rules = Some("grammar.txt".into());
+        }
+        if let Some(matrices) = &config.language.matrices {
+            let text = std::fs::read_to_string(matrices).map_err(io(matrices))?;
+            folder.write("matrices.txt", &text)?;
+            config.language.matrices = Some("matrices.txt".into());
         }
         config.output = Some(std::path::absolute(&path).unwrap_or(path.clone()));
         if let Some(start) = &mut config.train.start_from {

@@ -279,6 +279,13 @@ impl Trainer {
         self.sum.as_ref().unwrap_or(&self.pass.gradient)
     }
 
+    /// Runs the update with a timestamp around every dispatch, at a learning rate of 0, on the gradient that is there.
+    pub fn time_update(&self, gpu: &Gpu) -> Result<Vec<(String, f64)>, GpuError> {
+        let mut step = self.numbers();
+        step.optimizer[0] = 0.0;
+        self.update.time(gpu, &step)
+    }
+
     /// The gradient pass.
     pub fn pass(&self) -> &GradientPass {
         &self.pass

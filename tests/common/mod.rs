@@ -1,6 +1,8 @@
 //! What the test files share: the adapter under test and the recorded fixtures.
 #![allow(dead_code)]
 
+pub mod matrices;
+
 use std::path::{Path, PathBuf};
 
 use lowland::gpu::{AdapterChoice, Gpu, Options};
@@ -24,6 +26,11 @@ impl Truth {
         Truth(std::fs::read(fixture(model).join("truth.safetensors")).expect("recorded fixtures"))
     }
 
+    /// What `fixtures/make_curvature.py` recorded.
+    pub fn curvature(model: &str) -> Truth {
+        Truth(std::fs::read(fixture(model).join("curvature.safetensors")).expect("recorded fixtures"))
+    }
+
     pub fn names(&self) -> Vec<String> {
         self.file().names().into_iter().map(str::to_string).collect()
     }
@@ -31,8 +38,15 @@ impl Truth {
     pub fn values(&self, name: &str) -> Vec<f64> {
         let file = self.file();
         let view = file.tensor(name).unwrap_or_else(|e| panic!("{name}: {e}"));
-        assert_eq!(view.dtype(), safetensors::Dtype::F64, "{name}");
-        view.data().chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect()
+        match view.dtype() {
+            safetensors::Dtype::F64 => {
+                view.data().chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect()
+            }
+            safetensors::Dtype::F32 => {
+                view.data().chunks_exact(4).map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap()))).collect()
+            }
+            other => panic!("{name}: {other:?}"),
+        }
     }
 
     fn file(&self) -> safetensors::SafeTensors<'_> {

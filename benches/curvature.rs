@@ -1,0 +1,210 @@
+//! What curvature costs in multiples of one gradient on the same batch, medians of alternating repeats in one run.
+//!
+//!     cargo bench --bench curvature -- [--shape 128/4/16/256] [--runs 7] [--profile] [--json FILE]
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Parser;
+use lowland::curvature::{Chunks, Cotangent, FormPass, Matrix, NormPass, ProbeKind, ProductPass, Subject, probes};
+use lowland::gpu::{AdapterChoice, Gpu};
+use lowland::model::{Arena, Encoder, GradientPass, ModelConfig, Vocabulary, Weights, dims_for};
+use lowland::ops::batch::Sentence;
+use lowland::ops::{Labels, LossDraw, Variants};
+use lowland::random::{Purpose, Stream};
+use serde_json::{Value, json};
+
+type Error = Box<dyn std::error::Error>;
+
+/// Cost of curvature in gradients.
+#[derive(Parser)]
+struct Arguments {
+    /// width/layers/tokens/sentences; may be repeated
+    #[arg(long = "shape")]
+    shapes: Vec<String>,
+    #[arg(long, default_value_t = 7)]
+    runs: usize,
+    /// Vectors or draws at once
+    #[arg(long, default_value_t = 8)]
+    probes: u32,
+    /// Print where the time goes, by kernel
+    #[arg(long)]
+    profile: bool,
+    #[arg(long)]
+    json: Option<PathBuf>,
+    #[arg(long, env = "LOWLAND_ADAPTER", default_value = "best")]
+    adapter: String,
+    /// Given by cargo.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn workload(text: &str) -> Result<(Encoder, Vec<Sentence>), Error> {
+    let numbers: Vec<u32> = text.split('/').map(str::parse).collect::<Result<_, _>>()?;
+    let [width, layers, tokens, batch] = numbers[..] else {
+        return Err(format!("`{text}` is not width/layers/tokens/sentences").into());
+    };
+    let model = ModelConfig {
+        vocab_size: 204,
+        hidden_size: width,
+        num_hidden_layers: layers,
+        num_attention_heads: (width / 32).max(2),
+        intermediate_size: 4 * width,
+        max_position_embeddings: tokens + 2,
+        ..ModelConfig::default()
+    };
+    let mut random = Stream::new(1, Purpose::Test, 0);
+    let sentences = (0..batch)
+        .map(|_| {
+            let words: Vec<u32> = (0..tokens - 2).map(|_| random.below(200)).collect();
+            let position = random.below(tokens - 2) as usize;
+            Vocabulary::mask(&words, position)
+        })
+        .collect();
+    Ok((Encoder::new(&model)?, sentences))
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn quartiles(values: &[f64]) -> [f64; 3] {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    [0.25, 0.5, 0.75].map(|q| sorted[((sorted.len() - 1) as f64 * q).round() as usize])
+}
+
+/// The longest kernels of a pass.
+fn profile(title: &str, all: &[(String, f64)]) {
+    let mut sums: std::collections::BTreeMap<String, (f64, usize)> = Default::default();
+    for (label, seconds) in all {
+        let kernel = label.split(" | ").next().unwrap_or(label).to_string();
+        let sum = sums.entry(kernel).or_default();
+        *sum = (sum.0 + seconds, sum.1 + 1);
+    }
+    let whole: f64 = all.iter().map(|(_, s)| s).sum();
+    println!("  {title}: {:.1} ms, {} dispatches", whole * 1e3, all.len());
+    let mut sorted: Vec<_> = sums.into_iter().collect();
+    sorted.sort_by(|a, b| b.1.0.total_cmp(&a.1.0));
+    for (kernel, (seconds, n)) in sorted.iter().take(14) {
+        println!("  {:9.2} ms {:5.1} %  {n:>3} x {kernel}", seconds * 1e3, 100.0 * seconds / whole);
+    }
+}
+
+fn race(gpu: &Gpu, shape: &str, arguments: &Arguments) -> Result<Value, Error> {
+    let (encoder, sentences) = workload(shape)?;
+    let weights = Weights::initial(&encoder.parameters, 0.02, 1);
+    let variants = Variants::choose(gpu.capabilities());
+    let chunks = Chunks { batch: sentences.len(), probes: arguments.probes };
+    let subject = Subject::new(gpu, &encoder, &weights, &sentences, variants, &[], &chunks)?;
+    let arena = Arena::of(gpu, &encoder, &weights)?;
+    let dims = dims_for(&sentences, sentences.len());
+    let gradient = GradientPass::new(gpu, &encoder, &arena, dims, &variants, Labels::Hard)?;
+    let hessian = ProductPass::new(&subject, Matrix::Hessian)?;
+    let ggn = ProductPass::new(&subject, Matrix::Ggn)?;
+    let forms = FormPass::new(&subject, true)?;
+    let norms = NormPass::new(&subject, Cotangent::Data)?;
+    let signs = NormPass::new(&subject, Cotangent::Draw(LossDraw::Signs))?;
+    let k = hessian.width().min(arguments.probes as usize).max(2);
+    let block = probes(ProbeKind::Rademacher, 1, 0..k, subject.size());
+    let time = |what: &dyn Fn() -> Result<(), Error>| -> Result<f64, Error> {
+        let start = Instant::now();
+        what()?;
+        Ok(start.elapsed().as_secs_f64())
+    };
+    let product = |pass: &ProductPass, n: usize| {
+        time(&|| {
+            pass.forget();
+            pass.run(&subject, &block[..n])?;
+            Ok(())
+        })
+    };
+    let form = |n: usize| {
+        time(&|| {
+            forms.forget();
+            forms.run(&subject, &block[..n])?;
+            Ok(())
+        })
+    };
+    let norm = |pass: &NormPass, n: usize| {
+        time(&|| {
+            pass.forget();
+            pass.run(&subject, 0, 1, 0, n, |_, _, _, _| ())?;
+            Ok(())
+        })
+    };
+    const NAMES: [&str; 8] = [
+        "per-example squared norms, all parameters",
+        "Hv, first probe (primal pass included)",
+        "Hv, each further probe",
+        "Gv, first probe (primal pass included)",
+        "Gv, each further probe",
+        "vᵀHv, each further probe",
+        "random-sign trace sample",
+        "each further sign draw of the same examples",
+    ];
+    let mut costs: [Vec<f64>; 8] = Default::default();
+    let mut gradients = Vec::new();
+    for round in 0..arguments.runs + 1 {
+        let one = time(&|| Ok(gradient.run(gpu, &sentences).map(|_| ())?))?;
+        let further = (k - 1) as f64;
+        let (h1, hk) = (product(&hessian, 1)?, product(&hessian, k)?);
+        let (g1, gk) = (product(&ggn, 1)?, product(&ggn, k)?);
+        let (f1, fk) = (form(1)?, form(k)?);
+        let (s1, sk) = (norm(&signs, 1)?, norm(&signs, k)?);
+        let again = time(&|| Ok(gradient.run(gpu, &sentences).map(|_| ())?))?;
+        let values = [
+            norm(&norms, 1)?,
+            h1,
+            (hk - h1) / further,
+            g1,
+            (gk - g1) / further,
+            (fk - f1) / further,
+            s1,
+            (sk - s1) / further,
+        ];
+        if round > 0 {
+            let unit = (one + again) / 2.0;
+            gradients.push(unit);
+            costs.iter_mut().zip(values).for_each(|(all, v)| all.push(v / unit));
+        }
+    }
+    println!("{shape}: a gradient takes {:.1} ms, {k} probes at once", median(gradients) * 1e3);
+    let mut line = json!({ "shape": shape, "probes": k });
+    for (name, values) in NAMES.iter().zip(&costs) {
+        let [low, middle, high] = quartiles(values);
+        println!("  {middle:5.2} [{low:.2}, {high:.2}]  {name}");
+        line[*name] = json!({ "gradients": middle, "quartiles": [low, high] });
+    }
+    if arguments.profile && gpu.capabilities().timestamps {
+        profile("gradient", &gradient.time(gpu, &sentences)?);
+        profile("norms", &norms.time(&subject, 1)?);
+        profile("Hv, all probes", &hessian.time(&subject, k as u32)?);
+        profile("vᵀHv, all probes", &forms.time(&subject, k as u32)?);
+        profile("signs, all draws", &signs.time(&subject, k as u32)?);
+    }
+    Ok(line)
+}
+
+fn main() -> Result<(), Error> {
+    let arguments = Arguments::parse();
+    lowland::gpu::prepare_process();
+    let gpu = Gpu::open(&arguments.adapter.parse::<AdapterChoice>()?, Default::default())?;
+    println!("on {}", gpu.info().name);
+    let mut shapes = arguments.shapes.clone();
+    if shapes.is_empty() {
+        shapes = ["128/4/16/256", "256/4/32/64"].map(String::from).to_vec();
+    }
+    let lines: Vec<Value> = shapes.iter().map(|s| race(&gpu, s, &arguments)).collect::<Result<_, _>>()?;
+    if let Some(path) = &arguments.json {
+        let whole = json!({
+            "lowland": env!("CARGO_PKG_VERSION"),
+            "adapter": gpu.info().name,
+            "driver": gpu.info().driver_info,
+            "curvature": lines,
+        });
+        std::fs::write(path, serde_json::to_string_pretty(&whole)? + "\n")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,73 @@
+//! The other side of the race: a process that answers each line with one (`benches/peers/torch_step.py`).
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::Error;
+
+/// PyTorch in a process of its own.
+pub struct Peer {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+    /// Versions, threads and device.
+    pub about: Value,
+}
+
+impl Peer {
+    /// Starts it, or says why it is left out.
+    pub fn start(device: &str) -> Option<Peer> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let python = std::env::var_os("LOWLAND_PEERS").map_or(root.join("target/peers/bin/python"), PathBuf::from);
+        let script = root.join("benches/peers/torch_step.py");
+        let child = Command::new(&python)
+            .arg(script)
+            .args(["--device", device])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn();
+        let Ok(mut child) = child else {
+            println!("PyTorch is left out: {} is not there (`make peers` makes it)", python.display());
+            return None;
+        };
+        let (input, output) = (child.stdin.take()?, BufReader::new(child.stdout.take()?));
+        let mut peer = Peer { child, input, output, about: Value::Null };
+        match peer.answer() {
+            Ok(about) => peer.about = about,
+            Err(_) => {
+                println!("PyTorch is left out: {} lacks torch or transformers", python.display());
+                return None;
+            }
+        }
+        Some(peer)
+    }
+
+    fn answer(&mut self) -> Result<Value, Error> {
+        let mut line = String::new();
+        self.output.read_line(&mut line)?;
+        Ok(serde_json::from_str(&line)?)
+    }
+
+    /// Sends an order and waits for what comes back.
+    pub fn ask(&mut self, order: &Value) -> Result<Value, Error> {
+        writeln!(self.input, "{order}")?;
+        self.answer()
+    }
+
+    /// Seconds of one run of an order.
+    pub fn seconds(&mut self, mut order: Value) -> Result<f64, Error> {
+        order["times"] = json!(1);
+        Ok(self.ask(&order)?["seconds"][0].as_f64().ok_or("no time came back")?)
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,120 @@
+//! A gradient and a whole AdamW step, and where their time goes.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use lowland::config::TrainSection;
+use lowland::gpu::Gpu;
+use lowland::model::{Encoder, GradientPass, Weights, dims_for};
+use lowland::ops::batch::Batch;
+use lowland::ops::{Labels, Variants};
+use lowland::train::{Micro, Trainer};
+use serde_json::{Value, json};
+
+use crate::Error;
+use crate::peer::Peer;
+use crate::race::{Times, WARM_UP, quartiles};
+use crate::workload::Workload;
+
+/// What a workload cost.
+pub struct Steps {
+    pub gradient: Times,
+    pub step: Times,
+    pub dispatches: usize,
+    /// Seconds until the first gradient was there: kernels compiled, or read from the driver's cache.
+    pub first: f64,
+    parameters: usize,
+    tokens: usize,
+    /// Kernel, seconds and dispatches of a step, the longest first.
+    pub profile: Vec<(String, f64, usize)>,
+}
+
+impl Steps {
+    /// The numbers for the JSON file.
+    pub fn json(&self, name: &str) -> Value {
+        json!({
+            "shape": name, "parameters": self.parameters, "tokens": self.tokens, "dispatches": self.dispatches,
+            "first_seconds": self.first, "gradient": self.gradient.json(), "step": self.step.json(), "profile": self.profile,
+        })
+    }
+}
+
+/// Times a workload beside the peer.
+pub fn race(
+    gpu: &Gpu,
+    workload: &Workload,
+    peer: &mut Option<Peer>,
+    runs: usize,
+    with_profile: bool,
+) -> Result<Steps, Error> {
+    let start = Instant::now();
+    let encoder = Encoder::new(&workload.model)?;
+    let weights = Weights::initial(&encoder.parameters, 0.02, 1);
+    let variants = Variants::choose(gpu.capabilities());
+    let dims = dims_for(&workload.sentences, workload.sentences.len());
+    let batch_size = workload.sentences.len() as u32;
+    let train = TrainSection { batch_size, steps: 1_000_000, ..TrainSection::default() };
+    let mut trainer = Trainer::new(gpu, &encoder, &weights, &train, Labels::Hard, dims, &variants, 1)?;
+    let pass = GradientPass::new(gpu, &encoder, &trainer.parameters, dims, &variants, Labels::Hard)?;
+    let masked: usize = workload.sentences.iter().map(|s| s.masked.len()).sum();
+    let micros = [Micro { batch: Batch::new(pass.layout(), &workload.sentences), weight: 1.0 / masked as f32 }];
+    let step = |gpu: &Gpu, trainer: &mut Trainer| -> Result<f64, Error> {
+        let start = Instant::now();
+        trainer.advance(gpu, &micros)?;
+        gpu.finish()?;
+        Ok(start.elapsed().as_secs_f64())
+    };
+    step(gpu, &mut trainer)?;
+    let first = start.elapsed().as_secs_f64();
+    if let Some(peer) = peer {
+        peer.ask(&workload.for_peer())?;
+    }
+    let (mut gradient_times, mut step_times) = (Times::default(), Times::default());
+    for round in 0..runs + WARM_UP {
+        let start = Instant::now();
+        pass.run(gpu, &workload.sentences)?;
+        let gradient = start.elapsed().as_secs_f64();
+        let whole = step(gpu, &mut trainer)?;
+        let mut theirs = [None; 2];
+        if let Some(peer) = peer {
+            theirs = [Some(peer.seconds(json!({ "run": "gradient" }))?), Some(peer.seconds(json!({ "run": "step" }))?)];
+        }
+        if round >= WARM_UP {
+            gradient_times.push(gradient, theirs[0]);
+            step_times.push(whole, theirs[1]);
+        }
+    }
+    let timed = with_profile && gpu.capabilities().timestamps;
+    let profile = if timed { profile(gpu, &trainer, workload)? } else { vec![] };
+    Ok(Steps {
+        gradient: gradient_times,
+        step: step_times,
+        dispatches: trainer.dispatches(),
+        first,
+        parameters: encoder.parameter_count(),
+        tokens: workload.sentences.iter().map(|s| s.ids.len()).sum(),
+        profile,
+    })
+}
+
+/// Seconds and dispatches of each kernel in a step; medians of some repeats.
+fn profile(gpu: &Gpu, trainer: &Trainer, workload: &Workload) -> Result<Vec<(String, f64, usize)>, Error> {
+    let mut repeats: HashMap<String, (Vec<f64>, usize)> = HashMap::new();
+    for _ in 0..5 {
+        let mut sums: HashMap<String, (f64, usize)> = HashMap::new();
+        let gradient = trainer.pass().time(gpu, &workload.sentences)?;
+        for (label, seconds) in gradient.into_iter().chain(trainer.time_update(gpu)?) {
+            let kernel = label.split(" | ").next().unwrap_or(&label).to_string();
+            let sum = sums.entry(kernel).or_default();
+            *sum = (sum.0 + seconds, sum.1 + 1);
+        }
+        for (kernel, (seconds, dispatches)) in sums {
+            let all = repeats.entry(kernel).or_default();
+            all.0.push(seconds);
+            all.1 = dispatches;
+        }
+    }
+    let mut all: Vec<_> = repeats.into_iter().map(|(kernel, (s, n))| (kernel, quartiles(&s)[1], n)).collect();
+    all.sort_by(|a, b| b.1.total_cmp(&a.1));
+    Ok(all)
+}

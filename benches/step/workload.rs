@@ -1,0 +1,94 @@
+//! What is timed: a model and a batch.
+
+use std::path::Path;
+
+use lowland::config;
+use lowland::model::{ModelConfig, Vocabulary};
+use lowland::ops::batch::Sentence;
+use lowland::random::{Purpose, Stream};
+use lowland::train::Corpus;
+use serde_json::{Value, json};
+
+use crate::Error;
+
+/// The sizes that the cost of a step depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    pub width: u32,
+    pub layers: u32,
+    pub tokens: u32,
+    pub batch: u32,
+    /// Words, the four special tokens not counted.
+    pub words: u32,
+}
+
+impl Sizes {
+    /// `width/layers/tokens/batch`, and after another slash the number of words where it is not 200.
+    pub fn parse(text: &str) -> Result<Sizes, Error> {
+        let numbers: Vec<u32> = text.split('/').map(str::parse).collect::<Result<_, _>>()?;
+        match numbers[..] {
+            [width, layers, tokens, batch] => Ok(Sizes { width, layers, tokens, batch, words: 200 }),
+            [width, layers, tokens, batch, words] => Ok(Sizes { width, layers, tokens, batch, words }),
+            _ => Err(format!("`{text}` is not width/layers/tokens/batch").into()),
+        }
+    }
+}
+
+/// A model and a batch of sentences.
+pub struct Workload {
+    pub name: String,
+    pub model: ModelConfig,
+    pub sentences: Vec<Sentence>,
+}
+
+impl Workload {
+    /// Sentences all of one length, one masked word each; heads of 32 numbers, or two where the width is less.
+    pub fn of(name: &str, sizes: Sizes) -> Workload {
+        let Sizes { width, layers, tokens, batch, words } = sizes;
+        let model = ModelConfig {
+            vocab_size: words + 4,
+            hidden_size: width,
+            num_hidden_layers: layers,
+            num_attention_heads: (width / 32).max(2),
+            intermediate_size: 4 * width,
+            max_position_embeddings: tokens + 2,
+            ..ModelConfig::default()
+        };
+        let mut random = Stream::new(1, Purpose::Test, 0);
+        let sentences = (0..batch)
+            .map(|_| {
+                let drawn: Vec<u32> = (0..tokens - 2).map(|_| random.below(words)).collect();
+                let position = random.below(tokens - 2) as usize;
+                Vocabulary::mask(&drawn, position)
+            })
+            .collect();
+        Workload { name: name.into(), model, sentences }
+    }
+
+    /// The first batch of a run config.
+    pub fn of_config(path: &Path, overrides: &[String]) -> Result<Workload, Error> {
+        let resolved = config::load(path, overrides)?;
+        let config = &resolved.config;
+        let corpus = Corpus::open(&config.language, &config.objective, config.seed)?;
+        let model = config.model.model_config(corpus.vocabulary.len() as u32, corpus.language.max_length());
+        let sentences = (0..u64::from(config.train.batch_size)).map(|i| corpus.sentence(i)).collect();
+        Ok(Workload { name: resolved.name, model, sentences })
+    }
+
+    /// The order that makes the peer build the same.
+    pub fn for_peer(&self) -> Value {
+        let batch: Vec<Value> = self
+            .sentences
+            .iter()
+            .map(|s| {
+                let (positions, labels): (Vec<u32>, Vec<u32>) = s.masked.iter().copied().unzip();
+                json!({ "input_ids": s.ids, "positions": positions, "labels": labels })
+            })
+            .collect();
+        let m = &self.model;
+        json!({ "prepare": {
+            "vocab_size": m.vocab_size, "hidden_size": m.hidden_size, "num_hidden_layers": m.num_hidden_layers,
+            "num_attention_heads": m.num_attention_heads, "intermediate_size": m.intermediate_size, "batch": batch,
+        } })
+    }
+}

@@ -1,0 +1,140 @@
+// The software variant of ghost_norm.wgsl: a workgroup is one subgroup of LANES lanes. Lane l holds row l of a block of rows;
+// the rows of the other block go round by subgroupBroadcast, so that a load serves LANES pairs. Blocks above the diagonal
+// are those below it again. The inner products of a are taken once for all draws of b.
+
+const LANES: u32 = 8u;
+const WIDTH: u32 = LANES;
+
+fn add_up(v: vec4<f32>, l: u32) -> vec4<f32> {
+    return subgroupAdd(v);
+}
+
+// Inner products of b's row t (a lane) with the rows s .. s + LANES: a number a lane and row.
+fn inner_b(layer: u32, t: u32, s: u32, part: u32) -> array<f32, LANES> {
+    var inner: array<f32, LANES>;
+    for (var c = 0u; c < p.b4; c++) {
+        let own = b[layer + (t * PARTS + part) * p.b4 + c];
+        let theirs = b[layer + (s * PARTS + part) * p.b4 + c];
+        //@unroll
+        for (var j = 0u; j < LANES; j++) {
+            let other = subgroupBroadcast(theirs, j);
+            inner[j] += own.x * other.x;
+            inner[j] += own.y * other.y;
+            inner[j] += own.z * other.z;
+            inner[j] += own.w * other.w;
+        }
+    }
+    return inner;
+}
+
+@compute @workgroup_size(LANES)
+fn product(
+    @builtin(workgroup_id) w: vec3<u32>,
+    @builtin(num_workgroups) n: vec3<u32>,
+    @builtin(subgroup_invocation_id) l: u32,
+) {
+    let sentence = w.x + w.y * n.x;
+    if sentence >= step.sentences { return; }
+    let range = range_of(sentence);
+    let draws = select(1u, step.probes, p.b_layer != 0u);
+    if range.x >= range.y {
+        for (var k = 0u; k < draws; k++) { out[k * p.out_layer + sentence] = vec4<f32>(0.0); }
+    }
+    for (var t0 = range.x; t0 < range.y; t0 += LANES) {
+        let t = min(t0 + l, range.y - 1u);
+        for (var s0 = range.x; s0 <= t0; s0 += LANES) {
+            let s = min(s0 + l, range.y - 1u);
+            var inner: array<f32, LANES>;
+            for (var c = 0u; c < p.a4; c++) {
+                let own = a[t * p.a4 + c];
+                let theirs = a[s * p.a4 + c];
+                //@unroll
+                for (var j = 0u; j < LANES; j++) {
+                    let other = subgroupBroadcast(theirs, j);
+                    inner[j] += own.x * other.x;
+                    inner[j] += own.y * other.y;
+                    inner[j] += own.z * other.z;
+                    inner[j] += own.w * other.w;
+                }
+            }
+            let weight = select(2.0, 1.0, s0 == t0);
+            //@unroll
+            for (var j = 0u; j < LANES; j++) {
+                inner[j] = select(0.0, weight * inner[j], t0 + l < range.y && s0 + j < range.y);
+            }
+            for (var k = 0u; k < draws; k++) {
+                var total = vec4<f32>(0.0);
+                //@unroll
+                for (var part = 0u; part < PARTS; part++) {
+                    let inner_of_b = inner_b(k * p.b_layer, t, s, part);
+                    //@unroll
+                    for (var j = 0u; j < LANES; j++) {
+                        total[part] += inner[j] * inner_of_b[j];
+                    }
+                }
+                let all = add_up(total, l);
+                if l == 0u {
+                    let at = k * p.out_layer + sentence;
+                    if t0 == range.x { out[at] = all; } else { out[at] += all; }
+                }
+            }
+        }
+    }
+}
+
+@compute @workgroup_size(LANES)
+fn tables(
+    @builtin(workgroup_id) w: vec3<u32>,
+    @builtin(num_workgroups) n: vec3<u32>,
+    @builtin(subgroup_invocation_id) l: u32,
+) {
+    let sentence = w.x + w.y * n.x;
+    if sentence >= step.sentences { return; }
+    let range = range_of(sentence);
+    var total = vec4<f32>(0.0);
+    for (var t0 = range.x; t0 < range.y; t0 += LANES) {
+        let t = min(t0 + l, range.y - 1u);
+        let own = bitcast<vec4<u32>>(ids[t]);
+        for (var s0 = range.x; s0 <= t0; s0 += LANES) {
+            let s = min(s0 + l, range.y - 1u);
+            let theirs = bitcast<vec4<u32>>(ids[s]);
+            let inner = inner_b(w.z * p.b_layer, t, s, 0u);
+            let weight = select(2.0, 1.0, s0 == t0);
+            //@unroll
+            for (var j = 0u; j < LANES; j++) {
+                let same = own == subgroupBroadcast(theirs, j);
+                let kept = select(0.0, weight * inner[j], t0 + l < range.y && s0 + j < range.y);
+                total += select(vec4<f32>(0.0), vec4<f32>(kept), same);
+            }
+        }
+    }
+    let all = add_up(total, l);
+    if l == 0u { out[w.z * p.out_layer + sentence] = vec4<f32>(all.xyz, 0.0); }
+}
+
+@compute @workgroup_size(LANES)
+fn tied(
+    @builtin(workgroup_id) w: vec3<u32>,
+    @builtin(num_workgroups) n: vec3<u32>,
+    @builtin(subgroup_invocation_id) l: u32,
+) {
+    let sentence = w.x + w.y * n.x;
+    if sentence >= step.sentences { return; }
+    let span = spans_of(sentence);
+    var total = 0.0;
+    for (var t0 = span.x; t0 < span.y; t0 += LANES) {
+        let t = min(t0 + l, span.y - 1u);
+        let word = bitcast<vec4<u32>>(ids[t]).x;
+        for (var m = span.z; m < span.w; m++) {
+            var sum = vec4<f32>(0.0);
+            for (var c = 0u; c < p.b4; c++) {
+                sum += b[w.z * p.b_layer + t * p.b4 + c] * a[m * p.a4 + c];
+            }
+            let inner = (sum.x + sum.y) + (sum.z + sum.w);
+            let term = inner * adjoint_of(w.z * p.e_layer + m * p.e4, word);
+            total += select(0.0, term, t0 + l < span.y);
+        }
+    }
+    let all = add_up(vec4<f32>(2.0 * total, 0.0, 0.0, 0.0), l);
+    if l == 0u { out[w.z * p.out_layer + sentence] = all; }
+}

@@ -1,0 +1,89 @@
+// Cotangents u at the logits with E[u uᵀ] = diag(p) − p pᵀ, the loss's own Hessian: the squared norm of the gradient that
+// they give has the Gauss-Newton (= Fisher) trace as its mean. One draw a layer, number step.counter.x + layer:
+//   KIND 0  labels   u = p − e_y, y ~ p
+//   KIND 1  signs    u = √p ∘ r − p ⟨√p, r⟩, r in {−1, 1}^V
+//   KIND 2  exact    u = √p_y (p − e_y) at one masked position of each sentence; draw number (position V + y); their sum over
+//                    all draws is the trace itself
+// Random numbers are a function of (seed, example, masked position, draw). An invocation a row and layer.
+//@variant signs: KIND=1
+//@variant exact: KIND=2
+//@import common/step.wgsl
+//@import common/philox.wgsl
+
+const KIND: u32 = 0u;
+
+struct Params {
+    width: u32,
+    cols4: u32,
+    out_layer: u32,
+}
+@group(0) @binding(8) var<uniform> p: Params;
+
+@group(0) @binding(0) var<storage, read> z: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> stat: array<vec4<f32>>;
+// (label, two words of the example's key, number of the masked position in its sentence), as bits.
+@group(0) @binding(2) var<storage, read> labels: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> out: array<vec4<f32>>;
+
+fn columns(c: u32) -> vec4<u32> {
+    return vec4<u32>(4u * c) + vec4<u32>(0u, 1u, 2u, 3u);
+}
+
+fn probability(row: u32, c: u32, s: vec4<f32>) -> vec4<f32> {
+    return select(vec4<f32>(0.0), exp((z[row * p.cols4 + c] - s.w) - s.z), columns(c) < vec4<u32>(p.width));
+}
+
+fn draws(who: vec4<u32>, draw: u32, block: u32) -> vec4<u32> {
+    return philox(vec4<u32>(who.y, who.z, draw, block), vec2<u32>(step.seed.x, step.seed.y ^ (who.w * 0x9E3779B9u)));
+}
+
+// The signs of vec4 number c from the 128 bits of its block.
+fn signs(bits: vec4<u32>, c: u32) -> vec4<f32> {
+    let word = bits[(c % 32u) / 8u] >> (4u * (c % 8u));
+    return select(vec4<f32>(1.0), vec4<f32>(-1.0), (vec4<u32>(word) & vec4<u32>(1u, 2u, 4u, 8u)) != vec4<u32>(0u));
+}
+
+@compute @workgroup_size(64)
+fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
+    let row = (w.x + w.y * n.x) * 64u + l;
+    if row >= step.masked { return; }
+    let s = stat[row];
+    let who = bitcast<vec4<u32>>(labels[row]);
+    let draw = step.counter.x + w.z;
+    let to = w.z * p.out_layer + row * p.cols4;
+    if KIND == 1u {
+        var along = 0.0;
+        var bits = vec4<u32>(0u);
+        for (var c = 0u; c < p.cols4; c++) {
+            if c % 32u == 0u { bits = draws(who, draw, c / 32u); }
+            along += dot(sqrt(probability(row, c, s)), signs(bits, c));
+        }
+        for (var c = 0u; c < p.cols4; c++) {
+            if c % 32u == 0u { bits = draws(who, draw, c / 32u); }
+            let q = probability(row, c, s);
+            out[to + c] = sqrt(q) * signs(bits, c) - q * along;
+        }
+        return;
+    }
+    var y = draw % p.width;
+    var scale = 1.0;
+    if KIND == 0u {
+        // By inversion; rounding may leave the last sum below 1, and then the last word it is.
+        let u = (f32(draws(who, draw, 0u).x >> 8u) + 0.5) / 16777216.0;
+        var sum = 0.0;
+        y = 0u;
+        for (var c = 0u; c < p.cols4; c++) {
+            let q = probability(row, c, s);
+            let sums = sum + vec4<f32>(q.x, q.x + q.y, q.x + q.y + q.z, (q.x + q.y) + (q.z + q.w));
+            let passed = select(vec4<u32>(0u), vec4<u32>(1u), sums <= vec4<f32>(u));
+            y += passed.x + passed.y + passed.z + passed.w;
+            sum = sums.w;
+        }
+        y = min(y, p.width - 1u);
+    } else {
+        scale = select(0.0, sqrt(probability(row, y / 4u, s)[y % 4u]), draw / p.width == who.w);
+    }
+    for (var c = 0u; c < p.cols4; c++) {
+        out[to + c] = scale * (probability(row, c, s) - select(vec4<f32>(0.0), vec4<f32>(1.0), columns(c) == vec4<u32>(y)));
+    }
+}

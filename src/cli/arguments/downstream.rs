@@ -1,0 +1,143 @@
+//! Flags of `probe`, `finetune` and `enlarge`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::Json;
+
+/// A model, a config and a task.
+#[derive(Args, Debug)]
+pub struct TaskArguments {
+    /// Folder with config.json and model.safetensors
+    #[arg(value_name = "MODEL")]
+    pub model: PathBuf,
+    /// Run config: its language labels the sentences, its seed draws them
+    #[arg(value_name = "CONFIG")]
+    pub config: PathBuf,
+    /// Overrides of the run config
+    #[arg(value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// Of a grammar `A`, `B`, `C` or `span:K`, of a hidden Markov model `task-K`; or a file that ends in .csv or .jsonl
+    /// with `text` and `label`, or a folder with such files train, validation and test
+    #[arg(long, value_name = "TASK")]
+    pub task: String,
+    /// Label a grammar's sentences with the probability of the rest of the sentence, not by inside probability alone
+    #[arg(long)]
+    pub with_prior: bool,
+    /// Labelled sentences to train on
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(2..))]
+    pub train: u32,
+    /// Labelled sentences that choose the epoch or the ridge
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
+    pub validation: u32,
+    /// Labelled sentences that the accuracy is measured on
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub test: u32,
+    /// Fits with other initial weights and another order of sentences
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub seeds: u32,
+    #[command(flatten)]
+    pub json: Json,
+}
+
+/// What a probe reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FeatureChoice {
+    /// The representations of all tokens one after another, zeros behind a shorter sentence
+    Concat,
+    /// Their mean
+    Mean,
+    /// The representation of `<s>`
+    First,
+    /// The exact conditionals of all words one after another, the paper's lookup table; nothing of the model
+    Lookup,
+}
+
+/// How a probe is fitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProbeMethod {
+    /// On the adapter, the epoch by validation accuracy: the paper's
+    Adamw,
+    /// On the host in f64 to convergence, the ridge by validation accuracy; nothing in it is random, so one seed
+    Ridge,
+}
+
+#[derive(Args, Debug)]
+pub struct Probe {
+    #[command(flatten)]
+    pub task: TaskArguments,
+    /// Layer: 0 is the embedding, 1 the first layer, -1 the last (behind its final norm, as the head sees it)
+    #[arg(long, default_value_t = -1, allow_negative_numbers = true)]
+    pub layer: i64,
+    /// What the probe reads
+    #[arg(long, value_enum, default_value_t = FeatureChoice::Concat)]
+    pub features: FeatureChoice,
+    /// Project the features to so many by a random matrix first
+    #[arg(long, value_name = "WIDTH", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub projection: Option<u32>,
+    /// How the probe is fitted
+    #[arg(long, value_enum, default_value_t = ProbeMethod::Adamw)]
+    pub method: ProbeMethod,
+    /// Learning rate of adamw
+    #[arg(long, default_value_t = 1e-3)]
+    pub lr: f64,
+    /// Epochs of adamw
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub epochs: u32,
+    /// Sentences a step of adamw
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub batch: u32,
+    /// Ridges to choose from: λ of mean loss + λ/2 ‖W‖²
+    #[arg(long, value_name = "λ", value_delimiter = ',', default_values_t = [1e-1, 1e-2, 1e-3, 1e-4, 1e-5])]
+    pub ridge: Vec<f64>,
+    /// Write the features and classes of all three parts to FILE (safetensors)
+    #[arg(long, value_name = "FILE")]
+    pub export: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct Finetune {
+    #[command(flatten)]
+    pub task: TaskArguments,
+    /// Peak learning rate
+    #[arg(long, default_value_t = 1e-4)]
+    pub lr: f64,
+    /// Epochs
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub epochs: u32,
+    /// Sentences a step
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub batch: u32,
+    /// Steps over which the learning rate rises; it falls linearly to 0 afterwards
+    #[arg(long, default_value_t = 200)]
+    pub warmup_steps: u64,
+}
+
+/// How new width is filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EnlargeMethod {
+    /// Copies: widths are multiples of the small model's
+    Duplicate,
+    /// Zeros: more layers and feed-forward units only, since layer norm forbids a wider model
+    Zero,
+}
+
+#[derive(Args, Debug)]
+pub struct Enlarge {
+    /// Folder with config.json and model.safetensors
+    #[arg(value_name = "SMALL")]
+    pub small: PathBuf,
+    /// As `hidden=128,layers=4,heads=8,intermediate=512`, or a run config (its `[model]`); heads and feed-forward layers
+    /// that are left out grow with hidden
+    #[arg(value_name = "SIZE")]
+    pub size: String,
+    /// Folder to write the larger model to
+    #[arg(value_name = "OUT")]
+    pub out: PathBuf,
+    /// How new width is filled; traces of the result depend on it
+    #[arg(long, value_enum, default_value_t = EnlargeMethod::Duplicate)]
+    pub method: EnlargeMethod,
+    #[command(flatten)]
+    pub json: Json,
+}

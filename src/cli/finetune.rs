@@ -1,0 +1,33 @@
+//! `lowland finetune`: a model trained end to end on a task, read at `<s>`.
+
+use std::time::Instant;
+
+use super::arguments::Finetune;
+use super::failure::Failure;
+use super::task;
+use crate::downstream::{FineTuning, Outcome, finetune};
+use crate::gpu::{AdapterChoice, Gpu, Options};
+
+pub fn run(adapter: &AdapterChoice, arguments: &Finetune) -> Result<(), Failure> {
+    task::check_rate(arguments.lr)?;
+    let start = Instant::now();
+    let opened = task::open(&arguments.task)?;
+    let gpu = Gpu::open(adapter, Options::default())?;
+    let options = FineTuning {
+        lr: arguments.lr,
+        epochs: arguments.epochs,
+        batch: arguments.batch,
+        warmup_steps: arguments.warmup_steps,
+        ..FineTuning::default()
+    };
+    let seeds = task::seeds(&arguments.task, &opened.corpus);
+    let fits = finetune(&gpu, &opened.model, &opened.data, &options, &seeds)?;
+    let method = format!(
+        "fine-tuning by AdamW {}, {} steps of warm-up, {} epochs of batches of {}, epoch chosen by validation accuracy",
+        options.lr, options.warmup_steps, options.epochs, options.batch
+    );
+    let width = opened.model.encoder.config.hidden_size as usize;
+    let mut outcome = Outcome::new(&opened.data, &fits, "<s>, all layers trained".into(), width, method);
+    outcome.seconds = start.elapsed().as_secs_f64();
+    task::report(&outcome, arguments.task.json.json)
+}

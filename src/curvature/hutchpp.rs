@@ -1,0 +1,101 @@
+//! Hutch++: the trace on a sketched range exactly, on the rest by probes. Meyer, Musco, Musco, Woodruff 2021,
+//! arXiv 2010.09649.
+
+use super::operator::{Observe, apply, forms};
+use super::vector::{add_combination, dots, orthogonalise, scale};
+use super::{CurvatureError, Operator, ProbeKind, Progress, Trace, dot, norm, probes};
+use crate::statistics::{Crossed, Target};
+
+/// What to run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HutchPlusPlus {
+    pub kind: ProbeKind,
+    pub seed: u64,
+    /// Products and quadratic forms in all: a third to find the range, a third on it, a third on the rest.
+    pub samples: usize,
+    /// Vectors at once. Any number gives the same answer.
+    pub block: usize,
+    pub target: Target,
+}
+
+/// An orthonormal basis of the span of vectors; those that lie in the span of the ones before are left out.
+pub(super) fn orthonormal(vectors: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
+    let mut basis: Vec<Vec<f32>> = vec![];
+    let largest = vectors.iter().map(|v| norm(v)).fold(0.0, f64::max);
+    for mut v in vectors {
+        // Scaled before and after, so that the rounding of f32 is relative to what is left.
+        let before = norm(&v);
+        if before <= 1e-12 * largest || before == 0.0 {
+            continue;
+        }
+        scale(&mut v, 1.0 / before);
+        orthogonalise(&mut v, &basis);
+        let left = norm(&v);
+        // Below this only rounding is left: an arbitrary direction, which the sketch does not need.
+        if left > 1e-6 {
+            scale(&mut v, 1.0 / left);
+            orthogonalise(&mut v, &basis);
+            let left = norm(&v);
+            scale(&mut v, 1.0 / left);
+            basis.push(v);
+        }
+    }
+    basis
+}
+
+/// Tr A = Tr Qᵀ A Q + E gᵀ (I - Q Qᵀ) A (I - Q Qᵀ) g. Only the range needs products; both traces are quadratic forms, with
+/// values an example, so that the data part is known too. The probe part is the scatter of the second term and is valid
+/// whatever Q is; ‖A‖_F² is the mean of ‖A v‖² over the sketch.
+pub fn hutch_plus_plus(
+    operator: &dyn Operator,
+    what: &HutchPlusPlus,
+    observe: Observe<'_>,
+) -> Result<Trace, CurvatureError> {
+    let size = operator.size();
+    let third = what.samples / 3;
+    if third < 2 || what.block == 0 {
+        return Err(CurvatureError::Request("Hutch++ needs at least 6 samples and blocks of at least 1".into()));
+    }
+    if what.target == Target::Population && operator.weights().len() < 2 {
+        return Err(CurvatureError::Request("one example tells nothing of a population; take at least 2".into()));
+    }
+    let (mut cost, mut done) = (0.0, 0);
+    let mut sketch = vec![];
+    while sketch.len() < third {
+        let block = probes(what.kind, what.seed, sketch.len()..(sketch.len() + what.block).min(third), size);
+        cost += operator.product_cost(block.len());
+        done += block.len();
+        sketch.extend(apply(operator, &block)?);
+        observe(&Progress { done, of: 3 * third, value: None })?;
+    }
+    let squared_norm = sketch.iter().map(|y| dot(y, y)).sum::<f64>() / third as f64;
+    let basis = orthonormal(sketch);
+    let mut known = vec![0.0; operator.weights().len()];
+    for block in basis.chunks(what.block) {
+        cost += operator.form_cost(block.len());
+        done += block.len();
+        for values in forms(operator, block)? {
+            known.iter_mut().zip(&values).for_each(|(k, x)| *k += x);
+        }
+        observe(&Progress { done, of: 3 * third, value: None })?;
+    }
+    let mut crossed = Crossed::new(operator.weights());
+    while crossed.rows().len() < third {
+        let first = third + crossed.rows().len();
+        let mut block = probes(what.kind, what.seed, first..(first + what.block).min(2 * third), size);
+        for g in &mut block {
+            let minus: Vec<f64> = dots(&basis, g).iter().map(|c| -c).collect();
+            add_combination(g, &basis, &minus);
+        }
+        cost += operator.form_cost(block.len());
+        for values in forms(operator, &block)? {
+            crossed.push(&values.iter().zip(&known).map(|(x, k)| x + k).collect::<Vec<_>>());
+        }
+        let parts = crossed.parts(what.target);
+        let value = (crossed.rows().len() > 1).then_some((parts.value, parts.standard_error));
+        observe(&Progress { done: done + crossed.rows().len(), of: 3 * third, value })?;
+    }
+    let trace = Trace::of("hutch++", crossed.parts(what.target), what.target, crossed.rows().to_vec());
+    let samples = third + basis.len() + third;
+    Ok(Trace { samples, gradient_equivalents: cost, ..trace }.with_squared_norm(squared_norm))
+}

@@ -1,0 +1,49 @@
+//! Curvature: symmetric operators known by their products, and estimators with error bars.
+//!
+//! An estimator takes a [`&dyn Operator`](Operator) and knows nothing of models or adapters. It draws its probes from
+//! (seed, number), so that any block size gives the same numbers, and answers with a value and its evidence.
+//!
+//! ```
+//! use lowland::curvature::{Dense, Hutchinson, hutchinson};
+//! let matrix = Dense::new(2, vec![3.0, 1.0, 1.0, 2.0])?;
+//! let trace = hutchinson(&matrix, &Hutchinson { samples: 400, ..Hutchinson::default() }, &mut |_| Ok(()))?;
+//! assert!((trace.estimate - 5.0).abs() < 4.0 * trace.standard_error);
+//! # Ok::<(), lowland::curvature::CurvatureError>(())
+//! ```
+
+mod dense;
+mod density;
+mod draws;
+mod error;
+mod hutchinson;
+mod hutchpp;
+mod krylov;
+mod layout;
+mod model_operator;
+mod noise;
+mod operator;
+mod passes;
+mod probe;
+mod spectrum;
+mod subject;
+mod trace;
+mod vector;
+mod xtrace;
+
+pub use dense::Dense;
+pub use density::{Density, LogDensity, Quadrature, QuadratureOptions, quadrature};
+pub use draws::{Drawing, DrawnTrace, Norms};
+pub use error::CurvatureError;
+pub use hutchinson::{Hutchinson, hutchinson};
+pub use hutchpp::{HutchPlusPlus, hutch_plus_plus};
+pub use layout::VectorLayout;
+pub use model_operator::ModelOperator;
+pub use noise::{Gram, Noise, alignment, ratio_independent, ratio_paired};
+pub use operator::{Observe, Operator, Progress};
+pub use passes::{Cotangent, FormPass, Forms, Matrix, NormPass, ProductPass};
+pub use probe::{ProbeKind, probe, probes};
+pub use spectrum::{Eigenpairs, Lanczos, top_eigenpairs};
+pub use subject::{Chunks, Subject};
+pub use trace::Trace;
+pub use vector::{dot, norm};
+pub use xtrace::{XTrace, xtrace};

@@ -1,0 +1,153 @@
+//! What is measured: a model's weights on an adapter, and examples in batches. Nothing here writes the weights.
+
+use std::ops::Range;
+
+use super::{CurvatureError, VectorLayout};
+use crate::gpu::{Gpu, GpuError};
+use crate::model::{Arena, Encoder, Weights};
+use crate::ops::batch::Sentence;
+use crate::ops::{Dims, Variants};
+
+/// A model and examples, ready to be measured. Dropout is off.
+pub struct Subject<'g> {
+    pub(super) gpu: &'g Gpu,
+    pub(super) encoder: Encoder,
+    pub(super) parameters: Arena,
+    pub(super) variants: Variants,
+    pub(super) sentences: Vec<Sentence>,
+    pub(super) batches: Vec<Range<usize>>,
+    /// Each example's share of the masked positions.
+    pub(super) weights: Vec<f64>,
+    pub(super) vectors: VectorLayout,
+    /// Largest batch, with as many probes at once as were asked for.
+    pub(super) dims: Dims,
+}
+
+/// How examples are gone through.
+#[derive(Clone, Debug)]
+pub struct Chunks {
+    /// Examples in a batch.
+    pub batch: usize,
+    /// Probes or draws at once, at most; fewer where memory is short.
+    pub probes: u32,
+}
+
+impl Default for Chunks {
+    fn default() -> Self {
+        Chunks { batch: 256, probes: 8 }
+    }
+}
+
+impl<'g> Subject<'g> {
+    /// Puts a model and examples on an adapter.
+    ///
+    /// Random draws about an example are a function of what is in it (and of how many of its like stand before it), so that
+    /// the order of examples and their batches do not matter.
+    ///
+    /// # Errors
+    /// No examples; examples without a masked position; a pattern in `only` that fits no parameter; what the adapter says.
+    pub fn new(
+        gpu: &'g Gpu,
+        encoder: &Encoder,
+        weights: &Weights,
+        sentences: &[Sentence],
+        variants: Variants,
+        only: &[String],
+        chunks: &Chunks,
+    ) -> Result<Subject<'g>, CurvatureError> {
+        let encoder = encoder.without_dropout();
+        if sentences.is_empty() {
+            return Err(CurvatureError::Request("no examples: give at least one".into()));
+        }
+        if let Some(i) = sentences.iter().position(|s| s.masked.is_empty()) {
+            return Err(CurvatureError::Request(format!("example {} has no masked position", i + 1)));
+        }
+        let vectors = VectorLayout::new(&encoder, only)?;
+        let parameters = Arena::of(gpu, &encoder, weights)?;
+        let total: usize = sentences.iter().map(|s| s.masked.len()).sum();
+        let sentences = with_keys(sentences);
+        let batch = chunks.batch.max(1);
+        let batches = (0..sentences.len()).step_by(batch).map(|i| i..(i + batch).min(sentences.len())).collect();
+        let dims = Dims { probes: chunks.probes.max(1), ..crate::model::dims_for(&sentences, batch) };
+        Ok(Subject {
+            gpu,
+            parameters,
+            variants,
+            weights: sentences.iter().map(|s| s.masked.len() as f64 / total as f64).collect(),
+            sentences,
+            batches,
+            vectors,
+            dims,
+            encoder,
+        })
+    }
+
+    /// Numbers that take part.
+    pub fn size(&self) -> usize {
+        self.vectors.size()
+    }
+
+    /// Which numbers those are.
+    pub fn vectors(&self) -> &VectorLayout {
+        &self.vectors
+    }
+
+    /// The model.
+    pub fn encoder(&self) -> &Encoder {
+        &self.encoder
+    }
+
+    /// Examples.
+    pub fn examples(&self) -> usize {
+        self.sentences.len()
+    }
+
+    /// Masked positions of each example.
+    pub fn masked(&self) -> Vec<usize> {
+        self.sentences.iter().map(|s| s.masked.len()).collect()
+    }
+
+    /// Each example's share of the masked positions.
+    pub fn weights(&self) -> &[f64] {
+        &self.weights
+    }
+
+    /// The weights as they are on the adapter.
+    pub fn read_weights(&self) -> Result<Weights, GpuError> {
+        self.parameters.read(self.gpu, &self.encoder)
+    }
+
+    /// Multiplications and additions of a gradient over the largest batch.
+    pub(super) fn gradient_flops(&self) -> f64 {
+        let (mut graph, _, _, gradients) = self.encoder.with_gradient(crate::ops::Labels::Hard);
+        graph.prune(&gradients);
+        graph.flops(&self.dims)[0]
+    }
+
+    /// What one masked position weighs in the mean loss.
+    pub(super) fn row_weight(&self) -> f64 {
+        1.0 / self.sentences.iter().map(|s| s.masked.len()).sum::<usize>() as f64
+    }
+}
+
+/// The sentences with keys: 64 bits of a hash of what each holds, and of its number among its like.
+fn with_keys(sentences: &[Sentence]) -> Vec<Sentence> {
+    let mut seen: std::collections::HashMap<u64, u32> = std::collections::HashMap::new();
+    let hash = |bytes: &[u32]| {
+        let bytes: Vec<u8> = bytes.iter().flat_map(|w| w.to_le_bytes()).collect();
+        u64::from_le_bytes(blake3::hash(&bytes).as_bytes()[..8].try_into().expect("a hash has 32 bytes"))
+    };
+    sentences
+        .iter()
+        .map(|s| {
+            let mut words = vec![s.ids.len() as u32];
+            words.extend(&s.ids);
+            words.extend(&s.segments);
+            words.extend(s.masked.iter().flat_map(|(position, label)| [*position, *label]));
+            let own = hash(&words);
+            let number = seen.entry(own).or_insert(0);
+            *number += 1;
+            Sentence { key: hash(&[own as u32, (own >> 32) as u32, *number]), ..s.clone() }
+        })
+        .collect()
+}

@@ -1,0 +1,142 @@
+//! Fine-tuning: the whole encoder with a linear classifier on the final representation of `<s>`, trained end to end.
+//!
+//! The graph is the encoder's with another head ([`Encoder::classifier`]); position 0 of every sentence takes the place of
+//! the masked position, nothing is masked. AdamW with a linear warm-up over so many steps and a linear decay to 0; dropout
+//! is the model's. Seeds differ in the classifier's initial weights, the order of sentences and dropout. The parameters
+//! kept are those of the epoch with the best validation accuracy ([`Fit`]).
+
+use super::data::{Part, TaskData};
+use super::features::unmasked;
+use super::outcome::{Best, DownstreamError, Fit, judge};
+use crate::config::{AdamW, OptimizerKind, ScheduleKind, TrainSection, Warmup};
+use crate::gpu::{Gpu, GpuError};
+use crate::graph::Dims;
+use crate::model::{Encoder, ForwardPass, Loaded, Weights};
+use crate::ops::batch::Sentence;
+use crate::ops::{Batch, Labels, Variants};
+use crate::random::{Purpose, Stream};
+use crate::train::{Micro, Trainer};
+
+/// How an encoder is fine-tuned.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FineTuning {
+    pub lr: f64,
+    pub epochs: u32,
+    /// Sentences a step.
+    pub batch: u32,
+    /// Steps over which the learning rate rises.
+    pub warmup_steps: u64,
+    pub weight_decay: f64,
+}
+
+impl Default for FineTuning {
+    /// The paper's AdamW at 1e-4 with 200 steps of warm-up over 10 epochs.
+    fn default() -> Self {
+        FineTuning { lr: 1e-4, epochs: 10, batch: 32, warmup_steps: 200, weight_decay: 0.01 }
+    }
+}
+
+impl FineTuning {
+    fn train_section(&self, sentences: usize) -> TrainSection {
+        let steps = u64::from(self.epochs) * (sentences as u64).div_ceil(u64::from(self.batch));
+        let warmup = (self.warmup_steps as f64 / steps as f64).min(1.0);
+        let optimizer = AdamW { lr: self.lr, betas: [0.9, 0.999], eps: 1e-8, weight_decay: self.weight_decay };
+        TrainSection {
+            steps,
+            batch_size: self.batch,
+            optimizer: OptimizerKind::AdamW(optimizer),
+            schedule: ScheduleKind::Linear(Warmup { warmup }),
+            ..TrainSection::default()
+        }
+    }
+}
+
+/// Sentences of one forward batch.
+const BATCH: usize = 128;
+
+/// Fine-tunes a model once for each seed.
+pub fn finetune(
+    gpu: &Gpu,
+    model: &Loaded,
+    data: &TaskData,
+    options: &FineTuning,
+    seeds: &[u64],
+) -> Result<Vec<Fit>, DownstreamError> {
+    let encoder = Encoder::classifier(&model.encoder.config, data.classes.len() as u32)
+        .expect("the sizes of a model that was read are good");
+    seeds.iter().map(|seed| fit(gpu, &encoder, model, data, options, *seed)).collect()
+}
+
+/// The model's weights by name, with a new classifier.
+fn initial(encoder: &Encoder, model: &Loaded, seed: u64) -> Weights {
+    let mut weights = Weights::initial(&encoder.parameters, encoder.config.initializer_range, seed);
+    for (parameter, values) in encoder.parameters.iter().zip(&mut weights.0) {
+        if let Some(i) = model.encoder.find(&parameter.name) {
+            values.clone_from(&model.weights.0[i]);
+        }
+    }
+    weights
+}
+
+fn sentences(part: &Part) -> Vec<Sentence> {
+    part.sentences.iter().zip(&part.labels).map(|(words, label)| unmasked(words, *label)).collect()
+}
+
+fn fit(
+    gpu: &Gpu,
+    encoder: &Encoder,
+    model: &Loaded,
+    data: &TaskData,
+    options: &FineTuning,
+    seed: u64,
+) -> Result<Fit, DownstreamError> {
+    let variants = Variants::choose(gpu.capabilities());
+    let section = options.train_section(data.train.len());
+    let dims = |n: u32| Dims { rows: n * (data.longest as u32 + 2), masked: n, sentences: n, probes: 1 };
+    let weights = initial(encoder, model, seed);
+    let mut trainer =
+        Trainer::new(gpu, encoder, &weights, &section, Labels::Hard, dims(options.batch), &variants, seed)?;
+    let forward =
+        ForwardPass::new(gpu, encoder, &trainer.parameters, dims(BATCH as u32), &variants, Labels::Hard, true)?;
+    let evaluate = |part: &Part| -> Result<(Vec<u32>, f64, f64), GpuError> {
+        let mut logits = Vec::new();
+        for chunk in sentences(part).chunks(BATCH) {
+            forward.run(gpu, chunk)?;
+            logits.extend(forward.logits(gpu, chunk.len())?);
+        }
+        Ok(judge(&logits, data.classes.len(), &part.labels))
+    };
+    let train = sentences(&data.train);
+    let mut order: Vec<usize> = (0..train.len()).collect();
+    let mut best: Best<Weights> = Best::new();
+    for epoch in 1..=options.epochs {
+        let mut stream = Stream::new(seed, Purpose::Shuffle, u64::from(epoch));
+        for i in (1..order.len()).rev() {
+            order.swap(i, stream.below(i as u32 + 1) as usize);
+        }
+        for rows in order.chunks(options.batch as usize) {
+            let chosen: Vec<Sentence> = rows.iter().map(|r| train[*r].clone()).collect();
+            let batch = Batch::new(trainer.layout(), &chosen);
+            trainer.advance(gpu, &[Micro { batch, weight: 1.0 / rows.len() as f32 }])?;
+            if trainer.log_is_full() {
+                check(&mut trainer, gpu, seed)?;
+            }
+        }
+        check(&mut trainer, gpu, seed)?;
+        let (_, accuracy, loss) = evaluate(&data.validation)?;
+        if best.beaten_by(accuracy, loss) {
+            best.kept = Some((accuracy, loss, epoch, trainer.parameters.read(gpu, encoder)?));
+        }
+    }
+    let (validation_accuracy, _, epoch, weights) = best.kept.expect("at least one epoch");
+    trainer.parameters.write(gpu, encoder, &weights);
+    let (predictions, accuracy, _) = evaluate(&data.test)?;
+    Ok(Fit { accuracy, validation_accuracy, epoch, predictions })
+}
+
+fn check(trainer: &mut Trainer, gpu: &Gpu, seed: u64) -> Result<(), DownstreamError> {
+    match trainer.read_log(gpu)?.into_iter().find(|line| line.bad) {
+        Some(line) => Err(DownstreamError::Diverged { seed, step: line.step + 1 }),
+        None => Ok(()),
+    }
+}

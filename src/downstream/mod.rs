@@ -1,0 +1,34 @@
+//! What a pre-trained model is good for: tasks as data, features of sentences, linear probes, fine-tuning.
+//!
+//! As in the paper (Liu, Xie, Li, Ma 2022, section 3): a linear probe reads the concatenated token representations, or the
+//! whole encoder is fine-tuned with a classifier on the representation of `<s>`. Accuracies come with their spread over
+//! seeds and beside chance, the majority class and, where the language gives it, the Bayes-optimal accuracy.
+//!
+//! ```
+//! use lowland::downstream::{Sizes, TaskData};
+//! use lowland::language::{Hmm, RandomHmm, Task};
+//! let shape = RandomHmm {
+//!     states: 4, vocabulary: 10, transition_concentration: 0.2, emission_concentration: 0.2, seed: 1
+//! };
+//! let language = Hmm::random(&shape, 8, 8).unwrap();
+//! let sizes = Sizes { train: 100, validation: 20, test: 50 };
+//! let data = TaskData::of_language(&language, Task::State(6), false, 0, sizes).unwrap();
+//! assert_eq!(data.test.len(), 50);
+//! assert!(data.bayes.unwrap() > data.chance());
+//! ```
+
+mod data;
+mod features;
+mod file;
+mod finetune;
+mod outcome;
+mod probe;
+mod ridge;
+
+pub use data::{Part, Sizes, TaskData, TaskError, part_seed};
+pub use features::{Features, Pooling, layer_number, unmasked};
+pub use file::Limits;
+pub use finetune::{FineTuning, finetune};
+pub use outcome::{Accuracy, DownstreamError, Fit, Outcome};
+pub use probe::{LinearProbe, probe};
+pub use ridge::{RidgeFit, ridge, ridge_path};

@@ -1,0 +1,139 @@
+//! What came out of fits over several seeds.
+
+use super::data::{TaskData, TaskError};
+use crate::gpu::GpuError;
+use crate::statistics::Estimate;
+
+/// Why a fit has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum DownstreamError {
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
+    #[error("seed {seed}: the loss or its gradient was no longer finite at step {step}; lower --lr")]
+    Diverged { seed: u64, step: u64 },
+}
+
+/// One seed's fit: the parameters of the epoch with the best validation accuracy (the lower validation loss among
+/// equals), and what they reach on the test part, which nothing was chosen by.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fit {
+    pub accuracy: f64,
+    pub validation_accuracy: f64,
+    /// Epoch chosen, counted from 1; iterations for a fit to convergence.
+    pub epoch: u32,
+    /// Class of each test sentence.
+    pub predictions: Vec<u32>,
+}
+
+/// An accuracy over seeds.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Accuracy {
+    pub accuracy: f64,
+    /// Over seeds, with n - 1; `None` for one seed.
+    pub standard_deviation: Option<f64>,
+    /// Of the mean over seeds; the test sentences are the same for all.
+    pub standard_error: Option<f64>,
+    pub seeds: usize,
+    pub per_seed: Vec<f64>,
+}
+
+impl Accuracy {
+    /// The mean of several seeds.
+    pub fn of(per_seed: Vec<f64>) -> Accuracy {
+        let mean = Estimate::of_mean(&per_seed);
+        let several = per_seed.len() > 1;
+        Accuracy {
+            accuracy: mean.value,
+            standard_deviation: several.then(|| mean.standard_error * (per_seed.len() as f64).sqrt()),
+            standard_error: several.then_some(mean.standard_error),
+            seeds: per_seed.len(),
+            per_seed,
+        }
+    }
+}
+
+/// What `lowland probe` and `lowland finetune` report.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Outcome {
+    pub task: String,
+    #[serde(flatten)]
+    pub accuracy: Accuracy,
+    /// √(a (1 - a) / test sentences): how far another test part would lie.
+    pub sampling_error: f64,
+    pub validation_accuracy: f64,
+    pub chance: f64,
+    pub majority: f64,
+    pub bayes: Option<f64>,
+    pub classes: usize,
+    pub train: usize,
+    pub validation: usize,
+    pub test: usize,
+    pub skipped: u64,
+    pub features: String,
+    /// Numbers a sentence.
+    pub width: usize,
+    pub method: String,
+    /// Epoch or ridge that validation chose, a seed.
+    pub chosen: Vec<f64>,
+    pub seconds: f64,
+}
+
+impl Outcome {
+    /// Puts fits beside what is known of their task.
+    pub fn new(data: &TaskData, fits: &[Fit], features: String, width: usize, method: String) -> Outcome {
+        let accuracy = Accuracy::of(fits.iter().map(|f| f.accuracy).collect());
+        let a = accuracy.accuracy;
+        Outcome {
+            task: data.task.clone(),
+            sampling_error: (a * (1.0 - a) / data.test.len() as f64).sqrt(),
+            accuracy,
+            validation_accuracy: fits.iter().map(|f| f.validation_accuracy).sum::<f64>() / fits.len() as f64,
+            chance: data.chance(),
+            majority: data.majority(),
+            bayes: data.bayes,
+            classes: data.classes.len(),
+            train: data.train.len(),
+            validation: data.validation.len(),
+            test: data.test.len(),
+            skipped: data.skipped,
+            features,
+            width,
+            method,
+            chosen: fits.iter().map(|f| f64::from(f.epoch)).collect(),
+            seconds: 0.0,
+        }
+    }
+}
+
+/// Logits and labels to predictions, accuracy and mean loss.
+pub(super) fn judge(logits: &[f32], classes: usize, labels: &[u32]) -> (Vec<u32>, f64, f64) {
+    let (mut predictions, mut right, mut loss) = (Vec::with_capacity(labels.len()), 0usize, 0.0);
+    for (row, label) in logits.chunks_exact(classes).zip(labels) {
+        let best = (1..classes).fold(0, |best, c| if row[c] > row[best] { c } else { best });
+        predictions.push(best as u32);
+        right += usize::from(best as u32 == *label);
+        let top = f64::from(row[best]);
+        let sum: f64 = row.iter().map(|z| (f64::from(*z) - top).exp()).sum();
+        loss += top + sum.ln() - f64::from(row[*label as usize]);
+    }
+    let n = labels.len().max(1) as f64;
+    (predictions, right as f64 / n, loss / n)
+}
+
+/// The best of a run's epochs so far, by validation accuracy, then by validation loss.
+pub(super) struct Best<T> {
+    pub kept: Option<(f64, f64, u32, T)>,
+}
+
+impl<T> Best<T> {
+    pub fn new() -> Best<T> {
+        Best { kept: None }
+    }
+
+    /// Whether an epoch is better than all before it.
+    pub fn beaten_by(&self, accuracy: f64, loss: f64) -> bool {
+        self.kept.as_ref().is_none_or(|(a, l, _, _)| accuracy > *a || (accuracy == *a && loss < *l))
+    }
+}

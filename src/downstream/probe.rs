@@ -1,0 +1,267 @@
+//! A linear probe on the adapter: multinomial logistic regression, logits = W x + b, trained by AdamW.
+//!
+//! The graph is that of a head over gathered rows: features of all sentences lie on the adapter once, a step's mini-batch
+//! is the list of its rows, and the operations and the optimiser are those of pre-training. Weight decay applies to W.
+//! Initial weights are uniform within ±1 / √width as torch.nn.Linear's; they and the order of examples differ from seed to
+//! seed. The parameters kept are those of the epoch with the best validation accuracy ([`Fit`]).
+
+use std::collections::{HashMap, VecDeque};
+
+use super::features::Features;
+use super::outcome::{Best, DownstreamError, Fit, judge};
+use crate::gpu::{Buffer, Gpu, GpuError, Program, Step};
+use crate::graph::{Count, Dims, Emit, Graph, Plan, TensorId};
+use crate::ops::batch::BatchLayout;
+use crate::ops::optimizer::{self, ChunkBuffers, Rule, Shared};
+use crate::ops::{BatchBuffers, Labels, Variants, statistics};
+use crate::random::{Purpose, Stream};
+
+/// How a probe is trained.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LinearProbe {
+    pub lr: f64,
+    pub epochs: u32,
+    /// Sentences a step.
+    pub batch: u32,
+    pub betas: [f64; 2],
+    pub eps: f64,
+    pub weight_decay: f64,
+}
+
+impl Default for LinearProbe {
+    /// The paper's AdamW at 1e-3 over 100 epochs; what it leaves open as in torch.optim.AdamW.
+    fn default() -> Self {
+        LinearProbe { lr: 1e-3, epochs: 100, batch: 128, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.01 }
+    }
+}
+
+/// Rows of one evaluation pass.
+const ROWS: u32 = 512;
+/// Steps on their way before the host waits for the oldest.
+const IN_FLIGHT: usize = 4;
+
+/// Planned programs over features that are on the adapter.
+struct Bench {
+    classes: u32,
+    width: u32,
+    rows: u32,
+    train: Plan,
+    train_batch: BatchBuffers,
+    forward: Plan,
+    forward_batch: BatchBuffers,
+    logits: TensorId,
+    /// W and b.
+    theta: [Buffer; 2],
+    /// What every seed begins with as zeros.
+    zeroed: Vec<Buffer>,
+    state: Buffer,
+    after: Program,
+}
+
+/// Fits a probe for each seed. `features` holds the rows of the training, validation and test part one after another,
+/// and `labels` their classes.
+pub fn probe(
+    gpu: &Gpu,
+    options: &LinearProbe,
+    features: &Features,
+    labels: [&[u32]; 3],
+    classes: u32,
+    seeds: &[u64],
+) -> Result<Vec<Fit>, DownstreamError> {
+    let bench = Bench::new(gpu, options, features, classes)?;
+    seeds.iter().map(|seed| bench.fit(gpu, options, labels, *seed)).collect()
+}
+
+impl Bench {
+    fn new(gpu: &Gpu, options: &LinearProbe, features: &Features, classes: u32) -> Result<Bench, GpuError> {
+        let (rows, width) = (features.rows() as u32, features.width as u32);
+        let caps = gpu.capabilities();
+        let bytes = u64::from(rows) * u64::from(width.next_multiple_of(4)) * 4;
+        if bytes > caps.largest_binding.min(caps.largest_buffer) {
+            return Err(GpuError::Limit(format!(
+                "{rows} sentences of {width} features take {} MiB, this adapter binds at most {} MiB; use --projection 512, \
+                 --features mean, or fewer sentences",
+                bytes >> 20,
+                caps.largest_binding.min(caps.largest_buffer) >> 20
+            )));
+        }
+        let variants = Variants::choose(caps);
+        let mut graph = Graph::default();
+        let all = graph.input("features", Count::Rows, width);
+        let w = graph.parameter("probe.weight", classes, width);
+        let b = graph.parameter("probe.bias", 1, classes);
+        let x = graph.gather(all);
+        let logits = graph.linear(x, w, Some(b), None);
+        let forward = graph.clone();
+        let loss = graph.cross_entropy(logits, Labels::Hard);
+        let weight = graph.input("weight", Count::Masked, 4);
+        let adjoints = graph.gradient(&[(loss, weight)]);
+        let layout = BatchLayout { tables: [1; 3], first_position: 0, segment: variants.sums().segment };
+        let dims = |masked: u32| Dims { rows, masked, sentences: 1, probes: 1 };
+        let batch = |masked| BatchBuffers::new(gpu, &dims(masked), &layout, &variants, classes, false);
+        let (train_batch, forward_batch) = (batch(options.batch)?, batch(ROWS)?);
+        let size4 = |id| dims(1).size4(graph.tensor(id).rows, graph.tensor(id).cols);
+        let each: [u64; 2] = [size4(w) * 16, size4(b) * 16];
+        // Parameters, gradients and the two moments; a moment or a gradient of each parameter.
+        let mut made = gpu.buffers("the probe", &each.repeat(4))?.into_iter();
+        let mut pair = || -> [Buffer; 2] { std::array::from_fn(|_| made.next().expect("as many as sizes")) };
+        let (theta, gradient, first, second) = (pair(), pair(), pair(), pair());
+        let table = gpu.buffer("the features", bytes)?;
+        upload(gpu, &table, features);
+        let mut outside: HashMap<TensorId, Buffer> =
+            HashMap::from([(all, table), (w, theta[0].clone()), (b, theta[1].clone())]);
+        let forward = Plan::new(gpu, &forward, dims(ROWS), &variants, &forward_batch, &outside, &[logits])?;
+        outside.extend([(adjoints[&w], gradient[0].clone()), (adjoints[&b], gradient[1].clone())]);
+        outside.insert(weight, train_batch.weight.clone());
+        let train = Plan::new(gpu, &graph, dims(options.batch), &variants, &train_batch, &outside, &[loss])?;
+        let chunks: Vec<ChunkBuffers> = (0..2)
+            .map(|i| ChunkBuffers {
+                theta: theta[i].clone(),
+                gradient: gradient[i].clone(),
+                first: Some(first[i].clone()),
+                second: Some(second[i].clone()),
+                size4: (each[i] / 16) as u32,
+                decay: i == 0,
+            })
+            .collect();
+        let blocks = optimizer::square_blocks(chunks.iter().map(|c| c.size4));
+        let shared = Shared {
+            tally: gpu.buffer("the tally", 16)?,
+            state: gpu.buffer("the optimiser's state", 16)?,
+            log: gpu.buffer("the log", 16)?,
+            ring: 1,
+            squares: gpu.buffer("the squares", u64::from(blocks) * 16)?,
+        };
+        let rule = Rule::AdamW {
+            betas: options.betas.map(|b| b as f32),
+            eps: options.eps as f32,
+            decay: options.weight_decay as f32,
+        };
+        let losses = train.buffer(loss).expect("the loss is kept");
+        let mut after = vec![statistics::tally(losses, &train_batch.weight, &shared.tally)];
+        after.extend(optimizer::update(rule, 0.0, 1.0, &chunks, &shared));
+        Ok(Bench {
+            classes,
+            width,
+            rows,
+            train,
+            train_batch,
+            forward,
+            forward_batch,
+            logits,
+            theta,
+            zeroed: first.into_iter().chain(second).chain([shared.state.clone()]).collect(),
+            state: shared.state,
+            after: Program::new(gpu, after)?,
+        })
+    }
+
+    /// Writes a seed's initial weights and clears the optimiser.
+    fn begin(&self, gpu: &Gpu, seed: u64) {
+        let bound = 1.0 / f64::from(self.width).sqrt();
+        let mut stream = Stream::new(seed, Purpose::Initialise, 0);
+        let mut draw = || ((2.0 * stream.uniform() - 1.0) * bound) as f32;
+        let wide = self.width.next_multiple_of(4) as usize;
+        let mut weights = vec![0.0f32; self.classes as usize * wide];
+        for row in weights.chunks_exact_mut(wide) {
+            row[..self.width as usize].iter_mut().for_each(|w| *w = draw());
+        }
+        gpu.write(&self.theta[0], &weights);
+        gpu.write(&self.theta[1], &(0..self.classes).map(|_| draw()).collect::<Vec<f32>>());
+        let mut encoder = gpu.encoder();
+        self.zeroed.iter().for_each(|buffer| gpu.clear(&mut encoder, buffer));
+        gpu.submit(encoder);
+    }
+
+    fn step(&self, masked: usize) -> Step {
+        Step { rows: self.rows, masked: masked as u32, sentences: 1, probes: 1, ..Step::default() }
+    }
+
+    /// Logits of rows `first..first + count`.
+    fn logits(&self, gpu: &Gpu, first: usize, count: usize) -> Result<Vec<f32>, GpuError> {
+        let (classes, wide) = (self.classes as usize, self.classes.next_multiple_of(4) as usize);
+        let mut all = Vec::with_capacity(count * classes);
+        for from in (first..first + count).step_by(ROWS as usize) {
+            let rows: Vec<u32> = (from as u32..((from + ROWS as usize).min(first + count)) as u32).collect();
+            gpu.write(&self.forward_batch.index, &rows);
+            self.forward.run(gpu, &self.step(rows.len()))?;
+            let padded: Vec<f32> =
+                gpu.read(self.forward.buffer(self.logits).expect("the logits are kept"), rows.len() * wide)?;
+            all.extend(padded.chunks_exact(wide).flat_map(|row| row[..classes].iter().copied()));
+        }
+        Ok(all)
+    }
+
+    fn fit(&self, gpu: &Gpu, o: &LinearProbe, labels: [&[u32]; 3], seed: u64) -> Result<Fit, DownstreamError> {
+        self.begin(gpu, seed);
+        let [train, validation, test] = labels.map(<[u32]>::len);
+        let mut order: Vec<u32> = (0..train as u32).collect();
+        let mut best: Best<[Vec<f32>; 2]> = Best::new();
+        let mut in_flight = VecDeque::new();
+        let mut taken = 0u64;
+        for epoch in 1..=o.epochs {
+            let mut stream = Stream::new(seed, Purpose::Shuffle, u64::from(epoch));
+            for i in (1..order.len()).rev() {
+                order.swap(i, stream.below(i as u32 + 1) as usize);
+            }
+            for rows in order.chunks(o.batch as usize) {
+                let hard: Vec<[u32; 4]> = rows.iter().map(|r| [labels[0][*r as usize], 0, 0, 0]).collect();
+                gpu.write(&self.train_batch.index, rows);
+                gpu.write(&self.train_batch.hard, &hard);
+                gpu.write(&self.train_batch.weight, &vec![[1.0 / rows.len() as f32, 0.0, 0.0, 0.0]; rows.len()]);
+                let t = (taken + 1) as f64;
+                let corrections = o.betas.map(|b| (1.0 - b.powf(t)) as f32);
+                let first = if taken == 0 { 1.0 } else { 0.0 };
+                let step = Step {
+                    counter: [taken as u32, 0],
+                    optimizer: [o.lr as f32, corrections[0], corrections[1], first, 0.0, 0.0, 0.0, 0.0],
+                    ..self.step(rows.len())
+                };
+                let mut encoder = gpu.encoder();
+                self.train.program().encode(gpu, &mut encoder, &step);
+                self.after.encode(gpu, &mut encoder, &step);
+                in_flight.push_back(gpu.submit(encoder));
+                taken += 1;
+                if in_flight.len() > IN_FLIGHT
+                    && let Some(oldest) = in_flight.pop_front()
+                {
+                    gpu.wait(oldest)?;
+                }
+            }
+            gpu.fault()?;
+            let (_, accuracy, loss) = judge(&self.logits(gpu, train, validation)?, self.classes as usize, labels[1]);
+            if best.beaten_by(accuracy, loss) {
+                best.kept = Some((accuracy, loss, epoch, self.read(gpu)?));
+            }
+        }
+        let state: Vec<[f32; 4]> = gpu.read(&self.state, 1)?;
+        if state[0][1] > 0.0 {
+            return Err(DownstreamError::Diverged { seed, step: u64::from(state[0][2].to_bits()) + 1 });
+        }
+        let (validation_accuracy, _, epoch, weights) = best.kept.expect("at least one epoch");
+        self.theta.iter().zip(&weights).for_each(|(buffer, values)| gpu.write(buffer, values));
+        let logits = self.logits(gpu, train + validation, test)?;
+        let (predictions, accuracy, _) = judge(&logits, self.classes as usize, labels[2]);
+        Ok(Fit { accuracy, validation_accuracy, epoch, predictions })
+    }
+
+    fn read(&self, gpu: &Gpu) -> Result<[Vec<f32>; 2], GpuError> {
+        let parts: Vec<(&Buffer, usize)> = self.theta.iter().map(|b| (b, b.bytes() as usize)).collect();
+        let mut read = gpu.read_many(&parts)?.into_iter().map(|bytes| bytemuck::pod_collect_to_vec(&bytes));
+        Ok(std::array::from_fn(|_| read.next().expect("two were read")))
+    }
+}
+
+/// Writes rows padded to a multiple of 4 numbers.
+fn upload(gpu: &Gpu, buffer: &Buffer, features: &Features) {
+    let wide = features.width.next_multiple_of(4);
+    // A few MiB at a time, so that the copy of the queue stays small.
+    let rows = ((4 << 20) / (wide * 4)).max(1);
+    for (i, block) in features.values.chunks(rows * features.width).enumerate() {
+        let mut padded = vec![0.0f32; block.len() / features.width * wide];
+        for (to, from) in padded.chunks_exact_mut(wide).zip(block.chunks_exact(features.width)) {
+            to[..features.width].copy_from_slice(from);
+        }
+        gpu.write_at(buffer, (i * rows * wide * 4) as u64, &padded);
+    }
+}

@@ -1,0 +1,63 @@
+//! Passes along a direction. The tangent of a gradient graph is a Hessian-vector product (forward over reverse: Pearlmutter
+//! 1994); second-order terms of a forward graph add up to vᵀHv without one.
+
+use std::collections::HashMap;
+
+use super::{Emit, Graph, Node, TensorId};
+use crate::ops::{CrossEntropy, Op, Rule, Second, SentenceSum, Tangents};
+
+impl Graph {
+    /// Appends the tangents of all nodes from those of some tensors and returns the tangent of every tensor that has one.
+    ///
+    /// Seeds are usually a probe for every parameter; then, with `gradient` applied before, the tangent of a parameter's
+    /// adjoint is that parameter's part of H v.
+    pub fn tangent(&mut self, seeds: &[(TensorId, TensorId)]) -> HashMap<TensorId, TensorId> {
+        self.tangent_of(self.nodes().len(), seeds)
+    }
+
+    /// The same of the nodes before `end` only: of a forward pass, with its adjoints left as they are.
+    pub fn tangent_of(&mut self, end: usize, seeds: &[(TensorId, TensorId)]) -> HashMap<TensorId, TensorId> {
+        let primal: Vec<Node> = self.nodes()[..end].to_vec();
+        let mut tangents = Tangents::new(self, seeds);
+        for node in &primal {
+            node.op.jvp(&mut tangents, node);
+        }
+        tangents.finish()
+    }
+
+    /// Appends ⟨ȳ, D²f[ẋ, ẋ]⟩ of the nodes before `end`, summed up by sentence, [probes][sentences, 4] in the first column. With
+    /// a loss, the loss's own term ⟨ż, D²ℓ ż⟩ of rows that weigh `weight` is part of it; then, with adjoints of the sum of
+    /// the losses, the sums are vᵀH_i v of every sentence i, and without adjoints vᵀG_i v (Gauss-Newton).
+    pub fn second_order(
+        &mut self,
+        end: usize,
+        loss: Option<(TensorId, f32)>,
+        adjoints: Option<&HashMap<TensorId, TensorId>>,
+        tangents: &HashMap<TensorId, TensorId>,
+    ) -> Option<TensorId> {
+        let primal: Vec<Node> = self.nodes()[..end].to_vec();
+        let mut second = Second::new(self, tangents);
+        for node in &primal {
+            let out = node.outputs[0];
+            match (&node.op, loss) {
+                (Op::CrossEntropy(op), Some((loss, weight))) if loss == out => {
+                    let inputs = [node.inputs[0], loss, second.dot(node.inputs[0])];
+                    let op = Op::CrossEntropy(CrossEntropy { rule: Rule::Second, ..*op });
+                    let terms = second.push(op, &inputs, "second(loss)");
+                    second.term(terms, weight);
+                }
+                _ => {
+                    if let Some(y_bar) = adjoints.and_then(|a| a.get(&out)) {
+                        node.op.second(&mut second, node, *y_bar);
+                    }
+                }
+            }
+        }
+        second.finish()
+    }
+
+    /// Appends the sum over each sentence of a matrix's rows and columns, [sentences, 4] in the first column.
+    pub fn sentence_sum(&mut self, terms: TensorId) -> TensorId {
+        self.push(Op::SentenceSum(SentenceSum { factor: 1.0, addend: false }), &[terms], "sum")[0]
+    }
+}

@@ -1,0 +1,255 @@
+//! A small model inside a larger architecture, the same function: so that curvatures of models of several sizes are taken
+//! over one parametrisation, as in the paper (Liu, Xie, Li, Ma 2022, section 5.2).
+//!
+//! **Duplication.** Every vector x of width D becomes (x, x, ..., x), r copies; layer norm, whose mean and variance do not
+//! change under copying, keeps its scale, shift and ε, copied. A linear layer copies its rows and shares each column out
+//! among the copies of its input: W'[o', i'] = W[o(o'), i(i')] / copies(i'). With h times as many heads, each m = r / h times
+//! as wide, head number u copies head u mod H, and number j in it copies number j mod (D / H); queries and keys are scaled by
+//! m^(-1/4) each, because q'·k' / √(m size) would else be √m times q·k / √size. A head tied to the table of words would add
+//! up r copies of each logit; the scale and shift of the norm before it are divided by r instead. Units of the feed-forward
+//! layers are copied likewise.
+//!
+//! **Zero** adds units of the feed-forward layers that are zero in every weight. It cannot widen the model: a layer norm
+//! over more columns has another mean and variance, and both architectures have layer norms over every width.
+//!
+//! **More layers** stand at the end and are zero in every weight, so that they add nothing to a residual stream: the
+//! identity with pre-layer-norm. With post-layer-norm each would normalise again what is normalised, which is the identity
+//! (within ε over the variance) once scale and shift are 1 and 0; those of the last layer's norm move to the new last one.
+
+use super::config::{ModelConfig, ModelKind};
+use super::encoder::Encoder;
+use super::parameters::{Parameter, Weights};
+
+/// How new width is filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Enlargement {
+    Duplicate,
+    Zero,
+}
+
+/// The larger sizes; what is `None` grows with the hidden size, or stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    pub hidden: Option<u32>,
+    pub layers: Option<u32>,
+    pub heads: Option<u32>,
+    pub intermediate: Option<u32>,
+}
+
+impl Size {
+    /// The config of the larger model.
+    fn config(self, small: &ModelConfig) -> ModelConfig {
+        let hidden_size = self.hidden.unwrap_or(small.hidden_size);
+        // Heads keep their width by default, feed-forward layers their share.
+        let grown = |n: u32| (u64::from(n) * u64::from(hidden_size) / u64::from(small.hidden_size)) as u32;
+        ModelConfig {
+            hidden_size,
+            num_hidden_layers: self.layers.unwrap_or(small.num_hidden_layers),
+            num_attention_heads: self.heads.unwrap_or(grown(small.num_attention_heads)),
+            intermediate_size: self.intermediate.unwrap_or(grown(small.intermediate_size)),
+            ..small.clone()
+        }
+    }
+}
+
+/// Largest ε of layer norm with which normalising twice is normalising once, to within what single precision shows.
+const SMALL_EPS: f64 = 1e-9;
+
+/// Which axis of a weight belongs to what.
+#[derive(Clone, Copy, PartialEq)]
+enum Width {
+    /// The model's width D.
+    Hidden,
+    /// The heads, one after another: as many numbers as D.
+    Heads,
+    Intermediate,
+    /// Words, positions, segments: not enlarged.
+    Fixed,
+}
+
+/// The number copied to each number of an enlarged axis, with 1 / copies; `None` for zeros.
+type Copies = Vec<Option<(usize, f64)>>;
+
+struct Plan<'c> {
+    small: &'c ModelConfig,
+    large: &'c ModelConfig,
+    method: Enlargement,
+}
+
+/// The same function in a larger architecture.
+///
+/// # Errors
+/// Why these sizes cannot hold the model, with what would.
+pub fn enlarge(
+    small: &Encoder,
+    weights: &Weights,
+    size: Size,
+    method: Enlargement,
+) -> Result<(Encoder, Weights), String> {
+    let config = size.config(&small.config);
+    let plan = Plan { small: &small.config, large: &config, method };
+    plan.check()?;
+    let large = Encoder::new(&config)?;
+    let values = large.parameters.iter().map(|parameter| plan.fill(parameter, small, weights)).collect();
+    Ok((large, Weights(values)))
+}
+
+impl Plan<'_> {
+    fn check(&self) -> Result<(), String> {
+        let (s, l) = (self.small, self.large);
+        let sizes = [
+            ("hidden", s.hidden_size, l.hidden_size),
+            ("layers", s.num_hidden_layers, l.num_hidden_layers),
+            ("heads", s.num_attention_heads, l.num_attention_heads),
+            ("intermediate", s.intermediate_size, l.intermediate_size),
+        ];
+        if let Some((name, from, to)) = sizes.iter().find(|(_, from, to)| to < from) {
+            return Err(format!("{name}={to} is smaller than the model's {from}"));
+        }
+        match self.method {
+            Enlargement::Duplicate => {
+                let divides = |i: usize| sizes[i].2.is_multiple_of(sizes[i].1);
+                if let Some(i) = [0, 2, 3].into_iter().find(|i| !divides(*i)) {
+                    let (name, from, to) = sizes[i];
+                    return Err(format!("{name}={to} is no multiple of the model's {from}, which duplication needs"));
+                }
+                let (r, h) = (l.hidden_size / s.hidden_size, l.num_attention_heads / s.num_attention_heads);
+                if !r.is_multiple_of(h) {
+                    return Err(format!(
+                        "{h} times as many heads in {r} times the width: heads would have to be cut; let heads be a multiple \
+                         of {} that divides {}",
+                        s.num_attention_heads,
+                        r * s.num_attention_heads
+                    ));
+                }
+            }
+            Enlargement::Zero => {
+                if (l.hidden_size, l.num_attention_heads) != (s.hidden_size, s.num_attention_heads) {
+                    return Err(format!(
+                        "zeros cannot widen hidden={} to {} (or change the {} heads): layer norm over more columns has another \
+                         mean and variance. Zeros can add layers and intermediate units; use --method duplicate for width",
+                        s.hidden_size, l.hidden_size, s.num_attention_heads
+                    ));
+                }
+            }
+        }
+        if s.kind == ModelKind::Bert && l.num_hidden_layers > s.num_hidden_layers {
+            if s.num_hidden_layers == 0 {
+                return Err("a post-layer-norm model without layers has no last norm to move".into());
+            }
+            if s.layer_norm_eps > SMALL_EPS {
+                return Err(format!(
+                    "layer_norm_eps = {} is too large for more layers with post-layer-norm: each normalises again, which \
+                     changes the function by about ε over the variance (at most {SMALL_EPS} is accepted)",
+                    s.layer_norm_eps
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// What is copied where along an axis.
+    fn copies(&self, width: Width, fixed: usize) -> Copies {
+        let tiled = |from: usize, to: usize| (0..to).map(|i| Some((i % from, from as f64 / to as f64))).collect();
+        let (s, l) = (self.small, self.large);
+        match width {
+            Width::Fixed => tiled(fixed, fixed),
+            Width::Hidden => tiled(s.hidden_size as usize, l.hidden_size as usize),
+            Width::Heads => {
+                let (size, wide) = (s.head_size() as usize, l.head_size() as usize);
+                let share = f64::from(s.hidden_size) / f64::from(l.hidden_size);
+                let from = |i: usize| (i / wide % s.num_attention_heads as usize) * size + i % wide % size;
+                (0..l.hidden_size as usize).map(|i| Some((from(i), share))).collect()
+            }
+            Width::Intermediate => match self.method {
+                Enlargement::Duplicate => tiled(s.intermediate_size as usize, l.intermediate_size as usize),
+                Enlargement::Zero => (0..l.intermediate_size as usize)
+                    .map(|i| (i < s.intermediate_size as usize).then_some((i, 1.0)))
+                    .collect(),
+            },
+        }
+    }
+
+    /// Values of one parameter of the larger model.
+    fn fill(&self, parameter: &Parameter, small: &Encoder, weights: &Weights) -> Vec<f32> {
+        let name = parameter.name.as_str();
+        let last_norm = |layer: u32| format!("bert.encoder.layer.{layer}.output.LayerNorm.");
+        let (first_new, new_last) = (self.small.num_hidden_layers, self.large.num_hidden_layers.saturating_sub(1));
+        let mut source = name.to_string();
+        let norm = name.contains("LayerNorm");
+        let untouched = if name.ends_with(".weight") && norm { 1.0 } else { 0.0 };
+        if let Some(layer) = layer_of(name)
+            && self.large.num_hidden_layers > self.small.num_hidden_layers
+        {
+            let moves = self.small.kind == ModelKind::Bert && name.starts_with(&last_norm(layer));
+            if moves && layer == new_last {
+                source = name.replace(&last_norm(layer), &last_norm(first_new - 1));
+            } else if layer >= first_new || (moves && layer == first_new - 1) {
+                return vec![untouched; parameter.len()];
+            }
+        }
+        let from = small.find(&source).expect("the smaller model has all parameters but those of new layers");
+        let values = &weights.0[from];
+        let [rows, cols] = axes(name);
+        let scale = self.scale(name);
+        match parameter.shape.as_slice() {
+            [_, _] => {
+                let shape = &small.parameters[from].shape;
+                let (rows, cols_copied) = (self.copies(rows, shape[0]), self.copies(cols, shape[1]));
+                let wide = shape[1];
+                // Rows are outputs; columns are inputs, shared out among their copies. A table's columns are outputs too.
+                let shares = !name.contains("embeddings");
+                let at = |r: &Option<(usize, f64)>, c: &Option<(usize, f64)>| match (r, c) {
+                    (Some((r, _)), Some((c, share))) => {
+                        (f64::from(values[r * wide + c]) * scale * if shares { *share } else { 1.0 }) as f32
+                    }
+                    _ => 0.0,
+                };
+                rows.iter().flat_map(|r| cols_copied.iter().map(move |c| (r, c))).map(|(r, c)| at(r, c)).collect()
+            }
+            _ => {
+                let copies = self.copies(rows, values.len());
+                let at = |i: &Option<(usize, f64)>| i.map_or(0.0, |(i, _)| (f64::from(values[i]) * scale) as f32);
+                copies.iter().map(at).collect()
+            }
+        }
+    }
+
+    /// Factor on a parameter beside the sharing out of inputs.
+    fn scale(&self, name: &str) -> f64 {
+        let (s, l) = (self.small, self.large);
+        if name.contains(".self.query.") || name.contains(".self.key.") {
+            return (f64::from(s.head_size()) / f64::from(l.head_size())).powf(0.25);
+        }
+        let before_decoder =
+            name.starts_with("lm_head.layer_norm.") || name.starts_with("cls.predictions.transform.LayerNorm.");
+        match before_decoder && s.tie_word_embeddings {
+            true => f64::from(s.hidden_size) / f64::from(l.hidden_size),
+            false => 1.0,
+        }
+    }
+}
+
+fn layer_of(name: &str) -> Option<u32> {
+    name.split_once(".encoder.layer.")?.1.split('.').next()?.parse().ok()
+}
+
+/// What the axes of a parameter are; a vector has the first.
+fn axes(name: &str) -> [Width; 2] {
+    use Width::{Fixed, Heads, Hidden, Intermediate};
+    if name.contains(".embeddings.") && name.contains("_embeddings.") {
+        [Fixed, Hidden]
+    } else if name.contains(".attention.self.") {
+        [Heads, Hidden]
+    } else if name.contains(".attention.output.dense.") {
+        [Hidden, Heads]
+    } else if name.contains(".intermediate.dense.") {
+        [Intermediate, Hidden]
+    } else if layer_of(name).is_some() && name.contains(".output.dense.") {
+        [Hidden, Intermediate]
+    } else if name.contains("decoder") || name == "lm_head.bias" || name == "cls.predictions.bias" {
+        [Fixed, Hidden]
+    } else {
+        [Hidden, Hidden]
+    }
+}

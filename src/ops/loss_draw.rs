@@ -1,0 +1,51 @@
+//! Random cotangents at the logits whose second moment is the loss's own Hessian. Shader: `shaders/loss_draw.wgsl`.
+
+use super::{Lowering, Node, OutputShape, Tensor};
+use crate::gpu::{Count, Dispatch, Grid};
+
+/// How a cotangent is drawn. With p the model's distribution at a masked position:
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LossDraw {
+    /// p − e_y with y drawn from p.
+    Label,
+    /// √p ∘ r − p ⟨√p, r⟩ with random signs r.
+    Signs,
+    /// √p_y (p − e_y) for one position and word a draw, in order: draw number (position V + y).
+    Exact,
+}
+
+impl LossDraw {
+    /// The number that `KIND` has in the shader.
+    pub fn code(self) -> u32 {
+        match self {
+            LossDraw::Label => 0,
+            LossDraw::Signs => 1,
+            LossDraw::Exact => 2,
+        }
+    }
+
+    /// (logits, stat of the loss) to a cotangent [masked, V] a draw.
+    pub(super) fn outputs(self, inputs: &[&Tensor]) -> Vec<OutputShape> {
+        vec![("", Count::Masked, inputs[0].cols, true)]
+    }
+
+    pub(super) fn lower(self, cx: &mut Lowering<'_>, node: &Node) {
+        let (z, stat, out) = (node.inputs[0], node.inputs[1], node.outputs[0]);
+        let tensor = cx.graph.tensor(z);
+        let dispatch = Dispatch {
+            label: cx.graph.tensor(out).name.clone(),
+            kernel: "loss_draw",
+            entry: "forward",
+            constants: vec![("KIND", self.code())],
+            buffers: vec![
+                ("z", cx.buffer(z)),
+                ("stat", cx.buffer(stat)),
+                ("labels", cx.batch.hard.clone()),
+                ("out", cx.buffer(out)),
+            ],
+            params: vec![("width", tensor.cols), ("cols4", tensor.cols4()), ("out_layer", cx.layer(out))],
+            grid: Grid { count: Count::Masked, unit: 64, columns: 1, layers: cx.layers(out) },
+        };
+        cx.push(dispatch);
+    }
+}

@@ -1,0 +1,302 @@
+//! Curvature of `transformers` models in double precision against ours, recorded by `fixtures/make_curvature.py`.
+
+mod common;
+
+use common::{fixture, gpu};
+use lowland::curvature::{Chunks, Drawing, Lanczos, Matrix, ModelOperator, Norms, Operator, Subject, top_eigenpairs};
+use lowland::gpu::Gpu;
+use lowland::model::{Encoder, Loaded, Weights, load, read_examples};
+use lowland::ops::batch::Sentence;
+use lowland::ops::{LossDraw, Variants};
+use lowland::statistics::Target;
+
+const MODELS: [&str; 7] =
+    ["roberta-20", "roberta-32", "bert-24", "bert-18", "bert-untied", "roberta-tiny", "bert-tiny"];
+
+/// The recorded numbers of a model.
+struct Truth(Vec<u8>);
+
+impl Truth {
+    fn read(model: &str) -> Truth {
+        Truth(std::fs::read(fixture(model).join("curvature.safetensors")).expect("recorded fixtures"))
+    }
+
+    fn values(&self, name: &str) -> Vec<f64> {
+        let file = safetensors::SafeTensors::deserialize(&self.0).expect("a safetensors file");
+        let view = file.tensor(name).unwrap_or_else(|e| panic!("{name}: {e}"));
+        match view.dtype() {
+            safetensors::Dtype::F64 => {
+                view.data().chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect()
+            }
+            _ => view.data().chunks_exact(4).map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap()))).collect(),
+        }
+    }
+
+    /// Three vectors recorded by parameter, in our order.
+    fn vectors(&self, prefix: &str, encoder: &Encoder) -> Vec<Vec<f64>> {
+        let mut all = vec![Vec::new(); 3];
+        for parameter in &encoder.parameters {
+            let values = self.values(&format!("{prefix}.{}", parameter.name));
+            for (k, own) in values.chunks_exact(parameter.len()).enumerate() {
+                all[k].extend(own);
+            }
+        }
+        all
+    }
+}
+
+struct Setting {
+    loaded: Loaded,
+    sentences: Vec<Sentence>,
+    truth: Truth,
+}
+
+fn setting(name: &str) -> Setting {
+    let loaded = load(&fixture(name)).unwrap();
+    let sentences = read_examples(&fixture(name).join("examples.jsonl"), &loaded.encoder.config).unwrap();
+    Setting { loaded, sentences, truth: Truth::read(name) }
+}
+
+fn subject<'g>(gpu: &'g Gpu, s: &Setting, variants: Variants, batch: usize, probes: u32) -> Subject<'g> {
+    let Loaded { encoder, weights, .. } = &s.loaded;
+    Subject::new(gpu, encoder, weights, &s.sentences, variants, &[], &Chunks { batch, probes }).unwrap()
+}
+
+fn norm(v: &[f64]) -> f64 {
+    v.iter().map(|x| x * x).sum::<f64>().sqrt()
+}
+
+fn distance(a: &[f32], b: &[f64]) -> f64 {
+    norm(&a.iter().zip(b).map(|(a, b)| f64::from(*a) - b).collect::<Vec<_>>())
+}
+
+fn floats(v: &[f64]) -> Vec<f32> {
+    v.iter().map(|x| *x as f32).collect()
+}
+
+/// Products of several vectors at once within 2e-4 of their norm, for every kernel variant.
+#[test]
+fn products_are_those_of_double_precision() {
+    let gpu = gpu();
+    for variants in Variants::all(gpu.capabilities()) {
+        for name in MODELS {
+            let s = setting(name);
+            let subject = subject(&gpu, &s, variants, 256, 3);
+            let probes: Vec<Vec<f32>> = s.truth.vectors("probe", &s.loaded.encoder).iter().map(|v| floats(v)).collect();
+            for (matrix, prefix) in [(Matrix::Hessian, "hessian_product"), (Matrix::Ggn, "ggn_product")] {
+                let operator = ModelOperator::new(&subject, matrix);
+                let products = operator.apply(&probes).unwrap();
+                for (got, want) in products.iter().zip(s.truth.vectors(prefix, &s.loaded.encoder)) {
+                    let error = distance(got, &want) / norm(&want);
+                    assert!(error <= 2e-4, "{name} {matrix:?} {variants:?}: {error:.1e}");
+                }
+            }
+        }
+    }
+}
+
+/// vᵀH_iv and vᵀG_iv of every example, without products.
+#[test]
+fn quadratic_forms_are_those_of_double_precision() {
+    let gpu = gpu();
+    for variants in Variants::all(gpu.capabilities()) {
+        for name in MODELS {
+            let s = setting(name);
+            let subject = subject(&gpu, &s, variants, 256, 2);
+            let probes: Vec<Vec<f32>> = s.truth.vectors("probe", &s.loaded.encoder).iter().map(|v| floats(v)).collect();
+            let forms = ModelOperator::new(&subject, Matrix::Hessian).forms(&probes).unwrap();
+            let hessian: Vec<f64> = forms.iter().flat_map(|f| f.hessian.clone()).collect();
+            let ggn: Vec<f64> = forms.iter().flat_map(|f| f.ggn.clone()).collect();
+            for (got, want) in [(hessian, "hessian_forms"), (ggn, "ggn_forms")] {
+                let want = s.truth.values(want);
+                let largest = want.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+                for (g, w) in got.iter().zip(&want) {
+                    assert!((g - w).abs() <= 2e-4 * largest, "{name} {variants:?}: {g} against {w}");
+                }
+            }
+        }
+    }
+}
+
+/// Squared norms within 1e-5, per parameter too (plus 1e-6 of the whole).
+#[test]
+fn per_example_norms_are_those_of_double_precision() {
+    let gpu = gpu();
+    for variants in Variants::all(gpu.capabilities()) {
+        for name in MODELS {
+            let s = setting(name);
+            let subject = subject(&gpu, &s, variants, 256, 1);
+            let norms = Norms::measure(&subject, &mut |_| Ok(())).unwrap();
+            let whole = s.truth.values("squared_norm");
+            for (g, w) in norms.squared.iter().zip(&whole) {
+                assert!((g / w - 1.0).abs() <= 1e-5, "{name} {variants:?}: {g} against {w}");
+            }
+            for (parameter, got) in s.loaded.encoder.parameters.iter().zip(&norms.per_parameter) {
+                let want = s.truth.values(&format!("squared_norm.{}", parameter.name));
+                for ((g, w), all) in got.iter().zip(&want).zip(&whole) {
+                    let bound = 1e-5 * w + 1e-6 * all;
+                    assert!((g - w).abs() <= bound, "{name} {variants:?} {}: {g} against {w}", parameter.name);
+                }
+            }
+        }
+    }
+}
+
+/// The Fisher trace with every label enumerated within 1e-5, and its parts.
+#[test]
+fn exact_label_trace_is_that_of_double_precision() {
+    let gpu = gpu();
+    for variants in Variants::all(gpu.capabilities()) {
+        for name in MODELS {
+            let s = setting(name);
+            let subject = subject(&gpu, &s, variants, 3, 5);
+            let mut drawing = Drawing::new(&subject, LossDraw::Exact, 0, 1).unwrap();
+            let result = drawing.run(&subject, Target::TheseExamples, None, 0, &mut |_| Ok(())).unwrap();
+            let want = s.truth.values("fisher_trace")[0];
+            let got = result.trace.estimate;
+            assert!((got / want - 1.0).abs() <= 1e-5, "{name} {variants:?}: {got} against {want}");
+            for (tensor, got) in &result.per_tensor {
+                let own = s.truth.values(&format!("fisher_trace.{tensor}"))[0];
+                assert!((got - own).abs() <= 1e-5 * own + 1e-6 * want, "{name} {tensor}: {got} against {own}");
+            }
+        }
+    }
+}
+
+/// Every column of the dense matrices of models under 2,000 parameters.
+#[test]
+fn every_column_of_dense_matrices() {
+    let gpu = gpu();
+    let variants = Variants::choose(gpu.capabilities());
+    for name in ["roberta-tiny", "bert-tiny"] {
+        let s = setting(name);
+        let subject = subject(&gpu, &s, variants, 256, 64);
+        let n = subject.size();
+        assert!(n < 2000);
+        // The fixture's order of parameters is that of `transformers`, ours that of the graph.
+        let place: Vec<usize> = s
+            .loaded
+            .encoder
+            .parameters
+            .iter()
+            .flat_map(|p| {
+                let offset = s.truth.values(&format!("offset.{}", p.name))[0] as usize;
+                offset..offset + p.len()
+            })
+            .collect();
+        for (matrix, key) in [(Matrix::Hessian, "hessian"), (Matrix::Ggn, "ggn")] {
+            let operator = ModelOperator::new(&subject, matrix);
+            let dense = s.truth.values(key);
+            let unit = |i: usize| (0..n).map(|j| if i == j { 1.0 } else { 0.0 }).collect::<Vec<f32>>();
+            let columns = operator.apply(&(0..n).map(unit).collect::<Vec<_>>()).unwrap();
+            let scale = norm(&dense) / (n as f64).sqrt();
+            for (i, column) in columns.iter().enumerate() {
+                let want: Vec<f64> = place.iter().map(|j| dense[place[i] * n + j]).collect();
+                let bound = 2e-4 * norm(&want) + 1e-5 * scale;
+                assert!(
+                    distance(column, &want) <= bound,
+                    "{name} {matrix:?} column {i}: {:.1e}",
+                    distance(column, &want)
+                );
+            }
+        }
+    }
+}
+
+/// The five eigenvalues of largest absolute value within 1e-3.
+#[test]
+fn top_eigenvalues_are_those_of_double_precision() {
+    let gpu = gpu();
+    let variants = Variants::choose(gpu.capabilities());
+    for name in MODELS {
+        let s = setting(name);
+        let subject = subject(&gpu, &s, variants, 256, 2);
+        let operator = ModelOperator::new(&subject, Matrix::Hessian);
+        let found = top_eigenpairs(&operator, &Lanczos::default(), &mut |_| Ok(())).unwrap();
+        let want = match name.ends_with("tiny") {
+            true => {
+                let mut all = s.truth.values("hessian_eigenvalues");
+                all.sort_by(|a, b| b.abs().total_cmp(&a.abs()));
+                all
+            }
+            false => s.truth.values("top_eigenvalues"),
+        };
+        for ((got, want), converged) in found.eigenvalues.iter().zip(&want).zip(&found.converged) {
+            assert!((got / want - 1.0).abs() <= 1e-3 && *converged, "{name}: {got} against {want}");
+        }
+    }
+}
+
+/// uᵀHv = vᵀHu; linearity; vᵀGv ≥ 0; vᵀHv by quadratic form is v·(Hv).
+#[test]
+fn products_are_symmetric_linear_and_agree_with_forms() {
+    let gpu = gpu();
+    let variants = Variants::choose(gpu.capabilities());
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    for name in ["roberta-20", "bert-24"] {
+        let s = setting(name);
+        let subject = subject(&gpu, &s, variants, 4, 4);
+        let probes: Vec<Vec<f32>> = s.truth.vectors("probe", &s.loaded.encoder).iter().map(|v| floats(v)).collect();
+        let sum: Vec<f32> = probes[0].iter().zip(&probes[1]).map(|(a, b)| a + 2.0 * b).collect();
+        for matrix in [Matrix::Hessian, Matrix::Ggn] {
+            let operator = ModelOperator::new(&subject, matrix);
+            let block = [probes[0].clone(), probes[1].clone(), sum.clone()];
+            let products = operator.apply(&block).unwrap();
+            let scale = dot(&products[0], &products[0]).sqrt() * dot(&probes[1], &probes[1]).sqrt();
+            assert!((dot(&probes[1], &products[0]) - dot(&probes[0], &products[1])).abs() <= 1e-4 * scale, "{name}");
+            let want: Vec<f64> =
+                products[0].iter().zip(&products[1]).map(|(a, b)| f64::from(*a) + 2.0 * f64::from(*b)).collect();
+            assert!(distance(&products[2], &want) <= 1e-4 * norm(&want), "{name}: linear");
+            let forms = operator.quadratic_forms(&block).unwrap();
+            for ((v, product), form) in block.iter().zip(&products).zip(&forms) {
+                let by_form: f64 = form.iter().zip(operator.weights()).map(|(f, w)| f * w).sum();
+                let by_product = dot(v, product);
+                let scale = dot(v, v).sqrt() * dot(product, product).sqrt();
+                assert!((by_form - by_product).abs() <= 1e-5 * scale, "{name} {matrix:?}: {by_form} {by_product}");
+                assert!(matrix == Matrix::Hessian || form.iter().all(|f| *f >= 0.0), "{name}: Gauss-Newton");
+            }
+        }
+    }
+}
+
+/// Any chunks, any batches, any order of the examples: the same numbers, and the same weights afterwards.
+#[test]
+fn chunks_batches_and_order_do_not_matter() {
+    let gpu = gpu();
+    let variants = Variants::choose(gpu.capabilities());
+    let s = setting("roberta-20");
+    let before: Weights = s.loaded.weights.clone();
+    let probes: Vec<Vec<f32>> = s.truth.vectors("probe", &s.loaded.encoder).iter().map(|v| floats(v)).collect();
+    let mut reversed: Vec<Sentence> = s.sentences.clone();
+    reversed.reverse();
+    let measure = |sentences: &[Sentence], batch: usize, probe_count: u32| {
+        let Loaded { encoder, weights, .. } = &s.loaded;
+        let chunks = Chunks { batch, probes: probe_count };
+        let subject = Subject::new(&gpu, encoder, weights, sentences, variants, &[], &chunks).unwrap();
+        let operator = ModelOperator::new(&subject, Matrix::Hessian);
+        let products = operator.apply(&probes).unwrap();
+        let forms = operator.quadratic_forms(&probes).unwrap();
+        let form: Vec<f64> = forms.iter().map(|f| f.iter().zip(operator.weights()).map(|(f, w)| f * w).sum()).collect();
+        let trace = |kind| {
+            let mut drawing = Drawing::new(&subject, kind, 7, 4).unwrap();
+            drawing.run(&subject, Target::TheseExamples, None, 0, &mut |_| Ok(())).unwrap().trace.estimate
+        };
+        let norms: f64 = Norms::measure(&subject, &mut |_| Ok(())).unwrap().squared.iter().sum();
+        let numbers = [form, vec![trace(LossDraw::Label), trace(LossDraw::Signs), norms]].concat();
+        assert_eq!(subject.read_weights().unwrap(), before, "measuring changes no weight");
+        (products, numbers)
+    };
+    let (products, numbers) = measure(&s.sentences, 256, 8);
+    for (sentences, batch, probe_count) in
+        [(&s.sentences, 1, 1), (&s.sentences, 3, 2), (&reversed, 256, 8), (&reversed, 2, 3)]
+    {
+        let (other_products, other) = measure(sentences, batch, probe_count);
+        for (a, b) in numbers.iter().zip(&other) {
+            assert!((a - b).abs() <= 1e-6 * a.abs().max(1.0), "batches of {batch}: {a} against {b}");
+        }
+        for (a, b) in products.iter().zip(&other_products) {
+            let b: Vec<f64> = b.iter().map(|x| f64::from(*x)).collect();
+            assert!(distance(a, &b) <= 1e-6 * norm(&b), "batches of {batch}: {:.1e}", distance(a, &b) / norm(&b));
+        }
+    }
+}
