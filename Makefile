@@ -1,5 +1,5 @@
 # `make demo` runs the main job, `make test` runs every check; both set up what is missing and say so first. `make bench`
-# times a training step.
+# times training steps and products.
 
 LOWLAND := target/release/lowland
 
@@ -22,7 +22,7 @@ setup:
 setup-test:
 	sh scripts/setup.sh test
 
-# A gradient and a training step beside PyTorch's; `make peers` first makes the environment that PyTorch runs in.
+# Training steps, products and how cost grows, beside PyTorch's; `make peers` first makes the environment that PyTorch runs in.
 bench: setup
 	cargo bench --locked --bench step -- --json target/bench.json
 

@@ -1,6 +1,7 @@
 //! Parses and validates every kernel of `shaders/` in every variant it declares, so that a bad kernel is an error of
 //! `cargo build` with the line of the `.wgsl` file, and writes the table of kernels that `src/gpu/shader.rs` reads.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -57,42 +58,31 @@ fn table(folder: &Path) -> Result<String, String> {
 fn entry(folder: &Path, name: &str) -> Result<String, String> {
     let read = |other: &str| std::fs::read_to_string(folder.join(other)).ok();
     let source = read(name).ok_or_else(|| format!("shaders/{name} cannot be read"))?;
+    // What the entry points use in any variant.
+    let mut used: BTreeMap<String, BTreeSet<Binding>> = BTreeMap::new();
     for constants in variants(&source) {
         let constants: Vec<(&str, u32)> = constants.iter().map(|(n, v)| (n.as_str(), *v)).collect();
-        for images in [false, true] {
-            check(name, &read, &constants, images)?;
+        check(name, &read, &constants, true)?;
+        let (module, info) = check(name, &read, &constants, false)?;
+        for (i, point) in module.entry_points.iter().enumerate() {
+            used.entry(point.name.clone()).or_default().extend(bindings(&module, info.get_entry_point(i)));
         }
     }
-    let (module, info) = check(name, &read, &[], false)?;
+    let (module, _) = check(name, &read, &[], false)?;
     let mut text = String::new();
     let path = folder.join(name);
     let stem = name.trim_end_matches(".wgsl");
     writeln!(text, "KernelFile {{ name: {stem:?}, text: include_str!({path:?}), entries: &[").expect("fits");
-    for (i, point) in module.entry_points.iter().enumerate() {
-        let mut bindings = Vec::new();
-        for (handle, global) in module.global_variables.iter() {
-            let (Some(binding), false) = (&global.binding, info.get_entry_point(i)[handle].is_empty()) else {
-                continue;
-            };
-            if let naga::AddressSpace::Storage { access } = global.space {
-                let write = access.contains(naga::StorageAccess::STORE);
-                bindings.push((
-                    binding.binding,
-                    global.name.clone().unwrap_or_default(),
-                    write,
-                    is_vec4(&module, global),
-                ));
-            }
-        }
-        bindings.sort();
-        if bindings.len() > 8 {
+    for (point, bindings) in used {
+        let indices: BTreeSet<u32> = bindings.iter().map(|b| b.0).collect();
+        if bindings.len() > 8 || indices.len() < bindings.len() {
             return Err(format!(
-                "shaders/{name}: `{}` uses {} storage buffers, more than 8",
-                point.name,
-                bindings.len()
+                "shaders/{name}: `{point}` uses {} storage buffers in its variants at {} places; at most 8, each its own",
+                bindings.len(),
+                indices.len()
             ));
         }
-        writeln!(text, "Entry {{ name: {:?}, bindings: &[", point.name).expect("fits");
+        writeln!(text, "Entry {{ name: {point:?}, bindings: &[").expect("fits");
         for (index, name, write, image) in bindings {
             writeln!(text, "Binding {{ index: {index}, name: {name:?}, write: {write}, vec4: {image} }},")
                 .expect("fits");
@@ -115,6 +105,24 @@ fn entry(folder: &Path, name: &str) -> Result<String, String> {
     }
     writeln!(text, "], params_size: {size} }},").expect("fits");
     Ok(text)
+}
+
+/// Index, name, whether it is written, whether it holds `vec4<f32>`.
+type Binding = (u32, String, bool, bool);
+
+/// The storage buffers that an entry point uses.
+fn bindings(module: &naga::Module, info: &naga::valid::FunctionInfo) -> Vec<Binding> {
+    let mut all = Vec::new();
+    for (handle, global) in module.global_variables.iter() {
+        let (Some(binding), false) = (&global.binding, info[handle].is_empty()) else {
+            continue;
+        };
+        if let naga::AddressSpace::Storage { access } = global.space {
+            let write = access.contains(naga::StorageAccess::STORE);
+            all.push((binding.binding, global.name.clone().unwrap_or_default(), write, is_vec4(module, global)));
+        }
+    }
+    all
 }
 
 fn is_vec4(module: &naga::Module, global: &naga::GlobalVariable) -> bool {

@@ -2,10 +2,21 @@
 //   forward      y and stat = (mean, 1/√(var + ε), 0, 0) a row
 //   vjp          x̄ = r (h - mean(h) - x̂ mean(h x̂)) + addend,  h = γ ȳ,  r = 1/√(var + ε)
 // Rows of ȳ, addend and x̄ have layers (cotangents); x, γ and stat have none. The sums γ̄, β̄ over rows are in
-// layer_norm_scale.wgsl.
-//@variant lanes: LANES=32
+// layer_norm_scale.wgsl. Variants:
+//   lane, lanes   LANES invocations a row
+//   subgroup      one subgroup a block of rows; for software adapters. With SUMS it sums γ̄, β̄ up on the way
+//@variant lanes: LANES=32 ADDEND=1
+//@variant subgroup: SUBGROUP=8 SUMS=1
+//@variant subgroup-4: SUBGROUP=4 EACH=8 ADDEND=1 SUMS=1
+//@variant subgroup-16: SUBGROUP=16 EACH=2 ADDEND=1 SUMS=1
 //@import common/step.wgsl
 //@import common/rows.wgsl
+
+// Lanes of a subgroup that works alone, 0 for none.
+const SUBGROUP: u32 = 0u;
+// Constants and no parameters, since a software adapter runs both sides of every branch.
+const ADDEND: u32 = 0u;
+const SUMS: u32 = 0u;
 
 struct Params {
     code: u32,
@@ -14,7 +25,9 @@ struct Params {
     cols4: u32,
     eps: f32,
     y_layer: u32,
-    add: u32,
+    // Rows a workgroup and vec4 between layers of its sums (subgroup).
+    block: u32,
+    sums_layer: u32,
 }
 @group(0) @binding(8) var<uniform> p: Params;
 
@@ -26,58 +39,11 @@ struct Params {
 @group(0) @binding(5) var<storage, read> addend: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> out: array<vec4<f32>>;
 @group(0) @binding(7) var<storage, read_write> stat_out: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> gamma_bar: array<vec4<f32>>;
+@group(0) @binding(7) var<storage, read_write> beta_bar: array<vec4<f32>>;
 
-@compute @workgroup_size(64)
-fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let rows = count_of(p.code, p.fixed);
-    let asked = (w.x + w.y * n.x) * (64u / LANES) + l / LANES;
-    let row = min(asked, rows - 1u);
-    let base = row * p.cols4;
-    let lane = l % LANES;
-    var total = 0.0;
-    for (var c = lane; c < p.cols4; c += LANES) {
-        total += sum4(x[base + c]);
-    }
-    let mean = row_sum(vec2<f32>(total, 0.0), l).x / f32(p.width);
-    var squares = 0.0;
-    for (var c = lane; c < p.cols4; c += LANES) {
-        let d = (x[base + c] - mean) * inside(c, p.width);
-        squares += dot(d, d);
-    }
-    let variance = row_sum(vec2<f32>(squares, 0.0), l).x / f32(p.width);
-    let r = 1.0 / sqrt(variance + p.eps);
-    if asked >= rows { return; }
-    for (var c = lane; c < p.cols4; c += LANES) {
-        out[base + c] = (x[base + c] - mean) * r * gamma[c] + beta[c];
-    }
-    if lane == 0u {
-        stat_out[row] = vec4<f32>(mean, r, 0.0, 0.0);
-    }
-}
-
-@compute @workgroup_size(64)
-fn vjp(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let rows = count_of(p.code, p.fixed);
-    let asked = (w.x + w.y * n.x) * (64u / LANES) + l / LANES;
-    let row = min(asked, rows - 1u);
-    let base = row * p.cols4;
-    let layer = w.z * p.y_layer + base;
-    let lane = l % LANES;
-    let s = stat[row];
-    var sums = vec2<f32>(0.0);
-    for (var c = lane; c < p.cols4; c += LANES) {
-        let h = gamma[c] * y_bar[layer + c];
-        sums += vec2<f32>(sum4(h), dot(h, (x[base + c] - s.x) * s.y));
-    }
-    let means = row_sum(sums, l) / f32(p.width);
-    if asked >= rows { return; }
-    for (var c = lane; c < p.cols4; c += LANES) {
-        let h = gamma[c] * y_bar[layer + c];
-        let x_hat = (x[base + c] - s.x) * s.y;
-        var x_bar = s.y * (h - means.x - x_hat * means.y) * inside(c, p.width);
-        if p.add != 0u {
-            x_bar += addend[layer + c];
-        }
-        out[layer + c] = x_bar;
-    }
-}
+//@if SUBGROUP
+//@import common/layer_norm_subgroup.wgsl
+//@else
+//@import common/layer_norm_rows.wgsl
+//@end

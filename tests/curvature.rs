@@ -3,7 +3,9 @@
 mod common;
 
 use common::{fixture, gpu};
-use lowland::curvature::{Chunks, Drawing, Lanczos, Matrix, ModelOperator, Norms, Operator, Subject, top_eigenpairs};
+use lowland::curvature::{
+    Chunks, Drawing, GramPass, Lanczos, Matrix, ModelOperator, Norms, Operator, Subject, top_eigenpairs,
+};
 use lowland::gpu::Gpu;
 use lowland::model::{Encoder, Loaded, Weights, load, read_examples};
 use lowland::ops::batch::Sentence;
@@ -137,6 +139,32 @@ fn per_example_norms_are_those_of_double_precision() {
                     let bound = 1e-5 * w + 1e-6 * all;
                     assert!((g - w).abs() <= bound, "{name} {variants:?} {}: {g} against {w}", parameter.name);
                 }
+            }
+        }
+    }
+}
+
+/// Inner products of per-example gradients within 1e-5 of the product of their norms, and what follows from them.
+#[test]
+fn inner_products_of_gradients_are_those_of_double_precision() {
+    let gpu = gpu();
+    for variants in Variants::all(gpu.capabilities()) {
+        for name in MODELS {
+            let s = setting(name);
+            let subject = subject(&gpu, &s, variants, 256, 1);
+            let gram = GramPass::new(&subject).unwrap().run(&subject).unwrap();
+            let want = s.truth.values("gram");
+            let n = subject.examples();
+            for (k, (g, w)) in gram.numbers().iter().zip(&want).enumerate() {
+                let scale = (want[k / n * (n + 1)] * want[k % n * (n + 1)]).sqrt();
+                assert!((g - w).abs() <= 1e-5 * scale, "{name} {variants:?} {} {}: {g} against {w}", k / n, k % n);
+            }
+            let trace = gram.noise().trace_covariance.value;
+            let truth = s.truth.values("trace_covariance")[0];
+            assert!((trace / truth - 1.0).abs() <= 1e-5, "{name}: {trace} against {truth}");
+            let eigenvalues = gram.covariance_eigenvalues();
+            for (got, want) in eigenvalues.iter().zip(s.truth.values("covariance_eigenvalues")) {
+                assert!((got - want).abs() <= 1e-5 * truth, "{name}: {got} against {want}");
             }
         }
     }

@@ -3,10 +3,13 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::Error;
+
+const PAUSE: Duration = Duration::from_millis(30);
 
 /// PyTorch in a process of its own.
 pub struct Peer {
@@ -58,10 +61,13 @@ impl Peer {
         self.answer()
     }
 
-    /// Seconds of one run of an order.
+    /// Seconds of one run of an order. Its threads spin for a while after their work, so that whoever runs next would find
+    /// the cores taken: a pause follows.
     pub fn seconds(&mut self, mut order: Value) -> Result<f64, Error> {
         order["times"] = json!(1);
-        Ok(self.ask(&order)?["seconds"][0].as_f64().ok_or("no time came back")?)
+        let seconds = self.ask(&order)?["seconds"][0].as_f64().ok_or("no time came back")?;
+        std::thread::sleep(PAUSE);
+        Ok(seconds)
     }
 }
 

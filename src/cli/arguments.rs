@@ -1,6 +1,7 @@
 //! Every flag, documented once, where it is parsed.
 
 mod downstream;
+mod measure;
 mod sweep;
 
 use std::path::PathBuf;
@@ -11,6 +12,10 @@ use crate::gpu::{ADAPTER_VARIABLE, AdapterChoice};
 use crate::language::Task;
 use crate::ops::Wishes;
 pub use downstream::{Enlarge, EnlargeMethod, FeatureChoice, Finetune, Probe, ProbeMethod, TaskArguments};
+pub use measure::{
+    Common, EstimatorChoice, LabelChoice, MatrixChoice, Measure, MeasureCommand, MeasureHvp, MeasureNoise,
+    MeasureSharpness, MeasureSpectrum, MeasureTrace, ProbeChoice, name_of,
+};
 pub use sweep::{Sweep, SweepCommand};
 
 /// Pre-train masked language models on languages whose truth is known, and ask why models with the same loss differ.
@@ -46,6 +51,8 @@ pub enum Command {
     Train(Train),
     /// Loss of a model on examples; excess loss where the language is known
     Eval(Eval),
+    /// Curvature and gradient noise of a model on examples, each number with its standard error
+    Measure(Measure),
     /// Downstream accuracy of a linear probe on a model's representations
     Probe(Probe),
     /// Downstream accuracy of a model that is fine-tuned as a whole
@@ -182,8 +189,9 @@ pub struct Train {
     pub json: Json,
 }
 
+/// A model and what it is looked at with.
 #[derive(Args, Debug)]
-pub struct Eval {
+pub struct ModelAndExamples {
     /// Folder with config.json and model.safetensors
     #[arg(value_name = "MODEL")]
     pub model: PathBuf,
@@ -194,9 +202,6 @@ pub struct Eval {
     /// Overrides of the run config
     #[arg(value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
-    /// Also the loss of every example
-    #[arg(long)]
-    pub per_example: bool,
     /// Seed of a language's sentences; default: the held-out seed of the config
     #[arg(long)]
     pub seed: Option<u64>,
@@ -206,9 +211,18 @@ pub struct Eval {
     /// Examples in one batch on the adapter
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     pub batch: u32,
-    /// A file of examples is a sample of something larger: give its mean a standard error
+    /// A file of examples is a sample of something larger: its numbers get a standard error for that
     #[arg(long)]
     pub as_sample: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Eval {
+    #[command(flatten)]
+    pub on: ModelAndExamples,
+    /// Also the loss of every example
+    #[arg(long)]
+    pub per_example: bool,
     /// Write the masked rows' logits, or every layer's hidden states, to FILE (safetensors)
     #[arg(long, value_name = "WHAT", num_args = 2, value_names = ["logits|hidden", "FILE"])]
     pub export: Option<Vec<String>>,
@@ -241,8 +255,12 @@ pub enum ConfigCommand {
         #[command(flatten)]
         json: Json,
     },
-    /// The JSON schema of run configs
-    Schema,
+    /// The JSON schema of run configs, or of what a command prints under --json
+    Schema {
+        /// What to describe
+        #[arg(value_enum, default_value = "run")]
+        of: SchemaOf,
+    },
     /// What a key means, its type and default; without a key, the sections
     Explain {
         /// As `train.optimizer`
@@ -261,6 +279,18 @@ pub struct Man {
     /// Write a page for every command into this folder instead of one to standard output
     #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,
+}
+
+/// What has a JSON schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SchemaOf {
+    Run,
+    Eval,
+    MeasureTrace,
+    MeasureHvp,
+    MeasureSpectrum,
+    MeasureNoise,
+    MeasureSharpness,
 }
 
 /// What `eval --export` writes.

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::arguments::{Config, ConfigCommand};
+use super::arguments::{Config, ConfigCommand, SchemaOf};
 use super::failure::Failure;
-use super::print;
+use super::{eval, measure, print};
 use crate::config::{self, Origin, Resolved};
 
 pub fn run(arguments: &Config) -> Result<(), Failure> {
@@ -16,10 +16,22 @@ pub fn run(arguments: &Config) -> Result<(), Failure> {
                 false => print::line(as_text(&resolved).trim_end())?,
             }
         }
-        ConfigCommand::Schema => print::json(&config::schema())?,
+        ConfigCommand::Schema { of } => print::json(&schema(*of))?,
         ConfigCommand::Explain { key } => print::line(explanation(key)?.trim_end())?,
     }
     Ok(())
+}
+
+fn schema(of: SchemaOf) -> Value {
+    match of {
+        SchemaOf::Run => config::schema(),
+        SchemaOf::Eval => config::schema_of::<eval::EvalReport>(),
+        SchemaOf::MeasureTrace => config::schema_of::<measure::TraceReport>(),
+        SchemaOf::MeasureHvp => config::schema_of::<measure::HvpReport>(),
+        SchemaOf::MeasureSpectrum => config::schema_of::<measure::SpectrumReport>(),
+        SchemaOf::MeasureNoise => config::schema_of::<measure::NoiseReport>(),
+        SchemaOf::MeasureSharpness => config::schema_of::<measure::SharpnessReport>(),
+    }
 }
 
 fn as_json(resolved: &Resolved) -> Value {

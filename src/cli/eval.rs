@@ -2,43 +2,76 @@
 
 use std::path::Path;
 
-use rayon::prelude::*;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::arguments::{Eval, Export};
+use super::examples::Source;
 use super::failure::{Failure, INPUT_OUTPUT};
 use super::print;
-use crate::config;
 use crate::gpu::{AdapterChoice, Gpu, Options};
-use crate::model::{self, Arena, ForwardPass, Loaded, RowLoss, dims_for, read_examples, save_tensors};
+use crate::model::{self, Arena, ForwardPass, Loaded, RowLoss, dims_for, save_tensors};
 use crate::ops::batch::Sentence;
 use crate::ops::{Labels, Variants, Wishes};
 use crate::statistics::Estimate;
-use crate::train::{Corpus, MaskedSentence, held_out_seed, masked_sentence};
 
-/// Examples with what is known of them.
-struct Examples {
-    hard: Vec<Sentence>,
-    /// The exact conditionals at the same positions and their entropies, for a language.
-    soft: Option<(Vec<Sentence>, Vec<f64>)>,
+/// What is printed under `--json`.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct EvalReport {
+    /// Mean cross-entropy of a masked position, in nats.
+    loss: f64,
+    /// Of the loss over examples; 0 where they are the target, null for a single one.
+    standard_error: Option<f64>,
+    /// Examples.
+    count: usize,
+    masked_positions: usize,
+    /// Mean KL divergence of the model from the exact conditional; null without a language.
+    excess_loss: Option<f64>,
+    /// What the standard error is about: `population` or `these examples`.
+    target: String,
+    /// The loss of each example, summed over its masked positions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    per_example: Option<Vec<f64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    excess_loss_standard_error: Option<f64>,
+    /// Mean entropy of the exact conditionals at the same positions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    entropy_floor: Option<f64>,
+    /// Entropy floor plus excess loss.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expected_loss: Option<f64>,
 }
 
 pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Eval) -> Result<(), Failure> {
     let export = arguments.export.as_deref().map(parse_export).transpose()?;
-    let loaded = model::load(&arguments.model)?;
+    let loaded = model::load(&arguments.on.model)?;
     loaded.notes.iter().for_each(|n| print::note(n));
-    let examples = examples(arguments, &loaded)?;
+    let source = Source::open(&arguments.on, &loaded)?;
+    if matches!(source, Source::File(_)) && arguments.on.seed.is_some() {
+        let file = arguments.on.examples.display();
+        return Err(Failure::usage(format!("{file}: --seed belongs to a run config, this is a file of examples")));
+    }
+    let sampled = source.sampled(&arguments.on);
+    let (hard, soft) = match source {
+        Source::File(sentences) => (sentences, None),
+        Source::Language(held_out) => {
+            let made = held_out.exact(0..held_out.count);
+            let hard = made.iter().map(|m| Sentence { soft: Vec::new(), ..m.sentence.clone() }).collect();
+            let known: (Vec<Sentence>, Vec<f64>) = made.into_iter().map(|m| (m.sentence, m.entropy)).unzip();
+            (hard, Some(known))
+        }
+    };
     let gpu = Gpu::open(adapter, Options::default())?;
     let variants = wishes.apply(Variants::choose(gpu.capabilities()), gpu.capabilities()).map_err(Failure::usage)?;
     let arena = Arena::of(&gpu, &loaded.encoder, &loaded.weights)?;
     let forward = |sentences: &[Sentence], labels, exports| {
-        let dims = dims_for(sentences, arguments.batch as usize);
+        let dims = dims_for(sentences, arguments.on.batch as usize);
         ForwardPass::new(&gpu, &loaded.encoder, &arena, dims, &variants, labels, exports)
     };
-    let pass = forward(&examples.hard, Labels::Hard, export.is_some())?;
+    let pass = forward(&hard, Labels::Hard, export.is_some())?;
     let mut exported = Exported::default();
     let mut rows: Vec<RowLoss> = Vec::new();
-    for chunk in examples.hard.chunks(arguments.batch as usize) {
+    for chunk in hard.chunks(arguments.on.batch as usize) {
         rows.extend(pass.run(&gpu, chunk)?);
         match export {
             Some((Export::Logits, _)) => exported.logits(&gpu, &pass, chunk)?,
@@ -47,18 +80,18 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Eval) -> Result
         }
     }
     if let Some((what, path)) = export {
-        exported.write(what, path, &examples.hard, &loaded)?;
+        exported.write(what, path, &hard, &loaded)?;
     }
-    let mut report = summary(&examples.hard, &rows, arguments);
-    if let Some((soft, entropies)) = &examples.soft {
+    let mut report = summary(&hard, &rows, sampled, arguments.per_example);
+    if let Some((soft, entropies)) = &soft {
         let divergences: Vec<f64> =
             forward(soft, Labels::Soft, false)?.losses(&gpu, soft)?.iter().map(|r| r.divergence).collect();
         let excess = Estimate::of_mean(&divergences);
         let floor = Estimate::of_mean(entropies);
-        report["excess_loss"] = json!(excess.value);
-        report["excess_loss_standard_error"] = json!(excess.standard_error);
-        report["entropy_floor"] = json!(floor.value);
-        report["expected_loss"] = json!(floor.value + excess.value);
+        report.excess_loss = Some(excess.value);
+        report.excess_loss_standard_error = Some(excess.standard_error);
+        report.entropy_floor = Some(floor.value);
+        report.expected_loss = Some(floor.value + excess.value);
     }
     match arguments.json.json {
         true => print::json(&report)?,
@@ -76,61 +109,8 @@ fn parse_export(given: &[String]) -> Result<(Export, &Path), Failure> {
     Ok((what, Path::new(&given[1])))
 }
 
-fn examples(arguments: &Eval, loaded: &Loaded) -> Result<Examples, Failure> {
-    let path = &arguments.examples;
-    if path.extension().is_none_or(|e| e != "toml") {
-        if !arguments.overrides.is_empty() || arguments.seed.is_some() {
-            return Err(Failure::usage(format!(
-                "{}: overrides and --seed belong to a run config, this is a file of examples",
-                path.display()
-            )));
-        }
-        let mut hard = read_examples(path, &loaded.encoder.config)?;
-        hard.truncate(arguments.count.map_or(usize::MAX, |c| c as usize));
-        return Ok(Examples { hard, soft: None });
-    }
-    let resolved = config::load(path, &arguments.overrides)?;
-    let corpus = Corpus::open(&resolved.config.language, &resolved.config.objective, resolved.config.seed)?;
-    check_vocabulary(loaded, &corpus, path)?;
-    let count = arguments.count.unwrap_or(u64::from(resolved.config.evaluate.sentences));
-    let seed = arguments.seed.unwrap_or(held_out_seed(corpus.seed));
-    let made: Vec<MaskedSentence> =
-        (0..count).into_par_iter().map(|i| masked_sentence(corpus.language.as_ref(), seed, i)).collect();
-    let hard = made.iter().map(|m| Sentence { soft: Vec::new(), ..m.sentence.clone() }).collect();
-    let (soft, entropies) = made.into_iter().map(|m| (m.sentence, m.entropy)).unzip();
-    Ok(Examples { hard, soft: Some((soft, entropies)) })
-}
-
-/// Refuses a model of another language: its numbers would be about other words.
-pub(super) fn check_vocabulary(loaded: &Loaded, corpus: &Corpus, path: &Path) -> Result<(), Failure> {
-    let wanted = corpus.vocabulary.len();
-    let has = loaded.encoder.config.vocab_size as usize;
-    if has != wanted {
-        return Err(Failure::usage(format!(
-            "the model has {has} words, the language of {} has {wanted}",
-            path.display()
-        )));
-    }
-    if let Some(vocabulary) = &loaded.vocabulary
-        && let Some((a, b)) = vocabulary.words().iter().zip(corpus.vocabulary.words()).find(|(a, b)| a != b)
-    {
-        return Err(Failure::usage(format!(
-            "the model's vocab.txt has `{a}` where the language of {} has `{b}`",
-            path.display()
-        )));
-    }
-    let longest = corpus.language.max_length() + 2;
-    let positions = loaded.encoder.config.longest() as usize;
-    if longest > positions {
-        return Err(Failure::usage(format!(
-            "sentences have up to {longest} tokens, the model has positions for {positions}"
-        )));
-    }
-    Ok(())
-}
-
 /// Mean loss per masked position. Its standard error treats examples as drawn, unless the file is all there is.
-fn summary(sentences: &[Sentence], rows: &[RowLoss], arguments: &Eval) -> Value {
+fn summary(sentences: &[Sentence], rows: &[RowLoss], sampled: bool, per_example_too: bool) -> EvalReport {
     let mut rest = rows;
     let per_example: Vec<f64> = sentences
         .iter()
@@ -142,38 +122,32 @@ fn summary(sentences: &[Sentence], rows: &[RowLoss], arguments: &Eval) -> Value 
         .collect();
     let counts: Vec<f64> = sentences.iter().map(|s| s.masked.len() as f64).collect();
     let estimate = Estimate::of_ratio(&per_example, &counts);
-    let language = arguments.examples.extension().is_some_and(|e| e == "toml");
-    let sampled = language || arguments.as_sample;
-    let mut report = json!({
-        "loss": estimate.value,
-        "standard_error": if sampled { estimate.standard_error } else { 0.0 },
-        "count": sentences.len(),
-        "masked_positions": rows.len(),
-        "excess_loss": null,
-        "target": if sampled { "population" } else { "these examples" },
-    });
-    if arguments.per_example {
-        report["per_example"] = json!(per_example);
+    let error = Some(estimate.standard_error).filter(|e| e.is_finite());
+    EvalReport {
+        loss: estimate.value,
+        standard_error: if sampled { error } else { Some(0.0) },
+        count: sentences.len(),
+        masked_positions: rows.len(),
+        excess_loss: None,
+        target: if sampled { "population" } else { "these examples" }.into(),
+        per_example: per_example_too.then_some(per_example),
+        excess_loss_standard_error: None,
+        entropy_floor: None,
+        expected_loss: None,
     }
-    report
 }
 
-fn text(report: &Value) -> String {
-    let number = |key: &str| report[key].as_f64().unwrap_or(f64::NAN);
-    let error = match report["target"] == "population" {
-        true => format!(" ± {:.6}", number("standard_error")),
+fn text(report: &EvalReport) -> String {
+    let error = match report.target == "population" {
+        true => format!(" ± {:.6}", report.standard_error.unwrap_or(f64::NAN)),
         false => " (the mean of these examples; --as-sample gives it a standard error)".into(),
     };
-    let mut out = format!("loss {:.6}{error}, {} examples", number("loss"), report["count"]);
-    if report["excess_loss"].is_f64() {
-        out += &format!(
-            "\nexcess loss {:.6} ± {:.6} over the entropy floor {:.6}",
-            number("excess_loss"),
-            number("excess_loss_standard_error"),
-            number("entropy_floor")
-        );
+    let mut out = format!("loss {:.6}{error}, {} examples", report.loss, report.count);
+    let excess = (report.excess_loss, report.excess_loss_standard_error, report.entropy_floor);
+    if let (Some(excess), Some(error), Some(floor)) = excess {
+        out += &format!("\nexcess loss {excess:.6} ± {error:.6} over the entropy floor {floor:.6}");
     }
-    for (i, loss) in report["per_example"].as_array().into_iter().flatten().enumerate() {
+    for (i, loss) in report.per_example.iter().flatten().enumerate() {
         out += &format!("\n{i}\t{loss}");
     }
     out

@@ -1,6 +1,7 @@
 //! What ends a command early: one paragraph for a person and the exit code for a script.
 
 use crate::config::ConfigError;
+use crate::curvature::CurvatureError;
 use crate::gpu::GpuError;
 use crate::language::LanguageError;
 use crate::model::{ExampleError, ModelError};
@@ -14,6 +15,9 @@ pub const DIVERGED: u8 = 3;
 pub const INPUT_OUTPUT: u8 = 5;
 /// Interrupted with a checkpoint saved.
 pub const INTERRUPTED: u8 = 75;
+
+/// Interrupted with nothing written.
+pub const STOPPED: u8 = 130;
 
 /// A message and an exit code.
 #[derive(Debug)]
@@ -72,6 +76,18 @@ impl From<ModelError> for Failure {
         let code = match error {
             ModelError::Io { .. } => INPUT_OUTPUT,
             ModelError::Format { .. } => USAGE,
+        };
+        Failure { code, message: error.to_string() }
+    }
+}
+
+impl From<CurvatureError> for Failure {
+    fn from(error: CurvatureError) -> Failure {
+        let code = match error {
+            CurvatureError::Gpu(error) => return error.into(),
+            CurvatureError::Interrupted => STOPPED,
+            CurvatureError::Request(_) => USAGE,
+            CurvatureError::NotFinite(_) => DIVERGED,
         };
         Failure { code, message: error.to_string() }
     }

@@ -6,13 +6,14 @@ use super::arguments::Finetune;
 use super::failure::Failure;
 use super::task;
 use crate::downstream::{FineTuning, Outcome, finetune};
-use crate::gpu::{AdapterChoice, Gpu, Options};
+use crate::gpu::AdapterChoice;
+use crate::ops::Wishes;
 
-pub fn run(adapter: &AdapterChoice, arguments: &Finetune) -> Result<(), Failure> {
+pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Finetune) -> Result<(), Failure> {
     task::check_rate(arguments.lr)?;
     let start = Instant::now();
     let opened = task::open(&arguments.task)?;
-    let gpu = Gpu::open(adapter, Options::default())?;
+    let (gpu, variants) = task::adapter(adapter, wishes)?;
     let options = FineTuning {
         lr: arguments.lr,
         epochs: arguments.epochs,
@@ -21,7 +22,7 @@ pub fn run(adapter: &AdapterChoice, arguments: &Finetune) -> Result<(), Failure>
         ..FineTuning::default()
     };
     let seeds = task::seeds(&arguments.task, &opened.corpus);
-    let fits = finetune(&gpu, &opened.model, &opened.data, &options, &seeds)?;
+    let fits = finetune(&gpu, &variants, &opened.model, &opened.data, &options, &seeds)?;
     let method = format!(
         "fine-tuning by AdamW {}, {} steps of warm-up, {} epochs of batches of {}, epoch chosen by validation accuracy",
         options.lr, options.warmup_steps, options.epochs, options.batch

@@ -2,7 +2,7 @@
 //!
 //! Standard output carries results alone (one JSON object under `--json`); progress, notes and errors go to standard
 //! error. Exit codes: 0 done; 2 bad config or usage; 3 diverged; 4 out of memory; 5 input or output; 6 no usable adapter;
-//! 75 interrupted with a checkpoint saved; 1 anything else.
+//! 75 interrupted with a checkpoint saved; 130 interrupted with nothing written; 1 anything else.
 //!
 //! ```no_run
 //! // The whole command line; the value is the exit code.
@@ -16,9 +16,11 @@ mod demo;
 mod doctor;
 mod enlarge;
 mod eval;
+mod examples;
 mod failure;
 mod finetune;
 mod language;
+mod measure;
 mod print;
 mod probe;
 mod progress;
@@ -68,8 +70,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Language(a) => language::run(&a),
         Command::Train(a) => train::run(&adapter, &wishes, &a),
         Command::Eval(a) => eval::run(&adapter, &wishes, &a),
-        Command::Probe(a) => probe::run(&adapter, &a),
-        Command::Finetune(a) => finetune::run(&adapter, &a),
+        Command::Measure(a) => measure::run(&adapter, &wishes, &a),
+        Command::Probe(a) => probe::run(&adapter, &wishes, &a),
+        Command::Finetune(a) => finetune::run(&adapter, &wishes, &a),
         Command::Enlarge(a) => enlarge::run(&a),
         Command::Sweep(a) => sweep::run(&a),
         Command::Report(a) => report::run(&a),

@@ -42,6 +42,32 @@ pub fn bytes(n: u64) -> String {
     if unit == "B" { format!("{n} B") } else { format!("{value:.1} {unit}") }
 }
 
+/// A number with 5 digits.
+pub fn short(value: f64) -> String {
+    let size = value.abs();
+    match () {
+        () if value == 0.0 => "0".into(),
+        () if !value.is_finite() => "unknown".into(),
+        () if !(1e-4..1e6).contains(&size) => format!("{value:.4e}"),
+        () => format!("{value:.*}", (4 - size.log10().floor() as i32).max(0) as usize),
+    }
+}
+
+/// A value with its standard error.
+pub fn with_error(value: f64, error: Option<f64>) -> String {
+    match error {
+        Some(error) if error.is_finite() => format!("{} ± {}", short(value), short(error)),
+        _ => short(value),
+    }
+}
+
+/// Rows of a name and a value, the values below each other.
+pub fn table(rows: &[(String, String)]) -> String {
+    let wide = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0) + 2;
+    let lines: Vec<String> = rows.iter().map(|(name, value)| format!("{name:<wide$}{value}")).collect();
+    lines.join("\n")
+}
+
 /// A number of seconds as 12 s, 3 min 5 s or 2 h 10 min.
 pub fn duration(seconds: f64) -> String {
     let s = seconds.max(0.0).round() as u64;

@@ -7,11 +7,12 @@ use super::failure::Failure;
 use super::print;
 use super::task::{self, Opened};
 use crate::downstream::{Features, LinearProbe, Outcome, Pooling, layer_number, probe, ridge_path};
-use crate::gpu::{AdapterChoice, Gpu, Options};
+use crate::gpu::{AdapterChoice, Gpu};
 use crate::language::Words;
 use crate::model::{Arena, save_tensors};
+use crate::ops::{Variants, Wishes};
 
-pub fn run(adapter: &AdapterChoice, arguments: &Probe) -> Result<(), Failure> {
+pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Probe) -> Result<(), Failure> {
     task::check_rate(arguments.lr)?;
     if let Some(bad) = arguments.ridge.iter().find(|l| !(**l > 0.0 && l.is_finite())) {
         return Err(Failure::usage(format!("--ridge {bad} must be positive")));
@@ -19,11 +20,11 @@ pub fn run(adapter: &AdapterChoice, arguments: &Probe) -> Result<(), Failure> {
     let start = Instant::now();
     let opened = task::open(&arguments.task)?;
     let data = &opened.data;
-    let gpu = match (arguments.features, arguments.method) {
+    let adapter = match (arguments.features, arguments.method) {
         (FeatureChoice::Lookup, ProbeMethod::Ridge) => None,
-        _ => Some(Gpu::open(adapter, Options::default())?),
+        _ => Some(task::adapter(adapter, wishes)?),
     };
-    let (mut features, mut name) = features(gpu.as_ref(), arguments, &opened)?;
+    let (mut features, mut name) = features(adapter.as_ref(), arguments, &opened)?;
     if let Some(to) = arguments.projection {
         features = features.project(to as usize, opened.corpus.seed);
         name += &format!(", projected to {to}");
@@ -33,8 +34,8 @@ pub fn run(adapter: &AdapterChoice, arguments: &Probe) -> Result<(), Failure> {
         export(path, &features, labels)?;
     }
     let classes = data.classes.len();
-    let mut outcome = match (arguments.method, &gpu) {
-        (ProbeMethod::Adamw, Some(gpu)) => {
+    let mut outcome = match (arguments.method, &adapter) {
+        (ProbeMethod::Adamw, Some((gpu, variants))) => {
             let options = LinearProbe {
                 lr: arguments.lr,
                 epochs: arguments.epochs,
@@ -42,7 +43,7 @@ pub fn run(adapter: &AdapterChoice, arguments: &Probe) -> Result<(), Failure> {
                 ..LinearProbe::default()
             };
             let seeds = task::seeds(&arguments.task, &opened.corpus);
-            let fits = probe(gpu, &options, &features, labels, classes as u32, &seeds)?;
+            let fits = probe(gpu, variants, &options, &features, labels, classes as u32, &seeds)?;
             let method = format!(
                 "AdamW {}, {} epochs of batches of {}, epoch chosen by validation accuracy",
                 options.lr, options.epochs, options.batch
@@ -64,7 +65,11 @@ pub fn run(adapter: &AdapterChoice, arguments: &Probe) -> Result<(), Failure> {
 }
 
 /// Features of all three parts, one after another, and what they are.
-fn features(gpu: Option<&Gpu>, arguments: &Probe, opened: &Opened) -> Result<(Features, String), Failure> {
+fn features(
+    adapter: Option<&(Gpu, Variants)>,
+    arguments: &Probe,
+    opened: &Opened,
+) -> Result<(Features, String), Failure> {
     let data = &opened.data;
     let sentences: Vec<Words> = data.parts().into_iter().flat_map(|part| part.sentences.clone()).collect();
     let pooling = match arguments.features {
@@ -78,9 +83,9 @@ fn features(gpu: Option<&Gpu>, arguments: &Probe, opened: &Opened) -> Result<(Fe
     };
     let encoder = &opened.model.encoder;
     let layer = layer_number(arguments.layer, encoder).map_err(|e| Failure::usage(format!("--layer: {e}")))?;
-    let gpu = gpu.expect("opened for all but the lookup table");
+    let (gpu, variants) = adapter.expect("opened for all but the lookup table");
     let arena = Arena::of(gpu, encoder, &opened.model.weights)?;
-    let features = Features::of_model(gpu, encoder, &arena, layer, pooling, &sentences, data.longest)?;
+    let features = Features::of_model(gpu, encoder, &arena, variants, layer, pooling, &sentences, data.longest)?;
     let name = match pooling {
         Pooling::Concat => "concat",
         Pooling::Mean => "mean",

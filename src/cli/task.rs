@@ -7,8 +7,10 @@ use super::failure::{Failure, INPUT_OUTPUT};
 use super::print;
 use crate::config;
 use crate::downstream::{DownstreamError, Limits, Outcome, Sizes, TaskData};
+use crate::gpu::{AdapterChoice, Gpu, Options};
 use crate::language::Task;
 use crate::model::{self, Loaded};
+use crate::ops::{Variants, Wishes};
 use crate::train::Corpus;
 
 /// A model with its task.
@@ -23,7 +25,7 @@ pub fn open(arguments: &TaskArguments) -> Result<Opened, Failure> {
     model.notes.iter().for_each(|n| print::note(n));
     let resolved = config::load(&arguments.config, &arguments.overrides)?;
     let corpus = Corpus::open(&resolved.config.language, &resolved.config.objective, resolved.config.seed)?;
-    super::eval::check_vocabulary(&model, &corpus, &arguments.config)?;
+    super::examples::check_vocabulary(&model, &corpus, &arguments.config)?;
     let sizes = Sizes {
         train: arguments.train as usize,
         validation: arguments.validation as usize,
@@ -48,6 +50,13 @@ pub fn open(arguments: &TaskArguments) -> Result<Opened, Failure> {
     };
     let data = data.map_err(DownstreamError::from)?;
     Ok(Opened { model, corpus, data })
+}
+
+/// The adapter and the kernel variants that are asked for.
+pub fn adapter(choice: &AdapterChoice, wishes: &Wishes) -> Result<(Gpu, Variants), Failure> {
+    let gpu = Gpu::open(choice, Options::default())?;
+    let variants = wishes.apply(Variants::choose(gpu.capabilities()), gpu.capabilities()).map_err(Failure::usage)?;
+    Ok((gpu, variants))
 }
 
 /// The seeds of the fits: 0, 1, ... behind the config's.

@@ -2,12 +2,18 @@
 
 use serde_json::Value;
 
+use super::MeasureSection;
 use super::types::RunConfig;
 
 /// JSON Schema (draft 7) of a run config.
 pub fn schema() -> Value {
+    schema_of::<RunConfig>()
+}
+
+/// JSON Schema (draft 7) of a type, with its comments as descriptions.
+pub(crate) fn schema_of<T: schemars::JsonSchema>() -> Value {
     let settings = schemars::generate::SchemaSettings::draft07();
-    let schema = settings.into_generator().into_root_schema_for::<RunConfig>();
+    let schema = settings.into_generator().into_root_schema_for::<T>();
     serde_json::to_value(schema).expect("a schema is JSON")
 }
 
@@ -29,7 +35,9 @@ pub struct Explanation {
 pub fn explain(key: &str) -> Result<Explanation, String> {
     let root = schema();
     let mut at = root.clone();
-    let mut default = serde_json::to_value(RunConfig::default()).ok();
+    // What may be left out has defaults of its own, where it is given.
+    let given = RunConfig { measure: Some(MeasureSection::whole()), ..RunConfig::default() };
+    let mut default = serde_json::to_value(given).ok();
     let mut description = text_of(&at, "description");
     for part in key.split('.').filter(|p| !p.is_empty()) {
         let found = choices(&root, &at).into_iter().find_map(|v| Some((v["properties"].get(part).cloned()?, v)));

@@ -13,11 +13,14 @@
 mod explain;
 mod language;
 mod load;
+mod measure;
 mod types;
 
+pub(crate) use explain::schema_of;
 pub use explain::{Explanation, explain, schema};
 pub use language::{LanguageKind, LanguageSection};
 pub use load::{ConfigError, Origin, Resolved, load};
+pub use measure::{HessianTraceSection, MeasureSection, NoiseSection, TopSection, TraceEstimator, TraceSection};
 pub use types::{
     AdamW, AdapterSection, EvaluateSection, LabelKind, MaskPolicy, ModelSection, ObjectiveSection, OptimizerKind,
     Precision, RunConfig, ScheduleKind, Sgd, TrainSection, Warmup,

@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::MeasureSection;
 use super::language::LanguageSection;
 use crate::model::{ModelConfig, ModelKind};
 use crate::ops::Wishes;
 
-/// One run: a language, a model, an objective, training, evaluation.
+/// One run: a language, a model, an objective, training, evaluation, curvature along the way.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Default)]
 #[serde(default, deny_unknown_fields)]
 pub struct RunConfig {
@@ -30,6 +31,9 @@ pub struct RunConfig {
     pub train: TrainSection,
     /// What is measured on held-out sentences.
     pub evaluate: EvaluateSection,
+    /// Curvature along the way. Left out: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub measure: Option<MeasureSection>,
     /// How the adapter is used.
     #[serde(skip_serializing_if = "AdapterSection::is_default")]
     pub adapter: AdapterSection,
@@ -383,6 +387,7 @@ impl RunConfig {
             return bad("adapter.variant", message);
         }
         self.language.check()?;
+        self.measure.as_ref().map_or(Ok(()), MeasureSection::check)?;
         if t.batch_size == 0 || t.batch_size > 1 << 20 {
             return bad("train.batch_size", format!("{} must lie in 1 to {}", t.batch_size, 1 << 20));
         }

@@ -42,9 +42,8 @@ pub(super) fn within(parts: &Parts, rel_error: Option<f64>) -> bool {
     rel_error.is_some_and(|r| parts.standard_error <= r * parts.value.abs())
 }
 
-/// Tr A, with the probe and the data part of its standard error by the crossed design (the same probes for all examples).
-/// Gaussian probes also give ‖A‖_F² (half the variance of vᵀ A v).
-pub fn hutchinson(operator: &dyn Operator, what: &Hutchinson, observe: Observe<'_>) -> Result<Trace, CurvatureError> {
+/// Refuses what has no answer.
+pub(super) fn check(operator: &dyn Operator, what: &Hutchinson) -> Result<(), CurvatureError> {
     if what.samples < 2 || what.block == 0 || what.rel_error.is_some_and(|r| r.is_nan() || r <= 0.0) {
         return Err(CurvatureError::Request(
             "a trace needs at least 2 probes (for a standard error), blocks of at least 1 and a relative error above 0"
@@ -54,6 +53,13 @@ pub fn hutchinson(operator: &dyn Operator, what: &Hutchinson, observe: Observe<'
     if what.target == Target::Population && operator.weights().len() < 2 {
         return Err(CurvatureError::Request("one example tells nothing of a population; take at least 2".into()));
     }
+    Ok(())
+}
+
+/// Tr A, with the probe and the data part of its standard error by the crossed design (the same probes for all examples).
+/// Gaussian probes also give ‖A‖_F² (half the variance of vᵀ A v).
+pub fn hutchinson(operator: &dyn Operator, what: &Hutchinson, observe: Observe<'_>) -> Result<Trace, CurvatureError> {
+    check(operator, what)?;
     let mut crossed = Crossed::new(operator.weights());
     let (mut cost, mut reached) = (0.0, false);
     let minimum = what.minimum.max(2);

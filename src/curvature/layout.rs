@@ -99,6 +99,19 @@ impl VectorLayout {
         });
     }
 
+    /// The weights, moved along a vector: θ + factor v.
+    pub fn moved(&self, weights: &Weights, vector: &[f32], factor: f64) -> Weights {
+        assert_eq!(vector.len(), self.size, "a vector of another size");
+        let one = |(values, offset): (&Vec<f32>, &Option<usize>)| match offset {
+            None => values.clone(),
+            Some(offset) => {
+                let step = &vector[*offset..*offset + values.len()];
+                values.iter().zip(step).map(|(x, v)| (f64::from(*x) + factor * f64::from(*v)) as f32).collect()
+            }
+        };
+        Weights(weights.0.iter().zip(&self.offsets).map(one).collect())
+    }
+
     /// A vector of the values of parameters.
     pub fn gather(&self, weights: &Weights) -> Vec<f32> {
         weights.0.iter().zip(&self.offsets).filter(|(_, o)| o.is_some()).flat_map(|(w, _)| w.iter().copied()).collect()

@@ -42,6 +42,11 @@ impl<'s, 'g> ModelOperator<'s, 'g> {
         self.form_pass()?.run(self.subject, block)
     }
 
+    /// The same over the examples of one batch.
+    pub fn forms_of_batch(&self, batch: usize, block: &[Vec<f32>]) -> Result<Vec<Forms>, CurvatureError> {
+        self.form_pass()?.run_batches(self.subject, batch..batch + 1, block)
+    }
+
     fn cost(&self, flops: [f64; 2], vectors: usize, width: usize) -> f64 {
         // With one batch its activations stay for the next block of vectors.
         let blocks = if self.subject.batches.len() == 1 { 1 } else { vectors.div_ceil(width.max(1)) };
@@ -85,10 +90,10 @@ impl Operator for ModelOperator<'_, '_> {
     }
 
     fn product_cost(&self, vectors: usize) -> f64 {
-        self.products.get().map_or(0.0, |p| self.cost(p.flops(), vectors, p.width()))
+        self.product_pass().map_or(0.0, |p| self.cost(p.flops(), vectors, p.width()))
     }
 
     fn form_cost(&self, vectors: usize) -> f64 {
-        self.forms.get().map_or(0.0, |p| self.cost(p.flops(), vectors, vectors))
+        self.form_pass().map_or(0.0, |p| self.cost(p.flops(), vectors, vectors))
     }
 }

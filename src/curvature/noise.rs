@@ -81,6 +81,11 @@ impl Gram {
         Ok(Gram { n, numbers })
     }
 
+    /// The inner products, row by row.
+    pub fn numbers(&self) -> &[f64] {
+        &self.numbers
+    }
+
     fn row_sums(&self) -> Vec<f64> {
         self.numbers.chunks_exact(self.n).map(|row| row.iter().sum()).collect()
     }

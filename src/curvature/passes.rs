@@ -4,9 +4,9 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 
-use super::{CurvatureError, Subject};
+use super::{CurvatureError, Gram, Subject};
 use crate::gpu::{Buffer, Count, GpuError, Step};
-use crate::graph::{Emit, Graph, MemoryPlan, NormTerm, Plan, TensorId};
+use crate::graph::{Emit, GramPart, Graph, MemoryPlan, NormTerm, Plan, TensorId};
 use crate::ops::batch::BatchLayout;
 use crate::ops::{Batch, BatchBuffers, CrossEntropy, Dims, Labels, LossDraw, Op, Role, Rule};
 
@@ -298,11 +298,21 @@ impl FormPass {
 
     /// Forms of each vector.
     pub fn run(&self, subject: &Subject<'_>, block: &[Vec<f32>]) -> Result<Vec<Forms>, CurvatureError> {
+        self.run_batches(subject, 0..subject.batches.len(), block)
+    }
+
+    /// Forms of each vector over the examples of some batches.
+    pub fn run_batches(
+        &self,
+        subject: &Subject<'_>,
+        batches: std::ops::Range<usize>,
+        block: &[Vec<f32>],
+    ) -> Result<Vec<Forms>, CurvatureError> {
         let mut all = Vec::new();
         for chunk in block.chunks(self.pass.dims.probes as usize) {
             self.probes.write(subject, chunk);
             let mut forms = vec![Forms::default(); chunk.len()];
-            for batch in 0..subject.batches.len() {
+            for batch in batches.clone() {
                 let step = Step { probes: chunk.len() as u32, ..Step::default() };
                 let packed = self.pass.run(subject, batch, 1.0, step)?;
                 let sentences = packed.sentences as usize;
@@ -462,5 +472,56 @@ impl NormPass {
     /// Seconds of every dispatch for so many probes or draws, from timestamps.
     pub fn time(&self, subject: &Subject<'_>, probes: u32) -> Result<Vec<(String, f64)>, GpuError> {
         self.pass.time(subject, probes)
+    }
+}
+
+/// Inner products of the gradients of all examples' summed losses, for the labels of the data.
+pub struct GramPass {
+    pass: Pass,
+    gram: TensorId,
+}
+
+impl GramPass {
+    /// Plans for the subject's examples, which must be one batch: each meets every other.
+    ///
+    /// # Errors
+    /// Several batches, or what the adapter says.
+    pub fn new(subject: &Subject<'_>) -> Result<GramPass, CurvatureError> {
+        if subject.batches.len() != 1 {
+            return Err(CurvatureError::Request(format!(
+                "inner products of {} gradients need them in one batch; take fewer examples or a larger batch",
+                subject.examples()
+            )));
+        }
+        let encoder = &subject.encoder;
+        let (mut graph, loss) = encoder.with_loss(Labels::Hard);
+        let weight = graph.input("weight", Count::Masked, 4);
+        let adjoints = graph.gradient(&[(loss, weight)]);
+        let part = |id: TensorId| {
+            let matrix = encoder.tensors.iter().position(|t| *t == id).expect("a parameter");
+            let members: Vec<usize> =
+                (0..encoder.parameters.len()).filter(|p| encoder.parameters[*p].matrix == matrix).collect();
+            let bit = |(i, p): (usize, &usize)| u32::from(subject.vectors.contains(*p)) << i;
+            GramPart { mask: members.iter().enumerate().map(bit).sum(), parts: members.len() as u32 }
+        };
+        let gram = graph.ghost_gram(&adjoints, &encoder.tensors, subject.dims.sentences, &part);
+        let gram = gram.ok_or_else(|| CurvatureError::Request("no parameter takes part".into()))?;
+        graph.prune(&[gram]);
+        graph.fuse();
+        let pass = Pass::new(subject, Labels::Hard, &graph, |_| {
+            Ok(Draft { graph: graph.clone(), weight: Some(weight), outside: HashMap::new(), keep: vec![gram] })
+        })?;
+        Ok(GramPass { pass, gram })
+    }
+
+    /// g_i·g_j, row by row.
+    pub fn run(&self, subject: &Subject<'_>) -> Result<Gram, CurvatureError> {
+        self.pass.run(subject, 0, 1.0, Step { probes: 1, ..Step::default() })?;
+        let n = subject.examples();
+        let stride = n.next_multiple_of(4);
+        let buffer = self.pass.plan.buffer(self.gram).expect("kept");
+        let lower: Vec<f32> = subject.gpu.read(buffer, n * stride)?;
+        let at = |i: usize, j: usize| f64::from(lower[i.max(j) * stride + i.min(j)]);
+        Gram::new(n, (0..n * n).map(|k| at(k / n, k % n)).collect())
     }
 }

@@ -1,12 +1,13 @@
 //! What is measured: a model's weights on an adapter, and examples in batches. Nothing here writes the weights.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use super::{CurvatureError, VectorLayout};
 use crate::gpu::{Gpu, GpuError};
-use crate::model::{Arena, Encoder, Weights};
+use crate::model::{Arena, Encoder, GradientPass, Weights};
 use crate::ops::batch::Sentence;
-use crate::ops::{Dims, Variants};
+use crate::ops::{Batch, Dims, Labels, Variants};
 
 /// A model and examples, ready to be measured. Dropout is off.
 pub struct Subject<'g> {
@@ -21,6 +22,10 @@ pub struct Subject<'g> {
     pub(super) vectors: VectorLayout,
     /// Largest batch, with as many probes at once as were asked for.
     pub(super) dims: Dims,
+    /// Examples with the same content so far.
+    seen: HashMap<u64, u32>,
+    /// Examples in a batch.
+    batch: usize,
 }
 
 /// How examples are gone through.
@@ -55,6 +60,19 @@ impl<'g> Subject<'g> {
         only: &[String],
         chunks: &Chunks,
     ) -> Result<Subject<'g>, CurvatureError> {
+        Subject::on(gpu, encoder, Arena::of(gpu, encoder, weights)?, sentences, variants, only, chunks)
+    }
+
+    /// The same over weights that are on the adapter already and that nothing may write while the subject lives.
+    pub fn on(
+        gpu: &'g Gpu,
+        encoder: &Encoder,
+        parameters: Arena,
+        sentences: &[Sentence],
+        variants: Variants,
+        only: &[String],
+        chunks: &Chunks,
+    ) -> Result<Subject<'g>, CurvatureError> {
         let encoder = encoder.without_dropout();
         if sentences.is_empty() {
             return Err(CurvatureError::Request("no examples: give at least one".into()));
@@ -63,9 +81,9 @@ impl<'g> Subject<'g> {
             return Err(CurvatureError::Request(format!("example {} has no masked position", i + 1)));
         }
         let vectors = VectorLayout::new(&encoder, only)?;
-        let parameters = Arena::of(gpu, &encoder, weights)?;
         let total: usize = sentences.iter().map(|s| s.masked.len()).sum();
-        let sentences = with_keys(sentences);
+        let mut seen = HashMap::new();
+        let sentences = with_keys(sentences, &mut seen);
         let batch = chunks.batch.max(1);
         let batches = (0..sentences.len()).step_by(batch).map(|i| i..(i + batch).min(sentences.len())).collect();
         let dims = Dims { probes: chunks.probes.max(1), ..crate::model::dims_for(&sentences, batch) };
@@ -79,7 +97,38 @@ impl<'g> Subject<'g> {
             vectors,
             dims,
             encoder,
+            seen,
+            batch,
         })
+    }
+
+    /// Room in batches for examples of so many tokens and masked positions, for what is planned from now on.
+    pub fn reserve(&mut self, tokens: u32, masked: u32) {
+        let batch = self.batch as u32;
+        self.dims.sentences = self.dims.sentences.max(batch);
+        self.dims.rows = self.dims.rows.max(batch * tokens);
+        self.dims.masked = self.dims.masked.max(batch * masked);
+    }
+
+    /// More examples, in batches of their own, for a [`Drawing`](super::Drawing) that goes on.
+    ///
+    /// # Errors
+    /// An example without a masked position; a batch that is larger than the room there is ([`reserve`](Self::reserve)).
+    pub fn extend(&mut self, sentences: &[Sentence]) -> Result<(), CurvatureError> {
+        if let Some(i) = sentences.iter().position(|s| s.masked.is_empty()) {
+            return Err(CurvatureError::Request(format!("example {} has no masked position", self.examples() + i + 1)));
+        }
+        let needed = crate::model::dims_for(sentences, self.batch);
+        if needed.rows > self.dims.rows || needed.masked > self.dims.masked || needed.sentences > self.dims.sentences {
+            return Err(CurvatureError::Request("more tokens in a batch than room was reserved for".into()));
+        }
+        let first = self.sentences.len();
+        self.sentences.extend(with_keys(sentences, &mut self.seen));
+        let end = self.sentences.len();
+        self.batches.extend((first..end).step_by(self.batch).map(|i| i..(i + self.batch).min(end)));
+        let total: usize = self.sentences.iter().map(|s| s.masked.len()).sum();
+        self.weights = self.sentences.iter().map(|s| s.masked.len() as f64 / total as f64).collect();
+        Ok(())
     }
 
     /// Numbers that take part.
@@ -117,6 +166,26 @@ impl<'g> Subject<'g> {
         self.parameters.read(self.gpu, &self.encoder)
     }
 
+    /// The gradient of the mean loss per masked position, shape [N].
+    pub fn mean_gradient(&self) -> Result<Vec<f32>, CurvatureError> {
+        let dims = Dims { probes: 1, ..self.dims };
+        let pass = GradientPass::new(self.gpu, &self.encoder, &self.parameters, dims, &self.variants, Labels::Hard)?;
+        let mut sum = vec![0.0f64; self.size()];
+        for range in &self.batches {
+            let batch = Batch::new(pass.layout(), &self.sentences[range.clone()]);
+            let mut encoder = self.gpu.encoder();
+            pass.encode(self.gpu, &mut encoder, &batch, self.row_weight() as f32, &batch.step(1));
+            let submission = self.gpu.submit(encoder);
+            self.gpu.wait(submission)?;
+            let gradient = self.vectors.gather(&pass.gradient.read(self.gpu, &self.encoder)?);
+            sum.iter_mut().zip(gradient).for_each(|(s, g)| *s += f64::from(g));
+        }
+        if !sum.iter().all(|g| g.is_finite()) {
+            return Err(CurvatureError::NotFinite("the gradient"));
+        }
+        Ok(sum.into_iter().map(|g| g as f32).collect())
+    }
+
     /// Multiplications and additions of a gradient over the largest batch.
     pub(super) fn gradient_flops(&self) -> f64 {
         let (mut graph, _, _, gradients) = self.encoder.with_gradient(crate::ops::Labels::Hard);
@@ -131,8 +200,7 @@ impl<'g> Subject<'g> {
 }
 
 /// The sentences with keys: 64 bits of a hash of what each holds, and of its number among its like.
-fn with_keys(sentences: &[Sentence]) -> Vec<Sentence> {
-    let mut seen: std::collections::HashMap<u64, u32> = std::collections::HashMap::new();
+fn with_keys(sentences: &[Sentence], seen: &mut HashMap<u64, u32>) -> Vec<Sentence> {
     let hash = |bytes: &[u32]| {
         let bytes: Vec<u8> = bytes.iter().flat_map(|w| w.to_le_bytes()).collect();
         u64::from_le_bytes(blake3::hash(&bytes).as_bytes()[..8].try_into().expect("a hash has 32 bytes"))

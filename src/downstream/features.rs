@@ -55,10 +55,12 @@ impl Features {
 
     /// From the representations of a layer ([`Encoder::representations`]); `longest` is the number of words that
     /// [`Pooling::Concat`] has room for.
+    #[allow(clippy::too_many_arguments)]
     pub fn of_model(
         gpu: &Gpu,
         encoder: &Encoder,
         arena: &Arena,
+        variants: &Variants,
         layer: usize,
         pooling: Pooling,
         sentences: &[Words],
@@ -67,8 +69,7 @@ impl Features {
         let d = encoder.config.hidden_size as usize;
         let width = if pooling == Pooling::Concat { (longest + 2) * d } else { d };
         let inputs: Vec<Sentence> = sentences.iter().map(|words| unmasked(words, 0)).collect();
-        let variants = Variants::choose(gpu.capabilities());
-        let pass = RepresentationPass::new(gpu, encoder, arena, dims_for(&inputs, BATCH), &variants, layer)?;
+        let pass = RepresentationPass::new(gpu, encoder, arena, dims_for(&inputs, BATCH), variants, layer)?;
         let mut values = Vec::with_capacity(inputs.len() * width);
         for chunk in inputs.chunks(BATCH) {
             let packed = pass.run(gpu, chunk)?;

@@ -57,6 +57,7 @@ const BATCH: usize = 128;
 /// Fine-tunes a model once for each seed.
 pub fn finetune(
     gpu: &Gpu,
+    variants: &Variants,
     model: &Loaded,
     data: &TaskData,
     options: &FineTuning,
@@ -64,7 +65,7 @@ pub fn finetune(
 ) -> Result<Vec<Fit>, DownstreamError> {
     let encoder = Encoder::classifier(&model.encoder.config, data.classes.len() as u32)
         .expect("the sizes of a model that was read are good");
-    seeds.iter().map(|seed| fit(gpu, &encoder, model, data, options, *seed)).collect()
+    seeds.iter().map(|seed| fit(gpu, variants, &encoder, model, data, options, *seed)).collect()
 }
 
 /// The model's weights by name, with a new classifier.
@@ -84,20 +85,20 @@ fn sentences(part: &Part) -> Vec<Sentence> {
 
 fn fit(
     gpu: &Gpu,
+    variants: &Variants,
     encoder: &Encoder,
     model: &Loaded,
     data: &TaskData,
     options: &FineTuning,
     seed: u64,
 ) -> Result<Fit, DownstreamError> {
-    let variants = Variants::choose(gpu.capabilities());
     let section = options.train_section(data.train.len());
     let dims = |n: u32| Dims { rows: n * (data.longest as u32 + 2), masked: n, sentences: n, probes: 1 };
     let weights = initial(encoder, model, seed);
     let mut trainer =
-        Trainer::new(gpu, encoder, &weights, &section, Labels::Hard, dims(options.batch), &variants, seed)?;
+        Trainer::new(gpu, encoder, &weights, &section, Labels::Hard, dims(options.batch), variants, seed)?;
     let forward =
-        ForwardPass::new(gpu, encoder, &trainer.parameters, dims(BATCH as u32), &variants, Labels::Hard, true)?;
+        ForwardPass::new(gpu, encoder, &trainer.parameters, dims(BATCH as u32), variants, Labels::Hard, true)?;
     let evaluate = |part: &Part| -> Result<(Vec<u32>, f64, f64), GpuError> {
         let mut logits = Vec::new();
         for chunk in sentences(part).chunks(BATCH) {

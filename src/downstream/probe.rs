@@ -62,18 +62,25 @@ struct Bench {
 /// and `labels` their classes.
 pub fn probe(
     gpu: &Gpu,
+    variants: &Variants,
     options: &LinearProbe,
     features: &Features,
     labels: [&[u32]; 3],
     classes: u32,
     seeds: &[u64],
 ) -> Result<Vec<Fit>, DownstreamError> {
-    let bench = Bench::new(gpu, options, features, classes)?;
+    let bench = Bench::new(gpu, variants, options, features, classes)?;
     seeds.iter().map(|seed| bench.fit(gpu, options, labels, *seed)).collect()
 }
 
 impl Bench {
-    fn new(gpu: &Gpu, options: &LinearProbe, features: &Features, classes: u32) -> Result<Bench, GpuError> {
+    fn new(
+        gpu: &Gpu,
+        variants: &Variants,
+        options: &LinearProbe,
+        features: &Features,
+        classes: u32,
+    ) -> Result<Bench, GpuError> {
         let (rows, width) = (features.rows() as u32, features.width as u32);
         let caps = gpu.capabilities();
         let bytes = u64::from(rows) * u64::from(width.next_multiple_of(4)) * 4;
@@ -85,7 +92,6 @@ impl Bench {
                 caps.largest_binding.min(caps.largest_buffer) >> 20
             )));
         }
-        let variants = Variants::choose(caps);
         let mut graph = Graph::default();
         let all = graph.input("features", Count::Rows, width);
         let w = graph.parameter("probe.weight", classes, width);
@@ -98,7 +104,7 @@ impl Bench {
         let adjoints = graph.gradient(&[(loss, weight)]);
         let layout = BatchLayout { tables: [1; 3], first_position: 0, segment: variants.sums().segment };
         let dims = |masked: u32| Dims { rows, masked, sentences: 1, probes: 1 };
-        let batch = |masked| BatchBuffers::new(gpu, &dims(masked), &layout, &variants, classes, false);
+        let batch = |masked| BatchBuffers::new(gpu, &dims(masked), &layout, variants, classes, false);
         let (train_batch, forward_batch) = (batch(options.batch)?, batch(ROWS)?);
         let size4 = |id| dims(1).size4(graph.tensor(id).rows, graph.tensor(id).cols);
         let each: [u64; 2] = [size4(w) * 16, size4(b) * 16];
@@ -110,10 +116,10 @@ impl Bench {
         upload(gpu, &table, features);
         let mut outside: HashMap<TensorId, Buffer> =
             HashMap::from([(all, table), (w, theta[0].clone()), (b, theta[1].clone())]);
-        let forward = Plan::new(gpu, &forward, dims(ROWS), &variants, &forward_batch, &outside, &[logits])?;
+        let forward = Plan::new(gpu, &forward, dims(ROWS), variants, &forward_batch, &outside, &[logits])?;
         outside.extend([(adjoints[&w], gradient[0].clone()), (adjoints[&b], gradient[1].clone())]);
         outside.insert(weight, train_batch.weight.clone());
-        let train = Plan::new(gpu, &graph, dims(options.batch), &variants, &train_batch, &outside, &[loss])?;
+        let train = Plan::new(gpu, &graph, dims(options.batch), variants, &train_batch, &outside, &[loss])?;
         let chunks: Vec<ChunkBuffers> = (0..2)
             .map(|i| ChunkBuffers {
                 theta: theta[i].clone(),

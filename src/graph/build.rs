@@ -31,7 +31,7 @@ impl Graph {
 
     /// Layer norm over columns: x [rows, d], gamma and beta [1, d].
     pub fn layer_norm(&mut self, x: TensorId, gamma: TensorId, beta: TensorId, eps: f64) -> TensorId {
-        let op = LayerNorm { rule: Rule::Forward, eps: eps as f32, addend: false };
+        let op = LayerNorm { rule: Rule::Forward, eps: eps as f32, addend: false, sums: false };
         self.push(Op::LayerNorm(op), &[x, gamma, beta], "norm")[0]
     }
 

@@ -1,5 +1,5 @@
-//! Fusion: a product followed by an elementwise operation on nothing but its result becomes one node, and the gradients
-//! of a weight and of the bias beside it become one.
+//! Fusion: a product followed by an elementwise operation on nothing but its result becomes one node, the gradients of a
+//! weight and of the bias beside it become one, and so do layer norm's gradients.
 
 use super::{Emit, Graph, Node, TensorId};
 use crate::ops::{Epilogue, Layout, Linear, Op, Rule};
@@ -10,6 +10,7 @@ impl Graph {
     pub fn fuse(&mut self) {
         self.fuse_gelu();
         self.fuse_sums();
+        self.fuse_scale();
     }
 
     fn fuse_gelu(&mut self) {
@@ -72,6 +73,24 @@ impl Graph {
                 }
                 None => fused.push(node),
             }
+        }
+        *self.nodes_mut() = fused;
+    }
+
+    /// Layer norm's two reverse rules, the one for its scale and shift and the one for its input, where they stand side by side.
+    fn fuse_scale(&mut self) {
+        let nodes = std::mem::take(self.nodes_mut());
+        let mut fused: Vec<Node> = Vec::with_capacity(nodes.len());
+        for mut node in nodes {
+            if let (Op::LayerNorm(norm), Some(scale)) = (&mut node.op, fused.last())
+                && (norm.rule, &scale.op) == (Rule::Vjp, &Op::LayerNormScale)
+                && scale.inputs == [node.inputs[0], node.inputs[2], node.inputs[3]]
+            {
+                norm.sums = true;
+                node.outputs.extend(&scale.outputs);
+                fused.pop();
+            }
+            fused.push(node);
         }
         *self.nodes_mut() = fused;
     }

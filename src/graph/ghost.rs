@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::{Emit, Graph, Node, TensorId};
-use crate::ops::{GhostNorm, Layout, Linear, Op, Table};
+use crate::ops::{GhostGram, GhostNorm, GramKind, Layout, Linear, Op, Table};
 
 /// A summand of a parameter's squared norms: one of the four columns of a tensor [draws][sentences, 4].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +71,76 @@ impl Graph {
             }
         }
         terms
+    }
+}
+
+/// What `ghost_gram` is to sum up of a parameter: a bit for each of its parts that takes part, and how many parts there are.
+#[derive(Clone, Copy, Debug)]
+pub struct GramPart {
+    pub mask: u32,
+    pub parts: u32,
+}
+
+impl Graph {
+    /// Appends the inner products of all pairs of sentences' gradients over the parameters for which `wanted` says so, for
+    /// batches of `most` sentences at most: [sentences, most], column ≤ row. `None` when no parameter is wanted.
+    pub fn ghost_gram(
+        &mut self,
+        adjoints: &HashMap<TensorId, TensorId>,
+        parameters: &[TensorId],
+        most: u32,
+        wanted: &dyn Fn(TensorId) -> GramPart,
+    ) -> Option<TensorId> {
+        let producers: HashMap<TensorId, Node> =
+            self.nodes().iter().flat_map(|n| n.outputs.iter().map(|o| (*o, n.clone()))).collect();
+        // Parameters that share their rows (weight and bias, scale and shift, the three tables) are summed up together.
+        let mut sums: Vec<(GramKind, Vec<TensorId>, u32)> = Vec::new();
+        let mut biases: HashMap<TensorId, GramPart> = HashMap::new();
+        let mut join = |kind: GramKind, inputs: Vec<TensorId>, mask: u32| match sums
+            .iter_mut()
+            .find(|(k, i, _)| *k == kind && *i == inputs)
+        {
+            Some((_, _, bits)) => *bits |= mask,
+            None => sums.push((kind, inputs, mask)),
+        };
+        for parameter in parameters.iter().copied() {
+            let (Some(adjoint), part) = (adjoints.get(&parameter), wanted(parameter)) else { continue };
+            if part.mask == 0 {
+                continue;
+            }
+            let found = sources(&producers, *adjoint);
+            for source in &found {
+                match *source {
+                    Source::Product { b, a } => {
+                        join(GramKind::Product { parts: part.parts, bias: false }, vec![b, a], part.mask);
+                    }
+                    Source::Sum { b } => drop(biases.insert(b, part)),
+                    Source::Scale { b, x, stat, column } => join(GramKind::Scale, vec![b, x, stat], 1 << column),
+                    Source::Table { b, table } => join(GramKind::Tables, vec![b], 1 << table as u32),
+                }
+            }
+            if let [Source::Product { b: e, a: h }, Source::Table { b, .. }]
+            | [Source::Table { b, .. }, Source::Product { b: e, a: h }] = found[..]
+            {
+                join(GramKind::Tied, vec![b, h, e], 1);
+            }
+        }
+        for (kind, inputs, mask) in &mut sums {
+            if let GramKind::Product { parts, .. } = *kind
+                && biases.get(&inputs[0]).is_some_and(|bias| bias.mask == *mask && bias.parts == parts)
+            {
+                biases.remove(&inputs[0]);
+                *kind = GramKind::Product { parts, bias: true };
+            }
+        }
+        let mut alone: Vec<(TensorId, GramPart)> = biases.into_iter().collect();
+        alone.sort_by_key(|(b, _)| *b);
+        sums.extend(alone.into_iter().map(|(b, part)| (GramKind::Sum { parts: part.parts }, vec![b], part.mask)));
+        sums.into_iter().fold(None, |before, (kind, mut inputs, mask)| {
+            inputs.extend(before);
+            let op = GhostGram { kind, mask, addend: before.is_some(), most };
+            Some(self.push(Op::GhostGram(op), &inputs, "gram")[0])
+        })
     }
 }
 

@@ -24,7 +24,7 @@ mod transform;
 
 pub use crate::gpu::Count;
 pub use crate::ops::{Dims, Emit, Node, Role, Tensor, TensorId};
-pub use ghost::NormTerm;
+pub use ghost::{GramPart, NormTerm};
 pub use plan::{MemoryPlan, Plan, dispatches};
 
 use crate::ops::Op;

@@ -1,7 +1,11 @@
 //! Layer norm over columns: y = γ (x - mean) / √(var + ε) + β. Ba et al. 2016. Shader: `shaders/layer_norm.wgsl`.
 
-use super::{Adjoints, Lowering, Node, Op, Operation, OutputShape, Rule, Tensor, TensorId};
-use crate::gpu::{Count, Dispatch};
+use super::variant_table::Kind;
+use super::{
+    Adjoints, Dims, Lowering, Node, Op, Operation, OutputShape, Rule, Tensor, TensorId, Variants, layer_norm_scale,
+    reduce,
+};
+use crate::gpu::{Count, Dispatch, Grid};
 
 /// Layer norm, or its vjp with respect to x.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -10,6 +14,8 @@ pub struct LayerNorm {
     pub eps: f32,
     /// The vjp adds its last input to the result (a residual's adjoint).
     pub addend: bool,
+    /// The vjp gives γ̄ and β̄ too, [1, d] each.
+    pub sums: bool,
 }
 
 impl LayerNorm {
@@ -29,7 +35,14 @@ impl LayerNorm {
                 }
                 vec![("", x.rows, x.cols, false), ("stat", x.rows, 4, false)]
             }
-            _ => vec![("", x.rows, x.cols, inputs[3].probes)],
+            _ => {
+                let probes = inputs[3].probes;
+                let mut outputs = vec![("", x.rows, x.cols, probes)];
+                if self.sums {
+                    outputs.extend(["weight", "bias"].map(|name| (name, Count::Fixed(1), x.cols, probes)));
+                }
+                outputs
+            }
         }
     }
 
@@ -60,15 +73,14 @@ impl LayerNorm {
             ("width", tensor.cols),
             ("cols4", tensor.cols4()),
             ("eps", self.eps.to_bits()),
-            ("add", u32::from(self.addend)),
             ("y_layer", cx.layer(out)),
         ];
+        let mut constants = vec![];
         let mut buffers = vec![("x", cx.buffer(x)), ("gamma", cx.buffer(node.inputs[1])), ("out", cx.buffer(out))];
         let entry = match self.rule {
             Rule::Forward => {
                 buffers.push(("beta", cx.buffer(node.inputs[2])));
                 buffers.push(("stat_out", cx.buffer(node.outputs[1])));
-                params.retain(|(name, _)| *name != "add");
                 "forward"
             }
             _ => {
@@ -76,21 +88,74 @@ impl LayerNorm {
                 buffers.push(("y_bar", cx.buffer(node.inputs[3])));
                 if self.addend {
                     buffers.push(("addend", cx.buffer(node.inputs[4])));
+                    constants.push(("ADDEND", 1));
                 }
                 "vjp"
             }
         };
-        let lanes = cx.variants.row_lanes(Operation::LayerNorm);
-        let grid = cx.rowwise(tensor.rows, lanes, cx.layers(out));
         let label = cx.graph.tensor(out).name.clone();
-        cx.push(Dispatch {
-            label,
-            kernel: "layer_norm",
-            entry,
-            constants: vec![("LANES", lanes)],
-            buffers,
-            params,
-            grid,
-        });
+        let layers = cx.layers(out);
+        let kernel = "layer_norm";
+        if let Some(lanes) = subgroup(cx.variants, tensor) {
+            constants.extend([("SUBGROUP", lanes), ("EACH", tensor.cols4().div_ceil(lanes))]);
+            let (rows, block) = (tensor.rows, block(cx.dims, cx.variants, tensor.rows));
+            params.push(("block", block));
+            let grid = Grid { count: rows, unit: block, columns: 1, layers };
+            let cols4 = u64::from(tensor.cols4());
+            let sums = self.sums.then(|| {
+                let gamma = reduce::blocks(cx, rows, block, cols4, node.outputs[1], None);
+                let beta = reduce::blocks(cx, rows, block, cols4, node.outputs[2], None);
+                constants.push(("SUMS", 1));
+                buffers.extend([("gamma_bar", gamma.target.clone()), ("beta_bar", beta.target.clone())]);
+                params.push(("sums_layer", gamma.layer));
+                (gamma, beta)
+            });
+            cx.push(Dispatch { label, kernel, entry, constants, buffers, params, grid });
+            if let Some((gamma, beta)) = sums {
+                gamma.finish_both(beta, cx);
+            }
+            return;
+        }
+        let lanes = cx.variants.row_lanes(Operation::LayerNorm);
+        let grid = cx.rowwise(tensor.rows, lanes, layers);
+        constants.push(("LANES", lanes));
+        cx.push(Dispatch { label, kernel, entry, constants, buffers, params, grid });
+        if self.sums {
+            let [y_bar, stat] = [node.inputs[3], node.inputs[2]];
+            layer_norm_scale::lower_sums(cx, [x, stat, y_bar], [node.outputs[1], node.outputs[2]]);
+        }
     }
+
+    /// Bytes of workspace: the blocks' sums of γ̄ and of β̄.
+    pub(super) fn workspace(
+        &self,
+        dims: &Dims,
+        variants: &Variants,
+        node: &Node,
+        tensor: &dyn Fn(TensorId) -> Tensor,
+    ) -> Vec<u64> {
+        if !self.sums {
+            return vec![];
+        }
+        let (x, x_bar) = (tensor(node.inputs[0]), tensor(node.outputs[0]));
+        let block = match subgroup(variants, &x) {
+            Some(_) => block(dims, variants, x.rows),
+            None => variants.sums().block,
+        };
+        let layers = if x_bar.probes { dims.probes } else { 1 };
+        vec![reduce::workspace(dims, x.rows, block, u64::from(x.cols4()), layers, false); 2]
+    }
+}
+
+/// Lanes of the subgroup that works on a row, if it does: rows that take more than 32 vec4 of every lane make long code.
+fn subgroup(variants: &Variants, x: &Tensor) -> Option<u32> {
+    match variants.row(Operation::LayerNorm).kind {
+        Kind::RowSubgroup(lanes) if x.cols4() <= 32 * lanes => Some(lanes),
+        _ => None,
+    }
+}
+
+/// Rows that a subgroup goes over: enough workgroups for several cores, and no longer sums than elsewhere.
+fn block(dims: &Dims, variants: &Variants, rows: Count) -> u32 {
+    (dims.capacity(rows) / 32).max(16).min(variants.sums().block)
 }

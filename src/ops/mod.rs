@@ -28,6 +28,7 @@ pub mod dropout;
 pub mod embedding;
 pub mod gather;
 pub mod gelu;
+pub mod ghost_gram;
 pub mod ghost_norm;
 mod ir;
 pub mod layer_norm;
@@ -48,6 +49,7 @@ pub use attention_tangent::AttentionTangent;
 pub use cross_entropy::{CrossEntropy, Labels};
 pub use dropout::Dropout;
 pub use embedding::{Embedding, Table};
+pub use ghost_gram::{GhostGram, GramKind};
 pub use ghost_norm::GhostNorm;
 pub use layer_norm::LayerNorm;
 pub use layer_norm_tangent::LayerNormTangent;
@@ -103,6 +105,7 @@ pub enum Op {
         addend: bool,
     },
     Gelu(Rule),
+    GhostGram(GhostGram),
     GhostNorm(GhostNorm),
     LayerNorm(LayerNorm),
     /// Gradients of layer norm's scale and shift.
@@ -140,6 +143,7 @@ impl Op {
             Op::Embedding(_) | Op::EmbeddingScatter { .. } => "embedding",
             Op::Gather | Op::GatherBack { .. } => "gather",
             Op::Gelu(_) => "gelu",
+            Op::GhostGram(_) => "ghost_gram",
             Op::GhostNorm(_) => "ghost_norm",
             Op::LayerNorm(_) => "layer_norm",
             Op::LayerNormScale => "layer_norm_scale",
@@ -179,6 +183,7 @@ impl Op {
             Op::Gather => gather::outputs(inputs),
             Op::GatherBack { .. } => gather::back_outputs(inputs),
             Op::Gelu(rule) => gelu::outputs(*rule, inputs),
+            Op::GhostGram(op) => op.outputs(inputs),
             Op::GhostNorm(op) => op.outputs(inputs),
             Op::LayerNorm(op) => op.outputs(inputs),
             Op::LayerNormScale => layer_norm_scale::outputs(inputs),
@@ -205,6 +210,7 @@ impl Op {
             | Op::ColumnSum
             | Op::EmbeddingScatter { .. }
             | Op::GatherBack { .. }
+            | Op::GhostGram(_)
             | Op::GhostNorm(_)
             | Op::LayerNormScale
             | Op::LayerNormTangent(_)
@@ -247,6 +253,7 @@ impl Op {
             }
             Op::Embedding(op) => op.jvp(g, node),
             Op::AttentionTangent(_)
+            | Op::GhostGram(_)
             | Op::GhostNorm(_)
             | Op::LayerNormTangent(_)
             | Op::LossDraw(_)
@@ -287,6 +294,7 @@ impl Op {
             Op::EmbeddingScatter { rows, .. } => {
                 vec![embedding::scatter_workspace(dims, variants, *rows, &tensor(node.inputs[0]))]
             }
+            Op::LayerNorm(op) => op.workspace(dims, variants, node, tensor),
             Op::Linear(op) => op.workspace(dims, variants, node, tensor),
             _ => vec![],
         };
@@ -307,6 +315,7 @@ impl Op {
             Op::Gather => gather::lower(cx, node),
             Op::GatherBack { addend } => gather::lower_back(*addend, cx, node),
             Op::Gelu(rule) => gelu::lower(*rule, cx, node),
+            Op::GhostGram(op) => op.lower(cx, node),
             Op::GhostNorm(op) => op.lower(cx, node),
             Op::LayerNorm(op) => op.lower(cx, node),
             Op::LayerNormScale => layer_norm_scale::lower(cx, node),

@@ -63,7 +63,8 @@ impl Operation {
             Operation::LinearNt | Operation::LinearNn | Operation::LinearTn => LINEAR,
             Operation::AttentionForward | Operation::AttentionVjp => ATTENTION,
             Operation::TangentAttention | Operation::GhostNorm => SENTENCES,
-            Operation::LayerNorm | Operation::CrossEntropy => ROWS,
+            Operation::LayerNorm => LAYER_NORM,
+            Operation::CrossEntropy => ROWS,
             Operation::Sums => SUMS,
         }
     }
@@ -94,7 +95,8 @@ impl Operation {
             }
             (Operation::TangentAttention | Operation::GhostNorm, false) => &["row"],
             // On the processor neighbouring lanes gain nothing from neighbouring addresses.
-            (Operation::LayerNorm | Operation::CrossEntropy, true) => &["lane"],
+            (Operation::LayerNorm, true) => &["subgroup-16", "subgroup-8", "subgroup-4", "lane"],
+            (Operation::CrossEntropy, true) => &["lane"],
             (Operation::LayerNorm | Operation::CrossEntropy, false) => &["lanes-32"],
             // Two to sixteen cores, and every workgroup costs 0.2 µs: few workgroups with long sums.
             (Operation::Sums, true) => &["long"],
@@ -170,6 +172,8 @@ pub enum Kind {
     Attention(AttentionVariant),
     /// Invocations that share a row.
     RowLanes(u32),
+    /// Lanes of a subgroup that goes over a block of rows.
+    RowSubgroup(u32),
     Sums(Sums),
 }
 
@@ -283,6 +287,16 @@ static SENTENCES: &[Row] = &[
 static ROWS: &[Row] = &[
     Row { name: "lane", about: "an invocation a row", needs: &[], kind: Kind::RowLanes(1) },
     Row { name: "lanes-32", about: "32 invocations a row", needs: &[], kind: Kind::RowLanes(32) },
+];
+
+const ACROSS: &str = "a subgroup over a block of rows, a row at a time across its lanes; for software adapters";
+
+static LAYER_NORM: &[Row] = &[
+    Row { name: "lane", about: "an invocation a row", needs: &[], kind: Kind::RowLanes(1) },
+    Row { name: "lanes-32", about: "32 invocations a row", needs: &[], kind: Kind::RowLanes(32) },
+    Row { name: "subgroup-4", about: ACROSS, needs: &[Need::Lanes(4)], kind: Kind::RowSubgroup(4) },
+    Row { name: "subgroup-8", about: ACROSS, needs: &[Need::Lanes(8)], kind: Kind::RowSubgroup(8) },
+    Row { name: "subgroup-16", about: ACROSS, needs: &[Need::Lanes(16)], kind: Kind::RowSubgroup(16) },
 ];
 
 static SUMS: &[Row] = &[

@@ -134,6 +134,7 @@ impl Variants {
     pub fn row_lanes(&self, operation: Operation) -> u32 {
         match self.row(operation).kind {
             Kind::RowLanes(lanes) => lanes,
+            Kind::RowSubgroup(_) => 1,
             other => unreachable!("{operation:?} is no operation on rows: {other:?}"),
         }
     }

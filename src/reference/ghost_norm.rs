@@ -1,4 +1,5 @@
-//! Twin of `shaders/ghost_norm.wgsl`: the gradients of each sentence are formed and their squares added up.
+//! Twin of `shaders/ghost_norm.wgsl` and `shaders/ghost_gram.wgsl`: the gradients of each sentence are formed, and their squares
+//! and products added up.
 
 use std::collections::HashMap;
 
@@ -16,88 +17,91 @@ pub struct Rows<'a> {
     pub third_cols: usize,
 }
 
-fn square(gradient: &HashMap<(usize, usize), f64>) -> f64 {
-    gradient.values().map(|v| v * v).sum()
+/// Gradient of each part of a parameter, by place.
+type Gradients = Vec<HashMap<(usize, usize), f64>>;
+
+fn dot(a: &HashMap<(usize, usize), f64>, b: &HashMap<(usize, usize), f64>) -> f64 {
+    a.iter().filter_map(|(at, x)| b.get(at).map(|y| x * y)).sum()
 }
 
-/// [sentences, 4].
+/// Squared norms of each sentence's gradients, [sentences, 4].
 pub fn forward(op: GhostNorm, rows: &Rows<'_>, batch: &Batch) -> Vec<f64> {
-    (0..batch.sentences).flat_map(|s| sentence(op, rows, batch, s)).collect()
+    let one = |s: u32| {
+        let gradients = sentence(op, rows, batch, s);
+        let mut out = [0.0; 4];
+        match op {
+            // ‖g + g'‖² − ‖g‖² − ‖g'‖² of the embedding's and the head's gradient of the table.
+            GhostNorm::Tied => out[0] = 2.0 * dot(&gradients[0], &gradients[1]),
+            _ => gradients.iter().zip(&mut out).for_each(|(g, out)| *out = dot(g, g)),
+        }
+        out
+    };
+    (0..batch.sentences).flat_map(one).collect()
 }
 
-fn sentence(op: GhostNorm, rows: &Rows<'_>, batch: &Batch, sentence: u32) -> [f64; 4] {
+/// Inner products of the gradients of sentences i and j ≤ i, [sentences, most], of the parts in `mask`.
+pub fn gram(op: GhostNorm, mask: u32, most: usize, rows: &Rows<'_>, batch: &Batch) -> Vec<f64> {
+    let all: Vec<Gradients> = (0..batch.sentences).map(|s| sentence(op, rows, batch, s)).collect();
+    let mut out = vec![0.0; all.len() * most];
+    for (i, a) in all.iter().enumerate() {
+        for (j, b) in all[..=i].iter().enumerate() {
+            out[i * most + j] = match op {
+                GhostNorm::Tied => dot(&a[0], &b[1]) + dot(&b[0], &a[1]),
+                _ => (0..a.len()).filter(|part| mask >> part & 1 == 1).map(|part| dot(&a[part], &b[part])).sum(),
+            };
+        }
+    }
+    out
+}
+
+fn sentence(op: GhostNorm, rows: &Rows<'_>, batch: &Batch, sentence: u32) -> Gradients {
     let tokens = || (0..batch.ids.len()).filter(|r| batch.spans[*r][3] == sentence);
     let masked = || (0..batch.index.len()).filter(|m| batch.sentence_of[*m] == sentence);
     let own: Vec<usize> = if rows.masked { masked().collect() } else { tokens().collect() };
     let b = |t: usize| &rows.b[t * rows.b_cols..(t + 1) * rows.b_cols];
     let a = |t: usize| &rows.a[t * rows.a_cols..(t + 1) * rows.a_cols];
     let third = |t: usize| &rows.third[t * rows.third_cols..(t + 1) * rows.third_cols];
-    let mut out = [0.0; 4];
+    let mut parts = vec![HashMap::new(); 4];
+    let mut add = |part: usize, at: (usize, usize), value: f64| *parts[part].entry(at).or_insert(0.0) += value;
     match op {
         GhostNorm::Product { parts } | GhostNorm::Sum { parts } => {
             // Parts are whole vec4; only a single part may have columns that are no multiple of 4.
             let wide = if parts == 1 { rows.b_cols } else { rows.b_cols / parts as usize };
-            for (part, norm) in out.iter_mut().enumerate().take(parts as usize) {
-                let mut gradient = HashMap::new();
-                for t in &own {
-                    for (i, bar) in b(*t)[part * wide..(part + 1) * wide].iter().enumerate() {
-                        match op {
-                            GhostNorm::Sum { .. } => *gradient.entry((i, 0)).or_insert(0.0) += bar,
-                            _ => {
-                                for (j, x) in a(*t).iter().enumerate() {
-                                    *gradient.entry((i, j)).or_insert(0.0) += bar * x;
-                                }
-                            }
-                        }
+            for t in &own {
+                for (i, bar) in b(*t).iter().enumerate() {
+                    match op {
+                        GhostNorm::Sum { .. } => add(i / wide, (i, 0), *bar),
+                        _ => a(*t).iter().enumerate().for_each(|(j, x)| add(i / wide, (i, j), bar * x)),
                     }
                 }
-                *norm = square(&gradient);
             }
         }
         GhostNorm::Scale => {
-            let (mut scale, mut shift) = (HashMap::new(), HashMap::new());
             for t in &own {
                 let s = third(*t);
                 for (i, (bar, x)) in b(*t).iter().zip(a(*t)).enumerate() {
-                    *scale.entry((i, 0)).or_insert(0.0) += bar * (x - s[0]) * s[1];
-                    *shift.entry((i, 0)).or_insert(0.0) += bar;
+                    add(0, (i, 0), bar * (x - s[0]) * s[1]);
+                    add(1, (i, 0), *bar);
                 }
             }
-            out[0] = square(&scale);
-            out[1] = square(&shift);
         }
         GhostNorm::Tables => {
-            for (table, norm) in out.iter_mut().take(3).enumerate() {
-                let mut gradient = HashMap::new();
-                for t in &own {
-                    for (i, bar) in b(*t).iter().enumerate() {
-                        *gradient.entry((batch.ids[*t][table] as usize, i)).or_insert(0.0) += bar;
-                    }
+            for t in &own {
+                for (table, row) in batch.ids[*t][..3].iter().enumerate() {
+                    b(*t).iter().enumerate().for_each(|(i, bar)| add(table, (*row as usize, i), *bar));
                 }
-                *norm = square(&gradient);
             }
         }
         GhostNorm::Tied => {
-            // ‖g + g'‖² − ‖g‖² − ‖g'‖² of the embedding's and the head's gradient of the table.
-            let (mut embedding, mut head) = (HashMap::new(), HashMap::new());
             for t in tokens() {
-                for (i, bar) in b(t).iter().enumerate() {
-                    *embedding.entry((batch.ids[t][0] as usize, i)).or_insert(0.0) += bar;
-                }
+                b(t).iter().enumerate().for_each(|(i, bar)| add(0, (batch.ids[t][0] as usize, i), *bar));
             }
             for m in masked() {
                 for (word, bar) in third(m).iter().enumerate() {
-                    for (i, h) in a(m).iter().enumerate() {
-                        *head.entry((word, i)).or_insert(0.0) += bar * h;
-                    }
+                    a(m).iter().enumerate().for_each(|(i, h)| add(1, (word, i), bar * h));
                 }
             }
-            let mut both = head.clone();
-            for (at, v) in &embedding {
-                *both.entry(*at).or_insert(0.0) += v;
-            }
-            out[0] = square(&both) - square(&embedding) - square(&head);
         }
     }
-    out
+    parts
 }

@@ -27,7 +27,10 @@ use std::collections::HashMap;
 
 use crate::gpu::{Count, Step};
 use crate::ops::attention_tangent::Kind;
-use crate::ops::{AttentionTangent, Batch, Emit, Labels, LayerNorm, LayerNormTangent, Node, Op, Rule, Table, TensorId};
+use crate::ops::{
+    AttentionTangent, Batch, Emit, GhostNorm, GramKind, Labels, LayerNorm, LayerNormTangent, Node, Op, Rule, Table,
+    TensorId,
+};
 
 /// Values of tensors, `[probes] x rows x cols`, row-major.
 pub type Values = HashMap<TensorId, Vec<f64>>;
@@ -170,6 +173,24 @@ fn evaluate(frame: &Frame<'_>, node: &Node, values: &Values, k: usize) -> Vec<Ve
             }
             _ => vec![input(0).iter().zip(input(1)).map(|(x, g)| gelu::slope(*x) * g).collect()],
         },
+        Op::GhostGram(op) => {
+            let optional = |i: usize| if node.inputs.len() > i { (input(i), cols(i)) } else { (&[][..], 0) };
+            let ((a, a_cols), (third, third_cols)) = (optional(1), optional(2));
+            let masked = frame.graph.tensor(node.inputs[0]).rows == Count::Masked;
+            let rows = ghost_norm::Rows { b: input(0), b_cols: cols(0), masked, a, a_cols, third, third_cols };
+            let gram = |kind| ghost_norm::gram(kind, op.mask, op.most as usize, &rows, frame.batch);
+            let mut sums = match op.kind {
+                GramKind::Product { parts, .. } => gram(GhostNorm::Product { parts }),
+                GramKind::Sum { parts } => gram(GhostNorm::Sum { parts }),
+                GramKind::Scale => gram(GhostNorm::Scale),
+                GramKind::Tables => gram(GhostNorm::Tables),
+                GramKind::Tied => gram(GhostNorm::Tied),
+            };
+            if let GramKind::Product { parts, bias: true } = op.kind {
+                sums = plus(sums, Some(&gram(GhostNorm::Sum { parts })));
+            }
+            vec![plus(sums, op.addend.then(|| input(node.inputs.len() - 1)))]
+        }
         Op::GhostNorm(op) => {
             let optional = |i: usize| if node.inputs.len() > i { (input(i), cols(i)) } else { (&[][..], 0) };
             let ((a, a_cols), (third, third_cols)) = (optional(1), optional(2));
@@ -177,11 +198,18 @@ fn evaluate(frame: &Frame<'_>, node: &Node, values: &Values, k: usize) -> Vec<Ve
             let rows = ghost_norm::Rows { b: input(0), b_cols: cols(0), masked, a, a_cols, third, third_cols };
             vec![ghost_norm::forward(*op, &rows, frame.batch)]
         }
-        Op::LayerNorm(LayerNorm { rule, eps, addend }) => match rule {
+        Op::LayerNorm(LayerNorm { rule, eps, addend, sums }) => match rule {
             Rule::Forward => layer_norm::forward(input(0), input(1), input(2), f64::from(*eps)).into(),
             _ => {
                 let x_bar = layer_norm::vjp(input(0), input(1), input(2), input(3));
-                vec![plus(x_bar, addend.then(|| input(4)))]
+                let x_bar = plus(x_bar, addend.then(|| input(4)));
+                match sums {
+                    true => {
+                        let [gamma_bar, beta_bar] = layer_norm::scale_vjp(input(0), cols(0), input(2), input(3));
+                        vec![x_bar, gamma_bar, beta_bar]
+                    }
+                    false => vec![x_bar],
+                }
             }
         },
         Op::LayerNormScale => layer_norm::scale_vjp(input(0), cols(0), input(1), input(2)).into(),

@@ -46,6 +46,14 @@ pub struct Figure {
     pub level: Option<(String, f64)>,
 }
 
+/// Colours and letters of a figure that stands alone.
+const STYLE: &str = "
+svg { --text: #1c2430; --muted: #5d6878; --grid: #e3e1da; --pale: #b9c6d6;
+      --ink1: #0b6e8f; --ink2: #c2571a; --ink3: #4f7d2a; --ink4: #7b4fa3; }
+text { fill: var(--text); font: 12px system-ui, sans-serif; } .title { font-size: 15px; font-weight: 600; }
+.tick { fill: var(--muted); } .grid { stroke: var(--grid); }
+";
+
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 380.0;
 /// Left, right, top and bottom margin.
@@ -53,6 +61,13 @@ const MARGIN: [f64; 4] = [64.0, 20.0, 40.0, 48.0];
 const COLOURS: [&str; 4] = ["var(--ink1)", "var(--ink2)", "var(--ink3)", "var(--ink4)"];
 
 impl Figure {
+    /// The figure as a file of its own, with its colours in it.
+    pub fn document(&self) -> String {
+        let head = self.svg();
+        let (open, rest) = head.split_once('\n').expect("the element's first line");
+        format!("{open}\n<style>{STYLE}</style>\n<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n{rest}")
+    }
+
     /// The figure as an `<svg>` element; colours come from the page's `--ink1..4`, `--pale`, `--grid`, `--text`.
     pub fn svg(&self) -> String {
         let [left, right, top, bottom] = MARGIN;

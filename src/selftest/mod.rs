@@ -20,7 +20,7 @@ mod timing;
 use std::collections::HashMap;
 
 use crate::gpu::{Count, Dispatch, Gpu, GpuError, Step};
-use crate::graph::{self, Dims, Emit, Graph, Plan, Role, TensorId};
+use crate::graph::{self, Dims, Emit, GramPart, Graph, Plan, Role, TensorId};
 use crate::ops::batch::{BatchLayout, Sentence};
 use crate::ops::{Attention, Batch, BatchBuffers, Labels, Rule, Variants};
 use crate::random::{Purpose, Stream};
@@ -149,13 +149,16 @@ fn operations() -> Vec<Case> {
         made.fused = fused;
         all.push(made);
     }
-    for d in [4, 10, 64, 130] {
-        all.push(case(&format!("layer norm {d}, used twice"), 6e-6, 2, 6, move |g| {
+    for (d, fused) in [(4, false), (10, false), (64, false), (130, false), (10, true), (130, true)] {
+        let title = format!("layer norm {d}, used twice{}", if fused { ", fused" } else { "" });
+        let mut made = case(&title, 6e-6, 2, 6, move |g| {
             let x = embedded(g, d);
             let (gamma, beta) = (g.parameter("norm.weight", 1, d), g.parameter("norm.bias", 1, d));
             let y = g.layer_norm(x, gamma, beta, 1e-5);
             g.add(x, y)
-        }));
+        });
+        made.fused = fused;
+        all.push(made);
     }
     // Sentences of up to 10 tokens, and of up to 75: more than two tiles of the kernels that go over a sentence in tiles.
     let short = [(1, 4, 0.0), (3, 6, 0.0), (2, 10, 0.0), (4, 16, 0.0), (2, 8, 0.3)].map(|shape| (shape, 5, 10));
@@ -294,10 +297,15 @@ impl Setting {
             Pass::Gradient => adjoints = graph.gradient(&[(output, cotangent)]),
             Pass::Norms => {
                 adjoints = graph.gradient(&[(output, cotangent)]);
-                let parameters: Vec<TensorId> =
+                let mut parameters: Vec<TensorId> =
                     adjoints.keys().copied().filter(|id| graph.tensor(*id).role == Role::Parameter).collect();
+                parameters.sort_unstable();
                 let parts = |id: TensorId| if names.get(&id).is_some_and(|n| n.starts_with("qkv")) { 3 } else { 1 };
                 graph.ghost_norms(&adjoints, &parameters, &parts);
+                let cotangent = graph.input("one cotangent", tensor.rows, tensor.cols);
+                let adjoints = graph.gradient(&[(output, cotangent)]);
+                let wanted = |id: TensorId| GramPart { mask: (1 << parts(id)) - 1, parts: parts(id) };
+                graph.ghost_gram(&adjoints, &parameters, case.sentences + 1, &wanted);
             }
             Pass::Tangent => {
                 adjoints = graph.gradient(&[(output, cotangent)]);

@@ -84,7 +84,13 @@ pub struct MaskedSentence {
     pub entropy: f64,
 }
 
-/// Sentence `index` of a seed with the word masked that evaluation masks.
+/// Sentence `index` of a seed with the word masked that evaluation masks, labelled with the word that stood there.
+pub fn held_out_sentence(language: &dyn Language, seed: u64, index: u64) -> Sentence {
+    let words = language.sample(seed, index);
+    Vocabulary::mask(&words, masked_position(seed, index, words.len()))
+}
+
+/// The same with what is known of that word.
 pub fn masked_sentence(language: &dyn Language, seed: u64, index: u64) -> MaskedSentence {
     let words = language.sample(seed, index);
     let position = masked_position(seed, index, words.len());

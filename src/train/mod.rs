@@ -1,4 +1,5 @@
-//! Pre-training: data that is a function of (seed, step), the loop, optimisers, checkpoints, evaluation.
+//! Pre-training: data that is a function of (seed, step), the loop, optimisers, checkpoints, evaluation, curvature along
+//! the way.
 //!
 //! ```no_run
 //! use lowland::{config, gpu::Gpu, train};
@@ -15,18 +16,23 @@ mod diverged;
 mod evaluate;
 mod events;
 mod kernels;
+mod measure;
+mod measurement;
+mod plan;
 mod run;
 mod trainer;
 mod tune;
 
 pub use checkpoint::{Checkpoint, checkpoints, newest};
 pub use data::{Corpus, Micro, held_out_seed};
-pub use evaluate::{Evaluation, Evaluator, MaskedSentence, masked_sentence};
+pub use evaluate::{Evaluation, Evaluator, MaskedSentence, held_out_sentence, masked_sentence};
 pub use events::EventWriter;
 pub use kernels::{Kernels, Source};
+pub use measure::{Instruments, measured_seed};
+pub use measurement::{Bartlett, Measurement};
+pub use plan::{PlanBytes, PlanReport, plan};
 pub use run::{
-    Observer, Outcome, PlanReport, Progress, Quiet, RunError, Status, interrupt_requested, plan, request_interrupt,
-    run, tune,
+    Observer, Outcome, Progress, Quiet, RunError, Status, interrupt_requested, request_interrupt, run, tune,
 };
 pub use trainer::{LogLine, Trainer};
 pub use tune::{Measured, Subject, Tuning};

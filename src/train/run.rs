@@ -14,14 +14,16 @@ use super::data::{Ahead, Corpus, Micro};
 use super::diverged::first_bad_tensor;
 use super::evaluate::{Evaluation, Evaluator};
 use super::events::EventWriter;
-use super::kernels::{Kernels, Source};
-use super::trainer::{LogLine, Trainer, trainer_bytes};
+use super::kernels::Kernels;
+use super::measure::Along;
+use super::measurement::Measurement;
+use super::trainer::{LogLine, Trainer};
 use super::tune::{Subject, Trial, Tuning};
-use crate::config::{ConfigError, LabelKind, OptimizerKind, Resolved};
+use crate::config::{ConfigError, LabelKind, Resolved};
+use crate::curvature::CurvatureError;
 use crate::gpu::{Gpu, GpuError};
-use crate::graph::{Graph, MemoryPlan};
-use crate::model::{Arena, Encoder, ModelError, Weights, load, save};
-use crate::ops::{BatchBuffers, Dims, Labels, Variants};
+use crate::model::{Encoder, ModelError, Weights, load, save};
+use crate::ops::{Dims, Labels};
 
 /// Why a run stopped before its end.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +54,9 @@ pub struct Outcome {
     pub training_loss: f64,
     #[serde(flatten)]
     pub evaluation: Evaluation,
+    /// The last measurement of a config with `[measure]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub curvature: Option<Measurement>,
     pub parameters: usize,
     /// Seconds of this and earlier attempts in the training loop.
     pub seconds: f64,
@@ -117,16 +122,18 @@ pub fn interrupt_requested() -> bool {
 /// Steps between lines of `metrics.jsonl`.
 const LOG_EVERY: u64 = 10;
 
-struct Setup {
-    corpus: Corpus,
-    encoder: Encoder,
-    labels: Labels,
-    dims: Dims,
-    kernels: Kernels,
+/// What a config makes before anything is allocated.
+pub(super) struct Setup {
+    pub corpus: Corpus,
+    pub encoder: Encoder,
+    pub labels: Labels,
+    /// Of the largest micro-batch.
+    pub dims: Dims,
+    pub kernels: Kernels,
 }
 
 impl Setup {
-    fn new(gpu: &Gpu, resolved: &Resolved) -> Result<Setup, RunError> {
+    pub fn new(gpu: &Gpu, resolved: &Resolved) -> Result<Setup, RunError> {
         let config = &resolved.config;
         let corpus = Corpus::open(&config.language, &config.objective, config.seed)?;
         let longest = corpus.language.max_length();
@@ -148,130 +155,6 @@ impl Setup {
         let kernels = Kernels::settle(gpu, resolved, &Subject::new(gpu, &encoder, &dims, labels))?;
         Ok(Setup { corpus, encoder, labels, dims, kernels })
     }
-}
-
-/// What `lowland train --dry-run` prints.
-#[derive(Clone, Debug, Serialize)]
-pub struct PlanReport {
-    pub parameters: usize,
-    pub layers: u32,
-    pub vocabulary: u32,
-    pub adapter: String,
-    pub variants: Variants,
-    /// Where they come from.
-    pub variants_source: Source,
-    pub micro_batch: u32,
-    pub dispatches_per_micro_batch: usize,
-    /// Multiplications and additions of a whole step, forward and backward; with recomputation forward twice.
-    pub flops_per_step: f64,
-    pub bytes: PlanBytes,
-    /// Why it does not fit, if it does not.
-    pub refused: Option<String>,
-}
-
-/// Memory on the adapter, in bytes.
-#[derive(Clone, Debug, Serialize)]
-pub struct PlanBytes {
-    pub parameters: u64,
-    pub gradients: u64,
-    pub optimizer: u64,
-    /// Results of nodes.
-    pub activations: u64,
-    /// The same without reuse of memory, scratch memory included.
-    pub activations_unshared: u64,
-    /// The same as `activations`, with `train.recompute` and without.
-    pub activations_recomputed: u64,
-    pub activations_stored: u64,
-    /// Scratch memory of nodes, beyond what activations lend.
-    pub workspace: u64,
-    pub batch: u64,
-    /// Activations and batch of the evaluation.
-    pub evaluation: u64,
-    /// Parameters of dispatches, the log, sums for the norm.
-    pub other: u64,
-    pub total: u64,
-}
-
-/// Plans a run without allocating its memory.
-pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
-    let setup = Setup::new(gpu, resolved)?;
-    let Setup { encoder, dims, kernels: Kernels { variants, source, .. }, .. } = &setup;
-    let train = &resolved.config.train;
-    let (graph, memory) = plan_gradient(encoder, setup.labels, dims, variants);
-    let mut otherwise = encoder.clone();
-    otherwise.recompute = !encoder.recompute;
-    let activations = memory.bytes() - memory.workspace;
-    let (_, other_way) = plan_gradient(&otherwise, setup.labels, dims, variants);
-    let other_way = other_way.bytes() - other_way.workspace;
-    let (recomputed, stored) = if encoder.recompute { (activations, other_way) } else { (other_way, activations) };
-    let dispatches = crate::graph::dispatches(gpu, &graph, *dims, variants, &encoder.batch_layout(variants))?;
-    let arena = Arena::bytes(encoder, gpu.alignment());
-    let moments = match &train.optimizer {
-        OptimizerKind::AdamW(_) => 2,
-        OptimizerKind::Sgd(o) => u64::from(o.momentum > 0.0),
-    };
-    let several = u64::from(train.micro_batch() < train.batch_size);
-    let layout = encoder.batch_layout(variants);
-    let soft = setup.labels == Labels::Soft;
-    let batch = BatchBuffers::bytes(dims, &layout, variants, encoder.config.vocab_size, soft);
-    let (evaluation, evaluation_dispatches) = plan_evaluation(gpu, &setup, resolved.config.evaluate.sentences)?;
-    // A uniform of 256 bytes a dispatch, the optimiser's with it, and a log of 512 lines.
-    let other = 256 * (dispatches.len() + evaluation_dispatches) as u64 + trainer_bytes(encoder, arena);
-    let bytes = PlanBytes {
-        parameters: arena,
-        gradients: arena * (1 + several),
-        optimizer: arena * moments,
-        activations,
-        activations_unshared: memory.unshared,
-        activations_recomputed: recomputed,
-        activations_stored: stored,
-        workspace: memory.workspace,
-        batch,
-        evaluation,
-        other,
-        total: arena * (2 + several + moments) + memory.bytes() + batch + evaluation + other,
-    };
-    let micros = f64::from(train.batch_size.div_ceil(train.micro_batch()));
-    let tokens = u64::from(setup.corpus.language.max_length() as u32 + 2);
-    let pairs = u64::from(dims.sentences) * tokens * tokens;
-    let flops = encoder.forward_flops(u64::from(dims.rows), u64::from(dims.masked), pairs) as f64;
-    Ok(PlanReport {
-        parameters: encoder.parameter_count(),
-        layers: encoder.config.num_hidden_layers,
-        vocabulary: encoder.config.vocab_size,
-        adapter: gpu.info().name.clone(),
-        variants: *variants,
-        variants_source: *source,
-        micro_batch: train.micro_batch(),
-        dispatches_per_micro_batch: dispatches.len(),
-        flops_per_step: if encoder.recompute { 4.0 } else { 3.0 } * flops * micros,
-        bytes,
-        refused: memory.check(gpu).err().map(|e| e.to_string()),
-    })
-}
-
-/// The graph of a gradient as it runs, and its memory.
-fn plan_gradient(encoder: &Encoder, labels: Labels, dims: &Dims, variants: &Variants) -> (Graph, MemoryPlan) {
-    let (mut graph, loss, weight, gradients) = encoder.with_gradient(labels);
-    graph.prune(&gradients.iter().copied().chain([loss]).collect::<Vec<_>>());
-    graph.fuse();
-    let outside = |id| encoder.tensors.contains(&id) || gradients.contains(&id) || id == weight;
-    let memory = MemoryPlan::new(&graph, dims, variants, &outside, &[loss]);
-    (graph, memory)
-}
-
-/// Bytes and dispatches of the evaluation.
-fn plan_evaluation(gpu: &Gpu, setup: &Setup, sentences: u32) -> Result<(u64, usize), GpuError> {
-    let Setup { encoder, dims, kernels: Kernels { variants, .. }, .. } = setup;
-    let batch = Evaluator::batch(dims.sentences as usize).min(sentences as usize) as u32;
-    let tokens = dims.rows / dims.sentences;
-    let dims = Dims { rows: batch * tokens, masked: batch, sentences: batch, probes: 1 };
-    let encoder = encoder.without_dropout();
-    let (graph, loss) = encoder.with_loss(Labels::Soft);
-    let memory = MemoryPlan::new(&graph, &dims, variants, &|id| encoder.tensors.contains(&id), &[loss]);
-    let layout = encoder.batch_layout(variants);
-    let bytes = memory.bytes() + BatchBuffers::bytes(&dims, &layout, variants, encoder.config.vocab_size, true);
-    Ok((bytes, crate::graph::dispatches(gpu, &graph, dims, variants, &layout)?.len()))
 }
 
 /// Times the variant table on the shapes of a config; nothing is kept yet.
@@ -391,13 +274,13 @@ fn open(
     Ok((folder, done))
 }
 
-/// Keeps the lines of `metrics.jsonl` up to a checkpoint's step, so that a resumed run does not say things twice. A run that
-/// begins again at step 0 says everything again.
-fn keep_metrics_until(path: &Path, step: u64) -> std::io::Result<()> {
+/// Keeps the lines of `metrics.jsonl` up to a checkpoint's step, so that a resumed run does not say things twice; none
+/// where there is no checkpoint.
+fn keep_metrics_until(path: &Path, step: Option<u64>) -> std::io::Result<()> {
     let Ok(text) = std::fs::read_to_string(path) else { return Ok(()) };
     let keep = |line: &&str| {
         serde_json::from_str::<serde_json::Value>(line)
-            .is_ok_and(|v| v["step"].as_u64().is_some_and(|s| step > 0 && s <= step))
+            .is_ok_and(|v| v["step"].as_u64().is_some_and(|s| step.is_some_and(|step| s <= step)))
     };
     let kept: String = text.lines().filter(keep).map(|l| format!("{l}\n")).collect();
     if kept.len() < text.len() { std::fs::write(path, kept) } else { Ok(()) }
@@ -437,7 +320,7 @@ pub fn run(gpu: &Gpu, resolved: &Resolved, observer: &dyn Observer) -> Result<Ou
         observer.note(&format!("resumed at step {}", checkpoint.step));
     }
     let metrics_path = folder.path.join("metrics.jsonl");
-    keep_metrics_until(&metrics_path, trainer.step)
+    keep_metrics_until(&metrics_path, checkpoint.as_ref().map(|c| c.step))
         .map_err(|source| RunError::Io { path: metrics_path.clone(), source })?;
     let before = earlier_seconds(&metrics_path);
     let evaluator = Evaluator::new(
@@ -449,6 +332,8 @@ pub fn run(gpu: &Gpu, resolved: &Resolved, observer: &dyn Observer) -> Result<Ou
         config.evaluate.sentences,
         config.train.micro_batch() as usize,
     )?;
+    let batch = config.train.micro_batch() as usize;
+    let along = config.measure.as_ref().map(|m| Along::new(corpus, m, variants, batch, &metrics_path));
     gpu.keep_pipelines();
     let events =
         EventWriter::create(&folder.path).map_err(|source| RunError::Io { path: folder.path.clone(), source })?;
@@ -458,6 +343,7 @@ pub fn run(gpu: &Gpu, resolved: &Resolved, observer: &dyn Observer) -> Result<Ou
         resolved,
         observer,
         evaluator,
+        along,
         events,
         root,
         started: Instant::now(),
@@ -503,6 +389,7 @@ struct Session<'r> {
     resolved: &'r Resolved,
     observer: &'r dyn Observer,
     evaluator: Evaluator,
+    along: Option<Along>,
     events: EventWriter,
     root: PathBuf,
     started: Instant,
@@ -520,6 +407,10 @@ impl Session<'_> {
         if trainer.step == 0 && steps > 0 {
             self.evaluate(trainer, folder)?;
         }
+        // One that an interrupt broke off is made up for.
+        if trainer.step < steps && self.along.as_ref().is_some_and(|a| a.due(trainer.step)) {
+            self.measure(trainer, folder)?;
+        }
         let corpus = self.setup.corpus.clone();
         let ahead = Ahead::start(corpus, *trainer.layout(), trainer.step, train);
         while trainer.step < steps {
@@ -536,6 +427,9 @@ impl Session<'_> {
             if due(train.evaluate_every) && step < steps {
                 trainer.pause();
                 self.evaluate(trainer, folder)?;
+            }
+            if step < steps && self.along.as_ref().is_some_and(|a| a.due(step)) {
+                self.measure(trainer, folder)?;
             }
             let interrupted = interrupt_requested();
             if (due(train.checkpoint_every) && step < steps) || interrupted {
@@ -569,7 +463,8 @@ impl Session<'_> {
         let norm = lines.iter().map(|l| f64::from(l.gradient_norm)).sum::<f64>() / n;
         self.recent = lines;
         let config = &self.resolved.config.train;
-        let seconds = self.started.elapsed().as_secs_f64();
+        let measuring = self.along.as_ref().map_or(0.0, |a| a.seconds);
+        let seconds = self.started.elapsed().as_secs_f64() - measuring;
         let taken = (trainer.step - self.first_step) as f64;
         let rate = taken / seconds.max(1e-9);
         let line = json!({
@@ -594,7 +489,8 @@ impl Session<'_> {
             loss,
             evaluation: self.evaluation.clone(),
             sentences_per_second: rate * f64::from(config.batch_size),
-            seconds_left: (config.steps - trainer.step) as f64 / rate.max(1e-9),
+            seconds_left: (config.steps - trainer.step) as f64 / rate.max(1e-9)
+                + self.along.as_ref().map_or(0.0, |a| a.seconds_left(trainer.step, config.steps)),
         });
         Ok(())
     }
@@ -622,6 +518,28 @@ impl Session<'_> {
         self.event(trainer.step, &values, folder)?;
         self.evaluation = Some(e);
         Ok(())
+    }
+
+    /// Measures curvature at the step where the trainer stands. An interrupt breaks it off, with a checkpoint.
+    fn measure(&mut self, trainer: &mut Trainer, folder: &mut Folder) -> Result<(), RunError> {
+        let step = trainer.step;
+        let Some(along) = self.along.as_mut().filter(|a| !a.done(step)) else { return Ok(()) };
+        match along.measure(self.gpu, &self.setup.encoder, &trainer.parameters, step, self.observer) {
+            Ok(Some(measurement)) => {
+                let mut line = json!(measurement);
+                line["seconds"] = json!(self.seconds());
+                folder.metric(&line)?;
+                self.event(step, &measurement.scalars(), folder)
+            }
+            Ok(None) => Ok(()),
+            Err(CurvatureError::Interrupted) => {
+                self.log(trainer, folder)?;
+                self.save(trainer)?;
+                Err(RunError::Interrupted { step })
+            }
+            Err(CurvatureError::Gpu(error)) => Err(error.into()),
+            Err(error) => Err(ConfigError { place: "[measure]".into(), message: error.to_string() }.into()),
+        }
     }
 
     fn save(&self, trainer: &Trainer) -> Result<(), RunError> {
@@ -662,6 +580,7 @@ impl Session<'_> {
     /// Evaluates, writes the model and, last of all, the result.
     fn finish(mut self, trainer: &mut Trainer, folder: &mut Folder) -> Result<Outcome, RunError> {
         let Setup { corpus, encoder, .. } = self.setup;
+        self.measure(trainer, folder)?;
         self.evaluate(trainer, folder)?;
         let weights = trainer.parameters.read(self.gpu, encoder)?;
         save(&folder.path.join("model"), encoder, &weights, Some(&corpus.vocabulary))?;
@@ -672,6 +591,7 @@ impl Session<'_> {
             steps: trainer.step,
             training_loss: losses.iter().sum::<f64>() / losses.len().max(1) as f64,
             evaluation,
+            curvature: self.along.as_ref().and_then(|a| a.last.clone()),
             parameters: encoder.parameter_count(),
             seconds: self.seconds(),
             peak_bytes: self.gpu.memory().1,

@@ -1,0 +1,111 @@
+// The software variant of layer_norm.wgsl: a workgroup is one subgroup and goes over `block` rows, a row at a time across
+// its lanes, EACH vec4 a lane. γ, β and the row stay in registers, so that a row is loaded once, and the sums over rows
+// for γ̄ and β̄ (SUMS) cost no load of their own; those of block number b go to row b of `gamma_bar` and `beta_bar`.
+
+const EACH: u32 = 1u;
+
+@compute @workgroup_size(SUBGROUP)
+fn forward(
+    @builtin(workgroup_id) w: vec3<u32>,
+    @builtin(num_workgroups) n: vec3<u32>,
+    @builtin(subgroup_invocation_id) l: u32,
+) {
+    let first = (w.x + w.y * n.x) * p.block;
+    let end = min(first + p.block, count_of(p.code, p.fixed));
+    var scale: array<vec4<f32>, EACH>;
+    var shift: array<vec4<f32>, EACH>;
+    //@unroll
+    for (var e = 0u; e < EACH; e++) {
+        let c = min(e * SUBGROUP + l, p.cols4 - 1u);
+        scale[e] = gamma[c];
+        shift[e] = beta[c];
+    }
+    for (var row = first; row < end; row++) {
+        let base = row * p.cols4;
+        var v: array<vec4<f32>, EACH>;
+        var total = 0.0;
+        //@unroll
+        for (var e = 0u; e < EACH; e++) {
+            let c = e * SUBGROUP + l;
+            v[e] = select(vec4<f32>(0.0), x[base + min(c, p.cols4 - 1u)], c < p.cols4);
+            total += sum4(v[e]);
+        }
+        let mean = subgroupAdd(total) / f32(p.width);
+        var squares = 0.0;
+        //@unroll
+        for (var e = 0u; e < EACH; e++) {
+            v[e] = (v[e] - mean) * inside(e * SUBGROUP + l, p.width);
+            squares += dot(v[e], v[e]);
+        }
+        let r = 1.0 / sqrt(subgroupAdd(squares) / f32(p.width) + p.eps);
+        //@unroll
+        for (var e = 0u; e < EACH; e++) {
+            let c = e * SUBGROUP + l;
+            if c < p.cols4 { out[base + c] = v[e] * r * scale[e] + shift[e]; }
+        }
+        if l == 0u { stat_out[row] = vec4<f32>(mean, r, 0.0, 0.0); }
+    }
+}
+
+@compute @workgroup_size(SUBGROUP)
+fn vjp(
+    @builtin(workgroup_id) w: vec3<u32>,
+    @builtin(num_workgroups) n: vec3<u32>,
+    @builtin(subgroup_invocation_id) l: u32,
+) {
+    let block = w.x + w.y * n.x;
+    let first = block * p.block;
+    let end = min(first + p.block, count_of(p.code, p.fixed));
+    if first >= end { return; }
+    var scale: array<vec4<f32>, EACH>;
+    var scale_bar: array<vec4<f32>, EACH>;
+    var shift_bar: array<vec4<f32>, EACH>;
+    //@unroll
+    for (var e = 0u; e < EACH; e++) {
+        scale[e] = gamma[min(e * SUBGROUP + l, p.cols4 - 1u)];
+        scale_bar[e] = vec4<f32>(0.0);
+        shift_bar[e] = vec4<f32>(0.0);
+    }
+    for (var row = first; row < end; row++) {
+        let base = row * p.cols4;
+        let layer = w.z * p.y_layer + base;
+        let s = stat[row];
+        var h: array<vec4<f32>, EACH>;
+        var x_hat: array<vec4<f32>, EACH>;
+        var total = 0.0;
+        var product = 0.0;
+        //@unroll
+        for (var e = 0u; e < EACH; e++) {
+            let c = e * SUBGROUP + l;
+            let at = min(c, p.cols4 - 1u);
+            let y = select(vec4<f32>(0.0), y_bar[layer + at], c < p.cols4);
+            x_hat[e] = (x[base + at] - s.x) * s.y;
+            h[e] = scale[e] * y;
+            total += sum4(h[e]);
+            product += dot(h[e], x_hat[e]);
+            if SUMS != 0u {
+                scale_bar[e] += y * x_hat[e];
+                shift_bar[e] += y;
+            }
+        }
+        let mean_h = subgroupAdd(total) / f32(p.width);
+        let mean_product = subgroupAdd(product) / f32(p.width);
+        //@unroll
+        for (var e = 0u; e < EACH; e++) {
+            let c = e * SUBGROUP + l;
+            var x_bar = s.y * (h[e] - mean_h - x_hat[e] * mean_product) * inside(c, p.width);
+            if ADDEND != 0u { x_bar += addend[layer + min(c, p.cols4 - 1u)]; }
+            if c < p.cols4 { out[layer + c] = x_bar; }
+        }
+    }
+    if SUMS != 0u {
+        //@unroll
+        for (var e = 0u; e < EACH; e++) {
+            let c = e * SUBGROUP + l;
+            if c < p.cols4 {
+                gamma_bar[w.z * p.sums_layer + block * p.cols4 + c] = scale_bar[e];
+                beta_bar[w.z * p.sums_layer + block * p.cols4 + c] = shift_bar[e];
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+// Inner products g_i·g_j of two sentences' gradients without forming them, from the rows a of a layer's input and b of its
+// output's adjoint; t are rows of sentence i, s of sentence j ≤ i (the rest is the mirror image). As in ghost_norm.wgsl:
+//   product   weight of a product, and its bias where `bias` is 1: Σ_{t,s} (a_t·a_s + bias)(b_t·b_s)
+//   sums      bias: Σ_{t,s} b_t·b_s
+//   scale     layer norm's scale and shift: Σ_{t,s} (x̂_t ∘ b_t)·(x̂_s ∘ b_s) + b_t·b_s
+//   tables    embedding: Σ_{t,s} [same row of a table] b_t·b_s, summed over the tables
+//   tied      a table that is the head too: Σ_{t,m} e_m[word_t] (b_t·h_m), m masked positions of the other sentence, both ways
+// Each adds to `addend`. `mask` has a bit for each of PARTS equal parts of b's columns (or for scale and shift, or for each
+// table) that takes part. One workgroup a pair of sentences; variants as in ghost_norm.wgsl.
+//@variant subgroup: SUBGROUP=1
+//@variant subgroup-parts: SUBGROUP=1 LANES=16 PARTS=3
+//@variant subgroup-4: SUBGROUP=1 LANES=4
+//@variant parts: PARTS=3
+//@import common/step.wgsl
+
+const SUBGROUP: u32 = 0u;
+const PARTS: u32 = 1u;
+
+struct Params {
+    // vec4 in a row of a and of one part of b; of the head's adjoint e.
+    a4: u32,
+    b4: u32,
+    e4: u32,
+    // 1: rows are masked positions.
+    masked: u32,
+    // Sentences that the plan has room for, and numbers in a row of the result.
+    most: u32,
+    stride: u32,
+    bias: f32,
+    mask: u32,
+    add: u32,
+}
+@group(0) @binding(8) var<uniform> p: Params;
+
+@group(0) @binding(0) var<storage, read> b: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> a: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> spans: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> ids: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> e: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read> stat: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read> addend: array<f32>;
+@group(0) @binding(7) var<storage, read_write> out: array<f32>;
+
+// Two sentences: their rows [first, end) and their masked positions.
+struct Pair {
+    i: u32,
+    j: u32,
+    own: vec4<u32>,
+    other: vec4<u32>,
+    inside: bool,
+}
+
+fn pair_of(group: u32) -> Pair {
+    let i = group / p.most;
+    let j = group % p.most;
+    let inside = i < step.sentences && j <= i;
+    let last = step.sentences - 1u;
+    var own = bitcast<vec4<u32>>(spans[step.rows + min(i, last)]);
+    var other = bitcast<vec4<u32>>(spans[step.rows + min(j, last)]);
+    if p.masked != 0u {
+        own = own.zwzw;
+        other = other.zwzw;
+    }
+    return Pair(i, j, own, other, inside);
+}
+
+fn keep(pair: Pair, total: f32) {
+    let at = pair.i * p.stride + pair.j;
+    var sum = total;
+    if p.add != 0u { sum += addend[at]; }
+    out[at] = sum;
+}
+
+// Number `word` of row m of e.
+fn adjoint_of(m: u32, word: u32) -> f32 {
+    return e[m * p.e4 + word / 4u][word % 4u];
+}
+
+fn sum4(v: vec4<f32>) -> f32 {
+    return (v.x + v.y) + (v.z + v.w);
+}
+
+// x̂ ∘ b at vec4 number c of a row.
+fn scaled(t: u32, c: u32) -> vec4<f32> {
+    let s = stat[t];
+    return b[t * p.b4 + c] * ((a[t * p.b4 + c] - s.x) * s.y);
+}
+
+// How many of the tables that take part have the same row for both tokens.
+fn shared_rows(x: vec4<u32>, y: vec4<u32>) -> f32 {
+    let bits = vec3<u32>(p.mask & 1u, (p.mask >> 1u) & 1u, (p.mask >> 2u) & 1u);
+    let same = select(vec3<u32>(0u), bits, x.xyz == y.xyz);
+    return f32(same.x + same.y + same.z);
+}
+
+//@if SUBGROUP
+//@import common/ghost_gram_subgroup.wgsl
+//@else
+//@import common/ghost_gram_pairs.wgsl
+//@end

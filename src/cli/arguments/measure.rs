@@ -1,0 +1,225 @@
+//! Flags of `lowland measure`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::{Json, ModelAndExamples};
+
+#[derive(Args, Debug)]
+pub struct Measure {
+    #[command(subcommand)]
+    pub command: MeasureCommand,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum MeasureCommand {
+    /// Trace of the Hessian, Gauss-Newton (= Fisher) or empirical Fisher matrix
+    Trace(MeasureTrace),
+    /// Products of the Hessian or Gauss-Newton matrix with given vectors
+    Hvp(MeasureHvp),
+    /// The eigenvalues of largest absolute value; with --density the spectral density
+    Spectrum(MeasureSpectrum),
+    /// Gradient noise: per-example norms, the noise covariance and the noise scale
+    Noise(MeasureNoise),
+    /// Largest eigenvalue, batch sharpness and the loss's rise along the gradient
+    Sharpness(MeasureSharpness),
+}
+
+/// What every measurement is asked.
+#[derive(Args, Debug)]
+pub struct Common {
+    #[command(flatten)]
+    pub on: ModelAndExamples,
+    /// Only parameters with such a name, as `*.layer.0.*`; the others are held still. Repeatable
+    #[arg(long, value_name = "PATTERN")]
+    pub only: Vec<String>,
+    /// Probes or draws at once, at most; fewer where memory is short. Changes no number
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
+    pub probes: u32,
+    /// Seed of probes and draws; default: --seed, or 0
+    #[arg(long)]
+    pub probe_seed: Option<u64>,
+    #[command(flatten)]
+    pub json: Json,
+}
+
+impl Common {
+    /// Seed of probes and draws.
+    pub fn seed(&self) -> u64 {
+        self.probe_seed.or(self.on.seed).unwrap_or(0)
+    }
+}
+
+#[derive(Args, Debug)]
+pub struct MeasureTrace {
+    #[command(flatten)]
+    pub common: Common,
+    /// Default: random-signs for `fisher`, data-labels for `empirical_fisher`, else quadratic-form
+    #[arg(long, value_enum)]
+    pub estimator: Option<EstimatorChoice>,
+    /// Default: `fisher` for estimators that draw or enumerate labels, else `hessian`
+    #[arg(long, value_enum)]
+    pub matrix: Option<MatrixChoice>,
+    /// At most so many pairs of example and draw (sampled-labels, random-signs) or probe vectors (the others); default:
+    /// 4096 pairs, 64 probes, 96 for hutch++; with --rel-error 1048576 pairs or 8192 probes
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub samples: Option<u64>,
+    /// Stop when the standard error is at most this share of the estimate
+    #[arg(long, value_name = "SHARE")]
+    pub rel_error: Option<f64>,
+    /// Do not stop before so many examples (drawn labels or signs; default 256) or probes (default 16)
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub minimum: Option<u64>,
+    /// Draws of labels or signs an example; default: 2 on a language, on a file as many as --samples allows. A single
+    /// draw does not tell the two parts of the standard error apart
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=65536))]
+    pub draws: Option<u64>,
+    /// Distribution of probe vectors; default: rademacher, for xtrace gaussian
+    #[arg(long, value_enum)]
+    pub probe: Option<ProbeChoice>,
+    /// Write a figure of the running estimate (SVG)
+    #[arg(long, value_name = "FILE.svg")]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct MeasureHvp {
+    #[command(flatten)]
+    pub common: Common,
+    /// Vectors: tensors named as in the model file, a tied tensor once; several vectors as a leading axis (safetensors)
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub vector: PathBuf,
+    /// Where to write the products, in the same form
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub out: PathBuf,
+    #[arg(long, value_enum, default_value = "hessian")]
+    pub matrix: MatrixChoice,
+}
+
+#[derive(Args, Debug)]
+pub struct MeasureSpectrum {
+    #[command(flatten)]
+    pub common: Common,
+    #[arg(long, value_enum, default_value = "hessian")]
+    pub matrix: MatrixChoice,
+    /// Eigenvalues of largest absolute value
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10000))]
+    pub top: u32,
+    /// Residuals ‖Av - λv‖ at most this times |λ|
+    #[arg(long, default_value_t = 1e-3)]
+    pub tolerance: f64,
+    /// At most so many products for the eigenvalues; as many vectors are kept
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(2..))]
+    pub products: u32,
+    /// Also the spectral density, on a linear and a logarithmic axis
+    #[arg(long)]
+    pub density: bool,
+    /// Probe vectors of the density, whose scatter gives its band
+    #[arg(long, default_value_t = 8, requires = "density", value_parser = clap::value_parser!(u32).range(1..))]
+    pub density_probes: u32,
+    /// Lanczos steps of each of them
+    #[arg(long, default_value_t = 60, requires = "density", value_parser = clap::value_parser!(u32).range(1..))]
+    pub steps: u32,
+    /// Points of the grids
+    #[arg(long, default_value_t = 256, requires = "density", value_parser = clap::value_parser!(u32).range(2..=65536))]
+    pub points: u32,
+    /// Write a figure (SVG): the density, or else the eigenvalues
+    #[arg(long, value_name = "FILE.svg")]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct MeasureNoise {
+    #[command(flatten)]
+    pub common: Common,
+    /// Labels of the gradients: the data's, or drawn from the model
+    #[arg(long, value_enum, default_value = "data")]
+    pub labels: LabelChoice,
+    /// Largest number of examples whose covariance eigenvalues are computed
+    #[arg(long, default_value_t = 512)]
+    pub eigenvalues_up_to: u32,
+    /// Also Tr Σ : Tr F : Tr H over the same examples and the alignment of Σ with the Hessian
+    #[arg(long)]
+    pub bartlett: bool,
+    /// Probe vectors for Tr H of --bartlett
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(2..))]
+    pub samples: u32,
+    /// Write a figure of the covariance's eigenvalues (SVG)
+    #[arg(long, value_name = "FILE.svg")]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct MeasureSharpness {
+    #[command(flatten)]
+    pub common: Common,
+    /// Examples in a batch B of the batch sharpness and the ascent; examples that fill no batch are left out
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    pub sharpness_batch: u32,
+    /// Length of the step along the gradient
+    #[arg(long, default_value_t = 0.05)]
+    pub rho: f64,
+    /// Residual of the largest eigenvalue, at most this times it
+    #[arg(long, default_value_t = 1e-3)]
+    pub tolerance: f64,
+    /// At most so many products for the largest eigenvalue
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(4..))]
+    pub products: u32,
+    /// Write a figure of the batches' values (SVG)
+    #[arg(long, value_name = "FILE.svg")]
+    pub out: Option<PathBuf>,
+}
+
+/// How a trace is estimated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EstimatorChoice {
+    /// Squared gradient norms for labels drawn from the model (the paper's)
+    SampledLabels,
+    /// The same for random signs on the square root of the softmax Hessian: a smaller variance
+    RandomSigns,
+    /// The same for every label in turn: no draw
+    ExactLabels,
+    /// The same for the data's own labels: the empirical Fisher matrix
+    DataLabels,
+    /// vᵀ(Av) through products: per-tensor traces and r_eff
+    Hutchinson,
+    /// vᵀAv without products: the same number cheaper, no per-tensor traces
+    QuadraticForm,
+    /// A sketch of the range exactly, the rest by probes
+    #[value(name = "hutch++")]
+    HutchPlusPlus,
+    /// Leave-one-out sketches
+    Xtrace,
+}
+
+/// Of what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MatrixChoice {
+    /// Of the mean loss
+    Hessian,
+    /// Gauss-Newton: the Hessian of the loss with the model linearised
+    Ggn,
+    /// Labels from the model; the same matrix as ggn
+    Fisher,
+    /// Labels from the data
+    #[value(name = "empirical_fisher", alias = "empirical-fisher")]
+    EmpiricalFisher,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProbeChoice {
+    Rademacher,
+    Gaussian,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LabelChoice {
+    Data,
+    Model,
+}
+
+/// A value's name on the command line, and in JSON.
+pub fn name_of(value: impl ValueEnum) -> String {
+    value.to_possible_value().expect("no value is hidden").get_name().to_string()
+}

@@ -1,0 +1,139 @@
+//! `lowland measure hvp`: products of a matrix with vectors from a file.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{Evidence, Session, check_folder, print_report, product_matrix};
+use crate::cli::arguments::{Common, MeasureHvp, name_of};
+use crate::cli::failure::Failure;
+use crate::cli::print;
+use crate::curvature::{ModelOperator, Operator, Progress, Subject, dot, norm};
+use crate::model::{WeightsFile, save_tensors};
+
+/// What is printed under `--json`; the products are in the file.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct HvpReport {
+    matrix: String,
+    /// Vectors in the file.
+    vectors: usize,
+    /// vᵀ A v of each.
+    quadratic_forms: Vec<f64>,
+    /// ‖v‖ of each.
+    vector_norms: Vec<f64>,
+    /// ‖A v‖ of each.
+    product_norms: Vec<f64>,
+    /// Where the products are.
+    out: String,
+    #[serde(flatten)]
+    evidence: Evidence,
+}
+
+pub(super) fn run<S>(open: S, arguments: &MeasureHvp) -> Result<(), Failure>
+where
+    S: FnOnce(&Common) -> Result<Session, Failure>,
+{
+    let common = &arguments.common;
+    let matrix = product_matrix(arguments.matrix, "its trace is `measure trace --matrix empirical_fisher`")?;
+    check_folder(&arguments.out)?;
+    let session = open(common)?;
+    let subject = session.subject(common, &session.sentences(), common.on.batch)?;
+    let (vectors, stacked) = read(&arguments.vector, &subject)?;
+    let operator = ModelOperator::new(&subject, matrix);
+    let (mut products, mut cost) = (Vec::new(), 0.0);
+    for block in vectors.chunks(common.probes as usize) {
+        products.extend(operator.apply(block)?);
+        cost += operator.product_cost(block.len());
+        let done = Progress { done: products.len(), of: vectors.len(), value: None };
+        session.watch("products", "vector", &done)?;
+    }
+    if !products.iter().all(|p| dot(p, p).is_finite()) {
+        return Err(crate::curvature::CurvatureError::NotFinite("a product").into());
+    }
+    write(&arguments.out, &subject, &products, stacked)?;
+    let report = HvpReport {
+        matrix: name_of(arguments.matrix),
+        vectors: vectors.len(),
+        quadratic_forms: vectors.iter().zip(&products).map(|(v, p)| dot(v, p)).collect(),
+        vector_norms: vectors.iter().map(|v| norm(v)).collect(),
+        product_norms: products.iter().map(|v| norm(v)).collect(),
+        out: arguments.out.display().to_string(),
+        evidence: session.evidence(common, &subject, session.target(), cost),
+    };
+    let mut rows = report.evidence.rows(&report.matrix);
+    for (i, form) in report.quadratic_forms.iter().enumerate() {
+        let value = format!("‖Av‖ {}, vᵀAv {}", print::short(report.product_norms[i]), print::short(*form));
+        rows.push((format!("vector {}", i + 1), value));
+    }
+    rows.push(("products".into(), report.out.clone()));
+    print_report(common.json.json, &report, &rows)
+}
+
+/// The vectors of a file, and whether they stand along a leading axis.
+fn read(path: &Path, subject: &Subject<'_>) -> Result<(Vec<Vec<f32>>, bool), Failure> {
+    let mut file = WeightsFile::read(path)?.tensors;
+    let error = |message: String| Failure::usage(format!("{}: {message}", path.display()));
+    let parameters: BTreeMap<&str, &[usize]> =
+        subject.encoder().parameters.iter().map(|p| (p.name.as_str(), p.shape.as_slice())).collect();
+    let mut vectors: Vec<Vec<f32>> = Vec::new();
+    let mut first: Option<(String, Option<usize>)> = None;
+    for (name, _) in subject.vectors().parts(subject.encoder()) {
+        let wanted = parameters[name];
+        let Some((shape, values)) = file.remove(name) else {
+            return Err(error(format!(
+                "tensor `{name}` is missing (shape {wanted:?}, or that behind an axis of vectors)"
+            )));
+        };
+        let count = match shape.split_first() {
+            _ if shape == wanted => None,
+            Some((count, rest)) if rest == wanted && *count > 0 => Some(*count),
+            _ => {
+                return Err(error(format!(
+                    "tensor `{name}` has shape {shape:?}; the model's is {wanted:?}, with or without a leading axis of vectors"
+                )));
+            }
+        };
+        if let Some(i) = values.iter().position(|v| !v.is_finite()) {
+            return Err(error(format!("tensor `{name}` holds {} at place {i}", values[i])));
+        }
+        let (other, before) = first.get_or_insert_with(|| (name.to_string(), count));
+        if *before != count {
+            let said =
+                |c: Option<usize>| c.map_or("one vector without a leading axis".into(), |c| format!("{c} vectors"));
+            return Err(error(format!("`{other}` holds {}, `{name}` {}", said(*before), said(count))));
+        }
+        vectors.resize(count.unwrap_or(1), Vec::new());
+        let size = values.len() / vectors.len();
+        vectors.iter_mut().zip(values.chunks_exact(size)).for_each(|(v, own)| v.extend(own));
+    }
+    if let Some(name) = file.keys().next() {
+        let held = subject.vectors().left_out().contains(&name.as_str());
+        return Err(error(match held {
+            true => format!("tensor `{name}` is held still by --only; leave it out"),
+            false => format!(
+                "tensor `{name}` is no parameter of this model (a tied table stands under the embedding's name)"
+            ),
+        }));
+    }
+    Ok((vectors, first.is_some_and(|(_, count)| count.is_some())))
+}
+
+/// The products under the names of the parameters, in the form of the vectors.
+fn write(path: &Path, subject: &Subject<'_>, products: &[Vec<f32>], stacked: bool) -> Result<(), Failure> {
+    let encoder = subject.encoder();
+    let shapes: BTreeMap<&str, &[usize]> =
+        encoder.parameters.iter().map(|p| (p.name.as_str(), p.shape.as_slice())).collect();
+    let tensors: Vec<(&str, Vec<usize>, Vec<f32>)> = subject
+        .vectors()
+        .parts(encoder)
+        .map(|(name, range)| {
+            let lead = stacked.then_some(products.len());
+            let shape = lead.into_iter().chain(shapes[name].iter().copied()).collect();
+            (name, shape, products.iter().flat_map(|p| p[range.clone()].iter().copied()).collect())
+        })
+        .collect();
+    let views = tensors.iter().map(|(name, shape, values)| (*name, shape.as_slice(), values.as_slice()));
+    save_tensors(path, views).map_err(|e| Failure::io(path, &e))
+}

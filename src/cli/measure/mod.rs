@@ -1,0 +1,250 @@
+//! `lowland measure`: curvature and gradient noise of a model on examples. A file a subcommand; what they share is here: the
+//! model on the adapter, examples, evidence, progress, interruption.
+
+mod hvp;
+mod noise;
+mod sharpness;
+mod spectrum;
+mod trace;
+mod trace_drawn;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::arguments::{Common, MatrixChoice, Measure, MeasureCommand, name_of};
+use super::examples::Source;
+use super::failure::{Failure, STOPPED};
+use super::print;
+use super::progress::Gauge;
+use crate::curvature::{Chunks, CurvatureError, Matrix, Progress, Subject};
+use crate::gpu::{AdapterChoice, Gpu, Options};
+use crate::model::{self, Loaded};
+use crate::ops::batch::Sentence;
+use crate::ops::{Variants, Wishes};
+use crate::report::Figure;
+use crate::statistics::{Estimate, Target};
+
+pub use hvp::HvpReport;
+pub use noise::NoiseReport;
+pub use sharpness::SharpnessReport;
+pub use spectrum::SpectrumReport;
+pub use trace::TraceReport;
+
+pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Measure) -> Result<(), Failure> {
+    let open = |common: &Common| Session::open(adapter, wishes, common);
+    match &arguments.command {
+        MeasureCommand::Trace(a) => trace::run(open, a),
+        MeasureCommand::Hvp(a) => hvp::run(open, a),
+        MeasureCommand::Spectrum(a) => spectrum::run(open, a),
+        MeasureCommand::Noise(a) => noise::run(open, a),
+        MeasureCommand::Sharpness(a) => sharpness::run(open, a),
+    }
+}
+
+/// What every report says of what was measured, over what, and at what cost.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Evidence {
+    /// What the standard errors are about: `population` (the language, or what a file is a sample of) or `these examples`.
+    target: String,
+    /// The file that the examples came from.
+    examples: String,
+    /// Examples that were measured.
+    count: usize,
+    /// Masked positions in them; the matrix is of the mean loss over these.
+    masked_positions: usize,
+    /// Parameters that take part; a tied table counts once.
+    parameters: usize,
+    /// Names of the parameters that were held still.
+    left_out: Vec<String>,
+    /// Seed of probes and draws.
+    seed: u64,
+    /// Seed of a language's sentences; null for a file.
+    sentences_seed: Option<u64>,
+    adapter: String,
+    seconds: f64,
+    /// Arithmetic in multiples of one gradient over the same examples.
+    gradient_equivalents: f64,
+}
+
+/// A value and the standard error of it.
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+pub struct Number {
+    /// Null where it is not defined.
+    value: Option<f64>,
+    /// Null where it cannot be told.
+    standard_error: Option<f64>,
+}
+
+impl From<Estimate> for Number {
+    fn from(e: Estimate) -> Number {
+        Number { value: finite(e.value), standard_error: finite(e.standard_error) }
+    }
+}
+
+impl Number {
+    fn text(&self) -> String {
+        self.value.map_or("undefined".into(), |v| print::with_error(v, self.standard_error))
+    }
+}
+
+/// JSON has no NaN: what is unknown is null.
+fn finite(value: f64) -> Option<f64> {
+    value.is_finite().then_some(value)
+}
+
+/// A model on an adapter, with where its examples come from.
+struct Session {
+    loaded: Loaded,
+    source: Source,
+    gpu: Gpu,
+    variants: Variants,
+    sampled: bool,
+    start: Instant,
+    gauge: Gauge,
+}
+
+/// Set by Ctrl-C; the next block of work is the last.
+static STOP: AtomicBool = AtomicBool::new(false);
+
+impl Session {
+    fn open(adapter: &AdapterChoice, wishes: &Wishes, common: &Common) -> Result<Session, Failure> {
+        let start = Instant::now();
+        let loaded = model::load(&common.on.model)?;
+        loaded.notes.iter().for_each(|n| print::note(n));
+        let source = Source::open(&common.on, &loaded)?;
+        let sampled = source.sampled(&common.on);
+        let gpu = Gpu::open(adapter, Options::default())?;
+        let variants =
+            wishes.apply(Variants::choose(gpu.capabilities()), gpu.capabilities()).map_err(Failure::usage)?;
+        // A handler that is there already (two measurements in one process) does the same.
+        let _ = ctrlc::set_handler(|| {
+            if STOP.swap(true, Ordering::Relaxed) {
+                std::process::exit(i32::from(STOPPED));
+            }
+            print::note("stopping; nothing is written. Once more ends at once");
+        });
+        Ok(Session { loaded, source, gpu, variants, sampled, start, gauge: Gauge::new() })
+    }
+
+    /// All the examples: the file's, or `count` sentences.
+    fn sentences(&self) -> Vec<Sentence> {
+        match &self.source {
+            Source::File(sentences) => sentences.clone(),
+            Source::Language(held_out) => held_out.sentences(0..held_out.count),
+        }
+    }
+
+    fn target(&self) -> Target {
+        if self.sampled { Target::Population } else { Target::TheseExamples }
+    }
+
+    fn subject(&self, common: &Common, sentences: &[Sentence], batch: u32) -> Result<Subject<'_>, Failure> {
+        let chunks = Chunks { batch: batch as usize, probes: common.probes };
+        let Loaded { encoder, weights, .. } = &self.loaded;
+        Ok(Subject::new(&self.gpu, encoder, weights, sentences, self.variants, &common.only, &chunks)?)
+    }
+
+    /// A value so far on standard error; Ctrl-C ends the work here.
+    fn watch(&self, what: &str, unit: &str, p: &Progress) -> Result<(), CurvatureError> {
+        self.gauge.show(what, unit, p);
+        if STOP.load(Ordering::Relaxed) { Err(CurvatureError::Interrupted) } else { Ok(()) }
+    }
+
+    fn evidence(&self, common: &Common, subject: &Subject<'_>, target: Target, cost: f64) -> Evidence {
+        self.gauge.done();
+        Evidence {
+            target: if target == Target::Population { "population" } else { "these examples" }.into(),
+            examples: common.on.examples.display().to_string(),
+            count: subject.examples(),
+            masked_positions: subject.masked().iter().sum(),
+            parameters: subject.size(),
+            left_out: subject.vectors().left_out().into_iter().map(String::from).collect(),
+            seed: common.seed(),
+            sentences_seed: match &self.source {
+                Source::Language(held_out) => Some(held_out.seed),
+                Source::File(_) => None,
+            },
+            adapter: self.gpu.info().name.clone(),
+            seconds: self.start.elapsed().as_secs_f64(),
+            gradient_equivalents: cost,
+        }
+    }
+}
+
+impl Evidence {
+    /// Rows of a table.
+    fn rows(&self, matrix: &str) -> Vec<(String, String)> {
+        let over = match self.target == "population" {
+            true => format!("{} examples of {} as a sample of what they came from", self.count, self.examples),
+            false => format!("the {} examples of {} (--as-sample for what they came from)", self.count, self.examples),
+        };
+        let held = match self.left_out.len() {
+            0 => "nothing left out".to_string(),
+            n => format!("{n} tensors left out"),
+        };
+        let row = |a: &str, b: String| (a.to_string(), b);
+        vec![
+            row("matrix", matrix.to_string()),
+            row("over", format!("{over}, {} masked positions", self.masked_positions)),
+            row("parameters", format!("{}, {held}", self.parameters)),
+            row("seed", self.seed.to_string()),
+            row("cost", format!("{} gradients, {:.1} s", print::short(self.gradient_equivalents), self.seconds)),
+        ]
+    }
+}
+
+/// The matrix of a product; the Fisher matrix is the Gauss-Newton matrix.
+fn product_matrix(choice: MatrixChoice, instead: &str) -> Result<Matrix, Failure> {
+    match choice {
+        MatrixChoice::Hessian => Ok(Matrix::Hessian),
+        MatrixChoice::Ggn | MatrixChoice::Fisher => Ok(Matrix::Ggn),
+        MatrixChoice::EmpiricalFisher => Err(Failure::usage(format!(
+            "--matrix {} has no products here: {instead}; or take hessian, ggn or fisher",
+            name_of(choice)
+        ))),
+    }
+}
+
+/// One object under `--json`, else a table.
+fn print_report(json: bool, report: &impl Serialize, rows: &[(String, String)]) -> Result<(), Failure> {
+    match json {
+        true => print::json(report)?,
+        false => print::line(&print::table(rows))?,
+    }
+    Ok(())
+}
+
+/// Refuses a figure's name before anything is measured.
+fn check_figure(path: Option<&Path>) -> Result<(), Failure> {
+    match path {
+        Some(path) if path.extension().is_none_or(|e| e != "svg") => {
+            Err(Failure::usage(format!("--out {}: figures are SVG, name it FILE.svg", path.display())))
+        }
+        Some(path) => check_folder(path),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a file whose folder is not there before anything is measured.
+fn check_folder(path: &Path) -> Result<(), Failure> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match folder.is_dir() {
+        true => Ok(()),
+        false => Err(Failure::io(path, &std::io::Error::other("its folder does not exist"))),
+    }
+}
+
+fn write_figure(path: Option<&Path>, figure: impl FnOnce() -> Figure) -> Result<(), Failure> {
+    match path {
+        None => Ok(()),
+        Some(path) => {
+            model::write_synced(path, figure().document().as_bytes()).map_err(|e| Failure::io(path, &e))?;
+            print::note(&format!("figure {}", path.display()));
+            Ok(())
+        }
+    }
+}

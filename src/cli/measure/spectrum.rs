@@ -1,0 +1,196 @@
+//! `lowland measure spectrum`: the eigenvalues of largest absolute value, and the spectral density.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{Evidence, Number, Session, check_figure, finite, print_report, product_matrix, write_figure};
+use crate::cli::arguments::{Common, MeasureSpectrum, name_of};
+use crate::cli::failure::Failure;
+use crate::cli::print;
+use crate::curvature::{
+    Density, Eigenpairs, Lanczos, LogDensity, ModelOperator, Quadrature, QuadratureOptions, quadrature, top_eigenpairs,
+};
+use crate::report::{Axis, Figure, Line};
+
+/// What is printed under `--json`.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct SpectrumReport {
+    matrix: String,
+    /// Largest absolute value first, with their signs.
+    eigenvalues: Vec<f64>,
+    /// ‖A v - λ v‖ of each, with ‖v‖ = 1.
+    residuals: Vec<f64>,
+    /// Whether the residual is within the tolerance.
+    converged: Vec<bool>,
+    /// Largest residual over |λ|.
+    tolerance: f64,
+    /// Products with the matrix.
+    products: usize,
+    #[serde(flatten)]
+    density: Option<DensityReport>,
+    #[serde(flatten)]
+    evidence: Evidence,
+}
+
+/// What `--density` adds.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+struct DensityReport {
+    /// Eigenvalues at which the density is given.
+    grid: Vec<f64>,
+    /// Share of the eigenvalues per unit of the axis, broadened by a Gaussian.
+    density: Vec<f64>,
+    /// Of the density over the probes; null for one probe.
+    density_standard_error: Vec<Option<f64>>,
+    /// Standard deviation of the Gaussian.
+    width: f64,
+    /// log10 |λ| at which the logarithmic densities are given.
+    log_grid: Vec<f64>,
+    /// Share of the eigenvalues per decade, those above 0.
+    log_density_positive: Vec<f64>,
+    log_density_positive_standard_error: Vec<Option<f64>>,
+    /// The same for those below 0.
+    log_density_negative: Vec<f64>,
+    log_density_negative_standard_error: Vec<Option<f64>>,
+    /// Standard deviation of the Gaussian in decades.
+    log_width: f64,
+    /// Share of the eigenvalues with |λ| below `floor`, which f32 does not tell from 0.
+    near_zero: Number,
+    floor: f64,
+    /// Mean eigenvalue, Tr A / N.
+    mean_eigenvalue: Number,
+    /// Mean squared eigenvalue, ‖A‖_F² / N.
+    mean_squared_eigenvalue: Number,
+    /// Probe vectors and Lanczos steps of each.
+    density_probes: usize,
+    steps: usize,
+}
+
+/// Width of the Gaussian on the linear axis, as a share of the range.
+const RELATIVE_WIDTH: f64 = 0.01;
+/// On the logarithmic axis, in decades.
+const LOG_WIDTH: f64 = 0.1;
+/// |λ| below this times the largest is near zero: the rounding of products in f32.
+const FLOOR: f64 = 1e-7;
+
+pub(super) fn run<S>(open: S, arguments: &MeasureSpectrum) -> Result<(), Failure>
+where
+    S: FnOnce(&Common) -> Result<Session, Failure>,
+{
+    let common = &arguments.common;
+    let matrix = product_matrix(arguments.matrix, "eigenvalues of the noise covariance are in `measure noise`")?;
+    check_figure(arguments.out.as_deref())?;
+    let session = open(common)?;
+    let subject = session.subject(common, &session.sentences(), common.on.batch)?;
+    let operator = ModelOperator::new(&subject, matrix);
+    let what = Lanczos {
+        top: arguments.top as usize,
+        tolerance: arguments.tolerance,
+        products: arguments.products as usize,
+        block: 2.min(common.probes as usize),
+        seed: common.seed(),
+    };
+    let pairs = top_eigenpairs(&operator, &what, &mut |p| session.watch("largest eigenvalue", "product", p))?;
+    let density = match arguments.density {
+        true => {
+            let what = QuadratureOptions {
+                seed: common.seed(),
+                probes: arguments.density_probes as usize,
+                steps: arguments.steps as usize,
+                block: common.probes as usize,
+                ..QuadratureOptions::default()
+            };
+            Some(quadrature(&operator, &what, &mut |p| session.watch("density", "product", p))?)
+        }
+        false => None,
+    };
+    let cost = pairs.gradient_equivalents + density.as_ref().map_or(0.0, |q| q.gradient_equivalents);
+    let products = pairs.products + density.as_ref().map_or(0, |q| q.products);
+    let points = arguments.points as usize;
+    let curves = density.as_ref().map(|q| (q.density(RELATIVE_WIDTH, points), q.log_density(FLOOR, LOG_WIDTH, points)));
+    let report = SpectrumReport {
+        matrix: name_of(arguments.matrix),
+        eigenvalues: pairs.eigenvalues.clone(),
+        residuals: pairs.residuals.clone(),
+        converged: pairs.converged.clone(),
+        tolerance: arguments.tolerance,
+        products,
+        density: density.as_ref().zip(curves.as_ref()).map(|(q, (linear, log))| {
+            let steps = q.nodes.iter().map(Vec::len).max().unwrap_or(0);
+            density_report(q, linear, log, steps)
+        }),
+        evidence: session.evidence(common, &subject, session.target(), cost),
+    };
+    if !pairs.converged.iter().all(|c| *c) {
+        print::note("not every eigenvalue has converged: give more --products, or a larger --tolerance");
+    }
+    write_figure(arguments.out.as_deref(), || figure(&report.matrix, &pairs, curves.as_ref()))?;
+    print_report(common.json.json, &report, &rows(&report))
+}
+
+fn density_report(q: &Quadrature, linear: &Density, log: &LogDensity, steps: usize) -> DensityReport {
+    let errors = |d: &Density| d.standard_error.iter().map(|e| finite(*e)).collect();
+    DensityReport {
+        grid: linear.grid.clone(),
+        density: linear.density.clone(),
+        density_standard_error: errors(linear),
+        width: linear.width,
+        log_grid: log.positive.grid.clone(),
+        log_density_positive: log.positive.density.clone(),
+        log_density_positive_standard_error: errors(&log.positive),
+        log_density_negative: log.negative.density.clone(),
+        log_density_negative_standard_error: errors(&log.negative),
+        log_width: log.positive.width,
+        near_zero: log.near_zero.into(),
+        floor: log.floor,
+        mean_eigenvalue: q.moment(1).into(),
+        mean_squared_eigenvalue: q.moment(2).into(),
+        density_probes: q.nodes.len(),
+        steps,
+    }
+}
+
+fn rows(report: &SpectrumReport) -> Vec<(String, String)> {
+    let mut rows = Vec::new();
+    for (i, value) in report.eigenvalues.iter().enumerate() {
+        let residual = print::short(report.residuals[i]);
+        let mark = if report.converged[i] { "" } else { ", not converged" };
+        rows.push((format!("eigenvalue {}", i + 1), format!("{}, residual {residual}{mark}", print::short(*value))));
+    }
+    if let Some(d) = &report.density {
+        rows.push(("mean eigenvalue".into(), d.mean_eigenvalue.text()));
+        rows.push(("mean square".into(), d.mean_squared_eigenvalue.text()));
+        rows.push((format!("share below {}", print::short(d.floor)), d.near_zero.text()));
+    }
+    rows.extend(report.evidence.rows(&report.matrix));
+    rows
+}
+
+fn figure(matrix: &str, pairs: &Eigenpairs, curves: Option<&(Density, LogDensity)>) -> Figure {
+    let line = |name: &str, d: &Density| Line {
+        name: name.into(),
+        points: d.grid.iter().copied().zip(d.density.iter().copied()).collect(),
+        errors: d.standard_error.iter().map(|e| if e.is_finite() { *e } else { 0.0 }).collect(),
+        background: false,
+    };
+    match curves {
+        Some((_, log)) => Figure {
+            title: format!("spectral density of the {matrix} (bars: standard error over probes)"),
+            x: "log10 |eigenvalue|".into(),
+            y: "share of the eigenvalues per decade".into(),
+            axis: Axis::Linear,
+            lines: vec![line("above 0", &log.positive), line("below 0", &log.negative)],
+            level: None,
+        },
+        None => {
+            let points = pairs.eigenvalues.iter().enumerate().map(|(i, v)| ((i + 1) as f64, *v)).collect();
+            Figure {
+                title: format!("eigenvalues of the {matrix} (bars: residuals)"),
+                x: "rank by absolute value".into(),
+                y: "eigenvalue".into(),
+                axis: Axis::Linear,
+                lines: vec![Line { errors: pairs.residuals.clone(), ..Line::new("eigenvalue", points) }],
+                level: None,
+            }
+        }
+    }
+}

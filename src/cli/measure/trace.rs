@@ -1,0 +1,367 @@
+//! `lowland measure trace`: the trace of a matrix, by the estimator that suits it.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{Evidence, Session, check_figure, finite, print_report, product_matrix, trace_drawn, write_figure};
+use crate::cli::arguments::{Common, EstimatorChoice as E, MatrixChoice as M, MeasureTrace, ProbeChoice, name_of};
+use crate::cli::examples::Source;
+use crate::cli::failure::Failure;
+use crate::cli::print;
+use crate::curvature::{
+    CurvatureError, HutchPlusPlus, Hutchinson, ModelOperator, Operator, ProbeKind, Progress, Subject, Trace, XTrace,
+    hutch_plus_plus, hutchinson, hutchinson_by_products, xtrace,
+};
+use crate::report::{Axis, Figure, Line};
+use crate::statistics::{Estimate, Target};
+
+/// What is printed under `--json`.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct TraceReport {
+    matrix: String,
+    estimator: String,
+    trace: f64,
+    /// √(probe² + data²); null where it cannot be told (a single sample).
+    standard_error: Option<f64>,
+    /// Of the probes or draws: what is left when the examples are given. Null where it cannot be told from the data part.
+    standard_error_probe: Option<f64>,
+    /// Of the choice of examples; 0 where they are the target.
+    standard_error_data: Option<f64>,
+    /// Pairs of example and draw, labels enumerated, or probe vectors.
+    samples: usize,
+    /// Draws an example; null for estimators that draw none.
+    draws: Option<usize>,
+    /// Distribution of the probe vectors; null for estimators without.
+    probe: Option<String>,
+    /// The relative error that was asked for.
+    rel_error: Option<f64>,
+    /// Whether it was reached; true where none was asked for.
+    reached: bool,
+    /// ‖A‖_F², where the estimator tells it.
+    squared_norm: Option<f64>,
+    /// (Tr A)² / ‖A‖_F²: K Gaussian probes have a relative error of √(2 / (K r_eff)).
+    r_eff: Option<f64>,
+    /// Trace of each tensor's own block; null where the estimator sees only sums over all of them.
+    #[schemars(with = "Option<BTreeMap<String, f64>>")]
+    per_tensor: Option<serde_json::Map<String, serde_json::Value>>,
+    /// Standard errors of `per_tensor` over the probes, where known.
+    #[schemars(with = "Option<BTreeMap<String, f64>>")]
+    per_tensor_standard_error: Option<serde_json::Map<String, serde_json::Value>>,
+    /// Sums of `per_tensor` over embeddings, layers and the head.
+    #[schemars(with = "Option<BTreeMap<String, f64>>")]
+    per_layer: Option<serde_json::Map<String, serde_json::Value>>,
+    #[serde(flatten)]
+    evidence: Evidence,
+}
+
+/// A trace with what its estimator knows beside it.
+pub struct Measured {
+    pub trace: Trace,
+    pub per_tensor: Option<Vec<(String, Estimate)>>,
+    pub draws: Option<usize>,
+    pub probe: Option<ProbeKind>,
+}
+
+/// What was asked for, made whole.
+pub struct Plan {
+    pub estimator: E,
+    pub matrix: M,
+    pub rel_error: Option<f64>,
+    pub samples: Option<u64>,
+    pub minimum: Option<usize>,
+    pub draws: Option<usize>,
+}
+
+pub(super) fn run<S>(open: S, arguments: &MeasureTrace) -> Result<(), Failure>
+where
+    S: FnOnce(&Common) -> Result<Session, Failure>,
+{
+    let common = &arguments.common;
+    let plan = plan(arguments)?;
+    check_figure(arguments.out.as_deref())?;
+    let session = open(common)?;
+    if plan.estimator == E::Xtrace && common.on.as_sample {
+        return Err(Failure::usage(
+            "xtrace has no data part of its error: leave out --as-sample, or take quadratic-form",
+        ));
+    }
+    let (measured, evidence) = match plan.estimator {
+        E::SampledLabels | E::RandomSigns | E::ExactLabels | E::DataLabels => {
+            trace_drawn::measure(&session, common, &plan)?
+        }
+        _ => by_probes(&session, common, &plan, arguments.probe)?,
+    };
+    let trace = &measured.trace;
+    if !trace.reached {
+        print::note(&format!(
+            "the relative error {} was not reached: {}",
+            plan.rel_error.unwrap_or(f64::NAN),
+            advice(trace, &plan)
+        ));
+    }
+    write_figure(arguments.out.as_deref(), || figure(&plan, trace))?;
+    let report = report(&plan, &measured, evidence);
+    print_report(common.json.json, &report, &rows(&report))
+}
+
+/// Fills in the estimator and matrix that were left out, and refuses what does not go together.
+fn plan(a: &MeasureTrace) -> Result<Plan, Failure> {
+    let estimator = a.estimator.unwrap_or(match a.matrix {
+        Some(M::Fisher) => E::RandomSigns,
+        Some(M::EmpiricalFisher) => E::DataLabels,
+        Some(M::Hessian | M::Ggn) | None => E::QuadraticForm,
+    });
+    let drawn = matches!(estimator, E::SampledLabels | E::RandomSigns);
+    let matrix = a.matrix.unwrap_or(match estimator {
+        E::SampledLabels | E::RandomSigns | E::ExactLabels => M::Fisher,
+        E::DataLabels => M::EmpiricalFisher,
+        _ => M::Hessian,
+    });
+    let name = name_of(estimator);
+    let refuse = |message: String| Err(Failure::usage(message));
+    match (estimator, matrix) {
+        (E::SampledLabels | E::RandomSigns | E::ExactLabels, M::Hessian) => {
+            return refuse(format!(
+                "--estimator {name} estimates the Fisher matrix (= ggn): for the hessian take quadratic-form, hutchinson, \
+                 hutch++ or xtrace"
+            ));
+        }
+        (E::DataLabels, M::EmpiricalFisher) => {}
+        (E::DataLabels, other) => {
+            return refuse(format!(
+                "--estimator data-labels takes the labels of the data, its matrix is empirical_fisher, not {}",
+                name_of(other)
+            ));
+        }
+        (_, M::EmpiricalFisher) => {
+            return refuse(format!(
+                "the trace of empirical_fisher is known without estimating: take --estimator data-labels, not {name}"
+            ));
+        }
+        _ => {}
+    }
+    if a.draws.is_some() && !drawn {
+        return refuse(format!("--draws belongs to sampled-labels and random-signs; {name} draws nothing an example"));
+    }
+    if a.samples.is_some() && matches!(estimator, E::ExactLabels | E::DataLabels) {
+        return refuse(format!(
+            "--samples has no meaning for {name}, which draws nothing; --count says how many examples"
+        ));
+    }
+    if a.probe.is_some() && !matches!(estimator, E::Hutchinson | E::QuadraticForm | E::HutchPlusPlus | E::Xtrace) {
+        return refuse(format!("--probe belongs to estimators with probe vectors; {name} has none"));
+    }
+    if estimator == E::Xtrace && a.probe == Some(ProbeChoice::Rademacher) {
+        return refuse(
+            "xtrace takes gaussian probes: its normalisation of what is left of them needs their symmetry".into(),
+        );
+    }
+    if let Some(r) = a.rel_error {
+        if !(r > 0.0 && r < 1.0) {
+            return refuse(format!("--rel-error {r}: give a share above 0 and below 1, as 0.01"));
+        }
+        if matches!(estimator, E::HutchPlusPlus | E::Xtrace) {
+            return refuse(format!(
+                "{name} spends a number of samples that is fixed at the start: give --samples instead"
+            ));
+        }
+    }
+    Ok(Plan {
+        estimator,
+        matrix,
+        rel_error: a.rel_error,
+        samples: a.samples,
+        minimum: a.minimum.map(|m| m as usize),
+        draws: a.draws.map(|d| d as usize),
+    })
+}
+
+/// Most sentences that a language's trace by quadratic forms or products goes up to by itself.
+const MOST_SENTENCES: u64 = 1 << 17;
+
+/// Estimators with probe vectors. Where a language's trace is wanted to a relative error and no `--count` is given, the
+/// number of sentences follows from the data part of a few probes.
+fn by_probes(
+    session: &Session,
+    common: &Common,
+    plan: &Plan,
+    probe: Option<ProbeChoice>,
+) -> Result<(Measured, Evidence), Failure> {
+    let mut sentences = session.sentences();
+    let mut spent = 0.0;
+    let mut hopeless = false;
+    if let (Some(rel_error), Target::Population) = (plan.rel_error, session.target()) {
+        let pilot = Plan { rel_error: None, samples: Some(plan.minimum.unwrap_or(16) as u64), ..*plan };
+        for _ in 0..5 {
+            let subject = session.subject(common, &sentences, common.on.batch)?;
+            let first = estimate(session, common, &pilot, probe, &subject)?.trace;
+            // Half of the squared error is the data's.
+            let share = first.standard_error_data / (rel_error * first.estimate.abs() / 2f64.sqrt());
+            hopeless = first.standard_error_data >= rel_error * first.estimate.abs();
+            let (Source::Language(held_out), None) = (&session.source, common.on.count) else { break };
+            let now = sentences.len() as u64;
+            if share.is_nan() || share <= 1.0 || now >= MOST_SENTENCES {
+                break;
+            }
+            spent += first.gradient_equivalents * sentences.len() as f64;
+            let wanted = (now as f64 * share * share * 1.1).min(MOST_SENTENCES as f64) as u64;
+            sentences.extend(held_out.sentences(now..wanted.max(now + 1)));
+            hopeless = false;
+        }
+    }
+    let subject = session.subject(common, &sentences, common.on.batch)?;
+    // Probes cannot make up for too few examples.
+    let fixed = Plan { rel_error: None, samples: Some(plan.minimum.unwrap_or(16) as u64), ..*plan };
+    let mut measured = estimate(session, common, if hopeless { &fixed } else { plan }, probe, &subject)?;
+    measured.trace.reached &= !hopeless;
+    let cost = measured.trace.gradient_equivalents + spent / sentences.len() as f64;
+    let target = if plan.estimator == E::Xtrace { Target::TheseExamples } else { session.target() };
+    Ok((measured, session.evidence(common, &subject, target, cost)))
+}
+
+fn estimate(
+    session: &Session,
+    common: &Common,
+    plan: &Plan,
+    probe: Option<ProbeChoice>,
+    subject: &Subject<'_>,
+) -> Result<Measured, Failure> {
+    let name = name_of(plan.estimator);
+    let operator = ModelOperator::new(subject, product_matrix(plan.matrix, "take data-labels")?);
+    let kind = match (probe, plan.estimator) {
+        (Some(ProbeChoice::Gaussian), _) | (None, E::Xtrace) => ProbeKind::Gaussian,
+        _ => ProbeKind::Rademacher,
+    };
+    let most = match (plan.rel_error, plan.estimator) {
+        (Some(_), _) => 8192,
+        (None, E::HutchPlusPlus) => 96,
+        (None, _) => 64,
+    };
+    let samples = plan.samples.unwrap_or(most) as usize;
+    let (seed, block, target) = (common.seed(), common.probes as usize, session.target());
+    let observe = &mut |p: &Progress| -> Result<(), CurvatureError> { session.watch(&name, "probe", p) };
+    let mut per_tensor = None;
+    let what = Hutchinson {
+        kind,
+        seed,
+        samples,
+        rel_error: plan.rel_error,
+        minimum: plan.minimum.unwrap_or(16),
+        block,
+        target,
+    };
+    let trace = match plan.estimator {
+        E::Hutchinson => {
+            let (names, ranges): (Vec<&str>, Vec<_>) = subject.vectors().parts(subject.encoder()).unzip();
+            let answer = hutchinson_by_products(&operator, &ranges, &what, observe)?;
+            per_tensor = Some(names.into_iter().map(String::from).zip(answer.parts).collect());
+            answer.trace
+        }
+        E::HutchPlusPlus => hutch_plus_plus(&operator, &HutchPlusPlus { kind, seed, samples, block, target }, observe)?,
+        E::Xtrace => {
+            let samples = if plan.samples.is_none() { samples.min(2 * operator.size()) } else { samples };
+            xtrace(&operator, &XTrace { seed, samples, block }, observe)?
+        }
+        _ => hutchinson(&operator, &what, observe)?,
+    };
+    Ok(Measured { trace, per_tensor, draws: None, probe: Some(kind) })
+}
+
+fn advice(trace: &Trace, plan: &Plan) -> String {
+    let wanted = plan.rel_error.unwrap_or(f64::NAN) * trace.estimate.abs();
+    let data = trace.standard_error_data;
+    match () {
+        () if data >= wanted => {
+            format!("the choice of examples alone leaves {}; give more examples (--count)", print::short(data))
+        }
+        () => "give more --samples".into(),
+    }
+}
+
+fn report(plan: &Plan, measured: &Measured, evidence: Evidence) -> TraceReport {
+    let trace = &measured.trace;
+    let map = |values: Vec<(String, f64)>| values.into_iter().map(|(n, v)| (n, serde_json::json!(v))).collect();
+    let tensors = measured.per_tensor.as_ref();
+    let of = |f: fn(&Estimate) -> f64| tensors.map(|t| t.iter().map(|(n, e)| (n.clone(), f(e))).collect::<Vec<_>>());
+    let errors = of(|e| e.standard_error).filter(|e| e.iter().all(|(_, e)| e.is_finite()));
+    TraceReport {
+        matrix: name_of(plan.matrix),
+        estimator: name_of(plan.estimator),
+        trace: trace.estimate,
+        standard_error: finite(trace.standard_error),
+        standard_error_probe: finite(trace.standard_error_probe),
+        standard_error_data: finite(trace.standard_error_data),
+        samples: trace.samples,
+        draws: measured.draws,
+        probe: measured.probe.map(|k| if k == ProbeKind::Gaussian { "gaussian" } else { "rademacher" }.into()),
+        rel_error: plan.rel_error,
+        reached: trace.reached,
+        squared_norm: trace.squared_norm.and_then(finite),
+        r_eff: trace.r_eff.and_then(finite),
+        per_layer: tensors.map(|t| map(layers(t))),
+        per_tensor: of(|e| e.value).map(map),
+        per_tensor_standard_error: errors.map(map),
+        evidence,
+    }
+}
+
+/// Sums over embeddings, each layer, what stands behind the layers, and the head, in the order of the names.
+fn layers(tensors: &[(String, Estimate)]) -> Vec<(String, f64)> {
+    let mut sums: Vec<(String, f64)> = Vec::new();
+    for (name, value) in tensors {
+        let group = match name.split_once(".layer.").and_then(|(_, rest)| rest.split('.').next()) {
+            Some(number) => format!("layer {number}"),
+            None if name.contains("embeddings.") => "embeddings".into(),
+            None if name.starts_with("lm_head") || name.starts_with("cls") => "head".into(),
+            None => "final layer norm".into(),
+        };
+        match sums.iter_mut().find(|(g, _)| *g == group) {
+            Some((_, sum)) => *sum += value.value,
+            None => sums.push((group, value.value)),
+        }
+    }
+    sums
+}
+
+fn rows(report: &TraceReport) -> Vec<(String, String)> {
+    let row = |a: &str, b: String| (a.to_string(), b);
+    let part = |e: Option<f64>| e.map_or("unknown".into(), print::short);
+    let parts = (part(report.standard_error_probe), part(report.standard_error_data));
+    let draws = report.draws.map_or(String::new(), |d| format!(", {d} draws an example"));
+    let probe = report.probe.as_ref().map_or(String::new(), |p| format!(", {p} probes"));
+    let mut rows = vec![
+        row("trace", print::with_error(report.trace, report.standard_error)),
+        row("its error", format!("{} by probes or draws, {} by the choice of examples", parts.0, parts.1)),
+        row("estimator", format!("{}, {} samples{draws}{probe}", report.estimator, report.samples)),
+    ];
+    if let Some(r_eff) = report.r_eff {
+        rows.push(row("r_eff", print::short(r_eff)));
+    }
+    for (layer, value) in report.per_layer.iter().flatten() {
+        rows.push((format!("  {layer}"), print::short(value.as_f64().unwrap_or(f64::NAN))));
+    }
+    rows.extend(report.evidence.rows(&report.matrix));
+    rows
+}
+
+/// Points of the figure's line.
+const POINTS: usize = 60;
+
+/// The mean over the probes or examples so far, with its standard error.
+fn figure(plan: &Plan, trace: &Trace) -> Figure {
+    let n = trace.values.len();
+    let at: Vec<usize> = (1..=POINTS).map(|i| (n * i).div_ceil(POINTS)).filter(|k| *k > 1).collect();
+    let so_far: Vec<Estimate> = at.iter().map(|k| Estimate::of_mean(&trace.values[..*k])).collect();
+    let points = at.iter().zip(&so_far).map(|(k, e)| (*k as f64, e.value)).collect();
+    let probes = matches!(plan.estimator, E::Hutchinson | E::QuadraticForm | E::HutchPlusPlus | E::Xtrace);
+    Figure {
+        title: format!("trace of the {}, {}", name_of(plan.matrix), name_of(plan.estimator)),
+        x: if probes { "probes" } else { "examples" }.into(),
+        y: "mean so far, with the standard error of its scatter".into(),
+        axis: Axis::Linear,
+        lines: vec![Line { errors: so_far.iter().map(|e| e.standard_error).collect(), ..Line::new("so far", points) }],
+        level: Some(("estimate".into(), trace.estimate)),
+    }
+}

@@ -1,0 +1,184 @@
+//! Traces from squared gradient norms: labels or signs drawn for each example, every label in turn, or the data's own.
+
+use super::trace::{Measured, Plan};
+use super::{Evidence, Session};
+use crate::cli::arguments::{Common, EstimatorChoice as E, name_of};
+use crate::cli::examples::Source;
+use crate::cli::failure::Failure;
+use crate::curvature::{CurvatureError, Drawing, DrawnTrace, Norms, Progress, Subject, Trace};
+use crate::ops::LossDraw;
+use crate::statistics::{Estimate, Parts, Target, nested};
+
+/// Pairs of example and draw where nothing is said.
+const PAIRS: u64 = 4096;
+/// At most, where a relative error is wanted.
+const MOST_PAIRS: u64 = 1 << 20;
+/// Examples of a language whose labels are enumerated, where nothing is said.
+const ENUMERATED: u64 = 256;
+
+pub(super) fn measure(session: &Session, common: &Common, plan: &Plan) -> Result<(Measured, Evidence), Failure> {
+    let kind = match plan.estimator {
+        E::SampledLabels => LossDraw::Label,
+        E::RandomSigns => LossDraw::Signs,
+        E::ExactLabels => LossDraw::Exact,
+        _ => return of_data(session, common),
+    };
+    match &session.source {
+        Source::File(sentences) => of_file(session, common, plan, kind, sentences.len() as u64),
+        Source::Language(_) => of_language(session, common, plan, kind),
+    }
+}
+
+/// The same examples with more draws, until the error is small enough. Of a population, draws cannot make up for examples.
+fn of_file(
+    session: &Session,
+    common: &Common,
+    plan: &Plan,
+    kind: LossDraw,
+    examples: u64,
+) -> Result<(Measured, Evidence), Failure> {
+    let subject = session.subject(common, &session.sentences(), common.on.batch)?;
+    if plan.draws.is_some() && plan.samples.is_some() {
+        return Err(Failure::usage(
+            "of a file every example is measured: give --samples or --draws, the other follows from the number of examples",
+        ));
+    }
+    let target = session.target();
+    let most_pairs = plan.samples.unwrap_or(if plan.rel_error.is_some() { MOST_PAIRS } else { PAIRS });
+    let (mut draws, most) = match (kind, plan.draws) {
+        (LossDraw::Exact, _) => (1, 1),
+        (_, Some(draws)) => (draws, draws),
+        (_, None) => {
+            let most = (most_pairs / examples).max(if plan.samples.is_some() { 1 } else { 2 }) as usize;
+            (if plan.rel_error.is_some() { most.min(8) } else { most }, most)
+        }
+    };
+    let mut spent = 0.0;
+    loop {
+        let mut drawing = Drawing::new(&subject, kind, common.seed(), draws)?;
+        let mut result = None;
+        while drawing.batch(&subject)? {
+            result = Some(look(session, plan, &drawing, &subject, target, subject.examples())?);
+        }
+        let mut drawn = result.ok_or_else(|| Failure::usage("no examples"))?;
+        let trace = &mut drawn.trace;
+        spent += trace.gradient_equivalents;
+        let wanted = plan.rel_error.map(|r| r * trace.estimate.abs());
+        trace.reached = wanted.is_none_or(|w| trace.standard_error <= w);
+        // What draws can still lower must reach what the data part leaves.
+        let room = wanted.map_or(0.0, |w| (w * w - trace.standard_error_data.powi(2)).max(0.0).sqrt());
+        if trace.reached || draws >= most || room == 0.0 {
+            let evidence = session.evidence(common, &subject, target, spent);
+            return Ok((finish(drawn, kind, draws, &subject), evidence));
+        }
+        let share = (trace.standard_error_probe / room).powi(2) * 1.1;
+        draws = ((draws as f64 * share).ceil() as usize).clamp(draws + 1, most);
+    }
+}
+
+/// Sentences with a few draws each, in rounds until the error is small enough or the pairs are spent.
+fn of_language(
+    session: &Session,
+    common: &Common,
+    plan: &Plan,
+    kind: LossDraw,
+) -> Result<(Measured, Evidence), Failure> {
+    let Source::Language(held_out) = &session.source else { unreachable!("called for a language") };
+    let draws = if kind == LossDraw::Exact { 1 } else { plan.draws.unwrap_or(2) };
+    let pairs = plan.samples.unwrap_or(if plan.rel_error.is_some() { MOST_PAIRS } else { PAIRS });
+    let most = match (common.on.count, kind) {
+        (Some(count), _) => count.min(plan.samples.map_or(u64::MAX, |s| (s / draws as u64).max(2))),
+        (None, LossDraw::Exact) if plan.rel_error.is_none() => ENUMERATED,
+        (None, _) => (pairs / draws as u64).max(2),
+    };
+    let batch = u64::from(common.on.batch);
+    let first = if plan.rel_error.is_some() { most.min(batch) } else { most };
+    let mut subject = session.subject(common, &held_out.sentences(0..first), common.on.batch)?;
+    subject.reserve(held_out.longest(), 1);
+    let mut drawing = Drawing::new(&subject, kind, common.seed(), draws)?;
+    let minimum = plan.minimum.unwrap_or(256);
+    let mut looked = 0;
+    let mut result: Option<DrawnTrace> = None;
+    loop {
+        while drawing.batch(&subject)? {
+            let done = drawing.examples();
+            // Looking costs a pass over all values so far.
+            if done < looked + looked / 50 && done < subject.examples() {
+                continue;
+            }
+            looked = done;
+            let mut drawn = look(session, plan, &drawing, &subject, Target::Population, most as usize)?;
+            let wanted = plan.rel_error.map(|r| r * drawn.trace.estimate.abs());
+            drawn.trace.reached = wanted.is_none_or(|w| drawn.trace.standard_error <= w);
+            let over = drawn.trace.reached && plan.rel_error.is_some() && done >= minimum;
+            result = Some(drawn);
+            if over {
+                break;
+            }
+        }
+        let drawn = result.as_ref().ok_or_else(|| Failure::usage("no examples"))?;
+        let done = drawing.examples() as u64;
+        if (drawn.trace.reached && done >= minimum as u64) || done >= most {
+            break;
+        }
+        let next = most.min(done + batch.max(done / 2 / batch * batch));
+        subject.extend(&held_out.sentences(done..next))?;
+    }
+    let drawn = result.expect("at least one round");
+    let mut evidence = session.evidence(common, &subject, Target::Population, drawn.trace.gradient_equivalents);
+    // A round may end before its last batch.
+    evidence.count = drawing.examples();
+    evidence.masked_positions = drawing.per_example().iter().map(|(_, positions)| positions).sum();
+    Ok((finish(drawn, kind, draws, &subject), evidence))
+}
+
+/// The result so far, shown.
+fn look(
+    session: &Session,
+    plan: &Plan,
+    drawing: &Drawing,
+    subject: &Subject<'_>,
+    target: Target,
+    of: usize,
+) -> Result<DrawnTrace, CurvatureError> {
+    let drawn = drawing.result(subject, target);
+    let value = Some((drawn.trace.estimate, drawn.trace.standard_error));
+    session.watch(&name_of(plan.estimator), "example", &Progress { done: drawing.examples(), of, value })?;
+    Ok(drawn)
+}
+
+fn finish(drawn: DrawnTrace, kind: LossDraw, draws: usize, subject: &Subject<'_>) -> Measured {
+    let mut trace = drawn.trace;
+    let exact = kind == LossDraw::Exact;
+    if exact {
+        let masked: usize = subject.masked()[..trace.values.len()].iter().sum();
+        trace.samples = masked * subject.encoder().classes() as usize;
+    }
+    let unknown = |value| Estimate { value, standard_error: f64::NAN, samples: trace.values.len() };
+    let per_tensor = drawn.per_tensor.into_iter().map(|(name, value)| (name, unknown(value))).collect();
+    Measured { trace, per_tensor: Some(per_tensor), draws: (!exact).then_some(draws), probe: None }
+}
+
+/// Tr of the mean of g_i g_iᵀ, g_i the gradient of an example's summed loss at the data's labels.
+fn of_data(session: &Session, common: &Common) -> Result<(Measured, Evidence), Failure> {
+    let subject = session.subject(common, &session.sentences(), common.on.batch)?;
+    let norms = Norms::measure(&subject, &mut |p| session.watch("gradient norms", "example", p))?;
+    let n = norms.squared.len();
+    let single: Vec<Vec<f64>> = norms.squared.iter().map(|x| vec![*x]).collect();
+    let parts = nested(&vec![1.0; n], &single, session.target());
+    // Nothing is drawn: what scatters are the examples.
+    let data = if session.sampled { parts.standard_error } else { 0.0 };
+    let parts =
+        Parts { value: parts.value, standard_error: data, standard_error_probe: 0.0, standard_error_data: data };
+    let trace = Trace::of("data-labels", parts, session.target(), norms.squared.clone());
+    let tensors = subject.encoder().parameters.iter().zip(&norms.per_parameter).enumerate();
+    let per_tensor = tensors
+        .filter(|(i, _)| subject.vectors().contains(*i))
+        .map(|(_, (p, values))| {
+            let sum: f64 = values.iter().sum();
+            (p.name.clone(), Estimate { value: sum / n as f64, standard_error: f64::NAN, samples: n })
+        })
+        .collect();
+    let evidence = session.evidence(common, &subject, session.target(), norms.gradient_equivalents);
+    Ok((Measured { trace, per_tensor: Some(per_tensor), draws: None, probe: None }, evidence))
+}

@@ -1,0 +1,165 @@
+//! The section `[measure]`: curvature along the way.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Curvature of the mean loss along the way, on held-out sentences that are the same at every measurement.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct MeasureSection {
+    /// Steps between measurements; there is one before the first step and one at the end in any case, and with 0 only
+    /// these.
+    pub every: u64,
+    /// Write the ratios Tr Σ / Tr F and Tr H / Tr F (1 where the model is the language, by Bartlett's identities), for what
+    /// is measured of `noise` and `hessian_trace`.
+    pub bartlett: bool,
+    /// Trace of the Fisher matrix F (equal to Gauss-Newton's): { estimator, sentences, draws }.
+    pub trace: TraceSection,
+    /// Eigenvalues of the Hessian H of largest absolute value: { count, sentences, tolerance, products }. Left out: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub top: Option<TopSection>,
+    /// Gradient noise, the trace of its covariance Σ and the noise scale: { sentences }. Left out: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub noise: Option<NoiseSection>,
+    /// Trace of the Hessian H by quadratic forms of random signs: { probes, sentences }. Left out: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hessian_trace: Option<HessianTraceSection>,
+}
+
+impl Default for MeasureSection {
+    fn default() -> Self {
+        MeasureSection {
+            every: 500,
+            bartlett: true,
+            trace: TraceSection::default(),
+            top: None,
+            noise: None,
+            hessian_trace: None,
+        }
+    }
+}
+
+impl MeasureSection {
+    /// Everything measured, each at its defaults.
+    pub fn whole() -> MeasureSection {
+        MeasureSection {
+            top: Some(TopSection::default()),
+            noise: Some(NoiseSection::default()),
+            hessian_trace: Some(HessianTraceSection::default()),
+            ..MeasureSection::default()
+        }
+    }
+}
+
+/// What is drawn at each masked position, so that the squared norm of an example's gradient has the trace as its mean.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum TraceEstimator {
+    /// Random signs on the square root of the loss's own curvature: the least variance once a model is confident.
+    #[default]
+    RandomSigns,
+    /// Labels from the model: the paper's.
+    SampledLabels,
+    /// Every label, none drawn; costs as many passes as there are words.
+    ExactLabels,
+}
+
+/// How the trace of the Fisher matrix is estimated.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TraceSection {
+    /// "random-signs", "sampled-labels" (the paper's) or "exact-labels".
+    pub estimator: TraceEstimator,
+    /// Held-out sentences.
+    pub sentences: u32,
+    /// Draws a sentence; with 2 or more the standard error has its two parts (draws and sentences).
+    pub draws: u32,
+}
+
+impl Default for TraceSection {
+    fn default() -> Self {
+        TraceSection { estimator: TraceEstimator::RandomSigns, sentences: 4096, draws: 1 }
+    }
+}
+
+/// Which eigenvalues of the Hessian.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TopSection {
+    /// Eigenvalues, largest absolute value first.
+    pub count: u32,
+    /// Held-out sentences; the first so many of the trace's.
+    pub sentences: u32,
+    /// Residual ‖Hv - λv‖ at which an eigenvalue counts as found, relative to |λ|.
+    pub tolerance: f64,
+    /// Hessian-vector products at most.
+    pub products: u32,
+}
+
+impl Default for TopSection {
+    fn default() -> Self {
+        TopSection { count: 1, sentences: 256, tolerance: 1e-2, products: 100 }
+    }
+}
+
+/// How gradient noise is measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct NoiseSection {
+    /// Held-out sentences, with the words that stood there as labels; the first so many of the trace's.
+    pub sentences: u32,
+}
+
+impl Default for NoiseSection {
+    fn default() -> Self {
+        NoiseSection { sentences: 512 }
+    }
+}
+
+/// How the trace of the Hessian is estimated.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct HessianTraceSection {
+    /// Vectors of random signs.
+    pub probes: u32,
+    /// Held-out sentences; the first so many of the trace's.
+    pub sentences: u32,
+}
+
+impl Default for HessianTraceSection {
+    fn default() -> Self {
+        HessianTraceSection { probes: 8, sentences: 512 }
+    }
+}
+
+/// Sentences at most: all stay in the host's memory.
+const MOST: u32 = 1 << 20;
+
+impl MeasureSection {
+    /// What cannot be, with the key it stands at.
+    pub(super) fn check(&self) -> Result<(), (String, String)> {
+        let within = |key: &str, value: u32, low: u32, high: u32| match (low..=high).contains(&value) {
+            true => Ok(()),
+            false => Err((format!("measure.{key}"), format!("{value} must lie in {low} to {high}"))),
+        };
+        // A standard error needs two of a kind, the jackknife of the noise three.
+        within("trace.sentences", self.trace.sentences, 2, MOST)?;
+        within("trace.draws", self.trace.draws, 1, 64)?;
+        if let Some(top) = &self.top {
+            within("top.count", top.count, 1, 64)?;
+            within("top.sentences", top.sentences, 2, MOST)?;
+            within("top.products", top.products, 2 * top.count, 10_000)?;
+            if !(top.tolerance > 0.0 && top.tolerance < 1.0) {
+                return Err(("measure.top.tolerance".into(), format!("{} must lie between 0 and 1", top.tolerance)));
+            }
+        }
+        if let Some(noise) = &self.noise {
+            within("noise.sentences", noise.sentences, 3, MOST)?;
+        }
+        if let Some(hessian) = &self.hessian_trace {
+            within("hessian_trace.probes", hessian.probes, 2, 4096)?;
+            within("hessian_trace.sentences", hessian.sentences, 2, MOST)?;
+        }
+        Ok(())
+    }
+}

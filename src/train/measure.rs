@@ -1,0 +1,310 @@
+//! Curvature along the way, as the section `[measure]` of a config asks for it.
+//!
+//! All of it is about the mean loss on held-out sentences of a seed of their own, one word masked in each as in
+//! evaluation. They and everything drawn about them (signs, labels, probes) are the same at every measurement, so that
+//! two steps differ by what training did and by no sampling. Plans and memory are made for one measurement at a time and
+//! given back after it; the weights are read where the trainer keeps them, and never written.
+//!
+//! Bartlett's identities: where the model is the language, the covariance Σ of the gradients, the Fisher matrix F and the
+//! Hessian H have the same trace (Liu, Xie, Li, Ma 2022, Lemma 4.2).
+
+use std::path::Path;
+use std::time::Instant;
+
+use rayon::prelude::*;
+
+use super::data::Corpus;
+use super::measurement::{Bartlett, Measurement};
+use super::run::{Observer, interrupt_requested};
+use crate::config::{HessianTraceSection, MeasureSection, NoiseSection, TopSection, TraceEstimator};
+use crate::curvature::{
+    Chunks, CurvatureError, Drawing, Lanczos, Matrix, ModelOperator, Noise, Norms, Operator, ProbeKind, Subject,
+    probes, ratio_paired, top_eigenpairs,
+};
+use crate::gpu::Gpu;
+use crate::language::masked_position;
+use crate::model::{Arena, Encoder, Vocabulary};
+use crate::ops::batch::Sentence;
+use crate::ops::{LossDraw, Variants};
+use crate::statistics::{Crossed, Estimate, Target};
+
+/// Seed of the sentences that curvature is measured on: those of neither training nor evaluation.
+pub fn measured_seed(seed: u64) -> u64 {
+    seed ^ 0xD1B5_4A32_D192_ED03
+}
+
+/// Examples of a batch at most, and probes at once.
+const CHUNKS: Chunks = Chunks { batch: 256, probes: 8 };
+
+/// What to measure, and the sentences.
+pub struct Instruments {
+    settings: MeasureSection,
+    sentences: Vec<Sentence>,
+    seed: u64,
+    variants: Variants,
+    batch: usize,
+}
+
+/// What one measurement is made on.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    gpu: &'a Gpu,
+    encoder: &'a Encoder,
+    parameters: &'a Arena,
+}
+
+impl Instruments {
+    /// Samples the sentences; `batch` is the number of them that are on the adapter at once.
+    pub fn new(corpus: &Corpus, settings: &MeasureSection, variants: &Variants, batch: usize) -> Instruments {
+        let seed = measured_seed(corpus.seed);
+        let others = [
+            settings.top.as_ref().map_or(0, |s| s.sentences),
+            settings.noise.as_ref().map_or(0, |s| s.sentences),
+            settings.hessian_trace.as_ref().map_or(0, |s| s.sentences),
+        ];
+        let count = others.into_iter().fold(settings.trace.sentences, u32::max);
+        let sentence = |i: u64| {
+            let words = corpus.language.sample(seed, i);
+            Vocabulary::mask(&words, masked_position(seed, i, words.len()))
+        };
+        let sentences = (0..u64::from(count)).into_par_iter().map(sentence).collect();
+        Instruments { settings: settings.clone(), sentences, seed, variants: *variants, batch: batch.min(CHUNKS.batch) }
+    }
+
+    /// Measures weights that lie on the adapter; `go_on` is asked between batches.
+    ///
+    /// # Errors
+    /// [`CurvatureError::Interrupted`] when `go_on` says so, numbers that are not finite, what the adapter refuses.
+    pub fn measure(
+        &self,
+        gpu: &Gpu,
+        encoder: &Encoder,
+        parameters: &Arena,
+        step: u64,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Measurement, CurvatureError> {
+        let started = Instant::now();
+        let place = Place { gpu, encoder, parameters };
+        let check = || if go_on() { Ok(()) } else { Err(CurvatureError::Interrupted) };
+        let mut m = Measurement { step, ..Measurement::default() };
+        let mut ratios = Bartlett::default();
+        let fisher = self.fisher(place, &mut m, &check)?;
+        if let Some(noise) = &self.settings.noise {
+            let own = self.noise(place, noise, &mut m, &check)?;
+            let ratio = paired(&own, &fisher);
+            (ratios.noise_fisher, ratios.noise_fisher_standard_error) = both(&ratio);
+        }
+        if let Some(hessian) = &self.settings.hessian_trace {
+            let (beyond, probe_error) = self.hessian(place, hessian, &mut m, &check)?;
+            // Tr H / Tr F = 1 + (Tr H - Tr G) / Tr F, whose numerator comes from the same probes for both and is small
+            // where the model fits; the probes are common to all sentences, so that their part is added.
+            let ratio = paired(&beyond, &fisher);
+            let whole = Estimate {
+                value: 1.0 + ratio.value,
+                standard_error: ratio.standard_error.hypot(probe_error / m.fisher_trace),
+                ..ratio
+            };
+            (ratios.hessian_fisher, ratios.hessian_fisher_standard_error) = both(&whole);
+        }
+        if let Some(top) = &self.settings.top {
+            self.top(place, top, &mut m, &check)?;
+        }
+        m.bartlett = (self.settings.bartlett && ratios != Bartlett::default()).then_some(ratios);
+        m.measure_seconds = started.elapsed().as_secs_f64();
+        Ok(m)
+    }
+
+    fn subject<'g>(&self, place: Place<'g>, count: u32) -> Result<Subject<'g>, CurvatureError> {
+        let chunks = Chunks { batch: self.batch, ..CHUNKS };
+        let sentences = &self.sentences[..count as usize];
+        Subject::on(place.gpu, place.encoder, place.parameters.clone(), sentences, self.variants, &[], &chunks)
+    }
+
+    /// Tr F; gives each sentence's.
+    fn fisher(&self, place: Place<'_>, m: &mut Measurement, check: Check<'_>) -> Result<Vec<f64>, CurvatureError> {
+        let settings = &self.settings.trace;
+        let kind = match settings.estimator {
+            TraceEstimator::RandomSigns => LossDraw::Signs,
+            TraceEstimator::SampledLabels => LossDraw::Label,
+            TraceEstimator::ExactLabels => LossDraw::Exact,
+        };
+        let subject = self.subject(place, settings.sentences)?;
+        let mut drawing = Drawing::new(&subject, kind, self.seed, settings.draws as usize)?;
+        let trace = drawing.run(&subject, Target::Population, None, 0, &mut |_| check())?.trace;
+        m.fisher_trace = trace.estimate;
+        m.fisher_trace_standard_error = trace.standard_error;
+        m.fisher_trace_standard_error_probe = known(trace.standard_error_probe);
+        m.fisher_trace_standard_error_data = known(trace.standard_error_data);
+        Ok(drawing.per_example().into_iter().map(|(value, _)| value).collect())
+    }
+
+    /// Tr Σ and the noise scale; gives each sentence's ‖g_i - ḡ‖² n / (n - 1), whose mean is Tr Σ.
+    fn noise(
+        &self,
+        place: Place<'_>,
+        settings: &NoiseSection,
+        m: &mut Measurement,
+        check: Check<'_>,
+    ) -> Result<Vec<f64>, CurvatureError> {
+        let subject = self.subject(place, settings.sentences)?;
+        let squared = Norms::measure(&subject, &mut |_| check())?.squared;
+        let mean = subject.mean_gradient()?;
+        check()?;
+        let forms = ModelOperator::new(&subject, Matrix::Ggn).forms(&[mean])?;
+        let with_mean = &forms[0].slope;
+        let noise = Noise::of(&squared, with_mean);
+        (m.noise_trace, m.noise_trace_standard_error) = both(&noise.trace_covariance);
+        (m.gradient_squared_norm, m.gradient_squared_norm_standard_error) = both(&noise.gradient_squared_norm);
+        (m.noise_scale, m.noise_scale_standard_error) = both(&noise.noise_scale);
+        let scale = squared.len() as f64 / (squared.len() as f64 - 1.0);
+        let deviation = |(own, dot): (&f64, &f64)| (own - 2.0 * dot + noise.mean_gradient_squared_norm) * scale;
+        Ok(squared.iter().zip(with_mean).map(deviation).collect())
+    }
+
+    /// Tr H; gives each sentence's part of Tr H - Tr G and the error of the latter's mean by the probes.
+    fn hessian(
+        &self,
+        place: Place<'_>,
+        settings: &HessianTraceSection,
+        m: &mut Measurement,
+        check: Check<'_>,
+    ) -> Result<(Vec<f64>, f64), CurvatureError> {
+        let subject = self.subject(place, settings.sentences)?;
+        let operator = ModelOperator::new(&subject, Matrix::Hessian);
+        let (mut whole, mut beyond) = (Crossed::new(subject.weights()), Crossed::new(subject.weights()));
+        let masked = subject.masked();
+        for first in (0..settings.probes as usize).step_by(CHUNKS.probes as usize) {
+            check()?;
+            let last = (first + CHUNKS.probes as usize).min(settings.probes as usize);
+            let block = probes(ProbeKind::Rademacher, self.seed, first..last, operator.size());
+            for forms in operator.forms(&block)? {
+                let each = |of: &dyn Fn(usize) -> f64| (0..masked.len()).map(|i| of(i) / masked[i] as f64).collect();
+                let values: Vec<f64> = each(&|i| forms.hessian[i]);
+                if !values.iter().all(|v| v.is_finite()) {
+                    return Err(CurvatureError::NotFinite("a quadratic form"));
+                }
+                whole.push(&values);
+                let values: Vec<f64> = each(&|i| forms.hessian[i] - forms.ggn[i]);
+                beyond.push(&values);
+            }
+        }
+        let parts = whole.parts(Target::Population);
+        m.hessian_trace = known(parts.value);
+        m.hessian_trace_standard_error = known(parts.standard_error);
+        m.hessian_trace_standard_error_probe = known(parts.standard_error_probe);
+        m.hessian_trace_standard_error_data = known(parts.standard_error_data);
+        Ok((beyond.examples(), beyond.parts(Target::TheseExamples).standard_error))
+    }
+
+    /// The eigenvalues of H of largest absolute value.
+    fn top(
+        &self,
+        place: Place<'_>,
+        settings: &TopSection,
+        m: &mut Measurement,
+        check: Check<'_>,
+    ) -> Result<(), CurvatureError> {
+        let subject = self.subject(place, settings.sentences)?;
+        let operator = ModelOperator::new(&subject, Matrix::Hessian);
+        let what = Lanczos {
+            top: settings.count as usize,
+            tolerance: settings.tolerance,
+            products: settings.products as usize,
+            seed: self.seed,
+            ..Lanczos::default()
+        };
+        let found = top_eigenpairs(&operator, &what, &mut |_| check())?;
+        let forms = operator.quadratic_forms(&found.vectors[..1])?;
+        let scatter = Estimate::of_mean(&forms[0]);
+        m.largest_eigenvalue = found.eigenvalues.first().copied();
+        m.largest_eigenvalue_standard_error = known(scatter.standard_error);
+        m.eigenvalue_residual = found.residuals.first().copied();
+        m.eigenvalue_converged = found.converged.first().copied();
+        if settings.count > 1 {
+            m.eigenvalues = found.eigenvalues;
+            m.eigenvalue_residuals = found.residuals;
+        }
+        Ok(())
+    }
+}
+
+/// Asks whether to go on.
+type Check<'a> = &'a dyn Fn() -> Result<(), CurvatureError>;
+
+/// A number that is one.
+fn known(value: f64) -> Option<f64> {
+    value.is_finite().then_some(value)
+}
+
+fn both(e: &Estimate) -> (Option<f64>, Option<f64>) {
+    (known(e.value), known(e.standard_error))
+}
+
+/// Σ a / Σ b over the sentences that both are known of.
+fn paired(a: &[f64], b: &[f64]) -> Estimate {
+    let n = a.len().min(b.len());
+    ratio_paired(&a[..n], &b[..n])
+}
+
+/// The measurements of a run.
+pub(super) struct Along {
+    instruments: Instruments,
+    every: u64,
+    /// The newest one, also one from before the run was resumed.
+    pub last: Option<Measurement>,
+    /// Seconds spent since the run was begun or resumed.
+    pub seconds: f64,
+}
+
+impl Along {
+    /// Samples the sentences, and looks into a run's metrics for what was measured before.
+    pub fn new(corpus: &Corpus, settings: &MeasureSection, variants: &Variants, batch: usize, metrics: &Path) -> Along {
+        let text = std::fs::read_to_string(metrics).unwrap_or_default();
+        let last = text.lines().rev().find_map(|line| serde_json::from_str(line).ok());
+        let instruments = Instruments::new(corpus, settings, variants, batch);
+        Along { instruments, every: settings.every, last, seconds: 0.0 }
+    }
+
+    /// Whether the schedule asks for a measurement at a step that has none yet.
+    pub fn due(&self, step: u64) -> bool {
+        (step == 0 || self.every > 0 && step.is_multiple_of(self.every)) && !self.done(step)
+    }
+
+    /// Whether a step has its measurement.
+    pub fn done(&self, step: u64) -> bool {
+        self.last.as_ref().is_some_and(|m| m.step == step)
+    }
+
+    /// About how long the measurements take that are still to come.
+    pub fn seconds_left(&self, step: u64, steps: u64) -> f64 {
+        let each = self.last.as_ref().map_or(0.0, |m| m.measure_seconds);
+        let coming = if self.every == 0 { 1 } else { steps.div_ceil(self.every) - (step / self.every).min(steps) };
+        each * coming as f64
+    }
+
+    /// Measures and keeps it as the newest. `None`, with a note, where a number is not finite: training goes on.
+    pub fn measure(
+        &mut self,
+        gpu: &Gpu,
+        encoder: &Encoder,
+        parameters: &Arena,
+        step: u64,
+        observer: &dyn Observer,
+    ) -> Result<Option<Measurement>, CurvatureError> {
+        let started = Instant::now();
+        let found = self.instruments.measure(gpu, encoder, parameters, step, &|| !interrupt_requested());
+        self.seconds += started.elapsed().as_secs_f64();
+        match found {
+            Ok(measurement) => {
+                observer.note(&measurement.text());
+                self.last = Some(measurement.clone());
+                Ok(Some(measurement))
+            }
+            Err(CurvatureError::NotFinite(what)) => {
+                observer.note(&format!("warning: step {step}: no curvature, {what} is not finite"));
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}

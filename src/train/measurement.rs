@@ -1,0 +1,113 @@
+//! What a measurement along the way found.
+
+use serde::{Deserialize, Serialize};
+
+/// A measurement; also a line of `metrics.jsonl` and, of the last one, `curvature` in `result.json`. Errors are standard
+/// errors for the language as a population; what was not measured, or is not known, is absent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Measurement {
+    pub step: u64,
+    /// Tr F of the mean loss, equal to Gauss-Newton's trace.
+    pub fisher_trace: f64,
+    pub fisher_trace_standard_error: f64,
+    /// Of the draws: what is left when the sentences are given. Known with two draws a sentence or more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fisher_trace_standard_error_probe: Option<f64>,
+    /// Of the choice of sentences.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fisher_trace_standard_error_data: Option<f64>,
+    /// Tr H.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hessian_trace: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hessian_trace_standard_error: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hessian_trace_standard_error_probe: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hessian_trace_standard_error_data: Option<f64>,
+    /// The eigenvalue of H of largest absolute value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub largest_eigenvalue: Option<f64>,
+    /// Of the choice of sentences, to first order: the scatter of vᵀH_i v for the eigenvector v.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub largest_eigenvalue_standard_error: Option<f64>,
+    /// ‖Hv - λv‖ with ‖v‖ = 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eigenvalue_residual: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eigenvalue_converged: Option<bool>,
+    /// All that were asked for, where that is more than one; largest absolute value first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub eigenvalues: Vec<f64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub eigenvalue_residuals: Vec<f64>,
+    /// Tr Σ.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub noise_trace: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub noise_trace_standard_error: Option<f64>,
+    /// ‖E g‖² without bias, at times below 0 near an optimum; the noise scale's denominator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gradient_squared_norm: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gradient_squared_norm_standard_error: Option<f64>,
+    /// Tr Σ / ‖E g‖², in sentences; meaningless where the denominator is not well above its error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub noise_scale: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub noise_scale_standard_error: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bartlett: Option<Bartlett>,
+    /// Seconds that this measurement took.
+    pub measure_seconds: f64,
+}
+
+/// Traces over the Fisher matrix's, from the same sentences.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Bartlett {
+    /// Tr Σ / Tr F.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub noise_fisher: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub noise_fisher_standard_error: Option<f64>,
+    /// Tr H / Tr F.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hessian_fisher: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hessian_fisher_standard_error: Option<f64>,
+}
+
+impl Measurement {
+    /// What TensorBoard shows, by tag.
+    pub fn scalars(&self) -> Vec<(&'static str, f64)> {
+        let bartlett = self.bartlett.clone().unwrap_or_default();
+        let all = [
+            ("curvature/fisher_trace", Some(self.fisher_trace)),
+            ("curvature/hessian_trace", self.hessian_trace),
+            ("curvature/largest_eigenvalue", self.largest_eigenvalue),
+            ("curvature/noise_trace", self.noise_trace),
+            ("curvature/noise_scale", self.noise_scale),
+            ("curvature/noise_fisher", bartlett.noise_fisher),
+            ("curvature/hessian_fisher", bartlett.hessian_fisher),
+        ];
+        all.into_iter().filter_map(|(tag, value)| Some((tag, value?))).collect()
+    }
+
+    /// A line for people.
+    pub fn text(&self) -> String {
+        let one = |name: &str, value: Option<f64>, error: Option<f64>| match (value, error) {
+            (Some(v), Some(e)) => format!(", {name} {v:.3} ± {e:.3}"),
+            _ => String::new(),
+        };
+        format!(
+            "step {}: Fisher trace {:.3} ± {:.3}{}{}{} ({:.1} s)",
+            self.step,
+            self.fisher_trace,
+            self.fisher_trace_standard_error,
+            one("Hessian trace", self.hessian_trace, self.hessian_trace_standard_error),
+            one("largest eigenvalue", self.largest_eigenvalue, self.largest_eigenvalue_standard_error),
+            one("noise trace", self.noise_trace, self.noise_trace_standard_error),
+            self.measure_seconds
+        )
+    }
+}
