@@ -1,14 +1,20 @@
-//! `lowland demo`: a random grammar, a small model trained down to its entropy floor, a report; whatever adapter there is.
+//! `lowland demo`: a random grammar, a small model trained down to its entropy floor, its curvature along the way, a linear
+//! probe at the end, a report; whatever adapter there is.
+
+use std::path::Path;
+use std::time::Instant;
 
 use serde_json::json;
 
 use super::arguments::Demo;
 use super::failure::Failure;
-use super::{print, train};
+use super::{print, task, train};
 use crate::config::Resolved;
+use crate::downstream::{Features, LinearProbe, Outcome, Pooling, Sizes, TaskData, probe};
 use crate::gpu::{AdapterChoice, Gpu, Options};
-use crate::language::entropy_floor;
-use crate::ops::Wishes;
+use crate::language::{Task, Words, entropy_floor};
+use crate::model::{self, Arena};
+use crate::ops::{Variants, Wishes};
 use crate::report;
 use crate::train::{Corpus, held_out_seed};
 
@@ -31,17 +37,45 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Demo) -> Result
         floor.standard_error
     ));
     let outcome = train::train_here(&gpu, &resolved)?;
+    let variants = wishes.apply(Variants::choose(gpu.capabilities()), gpu.capabilities()).map_err(Failure::usage)?;
+    let probe = probe_of(&gpu, &variants, &corpus, &outcome.folder)?;
+    let path = outcome.folder.join("probe.json");
+    let text = serde_json::to_string_pretty(&probe).expect("plain values") + "\n";
+    model::write_synced(&path, text.as_bytes()).map_err(|e| Failure::io(&path, &e))?;
     let page = report::write_run(&outcome.folder, None)
         .map_err(|e| Failure { code: e.exit_code(), message: e.to_string() })?;
     let page = std::path::absolute(&page).unwrap_or(page);
     if arguments.json.json {
         let mut value = json!(outcome);
         value["folder"] = json!(outcome.folder);
+        value["probe"] = json!(probe);
         value["report"] = json!(page);
         print::json(&value)?;
     } else {
         print::line(&train::outcome_text(&outcome))?;
+        task::report(&probe, false)?;
         print::line(&format!("report {}", page.display()))?;
     }
     Ok(())
+}
+
+/// The paper's probe in small: which symbol most likely yields the first 4 words, from the token representations of the last layer.
+fn probe_of(gpu: &Gpu, variants: &Variants, corpus: &Corpus, folder: &Path) -> Result<Outcome, Failure> {
+    let start = Instant::now();
+    let sizes = Sizes { train: 1000, validation: 500, test: 2000 };
+    let data = TaskData::of_language(corpus.language.as_ref(), Task::B, false, corpus.seed, sizes)
+        .map_err(|e| Failure::usage(e.to_string()))?;
+    let loaded = model::load(&folder.join("model"))?;
+    let encoder = &loaded.encoder;
+    let arena = Arena::of(gpu, encoder, &loaded.weights)?;
+    let layer = encoder.hidden.len() - 1;
+    let sentences: Vec<Words> = data.parts().into_iter().flat_map(|part| part.sentences.clone()).collect();
+    let features =
+        Features::of_model(gpu, encoder, &arena, variants, layer, Pooling::Concat, &sentences, data.longest)?;
+    let options = LinearProbe { epochs: 30, ..LinearProbe::default() };
+    let labels = data.parts().map(|part| part.labels.as_slice());
+    let fits = probe(gpu, variants, &options, &features, labels, data.classes.len() as u32, &[0, 1, 2])?;
+    let method = format!("AdamW {}, {} epochs, the epoch chosen by validation accuracy", options.lr, options.epochs);
+    let outcome = Outcome::new(&data, &fits, format!("concat of layer {layer}"), features.width, method);
+    Ok(Outcome { seconds: start.elapsed().as_secs_f64(), ..outcome })
 }

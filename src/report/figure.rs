@@ -25,12 +25,14 @@ pub struct Line {
     pub errors: Vec<f64>,
     /// Drawn thin and pale, behind the others.
     pub background: bool,
+    /// Each point with a mark.
+    pub marks: bool,
 }
 
 impl Line {
     /// A line without error bars.
     pub fn new(name: &str, points: Vec<(f64, f64)>) -> Line {
-        Line { name: name.into(), points, errors: Vec::new(), background: false }
+        Line { name: name.into(), points, errors: Vec::new(), background: false, marks: false }
     }
 }
 
@@ -57,8 +59,25 @@ text { fill: var(--text); font: 12px system-ui, sans-serif; } .title { font-size
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 380.0;
 /// Left, right, top and bottom margin.
-const MARGIN: [f64; 4] = [64.0, 20.0, 40.0, 48.0];
+const MARGIN: [f64; 4] = [76.0, 28.0, 66.0, 54.0];
 const COLOURS: [&str; 4] = ["var(--ink1)", "var(--ink2)", "var(--ink3)", "var(--ink4)"];
+/// Lines differ without colour too.
+const DASHES: [&str; 4] =
+    ["", " stroke-dasharray=\"7 3\"", " stroke-dasharray=\"2 3\"", " stroke-dasharray=\"9 3 2 3\""];
+
+/// A mark of the line of a number: disc, square, triangle, diamond.
+fn mark(number: usize, x: f64, y: f64, colour: &str) -> String {
+    let corners = |points: &[(f64, f64)]| {
+        let path: String = points.iter().map(|(dx, dy)| format!("{:.1},{:.1} ", x + dx, y + dy)).collect();
+        format!("<polygon points=\"{}\" fill=\"{colour}\"/>\n", path.trim_end())
+    };
+    match number % 4 {
+        0 => format!("<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.6\" fill=\"{colour}\"/>\n"),
+        1 => corners(&[(-3.4, -3.4), (3.4, -3.4), (3.4, 3.4), (-3.4, 3.4)]),
+        2 => corners(&[(0.0, -4.4), (4.2, 3.2), (-4.2, 3.2)]),
+        _ => corners(&[(0.0, -4.8), (4.8, 0.0), (0.0, 4.8), (-4.8, 0.0)]),
+    }
+}
 
 impl Figure {
     /// The figure as a file of its own, with its colours in it.
@@ -76,7 +95,12 @@ impl Figure {
         let points = || self.lines.iter().flat_map(|l| &l.points).filter(|p| p.0.is_finite() && visible(p.1));
         let level = self.level.iter().map(|l| l.1).filter(|y| visible(*y));
         let (x0, x1) = range(points().map(|p| p.0), 0.0);
-        let (y0, y1) = range(points().map(|p| p.1).chain(level).map(transform), 0.06);
+        // Error bars belong into the picture.
+        let ends = self
+            .lines
+            .iter()
+            .flat_map(|l| l.points.iter().zip(&l.errors).flat_map(|(p, e)| [p.1 - e, p.1 + e]).filter(|y| visible(*y)));
+        let (y0, y1) = range(points().map(|p| p.1).chain(level).chain(ends).map(transform), 0.06);
         let px = |x: f64| left + (x - x0) / (x1 - x0) * (WIDTH - left - right);
         let py = |y: f64| {
             let y = transform(y).clamp(y0, y1);
@@ -84,7 +108,7 @@ impl Figure {
         };
         let mut out = format!(
             "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{0}\" xmlns=\"http://www.w3.org/2000/svg\">\n\
-             <text class=\"title\" x=\"{left}\" y=\"22\">{0}</text>\n",
+             <text class=\"title\" x=\"{left}\" y=\"26\">{0}</text>\n",
             escape(&self.title)
         );
         let ticks = match self.axis {
@@ -112,18 +136,21 @@ impl Figure {
         }
         out += &format!(
             "<text class=\"tick\" text-anchor=\"middle\" x=\"{:.1}\" y=\"{:.1}\">{}</text>\n\
-             <text class=\"tick\" text-anchor=\"middle\" transform=\"translate(14 {:.1}) rotate(-90)\">{}</text>\n",
+             <text class=\"tick\" text-anchor=\"middle\" transform=\"translate(18 {:.1}) rotate(-90)\">{}</text>\n",
             (left + WIDTH - right) / 2.0,
             HEIGHT - 10.0,
             escape(&self.x),
             (top + HEIGHT - bottom) / 2.0,
             escape(&self.y)
         );
-        let mut colours = COLOURS.iter().cycle();
+        let mut number = 0;
         let mut legend = Vec::new();
         let order = self.lines.iter().filter(|l| l.background).chain(self.lines.iter().filter(|l| !l.background));
         for line in order {
-            let colour = if line.background { "var(--pale)" } else { colours.next().expect("a cycle has no end") };
+            let (colour, dash) = match line.background {
+                true => ("var(--pale)", ""),
+                false => (COLOURS[number % 4], DASHES[number % 4]),
+            };
             let width = if line.background { 1.2 } else { 2.0 };
             let path: String = line
                 .points
@@ -132,16 +159,27 @@ impl Figure {
                 .enumerate()
                 .map(|(i, p)| format!("{}{:.1} {:.1}", if i == 0 { "M" } else { "L" }, px(p.0), py(p.1)))
                 .collect();
-            out += &format!("<path d=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{width}\"/>\n");
+            out += &format!("<path d=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{width}\"{dash}/>\n");
             for (p, e) in line.points.iter().zip(&line.errors).filter(|(p, _)| visible(p.1)) {
                 let low = if visible(p.1 - e) { py(p.1 - e) } else { HEIGHT - bottom };
+                let (x, high) = (px(p.0), py(p.1 + e));
+                let cap = |y: f64| format!("M{:.1} {y:.1}h6", x - 3.0);
                 out += &format!(
-                    "<line x1=\"{0:.1}\" x2=\"{0:.1}\" y1=\"{low:.1}\" y2=\"{1:.1}\" stroke=\"{colour}\"/>\n",
-                    px(p.0),
-                    py(p.1 + e)
+                    "<path d=\"M{x:.1} {low:.1}V{high:.1}{}{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.3\"/>\n",
+                    cap(low),
+                    cap(high)
                 );
             }
-            legend.push((line.name.as_str(), colour, ""));
+            if line.marks {
+                out += &line
+                    .points
+                    .iter()
+                    .filter(|p| visible(p.1))
+                    .map(|p| mark(number, px(p.0), py(p.1), colour))
+                    .collect::<String>();
+            }
+            legend.push((line.name.as_str(), colour, dash, line.marks.then_some(number)));
+            number += usize::from(!line.background);
         }
         if let Some((name, y)) = self.level.as_ref().filter(|l| visible(l.1)) {
             out += &format!(
@@ -149,20 +187,22 @@ impl Figure {
                 WIDTH - right,
                 py(*y)
             );
-            legend.push((name, "var(--text)", " stroke-dasharray=\"6 4\""));
+            legend.push((name, "var(--text)", " stroke-dasharray=\"6 4\"", None));
         }
-        for (i, (name, colour, dash)) in legend.iter().enumerate() {
-            let y = top + 14.0 + 18.0 * i as f64;
+        // A row between title and picture, where it hides nothing.
+        let (mut x, y) = (left, top - 16.0);
+        for (name, colour, dash, number) in legend {
             out += &format!(
-                "<line x1=\"{0}\" x2=\"{1}\" y1=\"{2}\" y2=\"{2}\" stroke=\"{colour}\" stroke-width=\"2\"{dash}/>\
-                 <text class=\"tick\" text-anchor=\"end\" x=\"{3}\" y=\"{4}\">{5}</text>\n",
-                WIDTH - right - 28.0,
-                WIDTH - right - 4.0,
-                y,
-                WIDTH - right - 34.0,
+                "<line x1=\"{x:.1}\" x2=\"{:.1}\" y1=\"{y}\" y2=\"{y}\" stroke=\"{colour}\" stroke-width=\"2\"{dash}/>{}\
+                 <text class=\"tick\" x=\"{:.1}\" y=\"{}\">{}</text>\n",
+                x + 26.0,
+                number.map_or(String::new(), |n| mark(n, x + 13.0, y, colour)),
+                x + 32.0,
                 y + 4.0,
                 escape(name)
             );
+            // About 7.8 units a letter at this size.
+            x += 50.0 + 7.8 * name.chars().count() as f64;
         }
         out + "</svg>\n"
     }

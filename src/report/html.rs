@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::curvature;
 use super::figure::{Axis, Figure, Line};
 use super::run::Run;
 
@@ -20,12 +21,12 @@ body { margin: 0 auto; max-width: 1360px; padding: 32px 24px; background: var(--
        font: 15px/1.5 system-ui, sans-serif; }
 h1 { font-size: 26px; margin: 0 0 4px; } h2 { font-size: 17px; margin: 28px 0 8px; }
 p { margin: 4px 0; color: var(--muted); max-width: 80ch; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(170px, 1fr)); gap: 12px; margin: 20px 0; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(205px, 1fr)); gap: 12px; margin: 20px 0; }
 .card { background: var(--card); border: 1px solid var(--grid); border-radius: 8px; padding: 12px 16px; }
-.card b { display: block; font-size: 22px; font-weight: 600; } .card span { color: var(--muted); font-size: 13px; }
+.card b { display: block; font-size: 19px; font-weight: 600; white-space: nowrap; } .card span { color: var(--muted); font-size: 13px; }
 .figures, .tables { display: grid; grid-template-columns: repeat(auto-fit, minmax(420px, 1fr)); gap: 16px; align-items: start; }
 svg { background: var(--card); border: 1px solid var(--grid); border-radius: 8px; width: 100%; height: auto; }
-svg text { fill: var(--text); font: 12px system-ui, sans-serif; } svg .title { font-size: 15px; font-weight: 600; }
+svg text { fill: var(--text); font: 15px system-ui, sans-serif; } svg .title { font-size: 19px; font-weight: 600; }
 svg .tick { fill: var(--muted); } svg .grid { stroke: var(--grid); }
 table { border-collapse: collapse; width: 100%; font-size: 14px; }
 td { border-top: 1px solid var(--grid); padding: 4px 12px 4px 0; vertical-align: top; overflow-wrap: anywhere; }
@@ -47,8 +48,8 @@ pub fn page(run: &Run) -> String {
          <meta name=\"viewport\" content=\"width=device-width\">\n<title>{0}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n\
          <h1>{0}</h1>\n<p>{1} Losses are in nats for a masked word. The entropy floor is the least loss that any model can \
          reach on this language; the excess loss is the mean KL divergence of the exact conditional from the model's, on \
-         sentences that training never sees. Bars are standard errors.</p>\n{2}\
-         <div class=\"figures\">\n{3}{4}</div>\n<div class=\"tables\">\n{5}{6}</div>\n</body>\n</html>\n",
+         sentences that training never sees. Bars are standard errors.</p>\n{7}{2}\
+         <div class=\"figures\">\n{3}{4}{8}</div>\n<div class=\"tables\">\n{9}{5}{6}</div>\n</body>\n</html>\n",
         escape(&run.name),
         escape(&status),
         cards(run),
@@ -56,6 +57,12 @@ pub fn page(run: &Run) -> String {
         excess_figure(run).svg(),
         table("Settings", &settings(&run.config)),
         table("Adapter and program", &about(&run.about)),
+        curvature::note(run),
+        curvature::figures(run),
+        match curvature::probe(run) {
+            rows if rows.is_empty() => String::new(),
+            rows => table("Linear probe", &rows),
+        },
     )
 }
 
@@ -65,6 +72,13 @@ fn cards(run: &Run) -> String {
         cards.push((format!("{:.4} ± {:.4}", e.excess, e.excess_error), "excess loss at the end"));
         cards.push((format!("{:.4}", e.loss), "held-out loss at the end"));
         cards.push((format!("{:.4}", e.floor), "entropy floor of the same sentences"));
+    }
+    if let Some(m) = run.curvature.last() {
+        let trace = format!("{:.3} ± {:.3}", m.fisher_trace, m.fisher_trace_standard_error);
+        cards.push((trace, "Fisher trace of the last measurement"));
+    }
+    if let Some(accuracy) = curvature::accuracy(run) {
+        cards.push((accuracy, "accuracy of a linear probe"));
     }
     if let Some(result) = &run.result {
         for (key, name) in [("parameters", "parameters"), ("steps", "steps")] {

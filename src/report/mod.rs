@@ -6,6 +6,7 @@
 //! # Ok::<(), lowland::report::ReportError>(())
 //! ```
 
+mod curvature;
 mod figure;
 mod html;
 mod run;

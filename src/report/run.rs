@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::ReportError;
+use crate::train::Measurement;
 
 /// A run as read from its folder.
 pub struct Run {
@@ -12,6 +13,10 @@ pub struct Run {
     /// Lines of `metrics.jsonl` with a training loss: step, loss.
     pub training: Vec<(f64, f64)>,
     pub evaluations: Vec<Evaluated>,
+    /// Lines of `metrics.jsonl` with curvature.
+    pub curvature: Vec<Measurement>,
+    /// `probe.json`, where a probe was fitted.
+    pub probe: Option<Value>,
     /// `run.json`: version, adapter, driver, variants.
     pub about: Value,
     /// `result.json`, absent while the run is not finished.
@@ -39,7 +44,7 @@ impl Run {
             }
             Err(source) => return Err(ReportError::Io { path, source }),
         };
-        let (mut training, mut evaluations) = (Vec::new(), Vec::new());
+        let (mut training, mut evaluations, mut curvature) = (Vec::new(), Vec::new(), Vec::new());
         let lines: Vec<&str> = text.lines().collect();
         for (i, line) in lines.iter().enumerate() {
             let value: Value = match serde_json::from_str(line) {
@@ -52,6 +57,11 @@ impl Run {
             let Some(step) = number("step") else { continue };
             if let Some(loss) = number("loss") {
                 training.push((step, loss));
+            }
+            if value.get("fisher_trace").is_some() {
+                let found = serde_json::from_value(value.clone())
+                    .map_err(|e| wrong(path.clone(), format!("line {}: {e}", i + 1)))?;
+                curvature.push(found);
             }
             if let (Some(loss), Some(excess), Some(floor)) =
                 (number("held_out_loss"), number("excess_loss"), number("entropy_floor"))
@@ -69,6 +79,8 @@ impl Run {
             name: name.unwrap_or_else(|| "run".into()),
             training,
             evaluations,
+            curvature,
+            probe: json("probe.json"),
             about: json("run.json").unwrap_or_default(),
             result: json("result.json"),
             config,

@@ -320,7 +320,8 @@ pub fn run(gpu: &Gpu, resolved: &Resolved, observer: &dyn Observer) -> Result<Ou
         observer.note(&format!("resumed at step {}", checkpoint.step));
     }
     let metrics_path = folder.path.join("metrics.jsonl");
-    keep_metrics_until(&metrics_path, checkpoint.as_ref().map(|c| c.step))
+    // What stands at step 0 is said anew.
+    keep_metrics_until(&metrics_path, checkpoint.as_ref().map(|c| c.step).filter(|step| *step > 0))
         .map_err(|source| RunError::Io { path: metrics_path.clone(), source })?;
     let before = earlier_seconds(&metrics_path);
     let evaluator = Evaluator::new(

@@ -171,6 +171,7 @@ fn figure(matrix: &str, pairs: &Eigenpairs, curves: Option<&(Density, LogDensity
         points: d.grid.iter().copied().zip(d.density.iter().copied()).collect(),
         errors: d.standard_error.iter().map(|e| if e.is_finite() { *e } else { 0.0 }).collect(),
         background: false,
+        marks: false,
     };
     match curves {
         Some((_, log)) => Figure {
