@@ -170,7 +170,7 @@ impl<'g> Subject<'g> {
         self.parameters.read(self.gpu, &self.encoder)
     }
 
-    /// The gradient of the mean loss per masked position, shape [N].
+    /// The gradient of the mean loss per masked position, shape `[N]`.
     pub fn mean_gradient(&self) -> Result<Vec<f32>, CurvatureError> {
         let dims = Dims { probes: 1, ..self.dims };
         let pass = GradientPass::new(self.gpu, &self.encoder, &self.parameters, dims, &self.variants, Labels::Hard)?;
