@@ -7,6 +7,7 @@
 //   direct     an invocation computes 4 x 4 of C straight from memory; needs nothing, used where subgroups are missing
 //   tiled      16 x 16 invocations share tiles of A and B in workgroup memory; for GPUs
 //   register   8 x 8 of C an invocation, blocks of 64 or 128; for GPUs
+//   cooperative  f16 operands and f32 sums by the adapter's small-matrix products; only where a config asks for mixed precision
 //   subgroup   one subgroup of LANES lanes a workgroup, 4 LANES rows: each lane loads other rows of A and
 //              subgroupBroadcast hands them round, each lane owns 4 columns; no workgroup memory, no barrier; for software
 //              adapters. TN can sum A's columns up on the way (SUMS), the gradient of a bias
@@ -32,6 +33,12 @@
 //@variant register-128-tn: REGISTER=1 BLOCK=128 LAYOUT=2
 //@variant register-128-gelu: REGISTER=1 BLOCK=128 EPILOGUE=1
 //@variant register-128-slope: REGISTER=1 BLOCK=128 LAYOUT=1 EPILOGUE=2
+//@variant cooperative-nt: COOPERATIVE=1
+//@variant cooperative-nn: COOPERATIVE=1 LAYOUT=1
+//@variant cooperative-tn: COOPERATIVE=1 LAYOUT=2
+//@variant cooperative-gelu: COOPERATIVE=1 EPILOGUE=1
+//@variant cooperative-slope: COOPERATIVE=1 LAYOUT=1 EPILOGUE=2
+//@variant cooperative-8: COOPERATIVE=1 SMALL=8
 //@variant subgroup-nt: SUBGROUP=1 BIAS=1
 //@variant subgroup-nn: SUBGROUP=1 LAYOUT=1 ADDEND=1
 //@variant subgroup-tn: SUBGROUP=1 LAYOUT=2 SUMS=1
@@ -50,6 +57,7 @@
 const SUBGROUP: u32 = 0u;
 const TILED: u32 = 0u;
 const REGISTER: u32 = 0u;
+const COOPERATIVE: u32 = 0u;
 const LAYOUT: u32 = 0u;
 const NN: u32 = 1u;
 const TN: u32 = 2u;
@@ -151,7 +159,11 @@ fn finish_biased(row: u32, column: u32, layer: u32, sum: vec4<f32>) {
 //@if REGISTER
 //@import common/linear_register.wgsl
 //@else
+//@if COOPERATIVE
+//@import common/linear_cooperative.wgsl
+//@else
 //@import common/linear_direct.wgsl
+//@end
 //@end
 //@end
 //@end

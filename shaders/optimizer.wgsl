@@ -19,6 +19,8 @@ struct Params {
     decay: f32,
     momentum: f32,
     clip: f32,
+    // 1 / what the losses were multiplied by.
+    unscale: f32,
     // vec4 a workgroup sums up.
     block: u32,
 }
@@ -98,11 +100,11 @@ fn settle(@builtin(local_invocation_index) l: u32) {
     }
     let both = workgroup_sum(vec2<f32>(total, bad), l);
     if l != 0u { return; }
-    let norm = sqrt(both.x);
-    let loss = tally[0].x;
+    let norm = sqrt(both.x) * p.unscale;
+    let loss = tally[0].x * p.unscale;
     let now = both.y > 0.0 || not_finite(vec4<f32>(norm, loss, 0.0, 0.0));
-    var clip = 1.0;
-    if p.clip > 0.0 && norm > p.clip { clip = p.clip / norm; }
+    var clip = p.unscale;
+    if p.clip > 0.0 && norm > p.clip { clip = p.clip / norm * p.unscale; }
     if now && state[0].y == 0.0 { state[0] = vec4<f32>(clip, 1.0, bitcast<f32>(step.counter.x), 0.0); }
     state[0].x = clip;
     log[step.counter.x % p.ring] = vec4<f32>(loss, norm, select(0.0, 1.0, now), bitcast<f32>(step.counter.x));

@@ -290,11 +290,10 @@ fn a_dry_run_says_what_a_run_needs_and_writes_nothing() {
     let plan = f.json(&["train", "run.toml", "output=run", "--dry-run", "--json"]);
     assert!(plan["parameters"].as_u64().unwrap() > 1000 && plan["flops_per_step"].as_f64().unwrap() > 1e6);
     let bytes = &plan["bytes"];
-    let sum: u64 = ["parameters", "gradients", "optimizer", "activations", "batch"]
-        .iter()
-        .map(|k| bytes[k].as_u64().unwrap())
-        .sum();
+    let parts = ["parameters", "gradients", "optimizer", "activations", "workspace", "batch", "evaluation", "other"];
+    let sum: u64 = parts.iter().map(|k| bytes[k].as_u64().unwrap()).sum();
     assert_eq!(bytes["total"].as_u64().unwrap(), sum);
+    assert!(bytes["activations_recomputed"].as_u64().unwrap() <= bytes["activations_stored"].as_u64().unwrap());
     assert!(!f.path("run").exists());
 }
 

@@ -11,7 +11,8 @@ fn every_variant_of_every_operation_matches_its_f64_twin() {
     let gpu = gpu();
     println!("{} {:?}", gpu.info().name, gpu.capabilities());
     let mut failures = Vec::new();
-    for variants in Variants::all(gpu.capabilities()) {
+    let mixed = Variants::choose(gpu.capabilities()).mixed(gpu.capabilities());
+    for variants in Variants::all(gpu.capabilities()).into_iter().chain(mixed) {
         for case in selftest::cases() {
             let outcome = selftest::run(&gpu, &variants, &case).unwrap_or_else(|e| panic!("{}: {e}", case.name));
             println!("{:60} {:.1e} {:20} {variants}", case.name, outcome.error, outcome.tensor);

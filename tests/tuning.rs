@@ -117,3 +117,26 @@ fn a_variant_that_cannot_run_is_refused_with_exit_code_2() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 }
+
+#[test]
+fn compiled_pipelines_are_kept_and_a_damaged_file_counts_as_none() {
+    let f = Folder::new();
+    let doctor = f.json(&["doctor", "--json"]);
+    let folder = f.path("cache/lowland/pipelines");
+    if doctor["chosen"]["backend"] != "Vulkan" {
+        assert!(!folder.exists(), "only Vulkan gives pipelines away");
+        return;
+    }
+    let files: Vec<PathBuf> = std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()).collect();
+    assert_eq!(files.len(), 1, "{files:?}");
+    let kept = std::fs::read(&files[0]).unwrap();
+    for damaged in [&kept[..kept.len() / 2], b"", &[kept.clone(), b"more".to_vec()].concat()] {
+        std::fs::write(&files[0], damaged).unwrap();
+        assert_eq!(f.json(&["doctor", "--json"])["kernel"], doctor["kernel"]);
+        // Written anew, and whole.
+        assert_ne!(std::fs::read(&files[0]).unwrap(), damaged);
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+    std::fs::write(&folder, "a file where a folder should be").unwrap();
+    assert_eq!(f.json(&["doctor", "--json"])["kernel"]["passed"], true, "a cache that cannot be kept is no error");
+}

@@ -14,6 +14,7 @@ fn gpu() -> Capabilities {
         workgroup_bytes: 32768,
         workgroup_invocations: 1024,
         f16: true,
+        cooperative: vec![],
         images: false,
         timestamps: true,
         largest_binding: 1 << 31,

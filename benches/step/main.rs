@@ -176,7 +176,7 @@ fn main() -> Result<(), Error> {
     lowland::gpu::prepare_process();
     let gpu = Gpu::open(&arguments.adapter.parse::<AdapterChoice>()?, Default::default())?;
     println!("on {}", gpu.info().name);
-    let mut peer = Peer::start(&arguments.peer_device);
+    let mut peer = Peer::start("torch_step.py", &arguments.peer_device);
     let mut whole = json!({
         "lowland": env!("CARGO_PKG_VERSION"),
         "system": std::env::consts::OS,

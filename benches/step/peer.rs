@@ -1,4 +1,4 @@
-//! The other side of the race: a process that answers each line with one (`benches/peers/torch_step.py`).
+//! The other side of a race: a process that answers each line with one (the scripts of `benches/peers`).
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -21,11 +21,11 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Starts it, or says why it is left out.
-    pub fn start(device: &str) -> Option<Peer> {
+    /// Starts a script of `benches/peers`, or says why it is left out.
+    pub fn start(script: &str, device: &str) -> Option<Peer> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let python = std::env::var_os("LOWLAND_PEERS").map_or(root.join("target/peers/bin/python"), PathBuf::from);
-        let script = root.join("benches/peers/torch_step.py");
+        let script = root.join("benches/peers").join(script);
         let child = Command::new(&python)
             .arg(script)
             .args(["--device", device])

@@ -52,7 +52,9 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Selftest) -> Re
 }
 
 fn compare(gpu: &Gpu) -> Result<Vec<Outcome>, Failure> {
-    let all: Vec<Variants> = Variants::all(gpu.capabilities());
+    let caps = gpu.capabilities();
+    let mut all: Vec<Variants> = Variants::all(caps);
+    all.extend(Variants::choose(caps).mixed(caps));
     let cases = selftest::cases();
     let mut outcomes = Vec::with_capacity(all.len() * cases.len());
     for (i, variants) in all.iter().enumerate() {

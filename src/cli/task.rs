@@ -83,7 +83,8 @@ pub fn report(outcome: &Outcome, json: bool) -> Result<(), Failure> {
         }
         _ => String::new(),
     };
-    let bayes = outcome.bayes.map_or(String::new(), |b| format!(", Bayes {}", percent(b)));
+    let bayes =
+        outcome.bayes.map_or(String::new(), |b| format!("; Bayes, of the truth behind the labels, {}", percent(b)));
     Ok(print::line(&format!(
         "task {}: accuracy {}{spread}\n\
          chance {} of {} classes, majority {}{bayes}\n\

@@ -56,9 +56,11 @@ pub fn train_here(gpu: &Gpu, resolved: &Resolved) -> Result<Outcome, Failure> {
 
 pub fn outcome_text(outcome: &Outcome) -> String {
     let e = &outcome.evaluation;
+    let idle =
+        outcome.queue_idle.map_or(String::new(), |s| format!(", its queue idle {:.1} % of the steps' time", 100.0 * s));
     format!(
         "{} steps in {}: held-out loss {:.4}, entropy floor {:.4}, excess loss {:.4} ± {:.4} nats ({} sentences)\n\
-         model {}",
+         {} on the adapter at most{idle}\nmodel {}",
         outcome.steps,
         print::duration(outcome.seconds),
         e.loss,
@@ -66,6 +68,7 @@ pub fn outcome_text(outcome: &Outcome) -> String {
         e.excess_loss,
         e.excess_loss_standard_error,
         e.sentences,
+        print::bytes(outcome.peak_bytes),
         outcome.folder.join("model").display(),
     )
 }
@@ -85,9 +88,18 @@ fn plan_text(plan: &PlanReport) -> String {
         ("memory: optimizer", print::bytes(b.optimizer)),
         (
             "memory: activations",
-            format!("{} ({} without reuse)", print::bytes(b.activations), print::bytes(b.activations_unshared)),
+            format!(
+                "{} ({} without reuse of memory; {} with train.recompute, {} without)",
+                print::bytes(b.activations),
+                print::bytes(b.activations_unshared),
+                print::bytes(b.activations_recomputed),
+                print::bytes(b.activations_stored),
+            ),
         ),
+        ("memory: workspace", print::bytes(b.workspace)),
         ("memory: batch", print::bytes(b.batch)),
+        ("memory: evaluation", print::bytes(b.evaluation)),
+        ("memory: other", print::bytes(b.other)),
         ("memory: total", print::bytes(b.total)),
     ];
     lines.iter().map(|(name, value)| format!("{name:<22}{value}\n")).collect()

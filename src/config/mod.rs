@@ -23,5 +23,5 @@ pub use load::{ConfigError, Origin, Resolved, load};
 pub use measure::{HessianTraceSection, MeasureSection, NoiseSection, TopSection, TraceEstimator, TraceSection};
 pub use types::{
     AdamW, AdapterSection, EvaluateSection, LabelKind, MaskPolicy, ModelSection, ObjectiveSection, OptimizerKind,
-    RunConfig, ScheduleKind, Sgd, TrainSection, Warmup,
+    Precision, RunConfig, ScheduleKind, Sgd, TrainSection, Warmup,
 };

@@ -255,6 +255,17 @@ impl ScheduleKind {
     }
 }
 
+/// How exact the products are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// All arithmetic in f32.
+    #[default]
+    F32,
+    /// Operands of products rounded to f16, sums in f32.
+    Mixed,
+}
+
 /// How the model is trained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -274,6 +285,16 @@ pub struct TrainSection {
     pub clip: f64,
     /// Steps between checkpoints; 0 is none but the one at an interrupt.
     pub checkpoint_every: u64,
+    /// "f32", or "mixed": products of f16 operands with f32 sums on adapters with cooperative matrices; weights, moments
+    /// and everything else stay f32.
+    pub precision: Precision,
+    /// A power of two that losses are multiplied by before the backward pass, and updates divided by: it keeps small
+    /// adjoints from vanishing in f16. Left out: 1024 with mixed precision, else 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<f64>,
+    /// Forget what a layer computed inside after the forward pass and compute it again in the backward pass: less memory,
+    /// a third more arithmetic, the same gradient.
+    pub recompute: bool,
     /// Newest checkpoints that are kept; 0 keeps all.
     pub keep_checkpoints: u32,
     /// Model folder to begin with instead of random weights, relative to the config file.
@@ -292,6 +313,9 @@ impl Default for TrainSection {
             optimizer: OptimizerKind::AdamW(AdamW::default()),
             schedule: ScheduleKind::Linear(Warmup::default()),
             clip: 0.0,
+            precision: Precision::F32,
+            loss_scale: None,
+            recompute: false,
             checkpoint_every: 500,
             keep_checkpoints: 3,
             start_from: None,
@@ -301,6 +325,12 @@ impl Default for TrainSection {
 }
 
 impl TrainSection {
+    /// What losses are multiplied by before the backward pass.
+    pub fn loss_scale(&self) -> f32 {
+        let default = if self.precision == Precision::Mixed { 1024.0 } else { 1.0 };
+        self.loss_scale.unwrap_or(default) as f32
+    }
+
     /// Sentences at once.
     pub fn micro_batch(&self) -> u32 {
         self.micro_batch.unwrap_or(self.batch_size).min(self.batch_size)
@@ -366,6 +396,11 @@ impl RunConfig {
         }
         if !(t.clip >= 0.0 && t.clip.is_finite()) {
             return bad("train.clip", format!("{} must be 0 (off) or positive", t.clip));
+        }
+        if let Some(scale) = t.loss_scale
+            && !(scale > 0.0 && scale.is_finite() && scale.log2().fract() == 0.0 && scale.log2().abs() <= 32.0)
+        {
+            return bad("train.loss_scale", format!("{scale} must be a power of two, as 1024"));
         }
         let lr = t.optimizer.lr();
         if !(lr >= 0.0 && lr.is_finite()) {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{CurvatureError, Gram, Observe, Progress, Subject, dot};
+use super::{CurvatureError, Subject};
 use crate::gpu::{Buffer, GpuError};
 use crate::model::GradientPass;
 use crate::ops::{Batch, Labels};
@@ -76,24 +76,6 @@ impl Gradients {
         let mut sum = vec![0.0; subject.size()];
         self.add(subject, example..example + 1, 1.0, &mut sum)?;
         Ok(single(&sum))
-    }
-
-    /// Inner products of all examples' gradients from the gradients themselves, which are kept: n vectors of the model's size.
-    pub fn gram(&self, subject: &Subject<'_>, observe: Observe<'_>) -> Result<Gram, CurvatureError> {
-        let n = subject.examples();
-        let mut all = Vec::with_capacity(n);
-        for example in 0..n {
-            all.push(self.of_example(subject, example)?);
-            observe(&Progress { done: example + 1, of: n, value: None })?;
-        }
-        let mut numbers = vec![0.0; n * n];
-        for i in 0..n {
-            for j in i..n {
-                let product = dot(&all[i], &all[j]);
-                (numbers[i * n + j], numbers[j * n + i]) = (product, product);
-            }
-        }
-        Gram::new(n, numbers)
     }
 }
 

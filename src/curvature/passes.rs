@@ -48,7 +48,6 @@ impl Pass {
     /// Plans with as many probes at once as the budget allows, and calls `draft` for the graph of so many.
     fn new(
         subject: &Subject<'_>,
-        labels: Labels,
         graph: &Graph,
         draft: impl Fn(Dims) -> Result<Draft, CurvatureError>,
     ) -> Result<Pass, CurvatureError> {
@@ -66,8 +65,14 @@ impl Pass {
         let mut draft = draft(dims)?;
         let layout = subject.encoder.batch_layout(&subject.variants);
         let vocabulary = subject.encoder.config.vocab_size;
-        let batch =
-            BatchBuffers::new(subject.gpu, &dims, &layout, &subject.variants, vocabulary, labels == Labels::Soft)?;
+        let batch = BatchBuffers::new(
+            subject.gpu,
+            &dims,
+            &layout,
+            &subject.variants,
+            vocabulary,
+            subject.labels == Labels::Soft,
+        )?;
         draft.outside.extend(subject.encoder.tensors.iter().copied().zip(subject.parameters.matrices.iter().cloned()));
         if let Some(weight) = draft.weight {
             draft.outside.insert(weight, batch.weight.clone());
@@ -174,7 +179,7 @@ impl ProductPass {
     /// # Errors
     /// What the adapter says.
     pub fn new(subject: &Subject<'_>, matrix: Matrix) -> Result<ProductPass, CurvatureError> {
-        let (mut graph, loss) = subject.encoder.with_loss(Labels::Hard);
+        let (mut graph, loss) = subject.encoder.with_loss(subject.labels);
         let weight = graph.input("weight", Count::Masked, 4);
         let parameters = &subject.encoder.tensors;
         let (seeds, products): (Vec<_>, Vec<TensorId>) = match matrix {
@@ -189,7 +194,7 @@ impl ProductPass {
                 let tangents = graph.tangent(&seeds);
                 let logits = subject.encoder.logits;
                 let inputs = [logits, loss, weight, tangents[&logits]];
-                let op = Op::CrossEntropy(CrossEntropy { rule: Rule::VjpJvp, labels: Labels::Hard });
+                let op = Op::CrossEntropy(CrossEntropy { rule: Rule::VjpJvp, labels: subject.labels });
                 let cotangent = graph.push(op, &inputs, "curved")[0];
                 let adjoints = graph.gradient(&[(logits, cotangent)]);
                 (seeds, parameters.iter().map(|p| adjoints[p]).collect())
@@ -198,7 +203,7 @@ impl ProductPass {
         graph.prune(&products);
         graph.fuse();
         let memory = std::cell::RefCell::new(None);
-        let pass = Pass::new(subject, Labels::Hard, &graph, |dims| {
+        let pass = Pass::new(subject, &graph, |dims| {
             let probes = ProbeVectors::new(subject, dims.probes, "the probes")?;
             let results = ProbeVectors::new(subject, dims.probes, "the products")?;
             let mut outside: HashMap<TensorId, Buffer> =
@@ -271,7 +276,7 @@ pub struct FormPass {
 impl FormPass {
     /// Without `hessian`, only what the loss's own term gives.
     pub fn new(subject: &Subject<'_>, hessian: bool) -> Result<FormPass, CurvatureError> {
-        let (mut graph, loss) = subject.encoder.with_loss(Labels::Hard);
+        let (mut graph, loss) = subject.encoder.with_loss(subject.labels);
         let forward = graph.nodes().len();
         let weight = graph.input("weight", Count::Masked, 4);
         let adjoints = if hessian { Some(graph.gradient(&[(loss, weight)])) } else { None };
@@ -285,7 +290,7 @@ impl FormPass {
         graph.prune(&keep);
         graph.fuse();
         let memory = std::cell::RefCell::new(None);
-        let pass = Pass::new(subject, Labels::Hard, &graph, |dims| {
+        let pass = Pass::new(subject, &graph, |dims| {
             let probes = ProbeVectors::new(subject, dims.probes, "the probes")?;
             let outside = seeds.iter().map(|(_, probe)| *probe).zip(probes.buffers.iter().cloned()).collect();
             *memory.borrow_mut() = Some(probes);
@@ -381,7 +386,7 @@ impl NormPass {
     /// What the adapter says.
     pub fn new(subject: &Subject<'_>, cotangent: Cotangent) -> Result<NormPass, CurvatureError> {
         let encoder = &subject.encoder;
-        let (mut graph, loss) = encoder.with_loss(Labels::Hard);
+        let (mut graph, loss) = encoder.with_loss(subject.labels);
         let weight = graph.input("weight", Count::Masked, 4);
         let adjoints = match cotangent {
             Cotangent::Data => graph.gradient(&[(loss, weight)]),
@@ -406,7 +411,7 @@ impl NormPass {
         graph.prune(&tensors);
         graph.fuse();
         let memory = std::cell::RefCell::new(None);
-        let pass = Pass::new(subject, Labels::Hard, &graph, |dims| {
+        let pass = Pass::new(subject, &graph, |dims| {
             let draws = if cotangent == Cotangent::Data { 1 } else { u64::from(dims.probes) };
             let bytes = u64::from(dims.sentences) * 16 * draws;
             let (block, parts) = subject.gpu.arena("the norms", &vec![bytes; tensors.len()])?;
@@ -494,7 +499,7 @@ impl GramPass {
             )));
         }
         let encoder = &subject.encoder;
-        let (mut graph, loss) = encoder.with_loss(Labels::Hard);
+        let (mut graph, loss) = encoder.with_loss(subject.labels);
         let weight = graph.input("weight", Count::Masked, 4);
         let adjoints = graph.gradient(&[(loss, weight)]);
         let part = |id: TensorId| {
@@ -508,10 +513,15 @@ impl GramPass {
         let gram = gram.ok_or_else(|| CurvatureError::Request("no parameter takes part".into()))?;
         graph.prune(&[gram]);
         graph.fuse();
-        let pass = Pass::new(subject, Labels::Hard, &graph, |_| {
+        let pass = Pass::new(subject, &graph, |_| {
             Ok(Draft { graph: graph.clone(), weight: Some(weight), outside: HashMap::new(), keep: vec![gram] })
         })?;
         Ok(GramPass { pass, gram })
+    }
+
+    /// What a run costs, in gradients over the same examples.
+    pub fn cost(&self, subject: &Subject<'_>) -> f64 {
+        self.pass.flops.iter().sum::<f64>() / subject.gradient_flops()
     }
 
     /// g_i·g_j, row by row.

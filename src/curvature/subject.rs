@@ -16,6 +16,8 @@ pub struct Subject<'g> {
     pub(super) parameters: Arena,
     pub(super) variants: Variants,
     pub(super) sentences: Vec<Sentence>,
+    /// Soft where every example brings a distribution for each masked position: the loss expected over labels.
+    pub(super) labels: Labels,
     pub(super) batches: Vec<Range<usize>>,
     /// Each example's share of the masked positions.
     pub(super) weights: Vec<f64>,
@@ -46,7 +48,8 @@ impl Default for Chunks {
 impl<'g> Subject<'g> {
     /// Puts a model and examples on an adapter.
     ///
-    /// Random draws about an example are a function of what is in it (and of how many of its like stand before it), so that
+    /// Examples that all bring soft labels are measured with them: the loss is then its expectation over the labels, with
+    /// the same expectation over examples as with sampled labels and less scatter. Random draws about an example are a function of what is in it (and of how many of its like stand before it), so that
     /// the order of examples and their batches do not matter.
     ///
     /// # Errors
@@ -92,6 +95,7 @@ impl<'g> Subject<'g> {
             parameters,
             variants,
             weights: sentences.iter().map(|s| s.masked.len() as f64 / total as f64).collect(),
+            labels: if sentences.iter().all(|s| s.soft.len() == s.masked.len()) { Labels::Soft } else { Labels::Hard },
             sentences,
             batches,
             vectors,
@@ -166,7 +170,7 @@ impl<'g> Subject<'g> {
         self.parameters.read(self.gpu, &self.encoder)
     }
 
-    /// The gradient of the mean loss per masked position, shape [N].
+    /// The gradient of the mean loss per masked position, shape `[N]`.
     pub fn mean_gradient(&self) -> Result<Vec<f32>, CurvatureError> {
         let dims = Dims { probes: 1, ..self.dims };
         let pass = GradientPass::new(self.gpu, &self.encoder, &self.parameters, dims, &self.variants, Labels::Hard)?;

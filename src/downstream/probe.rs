@@ -145,7 +145,7 @@ impl Bench {
         };
         let losses = train.buffer(loss).expect("the loss is kept");
         let mut after = vec![statistics::tally(losses, &train_batch.weight, &shared.tally)];
-        after.extend(optimizer::update(rule, 0.0, &chunks, &shared));
+        after.extend(optimizer::update(rule, 0.0, 1.0, &chunks, &shared));
         Ok(Bench {
             classes,
             width,

@@ -15,7 +15,7 @@ use super::outcome::Fit;
 /// A fit.
 #[derive(Clone, Debug)]
 pub struct RidgeFit {
-    /// W [classes x width], then b [classes].
+    /// W `[classes x width]`, then b `[classes]`.
     pub parameters: Vec<f64>,
     pub loss: f64,
     pub iterations: u32,

@@ -8,6 +8,8 @@ use rayon::prelude::*;
 
 use super::adapter::{AdapterChoice, select};
 use super::error::GpuError;
+use super::memory::Tally;
+use super::pipeline_cache::PipelineCache;
 use super::shader::{Entry, KernelFile, kernel_file};
 
 /// What an adapter can do, as far as the choice of kernel variants looks at it.
@@ -22,6 +24,8 @@ pub struct Capabilities {
     pub workgroup_bytes: u32,
     pub workgroup_invocations: u32,
     pub f16: bool,
+    /// Sizes n of products of n x n matrices that subgroups can compute from f16 operands with f32 sums.
+    pub cooperative: Vec<u32>,
     /// Read-only buffers may be read as linear images over the same memory.
     pub images: bool,
     pub timestamps: bool,
@@ -85,6 +89,8 @@ pub struct Gpu {
     timeout: Duration,
     faults: Arc<Mutex<Option<GpuError>>>,
     pipelines: Mutex<HashMap<PipelineKey, Arc<Pipeline>>>,
+    pub(super) tally: Arc<Tally>,
+    cache: PipelineCache,
 }
 
 impl Gpu {
@@ -103,6 +109,11 @@ impl Gpu {
         if images {
             wanted |= wgpu::Features::TEXTURE_ADAPTER_SPECIFIC_FORMAT_FEATURES;
         }
+        wanted |= wgpu::Features::PIPELINE_CACHE;
+        let cooperative = cooperative(&adapter);
+        if !cooperative.is_empty() {
+            wanted |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+        }
         let features = adapter.features() & wanted;
         let refused = |e: wgpu::RequestDeviceError| GpuError::NoAdapter {
             reason: format!("{} ({:?}) would not open: {e}", info.name, info.backend),
@@ -112,9 +123,13 @@ impl Gpu {
             label: Some("lowland"),
             required_features: features,
             required_limits: limits.clone(),
+            // SAFETY: only kernels that a config asks for by name use the experimental feature, small-matrix products;
+            // they index as all others do.
+            experimental_features: unsafe { experimental(!cooperative.is_empty()) },
             ..Default::default()
         }))
         .map_err(refused)?;
+        let cache = PipelineCache::open(&device, &info);
         let faults: Arc<Mutex<Option<GpuError>>> = Arc::default();
         let note = |faults: &Arc<Mutex<Option<GpuError>>>, error: GpuError| {
             let mut first = faults.lock().unwrap_or_else(|e| e.into_inner());
@@ -145,6 +160,7 @@ impl Gpu {
                 .max_compute_invocations_per_workgroup
                 .min(limits.max_compute_workgroup_size_x),
             f16: features.contains(wgpu::Features::SHADER_F16),
+            cooperative,
             images,
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             largest_binding: limits.max_storage_buffer_binding_size,
@@ -161,6 +177,8 @@ impl Gpu {
             timeout: options.timeout,
             faults,
             pipelines: Mutex::default(),
+            tally: Arc::default(),
+            cache,
         })
     }
 
@@ -180,6 +198,17 @@ impl Gpu {
 
     pub fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    /// Bytes of all buffers on the adapter now, and the most there ever were.
+    pub fn memory(&self) -> (u64, u64) {
+        self.tally.bytes()
+    }
+
+    /// Keeps the compiled pipelines for the next process, where the adapter gives them away (Vulkan). What cannot be
+    /// written is compiled again next time.
+    pub fn keep_pipelines(&self) {
+        self.cache.keep();
     }
 
     /// Whether kernels carry bounds checks.
@@ -286,6 +315,7 @@ impl Gpu {
                 count: None,
             });
         }
+        self.cache.changed();
         self.scoped("making a pipeline", || {
             let layout = self
                 .device
@@ -304,7 +334,7 @@ impl Gpu {
                     constants: &[],
                     zero_initialize_workgroup_memory: false,
                 },
-                cache: None,
+                cache: self.cache.raw(),
             });
             Pipeline { raw, layout, file, entry }
         })
@@ -344,6 +374,32 @@ impl Gpu {
             Err(wgpu::PollError::Timeout) => Err(GpuError::Timeout(self.timeout)),
             Err(other) => Err(GpuError::Lost(other.to_string())),
         }
+    }
+}
+
+/// Sizes of the small-matrix products that an adapter has from f16 operands with f32 sums.
+fn cooperative(adapter: &wgpu::Adapter) -> Vec<u32> {
+    let needed = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16;
+    if !adapter.features().contains(needed) {
+        return Vec::new();
+    }
+    let of = |n: u32| {
+        adapter.cooperative_matrix_properties().iter().any(|p| {
+            [p.m_size, p.n_size, p.k_size] == [n; 3]
+                && p.ab_type == wgpu::CooperativeScalarType::F16
+                && p.cr_type == wgpu::CooperativeScalarType::F32
+        })
+    };
+    [8, 16].into_iter().filter(|n| of(*n)).collect()
+}
+
+/// # Safety
+/// As [`wgpu::ExperimentalFeatures::enabled`].
+unsafe fn experimental(wanted: bool) -> wgpu::ExperimentalFeatures {
+    match wanted {
+        // SAFETY: promised by the caller.
+        true => unsafe { wgpu::ExperimentalFeatures::enabled() },
+        false => wgpu::ExperimentalFeatures::disabled(),
     }
 }
 

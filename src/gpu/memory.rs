@@ -6,6 +6,7 @@
 //! run the dispatches of a queue one after another, so a write through the buffer is seen by the next read through the
 //! image; on real GPUs images are never used.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::device::Gpu;
@@ -14,9 +15,49 @@ use super::shader_text::IMAGE_WIDTH;
 
 const IMAGE_ROW_BYTES: u64 = IMAGE_WIDTH as u64 * 16;
 
+/// Bytes on the adapter: what is allocated now, and the most that ever was. Counts the buffers that kernels see; not
+/// the driver's own memory, nor what the host maps to read and write.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    live: AtomicU64,
+    peak: AtomicU64,
+}
+
+impl Tally {
+    fn add(&self, bytes: u64) {
+        let live = self.live.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.peak.fetch_max(live, Ordering::Relaxed);
+    }
+
+    /// (now, most).
+    pub(super) fn bytes(&self) -> (u64, u64) {
+        (self.live.load(Ordering::Relaxed), self.peak.load(Ordering::Relaxed))
+    }
+}
+
+/// A number of bytes that are allocated for as long as it lives.
+pub(super) struct Counted {
+    tally: Arc<Tally>,
+    bytes: u64,
+}
+
+impl Counted {
+    pub(super) fn new(tally: &Arc<Tally>, bytes: u64) -> Counted {
+        tally.add(bytes);
+        Counted { tally: tally.clone(), bytes }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.tally.live.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
 /// One allocation.
 struct Block {
     raw: wgpu::Buffer,
+    _counted: Counted,
     #[cfg(not(any(target_arch = "wasm32", target_vendor = "apple")))]
     vulkan: Option<ash::vk::DeviceMemory>,
 }
@@ -224,6 +265,7 @@ impl Gpu {
         })?;
         Ok(Block {
             raw,
+            _counted: Counted::new(&self.tally, bytes),
             #[cfg(not(any(target_arch = "wasm32", target_vendor = "apple")))]
             vulkan: None,
         })
@@ -287,7 +329,7 @@ mod images {
 
 #[cfg(not(any(target_arch = "wasm32", target_vendor = "apple")))]
 mod images {
-    use super::{Block, Buffer, Gpu, GpuError, IMAGE_ROW_BYTES, IMAGE_WIDTH, USAGE};
+    use super::{Block, Buffer, Counted, Gpu, GpuError, IMAGE_ROW_BYTES, IMAGE_WIDTH, USAGE};
     use ash::vk;
     use wgpu::hal::api::Vulkan;
 
@@ -355,7 +397,7 @@ mod images {
                 let descriptor =
                     wgpu::BufferDescriptor { label: Some(label), size: bytes, usage: USAGE, mapped_at_creation: false };
                 let raw = self.device.create_buffer_from_hal::<Vulkan>(wrapped, &descriptor);
-                Ok(Block { raw, vulkan: Some(memory) })
+                Ok(Block { raw, _counted: Counted::new(&self.tally, bytes), vulkan: Some(memory) })
             }
         }
 

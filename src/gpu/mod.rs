@@ -13,9 +13,11 @@ mod adapter;
 mod device;
 mod error;
 mod memory;
+mod pipeline_cache;
 mod program;
 mod shader;
 pub mod shader_text;
+mod stopwatch;
 
 pub(crate) use adapter::cache_folder;
 pub use adapter::{ADAPTER_VARIABLE, AdapterChoice, list, prepare_process, select};
@@ -24,3 +26,4 @@ pub use error::GpuError;
 pub use memory::Buffer;
 pub use program::{Count, Dispatch, Grid, Program, Step};
 pub use shader::{Binding, Entry, KERNEL_FILES, KernelFile, kernel_file};
+pub use stopwatch::{Lap, Stamp, Stopwatch};

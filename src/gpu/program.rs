@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use super::device::{Gpu, Pipeline};
 use super::error::GpuError;
-use super::memory::Buffer;
+use super::memory::{Buffer, Counted};
+use super::stopwatch::Stamp;
 
 /// Which count of the running step a dimension has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -120,6 +121,7 @@ struct Recorded {
 pub struct Program {
     recorded: Vec<Recorded>,
     step: wgpu::Buffer,
+    _counted: Counted,
 }
 
 const UNIFORM_ALIGN: usize = 256;
@@ -207,7 +209,8 @@ impl Program {
             let label = format!("{}:{}{constants} | {}", dispatch.kernel, dispatch.entry, dispatch.label);
             recorded.push(Recorded { pipeline, bind_group, grid: dispatch.grid, label });
         }
-        Ok(Program { recorded, step })
+        let bytes = words.len() as u64 + size_of::<Step>() as u64;
+        Ok(Program { recorded, step, _counted: Counted::new(&gpu.tally, bytes) })
     }
 
     /// Number of dispatches.
@@ -227,8 +230,14 @@ impl Program {
 
     /// Writes the step's numbers and encodes all dispatches.
     pub fn encode(&self, gpu: &Gpu, encoder: &mut wgpu::CommandEncoder, step: &Step) {
+        self.encode_stamped(gpu, encoder, step, None);
+    }
+
+    /// The same with a timestamp before or behind it.
+    pub fn encode_stamped(&self, gpu: &Gpu, encoder: &mut wgpu::CommandEncoder, step: &Step, stamp: Option<Stamp<'_>>) {
         gpu.queue.write_buffer(&self.step, 0, bytemuck::bytes_of(step));
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes: None });
+        let timestamp_writes = stamp.map(|s| s.writes());
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes });
         for recorded in &self.recorded {
             recorded.dispatch(&mut pass, step);
         }

@@ -7,6 +7,8 @@
 //! * `//@unroll` before `for (var i = A; i < B; i++) {` writes the body out, with `const i = ..;` in each copy;
 //! * `//@if NAME` / `//@else` / `//@end` keeps a part when the constant NAME is not 0.
 //!
+//! `enable` lines of imported files come first in the text, where WGSL wants them.
+//!
 //! With `images`, every `var<storage, read> x: array<vec4<f32>>` becomes a storage texture over the same memory and
 //! every `x[i]` a `textureLoad`: on lavapipe a buffer load is a loop over the lanes, an image load is not
 //! (`docs/performance.md`). This file has no dependencies: `build.rs` uses it to check all kernels at build time.
@@ -72,6 +74,9 @@ pub fn expand(
     if images {
         lines = as_images(lines)?;
     }
+    let (mut first, rest): (Vec<Line>, Vec<Line>) = lines.into_iter().partition(|l| l.text.starts_with("enable "));
+    first.extend(rest);
+    let lines = first;
     let mut expanded = Expanded { text: String::new(), origin: Vec::with_capacity(lines.len()) };
     for line in lines {
         expanded.text.push_str(&line.text);

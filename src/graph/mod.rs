@@ -18,6 +18,7 @@ mod flops;
 mod fuse;
 mod ghost;
 mod plan;
+mod recompute;
 mod tangent;
 mod transform;
 

@@ -17,6 +17,8 @@ pub struct MemoryPlan {
     pub scratch: Vec<Vec<usize>>,
     /// What the tensors would take without reuse.
     pub unshared: u64,
+    /// Bytes that are there for scratch memory alone: what the plan would do without if no node needed any.
+    pub workspace: u64,
 }
 
 impl MemoryPlan {
@@ -28,6 +30,20 @@ impl MemoryPlan {
         outside: &dyn Fn(TensorId) -> bool,
         keep: &[TensorId],
     ) -> MemoryPlan {
+        let mut plan = MemoryPlan::lay_out(graph, dims, variants, outside, keep, true);
+        let without = MemoryPlan::lay_out(graph, dims, variants, outside, keep, false);
+        plan.workspace = plan.bytes().saturating_sub(without.bytes());
+        plan
+    }
+
+    fn lay_out(
+        graph: &Graph,
+        dims: &Dims,
+        variants: &Variants,
+        outside: &dyn Fn(TensorId) -> bool,
+        keep: &[TensorId],
+        scratch: bool,
+    ) -> MemoryPlan {
         let mut last_use: HashMap<TensorId, usize> = HashMap::new();
         for (n, node) in graph.nodes().iter().enumerate() {
             for id in node.inputs.iter().chain(&node.outputs) {
@@ -37,14 +53,16 @@ impl MemoryPlan {
         for id in keep {
             last_use.insert(*id, usize::MAX);
         }
-        let mut plan = MemoryPlan { slots: vec![], slot_of: HashMap::new(), scratch: vec![], unshared: 0 };
+        let mut plan =
+            MemoryPlan { slots: vec![], slot_of: HashMap::new(), scratch: vec![], unshared: 0, workspace: 0 };
         let mut free: Vec<usize> = vec![];
         for (n, node) in graph.nodes().iter().enumerate() {
             for id in node.outputs.iter().filter(|id| !outside(**id)) {
                 let slot = plan.take(dims.bytes(graph.tensor(*id)), &mut free);
                 plan.slot_of.insert(*id, slot);
             }
-            let wanted = node.op.workspace(dims, variants, node, &|id| graph.tensor(id).clone());
+            let mut wanted = node.op.workspace(dims, variants, node, &|id| graph.tensor(id).clone());
+            wanted.truncate(if scratch { usize::MAX } else { 0 });
             let scratch: Vec<usize> = wanted.into_iter().map(|bytes| plan.take(bytes, &mut free)).collect();
             free.extend(&scratch);
             plan.scratch.push(scratch);

@@ -33,6 +33,8 @@ pub struct Encoder {
     pub hidden: Vec<TensorId>,
     /// [masked, vocabulary], or [masked, classes].
     pub logits: TensorId,
+    /// Whether the gradient computes what lies inside a layer again instead of keeping it.
+    pub recompute: bool,
 }
 
 struct Builder<'c> {
@@ -197,8 +199,12 @@ impl Encoder {
     pub fn with_gradient(&self, labels: Labels) -> (Graph, TensorId, TensorId, Vec<TensorId>) {
         let (mut graph, loss) = self.with_loss(labels);
         let weight = graph.input("weight", Count::Masked, 4);
+        let forward = graph.nodes().len();
         let adjoints = graph.gradient(&[(loss, weight)]);
         let gradients = self.tensors.iter().map(|t| adjoints[t]).collect();
+        if self.recompute {
+            graph.recompute(forward, &self.hidden);
+        }
         (graph, loss, weight, gradients)
     }
 
@@ -214,7 +220,7 @@ impl Encoder {
 impl Builder<'_> {
     fn finish(self, head: Head, hidden: Vec<TensorId>, logits: TensorId) -> Encoder {
         let Builder { config, graph, matrices, tensors, parameters, .. } = self;
-        Encoder { config: config.clone(), head, graph, matrices, tensors, parameters, hidden, logits }
+        Encoder { config: config.clone(), head, graph, matrices, tensors, parameters, hidden, logits, recompute: false }
     }
 
     fn matrix(&mut self, name: &str, rows: u32, cols: u32, decay: bool) -> (usize, TensorId) {

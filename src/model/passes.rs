@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::encoder::Encoder;
 use super::store::Arena;
-use crate::gpu::{Gpu, GpuError, Step};
+use crate::gpu::{Gpu, GpuError, Stamp, Step};
 use crate::graph::{Dims, Graph, MemoryPlan, Plan, TensorId};
 use crate::ops::batch::{BatchLayout, Sentence};
 use crate::ops::{Batch, BatchBuffers, Labels, Operation, Variants};
@@ -206,9 +206,22 @@ impl GradientPass {
 
     /// Writes a batch and encodes its gradient; every masked position weighs `weight`.
     pub fn encode(&self, gpu: &Gpu, encoder: &mut wgpu::CommandEncoder, batch: &Batch, weight: f32, step: &Step) {
+        self.encode_stamped(gpu, encoder, batch, weight, step, None);
+    }
+
+    /// The same with a timestamp before or behind it.
+    pub fn encode_stamped(
+        &self,
+        gpu: &Gpu,
+        encoder: &mut wgpu::CommandEncoder,
+        batch: &Batch,
+        weight: f32,
+        step: &Step,
+        stamp: Option<Stamp<'_>>,
+    ) {
         assert!(batch.fits(&self.bound.dims), "a batch larger than the plan");
         self.bound.batch.write(gpu, batch, weight);
-        self.bound.plan.program().encode(gpu, encoder, step);
+        self.bound.plan.program().encode_stamped(gpu, encoder, step, stamp);
     }
 
     /// For each dispatch the part of the variant table that it belongs to.

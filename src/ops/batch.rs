@@ -42,6 +42,17 @@ pub struct TableIndex {
     pub starts: Vec<u32>,
 }
 
+/// Labels and weights in the layout of memory.
+#[derive(Clone, Debug, Default)]
+struct Ready {
+    /// A label a masked position, in the first of four columns.
+    hard: Vec<[u32; 4]>,
+    /// Soft labels with rows padded to a multiple of 4; empty when they are anyway.
+    soft: Vec<f32>,
+    /// The same weight for each masked position.
+    weights: Vec<[f32; 4]>,
+}
+
 /// A batch on the host.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
@@ -58,6 +69,8 @@ pub struct Batch {
     pub labels: Vec<u32>,
     /// Soft labels, `vocabulary` numbers each, or empty.
     pub soft: Vec<f32>,
+    /// What the adapter's buffers take as it is, made beforehand so that a step allocates nothing.
+    ready: Ready,
     /// The sentence's key and the position's number in it, of each masked position.
     pub keys: Vec<[u32; 3]>,
     /// Sentence of each masked position.
@@ -95,10 +108,25 @@ impl Batch {
             }
         }
         batch.spans.extend(ranges);
+        batch.ready.hard = batch.labels.iter().zip(&batch.keys).map(|(y, k)| [*y, k[0], k[1], k[2]]).collect();
+        let vocabulary = layout.tables[0] as usize;
+        let wide = vocabulary.next_multiple_of(4);
+        if wide != vocabulary && !batch.soft.is_empty() {
+            batch.ready.soft = vec![0.0; batch.labels.len() * wide];
+            for (to, of) in batch.ready.soft.chunks_exact_mut(wide).zip(batch.soft.chunks_exact(vocabulary)) {
+                to[..vocabulary].copy_from_slice(of);
+            }
+        }
         for (t, rows) in layout.tables.into_iter().enumerate() {
             batch.tables[t] = sort_rows(&batch.ids, t, rows, layout.segment);
         }
         batch
+    }
+
+    /// The same with every masked position's weight at hand: writing it with this weight then allocates nothing.
+    pub fn weighing(mut self, weight: f32) -> Batch {
+        self.ready.weights = vec![[weight, 0.0, 0.0, 0.0]; self.labels.len()];
+        self
     }
 
     /// Tokens.
@@ -172,7 +200,6 @@ pub struct BatchBuffers {
     /// Weight of each masked position's loss, in the first of four columns.
     pub weight: Buffer,
     tables: [TableBuffers; 3],
-    vocabulary: u32,
 }
 
 impl BatchBuffers {
@@ -185,6 +212,20 @@ impl BatchBuffers {
         vocabulary: u32,
         soft: bool,
     ) -> Result<BatchBuffers, GpuError> {
+        let sizes = BatchBuffers::sizes(dims, layout, variants, vocabulary, soft);
+        let mut made = gpu.buffers("the batch", &sizes)?.into_iter();
+        let mut next = || made.next().expect("as many as sizes");
+        let [ids, spans, index, inverse, hard, soft, weight] = std::array::from_fn(|_| next());
+        let tables = std::array::from_fn(|_| TableBuffers { list: next(), bounds: next(), starts: next() });
+        Ok(BatchBuffers { ids, spans, index, inverse, hard, soft, weight, tables })
+    }
+
+    /// Index of a table.
+    pub fn table(&self, table: Table) -> &TableBuffers {
+        &self.tables[table as usize]
+    }
+
+    fn sizes(dims: &Dims, layout: &BatchLayout, variants: &Variants, vocabulary: u32, soft: bool) -> Vec<u64> {
         let (rows, masked) = (u64::from(dims.rows), u64::from(dims.masked));
         let mut sizes = vec![rows * 16, (rows + u64::from(dims.sentences)) * 16, masked * 4, rows * 4, masked * 16];
         sizes.push(if soft { masked * u64::from(vocabulary.next_multiple_of(4)) * 4 } else { 16 });
@@ -193,35 +234,12 @@ impl BatchBuffers {
             let segments = u64::from(most_segments(dims.rows, targets, variants.sums().segment));
             sizes.extend([rows * 4 + segments * 16, segments * 16, (u64::from(targets) + 1) * 4]);
         }
-        let mut made = gpu.buffers("the batch", &sizes)?.into_iter();
-        let mut next = || made.next().expect("as many as sizes");
-        let [ids, spans, index, inverse, hard, soft, weight] = std::array::from_fn(|_| next());
-        let tables = std::array::from_fn(|_| TableBuffers { list: next(), bounds: next(), starts: next() });
-        Ok(BatchBuffers { ids, spans, index, inverse, hard, soft, weight, tables, vocabulary })
-    }
-
-    /// Index of a table.
-    pub fn table(&self, table: Table) -> &TableBuffers {
-        &self.tables[table as usize]
+        sizes
     }
 
     /// Bytes of all buffers of a batch, for the memory plan.
     pub fn bytes(dims: &Dims, layout: &BatchLayout, variants: &Variants, vocabulary: u32, soft: bool) -> u64 {
-        let (rows, masked) = (u64::from(dims.rows), u64::from(dims.masked));
-        let tables: u64 = layout
-            .tables
-            .into_iter()
-            .map(|targets| {
-                let segments = u64::from(most_segments(dims.rows, targets, variants.sums().segment));
-                rows * 4 + segments * 32 + (u64::from(targets) + 1) * 4
-            })
-            .sum();
-        let sentences = u64::from(dims.sentences) * 16;
-        rows * 36
-            + sentences
-            + masked * 36
-            + tables
-            + if soft { masked * u64::from(vocabulary.next_multiple_of(4)) * 4 } else { 0 }
+        BatchBuffers::sizes(dims, layout, variants, vocabulary, soft).into_iter().map(|s| s.next_multiple_of(256)).sum()
     }
 
     /// Writes a batch before the next submission; every masked position weighs `weight`.
@@ -230,21 +248,12 @@ impl BatchBuffers {
         gpu.write(&self.spans, &batch.spans);
         gpu.write(&self.index, &batch.index);
         gpu.write(&self.inverse, &batch.inverse);
-        let hard: Vec<[u32; 4]> = batch.labels.iter().zip(&batch.keys).map(|(y, k)| [*y, k[0], k[1], k[2]]).collect();
-        gpu.write(&self.hard, &hard);
-        gpu.write(&self.weight, &vec![[weight, 0.0, 0.0, 0.0]; batch.labels.len()]);
-        if !batch.soft.is_empty() {
-            let wide = self.vocabulary.next_multiple_of(4) as usize;
-            if wide == self.vocabulary as usize {
-                gpu.write(&self.soft, &batch.soft);
-            } else {
-                let mut padded = vec![0.0f32; batch.labels.len() * wide];
-                for (to, from) in padded.chunks_exact_mut(wide).zip(batch.soft.chunks_exact(self.vocabulary as usize)) {
-                    to[..from.len()].copy_from_slice(from);
-                }
-                gpu.write(&self.soft, &padded);
-            }
+        gpu.write(&self.hard, &batch.ready.hard);
+        match batch.ready.weights.first() {
+            Some(ready) if ready[0].to_bits() == weight.to_bits() => gpu.write(&self.weight, &batch.ready.weights),
+            _ => gpu.write(&self.weight, &vec![[weight, 0.0, 0.0, 0.0]; batch.labels.len()]),
         }
+        gpu.write(&self.soft, if batch.ready.soft.is_empty() { &batch.soft } else { &batch.ready.soft });
         for (buffers, index) in self.tables.iter().zip(&batch.tables) {
             gpu.write(&buffers.list, &index.list);
             gpu.write(&buffers.bounds, &index.bounds);

@@ -56,6 +56,7 @@ impl Shape {
         match variant {
             LinearVariant::Direct => Shape { rows: 32, columns4: 8, sums: false },
             LinearVariant::Tiled => Shape { rows: 64, columns4: 16, sums: false },
+            LinearVariant::Cooperative(_) => Shape { rows: 64, columns4: 16, sums: false },
             LinearVariant::Register(block) => Shape { rows: block, columns4: block / 4, sums: false },
             LinearVariant::Subgroup(lanes) => Shape { rows: 4 * lanes, columns4: lanes, sums: true },
         }
@@ -224,6 +225,7 @@ impl Linear {
         let mut constants = match cx.variants.linear(self.operation()) {
             LinearVariant::Direct => vec![],
             LinearVariant::Tiled => vec![("TILED", 1)],
+            LinearVariant::Cooperative(size) => vec![("COOPERATIVE", 1), ("SMALL", size)],
             LinearVariant::Register(block) => vec![("REGISTER", 1), ("BLOCK", block)],
             LinearVariant::Subgroup(lanes) => vec![("SUBGROUP", 1), ("LANES", lanes)],
         };

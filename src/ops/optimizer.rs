@@ -63,7 +63,10 @@ pub fn accumulate(label: &str, gradient: &Buffer, sum: &Buffer, size4: u32) -> D
 }
 
 /// Norm, log line and update, after the gradient of a step is complete.
-pub fn update(rule: Rule, clip: f32, chunks: &[ChunkBuffers], shared: &Shared) -> Vec<Dispatch> {
+///
+/// The losses were weighted by `scale`, a power of two, and so the gradient is as much too large: the update, the norm and
+/// the log divide by it, which changes no bit.
+pub fn update(rule: Rule, clip: f32, scale: f32, chunks: &[ChunkBuffers], shared: &Shared) -> Vec<Dispatch> {
     let mut all = Vec::new();
     let mut first = 0;
     for (i, chunk) in chunks.iter().enumerate() {
@@ -89,7 +92,12 @@ pub fn update(rule: Rule, clip: f32, chunks: &[ChunkBuffers], shared: &Shared) -
             ("state", shared.state.clone()),
             ("log", shared.log.clone()),
         ],
-        params: vec![("first", first), ("ring", shared.ring), ("clip", clip.to_bits())],
+        params: vec![
+            ("first", first),
+            ("ring", shared.ring),
+            ("clip", clip.to_bits()),
+            ("unscale", (1.0 / scale).to_bits()),
+        ],
         grid: Grid { count: Count::Fixed(1), unit: 1, columns: 1, layers: 1 },
     });
     for (i, chunk) in chunks.iter().enumerate() {

@@ -4,7 +4,7 @@
 use super::{Lowering, Node, OutputShape, Tensor};
 use crate::gpu::{Count, Dispatch};
 
-/// (terms, [addend]) to factor Σ terms + addend.
+/// `(terms, [addend])` to factor Σ terms + addend.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SentenceSum {
     pub factor: f32,

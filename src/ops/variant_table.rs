@@ -121,6 +121,11 @@ pub struct Row {
 }
 
 impl Row {
+    /// Whether its results are those of mixed precision: it runs only where a config asks for that.
+    pub fn mixed(&self) -> bool {
+        matches!(self.kind, Kind::Linear(LinearVariant::Cooperative(_)))
+    }
+
     /// What an adapter lacks for it.
     pub fn missing(&self, caps: &Capabilities) -> Option<String> {
         self.needs.iter().find_map(|need| need.missing(caps))
@@ -134,6 +139,8 @@ pub enum Need {
     Invocations(u32),
     /// Bytes of workgroup memory.
     WorkgroupBytes(u32),
+    /// Products of so large matrices by a subgroup, from f16 operands with f32 sums.
+    Cooperative(u32),
     /// Subgroups of exactly so many lanes, whatever the kernel.
     Lanes(u32),
 }
@@ -146,6 +153,9 @@ impl Need {
             }),
             Need::WorkgroupBytes(n) => (caps.workgroup_bytes < n)
                 .then(|| format!("it needs {n} bytes of workgroup memory, this adapter has {}", caps.workgroup_bytes)),
+            Need::Cooperative(n) => (!caps.cooperative.contains(&n)).then(|| {
+                format!("it needs cooperative {n} x {n} matrices of f16 with f32 sums, which this adapter lacks")
+            }),
             Need::Lanes(n) => (caps.subgroup_size != n).then(|| match (caps.subgroup_min, caps.subgroup_max) {
                 (_, 0) => format!("it needs subgroups of {n} lanes, this adapter has no subgroups"),
                 (min, max) if min == max => format!("it needs subgroups of {n} lanes, this adapter has {min}"),
@@ -174,6 +184,8 @@ pub enum LinearVariant {
     Direct,
     /// 64 x 64 a workgroup, through workgroup memory.
     Tiled,
+    /// 64 x 64 a workgroup of 4 subgroups, by the adapter's products of so large matrices, f16 operands and f32 sums.
+    Cooperative(u32),
     /// So many rows and columns a workgroup, through workgroup memory, 8 x 8 an invocation.
     Register(u32),
     /// A subgroup of so many lanes four times as many rows, by broadcast.
@@ -212,6 +224,8 @@ const fn attention(name: &'static str, about: &'static str, needs: &'static [Nee
 
 const BROADCAST: &str = "a subgroup a workgroup, operands handed round by broadcast; for software adapters";
 
+const MIXED: &str = "64 x 64 a workgroup by the adapter's small-matrix products, f16 operands; for mixed precision";
+
 static LINEAR: &[Row] = &[
     linear("direct", "4 x 4 an invocation, straight from memory", &[], LinearVariant::Direct),
     linear(
@@ -231,6 +245,18 @@ static LINEAR: &[Row] = &[
         "128 x 128 a workgroup through workgroup memory, 8 x 8 an invocation",
         &[Need::Invocations(256), Need::WorkgroupBytes(16896)],
         LinearVariant::Register(128),
+    ),
+    linear(
+        "cooperative-16",
+        MIXED,
+        &[Need::Cooperative(16), Need::Lanes(32), Need::Invocations(128), Need::WorkgroupBytes(24576)],
+        LinearVariant::Cooperative(16),
+    ),
+    linear(
+        "cooperative-8",
+        MIXED,
+        &[Need::Cooperative(8), Need::Lanes(32), Need::Invocations(128), Need::WorkgroupBytes(24576)],
+        LinearVariant::Cooperative(8),
     ),
     linear("subgroup-4", BROADCAST, &[Need::Lanes(4)], LinearVariant::Subgroup(4)),
     linear("subgroup-8", BROADCAST, &[Need::Lanes(8)], LinearVariant::Subgroup(8)),

@@ -36,10 +36,28 @@ impl Variants {
         chosen
     }
 
-    /// Variants that between them hold every row that an adapter can run, the choice for it first: for tests and
+    /// The same with products of mixed precision.
+    ///
+    /// # Errors
+    /// In words, what the adapter lacks for them.
+    pub fn mixed(self, caps: &Capabilities) -> Result<Variants, String> {
+        let rows = || Operation::LinearNt.rows().iter().filter(|row| row.mixed());
+        let row = rows().find(|row| row.missing(caps).is_none());
+        let why = || rows().filter_map(|row| row.missing(caps)).next().unwrap_or_default();
+        let name = row.ok_or_else(why)?.name;
+        let products = Operation::named("linear").into_iter();
+        Ok(products.fold(self, |variants, o| variants.with(o, name).expect("a row of the table")))
+    }
+
+    /// Whether some operation is of mixed precision.
+    pub fn is_mixed(&self) -> bool {
+        Operation::ALL.into_iter().any(|o| self.row(o).mixed())
+    }
+
+    /// Variants that between them hold every f32 row that an adapter can run, the choice for it first: for tests and
     /// `selftest`.
     pub fn all(caps: &Capabilities) -> Vec<Variants> {
-        Variants::cover(Variants::choose(caps), |row| row.missing(caps).is_none())
+        Variants::cover(Variants::choose(caps), |row| row.missing(caps).is_none() && !row.mixed())
     }
 
     /// The same with every row of the table, whether or not an adapter can run it: for looking at the kernels' text.

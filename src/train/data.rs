@@ -6,7 +6,9 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 use rayon::prelude::*;
 
-use crate::config::{ConfigError, LabelKind, LanguageKind, LanguageSection, MaskPolicy, ObjectiveSection};
+use crate::config::{
+    ConfigError, LabelKind, LanguageKind, LanguageSection, MaskPolicy, ObjectiveSection, TrainSection,
+};
 use crate::language::{Grammar, Hmm, Language, LanguageError, Pcfg, masked_position};
 use crate::model::Vocabulary;
 use crate::ops::Batch;
@@ -124,19 +126,17 @@ pub struct Micro {
 }
 
 /// The micro-batches of one step.
-pub(super) fn step_data(
-    corpus: &Corpus,
-    layout: &BatchLayout,
-    step: u64,
-    batch_size: u32,
-    micro_batch: u32,
-) -> Vec<Micro> {
+pub(super) fn step_data(corpus: &Corpus, layout: &BatchLayout, step: u64, train: &TrainSection) -> Vec<Micro> {
+    let (batch_size, micro_batch) = (train.batch_size, train.micro_batch());
     let first = step * u64::from(batch_size);
     let sentences: Vec<Sentence> =
         (0..batch_size).into_par_iter().with_min_len(32).map(|j| corpus.sentence(first + u64::from(j))).collect();
     let masked: usize = sentences.iter().map(|s| s.masked.len()).sum();
     let weight = 1.0 / masked as f32;
-    sentences.chunks(micro_batch as usize).map(|chunk| Micro { batch: Batch::new(layout, chunk), weight }).collect()
+    sentences
+        .chunks(micro_batch as usize)
+        .map(|chunk| Micro { batch: Batch::new(layout, chunk).weighing(weight * train.loss_scale()), weight })
+        .collect()
 }
 
 /// Steps made ahead on a thread of their own.
@@ -149,12 +149,13 @@ const AHEAD: usize = 4;
 
 impl Ahead {
     /// Starts making the data of steps `from..`.
-    pub fn start(corpus: Corpus, layout: BatchLayout, from: u64, batch_size: u32, micro_batch: u32) -> Ahead {
+    pub fn start(corpus: Corpus, layout: BatchLayout, from: u64, train: &TrainSection) -> Ahead {
         let (sender, receiver) = sync_channel(AHEAD);
+        let train = train.clone();
         std::thread::spawn(move || {
             let mut step = from;
             // The channel closes when the trainer is done.
-            while sender.send(step_data(&corpus, &layout, step, batch_size, micro_batch)).is_ok() {
+            while sender.send(step_data(&corpus, &layout, step, &train)).is_ok() {
                 step += 1;
             }
         });

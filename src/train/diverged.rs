@@ -9,6 +9,7 @@ use crate::model::{Arena, Encoder};
 use crate::ops::{BatchBuffers, Dims, Labels, Variants};
 
 /// Runs the step again, keeps every tensor and names the first one that is not finite, in the order of execution.
+#[allow(clippy::too_many_arguments)]
 pub(super) fn first_bad_tensor(
     gpu: &Gpu,
     encoder: &Encoder,
@@ -17,6 +18,7 @@ pub(super) fn first_bad_tensor(
     variants: &Variants,
     labels: Labels,
     micros: &[Micro],
+    scale: f32,
 ) -> Result<Option<String>, GpuError> {
     let (graph, _, weight, gradients) = encoder.with_gradient(labels);
     let layout = encoder.batch_layout(variants);
@@ -38,7 +40,7 @@ pub(super) fn first_bad_tensor(
         .map(|(id, matrix)| (*id, format!("the gradient of `{}`", matrix.name)))
         .collect();
     for micro in micros {
-        batch.write(gpu, &micro.batch, micro.weight);
+        batch.write(gpu, &micro.batch, micro.weight * scale);
         let step = micro.batch.step(1);
         plan.run(gpu, &step)?;
         for id in &values {

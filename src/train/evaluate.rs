@@ -35,6 +35,11 @@ pub struct Evaluator {
 const BATCH: usize = 256;
 
 impl Evaluator {
+    /// Sentences of one forward batch, when training has so many.
+    pub fn batch(training: usize) -> usize {
+        training.min(BATCH)
+    }
+
     /// Samples and labels `count` sentences of the held-out seed and plans the pass.
     pub fn new(
         gpu: &Gpu,
@@ -50,7 +55,7 @@ impl Evaluator {
             (0..u64::from(count)).into_par_iter().map(|i| masked_sentence(corpus.language.as_ref(), seed, i)).collect();
         let (sentences, entropies): (Vec<Sentence>, Vec<f64>) =
             made.into_iter().map(|m| (m.sentence, m.entropy)).unzip();
-        let dims = dims_for(&sentences, batch.min(BATCH));
+        let dims = dims_for(&sentences, Evaluator::batch(batch));
         let pass = ForwardPass::new(gpu, encoder, arena, dims, variants, Labels::Soft, false)?;
         Ok(Evaluator { sentences, entropies, pass })
     }

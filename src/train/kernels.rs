@@ -9,7 +9,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::tune::{Subject, Tuning};
-use crate::config::{ConfigError, Resolved};
+use crate::config::{ConfigError, Precision, Resolved};
 use crate::gpu::Gpu;
 use crate::ops::Variants;
 
@@ -50,6 +50,13 @@ impl Kernels {
             (None, Some(tuning)) => (tuning.variants, Source::Tuned),
             (None, None) => (Variants::choose(caps), Source::Default),
         };
+        let mixed = resolved.config.train.precision == Precision::Mixed;
+        if mixed {
+            variants = variants.mixed(caps).map_err(|why| ConfigError {
+                place: "train.precision".into(),
+                message: format!("\"mixed\" cannot run on {}: {why}; use \"f32\"", gpu.info().name),
+            })?;
+        }
         let refused = |place: &str| {
             let place = place.to_string();
             move |message| ConfigError { place, message }
@@ -60,6 +67,16 @@ impl Kernels {
                 variants = wishes.apply(variants, caps).map_err(refused(place))?;
                 source = Source::Overridden;
             }
+        }
+        // Rounding to f16 is what the config says, never more and never less.
+        if mixed != variants.is_mixed() {
+            let message = match mixed {
+                true => {
+                    "these variants leave no product of mixed precision; drop them or `train.precision = \"mixed\"`"
+                }
+                false => "this variant rounds operands to f16; say so with `train.precision = \"mixed\"`",
+            };
+            return Err(ConfigError { place: variants.to_string(), message: message.into() });
         }
         Ok(Kernels { variants, source, tuning })
     }

@@ -2,13 +2,15 @@
 
 use serde::Serialize;
 
+use super::evaluate::Evaluator;
 use super::kernels::{Kernels, Source};
 use super::run::{RunError, Setup};
+use super::trainer::trainer_bytes;
 use crate::config::{OptimizerKind, Resolved};
-use crate::gpu::Gpu;
-use crate::graph::MemoryPlan;
-use crate::model::Arena;
-use crate::ops::{BatchBuffers, Labels, Variants};
+use crate::gpu::{Gpu, GpuError};
+use crate::graph::{Graph, MemoryPlan};
+use crate::model::{Arena, Encoder};
+use crate::ops::{BatchBuffers, Dims, Labels, Variants};
 
 /// What `lowland train --dry-run` prints.
 #[derive(Clone, Debug, Serialize)]
@@ -22,7 +24,7 @@ pub struct PlanReport {
     pub variants_source: Source,
     pub micro_batch: u32,
     pub dispatches_per_micro_batch: usize,
-    /// Multiplications and additions of a whole step, forward and backward.
+    /// Multiplications and additions of a whole step, forward and backward; with recomputation forward twice.
     pub flops_per_step: f64,
     pub bytes: PlanBytes,
     /// Why it does not fit, if it does not.
@@ -35,10 +37,20 @@ pub struct PlanBytes {
     pub parameters: u64,
     pub gradients: u64,
     pub optimizer: u64,
+    /// Results of nodes.
     pub activations: u64,
-    /// The same without reuse of memory.
+    /// The same without reuse of memory, scratch memory included.
     pub activations_unshared: u64,
+    /// The same as `activations`, with `train.recompute` and without.
+    pub activations_recomputed: u64,
+    pub activations_stored: u64,
+    /// Scratch memory of nodes, beyond what activations lend.
+    pub workspace: u64,
     pub batch: u64,
+    /// Activations and batch of the evaluation.
+    pub evaluation: u64,
+    /// Parameters of dispatches, the log, sums for the norm.
+    pub other: u64,
     pub total: u64,
 }
 
@@ -47,11 +59,14 @@ pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
     let setup = Setup::new(gpu, resolved)?;
     let Setup { encoder, dims, kernels: Kernels { variants, source, .. }, .. } = &setup;
     let train = &resolved.config.train;
-    let (mut graph, loss, weight, gradients) = encoder.with_gradient(setup.labels);
-    graph.prune(&gradients.iter().copied().chain([loss]).collect::<Vec<_>>());
-    graph.fuse();
-    let outside = |id| encoder.tensors.contains(&id) || gradients.contains(&id) || id == weight;
-    let memory = MemoryPlan::new(&graph, dims, variants, &outside, &[loss]);
+    let (graph, memory) = plan_gradient(encoder, setup.labels, dims, variants);
+    let mut otherwise = encoder.clone();
+    otherwise.recompute = !encoder.recompute;
+    let activations = memory.bytes() - memory.workspace;
+    let (_, other_way) = plan_gradient(&otherwise, setup.labels, dims, variants);
+    let other_way = other_way.bytes() - other_way.workspace;
+    let (recomputed, stored) = if encoder.recompute { (activations, other_way) } else { (other_way, activations) };
+    let dispatches = crate::graph::dispatches(gpu, &graph, *dims, variants, &encoder.batch_layout(variants))?;
     let arena = Arena::bytes(encoder, gpu.alignment());
     let moments = match &train.optimizer {
         OptimizerKind::AdamW(_) => 2,
@@ -61,14 +76,22 @@ pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
     let layout = encoder.batch_layout(variants);
     let soft = setup.labels == Labels::Soft;
     let batch = BatchBuffers::bytes(dims, &layout, variants, encoder.config.vocab_size, soft);
+    let (evaluation, evaluation_dispatches) = plan_evaluation(gpu, &setup, resolved.config.evaluate.sentences)?;
+    // A uniform of 256 bytes a dispatch, the optimiser's with it, and a log of 512 lines.
+    let other = 256 * (dispatches.len() + evaluation_dispatches) as u64 + trainer_bytes(encoder, arena);
     let bytes = PlanBytes {
         parameters: arena,
         gradients: arena * (1 + several),
         optimizer: arena * moments,
-        activations: memory.bytes(),
+        activations,
         activations_unshared: memory.unshared,
+        activations_recomputed: recomputed,
+        activations_stored: stored,
+        workspace: memory.workspace,
         batch,
-        total: arena * (2 + several + moments) + memory.bytes() + batch,
+        evaluation,
+        other,
+        total: arena * (2 + several + moments) + memory.bytes() + batch + evaluation + other,
     };
     let micros = f64::from(train.batch_size.div_ceil(train.micro_batch()));
     let tokens = u64::from(setup.corpus.language.max_length() as u32 + 2);
@@ -82,9 +105,33 @@ pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
         variants: *variants,
         variants_source: *source,
         micro_batch: train.micro_batch(),
-        dispatches_per_micro_batch: crate::graph::dispatches(gpu, &graph, *dims, variants, &layout)?.len(),
-        flops_per_step: 3.0 * flops * micros,
+        dispatches_per_micro_batch: dispatches.len(),
+        flops_per_step: if encoder.recompute { 4.0 } else { 3.0 } * flops * micros,
         bytes,
         refused: memory.check(gpu).err().map(|e| e.to_string()),
     })
+}
+
+/// The graph of a gradient as it runs, and its memory.
+fn plan_gradient(encoder: &Encoder, labels: Labels, dims: &Dims, variants: &Variants) -> (Graph, MemoryPlan) {
+    let (mut graph, loss, weight, gradients) = encoder.with_gradient(labels);
+    graph.prune(&gradients.iter().copied().chain([loss]).collect::<Vec<_>>());
+    graph.fuse();
+    let outside = |id| encoder.tensors.contains(&id) || gradients.contains(&id) || id == weight;
+    let memory = MemoryPlan::new(&graph, dims, variants, &outside, &[loss]);
+    (graph, memory)
+}
+
+/// Bytes and dispatches of the evaluation.
+fn plan_evaluation(gpu: &Gpu, setup: &Setup, sentences: u32) -> Result<(u64, usize), GpuError> {
+    let Setup { encoder, dims, kernels: Kernels { variants, .. }, .. } = setup;
+    let batch = Evaluator::batch(dims.sentences as usize).min(sentences as usize) as u32;
+    let tokens = dims.rows / dims.sentences;
+    let dims = Dims { rows: batch * tokens, masked: batch, sentences: batch, probes: 1 };
+    let encoder = encoder.without_dropout();
+    let (graph, loss) = encoder.with_loss(Labels::Soft);
+    let memory = MemoryPlan::new(&graph, &dims, variants, &|id| encoder.tensors.contains(&id), &[loss]);
+    let layout = encoder.batch_layout(variants);
+    let bytes = memory.bytes() + BatchBuffers::bytes(&dims, &layout, variants, encoder.config.vocab_size, true);
+    Ok((bytes, crate::graph::dispatches(gpu, &graph, dims, variants, &layout)?.len()))
 }

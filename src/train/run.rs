@@ -60,6 +60,13 @@ pub struct Outcome {
     pub parameters: usize,
     /// Seconds of this and earlier attempts in the training loop.
     pub seconds: f64,
+    /// The most bytes that there were on the adapter at once, in this attempt.
+    #[serde(default)]
+    pub peak_bytes: u64,
+    /// Share of the training steps' time in which the adapter's queue had none of them to work on, in this attempt;
+    /// absent where the adapter has no timestamps.
+    #[serde(default)]
+    pub queue_idle: Option<f64>,
     #[serde(skip)]
     pub folder: PathBuf,
 }
@@ -132,7 +139,8 @@ impl Setup {
         let longest = corpus.language.max_length();
         let model = config.model.model_config(corpus.vocabulary.len() as u32, longest);
         let place = |message: String| ConfigError { place: "[model]".into(), message };
-        let encoder = Encoder::new(&model).map_err(place)?;
+        let mut encoder = Encoder::new(&model).map_err(place)?;
+        encoder.recompute = config.train.recompute;
         let sentences = config.train.micro_batch();
         let dims = Dims {
             rows: sentences * (longest as u32 + 2),
@@ -327,6 +335,7 @@ pub fn run(gpu: &Gpu, resolved: &Resolved, observer: &dyn Observer) -> Result<Ou
     )?;
     let batch = config.train.micro_batch() as usize;
     let along = config.measure.as_ref().map(|m| Along::new(corpus, m, variants, batch, &metrics_path));
+    gpu.keep_pipelines();
     let events =
         EventWriter::create(&folder.path).map_err(|source| RunError::Io { path: folder.path.clone(), source })?;
     let mut session = Session {
@@ -404,7 +413,7 @@ impl Session<'_> {
             self.measure(trainer, folder)?;
         }
         let corpus = self.setup.corpus.clone();
-        let ahead = Ahead::start(corpus, *trainer.layout(), trainer.step, train.batch_size, train.micro_batch());
+        let ahead = Ahead::start(corpus, *trainer.layout(), trainer.step, train);
         while trainer.step < steps {
             let Some(micros) = ahead.next() else {
                 return Err(GpuError::Lost("the thread that makes batches died".into()).into());
@@ -417,6 +426,7 @@ impl Session<'_> {
                 self.log(trainer, folder)?;
             }
             if due(train.evaluate_every) && step < steps {
+                trainer.pause();
                 self.evaluate(trainer, folder)?;
             }
             if step < steps && self.along.as_ref().is_some_and(|a| a.due(step)) {
@@ -425,6 +435,7 @@ impl Session<'_> {
             let interrupted = interrupt_requested();
             if (due(train.checkpoint_every) && step < steps) || interrupted {
                 self.log(trainer, folder)?;
+                trainer.pause();
                 self.save(trainer)?;
             }
             if interrupted {
@@ -464,6 +475,7 @@ impl Session<'_> {
             "learning_rate": trainer.learning_rate(trainer.step - 1),
             "sentences_per_second": rate * f64::from(config.batch_size),
             "seconds": self.seconds(),
+            "queue_idle": trainer.queue_idle(),
         });
         folder.metric(&line)?;
         let values = [
@@ -550,9 +562,10 @@ impl Session<'_> {
     /// The error of a step that was not finite, with `result.json` written.
     fn diverged(&self, trainer: &Trainer, folder: &Folder, line: LogLine, at: usize) -> Result<RunError, RunError> {
         let Setup { encoder, dims, kernels, labels, .. } = self.setup;
+        let scale = self.resolved.config.train.loss_scale();
         let micros = &self.unread[at];
         let found =
-            first_bad_tensor(self.gpu, encoder, &trainer.parameters, *dims, &kernels.variants, *labels, micros)?;
+            first_bad_tensor(self.gpu, encoder, &trainer.parameters, *dims, &kernels.variants, *labels, micros, scale)?;
         let tensor = found.unwrap_or_else(|| "the norm of the gradient".into());
         let result = json!({
             "status": "diverged",
@@ -582,6 +595,8 @@ impl Session<'_> {
             curvature: self.along.as_ref().and_then(|a| a.last.clone()),
             parameters: encoder.parameter_count(),
             seconds: self.seconds(),
+            peak_bytes: self.gpu.memory().1,
+            queue_idle: trainer.queue_idle(),
             folder: folder.path.clone(),
         };
         folder.write("result.json", &(serde_json::to_string_pretty(&outcome).expect("plain values") + "\n"))?;

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use super::data::Micro;
 use crate::config::{OptimizerKind, TrainSection};
-use crate::gpu::{Buffer, Gpu, GpuError, Program, Step};
+use crate::gpu::{Buffer, Gpu, GpuError, Lap, Program, Step, Stopwatch};
 use crate::graph::Dims;
 use crate::model::{Arena, Encoder, GradientPass, Weights};
 use crate::ops::optimizer::{self, ChunkBuffers, Rule, Shared};
@@ -42,11 +42,24 @@ pub struct Trainer {
     schedule: (crate::config::ScheduleKind, u64),
     log: Buffer,
     seed: u64,
+    /// What the losses are multiplied by before the backward pass.
+    scale: f32,
     /// Steps taken.
     pub step: u64,
     /// First step that is not in the log that was read.
     logged: u64,
     submissions: VecDeque<wgpu::SubmissionIndex>,
+    stopwatch: Option<Stopwatch>,
+    /// What the timestamps said until now.
+    laps: Lap,
+}
+
+/// Bytes that a trainer has beside arenas, activations and batch: sums of squares, the log and small things.
+pub(super) fn trainer_bytes(encoder: &Encoder, arena: u64) -> u64 {
+    let chunks = 2 * (1 + encoder.matrices.len() as u64 / 1024);
+    let dispatches = 4 * chunks + 4;
+    // A sum of 16 bytes for each 64 KiB of gradient.
+    u64::from(RING) * 16 + 256 * dispatches + 16 * (arena / 65536 + chunks)
 }
 
 impl Trainer {
@@ -99,7 +112,8 @@ impl Trainer {
             }
             OptimizerKind::Sgd(o) => Rule::Sgd { momentum: o.momentum as f32, decay: o.weight_decay as f32 },
         };
-        let update = Program::new(gpu, optimizer::update(rule, train.clip as f32, &chunks, &shared))?;
+        let update =
+            Program::new(gpu, optimizer::update(rule, train.clip as f32, train.loss_scale(), &chunks, &shared))?;
         let tally = Program::new(gpu, vec![statistics::tally(pass.loss_buffer(), pass.weight_buffer(), &tally)])?;
         let accumulate = sum
             .as_ref()
@@ -123,9 +137,12 @@ impl Trainer {
             schedule: (train.schedule.clone(), train.steps),
             log,
             seed,
+            scale: train.loss_scale(),
             step: 0,
             logged: 0,
             submissions: VecDeque::new(),
+            stopwatch: Stopwatch::new(gpu, RING)?,
+            laps: Lap::default(),
         })
     }
 
@@ -164,6 +181,10 @@ impl Trainer {
     /// Takes one step: returns when it is submitted, and not too many are on their way.
     pub fn advance(&mut self, gpu: &Gpu, micros: &[Micro]) -> Result<(), GpuError> {
         let numbers = self.numbers();
+        let (before, behind) = match self.stopwatch.as_mut().and_then(Stopwatch::step) {
+            Some([before, behind]) => (Some(before), Some(behind)),
+            None => (None, None),
+        };
         for (i, micro) in micros.iter().enumerate() {
             let counts = micro.batch.step(1);
             let step = Step {
@@ -175,13 +196,14 @@ impl Trainer {
                 ..numbers
             };
             let mut encoder = gpu.encoder();
-            self.pass.encode(gpu, &mut encoder, &micro.batch, micro.weight, &step);
+            let stamp = before.filter(|_| i == 0);
+            self.pass.encode_stamped(gpu, &mut encoder, &micro.batch, micro.weight * self.scale, &step, stamp);
             self.tally.encode(gpu, &mut encoder, &step);
             if let Some(accumulate) = &self.accumulate {
                 accumulate.encode(gpu, &mut encoder, &step);
             }
             if i + 1 == micros.len() {
-                self.update.encode(gpu, &mut encoder, &step);
+                self.update.encode_stamped(gpu, &mut encoder, &step, behind);
             }
             let submission = gpu.submit(encoder);
             self.submissions.push_back(submission);
@@ -211,7 +233,24 @@ impl Trainer {
             })
             .collect();
         self.logged = self.step;
+        if let Some(lap) = self.stopwatch.as_mut().map(|s| s.read(gpu)).transpose()? {
+            self.laps.whole += lap.whole;
+            self.laps.idle += lap.idle;
+        }
         Ok(read)
+    }
+
+    /// Other work comes between the steps: an evaluation, a checkpoint.
+    pub fn pause(&mut self) {
+        if let Some(stopwatch) = &mut self.stopwatch {
+            stopwatch.pause();
+        }
+    }
+
+    /// Share of the time of training steps in which the queue had none of them to work on, by timestamps at the begin and
+    /// the end of each; `None` where the adapter has no timestamps.
+    pub fn queue_idle(&self) -> Option<f64> {
+        (self.laps.whole > 0.0).then(|| self.laps.idle / self.laps.whole)
     }
 
     /// Continues from a checkpoint: parameters, moments and the number of steps taken.
@@ -235,7 +274,7 @@ impl Trainer {
         self.moments.len()
     }
 
-    /// Memory of the summed gradient of the last step.
+    /// Memory of the summed gradient of the last step, times `train.loss_scale`.
     pub fn gradient(&self) -> &Arena {
         self.sum.as_ref().unwrap_or(&self.pass.gradient)
     }

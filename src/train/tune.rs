@@ -176,7 +176,7 @@ impl Trial<'_> {
         train: &TrainSection,
     ) -> Result<Seconds, GpuError> {
         let pass = GradientPass::new(gpu, self.encoder, arena, self.dims, variants, self.labels)?;
-        let micro = step_data(self.corpus, pass.layout(), 0, train.batch_size, train.micro_batch()).swap_remove(0);
+        let micro = step_data(self.corpus, pass.layout(), 0, train).swap_remove(0);
         let run = |batch: &Batch| match gpu.capabilities().timestamps {
             true => {
                 let stamps = pass.time_batch(gpu, batch, micro.weight)?;
@@ -237,7 +237,7 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 /// Variants that between them hold every row that the adapter can run of some operations, the others as they are.
 fn together(best: &Variants, operations: &[Operation], gpu: &Gpu) -> Vec<Variants> {
     let usable = |operation: Operation| -> Vec<&'static str> {
-        let rows = operation.rows().iter().filter(|row| row.missing(gpu.capabilities()).is_none());
+        let rows = operation.rows().iter().filter(|row| row.missing(gpu.capabilities()).is_none() && !row.mixed());
         rows.map(|row| row.name).collect()
     };
     let most = operations.iter().map(|o| usable(*o).len()).max().unwrap_or(0);

@@ -113,13 +113,6 @@ static STOP: AtomicBool = AtomicBool::new(false);
 impl Session {
     fn open(adapter: &AdapterChoice, wishes: &Wishes, common: &Common) -> Result<Session, Failure> {
         let start = Instant::now();
-        let loaded = model::load(&common.on.model)?;
-        loaded.notes.iter().for_each(|n| print::note(n));
-        let source = Source::open(&common.on, &loaded)?;
-        let sampled = source.sampled(&common.on);
-        let gpu = Gpu::open(adapter, Options::default())?;
-        let variants =
-            wishes.apply(Variants::choose(gpu.capabilities()), gpu.capabilities()).map_err(Failure::usage)?;
         // A handler that is there already (two measurements in one process) does the same.
         let _ = ctrlc::set_handler(|| {
             if STOP.swap(true, Ordering::Relaxed) {
@@ -127,6 +120,13 @@ impl Session {
             }
             print::note("stopping; nothing is written. Once more ends at once");
         });
+        let loaded = model::load(&common.on.model)?;
+        loaded.notes.iter().for_each(|n| print::note(n));
+        let source = Source::open(&common.on, &loaded)?;
+        let sampled = source.sampled(&common.on);
+        let gpu = Gpu::open(adapter, Options::default())?;
+        let variants =
+            wishes.apply(Variants::choose(gpu.capabilities()), gpu.capabilities()).map_err(Failure::usage)?;
         Ok(Session { loaded, source, gpu, variants, sampled, start, gauge: Gauge::new() })
     }
 

@@ -9,8 +9,8 @@ use crate::cli::arguments::{Common, LabelChoice, MeasureNoise, name_of};
 use crate::cli::failure::Failure;
 use crate::cli::print;
 use crate::curvature::{
-    CurvatureError, Drawing, Gradients, Gram, Hutchinson, Matrix, ModelOperator, Noise, Norms, Operator, ProductTrace,
-    Subject, alignment, hutchinson_by_products, norm, ratio_paired,
+    CurvatureError, Drawing, Gradients, Gram, GramPass, Hutchinson, Matrix, ModelOperator, Noise, Norms, Operator,
+    ProductTrace, Progress, Subject, alignment, hutchinson_by_products, norm, ratio_paired,
 };
 use crate::model::{Arena, ForwardPass, dims_for};
 use crate::ops::batch::Sentence;
@@ -93,8 +93,11 @@ where
     let mut cost = norms.gradient_equivalents + 1.0 + operator.form_cost(1);
     let gram = match n <= arguments.eigenvalues_up_to as usize {
         true => {
-            cost += 1.0;
-            Some(gradients.gram(&subject, &mut |p| session.watch("inner products", "example", p))?)
+            session.watch("inner products", "example", &Progress { done: 0, of: n, value: None })?;
+            let together = session.subject(common, &sentences, n as u32)?;
+            let pass = GramPass::new(&together)?;
+            cost += pass.cost(&together);
+            Some(pass.run(&together)?)
         }
         false => {
             print::note(&format!("no covariance eigenvalues of {n} examples: give --eigenvalues-up-to {n}"));

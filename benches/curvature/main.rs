@@ -1,6 +1,12 @@
 //! What curvature costs in multiples of one gradient on the same batch, medians of alternating repeats in one run.
 //!
-//!     cargo bench --bench curvature -- [--shape 128/4/16/256] [--runs 7] [--profile] [--json FILE]
+//!     cargo bench --bench curvature -- [--shape 128/4/16/256] [--runs 7] [--profile] [--trace MODEL=CONFIG] [--json FILE]
+
+// Shared with the other bench, which uses more of it.
+#[allow(dead_code)]
+#[path = "../step/peer.rs"]
+mod peer;
+mod trace;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -30,6 +36,9 @@ struct Arguments {
     /// Print where the time goes, by kernel
     #[arg(long)]
     profile: bool,
+    /// Seconds until a trained model's trace is known to 1 %, beside PyTorch: MODEL=CONFIG[,KEY=VALUE..]; may be repeated
+    #[arg(long = "trace", value_name = "MODEL=CONFIG")]
+    traces: Vec<String>,
     #[arg(long)]
     json: Option<PathBuf>,
     #[arg(long, env = "LOWLAND_ADAPTER", default_value = "best")]
@@ -193,16 +202,23 @@ fn main() -> Result<(), Error> {
     let gpu = Gpu::open(&arguments.adapter.parse::<AdapterChoice>()?, Default::default())?;
     println!("on {}", gpu.info().name);
     let mut shapes = arguments.shapes.clone();
-    if shapes.is_empty() {
+    if shapes.is_empty() && arguments.traces.is_empty() {
         shapes = ["128/4/16/256", "256/4/32/64"].map(String::from).to_vec();
     }
     let lines: Vec<Value> = shapes.iter().map(|s| race(&gpu, s, &arguments)).collect::<Result<_, _>>()?;
+    let mut traces = Vec::new();
+    let mut peer = if arguments.traces.is_empty() { None } else { peer::Peer::start("torch_trace.py", "cpu") };
+    for text in &arguments.traces {
+        let (model, config, overrides) = trace::parse(text)?;
+        traces.push(trace::race(&gpu, &model, &config, &overrides, &mut peer)?);
+    }
     if let Some(path) = &arguments.json {
         let whole = json!({
             "lowland": env!("CARGO_PKG_VERSION"),
             "adapter": gpu.info().name,
             "driver": gpu.info().driver_info,
             "curvature": lines,
+            "traces": traces,
         });
         std::fs::write(path, serde_json::to_string_pretty(&whole)? + "\n")?;
     }
