@@ -1,5 +1,5 @@
 # `make demo` runs the main job, `make test` runs every check; both set up what is missing and say so first. `make bench`
-# times training steps and products.
+# times training steps, products and curvature.
 
 LOWLAND := target/release/lowland
 
@@ -23,8 +23,11 @@ setup-test:
 	sh scripts/setup.sh test
 
 # Training steps, products and how cost grows, beside PyTorch's; `make peers` first makes the environment that PyTorch runs in.
-bench: setup
+bench: setup build
 	cargo bench --locked --bench step -- --json target/bench.json
+	$(LOWLAND) train configs/quickstart.toml output=target/bench/quickstart
+	cargo bench --locked --bench curvature -- --shape 128/4/16/256 --shape 256/4/32/64 \
+		--trace target/bench/quickstart/model=configs/quickstart.toml --json target/bench-curvature.json
 
 peers:
 	python3 -m venv target/peers
