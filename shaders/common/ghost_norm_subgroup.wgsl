@@ -27,6 +27,23 @@ fn inner_b(layer: u32, t: u32, s: u32, part: u32) -> array<f32, LANES> {
     return inner;
 }
 
+// The same within one block: a load serves both sides.
+fn inner_b_own(layer: u32, t: u32, part: u32) -> array<f32, LANES> {
+    var inner: array<f32, LANES>;
+    for (var c = 0u; c < p.b4; c++) {
+        let own = b[layer + (t * PARTS + part) * p.b4 + c];
+        //@unroll
+        for (var j = 0u; j < LANES; j++) {
+            let other = subgroupBroadcast(own, j);
+            inner[j] += own.x * other.x;
+            inner[j] += own.y * other.y;
+            inner[j] += own.z * other.z;
+            inner[j] += own.w * other.w;
+        }
+    }
+    return inner;
+}
+
 @compute @workgroup_size(LANES)
 fn product(
     @builtin(workgroup_id) w: vec3<u32>,
@@ -42,25 +59,58 @@ fn product(
     }
     for (var t0 = range.x; t0 < range.y; t0 += LANES) {
         let t = min(t0 + l, range.y - 1u);
-        for (var s0 = range.x; s0 <= t0; s0 += LANES) {
-            let s = min(s0 + l, range.y - 1u);
-            var inner: array<f32, LANES>;
+        // The block on the diagonal.
+        var inner: array<f32, LANES>;
+        for (var c = 0u; c < p.a4; c++) {
+            let own = a[t * p.a4 + c];
+            //@unroll
+            for (var j = 0u; j < LANES; j++) {
+                let other = subgroupBroadcast(own, j);
+                inner[j] += own.x * other.x;
+                inner[j] += own.y * other.y;
+                inner[j] += own.z * other.z;
+                inner[j] += own.w * other.w;
+            }
+        }
+        //@unroll
+        for (var j = 0u; j < LANES; j++) {
+            inner[j] = select(0.0, inner[j], t0 + l < range.y && t0 + j < range.y);
+        }
+        for (var k = 0u; k < draws; k++) {
+            var total = vec4<f32>(0.0);
+            //@unroll
+            for (var part = 0u; part < PARTS; part++) {
+                let inner_of_b = inner_b_own(k * p.b_layer, t, part);
+                //@unroll
+                for (var j = 0u; j < LANES; j++) {
+                    total[part] += inner[j] * inner_of_b[j];
+                }
+            }
+            let all = add_up(total, l);
+            if l == 0u {
+                let at = k * p.out_layer + sentence;
+                if t0 == range.x { out[at] = all; } else { out[at] += all; }
+            }
+        }
+        // Those below it count twice.
+        for (var s0 = range.x; s0 < t0; s0 += LANES) {
+            let s = s0 + l;
+            var crossed: array<f32, LANES>;
             for (var c = 0u; c < p.a4; c++) {
                 let own = a[t * p.a4 + c];
                 let theirs = a[s * p.a4 + c];
                 //@unroll
                 for (var j = 0u; j < LANES; j++) {
                     let other = subgroupBroadcast(theirs, j);
-                    inner[j] += own.x * other.x;
-                    inner[j] += own.y * other.y;
-                    inner[j] += own.z * other.z;
-                    inner[j] += own.w * other.w;
+                    crossed[j] += own.x * other.x;
+                    crossed[j] += own.y * other.y;
+                    crossed[j] += own.z * other.z;
+                    crossed[j] += own.w * other.w;
                 }
             }
-            let weight = select(2.0, 1.0, s0 == t0);
             //@unroll
             for (var j = 0u; j < LANES; j++) {
-                inner[j] = select(0.0, weight * inner[j], t0 + l < range.y && s0 + j < range.y);
+                crossed[j] = select(0.0, 2.0 * crossed[j], t0 + l < range.y);
             }
             for (var k = 0u; k < draws; k++) {
                 var total = vec4<f32>(0.0);
@@ -69,14 +119,11 @@ fn product(
                     let inner_of_b = inner_b(k * p.b_layer, t, s, part);
                     //@unroll
                     for (var j = 0u; j < LANES; j++) {
-                        total[part] += inner[j] * inner_of_b[j];
+                        total[part] += crossed[j] * inner_of_b[j];
                     }
                 }
                 let all = add_up(total, l);
-                if l == 0u {
-                    let at = k * p.out_layer + sentence;
-                    if t0 == range.x { out[at] = all; } else { out[at] += all; }
-                }
+                if l == 0u { out[k * p.out_layer + sentence] += all; }
             }
         }
     }
