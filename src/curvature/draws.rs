@@ -4,7 +4,7 @@
 //! With u drawn so that E[u uᵀ] = diag(p) − p pᵀ at every masked position, E‖Jᵀu‖² is the trace. Labels from the model are
 //! the paper's choice; random signs have a smaller variance once the model is confident (`docs/curvature.md`).
 
-use super::passes::NormPass;
+use super::norm_passes::NormPass;
 use super::{Cotangent, CurvatureError, Observe, Progress, Subject, Trace};
 use crate::ops::LossDraw;
 use crate::statistics::Target;

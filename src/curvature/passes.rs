@@ -4,11 +4,11 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 
-use super::{CurvatureError, Gram, Subject};
+use super::{CurvatureError, Subject};
 use crate::gpu::{Buffer, Count, GpuError, Step};
-use crate::graph::{Emit, GramPart, Graph, MemoryPlan, NormTerm, Plan, TensorId};
+use crate::graph::{Emit, Graph, MemoryPlan, Plan, TensorId};
 use crate::ops::batch::BatchLayout;
-use crate::ops::{Batch, BatchBuffers, CrossEntropy, Dims, Labels, LossDraw, Op, Role, Rule};
+use crate::ops::{Batch, BatchBuffers, CrossEntropy, Dims, Labels, Op, Role, Rule};
 
 /// Which matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -26,27 +26,27 @@ const BUDGET: u64 = 1 << 30;
 
 /// A planned graph with its batch.
 pub(super) struct Pass {
-    plan: Plan,
+    pub(super) plan: Plan,
     batch: BatchBuffers,
     layout: BatchLayout,
     pub dims: Dims,
     /// The batch whose first phase ran last.
-    resident: Cell<Option<usize>>,
+    pub(super) resident: Cell<Option<usize>>,
     /// Multiplications and additions of the phases' products, the second for one probe.
     pub flops: [f64; 2],
 }
 
 /// A graph and what of it is given or read.
-struct Draft {
-    graph: Graph,
-    weight: Option<TensorId>,
-    outside: HashMap<TensorId, Buffer>,
-    keep: Vec<TensorId>,
+pub(super) struct Draft {
+    pub graph: Graph,
+    pub weight: Option<TensorId>,
+    pub outside: HashMap<TensorId, Buffer>,
+    pub keep: Vec<TensorId>,
 }
 
 impl Pass {
     /// Plans with as many probes at once as the budget allows, and calls `draft` for the graph of so many.
-    fn new(
+    pub(super) fn new(
         subject: &Subject<'_>,
         graph: &Graph,
         draft: impl Fn(Dims) -> Result<Draft, CurvatureError>,
@@ -84,7 +84,13 @@ impl Pass {
     }
 
     /// Runs a batch for probes `first ..` of a seed's draws, `probes` of them.
-    fn run(&self, subject: &Subject<'_>, batch: usize, weight: f32, step: Step) -> Result<Batch, CurvatureError> {
+    pub(super) fn run(
+        &self,
+        subject: &Subject<'_>,
+        batch: usize,
+        weight: f32,
+        step: Step,
+    ) -> Result<Batch, CurvatureError> {
         let packed = Batch::new(&self.layout, &subject.sentences[subject.batches[batch].clone()]);
         let counts = packed.step(step.probes);
         let step = Step { rows: counts.rows, masked: counts.masked, sentences: counts.sentences, ..step };
@@ -107,7 +113,7 @@ impl Pass {
 
 impl Pass {
     /// Seconds of every dispatch of both phases, from timestamps, on the batch that ran last.
-    fn time(&self, subject: &Subject<'_>, probes: u32) -> Result<Vec<(String, f64)>, GpuError> {
+    pub(super) fn time(&self, subject: &Subject<'_>, probes: u32) -> Result<Vec<(String, f64)>, GpuError> {
         let batch = self.resident.get().unwrap_or(0);
         let packed = Batch::new(&self.layout, &subject.sentences[subject.batches[batch].clone()]);
         let step = packed.step(probes);
@@ -358,180 +364,5 @@ impl FormPass {
     /// Seconds of every dispatch for so many probes or draws, from timestamps.
     pub fn time(&self, subject: &Subject<'_>, probes: u32) -> Result<Vec<(String, f64)>, GpuError> {
         self.pass.time(subject, probes)
-    }
-}
-
-/// Where the cotangents at the logits come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cotangent {
-    /// The labels of the examples: p − e_y.
-    Data,
-    /// Draws from the model.
-    Draw(LossDraw),
-}
-
-/// Squared norms of per-example gradients for the labels of the data, or for a block of draws.
-pub struct NormPass {
-    pass: Pass,
-    /// Summands of each parameter's squared norm: (parameter, column, place in `block`).
-    terms: Vec<(usize, usize, u64)>,
-    block: Buffer,
-    draws: bool,
-}
-
-impl NormPass {
-    /// Plans the norms for a kind of cotangent.
-    ///
-    /// # Errors
-    /// What the adapter says.
-    pub fn new(subject: &Subject<'_>, cotangent: Cotangent) -> Result<NormPass, CurvatureError> {
-        let encoder = &subject.encoder;
-        let (mut graph, loss) = encoder.with_loss(subject.labels);
-        let weight = graph.input("weight", Count::Masked, 4);
-        let adjoints = match cotangent {
-            Cotangent::Data => graph.gradient(&[(loss, weight)]),
-            Cotangent::Draw(kind) => {
-                let drawn = graph.push(Op::LossDraw(kind), &[encoder.logits, loss], "draw")[0];
-                graph.gradient(&[(encoder.logits, drawn)])
-            }
-        };
-        // Parameters that share a matrix are its parts, in order.
-        let members: Vec<Vec<usize>> = (0..encoder.matrices.len())
-            .map(|m| (0..encoder.parameters.len()).filter(|p| encoder.parameters[*p].matrix == m).collect())
-            .collect();
-        let matrix_of = |id: TensorId| encoder.tensors.iter().position(|t| *t == id).expect("a parameter");
-        let wanted: Vec<TensorId> = (0..encoder.matrices.len())
-            .filter(|m| members[*m].iter().any(|p| subject.vectors.contains(*p)))
-            .map(|m| encoder.tensors[m])
-            .collect();
-        let norms: Vec<NormTerm> = graph.ghost_norms(&adjoints, &wanted, &|id| members[matrix_of(id)].len() as u32);
-        let mut tensors: Vec<TensorId> = norms.iter().map(|t| t.tensor).collect();
-        tensors.sort_unstable();
-        tensors.dedup();
-        graph.prune(&tensors);
-        graph.fuse();
-        let memory = std::cell::RefCell::new(None);
-        let pass = Pass::new(subject, &graph, |dims| {
-            let draws = if cotangent == Cotangent::Data { 1 } else { u64::from(dims.probes) };
-            let bytes = u64::from(dims.sentences) * 16 * draws;
-            let (block, parts) = subject.gpu.arena("the norms", &vec![bytes; tensors.len()])?;
-            *memory.borrow_mut() = Some((block, bytes.max(16).next_multiple_of(subject.gpu.alignment())));
-            let outside = tensors.iter().copied().zip(parts).collect();
-            let weight = (cotangent == Cotangent::Data).then_some(weight);
-            Ok(Draft { graph: graph.clone(), weight, outside, keep: tensors.clone() })
-        })?;
-        let (block, stride) = memory.into_inner().expect("the draft was made");
-        let place = |t: &NormTerm| {
-            let number = tensors.iter().position(|id| *id == t.tensor).expect("listed");
-            (members[matrix_of(t.parameter)][t.part], t.column, number as u64 * stride / 16)
-        };
-        let terms = norms.iter().map(place).filter(|(p, ..)| subject.vectors.contains(*p)).collect();
-        Ok(NormPass { pass, terms, block, draws: cotangent != Cotangent::Data })
-    }
-
-    /// Draws at once.
-    pub fn width(&self) -> usize {
-        if self.draws { self.pass.dims.probes as usize } else { 1 }
-    }
-
-    /// Squared norms for draws `first ..` of a seed, handed to `take` as (draw, example, parameter, a summand of the norm).
-    pub fn run(
-        &self,
-        subject: &Subject<'_>,
-        batch: usize,
-        seed: u64,
-        first: u32,
-        draws: usize,
-        mut take: impl FnMut(usize, usize, usize, f64),
-    ) -> Result<(), CurvatureError> {
-        let step = Step {
-            probes: draws as u32,
-            seed: [seed as u32, (seed >> 32) as u32],
-            counter: [first, 0],
-            ..Step::default()
-        };
-        let packed = self.pass.run(subject, batch, 1.0, step)?;
-        let values: Vec<[f32; 4]> = subject.gpu.read(&self.block, self.block.bytes() as usize / 16)?;
-        let stride = self.pass.dims.sentences as usize;
-        for (parameter, column, place) in &self.terms {
-            for k in 0..draws {
-                for example in 0..packed.sentences as usize {
-                    let value = values[*place as usize + k * stride + example][*column];
-                    take(k, subject.batches[batch].start + example, *parameter, f64::from(value));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// (once a batch, once a draw) in multiplications and additions.
-    pub fn flops(&self) -> [f64; 2] {
-        self.pass.flops
-    }
-
-    /// Forgets the activations of the last batch: the next run computes them again.
-    pub fn forget(&self) {
-        self.pass.resident.set(None);
-    }
-
-    /// Seconds of every dispatch for so many probes or draws, from timestamps.
-    pub fn time(&self, subject: &Subject<'_>, probes: u32) -> Result<Vec<(String, f64)>, GpuError> {
-        self.pass.time(subject, probes)
-    }
-}
-
-/// Inner products of the gradients of all examples' summed losses, for the labels of the data.
-pub struct GramPass {
-    pass: Pass,
-    gram: TensorId,
-}
-
-impl GramPass {
-    /// Plans for the subject's examples, which must be one batch: each meets every other.
-    ///
-    /// # Errors
-    /// Several batches, or what the adapter says.
-    pub fn new(subject: &Subject<'_>) -> Result<GramPass, CurvatureError> {
-        if subject.batches.len() != 1 {
-            return Err(CurvatureError::Request(format!(
-                "inner products of {} gradients need them in one batch; take fewer examples or a larger batch",
-                subject.examples()
-            )));
-        }
-        let encoder = &subject.encoder;
-        let (mut graph, loss) = encoder.with_loss(subject.labels);
-        let weight = graph.input("weight", Count::Masked, 4);
-        let adjoints = graph.gradient(&[(loss, weight)]);
-        let part = |id: TensorId| {
-            let matrix = encoder.tensors.iter().position(|t| *t == id).expect("a parameter");
-            let members: Vec<usize> =
-                (0..encoder.parameters.len()).filter(|p| encoder.parameters[*p].matrix == matrix).collect();
-            let bit = |(i, p): (usize, &usize)| u32::from(subject.vectors.contains(*p)) << i;
-            GramPart { mask: members.iter().enumerate().map(bit).sum(), parts: members.len() as u32 }
-        };
-        let gram = graph.ghost_gram(&adjoints, &encoder.tensors, subject.dims.sentences, &part);
-        let gram = gram.ok_or_else(|| CurvatureError::Request("no parameter takes part".into()))?;
-        graph.prune(&[gram]);
-        graph.fuse();
-        let pass = Pass::new(subject, &graph, |_| {
-            Ok(Draft { graph: graph.clone(), weight: Some(weight), outside: HashMap::new(), keep: vec![gram] })
-        })?;
-        Ok(GramPass { pass, gram })
-    }
-
-    /// What a run costs, in gradients over the same examples.
-    pub fn cost(&self, subject: &Subject<'_>) -> f64 {
-        self.pass.flops.iter().sum::<f64>() / subject.gradient_flops()
-    }
-
-    /// g_i·g_j, row by row.
-    pub fn run(&self, subject: &Subject<'_>) -> Result<Gram, CurvatureError> {
-        self.pass.run(subject, 0, 1.0, Step { probes: 1, ..Step::default() })?;
-        let n = subject.examples();
-        let stride = n.next_multiple_of(4);
-        let buffer = self.pass.plan.buffer(self.gram).expect("kept");
-        let lower: Vec<f32> = subject.gpu.read(buffer, n * stride)?;
-        let at = |i: usize, j: usize| f64::from(lower[i.max(j) * stride + i.min(j)]);
-        Gram::new(n, (0..n * n).map(|k| at(k / n, k % n)).collect())
     }
 }
