@@ -94,6 +94,7 @@ impl Ground<'_> {
             let block = probes(ProbeKind::Rademacher, 1, b * k as usize..(b + 1) * k as usize, subject.size());
             // Planned, and compiled by a first run, outside the time.
             operator.forms(&block)?;
+            operator.forget_forms();
             let start = Instant::now();
             let mut crossed = Crossed::new(subject.weights());
             for form in operator.forms(&block)? {

@@ -29,6 +29,13 @@ impl<'s, 'g> ModelOperator<'s, 'g> {
         self.matrix
     }
 
+    /// Forgets the activations that quadratic forms keep of the last batch, so that the next ones compute them again.
+    pub fn forget_forms(&self) {
+        if let Some(pass) = self.forms.get() {
+            pass.forget();
+        }
+    }
+
     fn product_pass(&self) -> Result<&ProductPass, CurvatureError> {
         made(&self.products, || ProductPass::new(self.subject, self.matrix))
     }
