@@ -8,5 +8,7 @@
 //! ```
 
 mod plan;
+mod table;
 
 pub use plan::{Plan, PlannedRun, SweepError, plan};
+pub use table::{Accuracies, Collapse, Missing, Row, Table, Task};

@@ -1,0 +1,112 @@
+//! What a sweep found, a row a model: the table that figures and correlations are made from.
+//!
+//! Nothing in it depends on when or how fast it was made: a sweep that was interrupted and started again gives the same
+//! bytes on the same adapter.
+
+use serde::{Deserialize, Serialize};
+
+use crate::train::{Evaluation, Measurement};
+
+/// A sweep's results; `table.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Table {
+    /// Version of this form.
+    pub format: u32,
+    /// Name of the sweep.
+    pub name: String,
+    /// What the sweep varies, for colours and legends: "steps", "size", "algorithm", ...
+    pub intervention: String,
+    /// "pcfg" or "hmm", with its size in words.
+    pub language: String,
+    /// Hash of the language; tables of one language may be laid together.
+    pub language_hash: String,
+    /// Excess loss, in nats, under which a model counts as saturated.
+    pub saturation_bound: f64,
+    /// Seed of the sentences that all models are evaluated, measured and probed on.
+    pub seed: u64,
+    pub tasks: Vec<Task>,
+    /// The collapse of a trace over η²·steps/B is looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collapse: Option<Collapse>,
+    pub rows: Vec<Row>,
+    /// Models that the plan has and that are not here, with the reason.
+    pub missing: Vec<Missing>,
+}
+
+/// What is known of a downstream task whatever the model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    pub task: String,
+    pub method: String,
+    pub classes: usize,
+    pub chance: f64,
+    pub majority: f64,
+    /// Bayes-optimal accuracy on the truth behind the labels, where it is defined.
+    pub bayes: Option<f64>,
+    pub train: usize,
+    pub validation: usize,
+    pub test: usize,
+}
+
+/// A model: a run at a step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// Id of the run; "lookup" for the table of exact conditionals.
+    pub run: String,
+    /// The same for runs that differ in nothing but the seed.
+    pub group: String,
+    /// The group in words, for legends: what the sweep sets but the seed.
+    pub label: String,
+    pub seed: u64,
+    /// What the sweep sets, by key.
+    pub values: serde_json::Map<String, serde_json::Value>,
+    /// Steps of training.
+    pub step: u64,
+    /// Whether it is the last of its run.
+    pub last: bool,
+    pub batch_size: u32,
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// Σ η² / B over the steps so far: the time of Theorem 4.3.
+    pub noise_time: f64,
+    /// Of the model as trained.
+    pub parameters: usize,
+    /// Parameters that curvature is taken over, when it is: "64 wide, 2 layers, ... by duplication" or "as trained".
+    pub parametrisation: String,
+    /// `None` for the lookup table, whose excess loss is 0 by construction.
+    pub evaluation: Option<Evaluation>,
+    /// Excess loss under the bound.
+    pub saturated: bool,
+    pub curvature: Option<Measurement>,
+    pub downstream: Vec<Accuracies>,
+}
+
+/// A task's accuracy of a model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Accuracies {
+    pub task: String,
+    pub accuracy: f64,
+    /// Over the seeds of the probe; `None` for one seed.
+    pub standard_deviation: Option<f64>,
+    pub standard_error: Option<f64>,
+    /// √(a (1 - a) / test sentences): how far another test part would lie.
+    pub sampling_error: f64,
+    pub per_seed: Vec<f64>,
+    pub features: String,
+}
+
+/// Asks how well a trace collapses over η²·steps/B.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Collapse {
+    /// Field of the measurement: "hessian_trace" or "fisher_trace".
+    pub of: String,
+}
+
+/// A model that is planned and not there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Missing {
+    pub run: String,
+    pub label: String,
+    pub seed: u64,
+    pub reason: String,
+}
