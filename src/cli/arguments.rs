@@ -16,7 +16,7 @@ pub use measure::{
     Common, EstimatorChoice, LabelChoice, MatrixChoice, Measure, MeasureCommand, MeasureHvp, MeasureNoise,
     MeasureSharpness, MeasureSpectrum, MeasureTrace, ProbeChoice, name_of,
 };
-pub use sweep::{Sweep, SweepCommand};
+pub use sweep::{Sweep, SweepCommand, SweepFile, SweepRun};
 
 /// Pre-train masked language models on languages whose truth is known, and ask why models with the same loss differ.
 ///

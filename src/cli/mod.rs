@@ -74,7 +74,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Probe(a) => probe::run(&adapter, &wishes, &a),
         Command::Finetune(a) => finetune::run(&adapter, &wishes, &a),
         Command::Enlarge(a) => enlarge::run(&a),
-        Command::Sweep(a) => sweep::run(&a),
+        Command::Sweep(a) => sweep::run(&adapter, &wishes, &a),
         Command::Report(a) => report::run(&a),
         Command::Config(a) => config::run(&a),
         Command::Completions(a) => shell::completions(&a),

@@ -1,23 +1,43 @@
-//! `lowland sweep plan`: the runs that a sweep file asks for, without running them.
+//! `lowland sweep`: many runs from one file.
 
-use super::arguments::{Sweep, SweepCommand};
+use serde_json::json;
+
+use super::arguments::{Sweep, SweepCommand, SweepFile, SweepRun};
 use super::failure::Failure;
-use super::print;
-use crate::sweep::{self, Plan, SweepError};
+use super::progress::Bar;
+use super::{print, train};
+use crate::gpu::{AdapterChoice, Gpu};
+use crate::ops::Wishes;
+use crate::sweep::{self, Plan, PlannedRun, RunFailure, State, SweepError, Table, Watcher};
+use crate::train::{Observer, Progress};
 
-pub fn run(arguments: &Sweep) -> Result<(), Failure> {
-    let SweepCommand::Plan { sweep, json } = &arguments.command;
-    let plan = sweep::plan(sweep)?;
-    match json.json {
+pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Sweep) -> Result<(), Failure> {
+    match &arguments.command {
+        SweepCommand::Plan(file) => plan(file),
+        SweepCommand::Run(options) => work(adapter, wishes, options),
+        SweepCommand::Status(file) => status(file),
+        SweepCommand::Collect(file) => collect(file),
+    }
+}
+
+fn plan(file: &SweepFile) -> Result<(), Failure> {
+    let plan = sweep::plan(&file.sweep)?;
+    match file.json.json {
         true => print::json(&plan)?,
-        false => print::line(&text(&plan))?,
+        false => print::line(&plan_text(&plan))?,
     }
     Ok(())
 }
 
-fn text(plan: &Plan) -> String {
+fn plan_text(plan: &Plan) -> String {
     let groups: std::collections::BTreeSet<&str> = plan.runs.iter().map(|run| run.group.as_str()).collect();
-    let mut out: String = plan.runs.iter().map(|run| format!("{}  {}\n", run.id, run.overrides.join("  "))).collect();
+    let mut out = String::new();
+    if let Some(start) = &plan.start {
+        out += &format!("{}  first, and all others begin with its model  {}\n", start.id, start.overrides.join("  "));
+    }
+    for run in &plan.runs {
+        out += &format!("{}  {}\n", run.id, run.overrides.join("  "));
+    }
     out += &format!("{}: {} runs of {}", plan.name, plan.runs.len(), plan.base.display());
     if groups.len() < plan.runs.len() {
         out += &format!(", {} but for the seed", groups.len());
@@ -31,8 +51,191 @@ fn text(plan: &Plan) -> String {
     out
 }
 
+fn work(adapter: &AdapterChoice, wishes: &Wishes, arguments: &SweepRun) -> Result<(), Failure> {
+    let plan = sweep::plan(&arguments.file.sweep)?;
+    let options = sweep::Options { fail_fast: arguments.fail_fast, retry_diverged: arguments.retry_diverged };
+    train::stop_politely();
+    let open = || {
+        let gpu = Gpu::open(adapter, crate::gpu::Options::default())?;
+        print::note(&format!("{} on {}", plan.name, gpu.info().name));
+        Ok(gpu)
+    };
+    let watcher = Screen { bar: Bar::new(1) };
+    let tally = sweep::run(&plan, &open, wishes, options, &watcher);
+    watcher.bar.done();
+    let tally = tally?;
+    let table = plan.collect()?;
+    let (path, page) = publish(&plan, &table)?;
+    match arguments.file.json.json {
+        true => print::json(&json!({
+            "name": plan.name,
+            "runs": tally.runs,
+            "done": tally.done,
+            "busy": tally.busy,
+            "failed": tally.failed,
+            "models": table.rows.len(),
+            "table": path,
+            "report": page,
+        }))?,
+        false => {
+            let mut text = format!("{}: {} of {} runs done", plan.name, tally.done, tally.runs);
+            if tally.busy > 0 {
+                text += &format!(", {} in the hands of other processes (`lowland sweep status` says when)", tally.busy);
+            }
+            if !tally.failed.is_empty() {
+                text += &format!(", {} failed", tally.failed.len());
+            }
+            print::line(&text)?;
+            print::line(&table_text(&table))?;
+            print::line(&format!("table {}\nreport {}", path.display(), page.display()))?;
+        }
+    }
+    match tally.failed.first() {
+        Some(first) => Err(Failure {
+            code: first.exit_code,
+            message: format!(
+                "{} of {} runs failed; the first, {} ({}, seed {}): {}",
+                tally.failed.len(),
+                tally.runs,
+                first.run,
+                first.label,
+                first.seed,
+                first.message
+            ),
+        }),
+        None => Ok(()),
+    }
+}
+
+fn status(file: &SweepFile) -> Result<(), Failure> {
+    let plan = sweep::plan(&file.sweep)?;
+    let all = plan.status();
+    if file.json.json {
+        return Ok(print::json(&json!({ "name": plan.name, "runs": all }))?);
+    }
+    let word = |state: State| match state {
+        State::Done => "done",
+        State::Running => "running",
+        State::Partial => "begun",
+        State::Failed => "failed",
+        State::Missing => "missing",
+    };
+    let mut out = String::new();
+    for run in &all {
+        out += &format!(
+            "{}  {:<8} step {}/{}  {}/{} answers  {}, seed {}{}\n",
+            run.run,
+            word(run.state),
+            run.step,
+            run.steps,
+            run.answers,
+            run.questions,
+            run.label,
+            run.seed,
+            run.failure.as_ref().map_or(String::new(), |f| format!("  {}", f.lines().next().unwrap_or("")))
+        );
+    }
+    let count = |state: State| all.iter().filter(|run| run.state == state).count();
+    let counts: Vec<String> = [State::Done, State::Running, State::Partial, State::Failed, State::Missing]
+        .into_iter()
+        .filter(|state| count(*state) > 0)
+        .map(|state| format!("{} {}", count(state), word(state)))
+        .collect();
+    out += &format!("{}: {} of {} runs", plan.name, counts.join(", "), all.len());
+    Ok(print::line(&out)?)
+}
+
+fn collect(file: &SweepFile) -> Result<(), Failure> {
+    let plan = sweep::plan(&file.sweep)?;
+    let table = plan.collect()?;
+    let (path, page) = publish(&plan, &table)?;
+    if file.json.json {
+        return Ok(print::json(&table)?);
+    }
+    print::line(&table_text(&table))?;
+    Ok(print::line(&format!("table {}\nreport {}", path.display(), page.display()))?)
+}
+
+/// Writes the table and the page about it.
+fn publish(plan: &Plan, table: &Table) -> Result<(std::path::PathBuf, std::path::PathBuf), Failure> {
+    let path = plan.write_table(table)?;
+    Ok((path.clone(), path))
+}
+
+/// A line a model.
+fn table_text(table: &Table) -> String {
+    let percent = |p: f64| format!("{:.1}", 100.0 * p);
+    let mut lines = Vec::new();
+    for row in &table.rows {
+        let mut line = format!("{:<28} seed {:<3} step {:<7}", row.label, row.seed, row.step);
+        if let Some(e) = &row.evaluation {
+            line += &format!(" excess {:.4} ± {:.4}", e.excess_loss, e.excess_loss_standard_error);
+            line += if row.saturated { "  " } else { " !" };
+        }
+        if let Some(c) = &row.curvature {
+            line += &format!(" Tr F {}", print::with_error(c.fisher_trace, Some(c.fisher_trace_standard_error)));
+            if let Some(trace) = c.hessian_trace {
+                line += &format!(" Tr H {}", print::with_error(trace, c.hessian_trace_standard_error));
+            }
+        }
+        for a in &row.downstream {
+            let error = a.standard_error.map_or(String::new(), |e| format!(" ± {}", percent(e)));
+            line += &format!("  {} {} %{error}", a.task, percent(a.accuracy));
+        }
+        lines.push(line);
+    }
+    for missing in &table.missing {
+        let reason = missing.reason.lines().next().unwrap_or("");
+        lines.push(format!("{:<28} seed {:<3} missing: {reason}", missing.label, missing.seed));
+    }
+    let saturated = table.rows.iter().filter(|row| row.saturated && row.evaluation.is_some()).count();
+    let models = table.rows.iter().filter(|row| row.evaluation.is_some()).count();
+    lines.push(format!(
+        "{models} models, {saturated} with an excess loss below {} nats{}",
+        table.saturation_bound,
+        if saturated < models { " (the others are marked !)" } else { "" }
+    ));
+    lines.join("\n")
+}
+
+/// Shows a sweep on standard error.
+struct Screen {
+    bar: Bar,
+}
+
+impl Observer for Screen {
+    fn progress(&self, progress: &Progress) {
+        self.bar.progress(progress);
+    }
+
+    fn note(&self, text: &str) {
+        self.bar.note(text);
+    }
+}
+
+impl Watcher for Screen {
+    fn begins(&self, number: usize, of: usize, run: &PlannedRun) {
+        let place = if number == 0 { "first".to_string() } else { format!("run {number} of {of}") };
+        self.bar.note(&format!("{place}: {}, seed {} ({})", run.label, run.seed, run.id));
+    }
+
+    fn asks(&self, run: &PlannedRun, step: u64, what: &str) {
+        self.bar.note(&format!("{}, seed {}, step {step}: {what}", run.label, run.seed));
+    }
+
+    fn fails(&self, run: &PlannedRun, failure: &RunFailure) {
+        self.bar.note(&format!("FAILED {}, seed {} ({}): {failure}", run.label, run.seed, run.id));
+    }
+}
+
 impl From<SweepError> for Failure {
     fn from(error: SweepError) -> Failure {
         Failure::usage(error.to_string())
+    }
+}
+
+impl From<RunFailure> for Failure {
+    fn from(error: RunFailure) -> Failure {
+        Failure { code: error.exit_code(), message: error.to_string() }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::language::LanguageSection;
 use super::types::RunConfig;
 use crate::ops::Wishes;
 
@@ -236,10 +237,7 @@ impl Resolved {
         let mut config = self.config.clone();
         config.output = None;
         let mut hasher = blake3::Hasher::new();
-        // Files count by what they hold, not by where they lie.
-        for file in [config.language.rules.take(), config.language.matrices.take()].into_iter().flatten() {
-            hasher.update(&std::fs::read(file).unwrap_or_default());
-        }
+        take_files(&mut config.language, &mut hasher);
         if let Some(start) = config.train.start_from.take() {
             for name in ["config.json", "model.safetensors"] {
                 hasher.update(&std::fs::read(start.join(name)).unwrap_or_default());
@@ -249,11 +247,27 @@ impl Resolved {
         hasher.finalize().to_hex()[..16].to_string()
     }
 
+    /// 16 hexadecimal digits that name the language.
+    pub fn language_hash(&self) -> String {
+        let mut language = self.config.language.clone();
+        let mut hasher = blake3::Hasher::new();
+        take_files(&mut language, &mut hasher);
+        hasher.update(toml::to_string(&language).expect("every value has a TOML form").as_bytes());
+        hasher.finalize().to_hex()[..16].to_string()
+    }
+
     /// Folder of the run.
     pub fn output(&self) -> PathBuf {
         match &self.config.output {
             Some(output) => output.clone(),
             None => PathBuf::from("runs").join(format!("{}-{}", self.name, &self.hash()[..8])),
         }
+    }
+}
+
+/// Files count by what they hold, not by where they lie.
+fn take_files(language: &mut LanguageSection, hasher: &mut blake3::Hasher) {
+    for file in [language.rules.take(), language.matrices.take()].into_iter().flatten() {
+        hasher.update(&std::fs::read(file).unwrap_or_default());
     }
 }

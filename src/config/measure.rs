@@ -137,7 +137,7 @@ const MOST: u32 = 1 << 20;
 
 impl MeasureSection {
     /// What cannot be, with the key it stands at.
-    pub(super) fn check(&self) -> Result<(), (String, String)> {
+    pub(crate) fn check(&self) -> Result<(), (String, String)> {
         let within = |key: &str, value: u32, low: u32, high: u32| match (low..=high).contains(&value) {
             true => Ok(()),
             false => Err((format!("measure.{key}"), format!("{value} must lie in {low} to {high}"))),

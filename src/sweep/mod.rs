@@ -1,14 +1,27 @@
-//! Many runs from one file.
+//! Many runs from one file: planned, run where they are missing, examined, collected into a table.
 //!
 //! ```no_run
-//! for run in lowland::sweep::plan("sweep.toml".as_ref())?.runs {
+//! let plan = lowland::sweep::plan("sweep.toml".as_ref())?;
+//! for run in &plan.runs {
 //!     println!("{} {}", run.id, run.overrides.join(" "));
 //! }
-//! # Ok::<(), lowland::sweep::SweepError>(())
+//! let table = plan.collect()?;
+//! println!("{} models, {} missing", table.rows.len(), table.missing.len());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod collect;
+mod error;
+mod examine;
+mod file;
+mod folder;
 mod plan;
+mod run;
 mod table;
 
-pub use plan::{Plan, PlannedRun, SweepError, plan};
+pub use collect::{Standing, State};
+pub use error::{RunFailure, SweepError};
+pub use file::{Enlarge, EnlargeBy, EnlargeSize, ExamineSection, Method, Models, ProbeSection, Reads};
+pub use plan::{Plan, PlannedRun, plan};
+pub use run::{FailedRun, Options, Tally, Watcher, run};
 pub use table::{Accuracies, Collapse, Missing, Row, Table, Task};

@@ -1,48 +1,17 @@
 //! The plan of a sweep: which runs a sweep file asks for, each as overrides of one run config.
 //!
-//! ```toml
-//! name = "size"                       # default: the file's stem
-//! base = "pcfg-small.toml"            # a run config, relative to this file
-//! [grid]                              # every combination
-//! "train.optimizer.kind" = ["adamw", "sgd"]
-//! seed = { from = 0, count = 3 }
-//! [[zip]]                             # these vary together; several [[zip]] tables combine like a grid
-//! "model.hidden_size" = [32, 64, 128]
-//! "model.num_attention_heads" = [2, 4, 8]
-//! [[exclude]]                         # leave out what has all of these values
-//! "train.optimizer.kind" = "sgd"
-//! "model.hidden_size" = 128
-//! ```
-//!
 //! A run's id is the hash of its resolved config, so that the same run has the same id in every sweep. `seed` is an axis of
-//! its own: it varies fastest, and runs that differ in nothing else have the same `group`.
+//! its own: it varies fastest, and runs that differ in nothing else have the same `group`. `label` is no key of the config
+//! but a name for legends.
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use super::error::SweepError;
+use super::file::{Enlarge, EnlargeSize, ExamineSection, File, StartSection};
+use super::table::Collapse;
 use crate::config::{self, Resolved};
-
-/// What is wrong with a sweep file, and where.
-#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{place}: {message}")]
-pub struct SweepError {
-    pub place: String,
-    pub message: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    name: Option<String>,
-    base: PathBuf,
-    #[serde(default)]
-    grid: toml::Table,
-    #[serde(default)]
-    zip: Vec<toml::Table>,
-    #[serde(default)]
-    exclude: Vec<toml::Table>,
-}
 
 /// One run of a plan.
 #[derive(Clone, Debug, Serialize)]
@@ -52,6 +21,8 @@ pub struct PlannedRun {
     /// The same for runs that differ in nothing but the seed.
     pub group: String,
     pub seed: u64,
+    /// The group in words.
+    pub label: String,
     /// What the sweep sets, by key.
     pub values: serde_json::Map<String, serde_json::Value>,
     /// The same as overrides of the base config.
@@ -65,11 +36,26 @@ pub struct PlannedRun {
 pub struct Plan {
     pub name: String,
     pub base: PathBuf,
+    /// What is varied, for colours and legends.
+    pub intervention: String,
+    /// Folder of the tables and the report.
+    pub output: PathBuf,
+    /// Folder of the runs.
+    pub store: PathBuf,
+    /// Excess loss in nats under which a model counts as saturated.
+    pub saturation_bound: f64,
+    /// The run that all others begin with; trained first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start: Option<PlannedRun>,
     pub runs: Vec<PlannedRun>,
     /// Combinations that `[[exclude]]` left out.
     pub excluded: usize,
     /// Combinations whose config equals an earlier one's; each is run once.
     pub duplicates: usize,
+    #[serde(skip)]
+    pub examine: ExamineSection,
+    #[serde(skip)]
+    pub collapse: Option<Collapse>,
 }
 
 /// A key with a value.
@@ -86,12 +72,9 @@ const MOST: usize = 100_000;
 pub fn plan(path: &Path) -> Result<Plan, SweepError> {
     let place = path.display().to_string();
     let error = |message: String| SweepError { place: place.clone(), message };
-    let text = std::fs::read_to_string(path).map_err(|e| error(format!("cannot be read: {e}")))?;
-    let file: File = toml::from_str(&text).map_err(|e| {
-        let line = e.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-        SweepError { place: format!("{place}:{line}"), message: e.message().trim_end().to_string() }
-    })?;
-    let base = path.parent().unwrap_or(Path::new("")).join(&file.base);
+    let file = File::read(path)?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let base = folder.join(&file.base);
     let mut axes: Vec<Vec<Vec<Setting>>> = Vec::new();
     let mut seeds = None;
     for (key, values) in axis_values(&file.grid, "[grid]").map_err(error)? {
@@ -112,11 +95,30 @@ pub fn plan(path: &Path) -> Result<Plan, SweepError> {
     });
     let name =
         file.name.unwrap_or_else(|| path.file_stem().map_or("sweep".into(), |s| s.to_string_lossy().into_owned()));
-    let mut plan = Plan { name, base: base.clone(), runs: vec![], excluded: 0, duplicates: 0 };
+    let in_plan = |e: config::ConfigError| SweepError { place: place.clone(), message: e.to_string() };
+    let start = file.start.as_ref().map(|section| start(section, folder, &base)).transpose().map_err(in_plan)?;
+    let output = file.output.unwrap_or_else(|| Path::new("runs").join(&name));
+    let mut plan = Plan {
+        intervention: file.intervention.unwrap_or_else(|| name.clone()),
+        name,
+        base: base.clone(),
+        store: file.store.unwrap_or_else(|| output.join("runs")),
+        output,
+        saturation_bound: file.saturation_bound,
+        start,
+        runs: vec![],
+        excluded: 0,
+        duplicates: 0,
+        examine: file.examine,
+        collapse: file.collapse,
+    };
     let mut hits = vec![0usize; excludes.len()];
     for point in &points {
-        if let Some((key, _)) =
-            point.iter().enumerate().find(|(i, s)| point[..*i].iter().any(|t| t.0 == s.0)).map(|(_, s)| s)
+        if let Some((key, _)) = point
+            .iter()
+            .enumerate()
+            .find(|(i, s)| s.0 != LABEL && point[..*i].iter().any(|t| t.0 == s.0))
+            .map(|(_, s)| s)
         {
             return Err(error(format!("`{key}` is on two axes")));
         }
@@ -127,7 +129,7 @@ pub fn plan(path: &Path) -> Result<Plan, SweepError> {
             plan.excluded += 1;
             continue;
         }
-        let run = resolve(&base, point).map_err(|e| SweepError { place: place.clone(), message: e.to_string() })?;
+        let run = resolve(&base, point, plan.start.as_ref()).map_err(in_plan)?;
         match plan.runs.iter().any(|r| r.id == run.id) {
             true => plan.duplicates += 1,
             false => plan.runs.push(run),
@@ -143,17 +145,76 @@ pub fn plan(path: &Path) -> Result<Plan, SweepError> {
     }
 }
 
-fn resolve(base: &Path, point: &[Setting]) -> Result<PlannedRun, config::ConfigError> {
-    let overrides: Vec<String> = point.iter().map(|(key, value)| format!("{key}={value}")).collect();
+/// The run that the others begin with.
+fn start(section: &StartSection, folder: &Path, base: &Path) -> Result<PlannedRun, config::ConfigError> {
+    let base = section.base.as_ref().map_or(base.to_path_buf(), |own| folder.join(own));
+    let resolved = config::load(&base, &section.overrides)?;
+    let (id, seed) = (resolved.hash(), resolved.config.seed);
+    let values = serde_json::Map::new();
+    let label = "start".to_string();
+    Ok(PlannedRun { group: id.clone(), id, seed, label, values, overrides: section.overrides.clone(), resolved })
+}
+
+fn resolve(base: &Path, point: &[Setting], start: Option<&PlannedRun>) -> Result<PlannedRun, config::ConfigError> {
+    let set = || point.iter().filter(|(key, _)| key != LABEL);
+    let overrides: Vec<String> = set().map(|(key, value)| format!("{key}={value}")).collect();
     let resolved = config::load(base, &overrides)?;
     let mut seedless = resolved.clone();
     seedless.config.seed = 0;
-    let values = point
-        .iter()
+    let values = set()
         .map(|(key, value)| (key.clone(), serde_json::to_value(value).unwrap_or(serde_json::Value::Null)))
         .collect();
     let seed = resolved.config.seed;
-    Ok(PlannedRun { id: resolved.hash(), group: seedless.hash(), seed, values, overrides, resolved })
+    // What a run begins with is not there yet; the id of the run that makes it stands for it.
+    let after = |hash: String| match start {
+        Some(start) => blake3::hash(format!("{hash} after {}", start.id).as_bytes()).to_hex()[..16].to_string(),
+        None => hash,
+    };
+    let (id, group) = (after(resolved.hash()), after(seedless.hash()));
+    Ok(PlannedRun { id, group, seed, label: label(point), values, overrides, resolved })
+}
+
+/// The axis that names a group.
+const LABEL: &str = "label";
+
+/// What a point of the plan sets, in words: its labels, or its settings but the seed.
+fn label(point: &[Setting]) -> String {
+    let named: Vec<String> = point
+        .iter()
+        .filter(|(key, _)| key == LABEL)
+        .map(|(_, value)| value.as_str().map_or_else(|| value.to_string(), str::to_string))
+        .collect();
+    if !named.is_empty() {
+        return named.join(", ");
+    }
+    let last = |key: &str| key.rsplit('.').next().unwrap_or(key).to_string();
+    let settings: Vec<String> = point
+        .iter()
+        .filter(|(key, _)| key != "seed")
+        .map(|(key, value)| {
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_string);
+            format!("{} {value}", last(key))
+        })
+        .collect();
+    if settings.is_empty() { "base".into() } else { settings.join(", ") }
+}
+
+impl Plan {
+    /// The architecture that curvature is taken in, where it is not each model's own.
+    pub fn enlarged(&self) -> Option<EnlargeSize> {
+        let most = |of: &dyn Fn(&config::ModelSection) -> u32| {
+            self.runs.iter().map(|run| of(&run.resolved.config.model)).max()
+        };
+        match self.examine.enlarge.as_ref()? {
+            Enlarge::Size(size) => Some(*size),
+            Enlarge::Named(_) => Some(EnlargeSize {
+                hidden_size: most(&|m| m.hidden_size),
+                num_hidden_layers: most(&|m| m.num_hidden_layers),
+                num_attention_heads: most(&|m| m.num_attention_heads),
+                intermediate_size: most(&|m| m.intermediate_size),
+            }),
+        }
+    }
 }
 
 /// The keys of a table with their values, `a.b` for nested ones.

@@ -1,0 +1,265 @@
+//! The table of a sweep from what is there, and how each run stands.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::error::RunFailure;
+use super::examine::{Curved, Probed, Question, parse};
+use super::file::{Method, ProbeSection};
+use super::folder::{self, ModelAt};
+use super::plan::{Plan, PlannedRun};
+use super::run::check;
+use super::table::{Missing, Row, Table};
+use crate::config::{LanguageKind, OptimizerKind, TrainSection};
+use crate::train::{Corpus, Evaluation, newest};
+
+/// Version of the table's form.
+const FORMAT: u32 = 1;
+
+/// How a run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Trained and examined.
+    Done,
+    /// A process works on it.
+    Running,
+    /// Trained or examined in part.
+    Partial,
+    Failed,
+    Missing,
+}
+
+/// A run's state with what there is of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Standing {
+    pub run: String,
+    pub label: String,
+    pub seed: u64,
+    pub state: State,
+    /// Steps trained, by the newest checkpoint.
+    pub step: u64,
+    pub steps: u64,
+    pub answers: usize,
+    pub questions: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    pub folder: PathBuf,
+}
+
+impl Plan {
+    /// How each run stands, in the plan's order; the run that the others begin with comes first.
+    pub fn status(&self) -> Vec<Standing> {
+        self.start.iter().chain(&self.runs).map(|run| self.standing(run)).collect()
+    }
+
+    fn standing(&self, run: &PlannedRun) -> Standing {
+        let folder = self.folder(run);
+        let steps = run.resolved.config.train.steps;
+        let is_start = self.start.as_ref().is_some_and(|s| s.id == run.id);
+        let models = if is_start { Vec::new() } else { self.models(run) };
+        let asked = self.questions();
+        let answered = |model: &ModelAt| asked.iter().filter(|q| model.answers.join(q.file(self)).exists()).count();
+        let answers = models.iter().map(answered).sum();
+        let questions = models.len() * asked.len();
+        let trained = folder::result(&folder).is_some();
+        let step = if trained { steps } else { newest(&folder.join("checkpoints")).0.map_or(0, |c| c.step) };
+        let failed = folder::failed(&folder);
+        let state = match () {
+            () if trained && answers == questions => State::Done,
+            () if folder::is_claimed(&folder) => State::Running,
+            () if failed.is_some() => State::Failed,
+            () if step > 0 || answers > 0 => State::Partial,
+            () => State::Missing,
+        };
+        Standing {
+            run: run.id.clone(),
+            label: run.label.clone(),
+            seed: run.seed,
+            state,
+            step,
+            steps,
+            answers,
+            questions,
+            failure: failed.filter(|_| state == State::Failed).map(|f| f.message),
+            folder,
+        }
+    }
+
+    /// Tasks of the lookup table with the files of their answers; what fine-tunes an encoder has none.
+    pub(super) fn lookup_files(&self) -> Vec<(&ProbeSection, PathBuf)> {
+        let probes = self.examine.probe.iter().filter(|p| p.method != Method::Finetune && p.layer == -1);
+        let language = self.runs[0].resolved.language_hash();
+        let folder = self.store.join(format!("lookup-{language}"));
+        probes.map(|p| (p, folder.join(Question::Probe(p).file(self)))).collect()
+    }
+
+    /// The table of what is there. Nothing is run.
+    ///
+    /// # Errors
+    /// A plan that cannot be; an answer that cannot be read.
+    pub fn collect(&self) -> Result<Table, RunFailure> {
+        check(self)?;
+        let resolved = &self.runs[0].resolved;
+        let config = &resolved.config;
+        let corpus = Corpus::open(&config.language, &config.objective, self.examine.seed)?;
+        let kind = match config.language.kind {
+            LanguageKind::Pcfg => "pcfg",
+            LanguageKind::Hmm => "hmm",
+        };
+        let mut table = Table {
+            format: FORMAT,
+            name: self.name.clone(),
+            intervention: self.intervention.clone(),
+            language: format!("{kind}, {} words", corpus.language.vocabulary().len()),
+            language_hash: resolved.language_hash(),
+            saturation_bound: self.saturation_bound,
+            seed: self.examine.seed,
+            tasks: Vec::new(),
+            collapse: self.collapse.clone(),
+            rows: Vec::new(),
+            missing: Vec::new(),
+        };
+        for run in &self.runs {
+            let mut absent = None;
+            for at in self.models(run) {
+                match self.row(run, &at, &mut table)? {
+                    Some(row) => table.rows.push(row),
+                    None => absent = absent.or(Some(at.step)),
+                }
+            }
+            if let Some(step) = absent {
+                let standing = self.standing(run);
+                let reason = match (standing.state, standing.failure) {
+                    (_, Some(failure)) => failure,
+                    (State::Missing, _) => "not begun".into(),
+                    _ if standing.step < standing.steps => {
+                        format!("trained to step {} of {}", standing.step, standing.steps)
+                    }
+                    _ => format!("not examined at step {step}"),
+                };
+                let (run, label, seed) = (run.id.clone(), run.label.clone(), run.seed);
+                table.missing.push(Missing { run, label, seed, reason });
+            }
+        }
+        if self.examine.lookup {
+            self.lookup_row(&mut table)?;
+        }
+        Ok(table)
+    }
+
+    /// A model's row, when all its answers are there.
+    fn row(&self, run: &PlannedRun, at: &ModelAt, table: &mut Table) -> Result<Option<Row>, RunFailure> {
+        let train = &run.resolved.config.train;
+        let mut row = Row {
+            run: run.id.clone(),
+            group: run.group.clone(),
+            label: run.label.clone(),
+            seed: run.seed,
+            values: run.values.clone(),
+            step: at.step,
+            last: at.last,
+            batch_size: train.batch_size,
+            learning_rate: train.optimizer.lr(),
+            noise_time: noise_time(train, at.step),
+            parameters: 0,
+            parametrisation: String::new(),
+            evaluation: None,
+            saturated: false,
+            curvature: None,
+            downstream: Vec::new(),
+        };
+        if folder::result(&self.folder(run)).is_none() {
+            return Ok(None);
+        }
+        for question in self.questions() {
+            let path = at.answers.join(question.file(self));
+            let Ok(text) = std::fs::read_to_string(&path) else { return Ok(None) };
+            let damaged = || {
+                let message = "is damaged; remove it and run the sweep again";
+                RunFailure::Io { path: path.clone(), source: std::io::Error::other(message) }
+            };
+            match question {
+                Question::Evaluation => {
+                    let found: Evaluation = parse(&text).ok_or_else(damaged)?;
+                    row.saturated = found.excess_loss < self.saturation_bound;
+                    row.evaluation = Some(found);
+                }
+                Question::Curvature(_) => {
+                    let mut found: Curved = parse(&text).ok_or_else(damaged)?;
+                    // What depends on the hour is no result.
+                    found.measurement.measure_seconds = 0.0;
+                    found.measurement.step = at.step;
+                    row.parametrisation = found.parametrisation;
+                    row.curvature = Some(found.measurement);
+                }
+                Question::Probe(_) => {
+                    let found: Probed = parse(&text).ok_or_else(damaged)?;
+                    if table.tasks.iter().all(|t| t.task != found.task.task) {
+                        table.tasks.push(found.task);
+                    }
+                    row.downstream.push(found.accuracies);
+                }
+            }
+        }
+        row.parameters = folder::result(&self.folder(run)).map_or(0, |o| o.parameters);
+        Ok(Some(row))
+    }
+
+    fn lookup_row(&self, table: &mut Table) -> Result<(), RunFailure> {
+        let mut row = Row {
+            run: "lookup".into(),
+            group: "lookup".into(),
+            label: "lookup table".into(),
+            seed: self.examine.seed,
+            values: serde_json::Map::new(),
+            step: 0,
+            last: true,
+            batch_size: 0,
+            learning_rate: 0.0,
+            noise_time: 0.0,
+            parameters: 0,
+            parametrisation: String::new(),
+            evaluation: None,
+            saturated: true,
+            curvature: None,
+            downstream: Vec::new(),
+        };
+        for (_, path) in self.lookup_files() {
+            if let Ok(text) = std::fs::read_to_string(&path)
+                && let Some(found) = parse::<Probed>(&text)
+            {
+                if table.tasks.iter().all(|t| t.task != found.task.task) {
+                    table.tasks.push(found.task);
+                }
+                row.downstream.push(found.accuracies);
+            }
+        }
+        if !row.downstream.is_empty() {
+            table.rows.push(row);
+        }
+        Ok(())
+    }
+
+    /// Writes `table.json` into the sweep's folder and gives its path.
+    ///
+    /// # Errors
+    /// A folder or file that cannot be written.
+    pub fn write_table(&self, table: &Table) -> Result<PathBuf, RunFailure> {
+        let path = self.output.join("table.json");
+        folder::write(&path, table)?;
+        Ok(path)
+    }
+}
+
+/// Σ η² / B over the first `steps` steps. Momentum μ makes η as large as η / (1 - μ).
+fn noise_time(train: &TrainSection, steps: u64) -> f64 {
+    let momentum = match &train.optimizer {
+        OptimizerKind::Sgd(sgd) => sgd.momentum,
+        OptimizerKind::AdamW(_) => 0.0,
+    };
+    let lr = train.optimizer.lr() / (1.0 - momentum);
+    let squares: f64 = (0..steps).map(|step| (lr * train.schedule.factor(step, train.steps)).powi(2)).sum();
+    squares / f64::from(train.batch_size)
+}

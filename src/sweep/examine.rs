@@ -1,0 +1,375 @@
+//! The questions that a sweep asks of a model: its loss, its curvature, what it is good for downstream. Each answer is a
+//! file of its own, named after the question with everything that can change the answer, so that a question is asked once.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::rc::Rc;
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::json;
+
+use super::error::RunFailure;
+use super::file::{EnlargeBy, Method, ProbeSection, Reads};
+use super::plan::{Plan, PlannedRun};
+use super::table::{Accuracies, Task};
+use crate::config::{ConfigError, MeasureSection};
+use crate::downstream::{
+    Features, FineTuning, Fit, LinearProbe, Outcome, Pooling, Sizes, TaskData, finetune, layer_number, probe,
+    ridge_path,
+};
+use crate::gpu::Gpu;
+use crate::language::Words;
+use crate::model::{Arena, Encoder, Enlargement, Loaded, Size, Weights, enlarge};
+use crate::ops::Variants;
+use crate::train::{Corpus, Evaluation, Evaluator, Instruments, Measurement, interrupt_requested};
+
+/// One question.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Question<'p> {
+    Evaluation,
+    Curvature(&'p MeasureSection),
+    Probe(&'p ProbeSection),
+}
+
+/// Curvature with the parameters that it is over.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Curved {
+    pub parametrisation: String,
+    pub measurement: Measurement,
+}
+
+/// A task's accuracy with the task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Probed {
+    pub task: Task,
+    pub accuracies: Accuracies,
+}
+
+/// Version of the answers' form; another one asks anew.
+const FORMAT: u32 = 1;
+
+impl Plan {
+    /// All questions to a model; those that need no model come last.
+    pub(super) fn questions(&self) -> Vec<Question<'_>> {
+        let examine = &self.examine;
+        let mut all = vec![Question::Evaluation];
+        all.extend(examine.measure.as_ref().map(Question::Curvature));
+        all.extend(examine.probe.iter().map(Question::Probe));
+        all
+    }
+}
+
+impl Question<'_> {
+    /// File of the answer.
+    pub(super) fn file(&self, plan: &Plan) -> String {
+        let examine = &plan.examine;
+        let (name, settings) = match self {
+            Question::Evaluation => ("evaluation".to_string(), json!(examine.sentences)),
+            Question::Curvature(measure) => {
+                ("curvature".to_string(), json!([measure, plan.enlarged(), examine.enlarge_by]))
+            }
+            Question::Probe(probe) => {
+                let name = format!("probe {}", probe.name(&probe.task)).to_lowercase();
+                (name.replace(|c: char| !c.is_ascii_alphanumeric(), "-"), json!(probe))
+            }
+        };
+        let text = json!([FORMAT, examine.seed, settings]).to_string();
+        format!("{name}-{}.json", &blake3::hash(text.as_bytes()).to_hex()[..8])
+    }
+
+    /// In words, for progress.
+    pub(super) fn text(&self) -> String {
+        match self {
+            Question::Evaluation => "loss".into(),
+            Question::Curvature(_) => "curvature".into(),
+            Question::Probe(probe) => format!("task {}", probe.name(&probe.task)),
+        }
+    }
+}
+
+/// Data that all models are asked about, made once.
+pub(super) struct Examiner<'p> {
+    plan: &'p Plan,
+    corpus: Corpus,
+    tasks: HashMap<String, Rc<TaskData>>,
+}
+
+/// A model under examination; its features are computed once for all probes that read the same.
+pub(super) struct Subject<'m> {
+    pub loaded: &'m Loaded,
+    pub arena: Arena,
+    pub step: u64,
+    pub micro_batch: usize,
+    pub variants: Variants,
+    features: HashMap<(u64, Reads, i64), Rc<Features>>,
+}
+
+impl<'m> Subject<'m> {
+    pub fn new(
+        gpu: &Gpu,
+        loaded: &'m Loaded,
+        step: u64,
+        run: &PlannedRun,
+        variants: Variants,
+    ) -> Result<Subject<'m>, RunFailure> {
+        let arena = Arena::of(gpu, &loaded.encoder, &loaded.weights)?;
+        let micro_batch = run.resolved.config.train.micro_batch() as usize;
+        Ok(Subject { loaded, arena, step, micro_batch, variants, features: HashMap::new() })
+    }
+}
+
+/// A number for a list of sentences.
+fn fingerprint(sentences: &[Words]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    sentences.hash(&mut hasher);
+    hasher.finish()
+}
+
+impl<'p> Examiner<'p> {
+    pub fn new(plan: &'p Plan) -> Result<Examiner<'p>, ConfigError> {
+        let config = &plan.runs[0].resolved.config;
+        let corpus = Corpus::open(&config.language, &config.objective, plan.examine.seed)?;
+        Ok(Examiner { plan, corpus, tasks: HashMap::new() })
+    }
+
+    /// The answer to a question about a model, as JSON.
+    pub fn ask(
+        &mut self,
+        gpu: &Gpu,
+        subject: &mut Subject<'_>,
+        question: Question<'_>,
+    ) -> Result<serde_json::Value, RunFailure> {
+        match question {
+            Question::Evaluation => Ok(json!(self.evaluate(gpu, subject)?)),
+            Question::Curvature(measure) => Ok(json!(self.measure(gpu, subject, measure)?)),
+            Question::Probe(section) => Ok(json!(self.probe(gpu, subject, section)?)),
+        }
+    }
+
+    fn evaluate(&self, gpu: &Gpu, subject: &Subject<'_>) -> Result<Evaluation, RunFailure> {
+        let (count, batch) = (self.plan.examine.sentences, subject.micro_batch);
+        let encoder = &subject.loaded.encoder;
+        let evaluator = Evaluator::new(gpu, encoder, &subject.arena, &subject.variants, &self.corpus, count, batch)?;
+        Ok(evaluator.run(gpu)?)
+    }
+
+    fn measure(&self, gpu: &Gpu, subject: &Subject<'_>, measure: &MeasureSection) -> Result<Curved, RunFailure> {
+        let small = subject.loaded;
+        let larger: Option<(Encoder, Weights)> = match self.plan.enlarged() {
+            Some(size) => {
+                let size = Size {
+                    hidden: size.hidden_size,
+                    layers: size.num_hidden_layers,
+                    heads: size.num_attention_heads,
+                    intermediate: size.intermediate_size,
+                };
+                let method = match self.plan.examine.enlarge_by {
+                    EnlargeBy::Duplication => Enlargement::Duplicate,
+                    EnlargeBy::Zeros => Enlargement::Zero,
+                };
+                let place = || "[examine] `enlarge`".to_string();
+                let made = enlarge(&small.encoder, &small.weights, size, method)
+                    .map_err(|message| ConfigError { place: place(), message })?;
+                Some(made)
+            }
+            None => None,
+        };
+        let (encoder, arena) = match &larger {
+            Some((encoder, weights)) => (encoder, Arena::of(gpu, encoder, weights)?),
+            None => (&small.encoder, subject.arena.clone()),
+        };
+        let c = &encoder.config;
+        let how = match (&larger, self.plan.examine.enlarge_by) {
+            (None, _) => "as trained",
+            (Some(_), EnlargeBy::Duplication) => "enlarged by duplication",
+            (Some(_), EnlargeBy::Zeros) => "enlarged by zeros",
+        };
+        let parametrisation = format!(
+            "width {}, {} layers, {} heads, feed-forward {}, {} parameters, {how}",
+            c.hidden_size,
+            c.num_hidden_layers,
+            c.num_attention_heads,
+            c.intermediate_size,
+            encoder.parameter_count()
+        );
+        let instruments = Instruments::new(&self.corpus, measure, &subject.variants, subject.micro_batch);
+        let measurement = instruments.measure(gpu, encoder, &arena, subject.step, &|| !interrupt_requested())?;
+        Ok(Curved { parametrisation, measurement })
+    }
+
+    fn data(&mut self, section: &ProbeSection) -> Result<Rc<TaskData>, RunFailure> {
+        let key =
+            json!([section.task, section.with_prior, section.train, section.validation, section.test]).to_string();
+        if let Some(data) = self.tasks.get(&key) {
+            return Ok(data.clone());
+        }
+        let task =
+            section.task.parse().map_err(|message| ConfigError { place: "[[examine.probe]]".into(), message })?;
+        let sizes = Sizes {
+            train: section.train as usize,
+            validation: section.validation as usize,
+            test: section.test as usize,
+        };
+        let data =
+            TaskData::of_language(self.corpus.language.as_ref(), task, section.with_prior, self.corpus.seed, sizes)
+                .map_err(crate::downstream::DownstreamError::from)?;
+        let data = Rc::new(data);
+        self.tasks.insert(key, data.clone());
+        Ok(data)
+    }
+
+    fn probe(&mut self, gpu: &Gpu, subject: &mut Subject<'_>, section: &ProbeSection) -> Result<Probed, RunFailure> {
+        let data = self.data(section)?;
+        if section.method == Method::Finetune {
+            let options = self.fine_tuning(section);
+            let fits = finetune(gpu, &subject.variants, subject.loaded, &data, &options, &self.seeds(section))?;
+            let method = format!("fine-tuning by AdamW {}, {} epochs", options.lr, options.epochs);
+            let width = subject.loaded.encoder.config.hidden_size as usize;
+            return Ok(self.probed(section, &data, &fits, ("<s>".into(), width), method));
+        }
+        let encoder = &subject.loaded.encoder;
+        let layer = layer_number(section.layer, encoder)
+            .map_err(|message| ConfigError { place: "[[examine.probe]] `layer`".into(), message })?;
+        let sentences: Vec<Words> = data.parts().into_iter().flat_map(|part| part.sentences.clone()).collect();
+        let key = (fingerprint(&sentences), section.features, section.layer);
+        let features = match subject.features.get(&key) {
+            Some(features) => features.clone(),
+            None => {
+                let pooling = match section.features {
+                    Reads::Concat => Pooling::Concat,
+                    Reads::Mean => Pooling::Mean,
+                    Reads::First => Pooling::First,
+                };
+                let arena = &subject.arena;
+                let variants = &subject.variants;
+                let made = Features::of_model(gpu, encoder, arena, variants, layer, pooling, &sentences, data.longest)?;
+                let made = Rc::new(made);
+                subject.features.insert(key, made.clone());
+                made
+            }
+        };
+        let name = match section.features {
+            Reads::Concat => "concatenated tokens",
+            Reads::Mean => "mean of tokens",
+            Reads::First => "<s>",
+        };
+        self.fit(gpu, &subject.variants, section, &data, &features, format!("{name} of layer {layer}"))
+    }
+
+    /// A probe of the exact conditionals.
+    pub fn probe_lookup(
+        &mut self,
+        gpu: &Gpu,
+        variants: &Variants,
+        section: &ProbeSection,
+    ) -> Result<Probed, RunFailure> {
+        let data = self.data(section)?;
+        let sentences: Vec<Words> = data.parts().into_iter().flat_map(|part| part.sentences.clone()).collect();
+        let features = Features::lookup(self.corpus.language.as_ref(), &sentences, data.longest);
+        self.fit(gpu, variants, section, &data, &features, "exact conditionals".into())
+    }
+
+    fn fit(
+        &self,
+        gpu: &Gpu,
+        variants: &Variants,
+        section: &ProbeSection,
+        data: &TaskData,
+        features: &Features,
+        mut name: String,
+    ) -> Result<Probed, RunFailure> {
+        let projected;
+        let features = match section.projection {
+            Some(width) => {
+                name += &format!(", projected to {width}");
+                projected = features.project(width as usize, self.corpus.seed);
+                &projected
+            }
+            None => features,
+        };
+        let labels = data.parts().map(|part| part.labels.as_slice());
+        let classes = data.classes.len();
+        let (fits, method): (Vec<Fit>, String) = match section.method {
+            Method::Ridge => {
+                let (lambda, fit, _) = ridge_path(features, labels, classes, &section.ridge);
+                (vec![fit], format!("logistic regression with a ridge, {lambda} by validation accuracy"))
+            }
+            _ => {
+                let d = LinearProbe::default();
+                let options = LinearProbe {
+                    lr: section.lr.unwrap_or(d.lr),
+                    epochs: section.epochs.unwrap_or(d.epochs),
+                    batch: section.batch.unwrap_or(d.batch),
+                    ..d
+                };
+                let seeds = self.seeds(section);
+                let fits = probe(gpu, variants, &options, features, labels, classes as u32, &seeds)?;
+                let method = format!(
+                    "linear probe by AdamW {}, {} epochs, epoch by validation accuracy",
+                    options.lr, options.epochs
+                );
+                (fits, method)
+            }
+        };
+        Ok(self.probed(section, data, &fits, (name, features.width), method))
+    }
+
+    fn fine_tuning(&self, section: &ProbeSection) -> FineTuning {
+        let d = FineTuning::default();
+        FineTuning {
+            lr: section.lr.unwrap_or(d.lr),
+            epochs: section.epochs.unwrap_or(d.epochs),
+            batch: section.batch.unwrap_or(d.batch),
+            warmup_steps: section.warmup_steps.unwrap_or(d.warmup_steps),
+            ..d
+        }
+    }
+
+    /// The seeds of the fits, the same for every model.
+    fn seeds(&self, section: &ProbeSection) -> Vec<u64> {
+        (0..u64::from(section.seeds)).map(|i| self.corpus.seed.wrapping_add(i)).collect()
+    }
+
+    fn probed(
+        &self,
+        section: &ProbeSection,
+        data: &TaskData,
+        fits: &[Fit],
+        (features, width): (String, usize),
+        method: String,
+    ) -> Probed {
+        let o = Outcome::new(data, fits, features, width, method);
+        let name = section.name(&o.task);
+        Probed {
+            task: Task {
+                task: name.clone(),
+                method: match section.method {
+                    // Which ridge was chosen differs from model to model.
+                    Method::Ridge => "logistic regression with a ridge, chosen by validation accuracy".into(),
+                    _ => o.method,
+                },
+                classes: o.classes,
+                chance: o.chance,
+                majority: o.majority,
+                bayes: o.bayes,
+                train: o.train,
+                validation: o.validation,
+                test: o.test,
+            },
+            accuracies: Accuracies {
+                task: name,
+                accuracy: o.accuracy.accuracy,
+                standard_deviation: o.accuracy.standard_deviation,
+                standard_error: o.accuracy.standard_error,
+                sampling_error: o.sampling_error,
+                per_seed: o.accuracy.per_seed,
+                features: o.features,
+            },
+        }
+    }
+}
+
+/// An answer as it was kept.
+pub(super) fn parse<T: DeserializeOwned>(text: &str) -> Option<T> {
+    serde_json::from_str(text).ok()
+}

@@ -1,0 +1,318 @@
+//! Sweep files: what is varied, and what is asked of each model.
+//!
+//! ```toml
+//! name = "size"                       # default: the file's stem
+//! intervention = "size"               # for colours and legends; default: the name
+//! base = "pcfg-small.toml"            # a run config, relative to this file
+//! output = "runs/size"                # tables and the report; default: runs/NAME
+//! store = "runs/store"                # runs, shared by all sweeps that name it; default: OUTPUT/runs
+//! saturation_bound = 0.02             # nats of excess loss
+//!
+//! [grid]                              # every combination
+//! "train.optimizer.kind" = ["adamw", "sgd"]
+//! seed = { from = 0, count = 3 }
+//! [[zip]]                             # these vary together; several [[zip]] tables combine like a grid
+//! label = ["small", "large"]          # names for legends, no key of the config
+//! "model.hidden_size" = [32, 128]
+//! "model.num_attention_heads" = [2, 8]
+//! [[exclude]]                         # leave out what has all of these values
+//! "train.optimizer.kind" = "sgd"
+//! "model.hidden_size" = 128
+//!
+//! [start]                             # a run that is trained first; all others begin with its model
+//! overrides = ["train.steps=1500"]    # of `base`, or of its own `base`
+//!
+//! [examine]                           # what is asked of each model
+//! models = "last"                     # or "checkpoints": all of them, and the last
+//! sentences = 4000                    # for the loss
+//! lookup = true                       # probes of the table of exact conditionals beside the models
+//! enlarge = "largest"                 # curvature inside the largest of the sweep's architectures, or a size
+//! [examine.measure]                   # as [measure] of a run config, without `every`
+//! trace = { sentences = 2048 }
+//! [[examine.probe]]
+//! task = "b"
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::SweepError;
+use super::table::Collapse;
+use crate::config::MeasureSection;
+
+/// The file as it stands.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    pub name: Option<String>,
+    pub intervention: Option<String>,
+    pub base: PathBuf,
+    pub output: Option<PathBuf>,
+    pub store: Option<PathBuf>,
+    #[serde(default = "default_bound")]
+    pub saturation_bound: f64,
+    #[serde(default)]
+    pub grid: toml::Table,
+    #[serde(default)]
+    pub zip: Vec<toml::Table>,
+    #[serde(default)]
+    pub exclude: Vec<toml::Table>,
+    pub start: Option<StartSection>,
+    #[serde(default)]
+    pub examine: ExamineSection,
+    pub collapse: Option<Collapse>,
+}
+
+fn default_bound() -> f64 {
+    0.02
+}
+
+/// The run that all others begin with.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StartSection {
+    pub base: Option<PathBuf>,
+    #[serde(default)]
+    pub overrides: Vec<String>,
+}
+
+/// Which models of a run are examined.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Models {
+    /// The one at the end.
+    #[default]
+    Last,
+    /// Every checkpoint that the config's schedule keeps, and the one at the end.
+    Checkpoints,
+}
+
+/// The architecture that curvature is taken in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Enlarge {
+    /// "largest": of each size the largest in the sweep.
+    Named(String),
+    Size(EnlargeSize),
+}
+
+/// Sizes of an architecture; what is left out grows with the hidden size, or stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EnlargeSize {
+    pub hidden_size: Option<u32>,
+    pub num_hidden_layers: Option<u32>,
+    pub num_attention_heads: Option<u32>,
+    pub intermediate_size: Option<u32>,
+}
+
+/// How an enlarged model is filled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EnlargeBy {
+    /// By copies, as in the paper's release.
+    #[default]
+    Duplication,
+    /// By zeros: more layers and feed-forward units only.
+    Zeros,
+}
+
+/// What is asked of each model.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ExamineSection {
+    pub models: Models,
+    /// Seed of all sentences here, the same for every model: for the loss, curvature and tasks.
+    pub seed: u64,
+    /// Sentences for the loss.
+    pub sentences: u32,
+    /// Whether probes of the exact conditionals stand beside those of the models.
+    pub lookup: bool,
+    pub enlarge: Option<Enlarge>,
+    pub enlarge_by: EnlargeBy,
+    /// Curvature; absent: none.
+    pub measure: Option<MeasureSection>,
+    pub probe: Vec<ProbeSection>,
+}
+
+impl Default for ExamineSection {
+    fn default() -> Self {
+        ExamineSection {
+            models: Models::Last,
+            seed: 0,
+            sentences: 4000,
+            lookup: false,
+            enlarge: None,
+            enlarge_by: EnlargeBy::Duplication,
+            measure: None,
+            probe: Vec::new(),
+        }
+    }
+}
+
+/// What a probe reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reads {
+    #[default]
+    Concat,
+    Mean,
+    First,
+}
+
+/// How a task is learned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// A linear probe by AdamW on the adapter, the epoch chosen by validation accuracy: the paper's.
+    #[default]
+    Adamw,
+    /// A linear probe to convergence on the host, the ridge chosen by validation accuracy.
+    Ridge,
+    /// The whole encoder, with a classifier on `<s>`.
+    Finetune,
+}
+
+/// A downstream task, with the defaults of `lowland probe` (of `lowland finetune` for that method).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProbeSection {
+    /// `A`, `B`, `C`, `span:K` of a grammar, `task-K` of a hidden Markov model.
+    pub task: String,
+    pub with_prior: bool,
+    pub method: Method,
+    pub features: Reads,
+    /// 0 is the embedding, -1 the last layer.
+    pub layer: i64,
+    /// Width of a random projection of the features.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub projection: Option<u32>,
+    pub train: u32,
+    pub validation: u32,
+    pub test: u32,
+    pub seeds: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lr: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch: Option<u32>,
+    /// Of finetune.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warmup_steps: Option<u64>,
+    /// Ridges to choose from.
+    pub ridge: Vec<f64>,
+}
+
+impl Default for ProbeSection {
+    fn default() -> Self {
+        ProbeSection {
+            task: String::new(),
+            with_prior: false,
+            method: Method::Adamw,
+            features: Reads::Concat,
+            layer: -1,
+            projection: None,
+            train: 2000,
+            validation: 500,
+            test: 2000,
+            seeds: 5,
+            lr: None,
+            epochs: None,
+            batch: None,
+            warmup_steps: None,
+            ridge: vec![1e-1, 1e-2, 1e-3, 1e-4, 1e-5],
+        }
+    }
+}
+
+impl ProbeSection {
+    /// The task with what sets it apart from the same task learned otherwise: `B`, `B mean`, `B finetune`.
+    pub fn name(&self, task: &str) -> String {
+        let mut name = task.to_string();
+        match self.method {
+            Method::Finetune => return name + " finetune",
+            Method::Ridge => name += " ridge",
+            Method::Adamw => {}
+        }
+        match self.features {
+            Reads::Concat => {}
+            Reads::Mean => name += " mean",
+            Reads::First => name += " first",
+        }
+        if self.layer != -1 {
+            name += &format!(" layer {}", self.layer);
+        }
+        if let Some(width) = self.projection {
+            name += &format!(" projected to {width}");
+        }
+        name
+    }
+}
+
+impl ExamineSection {
+    fn check(&self) -> Result<(), String> {
+        let range = |key: &str, value: u64, low: u64, high: u64| match (low..=high).contains(&value) {
+            true => Ok(()),
+            false => Err(format!("[examine] `{key}`: {value} must lie in {low} to {high}")),
+        };
+        range("sentences", self.sentences.into(), 2, 1 << 20)?;
+        if let Some(Enlarge::Named(name)) = &self.enlarge
+            && name != "largest"
+        {
+            return Err(format!(
+                "[examine] `enlarge`: `{name}` is neither \"largest\" nor a size as {{ hidden_size = 128 }}"
+            ));
+        }
+        if let Some(measure) = &self.measure {
+            measure.check().map_err(|(key, message)| format!("[examine] `{key}`: {message}"))?;
+            if measure.every != MeasureSection::default().every {
+                return Err("[examine.measure] `every`: which models are measured is said by `models`".into());
+            }
+        }
+        for (i, probe) in self.probe.iter().enumerate() {
+            let wrong = |message: String| Err(format!("[[examine.probe]] number {}: {message}", i + 1));
+            let task: Result<crate::language::Task, String> = probe.task.parse();
+            if let Err(message) = task {
+                return wrong(format!("`task`: {message}"));
+            }
+            if probe.train < 2 || probe.validation == 0 || probe.test == 0 || probe.seeds == 0 {
+                return wrong("`train` must be at least 2, `validation`, `test` and `seeds` at least 1".into());
+            }
+            if probe.lr.is_some_and(|lr| !(lr > 0.0 && lr.is_finite())) {
+                return wrong("`lr` must be positive".into());
+            }
+            if probe.epochs == Some(0) || probe.batch == Some(0) || probe.projection == Some(0) {
+                return wrong("`epochs`, `batch` and `projection` must be at least 1".into());
+            }
+            if probe.ridge.is_empty() || probe.ridge.iter().any(|l| !(*l > 0.0 && l.is_finite())) {
+                return wrong("`ridge` must be a list of positive numbers".into());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl File {
+    /// Reads and checks a sweep file.
+    pub fn read(path: &Path) -> Result<File, SweepError> {
+        let place = path.display().to_string();
+        let error = |message: String| SweepError { place: place.clone(), message };
+        let text = std::fs::read_to_string(path).map_err(|e| error(format!("cannot be read: {e}")))?;
+        let file: File = toml::from_str(&text).map_err(|e| {
+            let line = e.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+            SweepError { place: format!("{place}:{line}"), message: e.message().trim_end().to_string() }
+        })?;
+        if !(file.saturation_bound > 0.0 && file.saturation_bound.is_finite()) {
+            return Err(error(format!("`saturation_bound` {} must be positive", file.saturation_bound)));
+        }
+        if let Some(collapse) = &file.collapse
+            && !["hessian_trace", "fisher_trace"].contains(&collapse.of.as_str())
+        {
+            return Err(error("`collapse.of` is \"hessian_trace\" or \"fisher_trace\"".into()));
+        }
+        file.examine.check().map_err(error)?;
+        Ok(file)
+    }
+}

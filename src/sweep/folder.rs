@@ -1,0 +1,99 @@
+//! Where a sweep keeps what it made: `STORE/ID` is the folder of a run, `STORE/ID/examined/step-N` has the answers about
+//! its model after step N. Everything is written by renaming, so that it is there whole or not at all.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::error::RunFailure;
+use super::file::Models;
+use super::plan::{Plan, PlannedRun};
+use crate::train;
+
+/// A model of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ModelAt {
+    /// Steps in this run.
+    pub step: u64,
+    /// Whether it is the run's last.
+    pub last: bool,
+    pub model: PathBuf,
+    /// Folder of the answers about it.
+    pub answers: PathBuf,
+}
+
+/// Why a run has no result; `failure.json` in its folder, gone when it has one.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Failed {
+    pub exit_code: u8,
+    pub message: String,
+}
+
+impl Plan {
+    /// Folder of a run.
+    pub fn folder(&self, run: &PlannedRun) -> PathBuf {
+        self.store.join(&run.id)
+    }
+
+    /// The models of a run that are examined, in order of steps, whether they are there or not.
+    pub(super) fn models(&self, run: &PlannedRun) -> Vec<ModelAt> {
+        let folder = self.folder(run);
+        let train = &run.resolved.config.train;
+        let at = |step: u64, last: bool, model: PathBuf| ModelAt {
+            step,
+            last,
+            model,
+            answers: folder.join("examined").join(format!("step-{step}")),
+        };
+        let mut all = Vec::new();
+        if self.examine.models == Models::Checkpoints {
+            if let Some(start) = &self.start {
+                let folder = self.folder(start);
+                let step = start.resolved.config.train.steps;
+                let answers = folder.join("examined").join(format!("step-{step}"));
+                all.push(ModelAt { step: 0, last: false, model: folder.join("model"), answers });
+            }
+            let every = train.checkpoint_every;
+            let steps = if every == 0 { 0 } else { train.steps.saturating_sub(1) / every };
+            all.extend((1..=steps).map(|i| {
+                let step = i * every;
+                at(step, false, folder.join("checkpoints").join(format!("step-{step}")))
+            }));
+        }
+        all.push(at(train.steps, true, folder.join("model")));
+        all
+    }
+}
+
+/// The lock of a run for the time that a process works on it; `None` while another one does.
+pub(super) fn claim(folder: &Path) -> Result<Option<File>, RunFailure> {
+    std::fs::create_dir_all(folder).map_err(RunFailure::io(folder))?;
+    let path = folder.join("sweep.lock");
+    let file = File::create(&path).map_err(RunFailure::io(&path))?;
+    Ok(file.try_lock().is_ok().then_some(file))
+}
+
+/// Whether a process works on a run now.
+pub(super) fn is_claimed(folder: &Path) -> bool {
+    File::open(folder.join("sweep.lock")).is_ok_and(|file| file.try_lock_shared().is_err())
+}
+
+/// `result.json` of a finished run.
+pub(super) fn result(folder: &Path) -> Option<train::Outcome> {
+    let text = std::fs::read_to_string(folder.join("result.json")).ok()?;
+    serde_json::from_str::<train::Outcome>(&text).ok().filter(|o| o.status == train::Status::Done)
+}
+
+/// `failure.json`.
+pub(super) fn failed(folder: &Path) -> Option<Failed> {
+    serde_json::from_str(&std::fs::read_to_string(folder.join("failure.json")).ok()?).ok()
+}
+
+/// Writes JSON whole.
+pub(super) fn write(path: &Path, value: &impl Serialize) -> Result<(), RunFailure> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder).map_err(RunFailure::io(folder))?;
+    let text = serde_json::to_string_pretty(value).expect("plain values") + "\n";
+    crate::model::write_synced(path, text.as_bytes()).map_err(RunFailure::io(path))
+}
