@@ -14,6 +14,10 @@ fn the_schema_checked_in_is_the_codes() {
     let text = std::fs::read_to_string(root().join("docs/schema/run.schema.json")).unwrap();
     let recorded: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(recorded, config::schema(), "write it anew: lowland config schema > docs/schema/run.schema.json");
+    let text = std::fs::read_to_string(root().join("docs/schema/sweep.schema.json")).unwrap();
+    let recorded: Value = serde_json::from_str(&text).unwrap();
+    let own = lowland::sweep::schema();
+    assert_eq!(recorded, own, "write it anew: lowland config schema sweep > docs/schema/sweep.schema.json");
 }
 
 #[test]
@@ -38,7 +42,19 @@ fn configs_of_the_project_are_whole() {
         for entry in std::fs::read_dir(root().join(folder)).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|e| e == "toml") {
-                config::load(&path, &[]).unwrap_or_else(|e| panic!("{e}"));
+                let text = std::fs::read_to_string(&path).unwrap();
+                match text.parse::<toml::Table>().unwrap().contains_key("base") {
+                    // A sweep file resolves every run of its plan; no two are the same.
+                    true => {
+                        let plan = lowland::sweep::plan(&path).unwrap_or_else(|e| panic!("{e}"));
+                        assert_eq!((plan.excluded, plan.duplicates), (0, 0), "{}", path.display());
+                        let seeds = plan.runs.iter().filter(|run| run.group == plan.runs[0].group).count();
+                        assert!(seeds >= 3, "{}: {seeds} seeds", path.display());
+                    }
+                    false => {
+                        config::load(&path, &[]).unwrap_or_else(|e| panic!("{e}"));
+                    }
+                }
             }
         }
     }

@@ -255,7 +255,7 @@ pub enum ConfigCommand {
         #[command(flatten)]
         json: Json,
     },
-    /// The JSON schema of run configs, or of what a command prints under --json
+    /// The JSON schema of run configs, of sweep files, or of what a command prints under --json
     Schema {
         /// What to describe
         #[arg(value_enum, default_value = "run")]
@@ -285,6 +285,10 @@ pub struct Man {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum SchemaOf {
     Run,
+    /// Sweep files
+    Sweep,
+    /// `table.json` of a sweep, and what `sweep collect` prints
+    Table,
     Eval,
     MeasureTrace,
     MeasureHvp,

@@ -6,6 +6,7 @@ use super::arguments::{Config, ConfigCommand, SchemaOf};
 use super::failure::Failure;
 use super::{eval, measure, print};
 use crate::config::{self, Origin, Resolved};
+use crate::sweep;
 
 pub fn run(arguments: &Config) -> Result<(), Failure> {
     match &arguments.command {
@@ -25,6 +26,8 @@ pub fn run(arguments: &Config) -> Result<(), Failure> {
 fn schema(of: SchemaOf) -> Value {
     match of {
         SchemaOf::Run => config::schema(),
+        SchemaOf::Sweep => sweep::schema(),
+        SchemaOf::Table => config::schema_of::<sweep::Table>(),
         SchemaOf::Eval => config::schema_of::<eval::EvalReport>(),
         SchemaOf::MeasureTrace => config::schema_of::<measure::TraceReport>(),
         SchemaOf::MeasureHvp => config::schema_of::<measure::HvpReport>(),

@@ -35,32 +35,49 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::SweepError;
 use super::table::Collapse;
 use crate::config::MeasureSection;
 
-/// The file as it stands.
-#[derive(Deserialize)]
+/// A sweep: what is varied of a run config, and what is asked of each model.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(title = "Sweep")]
 pub(super) struct File {
+    /// Left out: the file's stem.
     pub name: Option<String>,
+    /// What is varied, for colours and legends. Left out: the name.
     pub intervention: Option<String>,
+    /// Run config, relative to this file.
     pub base: PathBuf,
+    /// Folder of the tables and the report. Left out: `runs/NAME`.
     pub output: Option<PathBuf>,
+    /// Folder of the runs, shared by all sweeps that name it. Left out: `OUTPUT/runs`.
     pub store: Option<PathBuf>,
+    /// Excess loss in nats under which a model counts as saturated.
     #[serde(default = "default_bound")]
     pub saturation_bound: f64,
+    /// Every combination of these axes: by key, an array of values or { from, count }.
     #[serde(default)]
+    #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     pub grid: toml::Table,
+    /// Axes that vary together.
     #[serde(default)]
+    #[schemars(with = "Vec<serde_json::Map<String, serde_json::Value>>")]
     pub zip: Vec<toml::Table>,
+    /// Left out is what has all of these values.
     #[serde(default)]
+    #[schemars(with = "Vec<serde_json::Map<String, serde_json::Value>>")]
     pub exclude: Vec<toml::Table>,
+    /// A run that is trained first; all others begin with its model.
     pub start: Option<StartSection>,
+    /// What is asked of each model.
     #[serde(default)]
     pub examine: ExamineSection,
+    /// Asks how well a trace collapses over η²·steps/B.
     pub collapse: Option<Collapse>,
 }
 
@@ -69,16 +86,18 @@ fn default_bound() -> f64 {
 }
 
 /// The run that all others begin with.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct StartSection {
+    /// Run config, relative to the sweep file. Left out: the sweep's.
     pub base: Option<PathBuf>,
+    /// Overrides of it, as `train.steps=1500`.
     #[serde(default)]
     pub overrides: Vec<String>,
 }
 
 /// Which models of a run are examined.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Models {
     /// The one at the end.
@@ -89,7 +108,7 @@ pub enum Models {
 }
 
 /// The architecture that curvature is taken in.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Enlarge {
     /// "largest": of each size the largest in the sweep.
@@ -98,7 +117,7 @@ pub enum Enlarge {
 }
 
 /// Sizes of an architecture; what is left out grows with the hidden size, or stays.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EnlargeSize {
     pub hidden_size: Option<u32>,
@@ -108,7 +127,7 @@ pub struct EnlargeSize {
 }
 
 /// How an enlarged model is filled.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EnlargeBy {
     /// By copies, as in the paper's release.
@@ -119,7 +138,7 @@ pub enum EnlargeBy {
 }
 
 /// What is asked of each model.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ExamineSection {
     pub models: Models,
@@ -152,7 +171,7 @@ impl Default for ExamineSection {
 }
 
 /// What a probe reads.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Reads {
     #[default]
@@ -162,7 +181,7 @@ pub enum Reads {
 }
 
 /// How a task is learned.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Method {
     /// A linear probe by AdamW on the adapter, the epoch chosen by validation accuracy: the paper's.
@@ -175,7 +194,7 @@ pub enum Method {
 }
 
 /// A downstream task, with the defaults of `lowland probe` (of `lowland finetune` for that method).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ProbeSection {
     /// `A`, `B`, `C`, `span:K` of a grammar, `task-K` of a hidden Markov model.
@@ -315,4 +334,9 @@ impl File {
         file.examine.check().map_err(error)?;
         Ok(file)
     }
+}
+
+/// The JSON schema of sweep files.
+pub fn schema() -> serde_json::Value {
+    crate::config::schema_of::<File>()
 }

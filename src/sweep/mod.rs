@@ -21,7 +21,7 @@ mod table;
 
 pub use collect::{Standing, State};
 pub use error::{RunFailure, SweepError};
-pub use file::{Enlarge, EnlargeBy, EnlargeSize, ExamineSection, Method, Models, ProbeSection, Reads};
+pub use file::{Enlarge, EnlargeBy, EnlargeSize, ExamineSection, Method, Models, ProbeSection, Reads, schema};
 pub use plan::{Plan, PlannedRun, plan};
 pub use run::{FailedRun, Options, Tally, Watcher, run};
 pub use table::{Accuracies, Collapse, Missing, Row, Table, Task};

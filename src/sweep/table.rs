@@ -3,12 +3,13 @@
 //! Nothing in it depends on when or how fast it was made: a sweep that was interrupted and started again gives the same
 //! bytes on the same adapter.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::train::{Evaluation, Measurement};
 
 /// A sweep's results; `table.json`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Table {
     /// Version of this form.
     pub format: u32,
@@ -34,7 +35,7 @@ pub struct Table {
 }
 
 /// What is known of a downstream task whatever the model.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Task {
     pub task: String,
     pub method: String,
@@ -49,7 +50,7 @@ pub struct Task {
 }
 
 /// A model: a run at a step.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Row {
     /// Id of the run; "lookup" for the table of exact conditionals.
     pub run: String,
@@ -82,7 +83,7 @@ pub struct Row {
 }
 
 /// A task's accuracy of a model.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Accuracies {
     pub task: String,
     pub accuracy: f64,
@@ -96,14 +97,14 @@ pub struct Accuracies {
 }
 
 /// Asks how well a trace collapses over η²·steps/B.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Collapse {
     /// Field of the measurement: "hessian_trace" or "fisher_trace".
     pub of: String,
 }
 
 /// A model that is planned and not there.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Missing {
     pub run: String,
     pub label: String,

@@ -11,7 +11,7 @@ use crate::ops::{Labels, Variants};
 use crate::statistics::Estimate;
 
 /// What held-out sentences say about a model.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct Evaluation {
     /// Cross-entropy against the exact conditional: the expected loss, without the labels' noise.
     pub loss: f64,

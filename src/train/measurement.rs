@@ -1,10 +1,11 @@
 //! What a measurement along the way found.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A measurement; also a line of `metrics.jsonl` and, of the last one, `curvature` in `result.json`. Errors are standard
 /// errors for the language as a population; what was not measured, or is not known, is absent.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Measurement {
     pub step: u64,
     /// Tr F of the mean loss, equal to Gauss-Newton's trace.
@@ -63,7 +64,7 @@ pub struct Measurement {
 }
 
 /// Traces over the Fisher matrix's, from the same sentences.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Bartlett {
     /// Tr Σ / Tr F.
     #[serde(skip_serializing_if = "Option::is_none")]
