@@ -232,7 +232,7 @@ pub struct Eval {
 
 #[derive(Args, Debug)]
 pub struct Report {
-    /// Folder of a run
+    /// Folder of a run, of a sweep, or with sweeps in it
     #[arg(value_name = "DIR")]
     pub folder: PathBuf,
     /// Where to write the page; default: report.html in the folder
