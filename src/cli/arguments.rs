@@ -61,7 +61,7 @@ pub enum Command {
     Enlarge(Enlarge),
     /// Many runs from one file
     Sweep(Sweep),
-    /// A self-contained html page about a run
+    /// A self-contained html page about a run, or about sweeps
     Report(Report),
     /// Show a config as it is resolved, its schema, or what a key means
     Config(Config),

@@ -149,7 +149,8 @@ impl Range {
         let room = match low < high {
             true => 0.06 * (high - low),
             false if log => 0.3,
-            false => (0.05 * low.abs()).max(1e-9),
+            false if low == 0.0 => 0.5,
+            false => 0.05 * low.abs(),
         };
         match low.is_finite() {
             true => Range { low: low - room, high: high + room, log },
@@ -212,8 +213,8 @@ fn superscript(c: char) -> char {
     }
 }
 
-/// An item of a legend, its picture drawn at a place.
-type Item = (String, Box<dyn Fn(&mut Scene, f64, f64)>);
+/// An item of a legend: its name, the width of its picture, and the picture drawn at a place.
+type Item = (String, f64, Box<dyn Fn(&mut Scene, f64, f64)>);
 
 impl Panels {
     pub fn scene(&self) -> Scene {
@@ -230,9 +231,9 @@ impl Panels {
         for (row, line) in lines.iter().enumerate() {
             let y = 43.0 + 19.0 * row as f64;
             for (item, x) in line {
-                let (name, picture) = &items[*item];
+                let (name, key, picture) = &items[*item];
                 picture(&mut scene, 12.0 + x, y);
-                scene.words(plain(12.0 + x + KEY, y + 4.0, name, Anchor::Start));
+                scene.words(plain(12.0 + x + key + 6.0, y + 4.0, name, Anchor::Start));
             }
         }
         for (i, panel) in self.panels.iter().enumerate() {
@@ -245,31 +246,32 @@ impl Panels {
     fn legend(&self) -> Vec<Item> {
         let mut items: Vec<Item> = Vec::new();
         for series in self.panels.iter().flat_map(|p| &p.series) {
-            if items.iter().any(|(name, _)| *name == series.name) {
+            if items.iter().any(|(name, ..)| *name == series.name) {
                 continue;
             }
             let (style, joined) = (series.style, series.joined);
+            let key = if joined { LINE } else { MARKER };
             let picture = move |scene: &mut Scene, x: f64, y: f64| {
                 if joined {
-                    scene.line(vec![(x, y), (x + KEY - 6.0, y)], pen(style));
+                    scene.line(vec![(x, y), (x + key, y)], pen(style));
                 }
-                marker(scene, style, x + (KEY - 6.0) / 2.0, y, true);
+                marker(scene, style, x + key / 2.0, y, true);
             };
-            items.push((series.name.clone(), Box::new(picture)));
+            items.push((series.name.clone(), key, Box::new(picture)));
         }
         for level in self.panels.iter().flat_map(|p| &p.levels) {
-            if !items.iter().any(|(name, _)| *name == level.name) {
-                let picture = |scene: &mut Scene, x: f64, y: f64| scene.line(vec![(x, y), (x + KEY - 6.0, y)], LEVEL);
-                items.push((level.name.clone(), Box::new(picture)));
+            if !items.iter().any(|(name, ..)| *name == level.name) {
+                let picture = |scene: &mut Scene, x: f64, y: f64| scene.line(vec![(x, y), (x + LINE, y)], LEVEL);
+                items.push((level.name.clone(), LINE, Box::new(picture)));
             }
         }
         if self.saturation {
             for (name, fill) in [("saturated", Ink::Text), ("not saturated", Ink::Paper)] {
                 let picture = move |scene: &mut Scene, x: f64, y: f64| {
                     let pen = Pen { ink: Ink::Text, width: 1.4, dash: &[] };
-                    scene.disc(x + (KEY - 6.0) / 2.0, y, 3.6, Some(pen), Some(fill));
+                    scene.disc(x + MARKER / 2.0, y, 3.6, Some(pen), Some(fill));
                 };
-                items.push((name.into(), Box::new(picture)));
+                items.push((name.into(), MARKER, Box::new(picture)));
             }
         }
         items
@@ -340,15 +342,16 @@ impl Panels {
     }
 }
 
-/// Width of a legend's picture with the gap behind it.
-const KEY: f64 = 34.0;
+/// Widths of a legend's pictures: a line, a marker alone.
+const LINE: f64 = 28.0;
+const MARKER: f64 = 12.0;
 
 /// Items of a legend in lines, each with its place.
 fn flow(items: &[Item], room: f64) -> Vec<Vec<(usize, f64)>> {
     let mut lines: Vec<Vec<(usize, f64)>> = Vec::new();
     let mut x = f64::INFINITY;
-    for (i, (name, _)) in items.iter().enumerate() {
-        let need = KEY + width(name, SMALL, false) + 18.0;
+    for (i, (name, key, _)) in items.iter().enumerate() {
+        let need = key + 6.0 + width(name, SMALL, false) + 18.0;
         if x + need > room {
             lines.push(Vec::new());
             x = 0.0;

@@ -150,10 +150,11 @@ fn interpolate(points: &[(f64, f64)], x: f64) -> Option<f64> {
 
 /// Pooled variance between groups at the same place over the variance of all values.
 fn ratio(groups: &[Vec<&Curve<'_>>]) -> Option<f64> {
-    let ends = |pick: fn(&[(f64, f64)]) -> Option<&(f64, f64)>, better: fn(f64, f64) -> f64| -> Vec<f64> {
-        groups.iter().filter_map(|g| g.iter().filter_map(|c| pick(&c.points).map(|p| p.0)).reduce(better)).collect()
-    };
-    let (mut starts, mut stops) = (ends(|p| p.first(), f64::min), ends(|p| p.last(), f64::max));
+    // A curve has a point at least.
+    let start = |g: &Vec<&Curve<'_>>| g.iter().map(|c| c.points[0].0).reduce(f64::min);
+    let stop = |g: &Vec<&Curve<'_>>| g.iter().map(|c| c.points[c.points.len() - 1].0).reduce(f64::max);
+    let mut starts: Vec<f64> = groups.iter().filter_map(start).collect();
+    let mut stops: Vec<f64> = groups.iter().filter_map(stop).collect();
     starts.sort_by(f64::total_cmp);
     stops.sort_by(|a, b| b.total_cmp(a));
     let (low, high) = (*starts.get(1)?, *stops.get(1)?);
