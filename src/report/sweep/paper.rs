@@ -172,11 +172,12 @@ fn algorithms(table: &Table, ends: &[&Group<'_>]) -> Beside {
     }
 }
 
-/// The paper's row of a model, by its settings and label.
+/// The paper's row of a model, by its settings and label. AdamW's is that of no other algorithm with AdamW in it.
 fn algorithm(row: &Row) -> Option<&'static Algorithm> {
     let settings = serde_json::to_string(&row.values).unwrap_or_default();
     let text = format!("{} {} {settings}", row.run, row.label).to_lowercase();
-    ALGORITHMS.iter().find(|a| text.contains(a.word))
+    let other = ["\"sam\"", "label-noise"].iter().any(|word| text.contains(word));
+    ALGORITHMS.iter().find(|a| text.contains(a.word)).filter(|_| !other)
 }
 
 fn sizes(table: &Table, ends: &[&Group<'_>]) -> Beside {
