@@ -138,7 +138,9 @@ fn head(first: &str, table: &Table) -> Vec<String> {
 fn algorithms(table: &Table, ends: &[&Group<'_>]) -> Beside {
     let mut grid = Grid { head: head("algorithm", table), rows: Vec::new(), paper: 0 };
     let beside = is(table, "pcfg");
-    let letters: Vec<&str> = table.tasks.iter().map(|t| t.task.as_str()).collect();
+    // Probes by other methods ("b ridge") are not the paper's.
+    let has = |t: &&str| ALGORITHMS[0].accuracy.iter().any(|(task, _)| task.eq_ignore_ascii_case(t));
+    let letters: Vec<&str> = table.tasks.iter().map(|t| t.task.as_str()).filter(has).collect();
     if beside {
         let mut paper = vec!["paper: loss".to_string()];
         paper.extend(letters.iter().map(|t| format!("paper: task {}, %", t.to_uppercase())));
