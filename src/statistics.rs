@@ -7,14 +7,16 @@
 //! assert!((e.standard_error - (5.0f64 / 3.0 / 4.0).sqrt()).abs() < 1e-15);
 //! ```
 
+mod bootstrap;
 mod components;
 mod correlation;
 mod sampling;
 
 use serde::Serialize;
 
+pub use bootstrap::{Interval, bootstrap};
 pub use components::{Crossed, Parts, Target, draws_for, nested};
-pub use correlation::{Coefficient, Correlation, correlate};
+pub use correlation::{Clusters, Coefficient, Correlation, correlate};
 pub use sampling::{DesignError, Importance, Measured, Stratified};
 
 /// A value and the standard error of it.

@@ -2,7 +2,8 @@
 
 mod common;
 
-use lowland::statistics::{Coefficient, correlate};
+use lowland::random::{Purpose, Stream};
+use lowland::statistics::{Clusters, Coefficient, correlate};
 
 const ALL: [(&str, Coefficient); 3] =
     [("pearson", Coefficient::Pearson), ("spearman", Coefficient::Spearman), ("kendall", Coefficient::Kendall)];
@@ -59,4 +60,52 @@ fn intervals_are_functions_of_the_seed() {
     let at = |seed| correlate(Coefficient::Pearson, &x, &y, 500, seed).unwrap();
     assert_eq!(at(1), at(1));
     assert_ne!(at(1), at(2));
+}
+
+#[test]
+fn clusters_are_drawn_again_whole() {
+    let mut stream = Stream::new(2, Purpose::Test, 0);
+    let x: Vec<f64> = (0..12).map(|_| stream.normal()).collect();
+    let y: Vec<f64> = x.iter().map(|x| x + stream.normal()).collect();
+    // Each pair four times: no new evidence, so that the interval over clusters is that over the pairs.
+    let four = |v: &[f64]| -> Vec<f64> { v.iter().flat_map(|v| [*v; 4]).collect() };
+    let of: Vec<usize> = (0..12).flat_map(|i| [i; 4]).collect();
+    let clusters = Clusters { of: &of, draws: 2000, seed: 3 };
+    for (name, coefficient) in ALL {
+        let once = correlate(coefficient, &x, &y, 2000, 3).unwrap();
+        let often = clusters.correlate(coefficient, &four(&x), &four(&y)).unwrap();
+        assert_eq!((once.clusters, often.pairs, often.clusters), (12, 48, 12));
+        for (a, b) in [(once.value, often.value), (once.low, often.low), (once.high, often.high)] {
+            assert!((a - b).abs() < 1e-9, "{name}: {once:?} against {often:?}");
+        }
+        let naive = correlate(coefficient, &four(&x), &four(&y), 2000, 3).unwrap();
+        assert!(naive.high - naive.low < 0.7 * (often.high - often.low), "{name}: {naive:?} against {often:?}");
+    }
+    // One cluster has a value and no interval.
+    let one = Clusters { of: &[0; 12], ..clusters }.correlate(Coefficient::Pearson, &x, &y).unwrap();
+    assert!(one.value.is_finite() && one.low.is_nan() && one.high.is_nan() && one.draws == 0);
+}
+
+#[test]
+fn a_partial_correlation_is_that_of_residuals() {
+    let mut stream = Stream::new(4, Purpose::Test, 0);
+    let z: Vec<f64> = (0..40).map(|_| stream.normal()).collect();
+    let x: Vec<f64> = z.iter().map(|z| 2.0 * z + stream.normal()).collect();
+    let y: Vec<f64> = z.iter().map(|z| -3.0 * z + 0.5 * stream.normal()).collect();
+    let residuals = |v: &[f64]| -> Vec<f64> {
+        let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
+        let (mv, mz) = (mean(v), mean(&z));
+        let slope = v.iter().zip(&z).map(|(v, z)| (v - mv) * (z - mz)).sum::<f64>()
+            / z.iter().map(|z| (z - mz).powi(2)).sum::<f64>();
+        v.iter().zip(&z).map(|(v, z)| v - mv - slope * (z - mz)).collect()
+    };
+    let want = Coefficient::Pearson.of(&residuals(&x), &residuals(&y)).unwrap();
+    let partial = Coefficient::Pearson.partial(&x, &y, &z).unwrap();
+    assert!((partial - want).abs() < 1e-12, "{partial} against {want}");
+    // x and y go together through z alone.
+    assert!(Coefficient::Spearman.of(&x, &y).unwrap() < -0.7);
+    let each: Vec<usize> = (0..40).collect();
+    let found = Clusters { of: &each, draws: 1000, seed: 0 }.partial(Coefficient::Spearman, &x, &y, &z).unwrap();
+    assert!(found.low < 0.0 && 0.0 < found.high, "{found:?}");
+    assert!(Coefficient::Pearson.partial(&x, &y, &x).is_none(), "x is determined by itself");
 }

@@ -61,7 +61,7 @@ pub enum Command {
     Enlarge(Enlarge),
     /// Many runs from one file
     Sweep(Sweep),
-    /// A self-contained html page about a run
+    /// A self-contained html page about a run, or about sweeps
     Report(Report),
     /// Show a config as it is resolved, its schema, or what a key means
     Config(Config),
@@ -232,7 +232,7 @@ pub struct Eval {
 
 #[derive(Args, Debug)]
 pub struct Report {
-    /// Folder of a run
+    /// Folder of a run, of a sweep, or with sweeps in it
     #[arg(value_name = "DIR")]
     pub folder: PathBuf,
     /// Where to write the page; default: report.html in the folder

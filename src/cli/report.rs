@@ -1,4 +1,4 @@
-//! `lowland report`: a page about a run that was made before.
+//! `lowland report`: a page about a run, or about sweeps, made before.
 
 use super::arguments::Report;
 use super::failure::Failure;
@@ -6,7 +6,7 @@ use super::print;
 use crate::report;
 
 pub fn run(arguments: &Report) -> Result<(), Failure> {
-    let page = report::write_run(&arguments.folder, arguments.out.as_deref())
+    let page = report::write(&arguments.folder, arguments.out.as_deref())
         .map_err(|e| Failure { code: e.exit_code(), message: e.to_string() })?;
     Ok(print::line(&page.display().to_string())?)
 }

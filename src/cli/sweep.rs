@@ -8,6 +8,7 @@ use super::progress::Bar;
 use super::{print, train};
 use crate::gpu::{AdapterChoice, Gpu};
 use crate::ops::Wishes;
+use crate::report;
 use crate::sweep::{self, Plan, PlannedRun, RunFailure, State, SweepError, Table, Watcher};
 use crate::train::{Observer, Progress};
 
@@ -159,7 +160,9 @@ fn collect(file: &SweepFile) -> Result<(), Failure> {
 /// Writes the table and the page about it.
 fn publish(plan: &Plan, table: &Table) -> Result<(std::path::PathBuf, std::path::PathBuf), Failure> {
     let path = plan.write_table(table)?;
-    Ok((path.clone(), path))
+    let page = report::write_sweeps(&plan.output, None)
+        .map_err(|e| Failure { code: e.exit_code(), message: e.to_string() })?;
+    Ok((path, page))
 }
 
 /// A line a model.

@@ -219,7 +219,7 @@ fn range(values: impl Iterator<Item = f64>, widen: f64) -> (f64, f64) {
 }
 
 /// Round numbers between two, about five.
-fn linear_ticks(low: f64, high: f64) -> Vec<f64> {
+pub(super) fn linear_ticks(low: f64, high: f64) -> Vec<f64> {
     let raw = (high - low) / 5.0;
     let power = 10f64.powf(raw.log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|m| m * power).find(|s| *s >= raw).unwrap_or(raw);
@@ -228,7 +228,7 @@ fn linear_ticks(low: f64, high: f64) -> Vec<f64> {
 }
 
 /// Powers of ten between two exponents; with 2 and 5 between them where there are few.
-fn log_ticks(low: f64, high: f64) -> Vec<f64> {
+pub(super) fn log_ticks(low: f64, high: f64) -> Vec<f64> {
     let within = |t: &f64| (low..=high).contains(&t.log10());
     let exponents = low.floor() as i32..=high.ceil() as i32;
     let of = |digits: &[f64]| {

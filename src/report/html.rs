@@ -11,7 +11,8 @@ pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-const STYLE: &str = "
+/// Colours, words, cards and tables of every page.
+pub(super) const BASE: &str = "
 :root { --text: #1c2430; --muted: #5d6878; --paper: #fbfaf7; --card: #ffffff; --grid: #e3e1da; --pale: #b9c6d6;
         --ink1: #0b6e8f; --ink2: #c2571a; --ink3: #4f7d2a; --ink4: #7b4fa3; }
 @media (prefers-color-scheme: dark) {
@@ -24,13 +25,16 @@ p { margin: 4px 0; color: var(--muted); max-width: 80ch; }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(205px, 1fr)); gap: 12px; margin: 20px 0; }
 .card { background: var(--card); border: 1px solid var(--grid); border-radius: 8px; padding: 12px 16px; }
 .card b { display: block; font-size: 19px; font-weight: 600; white-space: nowrap; } .card span { color: var(--muted); font-size: 13px; }
+table { border-collapse: collapse; width: 100%; font-size: 14px; }
+td { border-top: 1px solid var(--grid); padding: 4px 12px 4px 0; vertical-align: top; overflow-wrap: anywhere; }
+td:first-child { color: var(--muted); white-space: nowrap; }
+";
+
+const STYLE: &str = "
 .figures, .tables { display: grid; grid-template-columns: repeat(auto-fit, minmax(420px, 1fr)); gap: 16px; align-items: start; }
 svg { background: var(--card); border: 1px solid var(--grid); border-radius: 8px; width: 100%; height: auto; }
 svg text { fill: var(--text); font: 15px system-ui, sans-serif; } svg .title { font-size: 19px; font-weight: 600; }
 svg .tick { fill: var(--muted); } svg .grid { stroke: var(--grid); }
-table { border-collapse: collapse; width: 100%; font-size: 14px; }
-td { border-top: 1px solid var(--grid); padding: 4px 12px 4px 0; vertical-align: top; overflow-wrap: anywhere; }
-td:first-child { color: var(--muted); white-space: nowrap; }
 ";
 
 /// The whole page.
@@ -45,7 +49,7 @@ pub fn page(run: &Run) -> String {
     };
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width\">\n<title>{0}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n\
+         <meta name=\"viewport\" content=\"width=device-width\">\n<title>{0}</title>\n<style>{BASE}{STYLE}</style>\n</head>\n<body>\n\
          <h1>{0}</h1>\n<p>{1} Losses are in nats for a masked word. The entropy floor is the least loss that any model can \
          reach on this language; the excess loss is the mean KL divergence of the exact conditional from the model's, on \
          sentences that training never sees. Bars are standard errors.</p>\n{7}{2}\

@@ -1,4 +1,4 @@
-//! Pages about runs: one self-contained html file, figures drawn as SVG, nothing loaded from elsewhere.
+//! Pages about runs and sweeps: one self-contained html file, figures drawn as SVG, nothing loaded from elsewhere.
 //!
 //! ```no_run
 //! let page = lowland::report::write_run("runs/demo".as_ref(), None)?;
@@ -9,7 +9,10 @@
 mod curvature;
 mod figure;
 mod html;
+mod panels;
 mod run;
+mod scene;
+mod sweep;
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +21,7 @@ pub use figure::{Axis, Figure, Line};
 /// Why a page cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
-    /// The folder holds no run, or one that is damaged.
+    /// The folder holds no run or sweep, or one that is damaged.
     #[error("{}: {message}", path.display())]
     Run { path: PathBuf, message: String },
     #[error("{}: {source}", path.display())]
@@ -46,4 +49,26 @@ pub fn write_run(folder: &Path, out: Option<&Path>) -> Result<PathBuf, ReportErr
     crate::model::write_synced(&path, page.as_bytes())
         .map_err(|source| ReportError::Io { path: path.clone(), source })?;
     Ok(path)
+}
+
+/// Writes the page about a folder: of a run where it holds `metrics.jsonl`, otherwise of the sweeps in it.
+///
+/// # Errors
+/// Those of [`write_run`] and [`write_sweeps`].
+pub fn write(folder: &Path, out: Option<&Path>) -> Result<PathBuf, ReportError> {
+    match folder.join("metrics.jsonl").exists() {
+        true => write_run(folder, out),
+        false => write_sweeps(folder, out),
+    }
+}
+
+/// Writes the page about sweeps and gives its path, `report.html` in the folder unless `out` is given. Beside it lie each
+/// figure as SVG and PNG in `figures/`, and `models`, `summary`, `correlations` and, where one is measured, `collapse` as CSV
+/// and JSON in `tables/`. `table.json` is looked for in the folder, in its subfolders and in theirs; tables of one language
+/// and one seed of sentences are laid together. All bytes are a function of the tables.
+///
+/// # Errors
+/// A folder without a table, a table that is damaged or of another format, a file that cannot be written.
+pub fn write_sweeps(folder: &Path, out: Option<&Path>) -> Result<PathBuf, ReportError> {
+    sweep::write(folder, out)
 }

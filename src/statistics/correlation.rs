@@ -1,8 +1,8 @@
 //! Correlations of pairs with bootstrap intervals: Pearson's r, Spearman's ρ (Pearson's of mid-ranks), Kendall's τ_b
 //! (Kendall 1945: (C - D) / √((n₀ - n₁)(n₀ - n₂)), pairs tied in one of the two left out of its factor).
 //!
-//! The interval is the percentile one (Efron and Tibshirani 1993, chapter 13): pairs are drawn again with replacement, and
-//! the quantiles of the coefficient over these draws are its ends.
+//! The interval is the bootstrap's percentile one: pairs, or whole clusters of pairs that are not independent of each other,
+//! are drawn again with replacement, and the quantiles of the coefficient over these draws are its ends.
 //!
 //! ```
 //! use lowland::statistics::{Coefficient, correlate};
@@ -12,10 +12,9 @@
 //! assert!(c.low <= c.value && c.value <= c.high);
 //! ```
 
-use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::random::{Purpose, Stream};
+use super::bootstrap::{bootstrap, members};
 
 /// Which coefficient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -35,12 +34,11 @@ pub struct Correlation {
     pub high: f64,
     /// Pairs.
     pub pairs: usize,
+    /// Clusters of pairs, which is what was drawn again; as many as pairs where each is its own.
+    pub clusters: usize,
     /// Draws in which the coefficient exists (both sides vary).
     pub draws: usize,
 }
-
-/// Ends of the interval, as quantiles.
-const ENDS: [f64; 2] = [0.025, 0.975];
 
 impl Coefficient {
     /// The coefficient of pairs; `None` when one side does not vary.
@@ -55,40 +53,69 @@ impl Coefficient {
             Coefficient::Kendall => kendall(x, y),
         }
     }
+
+    /// (r_xy - r_xz r_yz) / √((1 - r_xz²) (1 - r_yz²)), r this coefficient: what is left between x and y when z is given.
+    /// `None` when a side does not vary or z determines one.
+    ///
+    /// # Panics
+    /// When the sides differ in length.
+    pub fn partial(self, x: &[f64], y: &[f64], z: &[f64]) -> Option<f64> {
+        let (xy, xz, yz) = (self.of(x, y)?, self.of(x, z)?, self.of(y, z)?);
+        let left = (1.0 - xz * xz) * (1.0 - yz * yz);
+        // Three points determine each other; what rounding leaves of nothing is no coefficient.
+        (left > 1e-12).then(|| ((xy - xz * yz) / left.sqrt()).clamp(-1.0, 1.0))
+    }
 }
 
-/// A coefficient and its interval over so many bootstrap draws, a function of the seed.
+/// A coefficient and its interval over so many bootstrap draws of pairs, a function of the seed.
 ///
 /// `None` when it does not exist: fewer than two pairs, a side that does not vary, or values that are not finite.
 pub fn correlate(coefficient: Coefficient, x: &[f64], y: &[f64], draws: u64, seed: u64) -> Option<Correlation> {
-    if x.iter().chain(y).any(|v| !v.is_finite()) {
-        return None;
-    }
-    let value = coefficient.of(x, y)?;
-    let n = x.len() as u32;
-    let mut drawn: Vec<f64> = (0..draws)
-        .into_par_iter()
-        .filter_map(|draw| {
-            let mut stream = Stream::new(seed, Purpose::Bootstrap, draw);
-            let (a, b): (Vec<f64>, Vec<f64>) = (0..n)
-                .map(|_| {
-                    let i = stream.below(n) as usize;
-                    (x[i], y[i])
-                })
-                .unzip();
-            coefficient.of(&a, &b)
-        })
-        .collect();
-    drawn.sort_by(f64::total_cmp);
-    let [low, high] = ENDS.map(|q| quantile(&drawn, q).unwrap_or(f64::NAN));
-    Some(Correlation { coefficient, value, low, high, pairs: x.len(), draws: drawn.len() })
+    let each: Vec<usize> = (0..x.len()).collect();
+    Clusters { of: &each, draws, seed }.correlate(coefficient, x, y)
 }
 
-/// Quantile of sorted values with linear interpolation, numpy's default; `None` of nothing.
-fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
-    let at = q * (sorted.len().checked_sub(1)? as f64);
-    let (low, high) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
-    Some(low + (high - low) * at.fract())
+/// Which pairs hang together (rows of one run), and how often whole clusters are drawn again for an interval.
+#[derive(Clone, Copy, Debug)]
+pub struct Clusters<'a> {
+    /// The cluster of each pair.
+    pub of: &'a [usize],
+    pub draws: u64,
+    pub seed: u64,
+}
+
+impl Clusters<'_> {
+    /// A coefficient of all pairs, with its interval over draws of clusters; `None` as for [`correlate`]. One cluster has no
+    /// interval (NaN).
+    pub fn correlate(&self, coefficient: Coefficient, x: &[f64], y: &[f64]) -> Option<Correlation> {
+        self.interval(coefficient, &[x, y], |c| coefficient.of(&c[0], &c[1]))
+    }
+
+    /// The same of the partial coefficient given z.
+    pub fn partial(&self, coefficient: Coefficient, x: &[f64], y: &[f64], z: &[f64]) -> Option<Correlation> {
+        self.interval(coefficient, &[x, y, z], |c| coefficient.partial(&c[0], &c[1], &c[2]))
+    }
+
+    fn interval(
+        &self,
+        coefficient: Coefficient,
+        columns: &[&[f64]],
+        of: impl Fn(&[Vec<f64>]) -> Option<f64> + Sync,
+    ) -> Option<Correlation> {
+        if columns.iter().flat_map(|c| c.iter()).any(|v| !v.is_finite()) {
+            return None;
+        }
+        let rows = |rows: &[usize]| -> Vec<Vec<f64>> {
+            columns.iter().map(|c| rows.iter().map(|i| c[*i]).collect()).collect()
+        };
+        let all: Vec<usize> = (0..columns[0].len()).collect();
+        let value = of(&rows(&all))?;
+        let clusters = members(self.of).len();
+        let draws = if clusters > 1 { self.draws } else { 0 };
+        let found = bootstrap(self.of, draws, self.seed, |drawn| of(&rows(drawn)));
+        let (pairs, draws) = (all.len(), found.draws);
+        Some(Correlation { coefficient, value, low: found.low, high: found.high, pairs, clusters, draws })
+    }
 }
 
 fn pearson(x: &[f64], y: &[f64]) -> Option<f64> {

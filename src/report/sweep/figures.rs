@@ -1,0 +1,316 @@
+//! The figures of a section: what is drawn against what.
+
+use super::super::panels::{Level, Panel, Panels, Point, Scale, Series, bar, wide};
+use super::super::scene::Scene;
+use super::collapse::{self, ABSCISSAE, has_curves};
+use super::correlations::Found;
+use super::forest;
+use super::quantity::{self, EXCESS, FISHER, HESSIAN, Predictor, Value};
+use super::rows::Group;
+use super::section::{Model, Section, is_lookup};
+use crate::sweep::{Row, Table};
+
+/// A figure with the name of its files and the words under it.
+pub struct Drawn {
+    pub name: String,
+    pub scene: Scene,
+    pub caption: String,
+}
+
+/// Letters of a legend's entry.
+const LONGEST: usize = 70;
+
+/// All figures of a section.
+pub fn all(section: &Section, correlations: &[Found]) -> Vec<Drawn> {
+    let mut drawn = Vec::new();
+    for predictor in [&FISHER, &HESSIAN] {
+        drawn.extend(transfer(section, predictor));
+    }
+    drawn.extend(forest::draw(correlations).map(|(scene, caption)| named(section, "correlations", scene, caption)));
+    let groups = Group::all(section);
+    for table in &section.tables {
+        let own: Vec<&Group<'_>> = groups.iter().filter(|g| std::ptr::eq(g.first().table, table)).collect();
+        drawn.extend(steps(section, table, &own));
+        drawn.extend(collapsed(section, table, &own));
+    }
+    drawn.extend(sizes(section, &groups));
+    drawn
+}
+
+fn named(section: &Section, name: &str, scene: Scene, caption: String) -> Drawn {
+    Drawn { name: format!("{}{name}", section.prefix), scene, caption }
+}
+
+/// Letters and digits of a sweep's name, for a file.
+fn file_name(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect()
+}
+
+fn short(text: &str) -> String {
+    match text.chars().count() > LONGEST {
+        true => text.chars().take(LONGEST - 1).chain(['…']).collect(),
+        false => text.into(),
+    }
+}
+
+/// Accuracy against a trace, a panel a task, a colour an intervention; models of the section's parametrisation.
+fn transfer(section: &Section, predictor: &'static Predictor) -> Option<Drawn> {
+    let parametrisation = section.parametrisation()?;
+    let models: Vec<Model<'_>> =
+        section.trained().into_iter().filter(|m| m.row.parametrisation == parametrisation).collect();
+    let log = wide(models.iter().filter_map(|m| (predictor.of)(m.row)).map(|v| v.0));
+    let label = format!("{}, {}{}", predictor.name, predictor.unit, if log { ", log scale" } else { "" });
+    let mut panels = Vec::new();
+    for task in section.tasks() {
+        let mut series = Vec::new();
+        for (style, intervention) in section.interventions().into_iter().enumerate() {
+            let point = |m: &Model<'_>| {
+                let (x, x_error) = (predictor.of)(m.row)?;
+                let (y, y_error) = quantity::percent(m.row, &task.task)?;
+                let (x_bar, y_bar) = (bar(x, x_error), bar(y, y_error));
+                Some(Point { x, y, x_bar, y_bar, filled: m.row.saturated })
+            };
+            let own = models.iter().filter(|m| m.table.intervention == intervention);
+            let points: Vec<Point> = own.filter_map(point).collect();
+            if !points.is_empty() {
+                series.push(Series { name: short(intervention), style, joined: false, points });
+            }
+        }
+        if series.is_empty() {
+            continue;
+        }
+        panels.push(Panel {
+            title: format!("task {}", task.task),
+            x: Scale::new(&label, log, "trace"),
+            y: Scale::new("accuracy, %", false, &task.task),
+            series,
+            levels: lookup(section, &task.task),
+        });
+    }
+    if panels.is_empty() {
+        return None;
+    }
+    let caption = format!(
+        "Each point is a model (a run at a step). Bars: one standard error; of the accuracy, that over the probe's seeds and \
+         that of the choice of test sentences together (the latter is shared by all models, so that differences between models \
+         are known better than the bars say). Saturated: excess loss under {}. Traces are over one parametrisation: {}.",
+        bounds(section),
+        if parametrisation.is_empty() { "as trained" } else { &parametrisation }
+    );
+    let name = format!("accuracy-{}", predictor.key.replace('_', "-"));
+    let title = format!("Accuracy against the {}", predictor.name.split(',').next().unwrap_or(predictor.name));
+    Some(named(section, &name, Panels { title, panels, saturation: true }.scene(), caption))
+}
+
+/// The saturation bounds of a section's sweeps in words.
+pub fn bounds(section: &Section) -> String {
+    let mut all: Vec<f64> = section.tables.iter().map(|t| t.saturation_bound).collect();
+    all.sort_by(f64::total_cmp);
+    all.dedup();
+    let all: Vec<String> = all.iter().map(f64::to_string).collect();
+    format!("{} nats", all.join(" or "))
+}
+
+fn lookup(section: &Section, task: &str) -> Vec<Level> {
+    let row = section.models().into_iter().find(|m| is_lookup(m.row)).map(|m| m.row);
+    let found = row.and_then(|r| quantity::percent(r, task));
+    found.map(|(y, _)| Level { name: "lookup table of exact conditionals".into(), y }).into_iter().collect()
+}
+
+type Pick<'a> = Box<dyn Fn(&Row) -> Option<Value> + 'a>;
+
+/// A panel's title, unit, key of its shared scale, and value.
+type Plan<'a> = (String, &'static str, &'static str, Pick<'a>);
+
+/// What is drawn along training and against size.
+fn plans<'a>(section: &Section, task: impl Fn(&str) -> Pick<'a>) -> Vec<Plan<'a>> {
+    let mut plans: Vec<Plan<'a>> = vec![
+        ("Expected loss".into(), "nats", "loss", Box::new(quantity::loss)),
+        ("Excess loss".into(), "nats", "excess", Box::new(EXCESS.of)),
+        (FISHER.name.into(), FISHER.unit, "trace", Box::new(FISHER.of)),
+        (HESSIAN.name.into(), HESSIAN.unit, "trace", Box::new(HESSIAN.of)),
+    ];
+    for t in section.tasks() {
+        plans.push((format!("Accuracy, task {}", t.task), "%", "", task(&t.task)));
+    }
+    plans
+}
+
+fn accuracy_of(task: &str) -> Pick<'static> {
+    let task = task.to_string();
+    Box::new(move |row| quantity::percent(row, &task))
+}
+
+/// Lines of groups over an abscissa: means over seeds.
+fn lines(groups: &[&Group<'_>], x: &dyn Fn(&Row) -> f64, y: &dyn Fn(&Row) -> Option<Value>) -> Vec<Series> {
+    let mut order: Vec<(&str, Vec<&&Group<'_>>)> = Vec::new();
+    for group in groups.iter().filter(|g| !is_lookup(g.first().row)) {
+        let id = group.first().row.group.as_str();
+        match order.iter_mut().find(|(name, _)| *name == id) {
+            Some((_, steps)) => steps.push(group),
+            None => order.push((id, vec![group])),
+        }
+    }
+    let mut series = Vec::new();
+    for (style, (_, mut steps)) in order.into_iter().enumerate() {
+        steps.sort_by_key(|g| g.first().row.step);
+        let first = steps[0].first();
+        let label = if first.row.label.is_empty() { &first.table.name } else { &first.row.label };
+        let point = |g: &&&Group<'_>| {
+            let (value, error) = quantity::mean(&g.values(y))?;
+            Some(Point::new(x(g.first().row), value, error))
+        };
+        let points: Vec<Point> = steps.iter().filter_map(point).collect();
+        if !points.is_empty() {
+            series.push(Series { name: short(label), style, joined: true, points });
+        }
+    }
+    series
+}
+
+fn values(series: &[Series]) -> impl Iterator<Item = f64> + '_ {
+    series.iter().flat_map(|s| s.points.iter().map(|p| p.y))
+}
+
+fn unit(unit: &str, log: bool) -> String {
+    if log { format!("{unit}, log scale") } else { unit.into() }
+}
+
+const SEEDS: &str =
+    "Means over seeds with one standard error over seeds; of one seed, the error of the measurement itself.";
+
+/// Everything along training, a line a group; for sweeps whose runs have several steps.
+fn steps(section: &Section, table: &Table, groups: &[&Group<'_>]) -> Option<Drawn> {
+    if !has_curves(groups) {
+        return None;
+    }
+    let positive = groups.iter().map(|g| g.first().row.step as f64).filter(|s| *s > 0.0);
+    let log_x = wide(positive);
+    let traces = [&FISHER, &HESSIAN].map(|p| lines(groups, &|r| r.step as f64, &p.of));
+    let log_trace = wide(traces.iter().flat_map(|t| values(t)));
+    let mut panels = Vec::new();
+    for (title, name, shared, pick) in plans(section, accuracy_of) {
+        let series = lines(groups, &|r| r.step as f64, &pick);
+        if series.is_empty() {
+            continue;
+        }
+        let log = if shared == "trace" { log_trace } else { shared == "excess" && wide(values(&series)) };
+        let key = if shared.is_empty() { title.clone() } else { shared.into() };
+        let levels = match shared {
+            "excess" => vec![Level { name: "saturation bound".into(), y: table.saturation_bound }],
+            _ => Vec::new(),
+        };
+        let x = Scale::new(&unit("steps", log_x), log_x, "steps");
+        panels.push(Panel { title, x, y: Scale::new(&unit(name, log), log, &key), series, levels });
+    }
+    let title = format!("Along training: {}", table.name);
+    let hidden = log_x && groups.iter().any(|g| g.first().row.step == 0);
+    let caption = format!("{SEEDS}{}", if hidden { " Step 0 has no place on a log scale." } else { "" });
+    let name = format!("steps-{}", file_name(&table.name));
+    Some(named(section, &name, Panels { title, panels, saturation: false }.scene(), caption))
+}
+
+/// The same at the end of training against the number of parameters, for sweeps that vary it.
+fn sizes(section: &Section, groups: &[Group<'_>]) -> Option<Drawn> {
+    let ends = |table: &Table| -> Vec<&Group<'_>> {
+        let own = groups.iter().filter(|g| std::ptr::eq(g.first().table, table));
+        let mut ends: Vec<&Group<'_>> = own.filter(|g| g.first().row.last && !is_lookup(g.first().row)).collect();
+        ends.sort_by_key(|g| g.first().row.parameters);
+        ends
+    };
+    let varied: Vec<(&Table, Vec<&Group<'_>>)> = section
+        .tables
+        .iter()
+        .map(|t| (t, ends(t)))
+        .filter(|(_, e)| e.first().map(|g| g.first().row.parameters) != e.last().map(|g| g.first().row.parameters))
+        .collect();
+    if varied.is_empty() {
+        return None;
+    }
+    let series = |pick: &dyn Fn(&Row) -> Option<Value>| -> Vec<Series> {
+        let mut all = Vec::new();
+        for (style, (table, ends)) in varied.iter().enumerate() {
+            let point = |g: &&Group<'_>| {
+                let (value, error) = quantity::mean(&g.values(pick))?;
+                Some(Point::new(g.first().row.parameters as f64, value, error))
+            };
+            let points: Vec<Point> = ends.iter().filter_map(point).collect();
+            // Several models of one size are no line.
+            let joined = points.windows(2).all(|p| p[0].x < p[1].x);
+            if !points.is_empty() {
+                all.push(Series { name: short(&table.name), style, joined, points });
+            }
+        }
+        all
+    };
+    let traces = [&FISHER, &HESSIAN].map(|p| series(&p.of));
+    let log_trace = wide(traces.iter().flat_map(|t| values(t)));
+    let mut panels = Vec::new();
+    for (title, name, shared, pick) in plans(section, accuracy_of) {
+        let series = series(&pick);
+        if series.is_empty() || shared == "loss" {
+            continue;
+        }
+        let log = if shared == "trace" { log_trace } else { shared == "excess" && wide(values(&series)) };
+        let key = if shared.is_empty() { title.clone() } else { shared.into() };
+        let x = Scale::new("parameters, log scale", true, "size");
+        let levels = match title.strip_prefix("Accuracy, task ") {
+            Some(task) => lookup(section, task),
+            None => Vec::new(),
+        };
+        panels.push(Panel { title, x, y: Scale::new(&unit(name, log), log, &key), series, levels });
+    }
+    let mut over: Vec<&str> = varied
+        .iter()
+        .flat_map(|(_, e)| e.iter().flat_map(|g| &g.models))
+        .filter(|m| m.row.curvature.is_some())
+        .map(|m| m.row.parametrisation.as_str())
+        .collect();
+    over.sort_unstable();
+    over.dedup();
+    let traces = match over.len() {
+        0 => String::new(),
+        1 => " Traces are over one parametrisation.".to_string(),
+        n => format!(" Traces are over {n} parametrisations and not comparable between them."),
+    };
+    let title = "At the end of training, by size".to_string();
+    Some(named(section, "size", Panels { title, panels, saturation: false }.scene(), format!("{SEEDS}{traces}")))
+}
+
+/// The trace over each abscissa of the collapse, and Bartlett's ratios along the way.
+fn collapsed(section: &Section, table: &Table, groups: &[&Group<'_>]) -> Option<Drawn> {
+    let of = collapse::quantity(table)?;
+    if !has_curves(groups) {
+        return None;
+    }
+    let mut panels = Vec::new();
+    for abscissa in &ABSCISSAE {
+        panels.push(Panel {
+            title: format!("{} over {}", of.name.split(", ").last().unwrap_or(of.name), abscissa.short),
+            x: Scale::new(abscissa.label, false, abscissa.key),
+            y: Scale::new(&unit(of.unit, true), true, "trace"),
+            series: lines(groups, &abscissa.of, &of.of),
+            levels: Vec::new(),
+        });
+    }
+    let ratios: [(&str, Pick<'_>); 2] =
+        [("Tr Σ / Tr F", Box::new(quantity::noise_fisher)), ("Tr H / Tr F", Box::new(quantity::hessian_fisher))];
+    for (name, pick) in ratios {
+        let series = lines(groups, &|r| r.noise_time, &pick);
+        if !series.is_empty() {
+            panels.push(Panel {
+                title: format!("Bartlett: {name}"),
+                x: Scale::new("Σ η² / B", false, "noise_time"),
+                y: Scale::new("ratio", false, "ratio"),
+                series,
+                levels: vec![Level { name: "where the model is the language".into(), y: 1.0 }],
+            });
+        }
+    }
+    if panels.iter().all(|p| p.series.is_empty()) {
+        return None;
+    }
+    let title = format!("Collapse of the trace: {}", table.name);
+    let name = format!("collapse-{}", file_name(&table.name));
+    Some(named(section, &name, Panels { title, panels, saturation: false }.scene(), SEEDS.into()))
+}

@@ -1,0 +1,113 @@
+//! What a model is described by: numbers with their standard errors, under the names of files and in words.
+
+use crate::sweep::{Accuracies, Row};
+use crate::train::Measurement;
+
+/// A number with its standard error, where that is known.
+pub type Value = (f64, Option<f64>);
+
+/// A quantity that accuracy may go with.
+pub struct Predictor {
+    /// In files.
+    pub key: &'static str,
+    /// In figures.
+    pub name: &'static str,
+    pub unit: &'static str,
+    /// Depends on the parametrisation.
+    pub curvature: bool,
+    pub of: fn(&Row) -> Option<Value>,
+}
+
+fn measured(row: &Row, pick: impl Fn(&Measurement) -> Option<Value>) -> Option<Value> {
+    pick(row.curvature.as_ref()?).filter(|(v, _)| v.is_finite())
+}
+
+pub const FISHER: Predictor = Predictor {
+    key: "fisher_trace",
+    name: "Fisher trace, Tr F",
+    unit: "nats / weight²",
+    curvature: true,
+    of: |row| measured(row, |m| Some((m.fisher_trace, Some(m.fisher_trace_standard_error)))),
+};
+
+pub const HESSIAN: Predictor = Predictor {
+    key: "hessian_trace",
+    name: "Hessian trace, Tr H",
+    unit: "nats / weight²",
+    curvature: true,
+    of: |row| measured(row, |m| Some((m.hessian_trace?, m.hessian_trace_standard_error))),
+};
+
+pub const EIGENVALUE: Predictor = Predictor {
+    key: "largest_eigenvalue",
+    name: "largest eigenvalue of H",
+    unit: "nats / weight²",
+    curvature: true,
+    of: |row| measured(row, |m| Some((m.largest_eigenvalue?, m.largest_eigenvalue_standard_error))),
+};
+
+pub const NOISE: Predictor = Predictor {
+    key: "noise_trace",
+    name: "noise trace, Tr Σ",
+    unit: "nats² / weight²",
+    curvature: true,
+    of: |row| measured(row, |m| Some((m.noise_trace?, m.noise_trace_standard_error))),
+};
+
+pub const EXCESS: Predictor = Predictor {
+    key: "excess_loss",
+    name: "excess loss",
+    unit: "nats",
+    curvature: false,
+    of: |row| {
+        let e = row.evaluation.as_ref()?;
+        e.excess_loss.is_finite().then_some((e.excess_loss, Some(e.excess_loss_standard_error)))
+    },
+};
+
+/// The paper's predictor and its rivals.
+pub const PREDICTORS: [&Predictor; 5] = [&FISHER, &HESSIAN, &EIGENVALUE, &NOISE, &EXCESS];
+
+/// Expected loss with the error of its excess part, which is what differs between models on the same sentences.
+pub fn loss(row: &Row) -> Option<Value> {
+    row.evaluation.as_ref().map(|e| (e.loss, Some(e.excess_loss_standard_error)))
+}
+
+/// Tr Σ / Tr F.
+pub fn noise_fisher(row: &Row) -> Option<Value> {
+    measured(row, |m| m.bartlett.as_ref().and_then(|b| Some((b.noise_fisher?, b.noise_fisher_standard_error))))
+}
+
+/// Tr H / Tr F.
+pub fn hessian_fisher(row: &Row) -> Option<Value> {
+    measured(row, |m| m.bartlett.as_ref().and_then(|b| Some((b.hessian_fisher?, b.hessian_fisher_standard_error))))
+}
+
+pub fn accuracies<'a>(row: &'a Row, task: &str) -> Option<&'a Accuracies> {
+    row.downstream.iter().find(|d| d.task == task && d.accuracy.is_finite())
+}
+
+/// Accuracy with the error over the probe's seeds and that of the test sentences together.
+pub fn accuracy(row: &Row, task: &str) -> Option<Value> {
+    let found = accuracies(row, task)?;
+    let error = libm::hypot(found.standard_error.unwrap_or(0.0), found.sampling_error);
+    Some((found.accuracy, Some(error)))
+}
+
+/// The same in per cent.
+pub fn percent(row: &Row, task: &str) -> Option<Value> {
+    accuracy(row, task).map(|(a, e)| (100.0 * a, e.map(|e| 100.0 * e)))
+}
+
+/// Mean over seeds with its standard error; of one seed the error of the measurement itself.
+pub fn mean(values: &[Value]) -> Option<Value> {
+    match values {
+        [] => None,
+        [one] => Some(*one),
+        several => {
+            let values: Vec<f64> = several.iter().map(|v| v.0).collect();
+            let mean = crate::statistics::Estimate::of_mean(&values);
+            Some((mean.value, Some(mean.standard_error)))
+        }
+    }
+}

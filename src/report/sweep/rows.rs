@@ -1,0 +1,131 @@
+//! `models`: a row a model, flat; `summary`: a row a group and step, means and standard errors over seeds.
+
+use serde_json::{Value, json};
+
+use super::files::Record;
+use super::quantity::{self, PREDICTORS, Value as Number};
+use super::section::{Model, Section};
+use crate::statistics::Estimate;
+
+/// A row a model.
+pub fn models(section: &Section) -> Vec<Record> {
+    section.models().iter().map(model).collect()
+}
+
+fn object(value: Value) -> Record {
+    match value {
+        Value::Object(map) => map,
+        _ => unreachable!("built as an object"),
+    }
+}
+
+fn model(m: &Model<'_>) -> Record {
+    let (table, row) = (m.table, m.row);
+    let mut record = object(json!({
+        "language": table.language, "language_hash": table.language_hash, "sweep": table.name,
+        "intervention": table.intervention, "run": row.run, "group": row.group, "label": row.label, "seed": row.seed,
+        "step": row.step, "last": row.last, "repeat": m.repeat, "batch_size": row.batch_size,
+        "learning_rate": row.learning_rate, "noise_time": row.noise_time, "parameters": row.parameters,
+        "parametrisation": row.parametrisation, "saturated": row.saturated,
+    }));
+    let mut nested = |prefix: &str, value: Value| {
+        for (key, value) in object(value) {
+            // A table does not hold how fast it was made.
+            if key != "measure_seconds" && key != "step" {
+                record.insert(format!("{prefix}{key}"), value);
+            }
+        }
+    };
+    let plain = "measurements are plain data";
+    if let Some(evaluation) = &row.evaluation {
+        nested("", serde_json::to_value(evaluation).expect(plain));
+    }
+    if let Some(curvature) = &row.curvature {
+        let mut value = serde_json::to_value(curvature).expect(plain);
+        let bartlett = value.as_object_mut().and_then(|v| v.shift_remove("bartlett"));
+        nested("", value);
+        if let Some(ratios) = bartlett {
+            nested("bartlett_", ratios);
+        }
+    }
+    for d in &row.downstream {
+        record.extend(object(json!({
+            format!("accuracy_{}", d.task): d.accuracy,
+            format!("accuracy_{}_standard_deviation", d.task): d.standard_deviation,
+            format!("accuracy_{}_standard_error", d.task): d.standard_error,
+            format!("accuracy_{}_sampling_error", d.task): d.sampling_error,
+            format!("features_{}", d.task): d.features,
+        })));
+    }
+    record.extend(row.values.iter().map(|(key, value)| (format!("set.{key}"), value.clone())));
+    record
+}
+
+/// Runs that differ in nothing but the seed, at one step.
+pub struct Group<'a> {
+    pub models: Vec<Model<'a>>,
+}
+
+impl<'a> Group<'a> {
+    /// Groups of a section in the order of its tables; the lookup table is a group of its own.
+    pub fn all(section: &'a Section) -> Vec<Group<'a>> {
+        let mut groups: Vec<Group<'a>> = Vec::new();
+        for model in section.models() {
+            let same = |g: &&mut Group<'_>| {
+                let first = &g.models[0];
+                std::ptr::eq(first.table, model.table)
+                    && (&first.row.group, first.row.step) == (&model.row.group, model.row.step)
+            };
+            match groups.iter_mut().find(same) {
+                Some(group) => group.models.push(model),
+                None => groups.push(Group { models: vec![model] }),
+            }
+        }
+        groups
+    }
+
+    pub fn first(&self) -> &Model<'a> {
+        &self.models[0]
+    }
+
+    pub fn values(&self, of: impl Fn(&crate::sweep::Row) -> Option<Number>) -> Vec<Number> {
+        self.models.iter().filter_map(|m| of(m.row)).collect()
+    }
+}
+
+/// A row a group and step.
+pub fn summary(section: &Section) -> Vec<Record> {
+    let tasks: Vec<String> = section.tasks().iter().map(|t| t.task.clone()).collect();
+    Group::all(section).iter().map(|group| summarise(group, &tasks)).collect()
+}
+
+fn summarise(group: &Group<'_>, tasks: &[String]) -> Record {
+    let Model { table, row, .. } = *group.first();
+    let mut record = object(json!({
+        "language": table.language, "language_hash": table.language_hash, "sweep": table.name,
+        "intervention": table.intervention, "group": row.group, "label": row.label, "step": row.step, "last": row.last,
+        "seeds": group.models.len(), "parameters": row.parameters, "parametrisation": row.parametrisation,
+        "saturated": group.models.iter().filter(|m| m.row.saturated).count(),
+    }));
+    let mut put = |key: &str, values: Vec<Number>| {
+        let values: Vec<f64> = values.iter().map(|v| v.0).collect();
+        if values.is_empty() {
+            return;
+        }
+        let mean = Estimate::of_mean(&values);
+        record.insert(key.into(), json!(mean.value));
+        // Of one seed there is no error over seeds: NaN, which JSON has as null.
+        record.insert(format!("{key}_standard_error"), json!(mean.standard_error));
+    };
+    put("noise_time", group.values(|r| Some((r.noise_time, None))));
+    put("loss", group.values(quantity::loss));
+    for predictor in PREDICTORS {
+        put(predictor.key, group.values(predictor.of));
+    }
+    put("bartlett_noise_fisher", group.values(quantity::noise_fisher));
+    put("bartlett_hessian_fisher", group.values(quantity::hessian_fisher));
+    for task in tasks {
+        put(&format!("accuracy_{task}"), group.values(|r| quantity::accuracy(r, task)));
+    }
+    record
+}

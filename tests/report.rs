@@ -1,0 +1,531 @@
+//! The page about sweeps, from tables made here.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use lowland::random::{Purpose, Stream};
+use lowland::report;
+use lowland::sweep::{Accuracies, Collapse, Missing, Row, Table, Task};
+use lowland::train::{Bartlett, Evaluation, Measurement};
+use serde_json::{Value, json};
+
+/// How accuracy depends on the trace in the tables made here.
+#[derive(Clone, Copy, PartialEq)]
+enum Truth {
+    /// Flatter models are better.
+    Falling,
+    /// Accuracy is drawn without a look at the trace.
+    None,
+    /// Flatter models are worse.
+    Rising,
+}
+
+const BOUND: f64 = 0.02;
+const TASKS: [&str; 2] = ["b", "c"];
+
+fn task(name: &str) -> Task {
+    Task {
+        task: name.into(),
+        method: "ridge".into(),
+        classes: 9,
+        chance: 1.0 / 9.0,
+        majority: 0.2,
+        bayes: Some(0.8),
+        train: 2000,
+        validation: 500,
+        test: 1000,
+    }
+}
+
+fn table(name: &str, intervention: &str, rows: Vec<Row>) -> Table {
+    Table {
+        format: 1,
+        name: name.into(),
+        intervention: intervention.into(),
+        language: "pcfg: 3 levels, 12 words".into(),
+        language_hash: "f00d".into(),
+        saturation_bound: BOUND,
+        seed: 7,
+        tasks: TASKS.map(task).into(),
+        collapse: None,
+        rows,
+        missing: Vec::new(),
+    }
+}
+
+/// A model of a run; numbers are a function of what is asked for.
+struct Made<'a> {
+    group: &'a str,
+    seed: u64,
+    step: u64,
+    last: bool,
+    excess: f64,
+    trace: f64,
+    parameters: usize,
+}
+
+impl Made<'_> {
+    fn row(&self, truth: Truth, number: u64) -> Row {
+        let mut stream = Stream::new(11, Purpose::Test, number);
+        let trace = self.trace * (1.0 + 0.06 * stream.normal());
+        let flat = -trace.ln();
+        let accuracy = match truth {
+            Truth::Falling => 0.55 + 0.06 * flat + 0.004 * stream.normal(),
+            Truth::Rising => 0.55 - 0.06 * flat + 0.004 * stream.normal(),
+            Truth::None => 0.55 + 0.03 * stream.normal(),
+        };
+        let mut of_task = |i: usize| {
+            let accuracy = accuracy - 0.1 * i as f64 + 0.002 * stream.normal();
+            Accuracies {
+                task: TASKS[i].into(),
+                accuracy,
+                standard_deviation: Some(0.008),
+                standard_error: Some(0.0046),
+                sampling_error: (accuracy * (1.0 - accuracy) / 1000.0).sqrt(),
+                per_seed: vec![accuracy - 0.008, accuracy, accuracy + 0.008],
+                features: "concat".into(),
+            }
+        };
+        let downstream = vec![of_task(0), of_task(1)];
+        let mut values = serde_json::Map::new();
+        values.insert("train.optimizer".into(), json!({ "kind": "adamw", "lr": 0.001 }));
+        values.insert("train.algorithm".into(), json!({ "kind": self.group }));
+        Row {
+            run: format!("{}-{}", self.group, self.seed),
+            group: self.group.into(),
+            label: self.group.into(),
+            seed: self.seed,
+            values,
+            step: self.step,
+            last: self.last,
+            batch_size: 256,
+            learning_rate: 0.001,
+            noise_time: self.step as f64 * 1e-6 / 256.0,
+            parameters: self.parameters,
+            parametrisation: "64 wide, 2 layers, by duplication".into(),
+            evaluation: Some(Evaluation {
+                loss: 1.2 + self.excess,
+                excess_loss: self.excess,
+                excess_loss_standard_error: 0.05 * self.excess,
+                entropy_floor: 1.2,
+                sentences: 1000,
+            }),
+            saturated: self.excess < BOUND,
+            curvature: Some(Measurement {
+                step: self.step,
+                fisher_trace: trace,
+                fisher_trace_standard_error: 0.04 * trace,
+                hessian_trace: Some(1.05 * trace),
+                hessian_trace_standard_error: Some(0.05 * trace),
+                largest_eigenvalue: Some(0.1 * trace * (1.0 + 0.2 * stream.normal())),
+                largest_eigenvalue_standard_error: Some(0.004 * trace),
+                noise_trace: Some(0.98 * trace * (1.0 + 0.05 * stream.normal())),
+                noise_trace_standard_error: Some(0.03 * trace),
+                bartlett: Some(Bartlett {
+                    noise_fisher: Some(0.98),
+                    noise_fisher_standard_error: Some(0.03),
+                    hessian_fisher: Some(1.05),
+                    hessian_fisher_standard_error: Some(0.04),
+                }),
+                measure_seconds: 12.5,
+                ..Measurement::default()
+            }),
+            downstream,
+        }
+    }
+}
+
+fn lookup() -> Row {
+    let made = Made { group: "lookup", seed: 0, step: 0, last: true, excess: 0.0, trace: 1.0, parameters: 0 };
+    let mut row = made.row(Truth::None, 999);
+    (row.run, row.evaluation, row.curvature, row.label) = ("lookup".into(), None, None, "lookup table".into());
+    row.parametrisation = String::new();
+    row.values = serde_json::Map::new();
+    row.downstream.iter_mut().for_each(|d| d.accuracy = 0.41);
+    row
+}
+
+/// Checkpoints along runs of six seeds; the first is not saturated.
+fn steps(truth: Truth) -> Table {
+    let mut rows = Vec::new();
+    for seed in 0..6 {
+        for (i, step) in [250u64, 500, 1000, 2000, 4000].into_iter().enumerate() {
+            let excess = [0.11, 0.015, 0.008, 0.005, 0.004][i];
+            let trace = [30.0, 22.0, 15.0, 11.0, 8.0][i];
+            let made = Made { group: "adamw", seed, step, last: i == 4, excess, trace, parameters: 120_000 };
+            rows.push(made.row(truth, 10 * seed + i as u64));
+        }
+    }
+    table("steps mini", "steps", rows)
+}
+
+fn sizes(truth: Truth) -> Table {
+    let mut rows = Vec::new();
+    for (i, group) in ["32 wide", "64 wide", "128 wide"].into_iter().enumerate() {
+        for seed in 0..3 {
+            let (excess, trace) = ([0.018, 0.01, 0.006][i], [25.0, 14.0, 7.0][i]);
+            let parameters = [30_000, 120_000, 480_000][i];
+            let made = Made { group, seed, step: 4000, last: true, excess, trace, parameters };
+            rows.push(made.row(truth, 100 + 10 * i as u64 + seed));
+        }
+    }
+    let mut table = table("size mini", "size", rows);
+    table.missing.push(Missing {
+        run: "abcd".into(),
+        label: "256 wide".into(),
+        seed: 0,
+        reason: "out of memory <1 GiB>".into(),
+    });
+    table
+}
+
+fn algorithms(truth: Truth) -> Table {
+    let mut rows = Vec::new();
+    for (i, group) in ["plain", "adversarial", "sam"].into_iter().enumerate() {
+        for seed in 0..3 {
+            let (excess, trace) = ([0.004, 0.006, 0.03][i], [8.0, 28.0, 17.0][i]);
+            let made = Made { group, seed, step: 4000, last: true, excess, trace, parameters: 120_000 };
+            rows.push(made.row(truth, 200 + 10 * i as u64 + seed));
+        }
+    }
+    rows.push(lookup());
+    table("algorithm mini", "algorithm", rows)
+}
+
+/// Curves that are one function of Σ η²/B, at several learning rates and batch sizes.
+fn theory() -> Table {
+    let mut rows = Vec::new();
+    for (i, (rate, batch)) in [(0.1, 64), (0.2, 64), (0.4, 64), (0.2, 16)].into_iter().enumerate() {
+        for seed in 0..3u64 {
+            for (j, step) in [0u64, 500, 1000, 1500, 2000].into_iter().enumerate() {
+                let group = format!("η = {rate}, B = {batch}");
+                let time = rate * rate * step as f64 / f64::from(batch);
+                let trace = 20.0 * (-0.25 * time).exp();
+                let made = Made { group: &group, seed, step, last: j == 4, excess: 0.004, trace, parameters: 120_000 };
+                let mut row = made.row(Truth::Falling, 300 + 100 * i as u64 + 10 * seed + j as u64);
+                (row.learning_rate, row.batch_size, row.noise_time) = (rate, batch, time);
+                row.downstream.clear();
+                rows.push(row);
+            }
+        }
+    }
+    let mut table = table("theory mini", "learning rate and batch", rows);
+    table.collapse = Some(Collapse { of: "fisher_trace".into() });
+    table
+}
+
+fn put(folder: &Path, table: &Table) {
+    std::fs::create_dir_all(folder).unwrap();
+    std::fs::write(folder.join("table.json"), serde_json::to_string_pretty(table).unwrap()).unwrap();
+}
+
+/// All four sweeps in a folder, one of them a level deeper.
+fn folder(truth: Truth) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    put(&folder.path().join("steps"), &steps(truth));
+    put(&folder.path().join("size"), &sizes(truth));
+    put(&folder.path().join("more/algorithm"), &algorithms(truth));
+    put(&folder.path().join("theory"), &theory());
+    folder
+}
+
+fn json_rows(folder: &Path, name: &str) -> Vec<Value> {
+    serde_json::from_slice(&std::fs::read(folder.join("tables").join(name)).unwrap()).unwrap()
+}
+
+/// The paragraph about a task.
+fn said(page: &str, task: &str) -> String {
+    let start = page.find(&format!("<b>Task {task}</b>")).expect("each task has a paragraph");
+    page[start..start + page[start..].find("</p>").unwrap()].to_string()
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    std::fs::read_to_string(path).unwrap()
+}
+
+#[test]
+fn the_page_stands_alone_and_says_what_is_in_the_tables() {
+    let folder = folder(Truth::Falling);
+    let page = report::write(folder.path(), None).unwrap();
+    assert_eq!(page, folder.path().join("report.html"));
+    let page = read(page);
+    for foreign in ["src=", "href=", "url(", "@import", "<script", "<img", "<link", "https:"] {
+        assert!(!page.contains(foreign), "{foreign}");
+    }
+    // The one address is the name of SVG.
+    assert_eq!(page.matches("http:").count(), page.matches("xmlns=\"http://www.w3.org/2000/svg\"").count());
+    // 30 + 9 + 9 + 60 models of 6 + 9 + 9 + 12 runs; the lookup table is no model, the first step and SAM are not saturated.
+    assert!(page.contains("108 models of 36 runs. 99 of them are saturated"), "{page}");
+    assert!(page.contains("1 planned models are missing") && page.contains("out of memory &lt;1 GiB&gt;"));
+    for text in ["19.34 ± 0.92", "42.3 ± 1.5", "39.7", "40.4 (smallest)", "50.5 (largest)", "+1.6 (SGD, 235 M)"] {
+        assert!(page.contains(text), "the paper's {text}");
+    }
+    assert!(page.contains("paper: task B, %"));
+    // SAM uses AdamW, and the paper has no numbers for it.
+    assert_eq!(page.matches("49.2 ± 0.8").count(), 1);
+}
+
+#[test]
+fn statements_follow_the_numbers() {
+    let verdicts = [
+        (Truth::Falling, "flatter models transfer better: seen."),
+        (Truth::Rising, "flatter models transfer better: not seen, the opposite is."),
+        (Truth::None, "flatter models transfer better: not decided by these models."),
+    ];
+    for (truth, verdict) in verdicts {
+        let folder = folder(truth);
+        let page = read(report::write(folder.path(), None).unwrap());
+        for task in TASKS {
+            assert!(said(&page, task).contains(verdict), "{}", said(&page, task));
+        }
+        let rows = json_rows(folder.path(), "correlations.json");
+        let found = |predictor: &str, models: &str| {
+            let same = |r: &&Value| {
+                r["task"] == "b"
+                    && r["predictor"] == predictor
+                    && r["models"] == models
+                    && r["coefficient"] == "spearman"
+            };
+            rows.iter().filter(same).find(|r| r["given"].is_null() && r["intervention"].is_null()).unwrap().clone()
+        };
+        // 24 checkpoints, 9 sizes and 6 algorithms are saturated.
+        let saturated = found("fisher_trace", "saturated");
+        assert_eq!((&saturated["n_models"], &saturated["n_runs"]), (&json!(39), &json!(21)));
+        let all = found("fisher_trace", "all");
+        assert_eq!((&all["n_models"], &all["n_runs"]), (&json!(48), &json!(24)));
+        let value = saturated["value"].as_f64().unwrap();
+        assert!(said(&page, "b").contains(&format!("{value:.2}").replace('-', "−")), "{}", said(&page, "b"));
+        assert!(saturated["low"].as_f64().unwrap() <= value && value <= saturated["high"].as_f64().unwrap());
+    }
+}
+
+#[test]
+fn an_interval_over_few_runs_decides_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut table = steps(Truth::Falling);
+    table.rows.retain(|r| r.seed < 4);
+    put(folder.path(), &table);
+    let page = read(report::write_sweeps(folder.path(), None).unwrap());
+    assert!(said(&page, "b").contains("not decided by these models"), "{}", said(&page, "b"));
+    assert!(said(&page, "b").contains("fewer than 5 runs"));
+    let rows = json_rows(folder.path(), "correlations.json");
+    assert!(rows[0]["value"].as_f64().unwrap() < -0.9, "the coefficient itself is strong: {}", rows[0]);
+}
+
+/// Equal but for the last digit, which reading JSON may change.
+fn same(a: f64, b: f64) -> bool {
+    (a - b).abs() <= 1e-14 * b.abs()
+}
+
+#[test]
+fn tables_agree_with_their_sources_in_both_forms() {
+    let folder = folder(Truth::Falling);
+    report::write_sweeps(folder.path(), None).unwrap();
+    for name in ["models", "summary", "correlations", "collapse"] {
+        let rows = json_rows(folder.path(), &format!("{name}.json"));
+        let mut reader = csv::Reader::from_path(folder.path().join(format!("tables/{name}.csv"))).unwrap();
+        let head: Vec<String> = reader.headers().unwrap().iter().map(str::to_string).collect();
+        let lines: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+        assert_eq!(lines.len(), rows.len(), "{name}");
+        for (line, row) in lines.iter().zip(&rows) {
+            for (key, cell) in head.iter().zip(line) {
+                match &row[key] {
+                    Value::Null => assert_eq!(cell, "", "{key}"),
+                    Value::String(text) => assert_eq!(cell, text),
+                    Value::Number(n) => {
+                        assert!(same(cell.parse().unwrap(), n.as_f64().unwrap()), "{key}: {cell} and {n}")
+                    }
+                    other => assert_eq!(cell, other.to_string(), "{key}"),
+                }
+            }
+            assert!(row.as_object().unwrap().keys().all(|k| head.contains(k)));
+        }
+    }
+    let models = json_rows(folder.path(), "models.json");
+    let tables = [algorithms(Truth::Falling), sizes(Truth::Falling), steps(Truth::Falling), theory()];
+    let rows: Vec<&Row> = tables.iter().flat_map(|t| &t.rows).collect();
+    assert_eq!(models.len(), rows.len());
+    for (model, row) in models.iter().zip(rows) {
+        assert_eq!((&model["run"], &model["step"]), (&json!(row.run), &json!(row.step)));
+        let trace = row.curvature.as_ref().map(|c| c.fisher_trace);
+        let accuracy = row.downstream.iter().find(|d| d.task == "c").map(|d| d.accuracy);
+        for (key, want) in [("fisher_trace", trace), ("accuracy_c", accuracy)] {
+            let found = model.get(key).and_then(Value::as_f64);
+            assert!(found == want || same(found.unwrap(), want.unwrap()), "{key}: {found:?} and {want:?}");
+        }
+        assert!(model.get("measure_seconds").is_none(), "a table holds no times");
+    }
+    // A group's mean and standard error over its three seeds, by hand.
+    let summary = json_rows(folder.path(), "summary.json");
+    let wide = summary.iter().find(|r| r["group"] == "64 wide").unwrap();
+    let traces: Vec<f64> = tables[1]
+        .rows
+        .iter()
+        .filter(|r| r.group == "64 wide")
+        .map(|r| r.curvature.as_ref().unwrap().fisher_trace)
+        .collect();
+    let mean = traces.iter().sum::<f64>() / 3.0;
+    let error = (traces.iter().map(|t| (t - mean).powi(2)).sum::<f64>() / 2.0 / 3.0).sqrt();
+    assert!((wide["fisher_trace"].as_f64().unwrap() - mean).abs() < 1e-12);
+    assert!((wide["fisher_trace_standard_error"].as_f64().unwrap() - error).abs() < 1e-12);
+    assert_eq!((&wide["seeds"], &wide["saturated"]), (&json!(3), &json!(3)));
+}
+
+#[test]
+fn curves_of_one_function_of_the_noise_time_collapse_over_it_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    put(folder.path(), &theory());
+    report::write_sweeps(folder.path(), None).unwrap();
+    let rows = json_rows(folder.path(), "collapse.json");
+    let ratio: HashMap<&str, f64> =
+        rows.iter().map(|r| (r["abscissa"].as_str().unwrap(), r["variance_ratio"].as_f64().unwrap())).collect();
+    assert!(ratio["noise_time"] < 0.05, "{ratio:?}");
+    assert!(ratio["steps"] > 0.5 && ratio["eta_steps_over_batch"] > 0.15, "{ratio:?}");
+    for row in &rows {
+        let at = |key: &str| row[key].as_f64().unwrap();
+        assert!(at("low") <= at("variance_ratio") && at("variance_ratio") <= at("high") + 0.02, "{row}");
+        assert_eq!((at("n_groups"), at("n_runs")), (4.0, 12.0));
+    }
+}
+
+#[test]
+fn figures_are_drawn_in_both_forms() {
+    let folder = folder(Truth::Falling);
+    report::write_sweeps(folder.path(), None).unwrap();
+    let mut names: Vec<String> = std::fs::read_dir(folder.path().join("figures"))
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .filter_map(|n| n.strip_suffix(".png").map(str::to_string))
+        .collect();
+    names.sort();
+    let wanted = [
+        "accuracy-fisher-trace",
+        "accuracy-hessian-trace",
+        "collapse-theory-mini",
+        "correlations",
+        "size",
+        "steps-steps-mini",
+        "steps-theory-mini",
+    ];
+    assert_eq!(names, wanted);
+    for name in names {
+        let bytes = std::fs::read(folder.path().join(format!("figures/{name}.png"))).unwrap();
+        let pixels = tiny_skia::Pixmap::decode_png(&bytes).unwrap();
+        let drawn = pixels.pixels().iter().filter(|p| p.red() < 200).count();
+        assert!(drawn * 100 > pixels.pixels().len(), "{name}: {drawn} of {} pixels", pixels.pixels().len());
+        let svg = read(folder.path().join(format!("figures/{name}.svg")));
+        assert!(svg.starts_with("<svg xmlns=") && svg.ends_with("</svg>\n"));
+        assert!(!svg.contains("var(") && !svg.contains("NaN") && !svg.contains("inf"), "{name}");
+        let size = |key: &str| -> u32 {
+            let at = svg.find(&format!(" {key}=\"")).unwrap() + key.len() + 3;
+            svg[at..].split('"').next().unwrap().parse().unwrap()
+        };
+        assert_eq!((pixels.width(), pixels.height()), (2 * size("width"), 2 * size("height")), "{name}");
+    }
+    // The scatter: a point of every trained model with a trace and an accuracy, in each panel, and the legend's.
+    let svg = read(folder.path().join("figures/accuracy-fisher-trace.svg"));
+    let markers = svg.matches("stroke-width=\"1.4\"").count();
+    assert_eq!(markers, 2 * 48 + 3 + 2);
+}
+
+#[test]
+fn the_same_tables_give_the_same_bytes_wherever_they_lie() {
+    let all = |root: &Path| -> HashMap<String, Vec<u8>> {
+        let mut files = HashMap::new();
+        for part in ["", "figures", "tables"] {
+            for entry in std::fs::read_dir(root.join(part)).unwrap().map(Result::unwrap).filter(|e| e.path().is_file())
+            {
+                let name = format!("{part}/{}", entry.file_name().display());
+                files.insert(name, std::fs::read(entry.path()).unwrap());
+            }
+        }
+        files
+    };
+    let (first, second) = (folder(Truth::None), tempfile::tempdir().unwrap());
+    report::write_sweeps(first.path(), None).unwrap();
+    // In other folders, in another order, one of them twice.
+    put(&second.path().join("a/a"), &theory());
+    put(&second.path().join("b"), &algorithms(Truth::None));
+    put(&second.path().join("c"), &sizes(Truth::None));
+    put(&second.path().join("d"), &steps(Truth::None));
+    put(&second.path().join("e"), &steps(Truth::None));
+    let out = second.path().join("elsewhere/report.html");
+    assert_eq!(report::write_sweeps(second.path(), Some(&out)).unwrap(), out);
+    let (a, b) = (all(first.path()), all(&second.path().join("elsewhere")));
+    assert!(a.len() == 1 + 2 * 7 + 2 * 4, "{:?}", a.keys());
+    for (name, bytes) in &a {
+        assert!(b[name] == *bytes, "{name} differs");
+    }
+}
+
+#[test]
+fn tables_of_different_languages_are_laid_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    put(&folder.path().join("one"), &steps(Truth::Falling));
+    let mut other = sizes(Truth::Rising);
+    (other.language, other.language_hash) = ("hmm: 12 states".into(), "beef".into());
+    put(&folder.path().join("two"), &other);
+    let page = read(report::write_sweeps(folder.path(), None).unwrap());
+    assert_eq!(page.matches("<h2>").count(), 2);
+    assert!(!page.contains("40.4 (smallest)"), "the paper's PCFG is not beside an HMM");
+    assert!(page.contains("LSTMs of 10 to 135 M"));
+    assert!(folder.path().join("figures/language2-accuracy-fisher-trace.png").exists());
+    assert!(folder.path().join("figures/language1-size.svg").exists());
+    let rows = json_rows(folder.path(), "correlations.json");
+    assert!(rows.iter().any(|r| r["language_hash"] == "beef" && r["n_models"] == 9));
+}
+
+#[test]
+fn traces_of_different_parametrisations_and_repeated_runs_are_not_put_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut one = steps(Truth::Falling);
+    one.rows.iter_mut().filter(|r| r.seed == 5).for_each(|r| r.parametrisation = "as trained".into());
+    put(&folder.path().join("one"), &one);
+    // The same runs in a second sweep are the same models.
+    let mut again = steps(Truth::Falling);
+    again.name = "steps again".into();
+    again.rows.retain(|r| r.seed < 2);
+    put(&folder.path().join("two"), &again);
+    let page = read(report::write_sweeps(folder.path(), None).unwrap());
+    assert!(page.contains("5 models whose curvature is over another parametrisation"), "{}", said(&page, "b"));
+    let rows = json_rows(folder.path(), "correlations.json");
+    let counts = |predictor: &str| {
+        let row = rows.iter().find(|r| r["predictor"] == predictor && r["models"] == "all").unwrap();
+        (row["n_models"].as_u64().unwrap(), row["n_runs"].as_u64().unwrap(), row["left_out"].as_u64().unwrap())
+    };
+    assert_eq!(counts("fisher_trace"), (25, 5, 5));
+    assert_eq!(counts("excess_loss"), (30, 6, 0));
+}
+
+#[test]
+fn what_is_no_table_is_an_error_with_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = |folder: &Path| {
+        let error = report::write(folder, None).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        error.to_string()
+    };
+    let none = error(folder.path());
+    assert!(none.contains("metrics.jsonl") && none.contains("table.json") && none.contains("lowland train"), "{none}");
+    let inner = folder.path().join("size");
+    put(&inner, &sizes(Truth::None));
+    let text = read(inner.join("table.json"));
+    std::fs::write(inner.join("table.json"), &text[..text.len() / 2]).unwrap();
+    let damaged = error(folder.path());
+    assert!(damaged.contains("size/table.json") && damaged.contains("line "), "{damaged}");
+    put(&inner, &Table { format: 99, ..sizes(Truth::None) });
+    let format = error(folder.path());
+    assert!(format.contains("size/table.json") && format.contains("format 99"), "{format}");
+    assert!(!folder.path().join("report.html").exists());
+}
+
+#[test]
+fn a_table_with_next_to_nothing_in_it_makes_a_page() {
+    for rows in [Vec::new(), vec![lookup()], steps(Truth::Falling).rows[..1].to_vec()] {
+        let folder = tempfile::tempdir().unwrap();
+        put(folder.path(), &table("small", "algorithm", rows));
+        let page = read(report::write_sweeps(folder.path(), None).unwrap());
+        assert!(said(&page, "b").contains("not decided by these models"), "{}", said(&page, "b"));
+        assert!(!page.contains("NaN"));
+    }
+}
