@@ -15,6 +15,7 @@ mod data;
 mod diverged;
 mod evaluate;
 mod events;
+mod folder;
 mod kernels;
 mod measure;
 mod measurement;
