@@ -91,6 +91,7 @@ fn plan_text(plan: &PlanReport) -> String {
         ("memory: parameters", print::bytes(b.parameters)),
         ("memory: gradients", print::bytes(b.gradients)),
         ("memory: optimizer", print::bytes(b.optimizer)),
+        ("memory: algorithm", print::bytes(b.algorithm)),
         (
             "memory: activations",
             format!(

@@ -7,10 +7,11 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use rayon::prelude::*;
 
 use crate::config::{
-    ConfigError, LabelKind, LanguageKind, LanguageSection, MaskPolicy, ObjectiveSection, TrainSection,
+    AlgorithmKind, ConfigError, LabelKind, LabelNoise, LanguageKind, LanguageSection, MaskPolicy, ObjectiveSection,
+    TrainSection,
 };
 use crate::language::{Grammar, Hmm, Language, LanguageError, Pcfg, masked_position};
-use crate::model::Vocabulary;
+use crate::model::{SPECIAL_TOKENS, Vocabulary};
 use crate::ops::Batch;
 use crate::ops::batch::{BatchLayout, Sentence};
 use crate::random::{Purpose, Stream};
@@ -119,6 +120,17 @@ fn bernoulli_positions(seed: u64, index: u64, length: usize, p: f64) -> Vec<usiz
     if chosen.is_empty() { vec![stream.below(length as u32) as usize] } else { chosen }
 }
 
+/// Replaces labels as a function of (seed, sentence, position).
+fn replace_labels(sentence: &mut Sentence, noise: &LabelNoise, seed: u64, index: u64, words: u32) {
+    for (position, label) in &mut sentence.masked {
+        // Two blocks a position: one number that decides, and a word.
+        let mut stream = Stream::new(seed, Purpose::LabelNoise, index).from_block(2 * *position);
+        if stream.uniform() < noise.probability {
+            *label = SPECIAL_TOKENS.len() as u32 + stream.below(words);
+        }
+    }
+}
+
 /// One micro-batch and what its masked positions weigh: 1 / masked positions of the whole step.
 pub struct Micro {
     pub batch: Batch,
@@ -129,8 +141,15 @@ pub struct Micro {
 pub(super) fn step_data(corpus: &Corpus, layout: &BatchLayout, step: u64, train: &TrainSection) -> Vec<Micro> {
     let (batch_size, micro_batch) = (train.batch_size, train.micro_batch());
     let first = step * u64::from(batch_size);
-    let sentences: Vec<Sentence> =
-        (0..batch_size).into_par_iter().with_min_len(32).map(|j| corpus.sentence(first + u64::from(j))).collect();
+    let one = |j: u32| {
+        let index = first + u64::from(j);
+        let mut sentence = corpus.sentence(index);
+        if let Some(AlgorithmKind::LabelNoise(noise)) = &train.algorithm {
+            replace_labels(&mut sentence, noise, corpus.seed, index, corpus.language.vocabulary().len() as u32);
+        }
+        sentence
+    };
+    let sentences: Vec<Sentence> = (0..batch_size).into_par_iter().with_min_len(32).map(one).collect();
     let masked: usize = sentences.iter().map(|s| s.masked.len()).sum();
     let weight = 1.0 / masked as f32;
     sentences

@@ -10,6 +10,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod adversary;
 mod checkpoint;
 mod data;
 mod diverged;
@@ -24,7 +25,8 @@ mod run;
 mod trainer;
 mod tune;
 
-pub use checkpoint::{Checkpoint, checkpoints, newest};
+pub use adversary::{Adversary, AdversaryData, AdversaryLine};
+pub use checkpoint::{Checkpoint, NamedTensor, checkpoints, newest};
 pub use data::{Corpus, Micro, held_out_seed};
 pub use evaluate::{Evaluation, Evaluator, MaskedSentence, held_out_sentence, masked_sentence};
 pub use events::EventWriter;

@@ -7,6 +7,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::adversary::{AdversaryData, head_of};
 use super::checkpoint::{Checkpoint, checkpoints, newest};
 use super::data::{Ahead, Corpus, Micro};
 use super::diverged::first_bad_tensor;
@@ -18,10 +19,10 @@ use super::measure::Along;
 use super::measurement::Measurement;
 use super::trainer::{LogLine, Trainer};
 use super::tune::{Subject, Trial, Tuning};
-use crate::config::{ConfigError, LabelKind, Resolved};
+use crate::config::{AlgorithmKind, ConfigError, LabelKind, Resolved};
 use crate::curvature::CurvatureError;
 use crate::gpu::{Gpu, GpuError};
-use crate::model::{Encoder, ModelError, Weights, load, save};
+use crate::model::{Encoder, ModelError, SentenceHead, Weights, load, save};
 use crate::ops::{Dims, Labels};
 
 /// Why a run stopped before its end.
@@ -126,6 +127,8 @@ pub(super) struct Setup {
     pub corpus: Corpus,
     pub encoder: Encoder,
     pub labels: Labels,
+    /// Of the adversarial algorithm.
+    pub head: Option<SentenceHead>,
     /// Of the largest micro-batch.
     pub dims: Dims,
     pub kernels: Kernels,
@@ -137,6 +140,10 @@ impl Setup {
         let corpus = Corpus::open(&config.language, &config.objective, config.seed)?;
         let longest = corpus.language.max_length();
         let model = config.model.model_config(corpus.vocabulary.len() as u32, longest);
+        let head = match &config.train.algorithm {
+            Some(AlgorithmKind::Adversarial(algorithm)) => Some(head_of(algorithm, corpus.language.as_ref())?),
+            _ => None,
+        };
         let place = |message: String| ConfigError { place: "[model]".into(), message };
         let mut encoder = Encoder::new(&model).map_err(place)?;
         encoder.recompute = config.train.recompute;
@@ -152,7 +159,7 @@ impl Setup {
             LabelKind::Expected => Labels::Soft,
         };
         let kernels = Kernels::settle(gpu, resolved, &Subject::new(gpu, &encoder, &dims, labels))?;
-        Ok(Setup { corpus, encoder, labels, dims, kernels })
+        Ok(Setup { corpus, encoder, labels, head, dims, kernels })
     }
 }
 
@@ -176,10 +183,11 @@ pub fn run(gpu: &Gpu, resolved: &Resolved, observer: &dyn Observer) -> Result<Ou
         observer.note(&format!("{} is finished already", folder.path.display()));
         return Ok(done);
     }
-    let Setup { corpus, encoder, labels, dims, kernels } = &setup;
+    let Setup { corpus, encoder, labels, dims, kernels, .. } = &setup;
     let variants = &kernels.variants;
     let start = starting_weights(resolved, encoder, observer)?;
     let mut trainer = Trainer::new(gpu, encoder, &start, &config.train, *labels, *dims, variants, config.seed)?;
+    oppose(gpu, resolved, &setup, &mut trainer, observer)?;
     let root = folder.path.join("checkpoints");
     let (checkpoint, warnings) = newest(&root);
     warnings.iter().for_each(|w| observer.note(&format!("warning: {w}")));
@@ -187,6 +195,10 @@ pub fn run(gpu: &Gpu, resolved: &Resolved, observer: &dyn Observer) -> Result<Ou
         let loaded = load(&checkpoint.folder)?;
         let moments = checkpoint.moments(encoder, trainer.moment_count())?;
         trainer.restore(gpu, encoder, &loaded.weights, &moments, checkpoint.step);
+        if let Some(adversary) = trainer.adversary() {
+            let wrong = |message| ModelError::Format { path: checkpoint.folder.clone(), message };
+            adversary.restore(gpu, &checkpoint.algorithm()?).map_err(wrong)?;
+        }
         observer.note(&format!("resumed at step {}", checkpoint.step));
     }
     let metrics_path = folder.path.join("metrics.jsonl");
@@ -227,6 +239,26 @@ pub fn run(gpu: &Gpu, resolved: &Resolved, observer: &dyn Observer) -> Result<Ou
     };
     session.train(&mut trainer, &mut folder)?;
     session.finish(&mut trainer, &mut folder)
+}
+
+/// Gives a trainer its adversary, where the config asks for one.
+fn oppose(
+    gpu: &Gpu,
+    resolved: &Resolved,
+    setup: &Setup,
+    trainer: &mut Trainer,
+    observer: &dyn Observer,
+) -> Result<(), RunError> {
+    let Some(AlgorithmKind::Adversarial(algorithm)) = &resolved.config.train.algorithm else { return Ok(()) };
+    let Setup { corpus, encoder, kernels, .. } = setup;
+    let data = AdversaryData::draw(algorithm, corpus.language.as_ref(), corpus.seed)?;
+    observer.note(&format!(
+        "against a head on task {}: labels of entropy {:.3} nats, in force below a loss of {:.3}",
+        algorithm.task,
+        data.entropy,
+        algorithm.ceiling * data.entropy
+    ));
+    Ok(trainer.oppose(gpu, encoder, algorithm, data, &kernels.variants)?)
 }
 
 /// The weights that a run begins with.
@@ -338,7 +370,7 @@ impl Session<'_> {
         let seconds = self.started.elapsed().as_secs_f64() - measuring;
         let taken = (trainer.step - self.first_step) as f64;
         let rate = taken / seconds.max(1e-9);
-        let line = json!({
+        let mut line = json!({
             "step": trainer.step,
             "loss": loss,
             "gradient_norm": norm,
@@ -347,12 +379,19 @@ impl Session<'_> {
             "seconds": self.seconds(),
             "queue_idle": trainer.queue_idle(),
         });
-        folder.metric(&line)?;
-        let values = [
+        let mut values = vec![
             ("train/loss", loss),
             ("train/gradient_norm", norm),
             ("train/learning_rate", trainer.learning_rate(trainer.step - 1)),
         ];
+        let first = self.recent[0].step;
+        let opposed = trainer.adversary_lines(self.gpu, first..trainer.step)?;
+        if !opposed.is_empty() {
+            let loss = opposed.iter().map(|l| f64::from(l.loss)).sum::<f64>() / opposed.len() as f64;
+            line["adversarial_loss"] = json!(loss);
+            values.push(("train/adversarial_loss", loss));
+        }
+        folder.metric(&line)?;
         self.event(trainer.step, &values, folder)?;
         self.observer.progress(&Progress {
             step: trainer.step,
@@ -416,8 +455,10 @@ impl Session<'_> {
     fn save(&self, trainer: &Trainer) -> Result<(), RunError> {
         let Setup { corpus, encoder, .. } = self.setup;
         let (weights, moments) = trainer.state(self.gpu, encoder)?;
+        let algorithm = trainer.adversary().map_or(Ok(vec![]), |a| a.state(self.gpu))?;
         let hash = self.resolved.hash();
-        Checkpoint::write(&self.root, trainer.step, &hash, encoder, &corpus.vocabulary, &weights, &moments)?;
+        let vocabulary = &corpus.vocabulary;
+        Checkpoint::write(&self.root, trainer.step, &hash, encoder, vocabulary, &weights, &moments, &algorithm)?;
         let keep = self.resolved.config.train.keep_checkpoints as usize;
         let all = checkpoints(&self.root);
         if keep > 0 && all.len() > keep {
@@ -436,7 +477,12 @@ impl Session<'_> {
         let micros = &self.unread[at];
         let found =
             first_bad_tensor(self.gpu, encoder, &trainer.parameters, *dims, &kernels.variants, *labels, micros, scale)?;
-        let tensor = found.unwrap_or_else(|| "the norm of the gradient".into());
+        let otherwise = match &self.resolved.config.train.algorithm {
+            Some(AlgorithmKind::Sam(_)) => "the gradient at the weights after SAM's ascent",
+            Some(AlgorithmKind::Adversarial(_)) => "the adversarial loss or its gradient",
+            _ => "the norm of the gradient",
+        };
+        let tensor = found.unwrap_or_else(|| otherwise.into());
         let result = json!({
             "status": "diverged",
             "step": line.step + 1,
