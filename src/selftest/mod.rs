@@ -183,14 +183,17 @@ fn operations() -> Vec<Case> {
         }));
     }
     // Room for all tokens, and for fewer than some sentences have.
-    for (d, tokens) in [(8, 10), (10, 12), (36, 4)] {
-        all.push(case(&format!("whole sentences of {tokens} x {d}"), 6e-6, 2, 7, move |g| {
+    for (d, tokens) in [(4, 10), (6, 4), (10, 3)] {
+        all.push(case(&format!("whole sentences of {tokens} x {d}"), 6e-6, 1, 7, move |g| {
             let x = embedded(g, d);
             let (w, b) = (g.parameter("dense", d, d), g.parameter("bias", 1, d));
             let h = g.linear(x, w, Some(b), None);
             let (rows, masked) = (g.concat(h, tokens), g.gather(h));
-            let (w, b) = (g.parameter("head", d, concat::width(tokens, d)), g.parameter("head.bias", 1, d));
-            g.linear(rows, w, Some(b), Some(masked))
+            let (w, b) = (g.parameter("head", 11, concat::width(tokens, d)), g.parameter("head.bias", 1, 11));
+            let logits = g.linear(rows, w, Some(b), None);
+            let w = g.parameter("own", 11, d);
+            let logits = g.linear(masked, w, None, Some(logits));
+            g.cross_entropy(logits, Labels::Hard)
         }));
     }
     for vocabulary in [4, 11, 130] {

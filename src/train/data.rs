@@ -186,3 +186,48 @@ impl Ahead {
         self.receiver.recv().ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::RunConfig;
+
+    /// Labels of a step of some sentences.
+    fn labels(overrides: &[&str], step: u64) -> (Vec<u32>, Vec<[u32; 4]>) {
+        let text = "[language]\nrandom = { levels = 3, symbols = 3, rules = 2, vocabulary = 20, seed = 1 }\n\
+                    max_length = 8\n[objective]\nmask = { bernoulli = 0.5 }\n";
+        let overrides: Vec<String> = overrides.iter().map(|o| o.to_string()).collect();
+        let config = RunConfig::parse(text, "x").unwrap().with(&overrides).unwrap();
+        let corpus = Corpus::open(&config.language, &config.objective, config.seed).unwrap();
+        let layout = BatchLayout { tables: [24, 12, 1], first_position: 2, segment: 64 };
+        let micros = step_data(&corpus, &layout, step, &config.train);
+        let all = |micro: Micro| (micro.batch.labels, micro.batch.ids);
+        let (labels, ids): (Vec<_>, Vec<_>) = micros.into_iter().map(all).unzip();
+        (labels.concat(), ids.concat())
+    }
+
+    #[test]
+    fn noise_replaces_its_share_of_labels_and_nothing_else() {
+        let p = 0.3;
+        let noise = format!("train.algorithm={{ kind = \"label-noise\", probability = {p} }}");
+        let (clean, sentences) = labels(&["train.batch_size=4096"], 0);
+        let (noisy, same) = labels(&[&noise, "train.batch_size=4096"], 0);
+        assert_eq!(sentences, same);
+        let n = clean.len() as f64;
+        let changed: Vec<u32> = clean.iter().zip(&noisy).filter(|(a, b)| a != b).map(|(_, b)| *b).collect();
+        // A replacement is the word itself once in 20 times.
+        let want = p * (1.0 - 1.0 / 20.0);
+        let share = changed.len() as f64 / n;
+        assert!((share - want).abs() < 4.0 * (want * (1.0 - want) / n).sqrt(), "{share} of {want}");
+        for word in 4..24 {
+            let count = changed.iter().filter(|w| **w == word).count() as f64;
+            // At most p n / 20 of a word; fewer of a frequent one, which replaces itself.
+            assert!(count > 0.5 * p * n / 20.0 && count < 1.3 * p * n / 20.0, "word {word}: {count}");
+        }
+        // A function of the sentence's number, however the sentences are cut.
+        let cut: Vec<u32> =
+            (0..2).flat_map(|s| labels(&[&noise, "train.batch_size=2048", "train.micro_batch=100"], s).0).collect();
+        assert_eq!(cut, noisy);
+        assert_ne!(labels(&[&noise, "train.batch_size=4096", "seed=1"], 0).0, noisy);
+    }
+}
