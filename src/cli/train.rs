@@ -105,6 +105,7 @@ fn plan_text(plan: &PlanReport) -> String {
         ("memory: workspace", print::bytes(b.workspace)),
         ("memory: batch", print::bytes(b.batch)),
         ("memory: evaluation", print::bytes(b.evaluation)),
+        ("memory: measure", print::bytes(b.measure)),
         ("memory: other", print::bytes(b.other)),
         ("memory: total", print::bytes(b.total)),
     ];

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::adversary::adversary_bytes;
 use super::evaluate::Evaluator;
 use super::kernels::{Kernels, Source};
+use super::measure::{Instruments, measure_error};
 use super::run::{RunError, Setup};
 use super::trainer::{RING, trainer_bytes};
 use crate::config::{AlgorithmKind, OptimizerKind, Resolved};
@@ -52,6 +53,8 @@ pub struct PlanBytes {
     pub batch: u64,
     /// Activations and batch of the evaluation.
     pub evaluation: u64,
+    /// What the largest measurement of `[measure]` takes while it lasts.
+    pub measure: u64,
     /// Parameters of dispatches, the log, sums for the norm.
     pub other: u64,
     pub total: u64,
@@ -87,6 +90,13 @@ pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
         _ => 0,
     };
     let (evaluation, evaluation_dispatches) = plan_evaluation(gpu, &setup, resolved.config.evaluate.sentences)?;
+    let measure = match &resolved.config.measure {
+        Some(section) => {
+            let instruments = Instruments::new(&setup.corpus, section, variants, train.micro_batch() as usize);
+            instruments.bytes(gpu, encoder).map_err(measure_error)?
+        }
+        None => 0,
+    };
     // A uniform of 256 bytes a dispatch, the optimiser's with it, and a log of 512 lines.
     let other = 256 * (dispatches.len() + evaluation_dispatches) as u64 + trainer_bytes(encoder, arena);
     let bytes = PlanBytes {
@@ -101,8 +111,9 @@ pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
         workspace: memory.workspace,
         batch,
         evaluation,
+        measure,
         other,
-        total: arena * (2 + several + moments) + memory.bytes() + batch + algorithm + evaluation + other,
+        total: arena * (2 + several + moments) + memory.bytes() + batch + algorithm + evaluation + measure + other,
     };
     let micros = f64::from(train.batch_size.div_ceil(train.micro_batch()));
     let tokens = u64::from(setup.corpus.language.max_length() as u32 + 2);

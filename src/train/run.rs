@@ -15,7 +15,7 @@ use super::evaluate::{Evaluation, Evaluator};
 use super::events::EventWriter;
 use super::folder::{Folder, earlier_seconds, keep_metrics_until, open};
 use super::kernels::Kernels;
-use super::measure::Along;
+use super::measure::{Along, measure_error};
 use super::measurement::Measurement;
 use super::trainer::{LogLine, Trainer};
 use super::tune::{Subject, Trial, Tuning};
@@ -447,8 +447,7 @@ impl Session<'_> {
                 self.save(trainer)?;
                 Err(RunError::Interrupted { step })
             }
-            Err(CurvatureError::Gpu(error)) => Err(error.into()),
-            Err(error) => Err(ConfigError { place: "[measure]".into(), message: error.to_string() }.into()),
+            Err(error) => Err(measure_error(error)),
         }
     }
 
