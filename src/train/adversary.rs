@@ -111,9 +111,10 @@ pub struct Adversary {
     log: Buffer,
 }
 
-/// Loss of the head on a batch that the encoder felt, or would have felt.
+/// What the encoder felt of the head in one step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdversaryLine {
+    /// The head's mean loss on the batch.
     pub loss: f32,
     /// -λ, or 0 above the ceiling.
     pub factor: f32,
@@ -233,15 +234,17 @@ impl Adversary {
         head * self.algorithm.head_steps as usize + self.against.dispatches() + self.judged.len() + self.blend.len()
     }
 
-    /// Batch `number` of a step from one of the sets.
-    fn batch(&self, set: usize, step: u64, number: u64) -> Batch {
+    /// The sentences of batch `number` of a step, from one of the sets.
+    fn chosen(&self, set: usize, step: u64, number: u64) -> Vec<Sentence> {
         let sentences = &self.data.sets[set];
         let index = step * (u64::from(self.algorithm.head_steps) + 1) + number;
         let mut stream = Stream::new(self.seed, Purpose::Adversary, index);
-        let chosen: Vec<Sentence> = (0..self.algorithm.batch)
-            .map(|_| sentences[stream.below(sentences.len() as u32) as usize].clone())
-            .collect();
-        Batch::new(self.learn.layout(), &chosen)
+        let mut one = || sentences[stream.below(sentences.len() as u32) as usize].clone();
+        (0..self.algorithm.batch).map(|_| one()).collect()
+    }
+
+    fn batch(&self, set: usize, step: u64, number: u64) -> Batch {
+        Batch::new(self.learn.layout(), &self.chosen(set, step, number))
     }
 
     /// Submits the head's steps and the adversarial gradient of a step of the encoder, counted from 0.
@@ -286,13 +289,10 @@ impl Adversary {
         Ok(steps.map(line).map(|l| AdversaryLine { loss: l[0], factor: l[1] }).collect())
     }
 
-    /// The gradient of the head's mean loss on the last batch, times the loss scale, and that batch's sentences.
+    /// The gradient of the head's mean loss by the encoder's parameters, times the loss scale, as the last step left it, and
+    /// the sentences of a step that it is taken on.
     pub fn last(&self, step: u64) -> (&Arena, Vec<Sentence>) {
-        let head_steps = u64::from(self.algorithm.head_steps);
-        let mut stream = Stream::new(self.seed, Purpose::Adversary, step * (head_steps + 1) + head_steps);
-        let set = &self.data.sets[1];
-        let chosen = (0..self.algorithm.batch).map(|_| set[stream.below(set.len() as u32) as usize].clone());
-        (&self.gradient, chosen.collect())
+        (&self.gradient, self.chosen(1, step, u64::from(self.algorithm.head_steps)))
     }
 
     /// Names, shapes and memory of what a checkpoint holds.
