@@ -3,10 +3,13 @@
 //   square_sum   sums of g² over blocks, and whether one is not finite
 //   settle       the norm, the clipping factor, and the step's line in the log; after a gradient or loss that is not
 //                finite nothing is updated any more, so that the parameters stay those before the bad step
+//   ascend       sharpness-aware minimisation, Foret et al. 2021: saved = p, p ← p + ρ g / ‖g‖
+//   descend      p = saved
 //   adamw        Loshchilov and Hutter 2019, as torch.optim.AdamW: p ← p (1 − lr λ) − lr m̂ / (√v̂ + ε)
 //   sgd          as torch.optim.SGD: g ← g + λ p, u ← μ u + g, p ← p − lr u
 // Parameters, moments and gradients are flat chunks of vec4.
 //@import common/step.wgsl
+//@import common/finite.wgsl
 
 struct Params {
     size4: u32,
@@ -19,6 +22,8 @@ struct Params {
     decay: f32,
     momentum: f32,
     clip: f32,
+    // Length of the ascent.
+    rho: f32,
     // 1 / what the losses were multiplied by.
     unscale: f32,
     // vec4 a workgroup sums up.
@@ -26,12 +31,7 @@ struct Params {
 }
 @group(0) @binding(8) var<uniform> p: Params;
 
-// step.optimizer[0] = (lr, 1 − β1^t, 1 − β2^t, 1 on the first step), [1] = (Σ of loss weights, 0, 0, 0)
-
-fn not_finite(v: vec4<f32>) -> bool {
-    // By bits: WGSL lets a compiler assume that there are no NaNs.
-    return any((bitcast<vec4<u32>>(v) & vec4<u32>(0x7f800000u)) == vec4<u32>(0x7f800000u));
-}
+// step.optimizer[0] = (lr, 1 − β1^t, 1 − β2^t, 1 on the first step)
 
 @group(0) @binding(0) var<storage, read> g: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read_write> sum: array<vec4<f32>>;
@@ -85,7 +85,7 @@ fn square_sum(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: v
 @group(0) @binding(0) var<storage, read> parts: array<vec4<f32>>;
 // The step's loss: (Σ loss, Σ weight, Σ divergence, 0) from statistics.wgsl.
 @group(0) @binding(1) var<storage, read> tally: array<vec4<f32>>;
-// (clipping factor, 1 when something was not finite, step of that as bits, 0)
+// (clipping factor, 1 when something was not finite, step of that as bits, norm)
 @group(0) @binding(2) var<storage, read_write> state: array<vec4<f32>>;
 // A line a step: (loss, gradient norm, 1 when bad, step as bits)
 @group(0) @binding(3) var<storage, read_write> log: array<vec4<f32>>;
@@ -107,6 +107,7 @@ fn settle(@builtin(local_invocation_index) l: u32) {
     if p.clip > 0.0 && norm > p.clip { clip = p.clip / norm * p.unscale; }
     if now && state[0].y == 0.0 { state[0] = vec4<f32>(clip, 1.0, bitcast<f32>(step.counter.x), 0.0); }
     state[0].x = clip;
+    state[0].w = norm;
     log[step.counter.x % p.ring] = vec4<f32>(loss, norm, select(0.0, 1.0, now), bitcast<f32>(step.counter.x));
 }
 
@@ -114,6 +115,24 @@ fn settle(@builtin(local_invocation_index) l: u32) {
 @group(0) @binding(2) var<storage, read_write> theta: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> first_moment: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> second_moment: array<vec4<f32>>;
+
+@group(0) @binding(3) var<storage, read_write> saved: array<vec4<f32>>;
+
+@compute @workgroup_size(64)
+fn ascend(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
+    let i = (w.x + w.y * n.x) * 64u + l;
+    let s = settled[0];
+    if i >= p.size4 { return; }
+    saved[i] = theta[i];
+    if s.y == 0.0 && s.w > 0.0 { theta[i] += (p.rho * p.unscale / s.w) * g[i]; }
+}
+
+@compute @workgroup_size(64)
+fn descend(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
+    let i = (w.x + w.y * n.x) * 64u + l;
+    if i >= p.size4 { return; }
+    theta[i] = saved[i];
+}
 
 @compute @workgroup_size(64)
 fn adamw(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {

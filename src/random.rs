@@ -46,6 +46,10 @@ pub enum Purpose {
     Projection = 33,
     /// Seeds of downstream data.
     Downstream = 34,
+    /// Labels that take the place of those of training sentences.
+    LabelNoise = 35,
+    /// Batches of the adversarial algorithm.
+    Adversary = 36,
     /// Examples drawn from a frame.
     Sample = 10,
 }
@@ -75,6 +79,13 @@ impl Stream {
             block: [0; 4],
             used: 4,
         }
+    }
+
+    /// The same stream from its block `block` of 4 words on: draws of several items that share an index.
+    pub fn from_block(mut self, block: u32) -> Stream {
+        self.counter[0] = block;
+        self.used = 4;
+        self
     }
 
     /// 32 random bits.

@@ -42,6 +42,14 @@ fn a_run_takes_what_its_plan_says() {
         &["train.batch_size=512", "evaluate.sentences=100"],
         &["objective.labels=expected", "model.type=bert"],
         &["objective.mask={ bernoulli = 0.3 }", "model.hidden_dropout_prob=0.1"],
+        &["train.algorithm={ kind = \"sam\" }", "train.micro_batch=16", "model.hidden_size=128"],
+        &["train.algorithm={ kind = \"adversarial\", task = \"b\", sentences = 64, batch = 200 }"],
+        &["train.algorithm={ kind = \"adversarial\", task = \"a\", sentences = 64 }", "model.hidden_size=128"],
+        &["measure={ every = 0, trace = { sentences = 300 } }"],
+        &["measure={ every = 0, trace = { sentences = 64, draws = 16 }, noise = { sentences = 100 } }"],
+        &["measure={ every = 0, trace = { sentences = 64 }, hessian_trace = { sentences = 100, probes = 8 } }"],
+        &["measure={ every = 0, trace = { sentences = 64 }, top = { sentences = 64, products = 4 } }"],
+        &["measure={ every = 0, trace = { sentences = 20 }, noise = { sentences = 64 } }", "model.hidden_size=128"],
     ] {
         // An adapter of its own, so that the peak is this run's.
         let gpu = gpu();

@@ -91,6 +91,7 @@ fn plan_text(plan: &PlanReport) -> String {
         ("memory: parameters", print::bytes(b.parameters)),
         ("memory: gradients", print::bytes(b.gradients)),
         ("memory: optimizer", print::bytes(b.optimizer)),
+        ("memory: algorithm", print::bytes(b.algorithm)),
         (
             "memory: activations",
             format!(
@@ -104,6 +105,7 @@ fn plan_text(plan: &PlanReport) -> String {
         ("memory: workspace", print::bytes(b.workspace)),
         ("memory: batch", print::bytes(b.batch)),
         ("memory: evaluation", print::bytes(b.evaluation)),
+        ("memory: measure", print::bytes(b.measure)),
         ("memory: other", print::bytes(b.other)),
         ("memory: total", print::bytes(b.total)),
     ];

@@ -10,12 +10,14 @@
 //! assert!(error.contains("did you mean `train`"));
 //! ```
 
+mod algorithm;
 mod explain;
 mod language;
 mod load;
 mod measure;
 mod types;
 
+pub use algorithm::{Adversarial, AlgorithmKind, LabelNoise, Sam};
 pub(crate) use explain::schema_of;
 pub use explain::{Explanation, explain, schema};
 pub use language::{LanguageKind, LanguageSection};

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::MeasureSection;
+use super::algorithm::AlgorithmKind;
 use super::language::LanguageSection;
 use crate::model::{ModelConfig, ModelKind};
 use crate::ops::Wishes;
@@ -279,6 +280,10 @@ pub struct TrainSection {
     pub micro_batch: Option<u32>,
     /// { kind = "adamw", lr, betas, eps, weight_decay } or { kind = "sgd", lr, momentum, weight_decay }.
     pub optimizer: OptimizerKind,
+    /// Beside the optimiser's plain step: { kind = "label-noise", probability }, { kind = "sam", rho } or
+    /// { kind = "adversarial", task, weight, ... }. Left out: nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub algorithm: Option<AlgorithmKind>,
     /// { kind = "linear" | "constant" | "cosine", warmup = share of the steps }.
     pub schedule: ScheduleKind,
     /// Largest norm of the gradient over all parameters; 0 is no clipping.
@@ -311,6 +316,7 @@ impl Default for TrainSection {
             batch_size: 256,
             micro_batch: None,
             optimizer: OptimizerKind::AdamW(AdamW::default()),
+            algorithm: None,
             schedule: ScheduleKind::Linear(Warmup::default()),
             clip: 0.0,
             precision: Precision::F32,
@@ -425,6 +431,13 @@ impl RunConfig {
                 if !(o.weight_decay.is_finite() && o.weight_decay >= 0.0) {
                     return bad("train.optimizer.weight_decay", format!("{} must be 0 or positive", o.weight_decay));
                 }
+            }
+        }
+        if let Some(algorithm) = &t.algorithm {
+            algorithm.check()?;
+            if matches!(algorithm, AlgorithmKind::LabelNoise(_)) && self.objective.labels == LabelKind::Expected {
+                let message = "noise replaces sampled labels; set `objective.labels = \"sampled\"`";
+                return bad("train.algorithm", message.into());
             }
         }
         let (ScheduleKind::Linear(w) | ScheduleKind::Constant(w) | ScheduleKind::Cosine(w)) = &t.schedule;

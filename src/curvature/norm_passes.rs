@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use super::passes::{Draft, Pass};
 use super::{CurvatureError, Gram, Subject};
 use crate::gpu::{Buffer, Count, GpuError, Step};
-use crate::graph::{Emit, GramPart, NormTerm, TensorId};
-use crate::ops::{LossDraw, Op};
+use crate::graph::{Emit, GramPart, Graph, NormTerm, TensorId};
+use crate::ops::{Dims, LossDraw, Op};
 
 /// Where the cotangents at the logits come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,12 +26,17 @@ pub struct NormPass {
     draws: bool,
 }
 
-impl NormPass {
-    /// Plans the norms for a kind of cotangent.
-    ///
-    /// # Errors
-    /// What the adapter says.
-    pub fn new(subject: &Subject<'_>, cotangent: Cotangent) -> Result<NormPass, CurvatureError> {
+/// The graph of norms, its weight, the summands and their tensors, and the parameters of each matrix.
+struct NormGraph {
+    graph: Graph,
+    weight: TensorId,
+    norms: Vec<NormTerm>,
+    members: Vec<Vec<usize>>,
+    tensors: Vec<TensorId>,
+}
+
+impl NormGraph {
+    fn new(subject: &Subject<'_>, cotangent: Cotangent) -> NormGraph {
         let encoder = &subject.encoder;
         let (mut graph, loss) = encoder.with_loss(subject.labels);
         let weight = graph.input("weight", Count::Masked, 4);
@@ -57,10 +62,38 @@ impl NormPass {
         tensors.dedup();
         graph.prune(&tensors);
         graph.fuse();
+        NormGraph { graph, weight, norms, members, tensors }
+    }
+}
+
+/// Bytes of one tensor of norms.
+fn norm_bytes(dims: &Dims, cotangent: Cotangent) -> u64 {
+    let draws = if cotangent == Cotangent::Data { 1 } else { u64::from(dims.probes) };
+    u64::from(dims.sentences) * 16 * draws
+}
+
+impl NormPass {
+    /// Bytes that norms for a kind of cotangent take of the adapter.
+    ///
+    /// # Errors
+    /// What the adapter says.
+    pub fn bytes(subject: &Subject<'_>, cotangent: Cotangent) -> Result<u64, CurvatureError> {
+        let NormGraph { graph, tensors, .. } = NormGraph::new(subject, cotangent);
+        Pass::bytes(subject, &graph, &tensors, &tensors, |dims| {
+            norm_bytes(dims, cotangent).next_multiple_of(subject.gpu.alignment()) * tensors.len() as u64
+        })
+    }
+
+    /// Plans the norms for a kind of cotangent.
+    ///
+    /// # Errors
+    /// What the adapter says.
+    pub fn new(subject: &Subject<'_>, cotangent: Cotangent) -> Result<NormPass, CurvatureError> {
+        let NormGraph { graph, weight, norms, members, tensors } = NormGraph::new(subject, cotangent);
+        let matrix_of = |id: TensorId| subject.encoder.tensors.iter().position(|t| *t == id).expect("a parameter");
         let memory = std::cell::RefCell::new(None);
         let pass = Pass::new(subject, &graph, |dims| {
-            let draws = if cotangent == Cotangent::Data { 1 } else { u64::from(dims.probes) };
-            let bytes = u64::from(dims.sentences) * 16 * draws;
+            let bytes = norm_bytes(&dims, cotangent);
             let (block, parts) = subject.gpu.arena("the norms", &vec![bytes; tensors.len()])?;
             *memory.borrow_mut() = Some((block, bytes.max(16).next_multiple_of(subject.gpu.alignment())));
             let outside = tensors.iter().copied().zip(parts).collect();

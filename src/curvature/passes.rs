@@ -45,12 +45,8 @@ pub(super) struct Draft {
 }
 
 impl Pass {
-    /// Plans with as many probes at once as the budget allows, and calls `draft` for the graph of so many.
-    pub(super) fn new(
-        subject: &Subject<'_>,
-        graph: &Graph,
-        draft: impl Fn(Dims) -> Result<Draft, CurvatureError>,
-    ) -> Result<Pass, CurvatureError> {
+    /// The sizes that a pass is planned for: with as many probes at once as the budget allows.
+    fn fit(subject: &Subject<'_>, graph: &Graph) -> Dims {
         let mut dims = subject.dims;
         // Parameters, inputs and what goes to the caller's memory are few beside the rest; the plan is made without them.
         while dims.probes > 1 {
@@ -62,6 +58,35 @@ impl Pass {
             }
             dims.probes = dims.probes.div_ceil(2);
         }
+        dims
+    }
+
+    /// Bytes that a pass takes of the adapter, `beside` being its caller's memory, of which `given` are results.
+    pub(super) fn bytes(
+        subject: &Subject<'_>,
+        graph: &Graph,
+        given: &[TensorId],
+        keep: &[TensorId],
+        beside: impl Fn(&Dims) -> u64,
+    ) -> Result<u64, CurvatureError> {
+        let dims = Pass::fit(subject, graph);
+        let (encoder, variants) = (&subject.encoder, &subject.variants);
+        let outside = |id: TensorId| graph.tensor(id).role != Role::Value || given.contains(&id);
+        let memory = MemoryPlan::new(graph, &dims, variants, &outside, &graph.kept_for_probes(keep));
+        let layout = encoder.batch_layout(variants);
+        let soft = subject.labels == Labels::Soft;
+        let batch = BatchBuffers::bytes(&dims, &layout, variants, encoder.config.vocab_size, soft);
+        let dispatches = crate::graph::dispatches(subject.gpu, graph, dims, variants, &layout)?.len() as u64;
+        Ok(memory.bytes() + batch + 256 * dispatches + beside(&dims))
+    }
+
+    /// Plans with as many probes at once as the budget allows, and calls `draft` for the graph of so many.
+    pub(super) fn new(
+        subject: &Subject<'_>,
+        graph: &Graph,
+        draft: impl Fn(Dims) -> Result<Draft, CurvatureError>,
+    ) -> Result<Pass, CurvatureError> {
+        let dims = Pass::fit(subject, graph);
         let mut draft = draft(dims)?;
         let layout = subject.encoder.batch_layout(&subject.variants);
         let vocabulary = subject.encoder.config.vocab_size;
@@ -133,6 +158,14 @@ pub(super) struct ProbeVectors {
 }
 
 impl ProbeVectors {
+    /// Bytes for so many probes.
+    fn bytes(subject: &Subject<'_>, probes: u32) -> u64 {
+        let one = |m: &crate::model::Matrix| {
+            (m.padded_len() as u64 * 4 * u64::from(probes)).next_multiple_of(subject.gpu.alignment())
+        };
+        subject.encoder.matrices.iter().map(one).sum()
+    }
+
     fn new(subject: &Subject<'_>, probes: u32, label: &str) -> Result<ProbeVectors, GpuError> {
         let strides: Vec<u64> = subject.encoder.matrices.iter().map(|m| m.padded_len() as u64 * 4).collect();
         let make = |stride: &u64| subject.gpu.buffer(label, stride * u64::from(probes));
@@ -179,12 +212,16 @@ pub struct ProductPass {
     products: ProbeVectors,
 }
 
-impl ProductPass {
-    /// Plans the products of a matrix.
-    ///
-    /// # Errors
-    /// What the adapter says.
-    pub fn new(subject: &Subject<'_>, matrix: Matrix) -> Result<ProductPass, CurvatureError> {
+/// The graph of products, its weight, and each parameter's probe and product.
+struct ProductGraph {
+    graph: Graph,
+    weight: TensorId,
+    seeds: Vec<(TensorId, TensorId)>,
+    products: Vec<TensorId>,
+}
+
+impl ProductGraph {
+    fn new(subject: &Subject<'_>, matrix: Matrix) -> ProductGraph {
         let (mut graph, loss) = subject.encoder.with_loss(subject.labels);
         let weight = graph.input("weight", Count::Masked, 4);
         let parameters = &subject.encoder.tensors;
@@ -208,6 +245,26 @@ impl ProductPass {
         };
         graph.prune(&products);
         graph.fuse();
+        ProductGraph { graph, weight, seeds, products }
+    }
+}
+
+impl ProductPass {
+    /// Bytes that products of a matrix take of the adapter.
+    ///
+    /// # Errors
+    /// What the adapter says.
+    pub fn bytes(subject: &Subject<'_>, matrix: Matrix) -> Result<u64, CurvatureError> {
+        let ProductGraph { graph, products, .. } = ProductGraph::new(subject, matrix);
+        Pass::bytes(subject, &graph, &products, &products, |dims| 2 * ProbeVectors::bytes(subject, dims.probes))
+    }
+
+    /// Plans the products of a matrix.
+    ///
+    /// # Errors
+    /// What the adapter says.
+    pub fn new(subject: &Subject<'_>, matrix: Matrix) -> Result<ProductPass, CurvatureError> {
+        let ProductGraph { graph, weight, seeds, products } = ProductGraph::new(subject, matrix);
         let memory = std::cell::RefCell::new(None);
         let pass = Pass::new(subject, &graph, |dims| {
             let probes = ProbeVectors::new(subject, dims.probes, "the probes")?;
@@ -279,9 +336,19 @@ pub struct FormPass {
     slope: TensorId,
 }
 
-impl FormPass {
-    /// Without `hessian`, only what the loss's own term gives.
-    pub fn new(subject: &Subject<'_>, hessian: bool) -> Result<FormPass, CurvatureError> {
+/// The graph of quadratic forms, its weight, each parameter's probe, and the forms.
+struct FormGraph {
+    graph: Graph,
+    weight: TensorId,
+    seeds: Vec<(TensorId, TensorId)>,
+    whole: Option<TensorId>,
+    ggn: TensorId,
+    slope: TensorId,
+    keep: Vec<TensorId>,
+}
+
+impl FormGraph {
+    fn new(subject: &Subject<'_>, hessian: bool) -> FormGraph {
         let (mut graph, loss) = subject.encoder.with_loss(subject.labels);
         let forward = graph.nodes().len();
         let weight = graph.input("weight", Count::Masked, 4);
@@ -295,6 +362,23 @@ impl FormPass {
         let keep: Vec<TensorId> = [ggn, slope].into_iter().chain(whole).collect();
         graph.prune(&keep);
         graph.fuse();
+        FormGraph { graph, weight, seeds, whole, ggn, slope, keep }
+    }
+}
+
+impl FormPass {
+    /// Bytes that quadratic forms take of the adapter.
+    ///
+    /// # Errors
+    /// What the adapter says.
+    pub fn bytes(subject: &Subject<'_>, hessian: bool) -> Result<u64, CurvatureError> {
+        let FormGraph { graph, keep, .. } = FormGraph::new(subject, hessian);
+        Pass::bytes(subject, &graph, &[], &keep, |dims| ProbeVectors::bytes(subject, dims.probes))
+    }
+
+    /// Without `hessian`, only what the loss's own term gives.
+    pub fn new(subject: &Subject<'_>, hessian: bool) -> Result<FormPass, CurvatureError> {
+        let FormGraph { graph, weight, seeds, whole, ggn, slope, keep } = FormGraph::new(subject, hessian);
         let memory = std::cell::RefCell::new(None);
         let pass = Pass::new(subject, &graph, |dims| {
             let probes = ProbeVectors::new(subject, dims.probes, "the probes")?;

@@ -190,6 +190,12 @@ impl<'g> Subject<'g> {
         Ok(sum.into_iter().map(|g| g as f32).collect())
     }
 
+    /// Bytes that [`mean_gradient`](Self::mean_gradient) takes of the adapter.
+    pub fn mean_gradient_bytes(&self) -> Result<u64, CurvatureError> {
+        let dims = Dims { probes: 1, ..self.dims };
+        Ok(GradientPass::bytes(self.gpu, &self.encoder, &dims, &self.variants, Labels::Hard)?)
+    }
+
     /// Multiplications and additions of a gradient over the largest batch.
     pub(super) fn gradient_flops(&self) -> f64 {
         let (mut graph, _, _, gradients) = self.encoder.with_gradient(crate::ops::Labels::Hard);

@@ -9,10 +9,8 @@
 
 use std::collections::BTreeSet;
 
-use rayon::prelude::*;
-
-use crate::language::{Language, Task, Words};
-use crate::random::philox;
+pub use crate::language::part_seed;
+use crate::language::{Labelled, Language, Task, Words, part};
 
 /// What is wrong with a task or its file, and where.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -69,16 +67,6 @@ pub struct TaskData {
 /// Sentences and names of labels, before the classes are numbered.
 pub(super) type Named = Vec<(Words, String)>;
 
-/// Seed of the sentences of part 0, 1 or 2: a function of the config's seed that is neither it nor its held-out seed.
-pub fn part_seed(seed: u64, part: u32) -> u64 {
-    let key = [seed as u32, (seed >> 32) as u32];
-    let word = philox([part, crate::random::Purpose::Downstream as u32, 0, 0], key);
-    u64::from(word[0]) | u64::from(word[1]) << 32
-}
-
-/// Sentences drawn for one with a label before a task is given up.
-const PATIENCE: u64 = 200;
-
 impl TaskData {
     /// Draws and labels sentences of a language.
     ///
@@ -95,37 +83,15 @@ impl TaskData {
         language.label_names(task).map_err(error)?;
         let (mut skipped, mut certainty, mut labelled) = (0, 0.0, 0.0);
         let mut parts = Vec::new();
-        for (part, wanted) in [sizes.train, sizes.validation, sizes.test].into_iter().enumerate() {
-            let seed = part_seed(seed, part as u32);
-            let (mut named, mut next) = (Named::new(), 0u64);
-            while named.len() < wanted {
-                let chunk = ((wanted - named.len()) as u64).max(256);
-                let drawn: Vec<_> = (next..next + chunk)
-                    .into_par_iter()
-                    .map(|i| {
-                        let words = language.sample(seed, i);
-                        let label = language.label(&words, task, with_prior);
-                        (words, label)
-                    })
-                    .collect();
-                next += chunk;
-                for (words, label) in drawn {
-                    match label {
-                        _ if named.len() == wanted => break,
-                        Some(label) => {
-                            certainty += label.probability;
-                            labelled += 1.0;
-                            named.push((words, label.symbol));
-                        }
-                        None => skipped += 1,
-                    }
-                }
-                if next > PATIENCE * (wanted as u64 + 10) && named.len() < wanted {
-                    return Err(error(format!(
-                        "only {} of {next} sentences have a label; this task asks for longer ones",
-                        named.len()
-                    )));
-                }
+        let wanted = [(part::TRAIN, sizes.train), (part::VALIDATION, sizes.validation), (part::TEST, sizes.test)];
+        for (part, wanted) in wanted {
+            let drawn = Labelled::draw(language, task, with_prior, part_seed(seed, part), wanted).map_err(error)?;
+            skipped += drawn.skipped;
+            let mut named = Named::new();
+            for (words, label) in drawn.sentences {
+                certainty += label.probability;
+                labelled += 1.0;
+                named.push((words, label.symbol));
             }
             parts.push(named);
         }

@@ -58,8 +58,8 @@ pub struct Step {
     pub seed: [u32; 2],
     /// Counter of the step: steps, and micro-batches within one.
     pub counter: [u32; 2],
-    /// Numbers for the optimiser, four of them used: learning rate, two bias corrections, 1 at the first step (see
-    /// `shaders/optimizer.wgsl`).
+    /// Numbers for the optimiser, five of them used: learning rate, two bias corrections, 1 at the first step (see
+    /// `shaders/optimizer.wgsl`), and the weight of an adversarial loss (`shaders/adversary.wgsl`).
     pub optimizer: [f32; 8],
 }
 

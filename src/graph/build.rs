@@ -53,6 +53,12 @@ impl Graph {
         self.push(Op::Embedding(Embedding { uses: [true; 3] }), &[words, positions, segments], "embedding")[0]
     }
 
+    /// The rows of each masked position's whole sentence side by side, zeros behind one of fewer than `tokens`: [rows, d] to
+    /// [masked, tokens padded(d)].
+    pub fn concat(&mut self, x: TensorId, tokens: u32) -> TensorId {
+        self.push(Op::Concat { tokens }, &[x], "whole sentences")[0]
+    }
+
     /// The rows of masked positions: [masked, d].
     pub fn gather(&mut self, x: TensorId) -> TensorId {
         self.push(Op::Gather, &[x], "masked")[0]

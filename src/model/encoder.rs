@@ -149,6 +149,14 @@ impl Encoder {
     /// layer of a pre-layer-norm encoder that is behind its final norm, as the head sees it.
     pub fn representations(&self, layer: usize) -> (Graph, TensorId) {
         let mut graph = self.graph.clone();
+        let target = self.represent(&mut graph, layer);
+        graph.prune(&[target]);
+        graph.fuse();
+        (graph, target)
+    }
+
+    /// The same representations in a copy of the encoder's graph, to which the final norm is appended where there is one.
+    pub(super) fn represent(&self, graph: &mut Graph, layer: usize) -> TensorId {
         let mut target = self.hidden[layer];
         if layer + 1 == self.hidden.len() && self.config.kind == ModelKind::RobertaPreLayerNorm {
             let tensor = |name: &str| {
@@ -158,9 +166,7 @@ impl Encoder {
             };
             target = graph.layer_norm(target, tensor("weight"), tensor("bias"), self.config.layer_norm_eps);
         }
-        graph.prune(&[target]);
-        graph.fuse();
-        (graph, target)
+        target
     }
 
     /// Numbers in all parameters; a tied table counts once.

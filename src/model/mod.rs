@@ -16,6 +16,7 @@ mod files;
 mod parameters;
 mod passes;
 mod representations;
+mod sentence_head;
 mod store;
 mod vocabulary;
 
@@ -28,5 +29,6 @@ pub(crate) use files::{save_tensors, write_synced};
 pub use parameters::{Initialise, Matrix, Parameter, Weights};
 pub use passes::{ForwardPass, GradientPass, RowLoss, dims_for};
 pub use representations::RepresentationPass;
+pub use sentence_head::{SentenceHead, SentenceHeadGraph, SentenceHeadPass, Side};
 pub use store::{Arena, Chunk};
 pub use vocabulary::{BOS, EOS, MASK, PAD, SPECIAL_TOKENS, Vocabulary};

@@ -155,6 +155,27 @@ pub struct GradientPass {
 }
 
 impl GradientPass {
+    /// Bytes of activations, batch, gradient and dispatches of batches up to `dims`.
+    pub fn bytes(
+        gpu: &Gpu,
+        encoder: &Encoder,
+        dims: &Dims,
+        variants: &Variants,
+        labels: Labels,
+    ) -> Result<u64, GpuError> {
+        let (mut graph, loss, weight, gradients) = encoder.with_gradient(labels);
+        let keep: Vec<TensorId> = gradients.iter().copied().chain([loss]).collect();
+        graph.prune(&keep);
+        graph.fuse();
+        let outside = |id| encoder.tensors.contains(&id) || gradients.contains(&id) || id == weight;
+        let memory = MemoryPlan::new(&graph, dims, variants, &outside, &[loss]);
+        let layout = encoder.batch_layout(variants);
+        let soft = labels == Labels::Soft;
+        let batch = BatchBuffers::bytes(dims, &layout, variants, encoder.config.vocab_size, soft);
+        let dispatches = crate::graph::dispatches(gpu, &graph, *dims, variants, &layout)?.len() as u64;
+        Ok(memory.bytes() + batch + Arena::bytes(encoder, gpu.alignment()) + 256 * dispatches)
+    }
+
     /// Plans for batches up to `dims`.
     pub fn new(
         gpu: &Gpu,

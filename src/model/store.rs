@@ -58,6 +58,11 @@ impl Arena {
         Ok(Arena { chunks: made, matrices: matrices.into_iter().flatten().collect() })
     }
 
+    /// No memory at all: for what is planned and not run.
+    pub fn nowhere() -> Arena {
+        Arena { chunks: vec![], matrices: vec![] }
+    }
+
     /// Memory with a model's weights in it.
     pub fn of(gpu: &Gpu, encoder: &Encoder, weights: &Weights) -> Result<Arena, GpuError> {
         let arena = Arena::new(gpu, encoder, "the parameters")?;

@@ -19,10 +19,12 @@
 //! ```
 
 pub mod add;
+pub mod adversary;
 pub mod attention;
 pub mod attention_tangent;
 pub mod batch;
 pub mod column_sum;
+pub mod concat;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod embedding;
@@ -90,6 +92,16 @@ pub enum Op {
     Attention(Attention),
     AttentionTangent(AttentionTangent),
     ColumnSum,
+    /// The rows of sentences of up to so many tokens side by side.
+    Concat {
+        tokens: u32,
+    },
+    /// Back to rows of so many columns; with an addend when true.
+    ConcatBack {
+        tokens: u32,
+        cols: u32,
+        addend: bool,
+    },
     CrossEntropy(CrossEntropy),
     Dropout(Dropout),
     Embedding(Embedding),
@@ -138,6 +150,7 @@ impl Op {
             Op::Attention(_) => "attention",
             Op::AttentionTangent(_) => "attention_tangent",
             Op::ColumnSum => "column_sum",
+            Op::Concat { .. } | Op::ConcatBack { .. } => "concat",
             Op::CrossEntropy(_) => "cross_entropy",
             Op::Dropout(_) => "dropout",
             Op::Embedding(_) | Op::EmbeddingScatter { .. } => "embedding",
@@ -176,6 +189,8 @@ impl Op {
             Op::Attention(op) => op.outputs(inputs),
             Op::AttentionTangent(op) => op.outputs(inputs),
             Op::ColumnSum => column_sum::outputs(inputs),
+            Op::Concat { tokens } => concat::outputs(*tokens, inputs),
+            Op::ConcatBack { cols, .. } => concat::back_outputs(*cols, inputs),
             Op::CrossEntropy(op) => op.outputs(inputs),
             Op::Dropout(op) => op.outputs(inputs),
             Op::Embedding(op) => op.outputs(inputs),
@@ -199,6 +214,7 @@ impl Op {
         match self {
             Op::Add => add::vjp(g, node, y_bar),
             Op::Attention(op) => op.vjp(g, node, y_bar),
+            Op::Concat { tokens } => concat::vjp(*tokens, g, node, y_bar),
             Op::CrossEntropy(op) => op.vjp(g, node, y_bar),
             Op::Dropout(op) => op.vjp(g, node, y_bar),
             Op::Embedding(op) => op.vjp(g, node, y_bar),
@@ -208,6 +224,7 @@ impl Op {
             Op::Linear(op) => op.vjp(g, node, y_bar),
             Op::AttentionTangent(_)
             | Op::ColumnSum
+            | Op::ConcatBack { .. }
             | Op::EmbeddingScatter { .. }
             | Op::GatherBack { .. }
             | Op::GhostGram(_)
@@ -237,6 +254,10 @@ impl Op {
                 let (table, rows) = (*table, *rows);
                 linear_jvp(g, node, |addend| Op::EmbeddingScatter { table, rows, addend });
             }
+            Op::ConcatBack { tokens, cols, .. } => {
+                let (tokens, cols) = (*tokens, *cols);
+                linear_jvp(g, node, |addend| Op::ConcatBack { tokens, cols, addend });
+            }
             Op::GatherBack { .. } => linear_jvp(g, node, |addend| Op::GatherBack { addend }),
             Op::Add => {
                 let sum = match (g.of(node.inputs[0]), g.of(node.inputs[1])) {
@@ -246,7 +267,7 @@ impl Op {
                 };
                 g.set(node.outputs[0], sum);
             }
-            Op::ColumnSum | Op::Dropout(_) | Op::Gather => {
+            Op::ColumnSum | Op::Concat { .. } | Op::Dropout(_) | Op::Gather => {
                 let name = g.dot(node.outputs[0]);
                 let tangent = g.push(self.clone(), &[g.wanted(node.inputs[0])], &name)[0];
                 g.set(node.outputs[0], tangent);
@@ -308,6 +329,8 @@ impl Op {
             Op::Attention(op) => op.lower(cx, node),
             Op::AttentionTangent(op) => op.lower(cx, node),
             Op::ColumnSum => column_sum::lower(cx, node),
+            Op::Concat { tokens } => concat::lower(*tokens, cx, node),
+            Op::ConcatBack { tokens, addend, .. } => concat::lower_back(*tokens, *addend, cx, node),
             Op::CrossEntropy(op) => op.lower(cx, node),
             Op::Dropout(op) => op.lower(cx, node),
             Op::Embedding(op) => op.lower(cx, node),

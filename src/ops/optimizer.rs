@@ -1,5 +1,6 @@
-//! What happens to a gradient: accumulation over micro-batches, its norm, clipping, AdamW and SGD. Not an operation of
-//! the graph but a program of its own, over whole chunks. Shader: `shaders/optimizer.wgsl`.
+//! What happens to a gradient: accumulation over micro-batches, its norm, clipping, AdamW and SGD; for sharpness-aware
+//! minimisation a step up along it and back. Not an operation of the graph but programs of their own, over whole chunks.
+//! Shader: `shaders/optimizer.wgsl`.
 
 use crate::gpu::{Buffer, Count, Dispatch, Grid};
 
@@ -27,7 +28,7 @@ pub enum Rule {
 pub struct Shared {
     /// (Σ loss, Σ weight, Σ divergence, 0) of the step.
     pub tally: Buffer,
-    /// (clipping factor, 1 after something was not finite, its step as bits, 0)
+    /// (clipping factor, 1 after something was not finite, its step as bits, the gradient's norm)
     pub state: Buffer,
     /// A line a step: (loss, gradient norm, 1 when bad, step as bits).
     pub log: Buffer,
@@ -67,6 +68,13 @@ pub fn accumulate(label: &str, gradient: &Buffer, sum: &Buffer, size4: u32) -> D
 /// The losses were weighted by `scale`, a power of two, and so the gradient is as much too large: the update, the norm and
 /// the log divide by it, which changes no bit.
 pub fn update(rule: Rule, clip: f32, scale: f32, chunks: &[ChunkBuffers], shared: &Shared) -> Vec<Dispatch> {
+    let mut all = settle(clip, scale, chunks, shared);
+    all.extend(apply(rule, chunks, shared));
+    all
+}
+
+/// The norm of the gradient, the step's log line, and the state that an update or an ascent reads.
+pub fn settle(clip: f32, scale: f32, chunks: &[ChunkBuffers], shared: &Shared) -> Vec<Dispatch> {
     let mut all = Vec::new();
     let mut first = 0;
     for (i, chunk) in chunks.iter().enumerate() {
@@ -100,6 +108,45 @@ pub fn update(rule: Rule, clip: f32, scale: f32, chunks: &[ChunkBuffers], shared
         ],
         grid: Grid { count: Count::Fixed(1), unit: 1, columns: 1, layers: 1 },
     });
+    all
+}
+
+/// saved ← θ, θ ← θ + rho g / ‖g‖, by the norm that [`settle`] left; θ stays where something was not finite.
+pub fn ascend(rho: f32, scale: f32, chunks: &[ChunkBuffers], saved: &[Buffer], shared: &Shared) -> Vec<Dispatch> {
+    let one = |(i, (chunk, saved)): (usize, (&ChunkBuffers, &Buffer))| Dispatch {
+        label: format!("ascend {i}"),
+        kernel: "optimizer",
+        entry: "ascend",
+        constants: vec![],
+        buffers: vec![
+            ("g", chunk.gradient.clone()),
+            ("settled", shared.state.clone()),
+            ("theta", chunk.theta.clone()),
+            ("saved", saved.clone()),
+        ],
+        params: vec![("size4", chunk.size4), ("rho", rho.to_bits()), ("unscale", (1.0 / scale).to_bits())],
+        grid: flat(chunk.size4),
+    };
+    chunks.iter().zip(saved).enumerate().map(one).collect()
+}
+
+/// θ ← saved, bit for bit.
+pub fn descend(chunks: &[ChunkBuffers], saved: &[Buffer]) -> Vec<Dispatch> {
+    let one = |(i, (chunk, saved)): (usize, (&ChunkBuffers, &Buffer))| Dispatch {
+        label: format!("descend {i}"),
+        kernel: "optimizer",
+        entry: "descend",
+        constants: vec![],
+        buffers: vec![("theta", chunk.theta.clone()), ("saved", saved.clone())],
+        params: vec![("size4", chunk.size4)],
+        grid: flat(chunk.size4),
+    };
+    chunks.iter().zip(saved).enumerate().map(one).collect()
+}
+
+/// The update of parameters and moments by the gradient that [`settle`] looked at.
+pub fn apply(rule: Rule, chunks: &[ChunkBuffers], shared: &Shared) -> Vec<Dispatch> {
+    let mut all = Vec::new();
     for (i, chunk) in chunks.iter().enumerate() {
         let mut buffers =
             vec![("g", chunk.gradient.clone()), ("settled", shared.state.clone()), ("theta", chunk.theta.clone())];

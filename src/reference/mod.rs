@@ -13,6 +13,7 @@
 
 pub mod attention;
 pub mod attention_tangent;
+pub mod concat;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod embedding;
@@ -137,6 +138,11 @@ fn evaluate(frame: &Frame<'_>, node: &Node, values: &Values, k: usize) -> Vec<Ve
                 Rule::VjpJvp => vec![cross_entropy::vjp_jvp(input(0), width, input(1), input(2), input(3))],
                 Rule::Second => vec![cross_entropy::second(input(0), width, input(1), input(2))],
             }
+        }
+        Op::Concat { tokens } => vec![concat::forward(frame.batch, input(0), cols(0), *tokens as usize)],
+        Op::ConcatBack { tokens, cols, addend } => {
+            let x_bar = concat::vjp(frame.batch, input(0), *cols as usize, *tokens as usize);
+            vec![plus(x_bar, addend.then(|| input(1)))]
         }
         Op::Dropout(op) => vec![dropout::forward(op, &frame.step, input(0), cols(0))],
         Op::Embedding(op) => {

@@ -22,7 +22,7 @@ use std::collections::HashMap;
 use crate::gpu::{Count, Dispatch, Gpu, GpuError, Step};
 use crate::graph::{self, Dims, Emit, GramPart, Graph, Plan, Role, TensorId};
 use crate::ops::batch::{BatchLayout, Sentence};
-use crate::ops::{Attention, Batch, BatchBuffers, Labels, Rule, Variants};
+use crate::ops::{Attention, Batch, BatchBuffers, Labels, Rule, Variants, concat};
 use crate::random::{Purpose, Stream};
 use crate::reference::{self, Frame, Values};
 
@@ -180,6 +180,20 @@ fn operations() -> Vec<Case> {
         all.push(case(&format!("dropout {p}"), 1e-6, 2, 5, move |g| {
             let x = embedded(g, 10);
             g.dropout(x, p, 3)
+        }));
+    }
+    // Room for all tokens, and for fewer than some sentences have.
+    for (d, tokens) in [(4, 10), (6, 4), (10, 3)] {
+        all.push(case(&format!("whole sentences of {tokens} x {d}"), 6e-6, 1, 7, move |g| {
+            let x = embedded(g, d);
+            let (w, b) = (g.parameter("dense", d, d), g.parameter("bias", 1, d));
+            let h = g.linear(x, w, Some(b), None);
+            let (rows, masked) = (g.concat(h, tokens), g.gather(h));
+            let (w, b) = (g.parameter("head", 11, concat::width(tokens, d)), g.parameter("head.bias", 1, 11));
+            let logits = g.linear(rows, w, Some(b), None);
+            let w = g.parameter("own", 11, d);
+            let logits = g.linear(masked, w, None, Some(logits));
+            g.cross_entropy(logits, Labels::Hard)
         }));
     }
     for vocabulary in [4, 11, 130] {

@@ -36,6 +36,17 @@ struct Manifest {
     files: BTreeMap<String, FileEntry>,
 }
 
+/// A tensor of a checkpoint beside the model and its moments.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NamedTensor {
+    pub name: String,
+    pub shape: Vec<usize>,
+    pub values: Vec<f32>,
+}
+
+/// What an algorithm keeps beside the optimiser.
+const ALGORITHM: &str = "algorithm.safetensors";
+
 const MOMENTS: [&str; 2] = ["first", "second"];
 
 fn io(path: &Path) -> impl Fn(std::io::Error) -> ModelError + '_ {
@@ -64,6 +75,7 @@ impl Checkpoint {
         vocabulary: &Vocabulary,
         weights: &Weights,
         moments: &[Weights],
+        algorithm: &[NamedTensor],
     ) -> Result<Checkpoint, ModelError> {
         std::fs::create_dir_all(root).map_err(io(root))?;
         let folder = root.join(format!("step-{step}"));
@@ -86,6 +98,11 @@ impl Checkpoint {
                     .map(|((p, v), n)| (n.as_str(), p.shape.as_slice(), v.as_slice()))
             });
             let path = temporary.join("moments.safetensors");
+            crate::model::save_tensors(&path, tensors).map_err(io(&path))?;
+        }
+        if !algorithm.is_empty() {
+            let path = temporary.join(ALGORITHM);
+            let tensors = algorithm.iter().map(|t| (t.name.as_str(), t.shape.as_slice(), t.values.as_slice()));
             crate::model::save_tensors(&path, tensors).map_err(io(&path))?;
         }
         let state = State { format_version: 1, step, config_hash: config_hash.into() };
@@ -129,6 +146,13 @@ impl Checkpoint {
             true => Ok(()),
             false => Err("MANIFEST.json lists no model".into()),
         }
+    }
+
+    /// What the algorithm keeps beside the optimiser.
+    pub fn algorithm(&self) -> Result<Vec<NamedTensor>, ModelError> {
+        let file = WeightsFile::read(&self.folder.join(ALGORITHM))?;
+        let named = |(name, (shape, values))| NamedTensor { name, shape, values };
+        Ok(file.tensors.into_iter().map(named).collect())
     }
 
     /// The moments, as many as the optimiser has.

@@ -7,10 +7,11 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use rayon::prelude::*;
 
 use crate::config::{
-    ConfigError, LabelKind, LanguageKind, LanguageSection, MaskPolicy, ObjectiveSection, TrainSection,
+    AlgorithmKind, ConfigError, LabelKind, LabelNoise, LanguageKind, LanguageSection, MaskPolicy, ObjectiveSection,
+    TrainSection,
 };
 use crate::language::{Grammar, Hmm, Language, LanguageError, Pcfg, masked_position};
-use crate::model::Vocabulary;
+use crate::model::{SPECIAL_TOKENS, Vocabulary};
 use crate::ops::Batch;
 use crate::ops::batch::{BatchLayout, Sentence};
 use crate::random::{Purpose, Stream};
@@ -119,6 +120,17 @@ fn bernoulli_positions(seed: u64, index: u64, length: usize, p: f64) -> Vec<usiz
     if chosen.is_empty() { vec![stream.below(length as u32) as usize] } else { chosen }
 }
 
+/// Replaces labels as a function of (seed, sentence, position).
+fn replace_labels(sentence: &mut Sentence, noise: &LabelNoise, seed: u64, index: u64, words: u32) {
+    for (position, label) in &mut sentence.masked {
+        // Two blocks a position: one number that decides, and a word.
+        let mut stream = Stream::new(seed, Purpose::LabelNoise, index).from_block(2 * *position);
+        if stream.uniform() < noise.probability {
+            *label = SPECIAL_TOKENS.len() as u32 + stream.below(words);
+        }
+    }
+}
+
 /// One micro-batch and what its masked positions weigh: 1 / masked positions of the whole step.
 pub struct Micro {
     pub batch: Batch,
@@ -129,8 +141,15 @@ pub struct Micro {
 pub(super) fn step_data(corpus: &Corpus, layout: &BatchLayout, step: u64, train: &TrainSection) -> Vec<Micro> {
     let (batch_size, micro_batch) = (train.batch_size, train.micro_batch());
     let first = step * u64::from(batch_size);
-    let sentences: Vec<Sentence> =
-        (0..batch_size).into_par_iter().with_min_len(32).map(|j| corpus.sentence(first + u64::from(j))).collect();
+    let one = |j: u32| {
+        let index = first + u64::from(j);
+        let mut sentence = corpus.sentence(index);
+        if let Some(AlgorithmKind::LabelNoise(noise)) = &train.algorithm {
+            replace_labels(&mut sentence, noise, corpus.seed, index, corpus.language.vocabulary().len() as u32);
+        }
+        sentence
+    };
+    let sentences: Vec<Sentence> = (0..batch_size).into_par_iter().with_min_len(32).map(one).collect();
     let masked: usize = sentences.iter().map(|s| s.masked.len()).sum();
     let weight = 1.0 / masked as f32;
     sentences
@@ -165,5 +184,50 @@ impl Ahead {
     /// The next step's micro-batches; `None` if the thread died.
     pub fn next(&self) -> Option<Vec<Micro>> {
         self.receiver.recv().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::RunConfig;
+
+    /// Labels of a step of some sentences.
+    fn labels(overrides: &[&str], step: u64) -> (Vec<u32>, Vec<[u32; 4]>) {
+        let text = "[language]\nrandom = { levels = 3, symbols = 3, rules = 2, vocabulary = 20, seed = 1 }\n\
+                    max_length = 8\n[objective]\nmask = { bernoulli = 0.5 }\n";
+        let overrides: Vec<String> = overrides.iter().map(|o| o.to_string()).collect();
+        let config = RunConfig::parse(text, "x").unwrap().with(&overrides).unwrap();
+        let corpus = Corpus::open(&config.language, &config.objective, config.seed).unwrap();
+        let layout = BatchLayout { tables: [24, 12, 1], first_position: 2, segment: 64 };
+        let micros = step_data(&corpus, &layout, step, &config.train);
+        let all = |micro: Micro| (micro.batch.labels, micro.batch.ids);
+        let (labels, ids): (Vec<_>, Vec<_>) = micros.into_iter().map(all).unzip();
+        (labels.concat(), ids.concat())
+    }
+
+    #[test]
+    fn noise_replaces_its_share_of_labels_and_nothing_else() {
+        let p = 0.3;
+        let noise = format!("train.algorithm={{ kind = \"label-noise\", probability = {p} }}");
+        let (clean, sentences) = labels(&["train.batch_size=4096"], 0);
+        let (noisy, same) = labels(&[&noise, "train.batch_size=4096"], 0);
+        assert_eq!(sentences, same);
+        let n = clean.len() as f64;
+        let changed: Vec<u32> = clean.iter().zip(&noisy).filter(|(a, b)| a != b).map(|(_, b)| *b).collect();
+        // A replacement is the word itself once in 20 times.
+        let want = p * (1.0 - 1.0 / 20.0);
+        let share = changed.len() as f64 / n;
+        assert!((share - want).abs() < 4.0 * (want * (1.0 - want) / n).sqrt(), "{share} of {want}");
+        for word in 4..24 {
+            let count = changed.iter().filter(|w| **w == word).count() as f64;
+            // At most p n / 20 of a word; fewer of a frequent one, which replaces itself.
+            assert!(count > 0.5 * p * n / 20.0 && count < 1.3 * p * n / 20.0, "word {word}: {count}");
+        }
+        // A function of the sentence's number, however the sentences are cut.
+        let cut: Vec<u32> =
+            (0..2).flat_map(|s| labels(&[&noise, "train.batch_size=2048", "train.micro_batch=100"], s).0).collect();
+        assert_eq!(cut, noisy);
+        assert_ne!(labels(&[&noise, "train.batch_size=4096", "seed=1"], 0).0, noisy);
     }
 }

@@ -15,11 +15,11 @@ use rayon::prelude::*;
 
 use super::data::Corpus;
 use super::measurement::{Bartlett, Measurement};
-use super::run::{Observer, interrupt_requested};
-use crate::config::{HessianTraceSection, MeasureSection, NoiseSection, TopSection, TraceEstimator};
+use super::run::{Observer, RunError, interrupt_requested};
+use crate::config::{ConfigError, HessianTraceSection, MeasureSection, NoiseSection, TopSection, TraceEstimator};
 use crate::curvature::{
-    Chunks, CurvatureError, Drawing, Lanczos, Matrix, ModelOperator, Noise, Norms, Operator, ProbeKind, Subject,
-    probes, ratio_paired, top_eigenpairs,
+    Chunks, Cotangent, CurvatureError, Drawing, FormPass, Lanczos, Matrix, ModelOperator, Noise, NormPass, Norms,
+    Operator, ProbeKind, ProductPass, Subject, probes, ratio_paired, top_eigenpairs,
 };
 use crate::gpu::Gpu;
 use crate::language::masked_position;
@@ -114,6 +114,40 @@ impl Instruments {
         Ok(m)
     }
 
+    /// Bytes of the adapter that the largest measurement takes while it lasts.
+    ///
+    /// # Errors
+    /// What the adapter says.
+    pub fn bytes(&self, gpu: &Gpu, encoder: &Encoder) -> Result<u64, CurvatureError> {
+        let nowhere = Arena::nowhere();
+        let place = Place { gpu, encoder, parameters: &nowhere };
+        let trace = self.subject(place, self.settings.trace.sentences)?;
+        let mut all = vec![NormPass::bytes(&trace, Cotangent::Draw(self.draw()))?];
+        if let Some(noise) = &self.settings.noise {
+            let subject = self.subject(place, noise.sentences)?;
+            all.push(NormPass::bytes(&subject, Cotangent::Data)?);
+            all.push(subject.mean_gradient_bytes()?);
+            all.push(FormPass::bytes(&subject, false)?);
+        }
+        if let Some(hessian) = &self.settings.hessian_trace {
+            all.push(FormPass::bytes(&self.subject(place, hessian.sentences)?, true)?);
+        }
+        if let Some(top) = &self.settings.top {
+            let subject = self.subject(place, top.sentences)?;
+            all.push(ProductPass::bytes(&subject, Matrix::Hessian)? + FormPass::bytes(&subject, true)?);
+        }
+        Ok(all.into_iter().max().unwrap_or(0))
+    }
+
+    /// What is drawn for Tr F.
+    fn draw(&self) -> LossDraw {
+        match self.settings.trace.estimator {
+            TraceEstimator::RandomSigns => LossDraw::Signs,
+            TraceEstimator::SampledLabels => LossDraw::Label,
+            TraceEstimator::ExactLabels => LossDraw::Exact,
+        }
+    }
+
     fn subject<'g>(&self, place: Place<'g>, count: u32) -> Result<Subject<'g>, CurvatureError> {
         let chunks = Chunks { batch: self.batch, ..CHUNKS };
         let sentences = &self.sentences[..count as usize];
@@ -123,13 +157,8 @@ impl Instruments {
     /// Tr F; gives each sentence's.
     fn fisher(&self, place: Place<'_>, m: &mut Measurement, check: Check<'_>) -> Result<Vec<f64>, CurvatureError> {
         let settings = &self.settings.trace;
-        let kind = match settings.estimator {
-            TraceEstimator::RandomSigns => LossDraw::Signs,
-            TraceEstimator::SampledLabels => LossDraw::Label,
-            TraceEstimator::ExactLabels => LossDraw::Exact,
-        };
         let subject = self.subject(place, settings.sentences)?;
-        let mut drawing = Drawing::new(&subject, kind, self.seed, settings.draws as usize)?;
+        let mut drawing = Drawing::new(&subject, self.draw(), self.seed, settings.draws as usize)?;
         let trace = drawing.run(&subject, Target::Population, None, 0, &mut |_| check())?.trace;
         m.fisher_trace = trace.estimate;
         m.fisher_trace_standard_error = trace.standard_error;
@@ -225,6 +254,14 @@ impl Instruments {
             m.eigenvalue_residuals = found.residuals;
         }
         Ok(())
+    }
+}
+
+/// A measurement's error as a run's.
+pub(super) fn measure_error(error: CurvatureError) -> RunError {
+    match error {
+        CurvatureError::Gpu(error) => error.into(),
+        error => ConfigError { place: "[measure]".into(), message: error.to_string() }.into(),
     }
 }
 

@@ -10,11 +10,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod adversary;
 mod checkpoint;
 mod data;
 mod diverged;
 mod evaluate;
 mod events;
+mod folder;
 mod kernels;
 mod measure;
 mod measurement;
@@ -23,7 +25,8 @@ mod run;
 mod trainer;
 mod tune;
 
-pub use checkpoint::{Checkpoint, checkpoints, newest};
+pub use adversary::{Adversary, AdversaryData, AdversaryLine};
+pub use checkpoint::{Checkpoint, NamedTensor, checkpoints, newest};
 pub use data::{Corpus, Micro, held_out_seed};
 pub use evaluate::{Evaluation, Evaluator, MaskedSentence, held_out_sentence, masked_sentence};
 pub use events::EventWriter;

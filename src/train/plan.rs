@@ -2,11 +2,13 @@
 
 use serde::Serialize;
 
+use super::adversary::adversary_bytes;
 use super::evaluate::Evaluator;
 use super::kernels::{Kernels, Source};
+use super::measure::{Instruments, measure_error};
 use super::run::{RunError, Setup};
-use super::trainer::trainer_bytes;
-use crate::config::{OptimizerKind, Resolved};
+use super::trainer::{RING, trainer_bytes};
+use crate::config::{AlgorithmKind, OptimizerKind, Resolved};
 use crate::gpu::{Gpu, GpuError};
 use crate::graph::{Graph, MemoryPlan};
 use crate::model::{Arena, Encoder};
@@ -37,6 +39,8 @@ pub struct PlanBytes {
     pub parameters: u64,
     pub gradients: u64,
     pub optimizer: u64,
+    /// What `train.algorithm` needs beside them.
+    pub algorithm: u64,
     /// Results of nodes.
     pub activations: u64,
     /// The same without reuse of memory, scratch memory included.
@@ -49,6 +53,8 @@ pub struct PlanBytes {
     pub batch: u64,
     /// Activations and batch of the evaluation.
     pub evaluation: u64,
+    /// What the largest measurement of `[measure]` takes while it lasts.
+    pub measure: u64,
     /// Parameters of dispatches, the log, sums for the norm.
     pub other: u64,
     pub total: u64,
@@ -76,13 +82,28 @@ pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
     let layout = encoder.batch_layout(variants);
     let soft = setup.labels == Labels::Soft;
     let batch = BatchBuffers::bytes(dims, &layout, variants, encoder.config.vocab_size, soft);
+    let algorithm = match (&train.algorithm, setup.head) {
+        (Some(AlgorithmKind::Sam(_)), _) => arena,
+        (Some(AlgorithmKind::Adversarial(a)), Some(head)) => {
+            adversary_bytes(gpu, encoder, head, a.batch, variants, RING)?
+        }
+        _ => 0,
+    };
     let (evaluation, evaluation_dispatches) = plan_evaluation(gpu, &setup, resolved.config.evaluate.sentences)?;
+    let measure = match &resolved.config.measure {
+        Some(section) => {
+            let instruments = Instruments::new(&setup.corpus, section, variants, train.micro_batch() as usize);
+            instruments.bytes(gpu, encoder).map_err(measure_error)?
+        }
+        None => 0,
+    };
     // A uniform of 256 bytes a dispatch, the optimiser's with it, and a log of 512 lines.
     let other = 256 * (dispatches.len() + evaluation_dispatches) as u64 + trainer_bytes(encoder, arena);
     let bytes = PlanBytes {
         parameters: arena,
         gradients: arena * (1 + several),
         optimizer: arena * moments,
+        algorithm,
         activations,
         activations_unshared: memory.unshared,
         activations_recomputed: recomputed,
@@ -90,13 +111,25 @@ pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
         workspace: memory.workspace,
         batch,
         evaluation,
+        measure,
         other,
-        total: arena * (2 + several + moments) + memory.bytes() + batch + evaluation + other,
+        total: arena * (2 + several + moments) + memory.bytes() + batch + algorithm + evaluation + measure + other,
     };
     let micros = f64::from(train.batch_size.div_ceil(train.micro_batch()));
     let tokens = u64::from(setup.corpus.language.max_length() as u32 + 2);
     let pairs = u64::from(dims.sentences) * tokens * tokens;
     let flops = encoder.forward_flops(u64::from(dims.rows), u64::from(dims.masked), pairs) as f64;
+    let gradient = if encoder.recompute { 4.0 } else { 3.0 } * flops * micros;
+    let beside = match (&train.algorithm, setup.head) {
+        (Some(AlgorithmKind::Sam(_)), _) => gradient,
+        // The heads' products beside the encoder's are not counted.
+        (Some(AlgorithmKind::Adversarial(a)), Some(_)) => {
+            let rows = u64::from(a.batch) * tokens;
+            let forward = encoder.forward_flops(rows, 0, rows * tokens) as f64;
+            (f64::from(a.head_steps) + 3.0) * forward
+        }
+        _ => 0.0,
+    };
     Ok(PlanReport {
         parameters: encoder.parameter_count(),
         layers: encoder.config.num_hidden_layers,
@@ -106,7 +139,7 @@ pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
         variants_source: *source,
         micro_batch: train.micro_batch(),
         dispatches_per_micro_batch: dispatches.len(),
-        flops_per_step: if encoder.recompute { 4.0 } else { 3.0 } * flops * micros,
+        flops_per_step: gradient + beside,
         bytes,
         refused: memory.check(gpu).err().map(|e| e.to_string()),
     })

@@ -1,28 +1,28 @@
 //! A training run as a folder: begun, resumed, finished or stopped, and never half written.
 
-use std::fs::File;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::adversary::{AdversaryData, head_of};
 use super::checkpoint::{Checkpoint, checkpoints, newest};
 use super::data::{Ahead, Corpus, Micro};
 use super::diverged::first_bad_tensor;
 use super::evaluate::{Evaluation, Evaluator};
 use super::events::EventWriter;
+use super::folder::{Folder, earlier_seconds, keep_metrics_until, open};
 use super::kernels::Kernels;
-use super::measure::Along;
+use super::measure::{Along, measure_error};
 use super::measurement::Measurement;
 use super::trainer::{LogLine, Trainer};
 use super::tune::{Subject, Trial, Tuning};
-use crate::config::{ConfigError, LabelKind, Resolved};
+use crate::config::{AlgorithmKind, ConfigError, LabelKind, Resolved};
 use crate::curvature::CurvatureError;
 use crate::gpu::{Gpu, GpuError};
-use crate::model::{Encoder, ModelError, Weights, load, save};
+use crate::model::{Encoder, ModelError, SentenceHead, Weights, load, save};
 use crate::ops::{Dims, Labels};
 
 /// Why a run stopped before its end.
@@ -127,6 +127,8 @@ pub(super) struct Setup {
     pub corpus: Corpus,
     pub encoder: Encoder,
     pub labels: Labels,
+    /// Of the adversarial algorithm.
+    pub head: Option<SentenceHead>,
     /// Of the largest micro-batch.
     pub dims: Dims,
     pub kernels: Kernels,
@@ -138,6 +140,10 @@ impl Setup {
         let corpus = Corpus::open(&config.language, &config.objective, config.seed)?;
         let longest = corpus.language.max_length();
         let model = config.model.model_config(corpus.vocabulary.len() as u32, longest);
+        let head = match &config.train.algorithm {
+            Some(AlgorithmKind::Adversarial(algorithm)) => Some(head_of(algorithm, corpus.language.as_ref())?),
+            _ => None,
+        };
         let place = |message: String| ConfigError { place: "[model]".into(), message };
         let mut encoder = Encoder::new(&model).map_err(place)?;
         encoder.recompute = config.train.recompute;
@@ -153,7 +159,7 @@ impl Setup {
             LabelKind::Expected => Labels::Soft,
         };
         let kernels = Kernels::settle(gpu, resolved, &Subject::new(gpu, &encoder, &dims, labels))?;
-        Ok(Setup { corpus, encoder, labels, dims, kernels })
+        Ok(Setup { corpus, encoder, labels, head, dims, kernels })
     }
 }
 
@@ -162,135 +168,6 @@ pub fn tune(gpu: &Gpu, resolved: &Resolved, note: &dyn Fn(&str)) -> Result<Tunin
     let Setup { corpus, encoder, labels, dims, .. } = Setup::new(gpu, resolved)?;
     let trial = Trial { encoder: &encoder, corpus: &corpus, labels, dims };
     Ok(trial.tune(gpu, resolved, note)?)
-}
-
-/// The folder of a run while it is worked in.
-struct Folder {
-    path: PathBuf,
-    _lock: File,
-    metrics: File,
-}
-
-impl Folder {
-    fn at(path: &Path, name: &str) -> PathBuf {
-        path.join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) -> Result<(), RunError> {
-        let path = Folder::at(&self.path, name);
-        crate::model::write_synced(&path, text.as_bytes()).map_err(|source| RunError::Io { path, source })
-    }
-
-    /// One JSON object a line, given to the system when this returns.
-    fn metric(&mut self, line: &serde_json::Value) -> Result<(), RunError> {
-        let write = writeln!(self.metrics, "{line}").and_then(|()| self.metrics.flush());
-        write.map_err(|source| RunError::Io { path: self.path.join("metrics.jsonl"), source })
-    }
-}
-
-/// Opens or makes the folder of a run; `None` in the second place when it is finished already.
-fn open(
-    gpu: &Gpu,
-    resolved: &Resolved,
-    kernels: &Kernels,
-    observer: &dyn Observer,
-) -> Result<(Folder, Option<Outcome>), RunError> {
-    let path = resolved.output();
-    let io = |path: &Path| {
-        let path = path.to_path_buf();
-        move |source| RunError::Io { path, source }
-    };
-    std::fs::create_dir_all(&path).map_err(io(&path))?;
-    let lock_path = path.join("run.lock");
-    let lock = File::create(&lock_path).map_err(io(&lock_path))?;
-    if lock.try_lock().is_err() {
-        let message = "another process works in this run folder; wait for it, or give another `output`".into();
-        return Err(ConfigError { place: path.display().to_string(), message }.into());
-    }
-    let hash = resolved.hash();
-    let about = path.join("run.json");
-    if let Ok(text) = std::fs::read_to_string(&about) {
-        let known: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-        if known["hash"].as_str().is_some_and(|h| h != hash) {
-            let message = "holds a run of another config; give another `output`, or remove the folder".into();
-            return Err(ConfigError { place: path.display().to_string(), message }.into());
-        }
-    }
-    let before: serde_json::Value =
-        std::fs::read_to_string(&about).ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
-    let metrics_path = path.join("metrics.jsonl");
-    let metrics = File::options().create(true).append(true).open(&metrics_path).map_err(io(&metrics_path))?;
-    let folder = Folder { path: path.clone(), _lock: lock, metrics };
-    let done = std::fs::read_to_string(path.join("result.json"))
-        .ok()
-        .and_then(|text| serde_json::from_str::<Outcome>(&text).ok())
-        .filter(|o| o.status == Status::Done)
-        .map(|o| Outcome { folder: path.clone(), ..o });
-    if done.is_none() {
-        let now = serde_json::to_value(kernels.variants).unwrap_or_default();
-        if before["adapter"].as_str().is_some_and(|a| a != gpu.info().name)
-            || before["variants"].as_object().is_some_and(|_| before["variants"] != now)
-        {
-            observer.note(&format!(
-                "warning: this run began on {} with other kernels; from here on its numbers round differently",
-                before["adapter"].as_str().unwrap_or("another adapter")
-            ));
-        }
-        let mut config = resolved.config.clone();
-        if let Some(rules) = &config.language.rules {
-            let text = std::fs::read_to_string(rules).map_err(io(rules))?;
-            folder.write("grammar.txt", &text)?;
-            config.language.rules = Some("grammar.txt".into());
-        }
-        if let Some(matrices) = &config.language.matrices {
-            let text = std::fs::read_to_string(matrices).map_err(io(matrices))?;
-            folder.write("matrices.txt", &text)?;
-            config.language.matrices = Some("matrices.txt".into());
-        }
-        config.output = Some(std::path::absolute(&path).unwrap_or(path.clone()));
-        if let Some(start) = &mut config.train.start_from {
-            *start = std::path::absolute(&*start).unwrap_or(start.clone());
-        }
-        folder.write("config.toml", &config.to_toml())?;
-        let info = gpu.info();
-        let about = json!({
-            "lowland": env!("CARGO_PKG_VERSION"),
-            "hash": hash,
-            "name": resolved.name,
-            "adapter": info.name,
-            "backend": format!("{:?}", info.backend),
-            "driver": format!("{} {}", info.driver, info.driver_info).trim(),
-            "device_type": format!("{:?}", info.device_type),
-            "checks": gpu.checks(),
-            "variants": kernels.variants,
-            "variants_source": kernels.source,
-        });
-        if let Some(tuning) = &kernels.tuning {
-            observer.note("kernels as measured for these shapes on this adapter");
-            folder.write("tuning.json", &(serde_json::to_string_pretty(tuning).expect("plain values") + "\n"))?;
-        }
-        folder.write("run.json", &(serde_json::to_string_pretty(&about).expect("plain values") + "\n"))?;
-    }
-    Ok((folder, done))
-}
-
-/// Keeps the lines of `metrics.jsonl` up to a checkpoint's step, so that a resumed run does not say things twice; none
-/// where there is no checkpoint.
-fn keep_metrics_until(path: &Path, step: Option<u64>) -> std::io::Result<()> {
-    let Ok(text) = std::fs::read_to_string(path) else { return Ok(()) };
-    let keep = |line: &&str| {
-        serde_json::from_str::<serde_json::Value>(line)
-            .is_ok_and(|v| v["step"].as_u64().is_some_and(|s| step.is_some_and(|step| s <= step)))
-    };
-    let kept: String = text.lines().filter(keep).map(|l| format!("{l}\n")).collect();
-    if kept.len() < text.len() { std::fs::write(path, kept) } else { Ok(()) }
-}
-
-/// Seconds that earlier attempts spent, from the last line of the metrics.
-fn earlier_seconds(path: &Path) -> f64 {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let last = text.lines().rev().find_map(|l| serde_json::from_str::<serde_json::Value>(l).ok()?["seconds"].as_f64());
-    last.unwrap_or(0.0)
 }
 
 /// Trains as a config says; goes on from the newest whole checkpoint where there is one.
@@ -306,10 +183,11 @@ pub fn run(gpu: &Gpu, resolved: &Resolved, observer: &dyn Observer) -> Result<Ou
         observer.note(&format!("{} is finished already", folder.path.display()));
         return Ok(done);
     }
-    let Setup { corpus, encoder, labels, dims, kernels } = &setup;
+    let Setup { corpus, encoder, labels, dims, kernels, .. } = &setup;
     let variants = &kernels.variants;
     let start = starting_weights(resolved, encoder, observer)?;
     let mut trainer = Trainer::new(gpu, encoder, &start, &config.train, *labels, *dims, variants, config.seed)?;
+    oppose(gpu, resolved, &setup, &mut trainer, observer)?;
     let root = folder.path.join("checkpoints");
     let (checkpoint, warnings) = newest(&root);
     warnings.iter().for_each(|w| observer.note(&format!("warning: {w}")));
@@ -317,6 +195,10 @@ pub fn run(gpu: &Gpu, resolved: &Resolved, observer: &dyn Observer) -> Result<Ou
         let loaded = load(&checkpoint.folder)?;
         let moments = checkpoint.moments(encoder, trainer.moment_count())?;
         trainer.restore(gpu, encoder, &loaded.weights, &moments, checkpoint.step);
+        if let Some(adversary) = trainer.adversary() {
+            let wrong = |message| ModelError::Format { path: checkpoint.folder.clone(), message };
+            adversary.restore(gpu, &checkpoint.algorithm()?).map_err(wrong)?;
+        }
         observer.note(&format!("resumed at step {}", checkpoint.step));
     }
     let metrics_path = folder.path.join("metrics.jsonl");
@@ -357,6 +239,26 @@ pub fn run(gpu: &Gpu, resolved: &Resolved, observer: &dyn Observer) -> Result<Ou
     };
     session.train(&mut trainer, &mut folder)?;
     session.finish(&mut trainer, &mut folder)
+}
+
+/// Gives a trainer its adversary, where the config asks for one.
+fn oppose(
+    gpu: &Gpu,
+    resolved: &Resolved,
+    setup: &Setup,
+    trainer: &mut Trainer,
+    observer: &dyn Observer,
+) -> Result<(), RunError> {
+    let Some(AlgorithmKind::Adversarial(algorithm)) = &resolved.config.train.algorithm else { return Ok(()) };
+    let Setup { corpus, encoder, kernels, .. } = setup;
+    let data = AdversaryData::draw(algorithm, corpus.language.as_ref(), corpus.seed)?;
+    observer.note(&format!(
+        "against a head on task {}: labels of entropy {:.3} nats, in force below a loss of {:.3}",
+        algorithm.task,
+        data.entropy,
+        algorithm.ceiling * data.entropy
+    ));
+    Ok(trainer.oppose(gpu, encoder, algorithm, data, &kernels.variants)?)
 }
 
 /// The weights that a run begins with.
@@ -468,7 +370,7 @@ impl Session<'_> {
         let seconds = self.started.elapsed().as_secs_f64() - measuring;
         let taken = (trainer.step - self.first_step) as f64;
         let rate = taken / seconds.max(1e-9);
-        let line = json!({
+        let mut line = json!({
             "step": trainer.step,
             "loss": loss,
             "gradient_norm": norm,
@@ -477,12 +379,19 @@ impl Session<'_> {
             "seconds": self.seconds(),
             "queue_idle": trainer.queue_idle(),
         });
-        folder.metric(&line)?;
-        let values = [
+        let mut values = vec![
             ("train/loss", loss),
             ("train/gradient_norm", norm),
             ("train/learning_rate", trainer.learning_rate(trainer.step - 1)),
         ];
+        let first = self.recent[0].step;
+        let opposed = trainer.adversary_lines(self.gpu, first..trainer.step)?;
+        if !opposed.is_empty() {
+            let loss = opposed.iter().map(|l| f64::from(l.loss)).sum::<f64>() / opposed.len() as f64;
+            line["adversarial_loss"] = json!(loss);
+            values.push(("train/adversarial_loss", loss));
+        }
+        folder.metric(&line)?;
         self.event(trainer.step, &values, folder)?;
         self.observer.progress(&Progress {
             step: trainer.step,
@@ -538,16 +447,17 @@ impl Session<'_> {
                 self.save(trainer)?;
                 Err(RunError::Interrupted { step })
             }
-            Err(CurvatureError::Gpu(error)) => Err(error.into()),
-            Err(error) => Err(ConfigError { place: "[measure]".into(), message: error.to_string() }.into()),
+            Err(error) => Err(measure_error(error)),
         }
     }
 
     fn save(&self, trainer: &Trainer) -> Result<(), RunError> {
         let Setup { corpus, encoder, .. } = self.setup;
         let (weights, moments) = trainer.state(self.gpu, encoder)?;
+        let algorithm = trainer.adversary().map_or(Ok(vec![]), |a| a.state(self.gpu))?;
         let hash = self.resolved.hash();
-        Checkpoint::write(&self.root, trainer.step, &hash, encoder, &corpus.vocabulary, &weights, &moments)?;
+        let vocabulary = &corpus.vocabulary;
+        Checkpoint::write(&self.root, trainer.step, &hash, encoder, vocabulary, &weights, &moments, &algorithm)?;
         let keep = self.resolved.config.train.keep_checkpoints as usize;
         let all = checkpoints(&self.root);
         if keep > 0 && all.len() > keep {
@@ -566,7 +476,12 @@ impl Session<'_> {
         let micros = &self.unread[at];
         let found =
             first_bad_tensor(self.gpu, encoder, &trainer.parameters, *dims, &kernels.variants, *labels, micros, scale)?;
-        let tensor = found.unwrap_or_else(|| "the norm of the gradient".into());
+        let otherwise = match &self.resolved.config.train.algorithm {
+            Some(AlgorithmKind::Sam(_)) => "the gradient at the weights after SAM's ascent",
+            Some(AlgorithmKind::Adversarial(_)) => "the adversarial loss or its gradient",
+            _ => "the norm of the gradient",
+        };
+        let tensor = found.unwrap_or_else(|| otherwise.into());
         let result = json!({
             "status": "diverged",
             "step": line.step + 1,

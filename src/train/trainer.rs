@@ -3,9 +3,10 @@
 
 use std::collections::VecDeque;
 
+use super::adversary::{Adversary, AdversaryData, AdversaryLine};
 use super::data::Micro;
-use crate::config::{OptimizerKind, TrainSection};
-use crate::gpu::{Buffer, Gpu, GpuError, Lap, Program, Step, Stopwatch};
+use crate::config::{Adversarial, AlgorithmKind, OptimizerKind, TrainSection};
+use crate::gpu::{Buffer, Gpu, GpuError, Lap, Program, Stamp, Step, Stopwatch};
 use crate::graph::Dims;
 use crate::model::{Arena, Encoder, GradientPass, Weights};
 use crate::ops::optimizer::{self, ChunkBuffers, Rule, Shared};
@@ -18,14 +19,14 @@ pub struct LogLine {
     pub step: u64,
     /// Mean loss of the step's masked positions.
     pub loss: f32,
-    /// Norm of the gradient before clipping.
+    /// Norm of the gradient before clipping, of the one that the update takes.
     pub gradient_norm: f32,
     /// Whether something was finite no longer; then nothing is updated any more.
     pub bad: bool,
 }
 
 /// Steps that the log holds before it starts again.
-const RING: u32 = 512;
+pub(super) const RING: u32 = 512;
 /// Steps on their way before the host waits for the oldest.
 const IN_FLIGHT: usize = 3;
 
@@ -37,6 +38,8 @@ pub struct Trainer {
     pass: GradientPass,
     tally: Program,
     accumulate: Option<Program>,
+    sam: Option<Sam>,
+    adversary: Option<Adversary>,
     update: Program,
     optimizer: OptimizerKind,
     schedule: (crate::config::ScheduleKind, u64),
@@ -52,6 +55,14 @@ pub struct Trainer {
     stopwatch: Option<Stopwatch>,
     /// What the timestamps said until now.
     laps: Lap,
+}
+
+/// What sharpness-aware minimisation has beside the gradient pass.
+struct Sam {
+    /// θ while the parameters are θ + rho g / ‖g‖.
+    _saved: Arena,
+    /// Norm of the gradient at θ, and the way up along it.
+    ascend: Program,
 }
 
 /// Bytes that a trainer has beside arenas, activations and batch: sums of squares, the log and small things.
@@ -112,8 +123,21 @@ impl Trainer {
             }
             OptimizerKind::Sgd(o) => Rule::Sgd { momentum: o.momentum as f32, decay: o.weight_decay as f32 },
         };
-        let update =
-            Program::new(gpu, optimizer::update(rule, train.clip as f32, train.loss_scale(), &chunks, &shared))?;
+        let scale = train.loss_scale();
+        let mut update = optimizer::settle(train.clip as f32, scale, &chunks, &shared);
+        let sam = match &train.algorithm {
+            Some(AlgorithmKind::Sam(sam)) => {
+                let saved = Arena::new(gpu, encoder, "the parameters before the ascent")?;
+                let buffers: Vec<Buffer> = saved.chunks.iter().map(|c| c.buffer.clone()).collect();
+                let mut ascend = optimizer::settle(train.clip as f32, scale, &chunks, &shared);
+                ascend.extend(optimizer::ascend(sam.rho as f32, scale, &chunks, &buffers, &shared));
+                update.extend(optimizer::descend(&chunks, &buffers));
+                Some(Sam { _saved: saved, ascend: Program::new(gpu, ascend)? })
+            }
+            _ => None,
+        };
+        update.extend(optimizer::apply(rule, &chunks, &shared));
+        let update = Program::new(gpu, update)?;
         let tally = Program::new(gpu, vec![statistics::tally(pass.loss_buffer(), pass.weight_buffer(), &tally)])?;
         let accumulate = sum
             .as_ref()
@@ -132,18 +156,42 @@ impl Trainer {
             pass,
             tally,
             accumulate,
+            sam,
+            adversary: None,
             update,
             optimizer: train.optimizer.clone(),
             schedule: (train.schedule.clone(), train.steps),
             log,
             seed,
-            scale: train.loss_scale(),
+            scale,
             step: 0,
             logged: 0,
             submissions: VecDeque::new(),
             stopwatch: Stopwatch::new(gpu, RING)?,
             laps: Lap::default(),
         })
+    }
+
+    /// Adds the adversarial algorithm over `data` to a trainer that was made for the same encoder, variants and seed.
+    pub fn oppose(
+        &mut self,
+        gpu: &Gpu,
+        encoder: &Encoder,
+        algorithm: &Adversarial,
+        data: AdversaryData,
+        variants: &Variants,
+    ) -> Result<(), GpuError> {
+        let (steps, parameters, whole) = (self.schedule.1, &self.parameters, self.gradient());
+        let adversary = Adversary::new(
+            gpu, encoder, parameters, whole, algorithm, data, steps, variants, self.seed, self.scale, RING,
+        )?;
+        self.adversary = Some(adversary);
+        Ok(())
+    }
+
+    /// The adversary, where there is one.
+    pub fn adversary(&self) -> Option<&Adversary> {
+        self.adversary.as_ref()
     }
 
     /// How batches are laid out.
@@ -153,7 +201,10 @@ impl Trainer {
 
     /// Dispatches of one step with one micro-batch.
     pub fn dispatches(&self) -> usize {
-        self.pass.dispatches() + self.tally.len() + self.accumulate.as_ref().map_or(0, Program::len) + self.update.len()
+        let accumulate = self.accumulate.as_ref().map_or(0, Program::len);
+        let sam = self.sam.as_ref().map_or(0, |s| self.pass.dispatches() + accumulate + s.ascend.len());
+        let adversary = self.adversary.as_ref().map_or(0, Adversary::dispatches);
+        self.pass.dispatches() + self.tally.len() + accumulate + sam + adversary + self.update.len()
     }
 
     /// Learning rate of a step counted from 0.
@@ -181,40 +232,75 @@ impl Trainer {
     /// Takes one step: returns when it is submitted, and not too many are on their way.
     pub fn advance(&mut self, gpu: &Gpu, micros: &[Micro]) -> Result<(), GpuError> {
         let numbers = self.numbers();
-        let (before, behind) = match self.stopwatch.as_mut().and_then(Stopwatch::step) {
+        let mut stopwatch = self.stopwatch.take();
+        let (mut before, mut behind) = match stopwatch.as_mut().and_then(Stopwatch::step) {
             Some([before, behind]) => (Some(before), Some(behind)),
             None => (None, None),
         };
+        let mut submitted = match &self.adversary {
+            Some(adversary) => adversary.advance(gpu, self.step, before.take()),
+            None => Vec::new(),
+        };
+        if let Some(sam) = &self.sam {
+            for (i, micro) in micros.iter().enumerate() {
+                let (mut encoder, step) = self.gradient_of(gpu, micro, i, numbers, before.take());
+                // The step's loss is that at θ: the second gradient's is not counted.
+                self.tally.encode(gpu, &mut encoder, &step);
+                if i + 1 == micros.len() {
+                    sam.ascend.encode(gpu, &mut encoder, &step);
+                }
+                submitted.push(gpu.submit(encoder));
+            }
+        }
         for (i, micro) in micros.iter().enumerate() {
-            let counts = micro.batch.step(1);
-            let step = Step {
-                rows: counts.rows,
-                masked: counts.masked,
-                sentences: counts.sentences,
-                probes: 1,
-                counter: [numbers.counter[0], i as u32],
-                ..numbers
-            };
-            let mut encoder = gpu.encoder();
-            let stamp = before.filter(|_| i == 0);
-            self.pass.encode_stamped(gpu, &mut encoder, &micro.batch, micro.weight * self.scale, &step, stamp);
-            self.tally.encode(gpu, &mut encoder, &step);
-            if let Some(accumulate) = &self.accumulate {
-                accumulate.encode(gpu, &mut encoder, &step);
+            let (mut encoder, step) = self.gradient_of(gpu, micro, i, numbers, before.take());
+            if self.sam.is_none() {
+                self.tally.encode(gpu, &mut encoder, &step);
             }
             if i + 1 == micros.len() {
-                self.update.encode_stamped(gpu, &mut encoder, &step, behind);
+                if let Some(adversary) = &self.adversary {
+                    adversary.blend(gpu, &mut encoder, &step);
+                }
+                self.update.encode_stamped(gpu, &mut encoder, &step, behind.take());
             }
-            let submission = gpu.submit(encoder);
-            self.submissions.push_back(submission);
+            submitted.push(gpu.submit(encoder));
         }
+        self.stopwatch = stopwatch;
         self.step += 1;
-        while self.submissions.len() > IN_FLIGHT {
+        let most = IN_FLIGHT.max(submitted.len());
+        self.submissions.extend(submitted);
+        while self.submissions.len() > most {
             if let Some(oldest) = self.submissions.pop_front() {
                 gpu.wait(oldest)?;
             }
         }
         gpu.fault()
+    }
+
+    /// Encodes the gradient of micro-batch `i` of a step, added to those before it; gives the micro-batch's numbers too.
+    fn gradient_of(
+        &self,
+        gpu: &Gpu,
+        micro: &Micro,
+        i: usize,
+        numbers: Step,
+        stamp: Option<Stamp<'_>>,
+    ) -> (wgpu::CommandEncoder, Step) {
+        let counts = micro.batch.step(1);
+        let step = Step {
+            rows: counts.rows,
+            masked: counts.masked,
+            sentences: counts.sentences,
+            probes: 1,
+            counter: [numbers.counter[0], i as u32],
+            ..numbers
+        };
+        let mut encoder = gpu.encoder();
+        self.pass.encode_stamped(gpu, &mut encoder, &micro.batch, micro.weight * self.scale, &step, stamp);
+        if let Some(accumulate) = &self.accumulate {
+            accumulate.encode(gpu, &mut encoder, &step);
+        }
+        (encoder, step)
     }
 
     /// Whether the log must be read now lest lines be lost.
@@ -238,6 +324,11 @@ impl Trainer {
             self.laps.idle += lap.idle;
         }
         Ok(read)
+    }
+
+    /// Waits and gives the adversary's lines of some steps; none where there is no adversary.
+    pub fn adversary_lines(&self, gpu: &Gpu, steps: std::ops::Range<u64>) -> Result<Vec<AdversaryLine>, GpuError> {
+        self.adversary.as_ref().map_or(Ok(vec![]), |a| a.lines(gpu, steps))
     }
 
     /// Other work comes between the steps: an evaluation, a checkpoint.

@@ -1,0 +1,192 @@
+//! The key `train.algorithm`: what training does beside the optimiser's plain step.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::language::Task;
+
+/// What training does beside the optimiser's plain step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum AlgorithmKind {
+    /// { kind = "label-noise", probability }: labels of training sentences replaced at random.
+    LabelNoise(LabelNoise),
+    /// { kind = "sam", rho }: sharpness-aware minimisation (Foret et al. 2021).
+    Sam(Sam),
+    /// { kind = "adversarial", task, weight, ... }: against a linear head that learns a downstream task (Liu et al. 2022).
+    Adversarial(Adversarial),
+}
+
+/// Labels of training sentences replaced at random; evaluation and measurements keep theirs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LabelNoise {
+    /// Probability that the label of a masked position is replaced by a word drawn uniformly from the language's words,
+    /// its own among them.
+    pub probability: f64,
+}
+
+impl Default for LabelNoise {
+    fn default() -> Self {
+        LabelNoise { probability: 0.1 }
+    }
+}
+
+/// Sharpness-aware minimisation: the step from θ takes the gradient at θ + rho g / ‖g‖, g the gradient at θ of the same
+/// sentences. A step costs two gradients.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sam {
+    /// Length of the ascent, over all parameters.
+    pub rho: f64,
+}
+
+impl Default for Sam {
+    fn default() -> Self {
+        Sam { rho: 0.05 }
+    }
+}
+
+/// Minimises the pre-training loss minus `weight` times the loss of a linear head on the last layer's concatenated token
+/// representations. The head is trained on labelled sentences of its own; its loss that the encoder feels is that on
+/// others.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Adversarial {
+    /// Downstream task: "A", "B", "C", "span:K", or "task-K" of a hidden Markov model.
+    pub task: String,
+    /// λ: what the head's loss weighs against the pre-training loss, at full strength.
+    #[serde(default = "Adversarial::default_weight")]
+    pub weight: f64,
+    /// Labels as `lowland probe --with-prior` has them.
+    #[serde(default)]
+    pub with_prior: bool,
+    /// Labelled sentences of each split, of seeds that neither training, evaluation nor probes use.
+    #[serde(default = "Adversarial::default_sentences")]
+    pub sentences: u32,
+    /// Sentences of each split a step, drawn with replacement.
+    #[serde(default = "Adversarial::default_batch")]
+    pub batch: u32,
+    /// Learning rate of the head's AdamW.
+    #[serde(default = "Adversarial::default_head_lr")]
+    pub head_lr: f64,
+    /// Steps of the head before each step of the encoder.
+    #[serde(default = "Adversarial::default_head_steps")]
+    pub head_steps: u32,
+    /// Share of the steps in which the head learns and the encoder does not feel it yet.
+    #[serde(default = "Adversarial::default_begin")]
+    pub begin: f64,
+    /// Share of the steps, after `begin`, over which the weight rises linearly from 0.
+    #[serde(default = "Adversarial::default_ramp")]
+    pub ramp: f64,
+    /// The encoder does not feel a batch on which the head's loss is above so many times the entropy of the labels, the
+    /// loss of a head that knows nothing of the sentence.
+    #[serde(default = "Adversarial::default_ceiling")]
+    pub ceiling: f64,
+}
+
+impl Adversarial {
+    /// All defaults for a task.
+    pub fn on(task: &str) -> Adversarial {
+        Adversarial {
+            task: task.into(),
+            weight: Adversarial::default_weight(),
+            with_prior: false,
+            sentences: Adversarial::default_sentences(),
+            batch: Adversarial::default_batch(),
+            head_lr: Adversarial::default_head_lr(),
+            head_steps: Adversarial::default_head_steps(),
+            begin: Adversarial::default_begin(),
+            ramp: Adversarial::default_ramp(),
+            ceiling: Adversarial::default_ceiling(),
+        }
+    }
+
+    fn default_weight() -> f64 {
+        0.1
+    }
+    fn default_sentences() -> u32 {
+        4096
+    }
+    fn default_batch() -> u32 {
+        128
+    }
+    fn default_head_lr() -> f64 {
+        1e-3
+    }
+    fn default_head_steps() -> u32 {
+        1
+    }
+    fn default_begin() -> f64 {
+        0.1
+    }
+    fn default_ramp() -> f64 {
+        0.1
+    }
+    fn default_ceiling() -> f64 {
+        1.0
+    }
+
+    /// λ at a step counted from 0.
+    ///
+    /// ```
+    /// use lowland::config::Adversarial;
+    /// let algorithm = Adversarial { weight: 1.0, begin: 0.2, ramp: 0.2, ..Adversarial::on("A") };
+    /// assert_eq!([1, 2, 3, 4, 9].map(|step| algorithm.weight_at(step, 10)), [0.0, 0.5, 1.0, 1.0, 1.0]);
+    /// ```
+    pub fn weight_at(&self, step: u64, steps: u64) -> f64 {
+        let share = |s: f64| (s * steps as f64).round();
+        let past = step as f64 - share(self.begin);
+        if past < 0.0 { 0.0 } else { self.weight * ((past + 1.0) / share(self.ramp).max(1.0)).min(1.0) }
+    }
+}
+
+impl AlgorithmKind {
+    /// What cannot be, with the key it stands at.
+    pub(super) fn check(&self) -> Result<(), (String, String)> {
+        let bad = |key: &str, message: String| Err((format!("train.algorithm.{key}"), message));
+        match self {
+            AlgorithmKind::LabelNoise(o) if !(0.0..=1.0).contains(&o.probability) => {
+                bad("probability", format!("{} must lie in 0 to 1", o.probability))
+            }
+            AlgorithmKind::Sam(o) if !(o.rho > 0.0 && o.rho.is_finite()) => {
+                bad("rho", format!("{} must be positive", o.rho))
+            }
+            AlgorithmKind::Adversarial(o) => o.check(),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Adversarial {
+    fn check(&self) -> Result<(), (String, String)> {
+        let bad = |key: &str, message: String| Err((format!("train.algorithm.{key}"), message));
+        if let Err(message) = self.task.parse::<Task>() {
+            return bad("task", message);
+        }
+        if !(self.weight >= 0.0 && self.weight.is_finite()) {
+            return bad("weight", format!("{} must be 0 or positive", self.weight));
+        }
+        for (key, value, most) in [
+            ("sentences", self.sentences, 1 << 20),
+            ("batch", self.batch, 1 << 16),
+            ("head_steps", self.head_steps, 100),
+        ] {
+            if value == 0 || value > most {
+                return bad(key, format!("{value} must lie in 1 to {most}"));
+            }
+        }
+        if !(self.head_lr > 0.0 && self.head_lr.is_finite()) {
+            return bad("head_lr", format!("{} must be positive", self.head_lr));
+        }
+        for (key, value) in [("begin", self.begin), ("ramp", self.ramp)] {
+            if !(0.0..=1.0).contains(&value) {
+                return bad(key, format!("{value} is a share of the steps, 0 to 1"));
+            }
+        }
+        if !(self.ceiling > 0.0 && self.ceiling.is_finite()) {
+            return bad("ceiling", format!("{} must be positive", self.ceiling));
+        }
+        Ok(())
+    }
+}
