@@ -149,3 +149,12 @@ fn wrong_values_are_refused_by_key_and_line() {
         }
     }
 }
+
+#[test]
+fn the_plain_algorithm_is_the_same_as_none() {
+    let none = Resolved::from_text("seed = 1\n", "run", &[]).unwrap();
+    let plain = Resolved::from_text("seed = 1\n[train]\nalgorithm = { kind = \"plain\" }\n", "run", &[]).unwrap();
+    assert_eq!(plain.hash(), none.hash());
+    let over = Resolved::from_text("seed = 1\n", "run", &["train.algorithm={ kind = \"plain\" }".into()]).unwrap();
+    assert_eq!(over.config, none.config);
+}

@@ -9,6 +9,8 @@ use crate::language::Task;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum AlgorithmKind {
+    /// { kind = "plain" }: nothing; the same as to leave the key out, for sweeps over algorithms.
+    Plain,
     /// { kind = "label-noise", probability }: labels of training sentences replaced at random.
     LabelNoise(LabelNoise),
     /// { kind = "sam", rho }: sharpness-aware minimisation (Foret et al. 2021).

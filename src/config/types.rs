@@ -281,7 +281,7 @@ pub struct TrainSection {
     /// { kind = "adamw", lr, betas, eps, weight_decay } or { kind = "sgd", lr, momentum, weight_decay }.
     pub optimizer: OptimizerKind,
     /// Beside the optimiser's plain step: { kind = "label-noise", probability }, { kind = "sam", rho } or
-    /// { kind = "adversarial", task, weight, ... }. Left out: nothing.
+    /// { kind = "adversarial", task, weight, ... }. Left out, or { kind = "plain" }: nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub algorithm: Option<AlgorithmKind>,
     /// { kind = "linear" | "constant" | "cosine", warmup = share of the steps }.
