@@ -54,7 +54,7 @@ impl Setting {
         let variants = Variants::choose(gpu.capabilities());
         let mut trainer =
             Trainer::new(gpu, &self.encoder, &self.weights, train, Labels::Hard, dims, &variants, SEED).unwrap();
-        if let Some(AlgorithmKind::Adversarial(algorithm)) = &train.algorithm {
+        if let AlgorithmKind::Adversarial(algorithm) = &train.algorithm {
             let data = AdversaryData::draw(algorithm, &self.language, SEED).unwrap();
             trainer.oppose(gpu, &self.encoder, algorithm, data, &variants).unwrap();
         }
@@ -81,7 +81,7 @@ impl Setting {
     }
 }
 
-fn section(optimizer: OptimizerKind, algorithm: Option<AlgorithmKind>) -> TrainSection {
+fn section(optimizer: OptimizerKind, algorithm: AlgorithmKind) -> TrainSection {
     let schedule = ScheduleKind::Constant(Warmup { warmup: 0.0 });
     TrainSection { steps: 10, batch_size: 6, optimizer, algorithm, schedule, ..TrainSection::default() }
 }
@@ -90,8 +90,8 @@ fn sgd(lr: f64) -> OptimizerKind {
     OptimizerKind::Sgd(Sgd { lr, ..Sgd::default() })
 }
 
-fn sam(rho: f64) -> Option<AlgorithmKind> {
-    Some(AlgorithmKind::Sam(Sam { rho }))
+fn sam(rho: f64) -> AlgorithmKind {
+    AlgorithmKind::Sam(Sam { rho })
 }
 
 fn bits(weights: &Weights) -> Vec<u32> {
@@ -153,7 +153,7 @@ fn sam_without_an_ascent_is_the_plain_optimiser_and_the_weights_come_back() {
     let gpu = gpu();
     let s = Setting::new(ModelKind::RobertaPreLayerNorm);
     for optimizer in [sgd(0.1), OptimizerKind::AdamW(AdamW::default())] {
-        let plain = s.train(&gpu, &section(optimizer.clone(), None), 4);
+        let plain = s.train(&gpu, &section(optimizer.clone(), AlgorithmKind::default()), 4);
         let tiny = s.train(&gpu, &section(optimizer.clone(), sam(1e-30)), 4);
         assert_eq!(bits(&tiny.0), bits(&plain.0), "{optimizer:?}");
         assert_ne!(bits(&s.train(&gpu, &section(optimizer, sam(0.1)), 4).0), bits(&plain.0));
@@ -188,8 +188,8 @@ fn adversarial(weight: f64) -> Adversarial {
     }
 }
 
-fn against(algorithm: Adversarial) -> Option<AlgorithmKind> {
-    Some(AlgorithmKind::Adversarial(algorithm))
+fn against(algorithm: Adversarial) -> AlgorithmKind {
+    AlgorithmKind::Adversarial(algorithm)
 }
 
 /// Mean cross-entropy of a head on the concatenated representations of sentences, in double precision.
@@ -264,7 +264,7 @@ fn the_adversarial_gradient_is_that_of_the_heads_loss_and_is_subtracted() {
                 println!("{kind:?}, direction {k}: {slope:.6} against {want:.6}");
                 assert!((slope - want).abs() < 2e-3 * norm(&own), "{kind:?}: {slope} against {want}");
             }
-            let plain = TrainSection { algorithm: None, ..train.clone() };
+            let plain = TrainSection { algorithm: AlgorithmKind::default(), ..train.clone() };
             let mut alone = s.trainer(&gpu, &plain);
             s.advance(&gpu, &mut alone, &plain, 0..1);
             let read = |t: &Trainer| flat(&t.gradient().read(&gpu, &s.encoder).unwrap());
@@ -286,7 +286,7 @@ fn the_adversarial_gradient_is_that_of_the_heads_loss_and_is_subtracted() {
 fn a_head_that_nobody_feels_learns_and_changes_nothing() {
     let gpu = gpu();
     let s = Setting::new(ModelKind::RobertaPreLayerNorm);
-    let plain = section(OptimizerKind::AdamW(AdamW::default()), None);
+    let plain = section(OptimizerKind::AdamW(AdamW::default()), AlgorithmKind::default());
     // Begins after the last step, has no weight, or lies above the ceiling.
     for algorithm in [
         Adversarial { begin: 1.0, ..adversarial(1.0) },
@@ -430,6 +430,7 @@ fn what_cannot_be_is_refused_with_its_key() {
     for (algorithm, more, words) in [
         ("{ kind = \"label-noise\", probability = 1.5 }", "", &["probability", "0 to 1"][..]),
         ("{ kind = \"label-noise\" }", "[objective]\nlabels = \"expected\"\n", &["train.algorithm", "sampled"]),
+        ("{ kind = \"plain\", rho = 0.1 }", "", &["rho"]),
         ("{ kind = \"sam\", rho = 0.0 }", "", &["rho", "positive"]),
         ("{ kind = \"sam\", rate = 0.1 }", "", &["rate", "rho"]),
         ("{ kind = \"adversarial\" }", "", &["task"]),
@@ -451,6 +452,9 @@ fn what_cannot_be_is_refused_with_its_key() {
 fn without_an_algorithm_a_config_is_what_it_was() {
     let config = RunConfig::parse(CONFIG, "run.toml").unwrap();
     assert!(!config.to_toml().contains("algorithm"));
+    let hash = |overrides: &[String]| Resolved::from_text(CONFIG, "run", overrides).unwrap().hash();
+    assert_eq!(hash(&["train.algorithm={ kind = \"plain\" }".into()]), hash(&[]));
+    assert_ne!(hash(&["train.algorithm={ kind = \"sam\" }".into()]), hash(&[]));
     let with = config.with(&["train.algorithm={ kind = \"adversarial\", task = \"b\" }".into()]).unwrap();
     assert_eq!(with.train.algorithm, against(Adversarial::on("b")));
     assert_eq!(RunConfig::parse(&with.to_toml(), "x").unwrap(), with);

@@ -9,8 +9,8 @@ use crate::language::Task;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum AlgorithmKind {
-    /// { kind = "plain" }: nothing; the same as to leave the key out, for sweeps over algorithms.
-    Plain,
+    /// { kind = "plain" }: nothing.
+    Plain(Plain),
     /// { kind = "label-noise", probability }: labels of training sentences replaced at random.
     LabelNoise(LabelNoise),
     /// { kind = "sam", rho }: sharpness-aware minimisation (Foret et al. 2021).
@@ -18,6 +18,17 @@ pub enum AlgorithmKind {
     /// { kind = "adversarial", task, weight, ... }: against a linear head that learns a downstream task (Liu et al. 2022).
     Adversarial(Adversarial),
 }
+
+impl Default for AlgorithmKind {
+    fn default() -> Self {
+        AlgorithmKind::Plain(Plain {})
+    }
+}
+
+/// Nothing beside the optimiser's step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Plain {}
 
 /// Labels of training sentences replaced at random; evaluation and measurements keep theirs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -144,6 +155,11 @@ impl Adversarial {
 }
 
 impl AlgorithmKind {
+    /// Whether it is the plain one, which a config need not say.
+    pub(super) fn is_plain(&self) -> bool {
+        *self == AlgorithmKind::default()
+    }
+
     /// What cannot be, with the key it stands at.
     pub(super) fn check(&self) -> Result<(), (String, String)> {
         let bad = |key: &str, message: String| Err((format!("train.algorithm.{key}"), message));

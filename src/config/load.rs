@@ -3,7 +3,6 @@
 
 use std::path::{Path, PathBuf};
 
-use super::algorithm::AlgorithmKind;
 use super::language::LanguageSection;
 use super::types::RunConfig;
 use crate::ops::Wishes;
@@ -65,9 +64,7 @@ fn parse(text: &str, file: &str, overrides: &[String]) -> Result<RunConfig, Conf
 impl RunConfig {
     /// Parses and checks the text of a config; `file` is named in errors.
     pub fn parse(text: &str, file: &str) -> Result<RunConfig, ConfigError> {
-        let mut config: RunConfig = toml::from_str(text).map_err(|e| describe(&e, text, file))?;
-        // One way to say it, one hash.
-        config.train.algorithm.take_if(|algorithm| *algorithm == AlgorithmKind::Plain);
+        let config: RunConfig = toml::from_str(text).map_err(|e| describe(&e, text, file))?;
         config.check().map_err(|(key, message)| ConfigError {
             place: line_of(text, &key).map_or(file.to_string(), |line| format!("{file}:{line}")),
             message: format!("`{key}`: {message}"),

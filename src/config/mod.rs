@@ -17,7 +17,7 @@ mod load;
 mod measure;
 mod types;
 
-pub use algorithm::{Adversarial, AlgorithmKind, LabelNoise, Sam};
+pub use algorithm::{Adversarial, AlgorithmKind, LabelNoise, Plain, Sam};
 pub(crate) use explain::schema_of;
 pub use explain::{Explanation, explain, schema};
 pub use language::{LanguageKind, LanguageSection};

@@ -280,10 +280,10 @@ pub struct TrainSection {
     pub micro_batch: Option<u32>,
     /// { kind = "adamw", lr, betas, eps, weight_decay } or { kind = "sgd", lr, momentum, weight_decay }.
     pub optimizer: OptimizerKind,
-    /// Beside the optimiser's plain step: { kind = "label-noise", probability }, { kind = "sam", rho } or
-    /// { kind = "adversarial", task, weight, ... }. Left out, or { kind = "plain" }: nothing.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub algorithm: Option<AlgorithmKind>,
+    /// Beside the optimiser's step: { kind = "plain" }, which is nothing, { kind = "label-noise", probability },
+    /// { kind = "sam", rho } or { kind = "adversarial", task, weight, ... }. Left out: plain.
+    #[serde(skip_serializing_if = "AlgorithmKind::is_plain")]
+    pub algorithm: AlgorithmKind,
     /// { kind = "linear" | "constant" | "cosine", warmup = share of the steps }.
     pub schedule: ScheduleKind,
     /// Largest norm of the gradient over all parameters; 0 is no clipping.
@@ -316,7 +316,7 @@ impl Default for TrainSection {
             batch_size: 256,
             micro_batch: None,
             optimizer: OptimizerKind::AdamW(AdamW::default()),
-            algorithm: None,
+            algorithm: AlgorithmKind::default(),
             schedule: ScheduleKind::Linear(Warmup::default()),
             clip: 0.0,
             precision: Precision::F32,
@@ -433,12 +433,10 @@ impl RunConfig {
                 }
             }
         }
-        if let Some(algorithm) = &t.algorithm {
-            algorithm.check()?;
-            if matches!(algorithm, AlgorithmKind::LabelNoise(_)) && self.objective.labels == LabelKind::Expected {
-                let message = "noise replaces sampled labels; set `objective.labels = \"sampled\"`";
-                return bad("train.algorithm", message.into());
-            }
+        t.algorithm.check()?;
+        if matches!(t.algorithm, AlgorithmKind::LabelNoise(_)) && self.objective.labels == LabelKind::Expected {
+            let message = "noise replaces sampled labels; set `objective.labels = \"sampled\"`";
+            return bad("train.algorithm", message.into());
         }
         let (ScheduleKind::Linear(w) | ScheduleKind::Constant(w) | ScheduleKind::Cosine(w)) = &t.schedule;
         if !(0.0..=1.0).contains(&w.warmup) {

@@ -144,7 +144,7 @@ pub(super) fn step_data(corpus: &Corpus, layout: &BatchLayout, step: u64, train:
     let one = |j: u32| {
         let index = first + u64::from(j);
         let mut sentence = corpus.sentence(index);
-        if let Some(AlgorithmKind::LabelNoise(noise)) = &train.algorithm {
+        if let AlgorithmKind::LabelNoise(noise) = &train.algorithm {
             replace_labels(&mut sentence, noise, corpus.seed, index, corpus.language.vocabulary().len() as u32);
         }
         sentence

@@ -83,10 +83,8 @@ pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
     let soft = setup.labels == Labels::Soft;
     let batch = BatchBuffers::bytes(dims, &layout, variants, encoder.config.vocab_size, soft);
     let algorithm = match (&train.algorithm, setup.head) {
-        (Some(AlgorithmKind::Sam(_)), _) => arena,
-        (Some(AlgorithmKind::Adversarial(a)), Some(head)) => {
-            adversary_bytes(gpu, encoder, head, a.batch, variants, RING)?
-        }
+        (AlgorithmKind::Sam(_), _) => arena,
+        (AlgorithmKind::Adversarial(a), Some(head)) => adversary_bytes(gpu, encoder, head, a.batch, variants, RING)?,
         _ => 0,
     };
     let (evaluation, evaluation_dispatches) = plan_evaluation(gpu, &setup, resolved.config.evaluate.sentences)?;
@@ -121,9 +119,9 @@ pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
     let flops = encoder.forward_flops(u64::from(dims.rows), u64::from(dims.masked), pairs) as f64;
     let gradient = if encoder.recompute { 4.0 } else { 3.0 } * flops * micros;
     let beside = match (&train.algorithm, setup.head) {
-        (Some(AlgorithmKind::Sam(_)), _) => gradient,
+        (AlgorithmKind::Sam(_), _) => gradient,
         // The heads' products beside the encoder's are not counted.
-        (Some(AlgorithmKind::Adversarial(a)), Some(_)) => {
+        (AlgorithmKind::Adversarial(a), Some(_)) => {
             let rows = u64::from(a.batch) * tokens;
             let forward = encoder.forward_flops(rows, 0, rows * tokens) as f64;
             (f64::from(a.head_steps) + 3.0) * forward

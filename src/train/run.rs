@@ -141,7 +141,7 @@ impl Setup {
         let longest = corpus.language.max_length();
         let model = config.model.model_config(corpus.vocabulary.len() as u32, longest);
         let head = match &config.train.algorithm {
-            Some(AlgorithmKind::Adversarial(algorithm)) => Some(head_of(algorithm, corpus.language.as_ref())?),
+            AlgorithmKind::Adversarial(algorithm) => Some(head_of(algorithm, corpus.language.as_ref())?),
             _ => None,
         };
         let place = |message: String| ConfigError { place: "[model]".into(), message };
@@ -249,7 +249,7 @@ fn oppose(
     trainer: &mut Trainer,
     observer: &dyn Observer,
 ) -> Result<(), RunError> {
-    let Some(AlgorithmKind::Adversarial(algorithm)) = &resolved.config.train.algorithm else { return Ok(()) };
+    let AlgorithmKind::Adversarial(algorithm) = &resolved.config.train.algorithm else { return Ok(()) };
     let Setup { corpus, encoder, kernels, .. } = setup;
     let data = AdversaryData::draw(algorithm, corpus.language.as_ref(), corpus.seed)?;
     observer.note(&format!(
@@ -477,8 +477,8 @@ impl Session<'_> {
         let found =
             first_bad_tensor(self.gpu, encoder, &trainer.parameters, *dims, &kernels.variants, *labels, micros, scale)?;
         let otherwise = match &self.resolved.config.train.algorithm {
-            Some(AlgorithmKind::Sam(_)) => "the gradient at the weights after SAM's ascent",
-            Some(AlgorithmKind::Adversarial(_)) => "the adversarial loss or its gradient",
+            AlgorithmKind::Sam(_) => "the gradient at the weights after SAM's ascent",
+            AlgorithmKind::Adversarial(_) => "the adversarial loss or its gradient",
             _ => "the norm of the gradient",
         };
         let tensor = found.unwrap_or_else(|| otherwise.into());

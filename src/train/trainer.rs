@@ -126,7 +126,7 @@ impl Trainer {
         let scale = train.loss_scale();
         let mut update = optimizer::settle(train.clip as f32, scale, &chunks, &shared);
         let sam = match &train.algorithm {
-            Some(AlgorithmKind::Sam(sam)) => {
+            AlgorithmKind::Sam(sam) => {
                 let saved = Arena::new(gpu, encoder, "the parameters before the ascent")?;
                 let buffers: Vec<Buffer> = saved.chunks.iter().map(|c| c.buffer.clone()).collect();
                 let mut ascend = optimizer::settle(train.clip as f32, scale, &chunks, &shared);
