@@ -55,7 +55,7 @@ pub fn counts(section: &Section) -> String {
         );
     }
     if missing > 0 {
-        text += &format!(" {missing} planned models are missing.");
+        text += &format!(" Planned and missing: {missing}.");
     }
     text
 }
