@@ -58,7 +58,9 @@ impl Plan {
         let folder = self.folder(run);
         let steps = run.resolved.config.train.steps;
         let is_start = self.start.as_ref().is_some_and(|s| s.id == run.id);
-        let models = if is_start { Vec::new() } else { self.models(run) };
+        let mut models = if is_start { Vec::new() } else { self.models(run) };
+        // What is asked of the model that it begins with is no part of it.
+        models.retain(|model| model.answers.starts_with(&folder));
         let asked = self.questions();
         let answered = |model: &ModelAt| asked.iter().filter(|q| model.answers.join(q.file(self)).exists()).count();
         let answers = models.iter().map(answered).sum();

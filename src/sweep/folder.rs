@@ -55,7 +55,7 @@ impl Plan {
                 all.push(ModelAt { step: 0, last: false, model: folder.join("model"), answers });
             }
             let every = train.checkpoint_every;
-            let steps = if every == 0 { 0 } else { train.steps.saturating_sub(1) / every };
+            let steps = train.steps.saturating_sub(1).checked_div(every).unwrap_or(0);
             all.extend((1..=steps).map(|i| {
                 let step = i * every;
                 at(step, false, folder.join("checkpoints").join(format!("step-{step}")))

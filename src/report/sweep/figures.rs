@@ -5,7 +5,7 @@ use super::super::scene::Scene;
 use super::collapse::{self, ABSCISSAE, has_curves};
 use super::correlations::Found;
 use super::forest;
-use super::quantity::{self, EXCESS, FISHER, HESSIAN, Predictor, Value};
+use super::quantity::{self, EXCESS, FISHER, HESSIAN, Predictor, Value, titled};
 use super::rows::Group;
 use super::section::{Model, Section, is_lookup};
 use crate::sweep::{Row, Table};
@@ -80,7 +80,7 @@ fn transfer(section: &Section, predictor: &'static Predictor) -> Option<Drawn> {
             continue;
         }
         panels.push(Panel {
-            title: format!("task {}", task.task),
+            title: titled(&task.task),
             x: Scale::new(&label, log, "trace"),
             y: Scale::new("accuracy, %", false, &task.task),
             series,
@@ -131,7 +131,7 @@ fn plans<'a>(section: &Section, task: impl Fn(&str) -> Pick<'a>) -> Vec<Plan<'a>
         (HESSIAN.name.into(), HESSIAN.unit, "trace", Box::new(HESSIAN.of)),
     ];
     for t in section.tasks() {
-        plans.push((format!("Accuracy, task {}", t.task), "%", "", task(&t.task)));
+        plans.push((format!("Accuracy, {}", titled(&t.task)), "%", "", task(&t.task)));
     }
     plans
 }

@@ -3,7 +3,7 @@
 use super::super::panels::{SMALL, marker, plain};
 use super::super::scene::{Anchor, Ink, Pen, Scene, Words};
 use super::correlations::Found;
-use super::quantity::PREDICTORS;
+use super::quantity::{self, PREDICTORS};
 use crate::statistics::Coefficient;
 
 /// Left and right end of the axis, -1 and 1.
@@ -59,7 +59,7 @@ pub fn draw(all: &[Found]) -> Option<(Scene, String)> {
     let mut y = TOP;
     for (task, predictors) in blocks {
         y += 26.0;
-        scene.words(Words { bold: true, ..plain(12.0, y - 8.0, &format!("task {task}"), Anchor::Start) });
+        scene.words(Words { bold: true, ..plain(12.0, y - 8.0, &quantity::titled(task), Anchor::Start) });
         for key in predictors {
             let own: Vec<&&Found> = chosen.iter().filter(|f| f.task == task && f.predictor.key == key).collect();
             let name = own.first().map_or(key, |f| f.predictor.name);

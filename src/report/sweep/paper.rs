@@ -130,7 +130,7 @@ fn ours(group: &Group<'_>, table: &Table) -> Vec<String> {
 
 fn head(first: &str, table: &Table) -> Vec<String> {
     let mut head = vec![first.to_string(), "loss, nats".into(), "excess loss, nats".into()];
-    head.extend(table.tasks.iter().map(|t| format!("task {}, %", t.task)));
+    head.extend(table.tasks.iter().map(|t| format!("{}, %", quantity::titled(&t.task))));
     head.extend(["Fisher trace".to_string(), "saturated".into()]);
     head
 }
@@ -228,7 +228,7 @@ fn changes(table: &Table, ends: &[&Group<'_>]) -> String {
         let (a, b) = (of(first), of(last));
         let error = libm::hypot(a.standard_error, b.standard_error);
         let error = if error.is_finite() { format!(" ± {}", fixed(error, 1)) } else { String::new() };
-        format!("{}{error} points on task {task}", fixed(b.value - a.value, 1))
+        format!("{}{error} points on {}", fixed(b.value - a.value, 1), quantity::titled(task))
     };
     let all: Vec<String> = table.tasks.iter().map(|t| change(&t.task)).collect();
     if all.is_empty() { "nothing that is known".into() } else { all.join(", ") }
@@ -286,7 +286,7 @@ fn steps(section: &Section, table: &Table) -> Option<Beside> {
             "task-10" if is(table, "hmm") => "+4.0 (SGD, LSTM of 67 M)",
             _ => "",
         };
-        put(format!("accuracy, task {}, %", task.task), 2, &|r| quantity::percent(r, &task.task), theirs);
+        put(format!("accuracy, {}, %", quantity::titled(&task.task)), 2, &|r| quantity::percent(r, &task.task), theirs);
     }
     put("Fisher trace".into(), 3, &FISHER.of, if beside { "falls" } else { "" });
     put("excess loss, nats".into(), 5, &quantity::EXCESS.of, if beside { "about 0" } else { "" });

@@ -111,3 +111,8 @@ pub fn mean(values: &[Value]) -> Option<Value> {
         }
     }
 }
+
+/// A task's name in a title: `task B`, and `task-6` as it is.
+pub fn titled(task: &str) -> String {
+    if task.starts_with("task") { task.to_string() } else { format!("task {task}") }
+}
