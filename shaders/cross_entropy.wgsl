@@ -1,6 +1,6 @@
 // Cross-entropy of rows of V logits z against a label y or a soft label q, in closed form.
 //   forward   stat = (−Σ q log p, Σ q (log q − log p), log Σ exp z, max z) a row; q is 1 at y for hard labels
-//   vjp       z̄ = weight (p Σq − q),  p = softmax(z);  the columns behind V get 0
+//   vjp       z̄ = weight (p Σq − q),  p = softmax(z), for each set of weights;  the columns behind V get 0
 //   jvp       (⟨p − q, ż⟩, 0, 0, 0) a row, the loss's tangent; with `bend` (Σ p ż² − (Σ p ż)², 0, 0, 0), ⟨ż, D²ℓ ż⟩
 //   vjp_jvp   weight (p ∘ ż − p Σ p ż), the loss's own Hessian times ż: also the tangent of z̄
 // LANES invocations a row as in common/rows.wgsl.
@@ -12,8 +12,9 @@ struct Params {
     width: u32,
     cols4: u32,
     soft: u32,
-    // vec4 between probes of ż and of what comes out.
+    // vec4 between probes of ż, of the weights in vjp, and of what comes out.
     z_layer: u32,
+    weight_layer: u32,
     out_layer: u32,
     bend: u32,
 }
@@ -73,11 +74,11 @@ fn vjp(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32
     let lane = l % LANES;
     if asked >= step.masked { return; }
     let s = stat[asked];
-    let scale = weight[asked].x;
+    let scale = weight[w.z * p.weight_layer + asked].x;
     for (var c = lane; c < p.cols4; c += LANES) {
         let i = asked * p.cols4 + c;
         let probability = exp((z[i] - s.w) - s.z) * inside(c, p.width);
-        out[i] = scale * (probability - label_at(asked, c));
+        out[w.z * p.out_layer + i] = scale * (probability - label_at(asked, c));
     }
 }
 

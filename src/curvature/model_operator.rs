@@ -62,7 +62,7 @@ impl<'s, 'g> ModelOperator<'s, 'g> {
 }
 
 /// The value of a cell, made when it is empty.
-fn made<T>(
+pub(super) fn made<T>(
     cell: &std::cell::OnceCell<T>,
     make: impl FnOnce() -> Result<T, CurvatureError>,
 ) -> Result<&T, CurvatureError> {

@@ -152,21 +152,21 @@ impl Pass {
 
 /// Memory for a vector of the model's size a probe.
 pub(super) struct ProbeVectors {
-    buffers: Vec<Buffer>,
+    pub(super) buffers: Vec<Buffer>,
     /// Bytes of one probe of each matrix.
     strides: Vec<u64>,
 }
 
 impl ProbeVectors {
     /// Bytes for so many probes.
-    fn bytes(subject: &Subject<'_>, probes: u32) -> u64 {
+    pub(super) fn bytes(subject: &Subject<'_>, probes: u32) -> u64 {
         let one = |m: &crate::model::Matrix| {
             (m.padded_len() as u64 * 4 * u64::from(probes)).next_multiple_of(subject.gpu.alignment())
         };
         subject.encoder.matrices.iter().map(one).sum()
     }
 
-    fn new(subject: &Subject<'_>, probes: u32, label: &str) -> Result<ProbeVectors, GpuError> {
+    pub(super) fn new(subject: &Subject<'_>, probes: u32, label: &str) -> Result<ProbeVectors, GpuError> {
         let strides: Vec<u64> = subject.encoder.matrices.iter().map(|m| m.padded_len() as u64 * 4).collect();
         let make = |stride: &u64| subject.gpu.buffer(label, stride * u64::from(probes));
         Ok(ProbeVectors { buffers: strides.iter().map(make).collect::<Result<_, _>>()?, strides })
@@ -182,7 +182,7 @@ impl ProbeVectors {
     }
 
     /// Adds what is there to vectors.
-    fn read(&self, subject: &Subject<'_>, sums: &mut [Vec<f64>]) -> Result<(), GpuError> {
+    pub(super) fn read(&self, subject: &Subject<'_>, sums: &mut [Vec<f64>]) -> Result<(), GpuError> {
         let parts: Vec<(&Buffer, usize)> =
             self.buffers.iter().zip(&self.strides).map(|(b, s)| (b, *s as usize * sums.len())).collect();
         let all: Vec<Vec<f32>> =

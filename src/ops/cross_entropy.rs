@@ -21,13 +21,14 @@ pub struct CrossEntropy {
 }
 
 impl CrossEntropy {
-    /// Forward: logits to stat [masked, 4] = (loss, divergence, log Σ exp, max). Vjp: (logits, stat, weight) to z̄.
+    /// Forward: logits to stat [masked, 4] = (loss, divergence, log Σ exp, max). Vjp: (logits, stat, weight) to z̄, one for
+    /// each probe of the weights.
     /// Jvp: (logits, stat, ż) to ⟨p − q, ż⟩, Second: to ⟨ż, (diag p − ppᵀ) ż⟩, both in the first column of [masked, 4].
     /// VjpJvp: (logits, stat, weight, ż) to weight (diag p − ppᵀ) ż.
     pub(super) fn outputs(&self, inputs: &[&Tensor]) -> Vec<OutputShape> {
         match self.rule {
             Rule::Forward => vec![("", Count::Masked, 4, false)],
-            Rule::Vjp => vec![("", Count::Masked, inputs[0].cols, false)],
+            Rule::Vjp => vec![("", Count::Masked, inputs[0].cols, inputs[2].probes)],
             Rule::Jvp | Rule::Second => vec![("", Count::Masked, 4, true)],
             Rule::VjpJvp => vec![("", Count::Masked, inputs[0].cols, true)],
         }
@@ -90,6 +91,7 @@ impl CrossEntropy {
             ("cols4", tensor.cols4()),
             ("soft", u32::from(self.labels == Labels::Soft)),
             ("z_layer", tangent.map_or(0, |id| cx.layer(*id))),
+            ("weight_layer", if self.rule == Rule::Vjp { cx.layer(node.inputs[2]) } else { 0 }),
             ("out_layer", cx.layer(out)),
             ("bend", u32::from(self.rule == Rule::Second)),
         ];

@@ -100,7 +100,9 @@ fn case(
 pub fn cases() -> Vec<Case> {
     let mut all = operations();
     for (pass, suffix) in [(Pass::Tangent, "tangents"), (Pass::Second, "second order"), (Pass::Norms, "norms")] {
-        let plain = operations().into_iter().filter(|c| !c.fused && !c.soft && !c.name.contains("dropout 0."));
+        let plain = operations()
+            .into_iter()
+            .filter(|c| !c.fused && !c.soft && !c.name.contains("dropout 0.") && !c.name.contains("sets of weights"));
         all.extend(plain.map(|c| Case {
             name: format!("{}, {suffix}", c.name),
             // Tangents of adjoints and second-order terms are sums of terms that cancel, larger than what is left.
@@ -196,14 +198,12 @@ fn operations() -> Vec<Case> {
             g.cross_entropy(logits, Labels::Hard)
         }));
     }
-    for vocabulary in [4, 11, 130] {
+    for (vocabulary, probes) in [(4, 1), (11, 1), (11, 3), (130, 1)] {
         for soft in [false, true] {
-            let mut made = case(
-                &format!("tied head, {vocabulary} words, {} labels", if soft { "soft" } else { "hard" }),
-                6e-6,
-                1,
-                9,
-                move |g| {
+            let labels = if soft { "soft" } else { "hard" };
+            let sets = if probes > 1 { format!(", {probes} sets of weights") } else { String::new() };
+            let mut made =
+                case(&format!("tied head, {vocabulary} words, {labels} labels{sets}"), 6e-6, probes, 9, move |g| {
                     let table = g.parameter("words", vocabulary, 8);
                     let x = embedding_of(g, table, 8);
                     let (w, b) = (g.parameter("dense", 8, 8), g.parameter("bias", 1, vocabulary));
@@ -211,8 +211,7 @@ fn operations() -> Vec<Case> {
                     let m = g.gather(h);
                     let logits = g.linear(m, table, Some(b), None);
                     g.cross_entropy(logits, if soft { Labels::Soft } else { Labels::Hard })
-                },
-            );
+                });
             made.vocabulary = vocabulary;
             made.soft = soft;
             all.push(made);
@@ -285,6 +284,8 @@ impl Setting {
         let forward = graph.nodes().len();
         let tensor = graph.tensor(output).clone();
         let cotangent = match tensor.rows {
+            // A set of weights a probe.
+            Count::Masked if case.pass == Pass::Gradient && case.probes > 1 => graph.probe("weights", Count::Masked, 4),
             Count::Masked => graph.input("weight", Count::Masked, 4),
             _ if matches!(case.pass, Pass::Gradient | Pass::Norms) => {
                 graph.probe("cotangent", tensor.rows, tensor.cols)
@@ -454,6 +455,10 @@ fn given(cols: usize, rows: usize, layers: usize, name: &str, id: TensorId) -> V
             }
             if name == "weight" {
                 return if i % 4 == 0 { 0.25 } else { 0.0 };
+            }
+            // Of the four columns only the first is the weight.
+            if name == "weights" && i % 4 != 0 {
+                return 0.0;
             }
             match size {
                 Some(size) if (i / cols) % size.next_multiple_of(4) >= size => 0.0,

@@ -14,9 +14,9 @@ pub struct Measure {
 
 #[derive(Subcommand, Debug)]
 pub enum MeasureCommand {
-    /// Trace of the Hessian, Gauss-Newton (= Fisher) or empirical Fisher matrix
+    /// Trace of the Hessian, Gauss-Newton (= Fisher), empirical Fisher or noise covariance matrix
     Trace(MeasureTrace),
-    /// Products of the Hessian or Gauss-Newton matrix with given vectors
+    /// Products of one of these matrices with given vectors
     Hvp(MeasureHvp),
     /// The eigenvalues of largest absolute value; with --density the spectral density
     Spectrum(MeasureSpectrum),
@@ -55,7 +55,7 @@ impl Common {
 pub struct MeasureTrace {
     #[command(flatten)]
     pub common: Common,
-    /// Default: random-signs for `fisher`, data-labels for `empirical_fisher`, else quadratic-form
+    /// Default: random-signs for `fisher`, data-labels for `empirical_fisher` and `noise_covariance`, else quadratic-form
     #[arg(long, value_enum)]
     pub estimator: Option<EstimatorChoice>,
     /// Default: `fisher` for estimators that draw or enumerate labels, else `hessian`
@@ -180,7 +180,7 @@ pub enum EstimatorChoice {
     RandomSigns,
     /// The same for every label in turn: no draw
     ExactLabels,
-    /// The same for the data's own labels: the empirical Fisher matrix
+    /// The same for the data's own labels: the empirical Fisher matrix, or the noise covariance
     DataLabels,
     /// vᵀ(Av) through products: per-tensor traces and r_eff
     Hutchinson,
@@ -205,6 +205,9 @@ pub enum MatrixChoice {
     /// Labels from the data
     #[value(name = "empirical_fisher", alias = "empirical-fisher")]
     EmpiricalFisher,
+    /// The same of the gradients' deviations from their mean
+    #[value(name = "noise_covariance", aliases = ["noise-covariance", "noise"])]
+    NoiseCovariance,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

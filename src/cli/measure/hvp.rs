@@ -6,11 +6,11 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Evidence, Session, check_folder, print_report, product_matrix};
+use super::{Evidence, Session, check_folder, operator, print_report};
 use crate::cli::arguments::{Common, MeasureHvp, name_of};
 use crate::cli::failure::Failure;
 use crate::cli::print;
-use crate::curvature::{ModelOperator, Operator, Progress, Subject, dot, norm};
+use crate::curvature::{Progress, Subject, dot, norm};
 use crate::model::{WeightsFile, save_tensors};
 
 /// What is printed under `--json`; the products are in the file.
@@ -36,12 +36,11 @@ where
     S: FnOnce(&Common) -> Result<Session, Failure>,
 {
     let common = &arguments.common;
-    let matrix = product_matrix(arguments.matrix, "its trace is `measure trace --matrix empirical_fisher`")?;
     check_folder(&arguments.out)?;
     let session = open(common)?;
     let subject = session.subject(common, &session.sentences(), common.on.batch)?;
     let (vectors, stacked) = read(&arguments.vector, &subject)?;
-    let operator = ModelOperator::new(&subject, matrix);
+    let operator = operator(&subject, arguments.matrix)?;
     let (mut products, mut cost) = (Vec::new(), 0.0);
     for block in vectors.chunks(common.probes as usize) {
         products.extend(operator.apply(block)?);

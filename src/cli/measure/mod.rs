@@ -15,12 +15,14 @@ use std::time::Instant;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::arguments::{Common, MatrixChoice, Measure, MeasureCommand, name_of};
+use super::arguments::{Common, MatrixChoice, Measure, MeasureCommand};
 use super::examples::Source;
 use super::failure::{Failure, STOPPED};
 use super::print;
 use super::progress::Gauge;
-use crate::curvature::{Chunks, CurvatureError, Matrix, Progress, Subject};
+use crate::curvature::{
+    Chunks, CurvatureError, GradientOperator, Matrix, ModelOperator, Moment, Operator, Progress, Subject,
+};
 use crate::gpu::{AdapterChoice, Gpu, Options};
 use crate::model::{self, Loaded};
 use crate::ops::batch::Sentence;
@@ -197,15 +199,16 @@ impl Evidence {
     }
 }
 
-/// The matrix of a product; the Fisher matrix is the Gauss-Newton matrix.
-fn product_matrix(choice: MatrixChoice, instead: &str) -> Result<Matrix, Failure> {
+/// A matrix known by its products; the Fisher matrix is the Gauss-Newton matrix.
+fn operator<'s>(subject: &'s Subject<'_>, choice: MatrixChoice) -> Result<Box<dyn Operator + 's>, Failure> {
+    let of_loss = |matrix| -> Box<dyn Operator + 's> { Box::new(ModelOperator::new(subject, matrix)) };
+    let of_gradients =
+        |moment| -> Result<Box<dyn Operator + 's>, Failure> { Ok(Box::new(GradientOperator::new(subject, moment)?)) };
     match choice {
-        MatrixChoice::Hessian => Ok(Matrix::Hessian),
-        MatrixChoice::Ggn | MatrixChoice::Fisher => Ok(Matrix::Ggn),
-        MatrixChoice::EmpiricalFisher => Err(Failure::usage(format!(
-            "--matrix {} has no products here: {instead}; or take hessian, ggn or fisher",
-            name_of(choice)
-        ))),
+        MatrixChoice::Hessian => Ok(of_loss(Matrix::Hessian)),
+        MatrixChoice::Ggn | MatrixChoice::Fisher => Ok(of_loss(Matrix::Ggn)),
+        MatrixChoice::EmpiricalFisher => of_gradients(Moment::EmpiricalFisher),
+        MatrixChoice::NoiseCovariance => of_gradients(Moment::NoiseCovariance),
     }
 }
 

@@ -3,12 +3,12 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Evidence, Number, Session, check_figure, finite, print_report, product_matrix, write_figure};
+use super::{Evidence, Number, Session, check_figure, finite, operator, print_report, write_figure};
 use crate::cli::arguments::{Common, MeasureSpectrum, name_of};
 use crate::cli::failure::Failure;
 use crate::cli::print;
 use crate::curvature::{
-    Density, Eigenpairs, Lanczos, LogDensity, ModelOperator, Quadrature, QuadratureOptions, quadrature, top_eigenpairs,
+    Density, Eigenpairs, Lanczos, LogDensity, Quadrature, QuadratureOptions, quadrature, top_eigenpairs,
 };
 use crate::report::{Axis, Figure, Line};
 
@@ -77,11 +77,10 @@ where
     S: FnOnce(&Common) -> Result<Session, Failure>,
 {
     let common = &arguments.common;
-    let matrix = product_matrix(arguments.matrix, "eigenvalues of the noise covariance are in `measure noise`")?;
     check_figure(arguments.out.as_deref())?;
     let session = open(common)?;
     let subject = session.subject(common, &session.sentences(), common.on.batch)?;
-    let operator = ModelOperator::new(&subject, matrix);
+    let operator = operator(&subject, arguments.matrix)?;
     let what = Lanczos {
         top: arguments.top as usize,
         tolerance: arguments.tolerance,
@@ -89,7 +88,7 @@ where
         block: 2.min(common.probes as usize),
         seed: common.seed(),
     };
-    let pairs = top_eigenpairs(&operator, &what, &mut |p| session.watch("largest eigenvalue", "product", p))?;
+    let pairs = top_eigenpairs(&*operator, &what, &mut |p| session.watch("largest eigenvalue", "product", p))?;
     let density = match arguments.density {
         true => {
             let what = QuadratureOptions {
@@ -99,7 +98,7 @@ where
                 block: common.probes as usize,
                 ..QuadratureOptions::default()
             };
-            Some(quadrature(&operator, &what, &mut |p| session.watch("density", "product", p))?)
+            Some(quadrature(&*operator, &what, &mut |p| session.watch("density", "product", p))?)
         }
         false => None,
     };

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Evidence, Session, check_figure, finite, print_report, product_matrix, trace_drawn, write_figure};
+use super::{Evidence, Session, check_figure, finite, operator, print_report, trace_drawn, write_figure};
 use crate::cli::arguments::{Common, EstimatorChoice as E, MatrixChoice as M, MeasureTrace, ProbeChoice, name_of};
 use crate::cli::examples::Source;
 use crate::cli::failure::Failure;
 use crate::cli::print;
 use crate::curvature::{
-    CurvatureError, HutchPlusPlus, Hutchinson, ModelOperator, Operator, ProbeKind, Progress, Subject, Trace, XTrace,
-    hutch_plus_plus, hutchinson, hutchinson_by_products, xtrace,
+    CurvatureError, HutchPlusPlus, Hutchinson, ProbeKind, Progress, Subject, Trace, XTrace, hutch_plus_plus,
+    hutchinson, hutchinson_by_products, xtrace,
 };
 use crate::report::{Axis, Figure, Line};
 use crate::statistics::{Estimate, Target};
@@ -110,7 +110,7 @@ where
 fn plan(a: &MeasureTrace) -> Result<Plan, Failure> {
     let estimator = a.estimator.unwrap_or(match a.matrix {
         Some(M::Fisher) => E::RandomSigns,
-        Some(M::EmpiricalFisher) => E::DataLabels,
+        Some(M::EmpiricalFisher | M::NoiseCovariance) => E::DataLabels,
         Some(M::Hessian | M::Ggn) | None => E::QuadraticForm,
     });
     let drawn = matches!(estimator, E::SampledLabels | E::RandomSigns);
@@ -122,22 +122,19 @@ fn plan(a: &MeasureTrace) -> Result<Plan, Failure> {
     let name = name_of(estimator);
     let refuse = |message: String| Err(Failure::usage(message));
     match (estimator, matrix) {
-        (E::SampledLabels | E::RandomSigns | E::ExactLabels, M::Hessian) => {
+        (E::SampledLabels | E::RandomSigns | E::ExactLabels, M::Hessian | M::EmpiricalFisher | M::NoiseCovariance) => {
             return refuse(format!(
-                "--estimator {name} estimates the Fisher matrix (= ggn): for the hessian take quadratic-form, hutchinson, \
-                 hutch++ or xtrace"
+                "--estimator {name} estimates the Fisher matrix (= ggn): for {} take quadratic-form, hutchinson, \
+                 hutch++ or xtrace",
+                name_of(matrix)
             ));
         }
-        (E::DataLabels, M::EmpiricalFisher) => {}
+        (E::DataLabels, M::EmpiricalFisher | M::NoiseCovariance) => {}
         (E::DataLabels, other) => {
             return refuse(format!(
-                "--estimator data-labels takes the labels of the data, its matrix is empirical_fisher, not {}",
+                "--estimator data-labels takes the labels of the data, its matrix is empirical_fisher or \
+                 noise_covariance, not {}",
                 name_of(other)
-            ));
-        }
-        (_, M::EmpiricalFisher) => {
-            return refuse(format!(
-                "the trace of empirical_fisher is known without estimating: take --estimator data-labels, not {name}"
             ));
         }
         _ => {}
@@ -229,7 +226,8 @@ fn estimate(
     subject: &Subject<'_>,
 ) -> Result<Measured, Failure> {
     let name = name_of(plan.estimator);
-    let operator = ModelOperator::new(subject, product_matrix(plan.matrix, "take data-labels")?);
+    let operator = operator(subject, plan.matrix)?;
+    let operator = &*operator;
     let kind = match (probe, plan.estimator) {
         (Some(ProbeChoice::Gaussian), _) | (None, E::Xtrace) => ProbeKind::Gaussian,
         _ => ProbeKind::Rademacher,
@@ -255,16 +253,16 @@ fn estimate(
     let trace = match plan.estimator {
         E::Hutchinson => {
             let (names, ranges): (Vec<&str>, Vec<_>) = subject.vectors().parts(subject.encoder()).unzip();
-            let answer = hutchinson_by_products(&operator, &ranges, &what, observe)?;
+            let answer = hutchinson_by_products(operator, &ranges, &what, observe)?;
             per_tensor = Some(names.into_iter().map(String::from).zip(answer.parts).collect());
             answer.trace
         }
-        E::HutchPlusPlus => hutch_plus_plus(&operator, &HutchPlusPlus { kind, seed, samples, block, target }, observe)?,
+        E::HutchPlusPlus => hutch_plus_plus(operator, &HutchPlusPlus { kind, seed, samples, block, target }, observe)?,
         E::Xtrace => {
             let samples = if plan.samples.is_none() { samples.min(2 * operator.size()) } else { samples };
-            xtrace(&operator, &XTrace { seed, samples, block }, observe)?
+            xtrace(operator, &XTrace { seed, samples, block }, observe)?
         }
-        _ => hutchinson(&operator, &what, observe)?,
+        _ => hutchinson(operator, &what, observe)?,
     };
     Ok(Measured { trace, per_tensor, draws: None, probe: Some(kind) })
 }

@@ -2,10 +2,13 @@
 
 use super::trace::{Measured, Plan};
 use super::{Evidence, Session};
-use crate::cli::arguments::{Common, EstimatorChoice as E, name_of};
+use crate::cli::arguments::{Common, EstimatorChoice as E, MatrixChoice as M, name_of};
 use crate::cli::examples::Source;
 use crate::cli::failure::Failure;
-use crate::curvature::{CurvatureError, Drawing, DrawnTrace, Norms, Progress, Subject, Trace};
+use crate::curvature::{
+    CurvatureError, Drawing, DrawnTrace, Gradients, Matrix, ModelOperator, Noise, Norms, Operator, Progress, Subject,
+    Trace, dot,
+};
 use crate::ops::LossDraw;
 use crate::statistics::{Estimate, Parts, Target, nested};
 
@@ -21,7 +24,7 @@ pub(super) fn measure(session: &Session, common: &Common, plan: &Plan) -> Result
         E::SampledLabels => LossDraw::Label,
         E::RandomSigns => LossDraw::Signs,
         E::ExactLabels => LossDraw::Exact,
-        _ => return of_data(session, common),
+        _ => return of_data(session, common, plan.matrix),
     };
     match &session.source {
         Source::File(sentences) => of_file(session, common, plan, kind, sentences.len() as u64),
@@ -159,11 +162,14 @@ fn finish(drawn: DrawnTrace, kind: LossDraw, draws: usize, subject: &Subject<'_>
     Measured { trace, per_tensor: Some(per_tensor), draws: (!exact).then_some(draws), probe: None }
 }
 
-/// Tr of the mean of g_i g_iᵀ, g_i the gradient of an example's summed loss at the data's labels.
-fn of_data(session: &Session, common: &Common) -> Result<(Measured, Evidence), Failure> {
+/// Tr of the mean of g_i g_iᵀ, g_i the gradient of an example's summed loss at the data's labels, or of their covariance.
+fn of_data(session: &Session, common: &Common, matrix: M) -> Result<(Measured, Evidence), Failure> {
     let subject = session.subject(common, &session.sentences(), common.on.batch)?;
     let norms = Norms::measure(&subject, &mut |p| session.watch("gradient norms", "example", p))?;
     let n = norms.squared.len();
+    if matrix == M::NoiseCovariance {
+        return of_deviations(session, common, &subject, &norms);
+    }
     let single: Vec<Vec<f64>> = norms.squared.iter().map(|x| vec![*x]).collect();
     let parts = nested(&vec![1.0; n], &single, session.target());
     // Nothing is drawn: what scatters are the examples.
@@ -181,4 +187,49 @@ fn of_data(session: &Session, common: &Common) -> Result<(Measured, Evidence), F
         .collect();
     let evidence = session.evidence(common, &subject, session.target(), norms.gradient_equivalents);
     Ok((Measured { trace, per_tensor: Some(per_tensor), draws: None, probe: None }, evidence))
+}
+
+/// Tr of the covariance, from ‖g_i‖² and ⟨g_i, ḡ⟩; the error is the jackknife's.
+fn of_deviations(
+    session: &Session,
+    common: &Common,
+    subject: &Subject<'_>,
+    norms: &Norms,
+) -> Result<(Measured, Evidence), Failure> {
+    let n = subject.examples();
+    if n < 2 {
+        return Err(Failure::usage("a noise covariance needs at least 2 examples; give more (--count)"));
+    }
+    let mean = Gradients::new(subject)?.mean(subject)?;
+    let operator = ModelOperator::new(subject, Matrix::Ggn);
+    let slopes = operator.forms(std::slice::from_ref(&mean))?.swap_remove(0).slope;
+    let noise = Noise::of(&norms.squared, &slopes);
+    let square = dot(&mean, &mean);
+    let scale = n as f64 / (n as f64 - 1.0);
+    // ‖g_i - ḡ‖² n / (n - 1), whose mean is the trace.
+    let deviations =
+        norms.squared.iter().zip(&slopes).map(|(own, slope)| scale * (own - 2.0 * slope + square)).collect();
+    let value = deviations_mean(&norms.squared, square);
+    let data = if session.sampled { noise.trace_covariance.standard_error } else { 0.0 };
+    let parts = Parts { value, standard_error: data, standard_error_probe: 0.0, standard_error_data: data };
+    let trace = Trace::of("data-labels", parts, session.target(), deviations);
+    let own =
+        |name: &str| subject.encoder().parameters.iter().position(|p| p.name == name).expect("one of the model's");
+    let per_tensor = subject
+        .vectors()
+        .parts(subject.encoder())
+        .map(|(name, range)| {
+            let value = deviations_mean(&norms.per_parameter[own(name)], dot(&mean[range.clone()], &mean[range]));
+            (name.to_string(), Estimate { value, standard_error: f64::NAN, samples: n })
+        })
+        .collect();
+    let cost = norms.gradient_equivalents + 1.0 + operator.form_cost(1);
+    let evidence = session.evidence(common, subject, session.target(), cost);
+    Ok((Measured { trace, per_tensor: Some(per_tensor), draws: None, probe: None }, evidence))
+}
+
+/// Σ ‖g_i - ḡ‖² / (n - 1).
+fn deviations_mean(squared_norms: &[f64], mean_square: f64) -> f64 {
+    let n = squared_norms.len() as f64;
+    (squared_norms.iter().sum::<f64>() - n * mean_square) / (n - 1.0)
 }
