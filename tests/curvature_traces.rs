@@ -100,8 +100,7 @@ fn gaussian_probes_tell_the_norm() {
     let t = hutchinson(&matrix, &what, &mut |_| Ok(())).unwrap();
     assert!((t.squared_norm.unwrap() / square - 1.0).abs() < 0.15);
     assert!((t.r_eff.unwrap() / (trace * trace / square) - 1.0).abs() < 0.15);
-    let plus =
-        HutchPlusPlus { kind: ProbeKind::Gaussian, seed: 1, samples: 60, block: 8, target: Target::TheseExamples };
+    let plus = HutchPlusPlus { kind: ProbeKind::Gaussian, seed: 1, samples: 60, block: 8, ..Default::default() };
     let plus = hutch_plus_plus(&matrix, &plus, &mut |_| Ok(())).unwrap();
     assert!((plus.squared_norm.unwrap() / square - 1.0).abs() < 0.8);
 }
@@ -137,8 +136,15 @@ fn block_size_changes_nothing() {
     let samples = 23;
     let by = |block| {
         let h = Hutchinson { samples, block, rel_error: Some(0.03), minimum: 5, ..Default::default() };
-        let p = HutchPlusPlus { kind: ProbeKind::Rademacher, seed: 4, samples, block, target: Target::Population };
-        let x = XTrace { seed: 4, samples, block };
+        let p = HutchPlusPlus {
+            kind: ProbeKind::Rademacher,
+            seed: 4,
+            samples,
+            block,
+            target: Target::Population,
+            ..Default::default()
+        };
+        let x = XTrace { seed: 4, samples, block, ..Default::default() };
         let mut none = |_: &Progress| Ok(());
         (
             hutchinson(&matrix, &h, &mut none).unwrap(),
@@ -174,6 +180,62 @@ fn the_stop_rule_keeps_its_word() {
     assert_eq!((cut.samples, cut.reached), (40, false), "not reached, and says so");
 }
 
+/// Hutch++ and XTrace to a relative error: reached within the samples, no bias, and intervals that cover. A rule that looks
+/// after every probe or run stops early on a low error, so that somewhat fewer than 0.95 do.
+#[test]
+fn hutch_plus_plus_and_xtrace_to_a_relative_error_are_honest() {
+    let values: Vec<f64> = (0..60).map(|i| 10.0 / f64::from(i + 1).powf(1.5) + 0.2).collect();
+    let matrix = with_spectrum(&values, 12);
+    let trace: f64 = values.iter().sum();
+    let mut none = |_: &Progress| Ok(());
+    let mut runs = [vec![], vec![], vec![]];
+    let mut spent = 0;
+    for seed in 0..300 {
+        for (kind, own) in [(ProbeKind::Rademacher, 0), (ProbeKind::Gaussian, 1)] {
+            let what =
+                HutchPlusPlus { kind, seed, samples: 4000, rel_error: Some(0.01), minimum: 48, ..Default::default() };
+            let t = hutch_plus_plus(&matrix, &what, &mut none).unwrap();
+            assert!(t.reached && t.samples >= 48 && t.standard_error <= 0.01 * t.estimate, "{}", t.samples);
+            assert_eq!(t.samples, 32 + t.values.len(), "the range keeps its size");
+            runs[own].push((t.estimate, t.standard_error));
+        }
+        let what = XTraceReplicates { seed, samples: 4000, smallest: 8, rel_error: 0.01, block: 8 };
+        let t = xtrace_replicates(&matrix, &what, &mut none).unwrap();
+        assert!(t.reached && t.values.len() >= 8 && t.standard_error <= 0.01 * t.estimate, "{}", t.samples);
+        spent += t.samples;
+        runs[2].push((t.estimate, t.standard_error));
+    }
+    assert!(spent / 300 < 2000, "{spent}");
+    for (runs, what) in runs.iter().zip(["Hutch++ Rademacher", "Hutch++ Gaussian", "XTrace"]) {
+        honest(runs, trace, 0.86, what);
+    }
+}
+
+/// Any block size stops at the same sample with the same numbers; too few samples are said, or refused.
+#[test]
+fn relative_errors_of_hutch_plus_plus_and_xtrace_stop_where_they_say() {
+    let values: Vec<f64> = (0..60).map(|i| 10.0 / f64::from(i + 1) + 0.2).collect();
+    let matrix = with_spectrum(&values, 13);
+    let mut none = |_: &Progress| Ok(());
+    let mut plus = |samples, block| {
+        let what = HutchPlusPlus { samples, rel_error: Some(0.01), minimum: 30, block, ..Default::default() };
+        hutch_plus_plus(&matrix, &what, &mut none).unwrap()
+    };
+    let (one, other) = (plus(2000, 1), plus(2000, 7));
+    assert_eq!(one.values, other.values);
+    let cut = plus(one.samples - 1, 4);
+    assert!(!cut.reached && cut.standard_error > 0.01 * cut.estimate && cut.samples == one.samples - 1);
+    let replicates = |samples, rel_error, block| {
+        let what = XTraceReplicates { seed: 5, samples, smallest: 8, rel_error, block };
+        xtrace_replicates(&matrix, &what, &mut |_| Ok(()))
+    };
+    let (one, other) = (replicates(4000, 0.01, 1).unwrap(), replicates(4000, 0.01, 5).unwrap());
+    assert!(one.reached && one.values == other.values && one.samples == other.samples);
+    let cut = replicates(100, 1e-6, 4).unwrap();
+    assert!(!cut.reached && cut.samples <= 100 && cut.values.len() >= 8);
+    assert!(replicates(40, 0.01, 4).unwrap_err().to_string().contains("72 samples, not 40"));
+}
+
 /// XTrace by its definition: Q anew without each probe, in f64.
 fn naive_xtrace(matrix: &Dense, omega: &[Vec<f32>]) -> Vec<f64> {
     let (n, s) = (matrix.size(), omega.len());
@@ -198,7 +260,7 @@ fn xtrace_equals_its_naive_twin() {
     let signed: Vec<f64> = (0..60).map(|i| if i % 3 == 0 { -5.0 } else { 20.0 } / f64::from(i + 1)).collect();
     for (values, samples) in [(&fast, 24), (&signed, 40), (&signed, 4)] {
         let matrix = with_spectrum(values, 9);
-        let t = xtrace(&matrix, &XTrace { seed: 3, samples, block: 7 }, &mut |_| Ok(())).unwrap();
+        let t = xtrace(&matrix, &XTrace { seed: 3, samples, block: 7, ..Default::default() }, &mut |_| Ok(())).unwrap();
         let naive = naive_xtrace(&matrix, &probes(ProbeKind::Gaussian, 3, 0..samples / 2, 60));
         assert_eq!(t.values.len(), naive.len());
         // Products are rounded to f32: 6e-8 of the largest eigenvalue times √n.
@@ -220,12 +282,13 @@ fn xtrace_and_hutch_plus_plus_are_unbiased() {
         let e = lowland::statistics::Estimate::of_mean(estimates);
         (e.value - trace) / e.standard_error
     };
-    let x: Vec<Trace> =
-        (0..runs).map(|seed| xtrace(&matrix, &XTrace { seed, samples: 16, block: 8 }, &mut none).unwrap()).collect();
+    let x: Vec<Trace> = (0..runs)
+        .map(|seed| xtrace(&matrix, &XTrace { seed, samples: 16, block: 8, ..Default::default() }, &mut none).unwrap())
+        .collect();
     let z = mean_z(&x.iter().map(|t| t.estimate).collect::<Vec<_>>());
     assert!(z.abs() < 4.0, "XTrace: {z:.2}");
     for kind in [ProbeKind::Rademacher, ProbeKind::Gaussian] {
-        let of = |seed| HutchPlusPlus { kind, seed, samples: 60, block: 8, target: Target::TheseExamples };
+        let of = |seed| HutchPlusPlus { kind, seed, samples: 60, block: 8, ..Default::default() };
         let p: Vec<Trace> = (0..runs).map(|seed| hutch_plus_plus(&matrix, &of(seed), &mut none).unwrap()).collect();
         let scores: Vec<(f64, f64)> = p.iter().map(|t| (t.estimate, t.standard_error)).collect();
         honest(&scores, trace, 0.88, &format!("Hutch++ {kind:?}, 20 probes"));
@@ -248,10 +311,9 @@ fn deflation_beats_plain_probes_on_a_decaying_spectrum() {
     for seed in 0..40 {
         let error = |t: Trace| (t.estimate - trace).powi(2);
         h += error(hutchinson(&matrix, &Hutchinson { seed, samples: 60, ..Default::default() }, &mut none).unwrap());
-        let what =
-            HutchPlusPlus { kind: ProbeKind::Gaussian, seed, samples: 60, block: 8, target: Target::TheseExamples };
+        let what = HutchPlusPlus { kind: ProbeKind::Gaussian, seed, samples: 60, block: 8, ..Default::default() };
         p += error(hutch_plus_plus(&matrix, &what, &mut none).unwrap());
-        x += error(xtrace(&matrix, &XTrace { seed, samples: 60, block: 8 }, &mut none).unwrap());
+        x += error(xtrace(&matrix, &XTrace { seed, samples: 60, block: 8, ..Default::default() }, &mut none).unwrap());
     }
     assert!(p < h / 100.0 && x < p / 2.0, "mean squares {h:.2e} {p:.2e} {x:.2e}");
 }
@@ -264,9 +326,8 @@ fn low_rank_and_zero_matrices_are_exact() {
     values[..3].copy_from_slice(&[5.0, -2.0, 1.0]);
     let low = with_spectrum(&values, 12);
     for (matrix, trace) in [(&zero, 0.0), (&low, 4.0)] {
-        let x = xtrace(matrix, &XTrace { seed: 0, samples: 16, block: 4 }, &mut none).unwrap();
-        let what =
-            HutchPlusPlus { kind: ProbeKind::Gaussian, seed: 0, samples: 18, block: 4, target: Target::TheseExamples };
+        let x = xtrace(matrix, &XTrace { seed: 0, samples: 16, block: 4, ..Default::default() }, &mut none).unwrap();
+        let what = HutchPlusPlus { kind: ProbeKind::Gaussian, seed: 0, samples: 18, block: 4, ..Default::default() };
         let p = hutch_plus_plus(matrix, &what, &mut none).unwrap();
         assert!(
             (x.estimate - trace).abs() < 1e-5 && (p.estimate - trace).abs() < 1e-5,
@@ -288,12 +349,12 @@ fn what_cannot_be_had_is_an_error() {
     request(hutchinson(&matrix, &Hutchinson { samples: 1, ..Default::default() }, &mut none));
     request(hutchinson(&matrix, &Hutchinson { rel_error: Some(0.0), ..Default::default() }, &mut none));
     request(hutchinson(&matrix, &Hutchinson { target: Target::Population, ..Default::default() }, &mut none));
-    request(xtrace(&matrix, &XTrace { seed: 0, samples: 2, block: 1 }, &mut none));
-    request(xtrace(&matrix, &XTrace { seed: 0, samples: 10, block: 1 }, &mut none));
+    request(xtrace(&matrix, &XTrace { seed: 0, samples: 2, block: 1, ..Default::default() }, &mut none));
+    request(xtrace(&matrix, &XTrace { seed: 0, samples: 10, block: 1, ..Default::default() }, &mut none));
     assert!(Dense::new(2, vec![1.0, 2.0, 3.0, 4.0]).is_err(), "not symmetric");
     let finite = |r: Result<Trace, CurvatureError>| assert!(matches!(r, Err(CurvatureError::NotFinite(_))), "{r:?}");
     finite(hutchinson(&Broken, &Hutchinson::default(), &mut none));
-    finite(xtrace(&Broken, &XTrace { seed: 0, samples: 4, block: 2 }, &mut none));
+    finite(xtrace(&Broken, &XTrace { seed: 0, samples: 4, block: 2, ..Default::default() }, &mut none));
     let stop = hutchinson(&matrix, &Hutchinson::default(), &mut |p| {
         if p.done >= 16 { Err(CurvatureError::Interrupted) } else { Ok(()) }
     });

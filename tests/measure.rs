@@ -241,6 +241,49 @@ fn traces_with_probes_agree_with_the_dense_hessian_and_with_each_other() {
     assert_eq!(only["per_layer"].as_object().unwrap().keys().collect::<Vec<_>>(), ["layer 0"]);
 }
 
+#[test]
+fn moments_of_gradients_have_products_traces_and_eigenvalues_that_agree() {
+    let f = Folder::new();
+    for name in ["roberta-20", "bert-24"] {
+        let truth = Truth::curvature(name);
+        let [model, examples] = given(name);
+        let norms = truth.values("squared_norm");
+        let mean = norms.iter().sum::<f64>() / norms.len() as f64;
+        for (matrix, want) in [("empirical_fisher", mean), ("noise_covariance", truth.values("trace_covariance")[0])] {
+            let exact = f.measure("trace", &[&model, &examples, "--matrix", matrix]);
+            assert_eq!((&exact["matrix"], &exact["estimator"]), (&matrix.into(), &"data-labels".into()));
+            assert!((number(&exact, "trace") / want - 1.0).abs() <= 1e-5, "{name} {matrix}: {}", exact["trace"]);
+            let sum: f64 = exact["per_tensor"].as_object().unwrap().values().map(|v| v.as_f64().unwrap()).sum();
+            assert!((sum / want - 1.0).abs() <= 1e-5, "{name} {matrix}: {sum} over the tensors");
+            let sample = f.measure("trace", &[&model, &examples, "--matrix", matrix, "--as-sample"]);
+            assert!(number(&sample, "standard_error_data") > 0.0 && sample["trace"] == exact["trace"]);
+            for estimator in ["quadratic-form", "hutchinson", "hutch++", "xtrace"] {
+                let common = [&model, &examples, "--matrix", matrix, "--estimator", estimator];
+                let got = f.measure("trace", &[&common[..], &["--rel-error", "0.1"]].concat());
+                let (error, trace) = (number(&got, "standard_error"), number(&got, "trace"));
+                assert!(got["reached"] == true && error <= 0.1 * trace, "{matrix} {estimator}: {trace} ± {error}");
+                // Where a sketch spans the whole range only the rounding of f32 is left.
+                assert!(
+                    (trace - want).abs() <= 4.0 * error + 1e-4 * want,
+                    "{matrix} {estimator}: {trace} ± {error}, {want}"
+                );
+            }
+        }
+        let spectrum = f.measure("spectrum", &[&model, &examples, "--matrix", "noise_covariance", "--top", "3"]);
+        let noise = f.measure("noise", &[&model, &examples]);
+        let want = numbers(&noise["covariance_eigenvalues"]);
+        for (got, want) in numbers(&spectrum["eigenvalues"]).iter().zip(&want) {
+            assert!((got / want - 1.0).abs() <= 1e-3, "{name}: {got} against {want}");
+        }
+        write(&f.path("v.safetensors"), &recorded(name, "probe"));
+        let products = [&model, &examples, "--vector", "v.safetensors", "--out", "fv.safetensors", "--matrix"];
+        let fisher = f.measure("hvp", &[&products[..], &["empirical_fisher"]].concat());
+        assert_eq!(fisher["matrix"], "empirical_fisher");
+        assert!(numbers(&fisher["quadratic_forms"]).iter().all(|q| *q > 0.0));
+        assert_eq!(read(&f.path("fv.safetensors")).len(), recorded(name, "probe").len());
+    }
+}
+
 /// Writes tensors of f32.
 fn write(path: &std::path::Path, tensors: &[(String, Vec<usize>, Vec<f32>)]) {
     let views = tensors.iter().map(|(name, shape, values)| {
@@ -545,10 +588,10 @@ fn wrong_input_gets_a_message_and_exit_code_2() {
     let [model, examples] = given("roberta-20");
     let cases: &[(&[&str], u8, &str)] = &[
         (&["trace", "--estimator", "sampled-labels", "--matrix", "hessian"], 2, "quadratic-form"),
-        (&["trace", "--estimator", "hutchinson", "--matrix", "empirical_fisher"], 2, "data-labels"),
+        (&["trace", "--estimator", "random-signs", "--matrix", "noise_covariance"], 2, "quadratic-form"),
         (&["trace", "--estimator", "data-labels", "--matrix", "ggn"], 2, "empirical_fisher"),
         (&["trace", "--estimator", "xtrace", "--probe", "rademacher"], 2, "gaussian"),
-        (&["trace", "--estimator", "hutch++", "--rel-error", "0.1"], 2, "--samples"),
+        (&["trace", "--estimator", "xtrace", "--rel-error", "0.1", "--samples", "40"], 2, "288 samples"),
         (&["trace", "--estimator", "xtrace", "--as-sample"], 2, "--as-sample"),
         (&["trace", "--estimator", "exact-labels", "--samples", "9"], 2, "--count"),
         (&["trace", "--estimator", "quadratic-form", "--draws", "2"], 2, "--draws"),
@@ -562,7 +605,7 @@ fn wrong_input_gets_a_message_and_exit_code_2() {
         (&["trace", "--out", "nowhere/figure.svg"], 5, "nowhere"),
         (&["trace", "train.steps=5"], 2, "run config"),
         (&["hvp", "--vector", "missing.safetensors", "--out", "o.safetensors"], 5, "missing.safetensors"),
-        (&["spectrum", "--matrix", "empirical_fisher"], 2, "measure noise"),
+        (&["spectrum", "--matrix", "noise_covariance", "--count", "1"], 2, "at least 2 examples"),
         (&["spectrum", "--top", "9000"], 2, "9000"),
         (&["spectrum", "--steps", "9"], 2, "--density"),
         (&["noise", "--count", "1"], 2, "at least 2 examples"),

@@ -1,6 +1,7 @@
 //! Hutch++: the trace on a sketched range exactly, on the rest by probes. Meyer, Musco, Musco, Woodruff 2021,
 //! arXiv 2010.09649.
 
+use super::hutchinson::within;
 use super::operator::{Observe, apply, forms};
 use super::vector::{add_combination, dots, orthogonalise, scale};
 use super::{CurvatureError, Operator, ProbeKind, Progress, Trace, dot, norm, probes};
@@ -11,11 +12,31 @@ use crate::statistics::{Crossed, Target};
 pub struct HutchPlusPlus {
     pub kind: ProbeKind,
     pub seed: u64,
-    /// Products and quadratic forms in all: a third to find the range, a third on it, a third on the rest.
+    /// Products and quadratic forms in all: a third to find the range, a third on it, a third on the rest. With a relative
+    /// error at most so many.
     pub samples: usize,
+    /// Stop when standard error / |estimate| is at most this: the range is that of `minimum` samples, and what it leaves gets
+    /// probes until then. The range stays, so that the scatter of these probes is the whole probe part.
+    pub rel_error: Option<f64>,
+    /// Do not stop before so many samples; without a relative error of no meaning.
+    pub minimum: usize,
     /// Vectors at once. Any number gives the same answer.
     pub block: usize,
     pub target: Target,
+}
+
+impl Default for HutchPlusPlus {
+    fn default() -> Self {
+        HutchPlusPlus {
+            kind: ProbeKind::Rademacher,
+            seed: 0,
+            samples: 96,
+            rel_error: None,
+            minimum: 96,
+            block: 8,
+            target: Target::TheseExamples,
+        }
+    }
 }
 
 /// An orthonormal basis of the span of vectors; those that lie in the span of the ones before are left out.
@@ -52,9 +73,13 @@ pub fn hutch_plus_plus(
     observe: Observe<'_>,
 ) -> Result<Trace, CurvatureError> {
     let size = operator.size();
-    let third = what.samples / 3;
+    let first = if what.rel_error.is_some() { what.minimum.min(what.samples) } else { what.samples };
+    let third = first / 3;
     if third < 2 || what.block == 0 {
         return Err(CurvatureError::Request("Hutch++ needs at least 6 samples and blocks of at least 1".into()));
+    }
+    if what.rel_error.is_some_and(|r| r.is_nan() || r <= 0.0) {
+        return Err(CurvatureError::Request("a relative error must be above 0".into()));
     }
     if what.target == Target::Population && operator.weights().len() < 2 {
         return Err(CurvatureError::Request("one example tells nothing of a population; take at least 2".into()));
@@ -66,7 +91,7 @@ pub fn hutch_plus_plus(
         cost += operator.product_cost(block.len());
         done += block.len();
         sketch.extend(apply(operator, &block)?);
-        observe(&Progress { done, of: 3 * third, value: None })?;
+        observe(&Progress { done, of: what.samples, value: None })?;
     }
     let squared_norm = sketch.iter().map(|y| dot(y, y)).sum::<f64>() / third as f64;
     let basis = orthonormal(sketch);
@@ -77,12 +102,14 @@ pub fn hutch_plus_plus(
         for values in forms(operator, block)? {
             known.iter_mut().zip(&values).for_each(|(k, x)| *k += x);
         }
-        observe(&Progress { done, of: 3 * third, value: None })?;
+        observe(&Progress { done, of: what.samples, value: None })?;
     }
+    let most = if what.rel_error.is_some() { what.samples.saturating_sub(done).max(third) } else { third };
+    let mut reached = false;
     let mut crossed = Crossed::new(operator.weights());
-    while crossed.rows().len() < third {
+    while crossed.rows().len() < most && !reached {
         let first = third + crossed.rows().len();
-        let mut block = probes(what.kind, what.seed, first..(first + what.block).min(2 * third), size);
+        let mut block = probes(what.kind, what.seed, first..(first + what.block).min(third + most), size);
         for g in &mut block {
             let minus: Vec<f64> = dots(&basis, g).iter().map(|c| -c).collect();
             add_combination(g, &basis, &minus);
@@ -90,12 +117,18 @@ pub fn hutch_plus_plus(
         cost += operator.form_cost(block.len());
         for values in forms(operator, &block)? {
             crossed.push(&values.iter().zip(&known).map(|(x, k)| x + k).collect::<Vec<_>>());
+            // After every probe, so that blocks change no number.
+            reached = crossed.rows().len() >= third && within(&crossed.parts(what.target), what.rel_error);
+            if reached {
+                break;
+            }
         }
         let parts = crossed.parts(what.target);
         let value = (crossed.rows().len() > 1).then_some((parts.value, parts.standard_error));
-        observe(&Progress { done: done + crossed.rows().len(), of: 3 * third, value })?;
+        observe(&Progress { done: done + crossed.rows().len(), of: what.samples, value })?;
     }
     let trace = Trace::of("hutch++", crossed.parts(what.target), what.target, crossed.rows().to_vec());
-    let samples = third + basis.len() + third;
-    Ok(Trace { samples, gradient_equivalents: cost, ..trace }.with_squared_norm(squared_norm))
+    let samples = third + basis.len() + crossed.rows().len();
+    let reached = reached || what.rel_error.is_none();
+    Ok(Trace { samples, reached, gradient_equivalents: cost, ..trace }.with_squared_norm(squared_norm))
 }

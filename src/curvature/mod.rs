@@ -35,6 +35,7 @@ mod trace;
 mod vector;
 mod weighted_pass;
 mod xtrace;
+mod xtrace_replicates;
 
 pub use dense::Dense;
 pub use density::{Density, LogDensity, Quadrature, QuadratureOptions, quadrature};
@@ -59,3 +60,4 @@ pub use trace::Trace;
 pub use vector::{dot, norm};
 pub use weighted_pass::WeightedPass;
 pub use xtrace::{XTrace, xtrace};
+pub use xtrace_replicates::{XTraceReplicates, xtrace_replicates};

@@ -14,10 +14,18 @@ use crate::statistics::{Estimate, Parts, Target};
 #[derive(Clone, Debug, PartialEq)]
 pub struct XTrace {
     pub seed: u64,
+    /// Number of the first probe.
+    pub first: usize,
     /// Products in all; half of them with probes, half with their range's basis.
     pub samples: usize,
     /// Vectors at once. Any number gives the same answer.
     pub block: usize,
+}
+
+impl Default for XTrace {
+    fn default() -> Self {
+        XTrace { seed: 0, first: 0, samples: 64, block: 8 }
+    }
 }
 
 /// Products so far and what they cost.
@@ -47,7 +55,7 @@ fn products(
 /// Tr A of the operator as it is (its examples are the target), through `samples` full products.
 ///
 /// The standard error is std / √s over the s leave-one-out estimates, which are not independent of each other: it tends to
-/// be too small. Memory: four vectors a probe.
+/// be too small ([`xtrace_replicates`](super::xtrace_replicates) has an honest one). Memory: four vectors a probe.
 pub fn xtrace(operator: &dyn Operator, what: &XTrace, observe: Observe<'_>) -> Result<Trace, CurvatureError> {
     let (n, s) = (operator.size(), what.samples / 2);
     if s < 2 || what.block == 0 {
@@ -60,7 +68,7 @@ pub fn xtrace(operator: &dyn Operator, what: &XTrace, observe: Observe<'_>) -> R
         )));
     }
     let mut count = Count::default();
-    let omega = probes(ProbeKind::Gaussian, what.seed, 0..s, n);
+    let omega = probes(ProbeKind::Gaussian, what.seed, what.first..what.first + s, n);
     let y = products(operator, &omega, what, &mut count, observe)?;
     let squared_norm = y.iter().map(|y| dot(y, y)).sum::<f64>() / s as f64;
     let basis = orthonormal(y.clone());

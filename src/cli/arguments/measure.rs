@@ -68,7 +68,8 @@ pub struct MeasureTrace {
     /// Stop when the standard error is at most this share of the estimate
     #[arg(long, value_name = "SHARE")]
     pub rel_error: Option<f64>,
-    /// Do not stop before so many examples (drawn labels or signs; default 256) or probes (default 16)
+    /// Do not stop before so many examples (drawn labels or signs; default 256) or probes (default 16, hutch++ 96). The
+    /// range of hutch++ is a third of these; for xtrace they are the smallest of its independent runs (default 32)
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub minimum: Option<u64>,
     /// Draws of labels or signs an example; default: 2 on a language, on a file as many as --samples allows. A single

@@ -11,8 +11,8 @@ use crate::cli::examples::Source;
 use crate::cli::failure::Failure;
 use crate::cli::print;
 use crate::curvature::{
-    CurvatureError, HutchPlusPlus, Hutchinson, ProbeKind, Progress, Subject, Trace, XTrace, hutch_plus_plus,
-    hutchinson, hutchinson_by_products, xtrace,
+    CurvatureError, HutchPlusPlus, Hutchinson, ProbeKind, Progress, Subject, Trace, XTrace, XTraceReplicates,
+    hutch_plus_plus, hutchinson, hutchinson_by_products, xtrace, xtrace_replicates,
 };
 use crate::report::{Axis, Figure, Line};
 use crate::statistics::{Estimate, Target};
@@ -159,11 +159,6 @@ fn plan(a: &MeasureTrace) -> Result<Plan, Failure> {
         if !(r > 0.0 && r < 1.0) {
             return refuse(format!("--rel-error {r}: give a share above 0 and below 1, as 0.01"));
         }
-        if matches!(estimator, E::HutchPlusPlus | E::Xtrace) {
-            return refuse(format!(
-                "{name} spends a number of samples that is fixed at the start: give --samples instead"
-            ));
-        }
     }
     Ok(Plan {
         estimator,
@@ -189,7 +184,8 @@ fn by_probes(
     let mut sentences = session.sentences();
     let mut spent = 0.0;
     let mut hopeless = false;
-    if let (Some(rel_error), Target::Population) = (plan.rel_error, session.target()) {
+    let target = if plan.estimator == E::Xtrace { Target::TheseExamples } else { session.target() };
+    if let (Some(rel_error), Target::Population) = (plan.rel_error, target) {
         let pilot = Plan { rel_error: None, samples: Some(plan.minimum.unwrap_or(16) as u64), ..*plan };
         for _ in 0..5 {
             let subject = session.subject(common, &sentences, common.on.batch)?;
@@ -214,7 +210,6 @@ fn by_probes(
     let mut measured = estimate(session, common, if hopeless { &fixed } else { plan }, probe, &subject)?;
     measured.trace.reached &= !hopeless;
     let cost = measured.trace.gradient_equivalents + spent / sentences.len() as f64;
-    let target = if plan.estimator == E::Xtrace { Target::TheseExamples } else { session.target() };
     Ok((measured, session.evidence(common, &subject, target, cost)))
 }
 
@@ -257,10 +252,22 @@ fn estimate(
             per_tensor = Some(names.into_iter().map(String::from).zip(answer.parts).collect());
             answer.trace
         }
-        E::HutchPlusPlus => hutch_plus_plus(operator, &HutchPlusPlus { kind, seed, samples, block, target }, observe)?,
+        E::HutchPlusPlus => {
+            let (rel_error, minimum) = (plan.rel_error, plan.minimum.unwrap_or(96));
+            let what = HutchPlusPlus { kind, seed, samples, rel_error, minimum, block, target };
+            hutch_plus_plus(operator, &what, observe)?
+        }
         E::Xtrace => {
-            let samples = if plan.samples.is_none() { samples.min(2 * operator.size()) } else { samples };
-            xtrace(operator, &XTrace { seed, samples, block }, observe)?
+            let fixed = plan.samples.is_none() && plan.rel_error.is_none();
+            let samples = if fixed { samples.min(2 * operator.size()) } else { samples };
+            match plan.rel_error {
+                None => xtrace(operator, &XTrace { seed, first: 0, samples, block }, observe)?,
+                Some(rel_error) => {
+                    let smallest = plan.minimum.unwrap_or(32);
+                    let what = XTraceReplicates { seed, samples, smallest, rel_error, block };
+                    xtrace_replicates(operator, &what, observe)?
+                }
+            }
         }
         _ => hutchinson(operator, &what, observe)?,
     };
