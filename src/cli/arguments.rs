@@ -14,7 +14,7 @@ use crate::ops::Wishes;
 pub use downstream::{Enlarge, EnlargeMethod, FeatureChoice, Finetune, Probe, ProbeMethod, TaskArguments};
 pub use measure::{
     Common, EstimatorChoice, LabelChoice, MatrixChoice, Measure, MeasureCommand, MeasureHvp, MeasureNoise,
-    MeasureSharpness, MeasureSpectrum, MeasureTrace, ProbeChoice, name_of,
+    MeasureSharpness, MeasureSpectrum, MeasureTrace, ProbeChoice, SentencesChoice, name_of,
 };
 pub use sweep::{Sweep, SweepCommand, SweepFile, SweepRun};
 

@@ -119,6 +119,11 @@ impl Drawing {
         DrawnTrace { trace, per_tensor }
     }
 
+    /// Trace of each example's mean over its positions, `[example][draw]`.
+    pub fn values(&self) -> &[Vec<f64>] {
+        &self.values
+    }
+
     /// Trace of each example's mean over its positions, averaged over the draws, and the number of its positions.
     pub fn per_example(&self) -> Vec<(f64, usize)> {
         let mean = |v: &Vec<f64>| v.iter().sum::<f64>() / v.len() as f64;

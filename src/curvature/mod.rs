@@ -13,8 +13,10 @@
 
 mod dense;
 mod density;
+mod designed;
 mod draws;
 mod error;
+mod frame;
 mod gradient_operator;
 mod gradients;
 mod hutchinson;
@@ -39,8 +41,10 @@ mod xtrace_replicates;
 
 pub use dense::Dense;
 pub use density::{Density, LogDensity, Quadrature, QuadratureOptions, quadrature};
+pub use designed::{Designed, DesignedTrace, Population, Sampling, designed_trace};
 pub use draws::{Drawing, DrawnTrace, Norms};
 pub use error::CurvatureError;
+pub use frame::uncertainty;
 pub use gradient_operator::{GradientOperator, Moment};
 pub use gradients::Gradients;
 pub use hutchinson::{Hutchinson, hutchinson};

@@ -127,6 +127,11 @@ impl Importance {
         self.urn.draw(&mut Stream::new(seed, Purpose::Sample, number))
     }
 
+    /// w_j y_j / π_j of each measured example: their plain mean is the estimate without a control.
+    pub fn terms(&self, sample: &[Measured]) -> Vec<f64> {
+        sample.iter().map(|m| self.weights[m.example] / self.probabilities[m.example] * m.mean()).collect()
+    }
+
     /// The mean over the frame, or over its population. `control` is a prediction of every y of the frame, fixed before
     /// these draws: its mean is known, so that only y minus control is sampled.
     pub fn estimate(&self, sample: &[Measured], control: Option<&[f64]>, target: Target) -> Parts {

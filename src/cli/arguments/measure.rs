@@ -76,6 +76,10 @@ pub struct MeasureTrace {
     /// draw does not tell the two parts of the standard error apart
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=65536))]
     pub draws: Option<u64>,
+    /// How a language's sentences are chosen for sampled-labels and random-signs: one like the other, or from a frame of which a
+    /// forward pass tells where much of the trace is to be expected (--count: sentences of the frame)
+    #[arg(long, value_enum, default_value = "uniform")]
+    pub sentences: SentencesChoice,
     /// Distribution of probe vectors; default: rademacher, for xtrace gaussian
     #[arg(long, value_enum)]
     pub probe: Option<ProbeChoice>,
@@ -209,6 +213,17 @@ pub enum MatrixChoice {
     /// The same of the gradients' deviations from their mean
     #[value(name = "noise_covariance", aliases = ["noise-covariance", "noise"])]
     NoiseCovariance,
+}
+
+/// How sentences of a language are chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SentencesChoice {
+    /// One like the other
+    Uniform,
+    /// In strata of like prediction, more where it scatters
+    Stratified,
+    /// In proportion to the prediction, weighted back
+    Importance,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

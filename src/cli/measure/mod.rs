@@ -6,6 +6,7 @@ mod noise;
 mod sharpness;
 mod spectrum;
 mod trace;
+mod trace_designed;
 mod trace_drawn;
 
 use std::path::Path;

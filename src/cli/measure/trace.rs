@@ -5,8 +5,12 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Evidence, Session, check_figure, finite, operator, print_report, trace_drawn, write_figure};
-use crate::cli::arguments::{Common, EstimatorChoice as E, MatrixChoice as M, MeasureTrace, ProbeChoice, name_of};
+use super::{
+    Evidence, Session, check_figure, finite, operator, print_report, trace_designed, trace_drawn, write_figure,
+};
+use crate::cli::arguments::{
+    Common, EstimatorChoice as E, MatrixChoice as M, MeasureTrace, ProbeChoice, SentencesChoice, name_of,
+};
 use crate::cli::examples::Source;
 use crate::cli::failure::Failure;
 use crate::cli::print;
@@ -33,6 +37,10 @@ pub struct TraceReport {
     samples: usize,
     /// Draws an example; null for estimators that draw none.
     draws: Option<usize>,
+    /// How sentences were chosen: `uniform`, `stratified` or `importance`.
+    sentences: String,
+    /// Sentences of the frame that those measured were drawn from; null where there is none.
+    frame: Option<usize>,
     /// Distribution of the probe vectors; null for estimators without.
     probe: Option<String>,
     /// The relative error that was asked for.
@@ -62,6 +70,8 @@ pub struct Measured {
     pub per_tensor: Option<Vec<(String, Estimate)>>,
     pub draws: Option<usize>,
     pub probe: Option<ProbeKind>,
+    /// Sentences of the frame that those measured were drawn from.
+    pub frame: Option<usize>,
 }
 
 /// What was asked for, made whole.
@@ -72,6 +82,7 @@ pub struct Plan {
     pub samples: Option<u64>,
     pub minimum: Option<usize>,
     pub draws: Option<usize>,
+    pub sentences: SentencesChoice,
 }
 
 pub(super) fn run<S>(open: S, arguments: &MeasureTrace) -> Result<(), Failure>
@@ -88,9 +99,10 @@ where
         ));
     }
     let (measured, evidence) = match plan.estimator {
-        E::SampledLabels | E::RandomSigns | E::ExactLabels | E::DataLabels => {
-            trace_drawn::measure(&session, common, &plan)?
-        }
+        E::SampledLabels | E::RandomSigns | E::ExactLabels | E::DataLabels => match plan.sentences {
+            SentencesChoice::Uniform => trace_drawn::measure(&session, common, &plan)?,
+            _ => trace_designed::measure(&session, common, &plan)?,
+        },
         _ => by_probes(&session, common, &plan, arguments.probe)?,
     };
     let trace = &measured.trace;
@@ -142,6 +154,12 @@ fn plan(a: &MeasureTrace) -> Result<Plan, Failure> {
     if a.draws.is_some() && !drawn {
         return refuse(format!("--draws belongs to sampled-labels and random-signs; {name} draws nothing an example"));
     }
+    if a.sentences != SentencesChoice::Uniform && !drawn {
+        return refuse(format!(
+            "--sentences {} belongs to sampled-labels and random-signs; {name} takes sentences as they come",
+            name_of(a.sentences)
+        ));
+    }
     if a.samples.is_some() && matches!(estimator, E::ExactLabels | E::DataLabels) {
         return refuse(format!(
             "--samples has no meaning for {name}, which draws nothing; --count says how many examples"
@@ -167,6 +185,7 @@ fn plan(a: &MeasureTrace) -> Result<Plan, Failure> {
         samples: a.samples,
         minimum: a.minimum.map(|m| m as usize),
         draws: a.draws.map(|d| d as usize),
+        sentences: a.sentences,
     })
 }
 
@@ -271,7 +290,7 @@ fn estimate(
         }
         _ => hutchinson(operator, &what, observe)?,
     };
-    Ok(Measured { trace, per_tensor, draws: None, probe: Some(kind) })
+    Ok(Measured { trace, per_tensor, draws: None, probe: Some(kind), frame: None })
 }
 
 fn advice(trace: &Trace, plan: &Plan) -> String {
@@ -300,6 +319,8 @@ fn report(plan: &Plan, measured: &Measured, evidence: Evidence) -> TraceReport {
         standard_error_data: finite(trace.standard_error_data),
         samples: trace.samples,
         draws: measured.draws,
+        sentences: name_of(plan.sentences),
+        frame: measured.frame,
         probe: measured.probe.map(|k| if k == ProbeKind::Gaussian { "gaussian" } else { "rademacher" }.into()),
         rel_error: plan.rel_error,
         reached: trace.reached,
@@ -341,6 +362,9 @@ fn rows(report: &TraceReport) -> Vec<(String, String)> {
         row("its error", format!("{} by probes or draws, {} by the choice of examples", parts.0, parts.1)),
         row("estimator", format!("{}, {} samples{draws}{probe}", report.estimator, report.samples)),
     ];
+    if let Some(frame) = report.frame {
+        rows.push(row("sentences", format!("{} from a frame of {frame}", report.sentences)));
+    }
     if let Some(r_eff) = report.r_eff {
         rows.push(row("r_eff", print::short(r_eff)));
     }

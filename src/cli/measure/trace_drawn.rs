@@ -13,9 +13,9 @@ use crate::ops::LossDraw;
 use crate::statistics::{Estimate, Parts, Target, nested};
 
 /// Pairs of example and draw where nothing is said.
-const PAIRS: u64 = 4096;
+pub(super) const PAIRS: u64 = 4096;
 /// At most, where a relative error is wanted.
-const MOST_PAIRS: u64 = 1 << 20;
+pub(super) const MOST_PAIRS: u64 = 1 << 20;
 /// Examples of a language whose labels are enumerated, where nothing is said.
 const ENUMERATED: u64 = 256;
 
@@ -159,7 +159,7 @@ fn finish(drawn: DrawnTrace, kind: LossDraw, draws: usize, subject: &Subject<'_>
     }
     let unknown = |value| Estimate { value, standard_error: f64::NAN, samples: trace.values.len() };
     let per_tensor = drawn.per_tensor.into_iter().map(|(name, value)| (name, unknown(value))).collect();
-    Measured { trace, per_tensor: Some(per_tensor), draws: (!exact).then_some(draws), probe: None }
+    Measured { trace, per_tensor: Some(per_tensor), draws: (!exact).then_some(draws), probe: None, frame: None }
 }
 
 /// Tr of the mean of g_i g_iᵀ, g_i the gradient of an example's summed loss at the data's labels, or of their covariance.
@@ -186,7 +186,7 @@ fn of_data(session: &Session, common: &Common, matrix: M) -> Result<(Measured, E
         })
         .collect();
     let evidence = session.evidence(common, &subject, session.target(), norms.gradient_equivalents);
-    Ok((Measured { trace, per_tensor: Some(per_tensor), draws: None, probe: None }, evidence))
+    Ok((Measured { trace, per_tensor: Some(per_tensor), draws: None, probe: None, frame: None }, evidence))
 }
 
 /// Tr of the covariance, from ‖g_i‖² and ⟨g_i, ḡ⟩; the error is the jackknife's.
@@ -225,7 +225,7 @@ fn of_deviations(
         .collect();
     let cost = norms.gradient_equivalents + 1.0 + operator.form_cost(1);
     let evidence = session.evidence(common, subject, session.target(), cost);
-    Ok((Measured { trace, per_tensor: Some(per_tensor), draws: None, probe: None }, evidence))
+    Ok((Measured { trace, per_tensor: Some(per_tensor), draws: None, probe: None, frame: None }, evidence))
 }
 
 /// Σ ‖g_i - ḡ‖² / (n - 1).
