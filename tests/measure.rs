@@ -567,6 +567,16 @@ fn a_language_is_a_population_and_is_drawn_until_the_error_is_small_enough() {
     let forms = trace(&["--rel-error", "0.1"]);
     assert_eq!((&forms["matrix"], &forms["estimator"]), (&"hessian".into(), &"quadratic-form".into()));
     assert!(forms["reached"] == true && number(&forms, "standard_error") <= 0.1 * number(&forms, "trace").abs());
+    // Sentences by design: the same number, from fewer that are measured.
+    for design in ["importance", "stratified"] {
+        let designed = trace(&["--matrix", "fisher", "--sentences", design, "--samples", "1024", "--minimum", "128"]);
+        assert_eq!((&designed["sentences"], &designed["per_tensor"]), (&design.into(), &Value::Null));
+        assert!(
+            number(&designed, "frame") >= 128.0 && number(&designed, "samples") == 2.0 * number(&designed, "count")
+        );
+        let error = number(&designed, "standard_error").hypot(number(&reached, "standard_error"));
+        assert!((number(&designed, "trace") - b).abs() < 4.0 * error, "{design}: {}", designed["trace"]);
+    }
     // Too few sentences: said, not hidden.
     let few = f.lowland(&["measure", "trace", "run/model", "run.toml", "--count", "8", "--rel-error", "0.001"]);
     assert!(few.status.success() && text(&few.stderr).contains("was not reached"), "{}", text(&few.stderr));
@@ -598,6 +608,8 @@ fn wrong_input_gets_a_message_and_exit_code_2() {
         (&["trace", "--estimator", "random-signs", "--probe", "gaussian"], 2, "--probe"),
         (&["trace", "--estimator", "random-signs", "--draws", "2", "--samples", "9"], 2, "--draws"),
         (&["trace", "--rel-error", "2"], 2, "0.01"),
+        (&["trace", "--matrix", "fisher", "--sentences", "importance"], 2, "draws from a language"),
+        (&["trace", "--sentences", "stratified"], 2, "random-signs"),
         (&["trace", "--samples", "1"], 2, "at least 2 probes"),
         (&["trace", "--estimator", "best"], 2, "quadratic-form"),
         (&["trace", "--only", "nothing.like.it"], 2, "nothing.like.it"),

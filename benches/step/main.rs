@@ -103,7 +103,10 @@ fn time_steps(gpu: &Gpu, arguments: &Arguments, peer: &mut Option<Peer>) -> Resu
     let mut lines = Vec::new();
     for workload in &workloads {
         let steps = steps::race(gpu, workload, peer, arguments.runs, arguments.profile)?;
-        println!("{:16} {:>4} dispatches, first step after {:.2} s", workload.name, steps.dispatches, steps.first);
+        println!(
+            "{:16} {:>4} dispatches, first step after {:.2} s, {:.2} s of it for kernels",
+            workload.name, steps.dispatches, steps.first, steps.kernels
+        );
         println!("    gradient {}", told(&steps.gradient));
         println!("    step     {}", told(&steps.step));
         let whole: f64 = steps.profile.iter().map(|(_, seconds, _)| seconds).sum();

@@ -23,6 +23,9 @@ pub struct Steps {
     pub dispatches: usize,
     /// Seconds until the first gradient was there: kernels compiled, or read from the driver's cache.
     pub first: f64,
+    /// Seconds that the kernels alone took: pipelines made, and what the first step took longer than the median one, in which
+    /// a software driver makes machine code.
+    pub kernels: f64,
     parameters: usize,
     tokens: usize,
     /// Kernel, seconds and dispatches of a step, the longest first.
@@ -34,7 +37,7 @@ impl Steps {
     pub fn json(&self, name: &str) -> Value {
         json!({
             "shape": name, "parameters": self.parameters, "tokens": self.tokens, "dispatches": self.dispatches,
-            "first_seconds": self.first, "gradient": self.gradient.json(), "step": self.step.json(), "profile": self.profile,
+            "first_seconds": self.first, "kernels_seconds": self.kernels, "gradient": self.gradient.json(), "step": self.step.json(), "profile": self.profile,
         })
     }
 }
@@ -54,7 +57,9 @@ pub fn race(
     let dims = dims_for(&workload.sentences, workload.sentences.len());
     let batch_size = workload.sentences.len() as u32;
     let train = TrainSection { batch_size, steps: 1_000_000, ..TrainSection::default() };
+    let making = Instant::now();
     let mut trainer = Trainer::new(gpu, &encoder, &weights, &train, Labels::Hard, dims, &variants, 1)?;
+    let made = making.elapsed().as_secs_f64();
     let pass = GradientPass::new(gpu, &encoder, &trainer.parameters, dims, &variants, Labels::Hard)?;
     let masked: usize = workload.sentences.iter().map(|s| s.masked.len()).sum();
     let micros = [Micro { batch: Batch::new(pass.layout(), &workload.sentences), weight: 1.0 / masked as f32 }];
@@ -64,7 +69,7 @@ pub fn race(
         gpu.finish()?;
         Ok(start.elapsed().as_secs_f64())
     };
-    step(gpu, &mut trainer)?;
+    let first_step = step(gpu, &mut trainer)?;
     let first = start.elapsed().as_secs_f64();
     if let Some(peer) = peer {
         peer.ask(&workload.for_peer())?;
@@ -87,6 +92,7 @@ pub fn race(
     let timed = with_profile && gpu.capabilities().timestamps;
     let profile = if timed { profile(gpu, &trainer, workload)? } else { vec![] };
     Ok(Steps {
+        kernels: made + first_step - step_times.seconds(),
         gradient: gradient_times,
         step: step_times,
         dispatches: trainer.dispatches(),

@@ -92,6 +92,9 @@ pub struct Selftest {
     /// Only the timings, of every variant, without the comparison
     #[arg(long)]
     pub time: bool,
+    /// Time only operations with this in their name, as `embedding`
+    #[arg(long, value_name = "NAME", requires = "time")]
+    pub operation: Option<String>,
     /// Time all variants on the shapes of a run config instead, and keep the fastest for its runs on this adapter
     #[arg(long, value_name = "CONFIG")]
     pub tune: Option<PathBuf>,

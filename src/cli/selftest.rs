@@ -16,7 +16,11 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Selftest) -> Re
     }
     let chosen = wishes.apply(Variants::choose(gpu.capabilities()), gpu.capabilities()).map_err(Failure::usage)?;
     let outcomes = if arguments.time { Vec::new() } else { compare(&gpu)? };
-    let timings = selftest::timings(&gpu, &chosen, &|name| print::note(&format!("timing {name}")))?;
+    let wanted = |name: &str| arguments.operation.as_ref().is_none_or(|part| name.contains(part.as_str()));
+    let timings = selftest::timings(&gpu, &chosen, &wanted, &|name| print::note(&format!("timing {name}")))?;
+    if timings.is_empty() {
+        return Err(Failure::usage("--operation fits none: give a part of a name as `selftest --time` prints it"));
+    }
     let failed: Vec<&Outcome> = outcomes.iter().filter(|o| !o.passed).collect();
     if arguments.json.json {
         print::json(&json!({

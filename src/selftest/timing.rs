@@ -121,10 +121,15 @@ fn embedding_graph(g: &mut Graph) -> (TensorId, Vec<TensorId>) {
 }
 
 /// Times every operation with every variant that the adapter can run; half a minute on a software adapter.
-pub fn timings(gpu: &Gpu, used: &Variants, note: &dyn Fn(&str)) -> Result<Vec<Timing>, GpuError> {
+pub fn timings(
+    gpu: &Gpu,
+    used: &Variants,
+    wanted: &dyn Fn(&str) -> bool,
+    note: &dyn Fn(&str),
+) -> Result<Vec<Timing>, GpuError> {
     let rows = if gpu.capabilities().software { 2048 } else { 16384 };
     let mut all = Vec::new();
-    for spec in specs(rows) {
+    for spec in specs(rows).into_iter().filter(|s| wanted(s.operation)) {
         note(spec.operation);
         let Some(part) = spec.part else {
             all.push(timing(gpu, used, rows, &spec)?);
