@@ -108,9 +108,10 @@ fn designs_are_unbiased_and_their_errors_hold() {
         let seen = mean.standard_error * (z.len() as f64).sqrt();
         let stated = (runs.iter().map(|r| r.trace.standard_error.powi(2)).sum::<f64>() / z.len() as f64).sqrt();
         assert!((0.7..1.4).contains(&(stated / seen)), "{sampling:?}: stated {stated}, seen {seen}");
-        // Few runs have a part that comes out negative and is taken as 0.
+        // A part whose estimate comes out negative is taken as 0: of strata that is often the data's, small beside the draws'.
         let both = |r: &&DesignedTrace| r.trace.standard_error_data > 0.0 && r.trace.standard_error_probe > 0.0;
-        assert!(runs.iter().filter(both).count() > 50, "{sampling:?}");
+        let told = runs.iter().filter(both).count();
+        assert!(told > 30, "{sampling:?}: both parts in {told} of the runs");
     }
 }
 
