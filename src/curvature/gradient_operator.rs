@@ -104,7 +104,7 @@ impl Operator for GradientOperator<'_, '_> {
     fn quadratic_forms(&self, block: &[Vec<f32>]) -> Result<Vec<Vec<f64>>, CurvatureError> {
         let scale = self.subject.examples() as f64 / self.divisor();
         let mut slopes = self.slopes(block)?;
-        slopes.iter_mut().flatten().for_each(|s| *s *= *s * scale);
+        slopes.iter_mut().flatten().for_each(|s| *s = scale * s.powi(2));
         Ok(slopes)
     }
 

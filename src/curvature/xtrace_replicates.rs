@@ -30,7 +30,7 @@ pub fn xtrace_replicates(
     what: &XTraceReplicates,
     observe: Observe<'_>,
 ) -> Result<Trace, CurvatureError> {
-    if !(what.rel_error > 0.0) {
+    if what.rel_error.is_nan() || what.rel_error <= 0.0 {
         return Err(CurvatureError::Request("a relative error must be above 0".into()));
     }
     let largest = 2 * operator.size();

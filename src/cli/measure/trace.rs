@@ -173,10 +173,10 @@ fn plan(a: &MeasureTrace) -> Result<Plan, Failure> {
             "xtrace takes gaussian probes: its normalisation of what is left of them needs their symmetry".into(),
         );
     }
-    if let Some(r) = a.rel_error {
-        if !(r > 0.0 && r < 1.0) {
-            return refuse(format!("--rel-error {r}: give a share above 0 and below 1, as 0.01"));
-        }
+    if let Some(r) = a.rel_error
+        && !(r > 0.0 && r < 1.0)
+    {
+        return refuse(format!("--rel-error {r}: give a share above 0 and below 1, as 0.01"));
     }
     Ok(Plan {
         estimator,
