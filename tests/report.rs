@@ -380,7 +380,7 @@ fn curves_of_one_function_of_the_noise_time_collapse_over_it_alone() {
     let ratio: HashMap<&str, f64> =
         rows.iter().map(|r| (r["abscissa"].as_str().unwrap(), r["variance_ratio"].as_f64().unwrap())).collect();
     assert!(ratio["noise_time"] < 0.05, "{ratio:?}");
-    assert!(ratio["steps"] > 0.5 && ratio["eta_steps_over_batch"] > 0.15, "{ratio:?}");
+    assert!(ratio["steps"] > 0.5 && ratio["eta_steps"] > 0.15, "{ratio:?}");
     for row in &rows {
         let at = |key: &str| row[key].as_f64().unwrap();
         assert!(at("low") <= at("variance_ratio") && at("variance_ratio") <= at("high") + 0.02, "{row}");

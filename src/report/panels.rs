@@ -171,7 +171,13 @@ impl Range {
     }
 
     fn ticks(&self) -> Vec<f64> {
-        if self.log { log_ticks(self.low, self.high) } else { linear_ticks(self.low, self.high) }
+        let ticks = if self.log { log_ticks(self.low, self.high) } else { Vec::new() };
+        // Over less than a decade the places of a linear axis say more.
+        let (low, high) = match self.log {
+            true => (libm::pow(10.0, self.low), libm::pow(10.0, self.high)),
+            false => (self.low, self.high),
+        };
+        if ticks.len() > 2 { ticks } else { linear_ticks(low, high) }
     }
 }
 

@@ -30,12 +30,12 @@ pub struct Abscissa {
 
 pub const ABSCISSAE: [Abscissa; 3] = [
     Abscissa { key: "steps", label: "steps", short: "steps", of: |r| r.step as f64 },
-    // With the peak rate: the schedule is not in the table.
+    // The time of the gradient flow. With the peak rate: the schedule is not in the table.
     Abscissa {
-        key: "eta_steps_over_batch",
-        label: "η · steps / B (η: peak learning rate)",
-        short: "η · steps / B",
-        of: |r| r.learning_rate * r.step as f64 / f64::from(r.batch_size.max(1)),
+        key: "eta_steps",
+        label: "η · steps (η: peak learning rate)",
+        short: "η · steps",
+        of: |r| r.learning_rate * r.step as f64,
     },
     Abscissa { key: "noise_time", label: "Σ η² / B", short: "Σ η² / B", of: |r| r.noise_time },
 ];
