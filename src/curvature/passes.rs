@@ -159,7 +159,7 @@ pub(super) struct ProbeVectors {
 
 impl ProbeVectors {
     /// Bytes for so many probes.
-    pub(super) fn bytes(subject: &Subject<'_>, probes: u32) -> u64 {
+    fn bytes(subject: &Subject<'_>, probes: u32) -> u64 {
         let one = |m: &crate::model::Matrix| {
             (m.padded_len() as u64 * 4 * u64::from(probes)).next_multiple_of(subject.gpu.alignment())
         };
