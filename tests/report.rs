@@ -235,7 +235,7 @@ fn json_rows(folder: &Path, name: &str) -> Vec<Value> {
 
 /// The paragraph about a task.
 fn said(page: &str, task: &str) -> String {
-    let start = page.find(&format!("<b>Task {task}</b>")).expect("each task has a paragraph");
+    let start = page.find(&format!("<b>task {task}</b>")).expect("each task has a paragraph");
     page[start..start + page[start..].find("</p>").unwrap()].to_string()
 }
 

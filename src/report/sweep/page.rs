@@ -5,7 +5,7 @@ use super::collapse::Measured;
 use super::correlations::Found;
 use super::figures::Drawn;
 use super::markup::{Grid, fixed};
-use super::quantity::PREDICTORS;
+use super::quantity::{self, PREDICTORS};
 use super::section::Section;
 use super::{paper, statement};
 use crate::statistics::Coefficient;
@@ -61,7 +61,7 @@ fn section(content: &Content) -> String {
     out += &paragraph(&format!("Sweeps: {}.", sweeps.join("; ")));
     out += &format!("<p class=\"said\">{}</p>\n", escape(&statement::counts(section)));
     for (task, _, text) in statement::tasks(section, &content.correlations) {
-        out += &format!("<p class=\"said\"><b>Task {}</b>: {}</p>\n", escape(&task), escape(&text));
+        out += &format!("<p class=\"said\"><b>{}</b>: {}</p>\n", escape(&quantity::titled(&task)), escape(&text));
     }
     for drawn in &content.figures {
         out +=
