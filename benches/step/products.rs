@@ -25,13 +25,19 @@ pub struct Product {
     pub what: &'static str,
 }
 
-/// 512³ and 1024³, then what a layer of some widths multiplies: rows of tokens through its four weights, forward (NT), to
+/// 512³ and 1024³, 512 x 512 over several depths, then what a layer of some widths multiplies: rows of tokens through its four weights, forward (NT), to
 /// the gradient of the input (NN) and of the weight (TN).
 pub fn shapes(models: &[(u32, u32)]) -> Vec<Product> {
     let mut all = Vec::new();
     for n in [512, 1024] {
         for layout in [Layout::NT, Layout::NN, Layout::TN] {
             all.push(Product { layout, m: n, k: n, n, what: "square" });
+        }
+    }
+    // One size of the result, deeper and deeper: a rate that falls asks for blocks over the depth.
+    for k in [128, 512, 2048, 8192] {
+        for layout in [Layout::NT, Layout::NN, Layout::TN] {
+            all.push(Product { layout, m: 512, k, n: 512, what: "depth" });
         }
     }
     for (d, rows) in models.iter().copied() {
