@@ -9,6 +9,7 @@ use super::file::Models;
 use super::folder::{self, Failed, ModelAt};
 use super::plan::{Plan, PlannedRun};
 use crate::config::ConfigError;
+use crate::curvature::CurvatureError;
 use crate::gpu::{Gpu, GpuError};
 use crate::model;
 use crate::ops::{Variants, Wishes};
@@ -229,7 +230,11 @@ impl Worker<'_> {
                 }
                 self.watcher.asks(run, at.step, &question.text());
                 let gpu = self.gpu.as_ref().expect("opened above");
-                folder::write(&path, &self.examiner.ask(gpu, &mut subject, question)?)?;
+                let answer = self.examiner.ask(gpu, &mut subject, question).map_err(|failure| match failure {
+                    RunFailure::Curvature(CurvatureError::Interrupted) => RunFailure::Interrupted,
+                    other => other,
+                })?;
+                folder::write(&path, &answer)?;
             }
         }
         Ok(())
