@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::kernels::Kernels;
-use super::run::{Observer, Outcome, RunError, Status};
+use super::observer::Observer;
+use super::run::{Outcome, RunError, Status};
 use crate::config::{ConfigError, Resolved};
 use crate::gpu::Gpu;
 

@@ -15,7 +15,8 @@ use rayon::prelude::*;
 
 use super::data::Corpus;
 use super::measurement::{Bartlett, Measurement};
-use super::run::{Observer, RunError, interrupt_requested};
+use super::observer::{Observer, interrupt_requested};
+use super::run::RunError;
 use crate::config::{ConfigError, HessianTraceSection, MeasureSection, NoiseSection, TopSection, TraceEstimator};
 use crate::curvature::{
     Chunks, Cotangent, CurvatureError, Drawing, FormPass, Lanczos, Matrix, ModelOperator, Noise, NormPass, Norms,

@@ -20,8 +20,11 @@ mod folder;
 mod kernels;
 mod measure;
 mod measurement;
+mod observer;
 mod plan;
 mod run;
+mod session;
+mod setup;
 mod trainer;
 mod tune;
 
@@ -33,9 +36,8 @@ pub use events::EventWriter;
 pub use kernels::{Kernels, Source};
 pub use measure::{Instruments, measured_seed};
 pub use measurement::{Bartlett, Measurement};
+pub use observer::{Observer, Progress, Quiet, interrupt_requested, request_interrupt};
 pub use plan::{PlanBytes, PlanReport, plan};
-pub use run::{
-    Observer, Outcome, Progress, Quiet, RunError, Status, interrupt_requested, request_interrupt, run, tune,
-};
+pub use run::{Outcome, RunError, Status, run, tune};
 pub use trainer::{LogLine, Trainer};
 pub use tune::{Measured, Subject, Tuning};

@@ -1,0 +1,45 @@
+//! Who watches a run, and how it is asked to stop.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::evaluate::Evaluation;
+
+/// Where a run stands, for a progress bar.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    pub step: u64,
+    pub steps: u64,
+    /// Mean loss since the last line.
+    pub loss: f64,
+    pub evaluation: Option<Evaluation>,
+    pub sentences_per_second: f64,
+    pub seconds_left: f64,
+}
+
+/// Who watches a run.
+pub trait Observer {
+    /// Called when there is something new to show.
+    fn progress(&self, progress: &Progress);
+    /// A sentence for the user.
+    fn note(&self, text: &str);
+}
+
+/// Watches nothing.
+pub struct Quiet;
+
+impl Observer for Quiet {
+    fn progress(&self, _: &Progress) {}
+    fn note(&self, _: &str) {}
+}
+
+static INTERRUPT: AtomicBool = AtomicBool::new(false);
+
+/// Asks the run in this process to finish its step, save and stop.
+pub fn request_interrupt() {
+    INTERRUPT.store(true, Ordering::SeqCst);
+}
+
+/// Whether that was asked for.
+pub fn interrupt_requested() -> bool {
+    INTERRUPT.load(Ordering::SeqCst)
+}

@@ -1,0 +1,52 @@
+//! What a config makes before anything is allocated.
+
+use super::adversary::head_of;
+use super::data::Corpus;
+use super::kernels::Kernels;
+use super::run::RunError;
+use super::tune::Subject;
+use crate::config::{AlgorithmKind, ConfigError, LabelKind, Resolved};
+use crate::gpu::Gpu;
+use crate::model::{Encoder, SentenceHead};
+use crate::ops::{Dims, Labels};
+
+/// What a config makes before anything is allocated.
+pub(super) struct Setup {
+    pub corpus: Corpus,
+    pub encoder: Encoder,
+    pub labels: Labels,
+    /// Of the adversarial algorithm.
+    pub head: Option<SentenceHead>,
+    /// Of the largest micro-batch.
+    pub dims: Dims,
+    pub kernels: Kernels,
+}
+
+impl Setup {
+    pub fn new(gpu: &Gpu, resolved: &Resolved) -> Result<Setup, RunError> {
+        let config = &resolved.config;
+        let corpus = Corpus::open(&config.language, &config.objective, config.seed)?;
+        let longest = corpus.language.max_length();
+        let model = config.model.model_config(corpus.vocabulary.len() as u32, longest);
+        let head = match &config.train.algorithm {
+            AlgorithmKind::Adversarial(algorithm) => Some(head_of(algorithm, corpus.language.as_ref())?),
+            _ => None,
+        };
+        let place = |message: String| ConfigError { place: "[model]".into(), message };
+        let mut encoder = Encoder::new(&model).map_err(place)?;
+        encoder.recompute = config.train.recompute;
+        let sentences = config.train.micro_batch();
+        let dims = Dims {
+            rows: sentences * (longest as u32 + 2),
+            masked: corpus.most_masked(sentences),
+            sentences,
+            probes: 1,
+        };
+        let labels = match config.objective.labels {
+            LabelKind::Sampled => Labels::Hard,
+            LabelKind::Expected => Labels::Soft,
+        };
+        let kernels = Kernels::settle(gpu, resolved, &Subject::new(gpu, &encoder, &dims, labels))?;
+        Ok(Setup { corpus, encoder, labels, head, dims, kernels })
+    }
+}
