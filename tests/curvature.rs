@@ -2,75 +2,18 @@
 
 mod common;
 
-use common::{fixture, gpu};
+use common::curvature::{distance, norm, setting, subject, vectors};
+use common::gpu;
 use lowland::curvature::{
     Chunks, Drawing, GramPass, Lanczos, Matrix, ModelOperator, Norms, Operator, Subject, top_eigenpairs,
 };
-use lowland::gpu::Gpu;
-use lowland::model::{Encoder, Loaded, Weights, load, read_examples};
+use lowland::model::{Loaded, Weights};
 use lowland::ops::batch::Sentence;
 use lowland::ops::{LossDraw, Variants};
 use lowland::statistics::Target;
 
 const MODELS: [&str; 7] =
     ["roberta-20", "roberta-32", "bert-24", "bert-18", "bert-untied", "roberta-tiny", "bert-tiny"];
-
-/// The recorded numbers of a model.
-struct Truth(Vec<u8>);
-
-impl Truth {
-    fn read(model: &str) -> Truth {
-        Truth(std::fs::read(fixture(model).join("curvature.safetensors")).expect("recorded fixtures"))
-    }
-
-    fn values(&self, name: &str) -> Vec<f64> {
-        let file = safetensors::SafeTensors::deserialize(&self.0).expect("a safetensors file");
-        let view = file.tensor(name).unwrap_or_else(|e| panic!("{name}: {e}"));
-        match view.dtype() {
-            safetensors::Dtype::F64 => {
-                view.data().chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect()
-            }
-            _ => view.data().chunks_exact(4).map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap()))).collect(),
-        }
-    }
-
-    /// Three vectors recorded by parameter, in our order.
-    fn vectors(&self, prefix: &str, encoder: &Encoder) -> Vec<Vec<f64>> {
-        let mut all = vec![Vec::new(); 3];
-        for parameter in &encoder.parameters {
-            let values = self.values(&format!("{prefix}.{}", parameter.name));
-            for (k, own) in values.chunks_exact(parameter.len()).enumerate() {
-                all[k].extend(own);
-            }
-        }
-        all
-    }
-}
-
-struct Setting {
-    loaded: Loaded,
-    sentences: Vec<Sentence>,
-    truth: Truth,
-}
-
-fn setting(name: &str) -> Setting {
-    let loaded = load(&fixture(name)).unwrap();
-    let sentences = read_examples(&fixture(name).join("examples.jsonl"), &loaded.encoder.config).unwrap();
-    Setting { loaded, sentences, truth: Truth::read(name) }
-}
-
-fn subject<'g>(gpu: &'g Gpu, s: &Setting, variants: Variants, batch: usize, probes: u32) -> Subject<'g> {
-    let Loaded { encoder, weights, .. } = &s.loaded;
-    Subject::new(gpu, encoder, weights, &s.sentences, variants, &[], &Chunks { batch, probes }).unwrap()
-}
-
-fn norm(v: &[f64]) -> f64 {
-    v.iter().map(|x| x * x).sum::<f64>().sqrt()
-}
-
-fn distance(a: &[f32], b: &[f64]) -> f64 {
-    norm(&a.iter().zip(b).map(|(a, b)| f64::from(*a) - b).collect::<Vec<_>>())
-}
 
 fn floats(v: &[f64]) -> Vec<f32> {
     v.iter().map(|x| *x as f32).collect()
@@ -84,11 +27,12 @@ fn products_are_those_of_double_precision() {
         for name in MODELS {
             let s = setting(name);
             let subject = subject(&gpu, &s, variants, 256, 3);
-            let probes: Vec<Vec<f32>> = s.truth.vectors("probe", &s.loaded.encoder).iter().map(|v| floats(v)).collect();
+            let probes: Vec<Vec<f32>> =
+                vectors(&s.truth, "probe", &s.loaded.encoder).iter().map(|v| floats(v)).collect();
             for (matrix, prefix) in [(Matrix::Hessian, "hessian_product"), (Matrix::Ggn, "ggn_product")] {
                 let operator = ModelOperator::new(&subject, matrix);
                 let products = operator.apply(&probes).unwrap();
-                for (got, want) in products.iter().zip(s.truth.vectors(prefix, &s.loaded.encoder)) {
+                for (got, want) in products.iter().zip(vectors(&s.truth, prefix, &s.loaded.encoder)) {
                     let error = distance(got, &want) / norm(&want);
                     assert!(error <= 2e-4, "{name} {matrix:?} {variants:?}: {error:.1e}");
                 }
@@ -105,7 +49,8 @@ fn quadratic_forms_are_those_of_double_precision() {
         for name in MODELS {
             let s = setting(name);
             let subject = subject(&gpu, &s, variants, 256, 2);
-            let probes: Vec<Vec<f32>> = s.truth.vectors("probe", &s.loaded.encoder).iter().map(|v| floats(v)).collect();
+            let probes: Vec<Vec<f32>> =
+                vectors(&s.truth, "probe", &s.loaded.encoder).iter().map(|v| floats(v)).collect();
             let forms = ModelOperator::new(&subject, Matrix::Hessian).forms(&probes).unwrap();
             let hessian: Vec<f64> = forms.iter().flat_map(|f| f.hessian.clone()).collect();
             let ggn: Vec<f64> = forms.iter().flat_map(|f| f.ggn.clone()).collect();
@@ -264,7 +209,7 @@ fn products_are_symmetric_linear_and_agree_with_forms() {
     for name in ["roberta-20", "bert-24"] {
         let s = setting(name);
         let subject = subject(&gpu, &s, variants, 4, 4);
-        let probes: Vec<Vec<f32>> = s.truth.vectors("probe", &s.loaded.encoder).iter().map(|v| floats(v)).collect();
+        let probes: Vec<Vec<f32>> = vectors(&s.truth, "probe", &s.loaded.encoder).iter().map(|v| floats(v)).collect();
         let sum: Vec<f32> = probes[0].iter().zip(&probes[1]).map(|(a, b)| a + 2.0 * b).collect();
         for matrix in [Matrix::Hessian, Matrix::Ggn] {
             let operator = ModelOperator::new(&subject, matrix);
@@ -294,7 +239,7 @@ fn chunks_batches_and_order_do_not_matter() {
     let variants = Variants::choose(gpu.capabilities());
     let s = setting("roberta-20");
     let before: Weights = s.loaded.weights.clone();
-    let probes: Vec<Vec<f32>> = s.truth.vectors("probe", &s.loaded.encoder).iter().map(|v| floats(v)).collect();
+    let probes: Vec<Vec<f32>> = vectors(&s.truth, "probe", &s.loaded.encoder).iter().map(|v| floats(v)).collect();
     let mut reversed: Vec<Sentence> = s.sentences.clone();
     reversed.reverse();
     let measure = |sentences: &[Sentence], batch: usize, probe_count: u32| {

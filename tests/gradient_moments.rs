@@ -3,48 +3,21 @@
 
 mod common;
 
-use common::{Truth, fixture, gpu};
+use common::curvature::{distance, norm, setting, subject};
+use common::{Truth, gpu};
 use lowland::curvature::{
-    Chunks, GradientOperator, Gradients, Hutchinson, Lanczos, Moment, Operator, ProbeKind, Subject, hutchinson, probes,
+    GradientOperator, Gradients, Hutchinson, Lanczos, Moment, Operator, ProbeKind, Subject, hutchinson, probes,
     top_eigenpairs,
 };
-use lowland::gpu::Gpu;
-use lowland::model::{Loaded, load, read_examples};
 use lowland::ops::Variants;
-use lowland::ops::batch::Sentence;
 use nalgebra::{DMatrix, SymmetricEigen};
 
 /// Both head kinds, both norm places; sentences of unequal length with one or several masked positions.
 const MODELS: [&str; 4] = ["roberta-20", "bert-24", "bert-untied", "roberta-tiny"];
 const MOMENTS: [Moment; 2] = [Moment::EmpiricalFisher, Moment::NoiseCovariance];
 
-struct Setting {
-    loaded: Loaded,
-    sentences: Vec<Sentence>,
-    truth: Truth,
-}
-
-fn setting(name: &str) -> Setting {
-    let loaded = load(&fixture(name)).unwrap();
-    let sentences = read_examples(&fixture(name).join("examples.jsonl"), &loaded.encoder.config).unwrap();
-    Setting { loaded, sentences, truth: Truth::curvature(name) }
-}
-
-fn subject<'g>(gpu: &'g Gpu, s: &Setting, variants: Variants, batch: usize, probes: u32) -> Subject<'g> {
-    let Loaded { encoder, weights, .. } = &s.loaded;
-    Subject::new(gpu, encoder, weights, &s.sentences, variants, &[], &Chunks { batch, probes }).unwrap()
-}
-
 fn dot(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
-}
-
-fn norm(v: &[f64]) -> f64 {
-    v.iter().map(|x| x * x).sum::<f64>().sqrt()
-}
-
-fn distance(a: &[f32], b: &[f64]) -> f64 {
-    norm(&a.iter().zip(b).map(|(a, b)| f64::from(*a) - b).collect::<Vec<_>>())
 }
 
 /// The rows whose outer products the moment is a sum of, and what the sum is divided by.

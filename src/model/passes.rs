@@ -40,6 +40,21 @@ pub(super) struct Bound {
 }
 
 impl Bound {
+    /// Writes a batch and encodes the plan; every masked position weighs `weight`.
+    pub(super) fn encode(
+        &self,
+        gpu: &Gpu,
+        encoder: &mut wgpu::CommandEncoder,
+        batch: &Batch,
+        weight: f32,
+        step: &Step,
+        stamp: Option<Stamp<'_>>,
+    ) {
+        assert!(batch.fits(&self.dims), "a batch larger than the plan");
+        self.batch.write(gpu, batch, weight);
+        self.plan.program().encode_stamped(gpu, encoder, step, stamp);
+    }
+
     #[allow(clippy::too_many_arguments)]
     pub(super) fn new(
         gpu: &Gpu,
@@ -240,9 +255,7 @@ impl GradientPass {
         step: &Step,
         stamp: Option<Stamp<'_>>,
     ) {
-        assert!(batch.fits(&self.bound.dims), "a batch larger than the plan");
-        self.bound.batch.write(gpu, batch, weight);
-        self.bound.plan.program().encode_stamped(gpu, encoder, step, stamp);
+        self.bound.encode(gpu, encoder, batch, weight, step, stamp);
     }
 
     /// For each dispatch the part of the variant table that it belongs to.

@@ -179,8 +179,6 @@ impl SentenceHeadPass {
         step: &Step,
         stamp: Option<Stamp<'_>>,
     ) {
-        assert!(batch.fits(&self.bound.dims), "a batch larger than the plan");
-        self.bound.batch.write(gpu, batch, weight);
-        self.bound.plan.program().encode_stamped(gpu, encoder, step, stamp);
+        self.bound.encode(gpu, encoder, batch, weight, step, stamp);
     }
 }

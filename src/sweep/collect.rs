@@ -14,9 +14,6 @@ use super::table::{Missing, Row, Table};
 use crate::config::{LanguageKind, OptimizerKind, TrainSection};
 use crate::train::{Corpus, Evaluation, newest};
 
-/// Version of the table's form.
-const FORMAT: u32 = 1;
-
 /// How a run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -111,7 +108,7 @@ impl Plan {
             LanguageKind::Hmm => "hmm",
         };
         let mut table = Table {
-            format: FORMAT,
+            format: Table::FORMAT,
             name: self.name.clone(),
             intervention: self.intervention.clone(),
             language: format!("{kind}, {} words", corpus.language.vocabulary().len()),
@@ -153,6 +150,7 @@ impl Plan {
 
     /// A model's row, when all its answers are there.
     fn row(&self, run: &PlannedRun, at: &ModelAt, table: &mut Table) -> Result<Option<Row>, RunFailure> {
+        let Some(outcome) = folder::result(&self.folder(run)) else { return Ok(None) };
         let train = &run.resolved.config.train;
         let mut row = Row {
             run: run.id.clone(),
@@ -165,16 +163,13 @@ impl Plan {
             batch_size: train.batch_size,
             learning_rate: train.optimizer.lr(),
             noise_time: noise_time(train, at.step),
-            parameters: 0,
+            parameters: outcome.parameters,
             parametrisation: String::new(),
             evaluation: None,
             saturated: false,
             curvature: None,
             downstream: Vec::new(),
         };
-        if folder::result(&self.folder(run)).is_none() {
-            return Ok(None);
-        }
         for question in self.questions() {
             let path = at.answers.join(question.file(self));
             let Ok(text) = std::fs::read_to_string(&path) else { return Ok(None) };
@@ -205,7 +200,6 @@ impl Plan {
                 }
             }
         }
-        row.parameters = folder::result(&self.folder(run)).map_or(0, |o| o.parameters);
         Ok(Some(row))
     }
 

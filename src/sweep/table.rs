@@ -34,6 +34,11 @@ pub struct Table {
     pub missing: Vec<Missing>,
 }
 
+impl Table {
+    /// The form that is written, and the only one that is read.
+    pub const FORMAT: u32 = 1;
+}
+
 /// What is known of a downstream task whatever the model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Task {

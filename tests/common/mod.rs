@@ -1,6 +1,7 @@
 //! What the test files share: the adapter under test and the recorded fixtures.
 #![allow(dead_code)]
 
+pub mod curvature;
 pub mod matrices;
 
 use std::path::{Path, PathBuf};

@@ -6,9 +6,6 @@ use std::path::{Path, PathBuf};
 use super::super::ReportError;
 use crate::sweep::{Row, Table, Task};
 
-/// Version of `table.json` that is read.
-const FORMAT: u32 = 1;
-
 /// Sweeps whose models were evaluated, measured and probed on the same sentences of one language.
 pub struct Section {
     /// Begins the names of its figures; empty where there is one section.
@@ -157,10 +154,11 @@ fn read_table(path: &Path) -> Result<Table, ReportError> {
     let wrong = |message| ReportError::Run { path: path.into(), message };
     let table: Table = serde_json::from_str(&text)
         .map_err(|e| wrong(format!("is no table of a sweep: {e}; `lowland sweep collect` writes it anew")))?;
-    if table.format != FORMAT {
+    if table.format != Table::FORMAT {
         let found = table.format;
         return Err(wrong(format!(
-            "has format {found}, and this program reads {FORMAT}; `lowland sweep collect` writes it anew"
+            "has format {found}, and this program reads {}; `lowland sweep collect` writes it anew",
+            Table::FORMAT
         )));
     }
     Ok(table)

@@ -1,0 +1,47 @@
+//! Fixture models with what `fixtures/make_curvature.py` recorded of their curvature.
+
+use lowland::curvature::{Chunks, Subject};
+use lowland::gpu::Gpu;
+use lowland::model::{Encoder, Loaded, load, read_examples};
+use lowland::ops::Variants;
+use lowland::ops::batch::Sentence;
+
+use super::{Truth, fixture};
+
+/// A model with its examples and the recorded numbers.
+pub struct Setting {
+    pub loaded: Loaded,
+    pub sentences: Vec<Sentence>,
+    pub truth: Truth,
+}
+
+pub fn setting(name: &str) -> Setting {
+    let loaded = load(&fixture(name)).unwrap();
+    let sentences = read_examples(&fixture(name).join("examples.jsonl"), &loaded.encoder.config).unwrap();
+    Setting { loaded, sentences, truth: Truth::curvature(name) }
+}
+
+pub fn subject<'g>(gpu: &'g Gpu, s: &Setting, variants: Variants, batch: usize, probes: u32) -> Subject<'g> {
+    let Loaded { encoder, weights, .. } = &s.loaded;
+    Subject::new(gpu, encoder, weights, &s.sentences, variants, &[], &Chunks { batch, probes }).unwrap()
+}
+
+/// Three vectors recorded by parameter, in our order.
+pub fn vectors(truth: &Truth, prefix: &str, encoder: &Encoder) -> Vec<Vec<f64>> {
+    let mut all = vec![Vec::new(); 3];
+    for parameter in &encoder.parameters {
+        let values = truth.values(&format!("{prefix}.{}", parameter.name));
+        for (k, own) in values.chunks_exact(parameter.len()).enumerate() {
+            all[k].extend(own);
+        }
+    }
+    all
+}
+
+pub fn norm(v: &[f64]) -> f64 {
+    v.iter().map(|x| x * x).sum::<f64>().sqrt()
+}
+
+pub fn distance(a: &[f32], b: &[f64]) -> f64 {
+    norm(&a.iter().zip(b).map(|(a, b)| f64::from(*a) - b).collect::<Vec<_>>())
+}
