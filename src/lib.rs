@@ -25,6 +25,7 @@ pub mod curvature;
 pub mod downstream;
 pub mod gpu;
 pub mod graph;
+pub mod interrupt;
 pub mod language;
 pub mod model;
 pub mod ops;

@@ -223,7 +223,7 @@ fn ridge_fits_are_those_of_scikit_learn() {
     let classes = 6;
     for truth in scikit_learn() {
         let lambda = truth["ridge"].as_f64().unwrap();
-        let fit = ridge(&features, &train, classes, lambda);
+        let fit = ridge(&features, &train, classes, lambda).unwrap();
         assert!(fit.converged, "{lambda}: {} iterations", fit.iterations);
         // The stopping gradient g leaves the objective within g² / (2 λ) and W within g / λ of the minimum.
         assert!((fit.loss - truth["loss"].as_f64().unwrap()).abs() < 1e-7, "{lambda}: {}", fit.loss);

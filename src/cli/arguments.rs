@@ -24,7 +24,8 @@ pub use sweep::{Sweep, SweepCommand, SweepFile, SweepRun};
 #[derive(Parser, Debug)]
 #[command(name = "lowland", version, max_term_width = 100)]
 #[command(after_help = "Exit codes: 0 done; 2 bad config or usage; 3 diverged; 4 out of memory; 5 input or output; \
-                        6 no usable adapter; 75 interrupted, checkpoint saved, run again; 1 anything else.")]
+                        6 no usable adapter; 75 interrupted, what was done is kept, run again; 130 interrupted, what was \
+                        measured is printed; 1 anything else.")]
 pub struct Cli {
     /// Adapter: `pci:0000:01:00.0`, `index:1`, `name:part of its name`, `software` or `best`; `lowland doctor` lists them
     #[arg(long, global = true, env = ADAPTER_VARIABLE, value_name = "CHOICE")]
@@ -71,7 +72,7 @@ pub enum Command {
     Man(Man),
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct Json {
     /// One JSON object on standard output and nothing else there
     #[arg(long)]
@@ -193,7 +194,7 @@ pub struct Train {
 }
 
 /// A model and what it is looked at with.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct ModelAndExamples {
     /// Folder with config.json and model.safetensors
     #[arg(value_name = "MODEL")]

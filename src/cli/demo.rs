@@ -12,6 +12,7 @@ use super::{print, task, train};
 use crate::config::Resolved;
 use crate::downstream::{Features, LinearProbe, Outcome, Pooling, Sizes, TaskData, probe};
 use crate::gpu::{AdapterChoice, Gpu, Options};
+use crate::interrupt;
 use crate::language::{Task, Words, entropy_floor};
 use crate::model::{self, Arena};
 use crate::ops::{Variants, Wishes};
@@ -22,14 +23,19 @@ use crate::train::{Corpus, held_out_seed};
 const CONFIG: &str = include_str!("../../configs/quickstart.toml");
 
 pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Demo) -> Result<(), Failure> {
+    // The run goes on from its checkpoint, and what comes behind it is done again.
+    demo(adapter, wishes, arguments).map_err(Failure::resumable)
+}
+
+fn demo(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Demo) -> Result<(), Failure> {
     let output = arguments.output.clone().unwrap_or_else(|| "runs/demo".into());
     let overrides = vec![format!("output={}", toml::Value::String(output.display().to_string()))];
     let resolved = Resolved::from_text(CONFIG, "demo", &overrides)?.wishing(wishes);
     let gpu = Gpu::open(adapter, Options::default())?;
     let config = &resolved.config;
     let corpus = Corpus::open(&config.language, &config.objective, config.seed)?;
-    let floor =
-        entropy_floor(corpus.language.as_ref(), held_out_seed(config.seed), u64::from(config.evaluate.sentences));
+    let (language, seed, count) = (corpus.language.clone(), config.seed, u64::from(config.evaluate.sentences));
+    let floor = interrupt::or_stop(move || entropy_floor(language.as_ref(), held_out_seed(seed), count))?;
     print::note(&format!(
         "A random grammar of {} words; nobody can predict a masked word with a loss below {:.4} ± {:.4} nats.",
         corpus.language.vocabulary().len(),
@@ -63,7 +69,8 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Demo) -> Result
 fn probe_of(gpu: &Gpu, variants: &Variants, corpus: &Corpus, folder: &Path) -> Result<Outcome, Failure> {
     let start = Instant::now();
     let sizes = Sizes { train: 1000, validation: 500, test: 2000 };
-    let data = TaskData::of_language(corpus.language.as_ref(), Task::B, false, corpus.seed, sizes)
+    let (language, seed) = (corpus.language.clone(), corpus.seed);
+    let data = interrupt::or_stop(move || TaskData::of_language(language.as_ref(), Task::B, false, seed, sizes))?
         .map_err(|e| Failure::usage(e.to_string()))?;
     let loaded = model::load(&folder.join("model"))?;
     let encoder = &loaded.encoder;

@@ -8,10 +8,12 @@ use super::arguments::{Enlarge, EnlargeMethod};
 use super::failure::Failure;
 use super::print;
 use crate::config;
+use crate::interrupt;
 use crate::model::{self, Encoder, Enlargement, Size};
 
 pub fn run(arguments: &Enlarge) -> Result<(), Failure> {
-    let loaded = model::load(&arguments.small)?;
+    let small = arguments.small.clone();
+    let loaded = interrupt::or_stop(move || model::load(&small))??;
     loaded.notes.iter().for_each(|n| print::note(n));
     let size = size(&arguments.size, &loaded.encoder)?;
     let method = match arguments.method {
@@ -22,7 +24,11 @@ pub fn run(arguments: &Enlarge) -> Result<(), Failure> {
         let message = format!("{}: holds a model already; give another folder", arguments.out.display());
         return Err(Failure::usage(message));
     }
-    let (encoder, weights) = model::enlarge(&loaded.encoder, &loaded.weights, size, method).map_err(Failure::usage)?;
+    let (loaded, made) = interrupt::or_stop(move || {
+        let made = model::enlarge(&loaded.encoder, &loaded.weights, size, method);
+        (loaded, made)
+    })?;
+    let (encoder, weights) = made.map_err(Failure::usage)?;
     model::save(&arguments.out, &encoder, &weights, loaded.vocabulary.as_ref())?;
     let (small, large) = (loaded.encoder.parameter_count(), encoder.parameter_count());
     let c = &encoder.config;

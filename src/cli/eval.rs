@@ -6,11 +6,14 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::arguments::{Eval, Export};
-use super::examples::Source;
+use super::examples::{self, Source};
 use super::failure::{Failure, INPUT_OUTPUT};
 use super::print;
-use crate::gpu::{AdapterChoice, Gpu, Options};
-use crate::model::{self, Arena, ForwardPass, Loaded, RowLoss, dims_for, save_tensors};
+use super::progress::Gauge;
+use crate::curvature::Progress;
+use crate::gpu::{AdapterChoice, Gpu, GpuError, Options};
+use crate::interrupt::Interrupted;
+use crate::model::{Arena, ForwardPass, Loaded, RowLoss, dims_for, save_tensors};
 use crate::ops::batch::Sentence;
 use crate::ops::{Labels, Variants, Wishes};
 use crate::statistics::Estimate;
@@ -22,13 +25,17 @@ pub struct EvalReport {
     loss: f64,
     /// Of the loss over examples; 0 where they are the target, null for a single one.
     standard_error: Option<f64>,
-    /// Examples.
+    /// Examples; after an interrupt those until then. The excess loss may be of fewer.
     count: usize,
     masked_positions: usize,
     /// Mean KL divergence of the model from the exact conditional; null without a language.
     excess_loss: Option<f64>,
     /// What the standard error is about: `population` or `these examples`.
     target: String,
+    /// Whether all examples were looked at: false after an interrupt.
+    reached: bool,
+    /// Whether a signal ended it; the exit code is 130 then.
+    interrupted: bool,
     /// The loss of each example, summed over its masked positions.
     #[serde(skip_serializing_if = "Option::is_none")]
     per_example: Option<Vec<f64>>,
@@ -44,9 +51,9 @@ pub struct EvalReport {
 
 pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Eval) -> Result<(), Failure> {
     let export = arguments.export.as_deref().map(parse_export).transpose()?;
-    let loaded = model::load(&arguments.on.model)?;
-    loaded.notes.iter().for_each(|n| print::note(n));
-    let source = Source::open(&arguments.on, &loaded)?;
+    let gauge = Gauge::new();
+    let (loaded, source) = examples::open(&arguments.on)?;
+    gauge.phase("examples");
     if matches!(source, Source::File(_)) && arguments.on.seed.is_some() {
         let file = arguments.on.examples.display();
         return Err(Failure::usage(format!("{file}: --seed belongs to a run config, this is a file of examples")));
@@ -55,7 +62,7 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Eval) -> Result
     let (hard, soft) = match source {
         Source::File(sentences) => (sentences, None),
         Source::Language(held_out) => {
-            let made = held_out.exact(0..held_out.count);
+            let made = held_out.exact(0..held_out.count)?;
             let hard = made.iter().map(|m| Sentence { soft: Vec::new(), ..m.sentence.clone() }).collect();
             let known: (Vec<Sentence>, Vec<f64>) = made.into_iter().map(|m| (m.sentence, m.entropy)).unzip();
             (hard, Some(known))
@@ -68,36 +75,71 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Eval) -> Result
         let dims = dims_for(sentences, arguments.on.batch as usize);
         ForwardPass::new(&gpu, &loaded.encoder, &arena, dims, &variants, labels, exports)
     };
+    gauge.phase("loss");
     let pass = forward(&hard, Labels::Hard, export.is_some())?;
     let mut exported = Exported::default();
     let mut rows: Vec<RowLoss> = Vec::new();
+    let mut done = 0;
+    let show = |what: &str, done, of| gauge.show(what, "example", &Progress { done, of, value: None });
     for chunk in hard.chunks(arguments.on.batch as usize) {
-        rows.extend(pass.run(&gpu, chunk)?);
+        let Some(losses) = unless_interrupted(pass.run(&gpu, chunk))? else { break };
+        rows.extend(losses);
         match export {
             Some((Export::Logits, _)) => exported.logits(&gpu, &pass, chunk)?,
             Some((Export::Hidden, _)) => exported.hidden(&gpu, &pass, chunk)?,
             None => {}
         }
+        done += chunk.len();
+        show("loss", done, hard.len());
     }
-    if let Some((what, path)) = export {
-        exported.write(what, path, &hard, &loaded)?;
+    if done == 0 {
+        return Err(Interrupted.into());
     }
-    let mut report = summary(&hard, &rows, sampled, arguments.per_example);
-    if let Some((soft, entropies)) = &soft {
-        let divergences: Vec<f64> =
-            forward(soft, Labels::Soft, false)?.losses(&gpu, soft)?.iter().map(|r| r.divergence).collect();
-        let excess = Estimate::of_mean(&divergences);
-        let floor = Estimate::of_mean(entropies);
-        report.excess_loss = Some(excess.value);
-        report.excess_loss_standard_error = Some(excess.standard_error);
-        report.entropy_floor = Some(floor.value);
-        report.expected_loss = Some(floor.value + excess.value);
+    let mut interrupted = done < hard.len();
+    match export {
+        Some((what, path)) if !interrupted => exported.write(what, path, &hard, &loaded)?,
+        Some((_, path)) => print::note(&format!("{} is not written", path.display())),
+        None => {}
     }
+    let mut report = summary(&hard[..done], &rows, sampled, arguments.per_example);
+    if let Some((soft, entropies)) = soft.as_ref().filter(|_| !interrupted) {
+        let pass = unless_interrupted(forward(soft, Labels::Soft, false))?;
+        let mut divergences: Vec<f64> = Vec::new();
+        for chunk in pass.iter().flat_map(|pass| soft.chunks(arguments.on.batch as usize).map(move |c| (pass, c))) {
+            let Some(rows) = unless_interrupted(chunk.0.run(&gpu, chunk.1))? else { break };
+            divergences.extend(rows.iter().map(|r| r.divergence));
+            show("excess loss", divergences.len(), soft.len());
+        }
+        interrupted = divergences.len() < soft.len();
+        if !divergences.is_empty() {
+            let excess = Estimate::of_mean(&divergences);
+            let floor = Estimate::of_mean(&entropies[..divergences.len()]);
+            report.excess_loss = Some(excess.value);
+            report.excess_loss_standard_error = Some(excess.standard_error);
+            report.entropy_floor = Some(floor.value);
+            report.expected_loss = Some(floor.value + excess.value);
+        }
+    }
+    gauge.done();
+    report.interrupted = interrupted;
+    report.reached = !interrupted;
     match arguments.json.json {
         true => print::json(&report)?,
         false => print::line(&text(&report))?,
     }
-    Ok(())
+    match interrupted {
+        true => Err(Failure::stopped("the numbers are of the examples until then")),
+        false => Ok(()),
+    }
+}
+
+/// Nothing where a pass was interrupted.
+fn unless_interrupted<T>(result: Result<T, GpuError>) -> Result<Option<T>, GpuError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(GpuError::Interrupted) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn parse_export(given: &[String]) -> Result<(Export, &Path), Failure> {
@@ -130,6 +172,8 @@ fn summary(sentences: &[Sentence], rows: &[RowLoss], sampled: bool, per_example_
         masked_positions: rows.len(),
         excess_loss: None,
         target: if sampled { "population" } else { "these examples" }.into(),
+        reached: true,
+        interrupted: false,
         per_example: per_example_too.then_some(per_example),
         excess_loss_standard_error: None,
         entropy_floor: None,
@@ -143,6 +187,9 @@ fn text(report: &EvalReport) -> String {
         false => " (the mean of these examples; --as-sample gives it a standard error)".into(),
     };
     let mut out = format!("loss {:.6}{error}, {} examples", report.loss, report.count);
+    if report.interrupted {
+        out += " (interrupted)";
+    }
     let excess = (report.excess_loss, report.excess_loss_standard_error, report.entropy_floor);
     if let (Some(excess), Some(error), Some(floor)) = excess {
         out += &format!("\nexcess loss {excess:.6} ± {error:.6} over the entropy floor {floor:.6}");

@@ -8,7 +8,8 @@ use rayon::prelude::*;
 use super::arguments::ModelAndExamples;
 use super::failure::Failure;
 use crate::config;
-use crate::model::{Loaded, read_examples};
+use crate::interrupt::{self, Interrupted};
+use crate::model::{self, Loaded, read_examples};
 use crate::ops::batch::Sentence;
 use crate::train::{Corpus, MaskedSentence, held_out_seed, held_out_sentence, masked_sentence};
 
@@ -25,6 +26,17 @@ pub struct HeldOut {
     pub seed: u64,
     /// `--count`, or else `evaluate.sentences`.
     pub count: u64,
+}
+
+/// Reads a model and opens EXAMPLES for it; notes about the model are said.
+pub fn open(arguments: &ModelAndExamples) -> Result<(Loaded, Source), Failure> {
+    let arguments = arguments.clone();
+    interrupt::or_stop(move || {
+        let loaded = model::load(&arguments.model)?;
+        loaded.notes.iter().for_each(|n| super::print::note(n));
+        let source = Source::open(&arguments, &loaded)?;
+        Ok((loaded, source))
+    })?
 }
 
 impl Source {
@@ -58,15 +70,17 @@ impl Source {
 
 impl HeldOut {
     /// Sentences by number.
-    pub fn sentences(&self, numbers: Range<u64>) -> Vec<Sentence> {
-        let language = self.corpus.language.as_ref();
-        numbers.into_par_iter().map(|i| held_out_sentence(language, self.seed, i)).collect()
+    pub fn sentences(&self, numbers: Range<u64>) -> Result<Vec<Sentence>, Interrupted> {
+        let (language, seed) = (self.corpus.language.clone(), self.seed);
+        let one = move |i| held_out_sentence(language.as_ref(), seed, i);
+        interrupt::or_stop(move || numbers.into_par_iter().map(one).collect())
     }
 
     /// The same with their exact conditionals as soft labels.
-    pub fn exact(&self, numbers: Range<u64>) -> Vec<MaskedSentence> {
-        let language = self.corpus.language.as_ref();
-        numbers.into_par_iter().map(|i| masked_sentence(language, self.seed, i)).collect()
+    pub fn exact(&self, numbers: Range<u64>) -> Result<Vec<MaskedSentence>, Interrupted> {
+        let (language, seed) = (self.corpus.language.clone(), self.seed);
+        let one = move |i| masked_sentence(language.as_ref(), seed, i);
+        interrupt::or_stop(move || numbers.into_par_iter().map(one).collect())
     }
 
     /// Tokens of the longest sentence.

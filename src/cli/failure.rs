@@ -3,6 +3,7 @@
 use crate::config::ConfigError;
 use crate::curvature::CurvatureError;
 use crate::gpu::GpuError;
+use crate::interrupt::Interrupted;
 use crate::language::LanguageError;
 use crate::model::{ExampleError, ModelError};
 use crate::train::RunError;
@@ -13,10 +14,10 @@ pub const USAGE: u8 = 2;
 pub const DIVERGED: u8 = 3;
 /// Input, output or a full disk.
 pub const INPUT_OUTPUT: u8 = 5;
-/// Interrupted with a checkpoint saved.
+/// Interrupted, and what was done is kept: the same command goes on.
 pub const INTERRUPTED: u8 = 75;
 
-/// Interrupted with nothing written.
+/// Interrupted without a checkpoint; what was measured until then is printed.
 pub const STOPPED: u8 = 130;
 
 /// A message and an exit code.
@@ -29,6 +30,24 @@ pub struct Failure {
 impl Failure {
     pub fn usage(message: impl Into<String>) -> Failure {
         Failure { code: USAGE, message: message.into() }
+    }
+
+    /// An interrupt whose partial result was printed.
+    pub fn stopped(what: &str) -> Failure {
+        Failure { code: STOPPED, message: format!("interrupted; {what}") }
+    }
+
+    /// An interrupt in the code of what can be run again and goes on; other failures as they are.
+    pub fn resumable(self) -> Failure {
+        match self.interrupted() {
+            true => Failure { code: INTERRUPTED, ..self },
+            false => self,
+        }
+    }
+
+    /// Whether it is an interrupt.
+    pub fn interrupted(&self) -> bool {
+        self.code == STOPPED || self.code == INTERRUPTED
     }
 
     /// A file that could not be read or written.
@@ -44,6 +63,12 @@ impl From<std::io::Error> for Failure {
             std::io::ErrorKind::BrokenPipe => Failure { code: 0, message: String::new() },
             _ => Failure { code: INPUT_OUTPUT, message: format!("standard output: {error}") },
         }
+    }
+}
+
+impl From<Interrupted> for Failure {
+    fn from(_: Interrupted) -> Failure {
+        Failure::stopped("nothing was measured yet")
     }
 }
 
@@ -67,7 +92,10 @@ impl From<ExampleError> for Failure {
 
 impl From<GpuError> for Failure {
     fn from(error: GpuError) -> Failure {
-        Failure { code: error.exit_code(), message: error.to_string() }
+        match error {
+            GpuError::Interrupted => Interrupted.into(),
+            error => Failure { code: error.exit_code(), message: error.to_string() },
+        }
     }
 }
 
@@ -85,7 +113,7 @@ impl From<CurvatureError> for Failure {
     fn from(error: CurvatureError) -> Failure {
         let code = match error {
             CurvatureError::Gpu(error) => return error.into(),
-            CurvatureError::Interrupted => STOPPED,
+            CurvatureError::Interrupted => return Interrupted.into(),
             CurvatureError::Request(_) => USAGE,
             CurvatureError::NotFinite(_) => DIVERGED,
         };
@@ -101,7 +129,7 @@ impl From<RunError> for Failure {
             RunError::Model(error) => return error.into(),
             RunError::Io { .. } => INPUT_OUTPUT,
             RunError::Diverged { .. } => DIVERGED,
-            RunError::Interrupted { .. } => INTERRUPTED,
+            RunError::Interrupted { .. } | RunError::Unbegun => INTERRUPTED,
         };
         Failure { code, message: error.to_string() }
     }

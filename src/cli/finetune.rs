@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::arguments::Finetune;
 use super::failure::Failure;
+use super::progress::Gauge;
 use super::task;
 use crate::downstream::{FineTuning, Outcome, finetune};
 use crate::gpu::AdapterChoice;
@@ -12,8 +13,11 @@ use crate::ops::Wishes;
 pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Finetune) -> Result<(), Failure> {
     task::check_rate(arguments.lr)?;
     let start = Instant::now();
-    let opened = task::open(&arguments.task)?;
+    let gauge = Gauge::new();
+    gauge.phase("task");
+    let opened = task::open(&arguments.task).map_err(Failure::resumable)?;
     let (gpu, variants) = task::adapter(adapter, wishes)?;
+    gauge.phase("fine-tuning");
     let options = FineTuning {
         lr: arguments.lr,
         epochs: arguments.epochs,
@@ -22,7 +26,9 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Finetune) -> Re
         ..FineTuning::default()
     };
     let seeds = task::seeds(&arguments.task, &opened.corpus);
-    let fits = finetune(&gpu, &variants, &opened.model, &opened.data, &options, &seeds)?;
+    let fits = finetune(&gpu, &variants, &opened.model, &opened.data, &options, &seeds);
+    let (fits, interrupted) = task::fits(fits).map_err(Failure::resumable)?;
+    gauge.done();
     let method = format!(
         "fine-tuning by AdamW {}, {} steps of warm-up, {} epochs of batches of {}, epoch chosen by validation accuracy",
         options.lr, options.warmup_steps, options.epochs, options.batch
@@ -30,5 +36,10 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Finetune) -> Re
     let width = opened.model.encoder.config.hidden_size as usize;
     let mut outcome = Outcome::new(&opened.data, &fits, "<s>, all layers trained".into(), width, method);
     outcome.seconds = start.elapsed().as_secs_f64();
-    task::report(&outcome, arguments.task.json.json)
+    (outcome.interrupted, outcome.reached) = (interrupted, !interrupted);
+    task::report(&outcome, arguments.task.json.json)?;
+    match interrupted {
+        true => Err(Failure::stopped("the accuracy is of the seeds until then").resumable()),
+        false => Ok(()),
+    }
 }

@@ -9,6 +9,7 @@ use super::arguments::{ConfigArguments, Draw, Language as Arguments, LanguageCom
 use super::failure::{Failure, INPUT_OUTPUT};
 use super::print;
 use crate::config;
+use crate::interrupt;
 use crate::language::{Language, Task, Words, entropy_floor};
 use crate::train::Corpus;
 
@@ -20,7 +21,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         LanguageCommand::Sample { config, draw } => sample(&open(config)?, draw),
         LanguageCommand::Floor { config, draw, json } => {
             let corpus = open(config)?;
-            let floor = entropy_floor(corpus.language.as_ref(), draw.seed.unwrap_or(corpus.seed), draw.count);
+            let (seed, count) = (draw.seed.unwrap_or(corpus.seed), draw.count);
+            let floor = interrupt::or_stop(move || entropy_floor(corpus.language.as_ref(), seed, count))?;
             match json.json {
                 true => print::json(&floor)?,
                 false => print::line(&format!(

@@ -2,7 +2,8 @@
 //!
 //! Standard output carries results alone (one JSON object under `--json`); progress, notes and errors go to standard
 //! error. Exit codes: 0 done; 2 bad config or usage; 3 diverged; 4 out of memory; 5 input or output; 6 no usable adapter;
-//! 75 interrupted with a checkpoint saved; 130 interrupted with nothing written; 1 anything else.
+//! 75 interrupted, what was done is kept and the same command goes on; 130 interrupted, what was measured is printed; 1 anything
+//! else. SIGINT and SIGTERM are one interrupt, answered within seconds; a second one ends at once.
 //!
 //! ```no_run
 //! // The whole command line; the value is the exit code.
@@ -34,8 +35,9 @@ mod tune;
 
 use clap::Parser;
 
+use crate::interrupt;
 pub use arguments::Cli;
-use arguments::Command;
+use arguments::{Command, LanguageCommand};
 use failure::Failure;
 
 /// Runs the command of this process and gives its exit code.
@@ -49,15 +51,43 @@ pub fn main() -> u8 {
             return if error.use_stderr() { 2 } else { 0 };
         }
     };
+    if patient(&cli.command) {
+        listen();
+    }
     match run(cli) {
         Ok(()) => 0,
         Err(failure) => {
+            // Whoever reads JSON gets an object, also where there was nothing to put into it.
+            if failure.interrupted() && !print::printed() && std::env::args_os().any(|a| a == "--json") {
+                let _ = print::json(&serde_json::json!({ "interrupted": true, "reached": false }));
+            }
             if !failure.message.is_empty() {
                 let _ = print::error(&failure.message);
             }
             failure.code
         }
     }
+}
+
+/// Commands that stop in an orderly way. The others print as they go, or wait for their input, and a signal ends them as it ends
+/// any program.
+fn patient(command: &Command) -> bool {
+    match command {
+        Command::Language(a) => matches!(a.command, LanguageCommand::Floor { .. }),
+        Command::Config(_) | Command::Completions(_) | Command::Man(_) => false,
+        _ => true,
+    }
+}
+
+/// From here on the first SIGINT or SIGTERM asks for an end and the second one is the end.
+fn listen() {
+    // Refused only where there is a handler already, which then does the same.
+    let _ = ctrlc::set_handler(|| {
+        if !interrupt::request() {
+            crate::gpu::leave(failure::STOPPED.into());
+        }
+        print::note("stopping; once more ends at once");
+    });
 }
 
 fn run(cli: Cli) -> Result<(), Failure> {

@@ -2,11 +2,21 @@
 //! command quietly.
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
+/// Whether an object was printed.
+static PRINTED: AtomicBool = AtomicBool::new(false);
+
+/// Whether there is an object on standard output already.
+pub fn printed() -> bool {
+    PRINTED.load(Ordering::Relaxed)
+}
+
 /// One JSON object on standard output.
 pub fn json(value: &impl Serialize) -> io::Result<()> {
+    PRINTED.store(true, Ordering::Relaxed);
     let text = serde_json::to_string_pretty(value).map_err(io::Error::other)?;
     line(&text)
 }

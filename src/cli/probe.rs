@@ -5,9 +5,11 @@ use std::time::Instant;
 use super::arguments::{FeatureChoice, Probe, ProbeMethod};
 use super::failure::Failure;
 use super::print;
+use super::progress::Gauge;
 use super::task::{self, Opened};
 use crate::downstream::{Features, LinearProbe, Outcome, Pooling, layer_number, probe, ridge_path};
 use crate::gpu::{AdapterChoice, Gpu};
+use crate::interrupt;
 use crate::language::Words;
 use crate::model::{Arena, save_tensors};
 use crate::ops::{Variants, Wishes};
@@ -18,15 +20,19 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Probe) -> Resul
         return Err(Failure::usage(format!("--ridge {bad} must be positive")));
     }
     let start = Instant::now();
+    let gauge = Gauge::new();
+    gauge.phase("task");
     let opened = task::open(&arguments.task)?;
     let data = &opened.data;
     let adapter = match (arguments.features, arguments.method) {
         (FeatureChoice::Lookup, ProbeMethod::Ridge) => None,
         _ => Some(task::adapter(adapter, wishes)?),
     };
+    gauge.phase("features");
     let (mut features, mut name) = features(adapter.as_ref(), arguments, &opened)?;
     if let Some(to) = arguments.projection {
-        features = features.project(to as usize, opened.corpus.seed);
+        let seed = opened.corpus.seed;
+        features = interrupt::or_stop(move || features.project(to as usize, seed))?;
         name += &format!(", projected to {to}");
     }
     let labels = data.parts().map(|part| part.labels.as_slice());
@@ -34,6 +40,7 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Probe) -> Resul
         export(path, &features, labels)?;
     }
     let classes = data.classes.len();
+    gauge.phase("fits");
     let mut outcome = match (arguments.method, &adapter) {
         (ProbeMethod::Adamw, Some((gpu, variants))) => {
             let options = LinearProbe {
@@ -43,15 +50,17 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Probe) -> Resul
                 ..LinearProbe::default()
             };
             let seeds = task::seeds(&arguments.task, &opened.corpus);
-            let fits = probe(gpu, variants, &options, &features, labels, classes as u32, &seeds)?;
+            let fits = probe(gpu, variants, &options, &features, labels, classes as u32, &seeds);
+            let (fits, interrupted) = task::fits(fits)?;
             let method = format!(
                 "AdamW {}, {} epochs of batches of {}, epoch chosen by validation accuracy",
                 options.lr, options.epochs, options.batch
             );
-            Outcome::new(data, &fits, name, features.width, method)
+            let outcome = Outcome::new(data, &fits, name, features.width, method);
+            Outcome { interrupted, reached: !interrupted, ..outcome }
         }
         _ => {
-            let (lambda, fit, converged) = ridge_path(&features, labels, classes, &arguments.ridge);
+            let (lambda, fit, converged) = ridge_path(&features, labels, classes, &arguments.ridge)?;
             if !converged {
                 print::note("a fit did not converge within its iterations; its largest gradient is above 1e-6");
             }
@@ -61,7 +70,12 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Probe) -> Resul
         }
     };
     outcome.seconds = start.elapsed().as_secs_f64();
-    task::report(&outcome, arguments.task.json.json)
+    gauge.done();
+    task::report(&outcome, arguments.task.json.json)?;
+    match outcome.interrupted {
+        true => Err(Failure::stopped("the accuracy is of the seeds until then")),
+        false => Ok(()),
+    }
 }
 
 /// Features of all three parts, one after another, and what they are.
@@ -77,7 +91,8 @@ fn features(
         FeatureChoice::Mean => Pooling::Mean,
         FeatureChoice::First => Pooling::First,
         FeatureChoice::Lookup => {
-            let features = Features::lookup(opened.corpus.language.as_ref(), &sentences, data.longest);
+            let (language, longest) = (opened.corpus.language.clone(), data.longest);
+            let features = interrupt::or_stop(move || Features::lookup(language.as_ref(), &sentences, longest))?;
             return Ok((features, "lookup".into()));
         }
     };

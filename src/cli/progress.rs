@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io::IsTerminal;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -58,33 +59,88 @@ impl Meter {
     }
 }
 
-/// Shows a measurement with its value and error so far.
+/// Shows what a command is at, with the value and error so far of a measurement: a bar on a terminal, elsewhere a line every ten
+/// seconds, also while nothing new is known.
 pub struct Gauge {
-    meter: Meter,
+    bar: Option<ProgressBar>,
+    shared: Arc<Mutex<Shown>>,
     start: Instant,
+}
+
+/// What the plain lines say.
+struct Shown {
+    text: String,
+    last: Instant,
+    over: bool,
 }
 
 impl Gauge {
     pub fn new() -> Gauge {
+        let start = Instant::now();
+        let bar = Meter::new(1).bar;
         // Nothing is said of what is over at once.
-        let meter = Meter::new(1);
-        *meter.last.borrow_mut() = Some(Instant::now());
-        Gauge { meter, start: Instant::now() }
+        let shared = Arc::new(Mutex::new(Shown { text: "beginning".into(), last: start, over: false }));
+        if bar.is_none() {
+            let shared = shared.clone();
+            std::thread::spawn(move || {
+                while beat(&shared, start) {
+                    std::thread::sleep(LOOK);
+                }
+            });
+        }
+        Gauge { bar, shared, start }
+    }
+
+    /// Something is done that has no measure.
+    pub fn phase(&self, what: &str) {
+        self.say(what.into());
+        if let Some(bar) = &self.bar {
+            bar.set_message(what.to_string());
+        }
     }
 
     /// `what` is measured, in so many `unit`s.
     pub fn show(&self, what: &str, unit: &str, p: &curvature::Progress) {
         let value = p.value.map_or(String::new(), |(v, e)| format!(" {} ± {}", print::short(v), print::short(e)));
-        let message = format!("{what}{value}, {}", print::duration(self.start.elapsed().as_secs_f64()));
-        self.meter.show(unit, p.done as u64, p.of as u64, &message, false);
+        self.say(format!("{unit} {}/{}: {what}{value}", p.done, p.of));
+        if let Some(bar) = &self.bar {
+            bar.set_length(p.of as u64);
+            bar.set_position(p.done as u64);
+            let seconds = self.start.elapsed().as_secs_f64();
+            bar.set_message(format!("{what}{value}, {}", print::duration(seconds)));
+        }
+    }
+
+    fn say(&self, text: String) {
+        self.shared.lock().unwrap_or_else(|e| e.into_inner()).text = text;
     }
 
     /// Takes the bar away before the result is printed.
     pub fn done(&self) {
-        if let Some(bar) = &self.meter.bar {
+        self.shared.lock().unwrap_or_else(|e| e.into_inner()).over = true;
+        if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
     }
+}
+
+impl Drop for Gauge {
+    fn drop(&mut self) {
+        self.done();
+    }
+}
+
+/// How often it is looked whether a line is due.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Writes the line that is due; false at the end.
+fn beat(shared: &Mutex<Shown>, start: Instant) -> bool {
+    let mut shown = shared.lock().unwrap_or_else(|e| e.into_inner());
+    if !shown.over && shown.last.elapsed() >= PLAIN_EVERY {
+        shown.last = Instant::now();
+        print::note(&format!("{}, {}", shown.text, print::duration(start.elapsed().as_secs_f64())));
+    }
+    !shown.over
 }
 
 /// Shows a run on standard error.

@@ -3,10 +3,12 @@
 use super::arguments::Report;
 use super::failure::Failure;
 use super::print;
+use crate::interrupt;
 use crate::report;
 
 pub fn run(arguments: &Report) -> Result<(), Failure> {
-    let page = report::write(&arguments.folder, arguments.out.as_deref())
+    let (folder, out) = (arguments.folder.clone(), arguments.out.clone());
+    let page = interrupt::or_stop(move || report::write(&folder, out.as_deref()))?
         .map_err(|e| Failure { code: e.exit_code(), message: e.to_string() })?;
     Ok(print::line(&page.display().to_string())?)
 }

@@ -6,6 +6,7 @@ use super::arguments::Selftest;
 use super::failure::Failure;
 use super::{print, tune};
 use crate::gpu::{AdapterChoice, Gpu, Options};
+use crate::interrupt;
 use crate::ops::{Variants, Wishes};
 use crate::selftest::{self, Outcome, Timing};
 
@@ -15,10 +16,18 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Selftest) -> Re
         return tune::run(&gpu, config, arguments);
     }
     let chosen = wishes.apply(Variants::choose(gpu.capabilities()), gpu.capabilities()).map_err(Failure::usage)?;
-    let outcomes = if arguments.time { Vec::new() } else { compare(&gpu)? };
+    let (mut outcomes, mut timings) = (Vec::new(), Vec::new());
+    let compared = if arguments.time { Ok(()) } else { compare(&gpu, &mut outcomes) };
     let wanted = |name: &str| arguments.operation.as_ref().is_none_or(|part| name.contains(part.as_str()));
-    let timings = selftest::timings(&gpu, &chosen, &wanted, &|name| print::note(&format!("timing {name}")))?;
-    if timings.is_empty() {
+    let note = |name: &str| print::note(&format!("timing {name}"));
+    let ended =
+        compared.and_then(|()| selftest::timings_into(&mut timings, &gpu, &chosen, &wanted, &note).map_err(Into::into));
+    let interrupted = match ended {
+        Ok(()) => false,
+        Err(failure) if failure.interrupted() && !(outcomes.is_empty() && timings.is_empty()) => true,
+        Err(failure) => return Err(failure),
+    };
+    if !interrupted && timings.is_empty() {
         return Err(Failure::usage("--operation fits none: give a part of a name as `selftest --time` prints it"));
     }
     let failed: Vec<&Outcome> = outcomes.iter().filter(|o| !o.passed).collect();
@@ -26,6 +35,8 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Selftest) -> Re
         print::json(&json!({
             "adapter": gpu.info().name,
             "passed": failed.is_empty(),
+            "reached": !interrupted,
+            "interrupted": interrupted,
             "cases": outcomes,
             "timings": timings,
         }))?;
@@ -37,6 +48,7 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Selftest) -> Re
         print::line(&timing_text(&timings))?;
     }
     match failed.first() {
+        None if interrupted => Err(Failure::stopped("the cases and timings until then are printed")),
         None => Ok(()),
         Some(first) => Err(Failure {
             code: 1,
@@ -55,19 +67,20 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Selftest) -> Re
     }
 }
 
-fn compare(gpu: &Gpu) -> Result<Vec<Outcome>, Failure> {
+/// Compares every case with every variant, into a list that keeps what there is at an interrupt.
+fn compare(gpu: &Gpu, outcomes: &mut Vec<Outcome>) -> Result<(), Failure> {
     let caps = gpu.capabilities();
     let mut all: Vec<Variants> = Variants::all(caps);
     all.extend(Variants::choose(caps).mixed(caps));
     let cases = selftest::cases();
-    let mut outcomes = Vec::with_capacity(all.len() * cases.len());
     for (i, variants) in all.iter().enumerate() {
         print::note(&format!("variants {}/{}: {variants}", i + 1, all.len()));
         for case in &cases {
+            interrupt::check()?;
             outcomes.push(selftest::run(gpu, variants, case)?);
         }
     }
-    Ok(outcomes)
+    Ok(())
 }
 
 /// The worst of all variants, a line a case.

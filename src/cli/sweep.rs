@@ -4,8 +4,8 @@ use serde_json::json;
 
 use super::arguments::{Sweep, SweepCommand, SweepFile, SweepRun};
 use super::failure::Failure;
+use super::print;
 use super::progress::Bar;
-use super::{print, train};
 use crate::gpu::{AdapterChoice, Gpu};
 use crate::ops::Wishes;
 use crate::report;
@@ -55,7 +55,6 @@ fn plan_text(plan: &Plan) -> String {
 fn work(adapter: &AdapterChoice, wishes: &Wishes, arguments: &SweepRun) -> Result<(), Failure> {
     let plan = sweep::plan(&arguments.file.sweep)?;
     let options = sweep::Options { fail_fast: arguments.fail_fast, retry_diverged: arguments.retry_diverged };
-    train::stop_politely();
     let open = || {
         let gpu = Gpu::open(adapter, crate::gpu::Options::default())?;
         print::note(&format!("{} on {}", plan.name, gpu.info().name));

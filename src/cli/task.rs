@@ -6,8 +6,9 @@ use super::arguments::TaskArguments;
 use super::failure::{Failure, INPUT_OUTPUT};
 use super::print;
 use crate::config;
-use crate::downstream::{DownstreamError, Limits, Outcome, Sizes, TaskData};
+use crate::downstream::{DownstreamError, Fit, Limits, Outcome, Sizes, TaskData};
 use crate::gpu::{AdapterChoice, Gpu, Options};
+use crate::interrupt::{self, Interrupted};
 use crate::language::Task;
 use crate::model::{self, Loaded};
 use crate::ops::{Variants, Wishes};
@@ -21,6 +22,11 @@ pub struct Opened {
 }
 
 pub fn open(arguments: &TaskArguments) -> Result<Opened, Failure> {
+    let arguments = arguments.clone();
+    interrupt::or_stop(move || open_here(&arguments))?
+}
+
+fn open_here(arguments: &TaskArguments) -> Result<Opened, Failure> {
     let model = model::load(&arguments.model)?;
     model.notes.iter().for_each(|n| print::note(n));
     let resolved = config::load(&arguments.config, &arguments.overrides)?;
@@ -71,6 +77,15 @@ pub fn check_rate(lr: f64) -> Result<(), Failure> {
     }
 }
 
+/// The fits, or those until an interrupt; none of them is one.
+pub fn fits(result: Result<Vec<Fit>, DownstreamError>) -> Result<(Vec<Fit>, bool), Failure> {
+    match result {
+        Ok(fits) => Ok((fits, false)),
+        Err(DownstreamError::Interrupted { done }) if !done.is_empty() => Ok((done, true)),
+        Err(error) => Err(error.into()),
+    }
+}
+
 pub fn report(outcome: &Outcome, json: bool) -> Result<(), Failure> {
     if json {
         return Ok(print::json(outcome)?);
@@ -85,8 +100,9 @@ pub fn report(outcome: &Outcome, json: bool) -> Result<(), Failure> {
     };
     let bayes =
         outcome.bayes.map_or(String::new(), |b| format!("; Bayes, of the truth behind the labels, {}", percent(b)));
+    let end = if outcome.interrupted { " (interrupted)" } else { "" };
     Ok(print::line(&format!(
-        "task {}: accuracy {}{spread}\n\
+        "task {}: accuracy {}{spread}{end}\n\
          chance {} of {} classes, majority {}{bayes}\n\
          {} sentences to train, {} to validate, {} to test (sampling error {}); {} without a label\n\
          {}, {} numbers a sentence, {}, {}",
@@ -112,6 +128,7 @@ impl From<DownstreamError> for Failure {
         match error {
             DownstreamError::Gpu(error) => error.into(),
             DownstreamError::Task(_) => Failure::usage(error.to_string()),
+            DownstreamError::Interrupted { .. } => Interrupted.into(),
             DownstreamError::Diverged { .. } => Failure { code: super::failure::DIVERGED, message: error.to_string() },
         }
     }

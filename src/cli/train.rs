@@ -37,21 +37,8 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Train) -> Resul
     Ok(())
 }
 
-/// Ctrl-C finishes what is begun and saves; a second one ends at once.
-pub fn stop_politely() {
-    // A handler that is there already (two runs in one process) does the same.
-    let _ = ctrlc::set_handler(|| {
-        if train::interrupt_requested() {
-            std::process::exit(130);
-        }
-        train::request_interrupt();
-        print::note("stopping after this step and saving a checkpoint; once more ends at once");
-    });
-}
-
-/// Trains with progress on standard error; Ctrl-C finishes the step and saves, a second one ends at once.
+/// Trains with progress on standard error; an interrupt ends it with a checkpoint.
 pub fn train_here(gpu: &Gpu, resolved: &Resolved) -> Result<Outcome, Failure> {
-    stop_politely();
     print::note(&format!("{} on {}", resolved.output().display(), gpu.info().name));
     let bar = Bar::new(resolved.config.train.steps);
     let outcome = train::run(gpu, resolved, &bar);

@@ -4,6 +4,7 @@
 use nalgebra::{DMatrix, SymmetricEigen};
 use serde::Serialize;
 
+use super::error::unless_interrupted;
 use super::operator::{Observe, apply};
 use super::vector::{orthogonalise, scale};
 use super::{CurvatureError, Operator, ProbeKind, Progress, norm, probe};
@@ -36,6 +37,8 @@ pub struct Quadrature {
     pub nodes: Vec<Vec<(f64, f64)>>,
     pub products: usize,
     pub gradient_equivalents: f64,
+    /// Whether an interrupt ended it: the probes are those that were begun, with the nodes that they had.
+    pub interrupted: bool,
 }
 
 /// One probe's run.
@@ -99,23 +102,29 @@ pub fn quadrature(
         ));
     }
     let steps = what.steps.min(size);
-    let mut answer = Quadrature { size, nodes: vec![], products: 0, gradient_equivalents: 0.0 };
-    while answer.nodes.len() < what.probes {
+    let mut answer = Quadrature { size, nodes: vec![], products: 0, gradient_equivalents: 0.0, interrupted: false };
+    while answer.nodes.len() < what.probes && !answer.interrupted {
         let first = answer.nodes.len();
         let numbers = first..(first + what.block).min(what.probes);
         let mut runs: Vec<Run> = numbers.map(|p| Run::new(probe(what.kind, what.seed, p as u64, size))).collect();
-        while runs.iter().any(|r| !r.over) {
+        while runs.iter().any(|r| !r.over) && !answer.interrupted {
             let block: Vec<Vec<f32>> =
                 runs.iter().filter(|r| !r.over).map(|r| r.basis[r.basis.len() - 1].clone()).collect();
+            let Some(images) = unless_interrupted(apply(operator, &block))? else {
+                answer.interrupted = true;
+                break;
+            };
             answer.gradient_equivalents += operator.product_cost(block.len());
             answer.products += block.len();
-            let images = apply(operator, &block)?;
             runs.iter_mut().filter(|r| !r.over).zip(images).for_each(|(run, image)| run.advance(image, steps));
-            observe(&Progress { done: answer.products, of: what.probes * steps, value: None })?;
+            let progress = Progress { done: answer.products, of: what.probes * steps, value: None };
+            answer.interrupted = unless_interrupted(observe(&progress))?.is_none();
         }
-        answer.nodes.extend(runs.iter().map(Run::nodes));
+        // A run that was cut short is a quadrature with fewer nodes.
+        answer.nodes.extend(runs.iter().filter(|r| !r.diagonal.is_empty()).map(Run::nodes));
+        answer.interrupted &= answer.nodes.len() < what.probes || runs.iter().any(|r| !r.over);
     }
-    Ok(answer)
+    if answer.nodes.is_empty() { Err(CurvatureError::Interrupted) } else { Ok(answer) }
 }
 
 /// A density with its band.

@@ -6,11 +6,12 @@
 
 use std::ops::Range;
 
+use super::error::unless_interrupted;
 use super::frame::uncertainty;
 use super::{CurvatureError, Drawing, Observe, Progress, Subject, Trace};
 use crate::ops::LossDraw;
 use crate::ops::batch::Sentence;
-use crate::statistics::{Importance, Measured, Parts, Stratified, Target};
+use crate::statistics::{Importance, Measured, Parts, Stratified, Target, nested};
 
 /// How sentences are drawn from the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,9 +43,11 @@ pub struct Designed {
 #[derive(Clone, Debug)]
 pub struct DesignedTrace {
     pub trace: Trace,
+    /// The frame's first sentence.
+    pub first: Vec<Sentence>,
     /// Sentences in the frame.
     pub frame: usize,
-    /// Sentences measured, some of them several times; the pilot not counted.
+    /// Sentences measured, some of them several times; the pilot not counted, unless an interrupt left only that.
     pub measured: usize,
 }
 
@@ -62,7 +65,7 @@ const ROUNDS: usize = 4;
 /// Where the sentences come from and how they are measured.
 pub struct Population<'a, 'g> {
     /// Sentences of the language by number.
-    pub sentences: &'a dyn Fn(Range<u64>) -> Vec<Sentence>,
+    pub sentences: &'a dyn Fn(Range<u64>) -> Result<Vec<Sentence>, CurvatureError>,
     /// Sentences with the model.
     pub subject: &'a dyn Fn(&[Sentence]) -> Result<Subject<'g>, CurvatureError>,
     /// Tokens of the longest sentence.
@@ -82,7 +85,7 @@ impl Frame {
     fn grow(&mut self, from: &Population<'_, '_>, size: usize) -> Result<(), CurvatureError> {
         let now = self.sentences.len();
         if size > now {
-            let more = (from.sentences)(now as u64..size as u64);
+            let more = (from.sentences)(now as u64..size as u64)?;
             self.predicted.extend(uncertainty(&(from.subject)(&more)?)?);
             self.weights.extend(more.iter().map(|s| s.masked.len() as f64));
             self.sentences.extend(more);
@@ -91,39 +94,69 @@ impl Frame {
     }
 }
 
-/// Measures sentences `of` the frame with draws of a seed, a batch at a time, until `enough` says so.
+/// Measures sentences `of` the frame with draws of a seed, a batch at a time, until `enough` says so. Interrupted, it ends with
+/// the sentences until then, if there are any that count.
 fn measure(
     from: &Population<'_, '_>,
     what: &Designed,
     seed: u64,
     frame: &Frame,
     of: &mut dyn FnMut(usize) -> Vec<usize>,
-    enough: &mut dyn FnMut(&[Measured]) -> Result<bool, CurvatureError>,
-) -> Result<(Vec<Measured>, f64), CurvatureError> {
+    enough: &mut dyn FnMut(&[Measured]) -> Result<Next, CurvatureError>,
+) -> Result<Sample, CurvatureError> {
     let take = |numbers: &[usize]| numbers.iter().map(|i| frame.sentences[*i].clone()).collect::<Vec<_>>();
     let mut numbers = of(0);
     let mut subject = (from.subject)(&take(&numbers))?;
     subject.reserve(from.longest, 1);
     let mut drawing = Drawing::new(&subject, what.kind, seed, what.draws)?;
     let mut sample: Vec<Measured> = vec![];
-    loop {
-        while drawing.batch(&subject)? {}
+    let interrupted = loop {
+        let stopped = loop {
+            match unless_interrupted(drawing.batch(&subject))? {
+                Some(true) => {}
+                Some(false) => break false,
+                None => break true,
+            }
+        };
         let new = drawing.values()[sample.len()..].iter().zip(&numbers[sample.len()..]);
         sample.extend(
             new.map(|(values, example)| Measured { example: *example, values: values.clone() }).collect::<Vec<_>>(),
         );
-        if enough(&sample)? {
-            break;
+        if stopped && sample.len() < 2 {
+            return Err(CurvatureError::Interrupted);
+        }
+        let next = enough(&sample)?;
+        if stopped || next == Next::Stop {
+            break true;
+        }
+        if next == Next::Enough {
+            break false;
         }
         let more = of(numbers.len());
         if more.is_empty() {
-            break;
+            break false;
         }
         subject.extend(&take(&more))?;
         numbers.extend(more);
-    }
+    };
     let cost = drawing.result(&subject, Target::Population).trace.gradient_equivalents * sample.len() as f64;
-    Ok((sample, cost))
+    Ok(Sample { measured: sample, cost, interrupted })
+}
+
+/// Sentences with their values.
+struct Sample {
+    measured: Vec<Measured>,
+    cost: f64,
+    interrupted: bool,
+}
+
+/// How a sample goes on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    More,
+    Enough,
+    /// An interrupt.
+    Stop,
 }
 
 /// Seeds of the pilot's draws and of each round's, unlike each other.
@@ -131,7 +164,52 @@ fn seed_of(seed: u64, round: u64) -> u64 {
     seed ^ round.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
+/// A trace with its cost in all, and whether an interrupt ended it.
+struct Round {
+    parts: Parts,
+    terms: Vec<f64>,
+    measured: usize,
+    cost: f64,
+    interrupted: bool,
+}
+
+impl Round {
+    /// The plain mean over the pilot: what there is before a design has measured anything.
+    fn of_pilot(frame: &Frame, pilot: &[Measured], cost: f64) -> Round {
+        let weights: Vec<f64> = pilot.iter().map(|m| frame.weights[m.example]).collect();
+        let values: Vec<Vec<f64>> = pilot.iter().map(|m| m.values.clone()).collect();
+        let parts = nested(&weights, &values, Target::Population);
+        Round { parts, terms: terms(pilot), measured: pilot.len(), cost, interrupted: true }
+    }
+
+    fn finish(self, what: &Designed, frame: &Frame, seen: usize) -> DesignedTrace {
+        let name = if what.kind == LossDraw::Label { "sampled-labels" } else { "random-signs" };
+        let trace = Trace::of(name, self.parts, Target::Population, self.terms);
+        let gradient_equivalents = self.cost / self.measured as f64;
+        let samples = self.measured * what.draws;
+        let trace = Trace { samples, reached: reached(what, &self.parts), gradient_equivalents, ..trace };
+        let first = frame.sentences[..1].to_vec();
+        DesignedTrace { trace: trace.cut_short(self.interrupted), first, frame: seen, measured: self.measured }
+    }
+}
+
+/// The mean over its draws of each sentence.
+fn terms(sample: &[Measured]) -> Vec<f64> {
+    sample.iter().map(|m| m.values.iter().sum::<f64>() / m.values.len() as f64).collect()
+}
+
+fn reached(what: &Designed, parts: &Parts) -> bool {
+    what.rel_error.is_none_or(|r| parts.standard_error <= r * parts.value.abs())
+}
+
+fn design_error(e: crate::statistics::DesignError) -> CurvatureError {
+    CurvatureError::Request(e.to_string())
+}
+
 /// Tr F of the language.
+///
+/// Interrupted, it is what the design has measured until then if that is a sample of its own (draws with replacement), else
+/// the round before, else the pilot.
 ///
 /// # Errors
 /// Draws that do not make sense; what the adapter says.
@@ -149,73 +227,109 @@ pub fn designed_trace(
     if what.frame.is_some_and(|n| n < what.pilot) {
         return Err(CurvatureError::Request(format!("a frame has at least the {} sentences of the pilot", what.pilot)));
     }
-    let design_error = |e: crate::statistics::DesignError| CurvatureError::Request(e.to_string());
     let mut frame = Frame::default();
     frame.grow(from, what.pilot)?;
     let pilot_seed = seed_of(what.seed, 1 << 32);
     let mut all = |done: usize| if done == 0 { (0..what.pilot).collect() } else { vec![] };
-    let (pilot, mut cost) = measure(from, what, pilot_seed, &frame, &mut all, &mut |_| Ok(true))?;
-    let each = cost / pilot.len() as f64;
-    let guess = Guess::of(&frame, &pilot, what.sampling).map_err(design_error)?;
+    let pilot = measure(from, what, pilot_seed, &frame, &mut all, &mut |_| Ok(Next::Enough))?;
+    let mut before = Round::of_pilot(&frame, &pilot.measured, pilot.cost);
+    if pilot.interrupted {
+        return Ok(before.finish(what, &frame, frame.sentences.len()));
+    }
+    let mut cost = pilot.cost;
+    let each = cost / pilot.measured.len() as f64;
+    let guess = Guess::of(&frame, &pilot.measured, what.sampling).map_err(design_error)?;
     let (mut size, planned) = guess.sizes(what, each);
-    for round in 0..ROUNDS {
-        let before = frame.sentences.len();
-        frame.grow(from, size)?;
-        cost += FORWARD * (frame.sentences.len() - before) as f64;
-        let seed = seed_of(what.seed, round as u64);
-        let strata = Stratified::by_proxy(&frame.weights, &frame.predicted, STRATA).map_err(design_error)?;
-        let mut last = None;
-        let mut look = |sample: &[Measured], parts: Parts| {
-            observe(&Progress { done: sample.len(), of: what.most, value: Some((parts.value, parts.standard_error)) })?;
-            last = Some(parts);
-            Ok::<_, CurvatureError>(what.rel_error.is_some_and(|r| parts.standard_error <= r * parts.value.abs()))
+    for number in 0..ROUNDS {
+        let seen = frame.sentences.len();
+        let grown = frame.grow(from, size);
+        cost += FORWARD * (frame.sentences.len() - seen) as f64;
+        let last = number + 1 == ROUNDS;
+        let measured = grown.and_then(|()| {
+            let seed = seed_of(what.seed, number as u64);
+            round(from, what, &frame, &pilot.measured, seed, planned, last, observe)
+        });
+        let Some(mut now) = unless_interrupted(measured)? else {
+            return Ok(Round { interrupted: true, ..before }.finish(what, &frame, seen));
         };
-        let (sample, spent, terms) = match what.sampling {
-            Sampling::Importance => {
-                let by_stratum = strata.spread(&pilot, false);
-                let predicted: Vec<f64> = strata.strata.iter().map(|h| by_stratum[*h]).collect();
-                let design = Importance::new(&frame.weights, &predicted, PLAIN).map_err(design_error)?;
-                // In batches, so that the end does not hang on how many are measured at once.
-                let step = if what.rel_error.is_some() { 256 } else { what.most };
-                let mut draw = |done: usize| {
-                    (done..what.most.min(done + step)).map(|k| design.draw(seed, k as u64)).collect::<Vec<_>>()
-                };
-                let mut enough = |sample: &[Measured]| {
-                    let parts = design.estimate(sample, None, Target::Population);
-                    let reached = look(sample, parts)?;
-                    // The frame's own part does not fall with draws.
-                    let stuck = what.frame.is_none() && round + 1 < ROUNDS && sample.len() >= 2 * planned;
-                    Ok((reached && sample.len() >= what.pilot) || stuck)
-                };
-                let (sample, spent) = measure(from, what, seed, &frame, &mut draw, &mut enough)?;
-                let terms = design.terms(&sample);
-                (sample, spent, terms)
-            }
-            Sampling::Stratified => {
-                let mut design = strata;
-                design.allocate(&design.spread(&pilot, true), planned.min(what.most));
-                let mut draw = |done: usize| if done == 0 { design.sample(seed) } else { vec![] };
-                let mut enough = |sample: &[Measured]| look(sample, design.estimate(sample, Target::Population));
-                let (sample, spent) = measure(from, what, seed, &frame, &mut draw, &mut enough)?;
-                let terms = sample.iter().map(|m| m.values.iter().sum::<f64>() / m.values.len() as f64).collect();
-                (sample, spent, terms)
-            }
-        };
-        cost += spent;
-        let parts = last.expect("looked at least once");
-        let reached = what.rel_error.is_none_or(|r| parts.standard_error <= r * parts.value.abs());
+        cost += now.cost;
+        now.cost = cost;
         let grow = what.sampling == Sampling::Importance && what.frame.is_none() && size < MOST;
-        if reached || !grow || sample.len() >= what.most || round + 1 == ROUNDS {
-            let name = if what.kind == LossDraw::Label { "sampled-labels" } else { "random-signs" };
-            let trace = Trace::of(name, parts, Target::Population, terms);
-            let gradient_equivalents = cost / sample.len() as f64;
-            let samples = sample.len() * what.draws;
-            let trace = Trace { samples, reached, gradient_equivalents, ..trace };
-            return Ok(DesignedTrace { trace, frame: frame.sentences.len(), measured: sample.len() });
+        if now.interrupted || reached(what, &now.parts) || !grow || now.measured >= what.most || last {
+            return Ok(now.finish(what, &frame, frame.sentences.len()));
         }
+        before = now;
         size = (2 * size).min(MOST);
     }
     unreachable!("the last round returns")
+}
+
+/// Measures a sample of the frame by the design that the pilot says. Its cost is its own.
+#[allow(clippy::too_many_arguments)]
+fn round(
+    from: &Population<'_, '_>,
+    what: &Designed,
+    frame: &Frame,
+    pilot: &[Measured],
+    seed: u64,
+    planned: usize,
+    last: bool,
+    observe: Observe<'_>,
+) -> Result<Round, CurvatureError> {
+    let strata = Stratified::by_proxy(&frame.weights, &frame.predicted, STRATA).map_err(design_error)?;
+    let mut newest = None;
+    let mut look = |sample: &[Measured], parts: Parts| {
+        newest = Some(parts);
+        let value = Some((parts.value, parts.standard_error));
+        let seen = unless_interrupted(observe(&Progress { done: sample.len(), of: what.most, value }))?;
+        Ok::<_, CurvatureError>(match (seen, what.rel_error) {
+            (None, _) => Next::Stop,
+            (_, Some(_)) if reached(what, &parts) => Next::Enough,
+            _ => Next::More,
+        })
+    };
+    let (sample, terms) = match what.sampling {
+        Sampling::Importance => {
+            let by_stratum = strata.spread(pilot, false);
+            let predicted: Vec<f64> = strata.strata.iter().map(|h| by_stratum[*h]).collect();
+            let design = Importance::new(&frame.weights, &predicted, PLAIN).map_err(design_error)?;
+            // In batches, so that the end does not hang on how many are measured at once.
+            let step = if what.rel_error.is_some() { 256 } else { what.most };
+            let mut draw = |done: usize| {
+                (done..what.most.min(done + step)).map(|k| design.draw(seed, k as u64)).collect::<Vec<_>>()
+            };
+            let mut enough = |sample: &[Measured]| {
+                let next = look(sample, design.estimate(sample, None, Target::Population))?;
+                // The frame's own part does not fall with draws.
+                let stuck = what.frame.is_none() && !last && sample.len() >= 2 * planned;
+                Ok(match next {
+                    Next::Enough if sample.len() < what.pilot => Next::More,
+                    Next::More if stuck => Next::Enough,
+                    next => next,
+                })
+            };
+            let sample = measure(from, what, seed, frame, &mut draw, &mut enough)?;
+            let terms = design.terms(&sample.measured);
+            (sample, terms)
+        }
+        Sampling::Stratified => {
+            let mut design = strata;
+            design.allocate(&design.spread(pilot, true), planned.min(what.most));
+            let mut draw = |done: usize| if done == 0 { design.sample(seed) } else { vec![] };
+            let wanted = draw(0).len();
+            let mut enough = |sample: &[Measured]| match sample.len() < wanted {
+                // Some strata only: no estimate.
+                true => Err(CurvatureError::Interrupted),
+                false => look(sample, design.estimate(sample, Target::Population)).map(|_| Next::Enough),
+            };
+            let sample = measure(from, what, seed, frame, &mut draw, &mut enough)?;
+            let terms = terms(&sample.measured);
+            (sample, terms)
+        }
+    };
+    let parts = newest.expect("looked at least once");
+    let interrupted = sample.interrupted && !(what.rel_error.is_some() && reached(what, &parts));
+    Ok(Round { parts, terms, measured: sample.measured.len(), cost: sample.cost, interrupted })
 }
 
 /// What a pilot says of the variances.

@@ -4,6 +4,7 @@
 //! With u drawn so that E[u uᵀ] = diag(p) − p pᵀ at every masked position, E‖Jᵀu‖² is the trace. Labels from the model are
 //! the paper's choice; random signs have a smaller variance once the model is confident (`docs/curvature.md`).
 
+use super::error::unless_interrupted;
 use super::norm_passes::NormPass;
 use super::{Cotangent, CurvatureError, Observe, Progress, Subject, Trace};
 use crate::ops::LossDraw;
@@ -58,8 +59,13 @@ impl Drawing {
         self.values.len()
     }
 
-    /// Measures the subject's next batch; false when there is none left.
+    /// Measures the subject's next batch; false when there is none left. Interrupted, the batch counts for nothing.
     pub fn batch(&mut self, subject: &Subject<'_>) -> Result<bool, CurvatureError> {
+        self.watched(subject, &mut |_| Ok(()))
+    }
+
+    /// The same with a look at every block of draws.
+    pub fn watched(&mut self, subject: &Subject<'_>, observe: Observe<'_>) -> Result<bool, CurvatureError> {
         let Some(batch) = subject.batches.iter().position(|b| b.start == self.values.len()) else { return Ok(false) };
         let range = subject.batches[batch].clone();
         let masked: Vec<usize> = subject.sentences[range.clone()].iter().map(|s| s.masked.len()).collect();
@@ -75,6 +81,9 @@ impl Drawing {
                 values[example - range.start][first + k] += value;
                 sums[parameter] += value;
             })?;
+            if draws > self.pass.width() {
+                observe(&Progress { done: first + block, of: draws, value: None })?;
+            }
         }
         let flops = self.pass.flops();
         self.cost += (flops[0] + flops[1] * draws as f64) / self.gradient_flops * range.len() as f64;
@@ -131,7 +140,7 @@ impl Drawing {
     }
 
     /// Goes through the subject's batches until the standard error is at most `rel_error` of the estimate (not before
-    /// `minimum` examples), or they end.
+    /// `minimum` examples), or they end. Interrupted, it is of the examples until then.
     pub fn run(
         &mut self,
         subject: &Subject<'_>,
@@ -140,17 +149,29 @@ impl Drawing {
         minimum: usize,
         observe: Observe<'_>,
     ) -> Result<DrawnTrace, CurvatureError> {
-        while self.batch(subject)? {
+        while let Some(more) = unless_interrupted(self.batch(subject))? {
+            if !more {
+                break;
+            }
             let result = self.result(subject, target);
             let (value, error) = (result.trace.estimate, result.trace.standard_error);
-            observe(&Progress { done: self.values.len(), of: subject.examples(), value: Some((value, error)) })?;
+            let progress = Progress { done: self.values.len(), of: subject.examples(), value: Some((value, error)) };
+            let stop = unless_interrupted(observe(&progress))?.is_none();
             let reached = rel_error.is_some_and(|r| error <= r * value.abs());
             if reached && self.values.len() >= minimum && target == Target::Population {
                 return Ok(result);
             }
+            if stop {
+                break;
+            }
+        }
+        let interrupted = self.values.len() < subject.examples();
+        if self.values.is_empty() {
+            return Err(CurvatureError::Interrupted);
         }
         let mut result = self.result(subject, target);
         result.trace.reached = rel_error.is_none_or(|r| result.trace.standard_error <= r * result.trace.estimate.abs());
+        result.trace = result.trace.cut_short(interrupted);
         Ok(result)
     }
 }
@@ -162,10 +183,12 @@ pub struct Norms {
     /// `[parameter][example]`; empty for those that are held still.
     pub per_parameter: Vec<Vec<f64>>,
     pub gradient_equivalents: f64,
+    /// Whether an interrupt ended it; then they are of the first examples only.
+    pub interrupted: bool,
 }
 
 impl Norms {
-    /// Of all examples.
+    /// Of all examples, or of those until an interrupt.
     pub fn measure(subject: &Subject<'_>, observe: Observe<'_>) -> Result<Norms, CurvatureError> {
         let pass = NormPass::new(subject, Cotangent::Data)?;
         let n = subject.examples();
@@ -175,14 +198,28 @@ impl Norms {
                 .map(|p| if subject.vectors.contains(p) { vec![0.0; n] } else { vec![] })
                 .collect(),
             gradient_equivalents: pass.flops().iter().sum::<f64>() / subject.gradient_flops(),
+            interrupted: false,
         };
+        let mut done = 0;
         for batch in 0..subject.batches.len() {
-            pass.run(subject, batch, 0, 0, 1, |_, example, parameter, value| {
+            let measured = pass.run(subject, batch, 0, 0, 1, |_, example, parameter, value| {
                 norms.squared[example] += value;
                 norms.per_parameter[parameter][example] += value;
-            })?;
-            observe(&Progress { done: subject.batches[batch].end, of: n, value: None })?;
+            });
+            if unless_interrupted(measured)?.is_none() {
+                break;
+            }
+            done = subject.batches[batch].end;
+            if unless_interrupted(observe(&Progress { done, of: n, value: None }))?.is_none() {
+                break;
+            }
         }
+        if done == 0 {
+            return Err(CurvatureError::Interrupted);
+        }
+        norms.interrupted = done < n;
+        norms.squared.truncate(done);
+        norms.per_parameter.iter_mut().for_each(|values| values.truncate(done));
         Ok(norms)
     }
 }

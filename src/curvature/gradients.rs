@@ -34,7 +34,7 @@ impl Gradients {
         let gpu = subject.gpu;
         let batch = Batch::new(self.pass.layout(), &subject.sentences[examples]);
         let mut encoder = gpu.encoder();
-        self.pass.encode(gpu, &mut encoder, &batch, weight, &batch.step(1));
+        self.pass.encode(gpu, &mut encoder, &batch, weight, &batch.step(1))?;
         let submission = gpu.submit(encoder);
         gpu.wait(submission)?;
         let stat: Vec<[f32; 4]> = gpu.read(self.pass.loss_buffer(), batch.masked() as usize)?;

@@ -1,6 +1,7 @@
 //! Hutchinson's trace: the mean of vᵀ A v over random v, through quadratic forms. Hutchinson 1990; Girard 1989.
 
-use super::operator::{Observe, forms};
+use super::error::unless_interrupted;
+use super::operator::{Observe, forms_so_far};
 use super::{CurvatureError, Operator, ProbeKind, Progress, Trace, probes};
 use crate::statistics::{Crossed, Parts, Target};
 
@@ -58,16 +59,33 @@ pub(super) fn check(operator: &dyn Operator, what: &Hutchinson) -> Result<(), Cu
 
 /// Tr A, with the probe and the data part of its standard error by the crossed design (the same probes for all examples).
 /// Gaussian probes also give ‖A‖_F² (half the variance of vᵀ A v).
+///
+/// Interrupted, it is of the probes until then; of a population in the first block, of the examples until then.
 pub fn hutchinson(operator: &dyn Operator, what: &Hutchinson, observe: Observe<'_>) -> Result<Trace, CurvatureError> {
     check(operator, what)?;
     let mut crossed = Crossed::new(operator.weights());
-    let (mut cost, mut reached) = (0.0, false);
+    let (mut cost, mut reached, mut interrupted, mut examples) = (0.0, false, false, None);
     let minimum = what.minimum.max(2);
-    while crossed.rows().len() < what.samples && !reached {
+    while crossed.rows().len() < what.samples && !reached && !interrupted {
         let done = crossed.rows().len();
         let block = probes(what.kind, what.seed, done..(done + what.block).min(what.samples), operator.size());
-        cost += operator.form_cost(block.len());
-        for values in forms(operator, &block)? {
+        let all = forms_so_far(operator, &block)?;
+        let seen = all.first().map_or(0, Vec::len);
+        let whole = seen == operator.weights().len();
+        interrupted = !whole || all.len() < block.len();
+        if !whole {
+            // Fewer examples are a smaller sample of a population, and another target where they are the target themselves.
+            if done == 0 && what.target == Target::Population && seen > 1 {
+                crossed = Crossed::new(&operator.weights()[..seen]);
+                all.iter().for_each(|values| crossed.push(values));
+                // In gradients over those examples.
+                cost = operator.form_cost(all.len());
+                examples = Some(seen);
+            }
+            break;
+        }
+        cost += operator.form_cost(all.len());
+        for values in all {
             crossed.push(&values);
             // Probe by probe, so that the answer is not one of the block size.
             if what.rel_error.is_some() && crossed.rows().len() >= minimum {
@@ -79,14 +97,21 @@ pub fn hutchinson(operator: &dyn Operator, what: &Hutchinson, observe: Observe<'
         }
         let parts = crossed.parts(what.target);
         let value = (crossed.rows().len() > 1).then_some((parts.value, parts.standard_error));
-        observe(&Progress { done: crossed.rows().len(), of: what.samples, value })?;
+        let progress = Progress { done: crossed.rows().len(), of: what.samples, value };
+        interrupted |= unless_interrupted(observe(&progress))?.is_none();
+    }
+    // What is complete was not cut short.
+    interrupted &= !reached && crossed.rows().len() < what.samples;
+    if crossed.rows().is_empty() {
+        return Err(CurvatureError::Interrupted);
     }
     let values = crossed.rows().to_vec();
     let trace = Trace::of("hutchinson", crossed.parts(what.target), what.target, values);
     let variance = crossed.parts(Target::TheseExamples).standard_error.powi(2) * trace.samples as f64;
-    let trace = Trace { reached: reached || what.rel_error.is_none(), gradient_equivalents: cost, ..trace };
-    Ok(match what.kind {
+    let trace = Trace { reached: reached || what.rel_error.is_none(), gradient_equivalents: cost, examples, ..trace };
+    let trace = match what.kind {
         ProbeKind::Gaussian => trace.with_squared_norm(variance / 2.0),
         ProbeKind::Rademacher => trace,
-    })
+    };
+    Ok(trace.cut_short(interrupted))
 }

@@ -1,11 +1,12 @@
 //! Hutch++: the trace on a sketched range exactly, on the rest by probes. Meyer, Musco, Musco, Woodruff 2021,
 //! arXiv 2010.09649.
 
+use super::error::unless_interrupted;
 use super::hutchinson::within;
 use super::operator::{Observe, apply, forms};
 use super::vector::{add_combination, dots, orthogonalise, scale};
 use super::{CurvatureError, Operator, ProbeKind, Progress, Trace, dot, norm, probes};
-use crate::statistics::{Crossed, Target};
+use crate::statistics::{Crossed, Estimate, Parts, Target};
 
 /// What to run.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,7 +67,7 @@ pub(super) fn orthonormal(vectors: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
 
 /// Tr A = Tr Qᵀ A Q + E gᵀ (I - Q Qᵀ) A (I - Q Qᵀ) g. Only the range needs products; both traces are quadratic forms, with
 /// values an example, so that the data part is known too. The probe part is the scatter of the second term and is valid
-/// whatever Q is; ‖A‖_F² is the mean of ‖A v‖² over the sketch.
+/// whatever Q is; ‖A‖_F² is the mean of ‖A v‖² over the sketch. Interrupted, it is of the probes until then.
 pub fn hutch_plus_plus(
     operator: &dyn Operator,
     what: &HutchPlusPlus,
@@ -86,36 +87,49 @@ pub fn hutch_plus_plus(
     }
     let (mut cost, mut done) = (0.0, 0);
     let mut sketch = vec![];
+    // vᵀ A v of the sketch's probes: what there is to give before anything is known of the rest.
+    let mut plain = vec![];
     while sketch.len() < third {
         let block = probes(what.kind, what.seed, sketch.len()..(sketch.len() + what.block).min(third), size);
+        let Some(images) = unless_interrupted(apply(operator, &block))? else { return sketched(&plain, what, cost) };
         cost += operator.product_cost(block.len());
         done += block.len();
-        sketch.extend(apply(operator, &block)?);
-        observe(&Progress { done, of: what.samples, value: None })?;
+        plain.extend(block.iter().zip(&images).map(|(v, image)| dot(v, image)));
+        sketch.extend(images);
+        if unless_interrupted(observe(&Progress { done, of: what.samples, value: None }))?.is_none() {
+            return sketched(&plain, what, cost);
+        }
     }
     let squared_norm = sketch.iter().map(|y| dot(y, y)).sum::<f64>() / third as f64;
     let basis = orthonormal(sketch);
     let mut known = vec![0.0; operator.weights().len()];
     for block in basis.chunks(what.block) {
+        let Some(all) = unless_interrupted(forms(operator, block))? else { return sketched(&plain, what, cost) };
         cost += operator.form_cost(block.len());
         done += block.len();
-        for values in forms(operator, block)? {
+        for values in all {
             known.iter_mut().zip(&values).for_each(|(k, x)| *k += x);
         }
-        observe(&Progress { done, of: what.samples, value: None })?;
+        if unless_interrupted(observe(&Progress { done, of: what.samples, value: None }))?.is_none() {
+            return sketched(&plain, what, cost);
+        }
     }
     let most = if what.rel_error.is_some() { what.samples.saturating_sub(done).max(third) } else { third };
-    let mut reached = false;
+    let (mut reached, mut interrupted) = (false, false);
     let mut crossed = Crossed::new(operator.weights());
-    while crossed.rows().len() < most && !reached {
+    while crossed.rows().len() < most && !reached && !interrupted {
         let first = third + crossed.rows().len();
         let mut block = probes(what.kind, what.seed, first..(first + what.block).min(third + most), size);
         for g in &mut block {
             let minus: Vec<f64> = dots(&basis, g).iter().map(|c| -c).collect();
             add_combination(g, &basis, &minus);
         }
+        let Some(all) = unless_interrupted(forms(operator, &block))? else {
+            interrupted = true;
+            break;
+        };
         cost += operator.form_cost(block.len());
-        for values in forms(operator, &block)? {
+        for values in all {
             crossed.push(&values.iter().zip(&known).map(|(x, k)| x + k).collect::<Vec<_>>());
             // After every probe, so that blocks change no number.
             reached = crossed.rows().len() >= third && within(&crossed.parts(what.target), what.rel_error);
@@ -125,10 +139,34 @@ pub fn hutch_plus_plus(
         }
         let parts = crossed.parts(what.target);
         let value = (crossed.rows().len() > 1).then_some((parts.value, parts.standard_error));
-        observe(&Progress { done: done + crossed.rows().len(), of: what.samples, value })?;
+        let progress = Progress { done: done + crossed.rows().len(), of: what.samples, value };
+        interrupted = unless_interrupted(observe(&progress))?.is_none();
+    }
+    interrupted &= !reached && crossed.rows().len() < most;
+    if crossed.rows().len() < 2 {
+        return sketched(&plain, what, cost);
     }
     let trace = Trace::of("hutch++", crossed.parts(what.target), what.target, crossed.rows().to_vec());
     let samples = third + basis.len() + crossed.rows().len();
     let reached = reached || what.rel_error.is_none();
-    Ok(Trace { samples, reached, gradient_equivalents: cost, ..trace }.with_squared_norm(squared_norm))
+    let trace = Trace { samples, reached, gradient_equivalents: cost, ..trace }.with_squared_norm(squared_norm);
+    Ok(trace.cut_short(interrupted))
+}
+
+/// What an interrupt leaves before there are two probes of the rest: the plain mean over the sketch's probes. Its values are
+/// means over the examples, so that of a population only the probe part of the error is known.
+fn sketched(plain: &[f64], what: &HutchPlusPlus, cost: f64) -> Result<Trace, CurvatureError> {
+    if plain.is_empty() {
+        return Err(CurvatureError::Interrupted);
+    }
+    let probe = Estimate::of_mean(plain);
+    let data = if what.target == Target::Population { f64::NAN } else { 0.0 };
+    let parts = Parts {
+        value: probe.value,
+        standard_error: probe.standard_error.hypot(data),
+        standard_error_probe: probe.standard_error,
+        standard_error_data: data,
+    };
+    let trace = Trace::of("hutch++", parts, what.target, plain.to_vec());
+    Ok(Trace { gradient_equivalents: cost, ..trace }.cut_short(true))
 }

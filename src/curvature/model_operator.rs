@@ -54,6 +54,16 @@ impl<'s, 'g> ModelOperator<'s, 'g> {
         self.form_pass()?.run_batches(self.subject, batch..batch + 1, block)
     }
 
+    /// Of the mean over each example's positions.
+    fn per_position(&self, forms: Vec<Forms>) -> Vec<Vec<f64>> {
+        let masked = self.subject.masked();
+        let one = |f: Forms| {
+            let values = if self.matrix == Matrix::Hessian { f.hessian } else { f.ggn };
+            values.iter().zip(&masked).map(|(v, m)| v / *m as f64).collect()
+        };
+        forms.into_iter().map(one).collect()
+    }
+
     fn cost(&self, flops: [f64; 2], vectors: usize, width: usize) -> f64 {
         // With one batch its activations stay for the next block of vectors.
         let blocks = if self.subject.batches.len() == 1 { 1 } else { vectors.div_ceil(width.max(1)) };
@@ -83,13 +93,11 @@ impl Operator for ModelOperator<'_, '_> {
     }
 
     fn quadratic_forms(&self, block: &[Vec<f32>]) -> Result<Vec<Vec<f64>>, CurvatureError> {
-        let masked = self.subject.masked();
-        let forms = self.forms(block)?;
-        let one = |f: Forms| {
-            let values = if self.matrix == Matrix::Hessian { f.hessian } else { f.ggn };
-            values.iter().zip(&masked).map(|(v, m)| v / *m as f64).collect()
-        };
-        Ok(forms.into_iter().map(one).collect())
+        Ok(self.per_position(self.forms(block)?))
+    }
+
+    fn quadratic_forms_so_far(&self, block: &[Vec<f32>]) -> Result<Vec<Vec<f64>>, CurvatureError> {
+        Ok(self.per_position(self.form_pass()?.run_so_far(self.subject, block)?))
     }
 
     fn weights(&self) -> &[f64] {

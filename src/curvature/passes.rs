@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 
+use super::error::unless_interrupted;
 use super::{CurvatureError, Subject};
 use crate::gpu::{Buffer, Count, GpuError, Step};
 use crate::graph::{Emit, Graph, MemoryPlan, Plan, TensorId};
@@ -124,10 +125,10 @@ impl Pass {
         if self.resident.get() != Some(batch) {
             self.resident.set(None);
             self.batch.write(gpu, &packed, weight);
-            self.plan.program().encode(gpu, &mut encoder, &step);
+            self.plan.program().encode(gpu, &mut encoder, &step)?;
         }
         if let Some(probes) = self.plan.probes() {
-            probes.encode(gpu, &mut encoder, &step);
+            probes.encode(gpu, &mut encoder, &step)?;
         }
         let submission = gpu.submit(encoder);
         gpu.wait(submission)?;
@@ -405,29 +406,57 @@ impl FormPass {
     ) -> Result<Vec<Forms>, CurvatureError> {
         let mut all = Vec::new();
         for chunk in block.chunks(self.pass.dims.probes as usize) {
-            self.probes.write(subject, chunk);
             let mut forms = vec![Forms::default(); chunk.len()];
-            for batch in batches.clone() {
-                let step = Step { probes: chunk.len() as u32, ..Step::default() };
-                let packed = self.pass.run(subject, batch, 1.0, step)?;
-                let sentences = packed.sentences as usize;
-                let mut read = |id: TensorId, to: fn(&mut Forms) -> &mut Vec<f64>| {
-                    let values = self.read(subject, id, chunk.len())?;
-                    let stride = self.pass.dims.sentences as usize;
-                    for (k, form) in forms.iter_mut().enumerate() {
-                        to(form).extend(values[k * stride..k * stride + sentences].iter().map(|v| f64::from(v[0])));
-                    }
-                    Ok::<_, CurvatureError>(())
-                };
-                if let Some(hessian) = self.hessian {
-                    read(hessian, |f| &mut f.hessian)?;
-                }
-                read(self.ggn, |f| &mut f.ggn)?;
-                read(self.slope, |f| &mut f.slope)?;
-            }
+            self.add(subject, batches.clone(), chunk, &mut forms)?;
             all.append(&mut forms);
         }
         Ok(all)
+    }
+
+    /// Forms of each vector as far as they came before an interrupt: of fewer vectors, or, where none is done, of the first
+    /// batches only.
+    pub fn run_so_far(&self, subject: &Subject<'_>, block: &[Vec<f32>]) -> Result<Vec<Forms>, CurvatureError> {
+        let mut all = Vec::new();
+        for chunk in block.chunks(self.pass.dims.probes as usize) {
+            let mut forms = vec![Forms::default(); chunk.len()];
+            let done = self.add(subject, 0..subject.batches.len(), chunk, &mut forms);
+            match (unless_interrupted(done)?, all.is_empty()) {
+                (Some(()), _) => all.append(&mut forms),
+                (None, true) => return Ok(forms),
+                (None, false) => break,
+            }
+        }
+        Ok(all)
+    }
+
+    /// Adds the forms of one chunk of vectors, batch after batch.
+    fn add(
+        &self,
+        subject: &Subject<'_>,
+        batches: std::ops::Range<usize>,
+        chunk: &[Vec<f32>],
+        forms: &mut [Forms],
+    ) -> Result<(), CurvatureError> {
+        self.probes.write(subject, chunk);
+        for batch in batches {
+            let step = Step { probes: chunk.len() as u32, ..Step::default() };
+            let packed = self.pass.run(subject, batch, 1.0, step)?;
+            let sentences = packed.sentences as usize;
+            let mut read = |id: TensorId, to: fn(&mut Forms) -> &mut Vec<f64>| {
+                let values = self.read(subject, id, chunk.len())?;
+                let stride = self.pass.dims.sentences as usize;
+                for (k, form) in forms.iter_mut().enumerate() {
+                    to(form).extend(values[k * stride..k * stride + sentences].iter().map(|v| f64::from(v[0])));
+                }
+                Ok::<_, CurvatureError>(())
+            };
+            if let Some(hessian) = self.hessian {
+                read(hessian, |f| &mut f.hessian)?;
+            }
+            read(self.ggn, |f| &mut f.ggn)?;
+            read(self.slope, |f| &mut f.slope)?;
+        }
+        Ok(())
     }
 
     fn read(&self, subject: &Subject<'_>, id: TensorId, probes: usize) -> Result<Vec<[f32; 4]>, GpuError> {

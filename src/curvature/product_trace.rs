@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use super::error::unless_interrupted;
 use super::hutchinson::{check, within};
 use super::operator::{Observe, apply, forms};
 use super::{CurvatureError, Hutchinson, Operator, Progress, Trace, dot, probes};
@@ -19,7 +20,7 @@ pub struct ProductTrace {
 }
 
 /// Tr A and the traces of diagonal blocks. Where a population is the target, the same probes' quadratic forms tell the data part
-/// of the error, at their own cost.
+/// of the error, at their own cost. Interrupted, it is of the probes until then.
 pub fn hutchinson_by_products(
     operator: &dyn Operator,
     parts: &[Range<usize>],
@@ -30,20 +31,23 @@ pub fn hutchinson_by_products(
     let population = what.target == Target::Population;
     let mut crossed = Crossed::new(if population { operator.weights() } else { &[1.0] });
     let (mut squares, mut by_part) = (vec![], vec![vec![]; parts.len()]);
-    let (mut cost, mut reached) = (0.0, false);
-    while crossed.rows().len() < what.samples && !reached {
+    let (mut cost, mut reached, mut interrupted) = (0.0, false, false);
+    while crossed.rows().len() < what.samples && !reached && !interrupted {
         let done = crossed.rows().len();
         let block = probes(what.kind, what.seed, done..(done + what.block).min(what.samples), operator.size());
-        let images = apply(operator, &block)?;
-        cost += operator.product_cost(block.len());
-        let values = match population {
-            true => {
-                let values = forms(operator, &block)?;
-                cost += operator.form_cost(block.len());
-                values
-            }
-            false => block.iter().zip(&images).map(|(v, image)| vec![dot(v, image)]).collect(),
+        let measured = apply(operator, &block).and_then(|images| {
+            let values = match population {
+                true => forms(operator, &block)?,
+                false => block.iter().zip(&images).map(|(v, image)| vec![dot(v, image)]).collect(),
+            };
+            Ok((images, values))
+        });
+        let Some((images, values)) = unless_interrupted(measured)? else {
+            interrupted = true;
+            break;
         };
+        cost += operator.product_cost(block.len());
+        cost += if population { operator.form_cost(block.len()) } else { 0.0 };
         for ((v, image), values) in block.iter().zip(&images).zip(&values) {
             crossed.push(values);
             squares.push(dot(image, image));
@@ -59,13 +63,18 @@ pub fn hutchinson_by_products(
         }
         let so_far = crossed.parts(what.target);
         let value = (crossed.rows().len() > 1).then_some((so_far.value, so_far.standard_error));
-        observe(&Progress { done: crossed.rows().len(), of: what.samples, value })?;
+        let progress = Progress { done: crossed.rows().len(), of: what.samples, value };
+        interrupted = unless_interrupted(observe(&progress))?.is_none();
+    }
+    interrupted &= !reached && crossed.rows().len() < what.samples;
+    if crossed.rows().is_empty() {
+        return Err(CurvatureError::Interrupted);
     }
     let trace = Trace::of("hutchinson", crossed.parts(what.target), what.target, crossed.rows().to_vec());
     let trace = Trace { reached: reached || what.rel_error.is_none(), gradient_equivalents: cost, ..trace };
     let per_example = if population { crossed.examples() } else { vec![] };
     Ok(ProductTrace {
-        trace: trace.with_squared_norm(squares.iter().sum::<f64>() / squares.len() as f64),
+        trace: trace.with_squared_norm(squares.iter().sum::<f64>() / squares.len() as f64).cut_short(interrupted),
         parts: by_part.iter().map(|values| Estimate::of_mean(values)).collect(),
         per_example,
     })

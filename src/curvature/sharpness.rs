@@ -1,5 +1,6 @@
 //! Sharpness as small batches see it: curvature along a batch's own gradient, and how much the loss rises on a step along it.
 
+use super::error::unless_interrupted;
 use super::vector::scale;
 use super::{CurvatureError, Gradients, Matrix, ModelOperator, Observe, Operator, Progress, Subject, norm};
 use crate::model::{Arena, ForwardPass};
@@ -17,6 +18,8 @@ pub struct BatchSharpness {
     pub gradient_norm: Vec<f64>,
     /// Cost in gradients over the same examples: the gradient, one quadratic form, a forward pass.
     pub gradient_equivalents: f64,
+    /// Whether an interrupt ended it; the values are of the batches until then.
+    pub interrupted: bool,
 }
 
 impl BatchSharpness {
@@ -36,7 +39,10 @@ impl BatchSharpness {
         let batches: Vec<usize> = (0..subject.batches.len()).filter(|b| subject.batches[*b].len() == full).collect();
         let mut values = BatchSharpness::default();
         for (done, batch) in batches.iter().enumerate() {
-            let (mut gradient, loss) = gradients.of_batch(subject, *batch)?;
+            let Some((mut gradient, loss)) = unless_interrupted(gradients.of_batch(subject, *batch))? else {
+                values.interrupted = true;
+                break;
+            };
             let length = norm(&gradient);
             if length == 0.0 {
                 return Err(CurvatureError::NotFinite("the direction of a batch's gradient (which is 0)"));
@@ -44,15 +50,27 @@ impl BatchSharpness {
             scale(&mut gradient, 1.0 / length);
             let sentences = &subject.sentences[subject.batches[*batch].clone()];
             let masked: usize = sentences.iter().map(|s| s.masked.len()).sum();
-            let forms = operator.forms_of_batch(*batch, std::slice::from_ref(&gradient))?;
-            copy.write(subject.gpu, &subject.encoder, &subject.vectors.moved(&weights, &gradient, rho));
-            let risen = moved.run(subject.gpu, sentences)?;
+            let measured = operator.forms_of_batch(*batch, std::slice::from_ref(&gradient)).and_then(|forms| {
+                copy.write(subject.gpu, &subject.encoder, &subject.vectors.moved(&weights, &gradient, rho));
+                Ok((forms, moved.run(subject.gpu, sentences)?))
+            });
+            let Some((forms, risen)) = unless_interrupted(measured)? else {
+                values.interrupted = true;
+                break;
+            };
             values.curvature.push(forms[0].hessian.iter().sum::<f64>() / masked as f64);
             values.ascent.push(risen.iter().map(|r| r.loss).sum::<f64>() / masked as f64 - loss);
             values.gradient_norm.push(length);
             let so_far = Estimate::of_mean(&values.curvature);
             let value = (done > 0).then_some((so_far.value, so_far.standard_error));
-            observe(&Progress { done: done + 1, of: batches.len(), value })?;
+            let progress = Progress { done: done + 1, of: batches.len(), value };
+            if unless_interrupted(observe(&progress))?.is_none() && done + 1 < batches.len() {
+                values.interrupted = true;
+                break;
+            }
+        }
+        if values.curvature.is_empty() {
+            return Err(CurvatureError::Interrupted);
         }
         values.gradient_equivalents = 1.0 + operator.form_cost(1) + 1.0 / 3.0;
         match values.curvature.iter().chain(&values.ascent).all(|x| x.is_finite()) {

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::error::unless_interrupted;
 use super::krylov::{Krylov, Ritz};
 use super::operator::{Observe, apply};
 use super::vector::{add_combination, combination, scale};
@@ -41,6 +42,9 @@ pub struct Eigenpairs {
     /// Products, those for the residuals included.
     pub products: usize,
     pub gradient_equivalents: f64,
+    /// Whether an interrupt ended it: the pairs are those of the space until then, and residuals that were not measured any
+    /// more are those of the recurrence.
+    pub interrupted: bool,
 }
 
 /// What a residual is relative to: an eigenvalue near 0 has no size of its own, and rounding is relative to the largest.
@@ -72,20 +76,35 @@ pub fn top_eigenpairs(
     }
     let mut krylov = Krylov::new(size, what.block, what.seed);
     let (mut cost, mut looked, mut restarts, mut before) = (0.0, 0, 0, None::<Vec<f64>>);
+    let mut interrupted = false;
     let ritz = loop {
-        cost += operator.product_cost(krylov.basis.len() - krylov.done());
-        krylov.step(operator)?;
+        let products = krylov.basis.len() - krylov.done();
+        if unless_interrupted(krylov.step(operator))?.is_none() {
+            interrupted = true;
+            if krylov.done() == 0 {
+                return Err(CurvatureError::Interrupted);
+            }
+            break krylov.ritz();
+        }
+        cost += operator.product_cost(products);
         let done = krylov.done();
         let last = krylov.complete(size) || done + what.block > what.products;
         let restarted = krylov.restarts > restarts;
         // A small dense eigenproblem at every step would cost more than the products; every tenth part is as good.
         if !last && !restarted && (done < what.top || done < looked + what.block.max(looked / 10)) {
-            observe(&Progress { done, of: what.products, value: None })?;
+            if unless_interrupted(observe(&Progress { done, of: what.products, value: None }))?.is_none() {
+                interrupted = true;
+                break krylov.ritz();
+            }
             continue;
         }
         looked = done;
         let ritz = krylov.ritz();
-        observe(&Progress { done, of: what.products, value: ritz.values.first().map(|v| (*v, ritz.residuals[0])) })?;
+        let value = ritz.values.first().map(|v| (*v, ritz.residuals[0]));
+        if unless_interrupted(observe(&Progress { done, of: what.products, value }))?.is_none() {
+            interrupted = true;
+            break ritz;
+        }
         let wanted = &ritz.values[..what.top.min(done)];
         let converged = done >= what.top && (0..what.top).all(|i| close_to(&ritz, i, what.tolerance, krylov.scale));
         let same = |old: &Vec<f64>| {
@@ -116,6 +135,7 @@ pub fn top_eigenpairs(
         vectors: ritz.coordinates[..found].iter().map(|c| combination(basis, c)).collect(),
         products: krylov.done(),
         gradient_equivalents: cost,
+        interrupted,
     };
     for v in &mut pairs.vectors {
         let length = norm(v);
@@ -123,15 +143,24 @@ pub fn top_eigenpairs(
     }
     for start in (0..found).step_by(what.block) {
         let block = &pairs.vectors[start..found.min(start + what.block)];
+        let images = if pairs.interrupted { None } else { unless_interrupted(apply(operator, block))? };
+        let Some(images) = images else {
+            pairs.interrupted = true;
+            break;
+        };
         pairs.gradient_equivalents += operator.product_cost(block.len());
         pairs.products += block.len();
-        for (v, mut image) in block.iter().zip(apply(operator, block)?) {
+        for (v, mut image) in block.iter().zip(images) {
             let value = pairs.eigenvalues[pairs.residuals.len()];
             add_combination(&mut image, std::slice::from_ref(v), &[-value]);
             let residual = norm(&image);
             pairs.residuals.push(residual);
             pairs.converged.push(residual <= what.tolerance * size_of(value, krylov.scale));
         }
+    }
+    for i in pairs.residuals.len()..found {
+        pairs.residuals.push(ritz.residuals[i]);
+        pairs.converged.push(ritz.residuals[i] <= what.tolerance * size_of(ritz.values[i], krylov.scale));
     }
     Ok(pairs)
 }

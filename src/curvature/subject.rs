@@ -178,7 +178,7 @@ impl<'g> Subject<'g> {
         for range in &self.batches {
             let batch = Batch::new(pass.layout(), &self.sentences[range.clone()]);
             let mut encoder = self.gpu.encoder();
-            pass.encode(self.gpu, &mut encoder, &batch, self.row_weight() as f32, &batch.step(1));
+            pass.encode(self.gpu, &mut encoder, &batch, self.row_weight() as f32, &batch.step(1))?;
             let submission = self.gpu.submit(encoder);
             self.gpu.wait(submission)?;
             let gradient = self.vectors.gather(&pass.gradient.read(self.gpu, &self.encoder)?);

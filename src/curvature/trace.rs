@@ -21,6 +21,10 @@ pub struct Trace {
     pub samples: usize,
     /// Whether the error that was asked for is reached; true where none was.
     pub reached: bool,
+    /// Whether an interrupt ended it; then it is of what was done until then.
+    pub interrupted: bool,
+    /// Examples that it is of, where an interrupt left fewer than were given.
+    pub examples: Option<usize>,
     /// The estimate by each probe or example.
     pub values: Vec<f64>,
     /// ‖A‖_F², where the probes tell it.
@@ -42,6 +46,8 @@ impl Trace {
             standard_error_data: parts.standard_error_data,
             samples: values.len(),
             reached: true,
+            interrupted: false,
+            examples: None,
             values,
             squared_norm: None,
             r_eff: None,
@@ -54,6 +60,11 @@ impl Trace {
         let means = draws.iter().map(|d| d.iter().sum::<f64>() / d.len() as f64).collect();
         let samples = draws.iter().map(Vec::len).sum();
         Trace { samples, ..Trace::of(estimator, nested(weights, draws, target), target, means) }
+    }
+
+    /// As an interrupt left it.
+    pub fn cut_short(self, interrupted: bool) -> Trace {
+        Trace { reached: self.reached && !interrupted, interrupted, ..self }
     }
 
     /// With ‖A‖_F² known.

@@ -4,6 +4,7 @@
 
 use nalgebra::DMatrix;
 
+use super::error::unless_interrupted;
 use super::hutchpp::orthonormal;
 use super::operator::{Observe, apply};
 use super::vector::dots;
@@ -35,6 +36,7 @@ struct Count {
     cost: f64,
 }
 
+/// Products of vectors, as many as an interrupt allows.
 fn products(
     operator: &dyn Operator,
     vectors: &[Vec<f32>],
@@ -44,10 +46,14 @@ fn products(
 ) -> Result<Vec<Vec<f32>>, CurvatureError> {
     let mut out = vec![];
     for block in vectors.chunks(what.block) {
-        out.extend(apply(operator, block)?);
+        let Some(images) = unless_interrupted(apply(operator, block))? else { break };
+        out.extend(images);
         count.done += block.len();
         count.cost += operator.product_cost(block.len());
-        observe(&Progress { done: count.done, of: what.samples / 2 * 2, value: None })?;
+        let progress = Progress { done: count.done, of: what.samples / 2 * 2, value: None };
+        if unless_interrupted(observe(&progress))?.is_none() {
+            break;
+        }
     }
     Ok(out)
 }
@@ -56,6 +62,9 @@ fn products(
 ///
 /// The standard error is std / √s over the s leave-one-out estimates, which are not independent of each other: it tends to
 /// be too small ([`xtrace_replicates`](super::xtrace_replicates) has an honest one). Memory: four vectors a probe.
+///
+/// Interrupted with products on the range, it is XTrace with as many probes as there are of these; before that, the plain
+/// mean of ωᵀ A ω over the probes until then.
 pub fn xtrace(operator: &dyn Operator, what: &XTrace, observe: Observe<'_>) -> Result<Trace, CurvatureError> {
     let (n, s) = (operator.size(), what.samples / 2);
     if s < 2 || what.block == 0 {
@@ -68,12 +77,25 @@ pub fn xtrace(operator: &dyn Operator, what: &XTrace, observe: Observe<'_>) -> R
         )));
     }
     let mut count = Count::default();
-    let omega = probes(ProbeKind::Gaussian, what.seed, what.first..what.first + s, n);
-    let y = products(operator, &omega, what, &mut count, observe)?;
-    let squared_norm = y.iter().map(|y| dot(y, y)).sum::<f64>() / s as f64;
-    let basis = orthonormal(y.clone());
-    let rank = basis.len();
+    let mut omega = probes(ProbeKind::Gaussian, what.seed, what.first..what.first + s, n);
+    let mut y = products(operator, &omega, what, &mut count, observe)?;
+    let squared_norm = y.iter().map(|y| dot(y, y)).sum::<f64>() / y.len() as f64;
+    if y.len() < s {
+        return plain(&omega, &y, &count, squared_norm);
+    }
+    let mut basis = orthonormal(y.clone());
     let z = products(operator, &basis, what, &mut count, observe)?;
+    let interrupted = z.len() < basis.len();
+    if interrupted {
+        // The range of the first probes is spanned by as many of the basis, where none was left out.
+        if z.len() < 2 || basis.len() < s {
+            return plain(&omega, &y, &count, squared_norm);
+        }
+        omega.truncate(z.len());
+        y.truncate(z.len());
+        basis.truncate(z.len());
+    }
+    let (s, rank) = (omega.len(), basis.len());
     let small = |rows: &[Vec<f32>], columns: &[Vec<f32>]| {
         let columns: Vec<Vec<f64>> = columns.iter().map(|c| dots(rows, c)).collect();
         DMatrix::from_fn(rows.len(), columns.len(), |i, j| columns[j][i])
@@ -106,5 +128,20 @@ pub fn xtrace(operator: &dyn Operator, what: &XTrace, observe: Observe<'_>) -> R
     let parts =
         Parts { value: mean.value, standard_error: error, standard_error_probe: error, standard_error_data: 0.0 };
     let trace = Trace::of("xtrace", parts, Target::TheseExamples, values);
-    Ok(Trace { samples: count.done, gradient_equivalents: count.cost, ..trace }.with_squared_norm(squared_norm))
+    let trace = Trace { samples: count.done, gradient_equivalents: count.cost, ..trace };
+    Ok(trace.with_squared_norm(squared_norm).cut_short(interrupted))
+}
+
+/// What an interrupt leaves without a range.
+fn plain(omega: &[Vec<f32>], y: &[Vec<f32>], count: &Count, squared_norm: f64) -> Result<Trace, CurvatureError> {
+    if y.is_empty() {
+        return Err(CurvatureError::Interrupted);
+    }
+    let values: Vec<f64> = omega.iter().zip(y).map(|(v, image)| dot(v, image)).collect();
+    let mean = Estimate::of_mean(&values);
+    let (value, error) = (mean.value, mean.standard_error);
+    let parts = Parts { value, standard_error: error, standard_error_probe: error, standard_error_data: 0.0 };
+    let trace = Trace::of("xtrace", parts, Target::TheseExamples, values);
+    let trace = Trace { samples: count.done, gradient_equivalents: count.cost, ..trace };
+    Ok(trace.with_squared_norm(squared_norm).cut_short(true))
 }

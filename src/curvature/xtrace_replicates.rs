@@ -1,5 +1,6 @@
 //! XTrace to a relative error: independent runs of it, whose scatter is an honest standard error.
 
+use super::error::unless_interrupted;
 use super::operator::Observe;
 use super::{CurvatureError, Operator, Progress, Trace, XTrace, xtrace};
 use crate::statistics::{Estimate, Parts, Target};
@@ -25,6 +26,8 @@ const FEWEST: usize = 8;
 ///
 /// Trial runs of doubling size choose the size at which variance times cost is least, by XTrace's own errors, which tend to
 /// be too small; they are used for nothing else. The standard error is that of the mean of the runs that follow.
+///
+/// Interrupted, it is of the runs that were whole; before there are two of them, the last trial with its own error.
 pub fn xtrace_replicates(
     operator: &dyn Operator,
     what: &XTraceReplicates,
@@ -58,7 +61,8 @@ pub fn xtrace_replicates(
         Ok::<_, CurvatureError>(trace)
     };
     let mut trial = one(size, &[], &mut samples)?;
-    loop {
+    let mut interrupted = trial.interrupted;
+    while !interrupted {
         // A run that would reach the goal by itself need not be larger, nor one that leaves too few of its size.
         let wanted = what.rel_error * trial.estimate.abs();
         let double = (2 * size).min(largest);
@@ -66,7 +70,10 @@ pub fn xtrace_replicates(
         if double == size || !room || trial.standard_error <= wanted {
             break;
         }
-        let larger = one(double, &[], &mut samples)?;
+        let Some(larger) = unless_interrupted(one(double, &[], &mut samples))?.filter(|t| !t.interrupted) else {
+            interrupted = true;
+            break;
+        };
         let worth = |t: &Trace, size: usize| t.standard_error.powi(2) * size as f64;
         if worth(&larger, double) >= worth(&trial, size) {
             break;
@@ -75,16 +82,23 @@ pub fn xtrace_replicates(
     }
     let mut values = Vec::new();
     let (mut squares, mut reached) = (0.0, false);
-    while samples + size <= what.samples && !reached {
-        let trace = one(size, &values, &mut samples)?;
+    while samples + size <= what.samples && !reached && !interrupted {
+        let Some(trace) = unless_interrupted(one(size, &values, &mut samples))?.filter(|t| !t.interrupted) else {
+            interrupted = true;
+            break;
+        };
         values.push(trace.estimate);
         squares += trace.squared_norm.unwrap_or(f64::NAN);
         let mean = Estimate::of_mean(&values);
         reached = values.len() >= FEWEST && mean.standard_error <= what.rel_error * mean.value.abs();
     }
+    if values.len() < 2 {
+        return Ok(Trace { samples, gradient_equivalents: cost, ..trial }.cut_short(true));
+    }
     let Estimate { value, standard_error, .. } = Estimate::of_mean(&values);
     let parts = Parts { value, standard_error, standard_error_probe: standard_error, standard_error_data: 0.0 };
     let squared_norm = squares / values.len() as f64;
     let trace = Trace::of("xtrace", parts, Target::TheseExamples, values);
-    Ok(Trace { samples, reached, gradient_equivalents: cost, ..trace }.with_squared_norm(squared_norm))
+    let trace = Trace { samples, reached, gradient_equivalents: cost, ..trace };
+    Ok(trace.with_squared_norm(squared_norm).cut_short(interrupted))
 }

@@ -7,7 +7,7 @@
 
 use super::data::{Part, TaskData};
 use super::features::unmasked;
-use super::outcome::{Best, DownstreamError, Fit, judge};
+use super::outcome::{Best, DownstreamError, Fit, each_seed, judge};
 use crate::config::{AdamW, OptimizerKind, ScheduleKind, TrainSection, Warmup};
 use crate::gpu::{Gpu, GpuError};
 use crate::graph::Dims;
@@ -55,6 +55,9 @@ impl FineTuning {
 const BATCH: usize = 128;
 
 /// Fine-tunes a model once for each seed.
+///
+/// # Errors
+/// [`DownstreamError::Interrupted`] with the fits that are whole; what the adapter says; a loss that is not finite.
 pub fn finetune(
     gpu: &Gpu,
     variants: &Variants,
@@ -65,7 +68,7 @@ pub fn finetune(
 ) -> Result<Vec<Fit>, DownstreamError> {
     let encoder = Encoder::classifier(&model.encoder.config, data.classes.len() as u32)
         .expect("the sizes of a model that was read are good");
-    seeds.iter().map(|seed| fit(gpu, variants, &encoder, model, data, options, *seed)).collect()
+    each_seed(seeds, |seed| fit(gpu, variants, &encoder, model, data, options, seed))
 }
 
 /// The model's weights by name, with a new classifier.

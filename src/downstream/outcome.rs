@@ -2,6 +2,7 @@
 
 use super::data::{TaskData, TaskError};
 use crate::gpu::GpuError;
+use crate::interrupt::Interrupted;
 use crate::statistics::Estimate;
 
 /// Why a fit has no result.
@@ -10,9 +11,43 @@ pub enum DownstreamError {
     #[error(transparent)]
     Task(#[from] TaskError),
     #[error(transparent)]
-    Gpu(#[from] GpuError),
+    Gpu(GpuError),
+    /// An interrupt; the fits that were whole are here.
+    #[error("interrupted after {} fits", done.len())]
+    Interrupted { done: Vec<Fit> },
     #[error("seed {seed}: the loss or its gradient was no longer finite at step {step}; lower --lr")]
     Diverged { seed: u64, step: u64 },
+}
+
+impl From<GpuError> for DownstreamError {
+    fn from(error: GpuError) -> DownstreamError {
+        match error {
+            GpuError::Interrupted => DownstreamError::Interrupted { done: vec![] },
+            error => DownstreamError::Gpu(error),
+        }
+    }
+}
+
+impl From<Interrupted> for DownstreamError {
+    fn from(interrupted: Interrupted) -> DownstreamError {
+        GpuError::from(interrupted).into()
+    }
+}
+
+/// A fit for each seed; those before an interrupt go with the error.
+pub(super) fn each_seed(
+    seeds: &[u64],
+    fit: impl Fn(u64) -> Result<Fit, DownstreamError>,
+) -> Result<Vec<Fit>, DownstreamError> {
+    let mut done = Vec::with_capacity(seeds.len());
+    for seed in seeds {
+        match fit(*seed) {
+            Ok(fit) => done.push(fit),
+            Err(DownstreamError::Interrupted { .. }) => return Err(DownstreamError::Interrupted { done }),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
 }
 
 /// One seed's fit: the parameters of the epoch with the best validation accuracy (the lower validation loss among
@@ -78,6 +113,10 @@ pub struct Outcome {
     /// Epoch or ridge that validation chose, a seed.
     pub chosen: Vec<f64>,
     pub seconds: f64,
+    /// Whether all seeds that were asked for are in it: false after an interrupt.
+    pub reached: bool,
+    /// Whether a signal ended it; then it is of the `seeds` until then.
+    pub interrupted: bool,
 }
 
 impl Outcome {
@@ -103,6 +142,8 @@ impl Outcome {
             method,
             chosen: fits.iter().map(|f| f64::from(f.epoch)).collect(),
             seconds: 0.0,
+            reached: true,
+            interrupted: false,
         }
     }
 }

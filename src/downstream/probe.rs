@@ -8,7 +8,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::features::Features;
-use super::outcome::{Best, DownstreamError, Fit, judge};
+use super::outcome::{Best, DownstreamError, Fit, each_seed, judge};
 use crate::gpu::{Buffer, Gpu, GpuError, Program, Step};
 use crate::graph::{Count, Dims, Emit, Graph, Plan, TensorId};
 use crate::ops::batch::BatchLayout;
@@ -60,6 +60,9 @@ struct Bench {
 
 /// Fits a probe for each seed. `features` holds the rows of the training, validation and test part one after another,
 /// and `labels` their classes.
+///
+/// # Errors
+/// [`DownstreamError::Interrupted`] with the fits that are whole; what the adapter says; a loss that is not finite.
 pub fn probe(
     gpu: &Gpu,
     variants: &Variants,
@@ -70,7 +73,7 @@ pub fn probe(
     seeds: &[u64],
 ) -> Result<Vec<Fit>, DownstreamError> {
     let bench = Bench::new(gpu, variants, options, features, classes)?;
-    seeds.iter().map(|seed| bench.fit(gpu, options, labels, *seed)).collect()
+    each_seed(seeds, |seed| bench.fit(gpu, options, labels, seed))
 }
 
 impl Bench {
@@ -224,8 +227,8 @@ impl Bench {
                     ..self.step(rows.len())
                 };
                 let mut encoder = gpu.encoder();
-                self.train.program().encode(gpu, &mut encoder, &step);
-                self.after.encode(gpu, &mut encoder, &step);
+                self.train.program().encode(gpu, &mut encoder, &step)?;
+                self.after.encode(gpu, &mut encoder, &step)?;
                 in_flight.push_back(gpu.submit(encoder));
                 taken += 1;
                 if in_flight.len() > IN_FLIGHT

@@ -11,6 +11,7 @@ use rayon::prelude::*;
 
 use super::features::Features;
 use super::outcome::Fit;
+use crate::interrupt::{self, Interrupted};
 
 /// A fit.
 #[derive(Clone, Debug)]
@@ -84,7 +85,7 @@ impl Problem<'_> {
         (loss / n + 0.5 * self.lambda * dot(w, w), gradient)
     }
 
-    fn minimise(&self, start: Vec<f64>) -> RidgeFit {
+    fn minimise(&self, start: Vec<f64>) -> Result<RidgeFit, Interrupted> {
         let mut x = start;
         let (mut value, mut gradient) = self.evaluate(&x);
         let mut pairs: VecDeque<(Vec<f64>, Vec<f64>, f64)> = VecDeque::new();
@@ -96,6 +97,7 @@ impl Problem<'_> {
             let slope = dot(&gradient, &direction);
             let mut length = if pairs.is_empty() { 1.0 / dot(&gradient, &gradient).sqrt().max(1.0) } else { 1.0 };
             let next = loop {
+                interrupt::check()?;
                 let to: Vec<f64> = x.iter().zip(&direction).map(|(x, d)| x + length * d).collect();
                 let (v, g) = self.evaluate(&to);
                 // Armijo's condition; near the minimum rounding decides, and the gradient says more than the value.
@@ -119,7 +121,7 @@ impl Problem<'_> {
             }
             (x, value, gradient) = (to, v, g);
         }
-        RidgeFit { converged: done(&gradient), parameters: x, loss: value, iterations }
+        Ok(RidgeFit { converged: done(&gradient), parameters: x, loss: value, iterations })
     }
 }
 
@@ -148,7 +150,7 @@ fn descent(gradient: &[f64], pairs: &VecDeque<(Vec<f64>, Vec<f64>, f64)>) -> Vec
 }
 
 /// The minimum for one λ over the first `labels.len()` rows of the features.
-pub fn ridge(features: &Features, labels: &[u32], classes: usize, lambda: f64) -> RidgeFit {
+pub fn ridge(features: &Features, labels: &[u32], classes: usize, lambda: f64) -> Result<RidgeFit, Interrupted> {
     let problem = problem(features, labels, classes, lambda);
     problem.minimise(vec![0.0; classes * (features.width + 1)])
 }
@@ -159,7 +161,12 @@ fn problem<'f>(features: &'f Features, labels: &'f [u32], classes: usize, lambda
 }
 
 /// The λ of `lambdas` with the best validation accuracy: (λ, its fit, whether all converged).
-pub fn ridge_path(features: &Features, labels: [&[u32]; 3], classes: usize, lambdas: &[f64]) -> (f64, Fit, bool) {
+pub fn ridge_path(
+    features: &Features,
+    labels: [&[u32]; 3],
+    classes: usize,
+    lambdas: &[f64],
+) -> Result<(f64, Fit, bool), Interrupted> {
     let [train, validation, test] = labels;
     let mut sorted = lambdas.to_vec();
     sorted.sort_by(|a, b| b.total_cmp(a));
@@ -167,7 +174,7 @@ pub fn ridge_path(features: &Features, labels: [&[u32]; 3], classes: usize, lamb
     let mut best: Option<(f64, f64, u32, Vec<f64>)> = None;
     let mut all_converged = true;
     for lambda in sorted {
-        let fit = problem(features, train, classes, lambda).minimise(start);
+        let fit = problem(features, train, classes, lambda).minimise(start)?;
         all_converged &= fit.converged;
         let (_, accuracy) = predict(features, &fit.parameters, classes, train.len(), validation);
         start = fit.parameters.clone();
@@ -177,7 +184,7 @@ pub fn ridge_path(features: &Features, labels: [&[u32]; 3], classes: usize, lamb
     }
     let (lambda, validation_accuracy, epoch, parameters) = best.expect("at least one ridge");
     let (predictions, accuracy) = predict(features, &parameters, classes, train.len() + validation.len(), test);
-    (lambda, Fit { accuracy, validation_accuracy, epoch, predictions }, all_converged)
+    Ok((lambda, Fit { accuracy, validation_accuracy, epoch, predictions }, all_converged))
 }
 
 /// Predictions and accuracy of the rows from `first` on.

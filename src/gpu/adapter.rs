@@ -149,6 +149,21 @@ pub fn prepare_process() {
     }
 }
 
+/// Ends the process at once, whatever a driver is at: without the handlers that drivers run at an orderly exit, which wait for
+/// their threads or take away what these still use.
+pub fn leave(code: i32) -> ! {
+    #[cfg(unix)]
+    {
+        unsafe extern "C" {
+            fn _exit(code: std::ffi::c_int) -> !;
+        }
+        // SAFETY: POSIX's; it takes a number and does not come back.
+        unsafe { _exit(code) }
+    }
+    #[cfg(not(unix))]
+    std::process::exit(code)
+}
+
 /// Whether lavapipe can run 512-bit vectors here.
 fn wide_vectors() -> bool {
     #[cfg(all(target_os = "linux", target_arch = "x86_64"))]

@@ -1,6 +1,7 @@
 //! An opened adapter: device, queue, what it can do, its pipelines, and bounded waits.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -91,6 +92,17 @@ pub struct Gpu {
     pipelines: Mutex<HashMap<PipelineKey, Arc<Pipeline>>>,
     pub(super) tally: Arc<Tally>,
     cache: PipelineCache,
+    /// How many [`Hold`]s there are.
+    held: AtomicU32,
+}
+
+/// While it lives, an interrupt keeps nothing from the adapter: for work that must not be left half done.
+pub struct Hold<'g>(&'g Gpu);
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        self.0.held.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Gpu {
@@ -179,7 +191,25 @@ impl Gpu {
             pipelines: Mutex::default(),
             tally: Arc::default(),
             cache,
+            held: AtomicU32::new(0),
         })
+    }
+
+    /// Lets work through in spite of an interrupt, for as long as the answer lives.
+    pub fn hold(&self) -> Hold<'_> {
+        self.held.fetch_add(1, Ordering::SeqCst);
+        Hold(self)
+    }
+
+    /// Whether more work may be given to the adapter.
+    ///
+    /// # Errors
+    /// [`GpuError::Interrupted`] once the process is to stop, unless somebody [`hold`](Self::hold)s.
+    pub(super) fn go_on(&self) -> Result<(), GpuError> {
+        match self.held.load(Ordering::SeqCst) {
+            0 => Ok(crate::interrupt::check()?),
+            _ => Ok(()),
+        }
     }
 
     /// Name, driver, back end, PCI id.
@@ -244,7 +274,7 @@ impl Gpu {
     /// The compiled variants of a list of dispatches: those that were not made before are made now, on all cores at once.
     ///
     /// # Errors
-    /// [`GpuError::Kernel`] with the line in `shaders/` when the driver or naga refuses one.
+    /// [`GpuError::Kernel`] with the line in `shaders/` when the driver or naga refuses one; [`GpuError::Interrupted`].
     pub(super) fn pipelines(&self, dispatches: &[super::Dispatch]) -> Result<Vec<Arc<Pipeline>>, GpuError> {
         let key =
             |d: &super::Dispatch| PipelineKey { kernel: d.kernel, entry: d.entry, constants: d.constants.clone() };
@@ -254,7 +284,8 @@ impl Gpu {
             let mut seen = std::collections::HashSet::new();
             missing.retain(|key| !made.contains_key(key) && seen.insert(key.clone()));
         }
-        let made: Vec<Pipeline> = missing.par_iter().map(|key| self.compile(key)).collect::<Result<_, _>>()?;
+        let made: Vec<Pipeline> =
+            missing.par_iter().map(|key| self.go_on().and_then(|()| self.compile(key))).collect::<Result<_, _>>()?;
         let mut all = self.pipelines.lock().unwrap_or_else(|e| e.into_inner());
         all.extend(missing.into_iter().zip(made.into_iter().map(Arc::new)));
         Ok(dispatches.iter().map(|d| all[&key(d)].clone()).collect())

@@ -36,18 +36,29 @@ pub enum GpuError {
         "the driver refused a call ({doing}): {detail}\nThis is a bug; please report it with the output of `lowland doctor --json`."
     )]
     Validation { doing: String, detail: String },
+    /// The process is to stop ([`crate::interrupt`]): what was begun is done, nothing more was given to the adapter.
+    #[error("interrupted")]
+    Interrupted,
     /// A kernel could not be built.
     #[error("kernel `{kernel}`: {detail}")]
     Kernel { kernel: String, detail: String },
 }
 
 impl GpuError {
-    /// The process exit code: 6 no usable adapter, 4 out of memory or a plan that does not fit, 1 anything else.
+    /// The process exit code: 6 no usable adapter, 4 out of memory or a plan that does not fit, 130 interrupted, 1 anything
+    /// else.
     pub fn exit_code(&self) -> u8 {
         match self {
             GpuError::NoAdapter { .. } => 6,
             GpuError::OutOfMemory { .. } | GpuError::Limit(_) => 4,
+            GpuError::Interrupted => 130,
             _ => 1,
         }
+    }
+}
+
+impl From<crate::interrupt::Interrupted> for GpuError {
+    fn from(_: crate::interrupt::Interrupted) -> GpuError {
+        GpuError::Interrupted
     }
 }

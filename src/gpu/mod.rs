@@ -13,6 +13,7 @@ mod adapter;
 mod device;
 mod error;
 mod memory;
+mod pieces;
 mod pipeline_cache;
 mod program;
 mod shader;
@@ -20,8 +21,8 @@ pub mod shader_text;
 mod stopwatch;
 
 pub(crate) use adapter::cache_folder;
-pub use adapter::{ADAPTER_VARIABLE, AdapterChoice, list, prepare_process, select};
-pub use device::{Capabilities, Gpu, Options, Pipeline};
+pub use adapter::{ADAPTER_VARIABLE, AdapterChoice, leave, list, prepare_process, select};
+pub use device::{Capabilities, Gpu, Hold, Options, Pipeline};
 pub use error::GpuError;
 pub use memory::Buffer;
 pub use program::{Count, Dispatch, Grid, Program, Step};

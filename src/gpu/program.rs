@@ -1,15 +1,18 @@
-//! A fixed list of dispatches: planned once, encoded many times.
+//! A fixed list of dispatches: planned once, encoded many times. A list that takes long is given to the adapter in pieces, so
+//! that an interrupt is answered between them (`pieces.rs`).
 //!
 //! Kernels see their dispatch's own constants as `p` (binding 8) and the running step's counts as `step` (binding 9).
 //! A grid is a number of rows known only when the step is encoded (tokens, masked positions, sentences) or fixed, in
 //! blocks of `unit` rows, times `columns` workgroups a block, times `layers`; it is folded into two dimensions because
 //! one ends at 65,535 workgroups.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use super::device::{Gpu, Pipeline};
 use super::error::GpuError;
 use super::memory::{Buffer, Counted};
+use super::pieces::Pieces;
 use super::stopwatch::Stamp;
 
 /// Which count of the running step a dimension has.
@@ -121,10 +124,13 @@ struct Recorded {
 pub struct Program {
     recorded: Vec<Recorded>,
     step: wgpu::Buffer,
+    pieces: Mutex<Pieces>,
     _counted: Counted,
 }
 
 const UNIFORM_ALIGN: usize = 256;
+/// Dispatches that are timed in one submission; a query set holds 2048 pairs at most.
+const TIMED: usize = 16;
 
 impl Program {
     /// Compiles, binds and checks.
@@ -210,7 +216,7 @@ impl Program {
             recorded.push(Recorded { pipeline, bind_group, grid: dispatch.grid, label });
         }
         let bytes = words.len() as u64 + size_of::<Step>() as u64;
-        Ok(Program { recorded, step, _counted: Counted::new(&gpu.tally, bytes) })
+        Ok(Program { recorded, step, pieces: Mutex::default(), _counted: Counted::new(&gpu.tally, bytes) })
     }
 
     /// Number of dispatches.
@@ -228,17 +234,60 @@ impl Program {
         self.recorded.iter().map(|r| r.label.as_str())
     }
 
-    /// Writes the step's numbers and encodes all dispatches.
-    pub fn encode(&self, gpu: &Gpu, encoder: &mut wgpu::CommandEncoder, step: &Step) {
-        self.encode_stamped(gpu, encoder, step, None);
+    /// Writes the step's numbers and encodes all dispatches. A list that takes long is submitted in pieces, together with what
+    /// the encoder holds, and waited for; the encoder is a new one then.
+    ///
+    /// # Errors
+    /// [`GpuError::Interrupted`], before or between two pieces; what the adapter says of a piece.
+    pub fn encode(&self, gpu: &Gpu, encoder: &mut wgpu::CommandEncoder, step: &Step) -> Result<(), GpuError> {
+        self.encode_stamped(gpu, encoder, step, None)
     }
 
     /// The same with a timestamp before or behind it.
-    pub fn encode_stamped(&self, gpu: &Gpu, encoder: &mut wgpu::CommandEncoder, step: &Step, stamp: Option<Stamp<'_>>) {
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub fn encode_stamped(
+        &self,
+        gpu: &Gpu,
+        encoder: &mut wgpu::CommandEncoder,
+        step: &Step,
+        stamp: Option<Stamp<'_>>,
+    ) -> Result<(), GpuError> {
+        gpu.go_on()?;
         gpu.queue.write_buffer(&self.step, 0, bytemuck::bytes_of(step));
+        let work: Vec<f64> = self.recorded.iter().map(|r| r.work(step)).collect();
+        let mut pieces = self.pieces.lock().unwrap_or_else(|e| e.into_inner());
+        if pieces.short(&work) {
+            self.record(encoder, step, 0..work.len(), stamp);
+            return Ok(());
+        }
+        // What is on its way already is not counted as time of the first piece.
+        gpu.finish()?;
+        let mut cut = pieces.cut(&work);
+        while let Some(piece) = cut.next_piece() {
+            let here = stamp.filter(|s| if s.behind() { piece.end == work.len() } else { piece.start == 0 });
+            self.record(encoder, step, piece.clone(), here);
+            let full = std::mem::replace(encoder, gpu.encoder());
+            let start = Instant::now();
+            gpu.wait(gpu.submit(full))?;
+            cut.took(piece, start.elapsed().as_secs_f64());
+            gpu.go_on()?;
+        }
+        *pieces = cut.finish();
+        Ok(())
+    }
+
+    fn record(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        step: &Step,
+        piece: std::ops::Range<usize>,
+        stamp: Option<Stamp<'_>>,
+    ) {
         let timestamp_writes = stamp.map(|s| s.writes());
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes });
-        for recorded in &self.recorded {
+        for recorded in &self.recorded[piece] {
             recorded.dispatch(&mut pass, step);
         }
     }
@@ -249,8 +298,9 @@ impl Program {
         gpu.queue.write_buffer(&self.step, 0, bytemuck::bytes_of(step));
         let period = f64::from(gpu.queue.get_timestamp_period()) * 1e-9;
         let mut all = Vec::with_capacity(self.recorded.len());
-        // A query set holds 4096 queries at most.
-        for group in self.recorded.chunks(1024) {
+        // Few at a time, so that an interrupt is answered between them.
+        for group in self.recorded.chunks(TIMED) {
+            gpu.go_on()?;
             let count = 2 * group.len() as u32;
             let (set, resolved) = gpu.scoped("making timestamp queries", || {
                 let set = gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
@@ -290,13 +340,18 @@ impl Program {
     /// Runs once and waits.
     pub fn run(&self, gpu: &Gpu, step: &Step) -> Result<(), GpuError> {
         let mut encoder = gpu.encoder();
-        self.encode(gpu, &mut encoder, step);
+        self.encode(gpu, &mut encoder, step)?;
         let submission = gpu.submit(encoder);
         gpu.wait(submission)
     }
 }
 
 impl Recorded {
+    /// Workgroups.
+    fn work(&self, step: &Step) -> f64 {
+        self.grid.workgroups(step).into_iter().map(f64::from).product()
+    }
+
     fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>, step: &Step) {
         let [x, y, z] = self.grid.workgroups(step);
         if x * y * z > 0 {

@@ -27,6 +27,11 @@ pub struct Stamp<'s> {
 }
 
 impl<'s> Stamp<'s> {
+    /// Whether it is written behind the dispatches.
+    pub(super) fn behind(&self) -> bool {
+        self.behind
+    }
+
     pub(super) fn writes(self) -> wgpu::ComputePassTimestampWrites<'s> {
         wgpu::ComputePassTimestampWrites {
             query_set: self.set,

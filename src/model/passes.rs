@@ -49,10 +49,10 @@ impl Bound {
         weight: f32,
         step: &Step,
         stamp: Option<Stamp<'_>>,
-    ) {
+    ) -> Result<(), GpuError> {
         assert!(batch.fits(&self.dims), "a batch larger than the plan");
         self.batch.write(gpu, batch, weight);
-        self.plan.program().encode_stamped(gpu, encoder, step, stamp);
+        self.plan.program().encode_stamped(gpu, encoder, step, stamp)
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -241,11 +241,24 @@ impl GradientPass {
     }
 
     /// Writes a batch and encodes its gradient; every masked position weighs `weight`.
-    pub fn encode(&self, gpu: &Gpu, encoder: &mut wgpu::CommandEncoder, batch: &Batch, weight: f32, step: &Step) {
-        self.encode_stamped(gpu, encoder, batch, weight, step, None);
+    ///
+    /// # Errors
+    /// As [`Program::encode`](crate::gpu::Program::encode).
+    pub fn encode(
+        &self,
+        gpu: &Gpu,
+        encoder: &mut wgpu::CommandEncoder,
+        batch: &Batch,
+        weight: f32,
+        step: &Step,
+    ) -> Result<(), GpuError> {
+        self.encode_stamped(gpu, encoder, batch, weight, step, None)
     }
 
     /// The same with a timestamp before or behind it.
+    ///
+    /// # Errors
+    /// As [`Program::encode`](crate::gpu::Program::encode).
     pub fn encode_stamped(
         &self,
         gpu: &Gpu,
@@ -254,8 +267,8 @@ impl GradientPass {
         weight: f32,
         step: &Step,
         stamp: Option<Stamp<'_>>,
-    ) {
-        self.bound.encode(gpu, encoder, batch, weight, step, stamp);
+    ) -> Result<(), GpuError> {
+        self.bound.encode(gpu, encoder, batch, weight, step, stamp)
     }
 
     /// For each dispatch the part of the variant table that it belongs to.
@@ -279,7 +292,7 @@ impl GradientPass {
     pub fn run(&self, gpu: &Gpu, sentences: &[Sentence]) -> Result<Vec<RowLoss>, GpuError> {
         let batch = Batch::new(&self.bound.layout, sentences);
         let mut encoder = gpu.encoder();
-        self.encode(gpu, &mut encoder, &batch, 1.0 / batch.masked() as f32, &batch.step(1));
+        self.encode(gpu, &mut encoder, &batch, 1.0 / batch.masked() as f32, &batch.step(1))?;
         let submission = gpu.submit(encoder);
         gpu.wait(submission)?;
         let stat: Vec<[f32; 4]> = gpu.read(self.loss_buffer(), batch.masked() as usize)?;

@@ -170,6 +170,9 @@ impl SentenceHeadPass {
     }
 
     /// Writes a batch and encodes its pass; every sentence weighs `weight`.
+    ///
+    /// # Errors
+    /// As [`Program::encode`](crate::gpu::Program::encode).
     pub fn encode(
         &self,
         gpu: &Gpu,
@@ -178,7 +181,7 @@ impl SentenceHeadPass {
         weight: f32,
         step: &Step,
         stamp: Option<Stamp<'_>>,
-    ) {
-        self.bound.encode(gpu, encoder, batch, weight, step, stamp);
+    ) -> Result<(), GpuError> {
+        self.bound.encode(gpu, encoder, batch, weight, step, stamp)
     }
 }

@@ -127,8 +127,20 @@ pub fn timings(
     wanted: &dyn Fn(&str) -> bool,
     note: &dyn Fn(&str),
 ) -> Result<Vec<Timing>, GpuError> {
-    let rows = if gpu.capabilities().software { 2048 } else { 16384 };
     let mut all = Vec::new();
+    timings_into(&mut all, gpu, used, wanted, note)?;
+    Ok(all)
+}
+
+/// The same into a list, which keeps what there is when it ends early.
+pub fn timings_into(
+    all: &mut Vec<Timing>,
+    gpu: &Gpu,
+    used: &Variants,
+    wanted: &dyn Fn(&str) -> bool,
+    note: &dyn Fn(&str),
+) -> Result<(), GpuError> {
+    let rows = if gpu.capabilities().software { 2048 } else { 16384 };
     for spec in specs(rows).into_iter().filter(|s| wanted(s.operation)) {
         note(spec.operation);
         let Some(part) = spec.part else {
@@ -141,7 +153,7 @@ pub fn timings(
             all.push(Timing { variant: Some(row.name), used: variants == *used, ..timing });
         }
     }
-    Ok(all)
+    Ok(())
 }
 
 fn timing(gpu: &Gpu, variants: &Variants, rows: u32, spec: &Spec) -> Result<Timing, GpuError> {

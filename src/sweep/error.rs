@@ -6,6 +6,7 @@ use crate::config::ConfigError;
 use crate::curvature::CurvatureError;
 use crate::downstream::DownstreamError;
 use crate::gpu::GpuError;
+use crate::interrupt::Interrupted;
 use crate::model::ModelError;
 use crate::train::RunError;
 
@@ -42,6 +43,12 @@ pub enum RunFailure {
     Before { code: u8, message: String },
 }
 
+impl From<Interrupted> for RunFailure {
+    fn from(_: Interrupted) -> RunFailure {
+        RunFailure::Interrupted
+    }
+}
+
 impl RunFailure {
     pub(super) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> RunFailure + use<> {
         let path = path.to_path_buf();
@@ -58,13 +65,14 @@ impl RunFailure {
             ModelError::Io { .. } => INPUT_OUTPUT,
             ModelError::Format { .. } => USAGE,
         };
+        if self.interrupted() {
+            return INTERRUPTED;
+        }
         match self {
             RunFailure::Train(RunError::Gpu(error)) | RunFailure::Gpu(error) => error.exit_code(),
             RunFailure::Curvature(CurvatureError::Gpu(error)) => error.exit_code(),
             RunFailure::Downstream(DownstreamError::Gpu(error)) => error.exit_code(),
             RunFailure::Train(RunError::Model(error)) | RunFailure::Model(error) => model(error),
-            RunFailure::Train(RunError::Interrupted { .. }) => INTERRUPTED,
-            RunFailure::Curvature(CurvatureError::Interrupted) | RunFailure::Interrupted => INTERRUPTED,
             RunFailure::Train(RunError::Io { .. }) | RunFailure::Io { .. } => INPUT_OUTPUT,
             RunFailure::Train(RunError::Diverged { .. }) => DIVERGED,
             RunFailure::Curvature(CurvatureError::NotFinite(_)) => DIVERGED,
@@ -72,6 +80,20 @@ impl RunFailure {
             RunFailure::Before { code, .. } => *code,
             _ => USAGE,
         }
+    }
+
+    /// Whether an interrupt ended it.
+    pub(super) fn interrupted(&self) -> bool {
+        matches!(
+            self,
+            RunFailure::Interrupted
+                | RunFailure::Train(
+                    RunError::Interrupted { .. } | RunError::Unbegun | RunError::Gpu(GpuError::Interrupted)
+                )
+                | RunFailure::Gpu(GpuError::Interrupted)
+                | RunFailure::Curvature(CurvatureError::Interrupted)
+                | RunFailure::Downstream(DownstreamError::Interrupted { .. })
+        )
     }
 
     /// Whether the adapter is gone, so that what comes next needs a new one.

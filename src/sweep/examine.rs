@@ -18,6 +18,7 @@ use crate::downstream::{
     ridge_path,
 };
 use crate::gpu::Gpu;
+use crate::interrupt;
 use crate::language::Words;
 use crate::model::{Arena, Encoder, Enlargement, Loaded, Size, Weights, enlarge};
 use crate::ops::Variants;
@@ -126,9 +127,10 @@ fn fingerprint(sentences: &[Words]) -> u64 {
 }
 
 impl<'p> Examiner<'p> {
-    pub fn new(plan: &'p Plan) -> Result<Examiner<'p>, ConfigError> {
+    pub fn new(plan: &'p Plan) -> Result<Examiner<'p>, RunFailure> {
         let config = &plan.runs[0].resolved.config;
-        let corpus = Corpus::open(&config.language, &config.objective, plan.examine.seed)?;
+        let (language, objective, seed) = (config.language.clone(), config.objective.clone(), plan.examine.seed);
+        let corpus = interrupt::or_stop(move || Corpus::open(&language, &objective, seed))??;
         Ok(Examiner { plan, corpus, tasks: HashMap::new() })
     }
 
@@ -192,7 +194,7 @@ impl<'p> Examiner<'p> {
             c.intermediate_size,
             encoder.parameter_count()
         );
-        let instruments = Instruments::new(&self.corpus, measure, &subject.variants, subject.micro_batch);
+        let instruments = Instruments::new(&self.corpus, measure, &subject.variants, subject.micro_batch)?;
         let measurement = instruments.measure(gpu, encoder, &arena, subject.step, &|| !interrupt_requested())?;
         Ok(Curved { parametrisation, measurement })
     }
@@ -210,9 +212,9 @@ impl<'p> Examiner<'p> {
             validation: section.validation as usize,
             test: section.test as usize,
         };
-        let data =
-            TaskData::of_language(self.corpus.language.as_ref(), task, section.with_prior, self.corpus.seed, sizes)
-                .map_err(crate::downstream::DownstreamError::from)?;
+        let (language, prior, seed) = (self.corpus.language.clone(), section.with_prior, self.corpus.seed);
+        let data = interrupt::or_stop(move || TaskData::of_language(language.as_ref(), task, prior, seed, sizes))?
+            .map_err(crate::downstream::DownstreamError::from)?;
         let data = Rc::new(data);
         self.tasks.insert(key, data.clone());
         Ok(data)
@@ -265,7 +267,8 @@ impl<'p> Examiner<'p> {
     ) -> Result<Probed, RunFailure> {
         let data = self.data(section)?;
         let sentences: Vec<Words> = data.parts().into_iter().flat_map(|part| part.sentences.clone()).collect();
-        let features = Features::lookup(self.corpus.language.as_ref(), &sentences, data.longest);
+        let (language, longest) = (self.corpus.language.clone(), data.longest);
+        let features = interrupt::or_stop(move || Features::lookup(language.as_ref(), &sentences, longest))?;
         self.fit(gpu, variants, section, &data, &features, "exact conditionals".into())
     }
 
@@ -282,7 +285,8 @@ impl<'p> Examiner<'p> {
         let features = match section.projection {
             Some(width) => {
                 name += &format!(", projected to {width}");
-                projected = features.project(width as usize, self.corpus.seed);
+                let (features, seed) = (features.clone(), self.corpus.seed);
+                projected = interrupt::or_stop(move || features.project(width as usize, seed))?;
                 &projected
             }
             None => features,
@@ -291,7 +295,7 @@ impl<'p> Examiner<'p> {
         let classes = data.classes.len();
         let (fits, method): (Vec<Fit>, String) = match section.method {
             Method::Ridge => {
-                let (lambda, fit, _) = ridge_path(features, labels, classes, &section.ridge);
+                let (lambda, fit, _) = ridge_path(features, labels, classes, &section.ridge)?;
                 (vec![fit], format!("logistic regression with a ridge, {lambda} by validation accuracy"))
             }
             _ => {

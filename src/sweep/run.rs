@@ -9,7 +9,6 @@ use super::file::Models;
 use super::folder::{self, Failed, ModelAt};
 use super::plan::{Plan, PlannedRun};
 use crate::config::ConfigError;
-use crate::curvature::CurvatureError;
 use crate::gpu::{Gpu, GpuError};
 use crate::model;
 use crate::ops::{Variants, Wishes};
@@ -93,7 +92,7 @@ pub fn run(
         match worker.one(run, (i + 1, count), options) {
             Ok(true) => tally.done += 1,
             Ok(false) => tally.busy += 1,
-            Err(failure) if failure.exit_code() == 75 || failure.exit_code() == 6 => return Err(failure),
+            Err(failure) if failure.interrupted() || failure.exit_code() == 6 => return Err(failure),
             Err(failure) => {
                 watcher.fails(run, &failure);
                 if failure.lost() {
@@ -174,7 +173,7 @@ impl Worker<'_> {
                     std::fs::remove_file(&failure).map_err(RunFailure::io(&failure))?;
                 }
             }
-            Err(error) if error.exit_code() == 75 => {}
+            Err(error) if error.interrupted() => {}
             Err(error) => {
                 folder::write(&failure, &Failed { exit_code: error.exit_code(), message: error.to_string() })?;
             }
@@ -231,7 +230,7 @@ impl Worker<'_> {
                 self.watcher.asks(run, at.step, &question.text());
                 let gpu = self.gpu.as_ref().expect("opened above");
                 let answer = self.examiner.ask(gpu, &mut subject, question).map_err(|failure| match failure {
-                    RunFailure::Curvature(CurvatureError::Interrupted) => RunFailure::Interrupted,
+                    failure if failure.interrupted() => RunFailure::Interrupted,
                     other => other,
                 })?;
                 folder::write(&path, &answer)?;

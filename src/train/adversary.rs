@@ -248,7 +248,12 @@ impl Adversary {
     }
 
     /// Submits the head's steps and the adversarial gradient of a step of the encoder, counted from 0.
-    pub(super) fn advance(&self, gpu: &Gpu, step: u64, mut stamp: Option<Stamp<'_>>) -> Vec<wgpu::SubmissionIndex> {
+    pub(super) fn advance(
+        &self,
+        gpu: &Gpu,
+        step: u64,
+        mut stamp: Option<Stamp<'_>>,
+    ) -> Result<Vec<wgpu::SubmissionIndex>, GpuError> {
         let head_steps = u64::from(self.algorithm.head_steps);
         let mut submitted = Vec::new();
         for k in 0..head_steps {
@@ -262,8 +267,8 @@ impl Adversary {
                 ..batch.step(1)
             };
             let mut encoder = gpu.encoder();
-            self.learn.encode(gpu, &mut encoder, &batch, 1.0 / batch.masked() as f32, &numbers, stamp.take());
-            self.learned.encode(gpu, &mut encoder, &numbers);
+            self.learn.encode(gpu, &mut encoder, &batch, 1.0 / batch.masked() as f32, &numbers, stamp.take())?;
+            self.learned.encode(gpu, &mut encoder, &numbers)?;
             submitted.push(gpu.submit(encoder));
         }
         let batch = self.batch(1, step, head_steps);
@@ -271,15 +276,15 @@ impl Adversary {
         let numbers =
             Step { counter: [step as u32, 0], optimizer: [0.0, 0.0, 0.0, 0.0, weight, 0.0, 0.0, 0.0], ..batch.step(1) };
         let mut encoder = gpu.encoder();
-        self.against.encode(gpu, &mut encoder, &batch, self.scale / batch.masked() as f32, &numbers, stamp.take());
-        self.judged.encode(gpu, &mut encoder, &numbers);
+        self.against.encode(gpu, &mut encoder, &batch, self.scale / batch.masked() as f32, &numbers, stamp.take())?;
+        self.judged.encode(gpu, &mut encoder, &numbers)?;
         submitted.push(gpu.submit(encoder));
-        submitted
+        Ok(submitted)
     }
 
     /// Adds the adversarial gradient, times its factor, to the whole one.
-    pub(super) fn blend(&self, gpu: &Gpu, encoder: &mut wgpu::CommandEncoder, numbers: &Step) {
-        self.blend.encode(gpu, encoder, numbers);
+    pub(super) fn blend(&self, gpu: &Gpu, encoder: &mut wgpu::CommandEncoder, numbers: &Step) -> Result<(), GpuError> {
+        self.blend.encode(gpu, encoder, numbers)
     }
 
     /// The lines of steps, as long as the log still holds them.

@@ -2,7 +2,8 @@
 //! stream. Sampled and labelled ahead on other threads.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::Duration;
 
 use rayon::prelude::*;
 
@@ -10,6 +11,8 @@ use crate::config::{
     AlgorithmKind, ConfigError, LabelKind, LabelNoise, LanguageKind, LanguageSection, MaskPolicy, ObjectiveSection,
     TrainSection,
 };
+use crate::gpu::GpuError;
+use crate::interrupt;
 use crate::language::{Grammar, Hmm, Language, LanguageError, Pcfg, masked_position};
 use crate::model::{SPECIAL_TOKENS, Vocabulary};
 use crate::ops::Batch;
@@ -181,9 +184,21 @@ impl Ahead {
         Ahead { receiver }
     }
 
-    /// The next step's micro-batches; `None` if the thread died.
-    pub fn next(&self) -> Option<Vec<Micro>> {
-        self.receiver.recv().ok()
+    /// The next step's micro-batches.
+    ///
+    /// # Errors
+    /// [`GpuError::Interrupted`] while they are waited for; the thread died.
+    pub fn next(&self) -> Result<Vec<Micro>, GpuError> {
+        loop {
+            interrupt::check()?;
+            match self.receiver.recv_timeout(Duration::from_millis(50)) {
+                Ok(micros) => return Ok(micros),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(GpuError::Lost("the thread that makes batches died".into()));
+                }
+            }
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use super::data::{Corpus, held_out_seed};
 use crate::gpu::{Gpu, GpuError};
+use crate::interrupt;
 use crate::language::{Language, entropy, masked_position};
 use crate::model::{Arena, Encoder, ForwardPass, Vocabulary, dims_for};
 use crate::ops::batch::Sentence;
@@ -51,8 +52,10 @@ impl Evaluator {
         batch: usize,
     ) -> Result<Evaluator, GpuError> {
         let seed = held_out_seed(corpus.seed);
-        let made: Vec<MaskedSentence> =
-            (0..u64::from(count)).into_par_iter().map(|i| masked_sentence(corpus.language.as_ref(), seed, i)).collect();
+        let language = corpus.language.clone();
+        let made: Vec<MaskedSentence> = interrupt::or_stop(move || {
+            (0..u64::from(count)).into_par_iter().map(|i| masked_sentence(language.as_ref(), seed, i)).collect()
+        })?;
         let (sentences, entropies): (Vec<Sentence>, Vec<f64>) =
             made.into_iter().map(|m| (m.sentence, m.entropy)).unzip();
         let dims = dims_for(&sentences, Evaluator::batch(batch));

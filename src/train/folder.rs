@@ -135,6 +135,16 @@ pub(super) fn keep_metrics_until(path: &Path, step: Option<u64>) -> std::io::Res
     if kept.len() < text.len() { std::fs::write(path, kept) } else { Ok(()) }
 }
 
+/// Whether the metrics hold an evaluation at a step.
+pub(super) fn evaluated(path: &Path, step: u64) -> bool {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let at = |line: &str| {
+        serde_json::from_str::<serde_json::Value>(line)
+            .is_ok_and(|v| v["step"].as_u64() == Some(step) && v["held_out_loss"].is_number())
+    };
+    text.lines().any(at)
+}
+
 /// Seconds that earlier attempts spent, from the last line of the metrics.
 pub(super) fn earlier_seconds(path: &Path) -> f64 {
     let text = std::fs::read_to_string(path).unwrap_or_default();

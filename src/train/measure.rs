@@ -23,6 +23,7 @@ use crate::curvature::{
     Operator, ProbeKind, ProductPass, Subject, probes, ratio_paired, top_eigenpairs,
 };
 use crate::gpu::Gpu;
+use crate::interrupt::{self, Interrupted};
 use crate::language::masked_position;
 use crate::model::{Arena, Encoder, Vocabulary};
 use crate::ops::batch::Sentence;
@@ -56,7 +57,12 @@ struct Place<'a> {
 
 impl Instruments {
     /// Samples the sentences; `batch` is the number of them that are on the adapter at once.
-    pub fn new(corpus: &Corpus, settings: &MeasureSection, variants: &Variants, batch: usize) -> Instruments {
+    pub fn new(
+        corpus: &Corpus,
+        settings: &MeasureSection,
+        variants: &Variants,
+        batch: usize,
+    ) -> Result<Instruments, Interrupted> {
         let seed = measured_seed(corpus.seed);
         let others = [
             settings.top.as_ref().map_or(0, |s| s.sentences),
@@ -64,12 +70,15 @@ impl Instruments {
             settings.hessian_trace.as_ref().map_or(0, |s| s.sentences),
         ];
         let count = others.into_iter().fold(settings.trace.sentences, u32::max);
-        let sentence = |i: u64| {
-            let words = corpus.language.sample(seed, i);
+        let language = corpus.language.clone();
+        let sentence = move |i: u64| {
+            let words = language.sample(seed, i);
             Vocabulary::mask(&words, masked_position(seed, i, words.len()))
         };
-        let sentences = (0..u64::from(count)).into_par_iter().map(sentence).collect();
-        Instruments { settings: settings.clone(), sentences, seed, variants: *variants, batch: batch.min(CHUNKS.batch) }
+        let sentences =
+            interrupt::or_stop(move || (0..u64::from(count)).into_par_iter().map(sentence).collect::<Vec<_>>())?;
+        let batch = batch.min(CHUNKS.batch);
+        Ok(Instruments { settings: settings.clone(), sentences, seed, variants: *variants, batch })
     }
 
     /// Measures weights that lie on the adapter; `go_on` is asked between batches.
@@ -89,9 +98,12 @@ impl Instruments {
         let check = || if go_on() { Ok(()) } else { Err(CurvatureError::Interrupted) };
         let mut m = Measurement { step, ..Measurement::default() };
         let mut ratios = Bartlett::default();
+        // A part that an interrupt cut short is none of a measurement.
         let fisher = self.fisher(place, &mut m, &check)?;
+        check()?;
         if let Some(noise) = &self.settings.noise {
             let own = self.noise(place, noise, &mut m, &check)?;
+            check()?;
             let ratio = paired(&own, &fisher);
             (ratios.noise_fisher, ratios.noise_fisher_standard_error) = both(&ratio);
         }
@@ -109,6 +121,7 @@ impl Instruments {
         }
         if let Some(top) = &self.settings.top {
             self.top(place, top, &mut m, &check)?;
+            check()?;
         }
         m.bartlett = (self.settings.bartlett && ratios != Bartlett::default()).then_some(ratios);
         m.measure_seconds = started.elapsed().as_secs_f64();
@@ -161,6 +174,7 @@ impl Instruments {
         let subject = self.subject(place, settings.sentences)?;
         let mut drawing = Drawing::new(&subject, self.draw(), self.seed, settings.draws as usize)?;
         let trace = drawing.run(&subject, Target::Population, None, 0, &mut |_| check())?.trace;
+        check()?;
         m.fisher_trace = trace.estimate;
         m.fisher_trace_standard_error = trace.standard_error;
         m.fisher_trace_standard_error_probe = known(trace.standard_error_probe);
@@ -178,6 +192,7 @@ impl Instruments {
     ) -> Result<Vec<f64>, CurvatureError> {
         let subject = self.subject(place, settings.sentences)?;
         let squared = Norms::measure(&subject, &mut |_| check())?.squared;
+        check()?;
         let mean = subject.mean_gradient()?;
         check()?;
         let forms = ModelOperator::new(&subject, Matrix::Ggn).forms(&[mean])?;
@@ -244,6 +259,9 @@ impl Instruments {
             ..Lanczos::default()
         };
         let found = top_eigenpairs(&operator, &what, &mut |_| check())?;
+        if found.interrupted {
+            return Err(CurvatureError::Interrupted);
+        }
         let forms = operator.quadratic_forms(&found.vectors[..1])?;
         let scatter = Estimate::of_mean(&forms[0]);
         m.largest_eigenvalue = found.eigenvalues.first().copied();
@@ -262,6 +280,7 @@ impl Instruments {
 pub(super) fn measure_error(error: CurvatureError) -> RunError {
     match error {
         CurvatureError::Gpu(error) => error.into(),
+        CurvatureError::Interrupted => Interrupted.into(),
         error => ConfigError { place: "[measure]".into(), message: error.to_string() }.into(),
     }
 }
@@ -296,11 +315,17 @@ pub(super) struct Along {
 
 impl Along {
     /// Samples the sentences, and looks into a run's metrics for what was measured before.
-    pub fn new(corpus: &Corpus, settings: &MeasureSection, variants: &Variants, batch: usize, metrics: &Path) -> Along {
+    pub fn new(
+        corpus: &Corpus,
+        settings: &MeasureSection,
+        variants: &Variants,
+        batch: usize,
+        metrics: &Path,
+    ) -> Result<Along, Interrupted> {
         let text = std::fs::read_to_string(metrics).unwrap_or_default();
         let last = text.lines().rev().find_map(|line| serde_json::from_str(line).ok());
-        let instruments = Instruments::new(corpus, settings, variants, batch);
-        Along { instruments, every: settings.every, last, seconds: 0.0 }
+        let instruments = Instruments::new(corpus, settings, variants, batch)?;
+        Ok(Along { instruments, every: settings.every, last, seconds: 0.0 })
     }
 
     /// Whether the schedule asks for a measurement at a step that has none yet.

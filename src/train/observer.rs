@@ -1,7 +1,5 @@
 //! Who watches a run, and how it is asked to stop.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use super::evaluate::Evaluation;
 
 /// Where a run stands, for a progress bar.
@@ -32,14 +30,4 @@ impl Observer for Quiet {
     fn note(&self, _: &str) {}
 }
 
-static INTERRUPT: AtomicBool = AtomicBool::new(false);
-
-/// Asks the run in this process to finish its step, save and stop.
-pub fn request_interrupt() {
-    INTERRUPT.store(true, Ordering::SeqCst);
-}
-
-/// Whether that was asked for.
-pub fn interrupt_requested() -> bool {
-    INTERRUPT.load(Ordering::SeqCst)
-}
+pub use crate::interrupt::{request as request_interrupt, requested as interrupt_requested};

@@ -91,7 +91,7 @@ pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
     let (evaluation, evaluation_dispatches) = plan_evaluation(gpu, &setup, resolved.config.evaluate.sentences)?;
     let measure = match &resolved.config.measure {
         Some(section) => {
-            let instruments = Instruments::new(&setup.corpus, section, variants, train.micro_batch() as usize);
+            let instruments = Instruments::new(&setup.corpus, section, variants, train.micro_batch() as usize)?;
             instruments.bytes(gpu, encoder).map_err(measure_error)?
         }
         None => 0,

@@ -16,6 +16,7 @@ use super::trainer::Trainer;
 use super::tune::{Trial, Tuning};
 use crate::config::{AlgorithmKind, ConfigError, Resolved};
 use crate::gpu::{Gpu, GpuError};
+use crate::interrupt::{self, Interrupted};
 use crate::model::{Encoder, ModelError, Weights, load};
 
 /// Why a run stopped before its end.
@@ -36,6 +37,22 @@ pub enum RunError {
     Diverged { step: u64, tensor: String, loss: f64 },
     #[error("interrupted at step {step}; a checkpoint is saved, run the same command again to go on")]
     Interrupted { step: u64 },
+    /// Before this attempt took a step: there is nothing to save.
+    #[error("interrupted before a step was taken; nothing is lost, run the same command again to go on")]
+    Unbegun,
+}
+
+impl RunError {
+    /// Whether it is an interrupt that nobody has answered with a checkpoint yet.
+    pub(super) fn interrupted(&self) -> bool {
+        matches!(self, RunError::Gpu(GpuError::Interrupted))
+    }
+}
+
+impl From<Interrupted> for RunError {
+    fn from(interrupted: Interrupted) -> RunError {
+        RunError::Gpu(interrupted.into())
+    }
 }
 
 /// What a finished run leaves; also `result.json`.
@@ -82,9 +99,13 @@ pub fn tune(gpu: &Gpu, resolved: &Resolved, note: &dyn Fn(&str)) -> Result<Tunin
 /// Trains as a config says; goes on from the newest whole checkpoint where there is one.
 ///
 /// # Errors
-/// [`RunError::Interrupted`] after [`super::request_interrupt`], [`RunError::Diverged`] before a step that is not finite is
+/// [`RunError::Interrupted`] or [`RunError::Unbegun`] after [`crate::interrupt::request`], [`RunError::Diverged`] before a step that is not finite is
 /// taken, and whatever the adapter or the disk refuses.
 pub fn run(gpu: &Gpu, resolved: &Resolved, observer: &dyn Observer) -> Result<Outcome, RunError> {
+    go(gpu, resolved, observer).map_err(|error| if error.interrupted() { RunError::Unbegun } else { error })
+}
+
+fn go(gpu: &Gpu, resolved: &Resolved, observer: &dyn Observer) -> Result<Outcome, RunError> {
     let setup = Setup::new(gpu, resolved)?;
     let config = &resolved.config;
     let (mut folder, done) = open(gpu, resolved, &setup.kernels, observer)?;
@@ -126,7 +147,8 @@ fn oppose(
 ) -> Result<(), RunError> {
     let AlgorithmKind::Adversarial(algorithm) = &resolved.config.train.algorithm else { return Ok(()) };
     let Setup { corpus, encoder, kernels, .. } = setup;
-    let data = AdversaryData::draw(algorithm, corpus.language.as_ref(), corpus.seed)?;
+    let (own, corpus_of) = (algorithm.clone(), corpus.clone());
+    let data = interrupt::or_stop(move || AdversaryData::draw(&own, corpus_of.language.as_ref(), corpus_of.seed))??;
     observer.note(&format!(
         "against a head on task {}: labels of entropy {:.3} nats, in force below a loss of {:.3}",
         algorithm.task,

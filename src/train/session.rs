@@ -1,5 +1,6 @@
 //! The loop of a run: steps, log, evaluations, measurements, checkpoints, and its end.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -10,15 +11,14 @@ use super::data::{Ahead, Micro};
 use super::diverged::first_bad_tensor;
 use super::evaluate::{Evaluation, Evaluator};
 use super::events::EventWriter;
-use super::folder::{Folder, earlier_seconds, keep_metrics_until};
+use super::folder::{Folder, earlier_seconds, evaluated, keep_metrics_until};
 use super::measure::{Along, measure_error};
 use super::observer::{Observer, Progress, interrupt_requested};
 use super::run::{Outcome, RunError, Status};
 use super::setup::Setup;
 use super::trainer::{LogLine, Trainer};
 use crate::config::{AlgorithmKind, Resolved};
-use crate::curvature::CurvatureError;
-use crate::gpu::{Gpu, GpuError};
+use crate::gpu::Gpu;
 use crate::model::save;
 
 /// Steps between lines of `metrics.jsonl`.
@@ -40,6 +40,8 @@ pub(super) struct Session<'r> {
     recent: Vec<LogLine>,
     evaluation: Option<Evaluation>,
     unread: Vec<Vec<Micro>>,
+    /// Step of the newest checkpoint.
+    kept: Cell<Option<u64>>,
 }
 
 impl<'r> Session<'r> {
@@ -70,7 +72,8 @@ impl<'r> Session<'r> {
             config.train.micro_batch() as usize,
         )?;
         let batch = config.train.micro_batch() as usize;
-        let along = config.measure.as_ref().map(|m| Along::new(corpus, m, variants, batch, &metrics_path));
+        let along =
+            config.measure.as_ref().map(|m| Along::new(corpus, m, variants, batch, &metrics_path)).transpose()?;
         gpu.keep_pipelines();
         let events =
             EventWriter::create(&folder.path).map_err(|source| RunError::Io { path: folder.path.clone(), source })?;
@@ -90,14 +93,42 @@ impl<'r> Session<'r> {
             evaluation: None,
             // Steps whose lines are not read yet, kept in case one of them diverged.
             unread: Vec::new(),
+            kept: Cell::new(since),
         })
     }
 
-    /// Takes all steps that are left.
+    /// Takes all steps that are left. An interrupt ends it at the last step that was taken whole, with a checkpoint.
     pub fn train(&mut self, trainer: &mut Trainer, folder: &mut Folder) -> Result<(), RunError> {
+        let taken = self.steps(trainer, folder);
+        self.saved(taken, trainer, folder)
+    }
+
+    /// What was interrupted and has no checkpoint yet gets one.
+    fn saved<T>(
+        &mut self,
+        result: Result<T, RunError>,
+        trainer: &mut Trainer,
+        folder: &mut Folder,
+    ) -> Result<T, RunError> {
+        match result {
+            Err(error) if error.interrupted() => {
+                self.log(trainer, folder)?;
+                if self.kept.get() != Some(trainer.step) {
+                    self.save(trainer)?;
+                }
+                Err(RunError::Interrupted { step: trainer.step })
+            }
+            other => other,
+        }
+    }
+
+    fn steps(&mut self, trainer: &mut Trainer, folder: &mut Folder) -> Result<(), RunError> {
         let train = &self.resolved.config.train;
         let steps = train.steps;
-        if trainer.step == 0 && steps > 0 {
+        let begun = trainer.step;
+        // An evaluation that an interrupt broke off is made up for.
+        let missing = begun < steps && train.evaluate_every > 0 && begun.is_multiple_of(train.evaluate_every);
+        if begun == 0 && steps > 0 || missing && !evaluated(&folder.path.join("metrics.jsonl"), begun) {
             self.evaluate(trainer, folder)?;
         }
         // One that an interrupt broke off is made up for.
@@ -107,9 +138,7 @@ impl<'r> Session<'r> {
         let corpus = self.setup.corpus.clone();
         let ahead = Ahead::start(corpus, *trainer.layout(), trainer.step, train);
         while trainer.step < steps {
-            let Some(micros) = ahead.next() else {
-                return Err(GpuError::Lost("the thread that makes batches died".into()).into());
-            };
+            let micros = ahead.next()?;
             trainer.advance(self.gpu, &micros)?;
             self.unread.push(micros);
             let step = trainer.step;
@@ -232,11 +261,6 @@ impl<'r> Session<'r> {
                 self.event(step, &measurement.scalars(), folder)
             }
             Ok(None) => Ok(()),
-            Err(CurvatureError::Interrupted) => {
-                self.log(trainer, folder)?;
-                self.save(trainer)?;
-                Err(RunError::Interrupted { step })
-            }
             Err(error) => Err(measure_error(error)),
         }
     }
@@ -248,6 +272,7 @@ impl<'r> Session<'r> {
         let hash = self.resolved.hash();
         let vocabulary = &corpus.vocabulary;
         Checkpoint::write(&self.root, trainer.step, &hash, encoder, vocabulary, &weights, &moments, &algorithm)?;
+        self.kept.set(Some(trainer.step));
         let keep = self.resolved.config.train.keep_checkpoints as usize;
         let all = checkpoints(&self.root);
         if keep > 0 && all.len() > keep {
@@ -264,6 +289,7 @@ impl<'r> Session<'r> {
         let Setup { encoder, dims, kernels, labels, .. } = self.setup;
         let scale = self.resolved.config.train.loss_scale();
         let micros = &self.unread[at];
+        let _whole = self.gpu.hold();
         let found =
             first_bad_tensor(self.gpu, encoder, &trainer.parameters, *dims, &kernels.variants, *labels, micros, scale)?;
         let otherwise = match &self.resolved.config.train.algorithm {
@@ -286,8 +312,8 @@ impl<'r> Session<'r> {
     /// Evaluates, writes the model and, last of all, the result.
     pub fn finish(mut self, trainer: &mut Trainer, folder: &mut Folder) -> Result<Outcome, RunError> {
         let Setup { corpus, encoder, .. } = self.setup;
-        self.measure(trainer, folder)?;
-        self.evaluate(trainer, folder)?;
+        let last = self.measure(trainer, folder).and_then(|()| self.evaluate(trainer, folder));
+        self.saved(last, trainer, folder)?;
         let weights = trainer.parameters.read(self.gpu, encoder)?;
         save(&folder.path.join("model"), encoder, &weights, Some(&corpus.vocabulary))?;
         let evaluation = self.evaluation.clone().expect("just evaluated");

@@ -7,6 +7,7 @@ use super::run::RunError;
 use super::tune::Subject;
 use crate::config::{AlgorithmKind, ConfigError, LabelKind, Resolved};
 use crate::gpu::Gpu;
+use crate::interrupt;
 use crate::model::{Encoder, SentenceHead};
 use crate::ops::{Dims, Labels};
 
@@ -25,7 +26,8 @@ pub(super) struct Setup {
 impl Setup {
     pub fn new(gpu: &Gpu, resolved: &Resolved) -> Result<Setup, RunError> {
         let config = &resolved.config;
-        let corpus = Corpus::open(&config.language, &config.objective, config.seed)?;
+        let (language, objective, seed) = (config.language.clone(), config.objective.clone(), config.seed);
+        let corpus = interrupt::or_stop(move || Corpus::open(&language, &objective, seed))??;
         let longest = corpus.language.max_length();
         let model = config.model.model_config(corpus.vocabulary.len() as u32, longest);
         let head = match &config.train.algorithm {

@@ -2,6 +2,7 @@
 //! without reading anything back but a log of losses now and then.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use super::adversary::{Adversary, AdversaryData, AdversaryLine};
 use super::data::Micro;
@@ -29,6 +30,8 @@ pub struct LogLine {
 pub(super) const RING: u32 = 512;
 /// Steps on their way before the host waits for the oldest.
 const IN_FLIGHT: usize = 3;
+/// Seconds for a step above which only one is on its way.
+const LONG: f64 = 0.2;
 
 /// Parameters, moments and programs of a training run.
 pub struct Trainer {
@@ -230,7 +233,15 @@ impl Trainer {
     }
 
     /// Takes one step: returns when it is submitted, and not too many are on their way.
+    ///
+    /// # Errors
+    /// [`GpuError::Interrupted`] before the step, or in the midst of its gradient: then it is not taken, and parameters and
+    /// moments are as they were. An update that is begun is done, and so is a step of an algorithm with weights of its own or
+    /// with parameters on the move (adversarial, SAM).
     pub fn advance(&mut self, gpu: &Gpu, micros: &[Micro]) -> Result<(), GpuError> {
+        crate::interrupt::check()?;
+        let begun = Instant::now();
+        let _whole = (self.sam.is_some() || self.adversary.is_some()).then(|| gpu.hold());
         let numbers = self.numbers();
         let mut stopwatch = self.stopwatch.take();
         let (mut before, mut behind) = match stopwatch.as_mut().and_then(Stopwatch::step) {
@@ -238,36 +249,38 @@ impl Trainer {
             None => (None, None),
         };
         let mut submitted = match &self.adversary {
-            Some(adversary) => adversary.advance(gpu, self.step, before.take()),
+            Some(adversary) => adversary.advance(gpu, self.step, before.take())?,
             None => Vec::new(),
         };
         if let Some(sam) = &self.sam {
             for (i, micro) in micros.iter().enumerate() {
-                let (mut encoder, step) = self.gradient_of(gpu, micro, i, numbers, before.take());
+                let (mut encoder, step) = self.gradient_of(gpu, micro, i, numbers, before.take())?;
                 // The step's loss is that at θ: the second gradient's is not counted.
-                self.tally.encode(gpu, &mut encoder, &step);
+                self.tally.encode(gpu, &mut encoder, &step)?;
                 if i + 1 == micros.len() {
-                    sam.ascend.encode(gpu, &mut encoder, &step);
+                    sam.ascend.encode(gpu, &mut encoder, &step)?;
                 }
                 submitted.push(gpu.submit(encoder));
             }
         }
         for (i, micro) in micros.iter().enumerate() {
-            let (mut encoder, step) = self.gradient_of(gpu, micro, i, numbers, before.take());
+            let (mut encoder, step) = self.gradient_of(gpu, micro, i, numbers, before.take())?;
             if self.sam.is_none() {
-                self.tally.encode(gpu, &mut encoder, &step);
+                self.tally.encode(gpu, &mut encoder, &step)?;
             }
             if i + 1 == micros.len() {
+                let _whole = gpu.hold();
                 if let Some(adversary) = &self.adversary {
-                    adversary.blend(gpu, &mut encoder, &step);
+                    adversary.blend(gpu, &mut encoder, &step)?;
                 }
-                self.update.encode_stamped(gpu, &mut encoder, &step, behind.take());
+                self.update.encode_stamped(gpu, &mut encoder, &step, behind.take())?;
             }
             submitted.push(gpu.submit(encoder));
         }
         self.stopwatch = stopwatch;
         self.step += 1;
-        let most = IN_FLIGHT.max(submitted.len());
+        // A saved checkpoint waits for all that is on its way.
+        let most = if begun.elapsed().as_secs_f64() > LONG { 1 } else { IN_FLIGHT.max(submitted.len()) };
         self.submissions.extend(submitted);
         while self.submissions.len() > most {
             if let Some(oldest) = self.submissions.pop_front() {
@@ -285,7 +298,7 @@ impl Trainer {
         i: usize,
         numbers: Step,
         stamp: Option<Stamp<'_>>,
-    ) -> (wgpu::CommandEncoder, Step) {
+    ) -> Result<(wgpu::CommandEncoder, Step), GpuError> {
         let counts = micro.batch.step(1);
         let step = Step {
             rows: counts.rows,
@@ -296,11 +309,11 @@ impl Trainer {
             ..numbers
         };
         let mut encoder = gpu.encoder();
-        self.pass.encode_stamped(gpu, &mut encoder, &micro.batch, micro.weight * self.scale, &step, stamp);
+        self.pass.encode_stamped(gpu, &mut encoder, &micro.batch, micro.weight * self.scale, &step, stamp)?;
         if let Some(accumulate) = &self.accumulate {
-            accumulate.encode(gpu, &mut encoder, &step);
+            accumulate.encode(gpu, &mut encoder, &step)?;
         }
-        (encoder, step)
+        Ok((encoder, step))
     }
 
     /// Whether the log must be read now lest lines be lost.

@@ -192,7 +192,7 @@ impl Trial<'_> {
             false => {
                 let start = Instant::now();
                 let mut encoder = gpu.encoder();
-                pass.encode(gpu, &mut encoder, batch, micro.weight, &batch.step(1));
+                pass.encode(gpu, &mut encoder, batch, micro.weight, &batch.step(1))?;
                 gpu.wait(gpu.submit(encoder))?;
                 let whole = start.elapsed().as_secs_f64();
                 Ok(Seconds { whole, parts: [whole; Operation::ALL.len()] })

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use super::Json;
 
 /// A model, a config and a task.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct TaskArguments {
     /// Folder with config.json and model.safetensors
     #[arg(value_name = "MODEL")]

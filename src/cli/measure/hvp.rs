@@ -6,18 +6,19 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Evidence, Session, check_folder, operator, print_report};
+use super::{Evidence, Session, check_folder, operator, print_report, unless_interrupted};
 use crate::cli::arguments::{Common, MeasureHvp, name_of};
 use crate::cli::failure::Failure;
 use crate::cli::print;
 use crate::curvature::{Progress, Subject, dot, norm};
+use crate::interrupt::Interrupted;
 use crate::model::{WeightsFile, save_tensors};
 
 /// What is printed under `--json`; the products are in the file.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct HvpReport {
     matrix: String,
-    /// Vectors in the file.
+    /// Vectors that were multiplied: those of the file, or the first of them until an interrupt.
     vectors: usize,
     /// vᵀ A v of each.
     quadratic_forms: Vec<f64>,
@@ -38,16 +39,25 @@ where
     let common = &arguments.common;
     check_folder(&arguments.out)?;
     let session = open(common)?;
-    let subject = session.subject(common, &session.sentences(), common.on.batch)?;
-    let (vectors, stacked) = read(&arguments.vector, &subject)?;
+    let subject = session.subject(common, &session.sentences()?, common.on.batch)?;
+    let (mut vectors, stacked) = read(&arguments.vector, &subject)?;
     let operator = operator(&subject, arguments.matrix)?;
     let (mut products, mut cost) = (Vec::new(), 0.0);
+    session.gauge.phase("products");
     for block in vectors.chunks(common.probes as usize) {
-        products.extend(operator.apply(block)?);
+        let Some(images) = unless_interrupted(operator.apply(block))? else { break };
+        products.extend(images);
         cost += operator.product_cost(block.len());
         let done = Progress { done: products.len(), of: vectors.len(), value: None };
-        session.watch("products", "vector", &done)?;
+        if unless_interrupted(session.watch("products", "vector", &done))?.is_none() {
+            break;
+        }
     }
+    if products.is_empty() {
+        return Err(Interrupted.into());
+    }
+    let interrupted = products.len() < vectors.len();
+    vectors.truncate(products.len());
     if !products.iter().all(|p| dot(p, p).is_finite()) {
         return Err(crate::curvature::CurvatureError::NotFinite("a product").into());
     }
@@ -59,7 +69,7 @@ where
         vector_norms: vectors.iter().map(|v| norm(v)).collect(),
         product_norms: products.iter().map(|v| norm(v)).collect(),
         out: arguments.out.display().to_string(),
-        evidence: session.evidence(common, &subject, session.target(), cost),
+        evidence: session.evidence(common, &subject, session.target(), cost).ended(interrupted, true),
     };
     let mut rows = report.evidence.rows(&report.matrix);
     for (i, form) in report.quadratic_forms.iter().enumerate() {
@@ -67,7 +77,7 @@ where
         rows.push((format!("vector {}", i + 1), value));
     }
     rows.push(("products".into(), report.out.clone()));
-    print_report(common.json.json, &report, &rows)
+    print_report(common.json.json, &report, &rows, &report.evidence)
 }
 
 /// The vectors of a file, and whether they stand along a leading axis.

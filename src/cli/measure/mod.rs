@@ -10,21 +10,21 @@ mod trace_designed;
 mod trace_drawn;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::arguments::{Common, MatrixChoice, Measure, MeasureCommand};
-use super::examples::Source;
-use super::failure::{Failure, STOPPED};
+use super::examples::{self, Source};
+use super::failure::Failure;
 use super::print;
 use super::progress::Gauge;
 use crate::curvature::{
     Chunks, CurvatureError, GradientOperator, Matrix, ModelOperator, Moment, Operator, Progress, Subject,
 };
 use crate::gpu::{AdapterChoice, Gpu, Options};
+use crate::interrupt::{self, Interrupted};
 use crate::model::{self, Loaded};
 use crate::ops::batch::Sentence;
 use crate::ops::{Variants, Wishes};
@@ -71,10 +71,15 @@ pub struct Evidence {
     seconds: f64,
     /// Arithmetic in multiples of one gradient over the same examples.
     gradient_equivalents: f64,
+    /// Whether all that was asked for is there: the relative error of a trace, converged eigenvalues; never after an interrupt.
+    reached: bool,
+    /// Whether a signal ended it: then all numbers are of what was done until then, and the exit code is 130. Where nothing was,
+    /// an object with `interrupted` and `reached` alone is printed.
+    interrupted: bool,
 }
 
 /// A value and the standard error of it.
-#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, Serialize, JsonSchema)]
 pub struct Number {
     /// Null where it is not defined.
     value: Option<f64>,
@@ -110,33 +115,23 @@ struct Session {
     gauge: Gauge,
 }
 
-/// Set by Ctrl-C; the next block of work is the last.
-static STOP: AtomicBool = AtomicBool::new(false);
-
 impl Session {
     fn open(adapter: &AdapterChoice, wishes: &Wishes, common: &Common) -> Result<Session, Failure> {
         let start = Instant::now();
-        // A handler that is there already (two measurements in one process) does the same.
-        let _ = ctrlc::set_handler(|| {
-            if STOP.swap(true, Ordering::Relaxed) {
-                std::process::exit(i32::from(STOPPED));
-            }
-            print::note("stopping; nothing is written. Once more ends at once");
-        });
-        let loaded = model::load(&common.on.model)?;
-        loaded.notes.iter().for_each(|n| print::note(n));
-        let source = Source::open(&common.on, &loaded)?;
+        let gauge = Gauge::new();
+        let (loaded, source) = examples::open(&common.on)?;
         let sampled = source.sampled(&common.on);
         let gpu = Gpu::open(adapter, Options::default())?;
         let variants =
             wishes.apply(Variants::choose(gpu.capabilities()), gpu.capabilities()).map_err(Failure::usage)?;
-        Ok(Session { loaded, source, gpu, variants, sampled, start, gauge: Gauge::new() })
+        Ok(Session { loaded, source, gpu, variants, sampled, start, gauge })
     }
 
     /// All the examples: the file's, or `count` sentences.
-    fn sentences(&self) -> Vec<Sentence> {
+    fn sentences(&self) -> Result<Vec<Sentence>, Interrupted> {
+        self.gauge.phase("examples");
         match &self.source {
-            Source::File(sentences) => sentences.clone(),
+            Source::File(sentences) => Ok(sentences.clone()),
             Source::Language(held_out) => held_out.sentences(0..held_out.count),
         }
     }
@@ -151,10 +146,10 @@ impl Session {
         Ok(Subject::new(&self.gpu, encoder, weights, sentences, self.variants, &common.only, &chunks)?)
     }
 
-    /// A value so far on standard error; Ctrl-C ends the work here.
+    /// A value so far on standard error; an interrupt ends the work here.
     fn watch(&self, what: &str, unit: &str, p: &Progress) -> Result<(), CurvatureError> {
         self.gauge.show(what, unit, p);
-        if STOP.load(Ordering::Relaxed) { Err(CurvatureError::Interrupted) } else { Ok(()) }
+        Ok(interrupt::check()?)
     }
 
     fn evidence(&self, common: &Common, subject: &Subject<'_>, target: Target, cost: f64) -> Evidence {
@@ -174,11 +169,23 @@ impl Session {
             adapter: self.gpu.info().name.clone(),
             seconds: self.start.elapsed().as_secs_f64(),
             gradient_equivalents: cost,
+            reached: true,
+            interrupted: false,
         }
     }
 }
 
 impl Evidence {
+    /// Whether it was cut short, and whether what was asked for is there.
+    fn ended(self, interrupted: bool, reached: bool) -> Evidence {
+        Evidence { interrupted, reached: reached && !interrupted, ..self }
+    }
+
+    /// Of the first examples of a subject only.
+    fn of_first(self, subject: &Subject<'_>, examples: usize) -> Evidence {
+        Evidence { count: examples, masked_positions: subject.masked()[..examples].iter().sum(), ..self }
+    }
+
     /// Rows of a table.
     fn rows(&self, matrix: &str) -> Vec<(String, String)> {
         let over = match self.target == "population" {
@@ -197,6 +204,9 @@ impl Evidence {
             row("seed", self.seed.to_string()),
             row("cost", format!("{} gradients, {:.1} s", print::short(self.gradient_equivalents), self.seconds)),
         ]
+        .into_iter()
+        .chain(self.interrupted.then(|| row("interrupted", "of what was done until then".into())))
+        .collect()
     }
 }
 
@@ -213,13 +223,25 @@ fn operator<'s>(subject: &'s Subject<'_>, choice: MatrixChoice) -> Result<Box<dy
     }
 }
 
-/// One object under `--json`, else a table.
-fn print_report(json: bool, report: &impl Serialize, rows: &[(String, String)]) -> Result<(), Failure> {
+/// One object under `--json`, else a table. What an interrupt left is printed and is an error all the same.
+fn print_report(json: bool, report: &impl Serialize, rows: &[(String, String)], e: &Evidence) -> Result<(), Failure> {
     match json {
         true => print::json(report)?,
         false => print::line(&print::table(rows))?,
     }
-    Ok(())
+    match e.interrupted {
+        true => Err(Failure::stopped("what was measured until then is printed")),
+        false => Ok(()),
+    }
+}
+
+/// Nothing where a part of a measurement was interrupted.
+fn unless_interrupted<T>(result: Result<T, CurvatureError>) -> Result<Option<T>, Failure> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(CurvatureError::Interrupted) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Refuses a figure's name before anything is measured.

@@ -4,14 +4,15 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Evidence, Number, Session, check_figure, finite, print_report, write_figure};
+use super::{Evidence, Number, Session, check_figure, finite, print_report, unless_interrupted, write_figure};
 use crate::cli::arguments::{Common, LabelChoice, MeasureNoise, name_of};
 use crate::cli::failure::Failure;
 use crate::cli::print;
 use crate::curvature::{
     CurvatureError, Drawing, Gradients, Gram, GramPass, Hutchinson, Matrix, ModelOperator, Noise, Norms, Operator,
-    ProductTrace, Progress, Subject, alignment, hutchinson_by_products, norm, ratio_paired,
+    ProductTrace, Subject, alignment, hutchinson_by_products, norm, ratio_paired,
 };
+use crate::interrupt;
 use crate::model::{Arena, ForwardPass, dims_for};
 use crate::ops::batch::Sentence;
 use crate::ops::{Labels, LossDraw};
@@ -29,19 +30,19 @@ pub struct NoiseReport {
     labels: String,
     /// ‖g_i‖² of each example.
     per_example_squared_norm: Vec<f64>,
-    /// ‖ḡ‖² as it is, with the bias Tr Σ / n of a population's.
-    mean_gradient_squared_norm: f64,
+    /// ‖ḡ‖² as it is, with the bias Tr Σ / n of a population's. Null, as all that needs ḡ, where an interrupt came before it.
+    mean_gradient_squared_norm: Option<f64>,
     /// Tr Σ.
-    trace_covariance: f64,
+    trace_covariance: Option<f64>,
     /// Jackknife over examples; null for fewer than 3.
     trace_covariance_standard_error: Option<f64>,
     /// ‖ḡ‖² - Tr Σ / n: without bias, therefore at times negative near an optimum.
-    gradient_squared_norm: f64,
+    gradient_squared_norm: Option<f64>,
     gradient_squared_norm_standard_error: Option<f64>,
     /// Tr Σ / `gradient_squared_norm`; meaningless where that is not well above its error.
     noise_scale: Option<f64>,
     noise_scale_standard_error: Option<f64>,
-    /// Of Σ, largest first, n - 1 of them; null where there are more examples than `--eigenvalues-up-to`.
+    /// Of Σ, largest first, n - 1 of them; null where there are more examples than `--eigenvalues-up-to`, or after an interrupt.
     covariance_eigenvalues: Option<Vec<f64>>,
     /// With `--bartlett`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -75,66 +76,98 @@ where
     let common = &arguments.common;
     check_figure(arguments.out.as_deref())?;
     let session = open(common)?;
-    let mut sentences = session.sentences();
+    let mut sentences = session.sentences()?;
     if sentences.len() < 2 {
         return Err(Failure::usage("gradient noise needs at least 2 examples; give more (--count)"));
     }
     if arguments.labels == LabelChoice::Model {
+        session.gauge.phase("labels");
         sentences = relabelled(&session, &sentences, common)?;
     }
     let subject = session.subject(common, &sentences, common.on.batch)?;
     let n = subject.examples();
     let norms = Norms::measure(&subject, &mut |p| session.watch("gradient norms", "example", p))?;
-    let gradients = Gradients::new(&subject)?;
-    let mean = gradients.mean(&subject)?;
-    // ⟨g_i, ḡ⟩ from one pass along ḡ.
-    let operator = ModelOperator::new(&subject, Matrix::Hessian);
-    let slopes = operator.forms(std::slice::from_ref(&mean))?.swap_remove(0).slope;
-    let mut cost = norms.gradient_equivalents + 1.0 + operator.form_cost(1);
-    let gram = match n <= arguments.eigenvalues_up_to as usize {
-        true => {
-            session.watch("inner products", "example", &Progress { done: 0, of: n, value: None })?;
-            let together = session.subject(common, &sentences, n as u32)?;
-            let pass = GramPass::new(&together)?;
-            cost += pass.cost(&together);
-            Some(pass.run(&together)?)
-        }
-        false => {
-            print::note(&format!("no covariance eigenvalues of {n} examples: give --eigenvalues-up-to {n}"));
-            None
-        }
+    let mut cost = norms.gradient_equivalents;
+    // Each part is there or was interrupted, and then so is all that follows.
+    session.gauge.phase("mean gradient");
+    let with_mean = match norms.interrupted {
+        true => None,
+        false => unless_interrupted(with_mean(&subject))?,
     };
-    let noise = Noise::of(&norms.squared, &slopes);
-    if !norms.squared.iter().chain(&slopes).all(|x| x.is_finite()) {
+    if !norms.squared.iter().chain(with_mean.iter().flat_map(|w| &w.slopes)).all(|x| x.is_finite()) {
         return Err(CurvatureError::NotFinite("a gradient's norm").into());
     }
-    let mean_square = norm(&mean).powi(2);
-    let bartlett = match arguments.bartlett {
-        true => {
-            let (bartlett, own) =
-                bartlett(&session, arguments, &subject, (&norms.squared, &slopes, &mean), gram.as_ref(), &noise)?;
-            cost += own;
-            Some(bartlett)
-        }
+    let noise = with_mean.as_ref().map(|w| Noise::of(&norms.squared, &w.slopes));
+    cost += with_mean.as_ref().map_or(0.0, |w| w.cost);
+    let wanted = n <= arguments.eigenvalues_up_to as usize;
+    if !wanted {
+        print::note(&format!("no covariance eigenvalues of {n} examples: give --eigenvalues-up-to {n}"));
+    }
+    session.gauge.phase("inner products");
+    let gram = match wanted && with_mean.is_some() {
+        true => unless_interrupted(inner_products(session.subject(common, &sentences, n as u32)?))?,
         false => None,
     };
+    cost += gram.as_ref().map_or(0.0, |(_, cost)| *cost);
+    let gram = gram.map(|(gram, _)| gram);
+    session.gauge.phase("eigenvalues");
+    let eigenvalues = match gram.clone() {
+        Some(gram) => interrupt::or_stop(move || gram.covariance_eigenvalues()).ok(),
+        None => None,
+    };
+    let bartlett = match (&with_mean, &noise) {
+        (Some(w), Some(noise)) if arguments.bartlett => {
+            let known = (norms.squared.as_slice(), w.slopes.as_slice(), w.mean.as_slice());
+            unless_interrupted(bartlett(&session, arguments, &subject, known, gram.as_ref(), noise))?
+        }
+        _ => None,
+    };
+    cost += bartlett.as_ref().map_or(0.0, |(_, own)| *own);
+    let interrupted = noise.is_none() || wanted && eigenvalues.is_none() || arguments.bartlett && bartlett.is_none();
+    let of = |f: fn(&Noise) -> Estimate| (noise.as_ref().map(f).map(Number::from)).unwrap_or_default();
+    let (covariance, gradient, scale) =
+        (of(|n| n.trace_covariance), of(|n| n.gradient_squared_norm), of(|n| n.noise_scale));
     let report = NoiseReport {
         matrix: "noise_covariance".into(),
         labels: name_of(arguments.labels),
-        mean_gradient_squared_norm: mean_square,
-        trace_covariance: noise.trace_covariance.value,
-        trace_covariance_standard_error: finite(noise.trace_covariance.standard_error),
-        gradient_squared_norm: noise.gradient_squared_norm.value,
-        gradient_squared_norm_standard_error: finite(noise.gradient_squared_norm.standard_error),
-        noise_scale: finite(noise.noise_scale.value),
-        noise_scale_standard_error: finite(noise.noise_scale.standard_error),
-        covariance_eigenvalues: gram.map(|g| g.covariance_eigenvalues()),
+        mean_gradient_squared_norm: with_mean.as_ref().map(|w| norm(&w.mean).powi(2)),
+        trace_covariance: covariance.value,
+        trace_covariance_standard_error: covariance.standard_error,
+        gradient_squared_norm: gradient.value,
+        gradient_squared_norm_standard_error: gradient.standard_error,
+        noise_scale: scale.value,
+        noise_scale_standard_error: scale.standard_error,
+        covariance_eigenvalues: eigenvalues,
+        evidence: session
+            .evidence(common, &subject, Target::Population, cost)
+            .of_first(&subject, norms.squared.len())
+            .ended(interrupted, true),
         per_example_squared_norm: norms.squared,
-        bartlett,
-        evidence: session.evidence(common, &subject, Target::Population, cost),
+        bartlett: bartlett.map(|(bartlett, _)| bartlett),
     };
     write_figure(arguments.out.as_deref(), || figure(&report))?;
-    print_report(common.json.json, &report, &rows(&report))
+    print_report(common.json.json, &report, &rows(&report), &report.evidence)
+}
+
+/// ḡ and ⟨g_i, ḡ⟩ of each example.
+struct WithMean {
+    mean: Vec<f32>,
+    slopes: Vec<f64>,
+    cost: f64,
+}
+
+fn with_mean(subject: &Subject<'_>) -> Result<WithMean, CurvatureError> {
+    let mean = Gradients::new(subject)?.mean(subject)?;
+    // One pass along ḡ.
+    let operator = ModelOperator::new(subject, Matrix::Hessian);
+    let slopes = operator.forms(std::slice::from_ref(&mean))?.swap_remove(0).slope;
+    Ok(WithMean { mean, slopes, cost: 1.0 + operator.form_cost(1) })
+}
+
+/// g_i·g_j of examples in one batch, and the cost.
+fn inner_products(together: Subject<'_>) -> Result<(Gram, f64), CurvatureError> {
+    let pass = GramPass::new(&together)?;
+    Ok((pass.run(&together)?, pass.cost(&together)))
 }
 
 /// The examples with labels drawn from the model: a function of the seed and an example's number.
@@ -186,7 +219,7 @@ fn bartlett(
     (squares, slopes, mean): (&[f64], &[f64], &[f32]),
     gram: Option<&Gram>,
     noise: &Noise,
-) -> Result<(Bartlett, f64), Failure> {
+) -> Result<(Bartlett, f64), CurvatureError> {
     let n = subject.examples();
     let masked = subject.masked();
     // ‖g_i - ḡ‖² with the n / (n - 1) of the covariance: their mean is Tr Σ.
@@ -197,6 +230,9 @@ fn bartlett(
     let seed = arguments.common.seed();
     let mut drawing = Drawing::new(subject, LossDraw::Signs, seed, 16)?;
     let drawn = drawing.run(subject, Target::Population, None, 0, &mut |p| session.watch("fisher", "example", p))?;
+    if drawn.trace.interrupted {
+        return Err(CurvatureError::Interrupted);
+    }
     let fisher: Vec<f64> = drawing.per_example().iter().map(|(trace, positions)| trace * *positions as f64).collect();
     let operator = ModelOperator::new(subject, Matrix::Hessian);
     let what = Hutchinson {
@@ -208,6 +244,9 @@ fn bartlett(
     };
     let ProductTrace { trace, per_example, .. } =
         hutchinson_by_products(&operator, &[], &what, &mut |p| session.watch("hessian", "probe", p))?;
+    if trace.interrupted {
+        return Err(CurvatureError::Interrupted);
+    }
     let hessian: Vec<f64> = per_example.iter().zip(&masked).map(|(t, m)| t * *m as f64).collect();
     // Of the mean over examples of summed losses: the mean loss per position times the mean number of positions.
     let positions = masked.iter().sum::<usize>() as f64 / n as f64;
@@ -257,15 +296,14 @@ fn bartlett(
 
 fn rows(report: &NoiseReport) -> Vec<(String, String)> {
     let row = |a: &str, b: String| (a.to_string(), b);
+    let known =
+        |value: Option<f64>, error| value.map_or("unknown".to_string(), |value| print::with_error(value, error));
     let scale =
         report.noise_scale.map_or("undefined".into(), |s| print::with_error(s, report.noise_scale_standard_error));
     let mut rows = vec![
-        row("Tr Σ", print::with_error(report.trace_covariance, report.trace_covariance_standard_error)),
-        row("‖ḡ‖²", print::short(report.mean_gradient_squared_norm)),
-        row(
-            "‖ḡ‖² - Tr Σ / n",
-            print::with_error(report.gradient_squared_norm, report.gradient_squared_norm_standard_error),
-        ),
+        row("Tr Σ", known(report.trace_covariance, report.trace_covariance_standard_error)),
+        row("‖ḡ‖²", known(report.mean_gradient_squared_norm, None)),
+        row("‖ḡ‖² - Tr Σ / n", known(report.gradient_squared_norm, report.gradient_squared_norm_standard_error)),
         row("noise scale", scale),
     ];
     if let Some(values) = &report.covariance_eigenvalues {

@@ -3,11 +3,11 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Evidence, Number, Session, check_figure, print_report, write_figure};
+use super::{Evidence, Number, Session, check_figure, print_report, unless_interrupted, write_figure};
 use crate::cli::arguments::{Common, MeasureSharpness};
 use crate::cli::failure::Failure;
 use crate::cli::print;
-use crate::curvature::{BatchSharpness, Lanczos, Matrix, ModelOperator, top_eigenpairs};
+use crate::curvature::{BatchSharpness, Lanczos, Matrix, ModelOperator, Progress, top_eigenpairs};
 use crate::report::{Axis, Figure, Line};
 use crate::statistics::{Estimate, Target};
 
@@ -17,9 +17,10 @@ pub struct SharpnessReport {
     /// Always `hessian`.
     matrix: String,
     /// The largest eigenvalue of the Hessian over all examples, among the three of largest absolute value.
-    largest_eigenvalue: f64,
+    /// Null where an interrupt came before it.
+    largest_eigenvalue: Option<f64>,
     /// ‖H v - λ v‖ with ‖v‖ = 1.
-    residual: f64,
+    residual: Option<f64>,
     converged: bool,
     /// Mean over batches of gᵀ H g / ‖g‖², with a batch's own g and H.
     batch_sharpness: Number,
@@ -48,7 +49,7 @@ where
     }
     check_figure(arguments.out.as_deref())?;
     let session = open(common)?;
-    let sentences = session.sentences();
+    let sentences = session.sentences()?;
     let size = (arguments.sharpness_batch as usize).min(sentences.len());
     let small = session.subject(common, &sentences, size as u32)?;
     let values = BatchSharpness::measure(&small, arguments.rho, &mut |p| session.watch("batch sharpness", "batch", p))?;
@@ -61,17 +62,24 @@ where
         seed: common.seed(),
     };
     let operator = ModelOperator::new(&subject, Matrix::Hessian);
-    let pairs = top_eigenpairs(&operator, &what, &mut |p| session.watch("largest eigenvalue", "product", p))?;
-    let largest = (0..pairs.eigenvalues.len())
-        .max_by(|a, b| pairs.eigenvalues[*a].total_cmp(&pairs.eigenvalues[*b]))
-        .expect("at least one was asked for");
-    let cost = pairs.gradient_equivalents + values.gradient_equivalents;
+    let mut look = |p: &Progress| session.watch("largest eigenvalue", "product", p);
+    let pairs = match values.interrupted {
+        true => None,
+        false => unless_interrupted(top_eigenpairs(&operator, &what, &mut look))?,
+    };
+    let interrupted = pairs.as_ref().is_none_or(|p| p.interrupted);
+    let largest = pairs.as_ref().and_then(|p| {
+        let place = (0..p.eigenvalues.len()).max_by(|a, b| p.eigenvalues[*a].total_cmp(&p.eigenvalues[*b]))?;
+        Some((p.eigenvalues[place], p.residuals[place], p.converged[place]))
+    });
+    let converged = largest.is_some_and(|l| l.2);
+    let cost = pairs.map_or(0.0, |p| p.gradient_equivalents) + values.gradient_equivalents;
     let number = |of: &[f64]| Number::from(Estimate::of_mean(of));
     let report = SharpnessReport {
         matrix: "hessian".into(),
-        largest_eigenvalue: pairs.eigenvalues[largest],
-        residual: pairs.residuals[largest],
-        converged: pairs.converged[largest],
+        largest_eigenvalue: largest.map(|l| l.0),
+        residual: largest.map(|l| l.1),
+        converged,
         batch_sharpness: number(&values.curvature),
         ascent_loss: number(&values.ascent),
         gradient_norm: number(&values.gradient_norm),
@@ -80,18 +88,21 @@ where
         batches: values.curvature.len(),
         batch_sharpness_values: values.curvature,
         ascent_loss_values: values.ascent,
-        evidence: session.evidence(common, &subject, Target::Population, cost),
+        evidence: session.evidence(common, &subject, Target::Population, cost).ended(interrupted, converged),
     };
-    if !report.converged {
+    if !report.converged && !interrupted {
         print::note("the largest eigenvalue has not converged: give more --products, or a larger --tolerance");
     }
     write_figure(arguments.out.as_deref(), || figure(&report))?;
-    print_report(common.json.json, &report, &rows(&report))
+    print_report(common.json.json, &report, &rows(&report), &report.evidence)
 }
 
 fn rows(report: &SharpnessReport) -> Vec<(String, String)> {
     let row = |a: &str, b: String| (a.to_string(), b);
-    let largest = format!("{}, residual {}", print::short(report.largest_eigenvalue), print::short(report.residual));
+    let largest = match (report.largest_eigenvalue, report.residual) {
+        (Some(value), Some(residual)) => format!("{}, residual {}", print::short(value), print::short(residual)),
+        _ => "unknown".into(),
+    };
     let batches = format!("over {} batches of {}", report.batches, report.sharpness_batch);
     let mut rows = vec![
         row("largest eigenvalue", largest),
@@ -111,6 +122,6 @@ fn figure(report: &SharpnessReport) -> Figure {
         y: "gᵀHg / ‖g‖²".into(),
         axis: Axis::Linear,
         lines: vec![Line::new("batch sharpness", points(&report.batch_sharpness_values))],
-        level: Some(("largest eigenvalue".into(), report.largest_eigenvalue)),
+        level: report.largest_eigenvalue.map(|value| ("largest eigenvalue".into(), value)),
     }
 }

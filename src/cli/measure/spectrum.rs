@@ -3,7 +3,9 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Evidence, Number, Session, check_figure, finite, operator, print_report, write_figure};
+use super::{
+    Evidence, Number, Session, check_figure, finite, operator, print_report, unless_interrupted, write_figure,
+};
 use crate::cli::arguments::{Common, MeasureSpectrum, name_of};
 use crate::cli::failure::Failure;
 use crate::cli::print;
@@ -79,7 +81,7 @@ where
     let common = &arguments.common;
     check_figure(arguments.out.as_deref())?;
     let session = open(common)?;
-    let subject = session.subject(common, &session.sentences(), common.on.batch)?;
+    let subject = session.subject(common, &session.sentences()?, common.on.batch)?;
     let operator = operator(&subject, arguments.matrix)?;
     let what = Lanczos {
         top: arguments.top as usize,
@@ -88,8 +90,9 @@ where
         block: 2.min(common.probes as usize),
         seed: common.seed(),
     };
+    session.gauge.phase("largest eigenvalue");
     let pairs = top_eigenpairs(&*operator, &what, &mut |p| session.watch("largest eigenvalue", "product", p))?;
-    let density = match arguments.density {
+    let density = match arguments.density && !pairs.interrupted {
         true => {
             let what = QuadratureOptions {
                 seed: common.seed(),
@@ -98,10 +101,13 @@ where
                 block: common.probes as usize,
                 ..QuadratureOptions::default()
             };
-            Some(quadrature(&*operator, &what, &mut |p| session.watch("density", "product", p))?)
+            unless_interrupted(quadrature(&*operator, &what, &mut |p| session.watch("density", "product", p)))?
         }
         false => None,
     };
+    let cut = |q: &Quadrature| q.interrupted;
+    let interrupted = pairs.interrupted || arguments.density && density.as_ref().is_none_or(cut);
+    let converged = pairs.converged.iter().all(|c| *c);
     let cost = pairs.gradient_equivalents + density.as_ref().map_or(0.0, |q| q.gradient_equivalents);
     let products = pairs.products + density.as_ref().map_or(0, |q| q.products);
     let points = arguments.points as usize;
@@ -117,13 +123,13 @@ where
             let steps = q.nodes.iter().map(Vec::len).max().unwrap_or(0);
             density_report(q, linear, log, steps)
         }),
-        evidence: session.evidence(common, &subject, session.target(), cost),
+        evidence: session.evidence(common, &subject, session.target(), cost).ended(interrupted, converged),
     };
-    if !pairs.converged.iter().all(|c| *c) {
+    if !converged && !pairs.interrupted {
         print::note("not every eigenvalue has converged: give more --products, or a larger --tolerance");
     }
     write_figure(arguments.out.as_deref(), || figure(&report.matrix, &pairs, curves.as_ref()))?;
-    print_report(common.json.json, &report, &rows(&report))
+    print_report(common.json.json, &report, &rows(&report), &report.evidence)
 }
 
 fn density_report(q: &Quadrature, linear: &Density, log: &LogDensity, steps: usize) -> DensityReport {

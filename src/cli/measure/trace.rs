@@ -6,7 +6,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
-    Evidence, Session, check_figure, finite, operator, print_report, trace_designed, trace_drawn, write_figure,
+    Evidence, Session, check_figure, finite, operator, print_report, trace_designed, trace_drawn, unless_interrupted,
+    write_figure,
 };
 use crate::cli::arguments::{
     Common, EstimatorChoice as E, MatrixChoice as M, MeasureTrace, ProbeChoice, SentencesChoice, name_of,
@@ -15,9 +16,10 @@ use crate::cli::examples::Source;
 use crate::cli::failure::Failure;
 use crate::cli::print;
 use crate::curvature::{
-    CurvatureError, HutchPlusPlus, Hutchinson, ProbeKind, Progress, Subject, Trace, XTrace, XTraceReplicates,
+    CurvatureError, HutchPlusPlus, Hutchinson, Operator, ProbeKind, Progress, Subject, Trace, XTrace, XTraceReplicates,
     hutch_plus_plus, hutchinson, hutchinson_by_products, xtrace, xtrace_replicates,
 };
+use crate::interrupt::Interrupted;
 use crate::report::{Axis, Figure, Line};
 use crate::statistics::{Estimate, Target};
 
@@ -45,8 +47,6 @@ pub struct TraceReport {
     probe: Option<String>,
     /// The relative error that was asked for.
     rel_error: Option<f64>,
-    /// Whether it was reached; true where none was asked for.
-    reached: bool,
     /// ‖A‖_F², where the estimator tells it.
     squared_norm: Option<f64>,
     /// (Tr A)² / ‖A‖_F²: K Gaussian probes have a relative error of √(2 / (K r_eff)).
@@ -98,6 +98,7 @@ where
             "xtrace has no data part of its error: leave out --as-sample, or take quadratic-form",
         ));
     }
+    session.gauge.phase(&name_of(plan.estimator));
     let (measured, evidence) = match plan.estimator {
         E::SampledLabels | E::RandomSigns | E::ExactLabels | E::DataLabels => match plan.sentences {
             SentencesChoice::Uniform => trace_drawn::measure(&session, common, &plan)?,
@@ -106,7 +107,8 @@ where
         _ => by_probes(&session, common, &plan, arguments.probe)?,
     };
     let trace = &measured.trace;
-    if !trace.reached {
+    let evidence = evidence.ended(trace.interrupted, trace.reached);
+    if !trace.reached && !trace.interrupted {
         print::note(&format!(
             "the relative error {} was not reached: {}",
             plan.rel_error.unwrap_or(f64::NAN),
@@ -115,7 +117,7 @@ where
     }
     write_figure(arguments.out.as_deref(), || figure(&plan, trace))?;
     let report = report(&plan, &measured, evidence);
-    print_report(common.json.json, &report, &rows(&report))
+    print_report(common.json.json, &report, &rows(&report), &report.evidence)
 }
 
 /// Fills in the estimator and matrix that were left out, and refuses what does not go together.
@@ -200,15 +202,32 @@ fn by_probes(
     plan: &Plan,
     probe: Option<ProbeChoice>,
 ) -> Result<(Measured, Evidence), Failure> {
-    let mut sentences = session.sentences();
+    let mut sentences = session.sentences()?;
     let mut spent = 0.0;
+    // What an interrupt of the next, larger one falls back to.
+    let mut before: Option<(Measured, Evidence)> = None;
+    let or_before = |before: Option<(Measured, Evidence)>| -> Result<(Measured, Evidence), Failure> {
+        let (mut measured, mut evidence) = before.ok_or(Interrupted)?;
+        measured.trace = measured.trace.cut_short(true);
+        evidence.seconds = session.start.elapsed().as_secs_f64();
+        Ok((measured, evidence))
+    };
     let mut hopeless = false;
     let target = if plan.estimator == E::Xtrace { Target::TheseExamples } else { session.target() };
     if let (Some(rel_error), Target::Population) = (plan.rel_error, target) {
         let pilot = Plan { rel_error: None, samples: Some(plan.minimum.unwrap_or(16) as u64), ..*plan };
         for _ in 0..5 {
             let subject = session.subject(common, &sentences, common.on.batch)?;
-            let first = estimate(session, common, &pilot, probe, &subject)?.trace;
+            let Some(measured) = unless_interrupted(estimate(session, common, &pilot, probe, &subject)?)? else {
+                return or_before(before);
+            };
+            let cost = measured.trace.gradient_equivalents + spent / sentences.len() as f64;
+            let evidence = evidence_of(session, common, &subject, target, &measured, cost);
+            if measured.trace.interrupted {
+                return or_before(better(before, (measured, evidence)));
+            }
+            let first = measured.trace.clone();
+            before = Some((measured, evidence));
             // Half of the squared error is the data's.
             let share = first.standard_error_data / (rel_error * first.estimate.abs() / 2f64.sqrt());
             hopeless = first.standard_error_data >= rel_error * first.estimate.abs();
@@ -219,17 +238,52 @@ fn by_probes(
             }
             spent += first.gradient_equivalents * sentences.len() as f64;
             let wanted = (now as f64 * share * share * 1.1).min(MOST_SENTENCES as f64) as u64;
-            sentences.extend(held_out.sentences(now..wanted.max(now + 1)));
+            match held_out.sentences(now..wanted.max(now + 1)) {
+                Ok(more) => sentences.extend(more),
+                Err(_) => return or_before(before),
+            }
             hopeless = false;
         }
     }
     let subject = session.subject(common, &sentences, common.on.batch)?;
     // Probes cannot make up for too few examples.
     let fixed = Plan { rel_error: None, samples: Some(plan.minimum.unwrap_or(16) as u64), ..*plan };
-    let mut measured = estimate(session, common, if hopeless { &fixed } else { plan }, probe, &subject)?;
+    let found = estimate(session, common, if hopeless { &fixed } else { plan }, probe, &subject)?;
+    let Some(mut measured) = unless_interrupted(found)? else { return or_before(before) };
     measured.trace.reached &= !hopeless;
     let cost = measured.trace.gradient_equivalents + spent / sentences.len() as f64;
-    Ok((measured, session.evidence(common, &subject, target, cost)))
+    let evidence = evidence_of(session, common, &subject, target, &measured, cost);
+    match measured.trace.interrupted {
+        true => or_before(better(before, (measured, evidence))),
+        false => Ok((measured, evidence)),
+    }
+}
+
+fn evidence_of(
+    session: &Session,
+    common: &Common,
+    subject: &Subject<'_>,
+    target: Target,
+    measured: &Measured,
+    cost: f64,
+) -> Evidence {
+    let evidence = session.evidence(common, subject, target, cost);
+    match measured.trace.examples {
+        Some(examples) => evidence.of_first(subject, examples),
+        None => evidence,
+    }
+}
+
+/// Probes from which the error of what an interrupt left is trusted beside that of a whole measurement of fewer examples.
+const FEW: usize = 4;
+
+/// What an interrupt left, or what was there before it if that is known better.
+fn better(before: Option<(Measured, Evidence)>, now: (Measured, Evidence)) -> Option<(Measured, Evidence)> {
+    let error = |m: &Measured| m.trace.standard_error;
+    match before {
+        Some(before) if now.0.trace.values.len() < FEW || error(&before.0) <= error(&now.0) => Some(before),
+        _ => Some(now),
+    }
 }
 
 fn estimate(
@@ -238,10 +292,20 @@ fn estimate(
     plan: &Plan,
     probe: Option<ProbeChoice>,
     subject: &Subject<'_>,
-) -> Result<Measured, Failure> {
-    let name = name_of(plan.estimator);
+) -> Result<Result<Measured, CurvatureError>, Failure> {
     let operator = operator(subject, plan.matrix)?;
-    let operator = &*operator;
+    Ok(by_operator(session, common, plan, probe, subject, &*operator))
+}
+
+fn by_operator(
+    session: &Session,
+    common: &Common,
+    plan: &Plan,
+    probe: Option<ProbeChoice>,
+    subject: &Subject<'_>,
+    operator: &dyn Operator,
+) -> Result<Measured, CurvatureError> {
+    let name = name_of(plan.estimator);
     let kind = match (probe, plan.estimator) {
         (Some(ProbeChoice::Gaussian), _) | (None, E::Xtrace) => ProbeKind::Gaussian,
         _ => ProbeKind::Rademacher,
@@ -323,7 +387,6 @@ fn report(plan: &Plan, measured: &Measured, evidence: Evidence) -> TraceReport {
         frame: measured.frame,
         probe: measured.probe.map(|k| if k == ProbeKind::Gaussian { "gaussian" } else { "rademacher" }.into()),
         rel_error: plan.rel_error,
-        reached: trace.reached,
         squared_norm: trace.squared_norm.and_then(finite),
         r_eff: trace.r_eff.and_then(finite),
         per_layer: tensors.map(|t| map(layers(t))),

@@ -45,7 +45,7 @@ pub(super) fn measure(session: &Session, common: &Common, plan: &Plan) -> Result
     let chunks = Chunks { batch: common.on.batch as usize, probes: common.probes };
     let loaded = &session.loaded;
     let from = Population {
-        sentences: &|numbers| held_out.sentences(numbers),
+        sentences: &|numbers| Ok(held_out.sentences(numbers)?),
         subject: &|sentences| {
             Subject::new(
                 &session.gpu,
@@ -60,7 +60,7 @@ pub(super) fn measure(session: &Session, common: &Common, plan: &Plan) -> Result
         longest: held_out.longest(),
     };
     let designed = designed_trace(&from, &what, &mut |p| session.watch(&name_of(plan.estimator), "sentence", p))?;
-    let one = session.subject(common, &held_out.sentences(0..1), common.on.batch)?;
+    let one = session.subject(common, &designed.first, common.on.batch)?;
     let cost = designed.trace.gradient_equivalents;
     let mut evidence = session.evidence(common, &one, Target::Population, cost);
     (evidence.count, evidence.masked_positions) = (designed.measured, designed.measured);

@@ -1,7 +1,7 @@
 //! Traces from squared gradient norms: labels or signs drawn for each example, every label in turn, or the data's own.
 
 use super::trace::{Measured, Plan};
-use super::{Evidence, Session};
+use super::{Evidence, Session, unless_interrupted};
 use crate::cli::arguments::{Common, EstimatorChoice as E, MatrixChoice as M, name_of};
 use crate::cli::examples::Source;
 use crate::cli::failure::Failure;
@@ -9,6 +9,7 @@ use crate::curvature::{
     CurvatureError, Drawing, DrawnTrace, Gradients, Matrix, ModelOperator, Noise, Norms, Operator, Progress, Subject,
     Trace, dot,
 };
+use crate::interrupt::{self, Interrupted};
 use crate::ops::LossDraw;
 use crate::statistics::{Estimate, Parts, Target, nested};
 
@@ -40,7 +41,8 @@ fn of_file(
     kind: LossDraw,
     examples: u64,
 ) -> Result<(Measured, Evidence), Failure> {
-    let subject = session.subject(common, &session.sentences(), common.on.batch)?;
+    let batch = batch_of(kind, common, session.sentences()?.iter().map(|s| s.ids.len()).max().unwrap_or(1));
+    let subject = session.subject(common, &session.sentences()?, batch)?;
     if plan.draws.is_some() && plan.samples.is_some() {
         return Err(Failure::usage(
             "of a file every example is measured: give --samples or --draws, the other follows from the number of examples",
@@ -57,27 +59,69 @@ fn of_file(
         }
     };
     let mut spent = 0.0;
+    // All examples with fewer draws: what an interrupt of the next round falls back to.
+    let mut before: Option<(Measured, Evidence)> = None;
     loop {
-        let mut drawing = Drawing::new(&subject, kind, common.seed(), draws)?;
-        let mut result = None;
-        while drawing.batch(&subject)? {
-            result = Some(look(session, plan, &drawing, &subject, target, subject.examples())?);
-        }
-        let mut drawn = result.ok_or_else(|| Failure::usage("no examples"))?;
+        let (drawn, examples) = all_batches(session, plan, common, kind, draws, &subject, target)?;
+        let whole = examples == subject.examples();
+        let Some(mut drawn) = drawn.filter(|_| whole || before.is_none()) else {
+            let (mut measured, evidence) = before.ok_or(Interrupted)?;
+            measured.trace = measured.trace.cut_short(true);
+            return Ok((measured, evidence));
+        };
         let trace = &mut drawn.trace;
         spent += trace.gradient_equivalents;
         let wanted = plan.rel_error.map(|r| r * trace.estimate.abs());
         trace.reached = wanted.is_none_or(|w| trace.standard_error <= w);
         // What draws can still lower must reach what the data part leaves.
         let room = wanted.map_or(0.0, |w| (w * w - trace.standard_error_data.powi(2)).max(0.0).sqrt());
-        if trace.reached || draws >= most || room == 0.0 {
-            let evidence = session.evidence(common, &subject, target, spent);
-            return Ok((finish(drawn, kind, draws, &subject), evidence));
-        }
+        let over = trace.reached || draws >= most || room == 0.0 || !whole;
         let share = (trace.standard_error_probe / room).powi(2) * 1.1;
+        drawn.trace = drawn.trace.cut_short(!whole);
+        let evidence = session.evidence(common, &subject, target, spent).of_first(&subject, examples);
+        let measured = (finish(drawn, kind, draws, &subject), evidence);
+        if over {
+            return Ok(measured);
+        }
+        before = Some(measured);
         draws = ((draws as f64 * share).ceil() as usize).clamp(draws + 1, most);
     }
 }
+
+/// Goes through a subject's batches: the result, and the examples that it is of, fewer where there was an interrupt.
+fn all_batches(
+    session: &Session,
+    plan: &Plan,
+    common: &Common,
+    kind: LossDraw,
+    draws: usize,
+    subject: &Subject<'_>,
+    target: Target,
+) -> Result<(Option<DrawnTrace>, usize), Failure> {
+    let Some(mut drawing) = unless_interrupted(Drawing::new(subject, kind, common.seed(), draws))? else {
+        return Ok((None, 0));
+    };
+    let name = name_of(plan.estimator);
+    while unless_interrupted(drawing.watched(subject, &mut |p| session.watch(&name, "draw", p)))?.unwrap_or(false) {
+        if unless_interrupted(look(session, plan, &drawing, subject, target, subject.examples()))?.is_none() {
+            break;
+        }
+    }
+    let examples = drawing.examples();
+    Ok(((examples > 0).then(|| drawing.result(subject, target)), examples))
+}
+
+/// Examples in a batch. Enumerating the labels of one takes long: so few of them that many are done when an interrupt comes, and
+/// enough tokens that the adapter has work.
+fn batch_of(kind: LossDraw, common: &Common, longest: usize) -> u32 {
+    match kind {
+        LossDraw::Exact => common.on.batch.min((EXACT_TOKENS / longest.max(1)).max(1) as u32),
+        _ => common.on.batch,
+    }
+}
+
+/// Tokens of a batch whose labels are enumerated.
+const EXACT_TOKENS: usize = 512;
 
 /// Sentences with a few draws each, in rounds until the error is small enough or the pairs are spent.
 fn of_language(
@@ -94,23 +138,32 @@ fn of_language(
         (None, LossDraw::Exact) if plan.rel_error.is_none() => ENUMERATED,
         (None, _) => (pairs / draws as u64).max(2),
     };
-    let batch = u64::from(common.on.batch);
+    let size = batch_of(kind, common, held_out.longest() as usize);
+    let batch = u64::from(size);
     let first = if plan.rel_error.is_some() { most.min(batch) } else { most };
-    let mut subject = session.subject(common, &held_out.sentences(0..first), common.on.batch)?;
+    let mut subject = session.subject(common, &held_out.sentences(0..first)?, size)?;
     subject.reserve(held_out.longest(), 1);
     let mut drawing = Drawing::new(&subject, kind, common.seed(), draws)?;
     let minimum = plan.minimum.unwrap_or(256);
     let mut looked = 0;
     let mut result: Option<DrawnTrace> = None;
-    loop {
-        while drawing.batch(&subject)? {
+    let name = name_of(plan.estimator);
+    'rounds: loop {
+        loop {
+            let more = drawing.watched(&subject, &mut |p| session.watch(&name, "draw", p));
+            match unless_interrupted(more)? {
+                Some(true) => {}
+                Some(false) => break,
+                None => break 'rounds,
+            }
             let done = drawing.examples();
             // Looking costs a pass over all values so far.
             if done < looked + looked / 50 && done < subject.examples() {
                 continue;
             }
             looked = done;
-            let mut drawn = look(session, plan, &drawing, &subject, Target::Population, most as usize)?;
+            let seen = look(session, plan, &drawing, &subject, Target::Population, most as usize);
+            let Some(mut drawn) = unless_interrupted(seen)? else { break 'rounds };
             let wanted = plan.rel_error.map(|r| r * drawn.trace.estimate.abs());
             drawn.trace.reached = wanted.is_none_or(|w| drawn.trace.standard_error <= w);
             let over = drawn.trace.reached && plan.rel_error.is_some() && done >= minimum;
@@ -125,9 +178,24 @@ fn of_language(
             break;
         }
         let next = most.min(done + batch.max(done / 2 / batch * batch));
-        subject.extend(&held_out.sentences(done..next))?;
+        let Ok(more) = held_out.sentences(done..next) else { break };
+        subject.extend(&more)?;
     }
-    let drawn = result.expect("at least one round");
+    if drawing.examples() == 0 {
+        return Err(Interrupted.into());
+    }
+    let ended = |drawn: &DrawnTrace| {
+        let done = drawn.trace.values.len() as u64;
+        (drawn.trace.reached && plan.rel_error.is_some() && done >= minimum as u64) || done >= most
+    };
+    let drawn = match result.filter(ended) {
+        Some(drawn) => drawn,
+        None => {
+            let mut drawn = drawing.result(&subject, Target::Population);
+            drawn.trace = drawn.trace.cut_short(true);
+            drawn
+        }
+    };
     let mut evidence = session.evidence(common, &subject, Target::Population, drawn.trace.gradient_equivalents);
     // A round may end before its last batch.
     evidence.count = drawing.examples();
@@ -164,10 +232,13 @@ fn finish(drawn: DrawnTrace, kind: LossDraw, draws: usize, subject: &Subject<'_>
 
 /// Tr of the mean of g_i g_iᵀ, g_i the gradient of an example's summed loss at the data's labels, or of their covariance.
 fn of_data(session: &Session, common: &Common, matrix: M) -> Result<(Measured, Evidence), Failure> {
-    let subject = session.subject(common, &session.sentences(), common.on.batch)?;
+    let subject = session.subject(common, &session.sentences()?, common.on.batch)?;
     let norms = Norms::measure(&subject, &mut |p| session.watch("gradient norms", "example", p))?;
+    // Fewer than there are after an interrupt.
     let n = norms.squared.len();
     if matrix == M::NoiseCovariance {
+        // Without the mean gradient there is no trace yet.
+        interrupt::check()?;
         return of_deviations(session, common, &subject, &norms);
     }
     let single: Vec<Vec<f64>> = norms.squared.iter().map(|x| vec![*x]).collect();
@@ -176,7 +247,7 @@ fn of_data(session: &Session, common: &Common, matrix: M) -> Result<(Measured, E
     let data = if session.sampled { parts.standard_error } else { 0.0 };
     let parts =
         Parts { value: parts.value, standard_error: data, standard_error_probe: 0.0, standard_error_data: data };
-    let trace = Trace::of("data-labels", parts, session.target(), norms.squared.clone());
+    let trace = Trace::of("data-labels", parts, session.target(), norms.squared.clone()).cut_short(norms.interrupted);
     let tensors = subject.encoder().parameters.iter().zip(&norms.per_parameter).enumerate();
     let per_tensor = tensors
         .filter(|(i, _)| subject.vectors().contains(*i))
@@ -185,7 +256,8 @@ fn of_data(session: &Session, common: &Common, matrix: M) -> Result<(Measured, E
             (p.name.clone(), Estimate { value: sum / n as f64, standard_error: f64::NAN, samples: n })
         })
         .collect();
-    let evidence = session.evidence(common, &subject, session.target(), norms.gradient_equivalents);
+    let evidence =
+        session.evidence(common, &subject, session.target(), norms.gradient_equivalents).of_first(&subject, n);
     Ok((Measured { trace, per_tensor: Some(per_tensor), draws: None, probe: None, frame: None }, evidence))
 }
 
