@@ -23,7 +23,8 @@ pub fn run(arguments: &Enlarge) -> Result<(), Failure> {
         return Err(Failure::usage(message));
     }
     let (encoder, weights) = model::enlarge(&loaded.encoder, &loaded.weights, size, method).map_err(Failure::usage)?;
-    model::save(&arguments.out, &encoder, &weights, loaded.vocabulary.as_ref())?;
+    model::save(&arguments.out, &encoder, &weights, None)?;
+    model::copy_tokenizer(&arguments.small, &arguments.out)?;
     let (small, large) = (loaded.encoder.parameter_count(), encoder.parameter_count());
     let c = &encoder.config;
     match arguments.json.json {

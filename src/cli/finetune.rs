@@ -22,7 +22,7 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Finetune) -> Re
         ..FineTuning::default()
     };
     let seeds = task::seeds(&arguments.task, &opened.corpus);
-    let fits = finetune(&gpu, &variants, &opened.model, &opened.data, &options, &seeds)?;
+    let fits = finetune(&gpu, &variants, &opened.model, &opened.corpus.tokens, &opened.data, &options, &seeds)?;
     let method = format!(
         "fine-tuning by AdamW {}, {} steps of warm-up, {} epochs of batches of {}, epoch chosen by validation accuracy",
         options.lr, options.warmup_steps, options.epochs, options.batch

@@ -24,7 +24,7 @@ use crate::curvature::{
 };
 use crate::gpu::Gpu;
 use crate::language::masked_position;
-use crate::model::{Arena, Encoder, Vocabulary};
+use crate::model::{Arena, Encoder};
 use crate::ops::batch::Sentence;
 use crate::ops::{LossDraw, Variants};
 use crate::statistics::{Crossed, Estimate, Target};
@@ -66,7 +66,7 @@ impl Instruments {
         let count = others.into_iter().fold(settings.trace.sentences, u32::max);
         let sentence = |i: u64| {
             let words = corpus.language.sample(seed, i);
-            Vocabulary::mask(&words, masked_position(seed, i, words.len()))
+            corpus.tokens.mask(&words, masked_position(seed, i, words.len()))
         };
         let sentences = (0..u64::from(count)).into_par_iter().map(sentence).collect();
         Instruments { settings: settings.clone(), sentences, seed, variants: *variants, batch: batch.min(CHUNKS.batch) }

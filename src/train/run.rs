@@ -12,11 +12,12 @@ use super::measurement::Measurement;
 use super::observer::Observer;
 use super::session::Session;
 use super::setup::Setup;
+use super::start::starting_weights;
 use super::trainer::Trainer;
 use super::tune::{Trial, Tuning};
 use crate::config::{AlgorithmKind, ConfigError, Resolved};
 use crate::gpu::{Gpu, GpuError};
-use crate::model::{Encoder, ModelError, Weights, load};
+use crate::model::{ModelError, load};
 
 /// Why a run stopped before its end.
 #[derive(Debug, thiserror::Error)]
@@ -92,9 +93,9 @@ pub fn run(gpu: &Gpu, resolved: &Resolved, observer: &dyn Observer) -> Result<Ou
         observer.note(&format!("{} is finished already", folder.path.display()));
         return Ok(done);
     }
-    let Setup { encoder, labels, dims, kernels, .. } = &setup;
+    let Setup { corpus, encoder, labels, dims, kernels, .. } = &setup;
     let variants = &kernels.variants;
-    let start = starting_weights(resolved, encoder, observer)?;
+    let start = starting_weights(resolved, corpus, encoder, observer)?;
     let mut trainer = Trainer::new(gpu, encoder, &start, &config.train, *labels, *dims, variants, config.seed)?;
     oppose(gpu, resolved, &setup, &mut trainer, observer)?;
     let root = folder.path.join("checkpoints");
@@ -126,7 +127,7 @@ fn oppose(
 ) -> Result<(), RunError> {
     let AlgorithmKind::Adversarial(algorithm) = &resolved.config.train.algorithm else { return Ok(()) };
     let Setup { corpus, encoder, kernels, .. } = setup;
-    let data = AdversaryData::draw(algorithm, corpus.language.as_ref(), corpus.seed)?;
+    let data = AdversaryData::draw(algorithm, corpus.language.as_ref(), &corpus.tokens, corpus.seed)?;
     observer.note(&format!(
         "against a head on task {}: labels of entropy {:.3} nats, in force below a loss of {:.3}",
         algorithm.task,
@@ -134,28 +135,4 @@ fn oppose(
         algorithm.ceiling * data.entropy
     ));
     Ok(trainer.oppose(gpu, encoder, algorithm, data, &kernels.variants)?)
-}
-
-/// The weights that a run begins with.
-fn starting_weights(resolved: &Resolved, encoder: &Encoder, observer: &dyn Observer) -> Result<Weights, RunError> {
-    let config = &resolved.config;
-    let Some(path) = &config.train.start_from else {
-        return Ok(Weights::initial(&encoder.parameters, config.model.initializer_range, config.seed));
-    };
-    let loaded = load(path)?;
-    loaded.notes.iter().for_each(|n| observer.note(n));
-    for (wanted, found) in encoder.parameters.iter().zip(&loaded.encoder.parameters) {
-        if wanted.name != found.name || wanted.shape != found.shape {
-            let message = format!(
-                "its tensor `{}` {:?} does not fit `{}` {:?} of [model]",
-                found.name, found.shape, wanted.name, wanted.shape
-            );
-            return Err(ConfigError { place: format!("train.start_from = {}", path.display()), message }.into());
-        }
-    }
-    if encoder.parameters.len() != loaded.encoder.parameters.len() {
-        let message = "it has another number of layers than [model]".into();
-        return Err(ConfigError { place: format!("train.start_from = {}", path.display()), message }.into());
-    }
-    Ok(loaded.weights)
 }
