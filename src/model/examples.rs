@@ -5,7 +5,11 @@
 //!
 //! A token with attention 0 is left out: nothing attends to it, so that it has no influence on any other. What is left
 //! keeps the rows of the position table that `transformers` gives them: with BERT the place in the line, with RoBERTa the
-//! number of tokens up to there that are not padding. Without an `attention_mask`, pad tokens at either end are padding.
+//! number of tokens up to there that are not the pad token, which itself has a row of its own. Without an `attention_mask`,
+//! pad tokens at either end are padding.
+//!
+//! A collator may put the pad token, as any other, in the place of a masked word. Its loss is that of `transformers`; in a
+//! gradient its rows take part here, while torch leaves them out (`padding_idx`).
 
 use std::path::Path;
 
@@ -168,13 +172,12 @@ impl Example {
         if kept.is_empty() {
             return Err("no token but padding".into());
         }
-        // What transformers makes of it is of no use: the row of padding has no gradient, with RoBERTa no position either.
         match (kept.iter().find(|p| ids[**p] == pad), &self.attention_mask) {
-            (None, _) => Ok(kept),
-            (Some(p), Some(_)) => Err(format!("the pad token {pad} stands at position {p} with attention_mask 1")),
             (Some(p), None) => Err(format!(
-                "the pad token {pad} stands at position {p}, between others; an attention_mask of 0 there leaves it out"
+                "the pad token {pad} stands at position {p}, before the end; give an attention_mask that says whether it is \
+                 attended to"
             )),
+            _ => Ok(kept),
         }
     }
 
@@ -183,18 +186,22 @@ impl Example {
         let first = config.first_position() as usize;
         let rows: Vec<usize> = match first {
             0 => kept.to_vec(),
-            // Counted over all that is no padding, attended to or not.
+            // Counted over all that is not the pad token, attended to or not.
             _ => {
-                let counts = self.input_ids.iter().scan(0, |count, id| {
-                    *count += usize::from(*id != config.pad_token_id);
-                    Some(*count)
-                });
-                let rows: Vec<usize> = counts.map(|count| first - 1 + count).collect();
+                let mut next = first;
+                let row = |id: &u32| match *id == config.pad_token_id {
+                    true => first - 1,
+                    false => {
+                        next += 1;
+                        next - 1
+                    }
+                };
+                let rows: Vec<usize> = self.input_ids.iter().map(row).collect();
                 kept.iter().map(|p| rows[*p]).collect()
             }
         };
         let longest = config.longest() as usize;
-        let tokens = rows.last().map_or(0, |last| last + 1 - first);
+        let tokens = (rows.iter().max().copied().unwrap_or(0) + 1).saturating_sub(first);
         if tokens > longest {
             return Err(format!("{tokens} tokens, the model has positions for {longest}"));
         }

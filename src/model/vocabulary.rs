@@ -55,11 +55,6 @@ impl Vocabulary {
         TokenIds::new(self.words.len())
     }
 
-    /// The first word that is spelled like a special token and could not be told from it.
-    pub fn ambiguous(&self) -> Option<&str> {
-        self.words.iter().map(String::as_str).find(|word| SPECIAL_TOKENS.contains(word))
-    }
-
     /// Writes `vocab.txt`, `tokenizer.json` and `tokenizer_config.json`.
     pub fn save(&self, folder: &Path, longest: u32) -> std::io::Result<()> {
         let tokens: Vec<&str> = SPECIAL_TOKENS.into_iter().chain(self.words.iter().map(String::as_str)).collect();

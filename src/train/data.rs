@@ -62,10 +62,6 @@ impl Corpus {
             ));
         }
         let vocabulary = Vocabulary::new(language.vocabulary());
-        if let Some(word) = vocabulary.ambiguous() {
-            let message = format!("the word `{word}` is spelled like a special token of the model; rename it");
-            return Err(error("[language]".into(), message));
-        }
         let tokens = Arc::new(vocabulary.ids());
         Ok(Corpus { language, vocabulary: Arc::new(vocabulary), tokens, objective: objective.clone(), seed })
     }
