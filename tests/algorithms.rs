@@ -9,7 +9,9 @@ use lowland::config::{
 };
 use lowland::gpu::Gpu;
 use lowland::language::{Grammar, Pcfg, RandomGrammar};
-use lowland::model::{Arena, Encoder, GradientPass, ModelConfig, ModelKind, RepresentationPass, Weights, dims_for};
+use lowland::model::{
+    Arena, Encoder, GradientPass, ModelConfig, ModelKind, RepresentationPass, TokenIds, Weights, dims_for,
+};
 use lowland::ops::batch::Sentence;
 use lowland::ops::{Batch, Dims, Labels, Variants};
 use lowland::random::{Purpose, Stream};
@@ -44,7 +46,8 @@ impl Setting {
         };
         let encoder = Encoder::new(&config).unwrap();
         let weights = Weights::initial(&encoder.parameters, 0.2, 7);
-        let sentences = (0..24).map(|i| held_out_sentence(&language, 3, i)).collect();
+        let ids = TokenIds::new(12);
+        let sentences = (0..24).map(|i| held_out_sentence(&language, &ids, 3, i)).collect();
         Setting { language, encoder, weights, sentences }
     }
 
@@ -55,7 +58,7 @@ impl Setting {
         let mut trainer =
             Trainer::new(gpu, &self.encoder, &self.weights, train, Labels::Hard, dims, &variants, SEED).unwrap();
         if let AlgorithmKind::Adversarial(algorithm) = &train.algorithm {
-            let data = AdversaryData::draw(algorithm, &self.language, SEED).unwrap();
+            let data = AdversaryData::draw(algorithm, &self.language, &TokenIds::new(12), SEED).unwrap();
             trainer.oppose(gpu, &self.encoder, algorithm, data, &variants).unwrap();
         }
         trainer
@@ -458,7 +461,8 @@ fn without_an_algorithm_a_config_is_what_it_was() {
     let with = config.with(&["train.algorithm={ kind = \"adversarial\", task = \"b\" }".into()]).unwrap();
     assert_eq!(with.train.algorithm, against(Adversarial::on("b")));
     assert_eq!(RunConfig::parse(&with.to_toml(), "x").unwrap(), with);
-    let sets = AdversaryData::draw(&adversarial(1.0), &Setting::new(ModelKind::Bert).language, 1).unwrap().sets;
+    let language = Setting::new(ModelKind::Bert).language;
+    let sets = AdversaryData::draw(&adversarial(1.0), &language, &TokenIds::new(12), 1).unwrap().sets;
     let own: std::collections::HashSet<Vec<u32>> = sets[0].iter().map(|s| s.ids.clone()).collect();
     assert!(sets[1].iter().any(|s| !own.contains(&s.ids)), "the sets are drawn apart");
 }

@@ -9,7 +9,7 @@ use lowland::config::Resolved;
 use lowland::curvature::{Chunks, Drawing, Norms, Subject};
 use lowland::gpu::Gpu;
 use lowland::language::masked_position;
-use lowland::model::{Loaded, Vocabulary, load};
+use lowland::model::{Loaded, load};
 use lowland::ops::LossDraw;
 use lowland::statistics::{Estimate, Target};
 use lowland::train::{self, Corpus, Measurement, Observer, Outcome, Progress, Quiet, measured_seed};
@@ -201,7 +201,7 @@ fn numbers_are_those_of_the_estimators() {
     let sentences: Vec<_> = (0..48)
         .map(|i| {
             let words = corpus.language.sample(seed, i);
-            Vocabulary::mask(&words, masked_position(seed, i, words.len()))
+            corpus.tokens.mask(&words, masked_position(seed, i, words.len()))
         })
         .collect();
     let variants = lowland::ops::Variants::choose(gpu.capabilities());
@@ -271,7 +271,7 @@ fn hessian_traces_lie_within_their_errors_of_the_exact_ones() {
     let sentences: Vec<_> = (0..48)
         .map(|i| {
             let words = corpus.language.sample(seed, i);
-            Vocabulary::mask(&words, masked_position(seed, i, words.len()))
+            corpus.tokens.mask(&words, masked_position(seed, i, words.len()))
         })
         .collect();
     let variants = lowland::ops::Variants::choose(gpu.capabilities());

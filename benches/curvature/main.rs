@@ -14,7 +14,7 @@ use std::time::Instant;
 use clap::Parser;
 use lowland::curvature::{Chunks, Cotangent, FormPass, Matrix, NormPass, ProbeKind, ProductPass, Subject, probes};
 use lowland::gpu::{AdapterChoice, Gpu};
-use lowland::model::{Arena, Encoder, GradientPass, ModelConfig, Vocabulary, Weights, dims_for};
+use lowland::model::{Arena, Encoder, GradientPass, ModelConfig, TokenIds, Weights, dims_for};
 use lowland::ops::batch::Sentence;
 use lowland::ops::{Labels, LossDraw, Variants};
 use lowland::random::{Purpose, Stream};
@@ -62,12 +62,13 @@ fn workload(text: &str) -> Result<(Encoder, Vec<Sentence>), Error> {
         max_position_embeddings: tokens + 2,
         ..ModelConfig::default()
     };
+    let ids = TokenIds::new(200);
     let mut random = Stream::new(1, Purpose::Test, 0);
     let sentences = (0..batch)
         .map(|_| {
             let words: Vec<u32> = (0..tokens - 2).map(|_| random.below(200)).collect();
             let position = random.below(tokens - 2) as usize;
-            Vocabulary::mask(&words, position)
+            ids.mask(&words, position)
         })
         .collect();
     Ok((Encoder::new(&model)?, sentences))

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use lowland::config;
-use lowland::model::{ModelConfig, Vocabulary};
+use lowland::model::{ModelConfig, TokenIds};
 use lowland::ops::batch::Sentence;
 use lowland::random::{Purpose, Stream};
 use lowland::train::Corpus;
@@ -54,12 +54,13 @@ impl Workload {
             max_position_embeddings: tokens + 2,
             ..ModelConfig::default()
         };
+        let ids = TokenIds::new(words as usize);
         let mut random = Stream::new(1, Purpose::Test, 0);
         let sentences = (0..batch)
             .map(|_| {
                 let drawn: Vec<u32> = (0..tokens - 2).map(|_| random.below(words)).collect();
                 let position = random.below(tokens - 2) as usize;
-                Vocabulary::mask(&drawn, position)
+                ids.mask(&drawn, position)
             })
             .collect();
         Workload { name: name.into(), model, sentences }

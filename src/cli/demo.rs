@@ -77,8 +77,9 @@ fn probe_of(gpu: &Gpu, variants: &Variants, corpus: &Corpus, folder: &Path) -> R
     let arena = Arena::of(gpu, encoder, &loaded.weights)?;
     let layer = encoder.hidden.len() - 1;
     let sentences: Vec<Words> = data.parts().into_iter().flat_map(|part| part.sentences.clone()).collect();
+    let (tokens, longest) = (&corpus.tokens, data.longest);
     let features =
-        Features::of_model(gpu, encoder, &arena, variants, layer, Pooling::Concat, &sentences, data.longest)?;
+        Features::of_model(gpu, encoder, &arena, tokens, variants, layer, Pooling::Concat, &sentences, longest)?;
     let options = LinearProbe { epochs: 30, ..LinearProbe::default() };
     let labels = data.parts().map(|part| part.labels.as_slice());
     let fits = probe(gpu, variants, &options, &features, labels, data.classes.len() as u32, &[0, 1, 2])?;

@@ -29,7 +29,8 @@ pub fn run(arguments: &Enlarge) -> Result<(), Failure> {
         (loaded, made)
     })?;
     let (encoder, weights) = made.map_err(Failure::usage)?;
-    model::save(&arguments.out, &encoder, &weights, loaded.vocabulary.as_ref())?;
+    model::save(&arguments.out, &encoder, &weights, None)?;
+    model::copy_tokenizer(&arguments.small, &arguments.out)?;
     let (small, large) = (loaded.encoder.parameter_count(), encoder.parameter_count());
     let c = &encoder.config;
     match arguments.json.json {

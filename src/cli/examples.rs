@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::arguments::ModelAndExamples;
 use super::failure::Failure;
+use super::print;
 use crate::config;
 use crate::interrupt::{self, Interrupted};
 use crate::model::{self, Loaded, read_examples};
@@ -56,7 +57,7 @@ impl Source {
         }
         let resolved = config::load(path, &arguments.overrides)?;
         let corpus = Corpus::open(&resolved.config.language, &resolved.config.objective, resolved.config.seed)?;
-        check_vocabulary(loaded, &corpus, path)?;
+        let corpus = spoken_by(loaded, &corpus)?;
         let count = arguments.count.unwrap_or(u64::from(resolved.config.evaluate.sentences));
         let seed = arguments.seed.unwrap_or(held_out_seed(corpus.seed));
         Ok(Source::Language(HeldOut { corpus, seed, count }))
@@ -71,15 +72,15 @@ impl Source {
 impl HeldOut {
     /// Sentences by number.
     pub fn sentences(&self, numbers: Range<u64>) -> Result<Vec<Sentence>, Interrupted> {
-        let (language, seed) = (self.corpus.language.clone(), self.seed);
-        let one = move |i| held_out_sentence(language.as_ref(), seed, i);
+        let (language, tokens, seed) = (self.corpus.language.clone(), self.corpus.tokens.clone(), self.seed);
+        let one = move |i| held_out_sentence(language.as_ref(), tokens.as_ref(), seed, i);
         interrupt::or_stop(move || numbers.into_par_iter().map(one).collect())
     }
 
     /// The same with their exact conditionals as soft labels.
     pub fn exact(&self, numbers: Range<u64>) -> Result<Vec<MaskedSentence>, Interrupted> {
-        let (language, seed) = (self.corpus.language.clone(), self.seed);
-        let one = move |i| masked_sentence(language.as_ref(), seed, i);
+        let (language, tokens, seed) = (self.corpus.language.clone(), self.corpus.tokens.clone(), self.seed);
+        let one = move |i| masked_sentence(language.as_ref(), tokens.as_ref(), seed, i);
         interrupt::or_stop(move || numbers.into_par_iter().map(one).collect())
     }
 
@@ -93,30 +94,10 @@ fn is_language(path: &Path) -> bool {
     path.extension().is_some_and(|e| e == "toml")
 }
 
-/// Refuses a model of another language: its numbers would be about other words.
-pub(super) fn check_vocabulary(loaded: &Loaded, corpus: &Corpus, path: &Path) -> Result<(), Failure> {
-    let wanted = corpus.vocabulary.len();
-    let has = loaded.encoder.config.vocab_size as usize;
-    if has != wanted {
-        return Err(Failure::usage(format!(
-            "the model has {has} words, the language of {} has {wanted}",
-            path.display()
-        )));
-    }
-    if let Some(vocabulary) = &loaded.vocabulary
-        && let Some((a, b)) = vocabulary.words().iter().zip(corpus.vocabulary.words()).find(|(a, b)| a != b)
-    {
-        return Err(Failure::usage(format!(
-            "the model's vocab.txt has `{a}` where the language of {} has `{b}`",
-            path.display()
-        )));
-    }
-    let longest = corpus.language.max_length() + 2;
-    let positions = loaded.encoder.config.longest() as usize;
-    if longest > positions {
-        return Err(Failure::usage(format!(
-            "sentences have up to {longest} tokens, the model has positions for {positions}"
-        )));
-    }
-    Ok(())
+/// The language under the ids that a model gives its words. A model of another language is refused: its numbers would be
+/// about other words.
+pub(super) fn spoken_by(loaded: &Loaded, corpus: &Corpus) -> Result<Corpus, Failure> {
+    let (corpus, notes) = corpus.spoken_by(loaded)?;
+    notes.iter().for_each(|n| print::note(n));
+    Ok(corpus)
 }

@@ -26,7 +26,7 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Finetune) -> Re
         ..FineTuning::default()
     };
     let seeds = task::seeds(&arguments.task, &opened.corpus);
-    let fits = finetune(&gpu, &variants, &opened.model, &opened.data, &options, &seeds);
+    let fits = finetune(&gpu, &variants, &opened.model, &opened.corpus.tokens, &opened.data, &options, &seeds);
     let (fits, interrupted) = task::fits(fits).map_err(Failure::resumable)?;
     gauge.done();
     let method = format!(

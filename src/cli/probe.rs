@@ -100,7 +100,8 @@ fn features(
     let layer = layer_number(arguments.layer, encoder).map_err(|e| Failure::usage(format!("--layer: {e}")))?;
     let (gpu, variants) = adapter.expect("opened for all but the lookup table");
     let arena = Arena::of(gpu, encoder, &opened.model.weights)?;
-    let features = Features::of_model(gpu, encoder, &arena, variants, layer, pooling, &sentences, data.longest)?;
+    let (tokens, longest) = (&opened.corpus.tokens, data.longest);
+    let features = Features::of_model(gpu, encoder, &arena, tokens, variants, layer, pooling, &sentences, longest)?;
     let name = match pooling {
         Pooling::Concat => "concat",
         Pooling::Mean => "mean",

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use crate::gpu::{Gpu, GpuError};
 use crate::language::{Language, Words};
-use crate::model::{Arena, Encoder, RepresentationPass, Vocabulary, dims_for};
+use crate::model::{Arena, Encoder, RepresentationPass, TokenIds, dims_for};
 use crate::ops::Variants;
 use crate::ops::batch::Sentence;
 use crate::random::{Purpose, Stream};
@@ -29,11 +29,6 @@ pub struct Features {
 
 /// Sentences of one forward batch.
 const BATCH: usize = 128;
-
-/// `<s> w1 ... wn </s>` with nothing masked and its first position marked, where a classifier reads.
-pub fn unmasked(words: &[u32], label: u32) -> Sentence {
-    Sentence { masked: vec![(0, label)], ..Vocabulary::mask_all(words, &[]) }
-}
 
 /// The layer of a number that may count from the end: -1 is the last, 0 the embedding.
 pub fn layer_number(layer: i64, encoder: &Encoder) -> Result<usize, String> {
@@ -60,6 +55,7 @@ impl Features {
         gpu: &Gpu,
         encoder: &Encoder,
         arena: &Arena,
+        tokens: &TokenIds,
         variants: &Variants,
         layer: usize,
         pooling: Pooling,
@@ -68,7 +64,7 @@ impl Features {
     ) -> Result<Features, GpuError> {
         let d = encoder.config.hidden_size as usize;
         let width = if pooling == Pooling::Concat { (longest + 2) * d } else { d };
-        let inputs: Vec<Sentence> = sentences.iter().map(|words| unmasked(words, 0)).collect();
+        let inputs: Vec<Sentence> = sentences.iter().map(|words| tokens.classified(words, 0)).collect();
         let pass = RepresentationPass::new(gpu, encoder, arena, dims_for(&inputs, BATCH), variants, layer)?;
         let mut values = Vec::with_capacity(inputs.len() * width);
         for chunk in inputs.chunks(BATCH) {

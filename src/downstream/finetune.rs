@@ -6,12 +6,11 @@
 //! kept are those of the epoch with the best validation accuracy ([`Fit`]).
 
 use super::data::{Part, TaskData};
-use super::features::unmasked;
 use super::outcome::{Best, DownstreamError, Fit, each_seed, judge};
 use crate::config::{AdamW, OptimizerKind, ScheduleKind, TrainSection, Warmup};
 use crate::gpu::{Gpu, GpuError};
 use crate::graph::Dims;
-use crate::model::{Encoder, ForwardPass, Loaded, Weights};
+use crate::model::{Encoder, ForwardPass, Loaded, TokenIds, Weights};
 use crate::ops::batch::Sentence;
 use crate::ops::{Batch, Labels, Variants};
 use crate::random::{Purpose, Stream};
@@ -54,7 +53,7 @@ impl FineTuning {
 /// Sentences of one forward batch.
 const BATCH: usize = 128;
 
-/// Fine-tunes a model once for each seed.
+/// Fine-tunes a model once for each seed; `tokens` are the ids that it gives the words of the data.
 ///
 /// # Errors
 /// [`DownstreamError::Interrupted`] with the fits that are whole; what the adapter says; a loss that is not finite.
@@ -62,13 +61,14 @@ pub fn finetune(
     gpu: &Gpu,
     variants: &Variants,
     model: &Loaded,
+    tokens: &TokenIds,
     data: &TaskData,
     options: &FineTuning,
     seeds: &[u64],
 ) -> Result<Vec<Fit>, DownstreamError> {
     let encoder = Encoder::classifier(&model.encoder.config, data.classes.len() as u32)
         .expect("the sizes of a model that was read are good");
-    each_seed(seeds, |seed| fit(gpu, variants, &encoder, model, data, options, seed))
+    each_seed(seeds, |seed| fit(gpu, variants, &encoder, model, tokens, data, options, seed))
 }
 
 /// The model's weights by name, with a new classifier.
@@ -82,15 +82,17 @@ fn initial(encoder: &Encoder, model: &Loaded, seed: u64) -> Weights {
     weights
 }
 
-fn sentences(part: &Part) -> Vec<Sentence> {
-    part.sentences.iter().zip(&part.labels).map(|(words, label)| unmasked(words, *label)).collect()
+fn sentences(part: &Part, tokens: &TokenIds) -> Vec<Sentence> {
+    part.sentences.iter().zip(&part.labels).map(|(words, label)| tokens.classified(words, *label)).collect()
 }
 
+#[allow(clippy::too_many_arguments)]
 fn fit(
     gpu: &Gpu,
     variants: &Variants,
     encoder: &Encoder,
     model: &Loaded,
+    tokens: &TokenIds,
     data: &TaskData,
     options: &FineTuning,
     seed: u64,
@@ -104,13 +106,13 @@ fn fit(
         ForwardPass::new(gpu, encoder, &trainer.parameters, dims(BATCH as u32), variants, Labels::Hard, true)?;
     let evaluate = |part: &Part| -> Result<(Vec<u32>, f64, f64), GpuError> {
         let mut logits = Vec::new();
-        for chunk in sentences(part).chunks(BATCH) {
+        for chunk in sentences(part, tokens).chunks(BATCH) {
             forward.run(gpu, chunk)?;
             logits.extend(forward.logits(gpu, chunk.len())?);
         }
         Ok(judge(&logits, data.classes.len(), &part.labels))
     };
-    let train = sentences(&data.train);
+    let train = sentences(&data.train, tokens);
     let mut order: Vec<usize> = (0..train.len()).collect();
     let mut best: Best<Weights> = Best::new();
     for epoch in 1..=options.epochs {

@@ -12,6 +12,7 @@ use super::config::{ModelConfig, ModelKind};
 use super::encoder::Encoder;
 use super::parameters::Weights;
 use super::vocabulary::Vocabulary;
+use crate::text::without_mark;
 
 /// Why a model cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -32,8 +33,8 @@ impl ModelError {
 pub struct Loaded {
     pub encoder: Encoder,
     pub weights: Weights,
-    /// Where the folder has a `vocab.txt`.
-    pub vocabulary: Option<Vocabulary>,
+    /// Where it was read, with what says which token is which.
+    pub folder: PathBuf,
     /// What was left aside, in words.
     pub notes: Vec<String>,
 }
@@ -163,15 +164,13 @@ pub fn load(folder: &Path) -> Result<Loaded, ModelError> {
         }
         notes.push(format!("`{name}` left aside: it belongs to another head"));
     }
-    let vocabulary =
-        Vocabulary::load(folder).map_err(|source| ModelError::Io { path: folder.join("vocab.txt"), source })?;
-    Ok(Loaded { encoder, weights: Weights(weights), vocabulary, notes })
+    Ok(Loaded { encoder, weights: Weights(weights), folder: folder.into(), notes })
 }
 
 /// `config.json` as far as it is understood, with a refusal of what would change the function.
 fn read_config(text: &str, path: &Path) -> Result<ModelConfig, ModelError> {
     let error = |message: String| ModelError::format(path, message);
-    let json: serde_json::Value = serde_json::from_str(text).map_err(|e| error(e.to_string()))?;
+    let json: serde_json::Value = serde_json::from_str(without_mark(text)).map_err(|e| error(e.to_string()))?;
     let kind = json.get("model_type").and_then(|t| t.as_str()).unwrap_or("none");
     if !["roberta-prelayernorm", "bert"].contains(&kind) {
         return Err(error(format!("model_type is {kind}; \"roberta-prelayernorm\" and \"bert\" are supported")));

@@ -1,9 +1,12 @@
-//! The tokens of a model: four special ones, then the language's words in byte order; and the files that
-//! `AutoTokenizer` reads.
+//! The tokens of a model that is trained here: four special ones, then the language's words in byte order; and the files
+//! that `AutoTokenizer` reads.
+//!
+//! There is no token for what is no word of the language: `tokenizer.json` names one, as its form demands, that is not in
+//! the vocabulary, so that `AutoTokenizer` refuses an unknown word instead of feeding another token in its place.
 
 use std::path::Path;
 
-use crate::ops::batch::Sentence;
+use super::token_ids::TokenIds;
 
 /// Beginning of a sentence.
 pub const BOS: u32 = 0;
@@ -15,6 +18,10 @@ pub const EOS: u32 = 2;
 pub const MASK: u32 = 3;
 /// Spelling of the special tokens, by id.
 pub const SPECIAL_TOKENS: [&str; 4] = ["<s>", "<pad>", "</s>", "<mask>"];
+
+/// Named in `tokenizer.json` for unknown words. No token has this spelling, but where a language has such a word, which is
+/// then what unknown words become.
+const UNKNOWN: &str = "<unk>";
 
 /// The words of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,25 +50,9 @@ impl Vocabulary {
         &self.words
     }
 
-    /// `<s> w1 ... wn </s>` with one word masked.
-    pub fn mask(words: &[u32], position: usize) -> Sentence {
-        Vocabulary::mask_all(words, &[position])
-    }
-
-    /// `<s> w1 ... wn </s>` with some words masked.
-    pub fn mask_all(words: &[u32], positions: &[usize]) -> Sentence {
-        let token = |w: &u32| w + SPECIAL_TOKENS.len() as u32;
-        let mut ids: Vec<u32> = [BOS].into_iter().chain(words.iter().map(token)).chain([EOS]).collect();
-        let masked = positions.iter().map(|p| (*p as u32 + 1, token(&words[*p]))).collect();
-        for p in positions {
-            ids[p + 1] = MASK;
-        }
-        Sentence { ids, masked, ..Sentence::default() }
-    }
-
-    /// A distribution over the language's words as one over the model's tokens.
-    pub fn soft_label(p: &[f64]) -> Vec<f32> {
-        [0.0f32; SPECIAL_TOKENS.len()].into_iter().chain(p.iter().map(|p| *p as f32)).collect()
+    /// The ids of these words.
+    pub fn ids(&self) -> TokenIds {
+        TokenIds::new(self.words.len())
     }
 
     /// Writes `vocab.txt`, `tokenizer.json` and `tokenizer_config.json`.
@@ -94,7 +85,7 @@ impl Vocabulary {
                 "special_tokens": templates,
             },
             "decoder": null,
-            "model": { "type": "WordLevel", "vocab": vocab, "unk_token": "<mask>" },
+            "model": { "type": "WordLevel", "vocab": vocab, "unk_token": UNKNOWN },
         });
         let config = serde_json::json!({
             "tokenizer_class": "PreTrainedTokenizerFast",
@@ -104,16 +95,5 @@ impl Vocabulary {
         });
         std::fs::write(folder.join("tokenizer.json"), serde_json::to_string_pretty(&tokenizer)? + "\n")?;
         std::fs::write(folder.join("tokenizer_config.json"), serde_json::to_string_pretty(&config)? + "\n")
-    }
-
-    /// Reads `vocab.txt`; `None` where there is none.
-    pub fn load(folder: &Path) -> std::io::Result<Option<Vocabulary>> {
-        let path = folder.join("vocab.txt");
-        if !path.exists() {
-            return Ok(None);
-        }
-        let text = std::fs::read_to_string(path)?;
-        let words = text.lines().skip(SPECIAL_TOKENS.len()).map(str::to_string).collect();
-        Ok(Some(Vocabulary { words }))
     }
 }

@@ -12,6 +12,8 @@ pub struct Sentence {
     pub ids: Vec<u32>,
     /// Segment of each token; empty for all 0.
     pub segments: Vec<u32>,
+    /// Row of the position table of each token; empty for one after the other from the first position on.
+    pub positions: Vec<u32>,
     /// Masked positions and the words that stood there.
     pub masked: Vec<(u32, u32)>,
     /// A distribution over the vocabulary for each masked position; empty for hard labels.
@@ -89,7 +91,9 @@ impl Batch {
             let end = first + sentence.ids.len() as u32;
             for (position, id) in sentence.ids.iter().enumerate() {
                 let segment = sentence.segments.get(position).copied().unwrap_or(0);
-                batch.ids.push([*id, layout.first_position + position as u32, segment, 0]);
+                let row = sentence.positions.get(position).copied();
+                let row = row.unwrap_or(layout.first_position + position as u32);
+                batch.ids.push([*id, row, segment, 0]);
                 batch.spans.push([first, end, position as u32, number as u32]);
                 batch.inverse.push(0);
             }

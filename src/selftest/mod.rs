@@ -241,7 +241,7 @@ fn batch_of(case: &Case, layout: &BatchLayout) -> Batch {
                 (0..1 + random.below(2)).map(|i| (i, random.below(case.vocabulary))).collect();
             let soft =
                 masked.iter().filter(|_| case.soft).map(|_| distribution(&mut random, case.vocabulary)).collect();
-            Sentence { ids, segments, masked, soft, key: 0 }
+            Sentence { ids, segments, masked, soft, ..Sentence::default() }
         })
         .collect();
     Batch::new(layout, &sentences)

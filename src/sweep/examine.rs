@@ -98,6 +98,8 @@ pub(super) struct Examiner<'p> {
 /// A model under examination; its features are computed once for all probes that read the same.
 pub(super) struct Subject<'m> {
     pub loaded: &'m Loaded,
+    /// The language under the model's ids.
+    corpus: Corpus,
     pub arena: Arena,
     pub step: u64,
     pub micro_batch: usize,
@@ -109,13 +111,14 @@ impl<'m> Subject<'m> {
     pub fn new(
         gpu: &Gpu,
         loaded: &'m Loaded,
+        corpus: Corpus,
         step: u64,
         run: &PlannedRun,
         variants: Variants,
     ) -> Result<Subject<'m>, RunFailure> {
         let arena = Arena::of(gpu, &loaded.encoder, &loaded.weights)?;
         let micro_batch = run.resolved.config.train.micro_batch() as usize;
-        Ok(Subject { loaded, arena, step, micro_batch, variants, features: HashMap::new() })
+        Ok(Subject { loaded, corpus, arena, step, micro_batch, variants, features: HashMap::new() })
     }
 }
 
@@ -132,6 +135,11 @@ impl<'p> Examiner<'p> {
         let (language, objective, seed) = (config.language.clone(), config.objective.clone(), plan.examine.seed);
         let corpus = interrupt::or_stop(move || Corpus::open(&language, &objective, seed))??;
         Ok(Examiner { plan, corpus, tasks: HashMap::new() })
+    }
+
+    /// The language under the ids that a model gives its words, and what is worth a note.
+    pub fn spoken_by(&self, loaded: &Loaded) -> Result<(Corpus, Vec<String>), RunFailure> {
+        Ok(self.corpus.spoken_by(loaded)?)
     }
 
     /// The answer to a question about a model, as JSON.
@@ -151,7 +159,7 @@ impl<'p> Examiner<'p> {
     fn evaluate(&self, gpu: &Gpu, subject: &Subject<'_>) -> Result<Evaluation, RunFailure> {
         let (count, batch) = (self.plan.examine.sentences, subject.micro_batch);
         let encoder = &subject.loaded.encoder;
-        let evaluator = Evaluator::new(gpu, encoder, &subject.arena, &subject.variants, &self.corpus, count, batch)?;
+        let evaluator = Evaluator::new(gpu, encoder, &subject.arena, &subject.variants, &subject.corpus, count, batch)?;
         Ok(evaluator.run(gpu)?)
     }
 
@@ -194,7 +202,7 @@ impl<'p> Examiner<'p> {
             c.intermediate_size,
             encoder.parameter_count()
         );
-        let instruments = Instruments::new(&self.corpus, measure, &subject.variants, subject.micro_batch)?;
+        let instruments = Instruments::new(&subject.corpus, measure, &subject.variants, subject.micro_batch)?;
         let measurement = instruments.measure(gpu, encoder, &arena, subject.step, &|| !interrupt_requested())?;
         Ok(Curved { parametrisation, measurement })
     }
@@ -224,7 +232,15 @@ impl<'p> Examiner<'p> {
         let data = self.data(section)?;
         if section.method == Method::Finetune {
             let options = self.fine_tuning(section);
-            let fits = finetune(gpu, &subject.variants, subject.loaded, &data, &options, &self.seeds(section))?;
+            let fits = finetune(
+                gpu,
+                &subject.variants,
+                subject.loaded,
+                &subject.corpus.tokens,
+                &data,
+                &options,
+                &self.seeds(section),
+            )?;
             let method = format!("fine-tuning by AdamW {}, {} epochs", options.lr, options.epochs);
             let width = subject.loaded.encoder.config.hidden_size as usize;
             return Ok(self.probed(section, &data, &fits, ("<s>".into(), width), method));
@@ -244,7 +260,9 @@ impl<'p> Examiner<'p> {
                 };
                 let arena = &subject.arena;
                 let variants = &subject.variants;
-                let made = Features::of_model(gpu, encoder, arena, variants, layer, pooling, &sentences, data.longest)?;
+                let (tokens, longest) = (&subject.corpus.tokens, data.longest);
+                let made =
+                    Features::of_model(gpu, encoder, arena, tokens, variants, layer, pooling, &sentences, longest)?;
                 let made = Rc::new(made);
                 subject.features.insert(key, made.clone());
                 made

@@ -214,11 +214,13 @@ impl Worker<'_> {
     fn examine(&mut self, run: &PlannedRun) -> Result<(), RunFailure> {
         for at in self.unanswered(run) {
             let loaded = model::load(&at.model)?;
+            let (corpus, notes) = self.examiner.spoken_by(&loaded)?;
+            notes.iter().for_each(|n| self.watcher.note(n));
             let plan = self.plan;
             let wishes = self.wishes.clone();
             let gpu = self.gpu()?;
             let variants = variants(gpu, run, &wishes)?;
-            let mut subject = Subject::new(gpu, &loaded, at.step, run, variants)?;
+            let mut subject = Subject::new(gpu, &loaded, corpus, at.step, run, variants)?;
             for question in plan.questions() {
                 let path = at.answers.join(question.file(plan));
                 if path.exists() {

@@ -15,7 +15,7 @@ use super::checkpoint::NamedTensor;
 use crate::config::{Adversarial, ConfigError};
 use crate::gpu::{Buffer, Gpu, GpuError, Program, Stamp, Step};
 use crate::language::{Labelled, Language, Task, part, part_seed};
-use crate::model::{Arena, Encoder, SentenceHead, SentenceHeadGraph, SentenceHeadPass, Side, Vocabulary};
+use crate::model::{Arena, Encoder, SentenceHead, SentenceHeadGraph, SentenceHeadPass, Side, TokenIds};
 use crate::ops::batch::Sentence;
 use crate::ops::optimizer::{self, ChunkBuffers, Rule, Shared};
 use crate::ops::{Batch, Variants, adversary, statistics};
@@ -59,7 +59,12 @@ impl AdversaryData {
     ///
     /// # Errors
     /// When the language has no such task, hardly a sentence has a label, or all have the same.
-    pub fn draw(algorithm: &Adversarial, language: &dyn Language, seed: u64) -> Result<AdversaryData, ConfigError> {
+    pub fn draw(
+        algorithm: &Adversarial,
+        language: &dyn Language,
+        tokens: &TokenIds,
+        seed: u64,
+    ) -> Result<AdversaryData, ConfigError> {
         let task: Task = algorithm.task.parse().map_err(refused("task"))?;
         let mut classes = language.label_names(task).map_err(refused("task"))?;
         classes.sort_unstable();
@@ -69,7 +74,7 @@ impl AdversaryData {
                 .map_err(refused("task"))?;
             let one = |(words, label): (Vec<u32>, crate::language::Label)| {
                 let class = classes.binary_search(&label.symbol).expect("a label is one of the task's names");
-                Sentence { masked: vec![(0, class as u32)], ..Vocabulary::mask_all(&words, &[]) }
+                tokens.classified(&words, class as u32)
             };
             Ok::<Vec<Sentence>, ConfigError>(found.sentences.into_iter().map(one).collect())
         };

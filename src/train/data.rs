@@ -14,7 +14,7 @@ use crate::config::{
 use crate::gpu::GpuError;
 use crate::interrupt;
 use crate::language::{Grammar, Hmm, Language, LanguageError, Pcfg, masked_position};
-use crate::model::{SPECIAL_TOKENS, Vocabulary};
+use crate::model::{Loaded, ModelError, TokenIds, Vocabulary, match_words};
 use crate::ops::Batch;
 use crate::ops::batch::{BatchLayout, Sentence};
 use crate::random::{Purpose, Stream};
@@ -24,11 +24,14 @@ pub fn held_out_seed(seed: u64) -> u64 {
     seed ^ 0x9E37_79B9_7F4A_7C15
 }
 
-/// A language with the objective on it.
+/// A language with the objective on it, and the ids that a model gives its words.
 #[derive(Clone)]
 pub struct Corpus {
     pub language: Arc<dyn Language>,
+    /// The tokens of a model that is trained here.
     pub vocabulary: Arc<Vocabulary>,
+    /// What sentences are made of: the ids of that vocabulary, or those of another model.
+    pub tokens: Arc<TokenIds>,
     pub objective: ObjectiveSection,
     pub seed: u64,
 }
@@ -62,7 +65,25 @@ impl Corpus {
             ));
         }
         let vocabulary = Vocabulary::new(language.vocabulary());
-        Ok(Corpus { language, vocabulary: Arc::new(vocabulary), objective: objective.clone(), seed })
+        let tokens = Arc::new(vocabulary.ids());
+        Ok(Corpus { language, vocabulary: Arc::new(vocabulary), tokens, objective: objective.clone(), seed })
+    }
+
+    /// The same language under the ids of a model, its words matched by name, and what is worth a note.
+    ///
+    /// # Errors
+    /// The first word that the model has no token for, and where; sentences that it has no positions for.
+    pub fn spoken_by(&self, model: &Loaded) -> Result<(Corpus, Vec<String>), ModelError> {
+        let config = &model.encoder.config;
+        let (tokens, notes) = match_words(&model.folder, self.vocabulary.words(), config)?;
+        let (longest, positions) = (self.language.max_length() + 2, config.longest() as usize);
+        if longest > positions {
+            let message = format!(
+                "the language's sentences have up to {longest} tokens, the model has positions for {positions}"
+            );
+            return Err(ModelError::Format { path: model.folder.clone(), message });
+        }
+        Ok((Corpus { tokens: Arc::new(tokens), ..self.clone() }, notes))
     }
 
     /// Sentence number `index`, masked and labelled as the objective says.
@@ -71,15 +92,15 @@ impl Corpus {
         match self.objective.mask {
             MaskPolicy::One => {
                 let position = masked_position(self.seed, index, words.len());
-                let mut sentence = Vocabulary::mask(&words, position);
+                let mut sentence = self.tokens.mask(&words, position);
                 if self.objective.labels == LabelKind::Expected {
                     let known = self.language.conditional_unchecked(&words);
-                    sentence.soft = vec![Vocabulary::soft_label(&known.conditional[position])];
+                    sentence.soft = vec![self.tokens.soft_label(&known.conditional[position])];
                 }
                 sentence
             }
             MaskPolicy::Bernoulli(p) => {
-                Vocabulary::mask_all(&words, &bernoulli_positions(self.seed, index, words.len(), p))
+                self.tokens.mask_all(&words, &bernoulli_positions(self.seed, index, words.len(), p))
             }
         }
     }
@@ -124,12 +145,13 @@ fn bernoulli_positions(seed: u64, index: u64, length: usize, p: f64) -> Vec<usiz
 }
 
 /// Replaces labels as a function of (seed, sentence, position).
-fn replace_labels(sentence: &mut Sentence, noise: &LabelNoise, seed: u64, index: u64, words: u32) {
+fn replace_labels(sentence: &mut Sentence, noise: &LabelNoise, corpus: &Corpus, index: u64) {
+    let words = corpus.language.vocabulary().len() as u32;
     for (position, label) in &mut sentence.masked {
         // Two blocks a position: one number that decides, and a word.
-        let mut stream = Stream::new(seed, Purpose::LabelNoise, index).from_block(2 * *position);
+        let mut stream = Stream::new(corpus.seed, Purpose::LabelNoise, index).from_block(2 * *position);
         if stream.uniform() < noise.probability {
-            *label = SPECIAL_TOKENS.len() as u32 + stream.below(words);
+            *label = corpus.tokens.word(stream.below(words));
         }
     }
 }
@@ -148,7 +170,7 @@ pub(super) fn step_data(corpus: &Corpus, layout: &BatchLayout, step: u64, train:
         let index = first + u64::from(j);
         let mut sentence = corpus.sentence(index);
         if let AlgorithmKind::LabelNoise(noise) = &train.algorithm {
-            replace_labels(&mut sentence, noise, corpus.seed, index, corpus.language.vocabulary().len() as u32);
+            replace_labels(&mut sentence, noise, corpus, index);
         }
         sentence
     };

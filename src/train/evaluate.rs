@@ -6,7 +6,7 @@ use super::data::{Corpus, held_out_seed};
 use crate::gpu::{Gpu, GpuError};
 use crate::interrupt;
 use crate::language::{Language, entropy, masked_position};
-use crate::model::{Arena, Encoder, ForwardPass, Vocabulary, dims_for};
+use crate::model::{Arena, Encoder, ForwardPass, TokenIds, dims_for};
 use crate::ops::batch::Sentence;
 use crate::ops::{Labels, Variants};
 use crate::statistics::Estimate;
@@ -16,7 +16,7 @@ use crate::statistics::Estimate;
 pub struct Evaluation {
     /// Cross-entropy against the exact conditional: the expected loss, without the labels' noise.
     pub loss: f64,
-    /// Mean KL divergence of the exact conditional from the model's.
+    /// Mean KL divergence of the exact conditional from the model's, which is over all its tokens.
     pub excess_loss: f64,
     /// Standard error of the excess loss over sentences.
     pub excess_loss_standard_error: f64,
@@ -52,9 +52,10 @@ impl Evaluator {
         batch: usize,
     ) -> Result<Evaluator, GpuError> {
         let seed = held_out_seed(corpus.seed);
-        let language = corpus.language.clone();
+        let (language, tokens) = (corpus.language.clone(), corpus.tokens.clone());
         let made: Vec<MaskedSentence> = interrupt::or_stop(move || {
-            (0..u64::from(count)).into_par_iter().map(|i| masked_sentence(language.as_ref(), seed, i)).collect()
+            let one = |i| masked_sentence(language.as_ref(), tokens.as_ref(), seed, i);
+            (0..u64::from(count)).into_par_iter().map(one).collect()
         })?;
         let (sentences, entropies): (Vec<Sentence>, Vec<f64>) =
             made.into_iter().map(|m| (m.sentence, m.entropy)).unzip();
@@ -88,17 +89,17 @@ pub struct MaskedSentence {
 }
 
 /// Sentence `index` of a seed with the word masked that evaluation masks, labelled with the word that stood there.
-pub fn held_out_sentence(language: &dyn Language, seed: u64, index: u64) -> Sentence {
+pub fn held_out_sentence(language: &dyn Language, tokens: &TokenIds, seed: u64, index: u64) -> Sentence {
     let words = language.sample(seed, index);
-    Vocabulary::mask(&words, masked_position(seed, index, words.len()))
+    tokens.mask(&words, masked_position(seed, index, words.len()))
 }
 
 /// The same with what is known of that word.
-pub fn masked_sentence(language: &dyn Language, seed: u64, index: u64) -> MaskedSentence {
+pub fn masked_sentence(language: &dyn Language, tokens: &TokenIds, seed: u64, index: u64) -> MaskedSentence {
     let words = language.sample(seed, index);
     let position = masked_position(seed, index, words.len());
     let p = &language.conditional_unchecked(&words).conditional[position];
-    let mut sentence = Vocabulary::mask(&words, position);
-    sentence.soft = vec![Vocabulary::soft_label(p)];
+    let mut sentence = tokens.mask(&words, position);
+    sentence.soft = vec![tokens.soft_label(p)];
     MaskedSentence { sentence, entropy: entropy(p) }
 }

@@ -25,7 +25,7 @@ use crate::curvature::{
 use crate::gpu::Gpu;
 use crate::interrupt::{self, Interrupted};
 use crate::language::masked_position;
-use crate::model::{Arena, Encoder, Vocabulary};
+use crate::model::{Arena, Encoder};
 use crate::ops::batch::Sentence;
 use crate::ops::{LossDraw, Variants};
 use crate::statistics::{Crossed, Estimate, Target};
@@ -70,10 +70,10 @@ impl Instruments {
             settings.hessian_trace.as_ref().map_or(0, |s| s.sentences),
         ];
         let count = others.into_iter().fold(settings.trace.sentences, u32::max);
-        let language = corpus.language.clone();
+        let (language, tokens) = (corpus.language.clone(), corpus.tokens.clone());
         let sentence = move |i: u64| {
             let words = language.sample(seed, i);
-            Vocabulary::mask(&words, masked_position(seed, i, words.len()))
+            tokens.mask(&words, masked_position(seed, i, words.len()))
         };
         let sentences =
             interrupt::or_stop(move || (0..u64::from(count)).into_par_iter().map(sentence).collect::<Vec<_>>())?;

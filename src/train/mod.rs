@@ -25,6 +25,7 @@ mod plan;
 mod run;
 mod session;
 mod setup;
+mod start;
 mod trainer;
 mod tune;
 

@@ -12,12 +12,13 @@ use super::measurement::Measurement;
 use super::observer::Observer;
 use super::session::Session;
 use super::setup::Setup;
+use super::start::starting_weights;
 use super::trainer::Trainer;
 use super::tune::{Trial, Tuning};
 use crate::config::{AlgorithmKind, ConfigError, Resolved};
 use crate::gpu::{Gpu, GpuError};
 use crate::interrupt::{self, Interrupted};
-use crate::model::{Encoder, ModelError, Weights, load};
+use crate::model::{ModelError, load};
 
 /// Why a run stopped before its end.
 #[derive(Debug, thiserror::Error)]
@@ -113,9 +114,9 @@ fn go(gpu: &Gpu, resolved: &Resolved, observer: &dyn Observer) -> Result<Outcome
         observer.note(&format!("{} is finished already", folder.path.display()));
         return Ok(done);
     }
-    let Setup { encoder, labels, dims, kernels, .. } = &setup;
+    let Setup { corpus, encoder, labels, dims, kernels, .. } = &setup;
     let variants = &kernels.variants;
-    let start = starting_weights(resolved, encoder, observer)?;
+    let start = starting_weights(resolved, corpus, encoder, observer)?;
     let mut trainer = Trainer::new(gpu, encoder, &start, &config.train, *labels, *dims, variants, config.seed)?;
     oppose(gpu, resolved, &setup, &mut trainer, observer)?;
     let root = folder.path.join("checkpoints");
@@ -148,7 +149,9 @@ fn oppose(
     let AlgorithmKind::Adversarial(algorithm) = &resolved.config.train.algorithm else { return Ok(()) };
     let Setup { corpus, encoder, kernels, .. } = setup;
     let (own, corpus_of) = (algorithm.clone(), corpus.clone());
-    let data = interrupt::or_stop(move || AdversaryData::draw(&own, corpus_of.language.as_ref(), corpus_of.seed))??;
+    let data = interrupt::or_stop(move || {
+        AdversaryData::draw(&own, corpus_of.language.as_ref(), &corpus_of.tokens, corpus_of.seed)
+    })??;
     observer.note(&format!(
         "against a head on task {}: labels of entropy {:.3} nats, in force below a loss of {:.3}",
         algorithm.task,
@@ -156,28 +159,4 @@ fn oppose(
         algorithm.ceiling * data.entropy
     ));
     Ok(trainer.oppose(gpu, encoder, algorithm, data, &kernels.variants)?)
-}
-
-/// The weights that a run begins with.
-fn starting_weights(resolved: &Resolved, encoder: &Encoder, observer: &dyn Observer) -> Result<Weights, RunError> {
-    let config = &resolved.config;
-    let Some(path) = &config.train.start_from else {
-        return Ok(Weights::initial(&encoder.parameters, config.model.initializer_range, config.seed));
-    };
-    let loaded = load(path)?;
-    loaded.notes.iter().for_each(|n| observer.note(n));
-    for (wanted, found) in encoder.parameters.iter().zip(&loaded.encoder.parameters) {
-        if wanted.name != found.name || wanted.shape != found.shape {
-            let message = format!(
-                "its tensor `{}` {:?} does not fit `{}` {:?} of [model]",
-                found.name, found.shape, wanted.name, wanted.shape
-            );
-            return Err(ConfigError { place: format!("train.start_from = {}", path.display()), message }.into());
-        }
-    }
-    if encoder.parameters.len() != loaded.encoder.parameters.len() {
-        let message = "it has another number of layers than [model]".into();
-        return Err(ConfigError { place: format!("train.start_from = {}", path.display()), message }.into());
-    }
-    Ok(loaded.weights)
 }

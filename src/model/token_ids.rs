@@ -1,0 +1,88 @@
+//! The ids that a model gives to the words of a language and to the special tokens around them: what turns sentences into
+//! token ids, labels into rows of the logits, and distributions over words into distributions over tokens.
+
+use super::vocabulary::{BOS, EOS, MASK, PAD, SPECIAL_TOKENS};
+use crate::ops::batch::Sentence;
+
+/// Ids by word, word number i of a language having the i-th one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenIds {
+    pub(super) words: Vec<u32>,
+    pub(super) bos: u32,
+    pub(super) eos: u32,
+    pub(super) mask: u32,
+    /// Where the model has a padding token; no sentence holds it.
+    pub(super) pad: Option<u32>,
+    /// Tokens of the model, those that are no words of the language included.
+    pub(super) size: u32,
+}
+
+impl TokenIds {
+    /// The ids of a model that is trained here on a language of so many words: the special tokens, then the words.
+    pub fn new(words: usize) -> TokenIds {
+        let first = SPECIAL_TOKENS.len() as u32;
+        let words: Vec<u32> = (first..first + words as u32).collect();
+        TokenIds { size: first + words.len() as u32, words, bos: BOS, eos: EOS, mask: MASK, pad: Some(PAD) }
+    }
+
+    /// Tokens of the model.
+    pub fn size(&self) -> usize {
+        self.size as usize
+    }
+
+    /// Id of a word.
+    pub fn word(&self, number: u32) -> u32 {
+        self.words[number as usize]
+    }
+
+    /// `<s> w1 ... wn </s>` with one word masked.
+    pub fn mask(&self, words: &[u32], position: usize) -> Sentence {
+        self.mask_all(words, &[position])
+    }
+
+    /// `<s> w1 ... wn </s>` with some words masked.
+    pub fn mask_all(&self, words: &[u32], positions: &[usize]) -> Sentence {
+        let mut ids = Vec::with_capacity(words.len() + 2);
+        ids.push(self.bos);
+        ids.extend(words.iter().map(|w| self.word(*w)));
+        ids.push(self.eos);
+        let masked = positions.iter().map(|p| (*p as u32 + 1, self.word(words[*p]))).collect();
+        for p in positions {
+            ids[p + 1] = self.mask;
+        }
+        Sentence { ids, masked, ..Sentence::default() }
+    }
+
+    /// `<s> w1 ... wn </s>` with nothing masked and a class marked at its first token, where a classifier reads.
+    pub fn classified(&self, words: &[u32], class: u32) -> Sentence {
+        Sentence { masked: vec![(0, class)], ..self.mask_all(words, &[]) }
+    }
+
+    /// A distribution over the language's words as one over the model's tokens.
+    pub fn soft_label(&self, p: &[f64]) -> Vec<f32> {
+        let mut label = vec![0.0; self.size()];
+        for (id, p) in self.words.iter().zip(p) {
+            label[*id as usize] = *p as f32;
+        }
+        label
+    }
+
+    /// Every id that a sentence may hold.
+    pub(super) fn fed(&self) -> std::collections::HashSet<u32> {
+        self.words.iter().copied().chain([self.bos, self.eos, self.mask]).collect()
+    }
+
+    /// For each token of a model that is trained here the id that has the same meaning under these ids.
+    ///
+    /// # Errors
+    /// Where these ids have no padding token.
+    pub(super) fn own_order(&self) -> Result<Vec<u32>, String> {
+        let pad = self.pad.ok_or("has no padding token, for which a model trained here keeps a row")?;
+        let mut order = vec![0; SPECIAL_TOKENS.len()];
+        for (own, id) in [(BOS, self.bos), (PAD, pad), (EOS, self.eos), (MASK, self.mask)] {
+            order[own as usize] = id;
+        }
+        order.extend(&self.words);
+        Ok(order)
+    }
+}
