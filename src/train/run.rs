@@ -144,18 +144,26 @@ fn starting_weights(resolved: &Resolved, encoder: &Encoder, observer: &dyn Obser
     };
     let loaded = load(path)?;
     loaded.notes.iter().for_each(|n| observer.note(n));
+    let refuse =
+        |message: String| Err(ConfigError { place: format!("train.start_from = {}", path.display()), message }.into());
+    let (wanted, found) = (&encoder.config, &loaded.encoder.config);
+    if found.hidden_act.activation() != wanted.hidden_act.activation() {
+        let (found, wanted) = (found.hidden_act.name(), wanted.hidden_act.name());
+        return refuse(format!("its hidden_act is \"{found}\", that of [model] \"{wanted}\""));
+    }
+    if found.tie_word_embeddings != wanted.tie_word_embeddings {
+        return refuse("its head is not tied to the word table; runs train tied heads".into());
+    }
     for (wanted, found) in encoder.parameters.iter().zip(&loaded.encoder.parameters) {
         if wanted.name != found.name || wanted.shape != found.shape {
-            let message = format!(
+            return refuse(format!(
                 "its tensor `{}` {:?} does not fit `{}` {:?} of [model]",
                 found.name, found.shape, wanted.name, wanted.shape
-            );
-            return Err(ConfigError { place: format!("train.start_from = {}", path.display()), message }.into());
+            ));
         }
     }
     if encoder.parameters.len() != loaded.encoder.parameters.len() {
-        let message = "it has another number of layers than [model]".into();
-        return Err(ConfigError { place: format!("train.start_from = {}", path.display()), message }.into());
+        return refuse("it has another number of layers than [model]".into());
     }
     Ok(loaded.weights)
 }
