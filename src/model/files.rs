@@ -197,7 +197,8 @@ fn meant(folder: &Path) -> Option<ModelError> {
     } else if let Some(step) = newest(folder) {
         ("a folder of checkpoints", step)
     } else if folder.is_file() && folder.parent().is_some_and(is_model) {
-        ("a file of a model's folder", Path::new(".").join(folder.parent()?))
+        let parent = folder.parent()?;
+        ("a file of a model's folder", if parent == Path::new("") { ".".into() } else { parent.into() })
     } else {
         return None;
     };
