@@ -208,6 +208,7 @@ fn meant(folder: &Path) -> Option<ModelError> {
 /// `config.json` as far as it is understood, with a refusal of what would change the function.
 fn read_config(text: &str, path: &Path) -> Result<ModelConfig, ModelError> {
     let error = |message: String| ModelError::format(path, message);
+    let text = text.trim_start_matches('\u{feff}');
     let json: serde_json::Value = serde_json::from_str(text).map_err(|e| error(e.to_string()))?;
     let name = json.get("model_type").and_then(|t| t.as_str()).unwrap_or("none");
     let Some(kind) = ModelKind::ALL.into_iter().find(|k| k.name() == name) else {

@@ -136,7 +136,8 @@ pub fn weight_files(folder: &Path) -> Vec<PathBuf> {
 fn weight_map(index: &Path) -> Result<BTreeMap<String, String>, ModelError> {
     let error = |message: String| ModelError::format(index, message);
     let text = std::fs::read_to_string(index).map_err(|source| ModelError::Io { path: index.into(), source })?;
-    let json: serde_json::Value = serde_json::from_str(&text).map_err(|e| error(e.to_string()))?;
+    let text = text.trim_start_matches('\u{feff}');
+    let json: serde_json::Value = serde_json::from_str(text).map_err(|e| error(e.to_string()))?;
     let map = json.get("weight_map").cloned().unwrap_or_default();
     let map: BTreeMap<String, String> = serde_json::from_value(map)
         .map_err(|e| error(format!("`weight_map` must be an object of tensor names and files: {e}")))?;
