@@ -1,4 +1,5 @@
-// Matrix products C = op(A) op(B) (+ bias) (+ addend), with GELU or its slope applied to the result.
+// Matrix products C = op(A) op(B) (+ bias) (+ addend), with an activation or its slope applied to the
+// result.
 //   NT  C[m,n] = Σ_k A[m,k] B[n,k]    y = x Wᵀ
 //   NN  C[m,n] = Σ_k A[m,k] B[k,n]    x̄ = ȳ W
 //   TN  C[m,n] = Σ_k A[k,m] B[k,n]    W̄ = ȳᵀ x, the sum over rows cut into splits
@@ -15,6 +16,12 @@
 //@variant direct-tn: LAYOUT=2
 //@variant direct-gelu: EPILOGUE=1
 //@variant direct-slope: LAYOUT=1 EPILOGUE=2
+//@variant direct-tanh: EPILOGUE=1 ACTIVATION=1
+//@variant direct-tanh-slope: LAYOUT=1 EPILOGUE=2 ACTIVATION=1
+//@variant direct-relu: EPILOGUE=1 ACTIVATION=2
+//@variant direct-relu-slope: LAYOUT=1 EPILOGUE=2 ACTIVATION=2
+//@variant direct-silu: EPILOGUE=1 ACTIVATION=3
+//@variant direct-silu-slope: LAYOUT=1 EPILOGUE=2 ACTIVATION=3
 //@variant direct-dot: EPILOGUE=3
 //@variant tiled-dot: TILED=1 EPILOGUE=3
 //@variant subgroup-dot: SUBGROUP=1 EPILOGUE=3
@@ -52,7 +59,7 @@
 //@variant subgroup-16-slope: SUBGROUP=1 LANES=16 LAYOUT=1 EPILOGUE=2
 //@variant subgroup-16-tn: SUBGROUP=1 LANES=16 LAYOUT=2 SUMS=1
 //@import common/step.wgsl
-//@import common/gelu.wgsl
+//@import common/activation.wgsl
 
 const SUBGROUP: u32 = 0u;
 const TILED: u32 = 0u;
@@ -61,8 +68,8 @@ const COOPERATIVE: u32 = 0u;
 const LAYOUT: u32 = 0u;
 const NN: u32 = 1u;
 const TN: u32 = 2u;
-// 0 none, 1 GELU (C to `out`, gelu(C) to `act`), 2 slope (C gelu'(z) to `out`), 3 dot (⟨C, z⟩ of each vec4, a number each,
-// to `terms`).
+// 0 none, 1 activation f (C to `out`, f(C) to `act`), 2 slope (C f'(z) to `out`), 3 dot (⟨C, z⟩ of each vec4, a number
+// each, to `terms`).
 const EPILOGUE: u32 = 0u;
 // What is added. Constants and no parameters, since a software adapter runs both sides of every branch.
 const BIAS: u32 = 0u;
@@ -141,13 +148,13 @@ fn finish_biased(row: u32, column: u32, layer: u32, sum: vec4<f32>) {
     let i = row * p.c4 + column;
     var c = sum;
     if ADDEND != 0u { c += addend[layer * p.c_layer + i]; }
-    if EPILOGUE == 2u { c *= gelu_slope4(z[layer * p.z_layer + i]); }
+    if EPILOGUE == 2u { c *= slope4(z[layer * p.z_layer + i]); }
     if EPILOGUE == 3u {
         terms[4u * layer * p.c_layer + row * p.terms_stride + column] = dot(c, z[layer * p.z_layer + i]);
         return;
     }
     out[layer * p.c_layer + i] = c;
-    if EPILOGUE == 1u { act[layer * p.c_layer + i] = gelu4(c); }
+    if EPILOGUE == 1u { act[layer * p.c_layer + i] = activate4(c); }
 }
 
 //@if SUBGROUP

@@ -123,6 +123,8 @@ fn wrong_input_gets_a_message_and_the_right_exit_code() {
         (&["train", "run.toml", "train.stepz=5"], 2, &["train.stepz=5", "steps"]),
         (&["train", "run.toml", "train.steps"], 2, &["key.path=value"]),
         (&["train", "run.toml", "train.start_from=nowhere"], 5, &["nowhere"]),
+        (&["train", "run.toml", "model.hidden_act=mish"], 2, &["mish", "gelu_new", "silu"]),
+        (&["train", "run.toml", "model.type=distilbert"], 2, &["distilbert", "roberta"]),
         (&["--adapter", "gpu0", "doctor"], 2, &["gpu0", "software"]),
         (&["--adapter", "name:nothing of this name", "doctor"], 6, &["no usable adapter"]),
         (&["--adapter", "index:99", "train", "run.toml"], 6, &["no usable adapter"]),
@@ -430,4 +432,72 @@ fn completions_and_manual_pages_name_every_command() {
     assert!(text(&f.lowland(&["man"]).stdout).contains(".TH lowland"));
     assert!(f.lowland(&["man", "--out", "man"]).status.success());
     assert!(Path::new(&f.path("man/lowland-train.1")).exists());
+}
+
+/// What `[model]` asks for is trained, written as `transformers` names it, read again, measured by layers and enlarged.
+#[test]
+fn a_run_of_another_type_and_activation_goes_the_whole_way() {
+    let f = Folder::new();
+    let settings = ["model.type=roberta", "model.hidden_act=relu", "train.steps=20", "output=run"];
+    let output = f.lowland(&[&["train", "run.toml"][..], &settings].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let config: Value = serde_json::from_slice(&std::fs::read(f.path("run/model/config.json")).unwrap()).unwrap();
+    assert_eq!(config["model_type"], "roberta");
+    assert_eq!(config["architectures"][0], "RobertaForMaskedLM");
+    assert_eq!(config["hidden_act"], "relu");
+    let loss = |model: &str| f.json(&["eval", model, "run.toml", "--count", "100", "--json"])["loss"].as_f64().unwrap();
+    let small = loss("run/model");
+    let trace = f.json(&[
+        "measure",
+        "trace",
+        "run/model",
+        "run.toml",
+        "--count",
+        "20",
+        "--estimator",
+        "random-signs",
+        "--json",
+    ]);
+    let layers: Vec<&String> = trace["per_layer"].as_object().unwrap().keys().collect();
+    assert_eq!(layers, ["embeddings", "layer 0", "head"]);
+    assert!(trace["per_tensor"]["lm_head.bias"].is_number() && trace["trace"].as_f64().unwrap() > 0.0);
+    assert!(f.lowland(&["enlarge", "run/model", "hidden=32", "large"]).status.success());
+    assert!((loss("large") - small).abs() < 1e-5);
+
+    let refused = |arguments: &[&str], code: i32, wanted: &[&str]| {
+        let output = f.lowland(arguments);
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {message}");
+        wanted.iter().for_each(|w| assert!(message.contains(w), "{arguments:?}: {message}"));
+    };
+    // Weights of one activation are not taken for another.
+    let from = ["train", "run.toml", "model.type=roberta", "train.start_from=run/model", "output=other"];
+    refused(&from, 2, &["hidden_act", "\"relu\"", "\"gelu\""]);
+    // A run is not its model.
+    refused(&["eval", "run", "run.toml"], 2, &["did you mean run/model?"]);
+    refused(&["eval", "run/checkpoints", "run.toml"], 2, &["did you mean run/checkpoints/step-20?"]);
+    // Weights that are not read, and weights that are not there.
+    let weights = f.path("large/model.safetensors");
+    std::fs::rename(&weights, f.path("large/pytorch_model.bin")).unwrap();
+    refused(&["eval", "large", "run.toml"], 2, &["pytorch_model.bin", "python -c"]);
+    let index = r#"{"weight_map": {"lm_head.bias": "model-00001-of-00001.safetensors"}}"#;
+    std::fs::write(f.path("large/model.safetensors.index.json"), index).unwrap();
+    refused(&["eval", "large", "run.toml"], 5, &["1 of its 1 files", "model-00001-of-00001.safetensors"]);
+}
+
+/// A run that starts from a sharded model is another run when a shard changes.
+#[test]
+fn the_hash_of_a_run_sees_the_shards_that_it_starts_from() {
+    let f = Folder::new();
+    std::fs::create_dir(f.path("start")).unwrap();
+    std::fs::write(f.path("start/config.json"), "{}").unwrap();
+    std::fs::write(f.path("start/model.safetensors.index.json"), r#"{"weight_map": {"x": "one.safetensors"}}"#)
+        .unwrap();
+    let hash = |content: &str| {
+        std::fs::write(f.path("start/one.safetensors"), content).unwrap();
+        let start = format!("train.start_from={:?}", f.path("start"));
+        lowland::config::load(&f.path("run.toml"), &[start]).unwrap().hash()
+    };
+    assert_ne!(hash("a"), hash("b"));
+    assert_eq!(hash("a"), hash("a"));
 }

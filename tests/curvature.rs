@@ -3,7 +3,7 @@
 mod common;
 
 use common::curvature::{distance, norm, setting, subject, vectors};
-use common::gpu;
+use common::{MODELS, gpu};
 use lowland::curvature::{
     Chunks, Drawing, GramPass, Lanczos, Matrix, ModelOperator, Norms, Operator, Subject, top_eigenpairs,
 };
@@ -11,9 +11,6 @@ use lowland::model::{Loaded, Weights};
 use lowland::ops::batch::Sentence;
 use lowland::ops::{LossDraw, Variants};
 use lowland::statistics::Target;
-
-const MODELS: [&str; 7] =
-    ["roberta-20", "roberta-32", "bert-24", "bert-18", "bert-untied", "roberta-tiny", "bert-tiny"];
 
 fn floats(v: &[f64]) -> Vec<f32> {
     v.iter().map(|x| *x as f32).collect()
@@ -141,7 +138,7 @@ fn exact_label_trace_is_that_of_double_precision() {
 fn every_column_of_dense_matrices() {
     let gpu = gpu();
     let variants = Variants::choose(gpu.capabilities());
-    for name in ["roberta-tiny", "bert-tiny"] {
+    for name in ["roberta-tiny", "bert-tiny", "postnorm-tiny"] {
         let s = setting(name);
         let subject = subject(&gpu, &s, variants, 256, 64);
         let n = subject.size();
@@ -206,7 +203,7 @@ fn products_are_symmetric_linear_and_agree_with_forms() {
     let gpu = gpu();
     let variants = Variants::choose(gpu.capabilities());
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
-    for name in ["roberta-20", "bert-24"] {
+    for name in ["roberta-20", "bert-24", "postnorm-16"] {
         let s = setting(name);
         let subject = subject(&gpu, &s, variants, 4, 4);
         let probes: Vec<Vec<f32>> = vectors(&s.truth, "probe", &s.loaded.encoder).iter().map(|v| floats(v)).collect();

@@ -13,7 +13,8 @@ use lowland::ops::{Batch, Labels, LossDraw, Variants};
 use lowland::reference::{Frame, Values, run};
 use lowland::statistics::Target;
 
-const MODELS: [&str; 5] = ["roberta-20", "roberta-32", "bert-24", "bert-18", "bert-untied"];
+const MODELS: [&str; 8] =
+    ["roberta-20", "roberta-32", "bert-24", "bert-18", "bert-untied", "postnorm-16", "postnorm-gelu-tanh", "bert-relu"];
 
 fn logits(gpu: &Gpu, encoder: &Encoder, weights: &Weights, sentences: &[Sentence]) -> Vec<f32> {
     let arena = Arena::of(gpu, encoder, weights).unwrap();

@@ -13,7 +13,7 @@ use lowland::ops::Variants;
 use nalgebra::{DMatrix, SymmetricEigen};
 
 /// Both head kinds, both norm places; sentences of unequal length with one or several masked positions.
-const MODELS: [&str; 4] = ["roberta-20", "bert-24", "bert-untied", "roberta-tiny"];
+const MODELS: [&str; 5] = ["roberta-20", "bert-24", "bert-untied", "roberta-tiny", "postnorm-untied"];
 const MOMENTS: [Moment; 2] = [Moment::EmpiricalFisher, Moment::NoiseCovariance];
 
 fn dot(a: &[f32], b: &[f32]) -> f64 {

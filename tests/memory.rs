@@ -88,7 +88,7 @@ fn gradient(config: &ModelConfig, recompute: bool) -> (Vec<u32>, u64) {
 
 #[test]
 fn recomputed_layers_give_the_same_gradient_bit_for_bit_in_less_memory() {
-    for kind in [ModelKind::RobertaPreLayerNorm, ModelKind::Bert] {
+    for kind in ModelKind::ALL {
         for dropout in [0.0, 0.2] {
             let config = ModelConfig {
                 kind,

@@ -3,12 +3,9 @@
 
 mod common;
 
-use common::{Truth, fixture, gpu};
+use common::{MODELS, Truth, fixture, gpu};
 use lowland::model::{Arena, ForwardPass, GradientPass, dims_for, load, read_examples};
 use lowland::ops::{Labels, Operation, Variants};
-
-const MODELS: [&str; 7] =
-    ["roberta-20", "roberta-32", "bert-24", "bert-18", "bert-untied", "roberta-tiny", "bert-tiny"];
 
 #[test]
 fn logits_losses_and_gradients_are_those_of_transformers() {

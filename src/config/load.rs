@@ -239,8 +239,8 @@ impl Resolved {
         let mut hasher = blake3::Hasher::new();
         take_files(&mut config.language, &mut hasher);
         if let Some(start) = config.train.start_from.take() {
-            for name in ["config.json", "model.safetensors"] {
-                hasher.update(&std::fs::read(start.join(name)).unwrap_or_default());
+            for file in [vec![start.join("config.json")], crate::model::weight_files(&start)].concat() {
+                hasher.update(&std::fs::read(file).unwrap_or_default());
             }
         }
         hasher.update(config.to_toml().as_bytes());

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::MeasureSection;
 use super::algorithm::AlgorithmKind;
 use super::language::LanguageSection;
-use crate::model::{ModelConfig, ModelKind};
+use crate::model::{HiddenAct, ModelConfig, ModelKind};
 use crate::ops::Wishes;
 
 /// One run: a language, a model, an objective, training, evaluation, curvature along the way.
@@ -44,7 +44,7 @@ pub struct RunConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelSection {
-    /// "roberta-prelayernorm" (pre-layer-norm, as in the paper) or "bert" (post-layer-norm).
+    /// "roberta-prelayernorm" (pre-layer-norm, as in the paper), "bert" or "roberta" (post-layer-norm).
     #[serde(rename = "type")]
     pub kind: ModelKind,
     /// Width of the model, D.
@@ -55,6 +55,10 @@ pub struct ModelSection {
     pub num_attention_heads: u32,
     /// Width of the feed-forward layers, F.
     pub intermediate_size: u32,
+    /// Activation of the feed-forward layers (of "bert" that of the head too): "gelu" (the exact one), "gelu_new" (by tanh),
+    /// "relu", "silu", or another name that transformers has for one of these. Left out: "gelu".
+    #[serde(skip_serializing_if = "is_gelu")]
+    pub hidden_act: HiddenAct,
     /// Dropout behind the embedding, attention and feed-forward layers.
     pub hidden_dropout_prob: f64,
     /// Dropout of attention weights.
@@ -70,6 +74,11 @@ pub struct ModelSection {
     pub layer_norm_eps: f64,
 }
 
+/// Left out of what is written, so that configs from before there was a choice keep their hash.
+fn is_gelu(act: &HiddenAct) -> bool {
+    *act == HiddenAct::Gelu
+}
+
 impl Default for ModelSection {
     fn default() -> Self {
         let m = ModelConfig::default();
@@ -79,6 +88,7 @@ impl Default for ModelSection {
             num_hidden_layers: m.num_hidden_layers,
             num_attention_heads: m.num_attention_heads,
             intermediate_size: m.intermediate_size,
+            hidden_act: m.hidden_act,
             hidden_dropout_prob: m.hidden_dropout_prob,
             attention_probs_dropout_prob: m.attention_probs_dropout_prob,
             max_position_embeddings: None,
@@ -99,6 +109,7 @@ impl ModelSection {
             num_hidden_layers: self.num_hidden_layers,
             num_attention_heads: self.num_attention_heads,
             intermediate_size: self.intermediate_size,
+            hidden_act: self.hidden_act,
             hidden_dropout_prob: self.hidden_dropout_prob,
             attention_probs_dropout_prob: self.attention_probs_dropout_prob,
             type_vocab_size: self.type_vocab_size,

@@ -1,7 +1,9 @@
 //! Building blocks: one method an operation, with the shapes checked where a model is built.
 
 use super::{Count, Emit, Graph, TensorId};
-use crate::ops::{Attention, CrossEntropy, Dropout, Embedding, Labels, LayerNorm, Layout, Linear, Op, Rule};
+use crate::ops::{
+    Activation, Attention, CrossEntropy, Dropout, Embedding, Labels, LayerNorm, Layout, Linear, Op, Rule,
+};
 
 impl Graph {
     /// y = x Wᵀ (+ bias) (+ addend): x [rows, k], W [n, k], bias [1, n], addend [rows, n].
@@ -24,9 +26,9 @@ impl Graph {
         self.push(Op::Linear(op), &inputs, &name)[0]
     }
 
-    /// gelu(x).
-    pub fn gelu(&mut self, x: TensorId) -> TensorId {
-        self.push(Op::Gelu(Rule::Forward), &[x], "gelu")[0]
+    /// f(x).
+    pub fn activation(&mut self, f: Activation, x: TensorId) -> TensorId {
+        self.push(Op::Activation(f, Rule::Forward), &[x], "activation")[0]
     }
 
     /// Layer norm over columns: x [rows, d], gamma and beta [1, d].

@@ -5,15 +5,15 @@ use super::{Emit, Graph, Node, TensorId};
 use crate::ops::{Epilogue, Layout, Linear, Op, Rule};
 
 impl Graph {
-    /// Fuses products with the GELU behind them, forward (both results are kept) and backward, and products ȳᵀ x with the
+    /// Fuses products with the activation behind them, forward (both results are kept) and backward, and products ȳᵀ x with the
     /// column sums of ȳ. For graphs that are not transformed any more: the fused nodes have no rules.
     pub fn fuse(&mut self) {
-        self.fuse_gelu();
+        self.fuse_activation();
         self.fuse_sums();
         self.fuse_scale();
     }
 
-    fn fuse_gelu(&mut self) {
+    fn fuse_activation(&mut self) {
         let mut uses: std::collections::HashMap<TensorId, u32> = std::collections::HashMap::new();
         for node in self.nodes() {
             for id in &node.inputs {
@@ -24,14 +24,14 @@ impl Graph {
         let mut fused: Vec<Node> = Vec::with_capacity(nodes.len());
         for node in nodes {
             let epilogue = match node.op {
-                Op::Gelu(Rule::Forward) => Epilogue::Gelu,
+                Op::Activation(f, Rule::Forward) => Epilogue::Activation(f),
                 // The slope's other factor must be the product, used here only.
-                Op::Gelu(Rule::Vjp) if uses.get(&node.inputs[1]) == Some(&1) => Epilogue::Slope,
+                Op::Activation(f, Rule::Vjp) if uses.get(&node.inputs[1]) == Some(&1) => Epilogue::Slope(f),
                 _ => Epilogue::None,
             };
             let operand = match epilogue {
-                Epilogue::Gelu => node.inputs[0],
-                Epilogue::Slope => node.inputs[1],
+                Epilogue::Activation(_) => node.inputs[0],
+                Epilogue::Slope(_) => node.inputs[1],
                 Epilogue::None | Epilogue::Dot => {
                     fused.push(node);
                     continue;
@@ -43,7 +43,7 @@ impl Graph {
                     if let Op::Linear(linear) = &mut p.op {
                         linear.epilogue = epilogue;
                     }
-                    if epilogue == Epilogue::Gelu {
+                    if let Epilogue::Activation(_) = epilogue {
                         p.outputs.push(node.outputs[0]);
                     } else {
                         p.inputs.push(node.inputs[0]);

@@ -1,10 +1,10 @@
 //! A masked language model as a graph, as `transformers` defines it.
 //!
 //! `roberta-prelayernorm`: x ← x + attention(norm(x)), x ← x + feed-forward(norm(x)), a norm behind the last layer.
-//! `bert`: x ← norm(x + attention(x)), x ← norm(x + feed-forward(x)). Both: head = dense, GELU, norm, decoder tied to the
-//! word table, bias. Only masked rows reach the head.
+//! `bert`, `roberta`: x ← norm(x + attention(x)), x ← norm(x + feed-forward(x)). All: head = dense, activation, norm, decoder
+//! tied to the word table or not, bias. Only masked rows reach the head.
 
-use super::config::{ModelConfig, ModelKind};
+use super::config::ModelConfig;
 use super::parameters::{Axis, Initialise, Matrix, Parameter};
 use crate::graph::{Count, Emit, Graph, TensorId};
 use crate::ops::batch::BatchLayout;
@@ -13,7 +13,7 @@ use crate::ops::{Attention, Labels, Rule, Variants};
 /// What stands behind the last layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Head {
-    /// The masked language model's: dense, GELU, norm, decoder.
+    /// The masked language model's: dense, activation, norm, decoder.
     Words,
     /// So many classes from a linear layer on the final representation.
     Classes(u32),
@@ -71,15 +71,12 @@ impl Encoder {
             parameters: vec![],
             dropouts: 0,
         };
-        let prefix = match config.kind {
-            ModelKind::RobertaPreLayerNorm => "roberta_prelayernorm",
-            ModelKind::Bert => "bert",
-        };
+        let prefix = config.kind.prefix();
         let e = format!("{prefix}.embeddings");
         let d = config.hidden_size;
         let pad_row = Initialise::NormalBut(config.pad_token_id);
         let words = b.table(&format!("{e}.word_embeddings.weight"), config.vocab_size, pad_row);
-        let position_init = if config.kind == ModelKind::Bert { Initialise::Normal } else { pad_row };
+        let position_init = if config.kind.counts_from_pad() { pad_row } else { Initialise::Normal };
         let positions =
             b.table(&format!("{e}.position_embeddings.weight"), config.max_position_embeddings, position_init);
         let segments =
@@ -90,14 +87,14 @@ impl Encoder {
         let mut hidden = vec![x];
         for layer in 0..config.num_hidden_layers {
             let l = format!("{prefix}.encoder.layer.{layer}");
-            x = match config.kind {
-                ModelKind::RobertaPreLayerNorm => {
+            x = match config.kind.is_pre_layer_norm() {
+                true => {
                     let h = b.norm(x, &format!("{l}.attention.LayerNorm"));
                     let x = b.attention(h, x, &format!("{l}.attention"));
                     let h = b.norm(x, &format!("{l}.intermediate.LayerNorm"));
                     b.feed_forward(h, x, &l)
                 }
-                ModelKind::Bert => {
+                false => {
                     let h = b.attention(x, x, &format!("{l}.attention"));
                     let x = b.norm(h, &format!("{l}.attention.output.LayerNorm"));
                     let h = b.feed_forward(x, x, &l);
@@ -108,7 +105,7 @@ impl Encoder {
         }
         // The last norm works row by row, so that masked rows are enough here too.
         let mut m = b.graph.gather(x);
-        if config.kind == ModelKind::RobertaPreLayerNorm {
+        if config.kind.is_pre_layer_norm() {
             m = b.norm(m, &format!("{prefix}.LayerNorm"));
         }
         if let Head::Classes(classes) = head {
@@ -116,24 +113,22 @@ impl Encoder {
             let logits = b.graph.linear(m, w, Some(c), None);
             return Ok(b.finish(head, hidden, logits));
         }
-        let (dense, norm, bias) = match config.kind {
-            ModelKind::RobertaPreLayerNorm => ("lm_head.dense", "lm_head.layer_norm", "lm_head.bias"),
-            ModelKind::Bert => {
-                ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.bias")
-            }
+        let head_name = config.kind.head();
+        let (dense, norm) = match head_name {
+            "lm_head" => ("dense", "layer_norm"),
+            _ => ("transform.dense", "transform.LayerNorm"),
         };
-        let (w, c) = b.dense(dense, d, d);
+        let (w, c) = b.dense(&format!("{head_name}.{dense}"), d, d);
         let h = b.graph.linear(m, w, Some(c), None);
-        let h = b.graph.gelu(h);
-        let h = b.norm(h, norm);
+        let h = b.graph.activation(config.head_activation(), h);
+        let h = b.norm(h, &format!("{head_name}.{norm}"));
         let logits = match config.tie_word_embeddings {
             true => {
-                let bias = b.vector(bias, config.vocab_size, Initialise::Zeros);
+                let bias = b.vector(&format!("{head_name}.bias"), config.vocab_size, Initialise::Zeros);
                 b.graph.linear(h, words, Some(bias), None)
             }
             false => {
-                let decoder = bias.replace(".bias", ".decoder");
-                let (w, c) = b.dense(&decoder, config.vocab_size, d);
+                let (w, c) = b.dense(&format!("{head_name}.decoder"), config.vocab_size, d);
                 b.graph.linear(h, w, Some(c), None)
             }
         };
@@ -158,10 +153,10 @@ impl Encoder {
     /// The same representations in a copy of the encoder's graph, to which the final norm is appended where there is one.
     pub(super) fn represent(&self, graph: &mut Graph, layer: usize) -> TensorId {
         let mut target = self.hidden[layer];
-        if layer + 1 == self.hidden.len() && self.config.kind == ModelKind::RobertaPreLayerNorm {
+        if layer + 1 == self.hidden.len() && self.config.kind.is_pre_layer_norm() {
             let tensor = |name: &str| {
-                let found =
-                    self.matrices.iter().position(|m| m.name == format!("roberta_prelayernorm.LayerNorm.{name}"));
+                let wanted = format!("{}.LayerNorm.{name}", self.config.kind.prefix());
+                let found = self.matrices.iter().position(|m| m.name == wanted);
                 self.tensors[found.expect("an encoder of this kind ends in a norm")]
             };
             target = graph.layer_norm(target, tensor("weight"), tensor("bias"), self.config.layer_norm_eps);
@@ -328,7 +323,7 @@ impl Builder<'_> {
         let (d, f) = (self.config.hidden_size, self.config.intermediate_size);
         let (w, c) = self.dense(&format!("{layer}.intermediate.dense"), f, d);
         let z = self.graph.linear(h, w, Some(c), None);
-        let a = self.graph.gelu(z);
+        let a = self.graph.activation(self.config.hidden_act.activation(), z);
         let (w, c) = self.dense(&format!("{layer}.output.dense"), d, f);
         self.dense_into(a, w, c, residual)
     }

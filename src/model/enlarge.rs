@@ -10,13 +10,13 @@
 //! layers are copied likewise.
 //!
 //! **Zero** adds units of the feed-forward layers that are zero in every weight. It cannot widen the model: a layer norm
-//! over more columns has another mean and variance, and both architectures have layer norms over every width.
+//! over more columns has another mean and variance, and all architectures have layer norms over every width.
 //!
 //! **More layers** stand at the end and are zero in every weight, so that they add nothing to a residual stream: the
 //! identity with pre-layer-norm. With post-layer-norm each would normalise again what is normalised, which is the identity
 //! (within ε over the variance) once scale and shift are 1 and 0; those of the last layer's norm move to the new last one.
 
-use super::config::{ModelConfig, ModelKind};
+use super::config::ModelConfig;
 use super::encoder::Encoder;
 use super::parameters::{Parameter, Weights};
 
@@ -133,7 +133,7 @@ impl Plan<'_> {
                 }
             }
         }
-        if s.kind == ModelKind::Bert && l.num_hidden_layers > s.num_hidden_layers {
+        if !s.kind.is_pre_layer_norm() && l.num_hidden_layers > s.num_hidden_layers {
             if s.num_hidden_layers == 0 {
                 return Err("a post-layer-norm model without layers has no last norm to move".into());
             }
@@ -173,7 +173,8 @@ impl Plan<'_> {
     /// Values of one parameter of the larger model.
     fn fill(&self, parameter: &Parameter, small: &Encoder, weights: &Weights) -> Vec<f32> {
         let name = parameter.name.as_str();
-        let last_norm = |layer: u32| format!("bert.encoder.layer.{layer}.output.LayerNorm.");
+        let prefix = self.small.kind.prefix();
+        let last_norm = |layer: u32| format!("{prefix}.encoder.layer.{layer}.output.LayerNorm.");
         let (first_new, new_last) = (self.small.num_hidden_layers, self.large.num_hidden_layers.saturating_sub(1));
         let mut source = name.to_string();
         let norm = name.contains("LayerNorm");
@@ -181,7 +182,7 @@ impl Plan<'_> {
         if let Some(layer) = layer_of(name)
             && self.large.num_hidden_layers > self.small.num_hidden_layers
         {
-            let moves = self.small.kind == ModelKind::Bert && name.starts_with(&last_norm(layer));
+            let moves = !self.small.kind.is_pre_layer_norm() && name.starts_with(&last_norm(layer));
             if moves && layer == new_last {
                 source = name.replace(&last_norm(layer), &last_norm(first_new - 1));
             } else if layer >= first_new || (moves && layer == first_new - 1) {

@@ -1,17 +1,19 @@
-//! `config.json` and `model.safetensors`: what `transformers` writes is read, old names and 16-bit files too, and what is
-//! written here it reads.
+//! `config.json` and the weights beside it: what `transformers` writes is read as version 5 reads it, old names, shards and
+//! 16-bit files too, and what is written here it reads.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use safetensors::{Dtype, SafeTensors};
+use safetensors::Dtype;
 
-use super::config::{ModelConfig, ModelKind};
+use super::config::{HiddenAct, ModelConfig, ModelKind};
 use super::encoder::Encoder;
-use super::parameters::Weights;
+use super::parameters::{Parameter, Weights};
+use super::tensor_names::{WRAPPERS, is_aside, missing, modern, unwrapped};
 use super::vocabulary::Vocabulary;
+use super::weights_file::WeightsFile;
 use crate::text::without_mark;
 
 /// Why a model cannot be read or written.
@@ -24,7 +26,7 @@ pub enum ModelError {
 }
 
 impl ModelError {
-    fn format(path: &Path, message: impl Into<String>) -> ModelError {
+    pub(super) fn format(path: &Path, message: impl Into<String>) -> ModelError {
         ModelError::Format { path: path.into(), message: message.into() }
     }
 }
@@ -39,114 +41,44 @@ pub struct Loaded {
     pub notes: Vec<String>,
 }
 
-/// Tensors of a safetensors file as f32, by name.
-#[derive(Debug)]
-pub struct WeightsFile {
-    pub tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
-}
-
-impl WeightsFile {
-    /// Reads f32, f16 and bf16 tensors.
-    ///
-    /// # Errors
-    /// Names the tensor that is of another type or reaches beyond the end of the file.
-    pub fn read(path: &Path) -> Result<WeightsFile, ModelError> {
-        let bytes = std::fs::read(path).map_err(|source| ModelError::Io { path: path.into(), source })?;
-        WeightsFile::parse(&bytes, path)
-    }
-
-    /// Reads from memory; `path` is named in errors.
-    pub fn parse(bytes: &[u8], path: &Path) -> Result<WeightsFile, ModelError> {
-        let error = |message: String| ModelError::format(path, message);
-        if let Ok((header, metadata)) = SafeTensors::read_metadata(bytes) {
-            let data = bytes.len().saturating_sub(header + 8);
-            let mut infos: Vec<_> = metadata.tensors().into_iter().collect();
-            infos.sort_by_key(|(_, info)| info.data_offsets);
-            if let Some((name, info)) = infos.iter().find(|(_, info)| info.data_offsets.1 > data) {
-                return Err(error(format!(
-                    "the file is truncated: tensor `{name}` ends at byte {} of the data, of which there are {data}",
-                    info.data_offsets.1
-                )));
-            }
-        }
-        let file =
-            SafeTensors::deserialize(bytes).map_err(|e| error(format!("not a readable safetensors file: {e}")))?;
-        let mut tensors = BTreeMap::new();
-        for (name, view) in file.tensors() {
-            let data = view.data();
-            let values: Vec<f32> = match view.dtype() {
-                Dtype::F32 => data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
-                Dtype::F16 => data.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
-                Dtype::BF16 => data.chunks_exact(2).map(|b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
-                // Buffers such as position_ids; whether that is all right is seen by name.
-                Dtype::I64 | Dtype::I32 | Dtype::U8 | Dtype::BOOL if is_aside(&name) => vec![],
-                other => {
-                    return Err(error(format!("tensor `{name}` has type {other:?}; F32, F16 and BF16 can be read")));
-                }
-            };
-            tensors.insert(name, (view.shape().to_vec(), values));
-        }
-        Ok(WeightsFile { tensors })
-    }
-}
-
-/// Parts of other heads and old buffers.
-fn is_aside(name: &str) -> bool {
-    name.ends_with("position_ids")
-        || name.ends_with("token_type_ids")
-        || name.contains(".pooler.")
-        || name.contains("seq_relationship")
-}
-
-/// Today's name of a tensor of an old file.
-fn modern(name: &str) -> String {
-    match name.strip_suffix("LayerNorm.gamma").or_else(|| name.strip_suffix("layer_norm.gamma")) {
-        Some(_) => name.replace(".gamma", ".weight"),
-        None if name.ends_with("LayerNorm.beta") || name.ends_with("layer_norm.beta") => name.replace(".beta", ".bias"),
-        None => name.to_string(),
-    }
-}
-
-/// Reads a model's folder.
+/// Reads a model's folder, tied or not as `transformers` 5 ties it.
 ///
 /// # Errors
-/// Names a missing, unknown, mis-shaped or truncated tensor, and what `config.json` asks for that is not supported.
+/// Names a missing, unknown, mis-shaped or truncated tensor, what `config.json` asks for that is not supported, and the
+/// folder that was probably meant.
 pub fn load(folder: &Path) -> Result<Loaded, ModelError> {
     let path = folder.join("config.json");
-    let text = std::fs::read_to_string(&path).map_err(|source| ModelError::Io { path: path.clone(), source })?;
-    let config = read_config(&text, &path)?;
-    let encoder = Encoder::new(&config).map_err(|message| ModelError::format(&path, message))?;
-    let weights_path = folder.join("model.safetensors");
-    let mut notes = Vec::new();
-    let mut file = WeightsFile::read(&weights_path)?;
-    file.tensors = file.tensors.into_iter().map(|(name, tensor)| (modern(&name), tensor)).collect();
+    let text = std::fs::read_to_string(&path).map_err(|source| {
+        let meant = if path.exists() { None } else { meant(folder) };
+        meant.unwrap_or(ModelError::Io { path: path.clone(), source })
+    })?;
+    let mut config = read_config(&text, &path)?;
+    config.check().map_err(|message| ModelError::format(&path, message))?;
+    let (file, weights_path) = WeightsFile::of_model(folder)?;
     let error = |message: String| ModelError::format(&weights_path, message);
-    let (head, bias) = match config.kind {
-        ModelKind::RobertaPreLayerNorm => ("lm_head", "lm_head.bias"),
-        ModelKind::Bert => ("cls.predictions", "cls.predictions.bias"),
-    };
-    let (decoder, decoder_bias) = (format!("{head}.decoder.weight"), format!("{head}.decoder.bias"));
-    if config.tie_word_embeddings {
-        if let (false, Some(copy)) = (file.tensors.contains_key(bias), file.tensors.remove(&decoder_bias)) {
-            file.tensors.insert(bias.into(), copy);
-        }
-        for name in [&decoder, &decoder_bias] {
-            if file.tensors.remove(name).is_some() {
-                notes.push(format!("`{name}` left aside: the head is tied"));
-            }
-        }
-    } else if file.tensors.contains_key(&decoder_bias) {
-        if file.tensors.remove(bias).is_some() {
-            notes.push(format!("`{bias}` left aside: the untied head uses `{decoder_bias}`"));
-        }
-    } else if let Some(only) = file.tensors.remove(bias) {
-        file.tensors.insert(decoder_bias.clone(), only);
+    let mut notes = Vec::new();
+    if !file.rounded.is_empty() {
+        let n = file.rounded.len();
+        notes.push(format!(
+            "{n} tensors of double precision were rounded to single precision (`{}` ..)",
+            file.rounded[0]
+        ));
+    }
+    let mut tensors = renamed(file.tensors, &mut notes).map_err(error)?;
+    settle_head(&mut config, &mut tensors, &mut notes);
+    let encoder = Encoder::new(&config).map_err(|message| ModelError::format(&path, message))?;
+    let lacking: Vec<&Parameter> = encoder.parameters.iter().filter(|p| !tensors.contains_key(&p.name)).collect();
+    if !lacking.is_empty() {
+        let left: Vec<(&str, &[usize])> = tensors
+            .iter()
+            .filter(|(name, _)| encoder.find(name).is_none() && !is_aside(name))
+            .map(|(name, (shape, _))| (name.as_str(), shape.as_slice()))
+            .collect();
+        return Err(error(missing(config.kind, &lacking, &left)));
     }
     let mut weights = Vec::with_capacity(encoder.parameters.len());
     for parameter in &encoder.parameters {
-        let Some((shape, values)) = file.tensors.remove(&parameter.name) else {
-            return Err(error(format!("tensor `{}` is missing (shape {:?})", parameter.name, parameter.shape)));
-        };
+        let (shape, values) = tensors.remove(&parameter.name).expect("no parameter is lacking");
         if shape != parameter.shape {
             return Err(error(format!(
                 "tensor `{}` has shape {shape:?}, config.json asks for {:?}",
@@ -158,7 +90,7 @@ pub fn load(folder: &Path) -> Result<Loaded, ModelError> {
         }
         weights.push(values);
     }
-    for name in file.tensors.into_keys() {
+    for name in tensors.into_keys() {
         if !is_aside(&name) {
             return Err(error(format!("unknown tensor `{name}`: it belongs to no part of this model")));
         }
@@ -167,13 +99,126 @@ pub fn load(folder: &Path) -> Result<Loaded, ModelError> {
     Ok(Loaded { encoder, weights: Weights(weights), folder: folder.into(), notes })
 }
 
+/// Tensors by name.
+type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
+/// Under today's names, without wrappers.
+fn renamed(tensors: Tensors, notes: &mut Vec<String>) -> Result<Tensors, String> {
+    let total = tensors.len();
+    let mut wrapped: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut out = Tensors::new();
+    for (name, tensor) in tensors {
+        for wrapper in WRAPPERS.into_iter().filter(|w| name.split('.').any(|part| part == *w)) {
+            *wrapped.entry(wrapper).or_insert(0) += 1;
+        }
+        let plain = modern(&unwrapped(&name));
+        if out.insert(plain.clone(), tensor).is_some() {
+            return Err(format!("tensor `{plain}` is there twice, once as `{name}`"));
+        }
+    }
+    for (wrapper, count) in wrapped {
+        notes.push(format!(
+            "`{wrapper}.` taken off the names of {count} of {total} tensors: it is a wrapper's, not the model's"
+        ));
+    }
+    Ok(out)
+}
+
+/// Ties the head to the word table as `transformers` 5 does: what config.json ties and the file holds once is taken for both,
+/// whichever name it has; what the file holds twice stays apart where the two differ. Weight and bias each for itself.
+fn settle_head(config: &mut ModelConfig, tensors: &mut Tensors, notes: &mut Vec<String>) {
+    let head = config.kind.head();
+    let table = format!("{}.embeddings.word_embeddings.weight", config.kind.prefix());
+    let untied_by_config = !config.tie_word_embeddings;
+    let [decoder, decoder_bias, bias] = ["decoder.weight", "decoder.bias", "bias"].map(|end| format!("{head}.{end}"));
+    if config.tie_word_embeddings {
+        match (tensors.get(&table), tensors.get(&decoder)) {
+            (Some(own), Some(other)) if own != other => {
+                config.tie_word_embeddings = false;
+                notes.push(format!(
+                    "`{decoder}` is not the word table: the head is not tied, though config.json says so (transformers 5 does \
+                     the same)"
+                ));
+            }
+            (Some(_), Some(_)) => {
+                tensors.remove(&decoder);
+                notes.push(format!("`{decoder}` left aside: it equals the word table, to which the head is tied"));
+            }
+            (None, Some(_)) => {
+                let one = tensors.remove(&decoder).expect("it was there");
+                tensors.insert(table.clone(), one);
+                notes.push(format!("`{table}` taken from `{decoder}`: they are tied, and the file holds one of them"));
+            }
+            _ => {}
+        }
+    }
+    // The bias that is added is the decoder's; `bias` is another name for it where they are tied, and nothing where not.
+    let used = if config.tie_word_embeddings { &bias } else { &decoder_bias };
+    match (tensors.remove(&bias), tensors.remove(&decoder_bias)) {
+        (Some(named), Some(decoders)) => {
+            if named != decoders {
+                notes.push(format!(
+                    "`{bias}` left aside: it differs from `{decoder_bias}`, which is the one that is added"
+                ));
+            }
+            tensors.insert(used.clone(), decoders);
+        }
+        (Some(named), None) => {
+            tensors.insert(used.clone(), named);
+            if untied_by_config {
+                notes.push(format!(
+                    "`{decoder_bias}` taken from `{bias}`, as transformers before 5 did; 5 would begin with zeros"
+                ));
+            }
+        }
+        (None, Some(decoders)) => {
+            tensors.insert(used.clone(), decoders);
+        }
+        (None, None) => {}
+    }
+}
+
+/// What was meant by a folder without a config.json, where that can be seen.
+fn meant(folder: &Path) -> Option<ModelError> {
+    let is_model = |path: &Path| path.join("config.json").is_file();
+    let newest = |root: &Path| {
+        let steps = std::fs::read_dir(root).ok()?.filter_map(|entry| {
+            let path = entry.ok()?.path();
+            let step: u64 = path.file_name()?.to_str()?.strip_prefix("step-")?.parse().ok()?;
+            is_model(&path).then_some((step, path))
+        });
+        steps.max().map(|(_, path)| path)
+    };
+    let (what, meant) = if is_model(&folder.join("model")) {
+        ("the folder of a run", folder.join("model"))
+    } else if let Some(step) = newest(&folder.join("checkpoints")) {
+        ("the folder of a run that is not finished", step)
+    } else if let Some(step) = newest(folder) {
+        ("a folder of checkpoints", step)
+    } else if folder.is_file() && folder.parent().is_some_and(is_model) {
+        let parent = folder.parent()?;
+        ("a file of a model's folder", if parent == Path::new("") { ".".into() } else { parent.into() })
+    } else {
+        return None;
+    };
+    Some(ModelError::format(folder, format!("this is {what}; did you mean {}?", meant.display())))
+}
+
 /// `config.json` as far as it is understood, with a refusal of what would change the function.
 fn read_config(text: &str, path: &Path) -> Result<ModelConfig, ModelError> {
     let error = |message: String| ModelError::format(path, message);
     let json: serde_json::Value = serde_json::from_str(without_mark(text)).map_err(|e| error(e.to_string()))?;
-    let kind = json.get("model_type").and_then(|t| t.as_str()).unwrap_or("none");
-    if !["roberta-prelayernorm", "bert"].contains(&kind) {
-        return Err(error(format!("model_type is {kind}; \"roberta-prelayernorm\" and \"bert\" are supported")));
+    let name = json.get("model_type").and_then(|t| t.as_str()).unwrap_or("none");
+    let Some(kind) = ModelKind::ALL.into_iter().find(|k| k.name() == name) else {
+        return Err(error(format!(
+            "model_type is {name}; {} are supported",
+            quoted(&ModelKind::ALL.map(ModelKind::name))
+        )));
+    };
+    let act = json.get("hidden_act").filter(|v| !v.is_null());
+    if act.is_some_and(|act| !HiddenAct::ALL.iter().any(|known| act == known.name())) {
+        let known = quoted(&HiddenAct::ALL.map(HiddenAct::name));
+        return Err(error(format!("hidden_act is {}; {known} are supported", act.unwrap_or_default())));
     }
     for key in ["is_decoder", "add_cross_attention"] {
         if json.get(key).and_then(|v| v.as_bool()) == Some(true) {
@@ -185,9 +230,9 @@ fn read_config(text: &str, path: &Path) -> Result<ModelConfig, ModelError> {
         return Err(error(format!("position_embedding_type is {position}; only \"absolute\" is supported")));
     }
     // Keys that a file leaves out have the values of transformers, not ours.
-    let pad = if kind == "bert" { 0 } else { 1 };
+    let (words, pad) = if kind == ModelKind::Bert { (30522, 0) } else { (50265, 1) };
     let mut full = serde_json::json!({
-        "vocab_size": 30522, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
+        "vocab_size": words, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
         "intermediate_size": 3072, "hidden_act": "gelu", "hidden_dropout_prob": 0.1,
         "attention_probs_dropout_prob": 0.1, "max_position_embeddings": 512, "type_vocab_size": 2,
         "initializer_range": 0.02, "layer_norm_eps": 1e-12, "pad_token_id": pad, "tie_word_embeddings": true,
@@ -196,6 +241,15 @@ fn read_config(text: &str, path: &Path) -> Result<ModelConfig, ModelError> {
         full.extend(given.iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k.clone(), v.clone())));
     }
     serde_json::from_value(full).map_err(|e| error(e.to_string()))
+}
+
+/// `"a", "b" and "c"`
+fn quoted(names: &[&str]) -> String {
+    let all: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
+    match all.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
+        _ => all.concat(),
+    }
 }
 
 /// Writes a model's folder: `config.json`, `model.safetensors`, and the vocabulary's files where there is one.

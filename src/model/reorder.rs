@@ -21,6 +21,13 @@ fn is_over_words(name: &str) -> bool {
 /// What does not fit the encoder.
 pub fn reordered(model: &Loaded, ids: &TokenIds, encoder: &Encoder) -> Result<(super::Weights, Vec<String>), String> {
     let (from, to) = (&model.encoder.config, &encoder.config);
+    if from.hidden_act.activation() != to.hidden_act.activation() {
+        let (has, wanted) = (from.hidden_act.name(), to.hidden_act.name());
+        return Err(format!("its hidden_act is \"{has}\", that of [model] \"{wanted}\""));
+    }
+    if from.tie_word_embeddings != to.tie_word_embeddings {
+        return Err("its head is not tied to the word table; runs train tied heads".into());
+    }
     let tokens = ids.own_order()?;
     let mut notes = Vec::new();
     if ids.size() > tokens.len() {

@@ -1,8 +1,8 @@
-//! Matrix products in three layouts with bias, addend and GELU: the bulk of all arithmetic. Shader: `shaders/linear.wgsl`.
+//! Matrix products in three layouts with bias, addend and activation: the bulk of all arithmetic. Shader: `shaders/linear.wgsl`.
 
 use super::{
-    Adjoints, Dims, LinearVariant, Lowering, Node, Op, Operation, OutputShape, Second, Tangents, Tensor, TensorId,
-    Variants, column_sum, reduce,
+    Activation, Adjoints, Dims, LinearVariant, Lowering, Node, Op, Operation, OutputShape, Second, Tangents, Tensor,
+    TensorId, Variants, column_sum, reduce,
 };
 use crate::gpu::{Count, Dispatch, Grid};
 
@@ -23,10 +23,10 @@ pub enum Layout {
 pub enum Epilogue {
     #[default]
     None,
-    /// A second output gelu(C).
-    Gelu,
-    /// C · gelu'(z), z being the last input.
-    Slope,
+    /// A second output f(C).
+    Activation(Activation),
+    /// C · f'(z), z being the last input.
+    Slope(Activation),
     /// ⟨C, z⟩ of every four columns in place of C, [m, n / 4]; z being the last input.
     Dot,
 }
@@ -102,7 +102,7 @@ impl Linear {
     }
 
     fn slope_input(&self, node: &Node) -> Option<TensorId> {
-        matches!(self.epilogue, Epilogue::Slope | Epilogue::Dot).then(|| node.inputs[node.inputs.len() - 1])
+        matches!(self.epilogue, Epilogue::Slope(_) | Epilogue::Dot).then(|| node.inputs[node.inputs.len() - 1])
     }
 
     pub(super) fn outputs(&self, inputs: &[&Tensor]) -> Vec<OutputShape> {
@@ -133,8 +133,8 @@ impl Linear {
             return vec![("", rows, cols.div_ceil(4), probes)];
         }
         let mut outputs = vec![("", rows, cols, probes)];
-        if self.epilogue == Epilogue::Gelu {
-            outputs.push(("gelu", rows, cols, probes));
+        if let Epilogue::Activation(_) = self.epilogue {
+            outputs.push(("activation", rows, cols, probes));
         }
         if self.sums {
             outputs.push(("sums", Count::Fixed(1), a.cols, a.probes));
@@ -307,12 +307,16 @@ impl Linear {
         }
         match self.epilogue {
             Epilogue::None => {}
-            Epilogue::Gelu => {
+            Epilogue::Activation(f) => {
                 constants.push(("EPILOGUE", 1));
+                constants.extend(f.constants());
                 buffers.push(("act", cx.buffer(node.outputs[1])));
             }
-            Epilogue::Slope | Epilogue::Dot => {
-                constants.push(("EPILOGUE", if self.epilogue == Epilogue::Dot { 3 } else { 2 }));
+            Epilogue::Slope(_) | Epilogue::Dot => {
+                match self.epilogue {
+                    Epilogue::Slope(f) => constants.extend([("EPILOGUE", 2)].into_iter().chain(f.constants())),
+                    _ => constants.push(("EPILOGUE", 3)),
+                }
                 params.push(("terms_stride", 4 * tc.cols4()));
                 if let Some(z) = self.slope_input(node) {
                     buffers.push(("z", cx.buffer(z)));

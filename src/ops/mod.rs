@@ -11,13 +11,14 @@
 //! let x = graph.input("x", Count::Rows, 6);
 //! let w = graph.parameter("w", 10, 6);
 //! let y = graph.linear(x, w, None, None);
-//! let z = graph.gelu(y);
+//! let z = graph.activation(lowland::ops::Activation::Gelu, y);
 //! assert_eq!((graph.tensor(z).rows, graph.tensor(z).cols), (Count::Rows, 10));
 //! let cotangent = graph.input("cotangent", Count::Rows, 10);
 //! let w_bar = graph.gradient(&[(z, cotangent)])[&w];
 //! assert_eq!((graph.tensor(w_bar).rows, graph.tensor(w_bar).cols), (Count::Fixed(10), 6));
 //! ```
 
+pub mod activation;
 pub mod add;
 pub mod adversary;
 pub mod attention;
@@ -29,7 +30,6 @@ pub mod cross_entropy;
 pub mod dropout;
 pub mod embedding;
 pub mod gather;
-pub mod gelu;
 pub mod ghost_gram;
 pub mod ghost_norm;
 mod ir;
@@ -46,6 +46,7 @@ pub mod statistics;
 pub mod variant_table;
 mod variants;
 
+pub use activation::Activation;
 pub use attention::Attention;
 pub use attention_tangent::AttentionTangent;
 pub use cross_entropy::{CrossEntropy, Labels};
@@ -88,6 +89,7 @@ pub type OutputShape = (&'static str, Count, u32, bool);
 /// An operation of the graph.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Op {
+    Activation(Activation, Rule),
     Add,
     Attention(Attention),
     AttentionTangent(AttentionTangent),
@@ -116,7 +118,6 @@ pub enum Op {
     GatherBack {
         addend: bool,
     },
-    Gelu(Rule),
     GhostGram(GhostGram),
     GhostNorm(GhostNorm),
     LayerNorm(LayerNorm),
@@ -146,6 +147,7 @@ impl Op {
     /// Name as in `shaders/`.
     pub fn name(&self) -> &'static str {
         match self {
+            Op::Activation(..) => "activation",
             Op::Add => "add",
             Op::Attention(_) => "attention",
             Op::AttentionTangent(_) => "attention_tangent",
@@ -155,7 +157,6 @@ impl Op {
             Op::Dropout(_) => "dropout",
             Op::Embedding(_) | Op::EmbeddingScatter { .. } => "embedding",
             Op::Gather | Op::GatherBack { .. } => "gather",
-            Op::Gelu(_) => "gelu",
             Op::GhostGram(_) => "ghost_gram",
             Op::GhostNorm(_) => "ghost_norm",
             Op::LayerNorm(_) => "layer_norm",
@@ -185,6 +186,7 @@ impl Op {
     /// When the inputs do not fit: a graph that is wrong does not come into being.
     pub fn outputs(&self, inputs: &[&Tensor]) -> Vec<OutputShape> {
         match self {
+            Op::Activation(_, rule) => activation::outputs(*rule, inputs),
             Op::Add => add::outputs(inputs),
             Op::Attention(op) => op.outputs(inputs),
             Op::AttentionTangent(op) => op.outputs(inputs),
@@ -197,7 +199,6 @@ impl Op {
             Op::EmbeddingScatter { rows, .. } => embedding::scatter_outputs(*rows, inputs),
             Op::Gather => gather::outputs(inputs),
             Op::GatherBack { .. } => gather::back_outputs(inputs),
-            Op::Gelu(rule) => gelu::outputs(*rule, inputs),
             Op::GhostGram(op) => op.outputs(inputs),
             Op::GhostNorm(op) => op.outputs(inputs),
             Op::LayerNorm(op) => op.outputs(inputs),
@@ -212,6 +213,7 @@ impl Op {
     /// Emits the reverse rule, given the adjoint of the first output.
     pub fn vjp(&self, g: &mut Adjoints<'_>, node: &Node, y_bar: TensorId) {
         match self {
+            Op::Activation(f, _) => activation::vjp(*f, g, node, y_bar),
             Op::Add => add::vjp(g, node, y_bar),
             Op::Attention(op) => op.vjp(g, node, y_bar),
             Op::Concat { tokens } => concat::vjp(*tokens, g, node, y_bar),
@@ -219,7 +221,6 @@ impl Op {
             Op::Dropout(op) => op.vjp(g, node, y_bar),
             Op::Embedding(op) => op.vjp(g, node, y_bar),
             Op::Gather => gather::vjp(g, node, y_bar),
-            Op::Gelu(_) => gelu::vjp(g, node, y_bar),
             Op::LayerNorm(op) => op.vjp(g, node, y_bar),
             Op::Linear(op) => op.vjp(g, node, y_bar),
             Op::AttentionTangent(_)
@@ -244,9 +245,9 @@ impl Op {
             return;
         }
         match self {
+            Op::Activation(f, rule) => activation::jvp(*f, *rule, g, node),
             Op::Attention(op) => op.jvp(g, node),
             Op::CrossEntropy(op) => op.jvp(g, node),
-            Op::Gelu(rule) => gelu::jvp(*rule, g, node),
             Op::LayerNorm(op) => op.jvp(g, node),
             Op::LayerNormScale => layer_norm_tangent::scale_jvp(g, node),
             Op::Linear(op) => op.jvp(g, node),
@@ -287,8 +288,8 @@ impl Op {
     /// Emits the second-order term of a forward node, given the adjoint of its first output.
     pub fn second(&self, g: &mut Second<'_>, node: &Node, y_bar: TensorId) {
         match self {
+            Op::Activation(f, _) => activation::second(*f, g, node, y_bar),
             Op::Attention(op) => op.second(g, node, y_bar),
-            Op::Gelu(_) => gelu::second(g, node, y_bar),
             Op::LayerNorm(op) => op.second(g, node, y_bar),
             Op::Linear(op) => op.second(g, node, y_bar),
             // Linear ones have none; the loss's own is `Rule::Jvp` of the cross-entropy.
@@ -325,6 +326,7 @@ impl Op {
     /// Emits the dispatches of a node.
     pub fn lower(&self, cx: &mut Lowering<'_>, node: &Node) -> Result<(), GpuError> {
         match self {
+            Op::Activation(f, rule) => activation::lower(*f, *rule, cx, node),
             Op::Add => add::lower(cx, node),
             Op::Attention(op) => op.lower(cx, node),
             Op::AttentionTangent(op) => op.lower(cx, node),
@@ -337,7 +339,6 @@ impl Op {
             Op::EmbeddingScatter { table, rows, addend } => embedding::lower_scatter(*table, *rows, *addend, cx, node),
             Op::Gather => gather::lower(cx, node),
             Op::GatherBack { addend } => gather::lower_back(*addend, cx, node),
-            Op::Gelu(rule) => gelu::lower(*rule, cx, node),
             Op::GhostGram(op) => op.lower(cx, node),
             Op::GhostNorm(op) => op.lower(cx, node),
             Op::LayerNorm(op) => op.lower(cx, node),

@@ -3,21 +3,21 @@
 //! [`run`] interprets a whole graph. Nothing here is fast, and nothing here is shared with the kernels.
 //!
 //! ```
-//! use lowland::reference::gelu;
+//! use lowland::{ops::Activation, reference::activation};
 //!
 //! // gelu(x) = x Φ(x), and its slope by a central difference.
-//! let h = 1e-6;
-//! let difference = (gelu::forward(0.3 + h) - gelu::forward(0.3 - h)) / (2.0 * h);
-//! assert!((gelu::slope(0.3) - difference).abs() < 1e-9);
+//! let (f, h) = (Activation::Gelu, 1e-6);
+//! let difference = (activation::forward(f, 0.3 + h) - activation::forward(f, 0.3 - h)) / (2.0 * h);
+//! assert!((activation::slope(f, 0.3) - difference).abs() < 1e-9);
 //! ```
 
+pub mod activation;
 pub mod attention;
 pub mod attention_tangent;
 pub mod concat;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod embedding;
-pub mod gelu;
 pub mod ghost_norm;
 pub mod layer_norm;
 pub mod layer_norm_tangent;
@@ -104,6 +104,22 @@ fn evaluate(frame: &Frame<'_>, node: &Node, values: &Values, k: usize) -> Vec<Ve
         x
     };
     match &node.op {
+        Op::Activation(f, rule) => {
+            let (slope, bend) = (|x: &f64| activation::slope(*f, *x), |x: &f64| activation::bend(*f, *x));
+            match rule {
+                Rule::Forward => vec![input(0).iter().map(|x| activation::forward(*f, *x)).collect()],
+                Rule::VjpJvp => {
+                    let bent = input(0).iter().zip(input(1)).zip(input(2)).map(|((x, g), d)| bend(x) * g * d);
+                    let sloped = input(0).iter().zip(input(3)).map(|(x, g)| slope(x) * g);
+                    vec![bent.zip(sloped).map(|(a, b)| a + b).collect()]
+                }
+                Rule::Second => {
+                    let all = input(0).iter().zip(input(1)).zip(input(2)).map(|((x, g), d)| bend(x) * g * d * d);
+                    vec![by_fours(&all.collect::<Vec<_>>(), cols(0))]
+                }
+                _ => vec![input(0).iter().zip(input(1)).map(|(x, g)| slope(x) * g).collect()],
+            }
+        }
         Op::Add => vec![plus(input(0).to_vec(), Some(input(1)))],
         Op::Attention(op) => {
             let spans = &frame.batch.spans[..frame.batch.rows() as usize];
@@ -166,19 +182,6 @@ fn evaluate(frame: &Frame<'_>, node: &Node, values: &Values, k: usize) -> Vec<Ve
             }
             vec![plus(out, addend.then(|| input(1)))]
         }
-        Op::Gelu(rule) => match rule {
-            Rule::Forward => vec![input(0).iter().map(|x| gelu::forward(*x)).collect()],
-            Rule::VjpJvp => {
-                let bend = input(0).iter().zip(input(1)).zip(input(2)).map(|((x, g), d)| gelu::bend(*x) * g * d);
-                let slope = input(0).iter().zip(input(3)).map(|(x, g)| gelu::slope(*x) * g);
-                vec![bend.zip(slope).map(|(a, b)| a + b).collect()]
-            }
-            Rule::Second => {
-                let all = input(0).iter().zip(input(1)).zip(input(2)).map(|((x, g), d)| gelu::bend(*x) * g * d * d);
-                vec![by_fours(&all.collect::<Vec<_>>(), cols(0))]
-            }
-            _ => vec![input(0).iter().zip(input(1)).map(|(x, g)| gelu::slope(*x) * g).collect()],
-        },
         Op::GhostGram(op) => {
             let optional = |i: usize| if node.inputs.len() > i { (input(i), cols(i)) } else { (&[][..], 0) };
             let ((a, a_cols), (third, third_cols)) = (optional(1), optional(2));
@@ -264,8 +267,8 @@ fn evaluate(frame: &Frame<'_>, node: &Node, values: &Values, k: usize) -> Vec<Ve
             }
             match op.epilogue {
                 crate::ops::Epilogue::None => vec![c],
-                crate::ops::Epilogue::Gelu => {
-                    let act = c.iter().map(|x| gelu::forward(*x)).collect();
+                crate::ops::Epilogue::Activation(f) => {
+                    let act = c.iter().map(|x| activation::forward(f, *x)).collect();
                     vec![c, act]
                 }
                 crate::ops::Epilogue::Dot => {
@@ -273,9 +276,9 @@ fn evaluate(frame: &Frame<'_>, node: &Node, values: &Values, k: usize) -> Vec<Ve
                     let n = frame.cols(node.inputs[node.inputs.len() - 1]);
                     vec![by_fours(&c.iter().zip(z).map(|(c, z)| c * z).collect::<Vec<_>>(), n)]
                 }
-                crate::ops::Epilogue::Slope => {
+                crate::ops::Epilogue::Slope(f) => {
                     let z = input(node.inputs.len() - 1);
-                    vec![c.iter().zip(z).map(|(c, z)| c * gelu::slope(*z)).collect()]
+                    vec![c.iter().zip(z).map(|(c, z)| c * activation::slope(f, *z)).collect()]
                 }
             }
         }

@@ -22,7 +22,7 @@ use std::collections::HashMap;
 use crate::gpu::{Count, Dispatch, Gpu, GpuError, Step};
 use crate::graph::{self, Dims, Emit, GramPart, Graph, Plan, Role, TensorId};
 use crate::ops::batch::{BatchLayout, Sentence};
-use crate::ops::{Attention, Batch, BatchBuffers, Labels, Rule, Variants, concat};
+use crate::ops::{Activation, Attention, Batch, BatchBuffers, Labels, Rule, Variants, concat};
 use crate::random::{Purpose, Stream};
 use crate::reference::{self, Frame, Values};
 
@@ -140,16 +140,17 @@ fn operations() -> Vec<Case> {
     }));
     for (d, fused) in [(8, false), (10, false), (20, false), (8, true), (10, true), (36, true)] {
         let title = format!("feed-forward block {d}{}", if fused { ", fused" } else { "" });
-        let mut made = case(&title, 4e-6, 2, 5, move |g| {
-            let x = embedded(g, d);
-            let (w1, b1) = (g.parameter("w1", 4 * d, d), g.parameter("b1", 1, 4 * d));
-            let (w2, b2) = (g.parameter("w2", d, 4 * d), g.parameter("b2", 1, d));
-            let h = g.linear(x, w1, Some(b1), None);
-            let a = g.gelu(h);
-            g.linear(a, w2, Some(b2), Some(x))
-        });
+        let mut made = case(&title, 4e-6, 2, 5, move |g| feed_forward(g, d, Activation::Gelu));
         made.fused = fused;
         all.push(made);
+    }
+    for f in [Activation::GeluTanh, Activation::Relu, Activation::Silu] {
+        for (d, fused) in [(10, false), (36, true)] {
+            let title = format!("feed-forward block {d} of {f:?}{}", if fused { ", fused" } else { "" });
+            let mut made = case(&title, 4e-6, 2, 5, move |g| feed_forward(g, d, f));
+            made.fused = fused;
+            all.push(made);
+        }
     }
     for (d, fused) in [(4, false), (10, false), (64, false), (130, false), (10, true), (130, true)] {
         let title = format!("layer norm {d}, used twice{}", if fused { ", fused" } else { "" });
@@ -218,6 +219,18 @@ fn operations() -> Vec<Case> {
         }
     }
     all
+}
+
+/// x + W₂ f(W₁ x + b₁) + b₂, as in a layer.
+fn feed_forward(g: &mut Graph, d: u32, f: Activation) -> TensorId {
+    let x = embedded(g, d);
+    // Finite differences want a function with a kink to be looked at away from it.
+    let b1 = if f == Activation::Relu { "b1 away from 0" } else { "b1" };
+    let (w1, b1) = (g.parameter("w1", 4 * d, d), g.parameter(b1, 1, 4 * d));
+    let (w2, b2) = (g.parameter("w2", d, 4 * d), g.parameter("b2", 1, d));
+    let h = g.linear(x, w1, Some(b1), None);
+    let a = g.activation(f, h);
+    g.linear(a, w2, Some(b2), Some(x))
 }
 
 fn embedded(g: &mut Graph, d: u32) -> TensorId {
@@ -459,6 +472,10 @@ fn given(cols: usize, rows: usize, layers: usize, name: &str, id: TensorId) -> V
             // Of the four columns only the first is the weight.
             if name == "weights" && i % 4 != 0 {
                 return 0.0;
+            }
+            // Further from 0 than a product with a row of `w1` comes.
+            if name.ends_with("away from 0") {
+                return z + f64::from((80.0f64).copysign(z) as f32);
             }
             match size {
                 Some(size) if (i / cols) % size.next_multiple_of(4) >= size => 0.0,

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::gpu::{Count, Gpu, GpuError, Step};
 use crate::graph::{Dims, Emit, Graph, Plan, Role, TensorId};
 use crate::ops::batch::{BatchLayout, Sentence};
-use crate::ops::{Attention, Batch, BatchBuffers, Labels, Operation, Rule, Variants};
+use crate::ops::{Activation, Attention, Batch, BatchBuffers, Labels, Operation, Rule, Variants};
 use crate::random::{Purpose, Stream};
 
 /// Tokens of each sentence, width, heads and vocabulary of the shapes.
@@ -73,9 +73,9 @@ fn specs(rows: u32) -> Vec<Spec> {
         spec("attention, vjp", attention_vjp, heads, Some(10.0 * r * t * d), true, attention_graph),
         spec("layer_norm", norm, matrix.clone(), None, false, norm_graph),
         spec("layer_norm, vjp", norm, matrix.clone(), None, true, norm_graph),
-        spec("gelu", None, format!("[{rows}, {F}]"), None, false, |g| {
+        spec("activation", None, format!("[{rows}, {F}]"), None, false, |g| {
             let x = g.input("x", Count::Rows, F);
-            (g.gelu(x), vec![])
+            (g.activation(Activation::Gelu, x), vec![])
         }),
         spec("dropout", None, matrix.clone(), None, false, |g| {
             let x = g.input("x", Count::Rows, D);

@@ -8,6 +8,27 @@ use std::path::{Path, PathBuf};
 
 use lowland::gpu::{AdapterChoice, Gpu, Options};
 
+/// The models of `fixtures/make_transformers.py`: each type, tied and untied, each activation. `roberta-N` are of the type
+/// `roberta-prelayernorm`, `postnorm-N` of `roberta`.
+pub const MODELS: [&str; 16] = [
+    "roberta-20",
+    "roberta-32",
+    "bert-24",
+    "bert-18",
+    "bert-untied",
+    "roberta-tiny",
+    "bert-tiny",
+    "postnorm-16",
+    "postnorm-untied",
+    "postnorm-tiny",
+    "bert-gelu-new",
+    "bert-relu",
+    "bert-silu",
+    "postnorm-gelu-tanh",
+    "roberta-silu",
+    "roberta-gelu-python",
+];
+
 /// The adapter under test: `LOWLAND_ADAPTER`, else the best.
 pub fn gpu() -> Gpu {
     let choice = std::env::var("LOWLAND_ADAPTER").map_or(AdapterChoice::Best, |c| c.parse().expect("LOWLAND_ADAPTER"));

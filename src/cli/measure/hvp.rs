@@ -82,7 +82,10 @@ where
 
 /// The vectors of a file, and whether they stand along a leading axis.
 fn read(path: &Path, subject: &Subject<'_>) -> Result<(Vec<Vec<f32>>, bool), Failure> {
-    let mut file = WeightsFile::read(path)?.tensors;
+    let WeightsFile { tensors: mut file, rounded } = WeightsFile::read(path)?;
+    if !rounded.is_empty() {
+        print::note(&format!("{}: rounded from double to single precision", path.display()));
+    }
     let error = |message: String| Failure::usage(format!("{}: {message}", path.display()));
     let parameters: BTreeMap<&str, &[usize]> =
         subject.encoder().parameters.iter().map(|p| (p.name.as_str(), p.shape.as_slice())).collect();
