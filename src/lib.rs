@@ -34,4 +34,5 @@ pub mod report;
 pub mod selftest;
 pub mod statistics;
 pub mod sweep;
+pub mod text;
 pub mod train;

@@ -28,6 +28,7 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Demo) -> Result
     let gpu = Gpu::open(adapter, Options::default())?;
     let config = &resolved.config;
     let corpus = Corpus::open(&config.language, &config.objective, config.seed)?;
+    print::notes(&corpus);
     let floor =
         entropy_floor(corpus.language.as_ref(), held_out_seed(config.seed), u64::from(config.evaluate.sentences));
     print::note(&format!(

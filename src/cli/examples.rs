@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::arguments::ModelAndExamples;
 use super::failure::Failure;
+use super::print;
 use crate::config;
 use crate::model::{Loaded, read_examples};
 use crate::ops::batch::Sentence;
@@ -46,6 +47,7 @@ impl Source {
         let corpus = Corpus::open(&resolved.config.language, &resolved.config.objective, resolved.config.seed)?;
         check_vocabulary(loaded, &corpus, path)?;
         let count = arguments.count.unwrap_or(u64::from(resolved.config.evaluate.sentences));
+        print::notes(&corpus);
         let seed = arguments.seed.unwrap_or(held_out_seed(corpus.seed));
         Ok(Source::Language(HeldOut { corpus, seed, count }))
     }

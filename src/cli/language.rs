@@ -10,6 +10,7 @@ use super::failure::{Failure, INPUT_OUTPUT};
 use super::print;
 use crate::config;
 use crate::language::{Language, Task, Words, entropy_floor};
+use crate::text::without_mark;
 use crate::train::Corpus;
 
 /// Sentences made before they are printed.
@@ -46,7 +47,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 fn open(arguments: &ConfigArguments) -> Result<Corpus, Failure> {
     let resolved = config::load(&arguments.config, &arguments.overrides)?;
-    Ok(Corpus::open(&resolved.config.language, &resolved.config.objective, resolved.config.seed)?)
+    let corpus = Corpus::open(&resolved.config.language, &resolved.config.objective, resolved.config.seed)?;
+    print::notes(&corpus);
+    Ok(corpus)
 }
 
 fn sample(corpus: &Corpus, draw: &Draw) -> Result<(), Failure> {
@@ -80,6 +83,7 @@ fn sentences(language: &dyn Language) -> impl Iterator<Item = Result<(usize, Wor
             }
             Err(e) => return Some(Err(Failure { code: INPUT_OUTPUT, message: format!("{place}: {e}") })),
         };
+        let line = if i == 0 { without_mark(&line) } else { &line };
         let words: Vec<&str> = line.split_whitespace().collect();
         if words.is_empty() {
             return None;

@@ -26,6 +26,7 @@ pub fn open(arguments: &TaskArguments) -> Result<Opened, Failure> {
     let resolved = config::load(&arguments.config, &arguments.overrides)?;
     let corpus = Corpus::open(&resolved.config.language, &resolved.config.objective, resolved.config.seed)?;
     super::examples::check_vocabulary(&model, &corpus, &arguments.config)?;
+    print::notes(&corpus);
     let sizes = Sizes {
         train: arguments.train as usize,
         validation: arguments.validation as usize,

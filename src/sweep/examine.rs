@@ -8,16 +8,17 @@ use std::rc::Rc;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::json;
 
+use super::check::{is_linear, place, probe_key};
 use super::error::RunFailure;
-use super::file::{EnlargeBy, Method, ProbeSection, Reads};
+use super::file::{EnlargeBy, EnlargeSize, Method, ProbeSection, Reads};
 use super::plan::{Plan, PlannedRun};
 use super::table::{Accuracies, Task};
 use crate::config::{ConfigError, MeasureSection};
 use crate::downstream::{
-    Features, FineTuning, Fit, LinearProbe, Outcome, Pooling, Sizes, TaskData, finetune, layer_number, probe,
+    Features, FineTuning, Fit, LinearProbe, Outcome, Pooling, TaskData, check_room, finetune, layer_number, probe,
     ridge_path,
 };
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, GpuError};
 use crate::language::Words;
 use crate::model::{Arena, Encoder, Enlargement, Loaded, Size, Weights, enlarge};
 use crate::ops::Variants;
@@ -77,6 +78,11 @@ impl Question<'_> {
         format!("{name}-{}.json", &blake3::hash(text.as_bytes()).to_hex()[..8])
     }
 
+    /// File of the reason why there is no answer.
+    pub(super) fn failure_file(&self, plan: &Plan) -> String {
+        self.file(plan).replace(".json", ".failure.json")
+    }
+
     /// In words, for progress.
     pub(super) fn text(&self) -> String {
         match self {
@@ -118,6 +124,25 @@ impl<'m> Subject<'m> {
     }
 }
 
+/// The key of the architecture that curvature is taken in.
+pub(super) const ENLARGE: &str = "[examine] `enlarge`";
+
+pub(super) fn enlargement(by: EnlargeBy) -> Enlargement {
+    match by {
+        EnlargeBy::Duplication => Enlargement::Duplicate,
+        EnlargeBy::Zeros => Enlargement::Zero,
+    }
+}
+
+pub(super) fn sizes(size: EnlargeSize) -> Size {
+    Size {
+        hidden: size.hidden_size,
+        layers: size.num_hidden_layers,
+        heads: size.num_attention_heads,
+        intermediate: size.intermediate_size,
+    }
+}
+
 /// A number for a list of sentences.
 fn fingerprint(sentences: &[Words]) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -130,6 +155,51 @@ impl<'p> Examiner<'p> {
         let config = &plan.runs[0].resolved.config;
         let corpus = Corpus::open(&config.language, &config.objective, plan.examine.seed)?;
         Ok(Examiner { plan, corpus, tasks: HashMap::new() })
+    }
+
+    /// Draws the data of tasks that are to be asked about, which later questions use again.
+    ///
+    /// # Errors
+    /// A task that the language cannot give, with its place in the plan.
+    pub fn prepare(&mut self, wanted: impl Fn(Question<'p>) -> bool) -> Result<(), RunFailure> {
+        let plan = self.plan;
+        for (i, section) in plan.examine.probe.iter().enumerate() {
+            if wanted(Question::Probe(section)) {
+                self.data(section).map_err(|failure| match failure {
+                    RunFailure::Downstream(error) => {
+                        let place = place(plan, &probe_key(i, "task"));
+                        ConfigError { place, message: error.to_string() }.into()
+                    }
+                    other => other,
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the adapter has room for what probes read.
+    ///
+    /// # Errors
+    /// The probe that has too many features, with its place in the plan.
+    pub fn check_room(&self, gpu: &Gpu) -> Result<(), GpuError> {
+        let longest = self.corpus.language.max_length();
+        for (i, section) in self.plan.examine.probe.iter().enumerate().filter(|(_, s)| s.method == Method::Adamw) {
+            let sizes = section.sizes();
+            let widths = self.plan.runs.iter().map(|run| {
+                let d = run.resolved.config.model.hidden_size as usize;
+                if section.features == Reads::Concat { (longest + 2) * d } else { d }
+            });
+            let looked_up = self.plan.examine.lookup.then(|| longest * self.corpus.language.vocabulary().len());
+            let widest = widths.chain(looked_up).max().unwrap_or(0);
+            let width = section.projection.map_or(widest, |to| to as usize);
+            check_room(gpu, sizes.train + sizes.validation + sizes.test, width).map_err(|error| match error {
+                GpuError::Limit(message) => {
+                    GpuError::Limit(format!("{}: {message}", place(self.plan, &probe_key(i, "projection"))))
+                }
+                other => other,
+            })?;
+        }
+        Ok(())
     }
 
     /// The answer to a question about a model, as JSON.
@@ -157,19 +227,9 @@ impl<'p> Examiner<'p> {
         let small = subject.loaded;
         let larger: Option<(Encoder, Weights)> = match self.plan.enlarged() {
             Some(size) => {
-                let size = Size {
-                    hidden: size.hidden_size,
-                    layers: size.num_hidden_layers,
-                    heads: size.num_attention_heads,
-                    intermediate: size.intermediate_size,
-                };
-                let method = match self.plan.examine.enlarge_by {
-                    EnlargeBy::Duplication => Enlargement::Duplicate,
-                    EnlargeBy::Zeros => Enlargement::Zero,
-                };
-                let place = || "[examine] `enlarge`".to_string();
-                let made = enlarge(&small.encoder, &small.weights, size, method)
-                    .map_err(|message| ConfigError { place: place(), message })?;
+                let method = enlargement(self.plan.examine.enlarge_by);
+                let made = enlarge(&small.encoder, &small.weights, sizes(size), method)
+                    .map_err(|message| ConfigError { place: ENLARGE.into(), message })?;
                 Some(made)
             }
             None => None,
@@ -205,14 +265,9 @@ impl<'p> Examiner<'p> {
         }
         let task =
             section.task.parse().map_err(|message| ConfigError { place: "[[examine.probe]]".into(), message })?;
-        let sizes = Sizes {
-            train: section.train as usize,
-            validation: section.validation as usize,
-            test: section.test as usize,
-        };
-        let data =
-            TaskData::of_language(self.corpus.language.as_ref(), task, section.with_prior, self.corpus.seed, sizes)
-                .map_err(crate::downstream::DownstreamError::from)?;
+        let (language, seed) = (self.corpus.language.as_ref(), self.corpus.seed);
+        let data = TaskData::of_language(language, task, section.with_prior, seed, section.sizes())
+            .map_err(crate::downstream::DownstreamError::from)?;
         let data = Rc::new(data);
         self.tasks.insert(key, data.clone());
         Ok(data)
@@ -220,7 +275,7 @@ impl<'p> Examiner<'p> {
 
     fn probe(&mut self, gpu: &Gpu, subject: &mut Subject<'_>, section: &ProbeSection) -> Result<Probed, RunFailure> {
         let data = self.data(section)?;
-        if section.method == Method::Finetune {
+        if !is_linear(section) {
             let options = self.fine_tuning(section);
             let fits = finetune(gpu, &subject.variants, subject.loaded, &data, &options, &self.seeds(section))?;
             let method = format!("fine-tuning by AdamW {}, {} epochs", options.lr, options.epochs);

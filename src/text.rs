@@ -1,0 +1,6 @@
+//! Text as files hold it.
+
+/// A text without the byte-order mark that some editors put in front.
+pub fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
