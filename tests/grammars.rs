@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use common::rules::{SYMBOL, random_rules, yields};
 use lowland::language::{Grammar, Hmm, Language, Pcfg, Task, task_names};
-use lowland::random::{Purpose, Stream};
 
 /// Sums of a few thousand products in double precision.
 const TIGHT: f64 = 1e-12;
@@ -46,77 +46,6 @@ fn nltks_text_has_nltks_probabilities_and_conditionals() {
     }
     assert!(sentences >= 60 && rows >= 80, "{sentences} sentences, {rows} rows");
 }
-
-/// What stands on a right-hand side: whether it is a word, and its name.
-type Part = (bool, String);
-type Rules = Vec<(String, Vec<Part>, f64)>;
-type Yields = HashMap<Vec<String>, f64>;
-
-/// A random grammar as rules, and as nltk's text. Right-hand sides have 1 to 4 parts; a symbol leads to later ones, or with
-/// a small probability to itself; one name is both a symbol and a word.
-fn random_rules(seed: u64) -> (Rules, String) {
-    let mut draw = Stream::new(seed, Purpose::Test, 0);
-    let symbols = ["S", "A", "B", "C", "D"];
-    let words = ["a", "b", "C"];
-    let mut rules = Rules::new();
-    let mut text = String::new();
-    for (i, name) in symbols.iter().enumerate() {
-        let later = &symbols[i + 1..];
-        let mut own: Vec<(Vec<Part>, f64)> = vec![(vec![(true, words[draw.below(3) as usize].into())], 2.0)];
-        for _ in 0..1 + draw.below(3) {
-            let part = |draw: &mut Stream| match later.is_empty() || draw.below(3) == 0 {
-                true => (true, words[draw.below(3) as usize].to_string()),
-                false => (false, later[draw.below(later.len() as u32) as usize].to_string()),
-            };
-            let length = 1 + draw.below(4);
-            let right: Vec<Part> = (0..length).map(|_| part(&mut draw)).collect();
-            own.push((right, 0.2 + draw.uniform()));
-        }
-        own.push((vec![(false, name.to_string()), (true, "b".into()), (false, name.to_string())], 0.3));
-        let total: f64 = own.iter().map(|r| r.1).sum();
-        let alternatives: Vec<String> = own
-            .iter()
-            .map(|(right, weight)| {
-                let parts = right.iter().map(|(word, name)| if *word { format!("'{name}'") } else { name.clone() });
-                format!("{} [{:.17}]", parts.collect::<Vec<_>>().join(" "), weight / total)
-            })
-            .collect();
-        text += &format!("{name} -> {}\n", alternatives.join(" | "));
-        rules.extend(own.into_iter().map(|(right, weight)| (name.to_string(), right, weight / total)));
-    }
-    (rules, text)
-}
-
-/// What a part yields in at most `n` words, by every derivation.
-fn yields(rules: &Rules, part: &Part, n: usize, known: &mut HashMap<(Part, usize), Yields>) -> Yields {
-    if part.0 {
-        return Yields::from([(vec![part.1.clone()], 1.0)]);
-    }
-    if let Some(found) = known.get(&(part.clone(), n)) {
-        return found.clone();
-    }
-    let mut all = Yields::new();
-    for (_, right, p) in rules.iter().filter(|r| r.0 == part.1 && r.1.len() <= n) {
-        let mut begun = Yields::from([(vec![], *p)]);
-        for (i, part) in right.iter().enumerate() {
-            let mut next = Yields::new();
-            for (words, p) in &begun {
-                let room = n - words.len() - (right.len() - i - 1);
-                for (more, q) in yields(rules, part, room, known) {
-                    *next.entry([words.as_slice(), &more].concat()).or_default() += p * q;
-                }
-            }
-            begun = next;
-        }
-        for (words, p) in begun {
-            *all.entry(words).or_default() += p;
-        }
-    }
-    known.insert((part.clone(), n), all.clone());
-    all
-}
-
-const SYMBOL: fn(&str) -> Part = |name| (false, name.to_string());
 
 #[test]
 fn right_hand_sides_of_any_length_equal_enumeration() {
@@ -179,9 +108,8 @@ fn tasks_keep_the_authors_symbols_and_their_exact_probabilities() {
                 assert!(language.label(&words, span, false).is_none());
                 continue;
             }
-            let inside = |a: &str, known: &mut _| {
-                yields(&rules, &SYMBOL(a), 2, known).get(&names[..2]).copied().unwrap_or(0.0)
-            };
+            let inside =
+                |a: &str, known: &mut _| yields(&rules, &SYMBOL(a), 2, known).get(&names[..2]).copied().unwrap_or(0.0);
             // Outside of a symbol over the first two words: derivations with a sign in their place that it alone yields.
             let outside = |a: &str| {
                 let mut rules = rules.clone();
@@ -190,10 +118,8 @@ fn tasks_keep_the_authors_symbols_and_their_exact_probabilities() {
                 yields(&rules, &SYMBOL("S"), rest.len(), &mut HashMap::new()).get(&rest).copied().unwrap_or(0.0)
             };
             for prior in [false, true] {
-                let scores: Vec<f64> = symbols
-                    .iter()
-                    .map(|a| inside(a, &mut known) * if prior { outside(a) } else { 1.0 })
-                    .collect();
+                let scores: Vec<f64> =
+                    symbols.iter().map(|a| inside(a, &mut known) * if prior { outside(a) } else { 1.0 }).collect();
                 let total: f64 = scores.iter().sum();
                 let Some(label) = language.label(&words, span, prior) else {
                     assert_eq!(total, 0.0, "{names:?}");
@@ -224,7 +150,10 @@ fn what_is_wrong_in_nltks_text_is_told_with_its_line() {
         ("S -> 'a' [1.0] |\n", "g.txt:1: an empty right-hand side"),
         ("S -> [0.5] | 'a' [0.5]\n", "g.txt:1: an empty right-hand side"),
         ("S -> '' [1]\n", "g.txt:1: an empty word"),
-        ("S -> 'New York' [1]\n", "g.txt:1: 'New York' has a blank in it, and blanks set words apart; write 'New_York'"),
+        (
+            "S -> 'New York' [1]\n",
+            "g.txt:1: 'New York' has a blank in it, and blanks set words apart; write 'New_York'",
+        ),
         ("S -> 'a' [1.5]\n", "g.txt:1: [1.5] does not lie in 0 to 1"),
         ("S -> 'a' [x]\n", "g.txt:1: [x] is no probability"),
         ("S -> 'a' [0.5] 'b' [0.5]\n", "g.txt:1: behind a probability comes `|`"),
@@ -259,8 +188,10 @@ fn what_is_wrong_in_nltks_text_is_told_with_its_line() {
 #[test]
 fn comments_are_no_rules_in_any_form() {
     let plain = "S NP VP 1\nNP dogs 0.7\nNP cats 0.3\nVP sleep 1\n";
-    let commented = "# toy 2\n  # grammar version 2\nS NP VP 1 # the root\nNP dogs 0.7\n\n#NP mice 1\nNP cats 0.3 #\nVP sleep 1\n";
-    let nltk = "# toy\nS -> NP VP [1] # the root\nNP -> 'dogs' [0.7] | \\\n# between\n 'cats' [0.3]\nVP -> 'sleep' [1]\n";
+    let commented =
+        "# toy 2\n  # grammar version 2\nS NP VP 1 # the root\nNP dogs 0.7\n\n#NP mice 1\nNP cats 0.3 #\nVP sleep 1\n";
+    let nltk =
+        "# toy\nS -> NP VP [1] # the root\nNP -> 'dogs' [0.7] | \\\n# between\n 'cats' [0.3]\nVP -> 'sleep' [1]\n";
     let (a, b, c) = (pcfg(plain, 4), pcfg(commented, 4), pcfg(nltk, 4));
     for other in [&b, &c] {
         assert_eq!(other.vocabulary(), ["cats", "dogs", "sleep"]);
@@ -279,7 +210,10 @@ fn comments_are_no_rules_in_any_form() {
         (read("emission a # 1\n").unwrap_err(), "h.txt:1: not an entry"),
     ] {
         let error = error.to_string();
-        assert!(error.starts_with(wanted) && error.ends_with("what begins with `#` is a comment, and no name"), "{error}");
+        assert!(
+            error.starts_with(wanted) && error.ends_with("what begins with `#` is a comment, and no name"),
+            "{error}"
+        );
     }
 }
 
@@ -314,13 +248,33 @@ fn notes_tell_what_is_probably_not_meant() {
     let whole = "S NP VP 1\nNP Det N 1\nDet the 1\nDet a 1\nN dogs 1\nN cats 1\nVP sleep 1\nVP V NP 1\nV see 1\n";
     assert!(notes(whole).is_empty(), "{:?}", notes(whole));
     for (from, to, wanted) in [
-        ("NP Det N 1", "NP Det NN 1", vec!["g.txt:2: `NN` is a word, no rule has it on the left; is the symbol `N` meant?"]),
-        ("NP Det N 1", "NP det N 1", vec!["g.txt:2: `det` is a word, no rule has it on the left; is the symbol `Det` meant?"]),
+        (
+            "NP Det N 1",
+            "NP Det NN 1",
+            vec!["g.txt:2: `NN` is a word, no rule has it on the left; is the symbol `N` meant?"],
+        ),
+        (
+            "NP Det N 1",
+            "NP det N 1",
+            vec!["g.txt:2: `det` is a word, no rule has it on the left; is the symbol `Det` meant?"],
+        ),
         ("NP Det N 1", "NP Dte N 1", vec!["g.txt:2: `Dte` is a word"]),
-        ("VP V NP 1", "VP V XYZ 1", vec!["g.txt:8: `XYZ` is a word, no rule has it on the left, though it stands like a symbol"]),
-        ("S NP VP 1", "S NP VPP 1", vec!["g.txt:1: `VPP` is a word, no rule has it on the left; is the symbol `VP` meant?"]),
+        (
+            "VP V NP 1",
+            "VP V XYZ 1",
+            vec!["g.txt:8: `XYZ` is a word, no rule has it on the left, though it stands like a symbol"],
+        ),
+        (
+            "S NP VP 1",
+            "S NP VPP 1",
+            vec!["g.txt:1: `VPP` is a word, no rule has it on the left; is the symbol `VP` meant?"],
+        ),
         ("VP V NP 1", "VP V Np 1", vec!["g.txt:8: `Np` is a word"]),
-        ("N cats 1", "X cats 1", vec!["g.txt:6: `X` is never reached from `S`; in no sentence, though in the vocabulary: `cats`"]),
+        (
+            "N cats 1",
+            "X cats 1",
+            vec!["g.txt:6: `X` is never reached from `S`; in no sentence, though in the vocabulary: `cats`"],
+        ),
         ("V see 1", "V see 1\nX Y 1\nY see 1\n", vec!["g.txt: never reached from `S`: `X` (line 10), `Y` (line 11)"]),
     ] {
         let found = notes(&whole.replace(from, to));
@@ -350,7 +304,8 @@ fn notes_tell_what_is_probably_not_meant() {
     assert!(notes("S np vp 1\nnp the noun 1\nnoun nouns 1\nnoun none 1\nvp sings 1\n").is_empty());
     let many: String = (0..9).map(|i| format!("A{i} x 1\n")).collect();
     assert!(notes(&format!("S x 1\n{many}"))[0].ends_with("and 4 more"));
-    let hmm = Hmm::parse("initial a 1\ntransition a a 1\ntransition b a 1\nemission a x 1\nemission b y 1\n", "h.txt", 2, 3);
+    let hmm =
+        Hmm::parse("initial a 1\ntransition a a 1\ntransition b a 1\nemission a x 1\nemission b y 1\n", "h.txt", 2, 3);
     assert_eq!(hmm.unwrap().notes(), ["h.txt: no sentence is ever in `b`"]);
 }
 
@@ -383,7 +338,10 @@ fn a_task_that_no_sentence_can_answer_says_why() {
     assert!(error.contains("at least 9 words, and `language.max_length` is 8"), "{error}");
     let check = |language: &Pcfg, task| lowland::language::check_task(language, task, false, 1);
     let error = check(&toy, Task::Span(6)).unwrap_err();
-    assert_eq!(error, "only 0 of 2300 sentences have a label: 2300 have fewer than the 7 words it asks about (the longest has 2)");
+    assert_eq!(
+        error,
+        "only 0 of 2300 sentences have a label: 2300 have fewer than the 7 words it asks about (the longest has 2)"
+    );
     let chain = pcfg("S A Q 1\nQ B R 1\nR B R 0.9\nR b 0.1\nA a 1\nB b 1\n", 32);
     let error = check(&chain, Task::C).unwrap_err();
     assert!(error.contains("in 1") && error.contains("no symbol yields the first 2 words alone"), "{error}");

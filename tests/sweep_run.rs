@@ -384,7 +384,11 @@ fn a_row_stands_with_what_is_known() {
         let tasks: Vec<&str> = row.downstream.iter().map(|d| d.task.as_str()).collect();
         assert_eq!(tasks, ["span:2", "A"], "the question behind the one that failed was asked");
         assert_eq!(row.notes.len(), 1);
-        assert!(row.notes[0].starts_with("task span:2 finetune: ") && row.notes[0].contains("finite"), "{:?}", row.notes);
+        assert!(
+            row.notes[0].starts_with("task span:2 finetune: ") && row.notes[0].contains("finite"),
+            "{:?}",
+            row.notes
+        );
     }
     let page = std::fs::read_to_string(f.path("out/report.html")).unwrap();
     assert!(page.contains("Models of which something is not known"));

@@ -9,7 +9,7 @@ use super::arguments::{ConfigArguments, Draw, Language as Arguments, LanguageCom
 use super::failure::{Failure, INPUT_OUTPUT};
 use super::print;
 use crate::config;
-use crate::language::{Language, Task, Words, entropy_floor};
+use crate::language::{Language, Task, Words, entropy_floor, task_names};
 use crate::text::without_mark;
 use crate::train::Corpus;
 
@@ -122,6 +122,9 @@ fn conditional(language: &dyn Language) -> Result<(), Failure> {
 fn label(corpus: &Corpus, task: Task, with_prior: bool, count: Option<u64>, seed: u64) -> Result<(), Failure> {
     let language = corpus.language.as_ref();
     language.label_names(task).map_err(|e| Failure::usage(format!("--task {task}: {e}")))?;
+    if let Err(why) = task_names(language, task) {
+        print::note(&format!("--task {task}: no sentence has a label: {why}"));
+    }
     let as_line = |words: &[u32]| {
         // Sentences that a task does not ask about (too short for it) have no label.
         let label = language.label(words, task, with_prior);

@@ -32,29 +32,35 @@ pub(super) fn of(grammar: &Grammar, set: &RuleSet) -> Vec<String> {
 }
 
 fn never_reached(grammar: &Grammar, set: &RuleSet, unreached: &[&str]) -> Option<String> {
-    if unreached.is_empty() {
-        return None;
-    }
     let out: HashSet<&str> = unreached.iter().copied().collect();
     let used = set.rules.iter().filter(|rule| rule.weight > 0.0 && !out.contains(rule.left.as_str()));
-    let occurs: HashSet<&str> = used.flat_map(|rule| &rule.right).map(Item::name).collect();
+    let words = used.flat_map(|rule| &rule.right).filter(|item| matches!(item, Item::Word(_)));
+    let occurs: HashSet<&str> = words.map(Item::name).collect();
     let lost: Vec<&str> = grammar.words.iter().map(String::as_str).filter(|word| !occurs.contains(word)).collect();
-    let line = |name: &str| set.rules.iter().find(|rule| rule.left == name).map_or(0, |rule| rule.line);
+    let mut lines: HashMap<&str, usize> = HashMap::new();
+    for rule in &set.rules {
+        lines.entry(&rule.left).or_insert(rule.line);
+    }
+    let line = |name: &str| lines[name];
     let names: Vec<String> = unreached
         .iter()
         .map(|name| if set.numbered { format!("`{name}` (line {})", line(name)) } else { format!("`{name}`") })
         .collect();
-    let mut note = match unreached {
+    let mut parts = Vec::new();
+    let mut place = grammar.file.clone();
+    match unreached {
+        [] => {}
         [one] if set.numbered => {
-            format!("{}:{}: `{one}` is never reached from `{}`", grammar.file, line(one), set.start)
+            place += &format!(":{}", line(one));
+            parts.push(format!("`{one}` is never reached from `{}`", set.start));
         }
-        _ => format!("{}: never reached from `{}`: {}", grammar.file, set.start, list(&names)),
-    };
+        _ => parts.push(format!("never reached from `{}`: {}", set.start, list(&names))),
+    }
     if !lost.is_empty() {
         let words: Vec<String> = lost.iter().map(|word| format!("`{word}`")).collect();
-        note += &format!("; in no sentence, though in the vocabulary: {}", list(&words));
+        parts.push(format!("in no sentence, though in the vocabulary: {}", list(&words)));
     }
-    Some(note)
+    (!parts.is_empty()).then(|| format!("{place}: {}", parts.join("; ")))
 }
 
 /// A name that is read as a word, and where.
@@ -78,34 +84,21 @@ fn mistyped(grammar: &Grammar, set: &RuleSet, unreached: &[&str]) -> Vec<String>
         }
     }
     let plain = words.keys().filter(|name| !name.contains(char::is_uppercase)).count();
-    let symbols = &grammar.symbols[..grammar.named];
+    let symbols = Symbols::new(&grammar.symbols[..grammar.named], unreached);
     let mut found: Vec<(usize, String)> = Vec::new();
     for (name, word) in &words {
+        let count = name.chars().count();
         let letters = name.chars().filter(|c| c.is_alphabetic()).count();
         let capitals = letters > 0 && !name.contains(char::is_lowercase) && name.contains(char::is_uppercase);
         // Among the others three of four have no capital.
         let stands_out = capitals && 4 * plain >= 3 * (words.len() - 1) && plain > 0;
-        let shouted = stands_out && word.in_pair && !["I", "A", "O"].contains(name);
-        let near = symbols.iter().map(String::as_str).filter(|symbol| !word.from.contains(symbol)).filter(|symbol| {
-            let long = name.chars().count() > 1;
-            long && (same_but_case(name, symbol)
-                || (similar(name, symbol)
-                    && ((word.in_pair && (stands_out || name.chars().count() > 2))
-                        || (stands_out && letters > 2)
-                        || unreached.contains(symbol))))
-        });
-        let place = format!("{}:{}", grammar.file, word.line);
-        // The closest by name; a symbol that is never reached before others.
-        let near = near.min_by_key(|symbol| (!unreached.contains(symbol), *symbol));
+        let anywhere = (word.in_pair && (stands_out || count > 2)) || (stands_out && letters > 2);
+        let near = if count > 1 { symbols.near(name, anywhere, &word.from) } else { None };
+        let place = format!("{}:{}: `{name}` is a word, no rule has it on the left", grammar.file, word.line);
         if let Some(symbol) = near {
-            found.push((
-                word.line,
-                format!("{place}: `{name}` is a word, no rule has it on the left; is the symbol `{symbol}` meant?"),
-            ));
-        } else if shouted {
-            let message =
-                format!("{place}: `{name}` is a word, no rule has it on the left, though it stands like a symbol");
-            found.push((word.line, message));
+            found.push((word.line, format!("{place}; is the symbol `{symbol}` meant?")));
+        } else if stands_out && word.in_pair && !["I", "A", "O"].contains(name) {
+            found.push((word.line, format!("{place}, though it stands like a symbol")));
         }
     }
     found.sort();
@@ -117,14 +110,44 @@ fn mistyped(grammar: &Grammar, set: &RuleSet, unreached: &[&str]) -> Vec<String>
     notes
 }
 
+/// Left-hand sides by the first letter, without its case.
+struct Symbols<'s> {
+    by_first: HashMap<String, Vec<&'s str>>,
+    unreached: &'s [&'s str],
+}
+
+impl<'s> Symbols<'s> {
+    fn new(symbols: &'s [String], unreached: &'s [&'s str]) -> Symbols<'s> {
+        let mut by_first: HashMap<String, Vec<&str>> = HashMap::new();
+        for symbol in symbols {
+            by_first.entry(first(symbol)).or_default().push(symbol);
+        }
+        Symbols { by_first, unreached }
+    }
+
+    /// The symbol that a word is like: by the case of its letters alone, or also by spelling, `anywhere` or among those that
+    /// are never reached. These come before others, then the first by name.
+    fn near(&self, name: &str, anywhere: bool, from: &HashSet<&str>) -> Option<&'s str> {
+        let all = self.by_first.get(&first(name))?.iter().copied().filter(|symbol| !from.contains(symbol));
+        let like = all.filter(|symbol| {
+            let unreached = self.unreached.contains(symbol);
+            if anywhere || unreached { similar(name, symbol) } else { same_but_case(name, symbol) }
+        });
+        like.min_by_key(|symbol| (!self.unreached.contains(symbol), *symbol))
+    }
+}
+
+fn first(name: &str) -> String {
+    name.chars().next().map_or(String::new(), |c| c.to_lowercase().to_string())
+}
+
 fn same_but_case(a: &str, b: &str) -> bool {
-    a != b && a.to_lowercase() == b.to_lowercase()
+    a != b && a.len().abs_diff(b.len()) <= 4 && a.to_lowercase() == b.to_lowercase()
 }
 
 /// One letter inserted, left out, changed or two exchanged, behind the same first letter but for its case; or the same but
 /// for case.
 pub(super) fn similar(a: &str, b: &str) -> bool {
-    let first = |s: &str| s.chars().next().map(|c| c.to_lowercase().to_string());
     if a == b || first(a) != first(b) || a.len().abs_diff(b.len()) > 4 {
         return false;
     }

@@ -275,7 +275,7 @@ impl Language for Hmm {
         match task {
             Task::State(k) if k <= self.max_length => Ok(self.states.clone()),
             Task::State(k) => Err(format!(
-                "task-{k} asks for word {k}; sentences have at most {0}, so that `task-1` to `task-{0}` are possible",
+                "asks for word {k}; sentences have at most {0}, so that `task-1` to `task-{0}` are possible",
                 self.max_length
             )),
             _ => Err("a hidden Markov model has the tasks `task-K` (the hidden state at word K), not spans".into()),

@@ -1,13 +1,15 @@
 //! What cannot be of a plan as a whole, found before anything is trained: models of several languages, checkpoints that are
 //! not kept, questions that no model can answer.
 
-use super::examine::{ENLARGE, enlargement, sizes};
-use super::file::{Method, Models, ProbeSection};
+use super::error::RunFailure;
+use super::examine::{Examiner, Question};
+use super::file::{EnlargeBy, EnlargeSize, Method, Models, ProbeSection, Reads};
 use super::plan::{Plan, PlannedRun};
 use crate::config::ConfigError;
-use crate::downstream::{TaskData, layer_in, part_seed};
+use crate::downstream::{TaskData, check_room, layer_in, part_seed};
+use crate::gpu::{Gpu, GpuError};
 use crate::language::{Language, Task, check_task, part, task_names};
-use crate::model::check_enlarge;
+use crate::model::{Enlargement, Size, check_enlarge};
 use crate::train::Corpus;
 
 /// Checks a plan without an adapter; draws a few hundred sentences for each task.
@@ -109,7 +111,68 @@ fn check_probe(language: &dyn Language, seed: u64, probe: &ProbeSection) -> Resu
     Ok(())
 }
 
-/// Whether a probe reads the representations of a layer.
-pub(super) fn is_linear(probe: &ProbeSection) -> bool {
-    probe.method != Method::Finetune
+/// The key of the architecture that curvature is taken in.
+pub(super) const ENLARGE: &str = "[examine] `enlarge`";
+
+pub(super) fn enlargement(by: EnlargeBy) -> Enlargement {
+    match by {
+        EnlargeBy::Duplication => Enlargement::Duplicate,
+        EnlargeBy::Zeros => Enlargement::Zero,
+    }
+}
+
+pub(super) fn sizes(size: EnlargeSize) -> Size {
+    Size {
+        hidden: size.hidden_size,
+        layers: size.num_hidden_layers,
+        heads: size.num_attention_heads,
+        intermediate: size.intermediate_size,
+    }
+}
+
+impl<'p> Examiner<'p> {
+    /// Draws the data of tasks that are to be asked about, which later questions use again.
+    ///
+    /// # Errors
+    /// A task that the language cannot give, with its place in the plan.
+    pub fn prepare(&mut self, wanted: impl Fn(Question<'p>) -> bool) -> Result<(), RunFailure> {
+        let plan = self.plan;
+        for (i, section) in plan.examine.probe.iter().enumerate() {
+            if wanted(Question::Probe(section)) {
+                self.data(section).map_err(|failure| match failure {
+                    RunFailure::Downstream(error) => {
+                        let place = place(plan, &probe_key(i, "task"));
+                        ConfigError { place, message: error.to_string() }.into()
+                    }
+                    other => other,
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the adapter has room for what probes read.
+    ///
+    /// # Errors
+    /// The probe that has too many features, with its place in the plan.
+    pub fn check_room(&self, gpu: &Gpu) -> Result<(), GpuError> {
+        let longest = self.corpus.language.max_length();
+        for (i, section) in self.plan.examine.probe.iter().enumerate().filter(|(_, s)| s.method == Method::Adamw) {
+            let sizes = section.sizes();
+            let widths = self.plan.runs.iter().map(|run| {
+                let d = run.resolved.config.model.hidden_size as usize;
+                if section.features == Reads::Concat { (longest + 2) * d } else { d }
+            });
+            let looked_up = self.plan.examine.lookup.then(|| longest * self.corpus.language.vocabulary().len());
+            let widest = widths.chain(looked_up).max().unwrap_or(0);
+            let width = section.projection.map_or(widest, |to| to as usize);
+            check_room(gpu, sizes.train + sizes.validation + sizes.test, width).map_err(|error| match error {
+                GpuError::Limit(message) => {
+                    GpuError::Limit(format!("{}: {message}", place(self.plan, &probe_key(i, "projection"))))
+                }
+                other => other,
+            })?;
+        }
+        Ok(())
+    }
 }

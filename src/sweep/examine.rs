@@ -8,19 +8,18 @@ use std::rc::Rc;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::json;
 
-use super::check::{is_linear, place, probe_key};
+use super::check::{ENLARGE, enlargement, sizes};
 use super::error::RunFailure;
-use super::file::{EnlargeBy, EnlargeSize, Method, ProbeSection, Reads};
+use super::file::{EnlargeBy, Method, ProbeSection, Reads};
 use super::plan::{Plan, PlannedRun};
 use super::table::{Accuracies, Task};
 use crate::config::{ConfigError, MeasureSection};
 use crate::downstream::{
-    Features, FineTuning, Fit, LinearProbe, Outcome, Pooling, TaskData, check_room, finetune, layer_number, probe,
-    ridge_path,
+    Features, FineTuning, Fit, LinearProbe, Outcome, Pooling, TaskData, finetune, layer_number, probe, ridge_path,
 };
-use crate::gpu::{Gpu, GpuError};
+use crate::gpu::Gpu;
 use crate::language::Words;
-use crate::model::{Arena, Encoder, Enlargement, Loaded, Size, Weights, enlarge};
+use crate::model::{Arena, Encoder, Loaded, Weights, enlarge};
 use crate::ops::Variants;
 use crate::train::{Corpus, Evaluation, Evaluator, Instruments, Measurement, interrupt_requested};
 
@@ -95,8 +94,8 @@ impl Question<'_> {
 
 /// Data that all models are asked about, made once.
 pub(super) struct Examiner<'p> {
-    plan: &'p Plan,
-    corpus: Corpus,
+    pub(super) plan: &'p Plan,
+    pub(super) corpus: Corpus,
     tasks: HashMap<String, Rc<TaskData>>,
 }
 
@@ -124,25 +123,6 @@ impl<'m> Subject<'m> {
     }
 }
 
-/// The key of the architecture that curvature is taken in.
-pub(super) const ENLARGE: &str = "[examine] `enlarge`";
-
-pub(super) fn enlargement(by: EnlargeBy) -> Enlargement {
-    match by {
-        EnlargeBy::Duplication => Enlargement::Duplicate,
-        EnlargeBy::Zeros => Enlargement::Zero,
-    }
-}
-
-pub(super) fn sizes(size: EnlargeSize) -> Size {
-    Size {
-        hidden: size.hidden_size,
-        layers: size.num_hidden_layers,
-        heads: size.num_attention_heads,
-        intermediate: size.intermediate_size,
-    }
-}
-
 /// A number for a list of sentences.
 fn fingerprint(sentences: &[Words]) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -155,51 +135,6 @@ impl<'p> Examiner<'p> {
         let config = &plan.runs[0].resolved.config;
         let corpus = Corpus::open(&config.language, &config.objective, plan.examine.seed)?;
         Ok(Examiner { plan, corpus, tasks: HashMap::new() })
-    }
-
-    /// Draws the data of tasks that are to be asked about, which later questions use again.
-    ///
-    /// # Errors
-    /// A task that the language cannot give, with its place in the plan.
-    pub fn prepare(&mut self, wanted: impl Fn(Question<'p>) -> bool) -> Result<(), RunFailure> {
-        let plan = self.plan;
-        for (i, section) in plan.examine.probe.iter().enumerate() {
-            if wanted(Question::Probe(section)) {
-                self.data(section).map_err(|failure| match failure {
-                    RunFailure::Downstream(error) => {
-                        let place = place(plan, &probe_key(i, "task"));
-                        ConfigError { place, message: error.to_string() }.into()
-                    }
-                    other => other,
-                })?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether the adapter has room for what probes read.
-    ///
-    /// # Errors
-    /// The probe that has too many features, with its place in the plan.
-    pub fn check_room(&self, gpu: &Gpu) -> Result<(), GpuError> {
-        let longest = self.corpus.language.max_length();
-        for (i, section) in self.plan.examine.probe.iter().enumerate().filter(|(_, s)| s.method == Method::Adamw) {
-            let sizes = section.sizes();
-            let widths = self.plan.runs.iter().map(|run| {
-                let d = run.resolved.config.model.hidden_size as usize;
-                if section.features == Reads::Concat { (longest + 2) * d } else { d }
-            });
-            let looked_up = self.plan.examine.lookup.then(|| longest * self.corpus.language.vocabulary().len());
-            let widest = widths.chain(looked_up).max().unwrap_or(0);
-            let width = section.projection.map_or(widest, |to| to as usize);
-            check_room(gpu, sizes.train + sizes.validation + sizes.test, width).map_err(|error| match error {
-                GpuError::Limit(message) => {
-                    GpuError::Limit(format!("{}: {message}", place(self.plan, &probe_key(i, "projection"))))
-                }
-                other => other,
-            })?;
-        }
-        Ok(())
     }
 
     /// The answer to a question about a model, as JSON.
@@ -257,7 +192,7 @@ impl<'p> Examiner<'p> {
         Ok(Curved { parametrisation, measurement })
     }
 
-    fn data(&mut self, section: &ProbeSection) -> Result<Rc<TaskData>, RunFailure> {
+    pub(super) fn data(&mut self, section: &ProbeSection) -> Result<Rc<TaskData>, RunFailure> {
         let key =
             json!([section.task, section.with_prior, section.train, section.validation, section.test]).to_string();
         if let Some(data) = self.tasks.get(&key) {
@@ -275,7 +210,7 @@ impl<'p> Examiner<'p> {
 
     fn probe(&mut self, gpu: &Gpu, subject: &mut Subject<'_>, section: &ProbeSection) -> Result<Probed, RunFailure> {
         let data = self.data(section)?;
-        if !is_linear(section) {
+        if section.method == Method::Finetune {
             let options = self.fine_tuning(section);
             let fits = finetune(gpu, &subject.variants, subject.loaded, &data, &options, &self.seeds(section))?;
             let method = format!("fine-tuning by AdamW {}, {} epochs", options.lr, options.epochs);

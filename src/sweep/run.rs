@@ -263,12 +263,20 @@ impl Worker<'_> {
         })
     }
 
-    /// Draws the data of tasks before anything is trained, so that a task without data is found now.
+    /// Draws the data of tasks and opens the adapter before anything is trained, where anything is missing, so that a task
+    /// without data and an adapter without room for it are found now.
     fn prepare(&mut self) -> Result<(), RunFailure> {
         let plan = self.plan;
         let models: Vec<ModelAt> = plan.runs.iter().flat_map(|run| plan.models(run)).collect();
         let open = |question: Question<'_>| models.iter().any(|at| !at.answers.join(question.file(plan)).exists());
-        self.examiner.prepare(open)
+        self.examiner.prepare(open)?;
+        let all = plan.start.iter().chain(&plan.runs);
+        let missing =
+            |run: &PlannedRun| !self.unanswered(run).is_empty() || folder::result(&plan.folder(run)).is_none();
+        if all.clone().any(missing) {
+            self.gpu()?;
+        }
+        Ok(())
     }
 
     /// Probes of the exact conditionals; gives those that failed, as a run.
