@@ -126,6 +126,36 @@ fn files_of_rows_are_tasks() {
 }
 
 #[test]
+fn labels_of_files_are_trimmed_and_never_empty() {
+    let folder = tempfile::tempdir().unwrap();
+    let vocabulary = Vocabulary::new(&["a", "b"].map(str::to_string));
+    let limits = Limits { vocabulary: &vocabulary, longest: 5 };
+    let sizes = Sizes { train: 2, validation: 1, test: 1 };
+    let read = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        TaskData::of_file(&path, limits, 3, sizes)
+    };
+    // With a byte-order mark and the ends of lines of Windows.
+    let csv = "\u{feff}text , label\r\n a b ,p\r\nb, p\r\na,\"p\t\"\r\nb b,q \r\n";
+    let json = "\u{feff}{\"text\":\" a b \",\"label\":\"p\"}\n{\"text\":\"b\",\"label\":\" p\"}\n\
+                {\"text\":\"a\",\"label\":\"p\\t\"}\n{\"text\":\"b b\",\"label\":\"q \"}\n";
+    for (name, text) in [("a.csv", csv), ("a.jsonl", json)] {
+        assert_eq!(read(name, text).unwrap_or_else(|e| panic!("{e}")).classes, ["p", "q"], "{name}");
+    }
+    for (name, text) in [
+        ("b.csv", "text,label\na,p\nb,\na b,q\nb b,p\n"),
+        ("c.csv", "text,label\na,p\nb,  \na b,q\nb b,p\n"),
+        ("d.csv", "text,label\na,p\nb,\"\"\na b,q\nb b,p\n"),
+        ("e.jsonl", "{\"text\":\"a\",\"label\":\"p\"}\n\n{\"text\":\"b\",\"label\":\"\"}\n"),
+        ("f.jsonl", "{\"text\":\"a\",\"label\":\"p\"}\n\n{\"text\":\"b\",\"label\":\" \\u00a0\"}\n"),
+    ] {
+        let error = read(name, text).unwrap_err().to_string();
+        assert!(error.contains(&format!("{name}:3: `label` is empty")), "{name}: {error}");
+    }
+}
+
+#[test]
 fn representations_are_those_of_transformers() {
     let gpu = gpu();
     let variants = Variants::choose(gpu.capabilities());

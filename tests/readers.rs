@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 const CONFIG: &str = include_str!("../configs/quickstart.toml");
 const GRAMMAR: &str = "S A B 1\nA a 0.5\nA b 0.25\nA B B 0.25\nB A 0.3\nB c 0.7\n";
+const NLTK: &str = "%start S\nS -> A 'b' B [0.5] | \"c\" [0.5] # more\nA -> 'a' [.5] | \\\n B [.5]\nB -> 'b' [1.0]\n";
 const EXAMPLES: &str = "{\"input_ids\":[0,3,5,2],\"masked_positions\":[1],\"labels\":[4]}\n";
 
 /// A small safetensors file.
@@ -51,6 +52,18 @@ proptest! {
 
     #[test]
     fn grammars(bytes in bytes_like(GRAMMAR.as_bytes())) {
+        if let Ok(grammar) = Grammar::parse(&String::from_utf8_lossy(&bytes), "grammar")
+            && let Ok(language) = Pcfg::new(grammar, 6)
+        {
+            use lowland::language::Language;
+            let words = language.sample(1, 0);
+            prop_assert!(!words.is_empty() && words.len() <= 6);
+            prop_assert!(language.conditional(&words).is_some());
+        }
+    }
+
+    #[test]
+    fn nltk_grammars(bytes in bytes_like(NLTK.as_bytes())) {
         if let Ok(grammar) = Grammar::parse(&String::from_utf8_lossy(&bytes), "grammar")
             && let Ok(language) = Pcfg::new(grammar, 6)
         {

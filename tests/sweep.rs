@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use lowland::config;
-use lowland::sweep::{Plan, plan};
+use lowland::sweep::{Plan, check, plan};
 
 const BASE: &str = "[language]\nrandom = { levels = 2, symbols = 3, rules = 2, vocabulary = 12 }\nmax_length = 4\n\
                     [model]\nhidden_size = 64\nnum_attention_heads = 4\n";
@@ -95,5 +95,85 @@ fn files_with_mistakes_are_refused() {
     ] {
         let error = with(folder.path(), text).unwrap_err();
         assert!(error.contains(wanted), "{text:?}: {error}");
+    }
+}
+
+#[test]
+fn questions_that_cannot_be_answered_are_found_in_the_plan() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let model = "[model]\nhidden_size = 16\nnum_hidden_layers = 1\nnum_attention_heads = 2\nintermediate_size = 32\n";
+    let hmm = |states: u32| {
+        format!(
+            "[language]\nkind = \"hmm\"\nhmm = {{ states = {states}, vocabulary = 5, seed = 1 }}\nmax_length = 6\n{model}"
+        )
+    };
+    std::fs::write(at.join("hmm.toml"), hmm(3)).unwrap();
+    std::fs::write(at.join("one.toml"), hmm(1)).unwrap();
+    for (name, rules, longest) in [
+        ("toy", "S NP VP 1\nNP dogs 0.7\nNP cats 0.3\nVP V NP 0.5\nVP sleep 0.5\nV see 1\n", 8),
+        ("chain", "S A Q 1\nQ B R 1\nR B R 0.9\nR b 0.1\nA a 1\nB b 1\n", 16),
+        ("rare", "S T 1\nS U 1\nT T U 0.1\nT a 0.9\nU U T 0.1\nU b 0.9\n", 12),
+        ("alike", "S T 1\nT a T 0.5\nT b 0.5\n", 8),
+    ] {
+        std::fs::write(at.join(format!("{name}.txt")), rules).unwrap();
+        let text = format!("[language]\nrules = \"{name}.txt\"\nmax_length = {longest}\n{model}");
+        std::fs::write(at.join(format!("{name}.toml")), text).unwrap();
+    }
+    let ask = |base: &str, body: &str| {
+        let path = at.join("s.toml");
+        std::fs::write(&path, format!("base = \"{base}.toml\"\n[grid]\nseed = [1, 2]\n{body}\n")).unwrap();
+        let plan = plan(&path).map_err(|e| e.to_string())?;
+        check(&plan).map_err(|e| e.to_string())
+    };
+    let probe = |body: &str| format!("[[examine.probe]]\ntask = \"task-1\"\n[[examine.probe]]\n{body}");
+    for (base, body, wanted) in [
+        (
+            "hmm",
+            "task = \"task-9\"",
+            "number 2: `task`: task task-9: asks for word 9; sentences have at most 6, so that",
+        ),
+        ("hmm", "task = \"A\"", "number 2: `task`: task A: a hidden Markov model has the tasks `task-K`"),
+        ("hmm", "task = \"task-2\"\nlayer = 7", "number 2: `layer`: layer 7: this model has 0 (the embedding) to 1"),
+        ("hmm", "task = \"task-2\"\nlayer = -3", "number 2: `layer`: layer -3"),
+        ("hmm", "task = \"task-2\"\nmethod = \"finetune\"\nlayer = 0", "`layer` belongs to \"adamw\" and \"ridge\""),
+        ("hmm", "task = \"task-2\"\nmethod = \"finetune\"\nprojection = 8", "`projection` belongs to"),
+        ("hmm", "task = \"task-2\"\nmethod = \"ridge\"\nepochs = 8", "`epochs` belongs to"),
+        ("hmm", "task = \"task-2\"\nprojection = 70000", "`projection` must be at most 65536"),
+        (
+            "one",
+            "task = \"task-2\"",
+            "number 1: `task`: task task-1: all labels are `z0`; there is nothing to tell apart",
+        ),
+    ] {
+        let error = ask(base, &probe(body)).expect_err(body);
+        assert!(error.contains("[[examine.probe]]") && error.contains(wanted), "{body}: {error}");
+    }
+    for (base, task, wanted) in [
+        ("toy", "A", "no rule leads from the start symbol to one symbol alone"),
+        ("toy", "task-1", "a grammar has the tasks"),
+        ("toy", "span:8", "asks about sentences of at least 9 words, and `language.max_length` is 8"),
+        ("toy", "B", "2300 have fewer than the 5 words it asks about (the longest has 3)"),
+        ("chain", "C", "no symbol yields the first 2 words alone"),
+        ("rare", "span:11", "words it asks about"),
+        ("alike", "A", "all labels are `T`; there is nothing to tell apart"),
+    ] {
+        let error = ask(base, &format!("[[examine.probe]]\ntask = \"{task}\"")).expect_err(task);
+        assert!(
+            error.contains("sweep s: [[examine.probe]] number 1: `task`") && error.contains(wanted),
+            "{task}: {error}"
+        );
+    }
+    let error = ask("hmm", "[examine]\nenlarge = { hidden_size = 24 }\n").unwrap_err();
+    assert!(error.contains("[examine] `enlarge`") && error.contains("no multiple of the model's 16"), "{error}");
+    let error = ask("toy", "[[examine.probe]]\ntask = \"span:2\"").unwrap_err();
+    assert!(
+        error.contains("(the longest has 3), and in ") && error.contains("no symbol yields the first 2"),
+        "{error}"
+    );
+    // What can be.
+    for (base, task) in [("hmm", "task-6"), ("rare", "A"), ("rare", "span:2")] {
+        let found = ask(base, &format!("[[examine.probe]]\ntask = \"{task}\"\nlayer = -2\n"));
+        assert_eq!(found, Ok(vec![]), "{base} {task}");
     }
 }

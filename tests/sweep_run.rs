@@ -338,3 +338,80 @@ fn sweeps_that_cannot_be_are_refused() {
         assert!(error.contains(wanted), "{body}: {error}");
     }
 }
+
+#[test]
+fn a_sweep_with_an_impossible_probe_is_refused_before_anything_is_trained() {
+    let f = Folder::new();
+    for (probe, wanted) in [
+        ("task = \"span:4\"", "number 2: `task`: task span:4: asks about sentences of at least 5 words"),
+        ("task = \"task-1\"", "number 2: `task`: task task-1: a grammar has the tasks"),
+        ("task = \"A\"\nlayer = 7", "number 2: `layer`: layer 7: this model has 0 (the embedding) to 1"),
+    ] {
+        let sweep = format!(
+            "base = \"base.toml\"\noutput = \"out\"\n[[examine.probe]]\ntask = \"span:2\"\n[[examine.probe]]\n{probe}\n"
+        );
+        f.write("bad.toml", &sweep);
+        for command in ["plan", "run"] {
+            let output = f.lowland(&["sweep", command, "bad.toml"]);
+            let error = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{command}: {error}");
+            assert!(error.contains(wanted), "{command}: {error}");
+            assert!(output.stdout.is_empty() && !f.path("out").exists(), "{command}: {}", text(&output.stdout));
+        }
+    }
+}
+
+#[test]
+fn a_row_stands_with_what_is_known() {
+    let f = Folder::new();
+    let sizes = "train = 60\nvalidation = 30\ntest = 60\nseeds = 1\nepochs = 2\n";
+    let head = format!(
+        "base = \"base.toml\"\noutput = \"out\"\n[grid]\nseed = [1, 2]\n[examine]\nsentences = 50\n[[examine.probe]]\n\
+         task = \"span:2\"\n{sizes}"
+    );
+    let diverging = format!("[[examine.probe]]\ntask = \"span:2\"\nmethod = \"finetune\"\nlr = 1e30\n{sizes}");
+    let last = format!("[[examine.probe]]\ntask = \"A\"\n{sizes}");
+    f.write("s.toml", &format!("{head}{diverging}{last}"));
+    let first = f.lowland(&["sweep", "run", "s.toml"]);
+    let error = text(&first.stderr);
+    assert_eq!(first.status.code(), Some(3), "{error}");
+    assert!(error.contains("task span:2 finetune: seed 0: the loss or its gradient was no longer finite"), "{error}");
+    assert!(text(&first.stdout).contains("not known: task span:2 finetune"), "{}", text(&first.stdout));
+    let table = f.table("out");
+    assert_eq!((table.rows.len(), table.missing.len()), (2, 0), "{:?}", table.missing);
+    for row in &table.rows {
+        assert!(row.evaluation.is_some() && row.curvature.is_none());
+        let tasks: Vec<&str> = row.downstream.iter().map(|d| d.task.as_str()).collect();
+        assert_eq!(tasks, ["span:2", "A"], "the question behind the one that failed was asked");
+        assert_eq!(row.notes.len(), 1);
+        assert!(
+            row.notes[0].starts_with("task span:2 finetune: ") && row.notes[0].contains("finite"),
+            "{:?}",
+            row.notes
+        );
+    }
+    let page = std::fs::read_to_string(f.path("out/report.html")).unwrap();
+    assert!(page.contains("Models of which something is not known"));
+    let states = |status: Value| -> Vec<String> {
+        status["runs"].as_array().unwrap().iter().map(|run| run["state"].as_str().unwrap().to_string()).collect()
+    };
+    assert_eq!(states(f.json(&["sweep", "status", "s.toml", "--json"])), ["failed", "failed"]);
+    // What diverged is not asked again by itself, and still fails the command; another question is asked.
+    let more = format!("[[examine.probe]]\ntask = \"A\"\nmethod = \"ridge\"\n{}", sizes.replace("epochs = 2\n", ""));
+    f.write("s.toml", &format!("{head}{diverging}{last}{more}"));
+    let before = f.json(&["sweep", "collect", "s.toml", "--json"]);
+    let notes = before["rows"][0]["notes"].as_array().unwrap();
+    assert_eq!((notes.len(), notes[1].as_str().unwrap()), (2, "task A ridge: not asked yet"));
+    let second = f.lowland(&["sweep", "run", "s.toml"]);
+    let error = text(&second.stderr);
+    assert_eq!(second.status.code(), Some(3), "{error}");
+    assert!(error.contains("--retry-diverged") && error.contains(": task A ridge"), "{error}");
+    assert!(!error.contains("step 60/60") && !error.contains(": task span:2 finetune\n"), "{error}");
+    assert_eq!(f.table("out").rows[0].downstream.len(), 3);
+    // Without the question, or once it has an answer, all is well.
+    f.write("s.toml", &format!("{head}{last}{more}"));
+    let third = f.lowland(&["sweep", "run", "s.toml"]);
+    assert!(third.status.success(), "{}", text(&third.stderr));
+    assert!(f.table("out").rows.iter().all(|row| row.notes.is_empty() && row.downstream.len() == 3));
+    assert_eq!(states(f.json(&["sweep", "status", "s.toml", "--json"])), ["done", "done"]);
+}

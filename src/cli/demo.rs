@@ -34,6 +34,7 @@ fn demo(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Demo) -> Result<()
     let gpu = Gpu::open(adapter, Options::default())?;
     let config = &resolved.config;
     let corpus = Corpus::open(&config.language, &config.objective, config.seed)?;
+    print::notes(&corpus);
     let (language, seed, count) = (corpus.language.clone(), config.seed, u64::from(config.evaluate.sentences));
     let floor = interrupt::or_stop(move || entropy_floor(language.as_ref(), held_out_seed(seed), count))?;
     print::note(&format!(

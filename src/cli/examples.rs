@@ -59,6 +59,7 @@ impl Source {
         let corpus = Corpus::open(&resolved.config.language, &resolved.config.objective, resolved.config.seed)?;
         let corpus = spoken_by(loaded, &corpus)?;
         let count = arguments.count.unwrap_or(u64::from(resolved.config.evaluate.sentences));
+        print::notes(&corpus);
         let seed = arguments.seed.unwrap_or(held_out_seed(corpus.seed));
         Ok(Source::Language(HeldOut { corpus, seed, count }))
     }

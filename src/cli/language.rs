@@ -10,7 +10,8 @@ use super::failure::{Failure, INPUT_OUTPUT};
 use super::print;
 use crate::config;
 use crate::interrupt;
-use crate::language::{Language, Task, Words, entropy_floor};
+use crate::language::{Language, Task, Words, entropy_floor, task_names};
+use crate::text::without_mark;
 use crate::train::Corpus;
 
 /// Sentences made before they are printed.
@@ -48,7 +49,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 fn open(arguments: &ConfigArguments) -> Result<Corpus, Failure> {
     let resolved = config::load(&arguments.config, &arguments.overrides)?;
-    Ok(Corpus::open(&resolved.config.language, &resolved.config.objective, resolved.config.seed)?)
+    let corpus = Corpus::open(&resolved.config.language, &resolved.config.objective, resolved.config.seed)?;
+    print::notes(&corpus);
+    Ok(corpus)
 }
 
 fn sample(corpus: &Corpus, draw: &Draw) -> Result<(), Failure> {
@@ -82,6 +85,7 @@ fn sentences(language: &dyn Language) -> impl Iterator<Item = Result<(usize, Wor
             }
             Err(e) => return Some(Err(Failure { code: INPUT_OUTPUT, message: format!("{place}: {e}") })),
         };
+        let line = if i == 0 { without_mark(&line) } else { &line };
         let words: Vec<&str> = line.split_whitespace().collect();
         if words.is_empty() {
             return None;
@@ -120,6 +124,9 @@ fn conditional(language: &dyn Language) -> Result<(), Failure> {
 fn label(corpus: &Corpus, task: Task, with_prior: bool, count: Option<u64>, seed: u64) -> Result<(), Failure> {
     let language = corpus.language.as_ref();
     language.label_names(task).map_err(|e| Failure::usage(format!("--task {task}: {e}")))?;
+    if let Err(why) = task_names(language, task) {
+        print::note(&format!("--task {task}: no sentence has a label: {why}"));
+    }
     let as_line = |words: &[u32]| {
         // Sentences that a task does not ask about (too short for it) have no label.
         let label = language.label(words, task, with_prior);

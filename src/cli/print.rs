@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
+use crate::config::RunConfig;
+use crate::train::Corpus;
+
 /// Whether an object was printed.
 static PRINTED: AtomicBool = AtomicBool::new(false);
 
@@ -31,6 +34,18 @@ pub fn line(text: &str) -> io::Result<()> {
 /// A line on standard error; where that is closed there is nobody to tell.
 pub fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// What is possible in a language and probably not meant.
+pub fn notes(corpus: &Corpus) {
+    corpus.language.notes().iter().for_each(|text| note(text));
+}
+
+/// The same for a command that leaves reading the language, and what is wrong with it, to others.
+pub fn notes_of(config: &RunConfig) {
+    if let Ok(corpus) = Corpus::open(&config.language, &config.objective, config.seed) {
+        notes(&corpus);
+    }
 }
 
 /// `error: ` and the message on standard error.

@@ -9,7 +9,7 @@ use super::progress::Bar;
 use crate::gpu::{AdapterChoice, Gpu};
 use crate::ops::Wishes;
 use crate::report;
-use crate::sweep::{self, Plan, PlannedRun, RunFailure, State, SweepError, Table, Watcher};
+use crate::sweep::{self, LOOKUP, Plan, PlannedRun, RunFailure, State, SweepError, Table, Watcher};
 use crate::train::{Observer, Progress};
 
 pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Sweep) -> Result<(), Failure> {
@@ -23,6 +23,14 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Sweep) -> Resul
 
 fn plan(file: &SweepFile) -> Result<(), Failure> {
     let plan = sweep::plan(&file.sweep)?;
+    match plan.absent() {
+        // A plan can be read where its language is not at hand.
+        Some(path) => print::note(&format!(
+            "{}: not there; the ids are those of an empty file, and what is asked of the models is not checked",
+            path.display()
+        )),
+        None => sweep::check(&plan)?.iter().for_each(|text| print::note(text)),
+    }
     match file.json.json {
         true => print::json(&plan)?,
         false => print::line(&plan_text(&plan))?,
@@ -61,6 +69,7 @@ fn work(adapter: &AdapterChoice, wishes: &Wishes, arguments: &SweepRun) -> Resul
         Ok(gpu)
     };
     let watcher = Screen { bar: Bar::new(1) };
+    print::notes_of(&plan.runs[0].resolved.config);
     let tally = sweep::run(&plan, &open, wishes, options, &watcher);
     watcher.bar.done();
     let tally = tally?;
@@ -147,6 +156,7 @@ fn status(file: &SweepFile) -> Result<(), Failure> {
 
 fn collect(file: &SweepFile) -> Result<(), Failure> {
     let plan = sweep::plan(&file.sweep)?;
+    print::notes_of(&plan.runs[0].resolved.config);
     let table = plan.collect()?;
     let (path, page) = publish(&plan, &table)?;
     if file.json.json {
@@ -185,13 +195,14 @@ fn table_text(table: &Table) -> String {
             line += &format!("  {} {} %{error}", a.task, percent(a.accuracy));
         }
         lines.push(line);
+        lines.extend(row.notes.iter().map(|note| format!("    not known: {}", note.lines().next().unwrap_or(""))));
     }
     for missing in &table.missing {
         let reason = missing.reason.lines().next().unwrap_or("");
         lines.push(format!("{:<28} seed {:<3} missing: {reason}", missing.label, missing.seed));
     }
     let saturated = table.rows.iter().filter(|row| row.saturated && row.evaluation.is_some()).count();
-    let models = table.rows.iter().filter(|row| row.evaluation.is_some()).count();
+    let models = table.rows.iter().filter(|row| row.run != LOOKUP).count();
     lines.push(format!(
         "{models} models, {saturated} with an excess loss below {} nats{}",
         table.saturation_bound,

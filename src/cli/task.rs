@@ -31,6 +31,7 @@ fn open_here(arguments: &TaskArguments) -> Result<Opened, Failure> {
     model.notes.iter().for_each(|n| print::note(n));
     let resolved = config::load(&arguments.config, &arguments.overrides)?;
     let corpus = Corpus::open(&resolved.config.language, &resolved.config.objective, resolved.config.seed)?;
+    print::notes(&corpus);
     let corpus = super::examples::spoken_by(&model, &corpus)?;
     let sizes = Sizes {
         train: arguments.train as usize,

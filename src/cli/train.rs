@@ -13,6 +13,7 @@ use crate::train::{self, Outcome, PlanReport};
 
 pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Train) -> Result<(), Failure> {
     let resolved = config::load(&arguments.config.config, &arguments.config.overrides)?.wishing(wishes);
+    print::notes_of(&resolved.config);
     let gpu = Gpu::open(adapter, Options::default())?;
     if arguments.dry_run {
         let plan = train::plan(&gpu, &resolved)?;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::language::LanguageSection;
 use super::types::RunConfig;
 use crate::ops::Wishes;
+use crate::text::without_mark;
 
 /// What is wrong with a config, and where.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -45,6 +46,7 @@ pub fn load(path: &Path, overrides: &[String]) -> Result<Resolved, ConfigError> 
     let error = |message: String| ConfigError { place: file.clone(), message };
     let bytes = std::fs::read(path).map_err(|e| error(format!("cannot be read: {e}")))?;
     let text = String::from_utf8(bytes).map_err(|_| error("is not UTF-8 text".into()))?;
+    let text = without_mark(&text).to_string();
     let mut config = parse(&text, &file, overrides)?;
     let base = path.parent().map(Path::to_path_buf).unwrap_or_default();
     let language = &mut config.language;

@@ -10,7 +10,7 @@
 use std::collections::BTreeSet;
 
 pub use crate::language::part_seed;
-use crate::language::{Labelled, Language, Task, Words, part};
+use crate::language::{Labelled, Language, Task, Words, part, task_names};
 
 /// What is wrong with a task or its file, and where.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -80,7 +80,7 @@ impl TaskData {
         sizes: Sizes,
     ) -> Result<TaskData, TaskError> {
         let error = |message: String| TaskError { place: format!("task {task}"), message };
-        language.label_names(task).map_err(error)?;
+        task_names(language, task).map_err(error)?;
         let (mut skipped, mut certainty, mut labelled) = (0, 0.0, 0.0);
         let mut parts = Vec::new();
         let wanted = [(part::TRAIN, sizes.train), (part::VALIDATION, sizes.validation), (part::TEST, sizes.test)];

@@ -32,7 +32,12 @@ const BATCH: usize = 128;
 
 /// The layer of a number that may count from the end: -1 is the last, 0 the embedding.
 pub fn layer_number(layer: i64, encoder: &Encoder) -> Result<usize, String> {
-    let n = encoder.hidden.len() as i64;
+    layer_in(layer, encoder.hidden.len())
+}
+
+/// The same of a model with so many layers, the embedding included.
+pub fn layer_in(layer: i64, layers: usize) -> Result<usize, String> {
+    let n = layers as i64;
     let at = if layer < 0 { layer + n } else { layer };
     match (0..n).contains(&at) {
         true => Ok(at as usize),

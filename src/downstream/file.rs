@@ -1,11 +1,12 @@
 //! Tasks from files: JSON lines with the fields `text` and `label`, or CSV with columns of these names (quotes as in
-//! RFC 4180). One file is shuffled and cut into the three parts; a folder has `train`, `validation` and `test` files.
+//! RFC 4180). Blanks around a label are no part of it, and a row without one is an error. One file is shuffled and cut into the three parts; a folder has `train`, `validation` and `test` files.
 
 use std::path::{Path, PathBuf};
 
 use super::data::{Named, Sizes, TaskData, TaskError};
 use crate::model::Vocabulary;
 use crate::random::{Purpose, Stream};
+use crate::text::without_mark;
 
 /// What sentences of a file must fit.
 #[derive(Clone, Copy, Debug)]
@@ -26,8 +27,8 @@ impl TaskData {
     /// Reads a file or a folder of three files.
     ///
     /// # Errors
-    /// With file and line: what cannot be read, words that the model does not know, sentences that are too long; too few
-    /// rows.
+    /// With file and line: what cannot be read, words that the model does not know, sentences that are too long, labels
+    /// that are empty; too few rows.
     pub fn of_file(path: &Path, limits: Limits<'_>, seed: u64, sizes: Sizes) -> Result<TaskData, TaskError> {
         let task = path.display().to_string();
         let wanted = [sizes.train, sizes.validation, sizes.test];
@@ -80,9 +81,10 @@ fn read(path: &Path, limits: Limits<'_>) -> Result<Named, TaskError> {
     let file = path.display().to_string();
     let bytes = std::fs::read(path).map_err(|e| error(&file, format!("cannot be read: {e}")))?;
     let text = String::from_utf8(bytes).map_err(|_| error(&file, "is not UTF-8 text"))?;
+    let text = without_mark(&text);
     let rows = match path.extension().and_then(|e| e.to_str()) {
-        Some("csv") => csv_rows(&text, &file)?,
-        Some("jsonl" | "json") => json_rows(&text, &file)?,
+        Some("csv") => csv_rows(text, &file)?,
+        Some("jsonl" | "json") => json_rows(text, &file)?,
         _ => return Err(error(file, "a task is a file that ends in .csv or .jsonl, or a folder of such files")),
     };
     if rows.is_empty() {
@@ -91,8 +93,12 @@ fn read(path: &Path, limits: Limits<'_>) -> Result<Named, TaskError> {
     rows.into_iter()
         .map(|(line, text, label)| {
             let place = format!("{file}:{line}");
+            let label = label.trim();
+            if label.is_empty() {
+                return Err(error(place, "`label` is empty; give the row a label, or leave it out"));
+            }
             let words = encode(&text, limits).map_err(|message| error(&place, message))?;
-            Ok((words, label))
+            Ok((words, label.to_string()))
         })
         .collect()
 }
@@ -122,7 +128,7 @@ fn csv_rows(text: &str, file: &str) -> Result<Rows, TaskError> {
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let head = reader.headers().map_err(wrong)?.clone();
     let column = |name: &str| {
-        let found = head.iter().position(|h| h.trim_start_matches('\u{feff}').trim() == name);
+        let found = head.iter().position(|h| h.trim() == name);
         let has = head.iter().collect::<Vec<_>>().join(", ");
         found.ok_or_else(|| error(format!("{file}:1"), format!("no column `{name}`; the first line has: {has}")))
     };

@@ -26,9 +26,9 @@ mod probe;
 mod ridge;
 
 pub use data::{Part, Sizes, TaskData, TaskError, part_seed};
-pub use features::{Features, Pooling, layer_number};
+pub use features::{Features, Pooling, layer_in, layer_number};
 pub use file::Limits;
 pub use finetune::{FineTuning, finetune};
 pub use outcome::{Accuracy, DownstreamError, Fit, Outcome};
-pub use probe::{LinearProbe, probe};
+pub use probe::{LinearProbe, check_room, probe};
 pub use ridge::{RidgeFit, ridge, ridge_path};

@@ -76,6 +76,25 @@ pub fn probe(
     each_seed(seeds, |seed| bench.fit(gpu, options, labels, seed))
 }
 
+/// Bytes that the features of so many sentences take on an adapter.
+///
+/// # Errors
+/// [`GpuError::Limit`] where they take more than it binds at once.
+pub fn check_room(gpu: &Gpu, rows: usize, width: usize) -> Result<u64, GpuError> {
+    let caps = gpu.capabilities();
+    let bytes = rows as u64 * width.next_multiple_of(4) as u64 * 4;
+    let most = caps.largest_binding.min(caps.largest_buffer);
+    match bytes > most {
+        false => Ok(bytes),
+        true => Err(GpuError::Limit(format!(
+            "{rows} sentences of {width} features take {} MiB, this adapter binds at most {} MiB; project them to 512, read \
+             their mean (`features`), or take fewer sentences",
+            bytes >> 20,
+            most >> 20
+        ))),
+    }
+}
+
 impl Bench {
     fn new(
         gpu: &Gpu,
@@ -84,17 +103,8 @@ impl Bench {
         features: &Features,
         classes: u32,
     ) -> Result<Bench, GpuError> {
+        let bytes = check_room(gpu, features.rows(), features.width)?;
         let (rows, width) = (features.rows() as u32, features.width as u32);
-        let caps = gpu.capabilities();
-        let bytes = u64::from(rows) * u64::from(width.next_multiple_of(4)) * 4;
-        if bytes > caps.largest_binding.min(caps.largest_buffer) {
-            return Err(GpuError::Limit(format!(
-                "{rows} sentences of {width} features take {} MiB, this adapter binds at most {} MiB; use --projection 512, \
-                 --features mean, or fewer sentences",
-                bytes >> 20,
-                caps.largest_binding.min(caps.largest_buffer) >> 20
-            )));
-        }
         let mut graph = Graph::default();
         let all = graph.input("features", Count::Rows, width);
         let w = graph.parameter("probe.weight", classes, width);

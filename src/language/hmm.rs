@@ -15,7 +15,7 @@
 //! ```
 
 use super::label::{Label, Task};
-use super::source::LanguageError;
+use super::source::{LanguageError, list};
 use super::{Known, Language, Words};
 use crate::random::{Purpose, Stream};
 
@@ -68,6 +68,7 @@ pub struct Hmm {
     emission: Rows,
     /// The emission matrix with words as rows.
     by_word: Vec<f64>,
+    notes: Vec<String>,
 }
 
 /// Non-negative weights of a model, to be normalised row by row.
@@ -110,7 +111,32 @@ impl Hmm {
             max_length,
             emission,
             by_word,
+            notes: Vec::new(),
         })
+    }
+
+    /// Notes on states that no sentence is in: the model of a file that is named in them.
+    pub(super) fn noted(mut self, file: &str) -> Hmm {
+        let s = self.states.len();
+        let mut seen = vec![false; s];
+        let mut now: Vec<usize> = (0..s).filter(|z| self.initial.row(0)[*z] > 0.0).collect();
+        // A state more than max_length - 1 moves away is in no sentence either.
+        for t in 0..self.max_length {
+            now.retain(|z| !std::mem::replace(&mut seen[*z], true));
+            if now.is_empty() || t + 1 == self.max_length {
+                break;
+            }
+            let next: std::collections::BTreeSet<usize> = now
+                .iter()
+                .flat_map(|z| self.transition.row(*z).iter().enumerate().filter(|(_, p)| **p > 0.0).map(|(to, _)| to))
+                .collect();
+            now = next.into_iter().collect();
+        }
+        let missed: Vec<String> = (0..s).filter(|z| !seen[*z]).map(|z| format!("`{}`", self.states[z])).collect();
+        if !missed.is_empty() {
+            self.notes.push(format!("{file}: no sentence is ever in {}", list(&missed)));
+        }
+        self
     }
 
     /// Names of the hidden states.
@@ -196,6 +222,10 @@ impl Language for Hmm {
         &self.words
     }
 
+    fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
     fn max_length(&self) -> usize {
         self.max_length
     }
@@ -244,7 +274,10 @@ impl Language for Hmm {
     fn label_names(&self, task: Task) -> Result<Vec<String>, String> {
         match task {
             Task::State(k) if k <= self.max_length => Ok(self.states.clone()),
-            Task::State(k) => Err(format!("task-{k} asks for word {k}; sentences have at most {}", self.max_length)),
+            Task::State(k) => Err(format!(
+                "asks for word {k}; sentences have at most {0}, so that `task-1` to `task-{0}` are possible",
+                self.max_length
+            )),
             _ => Err("a hidden Markov model has the tasks `task-K` (the hidden state at word K), not spans".into()),
         }
     }

@@ -2,12 +2,13 @@
 //!
 //! A file has one number a line, separated by blanks: `initial STATE WEIGHT`, `transition FROM TO WEIGHT` or
 //! `emission STATE WORD WEIGHT`. What is not named is 0, the same entry twice adds up, rows are normalised; without any
-//! `initial` line all states are equally likely at the first word. Lines that begin with `#` are comments.
+//! `initial` line all states are equally likely at the first word. A field that begins with `#` begins a comment, on a line of
+//! its own or behind an entry, so that no name begins with it.
 
 use std::collections::HashMap;
 
 use super::hmm::{Hmm, Matrices};
-use super::source::{LanguageError, RESERVED};
+use super::source::{COMMENT_HINT, LanguageError, RESERVED, fields};
 use crate::random::{Purpose, Stream};
 
 /// The shape of a random hidden Markov model: every row is a draw from a symmetric Dirichlet distribution.
@@ -96,17 +97,19 @@ impl Hmm {
     pub fn parse(text: &str, file: &str, min_length: usize, max_length: usize) -> Result<Hmm, LanguageError> {
         let error = |line: Option<usize>, message: String| LanguageError { file: file.into(), line, message };
         let mut entries = Vec::new();
-        for (i, line) in text.lines().enumerate().filter(|(_, l)| !l.trim_start().starts_with('#')) {
+        for (i, line) in crate::text::without_mark(text).lines().enumerate() {
             let at = |message: String| error(Some(i + 1), message);
-            let fields: Vec<&str> = line.split_whitespace().collect();
+            let fields = fields(line);
             let (kind, names, weight) = match fields.as_slice() {
                 [] => continue,
                 [kind @ "initial", state, weight] => (*kind, vec![*state], weight),
                 [kind @ ("transition" | "emission"), a, b, weight] => (*kind, vec![*a, *b], weight),
                 _ => {
-                    return Err(at("not an entry; write `initial STATE WEIGHT`, `transition FROM TO WEIGHT` or \
-                                   `emission STATE WORD WEIGHT`"
-                        .into()));
+                    return Err(at(format!(
+                        "not an entry; write `initial STATE WEIGHT`, `transition FROM TO WEIGHT` or `emission STATE WORD \
+                         WEIGHT`{}",
+                        if line.contains('#') { COMMENT_HINT } else { "" }
+                    )));
                 }
             };
             let value: f64 = weight.parse().map_err(|_| at(format!("`{weight}` is no number")))?;
@@ -197,5 +200,6 @@ fn assemble(entries: &[Entry<'_>], file: &str, min_length: usize, max_length: us
     if !(sum > 0.0 && sum.is_finite()) {
         return Err(error(None, "the `initial` weights must have a positive, finite sum".into()));
     }
-    Hmm::from_matrices(matrices, min_length, max_length).map_err(|message| error(None, message))
+    let hmm = Hmm::from_matrices(matrices, min_length, max_length).map_err(|message| error(None, message))?;
+    Ok(hmm.noted(file))
 }

@@ -22,6 +22,33 @@ pub enum Task {
     State(usize),
 }
 
+impl Task {
+    /// Words of the shortest sentence that the task asks about.
+    pub fn shortest(self) -> usize {
+        match self {
+            Task::A => 1,
+            Task::B | Task::C => 5,
+            Task::Span(span) => span.saturating_add(1),
+            Task::State(k) => k,
+        }
+    }
+
+    /// What is without an answer where a sentence is long enough and has no label all the same.
+    pub(super) fn uncovered(self) -> String {
+        let first = |n: usize| match n {
+            1 => "no symbol yields the first word alone".to_string(),
+            n => format!("no symbol yields the first {n} words alone"),
+        };
+        match self {
+            Task::A => "no single symbol below the root yields the sentence".into(),
+            Task::B => first(4),
+            Task::C => first(2),
+            Task::Span(span) => first(span),
+            Task::State(_) => "no state can have stood at the word".into(),
+        }
+    }
+}
+
 impl std::fmt::Display for Task {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -91,13 +118,15 @@ impl Pcfg {
 
     /// The label of a sentence; `None` when it is too short for the task or no candidate covers the span.
     pub(super) fn span_label(&self, words: &[u32], task: Task, with_prior: bool) -> Option<Label> {
+        if words.len() < task.shortest() {
+            return None;
+        }
         let span = match task {
             Task::A => words.len(),
-            Task::B | Task::C if words.len() <= 4 => return None,
             Task::B => 4,
             Task::C => 2,
-            Task::Span(span) if words.len() > span => span,
-            Task::Span(_) | Task::State(_) => return None,
+            Task::Span(span) => span,
+            Task::State(_) => return None,
         };
         let grammar = self.grammar();
         let chart = if with_prior && task != Task::A { self.inside_outside(words) } else { self.inside(words) };

@@ -1,5 +1,7 @@
 //! Labelled sentences of a language for downstream tasks, from seeds that pre-training never sees.
 
+use std::collections::BTreeSet;
+
 use rayon::prelude::*;
 
 use super::{Label, Language, Task, Words};
@@ -34,11 +36,107 @@ pub fn part_seed(seed: u64, part: u32) -> u64 {
 /// Sentences drawn for one with a label before a task is given up.
 const PATIENCE: u64 = 200;
 
+/// The names that labels of a task are drawn from: [`Language::label_names`], and no task that no sentence can answer.
+///
+/// # Errors
+/// When the language has no such task, or none of its sentences can have a label; says why.
+pub fn task_names(language: &dyn Language, task: Task) -> Result<Vec<String>, String> {
+    let names = language.label_names(task)?;
+    let (longest, shortest) = (language.max_length(), task.shortest());
+    if shortest > longest {
+        return Err(format!(
+            "asks about sentences of at least {shortest} words, and `language.max_length` is {longest}; ask about fewer words"
+        ));
+    }
+    if names.is_empty() {
+        let message = "no rule leads from the start symbol to one symbol alone, so that none stands below the root for a \
+                       whole sentence; `B`, `C` and `span:K` ask about its first words";
+        return Err(message.into());
+    }
+    Ok(names)
+}
+
+/// Looks at a few hundred sentences (a few thousand where none of them has a label) and gives how many labels they have
+/// among them: whether a task can be asked, without drawing all its data.
+///
+/// # Errors
+/// When hardly a sentence has a label; says why.
+pub fn check_task(language: &dyn Language, task: Task, with_prior: bool, seed: u64) -> Result<usize, String> {
+    const SAMPLE: u64 = 300;
+    const MORE: u64 = 2300;
+    task_names(language, task)?;
+    let mut tally = Tally::default();
+    let mut labels = BTreeSet::new();
+    for until in [SAMPLE, MORE] {
+        for (words, label) in label_all(language, task, with_prior, seed, tally.drawn..until) {
+            tally.count(task, &words, label.is_some());
+            labels.extend(label.map(|label| label.symbol));
+        }
+        // One in PATIENCE would do; the sample is too small to be that exact.
+        if 3 * PATIENCE * tally.found >= tally.drawn {
+            return Ok(labels.len());
+        }
+    }
+    Err(tally.too_few(task))
+}
+
+fn label_all(
+    language: &dyn Language,
+    task: Task,
+    with_prior: bool,
+    seed: u64,
+    numbers: std::ops::Range<u64>,
+) -> Vec<(Words, Option<Label>)> {
+    let one = |i| {
+        let words = language.sample(seed, i);
+        let label = language.label(&words, task, with_prior);
+        (words, label)
+    };
+    numbers.into_par_iter().map(one).collect()
+}
+
+/// What became of sentences that were drawn for a task.
+#[derive(Default)]
+struct Tally {
+    drawn: u64,
+    found: u64,
+    /// Too short for the task.
+    short: u64,
+    longest: usize,
+}
+
+impl Tally {
+    fn count(&mut self, task: Task, words: &[u32], labelled: bool) {
+        self.drawn += 1;
+        self.found += u64::from(labelled);
+        self.short += u64::from(words.len() < task.shortest());
+        self.longest = self.longest.max(words.len());
+    }
+
+    /// Why so few have a label.
+    fn too_few(&self, task: Task) -> String {
+        let mut reasons = Vec::new();
+        if self.short > 0 {
+            reasons.push(format!(
+                "{} have fewer than the {} words it asks about (the longest has {})",
+                self.short,
+                task.shortest(),
+                self.longest
+            ));
+        }
+        let uncovered = self.drawn - self.short - self.found;
+        if uncovered > 0 {
+            reasons.push(format!("in {uncovered} {}", task.uncovered()));
+        }
+        format!("only {} of {} sentences have a label: {}", self.found, self.drawn, reasons.join(", and "))
+    }
+}
+
 impl Labelled {
     /// Draws sentences of a seed in order and keeps those with a label, until there are so many.
     ///
     /// # Errors
-    /// When hardly a sentence has a label.
+    /// When hardly a sentence has a label; says why.
     pub fn draw(
         language: &dyn Language,
         task: Task,
@@ -47,19 +145,14 @@ impl Labelled {
         wanted: usize,
     ) -> Result<Labelled, String> {
         let mut found = Labelled::default();
+        let mut tally = Tally::default();
         let mut next = 0u64;
         while found.sentences.len() < wanted {
             let chunk = ((wanted - found.sentences.len()) as u64).max(256);
-            let drawn: Vec<_> = (next..next + chunk)
-                .into_par_iter()
-                .map(|i| {
-                    let words = language.sample(seed, i);
-                    let label = language.label(&words, task, with_prior);
-                    (words, label)
-                })
-                .collect();
+            let drawn = label_all(language, task, with_prior, seed, next..next + chunk);
             next += chunk;
             for (words, label) in drawn {
+                tally.count(task, &words, label.is_some());
                 match label {
                     _ if found.sentences.len() == wanted => break,
                     Some(label) => found.sentences.push((words, label)),
@@ -67,10 +160,7 @@ impl Labelled {
                 }
             }
             if next > PATIENCE * (wanted as u64 + 10) && found.sentences.len() < wanted {
-                return Err(format!(
-                    "only {} of {next} sentences have a label; this task asks for longer ones",
-                    found.sentences.len()
-                ));
+                return Err(tally.too_few(task));
             }
         }
         Ok(found)

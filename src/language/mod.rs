@@ -14,12 +14,16 @@
 mod chart;
 mod floor;
 mod grammar;
+mod grammar_check;
+mod grammar_notes;
 mod hmm;
 mod hmm_file;
 mod label;
 mod labelled;
+mod nltk;
 mod pcfg;
 mod random_grammar;
+mod rule_file;
 mod source;
 
 pub use chart::Chart;
@@ -28,7 +32,7 @@ pub use grammar::Grammar;
 pub use hmm::Hmm;
 pub use hmm_file::RandomHmm;
 pub use label::{Label, Task};
-pub use labelled::{Labelled, part, part_seed};
+pub use labelled::{Labelled, check_task, part, part_seed, task_names};
 pub use pcfg::Pcfg;
 pub use random_grammar::{RandomGrammar, random_grammar};
 pub use source::LanguageError;
@@ -49,6 +53,10 @@ pub struct Known {
 pub trait Language: Send + Sync {
     /// Words in byte order.
     fn vocabulary(&self) -> &[String];
+    /// What is possible in the language and probably not meant, with file and line.
+    fn notes(&self) -> &[String] {
+        &[]
+    }
     /// Words of the longest sentence.
     fn max_length(&self) -> usize;
     /// Sentence number `index` of the data set of a seed.

@@ -107,6 +107,10 @@ impl Language for Pcfg {
         &self.grammar.words
     }
 
+    fn notes(&self) -> &[String] {
+        self.grammar.notes()
+    }
+
     fn max_length(&self) -> usize {
         self.max_length
     }

@@ -6,7 +6,8 @@
 //! `levels` yield words only: every word is dealt to one of them, and as many words again to symbols drawn at random. All
 //! weights are exponential draws, normalised. Without early words every sentence has 2^levels words.
 
-use super::grammar::Grammar;
+use super::grammar::{Grammar, RuleSet};
+use super::rule_file;
 use super::source::LanguageError;
 use crate::random::{Purpose, Stream};
 
@@ -101,6 +102,7 @@ impl Grammar {
         let file = "language.random".to_string();
         let text =
             random_grammar(shape).map_err(|message| LanguageError { file: file.clone(), line: None, message })?;
-        Grammar::parse(&text, &file)
+        let made = rule_file::parse(&text, &file)?;
+        Grammar::of_rules(&RuleSet { words_by_name: false, numbered: false, ..made }, &file)
     }
 }

@@ -12,6 +12,25 @@ pub struct LanguageError {
 /// Tokens that a model adds to the words; a word of the same spelling would be confused with them.
 pub(super) const RESERVED: [&str; 4] = ["<s>", "<pad>", "</s>", "<mask>"];
 
+/// The fields of a line, separated by blanks, up to one that begins with `#`: there a comment begins.
+pub(super) fn fields(line: &str) -> Vec<&str> {
+    line.split_whitespace().take_while(|field| !field.starts_with('#')).collect()
+}
+
+/// Behind an error about a line with a `#`.
+pub(super) const COMMENT_HINT: &str = "; what begins with `#` is a comment, and no name";
+
+/// Names in one note.
+const MOST: usize = 5;
+
+/// `a`, `b` and 3 more
+pub(super) fn list(names: &[String]) -> String {
+    match names.len() {
+        n if n <= MOST => names.join(", "),
+        n => format!("{} and {} more", names[..MOST].join(", "), n - MOST),
+    }
+}
+
 /// The text of a language's file.
 pub(super) fn read_text(path: &std::path::Path) -> Result<String, LanguageError> {
     let file = path.display().to_string();

@@ -94,6 +94,16 @@ pub fn enlarge(
     Ok((large, Weights(values)))
 }
 
+/// Whether [`enlarge`] can make the larger model, by the sizes alone.
+///
+/// # Errors
+/// Why these sizes cannot hold the model, with what would.
+pub fn check_enlarge(small: &ModelConfig, size: Size, method: Enlargement) -> Result<(), String> {
+    let config = size.config(small);
+    Plan { small, large: &config, method }.check()?;
+    Encoder::new(&config).map(|_| ())
+}
+
 impl Plan<'_> {
     fn check(&self) -> Result<(), String> {
         let (s, l) = (self.small, self.large);

@@ -1,16 +1,16 @@
 //! The table of a sweep from what is there, and how each run stands.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::check::check_runs;
 use super::error::RunFailure;
 use super::examine::{Curved, Probed, Question, parse};
 use super::file::{Method, ProbeSection};
-use super::folder::{self, ModelAt};
+use super::folder::{self, Failed, ModelAt};
 use super::plan::{Plan, PlannedRun};
-use super::run::check;
-use super::table::{Missing, Row, Table};
+use super::table::{LOOKUP, Missing, Row, Table};
 use crate::config::{LanguageKind, OptimizerKind, TrainSection};
 use crate::train::{Corpus, Evaluation, newest};
 
@@ -99,7 +99,7 @@ impl Plan {
     /// # Errors
     /// A plan that cannot be; an answer that cannot be read.
     pub fn collect(&self) -> Result<Table, RunFailure> {
-        check(self)?;
+        check_runs(self)?;
         let resolved = &self.runs[0].resolved;
         let config = &resolved.config;
         let corpus = Corpus::open(&config.language, &config.objective, self.examine.seed)?;
@@ -148,7 +148,7 @@ impl Plan {
         Ok(table)
     }
 
-    /// A model's row, when all its answers are there.
+    /// A model's row with what is known, when any of its answers is there.
     fn row(&self, run: &PlannedRun, at: &ModelAt, table: &mut Table) -> Result<Option<Row>, RunFailure> {
         let Some(outcome) = folder::result(&self.folder(run)) else { return Ok(None) };
         let train = &run.resolved.config.train;
@@ -169,10 +169,16 @@ impl Plan {
             saturated: false,
             curvature: None,
             downstream: Vec::new(),
+            notes: Vec::new(),
         };
+        let mut answers = 0;
         for question in self.questions() {
             let path = at.answers.join(question.file(self));
-            let Ok(text) = std::fs::read_to_string(&path) else { return Ok(None) };
+            let Ok(text) = std::fs::read_to_string(&path) else {
+                row.notes.push(self.unanswered(question, &at.answers.join(question.failure_file(self))));
+                continue;
+            };
+            answers += 1;
             let damaged = || {
                 let message = "is damaged; remove it and run the sweep again";
                 RunFailure::Io { path: path.clone(), source: std::io::Error::other(message) }
@@ -200,13 +206,19 @@ impl Plan {
                 }
             }
         }
-        Ok(Some(row))
+        Ok((answers > 0).then_some(row))
+    }
+
+    /// Why a question has no answer.
+    fn unanswered(&self, question: Question<'_>, failure: &Path) -> String {
+        let before = std::fs::read_to_string(failure).ok().and_then(|text| parse::<Failed>(&text));
+        format!("{}: {}", question.text(), before.map_or("not asked yet".into(), |failed| failed.message))
     }
 
     fn lookup_row(&self, table: &mut Table) -> Result<(), RunFailure> {
         let mut row = Row {
-            run: "lookup".into(),
-            group: "lookup".into(),
+            run: LOOKUP.into(),
+            group: LOOKUP.into(),
             label: "lookup table".into(),
             seed: self.examine.seed,
             values: serde_json::Map::new(),
@@ -221,8 +233,9 @@ impl Plan {
             saturated: true,
             curvature: None,
             downstream: Vec::new(),
+            notes: Vec::new(),
         };
-        for (_, path) in self.lookup_files() {
+        for (section, path) in self.lookup_files() {
             if let Ok(text) = std::fs::read_to_string(&path)
                 && let Some(found) = parse::<Probed>(&text)
             {
@@ -230,6 +243,9 @@ impl Plan {
                     table.tasks.push(found.task);
                 }
                 row.downstream.push(found.accuracies);
+            } else {
+                let question = Question::Probe(section);
+                row.notes.push(self.unanswered(question, &path.with_file_name(question.failure_file(self))));
             }
         }
         if !row.downstream.is_empty() {

@@ -38,6 +38,9 @@ pub enum RunFailure {
     /// Stopped between two questions; everything answered is kept.
     #[error("interrupted; what was done is kept, run the same command again to go on")]
     Interrupted,
+    /// Some questions have no answer; the others do.
+    #[error("{message}")]
+    Unanswered { code: u8, message: String },
     /// What an earlier attempt ended with, where trying again would end the same way.
     #[error("{message}")]
     Before { code: u8, message: String },
@@ -77,7 +80,7 @@ impl RunFailure {
             RunFailure::Train(RunError::Diverged { .. }) => DIVERGED,
             RunFailure::Curvature(CurvatureError::NotFinite(_)) => DIVERGED,
             RunFailure::Downstream(DownstreamError::Diverged { .. }) => DIVERGED,
-            RunFailure::Before { code, .. } => *code,
+            RunFailure::Before { code, .. } | RunFailure::Unanswered { code, .. } => *code,
             _ => USAGE,
         }
     }

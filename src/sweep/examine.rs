@@ -8,19 +8,19 @@ use std::rc::Rc;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::json;
 
+use super::check::{ENLARGE, enlargement, sizes};
 use super::error::RunFailure;
 use super::file::{EnlargeBy, Method, ProbeSection, Reads};
 use super::plan::{Plan, PlannedRun};
 use super::table::{Accuracies, Task};
 use crate::config::{ConfigError, MeasureSection};
 use crate::downstream::{
-    Features, FineTuning, Fit, LinearProbe, Outcome, Pooling, Sizes, TaskData, finetune, layer_number, probe,
-    ridge_path,
+    Features, FineTuning, Fit, LinearProbe, Outcome, Pooling, TaskData, finetune, layer_number, probe, ridge_path,
 };
 use crate::gpu::Gpu;
 use crate::interrupt;
 use crate::language::Words;
-use crate::model::{Arena, Encoder, Enlargement, Loaded, Size, Weights, enlarge};
+use crate::model::{Arena, Encoder, Loaded, Weights, enlarge};
 use crate::ops::Variants;
 use crate::train::{Corpus, Evaluation, Evaluator, Instruments, Measurement, interrupt_requested};
 
@@ -78,6 +78,11 @@ impl Question<'_> {
         format!("{name}-{}.json", &blake3::hash(text.as_bytes()).to_hex()[..8])
     }
 
+    /// File of the reason why there is no answer.
+    pub(super) fn failure_file(&self, plan: &Plan) -> String {
+        self.file(plan).replace(".json", ".failure.json")
+    }
+
     /// In words, for progress.
     pub(super) fn text(&self) -> String {
         match self {
@@ -90,8 +95,8 @@ impl Question<'_> {
 
 /// Data that all models are asked about, made once.
 pub(super) struct Examiner<'p> {
-    plan: &'p Plan,
-    corpus: Corpus,
+    pub(super) plan: &'p Plan,
+    pub(super) corpus: Corpus,
     tasks: HashMap<String, Rc<TaskData>>,
 }
 
@@ -167,19 +172,9 @@ impl<'p> Examiner<'p> {
         let small = subject.loaded;
         let larger: Option<(Encoder, Weights)> = match self.plan.enlarged() {
             Some(size) => {
-                let size = Size {
-                    hidden: size.hidden_size,
-                    layers: size.num_hidden_layers,
-                    heads: size.num_attention_heads,
-                    intermediate: size.intermediate_size,
-                };
-                let method = match self.plan.examine.enlarge_by {
-                    EnlargeBy::Duplication => Enlargement::Duplicate,
-                    EnlargeBy::Zeros => Enlargement::Zero,
-                };
-                let place = || "[examine] `enlarge`".to_string();
-                let made = enlarge(&small.encoder, &small.weights, size, method)
-                    .map_err(|message| ConfigError { place: place(), message })?;
+                let method = enlargement(self.plan.examine.enlarge_by);
+                let made = enlarge(&small.encoder, &small.weights, sizes(size), method)
+                    .map_err(|message| ConfigError { place: ENLARGE.into(), message })?;
                 Some(made)
             }
             None => None,
@@ -207,7 +202,7 @@ impl<'p> Examiner<'p> {
         Ok(Curved { parametrisation, measurement })
     }
 
-    fn data(&mut self, section: &ProbeSection) -> Result<Rc<TaskData>, RunFailure> {
+    pub(super) fn data(&mut self, section: &ProbeSection) -> Result<Rc<TaskData>, RunFailure> {
         let key =
             json!([section.task, section.with_prior, section.train, section.validation, section.test]).to_string();
         if let Some(data) = self.tasks.get(&key) {
@@ -215,12 +210,8 @@ impl<'p> Examiner<'p> {
         }
         let task =
             section.task.parse().map_err(|message| ConfigError { place: "[[examine.probe]]".into(), message })?;
-        let sizes = Sizes {
-            train: section.train as usize,
-            validation: section.validation as usize,
-            test: section.test as usize,
-        };
         let (language, prior, seed) = (self.corpus.language.clone(), section.with_prior, self.corpus.seed);
+        let sizes = section.sizes();
         let data = interrupt::or_stop(move || TaskData::of_language(language.as_ref(), task, prior, seed, sizes))?
             .map_err(crate::downstream::DownstreamError::from)?;
         let data = Rc::new(data);

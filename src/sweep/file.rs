@@ -41,6 +41,8 @@ use serde::{Deserialize, Serialize};
 use super::SweepError;
 use super::table::Collapse;
 use crate::config::MeasureSection;
+use crate::downstream::Sizes;
+use crate::text::without_mark;
 
 /// A sweep: what is varied of a run config, and what is asked of each model.
 #[derive(Deserialize, JsonSchema)]
@@ -246,7 +248,47 @@ impl Default for ProbeSection {
     }
 }
 
+/// Widest projection, as that of `lowland probe`.
+const WIDEST: u32 = 65536;
+
+impl Method {
+    fn name(self) -> &'static str {
+        match self {
+            Method::Adamw => "adamw",
+            Method::Ridge => "ridge",
+            Method::Finetune => "finetune",
+        }
+    }
+}
+
 impl ProbeSection {
+    /// Labelled sentences of each part.
+    pub(super) fn sizes(&self) -> Sizes {
+        Sizes { train: self.train as usize, validation: self.validation as usize, test: self.test as usize }
+    }
+
+    /// A key that the method does not know, with those that do.
+    fn foreign_key(&self) -> Option<(&'static str, &'static str)> {
+        let d = ProbeSection::default();
+        let linear = "\"adamw\" and \"ridge\", which read a layer";
+        let steps = "\"adamw\" and \"finetune\", which take steps";
+        let keys = match self.method {
+            Method::Finetune => vec![
+                ("layer", self.layer != d.layer, linear),
+                ("features", self.features != d.features, linear),
+                ("projection", self.projection.is_some(), linear),
+            ],
+            Method::Ridge => vec![
+                ("lr", self.lr.is_some(), steps),
+                ("epochs", self.epochs.is_some(), steps),
+                ("batch", self.batch.is_some(), steps),
+                ("warmup_steps", self.warmup_steps.is_some(), "\"finetune\""),
+            ],
+            Method::Adamw => vec![("warmup_steps", self.warmup_steps.is_some(), "\"finetune\"")],
+        };
+        keys.into_iter().find(|key| key.1).map(|(key, _, methods)| (key, methods))
+    }
+
     /// The task with what sets it apart from the same task learned otherwise: `B`, `B mean`, `B finetune`.
     pub fn name(&self, task: &str) -> String {
         let mut name = task.to_string();
@@ -305,6 +347,12 @@ impl ExamineSection {
             if probe.epochs == Some(0) || probe.batch == Some(0) || probe.projection == Some(0) {
                 return wrong("`epochs`, `batch` and `projection` must be at least 1".into());
             }
+            if probe.projection.is_some_and(|width| width > WIDEST) {
+                return wrong(format!("`projection` must be at most {WIDEST}"));
+            }
+            if let Some((key, method)) = probe.foreign_key() {
+                return wrong(format!("`{key}` belongs to {method}, and `method` is {:?}", probe.method.name()));
+            }
             if probe.ridge.is_empty() || probe.ridge.iter().any(|l| !(*l > 0.0 && l.is_finite())) {
                 return wrong("`ridge` must be a list of positive numbers".into());
             }
@@ -319,7 +367,8 @@ impl File {
         let place = path.display().to_string();
         let error = |message: String| SweepError { place: place.clone(), message };
         let text = std::fs::read_to_string(path).map_err(|e| error(format!("cannot be read: {e}")))?;
-        let file: File = toml::from_str(&text).map_err(|e| {
+        let text = without_mark(&text);
+        let file: File = toml::from_str(text).map_err(|e| {
             let line = e.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
             SweepError { place: format!("{place}:{line}"), message: e.message().trim_end().to_string() }
         })?;

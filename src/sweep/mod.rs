@@ -10,6 +10,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod check;
 mod collect;
 mod error;
 mod examine;
@@ -19,9 +20,10 @@ mod plan;
 mod run;
 mod table;
 
+pub use check::check;
 pub use collect::{Standing, State};
 pub use error::{RunFailure, SweepError};
 pub use file::{Enlarge, EnlargeBy, EnlargeSize, ExamineSection, Method, Models, ProbeSection, Reads, schema};
 pub use plan::{Plan, PlannedRun, plan};
 pub use run::{FailedRun, Options, Tally, Watcher, run};
-pub use table::{Accuracies, Collapse, Missing, Row, Table, Task};
+pub use table::{Accuracies, Collapse, LOOKUP, Missing, Row, Table, Task};

@@ -200,6 +200,13 @@ fn label(point: &[Setting]) -> String {
 }
 
 impl Plan {
+    /// The file of the language, where it is not there.
+    pub fn absent(&self) -> Option<&Path> {
+        let language = &self.runs[0].resolved.config.language;
+        let files = [&language.rules, &language.matrices];
+        files.into_iter().flatten().map(PathBuf::as_path).find(|path| !path.exists())
+    }
+
     /// The architecture that curvature is taken in, where it is not each model's own.
     pub fn enlarged(&self) -> Option<EnlargeSize> {
         let most = |of: &dyn Fn(&config::ModelSection) -> u32| {

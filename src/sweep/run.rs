@@ -3,11 +3,15 @@
 //! A run is claimed by a lock while it is worked on, so that several processes may work on one sweep, or on sweeps that
 //! share a store; each takes the next run that is free. A run that fails is said at once and does not stop the others.
 
+use std::path::Path;
+
+use super::check::check;
 use super::error::RunFailure;
-use super::examine::{Examiner, Subject};
+use super::examine::{Examiner, Question, Subject, parse};
 use super::file::Models;
 use super::folder::{self, Failed, ModelAt};
 use super::plan::{Plan, PlannedRun};
+use super::table::LOOKUP;
 use crate::config::ConfigError;
 use crate::gpu::{Gpu, GpuError};
 use crate::model;
@@ -23,6 +27,11 @@ pub trait Watcher: Observer {
     /// A run came to nothing.
     fn fails(&self, run: &PlannedRun, failure: &RunFailure);
 }
+
+/// Exit codes that decide whether something is tried (again): DESIGN's table.
+const DIVERGED: u8 = 3;
+const NO_ADAPTER: u8 = 6;
+const INTERRUPTED: u8 = 75;
 
 /// How to run.
 #[derive(Clone, Copy, Debug, Default)]
@@ -61,6 +70,7 @@ struct Worker<'s> {
     wishes: &'s Wishes,
     examiner: Examiner<'s>,
     watcher: &'s dyn Watcher,
+    options: Options,
 }
 
 /// Does what is missing of a sweep.
@@ -77,7 +87,8 @@ pub fn run(
 ) -> Result<Tally, RunFailure> {
     check(plan)?;
     let examiner = Examiner::new(plan)?;
-    let mut worker = Worker { plan, open, gpu: None, wishes, examiner, watcher };
+    let mut worker = Worker { plan, open, gpu: None, wishes, examiner, watcher, options };
+    worker.prepare()?;
     let mut tally = Tally { runs: plan.runs.len(), ..Tally::default() };
     let count = plan.runs.len();
     if let Some(start) = &plan.start
@@ -87,7 +98,9 @@ pub fn run(
         tally.busy = count;
         return Ok(tally);
     }
-    worker.lookup()?;
+    if let Some(failed) = worker.lookup()? {
+        tally.failed.push(failed);
+    }
     for (i, run) in plan.runs.iter().enumerate() {
         match worker.one(run, (i + 1, count), options) {
             Ok(true) => tally.done += 1,
@@ -114,38 +127,13 @@ pub fn run(
     Ok(tally)
 }
 
-/// What cannot be of the plan as a whole.
-pub(super) fn check(plan: &Plan) -> Result<(), ConfigError> {
-    let place = |key: &str| format!("sweep {}: {key}", plan.name);
-    let language = plan.runs[0].resolved.language_hash();
-    let all = plan.start.iter().chain(&plan.runs);
-    if let Some(other) = all.clone().find(|run| run.resolved.language_hash() != language) {
-        let message = format!(
-            "`{}` has another language than `{}`; models are compared within one language, make a sweep for each",
-            other.label, plan.runs[0].label
-        );
-        return Err(ConfigError { place: place("language"), message });
-    }
-    if plan.examine.models == Models::Checkpoints
-        && let Some(run) = plan.runs.iter().find(|run| {
-            let train = &run.resolved.config.train;
-            train.keep_checkpoints != 0 && train.checkpoint_every > 0
-        })
-    {
-        let message = format!(
-            "all checkpoints are examined, and `{}` keeps only {}; set it to 0, which keeps all",
-            run.label, run.resolved.config.train.keep_checkpoints
-        );
-        return Err(ConfigError { place: place("train.keep_checkpoints"), message });
-    }
-    Ok(())
-}
-
 impl Worker<'_> {
     /// The adapter.
     fn gpu(&mut self) -> Result<&Gpu, GpuError> {
         if self.gpu.is_none() {
-            self.gpu = Some((self.open)()?);
+            let gpu = (self.open)()?;
+            self.examiner.check_room(&gpu)?;
+            self.gpu = Some(gpu);
         }
         Ok(self.gpu.as_ref().expect("just opened"))
     }
@@ -159,7 +147,10 @@ impl Worker<'_> {
         let Some(_claim) = folder::claim(&folder)? else { return Ok(false) };
         let failure = folder.join("failure.json");
         match folder::failed(&folder) {
-            Some(before) if before.exit_code == 3 && !options.retry_diverged => {
+            // What diverged in training; a question that did is left alone where it is asked.
+            Some(before)
+                if before.exit_code == DIVERGED && !options.retry_diverged && folder::result(&folder).is_none() =>
+            {
                 let message = format!("{} (in an earlier attempt; --retry-diverged tries again)", before.message);
                 return Err(RunFailure::Before { code: before.exit_code, message });
             }
@@ -211,57 +202,169 @@ impl Worker<'_> {
         models.into_iter().filter(open).collect()
     }
 
+    /// Asks what has no answer yet. A question that fails does not keep the others from being asked.
     fn examine(&mut self, run: &PlannedRun) -> Result<(), RunFailure> {
+        let mut unanswered = Unanswered::default();
         for at in self.unanswered(run) {
-            let loaded = model::load(&at.model)?;
-            let (corpus, notes) = self.examiner.spoken_by(&loaded)?;
-            notes.iter().for_each(|n| self.watcher.note(n));
-            let plan = self.plan;
-            let wishes = self.wishes.clone();
-            let gpu = self.gpu()?;
-            let variants = variants(gpu, run, &wishes)?;
-            let mut subject = Subject::new(gpu, &loaded, corpus, at.step, run, variants)?;
-            for question in plan.questions() {
-                let path = at.answers.join(question.file(plan));
-                if path.exists() {
-                    continue;
+            if let Err(failure) = self.examine_one(run, &at, &mut unanswered) {
+                match ends_all(&failure) {
+                    true => return Err(failure),
+                    false => unanswered.add(at.step, None, &failure),
                 }
-                if interrupt_requested() {
-                    return Err(RunFailure::Interrupted);
-                }
-                self.watcher.asks(run, at.step, &question.text());
-                let gpu = self.gpu.as_ref().expect("opened above");
-                let answer = self.examiner.ask(gpu, &mut subject, question).map_err(|failure| match failure {
-                    failure if failure.interrupted() => RunFailure::Interrupted,
-                    other => other,
-                })?;
-                folder::write(&path, &answer)?;
             }
         }
-        Ok(())
+        unanswered.finish()
     }
 
-    /// Probes of the exact conditionals.
-    fn lookup(&mut self) -> Result<(), RunFailure> {
-        if !self.plan.examine.lookup {
-            return Ok(());
-        }
+    fn examine_one(&mut self, run: &PlannedRun, at: &ModelAt, unanswered: &mut Unanswered) -> Result<(), RunFailure> {
+        let loaded = model::load(&at.model)?;
+        let (corpus, notes) = self.examiner.spoken_by(&loaded)?;
+        notes.iter().for_each(|n| self.watcher.note(n));
         let plan = self.plan;
-        for (section, path) in plan.lookup_files() {
+        let wishes = self.wishes.clone();
+        let gpu = self.gpu()?;
+        let variants = variants(gpu, run, &wishes)?;
+        let mut subject = Subject::new(gpu, &loaded, corpus, at.step, run, variants)?;
+        for question in plan.questions() {
+            let path = at.answers.join(question.file(plan));
             if path.exists() {
                 continue;
             }
             if interrupt_requested() {
                 return Err(RunFailure::Interrupted);
             }
-            self.watcher.note(&format!("lookup table: task {}", section.name(&section.task)));
+            let failed_path = at.answers.join(question.failure_file(plan));
+            if let Some(before) = self.diverged_before(&failed_path) {
+                unanswered.add(at.step, Some(question), &before);
+                continue;
+            }
+            self.watcher.asks(run, at.step, &question.text());
+            let gpu = self.gpu.as_ref().expect("opened above");
+            match self.examiner.ask(gpu, &mut subject, question) {
+                Ok(answer) => answered(&path, &failed_path, &answer)?,
+                Err(failure) if failure.interrupted() => return Err(RunFailure::Interrupted),
+                Err(failure) if ends_all(&failure) => return Err(failure),
+                Err(failure) => {
+                    self.watcher.note(&format!("{}: {failure}; the other questions are asked", question.text()));
+                    folder::write(&failed_path, &failed(&failure))?;
+                    unanswered.add(at.step, Some(question), &failure);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What a question ended with that diverged before, unless it is to be asked again.
+    fn diverged_before(&self, failed_path: &Path) -> Option<RunFailure> {
+        let text = std::fs::read_to_string(failed_path).ok()?;
+        let before: Failed = parse(&text)?;
+        (before.exit_code == DIVERGED && !self.options.retry_diverged).then(|| RunFailure::Before {
+            code: before.exit_code,
+            message: format!("{} (in an earlier attempt; --retry-diverged tries again)", before.message),
+        })
+    }
+
+    /// Draws the data of tasks and opens the adapter before anything is trained, where anything is missing, so that a task
+    /// without data and an adapter without room for it are found now.
+    fn prepare(&mut self) -> Result<(), RunFailure> {
+        let plan = self.plan;
+        let models: Vec<ModelAt> = plan.runs.iter().flat_map(|run| plan.models(run)).collect();
+        let open = |question: Question<'_>| models.iter().any(|at| !at.answers.join(question.file(plan)).exists());
+        self.examiner.prepare(open)?;
+        let all = plan.start.iter().chain(&plan.runs);
+        let missing =
+            |run: &PlannedRun| !self.unanswered(run).is_empty() || folder::result(&plan.folder(run)).is_none();
+        if all.clone().any(missing) {
+            self.gpu()?;
+        }
+        Ok(())
+    }
+
+    /// Probes of the exact conditionals; gives those that failed, as a run.
+    fn lookup(&mut self) -> Result<Option<FailedRun>, RunFailure> {
+        let plan = self.plan;
+        let mut unanswered = Unanswered::default();
+        for (section, path) in plan.lookup_files().into_iter().filter(|_| plan.examine.lookup) {
+            if path.exists() {
+                continue;
+            }
+            if interrupt_requested() {
+                return Err(RunFailure::Interrupted);
+            }
+            let question = Question::Probe(section);
+            let failed_path = path.with_file_name(question.failure_file(plan));
+            if let Some(before) = self.diverged_before(&failed_path) {
+                unanswered.add(0, Some(question), &before);
+                continue;
+            }
+            self.watcher.note(&format!("lookup table: {}", question.text()));
             let wishes = self.wishes.clone();
             let gpu = self.gpu()?;
             let variants = variants(gpu, &plan.runs[0], &wishes)?;
             let gpu = self.gpu.as_ref().expect("opened above");
-            folder::write(&path, &self.examiner.probe_lookup(gpu, &variants, section)?)?;
+            match self.examiner.probe_lookup(gpu, &variants, section) {
+                Ok(answer) => answered(&path, &failed_path, &answer)?,
+                Err(failure) if ends_all(&failure) => return Err(failure),
+                Err(failure) => {
+                    self.watcher.note(&format!("lookup table, {}: {failure}", question.text()));
+                    folder::write(&failed_path, &failed(&failure))?;
+                    unanswered.add(0, Some(question), &failure);
+                }
+            }
         }
-        Ok(())
+        Ok(unanswered.finish().err().map(|failure| FailedRun {
+            run: LOOKUP.into(),
+            label: "lookup table".into(),
+            seed: plan.examine.seed,
+            exit_code: failure.exit_code(),
+            message: failure.to_string(),
+        }))
+    }
+}
+
+/// Keeps an answer in the place of an earlier failure.
+fn answered(path: &Path, failed_path: &Path, answer: &impl serde::Serialize) -> Result<(), RunFailure> {
+    folder::write(path, answer)?;
+    match failed_path.exists() {
+        true => std::fs::remove_file(failed_path).map_err(RunFailure::io(failed_path)),
+        false => Ok(()),
+    }
+}
+
+fn failed(failure: &RunFailure) -> Failed {
+    Failed { exit_code: failure.exit_code(), message: failure.to_string() }
+}
+
+/// Whether nothing else can be asked either: interrupted, no adapter or none any more, a folder that cannot be written.
+fn ends_all(failure: &RunFailure) -> bool {
+    [INTERRUPTED, NO_ADAPTER].contains(&failure.exit_code())
+        || failure.lost()
+        || matches!(failure, RunFailure::Io { .. })
+}
+
+/// Questions that have no answer: the first one's failure, and how many there are.
+#[derive(Default)]
+struct Unanswered {
+    first: Option<(u8, String)>,
+    count: usize,
+}
+
+impl Unanswered {
+    fn add(&mut self, step: u64, question: Option<Question<'_>>, failure: &RunFailure) {
+        self.count += 1;
+        self.first.get_or_insert_with(|| {
+            let what = question.map_or(format!("the model at step {step}"), |q| q.text());
+            (failure.exit_code(), format!("{what}: {failure}"))
+        });
+    }
+
+    fn finish(self) -> Result<(), RunFailure> {
+        let Some((code, message)) = self.first else { return Ok(()) };
+        let others = match self.count {
+            1 => String::new(),
+            n => format!(" (the first of {n} questions without an answer)"),
+        };
+        Err(RunFailure::Unanswered { code, message: message + &others })
     }
 }
 

@@ -30,7 +30,7 @@ pub struct Table {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub collapse: Option<Collapse>,
     pub rows: Vec<Row>,
-    /// Models that the plan has and that are not here, with the reason.
+    /// Models that the plan has and of which nothing is known, with the reason.
     pub missing: Vec<Missing>,
 }
 
@@ -53,6 +53,9 @@ pub struct Task {
     pub validation: usize,
     pub test: usize,
 }
+
+/// Run of the row of the exact conditionals, which is no trained model.
+pub const LOOKUP: &str = "lookup";
 
 /// A model: a run at a step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -79,12 +82,16 @@ pub struct Row {
     pub parameters: usize,
     /// Parameters that curvature is taken over, when it is: "64 wide, 2 layers, ... by duplication" or "as trained".
     pub parametrisation: String,
-    /// `None` for the lookup table, whose excess loss is 0 by construction.
+    /// Null where it is not known, and for the lookup table, whose excess loss is 0 by construction.
     pub evaluation: Option<Evaluation>,
     /// Excess loss under the bound.
     pub saturated: bool,
     pub curvature: Option<Measurement>,
+    /// A task that is not known here is absent.
     pub downstream: Vec<Accuracies>,
+    /// What is not known of the model, and why; left out where all is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// A task's accuracy of a model.
@@ -108,7 +115,7 @@ pub struct Collapse {
     pub of: String,
 }
 
-/// A model that is planned and not there.
+/// A model that is planned and of which nothing is known.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Missing {
     pub run: String,

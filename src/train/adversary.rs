@@ -14,7 +14,7 @@
 use super::checkpoint::NamedTensor;
 use crate::config::{Adversarial, ConfigError};
 use crate::gpu::{Buffer, Gpu, GpuError, Program, Stamp, Step};
-use crate::language::{Labelled, Language, Task, part, part_seed};
+use crate::language::{Labelled, Language, Task, part, part_seed, task_names};
 use crate::model::{Arena, Encoder, SentenceHead, SentenceHeadGraph, SentenceHeadPass, Side, TokenIds};
 use crate::ops::batch::Sentence;
 use crate::ops::optimizer::{self, ChunkBuffers, Rule, Shared};
@@ -50,7 +50,7 @@ fn refused(key: &str) -> impl Fn(String) -> ConfigError {
 /// When the language has no such task.
 pub(super) fn head_of(algorithm: &Adversarial, language: &dyn Language) -> Result<SentenceHead, ConfigError> {
     let task: Task = algorithm.task.parse().map_err(refused("task"))?;
-    let names = language.label_names(task).map_err(refused("task"))?;
+    let names = task_names(language, task).map_err(refused("task"))?;
     Ok(SentenceHead { classes: names.len() as u32, tokens: language.max_length() as u32 + 2 })
 }
 

@@ -3,6 +3,7 @@
 
 pub mod curvature;
 pub mod matrices;
+pub mod rules;
 
 use std::path::{Path, PathBuf};
 

@@ -212,5 +212,23 @@ fn missing(section: &Section) -> String {
             ]);
         }
     }
-    if grid.rows.is_empty() { String::new() } else { format!("<h3>Missing models</h3>\n{}", grid.html()) }
+    let mut out =
+        if grid.rows.is_empty() { String::new() } else { format!("<h3>Missing models</h3>\n{}", grid.html()) };
+    let mut grid = Grid::new(&["sweep", "model", "seed", "step", "run", "not known"]);
+    for table in &section.tables {
+        for row in table.rows.iter().filter(|row| !row.notes.is_empty()) {
+            grid.rows.push(vec![
+                table.name.clone(),
+                row.label.clone(),
+                row.seed.to_string(),
+                row.step.to_string(),
+                row.run.clone(),
+                row.notes.join("; "),
+            ]);
+        }
+    }
+    if !grid.rows.is_empty() {
+        out += &format!("<h3>Models of which something is not known</h3>\n{}", grid.html());
+    }
+    out
 }

@@ -57,6 +57,9 @@ fn model(m: &Model<'_>) -> Record {
             format!("features_{}", d.task): d.features,
         })));
     }
+    if !row.notes.is_empty() {
+        record.insert("notes".into(), row.notes.join("; ").into());
+    }
     record.extend(row.values.iter().map(|(key, value)| (format!("set.{key}"), value.clone())));
     record
 }

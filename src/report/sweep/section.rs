@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::super::ReportError;
-use crate::sweep::{Row, Table, Task};
+use crate::sweep::{LOOKUP, Row, Table, Task};
 
 /// Sweeps whose models were evaluated, measured and probed on the same sentences of one language.
 pub struct Section {
@@ -24,7 +24,7 @@ pub struct Model<'a> {
 
 /// The rows of the lookup table, which is no trained model.
 pub fn is_lookup(row: &Row) -> bool {
-    row.run == "lookup"
+    row.run == LOOKUP
 }
 
 impl Section {

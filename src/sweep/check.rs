@@ -1,0 +1,178 @@
+//! What cannot be of a plan as a whole, found before anything is trained: models of several languages, checkpoints that are
+//! not kept, questions that no model can answer.
+
+use super::error::RunFailure;
+use super::examine::{Examiner, Question};
+use super::file::{EnlargeBy, EnlargeSize, Method, Models, ProbeSection, Reads};
+use super::plan::{Plan, PlannedRun};
+use crate::config::ConfigError;
+use crate::downstream::{TaskData, check_room, layer_in, part_seed};
+use crate::gpu::{Gpu, GpuError};
+use crate::language::{Language, Task, check_task, part, task_names};
+use crate::model::{Enlargement, Size, check_enlarge};
+use crate::train::Corpus;
+
+/// Checks a plan without an adapter; draws a few hundred sentences for each task.
+///
+/// Gives the notes of its language.
+///
+/// # Errors
+/// The first thing that cannot be, with its key and what would be right.
+pub fn check(plan: &Plan) -> Result<Vec<String>, ConfigError> {
+    check_runs(plan)?;
+    let config = &plan.runs[0].resolved.config;
+    let corpus = Corpus::open(&config.language, &config.objective, plan.examine.seed)?;
+    let language = corpus.language.as_ref();
+    for (i, probe) in plan.examine.probe.iter().enumerate() {
+        let wrong = |key: &str| {
+            let place = place(plan, &probe_key(i, key));
+            move |message| ConfigError { place, message }
+        };
+        check_layer(plan, probe).map_err(wrong("layer"))?;
+        check_probe(language, plan.examine.seed, probe).map_err(wrong("task"))?;
+    }
+    if let Some(size) = plan.enlarged() {
+        let method = enlargement(plan.examine.enlarge_by);
+        let mut seen = Vec::new();
+        for run in &plan.runs {
+            if seen.contains(&&run.resolved.config.model) {
+                continue;
+            }
+            seen.push(&run.resolved.config.model);
+            let tokens = corpus.vocabulary.len() as u32;
+            let small = run.resolved.config.model.model_config(tokens, language.max_length());
+            check_enlarge(&small, sizes(size), method).map_err(|message| {
+                let message = format!("the model of `{}` does not fit: {message}", run.label);
+                ConfigError { place: place(plan, ENLARGE), message }
+            })?;
+        }
+    }
+    Ok(language.notes().to_vec())
+}
+
+/// Where in a plan something is wrong.
+pub(super) fn place(plan: &Plan, key: &str) -> String {
+    format!("sweep {}: {key}", plan.name)
+}
+
+/// A key of the probe at a place of the list.
+pub(super) fn probe_key(i: usize, key: &str) -> String {
+    format!("[[examine.probe]] number {}: `{key}`", i + 1)
+}
+
+/// What cannot be of the runs together.
+pub(super) fn check_runs(plan: &Plan) -> Result<(), ConfigError> {
+    let place = |key: &str| place(plan, key);
+    let language = plan.runs[0].resolved.language_hash();
+    let all = plan.start.iter().chain(&plan.runs);
+    if let Some(other) = all.clone().find(|run| run.resolved.language_hash() != language) {
+        let message = format!(
+            "`{}` has another language than `{}`; models are compared within one language, make a sweep for each",
+            other.label, plan.runs[0].label
+        );
+        return Err(ConfigError { place: place("language"), message });
+    }
+    if plan.examine.models == Models::Checkpoints
+        && let Some(run) = plan.runs.iter().find(|run| {
+            let train = &run.resolved.config.train;
+            train.keep_checkpoints != 0 && train.checkpoint_every > 0
+        })
+    {
+        let message = format!(
+            "all checkpoints are examined, and `{}` keeps only {}; set it to 0, which keeps all",
+            run.label, run.resolved.config.train.keep_checkpoints
+        );
+        return Err(ConfigError { place: place("train.keep_checkpoints"), message });
+    }
+    Ok(())
+}
+
+/// The layer is one of every model.
+fn check_layer(plan: &Plan, probe: &ProbeSection) -> Result<(), String> {
+    let layers = |run: &PlannedRun| run.resolved.config.model.num_hidden_layers as usize + 1;
+    for run in &plan.runs {
+        layer_in(probe.layer, layers(run)).map_err(|message| format!("{message} (`{}`)", run.label))?;
+    }
+    Ok(())
+}
+
+/// The language has the task, enough of its sentences have a label, and not all the same.
+fn check_probe(language: &dyn Language, seed: u64, probe: &ProbeSection) -> Result<(), String> {
+    let task: Task = probe.task.parse()?;
+    let about = |message: String| format!("task {task}: {message}");
+    if let [one] = task_names(language, task).map_err(about)?.as_slice() {
+        return Err(about(format!("all labels are `{one}`; there is nothing to tell apart")));
+    }
+    let labels = check_task(language, task, probe.with_prior, part_seed(seed, part::TRAIN)).map_err(about)?;
+    if labels < 2 {
+        // A rarer one may be among the sentences that are asked about; these are drawn to know.
+        TaskData::of_language(language, task, probe.with_prior, seed, probe.sizes()).map_err(|e| e.to_string())?;
+    }
+    Ok(())
+}
+
+/// The key of the architecture that curvature is taken in.
+pub(super) const ENLARGE: &str = "[examine] `enlarge`";
+
+pub(super) fn enlargement(by: EnlargeBy) -> Enlargement {
+    match by {
+        EnlargeBy::Duplication => Enlargement::Duplicate,
+        EnlargeBy::Zeros => Enlargement::Zero,
+    }
+}
+
+pub(super) fn sizes(size: EnlargeSize) -> Size {
+    Size {
+        hidden: size.hidden_size,
+        layers: size.num_hidden_layers,
+        heads: size.num_attention_heads,
+        intermediate: size.intermediate_size,
+    }
+}
+
+impl<'p> Examiner<'p> {
+    /// Draws the data of tasks that are to be asked about, which later questions use again.
+    ///
+    /// # Errors
+    /// A task that the language cannot give, with its place in the plan.
+    pub fn prepare(&mut self, wanted: impl Fn(Question<'p>) -> bool) -> Result<(), RunFailure> {
+        let plan = self.plan;
+        for (i, section) in plan.examine.probe.iter().enumerate() {
+            if wanted(Question::Probe(section)) {
+                self.data(section).map_err(|failure| match failure {
+                    RunFailure::Downstream(error) => {
+                        let place = place(plan, &probe_key(i, "task"));
+                        ConfigError { place, message: error.to_string() }.into()
+                    }
+                    other => other,
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the adapter has room for what probes read.
+    ///
+    /// # Errors
+    /// The probe that has too many features, with its place in the plan.
+    pub fn check_room(&self, gpu: &Gpu) -> Result<(), GpuError> {
+        let longest = self.corpus.language.max_length();
+        for (i, section) in self.plan.examine.probe.iter().enumerate().filter(|(_, s)| s.method == Method::Adamw) {
+            let sizes = section.sizes();
+            let widths = self.plan.runs.iter().map(|run| {
+                let d = run.resolved.config.model.hidden_size as usize;
+                if section.features == Reads::Concat { (longest + 2) * d } else { d }
+            });
+            let looked_up = self.plan.examine.lookup.then(|| longest * self.corpus.language.vocabulary().len());
+            let widest = widths.chain(looked_up).max().unwrap_or(0);
+            let width = section.projection.map_or(widest, |to| to as usize);
+            check_room(gpu, sizes.train + sizes.validation + sizes.test, width).map_err(|error| match error {
+                GpuError::Limit(message) => {
+                    GpuError::Limit(format!("{}: {message}", place(self.plan, &probe_key(i, "projection"))))
+                }
+                other => other,
+            })?;
+        }
+        Ok(())
+    }
+}
