@@ -13,7 +13,7 @@ pub const USAGE: u8 = 2;
 pub const DIVERGED: u8 = 3;
 /// Input, output or a full disk.
 pub const INPUT_OUTPUT: u8 = 5;
-/// Interrupted with a checkpoint saved.
+/// Interrupted with a checkpoint saved, or in another's hands: to be run again.
 pub const INTERRUPTED: u8 = 75;
 
 /// Interrupted with nothing written.
@@ -101,7 +101,8 @@ impl From<RunError> for Failure {
             RunError::Model(error) => return error.into(),
             RunError::Io { .. } => INPUT_OUTPUT,
             RunError::Diverged { .. } => DIVERGED,
-            RunError::Interrupted { .. } => INTERRUPTED,
+            // Whoever has the run goes on with it; the same command does if that one stops.
+            RunError::Interrupted { .. } | RunError::Claimed { .. } | RunError::Lost(_) => INTERRUPTED,
         };
         Failure { code, message: error.to_string() }
     }

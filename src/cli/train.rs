@@ -29,7 +29,7 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Train) -> Resul
     match arguments.json.json {
         true => {
             let mut value = json!(outcome);
-            value["folder"] = json!(outcome.folder);
+            value["folder"] = print::path(&outcome.folder);
             print::json(&value)?;
         }
         false => print::line(&outcome_text(&outcome))?,
@@ -42,6 +42,7 @@ pub fn stop_politely() {
     // A handler that is there already (two runs in one process) does the same.
     let _ = ctrlc::set_handler(|| {
         if train::interrupt_requested() {
+            train::release_all();
             std::process::exit(130);
         }
         train::request_interrupt();

@@ -7,7 +7,7 @@ use crate::curvature::CurvatureError;
 use crate::downstream::DownstreamError;
 use crate::gpu::GpuError;
 use crate::model::ModelError;
-use crate::train::RunError;
+use crate::train::{Lost, RunError};
 
 /// What is wrong with a sweep file, and where.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -34,6 +34,9 @@ pub enum RunFailure {
     Downstream(#[from] DownstreamError),
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: std::io::Error },
+    /// Somebody else has taken the run over.
+    #[error(transparent)]
+    Lost(#[from] Lost),
     /// Stopped between two questions; everything answered is kept.
     #[error("interrupted; what was done is kept, run the same command again to go on")]
     Interrupted,
@@ -64,6 +67,7 @@ impl RunFailure {
             RunFailure::Downstream(DownstreamError::Gpu(error)) => error.exit_code(),
             RunFailure::Train(RunError::Model(error)) | RunFailure::Model(error) => model(error),
             RunFailure::Train(RunError::Interrupted { .. }) => INTERRUPTED,
+            failure if failure.is_elsewhere() => INTERRUPTED,
             RunFailure::Curvature(CurvatureError::Interrupted) | RunFailure::Interrupted => INTERRUPTED,
             RunFailure::Train(RunError::Io { .. }) | RunFailure::Io { .. } => INPUT_OUTPUT,
             RunFailure::Train(RunError::Diverged { .. }) => DIVERGED,
@@ -72,6 +76,11 @@ impl RunFailure {
             RunFailure::Before { code, .. } => *code,
             _ => USAGE,
         }
+    }
+
+    /// Whether the run is in another process's hands.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        matches!(self, RunFailure::Train(RunError::Claimed { .. } | RunError::Lost(_)) | RunFailure::Lost(_))
     }
 
     /// Whether the adapter is gone, so that what comes next needs a new one.

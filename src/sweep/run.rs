@@ -1,7 +1,8 @@
 //! Running a sweep: what is missing is done, what is there is left as it is.
 //!
-//! A run is claimed by a lock while it is worked on, so that several processes may work on one sweep, or on sweeps that
-//! share a store; each takes the next run that is free. A run that fails is said at once and does not stop the others.
+//! A run is claimed while it is worked on, so that several processes may work on one sweep, or on sweeps that share a
+//! store; each takes the next run that is free, and looks at the end again for those that others had. A run that fails is
+//! said at once and does not stop the others.
 
 use super::error::RunFailure;
 use super::examine::{Examiner, Subject};
@@ -13,7 +14,7 @@ use crate::curvature::CurvatureError;
 use crate::gpu::{Gpu, GpuError};
 use crate::model;
 use crate::ops::{Variants, Wishes};
-use crate::train::{self, Observer, interrupt_requested};
+use crate::train::{self, Claim, Observer, interrupt_requested};
 
 /// Who watches a sweep.
 pub trait Watcher: Observer {
@@ -39,8 +40,8 @@ pub struct Options {
 pub struct Tally {
     pub runs: usize,
     pub done: usize,
-    /// Held by other processes.
-    pub busy: usize,
+    /// Left in the hands of other processes.
+    pub claimed_elsewhere: usize,
     pub failed: Vec<FailedRun>,
 }
 
@@ -85,34 +86,47 @@ pub fn run(
         && !worker.one(start, (0, count), options)?
     {
         // Without it nothing can begin.
-        tally.busy = count;
+        tally.done = plan.runs.iter().filter(|run| worker.is_done(run)).count();
+        tally.claimed_elsewhere = count - tally.done;
         return Ok(tally);
     }
     worker.lookup()?;
-    for (i, run) in plan.runs.iter().enumerate() {
-        match worker.one(run, (i + 1, count), options) {
-            Ok(true) => tally.done += 1,
-            Ok(false) => tally.busy += 1,
-            Err(failure) if failure.exit_code() == 75 || failure.exit_code() == 6 => return Err(failure),
-            Err(failure) => {
-                watcher.fails(run, &failure);
-                if failure.lost() {
-                    worker.gpu = None;
-                }
-                tally.failed.push(FailedRun {
-                    run: run.id.clone(),
-                    label: run.label.clone(),
-                    seed: run.seed,
-                    exit_code: failure.exit_code(),
-                    message: failure.to_string(),
-                });
-                if options.fail_fast {
-                    break;
+    let mut left: Vec<usize> = (0..count).collect();
+    loop {
+        let before = left.len();
+        let mut elsewhere = Vec::new();
+        for i in left {
+            let run = &plan.runs[i];
+            match worker.one(run, (i + 1, count), options) {
+                Ok(true) => tally.done += 1,
+                Ok(false) => elsewhere.push(i),
+                Err(failure) if failure.exit_code() == 75 || failure.exit_code() == 6 => return Err(failure),
+                Err(failure) => {
+                    watcher.fails(run, &failure);
+                    if failure.lost() {
+                        worker.gpu = None;
+                    }
+                    tally.failed.push(FailedRun {
+                        run: run.id.clone(),
+                        label: run.label.clone(),
+                        seed: run.seed,
+                        exit_code: failure.exit_code(),
+                        message: failure.to_string(),
+                    });
+                    if options.fail_fast {
+                        tally.claimed_elsewhere = elsewhere.len();
+                        return Ok(tally);
+                    }
                 }
             }
         }
+        tally.claimed_elsewhere = elsewhere.len();
+        // While there was something to do here, others may have ended.
+        if elsewhere.is_empty() || elsewhere.len() == before {
+            return Ok(tally);
+        }
+        left = elsewhere;
     }
-    Ok(tally)
 }
 
 /// What cannot be of the plan as a whole.
@@ -154,10 +168,14 @@ impl Worker<'_> {
     /// Does what is missing of a run; false while another process has it.
     fn one(&mut self, run: &PlannedRun, place: (usize, usize), options: Options) -> Result<bool, RunFailure> {
         let folder = self.plan.folder(run);
-        if self.unanswered(run).is_empty() && folder::result(&folder).is_some() {
+        if self.is_done(run) {
             return Ok(true);
         }
-        let Some(_claim) = folder::claim(&folder)? else { return Ok(false) };
+        let Some(claim) = folder::claim(&folder)? else { return Ok(false) };
+        // The one that had it may have ended a moment ago.
+        if self.is_done(run) {
+            return Ok(true);
+        }
         let failure = folder.join("failure.json");
         match folder::failed(&folder) {
             Some(before) if before.exit_code == 3 && !options.retry_diverged => {
@@ -167,12 +185,18 @@ impl Worker<'_> {
             _ => {}
         }
         self.watcher.begins(place.0, place.1, run);
-        let done = self.train(run).and_then(|()| self.examine(run));
+        let done = self.train(run).and_then(|()| self.examine(run, &claim));
+        // What failed may have failed because another one works there.
+        let done = done.map_err(|failure| claim.check().err().map_or(failure, RunFailure::Lost));
         match &done {
             Ok(()) => {
                 if failure.exists() {
                     std::fs::remove_file(&failure).map_err(RunFailure::io(&failure))?;
                 }
+            }
+            Err(error) if error.is_elsewhere() => {
+                self.watcher.note(&error.to_string());
+                return Ok(false);
             }
             Err(error) if error.exit_code() == 75 => {}
             Err(error) => {
@@ -180,6 +204,11 @@ impl Worker<'_> {
             }
         }
         done.map(|()| true)
+    }
+
+    /// Whether nothing is missing of a run.
+    fn is_done(&self, run: &PlannedRun) -> bool {
+        self.unanswered(run).is_empty() && folder::result(&self.plan.folder(run)).is_some()
     }
 
     fn train(&mut self, run: &PlannedRun) -> Result<(), RunFailure> {
@@ -212,7 +241,7 @@ impl Worker<'_> {
         models.into_iter().filter(open).collect()
     }
 
-    fn examine(&mut self, run: &PlannedRun) -> Result<(), RunFailure> {
+    fn examine(&mut self, run: &PlannedRun, claim: &Claim) -> Result<(), RunFailure> {
         for at in self.unanswered(run) {
             let loaded = model::load(&at.model)?;
             let plan = self.plan;
@@ -234,6 +263,7 @@ impl Worker<'_> {
                     RunFailure::Curvature(CurvatureError::Interrupted) => RunFailure::Interrupted,
                     other => other,
                 })?;
+                claim.check()?;
                 folder::write(&path, &answer)?;
             }
         }
