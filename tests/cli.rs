@@ -400,7 +400,7 @@ fn a_damaged_checkpoint_is_skipped_with_a_warning() {
     // As if killed before the end: the result and the model are not there yet.
     std::fs::remove_file(f.path("run/result.json")).unwrap();
     std::fs::remove_dir_all(f.path("run/model")).unwrap();
-    let newest = f.path("run/checkpoints/step-110");
+    let newest = f.path("run/checkpoints/step-120");
     let weights = newest.join("model.safetensors");
     let mut bytes = std::fs::read(&weights).unwrap();
     let last = bytes.len() - 1;
@@ -409,7 +409,7 @@ fn a_damaged_checkpoint_is_skipped_with_a_warning() {
     let output = f.train("run");
     let error = text(&output.stderr);
     assert!(output.status.success(), "{error}");
-    assert!(error.contains("warning") && error.contains("resumed at step 100"), "{error}");
+    assert!(error.contains("warning") && error.contains("resumed at step 110"), "{error}");
     assert!(f.weights("run") == f.weights("whole"));
 }
 

@@ -304,7 +304,8 @@ fn two_processes_share_a_sweep() {
     let mut begun = 0;
     for child in children {
         let output = child.wait_with_output().unwrap();
-        assert!(output.status.success(), "{}", text(&output.stderr));
+        // The first to end leaves what the other is at.
+        assert!(matches!(output.status.code(), Some(0 | 75)), "{}", text(&output.stderr));
         begun += text(&output.stderr).matches(" of 4: ").count();
     }
     assert!(begun >= 4, "{begun} runs begun");

@@ -38,7 +38,7 @@ fn schema(of: SchemaOf) -> Value {
 }
 
 fn as_json(resolved: &Resolved) -> Value {
-    json!({ "config": resolved.config, "hash": resolved.hash(), "output": resolved.output() })
+    json!({ "config": resolved.config.shown(), "hash": resolved.hash(), "output": print::path(&resolved.output()) })
 }
 
 /// TOML with a comment behind every value that says where it came from.

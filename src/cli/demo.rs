@@ -29,8 +29,8 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Demo) -> Result
 
 fn demo(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Demo) -> Result<(), Failure> {
     let output = arguments.output.clone().unwrap_or_else(|| "runs/demo".into());
-    let overrides = vec![format!("output={}", toml::Value::String(output.display().to_string()))];
-    let resolved = Resolved::from_text(CONFIG, "demo", &overrides)?.wishing(wishes);
+    let mut resolved = Resolved::from_text(CONFIG, "demo", &[])?.wishing(wishes);
+    resolved.config.output = Some(output);
     let gpu = Gpu::open(adapter, Options::default())?;
     let config = &resolved.config;
     let corpus = Corpus::open(&config.language, &config.objective, config.seed)?;
@@ -54,9 +54,9 @@ fn demo(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Demo) -> Result<()
     let page = std::path::absolute(&page).unwrap_or(page);
     if arguments.json.json {
         let mut value = json!(outcome);
-        value["folder"] = json!(outcome.folder);
+        value["folder"] = print::path(&outcome.folder);
         value["probe"] = json!(probe);
-        value["report"] = json!(page);
+        value["report"] = print::path(&page);
         print::json(&value)?;
     } else {
         print::line(&train::outcome_text(&outcome))?;

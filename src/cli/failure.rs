@@ -14,7 +14,7 @@ pub const USAGE: u8 = 2;
 pub const DIVERGED: u8 = 3;
 /// Input, output or a full disk.
 pub const INPUT_OUTPUT: u8 = 5;
-/// Interrupted, and what was done is kept: the same command goes on.
+/// Interrupted with what was done kept, or in another process's hands: the same command goes on.
 pub const INTERRUPTED: u8 = 75;
 
 /// Interrupted without a checkpoint; what was measured until then is printed.
@@ -129,7 +129,8 @@ impl From<RunError> for Failure {
             RunError::Model(error) => return error.into(),
             RunError::Io { .. } => INPUT_OUTPUT,
             RunError::Diverged { .. } => DIVERGED,
-            RunError::Interrupted { .. } | RunError::Unbegun => INTERRUPTED,
+            // Whoever has the run goes on with it; the same command does if that one stops.
+            RunError::Interrupted { .. } | RunError::Unbegun | RunError::Claimed { .. } | RunError::Lost(_) => INTERRUPTED,
         };
         Failure { code, message: error.to_string() }
     }

@@ -84,6 +84,7 @@ fn listen() {
     // Refused only where there is a handler already, which then does the same.
     let _ = ctrlc::set_handler(|| {
         if !interrupt::request() {
+            crate::train::release_all();
             crate::gpu::leave(failure::STOPPED.into());
         }
         print::note("stopping; once more ends at once");

@@ -24,6 +24,11 @@ pub fn json(value: &impl Serialize) -> io::Result<()> {
     line(&text)
 }
 
+/// A path for JSON, which holds text alone: what is none is shown as `\u{fffd}`.
+pub fn path(path: &std::path::Path) -> serde_json::Value {
+    path.display().to_string().into()
+}
+
 /// A line on standard output.
 pub fn line(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();

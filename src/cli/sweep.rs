@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::arguments::{Sweep, SweepCommand, SweepFile, SweepRun};
-use super::failure::Failure;
+use super::failure::{Failure, INTERRUPTED};
 use super::print;
 use super::progress::Bar;
 use crate::gpu::{AdapterChoice, Gpu};
@@ -80,16 +80,16 @@ fn work(adapter: &AdapterChoice, wishes: &Wishes, arguments: &SweepRun) -> Resul
             "name": plan.name,
             "runs": tally.runs,
             "done": tally.done,
-            "busy": tally.busy,
+            "claimed_elsewhere": tally.claimed_elsewhere,
             "failed": tally.failed,
             "models": table.rows.len(),
-            "table": path,
-            "report": page,
+            "table": print::path(&path),
+            "report": print::path(&page),
         }))?,
         false => {
             let mut text = format!("{}: {} of {} runs done", plan.name, tally.done, tally.runs);
-            if tally.busy > 0 {
-                text += &format!(", {} in the hands of other processes (`lowland sweep status` says when)", tally.busy);
+            if tally.claimed_elsewhere > 0 {
+                text += &format!(", {} in the hands of other processes", tally.claimed_elsewhere);
             }
             if !tally.failed.is_empty() {
                 text += &format!(", {} failed", tally.failed.len());
@@ -110,6 +110,14 @@ fn work(adapter: &AdapterChoice, wishes: &Wishes, arguments: &SweepRun) -> Resul
                 first.label,
                 first.seed,
                 first.message
+            ),
+        }),
+        None if tally.claimed_elsewhere > 0 => Err(Failure {
+            code: INTERRUPTED,
+            message: format!(
+                "{} of {} runs are in the hands of other processes, which go on with them (`lowland sweep status` tells \
+                 when they are done); the same command takes what they leave",
+                tally.claimed_elsewhere, tally.runs
             ),
         }),
         None => Ok(()),

@@ -30,7 +30,7 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Train) -> Resul
     match arguments.json.json {
         true => {
             let mut value = json!(outcome);
-            value["folder"] = json!(outcome.folder);
+            value["folder"] = print::path(&outcome.folder);
             print::json(&value)?;
         }
         false => print::line(&outcome_text(&outcome))?,

@@ -18,7 +18,7 @@ pub fn run(gpu: &Gpu, config: &std::path::Path, arguments: &Selftest) -> Result<
     match arguments.json.json {
         true => {
             let mut value = json!(tuning);
-            value["file"] = json!(path);
+            value["file"] = print::path(&path);
             print::json(&value)?;
         }
         false => print::line(&text(gpu, &tuning, &path))?,

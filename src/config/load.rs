@@ -3,7 +3,6 @@
 
 use std::path::{Path, PathBuf};
 
-use super::language::LanguageSection;
 use super::types::RunConfig;
 use crate::ops::Wishes;
 use crate::text::without_mark;
@@ -74,9 +73,9 @@ impl RunConfig {
         Ok(config)
     }
 
-    /// The config as TOML with every key.
+    /// The config as TOML with every key. Paths that are no text are those of [`shown`](Self::shown).
     pub fn to_toml(&self) -> String {
-        toml::to_string(self).expect("every value has a TOML form")
+        toml::to_string(&self.shown()).expect("every value has a TOML form")
     }
 
     /// The config as TOML text with overrides applied on top.
@@ -84,7 +83,14 @@ impl RunConfig {
     /// # Errors
     /// Names the override that is wrong.
     pub fn with(&self, overrides: &[String]) -> Result<RunConfig, ConfigError> {
-        with_overrides(&self.to_toml(), "config", overrides)
+        let mut made = with_overrides(&self.to_toml(), "config", overrides)?;
+        // What is no text did not survive; where no override replaced it, it is what it was.
+        for ((made, shown), own) in made.paths().into_iter().zip(self.shown().paths()).zip(self.clone().paths()) {
+            if made == shown {
+                *made = own.clone();
+            }
+        }
+        Ok(made)
     }
 }
 
@@ -232,44 +238,5 @@ impl Resolved {
             Some(_) => Origin::File { file: self.file.clone(), line: line_of(&self.text, key).unwrap_or(0) },
             None => Origin::Default,
         }
-    }
-
-    /// 16 hexadecimal digits that name the run: everything that can change its results, and no more.
-    pub fn hash(&self) -> String {
-        let mut config = self.config.clone();
-        config.output = None;
-        let mut hasher = blake3::Hasher::new();
-        take_files(&mut config.language, &mut hasher);
-        if let Some(start) = config.train.start_from.take() {
-            for file in [vec![start.join("config.json")], crate::model::weight_files(&start)].concat() {
-                hasher.update(&std::fs::read(file).unwrap_or_default());
-            }
-        }
-        hasher.update(config.to_toml().as_bytes());
-        hasher.finalize().to_hex()[..16].to_string()
-    }
-
-    /// 16 hexadecimal digits that name the language.
-    pub fn language_hash(&self) -> String {
-        let mut language = self.config.language.clone();
-        let mut hasher = blake3::Hasher::new();
-        take_files(&mut language, &mut hasher);
-        hasher.update(toml::to_string(&language).expect("every value has a TOML form").as_bytes());
-        hasher.finalize().to_hex()[..16].to_string()
-    }
-
-    /// Folder of the run.
-    pub fn output(&self) -> PathBuf {
-        match &self.config.output {
-            Some(output) => output.clone(),
-            None => PathBuf::from("runs").join(format!("{}-{}", self.name, &self.hash()[..8])),
-        }
-    }
-}
-
-/// Files count by what they hold, not by where they lie.
-fn take_files(language: &mut LanguageSection, hasher: &mut blake3::Hasher) {
-    for file in [language.rules.take(), language.matrices.take()].into_iter().flatten() {
-        hasher.update(&std::fs::read(file).unwrap_or_default());
     }
 }

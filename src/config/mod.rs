@@ -12,17 +12,22 @@
 
 mod algorithm;
 mod explain;
+mod identity;
 mod language;
 mod load;
 mod measure;
+mod paths;
 mod types;
 
 pub use algorithm::{Adversarial, AlgorithmKind, LabelNoise, Plain, Sam};
 pub(crate) use explain::schema_of;
 pub use explain::{Explanation, explain, schema};
+pub use identity::Names;
 pub use language::{LanguageKind, LanguageSection};
 pub use load::{ConfigError, Origin, Resolved, load};
 pub use measure::{HessianTraceSection, MeasureSection, NoiseSection, TopSection, TraceEstimator, TraceSection};
+pub(crate) use paths::as_text;
+pub use paths::path_in;
 pub use types::{
     AdamW, AdapterSection, EvaluateSection, LabelKind, MaskPolicy, ModelSection, ObjectiveSection, OptimizerKind,
     Precision, RunConfig, ScheduleKind, Sgd, TrainSection, Warmup,

@@ -11,7 +11,7 @@ use super::file::{Method, ProbeSection};
 use super::folder::{self, Failed, ModelAt};
 use super::plan::{Plan, PlannedRun};
 use super::table::{LOOKUP, Missing, Row, Table};
-use crate::config::{LanguageKind, OptimizerKind, TrainSection};
+use crate::config::{LanguageKind, OptimizerKind, TrainSection, as_text};
 use crate::train::{Corpus, Evaluation, newest};
 
 /// How a run stands.
@@ -42,6 +42,7 @@ pub struct Standing {
     pub questions: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+    #[serde(serialize_with = "as_text")]
     pub folder: PathBuf,
 }
 

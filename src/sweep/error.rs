@@ -8,7 +8,7 @@ use crate::downstream::DownstreamError;
 use crate::gpu::GpuError;
 use crate::interrupt::Interrupted;
 use crate::model::ModelError;
-use crate::train::RunError;
+use crate::train::{Lost, RunError};
 
 /// What is wrong with a sweep file, and where.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -35,6 +35,9 @@ pub enum RunFailure {
     Downstream(#[from] DownstreamError),
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: std::io::Error },
+    /// Somebody else has taken the run over.
+    #[error(transparent)]
+    Lost(#[from] Lost),
     /// Stopped between two questions; everything answered is kept.
     #[error("interrupted; what was done is kept, run the same command again to go on")]
     Interrupted,
@@ -76,6 +79,7 @@ impl RunFailure {
             RunFailure::Curvature(CurvatureError::Gpu(error)) => error.exit_code(),
             RunFailure::Downstream(DownstreamError::Gpu(error)) => error.exit_code(),
             RunFailure::Train(RunError::Model(error)) | RunFailure::Model(error) => model(error),
+            failure if failure.is_elsewhere() => INTERRUPTED,
             RunFailure::Train(RunError::Io { .. }) | RunFailure::Io { .. } => INPUT_OUTPUT,
             RunFailure::Train(RunError::Diverged { .. }) => DIVERGED,
             RunFailure::Curvature(CurvatureError::NotFinite(_)) => DIVERGED,
@@ -97,6 +101,11 @@ impl RunFailure {
                 | RunFailure::Curvature(CurvatureError::Interrupted)
                 | RunFailure::Downstream(DownstreamError::Interrupted { .. })
         )
+    }
+
+    /// Whether the run is in another process's hands.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        matches!(self, RunFailure::Train(RunError::Claimed { .. } | RunError::Lost(_)) | RunFailure::Lost(_))
     }
 
     /// Whether the adapter is gone, so that what comes next needs a new one.

@@ -1,7 +1,6 @@
 //! Where a sweep keeps what it made: `STORE/ID` is the folder of a run, `STORE/ID/examined/step-N` has the answers about
 //! its model after step N. Everything is written by renaming, so that it is there whole or not at all.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::error::RunFailure;
 use super::file::Models;
 use super::plan::{Plan, PlannedRun};
-use crate::train;
+use crate::train::{self, Claim, Taken};
 
 /// A model of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,9 +30,13 @@ pub(super) struct Failed {
 }
 
 impl Plan {
-    /// Folder of a run.
+    /// Folder of a run: `STORE/ID`, or under the id that it had before where that is there.
     pub fn folder(&self, run: &PlannedRun) -> PathBuf {
-        self.store.join(&run.id)
+        let own = self.store.join(&run.id);
+        match &run.earlier_id {
+            Some(id) if !own.exists() && self.store.join(id).exists() => self.store.join(id),
+            _ => own,
+        }
     }
 
     /// The models of a run that are examined, in order of steps, whether they are there or not.
@@ -66,17 +69,22 @@ impl Plan {
     }
 }
 
-/// The lock of a run for the time that a process works on it; `None` while another one does.
-pub(super) fn claim(folder: &Path) -> Result<Option<File>, RunFailure> {
+/// The claim's file; that of the training in the same folder is another.
+const CLAIM: &str = "sweep.lock";
+
+/// The claim of a run for the time that a process works on it; `None` while another one does.
+pub(super) fn claim(folder: &Path) -> Result<Option<Claim>, RunFailure> {
     std::fs::create_dir_all(folder).map_err(RunFailure::io(folder))?;
-    let path = folder.join("sweep.lock");
-    let file = File::create(&path).map_err(RunFailure::io(&path))?;
-    Ok(file.try_lock().is_ok().then_some(file))
+    let path = folder.join(CLAIM);
+    match Claim::take(&path, &|| !train::interrupt_requested()).map_err(RunFailure::io(&path))? {
+        Taken::Mine(claim) => Ok(Some(claim)),
+        Taken::Theirs(_) => Ok(None),
+    }
 }
 
 /// Whether a process works on a run now.
 pub(super) fn is_claimed(folder: &Path) -> bool {
-    File::open(folder.join("sweep.lock")).is_ok_and(|file| file.try_lock_shared().is_err())
+    [CLAIM, train::CLAIM].iter().any(|name| train::is_claimed(&folder.join(name)))
 }
 
 /// `result.json` of a finished run.

@@ -1,6 +1,7 @@
 //! The plan of a sweep: which runs a sweep file asks for, each as overrides of one run config.
 //!
-//! A run's id is the hash of its resolved config, so that the same run has the same id in every sweep. `seed` is an axis of
+//! A run's id is the hash of its resolved config, so that the same run has the same id in every sweep. (Where checkpoints
+//! are examined, the keys that say which are kept belong to it.) `seed` is an axis of
 //! its own: it varies fastest, and runs that differ in nothing else have the same `group`. `label` is no key of the config
 //! but a name for legends.
 
@@ -9,15 +10,18 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::error::SweepError;
-use super::file::{Enlarge, EnlargeSize, ExamineSection, File, StartSection};
+use super::file::{Enlarge, EnlargeSize, ExamineSection, File, Models, StartSection};
 use super::table::Collapse;
-use crate::config::{self, Resolved};
+use crate::config::{self, Resolved, as_text};
 
 /// One run of a plan.
 #[derive(Clone, Debug, Serialize)]
 pub struct PlannedRun {
     /// Hash of the resolved config.
     pub id: String,
+    /// Id by the rule of versions up to 0.1.0, where it is another.
+    #[serde(skip)]
+    pub earlier_id: Option<String>,
     /// The same for runs that differ in nothing but the seed.
     pub group: String,
     pub seed: u64,
@@ -35,12 +39,15 @@ pub struct PlannedRun {
 #[derive(Clone, Debug, Serialize)]
 pub struct Plan {
     pub name: String,
+    #[serde(serialize_with = "as_text")]
     pub base: PathBuf,
     /// What is varied, for colours and legends.
     pub intervention: String,
     /// Folder of the tables and the report.
+    #[serde(serialize_with = "as_text")]
     pub output: PathBuf,
     /// Folder of the runs.
+    #[serde(serialize_with = "as_text")]
     pub store: PathBuf,
     /// Excess loss in nats under which a model counts as saturated.
     pub saturation_bound: f64,
@@ -96,7 +103,10 @@ pub fn plan(path: &Path) -> Result<Plan, SweepError> {
     let name =
         file.name.unwrap_or_else(|| path.file_stem().map_or("sweep".into(), |s| s.to_string_lossy().into_owned()));
     let in_plan = |e: config::ConfigError| SweepError { place: place.clone(), message: e.to_string() };
-    let start = file.start.as_ref().map(|section| start(section, folder, &base)).transpose().map_err(in_plan)?;
+    // Which checkpoints are kept decides what there is to examine.
+    let all_keys = file.examine.models == Models::Checkpoints;
+    let start =
+        file.start.as_ref().map(|section| start(section, folder, &base, all_keys)).transpose().map_err(in_plan)?;
     let output = file.output.unwrap_or_else(|| Path::new("runs").join(&name));
     let mut plan = Plan {
         intervention: file.intervention.unwrap_or_else(|| name.clone()),
@@ -129,7 +139,7 @@ pub fn plan(path: &Path) -> Result<Plan, SweepError> {
             plan.excluded += 1;
             continue;
         }
-        let run = resolve(&base, point, plan.start.as_ref()).map_err(in_plan)?;
+        let run = resolve(&base, point, plan.start.as_ref(), all_keys).map_err(in_plan)?;
         match plan.runs.iter().any(|r| r.id == run.id) {
             true => plan.duplicates += 1,
             false => plan.runs.push(run),
@@ -146,16 +156,28 @@ pub fn plan(path: &Path) -> Result<Plan, SweepError> {
 }
 
 /// The run that the others begin with.
-fn start(section: &StartSection, folder: &Path, base: &Path) -> Result<PlannedRun, config::ConfigError> {
+fn start(
+    section: &StartSection,
+    folder: &Path,
+    base: &Path,
+    all_keys: bool,
+) -> Result<PlannedRun, config::ConfigError> {
     let base = section.base.as_ref().map_or(base.to_path_buf(), |own| folder.join(own));
     let resolved = config::load(&base, &section.overrides)?;
-    let (id, seed) = (resolved.hash(), resolved.config.seed);
+    let (id, earlier_id) = ids(&resolved, None, all_keys);
+    let seed = resolved.config.seed;
     let values = serde_json::Map::new();
     let label = "start".to_string();
-    Ok(PlannedRun { group: id.clone(), id, seed, label, values, overrides: section.overrides.clone(), resolved })
+    let overrides = section.overrides.clone();
+    Ok(PlannedRun { group: id.clone(), id, earlier_id, seed, label, values, overrides, resolved })
 }
 
-fn resolve(base: &Path, point: &[Setting], start: Option<&PlannedRun>) -> Result<PlannedRun, config::ConfigError> {
+fn resolve(
+    base: &Path,
+    point: &[Setting],
+    start: Option<&PlannedRun>,
+    all_keys: bool,
+) -> Result<PlannedRun, config::ConfigError> {
     let set = || point.iter().filter(|(key, _)| key != LABEL);
     let overrides: Vec<String> = set().map(|(key, value)| format!("{key}={value}")).collect();
     let resolved = config::load(base, &overrides)?;
@@ -165,13 +187,25 @@ fn resolve(base: &Path, point: &[Setting], start: Option<&PlannedRun>) -> Result
         .map(|(key, value)| (key.clone(), serde_json::to_value(value).unwrap_or(serde_json::Value::Null)))
         .collect();
     let seed = resolved.config.seed;
+    let (id, earlier_id) = ids(&resolved, start, all_keys);
+    let group = ids(&seedless, start, all_keys).0;
+    Ok(PlannedRun { id, earlier_id, group, seed, label: label(point), values, overrides, resolved })
+}
+
+/// A run's id, and that of versions up to 0.1.0 where it is another. With `all_keys` it is that one.
+fn ids(resolved: &Resolved, start: Option<&PlannedRun>, all_keys: bool) -> (String, Option<String>) {
     // What a run begins with is not there yet; the id of the run that makes it stands for it.
-    let after = |hash: String| match start {
-        Some(start) => blake3::hash(format!("{hash} after {}", start.id).as_bytes()).to_hex()[..16].to_string(),
+    let after = |hash: String, start: Option<&String>| match start {
+        Some(start) => blake3::hash(format!("{hash} after {start}").as_bytes()).to_hex()[..16].to_string(),
         None => hash,
     };
-    let (id, group) = (after(resolved.hash()), after(seedless.hash()));
-    Ok(PlannedRun { id, group, seed, label: label(point), values, overrides, resolved })
+    let earlier = after(resolved.hash_of_all(), start.map(|s| s.earlier_id.as_ref().unwrap_or(&s.id)));
+    if all_keys {
+        return (earlier, None);
+    }
+    let id = after(resolved.hash(), start.map(|s| &s.id));
+    let earlier = (earlier != id).then_some(earlier);
+    (id, earlier)
 }
 
 /// The axis that names a group.

@@ -1,7 +1,8 @@
 //! Running a sweep: what is missing is done, what is there is left as it is.
 //!
-//! A run is claimed by a lock while it is worked on, so that several processes may work on one sweep, or on sweeps that
-//! share a store; each takes the next run that is free. A run that fails is said at once and does not stop the others.
+//! A run is claimed while it is worked on, so that several processes may work on one sweep, or on sweeps that share a
+//! store; each takes the next run that is free, and looks at the end again for those that others had. A run that fails is
+//! said at once and does not stop the others.
 
 use std::path::Path;
 
@@ -16,7 +17,7 @@ use crate::config::ConfigError;
 use crate::gpu::{Gpu, GpuError};
 use crate::model;
 use crate::ops::{Variants, Wishes};
-use crate::train::{self, Observer, interrupt_requested};
+use crate::train::{self, Claim, Observer, interrupt_requested};
 
 /// Who watches a sweep.
 pub trait Watcher: Observer {
@@ -47,8 +48,8 @@ pub struct Options {
 pub struct Tally {
     pub runs: usize,
     pub done: usize,
-    /// Held by other processes.
-    pub busy: usize,
+    /// Left in the hands of other processes.
+    pub claimed_elsewhere: usize,
     pub failed: Vec<FailedRun>,
 }
 
@@ -95,36 +96,49 @@ pub fn run(
         && !worker.one(start, (0, count), options)?
     {
         // Without it nothing can begin.
-        tally.busy = count;
+        tally.done = plan.runs.iter().filter(|run| worker.is_done(run)).count();
+        tally.claimed_elsewhere = count - tally.done;
         return Ok(tally);
     }
     if let Some(failed) = worker.lookup()? {
         tally.failed.push(failed);
     }
-    for (i, run) in plan.runs.iter().enumerate() {
-        match worker.one(run, (i + 1, count), options) {
-            Ok(true) => tally.done += 1,
-            Ok(false) => tally.busy += 1,
-            Err(failure) if failure.interrupted() || failure.exit_code() == 6 => return Err(failure),
-            Err(failure) => {
-                watcher.fails(run, &failure);
-                if failure.lost() {
-                    worker.gpu = None;
-                }
-                tally.failed.push(FailedRun {
-                    run: run.id.clone(),
-                    label: run.label.clone(),
-                    seed: run.seed,
-                    exit_code: failure.exit_code(),
-                    message: failure.to_string(),
-                });
-                if options.fail_fast {
-                    break;
+    let mut left: Vec<usize> = (0..count).collect();
+    loop {
+        let before = left.len();
+        let mut elsewhere = Vec::new();
+        for i in left {
+            let run = &plan.runs[i];
+            match worker.one(run, (i + 1, count), options) {
+                Ok(true) => tally.done += 1,
+                Ok(false) => elsewhere.push(i),
+                Err(failure) if failure.interrupted() || failure.exit_code() == 6 => return Err(failure),
+                Err(failure) => {
+                    watcher.fails(run, &failure);
+                    if failure.lost() {
+                        worker.gpu = None;
+                    }
+                    tally.failed.push(FailedRun {
+                        run: run.id.clone(),
+                        label: run.label.clone(),
+                        seed: run.seed,
+                        exit_code: failure.exit_code(),
+                        message: failure.to_string(),
+                    });
+                    if options.fail_fast {
+                        tally.claimed_elsewhere = elsewhere.len();
+                        return Ok(tally);
+                    }
                 }
             }
         }
+        tally.claimed_elsewhere = elsewhere.len();
+        // While there was something to do here, others may have ended.
+        if elsewhere.is_empty() || elsewhere.len() == before {
+            return Ok(tally);
+        }
+        left = elsewhere;
     }
-    Ok(tally)
 }
 
 impl Worker<'_> {
@@ -141,10 +155,14 @@ impl Worker<'_> {
     /// Does what is missing of a run; false while another process has it.
     fn one(&mut self, run: &PlannedRun, place: (usize, usize), options: Options) -> Result<bool, RunFailure> {
         let folder = self.plan.folder(run);
-        if self.unanswered(run).is_empty() && folder::result(&folder).is_some() {
+        if self.is_done(run) {
             return Ok(true);
         }
-        let Some(_claim) = folder::claim(&folder)? else { return Ok(false) };
+        let Some(claim) = folder::claim(&folder)? else { return Ok(false) };
+        // The one that had it may have ended a moment ago.
+        if self.is_done(run) {
+            return Ok(true);
+        }
         let failure = folder.join("failure.json");
         match folder::failed(&folder) {
             // What diverged in training; a question that did is left alone where it is asked.
@@ -157,12 +175,18 @@ impl Worker<'_> {
             _ => {}
         }
         self.watcher.begins(place.0, place.1, run);
-        let done = self.train(run).and_then(|()| self.examine(run));
+        let done = self.train(run).and_then(|()| self.examine(run, &claim));
+        // What failed may have failed because another one works there.
+        let done = done.map_err(|failure| claim.check().err().map_or(failure, RunFailure::Lost));
         match &done {
             Ok(()) => {
                 if failure.exists() {
                     std::fs::remove_file(&failure).map_err(RunFailure::io(&failure))?;
                 }
+            }
+            Err(error) if error.is_elsewhere() => {
+                self.watcher.note(&error.to_string());
+                return Ok(false);
             }
             Err(error) if error.interrupted() => {}
             Err(error) => {
@@ -170,6 +194,11 @@ impl Worker<'_> {
             }
         }
         done.map(|()| true)
+    }
+
+    /// Whether nothing is missing of a run.
+    fn is_done(&self, run: &PlannedRun) -> bool {
+        self.unanswered(run).is_empty() && folder::result(&self.plan.folder(run)).is_some()
     }
 
     fn train(&mut self, run: &PlannedRun) -> Result<(), RunFailure> {
@@ -203,10 +232,10 @@ impl Worker<'_> {
     }
 
     /// Asks what has no answer yet. A question that fails does not keep the others from being asked.
-    fn examine(&mut self, run: &PlannedRun) -> Result<(), RunFailure> {
+    fn examine(&mut self, run: &PlannedRun, claim: &Claim) -> Result<(), RunFailure> {
         let mut unanswered = Unanswered::default();
         for at in self.unanswered(run) {
-            if let Err(failure) = self.examine_one(run, &at, &mut unanswered) {
+            if let Err(failure) = self.examine_one(run, claim, &at, &mut unanswered) {
                 match ends_all(&failure) {
                     true => return Err(failure),
                     false => unanswered.add(at.step, None, &failure),
@@ -216,7 +245,13 @@ impl Worker<'_> {
         unanswered.finish()
     }
 
-    fn examine_one(&mut self, run: &PlannedRun, at: &ModelAt, unanswered: &mut Unanswered) -> Result<(), RunFailure> {
+    fn examine_one(
+        &mut self,
+        run: &PlannedRun,
+        claim: &Claim,
+        at: &ModelAt,
+        unanswered: &mut Unanswered,
+    ) -> Result<(), RunFailure> {
         let loaded = model::load(&at.model)?;
         let (corpus, notes) = self.examiner.spoken_by(&loaded)?;
         notes.iter().for_each(|n| self.watcher.note(n));
@@ -240,7 +275,9 @@ impl Worker<'_> {
             }
             self.watcher.asks(run, at.step, &question.text());
             let gpu = self.gpu.as_ref().expect("opened above");
-            match self.examiner.ask(gpu, &mut subject, question) {
+            let answer = self.examiner.ask(gpu, &mut subject, question);
+            claim.check()?;
+            match answer {
                 Ok(answer) => answered(&path, &failed_path, &answer)?,
                 Err(failure) if failure.interrupted() => return Err(RunFailure::Interrupted),
                 Err(failure) if ends_all(&failure) => return Err(failure),

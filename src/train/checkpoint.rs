@@ -18,11 +18,30 @@ pub struct Checkpoint {
     pub step: u64,
 }
 
-#[derive(Serialize, Deserialize)]
-struct State {
-    format_version: u32,
-    step: u64,
-    config_hash: String,
+/// Where a run stands beside its weights and moments; `state.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    pub format_version: u32,
+    pub step: u64,
+    /// Hash of the config that it belongs to.
+    pub config_hash: String,
+    /// `train.steps` of that config; absent in files of versions up to 0.1.0.
+    #[serde(default)]
+    pub steps: Option<u64>,
+    /// Lines of the log since the last one that was written, or those of that one.
+    #[serde(default)]
+    pub recent: Vec<Recent>,
+}
+
+/// A step's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Recent {
+    /// Step, counted from 0.
+    pub step: u64,
+    pub loss: f32,
+    pub gradient_norm: f32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adversarial_loss: Option<f32>,
 }
 
 #[derive(Serialize, Deserialize, PartialEq)]
@@ -66,11 +85,9 @@ pub(super) fn sync_folder(folder: &Path) -> std::io::Result<()> {
 
 impl Checkpoint {
     /// Writes a checkpoint under `root` and returns it.
-    #[allow(clippy::too_many_arguments)]
     pub fn write(
         root: &Path,
-        step: u64,
-        config_hash: &str,
+        state: &State,
         encoder: &Encoder,
         vocabulary: &Vocabulary,
         weights: &Weights,
@@ -78,6 +95,7 @@ impl Checkpoint {
         algorithm: &[NamedTensor],
     ) -> Result<Checkpoint, ModelError> {
         std::fs::create_dir_all(root).map_err(io(root))?;
+        let step = state.step;
         let folder = root.join(format!("step-{step}"));
         let temporary = root.join(format!("step-{step}.tmp-{}", std::process::id()));
         if temporary.exists() {
@@ -105,8 +123,7 @@ impl Checkpoint {
             let tensors = algorithm.iter().map(|t| (t.name.as_str(), t.shape.as_slice(), t.values.as_slice()));
             crate::model::save_tensors(&path, tensors).map_err(io(&path))?;
         }
-        let state = State { format_version: 1, step, config_hash: config_hash.into() };
-        let state = serde_json::to_string_pretty(&state).expect("plain values");
+        let state = serde_json::to_string_pretty(state).expect("plain values");
         let path = temporary.join("state.json");
         crate::model::write_synced(&path, state.as_bytes()).map_err(io(&path))?;
         let mut files = BTreeMap::new();
@@ -148,6 +165,13 @@ impl Checkpoint {
         }
     }
 
+    /// Where the run stands.
+    pub fn state(&self) -> Result<State, ModelError> {
+        let path = self.folder.join("state.json");
+        let text = std::fs::read_to_string(&path).map_err(io(&path))?;
+        serde_json::from_str(&text).map_err(|e| ModelError::Format { path, message: e.to_string() })
+    }
+
     /// What the algorithm keeps beside the optimiser.
     pub fn algorithm(&self) -> Result<Vec<NamedTensor>, ModelError> {
         let file = WeightsFile::read(&self.folder.join(ALGORITHM))?;
@@ -181,14 +205,21 @@ impl Checkpoint {
     }
 }
 
-/// Checkpoints under a folder, oldest first, whole or not; left-over temporary folders are removed.
+/// Removes what attempts left that were killed while they wrote a checkpoint. Only for who holds the run's claim.
+pub(super) fn tidy(root: &Path) {
+    for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().contains(".tmp-") {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// Checkpoints under a folder, oldest first, whole or not.
 pub fn checkpoints(root: &Path) -> Vec<Checkpoint> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.contains(".tmp-") {
-            let _ = std::fs::remove_dir_all(entry.path());
-        } else if let Some(step) = name.strip_prefix("step-").and_then(|n| n.parse().ok()) {
+        if let Some(step) = name.strip_prefix("step-").and_then(|n| n.parse().ok()) {
             found.push(Checkpoint { folder: entry.path(), step });
         }
     }

@@ -1,4 +1,7 @@
 //! TensorBoard's event files: records of protobuf messages with masked CRC-32C checksums, scalars only.
+//!
+//! A run that goes on writes a file of its own, which begins with `session_log { status: START }` at its first step: a reader
+//! drops what earlier files say of that step and later ones, so that every step is there once.
 
 use std::fs::File;
 use std::io::Write;
@@ -8,6 +11,9 @@ use std::path::Path;
 pub struct EventWriter {
     file: File,
 }
+
+/// What the files' names begin with; the second of the begin follows.
+const PREFIX: &str = "events.out.tfevents.";
 
 /// A record's checksum as TensorFlow masks it.
 fn masked_crc(bytes: &[u8]) -> u32 {
@@ -38,14 +44,27 @@ fn event(time: f64, step: u64) -> Vec<u8> {
 }
 
 impl EventWriter {
-    /// Starts a new file in a folder.
-    pub fn create(folder: &Path) -> std::io::Result<EventWriter> {
+    /// Starts a new file in a folder, for step `first` and those after it; behind all that are there, which readers take in
+    /// the order of their names.
+    pub fn create(folder: &Path, first: u64) -> std::io::Result<EventWriter> {
         let time = now();
-        let name = format!("events.out.tfevents.{}.{}.lowland", time as u64, std::process::id());
+        let earlier = std::fs::read_dir(folder)?.flatten().filter_map(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            name.strip_prefix(PREFIX)?.split('.').next()?.parse::<u64>().ok()
+        });
+        let newest = earlier.max();
+        // Two attempts of one second, or of hosts whose clocks differ.
+        let number = newest.map_or(time as u64, |newest| (newest + 1).max(time as u64));
+        let name = format!("{PREFIX}{number}.{}.lowland", std::process::id());
         let mut writer = EventWriter { file: File::create(folder.join(name))? };
-        let mut first = event(time, 0);
-        field(3, b"brain.Event:2", &mut first);
-        writer.record(&first)?;
+        let mut version = event(time, 0);
+        field(3, b"brain.Event:2", &mut version);
+        writer.record(&version)?;
+        if newest.is_some() {
+            let mut start = event(time, first);
+            field(7, &[1 << 3, 1], &mut start);
+            writer.record(&start)?;
+        }
         Ok(writer)
     }
 
@@ -83,12 +102,8 @@ fn now() -> f64 {
 mod tests {
     use super::*;
 
-    #[test]
-    fn records_have_the_layout_that_tensorboard_reads() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut writer = EventWriter::create(folder.path()).unwrap();
-        writer.scalars(300, &[("loss", 1.5)]).unwrap();
-        let path = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+    /// The messages of an event file, their checksums compared.
+    fn records(path: &Path) -> Vec<Vec<u8>> {
         let bytes = std::fs::read(path).unwrap();
         let mut at = 0;
         let mut records = Vec::new();
@@ -100,12 +115,47 @@ mod tests {
             records.push(data.to_vec());
             at += 16 + length;
         }
+        records
+    }
+
+    fn files(folder: &Path) -> Vec<std::path::PathBuf> {
+        let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+        files.sort();
+        files
+    }
+
+    #[test]
+    fn records_have_the_layout_that_tensorboard_reads() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = EventWriter::create(folder.path(), 0).unwrap();
+        writer.scalars(300, &[("loss", 1.5)]).unwrap();
+        let records = records(&files(folder.path())[0]);
         assert_eq!(records.len(), 2);
         assert!(records[0].ends_with(b"brain.Event:2"));
         // step 300 as a varint in field 2, then summary { value { tag: "loss" simple_value: 1.5 } }
         let expected =
             [&[0x10, 0xac, 0x02, 0x2a, 13, 0x0a, 11, 0x0a, 4][..], b"loss", &[0x15], &1.5f32.to_le_bytes()].concat();
         assert_eq!(records[1][9..], expected);
+    }
+
+    #[test]
+    fn a_later_file_starts_a_session_and_comes_behind_the_earlier_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        // Of a host whose clock is an hour ahead.
+        let ahead = now() as u64 + 3600;
+        let first = folder.path().join(format!("events.out.tfevents.{ahead}.9.lowland"));
+        std::fs::write(&first, []).unwrap();
+        for step in [301, 11] {
+            drop(EventWriter::create(folder.path(), step).unwrap());
+        }
+        let files = files(folder.path());
+        assert_eq!(files[0], first);
+        for (file, step) in files[1..].iter().zip([&[0xad, 0x02][..], &[11]]) {
+            let records = records(file);
+            assert!(records.len() == 2 && records[0].ends_with(b"brain.Event:2"));
+            // The step in field 2, then session_log { status: START }.
+            assert_eq!(records[1][9..], [&[0x10], step, &[0x3a, 2, 0x08, 1]].concat());
+        }
     }
 
     /// CRC-32C of 32 zero bytes, from RFC 3720 B.4.

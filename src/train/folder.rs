@@ -1,4 +1,4 @@
-//! The folder of a run: opened or made under a lock, with the resolved config, what it runs on, and the metrics.
+//! The folder of a run: claimed while a process works in it, with the resolved config, what it runs on, and the metrics.
 
 use std::fs::File;
 use std::io::Write;
@@ -6,76 +6,117 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use super::claim::{Claim, Taken};
 use super::kernels::Kernels;
-use super::observer::Observer;
-use super::run::{Outcome, RunError, Status};
-use crate::config::{ConfigError, Resolved};
+use super::observer::{Observer, interrupt_requested};
+use super::past::Past;
+use super::run::RunError;
+use crate::config::{ConfigError, Resolved, RunConfig, path_in};
 use crate::gpu::Gpu;
+
+/// The claim's file.
+pub(crate) const CLAIM: &str = "run.lock";
+
+/// What a run leaves in its folder, and what gives way to another one.
+const LEFT: [&str; 9] = [
+    "checkpoints",
+    "model",
+    "result.json",
+    "metrics.jsonl",
+    "run.json",
+    "config.toml",
+    "grammar.txt",
+    "matrices.txt",
+    "tuning.json",
+];
 
 /// The folder of a run while it is worked in.
 pub(super) struct Folder {
     pub path: PathBuf,
-    _lock: File,
-    metrics: File,
+    claim: Claim,
+    metrics: Option<File>,
 }
 
 impl Folder {
-    fn at(path: &Path, name: &str) -> PathBuf {
-        path.join(name)
+    /// Makes the folder where there is none, and claims it.
+    ///
+    /// # Errors
+    /// [`RunError::Claimed`] while somebody else works in it.
+    pub fn enter(path: &Path) -> Result<Folder, RunError> {
+        let io = |path: &Path| {
+            let path = path.to_path_buf();
+            move |source| RunError::Io { path, source }
+        };
+        std::fs::create_dir_all(path).map_err(io(path))?;
+        let claim = path.join(CLAIM);
+        match Claim::take(&claim, &|| !interrupt_requested()).map_err(io(&claim))? {
+            Taken::Mine(claim) => Ok(Folder { path: path.into(), claim, metrics: None }),
+            Taken::Theirs(holder) => {
+                let by = holder.map_or("another process".into(), |h| h.to_string());
+                Err(RunError::Claimed { folder: path.into(), by })
+            }
+        }
+    }
+
+    /// Whether it is still ours to write in.
+    ///
+    /// # Errors
+    /// [`RunError::Lost`] when it is not.
+    pub fn check(&self) -> Result<(), RunError> {
+        Ok(self.claim.check()?)
+    }
+
+    /// An error of the run, or that the folder was lost, of which it may be the consequence.
+    pub fn explain(&self, error: RunError) -> RunError {
+        self.check().err().unwrap_or(error)
     }
 
     /// Writes a file of the folder and makes it durable.
     pub fn write(&self, name: &str, text: &str) -> Result<(), RunError> {
-        let path = Folder::at(&self.path, name);
+        self.check()?;
+        let path = self.path.join(name);
         crate::model::write_synced(&path, text.as_bytes()).map_err(|source| RunError::Io { path, source })
     }
 
     /// One JSON object a line, given to the system when this returns.
     pub fn metric(&mut self, line: &serde_json::Value) -> Result<(), RunError> {
-        let write = writeln!(self.metrics, "{line}").and_then(|()| self.metrics.flush());
-        write.map_err(|source| RunError::Io { path: self.path.join("metrics.jsonl"), source })
+        self.check()?;
+        let path = self.path.join("metrics.jsonl");
+        let mut write = || {
+            let file = match self.metrics.take() {
+                Some(file) => file,
+                None => File::options().create(true).append(true).open(&path)?,
+            };
+            let file = self.metrics.insert(file);
+            writeln!(file, "{line}").and_then(|()| file.flush())
+        };
+        write().map_err(|source| RunError::Io { path: path.clone(), source })
     }
-}
 
-/// Opens or makes the folder of a run; `None` in the second place when it is finished already.
-pub(super) fn open(
-    gpu: &Gpu,
-    resolved: &Resolved,
-    kernels: &Kernels,
-    observer: &dyn Observer,
-) -> Result<(Folder, Option<Outcome>), RunError> {
-    let path = resolved.output();
-    let io = |path: &Path| {
-        let path = path.to_path_buf();
-        move |source| RunError::Io { path, source }
-    };
-    std::fs::create_dir_all(&path).map_err(io(&path))?;
-    let lock_path = path.join("run.lock");
-    let lock = File::create(&lock_path).map_err(io(&lock_path))?;
-    if lock.try_lock().is_err() {
-        let message = "another process works in this run folder; wait for it, or give another `output`".into();
-        return Err(ConfigError { place: path.display().to_string(), message }.into());
-    }
-    let hash = resolved.hash();
-    let about = path.join("run.json");
-    if let Ok(text) = std::fs::read_to_string(&about) {
-        let known: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-        if known["hash"].as_str().is_some_and(|h| h != hash) {
-            let message = "holds a run of another config; give another `output`, or remove the folder".into();
-            return Err(ConfigError { place: path.display().to_string(), message }.into());
+    /// Makes the folder this run's: moves aside what gives way, and writes what the run is and what it runs on.
+    pub fn begin(
+        &self,
+        gpu: &Gpu,
+        resolved: &Resolved,
+        kernels: &Kernels,
+        past: &Past,
+        observer: &dyn Observer,
+    ) -> Result<(), RunError> {
+        let io = |path: &Path| {
+            let path = path.to_path_buf();
+            move |source| RunError::Io { path, source }
+        };
+        self.check()?;
+        let about = self.path.join("run.json");
+        let before: serde_json::Value = match past.gives_way {
+            Some(_) => serde_json::Value::Null,
+            None => {
+                std::fs::read_to_string(&about).ok().and_then(|t| serde_json::from_str(&t).ok()).unwrap_or_default()
+            }
+        };
+        if let Some(hash) = &past.gives_way {
+            self.give_way(hash.as_deref(), observer)?;
         }
-    }
-    let before: serde_json::Value =
-        std::fs::read_to_string(&about).ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
-    let metrics_path = path.join("metrics.jsonl");
-    let metrics = File::options().create(true).append(true).open(&metrics_path).map_err(io(&metrics_path))?;
-    let folder = Folder { path: path.clone(), _lock: lock, metrics };
-    let done = std::fs::read_to_string(path.join("result.json"))
-        .ok()
-        .and_then(|text| serde_json::from_str::<Outcome>(&text).ok())
-        .filter(|o| o.status == Status::Done)
-        .map(|o| Outcome { folder: path.clone(), ..o });
-    if done.is_none() {
         let now = serde_json::to_value(kernels.variants).unwrap_or_default();
         if before["adapter"].as_str().is_some_and(|a| a != gpu.info().name)
             || before["variants"].as_object().is_some_and(|_| before["variants"] != now)
@@ -85,27 +126,21 @@ pub(super) fn open(
                 before["adapter"].as_str().unwrap_or("another adapter")
             ));
         }
-        let mut config = resolved.config.clone();
-        if let Some(rules) = &config.language.rules {
-            let text = std::fs::read_to_string(rules).map_err(io(rules))?;
-            folder.write("grammar.txt", &text)?;
-            config.language.rules = Some("grammar.txt".into());
+        for (file, name) in
+            [(&resolved.config.language.rules, "grammar.txt"), (&resolved.config.language.matrices, "matrices.txt")]
+        {
+            if let Some(file) = file {
+                let text = std::fs::read_to_string(file).map_err(io(file))?;
+                self.write(name, &text)?;
+            }
         }
-        if let Some(matrices) = &config.language.matrices {
-            let text = std::fs::read_to_string(matrices).map_err(io(matrices))?;
-            folder.write("matrices.txt", &text)?;
-            config.language.matrices = Some("matrices.txt".into());
-        }
-        config.output = Some(std::path::absolute(&path).unwrap_or(path.clone()));
-        if let Some(start) = &mut config.train.start_from {
-            *start = std::path::absolute(&*start).unwrap_or(start.clone());
-        }
-        folder.write("config.toml", &config.to_toml())?;
+        self.write("config.toml", &storable(resolved, &self.path)?.to_toml())?;
         let info = gpu.info();
-        let about = json!({
+        let mut about = json!({
             "lowland": env!("CARGO_PKG_VERSION"),
-            "hash": hash,
+            "hash": resolved.hash(),
             "name": resolved.name,
+            "steps": resolved.config.train.steps,
             "adapter": info.name,
             "backend": format!("{:?}", info.backend),
             "driver": format!("{} {}", info.driver, info.driver_info).trim(),
@@ -114,13 +149,77 @@ pub(super) fn open(
             "variants": kernels.variants,
             "variants_source": kernels.source,
         });
+        if !past.lengths.is_empty() {
+            about["earlier_lengths"] = json!(past.lengths);
+        }
+        if !past.hashes.is_empty() {
+            about["earlier_hashes"] = json!(past.hashes);
+        }
         if let Some(tuning) = &kernels.tuning {
             observer.note("kernels as measured for these shapes on this adapter");
-            folder.write("tuning.json", &(serde_json::to_string_pretty(tuning).expect("plain values") + "\n"))?;
+            self.write("tuning.json", &(serde_json::to_string_pretty(tuning).expect("plain values") + "\n"))?;
         }
-        folder.write("run.json", &(serde_json::to_string_pretty(&about).expect("plain values") + "\n"))?;
+        self.write("run.json", &(serde_json::to_string_pretty(&about).expect("plain values") + "\n"))?;
+        if let Some(steps) = past.outgrown {
+            let (result, kept) = (self.path.join("result.json"), self.path.join(format!("result-{steps}.json")));
+            std::fs::rename(&result, kept).map_err(io(&result))?;
+        }
+        Ok(())
     }
-    Ok((folder, done))
+
+    /// Moves what a run of another config left into a folder of its own.
+    fn give_way(&self, hash: Option<&str>, observer: &dyn Observer) -> Result<(), RunError> {
+        let io = |path: &Path| {
+            let path = path.to_path_buf();
+            move |source| RunError::Io { path, source }
+        };
+        let mut left: Vec<std::ffi::OsString> =
+            LEFT.iter().filter(|name| self.path.join(name).exists()).map(|name| (*name).into()).collect();
+        for entry in std::fs::read_dir(&self.path).map_err(io(&self.path))?.flatten() {
+            let name = entry.file_name();
+            let text = name.to_string_lossy();
+            if text.starts_with("events.out.tfevents.") || text.starts_with("result-") {
+                left.push(name);
+            }
+        }
+        if left.is_empty() {
+            return Ok(());
+        }
+        let name = format!("before-{}", hash.map_or("unknown", |hash| hash.get(..8).unwrap_or(hash)));
+        let names = std::iter::once(name.clone()).chain((2..).map(|i| format!("{name}-{i}")));
+        let aside = names.map(|name| self.path.join(name)).find(|path| !path.exists()).expect("names do not end");
+        std::fs::create_dir(&aside).map_err(io(&aside))?;
+        for name in left {
+            let from = self.path.join(&name);
+            std::fs::rename(&from, aside.join(&name)).map_err(io(&from))?;
+        }
+        observer
+            .note(&format!("what a run of another config left here, without an end, is in {} now", aside.display()));
+        Ok(())
+    }
+}
+
+/// A run's config as its folder keeps it: files by their copies, paths absolute.
+///
+/// # Errors
+/// A path that no TOML file can hold, and that cannot be left out.
+pub(super) fn storable(resolved: &Resolved, folder: &Path) -> Result<RunConfig, ConfigError> {
+    let mut config = resolved.config.clone();
+    let language = &mut config.language;
+    for (file, name) in [(&mut language.rules, "grammar.txt"), (&mut language.matrices, "matrices.txt")] {
+        if file.is_some() {
+            *file = Some(name.into());
+        }
+    }
+    // Left out where it is no text; the config then names no folder.
+    config.output = std::path::absolute(folder).ok().filter(|path| path.to_str().is_some());
+    if let Some(start) = &mut config.train.start_from {
+        *start = path_in(folder, start).ok_or_else(|| ConfigError {
+            place: format!("train.start_from = {}", start.display()),
+            message: "its path is not UTF-8 text, which config.toml could not hold; rename or move the model".into(),
+        })?;
+    }
+    Ok(config)
 }
 
 /// Keeps the lines of `metrics.jsonl` up to a checkpoint's step, so that a resumed run does not say things twice; none
@@ -132,17 +231,7 @@ pub(super) fn keep_metrics_until(path: &Path, step: Option<u64>) -> std::io::Res
             .is_ok_and(|v| v["step"].as_u64().is_some_and(|s| step.is_some_and(|step| s <= step)))
     };
     let kept: String = text.lines().filter(keep).map(|l| format!("{l}\n")).collect();
-    if kept.len() < text.len() { std::fs::write(path, kept) } else { Ok(()) }
-}
-
-/// Whether the metrics hold an evaluation at a step.
-pub(super) fn evaluated(path: &Path, step: u64) -> bool {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let at = |line: &str| {
-        serde_json::from_str::<serde_json::Value>(line)
-            .is_ok_and(|v| v["step"].as_u64() == Some(step) && v["held_out_loss"].is_number())
-    };
-    text.lines().any(at)
+    if kept.len() < text.len() { crate::model::write_synced(path, kept.as_bytes()) } else { Ok(()) }
 }
 
 /// Seconds that earlier attempts spent, from the last line of the metrics.
@@ -150,4 +239,14 @@ pub(super) fn earlier_seconds(path: &Path) -> f64 {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let last = text.lines().rev().find_map(|l| serde_json::from_str::<serde_json::Value>(l).ok()?["seconds"].as_f64());
     last.unwrap_or(0.0)
+}
+
+/// The step of the newest evaluation in the metrics.
+pub(super) fn evaluated_step(path: &Path) -> Option<u64> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let step = |line: &str| {
+        let value = serde_json::from_str::<serde_json::Value>(line).ok()?;
+        value.get("held_out_loss").and_then(|_| value["step"].as_u64())
+    };
+    text.lines().rev().find_map(step)
 }

@@ -4,10 +4,9 @@
 //! those of its `run.json` as long as the adapter is the same and can run them; else those that were measured for these
 //! shapes on this adapter (`lowland selftest --tune`) are taken; else they are chosen for the adapter.
 
-use std::path::Path;
-
 use serde::{Deserialize, Serialize};
 
+use super::past::is_of;
 use super::tune::{Subject, Tuning};
 use crate::config::{ConfigError, Precision, Resolved};
 use crate::gpu::Gpu;
@@ -43,7 +42,7 @@ impl Kernels {
     /// When the adapter cannot run one that was asked for.
     pub fn settle(gpu: &Gpu, resolved: &Resolved, subject: &Subject) -> Result<Kernels, ConfigError> {
         let caps = gpu.capabilities();
-        let kept = kept(gpu, &resolved.output(), &resolved.hash());
+        let kept = kept(gpu, resolved);
         let tuning = if kept.is_none() { Tuning::find(gpu, subject) } else { None };
         let (mut variants, mut source) = match (kept, &tuning) {
             (Some(variants), _) => (variants, Source::Kept),
@@ -83,10 +82,11 @@ impl Kernels {
 }
 
 /// The variants with which the run in a folder began, if this is the same adapter and it still can run them.
-fn kept(gpu: &Gpu, folder: &Path, hash: &str) -> Option<Variants> {
+fn kept(gpu: &Gpu, resolved: &Resolved) -> Option<Variants> {
+    let folder = resolved.output();
     let text = std::fs::read_to_string(folder.join("run.json")).ok()?;
     let about: serde_json::Value = serde_json::from_str(&text).ok()?;
-    if about["hash"].as_str() != Some(hash) || about["adapter"].as_str() != Some(&gpu.info().name) {
+    if about["adapter"].as_str() != Some(&gpu.info().name) || !is_of(&folder, resolved) {
         return None;
     }
     let variants: Variants = serde_json::from_value(about["variants"].clone()).ok()?;

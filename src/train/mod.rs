@@ -12,6 +12,7 @@
 
 mod adversary;
 mod checkpoint;
+mod claim;
 mod data;
 mod diverged;
 mod evaluate;
@@ -21,6 +22,7 @@ mod kernels;
 mod measure;
 mod measurement;
 mod observer;
+mod past;
 mod plan;
 mod run;
 mod session;
@@ -30,14 +32,18 @@ mod trainer;
 mod tune;
 
 pub use adversary::{Adversary, AdversaryData, AdversaryLine};
-pub use checkpoint::{Checkpoint, NamedTensor, checkpoints, newest};
+pub use checkpoint::{Checkpoint, NamedTensor, Recent, State, checkpoints, newest};
+pub(crate) use claim::is_claimed;
+pub use claim::{Claim, Holder, Lost, Pace, Taken, release_all};
 pub use data::{Corpus, Micro, held_out_seed};
 pub use evaluate::{Evaluation, Evaluator, MaskedSentence, held_out_sentence, masked_sentence};
 pub use events::EventWriter;
+pub(crate) use folder::CLAIM;
 pub use kernels::{Kernels, Source};
 pub use measure::{Instruments, measured_seed};
 pub use measurement::{Bartlett, Measurement};
 pub use observer::{Observer, Progress, Quiet, interrupt_requested, request_interrupt};
+pub use past::Length;
 pub use plan::{PlanBytes, PlanReport, plan};
 pub use run::{Outcome, RunError, Status, run, tune};
 pub use trainer::{LogLine, Trainer};

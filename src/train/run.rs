@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::adversary::AdversaryData;
-use super::checkpoint::newest;
+use super::checkpoint::tidy;
+use super::claim::Lost;
 use super::evaluate::Evaluation;
-use super::folder::open;
+use super::folder::{Folder, storable};
 use super::measurement::Measurement;
 use super::observer::Observer;
+use super::past::{Length, Past};
 use super::session::Session;
 use super::setup::Setup;
 use super::start::starting_weights;
@@ -31,11 +33,19 @@ pub enum RunError {
     Model(#[from] ModelError),
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: std::io::Error },
+    /// Somebody else works in the run's folder.
+    #[error("{}: {by} works in this run folder; wait for it, or give another `output`", folder.display())]
+    Claimed { folder: PathBuf, by: String },
+    /// Somebody else has taken the run's folder over.
+    #[error(transparent)]
+    Lost(#[from] Lost),
+    /// `checkpoint` is the step of the last good one.
     #[error(
-        "diverged at step {step}: {tensor} was not finite (loss {loss}). Nothing was updated in that step; the last \
-         checkpoint is still good. Lower `train.optimizer.lr`, or set `train.clip`."
+        "diverged at step {step}: {tensor} was not finite (loss {loss}). Nothing was updated in that step{}. Lower \
+         `train.optimizer.lr`, or set `train.clip`; the same `output` will do, what is in it is then moved aside.",
+        still_good(checkpoint)
     )]
-    Diverged { step: u64, tensor: String, loss: f64 },
+    Diverged { step: u64, tensor: String, loss: f64, checkpoint: Option<u64> },
     #[error("interrupted at step {step}; a checkpoint is saved, run the same command again to go on")]
     Interrupted { step: u64 },
     /// Before this attempt took a step: there is nothing to save.
@@ -54,6 +64,10 @@ impl From<Interrupted> for RunError {
     fn from(interrupted: Interrupted) -> RunError {
         RunError::Gpu(interrupted.into())
     }
+}
+
+fn still_good(checkpoint: &Option<u64>) -> String {
+    checkpoint.map_or(String::new(), |step| format!("; the last checkpoint, of step {step}, is still good"))
 }
 
 /// What a finished run leaves; also `result.json`.
@@ -78,6 +92,9 @@ pub struct Outcome {
     /// absent where the adapter has no timestamps.
     #[serde(default)]
     pub queue_idle: Option<f64>,
+    /// Lengths that the run was planned with before it was given more steps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier_lengths: Vec<Length>,
     #[serde(skip)]
     pub folder: PathBuf,
 }
@@ -97,32 +114,48 @@ pub fn tune(gpu: &Gpu, resolved: &Resolved, note: &dyn Fn(&str)) -> Result<Tunin
     Ok(trial.tune(gpu, resolved, note)?)
 }
 
-/// Trains as a config says; goes on from the newest whole checkpoint where there is one.
+/// Trains as a config says; goes on from the newest whole checkpoint where there is one, also with more steps than the run
+/// had.
 ///
 /// # Errors
-/// [`RunError::Interrupted`] or [`RunError::Unbegun`] after [`crate::interrupt::request`], [`RunError::Diverged`] before a step that is not finite is
-/// taken, and whatever the adapter or the disk refuses.
+/// [`RunError::Interrupted`] or [`RunError::Unbegun`] after [`crate::interrupt::request`], [`RunError::Diverged`] before a
+/// step that is not finite is taken, [`RunError::Claimed`] and [`RunError::Lost`] when the folder is in another's hands,
+/// and whatever the adapter or the disk refuses. A folder of another run is refused; what fails before the first step
+/// leaves nothing in it.
 pub fn run(gpu: &Gpu, resolved: &Resolved, observer: &dyn Observer) -> Result<Outcome, RunError> {
     go(gpu, resolved, observer).map_err(|error| if error.interrupted() { RunError::Unbegun } else { error })
 }
 
 fn go(gpu: &Gpu, resolved: &Resolved, observer: &dyn Observer) -> Result<Outcome, RunError> {
+    let output = resolved.output();
+    storable(resolved, &output)?;
     let setup = Setup::new(gpu, resolved)?;
+    let mut folder = Folder::enter(&output)?;
+    let done = work(gpu, resolved, observer, &setup, &mut folder);
+    done.map_err(|error| folder.explain(error))
+}
+
+/// The same in a folder that is claimed.
+fn work(
+    gpu: &Gpu,
+    resolved: &Resolved,
+    observer: &dyn Observer,
+    setup: &Setup,
+    folder: &mut Folder,
+) -> Result<Outcome, RunError> {
     let config = &resolved.config;
-    let (mut folder, done) = open(gpu, resolved, &setup.kernels, observer)?;
-    if let Some(done) = done {
+    let mut past = Past::read(&folder.path, resolved)?;
+    if let Some(done) = past.finished.take() {
         observer.note(&format!("{} is finished already", folder.path.display()));
-        return Ok(done);
+        return Ok(Outcome { folder: folder.path.clone(), ..done });
     }
-    let Setup { corpus, encoder, labels, dims, kernels, .. } = &setup;
+    let Setup { corpus, encoder, labels, dims, kernels, .. } = setup;
     let variants = &kernels.variants;
     let start = starting_weights(resolved, corpus, encoder, observer)?;
     let mut trainer = Trainer::new(gpu, encoder, &start, &config.train, *labels, *dims, variants, config.seed)?;
-    oppose(gpu, resolved, &setup, &mut trainer, observer)?;
-    let root = folder.path.join("checkpoints");
-    let (checkpoint, warnings) = newest(&root);
-    warnings.iter().for_each(|w| observer.note(&format!("warning: {w}")));
-    if let Some(checkpoint) = &checkpoint {
+    oppose(gpu, resolved, setup, &mut trainer, observer)?;
+    past.notes.iter().for_each(|note| observer.note(note));
+    if let Some((checkpoint, _)) = &past.checkpoint {
         let loaded = load(&checkpoint.folder)?;
         let moments = checkpoint.moments(encoder, trainer.moment_count())?;
         trainer.restore(gpu, encoder, &loaded.weights, &moments, checkpoint.step);
@@ -132,10 +165,11 @@ fn go(gpu: &Gpu, resolved: &Resolved, observer: &dyn Observer) -> Result<Outcome
         }
         observer.note(&format!("resumed at step {}", checkpoint.step));
     }
-    let since = checkpoint.map(|c| c.step);
-    let mut session = Session::begin(gpu, &setup, resolved, observer, &trainer, &folder, since)?;
-    session.train(&mut trainer, &mut folder)?;
-    session.finish(&mut trainer, &mut folder)
+    folder.begin(gpu, resolved, kernels, &past, observer)?;
+    tidy(&folder.path.join("checkpoints"));
+    let mut session = Session::begin(gpu, setup, resolved, observer, &trainer, folder, &past)?;
+    session.train(&mut trainer, folder)?;
+    session.finish(&mut trainer, folder)
 }
 
 /// Gives a trainer its adversary, where the config asks for one.

@@ -1,19 +1,19 @@
 //! The loop of a run: steps, log, evaluations, measurements, checkpoints, and its end.
 
-use std::cell::Cell;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use serde_json::json;
 
-use super::checkpoint::{Checkpoint, checkpoints};
+use super::checkpoint::{Checkpoint, Recent, State, checkpoints, newest};
 use super::data::{Ahead, Micro};
 use super::diverged::first_bad_tensor;
 use super::evaluate::{Evaluation, Evaluator};
 use super::events::EventWriter;
-use super::folder::{Folder, earlier_seconds, evaluated, keep_metrics_until};
+use super::folder::{Folder, earlier_seconds, evaluated_step, keep_metrics_until};
 use super::measure::{Along, measure_error};
 use super::observer::{Observer, Progress, interrupt_requested};
+use super::past::{Length, Past};
 use super::run::{Outcome, RunError, Status};
 use super::setup::Setup;
 use super::trainer::{LogLine, Trainer};
@@ -37,15 +37,19 @@ pub(super) struct Session<'r> {
     started: Instant,
     before: f64,
     first_step: u64,
-    recent: Vec<LogLine>,
+    /// The steps of the log's line that comes next, or of the last one.
+    recent: Vec<Recent>,
     evaluation: Option<Evaluation>,
-    unread: Vec<Vec<Micro>>,
+    /// Step of the evaluation that the metrics have.
+    evaluated: Option<u64>,
     /// Step of the newest checkpoint.
-    kept: Cell<Option<u64>>,
+    saved: Option<u64>,
+    lengths: Vec<Length>,
+    unread: Vec<Vec<Micro>>,
 }
 
 impl<'r> Session<'r> {
-    /// What the loop needs beside the trainer; `since` is the step of the checkpoint that the trainer goes on from.
+    /// What the loop needs beside the trainer; `past` has the checkpoint that the trainer goes on from.
     pub fn begin(
         gpu: &'r Gpu,
         setup: &'r Setup,
@@ -53,13 +57,15 @@ impl<'r> Session<'r> {
         observer: &'r dyn Observer,
         trainer: &Trainer,
         folder: &Folder,
-        since: Option<u64>,
+        past: &Past,
     ) -> Result<Session<'r>, RunError> {
+        let since = past.checkpoint.as_ref().map(|(checkpoint, _)| checkpoint.step);
         let Setup { corpus, encoder, kernels, .. } = setup;
         let (config, variants) = (&resolved.config, &kernels.variants);
         let metrics_path = folder.path.join("metrics.jsonl");
         // What stands at step 0 is said anew.
-        keep_metrics_until(&metrics_path, since.filter(|step| *step > 0))
+        let said = since.filter(|step| *step > 0);
+        keep_metrics_until(&metrics_path, said)
             .map_err(|source| RunError::Io { path: metrics_path.clone(), source })?;
         let before = earlier_seconds(&metrics_path);
         let evaluator = Evaluator::new(
@@ -75,8 +81,8 @@ impl<'r> Session<'r> {
         let along =
             config.measure.as_ref().map(|m| Along::new(corpus, m, variants, batch, &metrics_path)).transpose()?;
         gpu.keep_pipelines();
-        let events =
-            EventWriter::create(&folder.path).map_err(|source| RunError::Io { path: folder.path.clone(), source })?;
+        let events = EventWriter::create(&folder.path, said.map_or(0, |step| step + 1))
+            .map_err(|source| RunError::Io { path: folder.path.clone(), source })?;
         Ok(Session {
             gpu,
             setup,
@@ -89,22 +95,24 @@ impl<'r> Session<'r> {
             started: Instant::now(),
             before,
             first_step: trainer.step,
-            recent: Vec::new(),
+            recent: past.checkpoint.as_ref().map_or(Vec::new(), |(_, state)| state.recent.clone()),
             evaluation: None,
+            evaluated: evaluated_step(&metrics_path),
+            saved: since,
+            lengths: past.lengths.clone(),
             // Steps whose lines are not read yet, kept in case one of them diverged.
             unread: Vec::new(),
-            kept: Cell::new(since),
         })
     }
 
     /// Takes all steps that are left. An interrupt ends it at the last step that was taken whole, with a checkpoint.
     pub fn train(&mut self, trainer: &mut Trainer, folder: &mut Folder) -> Result<(), RunError> {
         let taken = self.steps(trainer, folder);
-        self.saved(taken, trainer, folder)
+        self.with_checkpoint(taken, trainer, folder)
     }
 
     /// What was interrupted and has no checkpoint yet gets one.
-    fn saved<T>(
+    fn with_checkpoint<T>(
         &mut self,
         result: Result<T, RunError>,
         trainer: &mut Trainer,
@@ -113,9 +121,7 @@ impl<'r> Session<'r> {
         match result {
             Err(error) if error.interrupted() => {
                 self.log(trainer, folder)?;
-                if self.kept.get() != Some(trainer.step) {
-                    self.save(trainer)?;
-                }
+                self.save(trainer, folder)?;
                 Err(RunError::Interrupted { step: trainer.step })
             }
             other => other,
@@ -128,7 +134,7 @@ impl<'r> Session<'r> {
         let begun = trainer.step;
         // An evaluation that an interrupt broke off is made up for.
         let missing = begun < steps && train.evaluate_every > 0 && begun.is_multiple_of(train.evaluate_every);
-        if begun == 0 && steps > 0 || missing && !evaluated(&folder.path.join("metrics.jsonl"), begun) {
+        if begun == 0 && steps > 0 || missing && self.evaluated != Some(begun) {
             self.evaluate(trainer, folder)?;
         }
         // One that an interrupt broke off is made up for.
@@ -157,7 +163,7 @@ impl<'r> Session<'r> {
             if (due(train.checkpoint_every) && step < steps) || interrupted {
                 self.log(trainer, folder)?;
                 trainer.pause();
-                self.save(trainer)?;
+                self.save(trainer, folder)?;
             }
             if interrupted {
                 return Err(RunError::Interrupted { step });
@@ -170,21 +176,30 @@ impl<'r> Session<'r> {
         self.before + self.started.elapsed().as_secs_f64()
     }
 
-    /// Reads the steps' losses, stops at one that is not finite, writes a line.
+    /// Reads the steps' losses, stops at one that is not finite, and writes a line where one is due: of the steps since the
+    /// last multiple of [`LOG_EVERY`], wherever a checkpoint or another attempt came between.
     fn log(&mut self, trainer: &mut Trainer, folder: &mut Folder) -> Result<(), RunError> {
         let lines = trainer.read_log(self.gpu)?;
         if let Some(i) = lines.iter().position(|l| l.bad) {
             return Err(self.diverged(trainer, folder, lines[i], i)?);
         }
         self.unread.clear();
-        if lines.is_empty() {
+        let Some(first) = lines.first().map(|line| line.step) else { return Ok(()) };
+        let opposed = trainer.adversary_lines(self.gpu, first..trainer.step)?;
+        for (i, line) in lines.iter().enumerate() {
+            if line.step.is_multiple_of(LOG_EVERY) {
+                self.recent.clear();
+            }
+            let adversarial_loss = opposed.get(i).map(|l| l.loss);
+            let LogLine { step, loss, gradient_norm, .. } = *line;
+            self.recent.push(Recent { step, loss, gradient_norm, adversarial_loss });
+        }
+        let config = &self.resolved.config.train;
+        if !(trainer.step.is_multiple_of(LOG_EVERY) || trainer.step == config.steps) {
             return Ok(());
         }
-        let n = lines.len() as f64;
-        let loss = lines.iter().map(|l| f64::from(l.loss)).sum::<f64>() / n;
-        let norm = lines.iter().map(|l| f64::from(l.gradient_norm)).sum::<f64>() / n;
-        self.recent = lines;
-        let config = &self.resolved.config.train;
+        let loss = self.mean(|line| Some(line.loss)).unwrap_or(f64::NAN);
+        let norm = self.mean(|line| Some(line.gradient_norm)).unwrap_or(f64::NAN);
         let measuring = self.along.as_ref().map_or(0.0, |a| a.seconds);
         let seconds = self.started.elapsed().as_secs_f64() - measuring;
         let taken = (trainer.step - self.first_step) as f64;
@@ -203,10 +218,7 @@ impl<'r> Session<'r> {
             ("train/gradient_norm", norm),
             ("train/learning_rate", trainer.learning_rate(trainer.step - 1)),
         ];
-        let first = self.recent[0].step;
-        let opposed = trainer.adversary_lines(self.gpu, first..trainer.step)?;
-        if !opposed.is_empty() {
-            let loss = opposed.iter().map(|l| f64::from(l.loss)).sum::<f64>() / opposed.len() as f64;
+        if let Some(loss) = self.mean(|line| line.adversarial_loss) {
             line["adversarial_loss"] = json!(loss);
             values.push(("train/adversarial_loss", loss));
         }
@@ -224,12 +236,23 @@ impl<'r> Session<'r> {
         Ok(())
     }
 
+    /// Mean over the steps of a line; `None` where a number is of none of them.
+    fn mean(&self, number: impl Fn(&Recent) -> Option<f32>) -> Option<f64> {
+        let all: Vec<f64> = self.recent.iter().filter_map(number).map(f64::from).collect();
+        (!all.is_empty()).then(|| all.iter().sum::<f64>() / all.len() as f64)
+    }
+
     fn event(&mut self, step: u64, values: &[(&str, f64)], folder: &Folder) -> Result<(), RunError> {
         self.events.scalars(step, values).map_err(|source| RunError::Io { path: folder.path.clone(), source })
     }
 
     fn evaluate(&mut self, trainer: &Trainer, folder: &mut Folder) -> Result<(), RunError> {
         let e = self.evaluator.run(self.gpu)?;
+        // A run that was stopped behind its last step has said it.
+        if self.evaluated == Some(trainer.step) {
+            self.evaluation = Some(e);
+            return Ok(());
+        }
         folder.metric(&json!({
             "step": trainer.step,
             "held_out_loss": e.loss,
@@ -246,6 +269,7 @@ impl<'r> Session<'r> {
         ];
         self.event(trainer.step, &values, folder)?;
         self.evaluation = Some(e);
+        self.evaluated = Some(trainer.step);
         Ok(())
     }
 
@@ -265,14 +289,23 @@ impl<'r> Session<'r> {
         }
     }
 
-    fn save(&self, trainer: &Trainer) -> Result<(), RunError> {
+    fn save(&mut self, trainer: &Trainer, folder: &Folder) -> Result<(), RunError> {
+        if self.saved == Some(trainer.step) {
+            return Ok(());
+        }
         let Setup { corpus, encoder, .. } = self.setup;
         let (weights, moments) = trainer.state(self.gpu, encoder)?;
         let algorithm = trainer.adversary().map_or(Ok(vec![]), |a| a.state(self.gpu))?;
-        let hash = self.resolved.hash();
-        let vocabulary = &corpus.vocabulary;
-        Checkpoint::write(&self.root, trainer.step, &hash, encoder, vocabulary, &weights, &moments, &algorithm)?;
-        self.kept.set(Some(trainer.step));
+        let state = State {
+            format_version: 1,
+            step: trainer.step,
+            config_hash: self.resolved.hash(),
+            steps: Some(self.resolved.config.train.steps),
+            recent: self.recent.clone(),
+        };
+        folder.check()?;
+        Checkpoint::write(&self.root, &state, encoder, &corpus.vocabulary, &weights, &moments, &algorithm)?;
+        self.saved = Some(trainer.step);
         let keep = self.resolved.config.train.keep_checkpoints as usize;
         let all = checkpoints(&self.root);
         if keep > 0 && all.len() > keep {
@@ -298,36 +331,42 @@ impl<'r> Session<'r> {
             _ => "the norm of the gradient",
         };
         let tensor = found.unwrap_or_else(|| otherwise.into());
+        let checkpoint = newest(&self.root).0.map(|c| c.step);
         let result = json!({
             "status": "diverged",
             "step": line.step + 1,
             "tensor": tensor,
             "loss": if line.loss.is_finite() { json!(line.loss) } else { json!(line.loss.to_string()) },
             "last_finite_loss": self.recent.last().map(|l| l.loss),
+            "checkpoint": checkpoint,
         });
         folder.write("result.json", &(serde_json::to_string_pretty(&result).expect("plain values") + "\n"))?;
-        Ok(RunError::Diverged { step: line.step + 1, tensor, loss: f64::from(line.loss) })
+        Ok(RunError::Diverged { step: line.step + 1, tensor, loss: f64::from(line.loss), checkpoint })
     }
 
-    /// Evaluates, writes the model and, last of all, the result.
+    /// Evaluates, writes the last checkpoint, which a longer run goes on from, the model and, last of all, the result.
     pub fn finish(mut self, trainer: &mut Trainer, folder: &mut Folder) -> Result<Outcome, RunError> {
         let Setup { corpus, encoder, .. } = self.setup;
         let last = self.measure(trainer, folder).and_then(|()| self.evaluate(trainer, folder));
-        self.saved(last, trainer, folder)?;
+        self.with_checkpoint(last, trainer, folder)?;
+        if self.resolved.config.train.checkpoint_every > 0 {
+            self.save(trainer, folder)?;
+        }
+        folder.check()?;
         let weights = trainer.parameters.read(self.gpu, encoder)?;
         save(&folder.path.join("model"), encoder, &weights, Some(&corpus.vocabulary))?;
         let evaluation = self.evaluation.clone().expect("just evaluated");
-        let losses: Vec<f64> = self.recent.iter().map(|l| f64::from(l.loss)).collect();
         let outcome = Outcome {
             status: Status::Done,
             steps: trainer.step,
-            training_loss: losses.iter().sum::<f64>() / losses.len().max(1) as f64,
+            training_loss: self.mean(|line| Some(line.loss)).unwrap_or(0.0),
             evaluation,
             curvature: self.along.as_ref().and_then(|a| a.last.clone()),
             parameters: encoder.parameter_count(),
             seconds: self.seconds(),
             peak_bytes: self.gpu.memory().1,
             queue_idle: trainer.queue_idle(),
+            earlier_lengths: self.lengths.clone(),
             folder: folder.path.clone(),
         };
         folder.write("result.json", &(serde_json::to_string_pretty(&outcome).expect("plain values") + "\n"))?;

@@ -1,0 +1,142 @@
+//! What a run is called after: the hash of everything that can change its results, and no more.
+
+use std::path::{Path, PathBuf};
+
+use super::language::LanguageSection;
+use super::load::Resolved;
+use super::types::{RunConfig, TrainSection};
+
+/// What hashes of a config are made from.
+pub struct Names {
+    /// What the files hold that the config names, taken in already.
+    files: blake3::Hasher,
+    /// Without paths.
+    config: RunConfig,
+}
+
+/// Sets what says when something is looked at or kept, and how memory is used, as it is in `like`. None of it changes a
+/// step, an evaluation or a result.
+fn free(config: &mut RunConfig, like: &TrainSection) {
+    let train = &mut config.train;
+    train.keep_checkpoints = like.keep_checkpoints;
+    train.checkpoint_every = like.checkpoint_every;
+    train.evaluate_every = like.evaluate_every;
+    train.recompute = like.recompute;
+}
+
+impl Names {
+    fn new(resolved: &Resolved) -> Names {
+        let mut config = resolved.config.clone();
+        config.output = None;
+        let mut files = blake3::Hasher::new();
+        take_files(&mut config.language, &mut files);
+        if let Some(start) = config.train.start_from.take() {
+            for file in [vec![start.join("config.json")], crate::model::weight_files(&start)].concat() {
+                files.update(&std::fs::read(file).unwrap_or_default());
+            }
+        }
+        Names { files, config }
+    }
+
+    fn of(&self, config: &RunConfig) -> String {
+        let mut hasher = self.files.clone();
+        hasher.update(config.to_toml().as_bytes());
+        hasher.finalize().to_hex()[..16].to_string()
+    }
+
+    /// The hash.
+    fn own(&self) -> String {
+        let mut config = self.config.clone();
+        free(&mut config, &TrainSection::default());
+        self.of(&config)
+    }
+
+    /// Whether a hash names this config with `steps` steps: by the rule of [`Resolved::hash`], or by that of versions up to
+    /// 0.1.0, where the keys that change nothing are this config's or those of `before`, a config found beside the hash.
+    pub fn fits(&self, hash: &str, steps: u64, before: Option<&RunConfig>) -> bool {
+        let mut own = self.config.clone();
+        own.train.steps = steps;
+        let like = |train: &TrainSection| {
+            let mut config = own.clone();
+            free(&mut config, train);
+            self.of(&config) == hash
+        };
+        like(&TrainSection::default()) || like(&own.train) || before.is_some_and(|before| like(&before.train))
+    }
+}
+
+impl Resolved {
+    /// 16 hexadecimal digits that name the run: everything that can change its results, and no more. `output` is not in
+    /// it, nor what says when to look and what to keep (`train.checkpoint_every`, `keep_checkpoints`, `evaluate_every`),
+    /// nor `train.recompute`; files count by what they hold.
+    pub fn hash(&self) -> String {
+        self.names().own()
+    }
+
+    /// The hash by the rule of versions up to 0.1.0, of every key but `output`. It is the same where the keys that change
+    /// nothing have their defaults.
+    pub fn hash_of_all(&self) -> String {
+        let names = self.names();
+        names.of(&names.config)
+    }
+
+    /// For comparing with hashes that were written before.
+    pub fn names(&self) -> Names {
+        Names::new(self)
+    }
+
+    /// 16 hexadecimal digits that name the language.
+    pub fn language_hash(&self) -> String {
+        let mut language = self.config.language.clone();
+        let mut hasher = blake3::Hasher::new();
+        take_files(&mut language, &mut hasher);
+        hasher.update(toml::to_string(&language).expect("every value has a TOML form").as_bytes());
+        hasher.finalize().to_hex()[..16].to_string()
+    }
+
+    /// Folder of the run. By default it is named after the hash; one that an earlier version named is kept.
+    pub fn output(&self) -> PathBuf {
+        if let Some(output) = &self.config.output {
+            return output.clone();
+        }
+        let of = |hash: String| Path::new("runs").join(format!("{}-{}", self.name, &hash[..8]));
+        let own = of(self.hash());
+        let before = of(self.hash_of_all());
+        if !own.exists() && before.exists() { before } else { own }
+    }
+
+    /// The keys in which another config differs, as `train.optimizer.lr`; paths are left out.
+    pub fn differences(&self, other: &RunConfig) -> Vec<String> {
+        let table = |config: &RunConfig| {
+            let mut config = config.clone();
+            config.output = None;
+            config.language.rules = None;
+            config.language.matrices = None;
+            config.train.start_from = None;
+            free(&mut config, &TrainSection::default());
+            config.to_toml().parse::<toml::Table>().unwrap_or_default()
+        };
+        let mut found = Vec::new();
+        differing(&table(&self.config), &table(other), "", &mut found);
+        found
+    }
+}
+
+fn differing(a: &toml::Table, b: &toml::Table, prefix: &str, found: &mut Vec<String>) {
+    let keys: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+    for key in keys {
+        let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        match (a.get(key), b.get(key)) {
+            (Some(toml::Value::Table(a)), Some(toml::Value::Table(b))) => differing(a, b, &path, found),
+            (a, b) if a != b => found.push(path),
+            _ => {}
+        }
+    }
+}
+
+/// Files count by what they hold, not by where they lie.
+fn take_files(language: &mut LanguageSection, hasher: &mut blake3::Hasher) {
+    for file in [language.rules.take(), language.matrices.take()].into_iter().flatten() {
+        hasher.update(&std::fs::read(file).unwrap_or_default());
+    }
+}
