@@ -270,3 +270,71 @@ fn chunks_batches_and_order_do_not_matter() {
         }
     }
 }
+
+/// Largest number in each column of a matrix, over the largest of all.
+fn columns(numbers: &[f64]) -> Vec<f64> {
+    let n = numbers.len().isqrt();
+    let each: Vec<f64> = (0..n).map(|i| (0..n).map(|j| numbers[j * n + i].abs()).fold(0.0, f64::max)).collect();
+    let all = each.iter().copied().fold(0.0, f64::max);
+    each.into_iter().map(|c| c / all).collect()
+}
+
+#[test]
+fn untouched_parameters_are_the_columns_of_zeros() {
+    let gpu = gpu();
+    let variants = Variants::choose(gpu.capabilities());
+    let untouched = |name: &str| {
+        let s = setting(name);
+        let subject = subject(&gpu, &s, variants, 3, 1);
+        let mut flags = vec![false; subject.size()];
+        subject.untouched().into_iter().flatten().for_each(|i| flags[i] = true);
+        let s = setting(name);
+        (flags, s)
+    };
+    // `transformers`' own dense matrices in double precision, by its own order of parameters.
+    for name in ["roberta-tiny", "bert-tiny"] {
+        let (flags, s) = untouched(name);
+        for matrix in ["hessian", "ggn"] {
+            let zeros = columns(&s.truth.values(matrix));
+            let mut at = 0;
+            for parameter in &s.loaded.encoder.parameters {
+                let offset = s.truth.values(&format!("offset.{}", parameter.name))[0] as usize;
+                for i in 0..parameter.len() {
+                    let (column, place) = (zeros[offset + i], format!("{name}, {matrix}, {} {i}", parameter.name));
+                    assert_eq!(flags[at + i], column < 1e-13, "{place}: {column:.1e}");
+                }
+                at += parameter.len();
+            }
+        }
+        assert!(flags.iter().filter(|f| **f).count() > 20);
+    }
+    // An untied head leaves the table of inputs with rows of words in no sentence. By products with unit vectors: the loss's
+    // Gauss-Newton matrix has a zero on its diagonal where no label's gradient is anything but zero.
+    let (flags, s) = untouched("bert-untied");
+    let own = subject(&gpu, &s, variants, 256, 32);
+    let operator = ModelOperator::new(&own, Matrix::Ggn);
+    let unit = |i: usize| (0..own.size()).map(|j| f32::from(i == j)).collect::<Vec<f32>>();
+    let places: Vec<usize> = (0..own.size()).collect();
+    let mut diagonal = Vec::new();
+    for block in places.chunks(32) {
+        let images = operator.apply(&block.iter().map(|i| unit(*i)).collect::<Vec<_>>()).unwrap();
+        diagonal.extend(block.iter().zip(images).map(|(i, image)| f64::from(image[*i])));
+    }
+    let largest = diagonal.iter().copied().fold(0.0, f64::max);
+    for (name, range) in own.vectors().parts(own.encoder()) {
+        for i in range {
+            let share = diagonal[i] / largest;
+            assert_eq!(flags[i], share.abs() < 1e-12, "{name}, number {i}: {share:.1e}");
+        }
+    }
+    let words = s.loaded.encoder.find("bert.embeddings.word_embeddings.weight").unwrap();
+    assert_eq!(words, 0, "the first numbers are the table of words");
+    let first = s.loaded.encoder.parameters[0].len();
+    assert!(flags[..first].iter().any(|f| *f) && flags[..first].iter().any(|f| !*f));
+    // Parameters that are held still are not counted.
+    let only = ["*.key.bias".to_string()];
+    let Loaded { encoder, weights, .. } = &s.loaded;
+    let few =
+        Subject::new(&gpu, encoder, weights, &s.sentences, variants, &only, &Chunks { batch: 256, probes: 1 }).unwrap();
+    assert_eq!(few.untouched().into_iter().map(|r| r.len()).sum::<usize>(), few.size());
+}

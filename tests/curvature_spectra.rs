@@ -132,7 +132,7 @@ fn a_probe_whose_space_is_exhausted_ends_there() {
         let whole = density.density.iter().sum::<f64>() * (density.grid[1] - density.grid[0]);
         assert!((whole - 1.0).abs() < 1e-3, "{whole}");
         let log = slq.log_density(1e-6, 0.1, 50);
-        assert_eq!(log.near_zero.value, if value == 0.0 { 1.0 } else { 0.0 });
+        assert_eq!(log.near_zero.unwrap().value, if value == 0.0 { 1.0 } else { 0.0 });
         assert!(log.positive.density.iter().chain(&log.negative.density).all(|d| d.is_finite()));
     }
 }
@@ -160,12 +160,34 @@ fn densities_integrate_to_one_and_stand_where_the_eigenvalues_are() {
     assert!((part(&linear, 95.0, 105.0) - 0.1).abs() < 0.03);
     assert!(linear.standard_error.iter().all(|e| *e >= 0.0));
     let log = slq.log_density(1e-6, 0.1, 800);
-    let whole = integral(&log.positive) + integral(&log.negative) + log.near_zero.value;
+    let whole = integral(&log.positive) + integral(&log.negative) + log.near_zero.unwrap().value;
     assert!((whole - 1.0).abs() < 1e-3, "{whole}");
     assert!((part(&log.positive, 1.5, 2.5) - 0.1).abs() < 0.03, "ten of a hundred at 10²");
     assert!((part(&log.positive, -2.5, -1.5) - 0.4).abs() < 0.06, "forty at 10⁻²");
     assert!((integral(&log.negative) - 0.3).abs() < 0.06);
-    assert!((log.near_zero.value - 0.2).abs() < 0.05);
+    assert!((log.near_zero.unwrap().value - 0.2).abs() < 0.05);
+}
+
+#[test]
+fn the_share_near_zero_is_told_only_where_it_can_be() {
+    // A quarter zeros; the rest over four decades on both sides, as a Hessian's.
+    let n = 160;
+    let spread = |i: usize| 10f64.powf(-4.0 * (i as f64) / n as f64) * if i.is_multiple_of(3) { -1.0 } else { 1.0 };
+    let values: Vec<f64> = (0..n).map(|i| if i < n / 4 { 0.0 } else { spread(i - n / 4) }).collect();
+    let matrix = with_spectrum(&values, 11);
+    let log = |steps: usize| {
+        let what = QuadratureOptions { probes: 12, steps, ..Default::default() };
+        quadrature(&matrix, &what, &mut |_| Ok(())).unwrap().log_density(1e-7, 0.1, 50)
+    };
+    for steps in [10, 20, 40] {
+        let log = log(steps);
+        assert!(log.near_zero.is_none(), "{steps} steps: {:?}", log.near_zero);
+        assert!(log.gap > 100.0 * log.floor, "nodes are {} apart", log.gap);
+        let most = log.near_zero_at_most;
+        assert!(most.value > 0.25 - 4.0 * most.standard_error && most.value < 1.0, "{steps} steps: at most {most:?}");
+    }
+    let told = log(n).near_zero.expect("an exhausted space");
+    assert!((told.value - 0.25).abs() < 4.0 * told.standard_error && told.standard_error < 0.03, "{told:?}");
 }
 
 /// Gradients of some examples about a mean, and their inner products.

@@ -437,6 +437,24 @@ fn spectra_are_those_of_double_precision() {
     let mean = want.iter().sum::<f64>() / want.len() as f64;
     let said = &report["mean_eigenvalue"];
     assert!((number(said, "value") - mean).abs() < 4.0 * number(said, "standard_error"));
+    // 40 steps cannot tell how much is zero; enough to exhaust the Krylov spaces can.
+    assert!(report["near_zero"].is_null(), "{}", report["near_zero"]);
+    let floor = number(&report, "floor");
+    let share = want.iter().filter(|w| w.abs() < floor).count() as f64 / want.len() as f64;
+    let most = &report["near_zero_at_most"];
+    assert!(share > 0.05 && number(most, "value") > share - 4.0 * number(most, "standard_error"), "{share}: {most}");
+    let note = report["notes"][0].as_str().unwrap();
+    assert!(note.contains("cannot be told") && note.contains("--steps"), "{note}");
+    // Positions 0, 1, 10 and 11 of 12, six numbers each, and the biases of six keys, of 547 parameters.
+    assert_eq!(report["untouched_parameters"], 4 * 6 + 6);
+    assert!((number(&report, "untouched_share") - 30.0 / 547.0).abs() < 1e-12);
+    let whole = f.measure(
+        "spectrum",
+        &[&model, &examples, "--top", "1", "--density", "--density-probes", "6", "--steps", "547"],
+    );
+    let told = &whole["near_zero"];
+    assert!((number(told, "value") - share).abs() < 4.0 * number(told, "standard_error"), "{share}: {told}");
+    assert!(whole["notes"].as_array().unwrap().is_empty());
     let figure = std::fs::read_to_string(f.path("d.svg")).unwrap();
     assert!(figure.starts_with("<svg") && figure.contains("<style>") && figure.contains("spectral density"));
     let plain = f.measure("spectrum", &[&model, &examples, "--top", "1", "--matrix", "ggn"]);

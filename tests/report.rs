@@ -300,6 +300,31 @@ fn statements_follow_the_numbers() {
 }
 
 #[test]
+fn a_verdict_over_sizes_says_that_its_sign_is_a_convention() {
+    const LONG: &str = "the sign of the traces' change over sizes is a convention";
+    const SHORT: &str = "depends on the convention by which the smaller ones were embedded";
+    let page = |table: &Table| {
+        let folder = tempfile::tempdir().unwrap();
+        put(folder.path(), table);
+        read(report::write_sweeps(folder.path(), None).unwrap()).replace("&#39;", "'").replace("&#x27;", "'")
+    };
+    let with = page(&sizes(Truth::Rising));
+    for task in TASKS {
+        let words = said(&with, task);
+        assert!(words.contains("the opposite is") && words.contains(SHORT), "{words}");
+    }
+    // The note, the figure over sizes and the table beside the paper's.
+    assert_eq!(with.matches(LONG).count(), 3, "{with}");
+    // A verdict a task, two scatters, the coefficients as a figure and as a table.
+    assert_eq!(with.matches(SHORT).count(), 2 + 2 + 2, "{with}");
+    let mut apart = sizes(Truth::Rising);
+    apart.rows.iter_mut().for_each(|r| r.parametrisation = format!("{} parameters, as trained", r.parameters));
+    for without in [page(&steps(Truth::Rising)), page(&algorithms(Truth::Rising)), page(&apart)] {
+        assert!(!without.contains("convention"), "{without}");
+    }
+}
+
+#[test]
 fn an_interval_over_few_runs_decides_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let mut table = steps(Truth::Falling);

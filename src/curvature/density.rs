@@ -35,6 +35,10 @@ pub struct Quadrature {
     pub size: usize,
     /// `[probe][node]`: eigenvalue, and its share; a probe's shares sum to 1.
     pub nodes: Vec<Vec<(f64, f64)>>,
+    /// `[probe][node]`: ‖A v - λ v‖ of the node's vector, by the recurrence: an eigenvalue lies so near.
+    pub residuals: Vec<Vec<f64>>,
+    /// Of each probe, whether its Krylov space is exhausted: its nodes are then eigenvalues, within rounding.
+    pub exhausted: Vec<bool>,
     pub products: usize,
     pub gradient_equivalents: f64,
     /// Whether an interrupt ended it: the probes are those that were begun, with the nodes that they had.
@@ -46,15 +50,18 @@ struct Run {
     basis: Vec<Vec<f32>>,
     diagonal: Vec<f64>,
     off: Vec<f64>,
+    /// What the last image has outside the basis.
+    left: f64,
     scale: f64,
     over: bool,
+    exhausted: bool,
 }
 
 impl Run {
     fn new(mut start: Vec<f32>) -> Run {
         let length = norm(&start);
         scale(&mut start, 1.0 / length);
-        Run { basis: vec![start], diagonal: vec![], off: vec![], scale: 0.0, over: false }
+        Run { basis: vec![start], diagonal: vec![], off: vec![], left: 0.0, scale: 0.0, over: false, exhausted: false }
     }
 
     fn advance(&mut self, mut image: Vec<f32>, steps: usize) {
@@ -62,8 +69,10 @@ impl Run {
         let factors = orthogonalise(&mut image, &self.basis);
         self.diagonal.push(factors[factors.len() - 1]);
         let left = norm(&image);
+        self.left = left;
         // Only rounding is left: the probe's own space is exhausted and its quadrature exact.
-        self.over = self.diagonal.len() == steps || left <= 3e-6 * self.scale;
+        self.exhausted = self.diagonal.len() == image.len() || left <= 3e-6 * self.scale;
+        self.over = self.exhausted || self.diagonal.len() == steps;
         if !self.over {
             scale(&mut image, 1.0 / left);
             orthogonalise(&mut image, &self.basis);
@@ -74,7 +83,8 @@ impl Run {
         }
     }
 
-    fn nodes(&self) -> Vec<(f64, f64)> {
+    /// Nodes with their weights, smallest first, and the residual of each.
+    fn nodes(&self) -> (Vec<(f64, f64)>, Vec<f64>) {
         let m = self.diagonal.len();
         let t = DMatrix::from_fn(m, m, |i, j| match i.abs_diff(j) {
             0 => self.diagonal[i],
@@ -82,10 +92,11 @@ impl Run {
             _ => 0.0,
         });
         let eigen = SymmetricEigen::new(t);
-        let mut nodes: Vec<(f64, f64)> =
-            (0..m).map(|j| (eigen.eigenvalues[j], eigen.eigenvectors[(0, j)].powi(2))).collect();
-        nodes.sort_by(|a, b| a.0.total_cmp(&b.0));
-        nodes
+        let mut order: Vec<usize> = (0..m).collect();
+        order.sort_by(|a, b| eigen.eigenvalues[*a].total_cmp(&eigen.eigenvalues[*b]));
+        let residual = |j: &usize| self.left * eigen.eigenvectors[(m - 1, *j)].abs();
+        let node = |j: &usize| (eigen.eigenvalues[*j], eigen.eigenvectors[(0, *j)].powi(2));
+        (order.iter().map(node).collect(), order.iter().map(residual).collect())
     }
 }
 
@@ -102,7 +113,15 @@ pub fn quadrature(
         ));
     }
     let steps = what.steps.min(size);
-    let mut answer = Quadrature { size, nodes: vec![], products: 0, gradient_equivalents: 0.0, interrupted: false };
+    let mut answer = Quadrature {
+        size,
+        nodes: vec![],
+        residuals: vec![],
+        exhausted: vec![],
+        products: 0,
+        gradient_equivalents: 0.0,
+        interrupted: false,
+    };
     while answer.nodes.len() < what.probes && !answer.interrupted {
         let first = answer.nodes.len();
         let numbers = first..(first + what.block).min(what.probes);
@@ -121,7 +140,12 @@ pub fn quadrature(
             answer.interrupted = unless_interrupted(observe(&progress))?.is_none();
         }
         // A run that was cut short is a quadrature with fewer nodes.
-        answer.nodes.extend(runs.iter().filter(|r| !r.diagonal.is_empty()).map(Run::nodes));
+        for run in runs.iter().filter(|r| !r.diagonal.is_empty()) {
+            let (nodes, residuals) = run.nodes();
+            answer.nodes.push(nodes);
+            answer.residuals.push(residuals);
+            answer.exhausted.push(run.exhausted);
+        }
         answer.interrupted &= answer.nodes.len() < what.probes || runs.iter().any(|r| !r.over);
     }
     if answer.nodes.is_empty() { Err(CurvatureError::Interrupted) } else { Ok(answer) }
@@ -139,13 +163,20 @@ pub struct Density {
     pub width: f64,
 }
 
-/// Densities over log10 |λ| for each sign. They and the middle integrate to 1.
+/// Densities over log10 |λ| for each sign. They and what lies below the floor integrate to 1.
 #[derive(Clone, Debug, Serialize)]
 pub struct LogDensity {
     pub positive: Density,
     pub negative: Density,
-    /// Share with |λ| below `floor`.
-    pub near_zero: Estimate,
+    /// Share with |λ| below `floor`. `None` unless for every probe the Krylov space is exhausted, or there are nodes below the floor
+    /// and each has an eigenvalue within it: other nodes are no eigenvalues, and that none of them is so near 0, or one
+    /// with much weight, tells nothing of how many eigenvalues are.
+    pub near_zero: Option<Estimate>,
+    /// What that share can be at most, by the inequalities of Chebyshev, Markov and Stieltjes (Szegő, Orthogonal Polynomials,
+    /// 3.41): the weight of the nodes below the floor and of the next one on either side.
+    pub near_zero_at_most: Estimate,
+    /// Largest distance, over the probes, of the nodes on either side of the floor's interval; 0 where there is none on one side.
+    pub gap: f64,
     pub floor: f64,
 }
 
@@ -166,6 +197,16 @@ fn broaden(nodes: &[Vec<(f64, f64)>], low: f64, high: f64, width: f64, points: u
         grid,
         width,
     }
+}
+
+/// Weight of the nodes with |x| below a floor and of the next one on either side, and how far those are apart.
+fn around(nodes: &[(f64, f64)], floor: f64) -> (f64, f64) {
+    let below = nodes.iter().rev().find(|(x, _)| *x <= -floor);
+    let above = nodes.iter().find(|(x, _)| *x >= floor);
+    let inside: f64 = nodes.iter().filter(|(x, _)| x.abs() < floor).map(|(_, w)| w).sum();
+    let beside: f64 = below.iter().chain(&above).map(|(_, w)| w).sum();
+    let gap = below.zip(above).map_or(0.0, |((a, _), (b, _))| b - a);
+    ((inside + beside).min(1.0), gap)
 }
 
 impl Quadrature {
@@ -191,6 +232,13 @@ impl Quadrature {
         broaden(&self.nodes, low - 4.0 * width, high + 4.0 * width, width, points)
     }
 
+    /// Whether a probe's nodes below a floor are eigenvalues, or that there are none says that there is none.
+    pub fn tells(&self, probe: usize, floor: f64) -> bool {
+        let below = self.nodes[probe].iter().zip(&self.residuals[probe]).filter(|((x, _), _)| x.abs() < floor);
+        let mut residuals = below.map(|(_, residual)| *residual).peekable();
+        self.exhausted[probe] || (residuals.peek().is_some() && residuals.all(|r| r <= floor))
+    }
+
     /// On an axis of log10 |λ|; `width` in decades. Nodes below `relative_floor` times the largest |λ| count as near zero:
     /// products in f32 tell nothing below 1e-7 of it.
     pub fn log_density(&self, relative_floor: f64, width: f64, points: usize) -> LogDensity {
@@ -203,11 +251,14 @@ impl Quadrature {
         };
         let near: Vec<f64> =
             self.nodes.iter().map(|n| n.iter().filter(|(x, _)| x.abs() < floor).map(|(_, w)| w).sum()).collect();
+        let most: Vec<f64> = self.nodes.iter().map(|n| around(n, floor).0).collect();
         let (from, to) = (floor.log10() - 4.0 * width, largest.log10() + 4.0 * width);
         LogDensity {
             positive: broaden(&side(1.0), from, to, width, points),
             negative: broaden(&side(-1.0), from, to, width, points),
-            near_zero: Estimate::of_mean(&near),
+            near_zero: (0..self.nodes.len()).all(|p| self.tells(p, floor)).then(|| Estimate::of_mean(&near)),
+            near_zero_at_most: Estimate::of_mean(&most),
+            gap: self.nodes.iter().map(|n| around(n, floor).1).fold(0.0, f64::max),
             floor,
         }
     }

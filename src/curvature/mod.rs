@@ -34,6 +34,7 @@ mod sharpness;
 mod spectrum;
 mod subject;
 mod trace;
+mod untouched;
 mod vector;
 mod weighted_pass;
 mod xtrace;

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use super::error::unless_interrupted;
 use super::{CurvatureError, Subject};
 use crate::gpu::{Buffer, Count, GpuError, Step};
-use crate::graph::{Emit, Graph, MemoryPlan, Plan, TensorId};
+use crate::graph::{Emit, Graph, MemoryPlan, Plan, TensorId, fit};
 use crate::ops::batch::BatchLayout;
 use crate::ops::{Batch, BatchBuffers, CrossEntropy, Dims, Labels, Op, Role, Rule};
 
@@ -54,7 +54,7 @@ impl Pass {
             let outside = |id: TensorId| graph.tensor(id).role != Role::Value;
             let keep = graph.kept_for_probes(&[]);
             let plan = MemoryPlan::new(graph, &dims, &subject.variants, &outside, &keep);
-            if plan.bytes() <= BUDGET && plan.check(subject.gpu).is_ok() {
+            if plan.bytes() <= BUDGET && fit::check(subject.gpu, graph, &dims, &subject.variants, &outside).is_ok() {
                 break;
             }
             dims.probes = dims.probes.div_ceil(2);
@@ -73,6 +73,7 @@ impl Pass {
         let dims = Pass::fit(subject, graph);
         let (encoder, variants) = (&subject.encoder, &subject.variants);
         let outside = |id: TensorId| graph.tensor(id).role != Role::Value || given.contains(&id);
+        fit::check(subject.gpu, graph, &dims, variants, &outside)?;
         let memory = MemoryPlan::new(graph, &dims, variants, &outside, &graph.kept_for_probes(keep));
         let layout = encoder.batch_layout(variants);
         let soft = subject.labels == Labels::Soft;

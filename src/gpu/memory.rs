@@ -131,7 +131,7 @@ impl Gpu {
             total += size.next_multiple_of(align);
             if size > self.capabilities().largest_binding {
                 return Err(GpuError::Limit(format!(
-                    "{label} needs a binding of {size} bytes, this adapter binds at most {}. Use a smaller model or `train.micro_batch`.",
+                    "{label} needs a binding of {size} bytes, and this adapter binds at most {}. Take a smaller model or another adapter.",
                     self.capabilities().largest_binding
                 )));
             }

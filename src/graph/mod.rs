@@ -14,6 +14,7 @@
 //! ```
 
 mod build;
+pub mod fit;
 mod flops;
 mod fuse;
 mod ghost;

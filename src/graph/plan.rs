@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Graph, TensorId};
+use super::{Graph, TensorId, fit};
 use crate::gpu::{Buffer, Dispatch, Gpu, GpuError, Program, Step};
 use crate::ops::{BatchBuffers, Dims, Emit, Lowering, Operation, Role, Variants};
 
@@ -162,8 +162,8 @@ impl Plan {
         keep: &[TensorId],
         boundary: usize,
     ) -> Result<Plan, GpuError> {
+        fit::check(gpu, graph, &dims, variants, &|id| outside.contains_key(&id))?;
         let memory = MemoryPlan::new(graph, &dims, variants, &|id| outside.contains_key(&id), keep);
-        memory.check(gpu)?;
         let slots: Vec<Buffer> = memory
             .slots
             .iter()
@@ -257,26 +257,6 @@ impl Graph {
         all.sort_unstable();
         all.dedup();
         all
-    }
-}
-
-impl MemoryPlan {
-    /// Refuses what an adapter cannot bind.
-    pub fn check(&self, gpu: &Gpu) -> Result<(), GpuError> {
-        let caps = gpu.capabilities();
-        let limit = caps.largest_binding.min(caps.largest_buffer);
-        match self.slots.iter().max() {
-            Some(largest) if *largest > limit => Err(GpuError::Limit(format!(
-                "its largest tensor takes {} MiB and this adapter binds at most {} MiB (all activations: {} MiB in {} buffers).\n\
-                 Set `train.micro_batch` to {} or less of what it is, or use a smaller model.",
-                largest.div_ceil(1 << 20),
-                limit >> 20,
-                self.bytes().div_ceil(1 << 20),
-                self.slots.len(),
-                format_args!("{:.2}", limit as f64 / *largest as f64),
-            ))),
-            _ => Ok(()),
-        }
     }
 }
 

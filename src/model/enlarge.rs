@@ -6,8 +6,10 @@
 //! among the copies of its input: W'[o', i'] = W[o(o'), i(i')] / copies(i'). With h times as many heads, each m = r / h times
 //! as wide, head number u copies head u mod H, and number j in it copies number j mod (D / H); queries and keys are scaled by
 //! m^(-1/4) each, because q'·k' / √(m size) would else be √m times q·k / √size. A head tied to the table of words would add
-//! up r copies of each logit; the scale and shift of the norm before it are divided by r instead. Units of the feed-forward
-//! layers are copied likewise.
+//! up r copies of each logit; the scale and shift of the norm before it are divided by r instead. That is a choice: dividing
+//! all tables by r instead, as the script released with the paper does, gives the same function too (a norm follows the
+//! input's tables) and other traces, so that the sign of a trace's change over sizes is a convention. Units of the
+//! feed-forward layers are copied likewise.
 //!
 //! **Zero** adds units of the feed-forward layers that are zero in every weight. It cannot widen the model: a layer norm
 //! over more columns has another mean and variance, and all architectures have layer norms over every width.

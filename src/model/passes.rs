@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::encoder::Encoder;
 use super::store::Arena;
 use crate::gpu::{Gpu, GpuError, Stamp, Step};
-use crate::graph::{Dims, Graph, MemoryPlan, Plan, TensorId};
+use crate::graph::{Dims, Graph, MemoryPlan, Plan, TensorId, fit};
 use crate::ops::batch::{BatchLayout, Sentence};
 use crate::ops::{Batch, BatchBuffers, Labels, Operation, Variants};
 
@@ -72,7 +72,7 @@ impl Bound {
             encoder.tensors.iter().copied().zip(arena.matrices.iter().cloned()).collect();
         outside.extend(gradients.iter().cloned());
         // Refuse what cannot fit before the batch's own buffers are made.
-        MemoryPlan::new(graph, &dims, variants, &|id| outside.contains_key(&id), keep).check(gpu)?;
+        fit::check(gpu, graph, &dims, variants, &|id| outside.contains_key(&id))?;
         let layout = encoder.batch_layout(variants);
         let vocabulary = encoder.config.vocab_size;
         let batch = BatchBuffers::new(gpu, &dims, &layout, variants, vocabulary, labels == Labels::Soft)?;
@@ -183,6 +183,7 @@ impl GradientPass {
         graph.prune(&keep);
         graph.fuse();
         let outside = |id| encoder.tensors.contains(&id) || gradients.contains(&id) || id == weight;
+        fit::check(gpu, &graph, dims, variants, &outside)?;
         let memory = MemoryPlan::new(&graph, dims, variants, &outside, &[loss]);
         let layout = encoder.batch_layout(variants);
         let soft = labels == Labels::Soft;

@@ -6,7 +6,7 @@ use super::encoder::Encoder;
 use super::passes::Bound;
 use super::store::Arena;
 use crate::gpu::{Buffer, Gpu, GpuError, Stamp, Step};
-use crate::graph::{Count, Dims, Graph, MemoryPlan, TensorId};
+use crate::graph::{Count, Dims, Graph, MemoryPlan, TensorId, fit};
 use crate::ops::batch::BatchLayout;
 use crate::ops::{Batch, BatchBuffers, Labels, Variants, concat};
 
@@ -98,6 +98,7 @@ impl SentenceHeadGraph {
                 || made.gradients.iter().any(|(_, g)| *g == id)
         };
         let (dims, layout) = (head.dims(sentences), encoder.batch_layout(variants));
+        fit::check(gpu, &made.graph, &dims, variants, &outside)?;
         let memory = MemoryPlan::new(&made.graph, &dims, variants, &outside, &[made.loss]);
         let batch = BatchBuffers::bytes(&dims, &layout, variants, encoder.config.vocab_size, false);
         let dispatches = crate::graph::dispatches(gpu, &made.graph, dims, variants, &layout)?.len();

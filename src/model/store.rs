@@ -4,6 +4,7 @@
 use super::encoder::Encoder;
 use super::parameters::Weights;
 use crate::gpu::{Buffer, Gpu, GpuError};
+use crate::graph::fit::{Excess, largest_binding};
 
 /// One chunk: its memory as a whole.
 #[derive(Clone)]
@@ -43,8 +44,8 @@ fn chunks(encoder: &Encoder, limit: u64, align: u64) -> Vec<(bool, Vec<usize>)> 
 impl Arena {
     /// Zeroed memory for a model.
     pub fn new(gpu: &Gpu, encoder: &Encoder, label: &str) -> Result<Arena, GpuError> {
-        let caps = gpu.capabilities();
-        let limit = caps.largest_binding.min(caps.largest_buffer);
+        Arena::check(gpu, encoder)?;
+        let limit = largest_binding(gpu);
         let mut matrices: Vec<Option<Buffer>> = vec![None; encoder.matrices.len()];
         let mut made = Vec::new();
         for (decay, members) in chunks(encoder, limit, gpu.alignment()) {
@@ -56,6 +57,19 @@ impl Arena {
             made.push(Chunk { size4: (whole.bytes() / 16) as u32, buffer: whole, decay });
         }
         Ok(Arena { chunks: made, matrices: matrices.into_iter().flatten().collect() })
+    }
+
+    /// Refuses a model with a matrix that an adapter cannot bind.
+    ///
+    /// # Errors
+    /// [`GpuError::Limit`] with its name, its size, the limit, and what would help.
+    pub fn check(gpu: &Gpu, encoder: &Encoder) -> Result<(), GpuError> {
+        let limit = largest_binding(gpu);
+        let largest = encoder.matrices.iter().max_by_key(|m| m.padded_len());
+        match largest.map(|m| (m, m.padded_len() as u64 * 4)) {
+            Some((m, bytes)) if bytes > limit => Err(Excess::of_matrix(&m.name, m.rows, m.cols, bytes, limit).into()),
+            _ => Ok(()),
+        }
     }
 
     /// No memory at all: for what is planned and not run.

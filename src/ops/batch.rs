@@ -4,6 +4,7 @@
 use super::embedding::{Table, most_segments};
 use super::{Dims, Variants};
 use crate::gpu::{Buffer, Gpu, GpuError, Step};
+use crate::graph::fit;
 
 /// One sentence of a batch.
 #[derive(Clone, Debug, Default)]
@@ -216,12 +217,36 @@ impl BatchBuffers {
         vocabulary: u32,
         soft: bool,
     ) -> Result<BatchBuffers, GpuError> {
+        BatchBuffers::check(gpu, dims, vocabulary, soft)?;
         let sizes = BatchBuffers::sizes(dims, layout, variants, vocabulary, soft);
         let mut made = gpu.buffers("the batch", &sizes)?.into_iter();
         let mut next = || made.next().expect("as many as sizes");
         let [ids, spans, index, inverse, hard, soft, weight] = std::array::from_fn(|_| next());
         let tables = std::array::from_fn(|_| TableBuffers { list: next(), bounds: next(), starts: next() });
         Ok(BatchBuffers { ids, spans, index, inverse, hard, soft, weight, tables })
+    }
+
+    /// Refuses soft labels that an adapter cannot bind; the other buffers are small beside the activations.
+    ///
+    /// # Errors
+    /// [`GpuError::Limit`] with their size, the limit, and what would help.
+    pub fn check(gpu: &Gpu, dims: &Dims, vocabulary: u32, soft: bool) -> Result<(), GpuError> {
+        let limit = fit::largest_binding(gpu);
+        let bytes = |masked: u64| masked * u64::from(vocabulary.next_multiple_of(4)) * 4;
+        if !soft || bytes(dims.masked.into()) <= limit {
+            return Ok(());
+        }
+        let masked =
+            |sentences: u32| (u64::from(dims.masked) * u64::from(sentences)).div_ceil(u64::from(dims.sentences.max(1)));
+        let excess = fit::Excess {
+            what: format!("the labels' distributions ({} x {vocabulary})", dims.masked),
+            bytes: bytes(dims.masked.into()),
+            limit,
+            sentences: dims.sentences,
+            most: fit::most_sentences(dims.sentences, |n| bytes(masked(n)) <= limit),
+            fixed: None,
+        };
+        Err(excess.into())
     }
 
     /// Index of a table.

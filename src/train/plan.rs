@@ -10,8 +10,9 @@ use super::run::RunError;
 use super::setup::Setup;
 use super::trainer::{RING, trainer_bytes};
 use crate::config::{AlgorithmKind, OptimizerKind, Resolved};
+use crate::curvature::CurvatureError;
 use crate::gpu::{Gpu, GpuError};
-use crate::graph::{Graph, MemoryPlan};
+use crate::graph::{Graph, MemoryPlan, TensorId, fit};
 use crate::model::{Arena, Encoder};
 use crate::ops::{BatchBuffers, Dims, Labels, Variants};
 
@@ -73,6 +74,14 @@ pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
     let (_, other_way) = plan_gradient(&otherwise, setup.labels, dims, variants);
     let other_way = other_way.bytes() - other_way.workspace;
     let (recomputed, stored) = if encoder.recompute { (activations, other_way) } else { (other_way, activations) };
+    let mut refused = refusal(gpu, &setup, resolved).err();
+    let mut unless_refused = |bytes: Result<u64, GpuError>| match bytes {
+        Err(GpuError::Limit(why)) => {
+            refused.get_or_insert(why);
+            Ok(0)
+        }
+        other => other,
+    };
     let dispatches = crate::graph::dispatches(gpu, &graph, *dims, variants, &encoder.batch_layout(variants))?;
     let arena = Arena::bytes(encoder, gpu.alignment());
     let moments = match &train.optimizer {
@@ -85,14 +94,19 @@ pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
     let batch = BatchBuffers::bytes(dims, &layout, variants, encoder.config.vocab_size, soft);
     let algorithm = match (&train.algorithm, setup.head) {
         (AlgorithmKind::Sam(_), _) => arena,
-        (AlgorithmKind::Adversarial(a), Some(head)) => adversary_bytes(gpu, encoder, head, a.batch, variants, RING)?,
+        (AlgorithmKind::Adversarial(a), Some(head)) => {
+            unless_refused(adversary_bytes(gpu, encoder, head, a.batch, variants, RING))?
+        }
         _ => 0,
     };
     let (evaluation, evaluation_dispatches) = plan_evaluation(gpu, &setup, resolved.config.evaluate.sentences)?;
     let measure = match &resolved.config.measure {
         Some(section) => {
             let instruments = Instruments::new(&setup.corpus, section, variants, train.micro_batch() as usize)?;
-            instruments.bytes(gpu, encoder).map_err(measure_error)?
+            match instruments.bytes(gpu, encoder) {
+                Err(CurvatureError::Gpu(error)) => unless_refused(Err(error))?,
+                other => other.map_err(measure_error)?,
+            }
         }
         None => 0,
     };
@@ -140,26 +154,73 @@ pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
         dispatches_per_micro_batch: dispatches.len(),
         flops_per_step: gradient + beside,
         bytes,
-        refused: memory.check(gpu).err().map(|e| e.to_string()),
+        refused,
     })
 }
 
-/// The graph of a gradient as it runs, and its memory.
-fn plan_gradient(encoder: &Encoder, labels: Labels, dims: &Dims, variants: &Variants) -> (Graph, MemoryPlan) {
+/// The graph of a gradient as it runs: (graph, loss, what has memory of its own).
+fn gradient_graph(encoder: &Encoder, labels: Labels) -> (Graph, TensorId, Vec<TensorId>) {
     let (mut graph, loss, weight, gradients) = encoder.with_gradient(labels);
     graph.prune(&gradients.iter().copied().chain([loss]).collect::<Vec<_>>());
     graph.fuse();
-    let outside = |id| encoder.tensors.contains(&id) || gradients.contains(&id) || id == weight;
-    let memory = MemoryPlan::new(&graph, dims, variants, &outside, &[loss]);
+    (graph, loss, encoder.tensors.iter().copied().chain(gradients).chain([weight]).collect())
+}
+
+/// The graph of a gradient, and its memory.
+fn plan_gradient(encoder: &Encoder, labels: Labels, dims: &Dims, variants: &Variants) -> (Graph, MemoryPlan) {
+    let (graph, loss, outside) = gradient_graph(encoder, labels);
+    let memory = MemoryPlan::new(&graph, dims, variants, &|id| outside.contains(&id), &[loss]);
     (graph, memory)
+}
+
+/// Why a run's matrices, steps and evaluations do not fit, with the largest `train.micro_batch` that would where one does.
+fn refusal(gpu: &Gpu, setup: &Setup, resolved: &Resolved) -> Result<(), String> {
+    let inner = |error: GpuError| match error {
+        GpuError::Limit(why) => why,
+        other => other.to_string(),
+    };
+    let Setup { encoder, labels, dims, kernels: Kernels { variants, .. }, .. } = setup;
+    Arena::check(gpu, encoder).map_err(inner)?;
+    let limit = fit::largest_binding(gpu);
+    let vocabulary = encoder.config.vocab_size;
+    let (graph, _, outside) = gradient_graph(encoder, *labels);
+    let (forward, _) = encoder.without_dropout().with_loss(Labels::Soft);
+    let tokens = dims.rows / dims.sentences;
+    let check = |micro: u32| -> Result<(), String> {
+        let step = Dims { rows: micro * tokens, masked: setup.corpus.most_masked(micro), sentences: micro, probes: 1 };
+        let evaluated = evaluation_dims(micro, tokens, resolved.config.evaluate.sentences);
+        let of = |what: &str, excess: Option<fit::Excess>| match excess {
+            Some(e) => Err(format!("{what}: {}", e.text("`train.micro_batch`"))),
+            None => Ok(()),
+        };
+        of("a step", fit::excess(&graph, &step, variants, &|id| outside.contains(&id), limit))?;
+        let own = |id| encoder.tensors.contains(&id);
+        of("the evaluation", fit::excess(&forward, &evaluated, variants, &own, limit))?;
+        BatchBuffers::check(gpu, &step, vocabulary, *labels == Labels::Soft).map_err(inner)?;
+        BatchBuffers::check(gpu, &evaluated, vocabulary, true).map_err(inner)
+    };
+    let micro = resolved.config.train.micro_batch();
+    let Err(why) = check(micro) else { return Ok(()) };
+    match fit::most_sentences(micro, |n| check(n).is_ok()) {
+        // One number for a step and an evaluation, whatever fits by itself.
+        Some(most) => {
+            let said = why.lines().next().unwrap_or(&why);
+            Err(format!("{said}\nSet `train.micro_batch` to {most} or less ({micro} now)."))
+        }
+        None => Err(why),
+    }
+}
+
+/// Of the evaluation's batches.
+fn evaluation_dims(micro_batch: u32, tokens: u32, sentences: u32) -> Dims {
+    let batch = Evaluator::batch(micro_batch as usize).min(sentences as usize) as u32;
+    Dims { rows: batch * tokens, masked: batch, sentences: batch, probes: 1 }
 }
 
 /// Bytes and dispatches of the evaluation.
 fn plan_evaluation(gpu: &Gpu, setup: &Setup, sentences: u32) -> Result<(u64, usize), GpuError> {
     let Setup { encoder, dims, kernels: Kernels { variants, .. }, .. } = setup;
-    let batch = Evaluator::batch(dims.sentences as usize).min(sentences as usize) as u32;
-    let tokens = dims.rows / dims.sentences;
-    let dims = Dims { rows: batch * tokens, masked: batch, sentences: batch, probes: 1 };
+    let dims = evaluation_dims(dims.sentences, dims.rows / dims.sentences, sentences);
     let encoder = encoder.without_dropout();
     let (graph, loss) = encoder.with_loss(Labels::Soft);
     let memory = MemoryPlan::new(&graph, &dims, variants, &|id| encoder.tensors.contains(&id), &[loss]);

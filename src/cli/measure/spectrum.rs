@@ -55,9 +55,19 @@ struct DensityReport {
     log_density_negative_standard_error: Vec<Option<f64>>,
     /// Standard deviation of the Gaussian in decades.
     log_width: f64,
-    /// Share of the eigenvalues with |λ| below `floor`, which f32 does not tell from 0.
-    near_zero: Number,
+    /// Share of the eigenvalues with |λ| below `floor`, which f32 does not tell from 0. Null, with a note, where the quadrature
+    /// cannot tell it: where a probe's Krylov space is not exhausted.
+    near_zero: Option<Number>,
+    /// Bound on that share: weight of the nodes below `floor` and of the next one on either side.
+    near_zero_at_most: Number,
     floor: f64,
+    /// Share of the parameters on which no example's loss depends (rows of tables that nothing uses, biases of keys), counted
+    /// outright: at least so large a share of the eigenvalues is 0.
+    untouched_share: f64,
+    /// Their number.
+    untouched_parameters: usize,
+    /// Why something is null.
+    notes: Vec<String>,
     /// Mean eigenvalue, Tr A / N.
     mean_eigenvalue: Number,
     /// Mean squared eigenvalue, ‖A‖_F² / N.
@@ -112,6 +122,7 @@ where
     let products = pairs.products + density.as_ref().map_or(0, |q| q.products);
     let points = arguments.points as usize;
     let curves = density.as_ref().map(|q| (q.density(RELATIVE_WIDTH, points), q.log_density(FLOOR, LOG_WIDTH, points)));
+    let untouched: usize = subject.untouched().iter().map(|r| r.len()).sum();
     let report = SpectrumReport {
         matrix: name_of(arguments.matrix),
         eigenvalues: pairs.eigenvalues.clone(),
@@ -121,18 +132,32 @@ where
         products,
         density: density.as_ref().zip(curves.as_ref()).map(|(q, (linear, log))| {
             let steps = q.nodes.iter().map(Vec::len).max().unwrap_or(0);
-            density_report(q, linear, log, steps)
+            density_report(q, linear, log, steps, untouched)
         }),
         evidence: session.evidence(common, &subject, session.target(), cost).ended(interrupted, converged),
     };
     if !converged && !pairs.interrupted {
         print::note("not every eigenvalue has converged: give more --products, or a larger --tolerance");
     }
+    report.density.iter().flat_map(|d| &d.notes).for_each(|n| print::note(n));
     write_figure(arguments.out.as_deref(), || figure(&report.matrix, &pairs, curves.as_ref()))?;
     print_report(common.json.json, &report, &rows(&report), &report.evidence)
 }
 
-fn density_report(q: &Quadrature, linear: &Density, log: &LogDensity, steps: usize) -> DensityReport {
+fn density_report(q: &Quadrature, linear: &Density, log: &LogDensity, steps: usize, untouched: usize) -> DensityReport {
+    let notes = match log.near_zero {
+        Some(_) => Vec::new(),
+        None => {
+            let short = (0..q.nodes.len()).filter(|p| !q.tells(*p, log.floor)).count();
+            vec![format!(
+                "the share near zero cannot be told from {steps} steps: the Krylov space of {short} of {} probes is not exhausted, and the                  nodes next to 0 are up to {} apart, where {} counts as 0. Nor do the logarithmic densities say anything between                  them. It is at most `near_zero_at_most`; more --steps (at most {}, the parameters that take part) may tell it",
+                q.nodes.len(),
+                print::short(log.gap),
+                print::short(log.floor),
+                q.size
+            )]
+        }
+    };
     let errors = |d: &Density| d.standard_error.iter().map(|e| finite(*e)).collect();
     DensityReport {
         grid: linear.grid.clone(),
@@ -145,8 +170,12 @@ fn density_report(q: &Quadrature, linear: &Density, log: &LogDensity, steps: usi
         log_density_negative: log.negative.density.clone(),
         log_density_negative_standard_error: errors(&log.negative),
         log_width: log.positive.width,
-        near_zero: log.near_zero.into(),
+        near_zero: log.near_zero.map(Number::from),
+        near_zero_at_most: log.near_zero_at_most.into(),
         floor: log.floor,
+        untouched_share: untouched as f64 / q.size as f64,
+        untouched_parameters: untouched,
+        notes,
         mean_eigenvalue: q.moment(1).into(),
         mean_squared_eigenvalue: q.moment(2).into(),
         density_probes: q.nodes.len(),
@@ -164,7 +193,13 @@ fn rows(report: &SpectrumReport) -> Vec<(String, String)> {
     if let Some(d) = &report.density {
         rows.push(("mean eigenvalue".into(), d.mean_eigenvalue.text()));
         rows.push(("mean square".into(), d.mean_squared_eigenvalue.text()));
-        rows.push((format!("share below {}", print::short(d.floor)), d.near_zero.text()));
+        let near = match &d.near_zero {
+            Some(share) => share.text(),
+            None => format!("cannot be told, at most {}", d.near_zero_at_most.text()),
+        };
+        rows.push((format!("share below {}", print::short(d.floor)), near));
+        let share = print::short(d.untouched_share);
+        rows.push(("untouched share".into(), format!("{share}, {} parameters", d.untouched_parameters)));
     }
     rows.extend(report.evidence.rows(&report.matrix));
     rows

@@ -3,6 +3,7 @@
 use super::super::panels::{Level, Panel, Panels, Point, Scale, Series, bar, wide};
 use super::super::scene::Scene;
 use super::collapse::{self, ABSCISSAE, has_curves};
+use super::convention;
 use super::correlations::Found;
 use super::forest;
 use super::quantity::{self, EXCESS, FISHER, HESSIAN, Predictor, Value, titled};
@@ -26,7 +27,11 @@ pub fn all(section: &Section, correlations: &[Found]) -> Vec<Drawn> {
     for predictor in [&FISHER, &HESSIAN] {
         drawn.extend(transfer(section, predictor));
     }
-    drawn.extend(forest::draw(correlations).map(|(scene, caption)| named(section, "correlations", scene, caption)));
+    let briefly = if convention::decides_in(section) { format!(" {}", convention::BRIEFLY) } else { String::new() };
+    drawn.extend(
+        forest::draw(correlations)
+            .map(|(scene, caption)| named(section, "correlations", scene, format!("{caption}{briefly}"))),
+    );
     let groups = Group::all(section);
     for table in &section.tables {
         let own: Vec<&Group<'_>> = groups.iter().filter(|g| std::ptr::eq(g.first().table, table)).collect();
@@ -93,9 +98,10 @@ fn transfer(section: &Section, predictor: &'static Predictor) -> Option<Drawn> {
     let caption = format!(
         "Each point is a model (a run at a step). Bars: one standard error; of the accuracy, that over the probe's seeds and \
          that of the choice of test sentences together (the latter is shared by all models, so that differences between models \
-         are known better than the bars say). Saturated: excess loss under {}. Traces are over one parametrisation: {}.",
+         are known better than the bars say). Saturated: excess loss under {}. Traces are over one parametrisation: {}.{}",
         bounds(section),
-        if parametrisation.is_empty() { "as trained" } else { &parametrisation }
+        if parametrisation.is_empty() { "as trained" } else { &parametrisation },
+        if convention::decides(&models) { format!(" {}", convention::BRIEFLY) } else { String::new() }
     );
     let name = format!("accuracy-{}", predictor.key.replace('_', "-"));
     let title = format!("Accuracy against the {}", predictor.name.split(',').next().unwrap_or(predictor.name));
@@ -268,8 +274,11 @@ fn sizes(section: &Section, groups: &[Group<'_>]) -> Option<Drawn> {
         .collect();
     over.sort_unstable();
     over.dedup();
+    let models: Vec<Model<'_>> =
+        varied.iter().flat_map(|(_, e)| e.iter().flat_map(|g| g.models.iter().copied())).collect();
     let traces = match over.len() {
         0 => String::new(),
+        1 if convention::decides(&models) => format!(" Traces are over one parametrisation. {}", convention::WORDS),
         1 => " Traces are over one parametrisation.".to_string(),
         n => format!(" Traces are over {n} parametrisations and not comparable between them."),
     };

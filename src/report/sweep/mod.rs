@@ -1,6 +1,7 @@
 //! A page, figures and tables about sweeps, a function of their tables alone.
 
 mod collapse;
+mod convention;
 mod correlations;
 mod figures;
 mod files;

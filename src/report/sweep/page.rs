@@ -2,6 +2,7 @@
 
 use super::super::html::{BASE, escape};
 use super::collapse::Measured;
+use super::convention;
 use super::correlations::Found;
 use super::figures::Drawn;
 use super::markup::{Grid, fixed};
@@ -60,6 +61,9 @@ fn section(content: &Content) -> String {
         section.tables.iter().map(|t| format!("{} ({}, {} models)", t.name, t.intervention, t.rows.len())).collect();
     out += &paragraph(&format!("Sweeps: {}.", sweeps.join("; ")));
     out += &format!("<p class=\"said\">{}</p>\n", escape(&statement::counts(section)));
+    if convention::decides_in(section) {
+        out += &format!("<p class=\"said\">{}</p>\n", escape(convention::WORDS));
+    }
     for (task, _, text) in statement::tasks(section, &content.correlations) {
         out += &format!("<p class=\"said\"><b>{}</b>: {}</p>\n", escape(&quantity::titled(&task)), escape(&text));
     }
@@ -112,6 +116,9 @@ fn correlations(section: &Section, all: &[Found]) -> String {
         "Coefficient [95 % interval]; the intervals draw runs again. The partial coefficients are those given the excess loss. \
          Sums of squares for Pearson's are of the quantities as they are, not of their logarithms.",
     );
+    if convention::decides_in(section) {
+        out += &paragraph(convention::BRIEFLY);
+    }
     let head = [
         "task",
         "models",

@@ -1,6 +1,7 @@
 //! Our numbers in the form of the paper's tables, the paper's beside them where language and intervention are of the same
 //! kind (Liu, Xie, Li and Ma 2023, arXiv 2210.14199, tables 1 and 2 and section 5).
 
+use super::convention;
 use super::markup::{Grid, fixed, number};
 use super::quantity::{self, FISHER, Value};
 use super::rows::Group;
@@ -211,8 +212,10 @@ fn sizes(table: &Table, ends: &[&Group<'_>]) -> Beside {
         (_, true) => "On its own HMM the paper's rises by 4.5 points, with LSTMs of 10 to 135 M parameters.",
         _ => "The paper has no numbers for a language of this kind.",
     };
+    let models: Vec<Model<'_>> = ends.iter().flat_map(|g| g.models.iter().copied()).collect();
+    let convention = if convention::decides(&models) { format!(" {}", convention::WORDS) } else { String::new() };
     let words = format!(
-        "{SPREADS} From the smallest to the largest model accuracy changes by {}. {theirs}",
+        "{SPREADS} From the smallest to the largest model accuracy changes by {}. {theirs}{convention}",
         changes(table, ends)
     );
     Beside { title: format!("Sizes: {} (the paper's Table 2)", table.name), words, grid }

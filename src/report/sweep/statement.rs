@@ -1,5 +1,6 @@
 //! What the numbers say, in plain words.
 
+use super::convention;
 use super::correlations::{FEWEST_RUNS, Found};
 use super::figures::bounds;
 use super::markup::{fixed, number};
@@ -70,10 +71,12 @@ fn coefficient(f: &Found) -> String {
 
 /// A paragraph a task.
 pub fn tasks(section: &Section, all: &[Found]) -> Vec<(String, Verdict, String)> {
-    section.tasks().iter().map(|t| task(&t.task, all)).collect()
+    let sizes = convention::decides_in(section);
+    section.tasks().iter().map(|t| task(&t.task, all, sizes)).collect()
 }
 
-fn task(task: &str, all: &[Found]) -> (String, Verdict, String) {
+/// `sizes`: the traces' order is partly that of a convention.
+fn task(task: &str, all: &[Found], sizes: bool) -> (String, Verdict, String) {
     let found = |key: &str, partial: bool| {
         all.iter().find(|f| {
             f.task == task
@@ -106,6 +109,9 @@ fn task(task: &str, all: &[Found]) -> (String, Verdict, String) {
         text += &format!("; an interval over fewer than {FEWEST_RUNS} runs is not taken to decide");
     }
     text += ".";
+    if sizes {
+        text += &format!(" {}", convention::BRIEFLY);
+    }
     if let Some(partial) = found(FISHER.key, true).filter(|f| f.value.is_some()) {
         text += &format!(" Given the excess loss it is {}.", coefficient(partial));
     }

@@ -1,0 +1,57 @@
+//! Parameters on which no example's loss depends, whatever the weights and labels: rows and columns of zeros in every
+//! curvature matrix, counted from the examples' tokens and the model's structure and not from a spectrum.
+//!
+//! - Rows of the position and segment tables that no token takes, pad rows among them, and rows of the word table of words in no
+//!   input; with a tied head every word's row is an output too, which softmax ties to the loss.
+//! - Biases of keys: they add the same q · b to all scores of a query, and softmax forgets it.
+//! - Queries and keys altogether where every example is a single token, and without layers what stands at positions that
+//!   are not masked.
+
+use std::ops::Range;
+
+use super::Subject;
+use crate::model::Head;
+use crate::ops::Batch;
+
+impl Subject<'_> {
+    /// Places of these parameters in vectors of this subject, in order; those held still are not among them.
+    pub fn untouched(&self) -> Vec<Range<usize>> {
+        let used = self.rows_used();
+        let tied = self.encoder.head == Head::Words && self.encoder.config.tie_word_embeddings;
+        let single = self.sentences.iter().all(|s| s.ids.len() == 1);
+        let mut places: Vec<Range<usize>> = Vec::new();
+        for (name, range) in self.vectors.parts(&self.encoder) {
+            let table = ["word", "position", "token_type"]
+                .iter()
+                .position(|t| name.ends_with(&format!(".embeddings.{t}_embeddings.weight")));
+            let scores = name.contains(".attention.self.query.") || name.contains(".attention.self.key.");
+            match table {
+                Some(0) if tied => {}
+                Some(table) => {
+                    let wide = range.len() / used[table].len();
+                    let row = |r: usize| range.start + r * wide..range.start + (r + 1) * wide;
+                    places.extend((0..used[table].len()).filter(|r| !used[table][*r]).map(row));
+                }
+                None if name.ends_with(".attention.self.key.bias") || (scores && single) => places.push(range),
+                None => {}
+            }
+        }
+        places
+    }
+
+    /// Which rows of the word, position and segment table stand in something that reaches the loss.
+    fn rows_used(&self) -> [Vec<bool>; 3] {
+        let layout = self.encoder.batch_layout(&self.variants);
+        let mut used = layout.tables.map(|rows| vec![false; rows as usize]);
+        let attends = self.encoder.config.num_hidden_layers > 0;
+        for range in &self.batches {
+            let batch = Batch::new(&layout, &self.sentences[range.clone()]);
+            for (ids, masked) in batch.ids.iter().zip(&batch.inverse) {
+                if attends || *masked > 0 {
+                    (0..3).for_each(|t| used[t][ids[t] as usize] = true);
+                }
+            }
+        }
+        used
+    }
+}
