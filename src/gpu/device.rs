@@ -115,7 +115,7 @@ impl Gpu {
         let info = adapter.get_info();
         let limits = adapter.limits();
         let software = info.device_type == wgpu::DeviceType::Cpu;
-        let images_possible = super::memory::images_possible(&adapter);
+        let images_possible = super::images::images_possible(&adapter);
         let images = images_possible && options.images.unwrap_or(software);
         let mut wanted = wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SHADER_F16;
         if images {
@@ -141,6 +141,7 @@ impl Gpu {
             ..Default::default()
         }))
         .map_err(refused)?;
+        let images = images && super::images::images_fit(&device, alignment(&limits));
         let cache = PipelineCache::open(&device, &info);
         let faults: Arc<Mutex<Option<GpuError>>> = Arc::default();
         let note = |faults: &Arc<Mutex<Option<GpuError>>>, error: GpuError| {
@@ -406,6 +407,11 @@ impl Gpu {
             Err(other) => Err(GpuError::Lost(other.to_string())),
         }
     }
+}
+
+/// Bytes that buffers of one allocation are aligned to.
+pub(super) fn alignment(limits: &wgpu::Limits) -> u64 {
+    u64::from(limits.min_storage_buffer_offset_alignment).max(256)
 }
 
 /// Sizes of the small-matrix products that an adapter has from f16 operands with f32 sums.

@@ -1,19 +1,14 @@
 //! Buffers of `f32` and `u32`, several of them in one block where they belong together, and their way to and from the
 //! host.
 //!
-//! On software Vulkan drivers a buffer can also be read as a linear image (`rgba32float`, 4096 texels a row) that lies
-//! over the same memory: an image load there costs a twentieth of a buffer load (`docs/performance.md`). Such drivers
-//! run the dispatches of a queue one after another, so a write through the buffer is seen by the next read through the
-//! image; on real GPUs images are never used.
+//! On software Vulkan drivers a buffer can also be read as an image that lies over the same memory (`images.rs`).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use super::device::Gpu;
+use super::device::{Gpu, alignment};
 use super::error::GpuError;
-use super::shader_text::IMAGE_WIDTH;
-
-const IMAGE_ROW_BYTES: u64 = IMAGE_WIDTH as u64 * 16;
+use super::images::Memory;
 
 /// Bytes on the adapter: what is allocated now, and the most that ever was. Counts the buffers that kernels see; not
 /// the driver's own memory, nor what the host maps to read and write.
@@ -21,6 +16,16 @@ const IMAGE_ROW_BYTES: u64 = IMAGE_WIDTH as u64 * 16;
 pub(super) struct Tally {
     live: AtomicU64,
     peak: AtomicU64,
+    /// Vulkan memories, and the buffers and images laid over them.
+    pub(super) memories: Lives,
+    pub(super) overlays: Lives,
+}
+
+/// Objects that this program makes and destroys itself: how many of each there were.
+#[derive(Debug, Default)]
+pub(super) struct Lives {
+    pub(super) made: AtomicU64,
+    pub(super) destroyed: AtomicU64,
 }
 
 impl Tally {
@@ -46,6 +51,10 @@ impl Counted {
         tally.add(bytes);
         Counted { tally: tally.clone(), bytes }
     }
+
+    pub(super) fn tally(&self) -> &Tally {
+        &self.tally
+    }
 }
 
 impl Drop for Counted {
@@ -54,21 +63,21 @@ impl Drop for Counted {
     }
 }
 
-/// One allocation.
-struct Block {
-    raw: wgpu::Buffer,
-    _counted: Counted,
-    #[cfg(not(any(target_arch = "wasm32", target_vendor = "apple")))]
-    vulkan: Option<ash::vk::DeviceMemory>,
+/// One allocation. Memory that images may lie over counts its bytes itself, for it may outlive the block.
+pub(super) struct Block {
+    pub(super) raw: wgpu::Buffer,
+    pub(super) memory: Option<Arc<Memory>>,
+    pub(super) _counted: Option<Counted>,
 }
 
-/// A range of device memory, bound and copied as one. Clones share the memory.
+/// A range of device memory, bound and copied as one. Clones share the memory; whatever a program has bound of it lives on
+/// with the program when all clones are gone.
 #[derive(Clone)]
 pub struct Buffer {
     block: Arc<Block>,
     offset: u64,
     bytes: u64,
-    image: Arc<OnceLock<wgpu::TextureView>>,
+    image: Option<wgpu::TextureView>,
 }
 
 impl Buffer {
@@ -86,7 +95,7 @@ impl Buffer {
     }
 
     pub(super) fn image(&self) -> Option<&wgpu::TextureView> {
-        self.image.get()
+        self.image.as_ref()
     }
 
     /// Whether both lie in the same allocation (one dispatch must not read one and write the other).
@@ -118,7 +127,7 @@ impl Gpu {
 
     /// Bytes that buffers of one allocation are aligned to.
     pub fn alignment(&self) -> u64 {
-        u64::from(self.limits().min_storage_buffer_offset_alignment).max(256)
+        alignment(self.limits())
     }
 
     fn allocate(&self, label: &str, sizes: &[u64], whole: bool) -> Result<(Option<Buffer>, Vec<Buffer>), GpuError> {
@@ -143,16 +152,19 @@ impl Gpu {
             )));
         }
         let block = Arc::new(self.block(label, total.max(256))?);
+        let ranges: Vec<(u64, u64)> = whole.then_some((0, total)).into_iter().chain(offsets).collect();
+        // Images before zeros: what was in the memory before need not outlive an image's first layout.
+        let images = match &block.memory {
+            Some(memory) => self.lay_images(memory, &ranges)?.into_iter().map(Some).collect(),
+            None => vec![None; ranges.len()],
+        };
         let mut encoder = self.encoder();
         encoder.clear_buffer(&block.raw, 0, None);
         self.submit(encoder);
-        let make = |(offset, bytes)| {
-            let buffer = Buffer { block: block.clone(), offset, bytes, image: Arc::default() };
-            self.lay_image(&buffer)?;
-            Ok::<_, GpuError>(buffer)
-        };
-        let all = if whole { Some(make((0, total))?) } else { None };
-        Ok((all, offsets.into_iter().map(make).collect::<Result<_, _>>()?))
+        let make = |((offset, bytes), image)| Buffer { block: block.clone(), offset, bytes, image };
+        let mut parts: Vec<Buffer> = ranges.into_iter().zip(images).map(make).collect();
+        let all = whole.then(|| parts.remove(0));
+        Ok((all, parts))
     }
 
     /// Writes before the next submission. `data` may be shorter than the buffer.
@@ -254,7 +266,7 @@ impl Gpu {
         staging.take(self)
     }
 
-    fn plain_block(&self, label: &str, bytes: u64) -> Result<Block, GpuError> {
+    pub(super) fn plain_block(&self, label: &str, bytes: u64) -> Result<Block, GpuError> {
         let raw = self.scoped(&format!("allocating {label} ({bytes} bytes)"), || {
             self.device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some(label),
@@ -263,16 +275,11 @@ impl Gpu {
                 mapped_at_creation: false,
             })
         })?;
-        Ok(Block {
-            raw,
-            _counted: Counted::new(&self.tally, bytes),
-            #[cfg(not(any(target_arch = "wasm32", target_vendor = "apple")))]
-            vulkan: None,
-        })
+        Ok(Block { raw, memory: None, _counted: Some(Counted::new(&self.tally, bytes)) })
     }
 }
 
-const USAGE: wgpu::BufferUsages =
+pub(super) const USAGE: wgpu::BufferUsages =
     wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_SRC).union(wgpu::BufferUsages::COPY_DST);
 
 /// A copy on its way to the host.
@@ -307,183 +314,3 @@ impl Staging {
         Ok(bytes)
     }
 }
-
-#[cfg(any(target_arch = "wasm32", target_vendor = "apple"))]
-mod images {
-    use super::{Block, Buffer, Gpu, GpuError};
-
-    pub fn images_possible(_: &wgpu::Adapter) -> bool {
-        false
-    }
-
-    impl Gpu {
-        pub(super) fn block(&self, label: &str, bytes: u64) -> Result<Block, GpuError> {
-            self.plain_block(label, bytes)
-        }
-
-        pub(super) fn lay_image(&self, _: &Buffer) -> Result<(), GpuError> {
-            Ok(())
-        }
-    }
-}
-
-#[cfg(not(any(target_arch = "wasm32", target_vendor = "apple")))]
-mod images {
-    use super::{Block, Buffer, Counted, Gpu, GpuError, IMAGE_ROW_BYTES, IMAGE_WIDTH, USAGE};
-    use ash::vk;
-    use wgpu::hal::api::Vulkan;
-
-    /// Whether this is a Vulkan driver that can use a linear `rgba32float` image as a read-only storage image.
-    pub fn images_possible(adapter: &wgpu::Adapter) -> bool {
-        let info = adapter.get_info();
-        if info.backend != wgpu::Backend::Vulkan
-            || info.device_type != wgpu::DeviceType::Cpu
-            || !adapter.features().contains(wgpu::Features::TEXTURE_ADAPTER_SPECIFIC_FORMAT_FEATURES)
-        {
-            return false;
-        }
-        let format = adapter.get_texture_format_features(wgpu::TextureFormat::Rgba32Float);
-        if !format.flags.contains(wgpu::TextureFormatFeatureFlags::STORAGE_READ_ONLY) {
-            return false;
-        }
-        // SAFETY: the hal adapter is only asked for properties while the wgpu adapter is alive.
-        unsafe {
-            let Some(hal) = adapter.as_hal::<Vulkan>() else { return false };
-            let raw = hal.shared_instance().raw_instance();
-            let properties =
-                raw.get_physical_device_format_properties(hal.raw_physical_device(), vk::Format::R32G32B32A32_SFLOAT);
-            properties.linear_tiling_features.contains(vk::FormatFeatureFlags::STORAGE_IMAGE)
-        }
-    }
-
-    impl Gpu {
-        /// Memory with a buffer over all of it, plus room for the last image's last row.
-        pub(super) fn block(&self, label: &str, bytes: u64) -> Result<Block, GpuError> {
-            if !self.capabilities().images {
-                return self.plain_block(label, bytes);
-            }
-            let refused = |e: vk::Result| GpuError::OutOfMemory {
-                doing: format!("allocating {label} ({bytes} bytes)"),
-                detail: e.to_string(),
-            };
-            // SAFETY: the buffer is made on this device with the usages of USAGE; its memory is host-visible or
-            // device-local as the driver lists it first, at least as large as required, and goes to wgpu with it.
-            unsafe {
-                let hal = self.device.as_hal::<Vulkan>().ok_or(GpuError::Lost("the Vulkan device is gone".into()))?;
-                let device = hal.raw_device();
-                let usage = vk::BufferUsageFlags::STORAGE_BUFFER
-                    | vk::BufferUsageFlags::TRANSFER_SRC
-                    | vk::BufferUsageFlags::TRANSFER_DST;
-                let create = vk::BufferCreateInfo::default().size(bytes).usage(usage);
-                let buffer = device.create_buffer(&create, None).map_err(refused)?;
-                let needs = device.get_buffer_memory_requirements(buffer);
-                let allocate = vk::MemoryAllocateInfo::default()
-                    .allocation_size((needs.size.max(bytes) + IMAGE_ROW_BYTES).next_multiple_of(IMAGE_ROW_BYTES))
-                    .memory_type_index(needs.memory_type_bits.trailing_zeros());
-                let memory = match device.allocate_memory(&allocate, None) {
-                    Ok(memory) => memory,
-                    Err(e) => {
-                        device.destroy_buffer(buffer, None);
-                        return Err(refused(e));
-                    }
-                };
-                if let Err(e) = device.bind_buffer_memory(buffer, memory, 0) {
-                    device.destroy_buffer(buffer, None);
-                    device.free_memory(memory, None);
-                    return Err(refused(e));
-                }
-                let wrapped = wgpu::hal::vulkan::Buffer::from_raw_managed(buffer, memory, 0, bytes);
-                drop(hal);
-                let descriptor =
-                    wgpu::BufferDescriptor { label: Some(label), size: bytes, usage: USAGE, mapped_at_creation: false };
-                let raw = self.device.create_buffer_from_hal::<Vulkan>(wrapped, &descriptor);
-                Ok(Block { raw, _counted: Counted::new(&self.tally, bytes), vulkan: Some(memory) })
-            }
-        }
-
-        /// Lays a linear image over a buffer's range.
-        pub(super) fn lay_image(&self, buffer: &Buffer) -> Result<(), GpuError> {
-            let Some(memory) = buffer.block.vulkan else { return Ok(()) };
-            let rows = buffer.bytes.div_ceil(IMAGE_ROW_BYTES) as u32;
-            if rows > self.limits().max_texture_dimension_2d {
-                return Err(GpuError::Limit(format!(
-                    "a tensor of {} bytes is larger than an image of {} rows of 64 KiB; set LOWLAND_IMAGES=0 or use a smaller model",
-                    buffer.bytes,
-                    self.limits().max_texture_dimension_2d
-                )));
-            }
-            let refused = |e: vk::Result| GpuError::OutOfMemory {
-                doing: format!("laying an image over {} bytes", buffer.bytes),
-                detail: e.to_string(),
-            };
-            let size = wgpu::Extent3d { width: IMAGE_WIDTH, height: rows, depth_or_array_layers: 1 };
-            // SAFETY: the image is linear, so its rows lie 64 KiB apart (checked below) over the buffer's own memory,
-            // which the block keeps alive for as long as any bind group holds the view; only reads go through it.
-            unsafe {
-                let hal = self.device.as_hal::<Vulkan>().ok_or(GpuError::Lost("the Vulkan device is gone".into()))?;
-                let device = hal.raw_device();
-                let create = vk::ImageCreateInfo::default()
-                    .image_type(vk::ImageType::TYPE_2D)
-                    .format(vk::Format::R32G32B32A32_SFLOAT)
-                    .extent(vk::Extent3D { width: IMAGE_WIDTH, height: rows, depth: 1 })
-                    .mip_levels(1)
-                    .array_layers(1)
-                    .samples(vk::SampleCountFlags::TYPE_1)
-                    .tiling(vk::ImageTiling::LINEAR)
-                    .usage(vk::ImageUsageFlags::STORAGE)
-                    .initial_layout(vk::ImageLayout::PREINITIALIZED);
-                let image = device.create_image(&create, None).map_err(refused)?;
-                let subresource =
-                    vk::ImageSubresource { aspect_mask: vk::ImageAspectFlags::COLOR, mip_level: 0, array_layer: 0 };
-                let layout = device.get_image_subresource_layout(image, subresource);
-                let needs = device.get_image_memory_requirements(image);
-                let fits = layout.offset == 0
-                    && layout.row_pitch == IMAGE_ROW_BYTES
-                    && buffer.offset.is_multiple_of(needs.alignment);
-                let bound = if fits {
-                    device.bind_image_memory(image, memory, buffer.offset)
-                } else {
-                    Err(vk::Result::ERROR_FORMAT_NOT_SUPPORTED)
-                };
-                if let Err(e) = bound {
-                    device.destroy_image(image, None);
-                    return Err(refused(e));
-                }
-                let hal_descriptor = wgpu::hal::TextureDescriptor {
-                    label: None,
-                    size,
-                    mip_level_count: 1,
-                    sample_count: 1,
-                    dimension: wgpu::TextureDimension::D2,
-                    format: wgpu::TextureFormat::Rgba32Float,
-                    usage: wgpu::TextureUses::STORAGE_READ_ONLY,
-                    memory_flags: wgpu::hal::MemoryFlags::empty(),
-                    view_formats: vec![],
-                };
-                let wrapped =
-                    hal.texture_from_raw(image, &hal_descriptor, None, wgpu::hal::vulkan::TextureMemory::External);
-                drop(hal);
-                let descriptor = wgpu::TextureDescriptor {
-                    label: None,
-                    size,
-                    mip_level_count: 1,
-                    sample_count: 1,
-                    dimension: wgpu::TextureDimension::D2,
-                    format: wgpu::TextureFormat::Rgba32Float,
-                    usage: wgpu::TextureUsages::STORAGE_BINDING,
-                    view_formats: &[],
-                };
-                let texture = self.device.create_texture_from_hal::<Vulkan>(
-                    wrapped,
-                    &descriptor,
-                    wgpu::TextureUses::STORAGE_READ_ONLY,
-                );
-                let view = texture.create_view(&wgpu::TextureViewDescriptor::default());
-                let _ = buffer.image.set(view);
-            }
-            Ok(())
-        }
-    }
-}
-
-pub(super) use images::images_possible;

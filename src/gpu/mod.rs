@@ -12,6 +12,7 @@
 mod adapter;
 mod device;
 mod error;
+mod images;
 mod memory;
 mod pieces;
 mod pipeline_cache;

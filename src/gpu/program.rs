@@ -106,7 +106,7 @@ pub struct Dispatch {
     pub kernel: &'static str,
     pub entry: &'static str,
     pub constants: Vec<(&'static str, u32)>,
-    /// Buffers by the names they have in the kernel; names left out are bound to a dummy.
+    /// Buffers by the names they have in the kernel; names left out are bound to a stand-in.
     pub buffers: Vec<(&'static str, Buffer)>,
     /// Fields of `Params` by name, as bits; fields left out are 0.
     pub params: Vec<(&'static str, u32)>,
@@ -125,6 +125,8 @@ pub struct Program {
     recorded: Vec<Recorded>,
     step: wgpu::Buffer,
     pieces: Mutex<Pieces>,
+    /// What is bound where an operation leaves an operand out: masked lanes may read there as long as the program runs.
+    _stand_ins: [Vec<Buffer>; 2],
     _counted: Counted,
 }
 
@@ -170,11 +172,12 @@ impl Program {
         };
         let params = uniform("params", &words)?;
         let step = uniform("step", &[0u8; size_of::<Step>()])?;
-        let dummy_in = gpu.buffer("unused input", 256)?;
-        let dummy_out: Vec<Buffer> = (0..4).map(|_| gpu.buffer("unused output", 256)).collect::<Result<_, _>>()?;
+        // Two allocations, since one dispatch must not read and write the same.
+        let unused_in = gpu.buffers("unused input", &[256])?;
+        let unused_out = gpu.buffers("unused outputs", &[256; 8])?;
         let mut recorded = Vec::with_capacity(dispatches.len());
         for (i, (dispatch, pipeline)) in dispatches.into_iter().zip(pipelines).enumerate() {
-            let mut outs = dummy_out.iter();
+            let mut outs = unused_out.iter();
             let bound: Vec<(u32, bool, &Buffer)> = pipeline
                 .entry
                 .bindings
@@ -183,8 +186,8 @@ impl Program {
                     let given = dispatch.buffers.iter().find(|(n, _)| *n == b.name).map(|(_, buffer)| buffer);
                     let buffer = match given {
                         Some(buffer) => buffer,
-                        None if b.write => outs.next().unwrap_or(&dummy_in),
-                        None => &dummy_in,
+                        None if b.write => outs.next().expect("at most 8 bindings a kernel"),
+                        None => &unused_in[0],
                     };
                     (b.index, gpu.capabilities().images && b.vec4 && !b.write, buffer)
                 })
@@ -216,7 +219,8 @@ impl Program {
             recorded.push(Recorded { pipeline, bind_group, grid: dispatch.grid, label });
         }
         let bytes = words.len() as u64 + size_of::<Step>() as u64;
-        Ok(Program { recorded, step, pieces: Mutex::default(), _counted: Counted::new(&gpu.tally, bytes) })
+        let (pieces, _stand_ins) = (Mutex::default(), [unused_in, unused_out]);
+        Ok(Program { recorded, step, pieces, _stand_ins, _counted: Counted::new(&gpu.tally, bytes) })
     }
 
     /// Number of dispatches.
