@@ -390,7 +390,7 @@ mod tests {
         drop((whole, parts));
         // The program is dropped while it runs.
         let mut encoder = gpu.encoder();
-        program.encode(&gpu, &mut encoder, &Step::default());
+        program.encode(&gpu, &mut encoder, &Step::default()).unwrap();
         gpu.submit(encoder);
         drop(program);
         gpu.finish().unwrap();
