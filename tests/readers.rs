@@ -1,16 +1,18 @@
-//! Readers of files never panic, whatever the bytes: config, grammar, examples, safetensors.
+//! Readers of files never panic, whatever the bytes: config, grammar, examples, safetensors, tokenizers.
 
 use std::path::Path;
 
 use lowland::config::RunConfig;
 use lowland::language::{Grammar, Pcfg};
-use lowland::model::{ModelConfig, WeightsFile, parse_examples};
+use lowland::model::{ModelConfig, WeightsFile, match_words, parse_examples};
 use proptest::prelude::*;
 
 const CONFIG: &str = include_str!("../configs/quickstart.toml");
 const GRAMMAR: &str = "S A B 1\nA a 0.5\nA b 0.25\nA B B 0.25\nB A 0.3\nB c 0.7\n";
 const NLTK: &str = "%start S\nS -> A 'b' B [0.5] | \"c\" [0.5] # more\nA -> 'a' [.5] | \\\n B [.5]\nB -> 'b' [1.0]\n";
-const EXAMPLES: &str = "{\"input_ids\":[0,3,5,2],\"masked_positions\":[1],\"labels\":[4]}\n";
+const EXAMPLES: &str = "{\"input_ids\":[0,3,5,2],\"masked_positions\":[1],\"labels\":[4]}\n\
+    {\"input_ids\":[1,0,3,5,2],\"attention_mask\":[0,1,1,0,1],\"labels\":[-100,-100,4,-100,-100]}\n";
+const TOKENIZER: &str = include_str!("fixtures/words/roberta/tokenizer.json");
 
 /// A small safetensors file.
 fn weights() -> Vec<u8> {
@@ -78,6 +80,19 @@ proptest! {
     fn examples(bytes in bytes_like(EXAMPLES.as_bytes())) {
         let config = ModelConfig { vocab_size: 8, ..ModelConfig::default() };
         let _ = parse_examples(&String::from_utf8_lossy(&bytes), "examples", &config);
+    }
+
+    #[test]
+    fn tokenizers(bytes in bytes_like(TOKENIZER.as_bytes()), name in 0..4usize) {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("tokenizer.json"), TOKENIZER).unwrap();
+        let names = ["tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json"];
+        std::fs::write(folder.path().join(names[name]), bytes).unwrap();
+        let config = ModelConfig { vocab_size: 16, pad_token_id: 12, ..ModelConfig::default() };
+        if let Ok((ids, _)) = match_words(folder.path(), &["w0".into(), "w1".into()], &config) {
+            let sentence = ids.mask(&[0, 1, 1], 1);
+            prop_assert!(sentence.ids.iter().all(|id| *id < 16) && ids.soft_label(&[0.5, 0.5]).len() == 16);
+        }
     }
 
     #[test]

@@ -276,11 +276,11 @@ fn moving_the_rows_along_with_the_ids_changes_no_number() {
             };
             let trace = ["measure", "trace", "--estimator", "exact-labels", "--count", "40", "--json"];
             both(&trace, "/trace", 1e-5);
-            both(&["measure", "noise", "--count", "40", "--json"], "/trace_covariance/value", 1e-5);
+            both(&["measure", "noise", "--count", "40", "--json"], "/trace_covariance", 1e-5);
             let task =
                 ["--task", "task-1", "--train", "60", "--validation", "30", "--test", "60", "--seeds", "1", "--json"];
-            both(&[&["probe", "--method", "ridge", "--ridge", "0.1"], &task[..]].concat(), "/accuracy/accuracy", 1e-9);
-            both(&[&["finetune", "--epochs", "1"], &task[..]].concat(), "/accuracy/accuracy", 0.05);
+            both(&[&["probe", "--method", "ridge", "--ridge", "0.1"], &task[..]].concat(), "/accuracy", 1e-9);
+            both(&[&["finetune", "--epochs", "1"], &task[..]].concat(), "/accuracy", 0.05);
             f.json(&["enlarge", &moved, "hidden=32", &format!("{moved}-large"), "--json"]);
             close(f.loss(&format!("{moved}-large")), number(&a, "loss"), 1e-5, "enlarged");
         }
@@ -349,7 +349,13 @@ fn training_from_a_model_with_another_order_gives_the_same_bits() {
             assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
             let line = std::fs::read_to_string(f.path(&output).join("metrics.jsonl")).unwrap();
             let first: Value = serde_json::from_str(line.lines().next().unwrap()).unwrap();
-            (std::fs::read(f.path(&output).join("model/model.safetensors")).unwrap(), number(&first, "held_out_loss"))
+            let mut trained = load(&f.path(&output).join("model")).unwrap();
+            let config = &trained.encoder.config;
+            let i =
+                trained.encoder.parameters.iter().position(|p| p.name.ends_with("position_embeddings.weight")).unwrap();
+            // Rows of the position table before the first one are never used.
+            trained.weights.0[i][..(config.first_position() * config.hidden_size) as usize].fill(0.0);
+            (trained.weights, number(&first, "held_out_loss"))
         };
         let (own, moved) = (trained(&format!("{name}-own")), trained(&format!("{name}-moved")));
         let started = number(&f.eval(&format!("{name}-own")).0, "expected_loss");

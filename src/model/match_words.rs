@@ -9,6 +9,9 @@ use super::token_ids::TokenIds;
 use super::tokenizer::{Frame, TOKENIZER, Tokenizer, VOCABULARY};
 use super::vocabulary::SPECIAL_TOKENS;
 
+/// Other spellings of special tokens than those of models that are trained here.
+const USUAL: [&str; 6] = ["[CLS]", "[PAD]", "[SEP]", "[MASK]", "[UNK]", "<unk>"];
+
 impl Tokenizer {
     /// The ids of a language's words in a model with this tokenizer, and what is worth a note.
     ///
@@ -106,8 +109,8 @@ impl Tokenizer {
     fn missing(&self, word: &str, words: &[String]) -> String {
         let missing = words.iter().filter(|w| !self.ids.contains_key(*w)).count();
         let known: HashSet<&str> = words.iter().map(String::as_str).collect();
-        let specials: HashSet<&str> =
-            self.named.values().map(|(token, _)| token.as_str()).chain(SPECIAL_TOKENS).collect();
+        let named = self.named.values().map(|(token, _)| token.as_str());
+        let specials: HashSet<&str> = named.chain(SPECIAL_TOKENS).chain(USUAL).collect();
         let mut others: Vec<(&u32, &str)> = self.ids.iter().map(|(token, id)| (id, token.as_str())).collect();
         others.retain(|(_, token)| !known.contains(token) && !specials.contains(token));
         let instead = match others.iter().min() {

@@ -92,8 +92,7 @@ impl Tokenizer {
             }
         };
         let id = |token: &str, id: &Value| {
-            let found = id.as_u64().and_then(|id| u32::try_from(id).ok());
-            found.ok_or_else(|| error(format!("token `{token}` has the id {id}, which is no id")))
+            token_id(id).ok_or_else(|| error(format!("token `{token}` has the id {id}, which is no id")))
         };
         let mut ids = HashMap::with_capacity(vocabulary.len());
         for (token, value) in vocabulary {
@@ -119,8 +118,8 @@ impl Tokenizer {
         }
         let added = read_json(&folder.join(ADDED))?;
         for (token, id) in added.iter().filter_map(Value::as_object).flatten() {
-            if let Some(id) = id.as_u64() {
-                made.ids.entry(token.clone()).or_insert(id as u32);
+            if let Some(id) = token_id(id) {
+                made.ids.entry(token.clone()).or_insert(id);
             }
         }
         Ok(made)
@@ -206,9 +205,13 @@ pub fn copy_tokenizer(from: &Path, to: &Path) -> Result<(), ModelError> {
     super::write_synced(&path, text.as_bytes()).map_err(|source| ModelError::Io { path, source })
 }
 
+fn token_id(value: &Value) -> Option<u32> {
+    value.as_u64().and_then(|id| u32::try_from(id).ok())
+}
+
 /// What a post-processor puts around one sentence.
 fn frame_of(processor: &Value) -> Frame {
-    let pair = |role: &str| processor[role][1].as_u64().map(|id| id as u32);
+    let pair = |role: &str| token_id(&processor[role][1]);
     match processor["type"].as_str() {
         Some("BertProcessing" | "RobertaProcessing") => match (pair("cls"), pair("sep")) {
             (Some(bos), Some(eos)) => Frame::Ids { bos, eos },
@@ -222,7 +225,7 @@ fn frame_of(processor: &Value) -> Frame {
             let pieces: Vec<&Value> = processor["single"].as_array().into_iter().flatten().collect();
             let name = |piece: &Value| piece["SpecialToken"]["id"].as_str().map(String::from);
             let id = |name: &str| match processor["special_tokens"][name]["ids"].as_array().map(Vec::as_slice) {
-                Some([id]) => id.as_u64().map(|id| id as u32),
+                Some([id]) => token_id(id),
                 _ => None,
             };
             let described = || {
