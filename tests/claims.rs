@@ -26,8 +26,8 @@ fn stepped(text: &str) -> bool {
 fn a_file_system_without_locks_is_no_other_process() {
     let f = Folder::new();
     f.write("no_locks.c", "#include <errno.h>\nint flock(int f, int o) { errno = ENOLCK; return -1; }\n");
-    let made = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(f.path("no_locks.so")).arg(f.path("no_locks.c"));
-    match made.status() {
+    let mut cc = Command::new("cc");
+    match cc.args(["-shared", "-fPIC", "-o"]).arg(f.path("no_locks.so")).arg(f.path("no_locks.c")).status() {
         Ok(status) if status.success() => {}
         other => return eprintln!("skipped: cc makes no shared library here ({other:?})"),
     }

@@ -131,21 +131,24 @@ fn folders_of_earlier_versions_are_recognised() {
     // They kept no state at the end.
     std::fs::remove_dir_all(f.path("r/checkpoints/step-60")).unwrap();
     f.unfinish("r");
-    // With other keys that change nothing, stopped before the next checkpoint, and again.
+    // With other keys that change nothing and another length, stopped before the next checkpoint, and again.
     let mut child = f.begin(
         &["train", "run.toml", "output=r", "train.keep_checkpoints=5", "train.steps=100000"],
         "r/metrics.jsonl",
-        |text| text.contains("\"step\":50"),
+        |text| text.contains("\"step\":70"),
     );
     child.kill().unwrap();
     child.wait().unwrap();
-    for step in ["step-60", "step-80", "step-100", "step-120"] {
-        let _ = std::fs::remove_dir_all(f.path("r/checkpoints").join(step));
+    for step in (60..1000).step_by(20) {
+        let _ = std::fs::remove_dir_all(f.path("r/checkpoints").join(format!("step-{step}")));
     }
-    let longer = ["output=r", "train.steps=80"];
-    let error = f.train(&longer, 2);
-    assert!(error.contains("`train.steps` = 80 is less"), "{error}");
+    let error = f.train(&["output=r", "train.steps=30"], 2);
+    assert!(error.contains("of which 40 are taken") && error.contains("Give 40 or more"), "{error}");
     f.train(&["output=straight", "train.steps=80"], 0);
+    // Fewer than were planned, and more than were taken.
+    let error = f.train(&["output=r", "train.steps=80"], 0);
+    assert!(error.contains("given another length at step 40"), "{error}");
+    assert!(f.weights("r") == f.weights("straight") && f.result("r") == f.result("straight"));
     // The folder of a finished old run, trained longer.
     f.train(&["output=s"], 0);
     age(&f, "s", &["output=s"]);

@@ -282,7 +282,7 @@ pub enum Precision {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainSection {
-    /// Optimiser steps.
+    /// Optimiser steps; a finished run goes on when they are raised.
     pub steps: u64,
     /// Sentences a step.
     pub batch_size: u32,
@@ -299,7 +299,7 @@ pub struct TrainSection {
     pub schedule: ScheduleKind,
     /// Largest norm of the gradient over all parameters; 0 is no clipping.
     pub clip: f64,
-    /// Steps between checkpoints; 0 is none but the one at an interrupt.
+    /// Steps between checkpoints, with one at the end; 0 is none but the one at an interrupt.
     pub checkpoint_every: u64,
     /// "f32", or "mixed": products of f16 operands with f32 sums on adapters with cooperative matrices; weights, moments
     /// and everything else stay f32.

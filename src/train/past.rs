@@ -173,14 +173,11 @@ impl View<'_> {
             return Ok(Past { finished: self.done.take(), ..Past::default() });
         }
         let steps = self.steps();
-        let least = planned.max(reached.unwrap_or(0));
-        if steps < least && (taken || reached.is_some())
-            || self.checkpoint.as_ref().is_some_and(|(c, _)| c.step > steps)
-        {
-            let at = reached.or(self.checkpoint.as_ref().map(|(c, _)| c.step)).unwrap_or(0);
+        let at = reached.max(self.checkpoint.as_ref().map(|(c, _)| c.step)).unwrap_or(0);
+        if steps < at {
             let message = format!(
-                "holds a run of another config, of {least} steps, of which {at} are taken; `train.steps` = {steps} is \
-                 less. Give {least} or more to go on with it, or another `output`"
+                "holds a run of another config, of {planned} steps, of which {at} are taken, and `train.steps` = {steps} \
+                 is less; steps are not taken back. Give {at} or more to go on with it, or another `output`"
             );
             return self.refuse(message);
         }
@@ -203,7 +200,12 @@ impl View<'_> {
             past.lengths.push(Length { steps: planned, until: checkpoint.step });
         }
         past.lengths.iter_mut().for_each(|l| l.until = l.until.min(checkpoint.step));
-        past.lengths.retain(|l| l.until > 0);
+        let mut until = 0;
+        past.lengths.retain(|l| {
+            let counts = l.until > until;
+            until = until.max(l.until);
+            counts
+        });
         if planned != steps || reached.is_some() {
             past.notes.push(longer(&self.resolved.config.train, &past.lengths, checkpoint.step, reached));
         }

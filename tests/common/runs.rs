@@ -1,4 +1,5 @@
 //! A folder with a config of a run of about a second, and the program in it.
+#![allow(dead_code)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

@@ -132,6 +132,8 @@ impl Seen {
         }
         Ok(match servers_now(path)?.duration_since(self.modified) {
             Ok(age) if age < pace.stale => Ok(true),
+            // Nobody renews it: made by an earlier version, or by who died at it.
+            Ok(_) if self.text.is_empty() => Ok(false),
             Ok(_) => Err(pace.beat * WATCH),
             Err(ahead) if ahead.duration() < pace.stale => Ok(true),
             // The server's clock was set back; nothing but looking helps.
