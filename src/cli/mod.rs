@@ -11,6 +11,7 @@
 //! ```
 
 mod arguments;
+mod bench_report;
 mod config;
 mod demo;
 mod doctor;
