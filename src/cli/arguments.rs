@@ -102,6 +102,16 @@ pub struct Selftest {
     /// Overrides of that config, as `train.batch_size=64`
     #[arg(value_name = "KEY=VALUE", requires = "tune")]
     pub overrides: Vec<String>,
+    /// Everything that tells of an adapter, within 10 minutes, into DIR/report.json and DIR/report.md: doctor, every variant
+    /// against f64, rates, a training step, Hessian-vector products, mixed precision
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["time", "tune"])]
+    pub report: Option<PathBuf>,
+    /// Seconds that the report is planned for
+    #[arg(long, value_name = "SECONDS", default_value_t = 480, requires = "report", hide = true)]
+    pub budget: u64,
+    /// Shape of its step as width/layers/tokens/sentences
+    #[arg(long, value_name = "SHAPE", default_value = "128/4/16/256", requires = "report", hide = true)]
+    pub shape: String,
     #[command(flatten)]
     pub json: Json,
 }
@@ -299,6 +309,8 @@ pub enum SchemaOf {
     MeasureSpectrum,
     MeasureNoise,
     MeasureSharpness,
+    /// `report.json` of `selftest --report`
+    SelftestReport,
 }
 
 /// What `eval --export` writes.

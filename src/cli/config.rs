@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::arguments::{Config, ConfigCommand, SchemaOf};
 use super::failure::Failure;
-use super::{eval, measure, print};
+use super::{bench_report, eval, measure, print};
 use crate::config::{self, Origin, Resolved};
 use crate::sweep;
 
@@ -34,6 +34,7 @@ fn schema(of: SchemaOf) -> Value {
         SchemaOf::MeasureSpectrum => config::schema_of::<measure::SpectrumReport>(),
         SchemaOf::MeasureNoise => config::schema_of::<measure::NoiseReport>(),
         SchemaOf::MeasureSharpness => config::schema_of::<measure::SharpnessReport>(),
+        SchemaOf::SelftestReport => config::schema_of::<bench_report::SelftestReport>(),
     }
 }
 

@@ -10,27 +10,40 @@ use crate::ops::{Variants, Wishes};
 use crate::selftest;
 
 pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Json) -> Result<(), Failure> {
-    let adapters: Vec<Value> = list().iter().enumerate().map(|(i, a)| describe(i, &a.get_info())).collect();
     let gpu = match Gpu::open(adapter, Options::default()) {
         Ok(gpu) => gpu,
         Err(error) => {
             if arguments.json {
-                print::json(&json!({ "adapters": adapters, "chosen": null, "error": error.to_string() }))?;
+                print::json(&json!({ "adapters": adapters(), "chosen": null, "error": error.to_string() }))?;
             }
             return Err(error.into());
         }
     };
+    let (report, verdict) = examine(&gpu, wishes)?;
+    match arguments.json {
+        true => print::json(&report)?,
+        false => print::line(text(&report).trim_end())?,
+    }
+    verdict
+}
+
+fn adapters() -> Vec<Value> {
+    list().iter().enumerate().map(|(i, a)| describe(i, &a.get_info())).collect()
+}
+
+/// What is printed of an adapter, and whether it computes right numbers.
+pub fn examine(gpu: &Gpu, wishes: &Wishes) -> Result<(Value, Result<(), Failure>), Failure> {
     let variants = wishes.apply(Variants::choose(gpu.capabilities()), gpu.capabilities()).map_err(Failure::usage)?;
     let probe =
         selftest::cases().into_iter().find(|c| c.name.starts_with("feed-forward")).expect("a case of that name");
-    let outcome = selftest::run(&gpu, &variants, &probe)?;
+    let outcome = selftest::run(gpu, &variants, &probe)?;
     let info = gpu.info();
     let Capabilities { subgroup_size, subgroup_min, subgroup_max, workgroup_bytes, workgroup_invocations, .. } =
         *gpu.capabilities();
     let caps = gpu.capabilities();
     let report = json!({
         "lowland": env!("CARGO_PKG_VERSION"),
-        "adapters": adapters,
+        "adapters": adapters(),
         "chosen": {
             "name": info.name,
             "backend": format!("{:?}", info.backend),
@@ -60,11 +73,7 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Json) -> Result
         "variants": variants,
         "kernel": { "case": outcome.case, "error": outcome.error, "bound": outcome.bound, "passed": outcome.passed },
     });
-    match arguments.json {
-        true => print::json(&report)?,
-        false => print::line(text(&report).trim_end())?,
-    }
-    match outcome.passed {
+    let verdict = match outcome.passed {
         true => Ok(()),
         false => Err(Failure {
             code: 6,
@@ -74,7 +83,8 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Json) -> Result
                 info.name, outcome.tensor, outcome.error, outcome.bound
             ),
         }),
-    }
+    };
+    Ok((report, verdict))
 }
 
 fn describe(index: usize, info: &wgpu::AdapterInfo) -> Value {

@@ -12,6 +12,7 @@
 //! ```
 
 mod arguments;
+mod bench_report;
 mod config;
 mod demo;
 mod doctor;

@@ -4,13 +4,16 @@ use serde_json::json;
 
 use super::arguments::Selftest;
 use super::failure::Failure;
-use super::{print, tune};
+use super::{bench_report, print, tune};
 use crate::gpu::{AdapterChoice, Gpu, Options};
 use crate::interrupt;
 use crate::ops::{Variants, Wishes};
 use crate::selftest::{self, Outcome, Timing};
 
 pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Selftest) -> Result<(), Failure> {
+    if let Some(folder) = &arguments.report {
+        return bench_report::run(adapter, wishes, arguments, folder);
+    }
     let gpu = Gpu::open(adapter, Options::default())?;
     if let Some(config) = &arguments.tune {
         return tune::run(&gpu, config, arguments);
@@ -67,11 +70,17 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Selftest) -> Re
     }
 }
 
-/// Compares every case with every variant, into a list that keeps what there is at an interrupt.
-fn compare(gpu: &Gpu, outcomes: &mut Vec<Outcome>) -> Result<(), Failure> {
+/// Variants that between them hold every row that an adapter can run, those of mixed precision among them.
+pub fn every(gpu: &Gpu) -> Vec<Variants> {
     let caps = gpu.capabilities();
     let mut all: Vec<Variants> = Variants::all(caps);
     all.extend(Variants::choose(caps).mixed(caps));
+    all
+}
+
+/// Compares every case with every variant, into a list that keeps what there is at an interrupt.
+fn compare(gpu: &Gpu, outcomes: &mut Vec<Outcome>) -> Result<(), Failure> {
+    let all = every(gpu);
     let cases = selftest::cases();
     for (i, variants) in all.iter().enumerate() {
         print::note(&format!("variants {}/{}: {variants}", i + 1, all.len()));

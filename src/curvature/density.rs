@@ -175,7 +175,8 @@ pub struct LogDensity {
     /// What that share can be at most, by the inequalities of Chebyshev, Markov and Stieltjes (Szegő, Orthogonal Polynomials,
     /// 3.41): the weight of the nodes below the floor and of the next one on either side.
     pub near_zero_at_most: Estimate,
-    /// Largest distance, over the probes, of the nodes on either side of the floor's interval; 0 where there is none on one side.
+    /// Largest distance, over the probes, of the nodes on either side of the floor's interval, or of one from the floor where
+    /// there is none on the other side.
     pub gap: f64,
     pub floor: f64,
 }
@@ -205,7 +206,7 @@ fn around(nodes: &[(f64, f64)], floor: f64) -> (f64, f64) {
     let above = nodes.iter().find(|(x, _)| *x >= floor);
     let inside: f64 = nodes.iter().filter(|(x, _)| x.abs() < floor).map(|(_, w)| w).sum();
     let beside: f64 = below.iter().chain(&above).map(|(_, w)| w).sum();
-    let gap = below.zip(above).map_or(0.0, |((a, _), (b, _))| b - a);
+    let gap = above.map_or(floor, |(x, _)| *x) - below.map_or(-floor, |(x, _)| *x);
     ((inside + beside).min(1.0), gap)
 }
 

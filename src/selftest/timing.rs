@@ -120,6 +120,16 @@ fn embedding_graph(g: &mut Graph) -> (TensorId, Vec<TensorId>) {
     (g.embedding(words, positions, segments), vec![words, positions, segments])
 }
 
+/// Tokens that operations are timed with.
+fn rows(gpu: &Gpu) -> u32 {
+    if gpu.capabilities().software { 2048 } else { 16384 }
+}
+
+/// Names of what [`timings`] times, in its order.
+pub fn timed_operations(gpu: &Gpu) -> Vec<&'static str> {
+    specs(rows(gpu)).iter().map(|s| s.operation).collect()
+}
+
 /// Times every operation with every variant that the adapter can run; half a minute on a software adapter.
 pub fn timings(
     gpu: &Gpu,
@@ -140,7 +150,7 @@ pub fn timings_into(
     wanted: &dyn Fn(&str) -> bool,
     note: &dyn Fn(&str),
 ) -> Result<(), GpuError> {
-    let rows = if gpu.capabilities().software { 2048 } else { 16384 };
+    let rows = rows(gpu);
     for spec in specs(rows).into_iter().filter(|s| wanted(s.operation)) {
         note(spec.operation);
         let Some(part) = spec.part else {

@@ -150,7 +150,9 @@ fn density_report(q: &Quadrature, linear: &Density, log: &LogDensity, steps: usi
         None => {
             let short = (0..q.nodes.len()).filter(|p| !q.tells(*p, log.floor)).count();
             vec![format!(
-                "the share near zero cannot be told from {steps} steps: the Krylov space of {short} of {} probes is not exhausted, and the                  nodes next to 0 are up to {} apart, where {} counts as 0. Nor do the logarithmic densities say anything between                  them. It is at most `near_zero_at_most`; more --steps (at most {}, the parameters that take part) may tell it",
+                "the share near zero cannot be told from {steps} steps: the Krylov space of {short} of {} probes is not exhausted, and the \
+                 nodes next to 0 are up to {} apart, where {} counts as 0. Nor do the logarithmic densities say anything between \
+                 them. It is at most `near_zero_at_most`; more --steps (at most {}, the parameters that take part) may tell it",
                 q.nodes.len(),
                 print::short(log.gap),
                 print::short(log.floor),
