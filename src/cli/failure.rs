@@ -130,7 +130,9 @@ impl From<RunError> for Failure {
             RunError::Io { .. } => INPUT_OUTPUT,
             RunError::Diverged { .. } => DIVERGED,
             // Whoever has the run goes on with it; the same command does if that one stops.
-            RunError::Interrupted { .. } | RunError::Unbegun | RunError::Claimed { .. } | RunError::Lost(_) => INTERRUPTED,
+            RunError::Interrupted { .. } | RunError::Unbegun | RunError::Claimed { .. } | RunError::Lost(_) => {
+                INTERRUPTED
+            }
         };
         Failure { code, message: error.to_string() }
     }

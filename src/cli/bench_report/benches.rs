@@ -8,7 +8,7 @@ use crate::cli::failure::Failure;
 use crate::config::TrainSection;
 use crate::curvature::{Chunks, Matrix, ProbeKind, ProductPass, Subject, probes};
 use crate::gpu::Gpu;
-use crate::model::{Encoder, GradientPass, ModelConfig, Vocabulary, Weights, dims_for};
+use crate::model::{Encoder, GradientPass, ModelConfig, TokenIds, Weights, dims_for};
 use crate::ops::batch::Sentence;
 use crate::ops::{Batch, Labels, Variants};
 use crate::random::{Purpose, Stream};
@@ -74,9 +74,10 @@ impl Workload {
         let encoder = Encoder::new(&config).map_err(Failure::usage)?;
         let mut random = Stream::new(1, Purpose::Test, 0);
         let length = shape.tokens - 2;
+        let tokens = TokenIds::new(WORDS as usize);
         let sentence = |_| {
             let words: Vec<u32> = (0..length).map(|_| random.below(WORDS)).collect();
-            Vocabulary::mask(&words, random.below(length) as usize)
+            tokens.mask(&words, random.below(length) as usize)
         };
         let sentences = (0..shape.sentences).map(sentence).collect();
         let weights = Weights::initial(&encoder.parameters, 0.02, 1);
