@@ -101,6 +101,16 @@ proptest! {
     }
 
     #[test]
+    fn indexes_of_shards(bytes in bytes_like(br#"{"metadata":{},"weight_map":{"bert.x":"a.safetensors","bert.y":"b.safetensors"}}"#)) {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("config.json"), r#"{"model_type":"bert"}"#).unwrap();
+        std::fs::write(folder.path().join("model.safetensors.index.json"), bytes).unwrap();
+        std::fs::write(folder.path().join("a.safetensors"), weights()).unwrap();
+        let _ = lowland::model::weight_files(folder.path());
+        prop_assert!(lowland::model::load(folder.path()).is_err());
+    }
+
+    #[test]
     fn model_configs(bytes in bytes_like(br#"{"model_type":"bert","vocab_size":8,"hidden_size":4,"num_hidden_layers":1}"#)) {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("config.json"), bytes).unwrap();
