@@ -1,9 +1,9 @@
 # `make demo` runs the main job, `make test` runs every check; both set up what is missing and say so first. `make bench`
-# times training steps, products and curvature.
+# times training steps, products and curvature. `make gpu` tells all of this machine's adapter in at most 10 minutes.
 
 LOWLAND := target/release/lowland
 
-.PHONY: demo test setup setup-test build bench peers clean
+.PHONY: demo test setup setup-test build bench gpu peers clean
 
 demo: setup build
 	$(LOWLAND) demo
@@ -28,6 +28,10 @@ bench: setup build
 	$(LOWLAND) train configs/quickstart.toml output=target/bench/quickstart
 	cargo bench --locked --bench curvature -- --shape 128/4/16/256 --shape 256/4/32/64 \
 		--trace target/bench/quickstart/model=configs/quickstart.toml --json target/bench-curvature.json
+
+# Correctness and rates of the best adapter, for docs/performance-adapters.md or an issue.
+gpu: build
+	$(LOWLAND) selftest --report runs/gpu
 
 peers:
 	python3 -m venv target/peers

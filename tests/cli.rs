@@ -320,6 +320,52 @@ fn a_plan_that_cannot_fit_is_refused_before_anything_is_allocated() {
 }
 
 #[test]
+fn what_an_adapter_cannot_bind_is_named_with_advice_that_helps() {
+    let f = Folder::new();
+    let language = "[language]\nkind = \"hmm\"\nmax_length = 6\nhmm = { states = 2, vocabulary = 70000, \
+                    transition_concentration = 0.3, emission_concentration = 0.3, seed = 1 }\n[model]\nhidden_size = 1024\n\
+                    num_hidden_layers = 1\nnum_attention_heads = 8\nintermediate_size = 64\n[train]\nsteps = 2\nbatch_size = 64\n";
+    std::fs::write(f.path("big.toml"), language).unwrap();
+    let limit = f.json(&["doctor", "--json"])["limits"]["largest_binding"].as_u64().unwrap();
+    let dry = |more: &[&str]| {
+        let output = f.lowland(&[&["train", "big.toml", "output=big", "--dry-run"], more].concat());
+        (output.status.code(), text(&output.stderr))
+    };
+    if limit < 4 * 1024 * 70004 {
+        // The table of words, whatever the batch.
+        for more in [&[][..], &["train.micro_batch=1"]] {
+            let (code, error) = dry(more);
+            assert_eq!(code, Some(4), "{error}");
+            assert_eq!(error.matches("does not fit this adapter").count(), 1, "{error}");
+            assert!(error.contains("word_embeddings.weight` (70004 x 1024) takes 273.5 MiB"), "{error}");
+            assert!(!error.contains("micro_batch") && error.contains("No batch changes its size"), "{error}");
+            assert!(error.contains(&format!("at most {:.1} MiB", limit as f64 / f64::from(1 << 20))), "{error}");
+        }
+        // What is said to fit does, and what is a little more does not; the run itself says the same.
+        let columns = limit / 16 / 70004 * 4;
+        let (_, error) = dry(&[]);
+        assert!(error.contains(&format!("at most {columns} columns")), "{error}");
+        let train = f.lowland(&["train", "big.toml", "output=big", "train.micro_batch=1"]);
+        let error = text(&train.stderr);
+        assert!(train.status.code() == Some(4) && error.contains("(70004 x 1024)"), "{error}");
+        assert!(!error.contains("micro_batch"), "{error}");
+    }
+    // Logits of a batch, which smaller batches make smaller: the number given is the largest that fits.
+    let batch = (2 * limit / (4 * 70004)).min(1 << 20);
+    let sizes = ["model.hidden_size=8".to_string(), format!("train.batch_size={batch}")];
+    let with = |micro: u64| {
+        let micro = format!("train.micro_batch={micro}");
+        dry(&[&sizes[0], &sizes[1], &micro])
+    };
+    let (code, error) = with(batch);
+    assert_eq!(code, Some(4), "{error}");
+    let most = error.split("Set `train.micro_batch` to ").nth(1).and_then(|t| t.split(' ').next()).unwrap();
+    let most: u64 = most.parse().unwrap_or_else(|_| panic!("{error}"));
+    assert!(error.contains(&format!("({batch} now)")), "{error}");
+    assert!(most >= 1 && with(most).0 == Some(0) && with(most + 1).0 == Some(4), "{most} of {batch}");
+}
+
+#[test]
 fn a_loss_that_is_not_finite_stops_the_run_with_step_and_tensor() {
     let f = Folder::new();
     let output = f.lowland(&[

@@ -130,6 +130,18 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Selftest, folde
     }
 }
 
+/// A driver that hangs is given up after this, so that the other parts have their time.
+const LONGEST_WAIT: Duration = Duration::from_secs(90);
+
+/// As always, but for the wait, where nobody has set it.
+fn options() -> Options {
+    let options = Options::default();
+    match std::env::var_os("LOWLAND_WAIT_SECONDS") {
+        Some(_) => options,
+        None => Options { timeout: LONGEST_WAIT, ..options },
+    }
+}
+
 /// Runs one part on a device of its own and records how it went; gives the failure where no adapter can be used.
 fn part(
     draft: &RefCell<Draft>,
@@ -151,7 +163,7 @@ fn part(
         if Instant::now() > draft.borrow().deadline(PARTS.len() - 1) {
             return Ok(End::LeftOut("no time was left".into()));
         }
-        let gpu = Gpu::open(adapter, Options::default())?;
+        let gpu = Gpu::open(adapter, options())?;
         let chosen = wishes.apply(Variants::choose(gpu.capabilities()), gpu.capabilities()).map_err(Failure::usage)?;
         let deadline = draft.borrow().deadline(number);
         match name {
