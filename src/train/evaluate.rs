@@ -16,7 +16,7 @@ use crate::statistics::Estimate;
 pub struct Evaluation {
     /// Cross-entropy against the exact conditional: the expected loss, without the labels' noise.
     pub loss: f64,
-    /// Mean KL divergence of the exact conditional from the model's, which is over all its tokens.
+    /// Mean KL divergence of the exact conditional from the model's.
     pub excess_loss: f64,
     /// Standard error of the excess loss over sentences.
     pub excess_loss_standard_error: f64,
