@@ -131,6 +131,7 @@ impl Made<'_> {
                 ..Measurement::default()
             }),
             downstream,
+            notes: Vec::new(),
         }
     }
 }
