@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 #[allow(dead_code)]
 mod shader_text;
 
+#[path = "build/uniform_reads.rs"]
+mod uniform_reads;
+
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 
 fn main() {
@@ -16,6 +19,7 @@ fn main() {
     let out = PathBuf::from(std::env::var("OUT_DIR").expect("cargo sets it")).join("shader_table.rs");
     println!("cargo:rerun-if-changed=shaders");
     println!("cargo:rerun-if-changed=src/gpu/shader_text.rs");
+    println!("cargo:rerun-if-changed=build/uniform_reads.rs");
     match table(&root.join("shaders")) {
         Ok(text) => std::fs::write(&out, text).expect("OUT_DIR can be written"),
         Err(message) => {
@@ -176,5 +180,14 @@ fn check(
         }
         describe(at(location), message)
     })?;
+    for point in &module.entry_points {
+        if let Some((uniform, span)) = uniform_reads::late_reads(&module, &point.function).into_iter().next() {
+            let message = format!(
+                "`{}` reads the uniform `{uniform}` here and in a loop before, but not before that loop; see build/uniform_reads.rs",
+                point.name
+            );
+            return Err(describe(at(Some(span.location(&expanded.text))), message));
+        }
+    }
     Ok((module, info))
 }

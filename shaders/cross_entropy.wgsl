@@ -43,22 +43,23 @@ fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3
     let asked = (w.x + w.y * n.x) * (64u / LANES) + l / LANES;
     let row = min(asked, step.masked - 1u);
     let lane = l % LANES;
+    let first = row * p.cols4;
     var largest = -3.4e38;
     for (var c = lane; c < p.cols4; c += LANES) {
-        let v = select(vec4<f32>(-3.4e38), z[row * p.cols4 + c], inside(c, p.width) > vec4<f32>(0.0));
+        let v = select(vec4<f32>(-3.4e38), z[first + c], inside(c, p.width) > vec4<f32>(0.0));
         largest = max(largest, max(max(v.x, v.y), max(v.z, v.w)));
     }
     let top = row_max(largest, l);
     var sums = 0.0;
     for (var c = lane; c < p.cols4; c += LANES) {
-        sums += sum4(exp(z[row * p.cols4 + c] - top) * inside(c, p.width));
+        sums += sum4(exp(z[first + c] - top) * inside(c, p.width));
     }
     let log_sum = log(row_sum(vec2<f32>(sums, 0.0), l).x);
     // Σ q (max + log Σ − z) and Σ q (log q + max + log Σ − z)
     var losses = vec2<f32>(0.0);
     for (var c = lane; c < p.cols4; c += LANES) {
         let label = label_at(row, c);
-        let surprise = log_sum - (z[row * p.cols4 + c] - top);
+        let surprise = log_sum - (z[first + c] - top);
         let log_label = select(vec4<f32>(0.0), log(max(label, vec4<f32>(1e-37))), label > vec4<f32>(0.0));
         losses += vec2<f32>(dot(label, surprise), dot(label, log_label + surprise));
     }
@@ -93,10 +94,11 @@ fn jvp(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32
     let row = min(asked, step.masked - 1u);
     let lane = l % LANES;
     let s = stat[row];
+    let tangent = w.z * p.z_layer + row * p.cols4;
     var sums = vec2<f32>(0.0);
     var slope = 0.0;
     for (var c = lane; c < p.cols4; c += LANES) {
-        let d = z_dot[w.z * p.z_layer + row * p.cols4 + c];
+        let d = z_dot[tangent + c];
         let weighted = probability(row, c, s) * d;
         sums += vec2<f32>(sum4(weighted), dot(weighted, d));
         slope += sum4(weighted) - dot(label_at(row, c), d);

@@ -94,7 +94,8 @@ fn square_sum(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: v
 fn settle(@builtin(local_invocation_index) l: u32) {
     var total = 0.0;
     var bad = 0.0;
-    for (var i = l; i < p.first; i += 64u) {
+    let blocks = p.first;
+    for (var i = l; i < blocks; i += 64u) {
         total += parts[i].x;
         bad = max(bad, parts[i].y);
     }

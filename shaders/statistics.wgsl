@@ -13,8 +13,9 @@ var<workgroup> scratch: array<vec4<f32>, 64>;
 
 @compute @workgroup_size(64)
 fn forward(@builtin(local_invocation_index) l: u32) {
+    let rows = step.masked;
     var total = vec4<f32>(0.0);
-    for (var i = l; i < step.masked; i += 64u) {
+    for (var i = l; i < rows; i += 64u) {
         let s = stat[i];
         let u = weight[i].x;
         total += vec4<f32>(u * s.x, u, u * s.y, 0.0);

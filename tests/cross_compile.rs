@@ -3,6 +3,9 @@
 
 mod common;
 
+#[path = "../build/uniform_reads.rs"]
+mod uniform_reads;
+
 use std::collections::BTreeSet;
 use std::process::Command;
 
@@ -176,5 +179,38 @@ fn opengl() {
     if have("glslangValidator") {
         let wrong = refused("glslangValidator", &["-S", "comp"], &plain, "comp");
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+}
+
+/// What kills lavapipe of Mesa 26 (`build/uniform_reads.rs`): `u` is read in a loop that no lane of a subgroup may take part in,
+/// and again behind it.
+const LATE: &str = "
+@group(0) @binding(0) var<uniform> u: vec4<u32>;
+@group(0) @binding(1) var<storage, read_write> out: array<f32>;
+@compute @workgroup_size(64)
+fn main(@builtin(local_invocation_index) l: u32) {
+    var total = 0.0;
+    for (var i = l; i < arrayLength(&out); i += 64u) {
+        for (var c = 0u; c < u.x; c++) { total += f32(c * i); }
+        total += f32(u.y);
+    }
+    out[l] = total;
+}";
+
+#[test]
+fn uniforms_are_read_before_the_loops_that_read_them() {
+    let late = |module: &naga::Module| {
+        let reads = |p: &naga::EntryPoint| uniform_reads::late_reads(module, &p.function);
+        module.entry_points.iter().flat_map(reads).map(|(name, _)| name).collect::<Vec<_>>()
+    };
+    let read = |text: &str| naga::front::wgsl::parse_str(text).unwrap();
+    assert_eq!(late(&read(LATE)), ["u"]);
+    assert!(late(&read(&LATE.replace("= 0.0;", "= f32(u.z);"))).is_empty(), "read in front of both loops");
+    assert!(late(&read(&LATE.replace("f32(u.y)", "1.0"))).is_empty(), "not read behind the loop");
+    assert_eq!(late(&read(&LATE.replace("= 0.0;", "= 0.0; if l > 9u { total += f32(u.z); }"))), ["u"]);
+    for images in [false, true] {
+        for kernel in kernels(images) {
+            assert!(late(&kernel.module).is_empty(), "{}: {:?}", kernel.name, late(&kernel.module));
+        }
     }
 }

@@ -69,6 +69,7 @@ fn tables(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<
 fn tied(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
     let sentence = w.x + w.y * n.x;
     let span = spans_of(min(sentence, step.sentences - 1u));
+    let e0 = w.z * p.e_layer;
     let length = span.y - span.x;
     var total = 0.0;
     for (var pair = l; pair < length * (span.w - span.z); pair += 64u) {
@@ -79,7 +80,7 @@ fn tied(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u3
             sum += b[w.z * p.b_layer + t * p.b4 + c] * a[m * p.a4 + c];
         }
         let word = bitcast<vec4<u32>>(ids[t]).x;
-        total += ((sum.x + sum.y) + (sum.z + sum.w)) * adjoint_of(w.z * p.e_layer + m * p.e4, word);
+        total += ((sum.x + sum.y) + (sum.z + sum.w)) * adjoint_of(e0 + m * p.e4, word);
     }
     let all = add_up(vec4<f32>(2.0 * total, 0.0, 0.0, 0.0), l);
     if l == 0u && sentence < step.sentences { out[w.z * p.out_layer + sentence] = all; }

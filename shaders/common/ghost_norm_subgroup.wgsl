@@ -168,6 +168,7 @@ fn tied(
     let sentence = w.x + w.y * n.x;
     if sentence >= step.sentences { return; }
     let span = spans_of(sentence);
+    let e0 = w.z * p.e_layer;
     var total = 0.0;
     for (var t0 = span.x; t0 < span.y; t0 += LANES) {
         let t = min(t0 + l, span.y - 1u);
@@ -178,7 +179,7 @@ fn tied(
                 sum += b[w.z * p.b_layer + t * p.b4 + c] * a[m * p.a4 + c];
             }
             let inner = (sum.x + sum.y) + (sum.z + sum.w);
-            let term = inner * adjoint_of(w.z * p.e_layer + m * p.e4, word);
+            let term = inner * adjoint_of(e0 + m * p.e4, word);
             total += select(0.0, term, t0 + l < span.y);
         }
     }
