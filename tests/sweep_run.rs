@@ -416,3 +416,24 @@ fn a_row_stands_with_what_is_known() {
     assert!(f.table("out").rows.iter().all(|row| row.notes.is_empty() && row.downstream.len() == 3));
     assert_eq!(states(f.json(&["sweep", "status", "s.toml", "--json"])), ["done", "done"]);
 }
+
+#[test]
+fn a_question_to_the_common_start_that_fails_does_not_keep_the_others_from_beginning() {
+    let f = Folder::new();
+    let sizes = "train = 60\nvalidation = 30\ntest = 60\nseeds = 1\nepochs = 2\n";
+    f.write(
+        "s.toml",
+        &format!(
+            "base = \"base.toml\"\noutput = \"out\"\n[start]\noverrides = [\"train.steps=20\"]\n[grid]\nseed = [1]\n[examine]\n\
+             models = \"checkpoints\"\nsentences = 50\n[[examine.probe]]\ntask = \"A\"\nmethod = \"finetune\"\nlr = 1e30\n{sizes}\
+             [[examine.probe]]\ntask = \"A\"\n{sizes}"
+        ),
+    );
+    let output = f.lowland(&["sweep", "run", "s.toml"]);
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{error}");
+    assert!(error.contains("the first of 4 questions without an answer"), "{error}");
+    let table = f.table("out");
+    assert_eq!(table.rows.iter().map(|row| row.step).collect::<Vec<_>>(), [0, 20, 40, 60]);
+    assert!(table.rows.iter().all(|row| row.downstream.len() == 1 && row.notes.len() == 1), "{:?}", table.rows);
+}

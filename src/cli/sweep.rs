@@ -99,13 +99,15 @@ fn work(adapter: &AdapterChoice, wishes: &Wishes, arguments: &SweepRun) -> Resul
             print::line(&format!("table {}\nreport {}", path.display(), page.display()))?;
         }
     }
+    // The common start and the lookup table may have failed beside the plan's runs.
+    let beside = tally.failed.iter().filter(|failed| plan.runs.iter().all(|run| run.id != failed.run)).count();
     match tally.failed.first() {
         Some(first) => Err(Failure {
             code: first.exit_code,
             message: format!(
                 "{} of {} runs failed; the first, {} ({}, seed {}): {}",
                 tally.failed.len(),
-                tally.runs,
+                tally.runs + beside,
                 first.run,
                 first.label,
                 first.seed,

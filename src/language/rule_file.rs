@@ -75,7 +75,7 @@ pub(super) fn parse(text: &str, file: &str) -> Result<RuleSet, LanguageError> {
 fn foreign(field: &str) -> Option<String> {
     let inner = |open: char, close: char| field.strip_prefix(open).and_then(|f| f.strip_suffix(close));
     if ["->", "→", "=>", "::="].iter().any(|arrow| field.contains(arrow)) {
-        return Some(format!("`{field}` has an arrow"));
+        return Some(format!("`{field}` is written with an arrow"));
     }
     if field.starts_with('|') || field.ends_with('|') {
         return Some(format!("`{field}` sets alternatives apart; each rule stands on a line of its own"));

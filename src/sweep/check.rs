@@ -135,7 +135,7 @@ impl<'p> Examiner<'p> {
     ///
     /// # Errors
     /// A task that the language cannot give, with its place in the plan.
-    pub fn prepare(&mut self, wanted: impl Fn(Question<'p>) -> bool) -> Result<(), RunFailure> {
+    pub fn prepare(&mut self, wanted: &impl Fn(Question<'p>) -> bool) -> Result<(), RunFailure> {
         let plan = self.plan;
         for (i, section) in plan.examine.probe.iter().enumerate() {
             if wanted(Question::Probe(section)) {
@@ -151,13 +151,16 @@ impl<'p> Examiner<'p> {
         Ok(())
     }
 
-    /// Whether the adapter has room for what probes read.
+    /// Whether the adapter has room for what probes that are to be asked read.
     ///
     /// # Errors
     /// The probe that has too many features, with its place in the plan.
-    pub fn check_room(&self, gpu: &Gpu) -> Result<(), GpuError> {
+    pub fn check_room(&self, gpu: &Gpu, wanted: &impl Fn(Question<'p>) -> bool) -> Result<(), GpuError> {
         let longest = self.corpus.language.max_length();
         for (i, section) in self.plan.examine.probe.iter().enumerate().filter(|(_, s)| s.method == Method::Adamw) {
+            if !wanted(Question::Probe(section)) {
+                continue;
+            }
             let sizes = section.sizes();
             let widths = self.plan.runs.iter().map(|run| {
                 let d = run.resolved.config.model.hidden_size as usize;

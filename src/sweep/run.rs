@@ -93,7 +93,7 @@ pub fn run(
     let mut tally = Tally { runs: plan.runs.len(), ..Tally::default() };
     let count = plan.runs.len();
     if let Some(start) = &plan.start
-        && !worker.one(start, (0, count), options)?
+        && !worker.start(start, (0, count), options, &mut tally)?
     {
         // Without it nothing can begin.
         tally.done = plan.runs.iter().filter(|run| worker.is_done(run)).count();
@@ -145,9 +145,7 @@ impl Worker<'_> {
     /// The adapter.
     fn gpu(&mut self) -> Result<&Gpu, GpuError> {
         if self.gpu.is_none() {
-            let gpu = (self.open)()?;
-            self.examiner.check_room(&gpu)?;
-            self.gpu = Some(gpu);
+            self.gpu = Some((self.open)()?);
         }
         Ok(self.gpu.as_ref().expect("just opened"))
     }
@@ -199,6 +197,30 @@ impl Worker<'_> {
     /// Whether nothing is missing of a run.
     fn is_done(&self, run: &PlannedRun) -> bool {
         self.unanswered(run).is_empty() && folder::result(&self.plan.folder(run)).is_some()
+    }
+
+    /// The run that the others begin with. They do so where it is trained, whether all questions to it have an answer or not.
+    fn start(
+        &mut self,
+        start: &PlannedRun,
+        place: (usize, usize),
+        options: Options,
+        tally: &mut Tally,
+    ) -> Result<bool, RunFailure> {
+        match self.one(start, place, options) {
+            Err(failure @ RunFailure::Unanswered { .. }) => {
+                self.watcher.fails(start, &failure);
+                tally.failed.push(FailedRun {
+                    run: start.id.clone(),
+                    label: start.label.clone(),
+                    seed: start.seed,
+                    exit_code: failure.exit_code(),
+                    message: failure.to_string(),
+                });
+                Ok(true)
+            }
+            done => done,
+        }
     }
 
     fn train(&mut self, run: &PlannedRun) -> Result<(), RunFailure> {
@@ -307,12 +329,14 @@ impl Worker<'_> {
         let plan = self.plan;
         let models: Vec<ModelAt> = plan.runs.iter().flat_map(|run| plan.models(run)).collect();
         let open = |question: Question<'_>| models.iter().any(|at| !at.answers.join(question.file(plan)).exists());
-        self.examiner.prepare(open)?;
+        self.examiner.prepare(&open)?;
         let all = plan.start.iter().chain(&plan.runs);
         let missing =
             |run: &PlannedRun| !self.unanswered(run).is_empty() || folder::result(&plan.folder(run)).is_none();
         if all.clone().any(missing) {
             self.gpu()?;
+            let gpu = self.gpu.as_ref().expect("opened above");
+            self.examiner.check_room(gpu, &open)?;
         }
         Ok(())
     }
