@@ -97,6 +97,29 @@ fn what_changes_no_result_is_no_part_of_a_run() {
     assert!(f.train(&["output=r", "train.evaluate_every=0"], 0).contains("finished already"));
 }
 
+#[test]
+fn a_run_whose_adapter_gave_up_goes_on_with_a_smaller_micro_batch() {
+    let f = Folder::new();
+    f.train(&["output=r"], 0);
+    assert!(f.train(&["output=r", "train.micro_batch=8"], 2).contains("it differs in `train.micro_batch`"));
+    // As if the device was lost after step 40: "lower `train.micro_batch`, then run the same command again".
+    std::fs::remove_dir_all(f.path("r/checkpoints/step-60")).unwrap();
+    f.unfinish("r");
+    let mut child = f.begin(&["train", "run.toml", "output=r", "train.micro_batch=8"], "r/run.json", |text| {
+        text.contains("earlier_hashes")
+    });
+    let _ = child.kill();
+    child.wait().unwrap();
+    for again in ["resumed at step", "finished already"] {
+        let error = f.train(&["output=r", "train.micro_batch=8"], 0);
+        assert!(error.contains(again), "{error}");
+    }
+    // The first attempt's batch again, in a run that goes on.
+    f.unfinish("r");
+    let error = f.train(&["output=r"], 0);
+    assert!(error.contains("warning: this run began with another `train.micro_batch`"), "{error}");
+}
+
 /// Makes a run's files as versions up to 0.1.0 wrote them: hashes of all keys, nothing about the length.
 fn age(f: &Folder, run: &str, overrides: &[&str]) {
     let overrides: Vec<String> = overrides.iter().map(|o| o.to_string()).collect();

@@ -51,6 +51,13 @@ impl Names {
         self.of(&config)
     }
 
+    /// The same config with another `train.micro_batch`: the same run, but that its sums are rounded in another order.
+    pub fn with_micro_batch(&self, micro_batch: Option<u32>) -> Names {
+        let mut config = self.config.clone();
+        config.train.micro_batch = micro_batch;
+        Names { files: self.files.clone(), config }
+    }
+
     /// Whether a hash names this config with `steps` steps: by the rule of [`Resolved::hash`], or by that of versions up to
     /// 0.1.0, where the keys that change nothing are this config's or those of `before`, a config found beside the hash.
     pub fn fits(&self, hash: &str, steps: u64, before: Option<&RunConfig>) -> bool {

@@ -142,9 +142,21 @@ impl View<'_> {
             || lengths.any(|n| self.known.fits(&self.names, &state.config_hash, n))
     }
 
-    fn judge(mut self, notes: Vec<String>) -> Result<Past, RunError> {
+    fn judge(mut self, mut notes: Vec<String>) -> Result<Past, RunError> {
         let taken = self.checkpoint.as_ref().is_some_and(|(c, _)| c.step > 0);
-        let own = self.planned();
+        let mut own = self.planned();
+        // What an adapter that is lost or too small advises.
+        if let (None, None, Some(before)) = (own, &self.done, &self.known.config) {
+            self.names = self.names.with_micro_batch(before.train.micro_batch);
+            own = self.planned();
+            if own.is_some() && taken {
+                notes.push(
+                    "warning: this run began with another `train.micro_batch`; from here on its numbers round \
+                     differently, and dropout draws others"
+                        .into(),
+                );
+            }
+        }
         if self.known.hash.is_some() && own.is_none() {
             if self.done.is_some() || taken && !self.diverged {
                 return self.refuse(self.of_another());
