@@ -1,5 +1,6 @@
 // GELU, elementwise over [layers, rows, cols4]. One invocation a vec4; the primal x has no layers when a_layer is 0.
 //   forward   y = gelu(x)            vjp, jvp   out = gelu'(x) g        (both multiply by the slope)
+//   slope     out = gelu'(x)
 //   vjp_jvp   out = gelu''(x) ẋ ȳ + gelu'(x) ȳ̇
 //   second    ⟨ȳ, gelu''(x) ẋ²⟩ of each vec4, a number each, in rows of `terms_stride`
 //@import common/step.wgsl
@@ -24,6 +25,13 @@ fn vjp(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32
     let i = element(w, n, l);
     if i >= elements() { return; }
     out[w.z * p.out_layer + i] = gelu_slope4(x[w.z * p.a_layer + i]) * g[w.z * p.b_layer + i];
+}
+
+@compute @workgroup_size(64)
+fn slope(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
+    let i = element(w, n, l);
+    if i >= elements() { return; }
+    out[w.z * p.out_layer + i] = gelu_slope4(x[w.z * p.a_layer + i]);
 }
 
 @compute @workgroup_size(64)

@@ -59,7 +59,7 @@ impl<'g> Ground<'g> {
 
     fn trace(&self, what: &Designed) -> Result<DesignedTrace, CurvatureError> {
         let from = Population {
-            sentences: &|numbers| numbers.map(|i| sentence(what.seed, i)).collect(),
+            sentences: &|numbers| Ok(numbers.map(|i| sentence(what.seed, i)).collect()),
             subject: &|sentences| self.subject(sentences),
             longest: 12,
         };

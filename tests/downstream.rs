@@ -231,7 +231,7 @@ fn ridge_fits_are_those_of_scikit_learn() {
         for (got, want) in fit.parameters.iter().zip(coefficients.concat()) {
             assert!((got - want).abs() < 1e-5 / lambda.sqrt() + 1e-6 / lambda, "{lambda}: {got} against {want}");
         }
-        let (_, chosen, _) = ridge_path(&features, [&train, &validation, &test], classes, &[lambda]);
+        let (_, chosen, _) = ridge_path(&features, [&train, &validation, &test], classes, &[lambda]).unwrap();
         assert!((chosen.accuracy - truth["test_accuracy"].as_f64().unwrap()).abs() < 2.0 / 512.0);
     }
 }

@@ -90,7 +90,7 @@ impl Ground<'_> {
         // Made before the clock starts, as the others' are.
         let sentences = self.sentences(1 << 20, 1 << 17, false);
         let from = Population {
-            sentences: &|numbers| sentences[numbers.start as usize..numbers.end as usize].to_vec(),
+            sentences: &|numbers| Ok(sentences[numbers.start as usize..numbers.end as usize].to_vec()),
             subject: &|own| {
                 let Loaded { encoder, weights, .. } = &self.loaded;
                 let chunks = Chunks { batch: 256, probes: 8 };

@@ -19,6 +19,8 @@ mod fuse;
 mod ghost;
 mod plan;
 mod recompute;
+mod rows;
+mod slopes;
 mod tangent;
 mod transform;
 
@@ -54,6 +56,10 @@ impl Graph {
     fn add_tensor(&mut self, tensor: Tensor) -> TensorId {
         self.tensors.push(tensor);
         TensorId(self.tensors.len() as u32 - 1)
+    }
+
+    fn set_rows(&mut self, id: TensorId, rows: Count) {
+        self.tensors[id.0 as usize].rows = rows;
     }
 
     /// A parameter of `rows` x `cols`.

@@ -27,6 +27,8 @@ pub enum Epilogue {
     Gelu,
     /// C · gelu'(z), z being the last input.
     Slope,
+    /// C · z, z being the last input.
+    Times,
     /// ⟨C, z⟩ of every four columns in place of C, [m, n / 4]; z being the last input.
     Dot,
 }
@@ -102,7 +104,8 @@ impl Linear {
     }
 
     fn slope_input(&self, node: &Node) -> Option<TensorId> {
-        matches!(self.epilogue, Epilogue::Slope | Epilogue::Dot).then(|| node.inputs[node.inputs.len() - 1])
+        let read = matches!(self.epilogue, Epilogue::Slope | Epilogue::Times | Epilogue::Dot);
+        read.then(|| node.inputs[node.inputs.len() - 1])
     }
 
     pub(super) fn outputs(&self, inputs: &[&Tensor]) -> Vec<OutputShape> {
@@ -311,8 +314,13 @@ impl Linear {
                 constants.push(("EPILOGUE", 1));
                 buffers.push(("act", cx.buffer(node.outputs[1])));
             }
-            Epilogue::Slope | Epilogue::Dot => {
-                constants.push(("EPILOGUE", if self.epilogue == Epilogue::Dot { 3 } else { 2 }));
+            Epilogue::Slope | Epilogue::Times | Epilogue::Dot => {
+                let code = match self.epilogue {
+                    Epilogue::Dot => 3,
+                    Epilogue::Times => 4,
+                    _ => 2,
+                };
+                constants.push(("EPILOGUE", code));
                 params.push(("terms_stride", 4 * tc.cols4()));
                 if let Some(z) = self.slope_input(node) {
                     buffers.push(("z", cx.buffer(z)));

@@ -126,6 +126,8 @@ pub enum Op {
     Linear(Linear),
     LossDraw(LossDraw),
     SentenceSum(SentenceSum),
+    /// gelu'(x).
+    Slope,
 }
 
 /// Tangent of an operation that is linear in its first input, plus an addend.
@@ -155,7 +157,7 @@ impl Op {
             Op::Dropout(_) => "dropout",
             Op::Embedding(_) | Op::EmbeddingScatter { .. } => "embedding",
             Op::Gather | Op::GatherBack { .. } => "gather",
-            Op::Gelu(_) => "gelu",
+            Op::Gelu(_) | Op::Slope => "gelu",
             Op::GhostGram(_) => "ghost_gram",
             Op::GhostNorm(_) => "ghost_norm",
             Op::LayerNorm(_) => "layer_norm",
@@ -198,6 +200,7 @@ impl Op {
             Op::Gather => gather::outputs(inputs),
             Op::GatherBack { .. } => gather::back_outputs(inputs),
             Op::Gelu(rule) => gelu::outputs(*rule, inputs),
+            Op::Slope => gelu::outputs(Rule::Forward, inputs),
             Op::GhostGram(op) => op.outputs(inputs),
             Op::GhostNorm(op) => op.outputs(inputs),
             Op::LayerNorm(op) => op.outputs(inputs),
@@ -228,6 +231,7 @@ impl Op {
             | Op::EmbeddingScatter { .. }
             | Op::GatherBack { .. }
             | Op::GhostGram(_)
+            | Op::Slope
             | Op::GhostNorm(_)
             | Op::LayerNormScale
             | Op::LayerNormTangent(_)
@@ -275,6 +279,7 @@ impl Op {
             Op::Embedding(op) => op.jvp(g, node),
             Op::AttentionTangent(_)
             | Op::GhostGram(_)
+            | Op::Slope
             | Op::GhostNorm(_)
             | Op::LayerNormTangent(_)
             | Op::LossDraw(_)
@@ -338,6 +343,7 @@ impl Op {
             Op::Gather => gather::lower(cx, node),
             Op::GatherBack { addend } => gather::lower_back(*addend, cx, node),
             Op::Gelu(rule) => gelu::lower(*rule, cx, node),
+            Op::Slope => gelu::lower_slope(cx, node),
             Op::GhostGram(op) => op.lower(cx, node),
             Op::GhostNorm(op) => op.lower(cx, node),
             Op::LayerNorm(op) => op.lower(cx, node),

@@ -179,6 +179,7 @@ fn evaluate(frame: &Frame<'_>, node: &Node, values: &Values, k: usize) -> Vec<Ve
             }
             _ => vec![input(0).iter().zip(input(1)).map(|(x, g)| gelu::slope(*x) * g).collect()],
         },
+        Op::Slope => vec![input(0).iter().map(|x| gelu::slope(*x)).collect()],
         Op::GhostGram(op) => {
             let optional = |i: usize| if node.inputs.len() > i { (input(i), cols(i)) } else { (&[][..], 0) };
             let ((a, a_cols), (third, third_cols)) = (optional(1), optional(2));
@@ -272,6 +273,10 @@ fn evaluate(frame: &Frame<'_>, node: &Node, values: &Values, k: usize) -> Vec<Ve
                     let z = input(node.inputs.len() - 1);
                     let n = frame.cols(node.inputs[node.inputs.len() - 1]);
                     vec![by_fours(&c.iter().zip(z).map(|(c, z)| c * z).collect::<Vec<_>>(), n)]
+                }
+                crate::ops::Epilogue::Times => {
+                    let z = input(node.inputs.len() - 1);
+                    vec![c.iter().zip(z).map(|(c, z)| c * z).collect()]
                 }
                 crate::ops::Epilogue::Slope => {
                     let z = input(node.inputs.len() - 1);

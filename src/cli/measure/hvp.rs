@@ -11,7 +11,7 @@ use crate::cli::arguments::{Common, MeasureHvp, name_of};
 use crate::cli::failure::Failure;
 use crate::cli::print;
 use crate::curvature::{Progress, Subject, dot, norm};
-use crate::interrupt::Interrupted;
+use crate::interrupt::{self, Interrupted};
 use crate::model::{WeightsFile, save_tensors};
 
 /// What is printed under `--json`; the products are in the file.
@@ -82,13 +82,15 @@ where
 
 /// The vectors of a file, and whether they stand along a leading axis.
 fn read(path: &Path, subject: &Subject<'_>) -> Result<(Vec<Vec<f32>>, bool), Failure> {
-    let mut file = WeightsFile::read(path)?.tensors;
+    let own = path.to_path_buf();
+    let mut file = interrupt::or_stop(move || WeightsFile::read(&own))??.tensors;
     let error = |message: String| Failure::usage(format!("{}: {message}", path.display()));
     let parameters: BTreeMap<&str, &[usize]> =
         subject.encoder().parameters.iter().map(|p| (p.name.as_str(), p.shape.as_slice())).collect();
     let mut vectors: Vec<Vec<f32>> = Vec::new();
     let mut first: Option<(String, Option<usize>)> = None;
     for (name, _) in subject.vectors().parts(subject.encoder()) {
+        interrupt::check()?;
         let wanted = parameters[name];
         let Some((shape, values)) = file.remove(name) else {
             return Err(error(format!(
