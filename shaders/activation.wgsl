@@ -1,6 +1,7 @@
 // An activation f, elementwise over [layers, rows, cols4]. One invocation a vec4; the primal x has no layers when a_layer
 // is 0. Which f: common/activation.wgsl.
 //   forward   y = f(x)            vjp, jvp   out = f'(x) g        (both multiply by the slope)
+//   slope     out = f'(x)
 //   vjp_jvp   out = f''(x) ẋ ȳ + f'(x) ȳ̇
 //   second    ⟨ȳ, f''(x) ẋ²⟩ of each vec4, a number each, in rows of `terms_stride`
 //@variant tanh: ACTIVATION=1
@@ -28,6 +29,13 @@ fn vjp(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32
     let i = element(w, n, l);
     if i >= elements() { return; }
     out[w.z * p.out_layer + i] = slope4(x[w.z * p.a_layer + i]) * g[w.z * p.b_layer + i];
+}
+
+@compute @workgroup_size(64)
+fn slope(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
+    let i = element(w, n, l);
+    if i >= elements() { return; }
+    out[w.z * p.out_layer + i] = slope4(x[w.z * p.a_layer + i]);
 }
 
 @compute @workgroup_size(64)

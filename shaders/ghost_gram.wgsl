@@ -29,6 +29,8 @@ struct Params {
     bias: f32,
     mask: u32,
     add: u32,
+    // Sentence of the first row of this dispatch.
+    first: u32,
 }
 @group(0) @binding(8) var<uniform> p: Params;
 
@@ -51,7 +53,7 @@ struct Pair {
 }
 
 fn pair_of(group: u32) -> Pair {
-    let i = group / p.most;
+    let i = p.first + group / p.most;
     let j = group % p.most;
     let inside = i < step.sentences && j <= i;
     let last = step.sentences - 1u;

@@ -22,6 +22,7 @@
 //@variant direct-relu-slope: LAYOUT=1 EPILOGUE=2 ACTIVATION=2
 //@variant direct-silu: EPILOGUE=1 ACTIVATION=3
 //@variant direct-silu-slope: LAYOUT=1 EPILOGUE=2 ACTIVATION=3
+//@variant direct-times: LAYOUT=1 EPILOGUE=4
 //@variant direct-dot: EPILOGUE=3
 //@variant tiled-dot: TILED=1 EPILOGUE=3
 //@variant subgroup-dot: SUBGROUP=1 EPILOGUE=3
@@ -57,6 +58,7 @@
 //@variant subgroup-16-nn: SUBGROUP=1 LANES=16 LAYOUT=1
 //@variant subgroup-16-gelu: SUBGROUP=1 LANES=16 BIAS=1 EPILOGUE=1
 //@variant subgroup-16-slope: SUBGROUP=1 LANES=16 LAYOUT=1 EPILOGUE=2
+//@variant subgroup-16-times: SUBGROUP=1 LANES=16 LAYOUT=1 EPILOGUE=4
 //@variant subgroup-16-tn: SUBGROUP=1 LANES=16 LAYOUT=2 SUMS=1
 //@import common/step.wgsl
 //@import common/activation.wgsl
@@ -149,6 +151,7 @@ fn finish_biased(row: u32, column: u32, layer: u32, sum: vec4<f32>) {
     var c = sum;
     if ADDEND != 0u { c += addend[layer * p.c_layer + i]; }
     if EPILOGUE == 2u { c *= slope4(z[layer * p.z_layer + i]); }
+    if EPILOGUE == 4u { c *= z[layer * p.z_layer + i]; }
     if EPILOGUE == 3u {
         terms[4u * layer * p.c_layer + row * p.terms_stride + column] = dot(c, z[layer * p.z_layer + i]);
         return;

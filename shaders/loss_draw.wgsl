@@ -2,8 +2,9 @@
 // they give has the Gauss-Newton (= Fisher) trace as its mean. One draw a layer, number step.counter.x + layer:
 //   KIND 0  labels   u = p − e_y, y ~ p
 //   KIND 1  signs    u = √p ∘ r − p ⟨√p, r⟩, r in {−1, 1}^V
-//   KIND 2  exact    u = √p_y (p − e_y) at one masked position of each sentence; draw number (position V + y); their sum over
-//                    all draws is the trace itself
+//   KIND 2  exact    u = column y of the triangular factor of diag(p) − p pᵀ at one masked position of each sentence; draw
+//                    number (position (V − 1) + y); the sum over all draws is the trace itself. With s_y = Σ_{i ≥ y} p_i:
+//                    √(p_y s_{y+1} / s_y) at y, −p_i / s_{y+1} times that behind it, 0 before
 // Random numbers are a function of (seed, example, masked position, draw). An invocation a row and layer.
 //@variant signs: KIND=1
 //@variant exact: KIND=2
@@ -65,25 +66,37 @@ fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3
         }
         return;
     }
-    var y = draw % p.width;
-    var scale = 1.0;
-    if KIND == 0u {
-        // By inversion; rounding may leave the last sum below 1, and then the last word it is.
-        let u = (f32(draws(who, draw, 0u).x >> 8u) + 0.5) / 16777216.0;
-        var sum = 0.0;
-        y = 0u;
-        for (var c = 0u; c < p.cols4; c++) {
-            let q = probability(row, c, s);
-            let sums = sum + vec4<f32>(q.x, q.x + q.y, q.x + q.y + q.z, (q.x + q.y) + (q.z + q.w));
-            let passed = select(vec4<u32>(0u), vec4<u32>(1u), sums <= vec4<f32>(u));
-            y += passed.x + passed.y + passed.z + passed.w;
-            sum = sums.w;
+    if KIND == 2u {
+        let y = draw % (p.width - 1u);
+        var behind = 0.0;
+        for (var c = y / 4u; c < p.cols4; c++) {
+            let q = select(vec4<f32>(0.0), probability(row, c, s), columns(c) > vec4<u32>(y));
+            behind += (q.x + q.y) + (q.z + q.w);
         }
-        y = min(y, p.width - 1u);
-    } else {
-        scale = select(0.0, sqrt(probability(row, y / 4u, s)[y % 4u]), draw / p.width == who.w);
+        let own = probability(row, y / 4u, s)[y % 4u];
+        // Where nothing is behind y its column is 0.
+        let some = behind > 0.0 && own > 0.0 && draw / (p.width - 1u) == who.w;
+        let top = select(0.0, sqrt(own * (behind / (own + behind))), some);
+        let rest = select(0.0, -top / behind, some);
+        for (var c = 0u; c < p.cols4; c++) {
+            let after = select(vec4<f32>(0.0), rest * probability(row, c, s), columns(c) > vec4<u32>(y));
+            out[to + c] = select(after, vec4<f32>(top), columns(c) == vec4<u32>(y));
+        }
+        return;
     }
+    // By inversion; rounding may leave the last sum below 1, and then the last word it is.
+    let u = (f32(draws(who, draw, 0u).x >> 8u) + 0.5) / 16777216.0;
+    var sum = 0.0;
+    var y = 0u;
     for (var c = 0u; c < p.cols4; c++) {
-        out[to + c] = scale * (probability(row, c, s) - select(vec4<f32>(0.0), vec4<f32>(1.0), columns(c) == vec4<u32>(y)));
+        let q = probability(row, c, s);
+        let sums = sum + vec4<f32>(q.x, q.x + q.y, q.x + q.y + q.z, (q.x + q.y) + (q.z + q.w));
+        let passed = select(vec4<u32>(0u), vec4<u32>(1u), sums <= vec4<f32>(u));
+        y += passed.x + passed.y + passed.z + passed.w;
+        sum = sums.w;
+    }
+    y = min(y, p.width - 1u);
+    for (var c = 0u; c < p.cols4; c++) {
+        out[to + c] = probability(row, c, s) - select(vec4<f32>(0.0), vec4<f32>(1.0), columns(c) == vec4<u32>(y));
     }
 }

@@ -653,16 +653,18 @@ fn wrong_input_gets_a_message_and_exit_code_2() {
 
 #[cfg(unix)]
 #[test]
-fn ctrl_c_ends_with_130_and_writes_nothing() {
+fn ctrl_c_ends_with_130_and_prints_what_was_measured() {
     let f = Folder::new();
     let [model, examples] = given("roberta-32");
     let arguments =
-        ["measure", "trace", &model, &examples, "--samples", "100000000", "--probes", "1", "--out", "t.svg"];
+        ["measure", "trace", &model, &examples, "--samples", "100000000", "--probes", "1", "--out", "t.svg", "--json"];
     let child = f.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     std::thread::sleep(std::time::Duration::from_secs(8));
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130), "{}", text(&output.stderr));
-    assert!(output.stdout.is_empty() && !f.path("t.svg").exists());
-    assert!(text(&output.stderr).contains("nothing was written"), "{}", text(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(report["interrupted"] == true && report["reached"] == false, "{report}");
+    assert!(number(&report, "samples") > 2.0 && number(&report, "standard_error") > 0.0, "{report}");
+    assert!(f.path("t.svg").exists());
 }

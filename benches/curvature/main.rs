@@ -1,8 +1,10 @@
 //! What curvature costs in multiples of one gradient on the same batch, medians of alternating repeats in one run.
 //!
-//!     cargo bench --bench curvature -- [--shape 128/4/16/256] [--runs 7] [--profile] [--trace MODEL=CONFIG] [--json FILE]
+//!     cargo bench --bench curvature -- [--shape 128/4/16/256] [--runs 7] [--profile] [--trace MODEL=CONFIG]
+//!         [--exact 512/8/110/12/8/29] [--json FILE]
 
 // Shared with the other bench, which uses more of it.
+mod exact;
 #[allow(dead_code)]
 #[path = "../step/peer.rs"]
 mod peer;
@@ -39,6 +41,9 @@ struct Arguments {
     /// Seconds until a trained model's trace is known to 1 %, beside PyTorch: MODEL=CONFIG[,KEY=VALUE..]; may be repeated
     #[arg(long = "trace", value_name = "MODEL=CONFIG")]
     traces: Vec<String>,
+    /// Every label enumerated, beside the least that it could take: width/layers/tokens/sentences/positions/words
+    #[arg(long = "exact", value_name = "SHAPE")]
+    exact: Vec<String>,
     #[arg(long)]
     json: Option<PathBuf>,
     #[arg(long, env = "LOWLAND_ADAPTER", default_value = "best")]
@@ -203,10 +208,12 @@ fn main() -> Result<(), Error> {
     let gpu = Gpu::open(&arguments.adapter.parse::<AdapterChoice>()?, Default::default())?;
     println!("on {}", gpu.info().name);
     let mut shapes = arguments.shapes.clone();
-    if shapes.is_empty() && arguments.traces.is_empty() {
+    if shapes.is_empty() && arguments.traces.is_empty() && arguments.exact.is_empty() {
         shapes = ["128/4/16/256", "256/4/32/64"].map(String::from).to_vec();
     }
     let lines: Vec<Value> = shapes.iter().map(|s| race(&gpu, s, &arguments)).collect::<Result<_, _>>()?;
+    let exact: Vec<Value> =
+        arguments.exact.iter().map(|s| exact::race(&gpu, s, arguments.probes)).collect::<Result<_, _>>()?;
     let mut traces = Vec::new();
     let mut peer = if arguments.traces.is_empty() { None } else { peer::Peer::start("torch_trace.py", "cpu") };
     for text in &arguments.traces {
@@ -219,6 +226,7 @@ fn main() -> Result<(), Error> {
             "adapter": gpu.info().name,
             "driver": gpu.info().driver_info,
             "curvature": lines,
+            "exact": exact,
             "traces": traces,
         });
         std::fs::write(path, serde_json::to_string_pretty(&whole)? + "\n")?;

@@ -35,7 +35,7 @@ pub struct DrawnTrace {
 }
 
 impl Drawing {
-    /// Plans for `draws` draws an example (for [`LossDraw::Exact`] as many as there are words and positions).
+    /// Plans for `draws` draws an example (for [`LossDraw::Exact`] as many as there are positions times words but one).
     pub fn new(subject: &Subject<'_>, kind: LossDraw, seed: u64, draws: usize) -> Result<Drawing, CurvatureError> {
         if draws == 0 {
             return Err(CurvatureError::Request("a trace needs at least one draw an example".into()));
@@ -70,7 +70,8 @@ impl Drawing {
         let range = subject.batches[batch].clone();
         let masked: Vec<usize> = subject.sentences[range.clone()].iter().map(|s| s.masked.len()).collect();
         let draws = match self.kind {
-            LossDraw::Exact => masked.iter().max().copied().unwrap_or(0) * subject.encoder.classes() as usize,
+            // The loss's own Hessian has one rank less than there are words.
+            LossDraw::Exact => masked.iter().max().copied().unwrap_or(0) * (subject.encoder.classes() as usize - 1),
             _ => self.draws,
         };
         let mut values = vec![vec![0.0; draws]; range.len()];

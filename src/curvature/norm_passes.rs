@@ -62,6 +62,10 @@ impl NormGraph {
         tensors.dedup();
         graph.prune(&tensors);
         graph.fuse();
+        if cotangent != Cotangent::Data {
+            graph.share_slopes();
+        }
+        graph.norms_early();
         NormGraph { graph, weight, norms, members, tensors }
     }
 }

@@ -8,6 +8,7 @@ use super::error::unless_interrupted;
 use super::{CurvatureError, Subject};
 use crate::gpu::{Buffer, Count, GpuError, Step};
 use crate::graph::{Emit, Graph, MemoryPlan, Plan, TensorId, fit};
+use crate::interrupt;
 use crate::ops::batch::BatchLayout;
 use crate::ops::{Batch, BatchBuffers, CrossEntropy, Dims, Labels, Op, Role, Rule};
 
@@ -174,13 +175,15 @@ impl ProbeVectors {
         Ok(ProbeVectors { buffers: strides.iter().map(make).collect::<Result<_, _>>()?, strides })
     }
 
-    fn write(&self, subject: &Subject<'_>, block: &[Vec<f32>]) {
+    fn write(&self, subject: &Subject<'_>, block: &[Vec<f32>]) -> Result<(), CurvatureError> {
         for (k, vector) in block.iter().enumerate() {
+            interrupt::check()?;
             let packed = subject.vectors.pack(&subject.encoder, vector);
             for ((buffer, stride), values) in self.buffers.iter().zip(&self.strides).zip(&packed) {
                 subject.gpu.write_at(buffer, stride * k as u64, values);
             }
         }
+        Ok(())
     }
 
     /// Adds what is there to vectors.
@@ -290,7 +293,7 @@ impl ProductPass {
     pub fn run(&self, subject: &Subject<'_>, block: &[Vec<f32>]) -> Result<Vec<Vec<f32>>, CurvatureError> {
         let mut products = Vec::new();
         for chunk in block.chunks(self.width()) {
-            self.probes.write(subject, chunk);
+            self.probes.write(subject, chunk)?;
             let mut sums = vec![vec![0.0f64; subject.size()]; chunk.len()];
             for batch in 0..subject.batches.len() {
                 let step = Step { probes: chunk.len() as u32, ..Step::default() };
@@ -438,7 +441,7 @@ impl FormPass {
         chunk: &[Vec<f32>],
         forms: &mut [Forms],
     ) -> Result<(), CurvatureError> {
-        self.probes.write(subject, chunk);
+        self.probes.write(subject, chunk)?;
         for batch in batches {
             let step = Step { probes: chunk.len() as u32, ..Step::default() };
             let packed = self.pass.run(subject, batch, 1.0, step)?;

@@ -76,7 +76,8 @@ impl<'g> Subject<'g> {
         only: &[String],
         chunks: &Chunks,
     ) -> Result<Subject<'g>, CurvatureError> {
-        let encoder = encoder.without_dropout();
+        let mut encoder = encoder.without_dropout();
+        encoder.graph.gather_early();
         if sentences.is_empty() {
             return Err(CurvatureError::Request("no examples: give at least one".into()));
         }
@@ -198,7 +199,8 @@ impl<'g> Subject<'g> {
 
     /// Multiplications and additions of a gradient over the largest batch.
     pub(super) fn gradient_flops(&self) -> f64 {
-        let (mut graph, _, _, gradients) = self.encoder.with_gradient(crate::ops::Labels::Hard);
+        // Of the gradient as training takes it, with all rows of the last layer.
+        let (mut graph, _, _, gradients) = self.encoder.without_dropout().with_gradient(crate::ops::Labels::Hard);
         graph.prune(&gradients);
         graph.flops(&self.dims)[0]
     }

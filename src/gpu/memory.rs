@@ -131,6 +131,8 @@ impl Gpu {
     }
 
     fn allocate(&self, label: &str, sizes: &[u64], whole: bool) -> Result<(Option<Buffer>, Vec<Buffer>), GpuError> {
+        // What is allocated now is for work that would not be done any more.
+        self.go_on()?;
         let align = self.alignment();
         let mut offsets = Vec::with_capacity(sizes.len());
         let mut total = 0u64;

@@ -140,6 +140,7 @@ impl Program {
     /// # Errors
     /// [`GpuError::Kernel`] when names do not fit the kernel, or whatever the driver says.
     pub fn new(gpu: &Gpu, dispatches: Vec<Dispatch>) -> Result<Program, GpuError> {
+        gpu.go_on()?;
         let mut words = vec![0u8; UNIFORM_ALIGN * dispatches.len().max(1)];
         let pipelines = gpu.pipelines(&dispatches)?;
         for (i, (dispatch, pipeline)) in dispatches.iter().zip(&pipelines).enumerate() {

@@ -32,7 +32,7 @@ impl Graph {
             let operand = match epilogue {
                 Epilogue::Activation(_) => node.inputs[0],
                 Epilogue::Slope(_) => node.inputs[1],
-                Epilogue::None | Epilogue::Dot => {
+                Epilogue::None | Epilogue::Times | Epilogue::Dot => {
                     fused.push(node);
                     continue;
                 }

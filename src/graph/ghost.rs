@@ -74,6 +74,27 @@ impl Graph {
     }
 }
 
+impl Graph {
+    /// Takes every norm as soon as its rows are there, so that an adjoint's memory is free again when the pass back has left it
+    /// behind: as many more draws have room at once.
+    pub fn norms_early(&mut self) {
+        let (norms, others): (Vec<Node>, Vec<Node>) =
+            std::mem::take(self.nodes_mut()).into_iter().partition(|n| matches!(n.op, Op::GhostNorm(_)));
+        let place: HashMap<TensorId, usize> =
+            others.iter().enumerate().flat_map(|(i, n)| n.outputs.iter().map(move |o| (*o, i))).collect();
+        // Behind the last node that makes one of its inputs; those of parameters and inputs are there from the beginning.
+        let mut behind: Vec<Vec<Node>> = vec![vec![]; others.len()];
+        for norm in norms {
+            let last = norm.inputs.iter().filter_map(|i| place.get(i)).max().copied().unwrap_or(0);
+            behind[last].push(norm);
+        }
+        for (node, norms) in others.into_iter().zip(behind) {
+            self.nodes_mut().push(node);
+            self.nodes_mut().extend(norms);
+        }
+    }
+}
+
 /// What `ghost_gram` is to sum up of a parameter: a bit for each of its parts that takes part, and how many parts there are.
 #[derive(Clone, Copy, Debug)]
 pub struct GramPart {

@@ -20,6 +20,8 @@ mod fuse;
 mod ghost;
 mod plan;
 mod recompute;
+mod rows;
+mod slopes;
 mod tangent;
 mod transform;
 
@@ -55,6 +57,10 @@ impl Graph {
     fn add_tensor(&mut self, tensor: Tensor) -> TensorId {
         self.tensors.push(tensor);
         TensorId(self.tensors.len() as u32 - 1)
+    }
+
+    fn set_rows(&mut self, id: TensorId, rows: Count) {
+        self.tensors[id.0 as usize].rows = rows;
     }
 
     /// A parameter of `rows` x `cols`.

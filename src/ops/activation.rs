@@ -73,6 +73,19 @@ pub(super) fn second(f: Activation, g: &mut Second<'_>, node: &Node, y_bar: Tens
     g.term(terms, 1.0);
 }
 
+/// x to f'(x).
+pub(super) fn lower_slope(f: Activation, cx: &mut Lowering<'_>, node: &Node) {
+    let (x, out) = (node.inputs[0], node.outputs[0]);
+    let [code, fixed] = cx.count(out);
+    let buffers = vec![("x", cx.buffer(x)), ("out", cx.buffer(out))];
+    let cols4 = ("cols4", cx.graph.tensor(x).cols4());
+    let params = vec![code, fixed, cols4, ("a_layer", cx.layer(x)), ("out_layer", cx.layer(out))];
+    let label = cx.graph.tensor(out).name.clone();
+    let constants = f.constants().into_iter().collect();
+    let grid = Grid { layers: cx.layers(out), ..cx.elementwise(x) };
+    cx.push(Dispatch { label, kernel: "activation", entry: "slope", constants, buffers, params, grid });
+}
+
 pub(super) fn lower(f: Activation, rule: Rule, cx: &mut Lowering<'_>, node: &Node) {
     let (x, out) = (node.inputs[0], node.outputs[0]);
     let [code, fixed] = cx.count(out);

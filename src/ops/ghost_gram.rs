@@ -30,6 +30,9 @@ pub struct GhostGram {
     pub most: u32,
 }
 
+/// Multiplications and additions of one dispatch at most.
+const DISPATCH: f64 = 1e10;
+
 impl GhostGram {
     pub(super) fn outputs(&self, inputs: &[&Tensor]) -> Vec<OutputShape> {
         assert!(inputs.iter().all(|t| !t.probes), "inner products are of one draw");
@@ -55,23 +58,41 @@ impl GhostGram {
             buffers.push(("ids", cx.batch.ids.clone()));
         }
         let columns = |i: usize| node.inputs.get(i).map_or(0, |id| cx.graph.tensor(*id).cols4());
-        let params = vec![
-            ("a4", columns(1)),
-            ("b4", tensor.cols4() / parts),
-            ("e4", if self.kind == GramKind::Tied { columns(2) } else { 0 }),
-            ("masked", u32::from(tensor.rows == Count::Masked)),
-            ("most", self.most),
-            ("stride", 4 * cx.graph.tensor(out).cols4()),
-            ("bias", (if bias { 1.0f32 } else { 0.0 }).to_bits()),
-            ("mask", self.mask),
-            ("add", u32::from(self.addend)),
-        ];
+        let params = |first: u32| {
+            vec![
+                ("a4", columns(1)),
+                ("b4", tensor.cols4() / parts),
+                ("e4", if self.kind == GramKind::Tied { columns(2) } else { 0 }),
+                ("masked", u32::from(tensor.rows == Count::Masked)),
+                ("most", self.most),
+                ("stride", 4 * cx.graph.tensor(out).cols4()),
+                ("bias", (if bias { 1.0f32 } else { 0.0 }).to_bits()),
+                ("mask", self.mask),
+                ("add", u32::from(self.addend)),
+                ("first", first),
+            ]
+        };
         let mut constants = vec![("PARTS", parts)];
         if let AttentionVariant::Subgroup(lanes) = cx.variants.attention(Operation::GhostNorm) {
             constants.extend([("SUBGROUP", 1), ("LANES", lanes)]);
         }
         let label = cx.graph.tensor(out).name.clone();
-        let grid = Grid { count: Count::Sentences, unit: 1, columns: self.most, layers: 1 };
-        cx.push(Dispatch { label, kernel: "ghost_gram", entry, constants, buffers, params, grid });
+        // All pairs in one dispatch would keep an adapter for minutes that nothing can interrupt.
+        let tokens = f64::from(cx.dims.capacity(tensor.rows).div_ceil(cx.dims.sentences.max(1)));
+        let row = 2.0 * f64::from(self.most) * tokens * tokens * f64::from(4 * (tensor.cols4() + columns(1)));
+        let rows = ((DISPATCH / row) as u32).clamp(1, self.most);
+        for first in (0..self.most).step_by(rows as usize) {
+            let count = Count::Fixed(rows.min(self.most - first));
+            let grid = Grid { count, unit: 1, columns: self.most, layers: 1 };
+            cx.push(Dispatch {
+                label: label.clone(),
+                kernel: "ghost_gram",
+                entry,
+                constants: constants.clone(),
+                buffers: buffers.clone(),
+                params: params(first),
+                grid,
+            });
+        }
     }
 }

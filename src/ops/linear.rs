@@ -27,6 +27,8 @@ pub enum Epilogue {
     Activation(Activation),
     /// C · f'(z), z being the last input.
     Slope(Activation),
+    /// C · z, z being the last input.
+    Times,
     /// ⟨C, z⟩ of every four columns in place of C, [m, n / 4]; z being the last input.
     Dot,
 }
@@ -102,7 +104,8 @@ impl Linear {
     }
 
     fn slope_input(&self, node: &Node) -> Option<TensorId> {
-        matches!(self.epilogue, Epilogue::Slope(_) | Epilogue::Dot).then(|| node.inputs[node.inputs.len() - 1])
+        let read = matches!(self.epilogue, Epilogue::Slope(_) | Epilogue::Times | Epilogue::Dot);
+        read.then(|| node.inputs[node.inputs.len() - 1])
     }
 
     pub(super) fn outputs(&self, inputs: &[&Tensor]) -> Vec<OutputShape> {
@@ -312,9 +315,10 @@ impl Linear {
                 constants.extend(f.constants());
                 buffers.push(("act", cx.buffer(node.outputs[1])));
             }
-            Epilogue::Slope(_) | Epilogue::Dot => {
+            Epilogue::Slope(_) | Epilogue::Times | Epilogue::Dot => {
                 match self.epilogue {
                     Epilogue::Slope(f) => constants.extend([("EPILOGUE", 2)].into_iter().chain(f.constants())),
+                    Epilogue::Times => constants.push(("EPILOGUE", 4)),
                     _ => constants.push(("EPILOGUE", 3)),
                 }
                 params.push(("terms_stride", 4 * tc.cols4()));

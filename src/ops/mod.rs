@@ -127,6 +127,8 @@ pub enum Op {
     Linear(Linear),
     LossDraw(LossDraw),
     SentenceSum(SentenceSum),
+    /// f'(x).
+    Slope(Activation),
 }
 
 /// Tangent of an operation that is linear in its first input, plus an addend.
@@ -147,7 +149,7 @@ impl Op {
     /// Name as in `shaders/`.
     pub fn name(&self) -> &'static str {
         match self {
-            Op::Activation(..) => "activation",
+            Op::Activation(..) | Op::Slope(_) => "activation",
             Op::Add => "add",
             Op::Attention(_) => "attention",
             Op::AttentionTangent(_) => "attention_tangent",
@@ -187,6 +189,7 @@ impl Op {
     pub fn outputs(&self, inputs: &[&Tensor]) -> Vec<OutputShape> {
         match self {
             Op::Activation(_, rule) => activation::outputs(*rule, inputs),
+            Op::Slope(_) => activation::outputs(Rule::Forward, inputs),
             Op::Add => add::outputs(inputs),
             Op::Attention(op) => op.outputs(inputs),
             Op::AttentionTangent(op) => op.outputs(inputs),
@@ -229,6 +232,7 @@ impl Op {
             | Op::EmbeddingScatter { .. }
             | Op::GatherBack { .. }
             | Op::GhostGram(_)
+            | Op::Slope(_)
             | Op::GhostNorm(_)
             | Op::LayerNormScale
             | Op::LayerNormTangent(_)
@@ -276,6 +280,7 @@ impl Op {
             Op::Embedding(op) => op.jvp(g, node),
             Op::AttentionTangent(_)
             | Op::GhostGram(_)
+            | Op::Slope(_)
             | Op::GhostNorm(_)
             | Op::LayerNormTangent(_)
             | Op::LossDraw(_)
@@ -327,6 +332,7 @@ impl Op {
     pub fn lower(&self, cx: &mut Lowering<'_>, node: &Node) -> Result<(), GpuError> {
         match self {
             Op::Activation(f, rule) => activation::lower(*f, *rule, cx, node),
+            Op::Slope(f) => activation::lower_slope(*f, cx, node),
             Op::Add => add::lower(cx, node),
             Op::Attention(op) => op.lower(cx, node),
             Op::AttentionTangent(op) => op.lower(cx, node),

@@ -18,9 +18,8 @@ pub fn forward(
         let p: Vec<f64> = z.iter().map(|z| (z - s[3] - s[2]).exp()).collect();
         let bits =
             |block: u32| philox([key[0], key[1], draw, block], [seed[0], seed[1] ^ key[2].wrapping_mul(0x9E37_79B9)]);
-        let one_hot = |y: usize, scale: f64| -> Vec<f64> {
-            p.iter().enumerate().map(|(v, p)| scale * (p - f64::from(u8::from(v == y)))).collect()
-        };
+        let one_hot =
+            |y: usize| -> Vec<f64> { p.iter().enumerate().map(|(v, p)| p - f64::from(u8::from(v == y))).collect() };
         out.extend(match kind {
             LossDraw::Label => {
                 let u = (f64::from(bits(0)[0] >> 8) + 0.5) / 16_777_216.0;
@@ -29,7 +28,7 @@ pub fn forward(
                     sum += **p;
                     sum <= u
                 });
-                one_hot(passed.count().min(width - 1), 1.0)
+                one_hot(passed.count().min(width - 1))
             }
             LossDraw::Signs => {
                 let sign = |v: usize| {
@@ -40,9 +39,16 @@ pub fn forward(
                 p.iter().enumerate().map(|(v, p)| p.sqrt() * sign(v) - p * along).collect()
             }
             LossDraw::Exact => {
-                let y = draw as usize % width;
-                let here = draw as usize / width == key[2] as usize;
-                one_hot(y, if here { p[y].sqrt() } else { 0.0 })
+                let y = draw as usize % (width - 1);
+                let behind: f64 = p[y + 1..].iter().sum();
+                let here = draw as usize / (width - 1) == key[2] as usize && behind > 0.0 && p[y] > 0.0;
+                let top = if here { (p[y] * behind / (p[y] + behind)).sqrt() } else { 0.0 };
+                let entry = |(v, p): (usize, &f64)| match v.cmp(&y) {
+                    std::cmp::Ordering::Less => 0.0,
+                    std::cmp::Ordering::Equal => top,
+                    std::cmp::Ordering::Greater => -p / behind.max(f64::MIN_POSITIVE) * top,
+                };
+                p.iter().enumerate().map(entry).collect()
             }
         });
     }

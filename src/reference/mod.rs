@@ -182,6 +182,7 @@ fn evaluate(frame: &Frame<'_>, node: &Node, values: &Values, k: usize) -> Vec<Ve
             }
             vec![plus(out, addend.then(|| input(1)))]
         }
+        Op::Slope(f) => vec![input(0).iter().map(|x| activation::slope(*f, *x)).collect()],
         Op::GhostGram(op) => {
             let optional = |i: usize| if node.inputs.len() > i { (input(i), cols(i)) } else { (&[][..], 0) };
             let ((a, a_cols), (third, third_cols)) = (optional(1), optional(2));
@@ -275,6 +276,10 @@ fn evaluate(frame: &Frame<'_>, node: &Node, values: &Values, k: usize) -> Vec<Ve
                     let z = input(node.inputs.len() - 1);
                     let n = frame.cols(node.inputs[node.inputs.len() - 1]);
                     vec![by_fours(&c.iter().zip(z).map(|(c, z)| c * z).collect::<Vec<_>>(), n)]
+                }
+                crate::ops::Epilogue::Times => {
+                    let z = input(node.inputs.len() - 1);
+                    vec![c.iter().zip(z).map(|(c, z)| c * z).collect()]
                 }
                 crate::ops::Epilogue::Slope(f) => {
                     let z = input(node.inputs.len() - 1);

@@ -355,6 +355,7 @@ impl Setting {
         }
         if fused {
             graph.fuse();
+            graph.share_slopes();
         }
         let step = Step { seed: [7, 8], counter: [3, 0], ..batch.step(probes) };
         let mut setting = Setting {

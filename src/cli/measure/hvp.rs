@@ -11,7 +11,7 @@ use crate::cli::arguments::{Common, MeasureHvp, name_of};
 use crate::cli::failure::Failure;
 use crate::cli::print;
 use crate::curvature::{Progress, Subject, dot, norm};
-use crate::interrupt::Interrupted;
+use crate::interrupt::{self, Interrupted};
 use crate::model::{WeightsFile, save_tensors};
 
 /// What is printed under `--json`; the products are in the file.
@@ -82,7 +82,8 @@ where
 
 /// The vectors of a file, and whether they stand along a leading axis.
 fn read(path: &Path, subject: &Subject<'_>) -> Result<(Vec<Vec<f32>>, bool), Failure> {
-    let WeightsFile { tensors: mut file, rounded } = WeightsFile::read(path)?;
+    let own = path.to_path_buf();
+    let WeightsFile { tensors: mut file, rounded } = interrupt::or_stop(move || WeightsFile::read(&own))??;
     if !rounded.is_empty() {
         print::note(&format!("{}: rounded from double to single precision", path.display()));
     }
@@ -92,6 +93,7 @@ fn read(path: &Path, subject: &Subject<'_>) -> Result<(Vec<Vec<f32>>, bool), Fai
     let mut vectors: Vec<Vec<f32>> = Vec::new();
     let mut first: Option<(String, Option<usize>)> = None;
     for (name, _) in subject.vectors().parts(subject.encoder()) {
+        interrupt::check()?;
         let wanted = parameters[name];
         let Some((shape, values)) = file.remove(name) else {
             return Err(error(format!(

@@ -41,8 +41,9 @@ fn of_file(
     kind: LossDraw,
     examples: u64,
 ) -> Result<(Measured, Evidence), Failure> {
-    let batch = batch_of(kind, common, session.sentences()?.iter().map(|s| s.ids.len()).max().unwrap_or(1));
-    let subject = session.subject(common, &session.sentences()?, batch)?;
+    let sentences = session.sentences()?;
+    let longest = sentences.iter().map(|s| s.ids.len()).max().unwrap_or(1);
+    let subject = session.subject(common, &sentences, batch_of(kind, session, common, longest))?;
     if plan.draws.is_some() && plan.samples.is_some() {
         return Err(Failure::usage(
             "of a file every example is measured: give --samples or --draws, the other follows from the number of examples",
@@ -113,15 +114,17 @@ fn all_batches(
 
 /// Examples in a batch. Enumerating the labels of one takes long: so few of them that many are done when an interrupt comes, and
 /// enough tokens that the adapter has work.
-fn batch_of(kind: LossDraw, common: &Common, longest: usize) -> u32 {
-    match kind {
-        LossDraw::Exact => common.on.batch.min((EXACT_TOKENS / longest.max(1)).max(1) as u32),
-        _ => common.on.batch,
+fn batch_of(kind: LossDraw, session: &Session, common: &Common, longest: usize) -> u32 {
+    if kind != LossDraw::Exact {
+        return common.on.batch;
     }
+    let tokens = (EXACT / session.loaded.encoder.parameter_count().max(1)).max(LEAST_TOKENS);
+    common.on.batch.min((tokens / longest.max(1)).max(1) as u32)
 }
 
-/// Tokens of a batch whose labels are enumerated.
-const EXACT_TOKENS: usize = 512;
+/// Tokens times parameters of a batch whose labels are enumerated, and tokens at the least.
+const EXACT: usize = 1 << 31;
+const LEAST_TOKENS: usize = 512;
 
 /// Sentences with a few draws each, in rounds until the error is small enough or the pairs are spent.
 fn of_language(
@@ -138,7 +141,7 @@ fn of_language(
         (None, LossDraw::Exact) if plan.rel_error.is_none() => ENUMERATED,
         (None, _) => (pairs / draws as u64).max(2),
     };
-    let size = batch_of(kind, common, held_out.longest() as usize);
+    let size = batch_of(kind, session, common, held_out.longest() as usize);
     let batch = u64::from(size);
     let first = if plan.rel_error.is_some() { most.min(batch) } else { most };
     let mut subject = session.subject(common, &held_out.sentences(0..first)?, size)?;

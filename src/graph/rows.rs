@@ -1,0 +1,94 @@
+//! Rows that nobody reads: the loss reads masked rows alone, so that what stands between the last attention and the loss need
+//! not be computed of any other.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{Count, Emit, Graph, Node, Role, TensorId};
+use crate::ops::{Epilogue, Layout, Linear, Op, Rule};
+
+/// Whether every row of the results hangs on the same row of the inputs alone.
+fn by_row(op: &Op) -> bool {
+    match op {
+        Op::Linear(Linear { layout: Layout::NT, epilogue: Epilogue::None, .. }) | Op::Add => true,
+        Op::Activation(_, rule) => *rule == Rule::Forward,
+        Op::LayerNorm(norm) => norm.rule == Rule::Forward,
+        _ => false,
+    }
+}
+
+impl Graph {
+    /// Takes the masked rows as early as they can be taken: of a layer's operations that work row by row and lead to nothing
+    /// but masked rows. Their results then have masked rows only. The numbers are the same; for forward graphs without dropout,
+    /// whose random numbers hang on the place of a row.
+    pub fn gather_early(&mut self) {
+        let mut whole: HashSet<TensorId> = HashSet::new();
+        for node in self.nodes().iter().rev() {
+            let all = match &node.op {
+                Op::Gather => false,
+                op if by_row(op) => node.outputs.iter().any(|o| whole.contains(o)),
+                _ => true,
+            };
+            if all {
+                whole.extend(&node.inputs);
+            }
+        }
+        let light = |graph: &Graph, id: TensorId| {
+            let tensor = graph.tensor(id);
+            tensor.rows == Count::Rows && tensor.role == Role::Value && !whole.contains(&id)
+        };
+        // Results of gathers that are not needed any more, and new ones of what is still there in whole.
+        let (mut same, mut gathered): (HashMap<TensorId, TensorId>, HashMap<TensorId, TensorId>) = Default::default();
+        for mut node in std::mem::take(self.nodes_mut()) {
+            if node.op == Op::Gather && gathered_input(&node, self, &light) {
+                same.insert(node.outputs[0], node.inputs[0]);
+                continue;
+            }
+            node.inputs.iter_mut().for_each(|i| *i = same.get(i).copied().unwrap_or(*i));
+            if by_row(&node.op) && node.outputs.iter().all(|o| light(self, *o)) {
+                for input in &mut node.inputs {
+                    if self.tensor(*input).rows == Count::Rows {
+                        let known = gathered.get(input).copied();
+                        let masked = known.unwrap_or_else(|| self.push(Op::Gather, &[*input], "masked")[0]);
+                        gathered.insert(*input, masked);
+                        *input = masked;
+                    }
+                }
+                node.outputs.iter().for_each(|o| self.set_rows(*o, Count::Masked));
+            }
+            self.nodes_mut().push(node);
+        }
+    }
+}
+
+/// Whether a gather's input has masked rows only by now.
+fn gathered_input(node: &Node, graph: &Graph, light: &dyn Fn(&Graph, TensorId) -> bool) -> bool {
+    graph.tensor(node.inputs[0]).rows == Count::Masked || light(graph, node.inputs[0])
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::graph::{Count, Emit};
+    use crate::model::{Encoder, ModelConfig, ModelKind};
+    use crate::ops::{Labels, Op};
+
+    #[test]
+    fn the_last_layers_products_are_of_masked_rows() {
+        for kind in ModelKind::ALL {
+            let config = ModelConfig { kind, num_hidden_layers: 2, ..ModelConfig::default() };
+            let encoder = Encoder::new(&config).unwrap().without_dropout();
+            let rows = |graph: &crate::graph::Graph| {
+                let products = graph.nodes().iter().filter(|n| matches!(n.op, Op::Linear(_)));
+                products.map(|n| graph.tensor(n.outputs[0]).rows).collect::<Vec<_>>()
+            };
+            let before = encoder.with_loss(Labels::Hard).0;
+            let mut early = encoder.clone();
+            early.graph.gather_early();
+            let after = early.with_loss(Labels::Hard).0;
+            // Of each layer: queries, keys and values; output; two of the feed-forward. Then the head's two.
+            let (r, m) = (Count::Rows, Count::Masked);
+            assert_eq!(rows(&before), [r, r, r, r, r, r, r, r, m, m]);
+            assert_eq!(rows(&after), [r, r, r, r, r, m, m, m, m, m]);
+            assert_eq!(after.tensor(early.logits).rows, m);
+        }
+    }
+}
