@@ -29,7 +29,10 @@ if [ "${1:-}" = test ]; then
     command -v spirv-val >/dev/null 2>&1 || wanted="$wanted spirv-tools"
     command -v glslangValidator >/dev/null 2>&1 || wanted="$wanted glslang-tools"
     (ldconfig -p 2>/dev/null || /sbin/ldconfig -p) | grep -q 'libEGL\.so\.1' || wanted="$wanted libegl1 libgl1-mesa-dri libgles2"
+    # What the suite does without, with a message.
     [ -e /usr/lib/chromium/libvk_swiftshader.so ] || optional="chromium-common"
+    [ -e /usr/share/vulkan/explicit_layer.d/VkLayer_khronos_validation.json ] || optional="${optional:-} vulkan-validationlayers"
+    [ -x /usr/sbin/debootstrap ] || optional="${optional:-} debootstrap"
 fi
 
 install() {
@@ -55,7 +58,14 @@ if [ -n "$wanted" ]; then
     install $wanted
 fi
 if [ -n "${optional:-}" ]; then
-    echo "setup: installing with apt-get, for SwiftShader: $optional"
     [ -n "$wanted" ] || refresh
-    install $optional || echo "setup: $optional is not to be had here; the kernels will not be run on SwiftShader"
+    for package in $optional; do
+        case $package in
+        chromium-common) for="the kernels on SwiftShader" ;;
+        vulkan-validationlayers) for="the kernels under Vulkan's validation layer" ;;
+        debootstrap) for="the kernels on newer Mesas" ;;
+        esac
+        echo "setup: installing with apt-get, for $for: $package"
+        install "$package" || echo "setup: $package is not to be had here; the suite goes without $for"
+    done
 fi

@@ -41,6 +41,20 @@ if [ "$(uname -s)" = Linux ]; then
             cargo test --release --locked --test kernels
     done
 
+    # What the driver forgives, the layer does not: kernels, memory's lifetimes, a training step.
+    say "kernels, memory and training under Vulkan's validation layer"
+    export LP_NATIVE_VECTOR_WIDTH=256 MESA_SHADER_CACHE_DIR="$work/cache-256"
+    validated() { sh scripts/validate.sh "$@" || [ $? = 3 ]; }
+    validated cargo test --release --locked --test kernels
+    validated cargo test --release --locked --lib gpu::
+    validated target/release/lowland train configs/quickstart.toml output="$work/validated" train.steps=3 train.batch_size=32 \
+        evaluate.sentences=64 measure.every=0 measure.trace.sentences=32 measure.top.sentences=32 measure.top.products=4 \
+        measure.noise.sentences=32 measure.hessian_trace.sentences=32 measure.hessian_trace.probes=2
+    unset LP_NATIVE_VECTOR_WIDTH MESA_SHADER_CACHE_DIR
+
+    say "newer Mesas"
+    sh scripts/mesa.sh
+
     swiftshader=/usr/lib/chromium/libvk_swiftshader.so
     if [ -e $swiftshader ]; then
         say "kernels on SwiftShader"
