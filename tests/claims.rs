@@ -22,6 +22,11 @@ fn stepped(text: &str) -> bool {
     text.contains("gradient_norm")
 }
 
+/// Step of the last line of the metrics.
+fn last_step(metrics: &str) -> Option<u64> {
+    metrics.lines().rev().find_map(|line| serde_json::from_str::<Value>(line).ok()?["step"].as_u64())
+}
+
 #[test]
 fn a_file_system_without_locks_is_no_other_process() {
     let f = Folder::new();
@@ -74,12 +79,15 @@ fn after_kill_9_the_same_machine_goes_on_at_once() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(f.path("r/run.lock").exists(), "nobody was there to remove it");
+    let last = last_step(&f.read("r/metrics.jsonl"));
     let begun = Instant::now();
     let dead = format!("\"process\":{},", child.id());
     let child = f.begin(&LONG, "r/run.lock", |text| text.contains("\"process\":") && !text.contains(&dead));
     assert!(begun.elapsed() < Duration::from_secs(20), "took {:?}", begun.elapsed());
+    // It takes steps of its own before it is stopped: an interrupt before that has nothing to go on with.
     let begun = Instant::now();
-    while !f.read("r/run.json").contains("hash") || begun.elapsed() < Duration::from_millis(500) {
+    while last_step(&f.read("r/metrics.jsonl")) <= last {
+        assert!(begun.elapsed() < Duration::from_secs(120), "no step beyond {last:?}");
         std::thread::sleep(Duration::from_millis(5));
     }
     signal(&child, "-INT");

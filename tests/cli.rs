@@ -521,7 +521,7 @@ fn a_run_of_another_type_and_activation_goes_the_whole_way() {
     refused(&from, 2, &["hidden_act", "\"relu\"", "\"gelu\""]);
     // A run is not its model.
     refused(&["eval", "run", "run.toml"], 2, &["did you mean run/model?"]);
-    refused(&["eval", "run/checkpoints", "run.toml"], 2, &["did you mean run/checkpoints/step-10?"]);
+    refused(&["eval", "run/checkpoints", "run.toml"], 2, &["did you mean run/checkpoints/step-20?"]);
     // Weights that are not read, and weights that are not there.
     let weights = f.path("large/model.safetensors");
     std::fs::rename(&weights, f.path("large/pytorch_model.bin")).unwrap();
