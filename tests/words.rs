@@ -470,6 +470,9 @@ fn folders_without_a_tokenizer_and_of_earlier_versions_are_read() {
     assert!(error.contains("it has 11 tokens where the language has 8 words and 4 special tokens"), "{error}");
 }
 
+/// A name, the file that is changed, how, and what the refusal says.
+type Case = (&'static str, &'static str, Box<dyn Fn(&mut Value)>, String);
+
 #[test]
 fn what_cannot_be_matched_is_refused() {
     let f = Folder::new();
@@ -490,7 +493,7 @@ fn what_cannot_be_matched_is_refused() {
         map.insert("dogs".into(), id);
     };
     let (sep, w2) = (new[2], new[6]);
-    let cases: Vec<(&str, &str, Box<dyn Fn(&mut Value)>, String)> = vec![
+    let cases: Vec<Case> = vec![
         (
             "word",
             "tokenizer.json",
