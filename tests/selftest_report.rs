@@ -58,7 +58,7 @@ fn a_report_has_every_part_in_both_files() {
         assert!(report.get(key.as_str().unwrap()).is_some(), "{key}");
     }
     let names: Vec<String> = statuses(&report).into_iter().map(|p| p.0).collect();
-    assert_eq!(names, ["doctor", "comparison", "rates", "step", "products", "mixed"]);
+    assert_eq!(names, ["doctor", "step", "products", "mixed", "comparison", "rates"]);
     for (name, status) in statuses(&report) {
         assert!(status == "done" || (name == "mixed" && status == "left_out"), "{name} is {status}: {error}");
     }
@@ -68,27 +68,34 @@ fn a_report_has_every_part_in_both_files() {
     );
     assert_eq!(report["doctor"]["kernel"]["passed"], true);
     let number = |path: &str| report.pointer(path).unwrap().as_f64().unwrap_or_else(|| panic!("{path}"));
-    assert!(number("/comparison/ran") > 10.0 && number("/comparison/wrong") == 0.0);
+    assert!(number("/comparison/ran") > 0.0 && number("/comparison/wrong") == 0.0);
     // What there was no time for is said.
     let whole = number("/comparison/cases") * number("/comparison/variants");
     let left: Vec<&str> = report["left_out"].as_array().unwrap().iter().map(|l| l.as_str().unwrap()).collect();
     assert_eq!(number("/comparison/ran") < whole, left.iter().any(|l| l.contains("comparisons")), "{left:?}");
     let rates = report["rates"].as_array().unwrap();
     assert!(rates.iter().any(|r| r["used"] == true && r["gflops"].as_f64().unwrap() > 0.0), "{rates:?}");
-    assert!(number("/step/step_seconds") > 0.0 && number("/step/step_in_gradients") > 0.5);
+    assert!(number("/step/step_seconds") > 0.0 && number("/step/step_in_gradients") > 0.0);
     assert_eq!(report["step"]["shape"], "16/1/8/32");
     let ratio = number("/products/first_seconds") / number("/products/gradient_seconds");
     assert!(
         (number("/products/first_in_gradients") - ratio).abs() < 1e-9 && number("/products/further_in_gradients") > 0.0
     );
     if report["mixed"].is_null() {
-        let message = report["parts"][5]["message"].as_str().unwrap();
+        let message = report["parts"][3]["message"].as_str().unwrap();
         assert!(message.contains("mixed precision"), "{message}");
     }
     let page = std::fs::read_to_string(out.join("report.md")).unwrap();
     let name = report["doctor"]["chosen"]["name"].as_str().unwrap();
     assert!(page.starts_with(&format!("### {name}")), "{page}");
-    for text in ["| linear |", "chosen / best", "Hessian-vector products", "every part is right", "16/1/8/32"] {
+    for text in [
+        "| linear |",
+        "chosen / best",
+        "comparisons with f64",
+        "Hessian-vector products",
+        "every part is right",
+        "16/1/8/32",
+    ] {
         assert!(page.contains(text), "{text} is not in\n{page}");
     }
     // A table's rows have as many cells as its head.
@@ -114,7 +121,7 @@ fn a_part_that_fails_is_recorded_and_the_others_run() {
         let expected = if ["step", "products"].contains(&name.as_str()) { "failed" } else { "done" };
         assert!(status == expected || name == "mixed", "{name} is {status}");
     }
-    assert!(error.contains("error: step: ") && report["parts"][3]["message"].as_str().unwrap().contains("hidden_size"));
+    assert!(error.contains("error: step: ") && report["parts"][1]["message"].as_str().unwrap().contains("hidden_size"));
     assert_eq!((&report["passed"], &report["finished"]), (&false.into(), &true.into()));
     assert!(std::fs::read_to_string(folder.path().join("report.md")).unwrap().contains("SOMETHING IS WRONG"));
 }
@@ -143,7 +150,7 @@ fn a_crash_leaves_what_was_known_and_the_name_of_what_ran() {
     let report = json(folder.path());
     assert_eq!((&report["finished"], &report["passed"]), (&false.into(), &Value::Null));
     assert!(report["running"].as_str().unwrap().starts_with("rates: "), "{}", report["running"]);
-    assert_eq!(report["parts"][2]["status"], "running");
+    assert_eq!(report["parts"][5]["status"], "running");
     assert!(report["doctor"].is_object() && report["comparison"]["ran"].as_u64().unwrap() > 0);
     let page = std::fs::read_to_string(folder.path().join("report.md")).unwrap();
     assert!(page.contains("NOT FINISHED") && page.contains("rates"), "{page}");

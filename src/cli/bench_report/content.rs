@@ -38,7 +38,7 @@ impl Status {
 /// One part and how it went.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Part {
-    /// doctor, comparison, rates, step, products or mixed.
+    /// doctor, step, products, mixed, comparison or rates.
     pub name: String,
     pub status: Status,
     /// What went wrong, or why it was left out.
