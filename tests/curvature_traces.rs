@@ -355,8 +355,18 @@ fn what_cannot_be_had_is_an_error() {
     let finite = |r: Result<Trace, CurvatureError>| assert!(matches!(r, Err(CurvatureError::NotFinite(_))), "{r:?}");
     finite(hutchinson(&Broken, &Hutchinson::default(), &mut none));
     finite(xtrace(&Broken, &XTrace { seed: 0, samples: 4, block: 2, ..Default::default() }, &mut none));
-    let stop = hutchinson(&matrix, &Hutchinson::default(), &mut |p| {
+}
+
+#[test]
+fn an_interrupted_trace_is_that_of_the_probes_until_then() {
+    let matrix = Dense::new(2, vec![1.0, 0.5, 0.5, 3.0]).unwrap();
+    let whole = Hutchinson { samples: 64, block: 8, ..Default::default() };
+    let stop = hutchinson(&matrix, &whole, &mut |p| {
         if p.done >= 16 { Err(CurvatureError::Interrupted) } else { Ok(()) }
-    });
-    assert!(matches!(stop, Err(CurvatureError::Interrupted)));
+    })
+    .unwrap();
+    assert_eq!((stop.samples, stop.interrupted, stop.reached), (16, true, false));
+    let same = hutchinson(&matrix, &Hutchinson { samples: 16, ..whole }, &mut |_| Ok(())).unwrap();
+    assert_eq!((same.estimate, same.standard_error), (stop.estimate, stop.standard_error));
+    assert!(!same.interrupted && same.reached);
 }
