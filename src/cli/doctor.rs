@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::arguments::Json;
 use super::failure::Failure;
 use super::print;
-use crate::gpu::{AdapterChoice, Capabilities, Gpu, Options, list};
+use crate::gpu::{AdapterChoice, Capabilities, Gpu, Options, lanes_reason, list};
 use crate::ops::{Variants, Wishes};
 use crate::selftest;
 
@@ -52,6 +52,7 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Json) -> Result
             "software": caps.software,
             "subgroup_size": if subgroup_size > 0 { json!(subgroup_size) } else { Value::Null },
             "subgroup_sizes": [subgroup_min, subgroup_max],
+            "lanes_because": lanes_because(&gpu),
             "f16": caps.f16,
             "timestamps": caps.timestamps,
             "images": caps.images,
@@ -75,6 +76,11 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Json) -> Result
             ),
         }),
     }
+}
+
+/// Why a software adapter has the lanes it has, where this program had a say.
+fn lanes_because(gpu: &Gpu) -> Option<&'static str> {
+    lanes_reason().filter(|_| gpu.info().name.contains("llvmpipe"))
 }
 
 fn describe(index: usize, info: &wgpu::AdapterInfo) -> Value {

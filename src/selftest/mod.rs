@@ -27,7 +27,7 @@ use crate::random::{Purpose, Stream};
 use crate::reference::{self, Frame, Values};
 
 pub use differences::{Difference, directional_differences, finite_differences};
-pub use timing::{Timing, timings};
+pub use timing::{Timing, product_rate, timings};
 
 /// Rows of the word, position and segment table in the cases.
 const TABLES: [u32; 3] = [11, 80, 3];
