@@ -117,6 +117,9 @@ fn text(report: &Value) -> String {
     for section in ["limits", "features", "variants"] {
         out += &format!("\n{section}\n");
         for (key, value) in report[section].as_object().into_iter().flatten() {
+            if key == "lanes_because" && value.is_null() {
+                continue;
+            }
             let bytes = matches!(key.as_str(), "largest_buffer" | "largest_binding" | "workgroup_bytes");
             let value = if bytes { print::bytes(value.as_u64().unwrap_or(0)) } else { plain(value) };
             out += &format!("  {:<28}{value}\n", key.replace('_', " "));
