@@ -24,6 +24,7 @@ setup-test:
 
 # Training steps, products and how cost grows, beside PyTorch's; `make peers` first makes the environment that PyTorch runs in.
 bench: setup build
+	$(LOWLAND) doctor
 	cargo bench --locked --bench step -- --json target/bench.json
 	$(LOWLAND) train configs/quickstart.toml output=target/bench/quickstart
 	cargo bench --locked --bench curvature -- --shape 128/4/16/256 --shape 256/4/32/64 \

@@ -1,9 +1,10 @@
 #!/bin/sh
-# Kernels, models, a training step and the self-test with its timings on newer Mesas than this machine's: Debian's trixie
-# and its newest packages (sid), each in a folder that debootstrap makes, at 8 lanes and, with AVX-512, at 16. Needs root,
-# debootstrap and, the first time, the network; says so and ends with 0 where it cannot. `mesa.sh make` only makes the
-# folders. They are kept in ~/.cache/lowland-mesa (0.5 GB each) and made anew after 30 days. LOWLAND_MESA chooses the
-# suites (`trixie sid`), LOWLAND_MIRROR another mirror of Debian.
+# Models, a training step and the self-test (every kernel and variant, and the timings) on newer Mesas than this machine's:
+# Debian's trixie and its newest packages (sid), each in a folder that debootstrap makes, at 8 lanes and, where the
+# processor has AVX-512, at 16. Needs root, debootstrap and, the first time, the network; says so and ends with 0 where it
+# cannot. `mesa.sh full` also runs the kernels without images; `mesa.sh make` only makes the folders. They are kept in
+# ~/.cache/lowland-mesa (0.5 GB each) and made anew after 30 days. LOWLAND_MESA chooses the suites (`trixie sid`),
+# LOWLAND_MIRROR another mirror of Debian.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -76,7 +77,8 @@ check() {
 widths=256
 ! grep -q avx512vl /proc/cpuinfo || widths="256 512"
 
-if [ "${1:-}" != make ]; then
+how=${1:-quick}
+if [ "$how" != make ]; then
     cargo build --release --locked --bins
     unit=$(test_program --lib)
     kernels=$(test_program --test kernels)
@@ -84,7 +86,7 @@ if [ "${1:-}" != make ]; then
 fi
 for suite in $suites; do
     make_root "$suite" || continue
-    [ "${1:-}" != make ] || continue
+    [ "$how" != make ] || continue
     # The programs, and what they read, where they look for it.
     mkdir -p "$root/lowland" "$root$PWD/tests"
     rm -rf "$root$PWD/tests/fixtures" "$root/lowland/run"
@@ -100,7 +102,7 @@ for suite in $suites; do
     fi
     echo "Debian $suite:$(echo "$adapter" | grep -m1 'index:0')"
     check "memory" 256 /lowland/unit gpu::
-    check "kernels, without images" 256 LOWLAND_IMAGES=0 /lowland/kernels
+    [ "$how" != full ] || check "kernels, without images" 256 LOWLAND_IMAGES=0 /lowland/kernels
     for width in $widths; do
         rm -rf "$root/lowland/run"
         check "models, $width bits" "$width" /lowland/transformers
@@ -108,7 +110,7 @@ for suite in $suites; do
             train.steps=3 train.batch_size=32 evaluate.sentences=64 measure.every=0 measure.trace.sentences=32 \
             measure.top.sentences=32 measure.top.products=4 measure.noise.sentences=32 \
             measure.hessian_trace.sentences=32 measure.hessian_trace.probes=2
-        check "self-test, $width bits" "$width" /lowland/lowland selftest
+        check "kernels and timings, $width bits" "$width" /lowland/lowland selftest
         grep '^\*.*GFLOP/s' "$cache/out" | sed 's/^\*/     /'
     done
 done

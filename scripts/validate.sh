@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs a program under Vulkan's validation layer, which must stay silent: `validate.sh PROGRAM ARGUMENTS...`. Ends with the
-# program's status, or with 1 when the layer printed an error or a warning or was not loaded; 3 where it is not installed.
+# program's status, or with 1 when the layer printed an error or a warning or was not loaded; 77 where it is not installed.
 set -eu
 
 found=no
@@ -9,7 +9,7 @@ for folder in /usr/share /usr/local/share /etc; do
 done
 if [ $found = no ]; then
     echo "skipped: no Vulkan validation layer on this machine (Debian's vulkan-validationlayers has it)"
-    exit 3
+    exit 77
 fi
 
 own=$(mktemp -d)

@@ -185,8 +185,8 @@ fn opengl() {
 /// What kills lavapipe of Mesa 26 (`build/uniform_reads.rs`): `u` is read in a loop that no lane of a subgroup may take part in,
 /// and again behind it.
 const LATE: &str = "
-@group(0) @binding(0) var<uniform> u: vec4<u32>;
-@group(0) @binding(1) var<storage, read_write> out: array<f32>;
+@group(0) @binding(1) var<uniform> u: vec4<u32>;
+@group(0) @binding(0) var<storage, read_write> out: array<f32>;
 @compute @workgroup_size(64)
 fn main(@builtin(local_invocation_index) l: u32) {
     var total = 0.0;

@@ -70,6 +70,25 @@ pub enum Command {
     Completions(Completions),
     /// Manual pages
     Man(Man),
+    /// The rate of one product on a software adapter, for the choice of its lanes
+    #[command(hide = true)]
+    Lanes,
+}
+
+impl Command {
+    /// Whether kernels may run.
+    pub fn uses_an_adapter(&self) -> bool {
+        !matches!(
+            self,
+            Command::Language(_)
+                | Command::Enlarge(_)
+                | Command::Report(_)
+                | Command::Config(_)
+                | Command::Completions(_)
+                | Command::Man(_)
+                | Command::Lanes
+        )
+    }
 }
 
 #[derive(Args, Clone, Debug)]

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::arguments::Json;
 use super::failure::Failure;
 use super::print;
-use crate::gpu::{AdapterChoice, Capabilities, Gpu, Options, list};
+use crate::gpu::{AdapterChoice, Capabilities, Gpu, Options, lanes_reason, list};
 use crate::ops::{Variants, Wishes};
 use crate::selftest;
 
@@ -65,6 +65,7 @@ pub fn examine(gpu: &Gpu, wishes: &Wishes) -> Result<(Value, Result<(), Failure>
             "software": caps.software,
             "subgroup_size": if subgroup_size > 0 { json!(subgroup_size) } else { Value::Null },
             "subgroup_sizes": [subgroup_min, subgroup_max],
+            "lanes_because": lanes_because(&gpu),
             "f16": caps.f16,
             "timestamps": caps.timestamps,
             "images": caps.images,
@@ -85,6 +86,11 @@ pub fn examine(gpu: &Gpu, wishes: &Wishes) -> Result<(Value, Result<(), Failure>
         }),
     };
     Ok((report, verdict))
+}
+
+/// Why a software adapter has the lanes it has, where this program had a say.
+fn lanes_because(gpu: &Gpu) -> Option<&'static str> {
+    lanes_reason().filter(|_| gpu.info().name.contains("llvmpipe"))
 }
 
 fn describe(index: usize, info: &wgpu::AdapterInfo) -> Value {
@@ -121,6 +127,9 @@ fn text(report: &Value) -> String {
     for section in ["limits", "features", "variants"] {
         out += &format!("\n{section}\n");
         for (key, value) in report[section].as_object().into_iter().flatten() {
+            if key == "lanes_because" && value.is_null() {
+                continue;
+            }
             let bytes = matches!(key.as_str(), "largest_buffer" | "largest_binding" | "workgroup_bytes");
             let value = if bytes { print::bytes(value.as_u64().unwrap_or(0)) } else { plain(value) };
             out += &format!("  {:<28}{value}\n", key.replace('_', " "));

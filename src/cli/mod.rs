@@ -21,6 +21,7 @@ mod eval;
 mod examples;
 mod failure;
 mod finetune;
+mod lanes;
 mod language;
 mod measure;
 mod print;
@@ -41,9 +42,10 @@ pub use arguments::Cli;
 use arguments::{Command, LanguageCommand};
 use failure::Failure;
 
+use crate::gpu::{self, AdapterChoice};
+
 /// Runs the command of this process and gives its exit code.
 pub fn main() -> u8 {
-    crate::gpu::prepare_process();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -52,6 +54,14 @@ pub fn main() -> u8 {
             return if error.use_stderr() { 2 } else { 0 };
         }
     };
+    // Where a software adapter will be used, its lanes are chosen by measuring once.
+    let software = match &cli.adapter {
+        Some(AdapterChoice::Software) => true,
+        choice => choice.clone().unwrap_or_default() == AdapterChoice::Best && !gpu::gpu_in_sight(),
+    };
+    let measure: Option<&dyn Fn(u32) -> Option<f64>> =
+        if software && cli.command.uses_an_adapter() { Some(&lanes::measure) } else { None };
+    gpu::prepare_process(measure);
     if patient(&cli.command) {
         listen();
     }
@@ -98,6 +108,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Demo(a) => demo::run(&adapter, &wishes, &a),
         Command::Doctor(a) => doctor::run(&adapter, &wishes, &a),
+        Command::Lanes => lanes::run(&adapter),
         Command::Selftest(a) => selftest::run(&adapter, &wishes, &a),
         Command::Language(a) => language::run(&a),
         Command::Train(a) => train::run(&adapter, &wishes, &a),

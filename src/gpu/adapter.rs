@@ -117,38 +117,6 @@ fn none(choice: &AdapterChoice, infos: &[wgpu::AdapterInfo]) -> GpuError {
     GpuError::NoAdapter { reason, advice }
 }
 
-/// Settings of the process that drivers read; call it first in `main`, before there is a second thread. What is set
-/// already stays.
-///
-/// * Mesa's device-selection layer prints to standard error where it finds no display; adapters are chosen here.
-/// * lavapipe runs subgroups of 8 lanes unless told otherwise; with AVX-512 16 lanes are faster (`docs/performance.md`).
-/// * Mesa's shader cache takes code of one width for that of another, so each width gets a folder of its own.
-pub fn prepare_process() {
-    let set = |name: &str, value: &std::ffi::OsStr| {
-        // SAFETY: no other thread exists yet that could read the environment.
-        unsafe { std::env::set_var(name, value) }
-    };
-    if std::env::var_os("NODEVICE_SELECT").is_none() {
-        set("NODEVICE_SELECT", "1".as_ref());
-    }
-    const WIDTH: &str = "LP_NATIVE_VECTOR_WIDTH";
-    const CACHE: &str = "MESA_SHADER_CACHE_DIR";
-    let given = std::env::var_os(WIDTH);
-    let Some(width) = given.clone().or_else(|| wide_vectors().then(|| "512".into())) else { return };
-    if std::env::var_os(CACHE).is_some() {
-        // A folder that was chosen for the width that was chosen.
-        return;
-    }
-    let Some(folder) = cache_folder() else { return };
-    let folder = folder.join(format!("mesa-{}", width.to_string_lossy()));
-    if std::fs::create_dir_all(&folder).is_ok() {
-        set(CACHE, folder.as_os_str());
-        if given.is_none() {
-            set(WIDTH, &width);
-        }
-    }
-}
-
 /// Ends the process at once, whatever a driver is at: without the handlers that drivers run at an orderly exit, which wait for
 /// their threads or take away what these still use.
 pub fn leave(code: i32) -> ! {
@@ -164,19 +132,6 @@ pub fn leave(code: i32) -> ! {
     std::process::exit(code)
 }
 
-/// Whether lavapipe can run 512-bit vectors here.
-fn wide_vectors() -> bool {
-    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-    {
-        std::is_x86_feature_detected!("avx512f")
-            && std::is_x86_feature_detected!("avx512bw")
-            && std::is_x86_feature_detected!("avx512dq")
-            && std::is_x86_feature_detected!("avx512vl")
-    }
-    #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
-    false
-}
-
 /// Where this program may keep what can be made again.
 pub(crate) fn cache_folder() -> Option<std::path::PathBuf> {
     let base = match std::env::var_os("XDG_CACHE_HOME") {
@@ -184,4 +139,12 @@ pub(crate) fn cache_folder() -> Option<std::path::PathBuf> {
         _ => std::path::PathBuf::from(std::env::var_os("HOME")?).join(".cache"),
     };
     Some(base.join("lowland"))
+}
+
+/// Whether this machine shows signs of a GPU that a Vulkan driver could use, so that a software adapter is not the best.
+pub fn gpu_in_sight() -> bool {
+    let node = |path: &str| std::path::Path::new(path).exists();
+    let render = |entry: std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("renderD");
+    ["/dev/nvidia0", "/dev/kfd", "/dev/dxg"].into_iter().any(node)
+        || std::fs::read_dir("/dev/dri").is_ok_and(|folder| folder.flatten().any(render))
 }

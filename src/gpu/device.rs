@@ -135,8 +135,8 @@ impl Gpu {
             label: Some("lowland"),
             required_features: features,
             required_limits: limits.clone(),
-            // SAFETY: only kernels that a config asks for by name use the experimental feature, small-matrix products;
-            // they index as all others do.
+            // SAFETY: the experimental feature is small-matrix products, in kernels that a config asks for by name and that
+            // the self-test compares; they are complete in wgpu as far as these use them, and index as all others do.
             experimental_features: unsafe { experimental(!cooperative.is_empty()) },
             ..Default::default()
         }))
@@ -306,8 +306,9 @@ impl Gpu {
             source: wgpu::ShaderSource::Wgsl(text.text.as_str().into()),
         };
         let kernel_error = |e: GpuError| GpuError::Kernel { kernel: label.clone(), detail: e.to_string() };
-        // SAFETY: without checks the kernels must not index out of bounds, loop for ever or divide by zero. All indices
-        // come from plans whose sizes are checked; the test suite runs the same kernels with all checks on.
+        // SAFETY: without checks the kernels must not index out of bounds, loop for ever or divide by zero. Indices of
+        // active lanes come from plans whose sizes are checked; what masked lanes read is bound as long as the program
+        // lives. The suite runs the same kernels with all checks on, and they give the same numbers.
         let module = self
             .scoped("making a shader module", || unsafe {
                 self.device.create_shader_module_trusted(descriptor, checks)

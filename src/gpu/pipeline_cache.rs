@@ -33,7 +33,8 @@ impl PipelineCache {
         let data = path.as_ref().and_then(|path| std::fs::read(path).ok()).and_then(whole);
         let descriptor =
             wgpu::PipelineCacheDescriptor { label: Some("lowland"), data: data.as_deref(), fallback: true };
-        // SAFETY: the data are what `get_data` gave for this adapter and driver: the hash at their head is right.
+        // SAFETY: the data are whole, as the hash at their head shows, and what `get_data` gave this program for an adapter
+        // and driver of these names; the driver looks at their header and takes none of another build.
         let raw = unsafe { device.create_pipeline_cache(&descriptor) };
         PipelineCache { raw: Some(raw), path, changed: AtomicBool::new(false) }
     }

@@ -27,7 +27,7 @@ use crate::random::{Purpose, Stream};
 use crate::reference::{self, Frame, Values};
 
 pub use differences::{Difference, directional_differences, finite_differences};
-pub use timing::{Timing, timed_operations, timings, timings_into};
+pub use timing::{Timing, product_rate, timed_operations, timings, timings_into};
 
 /// Rows of the word, position and segment table in the cases.
 const TABLES: [u32; 3] = [11, 80, 3];

@@ -166,6 +166,13 @@ pub fn timings_into(
     Ok(())
 }
 
+/// GFLOP/s of a product with the variant that an adapter gets: how fast it is, in a second or two.
+pub fn product_rate(gpu: &Gpu) -> Result<f64, GpuError> {
+    const ROWS: u32 = 2048;
+    let timing = timing(gpu, &Variants::choose(gpu.capabilities()), ROWS, &specs(ROWS)[0])?;
+    Ok(timing.gflops.unwrap_or(0.0))
+}
+
 fn timing(gpu: &Gpu, variants: &Variants, rows: u32, spec: &Spec) -> Result<Timing, GpuError> {
     let mut graph = Graph::default();
     let (output, inputs) = (spec.build)(&mut graph);
