@@ -4,12 +4,12 @@
 # processor has AVX-512, at 16. Needs root, debootstrap and, the first time, the network; says so and ends with 0 where it
 # cannot. `mesa.sh full` also runs the kernels without images; `mesa.sh make` only makes the folders. They are kept in
 # ~/.cache/lowland-mesa (0.5 GB each) and made anew after 30 days. LOWLAND_MESA chooses the suites (`trixie sid`),
-# LOWLAND_MIRROR another mirror of Debian.
+# LOWLAND_MIRROR another mirror of Debian than debootstrap's own.
 set -eu
 cd "$(dirname "$0")/.."
 
 suites=${LOWLAND_MESA:-trixie sid}
-mirror=${LOWLAND_MIRROR:-http://deb.debian.org/debian}
+mirror=${LOWLAND_MIRROR:-}
 cache=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/lowland-mesa
 
 skip() {
@@ -30,7 +30,7 @@ make_root() {
     echo "making $root from Debian's packages"
     mkdir -p "$cache"
     rm -rf "$root.new"
-    if debootstrap --variant=minbase --include=libvulkan1,mesa-vulkan-drivers "$1" "$root.new" "$mirror" >"$cache/$1.log" 2>&1; then
+    if debootstrap --variant=minbase --include=libvulkan1,mesa-vulkan-drivers "$1" "$root.new" $mirror >"$cache/$1.log" 2>&1; then
         rm -rf "$root" "$root.new/var/cache/apt/archives"
         : >"$root.new/made"
         mv "$root.new" "$root"
