@@ -7,7 +7,7 @@ use common::{MODELS, gpu};
 use lowland::curvature::{
     Chunks, Drawing, GramPass, Lanczos, Matrix, ModelOperator, Norms, Operator, Subject, top_eigenpairs,
 };
-use lowland::model::{Loaded, Weights};
+use lowland::model::{Encoder, Loaded, ModelConfig, Vocabulary, Weights};
 use lowland::ops::batch::Sentence;
 use lowland::ops::{LossDraw, Variants};
 use lowland::statistics::Target;
@@ -130,6 +130,37 @@ fn exact_label_trace_is_that_of_double_precision() {
                 assert!((got - own).abs() <= 1e-5 * own + 1e-6 * want, "{name} {tensor}: {got} against {own}");
             }
         }
+    }
+}
+
+/// Long sentences and wide layers: a workgroup that went over all draws would run into llvmpipe's bound on loops, and the
+/// norms came out too small without a word.
+#[test]
+fn draws_at_once_change_no_norm_of_long_sentences() {
+    let gpu = gpu();
+    let config = ModelConfig {
+        vocab_size: 12,
+        hidden_size: 32,
+        num_hidden_layers: 1,
+        num_attention_heads: 2,
+        intermediate_size: 1024,
+        max_position_embeddings: 130,
+        ..ModelConfig::default()
+    };
+    let encoder = Encoder::new(&config).unwrap();
+    let weights = Weights::initial(&encoder.parameters, 0.1, 3);
+    let words: Vec<u32> = (0..124).map(|i| i * 7 % 8).collect();
+    let sentences = [Vocabulary::mask_all(&words, &[3, 60]), Vocabulary::mask_all(&words[..110], &[9])];
+    let variants = Variants::choose(gpu.capabilities());
+    let norms = |probes: u32| {
+        let chunks = Chunks { batch: 2, probes };
+        let subject = Subject::new(&gpu, &encoder, &weights, &sentences, variants, &[], &chunks).unwrap();
+        let mut drawing = Drawing::new(&subject, LossDraw::Signs, 1, 8).unwrap();
+        drawing.run(&subject, Target::TheseExamples, None, 0, &mut |_| Ok(())).unwrap();
+        drawing.values().to_vec()
+    };
+    for (one, eight) in norms(1).iter().flatten().zip(norms(8).iter().flatten()) {
+        assert!((one / eight - 1.0).abs() < 1e-5, "{one} against {eight}");
     }
 }
 

@@ -53,9 +53,10 @@ fn product(
     let sentence = w.x + w.y * n.x;
     if sentence >= step.sentences { return; }
     let range = range_of(sentence);
-    let draws = select(1u, step.probes, p.b_layer != 0u);
+    let first = w.z * p.draws;
+    let draws = select(1u, min(first + p.draws, step.probes), p.b_layer != 0u);
     if range.x >= range.y {
-        for (var k = 0u; k < draws; k++) { out[k * p.out_layer + sentence] = vec4<f32>(0.0); }
+        for (var k = first; k < draws; k++) { out[k * p.out_layer + sentence] = vec4<f32>(0.0); }
     }
     for (var t0 = range.x; t0 < range.y; t0 += LANES) {
         let t = min(t0 + l, range.y - 1u);
@@ -76,7 +77,7 @@ fn product(
         for (var j = 0u; j < LANES; j++) {
             inner[j] = select(0.0, inner[j], t0 + l < range.y && t0 + j < range.y);
         }
-        for (var k = 0u; k < draws; k++) {
+        for (var k = first; k < draws; k++) {
             var total = vec4<f32>(0.0);
             //@unroll
             for (var part = 0u; part < PARTS; part++) {
@@ -112,7 +113,7 @@ fn product(
             for (var j = 0u; j < LANES; j++) {
                 crossed[j] = select(0.0, 2.0 * crossed[j], t0 + l < range.y);
             }
-            for (var k = 0u; k < draws; k++) {
+            for (var k = first; k < draws; k++) {
                 var total = vec4<f32>(0.0);
                 //@unroll
                 for (var part = 0u; part < PARTS; part++) {

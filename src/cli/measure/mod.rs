@@ -140,10 +140,10 @@ impl Session {
         if self.sampled { Target::Population } else { Target::TheseExamples }
     }
 
-    fn subject(&self, common: &Common, sentences: &[Sentence], batch: u32) -> Result<Subject<'_>, Failure> {
+    fn subject(&self, common: &Common, sentences: &[Sentence], batch: u32) -> Result<Subject<'_>, CurvatureError> {
         let chunks = Chunks { batch: batch as usize, probes: common.probes };
         let Loaded { encoder, weights, .. } = &self.loaded;
-        Ok(Subject::new(&self.gpu, encoder, weights, sentences, self.variants, &common.only, &chunks)?)
+        Subject::new(&self.gpu, encoder, weights, sentences, self.variants, &common.only, &chunks)
     }
 
     /// A value so far on standard error; an interrupt ends the work here.

@@ -105,7 +105,7 @@ where
     }
     session.gauge.phase("inner products");
     let gram = match wanted && with_mean.is_some() {
-        true => unless_interrupted(inner_products(session.subject(common, &sentences, n as u32)?))?,
+        true => unless_interrupted(session.subject(common, &sentences, n as u32).and_then(inner_products))?,
         false => None,
     };
     cost += gram.as_ref().map_or(0.0, |(_, cost)| *cost);

@@ -53,19 +53,21 @@ where
     let size = (arguments.sharpness_batch as usize).min(sentences.len());
     let small = session.subject(common, &sentences, size as u32)?;
     let values = BatchSharpness::measure(&small, arguments.rho, &mut |p| session.watch("batch sharpness", "batch", p))?;
-    let subject = session.subject(common, &sentences, common.on.batch)?;
     let what = Lanczos {
-        top: 3.min(subject.size()),
+        top: 3.min(small.size()),
         tolerance: arguments.tolerance,
         products: arguments.products as usize,
         block: 2.min(common.probes as usize),
         seed: common.seed(),
     };
-    let operator = ModelOperator::new(&subject, Matrix::Hessian);
     let mut look = |p: &Progress| session.watch("largest eigenvalue", "product", p);
     let pairs = match values.interrupted {
         true => None,
-        false => unless_interrupted(top_eigenpairs(&operator, &what, &mut look))?,
+        false => unless_interrupted(
+            session
+                .subject(common, &sentences, common.on.batch)
+                .and_then(|subject| top_eigenpairs(&ModelOperator::new(&subject, Matrix::Hessian), &what, &mut look)),
+        )?,
     };
     let interrupted = pairs.as_ref().is_none_or(|p| p.interrupted);
     let largest = pairs.as_ref().and_then(|p| {
@@ -88,7 +90,7 @@ where
         batches: values.curvature.len(),
         batch_sharpness_values: values.curvature,
         ascent_loss_values: values.ascent,
-        evidence: session.evidence(common, &subject, Target::Population, cost).ended(interrupted, converged),
+        evidence: session.evidence(common, &small, Target::Population, cost).ended(interrupted, converged),
     };
     if !report.converged && !interrupted {
         print::note("the largest eigenvalue has not converged: give more --products, or a larger --tolerance");

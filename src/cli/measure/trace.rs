@@ -217,7 +217,9 @@ fn by_probes(
     if let (Some(rel_error), Target::Population) = (plan.rel_error, target) {
         let pilot = Plan { rel_error: None, samples: Some(plan.minimum.unwrap_or(16) as u64), ..*plan };
         for _ in 0..5 {
-            let subject = session.subject(common, &sentences, common.on.batch)?;
+            let Some(subject) = unless_interrupted(session.subject(common, &sentences, common.on.batch))? else {
+                return or_before(before);
+            };
             let Some(measured) = unless_interrupted(estimate(session, common, &pilot, probe, &subject)?)? else {
                 return or_before(before);
             };
@@ -245,7 +247,9 @@ fn by_probes(
             hopeless = false;
         }
     }
-    let subject = session.subject(common, &sentences, common.on.batch)?;
+    let Some(subject) = unless_interrupted(session.subject(common, &sentences, common.on.batch))? else {
+        return or_before(before);
+    };
     // Probes cannot make up for too few examples.
     let fixed = Plan { rel_error: None, samples: Some(plan.minimum.unwrap_or(16) as u64), ..*plan };
     let found = estimate(session, common, if hopeless { &fixed } else { plan }, probe, &subject)?;

@@ -60,6 +60,8 @@ pub(super) fn measure(session: &Session, common: &Common, plan: &Plan) -> Result
         longest: held_out.longest(),
     };
     let designed = designed_trace(&from, &what, &mut |p| session.watch(&name_of(plan.estimator), "sentence", p))?;
+    // For what is said of the model, after an interrupt too.
+    let _hold = session.gpu.hold();
     let one = session.subject(common, &designed.first, common.on.batch)?;
     let cost = designed.trace.gradient_equivalents;
     let mut evidence = session.evidence(common, &one, Target::Population, cost);
