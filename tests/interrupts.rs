@@ -288,7 +288,11 @@ mod commands {
         let f = Folder::new();
         let train = ["train", "run.toml", "output=stopped", "train.steps=1000000"];
         let mut steps = Vec::new();
-        for millis in [200, 700, 2500] {
+        // The last ones come later and later, until a busy machine too has taken a step.
+        for millis in [200, 700, 2500, 10_000, 40_000] {
+            if steps.last().is_some_and(|step| *step > 0) {
+                break;
+            }
             let Some(output) = f.stop(&train, "-TERM", Duration::from_millis(millis)) else { panic!("it ends") };
             let error = String::from_utf8_lossy(&output.stderr);
             // Before the handler stands a signal ends the process by itself.
@@ -297,6 +301,6 @@ mod commands {
             let at = |e: std::fs::DirEntry| e.file_name().to_str()?.strip_prefix("step-")?.parse::<u64>().ok();
             steps.push(newest.filter_map(at).max().unwrap_or(0));
         }
-        assert!(steps.is_sorted() && steps[2] > 0, "{steps:?}");
+        assert!(steps.is_sorted() && steps.last() > Some(&0), "{steps:?}");
     }
 }
