@@ -7,7 +7,7 @@ use common::{MODELS, gpu};
 use lowland::curvature::{
     Chunks, Drawing, GramPass, Lanczos, Matrix, ModelOperator, Norms, Operator, Subject, top_eigenpairs,
 };
-use lowland::model::{Encoder, Loaded, ModelConfig, Vocabulary, Weights};
+use lowland::model::{Encoder, Loaded, ModelConfig, TokenIds, Weights};
 use lowland::ops::batch::Sentence;
 use lowland::ops::{LossDraw, Variants};
 use lowland::statistics::Target;
@@ -150,7 +150,8 @@ fn draws_at_once_change_no_norm_of_long_sentences() {
     let encoder = Encoder::new(&config).unwrap();
     let weights = Weights::initial(&encoder.parameters, 0.1, 3);
     let words: Vec<u32> = (0..124).map(|i| i * 7 % 8).collect();
-    let sentences = [Vocabulary::mask_all(&words, &[3, 60]), Vocabulary::mask_all(&words[..110], &[9])];
+    let tokens = TokenIds::new(8);
+    let sentences = [tokens.mask_all(&words, &[3, 60]), tokens.mask_all(&words[..110], &[9])];
     let variants = Variants::choose(gpu.capabilities());
     let norms = |probes: u32| {
         let chunks = Chunks { batch: 2, probes };

@@ -223,7 +223,7 @@ mod commands {
         /// The object of a command that is interrupted once it has something to give.
         fn partial(&self, arguments: &[&str], signal: &str, code: i32, field: &str) -> Value {
             let arguments = [arguments, &["--json"]].concat();
-            for seconds in [1, 2, 4, 8, 16, 32] {
+            for seconds in [1, 2, 4, 8, 16, 32, 64] {
                 let output = self.stop(&arguments, signal, Duration::from_secs(seconds)).expect("longer than that");
                 let error = String::from_utf8_lossy(&output.stderr).into_owned();
                 assert_eq!(output.status.code(), Some(code), "{arguments:?}: {error}");

@@ -65,7 +65,7 @@ pub fn examine(gpu: &Gpu, wishes: &Wishes) -> Result<(Value, Result<(), Failure>
             "software": caps.software,
             "subgroup_size": if subgroup_size > 0 { json!(subgroup_size) } else { Value::Null },
             "subgroup_sizes": [subgroup_min, subgroup_max],
-            "lanes_because": lanes_because(&gpu),
+            "lanes_because": lanes_because(gpu),
             "f16": caps.f16,
             "timestamps": caps.timestamps,
             "images": caps.images,

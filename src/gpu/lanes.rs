@@ -196,6 +196,7 @@ fn wide_vectors() -> bool {
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
+    use std::time::Duration;
 
     use super::{chosen, key, measured, read};
 
