@@ -29,8 +29,6 @@ struct Params {
     b_layer: u32,
     e_layer: u32,
     out_layer: u32,
-    // Draws that one workgroup of `product` goes over, where it goes over several.
-    draws: u32,
 }
 @group(0) @binding(8) var<uniform> p: Params;
 

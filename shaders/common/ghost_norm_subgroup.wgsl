@@ -4,6 +4,9 @@
 
 const LANES: u32 = 8u;
 const WIDTH: u32 = LANES;
+// llvmpipe ends the loops of an invocation after 65,535 iterations of all of them together (LP_MAX_TGSI_LOOP_ITERATIONS),
+// whatever is left to do.
+const ITERATIONS: u32 = 60000u;
 
 fn add_up(v: vec4<f32>, l: u32) -> vec4<f32> {
     return subgroupAdd(v);
@@ -53,8 +56,13 @@ fn product(
     let sentence = w.x + w.y * n.x;
     if sentence >= step.sentences { return; }
     let range = range_of(sentence);
-    let first = w.z * p.draws;
-    let draws = select(1u, min(first + p.draws, step.probes), p.b_layer != 0u);
+    // As many draws as its loops allow; of the workgroups, one a draw, those that are left over have none.
+    let blocks = (range.y - range.x + LANES - 1u) / LANES;
+    let room = ITERATIONS / max(blocks * (blocks + 1u) / 2u, 1u);
+    let each = max((room - min(room, p.a4)) / (PARTS * p.b4), 1u);
+    let first = w.z * each;
+    let draws = select(1u, min(first + each, step.probes), p.b_layer != 0u);
+    if first >= draws { return; }
     if range.x >= range.y {
         for (var k = first; k < draws; k++) { out[k * p.out_layer + sentence] = vec4<f32>(0.0); }
     }

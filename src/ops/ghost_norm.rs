@@ -21,10 +21,6 @@ pub enum GhostNorm {
     Tied,
 }
 
-/// Iterations of all its loops together after which llvmpipe ends those of an invocation, whatever is left to do
-/// (LP_MAX_TGSI_LOOP_ITERATIONS, 65,535); sentences may be twice as long as the mean of the largest batch.
-const ITERATIONS: u64 = 60_000;
-
 impl GhostNorm {
     pub(super) fn outputs(self, inputs: &[&Tensor]) -> Vec<OutputShape> {
         if let GhostNorm::Product { parts } | GhostNorm::Sum { parts } = self {
@@ -53,27 +49,14 @@ impl GhostNorm {
             AttentionVariant::Subgroup(lanes) => Some(lanes),
             _ => None,
         };
-        let mut layers = cx.layers(out);
+        let layers = cx.layers(out);
         let entry = match self {
             GhostNorm::Product { .. } => {
                 // Rows of a sentence, on average of the largest batch: Gram costs T² (d + p), forming the gradient 2 T d p.
                 let rows = cx.dims.capacity(tensor.rows).div_ceil(cx.dims.sentences.max(1));
                 let (d, p) = (cx.graph.tensor(node.inputs[1]).cols, tensor.cols / parts);
                 match u64::from(rows) * u64::from(d + p) < 2 * u64::from(d) * u64::from(p) {
-                    true => {
-                        // The subgroup variant goes over the draws itself, as many as its loops allow.
-                        if let Some(lanes) = lanes {
-                            let blocks = u64::from((2 * rows).div_ceil(lanes));
-                            let pairs = blocks * (blocks + 1) / 2;
-                            let a4 = u64::from(cx.graph.tensor(node.inputs[1]).cols4());
-                            let own = u64::from(parts * b4);
-                            let draws =
-                                ((ITERATIONS / pairs).saturating_sub(a4) / own).clamp(1, u64::from(layers)) as u32;
-                            params.push(("draws", draws));
-                            layers = layers.div_ceil(draws);
-                        }
-                        "product"
-                    }
+                    true => "product",
                     false => "instantiated",
                 }
             }
