@@ -2,20 +2,31 @@
 // the rows of the other go round by subgroupBroadcast.
 
 const LANES: u32 = 8u;
+// Columns of an iteration: llvmpipe counts the iterations of all loops of an invocation (ghost_norm_subgroup.wgsl).
+const COLUMNS: u32 = 4u;
+
+// 1 within columns that end at `end`, 0 behind.
+fn inside(c: u32, end: u32) -> f32 {
+    return select(0.0, 1.0, c < end);
+}
 
 // Inner products of own rows (a row a lane) with the other sentence's, a number a lane and row: columns [from_c, to_c) of b.
 fn inner_b(t: u32, s: u32, from_c: u32, to_c: u32) -> array<f32, LANES> {
     var inner: array<f32, LANES>;
-    for (var c = from_c; c < to_c; c++) {
-        let own = b[t * PARTS * p.b4 + c];
-        let theirs = b[s * PARTS * p.b4 + c];
+    for (var c0 = from_c; c0 < to_c; c0 += COLUMNS) {
         //@unroll
-        for (var j = 0u; j < LANES; j++) {
-            let other = subgroupBroadcast(theirs, j);
-            inner[j] += own.x * other.x;
-            inner[j] += own.y * other.y;
-            inner[j] += own.z * other.z;
-            inner[j] += own.w * other.w;
+        for (var u = 0u; u < COLUMNS; u++) {
+            let c = min(c0 + u, to_c - 1u);
+            let own = b[t * PARTS * p.b4 + c] * inside(c0 + u, to_c);
+            let theirs = b[s * PARTS * p.b4 + c];
+            //@unroll
+            for (var j = 0u; j < LANES; j++) {
+                let other = subgroupBroadcast(theirs, j);
+                inner[j] += own.x * other.x;
+                inner[j] += own.y * other.y;
+                inner[j] += own.z * other.z;
+                inner[j] += own.w * other.w;
+            }
         }
     }
     return inner;
@@ -41,16 +52,20 @@ fn product(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3
         for (var s0 = pair.other.x; s0 < pair.other.y; s0 += LANES) {
             let s = min(s0 + l, pair.other.y - 1u);
             var weights: array<f32, LANES>;
-            for (var c = 0u; c < p.a4; c++) {
-                let own = a[t * p.a4 + c];
-                let theirs = a[s * p.a4 + c];
+            for (var c0 = 0u; c0 < p.a4; c0 += COLUMNS) {
                 //@unroll
-                for (var j = 0u; j < LANES; j++) {
-                    let other = subgroupBroadcast(theirs, j);
-                    weights[j] += own.x * other.x;
-                    weights[j] += own.y * other.y;
-                    weights[j] += own.z * other.z;
-                    weights[j] += own.w * other.w;
+                for (var u = 0u; u < COLUMNS; u++) {
+                    let c = min(c0 + u, p.a4 - 1u);
+                    let own = a[t * p.a4 + c] * inside(c0 + u, p.a4);
+                    let theirs = a[s * p.a4 + c];
+                    //@unroll
+                    for (var j = 0u; j < LANES; j++) {
+                        let other = subgroupBroadcast(theirs, j);
+                        weights[j] += own.x * other.x;
+                        weights[j] += own.y * other.y;
+                        weights[j] += own.z * other.z;
+                        weights[j] += own.w * other.w;
+                    }
                 }
             }
             //@unroll

@@ -7,6 +7,13 @@ const WIDTH: u32 = LANES;
 // llvmpipe ends the loops of an invocation after 65,535 iterations of all of them together (LP_MAX_TGSI_LOOP_ITERATIONS),
 // whatever is left to do.
 const ITERATIONS: u32 = 60000u;
+// Columns of an iteration, for the same reason: a fourth of the iterations, and the sums in the same order.
+const COLUMNS: u32 = 4u;
+
+// 1 within a row of `n` columns, 0 behind its end.
+fn inside(c: u32, n: u32) -> f32 {
+    return select(0.0, 1.0, c < n);
+}
 
 fn add_up(v: vec4<f32>, l: u32) -> vec4<f32> {
     return subgroupAdd(v);
@@ -15,16 +22,20 @@ fn add_up(v: vec4<f32>, l: u32) -> vec4<f32> {
 // Inner products of b's row t (a lane) with the rows s .. s + LANES: a number a lane and row.
 fn inner_b(layer: u32, t: u32, s: u32, part: u32) -> array<f32, LANES> {
     var inner: array<f32, LANES>;
-    for (var c = 0u; c < p.b4; c++) {
-        let own = b[layer + (t * PARTS + part) * p.b4 + c];
-        let theirs = b[layer + (s * PARTS + part) * p.b4 + c];
+    for (var c0 = 0u; c0 < p.b4; c0 += COLUMNS) {
         //@unroll
-        for (var j = 0u; j < LANES; j++) {
-            let other = subgroupBroadcast(theirs, j);
-            inner[j] += own.x * other.x;
-            inner[j] += own.y * other.y;
-            inner[j] += own.z * other.z;
-            inner[j] += own.w * other.w;
+        for (var u = 0u; u < COLUMNS; u++) {
+            let c = min(c0 + u, p.b4 - 1u);
+            let own = b[layer + (t * PARTS + part) * p.b4 + c] * inside(c0 + u, p.b4);
+            let theirs = b[layer + (s * PARTS + part) * p.b4 + c];
+            //@unroll
+            for (var j = 0u; j < LANES; j++) {
+                let other = subgroupBroadcast(theirs, j);
+                inner[j] += own.x * other.x;
+                inner[j] += own.y * other.y;
+                inner[j] += own.z * other.z;
+                inner[j] += own.w * other.w;
+            }
         }
     }
     return inner;
@@ -33,15 +44,18 @@ fn inner_b(layer: u32, t: u32, s: u32, part: u32) -> array<f32, LANES> {
 // The same within one block: a load serves both sides.
 fn inner_b_own(layer: u32, t: u32, part: u32) -> array<f32, LANES> {
     var inner: array<f32, LANES>;
-    for (var c = 0u; c < p.b4; c++) {
-        let own = b[layer + (t * PARTS + part) * p.b4 + c];
+    for (var c0 = 0u; c0 < p.b4; c0 += COLUMNS) {
         //@unroll
-        for (var j = 0u; j < LANES; j++) {
-            let other = subgroupBroadcast(own, j);
-            inner[j] += own.x * other.x;
-            inner[j] += own.y * other.y;
-            inner[j] += own.z * other.z;
-            inner[j] += own.w * other.w;
+        for (var u = 0u; u < COLUMNS; u++) {
+            let own = b[layer + (t * PARTS + part) * p.b4 + min(c0 + u, p.b4 - 1u)] * inside(c0 + u, p.b4);
+            //@unroll
+            for (var j = 0u; j < LANES; j++) {
+                let other = subgroupBroadcast(own, j);
+                inner[j] += own.x * other.x;
+                inner[j] += own.y * other.y;
+                inner[j] += own.z * other.z;
+                inner[j] += own.w * other.w;
+            }
         }
     }
     return inner;
@@ -59,7 +73,8 @@ fn product(
     // As many draws as its loops allow; of the workgroups, one a draw, those that are left over have none.
     let blocks = (range.y - range.x + LANES - 1u) / LANES;
     let room = ITERATIONS / max(blocks * (blocks + 1u) / 2u, 1u);
-    let each = max((room - min(room, p.a4)) / (PARTS * p.b4), 1u);
+    let once = (p.a4 + COLUMNS - 1u) / COLUMNS;
+    let each = max((room - min(room, once)) / (PARTS * ((p.b4 + COLUMNS - 1u) / COLUMNS)), 1u);
     let first = w.z * each;
     let draws = select(1u, min(first + each, step.probes), p.b_layer != 0u);
     if first >= draws { return; }
@@ -70,15 +85,18 @@ fn product(
         let t = min(t0 + l, range.y - 1u);
         // The block on the diagonal.
         var inner: array<f32, LANES>;
-        for (var c = 0u; c < p.a4; c++) {
-            let own = a[t * p.a4 + c];
+        for (var c0 = 0u; c0 < p.a4; c0 += COLUMNS) {
             //@unroll
-            for (var j = 0u; j < LANES; j++) {
-                let other = subgroupBroadcast(own, j);
-                inner[j] += own.x * other.x;
-                inner[j] += own.y * other.y;
-                inner[j] += own.z * other.z;
-                inner[j] += own.w * other.w;
+            for (var u = 0u; u < COLUMNS; u++) {
+                let own = a[t * p.a4 + min(c0 + u, p.a4 - 1u)] * inside(c0 + u, p.a4);
+                //@unroll
+                for (var j = 0u; j < LANES; j++) {
+                    let other = subgroupBroadcast(own, j);
+                    inner[j] += own.x * other.x;
+                    inner[j] += own.y * other.y;
+                    inner[j] += own.z * other.z;
+                    inner[j] += own.w * other.w;
+                }
             }
         }
         //@unroll
@@ -105,16 +123,20 @@ fn product(
         for (var s0 = range.x; s0 < t0; s0 += LANES) {
             let s = s0 + l;
             var crossed: array<f32, LANES>;
-            for (var c = 0u; c < p.a4; c++) {
-                let own = a[t * p.a4 + c];
-                let theirs = a[s * p.a4 + c];
+            for (var c0 = 0u; c0 < p.a4; c0 += COLUMNS) {
                 //@unroll
-                for (var j = 0u; j < LANES; j++) {
-                    let other = subgroupBroadcast(theirs, j);
-                    crossed[j] += own.x * other.x;
-                    crossed[j] += own.y * other.y;
-                    crossed[j] += own.z * other.z;
-                    crossed[j] += own.w * other.w;
+                for (var u = 0u; u < COLUMNS; u++) {
+                    let c = min(c0 + u, p.a4 - 1u);
+                    let own = a[t * p.a4 + c] * inside(c0 + u, p.a4);
+                    let theirs = a[s * p.a4 + c];
+                    //@unroll
+                    for (var j = 0u; j < LANES; j++) {
+                        let other = subgroupBroadcast(theirs, j);
+                        crossed[j] += own.x * other.x;
+                        crossed[j] += own.y * other.y;
+                        crossed[j] += own.z * other.z;
+                        crossed[j] += own.w * other.w;
+                    }
                 }
             }
             //@unroll

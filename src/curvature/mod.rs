@@ -23,6 +23,7 @@ mod hutchinson;
 mod hutchpp;
 mod krylov;
 mod layout;
+mod loops;
 mod model_operator;
 mod noise;
 mod norm_passes;

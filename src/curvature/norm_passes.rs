@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::loops::Loops;
 use super::passes::{Draft, Pass};
 use super::{CurvatureError, Gram, Subject};
 use crate::gpu::{Buffer, Count, GpuError, Step};
@@ -23,6 +24,7 @@ pub struct NormPass {
     /// Summands of each parameter's squared norm: (parameter, column, place in `block`).
     terms: Vec<(usize, usize, u64)>,
     block: Buffer,
+    loops: Option<Loops>,
     draws: bool,
 }
 
@@ -110,7 +112,8 @@ impl NormPass {
             (members[matrix_of(t.parameter)][t.part], t.column, number as u64 * stride / 16)
         };
         let terms = norms.iter().map(place).filter(|(p, ..)| subject.vectors.contains(*p)).collect();
-        Ok(NormPass { pass, terms, block, draws: cotangent != Cotangent::Data })
+        let loops = Loops::of(subject, &graph);
+        Ok(NormPass { pass, terms, block, loops, draws: cotangent != Cotangent::Data })
     }
 
     /// Draws at once.
@@ -134,6 +137,9 @@ impl NormPass {
             counter: [first, 0],
             ..Step::default()
         };
+        if let Some(loops) = &self.loops {
+            loops.check(&subject.sentences[subject.batches[batch].clone()])?;
+        }
         let packed = self.pass.run(subject, batch, 1.0, step)?;
         let values: Vec<[f32; 4]> = subject.gpu.read(&self.block, self.block.bytes() as usize / 16)?;
         let stride = self.pass.dims.sentences as usize;
@@ -168,6 +174,7 @@ impl NormPass {
 pub struct GramPass {
     pass: Pass,
     gram: TensorId,
+    loops: Option<Loops>,
 }
 
 impl GramPass {
@@ -200,7 +207,8 @@ impl GramPass {
         let pass = Pass::new(subject, &graph, |_| {
             Ok(Draft { graph: graph.clone(), weight: Some(weight), outside: HashMap::new(), keep: vec![gram] })
         })?;
-        Ok(GramPass { pass, gram })
+        let loops = Loops::of(subject, &graph);
+        Ok(GramPass { pass, gram, loops })
     }
 
     /// What a run costs, in gradients over the same examples.
@@ -210,6 +218,9 @@ impl GramPass {
 
     /// g_i·g_j, row by row.
     pub fn run(&self, subject: &Subject<'_>) -> Result<Gram, CurvatureError> {
+        if let Some(loops) = &self.loops {
+            loops.check(&subject.sentences)?;
+        }
         self.pass.run(subject, 0, 1.0, Step { probes: 1, ..Step::default() })?;
         let n = subject.examples();
         let stride = n.next_multiple_of(4);

@@ -2,6 +2,7 @@
 //! gradients' second moment. The same sums as in [`GhostNorm`](super::GhostNorm), over the rows of two sentences.
 //! Shader: `shaders/ghost_gram.wgsl`.
 
+use super::ghost_norm::{Form, GhostLoops};
 use super::{AttentionVariant, Lowering, Node, Operation, OutputShape, Tensor};
 use crate::gpu::{Count, Dispatch, Grid};
 
@@ -37,6 +38,18 @@ impl GhostGram {
     pub(super) fn outputs(&self, inputs: &[&Tensor]) -> Vec<OutputShape> {
         assert!(inputs.iter().all(|t| !t.probes), "inner products are of one draw");
         vec![("", Count::Sentences, self.most, false)]
+    }
+
+    /// The loops of its kernel.
+    pub(crate) fn loops(&self, inputs: &[&Tensor]) -> GhostLoops {
+        let (form, parts) = match self.kind {
+            GramKind::Product { parts, .. } => (Form::Product, parts),
+            GramKind::Sum { parts } => (Form::Sums, parts),
+            GramKind::Scale => (Form::Sums, 1),
+            GramKind::Tables => (Form::Tables, 1),
+            GramKind::Tied => (Form::Tied, 1),
+        };
+        GhostLoops::of(form, inputs, parts, true)
     }
 
     pub(super) fn lower(&self, cx: &mut Lowering<'_>, node: &Node) {

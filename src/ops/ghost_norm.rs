@@ -2,7 +2,7 @@
 //! (arXiv 2110.05679); the choice between the two forms of a product as in Bu et al. 2022 (arXiv 2205.10683); the cross term
 //! of a tied table is derived in `docs/curvature.md`. Shader: `shaders/ghost_norm.wgsl`.
 
-use super::{AttentionVariant, Lowering, Node, Operation, OutputShape, Tensor};
+use super::{AttentionVariant, Dims, Lowering, Node, Operation, OutputShape, Tensor};
 use crate::gpu::{Count, Dispatch, Grid};
 
 /// Which parameter's squared norms. All give [draws][sentences, 4].
@@ -51,15 +51,10 @@ impl GhostNorm {
         };
         let layers = cx.layers(out);
         let entry = match self {
-            GhostNorm::Product { .. } => {
-                // Rows of a sentence, on average of the largest batch: Gram costs T² (d + p), forming the gradient 2 T d p.
-                let rows = cx.dims.capacity(tensor.rows).div_ceil(cx.dims.sentences.max(1));
-                let (d, p) = (cx.graph.tensor(node.inputs[1]).cols, tensor.cols / parts);
-                match u64::from(rows) * u64::from(d + p) < 2 * u64::from(d) * u64::from(p) {
-                    true => "product",
-                    false => "instantiated",
-                }
-            }
+            GhostNorm::Product { .. } => match instantiates(&tensor, cx.graph.tensor(node.inputs[1]), parts, cx.dims) {
+                false => "product",
+                true => "instantiated",
+            },
             GhostNorm::Sum { .. } => "sums",
             GhostNorm::Scale => {
                 buffers.push(("stat", cx.buffer(node.inputs[2])));
@@ -83,5 +78,99 @@ impl GhostNorm {
         let label = cx.graph.tensor(out).name.clone();
         let grid = Grid { count: Count::Sentences, unit: 1, columns: 1, layers };
         cx.push(Dispatch { label, kernel: "ghost_norm", entry, constants, buffers, params, grid });
+    }
+}
+
+/// Whether a product's gradient is formed rather than taken by pairs of rows. With the rows of a sentence on average of the
+/// largest batch, pairs cost T² (d + p) and forming it 2 T d p.
+fn instantiates(b: &Tensor, a: &Tensor, parts: u32, dims: &Dims) -> bool {
+    let rows = dims.capacity(b.rows).div_ceil(dims.sentences.max(1));
+    let (d, p) = (a.cols, b.cols / parts);
+    u64::from(rows) * u64::from(d + p) >= 2 * u64::from(d) * u64::from(p)
+}
+
+/// How the loops of a kernel of norms or inner products grow with its sentences.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GhostLoops {
+    pub(super) form: Form,
+    /// vec4 in a row of a, and of one part of b.
+    pub(super) a4: u64,
+    pub(super) b4: u64,
+    pub(super) parts: u64,
+    /// Rows are masked positions.
+    pub(super) masked: bool,
+    /// Of a pair of sentences, and not of one.
+    pub(super) pairs: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    Product,
+    Instantiated,
+    Sums,
+    Tables,
+    Tied,
+}
+
+impl GhostLoops {
+    /// Iterations of all loops of one invocation, for one draw of a sentence (or a pair of such) of `tokens` tokens and
+    /// `positions` masked ones: those of the `subgroup` variant with so many lanes, or of the other.
+    pub(crate) fn iterations(&self, tokens: u64, positions: u64, lanes: Option<u32>) -> u64 {
+        let rows = if self.masked { positions } else { tokens };
+        let width = lanes.map_or(64, u64::from);
+        // The subgroup kernels take four vec4 an iteration, and blocks of rows; the others one pair of rows after another.
+        let inner = |columns: u64| if lanes.is_some() { columns.div_ceil(4) } else { columns };
+        let blocks = rows.div_ceil(width);
+        let meetings = match (lanes.is_some(), self.pairs) {
+            (true, true) => blocks * blocks,
+            (true, false) => blocks * (blocks + 1) / 2,
+            (false, _) => (rows * rows).div_ceil(64),
+        };
+        let shared = |columns: u64| columns.div_ceil(width) * if self.pairs { 2 * rows + 2 } else { rows + 1 };
+        match self.form {
+            Form::Product => meetings * (inner(self.a4) + self.parts * (inner(self.b4) + 2) + 2) + blocks,
+            Form::Instantiated => self.parts * shared(self.a4 * self.b4),
+            Form::Sums => self.parts * shared(self.b4),
+            Form::Tables => meetings * (inner(self.b4) + 2) + blocks,
+            Form::Tied => {
+                let terms = if lanes.is_some() {
+                    tokens.div_ceil(width) * positions
+                } else {
+                    (tokens * positions).div_ceil(64)
+                };
+                (1 + u64::from(self.pairs)) * (terms * (self.b4 + 2) + tokens.div_ceil(width))
+            }
+        }
+    }
+}
+
+impl GhostNorm {
+    /// The loops of its kernel over batches of such sizes.
+    pub(crate) fn loops(self, inputs: &[&Tensor], dims: &Dims) -> GhostLoops {
+        let parts = match self {
+            GhostNorm::Product { parts } | GhostNorm::Sum { parts } => parts,
+            _ => 1,
+        };
+        let form = match self {
+            GhostNorm::Product { parts } if instantiates(inputs[0], inputs[1], parts, dims) => Form::Instantiated,
+            GhostNorm::Product { .. } => Form::Product,
+            GhostNorm::Sum { .. } | GhostNorm::Scale => Form::Sums,
+            GhostNorm::Tables => Form::Tables,
+            GhostNorm::Tied => Form::Tied,
+        };
+        GhostLoops::of(form, inputs, parts, false)
+    }
+}
+
+impl GhostLoops {
+    pub(super) fn of(form: Form, inputs: &[&Tensor], parts: u32, pairs: bool) -> GhostLoops {
+        GhostLoops {
+            form,
+            a4: inputs.get(1).map_or(0, |a| u64::from(a.cols4())),
+            b4: u64::from(inputs[0].cols4() / parts),
+            parts: u64::from(parts),
+            masked: inputs[0].rows == Count::Masked,
+            pairs,
+        }
     }
 }

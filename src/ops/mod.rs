@@ -53,6 +53,7 @@ pub use cross_entropy::{CrossEntropy, Labels};
 pub use dropout::Dropout;
 pub use embedding::{Embedding, Table};
 pub use ghost_gram::{GhostGram, GramKind};
+pub(crate) use ghost_norm::GhostLoops;
 pub use ghost_norm::GhostNorm;
 pub use layer_norm::LayerNorm;
 pub use layer_norm_tangent::LayerNormTangent;
