@@ -99,6 +99,7 @@ fn a_measured_choice_is_used_by_runs_of_the_same_shapes_and_kept_by_those_that_g
     assert_eq!(f.source(&[]), "default", "a damaged file counts as none");
     std::fs::remove_file(f.path("run/result.json")).unwrap();
     std::fs::remove_dir_all(f.path("run/model")).unwrap();
+    std::fs::remove_dir_all(f.path("run/checkpoints/step-20")).unwrap();
     let output = f.lowland(&["train", "run.toml", "output=run"]);
     assert!(String::from_utf8_lossy(&output.stderr).contains("resumed at step 10"));
     let about = f.about("run");
