@@ -146,7 +146,7 @@ fn largest(
         let mut all: Vec<(TensorId, bool, u64)> =
             tensors.map(|id| (*id, false, dims.bytes(graph.tensor(*id)))).collect();
         let scratch = node.op.workspace(dims, variants, node, &|id| graph.tensor(id).clone());
-        all.extend(scratch.into_iter().map(|bytes| (node.outputs[0], true, bytes)));
+        all.extend(scratch.into_iter().map(|(_, bytes)| (node.outputs[0], true, bytes)));
         all
     };
     graph.nodes().iter().flat_map(of_node).max_by_key(|(_, _, bytes)| *bytes)

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{Graph, TensorId, fit};
 use crate::gpu::{Buffer, Dispatch, Gpu, GpuError, Program, Step};
-use crate::ops::{BatchBuffers, Dims, Emit, Lowering, Operation, Role, Variants};
+use crate::ops::{BatchBuffers, Dims, Emit, Lowering, Operation, Role, Scratch, Variants};
 
 /// Where the tensors of a graph go: slots of memory that are used again when a tensor is no longer needed.
 #[derive(Clone, Debug)]
@@ -14,7 +14,7 @@ pub struct MemoryPlan {
     /// Slot of each computed tensor that needs one.
     pub slot_of: HashMap<TensorId, usize>,
     /// Slots of each node's scratch memory.
-    pub scratch: Vec<Vec<usize>>,
+    pub scratch: Vec<Vec<(Scratch, usize)>>,
     /// What the tensors would take without reuse.
     pub unshared: u64,
     /// Bytes that are there for scratch memory alone: what the plan would do without if no node needed any.
@@ -63,8 +63,9 @@ impl MemoryPlan {
             }
             let mut wanted = node.op.workspace(dims, variants, node, &|id| graph.tensor(id).clone());
             wanted.truncate(if scratch { usize::MAX } else { 0 });
-            let scratch: Vec<usize> = wanted.into_iter().map(|bytes| plan.take(bytes, &mut free)).collect();
-            free.extend(&scratch);
+            let scratch: Vec<(Scratch, usize)> =
+                wanted.into_iter().map(|(piece, bytes)| (piece, plan.take(bytes, &mut free))).collect();
+            free.extend(scratch.iter().map(|(_, slot)| slot));
             plan.scratch.push(scratch);
             for id in node.inputs.iter().chain(&node.outputs) {
                 if last_use.get(id) == Some(&n)
@@ -185,17 +186,12 @@ impl Plan {
             if n == boundary {
                 first = dispatches.len();
             }
-            let scratch = |i: usize| slots[memory.scratch[n][i]].clone();
-            let mut cx = Lowering {
-                graph,
-                dims: &dims,
-                variants,
-                batch,
-                buffers: &find,
-                workspace: &scratch,
-                used: 0,
-                out: Vec::new(),
+            let scratch = |piece: Scratch| {
+                let found = memory.scratch[n].iter().find(|(own, _)| *own == piece);
+                found.map(|(_, slot)| slots[*slot].clone())
             };
+            let mut cx =
+                Lowering { graph, dims: &dims, variants, batch, buffers: &find, scratch: &scratch, out: Vec::new() };
             node.op.lower(&mut cx, node)?;
             dispatches.append(&mut cx.out);
             operations.resize(dispatches.len(), node.op.operation());
@@ -280,8 +276,7 @@ pub fn dispatches(
             variants,
             batch: &batch,
             buffers: &|_| stand_in.clone(),
-            workspace: &|_| stand_in.clone(),
-            used: 0,
+            scratch: &|_| Some(stand_in.clone()),
             out: Vec::new(),
         };
         node.op.lower(&mut cx, node)?;

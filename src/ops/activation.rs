@@ -2,7 +2,8 @@
 //! `shaders/activation.wgsl`.
 
 use super::{Adjoints, Lowering, Node, Op, OutputShape, Rule, Second, Tangents, Tensor, TensorId};
-use crate::gpu::{Dispatch, Grid};
+use crate::gpu::Grid;
+use crate::kernels::activation as kernel;
 
 /// A function of one number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -22,15 +23,14 @@ impl Activation {
     /// All of them.
     pub const ALL: [Activation; 4] = [Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Silu];
 
-    /// The kernels' constant for it, which is 0 without being said.
-    pub(super) fn constants(self) -> Option<(&'static str, u32)> {
-        let code = match self {
-            Activation::Gelu => return None,
+    /// The value of the kernels' constant `ACTIVATION`.
+    pub(super) fn code(self) -> u32 {
+        match self {
+            Activation::Gelu => 0,
             Activation::GeluTanh => 1,
             Activation::Relu => 2,
             Activation::Silu => 3,
-        };
-        Some(("ACTIVATION", code))
+        }
     }
 }
 
@@ -76,46 +76,48 @@ pub(super) fn second(f: Activation, g: &mut Second<'_>, node: &Node, y_bar: Tens
 /// x to f'(x).
 pub(super) fn lower_slope(f: Activation, cx: &mut Lowering<'_>, node: &Node) {
     let (x, out) = (node.inputs[0], node.outputs[0]);
-    let [code, fixed] = cx.count(out);
-    let buffers = vec![("x", cx.buffer(x)), ("out", cx.buffer(out))];
-    let cols4 = ("cols4", cx.graph.tensor(x).cols4());
-    let params = vec![code, fixed, cols4, ("a_layer", cx.layer(x)), ("out_layer", cx.layer(out))];
-    let label = cx.graph.tensor(out).name.clone();
-    let constants = f.constants().into_iter().collect();
-    let grid = Grid { layers: cx.layers(out), ..cx.elementwise(x) };
-    cx.push(Dispatch { label, kernel: "activation", entry: "slope", constants, buffers, params, grid });
+    let (params, constants) = settings(f, cx, node);
+    let slope = kernel::Slope { x: cx.buffer(x), out: cx.buffer(out), params, constants };
+    cx.push(slope, cx.name(out), grid(cx, node));
 }
 
 pub(super) fn lower(f: Activation, rule: Rule, cx: &mut Lowering<'_>, node: &Node) {
-    let (x, out) = (node.inputs[0], node.outputs[0]);
-    let [code, fixed] = cx.count(out);
-    let mut buffers = vec![("x", cx.buffer(x))];
-    let mut params = vec![
+    let (params, constants) = settings(f, cx, node);
+    let input = |i: usize| cx.buffer(node.inputs[i]);
+    let out = cx.buffer(node.outputs[0]);
+    let (label, grid) = (cx.name(node.outputs[0]), grid(cx, node));
+    match rule {
+        Rule::Forward => cx.push(kernel::Forward { x: input(0), out, params, constants }, label, grid),
+        Rule::VjpJvp => {
+            let [x, g, x_dot, g_dot] = [0, 1, 2, 3].map(input);
+            cx.push(kernel::VjpJvp { x, g, x_dot, g_dot, out, params, constants }, label, grid);
+        }
+        Rule::Second => {
+            let [x, g, x_dot] = [0, 1, 2].map(input);
+            let params = kernel::Params { terms_stride: 4 * cx.cols4(node.outputs[0]), ..params };
+            cx.push(kernel::Second { x, g, x_dot, terms: out, params, constants }, label, grid);
+        }
+        _ => cx.push(kernel::Vjp { x: input(0), g: input(1), out, params, constants }, label, grid),
+    }
+}
+
+fn settings(f: Activation, cx: &Lowering<'_>, node: &Node) -> (kernel::Params, kernel::Constants) {
+    let (code, fixed) = cx.count(node.outputs[0]);
+    let layer = |i: usize| node.inputs.get(i).map_or(0, |id| cx.layer(*id));
+    let params = kernel::Params {
         code,
         fixed,
-        ("cols4", cx.graph.tensor(x).cols4()),
-        ("a_layer", cx.layer(x)),
-        ("out_layer", cx.layer(out)),
-    ];
-    let others = [("g", "b_layer"), ("x_dot", "c_layer"), ("g_dot", "d_layer")];
-    for ((name, layer), id) in others.into_iter().zip(&node.inputs[1..]) {
-        buffers.push((name, cx.buffer(*id)));
-        params.push((layer, cx.layer(*id)));
-    }
-    let entry = match rule {
-        Rule::Forward => "forward",
-        Rule::VjpJvp => "vjp_jvp",
-        Rule::Second => "second",
-        _ => "vjp",
+        cols4: cx.cols4(node.inputs[0]),
+        a_layer: layer(0),
+        b_layer: layer(1),
+        c_layer: layer(2),
+        d_layer: layer(3),
+        out_layer: cx.layer(node.outputs[0]),
+        ..Default::default()
     };
-    if rule == Rule::Second {
-        buffers.push(("terms", cx.buffer(out)));
-        params.push(("terms_stride", 4 * cx.graph.tensor(out).cols4()));
-    } else {
-        buffers.push(("out", cx.buffer(out)));
-    }
-    let label = cx.graph.tensor(out).name.clone();
-    let constants = f.constants().into_iter().collect();
-    let grid = Grid { layers: cx.layers(out), ..cx.elementwise(x) };
-    cx.push(Dispatch { label, kernel: "activation", entry, constants, buffers, params, grid });
+    (params, kernel::Constants { activation: f.code() })
+}
+
+fn grid(cx: &Lowering<'_>, node: &Node) -> Grid {
+    Grid { layers: cx.layers(node.outputs[0]), ..cx.elementwise(node.inputs[0]) }
 }

@@ -1,7 +1,7 @@
 //! out = a + b, elementwise. Shader: `shaders/add.wgsl`.
 
 use super::{Adjoints, Lowering, Node, OutputShape, Tensor, TensorId};
-use crate::gpu::Dispatch;
+use crate::kernels::add as kernel;
 
 pub(super) fn outputs(inputs: &[&Tensor]) -> Vec<OutputShape> {
     let [a, b] = inputs else { panic!("add takes two matrices") };
@@ -16,22 +16,20 @@ pub(super) fn vjp(g: &mut Adjoints<'_>, node: &Node, y_bar: TensorId) {
 
 pub(super) fn lower(cx: &mut Lowering<'_>, node: &Node) {
     let (a, b, out) = (node.inputs[0], node.inputs[1], node.outputs[0]);
-    let [code, fixed] = cx.count(out);
-    let dispatch = Dispatch {
-        label: cx.graph.tensor(out).name.clone(),
-        kernel: "add",
-        entry: "forward",
-        constants: vec![],
-        buffers: vec![("a", cx.buffer(a)), ("b", cx.buffer(b)), ("out", cx.buffer(out))],
-        params: vec![
+    let (code, fixed) = cx.count(out);
+    let sum = kernel::Forward {
+        a: cx.buffer(a),
+        b: cx.buffer(b),
+        out: cx.buffer(out),
+        params: kernel::Params {
             code,
             fixed,
-            ("cols4", cx.graph.tensor(out).cols4()),
-            ("a_layer", cx.layer(a)),
-            ("b_layer", cx.layer(b)),
-            ("out_layer", cx.layer(out)),
-        ],
-        grid: cx.elementwise(out),
+            cols4: cx.cols4(out),
+            a_layer: cx.layer(a),
+            b_layer: cx.layer(b),
+            out_layer: cx.layer(out),
+            ..Default::default()
+        },
     };
-    cx.push(dispatch);
+    cx.push(sum, cx.name(out), cx.elementwise(out));
 }

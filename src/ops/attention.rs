@@ -2,7 +2,8 @@
 //! computes the weights again (Dao 2023). Shader: `shaders/attention.wgsl`.
 
 use super::{Adjoints, AttentionVariant, Lowering, Node, Op, Operation, OutputShape, Rule, Tensor, TensorId, dropout};
-use crate::gpu::{Count, Dispatch, Grid};
+use crate::gpu::{Count, Grid};
+use crate::kernels::attention as kernel;
 
 /// Attention, or its vjp with respect to queries, keys and values.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -67,53 +68,62 @@ impl Attention {
     }
 
     pub(super) fn lower(&self, cx: &mut Lowering<'_>, node: &Node) {
-        let (qkv, out) = (node.inputs[0], node.outputs[0]);
-        let mut buffers = vec![("qkv", cx.buffer(qkv)), ("spans", cx.batch.spans.clone()), ("out", cx.buffer(out))];
+        let out = node.outputs[0];
         let threshold = dropout::threshold(self.p);
-        let mut params = vec![
-            ("heads", self.heads),
-            ("scale", (self.scale() as f32).to_bits()),
-            ("out_layer", cx.layer(out)),
-            ("stream", self.stream),
-            ("threshold", threshold),
-            ("keep", (1.0 / (1.0 - self.p)).to_bits()),
-        ];
-        let entry = match self.rule {
+        let (constants, grid) = self.launch(cx, cx.layers(out));
+        let params = kernel::Params {
+            heads: self.heads,
+            scale: self.scale() as f32,
+            out_layer: cx.layer(out),
+            in_layer: if self.rule == Rule::Vjp { cx.layer(node.inputs[3]) } else { 0 },
+            stream: self.stream,
+            threshold,
+            keep: 1.0 / (1.0 - self.p),
+        };
+        let constants = kernel::Constants { dropout: threshold != 0, ..constants };
+        let input = |i: usize| cx.buffer(node.inputs[i]);
+        let spans = cx.batch.spans.clone();
+        match self.rule {
             Rule::Forward => {
-                buffers.push(("stat_out", cx.buffer(node.outputs[1])));
-                "forward"
+                let (qkv, stat_out) = (input(0), cx.buffer(node.outputs[1]));
+                let forward = kernel::Forward { qkv, spans, out: cx.buffer(out), stat_out, params, constants };
+                cx.push(forward, cx.name(out), grid);
             }
             _ => {
-                buffers.push(("stat", cx.buffer(node.inputs[1])));
-                buffers.push(("o", cx.buffer(node.inputs[2])));
-                buffers.push(("o_bar", cx.buffer(node.inputs[3])));
-                params.push(("in_layer", cx.layer(node.inputs[3])));
-                "vjp"
+                let [qkv, stat, o, o_bar] = [0, 1, 2, 3].map(input);
+                let vjp = kernel::Vjp { qkv, spans, stat, o, o_bar, out: cx.buffer(out), params, constants };
+                cx.push(vjp, cx.name(out), grid);
             }
-        };
-        let label = cx.graph.tensor(out).name.clone();
-        let size4 = self.padded() / 4;
-        let mut constants = vec![("SIZE4", size4), ("DROPOUT", u32::from(threshold != 0))];
-        let flash = cx.variants.attention(self.operation()) == AttentionVariant::Flash;
-        if let (true, Some(rows)) = (flash, self.flash_rows()) {
-            constants.extend([("FLASH", 1), ("ROWS", rows)]);
-            // The vjp has a workgroup for its rows as queries and one for them as keys.
-            let columns = if self.rule == Rule::Vjp { 2 * self.heads } else { self.heads };
-            let grid = Grid { count: Count::Rows, unit: rows, columns, layers: cx.layers(out) };
-            cx.push(Dispatch { label, kernel: "attention", entry, constants, buffers, params, grid });
-            return;
         }
-        if let AttentionVariant::Subgroup(lanes) = cx.variants.attention(self.operation()) {
-            // As many rows on the other side as one load of all lanes holds.
-            let keys = (lanes / size4).max(1);
-            constants.extend([("SUBGROUP", 1), ("LANES", lanes), ("KEYS", keys)]);
-            let grid = Grid { count: Count::Sentences, unit: 1, columns: self.heads, layers: cx.layers(out) };
-            cx.push(Dispatch { label, kernel: "attention", entry, constants, buffers, params, grid });
-            return;
-        }
-        // (row, head) pairs, 64 a workgroup: heads / gcd columns of blocks of 64 / gcd rows.
-        let common = [64, 32, 16, 8, 4, 2, 1].into_iter().find(|d| self.heads.is_multiple_of(*d)).unwrap_or(1);
-        let grid = Grid { count: Count::Rows, unit: 64 / common, columns: self.heads / common, layers: cx.layers(out) };
-        cx.push(Dispatch { label, kernel: "attention", entry, constants, buffers, params, grid });
     }
+
+    /// The constants of the variant and its grid.
+    fn launch(&self, cx: &Lowering<'_>, layers: u32) -> (kernel::Constants, Grid) {
+        let size4 = self.padded() / 4;
+        let plain = kernel::Constants { size4, ..Default::default() };
+        match (cx.variants.attention(self.operation()), self.flash_rows()) {
+            (AttentionVariant::Flash, Some(rows)) => {
+                // The vjp has a workgroup for its rows as queries and one for them as keys.
+                let columns = if self.rule == Rule::Vjp { 2 * self.heads } else { self.heads };
+                let grid = Grid { count: Count::Rows, unit: rows, columns, layers };
+                (kernel::Constants { flash: true, rows, ..plain }, grid)
+            }
+            (AttentionVariant::Subgroup(lanes), _) => {
+                let constants = kernel::Constants { subgroup: true, lanes, keys: keys(lanes, size4), ..plain };
+                (constants, Grid { count: Count::Sentences, unit: 1, columns: self.heads, layers })
+            }
+            _ => (plain, self.row_grid(layers)),
+        }
+    }
+
+    /// A grid of (row, head) pairs, 64 a workgroup: heads / gcd columns of blocks of 64 / gcd rows.
+    pub(super) fn row_grid(&self, layers: u32) -> Grid {
+        let common = [64, 32, 16, 8, 4, 2, 1].into_iter().find(|d| self.heads.is_multiple_of(*d)).unwrap_or(1);
+        Grid { count: Count::Rows, unit: 64 / common, columns: self.heads / common, layers }
+    }
+}
+
+/// Rows on the other side that one load of all lanes holds, at least 1.
+pub(super) fn keys(lanes: u32, size4: u32) -> u32 {
+    (lanes / size4).max(1)
 }

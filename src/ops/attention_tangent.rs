@@ -3,8 +3,10 @@
 
 use super::{
     Attention, AttentionVariant, Lowering, Node, Op, Operation, OutputShape, Rule, Second, Tangents, Tensor, TensorId,
+    attention,
 };
-use crate::gpu::{Count, Dispatch, Grid};
+use crate::gpu::{Count, Grid};
+use crate::kernels::attention_tangent as kernel;
 
 /// Which tangent of attention a node computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -76,51 +78,68 @@ impl AttentionTangent {
     }
 
     pub(super) fn lower(&self, cx: &mut Lowering<'_>, node: &Node) {
-        let (entry, names): (_, &[&'static str]) = match self.kind {
-            Kind::Jvp => ("jvp", &["qkv", "stat", "o", "qkv_dot"]),
-            Kind::Delta => ("delta", &["stat_dot", "o", "o_bar", "o_dot", "bar_dot"]),
-            Kind::VjpJvp => ("vjp_jvp", &["qkv", "delta_of", "o_bar", "qkv_dot", "o_bar_dot"]),
-            Kind::Second => ("second", &["qkv", "stat", "o_bar", "qkv_dot"]),
-        };
-        let input = |name: &str| names.iter().position(|n| *n == name).map(|i| node.inputs[i]);
-        let layer = |cx: &Lowering<'_>, name: &str| input(name).map_or(0, |id| cx.layer(id));
+        let input = |i: usize| cx.buffer(node.inputs[i]);
+        let layer = |i: usize| cx.layer(node.inputs[i]);
         let out = node.outputs[0];
-        let mut buffers: Vec<_> = names.iter().zip(&node.inputs).map(|(n, id)| (*n, cx.buffer(*id))).collect();
-        buffers.push(("out", cx.buffer(out)));
-        let (o_layer, stat_layer) = match self.kind {
+        let params = kernel::Params { heads: self.of.heads, scale: self.of.scale() as f32, ..Default::default() };
+        let (constants, grid) = self.launch(cx, cx.layers(out));
+        let spans = cx.batch.spans.clone();
+        let label = cx.name(out);
+        match self.kind {
             Kind::Jvp => {
-                buffers.push(("stat_out", cx.buffer(node.outputs[1])));
-                (cx.layer(out), cx.layer(node.outputs[1]))
+                let [qkv, stat, o, qkv_dot] = [0, 1, 2, 3].map(input);
+                let [out, stat_out] = [0, 1].map(|i| cx.buffer(node.outputs[i]));
+                let params = kernel::Params {
+                    qkv_layer: layer(3),
+                    o_layer: cx.layer(node.outputs[0]),
+                    stat_layer: cx.layer(node.outputs[1]),
+                    ..params
+                };
+                cx.push(kernel::Jvp { qkv, spans, stat, o, qkv_dot, out, stat_out, params, constants }, label, grid);
             }
-            Kind::Delta => (layer(cx, "o_dot"), cx.layer(out)),
-            Kind::VjpJvp => (layer(cx, "o_bar_dot"), layer(cx, "delta_of")),
-            Kind::Second => (0, cx.layer(out)),
-        };
-        let params = vec![
-            ("heads", self.of.heads),
-            ("scale", (self.of.scale() as f32).to_bits()),
-            ("qkv_layer", layer(cx, "qkv_dot")),
-            ("o_layer", o_layer),
-            ("bar_layer", layer(cx, "o_bar")),
-            ("stat_layer", stat_layer),
-        ];
-        let label = cx.graph.tensor(out).name.clone();
-        let size4 = self.of.padded() / 4;
-        let mut constants = vec![("SIZE4", size4)];
-        let layers = cx.layers(out);
-        let kernel = "attention_tangent";
-        if self.kind != Kind::Delta {
-            buffers.push(("spans", cx.batch.spans.clone()));
-            if let AttentionVariant::Subgroup(lanes) = cx.variants.attention(Operation::TangentAttention) {
-                let keys = (lanes / size4).max(1);
-                constants.extend([("SUBGROUP", 1), ("LANES", lanes), ("KEYS", keys)]);
-                let grid = Grid { count: Count::Sentences, unit: 1, columns: self.of.heads, layers };
-                cx.push(Dispatch { label, kernel, entry, constants, buffers, params, grid });
-                return;
+            Kind::Delta => {
+                let [stat_dot, o, o_bar, o_dot, bar_dot] = [0, 1, 2, 3, 4].map(input);
+                let params =
+                    kernel::Params { o_layer: layer(3), bar_layer: layer(2), stat_layer: cx.layer(out), ..params };
+                let out = cx.buffer(out);
+                let delta = kernel::Delta { stat_dot, bar_dot, o, o_bar, o_dot, out, params, constants };
+                cx.push(delta, label, grid);
+            }
+            Kind::VjpJvp => {
+                let [qkv, delta_of, o_bar, qkv_dot, o_bar_dot] = [0, 1, 2, 3, 4].map(input);
+                let params = kernel::Params {
+                    qkv_layer: layer(3),
+                    o_layer: layer(4),
+                    bar_layer: layer(2),
+                    stat_layer: layer(1),
+                    ..params
+                };
+                let out = cx.buffer(out);
+                let vjp_jvp =
+                    kernel::VjpJvp { qkv, spans, delta_of, o_bar_dot, o_bar, qkv_dot, out, params, constants };
+                cx.push(vjp_jvp, label, grid);
+            }
+            Kind::Second => {
+                let [qkv, stat, o_bar, qkv_dot] = [0, 1, 2, 3].map(input);
+                let params =
+                    kernel::Params { qkv_layer: layer(3), bar_layer: layer(2), stat_layer: cx.layer(out), ..params };
+                let out = cx.buffer(out);
+                cx.push(kernel::Second { qkv, spans, stat, o_bar, qkv_dot, out, params, constants }, label, grid);
             }
         }
-        let common = [64, 32, 16, 8, 4, 2, 1].into_iter().find(|d| self.of.heads.is_multiple_of(*d)).unwrap_or(1);
-        let grid = Grid { count: Count::Rows, unit: 64 / common, columns: self.of.heads / common, layers };
-        cx.push(Dispatch { label, kernel, entry, constants, buffers, params, grid });
+    }
+
+    /// The constants of the variant and its grid; `delta` has one form.
+    fn launch(&self, cx: &Lowering<'_>, layers: u32) -> (kernel::Constants, Grid) {
+        let size4 = self.of.padded() / 4;
+        let plain = kernel::Constants { size4, ..Default::default() };
+        match cx.variants.attention(Operation::TangentAttention) {
+            AttentionVariant::Subgroup(lanes) if self.kind != Kind::Delta => {
+                let constants =
+                    kernel::Constants { subgroup: true, lanes, keys: attention::keys(lanes, size4), ..plain };
+                (constants, Grid { count: Count::Sentences, unit: 1, columns: self.of.heads, layers })
+            }
+            _ => (plain, self.of.row_grid(layers)),
+        }
     }
 }

@@ -1,7 +1,12 @@
 //! Sums over rows, the gradient of a bias: out [1, n] = Σ_rows x [rows, n]. Shader: `shaders/column_sum.wgsl`.
 
+use super::lowering::Scratch;
 use super::{Lowering, Node, OutputShape, Tensor, TensorId, reduce};
-use crate::gpu::{Count, Dispatch, Grid};
+use crate::gpu::{Count, Grid};
+use crate::kernels::column_sum as kernel;
+
+/// The blocks' sums, where there is more than one block.
+pub(super) const SUMS: Scratch = Scratch("column sums");
 
 pub(super) fn outputs(inputs: &[&Tensor]) -> Vec<OutputShape> {
     vec![("", Count::Fixed(1), inputs[0].cols, inputs[0].probes)]
@@ -13,29 +18,17 @@ pub(super) fn lower(cx: &mut Lowering<'_>, node: &Node) {
 
 /// The dispatches of out = Σ_rows x.
 pub(super) fn lower_sum(cx: &mut Lowering<'_>, x: TensorId, out: TensorId) {
-    let [code, fixed] = cx.count(x);
-    let rows = cx.graph.tensor(x).rows;
-    let cols4 = cx.graph.tensor(x).cols4();
-    let sums = reduce::blocks(cx, rows, cx.variants.sums().block, u64::from(cols4), out, None);
+    let (code, fixed) = cx.count(x);
+    let (rows, cols4, block) = (cx.graph.tensor(x).rows, cx.cols4(x), cx.variants.sums().block);
+    let sums = reduce::blocks(cx, rows, block, u64::from(cols4), out, None, SUMS);
     let lanes = reduce::lanes(cx);
     let groups = cols4.div_ceil(lanes);
-    let dispatch = Dispatch {
-        label: cx.graph.tensor(out).name.clone(),
-        kernel: "column_sum",
-        entry: "forward",
-        constants: vec![("LANES", lanes)],
-        buffers: vec![("x", cx.buffer(x)), ("out", sums.target.clone())],
-        params: vec![
-            code,
-            fixed,
-            ("cols4", cols4),
-            ("groups", groups),
-            ("block", cx.variants.sums().block),
-            ("in_layer", cx.layer(x)),
-            ("out_layer", sums.layer),
-        ],
-        grid: Grid { count: rows, unit: cx.variants.sums().block, columns: groups, layers: cx.layers(out) },
+    let sum = kernel::Forward {
+        x: cx.buffer(x),
+        out: sums.target.clone(),
+        params: kernel::Params { code, fixed, cols4, groups, block, in_layer: cx.layer(x), out_layer: sums.layer },
+        constants: kernel::Constants { lanes },
     };
-    cx.push(dispatch);
+    cx.push(sum, cx.name(out), Grid { count: rows, unit: block, columns: groups, layers: cx.layers(out) });
     sums.finish(cx);
 }

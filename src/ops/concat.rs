@@ -3,7 +3,8 @@
 //! `shaders/concat.wgsl`.
 
 use super::{Adjoints, Lowering, Node, Op, OutputShape, Tensor, TensorId};
-use crate::gpu::{Count, Dispatch};
+use crate::gpu::Count;
+use crate::kernels::concat as kernel;
 
 /// Columns of T blocks of D, each padded to a multiple of 4.
 pub fn width(tokens: u32, cols: u32) -> u32 {
@@ -31,35 +32,36 @@ pub(super) fn vjp(tokens: u32, g: &mut Adjoints<'_>, node: &Node, y_bar: TensorI
 }
 
 pub(super) fn lower(tokens: u32, cx: &mut Lowering<'_>, node: &Node) {
-    let x = node.inputs[0];
-    let width = cx.graph.tensor(x).cols;
-    dispatch(cx, node, "forward", [tokens, width], false);
+    let (x, out) = (node.inputs[0], node.outputs[0]);
+    let concat = kernel::Forward {
+        x: cx.buffer(x),
+        index: cx.batch.index.clone(),
+        spans: cx.batch.spans.clone(),
+        out: cx.buffer(out),
+        params: kernel::Params { places: tokens, ..params(cx, node, cx.graph.tensor(x).cols) },
+    };
+    cx.push(concat, cx.name(out), cx.elementwise(out));
 }
 
 pub(super) fn lower_back(tokens: u32, addend: bool, cx: &mut Lowering<'_>, node: &Node) {
-    let width = cx.graph.tensor(node.outputs[0]).cols;
-    dispatch(cx, node, "vjp", [tokens, width], addend);
+    let (x, out) = (node.inputs[0], node.outputs[0]);
+    let addend = addend.then(|| node.inputs[1]);
+    let back = kernel::Vjp {
+        x: cx.buffer(x),
+        addend: addend.map(|id| cx.buffer(id)),
+        spans: cx.batch.spans.clone(),
+        out: cx.buffer(out),
+        params: kernel::Params {
+            places: tokens,
+            add: u32::from(addend.is_some()),
+            add_layer: addend.map_or(0, |id| cx.layer(id)),
+            ..params(cx, node, cx.graph.tensor(out).cols)
+        },
+    };
+    cx.push(back, cx.name(out), cx.elementwise(out));
 }
 
-fn dispatch(cx: &mut Lowering<'_>, node: &Node, entry: &'static str, [tokens, width]: [u32; 2], addend: bool) {
-    let (x, out) = (node.inputs[0], node.outputs[0]);
-    let mut buffers = vec![("x", cx.buffer(x)), ("spans", cx.batch.spans.clone()), ("out", cx.buffer(out))];
-    let mut params = vec![
-        ("width", width),
-        ("cols4", width.div_ceil(4)),
-        ("places", tokens),
-        ("in_layer", cx.layer(x)),
-        ("out_layer", cx.layer(out)),
-        ("add", u32::from(addend)),
-    ];
-    if entry == "forward" {
-        buffers.push(("index", cx.batch.index.clone()));
-    }
-    if addend {
-        buffers.push(("addend", cx.buffer(node.inputs[1])));
-        params.push(("add_layer", cx.layer(node.inputs[1])));
-    }
-    let label = cx.graph.tensor(out).name.clone();
-    let grid = cx.elementwise(out);
-    cx.push(Dispatch { label, kernel: "concat", entry, constants: vec![], buffers, params, grid });
+fn params(cx: &Lowering<'_>, node: &Node, width: u32) -> kernel::Params {
+    let (in_layer, out_layer) = (cx.layer(node.inputs[0]), cx.layer(node.outputs[0]));
+    kernel::Params { width, cols4: width.div_ceil(4), in_layer, out_layer, ..Default::default() }
 }

@@ -2,7 +2,8 @@
 //! Shader: `shaders/cross_entropy.wgsl`.
 
 use super::{Adjoints, Lowering, Node, Op, Operation, OutputShape, Rule, Tangents, Tensor, TensorId};
-use crate::gpu::{Count, Dispatch};
+use crate::gpu::Count;
+use crate::kernels::cross_entropy as kernel;
 
 /// Which labels of the batch a loss is taken against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -58,53 +59,45 @@ impl CrossEntropy {
 
     pub(super) fn lower(&self, cx: &mut Lowering<'_>, node: &Node) {
         let (z, out) = (node.inputs[0], node.outputs[0]);
-        let labels = match self.labels {
+        let input = |i: usize| cx.buffer(node.inputs[i]);
+        let layer = |i: usize| cx.layer(node.inputs[i]);
+        let (z_layer, weight_layer) = match self.rule {
+            Rule::Forward => (0, 0),
+            Rule::Vjp => (0, layer(2)),
+            Rule::Jvp | Rule::Second => (layer(2), 0),
+            Rule::VjpJvp => (layer(3), 0),
+        };
+        let params = kernel::Params {
+            width: cx.graph.tensor(z).cols,
+            cols4: cx.cols4(z),
+            soft: u32::from(self.labels == Labels::Soft),
+            z_layer,
+            weight_layer,
+            out_layer: cx.layer(out),
+            bend: u32::from(self.rule == Rule::Second),
+        };
+        let lanes = cx.variants.row_lanes(Operation::CrossEntropy);
+        let constants = kernel::Constants { lanes };
+        let (label, grid) = (cx.name(out), cx.rowwise(Count::Masked, lanes, cx.layers(out)));
+        let (z, out) = (cx.buffer(z), cx.buffer(out));
+        let q = match self.labels {
             Labels::Hard => cx.batch.hard.clone(),
             Labels::Soft => cx.batch.soft.clone(),
         };
-        let tensor = cx.graph.tensor(z);
-        let mut buffers = vec![("z", cx.buffer(z)), ("q", labels), ("out", cx.buffer(out))];
-        let entry = match self.rule {
-            Rule::Forward => "forward",
+        match self.rule {
+            Rule::Forward => cx.push(kernel::Forward { z, q, out, params, constants }, label, grid),
             Rule::Vjp => {
-                buffers.push(("stat", cx.buffer(node.inputs[1])));
-                buffers.push(("weight", cx.buffer(node.inputs[2])));
-                "vjp"
+                let [stat, weight] = [1, 2].map(input);
+                cx.push(kernel::Vjp { z, q, stat, weight, out, params, constants }, label, grid);
             }
             Rule::Jvp | Rule::Second => {
-                buffers.push(("stat", cx.buffer(node.inputs[1])));
-                buffers.push(("z_dot", cx.buffer(node.inputs[2])));
-                "jvp"
+                let [stat, z_dot] = [1, 2].map(input);
+                cx.push(kernel::Jvp { z, q, stat, z_dot, out, params, constants }, label, grid);
             }
             Rule::VjpJvp => {
-                buffers.retain(|(name, _)| *name != "q");
-                buffers.push(("stat", cx.buffer(node.inputs[1])));
-                buffers.push(("weight", cx.buffer(node.inputs[2])));
-                buffers.push(("z_dot", cx.buffer(node.inputs[3])));
-                "vjp_jvp"
+                let [stat, weight, z_dot] = [1, 2, 3].map(input);
+                cx.push(kernel::VjpJvp { z, stat, weight, z_dot, out, params, constants }, label, grid);
             }
-        };
-        let tangent = node.inputs.last().filter(|_| matches!(self.rule, Rule::Jvp | Rule::Second | Rule::VjpJvp));
-        let lanes = cx.variants.row_lanes(Operation::CrossEntropy);
-        let params = vec![
-            ("width", tensor.cols),
-            ("cols4", tensor.cols4()),
-            ("soft", u32::from(self.labels == Labels::Soft)),
-            ("z_layer", tangent.map_or(0, |id| cx.layer(*id))),
-            ("weight_layer", if self.rule == Rule::Vjp { cx.layer(node.inputs[2]) } else { 0 }),
-            ("out_layer", cx.layer(out)),
-            ("bend", u32::from(self.rule == Rule::Second)),
-        ];
-        let grid = cx.rowwise(Count::Masked, lanes, cx.layers(out));
-        let label = cx.graph.tensor(out).name.clone();
-        cx.push(Dispatch {
-            label,
-            kernel: "cross_entropy",
-            entry,
-            constants: vec![("LANES", lanes)],
-            buffers,
-            params,
-            grid,
-        });
+        }
     }
 }

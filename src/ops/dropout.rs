@@ -2,7 +2,7 @@
 //! Linear in x, with the mask a function of (seed, step, stream, place). Shader: `shaders/dropout.wgsl`.
 
 use super::{Adjoints, Lowering, Node, Op, OutputShape, Tensor, TensorId};
-use crate::gpu::Dispatch;
+use crate::kernels::dropout as kernel;
 
 /// A dropout with its own stream of random numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,25 +33,22 @@ impl Dropout {
 
     pub(super) fn lower(&self, cx: &mut Lowering<'_>, node: &Node) {
         let (x, out) = (node.inputs[0], node.outputs[0]);
-        let [code, fixed] = cx.count(out);
-        let dispatch = Dispatch {
-            label: cx.graph.tensor(out).name.clone(),
-            kernel: "dropout",
-            entry: "forward",
-            constants: vec![],
-            buffers: vec![("x", cx.buffer(x)), ("out", cx.buffer(out))],
-            params: vec![
+        let (code, fixed) = cx.count(out);
+        let dropout = kernel::Forward {
+            x: cx.buffer(x),
+            out: cx.buffer(out),
+            params: kernel::Params {
                 code,
                 fixed,
-                ("cols4", cx.graph.tensor(out).cols4()),
-                ("a_layer", cx.layer(x)),
-                ("out_layer", cx.layer(out)),
-                ("scale", (1.0 / (1.0 - self.p)).to_bits()),
-                ("stream", self.stream),
-                ("threshold", threshold(self.p)),
-            ],
-            grid: cx.elementwise(out),
+                cols4: cx.cols4(out),
+                a_layer: cx.layer(x),
+                out_layer: cx.layer(out),
+                scale: 1.0 / (1.0 - self.p),
+                stream: self.stream,
+                threshold: threshold(self.p),
+                ..Default::default()
+            },
         };
-        cx.push(dispatch);
+        cx.push(dropout, cx.name(out), cx.elementwise(out));
     }
 }

@@ -1,8 +1,10 @@
 //! The sum of a word's, a position's and a segment's vector, and its gradient without atomics: rows are sorted by the
 //! host and summed in segments of bounded length. Shader: `shaders/embedding.wgsl`.
 
+use super::lowering::Scratch;
 use super::{Adjoints, Dims, Lowering, Node, Op, OutputShape, Tangents, Tensor, TensorId, Variants};
-use crate::gpu::{Count, Dispatch, Grid};
+use crate::gpu::{Count, Grid};
+use crate::kernels::embedding as kernel;
 
 /// One of the three tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,25 +69,33 @@ impl Embedding {
 
     pub(super) fn lower(&self, cx: &mut Lowering<'_>, node: &Node) {
         let out = node.outputs[0];
-        let names = [("words", "word_layer"), ("positions", "position_layer"), ("segments", "segment_layer")];
-        let mut buffers = vec![("ids", cx.batch.ids.clone()), ("out", cx.buffer(out))];
-        let mut params = vec![("cols4", cx.graph.tensor(out).cols4()), ("out_layer", cx.layer(out))];
         let mut inputs = node.inputs.iter();
-        let mut uses = 0;
-        for (i, (name, layer)) in names.into_iter().enumerate() {
-            if self.uses[i] {
-                let input = *inputs.next().expect("shapes were checked when the graph was built");
-                buffers.push((name, cx.buffer(input)));
-                params.push((layer, cx.layer(input)));
-                uses |= 1 << i;
-            }
-        }
-        params.push(("uses", uses));
-        let label = cx.graph.tensor(out).name.clone();
-        let grid = cx.elementwise(out);
-        cx.push(Dispatch { label, kernel: "embedding", entry: "forward", constants: vec![], buffers, params, grid });
+        let tables = self.uses.map(|used| if used { inputs.next().copied() } else { None });
+        let uses = tables.iter().enumerate().map(|(i, table)| u32::from(table.is_some()) << i).sum();
+        let [words, positions, segments] = tables.map(|table| table.map(|id| cx.buffer(id)));
+        let [word_layer, position_layer, segment_layer] = tables.map(|table| table.map_or(0, |id| cx.layer(id)));
+        let sum = kernel::Forward {
+            words,
+            positions,
+            segments,
+            ids: cx.batch.ids.clone(),
+            out: cx.buffer(out),
+            params: kernel::Params {
+                cols4: cx.cols4(out),
+                uses,
+                word_layer,
+                position_layer,
+                segment_layer,
+                out_layer: cx.layer(out),
+                ..Default::default()
+            },
+        };
+        cx.push(sum, cx.name(out), cx.elementwise(out));
     }
 }
+
+/// The sums of a table row's segments.
+pub(super) const SEGMENTS: Scratch = Scratch("segments");
 
 pub(super) fn scatter_outputs(rows: u32, inputs: &[&Tensor]) -> Vec<OutputShape> {
     vec![("", Count::Fixed(rows), inputs[0].cols, inputs.iter().any(|t| t.probes))]
@@ -103,39 +113,28 @@ pub(super) fn scatter_workspace(dims: &Dims, variants: &Variants, rows: u32, y_b
 pub(super) fn lower_scatter(table: Table, rows: u32, addend: bool, cx: &mut Lowering<'_>, node: &Node) {
     let (y_bar, out) = (node.inputs[0], node.outputs[0]);
     let index = cx.batch.table(table).clone();
-    let cols4 = cx.graph.tensor(y_bar).cols4();
+    let cols4 = cx.cols4(y_bar);
     let segments = most_segments(cx.dims.rows, rows, cx.variants.sums().segment);
-    let part = cx.workspace();
+    let part = cx.scratch(SEGMENTS);
     let part_layer = if cx.graph.tensor(y_bar).probes { segments * cols4 } else { 0 };
-    let label = cx.graph.tensor(out).name.clone();
     let layers = cx.layers(y_bar);
     let grid = |size: u32| Grid { count: Count::Fixed(size), unit: 64, columns: 1, layers };
-    cx.push(Dispatch {
-        label: format!("{label}.partial"),
-        kernel: "embedding",
-        entry: "partial",
-        constants: vec![],
-        buffers: vec![
-            ("y_bar", cx.buffer(y_bar)),
-            ("list", index.list.clone()),
-            ("bounds", index.bounds.clone()),
-            ("starts", index.starts.clone()),
-            ("out", part.clone()),
-        ],
-        params: vec![("cols4", cols4), ("targets", rows), ("in_layer", cx.layer(y_bar)), ("out_layer", part_layer)],
-        grid: grid(segments * cols4),
-    });
-    let mut buffers = vec![("part", part), ("starts", index.starts), ("out", cx.buffer(out))];
-    if addend {
-        buffers.push(("addend", cx.buffer(node.inputs[1])));
-    }
-    let params = vec![
-        ("cols4", cols4),
-        ("targets", rows),
-        ("in_layer", part_layer),
-        ("out_layer", cx.layer(out)),
-        ("add", u32::from(addend)),
-    ];
-    let grid = grid(rows * cols4);
-    cx.push(Dispatch { label, kernel: "embedding", entry: "combine", constants: vec![], buffers, params, grid });
+    let params = kernel::Params { cols4, targets: rows, ..Default::default() };
+    let partial = kernel::Partial {
+        y_bar: cx.buffer(y_bar),
+        list: index.list,
+        bounds: index.bounds,
+        starts: index.starts.clone(),
+        out: part.clone(),
+        params: kernel::Params { in_layer: cx.layer(y_bar), out_layer: part_layer, ..params },
+    };
+    cx.push(partial, format!("{}.partial", cx.name(out)), grid(segments * cols4));
+    let combine = kernel::Combine {
+        part,
+        addend: addend.then(|| cx.buffer(node.inputs[1])),
+        starts: index.starts,
+        out: cx.buffer(out),
+        params: kernel::Params { in_layer: part_layer, out_layer: cx.layer(out), add: u32::from(addend), ..params },
+    };
+    cx.push(combine, cx.name(out), grid(rows * cols4));
 }

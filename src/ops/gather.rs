@@ -1,7 +1,8 @@
 //! The rows of masked positions, and their way back. Shader: `shaders/gather.wgsl`.
 
 use super::{Adjoints, Lowering, Node, Op, OutputShape, Tensor, TensorId};
-use crate::gpu::{Count, Dispatch};
+use crate::gpu::Count;
+use crate::kernels::gather as kernel;
 
 pub(super) fn outputs(inputs: &[&Tensor]) -> Vec<OutputShape> {
     assert_eq!(inputs[0].rows, Count::Rows, "gather takes rows of tokens");
@@ -24,32 +25,33 @@ pub(super) fn vjp(g: &mut Adjoints<'_>, node: &Node, y_bar: TensorId) {
 
 pub(super) fn lower(cx: &mut Lowering<'_>, node: &Node) {
     let (x, out) = (node.inputs[0], node.outputs[0]);
-    let dispatch = Dispatch {
-        label: cx.graph.tensor(out).name.clone(),
-        kernel: "gather",
-        entry: "forward",
-        constants: vec![],
-        buffers: vec![("x", cx.buffer(x)), ("index", cx.batch.index.clone()), ("out", cx.buffer(out))],
-        params: vec![("cols4", cx.graph.tensor(x).cols4()), ("in_layer", cx.layer(x)), ("out_layer", cx.layer(out))],
-        grid: cx.elementwise(out),
+    let gather = kernel::Forward {
+        x: cx.buffer(x),
+        index: cx.batch.index.clone(),
+        out: cx.buffer(out),
+        params: params(cx, node),
     };
-    cx.push(dispatch);
+    cx.push(gather, cx.name(out), cx.elementwise(out));
 }
 
 pub(super) fn lower_back(addend: bool, cx: &mut Lowering<'_>, node: &Node) {
     let (x, out) = (node.inputs[0], node.outputs[0]);
-    let mut buffers = vec![("x", cx.buffer(x)), ("index", cx.batch.inverse.clone()), ("out", cx.buffer(out))];
-    let mut params = vec![
-        ("cols4", cx.graph.tensor(x).cols4()),
-        ("in_layer", cx.layer(x)),
-        ("out_layer", cx.layer(out)),
-        ("add", u32::from(addend)),
-    ];
-    if addend {
-        buffers.push(("addend", cx.buffer(node.inputs[1])));
-        params.push(("add_layer", cx.layer(node.inputs[1])));
-    }
-    let label = cx.graph.tensor(out).name.clone();
-    let grid = cx.elementwise(out);
-    cx.push(Dispatch { label, kernel: "gather", entry: "vjp", constants: vec![], buffers, params, grid });
+    let addend = addend.then(|| node.inputs[1]);
+    let back = kernel::Vjp {
+        x: cx.buffer(x),
+        addend: addend.map(|id| cx.buffer(id)),
+        index: cx.batch.inverse.clone(),
+        out: cx.buffer(out),
+        params: kernel::Params {
+            add: u32::from(addend.is_some()),
+            add_layer: addend.map_or(0, |id| cx.layer(id)),
+            ..params(cx, node)
+        },
+    };
+    cx.push(back, cx.name(out), cx.elementwise(out));
+}
+
+fn params(cx: &Lowering<'_>, node: &Node) -> kernel::Params {
+    let (x, out) = (node.inputs[0], node.outputs[0]);
+    kernel::Params { cols4: cx.cols4(x), in_layer: cx.layer(x), out_layer: cx.layer(out), ..Default::default() }
 }

@@ -1,11 +1,14 @@
 //! Layer norm over columns: y = γ (x - mean) / √(var + ε) + β. Ba et al. 2016. Shader: `shaders/layer_norm.wgsl`.
 
+use super::layer_norm_scale::{BETA_SUMS, GAMMA_SUMS};
+use super::lowering::Scratch;
 use super::variant_table::Kind;
 use super::{
     Adjoints, Dims, Lowering, Node, Op, Operation, OutputShape, Rule, Tensor, TensorId, Variants, layer_norm_scale,
     reduce,
 };
-use crate::gpu::{Count, Dispatch, Grid};
+use crate::gpu::{Count, Grid};
+use crate::kernels::layer_norm as kernel;
 
 /// Layer norm, or its vjp with respect to x.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -65,62 +68,64 @@ impl LayerNorm {
 
     pub(super) fn lower(&self, cx: &mut Lowering<'_>, node: &Node) {
         let (x, out) = (node.inputs[0], node.outputs[0]);
-        let [code, fixed] = cx.count(x);
-        let tensor = cx.graph.tensor(x);
-        let mut params = vec![
+        let (code, fixed) = cx.count(x);
+        let (rows, cols4) = (cx.graph.tensor(x).rows, cx.cols4(x));
+        let layers = cx.layers(out);
+        let mut params = kernel::Params {
             code,
             fixed,
-            ("width", tensor.cols),
-            ("cols4", tensor.cols4()),
-            ("eps", self.eps.to_bits()),
-            ("y_layer", cx.layer(out)),
-        ];
-        let mut constants = vec![];
-        let mut buffers = vec![("x", cx.buffer(x)), ("gamma", cx.buffer(node.inputs[1])), ("out", cx.buffer(out))];
-        let entry = match self.rule {
-            Rule::Forward => {
-                buffers.push(("beta", cx.buffer(node.inputs[2])));
-                buffers.push(("stat_out", cx.buffer(node.outputs[1])));
-                "forward"
-            }
-            _ => {
-                buffers.push(("stat", cx.buffer(node.inputs[2])));
-                buffers.push(("y_bar", cx.buffer(node.inputs[3])));
-                if self.addend {
-                    buffers.push(("addend", cx.buffer(node.inputs[4])));
-                    constants.push(("ADDEND", 1));
+            width: cx.graph.tensor(x).cols,
+            cols4,
+            eps: self.eps,
+            y_layer: cx.layer(out),
+            ..Default::default()
+        };
+        let mut constants = kernel::Constants { addend: self.addend, ..Default::default() };
+        let subgroup = subgroup(cx.variants, cx.graph.tensor(x));
+        let (grid, sums) = match subgroup {
+            Some(lanes) => {
+                let block = block(cx.dims, cx.variants, rows);
+                (constants.subgroup, constants.each, params.block) = (lanes, cols4.div_ceil(lanes), block);
+                let sum = |out, scratch| reduce::blocks(cx, rows, block, u64::from(cols4), out, None, scratch);
+                let sums = self.sums.then(|| [sum(node.outputs[1], GAMMA_SUMS), sum(node.outputs[2], BETA_SUMS)]);
+                if let Some([gamma, _]) = &sums {
+                    (constants.sums, params.sums_layer) = (true, gamma.layer);
                 }
-                "vjp"
+                (Grid { count: rows, unit: block, columns: 1, layers }, sums)
+            }
+            None => {
+                constants.lanes = cx.variants.row_lanes(Operation::LayerNorm);
+                (cx.rowwise(rows, constants.lanes, layers), None)
             }
         };
-        let label = cx.graph.tensor(out).name.clone();
-        let layers = cx.layers(out);
-        let kernel = "layer_norm";
-        if let Some(lanes) = subgroup(cx.variants, tensor) {
-            constants.extend([("SUBGROUP", lanes), ("EACH", tensor.cols4().div_ceil(lanes))]);
-            let (rows, block) = (tensor.rows, block(cx.dims, cx.variants, tensor.rows));
-            params.push(("block", block));
-            let grid = Grid { count: rows, unit: block, columns: 1, layers };
-            let cols4 = u64::from(tensor.cols4());
-            let sums = self.sums.then(|| {
-                let gamma = reduce::blocks(cx, rows, block, cols4, node.outputs[1], None);
-                let beta = reduce::blocks(cx, rows, block, cols4, node.outputs[2], None);
-                constants.push(("SUMS", 1));
-                buffers.extend([("gamma_bar", gamma.target.clone()), ("beta_bar", beta.target.clone())]);
-                params.push(("sums_layer", gamma.layer));
-                (gamma, beta)
-            });
-            cx.push(Dispatch { label, kernel, entry, constants, buffers, params, grid });
-            if let Some((gamma, beta)) = sums {
-                gamma.finish_both(beta, cx);
-            }
+        let input = |i: usize| cx.buffer(node.inputs[i]);
+        if self.rule == Rule::Forward {
+            let [x, gamma, beta] = [0, 1, 2].map(input);
+            let [out, stat_out] = [0, 1].map(|i| cx.buffer(node.outputs[i]));
+            let norm = kernel::Forward { x, gamma, beta, out, stat_out, params, constants };
+            cx.push(norm, cx.name(node.outputs[0]), grid);
             return;
         }
-        let lanes = cx.variants.row_lanes(Operation::LayerNorm);
-        let grid = cx.rowwise(tensor.rows, lanes, layers);
-        constants.push(("LANES", lanes));
-        cx.push(Dispatch { label, kernel, entry, constants, buffers, params, grid });
-        if self.sums {
+        let [gamma_bar, beta_bar] = match &sums {
+            Some(sums) => sums.each_ref().map(|sum| Some(sum.target.clone())),
+            None => [None, None],
+        };
+        let norm = kernel::Vjp {
+            x: input(0),
+            gamma: input(1),
+            stat: input(2),
+            y_bar: input(3),
+            addend: self.addend.then(|| input(4)),
+            out: cx.buffer(out),
+            gamma_bar,
+            beta_bar,
+            params,
+            constants,
+        };
+        cx.push(norm, cx.name(out), grid);
+        if let Some([gamma, beta]) = sums {
+            gamma.finish_both(beta, cx);
+        } else if self.sums {
             let [y_bar, stat] = [node.inputs[3], node.inputs[2]];
             layer_norm_scale::lower_sums(cx, [x, stat, y_bar], [node.outputs[1], node.outputs[2]]);
         }
@@ -133,7 +138,7 @@ impl LayerNorm {
         variants: &Variants,
         node: &Node,
         tensor: &dyn Fn(TensorId) -> Tensor,
-    ) -> Vec<u64> {
+    ) -> Vec<(Scratch, u64)> {
         if !self.sums {
             return vec![];
         }
@@ -143,7 +148,8 @@ impl LayerNorm {
             None => variants.sums().block,
         };
         let layers = if x_bar.probes { dims.probes } else { 1 };
-        vec![reduce::workspace(dims, x.rows, block, u64::from(x.cols4()), layers, false); 2]
+        let bytes = reduce::workspace(dims, x.rows, block, u64::from(x.cols4()), layers, false);
+        vec![(GAMMA_SUMS, bytes), (BETA_SUMS, bytes)]
     }
 }
 

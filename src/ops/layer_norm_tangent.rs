@@ -1,8 +1,10 @@
 //! Layer norm along a direction: the tangents of its forward and reverse rules, and its second-order term.
 //! Shader: `shaders/layer_norm_tangent.wgsl`.
 
+use super::layer_norm_scale::{BETA_SUMS, GAMMA_SUMS};
 use super::{LayerNorm, Lowering, Node, Op, Operation, OutputShape, Rule, Second, Tangents, Tensor, TensorId, reduce};
-use crate::gpu::{Count, Dispatch, Grid};
+use crate::gpu::{Count, Grid};
+use crate::kernels::layer_norm_tangent as kernel;
 
 /// Which tangent of layer norm a node computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -77,62 +79,107 @@ impl LayerNormTangent {
     }
 
     pub(super) fn lower(self, cx: &mut Lowering<'_>, node: &Node) {
-        let names: &[&'static str] = match self {
-            LayerNormTangent::Jvp => &["x", "gamma", "stat", "x_dot", "gamma_dot", "beta_dot"],
-            LayerNormTangent::VjpJvp => &["x", "gamma", "stat_dot", "y_bar", "x_dot", "gamma_dot", "y_bar_dot"],
-            LayerNormTangent::Scale => &["x", "stat_dot", "y_bar", "x_dot", "y_bar_dot"],
-            LayerNormTangent::Second => &["x", "gamma", "stat_dot", "y_bar", "x_dot", "gamma_dot"],
-        };
-        let input = |name: &str| names.iter().position(|n| *n == name).map(|i| node.inputs[i]);
-        let layer = |cx: &Lowering<'_>, name: &str| input(name).map_or(0, |id| cx.layer(id));
+        let input = |i: usize| cx.buffer(node.inputs[i]);
+        let layer = |i: usize| cx.layer(node.inputs[i]);
         let (x, out) = (node.inputs[0], node.outputs[0]);
-        let [code, fixed] = cx.count(x);
-        let tensor = cx.graph.tensor(x).clone();
-        let mut buffers: Vec<_> = names.iter().zip(&node.inputs).map(|(n, id)| (*n, cx.buffer(*id))).collect();
-        let mut params = vec![
-            code,
-            fixed,
-            ("width", tensor.cols),
-            ("cols4", tensor.cols4()),
-            ("layer", layer(cx, "x_dot")),
-            ("bar_layer", layer(cx, "y_bar")),
-            ("vector_layer", layer(cx, "gamma_dot")),
-            ("stat_layer", layer(cx, "stat_dot")),
-        ];
-        let label = cx.graph.tensor(out).name.clone();
-        let kernel = "layer_norm_tangent";
+        let (code, fixed) = cx.count(x);
+        let (rows, cols4) = (cx.graph.tensor(x).rows, cx.cols4(x));
+        let params = kernel::Params { code, fixed, width: cx.graph.tensor(x).cols, cols4, ..Default::default() };
         let layers = cx.layers(out);
-        if self == LayerNormTangent::Scale {
-            let block = cx.variants.sums().block;
-            let cols4 = tensor.cols4();
-            let gamma = reduce::blocks(cx, tensor.rows, block, u64::from(cols4), node.outputs[0], None);
-            let beta = reduce::blocks(cx, tensor.rows, block, u64::from(cols4), node.outputs[1], None);
-            buffers.extend([("gamma_bar", gamma.target.clone()), ("beta_bar", beta.target.clone())]);
-            let groups = cols4.div_ceil(8);
-            params.extend([("groups", groups), ("block", block), ("out_layer", gamma.layer)]);
-            let grid = Grid { count: tensor.rows, unit: block, columns: groups, layers };
-            cx.push(Dispatch { label, kernel, entry: "scale", constants: vec![], buffers, params, grid });
-            gamma.finish(cx);
-            beta.finish(cx);
-            return;
-        }
-        buffers.push(("out", cx.buffer(out)));
-        let entry = match self {
+        let lanes = cx.variants.row_lanes(Operation::LayerNorm);
+        let constants = kernel::Constants { lanes };
+        let (label, grid) = (cx.name(out), cx.rowwise(rows, lanes, layers));
+        match self {
             LayerNormTangent::Jvp => {
-                let stat_dot = node.outputs[1];
-                buffers.push(("stat_out", cx.buffer(stat_dot)));
-                params.retain(|(name, _)| *name != "stat_layer");
-                params.push(("stat_layer", cx.layer(stat_dot)));
-                "jvp"
+                let jvp = kernel::Jvp {
+                    x: input(0),
+                    gamma: input(1),
+                    stat: input(2),
+                    x_dot: input(3),
+                    gamma_dot: input(4),
+                    beta_dot: input(5),
+                    out: cx.buffer(out),
+                    stat_out: cx.buffer(node.outputs[1]),
+                    params: kernel::Params {
+                        layer: layer(3),
+                        vector_layer: layer(4),
+                        stat_layer: cx.layer(node.outputs[1]),
+                        ..params
+                    },
+                    constants,
+                };
+                cx.push(jvp, label, grid);
+            }
+            LayerNormTangent::VjpJvp => {
+                let vjp_jvp = kernel::VjpJvp {
+                    x: input(0),
+                    gamma: input(1),
+                    stat_dot: input(2),
+                    y_bar: input(3),
+                    x_dot: input(4),
+                    gamma_dot: input(5),
+                    y_bar_dot: input(6),
+                    out: cx.buffer(out),
+                    params: kernel::Params {
+                        layer: layer(4),
+                        bar_layer: layer(3),
+                        vector_layer: layer(5),
+                        stat_layer: layer(2),
+                        ..params
+                    },
+                    constants,
+                };
+                cx.push(vjp_jvp, label, grid);
             }
             LayerNormTangent::Second => {
-                params.push(("out_layer", cx.layer(out)));
-                "second"
+                let second = kernel::Second {
+                    x: input(0),
+                    gamma: input(1),
+                    stat_dot: input(2),
+                    y_bar: input(3),
+                    x_dot: input(4),
+                    gamma_dot: input(5),
+                    out: cx.buffer(out),
+                    params: kernel::Params {
+                        layer: layer(4),
+                        bar_layer: layer(3),
+                        vector_layer: layer(5),
+                        stat_layer: layer(2),
+                        out_layer: cx.layer(out),
+                        ..params
+                    },
+                    constants,
+                };
+                cx.push(second, label, grid);
             }
-            _ => "vjp_jvp",
-        };
-        let lanes = cx.variants.row_lanes(Operation::LayerNorm);
-        let grid = cx.rowwise(tensor.rows, lanes, layers);
-        cx.push(Dispatch { label, kernel, entry, constants: vec![("LANES", lanes)], buffers, params, grid });
+            LayerNormTangent::Scale => {
+                let block = cx.variants.sums().block;
+                let sum = |out, scratch| reduce::blocks(cx, rows, block, u64::from(cols4), out, None, scratch);
+                let (gamma, beta) = (sum(node.outputs[0], GAMMA_SUMS), sum(node.outputs[1], BETA_SUMS));
+                let groups = cols4.div_ceil(8);
+                let scale = kernel::Scale {
+                    x: input(0),
+                    stat_dot: input(1),
+                    y_bar: input(2),
+                    x_dot: input(3),
+                    y_bar_dot: input(4),
+                    gamma_bar: gamma.target.clone(),
+                    beta_bar: beta.target.clone(),
+                    params: kernel::Params {
+                        layer: layer(3),
+                        bar_layer: layer(2),
+                        stat_layer: layer(1),
+                        groups,
+                        block,
+                        out_layer: gamma.layer,
+                        ..params
+                    },
+                    constants: Default::default(),
+                };
+                cx.push(scale, label, Grid { count: rows, unit: block, columns: groups, layers });
+                gamma.finish(cx);
+                beta.finish(cx);
+            }
+        }
     }
 }

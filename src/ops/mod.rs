@@ -59,7 +59,7 @@ pub use layer_norm::LayerNorm;
 pub use layer_norm_tangent::LayerNormTangent;
 pub use linear::{Epilogue, Layout, Linear};
 pub use loss_draw::LossDraw;
-pub use lowering::Lowering;
+pub use lowering::{Lowering, Scratch};
 pub use sentence_sum::SentenceSum;
 pub use variant_table::{AttentionVariant, LinearVariant, Operation, Sums};
 pub use variants::{Variants, Wishes};
@@ -303,30 +303,33 @@ impl Op {
         }
     }
 
-    /// Bytes of each piece of scratch memory that a node needs while it runs.
+    /// The pieces of scratch memory that a node needs while it runs, with their bytes.
     pub fn workspace(
         &self,
         dims: &Dims,
         variants: &Variants,
         node: &Node,
         tensor: &dyn Fn(TensorId) -> Tensor,
-    ) -> Vec<u64> {
+    ) -> Vec<(Scratch, u64)> {
         let sums = |input: usize| {
             let (x, out) = (tensor(node.inputs[input]), tensor(node.outputs[0]));
             let layers = if out.probes { dims.probes } else { 1 };
             reduce::workspace(dims, x.rows, variants.sums().block, u64::from(x.cols4()), layers, false)
         };
         let wanted = match self {
-            Op::ColumnSum => vec![sums(0)],
-            Op::LayerNormScale | Op::LayerNormTangent(LayerNormTangent::Scale) => vec![sums(0); 2],
+            Op::ColumnSum => vec![(column_sum::SUMS, sums(0))],
+            Op::LayerNormScale | Op::LayerNormTangent(LayerNormTangent::Scale) => {
+                vec![(layer_norm_scale::GAMMA_SUMS, sums(0)), (layer_norm_scale::BETA_SUMS, sums(0))]
+            }
             Op::EmbeddingScatter { rows, .. } => {
-                vec![embedding::scatter_workspace(dims, variants, *rows, &tensor(node.inputs[0]))]
+                let bytes = embedding::scatter_workspace(dims, variants, *rows, &tensor(node.inputs[0]));
+                vec![(embedding::SEGMENTS, bytes)]
             }
             Op::LayerNorm(op) => op.workspace(dims, variants, node, tensor),
             Op::Linear(op) => op.workspace(dims, variants, node, tensor),
             _ => vec![],
         };
-        wanted.into_iter().filter(|bytes| *bytes > 0).collect()
+        wanted.into_iter().filter(|(_, bytes)| *bytes > 0).collect()
     }
 
     /// Emits the dispatches of a node.

@@ -2,7 +2,8 @@
 //! differentiated. Shader: `shaders/sentence_sum.wgsl`.
 
 use super::{Lowering, Node, OutputShape, Tensor};
-use crate::gpu::{Count, Dispatch};
+use crate::gpu::Count;
+use crate::kernels::sentence_sum as kernel;
 
 /// `(terms, [addend])` to factor Σ terms + addend.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -20,21 +21,21 @@ impl SentenceSum {
     pub(super) fn lower(&self, cx: &mut Lowering<'_>, node: &Node) {
         let (terms, out) = (node.inputs[0], node.outputs[0]);
         let tensor = cx.graph.tensor(terms);
-        let params = vec![
-            ("width", tensor.cols),
-            ("cols4", tensor.cols4()),
-            ("masked", u32::from(tensor.rows == Count::Masked)),
-            ("factor", self.factor.to_bits()),
-            ("in_layer", cx.layer(terms)),
-            ("out_layer", cx.layer(out)),
-            ("add", u32::from(self.addend)),
-        ];
-        let mut buffers = vec![("terms", cx.buffer(terms)), ("spans", cx.batch.spans.clone()), ("out", cx.buffer(out))];
-        if self.addend {
-            buffers.push(("addend", cx.buffer(node.inputs[1])));
-        }
-        let label = cx.graph.tensor(out).name.clone();
-        let grid = cx.elementwise(out);
-        cx.push(Dispatch { label, kernel: "sentence_sum", entry: "forward", constants: vec![], buffers, params, grid });
+        let sum = kernel::Forward {
+            terms: cx.buffer(terms),
+            spans: cx.batch.spans.clone(),
+            addend: self.addend.then(|| cx.buffer(node.inputs[1])),
+            out: cx.buffer(out),
+            params: kernel::Params {
+                width: tensor.cols,
+                cols4: tensor.cols4(),
+                masked: u32::from(tensor.rows == Count::Masked),
+                factor: self.factor,
+                in_layer: cx.layer(terms),
+                out_layer: cx.layer(out),
+                add: u32::from(self.addend),
+            },
+        };
+        cx.push(sum, cx.name(out), cx.elementwise(out));
     }
 }
