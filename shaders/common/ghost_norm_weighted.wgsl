@@ -1,7 +1,7 @@
 // The entry point `weighted` of ghost_norm.wgsl: Σ_{t,s} a[t, s] (b_t·b_s), a being the folded inner products of row_gram.wgsl.
 
 //@if SUBGROUP
-const TILE: u32 = 4u * LANES;
+const TILE: u32 = 2u * LANES;
 
 // A product a b as in linear_subgroup.wgsl (TILE rows, a vec4 of columns per lane), of which nothing is written: each of its
 // rows meets the row of b of the same number. Columns of a behind a tile's last row are zero and left out.
@@ -26,11 +26,14 @@ fn weighted(
             for (var t0 = 0u; t0 < length; t0 += TILE) {
                 var acc: array<vec4<f32>, TILE>;
                 for (var s = 0u; s < min(t0 + TILE, length); s += 4u) {
-                    var left: array<vec4<f32>, 4>;
+                    var left: array<vec4<f32>, 2>;
                     var right: array<vec4<f32>, 4>;
                     //@unroll
-                    for (var g = 0u; g < 4u; g++) {
+                    for (var g = 0u; g < 2u; g++) {
                         left[g] = a[(range.x + min(t0 + g * LANES + l, length - 1u)) * p.a4 + s / 4u];
+                    }
+                    //@unroll
+                    for (var g = 0u; g < 4u; g++) {
                         right[g] = b[column + min(s + g, length - 1u) * row4];
                     }
                     //@unroll
