@@ -9,10 +9,12 @@
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use super::describe;
 use super::device::{Gpu, Pipeline};
 use super::error::GpuError;
 use super::memory::{Buffer, Counted};
 use super::pieces::Pieces;
+use super::shader::Entry;
 use super::stopwatch::Stamp;
 
 /// Which count of the running step a dimension has.
@@ -121,6 +123,13 @@ pub trait Kernel {
     fn dispatch(self, label: String, grid: Grid) -> Dispatch;
 }
 
+impl Dispatch {
+    /// The buffers given, with their binding numbers.
+    pub(super) fn bound<'a>(&'a self, entry: &'a Entry) -> impl Iterator<Item = (u32, &'a Buffer)> {
+        entry.bindings.iter().zip(&self.buffers).filter_map(|(b, given)| Some((b.index, given.as_ref()?)))
+    }
+}
+
 struct Recorded {
     pipeline: Arc<Pipeline>,
     bind_group: wgpu::BindGroup,
@@ -151,6 +160,7 @@ impl Program {
         gpu.go_on()?;
         let mut words = vec![0u8; UNIFORM_ALIGN * dispatches.len().max(1)];
         let pipelines = gpu.pipelines(&dispatches)?;
+        describe::log(&dispatches, gpu.capabilities().images)?;
         for (dispatch, place) in dispatches.iter().zip(words.chunks_mut(UNIFORM_ALIGN)) {
             place[..dispatch.params.len()].copy_from_slice(&dispatch.params);
         }

@@ -11,6 +11,8 @@ use crate::kernels::ghost_norm as kernel;
 pub enum GhostNorm {
     /// (b, a) to those of the weight of a product, for each of `parts` equal parts of b's columns.
     Product { parts: u32 },
+    /// The same from (b, g), g being the folded inner products of a's rows ([`RowGram`](super::RowGram)).
+    Weighted { parts: u32 },
     /// b to those of a bias, for each part.
     Sum { parts: u32 },
     /// (b, x, stat) to those of layer norm's scale and shift.
@@ -23,10 +25,17 @@ pub enum GhostNorm {
 }
 
 impl GhostNorm {
-    pub(super) fn outputs(self, inputs: &[&Tensor]) -> Vec<OutputShape> {
-        if let GhostNorm::Product { parts } | GhostNorm::Sum { parts } = self {
-            assert!((1..=4).contains(&parts) && inputs[0].cols4().is_multiple_of(parts), "parts are whole vec4");
+    /// Equal parts of b's columns that have a norm each.
+    fn parts(self) -> u32 {
+        match self {
+            GhostNorm::Product { parts } | GhostNorm::Weighted { parts } | GhostNorm::Sum { parts } => parts,
+            _ => 1,
         }
+    }
+
+    pub(super) fn outputs(self, inputs: &[&Tensor]) -> Vec<OutputShape> {
+        let parts = self.parts();
+        assert!((1..=4).contains(&parts) && inputs[0].cols4().is_multiple_of(parts), "parts are whole vec4");
         vec![("", Count::Sentences, 4, inputs.iter().any(|t| t.probes))]
     }
 
@@ -59,6 +68,9 @@ impl GhostNorm {
                     true => cx.push(kernel::Instantiated { b, a, spans, out, params, constants }, label, grid),
                 }
             }
+            GhostNorm::Weighted { .. } => {
+                cx.push(kernel::Weighted { b, a: input(1), spans, out, params, constants }, label, grid);
+            }
             GhostNorm::Sum { .. } => cx.push(kernel::Sums { b, spans, out, params, constants }, label, grid),
             GhostNorm::Scale => {
                 let [a, stat] = [1, 2].map(input);
@@ -73,19 +85,11 @@ impl GhostNorm {
             }
         }
     }
-
-    /// Parts of b's columns that have norms of their own.
-    fn parts(self) -> u32 {
-        match self {
-            GhostNorm::Product { parts } | GhostNorm::Sum { parts } => parts,
-            _ => 1,
-        }
-    }
 }
 
 /// Whether a product's gradient is formed rather than taken by pairs of rows. With the rows of a sentence on average of the
 /// largest batch, pairs cost T² (d + p) and forming it 2 T d p.
-fn instantiates(b: &Tensor, a: &Tensor, parts: u32, dims: &Dims) -> bool {
+pub(crate) fn instantiates(b: &Tensor, a: &Tensor, parts: u32, dims: &Dims) -> bool {
     let rows = dims.capacity(b.rows).div_ceil(dims.sentences.max(1));
     let (d, p) = (a.cols, b.cols / parts);
     u64::from(rows) * u64::from(d + p) >= 2 * u64::from(d) * u64::from(p)
@@ -108,6 +112,7 @@ pub(crate) struct GhostLoops {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     Product,
+    Weighted,
     Instantiated,
     Sums,
     Tables,
@@ -131,6 +136,13 @@ impl GhostLoops {
         let shared = |columns: u64| columns.div_ceil(width) * if self.pairs { 2 * rows + 2 } else { rows + 1 };
         match self.form {
             Form::Product => meetings * (inner(self.a4) + self.parts * (inner(self.b4) + 2) + 2) + blocks,
+            Form::Weighted => {
+                let Some(lanes) = lanes else { return self.parts * meetings * (self.b4 + 1) };
+                // Tiles of 4 lanes rows, each over the columns up to its last row, four at once.
+                let tile = 4 * u64::from(lanes);
+                let columns: u64 = (1..=rows.div_ceil(tile)).map(|i| (i * tile).min(rows).div_ceil(4) + 1).sum();
+                self.parts * self.b4.div_ceil(width) * (columns + 1)
+            }
             Form::Instantiated => self.parts * shared(self.a4 * self.b4),
             Form::Sums => self.parts * shared(self.b4),
             Form::Tables => meetings * (inner(self.b4) + 2) + blocks,
@@ -153,6 +165,7 @@ impl GhostNorm {
         let form = match self {
             GhostNorm::Product { parts } if instantiates(inputs[0], inputs[1], parts, dims) => Form::Instantiated,
             GhostNorm::Product { .. } => Form::Product,
+            GhostNorm::Weighted { .. } => Form::Weighted,
             GhostNorm::Sum { .. } | GhostNorm::Scale => Form::Sums,
             GhostNorm::Tables => Form::Tables,
             GhostNorm::Tied => Form::Tied,
