@@ -28,7 +28,9 @@ impl Graph {
                 2.0 * m * n * k
             }
             // Half of the pairs, each a multiplication and an addition.
-            Op::RowGram(_) | Op::GhostNorm(GhostNorm::Weighted { .. }) => rows(0) * rows(0) / f64::from(dims.sentences.max(1)) * cols(0),
+            Op::RowGram(_) | Op::GhostNorm(GhostNorm::Weighted { .. }) => {
+                rows(0) * rows(0) / f64::from(dims.sentences.max(1)) * cols(0)
+            }
             Op::GhostNorm(_) if node.inputs.len() > 1 => {
                 let per_sentence = rows(0) / f64::from(dims.sentences.max(1));
                 rows(0) * per_sentence * (cols(0) + cols(1))

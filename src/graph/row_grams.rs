@@ -20,9 +20,14 @@ impl Graph {
                 let most = most(a.rows);
                 if !a.probes && most > few && !instantiates(b, a, parts, dims) {
                     let known = grams.get(&node.inputs[1]).copied();
-                    let gram = known.unwrap_or_else(|| self.push(Op::RowGram(RowGram { most }), &node.inputs[1..2], "row_gram")[0]);
+                    let gram = known
+                        .unwrap_or_else(|| self.push(Op::RowGram(RowGram { most }), &node.inputs[1..2], "row_gram")[0]);
                     grams.insert(node.inputs[1], gram);
-                    node = Node { op: Op::GhostNorm(GhostNorm::Weighted { parts }), inputs: vec![node.inputs[0], gram], ..node };
+                    node = Node {
+                        op: Op::GhostNorm(GhostNorm::Weighted { parts }),
+                        inputs: vec![node.inputs[0], gram],
+                        ..node
+                    };
                 }
             }
             self.nodes_mut().push(node);

@@ -13,7 +13,10 @@ pub struct RowGram {
 
 impl RowGram {
     pub(super) fn outputs(self, inputs: &[&Tensor]) -> Vec<OutputShape> {
-        assert!(!inputs[0].probes && matches!(inputs[0].rows, Count::Rows | Count::Masked), "rows of tokens, the same for all");
+        assert!(
+            !inputs[0].probes && matches!(inputs[0].rows, Count::Rows | Count::Masked),
+            "rows of tokens, the same for all"
+        );
         vec![("", inputs[0].rows, self.most, false)]
     }
 
@@ -25,9 +28,7 @@ impl RowGram {
         let params = vec![("a4", tensor.cols4()), ("most4", most4), ("most", self.most), ("masked", masked)];
         let buffers = vec![("a", cx.buffer(a)), ("spans", cx.batch.spans.clone()), ("out", cx.buffer(out))];
         let (constants, columns) = match cx.variants.attention(Operation::GhostNorm) {
-            AttentionVariant::Subgroup(lanes) => {
-                (vec![("SUBGROUP", 1), ("LANES", lanes)], self.most.div_ceil(lanes))
-            }
+            AttentionVariant::Subgroup(lanes) => (vec![("SUBGROUP", 1), ("LANES", lanes)], self.most.div_ceil(lanes)),
             _ => (vec![], (self.most * most4).div_ceil(64)),
         };
         let label = cx.graph.tensor(out).name.clone();
