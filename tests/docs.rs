@@ -115,14 +115,3 @@ fn continuous_integration_runs_the_test_line_of_the_readme() {
     assert!(ci.lines().any(|l| l == "make test"), "{ci}");
     assert!(readme.lines().any(|l| l.starts_with("make test ")), "README.md has no line `make test`");
 }
-
-/// A table's row and a line with a link may be longer, since neither can be broken.
-#[test]
-fn prose_has_at_most_120_columns() {
-    for page in pages() {
-        for (number, line) in prose(&read(&page)) {
-            let fits = line.chars().count() <= 120 || line.starts_with('|') || line.contains("](");
-            assert!(fits, "{}:{number} has {} columns", page.display(), line.chars().count());
-        }
-    }
-}
