@@ -15,7 +15,8 @@ pub enum AlgorithmKind {
     LabelNoise(LabelNoise),
     /// { kind = "sam", rho }: sharpness-aware minimisation (Foret et al. 2021).
     Sam(Sam),
-    /// { kind = "adversarial", task, weight, ... }: against a linear head that learns a downstream task (Liu et al. 2022).
+    /// { kind = "adversarial", task, weight, ... }: against a linear head that learns a downstream task (Liu et al.
+    /// 2022).
     Adversarial(Adversarial),
 }
 
@@ -60,9 +61,9 @@ impl Default for Sam {
     }
 }
 
-/// Minimises the pre-training loss minus `weight` times the loss of a linear head on the last layer's concatenated token
-/// representations. The head is trained on labelled sentences of its own; its loss that the encoder feels is that on
-/// others.
+/// Minimises the pre-training loss minus `weight` times the loss of a linear head on the last layer's concatenated
+/// token representations. The head is trained on labelled sentences of its own; its loss that the encoder feels is that
+/// on others.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Adversarial {

@@ -25,8 +25,8 @@ pub enum LanguageKind {
 pub struct LanguageSection {
     /// "pcfg", a probabilistic context-free grammar, or "hmm", a hidden Markov model.
     pub kind: LanguageKind,
-    /// Rule file, relative to the config file: `LEFT RIGHT [RIGHT] WEIGHT` a line, `S` the start symbol, `#` before comments;
-    /// or, where the first rule has `->`, nltk's text of a PCFG: `NP -> Det N [0.7] | 'dogs' [0.3]`.
+    /// Rule file, relative to the config file: `LEFT RIGHT [RIGHT] WEIGHT` a line, `S` the start symbol, `#` before
+    /// comments; or, where the first rule has `->`, nltk's text of a PCFG: `NP -> Det N [0.7] | 'dogs' [0.3]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rules: Option<PathBuf>,
     /// A random layered grammar instead of a rule file.

@@ -10,12 +10,13 @@ pub struct MeasureSection {
     /// Steps between measurements; there is one before the first step and one at the end in any case, and with 0 only
     /// these.
     pub every: u64,
-    /// Write the ratios Tr Σ / Tr F and Tr H / Tr F (1 where the model is the language, by Bartlett's identities), for what
-    /// is measured of `noise` and `hessian_trace`.
+    /// Write the ratios Tr Σ / Tr F and Tr H / Tr F (1 where the model is the language, by Bartlett's identities), for
+    /// what is measured of `noise` and `hessian_trace`.
     pub bartlett: bool,
     /// Trace of the Fisher matrix F (equal to Gauss-Newton's): { estimator, sentences, draws }.
     pub trace: TraceSection,
-    /// Eigenvalues of the Hessian H of largest absolute value: { count, sentences, tolerance, products }. Left out: none.
+    /// Eigenvalues of the Hessian H of largest absolute value: { count, sentences, tolerance, products }. Left out:
+    /// none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub top: Option<TopSection>,
     /// Gradient noise, the trace of its covariance Σ and the noise scale: { sentences }. Left out: none.

@@ -1,5 +1,5 @@
-//! The sections of a run config with their defaults. The comments here are what `lowland config explain` prints and what
-//! editors show from the schema.
+//! The sections of a run config with their defaults. The comments here are what `lowland config explain` prints and
+//! what editors show from the schema.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -55,8 +55,8 @@ pub struct ModelSection {
     pub num_attention_heads: u32,
     /// Width of the feed-forward layers, F.
     pub intermediate_size: u32,
-    /// Activation of the feed-forward layers (of "bert" that of the head too): "gelu" (the exact one), "gelu_new" (by tanh),
-    /// "relu", "silu", or another name that transformers has for one of these. Left out: "gelu".
+    /// Activation of the feed-forward layers (of "bert" that of the head too): "gelu" (the exact one), "gelu_new" (by
+    /// tanh), "relu", "silu", or another name that transformers has for one of these. Left out: "gelu".
     #[serde(skip_serializing_if = "is_gelu")]
     pub hidden_act: HiddenAct,
     /// Dropout behind the embedding, attention and feed-forward layers.
@@ -301,15 +301,15 @@ pub struct TrainSection {
     pub clip: f64,
     /// Steps between checkpoints, with one at the end; 0 is none but the one at an interrupt.
     pub checkpoint_every: u64,
-    /// "f32", or "mixed": products of f16 operands with f32 sums on adapters with cooperative matrices; weights, moments
-    /// and everything else stay f32.
+    /// "f32", or "mixed": products of f16 operands with f32 sums on adapters with cooperative matrices; weights,
+    /// moments and everything else stay f32.
     pub precision: Precision,
     /// A power of two that losses are multiplied by before the backward pass, and updates divided by: it keeps small
     /// adjoints from vanishing in f16. Left out: 1024 with mixed precision, else 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss_scale: Option<f64>,
-    /// Forget what a layer computed inside after the forward pass and compute it again in the backward pass: less memory,
-    /// a third more arithmetic, the same gradient.
+    /// Forget what a layer computed inside after the forward pass and compute it again in the backward pass: less
+    /// memory, a third more arithmetic, the same gradient.
     pub recompute: bool,
     /// Newest checkpoints that are kept; 0 keeps all.
     pub keep_checkpoints: u32,
