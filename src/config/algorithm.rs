@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::language::Task;
 
-/// What training does beside the optimiser's plain step.
+/// The training algorithm beside the optimiser's plain step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum AlgorithmKind {
@@ -16,7 +16,7 @@ pub enum AlgorithmKind {
     /// { kind = "sam", rho }: sharpness-aware minimisation (Foret et al. 2021).
     Sam(Sam),
     /// { kind = "adversarial", task, weight, ... }: against a linear head that learns a downstream task (Liu et al.
-    /// 2022).
+    /// 2023).
     Adversarial(Adversarial),
 }
 
@@ -78,7 +78,7 @@ pub struct Adversarial {
     /// Labelled sentences of each split, of seeds that neither training, evaluation nor probes use.
     #[serde(default = "Adversarial::default_sentences")]
     pub sentences: u32,
-    /// Sentences of each split a step, drawn with replacement.
+    /// Sentences of each split per step, drawn with replacement.
     #[serde(default = "Adversarial::default_batch")]
     pub batch: u32,
     /// Learning rate of the head's AdamW.
@@ -93,8 +93,8 @@ pub struct Adversarial {
     /// Share of the steps, after `begin`, over which the weight rises linearly from 0.
     #[serde(default = "Adversarial::default_ramp")]
     pub ramp: f64,
-    /// The encoder does not feel a batch on which the head's loss is above so many times the entropy of the labels, the
-    /// loss of a head that knows nothing of the sentence.
+    /// A batch does not reach the encoder when the head's loss on it is above this multiple of the entropy of the
+    /// labels, the loss of a head that knows nothing of the sentence.
     #[serde(default = "Adversarial::default_ceiling")]
     pub ceiling: f64,
 }
@@ -161,7 +161,7 @@ impl AlgorithmKind {
         *self == AlgorithmKind::default()
     }
 
-    /// What cannot be, with the key it stands at.
+    /// Names what cannot be, with the key it stands at.
     pub(super) fn check(&self) -> Result<(), (String, String)> {
         let bad = |key: &str, message: String| Err((format!("train.algorithm.{key}"), message));
         match self {
