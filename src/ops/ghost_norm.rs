@@ -138,8 +138,8 @@ impl GhostLoops {
             Form::Product => meetings * (inner(self.a4) + self.parts * (inner(self.b4) + 2) + 2) + blocks,
             Form::Weighted => {
                 let Some(lanes) = lanes else { return self.parts * meetings * (self.b4 + 1) };
-                // Tiles of 4 lanes rows, each over the columns up to its last row, four at once.
-                let tile = 4 * u64::from(lanes);
+                // Tiles of 2 lanes rows, each over the columns up to its last row, four at once.
+                let tile = 2 * u64::from(lanes);
                 let columns: u64 = (1..=rows.div_ceil(tile)).map(|i| (i * tile).min(rows).div_ceil(4) + 1).sum();
                 self.parts * self.b4.div_ceil(width) * (columns + 1)
             }

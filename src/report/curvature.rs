@@ -88,7 +88,7 @@ pub fn accuracy(run: &Run) -> Option<String> {
     Some(percent(&probe["accuracy"])? + &error)
 }
 
-/// What `probe.json` says, in rows.
+/// The contents of `probe.json`, in rows.
 pub fn probe(run: &Run) -> Vec<(String, String)> {
     let Some(probe) = &run.probe else { return Vec::new() };
     let text = |key: &str| probe[key].as_str().map(str::to_string);

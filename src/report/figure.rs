@@ -107,7 +107,8 @@ impl Figure {
             HEIGHT - bottom - (y - y0) / (y1 - y0) * (HEIGHT - top - bottom)
         };
         let mut out = format!(
-            "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{0}\" xmlns=\"http://www.w3.org/2000/svg\">\n\
+            "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{0}\" \
+             xmlns=\"http://www.w3.org/2000/svg\">\n\
              <text class=\"title\" x=\"{left}\" y=\"26\">{0}</text>\n",
             escape(&self.title)
         );
@@ -165,7 +166,8 @@ impl Figure {
                 let (x, high) = (px(p.0), py(p.1 + e));
                 let cap = |y: f64| format!("M{:.1} {y:.1}h6", x - 3.0);
                 out += &format!(
-                    "<path d=\"M{x:.1} {low:.1}V{high:.1}{}{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.3\"/>\n",
+                    "<path d=\"M{x:.1} {low:.1}V{high:.1}{}{}\" fill=\"none\" stroke=\"{colour}\" \
+                     stroke-width=\"1.3\"/>\n",
                     cap(low),
                     cap(high)
                 );
@@ -183,7 +185,8 @@ impl Figure {
         }
         if let Some((name, y)) = self.level.as_ref().filter(|l| visible(l.1)) {
             out += &format!(
-                "<line x1=\"{left}\" x2=\"{:.1}\" y1=\"{1:.1}\" y2=\"{1:.1}\" stroke=\"var(--text)\" stroke-dasharray=\"6 4\" stroke-width=\"1.4\"/>\n",
+                "<line x1=\"{left}\" x2=\"{:.1}\" y1=\"{1:.1}\" y2=\"{1:.1}\" stroke=\"var(--text)\" \
+                 stroke-dasharray=\"6 4\" stroke-width=\"1.4\"/>\n",
                 WIDTH - right,
                 py(*y)
             );
@@ -193,7 +196,8 @@ impl Figure {
         let (mut x, y) = (left, top - 16.0);
         for (name, colour, dash, number) in legend {
             out += &format!(
-                "<line x1=\"{x:.1}\" x2=\"{:.1}\" y1=\"{y}\" y2=\"{y}\" stroke=\"{colour}\" stroke-width=\"2\"{dash}/>{}\
+                "<line x1=\"{x:.1}\" x2=\"{:.1}\" y1=\"{y}\" y2=\"{y}\" stroke=\"{colour}\" \
+                 stroke-width=\"2\"{dash}/>{}\
                  <text class=\"tick\" x=\"{:.1}\" y=\"{}\">{}</text>\n",
                 x + 26.0,
                 number.map_or(String::new(), |n| mark(n, x + 13.0, y, colour)),

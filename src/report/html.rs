@@ -24,14 +24,16 @@ h1 { font-size: 26px; margin: 0 0 4px; } h2 { font-size: 17px; margin: 28px 0 8p
 p { margin: 4px 0; color: var(--muted); max-width: 80ch; }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(205px, 1fr)); gap: 12px; margin: 20px 0; }
 .card { background: var(--card); border: 1px solid var(--grid); border-radius: 8px; padding: 12px 16px; }
-.card b { display: block; font-size: 19px; font-weight: 600; white-space: nowrap; } .card span { color: var(--muted); font-size: 13px; }
+.card b { display: block; font-size: 19px; font-weight: 600; white-space: nowrap; } .card span { color: var(--muted); \
+font-size: 13px; }
 table { border-collapse: collapse; width: 100%; font-size: 14px; }
 td { border-top: 1px solid var(--grid); padding: 4px 12px 4px 0; vertical-align: top; overflow-wrap: anywhere; }
 td:first-child { color: var(--muted); white-space: nowrap; }
 ";
 
 const STYLE: &str = "
-.figures, .tables { display: grid; grid-template-columns: repeat(auto-fit, minmax(420px, 1fr)); gap: 16px; align-items: start; }
+.figures, .tables { display: grid; grid-template-columns: repeat(auto-fit, minmax(420px, 1fr)); gap: 16px; \
+align-items: start; }
 svg { background: var(--card); border: 1px solid var(--grid); border-radius: 8px; width: 100%; height: auto; }
 svg text { fill: var(--text); font: 15px system-ui, sans-serif; } svg .title { font-size: 19px; font-weight: 600; }
 svg .tick { fill: var(--muted); } svg .grid { stroke: var(--grid); }
@@ -49,10 +51,11 @@ pub fn page(run: &Run) -> String {
     };
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width\">\n<title>{0}</title>\n<style>{BASE}{STYLE}</style>\n</head>\n<body>\n\
-         <h1>{0}</h1>\n<p>{1} Losses are in nats for a masked word. The entropy floor is the least loss that any model can \
-         reach on this language; the excess loss is the mean KL divergence of the exact conditional from the model's, on \
-         sentences that training never sees. Bars are standard errors.</p>\n{7}{2}\
+         <meta name=\"viewport\" \
+         content=\"width=device-width\">\n<title>{0}</title>\n<style>{BASE}{STYLE}</style>\n</head>\n<body>\n\
+         <h1>{0}</h1>\n<p>{1} Losses are in nats for a masked word. The entropy floor is the least loss that any model \
+         can reach on this language; the excess loss is the mean KL divergence of the exact conditional from the \
+         model's, on sentences that training never sees. Bars are standard errors.</p>\n{7}{2}\
          <div class=\"figures\">\n{3}{4}{8}</div>\n<div class=\"tables\">\n{9}{5}{6}</div>\n</body>\n</html>\n",
         escape(&run.name),
         escape(&status),

@@ -77,7 +77,7 @@ pub struct Panels {
 }
 
 const WIDTH: f64 = 760.0;
-/// Of a panel, title and axes included.
+/// Size of a panel, title and axes included.
 const HEIGHT: f64 = 262.0;
 /// Left, right, top and bottom of a panel's picture.
 const MARGIN: [f64; 4] = [68.0, 16.0, 26.0, 46.0];

@@ -1,7 +1,7 @@
 //! A drawing of lines, shapes and words that is written as SVG and as PNG, the same in both.
 //!
-//! Words are set in DejaVu Sans, of which the program carries what figures use (`font/`): a PNG needs no installed font,
-//! and widths are known when a figure is laid out.
+//! Words are set in DejaVu Sans, of which the program carries what figures use (`font/`): a PNG needs no installed
+//! font, and widths are known when a figure is laid out.
 
 use std::fmt::Write;
 use std::sync::OnceLock;
@@ -18,7 +18,7 @@ pub enum Ink {
     Muted,
     Grid,
     Paper,
-    /// Of a series; eight colours.
+    /// The colour of a series, by its number; there are eight.
     Series(usize),
 }
 
@@ -55,7 +55,7 @@ impl Ink {
     }
 }
 
-/// How a line is drawn.
+/// The stroke of a line.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pen {
     pub ink: Ink,
@@ -64,7 +64,7 @@ pub struct Pen {
     pub dash: &'static [f32],
 }
 
-/// Where a word stands to its point.
+/// The place of a word beside its point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Anchor {
     Start,
@@ -121,7 +121,7 @@ pub fn width(text: &str, size: f64, bold: bool) -> f64 {
     text.chars().map(advance).sum::<f64>() * size / f64::from(face.units_per_em())
 }
 
-/// Pixels of a PNG for a unit of a drawing: 720 units are 178 mm at 200 dots an inch.
+/// Pixels of a PNG per unit of a drawing: 720 units are 178 mm at 200 dots an inch.
 const PIXELS: f32 = 2.0;
 
 impl Scene {
@@ -165,8 +165,9 @@ impl Scene {
 
     fn markup(&self, colour: &dyn Fn(Ink) -> String, paper: &str) -> String {
         let mut out = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {:.0} {:.0}\" width=\"{:.0}\" height=\"{:.0}\" role=\"img\" \
-             aria-label=\"{}\" font-family=\"'DejaVu Sans', Verdana, sans-serif\" stroke-linejoin=\"round\">\n{paper}",
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {:.0} {:.0}\" width=\"{:.0}\" height=\"{:.0}\" \
+             role=\"img\" aria-label=\"{}\" font-family=\"'DejaVu Sans', Verdana, sans-serif\" \
+             stroke-linejoin=\"round\">\n{paper}",
             self.width,
             self.height,
             self.width,
@@ -217,7 +218,7 @@ impl Scene {
         out + "</svg>\n"
     }
 
-    /// A PNG file, two pixels a unit; `None` for a drawing without area.
+    /// A PNG file, two pixels per unit; `None` for a drawing without area.
     pub fn png(&self) -> Option<Vec<u8>> {
         let size = |v: f64| (v * f64::from(PIXELS)).ceil() as u32;
         let mut pixels = Pixmap::new(size(self.width), size(self.height))?;

@@ -1,4 +1,4 @@
-//! The figures of a section: what is drawn against what.
+//! The figures of a section.
 
 use super::super::panels::{Level, Panel, Panels, Point, Scale, Series, bar, wide};
 use super::super::scene::Scene;
@@ -58,7 +58,7 @@ fn short(text: &str) -> String {
     }
 }
 
-/// Accuracy against a trace, a panel a task, a colour an intervention; models of the section's parametrisation.
+/// Accuracy against a trace, one panel per task, one colour per intervention; models of the section's parametrisation.
 fn transfer(section: &Section, predictor: &'static Predictor) -> Option<Drawn> {
     let parametrisation = section.parametrisation()?;
     let models: Vec<Model<'_>> =
@@ -96,9 +96,10 @@ fn transfer(section: &Section, predictor: &'static Predictor) -> Option<Drawn> {
         return None;
     }
     let caption = format!(
-        "Each point is a model (a run at a step). Bars: one standard error; of the accuracy, that over the probe's seeds and \
-         that of the choice of test sentences together (the latter is shared by all models, so that differences between models \
-         are known better than the bars say). Saturated: excess loss under {}. Traces are over one parametrisation: {}.{}",
+        "Each point is a model (a run at a step). Bars: one standard error; of the accuracy, that over the probe's \
+         seeds and that of the choice of test sentences together (the latter is shared by all models, so that \
+         differences between models are known better than the bars say). Saturated: excess loss under {}. Traces are \
+         over one parametrisation: {}.{}",
         bounds(section),
         if parametrisation.is_empty() { "as trained" } else { &parametrisation },
         if convention::decides(&models) { format!(" {}", convention::BRIEFLY) } else { String::new() }
@@ -128,7 +129,7 @@ type Pick<'a> = Box<dyn Fn(&Row) -> Option<Value> + 'a>;
 /// A panel's title, unit, key of its shared scale, and value.
 type Plan<'a> = (String, &'static str, &'static str, Pick<'a>);
 
-/// What is drawn along training and against size.
+/// The quantities drawn along training and against size.
 fn plans<'a>(section: &Section, task: impl Fn(&str) -> Pick<'a>) -> Vec<Plan<'a>> {
     let mut plans: Vec<Plan<'a>> = vec![
         ("Expected loss".into(), "nats", "loss", Box::new(quantity::loss)),
@@ -185,7 +186,7 @@ fn unit(unit: &str, log: bool) -> String {
 const SEEDS: &str =
     "Means over seeds with one standard error over seeds; of one seed, the error of the measurement itself.";
 
-/// Everything along training, a line a group; for sweeps whose runs have several steps.
+/// Everything along training, one line per group; for sweeps whose runs have several steps.
 fn steps(section: &Section, table: &Table, groups: &[&Group<'_>]) -> Option<Drawn> {
     if !has_curves(groups) {
         return None;
