@@ -2,7 +2,7 @@
 
 use super::{Graph, TensorId};
 use crate::gpu::{Count, Gpu, GpuError};
-use crate::ops::{Dims, Emit, Variants};
+use crate::ops::{Dims, Emit, Sizes, Variants};
 
 /// A tensor, or scratch memory, that is larger than an adapter binds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,7 +145,7 @@ fn largest(
         let tensors = node.outputs.iter().filter(|id| !outside(**id));
         let mut all: Vec<(TensorId, bool, u64)> =
             tensors.map(|id| (*id, false, dims.bytes(graph.tensor(*id)))).collect();
-        let scratch = node.op.workspace(dims, variants, node, &|id| graph.tensor(id).clone());
+        let scratch = node.scratch(&Sizes { graph, dims, variants });
         all.extend(scratch.into_iter().map(|(_, bytes)| (node.outputs[0], true, bytes)));
         all
     };

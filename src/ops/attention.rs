@@ -1,14 +1,17 @@
 //! Multi-head self-attention within each sentence of a batch without padding. Vaswani et al. 2017; the backward pass
 //! computes the weights again (Dao 2023). Shader: `shaders/attention.wgsl`.
 
-use super::{Adjoints, AttentionVariant, Lowering, Node, Op, Operation, OutputShape, Rule, Tensor, TensorId, dropout};
+use super::operation::{self, no_rule};
+use super::{
+    Adjoints, AttentionVariant, Family, Lowering, Node, Operation, OutputShape, Rule, Second, Sizes, Tangents, Tensor,
+    TensorId, attention_tangent, call, dropout,
+};
 use crate::gpu::{Count, Grid};
 use crate::kernels::attention as kernel;
 
-/// Attention, or its vjp with respect to queries, keys and values.
+/// Attention of sentences to themselves.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Attention {
-    pub rule: Rule,
     pub heads: u32,
     /// Width of a head; in memory padded to a multiple of 4 with zeros.
     pub size: u32,
@@ -18,14 +21,114 @@ pub struct Attention {
     pub stream: u32,
 }
 
-impl Attention {
-    pub(super) fn operation(&self) -> Operation {
-        match self.rule {
-            Rule::Forward => Operation::AttentionForward,
-            _ => Operation::AttentionVjp,
+impl Operation for Attention {
+    fn name(&self) -> &'static str {
+        "attention"
+    }
+
+    /// Forward: qkv [rows, 3 heads padded] to (o [rows, heads padded], stat [rows, 4 heads], log Σ exp s in the first of four
+    /// columns). Vjp: (qkv, stat, o, ō) to the adjoint of qkv.
+    /// Jvp: (qkv, stat, o, q̇k̇v̇) to (ȯ, stat_dot [rows, 4 heads] = log Σ exp s, 0, its tangent μ, 0).
+    /// Delta: (stat_dot, o, ō, ȯ, ō̇) to [rows, 4 heads] = (log Σ exp s, δ, μ, δ̇), what VjpJvp needs of a row.
+    /// VjpJvp: (qkv, delta, ō, q̇k̇v̇, ō̇) to the tangent of the adjoint of qkv.
+    /// Second: (qkv, stat, ō, q̇k̇v̇) to ⟨ō, D²o⟩ of each row and head, in the first of four columns.
+    fn outputs(&self, rule: Rule, inputs: &[&Tensor]) -> Vec<OutputShape> {
+        let (wide, statistics) = (self.heads * self.padded(), 4 * self.heads);
+        if rule != Rule::Delta {
+            assert_eq!(inputs[0].cols, 3 * wide, "attention: {} has the wrong width", inputs[0].name);
+        }
+        if !matches!(rule, Rule::Forward | Rule::Vjp(0)) {
+            assert!(self.p == 0.0, "tangents are taken of models without dropout");
+        }
+        match rule {
+            Rule::Forward => {
+                let [_] = operation::inputs(self, inputs);
+                vec![("", Count::Rows, wide, false), ("stat", Count::Rows, statistics, false)]
+            }
+            Rule::Vjp(0) => {
+                let [_, _, _, o_bar] = operation::inputs(self, inputs);
+                vec![("", Count::Rows, 3 * wide, o_bar.probes)]
+            }
+            Rule::Jvp => {
+                let [_, _, _, _] = operation::inputs(self, inputs);
+                vec![("", Count::Rows, wide, true), ("stat", Count::Rows, statistics, true)]
+            }
+            Rule::Delta => {
+                let [_, _, _, _, _] = operation::inputs(self, inputs);
+                vec![("", Count::Rows, statistics, true)]
+            }
+            Rule::VjpJvp(0) => {
+                let [_, _, _, _, _] = operation::inputs(self, inputs);
+                vec![("", Count::Rows, 3 * wide, true)]
+            }
+            Rule::Second => {
+                let [_, _, _, _] = operation::inputs(self, inputs);
+                vec![("", Count::Rows, statistics, true)]
+            }
+            _ => no_rule(self, rule),
         }
     }
 
+    /// As many products of all pairs of rows of a sentence as the formulas have, whatever a kernel computes again.
+    fn flops(&self, node: &Node, sizes: &Sizes<'_>) -> Option<f64> {
+        let products = match node.rule {
+            Rule::Forward => 2.0,
+            Rule::Vjp(_) => 5.0,
+            Rule::Jvp => 5.0,
+            Rule::VjpJvp(_) => 12.0,
+            Rule::Second => 6.0,
+            _ => return None,
+        };
+        let qkv = node.inputs[0];
+        Some(2.0 * products * sizes.pairs(qkv) * f64::from(self.heads * self.padded()))
+    }
+
+    fn family(&self, rule: Rule) -> Option<Family> {
+        match rule {
+            Rule::Forward => Some(Family::AttentionForward),
+            Rule::Vjp(_) => Some(Family::AttentionVjp),
+            Rule::Delta => None,
+            _ => Some(Family::TangentAttention),
+        }
+    }
+
+    fn vjp(&self, node: &Node, g: &mut Adjoints<'_>, o_bar: TensorId) {
+        let ([qkv], [o, stat]) = (node.inputs(), node.outputs());
+        g.contribute(qkv, call(*self, Rule::Vjp(0), &[qkv, stat, o, o_bar]));
+    }
+
+    fn jvp(&self, node: &Node, g: &mut Tangents<'_>) {
+        let name = g.dot(node.outputs[0]);
+        if node.rule == Rule::Forward {
+            let ([qkv], [o, stat]) = (node.inputs(), node.outputs());
+            let made = g.push(call(*self, Rule::Jvp, &[qkv, stat, o, g.wanted(qkv)]), &name);
+            g.set(o, made[0]);
+            g.set(stat, made[1]);
+            return;
+        }
+        let [qkv, stat, o, o_bar] = node.inputs();
+        let inputs = [g.wanted(stat), o, o_bar, g.wanted(o), g.wanted(o_bar)];
+        let delta = g.push(call(*self, Rule::Delta, &inputs), "delta")[0];
+        let inputs = [qkv, delta, o_bar, g.wanted(qkv), g.wanted(o_bar)];
+        let made = g.push(call(*self, Rule::VjpJvp(0), &inputs), &name)[0];
+        g.set(node.outputs[0], made);
+    }
+
+    fn second(&self, node: &Node, g: &mut Second<'_>, o_bar: TensorId) {
+        let ([qkv], [_, stat]) = (node.inputs(), node.outputs());
+        let terms = g.push(call(*self, Rule::Second, &[qkv, stat, o_bar, g.dot(qkv)]), "second(attention)");
+        g.term(terms, 1.0);
+    }
+
+    fn lower(&self, node: &Node, cx: &mut Lowering<'_>) {
+        match node.rule {
+            Rule::Forward | Rule::Vjp(_) => self.lower_rules(node, cx),
+            _ => attention_tangent::lower(self, node, cx),
+        }
+    }
+}
+
+impl Attention {
     /// Columns of a head in memory.
     pub fn padded(&self) -> u32 {
         self.size.next_multiple_of(4)
@@ -37,60 +140,39 @@ impl Attention {
     }
 
     /// Rows of a flash tile, as many as 27,136 bytes of workgroup memory hold; `None` for heads that are too wide.
-    fn flash_rows(&self) -> Option<u32> {
-        match (self.rule, self.padded() / 4) {
-            (Rule::Forward, ..=16) | (Rule::Vjp, ..=8) => Some(32),
-            (Rule::Forward, ..=32) | (Rule::Vjp, ..=16) => Some(16),
-            (Rule::Vjp, ..=32) => Some(8),
+    fn flash_rows(&self, rule: Rule) -> Option<u32> {
+        match (rule, self.padded() / 4) {
+            (Rule::Forward, ..=16) | (Rule::Vjp(_), ..=8) => Some(32),
+            (Rule::Forward, ..=32) | (Rule::Vjp(_), ..=16) => Some(16),
+            (Rule::Vjp(_), ..=32) => Some(8),
             _ => None,
         }
     }
 
-    /// Forward: qkv [rows, 3 heads padded] to (o [rows, heads padded], stat [rows heads, 4], log Σ exp in the first column).
-    /// Vjp: (qkv, stat, o, ō) to the adjoint of qkv.
-    pub(super) fn outputs(&self, inputs: &[&Tensor]) -> Vec<OutputShape> {
-        let wide = self.heads * self.padded();
-        assert_eq!(inputs[0].cols, 3 * wide, "attention: {} has the wrong width", inputs[0].name);
-        match self.rule {
-            Rule::Forward => vec![("", Count::Rows, wide, false), ("stat", Count::Rows, 4 * self.heads, false)],
-            _ => vec![("", Count::Rows, 3 * wide, inputs[3].probes)],
-        }
-    }
-
-    pub(super) fn vjp(&self, g: &mut Adjoints<'_>, node: &Node, o_bar: TensorId) {
-        let (qkv, o, stat) = (node.inputs[0], node.outputs[0], node.outputs[1]);
-        let op = Op::Attention(Attention { rule: Rule::Vjp, ..*self });
-        g.contribute(qkv, |g, before| {
-            let name = g.bar(qkv);
-            let qkv_bar = g.push(op, &[qkv, stat, o, o_bar], &name)[0];
-            before.map_or(qkv_bar, |before| g.add(before, qkv_bar))
-        });
-    }
-
-    pub(super) fn lower(&self, cx: &mut Lowering<'_>, node: &Node) {
+    fn lower_rules(&self, node: &Node, cx: &mut Lowering<'_>) {
         let out = node.outputs[0];
         let threshold = dropout::threshold(self.p);
-        let (constants, grid) = self.launch(cx, cx.layers(out));
+        let (constants, grid) = self.launch(node.rule, cx, cx.layers(out));
         let params = kernel::Params {
             heads: self.heads,
             scale: self.scale() as f32,
             out_layer: cx.layer(out),
-            in_layer: if self.rule == Rule::Vjp { cx.layer(node.inputs[3]) } else { 0 },
+            in_layer: node.inputs.get(3).map_or(0, |o_bar| cx.layer(*o_bar)),
             stream: self.stream,
             threshold,
             keep: 1.0 / (1.0 - self.p),
         };
         let constants = kernel::Constants { dropout: threshold != 0, ..constants };
-        let input = |i: usize| cx.buffer(node.inputs[i]);
         let spans = cx.batch.spans.clone();
-        match self.rule {
+        match node.rule {
             Rule::Forward => {
-                let (qkv, stat_out) = (input(0), cx.buffer(node.outputs[1]));
-                let forward = kernel::Forward { qkv, spans, out: cx.buffer(out), stat_out, params, constants };
-                cx.push(forward, cx.name(out), grid);
+                let [qkv] = node.inputs().map(|id| cx.buffer(id));
+                let [out, stat_out] = node.outputs().map(|id| cx.buffer(id));
+                let forward = kernel::Forward { qkv, spans, out, stat_out, params, constants };
+                cx.push(forward, cx.name(node.outputs[0]), grid);
             }
             _ => {
-                let [qkv, stat, o, o_bar] = [0, 1, 2, 3].map(input);
+                let [qkv, stat, o, o_bar] = node.inputs().map(|id| cx.buffer(id));
                 let vjp = kernel::Vjp { qkv, spans, stat, o, o_bar, out: cx.buffer(out), params, constants };
                 cx.push(vjp, cx.name(out), grid);
             }
@@ -98,13 +180,14 @@ impl Attention {
     }
 
     /// The constants of the variant and its grid.
-    fn launch(&self, cx: &Lowering<'_>, layers: u32) -> (kernel::Constants, Grid) {
+    fn launch(&self, rule: Rule, cx: &Lowering<'_>, layers: u32) -> (kernel::Constants, Grid) {
         let size4 = self.padded() / 4;
         let plain = kernel::Constants { size4, ..Default::default() };
-        match (cx.variants.attention(self.operation()), self.flash_rows()) {
+        let family = if rule == Rule::Forward { Family::AttentionForward } else { Family::AttentionVjp };
+        match (cx.variants.attention(family), self.flash_rows(rule)) {
             (AttentionVariant::Flash, Some(rows)) => {
                 // The vjp has a workgroup for its rows as queries and one for them as keys.
-                let columns = if self.rule == Rule::Vjp { 2 * self.heads } else { self.heads };
+                let columns = if rule == Rule::Vjp(0) { 2 * self.heads } else { self.heads };
                 let grid = Grid { count: Count::Rows, unit: rows, columns, layers };
                 (kernel::Constants { flash: true, rows, ..plain }, grid)
             }

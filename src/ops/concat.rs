@@ -2,7 +2,8 @@
 //! zeros behind a sentence of fewer than T tokens; and the way back. What a linear probe reads. Shader:
 //! `shaders/concat.wgsl`.
 
-use super::{Adjoints, Lowering, Node, Op, OutputShape, Tensor, TensorId};
+use super::operation::{self, no_rule};
+use super::{Lowering, Node, Operation, OutputShape, Rule, Sizes, Tensor};
 use crate::gpu::Count;
 use crate::kernels::concat as kernel;
 
@@ -11,57 +12,63 @@ pub fn width(tokens: u32, cols: u32) -> u32 {
     tokens * cols.next_multiple_of(4)
 }
 
-pub(super) fn outputs(tokens: u32, inputs: &[&Tensor]) -> Vec<OutputShape> {
-    assert_eq!(inputs[0].rows, Count::Rows, "concat takes rows of tokens");
-    vec![("", Count::Masked, width(tokens, inputs[0].cols), inputs[0].probes)]
+/// x [rows, cols] to [masked, tokens padded(cols)].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Concat {
+    /// Tokens of a sentence that have room.
+    pub tokens: u32,
+    /// Columns of x.
+    pub cols: u32,
 }
 
-pub(super) fn back_outputs(cols: u32, inputs: &[&Tensor]) -> Vec<OutputShape> {
-    assert_eq!(inputs[0].rows, Count::Masked, "concat goes back from masked rows");
-    vec![("", Count::Rows, cols, inputs.iter().any(|t| t.probes))]
-}
+impl Operation for Concat {
+    fn name(&self) -> &'static str {
+        "concat"
+    }
 
-pub(super) fn vjp(tokens: u32, g: &mut Adjoints<'_>, node: &Node, y_bar: TensorId) {
-    let x = node.inputs[0];
-    let cols = g.tensor(x).cols;
-    g.contribute(x, |g, before| {
-        let name = g.bar(x);
-        let inputs: Vec<TensorId> = [y_bar].into_iter().chain(before).collect();
-        g.push(Op::ConcatBack { tokens, cols, addend: before.is_some() }, &inputs, &name)[0]
-    });
-}
+    fn outputs(&self, rule: Rule, inputs: &[&Tensor]) -> Vec<OutputShape> {
+        let [x] = operation::inputs(self, inputs);
+        match rule {
+            Rule::Forward => {
+                assert_eq!(x.rows, Count::Rows, "concat takes rows of tokens");
+                assert_eq!(x.cols, self.cols, "concat: {} has the wrong width", x.name);
+                vec![("", Count::Masked, width(self.tokens, self.cols), x.probes)]
+            }
+            Rule::Vjp(0) => {
+                assert_eq!(x.rows, Count::Masked, "concat goes back from masked rows");
+                vec![("", Count::Rows, self.cols, x.probes)]
+            }
+            _ => no_rule(self, rule),
+        }
+    }
 
-pub(super) fn lower(tokens: u32, cx: &mut Lowering<'_>, node: &Node) {
-    let (x, out) = (node.inputs[0], node.outputs[0]);
-    let concat = kernel::Forward {
-        x: cx.buffer(x),
-        index: cx.batch.index.clone(),
-        spans: cx.batch.spans.clone(),
-        out: cx.buffer(out),
-        params: kernel::Params { places: tokens, ..params(cx, node, cx.graph.tensor(x).cols) },
-    };
-    cx.push(concat, cx.name(out), cx.elementwise(out));
-}
+    fn flops(&self, _: &Node, _: &Sizes<'_>) -> Option<f64> {
+        None
+    }
 
-pub(super) fn lower_back(tokens: u32, addend: bool, cx: &mut Lowering<'_>, node: &Node) {
-    let (x, out) = (node.inputs[0], node.outputs[0]);
-    let addend = addend.then(|| node.inputs[1]);
-    let back = kernel::Vjp {
-        x: cx.buffer(x),
-        addend: addend.map(|id| cx.buffer(id)),
-        spans: cx.batch.spans.clone(),
-        out: cx.buffer(out),
-        params: kernel::Params {
-            places: tokens,
-            add: u32::from(addend.is_some()),
-            add_layer: addend.map_or(0, |id| cx.layer(id)),
-            ..params(cx, node, cx.graph.tensor(out).cols)
-        },
-    };
-    cx.push(back, cx.name(out), cx.elementwise(out));
-}
+    fn adds(&self, rule: Rule) -> bool {
+        rule == Rule::Vjp(0)
+    }
 
-fn params(cx: &Lowering<'_>, node: &Node, width: u32) -> kernel::Params {
-    let (in_layer, out_layer) = (cx.layer(node.inputs[0]), cx.layer(node.outputs[0]));
-    kernel::Params { width, cols4: width.div_ceil(4), in_layer, out_layer, ..Default::default() }
+    fn lower(&self, node: &Node, cx: &mut Lowering<'_>) {
+        let ([x], [out]) = (node.inputs(), node.outputs());
+        let params = kernel::Params {
+            width: self.cols,
+            cols4: self.cols.div_ceil(4),
+            places: self.tokens,
+            in_layer: cx.layer(x),
+            out_layer: cx.layer(out),
+            add: u32::from(node.addend.is_some()),
+            add_layer: node.addend.map_or(0, |id| cx.layer(id)),
+        };
+        let (label, grid, spans) = (cx.name(out), cx.elementwise(out), cx.batch.spans.clone());
+        let (x, out) = (cx.buffer(x), cx.buffer(out));
+        if node.rule == Rule::Forward {
+            let index = cx.batch.index.clone();
+            cx.push(kernel::Forward { x, index, spans, out, params }, label, grid);
+        } else {
+            let addend = node.addend.map(|id| cx.buffer(id));
+            cx.push(kernel::Vjp { x, addend, spans, out, params }, label, grid);
+        }
+    }
 }

@@ -1,7 +1,8 @@
 //! Cross-entropy of masked rows against hard or soft labels, with its derivative in closed form (p - q).
 //! Shader: `shaders/cross_entropy.wgsl`.
 
-use super::{Adjoints, Lowering, Node, Op, Operation, OutputShape, Rule, Tangents, Tensor, TensorId};
+use super::operation::{self, no_rule};
+use super::{Adjoints, Family, Lowering, Node, Operation, OutputShape, Rule, Sizes, Tangents, Tensor, TensorId, call};
 use crate::gpu::Count;
 use crate::kernels::cross_entropy as kernel;
 
@@ -14,58 +15,81 @@ pub enum Labels {
     Soft,
 }
 
-/// The loss, or its vjp with respect to the logits.
+/// The loss of rows of logits.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CrossEntropy {
-    pub rule: Rule,
     pub labels: Labels,
 }
 
-impl CrossEntropy {
-    /// Forward: logits to stat [masked, 4] = (loss, divergence, log Σ exp, max). Vjp: (logits, stat, weight) to z̄, one for
-    /// each probe of the weights.
+impl Operation for CrossEntropy {
+    fn name(&self) -> &'static str {
+        "cross_entropy"
+    }
+
+    /// Forward: logits to stat [masked, 4] = (loss, divergence, log Σ exp, max). Vjp: (logits, stat, weight) to z̄, one for each
+    /// probe of the weights.
     /// Jvp: (logits, stat, ż) to ⟨p − q, ż⟩, Second: to ⟨ż, (diag p − ppᵀ) ż⟩, both in the first column of [masked, 4].
     /// VjpJvp: (logits, stat, weight, ż) to weight (diag p − ppᵀ) ż.
-    pub(super) fn outputs(&self, inputs: &[&Tensor]) -> Vec<OutputShape> {
-        match self.rule {
-            Rule::Forward => vec![("", Count::Masked, 4, false)],
-            Rule::Vjp => vec![("", Count::Masked, inputs[0].cols, inputs[2].probes)],
-            Rule::Jvp | Rule::Second => vec![("", Count::Masked, 4, true)],
-            Rule::VjpJvp => vec![("", Count::Masked, inputs[0].cols, true)],
+    fn outputs(&self, rule: Rule, inputs: &[&Tensor]) -> Vec<OutputShape> {
+        match rule {
+            Rule::Forward => {
+                let [_] = operation::inputs(self, inputs);
+                vec![("", Count::Masked, 4, false)]
+            }
+            Rule::Vjp(0) => {
+                let [z, _, weight] = operation::inputs(self, inputs);
+                vec![("", Count::Masked, z.cols, weight.probes)]
+            }
+            Rule::Jvp | Rule::Second => {
+                let [_, _, _] = operation::inputs(self, inputs);
+                vec![("", Count::Masked, 4, true)]
+            }
+            Rule::VjpJvp(0) => {
+                let [z, _, _, _] = operation::inputs(self, inputs);
+                vec![("", Count::Masked, z.cols, true)]
+            }
+            _ => no_rule(self, rule),
         }
     }
 
-    pub(super) fn vjp(&self, g: &mut Adjoints<'_>, node: &Node, weight: TensorId) {
-        let (logits, stat) = (node.inputs[0], node.outputs[0]);
-        let op = Op::CrossEntropy(CrossEntropy { rule: Rule::Vjp, ..*self });
-        g.contribute(logits, |g, before| {
-            let name = g.bar(logits);
-            let z_bar = g.push(op, &[logits, stat, weight], &name)[0];
-            before.map_or(z_bar, |before| g.add(before, z_bar))
-        });
+    fn flops(&self, _: &Node, _: &Sizes<'_>) -> Option<f64> {
+        None
+    }
+
+    fn family(&self, _: Rule) -> Option<Family> {
+        Some(Family::CrossEntropy)
+    }
+
+    fn vjp(&self, node: &Node, g: &mut Adjoints<'_>, weight: TensorId) {
+        let ([logits], [stat]) = (node.inputs(), node.outputs());
+        g.contribute(logits, call(*self, Rule::Vjp(0), &[logits, stat, weight]));
     }
 
     /// The tangent of the loss, and that of z̄.
-    pub(super) fn jvp(&self, g: &mut Tangents<'_>, node: &Node) {
-        let logits = node.inputs[0];
-        let name = g.dot(node.outputs[0]);
-        let (rule, inputs) = match self.rule {
-            Rule::Forward => (Rule::Jvp, vec![logits, node.outputs[0], g.wanted(logits)]),
-            _ => (Rule::VjpJvp, vec![logits, node.inputs[1], node.inputs[2], g.wanted(logits)]),
+    fn jvp(&self, node: &Node, g: &mut Tangents<'_>) {
+        let [out] = node.outputs();
+        let tangent = match node.rule {
+            Rule::Forward => {
+                let [logits] = node.inputs();
+                call(*self, Rule::Jvp, &[logits, out, g.wanted(logits)])
+            }
+            _ => {
+                let [logits, stat, weight] = node.inputs();
+                call(*self, Rule::VjpJvp(0), &[logits, stat, weight, g.wanted(logits)])
+            }
         };
-        let tangent = g.push(Op::CrossEntropy(CrossEntropy { rule, ..*self }), &inputs, &name)[0];
-        g.set(node.outputs[0], tangent);
+        let tangent = g.push(tangent, &g.dot(out))[0];
+        g.set(out, tangent);
     }
 
-    pub(super) fn lower(&self, cx: &mut Lowering<'_>, node: &Node) {
-        let (z, out) = (node.inputs[0], node.outputs[0]);
-        let input = |i: usize| cx.buffer(node.inputs[i]);
+    fn lower(&self, node: &Node, cx: &mut Lowering<'_>) {
+        let (z, [out]) = (node.inputs[0], node.outputs());
         let layer = |i: usize| cx.layer(node.inputs[i]);
-        let (z_layer, weight_layer) = match self.rule {
-            Rule::Forward => (0, 0),
-            Rule::Vjp => (0, layer(2)),
+        let (z_layer, weight_layer) = match node.rule {
+            Rule::Vjp(_) => (0, layer(2)),
             Rule::Jvp | Rule::Second => (layer(2), 0),
-            Rule::VjpJvp => (layer(3), 0),
+            Rule::VjpJvp(_) => (layer(3), 0),
+            _ => (0, 0),
         };
         let params = kernel::Params {
             width: cx.graph.tensor(z).cols,
@@ -74,9 +98,9 @@ impl CrossEntropy {
             z_layer,
             weight_layer,
             out_layer: cx.layer(out),
-            bend: u32::from(self.rule == Rule::Second),
+            bend: u32::from(node.rule == Rule::Second),
         };
-        let lanes = cx.variants.row_lanes(Operation::CrossEntropy);
+        let lanes = cx.variants.row_lanes(Family::CrossEntropy);
         let constants = kernel::Constants { lanes };
         let (label, grid) = (cx.name(out), cx.rowwise(Count::Masked, lanes, cx.layers(out)));
         let (z, out) = (cx.buffer(z), cx.buffer(out));
@@ -84,20 +108,20 @@ impl CrossEntropy {
             Labels::Hard => cx.batch.hard.clone(),
             Labels::Soft => cx.batch.soft.clone(),
         };
-        match self.rule {
-            Rule::Forward => cx.push(kernel::Forward { z, q, out, params, constants }, label, grid),
-            Rule::Vjp => {
-                let [stat, weight] = [1, 2].map(input);
+        match node.rule {
+            Rule::Vjp(_) => {
+                let [_, stat, weight] = node.inputs().map(|id| cx.buffer(id));
                 cx.push(kernel::Vjp { z, q, stat, weight, out, params, constants }, label, grid);
             }
             Rule::Jvp | Rule::Second => {
-                let [stat, z_dot] = [1, 2].map(input);
+                let [_, stat, z_dot] = node.inputs().map(|id| cx.buffer(id));
                 cx.push(kernel::Jvp { z, q, stat, z_dot, out, params, constants }, label, grid);
             }
-            Rule::VjpJvp => {
-                let [stat, weight, z_dot] = [1, 2, 3].map(input);
+            Rule::VjpJvp(_) => {
+                let [_, stat, weight, z_dot] = node.inputs().map(|id| cx.buffer(id));
                 cx.push(kernel::VjpJvp { z, stat, weight, z_dot, out, params, constants }, label, grid);
             }
+            _ => cx.push(kernel::Forward { z, q, out, params, constants }, label, grid),
         }
     }
 }

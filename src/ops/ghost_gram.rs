@@ -3,11 +3,12 @@
 //! Shader: `shaders/ghost_gram.wgsl`.
 
 use super::ghost_norm::{Form, GhostLoops};
-use super::{AttentionVariant, Lowering, Node, Operation, OutputShape, Tensor};
+use super::operation::no_rule;
+use super::{AttentionVariant, Family, Lowering, Node, Operation, OutputShape, Rule, Sizes, Tensor};
 use crate::gpu::{Count, Grid};
 use crate::kernels::ghost_gram as kernel;
 
-/// Which parameters' inner products; inputs as of [`GhostNorm`](super::GhostNorm), then what is added to.
+/// Which parameters' inner products; inputs as of [`GhostNorm`](super::GhostNorm).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum GramKind {
     /// (b, a): the weight of a product in `parts` parts, and its bias.
@@ -28,32 +29,53 @@ pub struct GhostGram {
     pub kind: GramKind,
     /// The parts that take part, a bit each.
     pub mask: u32,
-    pub addend: bool,
     pub most: u32,
 }
 
 /// Multiplications and additions of one dispatch at most.
 const DISPATCH: f64 = 1e10;
 
-impl GhostGram {
-    pub(super) fn outputs(&self, inputs: &[&Tensor]) -> Vec<OutputShape> {
+impl Operation for GhostGram {
+    fn name(&self) -> &'static str {
+        "ghost_gram"
+    }
+
+    fn outputs(&self, rule: Rule, inputs: &[&Tensor]) -> Vec<OutputShape> {
+        if rule != Rule::Forward {
+            no_rule(self, rule);
+        }
+        let wanted = match self.kind {
+            GramKind::Sum { .. } | GramKind::Tables => 1,
+            GramKind::Product { .. } => 2,
+            GramKind::Scale | GramKind::Tied => 3,
+        };
+        assert_eq!(inputs.len(), wanted, "ghost_gram: tensors for {:?}", self.kind);
         assert!(inputs.iter().all(|t| !t.probes), "inner products are of one draw");
         vec![("", Count::Sentences, self.most, false)]
     }
 
-    /// The loops of its kernel.
-    pub(crate) fn loops(&self, inputs: &[&Tensor]) -> GhostLoops {
-        let (form, parts) = match self.kind {
-            GramKind::Product { parts, .. } => (Form::Product, parts),
-            GramKind::Sum { parts } => (Form::Sums, parts),
-            GramKind::Scale => (Form::Sums, 1),
-            GramKind::Tables => (Form::Tables, 1),
-            GramKind::Tied => (Form::Tied, 1),
-        };
-        GhostLoops::of(form, inputs, parts, true)
+    /// As the inner products of pairs of rows that they are, for half of the pairs of sentences.
+    fn flops(&self, node: &Node, sizes: &Sizes<'_>) -> Option<f64> {
+        let (b, rows) = (node.inputs[0], sizes.rows(node.inputs[0]));
+        match self.kind {
+            GramKind::Sum { .. } | GramKind::Tables => None,
+            _ => Some(rows * rows * (sizes.cols(b) + sizes.cols(node.inputs[1]))),
+        }
     }
 
-    pub(super) fn lower(&self, cx: &mut Lowering<'_>, node: &Node) {
+    fn adds(&self, _: Rule) -> bool {
+        true
+    }
+
+    fn differentiable(&self) -> bool {
+        false
+    }
+
+    fn family(&self, _: Rule) -> Option<Family> {
+        Some(Family::GhostNorm)
+    }
+
+    fn lower(&self, node: &Node, cx: &mut Lowering<'_>) {
         let (b, out) = (node.inputs[0], node.outputs[0]);
         let tensor = cx.graph.tensor(b);
         let (parts, bias) = match self.kind {
@@ -71,11 +93,11 @@ impl GhostGram {
             stride: 4 * cx.cols4(out),
             bias: if bias { 1.0 } else { 0.0 },
             mask: self.mask,
-            add: u32::from(self.addend),
+            add: u32::from(node.addend.is_some()),
             first: 0,
         };
         let constants = kernel::Constants { parts, ..Default::default() };
-        let constants = match cx.variants.attention(Operation::GhostNorm) {
+        let constants = match cx.variants.attention(Family::GhostNorm) {
             AttentionVariant::Subgroup(lanes) => kernel::Constants { subgroup: true, lanes, ..constants },
             _ => constants,
         };
@@ -89,6 +111,20 @@ impl GhostGram {
             self.push(cx, node, kernel::Params { first, ..params }, constants, grid);
         }
     }
+}
+
+impl GhostGram {
+    /// The loops of its kernel.
+    pub(crate) fn loops(&self, inputs: &[&Tensor]) -> GhostLoops {
+        let (form, parts) = match self.kind {
+            GramKind::Product { parts, .. } => (Form::Product, parts),
+            GramKind::Sum { parts } => (Form::Sums, parts),
+            GramKind::Scale => (Form::Sums, 1),
+            GramKind::Tables => (Form::Tables, 1),
+            GramKind::Tied => (Form::Tied, 1),
+        };
+        GhostLoops::of(form, inputs, parts, true)
+    }
 
     fn push(
         &self,
@@ -100,7 +136,7 @@ impl GhostGram {
     ) {
         let input = |i: usize| cx.buffer(node.inputs[i]);
         let (spans, ids) = (cx.batch.spans.clone(), cx.batch.ids.clone());
-        let addend = self.addend.then(|| input(node.inputs.len() - 1));
+        let addend = node.addend.map(|id| cx.buffer(id));
         let (label, b, out) = (cx.name(node.outputs[0]), input(0), cx.buffer(node.outputs[0]));
         match self.kind {
             GramKind::Product { .. } => {

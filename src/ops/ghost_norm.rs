@@ -2,7 +2,8 @@
 //! (arXiv 2110.05679); the choice between the two forms of a product as in Bu et al. 2022 (arXiv 2205.10683); the cross term
 //! of a tied table is derived in `docs/curvature.md`. Shader: `shaders/ghost_norm.wgsl`.
 
-use super::{AttentionVariant, Dims, Lowering, Node, Operation, OutputShape, Tensor};
+use super::operation::no_rule;
+use super::{AttentionVariant, Dims, Family, Lowering, Node, Operation, OutputShape, Rule, Sizes, Tensor};
 use crate::gpu::{Count, Grid};
 use crate::kernels::ghost_norm as kernel;
 
@@ -32,19 +33,52 @@ impl GhostNorm {
             _ => 1,
         }
     }
+}
 
-    pub(super) fn outputs(self, inputs: &[&Tensor]) -> Vec<OutputShape> {
+impl Operation for GhostNorm {
+    fn name(&self) -> &'static str {
+        "ghost_norm"
+    }
+
+    fn outputs(&self, rule: Rule, inputs: &[&Tensor]) -> Vec<OutputShape> {
+        if rule != Rule::Forward {
+            no_rule(self, rule);
+        }
+        let wanted = match self {
+            GhostNorm::Sum { .. } | GhostNorm::Tables => 1,
+            GhostNorm::Product { .. } | GhostNorm::Weighted { .. } => 2,
+            GhostNorm::Scale | GhostNorm::Tied => 3,
+        };
+        assert_eq!(inputs.len(), wanted, "ghost_norm: tensors for {self:?}");
         let parts = self.parts();
         assert!((1..=4).contains(&parts) && inputs[0].cols4().is_multiple_of(parts), "parts are whole vec4");
         vec![("", Count::Sentences, 4, inputs.iter().any(|t| t.probes))]
     }
 
-    pub(super) fn lower(self, cx: &mut Lowering<'_>, node: &Node) {
+    /// As the inner products of pairs of rows that they are, of weighted ones half.
+    fn flops(&self, node: &Node, sizes: &Sizes<'_>) -> Option<f64> {
+        let b = node.inputs[0];
+        match self {
+            GhostNorm::Weighted { .. } => Some(sizes.pairs(b) * sizes.cols(b)),
+            GhostNorm::Sum { .. } | GhostNorm::Tables => None,
+            _ => Some(sizes.rows(b) * sizes.rows_per_sentence(b) * (sizes.cols(b) + sizes.cols(node.inputs[1]))),
+        }
+    }
+
+    fn differentiable(&self) -> bool {
+        false
+    }
+
+    fn family(&self, _: Rule) -> Option<Family> {
+        Some(Family::GhostNorm)
+    }
+
+    fn lower(&self, node: &Node, cx: &mut Lowering<'_>) {
         let out = node.outputs[0];
         let tensor = cx.graph.tensor(node.inputs[0]);
         let parts = self.parts();
         let constants = kernel::Constants { parts, ..Default::default() };
-        let constants = match cx.variants.attention(Operation::GhostNorm) {
+        let constants = match cx.variants.attention(Family::GhostNorm) {
             AttentionVariant::Subgroup(lanes) => kernel::Constants { subgroup: true, lanes, ..constants },
             _ => constants,
         };

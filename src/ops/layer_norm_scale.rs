@@ -1,24 +1,13 @@
-//! Gradients of layer norm's scale and shift: γ̄ = Σ_rows ȳ x̂ and β̄ = Σ_rows ȳ. Shader: `shaders/layer_norm_scale.wgsl`.
+//! Layer norm's reverse rule for scale and shift: γ̄ = Σ_rows ȳ x̂ and β̄ = Σ_rows ȳ. Shader: `shaders/layer_norm_scale.wgsl`.
 
-use super::lowering::Scratch;
-use super::{Lowering, Node, OutputShape, Tensor, TensorId, reduce};
-use crate::gpu::{Count, Grid};
+use super::{Lowering, Scratch, TensorId, reduce};
+use crate::gpu::Grid;
 use crate::kernels::layer_norm_scale as kernel;
 
 /// The blocks' sums of γ̄, where there is more than one block.
 pub(super) const GAMMA_SUMS: Scratch = Scratch("sums of the scale's gradient");
 /// Those of β̄.
 pub(super) const BETA_SUMS: Scratch = Scratch("sums of the shift's gradient");
-
-/// (x, stat, ȳ) to (γ̄, β̄), both [1, d].
-pub(super) fn outputs(inputs: &[&Tensor]) -> Vec<OutputShape> {
-    let (x, y_bar) = (inputs[0], inputs[2]);
-    vec![("weight", Count::Fixed(1), x.cols, y_bar.probes), ("bias", Count::Fixed(1), x.cols, y_bar.probes)]
-}
-
-pub(super) fn lower(cx: &mut Lowering<'_>, node: &Node) {
-    lower_sums(cx, [node.inputs[0], node.inputs[1], node.inputs[2]], [node.outputs[0], node.outputs[1]]);
-}
 
 /// The dispatches of (x, stat, ȳ) to (γ̄, β̄).
 pub(super) fn lower_sums(cx: &mut Lowering<'_>, [x, stat, y_bar]: [TensorId; 3], outputs: [TensorId; 2]) {

@@ -1,9 +1,10 @@
 //! Matrix products in three layouts with bias, addend and activation: the bulk of all arithmetic. Shader: `shaders/linear.wgsl`.
 
-use super::lowering::Scratch;
+use super::operation::no_rule;
 use super::{
-    Activation, Adjoints, Dims, LinearVariant, Lowering, Node, Op, Operation, OutputShape, Second, Tangents, Tensor,
-    TensorId, Variants, column_sum, reduce,
+    Activation, Adjoints, ColumnSum, Dims, Family, GradientRows, GradientSource, LinearVariant, Lowering, Node,
+    Operation, OutputShape, Rule, Scratch, Second, Sizes, Tangents, Tensor, TensorId, Variants, call, column_sum,
+    reduce,
 };
 use crate::gpu::{Count, Grid};
 use crate::kernels::linear as kernel;
@@ -23,6 +24,17 @@ pub enum Layout {
     TN,
 }
 
+impl Layout {
+    /// Its part of the variant table.
+    fn family(self) -> Family {
+        match self {
+            Layout::NT => Family::LinearNt,
+            Layout::NN => Family::LinearNn,
+            Layout::TN => Family::LinearTn,
+        }
+    }
+}
+
 /// What is done to C before it is stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Epilogue {
@@ -38,12 +50,19 @@ pub enum Epilogue {
     Dot,
 }
 
-/// A product. Inputs: A, B, then bias [1, n], addend [m, n] and z [m, n] where they are asked for.
+impl Epilogue {
+    /// Whether it reads another matrix.
+    fn reads(self) -> bool {
+        matches!(self, Epilogue::Slope(_) | Epilogue::Times | Epilogue::Dot)
+    }
+}
+
+/// A product. Inputs: A, B, then bias [1, n] and z [m, n] where they are asked for. Its reverse rules are products in other
+/// layouts, and so no rules of their own: they are planned and fused as any other.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Linear {
     pub layout: Layout,
     pub bias: bool,
-    pub addend: bool,
     pub epilogue: Epilogue,
     /// A second output [1, m], the sums of A's columns (TN): with A = ȳ the gradient of a bias.
     pub sums: bool,
@@ -73,7 +92,7 @@ impl Shape {
     /// work for several cores.
     fn split(&self, dims: &Dims, variants: &Variants, a: &Tensor, c: &Tensor) -> u32 {
         let most = variants.sums().split;
-        if !matches!(variants.linear(Operation::LinearTn), LinearVariant::Subgroup(_)) {
+        if !matches!(variants.linear(Family::LinearTn), LinearVariant::Subgroup(_)) {
             return most;
         }
         let tiles = a.cols.div_ceil(self.rows) * c.cols4().div_ceil(self.columns4);
@@ -87,33 +106,17 @@ const ENOUGH_TILES: u32 = 16;
 /// Rows below which another split costs more than it gains.
 const LEAST_SPLIT: u32 = 256;
 
-impl Linear {
-    pub(super) fn operation(&self) -> Operation {
-        match self.layout {
-            Layout::NT => Operation::LinearNt,
-            Layout::NN => Operation::LinearNn,
-            Layout::TN => Operation::LinearTn,
+impl Operation for Linear {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn outputs(&self, rule: Rule, inputs: &[&Tensor]) -> Vec<OutputShape> {
+        if rule != Rule::Forward {
+            no_rule(self, rule);
         }
-    }
-
-    fn shape(&self, variants: &Variants) -> Shape {
-        Shape::of(variants.linear(self.operation()))
-    }
-
-    fn bias_input(&self, node: &Node) -> Option<TensorId> {
-        self.bias.then(|| node.inputs[2])
-    }
-
-    fn addend_input(&self, node: &Node) -> Option<TensorId> {
-        self.addend.then(|| node.inputs[2 + usize::from(self.bias)])
-    }
-
-    fn slope_input(&self, node: &Node) -> Option<TensorId> {
-        let read = matches!(self.epilogue, Epilogue::Slope(_) | Epilogue::Times | Epilogue::Dot);
-        read.then(|| node.inputs[node.inputs.len() - 1])
-    }
-
-    pub(super) fn outputs(&self, inputs: &[&Tensor]) -> Vec<OutputShape> {
+        let wanted = 2 + usize::from(self.bias) + usize::from(self.epilogue.reads());
+        assert_eq!(inputs.len(), wanted, "linear: tensors of a product with what it adds and reads");
         let (a, b) = (inputs[0], inputs[1]);
         let fixed = |t: &Tensor| match t.rows {
             Count::Fixed(n) => n,
@@ -150,72 +153,75 @@ impl Linear {
         outputs
     }
 
+    fn flops(&self, node: &Node, sizes: &Sizes<'_>) -> Option<f64> {
+        let (a, b) = (node.inputs[0], node.inputs[1]);
+        let (m, k) =
+            if self.layout == Layout::TN { (sizes.cols(a), sizes.rows(a)) } else { (sizes.rows(a), sizes.cols(a)) };
+        let n = if self.layout == Layout::NT { sizes.rows(b) } else { sizes.cols(b) };
+        Some(2.0 * m * n * k)
+    }
+
+    fn adds(&self, _: Rule) -> bool {
+        true
+    }
+
+    fn family(&self, _: Rule) -> Option<Family> {
+        Some(self.layout.family())
+    }
+
     /// Reverse rule of y = x Wᵀ + bias + addend.
-    pub(super) fn vjp(&self, g: &mut Adjoints<'_>, node: &Node, y_bar: TensorId) {
+    fn vjp(&self, node: &Node, g: &mut Adjoints<'_>, y_bar: TensorId) {
         assert_eq!(self.layout, Layout::NT, "only models are differentiated in reverse, and they use NT");
         let (x, w) = (node.inputs[0], node.inputs[1]);
-        let product = |layout, addend: bool| Op::Linear(Linear { layout, addend, ..Linear::default() });
-        g.contribute(w, |g, before| {
-            let name = g.bar(w);
-            let inputs: Vec<TensorId> = [y_bar, x].into_iter().chain(before).collect();
-            g.push(product(Layout::TN, before.is_some()), &inputs, &name)[0]
-        });
+        let product = |layout, a, b| call(Linear { layout, ..Linear::default() }, Rule::Forward, &[a, b]);
+        g.contribute(w, product(Layout::TN, y_bar, x));
         if let Some(bias) = self.bias_input(node) {
-            g.contribute(bias, |g, before| {
-                let name = g.bar(bias);
-                let sum = g.push(Op::ColumnSum, &[y_bar], &name)[0];
-                before.map_or(sum, |before| g.add(before, sum))
-            });
+            g.contribute(bias, call(ColumnSum, Rule::Forward, &[y_bar]));
         }
-        g.contribute(x, |g, before| {
-            let name = g.bar(x);
-            let inputs: Vec<TensorId> = [y_bar, w].into_iter().chain(before).collect();
-            g.push(product(Layout::NN, before.is_some()), &inputs, &name)[0]
-        });
-        if let Some(addend) = self.addend_input(node) {
+        g.contribute(x, product(Layout::NN, y_bar, w));
+        if let Some(addend) = node.addend {
             g.pass(addend, y_bar);
         }
     }
 
     /// Tangent of op(A) op(B) + bias + addend: a product for each operand that moves.
-    pub(super) fn jvp(&self, g: &mut Tangents<'_>, node: &Node) {
+    fn jvp(&self, node: &Node, g: &mut Tangents<'_>) {
         assert_eq!(self.epilogue, Epilogue::None, "tangents are taken before anything is fused");
         let (a, b, out) = (node.inputs[0], node.inputs[1], node.outputs[0]);
         let mut bias = self.bias_input(node).and_then(|id| g.of(id));
-        let mut sum = self.addend_input(node).and_then(|id| g.of(id));
+        let mut sum = node.addend.and_then(|id| g.of(id));
         let pairs = [g.of(a).map(|a_dot| (a_dot, b)), g.of(b).map(|b_dot| (a, b_dot))];
         for (left, right) in pairs.into_iter().flatten() {
-            let op = Linear { layout: self.layout, bias: bias.is_some(), addend: sum.is_some(), ..Linear::default() };
-            let inputs: Vec<TensorId> = [left, right].into_iter().chain(bias.take()).chain(sum).collect();
-            let name = g.dot(out);
-            sum = Some(g.push(Op::Linear(op), &inputs, &name)[0]);
+            let op = Linear { layout: self.layout, bias: bias.is_some(), ..Linear::default() };
+            let inputs: Vec<TensorId> = [left, right].into_iter().chain(bias.take()).collect();
+            sum = Some(g.push(call(op, Rule::Forward, &inputs).plus(sum), &g.dot(out))[0]);
         }
         assert!(bias.is_none(), "a direction that moves a bias moves its product too");
         g.set(out, sum.expect("some input has a tangent"));
     }
 
     /// Second-order term of y = x Wᵀ: 2 ⟨ȳ, ẋ Ẇᵀ⟩.
-    pub(super) fn second(&self, g: &mut Second<'_>, node: &Node, y_bar: TensorId) {
+    fn second(&self, node: &Node, g: &mut Second<'_>, y_bar: TensorId) {
         let op = Linear { epilogue: Epilogue::Dot, ..Linear::default() };
         let inputs = [g.dot(node.inputs[0]), g.dot(node.inputs[1]), y_bar];
-        let terms = g.push(Op::Linear(op), &inputs, "second(linear)");
+        let terms = g.push(call(op, Rule::Forward, &inputs), "second(linear)");
         g.term(terms, 2.0);
     }
 
-    /// Bytes of workspace: the splits' sums of a weight gradient, and of the gradient of a bias beside it.
-    pub(super) fn workspace(
-        &self,
-        dims: &Dims,
-        variants: &Variants,
-        node: &Node,
-        tensor: &dyn Fn(TensorId) -> Tensor,
-    ) -> Vec<(Scratch, u64)> {
+    fn gradient_source(&self, node: &Node, output: usize) -> Option<GradientSource> {
+        let (b, a) = (node.inputs[0], node.inputs[1]);
+        (self.layout == Layout::TN && output == 0).then_some(GradientSource::Rows(GradientRows::Product { b, a }))
+    }
+
+    /// The splits' sums of a weight gradient, and of the gradient of a bias beside it.
+    fn scratch(&self, node: &Node, sizes: &Sizes<'_>) -> Vec<(Scratch, u64)> {
         if self.layout != Layout::TN {
             return vec![];
         }
-        let (a, out) = (tensor(node.inputs[0]), tensor(node.outputs[0]));
+        let Sizes { dims, variants, .. } = *sizes;
+        let (a, out) = (sizes.tensor(node.inputs[0]), sizes.tensor(node.outputs[0]));
         let layers = |probes: bool| if probes { dims.probes } else { 1 };
-        let split = self.shape(variants).split(dims, variants, &a, &out);
+        let split = self.shape(variants).split(dims, variants, a, out);
         let size4 = u64::from(a.cols) * u64::from(out.cols4());
         let mut wanted = vec![(SPLITS, reduce::workspace(dims, a.rows, split, size4, layers(out.probes), false))];
         if self.sums {
@@ -226,11 +232,25 @@ impl Linear {
         wanted
     }
 
-    pub(super) fn lower(&self, cx: &mut Lowering<'_>, node: &Node) {
+    fn lower(&self, node: &Node, cx: &mut Lowering<'_>) {
         match self.layout {
             Layout::TN => self.lower_sum(cx, node),
             _ => self.lower_rows(cx, node),
         }
+    }
+}
+
+impl Linear {
+    fn shape(&self, variants: &Variants) -> Shape {
+        Shape::of(variants.linear(self.layout.family()))
+    }
+
+    fn bias_input(&self, node: &Node) -> Option<TensorId> {
+        self.bias.then(|| node.inputs[2])
+    }
+
+    fn epilogue_input(&self, node: &Node) -> Option<TensorId> {
+        self.epilogue.reads().then(|| node.inputs[node.inputs.len() - 1])
     }
 
     /// C by rows of A: NT and NN.
@@ -242,7 +262,7 @@ impl Linear {
         // In `Dot` a column of the result stands for four of C.
         let c4 = if dot { cx.graph.tensor(out).cols } else { cx.cols4(out) };
         let tiles_n = c4.div_ceil(columns4);
-        let (bias, addend, z) = (self.bias_input(node), self.addend_input(node), self.slope_input(node));
+        let (bias, addend, z) = (self.bias_input(node), node.addend, self.epilogue_input(node));
         let (epilogue, f) = match self.epilogue {
             Epilogue::None => (0, None),
             Epilogue::Activation(f) => (1, Some(f)),
@@ -282,7 +302,7 @@ impl Linear {
                 addend: addend.is_some(),
                 epilogue,
                 activation: f.map_or(0, Activation::code),
-                ..constants(cx.variants.linear(self.operation()))
+                ..constants(cx.variants.linear(self.layout.family()))
             },
         };
         let grid = Grid { count: rows, unit, columns: tiles_n, layers: cx.layers(out) };
@@ -300,7 +320,7 @@ impl Linear {
         let size4 = u64::from(ta.cols) * u64::from(tc.cols4());
         // One split adds the addend itself; several leave it to the sum of their results.
         let single = reduce::workspace(cx.dims, rows, split, size4, 1, false) == 0;
-        let (own, left) = if single { (self.addend_input(node), None) } else { (None, self.addend_input(node)) };
+        let (own, left) = if single { (node.addend, None) } else { (None, node.addend) };
         let sums = reduce::blocks(cx, rows, split, size4, out, left, SPLITS);
         let bias_bar = if self.sums { node.outputs.get(1).copied() } else { None };
         let also = bias_bar
@@ -335,7 +355,7 @@ impl Linear {
                 layout: 2,
                 addend: own.is_some(),
                 sums: also.is_some(),
-                ..constants(cx.variants.linear(self.operation()))
+                ..constants(cx.variants.linear(self.layout.family()))
             },
         };
         let grid = Grid { count: rows, unit: split, columns: tiles_n * tiles_m, layers: cx.layers(out) };

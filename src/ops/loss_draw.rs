@@ -1,6 +1,7 @@
 //! Random cotangents at the logits whose second moment is the loss's own Hessian. Shader: `shaders/loss_draw.wgsl`.
 
-use super::{Lowering, Node, OutputShape, Tensor};
+use super::operation::{self, no_rule};
+use super::{Lowering, Node, Operation, OutputShape, Rule, Sizes, Tensor};
 use crate::gpu::{Count, Grid};
 use crate::kernels::loss_draw as kernel;
 
@@ -25,14 +26,32 @@ impl LossDraw {
             LossDraw::Exact => 2,
         }
     }
+}
 
-    /// (logits, stat of the loss) to a cotangent [masked, V] a draw.
-    pub(super) fn outputs(self, inputs: &[&Tensor]) -> Vec<OutputShape> {
-        vec![("", Count::Masked, inputs[0].cols, true)]
+impl Operation for LossDraw {
+    fn name(&self) -> &'static str {
+        "loss_draw"
     }
 
-    pub(super) fn lower(self, cx: &mut Lowering<'_>, node: &Node) {
-        let (z, stat, out) = (node.inputs[0], node.inputs[1], node.outputs[0]);
+    /// (logits, stat of the loss) to a cotangent [masked, V] per draw.
+    fn outputs(&self, rule: Rule, inputs: &[&Tensor]) -> Vec<OutputShape> {
+        if rule != Rule::Forward {
+            no_rule(self, rule);
+        }
+        let [logits, _] = operation::inputs(self, inputs);
+        vec![("", Count::Masked, logits.cols, true)]
+    }
+
+    fn flops(&self, _: &Node, _: &Sizes<'_>) -> Option<f64> {
+        None
+    }
+
+    fn differentiable(&self) -> bool {
+        false
+    }
+
+    fn lower(&self, node: &Node, cx: &mut Lowering<'_>) {
+        let ([z, stat], [out]) = (node.inputs(), node.outputs());
         let draw = kernel::Forward {
             z: cx.buffer(z),
             stat: cx.buffer(stat),

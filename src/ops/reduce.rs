@@ -1,7 +1,6 @@
 //! Sums of blocks of rows, added up in order: the second half of every long sum. Shader: `shaders/reduce.wgsl`.
 
-use super::lowering::Scratch;
-use super::{Dims, LinearVariant, Lowering, Operation, TensorId};
+use super::{Dims, Family, LinearVariant, Lowering, Scratch, Sizes, TensorId};
 use crate::gpu::{Buffer, Count, Grid};
 use crate::kernels::reduce as kernel;
 
@@ -24,10 +23,16 @@ pub(super) fn workspace(dims: &Dims, rows: Count, block: u32, size4: u64, layers
     if blocks <= 1 && !addend { 0 } else { u64::from(blocks) * size4 * 16 * u64::from(layers) }
 }
 
+/// Bytes of workspace for sums of a matrix's columns as long as variants say, into `out`.
+pub(super) fn column_workspace(sizes: &Sizes<'_>, x: TensorId, out: TensorId) -> u64 {
+    let (x, layers) = (sizes.tensor(x), sizes.layers(out));
+    workspace(sizes.dims, x.rows, sizes.variants.sums().block, u64::from(x.cols4()), layers, false)
+}
+
 /// Invocations of a workgroup that sums rows, each a vec4 of columns: one subgroup where products are
 /// summed so too.
 pub(super) fn lanes(cx: &Lowering<'_>) -> u32 {
-    match cx.variants.linear(Operation::LinearTn) {
+    match cx.variants.linear(Family::LinearTn) {
         LinearVariant::Subgroup(lanes) => lanes,
         _ => 8,
     }

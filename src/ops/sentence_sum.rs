@@ -1,30 +1,50 @@
 //! Sums over the rows of each sentence and all columns, [rows, n] to [sentences, 4], the sum in the first column. Not
 //! differentiated. Shader: `shaders/sentence_sum.wgsl`.
 
-use super::{Lowering, Node, OutputShape, Tensor};
+use super::operation::{self, no_rule};
+use super::{Lowering, Node, Operation, OutputShape, Rule, Sizes, Tensor};
 use crate::gpu::Count;
 use crate::kernels::sentence_sum as kernel;
 
-/// `(terms, [addend])` to factor Σ terms + addend.
+/// terms to factor Σ terms, plus an addend.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SentenceSum {
     pub factor: f32,
-    pub addend: bool,
 }
 
-impl SentenceSum {
-    pub(super) fn outputs(&self, inputs: &[&Tensor]) -> Vec<OutputShape> {
-        assert!(matches!(inputs[0].rows, Count::Rows | Count::Masked), "sums over sentences are of rows of tokens");
-        vec![("", Count::Sentences, 4, inputs.iter().any(|t| t.probes))]
+impl Operation for SentenceSum {
+    fn name(&self) -> &'static str {
+        "sentence_sum"
     }
 
-    pub(super) fn lower(&self, cx: &mut Lowering<'_>, node: &Node) {
-        let (terms, out) = (node.inputs[0], node.outputs[0]);
+    fn outputs(&self, rule: Rule, inputs: &[&Tensor]) -> Vec<OutputShape> {
+        if rule != Rule::Forward {
+            no_rule(self, rule);
+        }
+        let [terms] = operation::inputs(self, inputs);
+        assert!(matches!(terms.rows, Count::Rows | Count::Masked), "sums over sentences are of rows of tokens");
+        vec![("", Count::Sentences, 4, terms.probes)]
+    }
+
+    fn flops(&self, _: &Node, _: &Sizes<'_>) -> Option<f64> {
+        None
+    }
+
+    fn adds(&self, _: Rule) -> bool {
+        true
+    }
+
+    fn differentiable(&self) -> bool {
+        false
+    }
+
+    fn lower(&self, node: &Node, cx: &mut Lowering<'_>) {
+        let ([terms], [out]) = (node.inputs(), node.outputs());
         let tensor = cx.graph.tensor(terms);
         let sum = kernel::Forward {
             terms: cx.buffer(terms),
             spans: cx.batch.spans.clone(),
-            addend: self.addend.then(|| cx.buffer(node.inputs[1])),
+            addend: node.addend.map(|id| cx.buffer(id)),
             out: cx.buffer(out),
             params: kernel::Params {
                 width: tensor.cols,
@@ -33,7 +53,7 @@ impl SentenceSum {
                 factor: self.factor,
                 in_layer: cx.layer(terms),
                 out_layer: cx.layer(out),
-                add: u32::from(self.addend),
+                add: u32::from(node.addend.is_some()),
             },
         };
         cx.push(sum, cx.name(out), cx.elementwise(out));
