@@ -3,7 +3,9 @@
 
 use std::collections::HashMap;
 
-use crate::ops::{Batch, GhostNorm};
+use super::Inputs;
+use crate::gpu::Count;
+use crate::ops::{Batch, GhostNorm, RowGram};
 
 /// What the norms are taken from: the adjoint's rows, the other inputs, and the batch.
 pub struct Rows<'a> {
@@ -15,6 +17,25 @@ pub struct Rows<'a> {
     /// Statistics of layer norm, or the head's adjoint.
     pub third: &'a [f64],
     pub third_cols: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// Of a node's inputs; those that it does not have are empty.
+    pub(super) fn new(inputs: &'a Inputs<'_>) -> Rows<'a> {
+        let optional = |i: usize| inputs.get(i).map_or((&[][..], 0), |values| (values, inputs.cols(i)));
+        let ((b, b_cols), (a, a_cols), (third, third_cols)) = (optional(0), optional(1), optional(2));
+        let masked = inputs.frame.graph.tensor(inputs.node.inputs[0]).rows == Count::Masked;
+        Rows { b, b_cols, masked, a, a_cols, third, third_cols }
+    }
+}
+
+pub(super) fn evaluate(op: GhostNorm, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
+    vec![forward(op, &Rows::new(inputs), inputs.frame.batch)]
+}
+
+pub(super) fn evaluate_row_gram(op: RowGram, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
+    let rows = Rows::new(inputs);
+    vec![row_gram(rows.b, rows.b_cols, rows.masked, op.most as usize, inputs.frame.batch)]
 }
 
 /// Gradient of each part of a parameter, by place.
