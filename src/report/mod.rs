@@ -6,9 +6,11 @@
 //! # Ok::<(), lowland::report::ReportError>(())
 //! ```
 
+mod axis;
 mod curvature;
 mod figure;
 mod html;
+mod palette;
 mod panels;
 mod run;
 mod scene;

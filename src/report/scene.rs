@@ -10,50 +10,7 @@ use tiny_skia::{FillRule, Paint, Path, PathBuilder, Pixmap, Stroke, StrokeDash, 
 use ttf_parser::{Face, OutlineBuilder};
 
 use super::html::escape;
-
-/// A colour by its role; the page gives it a value for light and for dark, a file the light one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ink {
-    Text,
-    Muted,
-    Grid,
-    Paper,
-    /// The colour of a series, by its number; there are eight.
-    Series(usize),
-}
-
-const SERIES: [[u8; 3]; 8] = [
-    [0x0b, 0x6e, 0x8f],
-    [0xc2, 0x57, 0x1a],
-    [0x4f, 0x7d, 0x2a],
-    [0x7b, 0x4f, 0xa3],
-    [0x8a, 0x6d, 0x00],
-    [0xb8, 0x2f, 0x6d],
-    [0x3d, 0x4c, 0x63],
-    [0x12, 0x8c, 0x7a],
-];
-
-impl Ink {
-    fn variable(self) -> String {
-        match self {
-            Ink::Text => "var(--text)".into(),
-            Ink::Muted => "var(--muted)".into(),
-            Ink::Grid => "var(--grid)".into(),
-            Ink::Paper => "var(--card)".into(),
-            Ink::Series(i) => format!("var(--ink{})", i % SERIES.len() + 1),
-        }
-    }
-
-    fn light(self) -> [u8; 3] {
-        match self {
-            Ink::Text => [0x1c, 0x24, 0x30],
-            Ink::Muted => [0x4d, 0x58, 0x68],
-            Ink::Grid => [0xe3, 0xe1, 0xda],
-            Ink::Paper => [0xff, 0xff, 0xff],
-            Ink::Series(i) => SERIES[i % SERIES.len()],
-        }
-    }
-}
+pub use super::palette::Ink;
 
 /// The stroke of a line.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -155,12 +112,8 @@ impl Scene {
 
     /// An SVG file.
     pub fn document(&self) -> String {
-        let colour = |ink: Ink| {
-            let [r, g, b] = ink.light();
-            format!("#{r:02x}{g:02x}{b:02x}")
-        };
-        let paper = format!("<rect width=\"100%\" height=\"100%\" fill=\"{}\"/>\n", colour(Ink::Paper));
-        self.markup(&colour, &paper)
+        let paper = format!("<rect width=\"100%\" height=\"100%\" fill=\"{}\"/>\n", Ink::Card.hex());
+        self.markup(&|ink| ink.hex(), &paper)
     }
 
     fn markup(&self, colour: &dyn Fn(Ink) -> String, paper: &str) -> String {
@@ -222,7 +175,7 @@ impl Scene {
     pub fn png(&self) -> Option<Vec<u8>> {
         let size = |v: f64| (v * f64::from(PIXELS)).ceil() as u32;
         let mut pixels = Pixmap::new(size(self.width), size(self.height))?;
-        pixels.fill(colour(Ink::Paper));
+        pixels.fill(colour(Ink::Card));
         for element in &self.elements {
             match element {
                 Element::Shape { points, closed, pen, fill } => {
@@ -250,7 +203,7 @@ impl Scene {
 }
 
 fn colour(ink: Ink) -> tiny_skia::Color {
-    let [r, g, b] = ink.light();
+    let [r, g, b] = ink.rgb();
     tiny_skia::Color::from_rgba8(r, g, b, 255)
 }
 

@@ -1,6 +1,7 @@
 //! The figures of a section.
 
-use super::super::panels::{Level, Panel, Panels, Point, Scale, Series, bar, wide};
+use super::super::axis::wide;
+use super::super::panels::{Level, Look, Panel, Panels, Point, Scale, Series, bar};
 use super::super::scene::Scene;
 use super::collapse::{self, ABSCISSAE, has_curves};
 use super::convention;
@@ -78,7 +79,7 @@ fn transfer(section: &Section, predictor: &'static Predictor) -> Option<Drawn> {
             let own = models.iter().filter(|m| m.table.intervention == intervention);
             let points: Vec<Point> = own.filter_map(point).collect();
             if !points.is_empty() {
-                series.push(Series { name: short(intervention), style, joined: false, points });
+                series.push(Series { name: short(intervention), style, look: Look::Markers, points });
             }
         }
         if series.is_empty() {
@@ -169,7 +170,7 @@ fn lines(groups: &[&Group<'_>], x: &dyn Fn(&Row) -> f64, y: &dyn Fn(&Row) -> Opt
         };
         let points: Vec<Point> = steps.iter().filter_map(point).collect();
         if !points.is_empty() {
-            series.push(Series { name: short(label), style, joined: true, points });
+            series.push(Series { name: short(label), style, look: Look::MarkedLine, points });
         }
     }
     series
@@ -244,8 +245,9 @@ fn sizes(section: &Section, groups: &[Group<'_>]) -> Option<Drawn> {
             let points: Vec<Point> = ends.iter().filter_map(point).collect();
             // Several models of one size are no line.
             let joined = points.windows(2).all(|p| p[0].x < p[1].x);
+            let look = if joined { Look::MarkedLine } else { Look::Markers };
             if !points.is_empty() {
-                all.push(Series { name: short(&table.name), style, joined, points });
+                all.push(Series { name: short(&table.name), style, look, points });
             }
         }
         all

@@ -1,6 +1,6 @@
 //! The page about sweeps.
 
-use super::super::html::{BASE, escape};
+use super::super::html::{escape, head};
 use super::collapse::Measured;
 use super::convention;
 use super::correlations::Found;
@@ -12,17 +12,14 @@ use super::{paper, statement};
 use crate::statistics::Coefficient;
 
 const STYLE: &str = "
-:root { --ink5: #8a6d00; --ink6: #b82f6d; --ink7: #3d4c63; --ink8: #128c7a; }
-@media (prefers-color-scheme: dark) { :root { --ink5: #d9b93f; --ink6: #ea7bad; --ink7: #a9b8d0; --ink8: #4fd0bb; } }
-figure { margin: 16px 0; } figure svg { background: var(--card); border: 1px solid var(--grid); border-radius: 8px;
-  max-width: 100%; height: auto; } figcaption { color: var(--muted); font-size: 13px; max-width: 90ch; }
-.wide { overflow-x: auto; } .grid { width: auto; font-variant-numeric: tabular-nums; font-size: 13px; margin: 8px 0 \
-16px; }
+figure { margin: 16px 0; } figcaption { color: var(--muted); font-size: 13px; max-width: 90ch; }
+.wide { overflow-x: auto; }
+.grid { width: auto; font-variant-numeric: tabular-nums; font-size: 13px; margin: 8px 0 16px; }
 .grid th { text-align: left; padding: 4px 14px 4px 0; vertical-align: bottom; font-weight: 600; }
 .grid td { padding-right: 14px; white-space: nowrap; overflow-wrap: normal; }
 .grid .paper { color: var(--muted); font-style: italic; }
-.said { color: var(--text); } .said b { font-weight: 600; } summary { cursor: pointer; color: var(--muted); margin: \
-8px 0; }
+.said { color: var(--text); } .said b { font-weight: 600; }
+summary { cursor: pointer; color: var(--muted); margin: 8px 0; }
 h3 { font-size: 15px; margin: 20px 0 4px; }
 ";
 
@@ -45,16 +42,13 @@ pub fn page(contents: &[Content]) -> String {
     let title = format!("Sweep{}: {}", if names.len() == 1 { "" } else { "s" }, names.join(", "));
     let sections: String = contents.iter().map(section).collect();
     format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" \
-         content=\"width=device-width\">\n<title>{0}</title>\n<style>{BASE}{STYLE}</style>\n</head>\n\
-         <body>\n<h1>{0}</h1>\n<p>Among models with the same pre-training loss, does the flatter one transfer better? \
+        "{0}<p>Among models with the same pre-training loss, does the flatter one transfer better? \
          Losses are in nats for a masked word; the excess loss is the mean KL divergence of the exact conditional from \
          the model's. F is the Fisher matrix of the mean loss (equal to Gauss-Newton's), H its Hessian, Σ the \
          covariance of single sentences' gradients. Where the model is the language, the three have the same trace. \
          Each figure lies in <code>figures/</code> as SVG and PNG, each number in <code>tables/</code> as CSV and \
          JSON.</p>\n{sections}</body>\n</html>\n",
-        escape(&title)
+        head(&title, STYLE)
     )
 }
 
