@@ -5,6 +5,7 @@
 //! JSON for each dispatch at the end of `dispatches`, and each kernel's text once in a file named by its hash.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
@@ -59,11 +60,11 @@ pub fn describe(list: &[Dispatch], images: bool) -> Result<Descriptions, GpuErro
     for dispatch in list {
         let file = kernel_file(dispatch.kernel)?;
         let key = (dispatch.kernel, &dispatch.constants);
-        if !hashes.contains_key(&key) {
+        if let Entry::Vacant(unknown) = hashes.entry(key) {
             let text = file.expand(&dispatch.constants, images)?.text;
             let hash = blake3::hash(text.as_bytes()).to_hex()[..16].to_string();
             all.texts.insert(hash.clone(), text);
-            hashes.insert(key, hash);
+            unknown.insert(hash);
         }
         let given = dispatch.bound(file.entry(dispatch.entry)?).map(|(binding, buffer)| {
             let next = places.len();
