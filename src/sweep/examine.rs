@@ -84,7 +84,7 @@ impl Question<'_> {
         self.file(plan).replace(".json", ".failure.json")
     }
 
-    /// In words, for progress.
+    /// The question in words, for progress.
     pub(super) fn text(&self) -> String {
         match self {
             Question::Evaluation => "loss".into(),

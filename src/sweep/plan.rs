@@ -22,14 +22,14 @@ pub struct PlannedRun {
     /// Id by the rule of versions up to 0.1.0, where it is another.
     #[serde(skip)]
     pub earlier_id: Option<String>,
-    /// The same for runs that differ in nothing but the seed.
+    /// One id for all runs that differ in nothing but the seed.
     pub group: String,
     pub seed: u64,
     /// The group in words.
     pub label: String,
     /// The settings of the sweep, by key.
     pub values: serde_json::Map<String, serde_json::Value>,
-    /// The same as overrides of the base config.
+    /// The settings as overrides of the base config.
     pub overrides: Vec<String>,
     #[serde(skip)]
     pub resolved: Resolved,

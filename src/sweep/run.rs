@@ -19,7 +19,7 @@ use crate::model;
 use crate::ops::{Variants, Wishes};
 use crate::train::{self, Claim, Observer, interrupt_requested};
 
-/// Who watches a sweep.
+/// Hears how a sweep goes.
 pub trait Watcher: Observer {
     /// Run number `number` (from 1) of `of` is begun, or gone on with.
     fn begins(&self, number: usize, of: usize, run: &PlannedRun);

@@ -24,7 +24,7 @@ const DRAWS: u64 = 1000;
 pub struct Abscissa {
     pub key: &'static str,
     pub label: &'static str,
-    /// In titles.
+    /// The name in titles.
     pub short: &'static str,
     pub of: fn(&Row) -> f64,
 }

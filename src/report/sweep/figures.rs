@@ -218,7 +218,7 @@ fn steps(section: &Section, table: &Table, groups: &[&Group<'_>]) -> Option<Draw
     Some(named(section, &name, Panels { title, panels, saturation: false }.scene(), caption))
 }
 
-/// The same at the end of training against the number of parameters, for sweeps that vary it.
+/// Everything at the end of training against the number of parameters, for sweeps that vary it.
 fn sizes(section: &Section, groups: &[Group<'_>]) -> Option<Drawn> {
     let ends = |table: &Table| -> Vec<&Group<'_>> {
         let own = groups.iter().filter(|g| std::ptr::eq(g.first().table, table));
