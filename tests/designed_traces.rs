@@ -51,7 +51,7 @@ struct Ground<'g> {
 }
 
 impl<'g> Ground<'g> {
-    fn subject(&self, sentences: &[Sentence]) -> Result<Subject<'g>, CurvatureError> {
+    fn subject(&self, sentences: &[Sentence]) -> Result<Subject, CurvatureError> {
         let variants = Variants::choose(self.gpu.capabilities());
         let chunks = Chunks { batch: self.batch, probes: 4 };
         Subject::new(self.gpu, &self.encoder, &self.weights, sentences, variants, &[], &chunks)

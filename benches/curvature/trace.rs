@@ -65,7 +65,7 @@ impl Ground<'_> {
         (from..from + count).into_par_iter().map(one).collect()
     }
 
-    fn subject(&self, sentences: &[Sentence], batch: usize, probes: u32) -> Result<Subject<'_>, Error> {
+    fn subject(&self, sentences: &[Sentence], batch: usize, probes: u32) -> Result<Subject, Error> {
         let Loaded { encoder, weights, .. } = &self.loaded;
         Ok(Subject::new(self.gpu, encoder, weights, sentences, self.variants, &[], &Chunks { batch, probes })?)
     }

@@ -21,7 +21,7 @@ pub fn setting(name: &str) -> Setting {
     Setting { loaded, sentences, truth: Truth::curvature(name) }
 }
 
-pub fn subject<'g>(gpu: &'g Gpu, s: &Setting, variants: Variants, batch: usize, probes: u32) -> Subject<'g> {
+pub fn subject<'g>(gpu: &'g Gpu, s: &Setting, variants: Variants, batch: usize, probes: u32) -> Subject {
     let Loaded { encoder, weights, .. } = &s.loaded;
     Subject::new(gpu, encoder, weights, &s.sentences, variants, &[], &Chunks { batch, probes }).unwrap()
 }
