@@ -79,11 +79,7 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Probe) -> Resul
 }
 
 /// Features of all three parts, one after another, and what they are.
-fn features(
-    device: Option<&Device>,
-    arguments: &Probe,
-    opened: &Opened,
-) -> Result<(Features, String), Failure> {
+fn features(device: Option<&Device>, arguments: &Probe, opened: &Opened) -> Result<(Features, String), Failure> {
     let data = &opened.data;
     let sentences: Vec<Words> = data.parts().into_iter().flat_map(|part| part.sentences.clone()).collect();
     let pooling = match arguments.features {

@@ -71,7 +71,9 @@ impl Drawing {
         let masked: Vec<usize> = subject.sentences[range.clone()].iter().map(|s| s.masked.len()).collect();
         let draws = match self.kind {
             // The loss's own Hessian has one rank less than there are words.
-            LossDraw::Exact => masked.iter().max().copied().unwrap_or(0) * (subject.model.encoder.classes() as usize - 1),
+            LossDraw::Exact => {
+                masked.iter().max().copied().unwrap_or(0) * (subject.model.encoder.classes() as usize - 1)
+            }
             _ => self.draws,
         };
         let mut values = vec![vec![0.0; draws]; range.len()];

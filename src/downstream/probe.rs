@@ -95,12 +95,7 @@ pub fn check_room(gpu: &Gpu, rows: usize, width: usize) -> Result<u64, GpuError>
 }
 
 impl Bench {
-    fn new(
-        device: &Device,
-        options: &LinearProbe,
-        features: &Features,
-        classes: u32,
-    ) -> Result<Bench, GpuError> {
+    fn new(device: &Device, options: &LinearProbe, features: &Features, classes: u32) -> Result<Bench, GpuError> {
         let Device { gpu, variants } = device;
         let bytes = check_room(gpu, features.rows(), features.width)?;
         let (rows, width) = (features.rows() as u32, features.width as u32);

@@ -145,11 +145,7 @@ impl<'p> Examiner<'p> {
     }
 
     /// The answer to a question about a model, as JSON.
-    pub fn ask(
-        &mut self,
-        subject: &mut Subject<'_>,
-        question: Question<'_>,
-    ) -> Result<serde_json::Value, RunFailure> {
+    pub fn ask(&mut self, subject: &mut Subject<'_>, question: Question<'_>) -> Result<serde_json::Value, RunFailure> {
         match question {
             Question::Evaluation => Ok(json!(self.evaluate(subject)?)),
             Question::Curvature(measure) => Ok(json!(self.measure(subject, measure)?)),

@@ -42,12 +42,7 @@ impl Evaluator {
     }
 
     /// Samples and labels `count` sentences of the held-out seed and plans the pass.
-    pub fn new(
-        model: &Model,
-        corpus: &Corpus,
-        count: u32,
-        batch: usize,
-    ) -> Result<Evaluator, GpuError> {
+    pub fn new(model: &Model, corpus: &Corpus, count: u32, batch: usize) -> Result<Evaluator, GpuError> {
         let seed = held_out_seed(corpus.seed);
         let (language, tokens) = (corpus.language.clone(), corpus.tokens.clone());
         let made: Vec<MaskedSentence> = interrupt::or_stop(move || {

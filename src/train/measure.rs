@@ -70,12 +70,7 @@ impl Instruments {
     ///
     /// # Errors
     /// [`CurvatureError::Interrupted`] when `go_on` says so, numbers that are not finite, what the adapter refuses.
-    pub fn measure(
-        &self,
-        model: &Model,
-        step: u64,
-        go_on: &dyn Fn() -> bool,
-    ) -> Result<Measurement, CurvatureError> {
+    pub fn measure(&self, model: &Model, step: u64, go_on: &dyn Fn() -> bool) -> Result<Measurement, CurvatureError> {
         let started = Instant::now();
         let check = || if go_on() { Ok(()) } else { Err(CurvatureError::Interrupted) };
         let mut m = Measurement { step, ..Measurement::default() };
@@ -295,12 +290,7 @@ pub(super) struct Along {
 
 impl Along {
     /// Samples the sentences, and looks into a run's metrics for what was measured before.
-    pub fn new(
-        corpus: &Corpus,
-        settings: &MeasureSection,
-        batch: usize,
-        metrics: &Path,
-    ) -> Result<Along, Interrupted> {
+    pub fn new(corpus: &Corpus, settings: &MeasureSection, batch: usize, metrics: &Path) -> Result<Along, Interrupted> {
         let text = std::fs::read_to_string(metrics).unwrap_or_default();
         let last = text.lines().rev().find_map(|line| serde_json::from_str(line).ok());
         let instruments = Instruments::new(corpus, settings, batch)?;

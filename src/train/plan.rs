@@ -93,9 +93,7 @@ pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
     let batch = gradient.batch_bytes(&model, dims);
     let algorithm = match (&train.algorithm, setup.head) {
         (AlgorithmKind::Sam(_), _) => arena,
-        (AlgorithmKind::Adversarial(a), Some(head)) => {
-            unless_refused(adversary_bytes(&model, head, a.batch, RING))?
-        }
+        (AlgorithmKind::Adversarial(a), Some(head)) => unless_refused(adversary_bytes(&model, head, a.batch, RING))?,
         _ => 0,
     };
     let (evaluation, evaluation_dispatches) = plan_evaluation(&setup, resolved.config.evaluate.sentences)?;

@@ -82,13 +82,7 @@ impl Trainer {
     ///
     /// # Errors
     /// What the adapter says.
-    pub fn new(
-        model: Model,
-        train: &TrainSection,
-        labels: Labels,
-        dims: Dims,
-        seed: u64,
-    ) -> Result<Trainer, GpuError> {
+    pub fn new(model: Model, train: &TrainSection, labels: Labels, dims: Dims, seed: u64) -> Result<Trainer, GpuError> {
         let (gpu, encoder, parameters) = (model.gpu(), &model.encoder, &model.parameters);
         let pass = GradientPass::new(&model, dims, labels)?;
         let several = train.micro_batch() < train.batch_size;

@@ -2,9 +2,9 @@
 
 use lowland::curvature::{Chunks, Subject};
 use lowland::gpu::Gpu;
-use lowland::model::{Encoder, Loaded, load, read_examples};
-use lowland::ops::Variants;
+use lowland::model::{Encoder, Loaded, Model, load, read_examples};
 use lowland::ops::batch::Sentence;
+use lowland::ops::{Device, Variants};
 
 use super::{Truth, fixture};
 
@@ -23,7 +23,13 @@ pub fn setting(name: &str) -> Setting {
 
 pub fn subject<'g>(gpu: &'g Gpu, s: &Setting, variants: Variants, batch: usize, probes: u32) -> Subject {
     let Loaded { encoder, weights, .. } = &s.loaded;
-    Subject::new(gpu, encoder, weights, &s.sentences, variants, &[], &Chunks { batch, probes }).unwrap()
+    Subject::new(
+        &Model::new(&Device::new(gpu, variants), encoder, weights).unwrap(),
+        &s.sentences,
+        &[],
+        &Chunks { batch, probes },
+    )
+    .unwrap()
 }
 
 /// Three vectors recorded by parameter, in our order.

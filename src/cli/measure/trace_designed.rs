@@ -45,9 +45,7 @@ pub(super) fn measure(session: &Session, common: &Common, plan: &Plan) -> Result
     let chunks = Chunks { batch: common.on.batch as usize, probes: common.probes };
     let from = Population {
         sentences: &|numbers| Ok(held_out.sentences(numbers)?),
-        subject: &|sentences| {
-            Subject::new(&session.model, sentences, &common.only, &chunks)
-        },
+        subject: &|sentences| Subject::new(&session.model, sentences, &common.only, &chunks),
         longest: held_out.longest(),
     };
     let designed = designed_trace(&from, &what, &mut |p| session.watch(&name_of(plan.estimator), "sentence", p))?;
