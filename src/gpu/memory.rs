@@ -103,6 +103,11 @@ impl Buffer {
         self.image.as_ref()
     }
 
+    /// Tells it from every other that lives: its allocation, and where it begins there.
+    pub(super) fn place(&self) -> (*const (), u64) {
+        (Arc::as_ptr(&self.block).cast(), self.offset)
+    }
+
     /// Whether both lie in the same allocation (one dispatch must not read one and write the other).
     pub fn same_block(&self, other: &Buffer) -> bool {
         Arc::ptr_eq(&self.block, &other.block)

@@ -10,6 +10,7 @@
 //! ```
 
 mod adapter;
+mod describe;
 mod device;
 mod error;
 mod images;
@@ -24,6 +25,7 @@ mod stopwatch;
 
 pub(crate) use adapter::cache_folder;
 pub use adapter::{ADAPTER_VARIABLE, AdapterChoice, gpu_in_sight, leave, list, select};
+pub use describe::{Description, Descriptions, Given, describe};
 pub use device::{Capabilities, Gpu, Hold, Options, Pipeline};
 pub use error::GpuError;
 pub use lanes::{lanes_reason, prepare_process};

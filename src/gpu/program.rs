@@ -6,13 +6,16 @@
 //! blocks of `unit` rows, times `columns` workgroups a block, times `layers`; it is folded into two dimensions because
 //! one ends at 65,535 workgroups.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use super::describe;
 use super::device::{Gpu, Pipeline};
 use super::error::GpuError;
 use super::memory::{Buffer, Counted};
 use super::pieces::Pieces;
+use super::shader::{Entry, KernelFile};
 use super::stopwatch::Stamp;
 
 /// Which count of the running step a dimension has.
@@ -113,6 +116,33 @@ pub struct Dispatch {
     pub grid: Grid,
 }
 
+impl Dispatch {
+    fn wrong(&self, detail: String) -> GpuError {
+        GpuError::Kernel { kernel: format!("{}:{}", self.kernel, self.entry), detail }
+    }
+
+    /// The parameters as they lie in the uniform buffer.
+    pub(super) fn packed(&self, file: &KernelFile) -> Result<Vec<u8>, GpuError> {
+        let mut bytes = vec![0; file.params_size as usize];
+        for (name, value) in &self.params {
+            let field = file.fields.iter().find(|f| f.name == *name);
+            let at = field.ok_or_else(|| self.wrong(format!("has no parameter `{name}`")))?.offset as usize;
+            bytes[at..][..4].copy_from_slice(&value.to_le_bytes());
+        }
+        Ok(bytes)
+    }
+
+    /// The buffers given, by their binding numbers.
+    pub(super) fn bound(&self, entry: &Entry) -> Result<BTreeMap<u32, &Buffer>, GpuError> {
+        let number = |name: &str| entry.bindings.iter().find(|b| b.name == name).map(|b| b.index);
+        let one = |(name, buffer)| match number(name) {
+            Some(number) => Ok((number, buffer)),
+            None => Err(self.wrong(format!("does not use a buffer `{name}`"))),
+        };
+        self.buffers.iter().map(|(name, buffer)| one((*name, buffer))).collect()
+    }
+}
+
 struct Recorded {
     pipeline: Arc<Pipeline>,
     bind_group: wgpu::BindGroup,
@@ -143,21 +173,10 @@ impl Program {
         gpu.go_on()?;
         let mut words = vec![0u8; UNIFORM_ALIGN * dispatches.len().max(1)];
         let pipelines = gpu.pipelines(&dispatches)?;
+        describe::log(&dispatches, gpu.capabilities().images)?;
         for (i, (dispatch, pipeline)) in dispatches.iter().zip(&pipelines).enumerate() {
-            let wrong = |what: String| GpuError::Kernel {
-                kernel: format!("{}:{}", dispatch.kernel, dispatch.entry),
-                detail: what,
-            };
-            for (name, value) in &dispatch.params {
-                let field = pipeline.file.fields.iter().find(|f| f.name == *name);
-                let at = field.ok_or_else(|| wrong(format!("has no parameter `{name}`")))?.offset as usize;
-                words[i * UNIFORM_ALIGN + at..][..4].copy_from_slice(&value.to_le_bytes());
-            }
-            if let Some((name, _)) =
-                dispatch.buffers.iter().find(|(n, _)| pipeline.entry.bindings.iter().all(|b| b.name != *n))
-            {
-                return Err(wrong(format!("does not use a buffer `{name}`")));
-            }
+            let bytes = dispatch.packed(pipeline.file)?;
+            words[i * UNIFORM_ALIGN..][..bytes.len()].copy_from_slice(&bytes);
         }
         let uniform = |label: &str, bytes: &[u8]| {
             let buffer = gpu.scoped("allocating uniforms", || {
@@ -178,14 +197,14 @@ impl Program {
         let unused_out = gpu.buffers("unused outputs", &[256; 8])?;
         let mut recorded = Vec::with_capacity(dispatches.len());
         for (i, (dispatch, pipeline)) in dispatches.into_iter().zip(pipelines).enumerate() {
+            let given = dispatch.bound(pipeline.entry)?;
             let mut outs = unused_out.iter();
             let bound: Vec<(u32, bool, &Buffer)> = pipeline
                 .entry
                 .bindings
                 .iter()
                 .map(|b| {
-                    let given = dispatch.buffers.iter().find(|(n, _)| *n == b.name).map(|(_, buffer)| buffer);
-                    let buffer = match given {
+                    let buffer = match given.get(&b.index).copied() {
                         Some(buffer) => buffer,
                         None if b.write => outs.next().expect("at most 8 bindings a kernel"),
                         None => &unused_in[0],
