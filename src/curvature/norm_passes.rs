@@ -17,6 +17,10 @@ pub enum Cotangent {
     Draw(LossDraw),
 }
 
+/// Rows of a sentence up to which a layer's inner products are taken anew for every draw: a tile of the kernel that shares
+/// them has 32 rows or 64, whatever the sentence.
+const FEW: u32 = 32;
+
 /// Squared norms of per-example gradients for the labels of the data, or for a block of draws.
 pub struct NormPass {
     pass: Pass,
@@ -62,6 +66,7 @@ impl NormRecipe {
         graph.fuse();
         if cotangent != Cotangent::Data {
             graph.share_slopes();
+            graph.share_row_grams(&subject.dims, |rows| subject.longest(rows), FEW);
         }
         graph.norms_early();
         let recipe = Recipe::new(graph, encoder, subject.labels)

@@ -241,6 +241,10 @@ fn evaluate(frame: &Frame<'_>, node: &Node, values: &Values, k: usize) -> Vec<Ve
             let (step, keys) = (&frame.step, &frame.batch.keys);
             vec![loss_draw::forward(*kind, input(0), cols(0), input(1), keys, step.seed, step.counter[0] + k as u32)]
         }
+        Op::RowGram(op) => {
+            let masked = frame.graph.tensor(node.inputs[0]).rows == Count::Masked;
+            vec![ghost_norm::row_gram(input(0), cols(0), masked, op.most as usize, frame.batch)]
+        }
         Op::SentenceSum(op) => {
             let of_row = |r: usize| op_rows(frame, node.inputs[0], r);
             let mut out = vec![0.0; 4 * frame.batch.sentences as usize];
