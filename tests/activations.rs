@@ -8,7 +8,7 @@ use common::gpu;
 use lowland::gpu::{Count, Step};
 use lowland::graph::{Dims, Emit, Graph, Plan};
 use lowland::ops::batch::BatchLayout;
-use lowland::ops::{Activation, BatchBuffers, Rule, Variants, call};
+use lowland::ops::{Activation, BatchBuffers, Device, Rule, Variants, call};
 use lowland::reference::activation;
 use lowland::reference::jet::Jet;
 
@@ -33,7 +33,7 @@ fn computed(f: Activation, numbers: &[f32]) -> [Vec<f32>; 3] {
         outside.insert(id, buffer);
     }
     let wanted = [value, slope, bend];
-    let plan = Plan::new(&gpu, &graph, dims, &variants, &buffers, &outside, &wanted).unwrap();
+    let plan = Plan::new(&Device::new(&gpu, variants), &graph, dims, &buffers, &outside, &wanted).unwrap();
     plan.run(&gpu, &Step { rows: 1, ..Step::default() }).unwrap();
     wanted.map(|id| gpu.read(plan.buffer(id).unwrap(), n).unwrap())
 }

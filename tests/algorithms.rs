@@ -10,10 +10,10 @@ use lowland::config::{
 use lowland::gpu::Gpu;
 use lowland::language::{Grammar, Pcfg, RandomGrammar};
 use lowland::model::{
-    Arena, Encoder, GradientPass, ModelConfig, ModelKind, RepresentationPass, TokenIds, Weights, dims_for,
+    Encoder, GradientPass, Model, ModelConfig, ModelKind, RepresentationPass, TokenIds, Weights, dims_for,
 };
 use lowland::ops::batch::Sentence;
-use lowland::ops::{Batch, Dims, Labels, Variants};
+use lowland::ops::{Batch, Device, Dims, Labels};
 use lowland::random::{Purpose, Stream};
 use lowland::train::{self, AdversaryData, LogLine, Micro, Trainer, held_out_sentence};
 
@@ -54,33 +54,38 @@ impl Setting {
     fn trainer(&self, gpu: &Gpu, train: &TrainSection) -> Trainer {
         let sentences = train.micro_batch();
         let dims = Dims { rows: sentences * 10, masked: sentences, sentences, probes: 1 };
-        let variants = Variants::choose(gpu.capabilities());
-        let mut trainer =
-            Trainer::new(gpu, &self.encoder, &self.weights, train, Labels::Hard, dims, &variants, SEED).unwrap();
+        let mut trainer = Trainer::new(
+            Model::new(&Device::of(gpu), &self.encoder, &self.weights).unwrap(),
+            train,
+            Labels::Hard,
+            dims,
+            SEED,
+        )
+        .unwrap();
         if let AlgorithmKind::Adversarial(algorithm) = &train.algorithm {
             let data = AdversaryData::draw(algorithm, &self.language, &TokenIds::new(12), SEED).unwrap();
-            trainer.oppose(gpu, &self.encoder, algorithm, data, &variants).unwrap();
+            trainer.oppose(algorithm, data).unwrap();
         }
         trainer
     }
 
     /// Takes steps `from..to`, each over 6 of the sentences.
-    fn advance(&self, gpu: &Gpu, trainer: &mut Trainer, train: &TrainSection, steps: std::ops::Range<usize>) {
+    fn advance(&self, trainer: &mut Trainer, train: &TrainSection, steps: std::ops::Range<usize>) {
         for step in steps {
             let batch: Vec<Sentence> = (0..6).map(|j| self.sentences[(step * 6 + j) % 24].clone()).collect();
             let micros: Vec<Micro> = batch
                 .chunks(train.micro_batch() as usize)
                 .map(|part| Micro { batch: Batch::new(trainer.layout(), part), weight: 1.0 / 6.0 })
                 .collect();
-            trainer.advance(gpu, &micros).unwrap();
+            trainer.advance(&micros).unwrap();
         }
     }
 
     fn train(&self, gpu: &Gpu, train: &TrainSection, steps: usize) -> (Weights, Vec<LogLine>) {
         let mut trainer = self.trainer(gpu, train);
-        self.advance(gpu, &mut trainer, train, 0..steps);
-        let log = trainer.read_log(gpu).unwrap();
-        (trainer.state(gpu, &self.encoder).unwrap().0, log)
+        self.advance(&mut trainer, train, 0..steps);
+        let log = trainer.read_log().unwrap();
+        (trainer.state().unwrap().0, log)
     }
 }
 
@@ -121,17 +126,16 @@ fn sam_takes_the_gradient_at_the_top_of_the_ascent() {
     for kind in [ModelKind::RobertaPreLayerNorm, ModelKind::Bert] {
         let s = Setting::new(kind);
         let batch = &s.sentences[..6];
-        let arena = Arena::of(&gpu, &s.encoder, &s.weights).unwrap();
-        let variants = Variants::choose(gpu.capabilities());
-        let pass = GradientPass::new(&gpu, &s.encoder, &arena, dims_for(batch, 6), &variants, Labels::Hard).unwrap();
+        let model = Model::new(&Device::of(&gpu), &s.encoder, &s.weights).unwrap();
+        let pass = GradientPass::new(&model, dims_for(batch, 6), Labels::Hard).unwrap();
         let (rho, lr) = (0.5, 0.1);
-        let losses = pass.run(&gpu, batch).unwrap();
-        let below = flat(&pass.gradient.read(&gpu, &s.encoder).unwrap());
+        let losses = pass.run(batch).unwrap();
+        let below = flat(&pass.gradient().read(&gpu, &s.encoder).unwrap());
         let theta = flat(&s.weights);
         let top: Vec<f64> = theta.iter().zip(&below).map(|(t, g)| t + rho * g / norm(&below)).collect();
-        arena.write(&gpu, &s.encoder, &shaped(&s.weights, &top));
-        pass.run(&gpu, batch).unwrap();
-        let above = flat(&pass.gradient.read(&gpu, &s.encoder).unwrap());
+        model.write(&shaped(&s.weights, &top));
+        pass.run(batch).unwrap();
+        let above = flat(&pass.gradient().read(&gpu, &s.encoder).unwrap());
         let apart = norm(&above.iter().zip(&below).map(|(a, b)| a - b).collect::<Vec<_>>()) / norm(&below);
         assert!(apart > 0.05, "the two gradients differ by {apart:.1e} only; the test would see nothing");
         for (micro_batch, loss_scale) in [(None, None), (Some(2), None), (None, Some(64.0))] {
@@ -197,14 +201,13 @@ fn against(algorithm: Adversarial) -> AlgorithmKind {
 
 /// Mean cross-entropy of a head on the concatenated representations of sentences, in double precision.
 fn head_loss(gpu: &Gpu, s: &Setting, weights: &Weights, trainer: &Trainer, sentences: &[Sentence]) -> f64 {
-    let state = trainer.adversary().unwrap().state(gpu).unwrap();
+    let state = trainer.adversary().unwrap().state().unwrap();
     let tensor = |name: &str| state.iter().find(|t| t.name == name).unwrap();
     let (w, b) = (tensor("head.weight"), tensor("head.bias"));
-    let arena = Arena::of(gpu, &s.encoder, weights).unwrap();
-    let variants = Variants::choose(gpu.capabilities());
+    let model = Model::new(&Device::of(gpu), &s.encoder, weights).unwrap();
     let dims = dims_for(sentences, sentences.len());
-    let pass = RepresentationPass::new(gpu, &s.encoder, &arena, dims, &variants, 2).unwrap();
-    let rows = pass.run(gpu, sentences).unwrap();
+    let pass = RepresentationPass::new(&model, dims, 2).unwrap();
+    let rows = pass.run(sentences).unwrap();
     let (d, wide) = (18, 20);
     let mut total = 0.0;
     let mut first = 0;
@@ -241,8 +244,8 @@ fn the_adversarial_gradient_is_that_of_the_heads_loss_and_is_subtracted() {
                 ..section(sgd(0.0), against(adversarial(weight)))
             };
             let mut trainer = s.trainer(&gpu, &train);
-            s.advance(&gpu, &mut trainer, &train, 0..1);
-            let lines = trainer.adversary_lines(&gpu, 0..1).unwrap();
+            s.advance(&mut trainer, &train, 0..1);
+            let lines = trainer.adversary_lines(0..1).unwrap();
             assert_eq!(lines[0].factor, -weight as f32);
             let (gradient, sentences) = trainer.adversary().unwrap().last(0);
             assert!(sentences.iter().any(|x| x.ids.len() < 10) && sentences.iter().any(|x| x.ids.len() == 10));
@@ -269,7 +272,7 @@ fn the_adversarial_gradient_is_that_of_the_heads_loss_and_is_subtracted() {
             }
             let plain = TrainSection { algorithm: AlgorithmKind::default(), ..train.clone() };
             let mut alone = s.trainer(&gpu, &plain);
-            s.advance(&gpu, &mut alone, &plain, 0..1);
+            s.advance(&mut alone, &plain, 0..1);
             let read = |t: &Trainer| flat(&t.gradient().read(&gpu, &s.encoder).unwrap());
             let (whole, part) = (read(&trainer), read(&alone));
             let mut moved = 0.0f64;
@@ -301,8 +304,8 @@ fn a_head_that_nobody_feels_learns_and_changes_nothing() {
     }
     let train = TrainSection { steps: 80, ..section(sgd(0.0), against(adversarial(0.0))) };
     let mut trainer = s.trainer(&gpu, &train);
-    s.advance(&gpu, &mut trainer, &train, 0..80);
-    let losses: Vec<f32> = trainer.adversary_lines(&gpu, 0..80).unwrap().iter().map(|l| l.loss).collect();
+    s.advance(&mut trainer, &train, 0..80);
+    let losses: Vec<f32> = trainer.adversary_lines(0..80).unwrap().iter().map(|l| l.loss).collect();
     let mean = |part: &[f32]| part.iter().sum::<f32>() / part.len() as f32;
     let (first, last) = (mean(&losses[..5]), mean(&losses[60..]));
     println!("the head's loss: {first:.3}, then {last:.3}");
@@ -320,14 +323,14 @@ fn the_encoder_makes_the_head_worse_and_keeps_its_own_loss() {
         let optimizer = OptimizerKind::AdamW(AdamW { lr: 2e-3, ..AdamW::default() });
         let train = TrainSection { steps: steps as u64, ..section(optimizer, against(algorithm)) };
         let mut trainer = s.trainer(&gpu, &train);
-        s.advance(&gpu, &mut trainer, &train, 0..steps);
+        s.advance(&mut trainer, &train, 0..steps);
         let head: Vec<f64> = trainer
-            .adversary_lines(&gpu, steps as u64 - 60..steps as u64)
+            .adversary_lines(steps as u64 - 60..steps as u64)
             .unwrap()
             .iter()
             .map(|l| f64::from(l.loss))
             .collect();
-        let own: Vec<f64> = trainer.read_log(&gpu).unwrap()[steps - 60..].iter().map(|l| f64::from(l.loss)).collect();
+        let own: Vec<f64> = trainer.read_log().unwrap()[steps - 60..].iter().map(|l| f64::from(l.loss)).collect();
         let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
         (mean(&head), mean(&own))
     };
@@ -344,16 +347,16 @@ fn a_restored_adversary_goes_on_bit_for_bit() {
     let train = section(OptimizerKind::AdamW(AdamW::default()), against(adversarial(0.5)));
     let through = s.train(&gpu, &train, 6);
     let mut before = s.trainer(&gpu, &train);
-    s.advance(&gpu, &mut before, &train, 0..3);
-    let (weights, moments) = before.state(&gpu, &s.encoder).unwrap();
-    let head = before.adversary().unwrap().state(&gpu).unwrap();
+    s.advance(&mut before, &train, 0..3);
+    let (weights, moments) = before.state().unwrap();
+    let head = before.adversary().unwrap().state().unwrap();
     assert_eq!(head.len(), 6);
     let mut after = s.trainer(&gpu, &train);
-    after.restore(&gpu, &s.encoder, &weights, &moments, 3);
-    after.adversary().unwrap().restore(&gpu, &head).unwrap();
-    s.advance(&gpu, &mut after, &train, 3..6);
-    assert_eq!(bits(&after.state(&gpu, &s.encoder).unwrap().0), bits(&through.0));
-    let error = after.adversary().unwrap().restore(&gpu, &head[..5]).unwrap_err();
+    after.restore(&weights, &moments, 3);
+    after.adversary().unwrap().restore(&head).unwrap();
+    s.advance(&mut after, &train, 3..6);
+    assert_eq!(bits(&after.state().unwrap().0), bits(&through.0));
+    let error = after.adversary().unwrap().restore(&head[..5]).unwrap_err();
     assert!(error.contains("missing"), "{error}");
 }
 

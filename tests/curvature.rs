@@ -7,9 +7,9 @@ use common::{MODELS, gpu};
 use lowland::curvature::{
     Chunks, Drawing, Gradients, GramPass, Lanczos, Matrix, ModelOperator, Norms, Operator, Subject, top_eigenpairs,
 };
-use lowland::model::{Encoder, Loaded, ModelConfig, TokenIds, Weights};
+use lowland::model::{Encoder, Loaded, Model, ModelConfig, TokenIds, Weights};
 use lowland::ops::batch::Sentence;
-use lowland::ops::{LossDraw, Variants};
+use lowland::ops::{Device, LossDraw, Variants};
 use lowland::statistics::Target;
 
 fn floats(v: &[f64]) -> Vec<f32> {
@@ -152,10 +152,11 @@ fn draws_at_once_change_no_norm_of_long_sentences() {
     let words: Vec<u32> = (0..124).map(|i| i * 7 % 8).collect();
     let tokens = TokenIds::new(8);
     let sentences = [tokens.mask_all(&words, &[3, 60]), tokens.mask_all(&words[..110], &[9])];
-    let variants = Variants::choose(gpu.capabilities());
     let norms = |probes: u32| {
         let chunks = Chunks { batch: 2, probes };
-        let subject = Subject::new(&gpu, &encoder, &weights, &sentences, variants, &[], &chunks).unwrap();
+        let subject =
+            Subject::new(&Model::new(&Device::of(&gpu), &encoder, &weights).unwrap(), &sentences, &[], &chunks)
+                .unwrap();
         let mut drawing = Drawing::new(&subject, LossDraw::Signs, 1, 8).unwrap();
         drawing.run(&subject, Target::TheseExamples, None, 0, &mut |_| Ok(())).unwrap();
         drawing.values().to_vec()
@@ -187,10 +188,10 @@ fn norms_of_long_sentences_are_whole_or_refused() {
         let words: Vec<u32> = (0..words as u32).map(|i| i * i % 7 + i % 2).collect();
         [tokens.mask_all(&words, &[3, words.len() / 2])]
     };
-    let variants = Variants::choose(gpu.capabilities());
     let chunks = Chunks { batch: 1, probes: 1 };
-    let on =
-        |sentences: &[Sentence]| Subject::new(&gpu, &encoder, &weights, sentences, variants, &[], &chunks).unwrap();
+    let on = |sentences: &[Sentence]| {
+        Subject::new(&Model::new(&Device::of(&gpu), &encoder, &weights).unwrap(), sentences, &[], &chunks).unwrap()
+    };
     let subject = on(&sentence(122));
     let norm = Norms::measure(&subject, &mut |_| Ok(())).unwrap().squared[0];
     let gradient = Gradients::new(&subject).unwrap().of_example(&subject, 0).unwrap();
@@ -302,7 +303,6 @@ fn products_are_symmetric_linear_and_agree_with_forms() {
 #[test]
 fn chunks_batches_and_order_do_not_matter() {
     let gpu = gpu();
-    let variants = Variants::choose(gpu.capabilities());
     let s = setting("roberta-20");
     let before: Weights = s.loaded.weights.clone();
     let probes: Vec<Vec<f32>> = vectors(&s.truth, "probe", &s.loaded.encoder).iter().map(|v| floats(v)).collect();
@@ -311,7 +311,8 @@ fn chunks_batches_and_order_do_not_matter() {
     let measure = |sentences: &[Sentence], batch: usize, probe_count: u32| {
         let Loaded { encoder, weights, .. } = &s.loaded;
         let chunks = Chunks { batch, probes: probe_count };
-        let subject = Subject::new(&gpu, encoder, weights, sentences, variants, &[], &chunks).unwrap();
+        let subject =
+            Subject::new(&Model::new(&Device::of(&gpu), encoder, weights).unwrap(), sentences, &[], &chunks).unwrap();
         let operator = ModelOperator::new(&subject, Matrix::Hessian);
         let products = operator.apply(&probes).unwrap();
         let forms = operator.quadratic_forms(&probes).unwrap();
@@ -403,7 +404,12 @@ fn untouched_parameters_are_the_columns_of_zeros() {
     // Parameters that are held still are not counted.
     let only = ["*.key.bias".to_string()];
     let Loaded { encoder, weights, .. } = &s.loaded;
-    let few =
-        Subject::new(&gpu, encoder, weights, &s.sentences, variants, &only, &Chunks { batch: 256, probes: 1 }).unwrap();
+    let few = Subject::new(
+        &Model::new(&Device::new(&gpu, variants), encoder, weights).unwrap(),
+        &s.sentences,
+        &only,
+        &Chunks { batch: 256, probes: 1 },
+    )
+    .unwrap();
     assert_eq!(few.untouched().into_iter().map(|r| r.len()).sum::<usize>(), few.size());
 }

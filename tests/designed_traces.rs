@@ -7,9 +7,9 @@ use lowland::curvature::{
     Chunks, CurvatureError, Designed, DesignedTrace, Drawing, Population, Sampling, Subject, designed_trace,
 };
 use lowland::gpu::Gpu;
-use lowland::model::{Encoder, ModelConfig, Weights};
+use lowland::model::{Encoder, Model, ModelConfig, Weights};
 use lowland::ops::batch::Sentence;
-use lowland::ops::{LossDraw, Variants};
+use lowland::ops::{Device, LossDraw};
 use lowland::random::{Purpose, Stream};
 use lowland::statistics::{Estimate, Target};
 
@@ -51,10 +51,9 @@ struct Ground<'g> {
 }
 
 impl<'g> Ground<'g> {
-    fn subject(&self, sentences: &[Sentence]) -> Result<Subject<'g>, CurvatureError> {
-        let variants = Variants::choose(self.gpu.capabilities());
+    fn subject(&self, sentences: &[Sentence]) -> Result<Subject, CurvatureError> {
         let chunks = Chunks { batch: self.batch, probes: 4 };
-        Subject::new(self.gpu, &self.encoder, &self.weights, sentences, variants, &[], &chunks)
+        Subject::new(&Model::new(&Device::of(self.gpu), &self.encoder, &self.weights).unwrap(), sentences, &[], &chunks)
     }
 
     fn trace(&self, what: &Designed) -> Result<DesignedTrace, CurvatureError> {

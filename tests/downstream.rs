@@ -11,8 +11,8 @@ use lowland::downstream::{
     ridge, ridge_path,
 };
 use lowland::language::{Grammar, Hmm, Language, Pcfg, RandomGrammar, RandomHmm, Task};
-use lowland::model::{Arena, Encoder, Loaded, ModelConfig, TokenIds, Vocabulary, Weights, WeightsFile, load};
-use lowland::ops::Variants;
+use lowland::model::{Encoder, Loaded, Model, ModelConfig, TokenIds, Vocabulary, Weights, WeightsFile, load};
+use lowland::ops::Device;
 use lowland::train::held_out_seed;
 
 const SIZES: Sizes = Sizes { train: 300, validation: 60, test: 200 };
@@ -158,13 +158,12 @@ fn labels_of_files_are_trimmed_and_never_empty() {
 #[test]
 fn representations_are_those_of_transformers() {
     let gpu = gpu();
-    let variants = Variants::choose(gpu.capabilities());
     let text = std::fs::read_to_string(fixture("representations.json")).unwrap();
     let truth: serde_json::Value = serde_json::from_str(&text).unwrap();
     for (name, cases) in truth["models"].as_object().unwrap() {
         let model = load(&fixture(name)).unwrap();
         let d = model.encoder.config.hidden_size as usize;
-        let arena = Arena::of(&gpu, &model.encoder, &model.weights).unwrap();
+        let placed = Model::new(&Device::of(&gpu), &model.encoder, &model.weights).unwrap();
         let ids = TokenIds::new(model.encoder.config.vocab_size as usize - 4);
         let field =
             |case: &serde_json::Value, key: &str| -> Vec<f64> { serde_json::from_value(case[key].clone()).unwrap() };
@@ -173,10 +172,7 @@ fn representations_are_those_of_transformers() {
         let longest = sentences.iter().map(Vec::len).max().unwrap();
         let last = layer_number(-1, &model.encoder).unwrap();
         for (layer, key) in [(1, "layer_1"), (last, "last")] {
-            let of = |pooling| {
-                let (encoder, ids) = (&model.encoder, &ids);
-                Features::of_model(&gpu, encoder, &arena, ids, &variants, layer, pooling, &sentences, longest).unwrap()
-            };
+            let of = |pooling| Features::of_model(&placed, &ids, layer, pooling, &sentences, longest).unwrap();
             let (concat, mean, first) = (of(Pooling::Concat), of(Pooling::Mean), of(Pooling::First));
             assert_eq!((concat.width, mean.width, first.width), ((longest + 2) * d, d, d));
             for (i, case) in cases.as_array().unwrap().iter().enumerate() {
@@ -270,11 +266,10 @@ fn ridge_fits_are_those_of_scikit_learn() {
 #[test]
 fn the_probe_reaches_scikit_learns_accuracy_within_its_spread() {
     let gpu = gpu();
-    let variants = Variants::choose(gpu.capabilities());
     let (features, labels) = recorded();
     let labels = [&labels[0][..], &labels[1], &labels[2]];
     let options = LinearProbe { lr: 1e-2, epochs: 150, ..LinearProbe::default() };
-    let fits = probe(&gpu, &variants, &options, &features, labels, 6, &[1, 2, 3, 4, 5]).unwrap();
+    let fits = probe(&Device::of(&gpu), &options, &features, labels, 6, &[1, 2, 3, 4, 5]).unwrap();
     let accuracies: Vec<f64> = fits.iter().map(|f| f.accuracy).collect();
     let ours = lowland::statistics::Estimate::of_mean(&accuracies);
     let spread = ours.standard_error * 5f64.sqrt();
@@ -285,7 +280,7 @@ fn the_probe_reaches_scikit_learns_accuracy_within_its_spread() {
     assert!(spread < 0.02, "{accuracies:?}");
     assert!(ours.value > low - 2.0 * spread && ours.value < high + 2.0 * spread, "{accuracies:?} against {theirs:?}");
     assert!(ours.value > theirs[0] + spread);
-    let again = probe(&gpu, &variants, &options, &features, labels, 6, &[2]).unwrap();
+    let again = probe(&Device::of(&gpu), &options, &features, labels, 6, &[2]).unwrap();
     assert_eq!(again[0], fits[1], "a fit is a function of its seed, bit for bit");
     assert_ne!(fits[0].predictions, fits[1].predictions);
 }
@@ -309,22 +304,21 @@ fn random_model(language: &dyn Language, seed: u64) -> Loaded {
 #[test]
 fn fine_tuning_learns_what_the_first_token_cannot_know_at_first() {
     let gpu = gpu();
-    let variants = Variants::choose(gpu.capabilities());
     let language = hmm();
     let model = random_model(&language, 1);
     let ids = TokenIds::new(language.vocabulary().len());
     let data = TaskData::of_language(&language, Task::State(2), false, 1, SIZES).unwrap();
     let options = FineTuning { lr: 1e-2, epochs: 6, batch: 16, warmup_steps: 10, ..FineTuning::default() };
-    let fits = finetune(&gpu, &variants, &model, &ids, &data, &options, &[1, 2]).unwrap();
+    let fits = finetune(&Device::of(&gpu), &model, &ids, &data, &options, &[1, 2]).unwrap();
     for fit in &fits {
         assert!(fit.accuracy > data.majority() + 0.15, "{} beside majority {}", fit.accuracy, data.majority());
         assert_eq!(fit.predictions.len(), 200);
     }
     let still = FineTuning { lr: 1e-12, epochs: 1, ..options.clone() };
-    let idle = finetune(&gpu, &variants, &model, &ids, &data, &still, &[1]).unwrap();
+    let idle = finetune(&Device::of(&gpu), &model, &ids, &data, &still, &[1]).unwrap();
     assert!(idle[0].accuracy < fits[0].accuracy - 0.1);
     assert_eq!(
-        finetune(&gpu, &variants, &model, &ids, &data, &options, &[2]).unwrap()[0],
+        finetune(&Device::of(&gpu), &model, &ids, &data, &options, &[2]).unwrap()[0],
         fits[1],
         "a function of the seed"
     );

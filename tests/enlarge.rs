@@ -6,10 +6,10 @@ use common::{fixture, gpu};
 use lowland::curvature::{Chunks, Drawing, Matrix, ModelOperator, Operator, Subject};
 use lowland::gpu::{Gpu, Step};
 use lowland::model::{
-    Arena, Encoder, Enlargement, ForwardPass, Loaded, Size, Weights, dims_for, enlarge, load, read_examples,
+    Encoder, Enlargement, ForwardPass, Loaded, Model, Size, Weights, dims_for, enlarge, load, read_examples,
 };
 use lowland::ops::batch::{BatchLayout, Sentence};
-use lowland::ops::{Batch, Labels, LossDraw, Variants};
+use lowland::ops::{Batch, Device, Labels, LossDraw};
 use lowland::reference::{Frame, Values, run};
 use lowland::statistics::Target;
 
@@ -17,12 +17,11 @@ const MODELS: [&str; 8] =
     ["roberta-20", "roberta-32", "bert-24", "bert-18", "bert-untied", "postnorm-16", "postnorm-gelu-tanh", "bert-relu"];
 
 fn logits(gpu: &Gpu, encoder: &Encoder, weights: &Weights, sentences: &[Sentence]) -> Vec<f32> {
-    let arena = Arena::of(gpu, encoder, weights).unwrap();
+    let model = Model::new(&Device::of(gpu), encoder, weights).unwrap();
     let dims = dims_for(sentences, sentences.len());
-    let variants = Variants::choose(gpu.capabilities());
-    let pass = ForwardPass::new(gpu, encoder, &arena, dims, &variants, Labels::Hard, true).unwrap();
-    let rows = pass.run(gpu, sentences).unwrap().len();
-    pass.logits(gpu, rows).unwrap()
+    let pass = ForwardPass::new(&model, dims, Labels::Hard, true).unwrap();
+    let rows = pass.run(sentences).unwrap().len();
+    pass.logits(rows).unwrap()
 }
 
 /// Weights as the interpreter of graphs takes them: a matrix without padding each.
@@ -189,7 +188,6 @@ fn dense_traces(encoder: &Encoder, weights: &Weights, sentences: &[Sentence]) ->
 #[test]
 fn traces_over_the_larger_parametrisation_are_those_of_a_dense_computation() {
     let gpu = gpu();
-    let variants = Variants::choose(gpu.capabilities());
     let sizes = [
         (Size { hidden: Some(2), ..Size::default() }, Enlargement::Duplicate),
         (Size { layers: Some(1), intermediate: Some(3), ..Size::default() }, Enlargement::Zero),
@@ -211,7 +209,9 @@ fn traces_over_the_larger_parametrisation_are_those_of_a_dense_computation() {
             let (encoder, weights) = enlarge(&model.encoder, &model.weights, size, method).unwrap();
             let (fisher, hessian) = dense_traces(&encoder, &weights, &sentences);
             let chunks = Chunks { batch: 4, probes: 64 };
-            let subject = Subject::new(&gpu, &encoder, &weights, &sentences, variants, &[], &chunks).unwrap();
+            let subject =
+                Subject::new(&Model::new(&Device::of(&gpu), &encoder, &weights).unwrap(), &sentences, &[], &chunks)
+                    .unwrap();
             let mut drawing = Drawing::new(&subject, LossDraw::Exact, 0, 1).unwrap();
             let found = drawing.run(&subject, Target::TheseExamples, None, 0, &mut |_| Ok(())).unwrap().trace.estimate;
             assert!((found / fisher - 1.0).abs() < 1e-5, "{name} {method:?}: Tr F {found} against {fisher}");

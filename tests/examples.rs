@@ -3,20 +3,19 @@
 mod common;
 
 use common::{fixture, gpu};
-use lowland::model::{Arena, ForwardPass, GradientPass, ModelConfig, dims_for, load, parse_examples, read_examples};
+use lowland::model::{ForwardPass, GradientPass, Model, ModelConfig, dims_for, load, parse_examples, read_examples};
 use lowland::ops::batch::Sentence;
-use lowland::ops::{Labels, Variants};
+use lowland::ops::{Device, Labels};
 use serde_json::Value;
 
 /// The sum of each sentence's losses.
 fn losses(model: &str, sentences: &[Sentence]) -> Vec<f64> {
     let gpu = gpu();
     let loaded = load(&fixture(model)).unwrap();
-    let arena = Arena::of(&gpu, &loaded.encoder, &loaded.weights).unwrap();
-    let variants = Variants::choose(gpu.capabilities());
+    let model = Model::new(&Device::of(&gpu), &loaded.encoder, &loaded.weights).unwrap();
     let dims = dims_for(sentences, sentences.len());
-    let pass = ForwardPass::new(&gpu, &loaded.encoder, &arena, dims, &variants, Labels::Hard, false).unwrap();
-    let rows = pass.run(&gpu, sentences).unwrap();
+    let pass = ForwardPass::new(&model, dims, Labels::Hard, false).unwrap();
+    let rows = pass.run(sentences).unwrap();
     let mut rest = rows.as_slice();
     let sum = |s: &Sentence| {
         let (own, others) = rest.split_at(s.masked.len());
@@ -108,12 +107,11 @@ fn what_is_not_attended_to_has_no_gradient() {
     let line = r#"{"input_ids":[1,0,9,3,2],"attention_mask":[0,1,0,1,1],"labels":[-100,-100,-100,7,-100]}"#;
     let sentences = parse_examples(line, "line", &loaded.encoder.config).unwrap();
     assert_eq!((&sentences[0].ids, &sentences[0].positions), (&vec![0, 3, 2], &vec![1, 3, 4]));
-    let arena = Arena::of(&gpu, &loaded.encoder, &loaded.weights).unwrap();
-    let variants = Variants::choose(gpu.capabilities());
+    let model = Model::new(&Device::of(&gpu), &loaded.encoder, &loaded.weights).unwrap();
     let dims = dims_for(&sentences, 1);
-    let pass = GradientPass::new(&gpu, &loaded.encoder, &arena, dims, &variants, Labels::Hard).unwrap();
-    pass.run(&gpu, &sentences).unwrap();
-    let gradient = pass.gradient.read(&gpu, &loaded.encoder).unwrap();
+    let pass = GradientPass::new(&model, dims, Labels::Hard).unwrap();
+    pass.run(&sentences).unwrap();
+    let gradient = pass.gradient().read(&gpu, &loaded.encoder).unwrap();
     let table = loaded.encoder.find("bert.embeddings.position_embeddings.weight").unwrap();
     let used: Vec<bool> = gradient.0[table].chunks_exact(24).map(|row| row.iter().any(|g| *g != 0.0)).collect();
     assert_eq!(used[..6], [false, true, false, true, true, false]);

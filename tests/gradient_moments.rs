@@ -21,7 +21,7 @@ fn dot(a: &[f32], b: &[f32]) -> f64 {
 }
 
 /// The rows whose outer products the moment is a sum of, and what the sum is divided by.
-fn rows(subject: &Subject<'_>, moment: Moment) -> (Vec<Vec<f64>>, f64) {
+fn rows(subject: &Subject, moment: Moment) -> (Vec<Vec<f64>>, f64) {
     let gradients = Gradients::new(subject).unwrap();
     let n = subject.examples();
     let wide = |g: Vec<f32>| g.into_iter().map(f64::from).collect::<Vec<f64>>();

@@ -9,8 +9,8 @@ use lowland::config::Resolved;
 use lowland::curvature::{Chunks, Drawing, Norms, Subject};
 use lowland::gpu::Gpu;
 use lowland::language::masked_position;
-use lowland::model::{Loaded, load};
-use lowland::ops::LossDraw;
+use lowland::model::{Loaded, Model, load};
+use lowland::ops::{Device, LossDraw};
 use lowland::statistics::{Estimate, Target};
 use lowland::train::{self, Corpus, Measurement, Observer, Outcome, Progress, Quiet, measured_seed};
 use serde_json::Value;
@@ -204,9 +204,15 @@ fn numbers_are_those_of_the_estimators() {
             corpus.tokens.mask(&words, masked_position(seed, i, words.len()))
         })
         .collect();
-    let variants = lowland::ops::Variants::choose(gpu.capabilities());
-    let subject =
-        |n: usize| Subject::new(&gpu, &encoder, &weights, &sentences[..n], variants, &[], &Chunks::default()).unwrap();
+    let subject = |n: usize| {
+        Subject::new(
+            &Model::new(&Device::of(&gpu), &encoder, &weights).unwrap(),
+            &sentences[..n],
+            &[],
+            &Chunks::default(),
+        )
+        .unwrap()
+    };
     let close = |a: f64, b: f64| assert!((a - b).abs() <= 1e-5 * a.abs().max(b.abs()), "{a} against {b}");
 
     let all = subject(48);
@@ -222,7 +228,13 @@ fn numbers_are_those_of_the_estimators() {
     let gradients: Vec<Vec<f32>> = (0..n)
         .map(|i| {
             let one = [sentences[i].clone()];
-            let own = Subject::new(&gpu, &encoder, &weights, &one, variants, &[], &Chunks::default()).unwrap();
+            let own = Subject::new(
+                &Model::new(&Device::of(&gpu), &encoder, &weights).unwrap(),
+                &one,
+                &[],
+                &Chunks::default(),
+            )
+            .unwrap();
             own.mean_gradient().unwrap()
         })
         .collect();
@@ -274,9 +286,9 @@ fn hessian_traces_lie_within_their_errors_of_the_exact_ones() {
             corpus.tokens.mask(&words, masked_position(seed, i, words.len()))
         })
         .collect();
-    let variants = lowland::ops::Variants::choose(gpu.capabilities());
     let chunks = Chunks { batch: 48, probes: 64 };
-    let subject = Subject::new(&gpu, &encoder, &weights, &sentences, variants, &[], &chunks).unwrap();
+    let subject =
+        Subject::new(&Model::new(&Device::of(&gpu), &encoder, &weights).unwrap(), &sentences, &[], &chunks).unwrap();
     let operator = ModelOperator::new(&subject, Matrix::Hessian);
     let size = subject.size();
     let (mut hessian, mut ggn) = (0.0, 0.0);

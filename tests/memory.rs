@@ -4,9 +4,9 @@ mod common;
 
 use common::gpu;
 use lowland::config::Resolved;
-use lowland::model::{Arena, Encoder, GradientPass, ModelConfig, ModelKind, Weights, dims_for};
+use lowland::model::{Encoder, GradientPass, Model, ModelConfig, ModelKind, Weights, dims_for};
 use lowland::ops::batch::Sentence;
-use lowland::ops::{Labels, Variants};
+use lowland::ops::{Device, Labels};
 use lowland::train;
 
 fn resolved(overrides: &[&str]) -> (tempfile::TempDir, Resolved) {
@@ -68,7 +68,7 @@ fn gradient(config: &ModelConfig, recompute: bool) -> (Vec<u32>, u64) {
     let mut encoder = Encoder::new(config).unwrap();
     encoder.recompute = recompute;
     let weights = Weights::initial(&encoder.parameters, 0.3, 7);
-    let arena = Arena::of(&gpu, &encoder, &weights).unwrap();
+    let model = Model::new(&Device::of(&gpu), &encoder, &weights).unwrap();
     let sentences: Vec<Sentence> = (0..24u32)
         .map(|i| Sentence {
             ids: (0..4 + i % 9).map(|t| (i * 7 + t * 5) % 19).collect(),
@@ -79,10 +79,9 @@ fn gradient(config: &ModelConfig, recompute: bool) -> (Vec<u32>, u64) {
         })
         .collect();
     let dims = dims_for(&sentences, sentences.len());
-    let variants = Variants::choose(gpu.capabilities());
-    let pass = GradientPass::new(&gpu, &encoder, &arena, dims, &variants, Labels::Hard).unwrap();
-    pass.run(&gpu, &sentences).unwrap();
-    let gradient = pass.gradient.read(&gpu, &encoder).unwrap();
+    let pass = GradientPass::new(&model, dims, Labels::Hard).unwrap();
+    pass.run(&sentences).unwrap();
+    let gradient = pass.gradient().read(&gpu, &encoder).unwrap();
     (gradient.0.concat().iter().map(|v| v.to_bits()).collect(), pass.memory().bytes())
 }
 

@@ -7,9 +7,9 @@ use std::path::Path;
 
 use common::{fixture, gpu};
 use lowland::model::{
-    self, Arena, ForwardPass, HiddenAct, Loaded, ModelError, WeightsFile, dims_for, read_examples, weight_files,
+    self, ForwardPass, HiddenAct, Loaded, Model, ModelError, WeightsFile, dims_for, read_examples, weight_files,
 };
-use lowland::ops::{Activation, Labels, Variants};
+use lowland::ops::{Activation, Device, Labels};
 use safetensors::tensor::{Dtype, TensorView};
 
 type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
@@ -147,11 +147,10 @@ fn what_is_saved_loads_as_it_was() {
 fn loss(loaded: &Loaded, name: &str) -> f64 {
     let gpu = gpu();
     let sentences = read_examples(&fixture(name).join("examples.jsonl"), &loaded.encoder.config).unwrap();
-    let arena = Arena::of(&gpu, &loaded.encoder, &loaded.weights).unwrap();
+    let model = Model::new(&Device::of(&gpu), &loaded.encoder, &loaded.weights).unwrap();
     let dims = dims_for(&sentences, sentences.len());
-    let variants = Variants::choose(gpu.capabilities());
-    let pass = ForwardPass::new(&gpu, &loaded.encoder, &arena, dims, &variants, Labels::Hard, false).unwrap();
-    let losses = pass.run(&gpu, &sentences).unwrap();
+    let pass = ForwardPass::new(&model, dims, Labels::Hard, false).unwrap();
+    let losses = pass.run(&sentences).unwrap();
     losses.iter().map(|l| l.loss).sum::<f64>() / losses.len() as f64
 }
 

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use common::{fixture, gpu};
 use lowland::config::{AdamW, OptimizerKind, ScheduleKind, Sgd, TrainSection, Warmup};
 use lowland::gpu::Gpu;
-use lowland::model::{Encoder, Weights, WeightsFile, dims_for, load, parse_examples};
+use lowland::model::{Encoder, Model, Weights, WeightsFile, dims_for, load, parse_examples};
 use lowland::ops::batch::Sentence;
-use lowland::ops::{Batch, Labels, Variants};
+use lowland::ops::{Batch, Device, Labels};
 use lowland::train::{LogLine, Micro, Trainer};
 
 /// The folder whose weights all training here begins with.
@@ -66,22 +66,28 @@ impl Setting {
         let dims = dims_for(&all, train.micro_batch() as usize);
         // Room for any choice of sentences, which chunks of the list in order would not give.
         let dims = lowland::ops::Dims { rows: dims.sentences * self.encoder.config.longest(), ..dims };
-        let variants = Variants::choose(gpu.capabilities());
-        Trainer::new(gpu, &self.encoder, &self.weights, train, Labels::Hard, dims, &variants, seed).unwrap()
+        Trainer::new(
+            Model::new(&Device::of(gpu), &self.encoder, &self.weights).unwrap(),
+            train,
+            Labels::Hard,
+            dims,
+            seed,
+        )
+        .unwrap()
     }
 
     /// Trains on every recorded batch, each cut into micro-batches of these sizes.
     fn train(&self, gpu: &Gpu, train: &TrainSection, seed: u64, sizes: &[usize]) -> Trained {
         let mut trainer = self.trainer(gpu, train, seed);
         for sentences in &self.batches {
-            trainer.advance(gpu, &micros(&trainer, sentences, sizes)).unwrap();
+            trainer.advance(&micros(&trainer, sentences, sizes)).unwrap();
         }
         self.finish(gpu, trainer)
     }
 
     fn finish(&self, gpu: &Gpu, mut trainer: Trainer) -> Trained {
-        let log = trainer.read_log(gpu).unwrap();
-        let (weights, moments) = trainer.state(gpu, &self.encoder).unwrap();
+        let log = trainer.read_log().unwrap();
+        let (weights, moments) = trainer.state().unwrap();
         let gradient = trainer.gradient().read(gpu, &self.encoder).unwrap();
         Trained { weights, moments, gradient, log }
     }
@@ -274,13 +280,13 @@ fn a_restored_trainer_goes_on_bit_for_bit() {
         let through = setting.train(&gpu, &train, SEED, &[6]);
         let mut before = setting.trainer(&gpu, &train, SEED);
         for sentences in &setting.batches[..3] {
-            before.advance(&gpu, &micros(&before, sentences, &[6])).unwrap();
+            before.advance(&micros(&before, sentences, &[6])).unwrap();
         }
-        let (weights, moments) = before.state(&gpu, &setting.encoder).unwrap();
+        let (weights, moments) = before.state().unwrap();
         let mut after = setting.trainer(&gpu, &train, SEED);
-        after.restore(&gpu, &setting.encoder, &weights, &moments, 3);
+        after.restore(&weights, &moments, 3);
         for sentences in &setting.batches[3..] {
-            after.advance(&gpu, &micros(&after, sentences, &[6])).unwrap();
+            after.advance(&micros(&after, sentences, &[6])).unwrap();
         }
         let after = setting.finish(&gpu, after);
         assert_eq!(after.log, through.log[3..]);
@@ -337,7 +343,7 @@ fn dropout_is_drawn_anew_every_step_and_micro_batch() {
         let mut trainer = setting.trainer(&gpu, &train, SEED);
         for _ in 0..3 {
             let both = [first, second].map(|s| Micro { batch: Batch::new(trainer.layout(), s), weight: 1.0 / 6.0 });
-            trainer.advance(&gpu, &both[..if second.is_empty() { 1 } else { 2 }]).unwrap();
+            trainer.advance(&both[..if second.is_empty() { 1 } else { 2 }]).unwrap();
         }
         setting.finish(&gpu, trainer).log.iter().map(|l| l.loss).collect::<Vec<f32>>()
     };

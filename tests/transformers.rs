@@ -4,8 +4,8 @@
 mod common;
 
 use common::{MODELS, Truth, fixture, gpu};
-use lowland::model::{Arena, ForwardPass, GradientPass, dims_for, load, read_examples};
-use lowland::ops::{Family, Labels, Variants};
+use lowland::model::{ForwardPass, GradientPass, Model, dims_for, load, read_examples};
+use lowland::ops::{Device, Family, Labels, Variants};
 
 #[test]
 fn logits_losses_and_gradients_are_those_of_transformers() {
@@ -15,11 +15,11 @@ fn logits_losses_and_gradients_are_those_of_transformers() {
             let loaded = load(&fixture(name)).unwrap();
             let truth = Truth::read(name);
             let sentences = read_examples(&fixture(name).join("examples.jsonl"), &loaded.encoder.config).unwrap();
-            let arena = Arena::of(&gpu, &loaded.encoder, &loaded.weights).unwrap();
+            let model = Model::new(&Device::new(&gpu, variants), &loaded.encoder, &loaded.weights).unwrap();
             let dims = dims_for(&sentences, sentences.len());
-            let forward = ForwardPass::new(&gpu, &loaded.encoder, &arena, dims, &variants, Labels::Hard, true).unwrap();
-            let losses = forward.run(&gpu, &sentences).unwrap();
-            let logits = forward.logits(&gpu, losses.len()).unwrap();
+            let forward = ForwardPass::new(&model, dims, Labels::Hard, true).unwrap();
+            let losses = forward.run(&sentences).unwrap();
+            let logits = forward.logits(losses.len()).unwrap();
             for (got, want) in logits.iter().zip(&truth.values("logits")) {
                 assert!((f64::from(*got) - want).abs() <= 2e-5, "{name} {variants:?}: logit {got} against {want}");
             }
@@ -28,9 +28,9 @@ fn logits_losses_and_gradients_are_those_of_transformers() {
             let want = mean(truth.values("losses"));
             assert!((got / want - 1.0).abs() <= 1e-6, "{name} {variants:?}: loss {got} against {want}");
 
-            let pass = GradientPass::new(&gpu, &loaded.encoder, &arena, dims, &variants, Labels::Hard).unwrap();
-            pass.run(&gpu, &sentences).unwrap();
-            let gradient = pass.gradient.read(&gpu, &loaded.encoder).unwrap();
+            let pass = GradientPass::new(&model, dims, Labels::Hard).unwrap();
+            pass.run(&sentences).unwrap();
+            let gradient = pass.gradient().read(&gpu, &loaded.encoder).unwrap();
             let expected: Vec<Vec<f64>> =
                 loaded.encoder.parameters.iter().map(|p| truth.values(&format!("gradient.{}", p.name))).collect();
             let norm = |v: &[f64]| v.iter().map(|x| x * x).sum::<f64>().sqrt();
@@ -47,8 +47,8 @@ fn logits_losses_and_gradients_are_those_of_transformers() {
                 );
             }
             for _ in 0..2 {
-                pass.run(&gpu, &sentences).unwrap();
-                let again = pass.gradient.read(&gpu, &loaded.encoder).unwrap();
+                pass.run(&sentences).unwrap();
+                let again = pass.gradient().read(&gpu, &loaded.encoder).unwrap();
                 assert_eq!(gradient, again, "{name}: a gradient repeats bit for bit");
             }
         }

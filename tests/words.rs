@@ -9,8 +9,8 @@ use std::process::{Command, Output, Stdio};
 
 use common::{fixture, gpu};
 use lowland::config::RunConfig;
-use lowland::model::{Arena, Encoder, ForwardPass, ModelConfig, ModelKind, Vocabulary, Weights, dims_for, load, save};
-use lowland::ops::{Labels, Variants};
+use lowland::model::{Encoder, ForwardPass, Model, ModelConfig, ModelKind, Vocabulary, Weights, dims_for, load, save};
+use lowland::ops::{Device, Labels};
 use lowland::random::{Purpose, Stream};
 use lowland::train::{Corpus, held_out_seed, masked_sentence};
 use serde_json::{Value, json};
@@ -227,12 +227,11 @@ fn excess_loss_is_over_all_tokens_of_the_model() {
         let sentence = |i| masked_sentence(corpus.language.as_ref(), &spoken.tokens, seed, i).sentence;
         let inputs: Vec<_> =
             (0..SENTENCES).map(|i| lowland::ops::batch::Sentence { soft: vec![], ..sentence(i) }).collect();
-        let arena = Arena::of(&gpu, &model.encoder, &model.weights).unwrap();
-        let variants = Variants::choose(gpu.capabilities());
+        let placed = Model::new(&Device::of(&gpu), &model.encoder, &model.weights).unwrap();
         let dims = dims_for(&inputs, inputs.len());
-        let pass = ForwardPass::new(&gpu, &model.encoder, &arena, dims, &variants, Labels::Hard, true).unwrap();
-        pass.run(&gpu, &inputs).unwrap();
-        let logits = pass.logits(&gpu, inputs.len()).unwrap();
+        let pass = ForwardPass::new(&placed, dims, Labels::Hard, true).unwrap();
+        pass.run(&inputs).unwrap();
+        let logits = pass.logits(inputs.len()).unwrap();
         let mut sum = 0.0;
         for (i, row) in logits.chunks_exact(16).enumerate() {
             let words = corpus.language.sample(seed, i as u64);

@@ -13,7 +13,7 @@ use crate::gpu::{Buffer, Gpu, GpuError, Program, Step};
 use crate::graph::{Count, Dims, Emit, Graph, Plan, TensorId};
 use crate::ops::batch::BatchLayout;
 use crate::ops::optimizer::{self, ChunkBuffers, Rule, Shared};
-use crate::ops::{BatchBuffers, Labels, Variants, statistics};
+use crate::ops::{BatchBuffers, Device, Labels, statistics};
 use crate::random::{Purpose, Stream};
 
 /// The settings of a probe's training.
@@ -64,16 +64,15 @@ struct Bench {
 /// # Errors
 /// [`DownstreamError::Interrupted`] with the fits that are whole; what the adapter says; a loss that is not finite.
 pub fn probe(
-    gpu: &Gpu,
-    variants: &Variants,
+    device: &Device,
     options: &LinearProbe,
     features: &Features,
     labels: [&[u32]; 3],
     classes: u32,
     seeds: &[u64],
 ) -> Result<Vec<Fit>, DownstreamError> {
-    let bench = Bench::new(gpu, variants, options, features, classes)?;
-    each_seed(seeds, |seed| bench.fit(gpu, options, labels, seed))
+    let bench = Bench::new(device, options, features, classes)?;
+    each_seed(seeds, |seed| bench.fit(&device.gpu, options, labels, seed))
 }
 
 /// Bytes that `rows` sentences of `width` features take on an adapter.
@@ -96,13 +95,8 @@ pub fn check_room(gpu: &Gpu, rows: usize, width: usize) -> Result<u64, GpuError>
 }
 
 impl Bench {
-    fn new(
-        gpu: &Gpu,
-        variants: &Variants,
-        options: &LinearProbe,
-        features: &Features,
-        classes: u32,
-    ) -> Result<Bench, GpuError> {
+    fn new(device: &Device, options: &LinearProbe, features: &Features, classes: u32) -> Result<Bench, GpuError> {
+        let Device { gpu, variants } = device;
         let bytes = check_room(gpu, features.rows(), features.width)?;
         let (rows, width) = (features.rows() as u32, features.width as u32);
         let mut graph = Graph::default();
@@ -129,10 +123,10 @@ impl Bench {
         upload(gpu, &table, features);
         let mut outside: HashMap<TensorId, Buffer> =
             HashMap::from([(all, table), (w, theta[0].clone()), (b, theta[1].clone())]);
-        let forward = Plan::new(gpu, &forward, dims(ROWS), variants, &forward_batch, &outside, &[logits])?;
+        let forward = Plan::new(device, &forward, dims(ROWS), &forward_batch, &outside, &[logits])?;
         outside.extend([(adjoints[&w], gradient[0].clone()), (adjoints[&b], gradient[1].clone())]);
         outside.insert(weight, train_batch.weight.clone());
-        let train = Plan::new(gpu, &graph, dims(options.batch), variants, &train_batch, &outside, &[loss])?;
+        let train = Plan::new(device, &graph, dims(options.batch), &train_batch, &outside, &[loss])?;
         let chunks: Vec<ChunkBuffers> = (0..2)
             .map(|i| ChunkBuffers {
                 theta: theta[i].clone(),

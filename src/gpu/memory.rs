@@ -86,6 +86,11 @@ impl Buffer {
         self.bytes
     }
 
+    /// Where it begins in its allocation, in bytes.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
     pub(super) fn binding(&self) -> wgpu::BindingResource<'_> {
         wgpu::BindingResource::Buffer(wgpu::BufferBinding {
             buffer: &self.block.raw,

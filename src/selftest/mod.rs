@@ -23,7 +23,7 @@ use crate::gpu::{Count, Dispatch, Gpu, GpuError, Step};
 use crate::graph::{self, Dims, Emit, GramPart, Graph, Plan, Role, TensorId};
 use crate::ops::batch::{BatchLayout, Sentence};
 use crate::ops::{
-    Activation, Attention, Batch, BatchBuffers, Function, GhostNorm, Labels, RowGram, Rule, Variants, call, concat,
+    Activation, Attention, Batch, BatchBuffers, Device, Function, GhostNorm, Labels, RowGram, Rule, Variants, call, concat,
 };
 use crate::random::{Purpose, Stream};
 use crate::reference::{self, Frame, Values};
@@ -429,7 +429,7 @@ pub fn run(gpu: &Gpu, variants: &Variants, case: &Case) -> Result<Outcome, GpuEr
     let mut values = setting.values.clone();
     reference::run(&frame, graph.nodes(), &mut values);
     let keep: Vec<TensorId> = graph.nodes().iter().flat_map(|node| node.outputs.iter().copied()).collect();
-    let plan = Plan::new(gpu, graph, dims, variants, &buffers, &outside, &keep)?;
+    let plan = Plan::new(&Device::new(gpu, *variants), graph, dims, &buffers, &outside, &keep)?;
     plan.run(gpu, step)?;
     let mut worst = (0.0, String::new());
     for id in keep {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::gpu::{Count, Gpu, GpuError, Step};
 use crate::graph::{Dims, Emit, Graph, Plan, Role, TensorId};
 use crate::ops::batch::{BatchLayout, Sentence};
-use crate::ops::{Activation, Attention, Batch, BatchBuffers, Family, Labels, Variants};
+use crate::ops::{Activation, Attention, Batch, BatchBuffers, Device, Family, Labels, Variants};
 use crate::random::{Purpose, Stream};
 
 /// Tokens of each sentence, width, heads and vocabulary of the shapes.
@@ -231,7 +231,7 @@ impl Timed {
             gpu.write(&buffer, &values);
             outside.insert(id, buffer);
         }
-        let plan = Plan::new(gpu, graph, dims, variants, &buffers, &outside, keep)?;
+        let plan = Plan::new(&Device::new(gpu, *variants), graph, dims, &buffers, &outside, keep)?;
         Ok(Timed { plan, step: batch.step(1), dims })
     }
 

@@ -16,7 +16,7 @@ use super::table::LOOKUP;
 use crate::config::ConfigError;
 use crate::gpu::{Gpu, GpuError};
 use crate::model;
-use crate::ops::{Variants, Wishes};
+use crate::ops::{Device, Variants, Wishes};
 use crate::train::{self, Claim, Observer, interrupt_requested};
 
 /// Hears how a sweep goes.
@@ -281,8 +281,8 @@ impl Worker<'_> {
         let plan = self.plan;
         let wishes = self.wishes.clone();
         let gpu = self.gpu()?;
-        let variants = variants(gpu, run, &wishes)?;
-        let mut subject = Subject::new(gpu, &loaded, corpus, at.step, run, variants)?;
+        let device = device(gpu, run, &wishes)?;
+        let mut subject = Subject::new(&device, &loaded, corpus, at.step, run)?;
         for question in plan.questions() {
             let path = at.answers.join(question.file(plan));
             if path.exists() {
@@ -297,8 +297,7 @@ impl Worker<'_> {
                 continue;
             }
             self.watcher.asks(run, at.step, &question.text());
-            let gpu = self.gpu.as_ref().expect("opened above");
-            let answer = self.examiner.ask(gpu, &mut subject, question);
+            let answer = self.examiner.ask(&mut subject, question);
             claim.check()?;
             match answer {
                 Ok(answer) => answered(&path, &failed_path, &answer)?,
@@ -362,9 +361,8 @@ impl Worker<'_> {
             self.watcher.note(&format!("lookup table: {}", question.text()));
             let wishes = self.wishes.clone();
             let gpu = self.gpu()?;
-            let variants = variants(gpu, &plan.runs[0], &wishes)?;
-            let gpu = self.gpu.as_ref().expect("opened above");
-            match self.examiner.probe_lookup(gpu, &variants, section) {
+            let device = device(gpu, &plan.runs[0], &wishes)?;
+            match self.examiner.probe_lookup(&device, section) {
                 Ok(answer) => answered(&path, &failed_path, &answer)?,
                 Err(failure) if ends_all(&failure) => return Err(failure),
                 Err(failure) => {
@@ -430,8 +428,8 @@ impl Unanswered {
     }
 }
 
-/// The kernel variants of a run's examinations.
-fn variants(gpu: &Gpu, run: &PlannedRun, wishes: &Wishes) -> Result<Variants, RunFailure> {
+/// The adapter with the kernel variants of a run's examinations.
+fn device(gpu: &Gpu, run: &PlannedRun, wishes: &Wishes) -> Result<Device, RunFailure> {
     let refused = |place: &str| {
         let place = place.to_string();
         move |message| ConfigError { place, message }
@@ -439,5 +437,5 @@ fn variants(gpu: &Gpu, run: &PlannedRun, wishes: &Wishes) -> Result<Variants, Ru
     let caps = gpu.capabilities();
     let own = run.resolved.config.adapter.wishes().map_err(refused("adapter.variant"))?;
     let variants = own.apply(Variants::choose(caps), caps).map_err(refused("adapter.variant"))?;
-    Ok(wishes.apply(variants, caps).map_err(refused("--variant"))?)
+    Ok(Device::new(gpu, wishes.apply(variants, caps).map_err(refused("--variant"))?))
 }

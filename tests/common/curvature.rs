@@ -2,9 +2,9 @@
 
 use lowland::curvature::{Chunks, Subject};
 use lowland::gpu::Gpu;
-use lowland::model::{Encoder, Loaded, load, read_examples};
-use lowland::ops::Variants;
+use lowland::model::{Encoder, Loaded, Model, load, read_examples};
 use lowland::ops::batch::Sentence;
+use lowland::ops::{Device, Variants};
 
 use super::{Truth, fixture};
 
@@ -21,9 +21,15 @@ pub fn setting(name: &str) -> Setting {
     Setting { loaded, sentences, truth: Truth::curvature(name) }
 }
 
-pub fn subject<'g>(gpu: &'g Gpu, s: &Setting, variants: Variants, batch: usize, probes: u32) -> Subject<'g> {
+pub fn subject<'g>(gpu: &'g Gpu, s: &Setting, variants: Variants, batch: usize, probes: u32) -> Subject {
     let Loaded { encoder, weights, .. } = &s.loaded;
-    Subject::new(gpu, encoder, weights, &s.sentences, variants, &[], &Chunks { batch, probes }).unwrap()
+    Subject::new(
+        &Model::new(&Device::new(gpu, variants), encoder, weights).unwrap(),
+        &s.sentences,
+        &[],
+        &Chunks { batch, probes },
+    )
+    .unwrap()
 }
 
 /// Three vectors recorded by parameter, in our order.

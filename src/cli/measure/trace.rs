@@ -266,7 +266,7 @@ fn by_probes(
 fn evidence_of(
     session: &Session,
     common: &Common,
-    subject: &Subject<'_>,
+    subject: &Subject,
     target: Target,
     measured: &Measured,
     cost: f64,
@@ -295,7 +295,7 @@ fn estimate(
     common: &Common,
     plan: &Plan,
     probe: Option<ProbeChoice>,
-    subject: &Subject<'_>,
+    subject: &Subject,
 ) -> Result<Result<Measured, CurvatureError>, Failure> {
     let operator = operator(subject, plan.matrix)?;
     Ok(by_operator(session, common, plan, probe, subject, &*operator))
@@ -306,7 +306,7 @@ fn by_operator(
     common: &Common,
     plan: &Plan,
     probe: Option<ProbeChoice>,
-    subject: &Subject<'_>,
+    subject: &Subject,
     operator: &dyn Operator,
 ) -> Result<Measured, CurvatureError> {
     let name = name_of(plan.estimator);
