@@ -1,10 +1,12 @@
 //! Vectors of the model's size: the numbers of the chosen parameters one after another, and where they lie in the matrices
 //! that kernels work on.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::CurvatureError;
-use crate::model::{Encoder, Weights};
+use crate::model::{Encoder, Parameter, Weights};
 
 /// The parameters that take part in a measurement, in the order of the model file's names in [`Encoder::parameters`].
 #[derive(Clone, Debug)]
@@ -59,8 +61,13 @@ impl VectorLayout {
     }
 
     /// (name, place) of each parameter that takes part.
-    pub fn parts<'e>(&'e self, encoder: &'e Encoder) -> impl Iterator<Item = (&'e str, std::ops::Range<usize>)> + 'e {
-        encoder.parameters.iter().zip(&self.offsets).filter_map(|(p, o)| o.map(|o| (p.name.as_str(), o..o + p.len())))
+    pub fn parts<'e>(&'e self, encoder: &'e Encoder) -> impl Iterator<Item = (&'e str, Range<usize>)> + 'e {
+        self.places(encoder).map(|(parameter, place)| (parameter.name.as_str(), place))
+    }
+
+    /// Each parameter that takes part, with its place.
+    pub fn places<'e>(&'e self, encoder: &'e Encoder) -> impl Iterator<Item = (&'e Parameter, Range<usize>)> + 'e {
+        encoder.parameters.iter().zip(&self.offsets).filter_map(|(p, o)| o.map(|o| (p, o..o + p.len())))
     }
 
     /// A vector in the memory layout of each matrix, with zeros for what is held still.

@@ -10,8 +10,8 @@
 use std::ops::Range;
 
 use super::Subject;
-use crate::model::Head;
-use crate::ops::Batch;
+use crate::model::{Head, Part, Role};
+use crate::ops::{Batch, Table};
 
 impl Subject {
     /// Places of these parameters in vectors of this subject, in order; those held still are not among them.
@@ -20,20 +20,18 @@ impl Subject {
         let tied = self.model.encoder.head == Head::Words && self.model.encoder.config.tie_word_embeddings;
         let single = self.sentences.iter().all(|s| s.ids.len() == 1);
         let mut places: Vec<Range<usize>> = Vec::new();
-        for (name, range) in self.vectors.parts(&self.model.encoder) {
-            let table = ["word", "position", "token_type"]
-                .iter()
-                .position(|t| name.ends_with(&format!(".embeddings.{t}_embeddings.weight")));
-            let scores = name.contains(".attention.self.query.") || name.contains(".attention.self.key.");
-            match table {
-                Some(0) if tied => {}
-                Some(table) => {
-                    let wide = range.len() / used[table].len();
+        for (parameter, range) in self.vectors.places(&self.model.encoder) {
+            match parameter.role {
+                Role { part: Part::Table(Table::Words), .. } if tied => {}
+                Role { part: Part::Table(table), .. } => {
+                    let used = &used[table as usize];
+                    let wide = range.len() / used.len();
                     let row = |r: usize| range.start + r * wide..range.start + (r + 1) * wide;
-                    places.extend((0..used[table].len()).filter(|r| !used[table][*r]).map(row));
+                    places.extend((0..used.len()).filter(|r| !used[*r]).map(row));
                 }
-                None if name.ends_with(".attention.self.key.bias") || (scores && single) => places.push(range),
-                None => {}
+                Role { part: Part::Key, bias: true, .. } => places.push(range),
+                Role { part: Part::Query | Part::Key, .. } if single => places.push(range),
+                _ => {}
             }
         }
         places

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::{Emit, Graph, Node, TensorId};
-use crate::ops::{Function, GhostGram, GhostNorm, GradientRows, GradientSource, GramKind, Rule, call};
+use crate::ops::{Function, GhostGram, GhostNorm, GradientRows, GradientSource, GramKind, Rule, Table, call};
 
 /// A summand of a parameter's squared norms: one of the four columns of a tensor [draws][sentences, 4].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,14 +49,14 @@ impl Graph {
                     GradientRows::Scale { b, x, stat, column } => {
                         term(self, GhostNorm::Scale, vec![b, x, stat], 0, column)
                     }
-                    GradientRows::Table { b, table } => term(self, GhostNorm::Tables, vec![b], 0, table),
+                    GradientRows::Table { b, table } => term(self, GhostNorm::Tables, vec![b], 0, table as usize),
                 }
             }
             // A table that is the head too: the two gradients meet in the words' rows.
             let head =
                 sources.iter().find_map(|s| if let GradientRows::Product { b, a } = *s { Some((b, a)) } else { None });
             let words = sources.iter().find_map(|s| match *s {
-                GradientRows::Table { b, table: 0 } => Some(b),
+                GradientRows::Table { b, table: Table::Words } => Some(b),
                 _ => None,
             });
             assert!(sources.len() == 1 || (sources.len() == 2 && head.is_some() && words.is_some()), "tied otherwise");
@@ -133,7 +133,7 @@ impl Graph {
                     }
                     GradientRows::Sum { b } => drop(biases.insert(b, part)),
                     GradientRows::Scale { b, x, stat, column } => join(GramKind::Scale, vec![b, x, stat], 1 << column),
-                    GradientRows::Table { b, table } => join(GramKind::Tables, vec![b], 1 << table),
+                    GradientRows::Table { b, table } => join(GramKind::Tables, vec![b], 1 << table as u32),
                 }
             }
             if let [GradientRows::Product { b: e, a: h }, GradientRows::Table { b, .. }]

@@ -6,9 +6,10 @@
 
 use super::config::ModelConfig;
 use super::parameters::{Axis, Initialise, Matrix, Parameter};
+use super::role::{Norm, Part, Role};
 use crate::graph::{Count, Emit, Graph, TensorId};
 use crate::ops::batch::BatchLayout;
-use crate::ops::{Attention, Labels, Variants};
+use crate::ops::{Attention, Labels, Table, Variants};
 
 /// What stands behind the last layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +44,8 @@ struct Builder<'c> {
     matrices: Vec<Matrix>,
     tensors: Vec<TensorId>,
     parameters: Vec<Parameter>,
+    /// The layer under construction.
+    layer: Option<u32>,
     dropouts: u32,
 }
 
@@ -69,47 +72,50 @@ impl Encoder {
             matrices: vec![],
             tensors: vec![],
             parameters: vec![],
+            layer: None,
             dropouts: 0,
         };
         let prefix = config.kind.prefix();
         let e = format!("{prefix}.embeddings");
         let d = config.hidden_size;
         let pad_row = Initialise::NormalBut(config.pad_token_id);
-        let words = b.table(&format!("{e}.word_embeddings.weight"), config.vocab_size, pad_row);
+        let words = b.table(Table::Words, &format!("{e}.word_embeddings.weight"), config.vocab_size, pad_row);
         let position_init = if config.kind.counts_from_pad() { pad_row } else { Initialise::Normal };
-        let positions =
-            b.table(&format!("{e}.position_embeddings.weight"), config.max_position_embeddings, position_init);
-        let segments =
-            b.table(&format!("{e}.token_type_embeddings.weight"), config.type_vocab_size, Initialise::Normal);
+        let name = format!("{e}.position_embeddings.weight");
+        let positions = b.table(Table::Positions, &name, config.max_position_embeddings, position_init);
+        let name = format!("{e}.token_type_embeddings.weight");
+        let segments = b.table(Table::Segments, &name, config.type_vocab_size, Initialise::Normal);
         let x = b.graph.embedding(words, positions, segments);
-        let x = b.norm(x, &format!("{e}.LayerNorm"));
+        let x = b.norm(x, Norm::Embedding, &format!("{e}.LayerNorm"));
         let mut x = b.dropout(x, config.hidden_dropout_prob);
         let mut hidden = vec![x];
         for layer in 0..config.num_hidden_layers {
             let l = format!("{prefix}.encoder.layer.{layer}");
+            b.layer = Some(layer);
             x = match config.kind.is_pre_layer_norm() {
                 true => {
-                    let h = b.norm(x, &format!("{l}.attention.LayerNorm"));
+                    let h = b.norm(x, Norm::Attention, &format!("{l}.attention.LayerNorm"));
                     let x = b.attention(h, x, &format!("{l}.attention"));
-                    let h = b.norm(x, &format!("{l}.intermediate.LayerNorm"));
+                    let h = b.norm(x, Norm::FeedForward, &format!("{l}.intermediate.LayerNorm"));
                     b.feed_forward(h, x, &l)
                 }
                 false => {
                     let h = b.attention(x, x, &format!("{l}.attention"));
-                    let x = b.norm(h, &format!("{l}.attention.output.LayerNorm"));
+                    let x = b.norm(h, Norm::Attention, &format!("{l}.attention.output.LayerNorm"));
                     let h = b.feed_forward(x, x, &l);
-                    b.norm(h, &format!("{l}.output.LayerNorm"))
+                    b.norm(h, Norm::FeedForward, &format!("{l}.output.LayerNorm"))
                 }
             };
             hidden.push(x);
         }
+        b.layer = None;
         // The last norm works row by row, so that masked rows are enough here too.
         let mut m = b.graph.gather(x);
         if config.kind.is_pre_layer_norm() {
-            m = b.norm(m, &format!("{prefix}.LayerNorm"));
+            m = b.norm(m, Norm::Final, &format!("{prefix}.LayerNorm"));
         }
         if let Head::Classes(classes) = head {
-            let (w, c) = b.dense("classifier", classes, d);
+            let (w, c) = b.dense(Part::Classifier, "classifier", classes, d);
             let logits = b.graph.linear(m, w, Some(c), None);
             return Ok(b.finish(head, hidden, logits));
         }
@@ -118,17 +124,17 @@ impl Encoder {
             "lm_head" => ("dense", "layer_norm"),
             _ => ("transform.dense", "transform.LayerNorm"),
         };
-        let (w, c) = b.dense(&format!("{head_name}.{dense}"), d, d);
+        let (w, c) = b.dense(Part::HeadDense, &format!("{head_name}.{dense}"), d, d);
         let h = b.graph.linear(m, w, Some(c), None);
         let h = b.graph.activation(config.head_activation(), h);
-        let h = b.norm(h, &format!("{head_name}.{norm}"));
+        let h = b.norm(h, Norm::Head, &format!("{head_name}.{norm}"));
         let logits = match config.tie_word_embeddings {
             true => {
-                let bias = b.vector(&format!("{head_name}.bias"), config.vocab_size, Initialise::Zeros);
+                let bias = b.bias(Part::Decoder, &format!("{head_name}.bias"), config.vocab_size);
                 b.graph.linear(h, words, Some(bias), None)
             }
             false => {
-                let (w, c) = b.dense(&format!("{head_name}.decoder"), config.vocab_size, d);
+                let (w, c) = b.dense(Part::Decoder, &format!("{head_name}.decoder"), config.vocab_size, d);
                 b.graph.linear(h, w, Some(c), None)
             }
         };
@@ -154,12 +160,12 @@ impl Encoder {
     pub(super) fn represent(&self, graph: &mut Graph, layer: usize) -> TensorId {
         let mut target = self.hidden[layer];
         if layer + 1 == self.hidden.len() && self.config.kind.is_pre_layer_norm() {
-            let tensor = |name: &str| {
-                let wanted = format!("{}.LayerNorm.{name}", self.config.kind.prefix());
-                let found = self.matrices.iter().position(|m| m.name == wanted);
-                self.tensors[found.expect("an encoder of this kind ends in a norm")]
+            let tensor = |bias: bool| {
+                let role = Role { part: Part::Norm(Norm::Final), bias, layer: None };
+                let found = self.with_role(role).expect("an encoder of this kind ends in a norm");
+                self.tensors[self.parameters[found].matrix]
             };
-            target = graph.layer_norm(target, tensor("weight"), tensor("bias"), self.config.layer_norm_eps);
+            target = graph.layer_norm(target, tensor(false), tensor(true), self.config.layer_norm_eps);
         }
         target
     }
@@ -172,6 +178,11 @@ impl Encoder {
     /// Number of a parameter.
     pub fn find(&self, name: &str) -> Option<usize> {
         self.parameters.iter().position(|p| p.name == name)
+    }
+
+    /// Number of the parameter with a role.
+    pub fn with_role(&self, role: Role) -> Option<usize> {
+        self.parameters.iter().position(|p| p.role == role)
     }
 
     /// How batches for this model are laid out.
@@ -231,44 +242,54 @@ impl Builder<'_> {
         (self.matrices.len() - 1, tensor)
     }
 
+    fn role(&self, part: Part, bias: bool) -> Role {
+        Role { part, bias, layer: self.layer }
+    }
+
+    /// A parameter at some rows and columns of a matrix.
     fn parameter(
         &mut self,
+        role: Role,
         name: String,
         shape: &[u32],
         initialise: Initialise,
+        [rows, cols]: [Axis; 2],
         matrix: usize,
-        rows: Axis,
-        cols: Axis,
     ) {
         let shape = shape.iter().map(|n| *n as usize).collect();
-        self.parameters.push(Parameter { name, shape, initialise, matrix, rows, cols });
+        self.parameters.push(Parameter { name, role, shape, initialise, matrix, rows, cols });
     }
 
-    fn table(&mut self, name: &str, rows: u32, initialise: Initialise) -> TensorId {
-        let d = self.config.hidden_size;
-        let (matrix, tensor) = self.matrix(name, rows, d, true);
-        self.parameter(name.into(), &[rows, d], initialise, matrix, Axis::Plain(0), Axis::Plain(0));
+    /// A parameter that fills its matrix.
+    fn whole(&mut self, part: Part, bias: bool, name: &str, shape: &[u32], initialise: Initialise) -> TensorId {
+        let (rows, cols) = match shape {
+            [rows, cols] => (*rows, *cols),
+            _ => (1, shape[0]),
+        };
+        // Weight decay applies to matrices.
+        let (matrix, tensor) = self.matrix(name, rows, cols, shape.len() == 2);
+        self.parameter(self.role(part, bias), name.into(), shape, initialise, [Axis::Plain(0); 2], matrix);
         tensor
     }
 
-    fn vector(&mut self, name: &str, n: u32, initialise: Initialise) -> TensorId {
-        let (matrix, tensor) = self.matrix(name, 1, n, false);
-        self.parameter(name.into(), &[n], initialise, matrix, Axis::Plain(0), Axis::Plain(0));
-        tensor
+    fn table(&mut self, table: Table, name: &str, rows: u32, initialise: Initialise) -> TensorId {
+        self.whole(Part::Table(table), false, name, &[rows, self.config.hidden_size], initialise)
+    }
+
+    fn bias(&mut self, part: Part, name: &str, n: u32) -> TensorId {
+        self.whole(part, true, name, &[n], Initialise::Zeros)
     }
 
     /// Weight and bias of a linear layer.
-    fn dense(&mut self, name: &str, out: u32, inp: u32) -> (TensorId, TensorId) {
-        let weight = format!("{name}.weight");
-        let (matrix, tensor) = self.matrix(&weight, out, inp, true);
-        self.parameter(weight, &[out, inp], Initialise::Normal, matrix, Axis::Plain(0), Axis::Plain(0));
-        (tensor, self.vector(&format!("{name}.bias"), out, Initialise::Zeros))
+    fn dense(&mut self, part: Part, name: &str, out: u32, inp: u32) -> (TensorId, TensorId) {
+        let weight = self.whole(part, false, &format!("{name}.weight"), &[out, inp], Initialise::Normal);
+        (weight, self.bias(part, &format!("{name}.bias"), out))
     }
 
-    fn norm(&mut self, x: TensorId, name: &str) -> TensorId {
-        let d = self.graph.tensor(x).cols;
-        let gamma = self.vector(&format!("{name}.weight"), d, Initialise::Ones);
-        let beta = self.vector(&format!("{name}.bias"), d, Initialise::Zeros);
+    fn norm(&mut self, x: TensorId, norm: Norm, name: &str) -> TensorId {
+        let (part, d) = (Part::Norm(norm), self.graph.tensor(x).cols);
+        let gamma = self.whole(part, false, &format!("{name}.weight"), &[d], Initialise::Ones);
+        let beta = self.bias(part, &format!("{name}.bias"), d);
         self.graph.layer_norm(x, gamma, beta, self.config.layer_norm_eps)
     }
 
@@ -296,35 +317,31 @@ impl Builder<'_> {
         let wide = heads * op.padded();
         let (matrix, qkv) = self.matrix(&format!("{name}.self.qkv.weight"), 3 * wide, d, true);
         let (bias_matrix, bias) = self.matrix(&format!("{name}.self.qkv.bias"), 1, 3 * wide, false);
-        for (i, part) in ["query", "key", "value"].into_iter().enumerate() {
-            let axis = Axis::Heads { offset: i as u32 * wide, size };
-            let weight = format!("{name}.self.{part}.weight");
-            self.parameter(weight, &[d, d], Initialise::Normal, matrix, axis, Axis::Plain(0));
-            self.parameter(
-                format!("{name}.self.{part}.bias"),
-                &[d],
-                Initialise::Zeros,
-                bias_matrix,
-                Axis::Plain(0),
-                axis,
-            );
+        let parts = [(Part::Query, "query"), (Part::Key, "key"), (Part::Value, "value")];
+        for (i, (part, called)) in parts.into_iter().enumerate() {
+            let heads = Axis::Heads { offset: i as u32 * wide, size };
+            let make = |what: &str| format!("{name}.self.{called}.{what}");
+            let (weight, bias) = ([heads, Axis::Plain(0)], [Axis::Plain(0), heads]);
+            self.parameter(self.role(part, false), make("weight"), &[d, d], Initialise::Normal, weight, matrix);
+            self.parameter(self.role(part, true), make("bias"), &[d], Initialise::Zeros, bias, bias_matrix);
         }
         let projected = self.graph.linear(h, qkv, Some(bias), None);
         let o = self.graph.attention(projected, op);
         let weight = format!("{name}.output.dense.weight");
         let (matrix, w) = self.matrix(&weight, d, wide, true);
-        let heads_axis = Axis::Heads { offset: 0, size };
-        self.parameter(weight, &[d, d], Initialise::Normal, matrix, Axis::Plain(0), heads_axis);
-        let c = self.vector(&format!("{name}.output.dense.bias"), d, Initialise::Zeros);
+        let axes = [Axis::Plain(0), Axis::Heads { offset: 0, size }];
+        let role = self.role(Part::AttentionOutput, false);
+        self.parameter(role, weight, &[d, d], Initialise::Normal, axes, matrix);
+        let c = self.bias(Part::AttentionOutput, &format!("{name}.output.dense.bias"), d);
         self.dense_into(o, w, c, residual)
     }
 
     fn feed_forward(&mut self, h: TensorId, residual: TensorId, layer: &str) -> TensorId {
         let (d, f) = (self.config.hidden_size, self.config.intermediate_size);
-        let (w, c) = self.dense(&format!("{layer}.intermediate.dense"), f, d);
+        let (w, c) = self.dense(Part::FeedForwardInput, &format!("{layer}.intermediate.dense"), f, d);
         let z = self.graph.linear(h, w, Some(c), None);
         let a = self.graph.activation(self.config.hidden_act.activation(), z);
-        let (w, c) = self.dense(&format!("{layer}.output.dense"), d, f);
+        let (w, c) = self.dense(Part::FeedForwardOutput, &format!("{layer}.output.dense"), d, f);
         self.dense_into(a, w, c, residual)
     }
 }

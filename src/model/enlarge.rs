@@ -21,6 +21,7 @@
 use super::config::ModelConfig;
 use super::encoder::Encoder;
 use super::parameters::{Parameter, Weights};
+use super::role::{Norm, Part};
 
 /// How new width is filled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,34 +185,31 @@ impl Plan<'_> {
 
     /// Values of one parameter of the larger model.
     fn fill(&self, parameter: &Parameter, small: &Encoder, weights: &Weights) -> Vec<f32> {
-        let name = parameter.name.as_str();
-        let prefix = self.small.kind.prefix();
-        let last_norm = |layer: u32| format!("{prefix}.encoder.layer.{layer}.output.LayerNorm.");
+        let role = parameter.role;
+        let mut source = role;
         let (first_new, new_last) = (self.small.num_hidden_layers, self.large.num_hidden_layers.saturating_sub(1));
-        let mut source = name.to_string();
-        let norm = name.contains("LayerNorm");
-        let untouched = if name.ends_with(".weight") && norm { 1.0 } else { 0.0 };
-        if let Some(layer) = layer_of(name)
+        if let Some(layer) = role.layer
             && self.large.num_hidden_layers > self.small.num_hidden_layers
         {
-            let moves = !self.small.kind.is_pre_layer_norm() && name.starts_with(&last_norm(layer));
+            let moves = !self.small.kind.is_pre_layer_norm() && role.part == Part::Norm(Norm::FeedForward);
             if moves && layer == new_last {
-                source = name.replace(&last_norm(layer), &last_norm(first_new - 1));
+                source.layer = Some(first_new - 1);
             } else if layer >= first_new || (moves && layer == first_new - 1) {
+                let untouched = if matches!(role.part, Part::Norm(_)) && !role.bias { 1.0 } else { 0.0 };
                 return vec![untouched; parameter.len()];
             }
         }
-        let from = small.find(&source).expect("the smaller model has all parameters but those of new layers");
+        let from = small.with_role(source).expect("the smaller model has all parameters but those of new layers");
         let values = &weights.0[from];
-        let [rows, cols] = axes(name);
-        let scale = self.scale(name);
+        let [rows, cols] = axes(role.part);
+        let scale = self.scale(role.part);
         match parameter.shape.as_slice() {
             [_, _] => {
                 let shape = &small.parameters[from].shape;
                 let (rows, cols_copied) = (self.copies(rows, shape[0]), self.copies(cols, shape[1]));
                 let wide = shape[1];
                 // Rows are outputs; columns are inputs, shared out among their copies. A table's columns are outputs too.
-                let shares = !name.contains("embeddings");
+                let shares = !matches!(role.part, Part::Table(_));
                 let at = |r: &Option<(usize, f64)>, c: &Option<(usize, f64)>| match (r, c) {
                     (Some((r, _)), Some((c, share))) => {
                         (f64::from(values[r * wide + c]) * scale * if shares { *share } else { 1.0 }) as f32
@@ -229,40 +227,25 @@ impl Plan<'_> {
     }
 
     /// Factor on a parameter beside the sharing out of inputs.
-    fn scale(&self, name: &str) -> f64 {
+    fn scale(&self, part: Part) -> f64 {
         let (s, l) = (self.small, self.large);
-        if name.contains(".self.query.") || name.contains(".self.key.") {
-            return (f64::from(s.head_size()) / f64::from(l.head_size())).powf(0.25);
-        }
-        let before_decoder =
-            name.starts_with("lm_head.layer_norm.") || name.starts_with("cls.predictions.transform.LayerNorm.");
-        match before_decoder && s.tie_word_embeddings {
-            true => f64::from(s.hidden_size) / f64::from(l.hidden_size),
-            false => 1.0,
+        match part {
+            Part::Query | Part::Key => (f64::from(s.head_size()) / f64::from(l.head_size())).powf(0.25),
+            Part::Norm(Norm::Head) if s.tie_word_embeddings => f64::from(s.hidden_size) / f64::from(l.hidden_size),
+            _ => 1.0,
         }
     }
 }
 
-fn layer_of(name: &str) -> Option<u32> {
-    name.split_once(".encoder.layer.")?.1.split('.').next()?.parse().ok()
-}
-
 /// What the axes of a parameter are; a vector has the first.
-fn axes(name: &str) -> [Width; 2] {
+fn axes(part: Part) -> [Width; 2] {
     use Width::{Fixed, Heads, Hidden, Intermediate};
-    if name.contains(".embeddings.") && name.contains("_embeddings.") {
-        [Fixed, Hidden]
-    } else if name.contains(".attention.self.") {
-        [Heads, Hidden]
-    } else if name.contains(".attention.output.dense.") {
-        [Hidden, Heads]
-    } else if name.contains(".intermediate.dense.") {
-        [Intermediate, Hidden]
-    } else if layer_of(name).is_some() && name.contains(".output.dense.") {
-        [Hidden, Intermediate]
-    } else if name.contains("decoder") || name == "lm_head.bias" || name == "cls.predictions.bias" {
-        [Fixed, Hidden]
-    } else {
-        [Hidden, Hidden]
+    match part {
+        Part::Table(_) | Part::Decoder | Part::Classifier => [Fixed, Hidden],
+        Part::Query | Part::Key | Part::Value => [Heads, Hidden],
+        Part::AttentionOutput => [Hidden, Heads],
+        Part::FeedForwardInput => [Intermediate, Hidden],
+        Part::FeedForwardOutput => [Hidden, Intermediate],
+        Part::Norm(_) | Part::HeadDense => [Hidden, Hidden],
     }
 }

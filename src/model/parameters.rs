@@ -3,6 +3,7 @@
 //! Queries, keys and values share one matrix, heads are padded to a multiple of 4, and every matrix is padded with zeros to
 //! multiples of 4; the paddings stay zero in training because their gradients are zero.
 
+use super::role::Role;
 use crate::ops::Dims;
 use crate::random::{Purpose, Stream};
 
@@ -43,6 +44,7 @@ impl Axis {
 pub struct Parameter {
     /// Name in the model file.
     pub name: String,
+    pub role: Role,
     /// `[out, in]`, `[rows, columns]` or `[n]`.
     pub shape: Vec<usize>,
     pub initialise: Initialise,

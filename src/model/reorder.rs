@@ -6,13 +6,9 @@
 
 use super::encoder::Encoder;
 use super::files::Loaded;
+use super::role::Part;
 use super::token_ids::TokenIds;
-
-/// Whether a parameter's first axis are the words.
-fn is_over_words(name: &str) -> bool {
-    let head = ["lm_head.bias", "cls.predictions.bias", ".decoder.weight", ".decoder.bias"];
-    name.ends_with(".word_embeddings.weight") || head.iter().any(|end| name.ends_with(end))
-}
+use crate::ops::Table;
 
 /// A model's weights for an encoder that is trained here, and what is worth a note; `ids` are those that the model has for
 /// the language of that encoder.
@@ -53,9 +49,9 @@ pub fn reordered(model: &Loaded, ids: &TokenIds, encoder: &Encoder) -> Result<(s
         };
         let (shape, values) = (&model.encoder.parameters[at].shape, &model.weights.0[at]);
         let rows = parameter.shape[0];
-        let wanted: Option<Vec<Option<usize>>> = if is_over_words(name) {
+        let wanted: Option<Vec<Option<usize>>> = if parameter.role.is_over_words() {
             Some(tokens.iter().map(|id| Some(*id as usize)).collect())
-        } else if name.ends_with(".position_embeddings.weight") && from.longest() >= to.longest() {
+        } else if parameter.role.part == Part::Table(Table::Positions) && from.longest() >= to.longest() {
             Some((0..rows).map(position).collect())
         } else {
             None

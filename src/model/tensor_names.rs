@@ -51,7 +51,7 @@ pub(super) fn missing(kind: ModelKind, lacking: &[&Parameter], left: &[(&str, &[
             kind.architecture()
         );
     }
-    if first.name.starts_with(kind.head()) && !left.iter().any(|(name, _)| name.starts_with(kind.head())) {
+    if first.role.is_head() && !left.iter().any(|(name, _)| name.starts_with(kind.head())) {
         return format!(
             "{what}: the file holds no language model's head{}; save {} instead",
             listed(", but ", near(&first.name, left)),

@@ -9,6 +9,19 @@ use super::{
 use crate::gpu::{Count, Grid};
 use crate::kernels::embedding as kernel;
 
+/// One of the three tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Table {
+    Words,
+    Positions,
+    Segments,
+}
+
+impl Table {
+    /// All, in the order of the embedding's inputs.
+    pub const ALL: [Table; 3] = [Table::Words, Table::Positions, Table::Segments];
+}
+
 /// A sum of rows of up to three tables: words, positions, segments.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Embedding {
@@ -96,7 +109,7 @@ impl Operation for Embedding {
     fn gradient_source(&self, node: &Node, _: usize) -> Option<GradientSource> {
         let Rule::Vjp(table) = node.rule else { return None };
         let [b] = node.inputs();
-        Some(GradientSource::Rows(GradientRows::Table { b, table: usize::from(table) }))
+        Some(GradientSource::Rows(GradientRows::Table { b, table: Table::ALL[usize::from(table)] }))
     }
 
     fn lower(&self, node: &Node, cx: &mut Lowering<'_>) {

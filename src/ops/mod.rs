@@ -57,7 +57,7 @@ pub use concat::Concat;
 pub use cross_entropy::{CrossEntropy, Labels};
 pub use device::{Device, DeviceError};
 pub use dropout::Dropout;
-pub use embedding::Embedding;
+pub use embedding::{Embedding, Table};
 pub use gather::Gather;
 pub use ghost_gram::{GhostGram, GramKind};
 pub use ghost_norm::GhostNorm;

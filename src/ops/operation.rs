@@ -5,7 +5,7 @@ use std::fmt::Debug;
 
 use super::ir::named;
 use super::{
-    Adjoints, Dims, Emit, Family, Lowering, Node, Rule, Scratch, Second, Tangents, Tensor, TensorId, Variants,
+    Adjoints, Dims, Emit, Family, Lowering, Node, Rule, Scratch, Second, Table, Tangents, Tensor, TensorId, Variants,
 };
 use crate::gpu::Count;
 
@@ -89,7 +89,7 @@ pub enum GradientRows {
     /// Layer norm's scale (column 0) or shift (column 1).
     Scale { b: TensorId, x: TensorId, stat: TensorId, column: usize },
     /// The rows of b by table row.
-    Table { b: TensorId, table: usize },
+    Table { b: TensorId, table: Table },
 }
 
 /// A graph at the sizes of a largest batch, with the variants that will run.

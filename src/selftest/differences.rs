@@ -1,6 +1,7 @@
 //! The reverse rules of the f64 twins against central differences of the forward ones.
 
-use super::{Case, Pass, Setting};
+use super::setting::Setting;
+use super::{Case, Pass};
 use crate::graph::{Count, Emit, Role, TensorId};
 use crate::random::{Purpose, Stream};
 use crate::reference;

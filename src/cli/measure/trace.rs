@@ -20,6 +20,7 @@ use crate::curvature::{
     hutch_plus_plus, hutchinson, hutchinson_by_products, xtrace, xtrace_replicates,
 };
 use crate::interrupt::Interrupted;
+use crate::model::Encoder;
 use crate::report::{Axis, Figure, Line};
 use crate::statistics::{Estimate, Target};
 
@@ -116,7 +117,7 @@ where
         ));
     }
     write_figure(arguments.out.as_deref(), || figure(&plan, trace))?;
-    let report = report(&plan, &measured, evidence);
+    let report = report(&plan, &session.model.encoder, &measured, evidence);
     print_report(common.json.json, &report, &rows(&report), &report.evidence)
 }
 
@@ -372,7 +373,7 @@ fn advice(trace: &Trace, plan: &Plan) -> String {
     }
 }
 
-fn report(plan: &Plan, measured: &Measured, evidence: Evidence) -> TraceReport {
+fn report(plan: &Plan, encoder: &Encoder, measured: &Measured, evidence: Evidence) -> TraceReport {
     let trace = &measured.trace;
     let map = |values: Vec<(String, f64)>| values.into_iter().map(|(n, v)| (n, serde_json::json!(v))).collect();
     let tensors = measured.per_tensor.as_ref();
@@ -393,26 +394,22 @@ fn report(plan: &Plan, measured: &Measured, evidence: Evidence) -> TraceReport {
         rel_error: plan.rel_error,
         squared_norm: trace.squared_norm.and_then(finite),
         r_eff: trace.r_eff.and_then(finite),
-        per_layer: tensors.map(|t| map(layers(t))),
+        per_layer: tensors.map(|t| map(layers(encoder, t))),
         per_tensor: of(|e| e.value).map(map),
         per_tensor_standard_error: errors.map(map),
         evidence,
     }
 }
 
-/// Sums over embeddings, each layer, what stands behind the layers, and the head, in the order of the names.
-fn layers(tensors: &[(String, Estimate)]) -> Vec<(String, f64)> {
+/// Sums over embeddings, each layer, what stands behind the layers, and the head, in the order of the parameters.
+fn layers(encoder: &Encoder, tensors: &[(String, Estimate)]) -> Vec<(String, f64)> {
     let mut sums: Vec<(String, f64)> = Vec::new();
     for (name, value) in tensors {
-        let group = match name.split_once(".layer.").and_then(|(_, rest)| rest.split('.').next()) {
-            Some(number) => format!("layer {number}"),
-            None if name.contains("embeddings.") => "embeddings".into(),
-            None if name.starts_with("lm_head") || name.starts_with("cls") => "head".into(),
-            None => "final layer norm".into(),
-        };
-        match sums.iter_mut().find(|(g, _)| *g == group) {
+        let found = encoder.find(name).expect("one of the model's");
+        let depth = encoder.parameters[found].role.depth();
+        match sums.iter_mut().find(|(d, _)| *d == depth) {
             Some((_, sum)) => *sum += value.value,
-            None => sums.push((group, value.value)),
+            None => sums.push((depth, value.value)),
         }
     }
     sums

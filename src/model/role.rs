@@ -1,0 +1,72 @@
+//! What a parameter is in its model: set where an encoder makes it, so that nothing is read out of names.
+
+use crate::ops::Table;
+
+/// Which layer norm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Norm {
+    /// Behind the embedding.
+    Embedding,
+    /// Of a layer's attention: before it with pre-layer-norm, behind it with post-layer-norm.
+    Attention,
+    /// Of a layer's feed-forward part, likewise.
+    FeedForward,
+    /// Behind the last layer of a pre-layer-norm encoder.
+    Final,
+    /// Before the decoder.
+    Head,
+}
+
+/// The function that a parameter belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    Table(Table),
+    Norm(Norm),
+    Query,
+    Key,
+    Value,
+    /// From the heads back to the model's width.
+    AttentionOutput,
+    /// From the model's width to the feed-forward units.
+    FeedForwardInput,
+    /// From the feed-forward units back.
+    FeedForwardOutput,
+    /// The head's own layer of the model's width.
+    HeadDense,
+    /// From the model's width to words. With a tied head only its bias is a parameter.
+    Decoder,
+    /// From the model's width to the classes of a task.
+    Classifier,
+}
+
+/// What a parameter is; no two parameters of a model have the same role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Role {
+    pub part: Part,
+    /// What is added: a bias, or a norm's shift. The rest multiply.
+    pub bias: bool,
+    /// The layer that it belongs to, from 0.
+    pub layer: Option<u32>,
+}
+
+impl Role {
+    /// Whether it belongs to what stands behind the encoder.
+    pub fn is_head(self) -> bool {
+        matches!(self.part, Part::HeadDense | Part::Norm(Norm::Head) | Part::Decoder | Part::Classifier)
+    }
+
+    /// Whether its first axis are the words of the vocabulary.
+    pub fn is_over_words(self) -> bool {
+        matches!(self.part, Part::Table(Table::Words) | Part::Decoder)
+    }
+
+    /// The group of parameters of one depth: "embeddings", "layer 3", "final layer norm" or "head".
+    pub fn depth(self) -> String {
+        match (self.layer, self.part) {
+            (Some(layer), _) => format!("layer {layer}"),
+            (None, Part::Table(_) | Part::Norm(Norm::Embedding)) => "embeddings".into(),
+            (None, Part::Norm(Norm::Final)) => "final layer norm".into(),
+            _ => "head".into(),
+        }
+    }
+}
