@@ -12,8 +12,8 @@ use super::outcome::{Best, DownstreamError, Fit, each_seed, judge};
 use crate::gpu::{Buffer, Gpu, GpuError, Program, Step};
 use crate::graph::{Count, Dims, Emit, Graph, Plan, TensorId};
 use crate::ops::batch::BatchLayout;
-use crate::ops::optimizer::{self, ChunkBuffers, Rule, Shared};
-use crate::ops::{BatchBuffers, Labels, Variants, statistics};
+use crate::ops::optimizer::ChunkBuffers;
+use crate::ops::{BatchBuffers, Labels, Optimizer, Treatment, UpdateRule, Variants};
 use crate::random::{Purpose, Stream};
 
 /// How a probe is trained.
@@ -54,7 +54,7 @@ struct Bench {
     theta: [Buffer; 2],
     /// What every seed begins with as zeros.
     zeroed: Vec<Buffer>,
-    state: Buffer,
+    optimizer: Optimizer,
     after: Program,
 }
 
@@ -143,22 +143,11 @@ impl Bench {
                 decay: i == 0,
             })
             .collect();
-        let blocks = optimizer::square_blocks(chunks.iter().map(|c| c.size4));
-        let shared = Shared {
-            tally: gpu.buffer("the tally", 16)?,
-            state: gpu.buffer("the optimiser's state", 16)?,
-            log: gpu.buffer("the log", 16)?,
-            ring: 1,
-            squares: gpu.buffer("the squares", u64::from(blocks) * 16)?,
-        };
-        let rule = Rule::AdamW {
-            betas: options.betas.map(|b| b as f32),
-            eps: options.eps as f32,
-            decay: options.weight_decay as f32,
-        };
+        let rule = UpdateRule::AdamW { betas: options.betas, eps: options.eps, decay: options.weight_decay };
+        let optimizer = Optimizer::new(gpu, rule, Treatment::PLAIN, chunks, 1)?;
         let losses = train.buffer(loss).expect("the loss is kept");
-        let mut after = vec![statistics::tally(losses, &train_batch.weight, &shared.tally)];
-        after.extend(optimizer::update(rule, 0.0, 1.0, &chunks, &shared));
+        let mut after = vec![optimizer.tally(losses, &train_batch.weight)];
+        after.extend(optimizer.update());
         Ok(Bench {
             classes,
             width,
@@ -169,8 +158,8 @@ impl Bench {
             forward_batch,
             logits,
             theta,
-            zeroed: first.into_iter().chain(second).chain([shared.state.clone()]).collect(),
-            state: shared.state,
+            zeroed: first.into_iter().chain(second).chain([optimizer.state().clone()]).collect(),
+            optimizer,
             after: Program::new(gpu, after)?,
         })
     }
@@ -228,12 +217,9 @@ impl Bench {
                 gpu.write(&self.train_batch.index, rows);
                 gpu.write(&self.train_batch.hard, &hard);
                 gpu.write(&self.train_batch.weight, &vec![[1.0 / rows.len() as f32, 0.0, 0.0, 0.0]; rows.len()]);
-                let t = (taken + 1) as f64;
-                let corrections = o.betas.map(|b| (1.0 - b.powf(t)) as f32);
-                let first = if taken == 0 { 1.0 } else { 0.0 };
                 let step = Step {
                     counter: [taken as u32, 0],
-                    optimizer: [o.lr as f32, corrections[0], corrections[1], first, 0.0, 0.0, 0.0, 0.0],
+                    optimizer: self.optimizer.numbers(taken, o.lr),
                     ..self.step(rows.len())
                 };
                 let mut encoder = gpu.encoder();
@@ -253,7 +239,7 @@ impl Bench {
                 best.kept = Some((accuracy, loss, epoch, self.read(gpu)?));
             }
         }
-        let state: Vec<[f32; 4]> = gpu.read(&self.state, 1)?;
+        let state: Vec<[f32; 4]> = gpu.read(self.optimizer.state(), 1)?;
         if state[0][1] > 0.0 {
             return Err(DownstreamError::Diverged { seed, step: u64::from(state[0][2].to_bits()) + 1 });
         }

@@ -43,6 +43,7 @@ pub mod optimizer;
 pub mod reduce;
 pub mod sentence_sum;
 pub mod statistics;
+mod update;
 pub mod variant_table;
 mod variants;
 
@@ -61,6 +62,7 @@ pub use linear::{Epilogue, Layout, Linear};
 pub use loss_draw::LossDraw;
 pub use lowering::Lowering;
 pub use sentence_sum::SentenceSum;
+pub use update::{Optimizer, Treatment, UpdateRule};
 pub use variant_table::{AttentionVariant, LinearVariant, Operation, Sums};
 pub use variants::{Variants, Wishes};
 
