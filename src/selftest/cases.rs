@@ -96,7 +96,7 @@ pub fn cases() -> Vec<Case> {
         }));
     }
     // Norms are sums of some ten thousand squares, and AdamW divides by a root.
-    all.extend(updates().into_iter().map(|(name, update)| made(&name, 4e-6, 1, 1, Work::Update(update))));
+    all.extend(updates().into_iter().map(|(name, update)| made(&name, 2e-6, 1, 1, Work::Update(update))));
     all
 }
 

@@ -178,7 +178,7 @@ fn numbers(cols: usize, rows: usize, layers: usize, given: Given, id: TensorId) 
             Given::AwayFromZero => z + f64::from((80.0f64).copysign(z) as f32),
             Given::Heads { size, .. } if (i / cols) % size.next_multiple_of(4) as usize >= size as usize => 0.0,
             Given::Heads { .. } => z * 0.5,
-            Given::LossWeight | Given::LossWeights if i % 4 != 0 => 0.0,
+            Given::LossWeight | Given::LossWeights if !i.is_multiple_of(4) => 0.0,
             Given::LossWeight => 0.25,
             Given::LossWeights => z,
         }

@@ -31,6 +31,8 @@ pub(super) fn updates() -> Vec<(String, Update)> {
     let sgd = |momentum| UpdateRule::Sgd { momentum, decay: 0.01 };
     [
         ("AdamW", plain(UpdateRule::ADAMW)),
+        // The default ε is too small to be seen.
+        ("AdamW, ε of the gradients' size", plain(UpdateRule::AdamW { betas: [0.8, 0.95], eps: 0.3, decay: 0.1 })),
         ("AdamW, clipped, losses scaled", Update { treatment: clipped, ..plain(UpdateRule::ADAMW) }),
         ("AdamW, a gradient that is not finite", Update { broken: Some(1), ..plain(UpdateRule::ADAMW) }),
         ("SGD", plain(sgd(0.0))),
