@@ -46,6 +46,7 @@ pub mod reduce;
 mod row_gram;
 pub mod sentence_sum;
 pub mod statistics;
+mod update;
 pub mod variant_table;
 mod variants;
 
@@ -69,6 +70,7 @@ pub use lowering::{Lowering, Scratch};
 pub use operation::{GradientRows, GradientSource, Operation, OutputShape, Sizes};
 pub use row_gram::RowGram;
 pub use sentence_sum::SentenceSum;
+pub use update::{Optimizer, Treatment, UpdateRule};
 pub use variant_table::{AttentionVariant, Family, LinearVariant, Sums};
 pub use variants::{Variants, Wishes};
 

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 
-use super::{Case, Pass, TABLES};
+use super::updates::updates;
+use super::{Case, Pass, TABLES, Work};
 use crate::graph::{Emit, Graph, TensorId};
 use crate::ops::{Activation, Attention, Labels, concat};
 
@@ -59,6 +60,10 @@ fn case(
     sentences: u32,
     build: impl Fn(&mut Draft) -> TensorId + Send + Sync + 'static,
 ) -> Case {
+    made(name, bound, probes, sentences, Work::Graph(Box::new(build)))
+}
+
+fn made(name: &str, bound: f64, probes: u32, sentences: u32, work: Work) -> Case {
     Case {
         name: name.into(),
         bound,
@@ -66,7 +71,7 @@ fn case(
         sentences,
         vocabulary: 11,
         longest: 10,
-        build: Box::new(build),
+        work,
         soft: false,
         dropout: false,
         weight_sets: false,
@@ -75,7 +80,8 @@ fn case(
     }
 }
 
-/// All cases: every operation with its reverse pass, with tangents of both, and with second-order terms.
+/// All cases: every operation with its reverse pass, with tangents of both, with second-order terms and norms; every update
+/// rule.
 pub fn cases() -> Vec<Case> {
     let mut all = operations();
     for (pass, suffix) in [(Pass::Tangent, "tangents"), (Pass::Second, "second order"), (Pass::Norms, "norms")] {
@@ -89,6 +95,8 @@ pub fn cases() -> Vec<Case> {
             ..c
         }));
     }
+    // Norms are sums of some ten thousand squares, and AdamW divides by a root.
+    all.extend(updates().into_iter().map(|(name, update)| made(&name, 2e-6, 1, 1, Work::Update(update))));
     all
 }
 

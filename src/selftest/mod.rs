@@ -18,6 +18,7 @@ mod cases;
 mod differences;
 mod setting;
 mod timing;
+mod updates;
 
 use std::collections::HashMap;
 
@@ -28,6 +29,7 @@ use crate::reference;
 
 use cases::{Draft, Given};
 use setting::Setting;
+use updates::Update;
 
 pub use cases::{cases, quick};
 pub use differences::{Difference, directional_differences, finite_differences};
@@ -47,7 +49,7 @@ pub struct Case {
     pub vocabulary: u32,
     /// Tokens of the longest sentence.
     pub longest: u32,
-    build: Box<dyn Fn(&mut Draft) -> TensorId + Send + Sync>,
+    work: Work,
     /// Labels that are distributions.
     soft: bool,
     /// Whether anything is dropped.
@@ -57,6 +59,14 @@ pub struct Case {
     /// Whether nodes are fused as in a training step.
     fused: bool,
     pass: Pass,
+}
+
+/// What a case tries.
+enum Work {
+    /// A graph, built up to the output that the cotangents belong to.
+    Graph(Box<dyn Fn(&mut Draft) -> TensorId + Send + Sync>),
+    /// An update rule of the optimiser, which is no operation of a graph.
+    Update(Update),
 }
 
 /// What follows the forward pass of a case.
@@ -107,6 +117,9 @@ impl Compare {
 
 /// Runs a case with some variants on an adapter.
 pub fn run(gpu: &Gpu, variants: &Variants, case: &Case) -> Result<Outcome, GpuError> {
+    if let Work::Update(update) = &case.work {
+        return updates::run(gpu, variants, case, update);
+    }
     let setting = Setting::new(case, case.probes, variants.sums().segment, case.fused);
     let Setting { layout, batch, graph, step, .. } = &setting;
     let dims = Dims {
@@ -173,6 +186,9 @@ pub fn run(gpu: &Gpu, variants: &Variants, case: &Case) -> Result<Outcome, GpuEr
 
 /// The dispatches of a case and its reverse pass with some variants, whether or not the adapter could run them.
 pub fn dispatches(gpu: &Gpu, variants: &Variants, case: &Case) -> Result<Vec<Dispatch>, GpuError> {
+    if let Work::Update(update) = &case.work {
+        return updates::dispatches(gpu, update);
+    }
     let Setting { layout, batch, graph, .. } = Setting::new(case, case.probes, variants.sums().segment, case.fused);
     let (rows, masked, sentences) = (batch.rows(), batch.masked(), batch.sentences);
     graph::dispatches(gpu, &graph, Dims { rows, masked, sentences, probes: case.probes }, variants, &layout)

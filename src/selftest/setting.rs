@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::cases::{Draft, Given};
-use super::{Case, Pass, TABLES};
+use super::{Case, Pass, TABLES, Work};
 use crate::gpu::{Count, Step};
 use crate::graph::{Emit, GramPart, Graph, Role, TensorId};
 use crate::ops::batch::{BatchLayout, Sentence};
@@ -63,7 +63,8 @@ impl Setting {
         let layout = BatchLayout { tables: [case.vocabulary, TABLES[1], TABLES[2]], first_position: 2, segment };
         let batch = batch_of(case, &layout);
         let mut draft = Draft::default();
-        let output = (case.build)(&mut draft);
+        let Work::Graph(build) = &case.work else { unreachable!("an update rule has no graph") };
+        let output = build(&mut draft);
         let Draft { mut graph, mut given } = draft;
         let forward = graph.nodes().len();
         let tensor = graph.tensor(output).clone();
@@ -189,7 +190,7 @@ fn numbers(cols: usize, rows: usize, layers: usize, given: Given, id: TensorId) 
             Given::AwayFromZero => z + f64::from((80.0f64).copysign(z) as f32),
             Given::Heads { size, .. } if (i / cols) % size.next_multiple_of(4) as usize >= size as usize => 0.0,
             Given::Heads { .. } => z * 0.5,
-            Given::LossWeight | Given::LossWeights if i % 4 != 0 => 0.0,
+            Given::LossWeight | Given::LossWeights if !i.is_multiple_of(4) => 0.0,
             Given::LossWeight => 0.25,
             Given::LossWeights => z,
         }

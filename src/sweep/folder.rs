@@ -89,8 +89,7 @@ pub(super) fn is_claimed(folder: &Path) -> bool {
 
 /// `result.json` of a finished run.
 pub(super) fn result(folder: &Path) -> Option<train::Outcome> {
-    let text = std::fs::read_to_string(folder.join("result.json")).ok()?;
-    serde_json::from_str::<train::Outcome>(&text).ok().filter(|o| o.status == train::Status::Done)
+    train::RunResult::read(folder)?.done()
 }
 
 /// `failure.json`.

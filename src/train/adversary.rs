@@ -17,14 +17,9 @@ use crate::gpu::{Buffer, Gpu, GpuError, Program, Stamp, Step};
 use crate::language::{Labelled, Language, Task, part, part_seed, task_names};
 use crate::model::{Arena, Model, SentenceHead, SentenceHeadPass, Side, SideMemory, TokenIds};
 use crate::ops::batch::Sentence;
-use crate::ops::optimizer::{self, ChunkBuffers, Rule, Shared};
-use crate::ops::{Batch, adversary, statistics};
+use crate::ops::optimizer::ChunkBuffers;
+use crate::ops::{Batch, Optimizer, Treatment, UpdateRule, adversary, statistics};
 use crate::random::{Purpose, Stream};
-
-/// Decay rates, ε and weight decay of the head's AdamW, as in torch.optim.AdamW.
-const BETAS: [f64; 2] = [0.9, 0.999];
-const EPS: f32 = 1e-8;
-const DECAY: f32 = 0.01;
 
 /// The labelled sentences of both sets.
 #[derive(Clone, Debug)]
@@ -185,17 +180,9 @@ impl Adversary {
                 decay: i == 0,
             })
             .collect();
-        let blocks = optimizer::square_blocks(sizes4.into_iter());
-        let shared = Shared {
-            tally: gpu.buffer("the head's tally", 16)?,
-            state: gpu.buffer("the state of the head's optimiser", 16)?,
-            log: gpu.buffer("the head's log", 16)?,
-            ring: 1,
-            squares: gpu.buffer("the head's squares", u64::from(blocks) * 16)?,
-        };
-        let rule = Rule::AdamW { betas: BETAS.map(|b| b as f32), eps: EPS, decay: DECAY };
-        let mut after = vec![statistics::tally(learn.loss_buffer(), learn.weight_buffer(), &shared.tally)];
-        after.extend(optimizer::update(rule, 0.0, 1.0, &chunks, &shared));
+        let optimizer = Optimizer::new(gpu, UpdateRule::ADAMW, Treatment::PLAIN, chunks, 1)?;
+        let mut after = vec![optimizer.tally(learn.loss_buffer(), learn.weight_buffer())];
+        after.extend(optimizer.update());
         let learned = Program::new(gpu, after)?;
         let tally = gpu.buffer("the adversarial tally", 16)?;
         let factor = gpu.buffer("the adversarial factor", 16)?;
@@ -205,7 +192,7 @@ impl Adversary {
             gpu,
             vec![
                 statistics::tally(against.loss_buffer(), against.weight_buffer(), &tally),
-                adversary::bound(&tally, &shared.state, &factor, &log, ring, ceiling),
+                adversary::bound(&tally, optimizer.state(), &factor, &log, ring, ceiling),
             ],
         )?;
         let pairs = gradient.chunks.iter().zip(&whole.chunks);
@@ -262,11 +249,9 @@ impl Adversary {
         for k in 0..head_steps {
             let batch = self.batch(0, step, k);
             let taken = step * head_steps + k;
-            let corrections = BETAS.map(|b| (1.0 - b.powf((taken + 1) as f64)) as f32);
-            let first = if taken == 0 { 1.0 } else { 0.0 };
             let numbers = Step {
                 counter: [taken as u32, 0],
-                optimizer: [self.algorithm.head_lr as f32, corrections[0], corrections[1], first, 0.0, 0.0, 0.0, 0.0],
+                optimizer: UpdateRule::ADAMW.numbers(taken, self.algorithm.head_lr),
                 ..batch.step(1)
             };
             let mut encoder = gpu.encoder();
@@ -275,9 +260,8 @@ impl Adversary {
             submitted.push(gpu.submit(encoder));
         }
         let batch = self.batch(1, step, head_steps);
-        let weight = self.algorithm.weight_at(step, self.run.steps) as f32;
-        let numbers =
-            Step { counter: [step as u32, 0], optimizer: [0.0, 0.0, 0.0, 0.0, weight, 0.0, 0.0, 0.0], ..batch.step(1) };
+        let weight = self.algorithm.weight_at(step, self.run.steps);
+        let numbers = Step { counter: [step as u32, 0], optimizer: adversary::numbers(weight), ..batch.step(1) };
         let mut encoder = gpu.encoder();
         self.against.encode(&mut encoder, &batch, self.run.scale / batch.masked() as f32, &numbers, stamp.take())?;
         self.judged.encode(gpu, &mut encoder, &numbers)?;

@@ -8,8 +8,8 @@ use super::kernels::{Kernels, Source};
 use super::measure::{Instruments, measure_error};
 use super::run::RunError;
 use super::setup::Setup;
-use super::trainer::{RING, trainer_bytes};
-use crate::config::{AlgorithmKind, OptimizerKind, Resolved};
+use super::trainer::{RING, rule_of, trainer_bytes};
+use crate::config::{AlgorithmKind, Resolved};
 use crate::curvature::CurvatureError;
 use crate::gpu::{Gpu, GpuError};
 use crate::graph::fit;
@@ -85,10 +85,7 @@ pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
     };
     let dispatches = gradient.dispatches(&model, dims)?;
     let arena = Arena::bytes(encoder, gpu.alignment());
-    let moments = match &train.optimizer {
-        OptimizerKind::AdamW(_) => 2,
-        OptimizerKind::Sgd(o) => u64::from(o.momentum > 0.0),
-    };
+    let moments = rule_of(&train.optimizer).moments() as u64;
     let several = u64::from(train.micro_batch() < train.batch_size);
     let batch = gradient.batch_bytes(&model, dims);
     let algorithm = match (&train.algorithm, setup.head) {

@@ -14,6 +14,7 @@ use super::folder::{Folder, earlier_seconds, evaluated_step, keep_metrics_until}
 use super::measure::{Along, measure_error};
 use super::observer::{Observer, Progress, interrupt_requested};
 use super::past::{Length, Past};
+use super::result::{Divergence, RunResult};
 use super::run::{Outcome, RunError, Status};
 use super::setup::Setup;
 use super::trainer::{LogLine, Trainer};
@@ -317,15 +318,15 @@ impl<'r> Session<'r> {
         };
         let tensor = found.unwrap_or_else(|| otherwise.into());
         let checkpoint = newest(&self.root).0.map(|c| c.step);
-        let result = json!({
-            "status": "diverged",
-            "step": line.step + 1,
-            "tensor": tensor,
-            "loss": if line.loss.is_finite() { json!(line.loss) } else { json!(line.loss.to_string()) },
-            "last_finite_loss": self.recent.last().map(|l| l.loss),
-            "checkpoint": checkpoint,
+        let result = RunResult::Diverged(Divergence {
+            status: Status::Diverged,
+            step: line.step + 1,
+            tensor: tensor.clone(),
+            loss: if line.loss.is_finite() { json!(line.loss) } else { json!(line.loss.to_string()) },
+            last_finite_loss: self.recent.last().map(|l| f64::from(l.loss)),
+            checkpoint,
         });
-        folder.write("result.json", &(serde_json::to_string_pretty(&result).expect("plain values") + "\n"))?;
+        folder.write("result.json", &result.text())?;
         Ok(RunError::Diverged { step: line.step + 1, tensor, loss: f64::from(line.loss), checkpoint })
     }
 
@@ -354,7 +355,7 @@ impl<'r> Session<'r> {
             earlier_lengths: self.lengths.clone(),
             folder: folder.path.clone(),
         };
-        folder.write("result.json", &(serde_json::to_string_pretty(&outcome).expect("plain values") + "\n"))?;
+        folder.write("result.json", &RunResult::Done(Box::new(outcome.clone())).text())?;
         Ok(outcome)
     }
 }

@@ -10,8 +10,8 @@ use crate::config::{Adversarial, AlgorithmKind, OptimizerKind, TrainSection};
 use crate::gpu::{Buffer, GpuError, Lap, Program, Stamp, Step, Stopwatch};
 use crate::graph::Dims;
 use crate::model::{Arena, Encoder, GradientPass, Model, Weights};
-use crate::ops::optimizer::{self, ChunkBuffers, Rule, Shared};
-use crate::ops::{Labels, statistics};
+use crate::ops::optimizer::{self, ChunkBuffers};
+use crate::ops::{Labels, Optimizer, Treatment, UpdateRule};
 
 /// One step's line in the log.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -45,9 +45,10 @@ pub struct Trainer {
     sam: Option<Sam>,
     adversary: Option<Adversary>,
     update: Program,
-    optimizer: OptimizerKind,
+    optimizer: Optimizer,
+    /// Peak learning rate.
+    lr: f64,
     schedule: (crate::config::ScheduleKind, u64),
-    log: Buffer,
     seed: u64,
     /// What the losses are multiplied by before the backward pass.
     scale: f32,
@@ -69,6 +70,14 @@ struct Sam {
     ascend: Program,
 }
 
+/// The update rule of a config's optimiser.
+pub(super) fn rule_of(optimizer: &OptimizerKind) -> UpdateRule {
+    match optimizer {
+        OptimizerKind::AdamW(o) => UpdateRule::AdamW { betas: o.betas, eps: o.eps, decay: o.weight_decay },
+        OptimizerKind::Sgd(o) => UpdateRule::Sgd { momentum: o.momentum, decay: o.weight_decay },
+    }
+}
+
 /// Bytes that a trainer has beside arenas, activations and batch: sums of squares, the log and small things.
 pub(super) fn trainer_bytes(encoder: &Encoder, arena: u64) -> u64 {
     let chunks = 2 * (1 + encoder.matrices.len() as u64 / 1024);
@@ -87,12 +96,10 @@ impl Trainer {
         let pass = GradientPass::new(&model, dims, labels)?;
         let several = train.micro_batch() < train.batch_size;
         let sum = several.then(|| Arena::new(gpu, encoder, "the sum of gradients")).transpose()?;
-        let moments = match &train.optimizer {
-            OptimizerKind::AdamW(_) => 2,
-            OptimizerKind::Sgd(o) => usize::from(o.momentum > 0.0),
-        };
-        let moments: Vec<Arena> =
-            (0..moments).map(|i| Arena::new(gpu, encoder, &format!("moment {}", i + 1))).collect::<Result<_, _>>()?;
+        let rule = rule_of(&train.optimizer);
+        let moments: Vec<Arena> = (0..rule.moments())
+            .map(|i| Arena::new(gpu, encoder, &format!("moment {}", i + 1)))
+            .collect::<Result<_, _>>()?;
         let whole = sum.as_ref().unwrap_or(pass.gradient());
         let chunks: Vec<ChunkBuffers> = (0..parameters.chunks.len())
             .map(|i| ChunkBuffers {
@@ -104,38 +111,23 @@ impl Trainer {
                 decay: parameters.chunks[i].decay,
             })
             .collect();
-        let blocks = optimizer::square_blocks(chunks.iter().map(|c| c.size4));
-        let tally = gpu.buffer("the tally", 16)?;
-        let log = gpu.buffer("the log", u64::from(RING) * 16)?;
-        let shared = Shared {
-            tally: tally.clone(),
-            state: gpu.buffer("the optimiser's state", 16)?,
-            log: log.clone(),
-            ring: RING,
-            squares: gpu.buffer("the squares", u64::from(blocks) * 16)?,
-        };
-        let rule = match &train.optimizer {
-            OptimizerKind::AdamW(o) => {
-                Rule::AdamW { betas: o.betas.map(|b| b as f32), eps: o.eps as f32, decay: o.weight_decay as f32 }
-            }
-            OptimizerKind::Sgd(o) => Rule::Sgd { momentum: o.momentum as f32, decay: o.weight_decay as f32 },
-        };
         let scale = train.loss_scale();
-        let mut update = optimizer::settle(train.clip as f32, scale, &chunks, &shared);
+        let optimizer = Optimizer::new(gpu, rule, Treatment { clip: train.clip as f32, scale }, chunks, RING)?;
+        let mut update = optimizer.settle();
         let sam = match &train.algorithm {
             AlgorithmKind::Sam(sam) => {
                 let saved = Arena::new(gpu, encoder, "the parameters before the ascent")?;
                 let buffers: Vec<Buffer> = saved.chunks.iter().map(|c| c.buffer.clone()).collect();
-                let mut ascend = optimizer::settle(train.clip as f32, scale, &chunks, &shared);
-                ascend.extend(optimizer::ascend(sam.rho as f32, scale, &chunks, &buffers, &shared));
-                update.extend(optimizer::descend(&chunks, &buffers));
+                let mut ascend = optimizer.settle();
+                ascend.extend(optimizer.ascend(sam.rho as f32, &buffers));
+                update.extend(optimizer.descend(&buffers));
                 Some(Sam { _saved: saved, ascend: Program::new(gpu, ascend)? })
             }
             _ => None,
         };
-        update.extend(optimizer::apply(rule, &chunks, &shared));
+        update.extend(optimizer.apply());
         let update = Program::new(gpu, update)?;
-        let tally = Program::new(gpu, vec![statistics::tally(pass.loss_buffer(), pass.weight_buffer(), &tally)])?;
+        let tally = Program::new(gpu, vec![optimizer.tally(pass.loss_buffer(), pass.weight_buffer())])?;
         let accumulate = sum
             .as_ref()
             .map(|sum| {
@@ -157,9 +149,9 @@ impl Trainer {
             sam,
             adversary: None,
             update,
-            optimizer: train.optimizer.clone(),
+            optimizer,
+            lr: train.optimizer.lr(),
             schedule: (train.schedule.clone(), train.steps),
-            log,
             seed,
             scale,
             step: 0,
@@ -200,22 +192,15 @@ impl Trainer {
 
     /// Learning rate of a step counted from 0.
     pub fn learning_rate(&self, step: u64) -> f64 {
-        self.optimizer.lr() * self.schedule.0.factor(step, self.schedule.1)
+        self.lr * self.schedule.0.factor(step, self.schedule.1)
     }
 
-    /// The random numbers and optimiser constants of a step.
-    fn numbers(&self) -> Step {
-        let t = (self.step + 1) as f64;
-        let corrections = match &self.optimizer {
-            OptimizerKind::AdamW(o) => o.betas.map(|b| (1.0 - b.powf(t)) as f32),
-            OptimizerKind::Sgd(_) => [1.0; 2],
-        };
-        let first = if self.step == 0 { 1.0 } else { 0.0 };
-        let lr = self.learning_rate(self.step) as f32;
+    /// The random numbers and optimiser constants of a step at a learning rate.
+    fn numbers(&self, lr: f64) -> Step {
         Step {
             seed: [self.seed as u32, (self.seed >> 32) as u32 ^ crate::random::Purpose::Dropout as u32],
             counter: [self.step as u32, 0],
-            optimizer: [lr, corrections[0], corrections[1], first, 0.0, 0.0, 0.0, 0.0],
+            optimizer: self.optimizer.numbers(self.step, lr),
             ..Step::default()
         }
     }
@@ -232,7 +217,7 @@ impl Trainer {
         let device = self.model.device.clone();
         let gpu = &device.gpu;
         let _whole = (self.sam.is_some() || self.adversary.is_some()).then(|| gpu.hold());
-        let numbers = self.numbers();
+        let numbers = self.numbers(self.learning_rate(self.step));
         let mut stopwatch = self.stopwatch.take();
         let (mut before, mut behind) = match stopwatch.as_mut().and_then(Stopwatch::step) {
             Some([before, behind]) => (Some(before), Some(behind)),
@@ -314,8 +299,7 @@ impl Trainer {
     /// Waits for all steps and returns their lines since the last call.
     pub fn read_log(&mut self) -> Result<Vec<LogLine>, GpuError> {
         self.submissions.clear();
-        let gpu = self.model.gpu();
-        let lines: Vec<[f32; 4]> = gpu.read(&self.log, RING as usize)?;
+        let lines: Vec<[f32; 4]> = self.model.gpu().read(self.optimizer.log(), RING as usize)?;
         let read = (self.logged..self.step)
             .map(|step| {
                 let line = lines[(step % u64::from(RING)) as usize];
@@ -323,7 +307,7 @@ impl Trainer {
             })
             .collect();
         self.logged = self.step;
-        if let Some(lap) = self.stopwatch.as_mut().map(|s| s.read(gpu)).transpose()? {
+        if let Some(lap) = self.stopwatch.as_mut().map(|s| s.read(self.model.gpu())).transpose()? {
             self.laps.whole += lap.whole;
             self.laps.idle += lap.idle;
         }
@@ -377,9 +361,7 @@ impl Trainer {
 
     /// Runs the update with a timestamp around every dispatch, at a learning rate of 0, on the gradient that is there.
     pub fn time_update(&self) -> Result<Vec<(String, f64)>, GpuError> {
-        let mut step = self.numbers();
-        step.optimizer[0] = 0.0;
-        self.update.time(self.model.gpu(), &step)
+        self.update.time(self.model.gpu(), &self.numbers(0.0))
     }
 
     /// The gradient pass.
