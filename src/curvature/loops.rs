@@ -13,6 +13,8 @@ const MOST: u64 = 65_000;
 /// The loops of a pass's norms, or inner products.
 pub(super) struct Loops {
     kernels: Vec<(String, GhostLoops)>,
+    /// Of inner products of inputs, which do not depend on a sentence.
+    rows: Option<(u64, String)>,
     lanes: Option<u32>,
 }
 
@@ -26,6 +28,11 @@ impl Loops {
             AttentionVariant::Subgroup(lanes) => Some(lanes),
             _ => None,
         };
+        let rows = |node: &crate::graph::Node| {
+            let Op::RowGram(op) = node.op else { return None };
+            let a = graph.tensor(node.inputs[0]);
+            Some((op.iterations(a, lanes), a.name.clone()))
+        };
         let of = |node: &crate::graph::Node| {
             let tensors: Vec<_> = node.inputs.iter().map(|i| graph.tensor(*i)).collect();
             let loops = match &node.op {
@@ -35,7 +42,8 @@ impl Loops {
             };
             Some((tensors[0].name.clone(), loops))
         };
-        Some(Loops { kernels: graph.nodes().iter().filter_map(of).collect(), lanes })
+        let rows = graph.nodes().iter().filter_map(rows).max();
+        Some(Loops { kernels: graph.nodes().iter().filter_map(of).collect(), rows, lanes })
     }
 
     /// # Errors
@@ -44,7 +52,7 @@ impl Loops {
         let most = |f: fn(&Sentence) -> usize| sentences.iter().map(f).max().unwrap_or(0) as u64;
         let (tokens, masked) = (most(|s| s.ids.len()), most(|s| s.masked.len()));
         let needs = self.kernels.iter().map(|(name, loops)| (loops.iterations(tokens, masked, self.lanes), name));
-        match needs.max() {
+        match needs.chain(self.rows.iter().map(|(needed, name)| (*needed, name))).max() {
             Some((needed, name)) if needed > MOST => Err(CurvatureError::Request(format!(
                 "a sentence of {tokens} tokens with {masked} masked needs loops of {needed} iterations in a kernel at `{name}`, \
                  and software drivers end loops after 65,535: its norms would be too small. Take shorter sentences or fewer \

@@ -18,6 +18,10 @@ pub enum Cotangent {
     Draw(LossDraw),
 }
 
+/// Rows of a sentence up to which a layer's inner products are taken anew for every draw: a tile of the kernel that shares
+/// them has 32 rows or 64, whatever the sentence.
+const FEW: u32 = 32;
+
 /// Squared norms of per-example gradients for the labels of the data, or for a block of draws.
 pub struct NormPass {
     pass: Pass,
@@ -66,6 +70,7 @@ impl NormGraph {
         graph.fuse();
         if cotangent != Cotangent::Data {
             graph.share_slopes();
+            graph.share_row_grams(&subject.dims, |rows| subject.longest(rows), FEW);
         }
         graph.norms_early();
         NormGraph { graph, weight, norms, members, tensors }

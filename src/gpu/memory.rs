@@ -70,8 +70,8 @@ pub(super) struct Block {
     pub(super) _counted: Option<Counted>,
 }
 
-/// A range of device memory, bound and copied as one. Clones share the memory; whatever a program has bound of it lives on
-/// with the program when all clones are gone.
+/// A range of device memory, bound and copied as one. Clones share the memory; whatever a program has bound of it lives
+/// on with the program when all clones are gone.
 #[derive(Clone)]
 pub struct Buffer {
     block: Arc<Block>,

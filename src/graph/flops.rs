@@ -1,7 +1,7 @@
 //! What a graph costs in multiplications and additions of matrix products, the unit in which measurements are counted.
 
 use super::{Count, Dims, Emit, Graph, Node};
-use crate::ops::{Layout, Op};
+use crate::ops::{GhostNorm, Layout, Op};
 
 impl Graph {
     /// (nodes without probes, nodes with probes for one probe) at the sizes of `dims`, two for a multiplication with its
@@ -26,6 +26,10 @@ impl Graph {
                 let (m, k) = if op.layout == Layout::TN { (cols(0), rows(0)) } else { (rows(0), cols(0)) };
                 let n = if op.layout == Layout::NT { rows(1) } else { cols(1) };
                 2.0 * m * n * k
+            }
+            // Half of the pairs, each a multiplication and an addition.
+            Op::RowGram(_) | Op::GhostNorm(GhostNorm::Weighted { .. }) => {
+                rows(0) * rows(0) / f64::from(dims.sentences.max(1)) * cols(0)
             }
             Op::GhostNorm(_) if node.inputs.len() > 1 => {
                 let per_sentence = rows(0) / f64::from(dims.sentences.max(1));

@@ -78,14 +78,16 @@ impl Graph {
     /// Takes every norm as soon as its rows are there, so that an adjoint's memory is free again when the pass back has left it
     /// behind: as many more draws have room at once.
     pub fn norms_early(&mut self) {
-        let (norms, others): (Vec<Node>, Vec<Node>) =
-            std::mem::take(self.nodes_mut()).into_iter().partition(|n| matches!(n.op, Op::GhostNorm(_)));
-        let place: HashMap<TensorId, usize> =
+        let (norms, others): (Vec<Node>, Vec<Node>) = std::mem::take(self.nodes_mut())
+            .into_iter()
+            .partition(|n| matches!(n.op, Op::GhostNorm(_) | Op::RowGram(_)));
+        let mut place: HashMap<TensorId, usize> =
             others.iter().enumerate().flat_map(|(i, n)| n.outputs.iter().map(move |o| (*o, i))).collect();
         // Behind the last node that makes one of its inputs; those of parameters and inputs are there from the beginning.
         let mut behind: Vec<Vec<Node>> = vec![vec![]; others.len()];
         for norm in norms {
             let last = norm.inputs.iter().filter_map(|i| place.get(i)).max().copied().unwrap_or(0);
+            place.extend(norm.outputs.iter().map(|o| (*o, last)));
             behind[last].push(norm);
         }
         for (node, norms) in others.into_iter().zip(behind) {

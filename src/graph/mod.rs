@@ -20,6 +20,7 @@ mod fuse;
 mod ghost;
 mod plan;
 mod recompute;
+mod row_grams;
 mod rows;
 mod slopes;
 mod tangent;

@@ -10,6 +10,8 @@ use crate::gpu::{Count, Dispatch, Grid};
 pub enum GhostNorm {
     /// (b, a) to those of the weight of a product, for each of `parts` equal parts of b's columns.
     Product { parts: u32 },
+    /// The same from (b, g), g being the folded inner products of a's rows ([`RowGram`](super::RowGram)).
+    Weighted { parts: u32 },
     /// b to those of a bias, for each part.
     Sum { parts: u32 },
     /// (b, x, stat) to those of layer norm's scale and shift.
@@ -22,10 +24,17 @@ pub enum GhostNorm {
 }
 
 impl GhostNorm {
-    pub(super) fn outputs(self, inputs: &[&Tensor]) -> Vec<OutputShape> {
-        if let GhostNorm::Product { parts } | GhostNorm::Sum { parts } = self {
-            assert!((1..=4).contains(&parts) && inputs[0].cols4().is_multiple_of(parts), "parts are whole vec4");
+    /// Equal parts of b's columns that have a norm each.
+    fn parts(self) -> u32 {
+        match self {
+            GhostNorm::Product { parts } | GhostNorm::Weighted { parts } | GhostNorm::Sum { parts } => parts,
+            _ => 1,
         }
+    }
+
+    pub(super) fn outputs(self, inputs: &[&Tensor]) -> Vec<OutputShape> {
+        let parts = self.parts();
+        assert!((1..=4).contains(&parts) && inputs[0].cols4().is_multiple_of(parts), "parts are whole vec4");
         vec![("", Count::Sentences, 4, inputs.iter().any(|t| t.probes))]
     }
 
@@ -33,10 +42,7 @@ impl GhostNorm {
         let (b, out) = (node.inputs[0], node.outputs[0]);
         let tensor = cx.graph.tensor(b).clone();
         let masked = tensor.rows == Count::Masked;
-        let parts = match self {
-            GhostNorm::Product { parts } | GhostNorm::Sum { parts } => parts,
-            _ => 1,
-        };
+        let parts = self.parts();
         let b4 = tensor.cols4() / parts;
         let mut buffers = vec![("b", cx.buffer(b)), ("spans", cx.batch.spans.clone()), ("out", cx.buffer(out))];
         let mut params =
@@ -55,6 +61,7 @@ impl GhostNorm {
                 false => "product",
                 true => "instantiated",
             },
+            GhostNorm::Weighted { .. } => "weighted",
             GhostNorm::Sum { .. } => "sums",
             GhostNorm::Scale => {
                 buffers.push(("stat", cx.buffer(node.inputs[2])));
@@ -83,7 +90,7 @@ impl GhostNorm {
 
 /// Whether a product's gradient is formed rather than taken by pairs of rows. With the rows of a sentence on average of the
 /// largest batch, pairs cost T² (d + p) and forming it 2 T d p.
-fn instantiates(b: &Tensor, a: &Tensor, parts: u32, dims: &Dims) -> bool {
+pub(crate) fn instantiates(b: &Tensor, a: &Tensor, parts: u32, dims: &Dims) -> bool {
     let rows = dims.capacity(b.rows).div_ceil(dims.sentences.max(1));
     let (d, p) = (a.cols, b.cols / parts);
     u64::from(rows) * u64::from(d + p) >= 2 * u64::from(d) * u64::from(p)
@@ -106,6 +113,7 @@ pub(crate) struct GhostLoops {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     Product,
+    Weighted,
     Instantiated,
     Sums,
     Tables,
@@ -129,6 +137,13 @@ impl GhostLoops {
         let shared = |columns: u64| columns.div_ceil(width) * if self.pairs { 2 * rows + 2 } else { rows + 1 };
         match self.form {
             Form::Product => meetings * (inner(self.a4) + self.parts * (inner(self.b4) + 2) + 2) + blocks,
+            Form::Weighted => {
+                let Some(lanes) = lanes else { return self.parts * meetings * (self.b4 + 1) };
+                // Tiles of 2 lanes rows, each over the columns up to its last row, four at once.
+                let tile = 2 * u64::from(lanes);
+                let columns: u64 = (1..=rows.div_ceil(tile)).map(|i| (i * tile).min(rows).div_ceil(4) + 1).sum();
+                self.parts * self.b4.div_ceil(width) * (columns + 1)
+            }
             Form::Instantiated => self.parts * shared(self.a4 * self.b4),
             Form::Sums => self.parts * shared(self.b4),
             Form::Tables => meetings * (inner(self.b4) + 2) + blocks,
@@ -147,13 +162,11 @@ impl GhostLoops {
 impl GhostNorm {
     /// The loops of its kernel over batches of such sizes.
     pub(crate) fn loops(self, inputs: &[&Tensor], dims: &Dims) -> GhostLoops {
-        let parts = match self {
-            GhostNorm::Product { parts } | GhostNorm::Sum { parts } => parts,
-            _ => 1,
-        };
+        let parts = self.parts();
         let form = match self {
             GhostNorm::Product { parts } if instantiates(inputs[0], inputs[1], parts, dims) => Form::Instantiated,
             GhostNorm::Product { .. } => Form::Product,
+            GhostNorm::Weighted { .. } => Form::Weighted,
             GhostNorm::Sum { .. } | GhostNorm::Scale => Form::Sums,
             GhostNorm::Tables => Form::Tables,
             GhostNorm::Tied => Form::Tied,

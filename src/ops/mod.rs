@@ -41,6 +41,7 @@ pub mod loss_draw;
 mod lowering;
 pub mod optimizer;
 pub mod reduce;
+mod row_gram;
 pub mod sentence_sum;
 pub mod statistics;
 pub mod variant_table;
@@ -53,13 +54,14 @@ pub use cross_entropy::{CrossEntropy, Labels};
 pub use dropout::Dropout;
 pub use embedding::{Embedding, Table};
 pub use ghost_gram::{GhostGram, GramKind};
-pub(crate) use ghost_norm::GhostLoops;
 pub use ghost_norm::GhostNorm;
+pub(crate) use ghost_norm::{GhostLoops, instantiates};
 pub use layer_norm::LayerNorm;
 pub use layer_norm_tangent::LayerNormTangent;
 pub use linear::{Epilogue, Layout, Linear};
 pub use loss_draw::LossDraw;
 pub use lowering::Lowering;
+pub use row_gram::RowGram;
 pub use sentence_sum::SentenceSum;
 pub use variant_table::{AttentionVariant, LinearVariant, Operation, Sums};
 pub use variants::{Variants, Wishes};
@@ -127,6 +129,7 @@ pub enum Op {
     LayerNormTangent(LayerNormTangent),
     Linear(Linear),
     LossDraw(LossDraw),
+    RowGram(RowGram),
     SentenceSum(SentenceSum),
     /// f'(x).
     Slope(Activation),
@@ -167,6 +170,7 @@ impl Op {
             Op::LayerNormTangent(_) => "layer_norm_tangent",
             Op::Linear(_) => "linear",
             Op::LossDraw(_) => "loss_draw",
+            Op::RowGram(_) => "row_gram",
             Op::SentenceSum(_) => "sentence_sum",
         }
     }
@@ -210,6 +214,7 @@ impl Op {
             Op::LayerNormTangent(op) => op.outputs(inputs),
             Op::Linear(op) => op.outputs(inputs),
             Op::LossDraw(op) => op.outputs(inputs),
+            Op::RowGram(op) => op.outputs(inputs),
             Op::SentenceSum(op) => op.outputs(inputs),
         }
     }
@@ -238,6 +243,7 @@ impl Op {
             | Op::LayerNormScale
             | Op::LayerNormTangent(_)
             | Op::LossDraw(_)
+            | Op::RowGram(_)
             | Op::SentenceSum(_) => {
                 unreachable!("second derivatives are tangents of the gradient, never its reverse pass")
             }
@@ -285,6 +291,7 @@ impl Op {
             | Op::GhostNorm(_)
             | Op::LayerNormTangent(_)
             | Op::LossDraw(_)
+            | Op::RowGram(_)
             | Op::SentenceSum(_) => {
                 unreachable!("third derivatives are not taken")
             }
@@ -353,6 +360,7 @@ impl Op {
             Op::LayerNormTangent(op) => op.lower(cx, node),
             Op::Linear(op) => op.lower(cx, node),
             Op::LossDraw(op) => op.lower(cx, node),
+            Op::RowGram(op) => op.lower(cx, node),
             Op::SentenceSum(op) => op.lower(cx, node),
         }
         Ok(())

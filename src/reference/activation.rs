@@ -1,72 +1,89 @@
-//! Twin of `shaders/activation.wgsl`: each function with its first and second derivative.
+//! Twin of `shaders/activation.wgsl`: each function and its derivative. Second derivatives come from jets.
 
-use crate::ops::Activation;
+use super::jet::{self, Jet, Real};
+use super::{Inputs, sums_of_four};
+use crate::ops::{Activation, Rule};
 
 /// Φ(x), the standard normal distribution function.
-pub fn normal_cdf(x: f64) -> f64 {
-    0.5 * libm::erfc(-x * std::f64::consts::FRAC_1_SQRT_2)
+pub fn normal_cdf<R: Real>(x: R) -> R {
+    R::from(0.5) * (-x * R::from(std::f64::consts::FRAC_1_SQRT_2)).erfc()
 }
 
 /// φ(x), its density.
-pub fn normal_pdf(x: f64) -> f64 {
-    (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt()
+pub fn normal_pdf<R: Real>(x: R) -> R {
+    (R::from(-0.5) * x * x).exp() / R::from((2.0 * std::f64::consts::PI).sqrt())
 }
 
 /// Cubic share in the argument of tanh.
 const CUBIC: f64 = 0.044715;
 
-/// tanh u and the first two derivatives of u = √(2/π) (x + 0.044715 x³).
-fn tanh_parts(x: f64) -> (f64, f64, f64) {
-    let c = (2.0 / std::f64::consts::PI).sqrt();
-    let u = c * (x + CUBIC * x * x * x);
-    (u.tanh(), c * (1.0 + 3.0 * CUBIC * x * x), c * 6.0 * CUBIC * x)
+/// tanh u and the derivative of u = √(2/π) (x + 0.044715 x³).
+fn tanh_parts<R: Real>(x: R) -> (R, R) {
+    let c = R::from((2.0 / std::f64::consts::PI).sqrt());
+    let u = c * (x + R::from(CUBIC) * x * x * x);
+    (u.tanh(), c * (R::from(1.0) + R::from(3.0 * CUBIC) * x * x))
 }
 
-/// σ(x), the logistic function.
-pub fn logistic(x: f64) -> f64 {
-    1.0 / (1.0 + (-x).exp())
+/// σ(x), the logistic function, by the exponential that does not overflow: its derivatives would be no numbers.
+pub fn logistic<R: Real>(x: R) -> R {
+    let one = R::from(1.0);
+    if x.value() < 0.0 { x.exp() / (one + x.exp()) } else { one / (one + (-x).exp()) }
 }
 
 /// f(x).
-pub fn forward(f: Activation, x: f64) -> f64 {
+pub fn forward<R: Real>(f: Activation, x: R) -> R {
     match f {
         Activation::Gelu => x * normal_cdf(x),
-        Activation::GeluTanh => 0.5 * x * (1.0 + tanh_parts(x).0),
-        Activation::Relu => x.max(0.0),
+        Activation::GeluTanh => R::from(0.5) * x * (R::from(1.0) + tanh_parts(x).0),
+        Activation::Relu => R::from(0.0).max(x),
         Activation::Silu => x * logistic(x),
     }
 }
 
 /// f'(x).
-pub fn slope(f: Activation, x: f64) -> f64 {
+pub fn slope<R: Real>(f: Activation, x: R) -> R {
+    let one = R::from(1.0);
     match f {
         // Φ + x φ
         Activation::Gelu => normal_cdf(x) + x * normal_pdf(x),
         Activation::GeluTanh => {
-            let (t, u1, _) = tanh_parts(x);
-            0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * u1
+            let (t, u1) = tanh_parts(x);
+            R::from(0.5) * (one + t) + R::from(0.5) * x * (one - t * t) * u1
         }
-        Activation::Relu => f64::from(u8::from(x > 0.0)),
+        Activation::Relu => R::from(f64::from(u8::from(x.value() > 0.0))),
         Activation::Silu => {
             let s = logistic(x);
-            s + x * s * (1.0 - s)
+            s + x * s * (one - s)
         }
     }
 }
 
-/// f''(x); 0 at ReLU's kink.
-pub fn bend(f: Activation, x: f64) -> f64 {
-    match f {
-        // φ (2 - x²)
-        Activation::Gelu => normal_pdf(x) * (2.0 - x * x),
-        Activation::GeluTanh => {
-            let (t, u1, u2) = tanh_parts(x);
-            (1.0 - t * t) * (u1 + 0.5 * x * (u2 - 2.0 * t * u1 * u1))
+/// f'(x) ȳ.
+pub fn vjp<R: Real>(f: Activation, x: &[R], y_bar: &[R]) -> Vec<R> {
+    x.iter().zip(y_bar).map(|(x, g)| slope(f, *x) * *g).collect()
+}
+
+/// f(x) along ẋ.
+fn along(f: Activation, x: &[f64], x_dot: &[f64]) -> Vec<Jet> {
+    jet::moving(x, x_dot).into_iter().map(|x| forward(f, x)).collect()
+}
+
+/// Forward: x. Vjp: (x, ȳ). Jvp: (x, ẋ). VjpJvp: (x, ȳ, ẋ, ȳ̇). Second: (x, ȳ, ẋ), every four columns added up.
+pub(super) fn evaluate(f: Activation, rule: Rule, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
+    let x = inputs.of(0);
+    vec![match rule {
+        Rule::Forward => x.iter().map(|x| forward(f, *x)).collect(),
+        Rule::Vjp => vjp(f, x, inputs.of(1)),
+        Rule::Jvp => jet::firsts(&along(f, x, inputs.of(1))),
+        Rule::VjpJvp => jet::firsts(&vjp(f, &inputs.moving(0, 2), &inputs.moving(1, 3))),
+        Rule::Second => {
+            let terms = along(f, x, inputs.of(2)).into_iter().zip(inputs.of(1)).map(|(y, g)| g * y.second);
+            sums_of_four(&terms.collect::<Vec<f64>>(), inputs.cols(0))
         }
-        Activation::Relu => 0.0,
-        Activation::Silu => {
-            let s = logistic(x);
-            s * (1.0 - s) * (2.0 + x * (1.0 - 2.0 * s))
-        }
-    }
+    }]
+}
+
+/// f'(x) of every number.
+pub(super) fn evaluate_slope(f: Activation, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
+    vec![inputs.of(0).iter().map(|x| slope(f, *x)).collect()]
 }

@@ -1,49 +1,52 @@
-//! Twin of `shaders/attention.wgsl`, with the weights written out.
+//! Twin of `shaders/attention.wgsl`, with the weights written out, and on jets of `shaders/attention_tangent.wgsl`.
 
-use crate::ops::Attention;
+use super::jet::{self, Jet, Real};
+use super::{Inputs, dropout, in_first_of_four};
+use crate::ops::attention_tangent::Kind;
+use crate::ops::{Attention, AttentionTangent, Rule};
 
 /// Factor on the weight of query row i on key row j in a head.
 pub type Keep<'a> = &'a dyn Fn(usize, usize, usize) -> f64;
 
-/// Queries, keys and values, or their tangents.
-pub(super) struct Heads<'a> {
-    pub op: &'a Attention,
-    pub qkv: &'a [f64],
+/// Queries, keys and values.
+struct Heads<'a, R> {
+    op: &'a Attention,
+    qkv: &'a [R],
 }
 
-impl Heads<'_> {
-    pub fn wide(&self) -> usize {
+impl<R> Heads<'_, R> {
+    fn wide(&self) -> usize {
         (self.op.heads * self.op.padded()) as usize
     }
 
     /// Query (0), key (1) or value (2) of a row's head.
-    pub fn part(&self, which: usize, row: usize, head: usize) -> &[f64] {
+    fn part(&self, which: usize, row: usize, head: usize) -> &[R] {
         let size = self.op.padded() as usize;
         let at = row * 3 * self.wide() + which * self.wide() + head * size;
         &self.qkv[at..at + size]
     }
 }
 
-pub(super) fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
+fn dot<R: Real>(a: &[R], b: &[R]) -> R {
+    a.iter().zip(b).map(|(a, b)| *a * *b).sum()
 }
 
 /// (o, stat): stat [rows, 4 heads] holds log Σ exp s in the first of a head's four columns.
-pub fn forward(op: &Attention, spans: &[[u32; 4]], qkv: &[f64], keep: Keep<'_>) -> [Vec<f64>; 2] {
+pub fn forward<R: Real>(op: &Attention, spans: &[[u32; 4]], qkv: &[R], keep: Keep<'_>) -> [Vec<R>; 2] {
     let heads = Heads { op, qkv };
     let (wide, size) = (heads.wide(), op.padded() as usize);
-    let mut o = vec![0.0; spans.len() * wide];
-    let mut stat = vec![0.0; spans.len() * 4 * op.heads as usize];
+    let (zero, scale) = (R::from(0.0), R::from(op.scale()));
+    let mut o = vec![zero; spans.len() * wide];
+    let mut stat = vec![zero; spans.len() * 4 * op.heads as usize];
     for (i, span) in spans.iter().enumerate() {
         for h in 0..op.heads as usize {
             let others = span[0] as usize..span[1] as usize;
-            let s: Vec<f64> =
-                others.clone().map(|j| op.scale() * dot(heads.part(0, i, h), heads.part(1, j, h))).collect();
-            let top = s.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let mass: f64 = s.iter().map(|s| (s - top).exp()).sum();
+            let s: Vec<R> = others.clone().map(|j| scale * dot(heads.part(0, i, h), heads.part(1, j, h))).collect();
+            let top = s.iter().copied().fold(R::from(f64::NEG_INFINITY), R::max);
+            let mass: R = s.iter().map(|s| (*s - top).exp()).sum();
             stat[(i * op.heads as usize + h) * 4] = top + mass.ln();
             for (j, s) in others.zip(s) {
-                let weight = (s - top).exp() / mass * keep(i, j, h);
+                let weight = (s - top).exp() / mass * R::from(keep(i, j, h));
                 for c in 0..size {
                     o[i * wide + h * size + c] += weight * heads.part(2, j, h)[c];
                 }
@@ -53,29 +56,36 @@ pub fn forward(op: &Attention, spans: &[[u32; 4]], qkv: &[f64], keep: Keep<'_>) 
     [o, stat]
 }
 
+/// δ = ⟨o, ō⟩ of every row and head.
+fn deltas<R: Real>(op: &Attention, o: &[R], o_bar: &[R]) -> Vec<R> {
+    let size = op.padded() as usize;
+    o.chunks_exact(size).zip(o_bar.chunks_exact(size)).map(|(o, g)| dot(g, o)).collect()
+}
+
 /// The adjoint of qkv from that of o.
-pub fn vjp(
+pub fn vjp<R: Real>(
     op: &Attention,
     spans: &[[u32; 4]],
-    qkv: &[f64],
-    stat: &[f64],
-    o: &[f64],
-    o_bar: &[f64],
+    qkv: &[R],
+    stat: &[R],
+    o: &[R],
+    o_bar: &[R],
     keep: Keep<'_>,
-) -> Vec<f64> {
+) -> Vec<R> {
     let heads = Heads { op, qkv };
     let (wide, size) = (heads.wide(), op.padded() as usize);
-    let mut bar = vec![0.0; qkv.len()];
+    let scale = R::from(op.scale());
+    let delta = deltas(op, o, o_bar);
+    let mut bar = vec![R::from(0.0); qkv.len()];
     for (i, span) in spans.iter().enumerate() {
         for h in 0..op.heads as usize {
-            let at = i * wide + h * size;
-            let g = &o_bar[at..at + size];
-            let delta = dot(g, &o[at..at + size]);
+            let place = i * op.heads as usize + h;
+            let g = &o_bar[place * size..(place + 1) * size];
             for j in span[0] as usize..span[1] as usize {
                 let (q, k, v) = (heads.part(0, i, h), heads.part(1, j, h), heads.part(2, j, h));
-                let weight = (op.scale() * dot(q, k) - stat[(i * op.heads as usize + h) * 4]).exp();
-                let kept = keep(i, j, h);
-                let t = weight * (kept * dot(g, v) - delta) * op.scale();
+                let weight = (scale * dot(q, k) - stat[place * 4]).exp();
+                let kept = R::from(keep(i, j, h));
+                let t = weight * (kept * dot(g, v) - delta[place]) * scale;
                 for c in 0..size {
                     bar[i * 3 * wide + h * size + c] += t * k[c];
                     bar[j * 3 * wide + wide + h * size + c] += t * q[c];
@@ -85,4 +95,44 @@ pub fn vjp(
         }
     }
     bar
+}
+
+/// Forward: qkv. Vjp: (qkv, stat, o, ō).
+pub(super) fn evaluate(op: &Attention, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
+    let (spans, qkv) = (inputs.spans(), inputs.of(0));
+    let keep = |i: usize, j: usize, head: usize| dropout::attention_keep(op, &inputs.frame.step, i, j, head);
+    match op.rule {
+        Rule::Forward => forward(op, spans, qkv, &keep).into(),
+        _ => vec![vjp(op, spans, qkv, inputs.of(1), inputs.of(2), inputs.of(3), &keep)],
+    }
+}
+
+/// The rules along a direction. The weights are recomputed from qkv and its tangent; the statistics that the kernels are
+/// given beside them (`stat`, `delta_of`) are not read.
+pub(super) fn evaluate_tangent(AttentionTangent { kind, of }: &AttentionTangent, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
+    let spans = inputs.spans();
+    let forward = |qkv: &[Jet]| forward(of, spans, qkv, &|_, _, _| 1.0);
+    match kind {
+        Kind::Jvp => {
+            let [o, stat] = forward(&inputs.moving(0, 3));
+            let norms = stat.iter().step_by(4).flat_map(|s| [s.value, 0.0, s.first, 0.0]);
+            vec![jet::firsts(&o), norms.collect()]
+        }
+        Kind::Delta => {
+            let delta = deltas(of, &inputs.moving(1, 3), &inputs.moving(2, 4));
+            let stat = inputs.of(0).chunks_exact(4);
+            vec![stat.zip(delta).flat_map(|(s, delta)| [s[0], delta.value, s[2], delta.first]).collect()]
+        }
+        Kind::VjpJvp => {
+            let (qkv, o_bar) = (inputs.moving(0, 3), inputs.moving(2, 4));
+            let [o, stat] = forward(&qkv);
+            vec![jet::firsts(&vjp(of, spans, &qkv, &stat, &o, &o_bar, &|_, _, _| 1.0))]
+        }
+        Kind::Second => {
+            let [o, _] = forward(&inputs.moving(0, 3));
+            let size = of.padded() as usize;
+            let rows = o.chunks_exact(size).zip(inputs.of(2).chunks_exact(size));
+            vec![in_first_of_four(rows.map(|(o, g)| o.iter().zip(g).map(|(o, g)| g * o.second).sum()))]
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! A whole sentence's rows side by side for each masked position, and back; blocks are padded to a multiple of 4 columns.
 
+use super::{Inputs, plus};
 use crate::ops::Batch;
 
 /// x [rows, cols] to [masked, tokens padded(cols)].
@@ -29,4 +30,14 @@ pub fn vjp(batch: &Batch, y_bar: &[f64], cols: usize, tokens: usize) -> Vec<f64>
         }
     }
     x_bar
+}
+
+pub(super) fn evaluate(tokens: u32, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
+    vec![forward(inputs.frame.batch, inputs.of(0), inputs.cols(0), tokens as usize)]
+}
+
+/// The reverse rule to rows of `cols` columns, with an addend where there is a second input.
+pub(super) fn evaluate_back(tokens: u32, cols: u32, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
+    let x_bar = vjp(inputs.frame.batch, inputs.of(0), cols as usize, tokens as usize);
+    vec![plus(x_bar, inputs.get(1))]
 }

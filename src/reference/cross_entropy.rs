@@ -1,18 +1,25 @@
-//! Twin of `shaders/cross_entropy.wgsl`.
+//! Twin of `shaders/cross_entropy.wgsl`; its rules along a direction are the loss and its adjoint on jets.
+
+use super::jet::{self, Jet, Real};
+use super::{Inputs, in_first_of_four};
+use crate::ops::{CrossEntropy, Labels, Rule};
+
+/// The share of a word at a masked row.
+pub type Label<'a> = &'a dyn Fn(usize, usize) -> f64;
 
 /// stat [rows, 4] = (−Σ q log p, Σ q (log q − log p), log Σ exp(z − max), max z).
-pub fn forward(z: &[f64], width: usize, label: &dyn Fn(usize, usize) -> f64) -> Vec<f64> {
+pub fn forward<R: Real>(z: &[R], width: usize, label: Label<'_>) -> Vec<R> {
     let mut stat = Vec::new();
     for (row, z) in z.chunks_exact(width).enumerate() {
-        let top = z.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let log_sum = z.iter().map(|v| (v - top).exp()).sum::<f64>().ln();
-        let (mut loss, mut divergence) = (0.0, 0.0);
+        let top = z.iter().copied().fold(R::from(f64::NEG_INFINITY), R::max);
+        let log_sum = z.iter().map(|v| (*v - top).exp()).sum::<R>().ln();
+        let (mut loss, mut divergence) = (R::from(0.0), R::from(0.0));
         for (v, z) in z.iter().enumerate() {
             let q = label(row, v);
-            let surprise = log_sum - (z - top);
-            loss += q * surprise;
+            let surprise = log_sum - (*z - top);
+            loss += R::from(q) * surprise;
             if q > 0.0 {
-                divergence += q * (q.ln() + surprise);
+                divergence += R::from(q) * (R::from(q.ln()) + surprise);
             }
         }
         stat.extend([loss, divergence, log_sum, top]);
@@ -21,44 +28,37 @@ pub fn forward(z: &[f64], width: usize, label: &dyn Fn(usize, usize) -> f64) -> 
 }
 
 /// z̄ = weight (softmax(z) − q), the weight in the first of four columns.
-pub fn vjp(z: &[f64], width: usize, label: &dyn Fn(usize, usize) -> f64, stat: &[f64], weight: &[f64]) -> Vec<f64> {
+pub fn vjp<R: Real>(z: &[R], width: usize, label: Label<'_>, stat: &[R], weight: &[f64]) -> Vec<R> {
     let mut z_bar = Vec::with_capacity(z.len());
     for (row, z) in z.chunks_exact(width).enumerate() {
-        let s = &stat[4 * row..4 * row + 4];
-        z_bar.extend(z.iter().enumerate().map(|(v, z)| weight[4 * row] * ((z - s[3] - s[2]).exp() - label(row, v))));
+        let (s, weight) = (&stat[4 * row..4 * row + 4], R::from(weight[4 * row]));
+        let entry = |(v, z): (usize, &R)| weight * ((*z - s[3] - s[2]).exp() - R::from(label(row, v)));
+        z_bar.extend(z.iter().enumerate().map(entry));
     }
     z_bar
 }
 
-fn probabilities(z: &[f64], stat: &[f64]) -> Vec<f64> {
-    z.iter().map(|z| (z - stat[3] - stat[2]).exp()).collect()
-}
-
-/// ⟨p − q, ż⟩ of each row, in the first of four columns.
-pub fn jvp(z: &[f64], width: usize, label: &dyn Fn(usize, usize) -> f64, stat: &[f64], z_dot: &[f64]) -> Vec<f64> {
-    let mut out = Vec::new();
-    for (row, (z, d)) in z.chunks_exact(width).zip(z_dot.chunks_exact(width)).enumerate() {
-        let p = probabilities(z, &stat[4 * row..4 * row + 4]);
-        out.extend([(0..width).map(|v| (p[v] - label(row, v)) * d[v]).sum(), 0.0, 0.0, 0.0]);
-    }
-    out
-}
-
-/// ⟨ż, (diag p − ppᵀ) ż⟩ of each row, in the first of four columns.
-pub fn second(z: &[f64], width: usize, stat: &[f64], z_dot: &[f64]) -> Vec<f64> {
-    let one = [1.0, 0.0, 0.0, 0.0].repeat(stat.len() / 4);
-    let bent = vjp_jvp(z, width, stat, &one, z_dot);
-    let rows = bent.chunks_exact(width).zip(z_dot.chunks_exact(width));
-    rows.flat_map(|(b, d)| [b.iter().zip(d).map(|(b, d)| b * d).sum(), 0.0, 0.0, 0.0]).collect()
-}
-
-/// weight (diag p − ppᵀ) ż.
-pub fn vjp_jvp(z: &[f64], width: usize, stat: &[f64], weight: &[f64], z_dot: &[f64]) -> Vec<f64> {
-    let mut out = Vec::new();
-    for (row, (z, d)) in z.chunks_exact(width).zip(z_dot.chunks_exact(width)).enumerate() {
-        let p = probabilities(z, &stat[4 * row..4 * row + 4]);
-        let mean: f64 = p.iter().zip(d).map(|(p, d)| p * d).sum();
-        out.extend(p.iter().zip(d).map(|(p, d)| weight[4 * row] * p * (d - mean)));
-    }
-    out
+/// Forward: z. Vjp: (z, stat, weight). Jvp, Second: (z, stat, ż). VjpJvp: (z, stat, weight, ż). Along ż, stat is computed
+/// again.
+pub(super) fn evaluate(op: &CrossEntropy, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
+    let (z, width, batch) = (inputs.of(0), inputs.cols(0), inputs.frame.batch);
+    let label = |row: usize, v: usize| match op.labels {
+        Labels::Hard => f64::from(u8::from(batch.labels[row] as usize == v)),
+        Labels::Soft => f64::from(batch.soft[row * width + v]),
+    };
+    let along = |of: fn(Jet) -> f64| {
+        let stat = forward(&inputs.moving(0, 2), width, &label);
+        in_first_of_four(stat.iter().step_by(4).map(|loss| of(*loss)))
+    };
+    vec![match op.rule {
+        Rule::Forward => forward(z, width, &label),
+        Rule::Vjp => vjp(z, width, &label, inputs.of(1), inputs.of(2)),
+        Rule::Jvp => along(|loss| loss.first),
+        Rule::Second => along(|loss| loss.second),
+        Rule::VjpJvp => {
+            let z = inputs.moving(0, 3);
+            let stat = forward(&z, width, &label);
+            jet::firsts(&vjp(&z, width, &label, &stat, inputs.of(2)))
+        }
+    }]
 }

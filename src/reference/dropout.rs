@@ -1,5 +1,6 @@
 //! Twin of `shaders/dropout.wgsl` and of the dropout inside `shaders/attention.wgsl`: the same bits, the same mask.
 
+use super::Inputs;
 use crate::gpu::Step;
 use crate::ops::{Attention, Dropout, dropout::threshold};
 use crate::random::philox;
@@ -27,4 +28,8 @@ pub fn attention_keep(op: &Attention, step: &Step, i: usize, j: usize, head: usi
     let key = [step.seed[0] ^ op.stream, step.seed[1] ^ head as u32];
     let draws = philox([i as u32, j as u32, step.counter[0], step.counter[1]], key);
     if draws[0] >= threshold(op.p) { f64::from(1.0 / (1.0 - op.p)) } else { 0.0 }
+}
+
+pub(super) fn evaluate(op: &Dropout, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
+    vec![forward(op, &inputs.frame.step, inputs.of(0), inputs.cols(0))]
 }

@@ -1,38 +1,59 @@
-//! Twin of `shaders/layer_norm.wgsl` and `shaders/layer_norm_scale.wgsl`.
+//! Twin of `shaders/layer_norm.wgsl` and `shaders/layer_norm_scale.wgsl`, and on jets of
+//! `shaders/layer_norm_tangent.wgsl`.
 
-/// (y, stat): y = γ x̂ + β over rows as wide as γ, stat = (mean, 1/√(var + ε), 0, 0) a row.
-pub fn forward(x: &[f64], gamma: &[f64], beta: &[f64], eps: f64) -> [Vec<f64>; 2] {
-    let d = gamma.len();
-    let mut y = Vec::with_capacity(x.len());
-    let mut stat = Vec::new();
-    for row in x.chunks_exact(d) {
-        let mean = row.iter().sum::<f64>() / d as f64;
-        let variance = row.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / d as f64;
-        let r = 1.0 / (variance + eps).sqrt();
-        y.extend(row.iter().zip(gamma).zip(beta).map(|((v, g), b)| g * (v - mean) * r + b));
-        stat.extend([mean, r, 0.0, 0.0]);
-    }
-    [y, stat]
+use super::jet::{self, Jet, Real};
+use super::{Inputs, in_first_of_four, plus};
+use crate::ops::{LayerNorm, LayerNormTangent, Rule};
+
+fn mean<R: Real>(numbers: impl Iterator<Item = R>, d: usize) -> R {
+    numbers.sum::<R>() / R::from(d as f64)
+}
+
+/// (mean, variance) of a row.
+fn moments<R: Real>(row: &[R]) -> (R, R) {
+    let centre = mean(row.iter().copied(), row.len());
+    let square = |v: &R| (*v - centre) * (*v - centre);
+    (centre, mean(row.iter().map(square), row.len()))
+}
+
+/// (mean, 1/√(var + ε), 0, 0) of each row.
+pub fn statistics<R: Real>(x: &[R], d: usize, eps: f64) -> Vec<R> {
+    let (zero, one) = (R::from(0.0), R::from(1.0));
+    x.chunks_exact(d)
+        .flat_map(|row| {
+            let (centre, variance) = moments(row);
+            [centre, one / (variance + R::from(eps)).sqrt(), zero, zero]
+        })
+        .collect()
+}
+
+/// y = γ x̂ + β over rows as wide as γ.
+pub fn forward<R: Real>(x: &[R], gamma: &[R], beta: &[R], stat: &[R]) -> Vec<R> {
+    let rows = x.chunks_exact(gamma.len()).zip(stat.chunks_exact(4));
+    let scaled = |(row, s): (&[R], &[R])| -> Vec<R> {
+        row.iter().zip(gamma).zip(beta).map(|((v, g), b)| *g * (*v - s[0]) * s[1] + *b).collect()
+    };
+    rows.flat_map(scaled).collect()
 }
 
 /// x̄ = r (h - mean(h) - x̂ mean(h x̂)), h = γ ȳ.
-pub fn vjp(x: &[f64], gamma: &[f64], stat: &[f64], y_bar: &[f64]) -> Vec<f64> {
+pub fn vjp<R: Real>(x: &[R], gamma: &[R], stat: &[R], y_bar: &[R]) -> Vec<R> {
     let d = gamma.len();
     let mut x_bar = Vec::with_capacity(x.len());
     for ((row, g), s) in x.chunks_exact(d).zip(y_bar.chunks_exact(d)).zip(stat.chunks_exact(4)) {
-        let x_hat: Vec<f64> = row.iter().map(|v| (v - s[0]) * s[1]).collect();
-        let h: Vec<f64> = g.iter().zip(gamma).map(|(g, gamma)| g * gamma).collect();
-        let mean = h.iter().sum::<f64>() / d as f64;
-        let along = h.iter().zip(&x_hat).map(|(h, x)| h * x).sum::<f64>() / d as f64;
-        x_bar.extend(h.iter().zip(&x_hat).map(|(h, x)| s[1] * (h - mean - x * along)));
+        let x_hat: Vec<R> = row.iter().map(|v| (*v - s[0]) * s[1]).collect();
+        let h: Vec<R> = g.iter().zip(gamma).map(|(g, gamma)| *g * *gamma).collect();
+        let centre = mean(h.iter().copied(), d);
+        let along = mean(h.iter().zip(&x_hat).map(|(h, x)| *h * *x), d);
+        x_bar.extend(h.iter().zip(&x_hat).map(|(h, x)| s[1] * (*h - centre - *x * along)));
     }
     x_bar
 }
 
 /// (γ̄, β̄) = (Σ_rows ȳ x̂, Σ_rows ȳ).
-pub fn scale_vjp(x: &[f64], d: usize, stat: &[f64], y_bar: &[f64]) -> [Vec<f64>; 2] {
-    let mut gamma_bar = vec![0.0; d];
-    let mut beta_bar = vec![0.0; d];
+pub fn scale_vjp<R: Real>(x: &[R], d: usize, stat: &[R], y_bar: &[R]) -> [Vec<R>; 2] {
+    let mut gamma_bar = vec![R::from(0.0); d];
+    let mut beta_bar = vec![R::from(0.0); d];
     for ((row, g), s) in x.chunks_exact(d).zip(y_bar.chunks_exact(d)).zip(stat.chunks_exact(4)) {
         for c in 0..d {
             gamma_bar[c] += g[c] * (row[c] - s[0]) * s[1];
@@ -40,4 +61,65 @@ pub fn scale_vjp(x: &[f64], d: usize, stat: &[f64], y_bar: &[f64]) -> [Vec<f64>;
         }
     }
     [gamma_bar, beta_bar]
+}
+
+/// Forward: (x, γ, β). Vjp: (x, γ, stat, ȳ, [addend]).
+pub(super) fn evaluate(op: &LayerNorm, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
+    let (x, gamma, d) = (inputs.of(0), inputs.of(1), inputs.cols(0));
+    if op.rule == Rule::Forward {
+        let stat = statistics(x, d, f64::from(op.eps));
+        return vec![forward(x, gamma, inputs.of(2), &stat), stat];
+    }
+    let (stat, y_bar) = (inputs.of(2), inputs.of(3));
+    let mut outputs = vec![plus(vjp(x, gamma, stat, y_bar), inputs.get(4))];
+    if op.sums {
+        outputs.extend(scale_vjp(x, d, stat, y_bar));
+    }
+    outputs
+}
+
+/// The gradients of scale and shift: (x, stat, ȳ).
+pub(super) fn evaluate_scale(inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
+    scale_vjp(inputs.of(0), inputs.cols(0), inputs.of(1), inputs.of(2)).into()
+}
+
+/// The statistics of rows that move. The kernels are given (mean, 1/√(var + ε)) at t = 0, which tells ε.
+fn moving_statistics(x: &[Jet], d: usize, stat: &[f64]) -> Vec<Jet> {
+    let eps = x.chunks_exact(d).zip(stat.chunks_exact(4)).next().map(|(row, s)| s[1].powi(-2) - moments(row).1.value);
+    statistics(x, d, eps.unwrap_or_default())
+}
+
+/// The rules along a direction, in the inputs' order of [`LayerNormTangent`].
+pub(super) fn evaluate_tangent(kind: LayerNormTangent, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
+    let d = inputs.cols(0);
+    match kind {
+        LayerNormTangent::Jvp => {
+            let x = inputs.moving(0, 3);
+            let stat = moving_statistics(&x, d, inputs.of(2));
+            let y = forward(&x, &inputs.moving(1, 4), &jet::moving(&vec![0.0; d], inputs.of(5)), &stat);
+            // mean(x̂ ẋ) is the tangent of √(var + ε).
+            let out = stat.chunks_exact(4).flat_map(|s| {
+                let deviation = Jet::from(1.0) / s[1];
+                [s[0].value, s[1].value, s[0].first, deviation.first]
+            });
+            vec![jet::firsts(&y), out.collect()]
+        }
+        LayerNormTangent::VjpJvp => {
+            let x = inputs.moving(0, 4);
+            let stat = moving_statistics(&x, d, inputs.of(2));
+            vec![jet::firsts(&vjp(&x, &inputs.moving(1, 5), &stat, &inputs.moving(3, 6)))]
+        }
+        LayerNormTangent::Scale => {
+            let x = inputs.moving(0, 3);
+            let stat = moving_statistics(&x, d, inputs.of(1));
+            scale_vjp(&x, d, &stat, &inputs.moving(2, 4)).map(|sums| jet::firsts(&sums)).into()
+        }
+        LayerNormTangent::Second => {
+            let x = inputs.moving(0, 4);
+            let stat = moving_statistics(&x, d, inputs.of(2));
+            let y = forward(&x, &inputs.moving(1, 5), &vec![Jet::default(); d], &stat);
+            let rows = y.chunks_exact(d).zip(inputs.of(3).chunks_exact(d));
+            vec![in_first_of_four(rows.map(|(y, g)| y.iter().zip(g).map(|(y, g)| g * y.second).sum()))]
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! Twin of `shaders/loss_draw.wgsl`, with the generator of `src/random.rs`.
 
+use super::Inputs;
 use crate::ops::LossDraw;
 use crate::random::philox;
 
@@ -53,4 +54,11 @@ pub fn forward(
         });
     }
     out
+}
+
+/// A draw for each probe.
+pub(super) fn evaluate(kind: LossDraw, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
+    let (step, keys) = (&inputs.frame.step, &inputs.frame.batch.keys);
+    let draw = step.counter[0] + inputs.probe as u32;
+    vec![forward(kind, inputs.of(0), inputs.cols(0), inputs.of(1), keys, step.seed, draw)]
 }

@@ -22,7 +22,7 @@ use std::collections::HashMap;
 use crate::gpu::{Count, Dispatch, Gpu, GpuError, Step};
 use crate::graph::{self, Dims, Emit, GramPart, Graph, Plan, Role, TensorId};
 use crate::ops::batch::{BatchLayout, Sentence};
-use crate::ops::{Activation, Attention, Batch, BatchBuffers, Labels, Rule, Variants, concat};
+use crate::ops::{Activation, Attention, Batch, BatchBuffers, GhostNorm, Labels, Op, RowGram, Rule, Variants, concat};
 use crate::random::{Purpose, Stream};
 use crate::reference::{self, Frame, Values};
 
@@ -330,6 +330,7 @@ impl Setting {
                 parameters.sort_unstable();
                 let parts = |id: TensorId| if names.get(&id).is_some_and(|n| n.starts_with("qkv")) { 3 } else { 1 };
                 graph.ghost_norms(&adjoints, &parameters, &parts);
+                with_row_grams(&mut graph, case.longest);
                 let cotangent = graph.input("one cotangent", tensor.rows, tensor.cols);
                 let adjoints = graph.gradient(&[(output, cotangent)]);
                 let wanted = |id: TensorId| GramPart { mask: (1 << parts(id)) - 1, parts: parts(id) };
@@ -382,6 +383,16 @@ impl Setting {
 
     fn frame(&self) -> Frame<'_> {
         Frame { graph: &self.graph, batch: &self.batch, step: self.step }
+    }
+}
+
+/// Appends the norms of products once more, from the inner products of their inputs.
+fn with_row_grams(graph: &mut Graph, longest: u32) {
+    for node in graph.nodes().to_vec() {
+        if let Op::GhostNorm(GhostNorm::Product { parts }) = node.op {
+            let gram = graph.push(Op::RowGram(RowGram { most: longest + 2 }), &node.inputs[1..2], "row_gram")[0];
+            graph.push(Op::GhostNorm(GhostNorm::Weighted { parts }), &[node.inputs[0], gram], "norms");
+        }
     }
 }
 

@@ -1,5 +1,5 @@
-//! What cannot be of a plan as a whole, found before anything is trained: models of several languages, checkpoints that are
-//! not kept, questions that no model can answer.
+//! Finds what cannot be in a plan as a whole before anything is trained: models of several languages, checkpoints that
+//! are not kept, questions that no model can answer.
 
 use super::error::RunFailure;
 use super::examine::{Examiner, Question};
@@ -50,7 +50,7 @@ pub fn check(plan: &Plan) -> Result<Vec<String>, ConfigError> {
     Ok(language.notes().to_vec())
 }
 
-/// Where in a plan something is wrong.
+/// The place of an error in a plan.
 pub(super) fn place(plan: &Plan, key: &str) -> String {
     format!("sweep {}: {key}", plan.name)
 }
@@ -60,7 +60,7 @@ pub(super) fn probe_key(i: usize, key: &str) -> String {
     format!("[[examine.probe]] number {}: `{key}`", i + 1)
 }
 
-/// What cannot be of the runs together.
+/// Checks the runs together.
 pub(super) fn check_runs(plan: &Plan) -> Result<(), ConfigError> {
     let place = |key: &str| place(plan, key);
     let language = plan.runs[0].resolved.language_hash();

@@ -14,7 +14,7 @@ use super::table::{LOOKUP, Missing, Row, Table};
 use crate::config::{LanguageKind, OptimizerKind, TrainSection, as_text};
 use crate::train::{Corpus, Evaluation, newest};
 
-/// How a run stands.
+/// The state of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
@@ -47,7 +47,7 @@ pub struct Standing {
 }
 
 impl Plan {
-    /// How each run stands, in the plan's order; the run that the others begin with comes first.
+    /// The state of each run, in the plan's order; the run that the others begin with comes first.
     pub fn status(&self) -> Vec<Standing> {
         self.start.iter().chain(&self.runs).map(|run| self.standing(run)).collect()
     }

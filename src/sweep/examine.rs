@@ -1,5 +1,6 @@
-//! The questions that a sweep asks of a model: its loss, its curvature, what it is good for downstream. Each answer is a
-//! file of its own, named after the question with everything that can change the answer, so that a question is asked once.
+//! The questions that a sweep asks of a model: its loss, its curvature, what it is good for downstream. Each answer is
+//! a file of its own, named after the question with everything that can change the answer, so that a question is asked
+//! once.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -1,4 +1,4 @@
-//! Where a sweep keeps what it made: `STORE/ID` is the folder of a run, `STORE/ID/examined/step-N` has the answers about
+//! The folders of a sweep: `STORE/ID` is the folder of a run, `STORE/ID/examined/step-N` has the answers about
 //! its model after step N. Everything is written by renaming, so that it is there whole or not at all.
 
 use std::path::{Path, PathBuf};

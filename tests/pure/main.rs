@@ -14,6 +14,7 @@ mod curvature_spectra;
 mod curvature_statistics;
 mod curvature_traces;
 mod derivatives;
+mod docs;
 mod grammars;
 mod hmm;
 mod interrupts;

@@ -1,8 +1,9 @@
-//! How well curves of a trace fall onto one another over an abscissa, Theorem 4.3's test: over Σ η²/B they should.
+//! Measures how well curves of a trace fall onto one another over an abscissa: over Σ η²/B they should (Theorem 4.3).
 //!
-//! ln of the trace is interpolated, a curve a group (mean over seeds), at 64 places between the smallest and the largest
-//! abscissa that two groups have. The measure is s_w² / s_t²: the variance between groups at the same place, pooled over
-//! places, over the variance of all values. 0: one curve. 1: the abscissa tells nothing. Over 1: less than nothing.
+//! ln of the trace is interpolated, one curve per group (mean over seeds), at 64 places between the smallest and the
+//! largest abscissa that two groups have. The measure is s_w² / s_t²: the variance between groups at the same place,
+//! pooled over places, over the variance of all values. 0: one curve. 1: the abscissa tells nothing. Over 1: less than
+//! nothing.
 
 use serde_json::json;
 
@@ -19,7 +20,7 @@ const PLACES: usize = 64;
 /// Bootstrap draws of seeds.
 const DRAWS: u64 = 1000;
 
-/// What curves are laid over.
+/// The abscissa that curves are laid over.
 pub struct Abscissa {
     pub key: &'static str,
     pub label: &'static str,
@@ -179,7 +180,7 @@ fn ratio(groups: &[Vec<&Curve<'_>>]) -> Option<f64> {
     (free > 0.0 && total > 0.0).then(|| within / free / total)
 }
 
-/// A row a measure.
+/// One row per measure.
 pub fn records(all: &[Measured]) -> Vec<Record> {
     let record = |m: &Measured| {
         let value = json!({

@@ -1,4 +1,4 @@
-//! What a model is described by: numbers with their standard errors, under the names of files and in words.
+//! The quantities that describe a model: numbers with their standard errors, under the names of files and in words.
 
 use crate::sweep::{Accuracies, Row};
 use crate::train::Measurement;
