@@ -29,6 +29,7 @@ pub mod concat;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod embedding;
+pub mod excess;
 pub mod gather;
 pub mod ghost_gram;
 pub mod ghost_norm;

@@ -8,6 +8,7 @@ mod common {
     pub mod truth;
 }
 
+mod architecture;
 mod config;
 mod correlation;
 mod curvature_spectra;
