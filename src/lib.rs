@@ -26,6 +26,7 @@ pub mod downstream;
 pub mod gpu;
 pub mod graph;
 pub mod interrupt;
+pub mod kernels;
 pub mod language;
 pub mod model;
 pub mod ops;

@@ -5,7 +5,7 @@
 use super::{CurvatureError, Subject};
 use crate::graph::{Emit, Graph};
 use crate::ops::batch::Sentence;
-use crate::ops::{AttentionVariant, GhostLoops, Op, Operation};
+use crate::ops::{AttentionVariant, Family, Function, GhostLoops};
 
 /// Iterations that a kernel may take, with a margin for what is around its loops.
 const MOST: u64 = 65_000;
@@ -24,20 +24,20 @@ impl Loops {
         if !subject.gpu.capabilities().software {
             return None;
         }
-        let lanes = match subject.variants.attention(Operation::GhostNorm) {
+        let lanes = match subject.variants.attention(Family::GhostNorm) {
             AttentionVariant::Subgroup(lanes) => Some(lanes),
             _ => None,
         };
         let rows = |node: &crate::graph::Node| {
-            let Op::RowGram(op) = node.op else { return None };
+            let Function::RowGram(op) = &node.function else { return None };
             let a = graph.tensor(node.inputs[0]);
             Some((op.iterations(a, lanes), a.name.clone()))
         };
         let of = |node: &crate::graph::Node| {
             let tensors: Vec<_> = node.inputs.iter().map(|i| graph.tensor(*i)).collect();
-            let loops = match &node.op {
-                Op::GhostNorm(op) => op.loops(&tensors, &subject.dims),
-                Op::GhostGram(op) => op.loops(&tensors),
+            let loops = match &node.function {
+                Function::GhostNorm(op) => op.loops(&tensors, &subject.dims),
+                Function::GhostGram(op) => op.loops(&tensors),
                 _ => return None,
             };
             Some((tensors[0].name.clone(), loops))

@@ -7,7 +7,7 @@ use super::passes::{Draft, Pass};
 use super::{CurvatureError, Gram, Subject};
 use crate::gpu::{Buffer, Count, GpuError, Step};
 use crate::graph::{Emit, GramPart, Graph, NormTerm, TensorId};
-use crate::ops::{Dims, LossDraw, Op};
+use crate::ops::{Dims, LossDraw, Rule, call};
 
 /// Where the cotangents at the logits come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl NormGraph {
         let adjoints = match cotangent {
             Cotangent::Data => graph.gradient(&[(loss, weight)]),
             Cotangent::Draw(kind) => {
-                let drawn = graph.push(Op::LossDraw(kind), &[encoder.logits, loss], "draw")[0];
+                let drawn = graph.push(call(kind, Rule::Forward, &[encoder.logits, loss]), "draw")[0];
                 graph.gradient(&[(encoder.logits, drawn)])
             }
         };

@@ -214,7 +214,7 @@ impl<'g> Subject<'g> {
         // Of the gradient as training takes it, with all rows of the last layer.
         let (mut graph, _, _, gradients) = self.encoder.without_dropout().with_gradient(crate::ops::Labels::Hard);
         graph.prune(&gradients);
-        graph.flops(&self.dims)[0]
+        graph.flops(&self.dims, &self.variants)[0]
     }
 
     /// What one masked position weighs in the mean loss.

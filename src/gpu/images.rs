@@ -325,7 +325,8 @@ pub(super) use possible::{Memory, images_fit, images_possible};
 mod tests {
     use std::sync::atomic::Ordering;
 
-    use crate::gpu::{AdapterChoice, Count, Dispatch, Gpu, Grid, Options, Program, Step};
+    use crate::gpu::{AdapterChoice, Count, Gpu, Grid, Kernel, Options, Program, Step};
+    use crate::kernels::add;
 
     fn gpu(images: bool) -> Gpu {
         let choice = std::env::var("LOWLAND_ADAPTER").map_or(AdapterChoice::Best, |c| c.parse().expect("a choice"));
@@ -342,16 +343,11 @@ mod tests {
         let out = gpu.buffer("out", bytes).unwrap();
         gpu.write(&a, &numbers);
         gpu.write(&b, &twos);
-        let dispatch = Dispatch {
-            label: "sum".into(),
-            kernel: "add",
-            entry: "forward",
-            constants: vec![],
-            buffers: vec![("a", a), ("b", b), ("out", out.clone())],
-            params: vec![("fixed", 1), ("cols4", (bytes / 16) as u32)],
-            grid: Grid { count: Count::Fixed((bytes / 16) as u32), unit: 64, columns: 1, layers: 1 },
-        };
-        (Program::new(gpu, vec![dispatch]).unwrap(), out)
+        let cols4 = (bytes / 16) as u32;
+        let params = add::Params { fixed: 1, cols4, ..Default::default() };
+        let grid = Grid { count: Count::Fixed(cols4), unit: 64, columns: 1, layers: 1 };
+        let sum = add::Forward { a, b, out: out.clone(), params };
+        (Program::new(gpu, vec![sum.dispatch("sum".into(), grid)]).unwrap(), out)
     }
 
     #[test]

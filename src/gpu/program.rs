@@ -6,7 +6,6 @@
 //! blocks of `unit` rows, times `columns` workgroups a block, times `layers`; it is folded into two dimensions because
 //! one ends at 65,535 workgroups.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -15,7 +14,7 @@ use super::device::{Gpu, Pipeline};
 use super::error::GpuError;
 use super::memory::{Buffer, Counted};
 use super::pieces::Pieces;
-use super::shader::{Entry, KernelFile};
+use super::shader::Entry;
 use super::stopwatch::Stamp;
 
 /// Which count of the running step a dimension has.
@@ -103,43 +102,31 @@ impl Grid {
     }
 }
 
-/// One dispatch as an operation describes it.
+/// One dispatch. Made by [`Kernel::dispatch`], so that names and positions fit the kernel.
+#[non_exhaustive]
 pub struct Dispatch {
     pub label: String,
     pub kernel: &'static str,
     pub entry: &'static str,
+    /// Those that are not what the WGSL says.
     pub constants: Vec<(&'static str, u32)>,
-    /// Buffers by the names they have in the kernel; names left out are bound to a stand-in.
-    pub buffers: Vec<(&'static str, Buffer)>,
-    /// Fields of `Params` by name, as bits; fields left out are 0.
-    pub params: Vec<(&'static str, u32)>,
+    /// In the order of the entry point's bindings; a stand-in is bound where there is none.
+    pub buffers: Vec<Option<Buffer>>,
+    /// The bytes of the kernel's `Params`.
+    pub params: Vec<u8>,
     pub grid: Grid,
 }
 
+/// An entry point with the buffers, parameters and constants that it takes: the types of [`crate::kernels`].
+pub trait Kernel {
+    /// The dispatch of a grid.
+    fn dispatch(self, label: String, grid: Grid) -> Dispatch;
+}
+
 impl Dispatch {
-    fn wrong(&self, detail: String) -> GpuError {
-        GpuError::Kernel { kernel: format!("{}:{}", self.kernel, self.entry), detail }
-    }
-
-    /// The parameters as they lie in the uniform buffer.
-    pub(super) fn packed(&self, file: &KernelFile) -> Result<Vec<u8>, GpuError> {
-        let mut bytes = vec![0; file.params_size as usize];
-        for (name, value) in &self.params {
-            let field = file.fields.iter().find(|f| f.name == *name);
-            let at = field.ok_or_else(|| self.wrong(format!("has no parameter `{name}`")))?.offset as usize;
-            bytes[at..][..4].copy_from_slice(&value.to_le_bytes());
-        }
-        Ok(bytes)
-    }
-
-    /// The buffers given, by their binding numbers.
-    pub(super) fn bound(&self, entry: &Entry) -> Result<BTreeMap<u32, &Buffer>, GpuError> {
-        let number = |name: &str| entry.bindings.iter().find(|b| b.name == name).map(|b| b.index);
-        let one = |(name, buffer)| match number(name) {
-            Some(number) => Ok((number, buffer)),
-            None => Err(self.wrong(format!("does not use a buffer `{name}`"))),
-        };
-        self.buffers.iter().map(|(name, buffer)| one((*name, buffer))).collect()
+    /// The buffers given, with their binding numbers.
+    pub(super) fn bound<'a>(&'a self, entry: &'a Entry) -> impl Iterator<Item = (u32, &'a Buffer)> {
+        entry.bindings.iter().zip(&self.buffers).filter_map(|(b, given)| Some((b.index, given.as_ref()?)))
     }
 }
 
@@ -168,15 +155,14 @@ impl Program {
     /// Compiles, binds and checks.
     ///
     /// # Errors
-    /// [`GpuError::Kernel`] when names do not fit the kernel, or whatever the driver says.
+    /// [`GpuError::Kernel`] when the driver refuses a kernel, or whatever else it says.
     pub fn new(gpu: &Gpu, dispatches: Vec<Dispatch>) -> Result<Program, GpuError> {
         gpu.go_on()?;
         let mut words = vec![0u8; UNIFORM_ALIGN * dispatches.len().max(1)];
         let pipelines = gpu.pipelines(&dispatches)?;
         describe::log(&dispatches, gpu.capabilities().images)?;
-        for (i, (dispatch, pipeline)) in dispatches.iter().zip(&pipelines).enumerate() {
-            let bytes = dispatch.packed(pipeline.file)?;
-            words[i * UNIFORM_ALIGN..][..bytes.len()].copy_from_slice(&bytes);
+        for (dispatch, place) in dispatches.iter().zip(words.chunks_mut(UNIFORM_ALIGN)) {
+            place[..dispatch.params.len()].copy_from_slice(&dispatch.params);
         }
         let uniform = |label: &str, bytes: &[u8]| {
             let buffer = gpu.scoped("allocating uniforms", || {
@@ -197,14 +183,14 @@ impl Program {
         let unused_out = gpu.buffers("unused outputs", &[256; 8])?;
         let mut recorded = Vec::with_capacity(dispatches.len());
         for (i, (dispatch, pipeline)) in dispatches.into_iter().zip(pipelines).enumerate() {
-            let given = dispatch.bound(pipeline.entry)?;
             let mut outs = unused_out.iter();
             let bound: Vec<(u32, bool, &Buffer)> = pipeline
                 .entry
                 .bindings
                 .iter()
-                .map(|b| {
-                    let buffer = match given.get(&b.index).copied() {
+                .zip(&dispatch.buffers)
+                .map(|(b, given)| {
+                    let buffer = match given {
                         Some(buffer) => buffer,
                         None if b.write => outs.next().expect("at most 8 bindings a kernel"),
                         None => &unused_in[0],

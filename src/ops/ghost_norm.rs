@@ -2,8 +2,10 @@
 //! (arXiv 2110.05679); the choice between the two forms of a product as in Bu et al. 2022 (arXiv 2205.10683); the cross term
 //! of a tied table is derived in `docs/curvature.md`. Shader: `shaders/ghost_norm.wgsl`.
 
-use super::{AttentionVariant, Dims, Lowering, Node, Operation, OutputShape, Tensor};
-use crate::gpu::{Count, Dispatch, Grid};
+use super::operation::no_rule;
+use super::{AttentionVariant, Dims, Family, Lowering, Node, Operation, OutputShape, Rule, Sizes, Tensor};
+use crate::gpu::{Count, Grid};
+use crate::kernels::ghost_norm as kernel;
 
 /// Which parameter's squared norms. All give [draws][sentences, 4].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,60 +33,91 @@ impl GhostNorm {
             _ => 1,
         }
     }
+}
 
-    pub(super) fn outputs(self, inputs: &[&Tensor]) -> Vec<OutputShape> {
+impl Operation for GhostNorm {
+    fn name(&self) -> &'static str {
+        "ghost_norm"
+    }
+
+    fn outputs(&self, rule: Rule, inputs: &[&Tensor]) -> Vec<OutputShape> {
+        if rule != Rule::Forward {
+            no_rule(self, rule);
+        }
+        let wanted = match self {
+            GhostNorm::Sum { .. } | GhostNorm::Tables => 1,
+            GhostNorm::Product { .. } | GhostNorm::Weighted { .. } => 2,
+            GhostNorm::Scale | GhostNorm::Tied => 3,
+        };
+        assert_eq!(inputs.len(), wanted, "ghost_norm: tensors for {self:?}");
         let parts = self.parts();
         assert!((1..=4).contains(&parts) && inputs[0].cols4().is_multiple_of(parts), "parts are whole vec4");
         vec![("", Count::Sentences, 4, inputs.iter().any(|t| t.probes))]
     }
 
-    pub(super) fn lower(self, cx: &mut Lowering<'_>, node: &Node) {
-        let (b, out) = (node.inputs[0], node.outputs[0]);
-        let tensor = cx.graph.tensor(b).clone();
-        let masked = tensor.rows == Count::Masked;
+    /// As the inner products of pairs of rows that they are, of weighted ones half.
+    fn flops(&self, node: &Node, sizes: &Sizes<'_>) -> Option<f64> {
+        let b = node.inputs[0];
+        match self {
+            GhostNorm::Weighted { .. } => Some(sizes.pairs(b) * sizes.cols(b)),
+            GhostNorm::Sum { .. } | GhostNorm::Tables => None,
+            _ => Some(sizes.rows(b) * sizes.rows_per_sentence(b) * (sizes.cols(b) + sizes.cols(node.inputs[1]))),
+        }
+    }
+
+    fn differentiable(&self) -> bool {
+        false
+    }
+
+    fn family(&self, _: Rule) -> Option<Family> {
+        Some(Family::GhostNorm)
+    }
+
+    fn lower(&self, node: &Node, cx: &mut Lowering<'_>) {
+        let out = node.outputs[0];
+        let tensor = cx.graph.tensor(node.inputs[0]);
         let parts = self.parts();
-        let b4 = tensor.cols4() / parts;
-        let mut buffers = vec![("b", cx.buffer(b)), ("spans", cx.batch.spans.clone()), ("out", cx.buffer(out))];
-        let mut params =
-            vec![("b4", b4), ("masked", u32::from(masked)), ("b_layer", cx.layer(b)), ("out_layer", cx.layer(out))];
-        if let Some(a) = node.inputs.get(1) {
-            buffers.push(("a", cx.buffer(*a)));
-            params.push(("a4", cx.graph.tensor(*a).cols4()));
-        }
-        let lanes = match cx.variants.attention(Operation::GhostNorm) {
-            AttentionVariant::Subgroup(lanes) => Some(lanes),
-            _ => None,
+        let constants = kernel::Constants { parts, ..Default::default() };
+        let constants = match cx.variants.attention(Family::GhostNorm) {
+            AttentionVariant::Subgroup(lanes) => kernel::Constants { subgroup: true, lanes, ..constants },
+            _ => constants,
         };
-        let layers = cx.layers(out);
-        let entry = match self {
-            GhostNorm::Product { .. } => match instantiates(&tensor, cx.graph.tensor(node.inputs[1]), parts, cx.dims) {
-                false => "product",
-                true => "instantiated",
-            },
-            GhostNorm::Weighted { .. } => "weighted",
-            GhostNorm::Sum { .. } => "sums",
+        let params = kernel::Params {
+            a4: node.inputs.get(1).map_or(0, |a| cx.cols4(*a)),
+            b4: tensor.cols4() / parts,
+            masked: u32::from(tensor.rows == Count::Masked),
+            b_layer: cx.layer(node.inputs[0]),
+            out_layer: cx.layer(out),
+            ..Default::default()
+        };
+        let input = |i: usize| cx.buffer(node.inputs[i]);
+        let (spans, ids) = (cx.batch.spans.clone(), cx.batch.ids.clone());
+        let grid = Grid { count: Count::Sentences, unit: 1, columns: 1, layers: cx.layers(out) };
+        let (label, b, out) = (cx.name(out), input(0), cx.buffer(out));
+        match self {
+            GhostNorm::Product { .. } => {
+                let a = input(1);
+                match instantiates(tensor, cx.graph.tensor(node.inputs[1]), parts, cx.dims) {
+                    false => cx.push(kernel::Product { b, a, spans, out, params, constants }, label, grid),
+                    true => cx.push(kernel::Instantiated { b, a, spans, out, params, constants }, label, grid),
+                }
+            }
+            GhostNorm::Weighted { .. } => {
+                cx.push(kernel::Weighted { b, a: input(1), spans, out, params, constants }, label, grid);
+            }
+            GhostNorm::Sum { .. } => cx.push(kernel::Sums { b, spans, out, params, constants }, label, grid),
             GhostNorm::Scale => {
-                buffers.push(("stat", cx.buffer(node.inputs[2])));
-                "scale"
+                let [a, stat] = [1, 2].map(input);
+                cx.push(kernel::Scale { b, a, spans, stat, out, params, constants }, label, grid);
             }
-            GhostNorm::Tables => {
-                buffers.push(("ids", cx.batch.ids.clone()));
-                "tables"
-            }
+            GhostNorm::Tables => cx.push(kernel::Tables { b, spans, ids, out, params, constants }, label, grid),
             GhostNorm::Tied => {
-                let e = node.inputs[2];
-                buffers.extend([("ids", cx.batch.ids.clone()), ("e", cx.buffer(e))]);
-                params.extend([("e4", cx.graph.tensor(e).cols4()), ("e_layer", cx.layer(e))]);
-                "tied"
+                let [a, e] = [1, 2].map(input);
+                let (e4, e_layer) = (cx.cols4(node.inputs[2]), cx.layer(node.inputs[2]));
+                let params = kernel::Params { e4, e_layer, ..params };
+                cx.push(kernel::Tied { b, a, spans, ids, e, out, params, constants }, label, grid);
             }
-        };
-        let mut constants = vec![("PARTS", parts)];
-        if let Some(lanes) = lanes {
-            constants.extend([("SUBGROUP", 1), ("LANES", lanes)]);
         }
-        let label = cx.graph.tensor(out).name.clone();
-        let grid = Grid { count: Count::Sentences, unit: 1, columns: 1, layers };
-        cx.push(Dispatch { label, kernel: "ghost_norm", entry, constants, buffers, params, grid });
     }
 }
 

@@ -3,9 +3,9 @@
 
 use std::collections::HashMap;
 
-use super::Inputs;
+use super::{Inputs, Twin};
 use crate::gpu::Count;
-use crate::ops::{Batch, GhostNorm, RowGram};
+use crate::ops::{Batch, GhostNorm, RowGram, Rule};
 
 /// What the norms are taken from: the adjoint's rows, the other inputs, and the batch.
 pub struct Rows<'a> {
@@ -29,13 +29,17 @@ impl<'a> Rows<'a> {
     }
 }
 
-pub(super) fn evaluate(op: GhostNorm, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
-    vec![forward(op, &Rows::new(inputs), inputs.frame.batch)]
+impl Twin for GhostNorm {
+    fn evaluate(&self, _: Rule, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
+        vec![forward(*self, &Rows::new(inputs), inputs.frame.batch)]
+    }
 }
 
-pub(super) fn evaluate_row_gram(op: RowGram, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
-    let rows = Rows::new(inputs);
-    vec![row_gram(rows.b, rows.b_cols, rows.masked, op.most as usize, inputs.frame.batch)]
+impl Twin for RowGram {
+    fn evaluate(&self, _: Rule, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
+        let rows = Rows::new(inputs);
+        vec![row_gram(rows.b, rows.b_cols, rows.masked, self.most as usize, inputs.frame.batch)]
+    }
 }
 
 /// Gradient of each part of a parameter, by place.

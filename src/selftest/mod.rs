@@ -22,7 +22,9 @@ use std::collections::HashMap;
 use crate::gpu::{Count, Dispatch, Gpu, GpuError, Step};
 use crate::graph::{self, Dims, Emit, GramPart, Graph, Plan, Role, TensorId};
 use crate::ops::batch::{BatchLayout, Sentence};
-use crate::ops::{Activation, Attention, Batch, BatchBuffers, GhostNorm, Labels, Op, RowGram, Rule, Variants, concat};
+use crate::ops::{
+    Activation, Attention, Batch, BatchBuffers, Function, GhostNorm, Labels, RowGram, Rule, Variants, call, concat,
+};
 use crate::random::{Purpose, Stream};
 use crate::reference::{self, Frame, Values};
 
@@ -169,7 +171,7 @@ fn operations() -> Vec<Case> {
     for ((heads, size, p), sentences, longest) in short.into_iter().chain(long) {
         let title = format!("attention {heads} x {size}, up to {longest} tokens, dropout {p}");
         let mut made = case(&title, 1e-5, 2, sentences, move |g| {
-            let op = Attention { rule: Rule::Forward, heads, size, p, stream: 5 };
+            let op = Attention { heads, size, p, stream: 5 };
             let x = embedded(g, 12);
             // Zeros behind the head size, as in a model's weights.
             let w = g.parameter(&format!("qkv%{size}"), 3 * heads * op.padded(), 12);
@@ -389,9 +391,10 @@ impl Setting {
 /// Appends the norms of products once more, from the inner products of their inputs.
 fn with_row_grams(graph: &mut Graph, longest: u32) {
     for node in graph.nodes().to_vec() {
-        if let Op::GhostNorm(GhostNorm::Product { parts }) = node.op {
-            let gram = graph.push(Op::RowGram(RowGram { most: longest + 2 }), &node.inputs[1..2], "row_gram")[0];
-            graph.push(Op::GhostNorm(GhostNorm::Weighted { parts }), &[node.inputs[0], gram], "norms");
+        if let Function::GhostNorm(GhostNorm::Product { parts }) = node.function {
+            let [b, a] = node.inputs();
+            let gram = graph.push(call(RowGram { most: longest + 2 }, Rule::Forward, &[a]), "row_gram")[0];
+            graph.push(call(GhostNorm::Weighted { parts }, Rule::Forward, &[b, gram]), "norms");
         }
     }
 }

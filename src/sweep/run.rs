@@ -11,7 +11,7 @@ use super::error::RunFailure;
 use super::examine::{Examiner, Question, Subject, parse};
 use super::file::Models;
 use super::folder::{self, Failed, ModelAt};
-use super::plan::{Plan, PlannedRun};
+use super::plan::{PlannedRun, SweepPlan};
 use super::table::LOOKUP;
 use crate::config::ConfigError;
 use crate::gpu::{Gpu, GpuError};
@@ -19,7 +19,7 @@ use crate::model;
 use crate::ops::{Variants, Wishes};
 use crate::train::{self, Claim, Observer, interrupt_requested};
 
-/// Who watches a sweep.
+/// Hears how a sweep goes.
 pub trait Watcher: Observer {
     /// Run number `number` (from 1) of `of` is begun, or gone on with.
     fn begins(&self, number: usize, of: usize, run: &PlannedRun);
@@ -65,7 +65,7 @@ pub struct FailedRun {
 
 /// The means to run a sweep; the adapter is opened when something is missing, and again when it was lost.
 struct Worker<'s> {
-    plan: &'s Plan,
+    plan: &'s SweepPlan,
     open: &'s dyn Fn() -> Result<Gpu, GpuError>,
     gpu: Option<Gpu>,
     wishes: &'s Wishes,
@@ -80,7 +80,7 @@ struct Worker<'s> {
 /// [`RunFailure::Interrupted`] (also of a training run) after an interrupt; no adapter; what is wrong with the plan as
 /// a whole. Failures of single runs are in the tally.
 pub fn run(
-    plan: &Plan,
+    plan: &SweepPlan,
     open: &dyn Fn() -> Result<Gpu, GpuError>,
     wishes: &Wishes,
     options: Options,

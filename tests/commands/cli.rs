@@ -342,7 +342,7 @@ fn killed_at_20_random_moments_a_run_ends_with_the_same_bits() {
         } else {
             kills += 1;
         }
-        resumed += usize::from(f.path(&format!("run{run}/checkpoints")).exists());
+        resumed += usize::from(f.path(format!("run{run}/checkpoints")).exists());
     }
     let last = train(&f, &format!("run{run}"));
     assert!(last.status.success(), "{}", text(&last.stderr));

@@ -127,18 +127,18 @@ fn age(f: &Folder, run: &str, overrides: &[&str]) {
     let mut about = f.value(&format!("{run}/run.json"));
     about["hash"] = hash.clone().into();
     about.as_object_mut().unwrap().remove("steps");
-    f.write(&format!("{run}/run.json"), &about.to_string());
+    f.write(format!("{run}/run.json"), &about.to_string());
     for entry in std::fs::read_dir(f.path(run).join("checkpoints")).unwrap() {
         let name = format!("{run}/checkpoints/{}", entry.unwrap().file_name().to_string_lossy());
         let step = f.value(&format!("{name}/state.json"))["step"].as_u64().unwrap();
         let state = serde_json::json!({ "format_version": 1, "step": step, "config_hash": hash }).to_string();
-        f.write(&format!("{name}/state.json"), &state);
+        f.write(format!("{name}/state.json"), &state);
         let mut manifest = f.value(&format!("{name}/MANIFEST.json"));
         let entry = serde_json::json!({
             "bytes": state.len(), "blake3": blake3::hash(state.as_bytes()).to_hex().to_string()
         });
         manifest["files"]["state.json"] = entry;
-        f.write(&format!("{name}/MANIFEST.json"), &manifest.to_string());
+        f.write(format!("{name}/MANIFEST.json"), &manifest.to_string());
     }
 }
 

@@ -152,10 +152,10 @@ impl Models {
             },
             "model": { "type": "WordLevel", "vocab": vocab, "unk_token": "[UNK]" },
         });
-        self.write(&format!("{model}/tokenizer.json"), &tokenizer.to_string());
+        self.write(format!("{model}/tokenizer.json"), &tokenizer.to_string());
         let added = json!({ "__type": "AddedToken", "content": "[MASK]", "lstrip": false });
         let config = json!({ "tokenizer_class": "PreTrainedTokenizerFast", "mask_token": added, "pad_token": "[PAD]" });
-        self.write(&format!("{model}/tokenizer_config.json"), &config.to_string());
+        self.write(format!("{model}/tokenizer_config.json"), &config.to_string());
     }
 
     fn copy(&self, from: &str, to: &str) {
@@ -464,7 +464,7 @@ fn what_cannot_be_matched_is_refused() {
         f.copy("base", &folder);
         let mut value = f.value(&format!("{folder}/{file}"));
         change(&mut value);
-        f.write(&format!("{folder}/{file}"), &value.to_string());
+        f.write(format!("{folder}/{file}"), &value.to_string());
         f.refused(&folder)
     };
     let rename = |value: &mut Value| {

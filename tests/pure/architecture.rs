@@ -32,7 +32,8 @@ fn room(path: &Path) -> String {
 
 /// The code of a file: no comments, and no tests at its end.
 fn code(text: &str) -> String {
-    let lines = text.lines().take_while(|line| *line != "#[cfg(test)]");
+    let tests = |line: &str| line.starts_with("#[cfg(") && line.contains("test");
+    let lines = text.lines().take_while(|line| !tests(line));
     lines.filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 

@@ -22,5 +22,6 @@ mod interrupts;
 mod language;
 mod readers;
 mod report;
+mod shaders;
 mod sweep;
 mod variants;
