@@ -30,6 +30,7 @@ pub mod cross_entropy;
 mod device;
 pub mod dropout;
 pub mod embedding;
+pub mod excess;
 pub mod gather;
 pub mod ghost_gram;
 pub mod ghost_norm;
