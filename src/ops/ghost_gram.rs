@@ -40,6 +40,17 @@ impl Operation for GhostGram {
         "ghost_gram"
     }
 
+    fn title(&self, _: Rule) -> String {
+        let what = match self.kind {
+            GramKind::Product { .. } => "product",
+            GramKind::Sum { .. } => "sum",
+            GramKind::Scale => "scale",
+            GramKind::Tables => "tables",
+            GramKind::Tied => "tied",
+        };
+        format!("ghost_gram, {what}")
+    }
+
     fn outputs(&self, rule: Rule, inputs: &[&Tensor]) -> Vec<OutputShape> {
         if rule != Rule::Forward {
             no_rule(self, rule);

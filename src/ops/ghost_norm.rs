@@ -40,6 +40,18 @@ impl Operation for GhostNorm {
         "ghost_norm"
     }
 
+    fn title(&self, _: Rule) -> String {
+        let what = match self {
+            GhostNorm::Product { .. } => "product",
+            GhostNorm::Weighted { .. } => "weighted",
+            GhostNorm::Sum { .. } => "sum",
+            GhostNorm::Scale => "scale",
+            GhostNorm::Tables => "tables",
+            GhostNorm::Tied => "tied",
+        };
+        format!("ghost_norm, {what}")
+    }
+
     fn outputs(&self, rule: Rule, inputs: &[&Tensor]) -> Vec<OutputShape> {
         if rule != Rule::Forward {
             no_rule(self, rule);

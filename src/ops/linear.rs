@@ -111,6 +111,16 @@ impl Operation for Linear {
         "linear"
     }
 
+    fn title(&self, _: Rule) -> String {
+        let what = match (self.layout, self.epilogue) {
+            (_, Epilogue::Dot) => ", second",
+            (Layout::NT, _) => "",
+            (Layout::NN, _) => ", gradient of the input",
+            (Layout::TN, _) => ", gradient of the weight",
+        };
+        format!("linear{what}")
+    }
+
     fn outputs(&self, rule: Rule, inputs: &[&Tensor]) -> Vec<OutputShape> {
         if rule != Rule::Forward {
             no_rule(self, rule);

@@ -33,6 +33,15 @@ impl Operation for LossDraw {
         "loss_draw"
     }
 
+    fn title(&self, _: Rule) -> String {
+        let what = match self {
+            LossDraw::Label => "label",
+            LossDraw::Signs => "signs",
+            LossDraw::Exact => "exact",
+        };
+        format!("loss_draw, {what}")
+    }
+
     /// (logits, stat of the loss) to a cotangent [masked, V] per draw.
     fn outputs(&self, rule: Rule, inputs: &[&Tensor]) -> Vec<OutputShape> {
         if rule != Rule::Forward {

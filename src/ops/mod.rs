@@ -97,6 +97,21 @@ pub enum Rule {
     Delta,
 }
 
+impl Rule {
+    /// What stands behind an operation's name in a title.
+    fn suffix(self) -> &'static str {
+        match self {
+            Rule::Forward => "",
+            Rule::Vjp(_) => ", vjp",
+            Rule::Jvp => ", jvp",
+            Rule::VjpJvp(_) => ", vjp_jvp",
+            Rule::Second => ", second",
+            Rule::Slope => ", slope",
+            Rule::Delta => ", delta",
+        }
+    }
+}
+
 /// The one list of operations: calls a macro with the names of all.
 macro_rules! every_operation {
     ($with:ident) => {

@@ -17,6 +17,11 @@ pub trait Operation: Debug {
     /// Name, as in `shaders/` and in `src/reference/`.
     fn name(&self) -> &'static str;
 
+    /// What timings call a rule.
+    fn title(&self, rule: Rule) -> String {
+        format!("{}{}", self.name(), rule.suffix())
+    }
+
     /// Shapes of what comes out of a rule.
     ///
     /// # Panics

@@ -5,8 +5,8 @@ use std::ops::{Deref, DerefMut};
 
 use super::updates::updates;
 use super::{Case, Pass, TABLES, Work};
-use crate::graph::{Emit, Graph, TensorId};
-use crate::ops::{Activation, Attention, Labels, concat};
+use crate::graph::{Count, Emit, Graph, TensorId};
+use crate::ops::{Activation, Attention, Labels, LossDraw, Rule, call, concat};
 
 /// What numbers a given tensor holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub(super) enum Given {
 #[derive(Default)]
 pub(super) struct Draft {
     pub graph: Graph,
+    /// Words of the batch.
+    pub vocabulary: u32,
     pub given: HashMap<TensorId, Given>,
 }
 
@@ -69,7 +71,7 @@ fn made(name: &str, bound: f64, probes: u32, sentences: u32, work: Work) -> Case
         bound,
         probes,
         sentences,
-        vocabulary: 11,
+        vocabulary: TABLES[0],
         longest: 10,
         work,
         soft: false,
@@ -77,7 +79,63 @@ fn made(name: &str, bound: f64, probes: u32, sentences: u32, work: Work) -> Case
         weight_sets: false,
         fused: false,
         pass: Pass::Gradient,
+        timed: None,
     }
+}
+
+/// What is timed of a case.
+#[derive(Clone)]
+pub(super) struct Timed {
+    /// The operations by name; what else the case needs is not timed.
+    pub operations: &'static [&'static str],
+    /// The passes behind the forward pass in which their rules are met.
+    pub passes: &'static [Pass],
+    /// For people.
+    pub shape: String,
+}
+
+/// Tokens of each sentence, width, feed-forward width, heads and vocabulary of what is timed.
+const T: u32 = 32;
+const D: u32 = 256;
+const F: u32 = 1024;
+const H: u32 = 4;
+const V: u32 = 512;
+
+/// The same graphs at one representative size, for so many rows: what `selftest --time` looks at, products first.
+pub(super) fn representative(rows: u32) -> Vec<Case> {
+    let sentences = rows / T;
+    const ALL: &[Pass] = &[Pass::Gradient, Pass::Tangent, Pass::Second, Pass::Norms];
+    let (matrix, logits) = (format!("[{rows}, {D}]"), format!("[{sentences}, {V}]"));
+    let product_shape = format!("{rows} x {D} x {F}");
+    let heads = format!("{sentences} x {T} tokens, {H} heads, D {D}");
+    let timed = |operations, passes, shape: &str, build: Box<dyn Fn(&mut Draft) -> TensorId + Send + Sync>| Case {
+        vocabulary: V,
+        longest: T,
+        work: Work::Graph(build),
+        timed: Some(Timed { operations, passes, shape: shape.into() }),
+        ..case(shape, 0.0, 1, sentences, |g| embedded(g, D))
+    };
+    let op = Attention { heads: H, size: D / H, p: 0.0, stream: 0 };
+    let norms: &[&str] = &["linear", "column_sum", "ghost_norm", "ghost_gram", "row_gram"];
+    let mut all = vec![
+        timed(norms, ALL, &product_shape, Box::new(|g| product(g, D, F))),
+        timed(&["attention"], ALL, &heads, Box::new(move |g| attention(g, D, op))),
+        timed(&["layer_norm", "add", "ghost_norm", "ghost_gram"], ALL, &matrix, Box::new(|g| norm(g, D))),
+        timed(&["activation"], ALL, &format!("[{rows}, {F}]"), Box::new(|g| feed_forward(g, D, Activation::Gelu))),
+        timed(&["dropout"], &[Pass::Gradient], &matrix, Box::new(|g| dropped(g, D, 0.1))),
+        timed(&["embedding", "ghost_norm", "ghost_gram"], ALL, &matrix, Box::new(|g| embedded(g, D))),
+        timed(
+            &["cross_entropy", "gather", "sentence_sum", "ghost_norm", "ghost_gram"],
+            ALL,
+            &logits,
+            Box::new(|g| tied_head(g, V, D, Labels::Hard)),
+        ),
+        timed(&["concat"], &[Pass::Gradient], &matrix, Box::new(|g| whole_sentences(g, D, T))),
+    ];
+    for kind in [LossDraw::Label, LossDraw::Signs, LossDraw::Exact] {
+        all.push(timed(&["loss_draw"], &[Pass::Forward], &logits, Box::new(move |g| draws(g, V, kind))));
+    }
+    all
 }
 
 /// All cases: every operation with its reverse pass, with tangents of both, with second-order terms and norms; every update
@@ -85,7 +143,9 @@ fn made(name: &str, bound: f64, probes: u32, sentences: u32, work: Work) -> Case
 pub fn cases() -> Vec<Case> {
     let mut all = operations();
     for (pass, suffix) in [(Pass::Tangent, "tangents"), (Pass::Second, "second order"), (Pass::Norms, "norms")] {
-        let plain = operations().into_iter().filter(|c| !c.fused && !c.soft && !c.dropout && !c.weight_sets);
+        let plain = operations()
+            .into_iter()
+            .filter(|c| c.pass == Pass::Gradient && !c.fused && !c.soft && !c.dropout && !c.weight_sets);
         all.extend(plain.map(|c| Case {
             name: format!("{}, {suffix}", c.name),
             // Tangents of adjoints and second-order terms are sums of terms that cancel, larger than what is left.
@@ -114,20 +174,12 @@ fn operations() -> Vec<Case> {
                 4e-6,
                 probes,
                 sentences,
-                move |g| {
-                    let x = embedded(g, k);
-                    let (w, b) = (g.parameter("w", n, k), g.parameter("b", 1, n));
-                    g.linear(x, w, Some(b), None)
-                },
+                move |g| product(g, k, n),
             ));
         }
     }
     // More than a block of 128 in every direction.
-    all.push(case("linear 132 to 148, 40 sentences", 4e-6, 1, 40, |g| {
-        let x = embedded(g, 132);
-        let (w, b) = (g.parameter("w", 148, 132), g.parameter("b", 1, 148));
-        g.linear(x, w, Some(b), None)
-    }));
+    all.push(case("linear 132 to 148, 40 sentences", 4e-6, 1, 40, |g| product(g, 132, 148)));
     for (d, fused) in [(8, false), (10, false), (20, false), (8, true), (10, true), (36, true)] {
         let title = format!("feed-forward block {d}{}", if fused { ", fused" } else { "" });
         let mut made = case(&title, 4e-6, 2, 5, move |g| feed_forward(g, d, Activation::Gelu));
@@ -144,12 +196,7 @@ fn operations() -> Vec<Case> {
     }
     for (d, fused) in [(4, false), (10, false), (64, false), (130, false), (10, true), (130, true)] {
         let title = format!("layer norm {d}, used twice{}", if fused { ", fused" } else { "" });
-        let mut made = case(&title, 6e-6, 2, 6, move |g| {
-            let x = embedded(g, d);
-            let (gamma, beta) = (g.given("norm.weight", 1, d, Given::NearOne), g.parameter("norm.bias", 1, d));
-            let y = g.layer_norm(x, gamma, beta, 1e-5);
-            g.add(x, y)
-        });
+        let mut made = case(&title, 6e-6, 2, 6, move |g| norm(g, d));
         made.fused = fused;
         all.push(made);
     }
@@ -158,60 +205,102 @@ fn operations() -> Vec<Case> {
     let long = [(3, 6, 0.0), (2, 32, 0.3), (1, 40, 0.0), (1, 68, 0.0)].map(|shape| (shape, 4, 75));
     for ((heads, size, p), sentences, longest) in short.into_iter().chain(long) {
         let title = format!("attention {heads} x {size}, up to {longest} tokens, dropout {p}");
-        let mut made = case(&title, 1e-5, 2, sentences, move |g| {
-            let op = Attention { heads, size, p, stream: 5 };
-            let x = embedded(g, 12);
-            let w = g.given("qkv", 3 * heads * op.padded(), 12, Given::Heads { size, parts: 3 });
-            let qkv = g.linear(x, w, None, None);
-            g.attention(qkv, op)
-        });
+        let op = Attention { heads, size, p, stream: 5 };
+        let mut made = case(&title, 1e-5, 2, sentences, move |g| attention(g, 12, op));
         made.longest = longest;
         made.dropout = p > 0.0;
         all.push(made);
     }
     for p in [0.1, 0.9] {
-        let mut made = case(&format!("dropout {p}"), 1e-6, 2, 5, move |g| {
-            let x = embedded(g, 10);
-            g.dropout(x, p, 3)
-        });
+        let mut made = case(&format!("dropout {p}"), 1e-6, 2, 5, move |g| dropped(g, 10, p));
         made.dropout = true;
         all.push(made);
     }
     // Room for all tokens, and for fewer than some sentences have.
     for (d, tokens) in [(4, 10), (6, 4), (10, 3)] {
-        all.push(case(&format!("whole sentences of {tokens} x {d}"), 6e-6, 1, 7, move |g| {
-            let x = embedded(g, d);
-            let (w, b) = (g.parameter("dense", d, d), g.parameter("bias", 1, d));
-            let h = g.linear(x, w, Some(b), None);
-            let (rows, masked) = (g.concat(h, tokens), g.gather(h));
-            let (w, b) = (g.parameter("head", 11, concat::width(tokens, d)), g.parameter("head.bias", 1, 11));
-            let logits = g.linear(rows, w, Some(b), None);
-            let w = g.parameter("own", 11, d);
-            let logits = g.linear(masked, w, None, Some(logits));
-            g.cross_entropy(logits, Labels::Hard)
-        }));
+        let title = format!("whole sentences of {tokens} x {d}");
+        all.push(case(&title, 6e-6, 1, 7, move |g| whole_sentences(g, d, tokens)));
     }
     for (vocabulary, probes) in [(4, 1), (11, 1), (11, 3), (130, 1)] {
         for soft in [false, true] {
             let labels = if soft { "soft" } else { "hard" };
             let sets = if probes > 1 { format!(", {probes} sets of weights") } else { String::new() };
-            let mut made =
-                case(&format!("tied head, {vocabulary} words, {labels} labels{sets}"), 6e-6, probes, 9, move |g| {
-                    let table = g.parameter("words", vocabulary, 8);
-                    let x = embedding_of(g, table, 8);
-                    let (w, b) = (g.parameter("dense", 8, 8), g.parameter("bias", 1, vocabulary));
-                    let h = g.linear(x, w, None, Some(x));
-                    let m = g.gather(h);
-                    let logits = g.linear(m, table, Some(b), None);
-                    g.cross_entropy(logits, if soft { Labels::Soft } else { Labels::Hard })
-                });
+            let title = format!("tied head, {vocabulary} words, {labels} labels{sets}");
+            let labels = if soft { Labels::Soft } else { Labels::Hard };
+            let mut made = case(&title, 6e-6, probes, 9, move |g| tied_head(g, vocabulary, 8, labels));
             made.vocabulary = vocabulary;
             made.soft = soft;
             made.weight_sets = probes > 1;
             all.push(made);
         }
     }
+    for kind in [LossDraw::Label, LossDraw::Signs, LossDraw::Exact] {
+        for vocabulary in [4, 11, 130] {
+            let title = format!("draws at {vocabulary} logits, {kind:?}");
+            let mut made = case(&title, 6e-6, 3, 9, move |g| draws(g, vocabulary, kind));
+            (made.vocabulary, made.pass) = (vocabulary, Pass::Forward);
+            all.push(made);
+        }
+    }
     all
+}
+
+/// W x + b
+fn product(g: &mut Draft, k: u32, n: u32) -> TensorId {
+    let x = embedded(g, k);
+    let (w, b) = (g.parameter("w", n, k), g.parameter("b", 1, n));
+    g.linear(x, w, Some(b), None)
+}
+
+/// x + norm(x), so that x is used twice.
+fn norm(g: &mut Draft, d: u32) -> TensorId {
+    let x = embedded(g, d);
+    let (gamma, beta) = (g.given("norm.weight", 1, d, Given::NearOne), g.parameter("norm.bias", 1, d));
+    let y = g.layer_norm(x, gamma, beta, 1e-5);
+    g.add(x, y)
+}
+
+fn attention(g: &mut Draft, d: u32, op: Attention) -> TensorId {
+    let x = embedded(g, d);
+    let w = g.given("qkv", 3 * op.heads * op.padded(), d, Given::Heads { size: op.size, parts: 3 });
+    let qkv = g.linear(x, w, None, None);
+    g.attention(qkv, op)
+}
+
+fn dropped(g: &mut Draft, d: u32, p: f64) -> TensorId {
+    let x = embedded(g, d);
+    g.dropout(x, p, 3)
+}
+
+/// A linear probe's logits from whole sentences, and from the masked rows.
+fn whole_sentences(g: &mut Draft, d: u32, tokens: u32) -> TensorId {
+    let x = embedded(g, d);
+    let (w, b) = (g.parameter("dense", d, d), g.parameter("bias", 1, d));
+    let h = g.linear(x, w, Some(b), None);
+    let (rows, masked) = (g.concat(h, tokens), g.gather(h));
+    let (w, b) = (g.parameter("head", 11, concat::width(tokens, d)), g.parameter("head.bias", 1, 11));
+    let logits = g.linear(rows, w, Some(b), None);
+    let w = g.parameter("own", 11, d);
+    let logits = g.linear(masked, w, None, Some(logits));
+    g.cross_entropy(logits, Labels::Hard)
+}
+
+/// The loss of a head whose table is that of the words.
+fn tied_head(g: &mut Draft, vocabulary: u32, d: u32, labels: Labels) -> TensorId {
+    let table = g.parameter("words", vocabulary, d);
+    let x = embedding_of(g, table, d);
+    let (w, b) = (g.parameter("dense", d, d), g.parameter("bias", 1, vocabulary));
+    let h = g.linear(x, w, None, Some(x));
+    let m = g.gather(h);
+    let logits = g.linear(m, table, Some(b), None);
+    g.cross_entropy(logits, labels)
+}
+
+/// Cotangents drawn at logits.
+fn draws(g: &mut Draft, vocabulary: u32, kind: LossDraw) -> TensorId {
+    let logits = g.graph.input("logits", Count::Masked, vocabulary);
+    let loss = g.cross_entropy(logits, Labels::Hard);
+    g.push(call(kind, Rule::Forward, &[logits, loss]), "draw")[0]
 }
 
 /// x + W₂ f(W₁ x + b₁) + b₂, as in a layer.
@@ -227,7 +316,8 @@ fn feed_forward(g: &mut Draft, d: u32, f: Activation) -> TensorId {
 }
 
 fn embedded(g: &mut Draft, d: u32) -> TensorId {
-    let words = g.parameter("words", TABLES[0], d);
+    let words = g.vocabulary;
+    let words = g.parameter("words", words, d);
     embedding_of(g, words, d)
 }
 

@@ -24,10 +24,11 @@ use std::collections::HashMap;
 
 use crate::gpu::{Count, Dispatch, Gpu, GpuError};
 use crate::graph::{self, Dims, Emit, Plan, TensorId};
+use crate::ops::batch::BatchLayout;
 use crate::ops::{BatchBuffers, Device, Epilogue, Function, Linear, Node, Rule, Variants};
 use crate::reference;
 
-use cases::{Draft, Given};
+use cases::{Draft, Given, Timed};
 use setting::Setting;
 use updates::Update;
 
@@ -59,6 +60,15 @@ pub struct Case {
     /// Whether nodes are fused as in a training step.
     fused: bool,
     pass: Pass,
+    /// What is timed of it, at sizes for that.
+    timed: Option<Timed>,
+}
+
+impl Case {
+    /// Its tables, with segments of some length.
+    fn layout(&self) -> BatchLayout {
+        BatchLayout { tables: [self.vocabulary, TABLES[1], TABLES[2]], first_position: 2, segment: 64 }
+    }
 }
 
 /// What a case tries.
@@ -72,6 +82,8 @@ enum Work {
 /// What follows the forward pass of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pass {
+    /// Nothing.
+    Forward,
     /// The reverse pass.
     Gradient,
     /// The reverse pass, and tangents of both along a direction of all parameters.

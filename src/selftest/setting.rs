@@ -11,15 +11,15 @@ use crate::ops::{Batch, Function, GhostNorm, RowGram, Rule, call};
 use crate::random::{Purpose, Stream};
 use crate::reference::{Frame, Values};
 
-fn batch_of(case: &Case, layout: &BatchLayout) -> Batch {
+pub(super) fn batch_of(case: &Case, layout: &BatchLayout) -> Batch {
     let mut random = Stream::new(11, Purpose::Test, u64::from(case.sentences));
     let sentences: Vec<Sentence> = (0..case.sentences)
         .map(|_| {
-            let length = 2 + random.below(case.longest - 1);
+            let length = if case.timed.is_some() { case.longest } else { 2 + random.below(case.longest - 1) };
             let ids = (0..length).map(|_| random.below(case.vocabulary)).collect();
             let segments = (0..length).map(|_| random.below(TABLES[2])).collect();
-            let masked: Vec<(u32, u32)> =
-                (0..1 + random.below(2)).map(|i| (i, random.below(case.vocabulary))).collect();
+            let masked = if case.timed.is_some() { 1 } else { 1 + random.below(2) };
+            let masked: Vec<(u32, u32)> = (0..masked).map(|i| (i, random.below(case.vocabulary))).collect();
             let soft =
                 masked.iter().filter(|_| case.soft).map(|_| distribution(&mut random, case.vocabulary)).collect();
             Sentence { ids, segments, masked, soft, ..Sentence::default() }
@@ -60,21 +60,31 @@ pub(super) struct Setting {
 
 impl Setting {
     pub fn new(case: &Case, probes: u32, segment: u32, fused: bool) -> Setting {
-        let layout = BatchLayout { tables: [case.vocabulary, TABLES[1], TABLES[2]], first_position: 2, segment };
+        let mut setting = Setting::without_values(case, case.pass, probes, segment, fused);
+        for (id, tensor) in setting.graph.tensors().filter(|(_, t)| t.role != Role::Value) {
+            let layers = if tensor.probes { probes as usize } else { 1 };
+            let given = setting.given.get(&id).copied().unwrap_or(Given::Normal);
+            let value = numbers(tensor.cols as usize, setting.frame().rows(id), layers, given, id);
+            setting.values.insert(id, value);
+        }
+        setting
+    }
+
+    /// The graph with a pass behind it, and the batch.
+    pub fn without_values(case: &Case, pass: Pass, probes: u32, segment: u32, fused: bool) -> Setting {
+        let layout = BatchLayout { segment, ..case.layout() };
         let batch = batch_of(case, &layout);
-        let mut draft = Draft::default();
+        let mut draft = Draft { vocabulary: case.vocabulary, ..Draft::default() };
         let Work::Graph(build) = &case.work else { unreachable!("an update rule has no graph") };
         let output = build(&mut draft);
-        let Draft { mut graph, mut given } = draft;
+        let Draft { mut graph, mut given, .. } = draft;
         let forward = graph.nodes().len();
         let tensor = graph.tensor(output).clone();
         let cotangent = match tensor.rows {
             // A set of weights a probe.
             Count::Masked if case.weight_sets => graph.probe("weights", Count::Masked, 4),
             Count::Masked => graph.input("weight", Count::Masked, 4),
-            _ if matches!(case.pass, Pass::Gradient | Pass::Norms) => {
-                graph.probe("cotangent", tensor.rows, tensor.cols)
-            }
+            _ if matches!(pass, Pass::Gradient | Pass::Norms) => graph.probe("cotangent", tensor.rows, tensor.cols),
             _ => graph.input("cotangent", tensor.rows, tensor.cols),
         };
         let mut directions = Vec::new();
@@ -96,7 +106,8 @@ impl Setting {
         let mut tangents = HashMap::new();
         let mut second = None;
         let adjoints;
-        match case.pass {
+        match pass {
+            Pass::Forward => adjoints = HashMap::new(),
             Pass::Gradient => adjoints = graph.gradient(&[(output, cotangent)]),
             Pass::Norms => {
                 adjoints = graph.gradient(&[(output, cotangent)]);
@@ -139,7 +150,7 @@ impl Setting {
             graph.share_slopes();
         }
         let step = Step { seed: [7, 8], counter: [3, 0], ..batch.step(probes) };
-        let mut setting = Setting {
+        Setting {
             layout,
             batch,
             graph,
@@ -153,14 +164,7 @@ impl Setting {
             second,
             forward,
             values: Values::new(),
-        };
-        for (id, tensor) in setting.graph.tensors().filter(|(_, t)| t.role != Role::Value) {
-            let layers = if tensor.probes { probes as usize } else { 1 };
-            let given = setting.given.get(&id).copied().unwrap_or(Given::Normal);
-            let value = numbers(tensor.cols as usize, setting.frame().rows(id), layers, given, id);
-            setting.values.insert(id, value);
         }
-        setting
     }
 
     pub fn frame(&self) -> Frame<'_> {
