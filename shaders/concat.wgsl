@@ -17,6 +17,7 @@ struct Params {
 @group(0) @binding(8) var<uniform> p: Params;
 
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+//@optional
 @group(0) @binding(1) var<storage, read> addend: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> index: array<u32>;
 @group(0) @binding(3) var<storage, read> spans: array<vec4<f32>>;

@@ -18,8 +18,11 @@ struct Params {
 }
 @group(0) @binding(8) var<uniform> p: Params;
 
+//@optional
 @group(0) @binding(0) var<storage, read> words: array<vec4<f32>>;
+//@optional
 @group(0) @binding(1) var<storage, read> positions: array<vec4<f32>>;
+//@optional
 @group(0) @binding(2) var<storage, read> segments: array<vec4<f32>>;
 // A token's rows in the three tables, and 0.
 @group(0) @binding(3) var<storage, read> ids: array<vec4<f32>>;
@@ -68,6 +71,7 @@ fn partial(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3
 }
 
 @group(0) @binding(0) var<storage, read> part: array<vec4<f32>>;
+//@optional
 @group(0) @binding(1) var<storage, read> addend: array<vec4<f32>>;
 
 @compute @workgroup_size(64)

@@ -40,6 +40,7 @@ struct Params {
 @group(0) @binding(3) var<storage, read> ids: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read> e: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read> stat: array<vec4<f32>>;
+//@optional
 @group(0) @binding(6) var<storage, read> addend: array<f32>;
 @group(0) @binding(7) var<storage, read_write> out: array<f32>;
 

@@ -1,6 +1,7 @@
 // Squared norms of one sentence's gradients without forming them ("ghost norms"; Goodfellow 2015; Li et al. 2021, eq. 3), from
 // the rows a of a layer's input and the rows b of its output's adjoint; t, s are rows of one sentence:
 //   product         weight of a product: Σ_{t,s} (a_t·a_s)(b_t·b_s), for each of PARTS equal parts of b's columns
+//   weighted        the same from the inner products of a, folded to s ≤ t (row_gram.wgsl), which all adjoints b share
 //   instantiated    the same by forming Σ_t b_t a_tᵀ in registers; cheaper where sentences are long and layers narrow
 //   sums            bias: ‖Σ_t b_t‖², for each part
 //   scale           layer norm: ‖Σ_t x̂_t ∘ b_t‖² and ‖Σ_t b_t‖²
@@ -62,6 +63,7 @@ fn adjoint_of(at: u32, word: u32) -> f32 {
 //@else
 //@import common/ghost_norm_pairs.wgsl
 //@end
+//@import common/ghost_norm_weighted.wgsl
 
 @compute @workgroup_size(WIDTH)
 fn sums(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {

@@ -36,10 +36,13 @@ struct Params {
 @group(0) @binding(2) var<storage, read> beta: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> stat: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read> y_bar: array<vec4<f32>>;
+//@optional
 @group(0) @binding(5) var<storage, read> addend: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> out: array<vec4<f32>>;
 @group(0) @binding(7) var<storage, read_write> stat_out: array<vec4<f32>>;
+//@optional
 @group(0) @binding(2) var<storage, read_write> gamma_bar: array<vec4<f32>>;
+//@optional
 @group(0) @binding(7) var<storage, read_write> beta_bar: array<vec4<f32>>;
 
 //@if SUBGROUP

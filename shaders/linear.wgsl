@@ -109,11 +109,17 @@ struct Params {
 
 @group(0) @binding(0) var<storage, read> a: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> b: array<vec4<f32>>;
+//@optional
 @group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
+//@optional
 @group(0) @binding(3) var<storage, read> addend: array<vec4<f32>>;
+//@optional
 @group(0) @binding(4) var<storage, read> z: array<vec4<f32>>;
+//@optional
 @group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>;
+//@optional
 @group(0) @binding(6) var<storage, read_write> act: array<vec4<f32>>;
+//@optional
 @group(0) @binding(7) var<storage, read_write> terms: array<f32>;
 
 // What a workgroup computes: rows from m, tile number n of columns, depth [k, k_end), into layer `layer` of C.

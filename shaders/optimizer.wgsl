@@ -114,7 +114,9 @@ fn settle(@builtin(local_invocation_index) l: u32) {
 
 @group(0) @binding(1) var<storage, read> settled: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read_write> theta: array<vec4<f32>>;
+//@optional
 @group(0) @binding(3) var<storage, read_write> first_moment: array<vec4<f32>>;
+//@optional
 @group(0) @binding(4) var<storage, read_write> second_moment: array<vec4<f32>>;
 
 @group(0) @binding(3) var<storage, read_write> saved: array<vec4<f32>>;

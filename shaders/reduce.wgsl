@@ -21,9 +21,12 @@ struct Params {
 @group(0) @binding(8) var<uniform> p: Params;
 
 @group(0) @binding(0) var<storage, read> part: array<vec4<f32>>;
+//@optional
 @group(0) @binding(1) var<storage, read> addend: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read_write> out: array<vec4<f32>>;
+//@optional
 @group(0) @binding(3) var<storage, read> also_part: array<vec4<f32>>;
+//@optional
 @group(0) @binding(4) var<storage, read_write> also: array<vec4<f32>>;
 
 @compute @workgroup_size(64)

@@ -16,6 +16,7 @@ struct Params {
 
 @group(0) @binding(0) var<storage, read> terms: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> spans: array<vec4<f32>>;
+//@optional
 @group(0) @binding(2) var<storage, read> addend: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> out: array<vec4<f32>>;
 

@@ -28,7 +28,8 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// The mean of independent samples and s / √n, with s² = Σ(x - x̄)² / (n - 1). One sample has no standard error (NaN).
+    /// The mean of independent samples and s / √n, with s² = Σ(x - x̄)² / (n - 1). One sample has no standard error
+    /// (NaN).
     pub fn of_mean(samples: &[f64]) -> Estimate {
         let n = samples.len() as f64;
         let mean = samples.iter().sum::<f64>() / n;
@@ -36,8 +37,8 @@ impl Estimate {
         Estimate { value: mean, standard_error: (squares / (n - 1.0) / n).sqrt(), samples: samples.len() }
     }
 
-    /// Σa / Σb for pairs drawn together (a loss and its number of masked positions), with the linearised standard error:
-    /// that of the mean of (a - r b) / b̄. With every b = 1 it is [`of_mean`](Self::of_mean).
+    /// Σa / Σb for pairs drawn together (a loss and its number of masked positions), with the linearised standard
+    /// error: that of the mean of (a - r b) / b̄. With every b = 1 it is [`of_mean`](Self::of_mean).
     pub fn of_ratio(above: &[f64], below: &[f64]) -> Estimate {
         let total: f64 = below.iter().sum();
         let ratio = above.iter().sum::<f64>() / total;

@@ -8,7 +8,7 @@ use common::gpu;
 use lowland::gpu::{Count, Step};
 use lowland::graph::{Dims, Emit, Graph, Plan};
 use lowland::ops::batch::BatchLayout;
-use lowland::ops::{Activation, BatchBuffers, Op, Rule, Variants};
+use lowland::ops::{Activation, BatchBuffers, Rule, Variants, call};
 use lowland::reference::activation;
 use lowland::reference::jet::Jet;
 
@@ -20,8 +20,8 @@ fn computed(f: Activation, numbers: &[f32]) -> [Vec<f32>; 3] {
     let mut given = |name: &str| graph.input(name, Count::Fixed(1), n as u32);
     let (x, one, zero) = (given("x"), given("one"), given("zero"));
     let value = graph.activation(f, x);
-    let slope = graph.push(Op::Activation(f, Rule::Vjp), &[x, one], "slope")[0];
-    let bend = graph.push(Op::Activation(f, Rule::VjpJvp), &[x, one, one, zero], "bend")[0];
+    let slope = graph.push(call(f, Rule::Vjp(0), &[x, one]), "slope")[0];
+    let bend = graph.push(call(f, Rule::VjpJvp(0), &[x, one, one, zero]), "bend")[0];
     let variants = Variants::choose(gpu.capabilities());
     let dims = Dims { rows: 1, masked: 1, sentences: 1, probes: 1 };
     let layout = BatchLayout { tables: [1; 3], first_position: 0, segment: variants.sums().segment };

@@ -26,14 +26,7 @@ fn variants() -> BTreeSet<Variant> {
     let mut all = BTreeSet::new();
     for file in KERNEL_FILES {
         all.insert((file.name, vec![]));
-        for line in file.text.lines() {
-            let Some((_, list)) = line.strip_prefix("//@variant ").and_then(|l| l.split_once(':')) else { continue };
-            let pairs = list.split_whitespace().map(|pair| {
-                let (name, value) = pair.split_once('=').unwrap_or_else(|| panic!("{}: {line}", file.name));
-                (name.to_string(), value.parse().unwrap())
-            });
-            all.insert((file.name, pairs.collect()));
-        }
+        all.extend(file.variants().unwrap().into_iter().map(|variant| (file.name, variant.constants)));
     }
     let gpu = gpu();
     for variants in Variants::every(gpu.capabilities()) {

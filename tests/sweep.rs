@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use lowland::config;
-use lowland::sweep::{Plan, check, plan};
+use lowland::sweep::{SweepPlan, check, plan};
 
 const BASE: &str = "[language]\nrandom = { levels = 2, symbols = 3, rules = 2, vocabulary = 12 }\nmax_length = 4\n\
                     [model]\nhidden_size = 64\nnum_attention_heads = 4\n";
 
-fn with(folder: &Path, text: &str) -> Result<Plan, String> {
+fn with(folder: &Path, text: &str) -> Result<SweepPlan, String> {
     std::fs::write(folder.join("base.toml"), BASE).unwrap();
     let path = folder.join("size.toml");
     std::fs::write(&path, text).unwrap();

@@ -170,7 +170,7 @@ fn a_sweep_is_run_once_and_its_table_holds_every_model() {
     assert_eq!(f.table("OUT").rows[0].curvature, table.rows[0].curvature);
 }
 
-fn plan_of(f: &Folder, name: &str) -> lowland::sweep::Plan {
+fn plan_of(f: &Folder, name: &str) -> lowland::sweep::SweepPlan {
     let mut plan = plan(&f.path(name)).unwrap();
     plan.store = f.path(&plan.store.display().to_string());
     plan.output = f.path(&plan.output.display().to_string());

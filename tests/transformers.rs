@@ -5,7 +5,7 @@ mod common;
 
 use common::{MODELS, Truth, fixture, gpu};
 use lowland::model::{Arena, ForwardPass, GradientPass, dims_for, load, read_examples};
-use lowland::ops::{Labels, Operation, Variants};
+use lowland::ops::{Family, Labels, Variants};
 
 #[test]
 fn logits_losses_and_gradients_are_those_of_transformers() {
@@ -65,7 +65,7 @@ fn f64_twins_are_transformers_itself() {
         let encoder = &loaded.encoder;
         let truth = Truth::read(name);
         let sentences = read_examples(&fixture(name).join("examples.jsonl"), &encoder.config).unwrap();
-        let variants = Variants::choose(gpu().capabilities()).with(Operation::Sums, "tiny").unwrap();
+        let variants = Variants::choose(gpu().capabilities()).with(Family::Sums, "tiny").unwrap();
         let layout = encoder.batch_layout(&variants);
         let batch = lowland::ops::Batch::new(&layout, &sentences);
         let (graph, loss, weight, gradients) = encoder.with_gradient(Labels::Hard);

@@ -2,7 +2,7 @@
 
 use lowland::gpu::Capabilities;
 use lowland::ops::variant_table::Need;
-use lowland::ops::{Operation, Variants, Wishes};
+use lowland::ops::{Family, Variants, Wishes};
 
 /// A GPU of the usual limits.
 fn gpu() -> Capabilities {
@@ -57,7 +57,7 @@ fn every_choice_can_run() {
 fn software_adapters_get_the_kernels_of_their_width() {
     for lanes in [4, 8, 16] {
         let chosen = Variants::choose(&software(lanes));
-        for operation in [Operation::LinearNt, Operation::LinearNn, Operation::LinearTn] {
+        for operation in [Family::LinearNt, Family::LinearNn, Family::LinearTn] {
             assert_eq!(chosen.row(operation).name, format!("subgroup-{lanes}"));
         }
     }
@@ -67,7 +67,7 @@ fn software_adapters_get_the_kernels_of_their_width() {
 fn a_kernel_for_one_subgroup_size_needs_that_size_alone() {
     for caps in adapters().into_iter().filter(|c| c.subgroup_size == 0) {
         for variants in Variants::all(&caps) {
-            for operation in Operation::ALL {
+            for operation in Family::ALL {
                 let row = variants.row(operation);
                 assert!(!row.needs.iter().any(|n| matches!(n, Need::Lanes(_))), "{} on {caps:?}", row.name);
             }
@@ -79,7 +79,7 @@ fn a_kernel_for_one_subgroup_size_needs_that_size_alone() {
 fn every_row_is_tested_on_an_adapter_that_can_run_it() {
     for caps in adapters() {
         let all = Variants::all(&caps);
-        for operation in Operation::ALL {
+        for operation in Family::ALL {
             for row in operation.rows().iter().filter(|row| row.missing(&caps).is_none()) {
                 assert!(all.iter().any(|v| v.row(operation).name == row.name), "{operation:?} {}", row.name);
             }
@@ -103,9 +103,9 @@ fn wishes_go_before_the_choice_and_the_last_one_wins() {
     let caps = gpu();
     let wishes: Wishes = "linear=direct, linear_tn=tiled,attention=row".parse().unwrap();
     let variants = wishes.apply(Variants::choose(&caps), &caps).unwrap();
-    let names = [Operation::LinearNt, Operation::LinearNn, Operation::LinearTn].map(|o| variants.row(o).name);
+    let names = [Family::LinearNt, Family::LinearNn, Family::LinearTn].map(|o| variants.row(o).name);
     assert_eq!(names, ["direct", "direct", "tiled"]);
-    assert_eq!(variants.row(Operation::LayerNorm).name, Variants::choose(&caps).row(Operation::LayerNorm).name);
+    assert_eq!(variants.row(Family::LayerNorm).name, Variants::choose(&caps).row(Family::LayerNorm).name);
 }
 
 #[test]

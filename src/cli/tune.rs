@@ -7,7 +7,7 @@ use super::failure::Failure;
 use super::print;
 use crate::config;
 use crate::gpu::Gpu;
-use crate::ops::{Operation, Variants};
+use crate::ops::{Family, Variants};
 use crate::train::{self, Tuning};
 
 pub fn run(gpu: &Gpu, config: &std::path::Path, arguments: &Selftest) -> Result<(), Failure> {
@@ -30,7 +30,7 @@ pub fn run(gpu: &Gpu, config: &std::path::Path, arguments: &Selftest) -> Result<
 fn text(gpu: &Gpu, tuning: &Tuning, path: &std::path::Path) -> String {
     let chosen = Variants::choose(gpu.capabilities());
     let mut out = format!("{}\n{}\n\n", tuning.subject.adapter, tuning.subject.shapes);
-    for operation in Operation::ALL {
+    for operation in Family::ALL {
         for m in tuning.measured.iter().filter(|m| m.operation == operation.name()) {
             let mark = match &m.variant {
                 name if *name == tuning.variants.row(operation).name => "*",

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::language::Task;
 
-/// What training does beside the optimiser's plain step.
+/// The training algorithm beside the optimiser's plain step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum AlgorithmKind {
@@ -15,7 +15,8 @@ pub enum AlgorithmKind {
     LabelNoise(LabelNoise),
     /// { kind = "sam", rho }: sharpness-aware minimisation (Foret et al. 2021).
     Sam(Sam),
-    /// { kind = "adversarial", task, weight, ... }: against a linear head that learns a downstream task (Liu et al. 2022).
+    /// { kind = "adversarial", task, weight, ... }: against a linear head that learns a downstream task (Liu et al.
+    /// 2023).
     Adversarial(Adversarial),
 }
 
@@ -60,9 +61,9 @@ impl Default for Sam {
     }
 }
 
-/// Minimises the pre-training loss minus `weight` times the loss of a linear head on the last layer's concatenated token
-/// representations. The head is trained on labelled sentences of its own; its loss that the encoder feels is that on
-/// others.
+/// Minimises the pre-training loss minus `weight` times the loss of a linear head on the last layer's concatenated
+/// token representations. The head is trained on labelled sentences of its own; its loss that the encoder feels is that
+/// on others.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Adversarial {
@@ -77,7 +78,7 @@ pub struct Adversarial {
     /// Labelled sentences of each split, of seeds that neither training, evaluation nor probes use.
     #[serde(default = "Adversarial::default_sentences")]
     pub sentences: u32,
-    /// Sentences of each split a step, drawn with replacement.
+    /// Sentences of each split per step, drawn with replacement.
     #[serde(default = "Adversarial::default_batch")]
     pub batch: u32,
     /// Learning rate of the head's AdamW.
@@ -92,8 +93,8 @@ pub struct Adversarial {
     /// Share of the steps, after `begin`, over which the weight rises linearly from 0.
     #[serde(default = "Adversarial::default_ramp")]
     pub ramp: f64,
-    /// The encoder does not feel a batch on which the head's loss is above so many times the entropy of the labels, the
-    /// loss of a head that knows nothing of the sentence.
+    /// A batch does not reach the encoder when the head's loss on it is above this multiple of the entropy of the
+    /// labels, the loss of a head that knows nothing of the sentence.
     #[serde(default = "Adversarial::default_ceiling")]
     pub ceiling: f64,
 }
@@ -160,7 +161,7 @@ impl AlgorithmKind {
         *self == AlgorithmKind::default()
     }
 
-    /// What cannot be, with the key it stands at.
+    /// Names what cannot be, with the key it stands at.
     pub(super) fn check(&self) -> Result<(), (String, String)> {
         let bad = |key: &str, message: String| Err((format!("train.algorithm.{key}"), message));
         match self {

@@ -17,7 +17,7 @@ pub(crate) fn schema_of<T: schemars::JsonSchema>() -> Value {
     serde_json::to_value(schema).expect("a schema is JSON")
 }
 
-/// What a key is.
+/// The meaning, type and default of a key.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Explanation {
     pub key: String,
@@ -68,7 +68,7 @@ fn text_of(schema: &Value, field: &str) -> String {
     schema[field].as_str().unwrap_or("").replace('\n', " ")
 }
 
-/// What each value of a section's tag means.
+/// The meaning of each value of a section's tag.
 fn shapes(root: &Value, schema: &Value) -> String {
     let meanings = choices(root, schema).into_iter().filter_map(|shape| {
         let tag = shape["properties"].as_object()?.values().find_map(|v| v["const"].as_str().map(str::to_string))?;

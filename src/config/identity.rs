@@ -1,4 +1,4 @@
-//! What a run is called after: the hash of everything that can change its results, and no more.
+//! The hash that names a run: of everything that can change its results, and no more.
 
 use std::path::{Path, PathBuf};
 
@@ -6,16 +6,16 @@ use super::language::LanguageSection;
 use super::load::Resolved;
 use super::types::{RunConfig, TrainSection};
 
-/// What hashes of a config are made from.
+/// The material that hashes of a config are made from.
 pub struct Names {
-    /// What the files hold that the config names, taken in already.
+    /// The config with the contents of the files that it names.
     files: blake3::Hasher,
     /// Without paths.
     config: RunConfig,
 }
 
-/// Sets what says when something is looked at or kept, and how memory is used, as it is in `like`. None of it changes a
-/// step, an evaluation or a result.
+/// Sets the keys that say when something is looked at or kept, and how memory is used, as in `like`. None of them
+/// changes a step, an evaluation or a result.
 fn free(config: &mut RunConfig, like: &TrainSection) {
     let train = &mut config.train;
     train.keep_checkpoints = like.keep_checkpoints;
@@ -58,8 +58,9 @@ impl Names {
         Names { files: self.files.clone(), config }
     }
 
-    /// Whether a hash names this config with `steps` steps: by the rule of [`Resolved::hash`], or by that of versions up to
-    /// 0.1.0, where the keys that change nothing are this config's or those of `before`, a config found beside the hash.
+    /// Whether a hash names this config with `steps` steps: by the rule of [`Resolved::hash`], or by that of versions
+    /// up to 0.1.0, where the keys that change nothing are this config's or those of `before`, a config found beside
+    /// the hash.
     pub fn fits(&self, hash: &str, steps: u64, before: Option<&RunConfig>) -> bool {
         let mut own = self.config.clone();
         own.train.steps = steps;
@@ -74,20 +75,20 @@ impl Names {
 
 impl Resolved {
     /// 16 hexadecimal digits that name the run: everything that can change its results, and no more. `output` is not in
-    /// it, nor what says when to look and what to keep (`train.checkpoint_every`, `keep_checkpoints`, `evaluate_every`),
-    /// nor `train.recompute`; files count by what they hold.
+    /// it, nor what says when to look and what to keep (`train.checkpoint_every`, `keep_checkpoints`,
+    /// `evaluate_every`), nor `train.recompute`; files count by what they hold.
     pub fn hash(&self) -> String {
         self.names().own()
     }
 
-    /// The hash by the rule of versions up to 0.1.0, of every key but `output`. It is the same where the keys that change
-    /// nothing have their defaults.
+    /// The hash by the rule of versions up to 0.1.0, of every key but `output`. It is the same where the keys that
+    /// change nothing have their defaults.
     pub fn hash_of_all(&self) -> String {
         let names = self.names();
         names.of(&names.config)
     }
 
-    /// For comparing with hashes that were written before.
+    /// The material of this config's hashes, to compare it with hashes that were written before.
     pub fn names(&self) -> Names {
         Names::new(self)
     }

@@ -1,4 +1,4 @@
-//! The section `[language]`: where sentences come from.
+//! The section `[language]`: the source of sentences.
 
 use std::path::PathBuf;
 
@@ -18,15 +18,15 @@ pub enum LanguageKind {
     Hmm,
 }
 
-/// Where sentences come from: a rule file or a random grammar; for a hidden Markov model a file of matrices or random
+/// The source of sentences: a rule file or a random grammar; for a hidden Markov model a file of matrices or random
 /// ones.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LanguageSection {
     /// "pcfg", a probabilistic context-free grammar, or "hmm", a hidden Markov model.
     pub kind: LanguageKind,
-    /// Rule file, relative to the config file: `LEFT RIGHT [RIGHT] WEIGHT` a line, `S` the start symbol, `#` before comments;
-    /// or, where the first rule has `->`, nltk's text of a PCFG: `NP -> Det N [0.7] | 'dogs' [0.3]`.
+    /// Rule file, relative to the config file: one line `LEFT RIGHT [RIGHT] WEIGHT` per rule, `S` the start symbol, `#`
+    /// before comments; or, where the first rule has `->`, nltk's text of a PCFG: `NP -> Det N [0.7] | 'dogs' [0.3]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rules: Option<PathBuf>,
     /// A random layered grammar instead of a rule file.
@@ -62,7 +62,7 @@ impl Default for LanguageSection {
 }
 
 impl LanguageSection {
-    /// What cannot be, with the key it stands at.
+    /// Names what cannot be, with the key it stands at.
     pub(super) fn check(&self) -> Result<(), (String, String)> {
         let bad = |key: &str, message: String| Err((key.to_string(), message));
         if self.max_length == 0 || self.max_length > 4096 {

@@ -1,5 +1,5 @@
-//! Reading a config: file, then `key.path=value` overrides, with errors that name the line or the override and what would
-//! be right.
+//! Reading a config: file, then `key.path=value` overrides, with errors that name the line or the override and what
+//! would be right.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use super::types::RunConfig;
 use crate::ops::Wishes;
 use crate::text::without_mark;
 
-/// What is wrong with a config, and where.
+/// An error in a config, and its place.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{place}: {message}")]
 pub struct ConfigError {
@@ -16,7 +16,7 @@ pub struct ConfigError {
     pub message: String,
 }
 
-/// Where a key got its value.
+/// The origin of a key's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     Default,
@@ -215,12 +215,12 @@ impl Resolved {
         })
     }
 
-    /// The same with kernel variants that were asked for outside of the config.
+    /// The config with kernel variants that were asked for outside of it.
     pub fn wishing(self, wishes: &Wishes) -> Resolved {
         Resolved { wishes: wishes.clone(), ..self }
     }
 
-    /// Where a key got its value.
+    /// The origin of a key's value.
     pub fn origin(&self, key: &str) -> Origin {
         let covers = |o: &&String| {
             let set = o.split('=').next().unwrap_or("").trim();

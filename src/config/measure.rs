@@ -10,12 +10,13 @@ pub struct MeasureSection {
     /// Steps between measurements; there is one before the first step and one at the end in any case, and with 0 only
     /// these.
     pub every: u64,
-    /// Write the ratios Tr Σ / Tr F and Tr H / Tr F (1 where the model is the language, by Bartlett's identities), for what
-    /// is measured of `noise` and `hessian_trace`.
+    /// Write the ratios Tr Σ / Tr F and Tr H / Tr F (1 where the model is the language, by Bartlett's identities), for
+    /// what is measured of `noise` and `hessian_trace`.
     pub bartlett: bool,
     /// Trace of the Fisher matrix F (equal to Gauss-Newton's): { estimator, sentences, draws }.
     pub trace: TraceSection,
-    /// Eigenvalues of the Hessian H of largest absolute value: { count, sentences, tolerance, products }. Left out: none.
+    /// Eigenvalues of the Hessian H of largest absolute value: { count, sentences, tolerance, products }. Left out:
+    /// none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub top: Option<TopSection>,
     /// Gradient noise, the trace of its covariance Σ and the noise scale: { sentences }. Left out: none.
@@ -51,7 +52,7 @@ impl MeasureSection {
     }
 }
 
-/// What is drawn at each masked position, so that the squared norm of an example's gradient has the trace as its mean.
+/// The draw at each masked position, made so that the squared norm of an example's gradient has the trace as its mean.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum TraceEstimator {
@@ -64,7 +65,7 @@ pub enum TraceEstimator {
     ExactLabels,
 }
 
-/// How the trace of the Fisher matrix is estimated.
+/// The estimate of the trace of the Fisher matrix.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TraceSection {
@@ -72,7 +73,7 @@ pub struct TraceSection {
     pub estimator: TraceEstimator,
     /// Held-out sentences.
     pub sentences: u32,
-    /// Draws a sentence; with 2 or more the standard error has its two parts (draws and sentences).
+    /// Draws per sentence; with 2 or more the standard error has its two parts (draws and sentences).
     pub draws: u32,
 }
 
@@ -82,17 +83,17 @@ impl Default for TraceSection {
     }
 }
 
-/// Which eigenvalues of the Hessian.
+/// The eigenvalues of the Hessian that are sought.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TopSection {
     /// Eigenvalues, largest absolute value first.
     pub count: u32,
-    /// Held-out sentences; the first so many of the trace's.
+    /// Number of held-out sentences; they are the first of the trace's.
     pub sentences: u32,
     /// Residual ‖Hv - λv‖ at which an eigenvalue counts as found, relative to |λ|.
     pub tolerance: f64,
-    /// Hessian-vector products at most.
+    /// The most Hessian-vector products.
     pub products: u32,
 }
 
@@ -102,11 +103,11 @@ impl Default for TopSection {
     }
 }
 
-/// How gradient noise is measured.
+/// The measurement of gradient noise.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct NoiseSection {
-    /// Held-out sentences, with the words that stood there as labels; the first so many of the trace's.
+    /// Number of held-out sentences, with the words that stood there as labels; they are the first of the trace's.
     pub sentences: u32,
 }
 
@@ -116,13 +117,13 @@ impl Default for NoiseSection {
     }
 }
 
-/// How the trace of the Hessian is estimated.
+/// The estimate of the trace of the Hessian.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HessianTraceSection {
     /// Vectors of random signs.
     pub probes: u32,
-    /// Held-out sentences; the first so many of the trace's.
+    /// Number of held-out sentences; they are the first of the trace's.
     pub sentences: u32,
 }
 
@@ -132,11 +133,11 @@ impl Default for HessianTraceSection {
     }
 }
 
-/// Sentences at most: all stay in the host's memory.
+/// The most sentences: all stay in the host's memory.
 const MOST: u32 = 1 << 20;
 
 impl MeasureSection {
-    /// What cannot be, with the key it stands at.
+    /// Names what cannot be, with the key it stands at.
     pub(crate) fn check(&self) -> Result<(), (String, String)> {
         let within = |key: &str, value: u32, low: u32, high: u32| match (low..=high).contains(&value) {
             true => Ok(()),

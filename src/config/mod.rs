@@ -1,5 +1,5 @@
-//! Run configs: types, defaults, validation, schema. Unknown keys are errors; every key may be left out but the language's
-//! source.
+//! Run configs: types, defaults, validation, schema. Unknown keys are errors; every key may be left out but the
+//! language's source.
 //!
 //! ```
 //! use lowland::config::RunConfig;

@@ -1,5 +1,5 @@
-//! The sections of a run config with their defaults. The comments here are what `lowland config explain` prints and what
-//! editors show from the schema.
+//! The sections of a run config with their defaults. The comments here are what `lowland config explain` prints and
+//! what editors show from the schema.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -22,20 +22,20 @@ pub struct RunConfig {
     /// Folder of the run. Left out: `runs/NAME-HASH`, with the name of the config file and the hash of the config.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<PathBuf>,
-    /// Where sentences come from.
+    /// The source of sentences.
     pub language: LanguageSection,
     /// The model's sizes, under Hugging Face's names.
     pub model: ModelSection,
-    /// What is predicted.
+    /// The words to predict, and their labels.
     pub objective: ObjectiveSection,
-    /// How the model is trained.
+    /// The training of the model.
     pub train: TrainSection,
-    /// What is measured on held-out sentences.
+    /// The evaluation on held-out sentences.
     pub evaluate: EvaluateSection,
     /// Curvature along the way. Left out: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub measure: Option<MeasureSection>,
-    /// How the adapter is used.
+    /// The use of the adapter.
     #[serde(skip_serializing_if = "AdapterSection::is_default")]
     pub adapter: AdapterSection,
 }
@@ -55,8 +55,8 @@ pub struct ModelSection {
     pub num_attention_heads: u32,
     /// Width of the feed-forward layers, F.
     pub intermediate_size: u32,
-    /// Activation of the feed-forward layers (of "bert" that of the head too): "gelu" (the exact one), "gelu_new" (by tanh),
-    /// "relu", "silu", or another name that transformers has for one of these. Left out: "gelu".
+    /// Activation of the feed-forward layers (of "bert" that of the head too): "gelu" (the exact one), "gelu_new" (by
+    /// tanh), "relu", "silu", or another name that transformers has for one of these. Left out: "gelu".
     #[serde(skip_serializing_if = "is_gelu")]
     pub hidden_act: HiddenAct,
     /// Dropout behind the embedding, attention and feed-forward layers.
@@ -123,17 +123,17 @@ impl ModelSection {
     }
 }
 
-/// Which words are masked.
+/// The words that are masked.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum MaskPolicy {
-    /// One word a sentence, drawn uniformly: the paper's objective.
+    /// One word per sentence, drawn uniformly: the paper's objective.
     One,
     /// Each word with this probability, at least one.
     Bernoulli(f64),
 }
 
-/// What a masked position is trained towards.
+/// The labels that a masked position is trained towards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LabelKind {
@@ -143,11 +143,11 @@ pub enum LabelKind {
     Expected,
 }
 
-/// What is predicted.
+/// The words to predict, and their labels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ObjectiveSection {
-    /// "one" (a word a sentence, the paper's objective) or { bernoulli = 0.15 }.
+    /// "one" (one word per sentence, the paper's objective) or { bernoulli = 0.15 }.
     pub mask: MaskPolicy,
     /// "sampled" (the word that stood there) or "expected" (the exact conditional as a soft label).
     pub labels: LabelKind,
@@ -231,7 +231,7 @@ impl Default for Warmup {
     }
 }
 
-/// What the learning rate does after warm-up.
+/// The course of the learning rate after warm-up.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum ScheduleKind {
@@ -267,7 +267,7 @@ impl ScheduleKind {
     }
 }
 
-/// How exact the products are.
+/// The precision of products.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -278,13 +278,13 @@ pub enum Precision {
     Mixed,
 }
 
-/// How the model is trained.
+/// The training of the model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainSection {
     /// Optimiser steps; a finished run goes on when they are raised.
     pub steps: u64,
-    /// Sentences a step.
+    /// Sentences per step.
     pub batch_size: u32,
     /// Sentences at once; gradients are added up over a batch when smaller. Left out: the batch size.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -301,15 +301,15 @@ pub struct TrainSection {
     pub clip: f64,
     /// Steps between checkpoints, with one at the end; 0 is none but the one at an interrupt.
     pub checkpoint_every: u64,
-    /// "f32", or "mixed": products of f16 operands with f32 sums on adapters with cooperative matrices; weights, moments
-    /// and everything else stay f32.
+    /// "f32", or "mixed": products of f16 operands with f32 sums on adapters with cooperative matrices; weights,
+    /// moments and everything else stay f32.
     pub precision: Precision,
     /// A power of two that losses are multiplied by before the backward pass, and updates divided by: it keeps small
     /// adjoints from vanishing in f16. Left out: 1024 with mixed precision, else 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss_scale: Option<f64>,
-    /// Forget what a layer computed inside after the forward pass and compute it again in the backward pass: less memory,
-    /// a third more arithmetic, the same gradient.
+    /// Forget what a layer computed inside after the forward pass and compute it again in the backward pass: less
+    /// memory, a third more arithmetic, the same gradient.
     pub recompute: bool,
     /// Newest checkpoints that are kept; 0 keeps all.
     pub keep_checkpoints: u32,
@@ -342,7 +342,7 @@ impl Default for TrainSection {
 }
 
 impl TrainSection {
-    /// What losses are multiplied by before the backward pass.
+    /// The factor on losses before the backward pass.
     pub fn loss_scale(&self) -> f32 {
         let default = if self.precision == Precision::Mixed { 1024.0 } else { 1.0 };
         self.loss_scale.unwrap_or(default) as f32
@@ -354,7 +354,7 @@ impl TrainSection {
     }
 }
 
-/// What is measured on held-out sentences.
+/// The evaluation on held-out sentences.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EvaluateSection {
@@ -368,7 +368,7 @@ impl Default for EvaluateSection {
     }
 }
 
-/// How the adapter is used.
+/// The use of the adapter.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdapterSection {
@@ -396,7 +396,7 @@ impl AdapterSection {
 }
 
 impl RunConfig {
-    /// What cannot be, with the key it stands at.
+    /// Names what cannot be, with the key it stands at.
     pub(super) fn check(&self) -> Result<(), (String, String)> {
         let bad = |key: &str, message: String| Err((key.to_string(), message));
         let t = &self.train;

@@ -7,7 +7,7 @@ use super::passes::{Draft, Pass};
 use super::{CurvatureError, Gram, Subject};
 use crate::gpu::{Buffer, Count, GpuError, Step};
 use crate::graph::{Emit, GramPart, Graph, NormTerm, TensorId};
-use crate::ops::{Dims, LossDraw, Op};
+use crate::ops::{Dims, LossDraw, Rule, call};
 
 /// Where the cotangents at the logits come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,10 @@ pub enum Cotangent {
     /// Draws from the model.
     Draw(LossDraw),
 }
+
+/// Rows of a sentence up to which a layer's inner products are taken anew for every draw: a tile of the kernel that shares
+/// them has 32 rows or 64, whatever the sentence.
+const FEW: u32 = 32;
 
 /// Squared norms of per-example gradients for the labels of the data, or for a block of draws.
 pub struct NormPass {
@@ -45,7 +49,7 @@ impl NormGraph {
         let adjoints = match cotangent {
             Cotangent::Data => graph.gradient(&[(loss, weight)]),
             Cotangent::Draw(kind) => {
-                let drawn = graph.push(Op::LossDraw(kind), &[encoder.logits, loss], "draw")[0];
+                let drawn = graph.push(call(kind, Rule::Forward, &[encoder.logits, loss]), "draw")[0];
                 graph.gradient(&[(encoder.logits, drawn)])
             }
         };
@@ -66,6 +70,7 @@ impl NormGraph {
         graph.fuse();
         if cotangent != Cotangent::Data {
             graph.share_slopes();
+            graph.share_row_grams(&subject.dims, |rows| subject.longest(rows), FEW);
         }
         graph.norms_early();
         NormGraph { graph, weight, norms, members, tensors }

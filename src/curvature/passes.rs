@@ -10,7 +10,7 @@ use crate::gpu::{Buffer, Count, GpuError, Step};
 use crate::graph::{Emit, Graph, MemoryPlan, Plan, TensorId, fit};
 use crate::interrupt;
 use crate::ops::batch::BatchLayout;
-use crate::ops::{Batch, BatchBuffers, CrossEntropy, Dims, Labels, Op, Role, Rule};
+use crate::ops::{Batch, BatchBuffers, CrossEntropy, Dims, Labels, Role, Rule, call};
 
 /// Which matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -107,7 +107,7 @@ impl Pass {
         }
         let Draft { graph, outside, keep, .. } = draft;
         let plan = Plan::in_phases(subject.gpu, &graph, dims, &subject.variants, &batch, &outside, &keep)?;
-        let flops = graph.flops(&dims);
+        let flops = graph.flops(&dims, &subject.variants);
         Ok(Pass { plan, batch, layout, dims, resident: Cell::new(None), flops })
     }
 
@@ -242,8 +242,8 @@ impl ProductGraph {
                 let tangents = graph.tangent(&seeds);
                 let logits = subject.encoder.logits;
                 let inputs = [logits, loss, weight, tangents[&logits]];
-                let op = Op::CrossEntropy(CrossEntropy { rule: Rule::VjpJvp, labels: subject.labels });
-                let cotangent = graph.push(op, &inputs, "curved")[0];
+                let curved = call(CrossEntropy { labels: subject.labels }, Rule::VjpJvp(0), &inputs);
+                let cotangent = graph.push(curved, "curved")[0];
                 let adjoints = graph.gradient(&[(logits, cotangent)]);
                 (seeds, parameters.iter().map(|p| adjoints[p]).collect())
             }

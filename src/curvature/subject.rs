@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::{CurvatureError, VectorLayout};
-use crate::gpu::{Gpu, GpuError};
+use crate::gpu::{Count, Gpu, GpuError};
 use crate::model::{Arena, Encoder, GradientPass, Weights};
 use crate::ops::batch::Sentence;
 use crate::ops::{Batch, Dims, Labels, Variants};
@@ -24,6 +24,8 @@ pub struct Subject<'g> {
     pub(super) vectors: VectorLayout,
     /// Largest batch, with as many probes at once as were asked for.
     pub(super) dims: Dims,
+    /// Tokens and masked positions of the longest example that there is room for.
+    longest: [u32; 2],
     /// Examples with the same content so far.
     seen: HashMap<u64, u32>,
     /// Examples in a batch.
@@ -91,6 +93,7 @@ impl<'g> Subject<'g> {
         let batch = chunks.batch.max(1);
         let batches = (0..sentences.len()).step_by(batch).map(|i| i..(i + batch).min(sentences.len())).collect();
         let dims = Dims { probes: chunks.probes.max(1), ..crate::model::dims_for(&sentences, batch) };
+        let longest = longest(&sentences);
         Ok(Subject {
             gpu,
             parameters,
@@ -101,6 +104,7 @@ impl<'g> Subject<'g> {
             batches,
             vectors,
             dims,
+            longest,
             encoder,
             seen,
             batch,
@@ -113,6 +117,12 @@ impl<'g> Subject<'g> {
         self.dims.sentences = self.dims.sentences.max(batch);
         self.dims.rows = self.dims.rows.max(batch * tokens);
         self.dims.masked = self.dims.masked.max(batch * masked);
+        self.longest = [self.longest[0].max(tokens), self.longest[1].max(masked)];
+    }
+
+    /// Rows of the longest example in a tensor with so many rows.
+    pub(super) fn longest(&self, rows: Count) -> u32 {
+        self.longest[usize::from(rows == Count::Masked)]
     }
 
     /// More examples, in batches of their own, for a [`Drawing`](super::Drawing) that goes on.
@@ -124,7 +134,9 @@ impl<'g> Subject<'g> {
             return Err(CurvatureError::Request(format!("example {} has no masked position", self.examples() + i + 1)));
         }
         let needed = crate::model::dims_for(sentences, self.batch);
-        if needed.rows > self.dims.rows || needed.masked > self.dims.masked || needed.sentences > self.dims.sentences {
+        let [tokens, masked] = longest(sentences);
+        let rows = needed.rows > self.dims.rows || needed.masked > self.dims.masked;
+        if rows || needed.sentences > self.dims.sentences || tokens > self.longest[0] || masked > self.longest[1] {
             return Err(CurvatureError::Request("more tokens in a batch than room was reserved for".into()));
         }
         let first = self.sentences.len();
@@ -202,13 +214,19 @@ impl<'g> Subject<'g> {
         // Of the gradient as training takes it, with all rows of the last layer.
         let (mut graph, _, _, gradients) = self.encoder.without_dropout().with_gradient(crate::ops::Labels::Hard);
         graph.prune(&gradients);
-        graph.flops(&self.dims)[0]
+        graph.flops(&self.dims, &self.variants)[0]
     }
 
     /// What one masked position weighs in the mean loss.
     pub(super) fn row_weight(&self) -> f64 {
         1.0 / self.sentences.iter().map(|s| s.masked.len()).sum::<usize>() as f64
     }
+}
+
+/// Tokens and masked positions of the longest sentence.
+fn longest(sentences: &[Sentence]) -> [u32; 2] {
+    let most = |f: fn(&Sentence) -> usize| sentences.iter().map(f).max().unwrap_or(0) as u32;
+    [most(|s| s.ids.len()), most(|s| s.masked.len())]
 }
 
 /// The sentences with keys: 64 bits of a hash of what each holds, and of its number among its like.

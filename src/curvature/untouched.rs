@@ -10,8 +10,8 @@
 use std::ops::Range;
 
 use super::Subject;
-use crate::model::{Head, Part, Role};
-use crate::ops::{Batch, Table};
+use crate::model::{Head, Part, Role, Table};
+use crate::ops::Batch;
 
 impl Subject<'_> {
     /// Places of these parameters in vectors of this subject, in order; those held still are not among them.

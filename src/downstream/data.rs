@@ -1,18 +1,18 @@
 //! A downstream task as data: sentences with classes in three parts, from seeds that pre-training never sees.
 //!
-//! Classes are the labels that occur in any of the parts. *Chance* is one over their number, *majority* the test accuracy
-//! of always saying the training part's most frequent class. *Bayes* is the mean over sentences of the largest posterior
-//! probability of the task's names: how often a label agrees with what truly stood behind the sentence, and the accuracy
-//! on that truth which no predictor can exceed. It exists where a label is the mode of such a posterior
-//! ([`Language::label_is_posterior_mode`]); a predictor of the labels themselves, which are functions of the sentence, may
-//! score higher.
+//! Classes are the labels that occur in any of the parts. *Chance* is one over their number, *majority* the test
+//! accuracy of always saying the training part's most frequent class. *Bayes* is the mean over sentences of the largest
+//! posterior probability of the task's names: how often a label agrees with what truly stood behind the sentence, and
+//! the accuracy on that truth which no predictor can exceed. It exists where a label is the mode of such a posterior
+//! ([`Language::label_is_posterior_mode`]); a predictor of the labels themselves, which are functions of the sentence,
+//! may score higher.
 
 use std::collections::BTreeSet;
 
 pub use crate::language::part_seed;
 use crate::language::{Labelled, Language, Task, Words, part, task_names};
 
-/// What is wrong with a task or its file, and where.
+/// An error in a task or its file, and its place.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{place}: {message}")]
 pub struct TaskError {

@@ -9,14 +9,14 @@ use crate::ops::Variants;
 use crate::ops::batch::Sentence;
 use crate::random::{Purpose, Stream};
 
-/// What is taken of a sentence's token representations.
+/// The part of a sentence's token representations that is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pooling {
     /// All of them one after another, zeros behind a shorter sentence: the paper's.
     Concat,
     /// Their mean.
     Mean,
-    /// That of `<s>`.
+    /// The representation of `<s>`.
     First,
 }
 
@@ -35,7 +35,7 @@ pub fn layer_number(layer: i64, encoder: &Encoder) -> Result<usize, String> {
     layer_in(layer, encoder.hidden.len())
 }
 
-/// The same of a model with so many layers, the embedding included.
+/// [`layer_number`] of a model with `layers` layers, the embedding included.
 pub fn layer_in(layer: i64, layers: usize) -> Result<usize, String> {
     let n = layers as i64;
     let at = if layer < 0 { layer + n } else { layer };

@@ -1,5 +1,6 @@
 //! Tasks from files: JSON lines with the fields `text` and `label`, or CSV with columns of these names (quotes as in
-//! RFC 4180). Blanks around a label are no part of it, and a row without one is an error. One file is shuffled and cut into the three parts; a folder has `train`, `validation` and `test` files.
+//! RFC 4180). Blanks around a label are no part of it, and a row without one is an error. One file is shuffled and cut
+//! into the three parts; a folder has `train`, `validation` and `test` files.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,7 @@ use crate::model::Vocabulary;
 use crate::random::{Purpose, Stream};
 use crate::text::without_mark;
 
-/// What sentences of a file must fit.
+/// The limits that sentences of a file must keep.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits<'v> {
     pub vocabulary: &'v Vocabulary,

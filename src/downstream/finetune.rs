@@ -1,9 +1,9 @@
 //! Fine-tuning: the whole encoder with a linear classifier on the final representation of `<s>`, trained end to end.
 //!
-//! The graph is the encoder's with another head ([`Encoder::classifier`]); position 0 of every sentence takes the place of
-//! the masked position, nothing is masked. AdamW with a linear warm-up over so many steps and a linear decay to 0; dropout
-//! is the model's. Seeds differ in the classifier's initial weights, the order of sentences and dropout. The parameters
-//! kept are those of the epoch with the best validation accuracy ([`Fit`]).
+//! The graph is the encoder's with another head ([`Encoder::classifier`]); position 0 of every sentence takes the place
+//! of the masked position, nothing is masked. AdamW with a linear warm-up over [`FineTuning::warmup_steps`] steps and a
+//! linear decay to 0; dropout is the model's. Seeds differ in the classifier's initial weights, the order of sentences
+//! and dropout. The parameters kept are those of the epoch with the best validation accuracy ([`Fit`]).
 
 use super::data::{Part, TaskData};
 use super::epochs::{Epochs, Learner};
@@ -16,12 +16,12 @@ use crate::ops::batch::Sentence;
 use crate::ops::{Batch, Labels, Variants};
 use crate::train::{Micro, Trainer};
 
-/// How an encoder is fine-tuned.
+/// The settings of fine-tuning.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FineTuning {
     pub lr: f64,
     pub epochs: u32,
-    /// Sentences a step.
+    /// Sentences per step.
     pub batch: u32,
     /// Steps over which the learning rate rises.
     pub warmup_steps: u64,

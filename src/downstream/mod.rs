@@ -1,8 +1,8 @@
-//! What a pre-trained model is good for: tasks as data, features of sentences, linear probes, fine-tuning.
+//! Measures what a pre-trained model is good for: tasks as data, features of sentences, linear probes, fine-tuning.
 //!
-//! As in the paper (Liu, Xie, Li, Ma 2022, section 3): a linear probe reads the concatenated token representations, or the
-//! whole encoder is fine-tuned with a classifier on the representation of `<s>`. Accuracies come with their spread over
-//! seeds and beside chance, the majority class and, where the language gives it, the Bayes-optimal accuracy.
+//! As in the paper (Liu, Xie, Li, Ma 2023, section 3): a linear probe reads the concatenated token representations, or
+//! the whole encoder is fine-tuned with a classifier on the representation of `<s>`. Accuracies come with their spread
+//! over seeds and beside chance, the majority class and, where the language gives it, the Bayes-optimal accuracy.
 //!
 //! ```
 //! use lowland::downstream::{Sizes, TaskData};

@@ -1,4 +1,4 @@
-//! What came out of fits over several seeds.
+//! The results of fits over several seeds.
 
 use super::data::{TaskData, TaskError};
 use crate::gpu::GpuError;
@@ -66,9 +66,9 @@ pub struct Fit {
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Accuracy {
     pub accuracy: f64,
-    /// Over seeds, with n - 1; `None` for one seed.
+    /// Standard deviation over seeds, with n - 1; `None` for one seed.
     pub standard_deviation: Option<f64>,
-    /// Of the mean over seeds; the test sentences are the same for all.
+    /// Standard error of the mean over seeds; the test sentences are the same for all.
     pub standard_error: Option<f64>,
     pub seeds: usize,
     pub per_seed: Vec<f64>,
@@ -89,7 +89,7 @@ impl Accuracy {
     }
 }
 
-/// What `lowland probe` and `lowland finetune` report.
+/// The report of `lowland probe` and `lowland finetune`.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Outcome {
     pub task: String,
@@ -107,10 +107,10 @@ pub struct Outcome {
     pub test: usize,
     pub skipped: u64,
     pub features: String,
-    /// Numbers a sentence.
+    /// Features per sentence.
     pub width: usize,
     pub method: String,
-    /// Epoch or ridge that validation chose, a seed.
+    /// Epoch or ridge that validation chose, per seed.
     pub chosen: Vec<f64>,
     pub seconds: f64,
     /// Whether all seeds that were asked for are in it: false after an interrupt.

@@ -1,9 +1,9 @@
 //! A linear probe on the adapter: multinomial logistic regression, logits = W x + b, trained by AdamW.
 //!
-//! The graph is that of a head over gathered rows: features of all sentences lie on the adapter once, a step's mini-batch
-//! is the list of its rows, and the operations and the optimiser are those of pre-training. Weight decay applies to W.
-//! Initial weights are uniform within ±1 / √width as torch.nn.Linear's; they and the order of examples differ from seed to
-//! seed. The parameters kept are those of the epoch with the best validation accuracy ([`Fit`]).
+//! The graph is that of a head over gathered rows: features of all sentences lie on the adapter once, a step's
+//! mini-batch is the list of its rows, and the operations and the optimiser are those of pre-training. Weight decay
+//! applies to W. Initial weights are uniform within ±1 / √width as torch.nn.Linear's; they and the order of examples
+//! differ from seed to seed. The parameters kept are those of the epoch with the best validation accuracy ([`Fit`]).
 
 use std::collections::{HashMap, VecDeque};
 
@@ -17,12 +17,12 @@ use crate::ops::optimizer::ChunkBuffers;
 use crate::ops::{BatchBuffers, Labels, Optimizer, Treatment, UpdateRule, Variants};
 use crate::random::{Purpose, Stream};
 
-/// How a probe is trained.
+/// The settings of a probe's training.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LinearProbe {
     pub lr: f64,
     pub epochs: u32,
-    /// Sentences a step.
+    /// Sentences per step.
     pub batch: u32,
     pub betas: [f64; 2],
     pub eps: f64,
@@ -53,7 +53,7 @@ struct Bench {
     logits: TensorId,
     /// W and b.
     theta: [Buffer; 2],
-    /// What every seed begins with as zeros.
+    /// The buffers that every seed begins with as zeros.
     zeroed: Vec<Buffer>,
     optimizer: Optimizer,
     after: Program,
@@ -77,7 +77,7 @@ pub fn probe(
     each_seed(seeds, |seed| bench.fit(gpu, options, labels, seed))
 }
 
-/// Bytes that the features of so many sentences take on an adapter.
+/// Bytes that `rows` sentences of `width` features take on an adapter.
 ///
 /// # Errors
 /// [`GpuError::Limit`] where they take more than it binds at once.
@@ -88,8 +88,8 @@ pub fn check_room(gpu: &Gpu, rows: usize, width: usize) -> Result<u64, GpuError>
     match bytes > most {
         false => Ok(bytes),
         true => Err(GpuError::Limit(format!(
-            "{rows} sentences of {width} features take {} MiB, this adapter binds at most {} MiB; project them to 512, read \
-             their mean (`features`), or take fewer sentences",
+            "{rows} sentences of {width} features take {} MiB, this adapter binds at most {} MiB; project them to 512, \
+             read their mean (`features`), or take fewer sentences",
             bytes >> 20,
             most >> 20
         ))),

@@ -1,9 +1,9 @@
 //! Multinomial logistic regression to convergence, in f64 on the host:
 //! min over W, b of mean(-log softmax(W x + b)[y]) + λ/2 ‖W‖², by L-BFGS (Nocedal and Wright 2006, algorithm 7.5).
 //!
-//! scikit-learn's LogisticRegression with `C = 1 / (λ n)` has the same minimum. The bias is not penalised; the start is 0,
-//! so that there is nothing random. [`ridge_path`] goes from the largest λ to the smallest, each from the one before, and
-//! keeps the one with the best validation accuracy (the larger λ among equals).
+//! scikit-learn's LogisticRegression with `C = 1 / (λ n)` has the same minimum. The bias is not penalised; the start is
+//! 0, so that there is nothing random. [`ridge_path`] goes from the largest λ to the smallest, each from the one
+//! before, and keeps the one with the best validation accuracy (the larger λ among equals).
 
 use std::collections::VecDeque;
 

@@ -1,12 +1,12 @@
 //! Choosing an adapter: one place, used by every command.
 //!
-//! The choice comes from `--adapter`, else from `LOWLAND_ADAPTER`, else the best by type: discrete, integrated, virtual,
-//! software. `WGPU_BACKEND` (vulkan, metal, dx12, gl) narrows the back ends, as in other wgpu programs; OpenGL is only
-//! looked at when it is asked for or when nothing else is there.
+//! The choice comes from `--adapter`, else from `LOWLAND_ADAPTER`, else the best by type: discrete, integrated,
+//! virtual, software. `WGPU_BACKEND` (vulkan, metal, dx12, gl) narrows the back ends, as in other wgpu programs; OpenGL
+//! is only looked at when it is asked for or when nothing else is there.
 
 use super::error::GpuError;
 
-/// Which adapter is wanted: `pci:0000:01:00.0`, `index:1`, `name:rtx`, `software`, or the best.
+/// The adapter that is wanted: `pci:0000:01:00.0`, `index:1`, `name:rtx`, `software`, or the best.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum AdapterChoice {
     /// Discrete before integrated before virtual before software.
@@ -117,8 +117,8 @@ fn none(choice: &AdapterChoice, infos: &[wgpu::AdapterInfo]) -> GpuError {
     GpuError::NoAdapter { reason, advice }
 }
 
-/// Ends the process at once, whatever a driver is at: without the handlers that drivers run at an orderly exit, which wait for
-/// their threads or take away what these still use.
+/// Ends the process at once, whatever a driver is at: without the handlers that drivers run at an orderly exit, which
+/// wait for their threads or take away what these still use.
 pub fn leave(code: i32) -> ! {
     #[cfg(unix)]
     {
@@ -132,7 +132,7 @@ pub fn leave(code: i32) -> ! {
     std::process::exit(code)
 }
 
-/// Where this program may keep what can be made again.
+/// The folder in which this program may keep what can be made again.
 pub(crate) fn cache_folder() -> Option<std::path::PathBuf> {
     let base = match std::env::var_os("XDG_CACHE_HOME") {
         Some(folder) if !folder.is_empty() => folder.into(),
@@ -141,7 +141,8 @@ pub(crate) fn cache_folder() -> Option<std::path::PathBuf> {
     Some(base.join("lowland"))
 }
 
-/// Whether this machine shows signs of a GPU that a Vulkan driver could use, so that a software adapter is not the best.
+/// Whether this machine shows signs of a GPU that a Vulkan driver could use, so that a software adapter is not the
+/// best.
 pub fn gpu_in_sight() -> bool {
     let node = |path: &str| std::path::Path::new(path).exists();
     let render = |entry: std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("renderD");

@@ -13,7 +13,7 @@ use super::memory::Tally;
 use super::pipeline_cache::PipelineCache;
 use super::shader::{Entry, KernelFile, kernel_file};
 
-/// What an adapter can do, as far as the choice of kernel variants looks at it.
+/// The abilities of an adapter, as far as the choice of kernel variants looks at them.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Capabilities {
     /// A driver that runs on the processor (lavapipe, SwiftShader, WARP).
@@ -34,7 +34,7 @@ pub struct Capabilities {
     pub largest_buffer: u64,
 }
 
-/// How a device is opened, beyond the adapter.
+/// The options of opening a device, beyond the adapter.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Bounds, loop and division checks in every kernel.
@@ -92,7 +92,7 @@ pub struct Gpu {
     pipelines: Mutex<HashMap<PipelineKey, Arc<Pipeline>>>,
     pub(super) tally: Arc<Tally>,
     cache: PipelineCache,
-    /// How many [`Hold`]s there are.
+    /// The number of living [`Hold`]s.
     held: AtomicU32,
 }
 
@@ -135,8 +135,9 @@ impl Gpu {
             label: Some("lowland"),
             required_features: features,
             required_limits: limits.clone(),
-            // SAFETY: the experimental feature is small-matrix products, in kernels that a config asks for by name and that
-            // the self-test compares; they are complete in wgpu as far as these use them, and index as all others do.
+            // SAFETY: the experimental feature is small-matrix products, in kernels that a config asks for by name and
+            // that the self-test compares; they are complete in wgpu as far as these use them, and index as all others
+            // do.
             experimental_features: unsafe { experimental(!cooperative.is_empty()) },
             ..Default::default()
         }))
@@ -272,7 +273,8 @@ impl Gpu {
         }
     }
 
-    /// The compiled variants of a list of dispatches: those that were not made before are made now, on all cores at once.
+    /// The compiled variants of a list of dispatches: those that were not made before are made now, on all cores at
+    /// once.
     ///
     /// # Errors
     /// [`GpuError::Kernel`] with the line in `shaders/` when the driver or naga refuses one; [`GpuError::Interrupted`].

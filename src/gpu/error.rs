@@ -1,4 +1,4 @@
-//! What can go wrong on an adapter, as values with advice. Nothing in `gpu/` panics on a driver's answer.
+//! Failures of an adapter, as values with advice. Nothing in `gpu/` panics on a driver's answer.
 
 use std::time::Duration;
 
@@ -45,8 +45,8 @@ pub enum GpuError {
 }
 
 impl GpuError {
-    /// The process exit code: 6 no usable adapter, 4 out of memory or a plan that does not fit, 130 interrupted, 1 anything
-    /// else.
+    /// The process exit code: 6 no usable adapter, 4 out of memory or a plan that does not fit, 130 interrupted, 1
+    /// anything else.
     pub fn exit_code(&self) -> u8 {
         match self {
             GpuError::NoAdapter { .. } => 6,

@@ -1,14 +1,14 @@
 //! Linear images over the memory of buffers.
 //!
-//! On software Vulkan drivers a buffer can also be read as a linear image (`rgba32float`, 4096 texels a row) that lies
-//! over the same memory: an image load there costs a twentieth of a buffer load (`docs/performance.md`). Such drivers
-//! run the dispatches of a queue one after another, so a write through the buffer is seen by the next read through the
-//! image; on real GPUs images are never used.
+//! On software Vulkan drivers a buffer can also be read as a linear image (`rgba32float`, 4096 texels per row) that
+//! lies over the same memory: an image load there costs a twentieth of a buffer load (`docs/performance.md`). Such
+//! drivers run the dispatches of a queue one after another, so a write through the buffer is seen by the next read
+//! through the image; on real GPUs images are never used.
 //!
-//! Whatever lies over memory keeps it. wgpu keeps a bind group's texture views, a view's texture and a buffer for as long
-//! as a bind group or a submission uses them, but of memory that was allocated here it knows nothing: so each buffer and
-//! each image carries a share of its memory into wgpu, in the callback that destroys it, and the memory is freed with the
-//! last of them.
+//! Whatever lies over memory keeps it. wgpu keeps a bind group's texture views, a view's texture and a buffer for as
+//! long as a bind group or a submission uses them, but of memory that was allocated here it knows nothing: so each
+//! buffer and each image carries a share of its memory into wgpu, in the callback that destroys it, and the memory is
+//! freed with the last of them.
 
 #[cfg(any(target_arch = "wasm32", target_vendor = "apple"))]
 mod possible {
@@ -73,8 +73,8 @@ mod possible {
 
     impl Drop for Memory {
         fn drop(&mut self) {
-            // SAFETY: every buffer and image over this memory owns a share of it, so they are gone; the last of them was
-            // destroyed by wgpu, which does that while its device lives and after all submissions that use it.
+            // SAFETY: every buffer and image over this memory owns a share of it, so they are gone; the last of them
+            // was destroyed by wgpu, which does that while its device lives and after all submissions that use it.
             unsafe { self.device.free_memory(self.raw, None) };
             self.counted.tally().memories.destroyed.fetch_add(1, Ordering::Relaxed);
         }
@@ -126,8 +126,8 @@ mod possible {
         if !format.flags.contains(wgpu::TextureFormatFeatureFlags::STORAGE_READ_ONLY) {
             return false;
         }
-        // SAFETY: `hal` is a guard that keeps the adapter, and with it the instance, while properties are asked for; the
-        // raw handles do not leave this block.
+        // SAFETY: `hal` is a guard that keeps the adapter, and with it the instance, while properties are asked for;
+        // the raw handles do not leave this block.
         unsafe {
             let Some(hal) = adapter.as_hal::<Vulkan>() else { return false };
             let raw = hal.shared_instance().raw_instance();
@@ -137,9 +137,11 @@ mod possible {
     }
 
     /// Whether an opened driver lays linear images out as the kernels expect: rows of 64 KiB from the first byte on, in
-    /// memory that buffers have, at every offset that buffers have (multiples of `align`), with few rows behind the last.
+    /// memory that buffers have, at every offset that buffers have (multiples of `align`), with few rows behind the
+    /// last.
     pub(in super::super) fn images_fit(device: &wgpu::Device, align: u64) -> bool {
-        // SAFETY: `hal` keeps the device; buffer and images are made on it, only asked for what they need, and destroyed.
+        // SAFETY: `hal` keeps the device; buffer and images are made on it, only asked for what they need, and
+        // destroyed.
         unsafe {
             let Some(hal) = device.as_hal::<Vulkan>() else { return false };
             let device = hal.raw_device();
@@ -189,8 +191,8 @@ mod possible {
     }
 
     impl Gpu {
-        /// Memory with a buffer over all of it, plus room behind it for the last image's last row and what the driver wants of
-        /// rows behind that.
+        /// Memory with a buffer over all of it, plus room behind it for the last image's last row and what the driver
+        /// wants of rows behind that.
         pub(in super::super) fn block(&self, label: &str, bytes: u64) -> Result<Block, GpuError> {
             if !self.capabilities().images {
                 return self.plain_block(label, bytes);
@@ -199,9 +201,9 @@ mod possible {
                 doing: format!("allocating {label} ({bytes} bytes)"),
                 detail: e.to_string(),
             };
-            // SAFETY: `hal` keeps the device. The buffer has the usages of USAGE and lies over memory of a type that it may
-            // have and at least as large as it needs; it and the memory go to wgpu in the callback that destroys them,
-            // or are destroyed here when something is refused.
+            // SAFETY: `hal` keeps the device. The buffer has the usages of USAGE and lies over memory of a type that it
+            // may have and at least as large as it needs; it and the memory go to wgpu in the callback that destroys
+            // them, or are destroyed here when something is refused.
             let wrapped = unsafe {
                 let hal = self.device.as_hal::<Vulkan>().ok_or(GpuError::Lost("the Vulkan device is gone".into()))?;
                 let device = hal.raw_device();
@@ -266,10 +268,11 @@ mod possible {
             let doing = format!("laying an image over {bytes} bytes");
             let refused = |e: vk::Result| GpuError::OutOfMemory { doing: doing.clone(), detail: e.to_string() };
             let size = wgpu::Extent3d { width: IMAGE_WIDTH, height: rows, depth_or_array_layers: 1 };
-            // SAFETY: `hal` keeps the device. The image is linear and its rows lie 64 KiB apart, so with a layout of GENERAL
-            // it sees what the buffer over the same bytes wrote; only reads go through it. It ends inside the memory,
-            // has a type of memory that it may have, and goes to wgpu in the callback that destroys it, with its share
-            // of the memory. `images_fit` saw that this holds of the driver; an image that does not fit is refused.
+            // SAFETY: `hal` keeps the device. The image is linear and its rows lie 64 KiB apart, so with a layout of
+            // GENERAL it sees what the buffer over the same bytes wrote; only reads go through it. It ends inside the
+            // memory, has a type of memory that it may have, and goes to wgpu in the callback that destroys it, with
+            // its share of the memory. `images_fit` saw that this holds of the driver; an image that does not fit is
+            // refused.
             let wrapped = unsafe {
                 let hal = self.device.as_hal::<Vulkan>().ok_or(GpuError::Lost("the Vulkan device is gone".into()))?;
                 let device = hal.raw_device();
@@ -322,7 +325,8 @@ pub(super) use possible::{Memory, images_fit, images_possible};
 mod tests {
     use std::sync::atomic::Ordering;
 
-    use crate::gpu::{AdapterChoice, Count, Dispatch, Gpu, Grid, Options, Program, Step};
+    use crate::gpu::{AdapterChoice, Count, Gpu, Grid, Kernel, Options, Program, Step};
+    use crate::kernels::add;
 
     fn gpu(images: bool) -> Gpu {
         let choice = std::env::var("LOWLAND_ADAPTER").map_or(AdapterChoice::Best, |c| c.parse().expect("a choice"));
@@ -330,7 +334,8 @@ mod tests {
         Gpu::open(&choice, options).expect("an adapter; `make test` installs a software one")
     }
 
-    /// out = a + b over `bytes` of f32, and the buffer of `out`. Nothing else of its buffers lives on but what it has bound.
+    /// out = a + b over `bytes` of f32, and the buffer of `out`. Nothing else of its buffers lives on but what it has
+    /// bound.
     fn sum(gpu: &Gpu, bytes: u64) -> (Program, crate::gpu::Buffer) {
         let numbers: Vec<f32> = (0..bytes / 4).map(|i| i as f32).collect();
         let twos = vec![2.0f32; numbers.len()];
@@ -338,16 +343,11 @@ mod tests {
         let out = gpu.buffer("out", bytes).unwrap();
         gpu.write(&a, &numbers);
         gpu.write(&b, &twos);
-        let dispatch = Dispatch {
-            label: "sum".into(),
-            kernel: "add",
-            entry: "forward",
-            constants: vec![],
-            buffers: vec![("a", a), ("b", b), ("out", out.clone())],
-            params: vec![("fixed", 1), ("cols4", (bytes / 16) as u32)],
-            grid: Grid { count: Count::Fixed((bytes / 16) as u32), unit: 64, columns: 1, layers: 1 },
-        };
-        (Program::new(gpu, vec![dispatch]).unwrap(), out)
+        let cols4 = (bytes / 16) as u32;
+        let params = add::Params { fixed: 1, cols4, ..Default::default() };
+        let grid = Grid { count: Count::Fixed(cols4), unit: 64, columns: 1, layers: 1 };
+        let sum = add::Forward { a, b, out: out.clone(), params };
+        (Program::new(gpu, vec![sum.dispatch("sum".into(), grid)]).unwrap(), out)
     }
 
     #[test]

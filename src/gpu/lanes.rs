@@ -2,8 +2,8 @@
 //!
 //! lavapipe compiles for vectors of 256 bits (8 lanes) or, on processors with AVX-512, of 512 (16 lanes), whichever
 //! `LP_NATIVE_VECTOR_WIDTH` says. Mesa 22 is faster with 512, Mesa 25 and 26 many times slower
-//! (`docs/performance-adapters.md`), so the width is measured, once for each driver: by a caller that runs a product in a
-//! process of its own at either width, since a driver reads the variable when it is loaded and never again.
+//! (`docs/performance-adapters.md`), so the width is measured, once for each driver: by a caller that runs a product in
+//! a process of its own at either width, since a driver reads the variable when it is loaded and never again.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -21,7 +21,7 @@ const CACHE: &str = "MESA_SHADER_CACHE_DIR";
 const NARROW: u32 = 256;
 const WIDE: u32 = 512;
 
-/// How much faster the wide vectors must be.
+/// The factor by which the wide vectors must be faster.
 const GAIN: f64 = 1.1;
 
 /// Longest time that one process measures for another.
@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 static REASON: OnceLock<String> = OnceLock::new();
 
-/// What was set, or not, for the lanes of software adapters in this process, and why.
+/// The setting for the lanes of software adapters in this process, and its reason.
 pub fn lanes_reason() -> Option<&'static str> {
     REASON.get().map(String::as_str)
 }
@@ -37,8 +37,8 @@ pub fn lanes_reason() -> Option<&'static str> {
 /// Sets what drivers read; call it first in `main`, before there is a second thread. What is set already stays.
 ///
 /// * Mesa's device-selection layer prints to standard error where it finds no display; adapters are chosen here.
-/// * lavapipe's vector width, as measured by `measure` (bits to a rate, in a process of its own) or by a process before.
-///   Without either it stays the driver's own choice.
+/// * lavapipe's vector width, as measured by `measure` (bits to a rate, in a process of its own) or by a process
+///   before. Without either it stays the driver's own choice.
 /// * Mesa's shader cache takes code of one width for that of another, so each width gets a folder of its own.
 pub fn prepare_process(measure: Option<&dyn Fn(u32) -> Option<f64>>) {
     if std::env::var_os("NODEVICE_SELECT").is_none() {

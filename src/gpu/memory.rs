@@ -70,8 +70,8 @@ pub(super) struct Block {
     pub(super) _counted: Option<Counted>,
 }
 
-/// A range of device memory, bound and copied as one. Clones share the memory; whatever a program has bound of it lives on
-/// with the program when all clones are gone.
+/// A range of device memory, bound and copied as one. Clones share the memory; whatever a program has bound of it lives
+/// on with the program when all clones are gone.
 #[derive(Clone)]
 pub struct Buffer {
     block: Arc<Block>,
@@ -98,6 +98,11 @@ impl Buffer {
         self.image.as_ref()
     }
 
+    /// Tells it from every other that lives: its allocation, and where it begins there.
+    pub(super) fn place(&self) -> (*const (), u64) {
+        (Arc::as_ptr(&self.block).cast(), self.offset)
+    }
+
     /// Whether both lie in the same allocation (one dispatch must not read one and write the other).
     pub fn same_block(&self, other: &Buffer) -> bool {
         Arc::ptr_eq(&self.block, &other.block)
@@ -119,7 +124,7 @@ impl Gpu {
         Ok(self.allocate(label, sizes, false)?.1)
     }
 
-    /// The same, with a buffer over all of them first, which must not be larger than a binding may be either.
+    /// Zeroed buffers as above, with a buffer over all of them first, which must fit a binding too.
     pub fn arena(&self, label: &str, sizes: &[u64]) -> Result<(Buffer, Vec<Buffer>), GpuError> {
         let (whole, parts) = self.allocate(label, sizes, true)?;
         Ok((whole.expect("asked for"), parts))

@@ -10,6 +10,8 @@
 //! ```
 
 mod adapter;
+pub mod annotations;
+mod describe;
 mod device;
 mod error;
 mod images;
@@ -24,10 +26,11 @@ mod stopwatch;
 
 pub(crate) use adapter::cache_folder;
 pub use adapter::{ADAPTER_VARIABLE, AdapterChoice, gpu_in_sight, leave, list, select};
+pub use describe::{Description, Descriptions, Given, describe};
 pub use device::{Capabilities, Gpu, Hold, Options, Pipeline};
 pub use error::GpuError;
 pub use lanes::{lanes_reason, prepare_process};
 pub use memory::Buffer;
-pub use program::{Count, Dispatch, Grid, Program, Step};
+pub use program::{Count, Dispatch, Grid, Kernel, Program, Step};
 pub use shader::{Binding, Entry, KERNEL_FILES, KernelFile, kernel_file};
 pub use stopwatch::{Lap, Stamp, Stopwatch};

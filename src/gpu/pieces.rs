@@ -1,10 +1,10 @@
-//! How a list of dispatches is cut so that no submission takes long: on a software adapter a pass of a large model lasts
+//! Cuts a list of dispatches so that no submission takes long: on a software adapter a pass of a large model lasts
 //! minutes, and what is submitted cannot be called back.
 //!
-//! Nothing is known before the first run: it begins with a single dispatch and goes on with larger or smaller pieces by what
-//! they take (a driver may compile a kernel when it first runs). Later runs take the pieces of the one before, joined or
-//! halved by the time that they should take by their workgroups. A list that is short as a whole is not cut at all, and not
-//! waited for.
+//! Nothing is known before the first run: it begins with a single dispatch and goes on with larger or smaller pieces by
+//! what they take (a driver may compile a kernel when it first runs). Later runs take the pieces of the one before,
+//! joined or halved by the time that they should take by their workgroups. A list that is short as a whole is not cut
+//! at all, and not waited for.
 
 use std::ops::Range;
 
@@ -20,7 +20,7 @@ struct Piece {
     work: f64,
 }
 
-/// What is known of a list.
+/// The pieces of a list in its last run, and how long they took.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pieces(Vec<Piece>);
 
@@ -37,7 +37,7 @@ pub(super) struct Cut<'w> {
 }
 
 impl Pieces {
-    /// Seconds that each piece should take for so much work a dispatch: (its range, seconds).
+    /// Seconds that each piece should take for the given work of each dispatch: (its range, seconds).
     fn expected<'a>(&'a self, work: &'a [f64]) -> impl Iterator<Item = (Range<usize>, f64)> + 'a {
         let starts = std::iter::once(0).chain(self.0.iter().map(|p| p.end));
         starts.zip(&self.0).map(|(start, p)| {
@@ -95,7 +95,7 @@ impl Cut<'_> {
         self.taken.push(Piece { end: piece.end, seconds, work: self.work[piece].iter().sum() });
     }
 
-    /// What is known now.
+    /// Ends the run; its pieces are those that the next one goes by.
     pub fn finish(self) -> Pieces {
         Pieces(self.taken)
     }
@@ -105,7 +105,7 @@ impl Cut<'_> {
 mod tests {
     use super::*;
 
-    /// A run whose dispatches take so many seconds each.
+    /// A run whose dispatches take the given seconds each.
     fn run(pieces: &Pieces, work: &[f64], seconds: &[f64]) -> (Vec<Range<usize>>, Pieces) {
         let mut cut = pieces.cut(work);
         let mut all = Vec::new();

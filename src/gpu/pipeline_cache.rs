@@ -1,5 +1,5 @@
-//! Compiled pipelines kept between processes, where the back end gives them away (Vulkan): a file in the cache folder for
-//! each adapter and driver, written by rename.
+//! Compiled pipelines kept between processes, where the back end gives them away (Vulkan): a file in the cache folder
+//! for each adapter and driver, written by rename.
 //!
 //! A driver reads what it once wrote without much care, so the file begins with a hash of the rest: one that is damaged
 //! counts as none. One of another driver version has another name, and the driver itself refuses what it does not know.
@@ -33,13 +33,13 @@ impl PipelineCache {
         let data = path.as_ref().and_then(|path| std::fs::read(path).ok()).and_then(whole);
         let descriptor =
             wgpu::PipelineCacheDescriptor { label: Some("lowland"), data: data.as_deref(), fallback: true };
-        // SAFETY: the data are whole, as the hash at their head shows, and what `get_data` gave this program for an adapter
-        // and driver of these names; the driver looks at their header and takes none of another build.
+        // SAFETY: the data are whole, as the hash at their head shows, and what `get_data` gave this program for an
+        // adapter and driver of these names; the driver looks at their header and takes none of another build.
         let raw = unsafe { device.create_pipeline_cache(&descriptor) };
         PipelineCache { raw: Some(raw), path, changed: AtomicBool::new(false) }
     }
 
-    /// For making a pipeline.
+    /// The driver's cache, for making a pipeline; `None` where the back end gives none away.
     pub fn raw(&self) -> Option<&wgpu::PipelineCache> {
         self.raw.as_ref()
     }
@@ -76,7 +76,7 @@ impl Drop for PipelineCache {
     }
 }
 
-/// What stands behind the hash, if it is that.
+/// The bytes behind the hash, if the hash is theirs.
 fn whole(file: Vec<u8>) -> Option<Vec<u8>> {
     let (hash, data) = file.split_at_checked(HASH)?;
     (blake3::hash(data).as_bytes() == hash).then(|| data.to_vec())

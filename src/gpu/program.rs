@@ -9,10 +9,12 @@
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use super::describe;
 use super::device::{Gpu, Pipeline};
 use super::error::GpuError;
 use super::memory::{Buffer, Counted};
 use super::pieces::Pieces;
+use super::shader::Entry;
 use super::stopwatch::Stamp;
 
 /// Which count of the running step a dimension has.
@@ -100,17 +102,32 @@ impl Grid {
     }
 }
 
-/// One dispatch as an operation describes it.
+/// One dispatch. Made by [`Kernel::dispatch`], so that names and positions fit the kernel.
+#[non_exhaustive]
 pub struct Dispatch {
     pub label: String,
     pub kernel: &'static str,
     pub entry: &'static str,
+    /// Those that are not what the WGSL says.
     pub constants: Vec<(&'static str, u32)>,
-    /// Buffers by the names they have in the kernel; names left out are bound to a stand-in.
-    pub buffers: Vec<(&'static str, Buffer)>,
-    /// Fields of `Params` by name, as bits; fields left out are 0.
-    pub params: Vec<(&'static str, u32)>,
+    /// In the order of the entry point's bindings; a stand-in is bound where there is none.
+    pub buffers: Vec<Option<Buffer>>,
+    /// The bytes of the kernel's `Params`.
+    pub params: Vec<u8>,
     pub grid: Grid,
+}
+
+/// An entry point with the buffers, parameters and constants that it takes: the types of [`crate::kernels`].
+pub trait Kernel {
+    /// The dispatch of a grid.
+    fn dispatch(self, label: String, grid: Grid) -> Dispatch;
+}
+
+impl Dispatch {
+    /// The buffers given, with their binding numbers.
+    pub(super) fn bound<'a>(&'a self, entry: &'a Entry) -> impl Iterator<Item = (u32, &'a Buffer)> {
+        entry.bindings.iter().zip(&self.buffers).filter_map(|(b, given)| Some((b.index, given.as_ref()?)))
+    }
 }
 
 struct Recorded {
@@ -138,26 +155,14 @@ impl Program {
     /// Compiles, binds and checks.
     ///
     /// # Errors
-    /// [`GpuError::Kernel`] when names do not fit the kernel, or whatever the driver says.
+    /// [`GpuError::Kernel`] when the driver refuses a kernel, or whatever else it says.
     pub fn new(gpu: &Gpu, dispatches: Vec<Dispatch>) -> Result<Program, GpuError> {
         gpu.go_on()?;
         let mut words = vec![0u8; UNIFORM_ALIGN * dispatches.len().max(1)];
         let pipelines = gpu.pipelines(&dispatches)?;
-        for (i, (dispatch, pipeline)) in dispatches.iter().zip(&pipelines).enumerate() {
-            let wrong = |what: String| GpuError::Kernel {
-                kernel: format!("{}:{}", dispatch.kernel, dispatch.entry),
-                detail: what,
-            };
-            for (name, value) in &dispatch.params {
-                let field = pipeline.file.fields.iter().find(|f| f.name == *name);
-                let at = field.ok_or_else(|| wrong(format!("has no parameter `{name}`")))?.offset as usize;
-                words[i * UNIFORM_ALIGN + at..][..4].copy_from_slice(&value.to_le_bytes());
-            }
-            if let Some((name, _)) =
-                dispatch.buffers.iter().find(|(n, _)| pipeline.entry.bindings.iter().all(|b| b.name != *n))
-            {
-                return Err(wrong(format!("does not use a buffer `{name}`")));
-            }
+        describe::log(&dispatches, gpu.capabilities().images)?;
+        for (dispatch, place) in dispatches.iter().zip(words.chunks_mut(UNIFORM_ALIGN)) {
+            place[..dispatch.params.len()].copy_from_slice(&dispatch.params);
         }
         let uniform = |label: &str, bytes: &[u8]| {
             let buffer = gpu.scoped("allocating uniforms", || {
@@ -183,8 +188,8 @@ impl Program {
                 .entry
                 .bindings
                 .iter()
-                .map(|b| {
-                    let given = dispatch.buffers.iter().find(|(n, _)| *n == b.name).map(|(_, buffer)| buffer);
+                .zip(&dispatch.buffers)
+                .map(|(b, given)| {
                     let buffer = match given {
                         Some(buffer) => buffer,
                         None if b.write => outs.next().expect("at most 8 bindings a kernel"),

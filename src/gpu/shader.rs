@@ -1,5 +1,6 @@
 //! The table of kernels that `build.rs` checked, and the pipelines made from it.
 
+use super::annotations::Variant;
 use super::error::GpuError;
 use super::shader_text;
 
@@ -9,8 +10,7 @@ pub struct KernelFile {
     pub name: &'static str,
     pub text: &'static str,
     pub entries: &'static [Entry],
-    /// The u32 and f32 fields of its `Params` uniform, by name.
-    pub fields: &'static [Field],
+    /// Bytes of its `Params` uniform.
     pub params_size: u32,
 }
 
@@ -27,12 +27,6 @@ pub struct Binding {
     pub write: bool,
     /// An `array<vec4<f32>>`: read-only ones may be read as images.
     pub vec4: bool,
-}
-
-/// A field of a kernel's `Params`.
-pub struct Field {
-    pub name: &'static str,
-    pub offset: u32,
 }
 
 include!(concat!(env!("OUT_DIR"), "/shader_table.rs"));
@@ -54,6 +48,11 @@ impl KernelFile {
         })
     }
 
+    /// The variants that it declares.
+    pub fn variants(&self) -> Result<Vec<Variant>, GpuError> {
+        shader_text::variants(&format!("{}.wgsl", self.name), self.text).map_err(|e| self.wrong(e))
+    }
+
     /// The text of a variant.
     pub fn expand(&self, constants: &[(&str, u32)], images: bool) -> Result<shader_text::Expanded, GpuError> {
         let own = format!("{}.wgsl", self.name);
@@ -63,7 +62,10 @@ impl KernelFile {
             }
             COMMON_FILES.iter().find(|(n, _)| *n == name).map(|(_, text)| text.to_string())
         };
-        shader_text::expand(&own, &read, constants, images)
-            .map_err(|e| GpuError::Kernel { kernel: self.name.into(), detail: e.to_string() })
+        shader_text::expand(&own, &read, constants, images).map_err(|e| self.wrong(e))
+    }
+
+    fn wrong(&self, error: shader_text::TextError) -> GpuError {
+        GpuError::Kernel { kernel: self.name.into(), detail: error.to_string() }
     }
 }

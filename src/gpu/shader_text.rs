@@ -1,13 +1,9 @@
 //! Turns a `.wgsl` file of `shaders/` into the text of one kernel variant.
 //!
-//! The files are plain WGSL that any tool reads; four annotations live in comments:
-//!
-//! * `//@import common/erf.wgsl` puts another file here, once;
-//! * `const ROWS: u32 = 16u;` at the start of a line can be given another value by the host (a *constant*);
-//! * `//@unroll` before `for (var i = A; i < B; i++) {` writes the body out, with `const i = ..;` in each copy;
-//! * `//@if NAME` / `//@else` / `//@end` keeps a part when the constant NAME is not 0.
-//!
-//! `enable` lines of imported files come first in the text, where WGSL wants them.
+//! The files are plain WGSL that any tool reads. Annotations live in comments ([`annotations`](super::annotations) reads
+//! them, `docs/shaders.md` describes them): a file is imported, a part kept or left out, a loop written out. A line
+//! `const ROWS: u32 = 16u;` can be given another value by the host (a *constant*). `enable` lines of imported files come
+//! first in the text, where WGSL wants them.
 //!
 //! With `images`, every `var<storage, read> x: array<vec4<f32>>` becomes a storage texture over the same memory and
 //! every `x[i]` a `textureLoad`: on lavapipe a buffer load is a loop over the lanes, an image load is not
@@ -16,13 +12,16 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use super::annotations::{Annotation, Variant};
+
 /// Texels in one row of an image laid over a buffer: 64 KiB of `vec4<f32>`.
 pub const IMAGE_WIDTH: u32 = 4096;
 
-/// A line of expanded text and where it stands in `shaders/`.
+/// A line, what it asks for and where it stands in `shaders/`.
 #[derive(Clone, Debug)]
 pub struct Line {
     pub text: String,
+    pub annotation: Option<Annotation>,
     pub file: String,
     pub number: usize,
 }
@@ -67,9 +66,7 @@ pub fn expand(
     constants: &[(&str, u32)],
     images: bool,
 ) -> Result<Expanded, TextError> {
-    let mut lines = Vec::new();
-    import(name, name, 0, read, &mut Vec::new(), &mut lines)?;
-    let (lines, known) = choose(name, lines, constants)?;
+    let (lines, known) = choose(name, lines(name, read)?, constants)?;
     let mut lines = unroll(&lines, &known)?;
     if images {
         lines = as_images(lines)?;
@@ -86,10 +83,31 @@ pub fn expand(
     Ok(expanded)
 }
 
+/// The lines of `name` and of what it imports, before any part is chosen.
+pub fn lines(name: &str, read: &dyn Fn(&str) -> Option<String>) -> Result<Vec<Line>, TextError> {
+    let mut out = Vec::new();
+    import(name, (name, 0), read, &mut Vec::new(), &mut out)?;
+    Ok(out)
+}
+
+/// The variants that a kernel declares, in order.
+pub fn variants(name: &str, text: &str) -> Result<Vec<Variant>, TextError> {
+    let mut all: Vec<Variant> = Vec::new();
+    for (i, line) in text.lines().enumerate() {
+        let error = |message: String| TextError { file: name.into(), line: i + 1, message };
+        if let Some(Annotation::Variant(variant)) = Annotation::read(line).map_err(error)? {
+            if all.iter().any(|other| other.name == variant.name || other.constants == variant.constants) {
+                return Err(error(format!("the variant `{}` is there already", variant.name)));
+            }
+            all.push(variant);
+        }
+    }
+    Ok(all)
+}
+
 fn import(
     name: &str,
-    from: &str,
-    at: usize,
+    from: (&str, usize),
     read: &dyn Fn(&str) -> Option<String>,
     done: &mut Vec<String>,
     out: &mut Vec<Line>,
@@ -99,22 +117,27 @@ fn import(
     }
     done.push(name.to_string());
     let text = read(name).ok_or_else(|| TextError {
-        file: from.into(),
-        line: at,
+        file: from.0.into(),
+        line: from.1,
         message: format!("imports `{name}`, which is not in shaders/"),
     })?;
     for (i, line) in text.lines().enumerate() {
-        if let Some(other) = line.trim().strip_prefix("//@import ") {
-            import(other.trim(), name, i + 1, read, done, out)?;
-        } else {
-            out.push(Line { text: line.to_string(), file: name.to_string(), number: i + 1 });
+        let error = |message: String| TextError { file: name.into(), line: i + 1, message };
+        match Annotation::read(line).map_err(error)? {
+            Some(Annotation::Import(other)) => import(&other, (name, i + 1), read, done, out)?,
+            Some(Annotation::Variant(_)) if done[0] != name => {
+                return Err(error("variants are declared in the kernel's own file, not in one that it imports".into()));
+            }
+            annotation => {
+                out.push(Line { text: line.to_string(), annotation, file: name.to_string(), number: i + 1 });
+            }
         }
     }
     Ok(())
 }
 
 /// `const NAME: u32 = EXPRESSION;` at the start of a line.
-fn constant_of(text: &str) -> Option<(String, String)> {
+pub fn constant_of(text: &str) -> Option<(String, String)> {
     let rest = text.strip_prefix("const ")?;
     let (name, rest) = rest.split_once(':')?;
     let rest = rest.trim_start().strip_prefix("u32")?.trim_start().strip_prefix('=')?;
@@ -133,30 +156,35 @@ fn choose(
     let mut stack: Vec<bool> = Vec::new();
     for mut line in lines {
         let error = |message: String| TextError { file: line.file.clone(), line: line.number, message };
-        let trimmed = line.text.trim();
-        if let Some(name) = trimmed.strip_prefix("//@if ") {
-            // Inside a part that is left out the constant may be unknown.
-            let value = match known.get(name.trim()) {
-                Some(value) => *value,
-                None if stack.contains(&false) => 0,
-                None => return Err(error(format!("unknown constant `{}`", name.trim()))),
-            };
-            stack.push(value != 0);
-        } else if trimmed == "//@else" {
-            let last = stack.last_mut().ok_or_else(|| error("//@else without //@if".into()))?;
-            *last = !*last;
-        } else if trimmed == "//@end" {
-            stack.pop().ok_or_else(|| error("//@end without //@if".into()))?;
-        } else if stack.iter().all(|keep| *keep) {
-            if let Some((constant, expression)) = constant_of(&line.text) {
-                if let Some((_, value)) = constants.iter().find(|(n, _)| *n == constant) {
-                    line.text = format!("const {constant}: u32 = {value}u;");
-                    known.insert(constant, *value);
-                } else if let Some(value) = evaluate(&expression, &known) {
-                    known.insert(constant, value);
-                }
+        match &line.annotation {
+            Some(Annotation::If(constant)) => {
+                // Inside a part that is left out the constant may be unknown.
+                let value = match known.get(constant) {
+                    Some(value) => *value,
+                    None if stack.contains(&false) => 0,
+                    None => return Err(error(format!("unknown constant `{constant}`"))),
+                };
+                stack.push(value != 0);
             }
-            out.push(line);
+            Some(Annotation::Else) => {
+                let last = stack.last_mut().ok_or_else(|| error("//@else without //@if".into()))?;
+                *last = !*last;
+            }
+            Some(Annotation::End) => {
+                stack.pop().ok_or_else(|| error("//@end without //@if".into()))?;
+            }
+            _ if stack.iter().all(|keep| *keep) => {
+                if let Some((constant, expression)) = constant_of(&line.text) {
+                    if let Some((_, value)) = constants.iter().find(|(n, _)| *n == constant) {
+                        line.text = format!("const {constant}: u32 = {value}u;");
+                        known.insert(constant, *value);
+                    } else if let Some(value) = evaluate(&expression, &known) {
+                        known.insert(constant, value);
+                    }
+                }
+                out.push(line);
+            }
+            _ => {}
         }
     }
     if !stack.is_empty() {
@@ -174,7 +202,7 @@ fn unroll(lines: &[Line], known: &HashMap<String, u32>) -> Result<Vec<Line>, Tex
     let mut out = Vec::new();
     let mut i = 0;
     while i < lines.len() {
-        if lines[i].text.trim() != "//@unroll" {
+        if lines[i].annotation != Some(Annotation::Unroll) {
             out.push(lines[i].clone());
             i += 1;
             continue;
@@ -226,7 +254,7 @@ fn loop_head(text: &str) -> Option<(String, String, String)> {
 }
 
 /// Value of an expression of u32 literals, known names, `+ - * / %` and parentheses.
-fn evaluate(expression: &str, known: &HashMap<String, u32>) -> Option<u32> {
+pub fn evaluate(expression: &str, known: &HashMap<String, u32>) -> Option<u32> {
     let chars: Vec<char> = expression.chars().filter(|c| !c.is_whitespace()).collect();
     let mut at = 0;
     let value = sum(&chars, &mut at, known)?;

@@ -1,5 +1,5 @@
-//! How much of the time the queue has work: a timestamp at the begin and at the end of every step, kept on the adapter and
-//! read now and then.
+//! Measures how much of the time the queue has work: a timestamp at the begin and at the end of every step, kept on the
+//! adapter and read now and then.
 
 use super::device::Gpu;
 use super::error::GpuError;
@@ -12,7 +12,7 @@ pub struct Stopwatch {
     room: u32,
     /// Steps begun since the last reading.
     begun: u32,
-    /// Seconds a tick.
+    /// Seconds per tick.
     period: f64,
     /// End of the last step that was read, in ticks.
     last: Option<u64>,
@@ -41,17 +41,17 @@ impl<'s> Stamp<'s> {
     }
 }
 
-/// What the timestamps of some steps say.
+/// The times of some steps, by their timestamps.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Lap {
     /// Seconds from the end of the step before to the end of the last one.
     pub whole: f64,
-    /// Of these, seconds between the end of a step and the begin of the next.
+    /// The part of these seconds between the end of a step and the begin of the next.
     pub idle: f64,
 }
 
 impl Stopwatch {
-    /// Room for so many steps between readings; `None` where the adapter has no timestamps.
+    /// Makes room for `room` steps between readings; `None` where the adapter has no timestamps.
     pub fn new(gpu: &Gpu, room: u32) -> Result<Option<Stopwatch>, GpuError> {
         // OpenGL's timestamps are not to be relied on (gfx-rs/wgpu#9706).
         if !gpu.capabilities().timestamps || gpu.info().backend == wgpu::Backend::Gl {

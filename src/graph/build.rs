@@ -2,7 +2,8 @@
 
 use super::{Count, Emit, Graph, TensorId};
 use crate::ops::{
-    Activation, Attention, CrossEntropy, Dropout, Embedding, Labels, LayerNorm, Layout, Linear, Op, Rule,
+    Activation, Attention, Concat, CrossEntropy, Dropout, Embedding, Gather, Labels, LayerNorm, Layout, Linear, Rule,
+    call,
 };
 
 impl Graph {
@@ -20,26 +21,26 @@ impl Graph {
         bias: Option<TensorId>,
         addend: Option<TensorId>,
     ) -> TensorId {
-        let op = Linear { layout, bias: bias.is_some(), addend: addend.is_some(), ..Linear::default() };
-        let inputs: Vec<TensorId> = [a, b].into_iter().chain(bias).chain(addend).collect();
+        let op = Linear { layout, bias: bias.is_some(), ..Linear::default() };
+        let inputs: Vec<TensorId> = [a, b].into_iter().chain(bias).collect();
         let name = format!("linear({})", self.tensor(b).name);
-        self.push(Op::Linear(op), &inputs, &name)[0]
+        self.push(call(op, Rule::Forward, &inputs).plus(addend), &name)[0]
     }
 
     /// f(x).
     pub fn activation(&mut self, f: Activation, x: TensorId) -> TensorId {
-        self.push(Op::Activation(f, Rule::Forward), &[x], "activation")[0]
+        self.push(call(f, Rule::Forward, &[x]), "activation")[0]
     }
 
     /// Layer norm over columns: x [rows, d], gamma and beta [1, d].
     pub fn layer_norm(&mut self, x: TensorId, gamma: TensorId, beta: TensorId, eps: f64) -> TensorId {
-        let op = LayerNorm { rule: Rule::Forward, eps: eps as f32, addend: false, sums: false };
-        self.push(Op::LayerNorm(op), &[x, gamma, beta], "norm")[0]
+        let op = LayerNorm { eps: eps as f32, sums: false };
+        self.push(call(op, Rule::Forward, &[x, gamma, beta]), "norm")[0]
     }
 
     /// Self-attention of each sentence: qkv [rows, 3 heads padded(size)] to [rows, heads padded(size)].
     pub fn attention(&mut self, qkv: TensorId, attention: Attention) -> TensorId {
-        self.push(Op::Attention(attention), &[qkv], "attention")[0]
+        self.push(call(attention, Rule::Forward, &[qkv]), "attention")[0]
     }
 
     /// x with each number dropped with probability p, plus an addend; x itself where p is 0.
@@ -47,28 +48,31 @@ impl Graph {
         if p == 0.0 {
             return x;
         }
-        self.push(Op::Dropout(Dropout { p: p as f32, stream }), &[x], "dropout")[0]
+        self.push(call(Dropout { p: p as f32, stream }, Rule::Forward, &[x]), "dropout")[0]
     }
 
     /// Rows of three tables, added up: [rows, d].
     pub fn embedding(&mut self, words: TensorId, positions: TensorId, segments: TensorId) -> TensorId {
-        self.push(Op::Embedding(Embedding { uses: [true; 3] }), &[words, positions, segments], "embedding")[0]
+        let tables = [words, positions, segments];
+        let rows = tables.map(|id| self.tensor(id).rows.fixed());
+        self.push(call(Embedding { rows }, Rule::Forward, &tables), "embedding")[0]
     }
 
     /// The rows of each masked position's whole sentence side by side, zeros behind one of fewer than `tokens`: [rows, d] to
     /// [masked, tokens padded(d)].
     pub fn concat(&mut self, x: TensorId, tokens: u32) -> TensorId {
-        self.push(Op::Concat { tokens }, &[x], "whole sentences")[0]
+        let cols = self.tensor(x).cols;
+        self.push(call(Concat { tokens, cols }, Rule::Forward, &[x]), "whole sentences")[0]
     }
 
     /// The rows of masked positions: [masked, d].
     pub fn gather(&mut self, x: TensorId) -> TensorId {
-        self.push(Op::Gather, &[x], "masked")[0]
+        self.push(call(Gather, Rule::Forward, &[x]), "masked")[0]
     }
 
     /// Losses of the rows of logits: [masked, 4] of (cross-entropy, divergence, log Σ exp, max).
     pub fn cross_entropy(&mut self, logits: TensorId, labels: Labels) -> TensorId {
         debug_assert_eq!(self.tensor(logits).rows, Count::Masked);
-        self.push(Op::CrossEntropy(CrossEntropy { rule: Rule::Forward, labels }), &[logits], "loss")[0]
+        self.push(call(CrossEntropy { labels }, Rule::Forward, &[logits]), "loss")[0]
     }
 }

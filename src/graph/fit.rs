@@ -2,7 +2,7 @@
 
 use super::{Graph, TensorId};
 use crate::gpu::{Count, Gpu, GpuError};
-use crate::ops::{Dims, Emit, Variants};
+use crate::ops::{Dims, Emit, Sizes, Variants};
 
 /// A tensor, or scratch memory, that is larger than an adapter binds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,8 +145,8 @@ fn largest(
         let tensors = node.outputs.iter().filter(|id| !outside(**id));
         let mut all: Vec<(TensorId, bool, u64)> =
             tensors.map(|id| (*id, false, dims.bytes(graph.tensor(*id)))).collect();
-        let scratch = node.op.workspace(dims, variants, node, &|id| graph.tensor(id).clone());
-        all.extend(scratch.into_iter().map(|bytes| (node.outputs[0], true, bytes)));
+        let scratch = node.scratch(&Sizes { graph, dims, variants });
+        all.extend(scratch.into_iter().map(|(_, bytes)| (node.outputs[0], true, bytes)));
         all
     };
     graph.nodes().iter().flat_map(of_node).max_by_key(|(_, _, bytes)| *bytes)

@@ -2,7 +2,7 @@
 //! weight and of the bias beside it become one, and so do layer norm's gradients.
 
 use super::{Emit, Graph, Node, TensorId};
-use crate::ops::{Epilogue, Layout, Linear, Op, Rule};
+use crate::ops::{Epilogue, Function, Layout, Linear, Rule};
 
 impl Graph {
     /// Fuses products with the activation behind them, forward (both results are kept) and backward, and products ȳᵀ x with the
@@ -16,17 +16,17 @@ impl Graph {
     fn fuse_activation(&mut self) {
         let mut uses: std::collections::HashMap<TensorId, u32> = std::collections::HashMap::new();
         for node in self.nodes() {
-            for id in &node.inputs {
+            for id in node.reads() {
                 *uses.entry(*id).or_insert(0) += 1;
             }
         }
         let nodes = std::mem::take(self.nodes_mut());
         let mut fused: Vec<Node> = Vec::with_capacity(nodes.len());
         for node in nodes {
-            let epilogue = match node.op {
-                Op::Activation(f, Rule::Forward) => Epilogue::Activation(f),
+            let epilogue = match (&node.function, node.rule) {
+                (Function::Activation(f), Rule::Forward) => Epilogue::Activation(*f),
                 // The slope's other factor must be the product, used here only.
-                Op::Activation(f, Rule::Vjp) if uses.get(&node.inputs[1]) == Some(&1) => Epilogue::Slope(f),
+                (Function::Activation(f), Rule::Vjp(0)) if uses.get(&node.inputs[1]) == Some(&1) => Epilogue::Slope(*f),
                 _ => Epilogue::None,
             };
             let operand = match epilogue {
@@ -39,8 +39,8 @@ impl Graph {
             };
             let producer = fused.iter_mut().rev().find(|p| p.outputs[0] == operand);
             match producer {
-                Some(p) if plain(&p.op) => {
-                    if let Op::Linear(linear) = &mut p.op {
+                Some(p) if plain(&p.function) => {
+                    if let Function::Linear(linear) = &mut p.function {
                         linear.epilogue = epilogue;
                     }
                     if let Epilogue::Activation(_) = epilogue {
@@ -60,13 +60,13 @@ impl Graph {
         let nodes = std::mem::take(self.nodes_mut());
         let mut fused: Vec<Node> = Vec::with_capacity(nodes.len());
         for node in nodes {
-            let product = match node.op {
-                Op::ColumnSum => fused.iter_mut().rev().find(|p| self.sums_beside(p, &node)),
+            let product = match node.function {
+                Function::ColumnSum(_) => fused.iter_mut().rev().find(|p| self.sums_beside(p, &node)),
                 _ => None,
             };
             match product {
                 Some(p) => {
-                    if let Op::Linear(linear) = &mut p.op {
+                    if let Function::Linear(linear) = &mut p.function {
                         linear.sums = true;
                     }
                     p.outputs.push(node.outputs[0]);
@@ -82,8 +82,9 @@ impl Graph {
         let nodes = std::mem::take(self.nodes_mut());
         let mut fused: Vec<Node> = Vec::with_capacity(nodes.len());
         for mut node in nodes {
-            if let (Op::LayerNorm(norm), Some(scale)) = (&mut node.op, fused.last())
-                && (norm.rule, &scale.op) == (Rule::Vjp, &Op::LayerNormScale)
+            if let (Function::LayerNorm(norm), Rule::Vjp(0), Some(scale)) =
+                (&mut node.function, node.rule, fused.last())
+                && matches!((&scale.function, scale.rule), (Function::LayerNorm(_), Rule::Vjp(1)))
                 && scale.inputs == [node.inputs[0], node.inputs[2], node.inputs[3]]
             {
                 norm.sums = true;
@@ -97,14 +98,14 @@ impl Graph {
 
     /// Whether a product reads what a column sum does, with as many probes in both results.
     fn sums_beside(&self, product: &Node, sum: &Node) -> bool {
-        matches!(product.op, Op::Linear(Linear { layout: Layout::TN, sums: false, .. }))
+        matches!(product.function, Function::Linear(Linear { layout: Layout::TN, sums: false, .. }))
             && product.inputs[0] == sum.inputs[0]
             && self.tensor(product.outputs[0]).probes == self.tensor(sum.outputs[0]).probes
     }
 }
 
 /// A product that has room for an epilogue.
-fn plain(op: &Op) -> bool {
+fn plain(function: &Function) -> bool {
     use crate::ops::Layout::{NN, NT};
-    matches!(op, Op::Linear(Linear { layout: NT | NN, epilogue: Epilogue::None, .. }))
+    matches!(function, Function::Linear(Linear { layout: NT | NN, epilogue: Epilogue::None, .. }))
 }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::{Emit, Graph, Node, TensorId};
-use crate::ops::{GhostGram, GhostNorm, GramKind, Layout, Linear, Op, Table};
+use crate::ops::{Function, GhostGram, GhostNorm, GradientRows, GradientSource, GramKind, Rule, call};
 
 /// A summand of a parameter's squared norms: one of the four columns of a tensor [draws][sentences, 4].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,15 +14,6 @@ pub struct NormTerm {
     pub part: usize,
     pub tensor: TensorId,
     pub column: usize,
-}
-
-/// One place where a parameter gets its gradient from.
-#[derive(Clone, Copy)]
-enum Source {
-    Product { b: TensorId, a: TensorId },
-    Sum { b: TensorId },
-    Scale { b: TensorId, x: TensorId, stat: TensorId, column: usize },
-    Table { b: TensorId, table: Table },
 }
 
 impl Graph {
@@ -45,24 +36,27 @@ impl Graph {
             let mut term = |graph: &mut Graph, op: GhostNorm, inputs: Vec<TensorId>, part: usize, column: usize| {
                 let tensor = *made
                     .entry((op, inputs))
-                    .or_insert_with_key(|(op, inputs)| graph.push(Op::GhostNorm(*op), inputs, "norms")[0]);
+                    .or_insert_with_key(|(op, inputs)| graph.push(call(*op, Rule::Forward, inputs), "norms")[0]);
                 terms.push(NormTerm { parameter, part, tensor, column });
             };
             for source in &sources {
                 match *source {
-                    Source::Product { b, a } => (0..split as usize)
+                    GradientRows::Product { b, a } => (0..split as usize)
                         .for_each(|i| term(self, GhostNorm::Product { parts: split }, vec![b, a], i, i)),
-                    Source::Sum { b } => {
+                    GradientRows::Sum { b } => {
                         (0..split as usize).for_each(|i| term(self, GhostNorm::Sum { parts: split }, vec![b], i, i));
                     }
-                    Source::Scale { b, x, stat, column } => term(self, GhostNorm::Scale, vec![b, x, stat], 0, column),
-                    Source::Table { b, table } => term(self, GhostNorm::Tables, vec![b], 0, table as usize),
+                    GradientRows::Scale { b, x, stat, column } => {
+                        term(self, GhostNorm::Scale, vec![b, x, stat], 0, column)
+                    }
+                    GradientRows::Table { b, table } => term(self, GhostNorm::Tables, vec![b], 0, table),
                 }
             }
             // A table that is the head too: the two gradients meet in the words' rows.
-            let head = sources.iter().find_map(|s| if let Source::Product { b, a } = *s { Some((b, a)) } else { None });
+            let head =
+                sources.iter().find_map(|s| if let GradientRows::Product { b, a } = *s { Some((b, a)) } else { None });
             let words = sources.iter().find_map(|s| match *s {
-                Source::Table { b, table: Table::Words } => Some(b),
+                GradientRows::Table { b, table: 0 } => Some(b),
                 _ => None,
             });
             assert!(sources.len() == 1 || (sources.len() == 2 && head.is_some() && words.is_some()), "tied otherwise");
@@ -78,14 +72,16 @@ impl Graph {
     /// Takes every norm as soon as its rows are there, so that an adjoint's memory is free again when the pass back has left it
     /// behind: as many more draws have room at once.
     pub fn norms_early(&mut self) {
-        let (norms, others): (Vec<Node>, Vec<Node>) =
-            std::mem::take(self.nodes_mut()).into_iter().partition(|n| matches!(n.op, Op::GhostNorm(_)));
-        let place: HashMap<TensorId, usize> =
+        let (norms, others): (Vec<Node>, Vec<Node>) = std::mem::take(self.nodes_mut())
+            .into_iter()
+            .partition(|n| matches!(n.function, Function::GhostNorm(_) | Function::RowGram(_)));
+        let mut place: HashMap<TensorId, usize> =
             others.iter().enumerate().flat_map(|(i, n)| n.outputs.iter().map(move |o| (*o, i))).collect();
         // Behind the last node that makes one of its inputs; those of parameters and inputs are there from the beginning.
         let mut behind: Vec<Vec<Node>> = vec![vec![]; others.len()];
         for norm in norms {
-            let last = norm.inputs.iter().filter_map(|i| place.get(i)).max().copied().unwrap_or(0);
+            let last = norm.reads().filter_map(|i| place.get(i)).max().copied().unwrap_or(0);
+            place.extend(norm.outputs.iter().map(|o| (*o, last)));
             behind[last].push(norm);
         }
         for (node, norms) in others.into_iter().zip(behind) {
@@ -132,16 +128,16 @@ impl Graph {
             let found = sources(&producers, *adjoint);
             for source in &found {
                 match *source {
-                    Source::Product { b, a } => {
+                    GradientRows::Product { b, a } => {
                         join(GramKind::Product { parts: part.parts, bias: false }, vec![b, a], part.mask);
                     }
-                    Source::Sum { b } => drop(biases.insert(b, part)),
-                    Source::Scale { b, x, stat, column } => join(GramKind::Scale, vec![b, x, stat], 1 << column),
-                    Source::Table { b, table } => join(GramKind::Tables, vec![b], 1 << table as u32),
+                    GradientRows::Sum { b } => drop(biases.insert(b, part)),
+                    GradientRows::Scale { b, x, stat, column } => join(GramKind::Scale, vec![b, x, stat], 1 << column),
+                    GradientRows::Table { b, table } => join(GramKind::Tables, vec![b], 1 << table),
                 }
             }
-            if let [Source::Product { b: e, a: h }, Source::Table { b, .. }]
-            | [Source::Table { b, .. }, Source::Product { b: e, a: h }] = found[..]
+            if let [GradientRows::Product { b: e, a: h }, GradientRows::Table { b, .. }]
+            | [GradientRows::Table { b, .. }, GradientRows::Product { b: e, a: h }] = found[..]
             {
                 join(GramKind::Tied, vec![b, h, e], 1);
             }
@@ -157,37 +153,28 @@ impl Graph {
         let mut alone: Vec<(TensorId, GramPart)> = biases.into_iter().collect();
         alone.sort_by_key(|(b, _)| *b);
         sums.extend(alone.into_iter().map(|(b, part)| (GramKind::Sum { parts: part.parts }, vec![b], part.mask)));
-        sums.into_iter().fold(None, |before, (kind, mut inputs, mask)| {
-            inputs.extend(before);
-            let op = GhostGram { kind, mask, addend: before.is_some(), most };
-            Some(self.push(Op::GhostGram(op), &inputs, "gram")[0])
+        sums.into_iter().fold(None, |before, (kind, inputs, mask)| {
+            let gram = call(GhostGram { kind, mask, most }, Rule::Forward, &inputs).plus(before);
+            Some(self.push(gram, "gram")[0])
         })
     }
 }
 
 /// Goes back from a parameter's adjoint through the sum of its contributions.
-fn sources(producers: &HashMap<TensorId, Node>, adjoint: TensorId) -> Vec<Source> {
+fn sources(producers: &HashMap<TensorId, Node>, adjoint: TensorId) -> Vec<GradientRows> {
     let mut found = Vec::new();
     let mut next = vec![adjoint];
     while let Some(id) = next.pop() {
         let node = &producers[&id];
-        match &node.op {
-            Op::Add => next.extend(&node.inputs),
-            Op::Linear(Linear { layout: Layout::TN, addend, .. }) => {
-                found.push(Source::Product { b: node.inputs[0], a: node.inputs[1] });
-                next.extend(node.inputs.get(2).filter(|_| *addend));
+        let output = node.outputs.iter().position(|o| *o == id).expect("its producer");
+        match node.operation().gradient_source(node, output) {
+            Some(GradientSource::Sum(both)) => next.extend(both),
+            Some(GradientSource::Rows(rows)) => found.push(rows),
+            None => {
+                panic!("{} gives a parameter its gradient, and says of no source that it has", node.function.name())
             }
-            Op::ColumnSum => found.push(Source::Sum { b: node.inputs[0] }),
-            Op::LayerNormScale => {
-                let column = usize::from(node.outputs[1] == id);
-                found.push(Source::Scale { b: node.inputs[2], x: node.inputs[0], stat: node.inputs[1], column });
-            }
-            Op::EmbeddingScatter { table, addend, .. } => {
-                found.push(Source::Table { b: node.inputs[0], table: *table });
-                next.extend(node.inputs.get(1).filter(|_| *addend));
-            }
-            other => panic!("a gradient that comes from `{}`", other.name()),
         }
+        next.extend(node.addend);
     }
     found
 }

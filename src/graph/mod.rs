@@ -20,6 +20,7 @@ mod fuse;
 mod ghost;
 mod plan;
 mod recompute;
+mod row_grams;
 mod rows;
 mod slopes;
 mod tangent;
@@ -30,7 +31,7 @@ pub use crate::ops::{Dims, Emit, Node, Role, Tensor, TensorId};
 pub use ghost::{GramPart, NormTerm};
 pub use plan::{MemoryPlan, Plan, dispatches};
 
-use crate::ops::Op;
+use crate::ops::Call;
 
 /// Tensors and nodes in the order of execution.
 #[derive(Clone, Debug, Default)]
@@ -90,9 +91,16 @@ impl Emit for Graph {
         &self.tensors[id.0 as usize]
     }
 
-    fn push(&mut self, op: Op, inputs: &[TensorId], name: &str) -> Vec<TensorId> {
+    fn push(&mut self, call: Call, name: &str) -> Vec<TensorId> {
+        let Call { function, rule, inputs, addend } = call;
         let shapes: Vec<&Tensor> = inputs.iter().map(|i| self.tensor(*i)).collect();
-        let made = op.outputs(&shapes);
+        let mut made = function.operation().outputs(rule, &shapes);
+        if let Some(addend) = addend.map(|id| self.tensor(id)) {
+            let (_, rows, cols, probes) = &mut made[0];
+            let fits = (addend.rows, addend.cols) == (*rows, *cols) && function.operation().adds(rule);
+            assert!(fits, "{}: {} cannot be added to {rule:?}", function.name(), addend.name);
+            *probes |= addend.probes;
+        }
         let outputs: Vec<TensorId> = made
             .into_iter()
             .map(|(suffix, rows, cols, probes)| {
@@ -105,7 +113,7 @@ impl Emit for Graph {
                 self.add_tensor(Tensor { name, rows, cols, probes, role: Role::Value })
             })
             .collect();
-        self.nodes.push(Node { op, inputs: inputs.to_vec(), outputs: outputs.clone() });
+        self.nodes.push(Node { function, rule, inputs, addend, outputs: outputs.clone() });
         outputs
     }
 }

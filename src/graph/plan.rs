@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{Graph, TensorId, fit};
 use crate::gpu::{Buffer, Dispatch, Gpu, GpuError, Program, Step};
-use crate::ops::{BatchBuffers, Dims, Emit, Lowering, Operation, Role, Variants};
+use crate::ops::{BatchBuffers, Dims, Emit, Family, Lowering, Role, Scratch, Sizes, Variants};
 
 /// Where the tensors of a graph go: slots of memory that are used again when a tensor is no longer needed.
 #[derive(Clone, Debug)]
@@ -14,7 +14,7 @@ pub struct MemoryPlan {
     /// Slot of each computed tensor that needs one.
     pub slot_of: HashMap<TensorId, usize>,
     /// Slots of each node's scratch memory.
-    pub scratch: Vec<Vec<usize>>,
+    pub scratch: Vec<Vec<(Scratch, usize)>>,
     /// What the tensors would take without reuse.
     pub unshared: u64,
     /// Bytes that are there for scratch memory alone: what the plan would do without if no node needed any.
@@ -46,7 +46,7 @@ impl MemoryPlan {
     ) -> MemoryPlan {
         let mut last_use: HashMap<TensorId, usize> = HashMap::new();
         for (n, node) in graph.nodes().iter().enumerate() {
-            for id in node.inputs.iter().chain(&node.outputs) {
+            for id in node.reads().chain(&node.outputs) {
                 last_use.insert(*id, n);
             }
         }
@@ -61,12 +61,13 @@ impl MemoryPlan {
                 let slot = plan.take(dims.bytes(graph.tensor(*id)), &mut free);
                 plan.slot_of.insert(*id, slot);
             }
-            let mut wanted = node.op.workspace(dims, variants, node, &|id| graph.tensor(id).clone());
+            let mut wanted = node.scratch(&Sizes { graph, dims, variants });
             wanted.truncate(if scratch { usize::MAX } else { 0 });
-            let scratch: Vec<usize> = wanted.into_iter().map(|bytes| plan.take(bytes, &mut free)).collect();
-            free.extend(&scratch);
+            let scratch: Vec<(Scratch, usize)> =
+                wanted.into_iter().map(|(piece, bytes)| (piece, plan.take(bytes, &mut free))).collect();
+            free.extend(scratch.iter().map(|(_, slot)| slot));
             plan.scratch.push(scratch);
-            for id in node.inputs.iter().chain(&node.outputs) {
+            for id in node.reads().chain(&node.outputs) {
                 if last_use.get(id) == Some(&n)
                     && graph.tensor(*id).role == Role::Value
                     && let Some(slot) = plan.slot_of.get(id)
@@ -108,7 +109,7 @@ pub struct Plan {
     program: Program,
     /// The nodes with probes, where they run apart.
     probes: Option<Program>,
-    operations: Vec<Option<Operation>>,
+    families: Vec<Option<Family>>,
     buffers: HashMap<TensorId, Buffer>,
     pub memory: MemoryPlan,
     dims: Dims,
@@ -179,33 +180,28 @@ impl Plan {
             None => panic!("the tensor `{}` was given no memory", graph.tensor(id).name),
         };
         let mut dispatches = Vec::new();
-        let mut operations = Vec::new();
+        let mut families = Vec::new();
         let mut first = 0;
         for (n, node) in graph.nodes().iter().enumerate() {
             if n == boundary {
                 first = dispatches.len();
             }
-            let scratch = |i: usize| slots[memory.scratch[n][i]].clone();
-            let mut cx = Lowering {
-                graph,
-                dims: &dims,
-                variants,
-                batch,
-                buffers: &find,
-                workspace: &scratch,
-                used: 0,
-                out: Vec::new(),
+            let scratch = |piece: Scratch| {
+                let found = memory.scratch[n].iter().find(|(own, _)| *own == piece);
+                found.map(|(_, slot)| slots[*slot].clone())
             };
-            node.op.lower(&mut cx, node)?;
+            let mut cx =
+                Lowering { graph, dims: &dims, variants, batch, buffers: &find, scratch: &scratch, out: Vec::new() };
+            node.operation().lower(node, &mut cx);
             dispatches.append(&mut cx.out);
-            operations.resize(dispatches.len(), node.op.operation());
+            families.resize(dispatches.len(), node.operation().family(node.rule));
         }
         let probes = match boundary < graph.nodes().len() {
             true => Some(Program::new(gpu, dispatches.split_off(first))?),
             false => None,
         };
         let program = Program::new(gpu, dispatches)?;
-        Ok(Plan { program, probes, operations, buffers, memory, dims })
+        Ok(Plan { program, probes, families, buffers, memory, dims })
     }
 
     /// Largest batch.
@@ -224,8 +220,8 @@ impl Plan {
     }
 
     /// For each dispatch the part of the variant table that its node belongs to.
-    pub fn operations(&self) -> &[Option<Operation>] {
-        &self.operations
+    pub fn families(&self) -> &[Option<Family>] {
+        &self.families
     }
 
     /// Memory of a tensor that was kept or given.
@@ -251,8 +247,7 @@ impl Graph {
         let boundary = self.first_with_probes();
         let made: std::collections::HashSet<TensorId> =
             self.nodes()[..boundary].iter().flat_map(|n| n.outputs.iter().copied()).collect();
-        let read =
-            self.nodes()[boundary..].iter().flat_map(|n| n.inputs.iter().copied()).filter(|id| made.contains(id));
+        let read = self.nodes()[boundary..].iter().flat_map(|n| n.reads().copied()).filter(|id| made.contains(id));
         let mut all: Vec<TensorId> = keep.iter().copied().chain(read).collect();
         all.sort_unstable();
         all.dedup();
@@ -280,11 +275,10 @@ pub fn dispatches(
             variants,
             batch: &batch,
             buffers: &|_| stand_in.clone(),
-            workspace: &|_| stand_in.clone(),
-            used: 0,
+            scratch: &|_| Some(stand_in.clone()),
             out: Vec::new(),
         };
-        node.op.lower(&mut cx, node)?;
+        node.operation().lower(node, &mut cx);
         all.append(&mut cx.out);
     }
     Ok(all)

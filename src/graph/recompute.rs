@@ -27,7 +27,7 @@ impl Graph {
         };
         let mut inside: HashMap<TensorId, usize> = HashMap::new();
         for (i, node) in nodes.iter().enumerate() {
-            for input in &node.inputs {
+            for input in node.reads() {
                 if inside.get(input).is_some_and(|s| segment_of(i) != Some(*s)) {
                     inside.remove(input);
                 }
@@ -45,7 +45,7 @@ impl Graph {
         *self.nodes_mut() = nodes;
         let mut again: HashMap<TensorId, TensorId> = HashMap::new();
         for mut node in backward {
-            for input in &mut node.inputs {
+            for input in node.reads_mut() {
                 let Some(s) = inside.get(input) else { continue };
                 if !again.contains_key(input) {
                     self.copy(&segments[*s], &inside, &mut again);
@@ -59,7 +59,8 @@ impl Graph {
     /// Appends copies of a segment's nodes.
     fn copy(&mut self, segment: &[Node], inside: &HashMap<TensorId, usize>, again: &mut HashMap<TensorId, TensorId>) {
         for node in segment {
-            let inputs = node.inputs.iter().map(|i| again.get(i).copied().unwrap_or(*i)).collect();
+            let mut copy = node.clone();
+            copy.reads_mut().for_each(|i| *i = again.get(i).copied().unwrap_or(*i));
             let mut outputs = Vec::with_capacity(node.outputs.len());
             for output in &node.outputs {
                 let mut tensor = self.tensor(*output).clone();
@@ -70,7 +71,7 @@ impl Graph {
                 }
                 outputs.push(made);
             }
-            self.nodes_mut().push(Node { op: node.op.clone(), inputs, outputs });
+            self.nodes_mut().push(Node { outputs, ..copy });
         }
     }
 }

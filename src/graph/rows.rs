@@ -4,16 +4,20 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{Count, Emit, Graph, Node, Role, TensorId};
-use crate::ops::{Epilogue, Layout, Linear, Op, Rule};
+use crate::ops::{Epilogue, Function, Layout, Rule};
 
 /// Whether every row of the results hangs on the same row of the inputs alone.
-fn by_row(op: &Op) -> bool {
-    match op {
-        Op::Linear(Linear { layout: Layout::NT, epilogue: Epilogue::None, .. }) | Op::Add => true,
-        Op::Activation(_, rule) => *rule == Rule::Forward,
-        Op::LayerNorm(norm) => norm.rule == Rule::Forward,
+fn by_row(node: &Node) -> bool {
+    let forward = match &node.function {
+        Function::Linear(op) => op.layout == Layout::NT && op.epilogue == Epilogue::None,
+        Function::Add(_) | Function::Activation(_) | Function::LayerNorm(_) => true,
         _ => false,
-    }
+    };
+    forward && node.rule == Rule::Forward
+}
+
+fn gathers(node: &Node) -> bool {
+    matches!((&node.function, node.rule), (Function::Gather(_), Rule::Forward))
 }
 
 impl Graph {
@@ -23,13 +27,13 @@ impl Graph {
     pub fn gather_early(&mut self) {
         let mut whole: HashSet<TensorId> = HashSet::new();
         for node in self.nodes().iter().rev() {
-            let all = match &node.op {
-                Op::Gather => false,
-                op if by_row(op) => node.outputs.iter().any(|o| whole.contains(o)),
+            let all = match node {
+                node if gathers(node) => false,
+                node if by_row(node) => node.outputs.iter().any(|o| whole.contains(o)),
                 _ => true,
             };
             if all {
-                whole.extend(&node.inputs);
+                whole.extend(node.reads());
             }
         }
         let light = |graph: &Graph, id: TensorId| {
@@ -39,16 +43,16 @@ impl Graph {
         // Results of gathers that are not needed any more, and new ones of what is still there in whole.
         let (mut same, mut gathered): (HashMap<TensorId, TensorId>, HashMap<TensorId, TensorId>) = Default::default();
         for mut node in std::mem::take(self.nodes_mut()) {
-            if node.op == Op::Gather && gathered_input(&node, self, &light) {
+            if gathers(&node) && gathered_input(&node, self, &light) {
                 same.insert(node.outputs[0], node.inputs[0]);
                 continue;
             }
-            node.inputs.iter_mut().for_each(|i| *i = same.get(i).copied().unwrap_or(*i));
-            if by_row(&node.op) && node.outputs.iter().all(|o| light(self, *o)) {
-                for input in &mut node.inputs {
+            node.reads_mut().for_each(|i| *i = same.get(i).copied().unwrap_or(*i));
+            if by_row(&node) && node.outputs.iter().all(|o| light(self, *o)) {
+                for input in node.reads_mut() {
                     if self.tensor(*input).rows == Count::Rows {
                         let known = gathered.get(input).copied();
-                        let masked = known.unwrap_or_else(|| self.push(Op::Gather, &[*input], "masked")[0]);
+                        let masked = known.unwrap_or_else(|| self.gather(*input));
                         gathered.insert(*input, masked);
                         *input = masked;
                     }
@@ -69,7 +73,7 @@ fn gathered_input(node: &Node, graph: &Graph, light: &dyn Fn(&Graph, TensorId) -
 mod tests {
     use crate::graph::{Count, Emit};
     use crate::model::{Encoder, ModelConfig, ModelKind};
-    use crate::ops::{Labels, Op};
+    use crate::ops::{Function, Labels};
 
     #[test]
     fn the_last_layers_products_are_of_masked_rows() {
@@ -77,7 +81,7 @@ mod tests {
             let config = ModelConfig { kind, num_hidden_layers: 2, ..ModelConfig::default() };
             let encoder = Encoder::new(&config).unwrap().without_dropout();
             let rows = |graph: &crate::graph::Graph| {
-                let products = graph.nodes().iter().filter(|n| matches!(n.op, Op::Linear(_)));
+                let products = graph.nodes().iter().filter(|n| matches!(n.function, Function::Linear(_)));
                 products.map(|n| graph.tensor(n.outputs[0]).rows).collect::<Vec<_>>()
             };
             let before = encoder.with_loss(Labels::Hard).0;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Emit, Graph, Node, TensorId};
-use crate::ops::{Epilogue, Op};
+use crate::ops::{Epilogue, Function, Rule, call};
 
 impl Graph {
     /// Of products with probes that are multiplied by the slope at a tensor without, the slope becomes a tensor of its own, so
@@ -16,15 +16,14 @@ impl Graph {
         let mut changed: Vec<Node> = Vec::with_capacity(behind.len());
         for mut node in behind {
             let probes = self.tensor(node.outputs[0]).probes;
-            if let (Op::Linear(linear), true) = (&mut node.op, probes)
+            if let (Function::Linear(linear), true) = (&mut node.function, probes)
                 && let Epilogue::Slope(f) = linear.epilogue
                 && let Some(z) = node.inputs.last_mut()
                 && !self.tensor(*z).probes
             {
-                let op = Op::Slope(f);
                 linear.epilogue = Epilogue::Times;
                 let known = slopes.get(z).copied();
-                let slope = known.unwrap_or_else(|| self.push(op, &[*z], "slope")[0]);
+                let slope = known.unwrap_or_else(|| self.push(call(f, Rule::Slope, &[*z]), "slope")[0]);
                 slopes.insert(*z, slope);
                 *z = slope;
             }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::{Emit, Graph, Node, TensorId};
-use crate::ops::{CrossEntropy, Op, Rule, Second, SentenceSum, Tangents};
+use crate::ops::{Rule, Second, SentenceSum, Tangents, call};
 
 impl Graph {
     /// Appends the tangents of all nodes from those of some tensors and returns the tangent of every tensor that has one.
@@ -20,7 +20,17 @@ impl Graph {
         let primal: Vec<Node> = self.nodes()[..end].to_vec();
         let mut tangents = Tangents::new(self, seeds);
         for node in &primal {
-            node.op.jvp(&mut tangents, node);
+            if node.reads().all(|id| tangents.of(*id).is_none()) {
+                continue;
+            }
+            let operation = node.operation();
+            assert!(
+                matches!(node.rule, Rule::Forward | Rule::Vjp(_)) && operation.differentiable(),
+                "{} {:?} has no tangent: third derivatives are not taken",
+                operation.name(),
+                node.rule
+            );
+            operation.jvp(node, &mut tangents);
         }
         tangents.finish()
     }
@@ -39,16 +49,16 @@ impl Graph {
         let mut second = Second::new(self, tangents);
         for node in &primal {
             let out = node.outputs[0];
-            match (&node.op, loss) {
-                (Op::CrossEntropy(op), Some((loss, weight))) if loss == out => {
-                    let inputs = [node.inputs[0], loss, second.dot(node.inputs[0])];
-                    let op = Op::CrossEntropy(CrossEntropy { rule: Rule::Second, ..*op });
-                    let terms = second.push(op, &inputs, "second(loss)");
+            match loss {
+                Some((loss, weight)) if loss == out => {
+                    let [logits] = node.inputs();
+                    let own = call(node.function.clone(), Rule::Second, &[logits, loss, second.dot(logits)]);
+                    let terms = second.push(own, "second(loss)");
                     second.term(terms, weight);
                 }
                 _ => {
                     if let Some(y_bar) = adjoints.and_then(|a| a.get(&out)) {
-                        node.op.second(&mut second, node, *y_bar);
+                        node.operation().second(node, &mut second, *y_bar);
                     }
                 }
             }
@@ -58,6 +68,6 @@ impl Graph {
 
     /// Appends the sum over each sentence of a matrix's rows and columns, [sentences, 4] in the first column.
     pub fn sentence_sum(&mut self, terms: TensorId) -> TensorId {
-        self.push(Op::SentenceSum(SentenceSum { factor: 1.0, addend: false }), &[terms], "sum")[0]
+        self.push(call(SentenceSum { factor: 1.0 }, Rule::Forward, &[terms]), "sum")[0]
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Graph, Node, Role, TensorId};
-use crate::ops::Adjoints;
+use crate::ops::{Adjoints, Rule};
 
 impl Graph {
     /// Appends the reverse pass from cotangents of some tensors and returns the adjoint of every tensor that has one.
@@ -22,7 +22,7 @@ impl Graph {
     ) -> HashMap<TensorId, TensorId> {
         let mut wanted: Vec<bool> = self.tensors().map(|(id, t)| t.role != Role::Value && of(id)).collect();
         for node in self.nodes() {
-            if node.inputs.iter().any(|i| wanted[i.0 as usize]) {
+            if node.reads().any(|i| wanted[i.0 as usize]) {
                 for output in &node.outputs {
                     wanted[output.0 as usize] = true;
                 }
@@ -32,7 +32,14 @@ impl Graph {
         let mut reverse = Adjoints::new(self, wanted, cotangents);
         for node in forward.iter().rev() {
             if let Some(incoming) = node.outputs.first().and_then(|o| reverse.of(*o)) {
-                node.op.vjp(&mut reverse, node, incoming);
+                let operation = node.operation();
+                assert!(
+                    node.rule == Rule::Forward && operation.differentiable(),
+                    "{} {:?} has no reverse rule: second derivatives are tangents of the gradient",
+                    operation.name(),
+                    node.rule
+                );
+                operation.vjp(node, &mut reverse, incoming);
             }
         }
         reverse.finish()
@@ -47,7 +54,7 @@ impl Graph {
         let mut kept = Vec::with_capacity(self.nodes().len());
         for node in std::mem::take(self.nodes_mut()).into_iter().rev() {
             if node.outputs.iter().any(|o| needed[o.0 as usize]) {
-                for input in &node.inputs {
+                for input in node.reads() {
                     needed[input.0 as usize] = true;
                 }
                 kept.push(node);

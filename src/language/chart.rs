@@ -1,4 +1,5 @@
-//! Inside and outside probabilities of a sentence in f64, one power of two a span set apart, so that nothing underflows.
+//! Inside and outside probabilities of a sentence in f64, with one power of two set apart per span, so that nothing
+//! underflows.
 //!
 //! inside(i, j, A) = p(A yields words i..j), outside(i, j, A) = p(S yields the words around i..j with A in between).
 //! Lari and Young 1990. The outside of one word's span does not depend on that word, so that one pass gives
@@ -6,7 +7,7 @@
 
 use super::grammar::Grammar;
 
-/// Rules sorted for the chart, made once a grammar.
+/// Rules sorted for the chart, made once per grammar.
 #[derive(Clone, Debug)]
 pub(super) struct Rules {
     symbols: usize,

@@ -1,10 +1,10 @@
-//! Probabilistic context-free grammars as rules with one or two symbols on the right, checked: what sampling and the chart
-//! work with, whatever form the file had.
+//! Probabilistic context-free grammars as rules with one or two symbols on the right, checked: what sampling and the
+//! chart work with, whatever form the file had.
 //!
-//! A rule file is read in one of two forms: Lowland's own ([`super::rule_file`]) or, where the first rule has `->`, nltk's
-//! ([`super::nltk`]). Longer right-hand sides are binarised: `A -> X Y Z` becomes `A -> X A*` with probability p and
-//! `A* -> Y Z` with probability 1, which changes the probability of no sentence. Such symbols, and those that stand for
-//! words in rules with several symbols, come behind the author's own and are no labels of tasks.
+//! A rule file is read in one of two forms: Lowland's own ([`super::rule_file`]) or, where the first rule has `->`,
+//! nltk's ([`super::nltk`]). Longer right-hand sides are binarised: `A -> X Y Z` becomes `A -> X A*` with probability p
+//! and `A* -> Y Z` with probability 1, which changes the probability of no sentence. Such symbols, and those that stand
+//! for words in rules with several symbols, come behind the author's own and are no labels of tasks.
 
 use std::collections::HashMap;
 
@@ -17,10 +17,10 @@ use super::{nltk, rule_file};
 #[derive(Clone, Debug)]
 pub struct Grammar {
     pub(super) file: String,
-    /// Names of the non-terminals; the start symbol is number `start`. Behind the file's own come those that stand for a
-    /// word or for the end of a right-hand side.
+    /// Names of the non-terminals; the start symbol is number `start`. Behind the file's own come those that stand for
+    /// a word or for the end of a right-hand side.
     pub(super) symbols: Vec<String>,
-    /// How many of them are named as left-hand sides in the file.
+    /// The number of those named as left-hand sides in the file.
     pub(super) named: usize,
     pub(super) start: usize,
     pub(super) words: Vec<String>,
@@ -33,7 +33,7 @@ pub struct Grammar {
     notes: Vec<String>,
 }
 
-/// What stands on a right-hand side.
+/// A symbol or word of a right-hand side.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Item {
     Symbol(String),
@@ -57,7 +57,7 @@ pub(super) struct Rule {
     pub weight: f64,
 }
 
-/// What is read of a file, whatever its form: at least one rule.
+/// The rules of a file, whatever its form: at least one.
 #[derive(Clone, Debug)]
 pub(super) struct RuleSet {
     pub start: String,
@@ -88,8 +88,8 @@ impl Grammar {
         Ok(grammar)
     }
 
-    /// What is possible and probably not meant, each with file and line: symbols that are never reached, words that look
-    /// like mistyped symbols.
+    /// Notes on what is possible and probably not meant, each with file and line: symbols that are never reached, words
+    /// that look like mistyped symbols.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -139,8 +139,8 @@ impl Grammar {
         }
         if within < 1e-6 {
             return Err(error(format!(
-                "yields a sentence of at most {max_length} words with probability {within:.1e} only, too seldom to draw again \
-                 until one comes; raise `language.max_length`"
+                "yields a sentence of at most {max_length} words with probability {within:.1e} only, too seldom to \
+                 draw again until one comes; raise `language.max_length`"
             )));
         }
         Ok(())

@@ -1,5 +1,5 @@
-//! What makes a grammar unusable although each of its rules is fine: cycles of rules with one symbol, symbols that never end
-//! in words, expected lengths that are not finite.
+//! Finds what makes a grammar unusable although each of its rules is fine: cycles of rules with one symbol, symbols
+//! that never end in words, expected lengths that are not finite.
 
 use super::grammar::Grammar;
 use super::source::LanguageError;
@@ -68,8 +68,8 @@ pub(super) fn check_productive(grammar: &Grammar, first_line: &[usize]) -> Resul
     }
 }
 
-/// Expected lengths x solve x = 1 + M x, M the mean number of children; they are finite exactly when that has a positive
-/// solution (I − M is then a non-singular M-matrix).
+/// Expected lengths x solve x = 1 + M x, M the mean number of children; they are finite exactly when that has a
+/// positive solution (I − M is then a non-singular M-matrix).
 pub(super) fn check_finite(grammar: &Grammar, first_line: &[usize]) -> Result<(), LanguageError> {
     let n = grammar.symbols.len();
     let reachable = reachable(grammar);
@@ -96,7 +96,7 @@ pub(super) fn check_finite(grammar: &Grammar, first_line: &[usize]) -> Result<()
     }
 }
 
-/// x = 1 + M x from below, for grammars too large for elimination; `None` when it does not settle.
+/// x = 1 + M x from below, for grammars too large for elimination; `None` when it does not converge.
 fn iterate(children: &[Vec<(usize, f64)>]) -> Option<Vec<f64>> {
     let mut x = vec![1.0; children.len()];
     for _ in 0..20_000 {
@@ -113,7 +113,7 @@ fn iterate(children: &[Vec<(usize, f64)>]) -> Option<Vec<f64>> {
     None
 }
 
-/// Which symbols occur in derivations from the start symbol.
+/// Marks the symbols that occur in derivations from the start symbol.
 pub(super) fn reachable(grammar: &Grammar) -> Vec<bool> {
     let mut children: Vec<Vec<u32>> = vec![vec![]; grammar.symbols.len()];
     for (a, b, _) in &grammar.unary {

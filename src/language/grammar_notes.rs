@@ -1,13 +1,13 @@
-//! What is possible in a grammar and probably not meant.
+//! Notes on what is possible in a grammar and probably not meant.
 //!
 //! **Symbols that are never reached** from the start symbol, with the words that occur in no sentence because of it.
 //!
-//! **Words that look like mistyped symbols**, in files where a name is a word because no rule has it on the left. A note
-//! comes where the name stands like a symbol (beside another one in a rule with two, all capitals, most words without a
-//! capital; single letters but the words I, A and O), or where it is like a symbol: the same but for the case of its
-//! letters, or one letter inserted, left out, changed or two exchanged behind a common first one. The latter counts only
-//! where the name stands beside another in a rule, is all capitals of three letters or more, or is like a symbol that is
-//! never reached. A symbol that itself yields the word (`TO to`, `NOT not`) is no reason.
+//! **Words that look like mistyped symbols**, in files where a name is a word because no rule has it on the left. A
+//! note comes where the name stands like a symbol (beside another one in a rule with two, all capitals, most words
+//! without a capital; single letters but the words I, A and O), or where it is like a symbol: the same but for the case
+//! of its letters, or one letter inserted, left out, changed or two exchanged behind a common first one. The latter
+//! counts only where the name stands beside another in a rule, is all capitals of three letters or more, or is like a
+//! symbol that is never reached. A symbol that itself yields the word (`TO to`, `NOT not`) is no reason.
 
 use std::collections::{HashMap, HashSet};
 
@@ -125,8 +125,8 @@ impl<'s> Symbols<'s> {
         Symbols { by_first, unreached }
     }
 
-    /// The symbol that a word is like: by the case of its letters alone, or also by spelling, `anywhere` or among those that
-    /// are never reached. These come before others, then the first by name.
+    /// The symbol that a word is like: by the case of its letters alone, or also by spelling, `anywhere` or among those
+    /// that are never reached. These come before others, then the first by name.
     fn near(&self, name: &str, anywhere: bool, from: &HashSet<&str>) -> Option<&'s str> {
         let all = self.by_first.get(&first(name))?.iter().copied().filter(|symbol| !from.contains(symbol));
         let like = all.filter(|symbol| {
@@ -145,8 +145,8 @@ fn same_but_case(a: &str, b: &str) -> bool {
     a != b && a.len().abs_diff(b.len()) <= 4 && a.to_lowercase() == b.to_lowercase()
 }
 
-/// One letter inserted, left out, changed or two exchanged, behind the same first letter but for its case; or the same but
-/// for case.
+/// One letter inserted, left out, changed or two exchanged, behind the same first letter but for its case; or the same
+/// but for case.
 pub(super) fn similar(a: &str, b: &str) -> bool {
     if a == b || first(a) != first(b) || a.len().abs_diff(b.len()) > 4 {
         return false;

@@ -1,7 +1,7 @@
-//! A hidden Markov model as a language: a length, a hidden state a word, a word a state.
+//! A hidden Markov model as a language: a length, one hidden state per position, one word per state.
 //!
-//! p(x, z | n) = π(z₁) E(z₁, x₁) ∏ T(zₜ₋₁, zₜ) E(zₜ, xₜ). With aₜ(z) ∝ p(zₜ = z, x₁..xₜ₋₁) and bₜ(z) ∝ p(xₜ₊₁..xₙ | zₜ = z),
-//! scaled at every position (Rabiner 1989, section V.A), the exact conditional is
+//! p(x, z | n) = π(z₁) E(z₁, x₁) ∏ T(zₜ₋₁, zₜ) E(zₜ, xₜ). With aₜ(z) ∝ p(zₜ = z, x₁..xₜ₋₁) and
+//! bₜ(z) ∝ p(xₜ₊₁..xₙ | zₜ = z), scaled at every position (Rabiner 1989, section V.A), the exact conditional is
 //! p(xₜ = w | the other words) ∝ Σ_z aₜ(z) bₜ(z) E(z, w), and the posterior of a hidden state
 //! p(zₜ = z | x) ∝ aₜ(z) E(z, xₜ) bₜ(z).
 //!
@@ -19,7 +19,8 @@ use super::source::{LanguageError, list};
 use super::{Known, Language, Words};
 use crate::random::{Purpose, Stream};
 
-/// Rows of probabilities with their cumulative sums as 64-bit thresholds: integers, so that every machine draws the same.
+/// Rows of probabilities with their cumulative sums as 64-bit thresholds: integers, so that every machine draws the
+/// same.
 #[derive(Clone, Debug)]
 struct Rows {
     width: usize,
@@ -74,7 +75,7 @@ pub struct Hmm {
 /// Non-negative weights of a model, to be normalised row by row.
 pub(super) struct Matrices {
     pub states: Vec<String>,
-    /// In byte order.
+    /// The words, in byte order.
     pub words: Vec<String>,
     /// `[states]`
     pub initial: Vec<f64>,
@@ -84,7 +85,7 @@ pub(super) struct Matrices {
     pub emission: Vec<f64>,
 }
 
-/// What forward and backward passes know of a sentence.
+/// Results of the forward and backward passes over a sentence.
 struct Passes {
     /// aₜ(z) of the file's head, `[n x states]`, rows that sum to 1, or zeros behind an impossible word.
     before: Vec<f64>,
@@ -197,7 +198,8 @@ impl Hmm {
         Passes { before, after, log_probability }
     }
 
-    /// p(hidden state at a position, from 0 | the sentence); `None` when the sentence has probability 0 or is too short.
+    /// p(hidden state at a position, from 0 | the sentence); `None` when the sentence has probability 0 or is too
+    /// short.
     pub fn posterior(&self, words: &[u32], position: usize) -> Option<Vec<f64>> {
         let s = self.states.len();
         let word = *words.get(position)?;

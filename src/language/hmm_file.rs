@@ -1,9 +1,9 @@
 //! The matrices of a hidden Markov model: from a file, or random.
 //!
-//! A file has one number a line, separated by blanks: `initial STATE WEIGHT`, `transition FROM TO WEIGHT` or
-//! `emission STATE WORD WEIGHT`. What is not named is 0, the same entry twice adds up, rows are normalised; without any
-//! `initial` line all states are equally likely at the first word. A field that begins with `#` begins a comment, on a line of
-//! its own or behind an entry, so that no name begins with it.
+//! A file has one number per line, its fields separated by blanks: `initial STATE WEIGHT`, `transition FROM TO WEIGHT`
+//! or `emission STATE WORD WEIGHT`. What is not named is 0, the same entry twice adds up, rows are normalised; without
+//! any `initial` line all states are equally likely at the first word. A field that begins with `#` begins a comment,
+//! on a line of its own or behind an entry, so that no name begins with it.
 
 use std::collections::HashMap;
 
@@ -35,7 +35,7 @@ fn one() -> f64 {
     1.0
 }
 
-/// Numbers in a matrix at most.
+/// The most numbers that a matrix may have.
 const MOST: u64 = 1 << 26;
 
 /// ln of a Gamma(a, 1) draw: Marsaglia and Tsang 2000 for a + 1, and G(a) = G(a + 1) U^(1/a).
@@ -106,8 +106,8 @@ impl Hmm {
                 [kind @ ("transition" | "emission"), a, b, weight] => (*kind, vec![*a, *b], weight),
                 _ => {
                     return Err(at(format!(
-                        "not an entry; write `initial STATE WEIGHT`, `transition FROM TO WEIGHT` or `emission STATE WORD \
-                         WEIGHT`{}",
+                        "not an entry; write `initial STATE WEIGHT`, `transition FROM TO WEIGHT` or `emission STATE \
+                         WORD WEIGHT`{}",
                         if line.contains('#') { COMMENT_HINT } else { "" }
                     )));
                 }

@@ -1,13 +1,13 @@
 //! Downstream labels: which symbol of a grammar yields a part of the sentence, or which hidden state stood at a word.
 //!
 //! As in the paper's released code, a label is the most likely symbol by inside probability alone. Task A asks for the
-//! whole sentence and the symbols below the root, B and C for the first 4 and the first 2 words of sentences of more than
-//! 4 words and for any symbol. With the prior, A weighs by the root's rule and the others by the outside probability, so
-//! that the label is the most likely symbol given the whole sentence.
+//! whole sentence and the symbols below the root, B and C for the first 4 and the first 2 words of sentences of more
+//! than 4 words and for any symbol. With the prior, A weighs by the root's rule and the others by the outside
+//! probability, so that the label is the most likely symbol given the whole sentence.
 
 use super::pcfg::Pcfg;
 
-/// What is asked for.
+/// The question that a label answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
     /// The symbol below the root.
@@ -33,7 +33,7 @@ impl Task {
         }
     }
 
-    /// What is without an answer where a sentence is long enough and has no label all the same.
+    /// Names what has no answer where a sentence is long enough and has no label all the same.
     pub(super) fn uncovered(self) -> String {
         let first = |n: usize| match n {
             1 => "no symbol yields the first word alone".to_string(),
@@ -75,8 +75,8 @@ impl std::str::FromStr for Task {
                     (Some(span), _) => Ok(Task::Span(span)),
                     (_, Some(k)) => Ok(Task::State(k)),
                     _ => Err(format!(
-                        "`{text}` is no task: write `A`, `B`, `C` or `span:K` (the first K words) for a grammar, `task-K` \
-                         (the hidden state at word K) for a hidden Markov model"
+                        "`{text}` is no task: write `A`, `B`, `C` or `span:K` (the first K words) for a grammar, \
+                         `task-K` (the hidden state at word K) for a hidden Markov model"
                     )),
                 }
             }

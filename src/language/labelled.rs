@@ -20,9 +20,9 @@ pub mod part {
     pub const TRAIN: u32 = 0;
     pub const VALIDATION: u32 = 1;
     pub const TEST: u32 = 2;
-    /// What the head of adversarial pre-training learns from.
+    /// The sentences that the head of adversarial pre-training learns from.
     pub const ADVERSARY_HEAD: u32 = 3;
-    /// What its loss is taken on.
+    /// The sentences that its loss is taken on.
     pub const ADVERSARY_LOSS: u32 = 4;
 }
 
@@ -33,7 +33,7 @@ pub fn part_seed(seed: u64, part: u32) -> u64 {
     u64::from(word[0]) | u64::from(word[1]) << 32
 }
 
-/// Sentences drawn for one with a label before a task is given up.
+/// Sentences drawn per labelled one before a task is given up.
 const PATIENCE: u64 = 200;
 
 /// The names that labels of a task are drawn from: [`Language::label_names`], and no task that no sentence can answer.
@@ -45,12 +45,13 @@ pub fn task_names(language: &dyn Language, task: Task) -> Result<Vec<String>, St
     let (longest, shortest) = (language.max_length(), task.shortest());
     if shortest > longest {
         return Err(format!(
-            "asks about sentences of at least {shortest} words, and `language.max_length` is {longest}; ask about fewer words"
+            "asks about sentences of at least {shortest} words, and `language.max_length` is {longest}; ask about \
+             fewer words"
         ));
     }
     if names.is_empty() {
-        let message = "no rule leads from the start symbol to one symbol alone, so that none stands below the root for a \
-                       whole sentence; `B`, `C` and `span:K` ask about its first words";
+        let message = "no rule leads from the start symbol to one symbol alone, so that none stands below the root for \
+            a whole sentence; `B`, `C` and `span:K` ask about its first words";
         return Err(message.into());
     }
     Ok(names)
@@ -95,7 +96,7 @@ fn label_all(
     numbers.into_par_iter().map(one).collect()
 }
 
-/// What became of sentences that were drawn for a task.
+/// Counts of the sentences drawn for a task: labelled, too short, without a label.
 #[derive(Default)]
 struct Tally {
     drawn: u64,
@@ -113,7 +114,7 @@ impl Tally {
         self.longest = self.longest.max(words.len());
     }
 
-    /// Why so few have a label.
+    /// Says why few sentences have a label.
     fn too_few(&self, task: Task) -> String {
         let mut reasons = Vec::new();
         if self.short > 0 {
@@ -133,7 +134,7 @@ impl Tally {
 }
 
 impl Labelled {
-    /// Draws sentences of a seed in order and keeps those with a label, until there are so many.
+    /// Draws sentences of a seed in order until `wanted` of them have a label, and keeps those.
     ///
     /// # Errors
     /// When hardly a sentence has a label; says why.

@@ -1,5 +1,5 @@
-//! Languages whose truth is known (grammars, hidden Markov models): sentences as a function of (seed, number), exact conditionals, the entropy floor and
-//! downstream labels. No GPU is needed here.
+//! Languages whose truth is known (grammars, hidden Markov models): sentences as a function of (seed, number), exact
+//! conditionals, the entropy floor and downstream labels. No GPU is needed here.
 //!
 //! ```
 //! use lowland::language::{Grammar, Language, Pcfg};
@@ -40,7 +40,7 @@ pub use source::LanguageError;
 /// A sentence as numbers of words in the vocabulary.
 pub type Words = Vec<u32>;
 
-/// What is known of one sentence.
+/// The exact probability and conditionals of a sentence.
 #[derive(Clone, Debug)]
 pub struct Known {
     /// Natural logarithm of its probability, without regard to a bound on length.
@@ -53,7 +53,7 @@ pub struct Known {
 pub trait Language: Send + Sync {
     /// Words in byte order.
     fn vocabulary(&self) -> &[String];
-    /// What is possible in the language and probably not meant, with file and line.
+    /// Notes on what is possible in the language and probably not meant, with file and line.
     fn notes(&self) -> &[String] {
         &[]
     }

@@ -1,12 +1,13 @@
 //! nltk's text of a probabilistic context-free grammar, as `nltk.PCFG.fromstring` reads it:
 //! `NP -> Det N [0.7] | 'dogs' [0.3]`.
 //!
-//! Words stand in quotes of either kind, all else are symbols (letters, digits, `_`, `/`, and behind the first character
-//! `-`, `^`, `<`, `>`); a probability stands behind each right-hand side, and those of a symbol sum to 1 within 0.01, as
-//! nltk asks (they are normalised). `%start SYMBOL` names the start symbol, else it is the first left-hand side; a line
-//! that ends in `\` goes on in the next. Beyond nltk, `#` outside of quotes begins a comment behind a rule too, and
-//! probabilities may have an exponent, as nltk prints them. What nltk would take for 0 or for a word that nobody can write
-//! is refused: right-hand sides without probability, empty ones, words with blanks, symbols without rules.
+//! Words stand in quotes of either kind, all else are symbols (letters, digits, `_`, `/`, and behind the first
+//! character `-`, `^`, `<`, `>`); a probability stands behind each right-hand side, and those of a symbol sum to 1
+//! within 0.01, as nltk asks (they are normalised). `%start SYMBOL` names the start symbol, else it is the first
+//! left-hand side; a line that ends in `\` goes on in the next. Beyond nltk, `#` outside of quotes begins a comment
+//! behind a rule too, and probabilities may have an exponent, as nltk prints them. What nltk would take for 0 or for a
+//! word that nobody can write is refused: right-hand sides without probability, empty ones, words with blanks, symbols
+//! without rules.
 
 use std::collections::{HashMap, HashSet};
 

@@ -7,7 +7,7 @@ use super::source::LanguageError;
 use super::{Known, Language, Words};
 use crate::random::{Purpose, Stream};
 
-/// What a symbol can become.
+/// One choice of a symbol.
 #[derive(Clone, Copy, Debug)]
 enum Choice {
     Word(u32),
@@ -143,7 +143,8 @@ impl Language for Pcfg {
         self.span_label(words, task, with_prior)
     }
 
-    /// Only the root's rule is a partition of all derivations: a span need not be a constituent, and may be one of several.
+    /// Only the root's rule is a partition of all derivations: a span need not be a constituent, and may be one of
+    /// several.
     fn label_is_posterior_mode(&self, task: Task, with_prior: bool) -> bool {
         task == Task::A && with_prior
     }

@@ -1,10 +1,10 @@
 //! Random layered grammars, made like the published one: a root, `levels` layers of rules with two symbols, and a layer
 //! that yields words.
 //!
-//! `S` goes to one of `symbols` symbols of layer 0. A symbol of layer l has `rules` rules to two symbols of layer l + 1;
-//! from layer 1 on it ends in one of `rules` words instead with probability `word_probability`. The symbols of layer
-//! `levels` yield words only: every word is dealt to one of them, and as many words again to symbols drawn at random. All
-//! weights are exponential draws, normalised. Without early words every sentence has 2^levels words.
+//! `S` goes to one of `symbols` symbols of layer 0. A symbol of layer l has `rules` rules to two symbols of layer l +
+//! 1; from layer 1 on it ends in one of `rules` words instead with probability `word_probability`. The symbols of layer
+//! `levels` yield words only: every word is dealt to one of them, and as many words again to symbols drawn at random.
+//! All weights are exponential draws, normalised. Without early words every sentence has 2^levels words.
 
 use super::grammar::{Grammar, RuleSet};
 use super::rule_file;

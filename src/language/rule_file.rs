@@ -1,9 +1,10 @@
-//! Lowland's own rule files: one rule a line, separated by blanks: left-hand side, one or two right-hand symbols, weight.
+//! Lowland's own rule files: one rule per line, separated by blanks: left-hand side, one or two right-hand symbols,
+//! weight.
 //!
-//! A symbol that is nowhere a left-hand side is a word; a word in a rule with two symbols acts as a symbol of its own that
-//! yields it. The same rule may stand on several lines, its weights add up; weights are normalised per left-hand side. `S`
-//! is the start symbol. A field that begins with `#` begins a comment, on a line of its own or behind a rule, so that no
-//! name begins with it. What is written as in another form of grammars is refused, not taken as a word.
+//! A symbol that is nowhere a left-hand side is a word; a word in a rule with two symbols acts as a symbol of its own
+//! that yields it. The same rule may stand on several lines, its weights add up; weights are normalised per left-hand
+//! side. `S` is the start symbol. A field that begins with `#` begins a comment, on a line of its own or behind a rule,
+//! so that no name begins with it. What is written as in another form of grammars is refused, not taken as a word.
 
 use std::collections::HashSet;
 
@@ -24,8 +25,8 @@ pub(super) fn parse(text: &str, file: &str) -> Result<RuleSet, LanguageError> {
         let fields = fields(line);
         if let Some(what) = fields.iter().find_map(|field| foreign(field)) {
             return Err(at(format!(
-                "{what}; in this file a rule is `LEFT RIGHT [RIGHT] WEIGHT`, separated by blanks (nltk's text is read where the \
-                 first rule of a file has `->`, and then in the whole file)"
+                "{what}; in this file a rule is `LEFT RIGHT [RIGHT] WEIGHT`, separated by blanks (nltk's text is read \
+                 where the first rule of a file has `->`, and then in the whole file)"
             )));
         }
         match fields.as_slice() {

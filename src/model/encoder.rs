@@ -6,10 +6,10 @@
 
 use super::config::ModelConfig;
 use super::parameters::{Axis, Initialise, Matrix, Parameter};
-use super::role::{Norm, Part, Role};
+use super::role::{Norm, Part, Role, Table};
 use crate::graph::{Count, Emit, Graph, TensorId};
 use crate::ops::batch::BatchLayout;
-use crate::ops::{Attention, Labels, Rule, Table, Variants};
+use crate::ops::{Attention, Labels, Variants};
 
 /// What stands behind the last layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -313,7 +313,7 @@ impl Builder<'_> {
         let (d, heads, size) = (self.config.hidden_size, self.config.num_attention_heads, self.config.head_size());
         self.dropouts += 1;
         let p = self.config.attention_probs_dropout_prob as f32;
-        let op = Attention { rule: Rule::Forward, heads, size, p, stream: self.dropouts };
+        let op = Attention { heads, size, p, stream: self.dropouts };
         let wide = heads * op.padded();
         let (matrix, qkv) = self.matrix(&format!("{name}.self.qkv.weight"), 3 * wide, d, true);
         let (bias_matrix, bias) = self.matrix(&format!("{name}.self.qkv.bias"), 1, 3 * wide, false);

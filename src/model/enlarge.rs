@@ -1,5 +1,5 @@
 //! A small model inside a larger architecture, the same function: so that curvatures of models of several sizes are taken
-//! over one parametrisation, as in the paper (Liu, Xie, Li, Ma 2022, section 5.2).
+//! over one parametrisation, as in the paper (Liu, Xie, Li, Ma 2023, section 5.2).
 //!
 //! **Duplication.** Every vector x of width D becomes (x, x, ..., x), r copies; layer norm, whose mean and variance do not
 //! change under copying, keeps its scale, shift and ε, copied. A linear layer copies its rows and shares each column out

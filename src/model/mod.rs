@@ -38,7 +38,7 @@ pub use parameters::{Initialise, Matrix, Parameter, Weights};
 pub use passes::{ForwardPass, GradientPass, RowLoss, dims_for};
 pub use reorder::reordered;
 pub use representations::RepresentationPass;
-pub use role::{Norm, Part, Role};
+pub use role::{Norm, Part, Role, Table};
 pub use sentence_head::{SentenceHead, SentenceHeadGraph, SentenceHeadPass, Side};
 pub use store::{Arena, Chunk};
 pub use token_ids::TokenIds;

@@ -7,7 +7,7 @@ use super::store::Arena;
 use crate::gpu::{Gpu, GpuError, Stamp, Step};
 use crate::graph::{Dims, Graph, MemoryPlan, Plan, TensorId, fit};
 use crate::ops::batch::{BatchLayout, Sentence};
-use crate::ops::{Batch, BatchBuffers, Labels, Operation, Variants};
+use crate::ops::{Batch, BatchBuffers, Family, Labels, Variants};
 
 /// The loss of one masked position.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -273,8 +273,8 @@ impl GradientPass {
     }
 
     /// For each dispatch the part of the variant table that it belongs to.
-    pub fn operations(&self) -> &[Option<Operation>] {
-        self.bound.plan.operations()
+    pub fn families(&self) -> &[Option<Family>] {
+        self.bound.plan.families()
     }
 
     /// Runs a batch with a timestamp around every dispatch.

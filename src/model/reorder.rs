@@ -6,9 +6,8 @@
 
 use super::encoder::Encoder;
 use super::files::Loaded;
-use super::role::Part;
+use super::role::{Part, Table};
 use super::token_ids::TokenIds;
-use crate::ops::Table;
 
 /// A model's weights for an encoder that is trained here, and what is worth a note; `ids` are those that the model has for
 /// the language of that encoder.

@@ -1,6 +1,12 @@
 //! What a parameter is in its model: set where an encoder makes it, so that nothing is read out of names.
 
-use crate::ops::Table;
+/// Which table of the embedding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Table {
+    Words,
+    Positions,
+    Segments,
+}
 
 /// Which layer norm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

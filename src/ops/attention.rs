@@ -1,13 +1,17 @@
 //! Multi-head self-attention within each sentence of a batch without padding. Vaswani et al. 2017; the backward pass
 //! computes the weights again (Dao 2023). Shader: `shaders/attention.wgsl`.
 
-use super::{Adjoints, AttentionVariant, Lowering, Node, Op, Operation, OutputShape, Rule, Tensor, TensorId, dropout};
-use crate::gpu::{Count, Dispatch, Grid};
+use super::operation::{self, no_rule};
+use super::{
+    Adjoints, AttentionVariant, Family, Lowering, Node, Operation, OutputShape, Rule, Second, Sizes, Tangents, Tensor,
+    TensorId, attention_tangent, call, dropout,
+};
+use crate::gpu::{Count, Grid};
+use crate::kernels::attention as kernel;
 
-/// Attention, or its vjp with respect to queries, keys and values.
+/// Attention of sentences to themselves.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Attention {
-    pub rule: Rule,
     pub heads: u32,
     /// Width of a head; in memory padded to a multiple of 4 with zeros.
     pub size: u32,
@@ -17,14 +21,114 @@ pub struct Attention {
     pub stream: u32,
 }
 
-impl Attention {
-    pub(super) fn operation(&self) -> Operation {
-        match self.rule {
-            Rule::Forward => Operation::AttentionForward,
-            _ => Operation::AttentionVjp,
+impl Operation for Attention {
+    fn name(&self) -> &'static str {
+        "attention"
+    }
+
+    /// Forward: qkv [rows, 3 heads padded] to (o [rows, heads padded], stat [rows, 4 heads], log Σ exp s in the first of four
+    /// columns). Vjp: (qkv, stat, o, ō) to the adjoint of qkv.
+    /// Jvp: (qkv, stat, o, q̇k̇v̇) to (ȯ, stat_dot [rows, 4 heads] = log Σ exp s, 0, its tangent μ, 0).
+    /// Delta: (stat_dot, o, ō, ȯ, ō̇) to [rows, 4 heads] = (log Σ exp s, δ, μ, δ̇), what VjpJvp needs of a row.
+    /// VjpJvp: (qkv, delta, ō, q̇k̇v̇, ō̇) to the tangent of the adjoint of qkv.
+    /// Second: (qkv, stat, ō, q̇k̇v̇) to ⟨ō, D²o⟩ of each row and head, in the first of four columns.
+    fn outputs(&self, rule: Rule, inputs: &[&Tensor]) -> Vec<OutputShape> {
+        let (wide, statistics) = (self.heads * self.padded(), 4 * self.heads);
+        if rule != Rule::Delta {
+            assert_eq!(inputs[0].cols, 3 * wide, "attention: {} has the wrong width", inputs[0].name);
+        }
+        if !matches!(rule, Rule::Forward | Rule::Vjp(0)) {
+            assert!(self.p == 0.0, "tangents are taken of models without dropout");
+        }
+        match rule {
+            Rule::Forward => {
+                let [_] = operation::inputs(self, inputs);
+                vec![("", Count::Rows, wide, false), ("stat", Count::Rows, statistics, false)]
+            }
+            Rule::Vjp(0) => {
+                let [_, _, _, o_bar] = operation::inputs(self, inputs);
+                vec![("", Count::Rows, 3 * wide, o_bar.probes)]
+            }
+            Rule::Jvp => {
+                let [_, _, _, _] = operation::inputs(self, inputs);
+                vec![("", Count::Rows, wide, true), ("stat", Count::Rows, statistics, true)]
+            }
+            Rule::Delta => {
+                let [_, _, _, _, _] = operation::inputs(self, inputs);
+                vec![("", Count::Rows, statistics, true)]
+            }
+            Rule::VjpJvp(0) => {
+                let [_, _, _, _, _] = operation::inputs(self, inputs);
+                vec![("", Count::Rows, 3 * wide, true)]
+            }
+            Rule::Second => {
+                let [_, _, _, _] = operation::inputs(self, inputs);
+                vec![("", Count::Rows, statistics, true)]
+            }
+            _ => no_rule(self, rule),
         }
     }
 
+    /// As many products of all pairs of rows of a sentence as the formulas have, whatever a kernel computes again.
+    fn flops(&self, node: &Node, sizes: &Sizes<'_>) -> Option<f64> {
+        let products = match node.rule {
+            Rule::Forward => 2.0,
+            Rule::Vjp(_) => 5.0,
+            Rule::Jvp => 5.0,
+            Rule::VjpJvp(_) => 12.0,
+            Rule::Second => 6.0,
+            _ => return None,
+        };
+        let qkv = node.inputs[0];
+        Some(2.0 * products * sizes.pairs(qkv) * f64::from(self.heads * self.padded()))
+    }
+
+    fn family(&self, rule: Rule) -> Option<Family> {
+        match rule {
+            Rule::Forward => Some(Family::AttentionForward),
+            Rule::Vjp(_) => Some(Family::AttentionVjp),
+            Rule::Delta => None,
+            _ => Some(Family::TangentAttention),
+        }
+    }
+
+    fn vjp(&self, node: &Node, g: &mut Adjoints<'_>, o_bar: TensorId) {
+        let ([qkv], [o, stat]) = (node.inputs(), node.outputs());
+        g.contribute(qkv, call(*self, Rule::Vjp(0), &[qkv, stat, o, o_bar]));
+    }
+
+    fn jvp(&self, node: &Node, g: &mut Tangents<'_>) {
+        let name = g.dot(node.outputs[0]);
+        if node.rule == Rule::Forward {
+            let ([qkv], [o, stat]) = (node.inputs(), node.outputs());
+            let made = g.push(call(*self, Rule::Jvp, &[qkv, stat, o, g.wanted(qkv)]), &name);
+            g.set(o, made[0]);
+            g.set(stat, made[1]);
+            return;
+        }
+        let [qkv, stat, o, o_bar] = node.inputs();
+        let inputs = [g.wanted(stat), o, o_bar, g.wanted(o), g.wanted(o_bar)];
+        let delta = g.push(call(*self, Rule::Delta, &inputs), "delta")[0];
+        let inputs = [qkv, delta, o_bar, g.wanted(qkv), g.wanted(o_bar)];
+        let made = g.push(call(*self, Rule::VjpJvp(0), &inputs), &name)[0];
+        g.set(node.outputs[0], made);
+    }
+
+    fn second(&self, node: &Node, g: &mut Second<'_>, o_bar: TensorId) {
+        let ([qkv], [_, stat]) = (node.inputs(), node.outputs());
+        let terms = g.push(call(*self, Rule::Second, &[qkv, stat, o_bar, g.dot(qkv)]), "second(attention)");
+        g.term(terms, 1.0);
+    }
+
+    fn lower(&self, node: &Node, cx: &mut Lowering<'_>) {
+        match node.rule {
+            Rule::Forward | Rule::Vjp(_) => self.lower_rules(node, cx),
+            _ => attention_tangent::lower(self, node, cx),
+        }
+    }
+}
+
+impl Attention {
     /// Columns of a head in memory.
     pub fn padded(&self) -> u32 {
         self.size.next_multiple_of(4)
@@ -36,84 +140,73 @@ impl Attention {
     }
 
     /// Rows of a flash tile, as many as 27,136 bytes of workgroup memory hold; `None` for heads that are too wide.
-    fn flash_rows(&self) -> Option<u32> {
-        match (self.rule, self.padded() / 4) {
-            (Rule::Forward, ..=16) | (Rule::Vjp, ..=8) => Some(32),
-            (Rule::Forward, ..=32) | (Rule::Vjp, ..=16) => Some(16),
-            (Rule::Vjp, ..=32) => Some(8),
+    fn flash_rows(&self, rule: Rule) -> Option<u32> {
+        match (rule, self.padded() / 4) {
+            (Rule::Forward, ..=16) | (Rule::Vjp(_), ..=8) => Some(32),
+            (Rule::Forward, ..=32) | (Rule::Vjp(_), ..=16) => Some(16),
+            (Rule::Vjp(_), ..=32) => Some(8),
             _ => None,
         }
     }
 
-    /// Forward: qkv [rows, 3 heads padded] to (o [rows, heads padded], stat [rows heads, 4], log Σ exp in the first column).
-    /// Vjp: (qkv, stat, o, ō) to the adjoint of qkv.
-    pub(super) fn outputs(&self, inputs: &[&Tensor]) -> Vec<OutputShape> {
-        let wide = self.heads * self.padded();
-        assert_eq!(inputs[0].cols, 3 * wide, "attention: {} has the wrong width", inputs[0].name);
-        match self.rule {
-            Rule::Forward => vec![("", Count::Rows, wide, false), ("stat", Count::Rows, 4 * self.heads, false)],
-            _ => vec![("", Count::Rows, 3 * wide, inputs[3].probes)],
-        }
-    }
-
-    pub(super) fn vjp(&self, g: &mut Adjoints<'_>, node: &Node, o_bar: TensorId) {
-        let (qkv, o, stat) = (node.inputs[0], node.outputs[0], node.outputs[1]);
-        let op = Op::Attention(Attention { rule: Rule::Vjp, ..*self });
-        g.contribute(qkv, |g, before| {
-            let name = g.bar(qkv);
-            let qkv_bar = g.push(op, &[qkv, stat, o, o_bar], &name)[0];
-            before.map_or(qkv_bar, |before| g.add(before, qkv_bar))
-        });
-    }
-
-    pub(super) fn lower(&self, cx: &mut Lowering<'_>, node: &Node) {
-        let (qkv, out) = (node.inputs[0], node.outputs[0]);
-        let mut buffers = vec![("qkv", cx.buffer(qkv)), ("spans", cx.batch.spans.clone()), ("out", cx.buffer(out))];
+    fn lower_rules(&self, node: &Node, cx: &mut Lowering<'_>) {
+        let out = node.outputs[0];
         let threshold = dropout::threshold(self.p);
-        let mut params = vec![
-            ("heads", self.heads),
-            ("scale", (self.scale() as f32).to_bits()),
-            ("out_layer", cx.layer(out)),
-            ("stream", self.stream),
-            ("threshold", threshold),
-            ("keep", (1.0 / (1.0 - self.p)).to_bits()),
-        ];
-        let entry = match self.rule {
+        let (constants, grid) = self.launch(node.rule, cx, cx.layers(out));
+        let params = kernel::Params {
+            heads: self.heads,
+            scale: self.scale() as f32,
+            out_layer: cx.layer(out),
+            in_layer: node.inputs.get(3).map_or(0, |o_bar| cx.layer(*o_bar)),
+            stream: self.stream,
+            threshold,
+            keep: 1.0 / (1.0 - self.p),
+        };
+        let constants = kernel::Constants { dropout: threshold != 0, ..constants };
+        let spans = cx.batch.spans.clone();
+        match node.rule {
             Rule::Forward => {
-                buffers.push(("stat_out", cx.buffer(node.outputs[1])));
-                "forward"
+                let [qkv] = node.inputs().map(|id| cx.buffer(id));
+                let [out, stat_out] = node.outputs().map(|id| cx.buffer(id));
+                let forward = kernel::Forward { qkv, spans, out, stat_out, params, constants };
+                cx.push(forward, cx.name(node.outputs[0]), grid);
             }
             _ => {
-                buffers.push(("stat", cx.buffer(node.inputs[1])));
-                buffers.push(("o", cx.buffer(node.inputs[2])));
-                buffers.push(("o_bar", cx.buffer(node.inputs[3])));
-                params.push(("in_layer", cx.layer(node.inputs[3])));
-                "vjp"
+                let [qkv, stat, o, o_bar] = node.inputs().map(|id| cx.buffer(id));
+                let vjp = kernel::Vjp { qkv, spans, stat, o, o_bar, out: cx.buffer(out), params, constants };
+                cx.push(vjp, cx.name(out), grid);
             }
-        };
-        let label = cx.graph.tensor(out).name.clone();
-        let size4 = self.padded() / 4;
-        let mut constants = vec![("SIZE4", size4), ("DROPOUT", u32::from(threshold != 0))];
-        let flash = cx.variants.attention(self.operation()) == AttentionVariant::Flash;
-        if let (true, Some(rows)) = (flash, self.flash_rows()) {
-            constants.extend([("FLASH", 1), ("ROWS", rows)]);
-            // The vjp has a workgroup for its rows as queries and one for them as keys.
-            let columns = if self.rule == Rule::Vjp { 2 * self.heads } else { self.heads };
-            let grid = Grid { count: Count::Rows, unit: rows, columns, layers: cx.layers(out) };
-            cx.push(Dispatch { label, kernel: "attention", entry, constants, buffers, params, grid });
-            return;
         }
-        if let AttentionVariant::Subgroup(lanes) = cx.variants.attention(self.operation()) {
-            // As many rows on the other side as one load of all lanes holds.
-            let keys = (lanes / size4).max(1);
-            constants.extend([("SUBGROUP", 1), ("LANES", lanes), ("KEYS", keys)]);
-            let grid = Grid { count: Count::Sentences, unit: 1, columns: self.heads, layers: cx.layers(out) };
-            cx.push(Dispatch { label, kernel: "attention", entry, constants, buffers, params, grid });
-            return;
-        }
-        // (row, head) pairs, 64 a workgroup: heads / gcd columns of blocks of 64 / gcd rows.
-        let common = [64, 32, 16, 8, 4, 2, 1].into_iter().find(|d| self.heads.is_multiple_of(*d)).unwrap_or(1);
-        let grid = Grid { count: Count::Rows, unit: 64 / common, columns: self.heads / common, layers: cx.layers(out) };
-        cx.push(Dispatch { label, kernel: "attention", entry, constants, buffers, params, grid });
     }
+
+    /// The constants of the variant and its grid.
+    fn launch(&self, rule: Rule, cx: &Lowering<'_>, layers: u32) -> (kernel::Constants, Grid) {
+        let size4 = self.padded() / 4;
+        let plain = kernel::Constants { size4, ..Default::default() };
+        let family = if rule == Rule::Forward { Family::AttentionForward } else { Family::AttentionVjp };
+        match (cx.variants.attention(family), self.flash_rows(rule)) {
+            (AttentionVariant::Flash, Some(rows)) => {
+                // The vjp has a workgroup for its rows as queries and one for them as keys.
+                let columns = if rule == Rule::Vjp(0) { 2 * self.heads } else { self.heads };
+                let grid = Grid { count: Count::Rows, unit: rows, columns, layers };
+                (kernel::Constants { flash: true, rows, ..plain }, grid)
+            }
+            (AttentionVariant::Subgroup(lanes), _) => {
+                let constants = kernel::Constants { subgroup: true, lanes, keys: keys(lanes, size4), ..plain };
+                (constants, Grid { count: Count::Sentences, unit: 1, columns: self.heads, layers })
+            }
+            _ => (plain, self.row_grid(layers)),
+        }
+    }
+
+    /// A grid of (row, head) pairs, 64 a workgroup: heads / gcd columns of blocks of 64 / gcd rows.
+    pub(super) fn row_grid(&self, layers: u32) -> Grid {
+        let common = [64, 32, 16, 8, 4, 2, 1].into_iter().find(|d| self.heads.is_multiple_of(*d)).unwrap_or(1);
+        Grid { count: Count::Rows, unit: 64 / common, columns: self.heads / common, layers }
+    }
+}
+
+/// Rows on the other side that one load of all lanes holds, at least 1.
+pub(super) fn keys(lanes: u32, size4: u32) -> u32 {
+    (lanes / size4).max(1)
 }

@@ -1,7 +1,7 @@
 //! A batch of sentences as the kernels want it: all tokens one after another without padding, the tables' rows they
 //! use and, for gradients, the tokens sorted by table row.
 
-use super::embedding::{Table, most_segments};
+use super::embedding::most_segments;
 use super::{Dims, Variants};
 use crate::gpu::{Buffer, Gpu, GpuError, Step};
 use crate::graph::fit;
@@ -249,9 +249,9 @@ impl BatchBuffers {
         Err(excess.into())
     }
 
-    /// Index of a table.
-    pub fn table(&self, table: Table) -> &TableBuffers {
-        &self.tables[table as usize]
+    /// Index of a table: 0 words, 1 positions, 2 segments.
+    pub fn table(&self, table: usize) -> &TableBuffers {
+        &self.tables[table]
     }
 
     fn sizes(dims: &Dims, layout: &BatchLayout, variants: &Variants, vocabulary: u32, soft: bool) -> Vec<u64> {

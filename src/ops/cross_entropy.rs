@@ -1,8 +1,10 @@
 //! Cross-entropy of masked rows against hard or soft labels, with its derivative in closed form (p - q).
 //! Shader: `shaders/cross_entropy.wgsl`.
 
-use super::{Adjoints, Lowering, Node, Op, Operation, OutputShape, Rule, Tangents, Tensor, TensorId};
-use crate::gpu::{Count, Dispatch};
+use super::operation::{self, no_rule};
+use super::{Adjoints, Family, Lowering, Node, Operation, OutputShape, Rule, Sizes, Tangents, Tensor, TensorId, call};
+use crate::gpu::Count;
+use crate::kernels::cross_entropy as kernel;
 
 /// Which labels of the batch a loss is taken against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -13,98 +15,113 @@ pub enum Labels {
     Soft,
 }
 
-/// The loss, or its vjp with respect to the logits.
+/// The loss of rows of logits.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CrossEntropy {
-    pub rule: Rule,
     pub labels: Labels,
 }
 
-impl CrossEntropy {
-    /// Forward: logits to stat [masked, 4] = (loss, divergence, log Σ exp, max). Vjp: (logits, stat, weight) to z̄, one for
-    /// each probe of the weights.
+impl Operation for CrossEntropy {
+    fn name(&self) -> &'static str {
+        "cross_entropy"
+    }
+
+    /// Forward: logits to stat [masked, 4] = (loss, divergence, log Σ exp, max). Vjp: (logits, stat, weight) to z̄, one for each
+    /// probe of the weights.
     /// Jvp: (logits, stat, ż) to ⟨p − q, ż⟩, Second: to ⟨ż, (diag p − ppᵀ) ż⟩, both in the first column of [masked, 4].
     /// VjpJvp: (logits, stat, weight, ż) to weight (diag p − ppᵀ) ż.
-    pub(super) fn outputs(&self, inputs: &[&Tensor]) -> Vec<OutputShape> {
-        match self.rule {
-            Rule::Forward => vec![("", Count::Masked, 4, false)],
-            Rule::Vjp => vec![("", Count::Masked, inputs[0].cols, inputs[2].probes)],
-            Rule::Jvp | Rule::Second => vec![("", Count::Masked, 4, true)],
-            Rule::VjpJvp => vec![("", Count::Masked, inputs[0].cols, true)],
+    fn outputs(&self, rule: Rule, inputs: &[&Tensor]) -> Vec<OutputShape> {
+        match rule {
+            Rule::Forward => {
+                let [_] = operation::inputs(self, inputs);
+                vec![("", Count::Masked, 4, false)]
+            }
+            Rule::Vjp(0) => {
+                let [z, _, weight] = operation::inputs(self, inputs);
+                vec![("", Count::Masked, z.cols, weight.probes)]
+            }
+            Rule::Jvp | Rule::Second => {
+                let [_, _, _] = operation::inputs(self, inputs);
+                vec![("", Count::Masked, 4, true)]
+            }
+            Rule::VjpJvp(0) => {
+                let [z, _, _, _] = operation::inputs(self, inputs);
+                vec![("", Count::Masked, z.cols, true)]
+            }
+            _ => no_rule(self, rule),
         }
     }
 
-    pub(super) fn vjp(&self, g: &mut Adjoints<'_>, node: &Node, weight: TensorId) {
-        let (logits, stat) = (node.inputs[0], node.outputs[0]);
-        let op = Op::CrossEntropy(CrossEntropy { rule: Rule::Vjp, ..*self });
-        g.contribute(logits, |g, before| {
-            let name = g.bar(logits);
-            let z_bar = g.push(op, &[logits, stat, weight], &name)[0];
-            before.map_or(z_bar, |before| g.add(before, z_bar))
-        });
+    fn flops(&self, _: &Node, _: &Sizes<'_>) -> Option<f64> {
+        None
+    }
+
+    fn family(&self, _: Rule) -> Option<Family> {
+        Some(Family::CrossEntropy)
+    }
+
+    fn vjp(&self, node: &Node, g: &mut Adjoints<'_>, weight: TensorId) {
+        let ([logits], [stat]) = (node.inputs(), node.outputs());
+        g.contribute(logits, call(*self, Rule::Vjp(0), &[logits, stat, weight]));
     }
 
     /// The tangent of the loss, and that of z̄.
-    pub(super) fn jvp(&self, g: &mut Tangents<'_>, node: &Node) {
-        let logits = node.inputs[0];
-        let name = g.dot(node.outputs[0]);
-        let (rule, inputs) = match self.rule {
-            Rule::Forward => (Rule::Jvp, vec![logits, node.outputs[0], g.wanted(logits)]),
-            _ => (Rule::VjpJvp, vec![logits, node.inputs[1], node.inputs[2], g.wanted(logits)]),
+    fn jvp(&self, node: &Node, g: &mut Tangents<'_>) {
+        let [out] = node.outputs();
+        let tangent = match node.rule {
+            Rule::Forward => {
+                let [logits] = node.inputs();
+                call(*self, Rule::Jvp, &[logits, out, g.wanted(logits)])
+            }
+            _ => {
+                let [logits, stat, weight] = node.inputs();
+                call(*self, Rule::VjpJvp(0), &[logits, stat, weight, g.wanted(logits)])
+            }
         };
-        let tangent = g.push(Op::CrossEntropy(CrossEntropy { rule, ..*self }), &inputs, &name)[0];
-        g.set(node.outputs[0], tangent);
+        let tangent = g.push(tangent, &g.dot(out))[0];
+        g.set(out, tangent);
     }
 
-    pub(super) fn lower(&self, cx: &mut Lowering<'_>, node: &Node) {
-        let (z, out) = (node.inputs[0], node.outputs[0]);
-        let labels = match self.labels {
+    fn lower(&self, node: &Node, cx: &mut Lowering<'_>) {
+        let (z, [out]) = (node.inputs[0], node.outputs());
+        let layer = |i: usize| cx.layer(node.inputs[i]);
+        let (z_layer, weight_layer) = match node.rule {
+            Rule::Vjp(_) => (0, layer(2)),
+            Rule::Jvp | Rule::Second => (layer(2), 0),
+            Rule::VjpJvp(_) => (layer(3), 0),
+            _ => (0, 0),
+        };
+        let params = kernel::Params {
+            width: cx.graph.tensor(z).cols,
+            cols4: cx.cols4(z),
+            soft: u32::from(self.labels == Labels::Soft),
+            z_layer,
+            weight_layer,
+            out_layer: cx.layer(out),
+            bend: u32::from(node.rule == Rule::Second),
+        };
+        let lanes = cx.variants.row_lanes(Family::CrossEntropy);
+        let constants = kernel::Constants { lanes };
+        let (label, grid) = (cx.name(out), cx.rowwise(Count::Masked, lanes, cx.layers(out)));
+        let (z, out) = (cx.buffer(z), cx.buffer(out));
+        let q = match self.labels {
             Labels::Hard => cx.batch.hard.clone(),
             Labels::Soft => cx.batch.soft.clone(),
         };
-        let tensor = cx.graph.tensor(z);
-        let mut buffers = vec![("z", cx.buffer(z)), ("q", labels), ("out", cx.buffer(out))];
-        let entry = match self.rule {
-            Rule::Forward => "forward",
-            Rule::Vjp => {
-                buffers.push(("stat", cx.buffer(node.inputs[1])));
-                buffers.push(("weight", cx.buffer(node.inputs[2])));
-                "vjp"
+        match node.rule {
+            Rule::Vjp(_) => {
+                let [_, stat, weight] = node.inputs().map(|id| cx.buffer(id));
+                cx.push(kernel::Vjp { z, q, stat, weight, out, params, constants }, label, grid);
             }
             Rule::Jvp | Rule::Second => {
-                buffers.push(("stat", cx.buffer(node.inputs[1])));
-                buffers.push(("z_dot", cx.buffer(node.inputs[2])));
-                "jvp"
+                let [_, stat, z_dot] = node.inputs().map(|id| cx.buffer(id));
+                cx.push(kernel::Jvp { z, q, stat, z_dot, out, params, constants }, label, grid);
             }
-            Rule::VjpJvp => {
-                buffers.retain(|(name, _)| *name != "q");
-                buffers.push(("stat", cx.buffer(node.inputs[1])));
-                buffers.push(("weight", cx.buffer(node.inputs[2])));
-                buffers.push(("z_dot", cx.buffer(node.inputs[3])));
-                "vjp_jvp"
+            Rule::VjpJvp(_) => {
+                let [_, stat, weight, z_dot] = node.inputs().map(|id| cx.buffer(id));
+                cx.push(kernel::VjpJvp { z, stat, weight, z_dot, out, params, constants }, label, grid);
             }
-        };
-        let tangent = node.inputs.last().filter(|_| matches!(self.rule, Rule::Jvp | Rule::Second | Rule::VjpJvp));
-        let lanes = cx.variants.row_lanes(Operation::CrossEntropy);
-        let params = vec![
-            ("width", tensor.cols),
-            ("cols4", tensor.cols4()),
-            ("soft", u32::from(self.labels == Labels::Soft)),
-            ("z_layer", tangent.map_or(0, |id| cx.layer(*id))),
-            ("weight_layer", if self.rule == Rule::Vjp { cx.layer(node.inputs[2]) } else { 0 }),
-            ("out_layer", cx.layer(out)),
-            ("bend", u32::from(self.rule == Rule::Second)),
-        ];
-        let grid = cx.rowwise(Count::Masked, lanes, cx.layers(out));
-        let label = cx.graph.tensor(out).name.clone();
-        cx.push(Dispatch {
-            label,
-            kernel: "cross_entropy",
-            entry,
-            constants: vec![("LANES", lanes)],
-            buffers,
-            params,
-            grid,
-        });
+            _ => cx.push(kernel::Forward { z, q, out, params, constants }, label, grid),
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! Dropout: each number kept with probability 1 - p and scaled by 1 / (1 - p). Srivastava et al. 2014.
 //! Linear in x, with the mask a function of (seed, step, stream, place). Shader: `shaders/dropout.wgsl`.
 
-use super::{Adjoints, Lowering, Node, Op, OutputShape, Tensor, TensorId};
-use crate::gpu::Dispatch;
+use super::operation::{self, no_rule};
+use super::{Lowering, Node, Operation, OutputShape, Rule, Sizes, Tensor};
+use crate::kernels::dropout as kernel;
 
 /// A dropout with its own stream of random numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -17,41 +18,42 @@ pub fn threshold(p: f32) -> u32 {
     (f64::from(p) * 4_294_967_296.0) as u32
 }
 
-impl Dropout {
-    pub(super) fn outputs(&self, inputs: &[&Tensor]) -> Vec<OutputShape> {
-        vec![("", inputs[0].rows, inputs[0].cols, inputs[0].probes)]
+impl Operation for Dropout {
+    fn name(&self) -> &'static str {
+        "dropout"
     }
 
-    pub(super) fn vjp(&self, g: &mut Adjoints<'_>, node: &Node, y_bar: TensorId) {
-        let (x, op) = (node.inputs[0], Op::Dropout(*self));
-        g.contribute(x, |g, before| {
-            let name = g.bar(x);
-            let x_bar = g.push(op, &[y_bar], &name)[0];
-            before.map_or(x_bar, |before| g.add(before, x_bar))
-        });
+    fn outputs(&self, rule: Rule, inputs: &[&Tensor]) -> Vec<OutputShape> {
+        let [x] = operation::inputs(self, inputs);
+        match rule {
+            // The same numbers are dropped on the way back.
+            Rule::Forward | Rule::Vjp(0) => vec![("", x.rows, x.cols, x.probes)],
+            _ => no_rule(self, rule),
+        }
     }
 
-    pub(super) fn lower(&self, cx: &mut Lowering<'_>, node: &Node) {
-        let (x, out) = (node.inputs[0], node.outputs[0]);
-        let [code, fixed] = cx.count(out);
-        let dispatch = Dispatch {
-            label: cx.graph.tensor(out).name.clone(),
-            kernel: "dropout",
-            entry: "forward",
-            constants: vec![],
-            buffers: vec![("x", cx.buffer(x)), ("out", cx.buffer(out))],
-            params: vec![
+    fn flops(&self, _: &Node, _: &Sizes<'_>) -> Option<f64> {
+        None
+    }
+
+    fn lower(&self, node: &Node, cx: &mut Lowering<'_>) {
+        let ([x], [out]) = (node.inputs(), node.outputs());
+        let (code, fixed) = cx.count(out);
+        let dropout = kernel::Forward {
+            x: cx.buffer(x),
+            out: cx.buffer(out),
+            params: kernel::Params {
                 code,
                 fixed,
-                ("cols4", cx.graph.tensor(out).cols4()),
-                ("a_layer", cx.layer(x)),
-                ("out_layer", cx.layer(out)),
-                ("scale", (1.0 / (1.0 - self.p)).to_bits()),
-                ("stream", self.stream),
-                ("threshold", threshold(self.p)),
-            ],
-            grid: cx.elementwise(out),
+                cols4: cx.cols4(out),
+                a_layer: cx.layer(x),
+                out_layer: cx.layer(out),
+                scale: 1.0 / (1.0 - self.p),
+                stream: self.stream,
+                threshold: threshold(self.p),
+                ..Default::default()
+            },
         };
-        cx.push(dispatch);
+        cx.push(dropout, cx.name(out), cx.elementwise(out));
     }
 }

@@ -1,26 +1,19 @@
 //! The sum of a word's, a position's and a segment's vector, and its gradient without atomics: rows are sorted by the
 //! host and summed in segments of bounded length. Shader: `shaders/embedding.wgsl`.
 
-use super::{Adjoints, Dims, Lowering, Node, Op, OutputShape, Tangents, Tensor, TensorId, Variants};
-use crate::gpu::{Count, Dispatch, Grid};
+use super::operation::{self, no_rule};
+use super::{
+    Adjoints, Family, GradientRows, GradientSource, Lowering, Node, Operation, OutputShape, Rule, Scratch, Sizes,
+    Tangents, Tensor, TensorId, call,
+};
+use crate::gpu::{Count, Grid};
+use crate::kernels::embedding as kernel;
 
-/// One of the three tables.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Table {
-    Words,
-    Positions,
-    Segments,
-}
-
-impl Table {
-    /// All, in the order of the embedding's inputs.
-    pub const ALL: [Table; 3] = [Table::Words, Table::Positions, Table::Segments];
-}
-
-/// Which tables take part; the others count as zero.
+/// A sum of rows of up to three tables: words, positions, segments.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Embedding {
-    pub uses: [bool; 3],
+    /// Rows of each table, 0 for one that takes no part.
+    pub rows: [u32; 3],
 }
 
 /// Segments that a gradient may need at most: one a table row, and one more each time a segment is full.
@@ -28,114 +21,152 @@ pub fn most_segments(rows: u32, targets: u32, segment: u32) -> u32 {
     rows / segment + targets
 }
 
-impl Embedding {
-    /// Tables [n, d] in use to [rows, d].
-    pub(super) fn outputs(&self, inputs: &[&Tensor]) -> Vec<OutputShape> {
-        assert_eq!(inputs.len(), self.uses.iter().filter(|u| **u).count(), "embedding: a table for each use");
-        assert!(inputs.iter().all(|t| t.cols == inputs[0].cols), "embedding: tables of one width");
-        vec![("", Count::Rows, inputs[0].cols, inputs.iter().any(|t| t.probes))]
+/// The sums of a table row's segments.
+const SEGMENTS: Scratch = Scratch("segments");
+
+impl Operation for Embedding {
+    fn name(&self) -> &'static str {
+        "embedding"
     }
 
-    pub(super) fn vjp(&self, g: &mut Adjoints<'_>, node: &Node, y_bar: TensorId) {
-        let used = Table::ALL.into_iter().zip(self.uses).filter(|(_, used)| *used);
-        for ((table, _), input) in used.zip(&node.inputs) {
-            g.contribute(*input, |g, before| {
-                let Count::Fixed(rows) = g.tensor(*input).rows else {
-                    unreachable!("a table has a fixed number of rows")
-                };
-                let inputs: Vec<TensorId> = [y_bar].into_iter().chain(before).collect();
-                let name = g.bar(*input);
-                g.push(Op::EmbeddingScatter { table, rows, addend: before.is_some() }, &inputs, &name)[0]
-            });
-        }
-    }
-
-    /// The embedding of the tables' tangents.
-    pub(super) fn jvp(&self, g: &mut Tangents<'_>, node: &Node) {
-        let mut inputs = node.inputs.iter();
-        let mut uses = [false; 3];
-        let mut tangents = Vec::new();
-        for (used, moved) in self.uses.into_iter().zip(&mut uses) {
-            let tangent = if used { inputs.next().and_then(|id| g.of(*id)) } else { None };
-            *moved = tangent.is_some();
-            tangents.extend(tangent);
-        }
-        let name = g.dot(node.outputs[0]);
-        let tangent = g.push(Op::Embedding(Embedding { uses }), &tangents, &name)[0];
-        g.set(node.outputs[0], tangent);
-    }
-
-    pub(super) fn lower(&self, cx: &mut Lowering<'_>, node: &Node) {
-        let out = node.outputs[0];
-        let names = [("words", "word_layer"), ("positions", "position_layer"), ("segments", "segment_layer")];
-        let mut buffers = vec![("ids", cx.batch.ids.clone()), ("out", cx.buffer(out))];
-        let mut params = vec![("cols4", cx.graph.tensor(out).cols4()), ("out_layer", cx.layer(out))];
-        let mut inputs = node.inputs.iter();
-        let mut uses = 0;
-        for (i, (name, layer)) in names.into_iter().enumerate() {
-            if self.uses[i] {
-                let input = *inputs.next().expect("shapes were checked when the graph was built");
-                buffers.push((name, cx.buffer(input)));
-                params.push((layer, cx.layer(input)));
-                uses |= 1 << i;
+    /// Forward: the tables [n, d] that take part to [rows, d]. Vjp of table t: ȳ to [n, d].
+    fn outputs(&self, rule: Rule, inputs: &[&Tensor]) -> Vec<OutputShape> {
+        match rule {
+            Rule::Forward => {
+                let used = self.rows.iter().filter(|rows| **rows > 0);
+                assert!(
+                    used.map(|rows| Count::Fixed(*rows)).eq(inputs.iter().map(|t| t.rows)),
+                    "embedding: a table for each number of rows"
+                );
+                assert!(inputs.iter().all(|t| t.cols == inputs[0].cols), "embedding: tables of one width");
+                vec![("", Count::Rows, inputs[0].cols, inputs.iter().any(|t| t.probes))]
             }
+            Rule::Vjp(table @ 0..3) => {
+                let [y_bar] = operation::inputs(self, inputs);
+                vec![("", Count::Fixed(self.rows[usize::from(table)]), y_bar.cols, y_bar.probes)]
+            }
+            _ => no_rule(self, rule),
         }
-        params.push(("uses", uses));
-        let label = cx.graph.tensor(out).name.clone();
-        let grid = cx.elementwise(out);
-        cx.push(Dispatch { label, kernel: "embedding", entry: "forward", constants: vec![], buffers, params, grid });
+    }
+
+    fn flops(&self, _: &Node, _: &Sizes<'_>) -> Option<f64> {
+        None
+    }
+
+    fn adds(&self, rule: Rule) -> bool {
+        rule != Rule::Forward
+    }
+
+    fn vjp(&self, node: &Node, g: &mut Adjoints<'_>, y_bar: TensorId) {
+        let tables = (0..3).filter(|table| self.rows[usize::from(*table)] > 0);
+        for (table, input) in tables.zip(&node.inputs) {
+            g.contribute(*input, call(*self, Rule::Vjp(table), &[y_bar]));
+        }
+    }
+
+    /// The embedding of the tables' tangents, or the gradient from ȳ's.
+    fn jvp(&self, node: &Node, g: &mut Tangents<'_>) {
+        if node.rule != Rule::Forward {
+            return g.same_on_tangents(node);
+        }
+        let mut inputs = node.inputs.iter();
+        let mut tangents = Vec::new();
+        let rows = self.rows.map(|rows| {
+            let tangent = if rows > 0 { inputs.next().and_then(|id| g.of(*id)) } else { None };
+            tangents.extend(tangent);
+            if tangent.is_some() { rows } else { 0 }
+        });
+        let [out] = node.outputs();
+        let tangent = g.push(call(Embedding { rows }, Rule::Forward, &tangents), &g.dot(out))[0];
+        g.set(out, tangent);
+    }
+
+    fn scratch(&self, node: &Node, sizes: &Sizes<'_>) -> Vec<(Scratch, u64)> {
+        let Rule::Vjp(table) = node.rule else { return vec![] };
+        let [y_bar] = node.inputs();
+        let segments = most_segments(sizes.dims.rows, self.rows[usize::from(table)], sizes.variants.sums().segment);
+        let size4 = u64::from(segments) * u64::from(sizes.tensor(y_bar).cols4());
+        vec![(SEGMENTS, size4 * 16 * u64::from(sizes.layers(y_bar)))]
+    }
+
+    fn family(&self, rule: Rule) -> Option<Family> {
+        (rule != Rule::Forward).then_some(Family::Sums)
+    }
+
+    fn gradient_source(&self, node: &Node, _: usize) -> Option<GradientSource> {
+        let Rule::Vjp(table) = node.rule else { return None };
+        let [b] = node.inputs();
+        Some(GradientSource::Rows(GradientRows::Table { b, table: usize::from(table) }))
+    }
+
+    fn lower(&self, node: &Node, cx: &mut Lowering<'_>) {
+        match node.rule {
+            Rule::Vjp(table) => self.lower_scatter(usize::from(table), node, cx),
+            _ => self.lower_sum(node, cx),
+        }
     }
 }
 
-pub(super) fn scatter_outputs(rows: u32, inputs: &[&Tensor]) -> Vec<OutputShape> {
-    vec![("", Count::Fixed(rows), inputs[0].cols, inputs.iter().any(|t| t.probes))]
-}
-
-/// Bytes of workspace for the segments' sums.
-pub(super) fn scatter_workspace(dims: &Dims, variants: &Variants, rows: u32, y_bar: &Tensor) -> u64 {
-    let layers = if y_bar.probes { dims.probes } else { 1 };
-    u64::from(most_segments(dims.rows, rows, variants.sums().segment))
-        * u64::from(y_bar.cols4())
-        * 16
-        * u64::from(layers)
-}
-
-pub(super) fn lower_scatter(table: Table, rows: u32, addend: bool, cx: &mut Lowering<'_>, node: &Node) {
-    let (y_bar, out) = (node.inputs[0], node.outputs[0]);
-    let index = cx.batch.table(table).clone();
-    let cols4 = cx.graph.tensor(y_bar).cols4();
-    let segments = most_segments(cx.dims.rows, rows, cx.variants.sums().segment);
-    let part = cx.workspace();
-    let part_layer = if cx.graph.tensor(y_bar).probes { segments * cols4 } else { 0 };
-    let label = cx.graph.tensor(out).name.clone();
-    let layers = cx.layers(y_bar);
-    let grid = |size: u32| Grid { count: Count::Fixed(size), unit: 64, columns: 1, layers };
-    cx.push(Dispatch {
-        label: format!("{label}.partial"),
-        kernel: "embedding",
-        entry: "partial",
-        constants: vec![],
-        buffers: vec![
-            ("y_bar", cx.buffer(y_bar)),
-            ("list", index.list.clone()),
-            ("bounds", index.bounds.clone()),
-            ("starts", index.starts.clone()),
-            ("out", part.clone()),
-        ],
-        params: vec![("cols4", cols4), ("targets", rows), ("in_layer", cx.layer(y_bar)), ("out_layer", part_layer)],
-        grid: grid(segments * cols4),
-    });
-    let mut buffers = vec![("part", part), ("starts", index.starts), ("out", cx.buffer(out))];
-    if addend {
-        buffers.push(("addend", cx.buffer(node.inputs[1])));
+impl Embedding {
+    /// y = Σ over tables of their rows.
+    fn lower_sum(&self, node: &Node, cx: &mut Lowering<'_>) {
+        let [out] = node.outputs();
+        let mut inputs = node.inputs.iter();
+        let tables = self.rows.map(|rows| if rows > 0 { inputs.next().copied() } else { None });
+        let uses = tables.iter().enumerate().map(|(i, table)| u32::from(table.is_some()) << i).sum();
+        let [words, positions, segments] = tables.map(|table| table.map(|id| cx.buffer(id)));
+        let [word_layer, position_layer, segment_layer] = tables.map(|table| table.map_or(0, |id| cx.layer(id)));
+        let sum = kernel::Forward {
+            words,
+            positions,
+            segments,
+            ids: cx.batch.ids.clone(),
+            out: cx.buffer(out),
+            params: kernel::Params {
+                cols4: cx.cols4(out),
+                uses,
+                word_layer,
+                position_layer,
+                segment_layer,
+                out_layer: cx.layer(out),
+                ..Default::default()
+            },
+        };
+        cx.push(sum, cx.name(out), cx.elementwise(out));
     }
-    let params = vec![
-        ("cols4", cols4),
-        ("targets", rows),
-        ("in_layer", part_layer),
-        ("out_layer", cx.layer(out)),
-        ("add", u32::from(addend)),
-    ];
-    let grid = grid(rows * cols4);
-    cx.push(Dispatch { label, kernel: "embedding", entry: "combine", constants: vec![], buffers, params, grid });
+
+    /// The gradient of a table.
+    fn lower_scatter(&self, table: usize, node: &Node, cx: &mut Lowering<'_>) {
+        let ([y_bar], [out]) = (node.inputs(), node.outputs());
+        let (index, rows) = (cx.batch.table(table).clone(), self.rows[table]);
+        let cols4 = cx.cols4(y_bar);
+        let segments = most_segments(cx.dims.rows, rows, cx.variants.sums().segment);
+        let part = cx.scratch(SEGMENTS);
+        let part_layer = if cx.graph.tensor(y_bar).probes { segments * cols4 } else { 0 };
+        let layers = cx.layers(y_bar);
+        let grid = |size: u32| Grid { count: Count::Fixed(size), unit: 64, columns: 1, layers };
+        let params = kernel::Params { cols4, targets: rows, ..Default::default() };
+        let partial = kernel::Partial {
+            y_bar: cx.buffer(y_bar),
+            list: index.list,
+            bounds: index.bounds,
+            starts: index.starts.clone(),
+            out: part.clone(),
+            params: kernel::Params { in_layer: cx.layer(y_bar), out_layer: part_layer, ..params },
+        };
+        cx.push(partial, format!("{}.partial", cx.name(out)), grid(segments * cols4));
+        let combine = kernel::Combine {
+            part,
+            addend: node.addend.map(|id| cx.buffer(id)),
+            starts: index.starts,
+            out: cx.buffer(out),
+            params: kernel::Params {
+                in_layer: part_layer,
+                out_layer: cx.layer(out),
+                add: u32::from(node.addend.is_some()),
+                ..params
+            },
+        };
+        cx.push(combine, cx.name(out), grid(rows * cols4));
+    }
 }

@@ -1,55 +1,59 @@
 //! The rows of masked positions, and their way back. Shader: `shaders/gather.wgsl`.
 
-use super::{Adjoints, Lowering, Node, Op, OutputShape, Tensor, TensorId};
-use crate::gpu::{Count, Dispatch};
+use super::operation::{self, no_rule};
+use super::{Lowering, Node, Operation, OutputShape, Rule, Sizes, Tensor};
+use crate::gpu::Count;
+use crate::kernels::gather as kernel;
 
-pub(super) fn outputs(inputs: &[&Tensor]) -> Vec<OutputShape> {
-    assert_eq!(inputs[0].rows, Count::Rows, "gather takes rows of tokens");
-    vec![("", Count::Masked, inputs[0].cols, inputs[0].probes)]
-}
+/// x [rows, d] to its masked rows [masked, d].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gather;
 
-pub(super) fn back_outputs(inputs: &[&Tensor]) -> Vec<OutputShape> {
-    assert_eq!(inputs[0].rows, Count::Masked, "gather goes back from masked rows");
-    vec![("", Count::Rows, inputs[0].cols, inputs.iter().any(|t| t.probes))]
-}
-
-pub(super) fn vjp(g: &mut Adjoints<'_>, node: &Node, y_bar: TensorId) {
-    let x = node.inputs[0];
-    g.contribute(x, |g, before| {
-        let name = g.bar(x);
-        let inputs: Vec<TensorId> = [y_bar].into_iter().chain(before).collect();
-        g.push(Op::GatherBack { addend: before.is_some() }, &inputs, &name)[0]
-    });
-}
-
-pub(super) fn lower(cx: &mut Lowering<'_>, node: &Node) {
-    let (x, out) = (node.inputs[0], node.outputs[0]);
-    let dispatch = Dispatch {
-        label: cx.graph.tensor(out).name.clone(),
-        kernel: "gather",
-        entry: "forward",
-        constants: vec![],
-        buffers: vec![("x", cx.buffer(x)), ("index", cx.batch.index.clone()), ("out", cx.buffer(out))],
-        params: vec![("cols4", cx.graph.tensor(x).cols4()), ("in_layer", cx.layer(x)), ("out_layer", cx.layer(out))],
-        grid: cx.elementwise(out),
-    };
-    cx.push(dispatch);
-}
-
-pub(super) fn lower_back(addend: bool, cx: &mut Lowering<'_>, node: &Node) {
-    let (x, out) = (node.inputs[0], node.outputs[0]);
-    let mut buffers = vec![("x", cx.buffer(x)), ("index", cx.batch.inverse.clone()), ("out", cx.buffer(out))];
-    let mut params = vec![
-        ("cols4", cx.graph.tensor(x).cols4()),
-        ("in_layer", cx.layer(x)),
-        ("out_layer", cx.layer(out)),
-        ("add", u32::from(addend)),
-    ];
-    if addend {
-        buffers.push(("addend", cx.buffer(node.inputs[1])));
-        params.push(("add_layer", cx.layer(node.inputs[1])));
+impl Operation for Gather {
+    fn name(&self) -> &'static str {
+        "gather"
     }
-    let label = cx.graph.tensor(out).name.clone();
-    let grid = cx.elementwise(out);
-    cx.push(Dispatch { label, kernel: "gather", entry: "vjp", constants: vec![], buffers, params, grid });
+
+    fn outputs(&self, rule: Rule, inputs: &[&Tensor]) -> Vec<OutputShape> {
+        let [x] = operation::inputs(self, inputs);
+        match rule {
+            Rule::Forward => {
+                assert_eq!(x.rows, Count::Rows, "gather takes rows of tokens");
+                vec![("", Count::Masked, x.cols, x.probes)]
+            }
+            Rule::Vjp(0) => {
+                assert_eq!(x.rows, Count::Masked, "gather goes back from masked rows");
+                vec![("", Count::Rows, x.cols, x.probes)]
+            }
+            _ => no_rule(self, rule),
+        }
+    }
+
+    fn flops(&self, _: &Node, _: &Sizes<'_>) -> Option<f64> {
+        None
+    }
+
+    fn adds(&self, rule: Rule) -> bool {
+        rule == Rule::Vjp(0)
+    }
+
+    fn lower(&self, node: &Node, cx: &mut Lowering<'_>) {
+        let ([x], [out]) = (node.inputs(), node.outputs());
+        let params = kernel::Params {
+            cols4: cx.cols4(x),
+            in_layer: cx.layer(x),
+            out_layer: cx.layer(out),
+            add: u32::from(node.addend.is_some()),
+            add_layer: node.addend.map_or(0, |id| cx.layer(id)),
+        };
+        let (label, grid) = (cx.name(out), cx.elementwise(out));
+        let (x, out) = (cx.buffer(x), cx.buffer(out));
+        if node.rule == Rule::Forward {
+            let index = cx.batch.index.clone();
+            cx.push(kernel::Forward { x, index, out, params }, label, grid);
+        } else {
+            let (addend, index) = (node.addend.map(|id| cx.buffer(id)), cx.batch.inverse.clone());
+            cx.push(kernel::Vjp { x, addend, index, out, params }, label, grid);
+        }
+    }
 }

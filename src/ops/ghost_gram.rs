@@ -3,10 +3,12 @@
 //! Shader: `shaders/ghost_gram.wgsl`.
 
 use super::ghost_norm::{Form, GhostLoops};
-use super::{AttentionVariant, Lowering, Node, Operation, OutputShape, Tensor};
-use crate::gpu::{Count, Dispatch, Grid};
+use super::operation::no_rule;
+use super::{AttentionVariant, Family, Lowering, Node, Operation, OutputShape, Rule, Sizes, Tensor};
+use crate::gpu::{Count, Grid};
+use crate::kernels::ghost_gram as kernel;
 
-/// Which parameters' inner products; inputs as of [`GhostNorm`](super::GhostNorm), then what is added to.
+/// Which parameters' inner products; inputs as of [`GhostNorm`](super::GhostNorm).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum GramKind {
     /// (b, a): the weight of a product in `parts` parts, and its bias.
@@ -27,19 +29,91 @@ pub struct GhostGram {
     pub kind: GramKind,
     /// The parts that take part, a bit each.
     pub mask: u32,
-    pub addend: bool,
     pub most: u32,
 }
 
 /// Multiplications and additions of one dispatch at most.
 const DISPATCH: f64 = 1e10;
 
-impl GhostGram {
-    pub(super) fn outputs(&self, inputs: &[&Tensor]) -> Vec<OutputShape> {
+impl Operation for GhostGram {
+    fn name(&self) -> &'static str {
+        "ghost_gram"
+    }
+
+    fn outputs(&self, rule: Rule, inputs: &[&Tensor]) -> Vec<OutputShape> {
+        if rule != Rule::Forward {
+            no_rule(self, rule);
+        }
+        let wanted = match self.kind {
+            GramKind::Sum { .. } | GramKind::Tables => 1,
+            GramKind::Product { .. } => 2,
+            GramKind::Scale | GramKind::Tied => 3,
+        };
+        assert_eq!(inputs.len(), wanted, "ghost_gram: tensors for {:?}", self.kind);
         assert!(inputs.iter().all(|t| !t.probes), "inner products are of one draw");
         vec![("", Count::Sentences, self.most, false)]
     }
 
+    /// As the inner products of pairs of rows that they are, for half of the pairs of sentences.
+    fn flops(&self, node: &Node, sizes: &Sizes<'_>) -> Option<f64> {
+        let (b, rows) = (node.inputs[0], sizes.rows(node.inputs[0]));
+        match self.kind {
+            GramKind::Sum { .. } | GramKind::Tables => None,
+            _ => Some(rows * rows * (sizes.cols(b) + sizes.cols(node.inputs[1]))),
+        }
+    }
+
+    fn adds(&self, _: Rule) -> bool {
+        true
+    }
+
+    fn differentiable(&self) -> bool {
+        false
+    }
+
+    fn family(&self, _: Rule) -> Option<Family> {
+        Some(Family::GhostNorm)
+    }
+
+    fn lower(&self, node: &Node, cx: &mut Lowering<'_>) {
+        let (b, out) = (node.inputs[0], node.outputs[0]);
+        let tensor = cx.graph.tensor(b);
+        let (parts, bias) = match self.kind {
+            GramKind::Product { parts, bias } => (parts, bias),
+            GramKind::Sum { parts } => (parts, false),
+            _ => (1, false),
+        };
+        let columns = |i: usize| node.inputs.get(i).map_or(0, |id| cx.cols4(*id));
+        let params = kernel::Params {
+            a4: columns(1),
+            b4: tensor.cols4() / parts,
+            e4: if self.kind == GramKind::Tied { columns(2) } else { 0 },
+            masked: u32::from(tensor.rows == Count::Masked),
+            most: self.most,
+            stride: 4 * cx.cols4(out),
+            bias: if bias { 1.0 } else { 0.0 },
+            mask: self.mask,
+            add: u32::from(node.addend.is_some()),
+            first: 0,
+        };
+        let constants = kernel::Constants { parts, ..Default::default() };
+        let constants = match cx.variants.attention(Family::GhostNorm) {
+            AttentionVariant::Subgroup(lanes) => kernel::Constants { subgroup: true, lanes, ..constants },
+            _ => constants,
+        };
+        // All pairs in one dispatch would keep an adapter for minutes that nothing can interrupt.
+        let tokens = f64::from(cx.dims.capacity(tensor.rows).div_ceil(cx.dims.sentences.max(1)));
+        let row = 2.0 * f64::from(self.most) * tokens * tokens * f64::from(4 * (tensor.cols4() + columns(1)));
+        let rows = ((DISPATCH / row) as u32).clamp(1, self.most);
+        for first in (0..self.most).step_by(rows as usize) {
+            let count = Count::Fixed(rows.min(self.most - first));
+            let grid = Grid { count, unit: 1, columns: self.most, layers: 1 };
+            self.push(cx, node, kernel::Params { first, ..params }, constants, grid);
+        }
+    }
+}
+
+impl GhostGram {
     /// The loops of its kernel.
     pub(crate) fn loops(&self, inputs: &[&Tensor]) -> GhostLoops {
         let (form, parts) = match self.kind {
@@ -52,60 +126,35 @@ impl GhostGram {
         GhostLoops::of(form, inputs, parts, true)
     }
 
-    pub(super) fn lower(&self, cx: &mut Lowering<'_>, node: &Node) {
-        let (b, out) = (node.inputs[0], node.outputs[0]);
-        let tensor = cx.graph.tensor(b).clone();
-        let (entry, parts, bias, names): (_, u32, bool, &[&'static str]) = match self.kind {
-            GramKind::Product { parts, bias } => ("product", parts, bias, &["b", "a"]),
-            GramKind::Sum { parts } => ("sums", parts, false, &["b"]),
-            GramKind::Scale => ("scale", 1, false, &["b", "a", "stat"]),
-            GramKind::Tables => ("tables", 1, false, &["b"]),
-            GramKind::Tied => ("tied", 1, false, &["b", "a", "e"]),
-        };
-        let mut buffers: Vec<_> = names.iter().zip(&node.inputs).map(|(n, id)| (*n, cx.buffer(*id))).collect();
-        buffers.extend([("spans", cx.batch.spans.clone()), ("out", cx.buffer(out))]);
-        if self.addend {
-            buffers.push(("addend", cx.buffer(node.inputs[names.len()])));
-        }
-        if matches!(self.kind, GramKind::Tables | GramKind::Tied) {
-            buffers.push(("ids", cx.batch.ids.clone()));
-        }
-        let columns = |i: usize| node.inputs.get(i).map_or(0, |id| cx.graph.tensor(*id).cols4());
-        let params = |first: u32| {
-            vec![
-                ("a4", columns(1)),
-                ("b4", tensor.cols4() / parts),
-                ("e4", if self.kind == GramKind::Tied { columns(2) } else { 0 }),
-                ("masked", u32::from(tensor.rows == Count::Masked)),
-                ("most", self.most),
-                ("stride", 4 * cx.graph.tensor(out).cols4()),
-                ("bias", (if bias { 1.0f32 } else { 0.0 }).to_bits()),
-                ("mask", self.mask),
-                ("add", u32::from(self.addend)),
-                ("first", first),
-            ]
-        };
-        let mut constants = vec![("PARTS", parts)];
-        if let AttentionVariant::Subgroup(lanes) = cx.variants.attention(Operation::GhostNorm) {
-            constants.extend([("SUBGROUP", 1), ("LANES", lanes)]);
-        }
-        let label = cx.graph.tensor(out).name.clone();
-        // All pairs in one dispatch would keep an adapter for minutes that nothing can interrupt.
-        let tokens = f64::from(cx.dims.capacity(tensor.rows).div_ceil(cx.dims.sentences.max(1)));
-        let row = 2.0 * f64::from(self.most) * tokens * tokens * f64::from(4 * (tensor.cols4() + columns(1)));
-        let rows = ((DISPATCH / row) as u32).clamp(1, self.most);
-        for first in (0..self.most).step_by(rows as usize) {
-            let count = Count::Fixed(rows.min(self.most - first));
-            let grid = Grid { count, unit: 1, columns: self.most, layers: 1 };
-            cx.push(Dispatch {
-                label: label.clone(),
-                kernel: "ghost_gram",
-                entry,
-                constants: constants.clone(),
-                buffers: buffers.clone(),
-                params: params(first),
-                grid,
-            });
+    fn push(
+        &self,
+        cx: &mut Lowering<'_>,
+        node: &Node,
+        params: kernel::Params,
+        constants: kernel::Constants,
+        grid: Grid,
+    ) {
+        let input = |i: usize| cx.buffer(node.inputs[i]);
+        let (spans, ids) = (cx.batch.spans.clone(), cx.batch.ids.clone());
+        let addend = node.addend.map(|id| cx.buffer(id));
+        let (label, b, out) = (cx.name(node.outputs[0]), input(0), cx.buffer(node.outputs[0]));
+        match self.kind {
+            GramKind::Product { .. } => {
+                let a = input(1);
+                cx.push(kernel::Product { b, a, spans, addend, out, params, constants }, label, grid);
+            }
+            GramKind::Sum { .. } => cx.push(kernel::Sums { b, spans, addend, out, params, constants }, label, grid),
+            GramKind::Scale => {
+                let [a, stat] = [1, 2].map(input);
+                cx.push(kernel::Scale { b, a, spans, stat, addend, out, params, constants }, label, grid);
+            }
+            GramKind::Tables => {
+                cx.push(kernel::Tables { b, spans, ids, addend, out, params, constants }, label, grid);
+            }
+            GramKind::Tied => {
+                let [a, e] = [1, 2].map(input);
+                cx.push(kernel::Tied { b, a, spans, ids, e, addend, out, params, constants }, label, grid);
+            }
         }
     }
 }

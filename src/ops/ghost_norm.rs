@@ -2,14 +2,18 @@
 //! (arXiv 2110.05679); the choice between the two forms of a product as in Bu et al. 2022 (arXiv 2205.10683); the cross term
 //! of a tied table is derived in `docs/curvature.md`. Shader: `shaders/ghost_norm.wgsl`.
 
-use super::{AttentionVariant, Dims, Lowering, Node, Operation, OutputShape, Tensor};
-use crate::gpu::{Count, Dispatch, Grid};
+use super::operation::no_rule;
+use super::{AttentionVariant, Dims, Family, Lowering, Node, Operation, OutputShape, Rule, Sizes, Tensor};
+use crate::gpu::{Count, Grid};
+use crate::kernels::ghost_norm as kernel;
 
 /// Which parameter's squared norms. All give [draws][sentences, 4].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum GhostNorm {
     /// (b, a) to those of the weight of a product, for each of `parts` equal parts of b's columns.
     Product { parts: u32 },
+    /// The same from (b, g), g being the folded inner products of a's rows ([`RowGram`](super::RowGram)).
+    Weighted { parts: u32 },
     /// b to those of a bias, for each part.
     Sum { parts: u32 },
     /// (b, x, stat) to those of layer norm's scale and shift.
@@ -22,68 +26,104 @@ pub enum GhostNorm {
 }
 
 impl GhostNorm {
-    pub(super) fn outputs(self, inputs: &[&Tensor]) -> Vec<OutputShape> {
-        if let GhostNorm::Product { parts } | GhostNorm::Sum { parts } = self {
-            assert!((1..=4).contains(&parts) && inputs[0].cols4().is_multiple_of(parts), "parts are whole vec4");
+    /// Equal parts of b's columns that have a norm each.
+    fn parts(self) -> u32 {
+        match self {
+            GhostNorm::Product { parts } | GhostNorm::Weighted { parts } | GhostNorm::Sum { parts } => parts,
+            _ => 1,
         }
+    }
+}
+
+impl Operation for GhostNorm {
+    fn name(&self) -> &'static str {
+        "ghost_norm"
+    }
+
+    fn outputs(&self, rule: Rule, inputs: &[&Tensor]) -> Vec<OutputShape> {
+        if rule != Rule::Forward {
+            no_rule(self, rule);
+        }
+        let wanted = match self {
+            GhostNorm::Sum { .. } | GhostNorm::Tables => 1,
+            GhostNorm::Product { .. } | GhostNorm::Weighted { .. } => 2,
+            GhostNorm::Scale | GhostNorm::Tied => 3,
+        };
+        assert_eq!(inputs.len(), wanted, "ghost_norm: tensors for {self:?}");
+        let parts = self.parts();
+        assert!((1..=4).contains(&parts) && inputs[0].cols4().is_multiple_of(parts), "parts are whole vec4");
         vec![("", Count::Sentences, 4, inputs.iter().any(|t| t.probes))]
     }
 
-    pub(super) fn lower(self, cx: &mut Lowering<'_>, node: &Node) {
-        let (b, out) = (node.inputs[0], node.outputs[0]);
-        let tensor = cx.graph.tensor(b).clone();
-        let masked = tensor.rows == Count::Masked;
-        let parts = match self {
-            GhostNorm::Product { parts } | GhostNorm::Sum { parts } => parts,
-            _ => 1,
-        };
-        let b4 = tensor.cols4() / parts;
-        let mut buffers = vec![("b", cx.buffer(b)), ("spans", cx.batch.spans.clone()), ("out", cx.buffer(out))];
-        let mut params =
-            vec![("b4", b4), ("masked", u32::from(masked)), ("b_layer", cx.layer(b)), ("out_layer", cx.layer(out))];
-        if let Some(a) = node.inputs.get(1) {
-            buffers.push(("a", cx.buffer(*a)));
-            params.push(("a4", cx.graph.tensor(*a).cols4()));
+    /// As the inner products of pairs of rows that they are, of weighted ones half.
+    fn flops(&self, node: &Node, sizes: &Sizes<'_>) -> Option<f64> {
+        let b = node.inputs[0];
+        match self {
+            GhostNorm::Weighted { .. } => Some(sizes.pairs(b) * sizes.cols(b)),
+            GhostNorm::Sum { .. } | GhostNorm::Tables => None,
+            _ => Some(sizes.rows(b) * sizes.rows_per_sentence(b) * (sizes.cols(b) + sizes.cols(node.inputs[1]))),
         }
-        let lanes = match cx.variants.attention(Operation::GhostNorm) {
-            AttentionVariant::Subgroup(lanes) => Some(lanes),
-            _ => None,
+    }
+
+    fn differentiable(&self) -> bool {
+        false
+    }
+
+    fn family(&self, _: Rule) -> Option<Family> {
+        Some(Family::GhostNorm)
+    }
+
+    fn lower(&self, node: &Node, cx: &mut Lowering<'_>) {
+        let out = node.outputs[0];
+        let tensor = cx.graph.tensor(node.inputs[0]);
+        let parts = self.parts();
+        let constants = kernel::Constants { parts, ..Default::default() };
+        let constants = match cx.variants.attention(Family::GhostNorm) {
+            AttentionVariant::Subgroup(lanes) => kernel::Constants { subgroup: true, lanes, ..constants },
+            _ => constants,
         };
-        let layers = cx.layers(out);
-        let entry = match self {
-            GhostNorm::Product { .. } => match instantiates(&tensor, cx.graph.tensor(node.inputs[1]), parts, cx.dims) {
-                false => "product",
-                true => "instantiated",
-            },
-            GhostNorm::Sum { .. } => "sums",
+        let params = kernel::Params {
+            a4: node.inputs.get(1).map_or(0, |a| cx.cols4(*a)),
+            b4: tensor.cols4() / parts,
+            masked: u32::from(tensor.rows == Count::Masked),
+            b_layer: cx.layer(node.inputs[0]),
+            out_layer: cx.layer(out),
+            ..Default::default()
+        };
+        let input = |i: usize| cx.buffer(node.inputs[i]);
+        let (spans, ids) = (cx.batch.spans.clone(), cx.batch.ids.clone());
+        let grid = Grid { count: Count::Sentences, unit: 1, columns: 1, layers: cx.layers(out) };
+        let (label, b, out) = (cx.name(out), input(0), cx.buffer(out));
+        match self {
+            GhostNorm::Product { .. } => {
+                let a = input(1);
+                match instantiates(tensor, cx.graph.tensor(node.inputs[1]), parts, cx.dims) {
+                    false => cx.push(kernel::Product { b, a, spans, out, params, constants }, label, grid),
+                    true => cx.push(kernel::Instantiated { b, a, spans, out, params, constants }, label, grid),
+                }
+            }
+            GhostNorm::Weighted { .. } => {
+                cx.push(kernel::Weighted { b, a: input(1), spans, out, params, constants }, label, grid);
+            }
+            GhostNorm::Sum { .. } => cx.push(kernel::Sums { b, spans, out, params, constants }, label, grid),
             GhostNorm::Scale => {
-                buffers.push(("stat", cx.buffer(node.inputs[2])));
-                "scale"
+                let [a, stat] = [1, 2].map(input);
+                cx.push(kernel::Scale { b, a, spans, stat, out, params, constants }, label, grid);
             }
-            GhostNorm::Tables => {
-                buffers.push(("ids", cx.batch.ids.clone()));
-                "tables"
-            }
+            GhostNorm::Tables => cx.push(kernel::Tables { b, spans, ids, out, params, constants }, label, grid),
             GhostNorm::Tied => {
-                let e = node.inputs[2];
-                buffers.extend([("ids", cx.batch.ids.clone()), ("e", cx.buffer(e))]);
-                params.extend([("e4", cx.graph.tensor(e).cols4()), ("e_layer", cx.layer(e))]);
-                "tied"
+                let [a, e] = [1, 2].map(input);
+                let (e4, e_layer) = (cx.cols4(node.inputs[2]), cx.layer(node.inputs[2]));
+                let params = kernel::Params { e4, e_layer, ..params };
+                cx.push(kernel::Tied { b, a, spans, ids, e, out, params, constants }, label, grid);
             }
-        };
-        let mut constants = vec![("PARTS", parts)];
-        if let Some(lanes) = lanes {
-            constants.extend([("SUBGROUP", 1), ("LANES", lanes)]);
         }
-        let label = cx.graph.tensor(out).name.clone();
-        let grid = Grid { count: Count::Sentences, unit: 1, columns: 1, layers };
-        cx.push(Dispatch { label, kernel: "ghost_norm", entry, constants, buffers, params, grid });
     }
 }
 
 /// Whether a product's gradient is formed rather than taken by pairs of rows. With the rows of a sentence on average of the
 /// largest batch, pairs cost T² (d + p) and forming it 2 T d p.
-fn instantiates(b: &Tensor, a: &Tensor, parts: u32, dims: &Dims) -> bool {
+pub(crate) fn instantiates(b: &Tensor, a: &Tensor, parts: u32, dims: &Dims) -> bool {
     let rows = dims.capacity(b.rows).div_ceil(dims.sentences.max(1));
     let (d, p) = (a.cols, b.cols / parts);
     u64::from(rows) * u64::from(d + p) >= 2 * u64::from(d) * u64::from(p)
@@ -106,6 +146,7 @@ pub(crate) struct GhostLoops {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     Product,
+    Weighted,
     Instantiated,
     Sums,
     Tables,
@@ -129,6 +170,13 @@ impl GhostLoops {
         let shared = |columns: u64| columns.div_ceil(width) * if self.pairs { 2 * rows + 2 } else { rows + 1 };
         match self.form {
             Form::Product => meetings * (inner(self.a4) + self.parts * (inner(self.b4) + 2) + 2) + blocks,
+            Form::Weighted => {
+                let Some(lanes) = lanes else { return self.parts * meetings * (self.b4 + 1) };
+                // Tiles of 2 lanes rows, each over the columns up to its last row, four at once.
+                let tile = 2 * u64::from(lanes);
+                let columns: u64 = (1..=rows.div_ceil(tile)).map(|i| (i * tile).min(rows).div_ceil(4) + 1).sum();
+                self.parts * self.b4.div_ceil(width) * (columns + 1)
+            }
             Form::Instantiated => self.parts * shared(self.a4 * self.b4),
             Form::Sums => self.parts * shared(self.b4),
             Form::Tables => meetings * (inner(self.b4) + 2) + blocks,
@@ -147,13 +195,11 @@ impl GhostLoops {
 impl GhostNorm {
     /// The loops of its kernel over batches of such sizes.
     pub(crate) fn loops(self, inputs: &[&Tensor], dims: &Dims) -> GhostLoops {
-        let parts = match self {
-            GhostNorm::Product { parts } | GhostNorm::Sum { parts } => parts,
-            _ => 1,
-        };
+        let parts = self.parts();
         let form = match self {
             GhostNorm::Product { parts } if instantiates(inputs[0], inputs[1], parts, dims) => Form::Instantiated,
             GhostNorm::Product { .. } => Form::Product,
+            GhostNorm::Weighted { .. } => Form::Weighted,
             GhostNorm::Sum { .. } | GhostNorm::Scale => Form::Sums,
             GhostNorm::Tables => Form::Tables,
             GhostNorm::Tied => Form::Tied,

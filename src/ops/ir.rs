@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::{Op, SentenceSum};
+use super::operation::Sizes;
+use super::{Add, Function, Operation, Rule, Scratch, SentenceSum};
 use crate::gpu::Count;
 
 /// Number of a tensor in its graph.
@@ -39,12 +40,88 @@ impl Tensor {
     }
 }
 
-/// An operation at its place in the graph.
+/// A function under a rule, at its place in the graph.
 #[derive(Clone, Debug)]
 pub struct Node {
-    pub op: Op,
+    pub function: Function,
+    pub rule: Rule,
+    /// What the rule is applied to; which tensors, in which order, each operation says.
     pub inputs: Vec<TensorId>,
+    /// What is added to the first output.
+    pub addend: Option<TensorId>,
     pub outputs: Vec<TensorId>,
+}
+
+impl Node {
+    /// What the function is as an operation.
+    pub fn operation(&self) -> &dyn Operation {
+        self.function.operation()
+    }
+
+    /// The inputs, to be given names: `let [x, gamma] = node.inputs();`.
+    ///
+    /// # Panics
+    /// When there are not as many.
+    pub fn inputs<const N: usize>(&self) -> [TensorId; N] {
+        named(self.function.name(), &self.inputs)
+    }
+
+    /// The outputs, in the same way.
+    ///
+    /// # Panics
+    /// When there are not as many.
+    pub fn outputs<const N: usize>(&self) -> [TensorId; N] {
+        named(self.function.name(), &self.outputs)
+    }
+
+    /// Every tensor that it reads: its inputs and its addend.
+    pub fn reads(&self) -> impl Iterator<Item = &TensorId> {
+        self.inputs.iter().chain(&self.addend)
+    }
+
+    /// The same, to be replaced by others.
+    pub fn reads_mut(&mut self) -> impl Iterator<Item = &mut TensorId> {
+        self.inputs.iter_mut().chain(&mut self.addend)
+    }
+
+    /// The pieces of scratch memory that it needs while it runs, with their bytes; those that it does without are left out.
+    pub fn scratch(&self, sizes: &Sizes<'_>) -> Vec<(Scratch, u64)> {
+        self.operation().scratch(self, sizes).into_iter().filter(|(_, bytes)| *bytes > 0).collect()
+    }
+
+    /// Bytes of what it reads and writes, each tensor once.
+    pub fn bytes(&self, sizes: &Sizes<'_>) -> u64 {
+        self.reads().chain(&self.outputs).map(|id| sizes.dims.bytes(sizes.tensor(*id))).sum()
+    }
+}
+
+/// As many things as an operation has names for.
+///
+/// # Panics
+/// When there are more or fewer.
+pub(super) fn named<T: Copy, const N: usize>(operation: &str, all: &[T]) -> [T; N] {
+    all.try_into().unwrap_or_else(|_| panic!("{operation}: {} tensors where there should be {N}", all.len()))
+}
+
+/// A node before it has outputs.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub function: Function,
+    pub rule: Rule,
+    pub inputs: Vec<TensorId>,
+    pub addend: Option<TensorId>,
+}
+
+/// A function under a rule, applied to tensors.
+pub fn call(function: impl Into<Function>, rule: Rule, inputs: &[TensorId]) -> Call {
+    Call { function: function.into(), rule, inputs: inputs.to_vec(), addend: None }
+}
+
+impl Call {
+    /// The same with something added to the first output, if there is something.
+    pub fn plus(self, addend: Option<TensorId>) -> Call {
+        Call { addend, ..self }
+    }
 }
 
 /// The largest batch that a plan has room for.
@@ -89,11 +166,11 @@ pub trait Emit {
     /// A tensor of the graph.
     fn tensor(&self, id: TensorId) -> &Tensor;
     /// Appends a node; the operation says what comes out. Values are named by the node's name and a number.
-    fn push(&mut self, op: Op, inputs: &[TensorId], name: &str) -> Vec<TensorId>;
+    fn push(&mut self, call: Call, name: &str) -> Vec<TensorId>;
 
     /// a + b.
     fn add(&mut self, a: TensorId, b: TensorId) -> TensorId {
-        self.push(Op::Add, &[a, b], "sum")[0]
+        self.push(call(Add, Rule::Forward, &[a, b]), "sum")[0]
     }
 
     /// The adjoint's name.
@@ -138,8 +215,20 @@ impl<'g> Tangents<'g> {
     }
 
     /// Appends a node.
-    pub fn push(&mut self, op: Op, inputs: &[TensorId], name: &str) -> Vec<TensorId> {
-        self.graph.push(op, inputs, name)
+    pub fn push(&mut self, call: Call, name: &str) -> Vec<TensorId> {
+        self.graph.push(call, name)
+    }
+
+    /// Says that the tangent of a node's first output is the same function of the tangent of its first input, plus its addend's:
+    /// what holds of a function that is linear in its only input that moves.
+    pub fn same_on_tangents(&mut self, node: &Node) {
+        let addend = node.addend.and_then(|id| self.of(id));
+        let name = self.dot(node.outputs[0]);
+        let tangent = match self.of(node.inputs[0]) {
+            Some(x_dot) => self.push(call(node.function.clone(), node.rule, &[x_dot]).plus(addend), &name)[0],
+            None => addend.expect("some input has a tangent"),
+        };
+        self.set(node.outputs[0], tangent);
     }
 
     /// a + b.
@@ -180,15 +269,14 @@ impl<'g> Second<'g> {
     }
 
     /// Appends a node with one output.
-    pub fn push(&mut self, op: Op, inputs: &[TensorId], name: &str) -> TensorId {
-        self.graph.push(op, inputs, name)[0]
+    pub fn push(&mut self, call: Call, name: &str) -> TensorId {
+        self.graph.push(call, name)[0]
     }
 
     /// Adds factor times the sum of a matrix's rows and columns to each sentence's sum.
     pub fn term(&mut self, terms: TensorId, factor: f32) {
-        let op = Op::SentenceSum(SentenceSum { factor, addend: self.sum.is_some() });
-        let inputs: Vec<TensorId> = [terms].into_iter().chain(self.sum).collect();
-        self.sum = Some(self.graph.push(op, &inputs, "second")[0]);
+        let sum = call(SentenceSum { factor }, Rule::Forward, &[terms]).plus(self.sum);
+        self.sum = Some(self.graph.push(sum, "second")[0]);
     }
 
     /// The sums, [probes][sentences, 4], in the first column.
@@ -230,25 +318,38 @@ impl<'g> Adjoints<'g> {
         self.wanted.get(id.0 as usize).copied().unwrap_or(false)
     }
 
-    /// Emits nodes whose outputs are not adjoints of one tensor.
-    pub fn emit(&mut self, op: Op, inputs: &[TensorId], name: &str) -> Vec<TensorId> {
-        self.graph.push(op, inputs, name)
+    /// Emits a node whose outputs are not adjoints of one tensor.
+    pub fn emit(&mut self, call: Call, name: &str) -> Vec<TensorId> {
+        self.graph.push(call, name)
     }
 
-    /// Adds a contribution to the adjoint of `id`: `emit` gets what is there already and returns the sum.
-    pub fn contribute(&mut self, id: TensorId, emit: impl FnOnce(&mut dyn Emit, Option<TensorId>) -> TensorId) {
-        if self.wants(id) {
-            let before = self.of(id);
-            let after = emit(self.graph, before);
-            self.adjoints.insert(id, after);
+    /// Adds what a node gives to the adjoint of `id`, in the node's own kernel where it can add. Nothing is emitted when `id`
+    /// leads to nothing that is differentiated for.
+    pub fn contribute(&mut self, id: TensorId, call: Call) {
+        if !self.wants(id) {
+            return;
         }
+        let name = self.graph.bar(id);
+        let before = self.of(id);
+        let after = if call.function.operation().adds(call.rule) {
+            self.graph.push(call.plus(before), &name)[0]
+        } else {
+            let own = self.graph.push(call, &name)[0];
+            before.map_or(own, |before| self.graph.add(before, own))
+        };
+        self.adjoints.insert(id, after);
+    }
+
+    /// The reverse rule of a function that is linear in its only input.
+    pub fn transpose(&mut self, node: &Node, y_bar: TensorId) {
+        self.contribute(node.inputs[0], call(node.function.clone(), Rule::Vjp(0), &[y_bar]));
     }
 
     /// Adds a tensor that exists already to the adjoint of `id`.
     pub fn pass(&mut self, id: TensorId, contribution: TensorId) {
-        self.contribute(id, |g, before| match before {
-            Some(before) => g.add(before, contribution),
-            None => contribution,
-        });
+        if self.wants(id) {
+            let after = self.of(id).map_or(contribution, |before| self.graph.add(before, contribution));
+            self.adjoints.insert(id, after);
+        }
     }
 }

@@ -1,138 +1,140 @@
 //! Layer norm along a direction: the tangents of its forward and reverse rules, and its second-order term.
 //! Shader: `shaders/layer_norm_tangent.wgsl`.
 
-use super::{LayerNorm, Lowering, Node, Op, Operation, OutputShape, Rule, Second, Tangents, Tensor, TensorId, reduce};
-use crate::gpu::{Count, Dispatch, Grid};
+use super::layer_norm_scale::{BETA_SUMS, GAMMA_SUMS};
+use super::{Family, LayerNorm, Lowering, Node, Rule, Tangents, call, reduce};
+use crate::gpu::Grid;
+use crate::kernels::layer_norm_tangent as kernel;
 
-/// Which tangent of layer norm a node computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum LayerNormTangent {
-    /// (x, γ, stat, ẋ, γ̇, β̇) to (ẏ, stat_dot [rows, 4] = mean, 1/√(var + ε), mean(ẋ), mean(x̂ ẋ)).
-    Jvp,
-    /// (x, γ, stat_dot, ȳ, ẋ, γ̇, ȳ̇) to the tangent of x̄.
-    VjpJvp,
-    /// (x, stat_dot, ȳ, ẋ, ȳ̇) to the tangents of γ̄ and β̄.
-    Scale,
-    /// (x, γ, stat_dot, ȳ, ẋ, γ̇) to ⟨ȳ, D²y⟩ of each row, in the first of four columns.
-    Second,
-}
-
-impl LayerNorm {
-    /// Tangent of the forward or the reverse rule.
-    pub(super) fn jvp(&self, g: &mut Tangents<'_>, node: &Node) {
-        match self.rule {
-            Rule::Forward => {
-                let (x, gamma, beta) = (node.inputs[0], node.inputs[1], node.inputs[2]);
-                let (y, stat) = (node.outputs[0], node.outputs[1]);
-                let inputs = [x, gamma, stat, g.wanted(x), g.wanted(gamma), g.wanted(beta)];
-                let name = g.dot(y);
-                let made = g.push(Op::LayerNormTangent(LayerNormTangent::Jvp), &inputs, &name);
-                g.set(y, made[0]);
-                g.set(stat, made[1]);
-            }
-            _ => {
-                let (x, gamma, stat, y_bar) = (node.inputs[0], node.inputs[1], node.inputs[2], node.inputs[3]);
-                let out = node.outputs[0];
-                let inputs = [x, gamma, g.wanted(stat), y_bar, g.wanted(x), g.wanted(gamma), g.wanted(y_bar)];
-                let name = g.dot(out);
-                let tangent = g.push(Op::LayerNormTangent(LayerNormTangent::VjpJvp), &inputs, &name)[0];
-                let addend = if self.addend { g.of(node.inputs[4]) } else { None };
-                let sum = addend.map_or(tangent, |addend| g.add(addend, tangent));
-                g.set(out, sum);
-            }
-        }
-    }
-
-    /// Second-order term of y = norm(x).
-    pub(super) fn second(&self, g: &mut Second<'_>, node: &Node, y_bar: TensorId) {
-        let (x, gamma) = (node.inputs[0], node.inputs[1]);
-        let inputs = [x, gamma, g.dot(node.outputs[1]), y_bar, g.dot(x), g.dot(gamma)];
-        let terms = g.push(Op::LayerNormTangent(LayerNormTangent::Second), &inputs, "second(norm)");
-        g.term(terms, 1.0);
-    }
-}
-
-/// Tangent of [`Op::LayerNormScale`].
-pub(super) fn scale_jvp(g: &mut Tangents<'_>, node: &Node) {
-    let (x, stat, y_bar) = (node.inputs[0], node.inputs[1], node.inputs[2]);
-    let inputs = [x, g.wanted(stat), y_bar, g.wanted(x), g.wanted(y_bar)];
+/// Emits the tangents of the forward and the reverse rules.
+pub(super) fn jvp(norm: LayerNorm, node: &Node, g: &mut Tangents<'_>) {
     let name = g.dot(node.outputs[0]);
-    let made = g.push(Op::LayerNormTangent(LayerNormTangent::Scale), &inputs, &name);
+    let tangent = match node.rule {
+        Rule::Forward => {
+            let ([x, gamma, beta], [_, stat]) = (node.inputs(), node.outputs());
+            call(norm, Rule::Jvp, &[x, gamma, stat, g.wanted(x), g.wanted(gamma), g.wanted(beta)])
+        }
+        Rule::Vjp(0) => {
+            let [x, gamma, stat, y_bar] = node.inputs();
+            let inputs = [x, gamma, g.wanted(stat), y_bar, g.wanted(x), g.wanted(gamma), g.wanted(y_bar)];
+            call(norm, Rule::VjpJvp(0), &inputs)
+        }
+        _ => {
+            let [x, stat, y_bar] = node.inputs();
+            call(norm, Rule::VjpJvp(1), &[x, g.wanted(stat), y_bar, g.wanted(x), g.wanted(y_bar)])
+        }
+    };
+    let mut made = g.push(tangent, &name);
+    if let Some(addend) = node.addend.and_then(|id| g.of(id)) {
+        made[0] = g.add(addend, made[0]);
+    }
     for (output, tangent) in node.outputs.iter().zip(made) {
         g.set(*output, tangent);
     }
 }
 
-impl LayerNormTangent {
-    pub(super) fn outputs(self, inputs: &[&Tensor]) -> Vec<OutputShape> {
-        let x = inputs[0];
-        match self {
-            LayerNormTangent::Jvp => vec![("", x.rows, x.cols, true), ("stat", x.rows, 4, true)],
-            LayerNormTangent::VjpJvp => vec![("", x.rows, x.cols, true)],
-            LayerNormTangent::Scale => {
-                vec![("weight", Count::Fixed(1), x.cols, true), ("bias", Count::Fixed(1), x.cols, true)]
-            }
-            LayerNormTangent::Second => vec![("", x.rows, 4, true)],
+/// Emits the dispatches of the rules along a direction.
+pub(super) fn lower(node: &Node, cx: &mut Lowering<'_>) {
+    let input = |i: usize| cx.buffer(node.inputs[i]);
+    let layer = |i: usize| cx.layer(node.inputs[i]);
+    let (x, out) = (node.inputs[0], node.outputs[0]);
+    let (code, fixed) = cx.count(x);
+    let (rows, cols4) = (cx.graph.tensor(x).rows, cx.cols4(x));
+    let params = kernel::Params { code, fixed, width: cx.graph.tensor(x).cols, cols4, ..Default::default() };
+    let layers = cx.layers(out);
+    let lanes = cx.variants.row_lanes(Family::LayerNorm);
+    let constants = kernel::Constants { lanes };
+    let (label, grid) = (cx.name(out), cx.rowwise(rows, lanes, layers));
+    match node.rule {
+        Rule::Jvp => {
+            let jvp = kernel::Jvp {
+                x: input(0),
+                gamma: input(1),
+                stat: input(2),
+                x_dot: input(3),
+                gamma_dot: input(4),
+                beta_dot: input(5),
+                out: cx.buffer(out),
+                stat_out: cx.buffer(node.outputs[1]),
+                params: kernel::Params {
+                    layer: layer(3),
+                    vector_layer: layer(4),
+                    stat_layer: cx.layer(node.outputs[1]),
+                    ..params
+                },
+                constants,
+            };
+            cx.push(jvp, label, grid);
         }
-    }
-
-    pub(super) fn lower(self, cx: &mut Lowering<'_>, node: &Node) {
-        let names: &[&'static str] = match self {
-            LayerNormTangent::Jvp => &["x", "gamma", "stat", "x_dot", "gamma_dot", "beta_dot"],
-            LayerNormTangent::VjpJvp => &["x", "gamma", "stat_dot", "y_bar", "x_dot", "gamma_dot", "y_bar_dot"],
-            LayerNormTangent::Scale => &["x", "stat_dot", "y_bar", "x_dot", "y_bar_dot"],
-            LayerNormTangent::Second => &["x", "gamma", "stat_dot", "y_bar", "x_dot", "gamma_dot"],
-        };
-        let input = |name: &str| names.iter().position(|n| *n == name).map(|i| node.inputs[i]);
-        let layer = |cx: &Lowering<'_>, name: &str| input(name).map_or(0, |id| cx.layer(id));
-        let (x, out) = (node.inputs[0], node.outputs[0]);
-        let [code, fixed] = cx.count(x);
-        let tensor = cx.graph.tensor(x).clone();
-        let mut buffers: Vec<_> = names.iter().zip(&node.inputs).map(|(n, id)| (*n, cx.buffer(*id))).collect();
-        let mut params = vec![
-            code,
-            fixed,
-            ("width", tensor.cols),
-            ("cols4", tensor.cols4()),
-            ("layer", layer(cx, "x_dot")),
-            ("bar_layer", layer(cx, "y_bar")),
-            ("vector_layer", layer(cx, "gamma_dot")),
-            ("stat_layer", layer(cx, "stat_dot")),
-        ];
-        let label = cx.graph.tensor(out).name.clone();
-        let kernel = "layer_norm_tangent";
-        let layers = cx.layers(out);
-        if self == LayerNormTangent::Scale {
+        Rule::VjpJvp(0) => {
+            let vjp_jvp = kernel::VjpJvp {
+                x: input(0),
+                gamma: input(1),
+                stat_dot: input(2),
+                y_bar: input(3),
+                x_dot: input(4),
+                gamma_dot: input(5),
+                y_bar_dot: input(6),
+                out: cx.buffer(out),
+                params: kernel::Params {
+                    layer: layer(4),
+                    bar_layer: layer(3),
+                    vector_layer: layer(5),
+                    stat_layer: layer(2),
+                    ..params
+                },
+                constants,
+            };
+            cx.push(vjp_jvp, label, grid);
+        }
+        Rule::Second => {
+            let second = kernel::Second {
+                x: input(0),
+                gamma: input(1),
+                stat_dot: input(2),
+                y_bar: input(3),
+                x_dot: input(4),
+                gamma_dot: input(5),
+                out: cx.buffer(out),
+                params: kernel::Params {
+                    layer: layer(4),
+                    bar_layer: layer(3),
+                    vector_layer: layer(5),
+                    stat_layer: layer(2),
+                    out_layer: cx.layer(out),
+                    ..params
+                },
+                constants,
+            };
+            cx.push(second, label, grid);
+        }
+        _ => {
             let block = cx.variants.sums().block;
-            let cols4 = tensor.cols4();
-            let gamma = reduce::blocks(cx, tensor.rows, block, u64::from(cols4), node.outputs[0], None);
-            let beta = reduce::blocks(cx, tensor.rows, block, u64::from(cols4), node.outputs[1], None);
-            buffers.extend([("gamma_bar", gamma.target.clone()), ("beta_bar", beta.target.clone())]);
+            let sum = |out, scratch| reduce::blocks(cx, rows, block, u64::from(cols4), out, None, scratch);
+            let (gamma, beta) = (sum(node.outputs[0], GAMMA_SUMS), sum(node.outputs[1], BETA_SUMS));
             let groups = cols4.div_ceil(8);
-            params.extend([("groups", groups), ("block", block), ("out_layer", gamma.layer)]);
-            let grid = Grid { count: tensor.rows, unit: block, columns: groups, layers };
-            cx.push(Dispatch { label, kernel, entry: "scale", constants: vec![], buffers, params, grid });
+            let scale = kernel::Scale {
+                x: input(0),
+                stat_dot: input(1),
+                y_bar: input(2),
+                x_dot: input(3),
+                y_bar_dot: input(4),
+                gamma_bar: gamma.target.clone(),
+                beta_bar: beta.target.clone(),
+                params: kernel::Params {
+                    layer: layer(3),
+                    bar_layer: layer(2),
+                    stat_layer: layer(1),
+                    groups,
+                    block,
+                    out_layer: gamma.layer,
+                    ..params
+                },
+                constants: Default::default(),
+            };
+            cx.push(scale, label, Grid { count: rows, unit: block, columns: groups, layers });
             gamma.finish(cx);
             beta.finish(cx);
-            return;
         }
-        buffers.push(("out", cx.buffer(out)));
-        let entry = match self {
-            LayerNormTangent::Jvp => {
-                let stat_dot = node.outputs[1];
-                buffers.push(("stat_out", cx.buffer(stat_dot)));
-                params.retain(|(name, _)| *name != "stat_layer");
-                params.push(("stat_layer", cx.layer(stat_dot)));
-                "jvp"
-            }
-            LayerNormTangent::Second => {
-                params.push(("out_layer", cx.layer(out)));
-                "second"
-            }
-            _ => "vjp_jvp",
-        };
-        let lanes = cx.variants.row_lanes(Operation::LayerNorm);
-        let grid = cx.rowwise(tensor.rows, lanes, layers);
-        cx.push(Dispatch { label, kernel, entry, constants: vec![("LANES", lanes)], buffers, params, grid });
     }
 }

@@ -1,10 +1,16 @@
 //! Matrix products in three layouts with bias, addend and activation: the bulk of all arithmetic. Shader: `shaders/linear.wgsl`.
 
+use super::operation::no_rule;
 use super::{
-    Activation, Adjoints, Dims, LinearVariant, Lowering, Node, Op, Operation, OutputShape, Second, Tangents, Tensor,
-    TensorId, Variants, column_sum, reduce,
+    Activation, Adjoints, ColumnSum, Dims, Family, GradientRows, GradientSource, LinearVariant, Lowering, Node,
+    Operation, OutputShape, Rule, Scratch, Second, Sizes, Tangents, Tensor, TensorId, Variants, call, column_sum,
+    reduce,
 };
-use crate::gpu::{Count, Dispatch, Grid};
+use crate::gpu::{Count, Grid};
+use crate::kernels::linear as kernel;
+
+/// The splits' sums of a product over rows.
+const SPLITS: Scratch = Scratch("splits");
 
 /// How the operands lie.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -16,6 +22,17 @@ pub enum Layout {
     NN,
     /// C [m, n] = A [k, m]ᵀ · B [k, n]
     TN,
+}
+
+impl Layout {
+    /// Its part of the variant table.
+    fn family(self) -> Family {
+        match self {
+            Layout::NT => Family::LinearNt,
+            Layout::NN => Family::LinearNn,
+            Layout::TN => Family::LinearTn,
+        }
+    }
 }
 
 /// What is done to C before it is stored.
@@ -33,12 +50,19 @@ pub enum Epilogue {
     Dot,
 }
 
-/// A product. Inputs: A, B, then bias [1, n], addend [m, n] and z [m, n] where they are asked for.
+impl Epilogue {
+    /// Whether it reads another matrix.
+    fn reads(self) -> bool {
+        matches!(self, Epilogue::Slope(_) | Epilogue::Times | Epilogue::Dot)
+    }
+}
+
+/// A product. Inputs: A, B, then bias [1, n] and z [m, n] where they are asked for. Its reverse rules are products in other
+/// layouts, and so no rules of their own: they are planned and fused as any other.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Linear {
     pub layout: Layout,
     pub bias: bool,
-    pub addend: bool,
     pub epilogue: Epilogue,
     /// A second output [1, m], the sums of A's columns (TN): with A = ȳ the gradient of a bias.
     pub sums: bool,
@@ -68,7 +92,7 @@ impl Shape {
     /// work for several cores.
     fn split(&self, dims: &Dims, variants: &Variants, a: &Tensor, c: &Tensor) -> u32 {
         let most = variants.sums().split;
-        if !matches!(variants.linear(Operation::LinearTn), LinearVariant::Subgroup(_)) {
+        if !matches!(variants.linear(Family::LinearTn), LinearVariant::Subgroup(_)) {
             return most;
         }
         let tiles = a.cols.div_ceil(self.rows) * c.cols4().div_ceil(self.columns4);
@@ -82,33 +106,17 @@ const ENOUGH_TILES: u32 = 16;
 /// Rows below which another split costs more than it gains.
 const LEAST_SPLIT: u32 = 256;
 
-impl Linear {
-    pub(super) fn operation(&self) -> Operation {
-        match self.layout {
-            Layout::NT => Operation::LinearNt,
-            Layout::NN => Operation::LinearNn,
-            Layout::TN => Operation::LinearTn,
+impl Operation for Linear {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn outputs(&self, rule: Rule, inputs: &[&Tensor]) -> Vec<OutputShape> {
+        if rule != Rule::Forward {
+            no_rule(self, rule);
         }
-    }
-
-    fn shape(&self, variants: &Variants) -> Shape {
-        Shape::of(variants.linear(self.operation()))
-    }
-
-    fn bias_input(&self, node: &Node) -> Option<TensorId> {
-        self.bias.then(|| node.inputs[2])
-    }
-
-    fn addend_input(&self, node: &Node) -> Option<TensorId> {
-        self.addend.then(|| node.inputs[2 + usize::from(self.bias)])
-    }
-
-    fn slope_input(&self, node: &Node) -> Option<TensorId> {
-        let read = matches!(self.epilogue, Epilogue::Slope(_) | Epilogue::Times | Epilogue::Dot);
-        read.then(|| node.inputs[node.inputs.len() - 1])
-    }
-
-    pub(super) fn outputs(&self, inputs: &[&Tensor]) -> Vec<OutputShape> {
+        let wanted = 2 + usize::from(self.bias) + usize::from(self.epilogue.reads());
+        assert_eq!(inputs.len(), wanted, "linear: tensors of a product with what it adds and reads");
         let (a, b) = (inputs[0], inputs[1]);
         let fixed = |t: &Tensor| match t.rows {
             Count::Fixed(n) => n,
@@ -145,191 +153,232 @@ impl Linear {
         outputs
     }
 
+    fn flops(&self, node: &Node, sizes: &Sizes<'_>) -> Option<f64> {
+        let (a, b) = (node.inputs[0], node.inputs[1]);
+        let (m, k) =
+            if self.layout == Layout::TN { (sizes.cols(a), sizes.rows(a)) } else { (sizes.rows(a), sizes.cols(a)) };
+        let n = if self.layout == Layout::NT { sizes.rows(b) } else { sizes.cols(b) };
+        Some(2.0 * m * n * k)
+    }
+
+    fn adds(&self, _: Rule) -> bool {
+        true
+    }
+
+    fn family(&self, _: Rule) -> Option<Family> {
+        Some(self.layout.family())
+    }
+
     /// Reverse rule of y = x Wᵀ + bias + addend.
-    pub(super) fn vjp(&self, g: &mut Adjoints<'_>, node: &Node, y_bar: TensorId) {
+    fn vjp(&self, node: &Node, g: &mut Adjoints<'_>, y_bar: TensorId) {
         assert_eq!(self.layout, Layout::NT, "only models are differentiated in reverse, and they use NT");
         let (x, w) = (node.inputs[0], node.inputs[1]);
-        let product = |layout, addend: bool| Op::Linear(Linear { layout, addend, ..Linear::default() });
-        g.contribute(w, |g, before| {
-            let name = g.bar(w);
-            let inputs: Vec<TensorId> = [y_bar, x].into_iter().chain(before).collect();
-            g.push(product(Layout::TN, before.is_some()), &inputs, &name)[0]
-        });
+        let product = |layout, a, b| call(Linear { layout, ..Linear::default() }, Rule::Forward, &[a, b]);
+        g.contribute(w, product(Layout::TN, y_bar, x));
         if let Some(bias) = self.bias_input(node) {
-            g.contribute(bias, |g, before| {
-                let name = g.bar(bias);
-                let sum = g.push(Op::ColumnSum, &[y_bar], &name)[0];
-                before.map_or(sum, |before| g.add(before, sum))
-            });
+            g.contribute(bias, call(ColumnSum, Rule::Forward, &[y_bar]));
         }
-        g.contribute(x, |g, before| {
-            let name = g.bar(x);
-            let inputs: Vec<TensorId> = [y_bar, w].into_iter().chain(before).collect();
-            g.push(product(Layout::NN, before.is_some()), &inputs, &name)[0]
-        });
-        if let Some(addend) = self.addend_input(node) {
+        g.contribute(x, product(Layout::NN, y_bar, w));
+        if let Some(addend) = node.addend {
             g.pass(addend, y_bar);
         }
     }
 
     /// Tangent of op(A) op(B) + bias + addend: a product for each operand that moves.
-    pub(super) fn jvp(&self, g: &mut Tangents<'_>, node: &Node) {
+    fn jvp(&self, node: &Node, g: &mut Tangents<'_>) {
         assert_eq!(self.epilogue, Epilogue::None, "tangents are taken before anything is fused");
         let (a, b, out) = (node.inputs[0], node.inputs[1], node.outputs[0]);
         let mut bias = self.bias_input(node).and_then(|id| g.of(id));
-        let mut sum = self.addend_input(node).and_then(|id| g.of(id));
+        let mut sum = node.addend.and_then(|id| g.of(id));
         let pairs = [g.of(a).map(|a_dot| (a_dot, b)), g.of(b).map(|b_dot| (a, b_dot))];
         for (left, right) in pairs.into_iter().flatten() {
-            let op = Linear { layout: self.layout, bias: bias.is_some(), addend: sum.is_some(), ..Linear::default() };
-            let inputs: Vec<TensorId> = [left, right].into_iter().chain(bias.take()).chain(sum).collect();
-            let name = g.dot(out);
-            sum = Some(g.push(Op::Linear(op), &inputs, &name)[0]);
+            let op = Linear { layout: self.layout, bias: bias.is_some(), ..Linear::default() };
+            let inputs: Vec<TensorId> = [left, right].into_iter().chain(bias.take()).collect();
+            sum = Some(g.push(call(op, Rule::Forward, &inputs).plus(sum), &g.dot(out))[0]);
         }
         assert!(bias.is_none(), "a direction that moves a bias moves its product too");
         g.set(out, sum.expect("some input has a tangent"));
     }
 
     /// Second-order term of y = x Wᵀ: 2 ⟨ȳ, ẋ Ẇᵀ⟩.
-    pub(super) fn second(&self, g: &mut Second<'_>, node: &Node, y_bar: TensorId) {
+    fn second(&self, node: &Node, g: &mut Second<'_>, y_bar: TensorId) {
         let op = Linear { epilogue: Epilogue::Dot, ..Linear::default() };
         let inputs = [g.dot(node.inputs[0]), g.dot(node.inputs[1]), y_bar];
-        let terms = g.push(Op::Linear(op), &inputs, "second(linear)");
+        let terms = g.push(call(op, Rule::Forward, &inputs), "second(linear)");
         g.term(terms, 2.0);
     }
 
-    /// Bytes of workspace: the splits' sums of a weight gradient, and of the gradient of a bias beside it.
-    pub(super) fn workspace(
-        &self,
-        dims: &Dims,
-        variants: &Variants,
-        node: &Node,
-        tensor: &dyn Fn(TensorId) -> Tensor,
-    ) -> Vec<u64> {
+    fn gradient_source(&self, node: &Node, output: usize) -> Option<GradientSource> {
+        let (b, a) = (node.inputs[0], node.inputs[1]);
+        (self.layout == Layout::TN && output == 0).then_some(GradientSource::Rows(GradientRows::Product { b, a }))
+    }
+
+    /// The splits' sums of a weight gradient, and of the gradient of a bias beside it.
+    fn scratch(&self, node: &Node, sizes: &Sizes<'_>) -> Vec<(Scratch, u64)> {
         if self.layout != Layout::TN {
             return vec![];
         }
-        let (a, out) = (tensor(node.inputs[0]), tensor(node.outputs[0]));
+        let Sizes { dims, variants, .. } = *sizes;
+        let (a, out) = (sizes.tensor(node.inputs[0]), sizes.tensor(node.outputs[0]));
         let layers = |probes: bool| if probes { dims.probes } else { 1 };
-        let split = self.shape(variants).split(dims, variants, &a, &out);
+        let split = self.shape(variants).split(dims, variants, a, out);
         let size4 = u64::from(a.cols) * u64::from(out.cols4());
-        let mut wanted = vec![reduce::workspace(dims, a.rows, split, size4, layers(out.probes), false)];
+        let mut wanted = vec![(SPLITS, reduce::workspace(dims, a.rows, split, size4, layers(out.probes), false))];
         if self.sums {
             let rows = if self.shape(variants).sums { split } else { variants.sums().block };
-            wanted.push(reduce::workspace(dims, a.rows, rows, u64::from(a.cols4()), layers(a.probes), false));
+            let bytes = reduce::workspace(dims, a.rows, rows, u64::from(a.cols4()), layers(a.probes), false);
+            wanted.push((column_sum::SUMS, bytes));
         }
         wanted
     }
 
-    pub(super) fn lower(&self, cx: &mut Lowering<'_>, node: &Node) {
+    fn lower(&self, node: &Node, cx: &mut Lowering<'_>) {
+        match self.layout {
+            Layout::TN => self.lower_sum(cx, node),
+            _ => self.lower_rows(cx, node),
+        }
+    }
+}
+
+impl Linear {
+    fn shape(&self, variants: &Variants) -> Shape {
+        Shape::of(variants.linear(self.layout.family()))
+    }
+
+    fn bias_input(&self, node: &Node) -> Option<TensorId> {
+        self.bias.then(|| node.inputs[2])
+    }
+
+    fn epilogue_input(&self, node: &Node) -> Option<TensorId> {
+        self.epilogue.reads().then(|| node.inputs[node.inputs.len() - 1])
+    }
+
+    /// C by rows of A: NT and NN.
+    fn lower_rows(&self, cx: &mut Lowering<'_>, node: &Node) {
         let (a, b, out) = (node.inputs[0], node.inputs[1], node.outputs[0]);
-        let (ta, tb, tc) = (cx.graph.tensor(a), cx.graph.tensor(b), cx.graph.tensor(out));
-        let shape = self.shape(cx.variants);
-        let Shape { rows: unit, columns4, .. } = shape;
-        let mut constants = match cx.variants.linear(self.operation()) {
-            LinearVariant::Direct => vec![],
-            LinearVariant::Tiled => vec![("TILED", 1)],
-            LinearVariant::Cooperative(size) => vec![("COOPERATIVE", 1), ("SMALL", size)],
-            LinearVariant::Register(block) => vec![("REGISTER", 1), ("BLOCK", block)],
-            LinearVariant::Subgroup(lanes) => vec![("SUBGROUP", 1), ("LANES", lanes)],
-        };
+        let Shape { rows: unit, columns4, .. } = self.shape(cx.variants);
+        let rows = cx.graph.tensor(a).rows;
+        let dot = self.epilogue == Epilogue::Dot;
         // In `Dot` a column of the result stands for four of C.
-        let c4 = if self.epilogue == Epilogue::Dot { tc.cols } else { tc.cols4() };
+        let c4 = if dot { cx.graph.tensor(out).cols } else { cx.cols4(out) };
         let tiles_n = c4.div_ceil(columns4);
-        let a4 = ta.cols4();
-        let mut params = vec![
-            ("a4", a4),
-            ("b4", tb.cols4()),
-            ("c4", c4),
-            ("tiles_n", tiles_n),
-            ("a_layer", cx.layer(a)),
-            ("b_layer", cx.layer(b)),
-        ];
-        let mut buffers = vec![("a", cx.buffer(a)), ("b", cx.buffer(b))];
-        let layers = cx.layers(out);
-        let addend = self.addend_input(node);
-        let label = tc.name.clone();
-        if self.layout == Layout::TN {
-            let tiles_m = ta.cols.div_ceil(unit);
-            let split = shape.split(cx.dims, cx.variants, ta, tc);
-            let rows = ta.rows;
-            let size4 = u64::from(ta.cols) * u64::from(tc.cols4());
-            params.extend([
-                ("m_fixed", ta.cols),
-                ("k_code", rows.code()),
-                ("k_fixed", rows.fixed()),
-                ("split", split),
-                ("tiles_m", tiles_m),
-            ]);
-            constants.push(("LAYOUT", 2));
-            let grid = Grid { count: rows, unit: split, columns: tiles_n * tiles_m, layers };
-            // One split adds the addend itself; several leave it to the sum of their results.
-            let single = reduce::workspace(cx.dims, rows, split, size4, 1, false) == 0;
-            let sums = reduce::blocks(cx, rows, split, size4, out, addend.filter(|_| !single));
-            if let (true, Some(addend)) = (single, addend) {
-                buffers.push(("addend", cx.buffer(addend)));
-                constants.push(("ADDEND", 1));
+        let (bias, addend, z) = (self.bias_input(node), node.addend, self.epilogue_input(node));
+        let (epilogue, f) = match self.epilogue {
+            Epilogue::None => (0, None),
+            Epilogue::Activation(f) => (1, Some(f)),
+            Epilogue::Slope(f) => (2, Some(f)),
+            Epilogue::Dot => (3, None),
+            Epilogue::Times => (4, None),
+        };
+        let layer = |id: Option<TensorId>| id.map_or(0, |id| cx.layer(id));
+        let product = kernel::Forward {
+            a: cx.buffer(a),
+            b: cx.buffer(b),
+            bias: bias.map(|id| cx.buffer(id)),
+            addend: addend.map(|id| cx.buffer(id)),
+            z: z.map(|id| cx.buffer(id)),
+            out: (!dot).then(|| cx.buffer(out)),
+            act: matches!(self.epilogue, Epilogue::Activation(_)).then(|| cx.buffer(node.outputs[1])),
+            terms: dot.then(|| cx.buffer(out)),
+            params: kernel::Params {
+                m_code: rows.code(),
+                m_fixed: rows.fixed(),
+                k_fixed: 4 * cx.cols4(a),
+                a4: cx.cols4(a),
+                b4: cx.cols4(b),
+                c4,
+                tiles_n,
+                a_layer: cx.layer(a),
+                b_layer: cx.layer(b),
+                c_layer: cx.layer(out),
+                bias_layer: layer(bias),
+                z_layer: layer(z),
+                terms_stride: if z.is_some() { 4 * cx.cols4(out) } else { 0 },
+                ..Default::default()
+            },
+            constants: kernel::Constants {
+                layout: u32::from(self.layout == Layout::NN),
+                bias: bias.is_some(),
+                addend: addend.is_some(),
+                epilogue,
+                activation: f.map_or(0, Activation::code),
+                ..constants(cx.variants.linear(self.layout.family()))
+            },
+        };
+        let grid = Grid { count: rows, unit, columns: tiles_n, layers: cx.layers(out) };
+        cx.push(product, cx.name(out), grid);
+    }
+
+    /// C as a sum over rows, cut into splits: TN.
+    fn lower_sum(&self, cx: &mut Lowering<'_>, node: &Node) {
+        let (a, b, out) = (node.inputs[0], node.inputs[1], node.outputs[0]);
+        let (ta, tc) = (cx.graph.tensor(a), cx.graph.tensor(out));
+        let shape = self.shape(cx.variants);
+        let (tiles_n, tiles_m) = (tc.cols4().div_ceil(shape.columns4), ta.cols.div_ceil(shape.rows));
+        let split = shape.split(cx.dims, cx.variants, ta, tc);
+        let rows = ta.rows;
+        let size4 = u64::from(ta.cols) * u64::from(tc.cols4());
+        // One split adds the addend itself; several leave it to the sum of their results.
+        let single = reduce::workspace(cx.dims, rows, split, size4, 1, false) == 0;
+        let (own, left) = if single { (node.addend, None) } else { (None, node.addend) };
+        let sums = reduce::blocks(cx, rows, split, size4, out, left, SPLITS);
+        let bias_bar = if self.sums { node.outputs.get(1).copied() } else { None };
+        let also = bias_bar
+            .filter(|_| shape.sums)
+            .map(|bias_bar| reduce::blocks(cx, rows, split, u64::from(ta.cols4()), bias_bar, None, column_sum::SUMS));
+        let product = kernel::Forward {
+            a: cx.buffer(a),
+            b: cx.buffer(b),
+            bias: None,
+            addend: own.map(|id| cx.buffer(id)),
+            z: None,
+            out: Some(sums.target.clone()),
+            act: also.as_ref().map(|also| also.target.clone()),
+            terms: None,
+            params: kernel::Params {
+                m_fixed: ta.cols,
+                k_code: rows.code(),
+                k_fixed: rows.fixed(),
+                split,
+                a4: ta.cols4(),
+                b4: cx.cols4(b),
+                c4: tc.cols4(),
+                tiles_n,
+                tiles_m,
+                a_layer: cx.layer(a),
+                b_layer: cx.layer(b),
+                c_layer: sums.layer,
+                sums_layer: also.as_ref().map_or(0, |also| also.layer),
+                ..Default::default()
+            },
+            constants: kernel::Constants {
+                layout: 2,
+                addend: own.is_some(),
+                sums: also.is_some(),
+                ..constants(cx.variants.linear(self.layout.family()))
+            },
+        };
+        let grid = Grid { count: rows, unit: split, columns: tiles_n * tiles_m, layers: cx.layers(out) };
+        cx.push(product, cx.name(out), grid);
+        match (also, bias_bar) {
+            (Some(also), _) => sums.finish_both(also, cx),
+            (None, Some(bias_bar)) => {
+                sums.finish(cx);
+                column_sum::lower_sum(cx, a, bias_bar);
             }
-            buffers.push(("out", sums.target.clone()));
-            params.push(("c_layer", sums.layer));
-            let mut bias = None;
-            if let (true, true, Some(out)) = (self.sums, shape.sums, node.outputs.get(1)) {
-                let also = reduce::blocks(cx, rows, split, u64::from(a4), *out, None);
-                buffers.push(("act", also.target.clone()));
-                params.push(("sums_layer", also.layer));
-                constants.push(("SUMS", 1));
-                bias = Some(also);
-            }
-            cx.push(Dispatch { label, kernel: "linear", entry: "forward", constants, buffers, params, grid });
-            match (bias, node.outputs.get(1)) {
-                (Some(bias), _) => sums.finish_both(bias, cx),
-                (None, Some(out)) => {
-                    sums.finish(cx);
-                    column_sum::lower_sum(cx, a, *out);
-                }
-                (None, None) => sums.finish(cx),
-            }
-            return;
+            (None, None) => sums.finish(cx),
         }
-        params.extend([
-            ("m_code", ta.rows.code()),
-            ("m_fixed", ta.rows.fixed()),
-            ("k_fixed", 4 * ta.cols4()),
-            ("c_layer", cx.layer(out)),
-        ]);
-        if let Some(bias) = self.bias_input(node) {
-            buffers.push(("bias", cx.buffer(bias)));
-            params.push(("bias_layer", cx.layer(bias)));
-            constants.push(("BIAS", 1));
-        }
-        if let Some(addend) = addend {
-            buffers.push(("addend", cx.buffer(addend)));
-            constants.push(("ADDEND", 1));
-        }
-        if self.layout == Layout::NN {
-            constants.push(("LAYOUT", 1));
-        }
-        match self.epilogue {
-            Epilogue::None => {}
-            Epilogue::Activation(f) => {
-                constants.push(("EPILOGUE", 1));
-                constants.extend(f.constants());
-                buffers.push(("act", cx.buffer(node.outputs[1])));
-            }
-            Epilogue::Slope(_) | Epilogue::Times | Epilogue::Dot => {
-                match self.epilogue {
-                    Epilogue::Slope(f) => constants.extend([("EPILOGUE", 2)].into_iter().chain(f.constants())),
-                    Epilogue::Times => constants.push(("EPILOGUE", 4)),
-                    _ => constants.push(("EPILOGUE", 3)),
-                }
-                params.push(("terms_stride", 4 * tc.cols4()));
-                if let Some(z) = self.slope_input(node) {
-                    buffers.push(("z", cx.buffer(z)));
-                    params.push(("z_layer", cx.layer(z)));
-                }
-            }
-        }
-        buffers.push((if self.epilogue == Epilogue::Dot { "terms" } else { "out" }, cx.buffer(out)));
-        let grid = Grid { count: ta.rows, unit, columns: tiles_n, layers };
-        cx.push(Dispatch { label, kernel: "linear", entry: "forward", constants, buffers, params, grid });
+    }
+}
+
+/// The constants of a way to run.
+fn constants(variant: LinearVariant) -> kernel::Constants {
+    let plain = kernel::Constants::default();
+    match variant {
+        LinearVariant::Direct => plain,
+        LinearVariant::Tiled => kernel::Constants { tiled: true, ..plain },
+        LinearVariant::Cooperative(small) => kernel::Constants { cooperative: true, small, ..plain },
+        LinearVariant::Register(block) => kernel::Constants { register: true, block, ..plain },
+        LinearVariant::Subgroup(lanes) => kernel::Constants { subgroup: true, lanes, ..plain },
     }
 }

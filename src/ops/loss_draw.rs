@@ -1,7 +1,9 @@
 //! Random cotangents at the logits whose second moment is the loss's own Hessian. Shader: `shaders/loss_draw.wgsl`.
 
-use super::{Lowering, Node, OutputShape, Tensor};
-use crate::gpu::{Count, Dispatch, Grid};
+use super::operation::{self, no_rule};
+use super::{Lowering, Node, Operation, OutputShape, Rule, Sizes, Tensor};
+use crate::gpu::{Count, Grid};
+use crate::kernels::loss_draw as kernel;
 
 /// How a cotangent is drawn. With p the model's distribution at a masked position:
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,29 +26,41 @@ impl LossDraw {
             LossDraw::Exact => 2,
         }
     }
+}
 
-    /// (logits, stat of the loss) to a cotangent [masked, V] a draw.
-    pub(super) fn outputs(self, inputs: &[&Tensor]) -> Vec<OutputShape> {
-        vec![("", Count::Masked, inputs[0].cols, true)]
+impl Operation for LossDraw {
+    fn name(&self) -> &'static str {
+        "loss_draw"
     }
 
-    pub(super) fn lower(self, cx: &mut Lowering<'_>, node: &Node) {
-        let (z, stat, out) = (node.inputs[0], node.inputs[1], node.outputs[0]);
-        let tensor = cx.graph.tensor(z);
-        let dispatch = Dispatch {
-            label: cx.graph.tensor(out).name.clone(),
-            kernel: "loss_draw",
-            entry: "forward",
-            constants: vec![("KIND", self.code())],
-            buffers: vec![
-                ("z", cx.buffer(z)),
-                ("stat", cx.buffer(stat)),
-                ("labels", cx.batch.hard.clone()),
-                ("out", cx.buffer(out)),
-            ],
-            params: vec![("width", tensor.cols), ("cols4", tensor.cols4()), ("out_layer", cx.layer(out))],
-            grid: Grid { count: Count::Masked, unit: 64, columns: 1, layers: cx.layers(out) },
+    /// (logits, stat of the loss) to a cotangent [masked, V] per draw.
+    fn outputs(&self, rule: Rule, inputs: &[&Tensor]) -> Vec<OutputShape> {
+        if rule != Rule::Forward {
+            no_rule(self, rule);
+        }
+        let [logits, _] = operation::inputs(self, inputs);
+        vec![("", Count::Masked, logits.cols, true)]
+    }
+
+    fn flops(&self, _: &Node, _: &Sizes<'_>) -> Option<f64> {
+        None
+    }
+
+    fn differentiable(&self) -> bool {
+        false
+    }
+
+    fn lower(&self, node: &Node, cx: &mut Lowering<'_>) {
+        let ([z, stat], [out]) = (node.inputs(), node.outputs());
+        let draw = kernel::Forward {
+            z: cx.buffer(z),
+            stat: cx.buffer(stat),
+            labels: cx.batch.hard.clone(),
+            out: cx.buffer(out),
+            params: kernel::Params { width: cx.graph.tensor(z).cols, cols4: cx.cols4(z), out_layer: cx.layer(out) },
+            constants: kernel::Constants { kind: self.code() },
         };
-        cx.push(dispatch);
+        let grid = Grid { count: Count::Masked, unit: 64, columns: 1, layers: cx.layers(out) };
+        cx.push(draw, cx.name(out), grid);
     }
 }

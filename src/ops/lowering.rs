@@ -1,7 +1,11 @@
 //! What an operation has at hand when it turns itself into dispatches.
 
 use super::{BatchBuffers, Dims, Emit, TensorId, Variants};
-use crate::gpu::{Buffer, Count, Dispatch, Grid};
+use crate::gpu::{Buffer, Count, Dispatch, Grid, Kernel};
+
+/// A piece of memory that a node needs while it runs, by the name that its operation gives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Scratch(pub &'static str);
 
 /// The place where dispatches are made: buffers of tensors, sizes, variants.
 pub struct Lowering<'a> {
@@ -10,8 +14,7 @@ pub struct Lowering<'a> {
     pub variants: &'a Variants,
     pub batch: &'a BatchBuffers,
     pub(crate) buffers: &'a dyn Fn(TensorId) -> Buffer,
-    pub(crate) workspace: &'a dyn Fn(usize) -> Buffer,
-    pub(crate) used: usize,
+    pub(crate) scratch: &'a dyn Fn(Scratch) -> Option<Buffer>,
     pub(crate) out: Vec<Dispatch>,
 }
 
@@ -32,16 +35,28 @@ impl Lowering<'_> {
         if self.graph.tensor(id).probes { self.dims.probes } else { 1 }
     }
 
-    /// Scratch memory for this node, in the order the operation asked for it.
-    pub fn workspace(&mut self) -> Buffer {
-        self.used += 1;
-        (self.workspace)(self.used - 1)
+    /// vec4 in a row of a tensor.
+    pub fn cols4(&self, id: TensorId) -> u32 {
+        self.graph.tensor(id).cols4()
     }
 
-    /// The (`code`, `fixed`) parameters of a count of rows.
-    pub fn count(&self, id: TensorId) -> [(&'static str, u32); 2] {
+    /// The name of a tensor: the label of the dispatch that makes it.
+    pub fn name(&self, id: TensorId) -> String {
+        self.graph.tensor(id).name.clone()
+    }
+
+    /// A piece of this node's scratch memory.
+    ///
+    /// # Panics
+    /// When the operation did not ask for it.
+    pub fn scratch(&self, piece: Scratch) -> Buffer {
+        (self.scratch)(piece).unwrap_or_else(|| panic!("the scratch memory `{}` was not asked for", piece.0))
+    }
+
+    /// The code and the fixed number of a count of rows (`count_of` in `shaders/common/step.wgsl`).
+    pub fn count(&self, id: TensorId) -> (u32, u32) {
         let rows = self.graph.tensor(id).rows;
-        [("code", rows.code()), ("fixed", rows.fixed())]
+        (rows.code(), rows.fixed())
     }
 
     /// A grid of one invocation a vec4 of a tensor, 64 a workgroup.
@@ -67,8 +82,8 @@ impl Lowering<'_> {
     }
 
     /// Appends a dispatch.
-    pub fn push(&mut self, dispatch: Dispatch) {
-        self.out.push(dispatch);
+    pub fn push(&mut self, kernel: impl Kernel, label: String, grid: Grid) {
+        self.out.push(kernel.dispatch(label, grid));
     }
 }
 

@@ -2,7 +2,8 @@
 //! minimisation a step up along it and back. Not an operation of the graph but programs of their own, over whole chunks.
 //! Shader: `shaders/optimizer.wgsl`.
 
-use crate::gpu::{Buffer, Count, Dispatch, Grid};
+use crate::gpu::{Buffer, Count, Dispatch, Grid, Kernel};
+use crate::kernels::optimizer as kernel;
 
 /// One chunk of parameters with all that belongs to it.
 pub struct ChunkBuffers {
@@ -50,17 +51,15 @@ fn flat(size4: u32) -> Grid {
     Grid { count: Count::Fixed(size4), unit: 64, columns: 1, layers: 1 }
 }
 
+/// Parameters that only say how many vec4 there are.
+fn sized(size4: u32) -> kernel::Params {
+    kernel::Params { size4, ..Default::default() }
+}
+
 /// sum ← gradient after the first micro-batch of a step, sum + gradient after the others.
 pub fn accumulate(label: &str, gradient: &Buffer, sum: &Buffer, size4: u32) -> Dispatch {
-    Dispatch {
-        label: format!("{label}.accumulate"),
-        kernel: "optimizer",
-        entry: "accumulate",
-        constants: vec![],
-        buffers: vec![("g", gradient.clone()), ("sum", sum.clone())],
-        params: vec![("size4", size4)],
-        grid: flat(size4),
-    }
+    let accumulate = kernel::Accumulate { g: gradient.clone(), sum: sum.clone(), params: sized(size4) };
+    accumulate.dispatch(format!("{label}.accumulate"), flat(size4))
 }
 
 /// The norm of the gradient, the step's log line, and the state that an update or an ascent reads.
@@ -71,102 +70,71 @@ pub fn settle(clip: f32, scale: f32, chunks: &[ChunkBuffers], shared: &Shared) -
     let mut all = Vec::new();
     let mut first = 0;
     for (i, chunk) in chunks.iter().enumerate() {
-        all.push(Dispatch {
-            label: format!("gradient norm {i}"),
-            kernel: "optimizer",
-            entry: "square_sum",
-            constants: vec![],
-            buffers: vec![("g", chunk.gradient.clone()), ("squares", shared.squares.clone())],
-            params: vec![("size4", chunk.size4), ("first", first), ("block", BLOCK)],
-            grid: Grid { count: Count::Fixed(chunk.size4), unit: BLOCK, columns: 1, layers: 1 },
-        });
+        let square_sum = kernel::SquareSum {
+            g: chunk.gradient.clone(),
+            squares: shared.squares.clone(),
+            params: kernel::Params { first, block: BLOCK, ..sized(chunk.size4) },
+        };
+        let grid = Grid { count: Count::Fixed(chunk.size4), unit: BLOCK, columns: 1, layers: 1 };
+        all.push(square_sum.dispatch(format!("gradient norm {i}"), grid));
         first += chunk.size4.div_ceil(BLOCK);
     }
-    all.push(Dispatch {
-        label: "settle".into(),
-        kernel: "optimizer",
-        entry: "settle",
-        constants: vec![],
-        buffers: vec![
-            ("parts", shared.squares.clone()),
-            ("tally", shared.tally.clone()),
-            ("state", shared.state.clone()),
-            ("log", shared.log.clone()),
-        ],
-        params: vec![
-            ("first", first),
-            ("ring", shared.ring),
-            ("clip", clip.to_bits()),
-            ("unscale", (1.0 / scale).to_bits()),
-        ],
-        grid: Grid { count: Count::Fixed(1), unit: 1, columns: 1, layers: 1 },
-    });
+    let settle = kernel::Settle {
+        parts: shared.squares.clone(),
+        tally: shared.tally.clone(),
+        state: shared.state.clone(),
+        log: shared.log.clone(),
+        params: kernel::Params { first, ring: shared.ring, clip, unscale: 1.0 / scale, ..Default::default() },
+    };
+    all.push(settle.dispatch("settle".into(), Grid { count: Count::Fixed(1), unit: 1, columns: 1, layers: 1 }));
     all
 }
 
 /// saved ← θ, θ ← θ + rho g / ‖g‖, by the norm that [`settle`] left; θ stays where something was not finite.
 pub fn ascend(rho: f32, scale: f32, chunks: &[ChunkBuffers], saved: &[Buffer], shared: &Shared) -> Vec<Dispatch> {
-    let one = |(i, (chunk, saved)): (usize, (&ChunkBuffers, &Buffer))| Dispatch {
-        label: format!("ascend {i}"),
-        kernel: "optimizer",
-        entry: "ascend",
-        constants: vec![],
-        buffers: vec![
-            ("g", chunk.gradient.clone()),
-            ("settled", shared.state.clone()),
-            ("theta", chunk.theta.clone()),
-            ("saved", saved.clone()),
-        ],
-        params: vec![("size4", chunk.size4), ("rho", rho.to_bits()), ("unscale", (1.0 / scale).to_bits())],
-        grid: flat(chunk.size4),
+    let one = |(i, (chunk, saved)): (usize, (&ChunkBuffers, &Buffer))| {
+        let ascend = kernel::Ascend {
+            g: chunk.gradient.clone(),
+            settled: shared.state.clone(),
+            theta: chunk.theta.clone(),
+            saved: saved.clone(),
+            params: kernel::Params { rho, unscale: 1.0 / scale, ..sized(chunk.size4) },
+        };
+        ascend.dispatch(format!("ascend {i}"), flat(chunk.size4))
     };
     chunks.iter().zip(saved).enumerate().map(one).collect()
 }
 
 /// θ ← saved, bit for bit.
 pub fn descend(chunks: &[ChunkBuffers], saved: &[Buffer]) -> Vec<Dispatch> {
-    let one = |(i, (chunk, saved)): (usize, (&ChunkBuffers, &Buffer))| Dispatch {
-        label: format!("descend {i}"),
-        kernel: "optimizer",
-        entry: "descend",
-        constants: vec![],
-        buffers: vec![("theta", chunk.theta.clone()), ("saved", saved.clone())],
-        params: vec![("size4", chunk.size4)],
-        grid: flat(chunk.size4),
+    let one = |(i, (chunk, saved)): (usize, (&ChunkBuffers, &Buffer))| {
+        let params = sized(chunk.size4);
+        let descend = kernel::Descend { theta: chunk.theta.clone(), saved: saved.clone(), params };
+        descend.dispatch(format!("descend {i}"), flat(chunk.size4))
     };
     chunks.iter().zip(saved).enumerate().map(one).collect()
 }
 
 /// The update of parameters and moments by the gradient that [`settle`] looked at.
 pub fn apply(rule: Rule, chunks: &[ChunkBuffers], shared: &Shared) -> Vec<Dispatch> {
-    let mut all = Vec::new();
-    for (i, chunk) in chunks.iter().enumerate() {
-        let mut buffers =
-            vec![("g", chunk.gradient.clone()), ("settled", shared.state.clone()), ("theta", chunk.theta.clone())];
-        let mut params = vec![("size4", chunk.size4)];
-        buffers.extend(chunk.first.iter().map(|b| ("first_moment", b.clone())));
-        let entry = match rule {
-            Rule::AdamW { betas, eps, decay } => {
-                buffers.extend(chunk.second.iter().map(|b| ("second_moment", b.clone())));
-                params.extend([("beta1", betas[0].to_bits()), ("beta2", betas[1].to_bits()), ("eps", eps.to_bits())]);
-                params.push(("decay", if chunk.decay { decay.to_bits() } else { 0 }));
-                "adamw"
+    let one = |(i, chunk): (usize, &ChunkBuffers)| {
+        let (g, settled, theta) = (chunk.gradient.clone(), shared.state.clone(), chunk.theta.clone());
+        let first_moment = chunk.first.clone();
+        let decayed = |decay: f32| if chunk.decay { decay } else { 0.0 };
+        match rule {
+            Rule::AdamW { betas: [beta1, beta2], eps, decay } => {
+                let second_moment = chunk.second.clone();
+                let decay = decayed(decay);
+                let params = kernel::Params { beta1, beta2, eps, decay, ..sized(chunk.size4) };
+                let adamw = kernel::Adamw { g, settled, theta, first_moment, second_moment, params };
+                adamw.dispatch(format!("adamw {i}"), flat(chunk.size4))
             }
             Rule::Sgd { momentum, decay } => {
-                params.push(("momentum", momentum.to_bits()));
-                params.push(("decay", if chunk.decay { decay.to_bits() } else { 0 }));
-                "sgd"
+                let params = kernel::Params { momentum, decay: decayed(decay), ..sized(chunk.size4) };
+                let sgd = kernel::Sgd { g, settled, theta, first_moment, params };
+                sgd.dispatch(format!("sgd {i}"), flat(chunk.size4))
             }
-        };
-        all.push(Dispatch {
-            label: format!("{entry} {i}"),
-            kernel: "optimizer",
-            entry,
-            constants: vec![],
-            buffers,
-            params,
-            grid: flat(chunk.size4),
-        });
-    }
-    all
+        }
+    };
+    chunks.iter().enumerate().map(one).collect()
 }

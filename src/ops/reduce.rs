@@ -1,7 +1,8 @@
 //! Sums of blocks of rows, added up in order: the second half of every long sum. Shader: `shaders/reduce.wgsl`.
 
-use super::{Dims, LinearVariant, Lowering, Operation, TensorId};
-use crate::gpu::{Buffer, Count, Dispatch, Grid};
+use super::{Dims, Family, LinearVariant, Lowering, Scratch, Sizes, TensorId};
+use crate::gpu::{Buffer, Count, Grid};
+use crate::kernels::reduce as kernel;
 
 /// Where the sums of blocks go: the output itself when there is one block, else a workspace.
 pub(super) struct Blocks {
@@ -22,27 +23,34 @@ pub(super) fn workspace(dims: &Dims, rows: Count, block: u32, size4: u64, layers
     if blocks <= 1 && !addend { 0 } else { u64::from(blocks) * size4 * 16 * u64::from(layers) }
 }
 
+/// Bytes of workspace for sums of a matrix's columns as long as variants say, into `out`.
+pub(super) fn column_workspace(sizes: &Sizes<'_>, x: TensorId, out: TensorId) -> u64 {
+    let (x, layers) = (sizes.tensor(x), sizes.layers(out));
+    workspace(sizes.dims, x.rows, sizes.variants.sums().block, u64::from(x.cols4()), layers, false)
+}
+
 /// Invocations of a workgroup that sums rows, each a vec4 of columns: one subgroup where products are
 /// summed so too.
 pub(super) fn lanes(cx: &Lowering<'_>) -> u32 {
-    match cx.variants.linear(Operation::LinearTn) {
+    match cx.variants.linear(Family::LinearTn) {
         LinearVariant::Subgroup(lanes) => lanes,
         _ => 8,
     }
 }
 
-/// Prepares sums of `size4` vec4 over blocks of rows, into `out`.
+/// Prepares sums of `size4` vec4 over blocks of rows, into `out`; several blocks go to the node's `scratch` first.
 pub(super) fn blocks(
-    cx: &mut Lowering<'_>,
+    cx: &Lowering<'_>,
     rows: Count,
     block: u32,
     size4: u64,
     out: TensorId,
     addend: Option<TensorId>,
+    scratch: Scratch,
 ) -> Blocks {
     let count = cx.dims.capacity(rows).div_ceil(block);
     let single = workspace(cx.dims, rows, block, size4, 1, addend.is_some()) == 0;
-    let target = if single { cx.buffer(out) } else { cx.workspace() };
+    let target = if single { cx.buffer(out) } else { cx.scratch(scratch) };
     let layer = if single { cx.layer(out) } else { count * size4 as u32 };
     Blocks { target, layer, rows, block, size4: size4 as u32, out, addend, single }
 }
@@ -67,40 +75,33 @@ impl Blocks {
         if self.single {
             return;
         }
-        let mut buffers = vec![("part", self.target), ("out", cx.buffer(self.out))];
-        let mut params = vec![
-            ("code", self.rows.code()),
-            ("fixed", self.rows.fixed()),
-            ("block", self.block),
-            ("size4", self.size4),
-            ("in_layer", self.layer),
-            ("out_layer", cx.layer(self.out)),
-        ];
-        let mut constants = vec![];
-        if let Some(addend) = self.addend {
-            buffers.push(("addend", cx.buffer(addend)));
-            constants.push(("ADDEND", 1));
-        }
-        let mut size4 = self.size4;
-        if let Some(also) = also {
-            size4 += also.size4;
-            buffers.extend([("also_part", also.target), ("also", cx.buffer(also.out))]);
-            params.extend([
-                ("also_size4", also.size4),
-                ("also_in_layer", also.layer),
-                ("also_layer", cx.layer(also.out)),
-            ]);
-            constants.push(("ALSO", 1));
-        }
-        let dispatch = Dispatch {
-            label: format!("{}.reduce", cx.graph.tensor(self.out).name),
-            kernel: "reduce",
-            entry: "forward",
-            constants,
-            buffers,
-            params,
-            grid: Grid { count: Count::Fixed(size4), unit: 64, columns: 1, layers: cx.layers(self.out) },
+        let constants = kernel::Constants { addend: self.addend.is_some(), also: also.is_some() };
+        let mut params = kernel::Params {
+            code: self.rows.code(),
+            fixed: self.rows.fixed(),
+            block: self.block,
+            size4: self.size4,
+            in_layer: self.layer,
+            out_layer: cx.layer(self.out),
+            ..Default::default()
         };
-        cx.push(dispatch);
+        let mut size4 = self.size4;
+        if let Some(also) = &also {
+            size4 += also.size4;
+            params.also_size4 = also.size4;
+            params.also_in_layer = also.layer;
+            params.also_layer = cx.layer(also.out);
+        }
+        let reduce = kernel::Forward {
+            part: self.target,
+            addend: self.addend.map(|id| cx.buffer(id)),
+            out: cx.buffer(self.out),
+            also: also.as_ref().map(|also| cx.buffer(also.out)),
+            also_part: also.map(|also| also.target),
+            params,
+            constants,
+        };
+        let grid = Grid { count: Count::Fixed(size4), unit: 64, columns: 1, layers: cx.layers(self.out) };
+        cx.push(reduce, format!("{}.reduce", cx.name(self.out)), grid);
     }
 }

@@ -1,40 +1,61 @@
 //! Sums over the rows of each sentence and all columns, [rows, n] to [sentences, 4], the sum in the first column. Not
 //! differentiated. Shader: `shaders/sentence_sum.wgsl`.
 
-use super::{Lowering, Node, OutputShape, Tensor};
-use crate::gpu::{Count, Dispatch};
+use super::operation::{self, no_rule};
+use super::{Lowering, Node, Operation, OutputShape, Rule, Sizes, Tensor};
+use crate::gpu::Count;
+use crate::kernels::sentence_sum as kernel;
 
-/// `(terms, [addend])` to factor Σ terms + addend.
+/// terms to factor Σ terms, plus an addend.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SentenceSum {
     pub factor: f32,
-    pub addend: bool,
 }
 
-impl SentenceSum {
-    pub(super) fn outputs(&self, inputs: &[&Tensor]) -> Vec<OutputShape> {
-        assert!(matches!(inputs[0].rows, Count::Rows | Count::Masked), "sums over sentences are of rows of tokens");
-        vec![("", Count::Sentences, 4, inputs.iter().any(|t| t.probes))]
+impl Operation for SentenceSum {
+    fn name(&self) -> &'static str {
+        "sentence_sum"
     }
 
-    pub(super) fn lower(&self, cx: &mut Lowering<'_>, node: &Node) {
-        let (terms, out) = (node.inputs[0], node.outputs[0]);
-        let tensor = cx.graph.tensor(terms);
-        let params = vec![
-            ("width", tensor.cols),
-            ("cols4", tensor.cols4()),
-            ("masked", u32::from(tensor.rows == Count::Masked)),
-            ("factor", self.factor.to_bits()),
-            ("in_layer", cx.layer(terms)),
-            ("out_layer", cx.layer(out)),
-            ("add", u32::from(self.addend)),
-        ];
-        let mut buffers = vec![("terms", cx.buffer(terms)), ("spans", cx.batch.spans.clone()), ("out", cx.buffer(out))];
-        if self.addend {
-            buffers.push(("addend", cx.buffer(node.inputs[1])));
+    fn outputs(&self, rule: Rule, inputs: &[&Tensor]) -> Vec<OutputShape> {
+        if rule != Rule::Forward {
+            no_rule(self, rule);
         }
-        let label = cx.graph.tensor(out).name.clone();
-        let grid = cx.elementwise(out);
-        cx.push(Dispatch { label, kernel: "sentence_sum", entry: "forward", constants: vec![], buffers, params, grid });
+        let [terms] = operation::inputs(self, inputs);
+        assert!(matches!(terms.rows, Count::Rows | Count::Masked), "sums over sentences are of rows of tokens");
+        vec![("", Count::Sentences, 4, terms.probes)]
+    }
+
+    fn flops(&self, _: &Node, _: &Sizes<'_>) -> Option<f64> {
+        None
+    }
+
+    fn adds(&self, _: Rule) -> bool {
+        true
+    }
+
+    fn differentiable(&self) -> bool {
+        false
+    }
+
+    fn lower(&self, node: &Node, cx: &mut Lowering<'_>) {
+        let ([terms], [out]) = (node.inputs(), node.outputs());
+        let tensor = cx.graph.tensor(terms);
+        let sum = kernel::Forward {
+            terms: cx.buffer(terms),
+            spans: cx.batch.spans.clone(),
+            addend: node.addend.map(|id| cx.buffer(id)),
+            out: cx.buffer(out),
+            params: kernel::Params {
+                width: tensor.cols,
+                cols4: tensor.cols4(),
+                masked: u32::from(tensor.rows == Count::Masked),
+                factor: self.factor,
+                in_layer: cx.layer(terms),
+                out_layer: cx.layer(out),
+                add: u32::from(node.addend.is_some()),
+            },
+        };
+        cx.push(sum, cx.name(out), cx.elementwise(out));
     }
 }

@@ -7,7 +7,7 @@ use crate::gpu::Capabilities;
 
 /// Operations whose kernels come in variants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Operation {
+pub enum Family {
     /// y = x Wᵀ
     LinearNt,
     /// x̄ = ȳ W
@@ -26,81 +26,77 @@ pub enum Operation {
     Sums,
 }
 
-impl Operation {
+impl Family {
     /// All, in the order in which they are shown and written.
-    pub const ALL: [Operation; 10] = [
-        Operation::LinearNt,
-        Operation::LinearNn,
-        Operation::LinearTn,
-        Operation::AttentionForward,
-        Operation::AttentionVjp,
-        Operation::TangentAttention,
-        Operation::GhostNorm,
-        Operation::LayerNorm,
-        Operation::CrossEntropy,
-        Operation::Sums,
+    pub const ALL: [Family; 10] = [
+        Family::LinearNt,
+        Family::LinearNn,
+        Family::LinearTn,
+        Family::AttentionForward,
+        Family::AttentionVjp,
+        Family::TangentAttention,
+        Family::GhostNorm,
+        Family::LayerNorm,
+        Family::CrossEntropy,
+        Family::Sums,
     ];
 
     /// Name in `--variant`, in configs and in `run.json`.
     pub fn name(self) -> &'static str {
         match self {
-            Operation::LinearNt => "linear_nt",
-            Operation::LinearNn => "linear_nn",
-            Operation::LinearTn => "linear_tn",
-            Operation::AttentionForward => "attention_forward",
-            Operation::AttentionVjp => "attention_vjp",
-            Operation::TangentAttention => "tangent_attention",
-            Operation::GhostNorm => "ghost_norm",
-            Operation::LayerNorm => "layer_norm",
-            Operation::CrossEntropy => "cross_entropy",
-            Operation::Sums => "sums",
+            Family::LinearNt => "linear_nt",
+            Family::LinearNn => "linear_nn",
+            Family::LinearTn => "linear_tn",
+            Family::AttentionForward => "attention_forward",
+            Family::AttentionVjp => "attention_vjp",
+            Family::TangentAttention => "tangent_attention",
+            Family::GhostNorm => "ghost_norm",
+            Family::LayerNorm => "layer_norm",
+            Family::CrossEntropy => "cross_entropy",
+            Family::Sums => "sums",
         }
     }
 
     /// Its rows of the table.
     pub fn rows(self) -> &'static [Row] {
         match self {
-            Operation::LinearNt | Operation::LinearNn | Operation::LinearTn => LINEAR,
-            Operation::AttentionForward | Operation::AttentionVjp => ATTENTION,
-            Operation::TangentAttention | Operation::GhostNorm => SENTENCES,
-            Operation::LayerNorm => LAYER_NORM,
-            Operation::CrossEntropy => ROWS,
-            Operation::Sums => SUMS,
+            Family::LinearNt | Family::LinearNn | Family::LinearTn => LINEAR,
+            Family::AttentionForward | Family::AttentionVjp => ATTENTION,
+            Family::TangentAttention | Family::GhostNorm => SENTENCES,
+            Family::LayerNorm => LAYER_NORM,
+            Family::CrossEntropy => ROWS,
+            Family::Sums => SUMS,
         }
     }
 
     /// The operations of a name: one, or those of a family (`linear`, `attention`).
-    pub fn named(name: &str) -> Vec<Operation> {
-        let fits = |o: &Operation| {
+    pub fn named(name: &str) -> Vec<Family> {
+        let fits = |o: &Family| {
             o.name() == name || o.name().strip_prefix(name).is_some_and(|rest| rest.starts_with('_') && family(name))
         };
-        Operation::ALL.into_iter().filter(fits).collect()
+        Family::ALL.into_iter().filter(fits).collect()
     }
 
     /// Names of rows, the preferred one first, for software adapters or for GPUs. The last one runs anywhere.
     pub(super) fn preferred(self, software: bool) -> &'static [&'static str] {
         match (self, software) {
-            (Operation::LinearNt | Operation::LinearNn | Operation::LinearTn, true) => {
+            (Family::LinearNt | Family::LinearNn | Family::LinearTn, true) => {
                 &["subgroup-16", "subgroup-8", "subgroup-4", "direct"]
             }
-            (Operation::LinearNt | Operation::LinearNn | Operation::LinearTn, false) => {
-                &["register-64", "tiled", "direct"]
-            }
-            (Operation::AttentionForward | Operation::AttentionVjp, true) => {
+            (Family::LinearNt | Family::LinearNn | Family::LinearTn, false) => &["register-64", "tiled", "direct"],
+            (Family::AttentionForward | Family::AttentionVjp, true) => {
                 &["subgroup-16", "subgroup-8", "subgroup-4", "row"]
             }
-            (Operation::AttentionForward | Operation::AttentionVjp, false) => &["flash", "row"],
-            (Operation::TangentAttention | Operation::GhostNorm, true) => {
-                &["subgroup-16", "subgroup-8", "subgroup-4", "row"]
-            }
-            (Operation::TangentAttention | Operation::GhostNorm, false) => &["row"],
+            (Family::AttentionForward | Family::AttentionVjp, false) => &["flash", "row"],
+            (Family::TangentAttention | Family::GhostNorm, true) => &["subgroup-16", "subgroup-8", "subgroup-4", "row"],
+            (Family::TangentAttention | Family::GhostNorm, false) => &["row"],
             // On the processor neighbouring lanes gain nothing from neighbouring addresses.
-            (Operation::LayerNorm, true) => &["subgroup-16", "subgroup-8", "subgroup-4", "lane"],
-            (Operation::CrossEntropy, true) => &["lane"],
-            (Operation::LayerNorm | Operation::CrossEntropy, false) => &["lanes-32"],
+            (Family::LayerNorm, true) => &["subgroup-16", "subgroup-8", "subgroup-4", "lane"],
+            (Family::CrossEntropy, true) => &["lane"],
+            (Family::LayerNorm | Family::CrossEntropy, false) => &["lanes-32"],
             // Two to sixteen cores, and every workgroup costs 0.2 µs: few workgroups with long sums.
-            (Operation::Sums, true) => &["long"],
-            (Operation::Sums, false) => &["short"],
+            (Family::Sums, true) => &["long"],
+            (Family::Sums, false) => &["short"],
         }
     }
 }

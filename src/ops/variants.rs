@@ -13,21 +13,21 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::variant_table::{AttentionVariant, Kind, LinearVariant, Operation, Row, Sums};
+use super::variant_table::{AttentionVariant, Family, Kind, LinearVariant, Row, Sums};
 use crate::gpu::Capabilities;
 
 /// The variants of all kernels for one adapter: a row of the table for each operation.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Variants {
     /// Number of the row, by the operations' order.
-    rows: [u8; Operation::ALL.len()],
+    rows: [u8; Family::ALL.len()],
 }
 
 impl Variants {
     /// The variants for an adapter: of each operation the first preferred one that it can run.
     pub fn choose(caps: &Capabilities) -> Variants {
-        let mut chosen = Variants { rows: [0; Operation::ALL.len()] };
-        for operation in Operation::ALL {
+        let mut chosen = Variants { rows: [0; Family::ALL.len()] };
+        for operation in Family::ALL {
             let rows = operation.rows();
             let find = |name: &&str| rows.iter().position(|row| row.name == *name && row.missing(caps).is_none());
             let row = operation.preferred(caps.software).iter().find_map(find);
@@ -41,17 +41,17 @@ impl Variants {
     /// # Errors
     /// In words, what the adapter lacks for them.
     pub fn mixed(self, caps: &Capabilities) -> Result<Variants, String> {
-        let rows = || Operation::LinearNt.rows().iter().filter(|row| row.mixed());
+        let rows = || Family::LinearNt.rows().iter().filter(|row| row.mixed());
         let row = rows().find(|row| row.missing(caps).is_none());
         let why = || rows().filter_map(|row| row.missing(caps)).next().unwrap_or_default();
         let name = row.ok_or_else(why)?.name;
-        let products = Operation::named("linear").into_iter();
+        let products = Family::named("linear").into_iter();
         Ok(products.fold(self, |variants, o| variants.with(o, name).expect("a row of the table")))
     }
 
     /// Whether some operation is of mixed precision.
     pub fn is_mixed(&self) -> bool {
-        Operation::ALL.into_iter().any(|o| self.row(o).mixed())
+        Family::ALL.into_iter().any(|o| self.row(o).mixed())
     }
 
     /// Variants that between them hold every f32 row that an adapter can run, the choice for it first: for tests and
@@ -68,24 +68,24 @@ impl Variants {
     /// Number n takes the n-th row of every operation that has so many, and the last one of the others; sums are cut as
     /// short as they come, so that each kernel is seen with many parts.
     fn cover(chosen: Variants, fits: impl Fn(&Row) -> bool) -> Vec<Variants> {
-        let usable = |operation: Operation| -> Vec<u8> {
+        let usable = |operation: Family| -> Vec<u8> {
             let rows = operation.rows().iter().enumerate();
             rows.filter(|(_, row)| fits(row)).map(|(i, _)| i as u8).collect()
         };
-        let most = Operation::ALL.into_iter().map(|o| usable(o).len()).max().unwrap_or(0);
+        let most = Family::ALL.into_iter().map(|o| usable(o).len()).max().unwrap_or(0);
         let mut all: Vec<Variants> = vec![chosen];
-        for sums in usable(Operation::Sums) {
+        for sums in usable(Family::Sums) {
             let mut variants = chosen;
-            variants.rows[Operation::Sums as usize] = sums;
+            variants.rows[Family::Sums as usize] = sums;
             if !all.contains(&variants) {
                 all.push(variants);
             }
         }
         for n in 0..most {
             let mut variants = chosen;
-            for operation in Operation::ALL {
+            for operation in Family::ALL {
                 let rows = usable(operation);
-                let number = if operation == Operation::Sums { rows.len() - 1 } else { n.min(rows.len() - 1) };
+                let number = if operation == Family::Sums { rows.len() - 1 } else { n.min(rows.len() - 1) };
                 variants.rows[operation as usize] = rows[number];
             }
             if !all.contains(&variants) {
@@ -96,26 +96,26 @@ impl Variants {
     }
 
     /// The row of an operation.
-    pub fn row(&self, operation: Operation) -> &'static Row {
+    pub fn row(&self, operation: Family) -> &'static Row {
         &operation.rows()[usize::from(self.rows[operation as usize])]
     }
 
     /// The same with another row of one operation, by its name; `None` when the table has no such row.
-    pub fn with(mut self, operation: Operation, name: &str) -> Option<Variants> {
+    pub fn with(mut self, operation: Family, name: &str) -> Option<Variants> {
         self.rows[operation as usize] = operation.rows().iter().position(|row| row.name == name)? as u8;
         Some(self)
     }
 
     /// What an adapter lacks for one of them.
     pub fn missing(&self, caps: &Capabilities) -> Option<String> {
-        Operation::ALL.into_iter().find_map(|operation| {
+        Family::ALL.into_iter().find_map(|operation| {
             let row = self.row(operation);
             row.missing(caps).map(|why| format!("{}={}: {why}", operation.name(), row.name))
         })
     }
 
     /// How products of one layout run.
-    pub fn linear(&self, operation: Operation) -> LinearVariant {
+    pub fn linear(&self, operation: Family) -> LinearVariant {
         match self.row(operation).kind {
             Kind::Linear(variant) => variant,
             other => unreachable!("{operation:?} is no product: {other:?}"),
@@ -123,7 +123,7 @@ impl Variants {
     }
 
     /// How a rule of attention runs.
-    pub fn attention(&self, operation: Operation) -> AttentionVariant {
+    pub fn attention(&self, operation: Family) -> AttentionVariant {
         match self.row(operation).kind {
             Kind::Attention(variant) => variant,
             other => unreachable!("{operation:?} is no attention: {other:?}"),
@@ -131,7 +131,7 @@ impl Variants {
     }
 
     /// Invocations that share a row in layer norm or cross-entropy.
-    pub fn row_lanes(&self, operation: Operation) -> u32 {
+    pub fn row_lanes(&self, operation: Family) -> u32 {
         match self.row(operation).kind {
             Kind::RowLanes(lanes) => lanes,
             Kind::RowSubgroup(_) => 1,
@@ -141,7 +141,7 @@ impl Variants {
 
     /// How long sums are cut.
     pub fn sums(&self) -> Sums {
-        match self.row(Operation::Sums).kind {
+        match self.row(Family::Sums).kind {
             Kind::Sums(sums) => sums,
             other => unreachable!("the table of sums holds {other:?}"),
         }
@@ -151,7 +151,7 @@ impl Variants {
 /// `linear_nt=tiled linear_nn=tiled ...`
 impl fmt::Display for Variants {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, operation) in Operation::ALL.into_iter().enumerate() {
+        for (i, operation) in Family::ALL.into_iter().enumerate() {
             let gap = if i == 0 { "" } else { " " };
             write!(f, "{gap}{}={}", operation.name(), self.row(operation).name)?;
         }
@@ -168,7 +168,7 @@ impl fmt::Debug for Variants {
 /// A map from operation to variant, by name.
 impl Serialize for Variants {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(Operation::ALL.into_iter().map(|o| (o.name(), self.row(o).name)))
+        serializer.collect_map(Family::ALL.into_iter().map(|o| (o.name(), self.row(o).name)))
     }
 }
 
@@ -176,8 +176,8 @@ impl<'de> Deserialize<'de> for Variants {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         use serde::de::Error;
         let names = BTreeMap::<String, String>::deserialize(deserializer)?;
-        let mut variants = Variants { rows: [0; Operation::ALL.len()] };
-        for operation in Operation::ALL {
+        let mut variants = Variants { rows: [0; Family::ALL.len()] };
+        for operation in Family::ALL {
             let name =
                 names.get(operation.name()).ok_or_else(|| D::Error::custom(format!("no {}", operation.name())))?;
             let unknown = || D::Error::custom(format!("`{name}` is no variant of {}", operation.name()));
@@ -198,9 +198,9 @@ impl Wishes {
     /// # Errors
     /// In words, when the names are not those of the table.
     pub fn add(&mut self, operation: &str, variant: &str) -> Result<(), String> {
-        let operations = Operation::named(operation);
+        let operations = Family::named(operation);
         let Some(first) = operations.first() else {
-            let known: Vec<&str> = Operation::ALL.into_iter().map(Operation::name).collect();
+            let known: Vec<&str> = Family::ALL.into_iter().map(Family::name).collect();
             return Err(format!(
                 "`{operation}` has no variants; these have: linear, attention (all of their kind), {}",
                 known.join(", ")
@@ -225,7 +225,7 @@ impl Wishes {
     /// In words, when the adapter cannot run one of them.
     pub fn apply(&self, mut variants: Variants, caps: &Capabilities) -> Result<Variants, String> {
         for (name, variant) in &self.0 {
-            for operation in Operation::named(name) {
+            for operation in Family::named(name) {
                 variants = variants.with(operation, variant).expect("names were checked");
                 if let Some(why) = variants.row(operation).missing(caps) {
                     return Err(format!("{name}={variant} cannot run here: {why}"));

@@ -1,7 +1,7 @@
 //! Twin of `shaders/activation.wgsl`: each function and its derivative. Second derivatives come from jets.
 
 use super::jet::{self, Jet, Real};
-use super::{Inputs, sums_of_four};
+use super::{Inputs, Twin, no_twin, sums_of_four};
 use crate::ops::{Activation, Rule};
 
 /// Φ(x), the standard normal distribution function.
@@ -68,22 +68,20 @@ fn along(f: Activation, x: &[f64], x_dot: &[f64]) -> Vec<Jet> {
     jet::moving(x, x_dot).into_iter().map(|x| forward(f, x)).collect()
 }
 
-/// Forward: x. Vjp: (x, ȳ). Jvp: (x, ẋ). VjpJvp: (x, ȳ, ẋ, ȳ̇). Second: (x, ȳ, ẋ), every four columns added up.
-pub(super) fn evaluate(f: Activation, rule: Rule, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
-    let x = inputs.of(0);
-    vec![match rule {
-        Rule::Forward => x.iter().map(|x| forward(f, *x)).collect(),
-        Rule::Vjp => vjp(f, x, inputs.of(1)),
-        Rule::Jvp => jet::firsts(&along(f, x, inputs.of(1))),
-        Rule::VjpJvp => jet::firsts(&vjp(f, &inputs.moving(0, 2), &inputs.moving(1, 3))),
-        Rule::Second => {
-            let terms = along(f, x, inputs.of(2)).into_iter().zip(inputs.of(1)).map(|(y, g)| g * y.second);
-            sums_of_four(&terms.collect::<Vec<f64>>(), inputs.cols(0))
-        }
-    }]
-}
-
-/// f'(x) of every number.
-pub(super) fn evaluate_slope(f: Activation, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
-    vec![inputs.of(0).iter().map(|x| slope(f, *x)).collect()]
+impl Twin for Activation {
+    /// Forward, Slope: x. Vjp: (x, ȳ). VjpJvp: (x, ȳ, ẋ, ȳ̇). Second: (x, ȳ, ẋ), every four columns added up.
+    fn evaluate(&self, rule: Rule, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
+        let (f, x) = (*self, inputs.of(0));
+        vec![match rule {
+            Rule::Forward => x.iter().map(|x| forward(f, *x)).collect(),
+            Rule::Slope => x.iter().map(|x| slope(f, *x)).collect(),
+            Rule::Vjp(_) => vjp(f, x, inputs.of(1)),
+            Rule::VjpJvp(_) => jet::firsts(&vjp(f, &inputs.moving(0, 2), &inputs.moving(1, 3))),
+            Rule::Second => {
+                let terms = along(f, x, inputs.of(2)).into_iter().zip(inputs.of(1)).map(|(y, g)| g * y.second);
+                sums_of_four(&terms.collect::<Vec<f64>>(), inputs.cols(0))
+            }
+            _ => no_twin(inputs),
+        }]
+    }
 }

@@ -1,9 +1,8 @@
 //! Twin of `shaders/attention.wgsl`, with the weights written out, and on jets of `shaders/attention_tangent.wgsl`.
 
 use super::jet::{self, Jet, Real};
-use super::{Inputs, dropout, in_first_of_four};
-use crate::ops::attention_tangent::Kind;
-use crate::ops::{Attention, AttentionTangent, Rule};
+use super::{Inputs, Twin, dropout, in_first_of_four, no_twin};
+use crate::ops::{Attention, Rule};
 
 /// Factor on the weight of query row i on key row j in a head.
 pub type Keep<'a> = &'a dyn Fn(usize, usize, usize) -> f64;
@@ -97,42 +96,38 @@ pub fn vjp<R: Real>(
     bar
 }
 
-/// Forward: qkv. Vjp: (qkv, stat, o, ō).
-pub(super) fn evaluate(op: &Attention, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
-    let (spans, qkv) = (inputs.spans(), inputs.of(0));
-    let keep = |i: usize, j: usize, head: usize| dropout::attention_keep(op, &inputs.frame.step, i, j, head);
-    match op.rule {
-        Rule::Forward => forward(op, spans, qkv, &keep).into(),
-        _ => vec![vjp(op, spans, qkv, inputs.of(1), inputs.of(2), inputs.of(3), &keep)],
-    }
-}
-
-/// The rules along a direction. The weights are recomputed from qkv and its tangent; the statistics that the kernels are
-/// given beside them (`stat`, `delta_of`) are not read.
-pub(super) fn evaluate_tangent(AttentionTangent { kind, of }: &AttentionTangent, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
-    let spans = inputs.spans();
-    let forward = |qkv: &[Jet]| forward(of, spans, qkv, &|_, _, _| 1.0);
-    match kind {
-        Kind::Jvp => {
-            let [o, stat] = forward(&inputs.moving(0, 3));
-            let norms = stat.iter().step_by(4).flat_map(|s| [s.value, 0.0, s.first, 0.0]);
-            vec![jet::firsts(&o), norms.collect()]
-        }
-        Kind::Delta => {
-            let delta = deltas(of, &inputs.moving(1, 3), &inputs.moving(2, 4));
-            let stat = inputs.of(0).chunks_exact(4);
-            vec![stat.zip(delta).flat_map(|(s, delta)| [s[0], delta.value, s[2], delta.first]).collect()]
-        }
-        Kind::VjpJvp => {
-            let (qkv, o_bar) = (inputs.moving(0, 3), inputs.moving(2, 4));
-            let [o, stat] = forward(&qkv);
-            vec![jet::firsts(&vjp(of, spans, &qkv, &stat, &o, &o_bar, &|_, _, _| 1.0))]
-        }
-        Kind::Second => {
-            let [o, _] = forward(&inputs.moving(0, 3));
-            let size = of.padded() as usize;
-            let rows = o.chunks_exact(size).zip(inputs.of(2).chunks_exact(size));
-            vec![in_first_of_four(rows.map(|(o, g)| o.iter().zip(g).map(|(o, g)| g * o.second).sum()))]
+impl Twin for Attention {
+    /// Inputs as the operation's own `outputs` says. Along a direction the weights are recomputed from qkv and its tangent; the
+    /// statistics that the kernels are given beside them (`stat`, `delta`) are not read.
+    fn evaluate(&self, rule: Rule, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
+        let spans = inputs.spans();
+        let keep = |i: usize, j: usize, head: usize| dropout::attention_keep(self, &inputs.frame.step, i, j, head);
+        let along = |qkv: &[Jet]| forward(self, spans, qkv, &|_, _, _| 1.0);
+        match rule {
+            Rule::Forward => forward(self, spans, inputs.of(0), &keep).into(),
+            Rule::Vjp(_) => vec![vjp(self, spans, inputs.of(0), inputs.of(1), inputs.of(2), inputs.of(3), &keep)],
+            Rule::Jvp => {
+                let [o, stat] = along(&inputs.moving(0, 3));
+                let norms = stat.iter().step_by(4).flat_map(|s| [s.value, 0.0, s.first, 0.0]);
+                vec![jet::firsts(&o), norms.collect()]
+            }
+            Rule::Delta => {
+                let delta = deltas(self, &inputs.moving(1, 3), &inputs.moving(2, 4));
+                let stat = inputs.of(0).chunks_exact(4);
+                vec![stat.zip(delta).flat_map(|(s, delta)| [s[0], delta.value, s[2], delta.first]).collect()]
+            }
+            Rule::VjpJvp(_) => {
+                let (qkv, o_bar) = (inputs.moving(0, 3), inputs.moving(2, 4));
+                let [o, stat] = along(&qkv);
+                vec![jet::firsts(&vjp(self, spans, &qkv, &stat, &o, &o_bar, &|_, _, _| 1.0))]
+            }
+            Rule::Second => {
+                let [o, _] = along(&inputs.moving(0, 3));
+                let size = self.padded() as usize;
+                let rows = o.chunks_exact(size).zip(inputs.of(2).chunks_exact(size));
+                vec![in_first_of_four(rows.map(|(o, g)| o.iter().zip(g).map(|(o, g)| g * o.second).sum()))]
+            }
+            Rule::Slope => no_twin(inputs),
         }
     }
 }

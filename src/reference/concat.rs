@@ -1,7 +1,7 @@
 //! A whole sentence's rows side by side for each masked position, and back; blocks are padded to a multiple of 4 columns.
 
-use super::{Inputs, plus};
-use crate::ops::Batch;
+use super::{Inputs, Twin};
+use crate::ops::{Batch, Concat, Rule};
 
 /// x [rows, cols] to [masked, tokens padded(cols)].
 pub fn forward(batch: &Batch, x: &[f64], cols: usize, tokens: usize) -> Vec<f64> {
@@ -32,12 +32,12 @@ pub fn vjp(batch: &Batch, y_bar: &[f64], cols: usize, tokens: usize) -> Vec<f64>
     x_bar
 }
 
-pub(super) fn evaluate(tokens: u32, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
-    vec![forward(inputs.frame.batch, inputs.of(0), inputs.cols(0), tokens as usize)]
-}
-
-/// The reverse rule to rows of `cols` columns, with an addend where there is a second input.
-pub(super) fn evaluate_back(tokens: u32, cols: u32, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
-    let x_bar = vjp(inputs.frame.batch, inputs.of(0), cols as usize, tokens as usize);
-    vec![plus(x_bar, inputs.get(1))]
+impl Twin for Concat {
+    fn evaluate(&self, rule: Rule, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
+        let (batch, cols, tokens) = (inputs.frame.batch, self.cols as usize, self.tokens as usize);
+        vec![match rule {
+            Rule::Forward => forward(batch, inputs.of(0), cols, tokens),
+            _ => vjp(batch, inputs.of(0), cols, tokens),
+        }]
+    }
 }

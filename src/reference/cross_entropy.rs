@@ -1,7 +1,7 @@
 //! Twin of `shaders/cross_entropy.wgsl`; its rules along a direction are the loss and its adjoint on jets.
 
 use super::jet::{self, Jet, Real};
-use super::{Inputs, in_first_of_four};
+use super::{Inputs, Twin, in_first_of_four, no_twin};
 use crate::ops::{CrossEntropy, Labels, Rule};
 
 /// The share of a word at a masked row.
@@ -38,27 +38,30 @@ pub fn vjp<R: Real>(z: &[R], width: usize, label: Label<'_>, stat: &[R], weight:
     z_bar
 }
 
-/// Forward: z. Vjp: (z, stat, weight). Jvp, Second: (z, stat, ż). VjpJvp: (z, stat, weight, ż). Along ż, stat is computed
-/// again.
-pub(super) fn evaluate(op: &CrossEntropy, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
-    let (z, width, batch) = (inputs.of(0), inputs.cols(0), inputs.frame.batch);
-    let label = |row: usize, v: usize| match op.labels {
-        Labels::Hard => f64::from(u8::from(batch.labels[row] as usize == v)),
-        Labels::Soft => f64::from(batch.soft[row * width + v]),
-    };
-    let along = |of: fn(Jet) -> f64| {
-        let stat = forward(&inputs.moving(0, 2), width, &label);
-        in_first_of_four(stat.iter().step_by(4).map(|loss| of(*loss)))
-    };
-    vec![match op.rule {
-        Rule::Forward => forward(z, width, &label),
-        Rule::Vjp => vjp(z, width, &label, inputs.of(1), inputs.of(2)),
-        Rule::Jvp => along(|loss| loss.first),
-        Rule::Second => along(|loss| loss.second),
-        Rule::VjpJvp => {
-            let z = inputs.moving(0, 3);
-            let stat = forward(&z, width, &label);
-            jet::firsts(&vjp(&z, width, &label, &stat, inputs.of(2)))
-        }
-    }]
+impl Twin for CrossEntropy {
+    /// Forward: z. Vjp: (z, stat, weight). Jvp, Second: (z, stat, ż). VjpJvp: (z, stat, weight, ż). Along ż, stat is computed
+    /// again.
+    fn evaluate(&self, rule: Rule, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
+        let (z, width, batch) = (inputs.of(0), inputs.cols(0), inputs.frame.batch);
+        let label = |row: usize, v: usize| match self.labels {
+            Labels::Hard => f64::from(u8::from(batch.labels[row] as usize == v)),
+            Labels::Soft => f64::from(batch.soft[row * width + v]),
+        };
+        let along = |of: fn(Jet) -> f64| {
+            let stat = forward(&inputs.moving(0, 2), width, &label);
+            in_first_of_four(stat.iter().step_by(4).map(|loss| of(*loss)))
+        };
+        vec![match rule {
+            Rule::Forward => forward(z, width, &label),
+            Rule::Vjp(_) => vjp(z, width, &label, inputs.of(1), inputs.of(2)),
+            Rule::Jvp => along(|loss| loss.first),
+            Rule::Second => along(|loss| loss.second),
+            Rule::VjpJvp(_) => {
+                let z = inputs.moving(0, 3);
+                let stat = forward(&z, width, &label);
+                jet::firsts(&vjp(&z, width, &label, &stat, inputs.of(2)))
+            }
+            _ => no_twin(inputs),
+        }]
+    }
 }

@@ -1,8 +1,8 @@
 //! Twin of `shaders/dropout.wgsl` and of the dropout inside `shaders/attention.wgsl`: the same bits, the same mask.
 
-use super::Inputs;
+use super::{Inputs, Twin};
 use crate::gpu::Step;
-use crate::ops::{Attention, Dropout, dropout::threshold};
+use crate::ops::{Attention, Dropout, Rule, dropout::threshold};
 use crate::random::philox;
 
 /// x · keep / (1 − p); one Philox block masks four columns.
@@ -30,6 +30,9 @@ pub fn attention_keep(op: &Attention, step: &Step, i: usize, j: usize, head: usi
     if draws[0] >= threshold(op.p) { f64::from(1.0 / (1.0 - op.p)) } else { 0.0 }
 }
 
-pub(super) fn evaluate(op: &Dropout, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
-    vec![forward(op, &inputs.frame.step, inputs.of(0), inputs.cols(0))]
+impl Twin for Dropout {
+    /// The same in both directions.
+    fn evaluate(&self, _: Rule, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
+        vec![forward(self, &inputs.frame.step, inputs.of(0), inputs.cols(0))]
+    }
 }

@@ -1,7 +1,7 @@
 //! Twin of `shaders/embedding.wgsl`.
 
-use super::{Inputs, plus};
-use crate::ops::{Embedding, Table};
+use super::{Inputs, Twin};
+use crate::ops::{Embedding, Rule};
 
 /// `y[r] = Σ over tables of table[ids[r][column]]`.
 pub fn forward(ids: &[[u32; 4]], tables: &[(usize, &[f64])], cols: usize) -> Vec<f64> {
@@ -28,16 +28,20 @@ pub fn scatter(ids: &[[u32; 4]], column: usize, targets: usize, y_bar: &[f64], c
     sum
 }
 
-/// The tables in use.
-pub(super) fn evaluate(op: &Embedding, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
-    let used = (0..3).filter(|table| op.uses[*table]);
-    let tables: Vec<(usize, &[f64])> = used.enumerate().map(|(i, table)| (table, inputs.of(i))).collect();
-    vec![forward(&inputs.frame.batch.ids, &tables, inputs.cols(0))]
-}
-
-/// The gradient of one table of `rows` rows, with an addend where there is a second input.
-pub(super) fn evaluate_scatter(table: Table, rows: u32, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
-    let column = Table::ALL.iter().position(|t| *t == table).expect("one of the three");
-    let sum = scatter(&inputs.frame.batch.ids, column, rows as usize, inputs.of(0), inputs.cols(0));
-    vec![plus(sum, inputs.get(1))]
+impl Twin for Embedding {
+    /// Forward: the tables that take part. Vjp of a table: ȳ.
+    fn evaluate(&self, rule: Rule, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
+        let ids = &inputs.frame.batch.ids;
+        vec![match rule {
+            Rule::Vjp(table) => {
+                let table = usize::from(table);
+                scatter(ids, table, self.rows[table] as usize, inputs.of(0), inputs.cols(0))
+            }
+            _ => {
+                let used = (0..3).filter(|table| self.rows[*table] > 0);
+                let tables: Vec<(usize, &[f64])> = used.enumerate().map(|(i, table)| (table, inputs.of(i))).collect();
+                forward(ids, &tables, inputs.cols(0))
+            }
+        }]
+    }
 }

@@ -1,6 +1,7 @@
 //! Twin of `shaders/gather.wgsl`.
 
-use super::{Inputs, plus};
+use super::{Inputs, Twin};
+use crate::ops::{Gather, Rule};
 
 /// The rows of the masked positions.
 pub fn forward(index: &[u32], x: &[f64], cols: usize) -> Vec<f64> {
@@ -16,12 +17,12 @@ pub fn vjp(index: &[u32], y_bar: &[f64], cols: usize, rows: usize) -> Vec<f64> {
     x_bar
 }
 
-pub(super) fn evaluate(inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
-    vec![forward(&inputs.frame.batch.index, inputs.of(0), inputs.cols(0))]
-}
-
-/// The reverse rule, with an addend where there is a second input.
-pub(super) fn evaluate_back(inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
-    let rows = inputs.frame.rows(inputs.node.outputs[0]);
-    vec![plus(vjp(&inputs.frame.batch.index, inputs.of(0), inputs.cols(0), rows), inputs.get(1))]
+impl Twin for Gather {
+    fn evaluate(&self, rule: Rule, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
+        let (index, x, cols) = (&inputs.frame.batch.index, inputs.of(0), inputs.cols(0));
+        vec![match rule {
+            Rule::Forward => forward(index, x, cols),
+            _ => vjp(index, x, cols, inputs.frame.rows(inputs.node.outputs[0])),
+        }]
+    }
 }

@@ -3,9 +3,9 @@
 
 use std::collections::HashMap;
 
-use super::Inputs;
+use super::{Inputs, Twin};
 use crate::gpu::Count;
-use crate::ops::{Batch, GhostNorm};
+use crate::ops::{Batch, GhostNorm, RowGram, Rule};
 
 /// What the norms are taken from: the adjoint's rows, the other inputs, and the batch.
 pub struct Rows<'a> {
@@ -29,8 +29,17 @@ impl<'a> Rows<'a> {
     }
 }
 
-pub(super) fn evaluate(op: GhostNorm, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
-    vec![forward(op, &Rows::new(inputs), inputs.frame.batch)]
+impl Twin for GhostNorm {
+    fn evaluate(&self, _: Rule, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
+        vec![forward(*self, &Rows::new(inputs), inputs.frame.batch)]
+    }
+}
+
+impl Twin for RowGram {
+    fn evaluate(&self, _: Rule, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
+        let rows = Rows::new(inputs);
+        vec![row_gram(rows.b, rows.b_cols, rows.masked, self.most as usize, inputs.frame.batch)]
+    }
 }
 
 /// Gradient of each part of a parameter, by place.
@@ -40,8 +49,53 @@ fn dot(a: &HashMap<(usize, usize), f64>, b: &HashMap<(usize, usize), f64>) -> f6
     a.iter().filter_map(|(at, x)| b.get(at).map(|y| x * y)).sum()
 }
 
+/// Rows of a sentence: its tokens, or its masked positions.
+fn own_rows(masked: bool, batch: &Batch, sentence: u32) -> Vec<usize> {
+    if masked {
+        (0..batch.index.len()).filter(|m| batch.sentence_of[*m] == sentence).collect()
+    } else {
+        (0..batch.ids.len()).filter(|r| batch.spans[*r][3] == sentence).collect()
+    }
+}
+
+/// Twin of `shaders/row_gram.wgsl`: inner products of the rows of a within each sentence, [rows, most], folded to below the
+/// diagonal.
+pub fn row_gram(a: &[f64], cols: usize, masked: bool, most: usize, batch: &Batch) -> Vec<f64> {
+    let mut out = vec![0.0; a.len() / cols * most];
+    for sentence in 0..batch.sentences {
+        let own = own_rows(masked, batch, sentence);
+        for (i, t) in own.iter().enumerate() {
+            for (j, s) in own[..=i].iter().enumerate() {
+                let inner: f64 = (0..cols).map(|c| a[t * cols + c] * a[s * cols + c]).sum();
+                out[t * most + j] = if i == j { inner } else { 2.0 * inner };
+            }
+        }
+    }
+    out
+}
+
+/// Σ_{t,s} g[t, s] (b_t·b_s) of each part of a sentence, g being the inner products of the inputs as they are folded.
+fn weighted(parts: usize, rows: &Rows<'_>, batch: &Batch, sentence: u32) -> [f64; 4] {
+    let own = own_rows(rows.masked, batch, sentence);
+    let wide = rows.b_cols.div_ceil(parts);
+    let mut out = [0.0; 4];
+    for (part, out) in out.iter_mut().enumerate().take(parts) {
+        let b = |t: usize| &rows.b[t * rows.b_cols..][part * wide..((part + 1) * wide).min(rows.b_cols)];
+        for t in &own {
+            for (j, s) in own.iter().enumerate() {
+                let inner: f64 = b(*t).iter().zip(b(*s)).map(|(x, y)| x * y).sum();
+                *out += rows.a[t * rows.a_cols + j] * inner;
+            }
+        }
+    }
+    out
+}
+
 /// Squared norms of each sentence's gradients, [sentences, 4].
 pub fn forward(op: GhostNorm, rows: &Rows<'_>, batch: &Batch) -> Vec<f64> {
+    if let GhostNorm::Weighted { parts } = op {
+        return (0..batch.sentences).flat_map(|s| weighted(parts as usize, rows, batch, s)).collect();
+    }
     let one = |s: u32| {
         let gradients = sentence(op, rows, batch, s);
         let mut out = [0.0; 4];
@@ -71,15 +125,14 @@ pub fn gram(op: GhostNorm, mask: u32, most: usize, rows: &Rows<'_>, batch: &Batc
 }
 
 fn sentence(op: GhostNorm, rows: &Rows<'_>, batch: &Batch, sentence: u32) -> Gradients {
-    let tokens = || (0..batch.ids.len()).filter(|r| batch.spans[*r][3] == sentence);
-    let masked = || (0..batch.index.len()).filter(|m| batch.sentence_of[*m] == sentence);
-    let own: Vec<usize> = if rows.masked { masked().collect() } else { tokens().collect() };
+    let own = own_rows(rows.masked, batch, sentence);
     let b = |t: usize| &rows.b[t * rows.b_cols..(t + 1) * rows.b_cols];
     let a = |t: usize| &rows.a[t * rows.a_cols..(t + 1) * rows.a_cols];
     let third = |t: usize| &rows.third[t * rows.third_cols..(t + 1) * rows.third_cols];
     let mut parts = vec![HashMap::new(); 4];
     let mut add = |part: usize, at: (usize, usize), value: f64| *parts[part].entry(at).or_insert(0.0) += value;
     match op {
+        GhostNorm::Weighted { .. } => unreachable!("taken from the inputs' inner products, without a gradient"),
         GhostNorm::Product { parts } | GhostNorm::Sum { parts } => {
             // Parts are whole vec4; only a single part may have columns that are no multiple of 4.
             let wide = if parts == 1 { rows.b_cols } else { rows.b_cols / parts as usize };
@@ -109,10 +162,10 @@ fn sentence(op: GhostNorm, rows: &Rows<'_>, batch: &Batch, sentence: u32) -> Gra
             }
         }
         GhostNorm::Tied => {
-            for t in tokens() {
+            for t in own_rows(false, batch, sentence) {
                 b(t).iter().enumerate().for_each(|(i, bar)| add(0, (batch.ids[t][0] as usize, i), *bar));
             }
-            for m in masked() {
+            for m in own_rows(true, batch, sentence) {
                 for (word, bar) in third(m).iter().enumerate() {
                     a(m).iter().enumerate().for_each(|(i, h)| add(1, (word, i), bar * h));
                 }

@@ -2,8 +2,8 @@
 //! `shaders/layer_norm_tangent.wgsl`.
 
 use super::jet::{self, Jet, Real};
-use super::{Inputs, in_first_of_four, plus};
-use crate::ops::{LayerNorm, LayerNormTangent, Rule};
+use super::{Inputs, Twin, in_first_of_four, no_twin};
+use crate::ops::{LayerNorm, Rule};
 
 fn mean<R: Real>(numbers: impl Iterator<Item = R>, d: usize) -> R {
     numbers.sum::<R>() / R::from(d as f64)
@@ -63,63 +63,56 @@ pub fn scale_vjp<R: Real>(x: &[R], d: usize, stat: &[R], y_bar: &[R]) -> [Vec<R>
     [gamma_bar, beta_bar]
 }
 
-/// Forward: (x, γ, β). Vjp: (x, γ, stat, ȳ, [addend]).
-pub(super) fn evaluate(op: &LayerNorm, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
-    let (x, gamma, d) = (inputs.of(0), inputs.of(1), inputs.cols(0));
-    if op.rule == Rule::Forward {
-        let stat = statistics(x, d, f64::from(op.eps));
-        return vec![forward(x, gamma, inputs.of(2), &stat), stat];
-    }
-    let (stat, y_bar) = (inputs.of(2), inputs.of(3));
-    let mut outputs = vec![plus(vjp(x, gamma, stat, y_bar), inputs.get(4))];
-    if op.sums {
-        outputs.extend(scale_vjp(x, d, stat, y_bar));
-    }
-    outputs
-}
-
-/// The gradients of scale and shift: (x, stat, ȳ).
-pub(super) fn evaluate_scale(inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
-    scale_vjp(inputs.of(0), inputs.cols(0), inputs.of(1), inputs.of(2)).into()
-}
-
 /// The statistics of rows that move. The kernels are given (mean, 1/√(var + ε)) at t = 0, which tells ε.
 fn moving_statistics(x: &[Jet], d: usize, stat: &[f64]) -> Vec<Jet> {
     let eps = x.chunks_exact(d).zip(stat.chunks_exact(4)).next().map(|(row, s)| s[1].powi(-2) - moments(row).1.value);
     statistics(x, d, eps.unwrap_or_default())
 }
 
-/// The rules along a direction, in the inputs' order of [`LayerNormTangent`].
-pub(super) fn evaluate_tangent(kind: LayerNormTangent, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
-    let d = inputs.cols(0);
-    match kind {
-        LayerNormTangent::Jvp => {
-            let x = inputs.moving(0, 3);
-            let stat = moving_statistics(&x, d, inputs.of(2));
-            let y = forward(&x, &inputs.moving(1, 4), &jet::moving(&vec![0.0; d], inputs.of(5)), &stat);
-            // mean(x̂ ẋ) is the tangent of √(var + ε).
-            let out = stat.chunks_exact(4).flat_map(|s| {
-                let deviation = Jet::from(1.0) / s[1];
-                [s[0].value, s[1].value, s[0].first, deviation.first]
-            });
-            vec![jet::firsts(&y), out.collect()]
-        }
-        LayerNormTangent::VjpJvp => {
-            let x = inputs.moving(0, 4);
-            let stat = moving_statistics(&x, d, inputs.of(2));
-            vec![jet::firsts(&vjp(&x, &inputs.moving(1, 5), &stat, &inputs.moving(3, 6)))]
-        }
-        LayerNormTangent::Scale => {
-            let x = inputs.moving(0, 3);
-            let stat = moving_statistics(&x, d, inputs.of(1));
-            scale_vjp(&x, d, &stat, &inputs.moving(2, 4)).map(|sums| jet::firsts(&sums)).into()
-        }
-        LayerNormTangent::Second => {
-            let x = inputs.moving(0, 4);
-            let stat = moving_statistics(&x, d, inputs.of(2));
-            let y = forward(&x, &inputs.moving(1, 5), &vec![Jet::default(); d], &stat);
-            let rows = y.chunks_exact(d).zip(inputs.of(3).chunks_exact(d));
-            vec![in_first_of_four(rows.map(|(y, g)| y.iter().zip(g).map(|(y, g)| g * y.second).sum()))]
+impl Twin for LayerNorm {
+    /// Inputs as the operation's own `outputs` says.
+    fn evaluate(&self, rule: Rule, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
+        let (x, d) = (inputs.of(0), inputs.cols(0));
+        match rule {
+            Rule::Forward => {
+                let stat = statistics(x, d, f64::from(self.eps));
+                vec![forward(x, inputs.of(1), inputs.of(2), &stat), stat]
+            }
+            Rule::Vjp(0) => {
+                let (stat, y_bar) = (inputs.of(2), inputs.of(3));
+                let sums = self.sums.then(|| scale_vjp(x, d, stat, y_bar));
+                [vjp(x, inputs.of(1), stat, y_bar)].into_iter().chain(sums.into_iter().flatten()).collect()
+            }
+            Rule::Vjp(_) => scale_vjp(x, d, inputs.of(1), inputs.of(2)).into(),
+            Rule::Jvp => {
+                let x = inputs.moving(0, 3);
+                let stat = moving_statistics(&x, d, inputs.of(2));
+                let y = forward(&x, &inputs.moving(1, 4), &jet::moving(&vec![0.0; d], inputs.of(5)), &stat);
+                // mean(x̂ ẋ) is the tangent of √(var + ε).
+                let out = stat.chunks_exact(4).flat_map(|s| {
+                    let deviation = Jet::from(1.0) / s[1];
+                    [s[0].value, s[1].value, s[0].first, deviation.first]
+                });
+                vec![jet::firsts(&y), out.collect()]
+            }
+            Rule::VjpJvp(0) => {
+                let x = inputs.moving(0, 4);
+                let stat = moving_statistics(&x, d, inputs.of(2));
+                vec![jet::firsts(&vjp(&x, &inputs.moving(1, 5), &stat, &inputs.moving(3, 6)))]
+            }
+            Rule::VjpJvp(_) => {
+                let x = inputs.moving(0, 3);
+                let stat = moving_statistics(&x, d, inputs.of(1));
+                scale_vjp(&x, d, &stat, &inputs.moving(2, 4)).map(|sums| jet::firsts(&sums)).into()
+            }
+            Rule::Second => {
+                let x = inputs.moving(0, 4);
+                let stat = moving_statistics(&x, d, inputs.of(2));
+                let y = forward(&x, &inputs.moving(1, 5), &vec![Jet::default(); d], &stat);
+                let rows = y.chunks_exact(d).zip(inputs.of(3).chunks_exact(d));
+                vec![in_first_of_four(rows.map(|(y, g)| y.iter().zip(g).map(|(y, g)| g * y.second).sum()))]
+            }
+            _ => no_twin(inputs),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Twin of `shaders/linear.wgsl` and `shaders/column_sum.wgsl`.
 
-use super::{Inputs, activation, plus, sums_of_four};
-use crate::ops::{Epilogue, Layout, Linear};
+use super::{Inputs, Twin, activation, plus, sums_of_four};
+use crate::ops::{ColumnSum, Epilogue, Layout, Linear, Rule};
 
 /// op(A) op(B) with A [a.0, a.1] and B [b.0, b.1].
 pub fn product(layout: Layout, a: &[f64], a_shape: (usize, usize), b: &[f64], b_shape: (usize, usize)) -> Vec<f64> {
@@ -29,33 +29,44 @@ pub fn column_sum(x: &[f64], cols: usize) -> Vec<f64> {
     sum
 }
 
-/// Inputs (a, b, [bias], [addend], [what the epilogue reads]).
-pub(super) fn evaluate(op: &Linear, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
-    let shape = |i: usize| (inputs.rows(i), inputs.cols(i));
-    let mut c = product(op.layout, inputs.of(0), shape(0), inputs.of(1), shape(1));
-    if op.bias {
-        let bias = inputs.of(2);
-        c.iter_mut().enumerate().for_each(|(i, c)| *c += bias[i % bias.len()]);
-    }
-    let c = plus(c, op.addend.then(|| inputs.of(2 + usize::from(op.bias))));
-    if op.sums {
-        return vec![c, column_sum(inputs.of(0), inputs.cols(0))];
-    }
-    let last = inputs.node.inputs.len() - 1;
-    let with =
-        |f: &dyn Fn(f64, f64) -> f64| -> Vec<f64> { c.iter().zip(inputs.of(last)).map(|(c, z)| f(*c, *z)).collect() };
-    match op.epilogue {
-        Epilogue::None => vec![c],
-        Epilogue::Activation(f) => {
-            let activated = c.iter().map(|x| activation::forward(f, *x)).collect();
-            vec![c, activated]
+impl Twin for Linear {
+    /// Inputs (a, b, [bias], [what the epilogue reads]).
+    fn evaluate(&self, _: Rule, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
+        let shape = |i: usize| (inputs.rows(i), inputs.cols(i));
+        let mut c = product(self.layout, inputs.of(0), shape(0), inputs.of(1), shape(1));
+        if self.bias {
+            let bias = inputs.of(2);
+            c.iter_mut().enumerate().for_each(|(i, c)| *c += bias[i % bias.len()]);
         }
-        Epilogue::Dot => vec![sums_of_four(&with(&|c, z| c * z), inputs.cols(last))],
-        Epilogue::Times => vec![with(&|c, z| c * z)],
-        Epilogue::Slope(f) => vec![with(&|c, z| c * activation::slope(f, z))],
+        if let Some(addend) = inputs.addend() {
+            c = plus(c, addend);
+        }
+        if self.sums {
+            return vec![c, column_sum(inputs.of(0), inputs.cols(0))];
+        }
+        let last = inputs.node.inputs.len() - 1;
+        let with = |f: &dyn Fn(f64, f64) -> f64| -> Vec<f64> {
+            c.iter().zip(inputs.of(last)).map(|(c, z)| f(*c, *z)).collect()
+        };
+        match self.epilogue {
+            Epilogue::None => vec![c],
+            Epilogue::Activation(f) => {
+                let activated = c.iter().map(|x| activation::forward(f, *x)).collect();
+                vec![c, activated]
+            }
+            Epilogue::Dot => vec![sums_of_four(&with(&|c, z| c * z), inputs.cols(last))],
+            Epilogue::Times => vec![with(&|c, z| c * z)],
+            Epilogue::Slope(f) => vec![with(&|c, z| c * activation::slope(f, z))],
+        }
+    }
+
+    fn adds(&self) -> bool {
+        true
     }
 }
 
-pub(super) fn evaluate_column_sum(inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
-    vec![column_sum(inputs.of(0), inputs.cols(0))]
+impl Twin for ColumnSum {
+    fn evaluate(&self, _: Rule, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
+        vec![column_sum(inputs.of(0), inputs.cols(0))]
+    }
 }

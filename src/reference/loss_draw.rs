@@ -1,7 +1,7 @@
 //! Twin of `shaders/loss_draw.wgsl`, with the generator of `src/random.rs`.
 
-use super::Inputs;
-use crate::ops::LossDraw;
+use super::{Inputs, Twin};
+use crate::ops::{LossDraw, Rule};
 use crate::random::philox;
 
 /// The cotangents of one draw: `keys` has the example's key and the position's number of each masked row.
@@ -56,9 +56,10 @@ pub fn forward(
     out
 }
 
-/// A draw for each probe.
-pub(super) fn evaluate(kind: LossDraw, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
-    let (step, keys) = (&inputs.frame.step, &inputs.frame.batch.keys);
-    let draw = step.counter[0] + inputs.probe as u32;
-    vec![forward(kind, inputs.of(0), inputs.cols(0), inputs.of(1), keys, step.seed, draw)]
+impl Twin for LossDraw {
+    fn evaluate(&self, _: Rule, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
+        let (step, keys) = (&inputs.frame.step, &inputs.frame.batch.keys);
+        let draw = step.counter[0] + inputs.probe as u32;
+        vec![forward(*self, inputs.of(0), inputs.cols(0), inputs.of(1), keys, step.seed, draw)]
+    }
 }

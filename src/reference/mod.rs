@@ -34,7 +34,7 @@ mod sentence_sum;
 use std::collections::HashMap;
 
 use crate::gpu::{Count, Step};
-use crate::ops::{Batch, Emit, Node, Op, TensorId};
+use crate::ops::{Batch, Emit, Function, Node, Rule, TensorId, every_operation};
 use jet::Jet;
 
 /// Values of tensors, `[probes] x rows x cols`, row-major.
@@ -76,18 +76,27 @@ struct Inputs<'a> {
 }
 
 impl Inputs<'_> {
-    /// Input i, if the node has so many: its part of this probe, or the whole when it has no probes.
+    /// A tensor's part of this probe, or the whole when it has no probes.
+    fn values(&self, id: TensorId) -> &[f64] {
+        let all = &self.values[&id];
+        let size = self.frame.rows(id) * self.frame.cols(id);
+        let probes = self.frame.graph.tensor(id).probes;
+        if probes { &all[self.probe * size..(self.probe + 1) * size] } else { all }
+    }
+
+    /// Input i, if the node has so many.
     fn get(&self, i: usize) -> Option<&[f64]> {
-        let id = self.node.inputs.get(i)?;
-        let all = &self.values[id];
-        let size = self.frame.rows(*id) * self.frame.cols(*id);
-        let probes = self.frame.graph.tensor(*id).probes;
-        Some(if probes { &all[self.probe * size..(self.probe + 1) * size] } else { all })
+        self.node.inputs.get(i).map(|id| self.values(*id))
+    }
+
+    /// What is added to the first output, if something is.
+    fn addend(&self) -> Option<&[f64]> {
+        self.node.addend.map(|id| self.values(id))
     }
 
     /// Input i, which the node must have.
     fn of(&self, i: usize) -> &[f64] {
-        self.get(i).unwrap_or_else(|| panic!("{} has no input {i}", self.node.op.name()))
+        self.get(i).unwrap_or_else(|| panic!("{} has no input {i}", self.node.function.name()))
     }
 
     /// Input i moving along input j.
@@ -116,7 +125,12 @@ pub fn run(frame: &Frame<'_>, nodes: &[Node], values: &mut Values) {
         let mut outputs: Vec<Vec<f64>> = vec![Vec::new(); node.outputs.len()];
         for probe in 0..layers {
             let inputs = Inputs { frame, node, values, probe };
-            for (all, one) in outputs.iter_mut().zip(evaluate(&node.op, &inputs)) {
+            let twin = twin(&node.function);
+            let mut made = twin.evaluate(node.rule, &inputs);
+            if let (Some(addend), false) = (inputs.addend(), twin.adds()) {
+                made[0] = plus(std::mem::take(&mut made[0]), addend);
+            }
+            for (all, one) in outputs.iter_mut().zip(made) {
                 all.extend(one);
             }
         }
@@ -132,37 +146,37 @@ pub fn run(frame: &Frame<'_>, nodes: &[Node], values: &mut Values) {
     }
 }
 
-/// The outputs of a node at one probe.
-fn evaluate(op: &Op, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
-    match op {
-        Op::Activation(f, rule) => activation::evaluate(*f, *rule, inputs),
-        Op::Add => add::evaluate(inputs),
-        Op::Attention(op) => attention::evaluate(op, inputs),
-        Op::AttentionTangent(op) => attention::evaluate_tangent(op, inputs),
-        Op::ColumnSum => linear::evaluate_column_sum(inputs),
-        Op::Concat { tokens } => concat::evaluate(*tokens, inputs),
-        Op::ConcatBack { tokens, cols, .. } => concat::evaluate_back(*tokens, *cols, inputs),
-        Op::CrossEntropy(op) => cross_entropy::evaluate(op, inputs),
-        Op::Dropout(op) => dropout::evaluate(op, inputs),
-        Op::Embedding(op) => embedding::evaluate(op, inputs),
-        Op::EmbeddingScatter { table, rows, .. } => embedding::evaluate_scatter(*table, *rows, inputs),
-        Op::Gather => gather::evaluate(inputs),
-        Op::GatherBack { .. } => gather::evaluate_back(inputs),
-        Op::GhostGram(op) => ghost_gram::evaluate(op, inputs),
-        Op::GhostNorm(op) => ghost_norm::evaluate(*op, inputs),
-        Op::LayerNorm(op) => layer_norm::evaluate(op, inputs),
-        Op::LayerNormScale => layer_norm::evaluate_scale(inputs),
-        Op::LayerNormTangent(kind) => layer_norm::evaluate_tangent(*kind, inputs),
-        Op::Linear(op) => linear::evaluate(op, inputs),
-        Op::LossDraw(kind) => loss_draw::evaluate(*kind, inputs),
-        Op::SentenceSum(op) => sentence_sum::evaluate(op, inputs),
-        Op::Slope(f) => activation::evaluate_slope(*f, inputs),
+/// The f64 twin of an operation.
+trait Twin {
+    /// The outputs of a rule at one probe, without the node's addend unless it [`adds`](Twin::adds).
+    fn evaluate(&self, rule: Rule, inputs: &Inputs<'_>) -> Vec<Vec<f64>>;
+
+    /// Whether it adds the addend itself, since other outputs are made of the sum.
+    fn adds(&self) -> bool {
+        false
     }
 }
 
-/// x plus an addend, if there is one.
-fn plus(mut x: Vec<f64>, addend: Option<&[f64]>) -> Vec<f64> {
-    x.iter_mut().zip(addend.into_iter().flatten()).for_each(|(x, a)| *x += a);
+/// The twin of each operation of the list.
+macro_rules! twins {
+    ($($name:ident,)*) => {
+        fn twin(function: &Function) -> &dyn Twin {
+            match function {
+                $(Function::$name(operation) => operation,)*
+            }
+        }
+    };
+}
+every_operation!(twins);
+
+/// Ends where a rule has no twin.
+fn no_twin(inputs: &Inputs<'_>) -> ! {
+    panic!("{} {:?} has no twin", inputs.node.function.name(), inputs.node.rule)
+}
+
+/// x plus an addend.
+fn plus(mut x: Vec<f64>, addend: &[f64]) -> Vec<f64> {
+    x.iter_mut().zip(addend).for_each(|(x, a)| *x += a);
     x
 }
 

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::axis::wide;
 use super::figure::{Axis, Figure, Line};
 use super::run::Run;
 use crate::train::Measurement;
@@ -22,9 +23,7 @@ fn line(run: &Run, name: &str, pick: Pick) -> Option<Line> {
 
 /// Logarithmic where values of one sign run over more than a factor of 20.
 fn axis(lines: &[Line]) -> Axis {
-    let values = || lines.iter().flat_map(|l| l.points.iter().map(|p| p.1));
-    let (low, high) = (values().fold(f64::INFINITY, f64::min), values().fold(0.0, f64::max));
-    if low > 0.0 && high > 20.0 * low { Axis::Log } else { Axis::Linear }
+    if wide(lines.iter().flat_map(|l| l.points.iter().map(|p| p.1))) { Axis::Log } else { Axis::Linear }
 }
 
 fn figure(title: &str, unit: &str, lines: Vec<Option<Line>>, level: Option<(String, f64)>) -> Option<Figure> {
@@ -88,7 +87,7 @@ pub fn accuracy(run: &Run) -> Option<String> {
     Some(percent(&probe["accuracy"])? + &error)
 }
 
-/// What `probe.json` says, in rows.
+/// The contents of `probe.json`, in rows.
 pub fn probe(run: &Run) -> Vec<(String, String)> {
     let Some(probe) = &run.probe else { return Vec::new() };
     let text = |key: &str| probe[key].as_str().map(str::to_string);
@@ -101,7 +100,7 @@ pub fn probe(run: &Run) -> Vec<(String, String)> {
         ("Bayes", percent(&probe["bayes"])),
         ("sampling error", percent(&probe["sampling_error"])),
         ("features", text("features")),
-        ("numbers a sentence", number("width")),
+        ("features per sentence", number("width")),
         ("sentences to train", number("train")),
         ("sentences to test", number("test")),
         ("seeds", number("seeds")),

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::curvature;
 use super::figure::{Axis, Figure, Line};
+use super::palette;
 use super::run::Run;
 use crate::train::RunResult;
 
@@ -12,30 +13,36 @@ pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// Colours, words, cards and tables of every page.
-pub(super) const BASE: &str = "
-:root { --text: #1c2430; --muted: #5d6878; --paper: #fbfaf7; --card: #ffffff; --grid: #e3e1da; --pale: #b9c6d6;
-        --ink1: #0b6e8f; --ink2: #c2571a; --ink3: #4f7d2a; --ink4: #7b4fa3; }
-@media (prefers-color-scheme: dark) {
-  :root { --text: #e8e6e1; --muted: #9aa5b5; --paper: #14181f; --card: #1b212b; --grid: #2c3441; --pale: #48566a;
-          --ink1: #58b8d8; --ink2: #e88a4f; --ink3: #93c26a; --ink4: #b996db; } }
+/// The head of a page up to its style: words, cards, tables and figures of every page, and what is `own`.
+pub(super) fn head(title: &str, own: &str) -> String {
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width\">\n<title>{0}</title>\n\
+         <style>{1}{BASE}{own}</style>\n</head>\n<body>\n<h1>{0}</h1>\n",
+        escape(title),
+        palette::css()
+    )
+}
+
+const BASE: &str = "
 body { margin: 0 auto; max-width: 1360px; padding: 32px 24px; background: var(--paper); color: var(--text);
        font: 15px/1.5 system-ui, sans-serif; }
 h1 { font-size: 26px; margin: 0 0 4px; } h2 { font-size: 17px; margin: 28px 0 8px; }
 p { margin: 4px 0; color: var(--muted); max-width: 80ch; }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(205px, 1fr)); gap: 12px; margin: 20px 0; }
 .card { background: var(--card); border: 1px solid var(--grid); border-radius: 8px; padding: 12px 16px; }
-.card b { display: block; font-size: 19px; font-weight: 600; white-space: nowrap; } .card span { color: var(--muted); font-size: 13px; }
+.card b { display: block; font-size: 19px; font-weight: 600; white-space: nowrap; }
+.card span { color: var(--muted); font-size: 13px; }
+svg { background: var(--card); border: 1px solid var(--grid); border-radius: 8px; max-width: 100%; height: auto; }
 table { border-collapse: collapse; width: 100%; font-size: 14px; }
 td { border-top: 1px solid var(--grid); padding: 4px 12px 4px 0; vertical-align: top; overflow-wrap: anywhere; }
 td:first-child { color: var(--muted); white-space: nowrap; }
 ";
 
 const STYLE: &str = "
-.figures, .tables { display: grid; grid-template-columns: repeat(auto-fit, minmax(420px, 1fr)); gap: 16px; align-items: start; }
-svg { background: var(--card); border: 1px solid var(--grid); border-radius: 8px; width: 100%; height: auto; }
-svg text { fill: var(--text); font: 15px system-ui, sans-serif; } svg .title { font-size: 19px; font-weight: 600; }
-svg .tick { fill: var(--muted); } svg .grid { stroke: var(--grid); }
+.figures, .tables { display: grid; grid-template-columns: repeat(auto-fit, minmax(420px, 1fr)); gap: 16px;
+                    align-items: start; }
+.figures svg { width: 100%; }
 ";
 
 /// The whole page.
@@ -47,13 +54,11 @@ pub fn page(run: &Run) -> String {
         None => "Not finished: the figures show how far it has come.".to_string(),
     };
     format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width\">\n<title>{0}</title>\n<style>{BASE}{STYLE}</style>\n</head>\n<body>\n\
-         <h1>{0}</h1>\n<p>{1} Losses are in nats for a masked word. The entropy floor is the least loss that any model can \
-         reach on this language; the excess loss is the mean KL divergence of the exact conditional from the model's, on \
-         sentences that training never sees. Bars are standard errors.</p>\n{7}{2}\
+        "{0}<p>{1} Losses are in nats for a masked word. The entropy floor is the least loss that any model \
+         can reach on this language; the excess loss is the mean KL divergence of the exact conditional from the \
+         model's, on sentences that training never sees. Bars are standard errors.</p>\n{7}{2}\
          <div class=\"figures\">\n{3}{4}{8}</div>\n<div class=\"tables\">\n{9}{5}{6}</div>\n</body>\n</html>\n",
-        escape(&run.name),
+        head(&run.name, STYLE),
         escape(&status),
         cards(run),
         loss_figure(run, floor).svg(),

@@ -6,9 +6,11 @@
 //! # Ok::<(), lowland::report::ReportError>(())
 //! ```
 
+mod axis;
 mod curvature;
 mod figure;
 mod html;
+mod palette;
 mod panels;
 mod run;
 mod scene;
@@ -54,7 +56,7 @@ pub fn write_run(folder: &Path, out: Option<&Path>) -> Result<PathBuf, ReportErr
 /// Writes the page about a folder: of a run where it holds `metrics.jsonl`, otherwise of the sweeps in it.
 ///
 /// # Errors
-/// Those of [`write_run`] and [`write_sweeps`].
+/// The errors of [`write_run`] and [`write_sweeps`].
 pub fn write(folder: &Path, out: Option<&Path>) -> Result<PathBuf, ReportError> {
     match folder.join("metrics.jsonl").exists() {
         true => write_run(folder, out),
@@ -62,10 +64,10 @@ pub fn write(folder: &Path, out: Option<&Path>) -> Result<PathBuf, ReportError> 
     }
 }
 
-/// Writes the page about sweeps and gives its path, `report.html` in the folder unless `out` is given. Beside it lie each
-/// figure as SVG and PNG in `figures/`, and `models`, `summary`, `correlations` and, where one is measured, `collapse` as CSV
-/// and JSON in `tables/`. `table.json` is looked for in the folder, in its subfolders and in theirs; tables of one language
-/// and one seed of sentences are laid together. All bytes are a function of the tables.
+/// Writes the page about sweeps and gives its path, `report.html` in the folder unless `out` is given. Beside it lie
+/// each figure as SVG and PNG in `figures/`, and `models`, `summary`, `correlations` and, where one is measured,
+/// `collapse` as CSV and JSON in `tables/`. `table.json` is looked for in the folder, in its subfolders and in theirs;
+/// tables of one language and one seed of sentences are laid together. All bytes are a function of the tables.
 ///
 /// # Errors
 /// A folder without a table, a table that is damaged or of another format, a file that cannot be written.

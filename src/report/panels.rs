@@ -2,7 +2,7 @@
 //!
 //! A series has a colour, a marker and a dash, so that a print in grey still tells them apart.
 
-use super::figure::{linear_ticks, log_ticks};
+use super::axis::{Range, shown, tick};
 use super::scene::{Anchor, Ink, Pen, Scene, Words, width};
 
 /// A point; bars are given by their ends.
@@ -33,8 +33,34 @@ pub struct Series {
     pub name: String,
     /// Number of its colour, marker and dash.
     pub style: usize,
-    pub joined: bool,
+    pub look: Look,
     pub points: Vec<Point>,
+}
+
+/// The look of a series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    Markers,
+    Line,
+    MarkedLine,
+    /// A thin, pale line; put it first, so that it lies behind the others.
+    Background,
+}
+
+impl Look {
+    fn line(self, style: usize) -> Option<Pen> {
+        match self {
+            Look::Markers => None,
+            Look::Line | Look::MarkedLine => {
+                Some(Pen { ink: Ink::Series(style), width: 1.7, dash: DASHES[style % DASHES.len()] })
+            }
+            Look::Background => Some(Pen { ink: Ink::Pale, width: 1.2, dash: &[] }),
+        }
+    }
+
+    fn marked(self) -> bool {
+        matches!(self, Look::Markers | Look::MarkedLine)
+    }
 }
 
 /// An axis; those of the same `shared` key have the same range.
@@ -77,7 +103,7 @@ pub struct Panels {
 }
 
 const WIDTH: f64 = 760.0;
-/// Of a panel, title and axes included.
+/// Size of a panel, title and axes included.
 const HEIGHT: f64 = 262.0;
 /// Left, right, top and bottom of a panel's picture.
 const MARGIN: [f64; 4] = [68.0, 16.0, 26.0, 46.0];
@@ -93,7 +119,7 @@ pub fn plain(x: f64, y: f64, text: &str, anchor: Anchor) -> Words {
 /// A marker by its number: disc, square, triangle, diamond, triangle down, star, cross, pentagon.
 pub fn marker(scene: &mut Scene, style: usize, x: f64, y: f64, filled: bool) {
     let ink = Ink::Series(style);
-    let (pen, fill) = (Some(Pen { ink, width: 1.4, dash: &[] }), Some(if filled { ink } else { Ink::Paper }));
+    let (pen, fill) = (Some(Pen { ink, width: 1.4, dash: &[] }), Some(if filled { ink } else { Ink::Card }));
     let ring = |n: usize, r: &dyn Fn(usize) -> f64, turn: f64| -> Vec<(f64, f64)> {
         let angle = |i: usize| std::f64::consts::TAU * (i as f64 / n as f64 + turn);
         (0..n).map(|i| (x + r(i) * libm::cos(angle(i)), y + r(i) * libm::sin(angle(i)))).collect()
@@ -111,113 +137,7 @@ pub fn marker(scene: &mut Scene, style: usize, x: f64, y: f64, filled: bool) {
     scene.polygon(points, pen, fill);
 }
 
-/// The line of a series.
-pub fn pen(style: usize) -> Pen {
-    Pen { ink: Ink::Series(style), width: 1.7, dash: DASHES[style % DASHES.len()] }
-}
-
 const LEVEL: Pen = Pen { ink: Ink::Muted, width: 1.2, dash: &[5.0, 4.0] };
-
-/// Range of an axis in its own units: plain values, or their logarithms to base 10.
-#[derive(Clone, Copy)]
-struct Range {
-    low: f64,
-    high: f64,
-    log: bool,
-}
-
-impl Range {
-    /// Room for values and bars; on a log axis a bar that reaches towards 0 gets no more than a factor of 3.
-    fn of<'a>(panels: impl Iterator<Item = &'a Panel>, log: bool, vertical: bool) -> Range {
-        let mut values: Vec<f64> = Vec::new();
-        for panel in panels {
-            for point in panel.series.iter().flat_map(|s| &s.points) {
-                let (value, bar) = if vertical { (point.y, point.y_bar) } else { (point.x, point.x_bar) };
-                if !shown(value, log) {
-                    continue;
-                }
-                let [low, high] = bar.unwrap_or([value; 2]);
-                values.extend([if log { low.max(value / 3.0) } else { low }, high, value]);
-            }
-            if vertical {
-                values.extend(panel.levels.iter().map(|l| l.y).filter(|y| shown(*y, log)));
-            }
-        }
-        let at = |v: &f64| if log { libm::log10(*v) } else { *v };
-        let (low, high) =
-            values.iter().map(at).fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
-        let room = match low < high {
-            true => 0.06 * (high - low),
-            false if log => 0.3,
-            false if low == 0.0 => 0.5,
-            false => 0.05 * low.abs(),
-        };
-        match low.is_finite() {
-            true => Range { low: low - room, high: high + room, log },
-            false => Range { low: 0.0, high: 1.0, log },
-        }
-    }
-
-    /// Place of a value in 0..1, kept inside.
-    fn at(&self, value: f64) -> f64 {
-        let value = if !self.log {
-            value
-        } else if value > 0.0 {
-            libm::log10(value)
-        } else {
-            self.low
-        };
-        ((value - self.low) / (self.high - self.low)).clamp(0.0, 1.0)
-    }
-
-    fn ticks(&self) -> Vec<f64> {
-        let ticks = if self.log { log_ticks(self.low, self.high) } else { Vec::new() };
-        // Over less than a decade the places of a linear axis say more.
-        let (low, high) = match self.log {
-            true => (libm::pow(10.0, self.low), libm::pow(10.0, self.high)),
-            false => (self.low, self.high),
-        };
-        if ticks.len() > 2 { ticks } else { linear_ticks(low, high) }
-    }
-}
-
-fn shown(value: f64, log: bool) -> bool {
-    value.is_finite() && (!log || value > 0.0)
-}
-
-/// Whether positive values run over more than a factor of 20, so that a log axis is right.
-pub fn wide(values: impl Iterator<Item = f64>) -> bool {
-    let (low, high) =
-        values.filter(|v| v.is_finite()).fold((f64::INFINITY, 0.0), |(l, h): (f64, f64), v| (l.min(v), h.max(v)));
-    low > 0.0 && high > 20.0 * low
-}
-
-/// A tick: whole numbers up to 9,999 as they are, larger and very small ones with a power of ten.
-fn tick(value: f64) -> String {
-    if value == 0.0 {
-        return "0".into();
-    }
-    let power = libm::floor(libm::log10(value.abs()) + 1e-9);
-    if (-3.0..5.0).contains(&power) {
-        let text = format!("{:.6}", value);
-        return text.trim_end_matches('0').trim_end_matches('.').replace('-', "−");
-    }
-    let digits = value / libm::pow(10.0, power);
-    let digits = (digits * 1e4).round() / 1e4;
-    let raised: String = format!("{power}").chars().map(superscript).collect();
-    if digits == 1.0 { format!("10{raised}") } else { format!("{digits}·10{raised}") }
-}
-
-fn superscript(c: char) -> char {
-    match c {
-        '-' => '⁻',
-        '0' => '⁰',
-        '1' => '¹',
-        '2' => '²',
-        '3' => '³',
-        d => d.to_digit(10).and_then(|d| char::from_u32(0x2070 + d)).unwrap_or(c),
-    }
-}
 
 /// An item of a legend: its name, the width of its picture, and the picture drawn at a place.
 type Item = (String, f64, Box<dyn Fn(&mut Scene, f64, f64)>);
@@ -225,14 +145,17 @@ type Item = (String, f64, Box<dyn Fn(&mut Scene, f64, f64)>);
 impl Panels {
     pub fn scene(&self) -> Scene {
         let columns = self.panels.len().clamp(1, 2);
-        let width_each = if columns == 1 { 520.0 } else { WIDTH / 2.0 };
-        let whole = columns as f64 * width_each;
+        let title = Words { size: 14.5, bold: true, ..plain(12.0, 23.0, &self.title, Anchor::Start) };
+        // Panels side by side have short titles; one alone is as wide as its title wants.
+        let whole = if columns == 1 { (24.0 + width(&title.text, title.size, true)).max(520.0) } else { WIDTH };
+        let width_each = whole / columns as f64;
         let items = self.legend();
         let lines = flow(&items, whole - 24.0);
-        let top = 36.0 + 19.0 * lines.len() as f64;
+        // No room for the titles of panels that have none.
+        let untitled = self.panels.iter().all(|p| p.title.is_empty());
+        let top = 36.0 + 19.0 * lines.len() as f64 - if untitled { 16.0 } else { 0.0 };
         let rows = self.panels.len().div_ceil(columns);
         let mut scene = Scene::new(whole, top + rows as f64 * HEIGHT + 4.0, &self.title);
-        let title = Words { size: 14.5, bold: true, ..plain(12.0, 23.0, &self.title, Anchor::Start) };
         scene.words(title);
         for (row, line) in lines.iter().enumerate() {
             let y = 43.0 + 19.0 * row as f64;
@@ -255,13 +178,15 @@ impl Panels {
             if items.iter().any(|(name, ..)| *name == series.name) {
                 continue;
             }
-            let (style, joined) = (series.style, series.joined);
-            let key = if joined { LINE } else { MARKER };
+            let (style, look) = (series.style, series.look);
+            let key = if look == Look::Markers { MARKER } else { LINE };
             let picture = move |scene: &mut Scene, x: f64, y: f64| {
-                if joined {
-                    scene.line(vec![(x, y), (x + key, y)], pen(style));
+                if let Some(pen) = look.line(style) {
+                    scene.line(vec![(x, y), (x + key, y)], pen);
                 }
-                marker(scene, style, x + key / 2.0, y, true);
+                if look.marked() {
+                    marker(scene, style, x + key / 2.0, y, true);
+                }
             };
             items.push((series.name.clone(), key, Box::new(picture)));
         }
@@ -272,7 +197,7 @@ impl Panels {
             }
         }
         if self.saturation {
-            for (name, fill) in [("saturated", Ink::Text), ("not saturated", Ink::Paper)] {
+            for (name, fill) in [("saturated", Ink::Text), ("not saturated", Ink::Card)] {
                 let picture = move |scene: &mut Scene, x: f64, y: f64| {
                     let pen = Pen { ink: Ink::Text, width: 1.4, dash: &[] };
                     scene.disc(x + MARKER / 2.0, y, 3.6, Some(pen), Some(fill));
@@ -291,7 +216,9 @@ impl Panels {
         let (y0, y1) = (top + HEIGHT - MARGIN[3], top + MARGIN[2]);
         let px = |v: f64| x0 + rx.at(v) * (x1 - x0);
         let py = |v: f64| y0 + ry.at(v) * (y1 - y0);
-        scene.words(Words { bold: true, ..plain(x0, y1 - 9.0, &panel.title, Anchor::Start) });
+        if !panel.title.is_empty() {
+            scene.words(Words { bold: true, ..plain(x0, y1 - 9.0, &panel.title, Anchor::Start) });
+        }
         let frame = |ink| Pen { ink, width: 1.0, dash: &[] };
         for value in ry.ticks() {
             scene.line(vec![(x0, py(value)), (x1, py(value))], frame(Ink::Grid));
@@ -313,15 +240,17 @@ impl Panels {
         scene.line(vec![(x0, y1), (x0, y0), (x1, y0)], frame(Ink::Muted));
         scene.words(plain((x0 + x1) / 2.0, y0 + 35.0, &panel.x.label, Anchor::Middle));
         let side = plain(left + 14.0, (y0 + y1) / 2.0, &panel.y.label, Anchor::Middle);
-        scene.words(Words { upright: true, ..side });
-        for level in panel.levels.iter().filter(|l| shown(l.y, ry.log)) {
+        // A long label is set smaller, so that it stays beside the picture.
+        let size = SMALL * ((y0 - y1 + 12.0) / width(&side.text, SMALL, false)).min(1.0);
+        scene.words(Words { upright: true, size, ..side });
+        for level in panel.levels.iter().filter(|l| shown(l.y, panel.y.log)) {
             scene.line(vec![(x0, py(level.y)), (x1, py(level.y))], LEVEL);
         }
         for series in &panel.series {
-            let seen = |p: &&Point| shown(p.x, rx.log) && shown(p.y, ry.log);
+            let seen = |p: &&Point| shown(p.x, panel.x.log) && shown(p.y, panel.y.log);
             let points = || series.points.iter().filter(seen);
-            if series.joined {
-                scene.line(points().map(|p| (px(p.x), py(p.y))).collect(), pen(series.style));
+            if let Some(pen) = series.look.line(series.style) {
+                scene.line(points().map(|p| (px(p.x), py(p.y))).collect(), pen);
             }
             let bars = Pen { ink: Ink::Series(series.style), width: BARS, dash: &[] };
             for p in points() {
@@ -341,7 +270,7 @@ impl Panels {
                     }
                 }
             }
-            for p in points() {
+            for p in points().filter(|_| series.look.marked()) {
                 marker(scene, series.style, px(p.x), py(p.y), p.filled);
             }
         }

@@ -1,4 +1,4 @@
-//! What a run's folder tells.
+//! Reads a run's folder.
 
 use std::path::{Path, PathBuf};
 

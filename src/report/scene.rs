@@ -1,7 +1,7 @@
 //! A drawing of lines, shapes and words that is written as SVG and as PNG, the same in both.
 //!
-//! Words are set in DejaVu Sans, of which the program carries what figures use (`font/`): a PNG needs no installed font,
-//! and widths are known when a figure is laid out.
+//! Words are set in DejaVu Sans, of which the program carries what figures use (`font/`): a PNG needs no installed
+//! font, and widths are known when a figure is laid out.
 
 use std::fmt::Write;
 use std::sync::OnceLock;
@@ -10,52 +10,9 @@ use tiny_skia::{FillRule, Paint, Path, PathBuilder, Pixmap, Stroke, StrokeDash, 
 use ttf_parser::{Face, OutlineBuilder};
 
 use super::html::escape;
+pub use super::palette::Ink;
 
-/// A colour by its role; the page gives it a value for light and for dark, a file the light one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ink {
-    Text,
-    Muted,
-    Grid,
-    Paper,
-    /// Of a series; eight colours.
-    Series(usize),
-}
-
-const SERIES: [[u8; 3]; 8] = [
-    [0x0b, 0x6e, 0x8f],
-    [0xc2, 0x57, 0x1a],
-    [0x4f, 0x7d, 0x2a],
-    [0x7b, 0x4f, 0xa3],
-    [0x8a, 0x6d, 0x00],
-    [0xb8, 0x2f, 0x6d],
-    [0x3d, 0x4c, 0x63],
-    [0x12, 0x8c, 0x7a],
-];
-
-impl Ink {
-    fn variable(self) -> String {
-        match self {
-            Ink::Text => "var(--text)".into(),
-            Ink::Muted => "var(--muted)".into(),
-            Ink::Grid => "var(--grid)".into(),
-            Ink::Paper => "var(--card)".into(),
-            Ink::Series(i) => format!("var(--ink{})", i % SERIES.len() + 1),
-        }
-    }
-
-    fn light(self) -> [u8; 3] {
-        match self {
-            Ink::Text => [0x1c, 0x24, 0x30],
-            Ink::Muted => [0x4d, 0x58, 0x68],
-            Ink::Grid => [0xe3, 0xe1, 0xda],
-            Ink::Paper => [0xff, 0xff, 0xff],
-            Ink::Series(i) => SERIES[i % SERIES.len()],
-        }
-    }
-}
-
-/// How a line is drawn.
+/// The stroke of a line.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pen {
     pub ink: Ink,
@@ -64,7 +21,7 @@ pub struct Pen {
     pub dash: &'static [f32],
 }
 
-/// Where a word stands to its point.
+/// The place of a word beside its point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Anchor {
     Start,
@@ -121,7 +78,7 @@ pub fn width(text: &str, size: f64, bold: bool) -> f64 {
     text.chars().map(advance).sum::<f64>() * size / f64::from(face.units_per_em())
 }
 
-/// Pixels of a PNG for a unit of a drawing: 720 units are 178 mm at 200 dots an inch.
+/// Pixels of a PNG per unit of a drawing: 720 units are 178 mm at 200 dots an inch.
 const PIXELS: f32 = 2.0;
 
 impl Scene {
@@ -155,18 +112,15 @@ impl Scene {
 
     /// An SVG file.
     pub fn document(&self) -> String {
-        let colour = |ink: Ink| {
-            let [r, g, b] = ink.light();
-            format!("#{r:02x}{g:02x}{b:02x}")
-        };
-        let paper = format!("<rect width=\"100%\" height=\"100%\" fill=\"{}\"/>\n", colour(Ink::Paper));
-        self.markup(&colour, &paper)
+        let paper = format!("<rect width=\"100%\" height=\"100%\" fill=\"{}\"/>\n", Ink::Card.hex());
+        self.markup(&|ink| ink.hex(), &paper)
     }
 
     fn markup(&self, colour: &dyn Fn(Ink) -> String, paper: &str) -> String {
         let mut out = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {:.0} {:.0}\" width=\"{:.0}\" height=\"{:.0}\" role=\"img\" \
-             aria-label=\"{}\" font-family=\"'DejaVu Sans', Verdana, sans-serif\" stroke-linejoin=\"round\">\n{paper}",
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {:.0} {:.0}\" width=\"{:.0}\" height=\"{:.0}\" \
+             role=\"img\" aria-label=\"{}\" font-family=\"'DejaVu Sans', Verdana, sans-serif\" \
+             stroke-linejoin=\"round\">\n{paper}",
             self.width,
             self.height,
             self.width,
@@ -217,11 +171,11 @@ impl Scene {
         out + "</svg>\n"
     }
 
-    /// A PNG file, two pixels a unit; `None` for a drawing without area.
+    /// A PNG file, two pixels per unit; `None` for a drawing without area.
     pub fn png(&self) -> Option<Vec<u8>> {
         let size = |v: f64| (v * f64::from(PIXELS)).ceil() as u32;
         let mut pixels = Pixmap::new(size(self.width), size(self.height))?;
-        pixels.fill(colour(Ink::Paper));
+        pixels.fill(colour(Ink::Card));
         for element in &self.elements {
             match element {
                 Element::Shape { points, closed, pen, fill } => {
@@ -249,7 +203,7 @@ impl Scene {
 }
 
 fn colour(ink: Ink) -> tiny_skia::Color {
-    let [r, g, b] = ink.light();
+    let [r, g, b] = ink.rgb();
     tiny_skia::Color::from_rgba8(r, g, b, 255)
 }
 

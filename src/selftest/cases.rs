@@ -6,7 +6,7 @@ use std::ops::{Deref, DerefMut};
 use super::updates::updates;
 use super::{Case, Pass, TABLES, Work};
 use crate::graph::{Emit, Graph, TensorId};
-use crate::ops::{Activation, Attention, Labels, Rule, concat};
+use crate::ops::{Activation, Attention, Labels, concat};
 
 /// What numbers a given tensor holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,7 +159,7 @@ fn operations() -> Vec<Case> {
     for ((heads, size, p), sentences, longest) in short.into_iter().chain(long) {
         let title = format!("attention {heads} x {size}, up to {longest} tokens, dropout {p}");
         let mut made = case(&title, 1e-5, 2, sentences, move |g| {
-            let op = Attention { rule: Rule::Forward, heads, size, p, stream: 5 };
+            let op = Attention { heads, size, p, stream: 5 };
             let x = embedded(g, 12);
             let w = g.given("qkv", 3 * heads * op.padded(), 12, Given::Heads { size, parts: 3 });
             let qkv = g.linear(x, w, None, None);

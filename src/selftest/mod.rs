@@ -24,8 +24,7 @@ use std::collections::HashMap;
 
 use crate::gpu::{Count, Dispatch, Gpu, GpuError};
 use crate::graph::{self, Dims, Emit, Plan, TensorId};
-use crate::ops::attention_tangent::Kind;
-use crate::ops::{AttentionTangent, BatchBuffers, Epilogue, LayerNormTangent, Linear, Op, Rule, Variants};
+use crate::ops::{BatchBuffers, Epilogue, Function, Linear, Node, Rule, Variants};
 use crate::reference;
 
 use cases::{Draft, Given};
@@ -107,13 +106,10 @@ enum Compare {
 }
 
 impl Compare {
-    fn of(op: &Op) -> Compare {
-        match op {
-            Op::GhostGram(_) => Compare::Below,
-            Op::Activation(_, Rule::Second)
-            | Op::AttentionTangent(AttentionTangent { kind: Kind::Second, .. })
-            | Op::LayerNormTangent(LayerNormTangent::Second)
-            | Op::Linear(Linear { epilogue: Epilogue::Dot, .. }) => Compare::NoPadding,
+    fn of(node: &Node) -> Compare {
+        match (&node.function, node.rule) {
+            (Function::GhostGram(_), _) => Compare::Below,
+            (_, Rule::Second) | (Function::Linear(Linear { epilogue: Epilogue::Dot, .. }), _) => Compare::NoPadding,
             _ => Compare::All,
         }
     }
@@ -152,7 +148,7 @@ pub fn run(gpu: &Gpu, variants: &Variants, case: &Case) -> Result<Outcome, GpuEr
     let mut values = setting.values.clone();
     reference::run(&frame, graph.nodes(), &mut values);
     let outputs: Vec<(TensorId, Compare)> =
-        graph.nodes().iter().flat_map(|node| node.outputs.iter().map(|id| (*id, Compare::of(&node.op)))).collect();
+        graph.nodes().iter().flat_map(|node| node.outputs.iter().map(|id| (*id, Compare::of(node)))).collect();
     let keep: Vec<TensorId> = outputs.iter().map(|(id, _)| *id).collect();
     let plan = Plan::new(gpu, graph, dims, variants, &buffers, &outside, &keep)?;
     plan.run(gpu, step)?;

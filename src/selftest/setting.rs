@@ -6,8 +6,8 @@ use super::cases::{Draft, Given};
 use super::{Case, Pass, TABLES, Work};
 use crate::gpu::{Count, Step};
 use crate::graph::{Emit, GramPart, Graph, Role, TensorId};
-use crate::ops::Batch;
 use crate::ops::batch::{BatchLayout, Sentence};
+use crate::ops::{Batch, Function, GhostNorm, RowGram, Rule, call};
 use crate::random::{Purpose, Stream};
 use crate::reference::{Frame, Values};
 
@@ -104,6 +104,7 @@ impl Setting {
                     adjoints.keys().copied().filter(|id| graph.tensor(*id).role == Role::Parameter).collect();
                 parameters.sort_unstable();
                 graph.ghost_norms(&adjoints, &parameters, &parts);
+                with_row_grams(&mut graph, case.longest);
                 let cotangent = graph.input("one cotangent", tensor.rows, tensor.cols);
                 let adjoints = graph.gradient(&[(output, cotangent)]);
                 let wanted = |id: TensorId| GramPart { mask: (1 << parts(id)) - 1, parts: parts(id) };
@@ -164,6 +165,17 @@ impl Setting {
 
     pub fn frame(&self) -> Frame<'_> {
         Frame { graph: &self.graph, batch: &self.batch, step: self.step }
+    }
+}
+
+/// Appends the norms of products once more, from the inner products of their inputs.
+fn with_row_grams(graph: &mut Graph, longest: u32) {
+    for node in graph.nodes().to_vec() {
+        if let Function::GhostNorm(GhostNorm::Product { parts }) = node.function {
+            let [b, a] = node.inputs();
+            let gram = graph.push(call(RowGram { most: longest + 2 }, Rule::Forward, &[a]), "row_gram")[0];
+            graph.push(call(GhostNorm::Weighted { parts }, Rule::Forward, &[b, gram]), "norms");
+        }
     }
 }
 

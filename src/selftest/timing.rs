@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::gpu::{Count, Gpu, GpuError, Step};
 use crate::graph::{Dims, Emit, Graph, Plan, Role, TensorId};
 use crate::ops::batch::{BatchLayout, Sentence};
-use crate::ops::{Activation, Attention, Batch, BatchBuffers, Labels, Operation, Rule, Variants};
+use crate::ops::{Activation, Attention, Batch, BatchBuffers, Family, Labels, Variants};
 use crate::random::{Purpose, Stream};
 
 /// Tokens of each sentence, width, heads and vocabulary of the shapes.
@@ -45,7 +45,7 @@ pub struct Timing {
 struct Spec {
     operation: &'static str,
     /// Its part of the variant table.
-    part: Option<Operation>,
+    part: Option<Family>,
     shape: String,
     /// Multiplications and additions.
     flops: Option<f64>,
@@ -62,9 +62,9 @@ fn specs(rows: u32) -> Vec<Spec> {
     let logits = format!("[{}, {V}]", rows / T);
     let linear = format!("{rows} x {D} x {F}");
     let heads = format!("{} x {T} tokens, {H} heads, D {D}", rows / T);
-    let (nt, nn, tn) = (Some(Operation::LinearNt), Some(Operation::LinearNn), Some(Operation::LinearTn));
-    let (attention, attention_vjp) = (Some(Operation::AttentionForward), Some(Operation::AttentionVjp));
-    let (norm, loss, sums) = (Some(Operation::LayerNorm), Some(Operation::CrossEntropy), Some(Operation::Sums));
+    let (nt, nn, tn) = (Some(Family::LinearNt), Some(Family::LinearNn), Some(Family::LinearTn));
+    let (attention, attention_vjp) = (Some(Family::AttentionForward), Some(Family::AttentionVjp));
+    let (norm, loss, sums) = (Some(Family::LayerNorm), Some(Family::CrossEntropy), Some(Family::Sums));
     vec![
         spec("linear", nt, linear.clone(), product, false, |g| linear_graph(g, false, false)),
         spec("linear, gradient of the input", nn, linear.clone(), product, true, |g| linear_graph(g, true, false)),
@@ -100,7 +100,7 @@ fn linear_graph(g: &mut Graph, input: bool, weight: bool) -> (TensorId, Vec<Tens
 
 fn attention_graph(g: &mut Graph) -> (TensorId, Vec<TensorId>) {
     let x = g.input("qkv", Count::Rows, 3 * D);
-    (g.attention(x, Attention { rule: Rule::Forward, heads: H, size: D / H, p: 0.0, stream: 0 }), vec![x])
+    (g.attention(x, Attention { heads: H, size: D / H, p: 0.0, stream: 0 }), vec![x])
 }
 
 fn norm_graph(g: &mut Graph) -> (TensorId, Vec<TensorId>) {

@@ -1,7 +1,7 @@
-//! Percentile intervals from resampled clusters (Efron and Tibshirani 1993, chapter 13; clusters: Davison and Hinkley 1997,
-//! section 3.8).
+//! Percentile intervals from resampled clusters (Efron and Tibshirani 1993, chapter 13; clusters: Davison and Hinkley
+//! 1997, section 3.8).
 //!
-//! What is measured several times on one run is not independent; whole runs are, so they are what is drawn again.
+//! Values measured several times on one run are not independent; whole runs are, so whole runs are drawn again.
 //!
 //! ```
 //! use lowland::statistics::bootstrap;
@@ -42,8 +42,8 @@ pub fn members(clusters: &[usize]) -> Vec<Vec<usize>> {
     members
 }
 
-/// Draws as many clusters as there are, with replacement, and gives the statistic the rows of all that were drawn. `clusters`
-/// has the cluster of each row. A function of the seed.
+/// Draws as many clusters as there are, with replacement, and gives the statistic the rows of all that were drawn.
+/// `clusters` has the cluster of each row. A function of the seed.
 pub fn bootstrap(
     clusters: &[usize],
     draws: u64,
@@ -61,7 +61,7 @@ pub fn bootstrap(
 }
 
 impl Interval {
-    /// Of a statistic's values over draws.
+    /// The interval of a statistic's values over draws.
     pub fn of(mut drawn: Vec<f64>) -> Interval {
         drawn.sort_by(f64::total_cmp);
         let [low, high] = ENDS.map(|q| quantile(&drawn, q).unwrap_or(f64::NAN));

@@ -1,12 +1,13 @@
-//! Where a mean's error comes from: the probes (or drawn labels) that measured each example, or the examples themselves.
+//! Splits a mean's error by its source: the probes (or drawn labels) that measured each example, or the examples
+//! themselves.
 //!
-//! Both designs estimate T = Σ w_i y_i / Σ w_i over examples whose y_i are seen through noise. Weights are numbers of masked
-//! positions; an example's deviation enters as n w_i (x - T), the linearisation of a ratio of sums. Searle, Casella,
-//! McCulloch 1992, "Variance components", chapters 3 and 4.
+//! Both designs estimate T = Σ w_i y_i / Σ w_i over examples whose y_i are seen through noise. Weights are numbers of
+//! masked positions; an example's deviation enters as n w_i (x - T), the linearisation of a ratio of sums. Searle,
+//! Casella, McCulloch 1992, "Variance components", chapters 3 and 4.
 
 use serde::Serialize;
 
-/// What a mean over examples stands for.
+/// The target of a mean over examples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Target {
@@ -21,9 +22,9 @@ pub enum Target {
 pub struct Parts {
     pub value: f64,
     pub standard_error: f64,
-    /// Of the probes or draws: what is left when the examples are given.
+    /// The part of the probes or draws: the error that is left when the examples are given.
     pub standard_error_probe: f64,
-    /// Of the choice of examples.
+    /// The part of the choice of examples.
     pub standard_error_data: f64,
 }
 
@@ -50,8 +51,8 @@ fn variance(x: &[f64]) -> f64 {
 
 /// Draws of their own for each example (labels, signs): `values[example][draw]`, any positive `weights`.
 ///
-/// With two draws or more an example, the probe part is Σ w_i² s_i² / k_i, and the scatter of the examples' means,
-/// n / (n - 1) Σ w_i² (ȳ_i - T)², holds both parts. With a single draw for some example they cannot be told apart: for a
+/// With two draws or more per example, the probe part is Σ w_i² s_i² / k_i, and the scatter of the examples' means, n /
+/// (n - 1) Σ w_i² (ȳ_i - T)², holds both parts. With a single draw for some example they cannot be told apart: for a
 /// population the parts are NaN and their sum is known; for these examples the scatter is given, an upper bound.
 ///
 /// ```
@@ -78,10 +79,10 @@ pub fn nested(weights: &[f64], values: &[Vec<f64>], target: Target) -> Parts {
     }
 }
 
-/// The same probes for all examples, a probe at a time: two-way random effects with interaction.
+/// The same probes for all examples, one probe at a time: two-way random effects with interaction.
 ///
-/// Var = s_p² / K + s_d² / n + s_pd² / (n K). The mean squares estimate each without bias; the probe part is the first and
-/// the last, the data part the middle one.
+/// Var = s_p² / K + s_d² / n + s_pd² / (n K). The mean squares estimate each without bias; the probe part is the first
+/// and the last, the data part the middle one.
 ///
 /// ```
 /// use lowland::statistics::{Crossed, Target};
@@ -162,8 +163,8 @@ impl Crossed {
     }
 }
 
-/// How many draws an example to make for the least variance at a given cost: √(c₁ s_w² / (c₂ s_b²)), at least 1, where the
-/// first draw costs `first` and each further one `further`, and the variances are within and between examples.
+/// The number of draws per example with the least variance at a given cost: √(c₁ s_w² / (c₂ s_b²)), at least 1, where
+/// the first draw costs `first` and each further one `further`, and the variances are within and between examples.
 pub fn draws_for(first: f64, further: f64, within: f64, between: f64) -> usize {
     if between <= 0.0 {
         return 64;

@@ -1,8 +1,8 @@
 //! Correlations of pairs with bootstrap intervals: Pearson's r, Spearman's ρ (Pearson's of mid-ranks), Kendall's τ_b
 //! (Kendall 1945: (C - D) / √((n₀ - n₁)(n₀ - n₂)), pairs tied in one of the two left out of its factor).
 //!
-//! The interval is the bootstrap's percentile one: pairs, or whole clusters of pairs that are not independent of each other,
-//! are drawn again with replacement, and the quantiles of the coefficient over these draws are its ends.
+//! The interval is the bootstrap's percentile one: pairs, or whole clusters of pairs that are not independent of each
+//! other, are drawn again with replacement, and the quantiles of the coefficient over these draws are its ends.
 //!
 //! ```
 //! use lowland::statistics::{Coefficient, correlate};
@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use super::bootstrap::{bootstrap, members};
 
-/// Which coefficient.
+/// The coefficient of a correlation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Coefficient {
@@ -54,8 +54,8 @@ impl Coefficient {
         }
     }
 
-    /// (r_xy - r_xz r_yz) / √((1 - r_xz²) (1 - r_yz²)), r this coefficient: what is left between x and y when z is given.
-    /// `None` when a side does not vary or z determines one.
+    /// (r_xy - r_xz r_yz) / √((1 - r_xz²) (1 - r_yz²)), r this coefficient: what is left between x and y when z is
+    /// given. `None` when a side does not vary or z determines one.
     ///
     /// # Panics
     /// When the sides differ in length.
@@ -67,7 +67,7 @@ impl Coefficient {
     }
 }
 
-/// A coefficient and its interval over so many bootstrap draws of pairs, a function of the seed.
+/// A coefficient and its interval over `draws` bootstrap draws of pairs, a function of the seed.
 ///
 /// `None` when it does not exist: fewer than two pairs, a side that does not vary, or values that are not finite.
 pub fn correlate(coefficient: Coefficient, x: &[f64], y: &[f64], draws: u64, seed: u64) -> Option<Correlation> {
@@ -75,7 +75,7 @@ pub fn correlate(coefficient: Coefficient, x: &[f64], y: &[f64], draws: u64, see
     Clusters { of: &each, draws, seed }.correlate(coefficient, x, y)
 }
 
-/// Which pairs hang together (rows of one run), and how often whole clusters are drawn again for an interval.
+/// The clusters that pairs belong to (rows of one run), and how often whole clusters are drawn again for an interval.
 #[derive(Clone, Copy, Debug)]
 pub struct Clusters<'a> {
     /// The cluster of each pair.
@@ -85,13 +85,13 @@ pub struct Clusters<'a> {
 }
 
 impl Clusters<'_> {
-    /// A coefficient of all pairs, with its interval over draws of clusters; `None` as for [`correlate`]. One cluster has no
-    /// interval (NaN).
+    /// A coefficient of all pairs, with its interval over draws of clusters; `None` as for [`correlate`]. One cluster
+    /// has no interval (NaN).
     pub fn correlate(&self, coefficient: Coefficient, x: &[f64], y: &[f64]) -> Option<Correlation> {
         self.interval(coefficient, &[x, y], |c| coefficient.of(&c[0], &c[1]))
     }
 
-    /// The same of the partial coefficient given z.
+    /// The partial coefficient given z, with its interval as for [`correlate`](Self::correlate).
     pub fn partial(&self, coefficient: Coefficient, x: &[f64], y: &[f64], z: &[f64]) -> Option<Correlation> {
         self.interval(coefficient, &[x, y, z], |c| coefficient.partial(&c[0], &c[1], &c[2]))
     }

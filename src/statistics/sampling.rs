@@ -1,9 +1,9 @@
 //! Unbiased means where a few examples hold much of the sum: importance sampling and stratified sampling from a frame.
 //!
-//! A frame is a list of N examples of which something cheap is known (length, loss, 1 - Σ p²). The wanted number is
-//! T = Σ w_i y_i over the frame, or over the population that the frame was drawn from; y is measured for few of them. Both
-//! designs draw with replacement, so that their variance estimates are exact in expectation too: Hansen and Hurwitz 1943;
-//! Neyman 1934 for the allocation; Cochran 1977, "Sampling techniques", chapters 9A and 12.
+//! A frame is a list of N examples of which something cheap is known (length, loss, 1 - Σ p²). The wanted number is T =
+//! Σ w_i y_i over the frame, or over the population that the frame was drawn from; y is measured for few of them. Both
+//! designs draw with replacement, so that their variance estimates are exact in expectation too: Hansen and Hurwitz
+//! 1943; Neyman 1934 for the allocation; Cochran 1977, "Sampling techniques", chapters 9A and 12.
 //!
 //! A pilot of plain draws tells how large y is where the cheap number is large; its values are not used again.
 //!
@@ -29,7 +29,7 @@ use serde::Serialize;
 use super::components::{Parts, Target};
 use crate::random::{Purpose, Stream};
 
-/// A measured example: its place in the frame and one value a draw of labels or probes of its own.
+/// A measured example: its place in the frame, and one value per draw of labels or probes of its own.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Measured {
     pub example: usize,
@@ -85,7 +85,7 @@ impl Urn {
     }
 }
 
-/// What a frame adds to the variance where it is itself a sample: Σ (w_i (y_i - T))² over the frame, seen through the
+/// The variance that a frame adds where it is itself a sample: Σ (w_i (y_i - T))² over the frame, seen through the
 /// design's inclusion weights.
 fn frame_variance(terms: impl Iterator<Item = f64>, frame: usize) -> f64 {
     let n = frame as f64;
@@ -121,8 +121,8 @@ impl Importance {
         &self.probabilities
     }
 
-    /// The example of draw `number`, a function of the seed and the number. An example may come more than once; each time
-    /// it needs label draws of its own.
+    /// The example of draw `number`, a function of the seed and the number. An example may come more than once; each
+    /// time it needs label draws of its own.
     pub fn draw(&self, seed: u64, number: u64) -> usize {
         self.urn.draw(&mut Stream::new(seed, Purpose::Sample, number))
     }
@@ -172,8 +172,8 @@ pub struct Stratified {
 }
 
 impl Stratified {
-    /// At most `count` strata by a cheap `proxy` of the size of y, each with a like share of Σ w |proxy|, so that the tail is
-    /// cut finely. Equal proxies stay together.
+    /// At most `count` strata by a cheap `proxy` of the size of y, each with a like share of Σ w |proxy|, so that the
+    /// tail is cut finely. Equal proxies stay together.
     pub fn by_proxy(weights: &[f64], proxy: &[f64], count: usize) -> Result<Stratified, DesignError> {
         let shares = checked(weights, proxy, "proxies")?;
         let mut order: Vec<usize> = (0..proxy.len()).collect();
@@ -218,8 +218,8 @@ impl Stratified {
         self.members.iter().map(Vec::len).collect()
     }
 
-    /// Root mean square of y about its mean (`centred`) or about 0 in each stratum, from a pilot sample of plain draws. A
-    /// stratum with fewer than two of them takes the larger of its nearest neighbours' values.
+    /// Root mean square of y about its mean (`centred`) or about 0 in each stratum, from a pilot sample of plain draws.
+    /// A stratum with fewer than two of them takes the larger of its nearest neighbours' values.
     pub fn spread(&self, pilot: &[Measured], centred: bool) -> Vec<f64> {
         let count = self.members.len();
         let known: Vec<Option<f64>> = (0..count)
@@ -239,8 +239,8 @@ impl Stratified {
         (0..count).map(|h| known[h].unwrap_or_else(|| near(h))).collect()
     }
 
-    /// Spreads `total` draws in proportion to share times `spread` (Neyman), at least two a stratum. A stratum that would
-    /// be drawn as often as it has examples is taken whole and leaves its rest to the others.
+    /// Spreads `total` draws in proportion to share times `spread` (Neyman), at least two per stratum. A stratum that
+    /// would be drawn as often as it has examples is taken whole and leaves its rest to the others.
     pub fn allocate(&mut self, spread: &[f64], total: usize) {
         let (shares, sizes) = (self.shares(), self.sizes());
         let mut whole = vec![false; sizes.len()];
@@ -270,8 +270,8 @@ impl Stratified {
         self.draws[h] >= self.members[h].len()
     }
 
-    /// The examples to measure: whole strata in order, the others drawn in proportion to weight, with replacement; draw j
-    /// of stratum h is a function of the seed, h and j.
+    /// The examples to measure: whole strata in order, the others drawn in proportion to weight, with replacement; draw
+    /// j of stratum h is a function of the seed, h and j.
     pub fn sample(&self, seed: u64) -> Vec<usize> {
         let of = |h: usize| -> Vec<usize> {
             if self.whole(h) {
@@ -283,8 +283,8 @@ impl Stratified {
         (0..self.members.len()).flat_map(of).collect()
     }
 
-    /// The mean over the frame, or over its population, from the examples of [`sample`](Self::sample). The allocation must
-    /// not depend on these values: a pilot is a sample of its own.
+    /// The mean over the frame, or over its population, from the examples of [`sample`](Self::sample). The allocation
+    /// must not depend on these values: a pilot is a sample of its own.
     ///
     /// An example of a whole stratum needs two draws or more for a standard error.
     pub fn estimate(&self, sample: &[Measured], target: Target) -> Parts {

@@ -9,12 +9,12 @@ use super::error::RunFailure;
 use super::examine::{Curved, Probed, Question, parse};
 use super::file::{Method, ProbeSection};
 use super::folder::{self, Failed, ModelAt};
-use super::plan::{Plan, PlannedRun};
+use super::plan::{PlannedRun, SweepPlan};
 use super::table::{LOOKUP, Missing, Row, Table};
 use crate::config::{LanguageKind, OptimizerKind, TrainSection, as_text};
 use crate::train::{Corpus, Evaluation, newest};
 
-/// How a run stands.
+/// The state of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
@@ -46,8 +46,8 @@ pub struct Standing {
     pub folder: PathBuf,
 }
 
-impl Plan {
-    /// How each run stands, in the plan's order; the run that the others begin with comes first.
+impl SweepPlan {
+    /// The state of each run, in the plan's order; the run that the others begin with comes first.
     pub fn status(&self) -> Vec<Standing> {
         self.start.iter().chain(&self.runs).map(|run| self.standing(run)).collect()
     }

@@ -10,7 +10,7 @@ use crate::interrupt::Interrupted;
 use crate::model::ModelError;
 use crate::train::{Lost, RunError};
 
-/// What is wrong with a sweep file, and where.
+/// An error in a sweep file, and its place.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{place}: {message}")]
 pub struct SweepError {
@@ -44,7 +44,7 @@ pub enum RunFailure {
     /// Some questions have no answer; the others do.
     #[error("{message}")]
     Unanswered { code: u8, message: String },
-    /// What an earlier attempt ended with, where trying again would end the same way.
+    /// The failure of an earlier attempt, where trying again would end the same way.
     #[error("{message}")]
     Before { code: u8, message: String },
 }
@@ -61,7 +61,7 @@ impl RunFailure {
         move |source| RunFailure::Io { path, source }
     }
 
-    /// The process exit code that the same failure has on its own: DESIGN's table.
+    /// The process exit code that the same failure has on its own (docs/commands.md).
     pub fn exit_code(&self) -> u8 {
         const USAGE: u8 = 2;
         const DIVERGED: u8 = 3;

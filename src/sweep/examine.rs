@@ -1,5 +1,6 @@
-//! The questions that a sweep asks of a model: its loss, its curvature, what it is good for downstream. Each answer is a
-//! file of its own, named after the question with everything that can change the answer, so that a question is asked once.
+//! The questions that a sweep asks of a model: its loss, its curvature, what it is good for downstream. Each answer is
+//! a file of its own, named after the question with everything that can change the answer, so that a question is asked
+//! once.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -11,7 +12,7 @@ use serde_json::json;
 use super::check::{ENLARGE, enlargement, sizes};
 use super::error::RunFailure;
 use super::file::{EnlargeBy, Method, ProbeSection, Reads};
-use super::plan::{Plan, PlannedRun};
+use super::plan::{PlannedRun, SweepPlan};
 use super::table::{Accuracies, Task};
 use crate::config::{ConfigError, MeasureSection};
 use crate::downstream::{
@@ -49,7 +50,7 @@ pub(super) struct Probed {
 /// Version of the answers' form; another one asks anew.
 const FORMAT: u32 = 1;
 
-impl Plan {
+impl SweepPlan {
     /// All questions to a model; those that need no model come last.
     pub(super) fn questions(&self) -> Vec<Question<'_>> {
         let examine = &self.examine;
@@ -62,7 +63,7 @@ impl Plan {
 
 impl Question<'_> {
     /// File of the answer.
-    pub(super) fn file(&self, plan: &Plan) -> String {
+    pub(super) fn file(&self, plan: &SweepPlan) -> String {
         let examine = &plan.examine;
         let (name, settings) = match self {
             Question::Evaluation => ("evaluation".to_string(), json!(examine.sentences)),
@@ -79,11 +80,11 @@ impl Question<'_> {
     }
 
     /// File of the reason why there is no answer.
-    pub(super) fn failure_file(&self, plan: &Plan) -> String {
+    pub(super) fn failure_file(&self, plan: &SweepPlan) -> String {
         self.file(plan).replace(".json", ".failure.json")
     }
 
-    /// In words, for progress.
+    /// The question in words, for progress.
     pub(super) fn text(&self) -> String {
         match self {
             Question::Evaluation => "loss".into(),
@@ -95,7 +96,7 @@ impl Question<'_> {
 
 /// Data that all models are asked about, made once.
 pub(super) struct Examiner<'p> {
-    pub(super) plan: &'p Plan,
+    pub(super) plan: &'p SweepPlan,
     pub(super) corpus: Corpus,
     tasks: HashMap<String, Rc<TaskData>>,
 }
@@ -135,7 +136,7 @@ fn fingerprint(sentences: &[Words]) -> u64 {
 }
 
 impl<'p> Examiner<'p> {
-    pub fn new(plan: &'p Plan) -> Result<Examiner<'p>, RunFailure> {
+    pub fn new(plan: &'p SweepPlan) -> Result<Examiner<'p>, RunFailure> {
         let config = &plan.runs[0].resolved.config;
         let (language, objective, seed) = (config.language.clone(), config.objective.clone(), plan.examine.seed);
         let corpus = interrupt::or_stop(move || Corpus::open(&language, &objective, seed))??;

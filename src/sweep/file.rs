@@ -1,4 +1,4 @@
-//! Sweep files: what is varied, and what is asked of each model.
+//! Sweep files: the axes that are varied, and the questions to each model.
 //!
 //! ```toml
 //! name = "size"                       # default: the file's stem
@@ -44,14 +44,14 @@ use crate::config::MeasureSection;
 use crate::downstream::Sizes;
 use crate::text::without_mark;
 
-/// A sweep: what is varied of a run config, and what is asked of each model.
+/// A sweep: the axes that are varied of a run config, and the questions to each model.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "Sweep")]
 pub(super) struct File {
     /// Left out: the file's stem.
     pub name: Option<String>,
-    /// What is varied, for colours and legends. Left out: the name.
+    /// The name of what is varied, for colours and legends. Left out: the sweep's name.
     pub intervention: Option<String>,
     /// Run config, relative to this file.
     pub base: PathBuf,
@@ -70,13 +70,13 @@ pub(super) struct File {
     #[serde(default)]
     #[schemars(with = "Vec<serde_json::Map<String, serde_json::Value>>")]
     pub zip: Vec<toml::Table>,
-    /// Left out is what has all of these values.
+    /// Combinations to leave out: those with all of these values.
     #[serde(default)]
     #[schemars(with = "Vec<serde_json::Map<String, serde_json::Value>>")]
     pub exclude: Vec<toml::Table>,
     /// A run that is trained first; all others begin with its model.
     pub start: Option<StartSection>,
-    /// What is asked of each model.
+    /// The questions to each model.
     #[serde(default)]
     pub examine: ExamineSection,
     /// Asks how well a trace collapses over η²·steps/B.
@@ -98,7 +98,7 @@ pub(super) struct StartSection {
     pub overrides: Vec<String>,
 }
 
-/// Which models of a run are examined.
+/// The models of a run that are examined.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Models {
@@ -128,7 +128,7 @@ pub struct EnlargeSize {
     pub intermediate_size: Option<u32>,
 }
 
-/// How an enlarged model is filled.
+/// The filling of an enlarged model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EnlargeBy {
@@ -139,7 +139,7 @@ pub enum EnlargeBy {
     Zeros,
 }
 
-/// What is asked of each model.
+/// The questions to each model.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ExamineSection {
@@ -172,7 +172,7 @@ impl Default for ExamineSection {
     }
 }
 
-/// What a probe reads.
+/// The features that a probe reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Reads {
@@ -182,7 +182,7 @@ pub enum Reads {
     First,
 }
 
-/// How a task is learned.
+/// The way in which a task is learned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Method {
@@ -219,7 +219,7 @@ pub struct ProbeSection {
     pub epochs: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch: Option<u32>,
-    /// Of finetune.
+    /// Steps of warm-up, of finetune.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warmup_steps: Option<u64>,
     /// Ridges to choose from.

@@ -1,4 +1,4 @@
-//! Where a sweep keeps what it made: `STORE/ID` is the folder of a run, `STORE/ID/examined/step-N` has the answers about
+//! The folders of a sweep: `STORE/ID` is the folder of a run, `STORE/ID/examined/step-N` has the answers about
 //! its model after step N. Everything is written by renaming, so that it is there whole or not at all.
 
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::RunFailure;
 use super::file::Models;
-use super::plan::{Plan, PlannedRun};
+use super::plan::{PlannedRun, SweepPlan};
 use crate::train::{self, Claim, Taken};
 
 /// A model of a run.
@@ -29,7 +29,7 @@ pub(super) struct Failed {
     pub message: String,
 }
 
-impl Plan {
+impl SweepPlan {
     /// Folder of a run: `STORE/ID`, or under the id that it had before where that is there.
     pub fn folder(&self, run: &PlannedRun) -> PathBuf {
         let own = self.store.join(&run.id);

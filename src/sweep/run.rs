@@ -1,8 +1,8 @@
 //! Running a sweep: what is missing is done, what is there is left as it is.
 //!
 //! A run is claimed while it is worked on, so that several processes may work on one sweep, or on sweeps that share a
-//! store; each takes the next run that is free, and looks at the end again for those that others had. A run that fails is
-//! said at once and does not stop the others.
+//! store; each takes the next run that is free, and looks at the end again for those that others had. A run that fails
+//! is said at once and does not stop the others.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use super::error::RunFailure;
 use super::examine::{Examiner, Question, Subject, parse};
 use super::file::Models;
 use super::folder::{self, Failed, ModelAt};
-use super::plan::{Plan, PlannedRun};
+use super::plan::{PlannedRun, SweepPlan};
 use super::table::LOOKUP;
 use crate::config::ConfigError;
 use crate::gpu::{Gpu, GpuError};
@@ -19,7 +19,7 @@ use crate::model;
 use crate::ops::{Variants, Wishes};
 use crate::train::{self, Claim, Observer, interrupt_requested};
 
-/// Who watches a sweep.
+/// Hears how a sweep goes.
 pub trait Watcher: Observer {
     /// Run number `number` (from 1) of `of` is begun, or gone on with.
     fn begins(&self, number: usize, of: usize, run: &PlannedRun);
@@ -29,12 +29,12 @@ pub trait Watcher: Observer {
     fn fails(&self, run: &PlannedRun, failure: &RunFailure);
 }
 
-/// Exit codes that decide whether something is tried (again): DESIGN's table.
+/// Exit codes that decide whether something is tried (again); docs/commands.md lists all.
 const DIVERGED: u8 = 3;
 const NO_ADAPTER: u8 = 6;
 const INTERRUPTED: u8 = 75;
 
-/// How to run.
+/// The options of a run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
     /// Stop at the first failure.
@@ -43,7 +43,7 @@ pub struct Options {
     pub retry_diverged: bool,
 }
 
-/// How the runs stand when there is nothing more to do here.
+/// The state of the runs when there is nothing more to do here.
 #[derive(Clone, Debug, Default, serde::Serialize)]
 pub struct Tally {
     pub runs: usize,
@@ -63,9 +63,9 @@ pub struct FailedRun {
     pub message: String,
 }
 
-/// What a sweep is run with; the adapter is opened when something is missing, and again when it was lost.
+/// The means to run a sweep; the adapter is opened when something is missing, and again when it was lost.
 struct Worker<'s> {
-    plan: &'s Plan,
+    plan: &'s SweepPlan,
     open: &'s dyn Fn() -> Result<Gpu, GpuError>,
     gpu: Option<Gpu>,
     wishes: &'s Wishes,
@@ -77,10 +77,10 @@ struct Worker<'s> {
 /// Does what is missing of a sweep.
 ///
 /// # Errors
-/// [`RunFailure::Interrupted`] (also of a training run) after an interrupt; no adapter; what is wrong with the plan as a
-/// whole. Failures of single runs are in the tally.
+/// [`RunFailure::Interrupted`] (also of a training run) after an interrupt; no adapter; what is wrong with the plan as
+/// a whole. Failures of single runs are in the tally.
 pub fn run(
-    plan: &Plan,
+    plan: &SweepPlan,
     open: &dyn Fn() -> Result<Gpu, GpuError>,
     wishes: &Wishes,
     options: Options,
@@ -199,7 +199,8 @@ impl Worker<'_> {
         self.unanswered(run).is_empty() && folder::result(&self.plan.folder(run)).is_some()
     }
 
-    /// The run that the others begin with. They do so where it is trained, whether all questions to it have an answer or not.
+    /// The run that the others begin with. They do so where it is trained, whether all questions to it have an answer
+    /// or not.
     fn start(
         &mut self,
         start: &PlannedRun,
@@ -313,7 +314,7 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// What a question ended with that diverged before, unless it is to be asked again.
+    /// The failure of a question that diverged before, unless it is to be asked again.
     fn diverged_before(&self, failed_path: &Path) -> Option<RunFailure> {
         let text = std::fs::read_to_string(failed_path).ok()?;
         let before: Failed = parse(&text)?;
@@ -323,8 +324,8 @@ impl Worker<'_> {
         })
     }
 
-    /// Draws the data of tasks and opens the adapter before anything is trained, where anything is missing, so that a task
-    /// without data and an adapter without room for it are found now.
+    /// Draws the data of tasks and opens the adapter before anything is trained, where anything is missing, so that a
+    /// task without data and an adapter without room for it are found now.
     fn prepare(&mut self) -> Result<(), RunFailure> {
         let plan = self.plan;
         let models: Vec<ModelAt> = plan.runs.iter().flat_map(|run| plan.models(run)).collect();

@@ -1,4 +1,4 @@
-//! What a sweep found, a row a model: the table that figures and correlations are made from.
+//! The table of a sweep, one row per model: figures and correlations are made from it.
 //!
 //! Nothing in it depends on when or how fast it was made: a sweep that was interrupted and started again gives the same
 //! bytes on the same adapter.
@@ -15,7 +15,7 @@ pub struct Table {
     pub format: u32,
     /// Name of the sweep.
     pub name: String,
-    /// What the sweep varies, for colours and legends: "steps", "size", "algorithm", ...
+    /// The name of what the sweep varies, for colours and legends: "steps", "size", "algorithm", ...
     pub intervention: String,
     /// "pcfg" or "hmm", with its size in words.
     pub language: String,
@@ -39,7 +39,7 @@ impl Table {
     pub const FORMAT: u32 = 1;
 }
 
-/// What is known of a downstream task whatever the model.
+/// The facts about a downstream task that hold for every model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Task {
     pub task: String,
@@ -67,7 +67,7 @@ pub struct Row {
     /// The group in words, for legends: what the sweep sets but the seed.
     pub label: String,
     pub seed: u64,
-    /// What the sweep sets, by key.
+    /// The settings of the sweep, by key.
     pub values: serde_json::Map<String, serde_json::Value>,
     /// Steps of training.
     pub step: u64,
@@ -78,7 +78,7 @@ pub struct Row {
     pub learning_rate: f64,
     /// Σ η² / B over the steps so far: the time of Theorem 4.3.
     pub noise_time: f64,
-    /// Of the model as trained.
+    /// Parameters of the model as trained.
     pub parameters: usize,
     /// Parameters that curvature is taken over, when it is: "64 wide, 2 layers, ... by duplication" or "as trained".
     pub parametrisation: String,
@@ -89,7 +89,7 @@ pub struct Row {
     pub curvature: Option<Measurement>,
     /// A task that is not known here is absent.
     pub downstream: Vec<Accuracies>,
-    /// What is not known of the model, and why; left out where all is.
+    /// Notes on what is not known of the model, and why; left out where all is known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }

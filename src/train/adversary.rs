@@ -1,5 +1,5 @@
 //! The adversarial algorithm: minimise the pre-training loss minus λ times the loss of a linear head that learns a
-//! downstream task from the encoder's representations (Liu, Xie, Li, Ma 2022).
+//! downstream task from the encoder's representations (Liu, Xie, Li, Ma 2023).
 //!
 //! The head is what a linear probe is, a classifier on the concatenated token representations of the last layer. It learns
 //! from one set of labelled sentences, by AdamW, a few steps before each step of the encoder; the encoder feels its loss on

@@ -6,7 +6,7 @@
 //! given back after it; the weights are read where the trainer keeps them, and never written.
 //!
 //! Bartlett's identities: where the model is the language, the covariance Σ of the gradients, the Fisher matrix F and the
-//! Hessian H have the same trace (Liu, Xie, Li, Ma 2022, Lemma 4.2).
+//! Hessian H have the same trace (Liu, Xie, Li, Ma 2023, Lemma 4.2).
 
 use std::path::Path;
 use std::time::Instant;

@@ -13,7 +13,7 @@ use super::data::{Corpus, step_data};
 use crate::config::{Resolved, TrainSection};
 use crate::gpu::{Gpu, GpuError, cache_folder};
 use crate::model::{Arena, Encoder, GradientPass, Weights};
-use crate::ops::{Batch, Dims, Labels, Operation, Variants};
+use crate::ops::{Batch, Dims, Family, Labels, Variants};
 
 /// Repeats; the median counts.
 const REPEATS: usize = 5;
@@ -129,14 +129,14 @@ impl Trial<'_> {
         let mut best = chosen;
         let mut measured = Vec::new();
         // Sums come last: how a weight gradient is split is a matter of its kernel.
-        let (sums, others): (Vec<_>, Vec<_>) = Operation::ALL.into_iter().partition(|o| *o == Operation::Sums);
+        let (sums, others): (Vec<_>, Vec<_>) = Family::ALL.into_iter().partition(|o| *o == Family::Sums);
         for group in [others, sums] {
-            let groups: Vec<Vec<Operation>> = match by_stamps {
+            let groups: Vec<Vec<Family>> = match by_stamps {
                 true => vec![group],
                 false => group.into_iter().map(|operation| vec![operation]).collect(),
             };
             for group in groups {
-                let mut times: Vec<(Operation, &str, f64)> = Vec::new();
+                let mut times: Vec<(Family, &str, f64)> = Vec::new();
                 for variants in together(&best, &group, gpu) {
                     let all = seconds(&variants)?;
                     for operation in &group {
@@ -181,7 +181,7 @@ impl Trial<'_> {
             true => {
                 let stamps = pass.time_batch(gpu, batch, micro.weight)?;
                 let mut sums = Seconds::default();
-                for ((_, seconds), operation) in stamps.iter().zip(pass.operations()) {
+                for ((_, seconds), operation) in stamps.iter().zip(pass.families()) {
                     sums.whole += seconds;
                     if let Some(operation) = operation {
                         sums.parts[*operation as usize] += seconds;
@@ -195,7 +195,7 @@ impl Trial<'_> {
                 pass.encode(gpu, &mut encoder, batch, micro.weight, &batch.step(1))?;
                 gpu.wait(gpu.submit(encoder))?;
                 let whole = start.elapsed().as_secs_f64();
-                Ok(Seconds { whole, parts: [whole; Operation::ALL.len()] })
+                Ok(Seconds { whole, parts: [whole; Family::ALL.len()] })
             }
         };
         run(&micro.batch)?;
@@ -214,15 +214,15 @@ impl Trial<'_> {
 #[derive(Clone, Copy, Default)]
 struct Seconds {
     whole: f64,
-    parts: [f64; Operation::ALL.len()],
+    parts: [f64; Family::ALL.len()],
 }
 
 impl Seconds {
     /// What a choice of an operation's row decides: its own time; for sums the weight gradients' as well.
-    fn of(&self, operation: Operation) -> f64 {
+    fn of(&self, operation: Family) -> f64 {
         let own = self.parts[operation as usize];
         match operation {
-            Operation::Sums => own + self.parts[Operation::LinearTn as usize],
+            Family::Sums => own + self.parts[Family::LinearTn as usize],
             _ => own,
         }
     }
@@ -235,8 +235,8 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 }
 
 /// Variants that between them hold every row that the adapter can run of some operations, the others as they are.
-fn together(best: &Variants, operations: &[Operation], gpu: &Gpu) -> Vec<Variants> {
-    let usable = |operation: Operation| -> Vec<&'static str> {
+fn together(best: &Variants, operations: &[Family], gpu: &Gpu) -> Vec<Variants> {
+    let usable = |operation: Family| -> Vec<&'static str> {
         let rows = operation.rows().iter().filter(|row| row.missing(gpu.capabilities()).is_none() && !row.mixed());
         rows.map(|row| row.name).collect()
     };

@@ -52,7 +52,7 @@ pub struct NoiseReport {
 }
 
 /// Three traces over the same examples, all of an example's summed loss, which agree where the model's conditionals are the
-/// data's (Liu et al. 2022, Lemma 4.2), and how Σ and the Hessian lie to each other.
+/// data's (Liu et al. 2023, Lemma 4.2), and how Σ and the Hessian lie to each other.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 struct Bartlett {
     trace_covariance: Number,

@@ -1,8 +1,9 @@
-//! How well curves of a trace fall onto one another over an abscissa, Theorem 4.3's test: over Σ η²/B they should.
+//! Measures how well curves of a trace fall onto one another over an abscissa: over Σ η²/B they should (Theorem 4.3).
 //!
-//! ln of the trace is interpolated, a curve a group (mean over seeds), at 64 places between the smallest and the largest
-//! abscissa that two groups have. The measure is s_w² / s_t²: the variance between groups at the same place, pooled over
-//! places, over the variance of all values. 0: one curve. 1: the abscissa tells nothing. Over 1: less than nothing.
+//! ln of the trace is interpolated, one curve per group (mean over seeds), at 64 places between the smallest and the
+//! largest abscissa that two groups have. The measure is s_w² / s_t²: the variance between groups at the same place,
+//! pooled over places, over the variance of all values. 0: one curve. 1: the abscissa tells nothing. Over 1: less than
+//! nothing.
 
 use serde_json::json;
 
@@ -19,11 +20,11 @@ const PLACES: usize = 64;
 /// Bootstrap draws of seeds.
 const DRAWS: u64 = 1000;
 
-/// What curves are laid over.
+/// The abscissa that curves are laid over.
 pub struct Abscissa {
     pub key: &'static str,
     pub label: &'static str,
-    /// In titles.
+    /// The name in titles.
     pub short: &'static str,
     pub of: fn(&Row) -> f64,
 }
@@ -41,7 +42,7 @@ pub const ABSCISSAE: [Abscissa; 3] = [
 ];
 
 /// A measured collapse.
-pub struct Measured {
+pub struct Collapse {
     pub sweep: String,
     pub of: &'static Predictor,
     pub abscissa: &'static Abscissa,
@@ -70,7 +71,7 @@ struct Curve<'a> {
 type Curves<'a> = Vec<Curve<'a>>;
 
 /// All measures of a section's tables that ask for one.
-pub fn all(section: &Section) -> Vec<Measured> {
+pub fn all(section: &Section) -> Vec<Collapse> {
     let mut found = Vec::new();
     for table in &section.tables {
         let Some(of) = quantity(table) else { continue };
@@ -81,7 +82,7 @@ pub fn all(section: &Section) -> Vec<Measured> {
     found
 }
 
-fn measure(section: &Section, table: &Table, of: &'static Predictor, abscissa: &'static Abscissa) -> Measured {
+fn measure(section: &Section, table: &Table, of: &'static Predictor, abscissa: &'static Abscissa) -> Collapse {
     let groups = curves(section, table, of, abscissa);
     let whole: Vec<Vec<&Curve<'_>>> = groups.iter().map(|g| g.iter().collect()).collect();
     let ratio = ratio(&whole);
@@ -99,7 +100,7 @@ fn measure(section: &Section, table: &Table, of: &'static Predictor, abscissa: &
         });
         Interval::of(drawn.collect())
     });
-    Measured {
+    Collapse {
         sweep: table.name.clone(),
         of,
         abscissa,
@@ -179,9 +180,9 @@ fn ratio(groups: &[Vec<&Curve<'_>>]) -> Option<f64> {
     (free > 0.0 && total > 0.0).then(|| within / free / total)
 }
 
-/// A row a measure.
-pub fn records(all: &[Measured]) -> Vec<Record> {
-    let record = |m: &Measured| {
+/// One row per measure.
+pub fn records(all: &[Collapse]) -> Vec<Record> {
+    let record = |m: &Collapse| {
         let value = json!({
             "sweep": m.sweep, "of": m.of.key, "abscissa": m.abscissa.key, "variance_ratio": m.ratio,
             "low": m.interval.map(|i| i[0]), "high": m.interval.map(|i| i[1]), "n_groups": m.groups, "n_runs": m.runs,

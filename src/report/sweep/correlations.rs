@@ -1,4 +1,4 @@
-//! How accuracy goes with each predictor: coefficients with intervals over draws of whole runs.
+//! Correlates accuracy with each predictor: coefficients with intervals over draws of whole runs.
 
 use serde_json::json;
 
@@ -7,17 +7,17 @@ use super::quantity::{self, EXCESS, FISHER, HESSIAN, PREDICTORS, Predictor};
 use super::section::{Model, Section};
 use crate::statistics::{Clusters, Coefficient, Correlation};
 
-/// Bootstrap draws an interval.
+/// Bootstrap draws per interval.
 const DRAWS: u64 = 2000;
 
 /// Runs that an interval needs to decide anything: three that agree by chance are one case in four.
 pub const FEWEST_RUNS: usize = 5;
 
-/// Which models a correlation is over.
+/// The models that a correlation is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Models {
     pub saturated: bool,
-    /// Of one intervention; `None` for all.
+    /// The intervention whose models count; `None` for all.
     pub intervention: Option<String>,
 }
 
@@ -153,7 +153,7 @@ impl<'a> Sample<'a> {
     }
 }
 
-/// A row a correlation.
+/// One row per correlation.
 pub fn records(section: &Section, all: &[Found]) -> Vec<Record> {
     let table = &section.tables[0];
     let parametrisation = section.parametrisation();

@@ -1,6 +1,7 @@
-//! The figures of a section: what is drawn against what.
+//! The figures of a section.
 
-use super::super::panels::{Level, Panel, Panels, Point, Scale, Series, bar, wide};
+use super::super::axis::wide;
+use super::super::panels::{Level, Look, Panel, Panels, Point, Scale, Series, bar};
 use super::super::scene::Scene;
 use super::collapse::{self, ABSCISSAE, has_curves};
 use super::convention;
@@ -58,7 +59,7 @@ fn short(text: &str) -> String {
     }
 }
 
-/// Accuracy against a trace, a panel a task, a colour an intervention; models of the section's parametrisation.
+/// Accuracy against a trace, one panel per task, one colour per intervention; models of the section's parametrisation.
 fn transfer(section: &Section, predictor: &'static Predictor) -> Option<Drawn> {
     let parametrisation = section.parametrisation()?;
     let models: Vec<Model<'_>> =
@@ -78,7 +79,7 @@ fn transfer(section: &Section, predictor: &'static Predictor) -> Option<Drawn> {
             let own = models.iter().filter(|m| m.table.intervention == intervention);
             let points: Vec<Point> = own.filter_map(point).collect();
             if !points.is_empty() {
-                series.push(Series { name: short(intervention), style, joined: false, points });
+                series.push(Series { name: short(intervention), style, look: Look::Markers, points });
             }
         }
         if series.is_empty() {
@@ -96,9 +97,10 @@ fn transfer(section: &Section, predictor: &'static Predictor) -> Option<Drawn> {
         return None;
     }
     let caption = format!(
-        "Each point is a model (a run at a step). Bars: one standard error; of the accuracy, that over the probe's seeds and \
-         that of the choice of test sentences together (the latter is shared by all models, so that differences between models \
-         are known better than the bars say). Saturated: excess loss under {}. Traces are over one parametrisation: {}.{}",
+        "Each point is a model (a run at a step). Bars: one standard error; of the accuracy, that over the probe's \
+         seeds and that of the choice of test sentences together (the latter is shared by all models, so that \
+         differences between models are known better than the bars say). Saturated: excess loss under {}. Traces are \
+         over one parametrisation: {}.{}",
         bounds(section),
         if parametrisation.is_empty() { "as trained" } else { &parametrisation },
         if convention::decides(&models) { format!(" {}", convention::BRIEFLY) } else { String::new() }
@@ -126,20 +128,20 @@ fn lookup(section: &Section, task: &str) -> Vec<Level> {
 type Pick<'a> = Box<dyn Fn(&Row) -> Option<Value> + 'a>;
 
 /// A panel's title, unit, key of its shared scale, and value.
-type Plan<'a> = (String, &'static str, &'static str, Pick<'a>);
+type PanelSpec<'a> = (String, &'static str, &'static str, Pick<'a>);
 
-/// What is drawn along training and against size.
-fn plans<'a>(section: &Section, task: impl Fn(&str) -> Pick<'a>) -> Vec<Plan<'a>> {
-    let mut plans: Vec<Plan<'a>> = vec![
+/// The quantities drawn along training and against size.
+fn panel_specs<'a>(section: &Section, task: impl Fn(&str) -> Pick<'a>) -> Vec<PanelSpec<'a>> {
+    let mut panel_specs: Vec<PanelSpec<'a>> = vec![
         ("Expected loss".into(), "nats", "loss", Box::new(quantity::loss)),
         ("Excess loss".into(), "nats", "excess", Box::new(EXCESS.of)),
         (FISHER.name.into(), FISHER.unit, "trace", Box::new(FISHER.of)),
         (HESSIAN.name.into(), HESSIAN.unit, "trace", Box::new(HESSIAN.of)),
     ];
     for t in section.tasks() {
-        plans.push((format!("Accuracy, {}", titled(&t.task)), "%", "", task(&t.task)));
+        panel_specs.push((format!("Accuracy, {}", titled(&t.task)), "%", "", task(&t.task)));
     }
-    plans
+    panel_specs
 }
 
 fn accuracy_of(task: &str) -> Pick<'static> {
@@ -168,7 +170,7 @@ fn lines(groups: &[&Group<'_>], x: &dyn Fn(&Row) -> f64, y: &dyn Fn(&Row) -> Opt
         };
         let points: Vec<Point> = steps.iter().filter_map(point).collect();
         if !points.is_empty() {
-            series.push(Series { name: short(label), style, joined: true, points });
+            series.push(Series { name: short(label), style, look: Look::MarkedLine, points });
         }
     }
     series
@@ -185,7 +187,7 @@ fn unit(unit: &str, log: bool) -> String {
 const SEEDS: &str =
     "Means over seeds with one standard error over seeds; of one seed, the error of the measurement itself.";
 
-/// Everything along training, a line a group; for sweeps whose runs have several steps.
+/// Everything along training, one line per group; for sweeps whose runs have several steps.
 fn steps(section: &Section, table: &Table, groups: &[&Group<'_>]) -> Option<Drawn> {
     if !has_curves(groups) {
         return None;
@@ -195,7 +197,7 @@ fn steps(section: &Section, table: &Table, groups: &[&Group<'_>]) -> Option<Draw
     let traces = [&FISHER, &HESSIAN].map(|p| lines(groups, &|r| r.step as f64, &p.of));
     let log_trace = wide(traces.iter().flat_map(|t| values(t)));
     let mut panels = Vec::new();
-    for (title, name, shared, pick) in plans(section, accuracy_of) {
+    for (title, name, shared, pick) in panel_specs(section, accuracy_of) {
         let series = lines(groups, &|r| r.step as f64, &pick);
         if series.is_empty() {
             continue;
@@ -216,7 +218,7 @@ fn steps(section: &Section, table: &Table, groups: &[&Group<'_>]) -> Option<Draw
     Some(named(section, &name, Panels { title, panels, saturation: false }.scene(), caption))
 }
 
-/// The same at the end of training against the number of parameters, for sweeps that vary it.
+/// Everything at the end of training against the number of parameters, for sweeps that vary it.
 fn sizes(section: &Section, groups: &[Group<'_>]) -> Option<Drawn> {
     let ends = |table: &Table| -> Vec<&Group<'_>> {
         let own = groups.iter().filter(|g| std::ptr::eq(g.first().table, table));
@@ -243,8 +245,9 @@ fn sizes(section: &Section, groups: &[Group<'_>]) -> Option<Drawn> {
             let points: Vec<Point> = ends.iter().filter_map(point).collect();
             // Several models of one size are no line.
             let joined = points.windows(2).all(|p| p[0].x < p[1].x);
+            let look = if joined { Look::MarkedLine } else { Look::Markers };
             if !points.is_empty() {
-                all.push(Series { name: short(&table.name), style, joined, points });
+                all.push(Series { name: short(&table.name), style, look, points });
             }
         }
         all
@@ -252,7 +255,7 @@ fn sizes(section: &Section, groups: &[Group<'_>]) -> Option<Drawn> {
     let traces = [&FISHER, &HESSIAN].map(|p| series(&p.of));
     let log_trace = wide(traces.iter().flat_map(|t| values(t)));
     let mut panels = Vec::new();
-    for (title, name, shared, pick) in plans(section, accuracy_of) {
+    for (title, name, shared, pick) in panel_specs(section, accuracy_of) {
         let series = series(&pick);
         if series.is_empty() || shared == "loss" {
             continue;

@@ -1,4 +1,4 @@
-//! The correlations with their intervals, a line a predictor and task.
+//! The correlations with their intervals, one line per predictor and task.
 
 use super::super::panels::{SMALL, marker, plain};
 use super::super::scene::{Anchor, Ink, Pen, Scene, Words};
@@ -13,7 +13,8 @@ const WIDTH: f64 = 760.0;
 const LINE: f64 = 30.0;
 const TOP: f64 = 66.0;
 
-/// Spearman's coefficient of accuracy with each predictor, over all models (hollow) and over the saturated ones (filled).
+/// Spearman's coefficient of accuracy with each predictor, over all models (hollow) and over the saturated ones
+/// (filled).
 pub fn draw(all: &[Found]) -> Option<(Scene, String)> {
     let chosen: Vec<&Found> = all
         .iter()
@@ -77,9 +78,9 @@ pub fn draw(all: &[Found]) -> Option<(Scene, String)> {
             y += LINE;
         }
     }
-    let caption = "Where a trace is the better predictor, its interval lies further from 0 than that of the excess loss. A \
-                   negative coefficient: flatter models, or those of lower loss, are more accurate. Runs, not models, are drawn \
-                   again for the intervals, because models along one run are not independent.";
+    let caption = "Where a trace is the better predictor, its interval lies further from 0 than that of the excess \
+        loss. A negative coefficient: flatter models, or those of lower loss, are more accurate. Runs, not models, are \
+        drawn again for the intervals, because models along one run are not independent.";
     Some((scene, caption.into()))
 }
 

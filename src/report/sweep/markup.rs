@@ -40,7 +40,7 @@ pub fn number(value: f64) -> String {
     text.replace('-', "−")
 }
 
-/// With so many digits behind the point; with a proper minus.
+/// A number with `digits` digits behind the point, and a proper minus.
 pub fn fixed(value: f64, digits: usize) -> String {
     let text = format!("{value:.digits$}");
     // Not "-0.00".

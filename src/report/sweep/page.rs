@@ -1,7 +1,7 @@
 //! The page about sweeps.
 
-use super::super::html::{BASE, escape};
-use super::collapse::Measured;
+use super::super::html::{escape, head};
+use super::collapse::Collapse;
 use super::convention;
 use super::correlations::Found;
 use super::figures::Drawn;
@@ -12,15 +12,14 @@ use super::{paper, statement};
 use crate::statistics::Coefficient;
 
 const STYLE: &str = "
-:root { --ink5: #8a6d00; --ink6: #b82f6d; --ink7: #3d4c63; --ink8: #128c7a; }
-@media (prefers-color-scheme: dark) { :root { --ink5: #d9b93f; --ink6: #ea7bad; --ink7: #a9b8d0; --ink8: #4fd0bb; } }
-figure { margin: 16px 0; } figure svg { background: var(--card); border: 1px solid var(--grid); border-radius: 8px;
-  max-width: 100%; height: auto; } figcaption { color: var(--muted); font-size: 13px; max-width: 90ch; }
-.wide { overflow-x: auto; } .grid { width: auto; font-variant-numeric: tabular-nums; font-size: 13px; margin: 8px 0 16px; }
+figure { margin: 16px 0; } figcaption { color: var(--muted); font-size: 13px; max-width: 90ch; }
+.wide { overflow-x: auto; }
+.grid { width: auto; font-variant-numeric: tabular-nums; font-size: 13px; margin: 8px 0 16px; }
 .grid th { text-align: left; padding: 4px 14px 4px 0; vertical-align: bottom; font-weight: 600; }
 .grid td { padding-right: 14px; white-space: nowrap; overflow-wrap: normal; }
 .grid .paper { color: var(--muted); font-style: italic; }
-.said { color: var(--text); } .said b { font-weight: 600; } summary { cursor: pointer; color: var(--muted); margin: 8px 0; }
+.said { color: var(--text); } .said b { font-weight: 600; }
+summary { cursor: pointer; color: var(--muted); margin: 8px 0; }
 h3 { font-size: 15px; margin: 20px 0 4px; }
 ";
 
@@ -28,7 +27,7 @@ h3 { font-size: 15px; margin: 20px 0 4px; }
 pub struct Content {
     pub section: Section,
     pub correlations: Vec<Found>,
-    pub collapse: Vec<Measured>,
+    pub collapse: Vec<Collapse>,
     pub figures: Vec<Drawn>,
 }
 
@@ -43,14 +42,13 @@ pub fn page(contents: &[Content]) -> String {
     let title = format!("Sweep{}: {}", if names.len() == 1 { "" } else { "s" }, names.join(", "));
     let sections: String = contents.iter().map(section).collect();
     format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width\">\n<title>{0}</title>\n<style>{BASE}{STYLE}</style>\n</head>\n\
-         <body>\n<h1>{0}</h1>\n<p>Among models with the same pre-training loss, does the flatter one transfer better? Losses are \
-         in nats for a masked word; the excess loss is the mean KL divergence of the exact conditional from the model's. F is \
-         the Fisher matrix of the mean loss (equal to Gauss-Newton's), H its Hessian, Σ the covariance of single sentences' \
-         gradients. Where the model is the language, the three have the same trace. Each figure lies in <code>figures/</code> as \
-         SVG and PNG, each number in <code>tables/</code> as CSV and JSON.</p>\n{sections}</body>\n</html>\n",
-        escape(&title)
+        "{0}<p>Among models with the same pre-training loss, does the flatter one transfer better? \
+         Losses are in nats for a masked word; the excess loss is the mean KL divergence of the exact conditional from \
+         the model's. F is the Fisher matrix of the mean loss (equal to Gauss-Newton's), H its Hessian, Σ the \
+         covariance of single sentences' gradients. Where the model is the language, the three have the same trace. \
+         Each figure lies in <code>figures/</code> as SVG and PNG, each number in <code>tables/</code> as CSV and \
+         JSON.</p>\n{sections}</body>\n</html>\n",
+        head(&title, STYLE)
     )
 }
 
@@ -84,7 +82,7 @@ fn paragraph(text: &str) -> String {
     format!("<p>{}</p>\n", escape(text))
 }
 
-fn collapse(all: &[Measured]) -> String {
+fn collapse(all: &[Collapse]) -> String {
     if all.is_empty() {
         return String::new();
     }
@@ -102,19 +100,20 @@ fn collapse(all: &[Measured]) -> String {
             m.runs.to_string(),
         ]);
     }
-    let words = "The measured collapse. The logarithm of the trace is averaged over the seeds of a group (one learning rate and \
-                 batch size) and interpolated at 64 evenly spaced places, wherever at least two groups have values. The ratio is \
-                 the variance between groups at the same place, pooled over places, over the variance of all these values: 0 when \
-                 all groups lie on one curve, 1 when the abscissa tells nothing. Theorem 4.3 says that Σ η²/B gathers the curves, \
-                 so that its ratio should be the smallest. The interval is the bootstrap's over seeds within groups.";
+    let words = "The measured collapse. The logarithm of the trace is averaged over the seeds of a group (one learning \
+        rate and batch size) and interpolated at 64 evenly spaced places, wherever at least two groups have values. \
+        The ratio is the variance between groups at the same place, pooled over places, over the variance of all these \
+        values: 0 when all groups lie on one curve, 1 when the abscissa tells nothing. Theorem 4.3 says that Σ η²/B \
+        gathers the curves, so that its ratio should be the smallest. The interval is the bootstrap's over seeds \
+        within groups.";
     format!("<h3>Collapse</h3>\n{}{}", paragraph(words), grid.html())
 }
 
 fn correlations(section: &Section, all: &[Found]) -> String {
     let mut out = "<h3>Correlations of accuracy</h3>\n".to_string();
     out += &paragraph(
-        "Coefficient [95 % interval]; the intervals draw runs again. The partial coefficients are those given the excess loss. \
-         Sums of squares for Pearson's are of the quantities as they are, not of their logarithms.",
+        "Coefficient [95 % interval]; the intervals draw runs again. The partial coefficients are those given the \
+         excess loss. Sums of squares for Pearson's are of the quantities as they are, not of their logarithms.",
     );
     if convention::decides_in(section) {
         out += &paragraph(convention::BRIEFLY);

@@ -1,5 +1,5 @@
-//! Our numbers in the form of the paper's tables, the paper's beside them where language and intervention are of the same
-//! kind (Liu, Xie, Li and Ma 2023, arXiv 2210.14199, tables 1 and 2 and section 5).
+//! Our numbers in the form of the paper's tables, the paper's beside them where language and intervention are of the
+//! same kind (Liu, Xie, Li and Ma 2023, arXiv 2210.14199, tables 1 and 2 and section 5).
 
 use super::convention;
 use super::markup::{Grid, fixed, number};
@@ -11,7 +11,7 @@ use crate::sweep::{Row, Table};
 
 /// A row of the paper's Table 1 (PCFG, 235 M parameters): loss in nats, accuracies in per cent, trace.
 struct Algorithm {
-    /// In a model's settings or label.
+    /// Words in a model's settings or label by which the row is found.
     word: &'static str,
     loss: &'static str,
     accuracy: [(&'static str, &'static str); 3],
@@ -72,8 +72,8 @@ fn trace(group: &Group<'_>) -> String {
     spread(&values, alone, 2)
 }
 
-const SPREADS: &str = "± is the standard deviation over seeds, as in the paper; of one run, that of the probe's seeds and the \
-                       trace's standard error.";
+const SPREADS: &str = "± is the standard deviation over seeds, as in the paper; of one run, that of the probe's seeds \
+    and the trace's standard error.";
 
 /// Groups of a table at the end of training, the lookup table last.
 fn ends<'a, 'b>(groups: &'b [Group<'a>], table: &Table) -> Vec<&'b Group<'a>> {

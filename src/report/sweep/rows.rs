@@ -1,4 +1,4 @@
-//! `models`: a row a model, flat; `summary`: a row a group and step, means and standard errors over seeds.
+//! `models`: one row per model, flat; `summary`: one row per group and step, means and standard errors over seeds.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use super::quantity::{self, PREDICTORS, Value as Number};
 use super::section::{Model, Section};
 use crate::statistics::Estimate;
 
-/// A row a model.
+/// One row per model.
 pub fn models(section: &Section) -> Vec<Record> {
     section.models().iter().map(model).collect()
 }
@@ -96,7 +96,7 @@ impl<'a> Group<'a> {
     }
 }
 
-/// A row a group and step.
+/// One row per group and step.
 pub fn summary(section: &Section) -> Vec<Record> {
     let tasks: Vec<String> = section.tasks().iter().map(|t| t.task.clone()).collect();
     Group::all(section).iter().map(|group| summarise(group, &tasks)).collect()

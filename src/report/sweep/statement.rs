@@ -1,4 +1,4 @@
-//! What the numbers say, in plain words.
+//! Says in plain words what the numbers decide.
 
 use super::convention;
 use super::correlations::{FEWEST_RUNS, Found};
@@ -26,7 +26,7 @@ pub fn verdict(interval: Option<[f64; 2]>, runs: usize) -> Verdict {
     }
 }
 
-/// How many models there are and how far from the language.
+/// The number of models and their distance from the language.
 pub fn counts(section: &Section) -> String {
     let trained = section.trained();
     let runs: std::collections::BTreeSet<&str> = trained.iter().map(|m| m.row.run.as_str()).collect();
@@ -52,7 +52,8 @@ pub fn counts(section: &Section) -> String {
     text += ".";
     if left > 0 {
         text += &format!(
-            " {left} models whose curvature is over another parametrisation than most are in no correlation with a trace."
+            " {left} models whose curvature is over another parametrisation than most are in no correlation with a \
+             trace."
         );
     }
     if missing > 0 {
@@ -69,7 +70,7 @@ fn coefficient(f: &Found) -> String {
     }
 }
 
-/// A paragraph a task.
+/// One paragraph per task.
 pub fn tasks(section: &Section, all: &[Found]) -> Vec<(String, Verdict, String)> {
     let sizes = convention::decides_in(section);
     section.tasks().iter().map(|t| task(&t.task, all, sizes)).collect()
@@ -88,8 +89,8 @@ fn task(task: &str, all: &[Found], sizes: bool) -> (String, Verdict, String) {
         })
     };
     let Some(fisher) = found(FISHER.key, false).filter(|f| f.value.is_some()) else {
-        let text = "flatter models transfer better: not decided by these models. Fewer than two saturated models have both a \
-                    trace and an accuracy that differ.";
+        let text = "flatter models transfer better: not decided by these models. Fewer than two saturated models have \
+            both a trace and an accuracy that differ.";
         return (task.into(), Verdict::NotDecided, text.into());
     };
     let verdict = verdict(fisher.interval(), fisher.runs);
@@ -99,8 +100,8 @@ fn task(task: &str, all: &[Found], sizes: bool) -> (String, Verdict, String) {
         Verdict::NotDecided => "not decided by these models",
     };
     let mut text = format!(
-        "flatter models transfer better: {said}. Over {} saturated models of {} runs, Spearman's coefficient of accuracy with \
-         the Fisher trace is {}",
+        "flatter models transfer better: {said}. Over {} saturated models of {} runs, Spearman's coefficient of \
+         accuracy with the Fisher trace is {}",
         fisher.count,
         fisher.runs,
         coefficient(fisher)
