@@ -83,7 +83,7 @@ if [ "$how" != make ]; then
     cargo build --release --locked --bins
     unit=$(test_program --lib)
     kernels=$(test_program --test kernels)
-    transformers=$(test_program --test transformers)
+    models=$(test_program --test model)
 fi
 for suite in $suites; do
     make_root "$suite" || continue
@@ -95,7 +95,7 @@ for suite in $suites; do
     cp target/release/lowland configs/quickstart.toml "$root/lowland/"
     cp "$unit" "$root/lowland/unit"
     cp "$kernels" "$root/lowland/kernels"
-    cp "$transformers" "$root/lowland/transformers"
+    cp "$models" "$root/lowland/models"
     if ! adapter=$(inside 256 /lowland/lowland doctor 2>&1); then
         echo "FAILED: lowland doctor with the Mesa of Debian $suite:" >&2
         echo "$adapter" | head -20 >&2
@@ -103,13 +103,13 @@ for suite in $suites; do
     fi
     echo "Debian $suite:$(echo "$adapter" | grep -m1 'index:0')"
     check "memory" 256 /lowland/unit gpu::
-    [ "$how" != full ] || check "kernels, without images" 256 LOWLAND_IMAGES=0 /lowland/kernels
+    [ "$how" != full ] || check "kernels, without images" 256 LOWLAND_IMAGES=0 /lowland/kernels kernels::
     for width in $widths; do
         rm -rf "$root/lowland/run"
         # At 16 lanes these drivers take minutes for each of the others.
         whole=yes
         [ "$width" = 256 ] || [ "$how" = full ] || whole=no
-        [ $whole = no ] || check "models, $width bits" "$width" /lowland/transformers
+        [ $whole = no ] || check "models, $width bits" "$width" /lowland/models transformers::
         check "training, $width bits" "$width" /lowland/lowland train /lowland/quickstart.toml output=/lowland/run \
             train.steps=3 train.batch_size=32 evaluate.sentences=64 measure.every=0 measure.trace.sentences=32 \
             measure.top.sentences=32 measure.top.products=4 measure.noise.sentences=32 \

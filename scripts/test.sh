@@ -33,22 +33,22 @@ if [ "$(uname -s)" = Linux ]; then
     trap 'rm -rf "$work"' EXIT
 
     say "kernels and models with bounds checks, and without storage images"
-    LOWLAND_CHECKS=1 cargo test --release --locked --test kernels --test transformers
-    LOWLAND_IMAGES=0 cargo test --release --locked --test kernels
+    LOWLAND_CHECKS=1 cargo test --release --locked --test kernels --test model -- kernels:: transformers::
+    LOWLAND_IMAGES=0 cargo test --release --locked --test kernels kernels::
 
     # Subgroups of 4, 8 and 16 lanes; each width compiles its own shaders, so each has its own cache.
     for width in 128 256 512; do
         say "lavapipe with $width-bit vectors"
         mkdir -p "$work/cache-$width"
         LP_NATIVE_VECTOR_WIDTH=$width MESA_SHADER_CACHE_DIR="$work/cache-$width" \
-            cargo test --release --locked --test kernels
+            cargo test --release --locked --test kernels kernels::
     done
 
     # What the driver forgives, the layer does not: kernels, memory's lifetimes, a training step.
     say "kernels, memory and training under Vulkan's validation layer"
     export LP_NATIVE_VECTOR_WIDTH=256 MESA_SHADER_CACHE_DIR="$work/cache-256"
     validated() { sh scripts/validate.sh "$@" || [ $? = 77 ]; }
-    validated cargo test --release --locked --test kernels
+    validated cargo test --release --locked --test kernels kernels::
     validated cargo test --release --locked --lib gpu::
     validated target/release/lowland train configs/quickstart.toml output="$work/validated" train.steps=3 train.batch_size=32 \
         evaluate.sentences=64 measure.every=0 measure.trace.sentences=32 measure.top.sentences=32 measure.top.products=4 \
@@ -63,14 +63,14 @@ if [ "$(uname -s)" = Linux ]; then
         say "kernels on SwiftShader"
         printf '{"file_format_version":"1.0.0","ICD":{"library_path":"%s","api_version":"1.1.0"}}\n' $swiftshader >"$work/swiftshader.json"
         VK_DRIVER_FILES="$work/swiftshader.json" VK_ICD_FILENAMES="$work/swiftshader.json" LOWLAND_ADAPTER=name:swiftshader \
-            cargo test --release --locked --test kernels
+            cargo test --release --locked --test kernels kernels::
     else
         say "skipped: no SwiftShader on this machine (Debian's chromium-common has it)"
     fi
 
     if WGPU_BACKEND=gl LOWLAND_ADAPTER=best target/release/lowland doctor >"$work/gl.txt" 2>&1; then
         say "kernels on OpenGL"
-        WGPU_BACKEND=gl LOWLAND_ADAPTER=best cargo test --release --locked --test kernels
+        WGPU_BACKEND=gl LOWLAND_ADAPTER=best cargo test --release --locked --test kernels kernels::
     else
         say "skipped: no OpenGL adapter on this machine"
         sed 's/^/   /' "$work/gl.txt"

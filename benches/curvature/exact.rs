@@ -10,9 +10,9 @@ use std::time::Instant;
 use lowland::curvature::{Chunks, Drawing, Subject};
 use lowland::gpu::{Count, Gpu, Step};
 use lowland::graph::{Dims, Graph, Plan, Role};
-use lowland::model::{Encoder, ModelConfig, TokenIds, Weights};
+use lowland::model::{Encoder, Model, ModelConfig, TokenIds, Weights};
 use lowland::ops::batch::{BatchLayout, Sentence};
-use lowland::ops::{BatchBuffers, Layout, LossDraw, Variants};
+use lowland::ops::{BatchBuffers, Device, Layout, LossDraw, Variants};
 use lowland::random::{Purpose, Stream};
 use serde_json::{Value, json};
 
@@ -75,7 +75,7 @@ fn rate(gpu: &Gpu, variants: &Variants, rows: u32, d: u32) -> Result<f64, Error>
             gpu.write(&buffer, &values);
             outside.insert(id, buffer);
         }
-        let plan = Plan::new(gpu, &graph, dims, variants, &batch, &outside, &[c])?;
+        let plan = Plan::new(&Device::new(gpu, *variants), &graph, dims, &batch, &outside, &[c])?;
         let step = Step { rows, masked: 1, sentences: 1, probes: 1, ..Step::default() };
         for _ in 0..5 {
             let start = Instant::now();
@@ -109,7 +109,12 @@ pub fn race(gpu: &Gpu, text: &str, probes: u32) -> Result<Value, Error> {
     let weights = Weights::initial(&encoder.parameters, 0.02, 1);
     let variants = Variants::choose(gpu.capabilities());
     let batch = (512 / shape.tokens).max(1) as usize;
-    let subject = Subject::new(gpu, &encoder, &weights, &sentences, variants, &[], &Chunks { batch, probes })?;
+    let subject = Subject::new(
+        &Model::new(&Device::new(gpu, variants), &encoder, &weights)?,
+        &sentences,
+        &[],
+        &Chunks { batch, probes },
+    )?;
     let before = rate(gpu, &variants, 8 * 512, shape.d)?;
     let start = Instant::now();
     let mut drawing = Drawing::new(&subject, LossDraw::Exact, 0, 1)?;

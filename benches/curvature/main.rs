@@ -16,9 +16,9 @@ use std::time::Instant;
 use clap::Parser;
 use lowland::curvature::{Chunks, Cotangent, FormPass, Matrix, NormPass, ProbeKind, ProductPass, Subject, probes};
 use lowland::gpu::{AdapterChoice, Gpu};
-use lowland::model::{Arena, Encoder, GradientPass, ModelConfig, TokenIds, Weights, dims_for};
+use lowland::model::{Encoder, GradientPass, Model, ModelConfig, TokenIds, Weights, dims_for};
 use lowland::ops::batch::Sentence;
-use lowland::ops::{Labels, LossDraw, Variants};
+use lowland::ops::{Device, Labels, LossDraw};
 use lowland::random::{Purpose, Stream};
 use serde_json::{Value, json};
 
@@ -110,12 +110,11 @@ fn profile(title: &str, all: &[(String, f64)]) {
 fn race(gpu: &Gpu, shape: &str, arguments: &Arguments) -> Result<Value, Error> {
     let (encoder, sentences) = workload(shape)?;
     let weights = Weights::initial(&encoder.parameters, 0.02, 1);
-    let variants = Variants::choose(gpu.capabilities());
+    let model = Model::new(&Device::of(gpu), &encoder, &weights)?;
     let chunks = Chunks { batch: sentences.len(), probes: arguments.probes };
-    let subject = Subject::new(gpu, &encoder, &weights, &sentences, variants, &[], &chunks)?;
-    let arena = Arena::of(gpu, &encoder, &weights)?;
+    let subject = Subject::new(&model, &sentences, &[], &chunks)?;
     let dims = dims_for(&sentences, sentences.len());
-    let gradient = GradientPass::new(gpu, &encoder, &arena, dims, &variants, Labels::Hard)?;
+    let gradient = GradientPass::new(&model, dims, Labels::Hard)?;
     let hessian = ProductPass::new(&subject, Matrix::Hessian)?;
     let ggn = ProductPass::new(&subject, Matrix::Ggn)?;
     let forms = FormPass::new(&subject, true)?;
@@ -162,13 +161,13 @@ fn race(gpu: &Gpu, shape: &str, arguments: &Arguments) -> Result<Value, Error> {
     let mut costs: [Vec<f64>; 8] = Default::default();
     let mut gradients = Vec::new();
     for round in 0..arguments.runs + 1 {
-        let one = time(&|| Ok(gradient.run(gpu, &sentences).map(|_| ())?))?;
+        let one = time(&|| Ok(gradient.run(&sentences).map(|_| ())?))?;
         let further = (k - 1) as f64;
         let (h1, hk) = (product(&hessian, 1)?, product(&hessian, k)?);
         let (g1, gk) = (product(&ggn, 1)?, product(&ggn, k)?);
         let (f1, fk) = (form(1)?, form(k)?);
         let (s1, sk) = (norm(&signs, 1)?, norm(&signs, k)?);
-        let again = time(&|| Ok(gradient.run(gpu, &sentences).map(|_| ())?))?;
+        let again = time(&|| Ok(gradient.run(&sentences).map(|_| ())?))?;
         let values = [
             norm(&norms, 1)?,
             h1,
@@ -193,7 +192,7 @@ fn race(gpu: &Gpu, shape: &str, arguments: &Arguments) -> Result<Value, Error> {
         line[*name] = json!({ "gradients": middle, "quartiles": [low, high] });
     }
     if arguments.profile && gpu.capabilities().timestamps {
-        profile("gradient", &gradient.time(gpu, &sentences)?);
+        profile("gradient", &gradient.time(&sentences)?);
         profile("norms", &norms.time(&subject, 1)?);
         profile("Hv, all probes", &hessian.time(&subject, k as u32)?);
         profile("vᵀHv, all probes", &forms.time(&subject, k as u32)?);

@@ -12,9 +12,9 @@ use lowland::curvature::{
     Chunks, Designed, Drawing, Matrix, ModelOperator, Population, ProbeKind, Sampling, Subject, designed_trace, probes,
 };
 use lowland::gpu::Gpu;
-use lowland::model::{Loaded, load};
+use lowland::model::{Loaded, Model, load};
 use lowland::ops::batch::Sentence;
-use lowland::ops::{LossDraw, Variants};
+use lowland::ops::{Device, LossDraw, Variants};
 use lowland::statistics::{Crossed, Target};
 use lowland::train::{Corpus, held_out_seed, held_out_sentence, masked_sentence};
 use rayon::prelude::*;
@@ -65,9 +65,14 @@ impl Ground<'_> {
         (from..from + count).into_par_iter().map(one).collect()
     }
 
-    fn subject(&self, sentences: &[Sentence], batch: usize, probes: u32) -> Result<Subject<'_>, Error> {
+    fn subject(&self, sentences: &[Sentence], batch: usize, probes: u32) -> Result<Subject, Error> {
         let Loaded { encoder, weights, .. } = &self.loaded;
-        Ok(Subject::new(self.gpu, encoder, weights, sentences, self.variants, &[], &Chunks { batch, probes })?)
+        Ok(Subject::new(
+            &Model::new(&Device::new(self.gpu, self.variants), encoder, weights)?,
+            sentences,
+            &[],
+            &Chunks { batch, probes },
+        )?)
     }
 
     /// Squared norms of drawn gradients until the goal, or all sentences.
@@ -94,7 +99,7 @@ impl Ground<'_> {
             subject: &|own| {
                 let Loaded { encoder, weights, .. } = &self.loaded;
                 let chunks = Chunks { batch: 256, probes: 8 };
-                Subject::new(self.gpu, encoder, weights, own, self.variants, &[], &chunks)
+                Subject::new(&Model::new(&Device::new(self.gpu, self.variants), encoder, weights)?, own, &[], &chunks)
             },
             longest: self.corpus.language.max_length() as u32 + 2,
         };

@@ -6,7 +6,7 @@ use std::time::Instant;
 use lowland::gpu::{Count, Gpu, Step};
 use lowland::graph::{Dims, Graph, Plan, Role};
 use lowland::ops::batch::BatchLayout;
-use lowland::ops::{BatchBuffers, Layout, Variants};
+use lowland::ops::{BatchBuffers, Device, Layout, Variants};
 use lowland::random::{Purpose, Stream};
 use serde_json::{Value, json};
 
@@ -91,7 +91,7 @@ impl Product {
             gpu.write(&buffer, &values);
             outside.insert(id, buffer);
         }
-        let plan = Plan::new(gpu, &graph, dims, &variants, &batch, &outside, &[c])?;
+        let plan = Plan::new(&Device::new(gpu, variants), &graph, dims, &batch, &outside, &[c])?;
         let order = json!({ "product": { "layout": format!("{layout:?}"), "m": m, "k": k, "n": n } });
         let mut times = Times::default();
         for round in 0..runs + WARM_UP {

@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use lowland::config::TrainSection;
 use lowland::gpu::Gpu;
-use lowland::model::{Encoder, GradientPass, Weights, dims_for};
+use lowland::model::{Encoder, GradientPass, Model, Weights, dims_for};
 use lowland::ops::batch::Batch;
-use lowland::ops::{Labels, Variants};
+use lowland::ops::{Device, Labels};
 use lowland::train::{Micro, Trainer};
 use serde_json::{Value, json};
 
@@ -53,19 +53,18 @@ pub fn race(
     let start = Instant::now();
     let encoder = Encoder::new(&workload.model)?;
     let weights = Weights::initial(&encoder.parameters, 0.02, 1);
-    let variants = Variants::choose(gpu.capabilities());
     let dims = dims_for(&workload.sentences, workload.sentences.len());
     let batch_size = workload.sentences.len() as u32;
     let train = TrainSection { batch_size, steps: 1_000_000, ..TrainSection::default() };
     let making = Instant::now();
-    let mut trainer = Trainer::new(gpu, &encoder, &weights, &train, Labels::Hard, dims, &variants, 1)?;
+    let mut trainer = Trainer::new(Model::new(&Device::of(gpu), &encoder, &weights)?, &train, Labels::Hard, dims, 1)?;
     let made = making.elapsed().as_secs_f64();
-    let pass = GradientPass::new(gpu, &encoder, &trainer.parameters, dims, &variants, Labels::Hard)?;
+    let pass = GradientPass::new(&trainer.model, dims, Labels::Hard)?;
     let masked: usize = workload.sentences.iter().map(|s| s.masked.len()).sum();
     let micros = [Micro { batch: Batch::new(pass.layout(), &workload.sentences), weight: 1.0 / masked as f32 }];
     let step = |gpu: &Gpu, trainer: &mut Trainer| -> Result<f64, Error> {
         let start = Instant::now();
-        trainer.advance(gpu, &micros)?;
+        trainer.advance(&micros)?;
         gpu.finish()?;
         Ok(start.elapsed().as_secs_f64())
     };
@@ -77,7 +76,7 @@ pub fn race(
     let (mut gradient_times, mut step_times) = (Times::default(), Times::default());
     for round in 0..runs + WARM_UP {
         let start = Instant::now();
-        pass.run(gpu, &workload.sentences)?;
+        pass.run(&workload.sentences)?;
         let gradient = start.elapsed().as_secs_f64();
         let whole = step(gpu, &mut trainer)?;
         let mut theirs = [None; 2];
@@ -90,7 +89,7 @@ pub fn race(
         }
     }
     let timed = with_profile && gpu.capabilities().timestamps;
-    let profile = if timed { profile(gpu, &trainer, workload)? } else { vec![] };
+    let profile = if timed { profile(&trainer, workload)? } else { vec![] };
     Ok(Steps {
         kernels: made + first_step - step_times.seconds(),
         gradient: gradient_times,
@@ -104,12 +103,12 @@ pub fn race(
 }
 
 /// Seconds and dispatches of each kernel in a step; medians of some repeats.
-fn profile(gpu: &Gpu, trainer: &Trainer, workload: &Workload) -> Result<Vec<(String, f64, usize)>, Error> {
+fn profile(trainer: &Trainer, workload: &Workload) -> Result<Vec<(String, f64, usize)>, Error> {
     let mut repeats: HashMap<String, (Vec<f64>, usize)> = HashMap::new();
     for _ in 0..5 {
         let mut sums: HashMap<String, (f64, usize)> = HashMap::new();
-        let gradient = trainer.pass().time(gpu, &workload.sentences)?;
-        for (label, seconds) in gradient.into_iter().chain(trainer.time_update(gpu)?) {
+        let gradient = trainer.pass().time(&workload.sentences)?;
+        for (label, seconds) in gradient.into_iter().chain(trainer.time_update()?) {
             let kernel = label.split(" | ").next().unwrap_or(&label).to_string();
             let sum = sums.entry(kernel).or_default();
             *sum = (sum.0 + seconds, sum.1 + 1);

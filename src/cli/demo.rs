@@ -14,8 +14,8 @@ use crate::downstream::{Features, LinearProbe, Outcome, Pooling, Sizes, TaskData
 use crate::gpu::{AdapterChoice, Gpu, Options};
 use crate::interrupt;
 use crate::language::{Task, Words, entropy_floor};
-use crate::model::{self, Arena};
-use crate::ops::{Variants, Wishes};
+use crate::model;
+use crate::ops::{Device, Wishes};
 use crate::report;
 use crate::train::{Corpus, held_out_seed};
 
@@ -44,8 +44,7 @@ fn demo(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Demo) -> Result<()
         floor.standard_error
     ));
     let outcome = train::train_here(&gpu, &resolved)?;
-    let variants = wishes.apply(Variants::choose(gpu.capabilities()), gpu.capabilities()).map_err(Failure::usage)?;
-    let probe = probe_of(&gpu, &variants, &corpus, &outcome.folder)?;
+    let probe = probe_of(&Device::wishing(&gpu, wishes)?, &corpus, &outcome.folder)?;
     let path = outcome.folder.join("probe.json");
     let text = serde_json::to_string_pretty(&probe).expect("plain values") + "\n";
     model::write_synced(&path, text.as_bytes()).map_err(|e| Failure::io(&path, &e))?;
@@ -67,23 +66,21 @@ fn demo(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Demo) -> Result<()
 }
 
 /// The paper's probe in small: which symbol most likely yields the first 4 words, from the token representations of the last layer.
-fn probe_of(gpu: &Gpu, variants: &Variants, corpus: &Corpus, folder: &Path) -> Result<Outcome, Failure> {
+fn probe_of(device: &Device, corpus: &Corpus, folder: &Path) -> Result<Outcome, Failure> {
     let start = Instant::now();
     let sizes = Sizes { train: 1000, validation: 500, test: 2000 };
     let (language, seed) = (corpus.language.clone(), corpus.seed);
     let data = interrupt::or_stop(move || TaskData::of_language(language.as_ref(), Task::B, false, seed, sizes))?
         .map_err(|e| Failure::usage(e.to_string()))?;
     let loaded = model::load(&folder.join("model"))?;
-    let encoder = &loaded.encoder;
-    let arena = Arena::of(gpu, encoder, &loaded.weights)?;
-    let layer = encoder.hidden.len() - 1;
+    let layer = loaded.encoder.hidden.len() - 1;
     let sentences: Vec<Words> = data.parts().into_iter().flat_map(|part| part.sentences.clone()).collect();
     let (tokens, longest) = (&corpus.tokens, data.longest);
-    let features =
-        Features::of_model(gpu, encoder, &arena, tokens, variants, layer, Pooling::Concat, &sentences, longest)?;
+    let model = loaded.on(device)?;
+    let features = Features::of_model(&model, tokens, layer, Pooling::Concat, &sentences, longest)?;
     let options = LinearProbe { epochs: 30, ..LinearProbe::default() };
     let labels = data.parts().map(|part| part.labels.as_slice());
-    let fits = probe(gpu, variants, &options, &features, labels, data.classes.len() as u32, &[0, 1, 2])?;
+    let fits = probe(device, &options, &features, labels, data.classes.len() as u32, &[0, 1, 2])?;
     let method = format!("AdamW {}, {} epochs, the epoch chosen by validation accuracy", options.lr, options.epochs);
     let outcome = Outcome::new(&data, &fits, format!("concat of layer {layer}"), features.width, method);
     Ok(Outcome { seconds: start.elapsed().as_secs_f64(), ..outcome })

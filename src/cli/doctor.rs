@@ -6,7 +6,7 @@ use super::arguments::Json;
 use super::failure::Failure;
 use super::print;
 use crate::gpu::{AdapterChoice, Capabilities, Gpu, Options, lanes_reason, list};
-use crate::ops::{Variants, Wishes};
+use crate::ops::{Device, Wishes};
 use crate::selftest;
 
 pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Json) -> Result<(), Failure> {
@@ -33,7 +33,7 @@ fn adapters() -> Vec<Value> {
 
 /// What is printed of an adapter, and whether it computes right numbers.
 pub fn examine(gpu: &Gpu, wishes: &Wishes) -> Result<(Value, Result<(), Failure>), Failure> {
-    let variants = wishes.apply(Variants::choose(gpu.capabilities()), gpu.capabilities()).map_err(Failure::usage)?;
+    let variants = Device::wishing(gpu, wishes)?.variants;
     let outcome = selftest::run(gpu, &variants, &selftest::quick())?;
     let info = gpu.info();
     let Capabilities { subgroup_size, subgroup_min, subgroup_max, workgroup_bytes, workgroup_invocations, .. } =

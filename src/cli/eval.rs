@@ -11,11 +11,11 @@ use super::failure::{Failure, INPUT_OUTPUT};
 use super::print;
 use super::progress::Gauge;
 use crate::curvature::Progress;
-use crate::gpu::{AdapterChoice, Gpu, GpuError, Options};
+use crate::gpu::{AdapterChoice, GpuError};
 use crate::interrupt::Interrupted;
-use crate::model::{Arena, ForwardPass, Loaded, RowLoss, dims_for, save_tensors};
+use crate::model::{ForwardPass, Loaded, RowLoss, dims_for, save_tensors};
 use crate::ops::batch::Sentence;
-use crate::ops::{Labels, Variants, Wishes};
+use crate::ops::{Device, Labels, Wishes};
 use crate::statistics::Estimate;
 
 /// What is printed under `--json`.
@@ -68,12 +68,10 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Eval) -> Result
             (hard, Some(known))
         }
     };
-    let gpu = Gpu::open(adapter, Options::default())?;
-    let variants = wishes.apply(Variants::choose(gpu.capabilities()), gpu.capabilities()).map_err(Failure::usage)?;
-    let arena = Arena::of(&gpu, &loaded.encoder, &loaded.weights)?;
+    let model = loaded.on(&Device::open(adapter, wishes)?)?;
     let forward = |sentences: &[Sentence], labels, exports| {
         let dims = dims_for(sentences, arguments.on.batch as usize);
-        ForwardPass::new(&gpu, &loaded.encoder, &arena, dims, &variants, labels, exports)
+        ForwardPass::new(&model, dims, labels, exports)
     };
     gauge.phase("loss");
     let pass = forward(&hard, Labels::Hard, export.is_some())?;
@@ -82,11 +80,11 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Eval) -> Result
     let mut done = 0;
     let show = |what: &str, done, of| gauge.show(what, "example", &Progress { done, of, value: None });
     for chunk in hard.chunks(arguments.on.batch as usize) {
-        let Some(losses) = unless_interrupted(pass.run(&gpu, chunk))? else { break };
+        let Some(losses) = unless_interrupted(pass.run(chunk))? else { break };
         rows.extend(losses);
         match export {
-            Some((Export::Logits, _)) => exported.logits(&gpu, &pass, chunk)?,
-            Some((Export::Hidden, _)) => exported.hidden(&gpu, &pass, chunk)?,
+            Some((Export::Logits, _)) => exported.logits(&pass, chunk)?,
+            Some((Export::Hidden, _)) => exported.hidden(&pass, chunk)?,
             None => {}
         }
         done += chunk.len();
@@ -106,7 +104,7 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Eval) -> Result
         let pass = unless_interrupted(forward(soft, Labels::Soft, false))?;
         let mut divergences: Vec<f64> = Vec::new();
         for chunk in pass.iter().flat_map(|pass| soft.chunks(arguments.on.batch as usize).map(move |c| (pass, c))) {
-            let Some(rows) = unless_interrupted(chunk.0.run(&gpu, chunk.1))? else { break };
+            let Some(rows) = unless_interrupted(chunk.0.run(chunk.1))? else { break };
             divergences.extend(rows.iter().map(|r| r.divergence));
             show("excess loss", divergences.len(), soft.len());
         }
@@ -209,14 +207,14 @@ struct Exported {
 }
 
 impl Exported {
-    fn logits(&mut self, gpu: &Gpu, pass: &ForwardPass, chunk: &[Sentence]) -> Result<(), Failure> {
+    fn logits(&mut self, pass: &ForwardPass, chunk: &[Sentence]) -> Result<(), Failure> {
         let masked = chunk.iter().map(|s| s.masked.len()).sum();
-        self.logits.extend(pass.logits(gpu, masked)?);
+        self.logits.extend(pass.logits(masked)?);
         Ok(())
     }
 
-    fn hidden(&mut self, gpu: &Gpu, pass: &ForwardPass, chunk: &[Sentence]) -> Result<(), Failure> {
-        let layers = pass.hidden(gpu, chunk.iter().map(|s| s.ids.len()).sum())?;
+    fn hidden(&mut self, pass: &ForwardPass, chunk: &[Sentence]) -> Result<(), Failure> {
+        let layers = pass.hidden(chunk.iter().map(|s| s.ids.len()).sum())?;
         self.hidden.resize(layers.len(), Vec::new());
         self.hidden.iter_mut().zip(layers).for_each(|(all, new)| all.extend(new));
         Ok(())

@@ -6,6 +6,7 @@ use crate::gpu::GpuError;
 use crate::interrupt::Interrupted;
 use crate::language::LanguageError;
 use crate::model::{ExampleError, ModelError};
+use crate::ops::DeviceError;
 use crate::train::RunError;
 
 /// Bad config or usage.
@@ -53,6 +54,15 @@ impl Failure {
     /// A file that could not be read or written.
     pub fn io(path: &std::path::Path, error: &std::io::Error) -> Failure {
         Failure { code: INPUT_OUTPUT, message: format!("{}: {error}", path.display()) }
+    }
+}
+
+impl From<DeviceError> for Failure {
+    fn from(error: DeviceError) -> Failure {
+        match error {
+            DeviceError::Gpu(error) => error.into(),
+            DeviceError::Variant(why) => Failure::usage(why),
+        }
     }
 }
 

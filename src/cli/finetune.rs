@@ -8,7 +8,7 @@ use super::progress::Gauge;
 use super::task;
 use crate::downstream::{FineTuning, Outcome, finetune};
 use crate::gpu::AdapterChoice;
-use crate::ops::Wishes;
+use crate::ops::{Device, Wishes};
 
 pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Finetune) -> Result<(), Failure> {
     task::check_rate(arguments.lr)?;
@@ -16,7 +16,7 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Finetune) -> Re
     let gauge = Gauge::new();
     gauge.phase("task");
     let opened = task::open(&arguments.task).map_err(Failure::resumable)?;
-    let (gpu, variants) = task::adapter(adapter, wishes)?;
+    let device = Device::open(adapter, wishes)?;
     gauge.phase("fine-tuning");
     let options = FineTuning {
         lr: arguments.lr,
@@ -26,7 +26,7 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Finetune) -> Re
         ..FineTuning::default()
     };
     let seeds = task::seeds(&arguments.task, &opened.corpus);
-    let fits = finetune(&gpu, &variants, &opened.model, &opened.corpus.tokens, &opened.data, &options, &seeds);
+    let fits = finetune(&device, &opened.model, &opened.corpus.tokens, &opened.data, &options, &seeds);
     let (fits, interrupted) = task::fits(fits).map_err(Failure::resumable)?;
     gauge.done();
     let method = format!(

@@ -8,11 +8,11 @@ use super::print;
 use super::progress::Gauge;
 use super::task::{self, Opened};
 use crate::downstream::{Features, LinearProbe, Outcome, Pooling, layer_number, probe, ridge_path};
-use crate::gpu::{AdapterChoice, Gpu};
+use crate::gpu::AdapterChoice;
 use crate::interrupt;
 use crate::language::Words;
-use crate::model::{Arena, save_tensors};
-use crate::ops::{Variants, Wishes};
+use crate::model::save_tensors;
+use crate::ops::{Device, Wishes};
 
 pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Probe) -> Result<(), Failure> {
     task::check_rate(arguments.lr)?;
@@ -24,12 +24,12 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Probe) -> Resul
     gauge.phase("task");
     let opened = task::open(&arguments.task)?;
     let data = &opened.data;
-    let adapter = match (arguments.features, arguments.method) {
+    let device = match (arguments.features, arguments.method) {
         (FeatureChoice::Lookup, ProbeMethod::Ridge) => None,
-        _ => Some(task::adapter(adapter, wishes)?),
+        _ => Some(Device::open(adapter, wishes)?),
     };
     gauge.phase("features");
-    let (mut features, mut name) = features(adapter.as_ref(), arguments, &opened)?;
+    let (mut features, mut name) = features(device.as_ref(), arguments, &opened)?;
     if let Some(to) = arguments.projection {
         let seed = opened.corpus.seed;
         features = interrupt::or_stop(move || features.project(to as usize, seed))?;
@@ -41,8 +41,8 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Probe) -> Resul
     }
     let classes = data.classes.len();
     gauge.phase("fits");
-    let mut outcome = match (arguments.method, &adapter) {
-        (ProbeMethod::Adamw, Some((gpu, variants))) => {
+    let mut outcome = match (arguments.method, &device) {
+        (ProbeMethod::Adamw, Some(device)) => {
             let options = LinearProbe {
                 lr: arguments.lr,
                 epochs: arguments.epochs,
@@ -50,7 +50,7 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Probe) -> Resul
                 ..LinearProbe::default()
             };
             let seeds = task::seeds(&arguments.task, &opened.corpus);
-            let fits = probe(gpu, variants, &options, &features, labels, classes as u32, &seeds);
+            let fits = probe(device, &options, &features, labels, classes as u32, &seeds);
             let (fits, interrupted) = task::fits(fits)?;
             let method = format!(
                 "AdamW {}, {} epochs of batches of {}, epoch chosen by validation accuracy",
@@ -79,11 +79,7 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Probe) -> Resul
 }
 
 /// Features of all three parts, one after another, and what they are.
-fn features(
-    adapter: Option<&(Gpu, Variants)>,
-    arguments: &Probe,
-    opened: &Opened,
-) -> Result<(Features, String), Failure> {
+fn features(device: Option<&Device>, arguments: &Probe, opened: &Opened) -> Result<(Features, String), Failure> {
     let data = &opened.data;
     let sentences: Vec<Words> = data.parts().into_iter().flat_map(|part| part.sentences.clone()).collect();
     let pooling = match arguments.features {
@@ -98,10 +94,9 @@ fn features(
     };
     let encoder = &opened.model.encoder;
     let layer = layer_number(arguments.layer, encoder).map_err(|e| Failure::usage(format!("--layer: {e}")))?;
-    let (gpu, variants) = adapter.expect("opened for all but the lookup table");
-    let arena = Arena::of(gpu, encoder, &opened.model.weights)?;
+    let model = opened.model.on(device.expect("opened for all but the lookup table"))?;
     let (tokens, longest) = (&opened.corpus.tokens, data.longest);
-    let features = Features::of_model(gpu, encoder, &arena, tokens, variants, layer, pooling, &sentences, longest)?;
+    let features = Features::of_model(&model, tokens, layer, pooling, &sentences, longest)?;
     let name = match pooling {
         Pooling::Concat => "concat",
         Pooling::Mean => "mean",

@@ -7,7 +7,7 @@ use super::failure::Failure;
 use super::{bench_report, print, tune};
 use crate::gpu::{AdapterChoice, Gpu, Options};
 use crate::interrupt;
-use crate::ops::{Variants, Wishes};
+use crate::ops::{Device, Variants, Wishes};
 use crate::selftest::{self, Outcome, Timing};
 
 pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Selftest) -> Result<(), Failure> {
@@ -18,7 +18,7 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Selftest) -> Re
     if let Some(config) = &arguments.tune {
         return tune::run(&gpu, config, arguments);
     }
-    let chosen = wishes.apply(Variants::choose(gpu.capabilities()), gpu.capabilities()).map_err(Failure::usage)?;
+    let chosen = Device::wishing(&gpu, wishes)?.variants;
     let (mut outcomes, mut timings) = (Vec::new(), Vec::new());
     let compared = if arguments.time { Ok(()) } else { compare(&gpu, &mut outcomes) };
     let wanted = |name: &str| arguments.operation.as_ref().is_none_or(|part| name.contains(part.as_str()));

@@ -9,7 +9,7 @@ use super::progress::Bar;
 use crate::gpu::{AdapterChoice, Gpu};
 use crate::ops::Wishes;
 use crate::report;
-use crate::sweep::{self, LOOKUP, Plan, PlannedRun, RunFailure, State, SweepError, Table, Watcher};
+use crate::sweep::{self, LOOKUP, PlannedRun, RunFailure, State, SweepError, SweepPlan, Table, Watcher};
 use crate::train::{Observer, Progress};
 
 pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Sweep) -> Result<(), Failure> {
@@ -38,7 +38,7 @@ fn plan(file: &SweepFile) -> Result<(), Failure> {
     Ok(())
 }
 
-fn plan_text(plan: &Plan) -> String {
+fn plan_text(plan: &SweepPlan) -> String {
     let groups: std::collections::BTreeSet<&str> = plan.runs.iter().map(|run| run.group.as_str()).collect();
     let mut out = String::new();
     if let Some(start) = &plan.start {
@@ -177,7 +177,7 @@ fn collect(file: &SweepFile) -> Result<(), Failure> {
 }
 
 /// Writes the table and the page about it.
-fn publish(plan: &Plan, table: &Table) -> Result<(std::path::PathBuf, std::path::PathBuf), Failure> {
+fn publish(plan: &SweepPlan, table: &Table) -> Result<(std::path::PathBuf, std::path::PathBuf), Failure> {
     let path = plan.write_table(table)?;
     let page = report::write_sweeps(&plan.output, None)
         .map_err(|e| Failure { code: e.exit_code(), message: e.to_string() })?;

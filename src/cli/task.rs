@@ -7,11 +7,9 @@ use super::failure::{Failure, INPUT_OUTPUT};
 use super::print;
 use crate::config;
 use crate::downstream::{DownstreamError, Fit, Limits, Outcome, Sizes, TaskData};
-use crate::gpu::{AdapterChoice, Gpu, Options};
 use crate::interrupt::{self, Interrupted};
 use crate::language::Task;
 use crate::model::{self, Loaded};
-use crate::ops::{Variants, Wishes};
 use crate::train::Corpus;
 
 /// A model with its task.
@@ -57,13 +55,6 @@ fn open_here(arguments: &TaskArguments) -> Result<Opened, Failure> {
     };
     let data = data.map_err(DownstreamError::from)?;
     Ok(Opened { model, corpus, data })
-}
-
-/// The adapter and the kernel variants that are asked for.
-pub fn adapter(choice: &AdapterChoice, wishes: &Wishes) -> Result<(Gpu, Variants), Failure> {
-    let gpu = Gpu::open(choice, Options::default())?;
-    let variants = wishes.apply(Variants::choose(gpu.capabilities()), gpu.capabilities()).map_err(Failure::usage)?;
-    Ok((gpu, variants))
 }
 
 /// The seeds of the fits: 0, 1, ... behind the config's.

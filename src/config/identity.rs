@@ -88,7 +88,7 @@ impl Resolved {
         names.of(&names.config)
     }
 
-    /// For comparing with hashes that were written before.
+    /// The material of this config's hashes, to compare it with hashes that were written before.
     pub fn names(&self) -> Names {
         Names::new(self)
     }

@@ -215,7 +215,7 @@ impl Resolved {
         })
     }
 
-    /// The same with kernel variants that were asked for outside of the config.
+    /// The config with kernel variants that were asked for outside of it.
     pub fn wishing(self, wishes: &Wishes) -> Resolved {
         Resolved { wishes: wishes.clone(), ..self }
     }

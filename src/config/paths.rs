@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::types::RunConfig;
 
-/// For `#[serde(serialize_with)]` of paths that people read and no program reads back.
+/// Writes a path that people read and no program reads back; for `#[serde(serialize_with)]`.
 pub(crate) fn as_text<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&path.display())
 }

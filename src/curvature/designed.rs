@@ -63,11 +63,11 @@ const MOST: usize = 1 << 20;
 const ROUNDS: usize = 4;
 
 /// Where the sentences come from and how they are measured.
-pub struct Population<'a, 'g> {
+pub struct Population<'a> {
     /// Sentences of the language by number.
     pub sentences: &'a dyn Fn(Range<u64>) -> Result<Vec<Sentence>, CurvatureError>,
     /// Sentences with the model.
-    pub subject: &'a dyn Fn(&[Sentence]) -> Result<Subject<'g>, CurvatureError>,
+    pub subject: &'a dyn Fn(&[Sentence]) -> Result<Subject, CurvatureError>,
     /// Tokens of the longest sentence.
     pub longest: u32,
 }
@@ -82,7 +82,7 @@ struct Frame {
 
 impl Frame {
     /// More sentences, each with its weight and what the forward pass says.
-    fn grow(&mut self, from: &Population<'_, '_>, size: usize) -> Result<(), CurvatureError> {
+    fn grow(&mut self, from: &Population<'_>, size: usize) -> Result<(), CurvatureError> {
         let now = self.sentences.len();
         if size > now {
             let more = (from.sentences)(now as u64..size as u64)?;
@@ -97,7 +97,7 @@ impl Frame {
 /// Measures sentences `of` the frame with draws of a seed, a batch at a time, until `enough` says so. Interrupted, it ends with
 /// the sentences until then, if there are any that count.
 fn measure(
-    from: &Population<'_, '_>,
+    from: &Population<'_>,
     what: &Designed,
     seed: u64,
     frame: &Frame,
@@ -214,7 +214,7 @@ fn design_error(e: crate::statistics::DesignError) -> CurvatureError {
 /// # Errors
 /// Draws that do not make sense; what the adapter says.
 pub fn designed_trace(
-    from: &Population<'_, '_>,
+    from: &Population<'_>,
     what: &Designed,
     observe: Observe<'_>,
 ) -> Result<DesignedTrace, CurvatureError> {
@@ -246,8 +246,8 @@ pub fn designed_trace(
         cost += FORWARD * (frame.sentences.len() - seen) as f64;
         let last = number + 1 == ROUNDS;
         let measured = grown.and_then(|()| {
-            let seed = seed_of(what.seed, number as u64);
-            round(from, what, &frame, &pilot.measured, seed, planned, last, observe)
+            let draws = Draws { seed: seed_of(what.seed, number as u64), planned, last };
+            round(from, what, &frame, &pilot.measured, draws, observe)
         });
         let Some(mut now) = unless_interrupted(measured)? else {
             return Ok(Round { interrupted: true, ..before }.finish(what, &frame, seen));
@@ -264,16 +264,23 @@ pub fn designed_trace(
     unreachable!("the last round returns")
 }
 
+/// A sample that is to be measured.
+#[derive(Clone, Copy)]
+struct Draws {
+    seed: u64,
+    /// Sentences, as the pilot says.
+    planned: usize,
+    /// Whether no larger frame follows.
+    last: bool,
+}
+
 /// Measures a sample of the frame by the design that the pilot says. Its cost is its own.
-#[allow(clippy::too_many_arguments)]
 fn round(
-    from: &Population<'_, '_>,
+    from: &Population<'_>,
     what: &Designed,
     frame: &Frame,
     pilot: &[Measured],
-    seed: u64,
-    planned: usize,
-    last: bool,
+    Draws { seed, planned, last }: Draws,
     observe: Observe<'_>,
 ) -> Result<Round, CurvatureError> {
     let strata = Stratified::by_proxy(&frame.weights, &frame.predicted, STRATA).map_err(design_error)?;

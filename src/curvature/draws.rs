@@ -36,7 +36,7 @@ pub struct DrawnTrace {
 
 impl Drawing {
     /// Plans for `draws` draws an example (for [`LossDraw::Exact`] as many as there are positions times words but one).
-    pub fn new(subject: &Subject<'_>, kind: LossDraw, seed: u64, draws: usize) -> Result<Drawing, CurvatureError> {
+    pub fn new(subject: &Subject, kind: LossDraw, seed: u64, draws: usize) -> Result<Drawing, CurvatureError> {
         if draws == 0 {
             return Err(CurvatureError::Request("a trace needs at least one draw an example".into()));
         }
@@ -47,7 +47,7 @@ impl Drawing {
             pass: NormPass::new(subject, Cotangent::Draw(kind))?,
             values: vec![],
             weights: vec![],
-            parameters: vec![0.0; subject.encoder.parameters.len()],
+            parameters: vec![0.0; subject.model.encoder.parameters.len()],
             masked: 0,
             cost: 0.0,
             gradient_flops: subject.gradient_flops(),
@@ -60,18 +60,20 @@ impl Drawing {
     }
 
     /// Measures the subject's next batch; false when there is none left. Interrupted, the batch counts for nothing.
-    pub fn batch(&mut self, subject: &Subject<'_>) -> Result<bool, CurvatureError> {
+    pub fn batch(&mut self, subject: &Subject) -> Result<bool, CurvatureError> {
         self.watched(subject, &mut |_| Ok(()))
     }
 
     /// The same with a look at every block of draws.
-    pub fn watched(&mut self, subject: &Subject<'_>, observe: Observe<'_>) -> Result<bool, CurvatureError> {
+    pub fn watched(&mut self, subject: &Subject, observe: Observe<'_>) -> Result<bool, CurvatureError> {
         let Some(batch) = subject.batches.iter().position(|b| b.start == self.values.len()) else { return Ok(false) };
         let range = subject.batches[batch].clone();
         let masked: Vec<usize> = subject.sentences[range.clone()].iter().map(|s| s.masked.len()).collect();
         let draws = match self.kind {
             // The loss's own Hessian has one rank less than there are words.
-            LossDraw::Exact => masked.iter().max().copied().unwrap_or(0) * (subject.encoder.classes() as usize - 1),
+            LossDraw::Exact => {
+                masked.iter().max().copied().unwrap_or(0) * (subject.model.encoder.classes() as usize - 1)
+            }
             _ => self.draws,
         };
         let mut values = vec![vec![0.0; draws]; range.len()];
@@ -106,7 +108,7 @@ impl Drawing {
     }
 
     /// What is known so far, of the mean loss over the examples measured.
-    pub fn result(&self, subject: &Subject<'_>, target: Target) -> DrawnTrace {
+    pub fn result(&self, subject: &Subject, target: Target) -> DrawnTrace {
         let name = match self.kind {
             LossDraw::Label => "sampled-labels",
             LossDraw::Signs => "random-signs",
@@ -121,7 +123,7 @@ impl Drawing {
             trace.standard_error_data = data;
         }
         trace.gradient_equivalents = self.cost / self.values.len().max(1) as f64;
-        let parameters = subject.encoder.parameters.iter().zip(&self.parameters).enumerate();
+        let parameters = subject.model.encoder.parameters.iter().zip(&self.parameters).enumerate();
         let per_tensor = parameters
             .filter(|(i, _)| subject.vectors.contains(*i))
             .map(|(_, (p, sum))| (p.name.clone(), sum / self.masked.max(1) as f64))
@@ -144,7 +146,7 @@ impl Drawing {
     /// `minimum` examples), or they end. Interrupted, it is of the examples until then.
     pub fn run(
         &mut self,
-        subject: &Subject<'_>,
+        subject: &Subject,
         target: Target,
         rel_error: Option<f64>,
         minimum: usize,
@@ -190,12 +192,12 @@ pub struct Norms {
 
 impl Norms {
     /// Of all examples, or of those until an interrupt.
-    pub fn measure(subject: &Subject<'_>, observe: Observe<'_>) -> Result<Norms, CurvatureError> {
+    pub fn measure(subject: &Subject, observe: Observe<'_>) -> Result<Norms, CurvatureError> {
         let pass = NormPass::new(subject, Cotangent::Data)?;
         let n = subject.examples();
         let mut norms = Norms {
             squared: vec![0.0; n],
-            per_parameter: (0..subject.encoder.parameters.len())
+            per_parameter: (0..subject.model.encoder.parameters.len())
                 .map(|p| if subject.vectors.contains(p) { vec![0.0; n] } else { vec![] })
                 .collect(),
             gradient_equivalents: pass.flops().iter().sum::<f64>() / subject.gradient_flops(),

@@ -6,16 +6,15 @@ use crate::ops::{Dims, Labels};
 
 /// Tr(diag p − ppᵀ) = 1 − Σ p² of each example, the mean over its masked positions, p being the model's distribution: the
 /// size of the loss's own Hessian, to which the example's Fisher trace is in proportion where Jacobians are alike.
-pub fn uncertainty(subject: &Subject<'_>) -> Result<Vec<f64>, CurvatureError> {
-    let Subject { gpu, encoder, parameters, variants, .. } = subject;
+pub fn uncertainty(subject: &Subject) -> Result<Vec<f64>, CurvatureError> {
     let dims = Dims { probes: 1, ..subject.dims };
-    let pass = ForwardPass::new(gpu, encoder, parameters, dims, variants, Labels::Hard, true)?;
-    let classes = encoder.classes() as usize;
+    let pass = ForwardPass::new(&subject.model, dims, Labels::Hard, true)?;
+    let classes = subject.model.encoder.classes() as usize;
     let mut all = Vec::with_capacity(subject.examples());
     for range in &subject.batches {
         let sentences = &subject.sentences[range.clone()];
-        pass.run(gpu, sentences)?;
-        let logits = pass.logits(gpu, sentences.iter().map(|s| s.masked.len()).sum())?;
+        pass.run(sentences)?;
+        let logits = pass.logits(sentences.iter().map(|s| s.masked.len()).sum())?;
         let mut rows = logits.chunks_exact(classes).map(spread);
         for sentence in sentences {
             let sum: f64 = rows.by_ref().take(sentence.masked.len()).sum();

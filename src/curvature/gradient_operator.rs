@@ -22,8 +22,8 @@ pub enum Moment {
 }
 
 /// A moment of a subject's gradients. Plans are made when they are first needed.
-pub struct GradientOperator<'s, 'g> {
-    subject: &'s Subject<'g>,
+pub struct GradientOperator<'s> {
+    subject: &'s Subject,
     moment: Moment,
     /// 1 / n: every example's gradient counts the same, however many positions its loss sums up.
     weights: Vec<f64>,
@@ -32,12 +32,12 @@ pub struct GradientOperator<'s, 'g> {
     gradient_flops: f64,
 }
 
-impl<'s, 'g> GradientOperator<'s, 'g> {
+impl<'s> GradientOperator<'s> {
     /// The moment over the parameters that take part.
     ///
     /// # Errors
     /// A covariance of fewer than 2 examples.
-    pub fn new(subject: &'s Subject<'g>, moment: Moment) -> Result<GradientOperator<'s, 'g>, CurvatureError> {
+    pub fn new(subject: &'s Subject, moment: Moment) -> Result<GradientOperator<'s>, CurvatureError> {
         let n = subject.examples();
         if moment == Moment::NoiseCovariance && n < 2 {
             return Err(CurvatureError::Request(format!(
@@ -88,7 +88,7 @@ impl<'s, 'g> GradientOperator<'s, 'g> {
     }
 }
 
-impl Operator for GradientOperator<'_, '_> {
+impl Operator for GradientOperator<'_> {
     fn size(&self) -> usize {
         self.subject.size()
     }

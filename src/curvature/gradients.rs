@@ -17,33 +17,32 @@ impl Gradients {
     ///
     /// # Errors
     /// What the adapter says.
-    pub fn new(subject: &Subject<'_>) -> Result<Gradients, GpuError> {
+    pub fn new(subject: &Subject) -> Result<Gradients, GpuError> {
         let dims = crate::ops::Dims { probes: 1, ..subject.dims };
-        let Subject { gpu, encoder, parameters, variants, .. } = subject;
-        Ok(Gradients { pass: GradientPass::new(gpu, encoder, parameters, dims, variants, Labels::Hard)? })
+        Ok(Gradients { pass: GradientPass::new(&subject.model, dims, Labels::Hard)? })
     }
 
     /// Adds ∇ of `weight` times the summed loss of some examples, at most a batch of them, and gives that sum's losses a row.
     fn add(
         &self,
-        subject: &Subject<'_>,
+        subject: &Subject,
         examples: Range<usize>,
         weight: f32,
         sum: &mut [f64],
     ) -> Result<Vec<f64>, CurvatureError> {
-        let gpu = subject.gpu;
+        let gpu = subject.gpu();
         let batch = Batch::new(self.pass.layout(), &subject.sentences[examples]);
         let mut encoder = gpu.encoder();
-        self.pass.encode(gpu, &mut encoder, &batch, weight, &batch.step(1))?;
+        self.pass.encode(&mut encoder, &batch, weight, &batch.step(1))?;
         let submission = gpu.submit(encoder);
         gpu.wait(submission)?;
         let stat: Vec<[f32; 4]> = gpu.read(self.pass.loss_buffer(), batch.masked() as usize)?;
-        let matrices = &subject.encoder.matrices;
+        let matrices = &subject.model.encoder.matrices;
         let parts: Vec<(&Buffer, usize)> =
-            self.pass.gradient.matrices.iter().zip(matrices).map(|(b, m)| (b, m.padded_len() * 4)).collect();
+            self.pass.gradient().matrices.iter().zip(matrices).map(|(b, m)| (b, m.padded_len() * 4)).collect();
         let packed: Vec<Vec<f32>> = gpu.read_many(&parts)?.iter().map(|b| bytemuck::pod_collect_to_vec(b)).collect();
         let packed: Vec<&[f32]> = packed.iter().map(Vec::as_slice).collect();
-        subject.vectors.accumulate(&subject.encoder, &packed, sum);
+        subject.vectors.accumulate(&subject.model.encoder, &packed, sum);
         if sum.iter().all(|x| x.is_finite()) {
             Ok(stat.iter().map(|s| f64::from(s[0])).collect())
         } else {
@@ -52,7 +51,7 @@ impl Gradients {
     }
 
     /// The gradient of the mean loss per masked position over the examples of a batch, and that loss.
-    pub fn of_batch(&self, subject: &Subject<'_>, batch: usize) -> Result<(Vec<f32>, f64), CurvatureError> {
+    pub fn of_batch(&self, subject: &Subject, batch: usize) -> Result<(Vec<f32>, f64), CurvatureError> {
         let range = subject.batches[batch].clone();
         let masked: usize = subject.sentences[range.clone()].iter().map(|s| s.masked.len()).sum();
         let mut sum = vec![0.0; subject.size()];
@@ -61,7 +60,7 @@ impl Gradients {
     }
 
     /// ḡ, the mean over examples of the gradients of their summed losses.
-    pub fn mean(&self, subject: &Subject<'_>) -> Result<Vec<f32>, CurvatureError> {
+    pub fn mean(&self, subject: &Subject) -> Result<Vec<f32>, CurvatureError> {
         let mut sum = vec![0.0; subject.size()];
         for range in &subject.batches {
             self.add(subject, range.clone(), 1.0, &mut sum)?;
@@ -72,7 +71,7 @@ impl Gradients {
     }
 
     /// g_i, the gradient of one example's summed loss.
-    pub fn of_example(&self, subject: &Subject<'_>, example: usize) -> Result<Vec<f32>, CurvatureError> {
+    pub fn of_example(&self, subject: &Subject, example: usize) -> Result<Vec<f32>, CurvatureError> {
         let mut sum = vec![0.0; subject.size()];
         self.add(subject, example..example + 1, 1.0, &mut sum)?;
         Ok(single(&sum))

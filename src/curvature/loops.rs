@@ -20,11 +20,11 @@ pub(super) struct Loops {
 
 impl Loops {
     /// Of the nodes of a graph, where the adapter is one that bounds them.
-    pub fn of(subject: &Subject<'_>, graph: &Graph) -> Option<Loops> {
-        if !subject.gpu.capabilities().software {
+    pub fn of(subject: &Subject, graph: &Graph) -> Option<Loops> {
+        if !subject.gpu().capabilities().software {
             return None;
         }
-        let lanes = match subject.variants.attention(Family::GhostNorm) {
+        let lanes = match subject.model.variants().attention(Family::GhostNorm) {
             AttentionVariant::Subgroup(lanes) => Some(lanes),
             _ => None,
         };

@@ -4,23 +4,23 @@ use super::passes::{FormPass, Forms, Matrix, ProductPass};
 use super::{CurvatureError, Operator, Subject};
 
 /// A matrix of a subject. Plans are made when they are first needed.
-pub struct ModelOperator<'s, 'g> {
-    subject: &'s Subject<'g>,
+pub struct ModelOperator<'s> {
+    subject: &'s Subject,
     matrix: Matrix,
     products: std::cell::OnceCell<ProductPass>,
     forms: std::cell::OnceCell<FormPass>,
     gradient_flops: f64,
 }
 
-impl<'s, 'g> ModelOperator<'s, 'g> {
+impl<'s> ModelOperator<'s> {
     /// The matrix of the mean loss per masked position, over the parameters that take part.
-    pub fn new(subject: &'s Subject<'g>, matrix: Matrix) -> ModelOperator<'s, 'g> {
+    pub fn new(subject: &'s Subject, matrix: Matrix) -> ModelOperator<'s> {
         let gradient_flops = subject.gradient_flops();
         ModelOperator { subject, matrix, products: Default::default(), forms: Default::default(), gradient_flops }
     }
 
     /// What is measured.
-    pub fn subject(&self) -> &'s Subject<'g> {
+    pub fn subject(&self) -> &'s Subject {
         self.subject
     }
 
@@ -83,7 +83,7 @@ pub(super) fn made<T>(
     Ok(cell.get().expect("just set"))
 }
 
-impl Operator for ModelOperator<'_, '_> {
+impl Operator for ModelOperator<'_> {
     fn size(&self) -> usize {
         self.subject.size()
     }

@@ -1,13 +1,12 @@
 //! Passes that give squared norms and inner products of per-example gradients without forming them.
 
-use std::collections::HashMap;
-
 use super::loops::Loops;
-use super::passes::{Draft, Pass};
+use super::passes::Pass;
 use super::{CurvatureError, Gram, Subject};
-use crate::gpu::{Buffer, Count, GpuError, Step};
-use crate::graph::{Emit, GramPart, Graph, NormTerm, TensorId};
-use crate::ops::{Dims, LossDraw, Rule, call};
+use crate::gpu::{Count, GpuError, Step};
+use crate::graph::{Emit, GramPart, NormTerm, TensorId};
+use crate::model::{Given, Recipe};
+use crate::ops::{LossDraw, Rule, call};
 
 /// Where the cotangents at the logits come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,23 +26,20 @@ pub struct NormPass {
     pass: Pass,
     /// Summands of each parameter's squared norm: (parameter, column, place in `block`).
     terms: Vec<(usize, usize, u64)>,
-    block: Buffer,
     loops: Option<Loops>,
     draws: bool,
 }
 
-/// The graph of norms, its weight, the summands and their tensors, and the parameters of each matrix.
-struct NormGraph {
-    graph: Graph,
-    weight: TensorId,
+/// The recipe of norms, the summands, and the parameters of each matrix.
+struct NormRecipe {
+    recipe: Recipe,
     norms: Vec<NormTerm>,
     members: Vec<Vec<usize>>,
-    tensors: Vec<TensorId>,
 }
 
-impl NormGraph {
-    fn new(subject: &Subject<'_>, cotangent: Cotangent) -> NormGraph {
-        let encoder = &subject.encoder;
+impl NormRecipe {
+    fn new(subject: &Subject, cotangent: Cotangent) -> NormRecipe {
+        let encoder = &subject.model.encoder;
         let (mut graph, loss) = encoder.with_loss(subject.labels);
         let weight = graph.input("weight", Count::Masked, 4);
         let adjoints = match cotangent {
@@ -73,14 +69,13 @@ impl NormGraph {
             graph.share_row_grams(&subject.dims, |rows| subject.longest(rows), FEW);
         }
         graph.norms_early();
-        NormGraph { graph, weight, norms, members, tensors }
+        let recipe = Recipe::new(graph, encoder, subject.labels)
+            .give(Given::Weight, [weight])
+            .give(Given::Block("the norms"), tensors.iter().copied())
+            .keep(&tensors)
+            .in_phases();
+        NormRecipe { recipe, norms, members }
     }
-}
-
-/// Bytes of one tensor of norms.
-fn norm_bytes(dims: &Dims, cotangent: Cotangent) -> u64 {
-    let draws = if cotangent == Cotangent::Data { 1 } else { u64::from(dims.probes) };
-    u64::from(dims.sentences) * 16 * draws
 }
 
 impl NormPass {
@@ -88,48 +83,37 @@ impl NormPass {
     ///
     /// # Errors
     /// What the adapter says.
-    pub fn bytes(subject: &Subject<'_>, cotangent: Cotangent) -> Result<u64, CurvatureError> {
-        let NormGraph { graph, tensors, .. } = NormGraph::new(subject, cotangent);
-        Pass::bytes(subject, &graph, &tensors, &tensors, |dims| {
-            norm_bytes(dims, cotangent).next_multiple_of(subject.gpu.alignment()) * tensors.len() as u64
-        })
+    pub fn bytes(subject: &Subject, cotangent: Cotangent) -> Result<u64, CurvatureError> {
+        Pass::bytes(subject, &NormRecipe::new(subject, cotangent).recipe)
     }
 
     /// Plans the norms for a kind of cotangent.
     ///
     /// # Errors
     /// What the adapter says.
-    pub fn new(subject: &Subject<'_>, cotangent: Cotangent) -> Result<NormPass, CurvatureError> {
-        let NormGraph { graph, weight, norms, members, tensors } = NormGraph::new(subject, cotangent);
-        let matrix_of = |id: TensorId| subject.encoder.tensors.iter().position(|t| *t == id).expect("a parameter");
-        let memory = std::cell::RefCell::new(None);
-        let pass = Pass::new(subject, &graph, |dims| {
-            let bytes = norm_bytes(&dims, cotangent);
-            let (block, parts) = subject.gpu.arena("the norms", &vec![bytes; tensors.len()])?;
-            *memory.borrow_mut() = Some((block, bytes.max(16).next_multiple_of(subject.gpu.alignment())));
-            let outside = tensors.iter().copied().zip(parts).collect();
-            let weight = (cotangent == Cotangent::Data).then_some(weight);
-            Ok(Draft { graph: graph.clone(), weight, outside, keep: tensors.clone() })
-        })?;
-        let (block, stride) = memory.into_inner().expect("the draft was made");
+    pub fn new(subject: &Subject, cotangent: Cotangent) -> Result<NormPass, CurvatureError> {
+        let NormRecipe { recipe, norms, members } = NormRecipe::new(subject, cotangent);
+        let model = &subject.model;
+        let loops = Loops::of(subject, recipe.graph());
+        let pass = Pass::new(subject, recipe)?;
+        let matrix_of = |id: TensorId| model.encoder.tensors.iter().position(|t| *t == id).expect("a parameter");
         let place = |t: &NormTerm| {
-            let number = tensors.iter().position(|id| *id == t.tensor).expect("listed");
-            (members[matrix_of(t.parameter)][t.part], t.column, number as u64 * stride / 16)
+            let start = pass.bound.buffer(t.tensor).offset() - pass.bound.block().offset();
+            (members[matrix_of(t.parameter)][t.part], t.column, start / 16)
         };
         let terms = norms.iter().map(place).filter(|(p, ..)| subject.vectors.contains(*p)).collect();
-        let loops = Loops::of(subject, &graph);
-        Ok(NormPass { pass, terms, block, loops, draws: cotangent != Cotangent::Data })
+        Ok(NormPass { pass, terms, loops, draws: cotangent != Cotangent::Data })
     }
 
     /// Draws at once.
     pub fn width(&self) -> usize {
-        if self.draws { self.pass.dims.probes as usize } else { 1 }
+        if self.draws { self.pass.dims().probes as usize } else { 1 }
     }
 
     /// Squared norms for draws `first ..` of a seed, handed to `take` as (draw, example, parameter, a summand of the norm).
     pub fn run(
         &self,
-        subject: &Subject<'_>,
+        subject: &Subject,
         batch: usize,
         seed: u64,
         first: u32,
@@ -146,8 +130,9 @@ impl NormPass {
             loops.check(&subject.sentences[subject.batches[batch].clone()])?;
         }
         let packed = self.pass.run(subject, batch, 1.0, step)?;
-        let values: Vec<[f32; 4]> = subject.gpu.read(&self.block, self.block.bytes() as usize / 16)?;
-        let stride = self.pass.dims.sentences as usize;
+        let block = self.pass.bound.block();
+        let values: Vec<[f32; 4]> = subject.gpu().read(block, block.bytes() as usize / 16)?;
+        let stride = self.pass.dims().sentences as usize;
         for (parameter, column, place) in &self.terms {
             for k in 0..draws {
                 for example in 0..packed.sentences as usize {
@@ -170,7 +155,7 @@ impl NormPass {
     }
 
     /// Seconds of every dispatch for so many probes or draws, from timestamps.
-    pub fn time(&self, subject: &Subject<'_>, probes: u32) -> Result<Vec<(String, f64)>, GpuError> {
+    pub fn time(&self, subject: &Subject, probes: u32) -> Result<Vec<(String, f64)>, GpuError> {
         self.pass.time(subject, probes)
     }
 }
@@ -187,14 +172,14 @@ impl GramPass {
     ///
     /// # Errors
     /// Several batches, or what the adapter says.
-    pub fn new(subject: &Subject<'_>) -> Result<GramPass, CurvatureError> {
+    pub fn new(subject: &Subject) -> Result<GramPass, CurvatureError> {
         if subject.batches.len() != 1 {
             return Err(CurvatureError::Request(format!(
                 "inner products of {} gradients need them in one batch; take fewer examples or a larger batch",
                 subject.examples()
             )));
         }
-        let encoder = &subject.encoder;
+        let encoder = &subject.model.encoder;
         let (mut graph, loss) = encoder.with_loss(subject.labels);
         let weight = graph.input("weight", Count::Masked, 4);
         let adjoints = graph.gradient(&[(loss, weight)]);
@@ -209,28 +194,26 @@ impl GramPass {
         let gram = gram.ok_or_else(|| CurvatureError::Request("no parameter takes part".into()))?;
         graph.prune(&[gram]);
         graph.fuse();
-        let pass = Pass::new(subject, &graph, |_| {
-            Ok(Draft { graph: graph.clone(), weight: Some(weight), outside: HashMap::new(), keep: vec![gram] })
-        })?;
         let loops = Loops::of(subject, &graph);
-        Ok(GramPass { pass, gram, loops })
+        let recipe =
+            Recipe::new(graph, encoder, subject.labels).give(Given::Weight, [weight]).keep(&[gram]).in_phases();
+        Ok(GramPass { pass: Pass::new(subject, recipe)?, gram, loops })
     }
 
     /// What a run costs, in gradients over the same examples.
-    pub fn cost(&self, subject: &Subject<'_>) -> f64 {
+    pub fn cost(&self, subject: &Subject) -> f64 {
         self.pass.flops.iter().sum::<f64>() / subject.gradient_flops()
     }
 
     /// g_i·g_j, row by row.
-    pub fn run(&self, subject: &Subject<'_>) -> Result<Gram, CurvatureError> {
+    pub fn run(&self, subject: &Subject) -> Result<Gram, CurvatureError> {
         if let Some(loops) = &self.loops {
             loops.check(&subject.sentences)?;
         }
         self.pass.run(subject, 0, 1.0, Step { probes: 1, ..Step::default() })?;
         let n = subject.examples();
         let stride = n.next_multiple_of(4);
-        let buffer = self.pass.plan.buffer(self.gram).expect("kept");
-        let lower: Vec<f32> = subject.gpu.read(buffer, n * stride)?;
+        let lower: Vec<f32> = subject.gpu().read(self.pass.bound.buffer(self.gram), n * stride)?;
         let at = |i: usize, j: usize| f64::from(lower[i.max(j) * stride + i.min(j)]);
         Gram::new(n, (0..n * n).map(|k| at(k / n, k % n)).collect())
     }

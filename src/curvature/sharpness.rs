@@ -3,7 +3,7 @@
 use super::error::unless_interrupted;
 use super::vector::scale;
 use super::{CurvatureError, Gradients, Matrix, ModelOperator, Observe, Operator, Progress, Subject, norm};
-use crate::model::{Arena, ForwardPass};
+use crate::model::{ForwardPass, Model};
 use crate::ops::{Dims, Labels};
 use crate::statistics::Estimate;
 
@@ -24,17 +24,16 @@ pub struct BatchSharpness {
 
 impl BatchSharpness {
     /// Goes through the subject's batches, a last smaller one left out. The ascent works on a copy of the weights.
-    pub fn measure(subject: &Subject<'_>, rho: f64, observe: Observe<'_>) -> Result<BatchSharpness, CurvatureError> {
+    pub fn measure(subject: &Subject, rho: f64, observe: Observe<'_>) -> Result<BatchSharpness, CurvatureError> {
         if !(rho > 0.0 && rho.is_finite()) {
             return Err(CurvatureError::Request(format!("a step of length {rho}: it must be positive")));
         }
         let gradients = Gradients::new(subject)?;
         let operator = ModelOperator::new(subject, Matrix::Hessian);
         let weights = subject.read_weights()?;
-        let copy = Arena::of(subject.gpu, &subject.encoder, &weights)?;
+        let copy = Model::new(&subject.model.device, &subject.model.encoder, &weights)?;
         let dims = Dims { probes: 1, ..subject.dims };
-        let moved =
-            ForwardPass::new(subject.gpu, &subject.encoder, &copy, dims, &subject.variants, Labels::Hard, false)?;
+        let moved = ForwardPass::new(&copy, dims, Labels::Hard, false)?;
         let full = subject.batches[0].len();
         let batches: Vec<usize> = (0..subject.batches.len()).filter(|b| subject.batches[*b].len() == full).collect();
         let mut values = BatchSharpness::default();
@@ -51,8 +50,8 @@ impl BatchSharpness {
             let sentences = &subject.sentences[subject.batches[*batch].clone()];
             let masked: usize = sentences.iter().map(|s| s.masked.len()).sum();
             let measured = operator.forms_of_batch(*batch, std::slice::from_ref(&gradient)).and_then(|forms| {
-                copy.write(subject.gpu, &subject.encoder, &subject.vectors.moved(&weights, &gradient, rho));
-                Ok((forms, moved.run(subject.gpu, sentences)?))
+                copy.write(&subject.vectors.moved(&weights, &gradient, rho));
+                Ok((forms, moved.run(sentences)?))
             });
             let Some((forms, risen)) = unless_interrupted(measured)? else {
                 values.interrupted = true;

@@ -5,16 +5,13 @@ use std::ops::Range;
 
 use super::{CurvatureError, VectorLayout};
 use crate::gpu::{Count, Gpu, GpuError};
-use crate::model::{Arena, Encoder, GradientPass, Weights};
+use crate::model::{Encoder, GradientPass, Model, Recipe, Weights};
 use crate::ops::batch::Sentence;
-use crate::ops::{Batch, Dims, Labels, Variants};
+use crate::ops::{Batch, Dims, Labels};
 
 /// A model and examples, ready to be measured. Dropout is off.
-pub struct Subject<'g> {
-    pub(super) gpu: &'g Gpu,
-    pub(super) encoder: Encoder,
-    pub(super) parameters: Arena,
-    pub(super) variants: Variants,
+pub struct Subject {
+    pub(super) model: Model,
     pub(super) sentences: Vec<Sentence>,
     /// Soft where every example brings a distribution for each masked position: the loss expected over labels.
     pub(super) labels: Labels,
@@ -47,46 +44,32 @@ impl Default for Chunks {
     }
 }
 
-impl<'g> Subject<'g> {
-    /// Puts a model and examples on an adapter.
+impl Subject {
+    /// A model, whose parameters nothing may write while the subject lives, and examples. Of the parameters those take part
+    /// whose names `only` fits, all where it is empty.
     ///
     /// Examples that all bring soft labels are measured with them: the loss is then its expectation over the labels, with
-    /// the same expectation over examples as with sampled labels and less scatter. Random draws about an example are a function of what is in it (and of how many of its like stand before it), so that
-    /// the order of examples and their batches do not matter.
+    /// the same expectation over examples as with sampled labels and less scatter. Random draws about an example are a
+    /// function of what is in it (and of how many of its like stand before it), so that the order of examples and their
+    /// batches do not matter.
     ///
     /// # Errors
-    /// No examples; examples without a masked position; a pattern in `only` that fits no parameter; what the adapter says.
+    /// No examples; examples without a masked position; a pattern in `only` that fits no parameter.
     pub fn new(
-        gpu: &'g Gpu,
-        encoder: &Encoder,
-        weights: &Weights,
+        model: &Model,
         sentences: &[Sentence],
-        variants: Variants,
         only: &[String],
         chunks: &Chunks,
-    ) -> Result<Subject<'g>, CurvatureError> {
-        Subject::on(gpu, encoder, Arena::of(gpu, encoder, weights)?, sentences, variants, only, chunks)
-    }
-
-    /// The same over weights that are on the adapter already and that nothing may write while the subject lives.
-    pub fn on(
-        gpu: &'g Gpu,
-        encoder: &Encoder,
-        parameters: Arena,
-        sentences: &[Sentence],
-        variants: Variants,
-        only: &[String],
-        chunks: &Chunks,
-    ) -> Result<Subject<'g>, CurvatureError> {
-        let mut encoder = encoder.without_dropout();
-        encoder.graph.gather_early();
+    ) -> Result<Subject, CurvatureError> {
+        let mut model = model.without_dropout();
+        model.encoder.graph.gather_early();
         if sentences.is_empty() {
             return Err(CurvatureError::Request("no examples: give at least one".into()));
         }
         if let Some(i) = sentences.iter().position(|s| s.masked.is_empty()) {
             return Err(CurvatureError::Request(format!("example {} has no masked position", i + 1)));
         }
-        let vectors = VectorLayout::new(&encoder, only)?;
+        let vectors = VectorLayout::new(&model.encoder, only)?;
         let total: usize = sentences.iter().map(|s| s.masked.len()).sum();
         let mut seen = HashMap::new();
         let sentences = with_keys(sentences, &mut seen);
@@ -95,9 +78,7 @@ impl<'g> Subject<'g> {
         let dims = Dims { probes: chunks.probes.max(1), ..crate::model::dims_for(&sentences, batch) };
         let longest = longest(&sentences);
         Ok(Subject {
-            gpu,
-            parameters,
-            variants,
+            model,
             weights: sentences.iter().map(|s| s.masked.len() as f64 / total as f64).collect(),
             labels: if sentences.iter().all(|s| s.soft.len() == s.masked.len()) { Labels::Soft } else { Labels::Hard },
             sentences,
@@ -105,7 +86,6 @@ impl<'g> Subject<'g> {
             vectors,
             dims,
             longest,
-            encoder,
             seen,
             batch,
         })
@@ -160,7 +140,11 @@ impl<'g> Subject<'g> {
 
     /// The model.
     pub fn encoder(&self) -> &Encoder {
-        &self.encoder
+        &self.model.encoder
+    }
+
+    pub(super) fn gpu(&self) -> &Gpu {
+        self.model.gpu()
     }
 
     /// Examples.
@@ -180,21 +164,21 @@ impl<'g> Subject<'g> {
 
     /// The weights as they are on the adapter.
     pub fn read_weights(&self) -> Result<Weights, GpuError> {
-        self.parameters.read(self.gpu, &self.encoder)
+        self.model.weights()
     }
 
     /// The gradient of the mean loss per masked position, shape `[N]`.
     pub fn mean_gradient(&self) -> Result<Vec<f32>, CurvatureError> {
         let dims = Dims { probes: 1, ..self.dims };
-        let pass = GradientPass::new(self.gpu, &self.encoder, &self.parameters, dims, &self.variants, Labels::Hard)?;
+        let pass = GradientPass::new(&self.model, dims, Labels::Hard)?;
         let mut sum = vec![0.0f64; self.size()];
         for range in &self.batches {
             let batch = Batch::new(pass.layout(), &self.sentences[range.clone()]);
-            let mut encoder = self.gpu.encoder();
-            pass.encode(self.gpu, &mut encoder, &batch, self.row_weight() as f32, &batch.step(1))?;
-            let submission = self.gpu.submit(encoder);
-            self.gpu.wait(submission)?;
-            let gradient = self.vectors.gather(&pass.gradient.read(self.gpu, &self.encoder)?);
+            let mut encoder = self.gpu().encoder();
+            pass.encode(&mut encoder, &batch, self.row_weight() as f32, &batch.step(1))?;
+            let submission = self.gpu().submit(encoder);
+            self.gpu().wait(submission)?;
+            let gradient = self.vectors.gather(&pass.gradient().read(self.gpu(), &self.model.encoder)?);
             sum.iter_mut().zip(gradient).for_each(|(s, g)| *s += f64::from(g));
         }
         if !sum.iter().all(|g| g.is_finite()) {
@@ -206,15 +190,15 @@ impl<'g> Subject<'g> {
     /// Bytes that [`mean_gradient`](Self::mean_gradient) takes of the adapter.
     pub fn mean_gradient_bytes(&self) -> Result<u64, CurvatureError> {
         let dims = Dims { probes: 1, ..self.dims };
-        Ok(GradientPass::bytes(self.gpu, &self.encoder, &dims, &self.variants, Labels::Hard)?)
+        Ok(Recipe::gradient(&self.model.encoder, Labels::Hard).0.bytes(&self.model, &dims)?)
     }
 
     /// Multiplications and additions of a gradient over the largest batch.
     pub(super) fn gradient_flops(&self) -> f64 {
         // Of the gradient as training takes it, with all rows of the last layer.
-        let (mut graph, _, _, gradients) = self.encoder.without_dropout().with_gradient(crate::ops::Labels::Hard);
+        let (mut graph, _, _, gradients) = self.model.encoder.without_dropout().with_gradient(crate::ops::Labels::Hard);
         graph.prune(&gradients);
-        graph.flops(&self.dims, &self.variants)[0]
+        graph.flops(&self.dims, self.model.variants())[0]
     }
 
     /// What one masked position weighs in the mean loss.

@@ -13,14 +13,14 @@ use super::Subject;
 use crate::model::{Head, Part, Role};
 use crate::ops::{Batch, Table};
 
-impl Subject<'_> {
+impl Subject {
     /// Places of these parameters in vectors of this subject, in order; those held still are not among them.
     pub fn untouched(&self) -> Vec<Range<usize>> {
         let used = self.rows_used();
-        let tied = self.encoder.head == Head::Words && self.encoder.config.tie_word_embeddings;
+        let tied = self.model.encoder.head == Head::Words && self.model.encoder.config.tie_word_embeddings;
         let single = self.sentences.iter().all(|s| s.ids.len() == 1);
         let mut places: Vec<Range<usize>> = Vec::new();
-        for (parameter, range) in self.vectors.places(&self.encoder) {
+        for (parameter, range) in self.vectors.places(&self.model.encoder) {
             match parameter.role {
                 Role { part: Part::Table(Table::Words), .. } if tied => {}
                 Role { part: Part::Table(table), .. } => {
@@ -39,9 +39,9 @@ impl Subject<'_> {
 
     /// Which rows of the word, position and segment table stand in something that reaches the loss.
     fn rows_used(&self) -> [Vec<bool>; 3] {
-        let layout = self.encoder.batch_layout(&self.variants);
+        let layout = self.model.encoder.batch_layout(self.model.variants());
         let mut used = layout.tables.map(|rows| vec![false; rows as usize]);
-        let attends = self.encoder.config.num_hidden_layers > 0;
+        let attends = self.model.encoder.config.num_hidden_layers > 0;
         for range in &self.batches {
             let batch = Batch::new(&layout, &self.sentences[range.clone()]);
             for (ids, masked) in batch.ids.iter().zip(&batch.inverse) {

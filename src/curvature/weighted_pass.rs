@@ -1,17 +1,16 @@
 //! Weighted sums of per-example gradients, several sets of weights over one forward pass.
 
-use std::collections::HashMap;
-
-use super::passes::{Draft, Pass, ProbeVectors};
+use super::passes::{Pass, ProbeVectors};
 use super::{CurvatureError, Subject};
-use crate::gpu::{Buffer, Count, Step};
+use crate::gpu::{Count, Step};
 use crate::graph::TensorId;
+use crate::model::{Given, Recipe};
 
 /// Σ_i s_i g_i, with g_i the gradient of example i's summed loss for the labels of the data.
 pub struct WeightedPass {
     pass: Pass,
-    /// A weight a masked position in the first of four columns, for each set.
-    weights: Buffer,
+    /// A weight for each masked position in the first of four columns, for each set.
+    weights: TensorId,
     sums: ProbeVectors,
 }
 
@@ -20,37 +19,32 @@ impl WeightedPass {
     ///
     /// # Errors
     /// What the adapter says.
-    pub fn new(subject: &Subject<'_>) -> Result<WeightedPass, CurvatureError> {
-        let parameters = &subject.encoder.tensors;
-        let (mut graph, loss) = subject.encoder.with_loss(subject.labels);
-        let weight = graph.probe("weights", Count::Masked, 4);
-        let adjoints = graph.gradient(&[(loss, weight)]);
-        let gradients: Vec<TensorId> = parameters.iter().map(|p| adjoints[p]).collect();
+    pub fn new(subject: &Subject) -> Result<WeightedPass, CurvatureError> {
+        let encoder = &subject.model.encoder;
+        let (mut graph, loss) = encoder.with_loss(subject.labels);
+        let weights = graph.probe("weights", Count::Masked, 4);
+        let adjoints = graph.gradient(&[(loss, weights)]);
+        let gradients: Vec<TensorId> = encoder.tensors.iter().map(|p| adjoints[p]).collect();
         graph.prune(&gradients);
         graph.fuse();
-        let memory = std::cell::RefCell::new(None);
-        let pass = Pass::new(subject, &graph, |dims| {
-            let bytes = dims.size4(Count::Masked, 4) * 16 * u64::from(dims.probes);
-            let weights = subject.gpu.buffer("the weights", bytes)?;
-            let sums = ProbeVectors::new(subject, dims.probes, "the sums")?;
-            let mut outside: HashMap<TensorId, Buffer> =
-                gradients.iter().copied().zip(sums.buffers.iter().cloned()).collect();
-            outside.insert(weight, weights.clone());
-            *memory.borrow_mut() = Some((weights, sums));
-            Ok(Draft { graph: graph.clone(), weight: None, outside, keep: gradients.clone() })
-        })?;
-        let (weights, sums) = memory.into_inner().expect("the draft was made");
+        let recipe = Recipe::new(graph, encoder, subject.labels)
+            .give(Given::Fresh("the weights"), [weights])
+            .give(Given::Fresh("the sums"), gradients.iter().copied())
+            .keep(&gradients)
+            .in_phases();
+        let pass = Pass::new(subject, recipe)?;
+        let sums = ProbeVectors::of(subject, &pass, &gradients);
         Ok(WeightedPass { pass, weights, sums })
     }
 
     /// Sets of weights at once.
     pub fn width(&self) -> usize {
-        self.pass.dims.probes as usize
+        self.pass.dims().probes as usize
     }
 
     /// The sum for each set, `[set][example]`, shape `[N]` each.
-    pub fn run(&self, subject: &Subject<'_>, sets: &[Vec<f64>]) -> Result<Vec<Vec<f32>>, CurvatureError> {
-        let layer = self.pass.dims.size4(Count::Masked, 4) * 16;
+    pub fn run(&self, subject: &Subject, sets: &[Vec<f64>]) -> Result<Vec<Vec<f32>>, CurvatureError> {
+        let layer = self.pass.dims().size4(Count::Masked, 4) * 16;
         let mut answers = Vec::new();
         for chunk in sets.chunks(self.width()) {
             let mut sums = vec![vec![0.0f64; subject.size()]; chunk.len()];
@@ -60,7 +54,7 @@ impl WeightedPass {
                     let rows: Vec<[f32; 4]> = examples
                         .flat_map(|(s, weight)| std::iter::repeat_n([*weight as f32, 0.0, 0.0, 0.0], s.masked.len()))
                         .collect();
-                    subject.gpu.write_at(&self.weights, layer * k as u64, &rows);
+                    subject.gpu().write_at(self.pass.bound.buffer(self.weights), layer * k as u64, &rows);
                 }
                 let step = Step { probes: chunk.len() as u32, ..Step::default() };
                 self.pass.run(subject, batch, 1.0, step)?;

@@ -2,10 +2,9 @@
 
 use rayon::prelude::*;
 
-use crate::gpu::{Gpu, GpuError};
+use crate::gpu::GpuError;
 use crate::language::{Language, Words};
-use crate::model::{Arena, Encoder, RepresentationPass, TokenIds, dims_for};
-use crate::ops::Variants;
+use crate::model::{Encoder, Model, RepresentationPass, TokenIds, dims_for};
 use crate::ops::batch::Sentence;
 use crate::random::{Purpose, Stream};
 
@@ -16,7 +15,7 @@ pub enum Pooling {
     Concat,
     /// Their mean.
     Mean,
-    /// That of `<s>`.
+    /// The representation of `<s>`.
     First,
 }
 
@@ -35,7 +34,7 @@ pub fn layer_number(layer: i64, encoder: &Encoder) -> Result<usize, String> {
     layer_in(layer, encoder.hidden.len())
 }
 
-/// The same of a model with `layers` layers, the embedding included.
+/// [`layer_number`] of a model with `layers` layers, the embedding included.
 pub fn layer_in(layer: i64, layers: usize) -> Result<usize, String> {
     let n = layers as i64;
     let at = if layer < 0 { layer + n } else { layer };
@@ -55,25 +54,21 @@ impl Features {
 
     /// From the representations of a layer ([`Encoder::representations`]); `longest` is the number of words that
     /// [`Pooling::Concat`] has room for.
-    #[allow(clippy::too_many_arguments)]
     pub fn of_model(
-        gpu: &Gpu,
-        encoder: &Encoder,
-        arena: &Arena,
+        model: &Model,
         tokens: &TokenIds,
-        variants: &Variants,
         layer: usize,
         pooling: Pooling,
         sentences: &[Words],
         longest: usize,
     ) -> Result<Features, GpuError> {
-        let d = encoder.config.hidden_size as usize;
+        let d = model.encoder.config.hidden_size as usize;
         let width = if pooling == Pooling::Concat { (longest + 2) * d } else { d };
         let inputs: Vec<Sentence> = sentences.iter().map(|words| tokens.classified(words, 0)).collect();
-        let pass = RepresentationPass::new(gpu, encoder, arena, dims_for(&inputs, BATCH), variants, layer)?;
+        let pass = RepresentationPass::new(model, dims_for(&inputs, BATCH), layer)?;
         let mut values = Vec::with_capacity(inputs.len() * width);
         for chunk in inputs.chunks(BATCH) {
-            let packed = pass.run(gpu, chunk)?;
+            let packed = pass.run(chunk)?;
             let mut from = 0;
             for sentence in chunk {
                 let tokens = &packed[from * d..(from + sentence.ids.len()) * d];

@@ -6,14 +6,14 @@
 //! and dropout. The parameters kept are those of the epoch with the best validation accuracy ([`Fit`]).
 
 use super::data::{Part, TaskData};
-use super::outcome::{Best, DownstreamError, Fit, each_seed, judge};
+use super::epochs::{Epochs, Learner};
+use super::outcome::{DownstreamError, Fit, each_seed, judge};
 use crate::config::{AdamW, OptimizerKind, ScheduleKind, TrainSection, Warmup};
-use crate::gpu::{Gpu, GpuError};
+use crate::gpu::GpuError;
 use crate::graph::Dims;
-use crate::model::{Encoder, ForwardPass, Loaded, TokenIds, Weights};
+use crate::model::{Encoder, ForwardPass, Loaded, Model, TokenIds, Weights};
 use crate::ops::batch::Sentence;
-use crate::ops::{Batch, Labels, Variants};
-use crate::random::{Purpose, Stream};
+use crate::ops::{Batch, Device, Labels};
 use crate::train::{Micro, Trainer};
 
 /// The settings of fine-tuning.
@@ -58,8 +58,7 @@ const BATCH: usize = 128;
 /// # Errors
 /// [`DownstreamError::Interrupted`] with the fits that are whole; what the adapter says; a loss that is not finite.
 pub fn finetune(
-    gpu: &Gpu,
-    variants: &Variants,
+    device: &Device,
     model: &Loaded,
     tokens: &TokenIds,
     data: &TaskData,
@@ -68,7 +67,10 @@ pub fn finetune(
 ) -> Result<Vec<Fit>, DownstreamError> {
     let encoder = Encoder::classifier(&model.encoder.config, data.classes.len() as u32)
         .expect("the sizes of a model that was read are good");
-    each_seed(seeds, |seed| fit(gpu, variants, &encoder, model, tokens, data, options, seed))
+    each_seed(seeds, |seed| {
+        let start = Model::new(device, &encoder, &initial(&encoder, model, seed))?;
+        fit(start, tokens, data, options, seed)
+    })
 }
 
 /// The model's weights by name, with a new classifier.
@@ -86,12 +88,9 @@ fn sentences(part: &Part, tokens: &TokenIds) -> Vec<Sentence> {
     part.sentences.iter().zip(&part.labels).map(|(words, label)| tokens.classified(words, *label)).collect()
 }
 
-#[allow(clippy::too_many_arguments)]
+/// Trains a model from the parameters that it has, and judges the best of its epochs.
 fn fit(
-    gpu: &Gpu,
-    variants: &Variants,
-    encoder: &Encoder,
-    model: &Loaded,
+    start: Model,
     tokens: &TokenIds,
     data: &TaskData,
     options: &FineTuning,
@@ -99,50 +98,63 @@ fn fit(
 ) -> Result<Fit, DownstreamError> {
     let section = options.train_section(data.train.len());
     let dims = |n: u32| Dims { rows: n * (data.longest as u32 + 2), masked: n, sentences: n, probes: 1 };
-    let weights = initial(encoder, model, seed);
-    let mut trainer =
-        Trainer::new(gpu, encoder, &weights, &section, Labels::Hard, dims(options.batch), variants, seed)?;
-    let forward =
-        ForwardPass::new(gpu, encoder, &trainer.parameters, dims(BATCH as u32), variants, Labels::Hard, true)?;
-    let evaluate = |part: &Part| -> Result<(Vec<u32>, f64, f64), GpuError> {
-        let mut logits = Vec::new();
-        for chunk in sentences(part, tokens).chunks(BATCH) {
-            forward.run(gpu, chunk)?;
-            logits.extend(forward.logits(gpu, chunk.len())?);
-        }
-        Ok(judge(&logits, data.classes.len(), &part.labels))
-    };
-    let train = sentences(&data.train, tokens);
-    let mut order: Vec<usize> = (0..train.len()).collect();
-    let mut best: Best<Weights> = Best::new();
-    for epoch in 1..=options.epochs {
-        let mut stream = Stream::new(seed, Purpose::Shuffle, u64::from(epoch));
-        for i in (1..order.len()).rev() {
-            order.swap(i, stream.below(i as u32 + 1) as usize);
-        }
-        for rows in order.chunks(options.batch as usize) {
-            let chosen: Vec<Sentence> = rows.iter().map(|r| train[*r].clone()).collect();
-            let batch = Batch::new(trainer.layout(), &chosen);
-            trainer.advance(gpu, &[Micro { batch, weight: 1.0 / rows.len() as f32 }])?;
-            if trainer.log_is_full() {
-                check(&mut trainer, gpu, seed)?;
-            }
-        }
-        check(&mut trainer, gpu, seed)?;
-        let (_, accuracy, loss) = evaluate(&data.validation)?;
-        if best.beaten_by(accuracy, loss) {
-            best.kept = Some((accuracy, loss, epoch, trainer.parameters.read(gpu, encoder)?));
-        }
-    }
-    let (validation_accuracy, _, epoch, weights) = best.kept.expect("at least one epoch");
-    trainer.parameters.write(gpu, encoder, &weights);
-    let (predictions, accuracy, _) = evaluate(&data.test)?;
-    Ok(Fit { accuracy, validation_accuracy, epoch, predictions })
+    let trainer = Trainer::new(start, &section, Labels::Hard, dims(options.batch), seed)?;
+    let forward = ForwardPass::new(&trainer.model, dims(BATCH as u32), Labels::Hard, true)?;
+    let mut tuning = Tuning { tokens, data, train: sentences(&data.train, tokens), trainer, forward, seed };
+    let epochs = Epochs { seed, examples: tuning.train.len() as u32, batch: options.batch, epochs: options.epochs };
+    let best = epochs.fit(&mut tuning)?;
+    tuning.trainer.model.write(&best.weights);
+    let (predictions, accuracy, _) = tuning.evaluate(&data.test)?;
+    Ok(Fit { accuracy, validation_accuracy: best.accuracy, epoch: best.epoch, predictions })
 }
 
-fn check(trainer: &mut Trainer, gpu: &Gpu, seed: u64) -> Result<(), DownstreamError> {
-    match trainer.read_log(gpu)?.into_iter().find(|line| line.bad) {
-        Some(line) => Err(DownstreamError::Diverged { seed, step: line.step + 1 }),
-        None => Ok(()),
+/// A classifier in training on one task.
+struct Tuning<'a> {
+    tokens: &'a TokenIds,
+    data: &'a TaskData,
+    train: Vec<Sentence>,
+    trainer: Trainer,
+    forward: ForwardPass,
+    seed: u64,
+}
+
+impl Tuning<'_> {
+    /// Predictions, accuracy and mean loss.
+    fn evaluate(&self, part: &Part) -> Result<(Vec<u32>, f64, f64), GpuError> {
+        let mut logits = Vec::new();
+        for chunk in sentences(part, self.tokens).chunks(BATCH) {
+            self.forward.run(chunk)?;
+            logits.extend(self.forward.logits(chunk.len())?);
+        }
+        Ok(judge(&logits, self.data.classes.len(), &part.labels))
+    }
+
+    /// Reads the log of the steps.
+    fn check(&mut self) -> Result<(), DownstreamError> {
+        match self.trainer.read_log()?.into_iter().find(|line| line.bad) {
+            Some(line) => Err(DownstreamError::Diverged { seed: self.seed, step: line.step + 1 }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Learner for Tuning<'_> {
+    type Weights = Weights;
+
+    fn step(&mut self, examples: &[u32]) -> Result<(), DownstreamError> {
+        let chosen: Vec<Sentence> = examples.iter().map(|e| self.train[*e as usize].clone()).collect();
+        let batch = Batch::new(self.trainer.layout(), &chosen);
+        self.trainer.advance(&[Micro { batch, weight: 1.0 / examples.len() as f32 }])?;
+        if self.trainer.log_is_full() { self.check() } else { Ok(()) }
+    }
+
+    fn validate(&mut self) -> Result<(f64, f64), DownstreamError> {
+        self.check()?;
+        let (_, accuracy, loss) = self.evaluate(&self.data.validation)?;
+        Ok((accuracy, loss))
+    }
+
+    fn weights(&mut self) -> Result<Weights, DownstreamError> {
+        Ok(self.trainer.model.weights()?)
     }
 }

@@ -18,6 +18,7 @@
 //! ```
 
 mod data;
+mod epochs;
 mod features;
 mod file;
 mod finetune;

@@ -162,19 +162,3 @@ pub(super) fn judge(logits: &[f32], classes: usize, labels: &[u32]) -> (Vec<u32>
     let n = labels.len().max(1) as f64;
     (predictions, right as f64 / n, loss / n)
 }
-
-/// The best of a run's epochs so far, by validation accuracy, then by validation loss.
-pub(super) struct Best<T> {
-    pub kept: Option<(f64, f64, u32, T)>,
-}
-
-impl<T> Best<T> {
-    pub fn new() -> Best<T> {
-        Best { kept: None }
-    }
-
-    /// Whether an epoch is better than all before it.
-    pub fn beaten_by(&self, accuracy: f64, loss: f64) -> bool {
-        self.kept.as_ref().is_none_or(|(a, l, _, _)| accuracy > *a || (accuracy == *a && loss < *l))
-    }
-}

@@ -7,13 +7,14 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use super::epochs::{Epochs, Learner};
 use super::features::Features;
-use super::outcome::{Best, DownstreamError, Fit, each_seed, judge};
+use super::outcome::{DownstreamError, Fit, each_seed, judge};
 use crate::gpu::{Buffer, Gpu, GpuError, Program, Step};
 use crate::graph::{Count, Dims, Emit, Graph, Plan, TensorId};
 use crate::ops::batch::BatchLayout;
-use crate::ops::optimizer::{self, ChunkBuffers, Rule, Shared};
-use crate::ops::{BatchBuffers, Labels, Variants, statistics};
+use crate::ops::optimizer::ChunkBuffers;
+use crate::ops::{BatchBuffers, Device, Labels, Optimizer, Treatment, UpdateRule};
 use crate::random::{Purpose, Stream};
 
 /// The settings of a probe's training.
@@ -54,7 +55,7 @@ struct Bench {
     theta: [Buffer; 2],
     /// The buffers that every seed begins with as zeros.
     zeroed: Vec<Buffer>,
-    state: Buffer,
+    optimizer: Optimizer,
     after: Program,
 }
 
@@ -64,16 +65,15 @@ struct Bench {
 /// # Errors
 /// [`DownstreamError::Interrupted`] with the fits that are whole; what the adapter says; a loss that is not finite.
 pub fn probe(
-    gpu: &Gpu,
-    variants: &Variants,
+    device: &Device,
     options: &LinearProbe,
     features: &Features,
     labels: [&[u32]; 3],
     classes: u32,
     seeds: &[u64],
 ) -> Result<Vec<Fit>, DownstreamError> {
-    let bench = Bench::new(gpu, variants, options, features, classes)?;
-    each_seed(seeds, |seed| bench.fit(gpu, options, labels, seed))
+    let bench = Bench::new(device, options, features, classes)?;
+    each_seed(seeds, |seed| bench.fit(&device.gpu, options, labels, seed))
 }
 
 /// Bytes that `rows` sentences of `width` features take on an adapter.
@@ -96,13 +96,8 @@ pub fn check_room(gpu: &Gpu, rows: usize, width: usize) -> Result<u64, GpuError>
 }
 
 impl Bench {
-    fn new(
-        gpu: &Gpu,
-        variants: &Variants,
-        options: &LinearProbe,
-        features: &Features,
-        classes: u32,
-    ) -> Result<Bench, GpuError> {
+    fn new(device: &Device, options: &LinearProbe, features: &Features, classes: u32) -> Result<Bench, GpuError> {
+        let Device { gpu, variants } = device;
         let bytes = check_room(gpu, features.rows(), features.width)?;
         let (rows, width) = (features.rows() as u32, features.width as u32);
         let mut graph = Graph::default();
@@ -129,10 +124,10 @@ impl Bench {
         upload(gpu, &table, features);
         let mut outside: HashMap<TensorId, Buffer> =
             HashMap::from([(all, table), (w, theta[0].clone()), (b, theta[1].clone())]);
-        let forward = Plan::new(gpu, &forward, dims(ROWS), variants, &forward_batch, &outside, &[logits])?;
+        let forward = Plan::new(device, &forward, dims(ROWS), &forward_batch, &outside, &[logits])?;
         outside.extend([(adjoints[&w], gradient[0].clone()), (adjoints[&b], gradient[1].clone())]);
         outside.insert(weight, train_batch.weight.clone());
-        let train = Plan::new(gpu, &graph, dims(options.batch), variants, &train_batch, &outside, &[loss])?;
+        let train = Plan::new(device, &graph, dims(options.batch), &train_batch, &outside, &[loss])?;
         let chunks: Vec<ChunkBuffers> = (0..2)
             .map(|i| ChunkBuffers {
                 theta: theta[i].clone(),
@@ -143,22 +138,11 @@ impl Bench {
                 decay: i == 0,
             })
             .collect();
-        let blocks = optimizer::square_blocks(chunks.iter().map(|c| c.size4));
-        let shared = Shared {
-            tally: gpu.buffer("the tally", 16)?,
-            state: gpu.buffer("the optimiser's state", 16)?,
-            log: gpu.buffer("the log", 16)?,
-            ring: 1,
-            squares: gpu.buffer("the squares", u64::from(blocks) * 16)?,
-        };
-        let rule = Rule::AdamW {
-            betas: options.betas.map(|b| b as f32),
-            eps: options.eps as f32,
-            decay: options.weight_decay as f32,
-        };
+        let rule = UpdateRule::AdamW { betas: options.betas, eps: options.eps, decay: options.weight_decay };
+        let optimizer = Optimizer::new(gpu, rule, Treatment::PLAIN, chunks, 1)?;
         let losses = train.buffer(loss).expect("the loss is kept");
-        let mut after = vec![statistics::tally(losses, &train_batch.weight, &shared.tally)];
-        after.extend(optimizer::update(rule, 0.0, 1.0, &chunks, &shared));
+        let mut after = vec![optimizer.tally(losses, &train_batch.weight)];
+        after.extend(optimizer.update());
         Ok(Bench {
             classes,
             width,
@@ -169,8 +153,8 @@ impl Bench {
             forward_batch,
             logits,
             theta,
-            zeroed: first.into_iter().chain(second).chain([shared.state.clone()]).collect(),
-            state: shared.state,
+            zeroed: first.into_iter().chain(second).chain([optimizer.state().clone()]).collect(),
+            optimizer,
             after: Program::new(gpu, after)?,
         })
     }
@@ -211,63 +195,77 @@ impl Bench {
         Ok(all)
     }
 
-    fn fit(&self, gpu: &Gpu, o: &LinearProbe, labels: [&[u32]; 3], seed: u64) -> Result<Fit, DownstreamError> {
+    fn fit(&self, gpu: &Gpu, options: &LinearProbe, labels: [&[u32]; 3], seed: u64) -> Result<Fit, DownstreamError> {
         self.begin(gpu, seed);
         let [train, validation, test] = labels.map(<[u32]>::len);
-        let mut order: Vec<u32> = (0..train as u32).collect();
-        let mut best: Best<[Vec<f32>; 2]> = Best::new();
-        let mut in_flight = VecDeque::new();
-        let mut taken = 0u64;
-        for epoch in 1..=o.epochs {
-            let mut stream = Stream::new(seed, Purpose::Shuffle, u64::from(epoch));
-            for i in (1..order.len()).rev() {
-                order.swap(i, stream.below(i as u32 + 1) as usize);
-            }
-            for rows in order.chunks(o.batch as usize) {
-                let hard: Vec<[u32; 4]> = rows.iter().map(|r| [labels[0][*r as usize], 0, 0, 0]).collect();
-                gpu.write(&self.train_batch.index, rows);
-                gpu.write(&self.train_batch.hard, &hard);
-                gpu.write(&self.train_batch.weight, &vec![[1.0 / rows.len() as f32, 0.0, 0.0, 0.0]; rows.len()]);
-                let t = (taken + 1) as f64;
-                let corrections = o.betas.map(|b| (1.0 - b.powf(t)) as f32);
-                let first = if taken == 0 { 1.0 } else { 0.0 };
-                let step = Step {
-                    counter: [taken as u32, 0],
-                    optimizer: [o.lr as f32, corrections[0], corrections[1], first, 0.0, 0.0, 0.0, 0.0],
-                    ..self.step(rows.len())
-                };
-                let mut encoder = gpu.encoder();
-                self.train.program().encode(gpu, &mut encoder, &step)?;
-                self.after.encode(gpu, &mut encoder, &step)?;
-                in_flight.push_back(gpu.submit(encoder));
-                taken += 1;
-                if in_flight.len() > IN_FLIGHT
-                    && let Some(oldest) = in_flight.pop_front()
-                {
-                    gpu.wait(oldest)?;
-                }
-            }
-            gpu.fault()?;
-            let (_, accuracy, loss) = judge(&self.logits(gpu, train, validation)?, self.classes as usize, labels[1]);
-            if best.beaten_by(accuracy, loss) {
-                best.kept = Some((accuracy, loss, epoch, self.read(gpu)?));
-            }
-        }
-        let state: Vec<[f32; 4]> = gpu.read(&self.state, 1)?;
+        let mut fitting = Fitting { bench: self, gpu, lr: options.lr, labels, in_flight: VecDeque::new(), taken: 0 };
+        let epochs = Epochs { seed, examples: train as u32, batch: options.batch, epochs: options.epochs };
+        let best = epochs.fit(&mut fitting)?;
+        let state: Vec<[f32; 4]> = gpu.read(self.optimizer.state(), 1)?;
         if state[0][1] > 0.0 {
             return Err(DownstreamError::Diverged { seed, step: u64::from(state[0][2].to_bits()) + 1 });
         }
-        let (validation_accuracy, _, epoch, weights) = best.kept.expect("at least one epoch");
-        self.theta.iter().zip(&weights).for_each(|(buffer, values)| gpu.write(buffer, values));
+        self.theta.iter().zip(&best.weights).for_each(|(buffer, values)| gpu.write(buffer, values));
         let logits = self.logits(gpu, train + validation, test)?;
         let (predictions, accuracy, _) = judge(&logits, self.classes as usize, labels[2]);
-        Ok(Fit { accuracy, validation_accuracy, epoch, predictions })
+        Ok(Fit { accuracy, validation_accuracy: best.accuracy, epoch: best.epoch, predictions })
     }
 
     fn read(&self, gpu: &Gpu) -> Result<[Vec<f32>; 2], GpuError> {
         let parts: Vec<(&Buffer, usize)> = self.theta.iter().map(|b| (b, b.bytes() as usize)).collect();
         let mut read = gpu.read_many(&parts)?.into_iter().map(|bytes| bytemuck::pod_collect_to_vec(&bytes));
         Ok(std::array::from_fn(|_| read.next().expect("two were read")))
+    }
+}
+
+/// One seed's fit.
+struct Fitting<'a> {
+    bench: &'a Bench,
+    gpu: &'a Gpu,
+    lr: f64,
+    labels: [&'a [u32]; 3],
+    in_flight: VecDeque<wgpu::SubmissionIndex>,
+    /// Steps taken.
+    taken: u64,
+}
+
+impl Learner for Fitting<'_> {
+    type Weights = [Vec<f32>; 2];
+
+    fn step(&mut self, examples: &[u32]) -> Result<(), DownstreamError> {
+        let (bench, gpu) = (self.bench, self.gpu);
+        let hard: Vec<[u32; 4]> = examples.iter().map(|e| [self.labels[0][*e as usize], 0, 0, 0]).collect();
+        gpu.write(&bench.train_batch.index, examples);
+        gpu.write(&bench.train_batch.hard, &hard);
+        gpu.write(&bench.train_batch.weight, &vec![[1.0 / examples.len() as f32, 0.0, 0.0, 0.0]; examples.len()]);
+        let step = Step {
+            counter: [self.taken as u32, 0],
+            optimizer: bench.optimizer.numbers(self.taken, self.lr),
+            ..bench.step(examples.len())
+        };
+        let mut encoder = gpu.encoder();
+        bench.train.program().encode(gpu, &mut encoder, &step)?;
+        bench.after.encode(gpu, &mut encoder, &step)?;
+        self.in_flight.push_back(gpu.submit(encoder));
+        self.taken += 1;
+        if self.in_flight.len() > IN_FLIGHT
+            && let Some(oldest) = self.in_flight.pop_front()
+        {
+            gpu.wait(oldest)?;
+        }
+        Ok(())
+    }
+
+    fn validate(&mut self) -> Result<(f64, f64), DownstreamError> {
+        self.gpu.fault()?;
+        let [train, validation, _] = self.labels.map(<[u32]>::len);
+        let logits = self.bench.logits(self.gpu, train, validation)?;
+        let (_, accuracy, loss) = judge(&logits, self.bench.classes as usize, self.labels[1]);
+        Ok((accuracy, loss))
+    }
+
+    fn weights(&mut self) -> Result<[Vec<f32>; 2], DownstreamError> {
+        Ok(self.bench.read(self.gpu)?)
     }
 }
 

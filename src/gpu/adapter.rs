@@ -6,7 +6,7 @@
 
 use super::error::GpuError;
 
-/// Which adapter is wanted: `pci:0000:01:00.0`, `index:1`, `name:rtx`, `software`, or the best.
+/// The adapter that is wanted: `pci:0000:01:00.0`, `index:1`, `name:rtx`, `software`, or the best.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum AdapterChoice {
     /// Discrete before integrated before virtual before software.

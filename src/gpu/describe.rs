@@ -60,12 +60,15 @@ pub fn describe(list: &[Dispatch], images: bool) -> Result<Descriptions, GpuErro
     for dispatch in list {
         let file = kernel_file(dispatch.kernel)?;
         let key = (dispatch.kernel, &dispatch.constants);
-        if let Entry::Vacant(unknown) = hashes.entry(key) {
-            let text = file.expand(&dispatch.constants, images)?.text;
-            let hash = blake3::hash(text.as_bytes()).to_hex()[..16].to_string();
-            all.texts.insert(hash.clone(), text);
-            unknown.insert(hash);
-        }
+        let hash = match hashes.entry(key) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let text = file.expand(&dispatch.constants, images)?.text;
+                let hash = blake3::hash(text.as_bytes()).to_hex()[..16].to_string();
+                all.texts.insert(hash.clone(), text);
+                new.insert(hash)
+            }
+        };
         let given = dispatch.bound(file.entry(dispatch.entry)?).map(|(binding, buffer)| {
             let next = places.len();
             Given { binding, bytes: buffer.bytes(), place: *places.entry(buffer.place()).or_insert(next) }
@@ -74,7 +77,7 @@ pub fn describe(list: &[Dispatch], images: bool) -> Result<Descriptions, GpuErro
         all.dispatches.push(Description {
             label: format!("{}:{} {:?} | {}", dispatch.kernel, dispatch.entry, dispatch.constants, dispatch.label),
             entry: dispatch.entry.to_string(),
-            text: hashes[&key].clone(),
+            text: hash.clone(),
             grid: [grid.count.code(), grid.count.fixed(), grid.unit, grid.columns, grid.layers],
             params: bytemuck::pod_collect_to_vec(&dispatch.params),
             buffers: given.collect(),

@@ -79,6 +79,9 @@ pub struct Pipeline {
 /// println!("{}", gpu.info().name);
 /// # Ok::<(), lowland::gpu::GpuError>(())
 /// ```
+///
+/// A clone is another handle to the same device, with the same pipelines and the same count of memory.
+#[derive(Clone)]
 pub struct Gpu {
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
@@ -89,11 +92,11 @@ pub struct Gpu {
     checks: bool,
     timeout: Duration,
     faults: Arc<Mutex<Option<GpuError>>>,
-    pipelines: Mutex<HashMap<PipelineKey, Arc<Pipeline>>>,
+    pipelines: Arc<Mutex<HashMap<PipelineKey, Arc<Pipeline>>>>,
     pub(super) tally: Arc<Tally>,
-    cache: PipelineCache,
+    cache: Arc<PipelineCache>,
     /// The number of living [`Hold`]s.
-    held: AtomicU32,
+    held: Arc<AtomicU32>,
 }
 
 /// While it lives, an interrupt keeps nothing from the adapter: for work that must not be left half done.
@@ -190,10 +193,10 @@ impl Gpu {
             checks: options.checks,
             timeout: options.timeout,
             faults,
-            pipelines: Mutex::default(),
+            pipelines: Arc::default(),
             tally: Arc::default(),
-            cache,
-            held: AtomicU32::new(0),
+            cache: Arc::new(cache),
+            held: Arc::default(),
         })
     }
 

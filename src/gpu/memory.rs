@@ -86,6 +86,11 @@ impl Buffer {
         self.bytes
     }
 
+    /// Where it begins in its allocation, in bytes.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
     pub(super) fn binding(&self) -> wgpu::BindingResource<'_> {
         wgpu::BindingResource::Buffer(wgpu::BufferBinding {
             buffer: &self.block.raw,
@@ -124,7 +129,7 @@ impl Gpu {
         Ok(self.allocate(label, sizes, false)?.1)
     }
 
-    /// The same, with a buffer over all of them first, which must not be larger than a binding may be either.
+    /// Zeroed buffers as above, with a buffer over all of them first, which must fit a binding too.
     pub fn arena(&self, label: &str, sizes: &[u64]) -> Result<(Buffer, Vec<Buffer>), GpuError> {
         let (whole, parts) = self.allocate(label, sizes, true)?;
         Ok((whole.expect("asked for"), parts))

@@ -8,6 +8,8 @@
 //! assert_eq!(gpu.read::<f32>(&buffer, 2)?, [1.0, 2.0]);
 //! # Ok::<(), lowland::gpu::GpuError>(())
 //! ```
+// Experimental features and images over foreign memory want it; each place says why it is sound.
+#![allow(unsafe_code)]
 
 mod adapter;
 pub mod annotations;

@@ -39,7 +39,7 @@ impl PipelineCache {
         PipelineCache { raw: Some(raw), path, changed: AtomicBool::new(false) }
     }
 
-    /// For making a pipeline.
+    /// The driver's cache, for making a pipeline; `None` where the back end gives none away.
     pub fn raw(&self) -> Option<&wgpu::PipelineCache> {
         self.raw.as_ref()
     }

@@ -46,7 +46,7 @@ impl<'s> Stamp<'s> {
 pub struct Lap {
     /// Seconds from the end of the step before to the end of the last one.
     pub whole: f64,
-    /// Of these, seconds between the end of a step and the begin of the next.
+    /// The part of these seconds between the end of a step and the begin of the next.
     pub idle: f64,
 }
 

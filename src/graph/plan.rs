@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{Graph, TensorId, fit};
 use crate::gpu::{Buffer, Dispatch, Gpu, GpuError, Program, Step};
-use crate::ops::{BatchBuffers, Dims, Emit, Family, Lowering, Role, Scratch, Sizes, Variants};
+use crate::ops::{BatchBuffers, Device, Dims, Emit, Family, Lowering, Role, Scratch, Sizes, Variants};
 
 /// Where the tensors of a graph go: slots of memory that are used again when a tensor is no longer needed.
 #[derive(Clone, Debug)]
@@ -124,15 +124,14 @@ impl Plan {
     /// # Errors
     /// [`GpuError::Limit`] before anything is allocated when a tensor is larger than the adapter can bind.
     pub fn new(
-        gpu: &Gpu,
+        device: &Device,
         graph: &Graph,
         dims: Dims,
-        variants: &Variants,
         batch: &BatchBuffers,
         outside: &HashMap<TensorId, Buffer>,
         keep: &[TensorId],
     ) -> Result<Plan, GpuError> {
-        Plan::split(gpu, graph, dims, variants, batch, outside, keep, graph.nodes().len())
+        Plan::split(device, graph, dims, batch, outside, keep, graph.nodes().len())
     }
 
     /// The same as two programs, so that the second can run many times after one run of the first: [`program`](Self::program)
@@ -141,28 +140,26 @@ impl Plan {
     /// # Errors
     /// As [`Plan::new`].
     pub fn in_phases(
-        gpu: &Gpu,
+        device: &Device,
         graph: &Graph,
         dims: Dims,
-        variants: &Variants,
         batch: &BatchBuffers,
         outside: &HashMap<TensorId, Buffer>,
         keep: &[TensorId],
     ) -> Result<Plan, GpuError> {
-        Plan::split(gpu, graph, dims, variants, batch, outside, &graph.kept_for_probes(keep), graph.first_with_probes())
+        Plan::split(device, graph, dims, batch, outside, &graph.kept_for_probes(keep), graph.first_with_probes())
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn split(
-        gpu: &Gpu,
+        device: &Device,
         graph: &Graph,
         dims: Dims,
-        variants: &Variants,
         batch: &BatchBuffers,
         outside: &HashMap<TensorId, Buffer>,
         keep: &[TensorId],
         boundary: usize,
     ) -> Result<Plan, GpuError> {
+        let Device { gpu, variants } = device;
         fit::check(gpu, graph, &dims, variants, &|id| outside.contains_key(&id))?;
         let memory = MemoryPlan::new(graph, &dims, variants, &|id| outside.contains_key(&id), keep);
         let slots: Vec<Buffer> = memory

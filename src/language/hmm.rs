@@ -75,7 +75,7 @@ pub struct Hmm {
 /// Non-negative weights of a model, to be normalised row by row.
 pub(super) struct Matrices {
     pub states: Vec<String>,
-    /// In byte order.
+    /// The words, in byte order.
     pub words: Vec<String>,
     /// `[states]`
     pub initial: Vec<f64>,

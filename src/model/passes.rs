@@ -1,13 +1,13 @@
 //! A model's forward and gradient pass on an adapter, over batches up to a size.
 
-use std::collections::HashMap;
-
 use super::encoder::Encoder;
+use super::on_device::Model;
+use super::recipe::{Bound, Given, Recipe};
 use super::store::Arena;
-use crate::gpu::{Gpu, GpuError, Stamp, Step};
-use crate::graph::{Dims, Graph, MemoryPlan, Plan, TensorId, fit};
+use crate::gpu::{GpuError, Stamp, Step};
+use crate::graph::{Dims, MemoryPlan, TensorId};
 use crate::ops::batch::{BatchLayout, Sentence};
-use crate::ops::{Batch, BatchBuffers, Family, Labels, Variants};
+use crate::ops::{Batch, Family, Labels};
 
 /// The loss of one masked position.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,59 +31,6 @@ pub fn dims_for(sentences: &[Sentence], per_batch: usize) -> Dims {
     }
 }
 
-/// What a pass keeps of the adapter and the model.
-pub(super) struct Bound {
-    pub(super) plan: Plan,
-    pub(super) batch: BatchBuffers,
-    pub(super) layout: BatchLayout,
-    pub(super) dims: Dims,
-}
-
-impl Bound {
-    /// Writes a batch and encodes the plan; every masked position weighs `weight`.
-    pub(super) fn encode(
-        &self,
-        gpu: &Gpu,
-        encoder: &mut wgpu::CommandEncoder,
-        batch: &Batch,
-        weight: f32,
-        step: &Step,
-        stamp: Option<Stamp<'_>>,
-    ) -> Result<(), GpuError> {
-        assert!(batch.fits(&self.dims), "a batch larger than the plan");
-        self.batch.write(gpu, batch, weight);
-        self.plan.program().encode_stamped(gpu, encoder, step, stamp)
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn new(
-        gpu: &Gpu,
-        encoder: &Encoder,
-        graph: &Graph,
-        arena: &Arena,
-        dims: Dims,
-        variants: &Variants,
-        labels: Labels,
-        weight: Option<TensorId>,
-        gradients: &[(TensorId, crate::gpu::Buffer)],
-        keep: &[TensorId],
-    ) -> Result<Bound, GpuError> {
-        let mut outside: HashMap<TensorId, crate::gpu::Buffer> =
-            encoder.tensors.iter().copied().zip(arena.matrices.iter().cloned()).collect();
-        outside.extend(gradients.iter().cloned());
-        // Refuse what cannot fit before the batch's own buffers are made.
-        fit::check(gpu, graph, &dims, variants, &|id| outside.contains_key(&id))?;
-        let layout = encoder.batch_layout(variants);
-        let vocabulary = encoder.config.vocab_size;
-        let batch = BatchBuffers::new(gpu, &dims, &layout, variants, vocabulary, labels == Labels::Soft)?;
-        if let Some(weight) = weight {
-            outside.insert(weight, batch.weight.clone());
-        }
-        let plan = Plan::new(gpu, graph, dims, variants, &batch, &outside, keep)?;
-        Ok(Bound { plan, batch, layout, dims })
-    }
-}
-
 /// Losses, and with them logits or hidden states, of batches.
 pub struct ForwardPass {
     bound: Bound,
@@ -94,121 +41,96 @@ pub struct ForwardPass {
     width: usize,
 }
 
+impl Recipe {
+    /// The losses of an encoder, [masked, 4]: (recipe, losses). What is in `exports` stays readable too.
+    pub fn forward(encoder: &Encoder, labels: Labels, exports: &[TensorId]) -> (Recipe, TensorId) {
+        let (graph, loss) = encoder.with_loss(labels);
+        (Recipe::new(graph, encoder, labels).keep(&[loss]).keep(exports), loss)
+    }
+
+    /// The gradient of an encoder's mean loss, in an arena: (recipe, losses [masked, 4]).
+    pub fn gradient(encoder: &Encoder, labels: Labels) -> (Recipe, TensorId) {
+        let (mut graph, loss, weight, gradients) = encoder.with_gradient(labels);
+        let keep: Vec<TensorId> = gradients.iter().copied().chain([loss]).collect();
+        graph.prune(&keep);
+        graph.fuse();
+        let recipe = Recipe::new(graph, encoder, labels).give(Given::Weight, [weight]).keep(&[loss]);
+        (recipe.give(Given::Gradient("the gradient"), gradients), loss)
+    }
+}
+
 impl ForwardPass {
     /// Plans for batches up to `dims`, without dropout. With `exports`, logits and hidden states stay readable.
-    pub fn new(
-        gpu: &Gpu,
-        encoder: &Encoder,
-        arena: &Arena,
-        dims: Dims,
-        variants: &Variants,
-        labels: Labels,
-        exports: bool,
-    ) -> Result<ForwardPass, GpuError> {
-        let encoder = &encoder.without_dropout();
-        let (graph, loss) = encoder.with_loss(labels);
-        let mut keep = vec![loss];
-        if exports {
-            keep.push(encoder.logits);
-            keep.extend(&encoder.hidden);
-        }
-        let bound = Bound::new(gpu, encoder, &graph, arena, dims, variants, labels, None, &[], &keep)?;
+    ///
+    /// # Errors
+    /// As [`Recipe::plan`].
+    pub fn new(model: &Model, dims: Dims, labels: Labels, exports: bool) -> Result<ForwardPass, GpuError> {
+        let model = model.without_dropout();
+        let Encoder { logits, hidden, .. } = &model.encoder;
+        let exported: Vec<TensorId> =
+            if exports { [*logits].into_iter().chain(hidden.iter().copied()).collect() } else { vec![] };
+        let (recipe, loss) = Recipe::forward(&model.encoder, labels, &exported);
         Ok(ForwardPass {
-            bound,
+            bound: recipe.plan(&model, dims, &[])?,
             loss,
-            logits: encoder.logits,
-            hidden: encoder.hidden.clone(),
-            classes: encoder.classes() as usize,
-            width: encoder.config.hidden_size as usize,
+            logits: *logits,
+            hidden: hidden.clone(),
+            classes: model.encoder.classes() as usize,
+            width: model.encoder.config.hidden_size as usize,
         })
     }
 
     /// Losses of all masked positions in order, batch after batch.
-    pub fn losses(&self, gpu: &Gpu, sentences: &[Sentence]) -> Result<Vec<RowLoss>, GpuError> {
+    pub fn losses(&self, sentences: &[Sentence]) -> Result<Vec<RowLoss>, GpuError> {
         let mut all = Vec::new();
         for chunk in sentences.chunks(self.bound.dims.sentences as usize) {
-            all.extend(self.run(gpu, chunk)?);
+            all.extend(self.run(chunk)?);
         }
         Ok(all)
     }
 
     /// Runs one batch and reads its losses.
-    pub fn run(&self, gpu: &Gpu, sentences: &[Sentence]) -> Result<Vec<RowLoss>, GpuError> {
-        let batch = Batch::new(&self.bound.layout, sentences);
-        assert!(batch.fits(&self.bound.dims), "a batch larger than the plan");
-        self.bound.batch.write(gpu, &batch, 1.0);
-        self.bound.plan.run(gpu, &batch.step(1))?;
-        let buffer = self.bound.plan.buffer(self.loss).expect("the loss is kept");
-        let stat: Vec<[f32; 4]> = gpu.read(buffer, batch.masked() as usize)?;
-        Ok(stat.iter().map(|s| RowLoss { loss: f64::from(s[0]), divergence: f64::from(s[1]) }).collect())
+    pub fn run(&self, sentences: &[Sentence]) -> Result<Vec<RowLoss>, GpuError> {
+        let batch = self.bound.run(sentences)?;
+        read_losses(&self.bound, self.loss, batch.masked())
     }
 
     /// Logits of the last batch's masked rows, `[masked x vocabulary]`, or `[masked x classes]` of a classifier.
-    pub fn logits(&self, gpu: &Gpu, masked: usize) -> Result<Vec<f32>, GpuError> {
-        self.matrix(gpu, self.logits, masked, self.classes)
+    pub fn logits(&self, masked: usize) -> Result<Vec<f32>, GpuError> {
+        self.bound.matrix(self.logits, masked, self.classes)
     }
 
     /// Hidden states of the last batch, one matrix `[tokens x width]` for the embedding and each layer.
-    pub fn hidden(&self, gpu: &Gpu, rows: usize) -> Result<Vec<Vec<f32>>, GpuError> {
-        self.hidden.iter().map(|id| self.matrix(gpu, *id, rows, self.width)).collect()
+    pub fn hidden(&self, rows: usize) -> Result<Vec<Vec<f32>>, GpuError> {
+        self.hidden.iter().map(|id| self.bound.matrix(*id, rows, self.width)).collect()
     }
+}
 
-    fn matrix(&self, gpu: &Gpu, id: TensorId, rows: usize, cols: usize) -> Result<Vec<f32>, GpuError> {
-        let buffer = self.bound.plan.buffer(id).expect("made with exports");
-        let wide = cols.next_multiple_of(4);
-        let padded: Vec<f32> = gpu.read(buffer, rows * wide)?;
-        Ok(padded.chunks_exact(wide).flat_map(|row| row[..cols].to_vec()).collect())
-    }
+/// Losses of the first `masked` rows.
+fn read_losses(bound: &Bound, loss: TensorId, masked: u32) -> Result<Vec<RowLoss>, GpuError> {
+    let stat: Vec<[f32; 4]> = bound.gpu.read(bound.buffer(loss), masked as usize)?;
+    Ok(stat.iter().map(|s| RowLoss { loss: f64::from(s[0]), divergence: f64::from(s[1]) }).collect())
 }
 
 /// The gradient of a mean loss.
 pub struct GradientPass {
     bound: Bound,
     loss: TensorId,
-    /// The gradient of the last batch.
-    pub gradient: Arena,
 }
 
 impl GradientPass {
-    /// Bytes of activations, batch, gradient and dispatches of batches up to `dims`.
-    pub fn bytes(
-        gpu: &Gpu,
-        encoder: &Encoder,
-        dims: &Dims,
-        variants: &Variants,
-        labels: Labels,
-    ) -> Result<u64, GpuError> {
-        let (mut graph, loss, weight, gradients) = encoder.with_gradient(labels);
-        let keep: Vec<TensorId> = gradients.iter().copied().chain([loss]).collect();
-        graph.prune(&keep);
-        graph.fuse();
-        let outside = |id| encoder.tensors.contains(&id) || gradients.contains(&id) || id == weight;
-        fit::check(gpu, &graph, dims, variants, &outside)?;
-        let memory = MemoryPlan::new(&graph, dims, variants, &outside, &[loss]);
-        let layout = encoder.batch_layout(variants);
-        let soft = labels == Labels::Soft;
-        let batch = BatchBuffers::bytes(dims, &layout, variants, encoder.config.vocab_size, soft);
-        let dispatches = crate::graph::dispatches(gpu, &graph, *dims, variants, &layout)?.len() as u64;
-        Ok(memory.bytes() + batch + Arena::bytes(encoder, gpu.alignment()) + 256 * dispatches)
+    /// Plans for batches up to `dims`.
+    ///
+    /// # Errors
+    /// As [`Recipe::plan`].
+    pub fn new(model: &Model, dims: Dims, labels: Labels) -> Result<GradientPass, GpuError> {
+        let (recipe, loss) = Recipe::gradient(&model.encoder, labels);
+        Ok(GradientPass { bound: recipe.plan(model, dims, &[])?, loss })
     }
 
-    /// Plans for batches up to `dims`.
-    pub fn new(
-        gpu: &Gpu,
-        encoder: &Encoder,
-        arena: &Arena,
-        dims: Dims,
-        variants: &Variants,
-        labels: Labels,
-    ) -> Result<GradientPass, GpuError> {
-        let (mut graph, loss, weight, gradients) = encoder.with_gradient(labels);
-        let keep: Vec<TensorId> = gradients.iter().copied().chain([loss]).collect();
-        graph.prune(&keep);
-        graph.fuse();
-        let gradient = Arena::new(gpu, encoder, "the gradient")?;
-        let outside: Vec<_> = gradients.into_iter().zip(gradient.matrices.iter().cloned()).collect();
-        let bound = Bound::new(gpu, encoder, &graph, arena, dims, variants, labels, Some(weight), &outside, &[loss])?;
-        Ok(GradientPass { bound, loss, gradient })
+    /// The gradient of the last batch.
+    pub fn gradient(&self) -> &Arena {
+        self.bound.gradient()
     }
 
     /// The memory plan of the activations.
@@ -233,7 +155,7 @@ impl GradientPass {
 
     /// Memory of the losses of masked rows, [masked, 4].
     pub fn loss_buffer(&self) -> &crate::gpu::Buffer {
-        self.bound.plan.buffer(self.loss).expect("the loss is kept")
+        self.bound.buffer(self.loss)
     }
 
     /// Memory of the weights of masked rows, [masked, 4].
@@ -247,13 +169,12 @@ impl GradientPass {
     /// As [`Program::encode`](crate::gpu::Program::encode).
     pub fn encode(
         &self,
-        gpu: &Gpu,
         encoder: &mut wgpu::CommandEncoder,
         batch: &Batch,
         weight: f32,
         step: &Step,
     ) -> Result<(), GpuError> {
-        self.encode_stamped(gpu, encoder, batch, weight, step, None)
+        self.bound.encode(encoder, batch, weight, step, None)
     }
 
     /// The same with a timestamp before or behind it.
@@ -262,14 +183,13 @@ impl GradientPass {
     /// As [`Program::encode`](crate::gpu::Program::encode).
     pub fn encode_stamped(
         &self,
-        gpu: &Gpu,
         encoder: &mut wgpu::CommandEncoder,
         batch: &Batch,
         weight: f32,
         step: &Step,
         stamp: Option<Stamp<'_>>,
     ) -> Result<(), GpuError> {
-        self.bound.encode(gpu, encoder, batch, weight, step, stamp)
+        self.bound.encode(encoder, batch, weight, step, stamp)
     }
 
     /// For each dispatch the part of the variant table that it belongs to.
@@ -278,25 +198,25 @@ impl GradientPass {
     }
 
     /// Runs a batch with a timestamp around every dispatch.
-    pub fn time(&self, gpu: &Gpu, sentences: &[Sentence]) -> Result<Vec<(String, f64)>, GpuError> {
+    pub fn time(&self, sentences: &[Sentence]) -> Result<Vec<(String, f64)>, GpuError> {
         let batch = Batch::new(&self.bound.layout, sentences);
-        self.time_batch(gpu, &batch, 1.0 / batch.masked() as f32)
+        self.time_batch(&batch, 1.0 / batch.masked() as f32)
     }
 
     /// The same for a batch that is packed already.
-    pub fn time_batch(&self, gpu: &Gpu, batch: &Batch, weight: f32) -> Result<Vec<(String, f64)>, GpuError> {
-        self.bound.batch.write(gpu, batch, weight);
-        self.bound.plan.program().time(gpu, &batch.step(1))
+    pub fn time_batch(&self, batch: &Batch, weight: f32) -> Result<Vec<(String, f64)>, GpuError> {
+        self.bound.batch.write(&self.bound.gpu, batch, weight);
+        self.bound.plan.program().time(&self.bound.gpu, &batch.step(1))
     }
 
     /// The losses and the gradient of the mean loss over one batch, waiting for both.
-    pub fn run(&self, gpu: &Gpu, sentences: &[Sentence]) -> Result<Vec<RowLoss>, GpuError> {
+    pub fn run(&self, sentences: &[Sentence]) -> Result<Vec<RowLoss>, GpuError> {
         let batch = Batch::new(&self.bound.layout, sentences);
+        let gpu = &self.bound.gpu;
         let mut encoder = gpu.encoder();
-        self.encode(gpu, &mut encoder, &batch, 1.0 / batch.masked() as f32, &batch.step(1))?;
+        self.encode(&mut encoder, &batch, 1.0 / batch.masked() as f32, &batch.step(1))?;
         let submission = gpu.submit(encoder);
         gpu.wait(submission)?;
-        let stat: Vec<[f32; 4]> = gpu.read(self.loss_buffer(), batch.masked() as usize)?;
-        Ok(stat.iter().map(|s| RowLoss { loss: f64::from(s[0]), divergence: f64::from(s[1]) }).collect())
+        read_losses(&self.bound, self.loss, batch.masked())
     }
 }

@@ -1,12 +1,11 @@
 //! Representations of all tokens after a layer: what probes read.
 
-use super::encoder::Encoder;
-use super::passes::Bound;
-use super::store::Arena;
-use crate::gpu::{Gpu, GpuError};
+use super::on_device::Model;
+use super::recipe::{Bound, Recipe};
+use crate::gpu::GpuError;
 use crate::graph::{Dims, TensorId};
+use crate::ops::Labels;
 use crate::ops::batch::Sentence;
-use crate::ops::{Batch, Labels, Variants};
 
 /// A forward pass up to one layer.
 pub struct RepresentationPass {
@@ -16,33 +15,22 @@ pub struct RepresentationPass {
 }
 
 impl RepresentationPass {
-    /// Plans for batches up to `dims`, without dropout; see [`Encoder::representations`] for what a layer is.
-    pub fn new(
-        gpu: &Gpu,
-        encoder: &Encoder,
-        arena: &Arena,
-        dims: Dims,
-        variants: &Variants,
-        layer: usize,
-    ) -> Result<RepresentationPass, GpuError> {
-        let encoder = &encoder.without_dropout();
-        let (graph, target) = encoder.representations(layer);
-        let bound = Bound::new(gpu, encoder, &graph, arena, dims, variants, Labels::Hard, None, &[], &[target])?;
-        Ok(RepresentationPass { bound, target, width: encoder.config.hidden_size as usize })
+    /// Plans for batches up to `dims`, without dropout; see [`Encoder::representations`](super::Encoder::representations) for
+    /// what a layer is.
+    ///
+    /// # Errors
+    /// As [`Recipe::plan`].
+    pub fn new(model: &Model, dims: Dims, layer: usize) -> Result<RepresentationPass, GpuError> {
+        let model = model.without_dropout();
+        let (graph, target) = model.encoder.representations(layer);
+        let recipe = Recipe::new(graph, &model.encoder, Labels::Hard).keep(&[target]);
+        let width = model.encoder.config.hidden_size as usize;
+        Ok(RepresentationPass { bound: recipe.plan(&model, dims, &[])?, target, width })
     }
 
     /// Representations of the tokens of one batch, sentence after sentence, `[tokens x D]`.
-    pub fn run(&self, gpu: &Gpu, sentences: &[Sentence]) -> Result<Vec<f32>, GpuError> {
-        let batch = Batch::new(&self.bound.layout, sentences);
-        assert!(batch.fits(&self.bound.dims), "a batch larger than the plan");
-        self.bound.batch.write(gpu, &batch, 1.0);
-        self.bound.plan.run(gpu, &batch.step(1))?;
-        let wide = self.width.next_multiple_of(4);
-        let buffer = self.bound.plan.buffer(self.target).expect("the target is kept");
-        let mut values: Vec<f32> = gpu.read(buffer, batch.rows() as usize * wide)?;
-        if wide != self.width {
-            values = values.chunks_exact(wide).flat_map(|row| row[..self.width].to_vec()).collect();
-        }
-        Ok(values)
+    pub fn run(&self, sentences: &[Sentence]) -> Result<Vec<f32>, GpuError> {
+        let batch = self.bound.run(sentences)?;
+        self.bound.matrix(self.target, batch.rows() as usize, self.width)
     }
 }

@@ -3,12 +3,12 @@
 //! dropped out and nothing is masked; a sentence's class is the label of its one marked position.
 
 use super::encoder::Encoder;
-use super::passes::Bound;
-use super::store::Arena;
-use crate::gpu::{Buffer, Gpu, GpuError, Stamp, Step};
-use crate::graph::{Count, Dims, Graph, MemoryPlan, TensorId, fit};
+use super::on_device::Model;
+use super::recipe::{Bound, Given, Recipe};
+use crate::gpu::{Buffer, GpuError, Stamp, Step};
+use crate::graph::{Count, Dims, TensorId};
 use crate::ops::batch::BatchLayout;
-use crate::ops::{Batch, BatchBuffers, Labels, Variants, concat};
+use crate::ops::{Batch, Labels, concat};
 
 /// Sizes of a classifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,20 +44,19 @@ pub enum Side {
     Encoder,
 }
 
-/// The graph of one side as it runs.
-pub struct SentenceHeadGraph {
-    pub graph: Graph,
+/// What one side computes, and the names of what it takes and gives.
+struct SentenceHeadRecipe {
+    recipe: Recipe,
     loss: TensorId,
-    weight: TensorId,
     /// W and b.
     head: [TensorId; 2],
     /// The gradient of each parameter of the side that the loss depends on, with the parameter's number.
     gradients: Vec<(usize, TensorId)>,
 }
 
-impl SentenceHeadGraph {
-    /// Builds the graph on an encoder without dropout.
-    fn new(encoder: &Encoder, head: SentenceHead, side: Side) -> SentenceHeadGraph {
+impl SentenceHeadRecipe {
+    /// On an encoder without dropout.
+    fn new(encoder: &Encoder, head: SentenceHead, side: Side) -> SentenceHeadRecipe {
         let mut graph = encoder.graph.clone();
         let x = encoder.represent(&mut graph, encoder.hidden.len() - 1);
         let w = graph.parameter("head.weight", head.classes, head.width(encoder));
@@ -77,33 +76,21 @@ impl SentenceHeadGraph {
         }
         graph.prune(&gradients.iter().map(|(_, id)| *id).chain([loss]).collect::<Vec<_>>());
         graph.fuse();
-        SentenceHeadGraph { graph, loss, weight, head: [w, b], gradients }
+        let recipe = Recipe::new(graph, encoder, Labels::Hard)
+            .give(Given::Weight, [weight])
+            .give(Given::Caller, [w, b])
+            .give(Given::Caller, gradients.iter().map(|(_, id)| *id))
+            .keep(&[loss]);
+        SentenceHeadRecipe { recipe, loss, head: [w, b], gradients }
     }
+}
 
-    /// Bytes of activations and batch, and dispatches, without taking them.
-    pub fn plan(
-        gpu: &Gpu,
-        encoder: &Encoder,
-        head: SentenceHead,
-        side: Side,
-        sentences: u32,
-        variants: &Variants,
-    ) -> Result<(u64, usize), GpuError> {
-        let encoder = Encoder { recompute: encoder.recompute, ..encoder.without_dropout() };
-        let made = SentenceHeadGraph::new(&encoder, head, side);
-        let outside = |id| {
-            encoder.tensors.contains(&id)
-                || made.head.contains(&id)
-                || id == made.weight
-                || made.gradients.iter().any(|(_, g)| *g == id)
-        };
-        let (dims, layout) = (head.dims(sentences), encoder.batch_layout(variants));
-        fit::check(gpu, &made.graph, &dims, variants, &outside)?;
-        let memory = MemoryPlan::new(&made.graph, &dims, variants, &outside, &[made.loss]);
-        let batch = BatchBuffers::bytes(&dims, &layout, variants, encoder.config.vocab_size, false);
-        let dispatches = crate::graph::dispatches(gpu, &made.graph, dims, variants, &layout)?.len();
-        Ok((memory.bytes() + batch, dispatches))
-    }
+/// Where a side's pass reads and writes beside the encoder's parameters.
+pub struct SideMemory<'m> {
+    /// W and b.
+    pub theta: &'m [Buffer; 2],
+    /// Of the side's matrices; those that the loss does not depend on stay as they are.
+    pub gradients: &'m [Buffer],
 }
 
 /// Loss and gradient of one side, planned on an adapter.
@@ -112,42 +99,40 @@ pub struct SentenceHeadPass {
     loss: TensorId,
 }
 
+/// The model as a sentence head reads it: nothing is dropped out, and what is computed again in training is so here.
+fn read_by_head(model: &Model) -> Model {
+    let mut own = model.without_dropout();
+    own.encoder.recompute = model.encoder.recompute;
+    own
+}
+
 impl SentenceHeadPass {
-    /// Plans for batches of up to `sentences`. `theta` is the memory of W and b; the gradients go to `gradients`, the memory
-    /// of the side's matrices, of which those that the loss does not depend on stay as they are.
-    #[allow(clippy::too_many_arguments)]
+    /// Bytes of the pass beside its caller's memory, without taking them.
+    ///
+    /// # Errors
+    /// As [`Recipe::check`].
+    pub fn bytes(model: &Model, head: SentenceHead, side: Side, sentences: u32) -> Result<u64, GpuError> {
+        let model = read_by_head(model);
+        SentenceHeadRecipe::new(&model.encoder, head, side).recipe.bytes(&model, &head.dims(sentences))
+    }
+
+    /// Plans for batches of up to `sentences`.
+    ///
+    /// # Errors
+    /// As [`Recipe::plan`].
     pub fn new(
-        gpu: &Gpu,
-        encoder: &Encoder,
-        parameters: &Arena,
+        model: &Model,
         head: SentenceHead,
-        theta: &[Buffer; 2],
         side: Side,
-        gradients: &[Buffer],
+        memory: &SideMemory<'_>,
         sentences: u32,
-        variants: &Variants,
     ) -> Result<SentenceHeadPass, GpuError> {
-        let encoder = Encoder { recompute: encoder.recompute, ..encoder.without_dropout() };
-        let made = SentenceHeadGraph::new(&encoder, head, side);
-        let outside: Vec<(TensorId, Buffer)> = made
-            .gradients
-            .iter()
-            .map(|(i, id)| (*id, gradients[*i].clone()))
-            .chain(made.head.into_iter().zip(theta.iter().cloned()))
-            .collect();
-        let bound = Bound::new(
-            gpu,
-            &encoder,
-            &made.graph,
-            parameters,
-            head.dims(sentences),
-            variants,
-            Labels::Hard,
-            Some(made.weight),
-            &outside,
-            &[made.loss],
-        )?;
-        Ok(SentenceHeadPass { bound, loss: made.loss })
+        let model = read_by_head(model);
+        let made = SentenceHeadRecipe::new(&model.encoder, head, side);
+        let gradients = made.gradients.iter().map(|(i, id)| (*id, memory.gradients[*i].clone()));
+        let caller: Vec<(TensorId, Buffer)> =
+            gradients.chain(made.head.into_iter().zip(memory.theta.iter().cloned())).collect();
+        Ok(SentenceHeadPass { bound: made.recipe.plan(&model, head.dims(sentences), &caller)?, loss: made.loss })
     }
 
     /// How batches are laid out.
@@ -162,7 +147,7 @@ impl SentenceHeadPass {
 
     /// Memory of the losses of sentences, [sentences, 4].
     pub fn loss_buffer(&self) -> &Buffer {
-        self.bound.plan.buffer(self.loss).expect("the loss is kept")
+        self.bound.buffer(self.loss)
     }
 
     /// Memory of the weights of sentences, [sentences, 4].
@@ -176,13 +161,12 @@ impl SentenceHeadPass {
     /// As [`Program::encode`](crate::gpu::Program::encode).
     pub fn encode(
         &self,
-        gpu: &Gpu,
         encoder: &mut wgpu::CommandEncoder,
         batch: &Batch,
         weight: f32,
         step: &Step,
         stamp: Option<Stamp<'_>>,
     ) -> Result<(), GpuError> {
-        self.bound.encode(gpu, encoder, batch, weight, step, stamp)
+        self.bound.encode(encoder, batch, weight, step, stamp)
     }
 }

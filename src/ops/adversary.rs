@@ -19,6 +19,11 @@ pub fn bound(tally: &Buffer, head: &Buffer, factor: &Buffer, log: &Buffer, ring:
     bound.dispatch("bound".into(), Grid { count: Count::Fixed(1), unit: 1, columns: 1, layers: 1 })
 }
 
+/// What [`bound`] reads of a step in which the adversarial loss has this weight λ.
+pub fn numbers(weight: f64) -> [f32; 8] {
+    [0.0, 0.0, 0.0, 0.0, weight as f32, 0.0, 0.0, 0.0]
+}
+
 /// gradient += factor · adversarial over one chunk.
 pub fn blend(adversarial: &Buffer, factor: &Buffer, gradient: &Buffer, size4: u32) -> Dispatch {
     let blend = kernel::Blend {

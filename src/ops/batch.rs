@@ -2,9 +2,9 @@
 //! use and, for gradients, the tokens sorted by table row.
 
 use super::embedding::most_segments;
+use super::excess::{Excess, largest_binding, most_sentences};
 use super::{Dims, Variants};
 use crate::gpu::{Buffer, Gpu, GpuError, Step};
-use crate::graph::fit;
 
 /// One sentence of a batch.
 #[derive(Clone, Debug, Default)]
@@ -231,19 +231,19 @@ impl BatchBuffers {
     /// # Errors
     /// [`GpuError::Limit`] with their size, the limit, and what would help.
     pub fn check(gpu: &Gpu, dims: &Dims, vocabulary: u32, soft: bool) -> Result<(), GpuError> {
-        let limit = fit::largest_binding(gpu);
+        let limit = largest_binding(gpu);
         let bytes = |masked: u64| masked * u64::from(vocabulary.next_multiple_of(4)) * 4;
         if !soft || bytes(dims.masked.into()) <= limit {
             return Ok(());
         }
         let masked =
             |sentences: u32| (u64::from(dims.masked) * u64::from(sentences)).div_ceil(u64::from(dims.sentences.max(1)));
-        let excess = fit::Excess {
+        let excess = Excess {
             what: format!("the labels' distributions ({} x {vocabulary})", dims.masked),
             bytes: bytes(dims.masked.into()),
             limit,
             sentences: dims.sentences,
-            most: fit::most_sentences(dims.sentences, |n| bytes(masked(n)) <= limit),
+            most: most_sentences(dims.sentences, |n| bytes(masked(n)) <= limit),
             fixed: None,
         };
         Err(excess.into())

@@ -62,17 +62,10 @@ pub fn accumulate(label: &str, gradient: &Buffer, sum: &Buffer, size4: u32) -> D
     accumulate.dispatch(format!("{label}.accumulate"), flat(size4))
 }
 
-/// Norm, log line and update, after the gradient of a step is complete.
+/// The norm of the gradient, the step's log line, and the state that an update or an ascent reads.
 ///
 /// The losses were weighted by `scale`, a power of two, and so the gradient is as much too large: the update, the norm and
 /// the log divide by it, which changes no bit.
-pub fn update(rule: Rule, clip: f32, scale: f32, chunks: &[ChunkBuffers], shared: &Shared) -> Vec<Dispatch> {
-    let mut all = settle(clip, scale, chunks, shared);
-    all.extend(apply(rule, chunks, shared));
-    all
-}
-
-/// The norm of the gradient, the step's log line, and the state that an update or an ascent reads.
 pub fn settle(clip: f32, scale: f32, chunks: &[ChunkBuffers], shared: &Shared) -> Vec<Dispatch> {
     let mut all = Vec::new();
     let mut first = 0;

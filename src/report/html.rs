@@ -6,6 +6,7 @@ use super::curvature;
 use super::figure::{Axis, Figure, Line};
 use super::palette;
 use super::run::Run;
+use crate::train::RunResult;
 
 /// Text safe inside html.
 pub fn escape(text: &str) -> String {
@@ -48,10 +49,8 @@ const STYLE: &str = "
 pub fn page(run: &Run) -> String {
     let floor = run.evaluations.last().map(|e| e.floor);
     let status = match &run.result {
-        Some(result) if result["status"] == "diverged" => {
-            format!("Diverged at step {}: {} was not finite.", result["step"], plain(&result["tensor"]))
-        }
-        Some(_) => "Finished.".into(),
+        Some(RunResult::Diverged(d)) => format!("Diverged at step {}: {} was not finite.", d.step, d.tensor),
+        Some(RunResult::Done(_)) => "Finished.".into(),
         None => "Not finished: the figures show how far it has come.".to_string(),
     };
     format!(
@@ -89,15 +88,10 @@ fn cards(run: &Run) -> String {
     if let Some(accuracy) = curvature::accuracy(run) {
         cards.push((accuracy, "accuracy of a linear probe"));
     }
-    if let Some(result) = &run.result {
-        for (key, name) in [("parameters", "parameters"), ("steps", "steps")] {
-            if let Some(n) = result[key].as_u64() {
-                cards.push((n.to_string(), name));
-            }
-        }
-        if let Some(s) = result["seconds"].as_f64() {
-            cards.push((format!("{s:.0} s"), "time in the loop"));
-        }
+    if let Some(RunResult::Done(outcome)) = &run.result {
+        cards.push((outcome.parameters.to_string(), "parameters"));
+        cards.push((outcome.steps.to_string(), "steps"));
+        cards.push((format!("{:.0} s", outcome.seconds), "time in the loop"));
     }
     let each = |(value, name): &(String, &str)| {
         format!("<div class=\"card\"><b>{}</b><span>{name}</span></div>\n", escape(value))

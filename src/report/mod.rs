@@ -56,7 +56,7 @@ pub fn write_run(folder: &Path, out: Option<&Path>) -> Result<PathBuf, ReportErr
 /// Writes the page about a folder: of a run where it holds `metrics.jsonl`, otherwise of the sweeps in it.
 ///
 /// # Errors
-/// Those of [`write_run`] and [`write_sweeps`].
+/// The errors of [`write_run`] and [`write_sweeps`].
 pub fn write(folder: &Path, out: Option<&Path>) -> Result<PathBuf, ReportError> {
     match folder.join("metrics.jsonl").exists() {
         true => write_run(folder, out),

@@ -6,7 +6,7 @@ pub enum Ink {
     Text,
     Muted,
     Grid,
-    /// What stands behind the series.
+    /// The colour of what stands behind the series.
     Pale,
     /// The ground of a figure or card.
     Card,

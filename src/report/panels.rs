@@ -240,7 +240,9 @@ impl Panels {
         scene.line(vec![(x0, y1), (x0, y0), (x1, y0)], frame(Ink::Muted));
         scene.words(plain((x0 + x1) / 2.0, y0 + 35.0, &panel.x.label, Anchor::Middle));
         let side = plain(left + 14.0, (y0 + y1) / 2.0, &panel.y.label, Anchor::Middle);
-        scene.words(Words { upright: true, ..side });
+        // A long label is set smaller, so that it stays beside the picture.
+        let size = SMALL * ((y0 - y1 + 12.0) / width(&side.text, SMALL, false)).min(1.0);
+        scene.words(Words { upright: true, size, ..side });
         for level in panel.levels.iter().filter(|l| shown(l.y, panel.y.log)) {
             scene.line(vec![(x0, py(level.y)), (x1, py(level.y))], LEVEL);
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::ReportError;
-use crate::train::Measurement;
+use crate::train::{Measurement, RunResult};
 
 /// A run as read from its folder.
 pub struct Run {
@@ -20,7 +20,7 @@ pub struct Run {
     /// `run.json`: version, adapter, driver, variants.
     pub about: Value,
     /// `result.json`, absent while the run is not finished.
-    pub result: Option<Value>,
+    pub result: Option<RunResult>,
     pub config: toml::Table,
 }
 
@@ -82,7 +82,7 @@ impl Run {
             curvature,
             probe: json("probe.json"),
             about: json("run.json").unwrap_or_default(),
-            result: json("result.json"),
+            result: RunResult::read(folder),
             config,
         })
     }

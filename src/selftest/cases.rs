@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 
-use super::{Case, Pass, TABLES};
+use super::updates::updates;
+use super::{Case, Pass, TABLES, Work};
 use crate::graph::{Count, Emit, Graph, TensorId};
 use crate::ops::{Activation, Attention, Labels, LossDraw, Rule, call, concat};
 
@@ -61,6 +62,10 @@ fn case(
     sentences: u32,
     build: impl Fn(&mut Draft) -> TensorId + Send + Sync + 'static,
 ) -> Case {
+    made(name, bound, probes, sentences, Work::Graph(Box::new(build)))
+}
+
+fn made(name: &str, bound: f64, probes: u32, sentences: u32, work: Work) -> Case {
     Case {
         name: name.into(),
         bound,
@@ -68,7 +73,7 @@ fn case(
         sentences,
         vocabulary: TABLES[0],
         longest: 10,
-        build: Box::new(build),
+        work,
         soft: false,
         dropout: false,
         weight_sets: false,
@@ -106,7 +111,7 @@ pub(super) fn representative(rows: u32) -> Vec<Case> {
     let timed = |operations, passes, shape: &str, build: Box<dyn Fn(&mut Draft) -> TensorId + Send + Sync>| Case {
         vocabulary: V,
         longest: T,
-        build,
+        work: Work::Graph(build),
         timed: Some(Timed { operations, passes, shape: shape.into() }),
         ..case(shape, 0.0, 1, sentences, |g| embedded(g, D))
     };
@@ -138,7 +143,8 @@ pub(super) fn representative(rows: u32) -> Vec<Case> {
     all
 }
 
-/// All cases: every operation with its reverse pass, with tangents of both, and with second-order terms.
+/// All cases: every operation with its reverse pass, with tangents of both, with second-order terms and norms; every update
+/// rule.
 pub fn cases() -> Vec<Case> {
     let mut all = operations();
     for (pass, suffix) in [(Pass::Tangent, "tangents"), (Pass::Second, "second order"), (Pass::Norms, "norms")] {
@@ -154,6 +160,8 @@ pub fn cases() -> Vec<Case> {
             ..c
         }));
     }
+    // Norms are sums of some ten thousand squares, and AdamW divides by a root.
+    all.extend(updates().into_iter().map(|(name, update)| made(&name, 2e-6, 1, 1, Work::Update(update))));
     all
 }
 

@@ -18,17 +18,19 @@ mod cases;
 mod differences;
 mod setting;
 mod timing;
+mod updates;
 
 use std::collections::HashMap;
 
 use crate::gpu::{Count, Dispatch, Gpu, GpuError};
 use crate::graph::{self, Dims, Emit, Plan, TensorId};
 use crate::ops::batch::BatchLayout;
-use crate::ops::{BatchBuffers, Epilogue, Function, Linear, Node, Rule, Variants};
+use crate::ops::{BatchBuffers, Device, Epilogue, Function, Linear, Node, Rule, Variants};
 use crate::reference;
 
 use cases::{Draft, Given, Timed};
 use setting::Setting;
+use updates::Update;
 
 pub use cases::{cases, quick};
 pub use differences::{Difference, directional_differences, finite_differences};
@@ -48,7 +50,7 @@ pub struct Case {
     pub vocabulary: u32,
     /// Tokens of the longest sentence.
     pub longest: u32,
-    build: Box<dyn Fn(&mut Draft) -> TensorId + Send + Sync>,
+    work: Work,
     /// Labels that are distributions.
     soft: bool,
     /// Whether anything is dropped.
@@ -67,6 +69,14 @@ impl Case {
     fn layout(&self) -> BatchLayout {
         BatchLayout { tables: [self.vocabulary, TABLES[1], TABLES[2]], first_position: 2, segment: 64 }
     }
+}
+
+/// What a case tries.
+enum Work {
+    /// A graph, built up to the output that the cotangents belong to.
+    Graph(Box<dyn Fn(&mut Draft) -> TensorId + Send + Sync>),
+    /// An update rule of the optimiser, which is no operation of a graph.
+    Update(Update),
 }
 
 /// What follows the forward pass of a case.
@@ -119,6 +129,9 @@ impl Compare {
 
 /// Runs a case with some variants on an adapter.
 pub fn run(gpu: &Gpu, variants: &Variants, case: &Case) -> Result<Outcome, GpuError> {
+    if let Work::Update(update) = &case.work {
+        return updates::run(gpu, variants, case, update);
+    }
     let setting = Setting::new(case, case.probes, variants.sums().segment, case.fused);
     let Setting { layout, batch, graph, step, .. } = &setting;
     let dims = Dims {
@@ -149,7 +162,7 @@ pub fn run(gpu: &Gpu, variants: &Variants, case: &Case) -> Result<Outcome, GpuEr
     let outputs: Vec<(TensorId, Compare)> =
         graph.nodes().iter().flat_map(|node| node.outputs.iter().map(|id| (*id, Compare::of(node)))).collect();
     let keep: Vec<TensorId> = outputs.iter().map(|(id, _)| *id).collect();
-    let plan = Plan::new(gpu, graph, dims, variants, &buffers, &outside, &keep)?;
+    let plan = Plan::new(&Device::new(gpu, *variants), graph, dims, &buffers, &outside, &keep)?;
     plan.run(gpu, step)?;
     let mut worst = (0.0, String::new());
     for (id, compare) in outputs {
@@ -185,6 +198,9 @@ pub fn run(gpu: &Gpu, variants: &Variants, case: &Case) -> Result<Outcome, GpuEr
 
 /// The dispatches of a case and its reverse pass with some variants, whether or not the adapter could run them.
 pub fn dispatches(gpu: &Gpu, variants: &Variants, case: &Case) -> Result<Vec<Dispatch>, GpuError> {
+    if let Work::Update(update) = &case.work {
+        return updates::dispatches(gpu, update);
+    }
     let Setting { layout, batch, graph, .. } = Setting::new(case, case.probes, variants.sums().segment, case.fused);
     let (rows, masked, sentences) = (batch.rows(), batch.masked(), batch.sentences);
     graph::dispatches(gpu, &graph, Dims { rows, masked, sentences, probes: case.probes }, variants, &layout)

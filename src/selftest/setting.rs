@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::cases::{Draft, Given};
-use super::{Case, Pass, TABLES};
+use super::{Case, Pass, TABLES, Work};
 use crate::gpu::{Count, Step};
 use crate::graph::{Emit, GramPart, Graph, Role, TensorId};
 use crate::ops::batch::{BatchLayout, Sentence};
@@ -75,7 +75,8 @@ impl Setting {
         let layout = BatchLayout { segment, ..case.layout() };
         let batch = batch_of(case, &layout);
         let mut draft = Draft { vocabulary: case.vocabulary, ..Draft::default() };
-        let output = (case.build)(&mut draft);
+        let Work::Graph(build) = &case.work else { unreachable!("an update rule has no graph") };
+        let output = build(&mut draft);
         let Draft { mut graph, mut given, .. } = draft;
         let forward = graph.nodes().len();
         let tensor = graph.tensor(output).clone();

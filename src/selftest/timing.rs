@@ -12,7 +12,7 @@ use super::{Case, Pass, Timed};
 use crate::gpu::{Gpu, GpuError, Step};
 use crate::graph::{Dims, Emit, Graph, Plan, Role, TensorId};
 use crate::ops::batch::BatchLayout;
-use crate::ops::{BatchBuffers, Call, Family, Node, Sizes, Variants};
+use crate::ops::{BatchBuffers, Call, Device, Family, Node, Sizes, Variants};
 use crate::random::{Purpose, Stream};
 
 /// Repeats; the median counts.
@@ -175,7 +175,7 @@ fn timing(gpu: &Gpu, variants: &Variants, case: &Case, subject: &Subject) -> Res
         outside.insert(id, buffer);
     }
     let keep: Vec<TensorId> = graph.nodes().iter().flat_map(|node| node.outputs.iter().copied()).collect();
-    let plan = Plan::new(gpu, graph, dims, variants, &buffers, &outside, &keep)?;
+    let plan = Plan::new(&Device::new(gpu, *variants), graph, dims, &buffers, &outside, &keep)?;
     let seconds = seconds(gpu, &plan, &batch.step(case.probes))?;
     let sizes = Sizes { graph, dims: &dims, variants };
     let flops = graph.nodes().iter().map(|node| node.operation().flops(node, &sizes));

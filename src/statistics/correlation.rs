@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use super::bootstrap::{bootstrap, members};
 
-/// Which coefficient.
+/// The coefficient of a correlation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Coefficient {
@@ -75,7 +75,7 @@ pub fn correlate(coefficient: Coefficient, x: &[f64], y: &[f64], draws: u64, see
     Clusters { of: &each, draws, seed }.correlate(coefficient, x, y)
 }
 
-/// Which pairs hang together (rows of one run), and how often whole clusters are drawn again for an interval.
+/// The clusters that pairs belong to (rows of one run), and how often whole clusters are drawn again for an interval.
 #[derive(Clone, Copy, Debug)]
 pub struct Clusters<'a> {
     /// The cluster of each pair.
@@ -91,7 +91,7 @@ impl Clusters<'_> {
         self.interval(coefficient, &[x, y], |c| coefficient.of(&c[0], &c[1]))
     }
 
-    /// The same of the partial coefficient given z.
+    /// The partial coefficient given z, with its interval as for [`correlate`](Self::correlate).
     pub fn partial(&self, coefficient: Coefficient, x: &[f64], y: &[f64], z: &[f64]) -> Option<Correlation> {
         self.interval(coefficient, &[x, y, z], |c| coefficient.partial(&c[0], &c[1], &c[2]))
     }

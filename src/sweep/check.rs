@@ -4,7 +4,7 @@
 use super::error::RunFailure;
 use super::examine::{Examiner, Question};
 use super::file::{EnlargeBy, EnlargeSize, Method, Models, ProbeSection, Reads};
-use super::plan::{Plan, PlannedRun};
+use super::plan::{PlannedRun, SweepPlan};
 use crate::config::ConfigError;
 use crate::downstream::{TaskData, check_room, layer_in, part_seed};
 use crate::gpu::{Gpu, GpuError};
@@ -18,7 +18,7 @@ use crate::train::Corpus;
 ///
 /// # Errors
 /// The first thing that cannot be, with its key and what would be right.
-pub fn check(plan: &Plan) -> Result<Vec<String>, ConfigError> {
+pub fn check(plan: &SweepPlan) -> Result<Vec<String>, ConfigError> {
     check_runs(plan)?;
     let config = &plan.runs[0].resolved.config;
     let corpus = Corpus::open(&config.language, &config.objective, plan.examine.seed)?;
@@ -51,7 +51,7 @@ pub fn check(plan: &Plan) -> Result<Vec<String>, ConfigError> {
 }
 
 /// The place of an error in a plan.
-pub(super) fn place(plan: &Plan, key: &str) -> String {
+pub(super) fn place(plan: &SweepPlan, key: &str) -> String {
     format!("sweep {}: {key}", plan.name)
 }
 
@@ -61,7 +61,7 @@ pub(super) fn probe_key(i: usize, key: &str) -> String {
 }
 
 /// Checks the runs together.
-pub(super) fn check_runs(plan: &Plan) -> Result<(), ConfigError> {
+pub(super) fn check_runs(plan: &SweepPlan) -> Result<(), ConfigError> {
     let place = |key: &str| place(plan, key);
     let language = plan.runs[0].resolved.language_hash();
     let all = plan.start.iter().chain(&plan.runs);
@@ -88,7 +88,7 @@ pub(super) fn check_runs(plan: &Plan) -> Result<(), ConfigError> {
 }
 
 /// The layer is one of every model.
-fn check_layer(plan: &Plan, probe: &ProbeSection) -> Result<(), String> {
+fn check_layer(plan: &SweepPlan, probe: &ProbeSection) -> Result<(), String> {
     let layers = |run: &PlannedRun| run.resolved.config.model.num_hidden_layers as usize + 1;
     for run in &plan.runs {
         layer_in(probe.layer, layers(run)).map_err(|message| format!("{message} (`{}`)", run.label))?;

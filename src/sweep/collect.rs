@@ -9,7 +9,7 @@ use super::error::RunFailure;
 use super::examine::{Curved, Probed, Question, parse};
 use super::file::{Method, ProbeSection};
 use super::folder::{self, Failed, ModelAt};
-use super::plan::{Plan, PlannedRun};
+use super::plan::{PlannedRun, SweepPlan};
 use super::table::{LOOKUP, Missing, Row, Table};
 use crate::config::{LanguageKind, OptimizerKind, TrainSection, as_text};
 use crate::train::{Corpus, Evaluation, newest};
@@ -46,7 +46,7 @@ pub struct Standing {
     pub folder: PathBuf,
 }
 
-impl Plan {
+impl SweepPlan {
     /// The state of each run, in the plan's order; the run that the others begin with comes first.
     pub fn status(&self) -> Vec<Standing> {
         self.start.iter().chain(&self.runs).map(|run| self.standing(run)).collect()

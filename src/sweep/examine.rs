@@ -12,17 +12,16 @@ use serde_json::json;
 use super::check::{ENLARGE, enlargement, sizes};
 use super::error::RunFailure;
 use super::file::{EnlargeBy, Method, ProbeSection, Reads};
-use super::plan::{Plan, PlannedRun};
+use super::plan::{PlannedRun, SweepPlan};
 use super::table::{Accuracies, Task};
 use crate::config::{ConfigError, MeasureSection};
 use crate::downstream::{
     Features, FineTuning, Fit, LinearProbe, Outcome, Pooling, TaskData, finetune, layer_number, probe, ridge_path,
 };
-use crate::gpu::Gpu;
 use crate::interrupt;
 use crate::language::Words;
-use crate::model::{Arena, Encoder, Loaded, Weights, enlarge};
-use crate::ops::Variants;
+use crate::model::{Encoder, Loaded, Model, Weights, enlarge};
+use crate::ops::Device;
 use crate::train::{Corpus, Evaluation, Evaluator, Instruments, Measurement, interrupt_requested};
 
 /// One question.
@@ -50,7 +49,7 @@ pub(super) struct Probed {
 /// Version of the answers' form; another one asks anew.
 const FORMAT: u32 = 1;
 
-impl Plan {
+impl SweepPlan {
     /// All questions to a model; those that need no model come last.
     pub(super) fn questions(&self) -> Vec<Question<'_>> {
         let examine = &self.examine;
@@ -63,7 +62,7 @@ impl Plan {
 
 impl Question<'_> {
     /// File of the answer.
-    pub(super) fn file(&self, plan: &Plan) -> String {
+    pub(super) fn file(&self, plan: &SweepPlan) -> String {
         let examine = &plan.examine;
         let (name, settings) = match self {
             Question::Evaluation => ("evaluation".to_string(), json!(examine.sentences)),
@@ -80,11 +79,11 @@ impl Question<'_> {
     }
 
     /// File of the reason why there is no answer.
-    pub(super) fn failure_file(&self, plan: &Plan) -> String {
+    pub(super) fn failure_file(&self, plan: &SweepPlan) -> String {
         self.file(plan).replace(".json", ".failure.json")
     }
 
-    /// In words, for progress.
+    /// The question in words, for progress.
     pub(super) fn text(&self) -> String {
         match self {
             Question::Evaluation => "loss".into(),
@@ -96,7 +95,7 @@ impl Question<'_> {
 
 /// Data that all models are asked about, made once.
 pub(super) struct Examiner<'p> {
-    pub(super) plan: &'p Plan,
+    pub(super) plan: &'p SweepPlan,
     pub(super) corpus: Corpus,
     tasks: HashMap<String, Rc<TaskData>>,
 }
@@ -106,25 +105,23 @@ pub(super) struct Subject<'m> {
     pub loaded: &'m Loaded,
     /// The language under the model's ids.
     corpus: Corpus,
-    pub arena: Arena,
+    pub model: Model,
     pub step: u64,
     pub micro_batch: usize,
-    pub variants: Variants,
     features: HashMap<(u64, Reads, i64), Rc<Features>>,
 }
 
 impl<'m> Subject<'m> {
     pub fn new(
-        gpu: &Gpu,
+        device: &Device,
         loaded: &'m Loaded,
         corpus: Corpus,
         step: u64,
         run: &PlannedRun,
-        variants: Variants,
     ) -> Result<Subject<'m>, RunFailure> {
-        let arena = Arena::of(gpu, &loaded.encoder, &loaded.weights)?;
+        let model = loaded.on(device)?;
         let micro_batch = run.resolved.config.train.micro_batch() as usize;
-        Ok(Subject { loaded, corpus, arena, step, micro_batch, variants, features: HashMap::new() })
+        Ok(Subject { loaded, corpus, model, step, micro_batch, features: HashMap::new() })
     }
 }
 
@@ -136,7 +133,7 @@ fn fingerprint(sentences: &[Words]) -> u64 {
 }
 
 impl<'p> Examiner<'p> {
-    pub fn new(plan: &'p Plan) -> Result<Examiner<'p>, RunFailure> {
+    pub fn new(plan: &'p SweepPlan) -> Result<Examiner<'p>, RunFailure> {
         let config = &plan.runs[0].resolved.config;
         let (language, objective, seed) = (config.language.clone(), config.objective.clone(), plan.examine.seed);
         let corpus = interrupt::or_stop(move || Corpus::open(&language, &objective, seed))??;
@@ -149,27 +146,20 @@ impl<'p> Examiner<'p> {
     }
 
     /// The answer to a question about a model, as JSON.
-    pub fn ask(
-        &mut self,
-        gpu: &Gpu,
-        subject: &mut Subject<'_>,
-        question: Question<'_>,
-    ) -> Result<serde_json::Value, RunFailure> {
+    pub fn ask(&mut self, subject: &mut Subject<'_>, question: Question<'_>) -> Result<serde_json::Value, RunFailure> {
         match question {
-            Question::Evaluation => Ok(json!(self.evaluate(gpu, subject)?)),
-            Question::Curvature(measure) => Ok(json!(self.measure(gpu, subject, measure)?)),
-            Question::Probe(section) => Ok(json!(self.probe(gpu, subject, section)?)),
+            Question::Evaluation => Ok(json!(self.evaluate(subject)?)),
+            Question::Curvature(measure) => Ok(json!(self.measure(subject, measure)?)),
+            Question::Probe(section) => Ok(json!(self.probe(subject, section)?)),
         }
     }
 
-    fn evaluate(&self, gpu: &Gpu, subject: &Subject<'_>) -> Result<Evaluation, RunFailure> {
+    fn evaluate(&self, subject: &Subject<'_>) -> Result<Evaluation, RunFailure> {
         let (count, batch) = (self.plan.examine.sentences, subject.micro_batch);
-        let encoder = &subject.loaded.encoder;
-        let evaluator = Evaluator::new(gpu, encoder, &subject.arena, &subject.variants, &subject.corpus, count, batch)?;
-        Ok(evaluator.run(gpu)?)
+        Ok(Evaluator::new(&subject.model, &subject.corpus, count, batch)?.run()?)
     }
 
-    fn measure(&self, gpu: &Gpu, subject: &Subject<'_>, measure: &MeasureSection) -> Result<Curved, RunFailure> {
+    fn measure(&self, subject: &Subject<'_>, measure: &MeasureSection) -> Result<Curved, RunFailure> {
         let small = subject.loaded;
         let larger: Option<(Encoder, Weights)> = match self.plan.enlarged() {
             Some(size) => {
@@ -180,11 +170,11 @@ impl<'p> Examiner<'p> {
             }
             None => None,
         };
-        let (encoder, arena) = match &larger {
-            Some((encoder, weights)) => (encoder, Arena::of(gpu, encoder, weights)?),
-            None => (&small.encoder, subject.arena.clone()),
+        let model = match &larger {
+            Some((encoder, weights)) => Model::new(&subject.model.device, encoder, weights)?,
+            None => subject.model.clone(),
         };
-        let c = &encoder.config;
+        let c = &model.encoder.config;
         let how = match (&larger, self.plan.examine.enlarge_by) {
             (None, _) => "as trained",
             (Some(_), EnlargeBy::Duplication) => "enlarged by duplication",
@@ -196,10 +186,10 @@ impl<'p> Examiner<'p> {
             c.num_hidden_layers,
             c.num_attention_heads,
             c.intermediate_size,
-            encoder.parameter_count()
+            model.encoder.parameter_count()
         );
-        let instruments = Instruments::new(&subject.corpus, measure, &subject.variants, subject.micro_batch)?;
-        let measurement = instruments.measure(gpu, encoder, &arena, subject.step, &|| !interrupt_requested())?;
+        let instruments = Instruments::new(&subject.corpus, measure, subject.micro_batch)?;
+        let measurement = instruments.measure(&model, subject.step, &|| !interrupt_requested())?;
         Ok(Curved { parametrisation, measurement })
     }
 
@@ -220,19 +210,12 @@ impl<'p> Examiner<'p> {
         Ok(data)
     }
 
-    fn probe(&mut self, gpu: &Gpu, subject: &mut Subject<'_>, section: &ProbeSection) -> Result<Probed, RunFailure> {
+    fn probe(&mut self, subject: &mut Subject<'_>, section: &ProbeSection) -> Result<Probed, RunFailure> {
         let data = self.data(section)?;
         if section.method == Method::Finetune {
             let options = self.fine_tuning(section);
-            let fits = finetune(
-                gpu,
-                &subject.variants,
-                subject.loaded,
-                &subject.corpus.tokens,
-                &data,
-                &options,
-                &self.seeds(section),
-            )?;
+            let (device, seeds) = (&subject.model.device, self.seeds(section));
+            let fits = finetune(device, subject.loaded, &subject.corpus.tokens, &data, &options, &seeds)?;
             let method = format!("fine-tuning by AdamW {}, {} epochs", options.lr, options.epochs);
             let width = subject.loaded.encoder.config.hidden_size as usize;
             return Ok(self.probed(section, &data, &fits, ("<s>".into(), width), method));
@@ -250,11 +233,8 @@ impl<'p> Examiner<'p> {
                     Reads::Mean => Pooling::Mean,
                     Reads::First => Pooling::First,
                 };
-                let arena = &subject.arena;
-                let variants = &subject.variants;
                 let (tokens, longest) = (&subject.corpus.tokens, data.longest);
-                let made =
-                    Features::of_model(gpu, encoder, arena, tokens, variants, layer, pooling, &sentences, longest)?;
+                let made = Features::of_model(&subject.model, tokens, layer, pooling, &sentences, longest)?;
                 let made = Rc::new(made);
                 subject.features.insert(key, made.clone());
                 made
@@ -265,27 +245,21 @@ impl<'p> Examiner<'p> {
             Reads::Mean => "mean of tokens",
             Reads::First => "<s>",
         };
-        self.fit(gpu, &subject.variants, section, &data, &features, format!("{name} of layer {layer}"))
+        self.fit(&subject.model.device, section, &data, &features, format!("{name} of layer {layer}"))
     }
 
     /// A probe of the exact conditionals.
-    pub fn probe_lookup(
-        &mut self,
-        gpu: &Gpu,
-        variants: &Variants,
-        section: &ProbeSection,
-    ) -> Result<Probed, RunFailure> {
+    pub fn probe_lookup(&mut self, device: &Device, section: &ProbeSection) -> Result<Probed, RunFailure> {
         let data = self.data(section)?;
         let sentences: Vec<Words> = data.parts().into_iter().flat_map(|part| part.sentences.clone()).collect();
         let (language, longest) = (self.corpus.language.clone(), data.longest);
         let features = interrupt::or_stop(move || Features::lookup(language.as_ref(), &sentences, longest))?;
-        self.fit(gpu, variants, section, &data, &features, "exact conditionals".into())
+        self.fit(device, section, &data, &features, "exact conditionals".into())
     }
 
     fn fit(
         &self,
-        gpu: &Gpu,
-        variants: &Variants,
+        device: &Device,
         section: &ProbeSection,
         data: &TaskData,
         features: &Features,
@@ -317,7 +291,7 @@ impl<'p> Examiner<'p> {
                     ..d
                 };
                 let seeds = self.seeds(section);
-                let fits = probe(gpu, variants, &options, features, labels, classes as u32, &seeds)?;
+                let fits = probe(device, &options, features, labels, classes as u32, &seeds)?;
                 let method = format!(
                     "linear probe by AdamW {}, {} epochs, epoch by validation accuracy",
                     options.lr, options.epochs

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::RunFailure;
 use super::file::Models;
-use super::plan::{Plan, PlannedRun};
+use super::plan::{PlannedRun, SweepPlan};
 use crate::train::{self, Claim, Taken};
 
 /// A model of a run.
@@ -29,7 +29,7 @@ pub(super) struct Failed {
     pub message: String,
 }
 
-impl Plan {
+impl SweepPlan {
     /// Folder of a run: `STORE/ID`, or under the id that it had before where that is there.
     pub fn folder(&self, run: &PlannedRun) -> PathBuf {
         let own = self.store.join(&run.id);
@@ -89,8 +89,7 @@ pub(super) fn is_claimed(folder: &Path) -> bool {
 
 /// `result.json` of a finished run.
 pub(super) fn result(folder: &Path) -> Option<train::Outcome> {
-    let text = std::fs::read_to_string(folder.join("result.json")).ok()?;
-    serde_json::from_str::<train::Outcome>(&text).ok().filter(|o| o.status == train::Status::Done)
+    train::RunResult::read(folder)?.done()
 }
 
 /// `failure.json`.

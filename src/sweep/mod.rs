@@ -24,6 +24,6 @@ pub use check::check;
 pub use collect::{Standing, State};
 pub use error::{RunFailure, SweepError};
 pub use file::{Enlarge, EnlargeBy, EnlargeSize, ExamineSection, Method, Models, ProbeSection, Reads, schema};
-pub use plan::{Plan, PlannedRun, plan};
+pub use plan::{PlannedRun, SweepPlan, plan};
 pub use run::{FailedRun, Options, Tally, Watcher, run};
 pub use table::{Accuracies, Collapse, LOOKUP, Missing, Row, Table, Task};

@@ -22,14 +22,14 @@ pub struct PlannedRun {
     /// Id by the rule of versions up to 0.1.0, where it is another.
     #[serde(skip)]
     pub earlier_id: Option<String>,
-    /// The same for runs that differ in nothing but the seed.
+    /// One id for all runs that differ in nothing but the seed.
     pub group: String,
     pub seed: u64,
     /// The group in words.
     pub label: String,
     /// The settings of the sweep, by key.
     pub values: serde_json::Map<String, serde_json::Value>,
-    /// The same as overrides of the base config.
+    /// The settings as overrides of the base config.
     pub overrides: Vec<String>,
     #[serde(skip)]
     pub resolved: Resolved,
@@ -37,7 +37,7 @@ pub struct PlannedRun {
 
 /// All runs of a sweep in order.
 #[derive(Clone, Debug, Serialize)]
-pub struct Plan {
+pub struct SweepPlan {
     pub name: String,
     #[serde(serialize_with = "as_text")]
     pub base: PathBuf,
@@ -76,7 +76,7 @@ const MOST: usize = 100_000;
 /// # Errors
 /// A file that cannot be read or has unknown keys; axes without values or of unequal length; a run whose config cannot
 /// be, with the override at fault; an exclusion that fits nothing.
-pub fn plan(path: &Path) -> Result<Plan, SweepError> {
+pub fn plan(path: &Path) -> Result<SweepPlan, SweepError> {
     let place = path.display().to_string();
     let error = |message: String| SweepError { place: place.clone(), message };
     let file = File::read(path)?;
@@ -108,7 +108,7 @@ pub fn plan(path: &Path) -> Result<Plan, SweepError> {
     let start =
         file.start.as_ref().map(|section| start(section, folder, &base, all_keys)).transpose().map_err(in_plan)?;
     let output = file.output.unwrap_or_else(|| Path::new("runs").join(&name));
-    let mut plan = Plan {
+    let mut plan = SweepPlan {
         intervention: file.intervention.unwrap_or_else(|| name.clone()),
         name,
         base: base.clone(),
@@ -233,7 +233,7 @@ fn label(point: &[Setting]) -> String {
     if settings.is_empty() { "base".into() } else { settings.join(", ") }
 }
 
-impl Plan {
+impl SweepPlan {
     /// The file of the language, where it is not there.
     pub fn absent(&self) -> Option<&Path> {
         let language = &self.runs[0].resolved.config.language;

@@ -11,15 +11,15 @@ use super::error::RunFailure;
 use super::examine::{Examiner, Question, Subject, parse};
 use super::file::Models;
 use super::folder::{self, Failed, ModelAt};
-use super::plan::{Plan, PlannedRun};
+use super::plan::{PlannedRun, SweepPlan};
 use super::table::LOOKUP;
 use crate::config::ConfigError;
 use crate::gpu::{Gpu, GpuError};
 use crate::model;
-use crate::ops::{Variants, Wishes};
+use crate::ops::{Device, Variants, Wishes};
 use crate::train::{self, Claim, Observer, interrupt_requested};
 
-/// Who watches a sweep.
+/// Hears how a sweep goes.
 pub trait Watcher: Observer {
     /// Run number `number` (from 1) of `of` is begun, or gone on with.
     fn begins(&self, number: usize, of: usize, run: &PlannedRun);
@@ -65,7 +65,7 @@ pub struct FailedRun {
 
 /// The means to run a sweep; the adapter is opened when something is missing, and again when it was lost.
 struct Worker<'s> {
-    plan: &'s Plan,
+    plan: &'s SweepPlan,
     open: &'s dyn Fn() -> Result<Gpu, GpuError>,
     gpu: Option<Gpu>,
     wishes: &'s Wishes,
@@ -80,7 +80,7 @@ struct Worker<'s> {
 /// [`RunFailure::Interrupted`] (also of a training run) after an interrupt; no adapter; what is wrong with the plan as
 /// a whole. Failures of single runs are in the tally.
 pub fn run(
-    plan: &Plan,
+    plan: &SweepPlan,
     open: &dyn Fn() -> Result<Gpu, GpuError>,
     wishes: &Wishes,
     options: Options,
@@ -281,8 +281,8 @@ impl Worker<'_> {
         let plan = self.plan;
         let wishes = self.wishes.clone();
         let gpu = self.gpu()?;
-        let variants = variants(gpu, run, &wishes)?;
-        let mut subject = Subject::new(gpu, &loaded, corpus, at.step, run, variants)?;
+        let device = device(gpu, run, &wishes)?;
+        let mut subject = Subject::new(&device, &loaded, corpus, at.step, run)?;
         for question in plan.questions() {
             let path = at.answers.join(question.file(plan));
             if path.exists() {
@@ -297,8 +297,7 @@ impl Worker<'_> {
                 continue;
             }
             self.watcher.asks(run, at.step, &question.text());
-            let gpu = self.gpu.as_ref().expect("opened above");
-            let answer = self.examiner.ask(gpu, &mut subject, question);
+            let answer = self.examiner.ask(&mut subject, question);
             claim.check()?;
             match answer {
                 Ok(answer) => answered(&path, &failed_path, &answer)?,
@@ -362,9 +361,8 @@ impl Worker<'_> {
             self.watcher.note(&format!("lookup table: {}", question.text()));
             let wishes = self.wishes.clone();
             let gpu = self.gpu()?;
-            let variants = variants(gpu, &plan.runs[0], &wishes)?;
-            let gpu = self.gpu.as_ref().expect("opened above");
-            match self.examiner.probe_lookup(gpu, &variants, section) {
+            let device = device(gpu, &plan.runs[0], &wishes)?;
+            match self.examiner.probe_lookup(&device, section) {
                 Ok(answer) => answered(&path, &failed_path, &answer)?,
                 Err(failure) if ends_all(&failure) => return Err(failure),
                 Err(failure) => {
@@ -430,8 +428,8 @@ impl Unanswered {
     }
 }
 
-/// The kernel variants of a run's examinations.
-fn variants(gpu: &Gpu, run: &PlannedRun, wishes: &Wishes) -> Result<Variants, RunFailure> {
+/// The adapter with the kernel variants of a run's examinations.
+fn device(gpu: &Gpu, run: &PlannedRun, wishes: &Wishes) -> Result<Device, RunFailure> {
     let refused = |place: &str| {
         let place = place.to_string();
         move |message| ConfigError { place, message }
@@ -439,5 +437,5 @@ fn variants(gpu: &Gpu, run: &PlannedRun, wishes: &Wishes) -> Result<Variants, Ru
     let caps = gpu.capabilities();
     let own = run.resolved.config.adapter.wishes().map_err(refused("adapter.variant"))?;
     let variants = own.apply(Variants::choose(caps), caps).map_err(refused("adapter.variant"))?;
-    Ok(wishes.apply(variants, caps).map_err(refused("--variant"))?)
+    Ok(Device::new(gpu, wishes.apply(variants, caps).map_err(refused("--variant"))?))
 }

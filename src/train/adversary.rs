@@ -15,16 +15,11 @@ use super::checkpoint::NamedTensor;
 use crate::config::{Adversarial, ConfigError};
 use crate::gpu::{Buffer, Gpu, GpuError, Program, Stamp, Step};
 use crate::language::{Labelled, Language, Task, part, part_seed, task_names};
-use crate::model::{Arena, Encoder, SentenceHead, SentenceHeadGraph, SentenceHeadPass, Side, TokenIds};
+use crate::model::{Arena, Model, SentenceHead, SentenceHeadPass, Side, SideMemory, TokenIds};
 use crate::ops::batch::Sentence;
-use crate::ops::optimizer::{self, ChunkBuffers, Rule, Shared};
-use crate::ops::{Batch, Variants, adversary, statistics};
+use crate::ops::optimizer::ChunkBuffers;
+use crate::ops::{Batch, Optimizer, Treatment, UpdateRule, adversary, statistics};
 use crate::random::{Purpose, Stream};
-
-/// Decay rates, ε and weight decay of the head's AdamW, as in torch.optim.AdamW.
-const BETAS: [f64; 2] = [0.9, 0.999];
-const EPS: f32 = 1e-8;
-const DECAY: f32 = 0.01;
 
 /// The labelled sentences of both sets.
 #[derive(Clone, Debug)]
@@ -92,12 +87,10 @@ impl AdversaryData {
 
 /// The head with its programs, and what they add to a trainer's gradient.
 pub struct Adversary {
+    gpu: Gpu,
     algorithm: Adversarial,
-    steps: u64,
+    run: Opposed,
     data: AdversaryData,
-    seed: u64,
-    scale: f32,
-    ring: u32,
     shape: SentenceHead,
     /// vec4 of W and b.
     sizes4: [u32; 2],
@@ -127,41 +120,43 @@ pub struct AdversaryLine {
 
 /// Bytes that an adversary takes of the adapter: the gradient, the head with its moments, activations and batches, and
 /// small things.
-pub(super) fn adversary_bytes(
-    gpu: &Gpu,
-    encoder: &Encoder,
-    head: SentenceHead,
-    sentences: u32,
-    variants: &Variants,
-    ring: u32,
-) -> Result<u64, GpuError> {
-    let arena = Arena::bytes(encoder, gpu.alignment());
-    let [w, b] = head.sizes4(encoder).map(|n| (u64::from(n) * 16).next_multiple_of(gpu.alignment()));
+pub(super) fn adversary_bytes(model: &Model, head: SentenceHead, sentences: u32, ring: u32) -> Result<u64, GpuError> {
+    let (encoder, alignment) = (&model.encoder, model.gpu().alignment());
+    let arena = Arena::bytes(encoder, alignment);
+    let [w, b] = head.sizes4(encoder).map(|n| (u64::from(n) * 16).next_multiple_of(alignment));
     let mut bytes = arena + 4 * (w + b) + u64::from(ring) * 16 + 16 * (w / 65536 + 8);
     for side in [Side::Head, Side::Encoder] {
-        let (planned, dispatches) = SentenceHeadGraph::plan(gpu, encoder, head, side, sentences, variants)?;
-        bytes += planned + 256 * dispatches as u64;
+        bytes += SentenceHeadPass::bytes(model, head, side, sentences)?;
     }
     Ok(bytes)
 }
 
+/// The run that an adversary works in.
+#[derive(Clone, Copy, Debug)]
+pub struct Opposed {
+    /// The run's steps.
+    pub steps: u64,
+    /// Of the batches.
+    pub seed: u64,
+    /// What the losses are multiplied by before the backward pass.
+    pub scale: f32,
+    /// Steps that the log holds before it starts again.
+    pub ring: u32,
+}
+
 impl Adversary {
-    /// Plans and allocates. `whole` is the gradient that the update reads, `steps` the run's steps, `ring` the steps that a
-    /// log holds before it starts again.
-    #[allow(clippy::too_many_arguments)]
+    /// Plans and allocates. `whole` is the gradient that the update reads.
+    ///
+    /// # Errors
+    /// What the adapter says.
     pub fn new(
-        gpu: &Gpu,
-        encoder: &Encoder,
-        parameters: &Arena,
+        model: &Model,
         whole: &Arena,
         algorithm: &Adversarial,
         data: AdversaryData,
-        steps: u64,
-        variants: &Variants,
-        seed: u64,
-        scale: f32,
-        ring: u32,
+        run: Opposed,
     ) -> Result<Adversary, GpuError> {
+        let (gpu, encoder, ring) = (model.gpu(), &model.encoder, run.ring);
         let shape = SentenceHead { classes: data.classes.len() as u32, tokens: data.tokens };
         let sizes4 = shape.sizes4(encoder);
         // Parameters, gradients and the two moments.
@@ -171,7 +166,7 @@ impl Adversary {
         let (theta, own, moments) = (pair(), pair(), [pair(), pair()]);
         let gradient = Arena::new(gpu, encoder, "the adversarial gradient")?;
         let pass = |side, gradients: &[Buffer]| {
-            SentenceHeadPass::new(gpu, encoder, parameters, shape, &theta, side, gradients, algorithm.batch, variants)
+            SentenceHeadPass::new(model, shape, side, &SideMemory { theta: &theta, gradients }, algorithm.batch)
         };
         let learn = pass(Side::Head, &own)?;
         let against = pass(Side::Encoder, &gradient.matrices)?;
@@ -185,17 +180,9 @@ impl Adversary {
                 decay: i == 0,
             })
             .collect();
-        let blocks = optimizer::square_blocks(sizes4.into_iter());
-        let shared = Shared {
-            tally: gpu.buffer("the head's tally", 16)?,
-            state: gpu.buffer("the state of the head's optimiser", 16)?,
-            log: gpu.buffer("the head's log", 16)?,
-            ring: 1,
-            squares: gpu.buffer("the head's squares", u64::from(blocks) * 16)?,
-        };
-        let rule = Rule::AdamW { betas: BETAS.map(|b| b as f32), eps: EPS, decay: DECAY };
-        let mut after = vec![statistics::tally(learn.loss_buffer(), learn.weight_buffer(), &shared.tally)];
-        after.extend(optimizer::update(rule, 0.0, 1.0, &chunks, &shared));
+        let optimizer = Optimizer::new(gpu, UpdateRule::ADAMW, Treatment::PLAIN, chunks, 1)?;
+        let mut after = vec![optimizer.tally(learn.loss_buffer(), learn.weight_buffer())];
+        after.extend(optimizer.update());
         let learned = Program::new(gpu, after)?;
         let tally = gpu.buffer("the adversarial tally", 16)?;
         let factor = gpu.buffer("the adversarial factor", 16)?;
@@ -205,7 +192,7 @@ impl Adversary {
             gpu,
             vec![
                 statistics::tally(against.loss_buffer(), against.weight_buffer(), &tally),
-                adversary::bound(&tally, &shared.state, &factor, &log, ring, ceiling),
+                adversary::bound(&tally, optimizer.state(), &factor, &log, ring, ceiling),
             ],
         )?;
         let pairs = gradient.chunks.iter().zip(&whole.chunks);
@@ -213,12 +200,10 @@ impl Adversary {
         let blend = Program::new(gpu, blend)?;
         let algorithm = algorithm.clone();
         Ok(Adversary {
+            gpu: gpu.clone(),
             algorithm,
-            steps,
+            run,
             data,
-            seed,
-            scale,
-            ring,
             shape,
             sizes4,
             theta,
@@ -243,7 +228,7 @@ impl Adversary {
     fn chosen(&self, set: usize, step: u64, number: u64) -> Vec<Sentence> {
         let sentences = &self.data.sets[set];
         let index = step * (u64::from(self.algorithm.head_steps) + 1) + number;
-        let mut stream = Stream::new(self.seed, Purpose::Adversary, index);
+        let mut stream = Stream::new(self.run.seed, Purpose::Adversary, index);
         let mut one = || sentences[stream.below(sentences.len() as u32) as usize].clone();
         (0..self.algorithm.batch).map(|_| one()).collect()
     }
@@ -255,47 +240,44 @@ impl Adversary {
     /// Submits the head's steps and the adversarial gradient of a step of the encoder, counted from 0.
     pub(super) fn advance(
         &self,
-        gpu: &Gpu,
         step: u64,
         mut stamp: Option<Stamp<'_>>,
     ) -> Result<Vec<wgpu::SubmissionIndex>, GpuError> {
+        let gpu = &self.gpu;
         let head_steps = u64::from(self.algorithm.head_steps);
         let mut submitted = Vec::new();
         for k in 0..head_steps {
             let batch = self.batch(0, step, k);
             let taken = step * head_steps + k;
-            let corrections = BETAS.map(|b| (1.0 - b.powf((taken + 1) as f64)) as f32);
-            let first = if taken == 0 { 1.0 } else { 0.0 };
             let numbers = Step {
                 counter: [taken as u32, 0],
-                optimizer: [self.algorithm.head_lr as f32, corrections[0], corrections[1], first, 0.0, 0.0, 0.0, 0.0],
+                optimizer: UpdateRule::ADAMW.numbers(taken, self.algorithm.head_lr),
                 ..batch.step(1)
             };
             let mut encoder = gpu.encoder();
-            self.learn.encode(gpu, &mut encoder, &batch, 1.0 / batch.masked() as f32, &numbers, stamp.take())?;
+            self.learn.encode(&mut encoder, &batch, 1.0 / batch.masked() as f32, &numbers, stamp.take())?;
             self.learned.encode(gpu, &mut encoder, &numbers)?;
             submitted.push(gpu.submit(encoder));
         }
         let batch = self.batch(1, step, head_steps);
-        let weight = self.algorithm.weight_at(step, self.steps) as f32;
-        let numbers =
-            Step { counter: [step as u32, 0], optimizer: [0.0, 0.0, 0.0, 0.0, weight, 0.0, 0.0, 0.0], ..batch.step(1) };
+        let weight = self.algorithm.weight_at(step, self.run.steps);
+        let numbers = Step { counter: [step as u32, 0], optimizer: adversary::numbers(weight), ..batch.step(1) };
         let mut encoder = gpu.encoder();
-        self.against.encode(gpu, &mut encoder, &batch, self.scale / batch.masked() as f32, &numbers, stamp.take())?;
+        self.against.encode(&mut encoder, &batch, self.run.scale / batch.masked() as f32, &numbers, stamp.take())?;
         self.judged.encode(gpu, &mut encoder, &numbers)?;
         submitted.push(gpu.submit(encoder));
         Ok(submitted)
     }
 
     /// Adds the adversarial gradient, times its factor, to the whole one.
-    pub(super) fn blend(&self, gpu: &Gpu, encoder: &mut wgpu::CommandEncoder, numbers: &Step) -> Result<(), GpuError> {
-        self.blend.encode(gpu, encoder, numbers)
+    pub(super) fn blend(&self, encoder: &mut wgpu::CommandEncoder, numbers: &Step) -> Result<(), GpuError> {
+        self.blend.encode(&self.gpu, encoder, numbers)
     }
 
     /// The lines of steps, as long as the log still holds them.
-    pub(super) fn lines(&self, gpu: &Gpu, steps: std::ops::Range<u64>) -> Result<Vec<AdversaryLine>, GpuError> {
-        let lines: Vec<[f32; 4]> = gpu.read(&self.log, self.ring as usize)?;
-        let line = |step: u64| lines[(step % u64::from(self.ring)) as usize];
+    pub(super) fn lines(&self, steps: std::ops::Range<u64>) -> Result<Vec<AdversaryLine>, GpuError> {
+        let lines: Vec<[f32; 4]> = self.gpu.read(&self.log, self.run.ring as usize)?;
+        let line = |step: u64| lines[(step % u64::from(self.run.ring)) as usize];
         Ok(steps.map(line).map(|l| AdversaryLine { loss: l[0], factor: l[1] }).collect())
     }
 
@@ -324,11 +306,11 @@ impl Adversary {
     }
 
     /// Waits and reads the head and its moments.
-    pub fn state(&self, gpu: &Gpu) -> Result<Vec<NamedTensor>, GpuError> {
+    pub fn state(&self) -> Result<Vec<NamedTensor>, GpuError> {
         let parts = self.parts();
         let sizes: Vec<(&Buffer, usize)> =
             parts.iter().map(|(_, s, b)| (*b, s.iter().product::<usize>() * 4)).collect();
-        let values = gpu.read_many(&sizes)?;
+        let values = self.gpu.read_many(&sizes)?;
         Ok(parts
             .into_iter()
             .zip(values)
@@ -340,10 +322,10 @@ impl Adversary {
     ///
     /// # Errors
     /// The name of a tensor that is missing or has another shape.
-    pub fn restore(&self, gpu: &Gpu, state: &[NamedTensor]) -> Result<(), String> {
+    pub fn restore(&self, state: &[NamedTensor]) -> Result<(), String> {
         for (name, shape, buffer) in self.parts() {
             match state.iter().find(|t| t.name == name && t.shape == shape) {
-                Some(tensor) => gpu.write(buffer, &tensor.values),
+                Some(tensor) => self.gpu.write(buffer, &tensor.values),
                 None => return Err(format!("tensor `{name}` is missing or mis-shaped")),
             }
         }

@@ -3,12 +3,12 @@
 use rayon::prelude::*;
 
 use super::data::{Corpus, held_out_seed};
-use crate::gpu::{Gpu, GpuError};
+use crate::gpu::GpuError;
 use crate::interrupt;
 use crate::language::{Language, entropy, masked_position};
-use crate::model::{Arena, Encoder, ForwardPass, TokenIds, dims_for};
+use crate::model::{ForwardPass, Model, TokenIds, dims_for};
+use crate::ops::Labels;
 use crate::ops::batch::Sentence;
-use crate::ops::{Labels, Variants};
 use crate::statistics::Estimate;
 
 /// What held-out sentences say about a model.
@@ -42,15 +42,7 @@ impl Evaluator {
     }
 
     /// Samples and labels `count` sentences of the held-out seed and plans the pass.
-    pub fn new(
-        gpu: &Gpu,
-        encoder: &Encoder,
-        arena: &Arena,
-        variants: &Variants,
-        corpus: &Corpus,
-        count: u32,
-        batch: usize,
-    ) -> Result<Evaluator, GpuError> {
+    pub fn new(model: &Model, corpus: &Corpus, count: u32, batch: usize) -> Result<Evaluator, GpuError> {
         let seed = held_out_seed(corpus.seed);
         let (language, tokens) = (corpus.language.clone(), corpus.tokens.clone());
         let made: Vec<MaskedSentence> = interrupt::or_stop(move || {
@@ -60,13 +52,13 @@ impl Evaluator {
         let (sentences, entropies): (Vec<Sentence>, Vec<f64>) =
             made.into_iter().map(|m| (m.sentence, m.entropy)).unzip();
         let dims = dims_for(&sentences, Evaluator::batch(batch));
-        let pass = ForwardPass::new(gpu, encoder, arena, dims, variants, Labels::Soft, false)?;
+        let pass = ForwardPass::new(model, dims, Labels::Soft, false)?;
         Ok(Evaluator { sentences, entropies, pass })
     }
 
     /// Evaluates the parameters as they are now.
-    pub fn run(&self, gpu: &Gpu) -> Result<Evaluation, GpuError> {
-        let divergences: Vec<f64> = self.pass.losses(gpu, &self.sentences)?.iter().map(|r| r.divergence).collect();
+    pub fn run(&self) -> Result<Evaluation, GpuError> {
+        let divergences: Vec<f64> = self.pass.losses(&self.sentences)?.iter().map(|r| r.divergence).collect();
         let excess = Estimate::of_mean(&divergences);
         let floor = Estimate::of_mean(&self.entropies);
         Ok(Evaluation {

@@ -22,12 +22,11 @@ use crate::curvature::{
     Chunks, Cotangent, CurvatureError, Drawing, FormPass, Lanczos, Matrix, ModelOperator, Noise, NormPass, Norms,
     Operator, ProbeKind, ProductPass, Subject, probes, ratio_paired, top_eigenpairs,
 };
-use crate::gpu::Gpu;
 use crate::interrupt::{self, Interrupted};
 use crate::language::masked_position;
-use crate::model::{Arena, Encoder};
+use crate::model::Model;
+use crate::ops::LossDraw;
 use crate::ops::batch::Sentence;
-use crate::ops::{LossDraw, Variants};
 use crate::statistics::{Crossed, Estimate, Target};
 
 /// Seed of the sentences that curvature is measured on: those of neither training nor evaluation.
@@ -43,26 +42,12 @@ pub struct Instruments {
     settings: MeasureSection,
     sentences: Vec<Sentence>,
     seed: u64,
-    variants: Variants,
     batch: usize,
-}
-
-/// What one measurement is made on.
-#[derive(Clone, Copy)]
-struct Place<'a> {
-    gpu: &'a Gpu,
-    encoder: &'a Encoder,
-    parameters: &'a Arena,
 }
 
 impl Instruments {
     /// Samples the sentences; `batch` is the number of them that are on the adapter at once.
-    pub fn new(
-        corpus: &Corpus,
-        settings: &MeasureSection,
-        variants: &Variants,
-        batch: usize,
-    ) -> Result<Instruments, Interrupted> {
+    pub fn new(corpus: &Corpus, settings: &MeasureSection, batch: usize) -> Result<Instruments, Interrupted> {
         let seed = measured_seed(corpus.seed);
         let others = [
             settings.top.as_ref().map_or(0, |s| s.sentences),
@@ -78,37 +63,29 @@ impl Instruments {
         let sentences =
             interrupt::or_stop(move || (0..u64::from(count)).into_par_iter().map(sentence).collect::<Vec<_>>())?;
         let batch = batch.min(CHUNKS.batch);
-        Ok(Instruments { settings: settings.clone(), sentences, seed, variants: *variants, batch })
+        Ok(Instruments { settings: settings.clone(), sentences, seed, batch })
     }
 
     /// Measures weights that lie on the adapter; `go_on` is asked between batches.
     ///
     /// # Errors
     /// [`CurvatureError::Interrupted`] when `go_on` says so, numbers that are not finite, what the adapter refuses.
-    pub fn measure(
-        &self,
-        gpu: &Gpu,
-        encoder: &Encoder,
-        parameters: &Arena,
-        step: u64,
-        go_on: &dyn Fn() -> bool,
-    ) -> Result<Measurement, CurvatureError> {
+    pub fn measure(&self, model: &Model, step: u64, go_on: &dyn Fn() -> bool) -> Result<Measurement, CurvatureError> {
         let started = Instant::now();
-        let place = Place { gpu, encoder, parameters };
         let check = || if go_on() { Ok(()) } else { Err(CurvatureError::Interrupted) };
         let mut m = Measurement { step, ..Measurement::default() };
         let mut ratios = Bartlett::default();
         // A part that an interrupt cut short is none of a measurement.
-        let fisher = self.fisher(place, &mut m, &check)?;
+        let fisher = self.fisher(model, &mut m, &check)?;
         check()?;
         if let Some(noise) = &self.settings.noise {
-            let own = self.noise(place, noise, &mut m, &check)?;
+            let own = self.noise(model, noise, &mut m, &check)?;
             check()?;
             let ratio = paired(&own, &fisher);
             (ratios.noise_fisher, ratios.noise_fisher_standard_error) = both(&ratio);
         }
         if let Some(hessian) = &self.settings.hessian_trace {
-            let (beyond, probe_error) = self.hessian(place, hessian, &mut m, &check)?;
+            let (beyond, probe_error) = self.hessian(model, hessian, &mut m, &check)?;
             // Tr H / Tr F = 1 + (Tr H - Tr G) / Tr F, whose numerator comes from the same probes for both and is small
             // where the model fits; the probes are common to all sentences, so that their part is added.
             let ratio = paired(&beyond, &fisher);
@@ -120,7 +97,7 @@ impl Instruments {
             (ratios.hessian_fisher, ratios.hessian_fisher_standard_error) = both(&whole);
         }
         if let Some(top) = &self.settings.top {
-            self.top(place, top, &mut m, &check)?;
+            self.top(model, top, &mut m, &check)?;
             check()?;
         }
         m.bartlett = (self.settings.bartlett && ratios != Bartlett::default()).then_some(ratios);
@@ -132,22 +109,20 @@ impl Instruments {
     ///
     /// # Errors
     /// What the adapter says.
-    pub fn bytes(&self, gpu: &Gpu, encoder: &Encoder) -> Result<u64, CurvatureError> {
-        let nowhere = Arena::nowhere();
-        let place = Place { gpu, encoder, parameters: &nowhere };
-        let trace = self.subject(place, self.settings.trace.sentences)?;
+    pub fn bytes(&self, model: &Model) -> Result<u64, CurvatureError> {
+        let trace = self.subject(model, self.settings.trace.sentences)?;
         let mut all = vec![NormPass::bytes(&trace, Cotangent::Draw(self.draw()))?];
         if let Some(noise) = &self.settings.noise {
-            let subject = self.subject(place, noise.sentences)?;
+            let subject = self.subject(model, noise.sentences)?;
             all.push(NormPass::bytes(&subject, Cotangent::Data)?);
             all.push(subject.mean_gradient_bytes()?);
             all.push(FormPass::bytes(&subject, false)?);
         }
         if let Some(hessian) = &self.settings.hessian_trace {
-            all.push(FormPass::bytes(&self.subject(place, hessian.sentences)?, true)?);
+            all.push(FormPass::bytes(&self.subject(model, hessian.sentences)?, true)?);
         }
         if let Some(top) = &self.settings.top {
-            let subject = self.subject(place, top.sentences)?;
+            let subject = self.subject(model, top.sentences)?;
             all.push(ProductPass::bytes(&subject, Matrix::Hessian)? + FormPass::bytes(&subject, true)?);
         }
         Ok(all.into_iter().max().unwrap_or(0))
@@ -162,16 +137,16 @@ impl Instruments {
         }
     }
 
-    fn subject<'g>(&self, place: Place<'g>, count: u32) -> Result<Subject<'g>, CurvatureError> {
+    fn subject(&self, model: &Model, count: u32) -> Result<Subject, CurvatureError> {
         let chunks = Chunks { batch: self.batch, ..CHUNKS };
         let sentences = &self.sentences[..count as usize];
-        Subject::on(place.gpu, place.encoder, place.parameters.clone(), sentences, self.variants, &[], &chunks)
+        Subject::new(model, sentences, &[], &chunks)
     }
 
     /// Tr F; gives each sentence's.
-    fn fisher(&self, place: Place<'_>, m: &mut Measurement, check: Check<'_>) -> Result<Vec<f64>, CurvatureError> {
+    fn fisher(&self, model: &Model, m: &mut Measurement, check: Check<'_>) -> Result<Vec<f64>, CurvatureError> {
         let settings = &self.settings.trace;
-        let subject = self.subject(place, settings.sentences)?;
+        let subject = self.subject(model, settings.sentences)?;
         let mut drawing = Drawing::new(&subject, self.draw(), self.seed, settings.draws as usize)?;
         let trace = drawing.run(&subject, Target::Population, None, 0, &mut |_| check())?.trace;
         check()?;
@@ -185,12 +160,12 @@ impl Instruments {
     /// Tr Σ and the noise scale; gives each sentence's ‖g_i - ḡ‖² n / (n - 1), whose mean is Tr Σ.
     fn noise(
         &self,
-        place: Place<'_>,
+        model: &Model,
         settings: &NoiseSection,
         m: &mut Measurement,
         check: Check<'_>,
     ) -> Result<Vec<f64>, CurvatureError> {
-        let subject = self.subject(place, settings.sentences)?;
+        let subject = self.subject(model, settings.sentences)?;
         let squared = Norms::measure(&subject, &mut |_| check())?.squared;
         check()?;
         let mean = subject.mean_gradient()?;
@@ -209,12 +184,12 @@ impl Instruments {
     /// Tr H; gives each sentence's part of Tr H - Tr G and the error of the latter's mean by the probes.
     fn hessian(
         &self,
-        place: Place<'_>,
+        model: &Model,
         settings: &HessianTraceSection,
         m: &mut Measurement,
         check: Check<'_>,
     ) -> Result<(Vec<f64>, f64), CurvatureError> {
-        let subject = self.subject(place, settings.sentences)?;
+        let subject = self.subject(model, settings.sentences)?;
         let operator = ModelOperator::new(&subject, Matrix::Hessian);
         let (mut whole, mut beyond) = (Crossed::new(subject.weights()), Crossed::new(subject.weights()));
         let masked = subject.masked();
@@ -244,12 +219,12 @@ impl Instruments {
     /// The eigenvalues of H of largest absolute value.
     fn top(
         &self,
-        place: Place<'_>,
+        model: &Model,
         settings: &TopSection,
         m: &mut Measurement,
         check: Check<'_>,
     ) -> Result<(), CurvatureError> {
-        let subject = self.subject(place, settings.sentences)?;
+        let subject = self.subject(model, settings.sentences)?;
         let operator = ModelOperator::new(&subject, Matrix::Hessian);
         let what = Lanczos {
             top: settings.count as usize,
@@ -315,16 +290,10 @@ pub(super) struct Along {
 
 impl Along {
     /// Samples the sentences, and looks into a run's metrics for what was measured before.
-    pub fn new(
-        corpus: &Corpus,
-        settings: &MeasureSection,
-        variants: &Variants,
-        batch: usize,
-        metrics: &Path,
-    ) -> Result<Along, Interrupted> {
+    pub fn new(corpus: &Corpus, settings: &MeasureSection, batch: usize, metrics: &Path) -> Result<Along, Interrupted> {
         let text = std::fs::read_to_string(metrics).unwrap_or_default();
         let last = text.lines().rev().find_map(|line| serde_json::from_str(line).ok());
-        let instruments = Instruments::new(corpus, settings, variants, batch)?;
+        let instruments = Instruments::new(corpus, settings, batch)?;
         Ok(Along { instruments, every: settings.every, last, seconds: 0.0 })
     }
 
@@ -348,14 +317,12 @@ impl Along {
     /// Measures and keeps it as the newest. `None`, with a note, where a number is not finite: training goes on.
     pub fn measure(
         &mut self,
-        gpu: &Gpu,
-        encoder: &Encoder,
-        parameters: &Arena,
+        model: &Model,
         step: u64,
         observer: &dyn Observer,
     ) -> Result<Option<Measurement>, CurvatureError> {
         let started = Instant::now();
-        let found = self.instruments.measure(gpu, encoder, parameters, step, &|| !interrupt_requested());
+        let found = self.instruments.measure(model, step, &|| !interrupt_requested());
         self.seconds += started.elapsed().as_secs_f64();
         match found {
             Ok(measurement) => {

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::checkpoint::{Checkpoint, State, newest};
-use super::run::{Outcome, RunError, Status};
+use super::result::RunResult;
+use super::run::{Outcome, RunError};
 use crate::config::{AlgorithmKind, ConfigError, Names, Resolved, RunConfig, TrainSection};
 
 /// A length that a run was planned with until it was given another.
@@ -96,9 +97,9 @@ impl Past {
     /// from is not there; with what would be right.
     pub fn read(folder: &Path, resolved: &Resolved) -> Result<Past, RunError> {
         let known = Known::read(folder);
-        let result = json(&folder.join("result.json"));
-        let diverged = result["status"] == "diverged";
-        let done = serde_json::from_value::<Outcome>(result).ok().filter(|o| o.status == Status::Done);
+        let result = RunResult::read(folder);
+        let diverged = matches!(result, Some(RunResult::Diverged(_)));
+        let done = result.and_then(RunResult::done);
         let (checkpoint, warnings) = newest(&folder.join("checkpoints"));
         let notes = warnings.iter().map(|w| format!("warning: {w}")).collect();
         let checkpoint = checkpoint.map(|c| c.state().map(|state| (c, state))).transpose()?;

@@ -8,12 +8,12 @@ use super::kernels::{Kernels, Source};
 use super::measure::{Instruments, measure_error};
 use super::run::RunError;
 use super::setup::Setup;
-use super::trainer::{RING, trainer_bytes};
-use crate::config::{AlgorithmKind, OptimizerKind, Resolved};
+use super::trainer::{RING, rule_of, trainer_bytes};
+use crate::config::{AlgorithmKind, Resolved};
 use crate::curvature::CurvatureError;
 use crate::gpu::{Gpu, GpuError};
-use crate::graph::{Graph, MemoryPlan, TensorId, fit};
-use crate::model::{Arena, Encoder};
+use crate::graph::fit;
+use crate::model::{Arena, Encoder, Model, Recipe};
 use crate::ops::{BatchBuffers, Dims, Labels, Variants};
 
 /// What `lowland train --dry-run` prints.
@@ -65,16 +65,17 @@ pub struct PlanBytes {
 /// Plans a run without allocating its memory.
 pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
     let setup = Setup::new(gpu, resolved)?;
-    let Setup { encoder, dims, kernels: Kernels { variants, source, .. }, .. } = &setup;
+    let Setup { device, encoder, dims, kernels: Kernels { source, .. }, .. } = &setup;
     let train = &resolved.config.train;
-    let (graph, memory) = plan_gradient(encoder, setup.labels, dims, variants);
-    let mut otherwise = encoder.clone();
-    otherwise.recompute = !encoder.recompute;
+    let model = Model::planned(device, encoder);
+    let gradient = Recipe::gradient(encoder, setup.labels).0;
+    let memory = gradient.memory(device, dims);
     let activations = memory.bytes() - memory.workspace;
-    let (_, other_way) = plan_gradient(&otherwise, setup.labels, dims, variants);
+    let otherwise = Encoder { recompute: !encoder.recompute, ..encoder.clone() };
+    let other_way = Recipe::gradient(&otherwise, setup.labels).0.memory(device, dims);
     let other_way = other_way.bytes() - other_way.workspace;
     let (recomputed, stored) = if encoder.recompute { (activations, other_way) } else { (other_way, activations) };
-    let mut refused = refusal(gpu, &setup, resolved).err();
+    let mut refused = refusal(&setup, &gradient, resolved).err();
     let mut unless_refused = |bytes: Result<u64, GpuError>| match bytes {
         Err(GpuError::Limit(why)) => {
             refused.get_or_insert(why);
@@ -82,28 +83,21 @@ pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
         }
         other => other,
     };
-    let dispatches = crate::graph::dispatches(gpu, &graph, *dims, variants, &encoder.batch_layout(variants))?;
+    let dispatches = gradient.dispatches(&model, dims)?;
     let arena = Arena::bytes(encoder, gpu.alignment());
-    let moments = match &train.optimizer {
-        OptimizerKind::AdamW(_) => 2,
-        OptimizerKind::Sgd(o) => u64::from(o.momentum > 0.0),
-    };
+    let moments = rule_of(&train.optimizer).moments() as u64;
     let several = u64::from(train.micro_batch() < train.batch_size);
-    let layout = encoder.batch_layout(variants);
-    let soft = setup.labels == Labels::Soft;
-    let batch = BatchBuffers::bytes(dims, &layout, variants, encoder.config.vocab_size, soft);
+    let batch = gradient.batch_bytes(&model, dims);
     let algorithm = match (&train.algorithm, setup.head) {
         (AlgorithmKind::Sam(_), _) => arena,
-        (AlgorithmKind::Adversarial(a), Some(head)) => {
-            unless_refused(adversary_bytes(gpu, encoder, head, a.batch, variants, RING))?
-        }
+        (AlgorithmKind::Adversarial(a), Some(head)) => unless_refused(adversary_bytes(&model, head, a.batch, RING))?,
         _ => 0,
     };
-    let (evaluation, evaluation_dispatches) = plan_evaluation(gpu, &setup, resolved.config.evaluate.sentences)?;
+    let (evaluation, evaluation_dispatches) = plan_evaluation(&setup, resolved.config.evaluate.sentences)?;
     let measure = match &resolved.config.measure {
         Some(section) => {
-            let instruments = Instruments::new(&setup.corpus, section, variants, train.micro_batch() as usize)?;
-            match instruments.bytes(gpu, encoder) {
+            let instruments = Instruments::new(&setup.corpus, section, train.micro_batch() as usize)?;
+            match instruments.bytes(&model) {
                 Err(CurvatureError::Gpu(error)) => unless_refused(Err(error))?,
                 other => other.map_err(measure_error)?,
             }
@@ -111,7 +105,7 @@ pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
         None => 0,
     };
     // A uniform of 256 bytes a dispatch, the optimiser's with it, and a log of 512 lines.
-    let other = 256 * (dispatches.len() + evaluation_dispatches) as u64 + trainer_bytes(encoder, arena);
+    let other = 256 * (dispatches + evaluation_dispatches) as u64 + trainer_bytes(encoder, arena);
     let bytes = PlanBytes {
         parameters: arena,
         gradients: arena * (1 + several),
@@ -132,9 +126,9 @@ pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
     let tokens = u64::from(setup.corpus.language.max_length() as u32 + 2);
     let pairs = u64::from(dims.sentences) * tokens * tokens;
     let flops = encoder.forward_flops(u64::from(dims.rows), u64::from(dims.masked), pairs) as f64;
-    let gradient = if encoder.recompute { 4.0 } else { 3.0 } * flops * micros;
+    let step = if encoder.recompute { 4.0 } else { 3.0 } * flops * micros;
     let beside = match (&train.algorithm, setup.head) {
-        (AlgorithmKind::Sam(_), _) => gradient,
+        (AlgorithmKind::Sam(_), _) => step,
         // The heads' products beside the encoder's are not counted.
         (AlgorithmKind::Adversarial(a), Some(_)) => {
             let rows = u64::from(a.batch) * tokens;
@@ -148,43 +142,28 @@ pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
         layers: encoder.config.num_hidden_layers,
         vocabulary: encoder.config.vocab_size,
         adapter: gpu.info().name.clone(),
-        variants: *variants,
+        variants: device.variants,
         variants_source: *source,
         micro_batch: train.micro_batch(),
-        dispatches_per_micro_batch: dispatches.len(),
-        flops_per_step: gradient + beside,
+        dispatches_per_micro_batch: dispatches,
+        flops_per_step: step + beside,
         bytes,
         refused,
     })
 }
 
-/// The graph of a gradient as it runs: (graph, loss, what has memory of its own).
-fn gradient_graph(encoder: &Encoder, labels: Labels) -> (Graph, TensorId, Vec<TensorId>) {
-    let (mut graph, loss, weight, gradients) = encoder.with_gradient(labels);
-    graph.prune(&gradients.iter().copied().chain([loss]).collect::<Vec<_>>());
-    graph.fuse();
-    (graph, loss, encoder.tensors.iter().copied().chain(gradients).chain([weight]).collect())
-}
-
-/// The graph of a gradient, and its memory.
-fn plan_gradient(encoder: &Encoder, labels: Labels, dims: &Dims, variants: &Variants) -> (Graph, MemoryPlan) {
-    let (graph, loss, outside) = gradient_graph(encoder, labels);
-    let memory = MemoryPlan::new(&graph, dims, variants, &|id| outside.contains(&id), &[loss]);
-    (graph, memory)
-}
-
 /// Why a run's matrices, steps and evaluations do not fit, with the largest `train.micro_batch` that would where one does.
-fn refusal(gpu: &Gpu, setup: &Setup, resolved: &Resolved) -> Result<(), String> {
+fn refusal(setup: &Setup, gradient: &Recipe, resolved: &Resolved) -> Result<(), String> {
     let inner = |error: GpuError| match error {
         GpuError::Limit(why) => why,
         other => other.to_string(),
     };
-    let Setup { encoder, labels, dims, kernels: Kernels { variants, .. }, .. } = setup;
+    let Setup { device, encoder, labels, dims, .. } = setup;
+    let gpu = &device.gpu;
     Arena::check(gpu, encoder).map_err(inner)?;
     let limit = fit::largest_binding(gpu);
     let vocabulary = encoder.config.vocab_size;
-    let (graph, _, outside) = gradient_graph(encoder, *labels);
-    let (forward, _) = encoder.without_dropout().with_loss(Labels::Soft);
+    let (forward, _) = Recipe::forward(&encoder.without_dropout(), Labels::Soft, &[]);
     let tokens = dims.rows / dims.sentences;
     let check = |micro: u32| -> Result<(), String> {
         let step = Dims { rows: micro * tokens, masked: setup.corpus.most_masked(micro), sentences: micro, probes: 1 };
@@ -193,9 +172,8 @@ fn refusal(gpu: &Gpu, setup: &Setup, resolved: &Resolved) -> Result<(), String> 
             Some(e) => Err(format!("{what}: {}", e.text("`train.micro_batch`"))),
             None => Ok(()),
         };
-        of("a step", fit::excess(&graph, &step, variants, &|id| outside.contains(&id), limit))?;
-        let own = |id| encoder.tensors.contains(&id);
-        of("the evaluation", fit::excess(&forward, &evaluated, variants, &own, limit))?;
+        of("a step", gradient.excess(device, &step, limit))?;
+        of("the evaluation", forward.excess(device, &evaluated, limit))?;
         BatchBuffers::check(gpu, &step, vocabulary, *labels == Labels::Soft).map_err(inner)?;
         BatchBuffers::check(gpu, &evaluated, vocabulary, true).map_err(inner)
     };
@@ -218,13 +196,11 @@ fn evaluation_dims(micro_batch: u32, tokens: u32, sentences: u32) -> Dims {
 }
 
 /// Bytes and dispatches of the evaluation.
-fn plan_evaluation(gpu: &Gpu, setup: &Setup, sentences: u32) -> Result<(u64, usize), GpuError> {
-    let Setup { encoder, dims, kernels: Kernels { variants, .. }, .. } = setup;
+fn plan_evaluation(setup: &Setup, sentences: u32) -> Result<(u64, usize), GpuError> {
+    let Setup { device, encoder, dims, .. } = setup;
     let dims = evaluation_dims(dims.sentences, dims.rows / dims.sentences, sentences);
-    let encoder = encoder.without_dropout();
-    let (graph, loss) = encoder.with_loss(Labels::Soft);
-    let memory = MemoryPlan::new(&graph, &dims, variants, &|id| encoder.tensors.contains(&id), &[loss]);
-    let layout = encoder.batch_layout(variants);
-    let bytes = memory.bytes() + BatchBuffers::bytes(&dims, &layout, variants, encoder.config.vocab_size, true);
-    Ok((bytes, crate::graph::dispatches(gpu, &graph, dims, variants, &layout)?.len()))
+    let model = Model::planned(device, encoder).without_dropout();
+    let (recipe, _) = Recipe::forward(&model.encoder, Labels::Soft, &[]);
+    let bytes = recipe.memory(device, &dims).bytes() + recipe.batch_bytes(&model, &dims);
+    Ok((bytes, recipe.dispatches(&model, &dims)?))
 }

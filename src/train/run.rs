@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::adversary::AdversaryData;
 use super::checkpoint::tidy;
 use super::claim::Lost;
+use super::data::Corpus;
 use super::evaluate::Evaluation;
 use super::folder::{Folder, storable};
 use super::measurement::Measurement;
@@ -20,7 +21,7 @@ use super::tune::{Trial, Tuning};
 use crate::config::{AlgorithmKind, ConfigError, Resolved};
 use crate::gpu::{Gpu, GpuError};
 use crate::interrupt::{self, Interrupted};
-use crate::model::{ModelError, load};
+use crate::model::{Model, ModelError, load};
 
 /// Why a run stopped before its end.
 #[derive(Debug, thiserror::Error)]
@@ -149,39 +150,37 @@ fn work(
         observer.note(&format!("{} is finished already", folder.path.display()));
         return Ok(Outcome { folder: folder.path.clone(), ..done });
     }
-    let Setup { corpus, encoder, labels, dims, kernels, .. } = setup;
-    let variants = &kernels.variants;
+    let Setup { device, corpus, encoder, labels, dims, kernels, .. } = setup;
     let start = starting_weights(resolved, corpus, encoder, observer)?;
-    let mut trainer = Trainer::new(gpu, encoder, &start, &config.train, *labels, *dims, variants, config.seed)?;
-    oppose(gpu, resolved, setup, &mut trainer, observer)?;
+    let model = Model::new(device, encoder, &start)?;
+    let mut trainer = Trainer::new(model, &config.train, *labels, *dims, config.seed)?;
+    oppose(resolved, corpus, &mut trainer, observer)?;
     past.notes.iter().for_each(|note| observer.note(note));
     if let Some((checkpoint, _)) = &past.checkpoint {
         let loaded = load(&checkpoint.folder)?;
         let moments = checkpoint.moments(encoder, trainer.moment_count())?;
-        trainer.restore(gpu, encoder, &loaded.weights, &moments, checkpoint.step);
+        trainer.restore(&loaded.weights, &moments, checkpoint.step);
         if let Some(adversary) = trainer.adversary() {
             let wrong = |message| ModelError::Format { path: checkpoint.folder.clone(), message };
-            adversary.restore(gpu, &checkpoint.algorithm()?).map_err(wrong)?;
+            adversary.restore(&checkpoint.algorithm()?).map_err(wrong)?;
         }
         observer.note(&format!("resumed at step {}", checkpoint.step));
     }
     folder.begin(gpu, resolved, kernels, &past, observer)?;
     tidy(&folder.path.join("checkpoints"));
-    let mut session = Session::begin(gpu, setup, resolved, observer, &trainer, folder, &past)?;
+    let mut session = Session::begin(setup, resolved, observer, &trainer, folder, &past)?;
     session.train(&mut trainer, folder)?;
     session.finish(&mut trainer, folder)
 }
 
 /// Gives a trainer its adversary, where the config asks for one.
 fn oppose(
-    gpu: &Gpu,
     resolved: &Resolved,
-    setup: &Setup,
+    corpus: &Corpus,
     trainer: &mut Trainer,
     observer: &dyn Observer,
 ) -> Result<(), RunError> {
     let AlgorithmKind::Adversarial(algorithm) = &resolved.config.train.algorithm else { return Ok(()) };
-    let Setup { corpus, encoder, kernels, .. } = setup;
     let (own, corpus_of) = (algorithm.clone(), corpus.clone());
     let data = interrupt::or_stop(move || {
         AdversaryData::draw(&own, corpus_of.language.as_ref(), &corpus_of.tokens, corpus_of.seed)
@@ -192,5 +191,5 @@ fn oppose(
         data.entropy,
         algorithm.ceiling * data.entropy
     ));
-    Ok(trainer.oppose(gpu, encoder, algorithm, data, &kernels.variants)?)
+    Ok(trainer.oppose(algorithm, data)?)
 }

@@ -14,11 +14,11 @@ use super::folder::{Folder, earlier_seconds, evaluated_step, keep_metrics_until}
 use super::measure::{Along, measure_error};
 use super::observer::{Observer, Progress, interrupt_requested};
 use super::past::{Length, Past};
+use super::result::{Divergence, RunResult};
 use super::run::{Outcome, RunError, Status};
 use super::setup::Setup;
 use super::trainer::{LogLine, Trainer};
 use crate::config::{AlgorithmKind, Resolved};
-use crate::gpu::Gpu;
 use crate::model::save;
 
 /// Steps between lines of `metrics.jsonl`.
@@ -26,7 +26,6 @@ const LOG_EVERY: u64 = 10;
 
 /// A run under way.
 pub(super) struct Session<'r> {
-    gpu: &'r Gpu,
     setup: &'r Setup,
     resolved: &'r Resolved,
     observer: &'r dyn Observer,
@@ -51,7 +50,6 @@ pub(super) struct Session<'r> {
 impl<'r> Session<'r> {
     /// What the loop needs beside the trainer; `past` has the checkpoint that the trainer goes on from.
     pub fn begin(
-        gpu: &'r Gpu,
         setup: &'r Setup,
         resolved: &'r Resolved,
         observer: &'r dyn Observer,
@@ -60,31 +58,20 @@ impl<'r> Session<'r> {
         past: &Past,
     ) -> Result<Session<'r>, RunError> {
         let since = past.checkpoint.as_ref().map(|(checkpoint, _)| checkpoint.step);
-        let Setup { corpus, encoder, kernels, .. } = setup;
-        let (config, variants) = (&resolved.config, &kernels.variants);
+        let (corpus, config) = (&setup.corpus, &resolved.config);
         let metrics_path = folder.path.join("metrics.jsonl");
         // What stands at step 0 is said anew.
         let said = since.filter(|step| *step > 0);
         keep_metrics_until(&metrics_path, said)
             .map_err(|source| RunError::Io { path: metrics_path.clone(), source })?;
         let before = earlier_seconds(&metrics_path);
-        let evaluator = Evaluator::new(
-            gpu,
-            encoder,
-            &trainer.parameters,
-            variants,
-            corpus,
-            config.evaluate.sentences,
-            config.train.micro_batch() as usize,
-        )?;
         let batch = config.train.micro_batch() as usize;
-        let along =
-            config.measure.as_ref().map(|m| Along::new(corpus, m, variants, batch, &metrics_path)).transpose()?;
-        gpu.keep_pipelines();
+        let evaluator = Evaluator::new(&trainer.model, corpus, config.evaluate.sentences, batch)?;
+        let along = config.measure.as_ref().map(|m| Along::new(corpus, m, batch, &metrics_path)).transpose()?;
+        trainer.model.gpu().keep_pipelines();
         let events = EventWriter::create(&folder.path, said.map_or(0, |step| step + 1))
             .map_err(|source| RunError::Io { path: folder.path.clone(), source })?;
         Ok(Session {
-            gpu,
             setup,
             resolved,
             observer,
@@ -145,7 +132,7 @@ impl<'r> Session<'r> {
         let ahead = Ahead::start(corpus, *trainer.layout(), trainer.step, train);
         while trainer.step < steps {
             let micros = ahead.next()?;
-            trainer.advance(self.gpu, &micros)?;
+            trainer.advance(&micros)?;
             self.unread.push(micros);
             let step = trainer.step;
             let due = |every: u64| every > 0 && step.is_multiple_of(every);
@@ -179,13 +166,13 @@ impl<'r> Session<'r> {
     /// Reads the steps' losses, stops at one that is not finite, and writes a line where one is due: of the steps since the
     /// last multiple of [`LOG_EVERY`], wherever a checkpoint or another attempt came between.
     fn log(&mut self, trainer: &mut Trainer, folder: &mut Folder) -> Result<(), RunError> {
-        let lines = trainer.read_log(self.gpu)?;
+        let lines = trainer.read_log()?;
         if let Some(i) = lines.iter().position(|l| l.bad) {
             return Err(self.diverged(trainer, folder, lines[i], i)?);
         }
         self.unread.clear();
         let Some(first) = lines.first().map(|line| line.step) else { return Ok(()) };
-        let opposed = trainer.adversary_lines(self.gpu, first..trainer.step)?;
+        let opposed = trainer.adversary_lines(first..trainer.step)?;
         for (i, line) in lines.iter().enumerate() {
             if line.step.is_multiple_of(LOG_EVERY) {
                 self.recent.clear();
@@ -247,7 +234,7 @@ impl<'r> Session<'r> {
     }
 
     fn evaluate(&mut self, trainer: &Trainer, folder: &mut Folder) -> Result<(), RunError> {
-        let e = self.evaluator.run(self.gpu)?;
+        let e = self.evaluator.run()?;
         // A run that was stopped behind its last step has said it.
         if self.evaluated == Some(trainer.step) {
             self.evaluation = Some(e);
@@ -277,7 +264,7 @@ impl<'r> Session<'r> {
     fn measure(&mut self, trainer: &mut Trainer, folder: &mut Folder) -> Result<(), RunError> {
         let step = trainer.step;
         let Some(along) = self.along.as_mut().filter(|a| !a.done(step)) else { return Ok(()) };
-        match along.measure(self.gpu, &self.setup.encoder, &trainer.parameters, step, self.observer) {
+        match along.measure(&trainer.model, step, self.observer) {
             Ok(Some(measurement)) => {
                 let mut line = json!(measurement);
                 line["seconds"] = json!(self.seconds());
@@ -294,8 +281,8 @@ impl<'r> Session<'r> {
             return Ok(());
         }
         let Setup { corpus, encoder, .. } = self.setup;
-        let (weights, moments) = trainer.state(self.gpu, encoder)?;
-        let algorithm = trainer.adversary().map_or(Ok(vec![]), |a| a.state(self.gpu))?;
+        let (weights, moments) = trainer.state()?;
+        let algorithm = trainer.adversary().map_or(Ok(vec![]), |a| a.state())?;
         let state = State {
             format_version: 1,
             step: trainer.step,
@@ -319,12 +306,11 @@ impl<'r> Session<'r> {
 
     /// The error of a step that was not finite, with `result.json` written.
     fn diverged(&self, trainer: &Trainer, folder: &Folder, line: LogLine, at: usize) -> Result<RunError, RunError> {
-        let Setup { encoder, dims, kernels, labels, .. } = self.setup;
+        let Setup { dims, labels, .. } = self.setup;
         let scale = self.resolved.config.train.loss_scale();
         let micros = &self.unread[at];
-        let _whole = self.gpu.hold();
-        let found =
-            first_bad_tensor(self.gpu, encoder, &trainer.parameters, *dims, &kernels.variants, *labels, micros, scale)?;
+        let _whole = trainer.model.gpu().hold();
+        let found = first_bad_tensor(&trainer.model, *dims, *labels, micros, scale)?;
         let otherwise = match &self.resolved.config.train.algorithm {
             AlgorithmKind::Sam(_) => "the gradient at the weights after SAM's ascent",
             AlgorithmKind::Adversarial(_) => "the adversarial loss or its gradient",
@@ -332,15 +318,15 @@ impl<'r> Session<'r> {
         };
         let tensor = found.unwrap_or_else(|| otherwise.into());
         let checkpoint = newest(&self.root).0.map(|c| c.step);
-        let result = json!({
-            "status": "diverged",
-            "step": line.step + 1,
-            "tensor": tensor,
-            "loss": if line.loss.is_finite() { json!(line.loss) } else { json!(line.loss.to_string()) },
-            "last_finite_loss": self.recent.last().map(|l| l.loss),
-            "checkpoint": checkpoint,
+        let result = RunResult::Diverged(Divergence {
+            status: Status::Diverged,
+            step: line.step + 1,
+            tensor: tensor.clone(),
+            loss: if line.loss.is_finite() { json!(line.loss) } else { json!(line.loss.to_string()) },
+            last_finite_loss: self.recent.last().map(|l| f64::from(l.loss)),
+            checkpoint,
         });
-        folder.write("result.json", &(serde_json::to_string_pretty(&result).expect("plain values") + "\n"))?;
+        folder.write("result.json", &result.text())?;
         Ok(RunError::Diverged { step: line.step + 1, tensor, loss: f64::from(line.loss), checkpoint })
     }
 
@@ -353,7 +339,7 @@ impl<'r> Session<'r> {
             self.save(trainer, folder)?;
         }
         folder.check()?;
-        let weights = trainer.parameters.read(self.gpu, encoder)?;
+        let weights = trainer.model.weights()?;
         save(&folder.path.join("model"), encoder, &weights, Some(&corpus.vocabulary))?;
         let evaluation = self.evaluation.clone().expect("just evaluated");
         let outcome = Outcome {
@@ -364,12 +350,12 @@ impl<'r> Session<'r> {
             curvature: self.along.as_ref().and_then(|a| a.last.clone()),
             parameters: encoder.parameter_count(),
             seconds: self.seconds(),
-            peak_bytes: self.gpu.memory().1,
+            peak_bytes: trainer.model.gpu().memory().1,
             queue_idle: trainer.queue_idle(),
             earlier_lengths: self.lengths.clone(),
             folder: folder.path.clone(),
         };
-        folder.write("result.json", &(serde_json::to_string_pretty(&outcome).expect("plain values") + "\n"))?;
+        folder.write("result.json", &RunResult::Done(Box::new(outcome.clone())).text())?;
         Ok(outcome)
     }
 }

@@ -9,10 +9,12 @@ use crate::config::{AlgorithmKind, ConfigError, LabelKind, Resolved};
 use crate::gpu::Gpu;
 use crate::interrupt;
 use crate::model::{Encoder, SentenceHead};
-use crate::ops::{Dims, Labels};
+use crate::ops::{Device, Dims, Labels};
 
 /// What a config makes before anything is allocated.
 pub(super) struct Setup {
+    /// The adapter with the run's kernel variants.
+    pub device: Device,
     pub corpus: Corpus,
     pub encoder: Encoder,
     pub labels: Labels,
@@ -49,6 +51,7 @@ impl Setup {
             LabelKind::Expected => Labels::Soft,
         };
         let kernels = Kernels::settle(gpu, resolved, &Subject::new(gpu, &encoder, &dims, labels))?;
-        Ok(Setup { corpus, encoder, labels, head, dims, kernels })
+        let device = Device::new(gpu, kernels.variants);
+        Ok(Setup { device, corpus, encoder, labels, head, dims, kernels })
     }
 }

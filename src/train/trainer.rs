@@ -4,14 +4,14 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::adversary::{Adversary, AdversaryData, AdversaryLine};
+use super::adversary::{Adversary, AdversaryData, AdversaryLine, Opposed};
 use super::data::Micro;
 use crate::config::{Adversarial, AlgorithmKind, OptimizerKind, TrainSection};
-use crate::gpu::{Buffer, Gpu, GpuError, Lap, Program, Stamp, Step, Stopwatch};
+use crate::gpu::{Buffer, GpuError, Lap, Program, Stamp, Step, Stopwatch};
 use crate::graph::Dims;
-use crate::model::{Arena, Encoder, GradientPass, Weights};
-use crate::ops::optimizer::{self, ChunkBuffers, Rule, Shared};
-use crate::ops::{Labels, Variants, statistics};
+use crate::model::{Arena, Encoder, GradientPass, Model, Weights};
+use crate::ops::optimizer::{self, ChunkBuffers};
+use crate::ops::{Labels, Optimizer, Treatment, UpdateRule};
 
 /// One step's line in the log.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,7 +35,8 @@ const LONG: f64 = 0.2;
 
 /// Parameters, moments and programs of a training run.
 pub struct Trainer {
-    pub parameters: Arena,
+    /// The encoder with the parameters as they are now.
+    pub model: Model,
     moments: Vec<Arena>,
     sum: Option<Arena>,
     pass: GradientPass,
@@ -44,9 +45,10 @@ pub struct Trainer {
     sam: Option<Sam>,
     adversary: Option<Adversary>,
     update: Program,
-    optimizer: OptimizerKind,
+    optimizer: Optimizer,
+    /// Peak learning rate.
+    lr: f64,
     schedule: (crate::config::ScheduleKind, u64),
-    log: Buffer,
     seed: u64,
     /// What the losses are multiplied by before the backward pass.
     scale: f32,
@@ -68,6 +70,14 @@ struct Sam {
     ascend: Program,
 }
 
+/// The update rule of a config's optimiser.
+pub(super) fn rule_of(optimizer: &OptimizerKind) -> UpdateRule {
+    match optimizer {
+        OptimizerKind::AdamW(o) => UpdateRule::AdamW { betas: o.betas, eps: o.eps, decay: o.weight_decay },
+        OptimizerKind::Sgd(o) => UpdateRule::Sgd { momentum: o.momentum, decay: o.weight_decay },
+    }
+}
+
 /// Bytes that a trainer has beside arenas, activations and batch: sums of squares, the log and small things.
 pub(super) fn trainer_bytes(encoder: &Encoder, arena: u64) -> u64 {
     let chunks = 2 * (1 + encoder.matrices.len() as u64 / 1024);
@@ -77,29 +87,20 @@ pub(super) fn trainer_bytes(encoder: &Encoder, arena: u64) -> u64 {
 }
 
 impl Trainer {
-    /// Plans and allocates. `dims` is the largest micro-batch.
-    #[allow(clippy::too_many_arguments)]
-    pub fn new(
-        gpu: &Gpu,
-        encoder: &Encoder,
-        weights: &Weights,
-        train: &TrainSection,
-        labels: Labels,
-        dims: Dims,
-        variants: &Variants,
-        seed: u64,
-    ) -> Result<Trainer, GpuError> {
-        let parameters = Arena::of(gpu, encoder, weights)?;
-        let pass = GradientPass::new(gpu, encoder, &parameters, dims, variants, labels)?;
+    /// Plans and allocates for a model, whose parameters it writes. `dims` is the largest micro-batch.
+    ///
+    /// # Errors
+    /// What the adapter says.
+    pub fn new(model: Model, train: &TrainSection, labels: Labels, dims: Dims, seed: u64) -> Result<Trainer, GpuError> {
+        let (gpu, encoder, parameters) = (model.gpu(), &model.encoder, &model.parameters);
+        let pass = GradientPass::new(&model, dims, labels)?;
         let several = train.micro_batch() < train.batch_size;
         let sum = several.then(|| Arena::new(gpu, encoder, "the sum of gradients")).transpose()?;
-        let moments = match &train.optimizer {
-            OptimizerKind::AdamW(_) => 2,
-            OptimizerKind::Sgd(o) => usize::from(o.momentum > 0.0),
-        };
-        let moments: Vec<Arena> =
-            (0..moments).map(|i| Arena::new(gpu, encoder, &format!("moment {}", i + 1))).collect::<Result<_, _>>()?;
-        let whole = sum.as_ref().unwrap_or(&pass.gradient);
+        let rule = rule_of(&train.optimizer);
+        let moments: Vec<Arena> = (0..rule.moments())
+            .map(|i| Arena::new(gpu, encoder, &format!("moment {}", i + 1)))
+            .collect::<Result<_, _>>()?;
+        let whole = sum.as_ref().unwrap_or(pass.gradient());
         let chunks: Vec<ChunkBuffers> = (0..parameters.chunks.len())
             .map(|i| ChunkBuffers {
                 theta: parameters.chunks[i].buffer.clone(),
@@ -110,50 +111,36 @@ impl Trainer {
                 decay: parameters.chunks[i].decay,
             })
             .collect();
-        let blocks = optimizer::square_blocks(chunks.iter().map(|c| c.size4));
-        let tally = gpu.buffer("the tally", 16)?;
-        let log = gpu.buffer("the log", u64::from(RING) * 16)?;
-        let shared = Shared {
-            tally: tally.clone(),
-            state: gpu.buffer("the optimiser's state", 16)?,
-            log: log.clone(),
-            ring: RING,
-            squares: gpu.buffer("the squares", u64::from(blocks) * 16)?,
-        };
-        let rule = match &train.optimizer {
-            OptimizerKind::AdamW(o) => {
-                Rule::AdamW { betas: o.betas.map(|b| b as f32), eps: o.eps as f32, decay: o.weight_decay as f32 }
-            }
-            OptimizerKind::Sgd(o) => Rule::Sgd { momentum: o.momentum as f32, decay: o.weight_decay as f32 },
-        };
         let scale = train.loss_scale();
-        let mut update = optimizer::settle(train.clip as f32, scale, &chunks, &shared);
+        let optimizer = Optimizer::new(gpu, rule, Treatment { clip: train.clip as f32, scale }, chunks, RING)?;
+        let mut update = optimizer.settle();
         let sam = match &train.algorithm {
             AlgorithmKind::Sam(sam) => {
                 let saved = Arena::new(gpu, encoder, "the parameters before the ascent")?;
                 let buffers: Vec<Buffer> = saved.chunks.iter().map(|c| c.buffer.clone()).collect();
-                let mut ascend = optimizer::settle(train.clip as f32, scale, &chunks, &shared);
-                ascend.extend(optimizer::ascend(sam.rho as f32, scale, &chunks, &buffers, &shared));
-                update.extend(optimizer::descend(&chunks, &buffers));
+                let mut ascend = optimizer.settle();
+                ascend.extend(optimizer.ascend(sam.rho as f32, &buffers));
+                update.extend(optimizer.descend(&buffers));
                 Some(Sam { _saved: saved, ascend: Program::new(gpu, ascend)? })
             }
             _ => None,
         };
-        update.extend(optimizer::apply(rule, &chunks, &shared));
+        update.extend(optimizer.apply());
         let update = Program::new(gpu, update)?;
-        let tally = Program::new(gpu, vec![statistics::tally(pass.loss_buffer(), pass.weight_buffer(), &tally)])?;
+        let tally = Program::new(gpu, vec![optimizer.tally(pass.loss_buffer(), pass.weight_buffer())])?;
         let accumulate = sum
             .as_ref()
             .map(|sum| {
-                let pairs = pass.gradient.chunks.iter().zip(&sum.chunks);
+                let pairs = pass.gradient().chunks.iter().zip(&sum.chunks);
                 let dispatch = |(g, s): (&crate::model::Chunk, &crate::model::Chunk)| {
                     optimizer::accumulate("gradient", &g.buffer, &s.buffer, g.size4)
                 };
                 Program::new(gpu, pairs.map(dispatch).collect())
             })
             .transpose()?;
+        let stopwatch = Stopwatch::new(gpu, RING)?;
         Ok(Trainer {
-            parameters,
+            model,
             moments,
             sum,
             pass,
@@ -162,33 +149,26 @@ impl Trainer {
             sam,
             adversary: None,
             update,
-            optimizer: train.optimizer.clone(),
+            optimizer,
+            lr: train.optimizer.lr(),
             schedule: (train.schedule.clone(), train.steps),
-            log,
             seed,
             scale,
             step: 0,
             logged: 0,
             submissions: VecDeque::new(),
-            stopwatch: Stopwatch::new(gpu, RING)?,
+            stopwatch,
             laps: Lap::default(),
         })
     }
 
-    /// Adds the adversarial algorithm over `data` to a trainer that was made for the same encoder, variants and seed.
-    pub fn oppose(
-        &mut self,
-        gpu: &Gpu,
-        encoder: &Encoder,
-        algorithm: &Adversarial,
-        data: AdversaryData,
-        variants: &Variants,
-    ) -> Result<(), GpuError> {
-        let (steps, parameters, whole) = (self.schedule.1, &self.parameters, self.gradient());
-        let adversary = Adversary::new(
-            gpu, encoder, parameters, whole, algorithm, data, steps, variants, self.seed, self.scale, RING,
-        )?;
-        self.adversary = Some(adversary);
+    /// Adds the adversarial algorithm over `data`.
+    ///
+    /// # Errors
+    /// What the adapter says.
+    pub fn oppose(&mut self, algorithm: &Adversarial, data: AdversaryData) -> Result<(), GpuError> {
+        let run = Opposed { steps: self.schedule.1, seed: self.seed, scale: self.scale, ring: RING };
+        self.adversary = Some(Adversary::new(&self.model, self.gradient(), algorithm, data, run)?);
         Ok(())
     }
 
@@ -212,22 +192,15 @@ impl Trainer {
 
     /// Learning rate of a step counted from 0.
     pub fn learning_rate(&self, step: u64) -> f64 {
-        self.optimizer.lr() * self.schedule.0.factor(step, self.schedule.1)
+        self.lr * self.schedule.0.factor(step, self.schedule.1)
     }
 
-    /// The random numbers and optimiser constants of a step.
-    fn numbers(&self) -> Step {
-        let t = (self.step + 1) as f64;
-        let corrections = match &self.optimizer {
-            OptimizerKind::AdamW(o) => o.betas.map(|b| (1.0 - b.powf(t)) as f32),
-            OptimizerKind::Sgd(_) => [1.0; 2],
-        };
-        let first = if self.step == 0 { 1.0 } else { 0.0 };
-        let lr = self.learning_rate(self.step) as f32;
+    /// The random numbers and optimiser constants of a step at a learning rate.
+    fn numbers(&self, lr: f64) -> Step {
         Step {
             seed: [self.seed as u32, (self.seed >> 32) as u32 ^ crate::random::Purpose::Dropout as u32],
             counter: [self.step as u32, 0],
-            optimizer: [lr, corrections[0], corrections[1], first, 0.0, 0.0, 0.0, 0.0],
+            optimizer: self.optimizer.numbers(self.step, lr),
             ..Step::default()
         }
     }
@@ -238,23 +211,25 @@ impl Trainer {
     /// [`GpuError::Interrupted`] before the step, or in the midst of its gradient: then it is not taken, and parameters and
     /// moments are as they were. An update that is begun is done, and so is a step of an algorithm with weights of its own or
     /// with parameters on the move (adversarial, SAM).
-    pub fn advance(&mut self, gpu: &Gpu, micros: &[Micro]) -> Result<(), GpuError> {
+    pub fn advance(&mut self, micros: &[Micro]) -> Result<(), GpuError> {
         crate::interrupt::check()?;
         let begun = Instant::now();
+        let device = self.model.device.clone();
+        let gpu = &device.gpu;
         let _whole = (self.sam.is_some() || self.adversary.is_some()).then(|| gpu.hold());
-        let numbers = self.numbers();
+        let numbers = self.numbers(self.learning_rate(self.step));
         let mut stopwatch = self.stopwatch.take();
         let (mut before, mut behind) = match stopwatch.as_mut().and_then(Stopwatch::step) {
             Some([before, behind]) => (Some(before), Some(behind)),
             None => (None, None),
         };
         let mut submitted = match &self.adversary {
-            Some(adversary) => adversary.advance(gpu, self.step, before.take())?,
+            Some(adversary) => adversary.advance(self.step, before.take())?,
             None => Vec::new(),
         };
         if let Some(sam) = &self.sam {
             for (i, micro) in micros.iter().enumerate() {
-                let (mut encoder, step) = self.gradient_of(gpu, micro, i, numbers, before.take())?;
+                let (mut encoder, step) = self.gradient_of(micro, i, numbers, before.take())?;
                 // The step's loss is that at θ: the second gradient's is not counted.
                 self.tally.encode(gpu, &mut encoder, &step)?;
                 if i + 1 == micros.len() {
@@ -264,14 +239,14 @@ impl Trainer {
             }
         }
         for (i, micro) in micros.iter().enumerate() {
-            let (mut encoder, step) = self.gradient_of(gpu, micro, i, numbers, before.take())?;
+            let (mut encoder, step) = self.gradient_of(micro, i, numbers, before.take())?;
             if self.sam.is_none() {
                 self.tally.encode(gpu, &mut encoder, &step)?;
             }
             if i + 1 == micros.len() {
                 let _whole = gpu.hold();
                 if let Some(adversary) = &self.adversary {
-                    adversary.blend(gpu, &mut encoder, &step)?;
+                    adversary.blend(&mut encoder, &step)?;
                 }
                 self.update.encode_stamped(gpu, &mut encoder, &step, behind.take())?;
             }
@@ -293,7 +268,6 @@ impl Trainer {
     /// Encodes the gradient of micro-batch `i` of a step, added to those before it; gives the micro-batch's numbers too.
     fn gradient_of(
         &self,
-        gpu: &Gpu,
         micro: &Micro,
         i: usize,
         numbers: Step,
@@ -308,8 +282,9 @@ impl Trainer {
             counter: [numbers.counter[0], i as u32],
             ..numbers
         };
+        let gpu = self.model.gpu();
         let mut encoder = gpu.encoder();
-        self.pass.encode_stamped(gpu, &mut encoder, &micro.batch, micro.weight * self.scale, &step, stamp)?;
+        self.pass.encode_stamped(&mut encoder, &micro.batch, micro.weight * self.scale, &step, stamp)?;
         if let Some(accumulate) = &self.accumulate {
             accumulate.encode(gpu, &mut encoder, &step)?;
         }
@@ -322,9 +297,9 @@ impl Trainer {
     }
 
     /// Waits for all steps and returns their lines since the last call.
-    pub fn read_log(&mut self, gpu: &Gpu) -> Result<Vec<LogLine>, GpuError> {
+    pub fn read_log(&mut self) -> Result<Vec<LogLine>, GpuError> {
         self.submissions.clear();
-        let lines: Vec<[f32; 4]> = gpu.read(&self.log, RING as usize)?;
+        let lines: Vec<[f32; 4]> = self.model.gpu().read(self.optimizer.log(), RING as usize)?;
         let read = (self.logged..self.step)
             .map(|step| {
                 let line = lines[(step % u64::from(RING)) as usize];
@@ -332,7 +307,7 @@ impl Trainer {
             })
             .collect();
         self.logged = self.step;
-        if let Some(lap) = self.stopwatch.as_mut().map(|s| s.read(gpu)).transpose()? {
+        if let Some(lap) = self.stopwatch.as_mut().map(|s| s.read(self.model.gpu())).transpose()? {
             self.laps.whole += lap.whole;
             self.laps.idle += lap.idle;
         }
@@ -340,8 +315,8 @@ impl Trainer {
     }
 
     /// Waits and gives the adversary's lines of some steps; none where there is no adversary.
-    pub fn adversary_lines(&self, gpu: &Gpu, steps: std::ops::Range<u64>) -> Result<Vec<AdversaryLine>, GpuError> {
-        self.adversary.as_ref().map_or(Ok(vec![]), |a| a.lines(gpu, steps))
+    pub fn adversary_lines(&self, steps: std::ops::Range<u64>) -> Result<Vec<AdversaryLine>, GpuError> {
+        self.adversary.as_ref().map_or(Ok(vec![]), |a| a.lines(steps))
     }
 
     /// Other work comes between the steps: an evaluation, a checkpoint.
@@ -358,19 +333,20 @@ impl Trainer {
     }
 
     /// Continues from a checkpoint: parameters, moments and the number of steps taken.
-    pub fn restore(&mut self, gpu: &Gpu, encoder: &Encoder, weights: &Weights, moments: &[Weights], step: u64) {
-        self.parameters.write(gpu, encoder, weights);
+    pub fn restore(&mut self, weights: &Weights, moments: &[Weights], step: u64) {
+        self.model.write(weights);
         for (arena, values) in self.moments.iter().zip(moments) {
-            arena.write(gpu, encoder, values);
+            arena.write(self.model.gpu(), &self.model.encoder, values);
         }
         self.step = step;
         self.logged = step;
     }
 
     /// Waits and reads parameters and moments.
-    pub fn state(&self, gpu: &Gpu, encoder: &Encoder) -> Result<(Weights, Vec<Weights>), GpuError> {
-        let moments = self.moments.iter().map(|m| m.read(gpu, encoder)).collect::<Result<_, _>>()?;
-        Ok((self.parameters.read(gpu, encoder)?, moments))
+    pub fn state(&self) -> Result<(Weights, Vec<Weights>), GpuError> {
+        let Model { device, encoder, .. } = &self.model;
+        let moments = self.moments.iter().map(|m| m.read(&device.gpu, encoder)).collect::<Result<_, _>>()?;
+        Ok((self.model.weights()?, moments))
     }
 
     /// Number of moments that a checkpoint must hold.
@@ -380,14 +356,12 @@ impl Trainer {
 
     /// Memory of the summed gradient of the last step, times `train.loss_scale`.
     pub fn gradient(&self) -> &Arena {
-        self.sum.as_ref().unwrap_or(&self.pass.gradient)
+        self.sum.as_ref().unwrap_or(self.pass.gradient())
     }
 
     /// Runs the update with a timestamp around every dispatch, at a learning rate of 0, on the gradient that is there.
-    pub fn time_update(&self, gpu: &Gpu) -> Result<Vec<(String, f64)>, GpuError> {
-        let mut step = self.numbers();
-        step.optimizer[0] = 0.0;
-        self.update.time(gpu, &step)
+    pub fn time_update(&self) -> Result<Vec<(String, f64)>, GpuError> {
+        self.update.time(self.model.gpu(), &self.numbers(0.0))
     }
 
     /// The gradient pass.

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::data::{Corpus, step_data};
 use crate::config::{Resolved, TrainSection};
 use crate::gpu::{Gpu, GpuError, cache_folder};
-use crate::model::{Arena, Encoder, GradientPass, Weights};
-use crate::ops::{Batch, Dims, Family, Labels, Variants};
+use crate::model::{Encoder, GradientPass, Model, Weights};
+use crate::ops::{Batch, Device, Dims, Family, Labels, Variants};
 
 /// Repeats; the median counts.
 const REPEATS: usize = 5;
@@ -120,10 +120,11 @@ impl Trial<'_> {
     pub fn tune(&self, gpu: &Gpu, resolved: &Resolved, note: &dyn Fn(&str)) -> Result<Tuning, GpuError> {
         let chosen = Variants::choose(gpu.capabilities());
         let weights = Weights::initial(&self.encoder.parameters, 0.02, 1);
-        let arena = Arena::of(gpu, self.encoder, &weights)?;
+        let model = Model::new(&Device::new(gpu, chosen), self.encoder, &weights)?;
         let seconds = |variants: &Variants| {
             note(&variants.to_string());
-            self.seconds(gpu, &arena, variants, &resolved.config.train)
+            let model = Model { device: model.device.with(*variants), ..model.clone() };
+            self.seconds(&model, &resolved.config.train)
         };
         let by_stamps = gpu.capabilities().timestamps;
         let mut best = chosen;
@@ -168,18 +169,13 @@ impl Trial<'_> {
         Ok(Tuning { subject, variants: best, timestamps: by_stamps, measured })
     }
 
-    fn seconds(
-        &self,
-        gpu: &Gpu,
-        arena: &Arena,
-        variants: &Variants,
-        train: &TrainSection,
-    ) -> Result<Seconds, GpuError> {
-        let pass = GradientPass::new(gpu, self.encoder, arena, self.dims, variants, self.labels)?;
+    fn seconds(&self, model: &Model, train: &TrainSection) -> Result<Seconds, GpuError> {
+        let gpu = model.gpu();
+        let pass = GradientPass::new(model, self.dims, self.labels)?;
         let micro = step_data(self.corpus, pass.layout(), 0, train).swap_remove(0);
         let run = |batch: &Batch| match gpu.capabilities().timestamps {
             true => {
-                let stamps = pass.time_batch(gpu, batch, micro.weight)?;
+                let stamps = pass.time_batch(batch, micro.weight)?;
                 let mut sums = Seconds::default();
                 for ((_, seconds), operation) in stamps.iter().zip(pass.families()) {
                     sums.whole += seconds;
@@ -192,7 +188,7 @@ impl Trial<'_> {
             false => {
                 let start = Instant::now();
                 let mut encoder = gpu.encoder();
-                pass.encode(gpu, &mut encoder, batch, micro.weight, &batch.step(1))?;
+                pass.encode(&mut encoder, batch, micro.weight, &batch.step(1))?;
                 gpu.wait(gpu.submit(encoder))?;
                 let whole = start.elapsed().as_secs_f64();
                 Ok(Seconds { whole, parts: [whole; Family::ALL.len()] })

@@ -2,11 +2,12 @@
 
 use lowland::curvature::{Chunks, Subject};
 use lowland::gpu::Gpu;
-use lowland::model::{Encoder, Loaded, load, read_examples};
-use lowland::ops::Variants;
+use lowland::model::{Encoder, Loaded, Model, load, read_examples};
 use lowland::ops::batch::Sentence;
+use lowland::ops::{Device, Variants};
 
-use super::{Truth, fixture};
+use super::fixtures::fixture;
+use super::truth::Truth;
 
 /// A model with its examples and the recorded numbers.
 pub struct Setting {
@@ -18,12 +19,18 @@ pub struct Setting {
 pub fn setting(name: &str) -> Setting {
     let loaded = load(&fixture(name)).unwrap();
     let sentences = read_examples(&fixture(name).join("examples.jsonl"), &loaded.encoder.config).unwrap();
-    Setting { loaded, sentences, truth: Truth::curvature(name) }
+    Setting { loaded, sentences, truth: Truth::read(name, "curvature") }
 }
 
-pub fn subject<'g>(gpu: &'g Gpu, s: &Setting, variants: Variants, batch: usize, probes: u32) -> Subject<'g> {
+pub fn subject<'g>(gpu: &'g Gpu, s: &Setting, variants: Variants, batch: usize, probes: u32) -> Subject {
     let Loaded { encoder, weights, .. } = &s.loaded;
-    Subject::new(gpu, encoder, weights, &s.sentences, variants, &[], &Chunks { batch, probes }).unwrap()
+    Subject::new(
+        &Model::new(&Device::new(gpu, variants), encoder, weights).unwrap(),
+        &s.sentences,
+        &[],
+        &Chunks { batch, probes },
+    )
+    .unwrap()
 }
 
 /// Three vectors recorded by parameter, in our order.

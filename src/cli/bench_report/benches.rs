@@ -8,9 +8,9 @@ use crate::cli::failure::Failure;
 use crate::config::TrainSection;
 use crate::curvature::{Chunks, Matrix, ProbeKind, ProductPass, Subject, probes};
 use crate::gpu::Gpu;
-use crate::model::{Encoder, GradientPass, ModelConfig, TokenIds, Weights, dims_for};
+use crate::model::{Encoder, GradientPass, Model, ModelConfig, TokenIds, Weights, dims_for};
 use crate::ops::batch::Sentence;
-use crate::ops::{Batch, Labels, Variants};
+use crate::ops::{Batch, Device, Labels, Variants};
 use crate::random::{Purpose, Stream};
 use crate::train::{Micro, Trainer};
 
@@ -117,20 +117,21 @@ fn times(gpu: &Gpu, work: &Workload, variants: &Variants, deadline: Instant) -> 
     let Workload { encoder, weights, sentences, .. } = work;
     let dims = dims_for(sentences, sentences.len());
     let train = TrainSection { batch_size: sentences.len() as u32, steps: 1_000_000, ..TrainSection::default() };
-    let mut trainer = Trainer::new(gpu, encoder, weights, &train, Labels::Hard, dims, variants, 1)?;
-    let pass = GradientPass::new(gpu, encoder, &trainer.parameters, dims, variants, Labels::Hard)?;
+    let model = Model::new(&Device::new(gpu, *variants), encoder, weights)?;
+    let mut trainer = Trainer::new(model, &train, Labels::Hard, dims, 1)?;
+    let pass = GradientPass::new(&trainer.model, dims, Labels::Hard)?;
     let micros = [Micro { batch: Batch::new(pass.layout(), sentences), weight: 1.0 / sentences.len() as f32 }];
     // At the first weights, so that kernels can be compared.
-    pass.run(gpu, sentences)?;
-    let values = pass.gradient.read(gpu, encoder)?;
+    pass.run(sentences)?;
+    let values = pass.gradient().read(gpu, encoder)?;
     let mut step = || {
-        trainer.advance(gpu, &micros)?;
+        trainer.advance(&micros)?;
         gpu.finish()
     };
     step()?;
     let mut times = Times { first: start.elapsed().as_secs_f64(), gradient: vec![], step: vec![], values };
     while times.step.len() < REPEATS && (times.step.is_empty() || Instant::now() < deadline) {
-        times.gradient.push(seconds(|| pass.run(gpu, sentences).map(|_| ()))?);
+        times.gradient.push(seconds(|| pass.run(sentences).map(|_| ()))?);
         times.step.push(seconds(&mut step)?);
     }
     Ok(times)
@@ -159,7 +160,8 @@ pub fn step(gpu: &Gpu, variants: &Variants, shape: Shape, deadline: Instant) -> 
 pub fn products(gpu: &Gpu, variants: &Variants, shape: Shape, deadline: Instant) -> Result<Products, Failure> {
     let work = Workload::new(shape)?;
     let chunks = Chunks { batch: work.sentences.len(), probes: VECTORS as u32 };
-    let subject = Subject::new(gpu, &work.encoder, &work.weights, &work.sentences, *variants, &[], &chunks)?;
+    let model = Model::new(&Device::new(gpu, *variants), &work.encoder, &work.weights)?;
+    let subject = Subject::new(&model, &work.sentences, &[], &chunks)?;
     let pass = ProductPass::new(&subject, Matrix::Hessian)?;
     let vectors = pass.width().min(VECTORS);
     let block = probes(ProbeKind::Rademacher, 1, 0..vectors, subject.size());
@@ -172,12 +174,11 @@ pub fn products(gpu: &Gpu, variants: &Variants, shape: Shape, deadline: Instant)
     // Kernels are compiled in the first round.
     product(vectors)?;
     let [mut gradients, mut firsts, mut blocks] = [vec![], vec![], vec![]];
-    let own = crate::model::Arena::of(gpu, &work.encoder, &work.weights)?;
     let dims = dims_for(&work.sentences, work.sentences.len());
-    let one = GradientPass::new(gpu, &work.encoder, &own, dims, variants, Labels::Hard)?;
-    one.run(gpu, &work.sentences)?;
+    let one = GradientPass::new(&model, dims, Labels::Hard)?;
+    one.run(&work.sentences)?;
     while firsts.len() < REPEATS && (firsts.is_empty() || Instant::now() < deadline) {
-        gradients.push(seconds(|| one.run(gpu, &work.sentences).map(|_| ()))?);
+        gradients.push(seconds(|| one.run(&work.sentences).map(|_| ()))?);
         firsts.push(product(1)?);
         blocks.push(product(vectors)?);
     }

@@ -21,7 +21,7 @@ use super::arguments::Selftest;
 use super::failure::Failure;
 use super::{doctor, print, selftest as command};
 use crate::gpu::{AdapterChoice, Gpu, Options};
-use crate::ops::{Variants, Wishes};
+use crate::ops::{Device, Variants, Wishes};
 use crate::selftest;
 use benches::Shape;
 
@@ -162,7 +162,7 @@ fn part(
     }
     let work = || -> Result<End, Failure> {
         let gpu = Gpu::open(adapter, options())?;
-        let chosen = wishes.apply(Variants::choose(gpu.capabilities()), gpu.capabilities()).map_err(Failure::usage)?;
+        let chosen = Device::wishing(&gpu, wishes)?.variants;
         let deadline = draft.borrow().deadline(number);
         match name {
             "doctor" => {

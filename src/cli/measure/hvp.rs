@@ -81,7 +81,7 @@ where
 }
 
 /// The vectors of a file, and whether they stand along a leading axis.
-fn read(path: &Path, subject: &Subject<'_>) -> Result<(Vec<Vec<f32>>, bool), Failure> {
+fn read(path: &Path, subject: &Subject) -> Result<(Vec<Vec<f32>>, bool), Failure> {
     let own = path.to_path_buf();
     let WeightsFile { tensors: mut file, rounded } = interrupt::or_stop(move || WeightsFile::read(&own))??;
     if !rounded.is_empty() {
@@ -135,7 +135,7 @@ fn read(path: &Path, subject: &Subject<'_>) -> Result<(Vec<Vec<f32>>, bool), Fai
 }
 
 /// The products under the names of the parameters, in the form of the vectors.
-fn write(path: &Path, subject: &Subject<'_>, products: &[Vec<f32>], stacked: bool) -> Result<(), Failure> {
+fn write(path: &Path, subject: &Subject, products: &[Vec<f32>], stacked: bool) -> Result<(), Failure> {
     let encoder = subject.encoder();
     let shapes: BTreeMap<&str, &[usize]> =
         encoder.parameters.iter().map(|p| (p.name.as_str(), p.shape.as_slice())).collect();

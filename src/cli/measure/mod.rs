@@ -23,11 +23,11 @@ use super::progress::Gauge;
 use crate::curvature::{
     Chunks, CurvatureError, GradientOperator, Matrix, ModelOperator, Moment, Operator, Progress, Subject,
 };
-use crate::gpu::{AdapterChoice, Gpu, Options};
+use crate::gpu::AdapterChoice;
 use crate::interrupt::{self, Interrupted};
-use crate::model::{self, Loaded};
+use crate::model::{self, Model};
 use crate::ops::batch::Sentence;
-use crate::ops::{Variants, Wishes};
+use crate::ops::{Device, Wishes};
 use crate::report::Figure;
 use crate::statistics::{Estimate, Target};
 
@@ -106,10 +106,8 @@ fn finite(value: f64) -> Option<f64> {
 
 /// A model on an adapter, with where its examples come from.
 struct Session {
-    loaded: Loaded,
+    model: Model,
     source: Source,
-    gpu: Gpu,
-    variants: Variants,
     sampled: bool,
     start: Instant,
     gauge: Gauge,
@@ -121,10 +119,8 @@ impl Session {
         let gauge = Gauge::new();
         let (loaded, source) = examples::open(&common.on)?;
         let sampled = source.sampled(&common.on);
-        let gpu = Gpu::open(adapter, Options::default())?;
-        let variants =
-            wishes.apply(Variants::choose(gpu.capabilities()), gpu.capabilities()).map_err(Failure::usage)?;
-        Ok(Session { loaded, source, gpu, variants, sampled, start, gauge })
+        let model = loaded.on(&Device::open(adapter, wishes)?)?;
+        Ok(Session { model, source, sampled, start, gauge })
     }
 
     /// All the examples: the file's, or `count` sentences.
@@ -140,10 +136,9 @@ impl Session {
         if self.sampled { Target::Population } else { Target::TheseExamples }
     }
 
-    fn subject(&self, common: &Common, sentences: &[Sentence], batch: u32) -> Result<Subject<'_>, CurvatureError> {
+    fn subject(&self, common: &Common, sentences: &[Sentence], batch: u32) -> Result<Subject, CurvatureError> {
         let chunks = Chunks { batch: batch as usize, probes: common.probes };
-        let Loaded { encoder, weights, .. } = &self.loaded;
-        Subject::new(&self.gpu, encoder, weights, sentences, self.variants, &common.only, &chunks)
+        Subject::new(&self.model, sentences, &common.only, &chunks)
     }
 
     /// A value so far on standard error; an interrupt ends the work here.
@@ -152,7 +147,7 @@ impl Session {
         Ok(interrupt::check()?)
     }
 
-    fn evidence(&self, common: &Common, subject: &Subject<'_>, target: Target, cost: f64) -> Evidence {
+    fn evidence(&self, common: &Common, subject: &Subject, target: Target, cost: f64) -> Evidence {
         self.gauge.done();
         Evidence {
             target: if target == Target::Population { "population" } else { "these examples" }.into(),
@@ -166,7 +161,7 @@ impl Session {
                 Source::Language(held_out) => Some(held_out.seed),
                 Source::File(_) => None,
             },
-            adapter: self.gpu.info().name.clone(),
+            adapter: self.model.gpu().info().name.clone(),
             seconds: self.start.elapsed().as_secs_f64(),
             gradient_equivalents: cost,
             reached: true,
@@ -182,7 +177,7 @@ impl Evidence {
     }
 
     /// Of the first examples of a subject only.
-    fn of_first(self, subject: &Subject<'_>, examples: usize) -> Evidence {
+    fn of_first(self, subject: &Subject, examples: usize) -> Evidence {
         Evidence { count: examples, masked_positions: subject.masked()[..examples].iter().sum(), ..self }
     }
 
@@ -211,7 +206,7 @@ impl Evidence {
 }
 
 /// A matrix known by its products; the Fisher matrix is the Gauss-Newton matrix.
-fn operator<'s>(subject: &'s Subject<'_>, choice: MatrixChoice) -> Result<Box<dyn Operator + 's>, Failure> {
+fn operator<'s>(subject: &'s Subject, choice: MatrixChoice) -> Result<Box<dyn Operator + 's>, Failure> {
     let of_loss = |matrix| -> Box<dyn Operator + 's> { Box::new(ModelOperator::new(subject, matrix)) };
     let of_gradients =
         |moment| -> Result<Box<dyn Operator + 's>, Failure> { Ok(Box::new(GradientOperator::new(subject, moment)?)) };

@@ -13,7 +13,7 @@ use crate::curvature::{
     ProductTrace, Subject, alignment, hutchinson_by_products, norm, ratio_paired,
 };
 use crate::interrupt;
-use crate::model::{Arena, ForwardPass, dims_for};
+use crate::model::{ForwardPass, dims_for};
 use crate::ops::batch::Sentence;
 use crate::ops::{Labels, LossDraw};
 use crate::random::{Purpose, Stream};
@@ -156,7 +156,7 @@ struct WithMean {
     cost: f64,
 }
 
-fn with_mean(subject: &Subject<'_>) -> Result<WithMean, CurvatureError> {
+fn with_mean(subject: &Subject) -> Result<WithMean, CurvatureError> {
     let mean = Gradients::new(subject)?.mean(subject)?;
     // One pass along ḡ.
     let operator = ModelOperator::new(subject, Matrix::Hessian);
@@ -165,22 +165,20 @@ fn with_mean(subject: &Subject<'_>) -> Result<WithMean, CurvatureError> {
 }
 
 /// g_i·g_j of examples in one batch, and the cost.
-fn inner_products(together: Subject<'_>) -> Result<(Gram, f64), CurvatureError> {
+fn inner_products(together: Subject) -> Result<(Gram, f64), CurvatureError> {
     let pass = GramPass::new(&together)?;
     Ok((pass.run(&together)?, pass.cost(&together)))
 }
 
 /// The examples with labels drawn from the model: a function of the seed and an example's number.
 fn relabelled(session: &Session, sentences: &[Sentence], common: &Common) -> Result<Vec<Sentence>, Failure> {
-    let (gpu, encoder) = (&session.gpu, &session.loaded.encoder);
-    let arena = Arena::of(gpu, encoder, &session.loaded.weights)?;
     let dims = dims_for(sentences, common.on.batch as usize);
-    let pass = ForwardPass::new(gpu, encoder, &arena, dims, &session.variants, Labels::Hard, true)?;
-    let classes = encoder.classes() as usize;
+    let pass = ForwardPass::new(&session.model, dims, Labels::Hard, true)?;
+    let classes = session.model.encoder.classes() as usize;
     let mut drawn = Vec::with_capacity(sentences.len());
     for chunk in sentences.chunks(common.on.batch as usize) {
-        pass.run(gpu, chunk)?;
-        let logits = pass.logits(gpu, chunk.iter().map(|s| s.masked.len()).sum())?;
+        pass.run(chunk)?;
+        let logits = pass.logits(chunk.iter().map(|s| s.masked.len()).sum())?;
         let mut rows = logits.chunks_exact(classes);
         for sentence in chunk {
             let mut stream = Stream::new(common.seed(), Purpose::Label, drawn.len() as u64);
@@ -215,7 +213,7 @@ const DEVIATIONS: usize = 64;
 fn bartlett(
     session: &Session,
     arguments: &MeasureNoise,
-    subject: &Subject<'_>,
+    subject: &Subject,
     (squares, slopes, mean): (&[f64], &[f64], &[f32]),
     gram: Option<&Gram>,
     noise: &Noise,

@@ -117,7 +117,7 @@ where
         ));
     }
     write_figure(arguments.out.as_deref(), || figure(&plan, trace))?;
-    let report = report(&plan, &session.loaded.encoder, &measured, evidence);
+    let report = report(&plan, &session.model.encoder, &measured, evidence);
     print_report(common.json.json, &report, &rows(&report), &report.evidence)
 }
 
@@ -267,7 +267,7 @@ fn by_probes(
 fn evidence_of(
     session: &Session,
     common: &Common,
-    subject: &Subject<'_>,
+    subject: &Subject,
     target: Target,
     measured: &Measured,
     cost: f64,
@@ -296,7 +296,7 @@ fn estimate(
     common: &Common,
     plan: &Plan,
     probe: Option<ProbeChoice>,
-    subject: &Subject<'_>,
+    subject: &Subject,
 ) -> Result<Result<Measured, CurvatureError>, Failure> {
     let operator = operator(subject, plan.matrix)?;
     Ok(by_operator(session, common, plan, probe, subject, &*operator))
@@ -307,7 +307,7 @@ fn by_operator(
     common: &Common,
     plan: &Plan,
     probe: Option<ProbeChoice>,
-    subject: &Subject<'_>,
+    subject: &Subject,
     operator: &dyn Operator,
 ) -> Result<Measured, CurvatureError> {
     let name = name_of(plan.estimator);

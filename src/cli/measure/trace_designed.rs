@@ -43,25 +43,12 @@ pub(super) fn measure(session: &Session, common: &Common, plan: &Plan) -> Result
         pilot: plan.minimum.unwrap_or(PILOT.min(frame.unwrap_or(PILOT))),
     };
     let chunks = Chunks { batch: common.on.batch as usize, probes: common.probes };
-    let loaded = &session.loaded;
     let from = Population {
         sentences: &|numbers| Ok(held_out.sentences(numbers)?),
-        subject: &|sentences| {
-            Subject::new(
-                &session.gpu,
-                &loaded.encoder,
-                &loaded.weights,
-                sentences,
-                session.variants,
-                &common.only,
-                &chunks,
-            )
-        },
+        subject: &|sentences| Subject::new(&session.model, sentences, &common.only, &chunks),
         longest: held_out.longest(),
     };
     let designed = designed_trace(&from, &what, &mut |p| session.watch(&name_of(plan.estimator), "sentence", p))?;
-    // For what is said of the model, after an interrupt too.
-    let _hold = session.gpu.hold();
     let one = session.subject(common, &designed.first, common.on.batch)?;
     let cost = designed.trace.gradient_equivalents;
     let mut evidence = session.evidence(common, &one, Target::Population, cost);

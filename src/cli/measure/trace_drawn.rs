@@ -96,7 +96,7 @@ fn all_batches(
     common: &Common,
     kind: LossDraw,
     draws: usize,
-    subject: &Subject<'_>,
+    subject: &Subject,
     target: Target,
 ) -> Result<(Option<DrawnTrace>, usize), Failure> {
     let Some(mut drawing) = unless_interrupted(Drawing::new(subject, kind, common.seed(), draws))? else {
@@ -118,7 +118,7 @@ fn batch_of(kind: LossDraw, session: &Session, common: &Common, longest: usize) 
     if kind != LossDraw::Exact {
         return common.on.batch;
     }
-    let tokens = (EXACT / session.loaded.encoder.parameter_count().max(1)).max(LEAST_TOKENS);
+    let tokens = (EXACT / session.model.encoder.parameter_count().max(1)).max(LEAST_TOKENS);
     common.on.batch.min((tokens / longest.max(1)).max(1) as u32)
 }
 
@@ -211,7 +211,7 @@ fn look(
     session: &Session,
     plan: &Plan,
     drawing: &Drawing,
-    subject: &Subject<'_>,
+    subject: &Subject,
     target: Target,
     of: usize,
 ) -> Result<DrawnTrace, CurvatureError> {
@@ -221,7 +221,7 @@ fn look(
     Ok(drawn)
 }
 
-fn finish(drawn: DrawnTrace, kind: LossDraw, draws: usize, subject: &Subject<'_>) -> Measured {
+fn finish(drawn: DrawnTrace, kind: LossDraw, draws: usize, subject: &Subject) -> Measured {
     let mut trace = drawn.trace;
     let exact = kind == LossDraw::Exact;
     if exact {
@@ -268,7 +268,7 @@ fn of_data(session: &Session, common: &Common, matrix: M) -> Result<(Measured, E
 fn of_deviations(
     session: &Session,
     common: &Common,
-    subject: &Subject<'_>,
+    subject: &Subject,
     norms: &Norms,
 ) -> Result<(Measured, Evidence), Failure> {
     let n = subject.examples();

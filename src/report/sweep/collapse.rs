@@ -24,7 +24,7 @@ const DRAWS: u64 = 1000;
 pub struct Abscissa {
     pub key: &'static str,
     pub label: &'static str,
-    /// In titles.
+    /// The name in titles.
     pub short: &'static str,
     pub of: fn(&Row) -> f64,
 }
@@ -42,7 +42,7 @@ pub const ABSCISSAE: [Abscissa; 3] = [
 ];
 
 /// A measured collapse.
-pub struct Measured {
+pub struct Collapse {
     pub sweep: String,
     pub of: &'static Predictor,
     pub abscissa: &'static Abscissa,
@@ -71,7 +71,7 @@ struct Curve<'a> {
 type Curves<'a> = Vec<Curve<'a>>;
 
 /// All measures of a section's tables that ask for one.
-pub fn all(section: &Section) -> Vec<Measured> {
+pub fn all(section: &Section) -> Vec<Collapse> {
     let mut found = Vec::new();
     for table in &section.tables {
         let Some(of) = quantity(table) else { continue };
@@ -82,7 +82,7 @@ pub fn all(section: &Section) -> Vec<Measured> {
     found
 }
 
-fn measure(section: &Section, table: &Table, of: &'static Predictor, abscissa: &'static Abscissa) -> Measured {
+fn measure(section: &Section, table: &Table, of: &'static Predictor, abscissa: &'static Abscissa) -> Collapse {
     let groups = curves(section, table, of, abscissa);
     let whole: Vec<Vec<&Curve<'_>>> = groups.iter().map(|g| g.iter().collect()).collect();
     let ratio = ratio(&whole);
@@ -100,7 +100,7 @@ fn measure(section: &Section, table: &Table, of: &'static Predictor, abscissa: &
         });
         Interval::of(drawn.collect())
     });
-    Measured {
+    Collapse {
         sweep: table.name.clone(),
         of,
         abscissa,
@@ -181,8 +181,8 @@ fn ratio(groups: &[Vec<&Curve<'_>>]) -> Option<f64> {
 }
 
 /// One row per measure.
-pub fn records(all: &[Measured]) -> Vec<Record> {
-    let record = |m: &Measured| {
+pub fn records(all: &[Collapse]) -> Vec<Record> {
+    let record = |m: &Collapse| {
         let value = json!({
             "sweep": m.sweep, "of": m.of.key, "abscissa": m.abscissa.key, "variance_ratio": m.ratio,
             "low": m.interval.map(|i| i[0]), "high": m.interval.map(|i| i[1]), "n_groups": m.groups, "n_runs": m.runs,

@@ -9,7 +9,7 @@ use super::section::{Model, Section};
 /// The name, in tables of sweeps, of the parametrisation that leaves the choice open.
 const EMBEDDED: &str = "by duplication";
 
-/// For a paragraph or a caption.
+/// The note on size, for a paragraph or a caption.
 pub const WORDS: &str = "On size: the sign of the traces' change over sizes is a convention and decides nothing. \
     Embedding a small model in the largest architecture leaves open how the scale of a tied head is split between its \
     tables and the norm before it, and no split changes the function. In r times the width the tables' part of the \
@@ -17,7 +17,7 @@ pub const WORDS: &str = "On size: the sign of the traces' change over sizes is a
     with the paper does: where most of the trace lies in the tables, the same models rise with size in the one and \
     fall in the other.";
 
-/// For a verdict, a correlation or a table that [`WORDS`] stand near.
+/// The note in one sentence, for a verdict, a correlation or a table that [`WORDS`] stand near.
 pub const BRIEFLY: &str = "These are models of several sizes, so that the traces' order, and with it a coefficient's \
     sign, depends on the convention by which the smaller ones were embedded: see the note on size.";
 
@@ -32,7 +32,7 @@ pub fn decides(models: &[Model<'_>]) -> bool {
     sizes.any(|size| size != first)
 }
 
-/// The same of a section's models in its own parametrisation.
+/// [`decides`] of a section's models in its own parametrisation.
 pub fn decides_in(section: &Section) -> bool {
     let Some(own) = section.parametrisation() else { return false };
     let models: Vec<Model<'_>> = section.trained().into_iter().filter(|m| m.row.parametrisation == own).collect();

@@ -13,7 +13,7 @@ const DRAWS: u64 = 2000;
 /// Runs that an interval needs to decide anything: three that agree by chance are one case in four.
 pub const FEWEST_RUNS: usize = 5;
 
-/// Which models a correlation is over.
+/// The models that a correlation is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Models {
     pub saturated: bool,

@@ -128,20 +128,20 @@ fn lookup(section: &Section, task: &str) -> Vec<Level> {
 type Pick<'a> = Box<dyn Fn(&Row) -> Option<Value> + 'a>;
 
 /// A panel's title, unit, key of its shared scale, and value.
-type Plan<'a> = (String, &'static str, &'static str, Pick<'a>);
+type PanelSpec<'a> = (String, &'static str, &'static str, Pick<'a>);
 
 /// The quantities drawn along training and against size.
-fn plans<'a>(section: &Section, task: impl Fn(&str) -> Pick<'a>) -> Vec<Plan<'a>> {
-    let mut plans: Vec<Plan<'a>> = vec![
+fn panel_specs<'a>(section: &Section, task: impl Fn(&str) -> Pick<'a>) -> Vec<PanelSpec<'a>> {
+    let mut panel_specs: Vec<PanelSpec<'a>> = vec![
         ("Expected loss".into(), "nats", "loss", Box::new(quantity::loss)),
         ("Excess loss".into(), "nats", "excess", Box::new(EXCESS.of)),
         (FISHER.name.into(), FISHER.unit, "trace", Box::new(FISHER.of)),
         (HESSIAN.name.into(), HESSIAN.unit, "trace", Box::new(HESSIAN.of)),
     ];
     for t in section.tasks() {
-        plans.push((format!("Accuracy, {}", titled(&t.task)), "%", "", task(&t.task)));
+        panel_specs.push((format!("Accuracy, {}", titled(&t.task)), "%", "", task(&t.task)));
     }
-    plans
+    panel_specs
 }
 
 fn accuracy_of(task: &str) -> Pick<'static> {
@@ -197,7 +197,7 @@ fn steps(section: &Section, table: &Table, groups: &[&Group<'_>]) -> Option<Draw
     let traces = [&FISHER, &HESSIAN].map(|p| lines(groups, &|r| r.step as f64, &p.of));
     let log_trace = wide(traces.iter().flat_map(|t| values(t)));
     let mut panels = Vec::new();
-    for (title, name, shared, pick) in plans(section, accuracy_of) {
+    for (title, name, shared, pick) in panel_specs(section, accuracy_of) {
         let series = lines(groups, &|r| r.step as f64, &pick);
         if series.is_empty() {
             continue;
@@ -218,7 +218,7 @@ fn steps(section: &Section, table: &Table, groups: &[&Group<'_>]) -> Option<Draw
     Some(named(section, &name, Panels { title, panels, saturation: false }.scene(), caption))
 }
 
-/// The same at the end of training against the number of parameters, for sweeps that vary it.
+/// Everything at the end of training against the number of parameters, for sweeps that vary it.
 fn sizes(section: &Section, groups: &[Group<'_>]) -> Option<Drawn> {
     let ends = |table: &Table| -> Vec<&Group<'_>> {
         let own = groups.iter().filter(|g| std::ptr::eq(g.first().table, table));
@@ -255,7 +255,7 @@ fn sizes(section: &Section, groups: &[Group<'_>]) -> Option<Drawn> {
     let traces = [&FISHER, &HESSIAN].map(|p| series(&p.of));
     let log_trace = wide(traces.iter().flat_map(|t| values(t)));
     let mut panels = Vec::new();
-    for (title, name, shared, pick) in plans(section, accuracy_of) {
+    for (title, name, shared, pick) in panel_specs(section, accuracy_of) {
         let series = series(&pick);
         if series.is_empty() || shared == "loss" {
             continue;

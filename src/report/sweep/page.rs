@@ -1,7 +1,7 @@
 //! The page about sweeps.
 
 use super::super::html::{escape, head};
-use super::collapse::Measured;
+use super::collapse::Collapse;
 use super::convention;
 use super::correlations::Found;
 use super::figures::Drawn;
@@ -27,7 +27,7 @@ h3 { font-size: 15px; margin: 20px 0 4px; }
 pub struct Content {
     pub section: Section,
     pub correlations: Vec<Found>,
-    pub collapse: Vec<Measured>,
+    pub collapse: Vec<Collapse>,
     pub figures: Vec<Drawn>,
 }
 
@@ -82,7 +82,7 @@ fn paragraph(text: &str) -> String {
     format!("<p>{}</p>\n", escape(text))
 }
 
-fn collapse(all: &[Measured]) -> String {
+fn collapse(all: &[Collapse]) -> String {
     if all.is_empty() {
         return String::new();
     }

@@ -11,7 +11,7 @@ use crate::sweep::{Row, Table};
 
 /// A row of the paper's Table 1 (PCFG, 235 M parameters): loss in nats, accuracies in per cent, trace.
 struct Algorithm {
-    /// In a model's settings or label.
+    /// Words in a model's settings or label by which the row is found.
     word: &'static str,
     loss: &'static str,
     accuracy: [(&'static str, &'static str); 3],

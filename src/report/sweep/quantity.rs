@@ -8,9 +8,9 @@ pub type Value = (f64, Option<f64>);
 
 /// A quantity that accuracy may go with.
 pub struct Predictor {
-    /// In files.
+    /// The name in files.
     pub key: &'static str,
-    /// In figures.
+    /// The name in figures.
     pub name: &'static str,
     pub unit: &'static str,
     /// Depends on the parametrisation.
@@ -94,7 +94,7 @@ pub fn accuracy(row: &Row, task: &str) -> Option<Value> {
     Some((found.accuracy, Some(error)))
 }
 
-/// The same in per cent.
+/// Accuracy in per cent with that error.
 pub fn percent(row: &Row, task: &str) -> Option<Value> {
     accuracy(row, task).map(|(a, e)| (100.0 * a, e.map(|e| 100.0 * e)))
 }

@@ -1,0 +1,83 @@
+//! A model where it runs: an encoder with its parameters on a device.
+
+use super::encoder::Encoder;
+use super::files::Loaded;
+use super::parameters::Weights;
+use super::store::Arena;
+use crate::gpu::{Gpu, GpuError};
+use crate::ops::{Device, Variants};
+
+/// An encoder with its parameters on a device; what passes are planned for. A clone shares the parameters' memory.
+///
+/// ```no_run
+/// use lowland::model::load;
+/// use lowland::ops::{Device, Wishes};
+/// let device = Device::open(&"software".parse().unwrap(), &Wishes::default())?;
+/// let model = load("runs/quickstart/model".as_ref())?.on(&device)?;
+/// println!("{} parameters on {}", model.encoder.parameter_count(), model.gpu().info().name);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Model {
+    pub device: Device,
+    pub encoder: Encoder,
+    pub parameters: Arena,
+}
+
+impl Model {
+    /// Puts weights on a device.
+    ///
+    /// # Errors
+    /// [`GpuError::Limit`] for a matrix that the adapter cannot bind; what else it says.
+    pub fn new(device: &Device, encoder: &Encoder, weights: &Weights) -> Result<Model, GpuError> {
+        Ok(Model::of(device, encoder, Arena::of(&device.gpu, encoder, weights)?))
+    }
+
+    /// Over parameters that are on the device already.
+    pub fn of(device: &Device, encoder: &Encoder, parameters: Arena) -> Model {
+        Model { device: device.clone(), encoder: encoder.clone(), parameters }
+    }
+
+    /// Without memory for parameters: for what is planned and not run.
+    pub fn planned(device: &Device, encoder: &Encoder) -> Model {
+        Model::of(device, encoder, Arena::nowhere())
+    }
+
+    /// The adapter.
+    pub fn gpu(&self) -> &Gpu {
+        &self.device.gpu
+    }
+
+    /// How its kernels run.
+    pub fn variants(&self) -> &Variants {
+        &self.device.variants
+    }
+
+    /// The same parameters with nothing dropped out and nothing computed again, as a model is evaluated and measured.
+    pub fn without_dropout(&self) -> Model {
+        Model { encoder: self.encoder.without_dropout(), ..self.clone() }
+    }
+
+    /// Waits and reads the parameters.
+    ///
+    /// # Errors
+    /// What the adapter says.
+    pub fn weights(&self) -> Result<Weights, GpuError> {
+        self.parameters.read(self.gpu(), &self.encoder)
+    }
+
+    /// Writes the parameters, for every clone of this model.
+    pub fn write(&self, weights: &Weights) {
+        self.parameters.write(self.gpu(), &self.encoder, weights);
+    }
+}
+
+impl Loaded {
+    /// Puts the model on a device.
+    ///
+    /// # Errors
+    /// As [`Model::new`].
+    pub fn on(&self, device: &Device) -> Result<Model, GpuError> {
+        Model::new(device, &self.encoder, &self.weights)
+    }
+}

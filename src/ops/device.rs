@@ -1,0 +1,56 @@
+//! An adapter with the kernel variants that are used on it: what everything that plans a graph needs of the machine.
+
+use super::variants::{Variants, Wishes};
+use crate::gpu::{AdapterChoice, Gpu, GpuError, Options};
+
+/// An opened adapter and the variants of its kernels. A clone is another handle to the same adapter.
+#[derive(Clone)]
+pub struct Device {
+    pub gpu: Gpu,
+    pub variants: Variants,
+}
+
+/// Why a device cannot be used as it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
+    /// A kernel variant that the adapter cannot run.
+    #[error("{0}")]
+    Variant(String),
+}
+
+impl Device {
+    /// Opens an adapter, with the variants that fit it but for those that are asked for.
+    ///
+    /// # Errors
+    /// No such adapter, or one that cannot run a variant.
+    pub fn open(choice: &AdapterChoice, wishes: &Wishes) -> Result<Device, DeviceError> {
+        Device::wishing(&Gpu::open(choice, Options::default())?, wishes)
+    }
+
+    /// The same on an adapter that is open.
+    ///
+    /// # Errors
+    /// [`DeviceError::Variant`].
+    pub fn wishing(gpu: &Gpu, wishes: &Wishes) -> Result<Device, DeviceError> {
+        let device = Device::of(gpu);
+        let variants = wishes.apply(device.variants, gpu.capabilities()).map_err(DeviceError::Variant)?;
+        Ok(device.with(variants))
+    }
+
+    /// An adapter with the variants that fit it.
+    pub fn of(gpu: &Gpu) -> Device {
+        Device::new(gpu, Variants::choose(gpu.capabilities()))
+    }
+
+    /// An adapter with these variants.
+    pub fn new(gpu: &Gpu, variants: Variants) -> Device {
+        Device { gpu: gpu.clone(), variants }
+    }
+
+    /// The same adapter with other variants.
+    pub fn with(&self, variants: Variants) -> Device {
+        Device { variants, ..self.clone() }
+    }
+}

@@ -1,0 +1,59 @@
+//! Twin of `shaders/optimizer.wgsl`: AdamW and SGD as their papers write them, on one long vector.
+
+use crate::ops::{Treatment, UpdateRule};
+
+/// Parameters, their moments, and whether weight decay applies to each.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    pub theta: Vec<f64>,
+    /// AdamW's first moment, or SGD's momentum.
+    pub first: Vec<f64>,
+    /// AdamW's second moment.
+    pub second: Vec<f64>,
+    pub decayed: Vec<bool>,
+    /// Steps taken.
+    pub taken: u64,
+}
+
+/// ‖g‖ of the gradient as it is before `scale` multiplied it.
+pub fn norm(g: &[f64], scale: f32) -> f64 {
+    g.iter().map(|g| (g / f64::from(scale)).powi(2)).sum::<f64>().sqrt()
+}
+
+/// θ + rho g / ‖g‖ (Foret et al. 2021, eq. 2); θ for a gradient of zeros.
+pub fn ascended(theta: &[f64], g: &[f64], rho: f64) -> Vec<f64> {
+    let norm = norm(g, 1.0);
+    theta.iter().zip(g).map(|(x, g)| if norm > 0.0 { x + rho * g / norm } else { *x }).collect()
+}
+
+/// Takes one step. β, ε and decay are in single precision, as the kernels have them; the bias corrections are not.
+pub fn step(rule: UpdateRule, treatment: Treatment, lr: f64, state: &mut State, g: &[f64]) {
+    state.taken += 1;
+    let single = |x: f64| f64::from(x as f32);
+    let norm = norm(g, treatment.scale);
+    let clip = f64::from(treatment.clip);
+    let share = if clip > 0.0 && norm > clip { clip / norm } else { 1.0 } / f64::from(treatment.scale);
+    for (i, g) in g.iter().enumerate() {
+        let (x, g) = (state.theta[i], g * share);
+        match rule {
+            UpdateRule::AdamW { betas, eps, decay } => {
+                let [b1, b2] = betas.map(single);
+                state.first[i] = b1 * state.first[i] + (1.0 - b1) * g;
+                state.second[i] = b2 * state.second[i] + (1.0 - b2) * g * g;
+                let [c1, c2] = betas.map(|b| 1.0 - b.powf(state.taken as f64));
+                let decay = if state.decayed[i] { single(decay) } else { 0.0 };
+                let step = (state.first[i] / c1) / ((state.second[i] / c2).sqrt() + single(eps));
+                state.theta[i] = x - lr * decay * x - lr * step;
+            }
+            UpdateRule::Sgd { momentum, decay } => {
+                let mut update = g + if state.decayed[i] { single(decay) * x } else { 0.0 };
+                if momentum > 0.0 {
+                    // torch begins with the gradient itself.
+                    update += if state.taken > 1 { single(momentum) * state.first[i] } else { 0.0 };
+                    state.first[i] = update;
+                }
+                state.theta[i] = x - lr * update;
+            }
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Cases of the update rules: some steps over chunks of several sizes, against the f64 twin.
+
+use super::{Case, Outcome};
+use crate::gpu::{Buffer, Dispatch, Gpu, GpuError, Program, Step};
+use crate::ops::optimizer::ChunkBuffers;
+use crate::ops::{Optimizer, Treatment, UpdateRule, Variants};
+use crate::random::{Purpose, Stream};
+use crate::reference::optimizer::{self as twin, State};
+
+/// vec4 of the chunks, and whether weight decay applies: more than a block of sums, a part of a workgroup, one alone.
+const CHUNKS: [(u32, bool); 3] = [(4500, true), (70, false), (1, true)];
+
+/// Steps of each case, and the learning rate of each.
+const RATES: [f64; 3] = [1e-2, 2e-2, 5e-3];
+
+/// An update rule to try.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Update {
+    rule: UpdateRule,
+    treatment: Treatment,
+    /// Length of an ascent before each step, undone after its gradient (sharpness-aware minimisation).
+    rho: Option<f32>,
+    /// The step whose gradient is not finite: from it on nothing moves.
+    broken: Option<usize>,
+}
+
+/// The cases, with their names.
+pub(super) fn updates() -> Vec<(String, Update)> {
+    let plain = |rule| Update { rule, treatment: Treatment::PLAIN, rho: None, broken: None };
+    let clipped = Treatment { clip: 2.0, scale: 1024.0 };
+    let sgd = |momentum| UpdateRule::Sgd { momentum, decay: 0.01 };
+    [
+        ("AdamW", plain(UpdateRule::ADAMW)),
+        // The default ε is too small to be seen.
+        ("AdamW, ε of the gradients' size", plain(UpdateRule::AdamW { betas: [0.8, 0.95], eps: 0.3, decay: 0.1 })),
+        ("AdamW, clipped, losses scaled", Update { treatment: clipped, ..plain(UpdateRule::ADAMW) }),
+        ("AdamW, a gradient that is not finite", Update { broken: Some(1), ..plain(UpdateRule::ADAMW) }),
+        ("SGD", plain(sgd(0.0))),
+        ("SGD with momentum, clipped", Update { treatment: clipped, ..plain(sgd(0.9)) }),
+        ("SGD after an ascent", Update { rho: Some(0.05), ..plain(sgd(0.0)) }),
+    ]
+    .map(|(name, update)| (format!("update: {name}"), update))
+    .into()
+}
+
+/// Parameters, gradients, moments and what an ascent saves of every chunk, and the optimiser over them.
+struct Setting {
+    theta: Vec<Buffer>,
+    gradients: Vec<Buffer>,
+    moments: [Vec<Buffer>; 2],
+    saved: Vec<Buffer>,
+    optimizer: Optimizer,
+}
+
+impl Setting {
+    fn new(gpu: &Gpu, update: &Update) -> Result<Setting, GpuError> {
+        let sizes = CHUNKS.map(|(size4, _)| u64::from(size4) * 16);
+        let made = || gpu.buffers("the chunks", &sizes);
+        let (theta, gradients, moments, saved) = (made()?, made()?, [made()?, made()?], made()?);
+        let kept = update.rule.moments();
+        let chunk = |(i, (size4, decay)): (usize, (u32, bool))| ChunkBuffers {
+            theta: theta[i].clone(),
+            gradient: gradients[i].clone(),
+            first: (kept > 0).then(|| moments[0][i].clone()),
+            second: (kept > 1).then(|| moments[1][i].clone()),
+            size4,
+            decay,
+        };
+        let chunks = CHUNKS.into_iter().enumerate().map(chunk).collect();
+        let optimizer = Optimizer::new(gpu, update.rule, update.treatment, chunks, RATES.len() as u32)?;
+        Ok(Setting { theta, gradients, moments, saved, optimizer })
+    }
+
+    /// What is done once the gradient is there: up along it, where the case has an ascent, and the update.
+    fn dispatches(&self, update: &Update) -> [Vec<Dispatch>; 2] {
+        let (o, mut up, mut down) = (&self.optimizer, vec![], self.optimizer.settle());
+        if let Some(rho) = update.rho {
+            up = o.settle();
+            up.extend(o.ascend(rho, &self.saved));
+            down.extend(o.descend(&self.saved));
+        }
+        down.extend(o.apply());
+        [up, down]
+    }
+}
+
+/// All dispatches of a case.
+pub(super) fn dispatches(gpu: &Gpu, update: &Update) -> Result<Vec<Dispatch>, GpuError> {
+    Ok(Setting::new(gpu, update)?.dispatches(update).into_iter().flatten().collect())
+}
+
+/// Normal numbers in single precision.
+fn normal(number: u64, size: usize) -> Vec<f32> {
+    let mut random = Stream::new(23, Purpose::Test, number);
+    (0..size).map(|_| random.normal() as f32).collect()
+}
+
+/// Writes one long vector over the chunks.
+fn write(gpu: &Gpu, chunks: &[Buffer], values: &[f32]) {
+    let mut rest = values;
+    for (chunk, (size4, _)) in chunks.iter().zip(CHUNKS) {
+        let (here, behind) = rest.split_at(4 * size4 as usize);
+        gpu.write(chunk, here);
+        rest = behind;
+    }
+}
+
+/// Reads the chunks as one long vector.
+fn read(gpu: &Gpu, chunks: &[Buffer]) -> Result<Vec<f64>, GpuError> {
+    let mut all = Vec::new();
+    for (chunk, (size4, _)) in chunks.iter().zip(CHUNKS) {
+        all.extend(gpu.read::<f32>(chunk, 4 * size4 as usize)?.into_iter().map(f64::from));
+    }
+    Ok(all)
+}
+
+/// Takes the steps of a case on an adapter and by the twin.
+pub(super) fn run(gpu: &Gpu, variants: &Variants, case: &Case, update: &Update) -> Result<Outcome, GpuError> {
+    let setting = Setting::new(gpu, update)?;
+    let [up, down] = setting.dispatches(update).map(|list| Program::new(gpu, list));
+    let (up, down) = (up?, down?);
+    let size: usize = CHUNKS.iter().map(|(size4, _)| 4 * *size4 as usize).sum();
+    let wide = |values: &[f32]| values.iter().copied().map(f64::from).collect::<Vec<f64>>();
+    let zeros = vec![0.0f32; size];
+    let start = normal(0, size);
+    write(gpu, &setting.theta, &start);
+    setting.moments.iter().for_each(|moment| write(gpu, moment, &zeros));
+    let decayed = CHUNKS.iter().flat_map(|(size4, decay)| vec![*decay; 4 * *size4 as usize]).collect();
+    let mut state = State { theta: wide(&start), first: wide(&zeros), second: wide(&zeros), decayed, taken: 0 };
+    let mut worst = (0.0, String::new());
+    let mut compare = |what: &str, got: &[f64], want: &[f64]| {
+        let largest = want.iter().fold(1e-30f64, |m, v| m.max(v.abs()));
+        let error = got
+            .iter()
+            .zip(want)
+            .map(|(g, w)| (g - w).abs() / largest)
+            .fold(0.0f64, |m, e| if e.is_nan() { f64::INFINITY } else { m.max(e) });
+        if error > worst.0 {
+            worst = (error, what.to_string());
+        }
+    };
+    let mut norms = Vec::new();
+    let mut still = false;
+    for (taken, lr) in RATES.into_iter().enumerate() {
+        let numbers = setting.optimizer.numbers(taken as u64, lr);
+        let step = Step { counter: [taken as u32, 0], optimizer: numbers, ..Step::default() };
+        if let Some(rho) = update.rho {
+            let along = normal(100 + taken as u64, size);
+            write(gpu, &setting.gradients, &along);
+            up.run(gpu, &step)?;
+            let want = twin::ascended(&state.theta, &wide(&along), f64::from(rho));
+            compare("theta, ascended", &read(gpu, &setting.theta)?, &want);
+        }
+        let mut gradient: Vec<f32> =
+            normal(1 + taken as u64, size).into_iter().map(|g| g * update.treatment.scale).collect();
+        if update.broken == Some(taken) {
+            gradient[size / 2] = f32::INFINITY;
+            still = true;
+        }
+        write(gpu, &setting.gradients, &gradient);
+        down.run(gpu, &step)?;
+        norms.push(twin::norm(&wide(&gradient), update.treatment.scale));
+        if !still {
+            twin::step(update.rule, update.treatment, lr, &mut state, &wide(&gradient));
+        }
+        compare("theta", &read(gpu, &setting.theta)?, &state.theta);
+        for ((name, moment), want) in
+            [("first moment", 0), ("second moment", 1)].into_iter().zip([&state.first, &state.second])
+        {
+            compare(name, &read(gpu, &setting.moments[moment])?, want);
+        }
+    }
+    // The norms of the log; after the broken step only that it is marked.
+    let log: Vec<[f32; 4]> = gpu.read(setting.optimizer.log(), RATES.len())?;
+    for (i, (line, norm)) in log.iter().zip(&norms).enumerate() {
+        match update.broken == Some(i) {
+            true => compare("the mark of a bad step", &[f64::from(line[2])], &[1.0]),
+            false => compare("gradient norm", &[f64::from(line[1])], &[*norm]),
+        }
+    }
+    let passed = worst.0 <= case.bound;
+    Ok(Outcome {
+        case: case.name.clone(),
+        variants: *variants,
+        error: worst.0,
+        tensor: worst.1,
+        bound: case.bound,
+        passed,
+    })
+}

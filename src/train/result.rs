@@ -1,0 +1,50 @@
+//! How a run ended: `result.json` of its folder.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::run::{Outcome, Status};
+
+/// What `result.json` holds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum RunResult {
+    Done(Box<Outcome>),
+    Diverged(Divergence),
+}
+
+/// The step at which something was finite no longer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Divergence {
+    pub status: Status,
+    /// Counted from 1.
+    pub step: u64,
+    /// What was not finite.
+    pub tensor: String,
+    /// The step's loss, as text where it is no number.
+    pub loss: serde_json::Value,
+    pub last_finite_loss: Option<f64>,
+    /// Step of the last checkpoint, which is still good.
+    pub checkpoint: Option<u64>,
+}
+
+impl RunResult {
+    /// Reads a run's folder; `None` while the run is not over, or where the file is not one that is written here.
+    pub fn read(folder: &Path) -> Option<RunResult> {
+        serde_json::from_str(&std::fs::read_to_string(folder.join("result.json")).ok()?).ok()
+    }
+
+    /// The outcome of a run that was finished.
+    pub fn done(self) -> Option<Outcome> {
+        match self {
+            RunResult::Done(outcome) if outcome.status == Status::Done => Some(*outcome),
+            _ => None,
+        }
+    }
+
+    /// The text of the file.
+    pub(super) fn text(&self) -> String {
+        serde_json::to_string_pretty(self).expect("plain values") + "\n"
+    }
+}

@@ -1,0 +1,90 @@
+//! Training, probes, fine-tuning, enlarging and evaluating one after the other.
+
+use lowland::model::WeightsFile;
+use serde_json::Value;
+
+use crate::folder::{Folder, number, text};
+
+const CONFIG: &str = r#"
+seed = 3
+[language]
+kind = "hmm"
+hmm = { states = 4, vocabulary = 8, transition_concentration = 0.2, emission_concentration = 0.2, seed = 2 }
+min_length = 3
+max_length = 8
+[model]
+hidden_size = 16
+num_hidden_layers = 1
+num_attention_heads = 2
+intermediate_size = 32
+[train]
+steps = 20
+batch_size = 32
+[evaluate]
+sentences = 50
+"#;
+
+#[test]
+fn the_commands_work_together() {
+    let f = Folder::empty();
+    f.write("run.toml", CONFIG);
+    f.json(&["train", "run.toml", "output=run", "--json"]);
+    let sizes = ["--train", "100", "--validation", "30", "--test", "60", "--seeds", "2", "--json"];
+    let with = |first: &[&str]| f.json(&[first, &sizes].concat());
+    let of = ["run/model", "run.toml", "--task", "task-3"];
+    let probed = with(&[&["probe"][..], &of, &["--epochs", "5", "--export", "features.safetensors"]].concat());
+    for key in [
+        "task",
+        "accuracy",
+        "standard_deviation",
+        "standard_error",
+        "seeds",
+        "per_seed",
+        "chance",
+        "majority",
+        "bayes",
+        "classes",
+        "train",
+        "validation",
+        "test",
+        "skipped",
+        "features",
+        "method",
+        "seconds",
+    ] {
+        assert!(!probed[key].is_null(), "`{key}` in {probed}");
+    }
+    assert_eq!((&probed["task"], &probed["seeds"], &probed["train"]), (&"task-3".into(), &2.into(), &100.into()));
+    let exported = WeightsFile::read(&f.path("features.safetensors")).unwrap();
+    assert_eq!(exported.tensors["test"].0, [60, 10 * 16]);
+    let looked =
+        with(&[&["probe"][..], &of, &["--features", "lookup", "--method", "ridge", "--projection", "12"]].concat());
+    assert_eq!((&looked["seeds"], &looked["standard_error"]), (&1.into(), &Value::Null));
+    let tuned = with(&[&["finetune"][..], &of, &["--epochs", "2"]].concat());
+    assert_eq!(tuned["per_seed"].as_array().unwrap().len(), 2);
+
+    let enlarged = f.json(&["enlarge", "run/model", "hidden=32,layers=2", "large", "--json"]);
+    assert_eq!((&enlarged["num_attention_heads"], &enlarged["intermediate_size"]), (&4.into(), &64.into()));
+    let loss = |model: &str| number(&f.json(&["eval", model, "run.toml", "--count", "50", "--json"]), "loss");
+    assert!((loss("large") - loss("run/model")).abs() < 1e-6);
+
+    for (arguments, wanted) in [
+        (vec!["probe", "run/model", "run.toml", "--task", "A"], "task-K"),
+        (vec!["probe", "run/model", "run.toml", "--task", "task"], "no task"),
+        (vec!["probe", "run/model", "run.toml", "--task", "none.csv"], "cannot be read"),
+        (vec!["probe", "run/model", "run.toml", "--task", "task-3", "--layer", "7"], "this model has 0"),
+        (vec!["finetune", "run/model", "run.toml", "--task", "task-3", "--lr", "0"], "--lr 0 must be positive"),
+        (
+            vec!["probe", "run/model", "run.toml", "language.hmm.vocabulary=9", "--task", "task-3"],
+            "has no token for the language's word `w8`",
+        ),
+        (vec!["enlarge", "run/model", "hidden=30", "other"], "no multiple"),
+        (vec!["enlarge", "run/model", "width=32", "other"], "write `hidden="),
+        (vec!["enlarge", "run/model", "hidden=32", "large"], "holds a model already"),
+    ] {
+        let output = f.lowland(&arguments);
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {error}");
+        assert!(error.contains(wanted), "{arguments:?}: {error}");
+    }
+}

@@ -1,0 +1,44 @@
+//! The program as scripts see it, each command in a process of its own: exit codes, messages, JSON, files, interruption.
+
+#[path = "../common"]
+mod common {
+    pub mod adapter;
+    pub mod fixtures;
+    pub mod truth;
+}
+
+mod folder;
+mod schema;
+
+#[cfg(unix)]
+mod claims;
+mod cli;
+mod downstream;
+mod folders;
+mod grammars;
+#[cfg(unix)]
+mod interrupts;
+mod lanes;
+mod measure;
+#[cfg(unix)]
+mod measure_training;
+mod run_files;
+mod selftest_report;
+mod sweep_run;
+mod tuning;
+mod words;
+
+/// A run of about a second, behind [`folder::SMALL`]; the rate does not depend on the length.
+const RUN: &str = r#"
+hidden_dropout_prob = 0.1
+[train]
+steps = 60
+batch_size = 32
+optimizer = { kind = "adamw", lr = 2e-3 }
+schedule = { kind = "constant", warmup = 0.0 }
+checkpoint_every = 20
+keep_checkpoints = 2
+evaluate_every = 20
+[evaluate]
+sentences = 100
+"#;

@@ -1,0 +1,44 @@
+//! Models on the adapter under test: against `transformers` and PyTorch, their curvature, their training and their files.
+
+#[path = "../common"]
+mod common {
+    pub mod adapter;
+    pub mod curvature;
+    pub mod fixtures;
+    pub mod truth;
+}
+
+mod algorithms;
+mod curvature;
+mod designed_traces;
+mod downstream;
+mod enlarge;
+mod examples;
+mod gradient_moments;
+mod measure_training;
+mod memory;
+mod model_files;
+mod precision;
+mod training;
+mod transformers;
+
+/// The models of `fixtures/make_transformers.py`: each type, tied and untied, each activation. `roberta-N` are of the type
+/// `roberta-prelayernorm`, `postnorm-N` of `roberta`.
+const MODELS: [&str; 16] = [
+    "roberta-20",
+    "roberta-32",
+    "bert-24",
+    "bert-18",
+    "bert-untied",
+    "roberta-tiny",
+    "bert-tiny",
+    "postnorm-16",
+    "postnorm-untied",
+    "postnorm-tiny",
+    "bert-gelu-new",
+    "bert-relu",
+    "bert-silu",
+    "postnorm-gelu-tanh",
+    "roberta-silu",
+    "roberta-gelu-python",
+];

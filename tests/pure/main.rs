@@ -1,0 +1,27 @@
+//! What needs no adapter: languages, statistics, estimators on matrices with known answers, files, pages.
+
+#[path = "../common"]
+mod common {
+    pub mod fixtures;
+    pub mod matrices;
+    pub mod rules;
+    pub mod truth;
+}
+
+mod architecture;
+mod config;
+mod correlation;
+mod curvature_spectra;
+mod curvature_statistics;
+mod curvature_traces;
+mod derivatives;
+mod docs;
+mod grammars;
+mod hmm;
+mod interrupts;
+mod language;
+mod readers;
+mod report;
+mod shaders;
+mod sweep;
+mod variants;
