@@ -56,7 +56,7 @@ fn module(text: &mut String, kernel: &Kernel) {
     }
     put(text, 0, "/// ```");
     put(text, 0, &format!("pub mod {name} {{"));
-    put(text, 1, "use crate::gpu::{Buffer, Dispatch, Grid, Kernel};");
+    put(text, 1, "use super::{Buffer, Dispatch, Grid, Kernel};");
     if !params.is_empty() {
         params_struct(text, params);
     }

@@ -17,4 +17,6 @@
 //! A buffer is an `Option` where the WGSL marks it `//@optional` or only some variants use it; a constant whose values are
 //! 0 and 1 is a `bool`. `docs/shaders.md` describes the annotations.
 
+use crate::gpu::{Buffer, Dispatch, Grid, Kernel};
+
 include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
