@@ -69,8 +69,9 @@ impl Operation for GhostGram {
     fn flops(&self, node: &Node, sizes: &Sizes<'_>) -> Option<f64> {
         let (b, rows) = (node.inputs[0], sizes.rows(node.inputs[0]));
         match self.kind {
-            GramKind::Sum { .. } | GramKind::Tables => None,
-            _ => Some(rows * rows * (sizes.cols(b) + sizes.cols(node.inputs[1]))),
+            GramKind::Product { .. } => Some(rows * rows * (sizes.cols(b) + sizes.cols(node.inputs[1]))),
+            GramKind::Tied => Some(2.0 * rows * sizes.rows(node.inputs[1]) * sizes.cols(b)),
+            GramKind::Sum { .. } | GramKind::Scale | GramKind::Tables => None,
         }
     }
 

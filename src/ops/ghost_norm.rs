@@ -67,13 +67,16 @@ impl Operation for GhostNorm {
         vec![("", Count::Sentences, 4, inputs.iter().any(|t| t.probes))]
     }
 
-    /// As the inner products of pairs of rows that they are, of weighted ones half.
+    /// As the inner products of pairs of rows that most are, of weighted ones half.
     fn flops(&self, node: &Node, sizes: &Sizes<'_>) -> Option<f64> {
         let b = node.inputs[0];
         match self {
+            GhostNorm::Product { .. } => {
+                Some(sizes.rows(b) * sizes.rows_per_sentence(b) * (sizes.cols(b) + sizes.cols(node.inputs[1])))
+            }
             GhostNorm::Weighted { .. } => Some(sizes.pairs(b) * sizes.cols(b)),
-            GhostNorm::Sum { .. } | GhostNorm::Tables => None,
-            _ => Some(sizes.rows(b) * sizes.rows_per_sentence(b) * (sizes.cols(b) + sizes.cols(node.inputs[1]))),
+            GhostNorm::Tied => Some(2.0 * sizes.rows(b) * sizes.rows_per_sentence(node.inputs[1]) * sizes.cols(b)),
+            GhostNorm::Sum { .. } | GhostNorm::Scale | GhostNorm::Tables => None,
         }
     }
 

@@ -86,7 +86,7 @@ fn made(name: &str, bound: f64, probes: u32, sentences: u32, work: Work) -> Case
 /// What is timed of a case.
 #[derive(Clone)]
 pub(super) struct Timed {
-    /// The operations by name; what else the case needs is not timed.
+    /// Operations by name, or rules of them by title; what else the case needs is not timed.
     pub operations: &'static [&'static str],
     /// The passes behind the forward pass in which their rules are met.
     pub passes: &'static [Pass],
@@ -116,20 +116,25 @@ pub(super) fn representative(rows: u32) -> Vec<Case> {
         ..case(shape, 0.0, 1, sentences, |g| embedded(g, D))
     };
     let op = Attention { heads: H, size: D / H, p: 0.0, stream: 0 };
-    let norms: &[&str] = &["linear", "column_sum", "ghost_norm", "ghost_gram", "row_gram"];
+    let of_products: &[&str] = &[
+        "linear",
+        "column_sum",
+        "row_gram",
+        "ghost_norm, product",
+        "ghost_norm, weighted",
+        "ghost_norm, sum",
+        "ghost_gram, product",
+    ];
+    let of_norms: &[&str] = &["layer_norm", "add", "ghost_norm, scale", "ghost_gram, scale"];
+    let of_losses: &[&str] = &["cross_entropy", "gather", "sentence_sum", "ghost_norm, tied", "ghost_gram, tied"];
     let mut all = vec![
-        timed(norms, ALL, &product_shape, Box::new(|g| product(g, D, F))),
+        timed(of_products, ALL, &product_shape, Box::new(|g| product(g, D, F))),
         timed(&["attention"], ALL, &heads, Box::new(move |g| attention(g, D, op))),
-        timed(&["layer_norm", "add", "ghost_norm", "ghost_gram"], ALL, &matrix, Box::new(|g| norm(g, D))),
+        timed(of_norms, ALL, &matrix, Box::new(|g| norm(g, D))),
         timed(&["activation"], ALL, &format!("[{rows}, {F}]"), Box::new(|g| feed_forward(g, D, Activation::Gelu))),
         timed(&["dropout"], &[Pass::Gradient], &matrix, Box::new(|g| dropped(g, D, 0.1))),
-        timed(&["embedding", "ghost_norm", "ghost_gram"], ALL, &matrix, Box::new(|g| embedded(g, D))),
-        timed(
-            &["cross_entropy", "gather", "sentence_sum", "ghost_norm", "ghost_gram"],
-            ALL,
-            &logits,
-            Box::new(|g| tied_head(g, V, D, Labels::Hard)),
-        ),
+        timed(&["embedding", "ghost_norm, tables", "ghost_gram, tables"], ALL, &matrix, Box::new(|g| embedded(g, D))),
+        timed(of_losses, ALL, &logits, Box::new(|g| tied_head(g, V, D, Labels::Hard))),
         timed(&["concat"], &[Pass::Gradient], &matrix, Box::new(|g| whole_sentences(g, D, T))),
     ];
     for kind in [LossDraw::Label, LossDraw::Signs, LossDraw::Exact] {
