@@ -61,6 +61,13 @@ fn named(code: &str) -> BTreeSet<String> {
     all
 }
 
+/// The code of a file of `src`; that of `kernels` is what `build.rs` wrote.
+fn code_of(path: &Path) -> String {
+    let made = include_str!(concat!(env!("OUT_DIR"), "/kernels.rs"));
+    let text = fs::read_to_string(root().join("src").join(path)).unwrap();
+    code(if path == Path::new("kernels.rs") { made } else { &text })
+}
+
 /// What each room of `src` imports.
 fn imports() -> Imports {
     let src = root().join("src");
@@ -68,7 +75,7 @@ fn imports() -> Imports {
     let rooms: BTreeSet<String> = paths.iter().map(|p| room(p)).filter(|r| r != "lib" && r != "main").collect();
     let mut all: Imports = rooms.iter().map(|r| (r.clone(), BTreeSet::new())).collect();
     for path in paths.iter().filter(|p| rooms.contains(&room(p))) {
-        for name in named(&code(&fs::read_to_string(src.join(path)).unwrap())) {
+        for name in named(&code_of(path)) {
             assert!(rooms.contains(&name), "{}: `crate::{name}` is no room", path.display());
             if name != room(path) {
                 all.get_mut(&room(path)).unwrap().insert(name);
