@@ -1,7 +1,7 @@
 //! What a person can do about a failure, put behind the facts that the rooms below give.
 
 use super::failure::Failure;
-use crate::downstream::DownstreamError;
+use crate::downstream::{DownstreamError, TaskError};
 use crate::gpu::{Excess, GpuError, Limit};
 use crate::model::EnlargeError;
 use crate::sweep::RunFailure;
@@ -99,7 +99,10 @@ pub fn of_downstream(error: &DownstreamError) -> String {
             format!("{error}; project them to 512, read their mean (`features`), or take fewer sentences")
         }
         DownstreamError::Diverged { .. } => format!("{error}; lower --lr"),
-        DownstreamError::Task(_) | DownstreamError::Interrupted { .. } => error.to_string(),
+        DownstreamError::Task(TaskError::FewRows { .. }) => {
+            format!("{error}; give smaller --train, --validation and --test")
+        }
+        DownstreamError::Task(TaskError::Wrong { .. }) | DownstreamError::Interrupted { .. } => error.to_string(),
     }
 }
 
@@ -120,5 +123,58 @@ pub fn of_run(failure: &RunFailure) -> String {
             format!("{}; --retry-diverged tries again)", text.trim_end_matches(')'))
         }
         failure => failure.gpu().map_or_else(|| failure.to_string(), of_gpu),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sweep::FailureKind;
+
+    #[test]
+    fn facts_come_first_and_advice_behind_them() {
+        let memory = GpuError::OutOfMemory { doing: "making a buffer".into(), detail: "none left".into() };
+        assert_eq!(
+            of_gpu(&memory),
+            "out of memory on the adapter while making a buffer (none left).\nLower `train.micro_batch`, use a smaller \
+             model, or close other programs that use the GPU; `lowland train CONFIG --dry-run` prints the memory plan."
+        );
+        let there = vec!["llvmpipe (Vulkan)".to_string(), "lavapipe (Vulkan)".to_string()];
+        assert_eq!(
+            of_gpu(&GpuError::NoSuchAdapter { choice: "Index(9)".into(), there }),
+            "no usable adapter: none fits Index(9)\nThere are: index:0 llvmpipe (Vulkan); index:1 lavapipe (Vulkan). \
+             `lowland doctor` shows more."
+        );
+        let error = Box::new(GpuError::Validation { doing: "making a pipeline".into(), detail: "no".into() });
+        assert_eq!(
+            of_gpu(&GpuError::Compile { kernel: "add:main".into(), error }),
+            "kernel `add:main`: the driver refused a call (making a pipeline): no\nThis is a bug; please report it with \
+             the output of `lowland doctor --json`."
+        );
+        let before = RunFailure::Before { kind: FailureKind::Diverged, message: "diverged (at last)".into() };
+        assert_eq!(of_run(&before), "diverged (at last) (in an earlier attempt; --retry-diverged tries again)");
+    }
+
+    #[test]
+    fn what_does_not_fit_says_what_would() {
+        let excess = Excess {
+            what: "the tensor `x` (64 x 8)".into(),
+            bytes: 3 << 20,
+            limit: 2 << 20,
+            sentences: 64,
+            most: Some(42),
+            fixed: None,
+        };
+        assert_eq!(
+            of_gpu(&excess.clone().into()),
+            "the plan does not fit this adapter: the tensor `x` (64 x 8) takes 3.0 MiB, and this adapter binds at most \
+             2.0 MiB.\nSet `train.micro_batch` (`--batch` of a command that has it) to 42 or less (64 now)."
+        );
+        let refusal = Refusal { part: Some("a step"), limit: excess.into(), micro_batch: Some([40, 64]) };
+        assert_eq!(
+            of_refusal(&refusal),
+            "a step: the tensor `x` (64 x 8) takes 3.0 MiB, and this adapter binds at most 2.0 MiB.\n\
+             Set `train.micro_batch` to 40 or less (64 now)."
+        );
     }
 }

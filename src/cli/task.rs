@@ -119,7 +119,7 @@ impl From<DownstreamError> for Failure {
     fn from(error: DownstreamError) -> Failure {
         match error {
             DownstreamError::Gpu(error) => error.into(),
-            DownstreamError::Task(_) => Failure::usage(error.to_string()),
+            DownstreamError::Task(_) => Failure::usage(advice::of_downstream(&error)),
             DownstreamError::Interrupted { .. } => Interrupted.into(),
             DownstreamError::Room(_) => Failure { code: MEMORY, message: advice::of_downstream(&error) },
             DownstreamError::Diverged { .. } => Failure { code: DIVERGED, message: advice::of_downstream(&error) },

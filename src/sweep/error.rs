@@ -178,3 +178,21 @@ impl RunFailure {
         matches!(self.gpu(), Some(GpuError::Lost(_)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_written_as_numbers_and_read_again() {
+        for number in 1..=6 {
+            let kind: FailureKind = serde_json::from_str(&number.to_string()).unwrap();
+            assert_eq!(serde_json::to_string(&kind).unwrap(), number.to_string());
+        }
+        let lost = RunFailure::Train(RunError::Gpu(GpuError::Lost("gone".into())));
+        assert!(lost.lost() && lost.kind() == FailureKind::Other);
+        assert_eq!(RunFailure::Gpu(GpuError::NoAdapter).kind(), FailureKind::NoAdapter);
+        assert_eq!(RunFailure::Gpu(GpuError::Interrupted).kind(), FailureKind::Interrupted);
+        assert_eq!(u8::from(FailureKind::Interrupted), 75);
+    }
+}
