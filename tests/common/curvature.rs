@@ -22,7 +22,7 @@ pub fn setting(name: &str) -> Setting {
     Setting { loaded, sentences, truth: Truth::read(name, "curvature") }
 }
 
-pub fn subject<'g>(gpu: &'g Gpu, s: &Setting, variants: Variants, batch: usize, probes: u32) -> Subject {
+pub fn subject(gpu: &Gpu, s: &Setting, variants: Variants, batch: usize, probes: u32) -> Subject {
     let Loaded { encoder, weights, .. } = &s.loaded;
     Subject::new(
         &Model::new(&Device::new(gpu, variants), encoder, weights).unwrap(),
