@@ -12,6 +12,15 @@ cargo fmt --check
 say "clippy"
 cargo clippy --release --locked --all-targets -- -D warnings
 
+say "the library without the program"
+cargo clippy --release --locked --lib --no-default-features -- -D warnings
+cargo clippy --release --locked --lib --no-default-features --features report -- -D warnings
+if cargo tree --locked --no-default-features -e normal --prefix none |
+    grep -E '^(clap|clap_complete|clap_mangen|ctrlc|indicatif|tiny-skia|ttf-parser) '; then
+    echo "the library draws in crates of the program" >&2
+    exit 1
+fi
+
 say "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps
 

@@ -19,6 +19,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(feature = "cli")]
 pub mod cli;
 pub mod config;
 pub mod curvature;
@@ -32,6 +33,7 @@ pub mod model;
 pub mod ops;
 pub mod random;
 pub mod reference;
+#[cfg(feature = "report")]
 pub mod report;
 pub mod selftest;
 pub mod statistics;

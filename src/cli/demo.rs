@@ -48,8 +48,7 @@ fn demo(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Demo) -> Result<()
     let path = outcome.folder.join("probe.json");
     let text = serde_json::to_string_pretty(&probe).expect("plain values") + "\n";
     model::write_synced(&path, text.as_bytes()).map_err(|e| Failure::io(&path, &e))?;
-    let page = report::write_run(&outcome.folder, None)
-        .map_err(|e| Failure { code: e.exit_code(), message: e.to_string() })?;
+    let page = report::write_run(&outcome.folder, None)?;
     let page = std::path::absolute(&page).unwrap_or(page);
     if arguments.json.json {
         let mut value = json!(outcome);

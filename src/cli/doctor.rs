@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::arguments::Json;
-use super::failure::Failure;
-use super::print;
-use crate::gpu::{AdapterChoice, Capabilities, Gpu, Options, lanes_reason, list};
+use super::failure::{Failure, NO_ADAPTER};
+use super::{advice, print};
+use crate::gpu::{AdapterChoice, Capabilities, Gpu, Options, UNMEASURED, lanes_reason, list};
 use crate::ops::{Device, Wishes};
 use crate::selftest;
 
@@ -14,7 +14,7 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Json) -> Result
         Ok(gpu) => gpu,
         Err(error) => {
             if arguments.json {
-                print::json(&json!({ "adapters": adapters(), "chosen": null, "error": error.to_string() }))?;
+                print::json(&json!({ "adapters": adapters(), "chosen": null, "error": advice::of_gpu(&error) }))?;
             }
             return Err(error.into());
         }
@@ -75,7 +75,7 @@ pub fn examine(gpu: &Gpu, wishes: &Wishes) -> Result<(Value, Result<(), Failure>
     let verdict = match outcome.passed {
         true => Ok(()),
         false => Err(Failure {
-            code: 6,
+            code: NO_ADAPTER,
             message: format!(
                 "{} computes wrong numbers ({} differs by {:.1e}, at most {:.1e} is allowed). Update its driver, choose \
                  another adapter, and see `lowland selftest`.",
@@ -87,8 +87,10 @@ pub fn examine(gpu: &Gpu, wishes: &Wishes) -> Result<(Value, Result<(), Failure>
 }
 
 /// Why a software adapter has the lanes it has, where this program had a say.
-fn lanes_because(gpu: &Gpu) -> Option<&'static str> {
-    lanes_reason().filter(|_| gpu.info().name.contains("llvmpipe"))
+fn lanes_because(gpu: &Gpu) -> Option<String> {
+    let reason = lanes_reason().filter(|_| gpu.info().name.contains("llvmpipe"))?;
+    let who = if reason == UNMEASURED { " (`lowland doctor` does)" } else { "" };
+    Some(format!("{reason}{who}"))
 }
 
 fn describe(index: usize, info: &wgpu::AdapterInfo) -> Value {

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::arguments::{Enlarge, EnlargeMethod};
 use super::failure::Failure;
-use super::print;
+use super::{advice, print};
 use crate::config;
 use crate::interrupt;
 use crate::model::{self, Encoder, Enlargement, Size};
@@ -28,7 +28,7 @@ pub fn run(arguments: &Enlarge) -> Result<(), Failure> {
         let made = model::enlarge(&loaded.encoder, &loaded.weights, size, method);
         (loaded, made)
     })?;
-    let (encoder, weights) = made.map_err(Failure::usage)?;
+    let (encoder, weights) = made.map_err(|error| Failure::usage(advice::of_enlarge(&error)))?;
     model::save(&arguments.out, &encoder, &weights, None)?;
     model::copy_tokenizer(&arguments.small, &arguments.out)?;
     let (small, large) = (loaded.encoder.parameter_count(), encoder.parameter_count());

@@ -1,5 +1,6 @@
 //! What ends a command early: one paragraph for a person and the exit code for a script.
 
+use super::advice;
 use crate::config::ConfigError;
 use crate::curvature::CurvatureError;
 use crate::gpu::GpuError;
@@ -7,14 +8,19 @@ use crate::interrupt::Interrupted;
 use crate::language::LanguageError;
 use crate::model::{ExampleError, ModelError};
 use crate::ops::DeviceError;
+use crate::report::ReportError;
 use crate::train::RunError;
 
 /// Bad config or usage.
 pub const USAGE: u8 = 2;
 /// The training diverged.
 pub const DIVERGED: u8 = 3;
+/// Out of memory, or a plan that does not fit.
+pub const MEMORY: u8 = 4;
 /// Input, output or a full disk.
 pub const INPUT_OUTPUT: u8 = 5;
+/// No adapter that can be used.
+pub const NO_ADAPTER: u8 = 6;
 /// Interrupted with what was done kept, or in another process's hands: the same command goes on.
 pub const INTERRUPTED: u8 = 75;
 
@@ -104,7 +110,14 @@ impl From<GpuError> for Failure {
     fn from(error: GpuError) -> Failure {
         match error {
             GpuError::Interrupted => Interrupted.into(),
-            error => Failure { code: error.exit_code(), message: error.to_string() },
+            error => {
+                let code = match &error {
+                    error if error.is_no_adapter() => NO_ADAPTER,
+                    GpuError::OutOfMemory { .. } | GpuError::Limit(_) => MEMORY,
+                    _ => 1,
+                };
+                Failure { code, message: advice::of_gpu(&error) }
+            }
         }
     }
 }
@@ -114,6 +127,16 @@ impl From<ModelError> for Failure {
         let code = match error {
             ModelError::Io { .. } => INPUT_OUTPUT,
             ModelError::Format { .. } => USAGE,
+        };
+        Failure { code, message: error.to_string() }
+    }
+}
+
+impl From<ReportError> for Failure {
+    fn from(error: ReportError) -> Failure {
+        let code = match error {
+            ReportError::Run { .. } => USAGE,
+            ReportError::Io { .. } => INPUT_OUTPUT,
         };
         Failure { code, message: error.to_string() }
     }

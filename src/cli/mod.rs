@@ -11,6 +11,7 @@
 //! std::process::exit(code.into());
 //! ```
 
+mod advice;
 mod arguments;
 mod bench_report;
 mod config;

@@ -8,7 +8,6 @@ use crate::report;
 
 pub fn run(arguments: &Report) -> Result<(), Failure> {
     let (folder, out) = (arguments.folder.clone(), arguments.out.clone());
-    let page = interrupt::or_stop(move || report::write(&folder, out.as_deref()))?
-        .map_err(|e| Failure { code: e.exit_code(), message: e.to_string() })?;
+    let page = interrupt::or_stop(move || report::write(&folder, out.as_deref()))??;
     Ok(print::line(&page.display().to_string())?)
 }

@@ -4,8 +4,8 @@ use serde_json::json;
 
 use super::arguments::{Sweep, SweepCommand, SweepFile, SweepRun};
 use super::failure::{Failure, INTERRUPTED};
-use super::print;
 use super::progress::Bar;
+use super::{advice, print};
 use crate::gpu::{AdapterChoice, Gpu};
 use crate::ops::Wishes;
 use crate::report;
@@ -103,7 +103,7 @@ fn work(adapter: &AdapterChoice, wishes: &Wishes, arguments: &SweepRun) -> Resul
     let beside = tally.failed.iter().filter(|failed| plan.runs.iter().all(|run| run.id != failed.run)).count();
     match tally.failed.first() {
         Some(first) => Err(Failure {
-            code: first.exit_code,
+            code: first.kind.into(),
             message: format!(
                 "{} of {} runs failed; the first, {} ({}, seed {}): {}",
                 tally.failed.len(),
@@ -179,8 +179,7 @@ fn collect(file: &SweepFile) -> Result<(), Failure> {
 /// Writes the table and the page about it.
 fn publish(plan: &SweepPlan, table: &Table) -> Result<(std::path::PathBuf, std::path::PathBuf), Failure> {
     let path = plan.write_table(table)?;
-    let page = report::write_sweeps(&plan.output, None)
-        .map_err(|e| Failure { code: e.exit_code(), message: e.to_string() })?;
+    let page = report::write_sweeps(&plan.output, None)?;
     Ok((path, page))
 }
 
@@ -247,7 +246,11 @@ impl Watcher for Screen {
     }
 
     fn fails(&self, run: &PlannedRun, failure: &RunFailure) {
-        self.bar.note(&format!("FAILED {}, seed {} ({}): {failure}", run.label, run.seed, run.id));
+        self.bar.note(&format!("FAILED {}, seed {} ({}): {}", run.label, run.seed, run.id, self.explain(failure)));
+    }
+
+    fn explain(&self, failure: &RunFailure) -> String {
+        advice::of_run(failure)
     }
 }
 
@@ -259,6 +262,6 @@ impl From<SweepError> for Failure {
 
 impl From<RunFailure> for Failure {
     fn from(error: RunFailure) -> Failure {
-        Failure { code: error.exit_code(), message: error.to_string() }
+        Failure { code: error.kind().into(), message: advice::of_run(&error) }
     }
 }

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::arguments::TaskArguments;
-use super::failure::{Failure, INPUT_OUTPUT};
-use super::print;
+use super::failure::{DIVERGED, Failure, INPUT_OUTPUT, MEMORY};
+use super::{advice, print};
 use crate::config;
 use crate::downstream::{DownstreamError, Fit, Limits, Outcome, Sizes, TaskData};
 use crate::interrupt::{self, Interrupted};
@@ -119,9 +119,10 @@ impl From<DownstreamError> for Failure {
     fn from(error: DownstreamError) -> Failure {
         match error {
             DownstreamError::Gpu(error) => error.into(),
-            DownstreamError::Task(_) => Failure::usage(error.to_string()),
+            DownstreamError::Task(_) => Failure::usage(advice::of_downstream(&error)),
             DownstreamError::Interrupted { .. } => Interrupted.into(),
-            DownstreamError::Diverged { .. } => Failure { code: super::failure::DIVERGED, message: error.to_string() },
+            DownstreamError::Room(_) => Failure { code: MEMORY, message: advice::of_downstream(&error) },
+            DownstreamError::Diverged { .. } => Failure { code: DIVERGED, message: advice::of_downstream(&error) },
         }
     }
 }

@@ -4,8 +4,8 @@ use serde_json::json;
 
 use super::arguments::Train;
 use super::failure::Failure;
-use super::print;
 use super::progress::Bar;
+use super::{advice, print};
 use crate::config::{self, Resolved};
 use crate::gpu::{AdapterChoice, Gpu, Options};
 use crate::ops::Wishes;
@@ -18,13 +18,14 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Train) -> Resul
     if arguments.dry_run {
         let plan = train::plan(&gpu, &resolved)?;
         match arguments.json.json {
-            true => print::json(&plan)?,
+            true => {
+                let mut value = json!(plan);
+                value["refused"] = json!(plan.refused.as_ref().map(advice::of_refusal));
+                print::json(&value)?;
+            }
             false => print::line(plan_text(&plan).trim_end())?,
         }
-        return match plan.refused {
-            Some(why) => Err(crate::gpu::GpuError::Limit(why).into()),
-            None => Ok(()),
-        };
+        return advice::refused(&plan).map_or(Ok(()), Err);
     }
     let outcome = train_here(&gpu, &resolved)?;
     match arguments.json.json {

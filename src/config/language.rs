@@ -1,11 +1,13 @@
 //! The section `[language]`: the source of sentences.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::language::{RandomGrammar, RandomHmm};
+use super::load::ConfigError;
+use crate::language::{Grammar, Hmm, Language, LanguageError, Pcfg, RandomGrammar, RandomHmm};
 
 /// Kind of a language.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -62,6 +64,47 @@ impl Default for LanguageSection {
 }
 
 impl LanguageSection {
+    /// Reads or makes the language.
+    ///
+    /// # Errors
+    /// A grammar or matrices that cannot be used, with file and line; no source.
+    pub fn open(&self) -> Result<Arc<dyn Language>, ConfigError> {
+        let made = self.made().map_err(|e| {
+            let place = e.line.map_or(e.file.clone(), |line| format!("{}:{line}", e.file));
+            ConfigError { place, message: e.message }
+        })?;
+        made.ok_or_else(|| {
+            let advice = match self.kind {
+                LanguageKind::Pcfg => "give `rules = \"FILE\"` or `random = { levels, symbols, rules, vocabulary }`",
+                LanguageKind::Hmm => "give `matrices = \"FILE\"` or `hmm = { states, vocabulary }`",
+            };
+            ConfigError { place: "[language]".into(), message: format!("no language: {advice}") }
+        })
+    }
+
+    /// The language; `None` where no source is given.
+    fn made(&self) -> Result<Option<Arc<dyn Language>>, LanguageError> {
+        let most = self.max_length;
+        match self.kind {
+            LanguageKind::Pcfg => {
+                let grammar = match (&self.rules, &self.random) {
+                    (Some(path), _) => Grammar::read(path)?,
+                    (None, Some(shape)) => Grammar::random(shape)?,
+                    (None, None) => return Ok(None),
+                };
+                Ok(Some(Arc::new(Pcfg::new(grammar, most)?)))
+            }
+            LanguageKind::Hmm => {
+                let least = self.min_length.unwrap_or(most);
+                match (&self.matrices, &self.hmm) {
+                    (Some(path), _) => Ok(Some(Arc::new(Hmm::read(path, least, most)?))),
+                    (None, Some(shape)) => Ok(Some(Arc::new(Hmm::random(shape, least, most)?))),
+                    (None, None) => Ok(None),
+                }
+            }
+        }
+    }
+
     /// Names what cannot be, with the key it stands at.
     pub(super) fn check(&self) -> Result<(), (String, String)> {
         let bad = |key: &str, message: String| Err((key.to_string(), message));

@@ -14,10 +14,12 @@ use crate::language::{Labelled, Language, Task, Words, part, task_names};
 
 /// An error in a task or its file, and its place.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{place}: {message}")]
-pub struct TaskError {
-    pub place: String,
-    pub message: String,
+pub enum TaskError {
+    #[error("{place}: {message}")]
+    Wrong { place: String, message: String },
+    /// A file has fewer rows than its three parts are to have.
+    #[error("{file}: {rows} rows, {} + {} + {} are asked for", asked[0], asked[1], asked[2])]
+    FewRows { file: String, rows: usize, asked: [usize; 3] },
 }
 
 /// Labelled sentences of each part.
@@ -79,7 +81,7 @@ impl TaskData {
         seed: u64,
         sizes: Sizes,
     ) -> Result<TaskData, TaskError> {
-        let error = |message: String| TaskError { place: format!("task {task}"), message };
+        let error = |message: String| TaskError::Wrong { place: format!("task {task}"), message };
         task_names(language, task).map_err(error)?;
         let (mut skipped, mut certainty, mut labelled) = (0, 0.0, 0.0);
         let mut parts = Vec::new();
@@ -106,7 +108,7 @@ impl TaskData {
         let classes: Vec<String> = all.into_iter().map(str::to_string).collect();
         if classes.len() < 2 {
             let message = format!("all labels are `{}`; there is nothing to tell apart", classes.join(""));
-            return Err(TaskError { place: format!("task {task}"), message });
+            return Err(TaskError::Wrong { place: format!("task {task}"), message });
         }
         let number = |label: &String| classes.binary_search(label).expect("all labels are listed") as u32;
         let mut made = parts.into_iter().map(|named| {

@@ -21,7 +21,7 @@ pub struct Limits<'v> {
 const ENDINGS: [&str; 3] = ["csv", "jsonl", "json"];
 
 fn error(place: impl std::fmt::Display, message: impl Into<String>) -> TaskError {
-    TaskError { place: place.to_string(), message: message.into() }
+    TaskError::Wrong { place: place.to_string(), message: message.into() }
 }
 
 impl TaskData {
@@ -47,14 +47,7 @@ impl TaskData {
             let mut rows = read(path, limits)?;
             let total: usize = wanted.iter().sum();
             if rows.len() < total {
-                let message = format!(
-                    "{} rows, {} + {} + {} are asked for; give smaller --train, --validation and --test",
-                    rows.len(),
-                    wanted[0],
-                    wanted[1],
-                    wanted[2]
-                );
-                return Err(error(&task, message));
+                return Err(TaskError::FewRows { file: task, rows: rows.len(), asked: wanted });
             }
             shuffle(&mut rows, seed, 0);
             let mut rest = rows.into_iter();

@@ -30,6 +30,6 @@ pub use data::{Part, Sizes, TaskData, TaskError, part_seed};
 pub use features::{Features, Pooling, layer_in, layer_number};
 pub use file::Limits;
 pub use finetune::{FineTuning, finetune};
-pub use outcome::{Accuracy, DownstreamError, Fit, Outcome};
+pub use outcome::{Accuracy, DownstreamError, Fit, Outcome, Room};
 pub use probe::{LinearProbe, check_room, probe};
 pub use ridge::{RidgeFit, ridge, ridge_path};

@@ -12,11 +12,33 @@ pub enum DownstreamError {
     Task(#[from] TaskError),
     #[error(transparent)]
     Gpu(GpuError),
+    /// Features that an adapter cannot bind.
+    #[error(transparent)]
+    Room(#[from] Room),
     /// An interrupt; the fits that were whole are here.
     #[error("interrupted after {} fits", done.len())]
     Interrupted { done: Vec<Fit> },
-    #[error("seed {seed}: the loss or its gradient was no longer finite at step {step}; lower --lr")]
+    #[error("seed {seed}: the loss or its gradient was no longer finite at step {step}")]
     Diverged { seed: u64, step: u64 },
+}
+
+/// Features of sentences that take more than an adapter binds at once.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the plan does not fit this adapter: {}{rows} sentences of {width} features take {} MiB, this adapter binds at most {} MiB",
+    place.as_ref().map_or(String::new(), |place| format!("{place}: ")),
+    bytes >> 20,
+    most >> 20
+)]
+pub struct Room {
+    /// What asks for them, where it stands in a file.
+    pub place: Option<String>,
+    pub rows: usize,
+    /// Features of a sentence.
+    pub width: usize,
+    pub bytes: u64,
+    /// Bytes that the adapter binds at most.
+    pub most: u64,
 }
 
 impl From<GpuError> for DownstreamError {
@@ -89,7 +111,7 @@ impl Accuracy {
     }
 }
 
-/// The report of `lowland probe` and `lowland finetune`.
+/// What fits of a task over several seeds gave.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Outcome {
     pub task: String,

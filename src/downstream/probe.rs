@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 
 use super::epochs::{Epochs, Learner};
 use super::features::Features;
-use super::outcome::{DownstreamError, Fit, each_seed, judge};
+use super::outcome::{DownstreamError, Fit, Room, each_seed, judge};
 use crate::gpu::{Buffer, Gpu, GpuError, Program, Step};
 use crate::graph::{Count, Dims, Emit, Graph, Plan, TensorId};
 use crate::ops::batch::BatchLayout;
@@ -79,24 +79,24 @@ pub fn probe(
 /// Bytes that `rows` sentences of `width` features take on an adapter.
 ///
 /// # Errors
-/// [`GpuError::Limit`] where they take more than it binds at once.
-pub fn check_room(gpu: &Gpu, rows: usize, width: usize) -> Result<u64, GpuError> {
+/// Where they take more than it binds at once.
+pub fn check_room(gpu: &Gpu, rows: usize, width: usize) -> Result<u64, Room> {
     let caps = gpu.capabilities();
     let bytes = rows as u64 * width.next_multiple_of(4) as u64 * 4;
     let most = caps.largest_binding.min(caps.largest_buffer);
     match bytes > most {
         false => Ok(bytes),
-        true => Err(GpuError::Limit(format!(
-            "{rows} sentences of {width} features take {} MiB, this adapter binds at most {} MiB; project them to 512, \
-             read their mean (`features`), or take fewer sentences",
-            bytes >> 20,
-            most >> 20
-        ))),
+        true => Err(Room { place: None, rows, width, bytes, most }),
     }
 }
 
 impl Bench {
-    fn new(device: &Device, options: &LinearProbe, features: &Features, classes: u32) -> Result<Bench, GpuError> {
+    fn new(
+        device: &Device,
+        options: &LinearProbe,
+        features: &Features,
+        classes: u32,
+    ) -> Result<Bench, DownstreamError> {
         let Device { gpu, variants } = device;
         let bytes = check_room(gpu, features.rows(), features.width)?;
         let (rows, width) = (features.rows() as u32, features.width as u32);

@@ -1,6 +1,6 @@
 //! Choosing an adapter: one place, used by every command.
 //!
-//! The choice comes from `--adapter`, else from `LOWLAND_ADAPTER`, else the best by type: discrete, integrated,
+//! The choice is the caller's, else that of `LOWLAND_ADAPTER`, else the best by type: discrete, integrated,
 //! virtual, software. `WGPU_BACKEND` (vulkan, metal, dx12, gl) narrows the back ends, as in other wgpu programs; OpenGL
 //! is only looked at when it is asked for or when nothing else is there.
 
@@ -12,9 +12,9 @@ pub enum AdapterChoice {
     /// Discrete before integrated before virtual before software.
     #[default]
     Best,
-    /// By PCI bus id, as `lowland doctor` prints it.
+    /// By PCI bus id.
     Pci(String),
-    /// By position in the list of `lowland doctor`.
+    /// By position in [`list`].
     Index(usize),
     /// By a part of its name, case ignored.
     Name(String),
@@ -47,7 +47,7 @@ impl std::str::FromStr for AdapterChoice {
     }
 }
 
-/// The variable that chooses an adapter where no flag does.
+/// The variable that chooses an adapter where the caller does not.
 pub const ADAPTER_VARIABLE: &str = "LOWLAND_ADAPTER";
 
 /// All adapters in a fixed order, best first within each back end as the system lists them.
@@ -104,17 +104,11 @@ pub fn select(choice: &AdapterChoice) -> Result<(wgpu::Adapter, String), GpuErro
 }
 
 fn none(choice: &AdapterChoice, infos: &[wgpu::AdapterInfo]) -> GpuError {
-    let advice = if infos.is_empty() {
-        "Install a Vulkan driver for your GPU, or a software one: on Debian and Ubuntu `sudo apt install \
-         mesa-vulkan-drivers libvulkan1` (`make demo` does it)."
-            .to_string()
-    } else {
-        let names: Vec<String> =
-            infos.iter().enumerate().map(|(i, a)| format!("index:{i} {} ({:?})", a.name, a.backend)).collect();
-        format!("There are: {}. `lowland doctor` shows more.", names.join("; "))
-    };
-    let reason = if infos.is_empty() { "none was found".to_string() } else { format!("none fits {choice:?}") };
-    GpuError::NoAdapter { reason, advice }
+    if infos.is_empty() {
+        return GpuError::NoAdapter;
+    }
+    let there = infos.iter().map(|a| format!("{} ({:?})", a.name, a.backend)).collect();
+    GpuError::NoSuchAdapter { choice: format!("{choice:?}"), there }
 }
 
 /// Ends the process at once, whatever a driver is at: without the handlers that drivers run at an orderly exit, which

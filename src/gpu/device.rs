@@ -112,7 +112,7 @@ impl Gpu {
     /// Opens the adapter of a choice with all it offers.
     ///
     /// # Errors
-    /// [`GpuError::NoAdapter`] when none fits, or when the one chosen refuses to open.
+    /// [`GpuError::NoAdapter`], [`GpuError::NoSuchAdapter`], or [`GpuError::NotOpened`] when the one chosen refuses to open.
     pub fn open(choice: &AdapterChoice, options: Options) -> Result<Gpu, GpuError> {
         let (adapter, reason) = select(choice)?;
         let info = adapter.get_info();
@@ -130,9 +130,9 @@ impl Gpu {
             wanted |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
         }
         let features = adapter.features() & wanted;
-        let refused = |e: wgpu::RequestDeviceError| GpuError::NoAdapter {
-            reason: format!("{} ({:?}) would not open: {e}", info.name, info.backend),
-            advice: "Choose another with --adapter; `lowland doctor` lists them.".into(),
+        let refused = |e: wgpu::RequestDeviceError| GpuError::NotOpened {
+            adapter: format!("{} ({:?})", info.name, info.backend),
+            detail: e.to_string(),
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("lowland"),
@@ -280,7 +280,7 @@ impl Gpu {
     /// once.
     ///
     /// # Errors
-    /// [`GpuError::Kernel`] with the line in `shaders/` when the driver or naga refuses one; [`GpuError::Interrupted`].
+    /// [`GpuError::Compile`] with the line in `shaders/` when the driver or naga refuses one; [`GpuError::Interrupted`].
     pub(super) fn pipelines(&self, dispatches: &[super::Dispatch]) -> Result<Vec<Arc<Pipeline>>, GpuError> {
         let key =
             |d: &super::Dispatch| PipelineKey { kernel: d.kernel, entry: d.entry, constants: d.constants.clone() };
@@ -310,7 +310,7 @@ impl Gpu {
             label: Some(&label),
             source: wgpu::ShaderSource::Wgsl(text.text.as_str().into()),
         };
-        let kernel_error = |e: GpuError| GpuError::Kernel { kernel: label.clone(), detail: e.to_string() };
+        let kernel_error = |e: GpuError| GpuError::Compile { kernel: label.clone(), error: Box::new(e) };
         // SAFETY: without checks the kernels must not index out of bounds, loop for ever or divide by zero. Indices of
         // active lanes come from plans whose sizes are checked; what masked lanes read is bound as long as the program
         // lives. The suite runs the same kernels with all checks on, and they give the same numbers.

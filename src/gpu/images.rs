@@ -53,6 +53,7 @@ mod possible {
 
     use super::super::device::Gpu;
     use super::super::error::GpuError;
+    use super::super::limit::Limit;
     use super::super::memory::{Block, Counted, USAGE};
     use super::super::shader_text::IMAGE_WIDTH;
 
@@ -260,10 +261,7 @@ mod possible {
         fn lay_image(&self, memory: &Arc<Memory>, offset: u64, bytes: u64) -> Result<wgpu::Texture, GpuError> {
             let rows = bytes.div_ceil(ROW_BYTES) as u32;
             if rows > self.limits().max_texture_dimension_2d {
-                return Err(GpuError::Limit(format!(
-                    "a tensor of {bytes} bytes is larger than an image of {} rows of 64 KiB; set LOWLAND_IMAGES=0 or use a smaller model",
-                    self.limits().max_texture_dimension_2d
-                )));
+                return Err(Limit::Image { bytes, rows: self.limits().max_texture_dimension_2d }.into());
             }
             let doing = format!("laying an image over {bytes} bytes");
             let refused = |e: vk::Result| GpuError::OutOfMemory { doing: doing.clone(), detail: e.to_string() };

@@ -29,6 +29,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 static REASON: OnceLock<String> = OnceLock::new();
 
+/// The reason where nobody has measured yet.
+pub const UNMEASURED: &str = "the driver's choice; its widths are not measured yet";
+
 /// The setting for the lanes of software adapters in this process, and its reason.
 pub fn lanes_reason() -> Option<&'static str> {
     REASON.get().map(String::as_str)
@@ -86,9 +89,7 @@ fn width(measure: Option<&dyn Fn(u32) -> Option<f64>>) -> Result<(u32, String), 
     let rates = match (read(&kept), measure) {
         (Some(rates), _) => rates,
         (None, Some(measure)) => measured(&kept, measure)?,
-        (None, None) => {
-            return Err("the driver's choice; its widths are not measured yet (`lowland doctor` does)".into());
-        }
+        (None, None) => return Err(UNMEASURED.into()),
     };
     Ok(chosen(rates))
 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use super::device::{Gpu, alignment};
 use super::error::GpuError;
 use super::images::Memory;
+use super::limit::Limit;
 
 /// Bytes on the adapter: what is allocated now, and the most that ever was. Counts the buffers that kernels see; not
 /// the driver's own memory, nor what the host maps to read and write.
@@ -151,17 +152,13 @@ impl Gpu {
             offsets.push((total, size));
             total += size.next_multiple_of(align);
             if size > self.capabilities().largest_binding {
-                return Err(GpuError::Limit(format!(
-                    "{label} needs a binding of {size} bytes, and this adapter binds at most {}. Take a smaller model or another adapter.",
-                    self.capabilities().largest_binding
-                )));
+                let limit = self.capabilities().largest_binding;
+                return Err(Limit::Binding { label: label.into(), bytes: size, limit }.into());
             }
         }
         if total > self.capabilities().largest_buffer {
-            return Err(GpuError::Limit(format!(
-                "{label} needs a buffer of {total} bytes, this adapter has at most {}",
-                self.capabilities().largest_buffer
-            )));
+            let limit = self.capabilities().largest_buffer;
+            return Err(Limit::Buffer { label: label.into(), bytes: total, limit }.into());
         }
         let block = Arc::new(self.block(label, total.max(256))?);
         let ranges: Vec<(u64, u64)> = whole.then_some((0, total)).into_iter().chain(offsets).collect();

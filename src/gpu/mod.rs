@@ -18,6 +18,7 @@ mod device;
 mod error;
 mod images;
 mod lanes;
+mod limit;
 mod memory;
 mod pieces;
 mod pipeline_cache;
@@ -31,7 +32,8 @@ pub use adapter::{ADAPTER_VARIABLE, AdapterChoice, gpu_in_sight, leave, list, se
 pub use describe::{Description, Descriptions, Given, describe};
 pub use device::{Capabilities, Gpu, Hold, Options, Pipeline};
 pub use error::GpuError;
-pub use lanes::{lanes_reason, prepare_process};
+pub use lanes::{UNMEASURED, lanes_reason, prepare_process};
+pub use limit::{Excess, Limit};
 pub use memory::Buffer;
 pub use program::{Count, Dispatch, Grid, Kernel, Program, Step};
 pub use shader::{Binding, Entry, KERNEL_FILES, KernelFile, kernel_file};

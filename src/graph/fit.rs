@@ -1,14 +1,15 @@
 //! Whether an adapter can bind every tensor of a graph, and where it cannot, which one and what would help.
 
 use super::{Graph, TensorId};
+pub use crate::gpu::Excess;
 use crate::gpu::{Count, Gpu, GpuError};
-pub use crate::ops::excess::{Excess, largest_binding, most_sentences};
+pub use crate::ops::excess::{largest_binding, most_sentences};
 use crate::ops::{Dims, Emit, Sizes, Variants};
 
 /// Refuses a graph with a tensor that an adapter cannot bind.
 ///
 /// # Errors
-/// [`GpuError::Limit`] with the tensor's name, its size, the limit, and what would help.
+/// [`GpuError::Limit`] with the tensor's name, its size and the limit.
 pub fn check(
     gpu: &Gpu,
     graph: &Graph,

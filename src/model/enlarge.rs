@@ -79,6 +79,26 @@ struct Plan<'c> {
     method: Enlargement,
 }
 
+/// Why sizes cannot hold a model.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EnlargeError {
+    /// In words, with what would hold it.
+    #[error("{0}")]
+    Sizes(String),
+    /// Zeros in more columns, or under another number of heads; duplication can do it.
+    #[error(
+        "zeros cannot widen hidden={from} to {to} (or change the {heads} heads): layer norm over more columns has another \
+         mean and variance. Zeros can add layers and intermediate units"
+    )]
+    Widened { from: u32, to: u32, heads: u32 },
+}
+
+impl From<String> for EnlargeError {
+    fn from(why: String) -> EnlargeError {
+        EnlargeError::Sizes(why)
+    }
+}
+
 /// The same function in a larger architecture.
 ///
 /// # Errors
@@ -88,7 +108,7 @@ pub fn enlarge(
     weights: &Weights,
     size: Size,
     method: Enlargement,
-) -> Result<(Encoder, Weights), String> {
+) -> Result<(Encoder, Weights), EnlargeError> {
     let config = size.config(&small.config);
     let plan = Plan { small: &small.config, large: &config, method };
     plan.check()?;
@@ -101,14 +121,15 @@ pub fn enlarge(
 ///
 /// # Errors
 /// Why these sizes cannot hold the model, with what would.
-pub fn check_enlarge(small: &ModelConfig, size: Size, method: Enlargement) -> Result<(), String> {
+pub fn check_enlarge(small: &ModelConfig, size: Size, method: Enlargement) -> Result<(), EnlargeError> {
     let config = size.config(small);
     Plan { small, large: &config, method }.check()?;
-    Encoder::new(&config).map(|_| ())
+    Encoder::new(&config)?;
+    Ok(())
 }
 
 impl Plan<'_> {
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), EnlargeError> {
         let (s, l) = (self.small, self.large);
         let sizes = [
             ("hidden", s.hidden_size, l.hidden_size),
@@ -117,14 +138,16 @@ impl Plan<'_> {
             ("intermediate", s.intermediate_size, l.intermediate_size),
         ];
         if let Some((name, from, to)) = sizes.iter().find(|(_, from, to)| to < from) {
-            return Err(format!("{name}={to} is smaller than the model's {from}"));
+            return Err(format!("{name}={to} is smaller than the model's {from}").into());
         }
         match self.method {
             Enlargement::Duplicate => {
                 let divides = |i: usize| sizes[i].2.is_multiple_of(sizes[i].1);
                 if let Some(i) = [0, 2, 3].into_iter().find(|i| !divides(*i)) {
                     let (name, from, to) = sizes[i];
-                    return Err(format!("{name}={to} is no multiple of the model's {from}, which duplication needs"));
+                    return Err(
+                        format!("{name}={to} is no multiple of the model's {from}, which duplication needs").into()
+                    );
                 }
                 let (r, h) = (l.hidden_size / s.hidden_size, l.num_attention_heads / s.num_attention_heads);
                 if !r.is_multiple_of(h) {
@@ -133,29 +156,29 @@ impl Plan<'_> {
                          of {} that divides {}",
                         s.num_attention_heads,
                         r * s.num_attention_heads
-                    ));
+                    ).into());
                 }
             }
             Enlargement::Zero => {
                 if (l.hidden_size, l.num_attention_heads) != (s.hidden_size, s.num_attention_heads) {
-                    return Err(format!(
-                        "zeros cannot widen hidden={} to {} (or change the {} heads): layer norm over more columns has another \
-                         mean and variance. Zeros can add layers and intermediate units; use --method duplicate for width",
-                        s.hidden_size, l.hidden_size, s.num_attention_heads
-                    ));
+                    return Err(EnlargeError::Widened {
+                        from: s.hidden_size,
+                        to: l.hidden_size,
+                        heads: s.num_attention_heads,
+                    });
                 }
             }
         }
         if !s.kind.is_pre_layer_norm() && l.num_hidden_layers > s.num_hidden_layers {
             if s.num_hidden_layers == 0 {
-                return Err("a post-layer-norm model without layers has no last norm to move".into());
+                return Err("a post-layer-norm model without layers has no last norm to move".to_string().into());
             }
             if s.layer_norm_eps > SMALL_EPS {
                 return Err(format!(
                     "layer_norm_eps = {} is too large for more layers with post-layer-norm: each normalises again, which \
                      changes the function by about ε over the variance (at most {SMALL_EPS} is accepted)",
                     s.layer_norm_eps
-                ));
+                ).into());
             }
         }
         Ok(())

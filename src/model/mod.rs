@@ -31,7 +31,7 @@ mod weights_file;
 
 pub use config::{HiddenAct, ModelConfig, ModelKind};
 pub use encoder::{Encoder, Head};
-pub use enlarge::{Enlargement, Size, check_enlarge, enlarge};
+pub use enlarge::{EnlargeError, Enlargement, Size, check_enlarge, enlarge};
 pub use examples::{ExampleError, parse_examples, read_examples};
 pub use files::{Loaded, ModelError, load, save};
 pub(crate) use files::{save_tensors, write_synced};

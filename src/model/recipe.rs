@@ -85,7 +85,7 @@ impl Recipe {
     /// Refuses sizes that the adapter cannot bind.
     ///
     /// # Errors
-    /// [`GpuError::Limit`] with the tensor's name, its size, the limit, and what would help.
+    /// [`GpuError::Limit`] with the tensor's name, its size and the limit.
     pub fn check(&self, device: &Device, dims: &Dims) -> Result<(), GpuError> {
         self.excess(device, dims, fit::largest_binding(&device.gpu)).map_or(Ok(()), |e| Err(e.into()))
     }

@@ -62,7 +62,7 @@ impl Arena {
     /// Refuses a model with a matrix that an adapter cannot bind.
     ///
     /// # Errors
-    /// [`GpuError::Limit`] with its name, its size, the limit, and what would help.
+    /// [`GpuError::Limit`] with its name, its size and the limit.
     pub fn check(gpu: &Gpu, encoder: &Encoder) -> Result<(), GpuError> {
         let limit = largest_binding(gpu);
         let largest = encoder.matrices.iter().max_by_key(|m| m.padded_len());

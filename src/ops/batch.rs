@@ -2,9 +2,9 @@
 //! use and, for gradients, the tokens sorted by table row.
 
 use super::embedding::most_segments;
-use super::excess::{Excess, largest_binding, most_sentences};
+use super::excess::{largest_binding, most_sentences};
 use super::{Dims, Variants};
-use crate::gpu::{Buffer, Gpu, GpuError, Step};
+use crate::gpu::{Buffer, Excess, Gpu, GpuError, Step};
 
 /// One sentence of a batch.
 #[derive(Clone, Debug, Default)]
@@ -229,7 +229,7 @@ impl BatchBuffers {
     /// Refuses soft labels that an adapter cannot bind; the other buffers are small beside the activations.
     ///
     /// # Errors
-    /// [`GpuError::Limit`] with their size, the limit, and what would help.
+    /// [`GpuError::Limit`] with their size and the limit.
     pub fn check(gpu: &Gpu, dims: &Dims, vocabulary: u32, soft: bool) -> Result<(), GpuError> {
         let limit = largest_binding(gpu);
         let bytes = |masked: u64| masked * u64::from(vocabulary.next_multiple_of(4)) * 4;

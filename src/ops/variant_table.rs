@@ -41,7 +41,7 @@ impl Family {
         Family::Sums,
     ];
 
-    /// Name in `--variant`, in configs and in `run.json`.
+    /// Name in what people choose by and in what runs record.
     pub fn name(self) -> &'static str {
         match self {
             Family::LinearNt => "linear_nt",
@@ -108,7 +108,7 @@ fn family(name: &str) -> bool {
 /// One way to run an operation.
 #[derive(Debug)]
 pub struct Row {
-    /// As people write it: `--variant linear=tiled`.
+    /// As people write it: `tiled` of `linear=tiled`.
     pub name: &'static str,
     /// What it does, in a few words.
     pub about: &'static str,

@@ -30,16 +30,6 @@ pub enum ReportError {
     Io { path: PathBuf, source: std::io::Error },
 }
 
-impl ReportError {
-    /// The process exit code: 2 for a folder that is no run, 5 for input and output.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            ReportError::Run { .. } => 2,
-            ReportError::Io { .. } => 5,
-        }
-    }
-}
-
 /// Writes the page about a run, finished or not, and gives its path; `report.html` in the folder unless `out` is given.
 ///
 /// # Errors

@@ -6,10 +6,10 @@ use super::examine::{Examiner, Question};
 use super::file::{EnlargeBy, EnlargeSize, Method, Models, ProbeSection, Reads};
 use super::plan::{PlannedRun, SweepPlan};
 use crate::config::ConfigError;
-use crate::downstream::{TaskData, check_room, layer_in, part_seed};
-use crate::gpu::{Gpu, GpuError};
+use crate::downstream::{Room, TaskData, check_room, layer_in, part_seed};
+use crate::gpu::Gpu;
 use crate::language::{Language, Task, check_task, part, task_names};
-use crate::model::{Enlargement, Size, check_enlarge};
+use crate::model::{EnlargeError, Enlargement, Size, check_enlarge};
 use crate::train::Corpus;
 
 /// Checks a plan without an adapter; draws a few hundred sentences for each task.
@@ -41,13 +41,21 @@ pub fn check(plan: &SweepPlan) -> Result<Vec<String>, ConfigError> {
             seen.push(&run.resolved.config.model);
             let tokens = corpus.vocabulary.len() as u32;
             let small = run.resolved.config.model.model_config(tokens, language.max_length());
-            check_enlarge(&small, sizes(size), method).map_err(|message| {
-                let message = format!("the model of `{}` does not fit: {message}", run.label);
+            check_enlarge(&small, sizes(size), method).map_err(|error| {
+                let message = format!("the model of `{}` does not fit: {}", run.label, enlarge_text(&error));
                 ConfigError { place: place(plan, ENLARGE), message }
             })?;
         }
     }
     Ok(language.notes().to_vec())
+}
+
+/// Why a model cannot be enlarged, with the key that would help.
+pub(super) fn enlarge_text(error: &EnlargeError) -> String {
+    match error {
+        EnlargeError::Sizes(_) => error.to_string(),
+        EnlargeError::Widened { .. } => format!("{error}; use `enlarge_by = \"duplication\"` for width"),
+    }
 }
 
 /// The place of an error in a plan.
@@ -155,7 +163,7 @@ impl<'p> Examiner<'p> {
     ///
     /// # Errors
     /// The probe that has too many features, with its place in the plan.
-    pub fn check_room(&self, gpu: &Gpu, wanted: &impl Fn(Question<'p>) -> bool) -> Result<(), GpuError> {
+    pub fn check_room(&self, gpu: &Gpu, wanted: &impl Fn(Question<'p>) -> bool) -> Result<(), Room> {
         let longest = self.corpus.language.max_length();
         for (i, section) in self.plan.examine.probe.iter().enumerate().filter(|(_, s)| s.method == Method::Adamw) {
             if !wanted(Question::Probe(section)) {
@@ -169,12 +177,8 @@ impl<'p> Examiner<'p> {
             let looked_up = self.plan.examine.lookup.then(|| longest * self.corpus.language.vocabulary().len());
             let widest = widths.chain(looked_up).max().unwrap_or(0);
             let width = section.projection.map_or(widest, |to| to as usize);
-            check_room(gpu, sizes.train + sizes.validation + sizes.test, width).map_err(|error| match error {
-                GpuError::Limit(message) => {
-                    GpuError::Limit(format!("{}: {message}", place(self.plan, &probe_key(i, "projection"))))
-                }
-                other => other,
-            })?;
+            check_room(gpu, sizes.train + sizes.validation + sizes.test, width)
+                .map_err(|room| Room { place: Some(place(self.plan, &probe_key(i, "projection"))), ..room })?;
         }
         Ok(())
     }

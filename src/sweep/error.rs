@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::ConfigError;
 use crate::curvature::CurvatureError;
-use crate::downstream::DownstreamError;
+use crate::downstream::{DownstreamError, Room};
 use crate::gpu::GpuError;
 use crate::interrupt::Interrupted;
 use crate::model::ModelError;
@@ -16,6 +18,51 @@ use crate::train::{Lost, RunError};
 pub struct SweepError {
     pub place: String,
     pub message: String,
+}
+
+/// What kind of failure one is: whether it is tried again, and whether what comes next can be tried. Files and JSON have
+/// it as the number that the program ends with for it (docs/commands.md).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "u8", into = "u8")]
+pub enum FailureKind {
+    Other,
+    /// A config, a sweep file or a model that cannot be.
+    Usage,
+    Diverged,
+    /// Too little memory, or a plan that does not fit.
+    Memory,
+    InputOutput,
+    NoAdapter,
+    /// Interrupted, or in another process's hands.
+    Interrupted,
+}
+
+impl From<FailureKind> for u8 {
+    fn from(kind: FailureKind) -> u8 {
+        match kind {
+            FailureKind::Other => 1,
+            FailureKind::Usage => 2,
+            FailureKind::Diverged => 3,
+            FailureKind::Memory => 4,
+            FailureKind::InputOutput => 5,
+            FailureKind::NoAdapter => 6,
+            FailureKind::Interrupted => 75,
+        }
+    }
+}
+
+impl From<u8> for FailureKind {
+    fn from(number: u8) -> FailureKind {
+        match number {
+            2 => FailureKind::Usage,
+            3 => FailureKind::Diverged,
+            4 => FailureKind::Memory,
+            5 => FailureKind::InputOutput,
+            6 => FailureKind::NoAdapter,
+            75 => FailureKind::Interrupted,
+            _ => FailureKind::Other,
+        }
+    }
 }
 
 /// Why one of a sweep's runs has no result.
@@ -43,10 +90,16 @@ pub enum RunFailure {
     Interrupted,
     /// Some questions have no answer; the others do.
     #[error("{message}")]
-    Unanswered { code: u8, message: String },
+    Unanswered { kind: FailureKind, message: String },
     /// The failure of an earlier attempt, where trying again would end the same way.
-    #[error("{message}")]
-    Before { code: u8, message: String },
+    #[error("{message} (in an earlier attempt)")]
+    Before { kind: FailureKind, message: String },
+}
+
+impl From<Room> for RunFailure {
+    fn from(room: Room) -> RunFailure {
+        DownstreamError::from(room).into()
+    }
 }
 
 impl From<Interrupted> for RunFailure {
@@ -61,31 +114,43 @@ impl RunFailure {
         move |source| RunFailure::Io { path, source }
     }
 
-    /// The process exit code that the same failure has on its own (docs/commands.md).
-    pub fn exit_code(&self) -> u8 {
-        const USAGE: u8 = 2;
-        const DIVERGED: u8 = 3;
-        const INPUT_OUTPUT: u8 = 5;
-        const INTERRUPTED: u8 = 75;
+    /// The kind of the failure.
+    pub fn kind(&self) -> FailureKind {
         let model = |error: &ModelError| match error {
-            ModelError::Io { .. } => INPUT_OUTPUT,
-            ModelError::Format { .. } => USAGE,
+            ModelError::Io { .. } => FailureKind::InputOutput,
+            ModelError::Format { .. } => FailureKind::Usage,
         };
         if self.interrupted() {
-            return INTERRUPTED;
+            return FailureKind::Interrupted;
+        }
+        if let Some(error) = self.gpu() {
+            return match error {
+                error if error.is_no_adapter() => FailureKind::NoAdapter,
+                GpuError::OutOfMemory { .. } | GpuError::Limit(_) => FailureKind::Memory,
+                _ => FailureKind::Other,
+            };
         }
         match self {
-            RunFailure::Train(RunError::Gpu(error)) | RunFailure::Gpu(error) => error.exit_code(),
-            RunFailure::Curvature(CurvatureError::Gpu(error)) => error.exit_code(),
-            RunFailure::Downstream(DownstreamError::Gpu(error)) => error.exit_code(),
             RunFailure::Train(RunError::Model(error)) | RunFailure::Model(error) => model(error),
-            failure if failure.is_elsewhere() => INTERRUPTED,
-            RunFailure::Train(RunError::Io { .. }) | RunFailure::Io { .. } => INPUT_OUTPUT,
-            RunFailure::Train(RunError::Diverged { .. }) => DIVERGED,
-            RunFailure::Curvature(CurvatureError::NotFinite(_)) => DIVERGED,
-            RunFailure::Downstream(DownstreamError::Diverged { .. }) => DIVERGED,
-            RunFailure::Before { code, .. } | RunFailure::Unanswered { code, .. } => *code,
-            _ => USAGE,
+            failure if failure.is_elsewhere() => FailureKind::Interrupted,
+            RunFailure::Train(RunError::Io { .. }) | RunFailure::Io { .. } => FailureKind::InputOutput,
+            RunFailure::Train(RunError::Diverged { .. })
+            | RunFailure::Curvature(CurvatureError::NotFinite(_))
+            | RunFailure::Downstream(DownstreamError::Diverged { .. }) => FailureKind::Diverged,
+            RunFailure::Downstream(DownstreamError::Room(_)) => FailureKind::Memory,
+            RunFailure::Before { kind, .. } | RunFailure::Unanswered { kind, .. } => *kind,
+            _ => FailureKind::Usage,
+        }
+    }
+
+    /// What the adapter said, where it is that.
+    pub fn gpu(&self) -> Option<&GpuError> {
+        match self {
+            RunFailure::Train(RunError::Gpu(error))
+            | RunFailure::Gpu(error)
+            | RunFailure::Curvature(CurvatureError::Gpu(error))
+            | RunFailure::Downstream(DownstreamError::Gpu(error)) => Some(error),
+            _ => None,
         }
     }
 
@@ -110,12 +175,24 @@ impl RunFailure {
 
     /// Whether the adapter is gone, so that what comes next needs a new one.
     pub(super) fn lost(&self) -> bool {
-        matches!(
-            self,
-            RunFailure::Train(RunError::Gpu(GpuError::Lost(_)))
-                | RunFailure::Gpu(GpuError::Lost(_))
-                | RunFailure::Curvature(CurvatureError::Gpu(GpuError::Lost(_)))
-                | RunFailure::Downstream(DownstreamError::Gpu(GpuError::Lost(_)))
-        )
+        matches!(self.gpu(), Some(GpuError::Lost(_)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_written_as_numbers_and_read_again() {
+        for number in 1..=6 {
+            let kind: FailureKind = serde_json::from_str(&number.to_string()).unwrap();
+            assert_eq!(serde_json::to_string(&kind).unwrap(), number.to_string());
+        }
+        let lost = RunFailure::Train(RunError::Gpu(GpuError::Lost("gone".into())));
+        assert!(lost.lost() && lost.kind() == FailureKind::Other);
+        assert_eq!(RunFailure::Gpu(GpuError::NoAdapter).kind(), FailureKind::NoAdapter);
+        assert_eq!(RunFailure::Gpu(GpuError::Interrupted).kind(), FailureKind::Interrupted);
+        assert_eq!(u8::from(FailureKind::Interrupted), 75);
     }
 }

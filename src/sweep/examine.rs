@@ -9,7 +9,7 @@ use std::rc::Rc;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::json;
 
-use super::check::{ENLARGE, enlargement, sizes};
+use super::check::{ENLARGE, enlarge_text, enlargement, sizes};
 use super::error::RunFailure;
 use super::file::{EnlargeBy, Method, ProbeSection, Reads};
 use super::plan::{PlannedRun, SweepPlan};
@@ -165,7 +165,7 @@ impl<'p> Examiner<'p> {
             Some(size) => {
                 let method = enlargement(self.plan.examine.enlarge_by);
                 let made = enlarge(&small.encoder, &small.weights, sizes(size), method)
-                    .map_err(|message| ConfigError { place: ENLARGE.into(), message })?;
+                    .map_err(|error| ConfigError { place: ENLARGE.into(), message: enlarge_text(&error) })?;
                 Some(made)
             }
             None => None,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::error::RunFailure;
+use super::error::{FailureKind, RunFailure};
 use super::file::Models;
 use super::plan::{PlannedRun, SweepPlan};
 use crate::train::{self, Claim, Taken};
@@ -25,8 +25,15 @@ pub(super) struct ModelAt {
 /// Why a run has no result; `failure.json` in its folder, gone when it has one.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Failed {
-    pub exit_code: u8,
+    #[serde(rename = "exit_code")]
+    pub kind: FailureKind,
     pub message: String,
+}
+
+impl From<Failed> for RunFailure {
+    fn from(before: Failed) -> RunFailure {
+        RunFailure::Before { kind: before.kind, message: before.message }
+    }
 }
 
 impl SweepPlan {

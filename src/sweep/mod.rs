@@ -22,7 +22,7 @@ mod table;
 
 pub use check::check;
 pub use collect::{Standing, State};
-pub use error::{RunFailure, SweepError};
+pub use error::{FailureKind, RunFailure, SweepError};
 pub use file::{Enlarge, EnlargeBy, EnlargeSize, ExamineSection, Method, Models, ProbeSection, Reads, schema};
 pub use plan::{PlannedRun, SweepPlan, plan};
 pub use run::{FailedRun, Options, Tally, Watcher, run};

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use super::check::check;
-use super::error::RunFailure;
+use super::error::{FailureKind, RunFailure};
 use super::examine::{Examiner, Question, Subject, parse};
 use super::file::Models;
 use super::folder::{self, Failed, ModelAt};
@@ -27,12 +27,11 @@ pub trait Watcher: Observer {
     fn asks(&self, run: &PlannedRun, step: u64, what: &str);
     /// A run came to nothing.
     fn fails(&self, run: &PlannedRun, failure: &RunFailure);
+    /// A failure in words for people, as the sweep's files keep it: the facts, and what would help where that is known.
+    fn explain(&self, failure: &RunFailure) -> String {
+        failure.to_string()
+    }
 }
-
-/// Exit codes that decide whether something is tried (again); docs/commands.md lists all.
-const DIVERGED: u8 = 3;
-const NO_ADAPTER: u8 = 6;
-const INTERRUPTED: u8 = 75;
 
 /// The options of a run.
 #[derive(Clone, Copy, Debug, Default)]
@@ -59,7 +58,8 @@ pub struct FailedRun {
     pub run: String,
     pub label: String,
     pub seed: u64,
-    pub exit_code: u8,
+    #[serde(rename = "exit_code")]
+    pub kind: FailureKind,
     pub message: String,
 }
 
@@ -112,7 +112,9 @@ pub fn run(
             match worker.one(run, (i + 1, count), options) {
                 Ok(true) => tally.done += 1,
                 Ok(false) => elsewhere.push(i),
-                Err(failure) if failure.interrupted() || failure.exit_code() == 6 => return Err(failure),
+                Err(failure) if failure.interrupted() || failure.kind() == FailureKind::NoAdapter => {
+                    return Err(failure);
+                }
                 Err(failure) => {
                     watcher.fails(run, &failure);
                     if failure.lost() {
@@ -122,8 +124,8 @@ pub fn run(
                         run: run.id.clone(),
                         label: run.label.clone(),
                         seed: run.seed,
-                        exit_code: failure.exit_code(),
-                        message: failure.to_string(),
+                        kind: failure.kind(),
+                        message: watcher.explain(&failure),
                     });
                     if options.fail_fast {
                         tally.claimed_elsewhere = elsewhere.len();
@@ -150,6 +152,17 @@ impl Worker<'_> {
         Ok(self.gpu.as_ref().expect("just opened"))
     }
 
+    /// The kind of a failure, and the failure in words.
+    fn told(&self, failure: &RunFailure) -> (FailureKind, String) {
+        (failure.kind(), self.watcher.explain(failure))
+    }
+
+    /// What is written of a failure.
+    fn failed(&self, failure: &RunFailure) -> Failed {
+        let (kind, message) = self.told(failure);
+        Failed { kind, message }
+    }
+
     /// Does what is missing of a run; false while another process has it.
     fn one(&mut self, run: &PlannedRun, place: (usize, usize), options: Options) -> Result<bool, RunFailure> {
         let folder = self.plan.folder(run);
@@ -165,10 +178,11 @@ impl Worker<'_> {
         match folder::failed(&folder) {
             // What diverged in training; a question that did is left alone where it is asked.
             Some(before)
-                if before.exit_code == DIVERGED && !options.retry_diverged && folder::result(&folder).is_none() =>
+                if before.kind == FailureKind::Diverged
+                    && !options.retry_diverged
+                    && folder::result(&folder).is_none() =>
             {
-                let message = format!("{} (in an earlier attempt; --retry-diverged tries again)", before.message);
-                return Err(RunFailure::Before { code: before.exit_code, message });
+                return Err(before.into());
             }
             _ => {}
         }
@@ -188,7 +202,7 @@ impl Worker<'_> {
             }
             Err(error) if error.interrupted() => {}
             Err(error) => {
-                folder::write(&failure, &Failed { exit_code: error.exit_code(), message: error.to_string() })?;
+                folder::write(&failure, &self.failed(error))?;
             }
         }
         done.map(|()| true)
@@ -215,8 +229,8 @@ impl Worker<'_> {
                     run: start.id.clone(),
                     label: start.label.clone(),
                     seed: start.seed,
-                    exit_code: failure.exit_code(),
-                    message: failure.to_string(),
+                    kind: failure.kind(),
+                    message: self.watcher.explain(&failure),
                 });
                 Ok(true)
             }
@@ -261,7 +275,7 @@ impl Worker<'_> {
             if let Err(failure) = self.examine_one(run, claim, &at, &mut unanswered) {
                 match ends_all(&failure) {
                     true => return Err(failure),
-                    false => unanswered.add(at.step, None, &failure),
+                    false => unanswered.add(at.step, None, self.told(&failure)),
                 }
             }
         }
@@ -293,7 +307,7 @@ impl Worker<'_> {
             }
             let failed_path = at.answers.join(question.failure_file(plan));
             if let Some(before) = self.diverged_before(&failed_path) {
-                unanswered.add(at.step, Some(question), &before);
+                unanswered.add(at.step, Some(question), self.told(&before));
                 continue;
             }
             self.watcher.asks(run, at.step, &question.text());
@@ -304,9 +318,13 @@ impl Worker<'_> {
                 Err(failure) if failure.interrupted() => return Err(RunFailure::Interrupted),
                 Err(failure) if ends_all(&failure) => return Err(failure),
                 Err(failure) => {
-                    self.watcher.note(&format!("{}: {failure}; the other questions are asked", question.text()));
-                    folder::write(&failed_path, &failed(&failure))?;
-                    unanswered.add(at.step, Some(question), &failure);
+                    self.watcher.note(&format!(
+                        "{}: {}; the other questions are asked",
+                        question.text(),
+                        self.watcher.explain(&failure)
+                    ));
+                    folder::write(&failed_path, &self.failed(&failure))?;
+                    unanswered.add(at.step, Some(question), self.told(&failure));
                 }
             }
         }
@@ -317,10 +335,7 @@ impl Worker<'_> {
     fn diverged_before(&self, failed_path: &Path) -> Option<RunFailure> {
         let text = std::fs::read_to_string(failed_path).ok()?;
         let before: Failed = parse(&text)?;
-        (before.exit_code == DIVERGED && !self.options.retry_diverged).then(|| RunFailure::Before {
-            code: before.exit_code,
-            message: format!("{} (in an earlier attempt; --retry-diverged tries again)", before.message),
-        })
+        (before.kind == FailureKind::Diverged && !self.options.retry_diverged).then(|| before.into())
     }
 
     /// Draws the data of tasks and opens the adapter before anything is trained, where anything is missing, so that a
@@ -355,7 +370,7 @@ impl Worker<'_> {
             let question = Question::Probe(section);
             let failed_path = path.with_file_name(question.failure_file(plan));
             if let Some(before) = self.diverged_before(&failed_path) {
-                unanswered.add(0, Some(question), &before);
+                unanswered.add(0, Some(question), self.told(&before));
                 continue;
             }
             self.watcher.note(&format!("lookup table: {}", question.text()));
@@ -366,9 +381,13 @@ impl Worker<'_> {
                 Ok(answer) => answered(&path, &failed_path, &answer)?,
                 Err(failure) if ends_all(&failure) => return Err(failure),
                 Err(failure) => {
-                    self.watcher.note(&format!("lookup table, {}: {failure}", question.text()));
-                    folder::write(&failed_path, &failed(&failure))?;
-                    unanswered.add(0, Some(question), &failure);
+                    self.watcher.note(&format!(
+                        "lookup table, {}: {}",
+                        question.text(),
+                        self.watcher.explain(&failure)
+                    ));
+                    folder::write(&failed_path, &self.failed(&failure))?;
+                    unanswered.add(0, Some(question), self.told(&failure));
                 }
             }
         }
@@ -376,8 +395,8 @@ impl Worker<'_> {
             run: LOOKUP.into(),
             label: "lookup table".into(),
             seed: plan.examine.seed,
-            exit_code: failure.exit_code(),
-            message: failure.to_string(),
+            kind: failure.kind(),
+            message: self.watcher.explain(&failure),
         }))
     }
 }
@@ -391,13 +410,9 @@ fn answered(path: &Path, failed_path: &Path, answer: &impl serde::Serialize) -> 
     }
 }
 
-fn failed(failure: &RunFailure) -> Failed {
-    Failed { exit_code: failure.exit_code(), message: failure.to_string() }
-}
-
 /// Whether nothing else can be asked either: interrupted, no adapter or none any more, a folder that cannot be written.
 fn ends_all(failure: &RunFailure) -> bool {
-    [INTERRUPTED, NO_ADAPTER].contains(&failure.exit_code())
+    [FailureKind::Interrupted, FailureKind::NoAdapter].contains(&failure.kind())
         || failure.lost()
         || matches!(failure, RunFailure::Io { .. })
 }
@@ -405,26 +420,27 @@ fn ends_all(failure: &RunFailure) -> bool {
 /// Questions that have no answer: the first one's failure, and how many there are.
 #[derive(Default)]
 struct Unanswered {
-    first: Option<(u8, String)>,
+    first: Option<(FailureKind, String)>,
     count: usize,
 }
 
 impl Unanswered {
-    fn add(&mut self, step: u64, question: Option<Question<'_>>, failure: &RunFailure) {
+    fn add(&mut self, step: u64, question: Option<Question<'_>>, failure: (FailureKind, String)) {
         self.count += 1;
         self.first.get_or_insert_with(|| {
             let what = question.map_or(format!("the model at step {step}"), |q| q.text());
-            (failure.exit_code(), format!("{what}: {failure}"))
+            let (kind, why) = failure;
+            (kind, format!("{what}: {why}"))
         });
     }
 
     fn finish(self) -> Result<(), RunFailure> {
-        let Some((code, message)) = self.first else { return Ok(()) };
+        let Some((kind, message)) = self.first else { return Ok(()) };
         let others = match self.count {
             1 => String::new(),
             n => format!(" (the first of {n} questions without an answer)"),
         };
-        Err(RunFailure::Unanswered { code, message: message + &others })
+        Err(RunFailure::Unanswered { kind, message: message + &others })
     }
 }
 

@@ -8,12 +8,11 @@ use std::time::Duration;
 use rayon::prelude::*;
 
 use crate::config::{
-    AlgorithmKind, ConfigError, LabelKind, LabelNoise, LanguageKind, LanguageSection, MaskPolicy, ObjectiveSection,
-    TrainSection,
+    AlgorithmKind, ConfigError, LabelKind, LabelNoise, LanguageSection, MaskPolicy, ObjectiveSection, TrainSection,
 };
 use crate::gpu::GpuError;
 use crate::interrupt;
-use crate::language::{Grammar, Hmm, Language, LanguageError, Pcfg, masked_position};
+use crate::language::{Language, masked_position};
 use crate::model::{Loaded, ModelError, TokenIds, Vocabulary, match_words};
 use crate::ops::Batch;
 use crate::ops::batch::{BatchLayout, Sentence};
@@ -42,27 +41,14 @@ impl Corpus {
     /// # Errors
     /// A grammar or matrices that cannot be used, with file and line; a config without a language.
     pub fn open(section: &LanguageSection, objective: &ObjectiveSection, seed: u64) -> Result<Corpus, ConfigError> {
-        let error = |place: String, message: String| ConfigError { place, message };
-        let language = language_of(section)
-            .map_err(|e| {
-                let place = e.line.map_or(e.file.clone(), |line| format!("{}:{line}", e.file));
-                error(place, e.message)
-            })?
-            .ok_or_else(|| {
-                let advice = match section.kind {
-                    LanguageKind::Pcfg => {
-                        "give `rules = \"FILE\"` or `random = { levels, symbols, rules, vocabulary }`"
-                    }
-                    LanguageKind::Hmm => "give `matrices = \"FILE\"` or `hmm = { states, vocabulary }`",
-                };
-                error("[language]".into(), format!("no language: {advice}"))
-            })?;
+        let language = section.open()?;
         if objective.labels == LabelKind::Expected && objective.mask != MaskPolicy::One {
-            return Err(error(
-                "objective.labels".into(),
-                "\"expected\" labels are defined with one masked word a sentence; set `objective.mask = \"one\"`"
-                    .into(),
-            ));
+            return Err(ConfigError {
+                place: "objective.labels".into(),
+                message:
+                    "\"expected\" labels are defined with one masked word a sentence; set `objective.mask = \"one\"`"
+                        .into(),
+            });
         }
         let vocabulary = Vocabulary::new(language.vocabulary());
         let tokens = Arc::new(vocabulary.ids());
@@ -110,29 +96,6 @@ impl Corpus {
         match self.objective.mask {
             MaskPolicy::One => sentences,
             MaskPolicy::Bernoulli(_) => sentences * self.language.max_length() as u32,
-        }
-    }
-}
-
-/// The language of a config; `None` where no source is given.
-fn language_of(section: &LanguageSection) -> Result<Option<Arc<dyn Language>>, LanguageError> {
-    let most = section.max_length;
-    match section.kind {
-        LanguageKind::Pcfg => {
-            let grammar = match (&section.rules, &section.random) {
-                (Some(path), _) => Grammar::read(path)?,
-                (None, Some(shape)) => Grammar::random(shape)?,
-                (None, None) => return Ok(None),
-            };
-            Ok(Some(Arc::new(Pcfg::new(grammar, most)?)))
-        }
-        LanguageKind::Hmm => {
-            let least = section.min_length.unwrap_or(most);
-            match (&section.matrices, &section.hmm) {
-                (Some(path), _) => Ok(Some(Arc::new(Hmm::read(path, least, most)?))),
-                (None, Some(shape)) => Ok(Some(Arc::new(Hmm::random(shape, least, most)?))),
-                (None, None) => Ok(None),
-            }
         }
     }
 }

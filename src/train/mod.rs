@@ -45,7 +45,7 @@ pub use measure::{Instruments, measured_seed};
 pub use measurement::{Bartlett, Measurement};
 pub use observer::{Observer, Progress, Quiet, interrupt_requested, request_interrupt};
 pub use past::Length;
-pub use plan::{PlanBytes, PlanReport, plan};
+pub use plan::{PlanBytes, PlanReport, Refusal, plan};
 pub use result::{Divergence, RunResult};
 pub use run::{Outcome, RunError, Status, run, tune};
 pub use trainer::{LogLine, Trainer};

@@ -11,12 +11,12 @@ use super::setup::Setup;
 use super::trainer::{RING, rule_of, trainer_bytes};
 use crate::config::{AlgorithmKind, Resolved};
 use crate::curvature::CurvatureError;
-use crate::gpu::{Gpu, GpuError};
+use crate::gpu::{Excess, Gpu, GpuError, Limit};
 use crate::graph::fit;
 use crate::model::{Arena, Encoder, Model, Recipe};
 use crate::ops::{BatchBuffers, Dims, Labels, Variants};
 
-/// What `lowland train --dry-run` prints.
+/// What a run would take of its adapter.
 #[derive(Clone, Debug, Serialize)]
 pub struct PlanReport {
     pub parameters: usize,
@@ -32,7 +32,46 @@ pub struct PlanReport {
     pub flops_per_step: f64,
     pub bytes: PlanBytes,
     /// Why it does not fit, if it does not.
-    pub refused: Option<String>,
+    pub refused: Option<Refusal>,
+}
+
+/// What of a run does not fit its adapter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The part of the run, where one is known: "a step" or "the evaluation".
+    pub part: Option<&'static str>,
+    pub limit: Limit,
+    /// The largest micro-batch, in sentences, with which a step and an evaluation fit, and that of the config.
+    pub micro_batch: Option<[u32; 2]>,
+}
+
+impl From<Limit> for Refusal {
+    fn from(limit: Limit) -> Refusal {
+        Refusal { part: None, limit, micro_batch: None }
+    }
+}
+
+/// As one text, without what would help.
+impl Serialize for Refusal {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let part = self.part.map_or(String::new(), |part| format!("{part}: "));
+        serializer.collect_str(&format_args!("{part}{}", self.limit))
+    }
+}
+
+/// A plan that does not fit, or another failure of the adapter while it is looked at.
+enum Misfit {
+    Refused(Refusal),
+    Other(GpuError),
+}
+
+impl From<GpuError> for Misfit {
+    fn from(error: GpuError) -> Misfit {
+        match error {
+            GpuError::Limit(limit) => Misfit::Refused(limit.into()),
+            other => Misfit::Other(other),
+        }
+    }
 }
 
 /// Memory on the adapter, in bytes.
@@ -75,10 +114,14 @@ pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
     let other_way = Recipe::gradient(&otherwise, setup.labels).0.memory(device, dims);
     let other_way = other_way.bytes() - other_way.workspace;
     let (recomputed, stored) = if encoder.recompute { (activations, other_way) } else { (other_way, activations) };
-    let mut refused = refusal(&setup, &gradient, resolved).err();
+    let mut refused = match refusal(&setup, &gradient, resolved) {
+        Ok(()) => None,
+        Err(Misfit::Refused(why)) => Some(why),
+        Err(Misfit::Other(error)) => return Err(error.into()),
+    };
     let mut unless_refused = |bytes: Result<u64, GpuError>| match bytes {
-        Err(GpuError::Limit(why)) => {
-            refused.get_or_insert(why);
+        Err(GpuError::Limit(limit)) => {
+            refused.get_or_insert(limit.into());
             Ok(0)
         }
         other => other,
@@ -152,40 +195,34 @@ pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
     })
 }
 
-/// Why a run's matrices, steps and evaluations do not fit, with the largest `train.micro_batch` that would where one does.
-fn refusal(setup: &Setup, gradient: &Recipe, resolved: &Resolved) -> Result<(), String> {
-    let inner = |error: GpuError| match error {
-        GpuError::Limit(why) => why,
-        other => other.to_string(),
-    };
+/// Why a run's matrices, steps and evaluations do not fit, with the largest micro-batch that would where one does.
+fn refusal(setup: &Setup, gradient: &Recipe, resolved: &Resolved) -> Result<(), Misfit> {
     let Setup { device, encoder, labels, dims, .. } = setup;
     let gpu = &device.gpu;
-    Arena::check(gpu, encoder).map_err(inner)?;
+    Arena::check(gpu, encoder)?;
     let limit = fit::largest_binding(gpu);
     let vocabulary = encoder.config.vocab_size;
     let (forward, _) = Recipe::forward(&encoder.without_dropout(), Labels::Soft, &[]);
     let tokens = dims.rows / dims.sentences;
-    let check = |micro: u32| -> Result<(), String> {
+    let check = |micro: u32| -> Result<(), Misfit> {
         let step = Dims { rows: micro * tokens, masked: setup.corpus.most_masked(micro), sentences: micro, probes: 1 };
         let evaluated = evaluation_dims(micro, tokens, resolved.config.evaluate.sentences);
-        let of = |what: &str, excess: Option<fit::Excess>| match excess {
-            Some(e) => Err(format!("{what}: {}", e.text("`train.micro_batch`"))),
+        let of = |part: &'static str, excess: Option<Excess>| match excess {
+            Some(excess) => Err(Misfit::Refused(Refusal { part: Some(part), ..Refusal::from(Limit::from(excess)) })),
             None => Ok(()),
         };
         of("a step", gradient.excess(device, &step, limit))?;
         of("the evaluation", forward.excess(device, &evaluated, limit))?;
-        BatchBuffers::check(gpu, &step, vocabulary, *labels == Labels::Soft).map_err(inner)?;
-        BatchBuffers::check(gpu, &evaluated, vocabulary, true).map_err(inner)
+        BatchBuffers::check(gpu, &step, vocabulary, *labels == Labels::Soft)?;
+        Ok(BatchBuffers::check(gpu, &evaluated, vocabulary, true)?)
     };
     let micro = resolved.config.train.micro_batch();
-    let Err(why) = check(micro) else { return Ok(()) };
-    match fit::most_sentences(micro, |n| check(n).is_ok()) {
-        // One number for a step and an evaluation, whatever fits by itself.
-        Some(most) => {
-            let said = why.lines().next().unwrap_or(&why);
-            Err(format!("{said}\nSet `train.micro_batch` to {most} or less ({micro} now)."))
+    match check(micro) {
+        Err(Misfit::Refused(why)) => {
+            let most = fit::most_sentences(micro, |n| check(n).is_ok());
+            Err(Misfit::Refused(Refusal { micro_batch: most.map(|most| [most, micro]), ..why }))
         }
-        None => Err(why),
+        done => done,
     }
 }
 

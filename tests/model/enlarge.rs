@@ -125,7 +125,7 @@ fn enlarged_models_give_the_same_logits() {
 #[test]
 fn sizes_that_cannot_hold_the_model_are_refused_with_the_reason() {
     let model = load(&fixture("roberta-20")).unwrap();
-    let refuse = |size: Size, method| enlarge(&model.encoder, &model.weights, size, method).unwrap_err();
+    let refuse = |size: Size, method| enlarge(&model.encoder, &model.weights, size, method).unwrap_err().to_string();
     let hidden = |n: u32| Size { hidden: Some(n), ..Size::default() };
     assert!(refuse(hidden(30), Enlargement::Duplicate).contains("no multiple"));
     assert!(refuse(hidden(10), Enlargement::Duplicate).contains("smaller"));
@@ -138,7 +138,7 @@ fn sizes_that_cannot_hold_the_model_are_refused_with_the_reason() {
     config.layer_norm_eps = 1e-5;
     let encoder = Encoder::new(&config).unwrap();
     let deeper = Size { layers: Some(4), ..Size::default() };
-    let error = enlarge(&encoder, &bert.weights, deeper, Enlargement::Duplicate).unwrap_err();
+    let error = enlarge(&encoder, &bert.weights, deeper, Enlargement::Duplicate).unwrap_err().to_string();
     assert!(error.contains("layer_norm_eps"), "{error}");
 }
 

@@ -141,6 +141,19 @@ fn imports_are_read_in_every_spelling() {
 }
 
 #[test]
+fn the_lowest_rooms_name_no_command_flag_or_key() {
+    let src = root().join("src");
+    let words = ["`lowland ", "`--", " --", "`train.", "`model.", "`evaluate.", "exit code", "exit_code"];
+    for path in ["gpu", "ops", "graph"].iter().flat_map(|room| files(&src.join(room))) {
+        let text = fs::read_to_string(&path).unwrap();
+        for word in words {
+            let line = text.lines().position(|line| line.contains(word));
+            assert!(line.is_none(), "{}:{}: `{word}` is a word of the rooms above", path.display(), line.unwrap() + 1);
+        }
+    }
+}
+
+#[test]
 fn every_file_of_tests_is_in_a_binary() {
     let tests = root().join("tests");
     for path in files(&tests) {

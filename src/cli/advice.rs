@@ -1,0 +1,180 @@
+//! What a person can do about a failure, put behind the facts that the rooms below give.
+
+use super::failure::Failure;
+use crate::downstream::{DownstreamError, TaskError};
+use crate::gpu::{Excess, GpuError, Limit};
+use crate::model::EnlargeError;
+use crate::sweep::RunFailure;
+use crate::train::{PlanReport, Refusal};
+
+/// What sets the sentences at once, where a run's config does and where a flag may.
+const OF_A_RUN: &str = "`train.micro_batch`";
+const OF_A_COMMAND: &str = "`train.micro_batch` (`--batch` of a command that has it)";
+
+/// A failure of the adapter with what would help.
+pub fn of_gpu(error: &GpuError) -> String {
+    match error {
+        GpuError::NoAdapter => format!(
+            "{error}\nInstall a Vulkan driver for your GPU, or a software one: on Debian and Ubuntu `sudo apt install \
+             mesa-vulkan-drivers libvulkan1` (`make demo` does it)."
+        ),
+        GpuError::NoSuchAdapter { there, .. } => {
+            let names: Vec<String> = there.iter().enumerate().map(|(i, name)| format!("index:{i} {name}")).collect();
+            format!("{error}\nThere are: {}. `lowland doctor` shows more.", names.join("; "))
+        }
+        GpuError::NotOpened { .. } => format!("{error}\nChoose another with --adapter; `lowland doctor` lists them."),
+        GpuError::Limit(limit) => misfit(&of_limit(limit, OF_A_COMMAND)),
+        GpuError::OutOfMemory { .. } => format!(
+            "{error}.\nLower `train.micro_batch`, use a smaller model, or close other programs that use the GPU; `lowland \
+             train CONFIG --dry-run` prints the memory plan."
+        ),
+        GpuError::Lost(_) => format!(
+            "{error}\nA driver resets a GPU that does not answer in time: lower `train.micro_batch` so that one submission \
+             is shorter, look into the system's log, then run the same command again: it resumes from the newest \
+             checkpoint."
+        ),
+        GpuError::Timeout(_) => format!(
+            "{error}.\nIf it is only slow (a software adapter with a large model), lower `train.micro_batch` or set \
+             LOWLAND_WAIT_SECONDS to a larger number; if it hangs, try another adapter (`lowland doctor` lists them)."
+        ),
+        GpuError::Validation { .. } => {
+            format!("{error}\nThis is a bug; please report it with the output of `lowland doctor --json`.")
+        }
+        GpuError::Compile { kernel, error } => format!("kernel `{kernel}`: {}", of_gpu(error)),
+        GpuError::Interrupted | GpuError::Kernel { .. } => error.to_string(),
+    }
+}
+
+fn misfit(why: &str) -> String {
+    format!("the plan does not fit this adapter: {why}")
+}
+
+/// What is too large and what would help; `knob` sets the sentences at once.
+fn of_limit(limit: &Limit, knob: &str) -> String {
+    match limit {
+        Limit::Tensor(excess) => format!("{limit}\n{}", of_excess(excess, knob)),
+        Limit::Binding { .. } => format!("{limit} Take a smaller model or another adapter."),
+        Limit::Buffer { .. } => limit.to_string(),
+        Limit::Image { .. } => format!("{limit}; set LOWLAND_IMAGES=0 or use a smaller model"),
+    }
+}
+
+fn of_excess(excess: &Excess, knob: &str) -> String {
+    let other = "another adapter (`lowland doctor` lists them and what the chosen one binds)";
+    match (excess.most, excess.fixed, excess.fitting()) {
+        (Some(most), ..) => format!("Set {knob} to {most} or less ({} now).", excess.sentences),
+        (None, Some([rows, cols]), Some([most_rows, most_cols])) => format!(
+            "No batch changes its size. With {cols} columns at most {most_rows} rows fit, with {rows} rows at most {most_cols} \
+             columns: take a smaller vocabulary or `model.hidden_size`, or {other}."
+        ),
+        _ => format!(
+            "A single sentence is too much for it already: take shorter sentences, a smaller model, or {other}."
+        ),
+    }
+}
+
+/// Why the plan of a run does not fit, and what would help.
+pub fn of_refusal(refusal: &Refusal) -> String {
+    let Refusal { part, limit, micro_batch } = refusal;
+    let knob = if part.is_some() { OF_A_RUN } else { OF_A_COMMAND };
+    let part = part.map_or(String::new(), |part| format!("{part}: "));
+    match micro_batch {
+        // One number for a step and an evaluation, whatever fits by itself.
+        Some([most, now]) => format!("{part}{limit}\nSet {OF_A_RUN} to {most} or less ({now} now)."),
+        None => format!("{part}{}", of_limit(limit, knob)),
+    }
+}
+
+/// The failure of a run whose plan does not fit.
+pub fn refused(plan: &PlanReport) -> Option<Failure> {
+    let refusal = plan.refused.as_ref()?;
+    Some(Failure { code: super::failure::MEMORY, message: misfit(&of_refusal(refusal)) })
+}
+
+/// A failure of a task's fits with what would help.
+pub fn of_downstream(error: &DownstreamError) -> String {
+    match error {
+        DownstreamError::Gpu(error) => of_gpu(error),
+        DownstreamError::Room(_) => {
+            format!("{error}; project them to 512, read their mean (`features`), or take fewer sentences")
+        }
+        DownstreamError::Diverged { .. } => format!("{error}; lower --lr"),
+        DownstreamError::Task(TaskError::FewRows { .. }) => {
+            format!("{error}; give smaller --train, --validation and --test")
+        }
+        DownstreamError::Task(TaskError::Wrong { .. }) | DownstreamError::Interrupted { .. } => error.to_string(),
+    }
+}
+
+/// Why a model cannot be enlarged, with what would do.
+pub fn of_enlarge(error: &EnlargeError) -> String {
+    match error {
+        EnlargeError::Sizes(_) => error.to_string(),
+        EnlargeError::Widened { .. } => format!("{error}; use --method duplicate for width"),
+    }
+}
+
+/// A failure of one of a sweep's runs with what would help.
+pub fn of_run(failure: &RunFailure) -> String {
+    match failure {
+        RunFailure::Downstream(error) => of_downstream(error),
+        RunFailure::Before { .. } => {
+            let text = failure.to_string();
+            format!("{}; --retry-diverged tries again)", text.trim_end_matches(')'))
+        }
+        failure => failure.gpu().map_or_else(|| failure.to_string(), of_gpu),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sweep::FailureKind;
+
+    #[test]
+    fn facts_come_first_and_advice_behind_them() {
+        let memory = GpuError::OutOfMemory { doing: "making a buffer".into(), detail: "none left".into() };
+        assert_eq!(
+            of_gpu(&memory),
+            "out of memory on the adapter while making a buffer (none left).\nLower `train.micro_batch`, use a smaller \
+             model, or close other programs that use the GPU; `lowland train CONFIG --dry-run` prints the memory plan."
+        );
+        let there = vec!["llvmpipe (Vulkan)".to_string(), "lavapipe (Vulkan)".to_string()];
+        assert_eq!(
+            of_gpu(&GpuError::NoSuchAdapter { choice: "Index(9)".into(), there }),
+            "no usable adapter: none fits Index(9)\nThere are: index:0 llvmpipe (Vulkan); index:1 lavapipe (Vulkan). \
+             `lowland doctor` shows more."
+        );
+        let error = Box::new(GpuError::Validation { doing: "making a pipeline".into(), detail: "no".into() });
+        assert_eq!(
+            of_gpu(&GpuError::Compile { kernel: "add:main".into(), error }),
+            "kernel `add:main`: the driver refused a call (making a pipeline): no\nThis is a bug; please report it with \
+             the output of `lowland doctor --json`."
+        );
+        let before = RunFailure::Before { kind: FailureKind::Diverged, message: "diverged (at last)".into() };
+        assert_eq!(of_run(&before), "diverged (at last) (in an earlier attempt; --retry-diverged tries again)");
+    }
+
+    #[test]
+    fn what_does_not_fit_says_what_would() {
+        let excess = Excess {
+            what: "the tensor `x` (64 x 8)".into(),
+            bytes: 3 << 20,
+            limit: 2 << 20,
+            sentences: 64,
+            most: Some(42),
+            fixed: None,
+        };
+        assert_eq!(
+            of_gpu(&excess.clone().into()),
+            "the plan does not fit this adapter: the tensor `x` (64 x 8) takes 3.0 MiB, and this adapter binds at most \
+             2.0 MiB.\nSet `train.micro_batch` (`--batch` of a command that has it) to 42 or less (64 now)."
+        );
+        let refusal = Refusal { part: Some("a step"), limit: excess.into(), micro_batch: Some([40, 64]) };
+        assert_eq!(
+            of_refusal(&refusal),
+            "a step: the tensor `x` (64 x 8) takes 3.0 MiB, and this adapter binds at most 2.0 MiB.\n\
+             Set `train.micro_batch` to 40 or less (64 now)."
+        );
+    }
+}
