@@ -41,13 +41,14 @@ pub fn table(folder: &Path, kernels: &[Kernel], common: &[String]) -> String {
 /// The modules of types.
 pub fn modules(kernels: &[Kernel]) -> String {
     let mut text = String::new();
-    for kernel in kernels {
-        module(&mut text, kernel);
+    for (place, kernel) in kernels.iter().enumerate() {
+        module(&mut text, kernel, place);
     }
     text
 }
 
-fn module(text: &mut String, kernel: &Kernel) {
+/// `place` is the kernel's place in the table.
+fn module(text: &mut String, kernel: &Kernel, place: usize) {
     let Kernel { name, head, params, constants, entries, .. } = kernel;
     put(text, 0, &format!("/// `shaders/{name}.wgsl`:"));
     put(text, 0, "/// ```text");
@@ -64,7 +65,7 @@ fn module(text: &mut String, kernel: &Kernel) {
         constants_struct(text, constants);
     }
     for entry in entries {
-        entry_struct(text, kernel, entry);
+        entry_struct(text, kernel, place, entry);
     }
     text.push_str("}\n\n");
 }
@@ -126,7 +127,7 @@ fn constants_struct(text: &mut String, constants: &[Constant]) {
     put(text, 1, "}");
 }
 
-fn entry_struct(text: &mut String, kernel: &Kernel, entry: &Entry) {
+fn entry_struct(text: &mut String, kernel: &Kernel, place: usize, entry: &Entry) {
     let name = pascal(&entry.name);
     put(text, 0, "");
     put(text, 1, &format!("/// The entry point `{}` with all that it takes.", entry.name));
@@ -152,7 +153,7 @@ fn entry_struct(text: &mut String, kernel: &Kernel, entry: &Entry) {
     put(text, 2, "fn dispatch(self, label: String, grid: Grid) -> Dispatch {");
     put(text, 3, "Dispatch {");
     put(text, 4, "label,");
-    put(text, 4, &format!("kernel: {:?},", kernel.name));
+    put(text, 4, &format!("file: &crate::gpu::KERNEL_FILES[{place}],"));
     put(text, 4, &format!("entry: {:?},", entry.name));
     let constants = if kernel.constants.is_empty() { "vec![]" } else { "self.constants.given()" };
     put(text, 4, &format!("constants: {constants},"));

@@ -5,12 +5,15 @@
 //! let e = Estimate::of_mean(&[1.0, 2.0, 3.0, 4.0]);
 //! assert_eq!(e.value, 2.5);
 //! assert!((e.standard_error - (5.0f64 / 3.0 / 4.0).sqrt()).abs() < 1e-15);
+//! assert_eq!(e.to_string(), "2.50 ± 0.65");
 //! ```
 
 mod bootstrap;
 mod components;
 mod correlation;
 mod sampling;
+
+use std::fmt::{self, Display, Formatter};
 
 use serde::Serialize;
 
@@ -45,5 +48,26 @@ impl Estimate {
         let mean = total / below.len() as f64;
         let residuals: Vec<f64> = above.iter().zip(below).map(|(a, b)| (a - ratio * b) / mean).collect();
         Estimate { value: ratio, ..Estimate::of_mean(&residuals) }
+    }
+}
+
+impl Estimate {
+    /// Decimals that show two digits of the standard error; 4 where it is 0 or not known.
+    pub fn decimals(&self) -> usize {
+        match self.standard_error.is_finite() && self.standard_error > 0.0 {
+            true => (1 - self.standard_error.log10().floor() as i32).clamp(0, 12) as usize,
+            false => 4,
+        }
+    }
+}
+
+/// `2.50 ± 0.65`, rounded to two digits of the standard error.
+impl Display for Estimate {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let decimals = self.decimals();
+        match self.standard_error.is_finite() {
+            true => write!(f, "{:.decimals$} ± {:.decimals$}", self.value, self.standard_error),
+            false => write!(f, "{:.decimals$}", self.value),
+        }
     }
 }

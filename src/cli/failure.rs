@@ -67,7 +67,7 @@ impl From<DeviceError> for Failure {
     fn from(error: DeviceError) -> Failure {
         match error {
             DeviceError::Gpu(error) => error.into(),
-            DeviceError::Variant(why) => Failure::usage(why),
+            DeviceError::Choice(why) | DeviceError::Variant(why) => Failure::usage(why),
         }
     }
 }

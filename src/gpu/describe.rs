@@ -14,7 +14,6 @@ use serde::{Deserialize, Serialize};
 
 use super::error::GpuError;
 use super::program::Dispatch;
-use super::shader::kernel_file;
 
 const LOG_VARIABLE: &str = "LOWLAND_DISPATCH_LOG";
 
@@ -58,8 +57,8 @@ pub fn describe(list: &[Dispatch], images: bool) -> Result<Descriptions, GpuErro
     let mut hashes = HashMap::new();
     let mut places = HashMap::new();
     for dispatch in list {
-        let file = kernel_file(dispatch.kernel)?;
-        let key = (dispatch.kernel, &dispatch.constants);
+        let file = dispatch.file;
+        let key = (file, &dispatch.constants);
         let hash = match hashes.entry(key) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => {
@@ -75,7 +74,7 @@ pub fn describe(list: &[Dispatch], images: bool) -> Result<Descriptions, GpuErro
         });
         let grid = dispatch.grid;
         all.dispatches.push(Description {
-            label: format!("{}:{} {:?} | {}", dispatch.kernel, dispatch.entry, dispatch.constants, dispatch.label),
+            label: format!("{}:{} {:?} | {}", file.name, dispatch.entry, dispatch.constants, dispatch.label),
             entry: dispatch.entry.to_string(),
             text: hash.clone(),
             grid: [grid.count.code(), grid.count.fixed(), grid.unit, grid.columns, grid.layers],

@@ -11,7 +11,7 @@ use super::adapter::{AdapterChoice, select};
 use super::error::GpuError;
 use super::memory::Tally;
 use super::pipeline_cache::PipelineCache;
-use super::shader::{Entry, KernelFile, kernel_file};
+use super::shader::{Entry, KernelFile};
 
 /// The abilities of an adapter, as far as the choice of kernel variants looks at them.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -59,7 +59,7 @@ impl Default for Options {
 
 #[derive(PartialEq, Eq, Hash, Clone)]
 struct PipelineKey {
-    kernel: &'static str,
+    file: &'static KernelFile,
     entry: &'static str,
     constants: Vec<(&'static str, u32)>,
 }
@@ -282,8 +282,7 @@ impl Gpu {
     /// # Errors
     /// [`GpuError::Compile`] with the line in `shaders/` when the driver or naga refuses one; [`GpuError::Interrupted`].
     pub(super) fn pipelines(&self, dispatches: &[super::Dispatch]) -> Result<Vec<Arc<Pipeline>>, GpuError> {
-        let key =
-            |d: &super::Dispatch| PipelineKey { kernel: d.kernel, entry: d.entry, constants: d.constants.clone() };
+        let key = |d: &super::Dispatch| PipelineKey { file: d.file, entry: d.entry, constants: d.constants.clone() };
         let mut missing: Vec<PipelineKey> = dispatches.iter().map(key).collect();
         {
             let made = self.pipelines.lock().unwrap_or_else(|e| e.into_inner());
@@ -298,20 +297,21 @@ impl Gpu {
     }
 
     fn compile(&self, key: &PipelineKey) -> Result<Pipeline, GpuError> {
-        let file = kernel_file(key.kernel)?;
+        let file = key.file;
         let entry = file.entry(key.entry)?;
         let text = file.expand(&key.constants, self.capabilities.images)?;
-        let checks = match self.checks {
+        let checks = match self.checks || !file.is_built_in() {
             true => wgpu::ShaderRuntimeChecks::checked(),
             false => wgpu::ShaderRuntimeChecks::unchecked(),
         };
-        let label = format!("{}:{}", key.kernel, key.entry);
+        let label = format!("{}:{}", file.name, key.entry);
         let descriptor = wgpu::ShaderModuleDescriptor {
             label: Some(&label),
             source: wgpu::ShaderSource::Wgsl(text.text.as_str().into()),
         };
         let kernel_error = |e: GpuError| GpuError::Compile { kernel: label.clone(), error: Box::new(e) };
-        // SAFETY: without checks the kernels must not index out of bounds, loop for ever or divide by zero. Indices of
+        // SAFETY: only kernels of `shaders/` go without checks. They must not index out of bounds, loop for ever or divide by
+        // zero. Indices of
         // active lanes come from plans whose sizes are checked; what masked lanes read is bound as long as the program
         // lives. The suite runs the same kernels with all checks on, and they give the same numbers.
         let module = self

@@ -14,7 +14,7 @@ use super::device::{Gpu, Pipeline};
 use super::error::GpuError;
 use super::memory::{Buffer, Counted};
 use super::pieces::Pieces;
-use super::shader::Entry;
+use super::shader::{Entry, KernelFile};
 use super::stopwatch::Stamp;
 
 /// Which count of the running step a dimension has.
@@ -106,7 +106,7 @@ impl Grid {
 #[non_exhaustive]
 pub struct Dispatch {
     pub label: String,
-    pub kernel: &'static str,
+    pub file: &'static KernelFile,
     pub entry: &'static str,
     /// Those that are not what the WGSL says.
     pub constants: Vec<(&'static str, u32)>,
@@ -121,6 +121,28 @@ pub struct Dispatch {
 pub trait Kernel {
     /// The dispatch of a grid.
     fn dispatch(self, label: String, grid: Grid) -> Dispatch;
+}
+
+/// A dispatch of a kernel that is not of `shaders/`: one of your own.
+pub struct Launch {
+    pub file: &'static KernelFile,
+    pub entry: &'static str,
+    /// One for each binding of the entry point, in its order.
+    pub buffers: Vec<Buffer>,
+    /// The words of the kernel's `Params`; an f32 by [`f32::to_bits`].
+    pub params: Vec<u32>,
+}
+
+impl Kernel for Launch {
+    /// # Panics
+    /// When the words are not as many as the file says.
+    fn dispatch(self, label: String, grid: Grid) -> Dispatch {
+        let Launch { file, entry, buffers, params } = self;
+        let params: Vec<u8> = bytemuck::pod_collect_to_vec(&params);
+        assert_eq!(params.len(), file.params_size as usize, "{}: bytes of its parameters", file.name);
+        let buffers = buffers.into_iter().map(Some).collect();
+        Dispatch { label, file, entry, constants: vec![], buffers, params, grid }
+    }
 }
 
 impl Dispatch {
@@ -221,7 +243,7 @@ impl Program {
                 })
             })?;
             let constants: String = dispatch.constants.iter().map(|(name, value)| format!(" {name}={value}")).collect();
-            let label = format!("{}:{}{constants} | {}", dispatch.kernel, dispatch.entry, dispatch.label);
+            let label = format!("{}:{}{constants} | {}", dispatch.file.name, dispatch.entry, dispatch.label);
             recorded.push(Recorded { pipeline, bind_group, grid: dispatch.grid, label });
         }
         let bytes = words.len() as u64 + size_of::<Step>() as u64;

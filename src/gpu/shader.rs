@@ -1,10 +1,14 @@
 //! The table of kernels that `build.rs` checked, and the pipelines made from it.
 
+use std::hash::{Hash, Hasher};
+
 use super::annotations::Variant;
 use super::error::GpuError;
 use super::shader_text;
 
-/// One `.wgsl` file of `shaders/`.
+/// One `.wgsl` file of `shaders/`, or one of your own: a `static` with the text and the bindings of its entry points, run by
+/// a [`Launch`](super::Launch). Its text may import the files of `shaders/common`. Bindings 8 (`Params`) and 9 (`Step`) are
+/// bound without being listed.
 pub struct KernelFile {
     /// The file's stem, which is also the name of the operation.
     pub name: &'static str,
@@ -12,6 +16,21 @@ pub struct KernelFile {
     pub entries: &'static [Entry],
     /// Bytes of its `Params` uniform.
     pub params_size: u32,
+}
+
+/// A file is equal to itself alone: two may have the same name.
+impl PartialEq for KernelFile {
+    fn eq(&self, other: &KernelFile) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
+impl Eq for KernelFile {}
+
+impl Hash for KernelFile {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        std::ptr::hash(self, state);
+    }
 }
 
 /// An entry point and the storage buffers that it uses.
@@ -40,6 +59,11 @@ pub fn kernel_file(name: &str) -> Result<&'static KernelFile, GpuError> {
 }
 
 impl KernelFile {
+    /// Whether it is one of `shaders/`.
+    pub(super) fn is_built_in(&self) -> bool {
+        KERNEL_FILES.contains(self)
+    }
+
     /// The entry point of a name.
     pub fn entry(&self, name: &str) -> Result<&'static Entry, GpuError> {
         self.entries.iter().find(|e| e.name == name).ok_or_else(|| GpuError::Kernel {

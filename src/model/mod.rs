@@ -36,7 +36,7 @@ pub use examples::{ExampleError, parse_examples, read_examples};
 pub use files::{Loaded, ModelError, load, save};
 pub(crate) use files::{save_tensors, write_synced};
 pub use match_words::match_words;
-pub use on_device::Model;
+pub use on_device::{LoadError, Model};
 pub use parameters::{Initialise, Matrix, Parameter, Weights};
 pub use passes::{ForwardPass, GradientPass, RowLoss, dims_for};
 pub use recipe::{Bound, Given, Recipe};

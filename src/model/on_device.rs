@@ -1,19 +1,30 @@
 //! A model where it runs: an encoder with its parameters on a device.
 
+use std::path::Path;
+
 use super::encoder::Encoder;
-use super::files::Loaded;
+use super::examples::{ExampleError, read_examples};
+use super::files::{Loaded, ModelError, load};
 use super::parameters::Weights;
 use super::store::Arena;
 use crate::gpu::{Gpu, GpuError};
+use crate::ops::batch::Sentence;
 use crate::ops::{Device, Variants};
+
+/// Why a folder's model is not on a device.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
+}
 
 /// An encoder with its parameters on a device; what passes are planned for. A clone shares the parameters' memory.
 ///
 /// ```no_run
-/// use lowland::model::load;
-/// use lowland::ops::{Device, Wishes};
-/// let device = Device::open(&"software".parse().unwrap(), &Wishes::default())?;
-/// let model = load("runs/quickstart/model".as_ref())?.on(&device)?;
+/// use lowland::{model::Model, ops::Device};
+/// let model = Model::load(&Device::named("software")?, "runs/quickstart/model")?;
 /// println!("{} parameters on {}", model.encoder.parameter_count(), model.gpu().info().name);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -25,6 +36,22 @@ pub struct Model {
 }
 
 impl Model {
+    /// Reads a model's folder and puts it on a device. [`load`] keeps what was left aside, in words.
+    ///
+    /// # Errors
+    /// As [`load`] and [`Model::new`].
+    pub fn load(device: &Device, folder: impl AsRef<Path>) -> Result<Model, LoadError> {
+        Ok(load(folder.as_ref())?.on(device)?)
+    }
+
+    /// Reads examples, one JSON object per line, in this model's vocabulary ([`read_examples`]).
+    ///
+    /// # Errors
+    /// Names the line that is no example for this model.
+    pub fn read_examples(&self, file: impl AsRef<Path>) -> Result<Vec<Sentence>, ExampleError> {
+        read_examples(file.as_ref(), &self.encoder.config)
+    }
+
     /// Puts weights on a device.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! An adapter with the kernel variants that are used on it: what everything that plans a graph needs of the machine.
 
 use super::variants::{Variants, Wishes};
-use crate::gpu::{AdapterChoice, Gpu, GpuError, Options};
+use crate::gpu::{ADAPTER_VARIABLE, AdapterChoice, Gpu, GpuError, Options};
 
 /// An opened adapter and the variants of its kernels. A clone is another handle to the same adapter.
 #[derive(Clone)]
@@ -15,6 +15,9 @@ pub struct Device {
 pub enum DeviceError {
     #[error(transparent)]
     Gpu(#[from] GpuError),
+    /// A text that chooses no adapter.
+    #[error("{0}")]
+    Choice(String),
     /// A kernel variant that the adapter cannot run.
     #[error("{0}")]
     Variant(String),
@@ -29,7 +32,23 @@ impl Device {
         Device::wishing(&Gpu::open(choice, Options::default())?, wishes)
     }
 
-    /// The same on an adapter that is open.
+    /// Opens an adapter by name: `best`, `software`, `name:rtx`, `index:1`, `pci:0000:01:00.0`.
+    ///
+    /// # Errors
+    /// A text that is none of these, and as [`Device::open`].
+    pub fn named(adapter: &str) -> Result<Device, DeviceError> {
+        Device::open(&adapter.parse().map_err(DeviceError::Choice)?, &Wishes::default())
+    }
+
+    /// Opens the adapter that the variable `LOWLAND_ADAPTER` names, the best where it is not set.
+    ///
+    /// # Errors
+    /// As [`Device::named`].
+    pub fn from_env() -> Result<Device, DeviceError> {
+        Device::named(&std::env::var(ADAPTER_VARIABLE).unwrap_or("best".into()))
+    }
+
+    /// As [`Device::open`], on an adapter that is open.
     ///
     /// # Errors
     /// [`DeviceError::Variant`].

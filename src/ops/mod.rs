@@ -43,6 +43,7 @@ pub mod loss_draw;
 mod lowering;
 mod operation;
 pub mod optimizer;
+mod own;
 pub mod reduce;
 mod row_gram;
 pub mod sentence_sum;
@@ -69,6 +70,7 @@ pub use linear::{Epilogue, Layout, Linear};
 pub use loss_draw::LossDraw;
 pub use lowering::{Lowering, Scratch};
 pub use operation::{GradientRows, GradientSource, Operation, OutputShape, Sizes};
+pub use own::Own;
 pub use row_gram::RowGram;
 pub use sentence_sum::SentenceSum;
 pub use update::{Optimizer, Treatment, UpdateRule};
@@ -133,6 +135,8 @@ macro_rules! function {
                 #[doc = concat!("[`", stringify!($name), "`]")]
                 $name($name),
             )*
+            /// [`Own`]: not of this list.
+            Own(Own),
         }
 
         impl Function {
@@ -140,6 +144,7 @@ macro_rules! function {
             pub fn operation(&self) -> &dyn Operation {
                 match self {
                     $(Function::$name(operation) => operation,)*
+                    Function::Own(own) => own.operation(),
                 }
             }
         }
@@ -154,6 +159,12 @@ macro_rules! function {
     };
 }
 every_operation!(function);
+
+impl From<Own> for Function {
+    fn from(own: Own) -> Function {
+        Function::Own(own)
+    }
+}
 
 impl Function {
     /// Name, as in `shaders/`.

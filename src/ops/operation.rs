@@ -13,7 +13,7 @@ use crate::gpu::Count;
 pub type OutputShape = (&'static str, Count, u32, bool);
 
 /// A function with its rules.
-pub trait Operation: Debug {
+pub trait Operation: Debug + Send + Sync {
     /// Name, as in `shaders/` and in `src/reference/`.
     fn name(&self) -> &'static str;
 

@@ -157,12 +157,22 @@ trait Twin {
     }
 }
 
+/// In the place of the twin of an operation that is not in the list.
+struct NoTwin;
+
+impl Twin for NoTwin {
+    fn evaluate(&self, _: Rule, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
+        no_twin(inputs)
+    }
+}
+
 /// The twin of each operation of the list.
 macro_rules! twins {
     ($($name:ident,)*) => {
         fn twin(function: &Function) -> &dyn Twin {
             match function {
                 $(Function::$name(operation) => operation,)*
+                Function::Own(_) => &NoTwin,
             }
         }
     };

@@ -29,7 +29,7 @@ fn variants() -> BTreeSet<Variant> {
         for case in selftest::cases() {
             for dispatch in selftest::dispatches(&gpu, &variants, &case).unwrap() {
                 let constants = dispatch.constants.iter().map(|(n, v)| (n.to_string(), *v)).collect();
-                all.insert((dispatch.kernel, constants));
+                all.insert((dispatch.file.name, constants));
             }
         }
     }

@@ -14,6 +14,7 @@ mod designed_traces;
 mod downstream;
 mod enlarge;
 mod examples;
+mod gallery;
 mod gradient_moments;
 mod measure_training;
 mod memory;

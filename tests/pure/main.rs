@@ -16,6 +16,7 @@ mod curvature_statistics;
 mod curvature_traces;
 mod derivatives;
 mod docs;
+mod gallery;
 mod grammars;
 mod hmm;
 mod interrupts;
