@@ -13,8 +13,8 @@ use crate::language::Task;
 use crate::ops::Wishes;
 pub use downstream::{Enlarge, EnlargeMethod, FeatureChoice, Finetune, Probe, ProbeMethod, TaskArguments};
 pub use measure::{
-    Common, EstimatorChoice, LabelChoice, MatrixChoice, Measure, MeasureCommand, MeasureHvp, MeasureNoise,
-    MeasureSharpness, MeasureSpectrum, MeasureTrace, ProbeChoice, SentencesChoice, name_of,
+    Common, LabelChoice, Measure, MeasureCommand, MeasureHvp, MeasureNoise, MeasureSharpness, MeasureSpectrum,
+    MeasureTrace, ProbeChoice, SentencesChoice, name_of,
 };
 pub use sweep::{Sweep, SweepCommand, SweepFile, SweepRun};
 

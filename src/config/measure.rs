@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::ops::LossDraw;
+
 /// Curvature of the mean loss along the way, on held-out sentences that are the same at every measurement.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -63,6 +65,17 @@ pub enum TraceEstimator {
     SampledLabels,
     /// Every label, none drawn; costs as many passes as there are words.
     ExactLabels,
+}
+
+impl TraceEstimator {
+    /// The draw.
+    pub fn draw(self) -> LossDraw {
+        match self {
+            TraceEstimator::RandomSigns => LossDraw::Signs,
+            TraceEstimator::SampledLabels => LossDraw::Label,
+            TraceEstimator::ExactLabels => LossDraw::Exact,
+        }
+    }
 }
 
 /// The estimate of the trace of the Fisher matrix.

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::error::unless_interrupted;
 use super::frame::uncertainty;
-use super::{CurvatureError, Drawing, Observe, Progress, Subject, Trace};
+use super::{CurvatureError, Drawing, Estimator, Named, Observe, Progress, Subject, Trace};
 use crate::ops::LossDraw;
 use crate::ops::batch::Sentence;
 use crate::statistics::{Importance, Measured, Parts, Stratified, Target, nested};
@@ -183,8 +183,7 @@ impl Round {
     }
 
     fn finish(self, what: &Designed, frame: &Frame, seen: usize) -> DesignedTrace {
-        let name = if what.kind == LossDraw::Label { "sampled-labels" } else { "random-signs" };
-        let trace = Trace::of(name, self.parts, Target::Population, self.terms);
+        let trace = Trace::of(Estimator::of_draw(what.kind).name(), self.parts, Target::Population, self.terms);
         let gradient_equivalents = self.cost / self.measured as f64;
         let samples = self.measured * what.draws;
         let trace = Trace { samples, reached: reached(what, &self.parts), gradient_equivalents, ..trace };

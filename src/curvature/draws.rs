@@ -6,7 +6,7 @@
 
 use super::error::unless_interrupted;
 use super::norm_passes::NormPass;
-use super::{Cotangent, CurvatureError, Observe, Progress, Subject, Trace};
+use super::{Cotangent, CurvatureError, Estimator, Named, Observe, Progress, Subject, Trace};
 use crate::ops::LossDraw;
 use crate::statistics::Target;
 
@@ -109,12 +109,7 @@ impl Drawing {
 
     /// What is known so far, of the mean loss over the examples measured.
     pub fn result(&self, subject: &Subject, target: Target) -> DrawnTrace {
-        let name = match self.kind {
-            LossDraw::Label => "sampled-labels",
-            LossDraw::Signs => "random-signs",
-            LossDraw::Exact => "exact-labels",
-        };
-        let mut trace = Trace::of_draws(name, &self.weights, &self.values, target);
+        let mut trace = Trace::of_draws(Estimator::of_draw(self.kind).name(), &self.weights, &self.values, target);
         if self.kind == LossDraw::Exact {
             // Nothing is drawn: what scatters are the examples.
             let data = if target == Target::Population { trace.standard_error } else { 0.0 };

@@ -66,6 +66,20 @@ impl Noise {
     }
 }
 
+/// ‖g_i - ḡ‖² n / (n - 1) of each example, whose mean is Tr Σ; from ‖g_i‖², g_i · ḡ and ‖ḡ‖².
+pub fn deviations(squared_norms: &[f64], with_mean: &[f64], mean_square: f64) -> Vec<f64> {
+    let n = squared_norms.len() as f64;
+    let scale = n / (n - 1.0);
+    let one = |(own, dot): (&f64, &f64)| scale * (own - 2.0 * dot + mean_square);
+    squared_norms.iter().zip(with_mean).map(one).collect()
+}
+
+/// Tr Σ = Σ ‖g_i - ḡ‖² / (n - 1), from ‖g_i‖² and ‖ḡ‖².
+pub fn covariance_trace(squared_norms: &[f64], mean_square: f64) -> f64 {
+    let n = squared_norms.len() as f64;
+    (squared_norms.iter().sum::<f64>() - n * mean_square) / (n - 1.0)
+}
+
 impl Gram {
     /// Row by row.
     pub fn new(n: usize, numbers: Vec<f64>) -> Result<Gram, CurvatureError> {

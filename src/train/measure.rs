@@ -17,15 +17,14 @@ use super::data::Corpus;
 use super::measurement::{Bartlett, Measurement};
 use super::observer::{Observer, interrupt_requested};
 use super::run::RunError;
-use crate::config::{ConfigError, HessianTraceSection, MeasureSection, NoiseSection, TopSection, TraceEstimator};
+use crate::config::{ConfigError, HessianTraceSection, MeasureSection, NoiseSection, TopSection};
 use crate::curvature::{
     Chunks, Cotangent, CurvatureError, Drawing, FormPass, Lanczos, Matrix, ModelOperator, Noise, NormPass, Norms,
-    Operator, ProbeKind, ProductPass, Subject, probes, ratio_paired, top_eigenpairs,
+    Operator, ProbeKind, ProductPass, Subject, deviations, probes, ratio_paired, top_eigenpairs,
 };
 use crate::interrupt::{self, Interrupted};
 use crate::language::masked_position;
 use crate::model::Model;
-use crate::ops::LossDraw;
 use crate::ops::batch::Sentence;
 use crate::statistics::{Crossed, Estimate, Target};
 
@@ -111,7 +110,7 @@ impl Instruments {
     /// What the adapter says.
     pub fn bytes(&self, model: &Model) -> Result<u64, CurvatureError> {
         let trace = self.subject(model, self.settings.trace.sentences)?;
-        let mut all = vec![NormPass::bytes(&trace, Cotangent::Draw(self.draw()))?];
+        let mut all = vec![NormPass::bytes(&trace, Cotangent::Draw(self.settings.trace.estimator.draw()))?];
         if let Some(noise) = &self.settings.noise {
             let subject = self.subject(model, noise.sentences)?;
             all.push(NormPass::bytes(&subject, Cotangent::Data)?);
@@ -128,15 +127,6 @@ impl Instruments {
         Ok(all.into_iter().max().unwrap_or(0))
     }
 
-    /// What is drawn for Tr F.
-    fn draw(&self) -> LossDraw {
-        match self.settings.trace.estimator {
-            TraceEstimator::RandomSigns => LossDraw::Signs,
-            TraceEstimator::SampledLabels => LossDraw::Label,
-            TraceEstimator::ExactLabels => LossDraw::Exact,
-        }
-    }
-
     fn subject(&self, model: &Model, count: u32) -> Result<Subject, CurvatureError> {
         let chunks = Chunks { batch: self.batch, ..CHUNKS };
         let sentences = &self.sentences[..count as usize];
@@ -147,7 +137,8 @@ impl Instruments {
     fn fisher(&self, model: &Model, m: &mut Measurement, check: Check<'_>) -> Result<Vec<f64>, CurvatureError> {
         let settings = &self.settings.trace;
         let subject = self.subject(model, settings.sentences)?;
-        let mut drawing = Drawing::new(&subject, self.draw(), self.seed, settings.draws as usize)?;
+        let mut drawing =
+            Drawing::new(&subject, self.settings.trace.estimator.draw(), self.seed, settings.draws as usize)?;
         let trace = drawing.run(&subject, Target::Population, None, 0, &mut |_| check())?.trace;
         check()?;
         m.fisher_trace = trace.estimate;
@@ -176,9 +167,7 @@ impl Instruments {
         (m.noise_trace, m.noise_trace_standard_error) = both(&noise.trace_covariance);
         (m.gradient_squared_norm, m.gradient_squared_norm_standard_error) = both(&noise.gradient_squared_norm);
         (m.noise_scale, m.noise_scale_standard_error) = both(&noise.noise_scale);
-        let scale = squared.len() as f64 / (squared.len() as f64 - 1.0);
-        let deviation = |(own, dot): (&f64, &f64)| (own - 2.0 * dot + noise.mean_gradient_squared_norm) * scale;
-        Ok(squared.iter().zip(with_mean).map(deviation).collect())
+        Ok(deviations(&squared, with_mean, noise.mean_gradient_squared_norm))
     }
 
     /// Tr H; gives each sentence's part of Tr H - Tr G and the error of the latter's mean by the probes.

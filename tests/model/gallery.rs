@@ -12,7 +12,8 @@ mod own_operation;
 mod train_small;
 
 // What reads the arguments is not called: those of a test binary are filters.
-const _: [fn() -> Result<(), Box<dyn Error>>; 2] = [hessian_trace::main, train_small::main];
+type Main = fn() -> Result<(), Box<dyn Error>>;
+const _: [Main; 2] = [hessian_trace::main, train_small::main];
 
 #[test]
 fn hessian_trace_measures_a_model() {

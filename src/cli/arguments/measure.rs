@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{Json, ModelAndExamples};
+use crate::curvature::{CurvatureMatrix, Estimator, Named};
 
 #[derive(Args, Debug)]
 pub struct Measure {
@@ -56,11 +58,11 @@ pub struct MeasureTrace {
     #[command(flatten)]
     pub common: Common,
     /// Default: random-signs for `fisher`, data-labels for `empirical_fisher` and `noise_covariance`, else quadratic-form
-    #[arg(long, value_enum)]
-    pub estimator: Option<EstimatorChoice>,
+    #[arg(long, value_parser = choice::<Estimator>())]
+    pub estimator: Option<Estimator>,
     /// Default: `fisher` for estimators that draw or enumerate labels, else `hessian`
-    #[arg(long, value_enum)]
-    pub matrix: Option<MatrixChoice>,
+    #[arg(long, value_parser = choice::<CurvatureMatrix>())]
+    pub matrix: Option<CurvatureMatrix>,
     /// At most so many pairs of example and draw (sampled-labels, random-signs) or probe vectors (the others); default:
     /// 4096 pairs, 64 probes, 96 for hutch++; with --rel-error 1048576 pairs or 8192 probes
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
@@ -98,16 +100,16 @@ pub struct MeasureHvp {
     /// Where to write the products, in the same form
     #[arg(long, value_name = "FILE.safetensors")]
     pub out: PathBuf,
-    #[arg(long, value_enum, default_value = "hessian")]
-    pub matrix: MatrixChoice,
+    #[arg(long, value_parser = choice::<CurvatureMatrix>(), default_value = "hessian")]
+    pub matrix: CurvatureMatrix,
 }
 
 #[derive(Args, Debug)]
 pub struct MeasureSpectrum {
     #[command(flatten)]
     pub common: Common,
-    #[arg(long, value_enum, default_value = "hessian")]
-    pub matrix: MatrixChoice,
+    #[arg(long, value_parser = choice::<CurvatureMatrix>(), default_value = "hessian")]
+    pub matrix: CurvatureMatrix,
     /// Eigenvalues of largest absolute value
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10000))]
     pub top: u32,
@@ -176,45 +178,6 @@ pub struct MeasureSharpness {
     pub out: Option<PathBuf>,
 }
 
-/// How a trace is estimated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum EstimatorChoice {
-    /// Squared gradient norms for labels drawn from the model (the paper's)
-    SampledLabels,
-    /// The same for random signs on the square root of the softmax Hessian: a smaller variance
-    RandomSigns,
-    /// The same for every label in turn: no draw
-    ExactLabels,
-    /// The same for the data's own labels: the empirical Fisher matrix, or the noise covariance
-    DataLabels,
-    /// vᵀ(Av) through products: per-tensor traces and r_eff
-    Hutchinson,
-    /// vᵀAv without products: the same number cheaper, no per-tensor traces
-    QuadraticForm,
-    /// A sketch of the range exactly, the rest by probes
-    #[value(name = "hutch++")]
-    HutchPlusPlus,
-    /// Leave-one-out sketches
-    Xtrace,
-}
-
-/// Of what.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum MatrixChoice {
-    /// Of the mean loss
-    Hessian,
-    /// Gauss-Newton: the Hessian of the loss with the model linearised
-    Ggn,
-    /// Labels from the model; the same matrix as ggn
-    Fisher,
-    /// Labels from the data
-    #[value(name = "empirical_fisher", alias = "empirical-fisher")]
-    EmpiricalFisher,
-    /// The same of the gradients' deviations from their mean
-    #[value(name = "noise_covariance", aliases = ["noise-covariance", "noise"])]
-    NoiseCovariance,
-}
-
 /// How sentences of a language are chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum SentencesChoice {
@@ -236,6 +199,13 @@ pub enum ProbeChoice {
 pub enum LabelChoice {
     Data,
     Model,
+}
+
+/// Reads a value by its name, and lists all of them with what they are.
+fn choice<T: Named + Send + Sync>() -> impl TypedValueParser<Value = T> {
+    let one = |value: &T| PossibleValue::new(value.name()).help(value.about()).aliases(value.aliases().iter().copied());
+    let names: Vec<PossibleValue> = T::ALL.iter().map(one).collect();
+    PossibleValuesParser::new(names).map(|name| T::named(&name).expect("one of the names that are listed"))
 }
 
 /// A value's name on the command line, and in JSON.

@@ -6,8 +6,8 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Evidence, Session, check_folder, operator, print_report, unless_interrupted};
-use crate::cli::arguments::{Common, MeasureHvp, name_of};
+use super::{Evidence, Session, check_folder, print_report, unless_interrupted};
+use crate::cli::arguments::{Common, MeasureHvp};
 use crate::cli::failure::Failure;
 use crate::cli::print;
 use crate::curvature::{Progress, Subject, dot, norm};
@@ -41,7 +41,7 @@ where
     let session = open(common)?;
     let subject = session.subject(common, &session.sentences()?, common.on.batch)?;
     let (mut vectors, stacked) = read(&arguments.vector, &subject)?;
-    let operator = operator(&subject, arguments.matrix)?;
+    let operator = arguments.matrix.operator(&subject)?;
     let (mut products, mut cost) = (Vec::new(), 0.0);
     session.gauge.phase("products");
     for block in vectors.chunks(common.probes as usize) {
@@ -63,7 +63,7 @@ where
     }
     write(&arguments.out, &subject, &products, stacked)?;
     let report = HvpReport {
-        matrix: name_of(arguments.matrix),
+        matrix: arguments.matrix.to_string(),
         vectors: vectors.len(),
         quadratic_forms: vectors.iter().zip(&products).map(|(v, p)| dot(v, p)).collect(),
         vector_norms: vectors.iter().map(|v| norm(v)).collect(),

@@ -15,14 +15,12 @@ use std::time::Instant;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::arguments::{Common, MatrixChoice, Measure, MeasureCommand};
+use super::arguments::{Common, Measure, MeasureCommand};
 use super::examples::{self, Source};
 use super::failure::Failure;
 use super::print;
 use super::progress::Gauge;
-use crate::curvature::{
-    Chunks, CurvatureError, GradientOperator, Matrix, ModelOperator, Moment, Operator, Progress, Subject,
-};
+use crate::curvature::{Chunks, CurvatureError, Progress, Subject};
 use crate::gpu::AdapterChoice;
 use crate::interrupt::{self, Interrupted};
 use crate::model::{self, Model};
@@ -202,19 +200,6 @@ impl Evidence {
         .into_iter()
         .chain(self.interrupted.then(|| row("interrupted", "of what was done until then".into())))
         .collect()
-    }
-}
-
-/// A matrix known by its products; the Fisher matrix is the Gauss-Newton matrix.
-fn operator<'s>(subject: &'s Subject, choice: MatrixChoice) -> Result<Box<dyn Operator + 's>, Failure> {
-    let of_loss = |matrix| -> Box<dyn Operator + 's> { Box::new(ModelOperator::new(subject, matrix)) };
-    let of_gradients =
-        |moment| -> Result<Box<dyn Operator + 's>, Failure> { Ok(Box::new(GradientOperator::new(subject, moment)?)) };
-    match choice {
-        MatrixChoice::Hessian => Ok(of_loss(Matrix::Hessian)),
-        MatrixChoice::Ggn | MatrixChoice::Fisher => Ok(of_loss(Matrix::Ggn)),
-        MatrixChoice::EmpiricalFisher => of_gradients(Moment::EmpiricalFisher),
-        MatrixChoice::NoiseCovariance => of_gradients(Moment::NoiseCovariance),
     }
 }
 

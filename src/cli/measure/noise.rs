@@ -10,7 +10,7 @@ use crate::cli::failure::Failure;
 use crate::cli::print;
 use crate::curvature::{
     CurvatureError, Drawing, Gradients, Gram, GramPass, Hutchinson, Matrix, ModelOperator, Noise, Norms, Operator,
-    ProductTrace, Subject, alignment, hutchinson_by_products, norm, ratio_paired,
+    ProductTrace, Subject, alignment, deviations, hutchinson_by_products, norm, ratio_paired,
 };
 use crate::interrupt;
 use crate::model::{ForwardPass, dims_for};
@@ -223,8 +223,7 @@ fn bartlett(
     // ‖g_i - ḡ‖² with the n / (n - 1) of the covariance: their mean is Tr Σ.
     let mean_square = norm(mean).powi(2);
     let scale = n as f64 / (n as f64 - 1.0);
-    let covariance: Vec<f64> =
-        squares.iter().zip(slopes).map(|(s, slope)| scale * (s - 2.0 * slope + mean_square)).collect();
+    let covariance = deviations(squares, slopes, mean_square);
     let seed = arguments.common.seed();
     let mut drawing = Drawing::new(subject, LossDraw::Signs, seed, 16)?;
     let drawn = drawing.run(subject, Target::Population, None, 0, &mut |p| session.watch("fisher", "example", p))?;

@@ -3,10 +3,8 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{
-    Evidence, Number, Session, check_figure, finite, operator, print_report, unless_interrupted, write_figure,
-};
-use crate::cli::arguments::{Common, MeasureSpectrum, name_of};
+use super::{Evidence, Number, Session, check_figure, finite, print_report, unless_interrupted, write_figure};
+use crate::cli::arguments::{Common, MeasureSpectrum};
 use crate::cli::failure::Failure;
 use crate::cli::print;
 use crate::curvature::{
@@ -92,7 +90,7 @@ where
     check_figure(arguments.out.as_deref())?;
     let session = open(common)?;
     let subject = session.subject(common, &session.sentences()?, common.on.batch)?;
-    let operator = operator(&subject, arguments.matrix)?;
+    let operator = arguments.matrix.operator(&subject)?;
     let what = Lanczos {
         top: arguments.top as usize,
         tolerance: arguments.tolerance,
@@ -124,7 +122,7 @@ where
     let curves = density.as_ref().map(|q| (q.density(RELATIVE_WIDTH, points), q.log_density(FLOOR, LOG_WIDTH, points)));
     let untouched: usize = subject.untouched().iter().map(|r| r.len()).sum();
     let report = SpectrumReport {
-        matrix: name_of(arguments.matrix),
+        matrix: arguments.matrix.to_string(),
         eigenvalues: pairs.eigenvalues.clone(),
         residuals: pairs.residuals.clone(),
         converged: pairs.converged.clone(),

@@ -6,18 +6,17 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
-    Evidence, Session, check_figure, finite, operator, print_report, trace_designed, trace_drawn, unless_interrupted,
+    Evidence, Session, check_figure, finite, print_report, trace_designed, trace_drawn, unless_interrupted,
     write_figure,
 };
-use crate::cli::arguments::{
-    Common, EstimatorChoice as E, MatrixChoice as M, MeasureTrace, ProbeChoice, SentencesChoice, name_of,
-};
+use crate::cli::arguments::{Common, MeasureTrace, ProbeChoice, SentencesChoice, name_of};
 use crate::cli::examples::Source;
 use crate::cli::failure::Failure;
 use crate::cli::print;
 use crate::curvature::{
-    CurvatureError, HutchPlusPlus, Hutchinson, Operator, ProbeKind, Progress, Subject, Trace, XTrace, XTraceReplicates,
-    hutch_plus_plus, hutchinson, hutchinson_by_products, xtrace, xtrace_replicates,
+    CurvatureError, CurvatureMatrix as M, Estimator as E, HutchPlusPlus, Hutchinson, Named, Operator, ProbeKind,
+    Progress, Subject, Trace, XTrace, XTraceReplicates, hutch_plus_plus, hutchinson, hutchinson_by_products, xtrace,
+    xtrace_replicates,
 };
 use crate::interrupt::Interrupted;
 use crate::model::Encoder;
@@ -99,7 +98,7 @@ where
             "xtrace has no data part of its error: leave out --as-sample, or take quadratic-form",
         ));
     }
-    session.gauge.phase(&name_of(plan.estimator));
+    session.gauge.phase(plan.estimator.name());
     let (measured, evidence) = match plan.estimator {
         E::SampledLabels | E::RandomSigns | E::ExactLabels | E::DataLabels => match plan.sentences {
             SentencesChoice::Uniform => trace_drawn::measure(&session, common, &plan)?,
@@ -134,14 +133,14 @@ fn plan(a: &MeasureTrace) -> Result<Plan, Failure> {
         E::DataLabels => M::EmpiricalFisher,
         _ => M::Hessian,
     });
-    let name = name_of(estimator);
+    let name = estimator.name();
     let refuse = |message: String| Err(Failure::usage(message));
     match (estimator, matrix) {
         (E::SampledLabels | E::RandomSigns | E::ExactLabels, M::Hessian | M::EmpiricalFisher | M::NoiseCovariance) => {
             return refuse(format!(
                 "--estimator {name} estimates the Fisher matrix (= ggn): for {} take quadratic-form, hutchinson, \
                  hutch++ or xtrace",
-                name_of(matrix)
+                matrix.name()
             ));
         }
         (E::DataLabels, M::EmpiricalFisher | M::NoiseCovariance) => {}
@@ -149,7 +148,7 @@ fn plan(a: &MeasureTrace) -> Result<Plan, Failure> {
             return refuse(format!(
                 "--estimator data-labels takes the labels of the data, its matrix is empirical_fisher or \
                  noise_covariance, not {}",
-                name_of(other)
+                other.name()
             ));
         }
         _ => {}
@@ -168,7 +167,7 @@ fn plan(a: &MeasureTrace) -> Result<Plan, Failure> {
             "--samples has no meaning for {name}, which draws nothing; --count says how many examples"
         ));
     }
-    if a.probe.is_some() && !matches!(estimator, E::Hutchinson | E::QuadraticForm | E::HutchPlusPlus | E::Xtrace) {
+    if a.probe.is_some() && !estimator.has_probes() {
         return refuse(format!("--probe belongs to estimators with probe vectors; {name} has none"));
     }
     if estimator == E::Xtrace && a.probe == Some(ProbeChoice::Rademacher) {
@@ -298,7 +297,7 @@ fn estimate(
     probe: Option<ProbeChoice>,
     subject: &Subject,
 ) -> Result<Result<Measured, CurvatureError>, Failure> {
-    let operator = operator(subject, plan.matrix)?;
+    let operator = plan.matrix.operator(subject)?;
     Ok(by_operator(session, common, plan, probe, subject, &*operator))
 }
 
@@ -310,7 +309,7 @@ fn by_operator(
     subject: &Subject,
     operator: &dyn Operator,
 ) -> Result<Measured, CurvatureError> {
-    let name = name_of(plan.estimator);
+    let name = plan.estimator.name();
     let kind = match (probe, plan.estimator) {
         (Some(ProbeChoice::Gaussian), _) | (None, E::Xtrace) => ProbeKind::Gaussian,
         _ => ProbeKind::Rademacher,
@@ -322,7 +321,7 @@ fn by_operator(
     };
     let samples = plan.samples.unwrap_or(most) as usize;
     let (seed, block, target) = (common.seed(), common.probes as usize, session.target());
-    let observe = &mut |p: &Progress| -> Result<(), CurvatureError> { session.watch(&name, "probe", p) };
+    let observe = &mut |p: &Progress| -> Result<(), CurvatureError> { session.watch(name, "probe", p) };
     let mut per_tensor = None;
     let what = Hutchinson {
         kind,
@@ -380,8 +379,8 @@ fn report(plan: &Plan, encoder: &Encoder, measured: &Measured, evidence: Evidenc
     let of = |f: fn(&Estimate) -> f64| tensors.map(|t| t.iter().map(|(n, e)| (n.clone(), f(e))).collect::<Vec<_>>());
     let errors = of(|e| e.standard_error).filter(|e| e.iter().all(|(_, e)| e.is_finite()));
     TraceReport {
-        matrix: name_of(plan.matrix),
-        estimator: name_of(plan.estimator),
+        matrix: plan.matrix.to_string(),
+        estimator: plan.estimator.to_string(),
         trace: trace.estimate,
         standard_error: finite(trace.standard_error),
         standard_error_probe: finite(trace.standard_error_probe),
@@ -448,9 +447,9 @@ fn figure(plan: &Plan, trace: &Trace) -> Figure {
     let at: Vec<usize> = (1..=POINTS).map(|i| (n * i).div_ceil(POINTS)).filter(|k| *k > 1).collect();
     let so_far: Vec<Estimate> = at.iter().map(|k| Estimate::of_mean(&trace.values[..*k])).collect();
     let points = at.iter().zip(&so_far).map(|(k, e)| (*k as f64, e.value)).collect();
-    let probes = matches!(plan.estimator, E::Hutchinson | E::QuadraticForm | E::HutchPlusPlus | E::Xtrace);
+    let probes = plan.estimator.has_probes();
     Figure {
-        title: format!("trace of the {}, {}", name_of(plan.matrix), name_of(plan.estimator)),
+        title: format!("trace of the {}, {}", plan.matrix, plan.estimator),
         x: if probes { "probes" } else { "examples" }.into(),
         y: "mean so far, with the standard error of its scatter".into(),
         axis: Axis::Linear,

@@ -3,10 +3,10 @@
 use super::trace::{Measured, Plan};
 use super::trace_drawn::{MOST_PAIRS, PAIRS};
 use super::{Evidence, Session};
-use crate::cli::arguments::{Common, EstimatorChoice as E, SentencesChoice, name_of};
+use crate::cli::arguments::{Common, SentencesChoice, name_of};
 use crate::cli::examples::Source;
 use crate::cli::failure::Failure;
-use crate::curvature::{Chunks, Designed, Population, Sampling, Subject, designed_trace};
+use crate::curvature::{Chunks, Designed, Named, Population, Sampling, Subject, designed_trace};
 use crate::ops::LossDraw;
 use crate::statistics::Target;
 
@@ -34,7 +34,7 @@ pub(super) fn measure(session: &Session, common: &Common, plan: &Plan) -> Result
         } else {
             Sampling::Stratified
         },
-        kind: if plan.estimator == E::SampledLabels { LossDraw::Label } else { LossDraw::Signs },
+        kind: plan.estimator.draw().unwrap_or(LossDraw::Signs),
         seed: common.seed(),
         draws,
         most: (pairs as usize / draws).max(2),
@@ -48,7 +48,7 @@ pub(super) fn measure(session: &Session, common: &Common, plan: &Plan) -> Result
         subject: &|sentences| Subject::new(&session.model, sentences, &common.only, &chunks),
         longest: held_out.longest(),
     };
-    let designed = designed_trace(&from, &what, &mut |p| session.watch(&name_of(plan.estimator), "sentence", p))?;
+    let designed = designed_trace(&from, &what, &mut |p| session.watch(plan.estimator.name(), "sentence", p))?;
     let one = session.subject(common, &designed.first, common.on.batch)?;
     let cost = designed.trace.gradient_equivalents;
     let mut evidence = session.evidence(common, &one, Target::Population, cost);

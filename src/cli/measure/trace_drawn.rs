@@ -2,12 +2,12 @@
 
 use super::trace::{Measured, Plan};
 use super::{Evidence, Session, unless_interrupted};
-use crate::cli::arguments::{Common, EstimatorChoice as E, MatrixChoice as M, name_of};
+use crate::cli::arguments::Common;
 use crate::cli::examples::Source;
 use crate::cli::failure::Failure;
 use crate::curvature::{
-    CurvatureError, Drawing, DrawnTrace, Gradients, Matrix, ModelOperator, Noise, Norms, Operator, Progress, Subject,
-    Trace, dot,
+    CurvatureError, CurvatureMatrix as M, Drawing, DrawnTrace, Estimator, Gradients, Matrix, ModelOperator, Named,
+    Noise, Norms, Operator, Progress, Subject, Trace, covariance_trace, deviations, dot,
 };
 use crate::interrupt::{self, Interrupted};
 use crate::ops::LossDraw;
@@ -21,12 +21,7 @@ pub(super) const MOST_PAIRS: u64 = 1 << 20;
 const ENUMERATED: u64 = 256;
 
 pub(super) fn measure(session: &Session, common: &Common, plan: &Plan) -> Result<(Measured, Evidence), Failure> {
-    let kind = match plan.estimator {
-        E::SampledLabels => LossDraw::Label,
-        E::RandomSigns => LossDraw::Signs,
-        E::ExactLabels => LossDraw::Exact,
-        _ => return of_data(session, common, plan.matrix),
-    };
+    let Some(kind) = plan.estimator.draw() else { return of_data(session, common, plan.matrix) };
     match &session.source {
         Source::File(sentences) => of_file(session, common, plan, kind, sentences.len() as u64),
         Source::Language(_) => of_language(session, common, plan, kind),
@@ -102,8 +97,8 @@ fn all_batches(
     let Some(mut drawing) = unless_interrupted(Drawing::new(subject, kind, common.seed(), draws))? else {
         return Ok((None, 0));
     };
-    let name = name_of(plan.estimator);
-    while unless_interrupted(drawing.watched(subject, &mut |p| session.watch(&name, "draw", p)))?.unwrap_or(false) {
+    let name = plan.estimator.name();
+    while unless_interrupted(drawing.watched(subject, &mut |p| session.watch(name, "draw", p)))?.unwrap_or(false) {
         if unless_interrupted(look(session, plan, &drawing, subject, target, subject.examples()))?.is_none() {
             break;
         }
@@ -150,10 +145,10 @@ fn of_language(
     let minimum = plan.minimum.unwrap_or(256);
     let mut looked = 0;
     let mut result: Option<DrawnTrace> = None;
-    let name = name_of(plan.estimator);
+    let name = plan.estimator.name();
     'rounds: loop {
         loop {
-            let more = drawing.watched(&subject, &mut |p| session.watch(&name, "draw", p));
+            let more = drawing.watched(&subject, &mut |p| session.watch(name, "draw", p));
             match unless_interrupted(more)? {
                 Some(true) => {}
                 Some(false) => break,
@@ -217,7 +212,7 @@ fn look(
 ) -> Result<DrawnTrace, CurvatureError> {
     let drawn = drawing.result(subject, target);
     let value = Some((drawn.trace.estimate, drawn.trace.standard_error));
-    session.watch(&name_of(plan.estimator), "example", &Progress { done: drawing.examples(), of, value })?;
+    session.watch(plan.estimator.name(), "example", &Progress { done: drawing.examples(), of, value })?;
     Ok(drawn)
 }
 
@@ -250,7 +245,8 @@ fn of_data(session: &Session, common: &Common, matrix: M) -> Result<(Measured, E
     let data = if session.sampled { parts.standard_error } else { 0.0 };
     let parts =
         Parts { value: parts.value, standard_error: data, standard_error_probe: 0.0, standard_error_data: data };
-    let trace = Trace::of("data-labels", parts, session.target(), norms.squared.clone()).cut_short(norms.interrupted);
+    let trace = Trace::of(Estimator::DataLabels.name(), parts, session.target(), norms.squared.clone())
+        .cut_short(norms.interrupted);
     let tensors = subject.encoder().parameters.iter().zip(&norms.per_parameter).enumerate();
     let per_tensor = tensors
         .filter(|(i, _)| subject.vectors().contains(*i))
@@ -280,31 +276,23 @@ fn of_deviations(
     let slopes = operator.forms(std::slice::from_ref(&mean))?.swap_remove(0).slope;
     let noise = Noise::of(&norms.squared, &slopes);
     let square = dot(&mean, &mean);
-    let scale = n as f64 / (n as f64 - 1.0);
-    // ‖g_i - ḡ‖² n / (n - 1), whose mean is the trace.
-    let deviations =
-        norms.squared.iter().zip(&slopes).map(|(own, slope)| scale * (own - 2.0 * slope + square)).collect();
-    let value = deviations_mean(&norms.squared, square);
+    // Their mean is the trace.
+    let deviations = deviations(&norms.squared, &slopes, square);
+    let value = covariance_trace(&norms.squared, square);
     let data = if session.sampled { noise.trace_covariance.standard_error } else { 0.0 };
     let parts = Parts { value, standard_error: data, standard_error_probe: 0.0, standard_error_data: data };
-    let trace = Trace::of("data-labels", parts, session.target(), deviations);
+    let trace = Trace::of(Estimator::DataLabels.name(), parts, session.target(), deviations);
     let own =
         |name: &str| subject.encoder().parameters.iter().position(|p| p.name == name).expect("one of the model's");
     let per_tensor = subject
         .vectors()
         .parts(subject.encoder())
         .map(|(name, range)| {
-            let value = deviations_mean(&norms.per_parameter[own(name)], dot(&mean[range.clone()], &mean[range]));
+            let value = covariance_trace(&norms.per_parameter[own(name)], dot(&mean[range.clone()], &mean[range]));
             (name.to_string(), Estimate { value, standard_error: f64::NAN, samples: n })
         })
         .collect();
     let cost = norms.gradient_equivalents + 1.0 + operator.form_cost(1);
     let evidence = session.evidence(common, subject, session.target(), cost);
     Ok((Measured { trace, per_tensor: Some(per_tensor), draws: None, probe: None, frame: None }, evidence))
-}
-
-/// Σ ‖g_i - ḡ‖² / (n - 1).
-fn deviations_mean(squared_norms: &[f64], mean_square: f64) -> f64 {
-    let n = squared_norms.len() as f64;
-    (squared_norms.iter().sum::<f64>() - n * mean_square) / (n - 1.0)
 }
