@@ -3,10 +3,9 @@
 //   forward   s = scale q·k,  p = softmax(s),  o = Σ drop(p) v;  stat[r, head] = log Σ exp s
 //   vjp       FlashAttention-2's form (Dao 2023): p is computed again from stat; with d = drop, δ = o·ō
 //             v̄_j = Σ_i d p_ij ō_i,  t_ij = p_ij (d ō_i·v_j − δ_i),  q̄_i = scale Σ_j t_ij k_j,  k̄_j = scale Σ_i t_ij q_i
-// T x T numbers are never stored. Variants:
-//   row        one invocation a (row, head): it goes over the sentence once
-//   flash      a workgroup a block of rows and head, tiles of the sentence in workgroup memory; for GPUs
-//   subgroup   one subgroup a (sentence, head), a lane a row: the other rows are loaded once for all lanes and handed round
+// T x T numbers are never stored. Variants: row        one invocation a (row, head): it goes over the sentence once
+// flash      a workgroup a block of rows and head, tiles of the sentence in workgroup memory; for GPUs subgroup   one
+// subgroup a (sentence, head), a lane a row: the other rows are loaded once for all lanes and handed round
 //              by subgroupBroadcast; for software adapters
 //@variant head32: SIZE4=8 DROPOUT=1
 //@variant subgroup: SUBGROUP=1 DROPOUT=1
@@ -41,8 +40,8 @@ struct Params {
 @group(0) @binding(8) var<uniform> p: Params;
 
 @group(0) @binding(0) var<storage, read> qkv: array<vec4<f32>>;
-// (first row, end row) of a row's sentence, its position in it and the sentence's number, as bits; behind the rows the same of
-// every sentence's first row.
+// (first row, end row) of a row's sentence, its position in it and the sentence's number, as bits; behind the rows the
+// same of every sentence's first row.
 @group(0) @binding(1) var<storage, read> spans: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> stat: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> o: array<vec4<f32>>;

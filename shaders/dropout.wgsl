@@ -1,5 +1,6 @@
-// Dropout: out = x · keep / (1 - p), keep from Philox by (element, stream, step), so that the backward pass draws the same
-// mask again. Linear in x: vjp and jvp are the same kernel on ȳ and ẋ. `threshold` = p · 2³², `scale` = 1 / (1 - p).
+// Dropout: out = x · keep / (1 - p), keep from Philox by (element, stream, step), so that the backward pass draws the
+// same mask again. Linear in x: vjp and jvp are the same kernel on ȳ and ẋ. `threshold` = p · 2³², `scale` = 1 / (1 -
+// p).
 //@import common/step.wgsl
 //@import common/elementwise.wgsl
 //@import common/philox.wgsl

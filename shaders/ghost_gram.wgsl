@@ -1,12 +1,11 @@
-// Inner products g_i·g_j of two sentences' gradients without forming them, from the rows a of a layer's input and b of its
-// output's adjoint; t are rows of sentence i, s of sentence j ≤ i (the rest is the mirror image). As in ghost_norm.wgsl:
-//   product   weight of a product, and its bias where `bias` is 1: Σ_{t,s} (a_t·a_s + bias)(b_t·b_s)
-//   sums      bias: Σ_{t,s} b_t·b_s
-//   scale     layer norm's scale and shift: Σ_{t,s} (x̂_t ∘ b_t)·(x̂_s ∘ b_s) + b_t·b_s
-//   tables    embedding: Σ_{t,s} [same row of a table] b_t·b_s, summed over the tables
-//   tied      a table that is the head too: Σ_{t,m} e_m[word_t] (b_t·h_m), m masked positions of the other sentence, both ways
-// Each adds to `addend`. `mask` has a bit for each of PARTS equal parts of b's columns (or for scale and shift, or for each
-// table) that takes part. One workgroup a pair of sentences; variants as in ghost_norm.wgsl.
+// Inner products g_i·g_j of two sentences' gradients without forming them, from the rows a of a layer's input and b of
+// its output's adjoint; t are rows of sentence i, s of sentence j ≤ i (the rest is the mirror image). As in
+// ghost_norm.wgsl: product   weight of a product, and its bias where `bias` is 1: Σ_{t,s} (a_t·a_s + bias)(b_t·b_s)
+// sums      bias: Σ_{t,s} b_t·b_s scale     layer norm's scale and shift: Σ_{t,s} (x̂_t ∘ b_t)·(x̂_s ∘ b_s) + b_t·b_s
+// tables    embedding: Σ_{t,s} [same row of a table] b_t·b_s, summed over the tables tied      a table that is the head
+// too: Σ_{t,m} e_m[word_t] (b_t·h_m), m masked positions of the other sentence, both ways Each adds to `addend`. `mask`
+// has a bit for each of PARTS equal parts of b's columns (or for scale and shift, or for each table) that takes part.
+// One workgroup a pair of sentences; variants as in ghost_norm.wgsl.
 //@variant subgroup: SUBGROUP=1
 //@variant subgroup-parts: SUBGROUP=1 LANES=16 PARTS=3
 //@variant subgroup-4: SUBGROUP=1 LANES=4

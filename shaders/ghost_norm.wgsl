@@ -1,15 +1,14 @@
-// Squared norms of one sentence's gradients without forming them ("ghost norms"; Goodfellow 2015; Li et al. 2021, eq. 3), from
-// the rows a of a layer's input and the rows b of its output's adjoint; t, s are rows of one sentence:
-//   product         weight of a product: Σ_{t,s} (a_t·a_s)(b_t·b_s), for each of PARTS equal parts of b's columns
-//   weighted        the same from the inner products of a, folded to s ≤ t (row_gram.wgsl), which all adjoints b share
-//   instantiated    the same by forming Σ_t b_t a_tᵀ in registers; cheaper where sentences are long and layers narrow
-//   sums            bias: ‖Σ_t b_t‖², for each part
-//   scale           layer norm: ‖Σ_t x̂_t ∘ b_t‖² and ‖Σ_t b_t‖²
-//   tables          embedding: Σ_{t,s} [same table row] b_t·b_s for words, positions, segments
-//   tied            a table that is the head too: the cross term 2 Σ_{t,m} e_m[word_t] (b_t·h_m) with the head's input h
+// Squared norms of one sentence's gradients without forming them ("ghost norms"; Goodfellow 2015; Li et al. 2021, eq.
+// 3), from the rows a of a layer's input and the rows b of its output's adjoint; t, s are rows of one sentence: product
+// weight of a product: Σ_{t,s} (a_t·a_s)(b_t·b_s), for each of PARTS equal parts of b's columns weighted        the
+// same from the inner products of a, folded to s ≤ t (row_gram.wgsl), which all adjoints b share instantiated    the
+// same by forming Σ_t b_t a_tᵀ in registers; cheaper where sentences are long and layers narrow sums            bias:
+// ‖Σ_t b_t‖², for each part scale           layer norm: ‖Σ_t x̂_t ∘ b_t‖² and ‖Σ_t b_t‖² tables          embedding:
+// Σ_{t,s} [same table row] b_t·b_s for words, positions, segments tied            a table that is the head too: the
+// cross term 2 Σ_{t,m} e_m[word_t] (b_t·h_m) with the head's input h
 //                   and adjoint e at masked positions m
-// One workgroup a sentence; out[layer, sentence] has a part in each of four columns. Variants: `pairs`, 64 invocations that
-// share the pairs (t, s); `subgroup`, a lane a row, others by broadcast, for software adapters.
+// One workgroup a sentence; out[layer, sentence] has a part in each of four columns. Variants: `pairs`, 64 invocations
+// that share the pairs (t, s); `subgroup`, a lane a row, others by broadcast, for software adapters.
 //@variant subgroup: SUBGROUP=1
 //@variant subgroup-parts: SUBGROUP=1 LANES=16 PARTS=3
 //@variant subgroup-4: SUBGROUP=1 LANES=4

@@ -1,8 +1,7 @@
-// Cotangents u at the logits with E[u uᵀ] = diag(p) − p pᵀ, the loss's own Hessian: the squared norm of the gradient that
-// they give has the Gauss-Newton (= Fisher) trace as its mean. One draw a layer, number step.counter.x + layer:
-//   KIND 0  labels   u = p − e_y, y ~ p
-//   KIND 1  signs    u = √p ∘ r − p ⟨√p, r⟩, r in {−1, 1}^V
-//   KIND 2  exact    u = column y of the triangular factor of diag(p) − p pᵀ at one masked position of each sentence; draw
+// Cotangents u at the logits with E[u uᵀ] = diag(p) − p pᵀ, the loss's own Hessian: the squared norm of the gradient
+// that they give has the Gauss-Newton (= Fisher) trace as its mean. One draw a layer, number step.counter.x + layer:
+// KIND 0  labels   u = p − e_y, y ~ p KIND 1  signs    u = √p ∘ r − p ⟨√p, r⟩, r in {−1, 1}^V KIND 2  exact    u =
+// column y of the triangular factor of diag(p) − p pᵀ at one masked position of each sentence; draw
 //                    number (position (V − 1) + y); the sum over all draws is the trace itself. With s_y = Σ_{i ≥ y} p_i:
 //                    √(p_y s_{y+1} / s_y) at y, −p_i / s_{y+1} times that behind it, 0 before
 // Random numbers are a function of (seed, example, masked position, draw). An invocation a row and layer.

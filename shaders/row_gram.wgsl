@@ -1,8 +1,8 @@
-// Inner products of a layer's input rows within each sentence, folded to below the diagonal:
-//   out[t, s] = 2 a_t·a_s for s < t, ‖a_t‖² for s = t, 0 for s > t,
-// s counted from the sentence's first row, up to the columns of out. With it, Σ_{t,s} (a_t·a_s)(b_t·b_s) is half the work
-// (`weighted` in ghost_norm.wgsl), and it is the same for all adjoints b. Variants: `pairs`, an invocation per vec4 of out;
-// `subgroup`, a lane per row, other rows by broadcast, for software adapters.
+// Inner products of a layer's input rows within each sentence, folded to below the diagonal: out[t, s] = 2 a_t·a_s for
+// s < t, ‖a_t‖² for s = t, 0 for s > t, s counted from the sentence's first row, up to the columns of out. With it,
+// Σ_{t,s} (a_t·a_s)(b_t·b_s) is half the work (`weighted` in ghost_norm.wgsl), and it is the same for all adjoints b.
+// Variants: `pairs`, an invocation per vec4 of out; `subgroup`, a lane per row, other rows by broadcast, for software
+// adapters.
 //@variant subgroup: SUBGROUP=1
 //@variant subgroup-16: SUBGROUP=1 LANES=16
 //@variant subgroup-4: SUBGROUP=1 LANES=4

@@ -1,6 +1,6 @@
-//! The kernels of `shaders/` as types, made by `build.rs`: for each file a module with its `Params`, its `Constants` and,
-//! for each entry point, a struct of the buffers, parameters and constants that it takes. A name that the WGSL does not
-//! have, a buffer that is missing or an f32 in the place of a u32 does not compile.
+//! The kernels of `shaders/` as types, made by `build.rs`: for each file a module with its `Params`, its `Constants`
+//! and, for each entry point, a struct of the buffers, parameters and constants that it takes. A name that the WGSL
+//! does not have, a buffer that is missing or an f32 in the place of a u32 does not compile.
 //!
 //! ```no_run
 //! use lowland::gpu::{Buffer, Count, Dispatch, Grid, Kernel};
@@ -14,8 +14,8 @@
 //! }
 //! ```
 //!
-//! A buffer is an `Option` where the WGSL marks it `//@optional` or only some variants use it; a constant whose values are
-//! 0 and 1 is a `bool`. `docs/shaders.md` describes the annotations.
+//! A buffer is an `Option` where the WGSL marks it `//@optional` or only some variants use it; a constant whose values
+//! are 0 and 1 is a `bool`. `docs/shaders.md` describes the annotations.
 
 use crate::gpu::{Buffer, Dispatch, Grid, Kernel};
 

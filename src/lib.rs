@@ -1,9 +1,10 @@
 //! Lowland: why do language models with the same pre-training loss transfer differently, and does flatness tell?
 //!
-//! A laboratory for the curvature of language models. Transformers and their derivatives are WGSL kernels that run on any
-//! Vulkan, Metal or DX12 adapter, a software one included; languages are grammars and hidden Markov models whose exact
-//! conditionals are known, so that a model's distance from the truth is a number and not a guess. After Liu, Xie, Li, Ma,
-//! "Same Pre-training Loss, Better Downstream: Implicit Bias Matters for Language Models" (ICML 2023, arXiv 2210.14199).
+//! A laboratory for the curvature of language models. Transformers and their derivatives are WGSL kernels that run on
+//! any Vulkan, Metal or DX12 adapter, a software one included; languages are grammars and hidden Markov models whose
+//! exact conditionals are known, so that a model's distance from the truth is a number and not a guess. After Liu, Xie,
+//! Li, Ma, "Same Pre-training Loss, Better Downstream: Implicit Bias Matters for Language Models" (ICML 2023, arXiv
+//! 2210.14199).
 //!
 //! The program `lowland` is one use of this library. Five others follow; each is a file of `examples/`, run by
 //! `cargo run --release --example NAME`.
@@ -64,8 +65,9 @@
 //!
 //! # An operation of your own: `own_operation`
 //!
-//! A model is a [`Graph`](graph::Graph) of operations, and so is its gradient. An operation is a type with its shapes, its
-//! rules and its WGSL, which [`Operation`](ops::Operation) asks for; [`Own`](ops::Own) puts yours beside those that are here.
+//! A model is a [`Graph`](graph::Graph) of operations, and so is its gradient. An operation is a type with its shapes,
+//! its rules and its WGSL, which [`Operation`](ops::Operation) asks for; [`Own`](ops::Own) puts yours beside those that
+//! are here.
 //!
 //! ```
 //! use lowland::graph::{Count, Emit, Graph};
@@ -79,14 +81,14 @@
 //!
 //! # The rooms, from the bottom
 //!
-//! - [`gpu`]: adapters, memory, kernels, lists of dispatches; knows no machine learning. [`kernels`]: those of `shaders/`
-//!   as types.
-//! - [`ops`]: operations and their rules. [`reference`](mod@reference): the same in plain f64, the oracle.
-//!   [`graph`]: graphs, their transforms, their plan on an adapter. [`selftest`]: kernels against their twins, with timings.
+//! - [`gpu`]: adapters, memory, kernels, lists of dispatches; knows no machine learning. [`kernels`]: those of
+//!   `shaders/` as types.
+//! - [`ops`]: operations and their rules. [`reference`](mod@reference): the same in plain f64, the oracle. [`graph`]:
+//!   graphs, their transforms, their plan on an adapter. [`selftest`]: kernels against their twins, with timings.
 //! - [`language`]: grammars, hidden Markov models; needs no adapter.
 //! - [`model`]: encoders, their files, their passes. [`curvature`]: products, traces, spectra, gradient noise.
-//! - [`config`]: run configs. [`train`]: pre-training. [`downstream`]: tasks, probes, fine-tuning. [`sweep`]: many runs and
-//!   their table. [`report`]: pages and figures. [`cli`]: the program.
+//! - [`config`]: run configs. [`train`]: pre-training. [`downstream`]: tasks, probes, fine-tuning. [`sweep`]: many runs
+//!   and their table. [`report`]: pages and figures. [`cli`]: the program.
 //! - Beside them [`random`] (streams that are functions of a seed), [`statistics`] (means and correlations with their
 //!   errors), [`text`], [`interrupt`] (how long work is asked to stop), and [`prelude`].
 

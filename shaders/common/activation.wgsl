@@ -1,7 +1,7 @@
 // Activations and their derivatives, elementwise: `activate4`, `slope4`, `bend4` of the one that ACTIVATION names.
 
-// 0 GELU with the exact erf, 1 GELU by tanh, 2 ReLU, 3 SiLU. A constant, since a software adapter runs both sides of every
-// branch. The codes are those of `Activation::code`.
+// 0 GELU with the exact erf, 1 GELU by tanh, 2 ReLU, 3 SiLU. A constant, since a software adapter runs both sides of
+// every branch. The codes are those of `Activation::code`.
 const ACTIVATION: u32 = 0u;
 const TANH: u32 = 1u;
 const RELU: u32 = 2u;
@@ -95,8 +95,8 @@ fn logistic4(t: vec4<f32>) -> Logistic {
     return Logistic(select(e * r, r, up), e * r * r, select(1.0 - e, e - 1.0, up) * r);
 }
 
-// GELU by tanh (Hendrycks and Gimpel 2016): x (1 + tanh u) / 2 = x σ(2u), u = √(2/π) (x + 0.044715 x³). By σ, since drivers'
-// tanh is off by up to 1e-3. Beyond |x| = 10 σ is 0 or 1 in single precision.
+// GELU by tanh (Hendrycks and Gimpel 2016): x (1 + tanh u) / 2 = x σ(2u), u = √(2/π) (x + 0.044715 x³). By σ, since
+// drivers' tanh is off by up to 1e-3. Beyond |x| = 10 σ is 0 or 1 in single precision.
 fn tanh_clamp4(x: vec4<f32>) -> vec4<f32> {
     return clamp(x, vec4<f32>(-10.0), vec4<f32>(10.0));
 }

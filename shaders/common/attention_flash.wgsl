@@ -1,8 +1,9 @@
-// The GPU variant of attention.wgsl for long sentences, in FlashAttention-2's form: a workgroup of 8 x 8 invocations has ROWS
-// rows of one head and goes over the rows of their sentences, ROWS at a time, through workgroup memory. Of a tile of ROWS x ROWS
-// scores an invocation (x, y) has those of its own rows TILE y + r with the other rows x + 8 j; of a result ROWS x SIZE4, its own
-// rows and the vec4 x + 8 h. A block may touch several sentences: rows of another one count as masked. The masks are written
-// with `&`, which does not branch as `&&` does: unrolled, SwiftShader took 0.2 s instead of more than 30 s to compile them.
+// The GPU variant of attention.wgsl for long sentences, in FlashAttention-2's form: a workgroup of 8 x 8 invocations
+// has ROWS rows of one head and goes over the rows of their sentences, ROWS at a time, through workgroup memory. Of a
+// tile of ROWS x ROWS scores an invocation (x, y) has those of its own rows TILE y + r with the other rows x + 8 j; of
+// a result ROWS x SIZE4, its own rows and the vec4 x + 8 h. A block may touch several sentences: rows of another one
+// count as masked. The masks are written with `&`, which does not branch as `&&` does: unrolled, SwiftShader took 0.2 s
+// instead of more than 30 s to compile them.
 
 const ROWS: u32 = 32u;
 const TILE: u32 = ROWS / 8u;
@@ -191,10 +192,10 @@ fn as_query(row: u32, head: u32, layer: u32) -> vec2<f32> {
     return vec2<f32>(stat[row * p.heads + head].x, sum4(deltas));
 }
 
-// Even workgroups take their rows as queries, over the other rows as keys, for q̄; odd ones as keys, over the others as queries,
-// for k̄ and v̄. In both, with (q scale, ō) or (k scale, v) of the own rows and (k, v) or (q, ō) of the others,
-//   s = own·other,  u = own_also·other_also,  p = exp(s − norm),  t = scale p (d u − δ),
-// q̄ or k̄ = Σ t other, and v̄ = Σ p d other_also.
+// Even workgroups take their rows as queries, over the other rows as keys, for q̄; odd ones as keys, over the others as
+// queries, for k̄ and v̄. In both, with (q scale, ō) or (k scale, v) of the own rows and (k, v) or (q, ō) of the
+// others, s = own·other,  u = own_also·other_also,  p = exp(s − norm),  t = scale p (d u − δ), q̄ or k̄ = Σ t other,
+// and v̄ = Σ p d other_also.
 @compute @workgroup_size(64)
 fn vjp(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
     let group = w.x + w.y * n.x;

@@ -1,6 +1,6 @@
-// The software variant of attention.wgsl: a workgroup is one subgroup of LANES lanes and computes one head of one sentence,
-// LANES rows at a time, a lane a row. The rows on the other side come KEYS at a time: their KEYS SIZE4 vec4 are loaded across
-// the lanes, number g LANES + l by lane l, and handed round by subgroupBroadcast.
+// The software variant of attention.wgsl: a workgroup is one subgroup of LANES lanes and computes one head of one
+// sentence, LANES rows at a time, a lane a row. The rows on the other side come KEYS at a time: their KEYS SIZE4 vec4
+// are loaded across the lanes, number g LANES + l by lane l, and handed round by subgroupBroadcast.
 
 const LANES: u32 = 8u;
 const KEYS: u32 = 2u;

@@ -1,6 +1,6 @@
-// The software variant of attention_tangent.wgsl, in the scheme of attention_subgroup.wgsl: a subgroup a (sentence, head),
-// LANES rows at a time, a lane a row; the rows on the other side are loaded KEYS at a time across the lanes and handed round
-// by subgroupBroadcast. Behind a sentence's end stands its last row again, with weight 0.
+// The software variant of attention_tangent.wgsl, in the scheme of attention_subgroup.wgsl: a subgroup a (sentence,
+// head), LANES rows at a time, a lane a row; the rows on the other side are loaded KEYS at a time across the lanes and
+// handed round by subgroupBroadcast. Behind a sentence's end stands its last row again, with weight 0.
 
 const LANES: u32 = 8u;
 const KEYS: u32 = 2u;

@@ -1,5 +1,5 @@
-// The frame of elementwise kernels: `rows` counted by (code, fixed), cols4 vec4 a row, layers along z. A layer stride of
-// 0 shares one operand between all layers.
+// The frame of elementwise kernels: `rows` counted by (code, fixed), cols4 vec4 a row, layers along z. A layer stride
+// of 0 shares one operand between all layers.
 
 struct Params {
     code: u32,

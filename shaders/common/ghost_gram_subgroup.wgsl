@@ -1,5 +1,5 @@
-// The software variant of ghost_gram.wgsl: a workgroup is one subgroup. Lane l holds row l of a block of rows of one sentence;
-// the rows of the other go round by subgroupBroadcast.
+// The software variant of ghost_gram.wgsl: a workgroup is one subgroup. Lane l holds row l of a block of rows of one
+// sentence; the rows of the other go round by subgroupBroadcast.
 
 const LANES: u32 = 8u;
 // Columns of an iteration: llvmpipe counts the iterations of all loops of an invocation (ghost_norm_subgroup.wgsl).
@@ -10,7 +10,8 @@ fn inside(c: u32, end: u32) -> f32 {
     return select(0.0, 1.0, c < end);
 }
 
-// Inner products of own rows (a row a lane) with the other sentence's, a number a lane and row: columns [from_c, to_c) of b.
+// Inner products of own rows (a row a lane) with the other sentence's, a number a lane and row: columns [from_c, to_c)
+// of b.
 fn inner_b(t: u32, s: u32, from_c: u32, to_c: u32) -> array<f32, LANES> {
     var inner: array<f32, LANES>;
     for (var c0 = from_c; c0 < to_c; c0 += COLUMNS) {

@@ -1,11 +1,11 @@
-// The software variant of ghost_norm.wgsl: a workgroup is one subgroup of LANES lanes. Lane l holds row l of a block of rows;
-// the rows of the other block go round by subgroupBroadcast, so that a load serves LANES pairs. Blocks above the diagonal
-// are those below it again. The inner products of a are taken once for all draws of b.
+// The software variant of ghost_norm.wgsl: a workgroup is one subgroup of LANES lanes. Lane l holds row l of a block of
+// rows; the rows of the other block go round by subgroupBroadcast, so that a load serves LANES pairs. Blocks above the
+// diagonal are those below it again. The inner products of a are taken once for all draws of b.
 
 const LANES: u32 = 8u;
 const WIDTH: u32 = LANES;
-// llvmpipe ends the loops of an invocation after 65,535 iterations of all of them together (LP_MAX_TGSI_LOOP_ITERATIONS),
-// whatever is left to do.
+// llvmpipe ends the loops of an invocation after 65,535 iterations of all of them together
+// (LP_MAX_TGSI_LOOP_ITERATIONS), whatever is left to do.
 const ITERATIONS: u32 = 60000u;
 // Columns of an iteration, for the same reason: a fourth of the iterations, and the sums in the same order.
 const COLUMNS: u32 = 4u;

@@ -1,10 +1,11 @@
-// The entry point `weighted` of ghost_norm.wgsl: Σ_{t,s} a[t, s] (b_t·b_s), a being the folded inner products of row_gram.wgsl.
+// The entry point `weighted` of ghost_norm.wgsl: Σ_{t,s} a[t, s] (b_t·b_s), a being the folded inner products of
+// row_gram.wgsl.
 
 //@if SUBGROUP
 const TILE: u32 = 2u * LANES;
 
-// A product a b as in linear_subgroup.wgsl (TILE rows, a vec4 of columns per lane), of which nothing is written: each of its
-// rows meets the row of b of the same number. Columns of a behind a tile's last row are zero and left out.
+// A product a b as in linear_subgroup.wgsl (TILE rows, a vec4 of columns per lane), of which nothing is written: each
+// of its rows meets the row of b of the same number. Columns of a behind a tile's last row are zero and left out.
 @compute @workgroup_size(LANES)
 fn weighted(
     @builtin(workgroup_id) w: vec3<u32>,

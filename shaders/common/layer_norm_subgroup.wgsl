@@ -1,6 +1,7 @@
-// The software variant of layer_norm.wgsl: a workgroup is one subgroup and goes over `block` rows, a row at a time across
-// its lanes, EACH vec4 a lane. γ, β and the row stay in registers, so that a row is loaded once, and the sums over rows
-// for γ̄ and β̄ (SUMS) cost no load of their own; those of block number b go to row b of `gamma_bar` and `beta_bar`.
+// The software variant of layer_norm.wgsl: a workgroup is one subgroup and goes over `block` rows, a row at a time
+// across its lanes, EACH vec4 a lane. γ, β and the row stay in registers, so that a row is loaded once, and the sums
+// over rows for γ̄ and β̄ (SUMS) cost no load of their own; those of block number b go to row b of `gamma_bar` and
+// `beta_bar`.
 
 const EACH: u32 = 1u;
 

@@ -1,6 +1,7 @@
-// The mixed-precision variant of linear.wgsl: 4 subgroups of 32 lanes compute 64 x 64 of C, 32 x 32 each, by the adapter's own
-// products of small matrices (tensor cores): A and B rounded to f16, sums in f32. Only where a config asks for it.
-// C goes through workgroup memory, since which lane holds which of a matrix's numbers is the adapter's business.
+// The mixed-precision variant of linear.wgsl: 4 subgroups of 32 lanes compute 64 x 64 of C, 32 x 32 each, by the
+// adapter's own products of small matrices (tensor cores): A and B rounded to f16, sums in f32. Only where a config
+// asks for it. C goes through workgroup memory, since which lane holds which of a matrix's numbers is the adapter's
+// business.
 
 enable f16;
 enable wgpu_cooperative_matrix;

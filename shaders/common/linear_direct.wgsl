@@ -1,4 +1,5 @@
-// The plain variant of linear.wgsl: 64 invocations, each 4 rows x 1 vec4 of columns; 8 x 8 of them make 32 rows x 32 columns.
+// The plain variant of linear.wgsl: 64 invocations, each 4 rows x 1 vec4 of columns; 8 x 8 of them make 32 rows x 32
+// columns.
 
 const ROWS: u32 = 32u;
 

@@ -1,9 +1,8 @@
-// The larger GPU variant of linear.wgsl: BLOCK x BLOCK of C a workgroup, 8 x 8 an invocation in registers, over slices of DEPTH
-// of A and B in workgroup memory, stored by depth. An invocation's 8 rows are 4 and 4, half a block apart, and so are its
-// columns: neighbours then read neighbouring vec4 of a slice. One vec4 of padding behind each depth of a slice spreads the
-// transposed stores over the banks.
-//   64    64 invocations: more workgroups, for models whose products are small
-//   128   256 invocations: half as many loads of A and B for each of C
+// The larger GPU variant of linear.wgsl: BLOCK x BLOCK of C a workgroup, 8 x 8 an invocation in registers, over slices
+// of DEPTH of A and B in workgroup memory, stored by depth. An invocation's 8 rows are 4 and 4, half a block apart, and
+// so are its columns: neighbours then read neighbouring vec4 of a slice. One vec4 of padding behind each depth of a
+// slice spreads the transposed stores over the banks. 64    64 invocations: more workgroups, for models whose products
+// are small 128   256 invocations: half as many loads of A and B for each of C
 
 const BLOCK: u32 = 64u;
 const DEPTH: u32 = 16u;

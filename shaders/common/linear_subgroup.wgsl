@@ -1,6 +1,6 @@
 // The software variant of linear.wgsl: a workgroup is one subgroup of LANES lanes and computes 4 LANES rows x 4 LANES
-// columns. A load costs the same whatever the lanes ask for, a broadcast next to nothing: so the lanes load 4 LANES rows x
-// 4 of A (a row each time and lane for NT and NN, a vec4 of columns for TN), and everybody gets them by
+// columns. A load costs the same whatever the lanes ask for, a broadcast next to nothing: so the lanes load 4 LANES
+// rows x 4 of A (a row each time and lane for NT and NN, a vec4 of columns for TN), and everybody gets them by
 // subgroupBroadcast; each lane owns 4 columns. Rows are the outermost loop: a row's sums stay in registers over 4 steps
 // along the depth, which pays for their way to memory and back.
 
@@ -47,7 +47,8 @@ fn forward(
         } else {
             //@unroll
             for (var j = 0u; j < 4u; j++) {
-                // Behind the depth's end A is zero; B is read again from its last row, whose numbers are finite if any are.
+                // Behind the depth's end A is zero; B is read again from its last row, whose numbers are finite if any
+                // are.
                 var at = k + j;
                 if LAYOUT == TN { at = min(at, t.k_end - 1u); }
                 right[j] = b[b0 + at * p.b4 + column];

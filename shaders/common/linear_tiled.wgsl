@@ -1,5 +1,6 @@
-// The GPU variant of linear.wgsl: 16 x 16 invocations compute 64 x 64 of C, 4 x 4 each, over slices of DEPTH of A and B in
-// workgroup memory. Slices are stored by depth, so that both operands are read as vec4: A transposed for NT and NN, B for NT.
+// The GPU variant of linear.wgsl: 16 x 16 invocations compute 64 x 64 of C, 4 x 4 each, over slices of DEPTH of A and B
+// in workgroup memory. Slices are stored by depth, so that both operands are read as vec4: A transposed for NT and NN,
+// B for NT.
 
 const ROWS: u32 = 64u;
 const DEPTH: u32 = 16u;

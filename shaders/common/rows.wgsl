@@ -1,5 +1,5 @@
-// Row kernels: LANES invocations share a row of D numbers (cols4 vec4 with zeros behind D), 64 / LANES rows a workgroup.
-// LANES = 1 on software adapters (no barrier at all), a power of two up to 64 on GPUs.
+// Row kernels: LANES invocations share a row of D numbers (cols4 vec4 with zeros behind D), 64 / LANES rows a
+// workgroup. LANES = 1 on software adapters (no barrier at all), a power of two up to 64 on GPUs.
 
 const LANES: u32 = 1u;
 const COOPERATE: u32 = LANES - 1u;

@@ -1,8 +1,8 @@
 //! The annotations of `shaders/*.wgsl`: comments that begin with `//@`, each on a line of its own (`docs/shaders.md`).
 //!
-//! One reader for all: `build.rs`, the preprocessor ([`shader_text`](super::shader_text)) and the tests. A line that begins
-//! with `//@` and is none of these is an error, so that a misspelt annotation is never a comment. No dependencies, since
-//! `build.rs` compiles this file too.
+//! One reader for all: `build.rs`, the preprocessor ([`shader_text`](super::shader_text)) and the tests. A line that
+//! begins with `//@` and is none of these is an error, so that a misspelt annotation is never a comment. No
+//! dependencies, since `build.rs` compiles this file too.
 
 /// What a line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]

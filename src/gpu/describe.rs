@@ -1,8 +1,8 @@
-//! Dispatches as the adapter sees them, without the names that people gave: what `benches/guard` compares from one version
-//! of the code to the next.
+//! Dispatches as the adapter sees them, without the names that people gave: what `benches/guard` compares from one
+//! version of the code to the next.
 //!
-//! A [`Program`](super::Program) that is made while `LOWLAND_DISPATCH_LOG` names a folder leaves its list there: a line of
-//! JSON for each dispatch at the end of `dispatches`, and each kernel's text once in a file named by its hash.
+//! A [`Program`](super::Program) that is made while `LOWLAND_DISPATCH_LOG` names a folder leaves its list there: a line
+//! of JSON for each dispatch at the end of `dispatches`, and each kernel's text once in a file named by its hash.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

@@ -112,7 +112,8 @@ impl Gpu {
     /// Opens the adapter of a choice with all it offers.
     ///
     /// # Errors
-    /// [`GpuError::NoAdapter`], [`GpuError::NoSuchAdapter`], or [`GpuError::NotOpened`] when the one chosen refuses to open.
+    /// [`GpuError::NoAdapter`], [`GpuError::NoSuchAdapter`], or [`GpuError::NotOpened`] when the one chosen refuses to
+    /// open.
     pub fn open(choice: &AdapterChoice, options: Options) -> Result<Gpu, GpuError> {
         let (adapter, reason) = select(choice)?;
         let info = adapter.get_info();
@@ -280,7 +281,8 @@ impl Gpu {
     /// once.
     ///
     /// # Errors
-    /// [`GpuError::Compile`] with the line in `shaders/` when the driver or naga refuses one; [`GpuError::Interrupted`].
+    /// [`GpuError::Compile`] with the line in `shaders/` when the driver or naga refuses one;
+    /// [`GpuError::Interrupted`].
     pub(super) fn pipelines(&self, dispatches: &[super::Dispatch]) -> Result<Vec<Arc<Pipeline>>, GpuError> {
         let key = |d: &super::Dispatch| PipelineKey { file: d.file, entry: d.entry, constants: d.constants.clone() };
         let mut missing: Vec<PipelineKey> = dispatches.iter().map(key).collect();
@@ -310,10 +312,10 @@ impl Gpu {
             source: wgpu::ShaderSource::Wgsl(text.text.as_str().into()),
         };
         let kernel_error = |e: GpuError| GpuError::Compile { kernel: label.clone(), error: Box::new(e) };
-        // SAFETY: only kernels of `shaders/` go without checks. They must not index out of bounds, loop for ever or divide by
-        // zero. Indices of
-        // active lanes come from plans whose sizes are checked; what masked lanes read is bound as long as the program
-        // lives. The suite runs the same kernels with all checks on, and they give the same numbers.
+        // SAFETY: only kernels of `shaders/` go without checks. They must not index out of bounds, loop for ever or
+        // divide by zero. Indices of active lanes come from plans whose sizes are checked; what masked lanes read is
+        // bound as long as the program lives. The suite runs the same kernels with all checks on, and they give the
+        // same numbers.
         let module = self
             .scoped("making a shader module", || unsafe {
                 self.device.create_shader_module_trusted(descriptor, checks)

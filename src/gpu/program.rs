@@ -1,5 +1,5 @@
-//! A fixed list of dispatches: planned once, encoded many times. A list that takes long is given to the adapter in pieces, so
-//! that an interrupt is answered between them (`pieces.rs`).
+//! A fixed list of dispatches: planned once, encoded many times. A list that takes long is given to the adapter in
+//! pieces, so that an interrupt is answered between them (`pieces.rs`).
 //!
 //! Kernels see their dispatch's own constants as `p` (binding 8) and the running step's counts as `step` (binding 9).
 //! A grid is a number of rows known only when the step is encoded (tokens, masked positions, sentences) or fixed, in
@@ -266,8 +266,8 @@ impl Program {
         self.recorded.iter().map(|r| r.label.as_str())
     }
 
-    /// Writes the step's numbers and encodes all dispatches. A list that takes long is submitted in pieces, together with what
-    /// the encoder holds, and waited for; the encoder is a new one then.
+    /// Writes the step's numbers and encodes all dispatches. A list that takes long is submitted in pieces, together
+    /// with what the encoder holds, and waited for; the encoder is a new one then.
     ///
     /// # Errors
     /// [`GpuError::Interrupted`], before or between two pieces; what the adapter says of a piece.
@@ -324,8 +324,8 @@ impl Program {
         }
     }
 
-    /// Runs once with a timestamp around every dispatch: label (`kernel:entry constants | tensor`) and seconds of each. Needs
-    /// [`timestamps`](super::Capabilities::timestamps).
+    /// Runs once with a timestamp around every dispatch: label (`kernel:entry constants | tensor`) and seconds of each.
+    /// Needs [`timestamps`](super::Capabilities::timestamps).
     pub fn time(&self, gpu: &Gpu, step: &Step) -> Result<Vec<(String, f64)>, GpuError> {
         gpu.queue.write_buffer(&self.step, 0, bytemuck::bytes_of(step));
         let period = f64::from(gpu.queue.get_timestamp_period()) * 1e-9;

@@ -6,9 +6,9 @@ use super::annotations::Variant;
 use super::error::GpuError;
 use super::shader_text;
 
-/// One `.wgsl` file of `shaders/`, or one of your own: a `static` with the text and the bindings of its entry points, run by
-/// a [`Launch`](super::Launch). Its text may import the files of `shaders/common`. Bindings 8 (`Params`) and 9 (`Step`) are
-/// bound without being listed.
+/// One `.wgsl` file of `shaders/`, or one of your own: a `static` with the text and the bindings of its entry points,
+/// run by a [`Launch`](super::Launch). Its text may import the files of `shaders/common`. Bindings 8 (`Params`) and 9
+/// (`Step`) are bound without being listed.
 pub struct KernelFile {
     /// The file's stem, which is also the name of the operation.
     pub name: &'static str,

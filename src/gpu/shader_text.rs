@@ -1,9 +1,9 @@
 //! Turns a `.wgsl` file of `shaders/` into the text of one kernel variant.
 //!
-//! The files are plain WGSL that any tool reads. Annotations live in comments ([`annotations`](super::annotations) reads
-//! them, `docs/shaders.md` describes them): a file is imported, a part kept or left out, a loop written out. A line
-//! `const ROWS: u32 = 16u;` can be given another value by the host (a *constant*). `enable` lines of imported files come
-//! first in the text, where WGSL wants them.
+//! The files are plain WGSL that any tool reads. Annotations live in comments ([`annotations`](super::annotations)
+//! reads them, `docs/shaders.md` describes them): a file is imported, a part kept or left out, a loop written out. A
+//! line `const ROWS: u32 = 16u;` can be given another value by the host (a *constant*). `enable` lines of imported
+//! files come first in the text, where WGSL wants them.
 //!
 //! With `images`, every `var<storage, read> x: array<vec4<f32>>` becomes a storage texture over the same memory and
 //! every `x[i]` a `textureLoad`: on lavapipe a buffer load is a loop over the lanes, an image load is not

@@ -58,8 +58,8 @@ impl Graph {
         self.push(call(Embedding { rows }, Rule::Forward, &tables), "embedding")[0]
     }
 
-    /// The rows of each masked position's whole sentence side by side, zeros behind one of fewer than `tokens`: [rows, d] to
-    /// [masked, tokens padded(d)].
+    /// The rows of each masked position's whole sentence side by side, zeros behind one of fewer than `tokens`:
+    /// [rows, d] to [masked, tokens padded(d)].
     pub fn concat(&mut self, x: TensorId, tokens: u32) -> TensorId {
         let cols = self.tensor(x).cols;
         self.push(call(Concat { tokens, cols }, Rule::Forward, &[x]), "whole sentences")[0]

@@ -1,12 +1,12 @@
-//! Fusion: a product followed by an elementwise operation on nothing but its result becomes one node, the gradients of a
-//! weight and of the bias beside it become one, and so do layer norm's gradients.
+//! Fusion: a product followed by an elementwise operation on nothing but its result becomes one node, the gradients of
+//! a weight and of the bias beside it become one, and so do layer norm's gradients.
 
 use super::{Emit, Graph, Node, TensorId};
 use crate::ops::{Epilogue, Function, Layout, Linear, Rule};
 
 impl Graph {
-    /// Fuses products with the activation behind them, forward (both results are kept) and backward, and products ȳᵀ x with the
-    /// column sums of ȳ. For graphs that are not transformed any more: the fused nodes have no rules.
+    /// Fuses products with the activation behind them, forward (both results are kept) and backward, and products ȳᵀ x
+    /// with the column sums of ȳ. For graphs that are not transformed any more: the fused nodes have no rules.
     pub fn fuse(&mut self) {
         self.fuse_activation();
         self.fuse_sums();
@@ -77,7 +77,8 @@ impl Graph {
         *self.nodes_mut() = fused;
     }
 
-    /// Layer norm's two reverse rules, the one for its scale and shift and the one for its input, where they stand side by side.
+    /// Layer norm's two reverse rules, the one for its scale and shift and the one for its input, where they stand side
+    /// by side.
     fn fuse_scale(&mut self) {
         let nodes = std::mem::take(self.nodes_mut());
         let mut fused: Vec<Node> = Vec::with_capacity(nodes.len());

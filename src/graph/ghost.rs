@@ -1,5 +1,5 @@
-//! Per-example gradient norms as a reading of the gradient graph: where a parameter's gradient would be formed, a node gives
-//! each sentence's squared norm instead, and what only led to the gradient is left for `prune` to drop.
+//! Per-example gradient norms as a reading of the gradient graph: where a parameter's gradient would be formed, a node
+//! gives each sentence's squared norm instead, and what only led to the gradient is left for `prune` to drop.
 
 use std::collections::HashMap;
 
@@ -17,8 +17,8 @@ pub struct NormTerm {
 }
 
 impl Graph {
-    /// Appends the norms of every parameter that has an adjoint. `parts` says into how many equal parts of rows (of columns
-    /// for a vector) a parameter's matrix falls.
+    /// Appends the norms of every parameter that has an adjoint. `parts` says into how many equal parts of rows (of
+    /// columns for a vector) a parameter's matrix falls.
     pub fn ghost_norms(
         &mut self,
         adjoints: &HashMap<TensorId, TensorId>,
@@ -69,15 +69,16 @@ impl Graph {
 }
 
 impl Graph {
-    /// Takes every norm as soon as its rows are there, so that an adjoint's memory is free again when the pass back has left it
-    /// behind: as many more draws have room at once.
+    /// Takes every norm as soon as its rows are there, so that an adjoint's memory is free again when the pass back has
+    /// left it behind: as many more draws have room at once.
     pub fn norms_early(&mut self) {
         let (norms, others): (Vec<Node>, Vec<Node>) = std::mem::take(self.nodes_mut())
             .into_iter()
             .partition(|n| matches!(n.function, Function::GhostNorm(_) | Function::RowGram(_)));
         let mut place: HashMap<TensorId, usize> =
             others.iter().enumerate().flat_map(|(i, n)| n.outputs.iter().map(move |o| (*o, i))).collect();
-        // Behind the last node that makes one of its inputs; those of parameters and inputs are there from the beginning.
+        // Behind the last node that makes one of its inputs; those of parameters and inputs are there from the
+        // beginning.
         let mut behind: Vec<Vec<Node>> = vec![vec![]; others.len()];
         for norm in norms {
             let last = norm.reads().filter_map(|i| place.get(i)).max().copied().unwrap_or(0);
@@ -91,7 +92,8 @@ impl Graph {
     }
 }
 
-/// What `ghost_gram` is to sum up of a parameter: a bit for each of its parts that takes part, and how many parts there are.
+/// What `ghost_gram` is to sum up of a parameter: a bit for each of its parts that takes part, and how many parts there
+/// are.
 #[derive(Clone, Copy, Debug)]
 pub struct GramPart {
     pub mask: u32,
@@ -99,8 +101,8 @@ pub struct GramPart {
 }
 
 impl Graph {
-    /// Appends the inner products of all pairs of sentences' gradients over the parameters for which `wanted` says so, for
-    /// batches of `most` sentences at most: [sentences, most], column ≤ row. `None` when no parameter is wanted.
+    /// Appends the inner products of all pairs of sentences' gradients over the parameters for which `wanted` says so,
+    /// for batches of `most` sentences at most: [sentences, most], column ≤ row. `None` when no parameter is wanted.
     pub fn ghost_gram(
         &mut self,
         adjoints: &HashMap<TensorId, TensorId>,

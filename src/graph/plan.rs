@@ -22,7 +22,8 @@ pub struct MemoryPlan {
 }
 
 impl MemoryPlan {
-    /// Plans without touching an adapter. Tensors in `outside` have memory of their own; those in `keep` live to the end.
+    /// Plans without touching an adapter. Tensors in `outside` have memory of their own; those in `keep` live to the
+    /// end.
     pub fn new(
         graph: &Graph,
         dims: &Dims,
@@ -134,8 +135,8 @@ impl Plan {
         Plan::split(device, graph, dims, batch, outside, keep, graph.nodes().len())
     }
 
-    /// The same as two programs, so that the second can run many times after one run of the first: [`program`](Self::program)
-    /// without probes, [`probes`](Self::probes) from the first node with probes on.
+    /// The same as two programs, so that the second can run many times after one run of the first:
+    /// [`program`](Self::program) without probes, [`probes`](Self::probes) from the first node with probes on.
     ///
     /// # Errors
     /// As [`Plan::new`].

@@ -1,9 +1,10 @@
-//! Less memory for more arithmetic: what a layer computed inside is forgotten after the forward pass and computed again from
-//! the layer's input when the backward pass comes to it. Chen et al. 2016, "Training deep nets with sublinear memory cost".
+//! Less memory for more arithmetic: what a layer computed inside is forgotten after the forward pass and computed again
+//! from the layer's input when the backward pass comes to it. Chen et al. 2016, "Training deep nets with sublinear
+//! memory cost".
 //!
-//! A graph holds nothing by itself: a tensor lives from its node to its last use. So it is enough that the backward pass
-//! uses copies of the layer's nodes. They are the same kernels on the same inputs, random streams included, and give the
-//! same bits.
+//! A graph holds nothing by itself: a tensor lives from its node to its last use. So it is enough that the backward
+//! pass uses copies of the layer's nodes. They are the same kernels on the same inputs, random streams included, and
+//! give the same bits.
 
 use std::collections::HashMap;
 

@@ -7,8 +7,9 @@ use crate::gpu::Count;
 use crate::ops::{Function, GhostNorm, RowGram, Rule, call, instantiates};
 
 impl Graph {
-    /// Of squared norms with probes that are taken from a layer's input without, the input's inner products become a tensor of
-    /// their own ([`RowGram`]), where sentences have more than `few` rows. `most` are the rows of the longest sentence.
+    /// Of squared norms with probes that are taken from a layer's input without, the input's inner products become a
+    /// tensor of their own ([`RowGram`]), where sentences have more than `few` rows. `most` are the rows of the longest
+    /// sentence.
     pub fn share_row_grams(&mut self, dims: &Dims, most: impl Fn(Count) -> u32, few: u32) {
         let nodes = std::mem::take(self.nodes_mut());
         let mut grams: HashMap<TensorId, TensorId> = HashMap::new();

@@ -1,5 +1,5 @@
-//! Rows that nobody reads: the loss reads masked rows alone, so that what stands between the last attention and the loss need
-//! not be computed of any other.
+//! Rows that nobody reads: the loss reads masked rows alone, so that what stands between the last attention and the
+//! loss need not be computed of any other.
 
 use std::collections::{HashMap, HashSet};
 
@@ -21,9 +21,9 @@ fn gathers(node: &Node) -> bool {
 }
 
 impl Graph {
-    /// Takes the masked rows as early as they can be taken: of a layer's operations that work row by row and lead to nothing
-    /// but masked rows. Their results then have masked rows only. The numbers are the same; for forward graphs without dropout,
-    /// whose random numbers hang on the place of a row.
+    /// Takes the masked rows as early as they can be taken: of a layer's operations that work row by row and lead to
+    /// nothing but masked rows. Their results then have masked rows only. The numbers are the same; for forward graphs
+    /// without dropout, whose random numbers hang on the place of a row.
     pub fn gather_early(&mut self) {
         let mut whole: HashSet<TensorId> = HashSet::new();
         for node in self.nodes().iter().rev() {

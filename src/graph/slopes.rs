@@ -6,8 +6,8 @@ use super::{Emit, Graph, Node, TensorId};
 use crate::ops::{Epilogue, Function, Rule, call};
 
 impl Graph {
-    /// Of products with probes that are multiplied by the slope at a tensor without, the slope becomes a tensor of its own, so
-    /// that it is computed once and not for every probe. For fused graphs.
+    /// Of products with probes that are multiplied by the slope at a tensor without, the slope becomes a tensor of its
+    /// own, so that it is computed once and not for every probe. For fused graphs.
     pub fn share_slopes(&mut self) {
         let with = |n: &Node| n.outputs.iter().any(|o| self.tensor(*o).probes);
         let first = self.nodes().iter().position(with).unwrap_or(self.nodes().len());

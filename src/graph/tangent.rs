@@ -1,5 +1,5 @@
-//! Passes along a direction. The tangent of a gradient graph is a Hessian-vector product (forward over reverse: Pearlmutter
-//! 1994); second-order terms of a forward graph add up to vᵀHv without one.
+//! Passes along a direction. The tangent of a gradient graph is a Hessian-vector product (forward over reverse:
+//! Pearlmutter 1994); second-order terms of a forward graph add up to vᵀHv without one.
 
 use std::collections::HashMap;
 
@@ -7,10 +7,11 @@ use super::{Emit, Graph, Node, TensorId};
 use crate::ops::{Rule, Second, SentenceSum, Tangents, call};
 
 impl Graph {
-    /// Appends the tangents of all nodes from those of some tensors and returns the tangent of every tensor that has one.
+    /// Appends the tangents of all nodes from those of some tensors and returns the tangent of every tensor that has
+    /// one.
     ///
-    /// Seeds are usually a probe for every parameter; then, with `gradient` applied before, the tangent of a parameter's
-    /// adjoint is that parameter's part of H v.
+    /// Seeds are usually a probe for every parameter; then, with `gradient` applied before, the tangent of a
+    /// parameter's adjoint is that parameter's part of H v.
     pub fn tangent(&mut self, seeds: &[(TensorId, TensorId)]) -> HashMap<TensorId, TensorId> {
         self.tangent_of(self.nodes().len(), seeds)
     }
@@ -35,9 +36,10 @@ impl Graph {
         tangents.finish()
     }
 
-    /// Appends ⟨ȳ, D²f[ẋ, ẋ]⟩ of the nodes before `end`, summed up by sentence, [probes][sentences, 4] in the first column. With
-    /// a loss, the loss's own term ⟨ż, D²ℓ ż⟩ of rows that weigh `weight` is part of it; then, with adjoints of the sum of
-    /// the losses, the sums are vᵀH_i v of every sentence i, and without adjoints vᵀG_i v (Gauss-Newton).
+    /// Appends ⟨ȳ, D²f[ẋ, ẋ]⟩ of the nodes before `end`, summed up by sentence, [probes][sentences, 4] in the first
+    /// column. With a loss, the loss's own term ⟨ż, D²ℓ ż⟩ of rows that weigh `weight` is part of it; then, with
+    /// adjoints of the sum of the losses, the sums are vᵀH_i v of every sentence i, and without adjoints vᵀG_i v
+    /// (Gauss-Newton).
     pub fn second_order(
         &mut self,
         end: usize,

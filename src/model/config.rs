@@ -188,7 +188,8 @@ impl Default for ModelConfig {
 }
 
 impl ModelConfig {
-    /// Row of the position table for a sentence's first token: RoBERTa counts from behind the pad token's id, BERT from 0.
+    /// Row of the position table for a sentence's first token: RoBERTa counts from behind the pad token's id, BERT from
+    /// 0.
     pub fn first_position(&self) -> u32 {
         if self.kind.counts_from_pad() { self.pad_token_id.saturating_add(1) } else { 0 }
     }
@@ -198,8 +199,8 @@ impl ModelConfig {
         self.max_position_embeddings.saturating_sub(self.first_position())
     }
 
-    /// What the head applies between its dense layer and its norm: BERT's the activation of the layers, RoBERTa's always
-    /// the exact GELU.
+    /// What the head applies between its dense layer and its norm: BERT's the activation of the layers, RoBERTa's
+    /// always the exact GELU.
     pub fn head_activation(&self) -> Activation {
         match self.kind {
             ModelKind::Bert => self.hidden_act.activation(),

@@ -1,8 +1,8 @@
 //! A masked language model as a graph, as `transformers` defines it.
 //!
 //! `roberta-prelayernorm`: x ← x + attention(norm(x)), x ← x + feed-forward(norm(x)), a norm behind the last layer.
-//! `bert`, `roberta`: x ← norm(x + attention(x)), x ← norm(x + feed-forward(x)). All: head = dense, activation, norm, decoder
-//! tied to the word table or not, bias. Only masked rows reach the head.
+//! `bert`, `roberta`: x ← norm(x + attention(x)), x ← norm(x + feed-forward(x)). All: head = dense, activation, norm,
+//! decoder tied to the word table or not, bias. Only masked rows reach the head.
 
 use super::config::ModelConfig;
 use super::parameters::{Axis, Initialise, Matrix, Parameter};
@@ -146,8 +146,8 @@ impl Encoder {
         self.graph.tensor(self.logits).cols
     }
 
-    /// The graph up to the representations of all tokens after a layer (0 is the embedding), `[tokens, D]`. After the last
-    /// layer of a pre-layer-norm encoder that is behind its final norm, as the head sees it.
+    /// The graph up to the representations of all tokens after a layer (0 is the embedding), `[tokens, D]`. After the
+    /// last layer of a pre-layer-norm encoder that is behind its final norm, as the head sees it.
     pub fn representations(&self, layer: usize) -> (Graph, TensorId) {
         let mut graph = self.graph.clone();
         let target = self.represent(&mut graph, layer);
@@ -156,7 +156,8 @@ impl Encoder {
         (graph, target)
     }
 
-    /// The same representations in a copy of the encoder's graph, to which the final norm is appended where there is one.
+    /// The same representations in a copy of the encoder's graph, to which the final norm is appended where there is
+    /// one.
     pub(super) fn represent(&self, graph: &mut Graph, layer: usize) -> TensorId {
         let mut target = self.hidden[layer];
         if layer + 1 == self.hidden.len() && self.config.kind.is_pre_layer_norm() {
@@ -220,7 +221,8 @@ impl Encoder {
         (graph, loss, weight, gradients)
     }
 
-    /// Multiplications and additions of one forward pass over batches of these sizes; a gradient takes three times as many.
+    /// Multiplications and additions of one forward pass over batches of these sizes; a gradient takes three times as
+    /// many.
     pub fn forward_flops(&self, rows: u64, masked: u64, pairs: u64) -> u64 {
         let c = &self.config;
         let (d, f, l) = (u64::from(c.hidden_size), u64::from(c.intermediate_size), u64::from(c.num_hidden_layers));

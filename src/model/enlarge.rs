@@ -1,22 +1,23 @@
-//! A small model inside a larger architecture, the same function: so that curvatures of models of several sizes are taken
-//! over one parametrisation, as in the paper (Liu, Xie, Li, Ma 2023, section 5.2).
+//! A small model inside a larger architecture, the same function: so that curvatures of models of several sizes are
+//! taken over one parametrisation, as in the paper (Liu, Xie, Li, Ma 2023, section 5.2).
 //!
-//! **Duplication.** Every vector x of width D becomes (x, x, ..., x), r copies; layer norm, whose mean and variance do not
-//! change under copying, keeps its scale, shift and ε, copied. A linear layer copies its rows and shares each column out
-//! among the copies of its input: W'[o', i'] = W[o(o'), i(i')] / copies(i'). With h times as many heads, each m = r / h times
-//! as wide, head number u copies head u mod H, and number j in it copies number j mod (D / H); queries and keys are scaled by
-//! m^(-1/4) each, because q'·k' / √(m size) would else be √m times q·k / √size. A head tied to the table of words would add
-//! up r copies of each logit; the scale and shift of the norm before it are divided by r instead. That is a choice: dividing
-//! all tables by r instead, as the script released with the paper does, gives the same function too (a norm follows the
-//! input's tables) and other traces, so that the sign of a trace's change over sizes is a convention. Units of the
-//! feed-forward layers are copied likewise.
+//! **Duplication.** Every vector x of width D becomes (x, x, ..., x), r copies; layer norm, whose mean and variance do
+//! not change under copying, keeps its scale, shift and ε, copied. A linear layer copies its rows and shares each
+//! column out among the copies of its input: W'[o', i'] = W[o(o'), i(i')] / copies(i'). With h times as many heads,
+//! each m = r / h times as wide, head number u copies head u mod H, and number j in it copies number j mod (D / H);
+//! queries and keys are scaled by m^(-1/4) each, because q'·k' / √(m size) would else be √m times q·k / √size. A head
+//! tied to the table of words would add up r copies of each logit; the scale and shift of the norm before it are
+//! divided by r instead. That is a choice: dividing all tables by r instead, as the script released with the paper
+//! does, gives the same function too (a norm follows the input's tables) and other traces, so that the sign of a
+//! trace's change over sizes is a convention. Units of the feed-forward layers are copied likewise.
 //!
-//! **Zero** adds units of the feed-forward layers that are zero in every weight. It cannot widen the model: a layer norm
-//! over more columns has another mean and variance, and all architectures have layer norms over every width.
+//! **Zero** adds units of the feed-forward layers that are zero in every weight. It cannot widen the model: a layer
+//! norm over more columns has another mean and variance, and all architectures have layer norms over every width.
 //!
 //! **More layers** stand at the end and are zero in every weight, so that they add nothing to a residual stream: the
-//! identity with pre-layer-norm. With post-layer-norm each would normalise again what is normalised, which is the identity
-//! (within ε over the variance) once scale and shift are 1 and 0; those of the last layer's norm move to the new last one.
+//! identity with pre-layer-norm. With post-layer-norm each would normalise again what is normalised, which is the
+//! identity (within ε over the variance) once scale and shift are 1 and 0; those of the last layer's norm move to the
+//! new last one.
 
 use super::config::ModelConfig;
 use super::encoder::Encoder;
@@ -231,7 +232,8 @@ impl Plan<'_> {
                 let shape = &small.parameters[from].shape;
                 let (rows, cols_copied) = (self.copies(rows, shape[0]), self.copies(cols, shape[1]));
                 let wide = shape[1];
-                // Rows are outputs; columns are inputs, shared out among their copies. A table's columns are outputs too.
+                // Rows are outputs; columns are inputs, shared out among their copies. A table's columns are outputs
+                // too.
                 let shares = !matches!(role.part, Part::Table(_));
                 let at = |r: &Option<(usize, f64)>, c: &Option<(usize, f64)>| match (r, c) {
                     (Some((r, _)), Some((c, share))) => {

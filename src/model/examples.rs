@@ -1,15 +1,16 @@
 //! Examples as JSON lines, one tokenised example a line, the mask token already in place, in either of two forms:
-//! `{"input_ids": [...], "masked_positions": [t, ...], "labels": [y, ...]}`, or as a collator of `transformers` makes them,
-//! `{"input_ids": [...], "labels": [...], "attention_mask": [...]}` with a label for every token, -100 where nothing is
-//! predicted. Both may have an `attention_mask` and `token_type_ids`.
+//! `{"input_ids": [...], "masked_positions": [t, ...], "labels":
+//! [y, ...]}`, or as a collator of `transformers` makes them, `{"input_ids": [...], "labels": [...], "attention_mask":
+//! [...]}` with a label for every token, -100 where nothing is predicted. Both may have an `attention_mask` and
+//! `token_type_ids`.
 //!
 //! A token with attention 0 is left out: nothing attends to it, so that it has no influence on any other. What is left
-//! keeps the rows of the position table that `transformers` gives them: with BERT the place in the line, with RoBERTa the
-//! number of tokens up to there that are not the pad token, which itself has a row of its own. Without an `attention_mask`,
-//! pad tokens at either end are padding.
+//! keeps the rows of the position table that `transformers` gives them: with BERT the place in the line, with RoBERTa
+//! the number of tokens up to there that are not the pad token, which itself has a row of its own. Without an
+//! `attention_mask`, pad tokens at either end are padding.
 //!
-//! A collator may put the pad token, as any other, in the place of a masked word. Its loss is that of `transformers`; in a
-//! gradient its rows take part here, while torch leaves them out (`padding_idx`).
+//! A collator may put the pad token, as any other, in the place of a masked word. Its loss is that of `transformers`;
+//! in a gradient its rows take part here, while torch leaves them out (`padding_idx`).
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! `config.json` and the weights beside it: what `transformers` writes is read as version 5 reads it, old names, shards and
-//! 16-bit files too, and what is written here it reads.
+//! `config.json` and the weights beside it: what `transformers` writes is read as version 5 reads it, old names, shards
+//! and 16-bit files too, and what is written here it reads.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -124,8 +124,9 @@ fn renamed(tensors: Tensors, notes: &mut Vec<String>) -> Result<Tensors, String>
     Ok(out)
 }
 
-/// Ties the head to the word table as `transformers` 5 does: what config.json ties and the file holds once is taken for both,
-/// whichever name it has; what the file holds twice stays apart where the two differ. Weight and bias each for itself.
+/// Ties the head to the word table as `transformers` 5 does: what config.json ties and the file holds once is taken for
+/// both, whichever name it has; what the file holds twice stays apart where the two differ. Weight and bias each for
+/// itself.
 fn settle_head(config: &mut ModelConfig, tensors: &mut Tensors, notes: &mut Vec<String>) {
     let head = config.kind.head();
     let table = format!("{}.embeddings.word_embeddings.weight", config.kind.prefix());
@@ -152,7 +153,8 @@ fn settle_head(config: &mut ModelConfig, tensors: &mut Tensors, notes: &mut Vec<
             _ => {}
         }
     }
-    // The bias that is added is the decoder's; `bias` is another name for it where they are tied, and nothing where not.
+    // The bias that is added is the decoder's; `bias` is another name for it where they are tied, and nothing where
+    // not.
     let used = if config.tie_word_embeddings { &bias } else { &decoder_bias };
     match (tensors.remove(&bias), tensors.remove(&decoder_bias)) {
         (Some(named), Some(decoders)) => {

@@ -132,8 +132,8 @@ fn check_padding(ids: &TokenIds, config: &ModelConfig) -> Result<(), u32> {
     }
 }
 
-/// The ids of a language's words in the model of a folder, matched by name, and what is worth a note. Where no file tells
-/// the words they are taken to be in the order of a model that is trained here.
+/// The ids of a language's words in the model of a folder, matched by name, and what is worth a note. Where no file
+/// tells the words they are taken to be in the order of a model that is trained here.
 ///
 /// # Errors
 /// With the file: what cannot be matched, and the first word that has no token.

@@ -1,7 +1,7 @@
 //! A model's parameters under the names of its file, and where they lie in the matrices that kernels work on.
 //!
-//! Queries, keys and values share one matrix, heads are padded to a multiple of 4, and every matrix is padded with zeros to
-//! multiples of 4; the paddings stay zero in training because their gradients are zero.
+//! Queries, keys and values share one matrix, heads are padded to a multiple of 4, and every matrix is padded with
+//! zeros to multiples of 4; the paddings stay zero in training because their gradients are zero.
 
 use super::role::Role;
 use crate::ops::Dims;

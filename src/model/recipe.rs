@@ -1,5 +1,5 @@
-//! What a pass computes, before any memory is taken: a graph, whose memory its nodes do not share, and what is kept to be
-//! read. How much memory that takes and the plan that takes it are read from the same description.
+//! What a pass computes, before any memory is taken: a graph, whose memory its nodes do not share, and what is kept to
+//! be read. How much memory that takes and the plan that takes it are read from the same description.
 
 use std::collections::{HashMap, HashSet};
 
@@ -113,8 +113,8 @@ impl Recipe {
         Ok(crate::graph::dispatches(model.gpu(), &self.graph, *dims, model.variants(), &layout)?.len())
     }
 
-    /// Bytes that the plan takes of the adapter beside parameters and the caller's memory: activations, batch, what it makes,
-    /// and a uniform of 256 bytes a dispatch.
+    /// Bytes that the plan takes of the adapter beside parameters and the caller's memory: activations, batch, what it
+    /// makes, and a uniform of 256 bytes a dispatch.
     ///
     /// # Errors
     /// As [`check`](Self::check).
@@ -132,10 +132,12 @@ impl Recipe {
         Ok(memory + self.batch_bytes(model, dims) + made + gradient + 256 * dispatches)
     }
 
-    /// The sizes with as many probes at once, of those in `dims`, as `budget` bytes of activations, adjoints and tangents allow.
+    /// The sizes with as many probes at once, of those in `dims`, as `budget` bytes of activations, adjoints and
+    /// tangents allow.
     pub fn fitted(&self, device: &Device, mut dims: Dims, budget: u64) -> Dims {
         let Device { gpu, variants } = device;
-        // Parameters, inputs and what goes to the caller's memory are few beside the rest; the plan is made without them.
+        // Parameters, inputs and what goes to the caller's memory are few beside the rest; the plan is made without
+        // them.
         let outside = |id: TensorId| self.graph.tensor(id).role != Role::Value;
         let keep = self.graph.kept_for_probes(&[]);
         while dims.probes > 1 {

@@ -1,8 +1,9 @@
 //! A model's weights in the order of tokens and positions of another config: how training goes on from a model whose
 //! tokenizer numbers the words in its own way.
 //!
-//! Rows of the word table, of an untied decoder and of the bias over the words move to where their token belongs; rows of
-//! the position table to where their place in a sentence belongs (with RoBERTa the first one follows from the id of padding).
+//! Rows of the word table, of an untied decoder and of the bias over the words move to where their token belongs; rows
+//! of the position table to where their place in a sentence belongs (with RoBERTa the first one follows from the id of
+//! padding).
 
 use super::encoder::Encoder;
 use super::files::Loaded;
@@ -10,8 +11,8 @@ use super::role::Part;
 use super::token_ids::TokenIds;
 use crate::ops::Table;
 
-/// A model's weights for an encoder that is trained here, and what is worth a note; `ids` are those that the model has for
-/// the language of that encoder.
+/// A model's weights for an encoder that is trained here, and what is worth a note; `ids` are those that the model has
+/// for the language of that encoder.
 ///
 /// # Errors
 /// What does not fit the encoder.

@@ -15,8 +15,8 @@ pub struct RepresentationPass {
 }
 
 impl RepresentationPass {
-    /// Plans for batches up to `dims`, without dropout; see [`Encoder::representations`](super::Encoder::representations) for
-    /// what a layer is.
+    /// Plans for batches up to `dims`, without dropout; see
+    /// [`Encoder::representations`](super::Encoder::representations) for what a layer is.
     ///
     /// # Errors
     /// As [`Recipe::plan`].

@@ -1,5 +1,5 @@
-//! Parameters, gradients and moments on an adapter: matrices packed into chunks, none larger than a binding may be, those
-//! with weight decay apart from those without, so that an optimiser runs over whole chunks.
+//! Parameters, gradients and moments on an adapter: matrices packed into chunks, none larger than a binding may be,
+//! those with weight decay apart from those without, so that an optimiser runs over whole chunks.
 
 use super::encoder::Encoder;
 use super::parameters::Weights;

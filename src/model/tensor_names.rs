@@ -1,5 +1,5 @@
-//! Names of tensors in files that others wrote: old spellings, wrappers, parts of other heads, and what to say when one is
-//! missing.
+//! Names of tensors in files that others wrote: old spellings, wrappers, parts of other heads, and what to say when one
+//! is missing.
 
 use super::config::ModelKind;
 use super::parameters::Parameter;

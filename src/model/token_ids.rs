@@ -1,5 +1,5 @@
-//! The ids that a model gives to the words of a language and to the special tokens around them: what turns sentences into
-//! token ids, labels into rows of the logits, and distributions over words into distributions over tokens.
+//! The ids that a model gives to the words of a language and to the special tokens around them: what turns sentences
+//! into token ids, labels into rows of the logits, and distributions over words into distributions over tokens.
 
 use super::vocabulary::{BOS, EOS, MASK, PAD, SPECIAL_TOKENS};
 use crate::ops::batch::Sentence;

@@ -136,8 +136,8 @@ impl Tokenizer {
         }
     }
 
-    /// Reads which tokens have which role: `tokenizer_config.json`, over which `special_tokens_map.json` goes unless the
-    /// first lists its tokens, as in `transformers`.
+    /// Reads which tokens have which role: `tokenizer_config.json`, over which `special_tokens_map.json` goes unless
+    /// the first lists its tokens, as in `transformers`.
     fn name_specials(&mut self, folder: &Path) -> Result<(), ModelError> {
         let config = read_json(&folder.join(CONFIG))?.unwrap_or_default();
         let class = config["tokenizer_class"].as_str().unwrap_or_default();
@@ -180,7 +180,8 @@ impl Tokenizer {
     }
 }
 
-/// Gives a model's folder the tokenizer of another one with the same ids: its files, and the ids that config.json names.
+/// Gives a model's folder the tokenizer of another one with the same ids: its files, and the ids that config.json
+/// names.
 pub fn copy_tokenizer(from: &Path, to: &Path) -> Result<(), ModelError> {
     for name in FILES {
         let (source, target) = (from.join(name), to.join(name));

@@ -1,8 +1,8 @@
-//! The tokens of a model that is trained here: four special ones, then the language's words in byte order; and the files
-//! that `AutoTokenizer` reads.
+//! The tokens of a model that is trained here: four special ones, then the language's words in byte order; and the
+//! files that `AutoTokenizer` reads.
 //!
-//! There is no token for what is no word of the language: `tokenizer.json` names one, as its form demands, that is not in
-//! the vocabulary, so that `AutoTokenizer` refuses an unknown word instead of feeding another token in its place.
+//! There is no token for what is no word of the language: `tokenizer.json` names one, as its form demands, that is not
+//! in the vocabulary, so that `AutoTokenizer` refuses an unknown word instead of feeding another token in its place.
 
 use std::path::Path;
 
@@ -19,8 +19,8 @@ pub const MASK: u32 = 3;
 /// Spelling of the special tokens, by id.
 pub const SPECIAL_TOKENS: [&str; 4] = ["<s>", "<pad>", "</s>", "<mask>"];
 
-/// Named in `tokenizer.json` for unknown words. No token has this spelling, but where a language has such a word, which is
-/// then what unknown words become.
+/// Named in `tokenizer.json` for unknown words. No token has this spelling, but where a language has such a word, which
+/// is then what unknown words become.
 const UNKNOWN: &str = "<unk>";
 
 /// The words of a model.

@@ -1,5 +1,5 @@
-//! Tensors from safetensors files: one `model.safetensors`, or the shards that `model.safetensors.index.json` lists. 16-bit
-//! numbers are widened, 64-bit ones rounded.
+//! Tensors from safetensors files: one `model.safetensors`, or the shards that `model.safetensors.index.json` lists.
+//! 16-bit numbers are widened, 64-bit ones rounded.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
@@ -73,8 +73,8 @@ impl WeightsFile {
         Ok(read)
     }
 
-    /// The tensors of a model's folder, and the file that errors are about: `model.safetensors`, or the index of shards where
-    /// there is none.
+    /// The tensors of a model's folder, and the file that errors are about: `model.safetensors`, or the index of shards
+    /// where there is none.
     ///
     /// # Errors
     /// Names missing shards, or what the folder holds instead.

@@ -40,8 +40,8 @@ impl Operation for Activation {
         "activation"
     }
 
-    /// Forward, Slope: x. Vjp, which is the jvp too: (x, g) to f'(x) g. VjpJvp: (x, ȳ, ẋ, ȳ̇). Second: (x, ȳ, ẋ) to one number per
-    /// vec4.
+    /// Forward, Slope: x. Vjp, which is the jvp too: (x, g) to f'(x) g. VjpJvp: (x, ȳ, ẋ, ȳ̇). Second: (x, ȳ, ẋ) to one
+    /// number per vec4.
     fn outputs(&self, rule: Rule, inputs: &[&Tensor]) -> Vec<OutputShape> {
         let wanted = match rule {
             Rule::Forward | Rule::Slope => 1,

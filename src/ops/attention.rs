@@ -26,12 +26,11 @@ impl Operation for Attention {
         "attention"
     }
 
-    /// Forward: qkv [rows, 3 heads padded] to (o [rows, heads padded], stat [rows, 4 heads], log Σ exp s in the first of four
-    /// columns). Vjp: (qkv, stat, o, ō) to the adjoint of qkv.
-    /// Jvp: (qkv, stat, o, q̇k̇v̇) to (ȯ, stat_dot [rows, 4 heads] = log Σ exp s, 0, its tangent μ, 0).
-    /// Delta: (stat_dot, o, ō, ȯ, ō̇) to [rows, 4 heads] = (log Σ exp s, δ, μ, δ̇), what VjpJvp needs of a row.
-    /// VjpJvp: (qkv, delta, ō, q̇k̇v̇, ō̇) to the tangent of the adjoint of qkv.
-    /// Second: (qkv, stat, ō, q̇k̇v̇) to ⟨ō, D²o⟩ of each row and head, in the first of four columns.
+    /// Forward: qkv [rows, 3 heads padded] to (o [rows, heads padded], stat [rows, 4 heads], log Σ exp s in the first
+    /// of four columns). Vjp: (qkv, stat, o, ō) to the adjoint of qkv. Jvp: (qkv, stat, o, q̇k̇v̇) to (ȯ, stat_dot
+    /// [rows, 4 heads] = log Σ exp s, 0, its tangent μ, 0). Delta: (stat_dot, o, ō, ȯ, ō̇) to [rows, 4 heads] = (log Σ
+    /// exp s, δ, μ, δ̇), what VjpJvp needs of a row. VjpJvp: (qkv, delta, ō, q̇k̇v̇, ō̇) to the tangent of the adjoint
+    /// of qkv. Second: (qkv, stat, ō, q̇k̇v̇) to ⟨ō, D²o⟩ of each row and head, in the first of four columns.
     fn outputs(&self, rule: Rule, inputs: &[&Tensor]) -> Vec<OutputShape> {
         let (wide, statistics) = (self.heads * self.padded(), 4 * self.heads);
         if rule != Rule::Delta {

@@ -1,5 +1,5 @@
-//! Attention along a direction of queries, keys and values: the dispatches of the tangents of its forward and reverse rules,
-//! and of its second-order term. Without dropout. Shader: `shaders/attention_tangent.wgsl`.
+//! Attention along a direction of queries, keys and values: the dispatches of the tangents of its forward and reverse
+//! rules, and of its second-order term. Without dropout. Shader: `shaders/attention_tangent.wgsl`.
 
 use super::{Attention, AttentionVariant, Family, Lowering, Node, Rule, attention};
 use crate::gpu::{Count, Grid};

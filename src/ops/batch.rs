@@ -61,8 +61,8 @@ struct Ready {
 pub struct Batch {
     /// Rows of the three tables and 0, a token.
     pub ids: Vec<[u32; 4]>,
-    /// First and end row of the token's sentence, its position and the sentence's number; then, a sentence each, its first
-    /// and end row and its first and end masked position.
+    /// First and end row of the token's sentence, its position and the sentence's number; then, a sentence each, its
+    /// first and end row and its first and end masked position.
     pub spans: Vec<[u32; 4]>,
     /// Row of each masked position.
     pub index: Vec<u32>,

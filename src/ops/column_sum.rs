@@ -11,8 +11,8 @@ use crate::kernels::column_sum as kernel;
 /// The blocks' sums, where there is more than one block.
 pub(super) const SUMS: Scratch = Scratch("column sums");
 
-/// x to Σ_rows x. A function of its own and not a rule of [`Linear`](super::Linear): it stands in gradients beside any product
-/// with a bias, and `fuse` merges it with the product that reads the same rows.
+/// x to Σ_rows x. A function of its own and not a rule of [`Linear`](super::Linear): it stands in gradients beside any
+/// product with a bias, and `fuse` merges it with the product that reads the same rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ColumnSum;
 

@@ -26,10 +26,9 @@ impl Operation for CrossEntropy {
         "cross_entropy"
     }
 
-    /// Forward: logits to stat [masked, 4] = (loss, divergence, log Σ exp, max). Vjp: (logits, stat, weight) to z̄, one for each
-    /// probe of the weights.
-    /// Jvp: (logits, stat, ż) to ⟨p − q, ż⟩, Second: to ⟨ż, (diag p − ppᵀ) ż⟩, both in the first column of [masked, 4].
-    /// VjpJvp: (logits, stat, weight, ż) to weight (diag p − ppᵀ) ż.
+    /// Forward: logits to stat [masked, 4] = (loss, divergence, log Σ exp, max). Vjp: (logits, stat, weight) to z̄, one
+    /// for each probe of the weights. Jvp: (logits, stat, ż) to ⟨p − q, ż⟩, Second: to ⟨ż, (diag p − ppᵀ) ż⟩, both in
+    /// the first column of [masked, 4]. VjpJvp: (logits, stat, weight, ż) to weight (diag p − ppᵀ) ż.
     fn outputs(&self, rule: Rule, inputs: &[&Tensor]) -> Vec<OutputShape> {
         match rule {
             Rule::Forward => {

@@ -7,7 +7,8 @@ pub fn largest_binding(gpu: &Gpu) -> u64 {
     gpu.capabilities().largest_binding.min(gpu.capabilities().largest_buffer)
 }
 
-/// The largest number of sentences at once, below `asked`, that passes; `fits` holds for all below one that it holds for.
+/// The largest number of sentences at once, below `asked`, that passes; `fits` holds for all below one that it holds
+/// for.
 pub fn most_sentences(asked: u32, fits: impl Fn(u32) -> bool) -> Option<u32> {
     let (mut low, mut high) = (0, asked);
     while low + 1 < high {

@@ -1,5 +1,5 @@
-//! Inner products of per-example gradients without forming them: the Gram matrix whose nonzero eigenvalues are those of the
-//! gradients' second moment. The same sums as in [`GhostNorm`](super::GhostNorm), over the rows of two sentences.
+//! Inner products of per-example gradients without forming them: the Gram matrix whose nonzero eigenvalues are those of
+//! the gradients' second moment. The same sums as in [`GhostNorm`](super::GhostNorm), over the rows of two sentences.
 //! Shader: `shaders/ghost_gram.wgsl`.
 
 use super::ghost_norm::{Form, GhostLoops};
@@ -23,7 +23,8 @@ pub enum GramKind {
     Tied,
 }
 
-/// Inner products of all pairs of `most` sentences or fewer, [sentences, most]; only those with column ≤ row are written.
+/// Inner products of all pairs of `most` sentences or fewer, [sentences, most]; only those with column ≤ row are
+/// written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct GhostGram {
     pub kind: GramKind,

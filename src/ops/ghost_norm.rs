@@ -1,6 +1,6 @@
-//! Squared norms of per-example gradients without forming them. Goodfellow 2015 (arXiv 1510.01799); Li et al. 2021, eq. 3
-//! (arXiv 2110.05679); the choice between the two forms of a product as in Bu et al. 2022 (arXiv 2205.10683); the cross term
-//! of a tied table is derived in `docs/curvature.md`. Shader: `shaders/ghost_norm.wgsl`.
+//! Squared norms of per-example gradients without forming them. Goodfellow 2015 (arXiv 1510.01799); Li et al. 2021, eq.
+//! 3 (arXiv 2110.05679); the choice between the two forms of a product as in Bu et al. 2022 (arXiv 2205.10683); the
+//! cross term of a tied table is derived in `docs/curvature.md`. Shader: `shaders/ghost_norm.wgsl`.
 
 use super::operation::no_rule;
 use super::{AttentionVariant, Dims, Family, Lowering, Node, Operation, OutputShape, Rule, Sizes, Tensor};
@@ -20,8 +20,8 @@ pub enum GhostNorm {
     Scale,
     /// b to those of the word, position and segment table.
     Tables,
-    /// (b, h, e) to the cross term of a table that is the head too: b the adjoint of the embedding, h and e the input of the
-    /// head and the adjoint of its output at masked positions.
+    /// (b, h, e) to the cross term of a table that is the head too: b the adjoint of the embedding, h and e the input
+    /// of the head and the adjoint of its output at masked positions.
     Tied,
 }
 
@@ -136,8 +136,8 @@ impl Operation for GhostNorm {
     }
 }
 
-/// Whether a product's gradient is formed rather than taken by pairs of rows. With the rows of a sentence on average of the
-/// largest batch, pairs cost T² (d + p) and forming it 2 T d p.
+/// Whether a product's gradient is formed rather than taken by pairs of rows. With the rows of a sentence on average of
+/// the largest batch, pairs cost T² (d + p) and forming it 2 T d p.
 pub(crate) fn instantiates(b: &Tensor, a: &Tensor, parts: u32, dims: &Dims) -> bool {
     let rows = dims.capacity(b.rows).div_ceil(dims.sentences.max(1));
     let (d, p) = (a.cols, b.cols / parts);
@@ -174,7 +174,8 @@ impl GhostLoops {
     pub(crate) fn iterations(&self, tokens: u64, positions: u64, lanes: Option<u32>) -> u64 {
         let rows = if self.masked { positions } else { tokens };
         let width = lanes.map_or(64, u64::from);
-        // The subgroup kernels take four vec4 an iteration, and blocks of rows; the others one pair of rows after another.
+        // The subgroup kernels take four vec4 an iteration, and blocks of rows; the others one pair of rows after
+        // another.
         let inner = |columns: u64| if lanes.is_some() { columns.div_ceil(4) } else { columns };
         let blocks = rows.div_ceil(width);
         let meetings = match (lanes.is_some(), self.pairs) {

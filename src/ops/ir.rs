@@ -84,7 +84,8 @@ impl Node {
         self.inputs.iter_mut().chain(&mut self.addend)
     }
 
-    /// The pieces of scratch memory that it needs while it runs, with their bytes; those that it does without are left out.
+    /// The pieces of scratch memory that it needs while it runs, with their bytes; those that it does without are left
+    /// out.
     pub fn scratch(&self, sizes: &Sizes<'_>) -> Vec<(Scratch, u64)> {
         self.operation().scratch(self, sizes).into_iter().filter(|(_, bytes)| *bytes > 0).collect()
     }
@@ -219,8 +220,8 @@ impl<'g> Tangents<'g> {
         self.graph.push(call, name)
     }
 
-    /// Says that the tangent of a node's first output is the same function of the tangent of its first input, plus its addend's:
-    /// what holds of a function that is linear in its only input that moves.
+    /// Says that the tangent of a node's first output is the same function of the tangent of its first input, plus its
+    /// addend's: what holds of a function that is linear in its only input that moves.
     pub fn same_on_tangents(&mut self, node: &Node) {
         let addend = node.addend.and_then(|id| self.of(id));
         let name = self.dot(node.outputs[0]);
@@ -323,8 +324,8 @@ impl<'g> Adjoints<'g> {
         self.graph.push(call, name)
     }
 
-    /// Adds what a node gives to the adjoint of `id`, in the node's own kernel where it can add. Nothing is emitted when `id`
-    /// leads to nothing that is differentiated for.
+    /// Adds what a node gives to the adjoint of `id`, in the node's own kernel where it can add. Nothing is emitted
+    /// when `id` leads to nothing that is differentiated for.
     pub fn contribute(&mut self, id: TensorId, call: Call) {
         if !self.wants(id) {
             return;

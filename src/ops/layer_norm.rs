@@ -23,11 +23,11 @@ impl Operation for LayerNorm {
         "layer_norm"
     }
 
-    /// Forward: (x, γ, β) to (y, stat [rows, 4] = mean, 1/√(var + ε)). Vjp(0): (x, γ, stat, ȳ) to x̄; Vjp(1): (x, stat, ȳ) to
-    /// (γ̄, β̄), [1, d] each.
-    /// Jvp: (x, γ, stat, ẋ, γ̇, β̇) to (ẏ, stat_dot [rows, 4] = mean, 1/√(var + ε), mean(ẋ), mean(x̂ ẋ)).
-    /// VjpJvp(0): (x, γ, stat_dot, ȳ, ẋ, γ̇, ȳ̇) to the tangent of x̄; VjpJvp(1): (x, stat_dot, ȳ, ẋ, ȳ̇) to those of γ̄ and β̄.
-    /// Second: (x, γ, stat_dot, ȳ, ẋ, γ̇) to ⟨ȳ, D²y⟩ of each row, in the first of four columns.
+    /// Forward: (x, γ, β) to (y, stat [rows, 4] = mean, 1/√(var + ε)). Vjp(0): (x, γ, stat, ȳ) to x̄; Vjp(1): (x, stat,
+    /// ȳ) to (γ̄, β̄), [1, d] each. Jvp: (x, γ, stat, ẋ, γ̇, β̇) to (ẏ, stat_dot [rows, 4] = mean, 1/√(var + ε),
+    /// mean(ẋ), mean(x̂ ẋ)). VjpJvp(0): (x, γ, stat_dot, ȳ, ẋ, γ̇, ȳ̇) to the tangent of x̄; VjpJvp(1): (x, stat_dot,
+    /// ȳ, ẋ, ȳ̇) to those of γ̄ and β̄. Second: (x, γ, stat_dot, ȳ, ẋ, γ̇) to ⟨ȳ, D²y⟩ of each row, in the first of
+    /// four columns.
     fn outputs(&self, rule: Rule, inputs: &[&Tensor]) -> Vec<OutputShape> {
         let vectors = |x: &Tensor, probes| ["weight", "bias"].map(|name| (name, Count::Fixed(1), x.cols, probes));
         match rule {
@@ -204,7 +204,8 @@ impl LayerNorm {
     }
 }
 
-/// Lanes of the subgroup that works on a row, if it does: rows that take more than 32 vec4 of every lane make long code.
+/// Lanes of the subgroup that works on a row, if it does: rows that take more than 32 vec4 of every lane make long
+/// code.
 fn subgroup(variants: &Variants, x: &Tensor) -> Option<u32> {
     match variants.row(Family::LayerNorm).kind {
         Kind::RowSubgroup(lanes) if x.cols4() <= 32 * lanes => Some(lanes),

@@ -1,4 +1,5 @@
-//! Layer norm's reverse rule for scale and shift: γ̄ = Σ_rows ȳ x̂ and β̄ = Σ_rows ȳ. Shader: `shaders/layer_norm_scale.wgsl`.
+//! Layer norm's reverse rule for scale and shift: γ̄ = Σ_rows ȳ x̂ and β̄ = Σ_rows ȳ. Shader:
+//! `shaders/layer_norm_scale.wgsl`.
 
 use super::{Lowering, Scratch, TensorId, reduce};
 use crate::gpu::Grid;

@@ -1,4 +1,5 @@
-//! Matrix products in three layouts with bias, addend and activation: the bulk of all arithmetic. Shader: `shaders/linear.wgsl`.
+//! Matrix products in three layouts with bias, addend and activation: the bulk of all arithmetic. Shader:
+//! `shaders/linear.wgsl`.
 
 use super::operation::no_rule;
 use super::{
@@ -57,8 +58,8 @@ impl Epilogue {
     }
 }
 
-/// A product. Inputs: A, B, then bias [1, n] and z [m, n] where they are asked for. Its reverse rules are products in other
-/// layouts, and so no rules of their own: they are planned and fused as any other.
+/// A product. Inputs: A, B, then bias [1, n] and z [m, n] where they are asked for. Its reverse rules are products in
+/// other layouts, and so no rules of their own: they are planned and fused as any other.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Linear {
     pub layout: Layout,
@@ -88,8 +89,8 @@ impl Shape {
         }
     }
 
-    /// Rows of the depth that one split sums (TN): as the variants say, and fewer where C has few tiles, so that there is
-    /// work for several cores.
+    /// Rows of the depth that one split sums (TN): as the variants say, and fewer where C has few tiles, so that there
+    /// is work for several cores.
     fn split(&self, dims: &Dims, variants: &Variants, a: &Tensor, c: &Tensor) -> u32 {
         let most = variants.sums().split;
         if !matches!(variants.linear(Family::LinearTn), LinearVariant::Subgroup(_)) {

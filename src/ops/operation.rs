@@ -1,5 +1,5 @@
-//! What every operation says of itself, with defaults for what most have in common: those that are linear in one input write
-//! down their shapes and their dispatches, and no rule.
+//! What every operation says of itself, with defaults for what most have in common: those that are linear in one input
+//! write down their shapes and their dispatches, and no rule.
 
 use std::fmt::Debug;
 
@@ -31,8 +31,8 @@ pub trait Operation: Debug + Send + Sync {
     /// Emits the dispatches of a node.
     fn lower(&self, node: &Node, cx: &mut Lowering<'_>);
 
-    /// Multiplications and additions of a node's products, two for each pair of numbers that meet, for one probe where there
-    /// are probes; `None` for what is bound by memory.
+    /// Multiplications and additions of a node's products, two for each pair of numbers that meet, for one probe where
+    /// there are probes; `None` for what is bound by memory.
     fn flops(&self, node: &Node, sizes: &Sizes<'_>) -> Option<f64>;
 
     /// Whether a rule's kernel adds the node's addend. Otherwise an `add` stands behind it.
@@ -50,7 +50,8 @@ pub trait Operation: Debug + Send + Sync {
         g.transpose(node, y_bar);
     }
 
-    /// Emits the tangents of the outputs from those of the inputs, for the forward and for the reverse rule. Some input has one.
+    /// Emits the tangents of the outputs from those of the inputs, for the forward and for the reverse rule. Some input
+    /// has one.
     fn jvp(&self, node: &Node, g: &mut Tangents<'_>) {
         g.same_on_tangents(node);
     }
@@ -68,8 +69,8 @@ pub trait Operation: Debug + Send + Sync {
         None
     }
 
-    /// What output number `output` of a node is made of when it is a parameter's gradient, for norms of per-sentence gradients;
-    /// its addend is another gradient. `None` for what gives no parameter its gradient.
+    /// What output number `output` of a node is made of when it is a parameter's gradient, for norms of per-sentence
+    /// gradients; its addend is another gradient. `None` for what gives no parameter its gradient.
     fn gradient_source(&self, _node: &Node, _output: usize) -> Option<GradientSource> {
         None
     }

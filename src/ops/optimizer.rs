@@ -1,6 +1,6 @@
 //! What happens to a gradient: accumulation over micro-batches, its norm, clipping, AdamW and SGD; for sharpness-aware
-//! minimisation a step up along it and back. Not an operation of the graph but programs of their own, over whole chunks.
-//! Shader: `shaders/optimizer.wgsl`.
+//! minimisation a step up along it and back. Not an operation of the graph but programs of their own, over whole
+//! chunks. Shader: `shaders/optimizer.wgsl`.
 
 use crate::gpu::{Buffer, Count, Dispatch, Grid, Kernel};
 use crate::kernels::optimizer as kernel;
@@ -64,8 +64,8 @@ pub fn accumulate(label: &str, gradient: &Buffer, sum: &Buffer, size4: u32) -> D
 
 /// The norm of the gradient, the step's log line, and the state that an update or an ascent reads.
 ///
-/// The losses were weighted by `scale`, a power of two, and so the gradient is as much too large: the update, the norm and
-/// the log divide by it, which changes no bit.
+/// The losses were weighted by `scale`, a power of two, and so the gradient is as much too large: the update, the norm
+/// and the log divide by it, which changes no bit.
 pub fn settle(clip: f32, scale: f32, chunks: &[ChunkBuffers], shared: &Shared) -> Vec<Dispatch> {
     let mut all = Vec::new();
     let mut first = 0;

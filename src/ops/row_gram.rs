@@ -1,13 +1,13 @@
-//! Inner products of the rows of each sentence, folded to below the diagonal: what squared norms of per-example gradients
-//! need of a layer's input, once for all adjoints. Not differentiated. Shader: `shaders/row_gram.wgsl`.
+//! Inner products of the rows of each sentence, folded to below the diagonal: what squared norms of per-example
+//! gradients need of a layer's input, once for all adjoints. Not differentiated. Shader: `shaders/row_gram.wgsl`.
 
 use super::operation::{self, no_rule};
 use super::{AttentionVariant, Family, Lowering, Node, Operation, OutputShape, Rule, Sizes, Tensor};
 use crate::gpu::{Count, Grid};
 use crate::kernels::row_gram as kernel;
 
-/// a to g, [rows, most]: g[t, s] = 2 a_t·a_s for s < t, ‖a_t‖² for s = t, else 0; s is counted from the first row of t's
-/// sentence, and no sentence has more than `most` rows.
+/// a to g, [rows, most]: g[t, s] = 2 a_t·a_s for s < t, ‖a_t‖² for s = t, else 0; s is counted from the first row of
+/// t's sentence, and no sentence has more than `most` rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowGram {
     pub most: u32,

@@ -1,5 +1,5 @@
-//! An optimiser as one unit: the rule, the chunks it works on, what it keeps beside them, and the numbers of each step. The
-//! dispatches are those of [`optimizer`](super::optimizer); the f64 twin is
+//! An optimiser as one unit: the rule, the chunks it works on, what it keeps beside them, and the numbers of each step.
+//! The dispatches are those of [`optimizer`](super::optimizer); the f64 twin is
 //! [`reference::optimizer`](crate::reference::optimizer).
 
 use super::optimizer::{self, ChunkBuffers, Rule, Shared};
@@ -27,8 +27,8 @@ impl UpdateRule {
         }
     }
 
-    /// What the kernels read of a step with learning rate `lr`, after `taken` steps: (lr, 1 − β₁ᵗ, 1 − β₂ᵗ, 1 on the first
-    /// step), and zeros.
+    /// What the kernels read of a step with learning rate `lr`, after `taken` steps: (lr, 1 − β₁ᵗ, 1 − β₂ᵗ, 1 on the
+    /// first step), and zeros.
     pub fn numbers(self, taken: u64, lr: f64) -> [f32; 8] {
         let t = (taken + 1) as f64;
         let corrections = match self {

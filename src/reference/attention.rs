@@ -97,8 +97,8 @@ pub fn vjp<R: Real>(
 }
 
 impl Twin for Attention {
-    /// Inputs as the operation's own `outputs` says. Along a direction the weights are recomputed from qkv and its tangent; the
-    /// statistics that the kernels are given beside them (`stat`, `delta`) are not read.
+    /// Inputs as the operation's own `outputs` says. Along a direction the weights are recomputed from qkv and its
+    /// tangent; the statistics that the kernels are given beside them (`stat`, `delta`) are not read.
     fn evaluate(&self, rule: Rule, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
         let spans = inputs.spans();
         let keep = |i: usize, j: usize, head: usize| dropout::attention_keep(self, &inputs.frame.step, i, j, head);

@@ -1,4 +1,5 @@
-//! A whole sentence's rows side by side for each masked position, and back; blocks are padded to a multiple of 4 columns.
+//! A whole sentence's rows side by side for each masked position, and back; blocks are padded to a multiple of 4
+//! columns.
 
 use super::{Inputs, Twin};
 use crate::ops::{Batch, Concat, Rule};

@@ -39,8 +39,8 @@ pub fn vjp<R: Real>(z: &[R], width: usize, label: Label<'_>, stat: &[R], weight:
 }
 
 impl Twin for CrossEntropy {
-    /// Forward: z. Vjp: (z, stat, weight). Jvp, Second: (z, stat, ż). VjpJvp: (z, stat, weight, ż). Along ż, stat is computed
-    /// again.
+    /// Forward: z. Vjp: (z, stat, weight). Jvp, Second: (z, stat, ż). VjpJvp: (z, stat, weight, ż). Along ż, stat is
+    /// computed again.
     fn evaluate(&self, rule: Rule, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
         let (z, width, batch) = (inputs.of(0), inputs.cols(0), inputs.frame.batch);
         let label = |row: usize, v: usize| match self.labels {

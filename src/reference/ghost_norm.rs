@@ -1,5 +1,5 @@
-//! Twin of `shaders/ghost_norm.wgsl` and `shaders/ghost_gram.wgsl`: the gradients of each sentence are formed, and their squares
-//! and products added up.
+//! Twin of `shaders/ghost_norm.wgsl` and `shaders/ghost_gram.wgsl`: the gradients of each sentence are formed, and
+//! their squares and products added up.
 
 use std::collections::HashMap;
 
@@ -58,8 +58,8 @@ fn own_rows(masked: bool, batch: &Batch, sentence: u32) -> Vec<usize> {
     }
 }
 
-/// Twin of `shaders/row_gram.wgsl`: inner products of the rows of a within each sentence, [rows, most], folded to below the
-/// diagonal.
+/// Twin of `shaders/row_gram.wgsl`: inner products of the rows of a within each sentence, [rows, most], folded to below
+/// the diagonal.
 pub fn row_gram(a: &[f64], cols: usize, masked: bool, most: usize, batch: &Batch) -> Vec<f64> {
     let mut out = vec![0.0; a.len() / cols * most];
     for sentence in 0..batch.sentences {

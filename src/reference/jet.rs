@@ -1,7 +1,8 @@
 //! Numbers that carry their first and second derivative along one direction, and what the twins ask of a number.
 //!
-//! A twin is written once, over [`Real`]. Run on f64 it gives values; run on [`Jet`]s it gives their derivatives too. So
-//! the oracle of a tangent or second-order rule is the forward or reverse rule itself, and no formula is derived twice.
+//! A twin is written once, over [`Real`]. Run on f64 it gives values; run on [`Jet`]s it gives their derivatives too.
+//! So the oracle of a tangent or second-order rule is the forward or reverse rule itself, and no formula is derived
+//! twice.
 //!
 //! ```
 //! use lowland::reference::jet::{Jet, Real};

@@ -17,7 +17,8 @@ pub(super) enum Given {
     NearOne,
     /// Further from 0 than a product with a row of `w1` comes.
     AwayFromZero,
-    /// Queries, keys and values of heads of this size in so many parts, with zeros behind each head as in a model's weights.
+    /// Queries, keys and values of heads of this size in so many parts, with zeros behind each head as in a model's
+    /// weights.
     Heads { size: u32, parts: u32 },
     /// The batch's own weight of every masked position, in the first of four columns.
     LossWeight,
@@ -143,8 +144,8 @@ pub(super) fn representative(rows: u32) -> Vec<Case> {
     all
 }
 
-/// All cases: every operation with its reverse pass, with tangents of both, with second-order terms and norms; every update
-/// rule.
+/// All cases: every operation with its reverse pass, with tangents of both, with second-order terms and norms; every
+/// update rule.
 pub fn cases() -> Vec<Case> {
     let mut all = operations();
     for (pass, suffix) in [(Pass::Tangent, "tangents"), (Pass::Second, "second order"), (Pass::Norms, "norms")] {
@@ -205,7 +206,8 @@ fn operations() -> Vec<Case> {
         made.fused = fused;
         all.push(made);
     }
-    // Sentences of up to 10 tokens, and of up to 75: more than two tiles of the kernels that go over a sentence in tiles.
+    // Sentences of up to 10 tokens, and of up to 75: more than two tiles of the kernels that go over a sentence in
+    // tiles.
     let short = [(1, 4, 0.0), (3, 6, 0.0), (2, 10, 0.0), (4, 16, 0.0), (2, 8, 0.3)].map(|shape| (shape, 5, 10));
     let long = [(3, 6, 0.0), (2, 32, 0.3), (1, 40, 0.0), (1, 68, 0.0)].map(|shape| (shape, 4, 75));
     for ((heads, size, p), sentences, longest) in short.into_iter().chain(long) {

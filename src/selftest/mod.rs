@@ -1,8 +1,8 @@
-//! One table of cases for every operation and shape, run on an adapter against the f64 twins: read by `lowland selftest`
-//! and by the test suite.
+//! One table of cases for every operation and shape, run on an adapter against the f64 twins: read by
+//! `lowland selftest` and by the test suite.
 //!
-//! A case is a small graph with the operation in its middle and cotangents behind it, so that a reverse rule that forgets
-//! what comes in fails; every computed tensor of the graph is compared, padding included.
+//! A case is a small graph with the operation in its middle and cotangents behind it, so that a reverse rule that
+//! forgets what comes in fails; every computed tensor of the graph is compared, padding included.
 //!
 //! ```no_run
 //! use lowland::{gpu::Gpu, ops::Variants, selftest};
@@ -42,7 +42,8 @@ const TABLES: [u32; 3] = [11, 80, 3];
 /// A graph to try and the batch to try it on.
 pub struct Case {
     pub name: String,
-    /// Largest difference allowed, as a share of the tensor's largest value. f32 has 6e-8; sums over rows and exp cost more.
+    /// Largest difference allowed, as a share of the tensor's largest value. f32 has 6e-8; sums over rows and exp cost
+    /// more.
     pub bound: f64,
     /// Cotangents or probes at once.
     pub probes: u32,

@@ -1,5 +1,5 @@
-//! How fast each operation is in each of its rules, at one representative shape, with every variant that an adapter can run:
-//! every node of the representative cases that is not like one before it, run alone.
+//! How fast each operation is in each of its rules, at one representative shape, with every variant that an adapter can
+//! run: every node of the representative cases that is not like one before it, run alone.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -113,7 +113,8 @@ pub fn timed_operations(gpu: &Gpu) -> Vec<String> {
     subjects(&representative(rows(gpu))).into_iter().map(|s| s.operation).collect()
 }
 
-/// Times every rule of every operation with every variant that the adapter can run; about a minute on a software adapter.
+/// Times every rule of every operation with every variant that the adapter can run; about a minute on a software
+/// adapter.
 pub fn timings(
     gpu: &Gpu,
     used: &Variants,

@@ -1,13 +1,13 @@
 //! The adversarial algorithm: minimise the pre-training loss minus λ times the loss of a linear head that learns a
 //! downstream task from the encoder's representations (Liu, Xie, Li, Ma 2023).
 //!
-//! The head is what a linear probe is, a classifier on the concatenated token representations of the last layer. It learns
-//! from one set of labelled sentences, by AdamW, a few steps before each step of the encoder; the encoder feels its loss on
-//! another set. Both sets have seeds that neither training, evaluation nor probes use.
+//! The head is what a linear probe is, a classifier on the concatenated token representations of the last layer. It
+//! learns from one set of labelled sentences, by AdamW, a few steps before each step of the encoder; the encoder feels
+//! its loss on another set. Both sets have seeds that neither training, evaluation nor probes use.
 //!
 //! The head's loss has no upper bound, and an encoder could raise it for ever by making the head wrong rather than
-//! ignorant. So a batch counts only while the head's mean loss on it is below `ceiling` times the entropy of the labels:
-//! at 1, the loss of the best head that knows nothing of the sentence, there is nothing left to take away.
+//! ignorant. So a batch counts only while the head's mean loss on it is below `ceiling` times the entropy of the
+//! labels: at 1, the loss of the best head that knows nothing of the sentence, there is nothing left to take away.
 //!
 //! Batches are a function of (seed, step); the head and its moments are part of a checkpoint.
 
@@ -281,8 +281,8 @@ impl Adversary {
         Ok(steps.map(line).map(|l| AdversaryLine { loss: l[0], factor: l[1] }).collect())
     }
 
-    /// The gradient of the head's mean loss by the encoder's parameters, times the loss scale, as the last step left it, and
-    /// the sentences of a step that it is taken on.
+    /// The gradient of the head's mean loss by the encoder's parameters, times the loss scale, as the last step left
+    /// it, and the sentences of a step that it is taken on.
     pub fn last(&self, step: u64) -> (&Arena, Vec<Sentence>) {
         (&self.gradient, self.chosen(1, step, u64::from(self.algorithm.head_steps)))
     }

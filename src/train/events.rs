@@ -1,7 +1,7 @@
 //! TensorBoard's event files: records of protobuf messages with masked CRC-32C checksums, scalars only.
 //!
-//! A run that goes on writes a file of its own, which begins with `session_log { status: START }` at its first step: a reader
-//! drops what earlier files say of that step and later ones, so that every step is there once.
+//! A run that goes on writes a file of its own, which begins with `session_log { status: START }` at its first step: a
+//! reader drops what earlier files say of that step and later ones, so that every step is there once.
 
 use std::fs::File;
 use std::io::Write;
@@ -44,8 +44,8 @@ fn event(time: f64, step: u64) -> Vec<u8> {
 }
 
 impl EventWriter {
-    /// Starts a new file in a folder, for step `first` and those after it; behind all that are there, which readers take in
-    /// the order of their names.
+    /// Starts a new file in a folder, for step `first` and those after it; behind all that are there, which readers
+    /// take in the order of their names.
     pub fn create(folder: &Path, first: u64) -> std::io::Result<EventWriter> {
         let time = now();
         let earlier = std::fs::read_dir(folder)?.flatten().filter_map(|entry| {

@@ -1,4 +1,5 @@
-//! The folder of a run: claimed while a process works in it, with the resolved config, what it runs on, and the metrics.
+//! The folder of a run: claimed while a process works in it, with the resolved config, what it runs on, and the
+//! metrics.
 
 use std::fs::File;
 use std::io::Write;

@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A measurement; also a line of `metrics.jsonl` and, of the last one, `curvature` in `result.json`. Errors are standard
-/// errors for the language as a population; what was not measured, or is not known, is absent.
+/// A measurement; also a line of `metrics.jsonl` and, of the last one, `curvature` in `result.json`. Errors are
+/// standard errors for the language as a population; what was not measured, or is not known, is absent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Measurement {
     pub step: u64,

@@ -1,5 +1,5 @@
-//! Pre-training: data that is a function of (seed, step), the loop, optimisers, checkpoints, evaluation, curvature along
-//! the way.
+//! Pre-training: data that is a function of (seed, step), the loop, optimisers, checkpoints, evaluation, curvature
+//! along the way.
 //!
 //! ```no_run
 //! use lowland::{config, gpu::Gpu, train};

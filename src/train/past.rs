@@ -93,8 +93,8 @@ impl Past {
     /// Looks into a folder.
     ///
     /// # Errors
-    /// When it belongs to another config, when steps that were taken are asked back, or when what a longer run would go on
-    /// from is not there; with what would be right.
+    /// When it belongs to another config, when steps that were taken are asked back, or when what a longer run would go
+    /// on from is not there; with what would be right.
     pub fn read(folder: &Path, resolved: &Resolved) -> Result<Past, RunError> {
         let known = Known::read(folder);
         let result = RunResult::read(folder);

@@ -115,14 +115,14 @@ pub fn tune(gpu: &Gpu, resolved: &Resolved, note: &dyn Fn(&str)) -> Result<Tunin
     Ok(trial.tune(gpu, resolved, note)?)
 }
 
-/// Trains as a config says; goes on from the newest whole checkpoint where there is one, also with more steps than the run
-/// had.
+/// Trains as a config says; goes on from the newest whole checkpoint where there is one, also with more steps than the
+/// run had.
 ///
 /// # Errors
-/// [`RunError::Interrupted`] or [`RunError::Unbegun`] after [`crate::interrupt::request`], [`RunError::Diverged`] before a
-/// step that is not finite is taken, [`RunError::Claimed`] and [`RunError::Lost`] when the folder is in another's hands,
-/// and whatever the adapter or the disk refuses. A folder of another run is refused; what fails before the first step
-/// leaves nothing in it.
+/// [`RunError::Interrupted`] or [`RunError::Unbegun`] after [`crate::interrupt::request`], [`RunError::Diverged`]
+/// before a step that is not finite is taken, [`RunError::Claimed`] and [`RunError::Lost`] when the folder is in
+/// another's hands, and whatever the adapter or the disk refuses. A folder of another run is refused; what fails before
+/// the first step leaves nothing in it.
 pub fn run(gpu: &Gpu, resolved: &Resolved, observer: &dyn Observer) -> Result<Outcome, RunError> {
     go(gpu, resolved, observer).map_err(|error| if error.interrupted() { RunError::Unbegun } else { error })
 }

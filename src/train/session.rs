@@ -163,8 +163,8 @@ impl<'r> Session<'r> {
         self.before + self.started.elapsed().as_secs_f64()
     }
 
-    /// Reads the steps' losses, stops at one that is not finite, and writes a line where one is due: of the steps since the
-    /// last multiple of [`LOG_EVERY`], wherever a checkpoint or another attempt came between.
+    /// Reads the steps' losses, stops at one that is not finite, and writes a line where one is due: of the steps since
+    /// the last multiple of [`LOG_EVERY`], wherever a checkpoint or another attempt came between.
     fn log(&mut self, trainer: &mut Trainer, folder: &mut Folder) -> Result<(), RunError> {
         let lines = trainer.read_log()?;
         if let Some(i) = lines.iter().position(|l| l.bad) {

@@ -1,8 +1,9 @@
 //! The weights that a run begins with: random ones, or those of another model.
 //!
 //! A model to start from may number the language's words in its own way. Its rows are moved into the order that models
-//! trained here have, rather than the run taken into its order: so the tokenizer beside every checkpoint, resuming, soft
-//! labels and whatever compares runs know one order of ids, and starts with different tokenizers train to the same bits.
+//! trained here have, rather than the run taken into its order: so the tokenizer beside every checkpoint, resuming,
+//! soft labels and whatever compares runs know one order of ids, and starts with different tokenizers train to the same
+//! bits.
 
 use super::data::Corpus;
 use super::observer::Observer;

@@ -1,5 +1,5 @@
-//! The training step on an adapter: gradient of each micro-batch, norm, update; encoded and submitted without waiting and
-//! without reading anything back but a log of losses now and then.
+//! The training step on an adapter: gradient of each micro-batch, norm, update; encoded and submitted without waiting
+//! and without reading anything back but a log of losses now and then.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -208,9 +208,9 @@ impl Trainer {
     /// Takes one step: returns when it is submitted, and not too many are on their way.
     ///
     /// # Errors
-    /// [`GpuError::Interrupted`] before the step, or in the midst of its gradient: then it is not taken, and parameters and
-    /// moments are as they were. An update that is begun is done, and so is a step of an algorithm with weights of its own or
-    /// with parameters on the move (adversarial, SAM).
+    /// [`GpuError::Interrupted`] before the step, or in the midst of its gradient: then it is not taken, and parameters
+    /// and moments are as they were. An update that is begun is done, and so is a step of an algorithm with weights of
+    /// its own or with parameters on the move (adversarial, SAM).
     pub fn advance(&mut self, micros: &[Micro]) -> Result<(), GpuError> {
         crate::interrupt::check()?;
         let begun = Instant::now();
@@ -265,7 +265,8 @@ impl Trainer {
         gpu.fault()
     }
 
-    /// Encodes the gradient of micro-batch `i` of a step, added to those before it; gives the micro-batch's numbers too.
+    /// Encodes the gradient of micro-batch `i` of a step, added to those before it; gives the micro-batch's numbers
+    /// too.
     fn gradient_of(
         &self,
         micro: &Micro,
@@ -326,8 +327,8 @@ impl Trainer {
         }
     }
 
-    /// Share of the time of training steps in which the queue had none of them to work on, by timestamps at the begin and
-    /// the end of each; `None` where the adapter has no timestamps.
+    /// Share of the time of training steps in which the queue had none of them to work on, by timestamps at the begin
+    /// and the end of each; `None` where the adapter has no timestamps.
     pub fn queue_idle(&self) -> Option<f64> {
         (self.laps.whole > 0.0).then(|| self.laps.idle / self.laps.whole)
     }

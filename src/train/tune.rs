@@ -1,8 +1,8 @@
-//! Measured choice of kernel variants: the table's rows timed on a config's own gradient, and the fastest kept in a file
-//! that later runs of the same shapes on the same adapter use.
+//! Measured choice of kernel variants: the table's rows timed on a config's own gradient, and the fastest kept in a
+//! file that later runs of the same shapes on the same adapter use.
 //!
-//! One gradient is timed with every row of the table: by a timestamp around each dispatch where the adapter has them, so
-//! that all operations are measured in one go, else by the host's clock with one operation changed at a time.
+//! One gradient is timed with every row of the table: by a timestamp around each dispatch where the adapter has them,
+//! so that all operations are measured in one go, else by the host's clock with one operation changed at a time.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -86,7 +86,8 @@ pub struct Tuning {
 }
 
 impl Tuning {
-    /// The kept choice for a subject, if there is one that the adapter can run. A file that cannot be read counts as none.
+    /// The kept choice for a subject, if there is one that the adapter can run. A file that cannot be read counts as
+    /// none.
     pub fn find(gpu: &Gpu, subject: &Subject) -> Option<Tuning> {
         let text = std::fs::read_to_string(subject.path()?).ok()?;
         let tuning: Tuning = serde_json::from_str(&text).ok()?;

@@ -174,7 +174,8 @@ fn servers_now(path: &Path) -> io::Result<SystemTime> {
     time
 }
 
-/// Renames a claim away and removes it if it is the one that was meant; else it is put back where nobody took its place.
+/// Renames a claim away and removes it if it is the one that was meant; else it is put back where nobody took its
+/// place.
 pub(super) fn set_aside(path: &Path, meant: &dyn Fn(&[u8]) -> bool) -> io::Result<bool> {
     let aside = beside(path, &format!("aside-{}", token()));
     match std::fs::rename(path, &aside) {

@@ -1,10 +1,10 @@
-//! Who works in a folder. A claim is a file that one process makes with `create_new` and renews while it works; in it stand
-//! the host, the process and a heartbeat that counts up. No lock of the file system is needed.
+//! Who works in a folder. A claim is a file that one process makes with `create_new` and renews while it works; in it
+//! stand the host, the process and a heartbeat that counts up. No lock of the file system is needed.
 //!
 //! - A claim of a process of this machine that is gone is taken over at once.
-//! - Any other is somebody's at work as long as it is renewed. Its age is told by the file server alone: the time of the
-//!   claim against the time of a file that is made beside it now, so that hosts' clocks do not matter. A claim that looks
-//!   left is then watched for some heartbeats: whoever wakes up (a suspended machine) renews it within that time.
+//! - Any other is somebody's at work as long as it is renewed. Its age is told by the file server alone: the time of
+//!   the claim against the time of a file that is made beside it now, so that hosts' clocks do not matter. A claim that
+//!   looks left is then watched for some heartbeats: whoever wakes up (a suspended machine) renews it within that time.
 //! - Taking over is a rename, by one at a time, and what was renamed is compared with what was seen; so one taker wins.
 //! - Whoever lost its claim nevertheless finds out before it writes again, see [`Claim::check`].
 //!
