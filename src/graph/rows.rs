@@ -4,16 +4,11 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{Count, Emit, Graph, Node, Role, TensorId};
-use crate::ops::{Epilogue, Function, Layout, Rule};
+use crate::ops::{Function, Rule};
 
 /// Whether every row of the results hangs on the same row of the inputs alone.
 fn by_row(node: &Node) -> bool {
-    let forward = match &node.function {
-        Function::Linear(op) => op.layout == Layout::NT && op.epilogue == Epilogue::None,
-        Function::Add(_) | Function::Activation(_) | Function::LayerNorm(_) => true,
-        _ => false,
-    };
-    forward && node.rule == Rule::Forward
+    node.rule == Rule::Forward && node.operation().by_row()
 }
 
 fn gathers(node: &Node) -> bool {

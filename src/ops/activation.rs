@@ -40,6 +40,10 @@ impl Operation for Activation {
         "activation"
     }
 
+    fn by_row(&self) -> bool {
+        true
+    }
+
     /// Forward, Slope: x. Vjp, which is the jvp too: (x, g) to f'(x) g. VjpJvp: (x, ȳ, ẋ, ȳ̇). Second: (x, ȳ, ẋ) to one
     /// number per vec4.
     fn outputs(&self, rule: Rule, inputs: &[&Tensor]) -> Vec<OutputShape> {

@@ -15,6 +15,10 @@ impl Operation for Add {
         "add"
     }
 
+    fn by_row(&self) -> bool {
+        true
+    }
+
     fn outputs(&self, rule: Rule, inputs: &[&Tensor]) -> Vec<OutputShape> {
         if rule != Rule::Forward {
             no_rule(self, rule);

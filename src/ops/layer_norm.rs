@@ -23,6 +23,10 @@ impl Operation for LayerNorm {
         "layer_norm"
     }
 
+    fn by_row(&self) -> bool {
+        true
+    }
+
     /// Forward: (x, γ, β) to (y, stat [rows, 4] = mean, 1/√(var + ε)). Vjp(0): (x, γ, stat, ȳ) to x̄; Vjp(1): (x, stat,
     /// ȳ) to (γ̄, β̄), [1, d] each. Jvp: (x, γ, stat, ẋ, γ̇, β̇) to (ẏ, stat_dot [rows, 4] = mean, 1/√(var + ε),
     /// mean(ẋ), mean(x̂ ẋ)). VjpJvp(0): (x, γ, stat_dot, ȳ, ẋ, γ̇, ȳ̇) to the tangent of x̄; VjpJvp(1): (x, stat_dot,

@@ -112,6 +112,10 @@ impl Operation for Linear {
         "linear"
     }
 
+    fn by_row(&self) -> bool {
+        self.layout == Layout::NT && self.epilogue == Epilogue::None
+    }
+
     fn title(&self, _: Rule) -> String {
         let what = match (self.layout, self.epilogue) {
             (_, Epilogue::Dot) => ", second",

@@ -40,6 +40,12 @@ pub trait Operation: Debug + Send + Sync {
         false
     }
 
+    /// Whether every row of the forward results hangs on the same row of the inputs alone: where only masked rows are
+    /// wanted of it, it is computed for masked rows only.
+    fn by_row(&self) -> bool {
+        false
+    }
+
     /// Whether it has reverse and tangent rules at all.
     fn differentiable(&self) -> bool {
         true

@@ -2,7 +2,7 @@
 //!
 //! [`run`] interprets a whole graph. Nothing here is fast, and nothing here is shared with the kernels. Forward and
 //! reverse rules are written over a number type ([`jet::Real`]); the rules along a direction (`Jvp`, `VjpJvp`, `Second`
-//! of [`Rule`](crate::ops::Rule)) are the same code run on numbers that carry their derivatives ([`jet::Jet`]).
+//! of [`Rule`]) are the same code run on numbers that carry their derivatives ([`jet::Jet`]).
 //!
 //! ```
 //! use lowland::{ops::Activation, reference::{activation, jet::Jet}};
