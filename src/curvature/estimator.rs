@@ -1,4 +1,5 @@
-//! Which matrix of a model is meant and how its trace is estimated: one spelling for programs, the command line and JSON.
+//! Which matrix of a model is meant and how its trace is estimated, spelled in one way by programs, the command line and
+//! JSON.
 
 use std::fmt;
 use std::str::FromStr;
