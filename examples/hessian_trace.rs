@@ -21,12 +21,14 @@ pub fn run(folder: &Path) -> Result<(), Box<dyn Error>> {
     let loss = model.over(&model.read_examples(folder.join("examples.jsonl"))?)?;
     println!("{} parameters, {} examples, on {}", loss.size(), loss.examples(), device.gpu.info().name);
 
-    // The trace until its standard error is 5 % of it. The examples are the target: only the probes are random.
-    let hessian = loss.hessian();
-    println!("Tr H = {}", hessian.trace().relative_error(0.05)?);
+    // The Gauss-Newton (= Fisher) trace until its standard error is 5 % of it. The examples are the target: only the probes
+    // are random.
+    println!("Tr G = {}", loss.gauss_newton().trace().relative_error(0.05)?);
 
-    // The same with the examples as a sample of what they came from: the error has two parts.
-    println!("Tr H = {} of the population", hessian.trace().of_population().probes(64)?);
+    // The Hessian's, with the examples as a sample of what they came from: the error has two parts. Its trace may be near 0,
+    // so that a number of probes is given and no relative error.
+    let hessian = loss.hessian();
+    println!("Tr H = {}", hessian.trace().of_population().probes(256)?);
 
     // H g, g the gradient: curvature along the way down.
     let gradient = loss.mean_gradient()?;
@@ -39,7 +41,14 @@ pub fn run(folder: &Path) -> Result<(), Box<dyn Error>> {
     // The Gauss-Newton matrix has no negative eigenvalue; the Hessian may have some.
     let negative = |spectrum: lowland::curvature::Quadrature| -> f64 {
         let probes = spectrum.nodes.len() as f64;
-        spectrum.nodes.iter().flatten().filter(|(value, _)| *value < -1e-4).map(|(_, share)| share / probes).sum()
+        spectrum
+            .nodes
+            .iter()
+            .flatten()
+            .filter(|(value, _)| *value < -1e-4)
+            .map(|(_, share)| share / probes)
+            .sum::<f64>()
+            .abs()
     };
     println!("share of negative eigenvalues: {:.2} of H, {:.2} of G", negative(hessian.spectrum()?), {
         negative(loss.gauss_newton().spectrum()?)
