@@ -141,8 +141,8 @@ mod tests {
         );
         let there = vec!["llvmpipe (Vulkan)".to_string(), "lavapipe (Vulkan)".to_string()];
         assert_eq!(
-            of_gpu(&GpuError::NoSuchAdapter { choice: "Index(9)".into(), there }),
-            "no usable adapter: none fits Index(9)\nThere are: index:0 llvmpipe (Vulkan); index:1 lavapipe (Vulkan). \
+            of_gpu(&GpuError::NoSuchAdapter { choice: "index:9".into(), there }),
+            "no usable adapter: none fits index:9\nThere are: index:0 llvmpipe (Vulkan); index:1 lavapipe (Vulkan). \
              `lowland doctor` shows more."
         );
         let error = Box::new(GpuError::Validation { doing: "making a pipeline".into(), detail: "no".into() });

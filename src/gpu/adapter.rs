@@ -22,6 +22,26 @@ pub enum AdapterChoice {
     Software,
 }
 
+impl std::fmt::Display for AdapterChoice {
+    /// As it is written on a command line: parsing gives the choice again.
+    ///
+    /// ```
+    /// use lowland::gpu::AdapterChoice;
+    /// for text in ["pci:0000:01:00.0", "index:1", "name:rtx", "software", "best"] {
+    ///     assert_eq!(text.parse::<AdapterChoice>().unwrap().to_string(), text);
+    /// }
+    /// ```
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            AdapterChoice::Best => write!(f, "best"),
+            AdapterChoice::Pci(id) => write!(f, "pci:{id}"),
+            AdapterChoice::Index(n) => write!(f, "index:{n}"),
+            AdapterChoice::Name(part) => write!(f, "name:{part}"),
+            AdapterChoice::Software => write!(f, "software"),
+        }
+    }
+}
+
 impl std::str::FromStr for AdapterChoice {
     type Err = String;
 
@@ -108,7 +128,7 @@ fn none(choice: &AdapterChoice, infos: &[wgpu::AdapterInfo]) -> GpuError {
         return GpuError::NoAdapter;
     }
     let there = infos.iter().map(|a| format!("{} ({:?})", a.name, a.backend)).collect();
-    GpuError::NoSuchAdapter { choice: format!("{choice:?}"), there }
+    GpuError::NoSuchAdapter { choice: choice.to_string(), there }
 }
 
 /// Ends the process at once, whatever a driver is at: without the handlers that drivers run at an orderly exit, which
