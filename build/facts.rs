@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use naga::valid::{FunctionInfo, ModuleInfo};
-use naga::{AddressSpace, Module, ScalarKind, StorageAccess, TypeInner, VectorSize};
+use naga::{AddressSpace, ArraySize, Module, Scalar, ScalarKind, StorageAccess, TypeInner, VectorSize};
 
 use super::annotations::{Annotation, Variant};
 use super::shader_text::{self, Line};
@@ -28,6 +28,8 @@ pub struct Field {
     pub name: String,
     /// An f32, else a u32.
     pub float: bool,
+    /// Of an array of `vec4<u32>` its length.
+    pub array: Option<u32>,
     pub comment: Vec<String>,
 }
 
@@ -137,22 +139,29 @@ impl<'a> Facts<'a> {
             global.space == AddressSpace::Uniform && global.binding.as_ref().is_some_and(|b| b.binding == 8)
         });
         let Some((_, global)) = uniform else { return Ok((vec![], 0)) };
-        let wrong = || format!("shaders/{}.wgsl: binding 8 must be a struct of u32 and f32", self.name);
+        let wrong = || format!("shaders/{}.wgsl: binding 8 must be a struct of u32 and f32, arrays of vec4<u32> before them", self.name);
         let TypeInner::Struct { members, span } = &module.types[global.ty].inner else { return Err(wrong()) };
         let mut fields = Vec::new();
         for member in members {
-            let float = match module.types[member.ty].inner {
+            let (float, array) = match module.types[member.ty].inner {
                 TypeInner::Scalar(scalar) if scalar.width == 4 => match scalar.kind {
-                    ScalarKind::Float => true,
-                    ScalarKind::Uint => false,
+                    ScalarKind::Float => (true, None),
+                    ScalarKind::Uint => (false, None),
                     _ => return Err(wrong()),
                 },
+                // Only where Rust lays it out as WGSL does.
+                TypeInner::Array { base, size: ArraySize::Constant(n), stride: 16 }
+                    if module.types[base].inner == TypeInner::Vector { size: VectorSize::Quad, scalar: Scalar::U32 }
+                        && fields.iter().all(|f: &Field| f.array.is_some()) =>
+                {
+                    (false, Some(n.get()))
+                }
                 _ => return Err(wrong()),
             };
             let name = member.name.clone().unwrap_or_default();
             let after = self.lines.iter().position(|line| line.text.starts_with("struct Params")).unwrap_or(0);
             let comment = self.comment(after, |text| text.trim_start().starts_with(&format!("{name}:")));
-            fields.push(Field { name, float, comment });
+            fields.push(Field { name, float, array, comment });
         }
         Ok((fields, *span))
     }

@@ -76,9 +76,13 @@ fn params_struct(text: &mut String, params: &[Field]) {
     put(text, 1, "#[repr(C)]");
     put(text, 1, "#[derive(Clone, Copy, Debug, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]");
     put(text, 1, "pub struct Params {");
-    for Field { name, float, comment } in params {
+    for Field { name, float, array, comment } in params {
         document(text, comment, || format!("`p.{name}`."));
-        put(text, 2, &format!("pub {name}: {},", if *float { "f32" } else { "u32" }));
+        let kind = match array {
+            Some(n) => format!("[[u32; 4]; {n}]"),
+            None => if *float { "f32" } else { "u32" }.into(),
+        };
+        put(text, 2, &format!("pub {name}: {kind},"));
     }
     put(text, 1, "}");
 }

@@ -2,8 +2,8 @@
 
 use super::{Count, Emit, Graph, TensorId};
 use crate::ops::{
-    Activation, Attention, Concat, CrossEntropy, Dropout, Embedding, Gather, Labels, LayerNorm, Layout, Linear, Rule,
-    call,
+    Activation, Attention, Concat, CrossEntropy, Dropout, Embedding, Gather, Labels, LayerNorm, Layout, Linear, Multiply,
+    Rotary, Rule, call,
 };
 
 impl Graph {
@@ -30,6 +30,16 @@ impl Graph {
     /// f(x).
     pub fn activation(&mut self, f: Activation, x: TensorId) -> TensorId {
         self.push(call(f, Rule::Forward, &[x]), "activation")[0]
+    }
+
+    /// a ⊙ b.
+    pub fn multiply(&mut self, a: TensorId, b: TensorId) -> TensorId {
+        self.push(call(Multiply, Rule::Forward, &[a, b]), "product")[0]
+    }
+
+    /// Heads turned by the positions of their rows.
+    pub fn rotary(&mut self, x: TensorId, rotary: Rotary) -> TensorId {
+        self.push(call(rotary, Rule::Forward, &[x]), "rotary")[0]
     }
 
     /// Layer norm over columns: x [rows, d], gamma and beta [1, d].

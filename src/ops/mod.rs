@@ -42,10 +42,12 @@ mod layer_norm_tangent;
 pub mod linear;
 pub mod loss_draw;
 mod lowering;
+mod multiply;
 mod operation;
 pub mod optimizer;
 mod own;
 pub mod reduce;
+mod rotary;
 mod row_gram;
 pub mod sentence_sum;
 pub mod statistics;
@@ -70,8 +72,10 @@ pub use layer_norm::LayerNorm;
 pub use linear::{Epilogue, Layout, Linear};
 pub use loss_draw::LossDraw;
 pub use lowering::{Lowering, Scratch};
+pub use multiply::Multiply;
 pub use operation::{GradientRows, GradientSource, Operation, OutputShape, Sizes};
 pub use own::Own;
+pub use rotary::Rotary;
 pub use row_gram::RowGram;
 pub use sentence_sum::SentenceSum;
 pub use update::{Optimizer, Treatment, UpdateRule};
@@ -120,7 +124,7 @@ macro_rules! every_operation {
     ($with:ident) => {
         $with! {
             Activation, Add, Attention, ColumnSum, Concat, CrossEntropy, Dropout, Embedding, Gather, GhostGram, GhostNorm,
-            LayerNorm, Linear, LossDraw, RowGram, SentenceSum,
+            LayerNorm, Linear, LossDraw, Multiply, Rotary, RowGram, SentenceSum,
         }
     };
 }

@@ -28,7 +28,9 @@ pub mod jet;
 pub mod layer_norm;
 pub mod linear;
 pub mod loss_draw;
+mod multiply;
 pub mod optimizer;
+mod rotary;
 mod sentence_sum;
 
 use std::collections::HashMap;

@@ -6,7 +6,7 @@ use std::ops::{Deref, DerefMut};
 use super::updates::updates;
 use super::{Case, Pass, TABLES, Work};
 use crate::graph::{Count, Emit, Graph, TensorId};
-use crate::ops::{Activation, Attention, Labels, LossDraw, Rule, call, concat};
+use crate::ops::{Activation, Attention, Labels, LossDraw, Rotary, Rule, call, concat};
 
 /// What numbers a given tensor holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +117,7 @@ pub(super) fn representative(rows: u32) -> Vec<Case> {
         ..case(shape, 0.0, 1, sentences, |g| embedded(g, D))
     };
     let op = Attention { heads: H, size: D / H, p: 0.0, stream: 0 };
+    let rotary = Rotary { heads: 2 * H, size: D / H, frequencies: Rotary::frequencies(10_000.0, D / H) };
     let of_products: &[&str] = &[
         "linear",
         "column_sum",
@@ -133,6 +134,8 @@ pub(super) fn representative(rows: u32) -> Vec<Case> {
         timed(&["attention"], ALL, &heads, Box::new(move |g| attention(g, D, op))),
         timed(of_norms, ALL, &matrix, Box::new(|g| norm(g, D))),
         timed(&["activation"], ALL, &format!("[{rows}, {F}]"), Box::new(|g| feed_forward(g, D, Activation::Gelu))),
+        timed(&["multiply"], ALL, &format!("[{rows}, {F}]"), Box::new(|g| gated(g, D, F))),
+        timed(&["rotary"], ALL, &heads, Box::new(move |g| rotated_attention(g, D, H, &rotary))),
         timed(&["dropout"], &[Pass::Gradient], &matrix, Box::new(|g| dropped(g, D, 0.1))),
         timed(&["embedding", "ghost_norm, tables", "ghost_gram, tables"], ALL, &matrix, Box::new(|g| embedded(g, D))),
         timed(of_losses, ALL, &logits, Box::new(|g| tied_head(g, V, D, Labels::Hard))),
@@ -218,6 +221,17 @@ fn operations() -> Vec<Case> {
         made.dropout = p > 0.0;
         all.push(made);
     }
+    for (d, f) in [(4, 12), (10, 14), (32, 64)] {
+        all.push(case(&format!("gated feed-forward block {d} to {f}"), 6e-6, 2, 5, move |g| gated(g, d, f)));
+    }
+    // Halves that are whole vec4 and that are not, heads turned in part, positions far from 0.
+    for (heads, size, rotated) in [(2, 8, 8), (3, 6, 6), (2, 10, 4), (1, 64, 16), (2, 16, 6)] {
+        let title = format!("rotary {rotated} of {heads} x {size}, up to 75 tokens");
+        let rotary = Rotary { heads: 2 * heads, size, frequencies: Rotary::frequencies(10_000.0, rotated) };
+        let mut made = case(&title, 1e-5, 2, 4, move |g| rotated_attention(g, 12, heads, &rotary));
+        made.longest = 75;
+        all.push(made);
+    }
     for p in [0.1, 0.9] {
         let mut made = case(&format!("dropout {p}"), 1e-6, 2, 5, move |g| dropped(g, 10, p));
         made.dropout = true;
@@ -272,6 +286,26 @@ fn attention(g: &mut Draft, d: u32, op: Attention) -> TensorId {
     let w = g.given("qkv", 3 * op.heads * op.padded(), d, Given::Heads { size: op.size, parts: 3 });
     let qkv = g.linear(x, w, None, None);
     g.attention(qkv, op)
+}
+
+/// Attention with queries and keys turned by their positions.
+fn rotated_attention(g: &mut Draft, d: u32, heads: u32, rotary: &Rotary) -> TensorId {
+    let op = Attention { heads, size: rotary.size, p: 0.0, stream: 5 };
+    let x = embedded(g, d);
+    let w = g.given("qkv", 3 * heads * op.padded(), d, Given::Heads { size: op.size, parts: 3 });
+    let qkv = g.linear(x, w, None, None);
+    let qkv = g.rotary(qkv, rotary.clone());
+    g.attention(qkv, op)
+}
+
+/// x + W₂ (silu(W₁ x) ⊙ W₃ x), as in a layer of Llama (Shazeer 2020).
+fn gated(g: &mut Draft, d: u32, f: u32) -> TensorId {
+    let x = embedded(g, d);
+    let (gate, up, down) = (g.parameter("gate", f, d), g.parameter("up", f, d), g.parameter("down", d, f));
+    let (a, b) = (g.linear(x, gate, None, None), g.linear(x, up, None, None));
+    let a = g.activation(Activation::Silu, a);
+    let h = g.multiply(a, b);
+    g.linear(h, down, None, Some(x))
 }
 
 fn dropped(g: &mut Draft, d: u32, p: f64) -> TensorId {
