@@ -163,6 +163,10 @@ impl<'a> Facts<'a> {
             let comment = self.comment(after, |text| text.trim_start().starts_with(&format!("{name}:")));
             fields.push(Field { name, float, array, comment });
         }
+        let bytes: u32 = fields.iter().map(|f| f.array.map_or(4, |n| 16 * n)).sum();
+        if bytes != *span {
+            return Err(format!("shaders/{}.wgsl: Params takes {span} bytes, its fields {bytes}: fill it up", self.name));
+        }
         Ok((fields, *span))
     }
 

@@ -18,6 +18,8 @@ const ALIGNED: u32 = 0u;
 struct Params {
     // Frequencies: 2⁻³² of a turn per position.
     turns: array<vec4<u32>, 32>,
+    code: u32,
+    fixed: u32,
     cols4: u32,
     // vec4 in a head.
     size4: u32,
@@ -55,7 +57,7 @@ fn pair(position: u32, i: u32) -> vec2<f32> {
 @compute @workgroup_size(64)
 fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
     let i = (w.x + w.y * n.x) * 64u + l;
-    if i >= step.rows * p.cols4 { return; }
+    if i >= count_of(p.code, p.fixed) * p.cols4 { return; }
     let row = i / p.cols4;
     let column = i % p.cols4;
     let base = w.z * p.in_layer + i;

@@ -180,12 +180,16 @@ impl Program {
     /// [`GpuError::Kernel`] when the driver refuses a kernel, or whatever else it says.
     pub fn new(gpu: &Gpu, dispatches: Vec<Dispatch>) -> Result<Program, GpuError> {
         gpu.go_on()?;
-        let mut words = vec![0u8; UNIFORM_ALIGN * dispatches.len().max(1)];
         let pipelines = gpu.pipelines(&dispatches)?;
         describe::log(&dispatches, gpu.capabilities().images)?;
-        for (dispatch, place) in dispatches.iter().zip(words.chunks_mut(UNIFORM_ALIGN)) {
-            place[..dispatch.params.len()].copy_from_slice(&dispatch.params);
+        let mut words: Vec<u8> = vec![];
+        let mut places = Vec::with_capacity(dispatches.len());
+        for dispatch in &dispatches {
+            places.push(words.len() as u64);
+            words.extend(&dispatch.params);
+            words.resize(words.len().max(1).next_multiple_of(UNIFORM_ALIGN), 0);
         }
+        words.resize(words.len().max(UNIFORM_ALIGN), 0);
         let uniform = |label: &str, bytes: &[u8]| {
             let buffer = gpu.scoped("allocating uniforms", || {
                 gpu.device.create_buffer(&wgpu::BufferDescriptor {
@@ -204,7 +208,7 @@ impl Program {
         let unused_in = gpu.buffers("unused input", &[256])?;
         let unused_out = gpu.buffers("unused outputs", &[256; 8])?;
         let mut recorded = Vec::with_capacity(dispatches.len());
-        for (i, (dispatch, pipeline)) in dispatches.into_iter().zip(pipelines).enumerate() {
+        for ((dispatch, pipeline), place) in dispatches.into_iter().zip(pipelines).zip(places) {
             let mut outs = unused_out.iter();
             let bound: Vec<(u32, bool, &Buffer)> = pipeline
                 .entry
@@ -230,7 +234,7 @@ impl Program {
             }
             let own = wgpu::BufferBinding {
                 buffer: &params,
-                offset: (i * UNIFORM_ALIGN) as u64,
+                offset: place,
                 size: wgpu::BufferSize::new(u64::from(pipeline.file.params_size.max(16))),
             };
             entries.push(wgpu::BindGroupEntry { binding: 8, resource: wgpu::BindingResource::Buffer(own) });

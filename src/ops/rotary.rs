@@ -70,6 +70,7 @@ impl Operation for Rotary {
 
     fn lower(&self, node: &Node, cx: &mut Lowering<'_>) {
         let ([x], [out]) = (node.inputs(), node.outputs());
+        let (code, fixed) = cx.count(x);
         let pairs = self.frequencies.len() as u32;
         let rotate = kernel::Forward {
             x: cx.buffer(x),
@@ -77,6 +78,8 @@ impl Operation for Rotary {
             out: cx.buffer(out),
             params: kernel::Params {
                 turns: self.turns(),
+                code,
+                fixed,
                 cols4: cx.cols4(x),
                 size4: self.padded() / 4,
                 heads: self.heads,

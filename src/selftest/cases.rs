@@ -135,7 +135,7 @@ pub(super) fn representative(rows: u32) -> Vec<Case> {
         timed(of_norms, ALL, &matrix, Box::new(|g| norm(g, D))),
         timed(&["activation"], ALL, &format!("[{rows}, {F}]"), Box::new(|g| feed_forward(g, D, Activation::Gelu))),
         timed(&["multiply"], ALL, &format!("[{rows}, {F}]"), Box::new(|g| gated(g, D, F))),
-        timed(&["rotary"], ALL, &heads, Box::new(move |g| rotated_attention(g, D, H, &rotary))),
+        timed(&["rotary"], ALL, &heads, Box::new(move |g| turned(g, D, H, &rotary))),
         timed(&["dropout"], &[Pass::Gradient], &matrix, Box::new(|g| dropped(g, D, 0.1))),
         timed(&["embedding", "ghost_norm, tables", "ghost_gram, tables"], ALL, &matrix, Box::new(|g| embedded(g, D))),
         timed(of_losses, ALL, &logits, Box::new(|g| tied_head(g, V, D, Labels::Hard))),
@@ -228,7 +228,7 @@ fn operations() -> Vec<Case> {
     for (heads, size, rotated) in [(2, 8, 8), (3, 6, 6), (2, 10, 4), (1, 64, 16), (2, 16, 6)] {
         let title = format!("rotary {rotated} of {heads} x {size}, up to 75 tokens");
         let rotary = Rotary { heads: 2 * heads, size, frequencies: Rotary::frequencies(10_000.0, rotated) };
-        let mut made = case(&title, 1e-5, 2, 4, move |g| rotated_attention(g, 12, heads, &rotary));
+        let mut made = case(&title, 6e-6, 2, 4, move |g| turned(g, 12, heads, &rotary));
         made.longest = 75;
         all.push(made);
     }
@@ -288,14 +288,13 @@ fn attention(g: &mut Draft, d: u32, op: Attention) -> TensorId {
     g.attention(qkv, op)
 }
 
-/// Attention with queries and keys turned by their positions.
-fn rotated_attention(g: &mut Draft, d: u32, heads: u32, rotary: &Rotary) -> TensorId {
-    let op = Attention { heads, size: rotary.size, p: 0.0, stream: 5 };
+/// f of queries, keys and values of which the first two are turned by their positions.
+fn turned(g: &mut Draft, d: u32, heads: u32, rotary: &Rotary) -> TensorId {
     let x = embedded(g, d);
-    let w = g.given("qkv", 3 * heads * op.padded(), d, Given::Heads { size: op.size, parts: 3 });
+    let w = g.given("qkv", 3 * heads * rotary.padded(), d, Given::Heads { size: rotary.size, parts: 3 });
     let qkv = g.linear(x, w, None, None);
-    let qkv = g.rotary(qkv, rotary.clone());
-    g.attention(qkv, op)
+    let turned = g.rotary(qkv, rotary.clone());
+    g.activation(Activation::GeluTanh, turned)
 }
 
 /// x + W₂ (silu(W₁ x) ⊙ W₃ x), as in a layer of Llama (Shazeer 2020).
