@@ -10,17 +10,17 @@ use super::grammar::Grammar;
 /// Rules sorted for the chart, made once per grammar.
 #[derive(Clone, Debug)]
 pub(super) struct Rules {
-    symbols: usize,
-    words: usize,
-    start: usize,
+    pub symbols: usize,
+    pub words: usize,
+    pub start: usize,
     /// Binary rules of each left-hand side: (left child, right child, probability).
-    by_parent: Vec<Vec<(u32, u32, f64)>>,
+    pub by_parent: Vec<Vec<(u32, u32, f64)>>,
     /// Binary rules of each left child: (parent, right child, probability).
-    by_left: Vec<Vec<(u32, u32, f64)>>,
-    unary: Vec<(u32, u32, f64)>,
+    pub by_left: Vec<Vec<(u32, u32, f64)>>,
+    pub unary: Vec<(u32, u32, f64)>,
     /// Terminal rules of each word: (symbol, probability), and of each symbol.
-    by_word: Vec<Vec<(u32, f64)>>,
-    by_symbol: Vec<Vec<(u32, f64)>>,
+    pub by_word: Vec<Vec<(u32, f64)>>,
+    pub by_symbol: Vec<Vec<(u32, f64)>>,
 }
 
 impl Rules {

@@ -16,7 +16,7 @@
 
 use super::label::{Label, Task};
 use super::source::{LanguageError, list};
-use super::{Known, Language, Words};
+use super::{Known, Language, Prefixes, Words};
 use crate::random::{Purpose, Stream};
 
 /// Rows of probabilities with their cumulative sums as 64-bit thresholds: integers, so that every machine draws the
@@ -271,6 +271,38 @@ impl Language for Hmm {
             log_probability: if possible { passes.log_probability - lengths.ln() } else { f64::NEG_INFINITY },
             conditional: (0..words.len()).map(at).collect(),
         }
+    }
+
+    /// The next word by the forward pass; the end by the lengths that are still possible, which hang on no word.
+    fn prefixes(&self, words: &[u32]) -> Option<Prefixes> {
+        let (s, v, n) = (self.states.len(), self.words.len(), words.len());
+        if !(self.min_length..=self.max_length).contains(&n) {
+            return None;
+        }
+        let mut state = self.initial.row(0).to_vec();
+        let mut next = Vec::with_capacity(n + 1);
+        let mut log_probability = 0.0;
+        for k in 0..=n {
+            let ends = match k < self.min_length {
+                true => 0.0,
+                false => 1.0 / (self.max_length - k + 1) as f64,
+            };
+            let mut p = vec![0.0; v + 1];
+            for (z, weight) in state.iter().enumerate().filter(|(_, weight)| **weight > 0.0) {
+                p.iter_mut().zip(self.emission.row(z)).for_each(|(p, e)| *p += weight * e * (1.0 - ends));
+            }
+            p[v] = ends;
+            let chosen = p[words.get(k).map_or(v, |w| *w as usize)];
+            log_probability += chosen.ln();
+            next.push(p);
+            let Some(word) = words.get(k) else { break };
+            let joint = normalised(state.iter().zip(self.emits(*word)).map(|(a, e)| a * e).collect())?;
+            state = vec![0.0; s];
+            for (from, weight) in joint.iter().enumerate().filter(|(_, weight)| **weight > 0.0) {
+                state.iter_mut().zip(self.transition.row(from)).for_each(|(a, p)| *a += weight * p);
+            }
+        }
+        Some(Prefixes { log_probability, next })
     }
 
     fn label_names(&self, task: Task) -> Result<Vec<String>, String> {

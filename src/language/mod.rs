@@ -22,6 +22,7 @@ mod label;
 mod labelled;
 mod nltk;
 mod pcfg;
+mod prefix;
 mod random_grammar;
 mod rule_file;
 mod source;
@@ -49,6 +50,15 @@ pub struct Known {
     pub conditional: Vec<Vec<f64>>,
 }
 
+/// The exact probability of a sentence and what may follow each of its prefixes.
+#[derive(Clone, Debug)]
+pub struct Prefixes {
+    /// Natural logarithm of its probability, among sentences that are not too long.
+    pub log_probability: f64,
+    /// p(. | the first k words), k from 0 to the sentence's length, over the vocabulary and, last, the sentence's end.
+    pub next: Vec<Vec<f64>>,
+}
+
 /// A generating model that knows its own conditionals.
 pub trait Language: Send + Sync {
     /// Words in byte order.
@@ -65,6 +75,8 @@ pub trait Language: Send + Sync {
     fn conditional(&self, words: &[u32]) -> Option<Known>;
     /// Probability and conditionals without the check that the sentence is possible.
     fn conditional_unchecked(&self, words: &[u32]) -> Known;
+    /// What may follow each prefix of a sentence, with the bound on length; `None` when its probability is 0.
+    fn prefixes(&self, words: &[u32]) -> Option<Prefixes>;
     /// The names that labels of a task are drawn from.
     ///
     /// # Errors

@@ -4,7 +4,8 @@ use super::chart::{Chart, Rules};
 use super::grammar::Grammar;
 use super::label::{Label, Task};
 use super::source::LanguageError;
-use super::{Known, Language, Words};
+use super::prefix::{self, Gaps};
+use super::{Known, Language, Prefixes, Words};
 use crate::random::{Purpose, Stream};
 
 /// One choice of a symbol.
@@ -29,6 +30,7 @@ pub struct Pcfg {
     grammar: Grammar,
     max_length: usize,
     rules: Rules,
+    gaps: Gaps,
     choices: Vec<Choices>,
 }
 
@@ -48,7 +50,8 @@ impl Pcfg {
             weighted[*a as usize].push((Choice::Two(*b, *c), *p));
         }
         let choices = weighted.into_iter().map(thresholds).collect();
-        Ok(Pcfg { rules: Rules::new(&grammar), grammar, max_length, choices })
+        let rules = Rules::new(&grammar);
+        Ok(Pcfg { gaps: Gaps::new(&rules, max_length), rules, grammar, max_length, choices })
     }
 
     /// The grammar.
@@ -133,6 +136,13 @@ impl Language for Pcfg {
             log_probability: chart.log_probability(),
             conditional: (0..words.len()).map(|t| chart.conditional(t)).collect(),
         }
+    }
+
+    fn prefixes(&self, words: &[u32]) -> Option<Prefixes> {
+        if words.len() > self.max_length {
+            return None;
+        }
+        prefix::prefixes(&self.rules, &self.gaps, words)
     }
 
     fn label_names(&self, task: Task) -> Result<Vec<String>, String> {
