@@ -139,7 +139,12 @@ impl<'a> Facts<'a> {
             global.space == AddressSpace::Uniform && global.binding.as_ref().is_some_and(|b| b.binding == 8)
         });
         let Some((_, global)) = uniform else { return Ok((vec![], 0)) };
-        let wrong = || format!("shaders/{}.wgsl: binding 8 must be a struct of u32 and f32, arrays of vec4<u32> before them", self.name);
+        let wrong = || {
+            format!(
+                "shaders/{}.wgsl: binding 8 must be a struct of u32 and f32, arrays of vec4<u32> before them",
+                self.name
+            )
+        };
         let TypeInner::Struct { members, span } = &module.types[global.ty].inner else { return Err(wrong()) };
         let mut fields = Vec::new();
         for member in members {
@@ -151,7 +156,8 @@ impl<'a> Facts<'a> {
                 },
                 // Only where Rust lays it out as WGSL does.
                 TypeInner::Array { base, size: ArraySize::Constant(n), stride: 16 }
-                    if module.types[base].inner == TypeInner::Vector { size: VectorSize::Quad, scalar: Scalar::U32 }
+                    if module.types[base].inner
+                        == TypeInner::Vector { size: VectorSize::Quad, scalar: Scalar::U32 }
                         && fields.iter().all(|f: &Field| f.array.is_some()) =>
                 {
                     (false, Some(n.get()))
@@ -165,7 +171,10 @@ impl<'a> Facts<'a> {
         }
         let bytes: u32 = fields.iter().map(|f| f.array.map_or(4, |n| 16 * n)).sum();
         if bytes != *span {
-            return Err(format!("shaders/{}.wgsl: Params takes {span} bytes, its fields {bytes}: fill it up", self.name));
+            return Err(format!(
+                "shaders/{}.wgsl: Params takes {span} bytes, its fields {bytes}: fill it up",
+                self.name
+            ));
         }
         Ok((fields, *span))
     }

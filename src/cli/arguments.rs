@@ -174,6 +174,9 @@ pub enum LanguageCommand {
     Conditional {
         #[command(flatten)]
         config: ConfigArguments,
+        /// p(next word | the words before) instead, behind 0, 1, .. words, the sentence's end last
+        #[arg(long)]
+        causal: bool,
     },
     /// Downstream labels, one JSON object a line: of sentences from standard input, or of sampled ones with --count
     Label {

@@ -38,7 +38,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
             }
             Ok(())
         }
-        LanguageCommand::Conditional { config } => conditional(open(config)?.language.as_ref()),
+        LanguageCommand::Conditional { config, causal } => conditional(open(config)?.language.as_ref(), *causal),
         LanguageCommand::Label { config, task, with_prior, count, seed } => {
             let corpus = open(config)?;
             label(&corpus, *task, *with_prior, *count, seed.unwrap_or(corpus.seed))
@@ -105,17 +105,25 @@ fn sentences(language: &dyn Language) -> impl Iterator<Item = Result<(usize, Wor
     })
 }
 
-fn conditional(language: &dyn Language) -> Result<(), Failure> {
+fn conditional(language: &dyn Language, causal: bool) -> Result<(), Failure> {
     for sentence in sentences(language) {
         let (line, words) = sentence?;
-        let known = language.conditional(&words).ok_or_else(|| {
+        let spelled = language.decode(&words);
+        let value = match causal {
+            true => language
+                .prefixes(&words)
+                .map(|known| json!({ "words": spelled, "log_probability": known.log_probability, "next": known.next })),
+            false => language.conditional(&words).map(|known| {
+                json!({
+                    "words": spelled,
+                    "log_probability": known.log_probability,
+                    "conditional": known.conditional,
+                })
+            }),
+        };
+        let value = value.ok_or_else(|| {
             Failure::usage(format!("standard input, line {line}: the language gives this sentence no probability"))
         })?;
-        let value = json!({
-            "words": language.decode(&words),
-            "log_probability": known.log_probability,
-            "conditional": known.conditional,
-        });
         print::line(&value.to_string())?;
     }
     Ok(())

@@ -2,8 +2,8 @@
 
 use super::{Count, Emit, Graph, TensorId};
 use crate::ops::{
-    Activation, Attention, Concat, CrossEntropy, Dropout, Embedding, Gather, Labels, LayerNorm, Layout, Linear, Multiply,
-    Rotary, Rule, call,
+    Activation, Attention, Concat, CrossEntropy, Dropout, Embedding, Gather, Labels, LayerNorm, Layout, Linear,
+    Multiply, Rotary, Rule, call,
 };
 
 impl Graph {

@@ -1,4 +1,5 @@
-//! The least loss that any model can reach: H = E_x E_t [ H(p(. | x without t)) ], exact for each (x, t).
+//! The least loss that any model can reach, exact for each sentence x: H = E_x E_t [ H(p(. | x without t)) ] of masked
+//! words, and of next words E_x Σ_k H(p(. | x_1..x_k)) / E_x (|x| + 1), the sentence's end counted.
 
 use rayon::prelude::*;
 
@@ -42,6 +43,54 @@ pub fn entropy_floor(language: &dyn Language, seed: u64, count: u64) -> EntropyF
             mean: each.iter().map(|e| e.1 as f64).sum::<f64>() / count as f64,
             min: each.iter().map(|e| e.1).min().unwrap_or(0),
             max: each.iter().map(|e| e.1).max().unwrap_or(0),
+        },
+    }
+}
+
+/// The floor of next words over sentences; every position of a sentence counts, and its end.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct CausalFloor {
+    /// Nats per predicted token.
+    pub entropy_floor: f64,
+    pub standard_error: f64,
+    pub count: u64,
+    /// Predicted tokens of all sentences.
+    pub predicted_tokens: u64,
+    /// Nats of the token behind 0, 1, .. words, over the sentences that are so long.
+    pub per_position: Vec<f64>,
+    pub per_position_standard_error: Vec<f64>,
+    pub sentence_length: Lengths,
+}
+
+/// The floor of next words over sentences 0..count of a seed, with the standard error of a ratio of means.
+pub fn causal_floor(language: &dyn Language, seed: u64, count: u64) -> CausalFloor {
+    let each: Vec<Vec<f64>> = (0..count)
+        .into_par_iter()
+        .map(|i| {
+            let known = language.prefixes(&language.sample(seed, i)).expect("a sentence of the language is possible");
+            known.next.iter().map(|p| entropy(p)).collect()
+        })
+        .collect();
+    let sums: Vec<f64> = each.iter().map(|positions| positions.iter().sum()).collect();
+    let tokens: Vec<f64> = each.iter().map(|positions| positions.len() as f64).collect();
+    let floor = Estimate::of_ratio(&sums, &tokens);
+    let longest = each.iter().map(Vec::len).max().unwrap_or(0);
+    let at = |k: usize| {
+        Estimate::of_mean(&each.iter().filter_map(|positions| positions.get(k).copied()).collect::<Vec<f64>>())
+    };
+    let positions: Vec<Estimate> = (0..longest).map(at).collect();
+    let words = || each.iter().map(|positions| positions.len() - 1);
+    CausalFloor {
+        entropy_floor: floor.value,
+        standard_error: floor.standard_error,
+        count,
+        predicted_tokens: each.iter().map(|positions| positions.len() as u64).sum(),
+        per_position: positions.iter().map(|e| e.value).collect(),
+        per_position_standard_error: positions.iter().map(|e| e.standard_error).collect(),
+        sentence_length: Lengths {
+            mean: words().sum::<usize>() as f64 / count as f64,
+            min: words().min().unwrap_or(0),
+            max: words().max().unwrap_or(0),
         },
     }
 }

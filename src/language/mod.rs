@@ -28,7 +28,7 @@ mod rule_file;
 mod source;
 
 pub use chart::Chart;
-pub use floor::{EntropyFloor, entropy_floor};
+pub use floor::{CausalFloor, EntropyFloor, causal_floor, entropy_floor};
 pub use grammar::Grammar;
 pub use hmm::Hmm;
 pub use hmm_file::RandomHmm;

@@ -3,8 +3,8 @@
 use super::chart::{Chart, Rules};
 use super::grammar::Grammar;
 use super::label::{Label, Task};
-use super::source::LanguageError;
 use super::prefix::{self, Gaps};
+use super::source::LanguageError;
 use super::{Known, Language, Prefixes, Words};
 use crate::random::{Purpose, Stream};
 

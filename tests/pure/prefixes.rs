@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use lowland::language::{Grammar, Hmm, Language, Pcfg, RandomGrammar, RandomHmm, entropy};
+use lowland::language::{Grammar, Hmm, Language, Pcfg, RandomGrammar, RandomHmm, causal_floor, entropy};
 
 /// Sums of a few thousand numbers in double precision.
 const TIGHT: f64 = 1e-12;
@@ -32,7 +32,8 @@ fn sentences(language: &dyn Language) -> HashMap<Vec<u32>, f64> {
     let mut longer = vec![vec![]];
     for _ in 0..language.max_length() {
         let words = 0..language.vocabulary().len() as u32;
-        longer = longer.iter().flat_map(|s: &Vec<u32>| words.clone().map(move |w| [s.as_slice(), &[w]].concat())).collect();
+        longer =
+            longer.iter().flat_map(|s: &Vec<u32>| words.clone().map(move |w| [s.as_slice(), &[w]].concat())).collect();
         for s in &longer {
             if let Some(known) = language.conditional(s) {
                 found.insert(s.clone(), known.log_probability.exp());
@@ -112,4 +113,20 @@ fn long_prefixes_do_not_underflow() {
     assert!(known.log_probability < -700.0, "a number that f64 cannot hold: {}", known.log_probability);
     assert!(known.next.iter().all(|p| (p.iter().sum::<f64>() - 1.0).abs() < 1e-12));
     assert_eq!(known.next[160][300], 1.0, "behind the longest sentence comes its end");
+}
+
+#[test]
+fn the_floor_of_next_words_is_their_entropy_within_its_error() {
+    for (seed, language) in languages().into_iter().enumerate() {
+        let (mut whole, mut tokens) = (0.0, 0.0);
+        for (s, p) in sentences(language.as_ref()) {
+            whole -= p * p.ln();
+            tokens += p * (s.len() + 1) as f64;
+        }
+        let floor = causal_floor(language.as_ref(), 100 + seed as u64, 4000);
+        let off = (floor.entropy_floor - whole / tokens).abs();
+        assert!(off <= 4.0 * floor.standard_error + 1e-12, "{off} {floor:?}");
+        assert_eq!(floor.per_position.len(), floor.sentence_length.max + 1);
+        assert_eq!(floor.per_position.len(), floor.per_position_standard_error.len());
+    }
 }
