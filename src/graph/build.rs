@@ -3,7 +3,7 @@
 use super::{Count, Emit, Graph, TensorId};
 use crate::ops::{
     Activation, Attention, Concat, CrossEntropy, Dropout, Embedding, Gather, Labels, LayerNorm, Layout, Linear,
-    Multiply, Rotary, Rule, call,
+    Multiply, RepeatHeads, Rotary, Rule, call,
 };
 
 impl Graph {
@@ -35,6 +35,11 @@ impl Graph {
     /// a ⊙ b.
     pub fn multiply(&mut self, a: TensorId, b: TensorId) -> TensorId {
         self.push(call(Multiply, Rule::Forward, &[a, b]), "product")[0]
+    }
+
+    /// Keys and values of groups of heads given to every head.
+    pub fn repeat_heads(&mut self, x: TensorId, op: RepeatHeads) -> TensorId {
+        self.push(call(op, Rule::Forward, &[x]), "repeated")[0]
     }
 
     /// Heads turned by the positions of their rows.

@@ -47,6 +47,7 @@ mod operation;
 pub mod optimizer;
 mod own;
 pub mod reduce;
+mod repeat_heads;
 mod rotary;
 mod row_gram;
 pub mod sentence_sum;
@@ -75,6 +76,7 @@ pub use lowering::{Lowering, Scratch};
 pub use multiply::Multiply;
 pub use operation::{GradientRows, GradientSource, Operation, OutputShape, Sizes};
 pub use own::Own;
+pub use repeat_heads::RepeatHeads;
 pub use rotary::Rotary;
 pub use row_gram::RowGram;
 pub use sentence_sum::SentenceSum;
@@ -124,7 +126,8 @@ macro_rules! every_operation {
     ($with:ident) => {
         $with! {
             Activation, Add, Attention, ColumnSum, Concat, CrossEntropy, Dropout, Embedding, Gather, GhostGram, GhostNorm,
-            LayerNorm, Linear, LossDraw, Multiply, Rotary, RowGram, SentenceSum,
+            LayerNorm, Linear, LossDraw, Multiply, RepeatHeads, Rotary, RowGram,
+            SentenceSum,
         }
     };
 }

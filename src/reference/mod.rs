@@ -30,6 +30,7 @@ pub mod linear;
 pub mod loss_draw;
 mod multiply;
 pub mod optimizer;
+mod repeat_heads;
 mod rotary;
 mod sentence_sum;
 

@@ -6,7 +6,7 @@ use std::ops::{Deref, DerefMut};
 use super::updates::updates;
 use super::{Case, Pass, TABLES, Work};
 use crate::graph::{Count, Emit, Graph, TensorId};
-use crate::ops::{Activation, Attention, Labels, LossDraw, Rotary, Rule, call, concat};
+use crate::ops::{Activation, Attention, Labels, LossDraw, RepeatHeads, Rotary, Rule, call, concat};
 
 /// What numbers a given tensor holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +118,7 @@ pub(super) fn representative(rows: u32) -> Vec<Case> {
     };
     let op = Attention { heads: H, size: D / H, p: 0.0, stream: 0 };
     let rotary = Rotary { heads: 2 * H, size: D / H, frequencies: Rotary::frequencies(10_000.0, D / H) };
+    let groups = RepeatHeads { heads: H, groups: H / 2, size: D / H };
     let of_products: &[&str] = &[
         "linear",
         "column_sum",
@@ -135,6 +136,7 @@ pub(super) fn representative(rows: u32) -> Vec<Case> {
         timed(of_norms, ALL, &matrix, Box::new(|g| norm(g, D))),
         timed(&["activation"], ALL, &format!("[{rows}, {F}]"), Box::new(|g| feed_forward(g, D, Activation::Gelu))),
         timed(&["multiply"], ALL, &format!("[{rows}, {F}]"), Box::new(|g| gated(g, D, F))),
+        timed(&["repeat_heads"], ALL, &heads, Box::new(move |g| grouped(g, D, groups))),
         timed(&["rotary"], ALL, &heads, Box::new(move |g| turned(g, D, H, &rotary))),
         timed(&["dropout"], &[Pass::Gradient], &matrix, Box::new(|g| dropped(g, D, 0.1))),
         timed(&["embedding", "ghost_norm, tables", "ghost_gram, tables"], ALL, &matrix, Box::new(|g| embedded(g, D))),
@@ -224,6 +226,11 @@ fn operations() -> Vec<Case> {
     for (d, f) in [(4, 12), (10, 14), (32, 64)] {
         all.push(case(&format!("gated feed-forward block {d} to {f}"), 6e-6, 2, 5, move |g| gated(g, d, f)));
     }
+    for (heads, groups, size) in [(4, 2, 4), (3, 1, 6), (2, 2, 8), (6, 2, 10)] {
+        let title = format!("keys and values of {groups} groups, {heads} x {size}");
+        let op = RepeatHeads { heads, groups, size };
+        all.push(case(&title, 1e-5, 2, 5, move |g| grouped(g, 12, op)));
+    }
     // Halves that are whole vec4 and that are not, heads turned in part, positions far from 0.
     for (heads, size, rotated) in [(2, 8, 8), (3, 6, 6), (2, 10, 4), (1, 64, 16), (2, 16, 6)] {
         let title = format!("rotary {rotated} of {heads} x {size}, up to 75 tokens");
@@ -286,6 +293,15 @@ fn attention(g: &mut Draft, d: u32, op: Attention) -> TensorId {
     let w = g.given("qkv", 3 * op.heads * op.padded(), d, Given::Heads { size: op.size, parts: 3 });
     let qkv = g.linear(x, w, None, None);
     g.attention(qkv, op)
+}
+
+/// Attention with keys and values for groups of heads.
+fn grouped(g: &mut Draft, d: u32, op: RepeatHeads) -> TensorId {
+    let (x, heads) = (embedded(g, d), op.heads + 2 * op.groups);
+    let w = g.given("qkv", heads * op.padded(), d, Given::Heads { size: op.size, parts: 1 });
+    let few = g.linear(x, w, None, None);
+    let qkv = g.repeat_heads(few, op);
+    g.attention(qkv, Attention { heads: op.heads, size: op.size, p: 0.0, stream: 5 })
 }
 
 /// f of queries, keys and values of which the first two are turned by their positions.
