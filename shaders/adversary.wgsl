@@ -3,6 +3,7 @@
 // loss that is not finite, or a head that is bad, gives an
 //           infinite factor, so that the gradient is not finite either and nothing is updated
 //   blend   g += factor a; nothing at all where the factor is 0
+//@import common/entry.wgsl
 //@import common/step.wgsl
 //@import common/finite.wgsl
 
@@ -38,8 +39,8 @@ fn bound() {
 @group(0) @binding(2) var<storage, read_write> g: array<vec4<f32>>;
 
 @compute @workgroup_size(64)
-fn blend(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let i = (w.x + w.y * n.x) * 64u + l;
+fn blend(here: Place) {
+    let i = element(here);
     let f = bounded[0].x;
     if i >= p.size4 || f == 0.0 { return; }
     g[i] += f * a[i];

@@ -19,6 +19,7 @@
 //@variant subgroup-16: SUBGROUP=1 LANES=16 KEYS=4
 //@variant subgroup-16-head32: SUBGROUP=1 LANES=16 SIZE4=8 KEYS=2
 //@variant subgroup-4-head32: SUBGROUP=1 LANES=4 SIZE4=8 KEYS=1
+//@import common/entry.wgsl
 //@import common/step.wgsl
 //@import common/philox.wgsl
 
@@ -52,7 +53,8 @@ struct Params {
 // 0 or 1/(1 - p) for the weight of query row i on key row j.
 fn kept(i: u32, j: u32, head: u32) -> f32 {
     if DROPOUT == 0u { return 1.0; }
-    let draws = philox(vec4<u32>(i, j, step.counter.x, step.counter.y), vec2<u32>(step.seed.x ^ p.stream, step.seed.y ^ head));
+    let key = vec2<u32>(step.seed.x ^ p.stream, step.seed.y ^ head);
+    let draws = philox(vec4<u32>(i, j, step.counter), key);
     return select(0.0, p.keep, draws.x >= p.threshold);
 }
 

@@ -10,6 +10,7 @@
 //@variant subgroup-parts: SUBGROUP=1 LANES=16 PARTS=3
 //@variant subgroup-4: SUBGROUP=1 LANES=4
 //@variant parts: PARTS=3
+//@import common/entry.wgsl
 //@import common/step.wgsl
 
 const SUBGROUP: u32 = 0u;

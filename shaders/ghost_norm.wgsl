@@ -13,6 +13,7 @@
 //@variant subgroup-parts: SUBGROUP=1 LANES=16 PARTS=3
 //@variant subgroup-4: SUBGROUP=1 LANES=4
 //@variant parts: PARTS=3
+//@import common/entry.wgsl
 //@import common/step.wgsl
 
 const SUBGROUP: u32 = 0u;
@@ -65,26 +66,28 @@ fn adjoint_of(at: u32, word: u32) -> f32 {
 //@import common/ghost_norm_weighted.wgsl
 
 @compute @workgroup_size(WIDTH)
-fn sums(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let sentence = w.x + w.y * n.x;
+fn sums(here: Place) {
+    let l = here.local;
+    let sentence = group_number(here.group);
     let range = range_of(min(sentence, step.sentences - 1u));
     var total = vec4<f32>(0.0);
     for (var part = 0u; part < PARTS; part++) {
         for (var c = l; c < p.b4; c += WIDTH) {
             var sum = vec4<f32>(0.0);
             for (var t = range.x; t < range.y; t++) {
-                sum += b[w.z * p.b_layer + (t * PARTS + part) * p.b4 + c];
+                sum += b[here.group.z * p.b_layer + (t * PARTS + part) * p.b4 + c];
             }
             total[part] += dot(sum, sum);
         }
     }
     let all = add_up(total, l);
-    if l == 0u && sentence < step.sentences { out[w.z * p.out_layer + sentence] = all; }
+    if l == 0u && sentence < step.sentences { out[here.group.z * p.out_layer + sentence] = all; }
 }
 
 @compute @workgroup_size(WIDTH)
-fn scale(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let sentence = w.x + w.y * n.x;
+fn scale(here: Place) {
+    let l = here.local;
+    let sentence = group_number(here.group);
     let range = range_of(min(sentence, step.sentences - 1u));
     var total = vec4<f32>(0.0);
     for (var c = l; c < p.b4; c += WIDTH) {
@@ -92,19 +95,20 @@ fn scale(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u
         var shifts = vec4<f32>(0.0);
         for (var t = range.x; t < range.y; t++) {
             let s = stat[t];
-            let bar = b[w.z * p.b_layer + t * p.b4 + c];
+            let bar = b[here.group.z * p.b_layer + t * p.b4 + c];
             scales += bar * ((a[t * p.b4 + c] - s.x) * s.y);
             shifts += bar;
         }
         total += vec4<f32>(dot(scales, scales), dot(shifts, shifts), 0.0, 0.0);
     }
     let all = add_up(total, l);
-    if l == 0u && sentence < step.sentences { out[w.z * p.out_layer + sentence] = all; }
+    if l == 0u && sentence < step.sentences { out[here.group.z * p.out_layer + sentence] = all; }
 }
 
 @compute @workgroup_size(WIDTH)
-fn instantiated(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let sentence = w.x + w.y * n.x;
+fn instantiated(here: Place) {
+    let l = here.local;
+    let sentence = group_number(here.group);
     let range = range_of(min(sentence, step.sentences - 1u));
     var total = vec4<f32>(0.0);
     for (var part = 0u; part < PARTS; part++) {
@@ -114,7 +118,7 @@ fn instantiated(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n:
             var g2 = vec4<f32>(0.0);
             var g3 = vec4<f32>(0.0);
             for (var t = range.x; t < range.y; t++) {
-                let bar = b[w.z * p.b_layer + (t * PARTS + part) * p.b4 + tile / p.a4];
+                let bar = b[here.group.z * p.b_layer + (t * PARTS + part) * p.b4 + tile / p.a4];
                 let x = a[t * p.a4 + tile % p.a4];
                 g0 += bar.x * x;
                 g1 += bar.y * x;
@@ -125,5 +129,5 @@ fn instantiated(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n:
         }
     }
     let all = add_up(total, l);
-    if l == 0u && sentence < step.sentences { out[w.z * p.out_layer + sentence] = all; }
+    if l == 0u && sentence < step.sentences { out[here.group.z * p.out_layer + sentence] = all; }
 }

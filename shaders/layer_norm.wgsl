@@ -9,6 +9,7 @@
 //@variant subgroup: SUBGROUP=8 SUMS=1
 //@variant subgroup-4: SUBGROUP=4 EACH=8 ADDEND=1 SUMS=1
 //@variant subgroup-16: SUBGROUP=16 EACH=2 ADDEND=1 SUMS=1
+//@import common/entry.wgsl
 //@import common/step.wgsl
 //@import common/rows.wgsl
 

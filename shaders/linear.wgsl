@@ -60,6 +60,7 @@
 //@variant subgroup-16-slope: SUBGROUP=1 LANES=16 LAYOUT=1 EPILOGUE=2
 //@variant subgroup-16-times: SUBGROUP=1 LANES=16 LAYOUT=1 EPILOGUE=4
 //@variant subgroup-16-tn: SUBGROUP=1 LANES=16 LAYOUT=2 SUMS=1
+//@import common/entry.wgsl
 //@import common/step.wgsl
 //@import common/activation.wgsl
 

@@ -7,6 +7,7 @@
 // Random numbers are a function of (seed, example, masked position, draw). An invocation a row and layer.
 //@variant signs: KIND=1
 //@variant exact: KIND=2
+//@import common/entry.wgsl
 //@import common/step.wgsl
 //@import common/philox.wgsl
 
@@ -44,13 +45,13 @@ fn signs(bits: vec4<u32>, c: u32) -> vec4<f32> {
 }
 
 @compute @workgroup_size(64)
-fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let row = (w.x + w.y * n.x) * 64u + l;
+fn forward(here: Place) {
+    let row = element(here);
     if row >= step.masked { return; }
     let s = stat[row];
     let who = bitcast<vec4<u32>>(labels[row]);
-    let draw = step.counter.x + w.z;
-    let to = w.z * p.out_layer + row * p.cols4;
+    let draw = step.counter.x + here.group.z;
+    let to = here.group.z * p.out_layer + row * p.cols4;
     if KIND == 1u {
         var along = 0.0;
         var bits = vec4<u32>(0u);

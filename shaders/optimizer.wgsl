@@ -8,6 +8,7 @@
 //   adamw        Loshchilov and Hutter 2019, as torch.optim.AdamW: p ← p (1 − lr λ) − lr m̂ / (√v̂ + ε)
 //   sgd          as torch.optim.SGD: g ← g + λ p, u ← μ u + g, p ← p − lr u
 // Parameters, moments and gradients are flat chunks of vec4.
+//@import common/entry.wgsl
 //@import common/step.wgsl
 //@import common/finite.wgsl
 
@@ -37,8 +38,8 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> sum: array<vec4<f32>>;
 
 @compute @workgroup_size(64)
-fn accumulate(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let i = (w.x + w.y * n.x) * 64u + l;
+fn accumulate(here: Place) {
+    let i = element(here);
     if i >= p.size4 { return; }
     if step.counter.y == 0u {
         sum[i] = g[i];
@@ -64,8 +65,9 @@ fn workgroup_sum(v: vec2<f32>, l: u32) -> vec2<f32> {
 }
 
 @compute @workgroup_size(64)
-fn square_sum(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let block = w.x + w.y * n.x;
+fn square_sum(here: Place) {
+    let l = here.local;
+    let block = group_number(here.group);
     let first = block * p.block;
     let end = min(first + p.block, p.size4);
     var total = 0.0;
@@ -91,7 +93,8 @@ fn square_sum(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: v
 @group(0) @binding(3) var<storage, read_write> log: array<vec4<f32>>;
 
 @compute @workgroup_size(64)
-fn settle(@builtin(local_invocation_index) l: u32) {
+fn settle(here: Place) {
+    let l = here.local;
     var total = 0.0;
     var bad = 0.0;
     let blocks = p.first;
@@ -122,8 +125,8 @@ fn settle(@builtin(local_invocation_index) l: u32) {
 @group(0) @binding(3) var<storage, read_write> saved: array<vec4<f32>>;
 
 @compute @workgroup_size(64)
-fn ascend(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let i = (w.x + w.y * n.x) * 64u + l;
+fn ascend(here: Place) {
+    let i = element(here);
     let s = settled[0];
     if i >= p.size4 { return; }
     saved[i] = theta[i];
@@ -131,15 +134,15 @@ fn ascend(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<
 }
 
 @compute @workgroup_size(64)
-fn descend(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let i = (w.x + w.y * n.x) * 64u + l;
+fn descend(here: Place) {
+    let i = element(here);
     if i >= p.size4 { return; }
     theta[i] = saved[i];
 }
 
 @compute @workgroup_size(64)
-fn adamw(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let i = (w.x + w.y * n.x) * 64u + l;
+fn adamw(here: Place) {
+    let i = element(here);
     let s = settled[0];
     if i >= p.size4 || s.y > 0.0 { return; }
     let o = step.optimizer[0];
@@ -152,8 +155,8 @@ fn adamw(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u
 }
 
 @compute @workgroup_size(64)
-fn sgd(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let i = (w.x + w.y * n.x) * 64u + l;
+fn sgd(here: Place) {
+    let i = element(here);
     let s = settled[0];
     if i >= p.size4 || s.y > 0.0 { return; }
     let o = step.optimizer[0];

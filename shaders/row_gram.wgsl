@@ -6,6 +6,7 @@
 //@variant subgroup: SUBGROUP=1
 //@variant subgroup-16: SUBGROUP=1 LANES=16
 //@variant subgroup-4: SUBGROUP=1 LANES=4
+//@import common/entry.wgsl
 //@import common/step.wgsl
 
 const SUBGROUP: u32 = 0u;
@@ -38,29 +39,26 @@ fn folded(t: u32, s: u32) -> vec4<f32> {
 }
 
 //@if SUBGROUP
+//@import common/subgroup.wgsl
 const LANES: u32 = 8u;
 // vec4 along a row an iteration: llvmpipe bounds the iterations of an invocation.
 const COLUMNS: u32 = 4u;
 
 @compute @workgroup_size(LANES)
-fn forward(
-    @builtin(workgroup_id) w: vec3<u32>,
-    @builtin(num_workgroups) n: vec3<u32>,
-    @builtin(subgroup_invocation_id) l: u32,
-) {
+fn forward(here: Lane) {
     let blocks = (4u * p.most4 + LANES - 1u) / LANES;
-    let sentence = (w.x + w.y * n.x) / blocks;
+    let sentence = group_number(here.group) / blocks;
     if sentence >= step.sentences { return; }
     let range = range_of(sentence);
     let length = range.y - range.x;
-    let t0 = (w.x + w.y * n.x) % blocks * LANES;
+    let t0 = group_number(here.group) % blocks * LANES;
     if t0 >= length { return; }
-    let t = t0 + l;
+    let t = t0 + here.lane;
     let own_row = (range.x + min(t, length - 1u)) * p.a4;
     for (var s0 = 0u; s0 < 4u * p.most4; s0 += LANES) {
         var inner: array<f32, LANES>;
         if s0 < t0 + LANES {
-            let their_row = (range.x + min(s0 + l, length - 1u)) * p.a4;
+            let their_row = (range.x + min(s0 + here.lane, length - 1u)) * p.a4;
             for (var c0 = 0u; c0 < p.a4; c0 += COLUMNS) {
                 //@unroll
                 for (var u = 0u; u < COLUMNS; u++) {
@@ -90,17 +88,13 @@ fn forward(
 }
 //@else
 @compute @workgroup_size(64)
-fn forward(
-    @builtin(workgroup_id) w: vec3<u32>,
-    @builtin(num_workgroups) n: vec3<u32>,
-    @builtin(local_invocation_index) l: u32,
-) {
+fn forward(here: Place) {
     let blocks = (p.most * p.most4 + 63u) / 64u;
-    let sentence = (w.x + w.y * n.x) / blocks;
+    let sentence = group_number(here.group) / blocks;
     if sentence >= step.sentences { return; }
     let range = range_of(sentence);
     let length = range.y - range.x;
-    let at = (w.x + w.y * n.x) % blocks * 64u + l;
+    let at = group_number(here.group) % blocks * 64u + here.local;
     let t = at / p.most4;
     let s4 = at % p.most4;
     if t >= length { return; }

@@ -1,5 +1,6 @@
 // The sum of the rows' losses, kept on the adapter: tally = (Σ weight · loss, Σ weight, Σ weight · divergence, 0) over
 // the masked rows, added to what is there after the first micro-batch of a step. One workgroup, fixed tree.
+//@import common/entry.wgsl
 //@import common/step.wgsl
 
 struct Params { unused: u32 }
@@ -12,7 +13,8 @@ struct Params { unused: u32 }
 var<workgroup> scratch: array<vec4<f32>, 64>;
 
 @compute @workgroup_size(64)
-fn forward(@builtin(local_invocation_index) l: u32) {
+fn forward(here: Place) {
+    let l = here.local;
     let rows = step.masked;
     var total = vec4<f32>(0.0);
     for (var i = l; i < rows; i += 64u) {

@@ -1,8 +1,8 @@
 // The plain variant of attention.wgsl: one invocation a (row, head), straight from memory.
 
 @compute @workgroup_size(64)
-fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let i = (w.x + w.y * n.x) * 64u + l;
+fn forward(here: Place) {
+    let i = element(here);
     let row = i % step.rows;
     let head = i / step.rows;
     if head >= p.heads { return; }
@@ -45,14 +45,14 @@ fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3
 }
 
 @compute @workgroup_size(64)
-fn vjp(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let i = (w.x + w.y * n.x) * 64u + l;
+fn vjp(here: Place) {
+    let i = element(here);
     let row = i % step.rows;
     let head = i / step.rows;
     if head >= p.heads { return; }
     let wide = p.heads * SIZE4;
     let own = row * 3u * wide + head * SIZE4;
-    let layer = w.z * p.in_layer;
+    let layer = here.group.z * p.in_layer;
     let span = bitcast<vec4<u32>>(spans[row]);
     var q: array<vec4<f32>, SIZE4>;
     var k: array<vec4<f32>, SIZE4>;
@@ -102,7 +102,7 @@ fn vjp(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32
             v_bar[c] += (p_in * drop_in) * o_bar[layer + beside + c];
         }
     }
-    let to = w.z * p.out_layer + own;
+    let to = here.group.z * p.out_layer + own;
     //@unroll
     for (var c = 0u; c < SIZE4; c++) {
         out[to + c] = q_bar[c];

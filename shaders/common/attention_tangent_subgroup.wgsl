@@ -1,6 +1,7 @@
 // The software variant of attention_tangent.wgsl, in the scheme of attention_subgroup.wgsl: a subgroup a (sentence,
 // head), LANES rows at a time, a lane a row; the rows on the other side are loaded KEYS at a time across the lanes and
 // handed round by subgroupBroadcast. Behind a sentence's end stands its last row again, with weight 0.
+//@import common/subgroup.wgsl
 
 const LANES: u32 = 8u;
 const KEYS: u32 = 2u;
@@ -21,14 +22,11 @@ fn task(group: u32) -> Task {
 }
 
 @compute @workgroup_size(LANES)
-fn jvp(
-    @builtin(workgroup_id) w: vec3<u32>,
-    @builtin(num_workgroups) n: vec3<u32>,
-    @builtin(subgroup_invocation_id) l: u32,
-) {
-    let t = task(w.x + w.y * n.x);
+fn jvp(here: Lane) {
+    let l = here.lane;
+    let t = task(group_number(here.group));
     let wide = p.heads * SIZE4;
-    let layer = w.z * p.qkv_layer;
+    let layer = here.group.z * p.qkv_layer;
     for (var block = t.first; block < t.end; block += LANES) {
         let row = min(block + l, t.end - 1u);
         let own = row * 3u * wide + t.head * SIZE4;
@@ -82,22 +80,19 @@ fn jvp(
             let to = row * wide + t.head * SIZE4;
             //@unroll
             for (var c = 0u; c < SIZE4; c++) {
-                out[w.z * p.o_layer + to + c] = total[c] - mu * o[to + c];
+                out[here.group.z * p.o_layer + to + c] = total[c] - mu * o[to + c];
             }
-            stat_out[w.z * p.stat_layer + row * p.heads + t.head] = vec4<f32>(norm, 0.0, mu, 0.0);
+            stat_out[here.group.z * p.stat_layer + row * p.heads + t.head] = vec4<f32>(norm, 0.0, mu, 0.0);
         }
     }
 }
 
 @compute @workgroup_size(LANES)
-fn second(
-    @builtin(workgroup_id) w: vec3<u32>,
-    @builtin(num_workgroups) n: vec3<u32>,
-    @builtin(subgroup_invocation_id) l: u32,
-) {
-    let t = task(w.x + w.y * n.x);
+fn second(here: Lane) {
+    let l = here.lane;
+    let t = task(group_number(here.group));
     let wide = p.heads * SIZE4;
-    let layer = w.z * p.qkv_layer;
+    let layer = here.group.z * p.qkv_layer;
     for (var block = t.first; block < t.end; block += LANES) {
         let row = min(block + l, t.end - 1u);
         let own = row * 3u * wide + t.head * SIZE4;
@@ -108,7 +103,7 @@ fn second(
         for (var c = 0u; c < SIZE4; c++) {
             q[c] = qkv[own + c] * p.scale;
             q_dot[c] = qkv_dot[layer + own + c] * p.scale;
-            g_own[c] = o_bar[w.z * p.bar_layer + row * wide + t.head * SIZE4 + c];
+            g_own[c] = o_bar[here.group.z * p.bar_layer + row * wide + t.head * SIZE4 + c];
         }
         let norm = stat[row * p.heads + t.head].x;
         // As in the row variant.
@@ -161,24 +156,21 @@ fn second(
             let mu = means.x;
             let bent = along.z - 2.0 * mu * along.y + along.x * (2.0 * mu * mu - means.y - means.z);
             let crossed = 2.0 * (moved.y - mu * moved.x);
-            out[w.z * p.stat_layer + row * p.heads + t.head] = vec4<f32>(bent + crossed, 0.0, 0.0, 0.0);
+            out[here.group.z * p.stat_layer + row * p.heads + t.head] = vec4<f32>(bent + crossed, 0.0, 0.0, 0.0);
         }
     }
 }
 
 // Two passes over the other rows, as query and as key: the registers of one pass would not do for both.
 @compute @workgroup_size(LANES)
-fn vjp_jvp(
-    @builtin(workgroup_id) w: vec3<u32>,
-    @builtin(num_workgroups) n: vec3<u32>,
-    @builtin(subgroup_invocation_id) l: u32,
-) {
-    let t = task(w.x + w.y * n.x);
+fn vjp_jvp(here: Lane) {
+    let l = here.lane;
+    let t = task(group_number(here.group));
     let wide = p.heads * SIZE4;
-    let layer = w.z * p.qkv_layer;
-    let bar = w.z * p.bar_layer;
-    let tangent = w.z * p.o_layer;
-    let rows = w.z * p.stat_layer;
+    let layer = here.group.z * p.qkv_layer;
+    let bar = here.group.z * p.bar_layer;
+    let tangent = here.group.z * p.o_layer;
+    let rows = here.group.z * p.stat_layer;
     for (var block = t.first; block < t.end; block += LANES) {
         let row = min(block + l, t.end - 1u);
         let own = row * 3u * wide + t.head * SIZE4;

@@ -26,8 +26,9 @@ fn inner_b(t: u32, s: u32) -> f32 {
 }
 
 @compute @workgroup_size(64)
-fn product(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let pair = pair_of(w.x + w.y * n.x);
+fn product(here: Place) {
+    let l = here.local;
+    let pair = pair_of(group_number(here.group));
     let wide = pair.other.y - pair.other.x;
     let size = select(0u, (pair.own.y - pair.own.x) * wide, pair.inside);
     var total = 0.0;
@@ -43,8 +44,9 @@ fn product(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3
 }
 
 @compute @workgroup_size(64)
-fn sums(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let pair = pair_of(w.x + w.y * n.x);
+fn sums(here: Place) {
+    let l = here.local;
+    let pair = pair_of(group_number(here.group));
     let wide = pair.other.y - pair.other.x;
     let size = select(0u, (pair.own.y - pair.own.x) * wide, pair.inside);
     var total = 0.0;
@@ -56,8 +58,9 @@ fn sums(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u3
 }
 
 @compute @workgroup_size(64)
-fn scale(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let pair = pair_of(w.x + w.y * n.x);
+fn scale(here: Place) {
+    let l = here.local;
+    let pair = pair_of(group_number(here.group));
     let wide = pair.other.y - pair.other.x;
     let size = select(0u, (pair.own.y - pair.own.x) * wide, pair.inside);
     let scales = f32(p.mask & 1u);
@@ -77,8 +80,9 @@ fn scale(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u
 }
 
 @compute @workgroup_size(64)
-fn tables(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let pair = pair_of(w.x + w.y * n.x);
+fn tables(here: Place) {
+    let l = here.local;
+    let pair = pair_of(group_number(here.group));
     let wide = pair.other.y - pair.other.x;
     let size = select(0u, (pair.own.y - pair.own.x) * wide, pair.inside);
     var total = 0.0;
@@ -110,8 +114,9 @@ fn crossed(tokens: vec2<u32>, positions: vec2<u32>, l: u32) -> f32 {
 }
 
 @compute @workgroup_size(64)
-fn tied(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let pair = pair_of(w.x + w.y * n.x);
+fn tied(here: Place) {
+    let l = here.local;
+    let pair = pair_of(group_number(here.group));
     var total = 0.0;
     if pair.inside { total = crossed(pair.own.xy, pair.other.zw, l) + crossed(pair.other.xy, pair.own.zw, l); }
     let all = add_up(total, l);

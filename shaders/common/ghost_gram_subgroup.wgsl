@@ -1,5 +1,6 @@
 // The software variant of ghost_gram.wgsl: a workgroup is one subgroup. Lane l holds row l of a block of rows of one
 // sentence; the rows of the other go round by subgroupBroadcast.
+//@import common/subgroup.wgsl
 
 const LANES: u32 = 8u;
 // Columns of an iteration: llvmpipe counts the iterations of all loops of an invocation (ghost_norm_subgroup.wgsl).
@@ -44,8 +45,9 @@ fn weighed(weights: array<f32, LANES>, inner: array<f32, LANES>, t: u32, t_end: 
 }
 
 @compute @workgroup_size(LANES)
-fn product(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(subgroup_invocation_id) l: u32) {
-    let pair = pair_of(w.x + w.y * n.x);
+fn product(here: Lane) {
+    let l = here.lane;
+    let pair = pair_of(group_number(here.group));
     if !pair.inside { return; }
     var total = 0.0;
     for (var t0 = pair.own.x; t0 < pair.own.y; t0 += LANES) {
@@ -85,14 +87,14 @@ fn product(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3
 }
 
 @compute @workgroup_size(LANES)
-fn sums(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(subgroup_invocation_id) l: u32) {
-    let pair = pair_of(w.x + w.y * n.x);
+fn sums(here: Lane) {
+    let pair = pair_of(group_number(here.group));
     if !pair.inside { return; }
     // Lanes share the columns: the sums over the rows of both sentences first.
     var total = 0.0;
     for (var part = 0u; part < PARTS; part++) {
         if ((p.mask >> part) & 1u) == 0u { continue; }
-        for (var c = part * p.b4 + l; c < (part + 1u) * p.b4; c += LANES) {
+        for (var c = part * p.b4 + here.lane; c < (part + 1u) * p.b4; c += LANES) {
             var own = vec4<f32>(0.0);
             var other = vec4<f32>(0.0);
             for (var t = pair.own.x; t < pair.own.y; t++) { own += b[t * PARTS * p.b4 + c]; }
@@ -101,17 +103,17 @@ fn sums(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u3
         }
     }
     let all = subgroupAdd(total);
-    if l == 0u { keep(pair, all); }
+    if here.lane == 0u { keep(pair, all); }
 }
 
 @compute @workgroup_size(LANES)
-fn scale(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(subgroup_invocation_id) l: u32) {
-    let pair = pair_of(w.x + w.y * n.x);
+fn scale(here: Lane) {
+    let pair = pair_of(group_number(here.group));
     if !pair.inside { return; }
     let scales = f32(p.mask & 1u);
     let shifts = f32((p.mask >> 1u) & 1u);
     var total = 0.0;
-    for (var c = l; c < p.b4; c += LANES) {
+    for (var c = here.lane; c < p.b4; c += LANES) {
         var own = vec4<f32>(0.0);
         var other = vec4<f32>(0.0);
         var own_shift = vec4<f32>(0.0);
@@ -127,12 +129,13 @@ fn scale(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u
         total += scales * dot(own, other) + shifts * dot(own_shift, other_shift);
     }
     let all = subgroupAdd(total);
-    if l == 0u { keep(pair, all); }
+    if here.lane == 0u { keep(pair, all); }
 }
 
 @compute @workgroup_size(LANES)
-fn tables(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(subgroup_invocation_id) l: u32) {
-    let pair = pair_of(w.x + w.y * n.x);
+fn tables(here: Lane) {
+    let l = here.lane;
+    let pair = pair_of(group_number(here.group));
     if !pair.inside { return; }
     var total = 0.0;
     for (var t0 = pair.own.x; t0 < pair.own.y; t0 += LANES) {
@@ -170,8 +173,9 @@ fn crossed(tokens: vec2<u32>, positions: vec2<u32>, l: u32) -> f32 {
 }
 
 @compute @workgroup_size(LANES)
-fn tied(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(subgroup_invocation_id) l: u32) {
-    let pair = pair_of(w.x + w.y * n.x);
+fn tied(here: Lane) {
+    let l = here.lane;
+    let pair = pair_of(group_number(here.group));
     if !pair.inside { return; }
     let all = subgroupAdd(crossed(pair.own.xy, pair.other.zw, l) + crossed(pair.other.xy, pair.own.zw, l));
     if l == 0u { keep(pair, all); }

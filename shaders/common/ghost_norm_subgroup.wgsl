@@ -1,6 +1,7 @@
 // The software variant of ghost_norm.wgsl: a workgroup is one subgroup of LANES lanes. Lane l holds row l of a block of
 // rows; the rows of the other block go round by subgroupBroadcast, so that a load serves LANES pairs. Blocks above the
 // diagonal are those below it again. The inner products of a are taken once for all draws of b.
+//@import common/subgroup.wgsl
 
 const LANES: u32 = 8u;
 const WIDTH: u32 = LANES;
@@ -62,12 +63,9 @@ fn inner_b_own(layer: u32, t: u32, part: u32) -> array<f32, LANES> {
 }
 
 @compute @workgroup_size(LANES)
-fn product(
-    @builtin(workgroup_id) w: vec3<u32>,
-    @builtin(num_workgroups) n: vec3<u32>,
-    @builtin(subgroup_invocation_id) l: u32,
-) {
-    let sentence = w.x + w.y * n.x;
+fn product(here: Lane) {
+    let l = here.lane;
+    let sentence = group_number(here.group);
     if sentence >= step.sentences { return; }
     let range = range_of(sentence);
     // As many draws as its loops allow; of the workgroups, one a draw, those that are left over have none.
@@ -75,7 +73,7 @@ fn product(
     let room = ITERATIONS / max(blocks * (blocks + 1u) / 2u, 1u);
     let once = (p.a4 + COLUMNS - 1u) / COLUMNS;
     let each = max((room - min(room, once)) / (PARTS * ((p.b4 + COLUMNS - 1u) / COLUMNS)), 1u);
-    let first = w.z * each;
+    let first = here.group.z * each;
     let draws = select(1u, min(first + each, step.probes), p.b_layer != 0u);
     if first >= draws { return; }
     if range.x >= range.y {
@@ -161,12 +159,9 @@ fn product(
 }
 
 @compute @workgroup_size(LANES)
-fn tables(
-    @builtin(workgroup_id) w: vec3<u32>,
-    @builtin(num_workgroups) n: vec3<u32>,
-    @builtin(subgroup_invocation_id) l: u32,
-) {
-    let sentence = w.x + w.y * n.x;
+fn tables(here: Lane) {
+    let l = here.lane;
+    let sentence = group_number(here.group);
     if sentence >= step.sentences { return; }
     let range = range_of(sentence);
     var total = vec4<f32>(0.0);
@@ -176,7 +171,7 @@ fn tables(
         for (var s0 = range.x; s0 <= t0; s0 += LANES) {
             let s = min(s0 + l, range.y - 1u);
             let theirs = bitcast<vec4<u32>>(ids[s]);
-            let inner = inner_b(w.z * p.b_layer, t, s, 0u);
+            let inner = inner_b(here.group.z * p.b_layer, t, s, 0u);
             let weight = select(2.0, 1.0, s0 == t0);
             //@unroll
             for (var j = 0u; j < LANES; j++) {
@@ -187,19 +182,16 @@ fn tables(
         }
     }
     let all = add_up(total, l);
-    if l == 0u { out[w.z * p.out_layer + sentence] = vec4<f32>(all.xyz, 0.0); }
+    if l == 0u { out[here.group.z * p.out_layer + sentence] = vec4<f32>(all.xyz, 0.0); }
 }
 
 @compute @workgroup_size(LANES)
-fn tied(
-    @builtin(workgroup_id) w: vec3<u32>,
-    @builtin(num_workgroups) n: vec3<u32>,
-    @builtin(subgroup_invocation_id) l: u32,
-) {
-    let sentence = w.x + w.y * n.x;
+fn tied(here: Lane) {
+    let l = here.lane;
+    let sentence = group_number(here.group);
     if sentence >= step.sentences { return; }
     let span = spans_of(sentence);
-    let e0 = w.z * p.e_layer;
+    let e0 = here.group.z * p.e_layer;
     var total = 0.0;
     for (var t0 = span.x; t0 < span.y; t0 += LANES) {
         let t = min(t0 + l, span.y - 1u);
@@ -207,7 +199,7 @@ fn tied(
         for (var m = span.z; m < span.w; m++) {
             var sum = vec4<f32>(0.0);
             for (var c = 0u; c < p.b4; c++) {
-                sum += b[w.z * p.b_layer + t * p.b4 + c] * a[m * p.a4 + c];
+                sum += b[here.group.z * p.b_layer + t * p.b4 + c] * a[m * p.a4 + c];
             }
             let inner = (sum.x + sum.y) + (sum.z + sum.w);
             let term = inner * adjoint_of(e0 + m * p.e4, word);
@@ -215,5 +207,5 @@ fn tied(
         }
     }
     let all = add_up(vec4<f32>(2.0 * total, 0.0, 0.0, 0.0), l);
-    if l == 0u { out[w.z * p.out_layer + sentence] = all; }
+    if l == 0u { out[here.group.z * p.out_layer + sentence] = all; }
 }

@@ -2,16 +2,14 @@
 // across its lanes, EACH vec4 a lane. γ, β and the row stay in registers, so that a row is loaded once, and the sums
 // over rows for γ̄ and β̄ (SUMS) cost no load of their own; those of block number b go to row b of `gamma_bar` and
 // `beta_bar`.
+//@import common/subgroup.wgsl
 
 const EACH: u32 = 1u;
 
 @compute @workgroup_size(SUBGROUP)
-fn forward(
-    @builtin(workgroup_id) w: vec3<u32>,
-    @builtin(num_workgroups) n: vec3<u32>,
-    @builtin(subgroup_invocation_id) l: u32,
-) {
-    let first = (w.x + w.y * n.x) * p.block;
+fn forward(here: Lane) {
+    let l = here.lane;
+    let first = group_number(here.group) * p.block;
     let end = min(first + p.block, count_of(p.code, p.fixed));
     var scale: array<vec4<f32>, EACH>;
     var shift: array<vec4<f32>, EACH>;
@@ -49,12 +47,9 @@ fn forward(
 }
 
 @compute @workgroup_size(SUBGROUP)
-fn vjp(
-    @builtin(workgroup_id) w: vec3<u32>,
-    @builtin(num_workgroups) n: vec3<u32>,
-    @builtin(subgroup_invocation_id) l: u32,
-) {
-    let block = w.x + w.y * n.x;
+fn vjp(here: Lane) {
+    let l = here.lane;
+    let block = group_number(here.group);
     let first = block * p.block;
     let end = min(first + p.block, count_of(p.code, p.fixed));
     if first >= end { return; }
@@ -69,7 +64,7 @@ fn vjp(
     }
     for (var row = first; row < end; row++) {
         let base = row * p.cols4;
-        let layer = w.z * p.y_layer + base;
+        let layer = here.group.z * p.y_layer + base;
         let s = stat[row];
         var h: array<vec4<f32>, EACH>;
         var x_hat: array<vec4<f32>, EACH>;
@@ -104,8 +99,8 @@ fn vjp(
         for (var e = 0u; e < EACH; e++) {
             let c = e * SUBGROUP + l;
             if c < p.cols4 {
-                gamma_bar[w.z * p.sums_layer + block * p.cols4 + c] = scale_bar[e];
-                beta_bar[w.z * p.sums_layer + block * p.cols4 + c] = shift_bar[e];
+                gamma_bar[here.group.z * p.sums_layer + block * p.cols4 + c] = scale_bar[e];
+                beta_bar[here.group.z * p.sums_layer + block * p.cols4 + c] = shift_bar[e];
             }
         }
     }

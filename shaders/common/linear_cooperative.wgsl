@@ -39,21 +39,16 @@ fn inside(value: vec4<f32>, keep: bool) -> vec4<f16> {
 }
 
 @compute @workgroup_size(INVOCATIONS)
-fn forward(
-    @builtin(workgroup_id) w: vec3<u32>,
-    @builtin(num_workgroups) n: vec3<u32>,
-    @builtin(local_invocation_index) l: u32,
-    @builtin(subgroup_id) quarter: u32,
-) {
-    let t = task(w.x + w.y * n.x, BLOCK);
-    let a0 = w.z * p.a_layer;
-    let b0 = w.z * p.b_layer;
+fn forward(here: Place, @builtin(subgroup_id) quarter: u32) {
+    let t = task(group_number(here.group), BLOCK);
+    let a0 = here.group.z * p.a_layer;
+    let b0 = here.group.z * p.b_layer;
     // Corner of this subgroup's quarter.
     let top = 32u * (quarter / 2u);
     let left = 32u * (quarter % 2u);
     var acc: array<Sum, TILES>;
     for (var k = t.k; k < t.k_end; k += DEPTH) {
-        for (var i = l; i < SLICE / 4u; i += INVOCATIONS) {
+        for (var i = here.local; i < SLICE / 4u; i += INVOCATIONS) {
             if LAYOUT == TN {
                 let d = i / (BLOCK / 4u);
                 let m4 = i % (BLOCK / 4u);
@@ -118,10 +113,10 @@ fn forward(
         }
     }
     workgroupBarrier();
-    for (var i = l; i < AREA / 4u; i += INVOCATIONS) {
+    for (var i = here.local; i < AREA / 4u; i += INVOCATIONS) {
         let row = t.m + i / (BLOCK / 4u);
         let column = t.tile_n * (BLOCK / 4u) + i % (BLOCK / 4u);
         let sum = vec4<f32>(block_c[4u * i], block_c[4u * i + 1u], block_c[4u * i + 2u], block_c[4u * i + 3u]);
-        if row < t.rows && column < p.c4 { finish(t.split * p.m_fixed + row, column, w.z, sum); }
+        if row < t.rows && column < p.c4 { finish(t.split * p.m_fixed + row, column, here.group.z, sum); }
     }
 }

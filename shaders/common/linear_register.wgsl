@@ -94,10 +94,11 @@ fn fetch_b(base: u32, i: u32, k: u32, t: Task) {
 }
 
 @compute @workgroup_size(INVOCATIONS)
-fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let t = task(w.x + w.y * n.x, BLOCK);
-    let a0 = w.z * p.a_layer;
-    let b0 = w.z * p.b_layer;
+fn forward(here: Place) {
+    let l = here.local;
+    let t = task(group_number(here.group), BLOCK);
+    let a0 = here.group.z * p.a_layer;
+    let b0 = here.group.z * p.b_layer;
     let x = l % SIDE;
     let y = l / SIDE;
     // Row r of the 8 and half h of the columns: number 2 r + h.
@@ -128,7 +129,8 @@ fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3
     //@unroll
     for (var r = 0u; r < 8u; r++) {
         let row = t.m + (r / 4u) * (BLOCK / 2u) + 4u * y + r % 4u;
-        if row < t.rows && column < p.c4 { finish(t.split * p.m_fixed + row, column, w.z, acc[2u * r]); }
-        if row < t.rows && column + SIDE < p.c4 { finish(t.split * p.m_fixed + row, column + SIDE, w.z, acc[2u * r + 1u]); }
+        let to = t.split * p.m_fixed + row;
+        if row < t.rows && column < p.c4 { finish(to, column, here.group.z, acc[2u * r]); }
+        if row < t.rows && column + SIDE < p.c4 { finish(to, column + SIDE, here.group.z, acc[2u * r + 1u]); }
     }
 }

@@ -19,10 +19,11 @@ fn row_of_b(base: u32, column: u32, k4: u32, t: Task) -> vec4<f32> {
 }
 
 @compute @workgroup_size(256)
-fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let t = task(w.x + w.y * n.x, ROWS);
-    let a0 = w.z * p.a_layer;
-    let b0 = w.z * p.b_layer;
+fn forward(here: Place) {
+    let l = here.local;
+    let t = task(group_number(here.group), ROWS);
+    let a0 = here.group.z * p.a_layer;
+    let b0 = here.group.z * p.b_layer;
     let x = l % 16u;
     let y = l / 16u;
     let column = t.tile_n * 16u + x;
@@ -82,6 +83,6 @@ fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3
     if column >= p.c4 { return; }
     //@unroll
     for (var r = 0u; r < 4u; r++) {
-        if row + r < t.rows { finish(t.split * p.m_fixed + row + r, column, w.z, acc[r]); }
+        if row + r < t.rows { finish(t.split * p.m_fixed + row + r, column, here.group.z, acc[r]); }
     }
 }

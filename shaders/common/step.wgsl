@@ -1,4 +1,4 @@
-// What every kernel knows of the running step, and where a workgroup stands in its grid.
+// What every kernel knows of the running step.
 
 struct Step {
     rows: u32,

@@ -89,7 +89,8 @@ pub struct Grid {
     pub layers: u32,
 }
 
-/// Workgroups along x before a grid is folded into y.
+/// Workgroups along x before a grid is folded into y, for kernels the constant of this name in
+/// `shaders/common/entry.wgsl`.
 const FOLD: u32 = 32_768;
 
 impl Grid {
