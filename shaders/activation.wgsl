@@ -1,7 +1,9 @@
 // An activation f, elementwise over [layers, rows, cols4]. One invocation a vec4; the primal x has no layers when
-// a_layer is 0. Which f: common/activation.wgsl. forward   y = f(x)            vjp, jvp   out = f'(x) g        (both
-// multiply by the slope) slope     out = f'(x) vjp_jvp   out = f''(x) ẋ ȳ + f'(x) ȳ̇ second    ⟨ȳ, f''(x) ẋ²⟩ of each
-// vec4, a number each, in rows of `terms_stride`
+// a_layer is 0. Which f: common/activation.wgsl.
+//   forward   y = f(x)            vjp, jvp   out = f'(x) g        (both multiply by the slope)
+//   slope     out = f'(x)
+//   vjp_jvp   out = f''(x) ẋ ȳ + f'(x) ȳ̇
+//   second    ⟨ȳ, f''(x) ẋ²⟩ of each vec4, a number each, in rows of `terms_stride`
 //@variant tanh: ACTIVATION=1
 //@variant relu: ACTIVATION=2
 //@variant silu: ACTIVATION=3

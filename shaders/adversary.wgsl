@@ -1,7 +1,7 @@
 // What the adversarial algorithm does to the gradient of a step: g ← g - λ a, a the gradient of the head's mean loss on
-// a batch, as long as that loss is below the ceiling. bound   the factor -λ or 0, and the step's line in the log; a
-// loss that is not finite, or a head that is bad, gives an
-//           infinite factor, so that the gradient is not finite either and nothing is updated
+// a batch, as long as that loss is below the ceiling.
+//   bound   the factor -λ or 0, and the step's line in the log; a loss that is not finite, or a head that is bad, gives
+//           an infinite factor, so that the gradient is not finite either and nothing is updated
 //   blend   g += factor a; nothing at all where the factor is 0
 //@import common/entry.wgsl
 //@import common/step.wgsl

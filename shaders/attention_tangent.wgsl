@@ -14,6 +14,7 @@
 //@variant subgroup-4-head32: SUBGROUP=1 LANES=4 SIZE4=8 KEYS=1
 //@import common/entry.wgsl
 //@import common/step.wgsl
+//@import common/columns.wgsl
 
 const SUBGROUP: u32 = 0u;
 const SIZE4: u32 = 4u;
@@ -42,10 +43,6 @@ struct Params {
 @group(0) @binding(0) var<storage, read> stat_dot: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read> o_dot: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> bar_dot: array<vec4<f32>>;
-
-fn sum4(v: vec4<f32>) -> f32 {
-    return (v.x + v.y) + (v.z + v.w);
-}
 
 @compute @workgroup_size(64)
 fn delta(here: Place) {

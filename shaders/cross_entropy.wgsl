@@ -35,8 +35,7 @@ struct Params {
 fn label_at(row: u32, c: u32) -> vec4<f32> {
     if p.soft != 0u { return q[row * p.cols4 + c] * inside(c, p.width); }
     let y = bitcast<u32>(q[row].x);
-    let at = vec4<u32>(4u * c) + vec4<u32>(0u, 1u, 2u, 3u);
-    return select(vec4<f32>(0.0), vec4<f32>(1.0), at == vec4<u32>(y));
+    return select(vec4<f32>(0.0), vec4<f32>(1.0), columns(c) == vec4<u32>(y));
 }
 
 @compute @workgroup_size(64)

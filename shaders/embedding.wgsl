@@ -3,8 +3,12 @@
 //   vjp       rows of ȳ are listed by table row and cut into segments of bounded length (src/ops/batch.rs sorts):
 //             `partial` sums each segment, `combine` adds a table row's segments in order.
 // Whole numbers travel as the bits of f32, so that they can be read as images too.
+//@variant addend: ADDEND=1
 //@import common/entry.wgsl
 //@import common/step.wgsl
+
+// Whether `combine` adds `addend`.
+const ADDEND: u32 = 0u;
 
 struct Params {
     cols4: u32,
@@ -15,7 +19,6 @@ struct Params {
     in_layer: u32,
     out_layer: u32,
     targets: u32,
-    add: u32,
 }
 @group(0) @binding(8) var<uniform> p: Params;
 
@@ -86,7 +89,7 @@ fn combine(here: Place) {
     for (var s = starts[target_row]; s < starts[target_row + 1u]; s++) {
         total += part[here.group.z * p.in_layer + s * p.cols4 + c];
     }
-    if p.add != 0u {
+    if ADDEND != 0u {
         total += addend[here.group.z * p.out_layer + i];
     }
     out[here.group.z * p.out_layer + i] = total;

@@ -1,9 +1,13 @@
 // The rows of masked positions: y[m] = x[index[m]], and back: x̄[r] = ȳ[inverse[r] - 1], 0 where inverse[r] = 0.
 // A position is masked once at most, so no two rows meet and no sum is needed.
+//@variant addend: ADDEND=1
 //@import common/entry.wgsl
 //@import common/step.wgsl
 
-struct Params { cols4: u32, in_layer: u32, out_layer: u32, add: u32, add_layer: u32 }
+// Whether `addend` is added to x̄.
+const ADDEND: u32 = 0u;
+
+struct Params { cols4: u32, in_layer: u32, out_layer: u32, addend_layer: u32 }
 @group(0) @binding(8) var<uniform> p: Params;
 
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
@@ -28,8 +32,8 @@ fn vjp(here: Place) {
     if source != 0u {
         y = x[here.group.z * p.in_layer + (source - 1u) * p.cols4 + i % p.cols4];
     }
-    if p.add != 0u {
-        y += addend[here.group.z * p.add_layer + i];
+    if ADDEND != 0u {
+        y += addend[here.group.z * p.addend_layer + i];
     }
     out[here.group.z * p.out_layer + i] = y;
 }

@@ -1,10 +1,12 @@
 // Layer norm along a direction (ẋ, γ̇, β̇): tangents of layer_norm.wgsl and layer_norm_scale.wgsl. With x̂ and r as
-// there, m = mean(ẋ) and c = mean(x̂ ẋ) a row: jvp      x̂̇ = r (ẋ − m − c x̂),  ẏ = γ x̂̇ + γ̇ x̂ + β̇;  stat_out =
-// (mean, r, m, c) vjp_jvp  tangent of x̄ = r (h − A − x̂ B), h = γ ȳ, A = mean(h), B = mean(h x̂):
+// there, m = mean(ẋ) and c = mean(x̂ ẋ) a row:
+//   jvp      x̂̇ = r (ẋ − m − c x̂),  ẏ = γ x̂̇ + γ̇ x̂ + β̇;  stat_out = (mean, r, m, c)
+//   vjp_jvp  tangent of x̄ = r (h − A − x̂ B), h = γ ȳ, A = mean(h), B = mean(h x̂):
 //            r (−r c (h − A − x̂ B) + ḣ − Ȧ − x̂̇ B − x̂ Ḃ),  ḣ = γ̇ ȳ + γ ȳ̇
-//   scale    tangents of γ̄ = Σ ȳ x̂ and β̄ = Σ ȳ over a block of rows second   ⟨ȳ, D²y[(ẋ, γ̇)²]⟩ of each row: x̂̈ =
-//   r² ((3c² − q) x̂ − 2c (ẋ − m)), q = mean((ẋ − m)²); in x of four columns Tangents have a layer a probe; ȳ has
-//   layers or none. Derivation: differentiate r = (mean((x − mean)²) + ε)^(−1/2).
+//   scale    tangents of γ̄ = Σ ȳ x̂ and β̄ = Σ ȳ over a block of rows
+//   second   ⟨ȳ, D²y[(ẋ, γ̇)²]⟩ of each row: x̂̈ = r² ((3c² − q) x̂ − 2c (ẋ − m)), q = mean((ẋ − m)²); in x of four
+//            columns
+// Tangents have a layer a probe; ȳ has layers or none. Derivation: differentiate r = (mean((x − mean)²) + ε)^(−1/2).
 //@variant lanes: LANES=32
 //@import common/entry.wgsl
 //@import common/step.wgsl

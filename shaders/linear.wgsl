@@ -4,14 +4,16 @@
 //   NN  C[m,n] = Σ_k A[m,k] B[k,n]    x̄ = ȳ W
 //   TN  C[m,n] = Σ_k A[k,m] B[k,n]    W̄ = ȳᵀ x, the sum over rows cut into splits
 //
-// Variants, slowest first (rates for 512³ on two cores of lavapipe are in docs/performance.md): direct     an
-// invocation computes 4 x 4 of C straight from memory; needs nothing, used where subgroups are missing tiled      16 x
-// 16 invocations share tiles of A and B in workgroup memory; for GPUs register   8 x 8 of C an invocation, blocks of 64
-// or 128; for GPUs cooperative  f16 operands and f32 sums by the adapter's small-matrix products; only where a config
-// asks for mixed precision subgroup   one subgroup of LANES lanes a workgroup, 4 LANES rows: each lane loads other rows
-// of A and
-//              subgroupBroadcast hands them round, each lane owns 4 columns; no workgroup memory, no barrier; for software
-//              adapters. TN can sum A's columns up on the way (SUMS), the gradient of a bias
+// Variants, slowest first (rates for 512³ on two cores of lavapipe are in docs/performance.md):
+//   direct       an invocation computes 4 x 4 of C straight from memory; needs nothing, used where subgroups are
+//                missing
+//   tiled        16 x 16 invocations share tiles of A and B in workgroup memory; for GPUs
+//   register     8 x 8 of C an invocation, blocks of 64 or 128; for GPUs
+//   cooperative  f16 operands and f32 sums by the adapter's small-matrix products; only where a config asks for mixed
+//                precision
+//   subgroup     one subgroup of LANES lanes a workgroup, 4 LANES rows: each lane loads other rows of A and
+//                subgroupBroadcast hands them round, each lane owns 4 columns; no workgroup memory, no barrier; for
+//                software adapters. TN can sum A's columns up on the way (SUMS), the gradient of a bias
 //@variant direct-nn: LAYOUT=1
 //@variant direct-tn: LAYOUT=2
 //@variant direct-gelu: EPILOGUE=1

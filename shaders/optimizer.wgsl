@@ -11,6 +11,9 @@
 //@import common/entry.wgsl
 //@import common/step.wgsl
 //@import common/finite.wgsl
+//@import common/workgroup_sum.wgsl
+
+alias Summed = vec2<f32>;
 
 struct Params {
     size4: u32,
@@ -50,20 +53,6 @@ fn accumulate(here: Place) {
 
 @group(0) @binding(1) var<storage, read_write> squares: array<vec4<f32>>;
 
-var<workgroup> scratch: array<vec2<f32>, 64>;
-
-fn workgroup_sum(v: vec2<f32>, l: u32) -> vec2<f32> {
-    scratch[l] = v;
-    workgroupBarrier();
-    for (var stride = 32u; stride > 0u; stride >>= 1u) {
-        if l < stride { scratch[l] += scratch[l + stride]; }
-        workgroupBarrier();
-    }
-    let total = scratch[0];
-    workgroupBarrier();
-    return total;
-}
-
 @compute @workgroup_size(64)
 fn square_sum(here: Place) {
     let l = here.local;
@@ -77,7 +66,7 @@ fn square_sum(here: Place) {
         total += dot(v, v);
         if not_finite(v) { bad = 1.0; }
     }
-    let both = workgroup_sum(vec2<f32>(total, bad), l);
+    let both = add_up(vec2<f32>(total, bad), l);
     if l == 0u && first < p.size4 {
         squares[p.first + block] = vec4<f32>(both, 0.0, 0.0);
     }
@@ -102,7 +91,7 @@ fn settle(here: Place) {
         total += parts[i].x;
         bad = max(bad, parts[i].y);
     }
-    let both = workgroup_sum(vec2<f32>(total, bad), l);
+    let both = add_up(vec2<f32>(total, bad), l);
     if l != 0u { return; }
     let norm = sqrt(both.x) * p.unscale;
     let loss = tally[0].x * p.unscale;

@@ -134,7 +134,7 @@ fn forward(here: Place) {
                 weights[(x + 8u * j) * ACROSS + TILE * y + r] = e;
             }
         }
-        if p.threshold != 0u {
+        if DROPOUT != 0u {
             // A loop, so that the random generator stands here once.
             for (var i = 0u; i < SCORES; i++) {
                 let r = TILE * y + i / TILE;
@@ -194,9 +194,9 @@ fn as_query(row: u32, head: u32, layer: u32) -> vec2<f32> {
 }
 
 // Even workgroups take their rows as queries, over the other rows as keys, for q̄; odd ones as keys, over the others as
-// queries, for k̄ and v̄. In both, with (q scale, ō) or (k scale, v) of the own rows and (k, v) or (q, ō) of the
-// others, s = own·other,  u = own_also·other_also,  p = exp(s − norm),  t = scale p (d u − δ), q̄ or k̄ = Σ t other,
-// and v̄ = Σ p d other_also.
+// queries, for k̄ and v̄. In both, with (q scale, ō) or (k scale, v) of the own rows and (k, v) or (q, ō) of the others,
+//   s = own·other,  u = own_also·other_also,  p = exp(s − norm),  t = scale p (d u − δ),
+// q̄ or k̄ = Σ t other, and v̄ = Σ p d other_also.
 @compute @workgroup_size(64)
 fn vjp(here: Place) {
     let l = here.local;

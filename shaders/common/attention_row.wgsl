@@ -1,14 +1,14 @@
 // The plain variant of attention.wgsl: one invocation a (row, head), straight from memory.
+//@import common/attention_query.wgsl
 
 @compute @workgroup_size(64)
 fn forward(here: Place) {
-    let i = element(here);
-    let row = i % step.rows;
-    let head = i / step.rows;
-    if head >= p.heads { return; }
+    let t = query(here);
+    if t.head >= p.heads { return; }
+    let row = t.row;
+    let head = t.head;
     let wide = p.heads * SIZE4;
     let own = row * 3u * wide + head * SIZE4;
-    let span = bitcast<vec4<u32>>(spans[row]);
     var q: array<vec4<f32>, SIZE4>;
     var total: array<vec4<f32>, SIZE4>;
     //@unroll
@@ -17,7 +17,7 @@ fn forward(here: Place) {
     }
     var top = -3.4e38;
     var mass = 0.0;
-    for (var other = span.x; other < span.y; other++) {
+    for (var other = t.span.x; other < t.span.y; other++) {
         let key = other * 3u * wide + wide + head * SIZE4;
         var dots = vec4<f32>(0.0);
         //@unroll
@@ -46,14 +46,13 @@ fn forward(here: Place) {
 
 @compute @workgroup_size(64)
 fn vjp(here: Place) {
-    let i = element(here);
-    let row = i % step.rows;
-    let head = i / step.rows;
-    if head >= p.heads { return; }
+    let t = query(here);
+    if t.head >= p.heads { return; }
+    let row = t.row;
+    let head = t.head;
     let wide = p.heads * SIZE4;
     let own = row * 3u * wide + head * SIZE4;
     let layer = here.group.z * p.in_layer;
-    let span = bitcast<vec4<u32>>(spans[row]);
     var q: array<vec4<f32>, SIZE4>;
     var k: array<vec4<f32>, SIZE4>;
     var v: array<vec4<f32>, SIZE4>;
@@ -72,7 +71,7 @@ fn vjp(here: Place) {
     }
     let delta = sum4(deltas);
     let norm = stat[row * p.heads + head].x;
-    for (var other = span.x; other < span.y; other++) {
+    for (var other = t.span.x; other < t.span.y; other++) {
         let theirs = other * 3u * wide + head * SIZE4;
         let beside = other * wide + head * SIZE4;
         // As query, over the other row as key; and as key, over the other row as query.

@@ -1,20 +1,9 @@
 // The plain variant of attention_tangent.wgsl: one invocation a (row, head), straight from memory.
-
-struct Task {
-    row: u32,
-    head: u32,
-    span: vec4<u32>,
-}
-
-fn task(here: Place) -> Task {
-    let i = element(here);
-    let row = i % step.rows;
-    return Task(row, i / step.rows, bitcast<vec4<u32>>(spans[row]));
-}
+//@import common/attention_query.wgsl
 
 @compute @workgroup_size(64)
 fn jvp(here: Place) {
-    let t = task(here);
+    let t = query(here);
     if t.head >= p.heads { return; }
     let wide = p.heads * SIZE4;
     let own = t.row * 3u * wide + t.head * SIZE4;
@@ -57,7 +46,7 @@ fn jvp(here: Place) {
 
 @compute @workgroup_size(64)
 fn second(here: Place) {
-    let t = task(here);
+    let t = query(here);
     if t.head >= p.heads { return; }
     let wide = p.heads * SIZE4;
     let own = t.row * 3u * wide + t.head * SIZE4;
@@ -112,7 +101,7 @@ fn second(here: Place) {
 
 @compute @workgroup_size(64)
 fn vjp_jvp(here: Place) {
-    let t = task(here);
+    let t = query(here);
     if t.head >= p.heads { return; }
     let wide = p.heads * SIZE4;
     let own = t.row * 3u * wide + t.head * SIZE4;

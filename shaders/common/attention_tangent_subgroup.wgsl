@@ -1,30 +1,11 @@
-// The software variant of attention_tangent.wgsl, in the scheme of attention_subgroup.wgsl: a subgroup a (sentence,
-// head), LANES rows at a time, a lane a row; the rows on the other side are loaded KEYS at a time across the lanes and
-// handed round by subgroupBroadcast. Behind a sentence's end stands its last row again, with weight 0.
-//@import common/subgroup.wgsl
-
-const LANES: u32 = 8u;
-const KEYS: u32 = 2u;
-const LOADS: u32 = (KEYS * SIZE4 + LANES - 1u) / LANES;
-
-// A head of a sentence: rows [first, end).
-struct Task {
-    head: u32,
-    first: u32,
-    end: u32,
-}
-
-fn task(group: u32) -> Task {
-    let sentence = group / p.heads;
-    if sentence >= step.sentences { return Task(0u, 0u, 0u); }
-    let span = bitcast<vec4<u32>>(spans[step.rows + sentence]);
-    return Task(group % p.heads, span.x, span.y);
-}
+// The software variant of attention_tangent.wgsl, in the frame of attention_lanes.wgsl. Behind a sentence's end stands
+// its last row again, with weight 0.
+//@import common/attention_lanes.wgsl
 
 @compute @workgroup_size(LANES)
 fn jvp(here: Lane) {
     let l = here.lane;
-    let t = task(group_number(here.group));
+    let t = task(here);
     let wide = p.heads * SIZE4;
     let layer = here.group.z * p.qkv_layer;
     for (var block = t.first; block < t.end; block += LANES) {
@@ -71,8 +52,10 @@ fn jvp(here: Lane) {
                 mu += weight_dot;
                 //@unroll
                 for (var c = 0u; c < SIZE4; c++) {
-                    total[c] += weight_dot * subgroupBroadcast(values[(j * SIZE4 + c) / LANES], (j * SIZE4 + c) % LANES);
-                    total[c] += weight * subgroupBroadcast(value_dots[(j * SIZE4 + c) / LANES], (j * SIZE4 + c) % LANES);
+                    const AT = (j * SIZE4 + c) / LANES;
+                    const LANE = (j * SIZE4 + c) % LANES;
+                    total[c] += weight_dot * subgroupBroadcast(values[AT], LANE);
+                    total[c] += weight * subgroupBroadcast(value_dots[AT], LANE);
                 }
             }
         }
@@ -90,7 +73,7 @@ fn jvp(here: Lane) {
 @compute @workgroup_size(LANES)
 fn second(here: Lane) {
     let l = here.lane;
-    let t = task(group_number(here.group));
+    let t = task(here);
     let wide = p.heads * SIZE4;
     let layer = here.group.z * p.qkv_layer;
     for (var block = t.first; block < t.end; block += LANES) {
@@ -165,7 +148,7 @@ fn second(here: Lane) {
 @compute @workgroup_size(LANES)
 fn vjp_jvp(here: Lane) {
     let l = here.lane;
-    let t = task(group_number(here.group));
+    let t = task(here);
     let wide = p.heads * SIZE4;
     let layer = here.group.z * p.qkv_layer;
     let bar = here.group.z * p.bar_layer;
@@ -231,8 +214,10 @@ fn vjp_jvp(here: Lane) {
                     let slope_dot = p.scale * (weight_dot * e + weight * (sum4(g_along) - mine.w));
                     //@unroll
                     for (var c = 0u; c < SIZE4; c++) {
-                        total[c] += slope_dot * subgroupBroadcast(keys[(j * SIZE4 + c) / LANES], (j * SIZE4 + c) % LANES);
-                        total[c] += slope * subgroupBroadcast(key_dots[(j * SIZE4 + c) / LANES], (j * SIZE4 + c) % LANES);
+                        const AT = (j * SIZE4 + c) / LANES;
+                        const LANE = (j * SIZE4 + c) % LANES;
+                        total[c] += slope_dot * subgroupBroadcast(keys[AT], LANE);
+                        total[c] += slope * subgroupBroadcast(key_dots[AT], LANE);
                     }
                 }
             }

@@ -6,8 +6,8 @@ const LANES: u32 = 8u;
 // Columns of an iteration: llvmpipe counts the iterations of all loops of an invocation (ghost_norm_subgroup.wgsl).
 const COLUMNS: u32 = 4u;
 
-// 1 within columns that end at `end`, 0 behind.
-fn inside(c: u32, end: u32) -> f32 {
+// 1 for a column before `end`, 0 behind.
+fn before(c: u32, end: u32) -> f32 {
     return select(0.0, 1.0, c < end);
 }
 
@@ -19,7 +19,7 @@ fn inner_b(t: u32, s: u32, from_c: u32, to_c: u32) -> array<f32, LANES> {
         //@unroll
         for (var u = 0u; u < COLUMNS; u++) {
             let c = min(c0 + u, to_c - 1u);
-            let own = b[t * PARTS * p.b4 + c] * inside(c0 + u, to_c);
+            let own = b[t * PARTS * p.b4 + c] * before(c0 + u, to_c);
             let theirs = b[s * PARTS * p.b4 + c];
             //@unroll
             for (var j = 0u; j < LANES; j++) {
@@ -59,7 +59,7 @@ fn product(here: Lane) {
                 //@unroll
                 for (var u = 0u; u < COLUMNS; u++) {
                     let c = min(c0 + u, p.a4 - 1u);
-                    let own = a[t * p.a4 + c] * inside(c0 + u, p.a4);
+                    let own = a[t * p.a4 + c] * before(c0 + u, p.a4);
                     let theirs = a[s * p.a4 + c];
                     //@unroll
                     for (var j = 0u; j < LANES; j++) {
@@ -166,7 +166,7 @@ fn crossed(tokens: vec2<u32>, positions: vec2<u32>, l: u32) -> f32 {
         for (var m = positions.x; m < positions.y; m++) {
             var sum = vec4<f32>(0.0);
             for (var c = 0u; c < p.b4; c++) { sum += b[t * p.b4 + c] * a[m * p.a4 + c]; }
-            total += select(0.0, sum4(sum) * adjoint_of(m, word), t0 + l < tokens.y);
+            total += select(0.0, sum4(sum) * adjoint_of(m * p.e4, word), t0 + l < tokens.y);
         }
     }
     return total;

@@ -11,9 +11,9 @@ const ITERATIONS: u32 = 60000u;
 // Columns of an iteration, for the same reason: a fourth of the iterations, and the sums in the same order.
 const COLUMNS: u32 = 4u;
 
-// 1 within a row of `n` columns, 0 behind its end.
-fn inside(c: u32, n: u32) -> f32 {
-    return select(0.0, 1.0, c < n);
+// 1 for a column before `end`, 0 behind.
+fn before(c: u32, end: u32) -> f32 {
+    return select(0.0, 1.0, c < end);
 }
 
 fn add_up(v: vec4<f32>, l: u32) -> vec4<f32> {
@@ -27,7 +27,7 @@ fn inner_b(layer: u32, t: u32, s: u32, part: u32) -> array<f32, LANES> {
         //@unroll
         for (var u = 0u; u < COLUMNS; u++) {
             let c = min(c0 + u, p.b4 - 1u);
-            let own = b[layer + (t * PARTS + part) * p.b4 + c] * inside(c0 + u, p.b4);
+            let own = b[layer + (t * PARTS + part) * p.b4 + c] * before(c0 + u, p.b4);
             let theirs = b[layer + (s * PARTS + part) * p.b4 + c];
             //@unroll
             for (var j = 0u; j < LANES; j++) {
@@ -48,7 +48,7 @@ fn inner_b_own(layer: u32, t: u32, part: u32) -> array<f32, LANES> {
     for (var c0 = 0u; c0 < p.b4; c0 += COLUMNS) {
         //@unroll
         for (var u = 0u; u < COLUMNS; u++) {
-            let own = b[layer + (t * PARTS + part) * p.b4 + min(c0 + u, p.b4 - 1u)] * inside(c0 + u, p.b4);
+            let own = b[layer + (t * PARTS + part) * p.b4 + min(c0 + u, p.b4 - 1u)] * before(c0 + u, p.b4);
             //@unroll
             for (var j = 0u; j < LANES; j++) {
                 let other = subgroupBroadcast(own, j);
@@ -67,7 +67,7 @@ fn product(here: Lane) {
     let l = here.lane;
     let sentence = group_number(here.group);
     if sentence >= step.sentences { return; }
-    let range = range_of(sentence);
+    let range = range_of(sentence, p.masked);
     // As many draws as its loops allow; of the workgroups, one a draw, those that are left over have none.
     let blocks = (range.y - range.x + LANES - 1u) / LANES;
     let room = ITERATIONS / max(blocks * (blocks + 1u) / 2u, 1u);
@@ -86,7 +86,7 @@ fn product(here: Lane) {
         for (var c0 = 0u; c0 < p.a4; c0 += COLUMNS) {
             //@unroll
             for (var u = 0u; u < COLUMNS; u++) {
-                let own = a[t * p.a4 + min(c0 + u, p.a4 - 1u)] * inside(c0 + u, p.a4);
+                let own = a[t * p.a4 + min(c0 + u, p.a4 - 1u)] * before(c0 + u, p.a4);
                 //@unroll
                 for (var j = 0u; j < LANES; j++) {
                     let other = subgroupBroadcast(own, j);
@@ -125,7 +125,7 @@ fn product(here: Lane) {
                 //@unroll
                 for (var u = 0u; u < COLUMNS; u++) {
                     let c = min(c0 + u, p.a4 - 1u);
-                    let own = a[t * p.a4 + c] * inside(c0 + u, p.a4);
+                    let own = a[t * p.a4 + c] * before(c0 + u, p.a4);
                     let theirs = a[s * p.a4 + c];
                     //@unroll
                     for (var j = 0u; j < LANES; j++) {
@@ -163,7 +163,7 @@ fn tables(here: Lane) {
     let l = here.lane;
     let sentence = group_number(here.group);
     if sentence >= step.sentences { return; }
-    let range = range_of(sentence);
+    let range = range_of(sentence, p.masked);
     var total = vec4<f32>(0.0);
     for (var t0 = range.x; t0 < range.y; t0 += LANES) {
         let t = min(t0 + l, range.y - 1u);
@@ -201,7 +201,7 @@ fn tied(here: Lane) {
             for (var c = 0u; c < p.b4; c++) {
                 sum += b[here.group.z * p.b_layer + t * p.b4 + c] * a[m * p.a4 + c];
             }
-            let inner = (sum.x + sum.y) + (sum.z + sum.w);
+            let inner = sum4(sum);
             let term = inner * adjoint_of(e0 + m * p.e4, word);
             total += select(0.0, term, t0 + l < span.y);
         }

@@ -11,7 +11,7 @@ fn weighted(here: Lane) {
     let l = here.lane;
     let sentence = group_number(here.group);
     if sentence >= step.sentences { return; }
-    let range = range_of(sentence);
+    let range = range_of(sentence, p.masked);
     let length = range.y - range.x;
     let row4 = PARTS * p.b4;
     let first = here.group.z * p.b_layer + range.x * row4;
@@ -60,7 +60,7 @@ fn weighted(here: Lane) {
 fn weighted(here: Place) {
     let l = here.local;
     let sentence = group_number(here.group);
-    let range = range_of(min(sentence, step.sentences - 1u));
+    let range = range_of(min(sentence, step.sentences - 1u), p.masked);
     let length = range.y - range.x;
     var total = vec4<f32>(0.0);
     for (var pair = l; pair < length * length; pair += 64u) {

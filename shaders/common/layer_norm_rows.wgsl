@@ -1,4 +1,5 @@
 // The plain variants of layer_norm.wgsl: LANES invocations share a row, 64 / LANES rows a workgroup.
+//@import common/rows.wgsl
 
 @compute @workgroup_size(64)
 fn forward(here: Place) {

@@ -4,9 +4,11 @@
 // `beta_bar`.
 //@import common/subgroup.wgsl
 
+// Lanes of the subgroup: every variant that comes here sets it.
+const LANES: u32 = 1u;
 const EACH: u32 = 1u;
 
-@compute @workgroup_size(SUBGROUP)
+@compute @workgroup_size(LANES)
 fn forward(here: Lane) {
     let l = here.lane;
     let first = group_number(here.group) * p.block;
@@ -15,7 +17,7 @@ fn forward(here: Lane) {
     var shift: array<vec4<f32>, EACH>;
     //@unroll
     for (var e = 0u; e < EACH; e++) {
-        let c = min(e * SUBGROUP + l, p.cols4 - 1u);
+        let c = min(e * LANES + l, p.cols4 - 1u);
         scale[e] = gamma[c];
         shift[e] = beta[c];
     }
@@ -25,7 +27,7 @@ fn forward(here: Lane) {
         var total = 0.0;
         //@unroll
         for (var e = 0u; e < EACH; e++) {
-            let c = e * SUBGROUP + l;
+            let c = e * LANES + l;
             v[e] = select(vec4<f32>(0.0), x[base + min(c, p.cols4 - 1u)], c < p.cols4);
             total += sum4(v[e]);
         }
@@ -33,20 +35,20 @@ fn forward(here: Lane) {
         var squares = 0.0;
         //@unroll
         for (var e = 0u; e < EACH; e++) {
-            v[e] = (v[e] - mean) * inside(e * SUBGROUP + l, p.width);
+            v[e] = (v[e] - mean) * inside(e * LANES + l, p.width);
             squares += dot(v[e], v[e]);
         }
         let r = 1.0 / sqrt(subgroupAdd(squares) / f32(p.width) + p.eps);
         //@unroll
         for (var e = 0u; e < EACH; e++) {
-            let c = e * SUBGROUP + l;
+            let c = e * LANES + l;
             if c < p.cols4 { out[base + c] = v[e] * r * scale[e] + shift[e]; }
         }
         if l == 0u { stat_out[row] = vec4<f32>(mean, r, 0.0, 0.0); }
     }
 }
 
-@compute @workgroup_size(SUBGROUP)
+@compute @workgroup_size(LANES)
 fn vjp(here: Lane) {
     let l = here.lane;
     let block = group_number(here.group);
@@ -58,7 +60,7 @@ fn vjp(here: Lane) {
     var shift_bar: array<vec4<f32>, EACH>;
     //@unroll
     for (var e = 0u; e < EACH; e++) {
-        scale[e] = gamma[min(e * SUBGROUP + l, p.cols4 - 1u)];
+        scale[e] = gamma[min(e * LANES + l, p.cols4 - 1u)];
         scale_bar[e] = vec4<f32>(0.0);
         shift_bar[e] = vec4<f32>(0.0);
     }
@@ -72,7 +74,7 @@ fn vjp(here: Lane) {
         var product = 0.0;
         //@unroll
         for (var e = 0u; e < EACH; e++) {
-            let c = e * SUBGROUP + l;
+            let c = e * LANES + l;
             let at = min(c, p.cols4 - 1u);
             let y = select(vec4<f32>(0.0), y_bar[layer + at], c < p.cols4);
             x_hat[e] = (x[base + at] - s.x) * s.y;
@@ -88,7 +90,7 @@ fn vjp(here: Lane) {
         let mean_product = subgroupAdd(product) / f32(p.width);
         //@unroll
         for (var e = 0u; e < EACH; e++) {
-            let c = e * SUBGROUP + l;
+            let c = e * LANES + l;
             var x_bar = s.y * (h[e] - mean_h - x_hat[e] * mean_product) * inside(c, p.width);
             if ADDEND != 0u { x_bar += addend[layer + min(c, p.cols4 - 1u)]; }
             if c < p.cols4 { out[layer + c] = x_bar; }
@@ -97,7 +99,7 @@ fn vjp(here: Lane) {
     if SUMS != 0u {
         //@unroll
         for (var e = 0u; e < EACH; e++) {
-            let c = e * SUBGROUP + l;
+            let c = e * LANES + l;
             if c < p.cols4 {
                 gamma_bar[here.group.z * p.sums_layer + block * p.cols4 + c] = scale_bar[e];
                 beta_bar[here.group.z * p.sums_layer + block * p.cols4 + c] = shift_bar[e];

@@ -34,7 +34,7 @@ var<workgroup> slice_a: array<f16, SLICE>;
 var<workgroup> slice_b: array<f16, SLICE>;
 var<workgroup> block_c: array<f32, AREA>;
 
-fn inside(value: vec4<f32>, keep: bool) -> vec4<f16> {
+fn rounded(value: vec4<f32>, keep: bool) -> vec4<f16> {
     return vec4<f16>(select(vec4<f32>(0.0), value, keep));
 }
 
@@ -53,7 +53,7 @@ fn forward(here: Place, @builtin(subgroup_id) quarter: u32) {
                 let d = i / (BLOCK / 4u);
                 let m4 = i % (BLOCK / 4u);
                 let keep = (k + d < t.k_end) & (t.m / 4u + m4 < p.a4);
-                let v = inside(a[a0 + min(k + d, t.k_end - 1u) * p.a4 + min(t.m / 4u + m4, p.a4 - 1u)], keep);
+                let v = rounded(a[a0 + min(k + d, t.k_end - 1u) * p.a4 + min(t.m / 4u + m4, p.a4 - 1u)], keep);
                 //@unroll
                 for (var j = 0u; j < 4u; j++) {
                     slice_a[(4u * m4 + j) * DEPTH + d] = v[j];
@@ -62,7 +62,7 @@ fn forward(here: Place, @builtin(subgroup_id) quarter: u32) {
                 let m = i / (DEPTH / 4u);
                 let d4 = i % (DEPTH / 4u);
                 let keep = (t.m + m < t.rows) & (k + 4u * d4 < t.k_end);
-                let v = inside(a[a0 + min(t.m + m, t.rows - 1u) * p.a4 + min(k / 4u + d4, p.a4 - 1u)], keep);
+                let v = rounded(a[a0 + min(t.m + m, t.rows - 1u) * p.a4 + min(k / 4u + d4, p.a4 - 1u)], keep);
                 //@unroll
                 for (var j = 0u; j < 4u; j++) {
                     slice_a[m * DEPTH + 4u * d4 + j] = v[j];
@@ -73,7 +73,7 @@ fn forward(here: Place, @builtin(subgroup_id) quarter: u32) {
                 let d4 = i % (DEPTH / 4u);
                 let column = t.tile_n * BLOCK + c;
                 let keep = (column < 4u * p.c4) & (k + 4u * d4 < t.k_end);
-                let v = inside(b[b0 + min(column, 4u * p.c4 - 1u) * p.b4 + min(k / 4u + d4, p.b4 - 1u)], keep);
+                let v = rounded(b[b0 + min(column, 4u * p.c4 - 1u) * p.b4 + min(k / 4u + d4, p.b4 - 1u)], keep);
                 //@unroll
                 for (var j = 0u; j < 4u; j++) {
                     slice_b[(4u * d4 + j) * BLOCK + c] = v[j];
@@ -83,7 +83,7 @@ fn forward(here: Place, @builtin(subgroup_id) quarter: u32) {
                 let c4 = i % (BLOCK / 4u);
                 let column = t.tile_n * (BLOCK / 4u) + c4;
                 let keep = (k + d < t.k_end) & (column < p.c4);
-                let v = inside(b[b0 + min(k + d, t.k_end - 1u) * p.b4 + min(column, p.c4 - 1u)], keep);
+                let v = rounded(b[b0 + min(k + d, t.k_end - 1u) * p.b4 + min(column, p.c4 - 1u)], keep);
                 //@unroll
                 for (var j = 0u; j < 4u; j++) {
                     slice_b[d * BLOCK + 4u * c4 + j] = v[j];

@@ -1,8 +1,10 @@
 // The larger GPU variant of linear.wgsl: BLOCK x BLOCK of C a workgroup, 8 x 8 an invocation in registers, over slices
 // of DEPTH of A and B in workgroup memory, stored by depth. An invocation's 8 rows are 4 and 4, half a block apart, and
 // so are its columns: neighbours then read neighbouring vec4 of a slice. One vec4 of padding behind each depth of a
-// slice spreads the transposed stores over the banks. 64    64 invocations: more workgroups, for models whose products
-// are small 128   256 invocations: half as many loads of A and B for each of C
+// slice spreads the transposed stores over the banks.
+//   64    64 invocations: more workgroups, for models whose products are small
+//   128   256 invocations: half as many loads of A and B for each of C
+//@import common/linear_slices.wgsl
 
 const BLOCK: u32 = 64u;
 const DEPTH: u32 = 16u;
@@ -19,30 +21,6 @@ const FETCHES: u32 = 2u * PIECES / INVOCATIONS;
 const SLICE: u32 = DEPTH * STRIDE;
 var<workgroup> slice_a: array<vec4<f32>, SLICE>;
 var<workgroup> slice_b: array<vec4<f32>, SLICE>;
-
-// vec4 along the depth of row m of A (NT, NN); zero outside.
-fn row_of_a(base: u32, m: u32, k4: u32, t: Task) -> vec4<f32> {
-    if m >= t.rows || 4u * k4 >= t.k_end { return vec4<f32>(0.0); }
-    return a[base + m * p.a4 + k4];
-}
-
-// vec4 along the rows of op(A) at depth k (TN).
-fn column_of_a(base: u32, m4: u32, k: u32, t: Task) -> vec4<f32> {
-    if m4 >= p.a4 || k >= t.k_end { return vec4<f32>(0.0); }
-    return a[base + k * p.a4 + m4];
-}
-
-// vec4 along the depth of column n (NT).
-fn row_of_b(base: u32, n: u32, k4: u32, t: Task) -> vec4<f32> {
-    if n >= 4u * p.c4 || 4u * k4 >= t.k_end { return vec4<f32>(0.0); }
-    return b[base + n * p.b4 + k4];
-}
-
-// vec4 along the columns at depth k (NN, TN).
-fn column_of_b(base: u32, n4: u32, k: u32, t: Task) -> vec4<f32> {
-    if n4 >= p.c4 || k >= t.k_end { return vec4<f32>(0.0); }
-    return b[base + k * p.b4 + n4];
-}
 
 // Piece i of A's slice from depth k: neighbours take neighbouring memory.
 fn fetch_a(base: u32, i: u32, k: u32, t: Task) {

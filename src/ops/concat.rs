@@ -58,17 +58,17 @@ impl Operation for Concat {
             places: self.tokens,
             in_layer: cx.layer(x),
             out_layer: cx.layer(out),
-            add: u32::from(node.addend.is_some()),
-            add_layer: node.addend.map_or(0, |id| cx.layer(id)),
+            addend_layer: node.addend.map_or(0, |id| cx.layer(id)),
         };
+        let constants = kernel::Constants { addend: node.addend.is_some() };
         let (label, grid, spans) = (cx.name(out), cx.elementwise(out), cx.batch.spans.clone());
         let (x, out) = (cx.buffer(x), cx.buffer(out));
         if node.rule == Rule::Forward {
             let index = cx.batch.index.clone();
-            cx.push(kernel::Forward { x, index, spans, out, params }, label, grid);
+            cx.push(kernel::Forward { x, index, spans, out, params, constants }, label, grid);
         } else {
             let addend = node.addend.map(|id| cx.buffer(id));
-            cx.push(kernel::Vjp { x, addend, spans, out, params }, label, grid);
+            cx.push(kernel::Vjp { x, addend, spans, out, params, constants }, label, grid);
         }
     }
 }

@@ -144,6 +144,7 @@ impl Embedding {
                 out_layer: cx.layer(out),
                 ..Default::default()
             },
+            constants: Default::default(),
         };
         cx.push(sum, cx.name(out), cx.elementwise(out));
     }
@@ -166,6 +167,7 @@ impl Embedding {
             starts: index.starts.clone(),
             out: part.clone(),
             params: kernel::Params { in_layer: cx.layer(y_bar), out_layer: part_layer, ..params },
+            constants: Default::default(),
         };
         cx.push(partial, format!("{}.partial", cx.name(out)), grid(segments * cols4));
         let combine = kernel::Combine {
@@ -173,12 +175,8 @@ impl Embedding {
             addend: node.addend.map(|id| cx.buffer(id)),
             starts: index.starts,
             out: cx.buffer(out),
-            params: kernel::Params {
-                in_layer: part_layer,
-                out_layer: cx.layer(out),
-                add: u32::from(node.addend.is_some()),
-                ..params
-            },
+            params: kernel::Params { in_layer: part_layer, out_layer: cx.layer(out), ..params },
+            constants: kernel::Constants { addend: node.addend.is_some() },
         };
         cx.push(combine, cx.name(out), grid(rows * cols4));
     }

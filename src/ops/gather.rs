@@ -43,17 +43,17 @@ impl Operation for Gather {
             cols4: cx.cols4(x),
             in_layer: cx.layer(x),
             out_layer: cx.layer(out),
-            add: u32::from(node.addend.is_some()),
-            add_layer: node.addend.map_or(0, |id| cx.layer(id)),
+            addend_layer: node.addend.map_or(0, |id| cx.layer(id)),
         };
+        let constants = kernel::Constants { addend: node.addend.is_some() };
         let (label, grid) = (cx.name(out), cx.elementwise(out));
         let (x, out) = (cx.buffer(x), cx.buffer(out));
         if node.rule == Rule::Forward {
             let index = cx.batch.index.clone();
-            cx.push(kernel::Forward { x, index, out, params }, label, grid);
+            cx.push(kernel::Forward { x, index, out, params, constants }, label, grid);
         } else {
             let (addend, index) = (node.addend.map(|id| cx.buffer(id)), cx.batch.inverse.clone());
-            cx.push(kernel::Vjp { x, addend, index, out, params }, label, grid);
+            cx.push(kernel::Vjp { x, addend, index, out, params, constants }, label, grid);
         }
     }
 }

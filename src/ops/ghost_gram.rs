@@ -106,10 +106,9 @@ impl Operation for GhostGram {
             stride: 4 * cx.cols4(out),
             bias: if bias { 1.0 } else { 0.0 },
             mask: self.mask,
-            add: u32::from(node.addend.is_some()),
             first: 0,
         };
-        let constants = kernel::Constants { parts, ..Default::default() };
+        let constants = kernel::Constants { parts, addend: node.addend.is_some(), ..Default::default() };
         let constants = match cx.variants.attention(Family::GhostNorm) {
             AttentionVariant::Subgroup(lanes) => kernel::Constants { subgroup: true, lanes, ..constants },
             _ => constants,

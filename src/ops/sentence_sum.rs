@@ -53,8 +53,8 @@ impl Operation for SentenceSum {
                 factor: self.factor,
                 in_layer: cx.layer(terms),
                 out_layer: cx.layer(out),
-                add: u32::from(node.addend.is_some()),
             },
+            constants: kernel::Constants { addend: node.addend.is_some() },
         };
         cx.push(sum, cx.name(out), cx.elementwise(out));
     }

@@ -56,6 +56,19 @@ fn parts_are_kept_by_constants_and_what_follows_from_them() {
 }
 
 #[test]
+fn a_file_that_a_part_left_out_imports_is_still_to_come() {
+    let files = [
+        ("a.wgsl", "const A: u32 = 0u;\n//@if A\n//@import common/b.wgsl\n//@else\n//@import common/b.wgsl\n//@end"),
+        ("common/b.wgsl", "fn b() {}"),
+    ];
+    for constants in [vec![], vec![("A", 1)]] {
+        assert!(expand(&files, &constants, false).unwrap().text.ends_with("u;\nfn b() {}\n"), "{constants:?}");
+    }
+    let open = [("a.wgsl", "//@import common/b.wgsl\n//@end"), ("common/b.wgsl", "const A: u32 = 1u;\n//@if A")];
+    assert_eq!(expand(&open, &[], false).unwrap_err(), "shaders/common/b.wgsl:2: //@if without //@end");
+}
+
+#[test]
 fn loops_are_written_out_one_in_another() {
     let text = "const N: u32 = 2u;\n//@unroll\nfor (var i = 0u; i < N; i++) {\n//@unroll\nfor (var j = i; j < i + 1u; j++) {\nx[i][j]\n}\n}";
     let inner = |i: u32| {

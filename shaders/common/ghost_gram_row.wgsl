@@ -1,17 +1,7 @@
 // The plain variant of ghost_gram.wgsl: 64 invocations share the pairs of rows of two sentences, straight from memory.
+//@import common/workgroup_sum.wgsl
 
-var<workgroup> scratch: array<f32, 64>;
-
-// Sum over the workgroup in a fixed tree. All invocations must call it.
-fn add_up(v: f32, l: u32) -> f32 {
-    scratch[l] = v;
-    workgroupBarrier();
-    for (var stride = 32u; stride > 0u; stride >>= 1u) {
-        if l < stride { scratch[l] += scratch[l + stride]; }
-        workgroupBarrier();
-    }
-    return scratch[0];
-}
+alias Summed = f32;
 
 // Inner products of the parts of b's rows that take part.
 fn inner_b(t: u32, s: u32) -> f32 {
@@ -108,7 +98,7 @@ fn crossed(tokens: vec2<u32>, positions: vec2<u32>, l: u32) -> f32 {
         let m = positions.x + k / wide;
         var sum = vec4<f32>(0.0);
         for (var c = 0u; c < p.b4; c++) { sum += b[t * p.b4 + c] * a[m * p.a4 + c]; }
-        total += sum4(sum) * adjoint_of(m, bitcast<vec4<u32>>(ids[t]).x);
+        total += sum4(sum) * adjoint_of(m * p.e4, bitcast<vec4<u32>>(ids[t]).x);
     }
     return total;
 }
