@@ -4,9 +4,7 @@
 //   slope     out = f'(x)
 //   vjp_jvp   out = f''(x) ẋ ȳ + f'(x) ȳ̇
 //   second    ⟨ȳ, f''(x) ẋ²⟩ of each vec4, a number each, in rows of `terms_stride`
-//@variant tanh: ACTIVATION=1
-//@variant relu: ACTIVATION=2
-//@variant silu: ACTIVATION=3
+//@variants ACTIVATION=1|2|3
 //@import common/entry.wgsl
 //@import common/step.wgsl
 //@import common/activation.wgsl

@@ -9,18 +9,14 @@
 //   flash      a workgroup a block of rows and head, tiles of the sentence in workgroup memory; for GPUs
 //   subgroup   one subgroup a (sentence, head), a lane a row: the other rows are loaded once for all lanes and handed
 //              round by subgroupBroadcast; for software adapters
-//@variant head32: SIZE4=8 DROPOUT=1
-//@variant subgroup: SUBGROUP=1 DROPOUT=1
-//@variant flash: FLASH=1
-//@variant flash-head32: FLASH=1 SIZE4=8
-//@variant flash-head64: FLASH=1 SIZE4=16
-//@variant flash-head64-vjp: FLASH=1 SIZE4=16 ROWS=16
-//@variant flash-head128: FLASH=1 SIZE4=32 ROWS=16
-//@variant flash-head128-vjp: FLASH=1 SIZE4=32 ROWS=8
-//@variant subgroup-head32: SUBGROUP=1 SIZE4=8 KEYS=1
-//@variant subgroup-16: SUBGROUP=1 LANES=16 KEYS=4
-//@variant subgroup-16-head32: SUBGROUP=1 LANES=16 SIZE4=8 KEYS=2
-//@variant subgroup-4-head32: SUBGROUP=1 LANES=4 SIZE4=8 KEYS=1
+//@variants SIZE4=8 DROPOUT=1
+//@variants FLASH=1 SIZE4=4|8|16
+//@variants FLASH=1 SIZE4=16 ROWS=16
+//@variants FLASH=1 SIZE4=32 ROWS=8|16
+//@variants SUBGROUP=1 DROPOUT=1
+//@variants SUBGROUP=1 LANES=4|8 SIZE4=8 KEYS=1
+//@variants SUBGROUP=1 LANES=16 KEYS=4
+//@variants SUBGROUP=1 LANES=16 SIZE4=8 KEYS=2
 //@import common/entry.wgsl
 //@import common/step.wgsl
 //@import common/columns.wgsl

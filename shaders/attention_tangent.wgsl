@@ -6,12 +6,11 @@
 //            q̄̇_i = Σ_j ṫ k + t k̇,  k̄̇_j = Σ_i ṫ q + t q̇,  v̄̇_j = Σ_i ṗ ō + p ō̇
 //   second   ⟨ō, D²o[(q̇, k̇, v̇)²]⟩ of each row and head, s̈ = 2 scale q̇·k̇, in x of four columns
 // Primals have no layers, tangents one a probe, ō either. Variants as in attention.wgsl.
-//@variant head32: SIZE4=8
-//@variant subgroup: SUBGROUP=1
-//@variant subgroup-head32: SUBGROUP=1 SIZE4=8 KEYS=1
-//@variant subgroup-16: SUBGROUP=1 LANES=16 KEYS=4
-//@variant subgroup-16-head32: SUBGROUP=1 LANES=16 SIZE4=8 KEYS=2
-//@variant subgroup-4-head32: SUBGROUP=1 LANES=4 SIZE4=8 KEYS=1
+//@variants SIZE4=8
+//@variants SUBGROUP=1
+//@variants SUBGROUP=1 LANES=4|8 SIZE4=8 KEYS=1
+//@variants SUBGROUP=1 LANES=16 KEYS=4
+//@variants SUBGROUP=1 LANES=16 SIZE4=8 KEYS=2
 //@import common/entry.wgsl
 //@import common/step.wgsl
 //@import common/columns.wgsl

@@ -1,5 +1,5 @@
 // Sums over rows: out[c] = Σ_rows x[row, c], the gradient of a bias. Frame and blocks: common/blocks.wgsl.
-//@variant lanes: LANES=16
+//@variants LANES=16
 //@import common/entry.wgsl
 //@import common/step.wgsl
 //@import common/blocks.wgsl

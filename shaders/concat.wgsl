@@ -2,7 +2,7 @@
 //   forward   y[m, t] = x[first + t], where row first + t belongs to the sentence of masked position m
 //   vjp       x̄[first + t] = Σ ȳ[m, t] over the sentence's masked positions m
 // y has `places` blocks of cols4 a row.
-//@variant addend: ADDEND=1
+//@variants ADDEND=1
 //@import common/entry.wgsl
 //@import common/step.wgsl
 //@import common/columns.wgsl

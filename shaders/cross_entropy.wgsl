@@ -4,7 +4,7 @@
 //   jvp       (⟨p − q, ż⟩, 0, 0, 0) a row, the loss's tangent; with `bend` (Σ p ż² − (Σ p ż)², 0, 0, 0), ⟨ż, D²ℓ ż⟩
 //   vjp_jvp   weight (p ∘ ż − p Σ p ż), the loss's own Hessian times ż: also the tangent of z̄
 // LANES invocations a row as in common/rows.wgsl.
-//@variant lanes: LANES=32
+//@variants LANES=32
 //@import common/entry.wgsl
 //@import common/step.wgsl
 //@import common/rows.wgsl

@@ -3,7 +3,7 @@
 //   vjp       rows of ȳ are listed by table row and cut into segments of bounded length (src/ops/batch.rs sorts):
 //             `partial` sums each segment, `combine` adds a table row's segments in order.
 // Whole numbers travel as the bits of f32, so that they can be read as images too.
-//@variant addend: ADDEND=1
+//@variants ADDEND=1
 //@import common/entry.wgsl
 //@import common/step.wgsl
 

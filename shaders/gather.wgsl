@@ -1,6 +1,6 @@
 // The rows of masked positions: y[m] = x[index[m]], and back: x̄[r] = ȳ[inverse[r] - 1], 0 where inverse[r] = 0.
 // A position is masked once at most, so no two rows meet and no sum is needed.
-//@variant addend: ADDEND=1
+//@variants ADDEND=1
 //@import common/entry.wgsl
 //@import common/step.wgsl
 

@@ -9,10 +9,9 @@
 //             both ways
 // With ADDEND each adds to `addend`. `mask` has a bit for each of PARTS equal parts of b's columns (or for scale and
 // shift, or for each table) that takes part. One workgroup a pair of sentences; variants as in ghost_norm.wgsl.
-//@variant subgroup: SUBGROUP=1
-//@variant subgroup-parts: SUBGROUP=1 LANES=16 PARTS=3 ADDEND=1
-//@variant subgroup-4: SUBGROUP=1 LANES=4
-//@variant parts: PARTS=3 ADDEND=1
+//@variants PARTS=3 ADDEND=1
+//@variants SUBGROUP=1 LANES=4|8
+//@variants SUBGROUP=1 LANES=16 PARTS=3 ADDEND=1
 //@import common/entry.wgsl
 //@import common/step.wgsl
 //@import common/ghost.wgsl

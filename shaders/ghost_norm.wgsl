@@ -10,10 +10,9 @@
 //                   h and adjoint e at masked positions m
 // One workgroup a sentence; out[layer, sentence] has a part in each of four columns. Variants: `row`, 64 invocations
 // that share the pairs (t, s); `subgroup`, a lane a row, others by broadcast, for software adapters.
-//@variant subgroup: SUBGROUP=1
-//@variant subgroup-parts: SUBGROUP=1 LANES=16 PARTS=3
-//@variant subgroup-4: SUBGROUP=1 LANES=4
-//@variant parts: PARTS=3
+//@variants PARTS=3
+//@variants SUBGROUP=1 LANES=4|8
+//@variants SUBGROUP=1 LANES=16 PARTS=3
 //@import common/entry.wgsl
 //@import common/step.wgsl
 //@import common/ghost.wgsl

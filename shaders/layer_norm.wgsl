@@ -5,10 +5,10 @@
 // layer_norm_scale.wgsl. Variants:
 //   lane, lanes   LANES invocations a row
 //   subgroup      one subgroup a block of rows; for software adapters. With SUMS it sums γ̄, β̄ up on the way
-//@variant lanes: LANES=32 ADDEND=1
-//@variant subgroup: SUBGROUP=1 LANES=8 SUMS=1
-//@variant subgroup-4: SUBGROUP=1 LANES=4 EACH=8 ADDEND=1 SUMS=1
-//@variant subgroup-16: SUBGROUP=1 LANES=16 EACH=2 ADDEND=1 SUMS=1
+//@variants LANES=32 ADDEND=1
+//@variants SUBGROUP=1 LANES=8 SUMS=1
+//@variants SUBGROUP=1 LANES=4 EACH=8 ADDEND=1 SUMS=1
+//@variants SUBGROUP=1 LANES=16 EACH=2 ADDEND=1 SUMS=1
 //@import common/entry.wgsl
 //@import common/step.wgsl
 //@import common/columns.wgsl

@@ -1,7 +1,7 @@
 // Gradients of layer norm's scale and shift: γ̄ = Σ_rows ȳ x̂, β̄ = Σ_rows ȳ. One invocation owns a vec4 of columns in
 // one block of rows; where there is more than one block, the blocks' sums go to a workspace and `reduce.wgsl` adds them
 // up.
-//@variant lanes: LANES=16
+//@variants LANES=16
 //@import common/entry.wgsl
 //@import common/step.wgsl
 //@import common/blocks.wgsl

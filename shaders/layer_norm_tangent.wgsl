@@ -7,7 +7,7 @@
 //   second   ⟨ȳ, D²y[(ẋ, γ̇)²]⟩ of each row: x̂̈ = r² ((3c² − q) x̂ − 2c (ẋ − m)), q = mean((ẋ − m)²); in x of four
 //            columns
 // Tangents have a layer a probe; ȳ has layers or none. Derivation: differentiate r = (mean((x − mean)²) + ε)^(−1/2).
-//@variant lanes: LANES=32
+//@variants LANES=32
 //@import common/entry.wgsl
 //@import common/step.wgsl
 //@import common/rows.wgsl

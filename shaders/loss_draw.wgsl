@@ -6,8 +6,7 @@
 //                    draw number (position (V − 1) + y); the sum over all draws is the trace itself. With
 //                    s_y = Σ_{i ≥ y} p_i: √(p_y s_{y+1} / s_y) at y, −p_i / s_{y+1} times that behind it, 0 before
 // Random numbers are a function of (seed, example, masked position, draw). An invocation a row and layer.
-//@variant signs: KIND=1
-//@variant exact: KIND=2
+//@variants KIND=1|2
 //@import common/entry.wgsl
 //@import common/step.wgsl
 //@import common/columns.wgsl

@@ -1,7 +1,7 @@
 // Adds up the sums of blocks in order: out[i] = Σ_b part[b, i] (+ addend[i]), b over the blocks that the step's rows
 // fill. With ALSO a second, smaller sum over the same blocks follows: also[i] = Σ_b also_part[b, i].
-//@variant addend: ADDEND=1
-//@variant also: ALSO=1
+//@variants ADDEND=1
+//@variants ALSO=1
 //@import common/entry.wgsl
 //@import common/step.wgsl
 

@@ -3,9 +3,7 @@
 // s counted from the sentence's first row, up to the columns of out. With it, Σ_{t,s} (a_t·a_s)(b_t·b_s) is half the
 // work (`weighted` in ghost_norm.wgsl), and it is the same for all adjoints b. Variants: `row`, an invocation per vec4
 // of out; `subgroup`, a lane per row, other rows by broadcast, for software adapters.
-//@variant subgroup: SUBGROUP=1
-//@variant subgroup-16: SUBGROUP=1 LANES=16
-//@variant subgroup-4: SUBGROUP=1 LANES=4
+//@variants SUBGROUP=1 LANES=4|8|16
 //@import common/entry.wgsl
 //@import common/step.wgsl
 //@import common/columns.wgsl

@@ -1,6 +1,6 @@
 // Sums of a matrix over the rows of each sentence (its tokens or its masked positions) and all columns:
 // out[sentence] = (factor Σ terms, 0, 0, 0) + addend. One invocation a sentence and probe, in the order of the rows.
-//@variant addend: ADDEND=1
+//@variants ADDEND=1
 //@import common/entry.wgsl
 //@import common/step.wgsl
 //@import common/columns.wgsl

@@ -99,14 +99,23 @@ pub fn variants(name: &str, text: &str) -> Result<Vec<Variant>, TextError> {
     let mut all: Vec<Variant> = Vec::new();
     for (i, line) in text.lines().enumerate() {
         let error = |message: String| TextError { file: name.into(), line: i + 1, message };
-        if let Some(Annotation::Variant(variant)) = Annotation::read(line).map_err(error)? {
-            if all.iter().any(|other| other.name == variant.name || other.constants == variant.constants) {
-                return Err(error(format!("the variant `{}` is there already", variant.name)));
+        if let Some(Annotation::Variants(declared)) = Annotation::read(line).map_err(error)? {
+            for variant in declared {
+                let same = |other: &&Variant| sorted(other) == sorted(&variant);
+                if all.iter().any(|other| same(&other)) {
+                    return Err(error(format!("the variant `{variant}` is there already")));
+                }
+                all.push(variant);
             }
-            all.push(variant);
         }
     }
     Ok(all)
+}
+
+fn sorted(variant: &Variant) -> Vec<&(String, u32)> {
+    let mut constants: Vec<_> = variant.constants.iter().collect();
+    constants.sort();
+    constants
 }
 
 fn import(
@@ -145,7 +154,7 @@ fn file(
     for (i, text) in text.lines().enumerate() {
         let error = |message: String| TextError { file: name.into(), line: i + 1, message };
         let annotation = Annotation::read(text).map_err(error)?;
-        if matches!(annotation, Some(Annotation::Variant(_))) && !own {
+        if matches!(annotation, Some(Annotation::Variants(_))) && !own {
             return Err(error("variants are declared in the kernel's own file, not in one that it imports".into()));
         }
         lines.push(Line { text: text.to_string(), annotation, file: name.to_string(), number: i + 1 });
