@@ -33,10 +33,7 @@ fn folded(t: u32, c: u32) -> vec4<f32> {
 }
 
 //@if SUBGROUP
-//@import common/subgroup.wgsl
-const LANES: u32 = 8u;
-// vec4 along a row an iteration: llvmpipe bounds the iterations of an invocation.
-const COLUMNS: u32 = 4u;
+//@import common/lane_products.wgsl
 
 @compute @workgroup_size(LANES)
 fn forward(here: Lane) {
@@ -48,28 +45,10 @@ fn forward(here: Lane) {
     let t0 = group_number(here.group) % blocks * LANES;
     if t0 >= length { return; }
     let t = t0 + here.lane;
-    let own_row = (range.x + min(t, length - 1u)) * p.a4;
+    let own_row = range.x + min(t, length - 1u);
     for (var s0 = 0u; s0 < 4u * p.most4; s0 += LANES) {
         var inner: array<f32, LANES>;
-        if s0 < t0 + LANES {
-            let their_row = (range.x + min(s0 + here.lane, length - 1u)) * p.a4;
-            for (var c0 = 0u; c0 < p.a4; c0 += COLUMNS) {
-                //@unroll
-                for (var u = 0u; u < COLUMNS; u++) {
-                    let c = min(c0 + u, p.a4 - 1u);
-                    let own = a[own_row + c] * select(0.0, 1.0, c0 + u < p.a4);
-                    let theirs = a[their_row + c];
-                    //@unroll
-                    for (var j = 0u; j < LANES; j++) {
-                        let other = subgroupBroadcast(theirs, j);
-                        inner[j] += own.x * other.x;
-                        inner[j] += own.y * other.y;
-                        inner[j] += own.z * other.z;
-                        inner[j] += own.w * other.w;
-                    }
-                }
-            }
-        }
+        if s0 < t0 + LANES { inner = inner_a(own_row, range.x + min(s0 + here.lane, length - 1u)); }
         //@unroll
         for (var q = 0u; q < LANES / 4u; q++) {
             let s4 = s0 / 4u + q;

@@ -1,38 +1,6 @@
 // The software variant of ghost_gram.wgsl: a workgroup is one subgroup. Lane l holds row l of a block of rows of one
 // sentence; the rows of the other go round by subgroupBroadcast.
-//@import common/subgroup.wgsl
-
-const LANES: u32 = 8u;
-// Columns of an iteration: llvmpipe counts the iterations of all loops of an invocation (ghost_norm_subgroup.wgsl).
-const COLUMNS: u32 = 4u;
-
-// 1 for a column before `end`, 0 behind.
-fn before(c: u32, end: u32) -> f32 {
-    return select(0.0, 1.0, c < end);
-}
-
-// Inner products of own rows (a row a lane) with the other sentence's, a number a lane and row: columns [from_c, to_c)
-// of b.
-fn inner_b(t: u32, s: u32, from_c: u32, to_c: u32) -> array<f32, LANES> {
-    var inner: array<f32, LANES>;
-    for (var c0 = from_c; c0 < to_c; c0 += COLUMNS) {
-        //@unroll
-        for (var u = 0u; u < COLUMNS; u++) {
-            let c = min(c0 + u, to_c - 1u);
-            let own = b[t * PARTS * p.b4 + c] * before(c0 + u, to_c);
-            let theirs = b[s * PARTS * p.b4 + c];
-            //@unroll
-            for (var j = 0u; j < LANES; j++) {
-                let other = subgroupBroadcast(theirs, j);
-                inner[j] += own.x * other.x;
-                inner[j] += own.y * other.y;
-                inner[j] += own.z * other.z;
-                inner[j] += own.w * other.w;
-            }
-        }
-    }
-    return inner;
-}
+//@import common/ghost_lanes.wgsl
 
 // Σ over a block of weight_j inner_j, with nothing behind the sentences' ends.
 fn weighed(weights: array<f32, LANES>, inner: array<f32, LANES>, t: u32, t_end: u32, s: u32, s_end: u32) -> f32 {
@@ -54,30 +22,14 @@ fn product(here: Lane) {
         let t = min(t0 + l, pair.own.y - 1u);
         for (var s0 = pair.other.x; s0 < pair.other.y; s0 += LANES) {
             let s = min(s0 + l, pair.other.y - 1u);
-            var weights: array<f32, LANES>;
-            for (var c0 = 0u; c0 < p.a4; c0 += COLUMNS) {
-                //@unroll
-                for (var u = 0u; u < COLUMNS; u++) {
-                    let c = min(c0 + u, p.a4 - 1u);
-                    let own = a[t * p.a4 + c] * before(c0 + u, p.a4);
-                    let theirs = a[s * p.a4 + c];
-                    //@unroll
-                    for (var j = 0u; j < LANES; j++) {
-                        let other = subgroupBroadcast(theirs, j);
-                        weights[j] += own.x * other.x;
-                        weights[j] += own.y * other.y;
-                        weights[j] += own.z * other.z;
-                        weights[j] += own.w * other.w;
-                    }
-                }
-            }
+            var weights = inner_a(t, s);
             //@unroll
             for (var j = 0u; j < LANES; j++) {
                 weights[j] += p.bias;
             }
             for (var part = 0u; part < PARTS; part++) {
                 if ((p.mask >> part) & 1u) == 0u { continue; }
-                let inner = inner_b(t, s, part * p.b4, (part + 1u) * p.b4);
+                let inner = inner_b((t * PARTS + part) * p.b4, (s * PARTS + part) * p.b4);
                 total += weighed(weights, inner, t0 + l, pair.own.y, s0, pair.other.y);
             }
         }
@@ -149,7 +101,7 @@ fn tables(here: Lane) {
             for (var j = 0u; j < LANES; j++) {
                 weights[j] = shared_rows(own, subgroupBroadcast(theirs, j));
             }
-            let inner = inner_b(t, s, 0u, p.b4);
+            let inner = inner_b(t * PARTS * p.b4, s * PARTS * p.b4);
             total += weighed(weights, inner, t0 + l, pair.own.y, s0, pair.other.y);
         }
     }

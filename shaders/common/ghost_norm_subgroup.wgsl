@@ -1,65 +1,44 @@
 // The software variant of ghost_norm.wgsl: a workgroup is one subgroup of LANES lanes. Lane l holds row l of a block of
 // rows; the rows of the other block go round by subgroupBroadcast, so that a load serves LANES pairs. Blocks above the
 // diagonal are those below it again. The inner products of a are taken once for all draws of b.
-//@import common/subgroup.wgsl
+//@import common/ghost_lanes.wgsl
 
-const LANES: u32 = 8u;
 const WIDTH: u32 = LANES;
-// llvmpipe ends the loops of an invocation after 65,535 iterations of all of them together
-// (LP_MAX_TGSI_LOOP_ITERATIONS), whatever is left to do.
+// Iterations of all loops of an invocation (common/lane_products.wgsl).
 const ITERATIONS: u32 = 60000u;
-// Columns of an iteration, for the same reason: a fourth of the iterations, and the sums in the same order.
-const COLUMNS: u32 = 4u;
-
-// 1 for a column before `end`, 0 behind.
-fn before(c: u32, end: u32) -> f32 {
-    return select(0.0, 1.0, c < end);
-}
 
 fn add_up(v: vec4<f32>, l: u32) -> vec4<f32> {
     return subgroupAdd(v);
 }
 
-// Inner products of b's row t (a lane) with the rows s .. s + LANES: a number a lane and row.
-fn inner_b(layer: u32, t: u32, s: u32, part: u32) -> array<f32, LANES> {
+// A row of a, or a part of one of b, with those of all lanes in the same block: a load serves both sides.
+fn inner_a_own(t: u32) -> array<f32, LANES> {
     var inner: array<f32, LANES>;
-    for (var c0 = 0u; c0 < p.b4; c0 += COLUMNS) {
+    for (var c0 = 0u; c0 < p.a4; c0 += COLUMNS) {
         //@unroll
         for (var u = 0u; u < COLUMNS; u++) {
-            let c = min(c0 + u, p.b4 - 1u);
-            let own = b[layer + (t * PARTS + part) * p.b4 + c] * before(c0 + u, p.b4);
-            let theirs = b[layer + (s * PARTS + part) * p.b4 + c];
-            //@unroll
-            for (var j = 0u; j < LANES; j++) {
-                let other = subgroupBroadcast(theirs, j);
-                inner[j] += own.x * other.x;
-                inner[j] += own.y * other.y;
-                inner[j] += own.z * other.z;
-                inner[j] += own.w * other.w;
-            }
+            let own = a[t * p.a4 + min(c0 + u, p.a4 - 1u)] * before(c0 + u, p.a4);
+            meet(&inner, own, own);
         }
     }
     return inner;
 }
 
-// The same within one block: a load serves both sides.
-fn inner_b_own(layer: u32, t: u32, part: u32) -> array<f32, LANES> {
+fn inner_b_own(t: u32) -> array<f32, LANES> {
     var inner: array<f32, LANES>;
     for (var c0 = 0u; c0 < p.b4; c0 += COLUMNS) {
         //@unroll
         for (var u = 0u; u < COLUMNS; u++) {
-            let own = b[layer + (t * PARTS + part) * p.b4 + min(c0 + u, p.b4 - 1u)] * before(c0 + u, p.b4);
-            //@unroll
-            for (var j = 0u; j < LANES; j++) {
-                let other = subgroupBroadcast(own, j);
-                inner[j] += own.x * other.x;
-                inner[j] += own.y * other.y;
-                inner[j] += own.z * other.z;
-                inner[j] += own.w * other.w;
-            }
+            let own = b[t + min(c0 + u, p.b4 - 1u)] * before(c0 + u, p.b4);
+            meet(&inner, own, own);
         }
     }
     return inner;
+}
+
+// Where a part of row t of b begins.
+fn part_of(layer: u32, t: u32, part: u32) -> u32 {
+    return layer + (t * PARTS + part) * p.b4;
 }
 
 @compute @workgroup_size(LANES)
@@ -82,21 +61,7 @@ fn product(here: Lane) {
     for (var t0 = range.x; t0 < range.y; t0 += LANES) {
         let t = min(t0 + l, range.y - 1u);
         // The block on the diagonal.
-        var inner: array<f32, LANES>;
-        for (var c0 = 0u; c0 < p.a4; c0 += COLUMNS) {
-            //@unroll
-            for (var u = 0u; u < COLUMNS; u++) {
-                let own = a[t * p.a4 + min(c0 + u, p.a4 - 1u)] * before(c0 + u, p.a4);
-                //@unroll
-                for (var j = 0u; j < LANES; j++) {
-                    let other = subgroupBroadcast(own, j);
-                    inner[j] += own.x * other.x;
-                    inner[j] += own.y * other.y;
-                    inner[j] += own.z * other.z;
-                    inner[j] += own.w * other.w;
-                }
-            }
-        }
+        var inner = inner_a_own(t);
         //@unroll
         for (var j = 0u; j < LANES; j++) {
             inner[j] = select(0.0, inner[j], t0 + l < range.y && t0 + j < range.y);
@@ -105,7 +70,7 @@ fn product(here: Lane) {
             var total = vec4<f32>(0.0);
             //@unroll
             for (var part = 0u; part < PARTS; part++) {
-                let inner_of_b = inner_b_own(k * p.b_layer, t, part);
+                let inner_of_b = inner_b_own(part_of(k * p.b_layer, t, part));
                 //@unroll
                 for (var j = 0u; j < LANES; j++) {
                     total[part] += inner[j] * inner_of_b[j];
@@ -120,23 +85,7 @@ fn product(here: Lane) {
         // Those below it count twice.
         for (var s0 = range.x; s0 < t0; s0 += LANES) {
             let s = s0 + l;
-            var crossed: array<f32, LANES>;
-            for (var c0 = 0u; c0 < p.a4; c0 += COLUMNS) {
-                //@unroll
-                for (var u = 0u; u < COLUMNS; u++) {
-                    let c = min(c0 + u, p.a4 - 1u);
-                    let own = a[t * p.a4 + c] * before(c0 + u, p.a4);
-                    let theirs = a[s * p.a4 + c];
-                    //@unroll
-                    for (var j = 0u; j < LANES; j++) {
-                        let other = subgroupBroadcast(theirs, j);
-                        crossed[j] += own.x * other.x;
-                        crossed[j] += own.y * other.y;
-                        crossed[j] += own.z * other.z;
-                        crossed[j] += own.w * other.w;
-                    }
-                }
-            }
+            var crossed = inner_a(t, s);
             //@unroll
             for (var j = 0u; j < LANES; j++) {
                 crossed[j] = select(0.0, 2.0 * crossed[j], t0 + l < range.y);
@@ -145,7 +94,7 @@ fn product(here: Lane) {
                 var total = vec4<f32>(0.0);
                 //@unroll
                 for (var part = 0u; part < PARTS; part++) {
-                    let inner_of_b = inner_b(k * p.b_layer, t, s, part);
+                    let inner_of_b = inner_b(part_of(k * p.b_layer, t, part), part_of(k * p.b_layer, s, part));
                     //@unroll
                     for (var j = 0u; j < LANES; j++) {
                         total[part] += crossed[j] * inner_of_b[j];
@@ -164,6 +113,7 @@ fn tables(here: Lane) {
     let sentence = group_number(here.group);
     if sentence >= step.sentences { return; }
     let range = range_of(sentence, p.masked);
+    let layer = here.group.z * p.b_layer;
     var total = vec4<f32>(0.0);
     for (var t0 = range.x; t0 < range.y; t0 += LANES) {
         let t = min(t0 + l, range.y - 1u);
@@ -171,7 +121,7 @@ fn tables(here: Lane) {
         for (var s0 = range.x; s0 <= t0; s0 += LANES) {
             let s = min(s0 + l, range.y - 1u);
             let theirs = bitcast<vec4<u32>>(ids[s]);
-            let inner = inner_b(here.group.z * p.b_layer, t, s, 0u);
+            let inner = inner_b(part_of(layer, t, 0u), part_of(layer, s, 0u));
             let weight = select(2.0, 1.0, s0 == t0);
             //@unroll
             for (var j = 0u; j < LANES; j++) {
