@@ -14,7 +14,7 @@ struct Params {
 }
 @group(0) @binding(8) var<uniform> p: Params;
 
-// step.optimizer[1].x = λ
+// step.user[1].x = λ
 
 // (Σ weight · loss, Σ weight, .., ..) from statistics.wgsl.
 @group(0) @binding(0) var<storage, read> tally: array<vec4<f32>>;
@@ -28,7 +28,7 @@ struct Params {
 fn bound() {
     let loss = tally[0].x / tally[0].y;
     let bad = head[0].y > 0.0 || not_finite(vec4<f32>(loss, 0.0, 0.0, 0.0));
-    let wanted = select(0.0, -step.optimizer[1].x, loss < p.ceiling);
+    let wanted = select(0.0, -step.user[1].x, loss < p.ceiling);
     let f = bitcast<f32>(select(bitcast<u32>(wanted), 0x7f800000u, bad));
     factor[0] = vec4<f32>(f, 0.0, 0.0, 0.0);
     log[step.counter.x % p.ring] = vec4<f32>(loss, wanted, select(0.0, 1.0, bad), bitcast<f32>(step.counter.x));

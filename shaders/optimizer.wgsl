@@ -35,7 +35,7 @@ struct Params {
 }
 @group(0) @binding(8) var<uniform> p: Params;
 
-// step.optimizer[0] = (lr, 1 − β1^t, 1 − β2^t, 1 on the first step)
+// step.user[0] = (lr, 1 − β1^t, 1 − β2^t, 1 on the first step)
 
 @group(0) @binding(0) var<storage, read> g: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read_write> sum: array<vec4<f32>>;
@@ -134,7 +134,7 @@ fn adamw(here: Place) {
     let i = element(here);
     let s = settled[0];
     if i >= p.size4 || s.y > 0.0 { return; }
-    let o = step.optimizer[0];
+    let o = step.user[0];
     let grad = g[i] * s.x;
     let m = p.beta1 * first_moment[i] + (1.0 - p.beta1) * grad;
     let v = p.beta2 * second_moment[i] + (1.0 - p.beta2) * grad * grad;
@@ -148,7 +148,7 @@ fn sgd(here: Place) {
     let i = element(here);
     let s = settled[0];
     if i >= p.size4 || s.y > 0.0 { return; }
-    let o = step.optimizer[0];
+    let o = step.user[0];
     var update = g[i] * s.x + p.decay * theta[i];
     if p.momentum > 0.0 {
         update += select(p.momentum * first_moment[i], vec4<f32>(0.0), o.w > 0.0);

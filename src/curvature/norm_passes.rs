@@ -3,9 +3,10 @@
 use super::loops::Loops;
 use super::passes::Pass;
 use super::{CurvatureError, Gram, Subject};
-use crate::gpu::{Count, GpuError, Step};
+use crate::gpu::{GpuError, Step};
 use crate::graph::{Emit, GramPart, NormTerm, TensorId};
 use crate::model::{Given, Recipe};
+use crate::ops::counts::MASKED;
 use crate::ops::{LossDraw, Rule, call};
 
 /// Where the cotangents at the logits come from.
@@ -41,7 +42,7 @@ impl NormRecipe {
     fn new(subject: &Subject, cotangent: Cotangent) -> NormRecipe {
         let encoder = &subject.model.encoder;
         let (mut graph, loss) = encoder.with_loss(subject.labels);
-        let weight = graph.input("weight", Count::Masked, 4);
+        let weight = graph.input("weight", MASKED, 4);
         let adjoints = match cotangent {
             Cotangent::Data => graph.gradient(&[(loss, weight)]),
             Cotangent::Draw(kind) => {
@@ -181,7 +182,7 @@ impl GramPass {
         }
         let encoder = &subject.model.encoder;
         let (mut graph, loss) = encoder.with_loss(subject.labels);
-        let weight = graph.input("weight", Count::Masked, 4);
+        let weight = graph.input("weight", MASKED, 4);
         let adjoints = graph.gradient(&[(loss, weight)]);
         let part = |id: TensorId| {
             let matrix = encoder.tensors.iter().position(|t| *t == id).expect("a parameter");

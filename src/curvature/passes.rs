@@ -5,10 +5,11 @@ use std::cell::Cell;
 
 use super::error::unless_interrupted;
 use super::{CurvatureError, Subject};
-use crate::gpu::{Buffer, Count, GpuError, Step};
+use crate::gpu::{Buffer, GpuError, Step};
 use crate::graph::{Emit, Graph, TensorId};
 use crate::interrupt;
 use crate::model::{Bound, Encoder, Given, Recipe};
+use crate::ops::counts::MASKED;
 use crate::ops::{Batch, CrossEntropy, Dims, Rule, call};
 
 /// Which matrix.
@@ -63,8 +64,7 @@ impl Pass {
         step: Step,
     ) -> Result<Batch, CurvatureError> {
         let packed = Batch::new(&self.bound.layout, &subject.sentences[subject.batches[batch].clone()]);
-        let counts = packed.step(step.probes);
-        let step = Step { rows: counts.rows, masked: counts.masked, sentences: counts.sentences, ..step };
+        let step = Step { counts: packed.step(step.probes).counts, ..step };
         let gpu = subject.gpu();
         let mut encoder = gpu.encoder();
         if self.resident.get() != Some(batch) {
@@ -161,7 +161,7 @@ impl ProductRecipe {
     fn new(subject: &Subject, matrix: Matrix) -> ProductRecipe {
         let encoder = &subject.model.encoder;
         let (mut graph, loss) = encoder.with_loss(subject.labels);
-        let weight = graph.input("weight", Count::Masked, 4);
+        let weight = graph.input("weight", MASKED, 4);
         let parameters = &encoder.tensors;
         let (seeds, products): (Vec<_>, Vec<TensorId>) = match matrix {
             Matrix::Hessian => {
@@ -285,7 +285,7 @@ impl FormRecipe {
         let encoder = &subject.model.encoder;
         let (mut graph, loss) = encoder.with_loss(subject.labels);
         let forward = graph.nodes().len();
-        let weight = graph.input("weight", Count::Masked, 4);
+        let weight = graph.input("weight", MASKED, 4);
         let adjoints = if hessian { Some(graph.gradient(&[(loss, weight)])) } else { None };
         let seeds = directions(encoder, &mut graph);
         let tangents = graph.tangent_of(forward, &seeds);

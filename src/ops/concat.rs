@@ -2,9 +2,9 @@
 //! zeros behind a sentence of fewer than T tokens; and the way back. What a linear probe reads. Shader:
 //! `shaders/concat.wgsl`.
 
+use super::counts::{MASKED, ROWS};
 use super::operation::{self, no_rule};
 use super::{Lowering, Node, Operation, OutputShape, Rule, Sizes, Tensor};
-use crate::gpu::Count;
 use crate::kernels::concat as kernel;
 
 /// Columns of T blocks of D, each padded to a multiple of 4.
@@ -30,13 +30,13 @@ impl Operation for Concat {
         let [x] = operation::inputs(self, inputs);
         match rule {
             Rule::Forward => {
-                assert_eq!(x.rows, Count::Rows, "concat takes rows of tokens");
+                assert_eq!(x.rows, ROWS, "concat takes rows of tokens");
                 assert_eq!(x.cols, self.cols, "concat: {} has the wrong width", x.name);
-                vec![("", Count::Masked, width(self.tokens, self.cols), x.probes)]
+                vec![("", MASKED, width(self.tokens, self.cols), x.probes)]
             }
             Rule::Vjp(0) => {
-                assert_eq!(x.rows, Count::Masked, "concat goes back from masked rows");
-                vec![("", Count::Rows, self.cols, x.probes)]
+                assert_eq!(x.rows, MASKED, "concat goes back from masked rows");
+                vec![("", ROWS, self.cols, x.probes)]
             }
             _ => no_rule(self, rule),
         }

@@ -1,6 +1,7 @@
 //! The sum of a word's, a position's and a segment's vector, and its gradient without atomics: rows are sorted by the
 //! host and summed in segments of bounded length. Shader: `shaders/embedding.wgsl`.
 
+use super::counts::ROWS;
 use super::operation::{self, no_rule};
 use super::{
     Adjoints, Family, GradientRows, GradientSource, Lowering, Node, Operation, OutputShape, Rule, Scratch, Sizes,
@@ -52,7 +53,7 @@ impl Operation for Embedding {
                     "embedding: a table for each number of rows"
                 );
                 assert!(inputs.iter().all(|t| t.cols == inputs[0].cols), "embedding: tables of one width");
-                vec![("", Count::Rows, inputs[0].cols, inputs.iter().any(|t| t.probes))]
+                vec![("", ROWS, inputs[0].cols, inputs.iter().any(|t| t.probes))]
             }
             Rule::Vjp(table @ 0..3) => {
                 let [y_bar] = operation::inputs(self, inputs);

@@ -1,8 +1,8 @@
 //! The rows of masked positions, and their way back. Shader: `shaders/gather.wgsl`.
 
+use super::counts::{MASKED, ROWS};
 use super::operation::{self, no_rule};
 use super::{Lowering, Node, Operation, OutputShape, Rule, Sizes, Tensor};
-use crate::gpu::Count;
 use crate::kernels::gather as kernel;
 
 /// x [rows, d] to its masked rows [masked, d].
@@ -18,12 +18,12 @@ impl Operation for Gather {
         let [x] = operation::inputs(self, inputs);
         match rule {
             Rule::Forward => {
-                assert_eq!(x.rows, Count::Rows, "gather takes rows of tokens");
-                vec![("", Count::Masked, x.cols, x.probes)]
+                assert_eq!(x.rows, ROWS, "gather takes rows of tokens");
+                vec![("", MASKED, x.cols, x.probes)]
             }
             Rule::Vjp(0) => {
-                assert_eq!(x.rows, Count::Masked, "gather goes back from masked rows");
-                vec![("", Count::Rows, x.cols, x.probes)]
+                assert_eq!(x.rows, MASKED, "gather goes back from masked rows");
+                vec![("", ROWS, x.cols, x.probes)]
             }
             _ => no_rule(self, rule),
         }

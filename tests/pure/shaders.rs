@@ -151,12 +151,7 @@ fn every_kernel_has_its_variants_and_entry_points() {
         for variant in file.variants().unwrap() {
             let text = file.expand(&variant.given(), false).unwrap().text;
             for entry in file.entries {
-                assert!(
-                    text.contains(&format!("fn {}(", entry.name)),
-                    "{} {variant}: {}",
-                    file.name,
-                    entry.name
-                );
+                assert!(text.contains(&format!("fn {}(", entry.name)), "{} {variant}: {}", file.name, entry.name);
             }
         }
     }
