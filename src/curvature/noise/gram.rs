@@ -4,7 +4,7 @@
 use nalgebra::{DMatrix, SymmetricEigen};
 
 use super::covariance::Noise;
-use crate::curvature::CurvatureError;
+use crate::curvature::{CurvatureError, Refusal};
 
 /// Inner products of the gradients of n examples.
 #[derive(Clone, Debug)]
@@ -17,10 +17,7 @@ impl Gram {
     /// Row by row.
     pub fn new(n: usize, numbers: Vec<f64>) -> Result<Gram, CurvatureError> {
         if n < 2 || numbers.len() != n * n {
-            return Err(CurvatureError::Request(format!(
-                "gradient noise needs the gradients of at least 2 examples; got {n} and {} inner products",
-                numbers.len()
-            )));
+            return Err(Refusal::FewProducts { examples: n, products: numbers.len() }.into());
         }
         if !numbers.iter().all(|x| x.is_finite()) {
             return Err(CurvatureError::NotFinite("an inner product of gradients"));

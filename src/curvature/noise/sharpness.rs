@@ -2,7 +2,9 @@
 
 use crate::curvature::error::unless_interrupted;
 use crate::curvature::operator::vector::scale;
-use crate::curvature::{CurvatureError, Gradients, Matrix, ModelOperator, Observe, Operator, Progress, Subject, norm};
+use crate::curvature::{
+    CurvatureError, Gradients, Matrix, ModelOperator, Observe, Operator, Progress, Refusal, Subject, norm,
+};
 use crate::model::{ForwardPass, Model};
 use crate::ops::{Dims, Labels};
 use crate::statistics::Estimate;
@@ -26,7 +28,7 @@ impl BatchSharpness {
     /// Goes through the subject's batches, a last smaller one left out. The ascent works on a copy of the weights.
     pub fn measure(subject: &Subject, rho: f64, observe: Observe<'_>) -> Result<BatchSharpness, CurvatureError> {
         if !(rho > 0.0 && rho.is_finite()) {
-            return Err(CurvatureError::Request(format!("a step of length {rho}: it must be positive")));
+            return Err(Refusal::StepLength(rho).into());
         }
         let gradients = Gradients::new(subject)?;
         let operator = ModelOperator::new(subject, Matrix::Hessian);

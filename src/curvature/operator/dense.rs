@@ -1,6 +1,6 @@
 //! A matrix written down, for tests, examples and models small enough to have one.
 
-use crate::curvature::{CurvatureError, Operator};
+use crate::curvature::{CurvatureError, Operator, Refusal};
 
 /// A symmetric matrix in f64, or one an example; products in f64, rounded once.
 #[derive(Clone, Debug)]
@@ -24,9 +24,7 @@ impl Dense {
         let symmetric =
             |p: &Vec<f64>| (0..size * size).all(|i| (p[i] - p[i % size * size + i / size]).abs() <= 1e-12 * p[i].abs());
         if !fits || parts.is_empty() || !parts.iter().all(symmetric) {
-            return Err(CurvatureError::Request(format!(
-                "needs a weight and a symmetric {size} x {size} matrix for each example"
-            )));
+            return Err(Refusal::NotSymmetric { size }.into());
         }
         let total: f64 = weights.iter().sum();
         let weights: Vec<f64> = weights.iter().map(|w| w / total).collect();

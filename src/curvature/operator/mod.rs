@@ -9,8 +9,8 @@ pub use dense::Dense;
 pub use probe::{ProbeKind, probe, probes};
 pub use vector::{dot, norm};
 
-use super::CurvatureError;
 use super::error::unless_interrupted;
+use super::{CurvatureError, Refusal};
 
 /// A symmetric matrix A, the weighted mean of one matrix A_i an example: A = Σ w_i A_i.
 pub trait Operator {
@@ -62,7 +62,7 @@ pub(in crate::curvature) fn apply(
     let products = operator.apply(block)?;
     let fits = products.len() == block.len() && products.iter().all(|p| p.len() == operator.size());
     if !fits {
-        return Err(CurvatureError::Request(format!("an operator answered {} vectors with other shapes", block.len())));
+        return Err(Refusal::OtherShapes(block.len()).into());
     }
     // One sum finds any NaN or infinity.
     if products.iter().all(|p| dot(p, p).is_finite()) {
@@ -85,7 +85,7 @@ pub(in crate::curvature) fn forms_so_far(
 
 fn checked(forms: Vec<Vec<f64>>, fits: bool, vectors: usize) -> Result<Vec<Vec<f64>>, CurvatureError> {
     if !fits {
-        return Err(CurvatureError::Request(format!("an operator answered {vectors} vectors with other shapes")));
+        return Err(Refusal::OtherShapes(vectors).into());
     }
     let finite = forms.iter().flatten().all(|x| x.is_finite());
     if finite { Ok(forms) } else { Err(CurvatureError::NotFinite("a quadratic form")) }

@@ -1,13 +1,10 @@
 //! Random vectors as functions of (seed, number): regenerated rather than stored, the same for any block size.
 
-use serde::Serialize;
-
 use super::vector::by_chunk;
 use crate::random::{Purpose, philox};
 
 /// How a probe's numbers are distributed; both have mean 0 and variance 1.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ProbeKind {
     /// +1 or -1: least variance of vᵀ A v, 2 (‖A‖_F² - Σ a_ii²).
     #[default]

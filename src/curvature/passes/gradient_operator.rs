@@ -9,7 +9,7 @@ use std::cell::OnceCell;
 use super::forms::FormPass;
 use super::model_operator::made;
 use super::weighted::WeightedPass;
-use crate::curvature::{CurvatureError, Operator, Subject};
+use crate::curvature::{CurvatureError, Operator, Refusal, Subject};
 
 /// Which moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -40,9 +40,7 @@ impl<'s> GradientOperator<'s> {
     pub fn new(subject: &'s Subject, moment: Moment) -> Result<GradientOperator<'s>, CurvatureError> {
         let n = subject.examples();
         if moment == Moment::NoiseCovariance && n < 2 {
-            return Err(CurvatureError::Request(format!(
-                "a noise covariance needs the gradients of at least 2 examples; got {n}"
-            )));
+            return Err(Refusal::FewGradients(n).into());
         }
         Ok(GradientOperator {
             subject,

@@ -1,4 +1,4 @@
-//! Gradients of a subject as vectors: their mean over the examples, a batch's, a single example's.
+//! Gradients of a subject as vectors: ḡ, their mean over the examples, a batch's, a single example's.
 
 use std::ops::Range;
 
@@ -59,8 +59,9 @@ impl Gradients {
         Ok((single(&sum), losses.iter().sum::<f64>() / masked as f64))
     }
 
-    /// ḡ, the mean over examples of the gradients of their summed losses.
-    pub fn mean(&self, subject: &Subject) -> Result<Vec<f32>, CurvatureError> {
+    /// ḡ, the mean over examples of the gradients g_i of their summed losses: what the covariance of the g_i is about.
+    /// [`Subject::loss_gradient`] is of the mean over masked positions.
+    pub fn mean_of_examples(&self, subject: &Subject) -> Result<Vec<f32>, CurvatureError> {
         let mut sum = vec![0.0; subject.size()];
         for range in &subject.batches {
             self.add(subject, range.clone(), 1.0, &mut sum)?;

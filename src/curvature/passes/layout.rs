@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::curvature::CurvatureError;
+use crate::curvature::{CurvatureError, Refusal};
 use crate::model::{Encoder, Parameter, Weights};
 
 /// The parameters that take part in a measurement, in the order of the model file's names in [`Encoder::parameters`].
@@ -25,10 +25,11 @@ impl VectorLayout {
     pub fn new(encoder: &Encoder, patterns: &[String]) -> Result<VectorLayout, CurvatureError> {
         let names: Vec<String> = encoder.parameters.iter().map(|p| p.name.clone()).collect();
         if let Some(lost) = patterns.iter().find(|p| !names.iter().any(|n| fits(p, n))) {
-            return Err(CurvatureError::Request(format!(
-                "no parameter is named like `{lost}`; names are as in the model file, for example `{}`, and `*` stands for anything",
-                names.last().map_or("", String::as_str)
-            )));
+            return Err(Refusal::NoSuchParameter {
+                pattern: lost.to_string(),
+                example: names.last().cloned().unwrap_or_default(),
+            }
+            .into());
         }
         let mut size = 0;
         let offsets = encoder

@@ -2,7 +2,7 @@
 //! iterations of all of them together, without a word, and what they sum up is then too small. So a sentence that needs more
 //! is refused.
 
-use crate::curvature::{CurvatureError, Subject};
+use crate::curvature::{CurvatureError, Refusal, Subject};
 use crate::graph::{Emit, Graph};
 use crate::ops::batch::Sentence;
 use crate::ops::{AttentionVariant, Family, Function, GhostLoops};
@@ -53,11 +53,9 @@ impl Loops {
         let (tokens, masked) = (most(|s| s.ids.len()), most(|s| s.masked.len()));
         let needs = self.kernels.iter().map(|(name, loops)| (loops.iterations(tokens, masked, self.lanes), name));
         match needs.chain(self.rows.iter().map(|(needed, name)| (*needed, name))).max() {
-            Some((needed, name)) if needed > MOST => Err(CurvatureError::Request(format!(
-                "a sentence of {tokens} tokens with {masked} masked needs loops of {needed} iterations in a kernel at `{name}`, \
-                 and software drivers end loops after 65,535: its norms would be too small. Take shorter sentences or fewer \
-                 masks, a GPU, or an estimator by products (`quadratic-form`, `hutchinson`)"
-            ))),
+            Some((needed, name)) if needed > MOST => {
+                Err(Refusal::LongSentence { tokens, masked, needed, kernel: name.clone() }.into())
+            }
             _ => Ok(()),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::loops::Loops;
 use super::pass::Pass;
-use crate::curvature::{CurvatureError, Gram, Subject};
+use crate::curvature::{CurvatureError, Gram, Refusal, Subject};
 use crate::gpu::{Count, GpuError, Step};
 use crate::graph::{Emit, GramPart, NormTerm, TensorId};
 use crate::model::{Given, Recipe};
@@ -174,10 +174,7 @@ impl GramPass {
     /// Several batches, or what the adapter says.
     pub fn new(subject: &Subject) -> Result<GramPass, CurvatureError> {
         if subject.batches.len() != 1 {
-            return Err(CurvatureError::Request(format!(
-                "inner products of {} gradients need them in one batch; take fewer examples or a larger batch",
-                subject.examples()
-            )));
+            return Err(Refusal::SeveralBatches(subject.examples()).into());
         }
         let encoder = &subject.model.encoder;
         let (mut graph, loss) = encoder.with_loss(subject.labels);
@@ -191,7 +188,7 @@ impl GramPass {
             GramPart { mask: members.iter().enumerate().map(bit).sum(), parts: members.len() as u32 }
         };
         let gram = graph.ghost_gram(&adjoints, &encoder.tensors, subject.dims.sentences, &part);
-        let gram = gram.ok_or_else(|| CurvatureError::Request("no parameter takes part".into()))?;
+        let gram = gram.ok_or(Refusal::NoParameter)?;
         graph.prune(&[gram]);
         graph.fuse();
         let loops = Loops::of(subject, &graph);

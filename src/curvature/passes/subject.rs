@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use crate::curvature::{CurvatureError, VectorLayout};
+use crate::curvature::{CurvatureError, Refusal, VectorLayout};
 use crate::gpu::{Count, Gpu, GpuError};
 use crate::model::{Encoder, GradientPass, Model, Recipe, Weights};
 use crate::ops::batch::Sentence;
@@ -64,10 +64,10 @@ impl Subject {
         let mut model = model.without_dropout();
         model.encoder.graph.gather_early();
         if sentences.is_empty() {
-            return Err(CurvatureError::Request("no examples: give at least one".into()));
+            return Err(Refusal::NoExamples.into());
         }
         if let Some(i) = sentences.iter().position(|s| s.masked.is_empty()) {
-            return Err(CurvatureError::Request(format!("example {} has no masked position", i + 1)));
+            return Err(Refusal::NothingMasked(i + 1).into());
         }
         let vectors = VectorLayout::new(&model.encoder, only)?;
         let total: usize = sentences.iter().map(|s| s.masked.len()).sum();
@@ -111,13 +111,13 @@ impl Subject {
     /// An example without a masked position; a batch that is larger than the room there is ([`reserve`](Self::reserve)).
     pub fn extend(&mut self, sentences: &[Sentence]) -> Result<(), CurvatureError> {
         if let Some(i) = sentences.iter().position(|s| s.masked.is_empty()) {
-            return Err(CurvatureError::Request(format!("example {} has no masked position", self.examples() + i + 1)));
+            return Err(Refusal::NothingMasked(self.examples() + i + 1).into());
         }
         let needed = crate::model::dims_for(sentences, self.batch);
         let [tokens, masked] = longest(sentences);
         let rows = needed.rows > self.dims.rows || needed.masked > self.dims.masked;
         if rows || needed.sentences > self.dims.sentences || tokens > self.longest[0] || masked > self.longest[1] {
-            return Err(CurvatureError::Request("more tokens in a batch than room was reserved for".into()));
+            return Err(Refusal::NoRoom.into());
         }
         let first = self.sentences.len();
         self.sentences.extend(with_keys(sentences, &mut self.seen));
@@ -167,8 +167,10 @@ impl Subject {
         self.model.weights()
     }
 
-    /// The gradient of the mean loss per masked position, shape `[N]`.
-    pub fn mean_gradient(&self) -> Result<Vec<f32>, CurvatureError> {
+    /// The gradient of the loss whose Hessian [`hessian`](Self::hessian) is, the mean over masked positions; shape `[N]`.
+    /// [`Gradients::mean_of_examples`](crate::curvature::Gradients::mean_of_examples) is of examples' summed losses. They are
+    /// the same where every example has one masked position.
+    pub fn loss_gradient(&self) -> Result<Vec<f32>, CurvatureError> {
         let dims = Dims { probes: 1, ..self.dims };
         let pass = GradientPass::new(&self.model, dims, Labels::Hard)?;
         let mut sum = vec![0.0f64; self.size()];
@@ -187,8 +189,8 @@ impl Subject {
         Ok(sum.into_iter().map(|g| g as f32).collect())
     }
 
-    /// Bytes that [`mean_gradient`](Self::mean_gradient) takes of the adapter.
-    pub fn mean_gradient_bytes(&self) -> Result<u64, CurvatureError> {
+    /// Bytes that [`loss_gradient`](Self::loss_gradient) takes of the adapter.
+    pub fn loss_gradient_bytes(&self) -> Result<u64, CurvatureError> {
         let dims = Dims { probes: 1, ..self.dims };
         Ok(Recipe::gradient(&self.model.encoder, Labels::Hard).0.bytes(&self.model, &dims)?)
     }

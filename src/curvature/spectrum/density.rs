@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::curvature::error::unless_interrupted;
 use crate::curvature::operator::vector::{orthogonalise, scale};
 use crate::curvature::operator::{Observe, apply};
-use crate::curvature::{CurvatureError, Operator, ProbeKind, Progress, norm, probe};
+use crate::curvature::{CurvatureError, Operator, ProbeKind, Progress, Refusal, norm, probe};
 use crate::statistics::Estimate;
 
 /// What to run.
@@ -108,9 +108,7 @@ pub fn quadrature(
 ) -> Result<Quadrature, CurvatureError> {
     let size = operator.size();
     if what.probes == 0 || what.steps == 0 || what.block == 0 {
-        return Err(CurvatureError::Request(
-            "a density needs at least one probe, one step and blocks of at least one".into(),
-        ));
+        return Err(Refusal::SmallDensity.into());
     }
     let steps = what.steps.min(size);
     let mut answer = Quadrature {

@@ -8,7 +8,7 @@ use super::krylov::{Krylov, Ritz};
 use crate::curvature::error::unless_interrupted;
 use crate::curvature::operator::vector::{add_combination, combination, scale};
 use crate::curvature::operator::{Observe, apply};
-use crate::curvature::{CurvatureError, Operator, Progress, norm};
+use crate::curvature::{CurvatureError, Operator, Progress, Refusal, norm};
 
 /// What to run.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,10 +71,7 @@ pub fn top_eigenpairs(
 ) -> Result<Eigenpairs, CurvatureError> {
     let size = operator.size();
     if what.top == 0 || what.top > size || what.block == 0 || what.products < what.top || what.tolerance.is_nan() {
-        return Err(CurvatureError::Request(format!(
-            "cannot find {} eigenvalues of {size} parameters with {} products in blocks of {}",
-            what.top, what.products, what.block
-        )));
+        return Err(Refusal::Eigenvalues { top: what.top, size, products: what.products, block: what.block }.into());
     }
     let mut krylov = Krylov::new(size, what.block, what.seed);
     let (mut cost, mut looked, mut restarts, mut before) = (0.0, 0, 0, None::<Vec<f64>>);

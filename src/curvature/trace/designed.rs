@@ -4,18 +4,19 @@
 //! A pilot of plain sentences chooses the design and the sizes of frame and sample; its values are not used again, so that
 //! the estimate is unbiased whatever they are (`statistics::Importance`, `statistics::Stratified`).
 
-use std::ops::Range;
-
+use super::Stopping;
 use crate::curvature::error::unless_interrupted;
 
-use crate::curvature::{CurvatureError, Drawing, Estimator, Named, Observe, Progress, Subject, Trace, uncertainty};
+use crate::curvature::{
+    CurvatureError, Drawing, Estimator, Numbered, Observe, Progress, Refusal, Setting, Trace, uncertainty,
+};
 use crate::ops::LossDraw;
 use crate::ops::batch::Sentence;
 use crate::statistics::{Importance, Measured, Parts, Stratified, Target, nested};
 
 /// How sentences are drawn from the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sampling {
+pub enum Design {
     /// In strata of like prediction, with numbers of draws that a pilot fixes.
     Stratified,
     /// In proportion to the predicted size, one after another.
@@ -25,18 +26,15 @@ pub enum Sampling {
 /// What to run.
 #[derive(Clone, Debug)]
 pub struct Designed {
-    pub sampling: Sampling,
+    pub design: Design,
     pub kind: LossDraw,
     pub seed: u64,
     /// Draws of labels or signs a sentence; two or more tell the parts of the error apart.
     pub draws: usize,
-    /// At most so many sentences measured, the pilot not counted.
-    pub most: usize,
-    /// Stop when standard error / |estimate| is at most this.
-    pub rel_error: Option<f64>,
+    /// In sentences measured: `minimum` are those of the pilot, which are not counted in `most`.
+    pub stop: Stopping,
     /// Sentences of the frame; `None` for as many as the pilot says.
     pub frame: Option<usize>,
-    pub pilot: usize,
 }
 
 /// A trace with what it took.
@@ -62,14 +60,11 @@ const MOST: usize = 1 << 20;
 /// Frames of growing size, at most.
 const ROUNDS: usize = 4;
 
-/// Where the sentences come from and how they are measured.
-pub struct Population<'a> {
-    /// Sentences of the language by number.
-    pub sentences: &'a dyn Fn(Range<u64>) -> Result<Vec<Sentence>, CurvatureError>,
-    /// Sentences with the model.
-    pub subject: &'a dyn Fn(&[Sentence]) -> Result<Subject, CurvatureError>,
-    /// Tokens of the longest sentence.
-    pub longest: u32,
+/// Where the sentences come from, and with which model they are measured.
+#[derive(Clone, Copy)]
+struct Origin<'a> {
+    setting: &'a Setting<'a>,
+    language: &'a dyn Numbered,
 }
 
 /// What is known of the frame.
@@ -82,11 +77,11 @@ struct Frame {
 
 impl Frame {
     /// More sentences, each with its weight and what the forward pass says.
-    fn grow(&mut self, from: &Population<'_>, size: usize) -> Result<(), CurvatureError> {
+    fn grow(&mut self, from: Origin<'_>, size: usize) -> Result<(), CurvatureError> {
         let now = self.sentences.len();
         if size > now {
-            let more = (from.sentences)(now as u64..size as u64)?;
-            self.predicted.extend(uncertainty(&(from.subject)(&more)?)?);
+            let more = from.language.sentences(now as u64..size as u64)?;
+            self.predicted.extend(uncertainty(&from.setting.subject(&more)?)?);
             self.weights.extend(more.iter().map(|s| s.masked.len() as f64));
             self.sentences.extend(more);
         }
@@ -97,7 +92,7 @@ impl Frame {
 /// Measures sentences `of` the frame with draws of a seed, a batch at a time, until `enough` says so. Interrupted, it ends with
 /// the sentences until then, if there are any that count.
 fn measure(
-    from: &Population<'_>,
+    from: Origin<'_>,
     what: &Designed,
     seed: u64,
     frame: &Frame,
@@ -106,8 +101,8 @@ fn measure(
 ) -> Result<Sample, CurvatureError> {
     let take = |numbers: &[usize]| numbers.iter().map(|i| frame.sentences[*i].clone()).collect::<Vec<_>>();
     let mut numbers = of(0);
-    let mut subject = (from.subject)(&take(&numbers))?;
-    subject.reserve(from.longest, 1);
+    let mut subject = from.setting.subject(&take(&numbers))?;
+    subject.reserve(from.language.longest(), 1);
     let mut drawing = Drawing::new(&subject, what.kind, seed, what.draws)?;
     let mut sample: Vec<Measured> = vec![];
     let interrupted = loop {
@@ -183,7 +178,7 @@ impl Round {
     }
 
     fn finish(self, what: &Designed, frame: &Frame, seen: usize) -> DesignedTrace {
-        let trace = Trace::of(Estimator::of_draw(what.kind).name(), self.parts, Target::Population, self.terms);
+        let trace = Trace::of(Estimator::Drawn(what.kind), self.parts, Target::Population, self.terms);
         let gradient_equivalents = self.cost / self.measured as f64;
         let samples = self.measured * what.draws;
         let trace = Trace { samples, reached: reached(what, &self.parts), gradient_equivalents, ..trace };
@@ -198,11 +193,7 @@ fn terms(sample: &[Measured]) -> Vec<f64> {
 }
 
 fn reached(what: &Designed, parts: &Parts) -> bool {
-    what.rel_error.is_none_or(|r| parts.standard_error <= r * parts.value.abs())
-}
-
-fn design_error(e: crate::statistics::DesignError) -> CurvatureError {
-    CurvatureError::Request(e.to_string())
+    what.stop.satisfied(parts.value, parts.standard_error)
 }
 
 /// Tr F of the language.
@@ -213,23 +204,22 @@ fn design_error(e: crate::statistics::DesignError) -> CurvatureError {
 /// # Errors
 /// Draws that do not make sense; what the adapter says.
 pub fn designed_trace(
-    from: &Population<'_>,
+    setting: &Setting<'_>,
+    language: &dyn Numbered,
     what: &Designed,
     observe: Observe<'_>,
 ) -> Result<DesignedTrace, CurvatureError> {
-    let refuse = |message: &str| Err(CurvatureError::Request(message.into()));
-    if what.kind == LossDraw::Exact || what.draws < 2 || what.pilot < 16 || what.most < 2 {
-        return refuse(
-            "a design needs drawn labels or signs, at least 2 draws a sentence, 2 sentences and a pilot of 16",
-        );
+    if what.kind == LossDraw::Exact || what.draws < 2 || what.stop.minimum < 16 || what.stop.most < 2 {
+        return Err(Refusal::SmallDesign.into());
     }
-    if what.frame.is_some_and(|n| n < what.pilot) {
-        return Err(CurvatureError::Request(format!("a frame has at least the {} sentences of the pilot", what.pilot)));
+    if what.frame.is_some_and(|n| n < what.stop.minimum) {
+        return Err(Refusal::SmallFrame(what.stop.minimum).into());
     }
+    let from = Origin { setting, language };
     let mut frame = Frame::default();
-    frame.grow(from, what.pilot)?;
+    frame.grow(from, what.stop.minimum)?;
     let pilot_seed = seed_of(what.seed, 1 << 32);
-    let mut all = |done: usize| if done == 0 { (0..what.pilot).collect() } else { vec![] };
+    let mut all = |done: usize| if done == 0 { (0..what.stop.minimum).collect() } else { vec![] };
     let pilot = measure(from, what, pilot_seed, &frame, &mut all, &mut |_| Ok(Next::Enough))?;
     let mut before = Round::of_pilot(&frame, &pilot.measured, pilot.cost);
     if pilot.interrupted {
@@ -237,7 +227,7 @@ pub fn designed_trace(
     }
     let mut cost = pilot.cost;
     let each = cost / pilot.measured.len() as f64;
-    let guess = Guess::of(&frame, &pilot.measured, what.sampling).map_err(design_error)?;
+    let guess = Guess::of(&frame, &pilot.measured, what.design)?;
     let (mut size, planned) = guess.sizes(what, each);
     for number in 0..ROUNDS {
         let seen = frame.sentences.len();
@@ -253,8 +243,8 @@ pub fn designed_trace(
         };
         cost += now.cost;
         now.cost = cost;
-        let grow = what.sampling == Sampling::Importance && what.frame.is_none() && size < MOST;
-        if now.interrupted || reached(what, &now.parts) || !grow || now.measured >= what.most || last {
+        let grow = what.design == Design::Importance && what.frame.is_none() && size < MOST;
+        if now.interrupted || reached(what, &now.parts) || !grow || now.measured >= what.stop.most || last {
             return Ok(now.finish(what, &frame, frame.sentences.len()));
         }
         before = now;
@@ -275,41 +265,41 @@ struct Draws {
 
 /// Measures a sample of the frame by the design that the pilot says. Its cost is its own.
 fn round(
-    from: &Population<'_>,
+    from: Origin<'_>,
     what: &Designed,
     frame: &Frame,
     pilot: &[Measured],
     Draws { seed, planned, last }: Draws,
     observe: Observe<'_>,
 ) -> Result<Round, CurvatureError> {
-    let strata = Stratified::by_proxy(&frame.weights, &frame.predicted, STRATA).map_err(design_error)?;
+    let strata = Stratified::by_proxy(&frame.weights, &frame.predicted, STRATA)?;
     let mut newest = None;
     let mut look = |sample: &[Measured], parts: Parts| {
         newest = Some(parts);
         let value = Some((parts.value, parts.standard_error));
-        let seen = unless_interrupted(observe(&Progress { done: sample.len(), of: what.most, value }))?;
-        Ok::<_, CurvatureError>(match (seen, what.rel_error) {
+        let seen = unless_interrupted(observe(&Progress { done: sample.len(), of: what.stop.most, value }))?;
+        Ok::<_, CurvatureError>(match (seen, what.stop.rel_error) {
             (None, _) => Next::Stop,
             (_, Some(_)) if reached(what, &parts) => Next::Enough,
             _ => Next::More,
         })
     };
-    let (sample, terms) = match what.sampling {
-        Sampling::Importance => {
+    let (sample, terms) = match what.design {
+        Design::Importance => {
             let by_stratum = strata.spread(pilot, false);
             let predicted: Vec<f64> = strata.strata.iter().map(|h| by_stratum[*h]).collect();
-            let design = Importance::new(&frame.weights, &predicted, PLAIN).map_err(design_error)?;
+            let design = Importance::new(&frame.weights, &predicted, PLAIN)?;
             // In batches, so that the end does not hang on how many are measured at once.
-            let step = if what.rel_error.is_some() { 256 } else { what.most };
+            let step = if what.stop.rel_error.is_some() { 256 } else { what.stop.most };
             let mut draw = |done: usize| {
-                (done..what.most.min(done + step)).map(|k| design.draw(seed, k as u64)).collect::<Vec<_>>()
+                (done..what.stop.most.min(done + step)).map(|k| design.draw(seed, k as u64)).collect::<Vec<_>>()
             };
             let mut enough = |sample: &[Measured]| {
                 let next = look(sample, design.estimate(sample, None, Target::Population))?;
                 // The frame's own part does not fall with draws.
                 let stuck = what.frame.is_none() && !last && sample.len() >= 2 * planned;
                 Ok(match next {
-                    Next::Enough if sample.len() < what.pilot => Next::More,
+                    Next::Enough if sample.len() < what.stop.minimum => Next::More,
                     Next::More if stuck => Next::Enough,
                     next => next,
                 })
@@ -318,9 +308,9 @@ fn round(
             let terms = design.terms(&sample.measured);
             (sample, terms)
         }
-        Sampling::Stratified => {
+        Design::Stratified => {
             let mut design = strata;
-            design.allocate(&design.spread(pilot, true), planned.min(what.most));
+            design.allocate(&design.spread(pilot, true), planned.min(what.stop.most));
             let mut draw = |done: usize| if done == 0 { design.sample(seed) } else { vec![] };
             let wanted = draw(0).len();
             let mut enough = |sample: &[Measured]| match sample.len() < wanted {
@@ -334,7 +324,7 @@ fn round(
         }
     };
     let parts = newest.expect("looked at least once");
-    let interrupted = sample.interrupted && !(what.rel_error.is_some() && reached(what, &parts));
+    let interrupted = sample.interrupted && !(what.stop.rel_error.is_some() && reached(what, &parts));
     Ok(Round { parts, terms, measured: sample.measured.len(), cost: sample.cost, interrupted })
 }
 
@@ -348,7 +338,7 @@ struct Guess {
 }
 
 impl Guess {
-    fn of(frame: &Frame, pilot: &[Measured], sampling: Sampling) -> Result<Guess, crate::statistics::DesignError> {
+    fn of(frame: &Frame, pilot: &[Measured], how: Design) -> Result<Guess, crate::statistics::DesignError> {
         let n = pilot.len() as f64;
         let y: Vec<f64> = pilot.iter().map(|m| m.values.iter().sum::<f64>() / m.values.len() as f64).collect();
         let mean = y.iter().sum::<f64>() / n;
@@ -359,12 +349,12 @@ impl Guess {
         let noise = pilot.iter().zip(&y).map(|(m, y)| own(m, *y)).sum::<f64>() / n;
         let scatter = y.iter().map(|y| (y - mean).powi(2)).sum::<f64>() / (n - 1.0);
         let strata = Stratified::by_proxy(&frame.weights, &frame.predicted, STRATA)?;
-        let design = match sampling {
-            Sampling::Stratified => {
+        let design = match how {
+            Design::Stratified => {
                 let spread = strata.spread(pilot, true);
                 strata.shares().iter().zip(&spread).map(|(w, s)| w * s).sum::<f64>().powi(2)
             }
-            Sampling::Importance => {
+            Design::Importance => {
                 let spread = strata.spread(pilot, false);
                 let size: f64 = strata.shares().iter().zip(&spread).map(|(w, s)| w * s).sum();
                 let share = |i: usize| PLAIN + (1.0 - PLAIN) * spread[strata.strata[i]] / size;
@@ -380,7 +370,7 @@ impl Guess {
     /// Sentences of the frame and of the sample: between / N + design / n as wanted at the least cost.
     fn sizes(&self, what: &Designed, each: f64) -> (usize, usize) {
         let ratio = (self.between * each / (self.design * FORWARD)).sqrt();
-        let n = match what.rel_error {
+        let n = match what.stop.rel_error {
             Some(r) => {
                 // A tenth more: a pilot's variances are rough.
                 let variance = (r * self.mean).powi(2) / 1.1;
@@ -388,12 +378,12 @@ impl Guess {
                     Some(frame) => (self.between / frame as f64, self.design),
                     None => (0.0, self.design + self.between / ratio),
                 };
-                if variance > frame { sample / (variance - frame) } else { what.most as f64 }
+                if variance > frame { sample / (variance - frame) } else { what.stop.most as f64 }
             }
-            None => what.most as f64,
+            None => what.stop.most as f64,
         };
-        let n = (n.ceil() as usize).clamp(2, what.most);
-        let frame = what.frame.unwrap_or_else(|| ((n as f64 * ratio).ceil() as usize).clamp(what.pilot, MOST));
-        (frame.max(what.pilot), n)
+        let n = (n.ceil() as usize).clamp(2, what.stop.most);
+        let frame = what.frame.unwrap_or_else(|| ((n as f64 * ratio).ceil() as usize).clamp(what.stop.minimum, MOST));
+        (frame.max(what.stop.minimum), n)
     }
 }

@@ -4,9 +4,9 @@
 //! With u drawn so that E[u uᵀ] = diag(p) − p pᵀ at every masked position, E‖Jᵀu‖² is the trace. Labels from the model are
 //! the paper's choice; random signs have a smaller variance once the model is confident (`docs/curvature.md`).
 
+use super::Stopping;
 use crate::curvature::error::unless_interrupted;
-
-use crate::curvature::{Cotangent, CurvatureError, Estimator, Named, NormPass, Observe, Progress, Subject, Trace};
+use crate::curvature::{Cotangent, CurvatureError, Estimator, NormPass, Observe, Progress, Refusal, Subject, Trace};
 use crate::ops::LossDraw;
 use crate::statistics::Target;
 
@@ -38,7 +38,7 @@ impl Drawing {
     /// Plans for `draws` draws an example (for [`LossDraw::Exact`] as many as there are positions times words but one).
     pub fn new(subject: &Subject, kind: LossDraw, seed: u64, draws: usize) -> Result<Drawing, CurvatureError> {
         if draws == 0 {
-            return Err(CurvatureError::Request("a trace needs at least one draw an example".into()));
+            return Err(Refusal::NoDraws.into());
         }
         Ok(Drawing {
             kind,
@@ -109,7 +109,7 @@ impl Drawing {
 
     /// What is known so far, of the mean loss over the examples measured.
     pub fn result(&self, subject: &Subject, target: Target) -> DrawnTrace {
-        let mut trace = Trace::of_draws(Estimator::of_draw(self.kind).name(), &self.weights, &self.values, target);
+        let mut trace = Trace::of_draws(Estimator::Drawn(self.kind), &self.weights, &self.values, target);
         if self.kind == LossDraw::Exact {
             // Nothing is drawn: what scatters are the examples.
             let data = if target == Target::Population { trace.standard_error } else { 0.0 };
@@ -137,14 +137,13 @@ impl Drawing {
         self.values.iter().map(mean).zip(self.weights.iter().map(|w| *w as usize)).collect()
     }
 
-    /// Goes through the subject's batches until the standard error is at most `rel_error` of the estimate (not before
-    /// `minimum` examples), or they end. Interrupted, it is of the examples until then.
+    /// Goes through the subject's batches until they end, or, where they are a sample of a population, until `stop` says so, in
+    /// examples. Interrupted, it is of the examples until then.
     pub fn run(
         &mut self,
         subject: &Subject,
         target: Target,
-        rel_error: Option<f64>,
-        minimum: usize,
+        stop: &Stopping,
         observe: Observe<'_>,
     ) -> Result<DrawnTrace, CurvatureError> {
         while let Some(more) = unless_interrupted(self.batch(subject))? {
@@ -154,12 +153,11 @@ impl Drawing {
             let result = self.result(subject, target);
             let (value, error) = (result.trace.estimate, result.trace.standard_error);
             let progress = Progress { done: self.values.len(), of: subject.examples(), value: Some((value, error)) };
-            let stop = unless_interrupted(observe(&progress))?.is_none();
-            let reached = rel_error.is_some_and(|r| error <= r * value.abs());
-            if reached && self.values.len() >= minimum && target == Target::Population {
+            let interrupted = unless_interrupted(observe(&progress))?.is_none();
+            if stop.ends(self.values.len(), value, error) && target == Target::Population {
                 return Ok(result);
             }
-            if stop {
+            if interrupted {
                 break;
             }
         }
@@ -168,7 +166,7 @@ impl Drawing {
             return Err(CurvatureError::Interrupted);
         }
         let mut result = self.result(subject, target);
-        result.trace.reached = rel_error.is_none_or(|r| result.trace.standard_error <= r * result.trace.estimate.abs());
+        result.trace.reached = stop.satisfied(result.trace.estimate, result.trace.standard_error);
         result.trace = result.trace.cut_short(interrupted);
         Ok(result)
     }

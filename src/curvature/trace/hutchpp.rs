@@ -1,11 +1,12 @@
 //! Hutch++: the trace on a sketched range exactly, on the rest by probes. Meyer, Musco, Musco, Woodruff 2021,
 //! arXiv 2010.09649.
 
-use super::hutchinson::within;
+use super::Stopping;
+use super::hutchinson::ends;
 use crate::curvature::error::unless_interrupted;
 use crate::curvature::operator::vector::{add_combination, dots, orthogonalise, scale};
 use crate::curvature::operator::{Observe, apply, forms};
-use crate::curvature::{CurvatureError, Operator, ProbeKind, Progress, Trace, dot, norm, probes};
+use crate::curvature::{CurvatureError, Estimator, Operator, ProbeKind, Progress, Refusal, Trace, dot, norm, probes};
 use crate::statistics::{Crossed, Estimate, Parts, Target};
 
 /// What to run.
@@ -13,14 +14,10 @@ use crate::statistics::{Crossed, Estimate, Parts, Target};
 pub struct HutchPlusPlus {
     pub kind: ProbeKind,
     pub seed: u64,
-    /// Products and quadratic forms in all: a third to find the range, a third on it, a third on the rest. With a relative
-    /// error at most so many.
-    pub samples: usize,
-    /// Stop when standard error / |estimate| is at most this: the range is that of `minimum` samples, and what it leaves gets
-    /// probes until then. The range stays, so that the scatter of these probes is the whole probe part.
-    pub rel_error: Option<f64>,
-    /// Do not stop before so many samples; without a relative error of no meaning.
-    pub minimum: usize,
+    /// In products and quadratic forms: a third to find the range, a third on it, a third on the rest. With a relative error
+    /// the range is that of `minimum` samples, and what it leaves gets probes until then. The range stays, so that the
+    /// scatter of these probes is the whole probe part.
+    pub stop: Stopping,
     /// Vectors at once. Any number gives the same answer.
     pub block: usize,
     pub target: Target,
@@ -31,9 +28,7 @@ impl Default for HutchPlusPlus {
         HutchPlusPlus {
             kind: ProbeKind::Rademacher,
             seed: 0,
-            samples: 96,
-            rel_error: None,
-            minimum: 96,
+            stop: Stopping::after(96).not_before(96),
             block: 8,
             target: Target::TheseExamples,
         }
@@ -74,16 +69,17 @@ pub fn hutch_plus_plus(
     observe: Observe<'_>,
 ) -> Result<Trace, CurvatureError> {
     let size = operator.size();
-    let first = if what.rel_error.is_some() { what.minimum.min(what.samples) } else { what.samples };
+    let stop = what.stop;
+    let first = if stop.rel_error.is_some() { stop.minimum.min(stop.most) } else { stop.most };
     let third = first / 3;
     if third < 2 || what.block == 0 {
-        return Err(CurvatureError::Request("Hutch++ needs at least 6 samples and blocks of at least 1".into()));
+        return Err(Refusal::FewForHutchPlusPlus.into());
     }
-    if what.rel_error.is_some_and(|r| r.is_nan() || r <= 0.0) {
-        return Err(CurvatureError::Request("a relative error must be above 0".into()));
+    if !stop.is_sensible() {
+        return Err(Refusal::RelativeError.into());
     }
     if what.target == Target::Population && operator.weights().len() < 2 {
-        return Err(CurvatureError::Request("one example tells nothing of a population; take at least 2".into()));
+        return Err(Refusal::OneExample.into());
     }
     let (mut cost, mut done) = (0.0, 0);
     let mut sketch = vec![];
@@ -96,7 +92,7 @@ pub fn hutch_plus_plus(
         done += block.len();
         plain.extend(block.iter().zip(&images).map(|(v, image)| dot(v, image)));
         sketch.extend(images);
-        if unless_interrupted(observe(&Progress { done, of: what.samples, value: None }))?.is_none() {
+        if unless_interrupted(observe(&Progress { done, of: stop.most, value: None }))?.is_none() {
             return sketched(&plain, what, cost);
         }
     }
@@ -110,11 +106,12 @@ pub fn hutch_plus_plus(
         for values in all {
             known.iter_mut().zip(&values).for_each(|(k, x)| *k += x);
         }
-        if unless_interrupted(observe(&Progress { done, of: what.samples, value: None }))?.is_none() {
+        if unless_interrupted(observe(&Progress { done, of: stop.most, value: None }))?.is_none() {
             return sketched(&plain, what, cost);
         }
     }
-    let most = if what.rel_error.is_some() { what.samples.saturating_sub(done).max(third) } else { third };
+    let most = if stop.rel_error.is_some() { stop.most.saturating_sub(done).max(third) } else { third };
+    let of_rest = stop.not_before(third);
     let (mut reached, mut interrupted) = (false, false);
     let mut crossed = Crossed::new(operator.weights());
     while crossed.rows().len() < most && !reached && !interrupted {
@@ -132,23 +129,23 @@ pub fn hutch_plus_plus(
         for values in all {
             crossed.push(&values.iter().zip(&known).map(|(x, k)| x + k).collect::<Vec<_>>());
             // After every probe, so that blocks change no number.
-            reached = crossed.rows().len() >= third && within(&crossed.parts(what.target), what.rel_error);
+            reached = ends(&crossed, &of_rest, what.target);
             if reached {
                 break;
             }
         }
         let parts = crossed.parts(what.target);
         let value = (crossed.rows().len() > 1).then_some((parts.value, parts.standard_error));
-        let progress = Progress { done: done + crossed.rows().len(), of: what.samples, value };
+        let progress = Progress { done: done + crossed.rows().len(), of: stop.most, value };
         interrupted = unless_interrupted(observe(&progress))?.is_none();
     }
     interrupted &= !reached && crossed.rows().len() < most;
     if crossed.rows().len() < 2 {
         return sketched(&plain, what, cost);
     }
-    let trace = Trace::of("hutch++", crossed.parts(what.target), what.target, crossed.rows().to_vec());
+    let trace = Trace::of(Estimator::HutchPlusPlus, crossed.parts(what.target), what.target, crossed.rows().to_vec());
     let samples = third + basis.len() + crossed.rows().len();
-    let reached = reached || what.rel_error.is_none();
+    let reached = reached || stop.rel_error.is_none();
     let trace = Trace { samples, reached, gradient_equivalents: cost, ..trace }.with_squared_norm(squared_norm);
     Ok(trace.cut_short(interrupted))
 }
@@ -167,6 +164,6 @@ fn sketched(plain: &[f64], what: &HutchPlusPlus, cost: f64) -> Result<Trace, Cur
         standard_error_probe: probe.standard_error,
         standard_error_data: data,
     };
-    let trace = Trace::of("hutch++", parts, what.target, plain.to_vec());
+    let trace = Trace::of(Estimator::HutchPlusPlus, parts, what.target, plain.to_vec());
     Ok(Trace { gradient_equivalents: cost, ..trace }.cut_short(true))
 }

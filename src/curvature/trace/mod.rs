@@ -8,26 +8,28 @@ mod hutchinson;
 mod hutchpp;
 mod product_trace;
 mod shown;
+mod stopping;
 mod xtrace;
 mod xtrace_replicates;
 
-pub use designed::{Designed, DesignedTrace, Population, Sampling, designed_trace};
+pub use designed::{Design, Designed, DesignedTrace, designed_trace};
 pub use drawn::{Drawing, DrawnTrace, Norms};
 pub use hutchinson::{Hutchinson, hutchinson};
 pub use hutchpp::{HutchPlusPlus, hutch_plus_plus};
 pub use product_trace::{ProductTrace, hutchinson_by_products};
+pub use stopping::Stopping;
 pub use xtrace::{XTrace, xtrace};
 pub use xtrace_replicates::{XTraceReplicates, xtrace_replicates};
 
 use serde::Serialize;
 
+use super::Estimator;
 use crate::statistics::{Parts, Target, nested};
 
 /// An estimated trace.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Trace {
-    /// Name of the estimator.
-    pub estimator: &'static str,
+    pub estimator: Estimator,
     pub target: Target,
     pub estimate: f64,
     /// √(probe² + data²).
@@ -55,7 +57,7 @@ pub struct Trace {
 
 impl Trace {
     /// From a mean's parts; the rest as said.
-    pub fn of(estimator: &'static str, parts: Parts, target: Target, values: Vec<f64>) -> Trace {
+    pub fn of(estimator: Estimator, parts: Parts, target: Target, values: Vec<f64>) -> Trace {
         Trace {
             estimator,
             target,
@@ -75,7 +77,7 @@ impl Trace {
     }
 
     /// From draws of labels or signs of their own for each example, `[example][draw]`; `weights` as in [`nested`].
-    pub fn of_draws(estimator: &'static str, weights: &[f64], draws: &[Vec<f64>], target: Target) -> Trace {
+    pub fn of_draws(estimator: Estimator, weights: &[f64], draws: &[Vec<f64>], target: Target) -> Trace {
         let means = draws.iter().map(|d| d.iter().sum::<f64>() / d.len() as f64).collect();
         let samples = draws.iter().map(Vec::len).sum();
         Trace { samples, ..Trace::of(estimator, nested(weights, draws, target), target, means) }

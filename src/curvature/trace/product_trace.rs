@@ -3,10 +3,10 @@
 
 use std::ops::Range;
 
-use super::hutchinson::{check, within};
+use super::hutchinson::{check, ends};
 use crate::curvature::error::unless_interrupted;
 use crate::curvature::operator::{Observe, apply, forms};
-use crate::curvature::{CurvatureError, Hutchinson, Operator, Progress, Trace, dot, probes};
+use crate::curvature::{CurvatureError, Estimator, Hutchinson, Operator, Progress, Trace, dot, probes};
 use crate::statistics::{Crossed, Estimate, Target};
 
 /// A trace with those of parts of the vector.
@@ -28,13 +28,14 @@ pub fn hutchinson_by_products(
     observe: Observe<'_>,
 ) -> Result<ProductTrace, CurvatureError> {
     check(operator, what)?;
+    let stop = what.stop.not_before(what.stop.minimum.max(2));
     let population = what.target == Target::Population;
     let mut crossed = Crossed::new(if population { operator.weights() } else { &[1.0] });
     let (mut squares, mut by_part) = (vec![], vec![vec![]; parts.len()]);
     let (mut cost, mut reached, mut interrupted) = (0.0, false, false);
-    while crossed.rows().len() < what.samples && !reached && !interrupted {
+    while crossed.rows().len() < stop.most && !reached && !interrupted {
         let done = crossed.rows().len();
-        let block = probes(what.kind, what.seed, done..(done + what.block).min(what.samples), operator.size());
+        let block = probes(what.kind, what.seed, done..(done + what.block).min(stop.most), operator.size());
         let measured = apply(operator, &block).and_then(|images| {
             let values = match population {
                 true => forms(operator, &block)?,
@@ -54,24 +55,22 @@ pub fn hutchinson_by_products(
             for (own, part) in by_part.iter_mut().zip(parts) {
                 own.push(dot(&v[part.clone()], &image[part.clone()]));
             }
-            if what.rel_error.is_some() && crossed.rows().len() >= what.minimum.max(2) {
-                reached = within(&crossed.parts(what.target), what.rel_error);
-            }
+            reached = ends(&crossed, &stop, what.target);
             if reached {
                 break;
             }
         }
         let so_far = crossed.parts(what.target);
         let value = (crossed.rows().len() > 1).then_some((so_far.value, so_far.standard_error));
-        let progress = Progress { done: crossed.rows().len(), of: what.samples, value };
+        let progress = Progress { done: crossed.rows().len(), of: stop.most, value };
         interrupted = unless_interrupted(observe(&progress))?.is_none();
     }
-    interrupted &= !reached && crossed.rows().len() < what.samples;
+    interrupted &= !reached && crossed.rows().len() < stop.most;
     if crossed.rows().is_empty() {
         return Err(CurvatureError::Interrupted);
     }
-    let trace = Trace::of("hutchinson", crossed.parts(what.target), what.target, crossed.rows().to_vec());
-    let trace = Trace { reached: reached || what.rel_error.is_none(), gradient_equivalents: cost, ..trace };
+    let trace = Trace::of(Estimator::Hutchinson, crossed.parts(what.target), what.target, crossed.rows().to_vec());
+    let trace = Trace { reached: reached || stop.rel_error.is_none(), gradient_equivalents: cost, ..trace };
     let per_example = if population { crossed.examples() } else { vec![] };
     Ok(ProductTrace {
         trace: trace.with_squared_norm(squares.iter().sum::<f64>() / squares.len() as f64).cut_short(interrupted),

@@ -29,12 +29,13 @@ impl Display for Trace {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::curvature::Estimator;
     use crate::statistics::Parts;
 
     fn trace(target: Target) -> Trace {
         let parts =
             Parts { value: 41.318, standard_error: 0.369, standard_error_probe: 0.31, standard_error_data: 0.2 };
-        Trace::of("hutchinson", parts, target, vec![])
+        Trace::of(Estimator::QuadraticForm, parts, target, vec![])
     }
 
     #[test]

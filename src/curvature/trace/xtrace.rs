@@ -1,6 +1,5 @@
 //! XTrace: every probe is left out once and measured on what the others' range leaves. Epperly, Tropp, Webber 2023,
-//! arXiv 2301.07825, with Gaussian probes and the paper's
-//! normalisation of what is left of them.
+//! arXiv 2301.07825, with Gaussian probes and the paper's normalisation of what is left of them.
 
 use nalgebra::DMatrix;
 
@@ -8,7 +7,7 @@ use super::hutchpp::orthonormal;
 use crate::curvature::error::unless_interrupted;
 use crate::curvature::operator::vector::dots;
 use crate::curvature::operator::{Observe, apply};
-use crate::curvature::{CurvatureError, Operator, ProbeKind, Progress, Trace, dot, probes};
+use crate::curvature::{CurvatureError, Estimator, Operator, ProbeKind, Progress, Refusal, Trace, dot, probes};
 use crate::statistics::{Estimate, Parts, Target};
 
 /// What to run.
@@ -68,13 +67,10 @@ fn products(
 pub fn xtrace(operator: &dyn Operator, what: &XTrace, observe: Observe<'_>) -> Result<Trace, CurvatureError> {
     let (n, s) = (operator.size(), what.samples / 2);
     if s < 2 || what.block == 0 {
-        return Err(CurvatureError::Request("XTrace needs at least 4 samples and blocks of at least 1".into()));
+        return Err(Refusal::FewForXTrace.into());
     }
     if s > n {
-        return Err(CurvatureError::Request(format!(
-            "XTrace with {} samples needs at least {s} parameters, not {n}",
-            what.samples
-        )));
+        return Err(Refusal::XTraceOfFew { samples: what.samples, least: s, size: n }.into());
     }
     let mut count = Count::default();
     let mut omega = probes(ProbeKind::Gaussian, what.seed, what.first..what.first + s, n);
@@ -107,10 +103,7 @@ pub fn xtrace(operator: &dyn Operator, what: &XTrace, observe: Observe<'_>) -> R
         vec![h.trace(); s]
     } else {
         let (w, r) = (small(&basis, &omega), small(&basis, &y));
-        let inverse = r
-            .clone()
-            .try_inverse()
-            .ok_or_else(|| CurvatureError::Request("XTrace's sketch is singular; take fewer samples".into()))?;
+        let inverse = r.clone().try_inverse().ok_or(Refusal::SingularSketch)?;
         let one = |i: usize| {
             // Q without probe i projects as Q (I - v vᵀ) Qᵀ, v along row i of R⁻¹.
             let v = inverse.row(i).transpose().normalize();
@@ -127,7 +120,7 @@ pub fn xtrace(operator: &dyn Operator, what: &XTrace, observe: Observe<'_>) -> R
     let error = mean.standard_error;
     let parts =
         Parts { value: mean.value, standard_error: error, standard_error_probe: error, standard_error_data: 0.0 };
-    let trace = Trace::of("xtrace", parts, Target::TheseExamples, values);
+    let trace = Trace::of(Estimator::Xtrace, parts, Target::TheseExamples, values);
     let trace = Trace { samples: count.done, gradient_equivalents: count.cost, ..trace };
     Ok(trace.with_squared_norm(squared_norm).cut_short(interrupted))
 }
@@ -141,7 +134,7 @@ fn plain(omega: &[Vec<f32>], y: &[Vec<f32>], count: &Count, squared_norm: f64) -
     let mean = Estimate::of_mean(&values);
     let (value, error) = (mean.value, mean.standard_error);
     let parts = Parts { value, standard_error: error, standard_error_probe: error, standard_error_data: 0.0 };
-    let trace = Trace::of("xtrace", parts, Target::TheseExamples, values);
+    let trace = Trace::of(Estimator::Xtrace, parts, Target::TheseExamples, values);
     let trace = Trace { samples: count.done, gradient_equivalents: count.cost, ..trace };
     Ok(trace.with_squared_norm(squared_norm).cut_short(true))
 }

@@ -1,20 +1,17 @@
 //! XTrace to a relative error: independent runs of it, whose scatter is an honest standard error.
 
+use super::Stopping;
 use crate::curvature::error::unless_interrupted;
 use crate::curvature::operator::Observe;
-use crate::curvature::{CurvatureError, Operator, Progress, Trace, XTrace, xtrace};
+use crate::curvature::{CurvatureError, Estimator, Operator, Progress, Refusal, Trace, XTrace, xtrace};
 use crate::statistics::{Estimate, Parts, Target};
 
 /// What to run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct XTraceReplicates {
     pub seed: u64,
-    /// At most so many products in all.
-    pub samples: usize,
-    /// Products of the smallest run.
-    pub smallest: usize,
-    /// Stop when standard error / |estimate| is at most this.
-    pub rel_error: f64,
+    /// In products of all runs; `minimum` are those of the smallest run. Without a relative error all are spent.
+    pub stop: Stopping,
     /// Vectors at once. Any number gives the same answer.
     pub block: usize,
 }
@@ -33,17 +30,14 @@ pub fn xtrace_replicates(
     what: &XTraceReplicates,
     observe: Observe<'_>,
 ) -> Result<Trace, CurvatureError> {
-    if what.rel_error.is_nan() || what.rel_error <= 0.0 {
-        return Err(CurvatureError::Request("a relative error must be above 0".into()));
+    let stop = what.stop;
+    if !stop.is_sensible() {
+        return Err(Refusal::RelativeError.into());
     }
     let largest = 2 * operator.size();
-    let mut size = what.smallest.min(largest);
-    if size < 4 || what.samples < size * (FEWEST + 1) {
-        return Err(CurvatureError::Request(format!(
-            "XTrace to a relative error needs {FEWEST} runs and a trial of at least 4 samples each: {} samples, not {}",
-            size.max(4) * (FEWEST + 1),
-            what.samples
-        )));
+    let mut size = stop.minimum.min(largest);
+    if size < 4 || stop.most < size * (FEWEST + 1) {
+        return Err(Refusal::FewRuns { runs: FEWEST, needed: size.max(4) * (FEWEST + 1), given: stop.most }.into());
     }
     let (mut next, mut samples, mut cost) = (0, 0, 0.0);
     let mut one = |size: usize, values: &[f64], samples: &mut usize| {
@@ -55,7 +49,7 @@ pub fn xtrace_replicates(
             (mean.value, mean.standard_error)
         });
         let trace =
-            xtrace(operator, &run, &mut |p| observe(&Progress { done: before + p.done, of: what.samples, value }))?;
+            xtrace(operator, &run, &mut |p| observe(&Progress { done: before + p.done, of: stop.most, value }))?;
         *samples += trace.samples;
         cost += trace.gradient_equivalents;
         Ok::<_, CurvatureError>(trace)
@@ -64,10 +58,9 @@ pub fn xtrace_replicates(
     let mut interrupted = trial.interrupted;
     while !interrupted {
         // A run that would reach the goal by itself need not be larger, nor one that leaves too few of its size.
-        let wanted = what.rel_error * trial.estimate.abs();
         let double = (2 * size).min(largest);
-        let room = what.samples - samples >= double * (FEWEST + 1);
-        if double == size || !room || trial.standard_error <= wanted {
+        let room = stop.most - samples >= double * (FEWEST + 1);
+        if double == size || !room || stop.reached(trial.estimate, trial.standard_error) {
             break;
         }
         let Some(larger) = unless_interrupted(one(double, &[], &mut samples))?.filter(|t| !t.interrupted) else {
@@ -82,7 +75,7 @@ pub fn xtrace_replicates(
     }
     let mut values = Vec::new();
     let (mut squares, mut reached) = (0.0, false);
-    while samples + size <= what.samples && !reached && !interrupted {
+    while samples + size <= stop.most && !reached && !interrupted {
         let Some(trace) = unless_interrupted(one(size, &values, &mut samples))?.filter(|t| !t.interrupted) else {
             interrupted = true;
             break;
@@ -90,7 +83,7 @@ pub fn xtrace_replicates(
         values.push(trace.estimate);
         squares += trace.squared_norm.unwrap_or(f64::NAN);
         let mean = Estimate::of_mean(&values);
-        reached = values.len() >= FEWEST && mean.standard_error <= what.rel_error * mean.value.abs();
+        reached = values.len() >= FEWEST && stop.reached(mean.value, mean.standard_error);
     }
     if values.len() < 2 {
         return Ok(Trace { samples, gradient_equivalents: cost, ..trial }.cut_short(true));
@@ -98,7 +91,7 @@ pub fn xtrace_replicates(
     let Estimate { value, standard_error, .. } = Estimate::of_mean(&values);
     let parts = Parts { value, standard_error, standard_error_probe: standard_error, standard_error_data: 0.0 };
     let squared_norm = squares / values.len() as f64;
-    let trace = Trace::of("xtrace", parts, Target::TheseExamples, values);
-    let trace = Trace { samples, reached, gradient_equivalents: cost, ..trace };
+    let trace = Trace::of(Estimator::Xtrace, parts, Target::TheseExamples, values);
+    let trace = Trace { samples, reached: reached || stop.rel_error.is_none(), gradient_equivalents: cost, ..trace };
     Ok(trace.with_squared_norm(squared_norm).cut_short(interrupted))
 }
