@@ -120,25 +120,11 @@ fn report(plan: &TracePlan, encoder: &Encoder, found: &Estimated, evidence: Evid
         rel_error: plan.request.rel_error,
         squared_norm: trace.squared_norm.and_then(finite),
         r_eff: trace.r_eff.and_then(finite),
-        per_layer: tensors.map(|t| map(layers(encoder, t))),
+        per_layer: found.per_layer(encoder).map(map),
         per_tensor: of(|e| e.value).map(map),
         per_tensor_standard_error: errors.map(map),
         evidence,
     }
-}
-
-/// Sums over embeddings, each layer, what stands behind the layers, and the head, in the order of the parameters.
-fn layers(encoder: &Encoder, tensors: &[(String, Estimate)]) -> Vec<(String, f64)> {
-    let mut sums: Vec<(String, f64)> = Vec::new();
-    for (name, value) in tensors {
-        let found = encoder.find(name).expect("one of the model's");
-        let depth = encoder.parameters[found].role.depth();
-        match sums.iter_mut().find(|(d, _)| *d == depth) {
-            Some((_, sum)) => *sum += value.value,
-            None => sums.push((depth, value.value)),
-        }
-    }
-    sums
 }
 
 fn rows(report: &TraceReport) -> Vec<(String, String)> {

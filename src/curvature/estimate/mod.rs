@@ -21,6 +21,7 @@ pub use plan::{PlanError, TracePlan, TraceRequest};
 pub use probes::{ProbeTrace, Probing, trace_by_probes};
 
 use super::{CurvatureError, Estimator, Examples, ProbeKind, Progress, Sampling, Scope, Setting, Trace};
+use crate::model::Encoder;
 use crate::statistics::Estimate;
 
 /// What a procedure is at.
@@ -65,6 +66,23 @@ pub struct Estimated {
     /// Sentences of the frame that those measured were drawn from; `None` where there is none.
     pub frame: Option<usize>,
     pub scope: Scope,
+}
+
+impl Estimated {
+    /// Sums of `per_tensor` over embeddings, each layer, what stands behind the layers, and the head, in the order of the
+    /// parameters.
+    pub fn per_layer(&self, encoder: &Encoder) -> Option<Vec<(String, f64)>> {
+        let mut sums: Vec<(String, f64)> = Vec::new();
+        for (name, value) in self.per_tensor.as_ref()? {
+            let found = encoder.find(name).expect("one of the model's");
+            let depth = encoder.parameters[found].role.depth();
+            match sums.iter_mut().find(|(d, _)| *d == depth) {
+                Some((_, sum)) => *sum += value.value,
+                None => sums.push((depth, value.value)),
+            }
+        }
+        Some(sums)
+    }
 }
 
 /// Estimates a trace by a plan, on as many examples of a language, with as many draws or probes, as the relative error needs.
