@@ -21,7 +21,7 @@
 //! let hessian = loss.hessian();
 //! let trace = hessian.trace().of_population().relative_error(0.01)?;
 //! println!("{trace}"); // 41.32 ± 0.37 (probes 0.31, sentences 0.20)
-//! let product = hessian.times(&loss.mean_gradient()?)?;
+//! let product = hessian.times(&loss.loss_gradient()?)?;
 //! println!("{} numbers\n{}", product.len(), hessian.top(5)?);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

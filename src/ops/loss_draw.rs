@@ -1,5 +1,8 @@
 //! Random cotangents at the logits whose second moment is the loss's own Hessian. Shader: `shaders/loss_draw.wgsl`.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use super::counts::MASKED;
 use super::operation::{self, no_rule};
 use super::{Lowering, Node, Operation, OutputShape, Rule, Sizes, Tensor};
@@ -7,14 +10,28 @@ use crate::gpu::Grid;
 use crate::kernels::loss_draw as kernel;
 
 /// How a cotangent is drawn. With p the model's distribution at a masked position:
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(
+    rename = "TraceEstimator",
+    description = "The draw at each masked position, made so that the squared norm of an example's gradient has the trace as its \
+                   mean."
+)]
 pub enum LossDraw {
-    /// p − e_y with y drawn from p.
-    Label,
     /// √p ∘ r − p ⟨√p, r⟩ with random signs r.
+    #[default]
+    #[serde(rename = "random-signs")]
+    #[schemars(
+        description = "Random signs on the square root of the loss's own curvature: the least variance once a model is confident."
+    )]
     Signs,
+    /// p − e_y with y drawn from p.
+    #[serde(rename = "sampled-labels")]
+    #[schemars(description = "Labels from the model: the paper's.")]
+    Label,
     /// Column y of the triangular factor L of diag(p) − p pᵀ = L Lᵀ (Tanabe and Sagae 1992), for one position a draw,
     /// in order: draw number (position (V − 1) + y). The matrix has rank V − 1, and so many columns.
+    #[serde(rename = "exact-labels")]
+    #[schemars(description = "Every label, none drawn; costs as many passes as there are words.")]
     Exact,
 }
 
