@@ -31,7 +31,7 @@ pub fn run(folder: &Path) -> Result<(), Box<dyn Error>> {
     println!("Tr H = {}", hessian.trace().of_population().probes(256)?);
 
     // H g, g the gradient: curvature along the way down.
-    let gradient = loss.mean_gradient()?;
+    let gradient = loss.loss_gradient()?;
     let product = hessian.times(&gradient)?;
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
     println!("gᵀHg / gᵀg = {:.4}", dot(&gradient, &product) / dot(&gradient, &gradient));

@@ -1,5 +1,6 @@
 // y = sin(ω x), elementwise over [layers, rows, cols4]. One invocation a vec4; ω is p.scale.
 //   forward   y = sin(ω x)        vjp   out = ω cos(ω x) ȳ
+//@import common/entry.wgsl
 //@import common/step.wgsl
 //@import common/elementwise.wgsl
 
@@ -8,15 +9,16 @@
 @group(0) @binding(2) var<storage, read_write> out: array<vec4<f32>>;
 
 @compute @workgroup_size(64)
-fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let i = element(w, n, l);
+fn forward(here: Place) {
+    let i = element(here);
     if i >= elements() { return; }
-    out[w.z * p.out_layer + i] = sin(p.scale * x[w.z * p.a_layer + i]);
+    out[here.group.z * p.out_layer + i] = sin(p.scale * x[here.group.z * p.a_layer + i]);
 }
 
 @compute @workgroup_size(64)
-fn vjp(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let i = element(w, n, l);
+fn vjp(here: Place) {
+    let i = element(here);
     if i >= elements() { return; }
-    out[w.z * p.out_layer + i] = p.scale * cos(p.scale * x[w.z * p.a_layer + i]) * y_bar[w.z * p.b_layer + i];
+    let slope = p.scale * cos(p.scale * x[here.group.z * p.a_layer + i]);
+    out[here.group.z * p.out_layer + i] = slope * y_bar[here.group.z * p.b_layer + i];
 }

@@ -1,6 +1,7 @@
 // out = a b (+ addend), elementwise over [layers, rows, cols4]: one invocation a vec4. A layer stride of 0 shares an
 // operand between probes.
-//@variant addend: ADDEND=1
+//@variants ADDEND=1
+//@import common/entry.wgsl
 //@import common/step.wgsl
 //@import common/elementwise.wgsl
 
@@ -14,12 +15,12 @@ const ADDEND: u32 = 0u;
 @group(0) @binding(3) var<storage, read_write> out: array<vec4<f32>>;
 
 @compute @workgroup_size(64)
-fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let i = element(w, n, l);
+fn forward(here: Place) {
+    let i = element(here);
     if i >= elements() { return; }
-    var product = a[w.z * p.a_layer + i] * b[w.z * p.b_layer + i];
+    var product = a[here.group.z * p.a_layer + i] * b[here.group.z * p.b_layer + i];
     if ADDEND != 0u {
-        product += addend[w.z * p.c_layer + i];
+        product += addend[here.group.z * p.c_layer + i];
     }
-    out[w.z * p.out_layer + i] = product;
+    out[here.group.z * p.out_layer + i] = product;
 }

@@ -3,6 +3,7 @@
 // queries that follow one another.
 //   forward   y = x with each head of keys and values as often as its group has queries
 //   vjp       x̄ = ȳ with the heads of a group added up
+//@import common/entry.wgsl
 //@import common/step.wgsl
 
 struct Params {
@@ -23,8 +24,8 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> out: array<vec4<f32>>;
 
 @compute @workgroup_size(64)
-fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let i = (w.x + w.y * n.x) * 64u + l;
+fn forward(here: Place) {
+    let i = element(here);
     if i >= count_of(p.code, p.fixed) * p.out_cols4 { return; }
     let column = i % p.out_cols4;
     var head = column / p.size4;
@@ -34,12 +35,12 @@ fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3
         head = p.heads + part * p.groups + head % p.heads / (p.heads / p.groups);
     }
     let at = i / p.out_cols4 * p.in_cols4 + head * p.size4 + column % p.size4;
-    out[w.z * p.out_layer + i] = x[w.z * p.in_layer + at];
+    out[here.group.z * p.out_layer + i] = x[here.group.z * p.in_layer + at];
 }
 
 @compute @workgroup_size(64)
-fn vjp(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let i = (w.x + w.y * n.x) * 64u + l;
+fn vjp(here: Place) {
+    let i = element(here);
     if i >= count_of(p.code, p.fixed) * p.out_cols4 { return; }
     let column = i % p.out_cols4;
     let head = column / p.size4;
@@ -50,10 +51,10 @@ fn vjp(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32
         each = p.heads / p.groups;
         first = (1u + number / p.groups) * p.heads + number % p.groups * each;
     }
-    let at = w.z * p.in_layer + i / p.out_cols4 * p.in_cols4 + column % p.size4;
+    let at = here.group.z * p.in_layer + i / p.out_cols4 * p.in_cols4 + column % p.size4;
     var sum = vec4<f32>(0.0);
     for (var k = 0u; k < each; k++) {
         sum += x[at + (first + k) * p.size4];
     }
-    out[w.z * p.out_layer + i] = sum;
+    out[here.group.z * p.out_layer + i] = sum;
 }

@@ -5,9 +5,9 @@
 // Drivers' sine and cosine may be off by 2⁻¹¹, and an angle in f32 loses a digit for every digit of the position. So
 // angles are whole numbers of 2⁻³² of a turn, exact modulo a turn however far the position, and the functions are
 // polynomials over an eighth of a turn (error 1e-7).
-//@variant back: BACK=1
-//@variant aligned: ALIGNED=1
-//@variant aligned-back: ALIGNED=1 BACK=1
+//@variants BACK=1
+//@variants ALIGNED=1 BACK=0|1
+//@import common/entry.wgsl
 //@import common/step.wgsl
 
 // Whether it turns back.
@@ -55,17 +55,17 @@ fn pair(position: u32, i: u32) -> vec2<f32> {
 }
 
 @compute @workgroup_size(64)
-fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let i = (w.x + w.y * n.x) * 64u + l;
+fn forward(here: Place) {
+    let i = element(here);
     if i >= count_of(p.code, p.fixed) * p.cols4 { return; }
     let row = i / p.cols4;
     let column = i % p.cols4;
-    let base = w.z * p.in_layer + i;
+    let base = here.group.z * p.in_layer + i;
     // First number of this vec4 within its head.
     let first = 4u * (column % p.size4);
     var v = x[base];
     if column >= p.heads * p.size4 || first >= 2u * p.pairs {
-        out[w.z * p.out_layer + i] = v;
+        out[here.group.z * p.out_layer + i] = v;
         return;
     }
     let position = bitcast<vec4<u32>>(ids[row]).y;
@@ -92,5 +92,5 @@ fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3
             }
         }
     }
-    out[w.z * p.out_layer + i] = v;
+    out[here.group.z * p.out_layer + i] = v;
 }

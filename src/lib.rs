@@ -21,7 +21,7 @@
 //! let hessian = loss.hessian();
 //! let trace = hessian.trace().of_population().relative_error(0.01)?;
 //! println!("{trace}"); // 41.32 ± 0.37 (probes 0.31, sentences 0.20)
-//! let product = hessian.times(&loss.mean_gradient()?)?;
+//! let product = hessian.times(&loss.loss_gradient()?)?;
 //! println!("{} numbers\n{}", product.len(), hessian.top(5)?);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -71,10 +71,11 @@
 //!
 //! ```
 //! use lowland::graph::{Count, Emit, Graph};
+//! use lowland::ops::counts::ROWS;
 //! let mut graph = Graph::default();
-//! let (x, w) = (graph.input("x", Count::Rows, 6), graph.parameter("w", 10, 6));
+//! let (x, w) = (graph.input("x", ROWS, 6), graph.parameter("w", 10, 6));
 //! let y = graph.linear(x, w, None, None);
-//! let y_bar = graph.input("cotangent", Count::Rows, 10);
+//! let y_bar = graph.input("cotangent", ROWS, 10);
 //! let w_bar = graph.gradient(&[(y, y_bar)])[&w];
 //! assert_eq!(graph.tensor(w_bar).rows, Count::Fixed(10));
 //! ```

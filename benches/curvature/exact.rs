@@ -8,10 +8,11 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use lowland::curvature::{Chunks, Drawing, Subject};
-use lowland::gpu::{Count, Gpu, Step};
+use lowland::gpu::{Gpu, Step};
 use lowland::graph::{Dims, Graph, Plan, Role};
 use lowland::model::{Encoder, Model, ModelConfig, TokenIds, Weights};
 use lowland::ops::batch::{BatchLayout, Sentence};
+use lowland::ops::counts::ROWS;
 use lowland::ops::{BatchBuffers, Device, Layout, LossDraw, Variants};
 use lowland::random::{Purpose, Stream};
 use serde_json::{Value, json};
@@ -62,7 +63,7 @@ fn rate(gpu: &Gpu, variants: &Variants, rows: u32, d: u32) -> Result<f64, Error>
     let mut best = 0.0f64;
     for (k, n) in [(4 * d, d), (d, 4 * d), (3 * d, d)] {
         let mut graph = Graph::default();
-        let (a, b) = (graph.input("a", Count::Rows, k), graph.parameter("b", k, n));
+        let (a, b) = (graph.input("a", ROWS, k), graph.parameter("b", k, n));
         let c = graph.product(Layout::NN, a, b, None, None);
         let dims = Dims { rows, masked: 1, sentences: 1, probes: 1 };
         let layout = BatchLayout { tables: [4; 3], first_position: 0, segment: variants.sums().segment };
@@ -76,7 +77,7 @@ fn rate(gpu: &Gpu, variants: &Variants, rows: u32, d: u32) -> Result<f64, Error>
             outside.insert(id, buffer);
         }
         let plan = Plan::new(&Device::new(gpu, *variants), &graph, dims, &batch, &outside, &[c])?;
-        let step = Step { rows, masked: 1, sentences: 1, probes: 1, ..Step::default() };
+        let step = Step { counts: [rows, 1, 1], probes: 1, ..Step::default() };
         for _ in 0..5 {
             let start = Instant::now();
             plan.run(gpu, &step)?;

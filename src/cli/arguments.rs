@@ -13,8 +13,7 @@ use crate::language::Task;
 use crate::ops::Wishes;
 pub use downstream::{Enlarge, EnlargeMethod, FeatureChoice, Finetune, Probe, ProbeMethod, TaskArguments};
 pub use measure::{
-    Common, LabelChoice, Measure, MeasureCommand, MeasureHvp, MeasureNoise, MeasureSharpness, MeasureSpectrum,
-    MeasureTrace, ProbeChoice, SentencesChoice, name_of,
+    Common, Measure, MeasureCommand, MeasureHvp, MeasureNoise, MeasureSharpness, MeasureSpectrum, MeasureTrace,
 };
 pub use sweep::{Sweep, SweepCommand, SweepFile, SweepRun};
 

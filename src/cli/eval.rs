@@ -61,8 +61,8 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Eval) -> Result
     let sampled = source.sampled(&arguments.on);
     let (hard, soft) = match source {
         Source::File(sentences) => (sentences, None),
-        Source::Language(held_out) => {
-            let made = held_out.exact(0..held_out.count)?;
+        Source::Language { held_out, count, usual } => {
+            let made = held_out.exact(0..count.unwrap_or(usual))?;
             let hard = made.iter().map(|m| Sentence { soft: Vec::new(), ..m.sentence.clone() }).collect();
             let known: (Vec<Sentence>, Vec<f64>) = made.into_iter().map(|m| (m.sentence, m.entropy)).unzip();
             (hard, Some(known))

@@ -2,7 +2,7 @@
 
 use super::advice;
 use crate::config::ConfigError;
-use crate::curvature::CurvatureError;
+use crate::curvature::{CurvatureError, PlanError};
 use crate::gpu::GpuError;
 use crate::interrupt::Interrupted;
 use crate::language::LanguageError;
@@ -147,10 +147,17 @@ impl From<CurvatureError> for Failure {
         let code = match error {
             CurvatureError::Gpu(error) => return error.into(),
             CurvatureError::Interrupted => return Interrupted.into(),
-            CurvatureError::Request(_) => USAGE,
+            CurvatureError::Plan(error) => return error.into(),
+            CurvatureError::Refused(_) => USAGE,
             CurvatureError::NotFinite(_) => DIVERGED,
         };
         Failure { code, message: error.to_string() }
+    }
+}
+
+impl From<PlanError> for Failure {
+    fn from(error: PlanError) -> Failure {
+        Failure::usage(advice::of_plan(&error))
     }
 }
 

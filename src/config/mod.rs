@@ -25,7 +25,7 @@ pub use explain::{Explanation, explain, schema};
 pub use identity::Names;
 pub use language::{LanguageKind, LanguageSection};
 pub use load::{ConfigError, Origin, Resolved, load};
-pub use measure::{HessianTraceSection, MeasureSection, NoiseSection, TopSection, TraceEstimator, TraceSection};
+pub use measure::{HessianTraceSection, MeasureSection, NoiseSection, TopSection, TraceSection};
 pub(crate) use paths::as_text;
 pub use paths::path_in;
 pub use types::{

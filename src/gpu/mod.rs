@@ -35,6 +35,6 @@ pub use error::GpuError;
 pub use lanes::{UNMEASURED, lanes_reason, prepare_process};
 pub use limit::{Excess, Limit};
 pub use memory::Buffer;
-pub use program::{Count, Dispatch, Grid, Kernel, Launch, Program, Step};
+pub use program::{Count, Dispatch, Grid, Kernel, Launch, Program, Slot, Step};
 pub use shader::{Binding, Entry, KERNEL_FILES, KernelFile, kernel_file};
 pub use stopwatch::{Lap, Stamp, Stopwatch};

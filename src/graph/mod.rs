@@ -5,12 +5,13 @@
 //! [`Plan`] gives tensors memory by liveness and runs the whole as one list of dispatches.
 //!
 //! ```
-//! use lowland::graph::{Count, Emit, Graph};
+//! use lowland::graph::{Emit, Graph};
+//! use lowland::ops::counts::ROWS;
 //! let mut g = Graph::default();
-//! let x = g.input("x", Count::Rows, 8);
+//! let x = g.input("x", ROWS, 8);
 //! let w = g.parameter("w", 3, 8);
 //! let y = g.linear(x, w, None, None);
-//! assert_eq!((g.tensor(y).rows, g.tensor(y).cols), (Count::Rows, 3));
+//! assert_eq!((g.tensor(y).rows, g.tensor(y).cols), (ROWS, 3));
 //! ```
 
 mod build;

@@ -7,8 +7,9 @@
 use super::config::ModelConfig;
 use super::parameters::{Axis, Initialise, Matrix, Parameter};
 use super::role::{Norm, Part, Role};
-use crate::graph::{Count, Emit, Graph, TensorId};
+use crate::graph::{Emit, Graph, TensorId};
 use crate::ops::batch::BatchLayout;
+use crate::ops::counts::MASKED;
 use crate::ops::{Attention, Labels, Table, Variants};
 
 /// What stands behind the last layer.
@@ -211,7 +212,7 @@ impl Encoder {
     /// The graph with loss and gradient: (graph, loss, loss weights [masked, 4], gradient of each matrix).
     pub fn with_gradient(&self, labels: Labels) -> (Graph, TensorId, TensorId, Vec<TensorId>) {
         let (mut graph, loss) = self.with_loss(labels);
-        let weight = graph.input("weight", Count::Masked, 4);
+        let weight = graph.input("weight", MASKED, 4);
         let forward = graph.nodes().len();
         let adjoints = graph.gradient(&[(loss, weight)]);
         let gradients = self.tensors.iter().map(|t| adjoints[t]).collect();

@@ -6,8 +6,9 @@ use super::encoder::Encoder;
 use super::on_device::Model;
 use super::recipe::{Bound, Given, Recipe};
 use crate::gpu::{Buffer, GpuError, Stamp, Step};
-use crate::graph::{Count, Dims, TensorId};
+use crate::graph::{Dims, TensorId};
 use crate::ops::batch::BatchLayout;
+use crate::ops::counts::MASKED;
 use crate::ops::{Batch, Labels, concat};
 
 /// Sizes of a classifier.
@@ -64,7 +65,7 @@ impl SentenceHeadRecipe {
         let x = graph.concat(x, head.tokens);
         let logits = graph.linear(x, w, Some(b), None);
         let loss = graph.cross_entropy(logits, Labels::Hard);
-        let weight = graph.input("weight", Count::Masked, 4);
+        let weight = graph.input("weight", MASKED, 4);
         graph.prune(&[loss]);
         let forward = graph.nodes().len();
         let own: &[TensorId] = if side == Side::Head { &[w, b] } else { &encoder.tensors };

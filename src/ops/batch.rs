@@ -151,7 +151,7 @@ impl Batch {
 
     /// The step's counts for this batch.
     pub fn step(&self, probes: u32) -> Step {
-        Step { rows: self.rows(), masked: self.masked(), sentences: self.sentences, probes, ..Step::default() }
+        Step { counts: [self.rows(), self.masked(), self.sentences], probes, ..Step::default() }
     }
 }
 

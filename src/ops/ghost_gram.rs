@@ -2,6 +2,7 @@
 //! the gradients' second moment. The same sums as in [`GhostNorm`](super::GhostNorm), over the rows of two sentences.
 //! Shader: `shaders/ghost_gram.wgsl`.
 
+use super::counts::{MASKED, SENTENCES};
 use super::ghost_norm::{Form, GhostLoops};
 use super::operation::no_rule;
 use super::{AttentionVariant, Family, Lowering, Node, Operation, OutputShape, Rule, Sizes, Tensor};
@@ -63,7 +64,7 @@ impl Operation for GhostGram {
         };
         assert_eq!(inputs.len(), wanted, "ghost_gram: tensors for {:?}", self.kind);
         assert!(inputs.iter().all(|t| !t.probes), "inner products are of one draw");
-        vec![("", Count::Sentences, self.most, false)]
+        vec![("", SENTENCES, self.most, false)]
     }
 
     /// As the inner products of pairs of rows that they are, for half of the pairs of sentences.
@@ -101,15 +102,14 @@ impl Operation for GhostGram {
             a4: columns(1),
             b4: tensor.cols4() / parts,
             e4: if self.kind == GramKind::Tied { columns(2) } else { 0 },
-            masked: u32::from(tensor.rows == Count::Masked),
+            masked: u32::from(tensor.rows == MASKED),
             most: self.most,
             stride: 4 * cx.cols4(out),
             bias: if bias { 1.0 } else { 0.0 },
             mask: self.mask,
-            add: u32::from(node.addend.is_some()),
             first: 0,
         };
-        let constants = kernel::Constants { parts, ..Default::default() };
+        let constants = kernel::Constants { parts, addend: node.addend.is_some(), ..Default::default() };
         let constants = match cx.variants.attention(Family::GhostNorm) {
             AttentionVariant::Subgroup(lanes) => kernel::Constants { subgroup: true, lanes, ..constants },
             _ => constants,

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::counts::{MASKED, ROWS, SENTENCES};
 use super::operation::Sizes;
 use super::{Add, Function, Operation, Rule, Scratch, SentenceSum};
 use crate::gpu::Count;
@@ -144,9 +145,9 @@ impl Dims {
         match count {
             Count::Fixed(1) => 1,
             Count::Fixed(n) => n.next_multiple_of(4),
-            Count::Rows => self.rows,
-            Count::Masked => self.masked,
-            Count::Sentences => self.sentences,
+            ROWS => self.rows,
+            MASKED => self.masked,
+            SENTENCES => self.sentences,
         }
     }
 

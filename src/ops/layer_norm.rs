@@ -162,7 +162,8 @@ impl LayerNorm {
         let (grid, sums) = match subgroup {
             Some(lanes) => {
                 let block = block(cx.dims, cx.variants, rows);
-                (constants.subgroup, constants.each, params.block) = (lanes, cols4.div_ceil(lanes), block);
+                (constants.subgroup, constants.lanes, constants.each) = (true, lanes, cols4.div_ceil(lanes));
+                params.block = block;
                 let sum = |out, scratch| reduce::blocks(cx, rows, block, u64::from(cols4), out, None, scratch);
                 let sums = self.sums.then(|| [sum(node.outputs[1], GAMMA_SUMS), sum(node.outputs[2], BETA_SUMS)]);
                 if let Some([gamma, _]) = &sums {

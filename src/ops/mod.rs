@@ -6,15 +6,16 @@
 //!
 //! ```
 //! use lowland::graph::{Count, Emit, Graph};
+//! use lowland::ops::counts::ROWS;
 //!
 //! // An operation says what comes out of it, and its adjoints are nodes of the same graph.
 //! let mut graph = Graph::default();
-//! let x = graph.input("x", Count::Rows, 6);
+//! let x = graph.input("x", ROWS, 6);
 //! let w = graph.parameter("w", 10, 6);
 //! let y = graph.linear(x, w, None, None);
 //! let z = graph.activation(lowland::ops::Activation::Gelu, y);
-//! assert_eq!((graph.tensor(z).rows, graph.tensor(z).cols), (Count::Rows, 10));
-//! let cotangent = graph.input("cotangent", Count::Rows, 10);
+//! assert_eq!((graph.tensor(z).rows, graph.tensor(z).cols), (ROWS, 10));
+//! let cotangent = graph.input("cotangent", ROWS, 10);
 //! let w_bar = graph.gradient(&[(z, cotangent)])[&w];
 //! assert_eq!((graph.tensor(w_bar).rows, graph.tensor(w_bar).cols), (Count::Fixed(10), 6));
 //! ```
@@ -27,6 +28,7 @@ mod attention_tangent;
 pub mod batch;
 pub mod column_sum;
 pub mod concat;
+pub mod counts;
 pub mod cross_entropy;
 mod device;
 pub mod dropout;

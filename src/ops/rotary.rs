@@ -2,6 +2,7 @@
 //! what lies behind the first R numbers of a head stays. Su et al. 2021, in the layout of `transformers` (halves, not
 //! neighbours). Linear in x, and its transpose turns back. Shader: `shaders/rotary.wgsl`.
 
+use crate::ops::counts::ROWS;
 use std::f64::consts::TAU;
 use std::sync::Arc;
 
@@ -57,7 +58,7 @@ impl Operation for Rotary {
         if !matches!(rule, Rule::Forward | Rule::Vjp(0)) {
             no_rule(self, rule);
         }
-        assert_eq!(x.rows, Count::Rows, "rotary takes rows of tokens");
+        assert_eq!(x.rows, ROWS, "rotary takes rows of tokens");
         assert!(self.heads * self.padded() <= x.cols, "rotary: {} is too narrow", x.name);
         let pairs = self.frequencies.len();
         assert!(pairs <= MOST_PAIRS && 2 * pairs <= self.size as usize, "rotary: {pairs} pairs do not fit");

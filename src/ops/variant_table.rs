@@ -1,7 +1,7 @@
 //! The table of kernel variants: for every hot operation its named ways to run, and what each needs of an adapter.
 //!
 //! A row's constants and launch geometry follow from its [`Kind`] in the operation's own file, so that both read the
-//! same decision. A new variant is a row here, a `Kind`, an arm in the operation's `lower`, and `//@variant` lines in
+//! same decision. A new variant is a row here, a `Kind`, an arm in the operation's `lower`, and `//@variants` lines in
 //! the shader.
 
 use crate::gpu::Capabilities;

@@ -37,6 +37,7 @@ mod sentence_sum;
 use std::collections::HashMap;
 
 use crate::gpu::{Count, Step};
+use crate::ops::counts::{MASKED, ROWS, SENTENCES};
 use crate::ops::{Batch, Emit, Function, Node, Rule, TensorId, every_operation};
 use jet::Jet;
 
@@ -55,9 +56,9 @@ impl Frame<'_> {
     pub fn rows(&self, id: TensorId) -> usize {
         match self.graph.tensor(id).rows {
             Count::Fixed(n) => n as usize,
-            Count::Rows => self.batch.rows() as usize,
-            Count::Masked => self.batch.masked() as usize,
-            Count::Sentences => self.batch.sentences as usize,
+            ROWS => self.batch.rows() as usize,
+            MASKED => self.batch.masked() as usize,
+            SENTENCES => self.batch.sentences as usize,
         }
     }
 

@@ -5,7 +5,8 @@ use std::ops::{Deref, DerefMut};
 
 use super::updates::updates;
 use super::{Case, Pass, TABLES, Work};
-use crate::graph::{Count, Emit, Graph, TensorId};
+use crate::graph::{Emit, Graph, TensorId};
+use crate::ops::counts::MASKED;
 use crate::ops::{Activation, Attention, Labels, LossDraw, RepeatHeads, Rotary, Rule, call, concat};
 
 /// What numbers a given tensor holds.
@@ -354,7 +355,7 @@ fn tied_head(g: &mut Draft, vocabulary: u32, d: u32, labels: Labels) -> TensorId
 
 /// Cotangents drawn at logits.
 fn draws(g: &mut Draft, vocabulary: u32, kind: LossDraw) -> TensorId {
-    let logits = g.graph.input("logits", Count::Masked, vocabulary);
+    let logits = g.graph.input("logits", MASKED, vocabulary);
     let loss = g.cross_entropy(logits, Labels::Hard);
     g.push(call(kind, Rule::Forward, &[logits, loss]), "draw")[0]
 }

@@ -2,7 +2,8 @@
 
 use super::setting::Setting;
 use super::{Case, Pass, Work};
-use crate::graph::{Count, Emit, Role, TensorId};
+use crate::graph::{Emit, Role, TensorId};
+use crate::ops::counts::MASKED;
 use crate::random::{Purpose, Stream};
 use crate::reference;
 
@@ -98,7 +99,7 @@ pub fn directional_differences(case: &Case) -> Vec<Difference> {
         }
     }
     // The loss has one number a row, its tangent in the first of four columns.
-    let loss = graph.tensor(setting.output).rows == Count::Masked;
+    let loss = graph.tensor(setting.output).rows == MASKED;
     if let Some(tangent) = setting.tangents.get(&setting.output) {
         let want: Vec<f64> = slope(setting.output);
         let first = |v: &[f64]| v.iter().step_by(if loss { 4 } else { 1 }).copied().collect::<Vec<f64>>();

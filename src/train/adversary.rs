@@ -251,7 +251,7 @@ impl Adversary {
             let taken = step * head_steps + k;
             let numbers = Step {
                 counter: [taken as u32, 0],
-                optimizer: UpdateRule::ADAMW.numbers(taken, self.algorithm.head_lr),
+                user: UpdateRule::ADAMW.numbers(taken, self.algorithm.head_lr),
                 ..batch.step(1)
             };
             let mut encoder = gpu.encoder();
@@ -261,7 +261,7 @@ impl Adversary {
         }
         let batch = self.batch(1, step, head_steps);
         let weight = self.algorithm.weight_at(step, self.run.steps);
-        let numbers = Step { counter: [step as u32, 0], optimizer: adversary::numbers(weight), ..batch.step(1) };
+        let numbers = Step { counter: [step as u32, 0], user: adversary::numbers(weight), ..batch.step(1) };
         let mut encoder = gpu.encoder();
         self.against.encode(&mut encoder, &batch, self.run.scale / batch.masked() as f32, &numbers, stamp.take())?;
         self.judged.encode(gpu, &mut encoder, &numbers)?;

@@ -3,6 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::curvature::Bartlett;
+use crate::statistics::Estimate;
+
 /// A measurement; also a line of `metrics.jsonl` and, of the last one, `curvature` in `result.json`. Errors are
 /// standard errors for the language as a population; what was not measured, or is not known, is absent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -58,14 +61,15 @@ pub struct Measurement {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub noise_scale_standard_error: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub bartlett: Option<Bartlett>,
+    pub bartlett: Option<Ratios>,
     /// Seconds that this measurement took.
     pub measure_seconds: f64,
 }
 
 /// Traces over the Fisher matrix's, from the same sentences.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Bartlett {
+#[schemars(rename = "Bartlett")]
+pub struct Ratios {
     /// Tr Σ / Tr F.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub noise_fisher: Option<f64>,
@@ -76,6 +80,25 @@ pub struct Bartlett {
     pub hessian_fisher: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hessian_fisher_standard_error: Option<f64>,
+}
+
+impl From<Bartlett> for Ratios {
+    fn from(ratios: Bartlett) -> Ratios {
+        let [noise, hessian] = [ratios.covariance_over_fisher, ratios.hessian_over_fisher];
+        let (noise_fisher, noise_fisher_standard_error) = noise.as_ref().map_or((None, None), both);
+        let (hessian_fisher, hessian_fisher_standard_error) = hessian.as_ref().map_or((None, None), both);
+        Ratios { noise_fisher, noise_fisher_standard_error, hessian_fisher, hessian_fisher_standard_error }
+    }
+}
+
+/// A number that is one.
+pub(super) fn known(value: f64) -> Option<f64> {
+    value.is_finite().then_some(value)
+}
+
+/// A value and its standard error.
+pub(super) fn both(e: &Estimate) -> (Option<f64>, Option<f64>) {
+    (known(e.value), known(e.standard_error))
 }
 
 impl Measurement {

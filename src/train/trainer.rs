@@ -200,7 +200,7 @@ impl Trainer {
         Step {
             seed: [self.seed as u32, (self.seed >> 32) as u32 ^ crate::random::Purpose::Dropout as u32],
             counter: [self.step as u32, 0],
-            optimizer: self.optimizer.numbers(self.step, lr),
+            user: self.optimizer.numbers(self.step, lr),
             ..Step::default()
         }
     }
@@ -274,15 +274,8 @@ impl Trainer {
         numbers: Step,
         stamp: Option<Stamp<'_>>,
     ) -> Result<(wgpu::CommandEncoder, Step), GpuError> {
-        let counts = micro.batch.step(1);
-        let step = Step {
-            rows: counts.rows,
-            masked: counts.masked,
-            sentences: counts.sentences,
-            probes: 1,
-            counter: [numbers.counter[0], i as u32],
-            ..numbers
-        };
+        let Step { counts, probes, .. } = micro.batch.step(1);
+        let step = Step { counts, probes, counter: [numbers.counter[0], i as u32], ..numbers };
         let gpu = self.model.gpu();
         let mut encoder = gpu.encoder();
         self.pass.encode_stamped(&mut encoder, &micro.batch, micro.weight * self.scale, &step, stamp)?;

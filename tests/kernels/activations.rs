@@ -32,7 +32,7 @@ fn computed(f: Activation, numbers: &[f32]) -> [Vec<f32>; 3] {
     }
     let wanted = [value, slope, bend];
     let plan = Plan::new(&Device::new(&gpu, variants), &graph, dims, &buffers, &outside, &wanted).unwrap();
-    plan.run(&gpu, &Step { rows: 1, ..Step::default() }).unwrap();
+    plan.run(&gpu, &Step { counts: [1, 0, 0], ..Step::default() }).unwrap();
     wanted.map(|id| gpu.read(plan.buffer(id).unwrap(), n).unwrap())
 }
 

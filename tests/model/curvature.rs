@@ -4,7 +4,8 @@ use crate::MODELS;
 use crate::common::adapter::gpu;
 use crate::common::curvature::{distance, norm, setting, subject, vectors};
 use lowland::curvature::{
-    Chunks, Drawing, Gradients, GramPass, Lanczos, Matrix, ModelOperator, Norms, Operator, Subject, top_eigenpairs,
+    Chunks, Drawing, Gradients, GramPass, Lanczos, Matrix, ModelOperator, Norms, Operator, Stopping, Subject,
+    top_eigenpairs,
 };
 use lowland::model::{Encoder, Loaded, Model, ModelConfig, TokenIds, Weights};
 use lowland::ops::batch::Sentence;
@@ -120,7 +121,8 @@ fn exact_label_trace_is_that_of_double_precision() {
             let s = setting(name);
             let subject = subject(&gpu, &s, variants, 3, 5);
             let mut drawing = Drawing::new(&subject, LossDraw::Exact, 0, 1).unwrap();
-            let result = drawing.run(&subject, Target::TheseExamples, None, 0, &mut |_| Ok(())).unwrap();
+            let result =
+                drawing.run(&subject, Target::TheseExamples, &Stopping::after(usize::MAX), &mut |_| Ok(())).unwrap();
             let want = s.truth.values("fisher_trace")[0];
             let got = result.trace.estimate;
             assert!((got / want - 1.0).abs() <= 1e-5, "{name} {variants:?}: {got} against {want}");
@@ -157,7 +159,7 @@ fn draws_at_once_change_no_norm_of_long_sentences() {
             Subject::new(&Model::new(&Device::of(&gpu), &encoder, &weights).unwrap(), &sentences, &[], &chunks)
                 .unwrap();
         let mut drawing = Drawing::new(&subject, LossDraw::Signs, 1, 8).unwrap();
-        drawing.run(&subject, Target::TheseExamples, None, 0, &mut |_| Ok(())).unwrap();
+        drawing.run(&subject, Target::TheseExamples, &Stopping::after(usize::MAX), &mut |_| Ok(())).unwrap();
         drawing.values().to_vec()
     };
     for (one, eight) in norms(1).iter().flatten().zip(norms(8).iter().flatten()) {
@@ -318,7 +320,11 @@ fn chunks_batches_and_order_do_not_matter() {
         let form: Vec<f64> = forms.iter().map(|f| f.iter().zip(operator.weights()).map(|(f, w)| f * w).sum()).collect();
         let trace = |kind| {
             let mut drawing = Drawing::new(&subject, kind, 7, 4).unwrap();
-            drawing.run(&subject, Target::TheseExamples, None, 0, &mut |_| Ok(())).unwrap().trace.estimate
+            drawing
+                .run(&subject, Target::TheseExamples, &Stopping::after(usize::MAX), &mut |_| Ok(()))
+                .unwrap()
+                .trace
+                .estimate
         };
         let norms: f64 = Norms::measure(&subject, &mut |_| Ok(())).unwrap().squared.iter().sum();
         let numbers = [form, vec![trace(LossDraw::Label), trace(LossDraw::Signs), norms]].concat();

@@ -2,7 +2,7 @@
 
 use crate::common::adapter::gpu;
 use crate::common::fixtures::fixture;
-use lowland::curvature::{Chunks, Drawing, Matrix, ModelOperator, Operator, Subject};
+use lowland::curvature::{Chunks, Drawing, Matrix, ModelOperator, Operator, Stopping, Subject};
 use lowland::gpu::{Gpu, Step};
 use lowland::model::{
     Encoder, Enlargement, ForwardPass, Loaded, Model, Size, Weights, dims_for, enlarge, load, read_examples,
@@ -212,7 +212,11 @@ fn traces_over_the_larger_parametrisation_are_those_of_a_dense_computation() {
                 Subject::new(&Model::new(&Device::of(&gpu), &encoder, &weights).unwrap(), &sentences, &[], &chunks)
                     .unwrap();
             let mut drawing = Drawing::new(&subject, LossDraw::Exact, 0, 1).unwrap();
-            let found = drawing.run(&subject, Target::TheseExamples, None, 0, &mut |_| Ok(())).unwrap().trace.estimate;
+            let found = drawing
+                .run(&subject, Target::TheseExamples, &Stopping::after(usize::MAX), &mut |_| Ok(()))
+                .unwrap()
+                .trace
+                .estimate;
             assert!((found / fisher - 1.0).abs() < 1e-5, "{name} {method:?}: Tr F {found} against {fisher}");
             let operator = ModelOperator::new(&subject, Matrix::Hessian);
             let n = subject.size();

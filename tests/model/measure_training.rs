@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::common::adapter::gpu;
 use lowland::config::Resolved;
-use lowland::curvature::{Chunks, Drawing, Norms, Subject};
+use lowland::curvature::{Chunks, Drawing, Norms, Stopping, Subject};
 use lowland::gpu::Gpu;
 use lowland::language::masked_position;
 use lowland::model::{Loaded, Model, load};
@@ -182,7 +182,7 @@ fn numbers_are_those_of_the_estimators() {
 
     let all = subject(48);
     let mut drawing = Drawing::new(&all, LossDraw::Signs, seed, 2).unwrap();
-    let trace = drawing.run(&all, Target::Population, None, 0, &mut |_| Ok(())).unwrap().trace;
+    let trace = drawing.run(&all, Target::Population, &Stopping::after(usize::MAX), &mut |_| Ok(())).unwrap().trace;
     close(m.fisher_trace, trace.estimate);
     close(m.fisher_trace_standard_error, trace.standard_error);
     let parts = [m.fisher_trace_standard_error_probe.unwrap(), m.fisher_trace_standard_error_data.unwrap()];
@@ -200,7 +200,7 @@ fn numbers_are_those_of_the_estimators() {
                 &Chunks::default(),
             )
             .unwrap();
-            own.mean_gradient().unwrap()
+            own.loss_gradient().unwrap()
         })
         .collect();
     let size = gradients[0].len();

@@ -6,7 +6,7 @@ use std::path::Path;
 use lowland::random::{Purpose, Stream};
 use lowland::report;
 use lowland::sweep::{Accuracies, Collapse, Missing, Row, Table, Task};
-use lowland::train::{Bartlett, Evaluation, Measurement};
+use lowland::train::{Evaluation, Measurement, Ratios};
 use serde_json::{Value, json};
 
 /// How accuracy depends on the trace in the tables made here.
@@ -121,7 +121,7 @@ impl Made<'_> {
                 largest_eigenvalue_standard_error: Some(0.004 * trace),
                 noise_trace: Some(0.98 * trace * (1.0 + 0.05 * stream.normal())),
                 noise_trace_standard_error: Some(0.03 * trace),
-                bartlett: Some(Bartlett {
+                bartlett: Some(Ratios {
                     noise_fisher: Some(0.98),
                     noise_fisher_standard_error: Some(0.03),
                     hessian_fisher: Some(1.05),
