@@ -1,5 +1,5 @@
 // Multi-head self-attention within each sentence; rows are the tokens of all sentences one after another, so that there
-// is no padding and no mask. qkv[r] = (q, k, v), each HEADS heads of SIZE4 vec4 (zeros behind the head size).
+// is no padding. CAUSAL: a row sees itself and those before it. qkv[r] = (q, k, v), each HEADS heads of SIZE4 vec4 (zeros behind the head size).
 //   forward   s = scale q·k,  p = softmax(s),  o = Σ drop(p) v;  stat[r, head] = log Σ exp s
 //   vjp       FlashAttention-2's form (Dao 2023): p is computed again from stat; with d = drop, δ = o·ō
 //             v̄_j = Σ_i d p_ij ō_i,  t_ij = p_ij (d ō_i·v_j − δ_i)
@@ -9,17 +9,19 @@
 //   flash      a workgroup a block of rows and head, tiles of the sentence in workgroup memory; for GPUs
 //   subgroup   one subgroup a (sentence, head), a lane a row: the other rows are loaded once for all lanes and handed
 //              round by subgroupBroadcast; for software adapters
-//@variants SIZE4=8 DROPOUT=1
-//@variants FLASH=1 SIZE4=4|8|16
-//@variants FLASH=1 SIZE4=16 ROWS=16
-//@variants FLASH=1 SIZE4=32 ROWS=8|16
-//@variants SUBGROUP=1 DROPOUT=1
-//@variants SUBGROUP=1 LANES=4|8 SIZE4=8 KEYS=1
-//@variants SUBGROUP=1 LANES=16 KEYS=4
-//@variants SUBGROUP=1 LANES=16 SIZE4=8 KEYS=2
+//@variants CAUSAL=1
+//@variants SIZE4=8 DROPOUT=1 CAUSAL=0|1
+//@variants FLASH=1 SIZE4=4|8|16 CAUSAL=0|1
+//@variants FLASH=1 SIZE4=16 ROWS=16 CAUSAL=0|1
+//@variants FLASH=1 SIZE4=32 ROWS=8|16 CAUSAL=0|1
+//@variants SUBGROUP=1 DROPOUT=1 CAUSAL=0|1
+//@variants SUBGROUP=1 LANES=4|8 SIZE4=8 KEYS=1 CAUSAL=0|1
+//@variants SUBGROUP=1 LANES=16 KEYS=4 CAUSAL=0|1
+//@variants SUBGROUP=1 LANES=16 SIZE4=8 KEYS=2 CAUSAL=0|1
 //@import common/entry.wgsl
 //@import common/step.wgsl
 //@import common/columns.wgsl
+//@import common/attention_mask.wgsl
 //@import common/philox.wgsl
 
 const SUBGROUP: u32 = 0u;

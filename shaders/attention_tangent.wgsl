@@ -6,14 +6,16 @@
 //            q̄̇_i = Σ_j ṫ k + t k̇,  k̄̇_j = Σ_i ṫ q + t q̇,  v̄̇_j = Σ_i ṗ ō + p ō̇
 //   second   ⟨ō, D²o[(q̇, k̇, v̇)²]⟩ of each row and head, s̈ = 2 scale q̇·k̇, in x of four columns
 // Primals have no layers, tangents one a probe, ō either. Variants as in attention.wgsl.
-//@variants SIZE4=8
-//@variants SUBGROUP=1
-//@variants SUBGROUP=1 LANES=4|8 SIZE4=8 KEYS=1
-//@variants SUBGROUP=1 LANES=16 KEYS=4
-//@variants SUBGROUP=1 LANES=16 SIZE4=8 KEYS=2
+//@variants CAUSAL=1
+//@variants SIZE4=8 CAUSAL=0|1
+//@variants SUBGROUP=1 CAUSAL=0|1
+//@variants SUBGROUP=1 LANES=4|8 SIZE4=8 KEYS=1 CAUSAL=0|1
+//@variants SUBGROUP=1 LANES=16 KEYS=4 CAUSAL=0|1
+//@variants SUBGROUP=1 LANES=16 SIZE4=8 KEYS=2 CAUSAL=0|1
 //@import common/entry.wgsl
 //@import common/step.wgsl
 //@import common/columns.wgsl
+//@import common/attention_mask.wgsl
 
 const SUBGROUP: u32 = 0u;
 const SIZE4: u32 = 4u;

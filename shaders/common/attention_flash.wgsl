@@ -72,11 +72,12 @@ fn forward(here: Place) {
         let row = min(t.first + i / SIZE4, t.last);
         own[(i / SIZE4) * STRIDE + i % SIZE4] = qkv[row * 3u * wide + at + i % SIZE4] * p.scale;
     }
-    for (var base = t.begin; base < t.end; base += ROWS) {
+    let end = keys_end(t.end, t.last);
+    for (var base = t.begin; base < end; base += ROWS) {
         // The values of the tile before have been used, and own rows are there.
         workgroupBarrier();
         for (var i = l; i < LOADS; i += 64u) {
-            let row = min(base + i / SIZE4, t.end - 1u);
+            let row = min(base + i / SIZE4, end - 1u);
             other[(i / SIZE4) * STRIDE + i % SIZE4] = qkv[row * 3u * wide + wide + at + i % SIZE4];
         }
         workgroupBarrier();
@@ -106,7 +107,8 @@ fn forward(here: Place) {
             //@unroll
             for (var j = 0u; j < TILE; j++) {
                 let key = base + x + 8u * j;
-                s[r * TILE + j] = select(LOWEST, s[r * TILE + j], (key >= span[r].x) & (key < span[r].y));
+                let seen = (key >= span[r].x) & (key < span[r].y) & sees(t.first + TILE * y + r, key);
+                s[r * TILE + j] = select(LOWEST, s[r * TILE + j], seen);
                 most = max(most, s[r * TILE + j]);
             }
             partials[(TILE * y + r) * 8u + x] = most;
@@ -128,8 +130,8 @@ fn forward(here: Place) {
             //@unroll
             for (var j = 0u; j < TILE; j++) {
                 let key = base + x + 8u * j;
-                let inside = (key >= span[r].x) & (key < span[r].y);
-                let e = select(0.0, exp(s[r * TILE + j] - higher), inside);
+                let seen = (key >= span[r].x) & (key < span[r].y) & sees(t.first + TILE * y + r, key);
+                let e = select(0.0, exp(s[r * TILE + j] - higher), seen);
                 mass[r] += e;
                 weights[(x + 8u * j) * ACROSS + TILE * y + r] = e;
             }
@@ -144,11 +146,11 @@ fn forward(here: Place) {
         }
         // The keys have been used: values take their place.
         for (var i = l; i < LOADS; i += 64u) {
-            let row = min(base + i / SIZE4, t.end - 1u);
+            let row = min(base + i / SIZE4, end - 1u);
             other[(i / SIZE4) * STRIDE + i % SIZE4] = qkv[row * 3u * wide + 2u * wide + at + i % SIZE4];
         }
         workgroupBarrier();
-        let count = min(ROWS, t.end - base);
+        let count = min(ROWS, end - base);
         for (var j = 0u; j < count; j++) {
             //@unroll
             for (var h = 0u; h < WIDTH; h++) {
@@ -228,10 +230,12 @@ fn vjp(here: Place) {
         }
     }
     if keys == 0u && l < ROWS { queries[l] = as_query(min(t.first + l, t.last), t.head, layer); }
-    for (var base = t.begin; base < t.end; base += ROWS) {
+    let begin = select(t.begin, queries_first(t.begin, t.first), keys == 1u);
+    let end = select(keys_end(t.end, t.last), t.end, keys == 1u);
+    for (var base = begin; base < end; base += ROWS) {
         workgroupBarrier();
         for (var i = l; i < LOADS; i += 64u) {
-            let row = min(base + i / SIZE4, t.end - 1u);
+            let row = min(base + i / SIZE4, end - 1u);
             let c = at + i % SIZE4;
             let to = (i / SIZE4) * STRIDE + i % SIZE4;
             other[to] = qkv[row * 3u * wide + (1u - keys) * wide + c];
@@ -241,7 +245,7 @@ fn vjp(here: Place) {
                 other_also[to] = qkv[row * 3u * wide + 2u * wide + c];
             }
         }
-        if keys == 1u && l < ROWS { queries[l] = as_query(min(base + l, t.end - 1u), t.head, layer); }
+        if keys == 1u && l < ROWS { queries[l] = as_query(min(base + l, end - 1u), t.head, layer); }
         workgroupBarrier();
         var s: array<f32, SCORES>;
         var u: array<f32, SCORES>;
@@ -274,7 +278,9 @@ fn vjp(here: Place) {
             //@unroll
             for (var j = 0u; j < TILE; j++) {
                 let there = base + x + 8u * j;
-                let inside = (there >= span[r].x) & (there < span[r].y);
+                let mine = t.first + TILE * y + r;
+                let seen = select(sees(mine, there), sees(there, mine), keys == 1u);
+                let inside = (there >= span[r].x) & (there < span[r].y) & seen;
                 let norm = queries[select(TILE * y + r, x + 8u * j, keys == 1u)].x;
                 let weight = select(0.0, exp(s[r * TILE + j] - norm), inside);
                 pairs[(x + 8u * j) * ACROSS + TILE * y + r] = vec2<f32>(weight, u[r * TILE + j]);
@@ -292,7 +298,7 @@ fn vjp(here: Place) {
             pairs[j * ACROSS + r] = vec2<f32>(before.x * (drop * before.y - delta) * p.scale, before.x * drop);
         }
         workgroupBarrier();
-        let count = min(ROWS, t.end - base);
+        let count = min(ROWS, end - base);
         for (var j = 0u; j < count; j++) {
             //@unroll
             for (var h = 0u; h < WIDTH; h++) {

@@ -17,7 +17,7 @@ fn forward(here: Place) {
     }
     var top = -3.4e38;
     var mass = 0.0;
-    for (var other = t.span.x; other < t.span.y; other++) {
+    for (var other = t.span.x; other < keys_end(t.span.y, row); other++) {
         let key = other * 3u * wide + wide + head * SIZE4;
         var dots = vec4<f32>(0.0);
         //@unroll
@@ -89,8 +89,8 @@ fn vjp(here: Place) {
             from_query += their_g * v[c];
             their_delta += their_g * o[beside + c];
         }
-        let p_out = exp(sum4(as_query) - norm);
-        let p_in = exp(sum4(as_key) - stat[other * p.heads + head].x);
+        let p_out = select(0.0, exp(sum4(as_query) - norm), sees(row, other));
+        let p_in = select(0.0, exp(sum4(as_key) - stat[other * p.heads + head].x), sees(other, row));
         let drop_in = kept(other, row, head);
         let t_out = p_out * (kept(row, other, head) * sum4(to_value) - delta) * p.scale;
         let t_in = p_in * (drop_in * sum4(from_query) - sum4(their_delta)) * p.scale;

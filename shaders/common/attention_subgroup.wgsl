@@ -18,13 +18,14 @@ fn forward(here: Lane) {
         }
         var top = -3.4e38;
         var mass = 0.0;
-        for (var other = t.first; other < t.end; other += KEYS) {
+        let end = keys_end(t.end, block + LANES - 1u);
+        for (var other = t.first; other < end; other += KEYS) {
             var keys: array<vec4<f32>, LOADS>;
             var values: array<vec4<f32>, LOADS>;
             //@unroll
             for (var g = 0u; g < LOADS; g++) {
                 let number = g * LANES + l;
-                let at = min(other + number / SIZE4, t.end - 1u) * 3u * wide + t.head * SIZE4 + number % SIZE4;
+                let at = min(other + number / SIZE4, end - 1u) * 3u * wide + t.head * SIZE4 + number % SIZE4;
                 keys[g] = qkv[at + wide];
                 values[g] = qkv[at + 2u * wide];
             }
@@ -38,7 +39,7 @@ fn forward(here: Lane) {
                     dots += q[c] * subgroupBroadcast(keys[(j * SIZE4 + c) / LANES], (j * SIZE4 + c) % LANES);
                 }
                 // Behind the end stands the last row again: it changes no maximum.
-                s[j] = sum4(dots);
+                s[j] = select(-3.4e38, sum4(dots), sees(row, other + j));
                 higher = max(higher, s[j]);
             }
             let shrink = exp(top - higher);
@@ -50,7 +51,7 @@ fn forward(here: Lane) {
             }
             //@unroll
             for (var j = 0u; j < KEYS; j++) {
-                let e = select(0.0, exp(s[j] - higher), other + j < t.end);
+                let e = select(0.0, exp(s[j] - higher), (other + j < end) & sees(row, other + j));
                 mass += e;
                 let weight = e * kept(row, other + j, t.head);
                 //@unroll
@@ -138,8 +139,9 @@ fn vjp(here: Lane) {
                     their_delta += subgroupBroadcast(parts[AT], LANE);
                 }
                 let inside = other + j < t.end;
-                let p_out = select(0.0, exp(sum4(as_query) - norm), inside);
-                let p_in = select(0.0, exp(sum4(as_key) - subgroupBroadcast(norms, j)), inside);
+                let p_out = select(0.0, exp(sum4(as_query) - norm), inside & sees(row, other + j));
+                let seen = inside & sees(other + j, row);
+                let p_in = select(0.0, exp(sum4(as_key) - subgroupBroadcast(norms, j)), seen);
                 let drop_in = kept(other + j, row, t.head);
                 let t_out = p_out * (kept(row, other + j, t.head) * sum4(to_value) - delta) * p.scale;
                 let t_in = p_in * (drop_in * sum4(from_query) - their_delta) * p.scale;

@@ -18,7 +18,7 @@ fn jvp(here: Place) {
     }
     let norm = stat[t.row * p.heads + t.head].x;
     var mu = 0.0;
-    for (var other = t.span.x; other < t.span.y; other++) {
+    for (var other = t.span.x; other < keys_end(t.span.y, t.row); other++) {
         let key = other * 3u * wide + wide + t.head * SIZE4;
         var s = vec4<f32>(0.0);
         var s_dot = vec4<f32>(0.0);
@@ -66,7 +66,7 @@ fn second(here: Place) {
     var means = vec3<f32>(0.0);
     var along = vec3<f32>(0.0);
     var moved = vec2<f32>(0.0);
-    for (var other = t.span.x; other < t.span.y; other++) {
+    for (var other = t.span.x; other < keys_end(t.span.y, t.row); other++) {
         let key = other * 3u * wide + wide + t.head * SIZE4;
         var s = vec4<f32>(0.0);
         var s_dot = vec4<f32>(0.0);
@@ -165,9 +165,9 @@ fn vjp_jvp(here: Place) {
             g_in_dot += v_dot[c] * g2 + v[c] * g2_dot;
         }
         let theirs = delta_of[rows + other * p.heads + t.head];
-        let p_out = exp(sum4(s_out) - mine.x);
+        let p_out = select(0.0, exp(sum4(s_out) - mine.x), sees(t.row, other));
         let p_out_dot = p_out * (sum4(s_out_dot) - mine.z);
-        let p_in = exp(sum4(s_in) - theirs.x);
+        let p_in = select(0.0, exp(sum4(s_in) - theirs.x), sees(other, t.row));
         let p_in_dot = p_in * (sum4(s_in_dot) - theirs.z);
         let e_out = sum4(g_out) - mine.y;
         let e_in = sum4(g_in) - theirs.y;

@@ -22,7 +22,8 @@ fn jvp(here: Lane) {
         }
         let norm = stat[row * p.heads + t.head].x;
         var mu = 0.0;
-        for (var other = t.first; other < t.end; other += KEYS) {
+        let end = keys_end(t.end, block + LANES - 1u);
+        for (var other = t.first; other < end; other += KEYS) {
             var keys: array<vec4<f32>, LOADS>;
             var values: array<vec4<f32>, LOADS>;
             var key_dots: array<vec4<f32>, LOADS>;
@@ -30,7 +31,7 @@ fn jvp(here: Lane) {
             //@unroll
             for (var g = 0u; g < LOADS; g++) {
                 let number = g * LANES + l;
-                let at = min(other + number / SIZE4, t.end - 1u) * 3u * wide + t.head * SIZE4 + number % SIZE4;
+                let at = min(other + number / SIZE4, end - 1u) * 3u * wide + t.head * SIZE4 + number % SIZE4;
                 keys[g] = qkv[at + wide];
                 values[g] = qkv[at + 2u * wide];
                 key_dots[g] = qkv_dot[layer + at + wide];
@@ -47,7 +48,8 @@ fn jvp(here: Lane) {
                     s_dot += q_dot[c] * k;
                     s_dot += q[c] * subgroupBroadcast(key_dots[(j * SIZE4 + c) / LANES], (j * SIZE4 + c) % LANES);
                 }
-                let weight = select(0.0, exp(sum4(s) - norm), other + j < t.end);
+                let seen = (other + j < end) & sees(row, other + j);
+                let weight = select(0.0, exp(sum4(s) - norm), seen);
                 let weight_dot = weight * sum4(s_dot);
                 mu += weight_dot;
                 //@unroll
@@ -93,7 +95,8 @@ fn second(here: Lane) {
         var means = vec3<f32>(0.0);
         var along = vec3<f32>(0.0);
         var moved = vec2<f32>(0.0);
-        for (var other = t.first; other < t.end; other += KEYS) {
+        let end = keys_end(t.end, block + LANES - 1u);
+        for (var other = t.first; other < end; other += KEYS) {
             var keys: array<vec4<f32>, LOADS>;
             var values: array<vec4<f32>, LOADS>;
             var key_dots: array<vec4<f32>, LOADS>;
@@ -101,7 +104,7 @@ fn second(here: Lane) {
             //@unroll
             for (var g = 0u; g < LOADS; g++) {
                 let number = g * LANES + l;
-                let at = min(other + number / SIZE4, t.end - 1u) * 3u * wide + t.head * SIZE4 + number % SIZE4;
+                let at = min(other + number / SIZE4, end - 1u) * 3u * wide + t.head * SIZE4 + number % SIZE4;
                 keys[g] = qkv[at + wide];
                 values[g] = qkv[at + 2u * wide];
                 key_dots[g] = qkv_dot[layer + at + wide];
@@ -127,7 +130,8 @@ fn second(here: Lane) {
                     g += g_own[c] * subgroupBroadcast(values[AT], LANE);
                     h += g_own[c] * subgroupBroadcast(value_dots[AT], LANE);
                 }
-                let weight = select(0.0, exp(sum4(s) - norm), other + j < t.end);
+                let seen = (other + j < end) & sees(row, other + j);
+                let weight = select(0.0, exp(sum4(s) - norm), seen);
                 let sd = sum4(s_dot);
                 let sdd = 2.0 * sum4(bend);
                 means += weight * vec3<f32>(sd, sd * sd, sdd);
@@ -174,7 +178,8 @@ fn vjp_jvp(here: Lane) {
                 total[c] = vec4<f32>(0.0);
             }
             let mine = delta_of[rows + row * p.heads + t.head];
-            for (var other = t.first; other < t.end; other += KEYS) {
+            let end = keys_end(t.end, block + LANES - 1u);
+            for (var other = t.first; other < end; other += KEYS) {
                 var keys: array<vec4<f32>, LOADS>;
                 var values: array<vec4<f32>, LOADS>;
                 var key_dots: array<vec4<f32>, LOADS>;
@@ -182,7 +187,7 @@ fn vjp_jvp(here: Lane) {
                 //@unroll
                 for (var g = 0u; g < LOADS; g++) {
                     let number = g * LANES + l;
-                    let at = min(other + number / SIZE4, t.end - 1u) * 3u * wide + t.head * SIZE4 + number % SIZE4;
+                    let at = min(other + number / SIZE4, end - 1u) * 3u * wide + t.head * SIZE4 + number % SIZE4;
                     keys[g] = qkv[at + wide];
                     values[g] = qkv[at + 2u * wide];
                     key_dots[g] = qkv_dot[layer + at + wide];
@@ -207,7 +212,8 @@ fn vjp_jvp(here: Lane) {
                         g_along += g_dot[c] * v;
                         g_along += g_own[c] * subgroupBroadcast(value_dots[AT], LANE);
                     }
-                    let weight = select(0.0, exp(sum4(s) - mine.x), other + j < t.end);
+                    let seen = (other + j < end) & sees(row, other + j);
+                    let weight = select(0.0, exp(sum4(s) - mine.x), seen);
                     let weight_dot = weight * (sum4(s_dot) - mine.z);
                     let e = sum4(g) - mine.y;
                     let slope = p.scale * weight * e;
@@ -243,7 +249,7 @@ fn vjp_jvp(here: Lane) {
             k_out[c] = vec4<f32>(0.0);
             v_out[c] = vec4<f32>(0.0);
         }
-        for (var other = t.first; other < t.end; other += KEYS) {
+        for (var other = queries_first(t.first, block); other < t.end; other += KEYS) {
             var queries: array<vec4<f32>, LOADS>;
             var query_dots: array<vec4<f32>, LOADS>;
             var grads: array<vec4<f32>, LOADS>;
@@ -280,7 +286,8 @@ fn vjp_jvp(here: Lane) {
                     g_along += v[c] * subgroupBroadcast(grad_dots[AT], LANE);
                 }
                 let theirs = subgroupBroadcast(theirs_all, j);
-                let weight = select(0.0, exp(sum4(s) - theirs.x), other + j < t.end);
+                let seen = (other + j < t.end) & sees(other + j, row);
+                let weight = select(0.0, exp(sum4(s) - theirs.x), seen);
                 let weight_dot = weight * (sum4(s_dot) - theirs.z);
                 let e = sum4(g) - theirs.y;
                 let slope = p.scale * weight * e;

@@ -316,7 +316,7 @@ impl Builder<'_> {
         let (d, heads, size) = (self.config.hidden_size, self.config.num_attention_heads, self.config.head_size());
         self.dropouts += 1;
         let p = self.config.attention_probs_dropout_prob as f32;
-        let op = Attention { heads, size, p, stream: self.dropouts };
+        let op = Attention { heads, size, p, stream: self.dropouts, causal: false };
         let wide = heads * op.padded();
         let (matrix, qkv) = self.matrix(&format!("{name}.self.qkv.weight"), 3 * wide, d, true);
         let (bias_matrix, bias) = self.matrix(&format!("{name}.self.qkv.bias"), 1, 3 * wide, false);

@@ -20,6 +20,8 @@ pub struct Attention {
     pub p: f32,
     /// Random stream of the dropout.
     pub stream: u32,
+    /// Whether a row sees itself and those before it alone.
+    pub causal: bool,
 }
 
 impl Operation for Attention {
@@ -182,7 +184,7 @@ impl Attention {
     /// The constants of the variant and its grid.
     fn launch(&self, rule: Rule, cx: &Lowering<'_>, layers: u32) -> (kernel::Constants, Grid) {
         let size4 = self.padded() / 4;
-        let plain = kernel::Constants { size4, ..Default::default() };
+        let plain = kernel::Constants { size4, causal: self.causal, ..Default::default() };
         let family = if rule == Rule::Forward { Family::AttentionForward } else { Family::AttentionVjp };
         match (cx.variants.attention(family), self.flash_rows(rule)) {
             (AttentionVariant::Flash, Some(rows)) => {

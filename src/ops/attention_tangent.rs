@@ -60,7 +60,7 @@ pub(super) fn lower(of: &Attention, node: &Node, cx: &mut Lowering<'_>) {
 /// The constants of the variant and its grid; `delta` has one form.
 fn launch(of: &Attention, rule: Rule, cx: &Lowering<'_>, layers: u32) -> (kernel::Constants, Grid) {
     let size4 = of.padded() / 4;
-    let plain = kernel::Constants { size4, ..Default::default() };
+    let plain = kernel::Constants { size4, causal: of.causal, ..Default::default() };
     match cx.variants.attention(Family::TangentAttention) {
         AttentionVariant::Subgroup(lanes) if rule != Rule::Delta => {
             let constants = kernel::Constants { subgroup: true, lanes, keys: attention::keys(lanes, size4), ..plain };

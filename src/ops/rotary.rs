@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use super::operation::{self, no_rule};
 use super::{Lowering, Node, Operation, OutputShape, Rule, Sizes, Tensor};
-use crate::gpu::Count;
 use crate::kernels::rotary as kernel;
 
 /// Pairs that the kernel has frequencies for.

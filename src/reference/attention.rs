@@ -18,6 +18,12 @@ impl<R> Heads<'_, R> {
         (self.op.heads * self.op.padded()) as usize
     }
 
+    /// The rows that row i of a sentence sees.
+    fn seen(&self, i: usize, span: &[u32; 4]) -> std::ops::Range<usize> {
+        let end = if self.op.causal { i + 1 } else { span[1] as usize };
+        span[0] as usize..end
+    }
+
     /// Query (0), key (1) or value (2) of a row's head.
     fn part(&self, which: usize, row: usize, head: usize) -> &[R] {
         let size = self.op.padded() as usize;
@@ -39,7 +45,7 @@ pub fn forward<R: Real>(op: &Attention, spans: &[[u32; 4]], qkv: &[R], keep: Kee
     let mut stat = vec![zero; spans.len() * 4 * op.heads as usize];
     for (i, span) in spans.iter().enumerate() {
         for h in 0..op.heads as usize {
-            let others = span[0] as usize..span[1] as usize;
+            let others = heads.seen(i, span);
             let s: Vec<R> = others.clone().map(|j| scale * dot(heads.part(0, i, h), heads.part(1, j, h))).collect();
             let top = s.iter().copied().fold(R::from(f64::NEG_INFINITY), R::max);
             let mass: R = s.iter().map(|s| (*s - top).exp()).sum();
@@ -80,7 +86,7 @@ pub fn vjp<R: Real>(
         for h in 0..op.heads as usize {
             let place = i * op.heads as usize + h;
             let g = &o_bar[place * size..(place + 1) * size];
-            for j in span[0] as usize..span[1] as usize {
+            for j in heads.seen(i, span) {
                 let (q, k, v) = (heads.part(0, i, h), heads.part(1, j, h), heads.part(2, j, h));
                 let weight = (scale * dot(q, k) - stat[place * 4]).exp();
                 let kept = R::from(keep(i, j, h));

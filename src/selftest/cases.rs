@@ -117,7 +117,7 @@ pub(super) fn representative(rows: u32) -> Vec<Case> {
         timed: Some(Timed { operations, passes, shape: shape.into() }),
         ..case(shape, 0.0, 1, sentences, |g| embedded(g, D))
     };
-    let op = Attention { heads: H, size: D / H, p: 0.0, stream: 0 };
+    let op = Attention { heads: H, size: D / H, p: 0.0, stream: 0, causal: false };
     let rotary = Rotary { heads: 2 * H, size: D / H, frequencies: Rotary::frequencies(10_000.0, D / H) };
     let groups = RepeatHeads { heads: H, groups: H / 2, size: D / H };
     let of_products: &[&str] = &[
@@ -216,9 +216,11 @@ fn operations() -> Vec<Case> {
     // tiles.
     let short = [(1, 4, 0.0), (3, 6, 0.0), (2, 10, 0.0), (4, 16, 0.0), (2, 8, 0.3)].map(|shape| (shape, 5, 10));
     let long = [(3, 6, 0.0), (2, 32, 0.3), (1, 40, 0.0), (1, 68, 0.0)].map(|shape| (shape, 4, 75));
-    for ((heads, size, p), sentences, longest) in short.into_iter().chain(long) {
-        let title = format!("attention {heads} x {size}, up to {longest} tokens, dropout {p}");
-        let op = Attention { heads, size, p, stream: 5 };
+    let each = short.into_iter().chain(long).flat_map(|shape| [(shape, false), (shape, true)]);
+    for (((heads, size, p), sentences, longest), causal) in each {
+        let kind = if causal { "causal attention" } else { "attention" };
+        let title = format!("{kind} {heads} x {size}, up to {longest} tokens, dropout {p}");
+        let op = Attention { heads, size, p, stream: 5, causal };
         let mut made = case(&title, 1e-5, 2, sentences, move |g| attention(g, 12, op));
         made.longest = longest;
         made.dropout = p > 0.0;
@@ -302,7 +304,7 @@ fn grouped(g: &mut Draft, d: u32, op: RepeatHeads) -> TensorId {
     let w = g.given("qkv", heads * op.padded(), d, Given::Heads { size: op.size, parts: 1 });
     let few = g.linear(x, w, None, None);
     let qkv = g.repeat_heads(few, op);
-    g.attention(qkv, Attention { heads: op.heads, size: op.size, p: 0.0, stream: 5 })
+    g.attention(qkv, Attention { heads: op.heads, size: op.size, p: 0.0, stream: 5, causal: false })
 }
 
 /// f of queries, keys and values of which the first two are turned by their positions.
