@@ -109,8 +109,8 @@ pub fn of_downstream(error: &DownstreamError) -> String {
 /// Why a model cannot be enlarged, with what would do.
 pub fn of_enlarge(error: &EnlargeError) -> String {
     match error {
-        EnlargeError::Sizes(_) => error.to_string(),
         EnlargeError::Widened { .. } => format!("{error}; use --method duplicate for width"),
+        _ => error.to_string(),
     }
 }
 

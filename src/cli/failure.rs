@@ -35,8 +35,8 @@ pub struct Failure {
 }
 
 impl Failure {
-    pub fn usage(message: impl Into<String>) -> Failure {
-        Failure { code: USAGE, message: message.into() }
+    pub fn usage(message: impl std::fmt::Display) -> Failure {
+        Failure { code: USAGE, message: message.to_string() }
     }
 
     /// An interrupt whose partial result was printed.
@@ -67,7 +67,7 @@ impl From<DeviceError> for Failure {
     fn from(error: DeviceError) -> Failure {
         match error {
             DeviceError::Gpu(error) => error.into(),
-            DeviceError::Choice(why) | DeviceError::Variant(why) => Failure::usage(why),
+            DeviceError::Choice(_) | DeviceError::Variant(_) => Failure::usage(error),
         }
     }
 }

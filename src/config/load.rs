@@ -13,7 +13,15 @@ use crate::text::without_mark;
 pub struct ConfigError {
     /// `file:line`, the file, or the override.
     pub place: String,
+    /// What is wrong and what would be right.
     pub message: String,
+}
+
+impl ConfigError {
+    /// An error at a key or another place.
+    pub fn at(place: impl Into<String>, message: impl std::fmt::Display) -> ConfigError {
+        ConfigError { place: place.into(), message: message.to_string() }
+    }
 }
 
 /// The origin of a key's value.

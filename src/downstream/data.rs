@@ -10,7 +10,7 @@
 use std::collections::BTreeSet;
 
 pub use crate::language::part_seed;
-use crate::language::{Labelled, Language, Task, Words, part, task_names};
+use crate::language::{LabelError, Labelled, Language, Task, Words, part, task_names};
 
 /// An error in a task or its file, and its place.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -81,7 +81,7 @@ impl TaskData {
         seed: u64,
         sizes: Sizes,
     ) -> Result<TaskData, TaskError> {
-        let error = |message: String| TaskError::Wrong { place: format!("task {task}"), message };
+        let error = |e: LabelError| TaskError::Wrong { place: format!("task {task}"), message: e.to_string() };
         task_names(language, task).map_err(error)?;
         let (mut skipped, mut certainty, mut labelled) = (0, 0.0, 0.0);
         let mut parts = Vec::new();

@@ -4,7 +4,7 @@
 //! `bert`, `roberta`: x ← norm(x + attention(x)), x ← norm(x + feed-forward(x)). All: head = dense, activation, norm,
 //! decoder tied to the word table or not, bias. Only masked rows reach the head.
 
-use super::config::ModelConfig;
+use super::config::{ModelConfig, SizeError};
 use super::parameters::{Axis, Initialise, Matrix, Parameter};
 use super::role::{Norm, Part, Role};
 use crate::graph::{Count, Emit, Graph, TensorId};
@@ -54,17 +54,20 @@ impl Encoder {
     ///
     /// # Errors
     /// What makes the sizes impossible.
-    pub fn new(config: &ModelConfig) -> Result<Encoder, String> {
+    pub fn new(config: &ModelConfig) -> Result<Encoder, SizeError> {
         Encoder::with_head(config, Head::Words)
     }
 
     /// The encoder with a linear classifier on the final representations of masked positions, `classifier.weight`
     /// [classes, D] and `classifier.bias`, instead of the language model's head.
-    pub fn classifier(config: &ModelConfig, classes: u32) -> Result<Encoder, String> {
+    ///
+    /// # Errors
+    /// As [`Encoder::new`].
+    pub fn classifier(config: &ModelConfig, classes: u32) -> Result<Encoder, SizeError> {
         Encoder::with_head(config, Head::Classes(classes))
     }
 
-    fn with_head(config: &ModelConfig, head: Head) -> Result<Encoder, String> {
+    fn with_head(config: &ModelConfig, head: Head) -> Result<Encoder, SizeError> {
         config.check()?;
         let mut b = Builder {
             config,

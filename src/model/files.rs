@@ -26,8 +26,8 @@ pub enum ModelError {
 }
 
 impl ModelError {
-    pub(super) fn format(path: &Path, message: impl Into<String>) -> ModelError {
-        ModelError::Format { path: path.into(), message: message.into() }
+    pub(super) fn format(path: &Path, message: impl std::fmt::Display) -> ModelError {
+        ModelError::Format { path: path.into(), message: message.to_string() }
     }
 }
 

@@ -17,7 +17,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// The first word that it has no token for; special tokens that cannot be told; ids that the model has no row for.
-    pub fn ids_of(&self, words: &[String], config: &ModelConfig) -> Result<(TokenIds, Vec<String>), String> {
+    pub(super) fn ids_of(&self, words: &[String], config: &ModelConfig) -> Result<(TokenIds, Vec<String>), String> {
         let mut notes = self.notes.clone();
         let mut found = Vec::with_capacity(words.len());
         for word in words {

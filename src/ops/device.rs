@@ -1,7 +1,7 @@
 //! An adapter with the kernel variants that are used on it: what everything that plans a graph needs of the machine.
 
-use super::variants::{Variants, Wishes};
-use crate::gpu::{ADAPTER_VARIABLE, AdapterChoice, Gpu, GpuError, Options};
+use super::variants::{VariantError, Variants, Wishes};
+use crate::gpu::{ADAPTER_VARIABLE, AdapterChoice, ChoiceError, Gpu, GpuError, Options};
 
 /// An opened adapter and the variants of its kernels. A clone is another handle to the same adapter.
 #[derive(Clone)]
@@ -16,11 +16,11 @@ pub enum DeviceError {
     #[error(transparent)]
     Gpu(#[from] GpuError),
     /// A text that chooses no adapter.
-    #[error("{0}")]
-    Choice(String),
+    #[error(transparent)]
+    Choice(#[from] ChoiceError),
     /// A kernel variant that the adapter cannot run.
-    #[error("{0}")]
-    Variant(String),
+    #[error(transparent)]
+    Variant(#[from] VariantError),
 }
 
 impl Device {
@@ -37,7 +37,7 @@ impl Device {
     /// # Errors
     /// A text that is none of these, and as [`Device::open`].
     pub fn named(adapter: &str) -> Result<Device, DeviceError> {
-        Device::open(&adapter.parse().map_err(DeviceError::Choice)?, &Wishes::default())
+        Device::open(&adapter.parse()?, &Wishes::default())
     }
 
     /// Opens the adapter that the variable `LOWLAND_ADAPTER` names, the best where it is not set.
@@ -54,7 +54,7 @@ impl Device {
     /// [`DeviceError::Variant`].
     pub fn wishing(gpu: &Gpu, wishes: &Wishes) -> Result<Device, DeviceError> {
         let device = Device::of(gpu);
-        let variants = wishes.apply(device.variants, gpu.capabilities()).map_err(DeviceError::Variant)?;
+        let variants = wishes.apply(device.variants, gpu.capabilities())?;
         Ok(device.with(variants))
     }
 

@@ -75,8 +75,8 @@ pub use own::Own;
 pub use row_gram::RowGram;
 pub use sentence_sum::SentenceSum;
 pub use update::{Optimizer, Treatment, UpdateRule};
-pub use variant_table::{AttentionVariant, Family, LinearVariant, Sums};
-pub use variants::{Variants, Wishes};
+pub use variant_table::{AttentionVariant, Family, Lack, LinearVariant, Sums};
+pub use variants::{VariantError, Variants, Wishes};
 
 pub use batch::{Batch, BatchBuffers};
 pub use ir::{Adjoints, Call, Dims, Emit, Node, Role, Second, Tangents, Tensor, TensorId, call};

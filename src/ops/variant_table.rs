@@ -124,7 +124,7 @@ impl Row {
     }
 
     /// What an adapter lacks for it.
-    pub fn missing(&self, caps: &Capabilities) -> Option<String> {
+    pub fn missing(&self, caps: &Capabilities) -> Option<Lack> {
         self.needs.iter().find_map(|need| need.missing(caps))
     }
 }
@@ -143,23 +143,69 @@ pub enum Need {
 }
 
 impl Need {
-    fn missing(self, caps: &Capabilities) -> Option<String> {
+    fn missing(self, caps: &Capabilities) -> Option<Lack> {
         match self {
-            Need::Invocations(n) => (caps.workgroup_invocations < n).then(|| {
-                format!("it needs {n} invocations a workgroup, this adapter has {}", caps.workgroup_invocations)
-            }),
-            Need::WorkgroupBytes(n) => (caps.workgroup_bytes < n)
-                .then(|| format!("it needs {n} bytes of workgroup memory, this adapter has {}", caps.workgroup_bytes)),
-            Need::Cooperative(n) => (!caps.cooperative.contains(&n)).then(|| {
-                format!("it needs cooperative {n} x {n} matrices of f16 with f32 sums, which this adapter lacks")
-            }),
-            Need::Lanes(n) => (caps.subgroup_size != n).then(|| match (caps.subgroup_min, caps.subgroup_max) {
-                (_, 0) => format!("it needs subgroups of {n} lanes, this adapter has no subgroups"),
-                (min, max) if min == max => format!("it needs subgroups of {n} lanes, this adapter has {min}"),
-                (min, max) => format!("it needs subgroups of exactly {n} lanes, this adapter has {min} to {max}"),
+            Need::Invocations(needed) => {
+                let has = caps.workgroup_invocations;
+                (has < needed).then_some(Lack::Invocations { needed, has })
+            }
+            Need::WorkgroupBytes(needed) => {
+                let has = caps.workgroup_bytes;
+                (has < needed).then_some(Lack::WorkgroupBytes { needed, has })
+            }
+            Need::Cooperative(n) => (!caps.cooperative.contains(&n)).then_some(Lack::Cooperative(n)),
+            Need::Lanes(n) => (caps.subgroup_size != n).then_some(match (caps.subgroup_min, caps.subgroup_max) {
+                (_, 0) => Lack::Subgroups(n),
+                (least, most) if least == most => Lack::Lanes { needed: n, has: least },
+                (least, most) => Lack::ExactLanes { needed: n, least, most },
             }),
         }
     }
+}
+
+/// What an adapter lacks for a variant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Lack {
+    /// Its workgroups are too small.
+    #[error("it needs {needed} invocations a workgroup, this adapter has {has}")]
+    Invocations {
+        /// By the variant.
+        needed: u32,
+        /// At most on the adapter.
+        has: u32,
+    },
+    /// Its workgroups have too little memory.
+    #[error("it needs {needed} bytes of workgroup memory, this adapter has {has}")]
+    WorkgroupBytes {
+        /// By the variant.
+        needed: u32,
+        /// At most on the adapter.
+        has: u32,
+    },
+    /// It has no products of square matrices of this size by a subgroup.
+    #[error("it needs cooperative {0} x {0} matrices of f16 with f32 sums, which this adapter lacks")]
+    Cooperative(u32),
+    /// It has no subgroups, of which the variant needs those with this number of lanes.
+    #[error("it needs subgroups of {0} lanes, this adapter has no subgroups")]
+    Subgroups(u32),
+    /// Its subgroups all have another number of lanes.
+    #[error("it needs subgroups of {needed} lanes, this adapter has {has}")]
+    Lanes {
+        /// By the variant.
+        needed: u32,
+        /// On the adapter.
+        has: u32,
+    },
+    /// Its subgroups may have another number of lanes.
+    #[error("it needs subgroups of exactly {needed} lanes, this adapter has {least} to {most}")]
+    ExactLanes {
+        /// By the variant.
+        needed: u32,
+        /// The fewest that a subgroup of the adapter may have.
+        least: u32,
+        /// The most that a subgroup of the adapter may have.
+        most: u32,
+    },
 }
 
 /// What a row means to the operation's `lower`.

@@ -334,9 +334,8 @@ impl ExamineSection {
         }
         for (i, probe) in self.probe.iter().enumerate() {
             let wrong = |message: String| Err(format!("[[examine.probe]] number {}: {message}", i + 1));
-            let task: Result<crate::language::Task, String> = probe.task.parse();
-            if let Err(message) = task {
-                return wrong(format!("`task`: {message}"));
+            if let Err(error) = probe.task.parse::<crate::language::Task>() {
+                return wrong(format!("`task`: {error}"));
             }
             if probe.train < 2 || probe.validation == 0 || probe.test == 0 || probe.seeds == 0 {
                 return wrong("`train` must be at least 2, `validation`, `test` and `seeds` at least 1".into());

@@ -448,7 +448,7 @@ impl Unanswered {
 fn device(gpu: &Gpu, run: &PlannedRun, wishes: &Wishes) -> Result<Device, RunFailure> {
     let refused = |place: &str| {
         let place = place.to_string();
-        move |message| ConfigError { place, message }
+        move |error| ConfigError::at(place, error)
     };
     let caps = gpu.capabilities();
     let own = run.resolved.config.adapter.wishes().map_err(refused("adapter.variant"))?;

@@ -55,6 +55,43 @@ struct Manifest {
     files: BTreeMap<String, FileEntry>,
 }
 
+/// The list of a checkpoint's files, written last.
+const MANIFEST: &str = "MANIFEST.json";
+
+/// What is wrong with a checkpoint's files.
+#[derive(Debug, thiserror::Error)]
+pub enum Damage {
+    /// A file that cannot be read.
+    #[error("{file}: {source}")]
+    Unread {
+        /// Its name in the checkpoint's folder.
+        file: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A list of files that is none.
+    #[error("{MANIFEST}: {0}")]
+    Manifest(serde_json::Error),
+    /// A file of another size or with another hash.
+    #[error("{file} is not what was written ({bytes} bytes, {expected} expected)")]
+    Changed {
+        /// Its name in the checkpoint's folder.
+        file: String,
+        /// Its size.
+        bytes: u64,
+        /// The size that was written.
+        expected: u64,
+    },
+    /// A list of files without a model's weights.
+    #[error("{MANIFEST} lists no model")]
+    NoModel,
+}
+
+/// A tensor, by its name, that is not there or has another shape.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("tensor `{0}` is missing or mis-shaped")]
+pub struct MissingTensor(pub String);
+
 /// A tensor of a checkpoint beside the model and its moments.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NamedTensor {
@@ -134,7 +171,7 @@ impl Checkpoint {
             files.insert(name, entry_of(&path).map_err(io(&path))?);
         }
         let manifest = serde_json::to_string_pretty(&Manifest { files }).expect("plain values");
-        let path = temporary.join("MANIFEST.json");
+        let path = temporary.join(MANIFEST);
         crate::model::write_synced(&path, manifest.as_bytes()).map_err(io(&path))?;
         sync_folder(&temporary).map_err(io(&temporary))?;
         if folder.exists() {
@@ -145,23 +182,26 @@ impl Checkpoint {
         Ok(Checkpoint { folder, step })
     }
 
-    /// What is wrong with a checkpoint's files, if anything.
-    pub fn verify(&self) -> Result<(), String> {
-        let text =
-            std::fs::read_to_string(self.folder.join("MANIFEST.json")).map_err(|e| format!("MANIFEST.json: {e}"))?;
-        let manifest: Manifest = serde_json::from_str(&text).map_err(|e| format!("MANIFEST.json: {e}"))?;
+    /// Whether a checkpoint's files are as they were written.
+    ///
+    /// # Errors
+    /// The first that is not.
+    pub fn verify(&self) -> Result<(), Damage> {
+        let unread = |file: &str| {
+            let file = file.to_string();
+            move |source| Damage::Unread { file, source }
+        };
+        let text = std::fs::read_to_string(self.folder.join(MANIFEST)).map_err(unread(MANIFEST))?;
+        let manifest: Manifest = serde_json::from_str(&text).map_err(Damage::Manifest)?;
         for (name, wanted) in &manifest.files {
-            let found = entry_of(&self.folder.join(name)).map_err(|e| format!("{name}: {e}"))?;
+            let found = entry_of(&self.folder.join(name)).map_err(unread(name))?;
             if found != *wanted {
-                return Err(format!(
-                    "{name} is not what was written ({} bytes, {} expected)",
-                    found.bytes, wanted.bytes
-                ));
+                return Err(Damage::Changed { file: name.clone(), bytes: found.bytes, expected: wanted.bytes });
             }
         }
         match manifest.files.contains_key("model.safetensors") {
             true => Ok(()),
-            false => Err("MANIFEST.json lists no model".into()),
+            false => Err(Damage::NoModel),
         }
     }
 

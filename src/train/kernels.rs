@@ -51,14 +51,14 @@ impl Kernels {
         };
         let mixed = resolved.config.train.precision == Precision::Mixed;
         if mixed {
-            variants = variants.mixed(caps).map_err(|why| ConfigError {
-                place: "train.precision".into(),
-                message: format!("\"mixed\" cannot run on {}: {why}; use \"f32\"", gpu.info().name),
+            variants = variants.mixed(caps).map_err(|lack| {
+                let message = format!("\"mixed\" cannot run on {}: {lack}; use \"f32\"", gpu.info().name);
+                ConfigError::at("train.precision", message)
             })?;
         }
         let refused = |place: &str| {
             let place = place.to_string();
-            move |message| ConfigError { place, message }
+            move |error| ConfigError::at(place, error)
         };
         let of_config = resolved.config.adapter.wishes().map_err(refused("adapter.variant"))?;
         for (place, wishes) in [("adapter.variant", &of_config), ("--variant", &resolved.wishes)] {

@@ -33,7 +33,7 @@ mod trainer;
 mod tune;
 
 pub use adversary::{Adversary, AdversaryData, AdversaryLine};
-pub use checkpoint::{Checkpoint, NamedTensor, Recent, State, checkpoints, newest};
+pub use checkpoint::{Checkpoint, Damage, MissingTensor, NamedTensor, Recent, State, checkpoints, newest};
 pub(crate) use claim::is_claimed;
 pub use claim::{Claim, Holder, Lost, Pace, Taken, release_all};
 pub use data::{Corpus, Micro, held_out_seed};

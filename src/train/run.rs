@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::adversary::AdversaryData;
-use super::checkpoint::tidy;
+use super::checkpoint::{MissingTensor, tidy};
 use super::claim::Lost;
 use super::data::Corpus;
 use super::evaluate::Evaluation;
@@ -161,7 +161,8 @@ fn work(
         let moments = checkpoint.moments(encoder, trainer.moment_count())?;
         trainer.restore(&loaded.weights, &moments, checkpoint.step);
         if let Some(adversary) = trainer.adversary() {
-            let wrong = |message| ModelError::Format { path: checkpoint.folder.clone(), message };
+            let wrong =
+                |e: MissingTensor| ModelError::Format { path: checkpoint.folder.clone(), message: e.to_string() };
             adversary.restore(&checkpoint.algorithm()?).map_err(wrong)?;
         }
         observer.note(&format!("resumed at step {}", checkpoint.step));

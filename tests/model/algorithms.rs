@@ -355,7 +355,7 @@ fn a_restored_adversary_goes_on_bit_for_bit() {
     s.advance(&mut after, &train, 3..6);
     assert_eq!(bits(&after.state().unwrap().0), bits(&through.0));
     let error = after.adversary().unwrap().restore(&head[..5]).unwrap_err();
-    assert!(error.contains("missing"), "{error}");
+    assert!(error.to_string().contains("missing"), "{error}");
 }
 
 const CONFIG: &str = r#"

@@ -76,7 +76,8 @@ fn mixed_precision_comes_near_f32_or_is_refused_with_the_reason() {
             let plain = trained(&[]).unwrap().2;
             assert!((excess - plain).abs() < 0.02 * plain, "excess loss {excess} in mixed precision, {plain} in f32");
         }
-        (Err(why), Err(RunError::Config(error))) => {
+        (Err(lack), Err(RunError::Config(error))) => {
+            let why = lack.to_string();
             assert!(error.place == "train.precision" && error.message.contains(&why), "{error}");
             assert!(why.contains("cooperative"), "{why}");
         }

@@ -110,12 +110,12 @@ fn wishes_go_before_the_choice_and_the_last_one_wins() {
 
 #[test]
 fn what_cannot_be_is_refused_with_the_reason() {
-    let says = |text: &str| text.parse::<Wishes>().unwrap_err();
+    let says = |text: &str| text.parse::<Wishes>().unwrap_err().to_string();
     assert!(says("linear").contains("OPERATION=VARIANT"));
     assert!(says("layer=lane").contains("layer_norm"));
     assert!(says("attention=tiled").contains("row"));
     let refused = |wish: &str, caps: &Capabilities| {
-        wish.parse::<Wishes>().unwrap().apply(Variants::choose(caps), caps).unwrap_err()
+        wish.parse::<Wishes>().unwrap().apply(Variants::choose(caps), caps).unwrap_err().to_string()
     };
     assert!(refused("linear=tiled", &least()).contains("256 invocations"));
     assert!(refused("linear=subgroup-8", &gpu()).contains("this adapter has 32"));
