@@ -8,7 +8,9 @@ use super::facts::{Binding, Constant, Entry, Field, Kernel};
 
 /// The table of files, entry points and bindings.
 pub fn table(folder: &Path, kernels: &[Kernel], common: &[String]) -> String {
-    let mut text = String::from("pub static KERNEL_FILES: &[KernelFile] = &[\n");
+    let mut text = String::from(
+        "/// Every file of `shaders/` that has entry points, by name.\npub static KERNEL_FILES: &[KernelFile] = &[\n",
+    );
     for kernel in kernels {
         let path = folder.join(format!("{}.wgsl", kernel.name));
         put(&mut text, 1, "KernelFile {");

@@ -10,11 +10,13 @@ use std::path::Path;
 
 use lowland::prelude::*;
 
+/// Measures the model of the folder that is named on the command line, or a small one of the tests.
 pub fn main() -> Result<(), Box<dyn Error>> {
     let folder = std::env::args().nth(1);
     run(folder.as_deref().unwrap_or("tests/fixtures/bert-tiny").as_ref())
 }
 
+/// Prints traces, a product and eigenvalues of the model in a folder.
 pub fn run(folder: &Path) -> Result<(), Box<dyn Error>> {
     let device = Device::from_env()?;
     let model = Model::load(&device, folder)?;

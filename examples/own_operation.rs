@@ -62,6 +62,7 @@ impl Operation for Sine {
     }
 }
 
+/// Runs the operation and its rules on the adapter and compares them with f64.
 pub fn main() -> Result<(), Box<dyn Error>> {
     let Device { gpu, variants } = Device::from_env()?;
     let (rows, cols, frequency) = (8, 12, 3.0);

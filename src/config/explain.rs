@@ -20,9 +20,13 @@ pub(crate) fn schema_of<T: schemars::JsonSchema>() -> Value {
 /// The meaning, type and default of a key.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Explanation {
+    /// As it was asked for, `train.optimizer`.
     pub key: String,
+    /// The comment at the key's field in `src/config`, on one line.
     pub description: String,
+    /// `section`, the JSON type, or the values that are possible, with ` | ` between them.
     pub kind: String,
+    /// The default as JSON; `None` where there is none.
     pub default: Option<String>,
     /// Keys inside, when it is a section.
     pub inside: Vec<String>,

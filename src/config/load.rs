@@ -27,14 +27,23 @@ impl ConfigError {
 /// The origin of a key's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
+    /// Neither the file nor an override sets it.
     Default,
-    File { file: String, line: usize },
+    /// A line of the config file.
+    File {
+        /// As it was given on the command line.
+        file: String,
+        /// Counted from 1.
+        line: usize,
+    },
+    /// The override that set it, `key=value`.
     Override(String),
 }
 
 /// A config with where it came from.
 #[derive(Clone, Debug)]
 pub struct Resolved {
+    /// Every key with its value, overrides applied.
     pub config: RunConfig,
     /// The file's stem.
     pub name: String,

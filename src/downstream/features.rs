@@ -22,7 +22,9 @@ pub enum Pooling {
 /// Features of some sentences, `[rows x width]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Features {
+    /// Numbers for each sentence.
     pub width: usize,
+    /// Row after row.
     pub values: Vec<f32>,
 }
 

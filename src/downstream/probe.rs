@@ -20,12 +20,17 @@ use crate::random::{Purpose, Stream};
 /// The settings of a probe's training.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LinearProbe {
+    /// Learning rate of AdamW, the same in every step.
     pub lr: f64,
+    /// Passes over the training part.
     pub epochs: u32,
     /// Sentences per step.
     pub batch: u32,
+    /// Decay of AdamW's two moments in a step.
     pub betas: [f64; 2],
+    /// Added to the root of AdamW's second moment.
     pub eps: f64,
+    /// AdamW's, on the weights and not on the bias.
     pub weight_decay: f64,
 }
 

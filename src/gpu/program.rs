@@ -54,8 +54,11 @@ impl Count {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Step {
+    /// Tokens of the batch, padding left out.
     pub rows: u32,
+    /// Masked positions of the batch.
     pub masked: u32,
+    /// Sentences of the batch.
     pub sentences: u32,
     /// Probes or draws in flight.
     pub probes: u32,
@@ -83,9 +86,13 @@ impl Step {
 /// The size of a dispatch: ⌈count / unit⌉ × columns × layers workgroups.
 #[derive(Clone, Copy, Debug)]
 pub struct Grid {
+    /// What is counted: rows, masked positions, sentences, or a fixed number.
     pub count: Count,
+    /// How many of them one workgroup takes.
     pub unit: u32,
+    /// Workgroups beside each other for the same rows.
     pub columns: u32,
+    /// Probes or draws, each with workgroups of its own; 1 without.
     pub layers: u32,
 }
 
@@ -105,8 +112,11 @@ impl Grid {
 /// One dispatch. Made by [`Kernel::dispatch`], so that names and positions fit the kernel.
 #[non_exhaustive]
 pub struct Dispatch {
+    /// For timings and errors: the tensor that it makes.
     pub label: String,
+    /// The kernel's file.
     pub file: &'static KernelFile,
+    /// Its entry point.
     pub entry: &'static str,
     /// Those that are not what the WGSL says.
     pub constants: Vec<(&'static str, u32)>,
@@ -114,6 +124,7 @@ pub struct Dispatch {
     pub buffers: Vec<Option<Buffer>>,
     /// The bytes of the kernel's `Params`.
     pub params: Vec<u8>,
+    /// Its workgroups.
     pub grid: Grid,
 }
 
@@ -125,7 +136,9 @@ pub trait Kernel {
 
 /// A dispatch of a kernel that is not of `shaders/`: one of your own.
 pub struct Launch {
+    /// The kernel's file.
     pub file: &'static KernelFile,
+    /// Its entry point.
     pub entry: &'static str,
     /// One for each binding of the entry point, in its order.
     pub buffers: Vec<Buffer>,

@@ -9,10 +9,13 @@ use crate::ops::{Function, GhostGram, GhostNorm, GradientRows, GradientSource, G
 /// A summand of a parameter's squared norms: one of the four columns of a tensor [draws][sentences, 4].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NormTerm {
+    /// Whose norm it is a summand of.
     pub parameter: TensorId,
     /// Which of the parameter's parts.
     pub part: usize,
+    /// Where it is read after the run.
     pub tensor: TensorId,
+    /// From 0.
     pub column: usize,
 }
 
@@ -96,7 +99,9 @@ impl Graph {
 /// are.
 #[derive(Clone, Copy, Debug)]
 pub struct GramPart {
+    /// Bit i is set when part i takes part.
     pub mask: u32,
+    /// Into how many equal parts the parameter's rows fall.
     pub parts: u32,
 }
 

@@ -14,7 +14,7 @@
 //! ```
 
 mod build;
-pub mod fit;
+pub(crate) mod fit;
 mod flops;
 mod fuse;
 mod ghost;

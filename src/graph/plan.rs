@@ -112,6 +112,7 @@ pub struct Plan {
     probes: Option<Program>,
     families: Vec<Option<Family>>,
     buffers: HashMap<TensorId, Buffer>,
+    /// Where each tensor lies and what all take.
     pub memory: MemoryPlan,
     dims: Dims,
 }

@@ -10,6 +10,7 @@ use crate::random::{Purpose, philox};
 /// Labelled sentences of one seed, the first that have a label.
 #[derive(Clone, Debug, Default)]
 pub struct Labelled {
+    /// As many as were asked for, in the order in which they were drawn.
     pub sentences: Vec<(Words, Label)>,
     /// Drawn sentences that have no label.
     pub skipped: u64,
@@ -17,8 +18,11 @@ pub struct Labelled {
 
 /// Parts of a task's data; each has its own seed.
 pub mod part {
+    /// What a fit learns from.
     pub const TRAIN: u32 = 0;
+    /// What an epoch or a ridge is chosen by.
     pub const VALIDATION: u32 = 1;
+    /// What the accuracy is counted on.
     pub const TEST: u32 = 2;
     /// The sentences that the head of adversarial pre-training learns from.
     pub const ADVERSARY_HEAD: u32 = 3;

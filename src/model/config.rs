@@ -146,21 +146,36 @@ impl HiddenAct {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ModelConfig {
+    /// Which of the supported architectures.
     #[serde(rename = "model_type")]
     pub kind: ModelKind,
+    /// Rows of the word table, V.
     pub vocab_size: u32,
+    /// Width D of the representations.
     pub hidden_size: u32,
+    /// Layers behind the embedding; 0 is possible.
     pub num_hidden_layers: u32,
+    /// Heads H of each layer; they divide D among them.
     pub num_attention_heads: u32,
+    /// Feed-forward units F of each layer.
     pub intermediate_size: u32,
+    /// Activation of the feed-forward units.
     pub hidden_act: HiddenAct,
+    /// Probability of dropping a number behind the embedding, attention and feed-forward parts.
     pub hidden_dropout_prob: f64,
+    /// Probability of dropping an attention weight.
     pub attention_probs_dropout_prob: f64,
+    /// Rows of the position table, those before the first token's included.
     pub max_position_embeddings: u32,
+    /// Rows of the segment table.
     pub type_vocab_size: u32,
+    /// Standard deviation of the initial weights.
     pub initializer_range: f64,
+    /// ε of every layer norm, added to the variance.
     pub layer_norm_eps: f64,
+    /// Id of padding; with RoBERTa positions count from the one behind it.
     pub pad_token_id: u32,
+    /// Whether the decoder's weight is the word table.
     pub tie_word_embeddings: bool,
 }
 

@@ -23,12 +23,17 @@ pub enum Head {
 /// A model's forward graph and its parameters.
 #[derive(Clone, Debug)]
 pub struct Encoder {
+    /// What it was made of.
     pub config: ModelConfig,
+    /// What stands behind the last layer.
     pub head: Head,
+    /// The forward pass up to the logits, without a loss.
     pub graph: Graph,
+    /// What kernels work on, each one parameter or several.
     pub matrices: Vec<Matrix>,
     /// The graph's tensor of each matrix.
     pub tensors: Vec<TensorId>,
+    /// As model files name them, in the order of the file.
     pub parameters: Vec<Parameter>,
     /// Output of the embedding and of each layer, all tokens.
     pub hidden: Vec<TensorId>,

@@ -27,16 +27,22 @@ use super::role::{Norm, Part};
 /// How new width is filled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Enlargement {
+    /// With copies of what is there, each divided by the number of copies where they are summed.
     Duplicate,
+    /// With zeros, so that new layers and units add nothing.
     Zero,
 }
 
 /// The larger sizes; what is `None` grows with the hidden size, or stays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Size {
+    /// Width D.
     pub hidden: Option<u32>,
+    /// Layers behind the embedding.
     pub layers: Option<u32>,
+    /// Heads of each layer.
     pub heads: Option<u32>,
+    /// Feed-forward units of each layer.
     pub intermediate: Option<u32>,
 }
 

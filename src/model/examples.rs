@@ -24,8 +24,11 @@ use crate::text::without_mark;
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{file}{}: {message}", .line.map(|l| format!(":{l}")).unwrap_or_default())]
 pub struct ExampleError {
+    /// The file of examples.
     pub file: String,
+    /// Counted from 1; `None` where the file as a whole is wrong.
     pub line: Option<usize>,
+    /// What is wrong and what would be right.
     pub message: String,
 }
 

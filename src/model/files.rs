@@ -19,10 +19,22 @@ use crate::text::without_mark;
 /// Why a model cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
+    /// A file that cannot be read or written.
     #[error("{}: {source}", path.display())]
-    Io { path: PathBuf, source: std::io::Error },
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file whose content is not what is wanted.
     #[error("{}: {message}", path.display())]
-    Format { path: PathBuf, message: String },
+    Format {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong and what would be right.
+        message: String,
+    },
 }
 
 impl ModelError {
@@ -33,7 +45,9 @@ impl ModelError {
 
 /// A model from a folder.
 pub struct Loaded {
+    /// The graph of its `config.json`.
     pub encoder: Encoder,
+    /// One tensor for each of the encoder's parameters.
     pub weights: Weights,
     /// Where it was read, with what says which token is which.
     pub folder: PathBuf,

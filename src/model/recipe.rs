@@ -196,9 +196,13 @@ impl Recipe {
 
 /// A recipe on a device, with its batch.
 pub struct Bound {
+    /// The adapter that it was planned on.
     pub gpu: Gpu,
+    /// Its dispatches and their memory.
     pub plan: Plan,
+    /// The batch's memory, which its user writes before a run.
     pub batch: BatchBuffers,
+    /// How a batch for it is packed.
     pub layout: BatchLayout,
     /// Largest batch.
     pub dims: Dims,

@@ -13,6 +13,7 @@ use crate::ops::{Batch, Labels, concat};
 /// Sizes of a classifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SentenceHead {
+    /// Classes that it tells apart.
     pub classes: u32,
     /// Tokens of the longest sentence, T.
     pub tokens: u32,

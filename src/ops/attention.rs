@@ -12,6 +12,7 @@ use crate::kernels::attention as kernel;
 /// Attention of sentences to themselves.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Attention {
+    /// Heads H.
     pub heads: u32,
     /// Width of a head; in memory padded to a multiple of 4 with zeros.
     pub size: u32,

@@ -18,6 +18,7 @@ pub enum Labels {
 /// The loss of rows of logits.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CrossEntropy {
+    /// What the logits are compared with.
     pub labels: Labels,
 }
 

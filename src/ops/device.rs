@@ -6,13 +6,16 @@ use crate::gpu::{ADAPTER_VARIABLE, AdapterChoice, ChoiceError, Gpu, GpuError, Op
 /// An opened adapter and the variants of its kernels. A clone is another handle to the same adapter.
 #[derive(Clone)]
 pub struct Device {
+    /// The adapter.
     pub gpu: Gpu,
+    /// How its kernels run.
     pub variants: Variants,
 }
 
 /// Why a device cannot be used as it was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
+    /// There is no such adapter, or it would not open.
     #[error(transparent)]
     Gpu(#[from] GpuError),
     /// A text that chooses no adapter.

@@ -11,11 +11,20 @@ use crate::kernels::ghost_norm as kernel;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum GhostNorm {
     /// (b, a) to those of the weight of a product, for each of `parts` equal parts of b's columns.
-    Product { parts: u32 },
+    Product {
+        /// Equal parts of b's columns, 1 to 4.
+        parts: u32,
+    },
     /// The same from (b, g), g being the folded inner products of a's rows ([`RowGram`](super::RowGram)).
-    Weighted { parts: u32 },
+    Weighted {
+        /// Equal parts of b's columns, 1 to 4.
+        parts: u32,
+    },
     /// b to those of a bias, for each part.
-    Sum { parts: u32 },
+    Sum {
+        /// Equal parts of b's columns, 1 to 4.
+        parts: u32,
+    },
     /// (b, x, stat) to those of layer norm's scale and shift.
     Scale,
     /// b to those of the word, position and segment table.

@@ -13,6 +13,7 @@ use crate::kernels::layer_norm as kernel;
 /// Layer norm of rows.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LayerNorm {
+    /// ε, added to the variance.
     pub eps: f32,
     /// The reverse rule for x gives γ̄ and β̄ too, [1, d] each.
     pub sums: bool,

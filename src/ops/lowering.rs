@@ -9,9 +9,13 @@ pub struct Scratch(pub &'static str);
 
 /// The place where dispatches are made: buffers of tensors, sizes, variants.
 pub struct Lowering<'a> {
+    /// Names and shapes of tensors.
     pub graph: &'a dyn Emit,
+    /// The largest batch.
     pub dims: &'a Dims,
+    /// How kernels run.
     pub variants: &'a Variants,
+    /// The batch's memory.
     pub batch: &'a BatchBuffers,
     pub(crate) buffers: &'a dyn Fn(TensorId) -> Buffer,
     pub(crate) scratch: &'a dyn Fn(Scratch) -> Option<Buffer>,

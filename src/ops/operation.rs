@@ -95,20 +95,45 @@ pub enum GradientSource {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GradientRows {
     /// bᵀ a: the weight of a product.
-    Product { b: TensorId, a: TensorId },
+    Product {
+        /// ȳ, [rows, out].
+        b: TensorId,
+        /// x, [rows, in].
+        a: TensorId,
+    },
     /// Σ_rows b: a bias.
-    Sum { b: TensorId },
+    Sum {
+        /// ȳ, [rows, n].
+        b: TensorId,
+    },
     /// Layer norm's scale (column 0) or shift (column 1).
-    Scale { b: TensorId, x: TensorId, stat: TensorId, column: usize },
+    Scale {
+        /// ȳ, [rows, d].
+        b: TensorId,
+        /// The norm's input, [rows, d].
+        x: TensorId,
+        /// Each row's statistics, by which x is normalised.
+        stat: TensorId,
+        /// 0 for the scale, 1 for the shift.
+        column: usize,
+    },
     /// The rows of b by table row.
-    Table { b: TensorId, table: Table },
+    Table {
+        /// ȳ, [rows, d].
+        b: TensorId,
+        /// Whose rows.
+        table: Table,
+    },
 }
 
 /// A graph at the sizes of a largest batch, with the variants that will run.
 #[derive(Clone, Copy)]
 pub struct Sizes<'a> {
+    /// Names and shapes of tensors.
     pub graph: &'a dyn Emit,
+    /// The largest batch.
     pub dims: &'a Dims,
+    /// How kernels run.
     pub variants: &'a Variants,
 }
 

@@ -10,6 +10,7 @@ use crate::kernels::row_gram as kernel;
 /// t's sentence, and no sentence has more than `most` rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowGram {
+    /// Columns of g: rows of the longest sentence.
     pub most: u32,
 }
 

@@ -10,9 +10,21 @@ use crate::gpu::{Buffer, Dispatch, Gpu, GpuError};
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum UpdateRule {
     /// Loshchilov and Hutter 2019; `decay` applies to matrices.
-    AdamW { betas: [f64; 2], eps: f64, decay: f64 },
+    AdamW {
+        /// Decay of the two moments in a step.
+        betas: [f64; 2],
+        /// Added to the root of the second moment.
+        eps: f64,
+        /// Weight decay, multiplied by the learning rate.
+        decay: f64,
+    },
     /// As torch.optim.SGD, without dampening.
-    Sgd { momentum: f64, decay: f64 },
+    Sgd {
+        /// Share of the last update that is kept.
+        momentum: f64,
+        /// Weight decay, added to the gradient.
+        decay: f64,
+    },
 }
 
 impl UpdateRule {

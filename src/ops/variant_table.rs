@@ -15,13 +15,17 @@ pub enum Family {
     LinearNn,
     /// W̄ = ȳᵀ x
     LinearTn,
+    /// Attention of sentences to themselves.
     AttentionForward,
+    /// Its reverse rule.
     AttentionVjp,
     /// The tangents of both, and the second-order term.
     TangentAttention,
     /// Norms of per-example gradients.
     GhostNorm,
+    /// Layer norm and its reverse rule for x.
     LayerNorm,
+    /// Losses of rows of logits and their gradient.
     CrossEntropy,
     /// How long sums over rows are cut: biases, layer norm's scale, embeddings, splits of weight gradients.
     Sums,
@@ -113,7 +117,9 @@ pub struct Row {
     pub name: &'static str,
     /// What it does, in a few words.
     pub about: &'static str,
+    /// What an adapter must have for it.
     pub needs: &'static [Need],
+    /// What it is to the operation.
     pub kind: Kind,
 }
 
@@ -211,12 +217,15 @@ pub enum Lack {
 /// What a row means to the operation's `lower`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    /// A way to compute a product.
     Linear(LinearVariant),
+    /// A way to compute attention, its tangents, or norms per example.
     Attention(AttentionVariant),
     /// Invocations that share a row.
     RowLanes(u32),
     /// Lanes of a subgroup that goes over a block of rows.
     RowSubgroup(u32),
+    /// How long sums are cut.
     Sums(Sums),
 }
 

@@ -76,8 +76,11 @@ impl Real for f64 {
 /// x(0), x'(0) and x''(0) of a number that moves with t.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Jet {
+    /// x(0).
     pub value: f64,
+    /// x'(0).
     pub first: f64,
+    /// x''(0).
     pub second: f64,
 }
 

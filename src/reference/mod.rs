@@ -16,19 +16,19 @@
 
 pub mod activation;
 mod add;
-pub mod attention;
-pub mod concat;
-pub mod cross_entropy;
-pub mod dropout;
-pub mod embedding;
-pub mod gather;
+pub(crate) mod attention;
+pub(crate) mod concat;
+pub(crate) mod cross_entropy;
+pub(crate) mod dropout;
+pub(crate) mod embedding;
+pub(crate) mod gather;
 mod ghost_gram;
-pub mod ghost_norm;
+pub(crate) mod ghost_norm;
 pub mod jet;
-pub mod layer_norm;
-pub mod linear;
-pub mod loss_draw;
-pub mod optimizer;
+pub(crate) mod layer_norm;
+pub(crate) mod linear;
+pub(crate) mod loss_draw;
+pub(crate) mod optimizer;
 mod sentence_sum;
 
 use std::collections::HashMap;
@@ -42,8 +42,11 @@ pub type Values = HashMap<TensorId, Vec<f64>>;
 
 /// A graph's nodes and tensors, as the interpreter sees them.
 pub struct Frame<'a> {
+    /// Names and shapes of tensors.
     pub graph: &'a dyn Emit,
+    /// The batch that gives rows their number.
     pub batch: &'a Batch,
+    /// Keys of the random streams.
     pub step: Step,
 }
 

@@ -25,9 +25,20 @@ pub use figure::{Axis, Figure, Line};
 pub enum ReportError {
     /// The folder holds no run or sweep, or one that is damaged.
     #[error("{}: {message}", path.display())]
-    Run { path: PathBuf, message: String },
+    Run {
+        /// The folder or file.
+        path: PathBuf,
+        /// What it lacks.
+        message: String,
+    },
+    /// A file that cannot be read or written.
     #[error("{}: {source}", path.display())]
-    Io { path: PathBuf, source: std::io::Error },
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
 }
 
 /// Writes the page about a run, finished or not, and gives its path; `report.html` in the folder unless `out` is given.

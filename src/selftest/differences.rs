@@ -15,6 +15,7 @@ const ENTRIES: u32 = 8;
 /// A parameter's adjoint against finite differences.
 #[derive(Clone, Debug)]
 pub struct Difference {
+    /// Its name in the graph.
     pub parameter: String,
     /// Largest difference of the entries tried, as a share of the adjoint's largest value.
     pub error: f64,

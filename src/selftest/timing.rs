@@ -23,7 +23,9 @@ const SLOW: f64 = 0.5;
 /// The speed of one operation.
 #[derive(Clone, Debug, Serialize)]
 pub struct Timing {
+    /// With its rule, `attention, vjp`.
     pub operation: String,
+    /// Sizes, in words.
     pub shape: String,
     /// Name of the variant in the table, for an operation that has several.
     pub variant: Option<&'static str>,
@@ -35,6 +37,7 @@ pub struct Timing {
     pub gflops: Option<f64>,
     /// 10⁹ bytes a second of tensors read and written once.
     pub gbytes: f64,
+    /// Dispatches of one run.
     pub dispatches: usize,
 }
 

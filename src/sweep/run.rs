@@ -45,21 +45,29 @@ pub struct Options {
 /// The state of the runs when there is nothing more to do here.
 #[derive(Clone, Debug, Default, serde::Serialize)]
 pub struct Tally {
+    /// Runs of the plan.
     pub runs: usize,
+    /// Runs that are trained and examined.
     pub done: usize,
     /// Left in the hands of other processes.
     pub claimed_elsewhere: usize,
+    /// Runs without a result, in the order of the plan.
     pub failed: Vec<FailedRun>,
 }
 
 /// A run without a result.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct FailedRun {
+    /// Id of the run.
     pub run: String,
+    /// What the sweep sets, in words.
     pub label: String,
+    /// Seed of the run.
     pub seed: u64,
+    /// As the number that the program would end with.
     #[serde(rename = "exit_code")]
     pub kind: FailureKind,
+    /// What went wrong and what would help.
     pub message: String,
 }
 

@@ -14,14 +14,18 @@ use crate::model::{Encoder, ModelError, Vocabulary, Weights, WeightsFile, save};
 /// A whole checkpoint on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
+    /// `checkpoints/step-N` of the run.
     pub folder: PathBuf,
+    /// Steps that were taken when it was written.
     pub step: u64,
 }
 
 /// Where a run stands beside its weights and moments; `state.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct State {
+    /// Version of this form.
     pub format_version: u32,
+    /// Steps that were taken.
     pub step: u64,
     /// Hash of the config that it belongs to.
     pub config_hash: String,
@@ -38,8 +42,11 @@ pub struct State {
 pub struct Recent {
     /// Step, counted from 0.
     pub step: u64,
+    /// Mean over the step's masked positions, in nats.
     pub loss: f32,
+    /// ‖g‖ before clipping.
     pub gradient_norm: f32,
+    /// The adversary's, in nats, where the algorithm has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adversarial_loss: Option<f32>,
 }
@@ -95,8 +102,11 @@ pub struct MissingTensor(pub String);
 /// A tensor of a checkpoint beside the model and its moments.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NamedTensor {
+    /// As in the file.
     pub name: String,
+    /// Sizes of its axes.
     pub shape: Vec<usize>,
+    /// Row-major.
     pub values: Vec<f32>,
 }
 

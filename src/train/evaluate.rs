@@ -22,6 +22,7 @@ pub struct Evaluation {
     pub excess_loss_standard_error: f64,
     /// Mean entropy of the exact conditionals at the same positions: `loss - excess_loss`.
     pub entropy_floor: f64,
+    /// Held-out sentences that were looked at.
     pub sentences: usize,
 }
 

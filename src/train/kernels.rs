@@ -29,7 +29,9 @@ pub enum Source {
 /// The variants of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Kernels {
+    /// What runs.
     pub variants: Variants,
+    /// Why these.
     pub source: Source,
     /// The measured choice that they come from.
     pub tuning: Option<Tuning>,

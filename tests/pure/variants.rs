@@ -1,8 +1,8 @@
 //! The choice of kernel variants, for adapters that are not here too.
 
 use lowland::gpu::Capabilities;
-use lowland::ops::variant_table::Need;
-use lowland::ops::{Family, Variants, Wishes};
+
+use lowland::ops::{Family, Need, Variants, Wishes};
 
 /// A GPU of the usual limits.
 fn gpu() -> Capabilities {
