@@ -25,8 +25,11 @@ pub enum Sampling {
 /// What to run.
 #[derive(Clone, Debug)]
 pub struct Designed {
+    /// How sentences are drawn from the frame.
     pub sampling: Sampling,
+    /// How labels or signs are drawn.
     pub kind: LossDraw,
+    /// Of the sentences and of the draws.
     pub seed: u64,
     /// Draws of labels or signs a sentence; two or more tell the parts of the error apart.
     pub draws: usize,
@@ -36,12 +39,14 @@ pub struct Designed {
     pub rel_error: Option<f64>,
     /// Sentences of the frame; `None` for as many as the pilot says.
     pub frame: Option<usize>,
+    /// Sentences of the pilot, by which the design and the sizes of frame and sample are chosen.
     pub pilot: usize,
 }
 
 /// A trace with what it took.
 #[derive(Clone, Debug)]
 pub struct DesignedTrace {
+    /// Of the language.
     pub trace: Trace,
     /// The frame's first sentence.
     pub first: Vec<Sentence>,

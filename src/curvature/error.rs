@@ -6,6 +6,7 @@ use crate::interrupt::Interrupted;
 /// An error of a measurement; the model's weights are as they were.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum CurvatureError {
+    /// The adapter failed, or has no room.
     #[error(transparent)]
     Gpu(GpuError),
     /// The process is to stop ([`crate::interrupt`]), or the observer said so, before there was anything to give. An

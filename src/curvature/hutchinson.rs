@@ -8,7 +8,9 @@ use crate::statistics::{Crossed, Parts, Target};
 /// What to run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hutchinson {
+    /// Distribution of the probes.
     pub kind: ProbeKind,
+    /// Of the probes.
     pub seed: u64,
     /// At most so many probes.
     pub samples: usize,
@@ -21,6 +23,7 @@ pub struct Hutchinson {
     pub minimum: usize,
     /// Probes at once. Any number gives the same answer.
     pub block: usize,
+    /// Whether the examples are all there is, or a sample.
     pub target: Target,
 }
 

@@ -11,7 +11,9 @@ use crate::statistics::{Crossed, Estimate, Parts, Target};
 /// What to run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HutchPlusPlus {
+    /// Distribution of the probes.
     pub kind: ProbeKind,
+    /// Of the probes.
     pub seed: u64,
     /// Products and quadratic forms in all: a third to find the range, a third on it, a third on the rest. With a relative
     /// error at most so many.
@@ -23,6 +25,7 @@ pub struct HutchPlusPlus {
     pub minimum: usize,
     /// Vectors at once. Any number gives the same answer.
     pub block: usize,
+    /// Whether the examples are all there is, or a sample.
     pub target: Target,
 }
 

@@ -9,7 +9,9 @@ use crate::statistics::{Parts, Target, nested};
 pub struct Trace {
     /// Name of the estimator.
     pub estimator: &'static str,
+    /// Whether the examples are all there is, or a sample.
     pub target: Target,
+    /// Tr A.
     pub estimate: f64,
     /// √(probe² + data²).
     pub standard_error: f64,
@@ -31,6 +33,7 @@ pub struct Trace {
     pub squared_norm: Option<f64>,
     /// (Tr A)² / ‖A‖_F²: K Gaussian probes have a relative error of √(2 / (K r_eff)).
     pub r_eff: Option<f64>,
+    /// What it cost, in gradients over the same examples.
     pub gradient_equivalents: f64,
 }
 

@@ -8,6 +8,7 @@ use crate::statistics::{Estimate, Parts, Target};
 /// What to run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct XTraceReplicates {
+    /// Of the probes.
     pub seed: u64,
     /// At most so many products in all.
     pub samples: usize,
