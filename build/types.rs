@@ -189,7 +189,7 @@ fn pascal(name: &str) -> String {
     name.split('_').filter(|word| !word.is_empty()).map(upper).collect()
 }
 
-/// A line of Rust, so many levels in.
+/// One line of Rust, indented by `level` levels.
 fn put(text: &mut String, level: usize, line: &str) {
     let indent = if line.is_empty() { 0 } else { 4 * level };
     writeln!(text, "{:indent$}{line}", "").expect("a String takes it");

@@ -6,7 +6,7 @@
 use std::{collections::HashMap, error::Error, iter::zip};
 
 use lowland::gpu::{Binding, Buffer, Entry, Grid, KernelFile, Launch, Step};
-use lowland::graph::{Count, Emit, Graph, Plan};
+use lowland::graph::{Count, Emit, ExecutionPlan, Graph};
 use lowland::ops::batch::BatchLayout;
 use lowland::ops::{
     Adjoints, BatchBuffers, Device, Dims, Lowering, Node, Operation, OutputShape, Own, Rule, Sizes, Tensor, TensorId,
@@ -82,7 +82,7 @@ pub fn main() -> Result<(), Box<dyn Error>> {
     let dims = Dims { rows: 1, masked: 1, sentences: 1, probes: 1 };
     let layout = BatchLayout { tables: [1; 3], first_position: 0, segment: 64 };
     let batch = BatchBuffers::new(&gpu, &dims, &layout, &variants, 4, false)?;
-    let plan = Plan::new(&Device::new(&gpu, variants), &graph, dims, &batch, &given, &[y, x_bar])?;
+    let plan = ExecutionPlan::new(&Device::new(&gpu, variants), &graph, dims, &batch, &given, &[y, x_bar])?;
     plan.run(&gpu, &Step::default())?;
     let read = |id: TensorId| gpu.read::<f32>(plan.buffer(id).expect("it was kept"), size);
 

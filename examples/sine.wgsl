@@ -1,4 +1,4 @@
-// y = sin(ω x), elementwise over [layers, rows, cols4]. One invocation a vec4; ω is p.scale.
+// y = sin(ω x), elementwise over [layers, rows, cols4]. One invocation per vec4; ω is p.scale.
 //   forward   y = sin(ω x)        vjp   out = ω cos(ω x) ȳ
 //@import common/step.wgsl
 //@import common/elementwise.wgsl

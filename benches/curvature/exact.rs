@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use lowland::curvature::{Chunks, Drawing, Subject};
 use lowland::gpu::{Count, Gpu, Step};
-use lowland::graph::{Dims, Graph, Plan, Role};
+use lowland::graph::{Dims, ExecutionPlan, Graph, Role};
 use lowland::model::{Encoder, Model, ModelConfig, TokenIds, Weights};
 use lowland::ops::batch::{BatchLayout, Sentence};
 use lowland::ops::{BatchBuffers, Device, Layout, LossDraw, Variants};
@@ -75,7 +75,7 @@ fn rate(gpu: &Gpu, variants: &Variants, rows: u32, d: u32) -> Result<f64, Error>
             gpu.write(&buffer, &values);
             outside.insert(id, buffer);
         }
-        let plan = Plan::new(&Device::new(gpu, *variants), &graph, dims, &batch, &outside, &[c])?;
+        let plan = ExecutionPlan::new(&Device::new(gpu, *variants), &graph, dims, &batch, &outside, &[c])?;
         let step = Step { rows, masked: 1, sentences: 1, probes: 1, ..Step::default() };
         for _ in 0..5 {
             let start = Instant::now();

@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::gpu::{ADAPTER_VARIABLE, AdapterChoice};
 use crate::language::Task;
-use crate::ops::Wishes;
+use crate::ops::KernelChoice;
 pub use downstream::{Enlarge, EnlargeMethod, FeatureChoice, Finetune, Probe, ProbeMethod, TaskArguments};
 pub use measure::{
     Common, LabelChoice, Measure, MeasureCommand, MeasureHvp, MeasureNoise, MeasureSharpness, MeasureSpectrum,
@@ -33,7 +33,7 @@ pub struct Cli {
     /// Kernel variants other than the ones chosen for the adapter, as `linear=tiled,attention=row`; `lowland selftest
     /// --time` lists them
     #[arg(long, global = true, env = "LOWLAND_VARIANT", value_name = "OPERATION=VARIANT,..")]
-    pub variant: Option<Wishes>,
+    pub variant: Option<KernelChoice>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }

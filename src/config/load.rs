@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::types::RunConfig;
-use crate::ops::Wishes;
+use crate::ops::KernelChoice;
 use crate::text::without_mark;
 
 /// An error in a config, and its place.
@@ -50,7 +50,7 @@ pub struct Resolved {
     /// Folder that relative paths in the file start from.
     pub base: PathBuf,
     /// Kernel variants asked for on the command line; no part of the config, and they go before it.
-    pub wishes: Wishes,
+    pub kernel_choice: KernelChoice,
     text: String,
     file: String,
     overrides: Vec<String>,
@@ -70,7 +70,15 @@ pub fn load(path: &Path, overrides: &[String]) -> Result<Resolved, ConfigError> 
         *relative = base.join(&*relative);
     }
     let name = path.file_stem().map_or("run".into(), |s| s.to_string_lossy().into_owned());
-    Ok(Resolved { config, name, base, wishes: Wishes::default(), text, file, overrides: overrides.to_vec() })
+    Ok(Resolved {
+        config,
+        name,
+        base,
+        kernel_choice: KernelChoice::default(),
+        text,
+        file,
+        overrides: overrides.to_vec(),
+    })
 }
 
 fn parse(text: &str, file: &str, overrides: &[String]) -> Result<RunConfig, ConfigError> {
@@ -225,7 +233,7 @@ impl Resolved {
             config,
             name: name.into(),
             base: PathBuf::new(),
-            wishes: Wishes::default(),
+            kernel_choice: KernelChoice::default(),
             text,
             file: name.into(),
             overrides,
@@ -233,8 +241,8 @@ impl Resolved {
     }
 
     /// The config with kernel variants that were asked for outside of it.
-    pub fn wishing(self, wishes: &Wishes) -> Resolved {
-        Resolved { wishes: wishes.clone(), ..self }
+    pub fn with_kernels(self, kernel_choice: &KernelChoice) -> Resolved {
+        Resolved { kernel_choice: kernel_choice.clone(), ..self }
     }
 
     /// The origin of a key's value.

@@ -11,7 +11,7 @@ use super::MeasureSection;
 use super::algorithm::AlgorithmKind;
 use super::language::LanguageSection;
 use crate::model::{HiddenAct, ModelConfig, ModelKind};
-use crate::ops::{VariantError, Wishes};
+use crate::ops::{KernelChoice, VariantError};
 
 /// One run: a language, a model, an objective, training, evaluation, curvature along the way.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Default)]
@@ -386,12 +386,12 @@ impl AdapterSection {
     ///
     /// # Errors
     /// A name that is not in the table.
-    pub fn wishes(&self) -> Result<Wishes, VariantError> {
-        let mut wishes = Wishes::default();
+    pub fn kernel_choice(&self) -> Result<KernelChoice, VariantError> {
+        let mut kernel_choice = KernelChoice::default();
         for (operation, variant) in &self.variant {
-            wishes.add(operation, variant)?;
+            kernel_choice.add(operation, variant)?;
         }
-        Ok(wishes)
+        Ok(kernel_choice)
     }
 }
 
@@ -400,7 +400,7 @@ impl RunConfig {
     pub(super) fn check(&self) -> Result<(), (String, String)> {
         let bad = |key: &str, message: String| Err((key.to_string(), message));
         let t = &self.train;
-        if let Err(error) = self.adapter.wishes() {
+        if let Err(error) = self.adapter.kernel_choice() {
             return bad("adapter.variant", error.to_string());
         }
         self.language.check()?;

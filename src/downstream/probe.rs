@@ -11,7 +11,7 @@ use super::epochs::{Epochs, Learner};
 use super::features::Features;
 use super::outcome::{DownstreamError, Fit, Room, each_seed, judge};
 use crate::gpu::{Buffer, Gpu, GpuError, Program, Step};
-use crate::graph::{Count, Dims, Emit, Graph, Plan, TensorId};
+use crate::graph::{Count, Dims, Emit, ExecutionPlan, Graph, TensorId};
 use crate::ops::batch::BatchLayout;
 use crate::ops::optimizer::ChunkBuffers;
 use crate::ops::{BatchBuffers, Device, Labels, Optimizer, Treatment, UpdateRule};
@@ -51,9 +51,9 @@ struct Bench {
     classes: u32,
     width: u32,
     rows: u32,
-    train: Plan,
+    train: ExecutionPlan,
     train_batch: BatchBuffers,
-    forward: Plan,
+    forward: ExecutionPlan,
     forward_batch: BatchBuffers,
     logits: TensorId,
     /// W and b.
@@ -129,10 +129,10 @@ impl Bench {
         upload(gpu, &table, features);
         let mut outside: HashMap<TensorId, Buffer> =
             HashMap::from([(all, table), (w, theta[0].clone()), (b, theta[1].clone())]);
-        let forward = Plan::new(device, &forward, dims(ROWS), &forward_batch, &outside, &[logits])?;
+        let forward = ExecutionPlan::new(device, &forward, dims(ROWS), &forward_batch, &outside, &[logits])?;
         outside.extend([(adjoints[&w], gradient[0].clone()), (adjoints[&b], gradient[1].clone())]);
         outside.insert(weight, train_batch.weight.clone());
-        let train = Plan::new(device, &graph, dims(options.batch), &train_batch, &outside, &[loss])?;
+        let train = ExecutionPlan::new(device, &graph, dims(options.batch), &train_batch, &outside, &[loss])?;
         let chunks: Vec<ChunkBuffers> = (0..2)
             .map(|i| ChunkBuffers {
                 theta: theta[i].clone(),

@@ -411,11 +411,6 @@ impl Gpu {
         self.poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(self.timeout) })
     }
 
-    /// Lets callbacks run without waiting.
-    pub fn tend(&self) -> Result<(), GpuError> {
-        self.poll(wgpu::PollType::Poll)
-    }
-
     fn poll(&self, how: wgpu::PollType) -> Result<(), GpuError> {
         let polled = self.device.poll(how);
         self.fault()?;

@@ -3,7 +3,7 @@
 //!
 //! Kernels see their dispatch's own constants as `p` (binding 8) and the running step's counts as `step` (binding 9).
 //! A grid is a number of rows known only when the step is encoded (tokens, masked positions, sentences) or fixed, in
-//! blocks of `unit` rows, times `columns` workgroups a block, times `layers`; it is folded into two dimensions because
+//! blocks of `unit` rows, times `columns` workgroups per block, times `layers`; it is folded into two dimensions because
 //! one ends at 65,535 workgroups.
 
 use std::sync::{Arc, Mutex};

@@ -16,7 +16,7 @@ use crate::ops::{Attention, Labels, Table, Variants};
 pub enum Head {
     /// The masked language model's: dense, activation, norm, decoder.
     Words,
-    /// So many classes from a linear layer on the final representation.
+    /// This number of classes from a linear layer on the final representation.
     Classes(u32),
 }
 

@@ -80,7 +80,7 @@ enum Width {
 /// The number copied to each number of an enlarged axis, with 1 / copies; `None` for zeros.
 type Copies = Vec<Option<(usize, f64)>>;
 
-struct Plan<'c> {
+struct Growth<'c> {
     small: &'c ModelConfig,
     large: &'c ModelConfig,
     method: Enlargement,
@@ -160,7 +160,7 @@ pub fn enlarge(
     method: Enlargement,
 ) -> Result<(Encoder, Weights), EnlargeError> {
     let config = size.config(&small.config);
-    let plan = Plan { small: &small.config, large: &config, method };
+    let plan = Growth { small: &small.config, large: &config, method };
     plan.check()?;
     let large = Encoder::new(&config)?;
     let values = large.parameters.iter().map(|parameter| plan.fill(parameter, small, weights)).collect();
@@ -173,12 +173,12 @@ pub fn enlarge(
 /// Why these sizes cannot hold the model, with what would.
 pub fn check_enlarge(small: &ModelConfig, size: Size, method: Enlargement) -> Result<(), EnlargeError> {
     let config = size.config(small);
-    Plan { small, large: &config, method }.check()?;
+    Growth { small, large: &config, method }.check()?;
     Encoder::new(&config)?;
     Ok(())
 }
 
-impl Plan<'_> {
+impl Growth<'_> {
     fn check(&self) -> Result<(), EnlargeError> {
         let (s, l) = (self.small, self.large);
         let sizes = [

@@ -1,4 +1,4 @@
-//! Examples as JSON lines, one tokenised example a line, the mask token already in place, in either of two forms:
+//! Examples as JSON lines, one tokenised example per line, the mask token already in place, in either of two forms:
 //! `{"input_ids": [...], "masked_positions": [t, ...], "labels":
 //! [y, ...]}`, or as a collator of `transformers` makes them, `{"input_ids": [...], "labels": [...], "attention_mask":
 //! [...]}` with a label for every token, -100 where nothing is predicted. Both may have an `attention_mask` and

@@ -79,7 +79,7 @@ pub fn load(folder: &Path) -> Result<Loaded, ModelError> {
         ));
     }
     let mut tensors = renamed(file.tensors, &mut notes).map_err(error)?;
-    settle_head(&mut config, &mut tensors, &mut notes);
+    tie_head(&mut config, &mut tensors, &mut notes);
     let encoder = Encoder::new(&config).map_err(|message| ModelError::format(&path, message))?;
     let lacking: Vec<&Parameter> = encoder.parameters.iter().filter(|p| !tensors.contains_key(&p.name)).collect();
     if !lacking.is_empty() {
@@ -141,7 +141,7 @@ fn renamed(tensors: Tensors, notes: &mut Vec<String>) -> Result<Tensors, String>
 /// Ties the head to the word table as `transformers` 5 does: what config.json ties and the file holds once is taken for
 /// both, whichever name it has; what the file holds twice stays apart where the two differ. Weight and bias each for
 /// itself.
-fn settle_head(config: &mut ModelConfig, tensors: &mut Tensors, notes: &mut Vec<String>) {
+fn tie_head(config: &mut ModelConfig, tensors: &mut Tensors, notes: &mut Vec<String>) {
     let head = config.kind.head();
     let table = format!("{}.embeddings.word_embeddings.weight", config.kind.prefix());
     let untied_by_config = !config.tie_word_embeddings;

@@ -30,7 +30,7 @@ impl SentenceHead {
         [self.classes.next_multiple_of(4) * self.width(encoder) / 4, self.classes.div_ceil(4)]
     }
 
-    /// Sizes of batches of so many sentences.
+    /// Sizes of batches of this number of sentences.
     pub fn dims(&self, sentences: u32) -> Dims {
         Dims { rows: sentences * self.tokens, masked: sentences, sentences, probes: 1 }
     }

@@ -17,7 +17,7 @@ pub struct Chunk {
     pub decay: bool,
 }
 
-/// Memory for one number a parameter: the parameters themselves, their gradients, a moment.
+/// Memory for one number per parameter: the parameters themselves, their gradients, a moment.
 #[derive(Clone)]
 pub struct Arena {
     /// Those with weight decay apart from those without.

@@ -199,7 +199,7 @@ impl Attention {
         }
     }
 
-    /// A grid of (row, head) pairs, 64 a workgroup: heads / gcd columns of blocks of 64 / gcd rows.
+    /// A grid of (row, head) pairs, 64 per workgroup: heads / gcd columns of blocks of 64 / gcd rows.
     pub(super) fn row_grid(&self, layers: u32) -> Grid {
         let common = [64, 32, 16, 8, 4, 2, 1].into_iter().find(|d| self.heads.is_multiple_of(*d)).unwrap_or(1);
         Grid { count: Count::Rows, unit: 64 / common, columns: self.heads / common, layers }

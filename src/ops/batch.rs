@@ -48,7 +48,7 @@ pub struct TableIndex {
 /// Labels and weights in the layout of memory.
 #[derive(Clone, Debug, Default)]
 struct Ready {
-    /// A label a masked position, in the first of four columns.
+    /// One label per masked position, in the first of four columns.
     hard: Vec<[u32; 4]>,
     /// Soft labels with rows padded to a multiple of 4; empty when they are anyway.
     soft: Vec<f32>,
@@ -208,7 +208,7 @@ pub struct BatchBuffers {
     pub index: Buffer,
     /// [`Batch::inverse`].
     pub inverse: Buffer,
-    /// A label a masked position, its sentence's key and its number in the sentence.
+    /// One label per masked position, its sentence's key and its number in the sentence.
     pub hard: Buffer,
     /// [`Batch::soft`], rows padded with zeros to a multiple of 4.
     pub soft: Buffer,

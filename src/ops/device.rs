@@ -1,6 +1,6 @@
 //! An adapter with the kernel variants that are used on it: what everything that plans a graph needs of the machine.
 
-use super::variants::{VariantError, Variants, Wishes};
+use super::variants::{KernelChoice, VariantError, Variants};
 use crate::gpu::{ADAPTER_VARIABLE, AdapterChoice, ChoiceError, Gpu, GpuError, Options};
 
 /// An opened adapter and the variants of its kernels. A clone is another handle to the same adapter.
@@ -31,8 +31,8 @@ impl Device {
     ///
     /// # Errors
     /// No such adapter, or one that cannot run a variant.
-    pub fn open(choice: &AdapterChoice, wishes: &Wishes) -> Result<Device, DeviceError> {
-        Device::wishing(&Gpu::open(choice, Options::default())?, wishes)
+    pub fn open(choice: &AdapterChoice, kernel_choice: &KernelChoice) -> Result<Device, DeviceError> {
+        Device::choosing(&Gpu::open(choice, Options::default())?, kernel_choice)
     }
 
     /// Opens an adapter by name: `best`, `software`, `name:rtx`, `index:1`, `pci:0000:01:00.0`.
@@ -40,7 +40,7 @@ impl Device {
     /// # Errors
     /// A text that is none of these, and as [`Device::open`].
     pub fn named(adapter: &str) -> Result<Device, DeviceError> {
-        Device::open(&adapter.parse()?, &Wishes::default())
+        Device::open(&adapter.parse()?, &KernelChoice::default())
     }
 
     /// Opens the adapter that the variable `LOWLAND_ADAPTER` names, the best where it is not set.
@@ -55,9 +55,9 @@ impl Device {
     ///
     /// # Errors
     /// [`DeviceError::Variant`].
-    pub fn wishing(gpu: &Gpu, wishes: &Wishes) -> Result<Device, DeviceError> {
+    pub fn choosing(gpu: &Gpu, kernel_choice: &KernelChoice) -> Result<Device, DeviceError> {
         let device = Device::of(gpu);
-        let variants = wishes.apply(device.variants, gpu.capabilities())?;
+        let variants = kernel_choice.apply(device.variants, gpu.capabilities())?;
         Ok(device.with(variants))
     }
 

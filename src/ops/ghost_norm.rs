@@ -179,11 +179,11 @@ pub(super) enum Form {
 
 impl GhostLoops {
     /// Iterations of all loops of one invocation, for one draw of a sentence (or a pair of such) of `tokens` tokens and
-    /// `positions` masked ones: those of the `subgroup` variant with so many lanes, or of the other.
+    /// `positions` masked ones: those of the `subgroup` variant with `lanes` lanes, or of the other.
     pub(crate) fn iterations(&self, tokens: u64, positions: u64, lanes: Option<u32>) -> u64 {
         let rows = if self.masked { positions } else { tokens };
         let width = lanes.map_or(64, u64::from);
-        // The subgroup kernels take four vec4 an iteration, and blocks of rows; the others one pair of rows after
+        // The subgroup kernels take four vec4 per iteration, and blocks of rows; the others one pair of rows after
         // another.
         let inner = |columns: u64| if lanes.is_some() { columns.div_ceil(4) } else { columns };
         let blocks = rows.div_ceil(width);

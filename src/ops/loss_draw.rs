@@ -12,8 +12,8 @@ pub enum LossDraw {
     Label,
     /// √p ∘ r − p ⟨√p, r⟩ with random signs r.
     Signs,
-    /// Column y of the triangular factor L of diag(p) − p pᵀ = L Lᵀ (Tanabe and Sagae 1992), for one position a draw,
-    /// in order: draw number (position (V − 1) + y). The matrix has rank V − 1, and so many columns.
+    /// Column y of the triangular factor L of diag(p) − p pᵀ = L Lᵀ (Tanabe and Sagae 1992), one position per draw,
+    /// in order: draw number (position (V − 1) + y). The matrix has rank V − 1 and V − 1 columns.
     Exact,
 }
 

@@ -63,7 +63,7 @@ impl Lowering<'_> {
         (rows.code(), rows.fixed())
     }
 
-    /// A grid of one invocation a vec4 of a tensor, 64 a workgroup.
+    /// A grid of one invocation per vec4 of a tensor, 64 per workgroup.
     pub fn elementwise(&self, id: TensorId) -> Grid {
         let tensor = self.graph.tensor(id);
         match tensor.rows {
@@ -71,7 +71,7 @@ impl Lowering<'_> {
                 let total = n * tensor.cols4();
                 Grid { count: Count::Fixed(total), unit: 64, columns: 1, layers: self.layers(id) }
             }
-            // 64 vec4 a workgroup: rows x cols4 / 64 workgroups, rounded up for blocks of rows.
+            // 64 vec4 per workgroup: rows x cols4 / 64 workgroups, rounded up for blocks of rows.
             rows => {
                 let cols4 = tensor.cols4();
                 let common = gcd(cols4, 64);
@@ -80,7 +80,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// A grid of `lanes` invocations a row, 64 a workgroup.
+    /// A grid of `lanes` invocations per row, 64 per workgroup.
     pub fn rowwise(&self, rows: Count, lanes: u32, layers: u32) -> Grid {
         Grid { count: rows, unit: 64 / lanes, columns: 1, layers }
     }

@@ -1,4 +1,4 @@
-//! The operations: a file each, named as its shader and as its f64 twin in [`crate::reference`].
+//! The operations: one file each, named as its shader and as its f64 twin in [`crate::reference`].
 //!
 //! An operation knows its shapes, its rules (forward, vjp, later jvp and the jvp of the vjp) and how it runs on an
 //! adapter. Which variant of a kernel runs is decided in one place, [`Variants::choose`], which fixes the launch
@@ -76,7 +76,7 @@ pub use row_gram::RowGram;
 pub use sentence_sum::SentenceSum;
 pub use update::{Optimizer, Treatment, UpdateRule};
 pub use variant_table::{AttentionVariant, Family, Kind, Lack, LinearVariant, Need, Row, Sums};
-pub use variants::{VariantError, Variants, Wishes};
+pub use variants::{KernelChoice, VariantError, Variants};
 
 pub use batch::{Batch, BatchBuffers};
 pub use ir::{Adjoints, Call, Dims, Emit, Node, Role, Second, Tangents, Tensor, TensorId, call};

@@ -142,9 +142,9 @@ pub enum Need {
     Invocations(u32),
     /// Bytes of workgroup memory.
     WorkgroupBytes(u32),
-    /// Products of so large matrices by a subgroup, from f16 operands with f32 sums.
+    /// Products of square matrices of this size by a subgroup, from f16 operands with f32 sums.
     Cooperative(u32),
-    /// Subgroups of exactly so many lanes, whatever the kernel.
+    /// Subgroups of exactly this number of lanes, whatever the kernel.
     Lanes(u32),
 }
 
@@ -232,26 +232,27 @@ pub enum Kind {
 /// How matrix products run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinearVariant {
-    /// 4 x 4 an invocation, straight from memory.
+    /// 4 x 4 numbers per invocation, straight from memory.
     Direct,
-    /// 64 x 64 a workgroup, through workgroup memory.
+    /// 64 x 64 numbers per workgroup, through workgroup memory.
     Tiled,
-    /// 64 x 64 a workgroup of 4 subgroups, by the adapter's products of so large matrices, f16 operands and f32 sums.
+    /// 64 x 64 numbers per workgroup of 4 subgroups, by the adapter's products of matrices of this size, f16 operands and f32
+    /// sums.
     Cooperative(u32),
-    /// So many rows and columns a workgroup, through workgroup memory, 8 x 8 an invocation.
+    /// This number of rows and columns per workgroup, through workgroup memory; 8 x 8 numbers per invocation.
     Register(u32),
-    /// A subgroup of so many lanes four times as many rows, by broadcast.
+    /// One subgroup, of this number of lanes, per four times as many rows, by broadcast.
     Subgroup(u32),
 }
 
 /// How attention runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttentionVariant {
-    /// An invocation a row and head, straight from memory.
+    /// One invocation per row and head, straight from memory.
     Row,
-    /// A workgroup a block of rows and head, over tiles of the sentence in workgroup memory.
+    /// One workgroup per block of rows and head, over tiles of the sentence in workgroup memory.
     Flash,
-    /// A subgroup of so many lanes a sentence and head, by broadcast.
+    /// One subgroup, of this number of lanes, per sentence and head, by broadcast.
     Subgroup(u32),
 }
 

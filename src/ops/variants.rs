@@ -2,10 +2,10 @@
 //! choose others.
 //!
 //! ```
-//! use lowland::ops::Wishes;
-//! let wishes: Wishes = "linear=direct,attention_vjp=row".parse().unwrap();
-//! assert_eq!(wishes.to_string(), "linear=direct,attention_vjp=row");
-//! assert!("linear=fast".parse::<Wishes>().unwrap_err().to_string().contains("tiled"));
+//! use lowland::ops::KernelChoice;
+//! let kernel_choice: KernelChoice = "linear=direct,attention_vjp=row".parse().unwrap();
+//! assert_eq!(kernel_choice.to_string(), "linear=direct,attention_vjp=row");
+//! assert!("linear=fast".parse::<KernelChoice>().unwrap_err().to_string().contains("tiled"));
 //! ```
 
 use std::collections::BTreeMap;
@@ -70,8 +70,8 @@ impl Variants {
         Variants::cover(Variants::choose(caps), |_| true)
     }
 
-    /// Number n takes the n-th row of every operation that has so many, and the last one of the others; sums are cut as
-    /// short as they come, so that each kernel is seen with many parts.
+    /// Number n takes the n-th row of every operation, of those that have fewer the last one; sums are cut as short as
+    /// they come, so that each kernel is seen with many parts.
     fn cover(chosen: Variants, fits: impl Fn(&Row) -> bool) -> Vec<Variants> {
         let usable = |operation: Family| -> Vec<u8> {
             let rows = operation.rows().iter().enumerate();
@@ -228,12 +228,12 @@ fn every_name() -> String {
 }
 
 /// Variants that someone asked for: `linear=tiled,attention=row`. Names are checked when they are read, against an
-/// adapter when they are [applied](Wishes::apply).
+/// adapter when they are [applied](KernelChoice::apply).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wishes(Vec<(String, String)>);
+pub struct KernelChoice(Vec<(String, String)>);
 
-impl Wishes {
-    /// One wish more: the variant of an operation or of a family of them.
+impl KernelChoice {
+    /// Asks for one more: the variant of an operation or of a family of them.
     ///
     /// # Errors
     /// A name that is not in the table.
@@ -272,20 +272,20 @@ impl Wishes {
     }
 }
 
-impl std::str::FromStr for Wishes {
+impl std::str::FromStr for KernelChoice {
     type Err = VariantError;
 
     fn from_str(text: &str) -> Result<Self, VariantError> {
-        let mut wishes = Wishes::default();
+        let mut kernel_choice = KernelChoice::default();
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
             let (operation, variant) = part.split_once('=').ok_or_else(|| VariantError::Form(part.into()))?;
-            wishes.add(operation.trim(), variant.trim())?;
+            kernel_choice.add(operation.trim(), variant.trim())?;
         }
-        Ok(wishes)
+        Ok(kernel_choice)
     }
 }
 
-impl fmt::Display for Wishes {
+impl fmt::Display for KernelChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts: Vec<String> = self.0.iter().map(|(o, v)| format!("{o}={v}")).collect();
         f.write_str(&parts.join(","))

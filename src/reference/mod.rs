@@ -87,7 +87,7 @@ impl Inputs<'_> {
         if probes { &all[self.probe * size..(self.probe + 1) * size] } else { all }
     }
 
-    /// Input i, if the node has so many.
+    /// Input i, if the node has one.
     fn get(&self, i: usize) -> Option<&[f64]> {
         self.node.inputs.get(i).map(|id| self.values(*id))
     }
@@ -193,7 +193,7 @@ fn plus(mut x: Vec<f64>, addend: &[f64]) -> Vec<f64> {
     x
 }
 
-/// A number a row, in the first of four columns.
+/// One number per row, in the first of four columns.
 fn in_first_of_four(numbers: impl Iterator<Item = f64>) -> Vec<f64> {
     numbers.flat_map(|n| [n, 0.0, 0.0, 0.0]).collect()
 }

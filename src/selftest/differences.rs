@@ -98,7 +98,7 @@ pub fn directional_differences(case: &Case) -> Vec<Difference> {
             all.push(compare(graph.tensor(id).name.clone(), &here[tangent], slope(id)));
         }
     }
-    // The loss has one number a row, its tangent in the first of four columns.
+    // The loss has one number per row, its tangent in the first of four columns.
     let loss = graph.tensor(setting.output).rows == Count::Masked;
     if let Some(tangent) = setting.tangents.get(&setting.output) {
         let want: Vec<f64> = slope(setting.output);
@@ -111,11 +111,11 @@ pub fn directional_differences(case: &Case) -> Vec<Difference> {
             output.iter().zip(cotangent).map(|(a, b)| a * b).sum::<f64>()
         };
         let at = |h: f64| (objective(&moved(h)) - 2.0 * objective(&here) + objective(&moved(-h))) / (h * h);
-        let bend = (4.0 * at(H2) - at(2.0 * H2)) / 3.0;
+        let wanted = (4.0 * at(H2) - at(2.0 * H2)) / 3.0;
         let got = here[&second].iter().sum::<f64>();
         // Against the sum of the terms' sizes, which may cancel.
         let size: f64 = here[&second].iter().map(|v| v.abs()).sum();
-        all.push(Difference { parameter: "second order".into(), error: (got - bend).abs() / size.max(1.0) });
+        all.push(Difference { parameter: "second order".into(), error: (got - wanted).abs() / size.max(1.0) });
     }
     all
 }

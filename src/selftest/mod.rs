@@ -23,7 +23,7 @@ mod updates;
 use std::collections::HashMap;
 
 use crate::gpu::{Count, Dispatch, Gpu, GpuError};
-use crate::graph::{self, Dims, Emit, Plan, TensorId};
+use crate::graph::{self, Dims, Emit, ExecutionPlan, TensorId};
 use crate::ops::batch::BatchLayout;
 use crate::ops::{BatchBuffers, Device, Epilogue, Function, Linear, Node, Rule, Variants};
 use crate::reference;
@@ -171,7 +171,7 @@ pub fn run(gpu: &Gpu, variants: &Variants, case: &Case) -> Result<Outcome, GpuEr
     let outputs: Vec<(TensorId, Compare)> =
         graph.nodes().iter().flat_map(|node| node.outputs.iter().map(|id| (*id, Compare::of(node)))).collect();
     let keep: Vec<TensorId> = outputs.iter().map(|(id, _)| *id).collect();
-    let plan = Plan::new(&Device::new(gpu, *variants), graph, dims, &buffers, &outside, &keep)?;
+    let plan = ExecutionPlan::new(&Device::new(gpu, *variants), graph, dims, &buffers, &outside, &keep)?;
     plan.run(gpu, step)?;
     let mut worst = (0.0, String::new());
     for (id, compare) in outputs {

@@ -81,7 +81,7 @@ impl Setting {
         let forward = graph.nodes().len();
         let tensor = graph.tensor(output).clone();
         let cotangent = match tensor.rows {
-            // A set of weights a probe.
+            // One set of weights per probe.
             Count::Masked if case.weight_sets => graph.probe("weights", Count::Masked, 4),
             Count::Masked => graph.input("weight", Count::Masked, 4),
             _ if matches!(pass, Pass::Gradient | Pass::Norms) => graph.probe("cotangent", tensor.rows, tensor.cols),

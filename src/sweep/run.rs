@@ -16,7 +16,7 @@ use super::table::LOOKUP;
 use crate::config::ConfigError;
 use crate::gpu::{Gpu, GpuError};
 use crate::model;
-use crate::ops::{Device, Variants, Wishes};
+use crate::ops::{Device, KernelChoice, Variants};
 use crate::train::{self, Claim, Observer, interrupt_requested};
 
 /// Hears how a sweep goes.
@@ -76,7 +76,7 @@ struct Worker<'s> {
     plan: &'s SweepPlan,
     open: &'s dyn Fn() -> Result<Gpu, GpuError>,
     gpu: Option<Gpu>,
-    wishes: &'s Wishes,
+    kernel_choice: &'s KernelChoice,
     examiner: Examiner<'s>,
     watcher: &'s dyn Watcher,
     options: Options,
@@ -90,13 +90,13 @@ struct Worker<'s> {
 pub fn run(
     plan: &SweepPlan,
     open: &dyn Fn() -> Result<Gpu, GpuError>,
-    wishes: &Wishes,
+    kernel_choice: &KernelChoice,
     options: Options,
     watcher: &dyn Watcher,
 ) -> Result<Tally, RunFailure> {
     check(plan)?;
     let examiner = Examiner::new(plan)?;
-    let mut worker = Worker { plan, open, gpu: None, wishes, examiner, watcher, options };
+    let mut worker = Worker { plan, open, gpu: None, kernel_choice, examiner, watcher, options };
     worker.prepare()?;
     let mut tally = Tally { runs: plan.runs.len(), ..Tally::default() };
     let count = plan.runs.len();
@@ -161,13 +161,13 @@ impl Worker<'_> {
     }
 
     /// The kind of a failure, and the failure in words.
-    fn told(&self, failure: &RunFailure) -> (FailureKind, String) {
+    fn explained(&self, failure: &RunFailure) -> (FailureKind, String) {
         (failure.kind(), self.watcher.explain(failure))
     }
 
     /// What is written of a failure.
     fn failed(&self, failure: &RunFailure) -> Failed {
-        let (kind, message) = self.told(failure);
+        let (kind, message) = self.explained(failure);
         Failed { kind, message }
     }
 
@@ -251,7 +251,7 @@ impl Worker<'_> {
         if folder::result(&folder).is_some() {
             return Ok(());
         }
-        let mut resolved = run.resolved.clone().wishing(self.wishes);
+        let mut resolved = run.resolved.clone().with_kernels(self.kernel_choice);
         resolved.config.output = Some(folder);
         if let Some(start) = self.plan.start.as_ref().filter(|start| start.id != run.id) {
             resolved.config.train.start_from = Some(self.plan.folder(start).join("model"));
@@ -283,7 +283,7 @@ impl Worker<'_> {
             if let Err(failure) = self.examine_one(run, claim, &at, &mut unanswered) {
                 match ends_all(&failure) {
                     true => return Err(failure),
-                    false => unanswered.add(at.step, None, self.told(&failure)),
+                    false => unanswered.add(at.step, None, self.explained(&failure)),
                 }
             }
         }
@@ -301,9 +301,9 @@ impl Worker<'_> {
         let (corpus, notes) = self.examiner.spoken_by(&loaded)?;
         notes.iter().for_each(|n| self.watcher.note(n));
         let plan = self.plan;
-        let wishes = self.wishes.clone();
+        let kernel_choice = self.kernel_choice.clone();
         let gpu = self.gpu()?;
-        let device = device(gpu, run, &wishes)?;
+        let device = device(gpu, run, &kernel_choice)?;
         let mut subject = Subject::new(&device, &loaded, corpus, at.step, run)?;
         for question in plan.questions() {
             let path = at.answers.join(question.file(plan));
@@ -315,7 +315,7 @@ impl Worker<'_> {
             }
             let failed_path = at.answers.join(question.failure_file(plan));
             if let Some(before) = self.diverged_before(&failed_path) {
-                unanswered.add(at.step, Some(question), self.told(&before));
+                unanswered.add(at.step, Some(question), self.explained(&before));
                 continue;
             }
             self.watcher.asks(run, at.step, &question.text());
@@ -332,7 +332,7 @@ impl Worker<'_> {
                         self.watcher.explain(&failure)
                     ));
                     folder::write(&failed_path, &self.failed(&failure))?;
-                    unanswered.add(at.step, Some(question), self.told(&failure));
+                    unanswered.add(at.step, Some(question), self.explained(&failure));
                 }
             }
         }
@@ -378,13 +378,13 @@ impl Worker<'_> {
             let question = Question::Probe(section);
             let failed_path = path.with_file_name(question.failure_file(plan));
             if let Some(before) = self.diverged_before(&failed_path) {
-                unanswered.add(0, Some(question), self.told(&before));
+                unanswered.add(0, Some(question), self.explained(&before));
                 continue;
             }
             self.watcher.note(&format!("lookup table: {}", question.text()));
-            let wishes = self.wishes.clone();
+            let kernel_choice = self.kernel_choice.clone();
             let gpu = self.gpu()?;
-            let device = device(gpu, &plan.runs[0], &wishes)?;
+            let device = device(gpu, &plan.runs[0], &kernel_choice)?;
             match self.examiner.probe_lookup(&device, section) {
                 Ok(answer) => answered(&path, &failed_path, &answer)?,
                 Err(failure) if ends_all(&failure) => return Err(failure),
@@ -395,7 +395,7 @@ impl Worker<'_> {
                         self.watcher.explain(&failure)
                     ));
                     folder::write(&failed_path, &self.failed(&failure))?;
-                    unanswered.add(0, Some(question), self.told(&failure));
+                    unanswered.add(0, Some(question), self.explained(&failure));
                 }
             }
         }
@@ -453,13 +453,13 @@ impl Unanswered {
 }
 
 /// The adapter with the kernel variants of a run's examinations.
-fn device(gpu: &Gpu, run: &PlannedRun, wishes: &Wishes) -> Result<Device, RunFailure> {
+fn device(gpu: &Gpu, run: &PlannedRun, kernel_choice: &KernelChoice) -> Result<Device, RunFailure> {
     let refused = |place: &str| {
         let place = place.to_string();
         move |error| ConfigError::at(place, error)
     };
     let caps = gpu.capabilities();
-    let own = run.resolved.config.adapter.wishes().map_err(refused("adapter.variant"))?;
+    let own = run.resolved.config.adapter.kernel_choice().map_err(refused("adapter.variant"))?;
     let variants = own.apply(Variants::choose(caps), caps).map_err(refused("adapter.variant"))?;
-    Ok(Device::new(gpu, wishes.apply(variants, caps).map_err(refused("--variant"))?))
+    Ok(Device::new(gpu, kernel_choice.apply(variants, caps).map_err(refused("--variant"))?))
 }

@@ -89,7 +89,7 @@ impl AdversaryData {
 pub struct Adversary {
     gpu: Gpu,
     algorithm: Adversarial,
-    run: Opposed,
+    run: AdversaryRun,
     data: AdversaryData,
     shape: SentenceHead,
     /// vec4 of W and b.
@@ -133,7 +133,7 @@ pub(super) fn adversary_bytes(model: &Model, head: SentenceHead, sentences: u32,
 
 /// The run that an adversary works in.
 #[derive(Clone, Copy, Debug)]
-pub struct Opposed {
+pub struct AdversaryRun {
     /// The run's steps.
     pub steps: u64,
     /// Of the batches.
@@ -154,7 +154,7 @@ impl Adversary {
         whole: &Arena,
         algorithm: &Adversarial,
         data: AdversaryData,
-        run: Opposed,
+        run: AdversaryRun,
     ) -> Result<Adversary, GpuError> {
         let (gpu, encoder, ring) = (model.gpu(), &model.encoder, run.ring);
         let shape = SentenceHead { classes: data.classes.len() as u32, tokens: data.tokens };

@@ -94,7 +94,7 @@ impl Corpus {
         }
     }
 
-    /// Masked positions that a batch of so many sentences may have at most.
+    /// Masked positions that a batch of `sentences` sentences may have at most.
     pub fn most_masked(&self, sentences: u32) -> u32 {
         match self.objective.mask {
             MaskPolicy::One => sentences,
@@ -114,7 +114,7 @@ fn bernoulli_positions(seed: u64, index: u64, length: usize, p: f64) -> Vec<usiz
 fn replace_labels(sentence: &mut Sentence, noise: &LabelNoise, corpus: &Corpus, index: u64) {
     let words = corpus.language.vocabulary().len() as u32;
     for (position, label) in &mut sentence.masked {
-        // Two blocks a position: one number that decides, and a word.
+        // Two blocks per position: one number that decides, and a word.
         let mut stream = Stream::new(corpus.seed, Purpose::LabelNoise, index).from_block(2 * *position);
         if stream.uniform() < noise.probability {
             *label = corpus.tokens.word(stream.below(words));

@@ -37,7 +37,7 @@ pub struct Evaluator {
 const BATCH: usize = 256;
 
 impl Evaluator {
-    /// Sentences of one forward batch, when training has so many.
+    /// Sentences of one forward batch where a training batch has `training`.
     pub fn batch(training: usize) -> usize {
         training.min(BATCH)
     }

@@ -79,7 +79,7 @@ impl Folder {
         crate::model::write_synced(&path, text.as_bytes()).map_err(|source| RunError::Io { path, source })
     }
 
-    /// One JSON object a line, given to the system when this returns.
+    /// One JSON object per line, given to the system when this returns.
     pub fn metric(&mut self, line: &serde_json::Value) -> Result<(), RunError> {
         self.check()?;
         let path = self.path.join("metrics.jsonl");

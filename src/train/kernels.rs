@@ -38,11 +38,11 @@ pub struct Kernels {
 }
 
 impl Kernels {
-    /// Settles a run's variants.
+    /// Chooses a run's variants.
     ///
     /// # Errors
     /// When the adapter cannot run one that was asked for.
-    pub fn settle(gpu: &Gpu, resolved: &Resolved, subject: &Subject) -> Result<Kernels, ConfigError> {
+    pub fn choose(gpu: &Gpu, resolved: &Resolved, subject: &Subject) -> Result<Kernels, ConfigError> {
         let caps = gpu.capabilities();
         let kept = kept(gpu, resolved);
         let tuning = if kept.is_none() { Tuning::find(gpu, subject) } else { None };
@@ -62,10 +62,10 @@ impl Kernels {
             let place = place.to_string();
             move |error| ConfigError::at(place, error)
         };
-        let of_config = resolved.config.adapter.wishes().map_err(refused("adapter.variant"))?;
-        for (place, wishes) in [("adapter.variant", &of_config), ("--variant", &resolved.wishes)] {
-            if !wishes.is_empty() {
-                variants = wishes.apply(variants, caps).map_err(refused(place))?;
+        let of_config = resolved.config.adapter.kernel_choice().map_err(refused("adapter.variant"))?;
+        for (place, kernel_choice) in [("adapter.variant", &of_config), ("--variant", &resolved.kernel_choice)] {
+            if !kernel_choice.is_empty() {
+                variants = kernel_choice.apply(variants, caps).map_err(refused(place))?;
                 source = Source::Overridden;
             }
         }

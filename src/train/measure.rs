@@ -268,7 +268,7 @@ fn paired(a: &[f64], b: &[f64]) -> Estimate {
 }
 
 /// The measurements of a run.
-pub(super) struct Along {
+pub(super) struct MeasurementSchedule {
     instruments: Instruments,
     every: u64,
     /// The newest one, also one from before the run was resumed.
@@ -277,13 +277,18 @@ pub(super) struct Along {
     pub seconds: f64,
 }
 
-impl Along {
+impl MeasurementSchedule {
     /// Samples the sentences, and looks into a run's metrics for what was measured before.
-    pub fn new(corpus: &Corpus, settings: &MeasureSection, batch: usize, metrics: &Path) -> Result<Along, Interrupted> {
+    pub fn new(
+        corpus: &Corpus,
+        settings: &MeasureSection,
+        batch: usize,
+        metrics: &Path,
+    ) -> Result<MeasurementSchedule, Interrupted> {
         let text = std::fs::read_to_string(metrics).unwrap_or_default();
         let last = text.lines().rev().find_map(|line| serde_json::from_str(line).ok());
         let instruments = Instruments::new(corpus, settings, batch)?;
-        Ok(Along { instruments, every: settings.every, last, seconds: 0.0 })
+        Ok(MeasurementSchedule { instruments, every: settings.every, last, seconds: 0.0 })
     }
 
     /// Whether the schedule asks for a measurement at a step that has none yet.

@@ -188,7 +188,7 @@ fn work(
     let start = starting_weights(resolved, corpus, encoder, observer)?;
     let model = Model::new(device, encoder, &start)?;
     let mut trainer = Trainer::new(model, &config.train, *labels, *dims, config.seed)?;
-    oppose(resolved, corpus, &mut trainer, observer)?;
+    add_adversary(resolved, corpus, &mut trainer, observer)?;
     past.notes.iter().for_each(|note| observer.note(note));
     if let Some((checkpoint, _)) = &past.checkpoint {
         let loaded = load(&checkpoint.folder)?;
@@ -209,7 +209,7 @@ fn work(
 }
 
 /// Gives a trainer its adversary, where the config asks for one.
-fn oppose(
+fn add_adversary(
     resolved: &Resolved,
     corpus: &Corpus,
     trainer: &mut Trainer,
@@ -226,5 +226,5 @@ fn oppose(
         data.entropy,
         algorithm.ceiling * data.entropy
     ));
-    Ok(trainer.oppose(algorithm, data)?)
+    Ok(trainer.add_adversary(algorithm, data)?)
 }

@@ -49,7 +49,7 @@ impl Setup {
             LabelKind::Sampled => Labels::Hard,
             LabelKind::Expected => Labels::Soft,
         };
-        let kernels = Kernels::settle(gpu, resolved, &Subject::new(gpu, &encoder, &dims, labels))?;
+        let kernels = Kernels::choose(gpu, resolved, &Subject::new(gpu, &encoder, &dims, labels))?;
         let device = Device::new(gpu, kernels.variants);
         Ok(Setup { device, corpus, encoder, labels, head, dims, kernels })
     }

@@ -27,7 +27,7 @@ fn every_command_that_reads_a_grammar_tells_its_notes_once() {
         &["sweep", "run", "s.toml", "--json"],
         &["sweep", "collect", "s.toml", "--json"],
     ] {
-        let (printed, notes) = f.told(arguments);
+        let (printed, notes) = f.printed(arguments);
         assert_eq!(notes.matches("`X` is never reached from `S`").count(), 1, "{arguments:?}: {notes}");
         assert!(!printed.contains("never reached"), "{arguments:?}");
     }
@@ -45,11 +45,11 @@ fn byte_order_marks_are_skipped() {
     marked("hmm.toml", "[language]\nkind = \"hmm\"\nmatrices = \"hmm.txt\"\nmax_length = 2\n");
     marked("sweep.toml", "base = \"own.toml\"\n[grid]\nseed = [1]\n");
     for config in ["own.toml", "nltk.toml", "hmm.toml"] {
-        let (printed, notes) = f.told(&["language", "vocabulary", config]);
+        let (printed, notes) = f.printed(&["language", "vocabulary", config]);
         assert_eq!(printed, "a\nb\n", "{config}: {notes}");
     }
-    f.told(&["sweep", "plan", "sweep.toml"]);
-    f.told(&["language", "vocabulary", "own.toml", "language.max_length=4"]);
+    f.printed(&["sweep", "plan", "sweep.toml"]);
+    f.printed(&["language", "vocabulary", "own.toml", "language.max_length=4"]);
     let output = f.with_input(&["language", "conditional", "own.toml"], "\u{feff}a b\n".as_bytes());
     assert!(output.status.success(), "{}", text(&output.stderr));
     marked("wrong.toml", "[language]\nrules = \"own.txt\"\nmax_lenght = 2\n");

@@ -66,7 +66,7 @@ impl Models {
 
     /// What `eval` prints, and its notes.
     fn eval(&self, model: &str) -> (Value, String) {
-        let (printed, notes) = self.told(&["eval", model, "hmm.toml", "--count", "60", "--json", "--per-example"]);
+        let (printed, notes) = self.printed(&["eval", model, "hmm.toml", "--count", "60", "--json", "--per-example"]);
         (serde_json::from_str(&printed).unwrap(), notes)
     }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::common::adapter::gpu;
 use lowland::gpu::{Count, Step};
-use lowland::graph::{Dims, Emit, Graph, Plan};
+use lowland::graph::{Dims, Emit, ExecutionPlan, Graph};
 use lowland::ops::batch::BatchLayout;
 use lowland::ops::{Activation, BatchBuffers, Device, Rule, Variants, call};
 use lowland::reference::activation;
@@ -19,7 +19,7 @@ fn computed(f: Activation, numbers: &[f32]) -> [Vec<f32>; 3] {
     let (x, one, zero) = (given("x"), given("one"), given("zero"));
     let value = graph.activation(f, x);
     let slope = graph.push(call(f, Rule::Vjp(0), &[x, one]), "slope")[0];
-    let bend = graph.push(call(f, Rule::VjpJvp(0), &[x, one, one, zero]), "bend")[0];
+    let second = graph.push(call(f, Rule::VjpJvp(0), &[x, one, one, zero]), "second")[0];
     let variants = Variants::choose(gpu.capabilities());
     let dims = Dims { rows: 1, masked: 1, sentences: 1, probes: 1 };
     let layout = BatchLayout { tables: [1; 3], first_position: 0, segment: variants.sums().segment };
@@ -30,8 +30,8 @@ fn computed(f: Activation, numbers: &[f32]) -> [Vec<f32>; 3] {
         gpu.write(&buffer, &values);
         outside.insert(id, buffer);
     }
-    let wanted = [value, slope, bend];
-    let plan = Plan::new(&Device::new(&gpu, variants), &graph, dims, &buffers, &outside, &wanted).unwrap();
+    let wanted = [value, slope, second];
+    let plan = ExecutionPlan::new(&Device::new(&gpu, variants), &graph, dims, &buffers, &outside, &wanted).unwrap();
     plan.run(&gpu, &Step { rows: 1, ..Step::default() }).unwrap();
     wanted.map(|id| gpu.read(plan.buffer(id).unwrap(), n).unwrap())
 }
@@ -45,8 +45,8 @@ fn every_activation_is_single_precision_from_tail_to_tail() {
     numbers.resize(numbers.len().next_multiple_of(4), 0.0);
     for f in Activation::ALL {
         let computed = computed(f, &numbers);
-        let bend = |f, x| activation::slope(f, Jet::along(x, 1.0)).first;
-        let twins: [fn(Activation, f64) -> f64; 3] = [activation::forward, activation::slope, bend];
+        let second = |f, x| activation::slope(f, Jet::along(x, 1.0)).first;
+        let twins: [fn(Activation, f64) -> f64; 3] = [activation::forward, activation::slope, second];
         for ((what, got), twin) in ["f", "f'", "f''"].into_iter().zip(&computed).zip(twins) {
             let mut worst = (0.0, 0.0);
             for (x, got) in numbers.iter().zip(got) {

@@ -62,7 +62,7 @@ impl Setting {
         .unwrap();
         if let AlgorithmKind::Adversarial(algorithm) = &train.algorithm {
             let data = AdversaryData::draw(algorithm, &self.language, &TokenIds::new(12), SEED).unwrap();
-            trainer.oppose(algorithm, data).unwrap();
+            trainer.add_adversary(algorithm, data).unwrap();
         }
         trainer
     }

@@ -129,7 +129,7 @@ fn no_rooms_import_each_other_in_a_circle() {
 fn imports_are_read_in_every_spelling() {
     let text = [
         "use crate::gpu::{Gpu, crate_name};",
-        "use crate::{ops, graph::{Plan, fit},",
+        "use crate::{ops, graph::{ExecutionPlan, fit},",
         "    model::Arena};",
         "// crate::train",
         "fn f() { crate::text::read() }",

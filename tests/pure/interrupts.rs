@@ -6,7 +6,7 @@ use crate::common::matrices::{of_examples, with_spectrum};
 use lowland::curvature::*;
 use lowland::statistics::Target;
 
-/// An operator that is interrupted at its call number `at`, after so many examples of it.
+/// An operator that is interrupted at its call number `at`, after `examples` examples of it.
 struct Stopping {
     inner: Dense,
     calls: Cell<usize>,

@@ -316,7 +316,7 @@ fn a_verdict_over_sizes_says_that_its_sign_is_a_convention() {
     }
     // The note, the figure over sizes and the table beside the paper's.
     assert_eq!(with.matches(LONG).count(), 3, "{with}");
-    // A verdict a task, two scatters, the coefficients as a figure and as a table.
+    // One verdict per task, two scatters, the coefficients as a figure and as a table.
     assert_eq!(with.matches(SHORT).count(), 2 + 2 + 2, "{with}");
     let mut apart = sizes(Truth::Rising);
     apart.rows.iter_mut().for_each(|r| r.parametrisation = format!("{} parameters, as trained", r.parameters));

@@ -21,7 +21,7 @@ use super::arguments::Selftest;
 use super::failure::Failure;
 use super::{doctor, print, selftest as command};
 use crate::gpu::{AdapterChoice, Gpu, Options};
-use crate::ops::{Device, Variants, Wishes};
+use crate::ops::{Device, KernelChoice, Variants};
 use crate::selftest;
 use benches::Shape;
 
@@ -100,14 +100,19 @@ impl Draft {
     }
 }
 
-pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Selftest, folder: &Path) -> Result<(), Failure> {
+pub fn run(
+    adapter: &AdapterChoice,
+    kernel_choice: &KernelChoice,
+    arguments: &Selftest,
+    folder: &Path,
+) -> Result<(), Failure> {
     let shape = Shape::parse(&arguments.shape).map_err(Failure::usage)?;
     std::fs::create_dir_all(folder).map_err(|e| Failure::io(folder, &e))?;
     let draft = RefCell::new(Draft::new(folder, arguments.budget));
     draft.borrow_mut().write()?;
     let mut unusable = None;
     for (number, (name, _)) in PARTS.iter().enumerate() {
-        if let Some(failure) = part(&draft, number, name, adapter, wishes, shape)? {
+        if let Some(failure) = part(&draft, number, name, adapter, kernel_choice, shape)? {
             unusable.get_or_insert(failure);
         }
     }
@@ -149,7 +154,7 @@ fn part(
     number: usize,
     name: &str,
     adapter: &AdapterChoice,
-    wishes: &Wishes,
+    kernel_choice: &KernelChoice,
     shape: Shape,
 ) -> Result<Option<Failure>, Failure> {
     let start = Instant::now();
@@ -162,11 +167,11 @@ fn part(
     }
     let work = || -> Result<End, Failure> {
         let gpu = Gpu::open(adapter, options())?;
-        let chosen = Device::wishing(&gpu, wishes)?.variants;
+        let chosen = Device::choosing(&gpu, kernel_choice)?.variants;
         let deadline = draft.borrow().deadline(number);
         match name {
             "doctor" => {
-                let (report, verdict) = doctor::examine(&gpu, wishes)?;
+                let (report, verdict) = doctor::examine(&gpu, kernel_choice)?;
                 draft.borrow_mut().report.doctor = Some(report);
                 Ok(verdict.map_or_else(|f| End::Wrong(f.message), |()| End::Done))
             }
