@@ -4,6 +4,7 @@ use super::failure::Failure;
 use crate::downstream::{DownstreamError, TaskError};
 use crate::gpu::{Excess, GpuError, Limit};
 use crate::model::EnlargeError;
+use crate::report::ReportError;
 use crate::sweep::RunFailure;
 use crate::train::{PlanReport, Refusal};
 
@@ -111,6 +112,16 @@ pub fn of_enlarge(error: &EnlargeError) -> String {
     match error {
         EnlargeError::Widened { .. } => format!("{error}; use --method duplicate for width"),
         _ => error.to_string(),
+    }
+}
+
+/// Why a page cannot be made, with what would help.
+pub fn of_report(error: &ReportError) -> String {
+    match error {
+        ReportError::NoRun(_) => format!("{error}; `lowland train` makes one"),
+        ReportError::Empty(_) => format!("{error}; `lowland train` makes the one, `lowland sweep` the other"),
+        ReportError::Table { .. } => format!("{error}; `lowland sweep collect` writes it anew"),
+        ReportError::Run { .. } | ReportError::Io { .. } => error.to_string(),
     }
 }
 

@@ -135,10 +135,10 @@ impl From<ModelError> for Failure {
 impl From<ReportError> for Failure {
     fn from(error: ReportError) -> Failure {
         let code = match error {
-            ReportError::Run { .. } => USAGE,
             ReportError::Io { .. } => INPUT_OUTPUT,
+            _ => USAGE,
         };
-        Failure { code, message: error.to_string() }
+        Failure { code, message: advice::of_report(&error) }
     }
 }
 

@@ -105,7 +105,7 @@ fn listen() {
 
 fn run(cli: Cli) -> Result<(), Failure> {
     let adapter = cli.adapter.unwrap_or_default();
-    let kernel_choice = cli.variant.unwrap_or_default();
+    let kernel_choice = cli.variant.unwrap_or_default().asked_at("--variant");
     match cli.command {
         Command::Demo(a) => demo::run(&adapter, &kernel_choice, &a),
         Command::Doctor(a) => doctor::run(&adapter, &kernel_choice, &a),

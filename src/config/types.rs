@@ -387,7 +387,7 @@ impl AdapterSection {
     /// # Errors
     /// A name that is not in the table.
     pub fn kernel_choice(&self) -> Result<KernelChoice, VariantError> {
-        let mut kernel_choice = KernelChoice::default();
+        let mut kernel_choice = KernelChoice::default().asked_at("adapter.variant");
         for (operation, variant) in &self.variant {
             kernel_choice.add(operation, variant)?;
         }

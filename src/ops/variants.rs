@@ -229,10 +229,29 @@ fn every_name() -> String {
 
 /// Variants that someone asked for: `linear=tiled,attention=row`. Names are checked when they are read, against an
 /// adapter when they are [applied](KernelChoice::apply).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct KernelChoice(Vec<(String, String)>);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelChoice {
+    asked: Vec<(String, String)>,
+    place: &'static str,
+}
+
+impl Default for KernelChoice {
+    fn default() -> KernelChoice {
+        KernelChoice { asked: vec![], place: "kernel variants" }
+    }
+}
 
 impl KernelChoice {
+    /// The same, asked for at this place (a flag, a key of a config), which errors name.
+    pub fn asked_at(self, place: &'static str) -> KernelChoice {
+        KernelChoice { place, ..self }
+    }
+
+    /// Where it was asked for.
+    pub fn place(&self) -> &'static str {
+        self.place
+    }
+
     /// Asks for one more: the variant of an operation or of a family of them.
     ///
     /// # Errors
@@ -246,13 +265,13 @@ impl KernelChoice {
             let known = first.rows().iter().map(|row| row.name).collect();
             return Err(VariantError::Variant { operation: operation.into(), variant: variant.into(), known });
         }
-        self.0.push((operation.to_string(), variant.to_string()));
+        self.asked.push((operation.to_string(), variant.to_string()));
         Ok(())
     }
 
     /// Whether nothing was asked for.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.asked.is_empty()
     }
 
     /// Puts what was asked for into the place of what was chosen.
@@ -260,7 +279,7 @@ impl KernelChoice {
     /// # Errors
     /// One that the adapter cannot run.
     pub fn apply(&self, mut variants: Variants, caps: &Capabilities) -> Result<Variants, VariantError> {
-        for (name, variant) in &self.0 {
+        for (name, variant) in &self.asked {
             for operation in Family::named(name) {
                 variants = variants.with(operation, variant).expect("names were checked");
                 if let Some(lack) = variants.row(operation).missing(caps) {
@@ -287,7 +306,7 @@ impl std::str::FromStr for KernelChoice {
 
 impl fmt::Display for KernelChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts: Vec<String> = self.0.iter().map(|(o, v)| format!("{o}={v}")).collect();
+        let parts: Vec<String> = self.asked.iter().map(|(o, v)| format!("{o}={v}")).collect();
         f.write_str(&parts.join(","))
     }
 }

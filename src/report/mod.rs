@@ -23,7 +23,21 @@ pub use figure::{Axis, Figure, Line};
 /// Why a page cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
-    /// The folder holds no run or sweep, or one that is damaged.
+    /// A folder without a run's metrics.
+    #[error("{}: holds no run (no metrics.jsonl)", .0.display())]
+    NoRun(PathBuf),
+    /// A folder with neither a run nor a sweep.
+    #[error("{}: holds no run (no metrics.jsonl) and no sweep (no table.json, nor in its subfolders)", .0.display())]
+    Empty(PathBuf),
+    /// A sweep's table that this version does not read.
+    #[error("{}: {message}", path.display())]
+    Table {
+        /// The table's file.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// A run that is damaged, or what cannot be drawn.
     #[error("{}: {message}", path.display())]
     Run {
         /// The folder or file.

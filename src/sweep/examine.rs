@@ -22,7 +22,7 @@ use crate::interrupt;
 use crate::language::Words;
 use crate::model::{Encoder, Loaded, Model, Weights, enlarge};
 use crate::ops::Device;
-use crate::train::{Corpus, Evaluation, Evaluator, Instruments, Measurement, interrupt_requested};
+use crate::train::{Corpus, Evaluation, Evaluator, Instruments, Measurement};
 
 /// One question.
 #[derive(Clone, Copy, Debug)]
@@ -189,7 +189,7 @@ impl<'p> Examiner<'p> {
             model.encoder.parameter_count()
         );
         let instruments = Instruments::new(&subject.corpus, measure, subject.micro_batch)?;
-        let measurement = instruments.measure(&model, subject.step, &|| !interrupt_requested())?;
+        let measurement = instruments.measure(&model, subject.step, &|| !interrupt::requested())?;
         Ok(Curved { parametrisation, measurement })
     }
 

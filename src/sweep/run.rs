@@ -15,9 +15,10 @@ use super::plan::{PlannedRun, SweepPlan};
 use super::table::LOOKUP;
 use crate::config::ConfigError;
 use crate::gpu::{Gpu, GpuError};
+use crate::interrupt;
 use crate::model;
 use crate::ops::{Device, KernelChoice, Variants};
-use crate::train::{self, Claim, Observer, interrupt_requested};
+use crate::train::{self, Claim, Observer};
 
 /// Hears how a sweep goes.
 pub trait Watcher: Observer {
@@ -310,7 +311,7 @@ impl Worker<'_> {
             if path.exists() {
                 continue;
             }
-            if interrupt_requested() {
+            if interrupt::requested() {
                 return Err(RunFailure::Interrupted);
             }
             let failed_path = at.answers.join(question.failure_file(plan));
@@ -372,7 +373,7 @@ impl Worker<'_> {
             if path.exists() {
                 continue;
             }
-            if interrupt_requested() {
+            if interrupt::requested() {
                 return Err(RunFailure::Interrupted);
             }
             let question = Question::Probe(section);
@@ -454,12 +455,12 @@ impl Unanswered {
 
 /// The adapter with the kernel variants of a run's examinations.
 fn device(gpu: &Gpu, run: &PlannedRun, kernel_choice: &KernelChoice) -> Result<Device, RunFailure> {
-    let refused = |place: &str| {
-        let place = place.to_string();
-        move |error| ConfigError::at(place, error)
-    };
+    let of_config =
+        run.resolved.config.adapter.kernel_choice().map_err(|error| ConfigError::at("adapter.variant", error))?;
     let caps = gpu.capabilities();
-    let own = run.resolved.config.adapter.kernel_choice().map_err(refused("adapter.variant"))?;
-    let variants = own.apply(Variants::choose(caps), caps).map_err(refused("adapter.variant"))?;
-    Ok(Device::new(gpu, kernel_choice.apply(variants, caps).map_err(refused("--variant"))?))
+    let mut variants = Variants::choose(caps);
+    for asked in [&of_config, kernel_choice] {
+        variants = asked.apply(variants, caps).map_err(|error| ConfigError::at(asked.place(), error))?;
+    }
+    Ok(Device::new(gpu, variants))
 }

@@ -58,14 +58,11 @@ impl Kernels {
                 ConfigError::at("train.precision", message)
             })?;
         }
-        let refused = |place: &str| {
-            let place = place.to_string();
-            move |error| ConfigError::at(place, error)
-        };
-        let of_config = resolved.config.adapter.kernel_choice().map_err(refused("adapter.variant"))?;
-        for (place, kernel_choice) in [("adapter.variant", &of_config), ("--variant", &resolved.kernel_choice)] {
-            if !kernel_choice.is_empty() {
-                variants = kernel_choice.apply(variants, caps).map_err(refused(place))?;
+        let of_config =
+            resolved.config.adapter.kernel_choice().map_err(|error| ConfigError::at("adapter.variant", error))?;
+        for asked in [&of_config, &resolved.kernel_choice] {
+            if !asked.is_empty() {
+                variants = asked.apply(variants, caps).map_err(|error| ConfigError::at(asked.place(), error))?;
                 source = Source::Overridden;
             }
         }

@@ -15,7 +15,7 @@ use rayon::prelude::*;
 
 use super::data::Corpus;
 use super::measurement::{Bartlett, Measurement};
-use super::observer::{Observer, interrupt_requested};
+use super::observer::Observer;
 use super::run::RunError;
 use crate::config::{ConfigError, HessianTraceSection, MeasureSection, NoiseSection, TopSection};
 use crate::curvature::{
@@ -316,7 +316,7 @@ impl MeasurementSchedule {
         observer: &dyn Observer,
     ) -> Result<Option<Measurement>, CurvatureError> {
         let started = Instant::now();
-        let found = self.instruments.measure(model, step, &|| !interrupt_requested());
+        let found = self.instruments.measure(model, step, &|| !interrupt::requested());
         self.seconds += started.elapsed().as_secs_f64();
         match found {
             Ok(measurement) => {

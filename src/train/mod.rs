@@ -43,7 +43,7 @@ pub(crate) use folder::CLAIM;
 pub use kernels::{Kernels, Source};
 pub use measure::{Instruments, measured_seed};
 pub use measurement::{Bartlett, Measurement};
-pub use observer::{Observer, Progress, Quiet, interrupt_requested, request_interrupt};
+pub use observer::{Observer, Progress, Quiet};
 pub use past::Length;
 pub use plan::{PlanBytes, PlanReport, Refusal, plan};
 pub use result::{Divergence, RunResult};

@@ -1,4 +1,4 @@
-//! Who watches a run, and how it is asked to stop.
+//! Who watches a run.
 
 use super::evaluate::Evaluation;
 
@@ -34,5 +34,3 @@ impl Observer for Quiet {
     fn progress(&self, _: &Progress) {}
     fn note(&self, _: &str) {}
 }
-
-pub use crate::interrupt::{request as request_interrupt, requested as interrupt_requested};

@@ -12,13 +12,14 @@ use super::evaluate::{Evaluation, Evaluator};
 use super::events::EventWriter;
 use super::folder::{Folder, earlier_seconds, evaluated_step, keep_metrics_until};
 use super::measure::{MeasurementSchedule, measure_error};
-use super::observer::{Observer, Progress, interrupt_requested};
+use super::observer::{Observer, Progress};
 use super::past::{Length, Past};
 use super::result::{Divergence, RunResult};
 use super::run::{Outcome, RunError, Status};
 use super::setup::Setup;
 use super::trainer::{LogLine, Trainer};
 use crate::config::{AlgorithmKind, Resolved};
+use crate::interrupt;
 use crate::model::save;
 
 /// Steps between lines of `metrics.jsonl`.
@@ -147,7 +148,7 @@ impl<'r> Session<'r> {
             if step < steps && self.measurements.as_ref().is_some_and(|a| a.due(step)) {
                 self.measure(trainer, folder)?;
             }
-            let interrupted = interrupt_requested();
+            let interrupted = interrupt::requested();
             if (due(train.checkpoint_every) && step < steps) || interrupted {
                 self.log(trainer, folder)?;
                 trainer.pause();

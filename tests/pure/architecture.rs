@@ -154,6 +154,23 @@ fn the_lowest_rooms_name_no_command_flag_or_key() {
 }
 
 #[test]
+fn only_the_command_line_names_commands_and_flags() {
+    let src = root().join("src");
+    for path in files(&src) {
+        let path = path.strip_prefix(&src).unwrap();
+        // The colours of a page are named as CSS wants it.
+        if ["cli", "main", "kernels"].contains(&room(path).as_str()) || path.ends_with("report/palette.rs") {
+            continue;
+        }
+        let code = code_of(path);
+        for word in ["`lowland ", "`--", "\"--"] {
+            let line = code.lines().find(|line| line.contains(word));
+            assert!(line.is_none(), "{}: {line:?}: say it in src/cli/advice.rs", path.display());
+        }
+    }
+}
+
+#[test]
 fn every_file_of_tests_is_in_a_binary() {
     let tests = root().join("tests");
     for path in files(&tests) {
