@@ -14,6 +14,7 @@
 //! ```
 
 mod build;
+mod evaluate;
 pub(crate) mod fit;
 mod flops;
 mod fuse;

@@ -1,7 +1,7 @@
 //! What an operation has at hand when it turns itself into dispatches.
 
-use super::{BatchBuffers, Dims, Emit, TensorId, Variants};
-use crate::gpu::{Buffer, Count, Dispatch, Grid, Kernel};
+use super::{BatchBuffers, Dims, Emit, Node, TensorId, Variants};
+use crate::gpu::{Buffer, Count, Dispatch, Grid, Kernel, KernelFile, Launch};
 
 /// A piece of memory that a node needs while it runs, by the name that its operation gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -83,6 +83,18 @@ impl Lowering<'_> {
     /// A grid of `lanes` invocations per row, 64 per workgroup.
     pub fn rowwise(&self, rows: Count, lanes: u32, layers: u32) -> Grid {
         Grid { count: rows, unit: 64 / lanes, columns: 1, layers }
+    }
+
+    /// Appends an elementwise kernel of your own, in the frame of `shaders/common/elementwise.wgsl`. Its entry point is
+    /// called as the [rule](super::Rule::name), its storage bindings are the node's inputs (four at most), then its first
+    /// output; `p.scale` is `scale`.
+    pub fn push_elementwise(&mut self, file: &'static KernelFile, node: &Node, scale: f32) {
+        let (out, entry) = (node.outputs[0], node.rule.name());
+        let (code, fixed) = self.count(out);
+        let [a, b, c, d] = std::array::from_fn(|i| node.inputs.get(i).map_or(0, |id| self.layer(*id)));
+        let params = vec![code, fixed, self.cols4(out), a, b, c, d, self.layer(out), scale.to_bits(), 0, 0, 0];
+        let buffers = node.inputs.iter().chain([&out]).map(|id| self.buffer(*id)).collect();
+        self.push(Launch { file, entry, buffers, params }, self.name(out), self.elementwise(out));
     }
 
     /// Appends a dispatch.

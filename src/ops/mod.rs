@@ -101,16 +101,16 @@ pub enum Rule {
 }
 
 impl Rule {
-    /// What stands behind an operation's name in a title.
-    fn suffix(self) -> &'static str {
+    /// Name, as entry points of `shaders/` have it.
+    pub fn name(self) -> &'static str {
         match self {
-            Rule::Forward => "",
-            Rule::Vjp(_) => ", vjp",
-            Rule::Jvp => ", jvp",
-            Rule::VjpJvp(_) => ", vjp_jvp",
-            Rule::Second => ", second",
-            Rule::Slope => ", slope",
-            Rule::Delta => ", delta",
+            Rule::Forward => "forward",
+            Rule::Vjp(_) => "vjp",
+            Rule::Jvp => "jvp",
+            Rule::VjpJvp(_) => "vjp_jvp",
+            Rule::Second => "second",
+            Rule::Slope => "slope",
+            Rule::Delta => "delta",
         }
     }
 }

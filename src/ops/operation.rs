@@ -19,7 +19,10 @@ pub trait Operation: Debug + Send + Sync {
 
     /// What timings call a rule.
     fn title(&self, rule: Rule) -> String {
-        format!("{}{}", self.name(), rule.suffix())
+        match rule {
+            Rule::Forward => self.name().into(),
+            _ => format!("{}, {}", self.name(), rule.name()),
+        }
     }
 
     /// Shapes of what comes out of a rule.
