@@ -29,7 +29,7 @@ mod transform;
 
 pub use crate::gpu::Count;
 pub use crate::ops::{Dims, Emit, Node, Role, Tensor, TensorId};
-pub use ghost::{GramPart, NormTerm};
+pub use ghost::{GhostError, GramPart, NormTerm};
 pub use plan::{ExecutionPlan, MemoryPlan, dispatches};
 
 use crate::ops::Call;

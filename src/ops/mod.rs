@@ -70,7 +70,7 @@ pub use layer_norm::LayerNorm;
 pub use linear::{Epilogue, Layout, Linear};
 pub use loss_draw::LossDraw;
 pub use lowering::{Lowering, Scratch};
-pub use operation::{GradientRows, GradientSource, Operation, OutputShape, Sizes};
+pub use operation::{GradientRows, GradientSource, NormPart, Operation, OutputShape, Sizes};
 pub use own::Own;
 pub use row_gram::RowGram;
 pub use sentence_sum::SentenceSum;

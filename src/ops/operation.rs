@@ -109,16 +109,17 @@ pub enum GradientRows {
         /// ȳ, [rows, n].
         b: TensorId,
     },
-    /// Layer norm's scale (column 0) or shift (column 1).
-    Scale {
+    /// Σ_rows b ⊙ x̂, the scale of a normalisation, or Σ_rows b, its shift. x̂ = (x − m) r with the (m, r) of each row
+    /// in `stat`; where nothing is subtracted m is 0.
+    Normalised {
         /// ȳ, [rows, d].
         b: TensorId,
-        /// The norm's input, [rows, d].
+        /// What is normalised, [rows, d].
         x: TensorId,
-        /// Each row's statistics, by which x is normalised.
+        /// (m, r, ..) of each row, [rows, 4].
         stat: TensorId,
-        /// 0 for the scale, 1 for the shift.
-        column: usize,
+        /// Which of the two.
+        part: NormPart,
     },
     /// The rows of b by table row.
     Table {
@@ -127,6 +128,15 @@ pub enum GradientRows {
         /// Whose rows.
         table: Table,
     },
+}
+
+/// A vector of parameters behind a normalisation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormPart {
+    /// γ, which multiplies x̂.
+    Scale,
+    /// β, which is added.
+    Shift,
 }
 
 /// A graph at the sizes of a largest batch, with the variants that will run.
