@@ -53,27 +53,15 @@ mod update;
 pub(crate) mod variant_table;
 mod variants;
 
-pub use activation::Activation;
-pub use add::Add;
-pub use attention::Attention;
-pub use column_sum::ColumnSum;
-pub use concat::Concat;
-pub use cross_entropy::{CrossEntropy, Labels};
+pub use cross_entropy::Labels;
 pub use device::{Device, DeviceError};
-pub use dropout::Dropout;
-pub use embedding::{Embedding, Table};
-pub use gather::Gather;
-pub use ghost_gram::{GhostGram, GramKind};
-pub use ghost_norm::GhostNorm;
+pub use embedding::Table;
+pub use ghost_gram::GramKind;
 pub(crate) use ghost_norm::{GhostLoops, instantiates};
-pub use layer_norm::LayerNorm;
-pub use linear::{Epilogue, Layout, Linear};
-pub use loss_draw::LossDraw;
+pub use linear::{Epilogue, Layout};
 pub use lowering::{Lowering, Scratch};
 pub use operation::{GradientRows, GradientSource, NormPart, Operation, OutputShape, Sizes};
 pub use own::Own;
-pub use row_gram::RowGram;
-pub use sentence_sum::SentenceSum;
 pub use update::{Optimizer, Treatment, UpdateRule};
 pub use variant_table::{AttentionVariant, Family, Kind, Lack, LinearVariant, Need, Row, Sums};
 pub use variants::{KernelChoice, VariantError, Variants};
@@ -115,12 +103,26 @@ impl Rule {
     }
 }
 
-/// The one list of operations: calls a macro with the names of all.
+/// The one list of operations, each in the file of its `mod`: calls a macro with all of them.
 macro_rules! every_operation {
     ($with:ident) => {
         $with! {
-            Activation, Add, Attention, ColumnSum, Concat, CrossEntropy, Dropout, Embedding, Gather, GhostGram, GhostNorm,
-            LayerNorm, Linear, LossDraw, RowGram, SentenceSum,
+            activation::Activation,
+            add::Add,
+            attention::Attention,
+            column_sum::ColumnSum,
+            concat::Concat,
+            cross_entropy::CrossEntropy,
+            dropout::Dropout,
+            embedding::Embedding,
+            gather::Gather,
+            ghost_gram::GhostGram,
+            ghost_norm::GhostNorm,
+            layer_norm::LayerNorm,
+            linear::Linear,
+            loss_draw::LossDraw,
+            row_gram::RowGram,
+            sentence_sum::SentenceSum,
         }
     };
 }
@@ -128,7 +130,9 @@ pub(crate) use every_operation;
 
 /// One type for the functions of a list, each of which is an [`Operation`].
 macro_rules! function {
-    ($($name:ident,)*) => {
+    ($($file:ident::$name:ident,)*) => {
+        $(pub use $file::$name;)*
+
         /// An operation of a graph, with what it is set to.
         #[derive(Clone, Debug, PartialEq)]
         pub enum Function {

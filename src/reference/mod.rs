@@ -171,7 +171,7 @@ impl Twin for NoTwin {
 
 /// The twin of each operation of the list.
 macro_rules! twins {
-    ($($name:ident,)*) => {
+    ($($file:ident::$name:ident,)*) => {
         fn twin(function: &Function) -> &dyn Twin {
             match function {
                 $(Function::$name(operation) => operation,)*

@@ -17,6 +17,7 @@ mod curvature_traces;
 mod derivatives;
 mod docs;
 mod gallery;
+mod ghost;
 mod grammars;
 mod hmm;
 mod interrupts;
