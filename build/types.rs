@@ -1,5 +1,5 @@
-//! Writes the kernels as Rust: a table for the preprocessor (`src/gpu/shader.rs`), and a module of types for each kernel
-//! (`src/kernels.rs`), so that a dispatch whose names do not fit its WGSL does not compile.
+//! Writes the kernels as Rust: a table for the preprocessor (`src/gpu/shader.rs`), and a module of types for each
+//! kernel (`src/kernels.rs`), so that a dispatch whose names do not fit its WGSL does not compile.
 
 use std::fmt::Write as _;
 use std::path::Path;

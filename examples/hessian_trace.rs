@@ -2,8 +2,8 @@
 //!
 //!     cargo run --release --example hessian_trace -- FOLDER
 //!
-//! FOLDER holds a model as `transformers` writes it, and `examples.jsonl` beside it (see `lowland eval --help`). Without
-//! one, a small model of the test suite is measured.
+//! FOLDER holds a model as `transformers` writes it, and `examples.jsonl` beside it (see `lowland eval --help`).
+//! Without one, a small model of the test suite is measured.
 
 use std::error::Error;
 use std::path::Path;
@@ -23,12 +23,12 @@ pub fn run(folder: &Path) -> Result<(), Box<dyn Error>> {
     let loss = model.over(&model.read_examples(folder.join("examples.jsonl"))?)?;
     println!("{} parameters, {} examples, on {}", loss.size(), loss.examples(), device.gpu.info().name);
 
-    // The Gauss-Newton (= Fisher) trace until its standard error is 5 % of it. The examples are the target: only the probes
-    // are random.
+    // The Gauss-Newton (= Fisher) trace until its standard error is 5 % of it. The examples are the target: only the
+    // probes are random.
     println!("Tr G = {}", loss.gauss_newton().trace().relative_error(0.05)?);
 
-    // The Hessian's, with the examples as a sample of what they came from: the error has two parts. Its trace may be near 0,
-    // so that a number of probes is given and no relative error.
+    // The Hessian's, with the examples as a sample of what they came from: the error has two parts. Its trace may be
+    // near 0, so that a number of probes is given and no relative error.
     let hessian = loss.hessian();
     println!("Tr H = {}", hessian.trace().of_population().probes(256)?);
 

@@ -1,5 +1,5 @@
-//! A language whose truth is known, without an adapter: sentences, the exact distribution of a masked word, and the least
-//! loss that any model of the language can reach.
+//! A language whose truth is known, without an adapter: sentences, the exact distribution of a masked word, and the
+//! least loss that any model of the language can reach.
 //!
 //!     cargo run --release --example language -- GRAMMAR
 //!

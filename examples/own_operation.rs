@@ -1,5 +1,5 @@
-//! An operation of one's own, outside the crate: y = sin(ω x) (Sitzmann et al. 2020) with its WGSL and all its rules, in
-//! a layer y = sin(ω x Wᵀ) whose gradient, H v and vᵀHv are compared with differences in f64.
+//! An operation of one's own, outside the crate: y = sin(ω x) (Sitzmann et al. 2020) with its WGSL and all its rules,
+//! in a layer y = sin(ω x Wᵀ) whose gradient, H v and vᵀHv are compared with differences in f64.
 //!
 //!     cargo run --release --example own_operation
 

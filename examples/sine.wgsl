@@ -10,14 +10,18 @@
 @group(0) @binding(3) var<storage, read_write> out: array<vec4<f32>>;
 
 @compute @workgroup_size(64)
-fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
+fn forward(
+    @builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32
+) {
     let i = element(w, n, l);
     if i >= elements() { return; }
     out[w.z * p.out_layer + i] = sin(p.scale * x[w.z * p.a_layer + i]);
 }
 
 @compute @workgroup_size(64)
-fn vjp(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
+fn vjp(
+    @builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32
+) {
     let i = element(w, n, l);
     if i >= elements() { return; }
     out[w.z * p.out_layer + i] = p.scale * cos(p.scale * x[w.z * p.a_layer + i]) * a[w.z * p.b_layer + i];
@@ -30,14 +34,18 @@ fn second_order(z: u32, i: u32) -> vec4<f32> {
 }
 
 @compute @workgroup_size(64)
-fn vjp_jvp(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
+fn vjp_jvp(
+    @builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32
+) {
     let i = element(w, n, l);
     if i >= elements() { return; }
     out[w.z * p.out_layer + i] = second_order(w.z, i);
 }
 
 @compute @workgroup_size(64)
-fn second(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
+fn second(
+    @builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32
+) {
     let i = element(w, n, l);
     if i >= elements() { return; }
     out[w.z * p.out_layer + i] = second_order(w.z, i) * x_dot[w.z * p.c_layer + i];

@@ -1,5 +1,5 @@
-//! A small training run: a config with some keys changed, an observer, and the folder that is left, from which the model is
-//! loaded and measured.
+//! A small training run: a config with some keys changed, an observer, and the folder that is left, from which the
+//! model is loaded and measured.
 //!
 //!     cargo run --release --example train_small -- OUTPUT
 //!

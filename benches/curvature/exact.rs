@@ -1,8 +1,9 @@
 //! The exact Fisher trace of few long sentences, beside the seconds that the least work would take.
 //!
-//! Least work: one forward pass; for each of the V - 1 cotangents of a masked position a pass back, in the last layer of what a
-//! single masked row reaches alone; squared norms in the cheaper of their two forms, the inner products of the inputs once for
-//! all cotangents. At the rate of the fastest product of the model's shapes, measured before and after in the same run.
+//! Least work: one forward pass; for each of the V - 1 cotangents of a masked position a pass back, in the last layer
+//! of what a single masked row reaches alone; squared norms in the cheaper of their two forms, the inner products of
+//! the inputs once for all cotangents. At the rate of the fastest product of the model's shapes, measured before and
+//! after in the same run.
 
 use std::collections::HashMap;
 use std::time::Instant;

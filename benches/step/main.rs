@@ -1,11 +1,11 @@
-//! The cost of a gradient and of a whole AdamW step, of plain products, and how cost grows with each size; all beside the
-//! same in PyTorch, timed in turn in one run.
+//! The cost of a gradient and of a whole AdamW step, of plain products, and how cost grows with each size; all beside
+//! the same in PyTorch, timed in turn in one run.
 //!
 //!     cargo bench --bench step -- [SHAPE ..] [--config FILE] [--set KEY=VALUE] [--part PART] [--runs N] [--json FILE]
 //!
-//! A shape is `width/layers/tokens/batch` (heads of 32 numbers or less); with `--config` the model and the sentences of a
-//! run config. PyTorch is the one of `$LOWLAND_PEERS` (a Python interpreter), else of `target/peers` (`make peers`); without
-//! it the table has only our own times. Absolute times mean little on shared machines: read the ratios.
+//! A shape is `width/layers/tokens/batch` (heads of 32 numbers or less); with `--config` the model and the sentences of
+//! a run config. PyTorch is the one of `$LOWLAND_PEERS` (a Python interpreter), else of `target/peers` (`make peers`);
+//! without it the table has only our own times. Absolute times mean little on shared machines: read the ratios.
 
 mod peer;
 mod products;
@@ -159,7 +159,8 @@ fn time_scaling(gpu: &Gpu, runs: usize, peer: &mut Option<Peer>) -> Result<Vec<V
         println!("   {}", summary(&steps.step));
         let mut line = steps.json(name);
         line["sizes"] = json!({
-            "width": sizes.width, "layers": sizes.layers, "tokens": sizes.tokens, "batch": sizes.batch, "words": sizes.words,
+            "width": sizes.width, "layers": sizes.layers, "tokens": sizes.tokens, "batch": sizes.batch,
+            "words": sizes.words,
         });
         line["multiple"] = json!(ours / base_ours);
         line["peer_multiple"] = json!(theirs.zip(base_theirs).map(|(t, b)| t / b));

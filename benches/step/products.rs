@@ -25,8 +25,8 @@ pub struct Product {
     pub what: &'static str,
 }
 
-/// 512³ and 1024³, 512 x 512 over several depths, then what a layer of some widths multiplies: rows of tokens through its four weights, forward (NT), to
-/// the gradient of the input (NN) and of the weight (TN).
+/// 512³ and 1024³, 512 x 512 over several depths, then what a layer of some widths multiplies: rows of tokens through
+/// its four weights, forward (NT), to the gradient of the input (NN) and of the weight (TN).
 pub fn shapes(models: &[(u32, u32)]) -> Vec<Product> {
     let mut all = Vec::new();
     for n in [512, 1024] {

@@ -1,5 +1,5 @@
-//! `lowland demo`: a random grammar, a small model trained down to its entropy floor, its curvature along the way, a linear
-//! probe at the end, a report; whatever adapter there is.
+//! `lowland demo`: a random grammar, a small model trained down to its entropy floor, its curvature along the way, a
+//! linear probe at the end, a report; whatever adapter there is.
 
 use std::path::Path;
 use std::time::Instant;
@@ -64,7 +64,8 @@ fn demo(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Demo)
     Ok(())
 }
 
-/// The paper's probe in small: which symbol most likely yields the first 4 words, from the token representations of the last layer.
+/// The paper's probe in small: which symbol most likely yields the first 4 words, from the token representations of the
+/// last layer.
 fn probe_of(device: &Device, corpus: &Corpus, folder: &Path) -> Result<Outcome, Failure> {
     let start = Instant::now();
     let sizes = Sizes { train: 1000, validation: 500, test: 2000 };

@@ -77,8 +77,8 @@ pub fn examine(gpu: &Gpu, kernel_choice: &KernelChoice) -> Result<(Value, Result
         false => Err(Failure {
             code: NO_ADAPTER,
             message: format!(
-                "{} computes wrong numbers ({} differs by {:.1e}, at most {:.1e} is allowed). Update its driver, choose \
-                 another adapter, and see `lowland selftest`.",
+                "{} computes wrong numbers ({} differs by {:.1e}, at most {:.1e} is allowed). Update its driver, \
+                 choose another adapter, and see `lowland selftest`.",
                 info.name, outcome.tensor, outcome.error, outcome.bound
             ),
         }),

@@ -1,5 +1,5 @@
-//! How fast a software adapter is at one vector width: a driver reads the width when it is loaded, so each is measured in a
-//! process of its own (`lowland lanes`, not for people), by `gpu::prepare_process`.
+//! How fast a software adapter is at one vector width: a driver reads the width when it is loaded, so each is measured
+//! in a process of its own (`lowland lanes`, not for people), by `gpu::prepare_process`.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};

@@ -1,9 +1,10 @@
-//! The commands: arguments in, text or JSON out, an exit code. One file per command; everything that talks to people is here.
+//! The commands: arguments in, text or JSON out, an exit code. One file per command; everything that talks to people is
+//! here.
 //!
 //! Standard output carries results alone (one JSON object under `--json`); progress, notes and errors go to standard
-//! error. Exit codes: 0 done; 2 bad config or usage; 3 diverged; 4 out of memory; 5 input or output; 6 no usable adapter;
-//! 75 interrupted, what was done is kept and the same command goes on; 130 interrupted, what was measured is printed; 1 anything
-//! else. SIGINT and SIGTERM are one interrupt, answered within seconds; a second one ends at once.
+//! error. Exit codes: 0 done; 2 bad config or usage; 3 diverged; 4 out of memory; 5 input or output; 6 no usable
+//! adapter; 75 interrupted, what was done is kept and the same command goes on; 130 interrupted, what was measured is
+//! printed; 1 anything else. SIGINT and SIGTERM are one interrupt, answered within seconds; a second one ends at once.
 //!
 //! ```no_run
 //! // The whole command line; the value is the exit code.
@@ -81,8 +82,8 @@ pub fn main() -> u8 {
     }
 }
 
-/// Commands that stop in an orderly way. The others print as they go, or wait for their input, and a signal ends them as it ends
-/// any program.
+/// Commands that stop in an orderly way. The others print as they go, or wait for their input, and a signal ends them
+/// as it ends any program.
 fn patient(command: &Command) -> bool {
     match command {
         Command::Language(a) => matches!(a.command, LanguageCommand::Floor { .. }),

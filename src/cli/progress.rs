@@ -59,8 +59,8 @@ impl Meter {
     }
 }
 
-/// Shows what a command is at, with the value and error so far of a measurement: a bar on a terminal, elsewhere a line every ten
-/// seconds, also while nothing new is known.
+/// Shows what a command is at, with the value and error so far of a measurement: a bar on a terminal, elsewhere a line
+/// every ten seconds, also while nothing new is known.
 pub struct Gauge {
     bar: Option<ProgressBar>,
     shared: Arc<Mutex<Shown>>,

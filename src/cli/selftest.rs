@@ -56,8 +56,8 @@ pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Se
         Some(first) => Err(Failure {
             code: 1,
             message: format!(
-                "{} of {} cases are wrong on this adapter; the first: {} with {:?}, {} differs by {:.1e} ({:.1e} allowed). \
-                 Do not trust its numbers; update the driver or choose another adapter.",
+                "{} of {} cases are wrong on this adapter; the first: {} with {:?}, {} differs by {:.1e} ({:.1e} \
+                 allowed). Do not trust its numbers; update the driver or choose another adapter.",
                 failed.len(),
                 outcomes.len(),
                 first.case,

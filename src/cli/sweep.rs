@@ -117,8 +117,8 @@ fn work(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Sweep
         None if tally.claimed_elsewhere > 0 => Err(Failure {
             code: INTERRUPTED,
             message: format!(
-                "{} of {} runs are in the hands of other processes, which go on with them (`lowland sweep status` tells \
-                 when they are done); the same command takes what they leave",
+                "{} of {} runs are in the hands of other processes, which go on with them (`lowland sweep status` \
+                 tells when they are done); the same command takes what they leave",
                 tally.claimed_elsewhere, tally.runs
             ),
         }),

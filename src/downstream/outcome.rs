@@ -36,7 +36,8 @@ pub enum DownstreamError {
 /// Features of sentences that take more than an adapter binds at once.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the plan does not fit this adapter: {}{rows} sentences of {width} features take {} MiB, this adapter binds at most {} MiB",
+    "the plan does not fit this adapter: {}{rows} sentences of {width} features take {} MiB, this adapter binds at \
+     most {} MiB",
     place.as_ref().map_or(String::new(), |place| format!("{place}: ")),
     bytes >> 20,
     most >> 20

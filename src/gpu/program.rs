@@ -1,10 +1,10 @@
 //! A fixed list of dispatches: planned once, encoded many times. A list that takes long is given to the adapter in
 //! pieces, so that an interrupt is answered between them (`pieces.rs`).
 //!
-//! Kernels see their dispatch's own constants as `p` (binding 8) and the running step's counts as `step` (binding 9).
-//! A grid is a number of rows known only when the step is encoded (tokens, masked positions, sentences) or fixed, in
-//! blocks of `unit` rows, times `columns` workgroups per block, times `layers`; it is folded into two dimensions because
-//! one ends at 65,535 workgroups.
+//! Kernels see their dispatch's own constants as `p` (binding 8) and the running step's counts as `step` (binding 9). A
+//! grid is a number of rows known only when the step is encoded (tokens, masked positions, sentences) or fixed, in
+//! blocks of `unit` rows, times `columns` workgroups per block, times `layers`; it is folded into two dimensions
+//! because one ends at 65,535 workgroups.
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;

@@ -65,8 +65,8 @@ impl std::fmt::Display for Task {
 /// A text that names no task.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is no task: write `A`, `B`, `C` or `span:K` (the first K words) for a grammar, `task-K` (the hidden state at \
-     word K) for a hidden Markov model"
+    "`{0}` is no task: write `A`, `B`, `C` or `span:K` (the first K words) for a grammar, `task-K` (the hidden state \
+     at word K) for a hidden Markov model"
 )]
 pub struct UnknownTask(pub String);
 
@@ -91,7 +91,8 @@ pub enum LabelError {
     },
     /// No sentence is long enough.
     #[error(
-        "asks about sentences of at least {shortest} words, and `language.max_length` is {longest}; ask about fewer words"
+        "asks about sentences of at least {shortest} words, and `language.max_length` is {longest}; ask about fewer \
+         words"
     )]
     NoneLongEnough {
         /// Words of the shortest sentence that the task asks about.

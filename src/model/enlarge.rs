@@ -114,8 +114,8 @@ pub enum EnlargeError {
     },
     /// Duplication keeps heads whole.
     #[error(
-        "{heads} times as many heads in {width} times the width: heads would have to be cut; let heads be a multiple of \
-         {from} that divides {}", width * from
+        "{heads} times as many heads in {width} times the width: heads would have to be cut; let heads be a multiple \
+         of {from} that divides {}", width * from
     )]
     CutHeads {
         /// Heads by those of the model.
@@ -130,14 +130,14 @@ pub enum EnlargeError {
     NoLayers,
     /// More layers of post-layer-norm, each of which normalises again.
     #[error(
-        "layer_norm_eps = {0} is too large for more layers with post-layer-norm: each normalises again, which changes the \
-         function by about ε over the variance (at most {SMALL_EPS} is accepted)"
+        "layer_norm_eps = {0} is too large for more layers with post-layer-norm: each normalises again, which changes \
+         the function by about ε over the variance (at most {SMALL_EPS} is accepted)"
     )]
     LargeEps(f64),
     /// Zeros in more columns, or under another number of heads; duplication can do it.
     #[error(
-        "zeros cannot widen hidden={from} to {to} (or change the {heads} heads): layer norm over more columns has another \
-         mean and variance. Zeros can add layers and intermediate units"
+        "zeros cannot widen hidden={from} to {to} (or change the {heads} heads): layer norm over more columns has \
+         another mean and variance. Zeros can add layers and intermediate units"
     )]
     Widened {
         /// The model's width.

@@ -62,9 +62,9 @@ pub fn parse_examples(text: &str, file: &str, config: &ModelConfig) -> Result<Ve
         let error = |message: String| ExampleError { file: file.into(), line: Some(i + 1), message };
         let example: Example = serde_json::from_str(line).map_err(|e| {
             error(format!(
-                "{e}; an example is {{\"input_ids\":[...],\"masked_positions\":[t,...],\"labels\":[y,...]}} on one line, or \
-                 {{\"input_ids\":[...],\"labels\":[...],\"attention_mask\":[...]}} with a label for each token, {IGNORED} where \
-                 nothing is predicted"
+                "{e}; an example is {{\"input_ids\":[...],\"masked_positions\":[t,...],\"labels\":[y,...]}} on one \
+                 line, or {{\"input_ids\":[...],\"labels\":[...],\"attention_mask\":[...]}} with a label for each \
+                 token, {IGNORED} where nothing is predicted"
             ))
         })?;
         sentences.push(example.sentence(config).map_err(error)?);
@@ -133,8 +133,8 @@ impl Example {
         let Some(positions) = masked_positions else {
             if labels.len() != tokens {
                 return Err(format!(
-                    "{} labels and {tokens} input_ids; without masked_positions each token has a label, {IGNORED} where \
-                     nothing is predicted",
+                    "{} labels and {tokens} input_ids; without masked_positions each token has a label, {IGNORED} \
+                     where nothing is predicted",
                     labels.len()
                 ));
             }
@@ -178,8 +178,8 @@ impl Example {
         }
         match (kept.iter().find(|p| ids[**p] == pad), &self.attention_mask) {
             (Some(p), None) => Err(format!(
-                "the pad token {pad} stands at position {p}, before the end; give an attention_mask that says whether it is \
-                 attended to"
+                "the pad token {pad} stands at position {p}, before the end; give an attention_mask that says whether \
+                 it is attended to"
             )),
             _ => Ok(kept),
         }

@@ -151,8 +151,8 @@ fn tie_head(config: &mut ModelConfig, tensors: &mut Tensors, notes: &mut Vec<Str
             (Some(own), Some(other)) if own != other => {
                 config.tie_word_embeddings = false;
                 notes.push(format!(
-                    "`{decoder}` is not the word table: the head is not tied, though config.json says so (transformers 5 does \
-                     the same)"
+                    "`{decoder}` is not the word table: the head is not tied, though config.json says so (transformers \
+                     5 does the same)"
                 ));
             }
             (Some(_), Some(_)) => {

@@ -57,7 +57,8 @@ impl Recipe {
         self
     }
 
-    /// Runs what has no probes once a batch and what has probes once for every block of them ([`ExecutionPlan::in_phases`]).
+    /// Runs what has no probes once a batch and what has probes once for every block of them
+    /// ([`ExecutionPlan::in_phases`]).
     pub fn in_phases(mut self) -> Recipe {
         self.phases = true;
         self

@@ -86,8 +86,8 @@ impl Lowering<'_> {
     }
 
     /// Appends an elementwise kernel of your own, in the frame of `shaders/common/elementwise.wgsl`. Its entry point is
-    /// called as the [rule](super::Rule::name), its storage bindings are the node's inputs (four at most), then its first
-    /// output; `p.scale` is `scale`.
+    /// called as the [rule](super::Rule::name), its storage bindings are the node's inputs (four at most), then its
+    /// first output; `p.scale` is `scale`.
     pub fn push_elementwise(&mut self, file: &'static KernelFile, node: &Node, scale: f32) {
         let (out, entry) = (node.outputs[0], node.rule.name());
         let (code, fixed) = self.count(out);

@@ -123,7 +123,8 @@ impl Optimizer {
         optimizer::descend(&self.chunks, saved)
     }
 
-    /// The update of parameters and moments by the gradient that [`measure_gradient`](Self::measure_gradient) looked at.
+    /// The update of parameters and moments by the gradient that [`measure_gradient`](Self::measure_gradient) looked
+    /// at.
     pub fn apply(&self) -> Vec<Dispatch> {
         optimizer::apply(self.rule.rounded(), &self.chunks, &self.shared)
     }

@@ -236,8 +236,8 @@ pub enum LinearVariant {
     Direct,
     /// 64 x 64 numbers per workgroup, through workgroup memory.
     Tiled,
-    /// 64 x 64 numbers per workgroup of 4 subgroups, by the adapter's products of matrices of this size, f16 operands and f32
-    /// sums.
+    /// 64 x 64 numbers per workgroup of 4 subgroups, by the adapter's products of matrices of this size, f16 operands
+    /// and f32 sums.
     Cooperative(u32),
     /// This number of rows and columns per workgroup, through workgroup memory; 8 x 8 numbers per invocation.
     Register(u32),

@@ -22,8 +22,8 @@ pub struct SweepError {
     pub message: String,
 }
 
-/// What kind of failure one is: whether it is tried again, and whether what comes next can be tried. Files and JSON have
-/// it as the number that the program ends with for it (docs/commands.md).
+/// What kind of failure one is: whether it is tried again, and whether what comes next can be tried. Files and JSON
+/// have it as the number that the program ends with for it (docs/commands.md).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "u8", into = "u8")]
 pub enum FailureKind {

@@ -226,8 +226,8 @@ fn numbers_are_those_of_the_estimators() {
     assert!(m.eigenvalue_converged.unwrap() && m.eigenvalue_residual.unwrap() <= 1e-3 * m.eigenvalues[0].abs());
 }
 
-/// With every label in place of draws and the Hessian column by column, the Hessian's trace and its ratio are within what
-/// their errors say.
+/// With every label in place of draws and the Hessian column by column, the Hessian's trace and its ratio are within
+/// what their errors say.
 #[test]
 fn hessian_traces_lie_within_their_errors_of_the_exact_ones() {
     use lowland::curvature::{Matrix, ModelOperator};

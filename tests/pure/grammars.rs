@@ -108,7 +108,8 @@ fn tasks_keep_the_authors_symbols_and_their_exact_probabilities() {
             }
             let inside =
                 |a: &str, known: &mut _| yields(&rules, &SYMBOL(a), 2, known).get(&names[..2]).copied().unwrap_or(0.0);
-            // Outside of a symbol over the first two words: derivations with a sign in their place that it alone yields.
+            // Outside of a symbol over the first two words: derivations with a sign in their place that it alone
+            // yields.
             let outside = |a: &str| {
                 let mut rules = rules.clone();
                 rules.push((a.into(), vec![(true, "@".into())], 1.0));
@@ -234,7 +235,8 @@ fn signs_of_another_form_are_refused_with_their_line() {
         assert!(error.starts_with(wanted) && error.contains("LEFT RIGHT [RIGHT] WEIGHT"), "{line}: {error}");
     }
     // Signs that words have.
-    let words = "S NP VP 1\nVP sleep 1\nNP 's 1\nNP dogs' 1\nNP n't 1\nNP ' 1\nNP [ 1\nNP ] 1\nNP - 1\nNP > 1\nNP 5\" 1\nNP VP|x 1\n";
+    let words = "S NP VP 1\nVP sleep 1\nNP 's 1\nNP dogs' 1\nNP n't 1\nNP ' 1\nNP [ 1\nNP ] 1\nNP - 1\nNP > 1\nNP 5\" \
+        1\nNP VP|x 1\n";
     let language = pcfg(words, 4);
     assert_eq!(language.vocabulary().len(), 11);
     assert!(language.notes().is_empty(), "{:?}", language.notes());

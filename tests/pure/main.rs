@@ -9,6 +9,7 @@ mod common {
 }
 
 mod architecture;
+mod columns;
 mod config;
 mod correlation;
 mod curvature_spectra;

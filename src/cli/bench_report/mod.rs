@@ -1,9 +1,9 @@
 //! `lowland selftest --report DIR`: everything that tells of an adapter, in one command for whoever has one.
 //!
-//! Doctor, a training step, Hessian-vector products, mixed precision, every variant against f64, rates, each a part with a share
-//! of the time. The files are written before and after every part and before every case of the comparison, whole or not
-//! at all: where a driver takes the process down, they hold what was known and the name of what was running. A part that
-//! fails does not keep the others from running.
+//! Doctor, a training step, Hessian-vector products, mixed precision, every variant against f64, rates, each a part
+//! with a share of the time. The files are written before and after every part and before every case of the comparison,
+//! whole or not at all: where a driver takes the process down, they hold what was known and the name of what was
+//! running. A part that fails does not keep the others from running.
 
 mod benches;
 mod content;
@@ -25,8 +25,8 @@ use crate::ops::{Device, KernelChoice, Variants};
 use crate::selftest;
 use benches::Shape;
 
-/// A part's name, and the share of the time that is over when it should be. Each does something however late it is: one repeat, one
-/// case, one operation. What is cut into many pieces comes last.
+/// A part's name, and the share of the time that is over when it should be. Each does something however late it is: one
+/// repeat, one case, one operation. What is cut into many pieces comes last.
 const PARTS: [(&str, f64); 6] =
     [("doctor", 0.05), ("step", 0.15), ("products", 0.30), ("mixed", 0.38), ("comparison", 0.80), ("rates", 1.0)];
 
