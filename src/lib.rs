@@ -6,8 +6,9 @@
 //! Li, Ma, "Same Pre-training Loss, Better Downstream: Implicit Bias Matters for Language Models" (ICML 2023, arXiv
 //! 2210.14199).
 //!
-//! The program `lowland` is one use of this library. Five others follow; each is a whole program in `examples/`, run by
-//! `cargo run --release --example NAME`, of which this page shows the middle. A program of yours needs
+//! The program `lowland` is one use of this library. Five others follow; each is a whole program in
+//! [`examples/`](https://github.com/lowland-lab/lowland/tree/main/examples), of which this page shows the middle; run
+//! one by `cargo run --release --example NAME`. A program of yours needs
 //! `lowland = { version = "0.1", default-features = false }`: the command line's dependencies are then left out. Which
 //! adapter [`Device::from_env`](ops::Device::from_env) opens is said by the variable `LOWLAND_ADAPTER` (`best`,
 //! `software`, `name:rtx`).
