@@ -25,8 +25,11 @@ pub use sampling::{DesignError, Importance, Measured, Stratified};
 /// A value and the standard error of it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Estimate {
+    /// The estimate.
     pub value: f64,
+    /// NaN where a single sample tells none.
     pub standard_error: f64,
+    /// Independent samples that it is made of.
     pub samples: usize,
 }
 

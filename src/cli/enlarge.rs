@@ -73,8 +73,8 @@ fn size(text: &str, small: &Encoder) -> Result<Size, Failure> {
     }
     let wrong = || {
         Failure::usage(format!(
-            "SIZE `{text}`: write `hidden=128,layers=4,heads=8,intermediate=512` (parts may be left out), or a run config \
-             that ends in .toml"
+            "SIZE `{text}`: write `hidden=128,layers=4,heads=8,intermediate=512` (parts may be left out), or a run \
+             config that ends in .toml"
         ))
     };
     let mut size = Size::default();

@@ -27,7 +27,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
             match json.json {
                 true => print::json(&floor)?,
                 false => print::line(&format!(
-                    "entropy floor {:.6} ± {:.6} nats a masked word ({} sentences of {} to {} words, {:.2} in the mean)",
+                    "entropy floor {:.6} ± {:.6} nats a masked word ({} sentences of {} to {} words, {:.2} in the \
+                     mean)",
                     floor.entropy_floor,
                     floor.standard_error,
                     floor.count,

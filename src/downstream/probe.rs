@@ -11,7 +11,7 @@ use super::epochs::{Epochs, Learner};
 use super::features::Features;
 use super::outcome::{DownstreamError, Fit, Room, each_seed, judge};
 use crate::gpu::{Buffer, Gpu, GpuError, Program, Step};
-use crate::graph::{Dims, Emit, Graph, Plan, TensorId};
+use crate::graph::{Dims, Emit, ExecutionPlan, Graph, TensorId};
 use crate::ops::batch::BatchLayout;
 use crate::ops::counts::{self, MASKED};
 use crate::ops::optimizer::ChunkBuffers;
@@ -21,12 +21,17 @@ use crate::random::{Purpose, Stream};
 /// The settings of a probe's training.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LinearProbe {
+    /// Learning rate of AdamW, the same in every step.
     pub lr: f64,
+    /// Passes over the training part.
     pub epochs: u32,
     /// Sentences per step.
     pub batch: u32,
+    /// Decay of AdamW's two moments in a step.
     pub betas: [f64; 2],
+    /// Added to the root of AdamW's second moment.
     pub eps: f64,
+    /// AdamW's, on the weights and not on the bias.
     pub weight_decay: f64,
 }
 
@@ -47,9 +52,9 @@ struct Bench {
     classes: u32,
     width: u32,
     rows: u32,
-    train: Plan,
+    train: ExecutionPlan,
     train_batch: BatchBuffers,
-    forward: Plan,
+    forward: ExecutionPlan,
     forward_batch: BatchBuffers,
     logits: TensorId,
     /// W and b.
@@ -125,10 +130,10 @@ impl Bench {
         upload(gpu, &table, features);
         let mut outside: HashMap<TensorId, Buffer> =
             HashMap::from([(all, table), (w, theta[0].clone()), (b, theta[1].clone())]);
-        let forward = Plan::new(device, &forward, dims(ROWS), &forward_batch, &outside, &[logits])?;
+        let forward = ExecutionPlan::new(device, &forward, dims(ROWS), &forward_batch, &outside, &[logits])?;
         outside.extend([(adjoints[&w], gradient[0].clone()), (adjoints[&b], gradient[1].clone())]);
         outside.insert(weight, train_batch.weight.clone());
-        let train = Plan::new(device, &graph, dims(options.batch), &train_batch, &outside, &[loss])?;
+        let train = ExecutionPlan::new(device, &graph, dims(options.batch), &train_batch, &outside, &[loss])?;
         let chunks: Vec<ChunkBuffers> = (0..2)
             .map(|i| ChunkBuffers {
                 theta: theta[i].clone(),

@@ -1,4 +1,4 @@
-//! Building blocks: one method an operation, with the shapes checked where a model is built.
+//! Building blocks: one method per operation, with the shapes checked where a model is built.
 
 use super::{Emit, Graph, TensorId};
 use crate::ops::counts::MASKED;

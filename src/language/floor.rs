@@ -8,9 +8,13 @@ use crate::statistics::Estimate;
 /// An estimate of the entropy floor over sentences; t is summed out exactly within each.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct EntropyFloor {
+    /// In nats for each masked word.
     pub entropy_floor: f64,
+    /// Of the choice of sentences.
     pub standard_error: f64,
+    /// Sentences that it is the mean over.
     pub count: u64,
+    /// Of the same sentences.
     pub sentence_length: Lengths,
 }
 

@@ -5,6 +5,7 @@
 //! than 4 words and for any symbol. With the prior, A weighs by the root's rule and the others by the outside
 //! probability, so that the label is the most likely symbol given the whole sentence.
 
+use super::labelled::Tally;
 use super::pcfg::Pcfg;
 
 /// The question that a label answers.
@@ -61,10 +62,64 @@ impl std::fmt::Display for Task {
     }
 }
 
-impl std::str::FromStr for Task {
-    type Err = String;
+/// A text that names no task.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is no task: write `A`, `B`, `C` or `span:K` (the first K words) for a grammar, `task-K` (the hidden state \
+     at word K) for a hidden Markov model"
+)]
+pub struct UnknownTask(pub String);
 
-    fn from_str(text: &str) -> Result<Task, String> {
+/// Why a language has no labels for a task.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LabelError {
+    /// A grammar was asked for hidden states.
+    #[error("a grammar has the tasks `A`, `B`, `C` and `span:K`, not hidden states")]
+    NoStates,
+    /// A hidden Markov model was asked for the symbols of spans.
+    #[error("a hidden Markov model has the tasks `task-K` (the hidden state at word K), not spans")]
+    NoSpans,
+    /// A hidden Markov model was asked for a word that no sentence has.
+    #[error(
+        "asks for word {word}; sentences have at most {longest}, so that `task-1` to `task-{longest}` are possible"
+    )]
+    NoSuchWord {
+        /// Counted from 1.
+        word: usize,
+        /// Words of the longest sentence.
+        longest: usize,
+    },
+    /// No sentence is long enough.
+    #[error(
+        "asks about sentences of at least {shortest} words, and `language.max_length` is {longest}; ask about fewer \
+         words"
+    )]
+    NoneLongEnough {
+        /// Words of the shortest sentence that the task asks about.
+        shortest: usize,
+        /// Words of the longest sentence of the language.
+        longest: usize,
+    },
+    /// Task A of a grammar in which no symbol stands below the root for a whole sentence.
+    #[error(
+        "no rule leads from the start symbol to one symbol alone, so that none stands below the root for a whole \
+         sentence; `B`, `C` and `span:K` ask about its first words"
+    )]
+    NoneBelowRoot,
+    /// Hardly a sentence that was drawn has a label.
+    #[error("{}", tally.too_few(*task))]
+    TooFew {
+        /// What was asked.
+        task: Task,
+        /// What was found.
+        tally: Tally,
+    },
+}
+
+impl std::str::FromStr for Task {
+    type Err = UnknownTask;
+
+    fn from_str(text: &str) -> Result<Task, UnknownTask> {
         match text {
             "A" | "a" => Ok(Task::A),
             "B" | "b" => Ok(Task::B),
@@ -74,10 +129,7 @@ impl std::str::FromStr for Task {
                 match (number("span:"), number("task-")) {
                     (Some(span), _) => Ok(Task::Span(span)),
                     (_, Some(k)) => Ok(Task::State(k)),
-                    _ => Err(format!(
-                        "`{text}` is no task: write `A`, `B`, `C` or `span:K` (the first K words) for a grammar, \
-                         `task-K` (the hidden state at word K) for a hidden Markov model"
-                    )),
+                    _ => Err(UnknownTask(text.into())),
                 }
             }
         }
@@ -95,9 +147,9 @@ pub struct Label {
 
 impl Pcfg {
     /// The names that labels of a task are drawn from.
-    pub(super) fn candidate_names(&self, task: Task) -> Result<Vec<String>, String> {
+    pub(super) fn candidate_names(&self, task: Task) -> Result<Vec<String>, LabelError> {
         if let Task::State(_) = task {
-            return Err("a grammar has the tasks `A`, `B`, `C` and `span:K`, not hidden states".into());
+            return Err(LabelError::NoStates);
         }
         let grammar = self.grammar();
         Ok(self.candidates(task).into_iter().map(|a| grammar.symbols[a].clone()).collect())

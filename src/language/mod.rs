@@ -31,10 +31,10 @@ pub use floor::{EntropyFloor, entropy_floor};
 pub use grammar::Grammar;
 pub use hmm::Hmm;
 pub use hmm_file::RandomHmm;
-pub use label::{Label, Task};
-pub use labelled::{Labelled, check_task, part, part_seed, task_names};
+pub use label::{Label, LabelError, Task, UnknownTask};
+pub use labelled::{Labelled, Tally, check_task, part, part_seed, task_names};
 pub use pcfg::Pcfg;
-pub use random_grammar::{RandomGrammar, random_grammar};
+pub use random_grammar::{RandomGrammar, ShapeError, random_grammar};
 pub use source::LanguageError;
 
 /// A sentence as numbers of words in the vocabulary.
@@ -69,7 +69,7 @@ pub trait Language: Send + Sync {
     ///
     /// # Errors
     /// When the language has no such task; says which it has.
-    fn label_names(&self, task: Task) -> Result<Vec<String>, String>;
+    fn label_names(&self, task: Task) -> Result<Vec<String>, LabelError>;
     /// The label of a sentence; `None` when the task does not ask about it (too short, or nothing covers the span).
     fn label(&self, words: &[u32], task: Task, with_prior: bool) -> Option<Label>;
     /// Whether a label is the mode of a posterior over the task's names given the sentence, so that the mean of

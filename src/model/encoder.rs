@@ -4,7 +4,7 @@
 //! `bert`, `roberta`: x ← norm(x + attention(x)), x ← norm(x + feed-forward(x)). All: head = dense, activation, norm,
 //! decoder tied to the word table or not, bias. Only masked rows reach the head.
 
-use super::config::ModelConfig;
+use super::config::{ModelConfig, SizeError};
 use super::parameters::{Axis, Initialise, Matrix, Parameter};
 use super::role::{Norm, Part, Role};
 use crate::graph::{Emit, Graph, TensorId};
@@ -17,19 +17,24 @@ use crate::ops::{Attention, Labels, Table, Variants};
 pub enum Head {
     /// The masked language model's: dense, activation, norm, decoder.
     Words,
-    /// So many classes from a linear layer on the final representation.
+    /// This number of classes from a linear layer on the final representation.
     Classes(u32),
 }
 
 /// A model's forward graph and its parameters.
 #[derive(Clone, Debug)]
 pub struct Encoder {
+    /// What it was made of.
     pub config: ModelConfig,
+    /// What stands behind the last layer.
     pub head: Head,
+    /// The forward pass up to the logits, without a loss.
     pub graph: Graph,
+    /// What kernels work on, each one parameter or several.
     pub matrices: Vec<Matrix>,
     /// The graph's tensor of each matrix.
     pub tensors: Vec<TensorId>,
+    /// As model files name them, in the order of the file.
     pub parameters: Vec<Parameter>,
     /// Output of the embedding and of each layer, all tokens.
     pub hidden: Vec<TensorId>,
@@ -55,17 +60,20 @@ impl Encoder {
     ///
     /// # Errors
     /// What makes the sizes impossible.
-    pub fn new(config: &ModelConfig) -> Result<Encoder, String> {
+    pub fn new(config: &ModelConfig) -> Result<Encoder, SizeError> {
         Encoder::with_head(config, Head::Words)
     }
 
     /// The encoder with a linear classifier on the final representations of masked positions, `classifier.weight`
     /// [classes, D] and `classifier.bias`, instead of the language model's head.
-    pub fn classifier(config: &ModelConfig, classes: u32) -> Result<Encoder, String> {
+    ///
+    /// # Errors
+    /// As [`Encoder::new`].
+    pub fn classifier(config: &ModelConfig, classes: u32) -> Result<Encoder, SizeError> {
         Encoder::with_head(config, Head::Classes(classes))
     }
 
-    fn with_head(config: &ModelConfig, head: Head) -> Result<Encoder, String> {
+    fn with_head(config: &ModelConfig, head: Head) -> Result<Encoder, SizeError> {
         config.check()?;
         let mut b = Builder {
             config,

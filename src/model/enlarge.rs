@@ -19,7 +19,7 @@
 //! identity (within ε over the variance) once scale and shift are 1 and 0; those of the last layer's norm move to the
 //! new last one.
 
-use super::config::ModelConfig;
+use super::config::{ModelConfig, SizeError};
 use super::encoder::Encoder;
 use super::parameters::{Parameter, Weights};
 use super::role::{Norm, Part};
@@ -27,16 +27,22 @@ use super::role::{Norm, Part};
 /// How new width is filled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Enlargement {
+    /// With copies of what is there, each divided by the number of copies where they are summed.
     Duplicate,
+    /// With zeros, so that new layers and units add nothing.
     Zero,
 }
 
 /// The larger sizes; what is `None` grows with the hidden size, or stays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Size {
+    /// Width D.
     pub hidden: Option<u32>,
+    /// Layers behind the embedding.
     pub layers: Option<u32>,
+    /// Heads of each layer.
     pub heads: Option<u32>,
+    /// Feed-forward units of each layer.
     pub intermediate: Option<u32>,
 }
 
@@ -74,30 +80,73 @@ enum Width {
 /// The number copied to each number of an enlarged axis, with 1 / copies; `None` for zeros.
 type Copies = Vec<Option<(usize, f64)>>;
 
-struct Plan<'c> {
+struct Growth<'c> {
     small: &'c ModelConfig,
     large: &'c ModelConfig,
     method: Enlargement,
 }
 
 /// Why sizes cannot hold a model.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum EnlargeError {
-    /// In words, with what would hold it.
-    #[error("{0}")]
-    Sizes(String),
+    /// There is no model of these sizes at all.
+    #[error(transparent)]
+    Model(#[from] SizeError),
+    /// Nothing is made smaller.
+    #[error("{name}={to} is smaller than the model's {from}")]
+    Smaller {
+        /// Which size: hidden, layers, heads or intermediate.
+        name: &'static str,
+        /// The model's.
+        from: u32,
+        /// What was asked for.
+        to: u32,
+    },
+    /// Duplication takes every number the same number of times.
+    #[error("{name}={to} is no multiple of the model's {from}, which duplication needs")]
+    NoMultiple {
+        /// Which size: hidden, heads or intermediate.
+        name: &'static str,
+        /// The model's.
+        from: u32,
+        /// What was asked for.
+        to: u32,
+    },
+    /// Duplication keeps heads whole.
+    #[error(
+        "{heads} times as many heads in {width} times the width: heads would have to be cut; let heads be a multiple \
+         of {from} that divides {}", width * from
+    )]
+    CutHeads {
+        /// Heads by those of the model.
+        heads: u32,
+        /// Width by that of the model.
+        width: u32,
+        /// Heads of the model.
+        from: u32,
+    },
+    /// More layers behind a model that has none, whose last norm they would need.
+    #[error("a post-layer-norm model without layers has no last norm to move")]
+    NoLayers,
+    /// More layers of post-layer-norm, each of which normalises again.
+    #[error(
+        "layer_norm_eps = {0} is too large for more layers with post-layer-norm: each normalises again, which changes \
+         the function by about ε over the variance (at most {SMALL_EPS} is accepted)"
+    )]
+    LargeEps(f64),
     /// Zeros in more columns, or under another number of heads; duplication can do it.
     #[error(
-        "zeros cannot widen hidden={from} to {to} (or change the {heads} heads): layer norm over more columns has another \
-         mean and variance. Zeros can add layers and intermediate units"
+        "zeros cannot widen hidden={from} to {to} (or change the {heads} heads): layer norm over more columns has \
+         another mean and variance. Zeros can add layers and intermediate units"
     )]
-    Widened { from: u32, to: u32, heads: u32 },
-}
-
-impl From<String> for EnlargeError {
-    fn from(why: String) -> EnlargeError {
-        EnlargeError::Sizes(why)
-    }
+    Widened {
+        /// The model's width.
+        from: u32,
+        /// The width that was asked for.
+        to: u32,
+        /// The model's heads.
+        heads: u32,
+    },
 }
 
 /// The same function in a larger architecture.
@@ -111,7 +160,7 @@ pub fn enlarge(
     method: Enlargement,
 ) -> Result<(Encoder, Weights), EnlargeError> {
     let config = size.config(&small.config);
-    let plan = Plan { small: &small.config, large: &config, method };
+    let plan = Growth { small: &small.config, large: &config, method };
     plan.check()?;
     let large = Encoder::new(&config)?;
     let values = large.parameters.iter().map(|parameter| plan.fill(parameter, small, weights)).collect();
@@ -124,12 +173,12 @@ pub fn enlarge(
 /// Why these sizes cannot hold the model, with what would.
 pub fn check_enlarge(small: &ModelConfig, size: Size, method: Enlargement) -> Result<(), EnlargeError> {
     let config = size.config(small);
-    Plan { small, large: &config, method }.check()?;
+    Growth { small, large: &config, method }.check()?;
     Encoder::new(&config)?;
     Ok(())
 }
 
-impl Plan<'_> {
+impl Growth<'_> {
     fn check(&self) -> Result<(), EnlargeError> {
         let (s, l) = (self.small, self.large);
         let sizes = [
@@ -138,26 +187,19 @@ impl Plan<'_> {
             ("heads", s.num_attention_heads, l.num_attention_heads),
             ("intermediate", s.intermediate_size, l.intermediate_size),
         ];
-        if let Some((name, from, to)) = sizes.iter().find(|(_, from, to)| to < from) {
-            return Err(format!("{name}={to} is smaller than the model's {from}").into());
+        if let Some((name, from, to)) = sizes.into_iter().find(|(_, from, to)| to < from) {
+            return Err(EnlargeError::Smaller { name, from, to });
         }
         match self.method {
             Enlargement::Duplicate => {
                 let divides = |i: usize| sizes[i].2.is_multiple_of(sizes[i].1);
                 if let Some(i) = [0, 2, 3].into_iter().find(|i| !divides(*i)) {
                     let (name, from, to) = sizes[i];
-                    return Err(
-                        format!("{name}={to} is no multiple of the model's {from}, which duplication needs").into()
-                    );
+                    return Err(EnlargeError::NoMultiple { name, from, to });
                 }
                 let (r, h) = (l.hidden_size / s.hidden_size, l.num_attention_heads / s.num_attention_heads);
                 if !r.is_multiple_of(h) {
-                    return Err(format!(
-                        "{h} times as many heads in {r} times the width: heads would have to be cut; let heads be a multiple \
-                         of {} that divides {}",
-                        s.num_attention_heads,
-                        r * s.num_attention_heads
-                    ).into());
+                    return Err(EnlargeError::CutHeads { heads: h, width: r, from: s.num_attention_heads });
                 }
             }
             Enlargement::Zero => {
@@ -172,14 +214,10 @@ impl Plan<'_> {
         }
         if !s.kind.is_pre_layer_norm() && l.num_hidden_layers > s.num_hidden_layers {
             if s.num_hidden_layers == 0 {
-                return Err("a post-layer-norm model without layers has no last norm to move".to_string().into());
+                return Err(EnlargeError::NoLayers);
             }
             if s.layer_norm_eps > SMALL_EPS {
-                return Err(format!(
-                    "layer_norm_eps = {} is too large for more layers with post-layer-norm: each normalises again, which \
-                     changes the function by about ε over the variance (at most {SMALL_EPS} is accepted)",
-                    s.layer_norm_eps
-                ).into());
+                return Err(EnlargeError::LargeEps(s.layer_norm_eps));
             }
         }
         Ok(())

@@ -29,7 +29,7 @@ mod tokenizer;
 mod vocabulary;
 mod weights_file;
 
-pub use config::{HiddenAct, ModelConfig, ModelKind};
+pub use config::{HiddenAct, ModelConfig, ModelKind, SizeError};
 pub use encoder::{Encoder, Head};
 pub use enlarge::{EnlargeError, Enlargement, Size, check_enlarge, enlarge};
 pub use examples::{ExampleError, parse_examples, read_examples};
@@ -40,7 +40,7 @@ pub use on_device::{LoadError, Model};
 pub use parameters::{Initialise, Matrix, Parameter, Weights};
 pub use passes::{ForwardPass, GradientPass, RowLoss, dims_for};
 pub use recipe::{Bound, Given, Recipe};
-pub use reorder::reordered;
+pub(crate) use reorder::reordered;
 pub use representations::RepresentationPass;
 pub use role::{Norm, Part, Role};
 pub use sentence_head::{SentenceHead, SentenceHeadPass, Side, SideMemory};

@@ -18,7 +18,7 @@ pub(super) enum Given {
     NearOne,
     /// Further from 0 than a product with a row of `w1` comes.
     AwayFromZero,
-    /// Queries, keys and values of heads of this size in so many parts, with zeros behind each head as in a model's
+    /// Rows of heads of this size, `parts` times (queries, keys, values), with zeros behind each head as in a model's
     /// weights.
     Heads { size: u32, parts: u32 },
     /// The batch's own weight of every masked position, in the first of four columns.
@@ -103,7 +103,7 @@ const F: u32 = 1024;
 const H: u32 = 4;
 const V: u32 = 512;
 
-/// The same graphs at one representative size, for so many rows: what `selftest --time` looks at, products first.
+/// The same graphs at one representative size, for a number of rows: what `selftest --time` looks at, products first.
 pub(super) fn representative(rows: u32) -> Vec<Case> {
     let sentences = rows / T;
     const ALL: &[Pass] = &[Pass::Gradient, Pass::Tangent, Pass::Second, Pass::Norms];

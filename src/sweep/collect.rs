@@ -24,24 +24,35 @@ pub enum State {
     Running,
     /// Trained or examined in part.
     Partial,
+    /// It has no result, and why is in its folder.
     Failed,
+    /// Not begun.
     Missing,
 }
 
 /// A run's state with what there is of it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Standing {
+    /// Id of the run.
     pub run: String,
+    /// What the sweep sets, in words.
     pub label: String,
+    /// Seed of the run.
     pub seed: u64,
+    /// Where it stands.
     pub state: State,
     /// Steps trained, by the newest checkpoint.
     pub step: u64,
+    /// Steps of its config.
     pub steps: u64,
+    /// Questions to its models that are answered.
     pub answers: usize,
+    /// Questions that there are.
     pub questions: usize,
+    /// Why it failed, if it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+    /// Folder of the run.
     #[serde(serialize_with = "as_text")]
     pub folder: PathBuf,
 }

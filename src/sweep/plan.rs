@@ -24,6 +24,7 @@ pub struct PlannedRun {
     pub earlier_id: Option<String>,
     /// One id for all runs that differ in nothing but the seed.
     pub group: String,
+    /// Seed of the run.
     pub seed: u64,
     /// The group in words.
     pub label: String,
@@ -31,6 +32,7 @@ pub struct PlannedRun {
     pub values: serde_json::Map<String, serde_json::Value>,
     /// The settings as overrides of the base config.
     pub overrides: Vec<String>,
+    /// Its whole config.
     #[serde(skip)]
     pub resolved: Resolved,
 }
@@ -38,7 +40,9 @@ pub struct PlannedRun {
 /// All runs of a sweep in order.
 #[derive(Clone, Debug, Serialize)]
 pub struct SweepPlan {
+    /// The file's `name`, or its stem.
     pub name: String,
+    /// The run config that the axes vary.
     #[serde(serialize_with = "as_text")]
     pub base: PathBuf,
     /// The name of what is varied, for colours and legends.
@@ -54,13 +58,16 @@ pub struct SweepPlan {
     /// The run that all others begin with; trained first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start: Option<PlannedRun>,
+    /// One for each combination that is not left out.
     pub runs: Vec<PlannedRun>,
     /// Combinations that `[[exclude]]` left out.
     pub excluded: usize,
     /// Combinations whose config equals an earlier one's; each is run once.
     pub duplicates: usize,
+    /// The questions to each model.
     #[serde(skip)]
     pub examine: ExamineSection,
+    /// Whether a trace's collapse over η²·steps/B is looked at, and of which.
     #[serde(skip)]
     pub collapse: Option<Collapse>,
 }

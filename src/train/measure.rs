@@ -15,7 +15,7 @@ use rayon::prelude::*;
 
 use super::data::Corpus;
 use super::measurement::{Measurement, Ratios, both, known};
-use super::observer::{Observer, interrupt_requested};
+use super::observer::Observer;
 use super::run::RunError;
 use crate::config::{ConfigError, HessianTraceSection, MeasureSection, NoiseSection, TopSection};
 use crate::curvature::{
@@ -248,7 +248,7 @@ pub(super) fn measure_error(error: CurvatureError) -> RunError {
 type Check<'a> = &'a dyn Fn() -> Result<(), CurvatureError>;
 
 /// The measurements of a run.
-pub(super) struct Along {
+pub(super) struct MeasurementSchedule {
     instruments: Instruments,
     every: u64,
     /// The newest one, also one from before the run was resumed.
@@ -257,13 +257,18 @@ pub(super) struct Along {
     pub seconds: f64,
 }
 
-impl Along {
+impl MeasurementSchedule {
     /// Samples the sentences, and looks into a run's metrics for what was measured before.
-    pub fn new(corpus: &Corpus, settings: &MeasureSection, batch: usize, metrics: &Path) -> Result<Along, Interrupted> {
+    pub fn new(
+        corpus: &Corpus,
+        settings: &MeasureSection,
+        batch: usize,
+        metrics: &Path,
+    ) -> Result<MeasurementSchedule, Interrupted> {
         let text = std::fs::read_to_string(metrics).unwrap_or_default();
         let last = text.lines().rev().find_map(|line| serde_json::from_str(line).ok());
         let instruments = Instruments::new(corpus, settings, batch)?;
-        Ok(Along { instruments, every: settings.every, last, seconds: 0.0 })
+        Ok(MeasurementSchedule { instruments, every: settings.every, last, seconds: 0.0 })
     }
 
     /// Whether the schedule asks for a measurement at a step that has none yet.
@@ -291,7 +296,7 @@ impl Along {
         observer: &dyn Observer,
     ) -> Result<Option<Measurement>, CurvatureError> {
         let started = Instant::now();
-        let found = self.instruments.measure(model, step, &|| !interrupt_requested());
+        let found = self.instruments.measure(model, step, &|| !interrupt::requested());
         self.seconds += started.elapsed().as_secs_f64();
         match found {
             Ok(measurement) => {

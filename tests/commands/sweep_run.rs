@@ -395,8 +395,9 @@ fn a_question_to_the_common_start_that_fails_does_not_keep_the_others_from_begin
     f.write(
         "s.toml",
         &format!(
-            "base = \"base.toml\"\noutput = \"out\"\n[start]\noverrides = [\"train.steps=20\"]\n[grid]\nseed = [1]\n[examine]\n\
-             models = \"checkpoints\"\nsentences = 50\n[[examine.probe]]\ntask = \"A\"\nmethod = \"finetune\"\nlr = 1e30\n{sizes}\
+            "base = \"base.toml\"\noutput = \"out\"\n[start]\noverrides = [\"train.steps=20\"]\n[grid]\n\
+             seed = [1]\n[examine]\nmodels = \"checkpoints\"\nsentences = 50\n\
+             [[examine.probe]]\ntask = \"A\"\nmethod = \"finetune\"\nlr = 1e30\n{sizes}\
              [[examine.probe]]\ntask = \"A\"\n{sizes}"
         ),
     );

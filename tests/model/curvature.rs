@@ -134,8 +134,8 @@ fn exact_label_trace_is_that_of_double_precision() {
     }
 }
 
-/// Long sentences and wide layers: a workgroup that went over all draws would run into llvmpipe's bound on loops, and the
-/// norms came out too small without a word.
+/// Long sentences and wide layers: a workgroup that went over all draws would run into llvmpipe's bound on loops, and
+/// the norms came out too small without a word.
 #[test]
 fn draws_at_once_change_no_norm_of_long_sentences() {
     let gpu = gpu();
@@ -167,8 +167,9 @@ fn draws_at_once_change_no_norm_of_long_sentences() {
     }
 }
 
-/// llvmpipe ends the loops of an invocation after 65,535 iterations of all of them together. The norms of a feed-forward layer
-/// of 2,048 numbers on sentences of 124 tokens took more than that at 8 lanes; at 510 tokens they still would.
+/// llvmpipe ends the loops of an invocation after 65,535 iterations of all of them together. The norms of a
+/// feed-forward layer of 2,048 numbers on sentences of 124 tokens took more than that at 8 lanes; at 510 tokens they
+/// still would.
 #[test]
 fn norms_of_long_sentences_are_whole_or_refused() {
     let gpu = gpu();
@@ -383,8 +384,8 @@ fn untouched_parameters_are_the_columns_of_zeros() {
         }
         assert!(flags.iter().filter(|f| **f).count() > 20);
     }
-    // An untied head leaves the table of inputs with rows of words in no sentence. By products with unit vectors: the loss's
-    // Gauss-Newton matrix has a zero on its diagonal where no label's gradient is anything but zero.
+    // An untied head leaves the table of inputs with rows of words in no sentence. By products with unit vectors: the
+    // loss's Gauss-Newton matrix has a zero on its diagonal where no label's gradient is anything but zero.
     let (flags, s) = untouched("bert-untied");
     let own = subject(&gpu, &s, variants, 256, 32);
     let operator = ModelOperator::new(&own, Matrix::Ggn);

@@ -142,8 +142,8 @@ fn sizes_that_cannot_hold_the_model_are_refused_with_the_reason() {
     assert!(error.contains("layer_norm_eps"), "{error}");
 }
 
-/// Tr F and Tr H of the mean loss in double precision: the Jacobian of the logits, every label, and second differences of
-/// the loss, one parameter after another.
+/// Tr F and Tr H of the mean loss in double precision: the Jacobian of the logits, every label, and second differences
+/// of the loss, one parameter after another.
 fn dense_traces(encoder: &Encoder, weights: &Weights, sentences: &[Sentence]) -> (f64, f64) {
     let labels: Vec<u32> = sentences.iter().flat_map(|s| s.masked.iter().map(|(_, y)| *y)).collect();
     let n = labels.len() as f64;

@@ -1,5 +1,5 @@
-//! Products and quadratic forms of the empirical Fisher matrix and the noise covariance against per-example gradients, and
-//! against the inner products of gradients that `fixtures/make_curvature.py` recorded in double precision.
+//! Products and quadratic forms of the empirical Fisher matrix and the noise covariance against per-example gradients,
+//! and against the inner products of gradients that `fixtures/make_curvature.py` recorded in double precision.
 
 use crate::common::adapter::gpu;
 use crate::common::curvature::{distance, norm, setting, subject};

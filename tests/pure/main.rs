@@ -9,6 +9,7 @@ mod common {
 }
 
 mod architecture;
+mod columns;
 mod config;
 mod correlation;
 mod curvature_spectra;
@@ -17,6 +18,7 @@ mod curvature_traces;
 mod derivatives;
 mod docs;
 mod gallery;
+mod ghost;
 mod grammars;
 mod hmm;
 mod interrupts;

@@ -105,7 +105,8 @@ fn questions_that_cannot_be_answered_are_found_in_the_plan() {
     let model = "[model]\nhidden_size = 16\nnum_hidden_layers = 1\nnum_attention_heads = 2\nintermediate_size = 32\n";
     let hmm = |states: u32| {
         format!(
-            "[language]\nkind = \"hmm\"\nhmm = {{ states = {states}, vocabulary = 5, seed = 1 }}\nmax_length = 6\n{model}"
+            "[language]\nkind = \"hmm\"\nhmm = {{ states = {states}, vocabulary = 5, seed = 1 }}\n\
+             max_length = 6\n{model}"
         )
     };
     std::fs::write(at.join("hmm.toml"), hmm(3)).unwrap();

@@ -128,8 +128,8 @@ pub struct Enlarge {
     /// Folder with config.json and model.safetensors
     #[arg(value_name = "SMALL")]
     pub small: PathBuf,
-    /// As `hidden=128,layers=4,heads=8,intermediate=512`, or a run config (its `[model]`); heads and feed-forward layers
-    /// that are left out grow with hidden
+    /// As `hidden=128,layers=4,heads=8,intermediate=512`, or a run config (its `[model]`); heads and feed-forward
+    /// layers that are left out grow with hidden
     #[arg(value_name = "SIZE")]
     pub size: String,
     /// Folder to write the larger model to

@@ -29,6 +29,7 @@ pub struct Drawing {
 /// A trace and its parts.
 #[derive(Clone, Debug)]
 pub struct DrawnTrace {
+    /// Over all parameters that take part.
     pub trace: Trace,
     /// (name, trace) of each parameter that takes part.
     pub per_tensor: Vec<(String, f64)>,
@@ -178,6 +179,7 @@ pub struct Norms {
     pub squared: Vec<f64>,
     /// `[parameter][example]`; empty for those that are held still.
     pub per_parameter: Vec<Vec<f64>>,
+    /// What it cost, in gradients over the same examples.
     pub gradient_equivalents: f64,
     /// Whether an interrupt ended it; then they are of the first examples only.
     pub interrupted: bool,

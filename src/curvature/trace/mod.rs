@@ -31,6 +31,7 @@ use crate::statistics::{Parts, Target, nested};
 pub struct Trace {
     pub estimator: Estimator,
     pub target: Target,
+    /// Tr A.
     pub estimate: f64,
     /// √(probe² + data²).
     pub standard_error: f64,
@@ -52,6 +53,7 @@ pub struct Trace {
     pub squared_norm: Option<f64>,
     /// (Tr A)² / ‖A‖_F²: K Gaussian probes have a relative error of √(2 / (K r_eff)).
     pub r_eff: Option<f64>,
+    /// What it cost, in gradients over the same examples.
     pub gradient_equivalents: f64,
 }
 
