@@ -19,8 +19,11 @@ use super::stopwatch::Stamp;
 /// One of the counts that a step has. What it counts is its user's business: [`ops::counts`](crate::ops::counts).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Slot {
+    /// The first of `Step::counts`.
     First,
+    /// The second.
     Second,
+    /// The third.
     Third,
 }
 

@@ -28,6 +28,7 @@ pub enum Design {
 pub struct Designed {
     /// How sentences are drawn from the frame, and its pilot.
     pub design: Design,
+    /// How labels or signs are drawn.
     pub kind: LossDraw,
     /// Of the sentences and of the draws.
     pub seed: u64,

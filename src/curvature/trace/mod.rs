@@ -29,7 +29,9 @@ use crate::statistics::{Parts, Target, nested};
 /// An estimated trace.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Trace {
+    /// How it was estimated.
     pub estimator: Estimator,
+    /// Whether the examples are all there is, or a sample.
     pub target: Target,
     /// Tr A.
     pub estimate: f64,
