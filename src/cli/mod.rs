@@ -33,6 +33,7 @@ mod selftest;
 mod shell;
 mod sweep;
 mod task;
+mod theory;
 mod train;
 mod tune;
 
@@ -119,6 +120,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Finetune(a) => finetune::run(&adapter, &wishes, &a),
         Command::Enlarge(a) => enlarge::run(&a),
         Command::Sweep(a) => sweep::run(&adapter, &wishes, &a),
+        Command::Theory(a) => theory::run(&a),
         Command::Report(a) => report::run(&a),
         Command::Config(a) => config::run(&a),
         Command::Completions(a) => shell::completions(&a),

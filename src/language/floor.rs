@@ -11,6 +11,9 @@ pub struct EntropyFloor {
     pub entropy_floor: f64,
     pub standard_error: f64,
     pub count: u64,
+    /// The floor of the whole language, where it can be enumerated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exact_entropy_floor: Option<f64>,
     pub sentence_length: Lengths,
 }
 
@@ -38,6 +41,7 @@ pub fn entropy_floor(language: &dyn Language, seed: u64, count: u64) -> EntropyF
         entropy_floor: floor.value,
         standard_error: floor.standard_error,
         count,
+        exact_entropy_floor: language.exact_entropy_floor(),
         sentence_length: Lengths {
             mean: each.iter().map(|e| e.1 as f64).sum::<f64>() / count as f64,
             min: each.iter().map(|e| e.1).min().unwrap_or(0),

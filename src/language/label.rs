@@ -1,4 +1,5 @@
-//! Downstream labels: which symbol of a grammar yields a part of the sentence, or which hidden state stood at a word.
+//! Downstream labels: which symbol of a grammar yields a part of the sentence, which hidden state stood at a word, what the
+//! sum of a sentence of brackets is.
 //!
 //! As in the paper's released code, a label is the most likely symbol by inside probability alone. Task A asks for the
 //! whole sentence and the symbols below the root, B and C for the first 4 and the first 2 words of sentences of more
@@ -20,13 +21,19 @@ pub enum Task {
     Span(usize),
     /// The hidden state at a word, counted from 1.
     State(usize),
+    /// Whether more brackets open than close.
+    Positive,
+    /// Whether more, as many or fewer brackets open than close.
+    Sign,
+    /// Opening brackets less closing ones.
+    Sum,
 }
 
 impl Task {
     /// Words of the shortest sentence that the task asks about.
     pub fn shortest(self) -> usize {
         match self {
-            Task::A => 1,
+            Task::A | Task::Positive | Task::Sign | Task::Sum => 1,
             Task::B | Task::C => 5,
             Task::Span(span) => span.saturating_add(1),
             Task::State(k) => k,
@@ -45,6 +52,7 @@ impl Task {
             Task::C => first(2),
             Task::Span(span) => first(span),
             Task::State(_) => "no state can have stood at the word".into(),
+            Task::Positive | Task::Sign | Task::Sum => "there is no bracket".into(),
         }
     }
 }
@@ -57,6 +65,9 @@ impl std::fmt::Display for Task {
             Task::C => f.write_str("C"),
             Task::Span(span) => write!(f, "span:{span}"),
             Task::State(k) => write!(f, "task-{k}"),
+            Task::Positive => f.write_str("positive"),
+            Task::Sign => f.write_str("sign"),
+            Task::Sum => f.write_str("sum"),
         }
     }
 }
@@ -69,6 +80,9 @@ impl std::str::FromStr for Task {
             "A" | "a" => Ok(Task::A),
             "B" | "b" => Ok(Task::B),
             "C" | "c" => Ok(Task::C),
+            "positive" => Ok(Task::Positive),
+            "sign" => Ok(Task::Sign),
+            "sum" => Ok(Task::Sum),
             _ => {
                 let number = |prefix| text.strip_prefix(prefix).and_then(|n| n.parse().ok()).filter(|n| *n > 0);
                 match (number("span:"), number("task-")) {
@@ -76,7 +90,8 @@ impl std::str::FromStr for Task {
                     (_, Some(k)) => Ok(Task::State(k)),
                     _ => Err(format!(
                         "`{text}` is no task: write `A`, `B`, `C` or `span:K` (the first K words) for a grammar, \
-                         `task-K` (the hidden state at word K) for a hidden Markov model"
+                         `task-K` (the hidden state at word K) for a hidden Markov model, `positive`, `sign` or `sum` \
+                         (of opening less closing) for brackets"
                     )),
                 }
             }
@@ -96,8 +111,8 @@ pub struct Label {
 impl Pcfg {
     /// The names that labels of a task are drawn from.
     pub(super) fn candidate_names(&self, task: Task) -> Result<Vec<String>, String> {
-        if let Task::State(_) = task {
-            return Err("a grammar has the tasks `A`, `B`, `C` and `span:K`, not hidden states".into());
+        if let Task::State(_) | Task::Positive | Task::Sign | Task::Sum = task {
+            return Err("a grammar has the tasks `A`, `B`, `C` and `span:K`, not hidden states or sums".into());
         }
         let grammar = self.grammar();
         Ok(self.candidates(task).into_iter().map(|a| grammar.symbols[a].clone()).collect())
@@ -126,7 +141,7 @@ impl Pcfg {
             Task::B => 4,
             Task::C => 2,
             Task::Span(span) => span,
-            Task::State(_) => return None,
+            Task::State(_) | Task::Positive | Task::Sign | Task::Sum => return None,
         };
         let grammar = self.grammar();
         let chart = if with_prior && task != Task::A { self.inside_outside(words) } else { self.inside(words) };

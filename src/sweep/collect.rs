@@ -11,7 +11,7 @@ use super::file::{Method, ProbeSection};
 use super::folder::{self, Failed, ModelAt};
 use super::plan::{PlannedRun, SweepPlan};
 use super::table::{LOOKUP, Missing, Row, Table};
-use crate::config::{LanguageKind, OptimizerKind, TrainSection, as_text};
+use crate::config::{OptimizerKind, TrainSection, as_text};
 use crate::train::{Corpus, Evaluation, newest};
 
 /// The state of a run.
@@ -104,10 +104,7 @@ impl SweepPlan {
         let resolved = &self.runs[0].resolved;
         let config = &resolved.config;
         let corpus = Corpus::open(&config.language, &config.objective, self.examine.seed)?;
-        let kind = match config.language.kind {
-            LanguageKind::Pcfg => "pcfg",
-            LanguageKind::Hmm => "hmm",
-        };
+        let kind = config.language.kind.name();
         let mut table = Table {
             format: Table::FORMAT,
             name: self.name.clone(),

@@ -199,7 +199,7 @@ pub enum Method {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ProbeSection {
-    /// `A`, `B`, `C`, `span:K` of a grammar, `task-K` of a hidden Markov model.
+    /// `A`, `B`, `C`, `span:K` of a grammar, `task-K` of a hidden Markov model, `positive`, `sign`, `sum` of brackets.
     pub task: String,
     pub with_prior: bool,
     pub method: Method,

@@ -9,6 +9,7 @@ mod common {
 }
 
 mod architecture;
+mod brackets;
 mod config;
 mod correlation;
 mod curvature_spectra;
@@ -25,4 +26,5 @@ mod readers;
 mod report;
 mod shaders;
 mod sweep;
+mod theory;
 mod variants;
