@@ -220,6 +220,13 @@ fn courses(r: &BracketsReport) -> Vec<Drawn> {
             vec![],
         ),
         panel(
+            "Share of the features' variance",
+            &x,
+            Scale::new("that is a function of S", false, "share"),
+            series(|m| (m.share_of_sum, m.share_of_sum_standard_error)),
+            vec![],
+        ),
+        panel(
             &format!("Transfer: sign of S from {} examples", r.examples),
             &x,
             Scale::new("accuracy, %", false, "accuracy"),

@@ -57,6 +57,9 @@ pub struct Mark {
     /// |cos(wᵢ, (1, .., 1))|, weighted by |wᵢ||aᵢ|.
     pub alignment: f64,
     pub alignment_standard_error: f64,
+    /// Share of the features' variance that is a function of S, whatever the a of each.
+    pub share_of_sum: f64,
+    pub share_of_sum_standard_error: f64,
     /// Share of the sentences whose sign of S a head on `examples` labelled ones tells.
     pub accuracy: f64,
     pub accuracy_standard_error: f64,
@@ -89,6 +92,7 @@ pub struct BracketsReport {
     pub regularised_trace: Option<f64>,
     pub regularised_loss: Option<f64>,
     pub regularised_alignment: Option<f64>,
+    pub regularised_accuracy: Option<f64>,
     /// Labelled examples of the downstream task.
     pub examples: usize,
     /// Accuracy with the features of the two-neuron solution.
@@ -146,6 +150,7 @@ impl BracketsReport {
         self.regularised_trace = Some(best.0.measured.trace);
         self.regularised_loss = Some(best.0.measured.loss);
         self.regularised_alignment = Some(best.0.measured.alignment);
+        self.regularised_accuracy = Some(accuracy(&best.1, &task, o.seed)?);
         tell("solutions to start from");
         let how = Regularised { weights: vec![0.0], steps: 4000, rate: 0.02, restarts: o.starts, seed: o.seed + 1 };
         let starts = regularised(population, o.neurons, &how)?.pop().expect("a weight at least");
@@ -167,17 +172,24 @@ impl BracketsReport {
     }
 }
 
-/// A network at a step, with the accuracy of its heads.
-type At = (u64, Measured, f64);
+/// A network at a step.
+#[derive(Clone, Copy)]
+struct At {
+    step: u64,
+    measured: Measured,
+    share_of_sum: f64,
+    accuracy: f64,
+}
 
 impl Mark {
     fn of(how: &Sgd, at: &[At]) -> Mark {
         let mean = |of: &dyn Fn(&At) -> f64| Estimate::of_mean(&at.iter().map(of).collect::<Vec<f64>>());
-        let (trace, excess) = (mean(&|a| a.1.trace), mean(&|a| a.1.loss));
-        let (alignment, accuracy) = (mean(&|a| a.1.alignment), mean(&|a| a.2));
+        let (trace, excess) = (mean(&|a| a.measured.trace), mean(&|a| a.measured.loss));
+        let (alignment, accuracy) = (mean(&|a| a.measured.alignment), mean(&|a| a.accuracy));
+        let share = mean(&|a| a.share_of_sum);
         Mark {
-            step: at[0].0,
-            time: how.time(at[0].0),
+            step: at[0].step,
+            time: how.time(at[0].step),
             trace: trace.value,
             trace_standard_error: trace.standard_error,
             excess_loss: excess.value,
@@ -185,6 +197,8 @@ impl Mark {
             expected_excess_loss: how.rate * trace.value / (4.0 * how.batch as f64),
             alignment: alignment.value,
             alignment_standard_error: alignment.standard_error,
+            share_of_sum: share.value,
+            share_of_sum_standard_error: share.standard_error,
             accuracy: accuracy.value,
             accuracy_standard_error: accuracy.standard_error,
         }
@@ -203,7 +217,12 @@ fn course(
     let mut passed = Vec::new();
     sgd(start, population, how, MARKS, &mut stream, |step, network| passed.push((step, network.clone())))?;
     let at = |(step, network): (u64, Network)| {
-        Ok((step, network.measure(population), accuracy(&network, task, seed)?))
+        Ok(At {
+            step,
+            measured: network.measure(population),
+            share_of_sum: network.share_of_sum(population),
+            accuracy: accuracy(&network, task, seed)?,
+        })
     };
     passed.into_iter().map(at).collect()
 }

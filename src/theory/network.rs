@@ -177,6 +177,25 @@ impl Network {
         self.scaled(|i| if of_w[i] > 0.0 && of_a[i] > 0.0 { (of_w[i] / of_a[i]).powf(0.25) } else { 1.0 })
     }
 
+    /// Share of the features' variance over a population that is variance of their means given S (the correlation ratio, all
+    /// neurons together): 1 where every feature is a function of S, whatever its a.
+    pub fn share_of_sum(&self, population: &Population) -> f64 {
+        let sums = 2 * self.width;
+        let (mut weight, mut means) = (vec![0.0; sums], vec![vec![0.0; self.neurons]; sums]);
+        let (mut overall, mut square) = (vec![0.0; self.neurons], 0.0);
+        for i in 0..population.count() {
+            let (p, group) = (population.probability[i], (population.sum(i) + self.width as f64) as usize);
+            let features = self.features(population.sentence(i));
+            weight[group] += p;
+            means[group].iter_mut().zip(&features).for_each(|(m, x)| *m += p * x);
+            overall.iter_mut().zip(&features).for_each(|(m, x)| *m += p * x);
+            square += p * features.iter().map(|x| x * x).sum::<f64>();
+        }
+        let squared = |v: &[f64]| v.iter().map(|x| x * x).sum::<f64>();
+        let of_means: f64 = means.iter().zip(&weight).filter(|(_, w)| **w > 0.0).map(|(m, w)| squared(m) / w).sum();
+        (of_means - squared(&overall)) / (square - squared(&overall))
+    }
+
     /// relu(w·z), the features that a head reads.
     pub fn features(&self, z: &[f64]) -> Vec<f64> {
         let mut features = vec![0.0; self.neurons];
