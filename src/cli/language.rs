@@ -34,7 +34,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
                     floor.sentence_length.min,
                     floor.sentence_length.max,
                     floor.sentence_length.mean,
-                    floor.exact_entropy_floor.map_or(String::new(), |exact| format!("; of the whole language {exact:.6}"))
+                    floor
+                        .exact_entropy_floor
+                        .map_or(String::new(), |exact| format!("; of the whole language {exact:.6}"))
                 ))?,
             }
             Ok(())

@@ -170,23 +170,31 @@ fn text_of_dyck(r: &DyckReport) -> String {
     print::table(&rows)
 }
 
+/// A solution of soft brackets.
+fn solved(trace: f64, loss: f64, alignment: f64, accuracy: Option<f64>) -> String {
+    let accuracy = accuracy.map_or(String::new(), |a| format!(", accuracy {:.1} %", 100.0 * a));
+    format!("trace {}, excess {loss:.1e}, alignment {alignment:.4}{accuracy}", print::short(trace))
+}
+
 fn text_of_brackets(r: &BracketsReport) -> String {
     let short = print::short;
     let mut rows = vec![
         row("entropy floor", short(r.entropy_floor)),
         row("bound on Tr H", short(r.bound)),
-        row("two neurons", short(r.two_neuron_trace)),
+        row("two neurons", solved(r.two_neuron_trace, 0.0, 1.0, r.two_neuron_accuracy)),
     ];
-    if let (Some(trace), Some(loss), Some(alignment)) = (r.regularised_trace, r.regularised_loss, r.regularised_alignment) {
-        rows.push(row("trained, μ 0.001", format!("{}, excess {loss:.1e}, alignment {alignment:.4}", short(trace))));
+    if let (Some(trace), Some(loss), Some(alignment)) =
+        (r.regularised_trace, r.regularised_loss, r.regularised_alignment)
+    {
+        rows.push(row("trained, μ 0.001", solved(trace, loss, alignment, r.regularised_accuracy)));
     }
     for course in &r.courses {
         if let (Some(a), Some(b)) = (course.marks.first(), course.marks.last()) {
             rows.push(row(
                 &format!("SGD {}, batch {}", course.rate, course.batch),
                 format!(
-                    "t {:.3}: trace {} to {} ± {}, alignment {:.3} to {:.3} ± {:.3}, accuracy {:.1} to {:.1} ± {:.1} %, \
-                     excess {:.4} (expected {:.4})",
+                    "t {:.3}: trace {} to {} ± {}, alignment {:.3} to {:.3} ± {:.3}, share of S {:.3} to {:.3} ± {:.3}, \
+                     accuracy {:.1} to {:.1} ± {:.1} %, excess {:.4} (expected {:.4})",
                     b.time,
                     short(a.trace),
                     short(b.trace),
@@ -194,6 +202,9 @@ fn text_of_brackets(r: &BracketsReport) -> String {
                     a.alignment,
                     b.alignment,
                     b.alignment_standard_error,
+                    a.share_of_sum,
+                    b.share_of_sum,
+                    b.share_of_sum_standard_error,
                     100.0 * a.accuracy,
                     100.0 * b.accuracy,
                     100.0 * b.accuracy_standard_error,

@@ -61,8 +61,7 @@ impl Brackets {
             return Err(format!("kappa = {kappa} must lie in 0 to 100"));
         }
         let sum = |opening: usize| 2.0 * opening as f64 - length as f64;
-        let logs: Vec<f64> =
-            (0..=length).map(|k| log_choose(length, k) - kappa * sum(k) * sum(k)).collect();
+        let logs: Vec<f64> = (0..=length).map(|k| log_choose(length, k) - kappa * sum(k) * sum(k)).collect();
         let log_normaliser = log_sum(&logs);
         let mut total = 0.0;
         let upto = logs.iter().map(|l| {

@@ -280,7 +280,10 @@ impl Language for Hmm {
                 "asks for word {k}; sentences have at most {0}, so that `task-1` to `task-{0}` are possible",
                 self.max_length
             )),
-            _ => Err("a hidden Markov model has the tasks `task-K` (the hidden state at word K), not spans or sums".into()),
+            _ => {
+                Err("a hidden Markov model has the tasks `task-K` (the hidden state at word K), not spans or sums"
+                    .into())
+            }
         }
     }
 

@@ -48,7 +48,9 @@ pub fn write_brackets(folder: &Path, r: &BracketsReport) -> Result<PathBuf, Repo
         vec!["bound".into(), String::new(), number(r.bound), String::new()],
         vec!["two neurons along (1, .., 1)".into(), "0".into(), number(r.two_neuron_trace), "1".into()],
     ];
-    if let (Some(trace), Some(loss), Some(alignment)) = (r.regularised_trace, r.regularised_loss, r.regularised_alignment) {
+    if let (Some(trace), Some(loss), Some(alignment)) =
+        (r.regularised_trace, r.regularised_loss, r.regularised_alignment)
+    {
         rows.push(vec!["trained on L + 0.001 Tr".into(), number(loss), number(trace), number(alignment)]);
     }
     for course in &r.courses {
@@ -184,7 +186,13 @@ fn noise(r: &DyckReport) -> Option<Drawn> {
     let x = Scale::new("η²·steps/B", false, "t");
     let panels = vec![
         panel("Trace", &x, Scale::new("Tr H", false, "trace"), series(|p| p.measured.trace), vec![level]),
-        panel("Alignment", &x, Scale::new("|cos| to (1, .., 1)", false, "cos"), series(|p| p.measured.alignment), vec![]),
+        panel(
+            "Alignment",
+            &x,
+            Scale::new("|cos| to (1, .., 1)", false, "cos"),
+            series(|p| p.measured.alignment),
+            vec![],
+        ),
     ];
     let title = "Label noise flattens, and turns features towards S".to_string();
     let caption = format!("SGD from a solution of gradient descent, η = {:.3}, B = {}.", sgd.rate, sgd.batch);
@@ -211,7 +219,13 @@ fn courses(r: &BracketsReport) -> Vec<Drawn> {
     let two = Level { name: "two neurons along (1, .., 1)".into(), y: r.two_neuron_trace };
     let accuracy = Level { name: two.name.clone(), y: 100.0 * r.two_neuron_accuracy.unwrap_or(f64::NAN) };
     let panels = vec![
-        panel("Trace", &x, Scale::new("Tr H", false, "trace"), series(|m| (m.trace, m.trace_standard_error)), vec![two]),
+        panel(
+            "Trace",
+            &x,
+            Scale::new("Tr H", false, "trace"),
+            series(|m| (m.trace, m.trace_standard_error)),
+            vec![two],
+        ),
         panel(
             "Alignment",
             &x,

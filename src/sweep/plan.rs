@@ -213,7 +213,17 @@ fn planned(
     let (id, earlier_id) = ids(&resolved, start, all_keys);
     let group = ids(&seedless, common, all_keys).0;
     let start = start.map(|start| start.id.clone());
-    PlannedRun { id, earlier_id, group, seed, label: label(point), values, overrides: overrides(point), start, resolved }
+    PlannedRun {
+        id,
+        earlier_id,
+        group,
+        seed,
+        label: label(point),
+        values,
+        overrides: overrides(point),
+        start,
+        resolved,
+    }
 }
 
 /// A run's id, and that of versions up to 0.1.0 where it is another. With `all_keys` it is that one.

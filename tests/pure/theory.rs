@@ -111,7 +111,11 @@ fn the_gradient_is_that_of_loss_and_penalty() {
         for s in 0..5 {
             let moved = |h: f64| {
                 let (mut weights, mut heads) = (weights.clone(), heads.clone());
-                if s < 4 { weights[neuron][s] += h } else { heads[neuron] += h }
+                if s < 4 {
+                    weights[neuron][s] += h
+                } else {
+                    heads[neuron] += h
+                }
                 objective(&Network::new(&weights, &heads))
             };
             let truth = (moved(1e-5) - moved(-1e-5)) / 2e-5;
@@ -158,7 +162,9 @@ fn random_features_are_free_of_loss_and_sharp() {
             let measured = network.measure(&population);
             assert!(measured.loss < 1e-20, "{measured:?}");
             found[0].push(measured.trace);
-            for (which, other) in [network.balanced_together(&population), network.balanced(&population)].iter().enumerate() {
+            for (which, other) in
+                [network.balanced_together(&population), network.balanced(&population)].iter().enumerate()
+            {
                 let other = other.measure(&population);
                 assert!(other.loss < 1e-20);
                 found[which + 1].push(other.trace);
@@ -206,7 +212,8 @@ fn a_head_on_the_flattest_solution_transfers_with_probability_one_less_two_to_th
         for examples in 1..=10 {
             let mut stream = stream(1000 + examples);
             let draws = 1500;
-            let perfect = (0..draws).filter(|_| task.transfer(&network, examples as usize, &mut stream).is_perfect()).count();
+            let perfect =
+                (0..draws).filter(|_| task.transfer(&network, examples as usize, &mut stream).is_perfect()).count();
             let found = Proportion::of(perfect as u64, draws, 0.995);
             let expected = 1.0 - 0.5f64.powi(examples as i32);
             assert!(found.holds(expected), "n = {examples}: {found:?}, {expected}");
@@ -249,7 +256,8 @@ fn an_experiment_is_a_function_of_its_seed() {
 
 #[test]
 fn lengths_and_neurons_that_cannot_be_are_refused() {
-    let refuse = |length, neurons| DyckReport::make(&DyckOptions { length, neurons, ..options() }, &|_| ()).unwrap_err();
+    let refuse =
+        |length, neurons| DyckReport::make(&DyckOptions { length, neurons, ..options() }, &|_| ()).unwrap_err();
     assert_eq!(refuse(7, 8), TheoryError::Odd(7));
     assert_eq!(refuse(2, 8), TheoryError::Short(2));
     assert_eq!(refuse(14, 8), TheoryError::Long(14));
@@ -274,4 +282,22 @@ fn two_neurons_solve_soft_brackets_at_the_trace_of_the_formula() {
     }
     let expected = 8.0 * kappa * (5.0 * bend / total * bend_squares / total).sqrt();
     assert!((found.trace - expected).abs() < 1e-12 && found.loss < 1e-15, "{found:?}, {expected}");
+}
+
+#[test]
+fn features_of_the_sum_have_their_whole_variance_there() {
+    let population = Population::dyck(6).unwrap();
+    assert!((Network::flattest(6).share_of_sum(&population) - 1.0).abs() < 1e-12);
+    // Two features by hand at T = 4: the share is that of a variance between groups.
+    let network = Network::random(4, 2, 1.0, 1.0, &mut stream(11));
+    let four = Population::dyck(4).unwrap();
+    let (mut between, mut whole) = (0.0, 0.0);
+    for neuron in 0..2 {
+        let value = |i: usize| network.features(four.sentence(i))[neuron];
+        let mean = four.mean(value);
+        let half = |sign: f64| 2.0 * four.mean(|i| if four.sum(i) == sign { value(i) } else { 0.0 });
+        between += 0.5 * ((half(1.0) - mean).powi(2) + (half(-1.0) - mean).powi(2));
+        whole += four.mean(|i| (value(i) - mean).powi(2));
+    }
+    assert!((network.share_of_sum(&four) - between / whole).abs() < 1e-12);
 }
