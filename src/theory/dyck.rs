@@ -271,7 +271,7 @@ impl DyckReport {
     fn descents(&mut self, options: &DyckOptions, population: &Population) -> Result<(), Interrupted> {
         const STEPS: usize = 20_000;
         for (arm, start) in [0.03, 1.0].into_iter().enumerate() {
-            let mut stream = Stream::new(options.seed, Purpose::Test, arm as u64);
+            let mut stream = Stream::new(options.seed, Purpose::Initialise, 1 << 32 | arm as u64);
             let heads = start / (options.neurons as f64).sqrt();
             let mut network = Network::random(options.length, options.neurons, start, heads, &mut stream);
             let rate = stable_rate(&network, population);
