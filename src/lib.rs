@@ -94,10 +94,11 @@
 //!   `shaders/` as types.
 //! - [`ops`]: operations and their rules. [`reference`](mod@reference): the same in plain f64, the oracle. [`graph`]:
 //!   graphs, their transforms, their plan on an adapter. [`selftest`]: kernels against their twins, with timings.
-//! - [`language`]: grammars, hidden Markov models; needs no adapter.
+//! - [`language`]: grammars, hidden Markov models, brackets; needs no adapter.
 //! - [`model`]: encoders, their files, their passes. [`curvature`]: products, traces, spectra, gradient noise.
 //! - [`config`]: run configs. [`train`]: pre-training. [`downstream`]: tasks, probes, fine-tuning. [`sweep`]: many runs
 //!   and their table. [`report`]: pages and figures. [`cli`]: the program.
+//! - [`theory`]: the paper's theorem on the flattest model, by enumeration on the host.
 //! - Beside them [`random`] (streams that are functions of a seed), [`statistics`] (means and correlations with their
 //!   errors), [`text`], [`interrupt`] (how long work is asked to stop), and [`prelude`].
 
@@ -122,6 +123,7 @@ pub mod selftest;
 pub mod statistics;
 pub mod sweep;
 pub mod text;
+pub mod theory;
 pub mod train;
 
 /// The version of `wgpu` whose types stand in this library's signatures.

@@ -3,6 +3,7 @@
 mod downstream;
 mod measure;
 mod sweep;
+mod theory;
 
 use std::path::PathBuf;
 
@@ -16,6 +17,7 @@ pub use measure::{
     Common, Measure, MeasureCommand, MeasureHvp, MeasureNoise, MeasureSharpness, MeasureSpectrum, MeasureTrace,
 };
 pub use sweep::{Sweep, SweepCommand, SweepFile, SweepRun};
+pub use theory::{Theory, TheoryBrackets, TheoryCommand, TheoryDyck};
 
 /// Pre-train masked language models on languages whose truth is known, and ask why models with the same loss differ.
 ///
@@ -62,6 +64,8 @@ pub enum Command {
     Enlarge(Enlarge),
     /// Many runs from one file
     Sweep(Sweep),
+    /// The paper's theorem on the flattest model, by enumeration on the host
+    Theory(Theory),
     /// A self-contained html page about a run, or about sweeps
     Report(Report),
     /// Show a config as it is resolved, its schema, or what a key means
@@ -82,6 +86,7 @@ impl Command {
             self,
             Command::Language(_)
                 | Command::Enlarge(_)
+                | Command::Theory(_)
                 | Command::Report(_)
                 | Command::Config(_)
                 | Command::Completions(_)
@@ -180,7 +185,7 @@ pub enum LanguageCommand {
         #[command(flatten)]
         config: ConfigArguments,
         /// Of a grammar `A` (symbol below the root), `B` (first 4 words), `C` (first 2 words) or `span:K` (first K
-        /// words); of a hidden Markov model `task-K` (the state at word K)
+        /// words); of a hidden Markov model `task-K` (the state at word K); of brackets `positive`, `sign`, `sum`
         #[arg(long)]
         task: Task,
         /// Weigh a grammar's candidates by the probability of the rest of the sentence, not by inside probability
@@ -328,6 +333,8 @@ pub enum SchemaOf {
     MeasureSpectrum,
     MeasureNoise,
     MeasureSharpness,
+    TheoryDyck,
+    TheoryBrackets,
     /// `report.json` of `selftest --report`
     SelftestReport,
 }

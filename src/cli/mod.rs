@@ -34,6 +34,7 @@ mod selftest;
 mod shell;
 mod sweep;
 mod task;
+mod theory;
 mod train;
 mod tune;
 
@@ -120,6 +121,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Finetune(a) => finetune::run(&adapter, &kernel_choice, &a),
         Command::Enlarge(a) => enlarge::run(&a),
         Command::Sweep(a) => sweep::run(&adapter, &kernel_choice, &a),
+        Command::Theory(a) => theory::run(&a),
         Command::Report(a) => report::run(&a),
         Command::Config(a) => config::run(&a),
         Command::Completions(a) => shell::completions(&a),

@@ -41,8 +41,9 @@ fn plan(file: &SweepFile) -> Result<(), Failure> {
 fn plan_text(plan: &SweepPlan) -> String {
     let groups: std::collections::BTreeSet<&str> = plan.runs.iter().map(|run| run.group.as_str()).collect();
     let mut out = String::new();
-    if let Some(start) = &plan.start {
-        out += &format!("{}  first, and all others begin with its model  {}\n", start.id, start.overrides.join("  "));
+    for start in &plan.starts {
+        let who = if plan.starts.len() == 1 { "all others begin" } else { "the others of its seed begin" };
+        out += &format!("{}  first, and {who} with its model  {}\n", start.id, start.overrides.join("  "));
     }
     for run in &plan.runs {
         out += &format!("{}  {}\n", run.id, run.overrides.join("  "));
@@ -99,7 +100,7 @@ fn work(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Sweep
             print::line(&format!("table {}\nreport {}", path.display(), page.display()))?;
         }
     }
-    // The common start and the lookup table may have failed beside the plan's runs.
+    // What runs begin with and the lookup table may have failed beside the plan's runs.
     let beside = tally.failed.iter().filter(|failed| plan.runs.iter().all(|run| run.id != failed.run)).count();
     match tally.failed.first() {
         Some(first) => Err(Failure {

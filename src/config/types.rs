@@ -458,17 +458,18 @@ impl RunConfig {
         {
             return bad("objective.mask.bernoulli", format!("{p} must lie in (0, 1]"));
         }
-        let model = self.model.model_config(64, self.language.max_length);
+        let longest = self.language.longest();
+        let model = self.model.model_config(64, longest);
         if let Err(error) = model.check() {
             return bad("model", error.to_string());
         }
-        let needed = model.first_position() + self.language.max_length as u32 + 2;
+        let needed = model.first_position() + longest as u32 + 2;
         if model.max_position_embeddings < needed {
             return bad(
                 "model.max_position_embeddings",
                 format!(
                     "{} is too few for sentences of {} words: {needed} are needed",
-                    model.max_position_embeddings, self.language.max_length
+                    model.max_position_embeddings, longest
                 ),
             );
         }

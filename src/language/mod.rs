@@ -1,4 +1,4 @@
-//! Languages whose truth is known (grammars, hidden Markov models): sentences as a function of (seed, number), exact
+//! Languages whose truth is known (grammars, hidden Markov models, brackets): sentences as a function of (seed, number), exact
 //! conditionals, the entropy floor and downstream labels. No GPU is needed here.
 //!
 //! ```
@@ -11,6 +11,7 @@
 //! assert!((known.conditional[0][1] - 0.7).abs() < 1e-12);
 //! ```
 
+mod brackets;
 mod chart;
 mod floor;
 mod grammar;
@@ -26,6 +27,7 @@ mod random_grammar;
 mod rule_file;
 mod source;
 
+pub use brackets::Brackets;
 pub use chart::Chart;
 pub use floor::{EntropyFloor, entropy_floor};
 pub use grammar::Grammar;
@@ -75,6 +77,10 @@ pub trait Language: Send + Sync {
     /// Whether a label is the mode of a posterior over the task's names given the sentence, so that the mean of
     /// [`Label::probability`] is the accuracy that no guess of the truth behind the sentence can exceed.
     fn label_is_posterior_mode(&self, task: Task, with_prior: bool) -> bool;
+    /// The entropy floor without an error, where a sum over few cases gives it.
+    fn exact_entropy_floor(&self) -> Option<f64> {
+        None
+    }
 
     /// Numbers of words.
     ///

@@ -15,10 +15,12 @@ mod panels;
 mod run;
 mod scene;
 mod sweep;
+mod theory;
 
 use std::path::{Path, PathBuf};
 
 pub use figure::{Axis, Figure, Line};
+pub use theory::{write_brackets, write_dyck};
 
 /// Why a page cannot be made.
 #[derive(Debug, thiserror::Error)]

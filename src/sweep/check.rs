@@ -72,7 +72,7 @@ pub(super) fn probe_key(i: usize, key: &str) -> String {
 pub(super) fn check_runs(plan: &SweepPlan) -> Result<(), ConfigError> {
     let place = |key: &str| place(plan, key);
     let language = plan.runs[0].resolved.language_hash();
-    let all = plan.start.iter().chain(&plan.runs);
+    let all = plan.starts.iter().chain(&plan.runs);
     if let Some(other) = all.clone().find(|run| run.resolved.language_hash() != language) {
         let message = format!(
             "`{}` has another language than `{}`; models are compared within one language, make a sweep for each",

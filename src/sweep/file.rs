@@ -74,7 +74,7 @@ pub(super) struct File {
     #[serde(default)]
     #[schemars(with = "Vec<serde_json::Map<String, serde_json::Value>>")]
     pub exclude: Vec<toml::Table>,
-    /// A run that is trained first; all others begin with its model.
+    /// A run that is trained first; the others begin with its model.
     pub start: Option<StartSection>,
     /// The questions to each model.
     #[serde(default)]
@@ -87,7 +87,7 @@ fn default_bound() -> f64 {
     0.02
 }
 
-/// The run that all others begin with.
+/// The run that all others begin with, or one for each seed.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct StartSection {
@@ -96,6 +96,9 @@ pub(super) struct StartSection {
     /// Overrides of it, as `train.steps=1500`.
     #[serde(default)]
     pub overrides: Vec<String>,
+    /// A run for each seed of the sweep, with that seed, instead of one for all.
+    #[serde(default)]
+    pub each_seed: bool,
 }
 
 /// The models of a run that are examined.
@@ -211,7 +214,7 @@ pub enum Method {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ProbeSection {
-    /// `A`, `B`, `C`, `span:K` of a grammar, `task-K` of a hidden Markov model.
+    /// `A`, `B`, `C`, `span:K` of a grammar, `task-K` of a hidden Markov model, `positive`, `sign`, `sum` of brackets.
     pub task: String,
     /// Whether labels weigh by the grammar's probabilities outside of the span.
     pub with_prior: bool,

@@ -59,7 +59,7 @@ impl SweepPlan {
         };
         let mut all = Vec::new();
         if self.examine.models == Models::Checkpoints {
-            if let Some(start) = &self.start {
+            if let Some(start) = self.start_of(run) {
                 let folder = self.folder(start);
                 let step = start.resolved.config.train.steps;
                 let answers = folder.join("examined").join(format!("step-{step}"));

@@ -101,10 +101,12 @@ pub fn run(
     worker.prepare()?;
     let mut tally = Tally { runs: plan.runs.len(), ..Tally::default() };
     let count = plan.runs.len();
-    if let Some(start) = &plan.start
-        && !worker.start(start, (0, count), options, &mut tally)?
-    {
-        // Without it nothing can begin.
+    let mut ready = true;
+    for start in &plan.starts {
+        ready &= worker.start(start, (0, count), options, &mut tally)?;
+    }
+    if !ready {
+        // Another process makes what runs begin with.
         tally.done = plan.runs.iter().filter(|run| worker.is_done(run)).count();
         tally.claimed_elsewhere = count - tally.done;
         return Ok(tally);
@@ -222,8 +224,7 @@ impl Worker<'_> {
         self.unanswered(run).is_empty() && folder::result(&self.plan.folder(run)).is_some()
     }
 
-    /// The run that the others begin with. They do so where it is trained, whether all questions to it have an answer
-    /// or not.
+    /// A run that others begin with. They do so where it is trained, whether all questions to it have an answer or not.
     fn start(
         &mut self,
         start: &PlannedRun,
@@ -254,7 +255,7 @@ impl Worker<'_> {
         }
         let mut resolved = run.resolved.clone().with_kernels(self.kernel_choice);
         resolved.config.output = Some(folder);
-        if let Some(start) = self.plan.start.as_ref().filter(|start| start.id != run.id) {
+        if let Some(start) = self.plan.start_of(run) {
             resolved.config.train.start_from = Some(self.plan.folder(start).join("model"));
         }
         let watcher = self.watcher;
@@ -266,7 +267,7 @@ impl Worker<'_> {
     fn unanswered(&self, run: &PlannedRun) -> Vec<ModelAt> {
         let questions = self.plan.questions();
         let open = |model: &ModelAt| questions.iter().any(|q| !model.answers.join(q.file(self.plan)).exists());
-        let is_start = self.plan.start.as_ref().is_some_and(|start| start.id == run.id);
+        let is_start = self.plan.is_start(run);
         if is_start && self.plan.examine.models != Models::Checkpoints {
             return Vec::new();
         }
@@ -354,7 +355,7 @@ impl Worker<'_> {
         let models: Vec<ModelAt> = plan.runs.iter().flat_map(|run| plan.models(run)).collect();
         let open = |question: Question<'_>| models.iter().any(|at| !at.answers.join(question.file(plan)).exists());
         self.examiner.prepare(&open)?;
-        let all = plan.start.iter().chain(&plan.runs);
+        let all = plan.starts.iter().chain(&plan.runs);
         let missing =
             |run: &PlannedRun| !self.unanswered(run).is_empty() || folder::result(&plan.folder(run)).is_none();
         if all.clone().any(missing) {

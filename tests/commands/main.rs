@@ -26,6 +26,7 @@ mod measure_training;
 mod run_files;
 mod selftest_report;
 mod sweep_run;
+mod theory;
 mod tuning;
 mod words;
 

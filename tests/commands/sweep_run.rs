@@ -246,7 +246,7 @@ trace = { sentences = 32 }
         assert_eq!(row.noise_time, 0.0);
     }
     let plan = plan_of(&f, "theory.toml");
-    let start = plan.folder(plan.start.as_ref().unwrap());
+    let start = plan.folder(&plan.starts[0]);
     assert_eq!(std::fs::read_dir(f.path("theory/runs")).unwrap().count(), 5, "four runs and their start");
     for run in &plan.runs {
         let text = std::fs::read_to_string(plan.folder(run).join("config.toml")).unwrap();

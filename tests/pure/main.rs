@@ -9,6 +9,7 @@ mod common {
 }
 
 mod architecture;
+mod brackets;
 mod columns;
 mod config;
 mod correlation;
@@ -27,4 +28,5 @@ mod readers;
 mod report;
 mod shaders;
 mod sweep;
+mod theory;
 mod variants;

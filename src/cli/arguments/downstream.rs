@@ -18,7 +18,8 @@ pub struct TaskArguments {
     /// Overrides of the run config
     #[arg(value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
-    /// Of a grammar `A`, `B`, `C` or `span:K`, of a hidden Markov model `task-K`; or a file that ends in .csv or .jsonl
+    /// Of a grammar `A`, `B`, `C` or `span:K`, of a hidden Markov model `task-K`, of brackets
+    /// `positive`, `sign` or `sum`; or a file that ends in .csv or .jsonl
     /// with `text` and `label`, or a folder with such files train, validation and test
     #[arg(long, value_name = "TASK")]
     pub task: String,

@@ -4,7 +4,7 @@ mod collapse;
 mod convention;
 mod correlations;
 mod figures;
-mod files;
+pub(super) mod files;
 mod forest;
 mod markup;
 mod page;
