@@ -11,6 +11,7 @@
 //! # Ok::<(), lowland::curvature::CurvatureError>(())
 //! ```
 
+mod conventions;
 mod dense;
 mod density;
 mod designed;
@@ -44,6 +45,7 @@ mod weighted_pass;
 mod xtrace;
 mod xtrace_replicates;
 
+pub use conventions::{Balanced, Conventions, ConventionsOptions};
 pub use dense::Dense;
 pub use density::{Density, LogDensity, Quadrature, QuadratureOptions, quadrature};
 pub use designed::{Designed, DesignedTrace, Population, Sampling, designed_trace};

@@ -130,6 +130,7 @@ impl Made<'_> {
                 measure_seconds: 12.5,
                 ..Measurement::default()
             }),
+            conventions: None,
             downstream,
             notes: vec![],
         }
