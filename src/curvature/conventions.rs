@@ -54,7 +54,9 @@ impl Conventions {
     ) -> Result<Conventions, CurvatureError> {
         let left_out = subject.vectors().left_out();
         if let Some(name) = left_out.first() {
-            return Err(CurvatureError::Request(format!("an embedded model's trace needs all parameters, also `{name}`")));
+            return Err(CurvatureError::Request(format!(
+                "an embedded model's trace needs all parameters, also `{name}`"
+            )));
         }
         let own = vec![1.0; subject.encoder().parameters.len()];
         let sums = law.factors().into_iter().chain([own]);
@@ -63,7 +65,8 @@ impl Conventions {
         if drawn.trace.interrupted {
             return Err(CurvatureError::Interrupted);
         }
-        let of = |tables: f64, norm: f64, rest: f64, own: f64| drawing.combined(&[tables, norm, rest, own], what.target);
+        let of =
+            |tables: f64, norm: f64, rest: f64, own: f64| drawing.combined(&[tables, norm, rest, own], what.target);
         let at = |s: f64| of(1.0 / (s * s), s * s, 1.0, 0.0);
         let value = |e: Estimate| e.value;
         let shares = Shares {

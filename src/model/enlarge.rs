@@ -172,7 +172,9 @@ impl Plan<'_> {
         }
         match self.method {
             Enlargement::Balanced(scale) if !(scale > 0.0 && scale.is_finite()) => {
-                return Err(format!("tables times {scale} are no function of the model; the factor must be above 0").into());
+                return Err(
+                    format!("tables times {scale} are no function of the model; the factor must be above 0").into()
+                );
             }
             Enlargement::Duplicate | Enlargement::Paper | Enlargement::Balanced(_) => {
                 let divides = |i: usize| sizes[i].2.is_multiple_of(sizes[i].1);

@@ -19,8 +19,9 @@ use super::observer::{Observer, interrupt_requested};
 use super::run::RunError;
 use crate::config::{ConfigError, HessianTraceSection, MeasureSection, NoiseSection, TopSection};
 use crate::curvature::{
-    Chunks, Conventions, ConventionsOptions, Cotangent, CurvatureError, Drawing, FormPass, Lanczos, Matrix, ModelOperator, Noise, NormPass, Norms,
-    Operator, ProbeKind, ProductPass, Subject, deviations, probes, ratio_paired, top_eigenpairs,
+    Chunks, Conventions, ConventionsOptions, Cotangent, CurvatureError, Drawing, FormPass, Lanczos, Matrix,
+    ModelOperator, Noise, NormPass, Norms, Operator, ProbeKind, ProductPass, Subject, deviations, probes, ratio_paired,
+    top_eigenpairs,
 };
 use crate::interrupt::{self, Interrupted};
 use crate::language::masked_position;

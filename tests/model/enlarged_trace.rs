@@ -134,12 +134,18 @@ fn zeros_add_the_biases_of_new_layers_and_nothing_else() {
     }
 }
 
-/// Tr F by parameter in double precision: the Jacobian of the logits by central differences, every label.
-fn dense(case: &Case) -> Vec<f64> {
+/// Tr F and Tr H by parameter in double precision: the Jacobian of the logits by central differences and every label, and
+/// second differences of the loss.
+fn dense(case: &Case) -> [Vec<f64>; 2] {
     let classes = case.encoder.config.vocab_size as usize;
     let mut matrices = unpacked(&case.encoder, &case.weights);
     let middle = interpreted(&case.encoder, &matrices, &case.sentences);
     let positions = (middle.len() / classes) as f64;
+    let labels: Vec<u32> = case.sentences.iter().flat_map(|s| s.masked.iter().map(|(_, word)| *word)).collect();
+    let loss = |logits: &[f64]| {
+        let one = |(row, y): (&[f64], &u32)| row.iter().map(|z| z.exp()).sum::<f64>().ln() - row[*y as usize];
+        logits.chunks_exact(classes).zip(&labels).map(one).sum::<f64>() / positions
+    };
     let chances: Vec<Vec<f64>> = middle
         .chunks_exact(classes)
         .map(|row| {
@@ -148,8 +154,9 @@ fn dense(case: &Case) -> Vec<f64> {
         })
         .collect();
     let h = 1e-4;
-    let mut traces = vec![0.0; case.encoder.parameters.len()];
-    for (trace, parameter) in traces.iter_mut().zip(&case.encoder.parameters) {
+    let zeros = vec![0.0; case.encoder.parameters.len()];
+    let [mut fisher, mut hessian] = [zeros.clone(), zeros];
+    for (t, parameter) in case.encoder.parameters.iter().enumerate() {
         let matrix = &case.encoder.matrices[parameter.matrix];
         let (padded, wide) = (matrix.cols.next_multiple_of(4) as usize, matrix.cols as usize);
         for place in parameter.places(matrix) {
@@ -161,20 +168,21 @@ fn dense(case: &Case) -> Vec<f64> {
             };
             let (up, down) = (at(own + h), at(own - h));
             at(own);
+            hessian[t] += (loss(&up) - 2.0 * loss(&middle) + loss(&down)) / (h * h);
             for (k, p) in chances.iter().enumerate() {
                 let slope = |c: usize| (up[k * classes + c] - down[k * classes + c]) / (2.0 * h);
                 let mean: f64 = (0..classes).map(|c| p[c] * slope(c)).sum();
-                *trace += (0..classes).map(|c| p[c] * (slope(c) - mean).powi(2)).sum::<f64>() / positions;
+                fisher[t] += (0..classes).map(|c| p[c] * (slope(c) - mean).powi(2)).sum::<f64>() / positions;
             }
         }
     }
-    traces
+    [fisher, hessian]
 }
 
 #[test]
 fn the_law_holds_in_double_precision_tensor_by_tensor() {
     let case = Case::of("roberta-tiny");
-    let small = dense(&case);
+    let [small, small_hessian] = dense(&case);
     for (by, method) in [
         ([2, 2, 2, 0], Enlargement::Duplicate),
         ([2, 1, 1, 0], Enlargement::Paper),
@@ -185,7 +193,11 @@ fn the_law_holds_in_double_precision_tensor_by_tensor() {
         let large = case.enlarged(size, method);
         let s = method.table_scale(law.width());
         let [tables, norm, rest] = law.factors();
-        for (i, (parameter, found)) in large.encoder.parameters.iter().zip(dense(&large)).enumerate() {
+        let [large_fisher, large_hessian] = dense(&large);
+        // It is a law of squared gradients: the Hessian has second derivatives along single copies, which have none.
+        let (found, wanted) = (large_hessian.iter().sum::<f64>(), law.shares(&small_hessian).at(s));
+        assert!((found - wanted).abs() > 1e-3 * wanted.abs(), "{method:?}: Tr H {found} and {wanted}");
+        for (i, (parameter, found)) in large.encoder.parameters.iter().zip(large_fisher).enumerate() {
             let Some(from) = case.encoder.with_role(parameter.role) else {
                 // A new layer: what is added to the residual stream has the trace of the last layer's, no other has any.
                 let last = case.encoder.config.num_hidden_layers - 1;
