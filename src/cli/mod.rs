@@ -30,6 +30,7 @@ mod print;
 mod probe;
 mod progress;
 mod report;
+mod same_function;
 mod selftest;
 mod shell;
 mod sweep;

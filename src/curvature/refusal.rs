@@ -25,6 +25,12 @@ pub enum Refusal {
         /// A name that there is.
         example: String,
     },
+    /// A trace of all parameters with some left out.
+    #[error("an embedded model's trace needs all parameters, also `{name}`")]
+    LeftOut {
+        /// One that is left out.
+        name: String,
+    },
     /// Every parameter was left out.
     #[error("no parameter takes part")]
     NoParameter,

@@ -7,9 +7,11 @@
 //! each m = r / h times as wide, head number u copies head u mod H, and number j in it copies number j mod (D / H);
 //! queries and keys are scaled by m^(-1/4) each, because q'·k' / √(m size) would else be √m times q·k / √size. A head
 //! tied to the table of words would add up r copies of each logit; the scale and shift of the norm before it are
-//! divided by r instead. That is a choice: dividing all tables by r instead, as the script released with the paper
-//! does, gives the same function too (a norm follows the input's tables) and other traces, so that the sign of a
-//! trace's change over sizes is a convention. Units of the feed-forward layers are copied likewise.
+//! divided by r instead. That is a choice: with all tables times s and that norm divided by r s it is the same function
+//! for every s above 0 (a norm follows the input's tables, and removes their scale within ε over their variance). The
+//! methods differ in nothing else: s = 1, 1 / r as in the script released with the paper, or the flattest
+//! ([`Law`](super::Law)). With a decoder of its own the tables are input only and no norm makes up for s. Units of the
+//! feed-forward layers are copied likewise.
 //!
 //! **Zero** adds units of the feed-forward layers that are zero in every weight. It cannot widen the model: a layer
 //! norm over more columns has another mean and variance, and all architectures have layer norms over every width.
@@ -24,13 +26,38 @@ use super::encoder::Encoder;
 use super::parameters::{Parameter, Weights};
 use super::role::{Norm, Part};
 
-/// How new width is filled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How new width is filled. Three methods copy, and differ by the factor s on all tables.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Enlargement {
-    /// With copies of what is there, each divided by the number of copies where they are summed.
+    /// s = 1.
     Duplicate,
-    /// With zeros, so that new layers and units add nothing.
+    /// s = 1 / r: tables divided by the factor of the width, as in the script released with the paper.
+    Paper,
+    /// The s given here, above 0; [`Law::flattest`](super::Law::flattest) says which has the least trace.
+    Balanced(f64),
+    /// Zeros in every weight of new units.
     Zero,
+}
+
+impl Enlargement {
+    /// The name on the command line and in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Enlargement::Duplicate => "duplicate",
+            Enlargement::Paper => "paper",
+            Enlargement::Balanced(_) => "balanced",
+            Enlargement::Zero => "zero",
+        }
+    }
+
+    /// The factor on all tables, in `width` times the width.
+    pub fn table_scale(self, width: f64) -> f64 {
+        match self {
+            Enlargement::Duplicate | Enlargement::Zero => 1.0,
+            Enlargement::Paper => 1.0 / width,
+            Enlargement::Balanced(scale) => scale,
+        }
+    }
 }
 
 /// The larger sizes; what is `None` grows with the hidden size, or stays.
@@ -48,7 +75,7 @@ pub struct Size {
 
 impl Size {
     /// The config of the larger model.
-    fn config(self, small: &ModelConfig) -> ModelConfig {
+    pub(crate) fn config(self, small: &ModelConfig) -> ModelConfig {
         let hidden_size = self.hidden.unwrap_or(small.hidden_size);
         // Heads keep their width by default, feed-forward layers their share.
         let grown = |n: u32| (u64::from(n) * u64::from(hidden_size) / u64::from(small.hidden_size)) as u32;
@@ -67,7 +94,7 @@ const SMALL_EPS: f64 = 1e-9;
 
 /// Which axis of a weight belongs to what.
 #[derive(Clone, Copy, PartialEq)]
-enum Width {
+pub(super) enum Width {
     /// The model's width D.
     Hidden,
     /// The heads, one after another: as many numbers as D.
@@ -80,10 +107,10 @@ enum Width {
 /// The number copied to each number of an enlarged axis, with 1 / copies; `None` for zeros.
 type Copies = Vec<Option<(usize, f64)>>;
 
-struct Growth<'c> {
-    small: &'c ModelConfig,
-    large: &'c ModelConfig,
-    method: Enlargement,
+pub(super) struct Growth<'c> {
+    pub small: &'c ModelConfig,
+    pub large: &'c ModelConfig,
+    pub method: Enlargement,
 }
 
 /// Why sizes cannot hold a model.
@@ -92,6 +119,9 @@ pub enum EnlargeError {
     /// There is no model of these sizes at all.
     #[error(transparent)]
     Model(#[from] SizeError),
+    /// A factor on the tables that is not above 0.
+    #[error("tables times {0} are no function of the model; the factor must be above 0")]
+    Scale(f64),
     /// Nothing is made smaller.
     #[error("{name}={to} is smaller than the model's {from}")]
     Smaller {
@@ -179,7 +209,7 @@ pub fn check_enlarge(small: &ModelConfig, size: Size, method: Enlargement) -> Re
 }
 
 impl Growth<'_> {
-    fn check(&self) -> Result<(), EnlargeError> {
+    pub(super) fn check(&self) -> Result<(), EnlargeError> {
         let (s, l) = (self.small, self.large);
         let sizes = [
             ("hidden", s.hidden_size, l.hidden_size),
@@ -191,7 +221,10 @@ impl Growth<'_> {
             return Err(EnlargeError::Smaller { name, from, to });
         }
         match self.method {
-            Enlargement::Duplicate => {
+            Enlargement::Balanced(scale) if !(scale > 0.0 && scale.is_finite()) => {
+                return Err(EnlargeError::Scale(scale));
+            }
+            Enlargement::Duplicate | Enlargement::Paper | Enlargement::Balanced(_) => {
                 let divides = |i: usize| sizes[i].2.is_multiple_of(sizes[i].1);
                 if let Some(i) = [0, 2, 3].into_iter().find(|i| !divides(*i)) {
                     let (name, from, to) = sizes[i];
@@ -237,11 +270,22 @@ impl Growth<'_> {
                 (0..l.hidden_size as usize).map(|i| Some((from(i), share))).collect()
             }
             Width::Intermediate => match self.method {
-                Enlargement::Duplicate => tiled(s.intermediate_size as usize, l.intermediate_size as usize),
                 Enlargement::Zero => (0..l.intermediate_size as usize)
                     .map(|i| (i < s.intermediate_size as usize).then_some((i, 1.0)))
                     .collect(),
+                _ => tiled(s.intermediate_size as usize, l.intermediate_size as usize),
             },
+        }
+    }
+
+    /// Copies of each number of an axis.
+    pub(super) fn multiple(&self, width: Width) -> f64 {
+        let (s, l) = (self.small, self.large);
+        match width {
+            Width::Fixed => 1.0,
+            Width::Hidden | Width::Heads => f64::from(l.hidden_size) / f64::from(s.hidden_size),
+            Width::Intermediate if self.method == Enlargement::Zero => 1.0,
+            Width::Intermediate => f64::from(l.intermediate_size) / f64::from(s.intermediate_size),
         }
     }
 
@@ -292,16 +336,19 @@ impl Growth<'_> {
     /// Factor on a parameter beside the sharing out of inputs.
     fn scale(&self, part: Part) -> f64 {
         let (s, l) = (self.small, self.large);
+        let width = self.multiple(Width::Hidden);
+        let tables = self.method.table_scale(width);
         match part {
             Part::Query | Part::Key => (f64::from(s.head_size()) / f64::from(l.head_size())).powf(0.25),
-            Part::Norm(Norm::Head) if s.tie_word_embeddings => f64::from(s.hidden_size) / f64::from(l.hidden_size),
+            Part::Table(_) => tables,
+            Part::Norm(Norm::Head) if s.tie_word_embeddings => 1.0 / (width * tables),
             _ => 1.0,
         }
     }
 }
 
 /// What the axes of a parameter are; a vector has the first.
-fn axes(part: Part) -> [Width; 2] {
+pub(super) fn axes(part: Part) -> [Width; 2] {
     use Width::{Fixed, Heads, Hidden, Intermediate};
     match part {
         Part::Table(_) | Part::Decoder | Part::Classifier => [Fixed, Hidden],

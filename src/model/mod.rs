@@ -11,6 +11,7 @@
 mod config;
 mod encoder;
 mod enlarge;
+mod enlarged_trace;
 mod examples;
 mod files;
 mod match_words;
@@ -32,6 +33,7 @@ mod weights_file;
 pub use config::{HiddenAct, ModelConfig, ModelKind, SizeError};
 pub use encoder::{Encoder, Head};
 pub use enlarge::{EnlargeError, Enlargement, Size, check_enlarge, enlarge};
+pub use enlarged_trace::{Law, Shares, Unlawful};
 pub use examples::{ExampleError, parse_examples, read_examples};
 pub use files::{Loaded, ModelError, load, save};
 pub(crate) use files::{save_tensors, write_synced};

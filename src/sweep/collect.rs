@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::check::check_runs;
+use super::conventions::TraceConventions;
 use super::error::RunFailure;
 use super::examine::{Curved, Probed, Question, parse};
 use super::file::{Method, ProbeSection};
@@ -176,6 +177,7 @@ impl SweepPlan {
             evaluation: None,
             saturated: false,
             curvature: None,
+            conventions: None,
             downstream: Vec::new(),
             notes: Vec::new(),
         };
@@ -204,6 +206,9 @@ impl SweepPlan {
                     found.measurement.step = at.step;
                     row.parametrisation = found.parametrisation;
                     row.curvature = Some(found.measurement);
+                }
+                Question::Conventions(..) => {
+                    row.conventions = Some(parse::<TraceConventions>(&text).ok_or_else(damaged)?);
                 }
                 Question::Probe(_) => {
                     let found: Probed = parse(&text).ok_or_else(damaged)?;
@@ -240,6 +245,7 @@ impl SweepPlan {
             evaluation: None,
             saturated: true,
             curvature: None,
+            conventions: None,
             downstream: Vec::new(),
             notes: Vec::new(),
         };

@@ -20,7 +20,7 @@ use crate::downstream::{
 };
 use crate::interrupt;
 use crate::language::Words;
-use crate::model::{Encoder, Loaded, Model, Weights, enlarge};
+use crate::model::{Encoder, Loaded, Model, Size, Weights, enlarge};
 use crate::ops::Device;
 use crate::train::{Corpus, Evaluation, Evaluator, Instruments, Measurement};
 
@@ -29,6 +29,8 @@ use crate::train::{Corpus, Evaluation, Evaluator, Instruments, Measurement};
 pub(super) enum Question<'p> {
     Evaluation,
     Curvature(&'p MeasureSection),
+    /// The trace in every convention, for models of several sizes.
+    Conventions(&'p MeasureSection, Size),
     Probe(&'p ProbeSection),
 }
 
@@ -55,6 +57,8 @@ impl SweepPlan {
         let examine = &self.examine;
         let mut all = vec![Question::Evaluation];
         all.extend(examine.measure.as_ref().map(Question::Curvature));
+        let sized = examine.measure.as_ref().zip(self.compared_in());
+        all.extend(sized.map(|(measure, into)| Question::Conventions(measure, into)));
         all.extend(examine.probe.iter().map(Question::Probe));
         all
     }
@@ -68,6 +72,10 @@ impl Question<'_> {
             Question::Evaluation => ("evaluation".to_string(), json!(examine.sentences)),
             Question::Curvature(measure) => {
                 ("curvature".to_string(), json!([measure, plan.enlarged(), examine.enlarge_by]))
+            }
+            Question::Conventions(measure, into) => {
+                let into = [into.hidden, into.layers, into.heads, into.intermediate];
+                ("conventions".to_string(), json!([measure.trace, into, examine.enlarge_by]))
             }
             Question::Probe(probe) => {
                 let name = format!("probe {}", probe.name(&probe.task)).to_lowercase();
@@ -88,6 +96,7 @@ impl Question<'_> {
         match self {
             Question::Evaluation => "loss".into(),
             Question::Curvature(_) => "curvature".into(),
+            Question::Conventions(..) => "trace in every convention".into(),
             Question::Probe(probe) => format!("task {}", probe.name(&probe.task)),
         }
     }
@@ -104,7 +113,7 @@ pub(super) struct Examiner<'p> {
 pub(super) struct Subject<'m> {
     pub loaded: &'m Loaded,
     /// The language under the model's ids.
-    corpus: Corpus,
+    pub corpus: Corpus,
     pub model: Model,
     pub step: u64,
     pub micro_batch: usize,
@@ -150,6 +159,7 @@ impl<'p> Examiner<'p> {
         match question {
             Question::Evaluation => Ok(json!(self.evaluate(subject)?)),
             Question::Curvature(measure) => Ok(json!(self.measure(subject, measure)?)),
+            Question::Conventions(measure, into) => Ok(json!(self.conventions(subject, measure, into)?)),
             Question::Probe(section) => Ok(json!(self.probe(subject, section)?)),
         }
     }

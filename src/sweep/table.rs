@@ -6,6 +6,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::conventions::TraceConventions;
 use crate::train::{Evaluation, Measurement};
 
 /// A sweep's results; `table.json`.
@@ -100,6 +101,9 @@ pub struct Row {
     pub saturated: bool,
     /// Null where it was not measured.
     pub curvature: Option<Measurement>,
+    /// The trace in every convention, of models of several sizes; absent in tables of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conventions: Option<TraceConventions>,
     /// A task that is not known here is absent.
     pub downstream: Vec<Accuracies>,
     /// Notes on what is not known of the model, and why; left out where all is known.

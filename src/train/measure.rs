@@ -19,13 +19,13 @@ use super::observer::Observer;
 use super::run::RunError;
 use crate::config::{ConfigError, HessianTraceSection, MeasureSection, NoiseSection, TopSection};
 use crate::curvature::{
-    Bartlett, Chunks, Cotangent, CurvatureError, Drawing, ExampleTraces, FormPass, HessianTraces, Lanczos, Matrix,
-    MeanGradient, ModelOperator, NormPass, Norms, Operator, ProbeKind, ProductPass, Stopping, Subject, deviations,
-    probes, top_eigenpairs,
+    Bartlett, Chunks, Conventions, ConventionsOptions, Cotangent, CurvatureError, Drawing, ExampleTraces, FormPass,
+    HessianTraces, Lanczos, Matrix, MeanGradient, ModelOperator, NormPass, Norms, Operator, ProbeKind, ProductPass,
+    Stopping, Subject, deviations, probes, top_eigenpairs,
 };
 use crate::interrupt::{self, Interrupted};
 use crate::language::masked_position;
-use crate::model::Model;
+use crate::model::{Law, Model};
 use crate::ops::batch::Sentence;
 use crate::statistics::{Crossed, Estimate, Target};
 
@@ -98,6 +98,24 @@ impl Instruments {
         m.bartlett = (self.settings.bartlett && ratios != Ratios::default()).then_some(ratios);
         m.measure_seconds = started.elapsed().as_secs_f64();
         Ok(m)
+    }
+
+    /// The Fisher trace of a model in every convention, on the sentences and with the draws of [`measure`](Self::measure).
+    ///
+    /// # Errors
+    /// As those of [`measure`](Self::measure).
+    pub fn conventions(
+        &self,
+        model: &Model,
+        law: &Law,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Conventions, CurvatureError> {
+        let trace = &self.settings.trace;
+        let subject = self.subject(model, trace.sentences)?;
+        let (kind, draws) = (trace.estimator, trace.draws as usize);
+        let what = ConventionsOptions { kind, seed: self.seed, draws, target: Target::Population };
+        let check = || if go_on() { Ok(()) } else { Err(CurvatureError::Interrupted) };
+        Conventions::measure(&subject, law, &what, &mut |_| check())
     }
 
     /// Bytes of the adapter that the largest measurement takes while it lasts.

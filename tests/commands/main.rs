@@ -15,6 +15,7 @@ mod schema;
 mod claims;
 mod cli;
 mod downstream;
+mod enlarge;
 mod folders;
 mod grammars;
 #[cfg(unix)]

@@ -24,7 +24,7 @@ fn logits(gpu: &Gpu, encoder: &Encoder, weights: &Weights, sentences: &[Sentence
 }
 
 /// Weights as the interpreter of graphs takes them: a matrix without padding each.
-fn unpacked(encoder: &Encoder, weights: &Weights) -> Vec<Vec<f64>> {
+pub fn unpacked(encoder: &Encoder, weights: &Weights) -> Vec<Vec<f64>> {
     let packed = weights.pack(&encoder.parameters, &encoder.matrices);
     let plain = |(matrix, memory): (&lowland::model::Matrix, &Vec<f32>)| {
         let wide = matrix.cols.next_multiple_of(4) as usize;
@@ -35,11 +35,11 @@ fn unpacked(encoder: &Encoder, weights: &Weights) -> Vec<Vec<f64>> {
 }
 
 /// The same in double precision, by the interpreter of graphs.
-fn exact_logits(encoder: &Encoder, weights: &Weights, sentences: &[Sentence]) -> Vec<f64> {
+pub fn exact_logits(encoder: &Encoder, weights: &Weights, sentences: &[Sentence]) -> Vec<f64> {
     interpreted(encoder, &unpacked(encoder, weights), sentences)
 }
 
-fn interpreted(encoder: &Encoder, matrices: &[Vec<f64>], sentences: &[Sentence]) -> Vec<f64> {
+pub fn interpreted(encoder: &Encoder, matrices: &[Vec<f64>], sentences: &[Sentence]) -> Vec<f64> {
     let layout = BatchLayout {
         tables: [encoder.config.vocab_size, encoder.config.max_position_embeddings, encoder.config.type_vocab_size],
         first_position: encoder.config.first_position(),
@@ -56,7 +56,7 @@ fn interpreted(encoder: &Encoder, matrices: &[Vec<f64>], sentences: &[Sentence])
 }
 
 /// Weights that make attention far from uniform and norms far from their initial values.
-fn livened(model: &Loaded) -> Weights {
+pub fn livened(model: &Loaded) -> Weights {
     let mut weights = model.weights.clone();
     for (parameter, values) in model.encoder.parameters.iter().zip(&mut weights.0) {
         let sharpens = parameter.name.contains(".self.query.") || parameter.name.contains(".self.key.");

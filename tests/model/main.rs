@@ -14,6 +14,7 @@ mod curvature;
 mod designed_traces;
 mod downstream;
 mod enlarge;
+mod enlarged_trace;
 mod examples;
 mod gallery;
 mod gradient_moments;

@@ -76,7 +76,7 @@ fn labels_are_functions_of_the_sum() {
     assert_eq!(label("( ) ) )", Task::Sign), "negative");
     assert_eq!(language.label_names(Task::Sum).unwrap(), ["-4", "-2", "0", "2", "4"]);
     assert_eq!(Brackets::new(5, 0.1).unwrap().label_names(Task::Sign).unwrap(), ["negative", "positive"]);
-    assert!(language.label_names(Task::A).unwrap_err().contains("`sum`"));
+    assert!(language.label_names(Task::A).unwrap_err().to_string().contains("`sum`"));
     for text in ["positive", "sign", "sum"] {
         assert_eq!(text.parse::<Task>().unwrap().to_string(), text);
     }

@@ -115,11 +115,15 @@ pub struct Finetune {
     pub warmup_steps: u64,
 }
 
-/// How new width is filled.
+/// How new width is filled. The first three copy, so that widths are multiples of the small model's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum EnlargeMethod {
-    /// Copies: widths are multiples of the small model's
+    /// Tables as they are, the norm before a tied head divided by the factor of the width
     Duplicate,
+    /// All tables divided by that factor, as in the script released with the paper
+    Paper,
+    /// Tables times the factor that gives the least trace by tensor (--trace)
+    Balanced,
     /// Zeros: more layers and feed-forward units only, since layer norm forbids a wider model
     Zero,
 }
@@ -139,6 +143,10 @@ pub struct Enlarge {
     /// How new width is filled; traces of the result depend on it
     #[arg(long, value_enum, default_value_t = EnlargeMethod::Duplicate)]
     pub method: EnlargeMethod,
+    /// The small model's trace by tensor, as `lowland measure trace SMALL EXAMPLES --matrix fisher --json` prints it: for
+    /// `balanced`, and for the larger model's trace without measuring it
+    #[arg(long, value_name = "FILE.json")]
+    pub trace: Option<PathBuf>,
     #[command(flatten)]
     pub json: Json,
 }

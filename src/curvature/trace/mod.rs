@@ -2,6 +2,7 @@
 //! forms or products, Hutch++, XTrace), by draws of labels or signs at a subject's masked positions, and by draws about
 //! sentences that a design chooses from a language.
 
+mod conventions;
 mod designed;
 mod drawn;
 mod hutchinson;
@@ -12,6 +13,7 @@ mod stopping;
 mod xtrace;
 mod xtrace_replicates;
 
+pub use conventions::{Balanced, Conventions, ConventionsOptions};
 pub use designed::{Design, Designed, DesignedTrace, designed_trace};
 pub use drawn::{Drawing, DrawnTrace, Norms};
 pub use hutchinson::{Hutchinson, hutchinson};

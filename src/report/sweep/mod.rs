@@ -3,6 +3,7 @@
 mod collapse;
 mod convention;
 mod correlations;
+mod embeddings;
 mod figures;
 pub(super) mod files;
 mod forest;
