@@ -11,12 +11,21 @@
 //              two tokens; for software adapters
 //@variant addend: ADDEND=1
 //@variant reverse: REVERSE=1
-//@variant lanes-128: LANES=128
-//@variant lanes-256: LANES=256 REVERSE=1 ADDEND=1
-//@variant items-2: LANES=256 ITEMS=2
-//@variant items-4: LANES=256 ITEMS=4
+//@variant shift-1: REVERSE=1 SHIFT=1
+//@variant shift-2: REVERSE=1 SHIFT=2 ADDEND=1
+//@variant shift-3: REVERSE=1 SHIFT=3
+//@variant invocations-128: INVOCATIONS=128
+//@variant invocations-256: INVOCATIONS=256 REVERSE=1 ADDEND=1
+//@variant items-2: INVOCATIONS=256 ITEMS=2
+//@variant items-4: INVOCATIONS=256 ITEMS=4
+//@variant subgroup: SUBGROUP=1
+//@variant subgroup-4: SUBGROUP=1 LANES=4 UNITS=5 REVERSE=1 SHIFT=1
+//@variant subgroup-16: SUBGROUP=1 LANES=16 UNITS=32 ADDEND=1
+//@variant subgroup-shift: SUBGROUP=1 UNITS=6 REVERSE=1 SHIFT=2 ADDEND=1
+//@variant subgroup-128: SUBGROUP=1 LANES=16 UNITS=128 REVERSE=1
 //@import common/step.wgsl
 
+const SUBGROUP: u32 = 0u;
 const ADDEND: u32 = 0u;
 const TANGENT: u32 = 0u;
 
@@ -32,7 +41,7 @@ const TANGENT: u32 = 0u;
 @group(0) @binding(3) var<storage, read> spans: array<vec4<f32>>;
 //@optional
 @group(0) @binding(4) var<storage, read> addend: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read_write> out: array<f32>;
+@group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> z_bar_out: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> previous_out: array<vec4<f32>>;
 @group(0) @binding(7) var<storage, read_write> state_out: array<vec4<f32>>;
@@ -40,10 +49,15 @@ const TANGENT: u32 = 0u;
 //@import common/lstm_walk.wgsl
 //@import common/lstm_store.wgsl
 //@import common/lstm_cell.wgsl
+//@import common/lstm_state.wgsl
 
 // What reaches h of four units from outside.
 fn reached(row: u32, next: u32, quad: u32, last: bool, layer: u32) -> vec4<f32> {
     return outside4(row, quad, layer);
 }
 
+//@if SUBGROUP
+//@import common/lstm_subgroup.wgsl
+//@else
 //@import common/lstm_units.wgsl
+//@end

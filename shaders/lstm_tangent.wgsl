@@ -6,12 +6,21 @@
 // jvp and vjp_jvp come in the variants of lstm.wgsl.
 //@variant addend: ADDEND=1
 //@variant reverse: REVERSE=1
-//@variant lanes-128: LANES=128
-//@variant lanes-256: LANES=256 REVERSE=1 ADDEND=1
-//@variant items-2: LANES=256 ITEMS=2
-//@variant items-4: LANES=256 ITEMS=4
+//@variant shift-1: REVERSE=1 SHIFT=1
+//@variant shift-2: REVERSE=1 SHIFT=2 ADDEND=1
+//@variant shift-3: REVERSE=1 SHIFT=3
+//@variant invocations-128: INVOCATIONS=128
+//@variant invocations-256: INVOCATIONS=256 REVERSE=1 ADDEND=1
+//@variant items-2: INVOCATIONS=256 ITEMS=2
+//@variant items-4: INVOCATIONS=256 ITEMS=4
+//@variant subgroup: SUBGROUP=1
+//@variant subgroup-4: SUBGROUP=1 LANES=4 UNITS=5 REVERSE=1 SHIFT=1
+//@variant subgroup-16: SUBGROUP=1 LANES=16 UNITS=32 ADDEND=1
+//@variant subgroup-shift: SUBGROUP=1 UNITS=6 REVERSE=1 SHIFT=2 ADDEND=1
+//@variant subgroup-128: SUBGROUP=1 LANES=16 UNITS=128 REVERSE=1
 //@import common/step.wgsl
 
+const SUBGROUP: u32 = 0u;
 const ADDEND: u32 = 0u;
 const TANGENT: u32 = 1u;
 
@@ -27,7 +36,7 @@ const TANGENT: u32 = 1u;
 //@optional
 @group(0) @binding(4) var<storage, read> addend: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read> state_dot: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read_write> out: array<f32>;
+@group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> z_bar_out: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> delta_out: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> terms: array<f32>;
@@ -40,6 +49,7 @@ const TANGENT: u32 = 1u;
 //@import common/lstm_walk.wgsl
 //@import common/lstm_store.wgsl
 //@import common/lstm_tangent_cell.wgsl
+//@import common/lstm_state.wgsl
 
 // What reaches h of four units from outside, and from the token that follows by another matrix than W.
 fn reached(row: u32, next: u32, quad: u32, last: bool, layer: u32) -> vec4<f32> {
@@ -119,4 +129,8 @@ fn second(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<
     terms[4u * (w.z * p.out_layer + row * p.wide4) + quad] = (term.x + term.y) + (term.z + term.w);
 }
 
+//@if SUBGROUP
+//@import common/lstm_subgroup.wgsl
+//@else
 //@import common/lstm_units.wgsl
+//@end

@@ -3,17 +3,12 @@
 // What the step before made, h' or z̄, is read from memory, where the workgroup has just written it: every number of W
 // that is read serves PART sentences, every number of h' four gates.
 
-const LANES: u32 = 64u;
+const INVOCATIONS: u32 = 64u;
 const PART: u32 = 4u;
 // Groups of four units that an invocation has at most: room for the adjoints of their cells.
 const ITEMS: u32 = 1u;
 
-// Number c of a row of h, of so many vec4.
-fn component(v: vec4<f32>, c: u32) -> f32 {
-    return v[c % 4u];
-}
-
-@compute @workgroup_size(LANES)
+@compute @workgroup_size(INVOCATIONS)
 //@if TANGENT
 fn jvp(
 //@else
@@ -29,12 +24,12 @@ fn forward(
     let hidden = w.z * p.previous_layer;
     let own = w.z * p.state_layer;
     let state4 = p.units + p.quads;
-    for (var i = l; i < 2u * PART * p.quads; i += LANES) {
+    for (var i = l; i < 2u * PART * p.quads; i += INVOCATIONS) {
         let span = sentence(first + i / p.quads);
         if span.x < span.y { previous_out[hidden + row_at(span, 0u) * p.quads + i % p.quads] = vec4<f32>(0.0); }
     }
     for (var time = 0u; time < longest; time++) {
-        for (var item = l; item < 8u * p.quads; item += LANES) {
+        for (var item = l; item < 8u * p.quads; item += INVOCATIONS) {
             let unit = item % (4u * p.quads);
             let there = min(unit, p.units - 1u);
             let inside = select(0.0, 1.0, unit < p.units);
@@ -114,7 +109,7 @@ fn forward(
     }
 }
 
-@compute @workgroup_size(LANES)
+@compute @workgroup_size(INVOCATIONS)
 //@if TANGENT
 fn vjp_jvp(
 //@else
@@ -137,7 +132,7 @@ fn vjp(
     // From every sentence's last token, wherever that is, to its first.
     for (var back_time = 0u; back_time < longest; back_time++) {
         for (var number = 0u; number < ITEMS; number++) {
-            let item = l + number * LANES;
+            let item = l + number * INVOCATIONS;
             if item < 2u * p.quads {
                 let quad = item % p.quads;
                 let part = first + item / p.quads * PART;
@@ -191,16 +186,4 @@ fn vjp(
         }
         storageBarrier();
     }
-}
-
-// The gates of four units of a row.
-fn gates_at(row: u32, quad: u32) -> Gates {
-    let base = row * (p.units + p.quads);
-    let last = p.units - 1u;
-    return by_gate(
-        state[base + min(4u * quad, last)],
-        state[base + min(4u * quad + 1u, last)],
-        state[base + min(4u * quad + 2u, last)],
-        state[base + min(4u * quad + 3u, last)],
-    );
 }

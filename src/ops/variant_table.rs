@@ -100,7 +100,8 @@ impl Family {
             (Family::LayerNorm, true) => &["subgroup-16", "subgroup-8", "subgroup-4", "lane"],
             (Family::CrossEntropy, true) => &["lane"],
             (Family::LayerNorm | Family::CrossEntropy, false) => &["lanes-32"],
-            (Family::Lstm, _) => &["units"],
+            (Family::Lstm, true) => &["subgroup-16", "subgroup-8", "subgroup-4", "units"],
+            (Family::Lstm, false) => &["units"],
             // Two to sixteen cores, and every workgroup costs 0.2 µs: few workgroups with long sums.
             (Family::Sums, true) => &["long"],
             (Family::Sums, false) => &["short"],
@@ -212,6 +213,8 @@ pub enum AttentionVariant {
 pub enum LstmVariant {
     /// A workgroup a block of sentences, its invocations over units.
     Units,
+    /// A subgroup of so many lanes four times as many sentences, the weight handed round by broadcast.
+    Subgroup(u32),
 }
 
 /// Rows that one invocation or workgroup sums before partial sums are added up.
@@ -310,12 +313,19 @@ static LAYER_NORM: &[Row] = &[
     Row { name: "subgroup-16", about: ACROSS, needs: &[Need::Lanes(16)], kind: Kind::RowSubgroup(16) },
 ];
 
-static LSTM: &[Row] = &[Row {
-    name: "units",
-    about: "a workgroup 8 sentences, its invocations over units",
-    needs: &[],
-    kind: Kind::Lstm(LstmVariant::Units),
-}];
+const ACROSS_SENTENCES: &str = "a subgroup a workgroup, four sentences a lane, W handed round by broadcast; for software \
+     adapters; more than 128 units take the kernel over units";
+
+const fn lstm(name: &'static str, about: &'static str, needs: &'static [Need], variant: LstmVariant) -> Row {
+    Row { name, about, needs, kind: Kind::Lstm(variant) }
+}
+
+static LSTM: &[Row] = &[
+    lstm("units", "a workgroup 8 sentences, its invocations over units", &[], LstmVariant::Units),
+    lstm("subgroup-4", ACROSS_SENTENCES, &[Need::Lanes(4)], LstmVariant::Subgroup(4)),
+    lstm("subgroup-8", ACROSS_SENTENCES, &[Need::Lanes(8)], LstmVariant::Subgroup(8)),
+    lstm("subgroup-16", ACROSS_SENTENCES, &[Need::Lanes(16)], LstmVariant::Subgroup(16)),
+];
 
 static SUMS: &[Row] = &[
     Row {

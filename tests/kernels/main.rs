@@ -11,3 +11,4 @@ mod uniform_reads;
 mod activations;
 mod cross_compile;
 mod kernels;
+mod lstm;
