@@ -141,6 +141,14 @@ pub(super) fn representative(rows: u32) -> Vec<Case> {
         timed(of_losses, ALL, &logits, Box::new(|g| tied_head(g, V, D, Labels::Hard))),
         timed(&["concat"], &[Pass::Gradient], &matrix, Box::new(|g| whole_sentences(g, D, T))),
     ];
+    // Short sentences and many of them: they are what goes on beside one another.
+    let (short, units) = (8, D / 4);
+    let shape = format!("{} x {short} tokens, 2 x {units} units", rows / short);
+    all.push(Case {
+        longest: short,
+        sentences: rows / short,
+        ..timed(&["lstm"], ALL, &shape, Box::new(move |g| lstm(g, 2 * units, units, 2)))
+    });
     for kind in [LossDraw::Label, LossDraw::Signs, LossDraw::Exact] {
         all.push(timed(&["loss_draw"], &[Pass::Forward], &logits, Box::new(move |g| draws(g, V, kind))));
     }
