@@ -14,10 +14,10 @@
 //@variant shift-1: REVERSE=1 SHIFT=1
 //@variant shift-2: REVERSE=1 SHIFT=2 ADDEND=1
 //@variant shift-3: REVERSE=1 SHIFT=3
-//@variant invocations-128: INVOCATIONS=128
-//@variant invocations-256: INVOCATIONS=256 REVERSE=1 ADDEND=1
-//@variant items-2: INVOCATIONS=256 ITEMS=2
-//@variant items-4: INVOCATIONS=256 ITEMS=4
+//@variant invocations-128: INVOCATIONS=128 REVERSE=1 ADDEND=1
+//@variant items-2: INVOCATIONS=128 ITEMS=2
+//@variant items-4: INVOCATIONS=128 ITEMS=4
+//@variant items-8: INVOCATIONS=128 ITEMS=8
 //@variant subgroup: SUBGROUP=1
 //@variant subgroup-4: SUBGROUP=1 LANES=4 UNITS=5 REVERSE=1 SHIFT=1
 //@variant subgroup-16: SUBGROUP=1 LANES=16 UNITS=32 ADDEND=1

@@ -219,6 +219,12 @@ impl Lstm {
         self.direction * self.units
     }
 
+    /// Iterations of all loops of an invocation for sentences of at most so many tokens, in the rule with most: software
+    /// drivers end an invocation's loops after 65,535 of them, without a word.
+    pub fn iterations(&self, tokens: u32, variants: &Variants) -> u64 {
+        u64::from(tokens) * lstm_lowering::iterations_a_token(self, variants)
+    }
+
     fn check_weight(&self, weight: &Tensor) {
         let fits = (weight.rows, weight.cols) == (Count::Fixed(4 * self.units), self.units);
         assert!(fits, "lstm: {} is not [{}, {}]", weight.name, 4 * self.units, self.units);

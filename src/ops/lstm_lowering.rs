@@ -1,13 +1,13 @@
 //! How an LSTM's rules become dispatches: one a direction, which goes through time inside.
 
-use super::{Lowering, Lstm, LstmVariant, Node, Rule, TensorId};
+use super::{Lowering, Lstm, LstmVariant, Node, Rule, TensorId, Variants};
 use crate::gpu::{Count, Grid};
 use crate::kernels::{lstm as kernel, lstm_tangent as tangent};
 
 /// Sentences of a workgroup, `units`.
 const BLOCK: u32 = 8;
 /// Invocations of a workgroup at most, `units`: what every adapter has.
-const MOST_INVOCATIONS: u32 = 256;
+const MOST_INVOCATIONS: u32 = 128;
 /// Units that a lane of a subgroup has room for: beyond, the loop over them is more code than a processor keeps at hand.
 const MOST_OF_SUBGROUP: u32 = 128;
 
@@ -25,20 +25,41 @@ struct Walk {
     grid: Grid,
 }
 
-impl Walk {
-    fn new(of: &Lstm, cx: &Lowering<'_>, out: TensorId) -> Walk {
-        let grid = |unit| Grid { count: Count::Sentences, unit, columns: 1, layers: cx.layers(out) };
-        match cx.variants.lstm() {
-            LstmVariant::Subgroup(lanes) if of.units <= MOST_OF_SUBGROUP => {
-                Walk { by: By::Sentences { lanes, units: of.units }, grid: grid(4 * lanes) }
+impl By {
+    fn of(lstm: &Lstm, variants: &Variants) -> By {
+        match variants.lstm() {
+            LstmVariant::Subgroup(lanes) if lstm.units <= MOST_OF_SUBGROUP => {
+                By::Sentences { lanes, units: lstm.units }
             }
             _ => {
                 // As many as go back through time: two parts of a block, four units each.
-                let items = 2 * of.padded() / 4;
+                let items = 2 * lstm.padded() / 4;
                 let invocations = items.next_power_of_two().clamp(64, MOST_INVOCATIONS);
-                let items = items.div_ceil(invocations).next_power_of_two();
-                Walk { by: By::Units { invocations, items }, grid: grid(BLOCK) }
+                By::Units { invocations, items: items.div_ceil(invocations).next_power_of_two() }
             }
+        }
+    }
+}
+
+impl Walk {
+    fn new(of: &Lstm, cx: &Lowering<'_>, out: TensorId) -> Walk {
+        let by = By::of(of, cx.variants);
+        let unit = match by {
+            By::Sentences { lanes, .. } => 4 * lanes,
+            By::Units { .. } => BLOCK,
+        };
+        Walk { by, grid: Grid { count: Count::Sentences, unit, columns: 1, layers: cx.layers(out) } }
+    }
+}
+
+/// Iterations of all loops of an invocation for a token, in the rule with most.
+pub(super) fn iterations_a_token(of: &Lstm, variants: &Variants) -> u64 {
+    let (units, quads) = (u64::from(of.units), u64::from(of.padded() / 4));
+    match By::of(of, variants) {
+        By::Sentences { .. } => 1 + quads + units,
+        By::Units { invocations, items } => {
+            let forth = (8 * quads).div_ceil(u64::from(invocations)) * (1 + quads);
+            1 + forth.max(u64::from(items) * (1 + units))
         }
     }
 }
