@@ -9,7 +9,7 @@ or with `bidirectional = false` of one with D units. Padding is left out, so tha
 sentence's own last token. A folder of Lowland (`[model] type = "lstm"`) is read and written here:
 
     model = RNNLMHeadModel.from_pretrained("runs/NAME/model")
-    logits = model(input_ids, attention_mask).logits        # [sentences, tokens, words]; zeros where a token is padding
+    logits = model(input_ids, attention_mask).logits        # [sentences, tokens, words]
     model.save_pretrained("FOLDER")
 
 Needs torch and safetensors.
@@ -85,9 +85,10 @@ class RNNLayer(nn.Module):
     def forward(self, x, lengths):
         # nn.LSTM reads a list that it made once: what stands in its parameters' places now counts (functional_call).
         self.lstm._flat_weights = [getattr(self.lstm, name) for name in self.lstm._flat_weights_names]
-        packed = nn.utils.rnn.pack_padded_sequence(
-            self.PreAttentionLayerNorm(x), lengths, batch_first=True, enforce_sorted=False
-        )
+        h = self.PreAttentionLayerNorm(x)
+        if lengths is None:
+            return self.PostAttentionLayerNorm(x + self.lstm(h)[0])
+        packed = nn.utils.rnn.pack_padded_sequence(h, lengths, batch_first=True, enforce_sorted=False)
         y, _ = nn.utils.rnn.pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=x.shape[1])
         return self.PostAttentionLayerNorm(x + y)
 
@@ -148,18 +149,27 @@ class RNNLMHeadModel(nn.Module):
         self.cls.predictions = Predictions(config)
         initialise(config, self)
 
-    def forward(self, input_ids, attention_mask=None, token_type_ids=None, position_ids=None):
-        """Sentences padded behind their last token."""
-        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        lengths = mask.sum(1)
-        assert (mask.diff(dim=1) <= 0).all() and (lengths > 0).all(), "padding stands behind a sentence"
+    def encode(self, input_ids, attention_mask=None, token_type_ids=None, position_ids=None):
+        """Sentences padded behind their last token: `last_hidden_state`, and `hidden_states` before the final norm."""
+        lengths = None
+        if attention_mask is not None:
+            lengths = attention_mask.sum(1).cpu()
+            assert (attention_mask.diff(dim=1) <= 0).all() and (lengths > 0).all(), "padding stands behind a sentence"
         segments = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
-        positions = torch.arange(input_ids.shape[1]).expand_as(input_ids) if position_ids is None else position_ids
-        x, states = self.rnn(input_ids, lengths.cpu(), segments, positions)
-        logits = self.cls.predictions(x, self.rnn.embeddings.word_embeddings.weight)
-        return types.SimpleNamespace(
-            logits=logits * mask.unsqueeze(-1).to(logits.dtype), last_hidden_state=x, hidden_states=states
-        )
+        if position_ids is None:
+            position_ids = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
+        x, states = self.rnn(input_ids, lengths, segments, position_ids)
+        return types.SimpleNamespace(last_hidden_state=x, hidden_states=states)
+
+    def head(self, hidden):
+        """Logits of some rows."""
+        return self.cls.predictions(hidden, self.rnn.embeddings.word_embeddings.weight)
+
+    def forward(self, input_ids, attention_mask=None, token_type_ids=None, position_ids=None):
+        """As `encode`, with `logits`, which say nothing where a token is padding."""
+        out = self.encode(input_ids, attention_mask, token_type_ids, position_ids)
+        out.logits = self.head(out.last_hidden_state)
+        return out
 
     def save_pretrained(self, folder):
         folder = pathlib.Path(folder)

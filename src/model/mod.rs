@@ -1,5 +1,5 @@
-//! Encoders of the BERT family as graphs, and their files: what `transformers` writes loads, and what is written here
-//! `transformers` loads.
+//! Encoders as graphs, BERT's family and LSTMs, and their files: what `transformers` writes loads, and what is written
+//! here `transformers` loads (LSTMs: `scripts/lstm_mlm.py`).
 //!
 //! ```
 //! use lowland::model::{Encoder, ModelConfig};
@@ -8,10 +8,12 @@
 //! assert_eq!(encoder.parameters[0].name, "roberta_prelayernorm.embeddings.word_embeddings.weight");
 //! ```
 
+mod builder;
 mod config;
 mod encoder;
 mod enlarge;
 mod examples;
+mod family;
 mod files;
 mod match_words;
 mod on_device;
@@ -33,6 +35,7 @@ pub use config::{HiddenAct, ModelConfig, ModelKind};
 pub use encoder::{Encoder, Head};
 pub use enlarge::{EnlargeError, Enlargement, Size, check_enlarge, enlarge};
 pub use examples::{ExampleError, parse_examples, read_examples};
+pub use family::Reach;
 pub use files::{Loaded, ModelError, load, save};
 pub(crate) use files::{save_tensors, write_synced};
 pub use match_words::match_words;
@@ -42,7 +45,7 @@ pub use passes::{ForwardPass, GradientPass, RowLoss, dims_for};
 pub use recipe::{Bound, Given, Recipe};
 pub use reorder::reordered;
 pub use representations::RepresentationPass;
-pub use role::{Norm, Part, Role};
+pub use role::{Direction, Norm, Part, Role};
 pub use sentence_head::{SentenceHead, SentenceHeadPass, Side, SideMemory};
 pub use store::{Arena, Chunk};
 pub use token_ids::TokenIds;
