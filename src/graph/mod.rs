@@ -28,6 +28,7 @@ mod transform;
 
 pub use crate::gpu::Count;
 pub use crate::ops::{Dims, Emit, Node, Role, Tensor, TensorId};
+pub use build::LstmWeights;
 pub use ghost::{GramPart, NormTerm};
 pub use plan::{MemoryPlan, Plan, dispatches};
 

@@ -42,6 +42,8 @@ mod layer_norm_tangent;
 pub mod linear;
 pub mod loss_draw;
 mod lowering;
+pub mod lstm;
+mod lstm_lowering;
 mod operation;
 pub mod optimizer;
 mod own;
@@ -70,12 +72,13 @@ pub use layer_norm::LayerNorm;
 pub use linear::{Epilogue, Layout, Linear};
 pub use loss_draw::LossDraw;
 pub use lowering::{Lowering, Scratch};
+pub use lstm::Lstm;
 pub use operation::{GradientRows, GradientSource, Operation, OutputShape, Sizes};
 pub use own::Own;
 pub use row_gram::RowGram;
 pub use sentence_sum::SentenceSum;
 pub use update::{Optimizer, Treatment, UpdateRule};
-pub use variant_table::{AttentionVariant, Family, LinearVariant, Sums};
+pub use variant_table::{AttentionVariant, Family, LinearVariant, LstmVariant, Sums};
 pub use variants::{Variants, Wishes};
 
 pub use batch::{Batch, BatchBuffers};
@@ -96,7 +99,7 @@ pub enum Rule {
     Second,
     /// f'(x), of an activation.
     Slope,
-    /// What [`Rule::VjpJvp`] of attention needs of each row.
+    /// What [`Rule::VjpJvp`] of attention and of LSTMs needs of each row.
     Delta,
 }
 
@@ -120,7 +123,7 @@ macro_rules! every_operation {
     ($with:ident) => {
         $with! {
             Activation, Add, Attention, ColumnSum, Concat, CrossEntropy, Dropout, Embedding, Gather, GhostGram, GhostNorm,
-            LayerNorm, Linear, LossDraw, RowGram, SentenceSum,
+            LayerNorm, Linear, LossDraw, Lstm, RowGram, SentenceSum,
         }
     };
 }

@@ -23,13 +23,15 @@ pub enum Family {
     GhostNorm,
     LayerNorm,
     CrossEntropy,
+    /// The recurrence of an LSTM and its rules.
+    Lstm,
     /// How long sums over rows are cut: biases, layer norm's scale, embeddings, splits of weight gradients.
     Sums,
 }
 
 impl Family {
     /// All, in the order in which they are shown and written.
-    pub const ALL: [Family; 10] = [
+    pub const ALL: [Family; 11] = [
         Family::LinearNt,
         Family::LinearNn,
         Family::LinearTn,
@@ -39,6 +41,7 @@ impl Family {
         Family::GhostNorm,
         Family::LayerNorm,
         Family::CrossEntropy,
+        Family::Lstm,
         Family::Sums,
     ];
 
@@ -54,6 +57,7 @@ impl Family {
             Family::GhostNorm => "ghost_norm",
             Family::LayerNorm => "layer_norm",
             Family::CrossEntropy => "cross_entropy",
+            Family::Lstm => "lstm",
             Family::Sums => "sums",
         }
     }
@@ -66,6 +70,7 @@ impl Family {
             Family::TangentAttention | Family::GhostNorm => SENTENCES,
             Family::LayerNorm => LAYER_NORM,
             Family::CrossEntropy => ROWS,
+            Family::Lstm => LSTM,
             Family::Sums => SUMS,
         }
     }
@@ -95,6 +100,7 @@ impl Family {
             (Family::LayerNorm, true) => &["subgroup-16", "subgroup-8", "subgroup-4", "lane"],
             (Family::CrossEntropy, true) => &["lane"],
             (Family::LayerNorm | Family::CrossEntropy, false) => &["lanes-32"],
+            (Family::Lstm, _) => &["units"],
             // Two to sixteen cores, and every workgroup costs 0.2 µs: few workgroups with long sums.
             (Family::Sums, true) => &["long"],
             (Family::Sums, false) => &["short"],
@@ -171,6 +177,7 @@ pub enum Kind {
     RowLanes(u32),
     /// Lanes of a subgroup that goes over a block of rows.
     RowSubgroup(u32),
+    Lstm(LstmVariant),
     Sums(Sums),
 }
 
@@ -198,6 +205,13 @@ pub enum AttentionVariant {
     Flash,
     /// A subgroup of so many lanes a sentence and head, by broadcast.
     Subgroup(u32),
+}
+
+/// How an LSTM goes through time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LstmVariant {
+    /// A workgroup a block of sentences, its invocations over units.
+    Units,
 }
 
 /// Rows that one invocation or workgroup sums before partial sums are added up.
@@ -295,6 +309,13 @@ static LAYER_NORM: &[Row] = &[
     Row { name: "subgroup-8", about: ACROSS, needs: &[Need::Lanes(8)], kind: Kind::RowSubgroup(8) },
     Row { name: "subgroup-16", about: ACROSS, needs: &[Need::Lanes(16)], kind: Kind::RowSubgroup(16) },
 ];
+
+static LSTM: &[Row] = &[Row {
+    name: "units",
+    about: "a workgroup 8 sentences, its invocations over units",
+    needs: &[],
+    kind: Kind::Lstm(LstmVariant::Units),
+}];
 
 static SUMS: &[Row] = &[
     Row {

@@ -28,6 +28,7 @@ pub mod jet;
 pub mod layer_norm;
 pub mod linear;
 pub mod loss_draw;
+pub mod lstm;
 pub mod optimizer;
 mod sentence_sum;
 
