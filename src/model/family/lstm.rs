@@ -10,6 +10,7 @@ use crate::model::builder::Builder;
 use crate::model::config::{ModelConfig, ModelKind, spread};
 use crate::model::parameters::{Axis, Initialise};
 use crate::model::role::{Direction, Norm, Part};
+use crate::ops::lstm::MOST_UNITS;
 
 pub(super) struct Lstm;
 
@@ -32,6 +33,9 @@ impl Family for Lstm {
                 "hidden_size = {} is odd; an LSTM of two directions has half of it in each (or set bidirectional = false)",
                 c.hidden_size
             ));
+        }
+        if c.units() > MOST_UNITS {
+            return Err(format!("an LSTM of {} units in a direction is too wide ({MOST_UNITS} at most)", c.units()));
         }
         c.lstm_initializer_range.map_or(Ok(()), |range| spread("lstm_initializer_range", range))
     }
