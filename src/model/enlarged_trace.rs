@@ -30,6 +30,7 @@ use super::role::{Norm, Part, Role};
 /// Why the trace of an enlarged model does not follow from the small one's by tensor.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Unlawful {
+    /// There is no model of these sizes.
     #[error(transparent)]
     Sizes(#[from] EnlargeError),
     /// New layers with norms behind the residual sums: their norms have gradients that no tensor's trace tells.
@@ -40,7 +41,12 @@ pub enum Unlawful {
     Untied,
     /// Tables or the norm before the head without a trace.
     #[error("tables have the trace {tables} and the norm before the head {norm}: no scale is the flattest")]
-    Nothing { tables: f64, norm: f64 },
+    Nothing {
+        /// Trace over all tables.
+        tables: f64,
+        /// Trace over scale and shift of the norm before the head.
+        norm: f64,
+    },
 }
 
 /// The three sums of which an enlarged model's trace is made, at s = 1.
@@ -50,6 +56,7 @@ pub struct Shares {
     pub tables: f64,
     /// Of scale and shift of the norm before a tied head: r G.
     pub norm: f64,
+    /// Of all other parameters, R.
     pub rest: f64,
 }
 

@@ -16,14 +16,18 @@ pub struct Regularised {
     pub weights: Vec<f64>,
     /// Steps of Adam for each weight, the rate falling to 0 by a cosine.
     pub steps: usize,
+    /// Adam's learning rate at the start of each weight.
     pub rate: f64,
+    /// Number of starts.
     pub restarts: usize,
+    /// Of the starts.
     pub seed: u64,
 }
 
 /// The end of a restart at one weight.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Solution {
+    /// The network.
     #[serde(flatten)]
     pub measured: Measured,
     /// L + μ Tr.
