@@ -33,8 +33,9 @@ pub fn run(arguments: &Enlarge) -> Result<(), Failure> {
     // Also where it is no number.
     if !(apart <= SAME) {
         return Err(Failure::usage(format!(
-            "--method {}: the larger model is another function. Its logits differ by {apart:.1e} of their spread, more than \
-             {SAME:.0e}: `layer_norm_eps` = {} is not small beside the variance of what is normalised. Nothing is written",
+            "--method {}: the larger model is another function. Its logits differ by {apart:.1e} of their spread, more \
+             than {SAME:.0e}: `layer_norm_eps` = {} is not small beside the variance of what is normalised. Nothing is \
+             written",
             method.name(),
             loaded.encoder.config.layer_norm_eps
         )));
@@ -62,8 +63,8 @@ pub fn run(arguments: &Enlarge) -> Result<(), Failure> {
         false => {
             let trace = predicted.map_or(String::new(), |t| format!("; its trace is {}", print::short(t)));
             print::line(&format!(
-                "{} parameters, {small} before: width {}, {} layers, {} heads, feed-forward {}; the same function by {} \
-                 (tables times {}, logits within {apart:.1e} of their spread){trace}; in {}",
+                "{} parameters, {small} before: width {}, {} layers, {} heads, feed-forward {}; the same function by \
+                 {} (tables times {}, logits within {apart:.1e} of their spread){trace}; in {}",
                 large,
                 c.hidden_size,
                 c.num_hidden_layers,
@@ -95,8 +96,8 @@ fn choose(arguments: &Enlarge, small: &Loaded, size: Size) -> Result<Chosen, Fai
     let Some(path) = &arguments.trace else {
         if balanced {
             return Err(Failure::usage(
-                "--method balanced needs the small model's trace by tensor: `lowland measure trace SMALL EXAMPLES --matrix \
-                 fisher --json > trace.json`, then --trace trace.json",
+                "--method balanced needs the small model's trace by tensor: `lowland measure trace SMALL EXAMPLES \
+                 --matrix fisher --json > trace.json`, then --trace trace.json",
             ));
         }
         return Ok(Chosen { method, predicted: None });
@@ -129,8 +130,8 @@ fn by_tensor(path: &Path, encoder: &Encoder) -> Result<Vec<f64>, Failure> {
     let matrix = report["matrix"].as_str().unwrap_or("none");
     if !["fisher", "ggn", "empirical_fisher", "noise_covariance"].contains(&matrix) {
         return Err(wrong(format!(
-            "is the trace of the matrix `{matrix}`; how a trace changes with the parametrisation is known of sums of squared \
-             gradients: measure --matrix fisher, empirical_fisher or noise_covariance"
+            "is the trace of the matrix `{matrix}`; how a trace changes with the parametrisation is known of sums of \
+             squared gradients: measure --matrix fisher, empirical_fisher or noise_covariance"
         )));
     }
     let Some(tensors) = report["per_tensor"].as_object() else {

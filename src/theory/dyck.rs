@@ -1,5 +1,5 @@
-//! The experiment on Theorem 6.1: both solutions, training that reaches the flattest one or does not, and how often a head on
-//! a few examples solves the task.
+//! The experiment on Theorem 6.1: both solutions, training that reaches the flattest one or does not, and how often a
+//! head on a few examples solves the task.
 
 use rayon::prelude::*;
 use schemars::JsonSchema;
@@ -165,8 +165,8 @@ pub struct DyckReport {
     pub random_trace_balanced_limit: f64,
     /// One for each draw of random features.
     pub random: Vec<RandomFeatures>,
-    /// Of the best restart at the smallest weight, with its loss: where that is not 0 the trace may lie a little below the
-    /// bound.
+    /// Of the best restart at the smallest weight, with its loss: where that is not 0 the trace may lie a little below
+    /// the bound.
     pub regularised_trace: Option<f64>,
     /// Loss of that restart.
     pub regularised_loss: Option<f64>,
