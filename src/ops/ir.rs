@@ -273,12 +273,17 @@ impl<'g> Second<'g> {
         Second { graph, tangents, sum: None }
     }
 
-    /// The tangent of a tensor.
+    /// The tangent of a tensor, if it has one.
+    pub fn of(&self, id: TensorId) -> Option<TensorId> {
+        self.tangents.get(&id).copied()
+    }
+
+    /// The tangent of a tensor that must have one.
     ///
     /// # Panics
     /// When it has none.
     pub fn dot(&self, id: TensorId) -> TensorId {
-        *self.tangents.get(&id).unwrap_or_else(|| panic!("`{}` has no tangent", self.graph.tensor(id).name))
+        self.of(id).unwrap_or_else(|| panic!("`{}` has no tangent", self.graph.tensor(id).name))
     }
 
     /// Appends a node with one output.
