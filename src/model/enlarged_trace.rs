@@ -82,12 +82,14 @@ impl Law {
         let plan = Growth { small: &small.config, large: &large, method };
         plan.check()?;
         let deeper = large.num_hidden_layers - small.config.num_hidden_layers;
-        if deeper > 0 && !small.config.kind.is_pre_layer_norm() {
+        if deeper > 0 && plan.closing_norm().is_some() {
             return Err(Unlawful::Depth);
         }
         let mut factors: Vec<f64> = small.parameters.iter().map(|p| factor(&plan, p.role)).collect();
-        let stream = small.with_role(added_last(&small.config)).expect("an encoder has it");
-        factors[stream] *= f64::from(1 + 2 * deeper);
+        if deeper > 0 {
+            let stream = small.with_role(added_last(&small.config)).expect("a pre-layer-norm encoder has it");
+            factors[stream] *= f64::from(1 + 2 * deeper);
+        }
         let power = |role: Role| match role.part {
             Part::Table(_) => -2,
             Part::Norm(Norm::Head) if small.config.tie_word_embeddings => 2,

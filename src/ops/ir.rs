@@ -264,13 +264,27 @@ impl<'g> Tangents<'g> {
 pub struct Second<'g> {
     graph: &'g mut dyn Emit,
     tangents: &'g HashMap<TensorId, TensorId>,
+    adjoints: Option<&'g HashMap<TensorId, TensorId>>,
     sum: Option<TensorId>,
 }
 
 impl<'g> Second<'g> {
     /// An empty sum.
-    pub fn new(graph: &'g mut dyn Emit, tangents: &'g HashMap<TensorId, TensorId>) -> Self {
-        Second { graph, tangents, sum: None }
+    pub fn new(
+        graph: &'g mut dyn Emit,
+        tangents: &'g HashMap<TensorId, TensorId>,
+        adjoints: Option<&'g HashMap<TensorId, TensorId>>,
+    ) -> Self {
+        Second { graph, tangents, adjoints, sum: None }
+    }
+
+    /// The adjoint of a tensor.
+    ///
+    /// # Panics
+    /// When it has none.
+    pub fn bar(&self, id: TensorId) -> TensorId {
+        let known = self.adjoints.and_then(|adjoints| adjoints.get(&id));
+        *known.unwrap_or_else(|| panic!("`{}` has no adjoint", self.graph.tensor(id).name))
     }
 
     /// The tangent of a tensor, if it has one.

@@ -60,11 +60,14 @@ impl SweepPlan {
     /// largest where the models are of several sizes; `None` where nothing is measured or all are of one size.
     pub(super) fn compared_in(&self) -> Option<Size> {
         self.examine.measure.as_ref()?;
+        // None where the type of model has no such size.
         let models = || self.runs.iter().map(|run| &run.resolved.config.model);
-        let of = |size: fn(&crate::config::ModelSection) -> u32| (models().map(size).min(), models().map(size).max());
+        let of = |size: fn(&crate::config::ModelSection) -> Option<u32>| {
+            (models().filter_map(size).min(), models().filter_map(size).max())
+        };
         let all = [
-            of(|m| m.hidden_size),
-            of(|m| m.num_hidden_layers),
+            of(|m| Some(m.hidden_size)),
+            of(|m| Some(m.num_hidden_layers)),
             of(|m| m.num_attention_heads),
             of(|m| m.intermediate_size),
         ];

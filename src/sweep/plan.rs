@@ -294,14 +294,14 @@ impl SweepPlan {
 
     /// The architecture that curvature is taken in, where it is not each model's own.
     pub fn enlarged(&self) -> Option<EnlargeSize> {
-        let most = |of: &dyn Fn(&config::ModelSection) -> u32| {
-            self.runs.iter().map(|run| of(&run.resolved.config.model)).max()
+        let most = |of: &dyn Fn(&config::ModelSection) -> Option<u32>| {
+            self.runs.iter().filter_map(|run| of(&run.resolved.config.model)).max()
         };
         match self.examine.enlarge.as_ref()? {
             Enlarge::Size(size) => Some(*size),
             Enlarge::Named(_) => Some(EnlargeSize {
-                hidden_size: most(&|m| m.hidden_size),
-                num_hidden_layers: most(&|m| m.num_hidden_layers),
+                hidden_size: most(&|m| Some(m.hidden_size)),
+                num_hidden_layers: most(&|m| Some(m.num_hidden_layers)),
                 num_attention_heads: most(&|m| m.num_attention_heads),
                 intermediate_size: most(&|m| m.intermediate_size),
             }),

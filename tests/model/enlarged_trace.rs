@@ -88,7 +88,7 @@ fn measured_traces_of_enlarged_models_are_those_of_the_law() {
         let traces = case.traces(&gpu);
         let own: f64 = traces.iter().sum();
         for by in SIZES {
-            let pre = case.encoder.config.kind.is_pre_layer_norm();
+            let pre = case.encoder.config.kind == ModelKind::RobertaPreLayerNorm;
             if by[3] > 0 && !pre {
                 continue;
             }
