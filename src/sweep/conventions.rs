@@ -24,20 +24,24 @@ pub struct TraceConventions {
     pub sentences: usize,
     /// Over the parameters as trained.
     pub own: f64,
+    /// Of `own`.
     pub own_standard_error: f64,
     /// Embedded with the tables as they are and the norm before a tied head divided by the factor of the width.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duplicate: Option<f64>,
+    /// Of `duplicate`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duplicate_standard_error: Option<f64>,
     /// Embedded with all tables divided by that factor, as in the script released with the paper.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paper: Option<f64>,
+    /// Of `paper`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paper_standard_error: Option<f64>,
     /// Embedded with the tables times the factor that makes the trace least, 2 √(E G) + R.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub balanced: Option<f64>,
+    /// Of `balanced`, to first order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub balanced_standard_error: Option<f64>,
     /// What the square root of two estimates adds to `balanced` in the mean; it is not taken off.
@@ -46,6 +50,7 @@ pub struct TraceConventions {
     /// Factor on the tables of `balanced`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub balanced_table_scale: Option<f64>,
+    /// Why something is absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
