@@ -80,8 +80,8 @@ fn is_language(path: &Path) -> bool {
     path.extension().is_some_and(|e| e == "toml")
 }
 
-/// The language under the ids that a model gives its words. A model of another language is refused: its numbers would be
-/// about other words.
+/// The language under the ids that a model gives its words. A model of another language is refused: its numbers would
+/// be about other words.
 pub(super) fn spoken_by(loaded: &Loaded, corpus: &Corpus) -> Result<Corpus, Failure> {
     let (corpus, notes) = corpus.spoken_by(loaded)?;
     notes.iter().for_each(|n| print::note(n));

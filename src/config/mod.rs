@@ -21,7 +21,7 @@ mod types;
 
 pub use algorithm::{Adversarial, AlgorithmKind, LabelNoise, Plain, Sam};
 pub(crate) use explain::schema_of;
-pub use explain::{Explanation, explain, schema};
+pub use explain::{Explanation, UnknownKey, explain, schema};
 pub use identity::Names;
 pub use language::{LanguageKind, LanguageSection};
 pub use load::{ConfigError, Origin, Resolved, load};

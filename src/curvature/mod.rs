@@ -49,7 +49,7 @@ pub use spectrum::{
     Density, Eigenpairs, Lanczos, LogDensity, Quadrature, QuadratureOptions, quadrature, top_eigenpairs,
 };
 pub use trace::{
-    Design, Designed, DesignedTrace, Drawing, DrawnTrace, HutchPlusPlus, Hutchinson, Norms, ProductTrace, Stopping,
-    Trace, XTrace, XTraceReplicates, designed_trace, hutch_plus_plus, hutchinson, hutchinson_by_products, xtrace,
-    xtrace_replicates,
+    Balanced, Conventions, ConventionsOptions, Design, Designed, DesignedTrace, Drawing, DrawnTrace, HutchPlusPlus,
+    Hutchinson, Norms, ProductTrace, Stopping, Trace, XTrace, XTraceReplicates, designed_trace, hutch_plus_plus,
+    hutchinson, hutchinson_by_products, xtrace, xtrace_replicates,
 };

@@ -3,9 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::counts::MASKED;
 use super::operation::{self, no_rule};
 use super::{Lowering, Node, Operation, OutputShape, Rule, Sizes, Tensor};
-use crate::gpu::{Count, Grid};
+use crate::gpu::Grid;
 use crate::kernels::loss_draw as kernel;
 
 /// How a cotangent is drawn. With p the model's distribution at a masked position:
@@ -65,7 +66,7 @@ impl Operation for LossDraw {
             no_rule(self, rule);
         }
         let [logits, _] = operation::inputs(self, inputs);
-        vec![("", Count::Masked, logits.cols, true)]
+        vec![("", MASKED, logits.cols, true)]
     }
 
     fn flops(&self, _: &Node, _: &Sizes<'_>) -> Option<f64> {
@@ -86,7 +87,7 @@ impl Operation for LossDraw {
             params: kernel::Params { width: cx.graph.tensor(z).cols, cols4: cx.cols4(z), out_layer: cx.layer(out) },
             constants: kernel::Constants { kind: self.code() },
         };
-        let grid = Grid { count: Count::Masked, unit: 64, columns: 1, layers: cx.layers(out) };
+        let grid = Grid { count: MASKED, unit: 64, columns: 1, layers: cx.layers(out) };
         cx.push(draw, cx.name(out), grid);
     }
 }

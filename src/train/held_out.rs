@@ -12,6 +12,7 @@ use crate::ops::batch::Sentence;
 
 /// Held-out sentences of a language, under the ids that a model gives its words.
 pub struct HeldOut {
+    /// Where they come from.
     pub corpus: Corpus,
     /// Seed of the sentences.
     pub seed: u64,

@@ -34,7 +34,7 @@ mod trainer;
 mod tune;
 
 pub use adversary::{Adversary, AdversaryData, AdversaryLine};
-pub use checkpoint::{Checkpoint, NamedTensor, Recent, State, checkpoints, newest};
+pub use checkpoint::{Checkpoint, Damage, MissingTensor, NamedTensor, Recent, State, checkpoints, newest};
 pub(crate) use claim::is_claimed;
 pub use claim::{Claim, Holder, Lost, Pace, Taken, release_all};
 pub use data::{Corpus, Micro, held_out_seed};
@@ -45,7 +45,7 @@ pub use held_out::HeldOut;
 pub use kernels::{Kernels, Source};
 pub use measure::{Instruments, measured_seed};
 pub use measurement::{Measurement, Ratios};
-pub use observer::{Observer, Progress, Quiet, interrupt_requested, request_interrupt};
+pub use observer::{Observer, Progress, Quiet};
 pub use past::Length;
 pub use plan::{PlanBytes, PlanReport, Refusal, plan};
 pub use result::{Divergence, RunResult};

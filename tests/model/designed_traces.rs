@@ -1,4 +1,5 @@
-//! Traces over sentences that a design draws from a frame: no bias, and stated errors that hold, by z-scores over fixed seeds.
+//! Traces over sentences that a design draws from a frame: no bias, and stated errors that hold, by z-scores over fixed
+//! seeds.
 
 use std::ops::Range;
 

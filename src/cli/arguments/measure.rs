@@ -57,7 +57,8 @@ impl Common {
 pub struct MeasureTrace {
     #[command(flatten)]
     pub common: Common,
-    /// Default: random-signs for `fisher`, data-labels for `empirical_fisher` and `noise_covariance`, else quadratic-form
+    /// Default: random-signs for `fisher`, data-labels for `empirical_fisher` and `noise_covariance`, else
+    /// quadratic-form
     #[arg(long, value_parser = choice::<Estimator>())]
     pub estimator: Option<Estimator>,
     /// Default: `fisher` for estimators that draw or enumerate labels, else `hessian`

@@ -23,7 +23,7 @@ use crate::gpu::AdapterChoice;
 use crate::interrupt::{self, Interrupted};
 use crate::model::{self, Model};
 use crate::ops::batch::Sentence;
-use crate::ops::{Device, Wishes};
+use crate::ops::{Device, KernelChoice};
 use crate::report::Figure;
 use crate::statistics::{Estimate, Target};
 
@@ -33,8 +33,8 @@ pub use sharpness::SharpnessReport;
 pub use spectrum::SpectrumReport;
 pub use trace::TraceReport;
 
-pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Measure) -> Result<(), Failure> {
-    let open = |common: &Common| Session::open(adapter, wishes, common);
+pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Measure) -> Result<(), Failure> {
+    let open = |common: &Common| Session::open(adapter, kernel_choice, common);
     match &arguments.command {
         MeasureCommand::Trace(a) => trace::run(open, a),
         MeasureCommand::Hvp(a) => hvp::run(open, a),
@@ -111,12 +111,12 @@ struct Session {
 }
 
 impl Session {
-    fn open(adapter: &AdapterChoice, wishes: &Wishes, common: &Common) -> Result<Session, Failure> {
+    fn open(adapter: &AdapterChoice, kernel_choice: &KernelChoice, common: &Common) -> Result<Session, Failure> {
         let start = Instant::now();
         let gauge = Gauge::new();
         let (loaded, source) = examples::open(&common.on)?;
         let (examples, sentences_seed) = source.examples(&common.on);
-        let model = loaded.on(&Device::open(adapter, wishes)?)?;
+        let model = loaded.on(&Device::open(adapter, kernel_choice)?)?;
         Ok(Session { model, examples, sentences_seed, start, gauge })
     }
 

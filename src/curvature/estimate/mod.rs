@@ -55,6 +55,7 @@ pub fn unseen(_: &Stage<'_>) -> Result<(), CurvatureError> {
 /// A trace with what its estimator knows beside it.
 #[derive(Clone, Debug)]
 pub struct Estimated {
+    /// Of the whole matrix.
     pub trace: Trace,
     /// Each tensor's own block, in the order of the model's parameters; `None` where the estimator sees only sums over all of
     /// them.
@@ -65,6 +66,7 @@ pub struct Estimated {
     pub probe: Option<ProbeKind>,
     /// Sentences of the frame that those measured were drawn from; `None` where there is none.
     pub frame: Option<usize>,
+    /// What was measured.
     pub scope: Scope,
 }
 

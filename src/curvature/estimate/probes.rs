@@ -20,6 +20,7 @@ pub struct Probing {
     pub estimator: Estimator,
     /// Default: signs, for XTrace Gaussian.
     pub kind: Option<ProbeKind>,
+    /// Of the probe vectors.
     pub seed: u64,
     /// Stop when standard error / |estimate| is at most this.
     pub rel_error: Option<f64>,
@@ -68,7 +69,9 @@ impl Probing {
 /// A trace by probes, with those of parts of the vector where the estimator tells them.
 #[derive(Clone, Debug)]
 pub struct ProbeTrace {
+    /// Of the whole matrix.
     pub trace: Trace,
+    /// Of the diagonal block of each part of the vector.
     pub parts: Option<Vec<Estimate>>,
 }
 

@@ -9,6 +9,7 @@ use crate::statistics::Estimate;
 /// Statistics of the noise.
 #[derive(Clone, Debug, Serialize)]
 pub struct Noise {
+    /// n, the gradients that it is of.
     pub examples: usize,
     /// ‖ḡ‖² as it is.
     pub mean_gradient_squared_norm: f64,

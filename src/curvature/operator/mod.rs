@@ -43,6 +43,7 @@ pub trait Operator {
 /// How far an estimator has come.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Progress {
+    /// Probes, draws or products until now.
     pub done: usize,
     /// At most so many.
     pub of: usize,

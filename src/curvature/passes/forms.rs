@@ -3,9 +3,10 @@
 use super::pass::{Pass, ProbeVectors, directions};
 use crate::curvature::error::unless_interrupted;
 use crate::curvature::{CurvatureError, Subject};
-use crate::gpu::{Count, GpuError, Step};
+use crate::gpu::{GpuError, Step};
 use crate::graph::TensorId;
 use crate::model::{Given, Recipe};
+use crate::ops::counts::MASKED;
 
 /// What quadratic forms of one vector give for each example, of the sum of its losses.
 #[derive(Clone, Debug, Default)]
@@ -41,7 +42,7 @@ impl FormRecipe {
         let encoder = &subject.model.encoder;
         let (mut graph, loss) = encoder.with_loss(subject.labels);
         let forward = graph.nodes().len();
-        let weight = graph.input("weight", Count::Masked, 4);
+        let weight = graph.input("weight", MASKED, 4);
         let adjoints = if hessian { Some(graph.gradient(&[(loss, weight)])) } else { None };
         let seeds = directions(encoder, &mut graph);
         let tangents = graph.tangent_of(forward, &seeds);

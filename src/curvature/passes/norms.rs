@@ -3,9 +3,10 @@
 use super::loops::Loops;
 use super::pass::Pass;
 use crate::curvature::{CurvatureError, Gram, Refusal, Subject};
-use crate::gpu::{Count, GpuError, Step};
+use crate::gpu::{GpuError, Step};
 use crate::graph::{Emit, GramPart, NormTerm, TensorId};
 use crate::model::{Given, Recipe};
+use crate::ops::counts::MASKED;
 use crate::ops::{LossDraw, Rule, call};
 
 /// Where the cotangents at the logits come from.
@@ -38,10 +39,10 @@ struct NormRecipe {
 }
 
 impl NormRecipe {
-    fn new(subject: &Subject, cotangent: Cotangent) -> NormRecipe {
+    fn new(subject: &Subject, cotangent: Cotangent) -> Result<NormRecipe, CurvatureError> {
         let encoder = &subject.model.encoder;
         let (mut graph, loss) = encoder.with_loss(subject.labels);
-        let weight = graph.input("weight", Count::Masked, 4);
+        let weight = graph.input("weight", MASKED, 4);
         let adjoints = match cotangent {
             Cotangent::Data => graph.gradient(&[(loss, weight)]),
             Cotangent::Draw(kind) => {
@@ -58,7 +59,7 @@ impl NormRecipe {
             .filter(|m| members[*m].iter().any(|p| subject.vectors.contains(*p)))
             .map(|m| encoder.tensors[m])
             .collect();
-        let norms: Vec<NormTerm> = graph.ghost_norms(&adjoints, &wanted, &|id| members[matrix_of(id)].len() as u32);
+        let norms: Vec<NormTerm> = graph.ghost_norms(&adjoints, &wanted, &|id| members[matrix_of(id)].len() as u32)?;
         let mut tensors: Vec<TensorId> = norms.iter().map(|t| t.tensor).collect();
         tensors.sort_unstable();
         tensors.dedup();
@@ -74,7 +75,7 @@ impl NormRecipe {
             .give(Given::Block("the norms"), tensors.iter().copied())
             .keep(&tensors)
             .in_phases();
-        NormRecipe { recipe, norms, members }
+        Ok(NormRecipe { recipe, norms, members })
     }
 }
 
@@ -84,7 +85,7 @@ impl NormPass {
     /// # Errors
     /// What the adapter says.
     pub fn bytes(subject: &Subject, cotangent: Cotangent) -> Result<u64, CurvatureError> {
-        Pass::bytes(subject, &NormRecipe::new(subject, cotangent).recipe)
+        Pass::bytes(subject, &NormRecipe::new(subject, cotangent)?.recipe)
     }
 
     /// Plans the norms for a kind of cotangent.
@@ -92,7 +93,7 @@ impl NormPass {
     /// # Errors
     /// What the adapter says.
     pub fn new(subject: &Subject, cotangent: Cotangent) -> Result<NormPass, CurvatureError> {
-        let NormRecipe { recipe, norms, members } = NormRecipe::new(subject, cotangent);
+        let NormRecipe { recipe, norms, members } = NormRecipe::new(subject, cotangent)?;
         let model = &subject.model;
         let loops = Loops::of(subject, recipe.graph());
         let pass = Pass::new(subject, recipe)?;
@@ -178,7 +179,7 @@ impl GramPass {
         }
         let encoder = &subject.model.encoder;
         let (mut graph, loss) = encoder.with_loss(subject.labels);
-        let weight = graph.input("weight", Count::Masked, 4);
+        let weight = graph.input("weight", MASKED, 4);
         let adjoints = graph.gradient(&[(loss, weight)]);
         let part = |id: TensorId| {
             let matrix = encoder.tensors.iter().position(|t| *t == id).expect("a parameter");
@@ -187,7 +188,7 @@ impl GramPass {
             let bit = |(i, p): (usize, &usize)| u32::from(subject.vectors.contains(*p)) << i;
             GramPart { mask: members.iter().enumerate().map(bit).sum(), parts: members.len() as u32 }
         };
-        let gram = graph.ghost_gram(&adjoints, &encoder.tensors, subject.dims.sentences, &part);
+        let gram = graph.ghost_gram(&adjoints, &encoder.tensors, subject.dims.sentences, &part)?;
         let gram = gram.ok_or(Refusal::NoParameter)?;
         graph.prune(&[gram]);
         graph.fuse();

@@ -52,8 +52,7 @@ impl Pass {
         step: Step,
     ) -> Result<Batch, CurvatureError> {
         let packed = Batch::new(&self.bound.layout, &subject.sentences[subject.batches[batch].clone()]);
-        let counts = packed.step(step.probes);
-        let step = Step { rows: counts.rows, masked: counts.masked, sentences: counts.sentences, ..step };
+        let step = Step { counts: packed.step(step.probes).counts, ..step };
         let gpu = subject.gpu();
         let mut encoder = gpu.encoder();
         if self.resident.get() != Some(batch) {

@@ -2,9 +2,10 @@
 
 use super::pass::{Pass, ProbeVectors, directions};
 use crate::curvature::{CurvatureError, Subject};
-use crate::gpu::{Count, GpuError, Step};
+use crate::gpu::{GpuError, Step};
 use crate::graph::{Emit, TensorId};
 use crate::model::{Given, Recipe};
+use crate::ops::counts::MASKED;
 use crate::ops::{CrossEntropy, Rule, call};
 
 /// Which matrix.
@@ -35,7 +36,7 @@ impl ProductRecipe {
     fn new(subject: &Subject, matrix: Matrix) -> ProductRecipe {
         let encoder = &subject.model.encoder;
         let (mut graph, loss) = encoder.with_loss(subject.labels);
-        let weight = graph.input("weight", Count::Masked, 4);
+        let weight = graph.input("weight", MASKED, 4);
         let parameters = &encoder.tensors;
         let (seeds, products): (Vec<_>, Vec<TensorId>) = match matrix {
             Matrix::Hessian => {

@@ -7,6 +7,7 @@ use crate::curvature::{CurvatureError, Refusal, VectorLayout};
 use crate::gpu::{Count, Gpu, GpuError};
 use crate::model::{Encoder, GradientPass, Model, Recipe, Weights};
 use crate::ops::batch::Sentence;
+use crate::ops::counts::MASKED;
 use crate::ops::{Batch, Dims, Labels};
 
 /// A model and examples, ready to be measured. Dropout is off.
@@ -102,7 +103,7 @@ impl Subject {
 
     /// Rows of the longest example in a tensor with so many rows.
     pub(in crate::curvature) fn longest(&self, rows: Count) -> u32 {
-        self.longest[usize::from(rows == Count::Masked)]
+        self.longest[usize::from(rows == MASKED)]
     }
 
     /// More examples, in batches of their own, for a [`Drawing`](crate::curvature::Drawing) that goes on.

@@ -2,9 +2,10 @@
 
 use super::pass::{Pass, ProbeVectors};
 use crate::curvature::{CurvatureError, Subject};
-use crate::gpu::{Count, Step};
+use crate::gpu::Step;
 use crate::graph::TensorId;
 use crate::model::{Given, Recipe};
+use crate::ops::counts::MASKED;
 
 /// Σ_i s_i g_i, with g_i the gradient of example i's summed loss for the labels of the data.
 pub struct WeightedPass {
@@ -22,7 +23,7 @@ impl WeightedPass {
     pub fn new(subject: &Subject) -> Result<WeightedPass, CurvatureError> {
         let encoder = &subject.model.encoder;
         let (mut graph, loss) = encoder.with_loss(subject.labels);
-        let weights = graph.probe("weights", Count::Masked, 4);
+        let weights = graph.probe("weights", MASKED, 4);
         let adjoints = graph.gradient(&[(loss, weights)]);
         let gradients: Vec<TensorId> = encoder.tensors.iter().map(|p| adjoints[p]).collect();
         graph.prune(&gradients);
@@ -44,7 +45,7 @@ impl WeightedPass {
 
     /// The sum for each set, `[set][example]`, shape `[N]` each.
     pub fn run(&self, subject: &Subject, sets: &[Vec<f64>]) -> Result<Vec<Vec<f32>>, CurvatureError> {
-        let layer = self.pass.dims().size4(Count::Masked, 4) * 16;
+        let layer = self.pass.dims().size4(MASKED, 4) * 16;
         let mut answers = Vec::new();
         for chunk in sets.chunks(self.width()) {
             let mut sums = vec![vec![0.0f64; subject.size()]; chunk.len()];

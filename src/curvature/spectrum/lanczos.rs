@@ -22,6 +22,7 @@ pub struct Lanczos {
     pub products: usize,
     /// Vectors a step. Eigenvalues that are repeated more often than this may be found fewer times.
     pub block: usize,
+    /// Of the first vectors.
     pub seed: u64,
 }
 
@@ -34,15 +35,18 @@ impl Default for Lanczos {
 /// Eigenpairs, largest absolute value first.
 #[derive(Clone, Debug, Serialize)]
 pub struct Eigenpairs {
+    /// λ, with its sign.
     pub eigenvalues: Vec<f64>,
     /// ‖A v - λ v‖ with ‖v‖ = 1, from a product with v itself.
     pub residuals: Vec<f64>,
     /// Whether the residual is within the tolerance.
     pub converged: Vec<bool>,
+    /// v of each, ‖v‖ = 1.
     #[serde(skip)]
     pub vectors: Vec<Vec<f32>>,
     /// Products, those for the residuals included.
     pub products: usize,
+    /// What the products cost, in gradients over the same examples.
     pub gradient_equivalents: f64,
     /// Whether an interrupt ended it: the pairs are those of the space until then, and residuals that were not measured any
     /// more are those of the recurrence.

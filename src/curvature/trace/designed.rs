@@ -26,8 +26,11 @@ pub enum Design {
 /// What to run.
 #[derive(Clone, Debug)]
 pub struct Designed {
+    /// How sentences are drawn from the frame, and its pilot.
     pub design: Design,
+    /// How labels or signs are drawn.
     pub kind: LossDraw,
+    /// Of the sentences and of the draws.
     pub seed: u64,
     /// Draws of labels or signs a sentence; two or more tell the parts of the error apart.
     pub draws: usize,
@@ -40,6 +43,7 @@ pub struct Designed {
 /// A trace with what it took.
 #[derive(Clone, Debug)]
 pub struct DesignedTrace {
+    /// Of the language.
     pub trace: Trace,
     /// The frame's first sentence.
     pub first: Vec<Sentence>,

@@ -9,12 +9,15 @@ use crate::statistics::{Crossed, Target};
 /// What to run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hutchinson {
+    /// Distribution of the probes.
     pub kind: ProbeKind,
+    /// Of the probes.
     pub seed: u64,
     /// In probes.
     pub stop: Stopping,
     /// Probes at once. Any number gives the same answer.
     pub block: usize,
+    /// Whether the examples are all there is, or a sample.
     pub target: Target,
 }
 

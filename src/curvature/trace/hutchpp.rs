@@ -12,7 +12,9 @@ use crate::statistics::{Crossed, Estimate, Parts, Target};
 /// What to run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HutchPlusPlus {
+    /// Distribution of the probes.
     pub kind: ProbeKind,
+    /// Of the probes.
     pub seed: u64,
     /// In products and quadratic forms: a third to find the range, a third on it, a third on the rest. With a relative error
     /// the range is that of `minimum` samples, and what it leaves gets probes until then. The range stays, so that the
@@ -20,6 +22,7 @@ pub struct HutchPlusPlus {
     pub stop: Stopping,
     /// Vectors at once. Any number gives the same answer.
     pub block: usize,
+    /// Whether the examples are all there is, or a sample.
     pub target: Target,
 }
 

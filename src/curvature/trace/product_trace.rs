@@ -12,6 +12,7 @@ use crate::statistics::{Crossed, Estimate, Target};
 /// A trace with those of parts of the vector.
 #[derive(Clone, Debug)]
 pub struct ProductTrace {
+    /// Of the whole vector.
     pub trace: Trace,
     /// Σ v_j (A v)_j over each part, with its error over the probes alone.
     pub parts: Vec<Estimate>,

@@ -13,6 +13,7 @@ use crate::statistics::{Estimate, Parts, Target};
 /// What to run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct XTrace {
+    /// Of the probes.
     pub seed: u64,
     /// Number of the first probe.
     pub first: usize,

@@ -9,6 +9,7 @@ use crate::statistics::{Estimate, Parts, Target};
 /// What to run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct XTraceReplicates {
+    /// Of the probes.
     pub seed: u64,
     /// In products of all runs; `minimum` are those of the smallest run. Without a relative error all are spent.
     pub stop: Stopping,

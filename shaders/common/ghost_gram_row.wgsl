@@ -1,17 +1,7 @@
 // The plain variant of ghost_gram.wgsl: 64 invocations share the pairs of rows of two sentences, straight from memory.
+//@import common/workgroup_sum.wgsl
 
-var<workgroup> scratch: array<f32, 64>;
-
-// Sum over the workgroup in a fixed tree. All invocations must call it.
-fn add_up(v: f32, l: u32) -> f32 {
-    scratch[l] = v;
-    workgroupBarrier();
-    for (var stride = 32u; stride > 0u; stride >>= 1u) {
-        if l < stride { scratch[l] += scratch[l + stride]; }
-        workgroupBarrier();
-    }
-    return scratch[0];
-}
+alias Summed = f32;
 
 // Inner products of the parts of b's rows that take part.
 fn inner_b(t: u32, s: u32) -> f32 {
@@ -26,8 +16,9 @@ fn inner_b(t: u32, s: u32) -> f32 {
 }
 
 @compute @workgroup_size(64)
-fn product(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let pair = pair_of(w.x + w.y * n.x);
+fn product(here: Place) {
+    let l = here.local;
+    let pair = pair_of(group_number(here.group));
     let wide = pair.other.y - pair.other.x;
     let size = select(0u, (pair.own.y - pair.own.x) * wide, pair.inside);
     var total = 0.0;
@@ -43,8 +34,9 @@ fn product(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3
 }
 
 @compute @workgroup_size(64)
-fn sums(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let pair = pair_of(w.x + w.y * n.x);
+fn sums(here: Place) {
+    let l = here.local;
+    let pair = pair_of(group_number(here.group));
     let wide = pair.other.y - pair.other.x;
     let size = select(0u, (pair.own.y - pair.own.x) * wide, pair.inside);
     var total = 0.0;
@@ -56,8 +48,9 @@ fn sums(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u3
 }
 
 @compute @workgroup_size(64)
-fn scale(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let pair = pair_of(w.x + w.y * n.x);
+fn scale(here: Place) {
+    let l = here.local;
+    let pair = pair_of(group_number(here.group));
     let wide = pair.other.y - pair.other.x;
     let size = select(0u, (pair.own.y - pair.own.x) * wide, pair.inside);
     let scales = f32(p.mask & 1u);
@@ -77,8 +70,9 @@ fn scale(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u
 }
 
 @compute @workgroup_size(64)
-fn tables(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let pair = pair_of(w.x + w.y * n.x);
+fn tables(here: Place) {
+    let l = here.local;
+    let pair = pair_of(group_number(here.group));
     let wide = pair.other.y - pair.other.x;
     let size = select(0u, (pair.own.y - pair.own.x) * wide, pair.inside);
     var total = 0.0;
@@ -104,14 +98,15 @@ fn crossed(tokens: vec2<u32>, positions: vec2<u32>, l: u32) -> f32 {
         let m = positions.x + k / wide;
         var sum = vec4<f32>(0.0);
         for (var c = 0u; c < p.b4; c++) { sum += b[t * p.b4 + c] * a[m * p.a4 + c]; }
-        total += sum4(sum) * adjoint_of(m, bitcast<vec4<u32>>(ids[t]).x);
+        total += sum4(sum) * adjoint_of(m * p.e4, bitcast<vec4<u32>>(ids[t]).x);
     }
     return total;
 }
 
 @compute @workgroup_size(64)
-fn tied(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let pair = pair_of(w.x + w.y * n.x);
+fn tied(here: Place) {
+    let l = here.local;
+    let pair = pair_of(group_number(here.group));
     var total = 0.0;
     if pair.inside { total = crossed(pair.own.xy, pair.other.zw, l) + crossed(pair.other.xy, pair.own.zw, l); }
     let all = add_up(total, l);
