@@ -8,11 +8,11 @@ use rayon::prelude::*;
 use super::arguments::ModelAndExamples;
 use super::failure::Failure;
 use super::print;
-use crate::config;
+use crate::config::{self, Positions};
 use crate::interrupt::{self, Interrupted};
 use crate::model::{self, Loaded, read_examples};
 use crate::ops::batch::Sentence;
-use crate::train::{Corpus, MaskedSentence, held_out_seed, held_out_sentence, masked_sentence};
+use crate::train::{Corpus, MaskedSentence, held_out_seed, held_out_sentence, masked_sentences};
 
 /// Examples, or a language that has as many as are wanted.
 pub enum Source {
@@ -27,6 +27,8 @@ pub struct HeldOut {
     pub seed: u64,
     /// `--count`, or else `evaluate.sentences`.
     pub count: u64,
+    /// `evaluate.positions`.
+    pub positions: Positions,
 }
 
 /// Reads a model and opens EXAMPLES for it; notes about the model are said.
@@ -61,7 +63,8 @@ impl Source {
         let count = arguments.count.unwrap_or(u64::from(resolved.config.evaluate.sentences));
         print::notes(&corpus);
         let seed = arguments.seed.unwrap_or(held_out_seed(corpus.seed));
-        Ok(Source::Language(HeldOut { corpus, seed, count }))
+        let positions = resolved.config.evaluate.positions;
+        Ok(Source::Language(HeldOut { corpus, seed, count, positions }))
     }
 
     /// Whether the examples stand for something larger, so that their choice has an error.
@@ -78,10 +81,11 @@ impl HeldOut {
         interrupt::or_stop(move || numbers.into_par_iter().map(one).collect())
     }
 
-    /// The same with their exact conditionals as soft labels.
-    pub fn exact(&self, numbers: Range<u64>) -> Result<Vec<MaskedSentence>, Interrupted> {
+    /// Each of them once for every position that is asked about, with the exact conditional as a soft label.
+    pub fn exact(&self, numbers: Range<u64>) -> Result<Vec<Vec<MaskedSentence>>, Interrupted> {
         let (language, tokens, seed) = (self.corpus.language.clone(), self.corpus.tokens.clone(), self.seed);
-        let one = move |i| masked_sentence(language.as_ref(), tokens.as_ref(), seed, i);
+        let positions = self.positions;
+        let one = move |i| masked_sentences(language.as_ref(), tokens.as_ref(), seed, i, positions);
         interrupt::or_stop(move || numbers.into_par_iter().map(one).collect())
     }
 

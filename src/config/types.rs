@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::MeasureSection;
 use super::algorithm::AlgorithmKind;
 use super::language::LanguageSection;
+use super::objective::{EvaluateSection, LabelKind, ObjectiveSection};
 use crate::model::{HiddenAct, ModelConfig, ModelKind};
 use crate::ops::Wishes;
 
@@ -120,42 +121,6 @@ impl ModelSection {
         let needed = config.first_position() + max_length as u32 + 2;
         config.max_position_embeddings = self.max_position_embeddings.unwrap_or(needed);
         config
-    }
-}
-
-/// The words that are masked.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase", deny_unknown_fields)]
-pub enum MaskPolicy {
-    /// One word per sentence, drawn uniformly: the paper's objective.
-    One,
-    /// Each word with this probability, at least one.
-    Bernoulli(f64),
-}
-
-/// The labels that a masked position is trained towards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum LabelKind {
-    /// The word that stood there.
-    Sampled,
-    /// The exact conditional distribution, a soft label.
-    Expected,
-}
-
-/// The words to predict, and their labels.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct ObjectiveSection {
-    /// "one" (one word per sentence, the paper's objective) or { bernoulli = 0.15 }.
-    pub mask: MaskPolicy,
-    /// "sampled" (the word that stood there) or "expected" (the exact conditional as a soft label).
-    pub labels: LabelKind,
-}
-
-impl Default for ObjectiveSection {
-    fn default() -> Self {
-        ObjectiveSection { mask: MaskPolicy::One, labels: LabelKind::Sampled }
     }
 }
 
@@ -284,6 +249,9 @@ pub enum Precision {
 pub struct TrainSection {
     /// Optimiser steps; a finished run goes on when they are raised.
     pub steps: u64,
+    /// Sentences of the training set, gone over again and again, in another order each time. Left out: ever new ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sentences: Option<u64>,
     /// Sentences per step.
     pub batch_size: u32,
     /// Sentences at once; gradients are added up over a batch when smaller. Left out: the batch size.
@@ -324,6 +292,7 @@ impl Default for TrainSection {
     fn default() -> Self {
         TrainSection {
             steps: 2000,
+            sentences: None,
             batch_size: 256,
             micro_batch: None,
             optimizer: OptimizerKind::AdamW(AdamW::default()),
@@ -351,20 +320,6 @@ impl TrainSection {
     /// Sentences at once.
     pub fn micro_batch(&self) -> u32 {
         self.micro_batch.unwrap_or(self.batch_size).min(self.batch_size)
-    }
-}
-
-/// The evaluation on held-out sentences.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct EvaluateSection {
-    /// Held-out sentences (of another seed) for the loss and the excess loss.
-    pub sentences: u32,
-}
-
-impl Default for EvaluateSection {
-    fn default() -> Self {
-        EvaluateSection { sentences: 2000 }
     }
 }
 
@@ -453,11 +408,10 @@ impl RunConfig {
         if !(0.0..=1.0).contains(&w.warmup) {
             return bad("train.schedule.warmup", format!("{} is a share of the steps, 0 to 1", w.warmup));
         }
-        if let MaskPolicy::Bernoulli(p) = self.objective.mask
-            && !(p > 0.0 && p <= 1.0)
-        {
-            return bad("objective.mask.bernoulli", format!("{p} must lie in (0, 1]"));
+        if t.sentences == Some(0) {
+            return bad("train.sentences", "must be at least 1; leave it out for ever new sentences".into());
         }
+        self.objective.check(t.sentences)?;
         let model = self.model.model_config(64, self.language.max_length);
         if let Err(message) = model.check() {
             return bad("model", message);

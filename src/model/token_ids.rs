@@ -30,6 +30,11 @@ impl TokenIds {
         self.size as usize
     }
 
+    /// The id of each word of the language.
+    pub fn words(&self) -> &[u32] {
+        &self.words
+    }
+
     /// Id of a word.
     pub fn word(&self, number: u32) -> u32 {
         self.words[number as usize]

@@ -14,7 +14,7 @@ use super::error::RunFailure;
 use super::file::{EnlargeBy, Method, ProbeSection, Reads};
 use super::plan::{PlannedRun, SweepPlan};
 use super::table::{Accuracies, Task};
-use crate::config::{ConfigError, MeasureSection};
+use crate::config::{ConfigError, EvaluateSection, MeasureSection, Positions};
 use crate::downstream::{
     Features, FineTuning, Fit, LinearProbe, Outcome, Pooling, TaskData, finetune, layer_number, probe, ridge_path,
 };
@@ -65,7 +65,14 @@ impl Question<'_> {
     pub(super) fn file(&self, plan: &SweepPlan) -> String {
         let examine = &plan.examine;
         let (name, settings) = match self {
-            Question::Evaluation => ("evaluation".to_string(), json!(examine.sentences)),
+            Question::Evaluation => {
+                // Answers from before there was a choice are those of one position.
+                let asked = match examine.positions {
+                    Positions::One => json!(examine.sentences),
+                    Positions::All => json!([examine.sentences, "all"]),
+                };
+                ("evaluation".to_string(), asked)
+            }
             Question::Curvature(measure) => {
                 ("curvature".to_string(), json!([measure, plan.enlarged(), examine.enlarge_by]))
             }
@@ -155,8 +162,9 @@ impl<'p> Examiner<'p> {
     }
 
     fn evaluate(&self, subject: &Subject<'_>) -> Result<Evaluation, RunFailure> {
-        let (count, batch) = (self.plan.examine.sentences, subject.micro_batch);
-        Ok(Evaluator::new(&subject.model, &subject.corpus, count, batch)?.run()?)
+        let examine = &self.plan.examine;
+        let asked = EvaluateSection { sentences: examine.sentences, positions: examine.positions };
+        Ok(Evaluator::new(&subject.model, &subject.corpus, &asked, subject.micro_batch)?.run()?)
     }
 
     fn measure(&self, subject: &Subject<'_>, measure: &MeasureSection) -> Result<Curved, RunFailure> {

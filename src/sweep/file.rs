@@ -40,7 +40,7 @@ use serde::{Deserialize, Serialize};
 
 use super::SweepError;
 use super::table::Collapse;
-use crate::config::MeasureSection;
+use crate::config::{MeasureSection, Positions};
 use crate::downstream::Sizes;
 use crate::text::without_mark;
 
@@ -148,6 +148,8 @@ pub struct ExamineSection {
     pub seed: u64,
     /// Sentences for the loss.
     pub sentences: u32,
+    /// As `evaluate.positions` of a run config: "one" or "all" positions of a sentence.
+    pub positions: Positions,
     /// Whether probes of the exact conditionals stand beside those of the models.
     pub lookup: bool,
     pub enlarge: Option<Enlarge>,
@@ -163,6 +165,7 @@ impl Default for ExamineSection {
             models: Models::Last,
             seed: 0,
             sentences: 4000,
+            positions: Positions::One,
             lookup: false,
             enlarge: None,
             enlarge_by: EnlargeBy::Duplication,

@@ -66,7 +66,7 @@ impl<'r> Session<'r> {
             .map_err(|source| RunError::Io { path: metrics_path.clone(), source })?;
         let before = earlier_seconds(&metrics_path);
         let batch = config.train.micro_batch() as usize;
-        let evaluator = Evaluator::new(&trainer.model, corpus, config.evaluate.sentences, batch)?;
+        let evaluator = Evaluator::new(&trainer.model, corpus, &config.evaluate, batch)?;
         let along = config.measure.as_ref().map(|m| Along::new(corpus, m, batch, &metrics_path)).transpose()?;
         trainer.model.gpu().keep_pipelines();
         let events = EventWriter::create(&folder.path, said.map_or(0, |step| step + 1))

@@ -136,6 +136,13 @@ fn wrong_values_are_refused_by_key_and_line() {
         ("[model]\nhidden_dropout_prob = 1.5\n", vec!["dropout"]),
         ("[objective]\nmask = { bernoulli = 0.0 }\n", vec!["bernoulli"]),
         ("[objective]\nmask = \"two\"\n", vec!["file:2"]),
+        ("[objective]\nmask = { several = { share = 0.0 } }\n", vec!["file:2", "share"]),
+        ("[objective]\nmask = { several = { at_most = 0 } }\n", vec!["file:2", "at_most"]),
+        ("[objective]\nmask = { several = { hidden = 0.8, random = 0.3 } }\n", vec!["file:2", "more than 1"]),
+        ("[objective]\nmask = { several = { maskings = 5 } }\n", vec!["file:2", "train.sentences"]),
+        ("[objective]\nmask = { several = { shares = 0.1 } }\n", vec!["file:2", "share"]),
+        ("[train]\nsentences = 0\n", vec!["file:2", "at least 1"]),
+        ("[evaluate]\npositions = \"two\"\n", vec!["file:2", "all"]),
         ("seed = [1\n", vec!["file:"]),
         ("[language]\nkind = \"hmm\"\nrules = \"r\"\n", vec!["file:3", "pcfg"]),
         ("[language]\nhmm = { states = 2, vocabulary = 3 }\n", vec!["file:2", "hmm"]),
@@ -147,6 +154,18 @@ fn wrong_values_are_refused_by_key_and_line() {
         for word in wanted {
             assert!(error.contains(word), "{text}: `{word}` is not in: {error}");
         }
+    }
+}
+
+/// Hashes name folders: a config from before a key existed keeps the name that it had.
+#[test]
+fn keys_of_the_released_recipe_are_not_written_where_they_are_not_used() {
+    let text = RunConfig::parse("seed = 1\n", "x").unwrap().to_toml();
+    for key in ["several", "positions", "train.sentences", "vocab", "head"] {
+        let last = key.rsplit('.').next().unwrap();
+        let written = text.lines().filter(|l| l.trim_start().starts_with(last)).count();
+        let allowed = usize::from(key == "train.sentences");
+        assert_eq!(written, allowed, "`{key}` in\n{text}");
     }
 }
 
