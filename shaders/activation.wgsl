@@ -5,6 +5,7 @@
 //@variant tanh: ACTIVATION=1
 //@variant relu: ACTIVATION=2
 //@variant silu: ACTIVATION=3
+//@variant hyperbolic: ACTIVATION=4
 //@import common/step.wgsl
 //@import common/activation.wgsl
 //@import common/elementwise.wgsl

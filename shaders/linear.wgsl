@@ -22,6 +22,8 @@
 //@variant direct-relu-slope: LAYOUT=1 EPILOGUE=2 ACTIVATION=2
 //@variant direct-silu: EPILOGUE=1 ACTIVATION=3
 //@variant direct-silu-slope: LAYOUT=1 EPILOGUE=2 ACTIVATION=3
+//@variant direct-hyperbolic: EPILOGUE=1 ACTIVATION=4
+//@variant direct-hyperbolic-slope: LAYOUT=1 EPILOGUE=2 ACTIVATION=4
 //@variant direct-times: LAYOUT=1 EPILOGUE=4
 //@variant direct-dot: EPILOGUE=3
 //@variant tiled-dot: TILED=1 EPILOGUE=3

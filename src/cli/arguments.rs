@@ -11,7 +11,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::gpu::{ADAPTER_VARIABLE, AdapterChoice};
 use crate::language::Task;
 use crate::ops::Wishes;
-pub use downstream::{Enlarge, EnlargeMethod, FeatureChoice, Finetune, Probe, ProbeMethod, TaskArguments};
+pub use downstream::{
+    Enlarge, EnlargeMethod, FeatureChoice, Finetune, Probe, ProbeMethod, ScheduleChoice, TaskArguments,
+};
 pub use measure::{
     Common, LabelChoice, Measure, MeasureCommand, MeasureHvp, MeasureNoise, MeasureSharpness, MeasureSpectrum,
     MeasureTrace, ProbeChoice, SentencesChoice, name_of,

@@ -9,7 +9,7 @@ use super::parameters::{Axis, Initialise, Matrix, Parameter};
 use super::role::{Norm, Part, Role};
 use crate::graph::{Count, Emit, Graph, TensorId};
 use crate::ops::batch::BatchLayout;
-use crate::ops::{Attention, Labels, Table, Variants};
+use crate::ops::{Activation, Attention, Labels, Table, Variants};
 
 /// What stands behind the last layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub enum Head {
     Words,
     /// So many classes from a linear layer on the final representation.
     Classes(u32),
+    /// The same behind a pooler: a layer of the model's width, tanh, dropout.
+    PooledClasses(u32),
 }
 
 /// A model's forward graph and its parameters.
@@ -62,6 +64,12 @@ impl Encoder {
     /// [classes, D] and `classifier.bias`, instead of the language model's head.
     pub fn classifier(config: &ModelConfig, classes: u32) -> Result<Encoder, String> {
         Encoder::with_head(config, Head::Classes(classes))
+    }
+
+    /// [`classifier`](Self::classifier) behind a pooler, `pooler.dense.weight` [D, D] and `pooler.dense.bias`, tanh and
+    /// the model's dropout of hidden states.
+    pub fn pooled_classifier(config: &ModelConfig, classes: u32) -> Result<Encoder, String> {
+        Encoder::with_head(config, Head::PooledClasses(classes))
     }
 
     fn with_head(config: &ModelConfig, head: Head) -> Result<Encoder, String> {
@@ -114,7 +122,13 @@ impl Encoder {
         if config.kind.is_pre_layer_norm() {
             m = b.norm(m, Norm::Final, &format!("{prefix}.LayerNorm"));
         }
-        if let Head::Classes(classes) = head {
+        if let Head::PooledClasses(_) = head {
+            let (w, c) = b.dense(Part::Pooler, "pooler.dense", d, d);
+            let h = b.graph.linear(m, w, Some(c), None);
+            let h = b.graph.activation(Activation::Tanh, h);
+            m = b.dropout(h, config.hidden_dropout_prob);
+        }
+        if let Head::Classes(classes) | Head::PooledClasses(classes) = head {
             let (w, c) = b.dense(Part::Classifier, "classifier", classes, d);
             let logits = b.graph.linear(m, w, Some(c), None);
             return Ok(b.finish(head, hidden, logits));
@@ -204,7 +218,12 @@ impl Encoder {
 
     /// The same model with nothing dropped, as it is evaluated and measured.
     pub fn without_dropout(&self) -> Encoder {
-        let config = ModelConfig { hidden_dropout_prob: 0.0, attention_probs_dropout_prob: 0.0, ..self.config.clone() };
+        self.with_dropout(0.0)
+    }
+
+    /// The same model with hidden states and attention weights dropped with probability `p`, in [0, 1).
+    pub fn with_dropout(&self, p: f64) -> Encoder {
+        let config = ModelConfig { hidden_dropout_prob: p, attention_probs_dropout_prob: p, ..self.config.clone() };
         Encoder::with_head(&config, self.head).expect("a config that was good before")
     }
 

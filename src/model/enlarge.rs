@@ -271,6 +271,6 @@ fn axes(part: Part) -> [Width; 2] {
         Part::AttentionOutput => [Hidden, Heads],
         Part::FeedForwardInput => [Intermediate, Hidden],
         Part::FeedForwardOutput => [Hidden, Intermediate],
-        Part::Norm(_) | Part::HeadDense => [Hidden, Hidden],
+        Part::Norm(_) | Part::HeadDense | Part::Pooler => [Hidden, Hidden],
     }
 }

@@ -63,6 +63,18 @@ impl TokenIds {
         Sentence { masked: vec![(0, class)], ..self.mask_all(words, &[]) }
     }
 
+    /// `<s> w1 ... wn </s>` and padding up to `length` tokens.
+    ///
+    /// # Errors
+    /// In words: the model has no padding token.
+    pub fn padded(&self, words: &[u32], length: usize) -> Result<Sentence, String> {
+        let pad = self.pad.ok_or("the model has no padding token")?;
+        let mut sentence = self.mask_all(words, &[]);
+        sentence.padding = (length - sentence.ids.len()) as u32;
+        sentence.ids.resize(length, pad);
+        Ok(sentence)
+    }
+
     /// A distribution over the language's words as one over the model's tokens.
     pub fn soft_label(&self, p: &[f64]) -> Vec<f32> {
         let mut label = vec![0.0; self.size()];

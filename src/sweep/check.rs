@@ -3,7 +3,7 @@
 
 use super::error::RunFailure;
 use super::examine::{Examiner, Question};
-use super::file::{EnlargeBy, EnlargeSize, Method, Models, ProbeSection, Reads};
+use super::file::{EnlargeBy, EnlargeSize, Method, Models, ProbeSection};
 use super::plan::{PlannedRun, SweepPlan};
 use crate::config::ConfigError;
 use crate::downstream::{Room, TaskData, check_room, layer_in, part_seed};
@@ -172,7 +172,7 @@ impl<'p> Examiner<'p> {
             let sizes = section.sizes();
             let widths = self.plan.runs.iter().map(|run| {
                 let d = run.resolved.config.model.hidden_size as usize;
-                if section.features == Reads::Concat { (longest + 2) * d } else { d }
+                section.pooling(longest).width(d, longest)
             });
             let looked_up = self.plan.examine.lookup.then(|| longest * self.corpus.language.vocabulary().len());
             let widest = widths.chain(looked_up).max().unwrap_or(0);

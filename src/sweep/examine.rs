@@ -16,7 +16,8 @@ use super::plan::{PlannedRun, SweepPlan};
 use super::table::{Accuracies, Task};
 use crate::config::{ConfigError, EvaluateSection, MeasureSection, Positions};
 use crate::downstream::{
-    Features, FineTuning, Fit, LinearProbe, Outcome, Pooling, TaskData, finetune, layer_number, probe, ridge_path,
+    Dropping, Features, FineTuning, Fit, Fresh, Outcome, RateSchedule, TaskData, finetune, layer_number, probe,
+    probe_fresh, ridge_path,
 };
 use crate::interrupt;
 use crate::language::Words;
@@ -115,7 +116,7 @@ pub(super) struct Subject<'m> {
     pub model: Model,
     pub step: u64,
     pub micro_batch: usize,
-    features: HashMap<(u64, Reads, i64), Rc<Features>>,
+    features: HashMap<(u64, Reads, Option<u32>, i64), Rc<Features>>,
 }
 
 impl<'m> Subject<'m> {
@@ -224,7 +225,10 @@ impl<'p> Examiner<'p> {
             let options = self.fine_tuning(section);
             let (device, seeds) = (&subject.model.device, self.seeds(section));
             let fits = finetune(device, subject.loaded, &subject.corpus.tokens, &data, &options, &seeds)?;
-            let method = format!("fine-tuning by AdamW {}, {} epochs", options.lr, options.epochs);
+            let mut method = format!("fine-tuning by AdamW {}, {} epochs", options.lr, options.epochs);
+            if options.pooled {
+                method += ", through a pooler";
+            }
             let width = subject.loaded.encoder.config.hidden_size as usize;
             return Ok(self.probed(section, &data, &fits, ("<s>".into(), width), method));
         }
@@ -232,16 +236,17 @@ impl<'p> Examiner<'p> {
         let layer = layer_number(section.layer, encoder)
             .map_err(|message| ConfigError { place: "[[examine.probe]] `layer`".into(), message })?;
         let sentences: Vec<Words> = data.parts().into_iter().flat_map(|part| part.sentences.clone()).collect();
-        let key = (fingerprint(&sentences), section.features, section.layer);
+        let (longest, tokens) = (data.longest, &subject.corpus.tokens);
+        let pooling = section.pooling(longest);
+        let refused = |message| ConfigError { place: "[[examine.probe]] `features`".into(), message };
+        pooling.check(encoder, longest).map_err(refused)?;
+        if section.features == Reads::Padded {
+            tokens.padded(&[], 2).map_err(refused)?;
+        }
+        let key = (fingerprint(&sentences), section.features, section.padded_length, section.layer);
         let features = match subject.features.get(&key) {
             Some(features) => features.clone(),
             None => {
-                let pooling = match section.features {
-                    Reads::Concat => Pooling::Concat,
-                    Reads::Mean => Pooling::Mean,
-                    Reads::First => Pooling::First,
-                };
-                let (tokens, longest) = (&subject.corpus.tokens, data.longest);
                 let made = Features::of_model(&subject.model, tokens, layer, pooling, &sentences, longest)?;
                 let made = Rc::new(made);
                 subject.features.insert(key, made.clone());
@@ -252,8 +257,17 @@ impl<'p> Examiner<'p> {
             Reads::Concat => "concatenated tokens",
             Reads::Mean => "mean of tokens",
             Reads::First => "<s>",
+            Reads::Padded => "padded tokens",
         };
-        self.fit(&subject.model.device, section, &data, &features, format!("{name} of layer {layer}"))
+        let of = (data.train.sentences.as_slice(), longest);
+        let p = section.encoder_dropout.unwrap_or(0.0);
+        let fresh = |seed, epoch: u32| {
+            let dropping = Dropping { p, seed, draw: epoch.into() };
+            Ok(Features::of_model_in_training(&subject.model, tokens, layer, pooling, of, dropping)?)
+        };
+        let fresh: Option<Fresh<'_>> = if p > 0.0 { Some(&fresh) } else { None };
+        let device = &subject.model.device;
+        self.fit(device, section, &data, &features, fresh, format!("{name} of layer {layer}"))
     }
 
     /// A probe of the exact conditionals.
@@ -262,7 +276,7 @@ impl<'p> Examiner<'p> {
         let sentences: Vec<Words> = data.parts().into_iter().flat_map(|part| part.sentences.clone()).collect();
         let (language, longest) = (self.corpus.language.clone(), data.longest);
         let features = interrupt::or_stop(move || Features::lookup(language.as_ref(), &sentences, longest))?;
-        self.fit(device, section, &data, &features, "exact conditionals".into())
+        self.fit(device, section, &data, &features, None, "exact conditionals".into())
     }
 
     fn fit(
@@ -271,6 +285,7 @@ impl<'p> Examiner<'p> {
         section: &ProbeSection,
         data: &TaskData,
         features: &Features,
+        fresh: Option<Fresh<'_>>,
         mut name: String,
     ) -> Result<Probed, RunFailure> {
         let projected;
@@ -291,19 +306,31 @@ impl<'p> Examiner<'p> {
                 (vec![fit], format!("logistic regression with a ridge, {lambda} by validation accuracy"))
             }
             _ => {
-                let d = LinearProbe::default();
-                let options = LinearProbe {
-                    lr: section.lr.unwrap_or(d.lr),
-                    epochs: section.epochs.unwrap_or(d.epochs),
-                    batch: section.batch.unwrap_or(d.batch),
-                    ..d
+                let options = section.linear_probe();
+                let (seeds, classes) = (self.seeds(section), classes as u32);
+                let seed = self.corpus.seed;
+                let fits = match fresh {
+                    None => probe(device, &options, features, labels, classes, &seeds)?,
+                    Some(fresh) => {
+                        let drawn = |fit, epoch| {
+                            let drawn = fresh(fit, epoch)?;
+                            match section.projection {
+                                Some(to) => Ok(interrupt::or_stop(move || drawn.project(to as usize, seed))?),
+                                None => Ok(drawn),
+                            }
+                        };
+                        probe_fresh(device, &options, features, &drawn, labels, classes, &seeds)?
+                    }
                 };
-                let seeds = self.seeds(section);
-                let fits = probe(device, &options, features, labels, classes as u32, &seeds)?;
-                let method = format!(
-                    "linear probe by AdamW {}, {} epochs, epoch by validation accuracy",
-                    options.lr, options.epochs
-                );
+                let mut method = format!("linear probe by AdamW {}, {} epochs", options.lr, options.epochs);
+                if options.warmup_steps > 0 || options.schedule != RateSchedule::Constant {
+                    method += &format!(", {} steps of warm-up, {:?}", options.warmup_steps, options.schedule).to_lowercase();
+                }
+                if options.dropout > 0.0 || fresh.is_some() {
+                    let encoder = section.encoder_dropout.unwrap_or(0.0);
+                    method += &format!(", dropout {} on features, {encoder} in the encoder", options.dropout);
+                }
+                method += ", epoch by validation accuracy";
                 (fits, method)
             }
         };
@@ -317,6 +344,8 @@ impl<'p> Examiner<'p> {
             epochs: section.epochs.unwrap_or(d.epochs),
             batch: section.batch.unwrap_or(d.batch),
             warmup_steps: section.warmup_steps.unwrap_or(d.warmup_steps),
+            pooled: section.pooled.unwrap_or(d.pooled),
+            clip: section.clip.unwrap_or(d.clip),
             ..d
         }
     }
