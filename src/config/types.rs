@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::MeasureSection;
 use super::algorithm::AlgorithmKind;
 use super::language::LanguageSection;
+use super::load::ConfigError;
 use super::objective::{EvaluateSection, LabelKind, ObjectiveSection};
 use crate::model::{HiddenAct, ModelConfig, ModelKind};
 use crate::ops::Wishes;
@@ -67,6 +68,14 @@ pub struct ModelSection {
     /// Positions. Left out: as many as the language's longest sentence needs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_position_embeddings: Option<u32>,
+    /// Rows of the word table, at least as many as the language has words and special tokens; 30522 is the table of the
+    /// paper's released code, with which it counts its sizes. Rows without a word are parameters of the model and tokens
+    /// of its softmax like the others. Left out: as many as are needed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vocab_size: Option<u32>,
+    /// The rows of the word table are rounded up to a multiple of this; 8 in the paper's released code. Left out: 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vocab_multiple_of: Option<u32>,
     /// Segments; sentences of a language use the first.
     pub type_vocab_size: u32,
     /// Standard deviation of initial weights.
@@ -93,6 +102,8 @@ impl Default for ModelSection {
             hidden_dropout_prob: m.hidden_dropout_prob,
             attention_probs_dropout_prob: m.attention_probs_dropout_prob,
             max_position_embeddings: None,
+            vocab_size: None,
+            vocab_multiple_of: None,
             type_vocab_size: m.type_vocab_size,
             initializer_range: m.initializer_range,
             layer_norm_eps: m.layer_norm_eps,
@@ -101,11 +112,27 @@ impl Default for ModelSection {
 }
 
 impl ModelSection {
+    /// Rows of the word table for a vocabulary of `tokens`, special ones included.
+    pub fn vocabulary_rows(&self, tokens: u32) -> u32 {
+        self.vocab_size.unwrap_or(tokens).max(tokens).next_multiple_of(self.vocab_multiple_of.unwrap_or(1).max(1))
+    }
+
+    /// Refuses a word table that is too small for a vocabulary.
+    pub(crate) fn check_vocabulary(&self, tokens: u32) -> Result<(), ConfigError> {
+        match self.vocab_size {
+            Some(rows) if rows < tokens => Err(ConfigError {
+                place: "model.vocab_size".into(),
+                message: format!("{rows} rows are too few: the language has {tokens} words and special tokens"),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// The model for a vocabulary of `tokens` (special ones included) and sentences of up to `max_length` words.
     pub fn model_config(&self, tokens: u32, max_length: usize) -> ModelConfig {
         let mut config = ModelConfig {
             kind: self.kind,
-            vocab_size: tokens,
+            vocab_size: self.vocabulary_rows(tokens),
             hidden_size: self.hidden_size,
             num_hidden_layers: self.num_hidden_layers,
             num_attention_heads: self.num_attention_heads,
@@ -412,6 +439,9 @@ impl RunConfig {
             return bad("train.sentences", "must be at least 1; leave it out for ever new sentences".into());
         }
         self.objective.check(t.sentences)?;
+        if self.model.vocab_multiple_of.is_some_and(|n| n == 0 || n > 1 << 16) {
+            return bad("model.vocab_multiple_of", format!("must lie in 1 to {}", 1 << 16));
+        }
         let model = self.model.model_config(64, self.language.max_length);
         if let Err(message) = model.check() {
             return bad("model", message);

@@ -30,6 +30,11 @@ impl TokenIds {
         self.size as usize
     }
 
+    /// The same words and special tokens in a model with so many rows, those without a token behind the others.
+    pub fn with_rows(&self, rows: u32) -> TokenIds {
+        TokenIds { size: self.size.max(rows), ..self.clone() }
+    }
+
     /// The id of each word of the language.
     pub fn words(&self) -> &[u32] {
         &self.words

@@ -40,6 +40,7 @@ pub fn check(plan: &SweepPlan) -> Result<Vec<String>, ConfigError> {
             }
             seen.push(&run.resolved.config.model);
             let tokens = corpus.vocabulary.len() as u32;
+            run.resolved.config.model.check_vocabulary(tokens)?;
             let small = run.resolved.config.model.model_config(tokens, language.max_length());
             check_enlarge(&small, sizes(size), method).map_err(|error| {
                 let message = format!("the model of `{}` does not fit: {}", run.label, enlarge_text(&error));

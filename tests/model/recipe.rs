@@ -151,3 +151,41 @@ fn the_plan_has_room_for_as_many_masks_as_a_sentence_may_have() {
     let every = bytes("objective.mask={ bernoulli = 0.3 }");
     assert!(one < three && three < every, "{one}, {three}, {every}");
 }
+
+#[test]
+fn rows_without_a_word_are_tokens_of_the_softmax_and_go_along() {
+    let gpu = gpu();
+    let folder = tempfile::tempdir().unwrap();
+    let run = |name: &str, overrides: &[&str]| {
+        let output = format!("output={:?}", folder.path().join(name).display().to_string());
+        let overrides = [overrides, &[output.as_str(), "train.steps=20", "train.checkpoint_every=0"]].concat();
+        let outcome = train::run(&gpu, &resolved(&overrides), &train::Quiet).unwrap();
+        (outcome.evaluation, lowland::model::load(&folder.path().join(name).join("model")).unwrap())
+    };
+    let masks = "objective.mask={ several = { share = 0.3, random = 0.2, random_from = \"table\" } }";
+    // 9 words and 4 special tokens.
+    let (evaluation, padded) = run("padded", &["model.vocab_size=30", "model.vocab_multiple_of=8", masks]);
+    assert_eq!(padded.encoder.config.vocab_size, 32);
+    // What training says of the model is what its folder says, words matched by name.
+    let (spoken, notes) = corpus().spoken_by(&padded).unwrap();
+    assert!(notes.iter().any(|n| n.contains("19 tokens")), "{notes:?}");
+    let asked = EvaluateSection { sentences: 50, positions: Positions::One };
+    let placed = padded.on(&Device::of(&gpu)).unwrap();
+    let found = Evaluator::new(&placed, &spoken, &asked, 64).unwrap().run().unwrap();
+    assert_eq!(found.loss.to_bits(), evaluation.loss.to_bits());
+    assert!(found.excess_loss > 0.0 && found.excess_loss.is_finite());
+    // Another run goes on from it, row by row.
+    let start = format!("train.start_from={:?}", folder.path().join("padded/model").display().to_string());
+    let idle = "train.optimizer={ kind = \"sgd\", lr = 0.0 }";
+    let (_, further) = run("further", &[&start, idle, "model.vocab_size=32"]);
+    assert_eq!(further.weights.0, padded.weights.0);
+    let (_, unpadded) = run("unpadded", &[&start, idle]);
+    let words = padded.encoder.find("roberta_prelayernorm.embeddings.word_embeddings.weight").unwrap();
+    assert_eq!(unpadded.weights.0[words], padded.weights.0[words][..13 * 20]);
+    let larger = resolved(&[&start, "model.vocab_size=33", &format!("output={:?}", folder.path().join("larger").display().to_string())]);
+    let error = train::run(&gpu, &larger, &train::Quiet).unwrap_err().to_string();
+    assert!(error.contains("32 rows") && error.contains("33"), "{error}");
+    let smaller = resolved(&["model.vocab_size=12"]);
+    let error = plan(&gpu, &smaller).unwrap_err().to_string();
+    assert!(error.contains("model.vocab_size") && error.contains("13 words"), "{error}");
+}

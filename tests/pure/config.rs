@@ -157,6 +157,24 @@ fn wrong_values_are_refused_by_key_and_line() {
     }
 }
 
+/// With the released code's tables the shapes of `configs/paper` have the paper's sizes: its counts are with 30,522 words,
+/// 512 positions, two segments and without the pooler, which is not trained.
+#[test]
+fn the_papers_shapes_have_the_papers_sizes() {
+    let tables = ["vocab_size=30522", "max_position_embeddings=514", "type_vocab_size=2"];
+    let overrides: Vec<String> = tables.iter().map(|t| format!("model.{t}")).collect();
+    for (name, millions) in [("2m", 2.12), ("9m", 8.83), ("41m", 41.41), ("235m", 234.41), ("730m", 730.0)] {
+        let path = root().join(format!("configs/paper/pcfg-{name}.toml"));
+        let config = config::load(&path, &overrides).unwrap().config.model;
+        let encoder = lowland::model::Encoder::new(&config.model_config(204, 16)).unwrap();
+        let found = encoder.parameter_count() as f64 / 1e6;
+        println!("{name}: {found:.3} M");
+        assert!((found - millions).abs() < 0.006 + 1e-4 * millions, "{name}: {found} M, not {millions}");
+        let padded = lowland::config::ModelSection { vocab_multiple_of: Some(8), ..config };
+        assert_eq!(padded.vocabulary_rows(204), 30528);
+    }
+}
+
 /// Hashes name folders: a config from before a key existed keeps the name that it had.
 #[test]
 fn keys_of_the_released_recipe_are_not_written_where_they_are_not_used() {
