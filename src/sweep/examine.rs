@@ -324,7 +324,8 @@ impl<'p> Examiner<'p> {
                 };
                 let mut method = format!("linear probe by AdamW {}, {} epochs", options.lr, options.epochs);
                 if options.warmup_steps > 0 || options.schedule != RateSchedule::Constant {
-                    method += &format!(", {} steps of warm-up, {:?}", options.warmup_steps, options.schedule).to_lowercase();
+                    method +=
+                        &format!(", {} steps of warm-up, {:?}", options.warmup_steps, options.schedule).to_lowercase();
                 }
                 if options.dropout > 0.0 || fresh.is_some() {
                     let encoder = section.encoder_dropout.unwrap_or(0.0);
