@@ -131,7 +131,7 @@ fn pooling(arguments: &Probe, opened: &Opened) -> Result<Option<Pooling>, Failur
         FeatureChoice::Lookup => return Ok(None),
     };
     let refused = |message: String| Failure::usage(format!("--features padded: {message}"));
-    pooling.check(&opened.model.encoder, longest).map_err(refused)?;
+    pooling.check(opened.model.encoder.config.longest(), longest).map_err(refused)?;
     if matches!(pooling, Pooling::Padded(_)) && opened.corpus.tokens.padded(&[], 2).is_err() {
         return Err(refused("the model has no padding token".into()));
     }

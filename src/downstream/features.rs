@@ -33,13 +33,13 @@ impl Pooling {
         }
     }
 
-    /// What of it cannot be for a model and sentences of up to `longest` words.
+    /// What of it cannot be for a model with positions for so many tokens, and sentences of up to `longest` words.
     ///
     /// # Errors
     /// In words.
-    pub fn check(self, encoder: &Encoder, longest: usize) -> Result<(), String> {
+    pub fn check(self, positions: u32, longest: usize) -> Result<(), String> {
         let Pooling::Padded(length) = self else { return Ok(()) };
-        let (needed, positions) = (longest as u32 + 2, encoder.config.longest());
+        let needed = longest as u32 + 2;
         if length < needed.max(3) {
             return Err(format!("{length} tokens are too few for sentences of {longest} words: {needed} are needed"));
         }

@@ -239,7 +239,7 @@ impl<'p> Examiner<'p> {
         let (longest, tokens) = (data.longest, &subject.corpus.tokens);
         let pooling = section.pooling(longest);
         let refused = |message| ConfigError { place: "[[examine.probe]] `features`".into(), message };
-        pooling.check(encoder, longest).map_err(refused)?;
+        pooling.check(encoder.config.longest(), longest).map_err(refused)?;
         if section.features == Reads::Padded {
             tokens.padded(&[], 2).map_err(refused)?;
         }

@@ -278,7 +278,7 @@ fn padding_reads_the_sentence_and_is_read_by_none_of_it() {
             let off = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(off < 1e-5, "{off:.1e}");
         }
-        let error = |length| Pooling::Padded(length).check(&loaded.encoder, 6).unwrap_err();
+        let error = |length| Pooling::Padded(length).check(loaded.encoder.config.longest(), 6).unwrap_err();
         assert!(error(7).contains("8 are needed"), "{}", error(7));
         assert!(error(99).contains("positions"), "{}", error(99));
     }

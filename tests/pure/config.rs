@@ -75,8 +75,11 @@ fn the_defaults_are_those_of_the_design() {
 fn toml_of_a_config_reads_back_as_itself() {
     let text =
         "seed = 7\n[objective]\nmask = { bernoulli = 0.15 }\n[train]\noptimizer = { kind = \"sgd\", momentum = 0.5 }\n";
-    let config = RunConfig::parse(text, "x").unwrap();
-    assert_eq!(RunConfig::parse(&config.to_toml(), "x").unwrap(), config);
+    let released = std::fs::read_to_string(root().join("configs/paper/released.toml")).unwrap();
+    for text in [text, &released] {
+        let config = RunConfig::parse(text, "x").unwrap();
+        assert_eq!(RunConfig::parse(&config.to_toml(), "x").unwrap(), config);
+    }
 }
 
 #[test]
