@@ -16,7 +16,7 @@ use crate::gpu::{AdapterChoice, GpuError};
 use crate::interrupt::Interrupted;
 use crate::model::{ForwardPass, Loaded, RowLoss, dims_for, save_tensors};
 use crate::ops::batch::Sentence;
-use crate::ops::{Device, Labels, Wishes};
+use crate::ops::{Device, KernelChoice, Labels};
 use crate::statistics::Estimate;
 use crate::train::mean_by_sentence;
 
@@ -51,7 +51,7 @@ pub struct EvalReport {
     expected_loss: Option<f64>,
 }
 
-pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Eval) -> Result<(), Failure> {
+pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Eval) -> Result<(), Failure> {
     let export = arguments.export.as_deref().map(parse_export).transpose()?;
     let gauge = Gauge::new();
     let (loaded, source) = examples::open(&arguments.on)?;
@@ -72,11 +72,9 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Eval) -> Result
             let positions = sentences.iter().map(|s| s.masked.len()).collect();
             (sentences, None, positions)
         }
-        Source::Language(mut held_out) => {
-            if let Some(choice) = arguments.positions {
-                held_out.positions = positions_of(choice);
-            }
-            let made = held_out.exact(0..held_out.count)?;
+        Source::Language { held_out, count, usual, positions } => {
+            let asked = arguments.positions.map_or(positions, positions_of);
+            let made = held_out.exact(0..count.unwrap_or(usual), asked)?;
             let positions = made.iter().map(Vec::len).collect();
             let made = || made.iter().flatten();
             let hard = made().map(|m| Sentence { soft: Vec::new(), ..m.sentence.clone() }).collect();
@@ -84,7 +82,7 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Eval) -> Result
             (hard, Some(known), positions)
         }
     };
-    let model = loaded.on(&Device::open(adapter, wishes)?)?;
+    let model = loaded.on(&Device::open(adapter, kernel_choice)?)?;
     let forward = |sentences: &[Sentence], labels, exports| {
         let dims = dims_for(sentences, arguments.on.batch as usize);
         ForwardPass::new(&model, dims, labels, exports)

@@ -8,9 +8,9 @@ use super::progress::Gauge;
 use super::task;
 use crate::downstream::{FineTuning, Outcome, finetune};
 use crate::gpu::AdapterChoice;
-use crate::ops::{Device, Wishes};
+use crate::ops::{Device, KernelChoice};
 
-pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Finetune) -> Result<(), Failure> {
+pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Finetune) -> Result<(), Failure> {
     task::check_rate(arguments.lr)?;
     if !(arguments.clip >= 0.0 && arguments.clip.is_finite()) {
         return Err(Failure::usage(format!("--clip {} must be 0 (off) or positive", arguments.clip)));
@@ -19,7 +19,7 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Finetune) -> Re
     let gauge = Gauge::new();
     gauge.phase("task");
     let opened = task::open(&arguments.task).map_err(Failure::resumable)?;
-    let device = Device::open(adapter, wishes)?;
+    let device = Device::open(adapter, kernel_choice)?;
     gauge.phase("fine-tuning");
     let options = FineTuning {
         lr: arguments.lr,

@@ -13,7 +13,7 @@ use super::language::LanguageSection;
 use super::load::ConfigError;
 use super::objective::{EvaluateSection, LabelKind, ObjectiveSection};
 use crate::model::{HiddenAct, ModelConfig, ModelKind};
-use crate::ops::Wishes;
+use crate::ops::{KernelChoice, VariantError};
 
 /// One run: a language, a model, an objective, training, evaluation, curvature along the way.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Default)]
@@ -367,13 +367,13 @@ impl AdapterSection {
     /// The variants asked for.
     ///
     /// # Errors
-    /// In words, for a name that is not in the table.
-    pub fn wishes(&self) -> Result<Wishes, String> {
-        let mut wishes = Wishes::default();
+    /// A name that is not in the table.
+    pub fn kernel_choice(&self) -> Result<KernelChoice, VariantError> {
+        let mut kernel_choice = KernelChoice::default().asked_at("adapter.variant");
         for (operation, variant) in &self.variant {
-            wishes.add(operation, variant)?;
+            kernel_choice.add(operation, variant)?;
         }
-        Ok(wishes)
+        Ok(kernel_choice)
     }
 }
 
@@ -382,8 +382,8 @@ impl RunConfig {
     pub(super) fn check(&self) -> Result<(), (String, String)> {
         let bad = |key: &str, message: String| Err((key.to_string(), message));
         let t = &self.train;
-        if let Err(message) = self.adapter.wishes() {
-            return bad("adapter.variant", message);
+        if let Err(error) = self.adapter.kernel_choice() {
+            return bad("adapter.variant", error.to_string());
         }
         self.language.check()?;
         self.measure.as_ref().map_or(Ok(()), MeasureSection::check)?;
@@ -442,17 +442,18 @@ impl RunConfig {
         if self.model.vocab_multiple_of.is_some_and(|n| n == 0 || n > 1 << 16) {
             return bad("model.vocab_multiple_of", format!("must lie in 1 to {}", 1 << 16));
         }
-        let model = self.model.model_config(64, self.language.max_length);
-        if let Err(message) = model.check() {
-            return bad("model", message);
+        let longest = self.language.longest();
+        let model = self.model.model_config(64, longest);
+        if let Err(error) = model.check() {
+            return bad("model", error.to_string());
         }
-        let needed = model.first_position() + self.language.max_length as u32 + 2;
+        let needed = model.first_position() + longest as u32 + 2;
         if model.max_position_embeddings < needed {
             return bad(
                 "model.max_position_embeddings",
                 format!(
                     "{} is too few for sentences of {} words: {needed} are needed",
-                    model.max_position_embeddings, self.language.max_length
+                    model.max_position_embeddings, longest
                 ),
             );
         }

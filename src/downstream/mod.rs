@@ -27,7 +27,7 @@ mod probe;
 mod ridge;
 
 pub use data::{Part, Sizes, TaskData, TaskError, part_seed};
-pub use features::{Dropping, Features, Pooling, layer_in, layer_number};
+pub use features::{Dropping, Features, NoSuchLayer, Pooling, layer_in, layer_number};
 pub use file::Limits;
 pub use finetune::{FineTuning, finetune};
 pub use outcome::{Accuracy, DownstreamError, Fit, Outcome, Room};

@@ -146,21 +146,36 @@ impl HiddenAct {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ModelConfig {
+    /// Which of the supported architectures.
     #[serde(rename = "model_type")]
     pub kind: ModelKind,
+    /// Rows of the word table, V.
     pub vocab_size: u32,
+    /// Width D of the representations.
     pub hidden_size: u32,
+    /// Layers behind the embedding; 0 is possible.
     pub num_hidden_layers: u32,
+    /// Heads H of each layer; they divide D among them.
     pub num_attention_heads: u32,
+    /// Feed-forward units F of each layer.
     pub intermediate_size: u32,
+    /// Activation of the feed-forward units.
     pub hidden_act: HiddenAct,
+    /// Probability of dropping a number behind the embedding, attention and feed-forward parts.
     pub hidden_dropout_prob: f64,
+    /// Probability of dropping an attention weight.
     pub attention_probs_dropout_prob: f64,
+    /// Rows of the position table, those before the first token's included.
     pub max_position_embeddings: u32,
+    /// Rows of the segment table.
     pub type_vocab_size: u32,
+    /// Standard deviation of the initial weights.
     pub initializer_range: f64,
+    /// ε of every layer norm, added to the variance.
     pub layer_norm_eps: f64,
+    /// Id of padding; with RoBERTa positions count from the one behind it.
     pub pad_token_id: u32,
+    /// Whether the decoder's weight is the word table.
     pub tie_word_embeddings: bool,
 }
 
@@ -185,6 +200,50 @@ impl Default for ModelConfig {
             tie_word_embeddings: true,
         }
     }
+}
+
+/// Numbers of the widest head that the attention kernels take.
+const WIDEST_HEAD: u32 = 256;
+
+/// Why there is no model of a config.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum SizeError {
+    /// A size outside of its range.
+    #[error("{key} = {value} is not possible ({least} to {most})")]
+    Size {
+        /// As `config.json` calls it.
+        key: &'static str,
+        /// What was given.
+        value: u32,
+        /// The smallest that is possible.
+        least: u32,
+        /// The largest that is possible.
+        most: u32,
+    },
+    /// A width that the heads do not divide.
+    #[error("hidden_size = {hidden} is not a multiple of num_attention_heads = {heads}")]
+    Heads {
+        /// The model's width D.
+        hidden: u32,
+        /// The number of heads H.
+        heads: u32,
+    },
+    /// Heads of more numbers than a kernel takes.
+    #[error("heads of {0} numbers are too wide ({WIDEST_HEAD} at most); raise num_attention_heads")]
+    WideHeads(u32),
+    /// A number outside of its interval.
+    #[error("{key} = {value} must lie in {interval}")]
+    Number {
+        /// As `config.json` calls it.
+        key: &'static str,
+        /// What was given.
+        value: f64,
+        /// As mathematicians write it: `[0, 1)`.
+        interval: &'static str,
+    },
+    /// A table of so few positions that those before the first token take all of them.
+    #[error("max_position_embeddings = {0} leaves no position for a token")]
+    NoPosition(u32),
 }
 
 impl ModelConfig {
@@ -213,8 +272,11 @@ impl ModelConfig {
         self.hidden_size / self.num_attention_heads.max(1)
     }
 
-    /// What makes the sizes impossible, if anything.
-    pub fn check(&self) -> Result<(), String> {
+    /// Whether there can be a model of this config.
+    ///
+    /// # Errors
+    /// The first key that is out of its range.
+    pub fn check(&self) -> Result<(), SizeError> {
         let positive = [
             ("vocab_size", self.vocab_size),
             ("hidden_size", self.hidden_size),
@@ -223,47 +285,34 @@ impl ModelConfig {
             ("max_position_embeddings", self.max_position_embeddings),
             ("type_vocab_size", self.type_vocab_size),
         ];
-        for (name, value) in positive {
-            if value == 0 || value > 1 << 24 {
-                return Err(format!("{name} = {value} is not possible (1 to {})", 1 << 24));
+        let ranges = positive.into_iter().map(|(key, value)| (key, value, 1, 1 << 24));
+        for (key, value, least, most) in ranges.chain([("num_hidden_layers", self.num_hidden_layers, 0, 1000)]) {
+            if !(least..=most).contains(&value) {
+                return Err(SizeError::Size { key, value, least, most });
             }
-        }
-        if self.num_hidden_layers > 1000 {
-            return Err(format!("num_hidden_layers = {} is not possible (0 to 1000)", self.num_hidden_layers));
         }
         if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
-            return Err(format!(
-                "hidden_size = {} is not a multiple of num_attention_heads = {}",
-                self.hidden_size, self.num_attention_heads
-            ));
+            return Err(SizeError::Heads { hidden: self.hidden_size, heads: self.num_attention_heads });
         }
-        if self.head_size() > 256 {
-            return Err(format!(
-                "heads of {} numbers are too wide (256 at most); raise num_attention_heads",
-                self.head_size()
-            ));
+        if self.head_size() > WIDEST_HEAD {
+            return Err(SizeError::WideHeads(self.head_size()));
         }
-        for (name, p) in [
-            ("hidden_dropout_prob", self.hidden_dropout_prob),
-            ("attention_probs_dropout_prob", self.attention_probs_dropout_prob),
+        let (dropout, attention) = (self.hidden_dropout_prob, self.attention_probs_dropout_prob);
+        let (eps, spread) = (self.layer_norm_eps, self.initializer_range);
+        for (key, value, fits, interval) in [
+            ("hidden_dropout_prob", dropout, (0.0..1.0).contains(&dropout), "[0, 1)"),
+            ("attention_probs_dropout_prob", attention, (0.0..1.0).contains(&attention), "[0, 1)"),
+            ("layer_norm_eps", eps, eps > 0.0 && eps < 1.0, "(0, 1)"),
+            ("initializer_range", spread, (0.0..100.0).contains(&spread), "[0, 100)"),
         ] {
-            if !(0.0..1.0).contains(&p) {
-                return Err(format!("{name} = {p} must lie in [0, 1)"));
+            if !fits {
+                return Err(SizeError::Number { key, value, interval });
             }
         }
-        if !(self.layer_norm_eps > 0.0 && self.layer_norm_eps < 1.0) {
-            return Err(format!("layer_norm_eps = {} must lie in (0, 1)", self.layer_norm_eps));
+        match self.longest() {
+            0 => Err(SizeError::NoPosition(self.max_position_embeddings)),
+            _ => Ok(()),
         }
-        if !(self.initializer_range >= 0.0 && self.initializer_range < 100.0) {
-            return Err(format!("initializer_range = {} must lie in [0, 100)", self.initializer_range));
-        }
-        if self.longest() == 0 {
-            return Err(format!(
-                "max_position_embeddings = {} leaves no position for a token",
-                self.max_position_embeddings
-            ));
-        }
-        Ok(())
     }
 
     /// `config.json` as `transformers` reads it.

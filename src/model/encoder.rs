@@ -4,11 +4,12 @@
 //! `bert`, `roberta`: x ← norm(x + attention(x)), x ← norm(x + feed-forward(x)). All: head = dense, activation, norm,
 //! decoder tied to the word table or not, bias. Only masked rows reach the head.
 
-use super::config::ModelConfig;
+use super::config::{ModelConfig, SizeError};
 use super::parameters::{Axis, Initialise, Matrix, Parameter};
 use super::role::{Norm, Part, Role};
-use crate::graph::{Count, Emit, Graph, TensorId};
+use crate::graph::{Emit, Graph, TensorId};
 use crate::ops::batch::BatchLayout;
+use crate::ops::counts::MASKED;
 use crate::ops::{Activation, Attention, Labels, Table, Variants};
 
 /// What stands behind the last layer.
@@ -16,7 +17,7 @@ use crate::ops::{Activation, Attention, Labels, Table, Variants};
 pub enum Head {
     /// The masked language model's: dense, activation, norm, decoder.
     Words,
-    /// So many classes from a linear layer on the final representation.
+    /// This number of classes from a linear layer on the final representation.
     Classes(u32),
     /// The same behind a pooler: a layer of the model's width, tanh, dropout.
     PooledClasses(u32),
@@ -25,12 +26,17 @@ pub enum Head {
 /// A model's forward graph and its parameters.
 #[derive(Clone, Debug)]
 pub struct Encoder {
+    /// What it was made of.
     pub config: ModelConfig,
+    /// What stands behind the last layer.
     pub head: Head,
+    /// The forward pass up to the logits, without a loss.
     pub graph: Graph,
+    /// What kernels work on, each one parameter or several.
     pub matrices: Vec<Matrix>,
     /// The graph's tensor of each matrix.
     pub tensors: Vec<TensorId>,
+    /// As model files name them, in the order of the file.
     pub parameters: Vec<Parameter>,
     /// Output of the embedding and of each layer, all tokens.
     pub hidden: Vec<TensorId>,
@@ -56,23 +62,29 @@ impl Encoder {
     ///
     /// # Errors
     /// What makes the sizes impossible.
-    pub fn new(config: &ModelConfig) -> Result<Encoder, String> {
+    pub fn new(config: &ModelConfig) -> Result<Encoder, SizeError> {
         Encoder::with_head(config, Head::Words)
     }
 
     /// The encoder with a linear classifier on the final representations of masked positions, `classifier.weight`
     /// [classes, D] and `classifier.bias`, instead of the language model's head.
-    pub fn classifier(config: &ModelConfig, classes: u32) -> Result<Encoder, String> {
+    ///
+    /// # Errors
+    /// As [`Encoder::new`].
+    pub fn classifier(config: &ModelConfig, classes: u32) -> Result<Encoder, SizeError> {
         Encoder::with_head(config, Head::Classes(classes))
     }
 
     /// [`classifier`](Self::classifier) behind a pooler, `pooler.dense.weight` [D, D] and `pooler.dense.bias`, tanh and
     /// the model's dropout of hidden states.
-    pub fn pooled_classifier(config: &ModelConfig, classes: u32) -> Result<Encoder, String> {
+    ///
+    /// # Errors
+    /// What makes the sizes impossible.
+    pub fn pooled_classifier(config: &ModelConfig, classes: u32) -> Result<Encoder, SizeError> {
         Encoder::with_head(config, Head::PooledClasses(classes))
     }
 
-    fn with_head(config: &ModelConfig, head: Head) -> Result<Encoder, String> {
+    fn with_head(config: &ModelConfig, head: Head) -> Result<Encoder, SizeError> {
         config.check()?;
         let mut b = Builder {
             config,
@@ -230,7 +242,7 @@ impl Encoder {
     /// The graph with loss and gradient: (graph, loss, loss weights [masked, 4], gradient of each matrix).
     pub fn with_gradient(&self, labels: Labels) -> (Graph, TensorId, TensorId, Vec<TensorId>) {
         let (mut graph, loss) = self.with_loss(labels);
-        let weight = graph.input("weight", Count::Masked, 4);
+        let weight = graph.input("weight", MASKED, 4);
         let forward = graph.nodes().len();
         let adjoints = graph.gradient(&[(loss, weight)]);
         let gradients = self.tensors.iter().map(|t| adjoints[t]).collect();

@@ -11,6 +11,7 @@
 mod config;
 mod encoder;
 mod enlarge;
+mod enlarged_trace;
 mod examples;
 mod files;
 mod match_words;
@@ -30,9 +31,10 @@ mod tokenizer;
 mod vocabulary;
 mod weights_file;
 
-pub use config::{HiddenAct, ModelConfig, ModelKind};
+pub use config::{HiddenAct, ModelConfig, ModelKind, SizeError};
 pub use encoder::{Encoder, Head};
 pub use enlarge::{EnlargeError, Enlargement, Size, check_enlarge, enlarge};
+pub use enlarged_trace::{Law, Shares, Unlawful};
 pub use examples::{ExampleError, parse_examples, read_examples};
 pub use files::{Loaded, ModelError, load, save};
 pub(crate) use files::{save_tensors, write_synced};
@@ -41,7 +43,7 @@ pub use on_device::{LoadError, Model};
 pub use parameters::{Initialise, Matrix, Parameter, Weights};
 pub use passes::{ForwardPass, GradientPass, RowLoss, dims_for};
 pub use recipe::{Bound, Given, Recipe};
-pub use reorder::reordered;
+pub(crate) use reorder::reordered;
 pub use representations::RepresentationPass;
 pub use role::{Norm, Part, Role};
 pub use sentence_features::{Direction, SentenceFeaturesPass};

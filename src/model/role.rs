@@ -20,10 +20,15 @@ pub enum Norm {
 /// The function that a parameter belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Part {
+    /// Rows by word, position or segment.
     Table(Table),
+    /// The scale or shift of a layer norm.
     Norm(Norm),
+    /// The projection to attention's queries.
     Query,
+    /// The projection to attention's keys.
     Key,
+    /// The projection to attention's values.
     Value,
     /// From the heads back to the model's width.
     AttentionOutput,
@@ -44,6 +49,7 @@ pub enum Part {
 /// What a parameter is; no two parameters of a model have the same role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Role {
+    /// What it does.
     pub part: Part,
     /// What is added: a bias, or a norm's shift. The rest multiply.
     pub bias: bool,

@@ -5,9 +5,10 @@
 use super::on_device::Model;
 use super::recipe::{Bound, Given, Recipe};
 use super::sentence_head::{SentenceHead, read_by_head};
-use crate::gpu::{Buffer, Count, GpuError, Stamp, Step};
+use crate::gpu::{Buffer, GpuError, Stamp, Step};
 use crate::graph::TensorId;
 use crate::ops::batch::BatchLayout;
+use crate::ops::counts::MASKED;
 use crate::ops::{Batch, Labels};
 
 /// Which way a pass goes.
@@ -47,7 +48,7 @@ fn recipe(model: &Model, head: SentenceHead, back: bool) -> Made {
         let recipe = Recipe::new(graph, encoder, Labels::Hard).give(Given::Fresh("the features"), [features]);
         return Made { recipe, features, adjoint: None, gradients: vec![] };
     }
-    let adjoint = graph.input("adjoint of the features", Count::Masked, head.width(encoder));
+    let adjoint = graph.input("adjoint of the features", MASKED, head.width(encoder));
     let forward = graph.nodes().len();
     let adjoints = graph.gradient_for(&[(features, adjoint)], |id| encoder.tensors.contains(&id));
     let gradients: Vec<(usize, TensorId)> =

@@ -5,7 +5,8 @@ use std::ops::{Deref, DerefMut};
 
 use super::updates::updates;
 use super::{Case, Pass, TABLES, Work};
-use crate::graph::{Count, Emit, Graph, TensorId};
+use crate::graph::{Emit, Graph, TensorId};
+use crate::ops::counts::MASKED;
 use crate::ops::{Activation, Attention, Labels, LossDraw, Rule, call, concat};
 
 /// What numbers a given tensor holds.
@@ -17,7 +18,7 @@ pub(super) enum Given {
     NearOne,
     /// Further from 0 than a product with a row of `w1` comes.
     AwayFromZero,
-    /// Queries, keys and values of heads of this size in so many parts, with zeros behind each head as in a model's
+    /// Rows of heads of this size, `parts` times (queries, keys, values), with zeros behind each head as in a model's
     /// weights.
     Heads { size: u32, parts: u32 },
     /// The batch's own weight of every masked position, in the first of four columns.
@@ -102,7 +103,7 @@ const F: u32 = 1024;
 const H: u32 = 4;
 const V: u32 = 512;
 
-/// The same graphs at one representative size, for so many rows: what `selftest --time` looks at, products first.
+/// The same graphs at one representative size, for a number of rows: what `selftest --time` looks at, products first.
 pub(super) fn representative(rows: u32) -> Vec<Case> {
     let sentences = rows / T;
     const ALL: &[Pass] = &[Pass::Gradient, Pass::Tangent, Pass::Second, Pass::Norms];
@@ -305,7 +306,7 @@ fn tied_head(g: &mut Draft, vocabulary: u32, d: u32, labels: Labels) -> TensorId
 
 /// Cotangents drawn at logits.
 fn draws(g: &mut Draft, vocabulary: u32, kind: LossDraw) -> TensorId {
-    let logits = g.graph.input("logits", Count::Masked, vocabulary);
+    let logits = g.graph.input("logits", MASKED, vocabulary);
     let loss = g.cross_entropy(logits, Labels::Hard);
     g.push(call(kind, Rule::Forward, &[logits, loss]), "draw")[0]
 }

@@ -21,15 +21,17 @@ use crate::downstream::{
 };
 use crate::interrupt;
 use crate::language::Words;
-use crate::model::{Encoder, Loaded, Model, Weights, enlarge};
+use crate::model::{Encoder, Loaded, Model, Size, Weights, enlarge};
 use crate::ops::Device;
-use crate::train::{Corpus, Evaluation, Evaluator, Instruments, Measurement, interrupt_requested};
+use crate::train::{Corpus, Evaluation, Evaluator, Instruments, Measurement};
 
 /// One question.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Question<'p> {
     Evaluation,
     Curvature(&'p MeasureSection),
+    /// The trace in every convention, for models of several sizes.
+    Conventions(&'p MeasureSection, Size),
     Probe(&'p ProbeSection),
 }
 
@@ -56,6 +58,8 @@ impl SweepPlan {
         let examine = &self.examine;
         let mut all = vec![Question::Evaluation];
         all.extend(examine.measure.as_ref().map(Question::Curvature));
+        let sized = examine.measure.as_ref().zip(self.compared_in());
+        all.extend(sized.map(|(measure, into)| Question::Conventions(measure, into)));
         all.extend(examine.probe.iter().map(Question::Probe));
         all
     }
@@ -77,6 +81,10 @@ impl Question<'_> {
             Question::Curvature(measure) => {
                 ("curvature".to_string(), json!([measure, plan.enlarged(), examine.enlarge_by]))
             }
+            Question::Conventions(measure, into) => {
+                let into = [into.hidden, into.layers, into.heads, into.intermediate];
+                ("conventions".to_string(), json!([measure.trace, into, examine.enlarge_by]))
+            }
             Question::Probe(probe) => {
                 let name = format!("probe {}", probe.name(&probe.task)).to_lowercase();
                 (name.replace(|c: char| !c.is_ascii_alphanumeric(), "-"), json!(probe))
@@ -96,6 +104,7 @@ impl Question<'_> {
         match self {
             Question::Evaluation => "loss".into(),
             Question::Curvature(_) => "curvature".into(),
+            Question::Conventions(..) => "trace in every convention".into(),
             Question::Probe(probe) => format!("task {}", probe.name(&probe.task)),
         }
     }
@@ -112,7 +121,7 @@ pub(super) struct Examiner<'p> {
 pub(super) struct Subject<'m> {
     pub loaded: &'m Loaded,
     /// The language under the model's ids.
-    corpus: Corpus,
+    pub corpus: Corpus,
     pub model: Model,
     pub step: u64,
     pub micro_batch: usize,
@@ -158,6 +167,7 @@ impl<'p> Examiner<'p> {
         match question {
             Question::Evaluation => Ok(json!(self.evaluate(subject)?)),
             Question::Curvature(measure) => Ok(json!(self.measure(subject, measure)?)),
+            Question::Conventions(measure, into) => Ok(json!(self.conventions(subject, measure, into)?)),
             Question::Probe(section) => Ok(json!(self.probe(subject, section)?)),
         }
     }
@@ -198,7 +208,7 @@ impl<'p> Examiner<'p> {
             model.encoder.parameter_count()
         );
         let instruments = Instruments::new(&subject.corpus, measure, subject.micro_batch)?;
-        let measurement = instruments.measure(&model, subject.step, &|| !interrupt_requested())?;
+        let measurement = instruments.measure(&model, subject.step, &|| !interrupt::requested())?;
         Ok(Curved { parametrisation, measurement })
     }
 
@@ -208,8 +218,7 @@ impl<'p> Examiner<'p> {
         if let Some(data) = self.tasks.get(&key) {
             return Ok(data.clone());
         }
-        let task =
-            section.task.parse().map_err(|message| ConfigError { place: "[[examine.probe]]".into(), message })?;
+        let task = section.task.parse().map_err(|error| ConfigError::at("[[examine.probe]]", error))?;
         let (language, prior, seed) = (self.corpus.language.clone(), section.with_prior, self.corpus.seed);
         let sizes = section.sizes();
         let data = interrupt::or_stop(move || TaskData::of_language(language.as_ref(), task, prior, seed, sizes))?
@@ -234,7 +243,7 @@ impl<'p> Examiner<'p> {
         }
         let encoder = &subject.loaded.encoder;
         let layer = layer_number(section.layer, encoder)
-            .map_err(|message| ConfigError { place: "[[examine.probe]] `layer`".into(), message })?;
+            .map_err(|error| ConfigError::at("[[examine.probe]] `layer`", error))?;
         let sentences: Vec<Words> = data.parts().into_iter().flat_map(|part| part.sentences.clone()).collect();
         let (longest, tokens) = (data.longest, &subject.corpus.tokens);
         let pooling = section.pooling(longest);

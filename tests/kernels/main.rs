@@ -10,4 +10,5 @@ mod uniform_reads;
 
 mod activations;
 mod cross_compile;
+mod grid;
 mod kernels;

@@ -63,7 +63,7 @@ impl Setting {
         .unwrap();
         if let AlgorithmKind::Adversarial(algorithm) = &train.algorithm {
             let data = AdversaryData::draw(algorithm, &self.language, &TokenIds::new(12), SEED).unwrap();
-            trainer.oppose(algorithm, data).unwrap();
+            trainer.add_adversary(algorithm, data).unwrap();
         }
         trainer
     }
@@ -356,7 +356,7 @@ fn a_restored_adversary_goes_on_bit_for_bit() {
     s.advance(&mut after, &train, 3..6);
     assert_eq!(bits(&after.state().unwrap().0), bits(&through.0));
     let error = after.adversary().unwrap().restore(&head[..5]).unwrap_err();
-    assert!(error.contains("missing"), "{error}");
+    assert!(error.to_string().contains("missing"), "{error}");
 }
 
 fn ridge(weight: f64) -> Adversarial {

@@ -18,7 +18,8 @@ pub struct TaskArguments {
     /// Overrides of the run config
     #[arg(value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
-    /// Of a grammar `A`, `B`, `C` or `span:K`, of a hidden Markov model `task-K`; or a file that ends in .csv or .jsonl
+    /// Of a grammar `A`, `B`, `C` or `span:K`, of a hidden Markov model `task-K`, of brackets
+    /// `positive`, `sign` or `sum`; or a file that ends in .csv or .jsonl
     /// with `text` and `label`, or a folder with such files train, validation and test
     #[arg(long, value_name = "TASK")]
     pub task: String,
@@ -149,11 +150,15 @@ pub struct Finetune {
     pub clip: f64,
 }
 
-/// How new width is filled.
+/// How new width is filled. The first three copy, so that widths are multiples of the small model's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum EnlargeMethod {
-    /// Copies: widths are multiples of the small model's
+    /// Tables as they are, the norm before a tied head divided by the factor of the width
     Duplicate,
+    /// All tables divided by that factor, as in the script released with the paper
+    Paper,
+    /// Tables times the factor that gives the least trace by tensor (--trace)
+    Balanced,
     /// Zeros: more layers and feed-forward units only, since layer norm forbids a wider model
     Zero,
 }
@@ -163,8 +168,8 @@ pub struct Enlarge {
     /// Folder with config.json and model.safetensors
     #[arg(value_name = "SMALL")]
     pub small: PathBuf,
-    /// As `hidden=128,layers=4,heads=8,intermediate=512`, or a run config (its `[model]`); heads and feed-forward layers
-    /// that are left out grow with hidden
+    /// As `hidden=128,layers=4,heads=8,intermediate=512`, or a run config (its `[model]`); heads and feed-forward
+    /// layers that are left out grow with hidden
     #[arg(value_name = "SIZE")]
     pub size: String,
     /// Folder to write the larger model to
@@ -173,6 +178,10 @@ pub struct Enlarge {
     /// How new width is filled; traces of the result depend on it
     #[arg(long, value_enum, default_value_t = EnlargeMethod::Duplicate)]
     pub method: EnlargeMethod,
+    /// The small model's trace by tensor, as `lowland measure trace SMALL EXAMPLES --matrix fisher --json` prints it: for
+    /// `balanced`, and for the larger model's trace without measuring it
+    #[arg(long, value_name = "FILE.json")]
+    pub trace: Option<PathBuf>,
     #[command(flatten)]
     pub json: Json,
 }

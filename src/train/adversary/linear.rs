@@ -5,7 +5,7 @@
 //! at 1, the loss of the best head that knows nothing of the sentence, there is nothing left to take away. The head and
 //! its moments are part of a checkpoint.
 
-use super::{Felt, NamedTensor, Opposed, Turn};
+use super::{AdversaryRun, Felt, MissingTensor, NamedTensor, Turn};
 use crate::config::Adversarial;
 use crate::gpu::{Buffer, Gpu, GpuError, Program, Stamp, Step};
 use crate::model::{Model, SentenceHead, SentenceHeadPass, Side, SideMemory};
@@ -47,7 +47,7 @@ impl LinearHead {
         shape: SentenceHead,
         algorithm: &Adversarial,
         entropy: f64,
-        run: Opposed,
+        run: AdversaryRun,
         felt: &Felt,
     ) -> Result<LinearHead, GpuError> {
         let (gpu, encoder) = (model.gpu(), &model.encoder);
@@ -114,7 +114,7 @@ impl LinearHead {
             let taken = step * head_steps + k;
             let numbers = Step {
                 counter: [taken as u32, 0],
-                optimizer: UpdateRule::ADAMW.numbers(taken, algorithm.head_lr),
+                user: UpdateRule::ADAMW.numbers(taken, algorithm.head_lr),
                 ..batch.step(1)
             };
             let mut encoder = gpu.encoder();
@@ -123,7 +123,7 @@ impl LinearHead {
             submitted.push(gpu.submit(encoder));
         }
         let batch = Batch::new(self.learn.layout(), &LinearHead::judged_on(turn));
-        let numbers = Step { counter: [step as u32, 0], optimizer: adversary::numbers(turn.weight), ..batch.step(1) };
+        let numbers = Step { counter: [step as u32, 0], user: adversary::numbers(turn.weight), ..batch.step(1) };
         let scale = turn.adversary.run.scale;
         let mut encoder = gpu.encoder();
         self.against.encode(&mut encoder, &batch, scale / batch.masked() as f32, &numbers, stamp.take())?;
@@ -164,11 +164,11 @@ impl LinearHead {
     }
 
     /// Goes on with what [`state`](Self::state) gave.
-    pub fn restore(&self, gpu: &Gpu, state: &[NamedTensor]) -> Result<(), String> {
+    pub fn restore(&self, gpu: &Gpu, state: &[NamedTensor]) -> Result<(), MissingTensor> {
         for (name, shape, buffer) in self.parts() {
             match state.iter().find(|t| t.name == name && t.shape == shape) {
                 Some(tensor) => gpu.write(buffer, &tensor.values),
-                None => return Err(format!("tensor `{name}` is missing or mis-shaped")),
+                None => return Err(MissingTensor(name)),
             }
         }
         Ok(())

@@ -12,7 +12,7 @@ mod kernel_ridge;
 mod linear;
 mod ridge;
 
-use super::checkpoint::NamedTensor;
+use super::checkpoint::{MissingTensor, NamedTensor};
 use crate::config::{Adversarial, ConfigError, HeadKind};
 use crate::gpu::{Buffer, Gpu, GpuError, Program, Stamp, Step};
 use crate::language::{Labelled, Language, Task, part, part_seed, task_names};
@@ -36,9 +36,9 @@ pub struct AdversaryData {
     pub tokens: u32,
 }
 
-fn refused(key: &str) -> impl Fn(String) -> ConfigError {
+fn refused<E: std::fmt::Display>(key: &str) -> impl Fn(E) -> ConfigError {
     let place = format!("train.algorithm.{key}");
-    move |message| ConfigError { place: place.clone(), message }
+    move |error| ConfigError::at(place.clone(), error)
 }
 
 /// Sizes of the head for a language.
@@ -81,7 +81,7 @@ impl AdversaryData {
         let share = |n: &usize| *n as f64 / sets[0].len() as f64;
         let entropy: f64 = counts.iter().filter(|n| **n > 0).map(|n| -share(n) * share(n).ln()).sum();
         if counts.iter().filter(|n| **n > 0).count() < 2 {
-            return Err(refused("task")("all labels are the same; there is nothing to unlearn".into()));
+            return Err(refused("task")("all labels are the same; there is nothing to unlearn"));
         }
         Ok(AdversaryData { classes, sets, entropy, tokens: language.max_length() as u32 + 2 })
     }
@@ -91,7 +91,7 @@ impl AdversaryData {
 pub struct Adversary {
     gpu: Gpu,
     algorithm: Adversarial,
-    run: Opposed,
+    run: AdversaryRun,
     data: AdversaryData,
     head: Head,
     felt: Felt,
@@ -139,7 +139,7 @@ pub(super) fn adversary_bytes(
 
 /// The run that an adversary works in.
 #[derive(Clone, Copy, Debug)]
-pub struct Opposed {
+pub struct AdversaryRun {
     /// The run's steps.
     pub steps: u64,
     /// Of the batches.
@@ -176,7 +176,7 @@ impl Adversary {
         whole: &Arena,
         algorithm: &Adversarial,
         data: AdversaryData,
-        run: Opposed,
+        run: AdversaryRun,
     ) -> Result<Adversary, GpuError> {
         let gpu = model.gpu();
         let shape = SentenceHead { classes: data.classes.len() as u32, tokens: data.tokens };
@@ -262,8 +262,8 @@ impl Adversary {
     /// Goes on with what [`state`](Self::state) gave.
     ///
     /// # Errors
-    /// The name of a tensor that is missing or has another shape.
-    pub fn restore(&self, state: &[NamedTensor]) -> Result<(), String> {
+    /// A tensor that is missing or has another shape.
+    pub fn restore(&self, state: &[NamedTensor]) -> Result<(), MissingTensor> {
         match &self.head {
             Head::Linear(head) => head.restore(&self.gpu, state),
             Head::Ridge(_) => Ok(()),
