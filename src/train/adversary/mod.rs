@@ -99,7 +99,7 @@ pub struct Adversary {
 }
 
 enum Head {
-    Linear(LinearHead),
+    Linear(Box<LinearHead>),
     Ridge(RidgeHead),
 }
 
@@ -186,7 +186,9 @@ impl Adversary {
             log: gpu.buffer("the adversary's log", u64::from(run.ring) * 16)?,
         };
         let head = match algorithm.head {
-            HeadKind::Linear => Head::Linear(LinearHead::new(model, shape, algorithm, data.entropy, run, &felt)?),
+            HeadKind::Linear => {
+                Head::Linear(Box::new(LinearHead::new(model, shape, algorithm, data.entropy, run, &felt)?))
+            }
             HeadKind::Ridge => Head::Ridge(RidgeHead::new(model, shape, algorithm, &felt)?),
         };
         let pairs = felt.gradient.chunks.iter().zip(&whole.chunks);
