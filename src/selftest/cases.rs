@@ -204,7 +204,7 @@ fn operations() -> Vec<Case> {
         made.fused = fused;
         all.push(made);
     }
-    for f in [Activation::GeluTanh, Activation::Relu, Activation::Silu] {
+    for f in [Activation::GeluTanh, Activation::Relu, Activation::Silu, Activation::Tanh] {
         for (d, fused) in [(10, false), (36, true)] {
             let title = format!("feed-forward block {d} of {f:?}{}", if fused { ", fused" } else { "" });
             let mut made = case(&title, 4e-6, 2, 5, move |g| feed_forward(g, d, f));

@@ -109,6 +109,7 @@ impl Made<'_> {
                 excess_loss_standard_error: 0.05 * self.excess,
                 entropy_floor: 1.2,
                 sentences: 1000,
+                positions: None,
             }),
             saturated: self.excess < BOUND,
             curvature: Some(Measurement {
