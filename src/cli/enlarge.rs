@@ -30,8 +30,9 @@ pub fn run(arguments: &Enlarge) -> Result<(), Failure> {
         (loaded, made)
     })?;
     let (encoder, weights, apart) = made.map_err(|error| Failure::usage(advice::of_enlarge(&error)))?;
-    // Also where it is no number.
-    if !(apart <= SAME) {
+    // A difference that is no number is none that is small.
+    let same = apart <= SAME;
+    if !same {
         return Err(Failure::usage(format!(
             "--method {}: the larger model is another function. Its logits differ by {apart:.1e} of their spread, more than \
              {SAME:.0e}: `layer_norm_eps` = {} is not small beside the variance of what is normalised. Nothing is written",

@@ -10,7 +10,6 @@ use super::examine::{Examiner, Subject};
 use super::plan::SweepPlan;
 use crate::config::MeasureSection;
 use crate::model::{Enlargement, Law, Size};
-use crate::statistics::Estimate;
 use crate::train::{Instruments, interrupt_requested};
 
 /// The Fisher trace of one function in several parametrisations. Errors are standard errors for the language as a
@@ -103,12 +102,13 @@ impl Examiner<'_> {
             row.note = Some(why.to_string());
             return Ok(row);
         }
-        let both = |e: Estimate| (Some(e.value), Some(e.standard_error));
-        (row.duplicate, row.duplicate_standard_error) = both(found.duplicate);
-        (row.paper, row.paper_standard_error) = both(found.paper);
+        (row.duplicate, row.duplicate_standard_error) =
+            (Some(found.duplicate.value), Some(found.duplicate.standard_error));
+        (row.paper, row.paper_standard_error) = (Some(found.paper.value), Some(found.paper.standard_error));
         match found.balanced {
             Ok(balanced) => {
-                (row.balanced, row.balanced_standard_error) = both(balanced.trace);
+                (row.balanced, row.balanced_standard_error) =
+                    (Some(balanced.trace.value), Some(balanced.trace.standard_error));
                 (row.balanced_bias, row.balanced_table_scale) = (Some(balanced.bias), Some(balanced.scale));
             }
             Err(why) => row.note = Some(why.to_string()),
