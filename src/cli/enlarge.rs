@@ -56,20 +56,16 @@ pub fn run(arguments: &Enlarge) -> Result<(), Failure> {
             "parameters_small": small,
             "hidden_size": c.hidden_size,
             "num_hidden_layers": c.num_hidden_layers,
-            "num_attention_heads": c.num_attention_heads,
-            "intermediate_size": c.intermediate_size,
+            "num_attention_heads": c.own_size("num_attention_heads"),
+            "intermediate_size": c.own_size("intermediate_size"),
             "out": arguments.out,
         }))?,
         false => {
             let trace = predicted.map_or(String::new(), |t| format!("; its trace is {}", print::short(t)));
             print::line(&format!(
-                "{} parameters, {small} before: width {}, {} layers, {} heads, feed-forward {}; the same function by {} \
-                 (tables times {}, logits within {apart:.1e} of their spread){trace}; in {}",
-                large,
-                c.hidden_size,
-                c.num_hidden_layers,
-                c.num_attention_heads,
-                c.intermediate_size,
+                "{large} parameters, {small} before: {}; the same function by {} (tables times {}, logits within \
+                 {apart:.1e} of their spread){trace}; in {}",
+                c.shape(),
                 method.name(),
                 print::short(scale),
                 arguments.out.display()
@@ -157,17 +153,20 @@ fn size(text: &str, small: &Encoder) -> Result<Size, Failure> {
         if model.kind != small.config.kind {
             return Err(Failure::usage(format!("{text}: `model.type` is not that of the small model")));
         }
+        if model.bidirectional.is_some_and(|own| own != small.config.bidirectional) {
+            return Err(Failure::usage(format!("{text}: `model.bidirectional` is not that of the small model")));
+        }
         return Ok(Size {
             hidden: Some(model.hidden_size),
             layers: Some(model.num_hidden_layers),
-            heads: Some(model.num_attention_heads),
-            intermediate: Some(model.intermediate_size),
+            heads: model.num_attention_heads,
+            intermediate: model.intermediate_size,
         });
     }
     let wrong = || {
         Failure::usage(format!(
-            "SIZE `{text}`: write `hidden=128,layers=4,heads=8,intermediate=512` (parts may be left out), or a run config \
-             that ends in .toml"
+            "SIZE `{text}`: write `hidden=128,layers=4,heads=8,intermediate=512` (parts may be left out), or a run \
+             config that ends in .toml"
         ))
     };
     let mut size = Size::default();

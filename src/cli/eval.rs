@@ -15,7 +15,7 @@ use crate::gpu::{AdapterChoice, GpuError};
 use crate::interrupt::Interrupted;
 use crate::model::{ForwardPass, Loaded, RowLoss, dims_for, save_tensors};
 use crate::ops::batch::Sentence;
-use crate::ops::{Device, Labels, Wishes};
+use crate::ops::{Device, KernelChoice, Labels};
 use crate::statistics::Estimate;
 
 /// What is printed under `--json`.
@@ -49,7 +49,7 @@ pub struct EvalReport {
     expected_loss: Option<f64>,
 }
 
-pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Eval) -> Result<(), Failure> {
+pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Eval) -> Result<(), Failure> {
     let export = arguments.export.as_deref().map(parse_export).transpose()?;
     let gauge = Gauge::new();
     let (loaded, source) = examples::open(&arguments.on)?;
@@ -61,14 +61,14 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Eval) -> Result
     let sampled = source.sampled(&arguments.on);
     let (hard, soft) = match source {
         Source::File(sentences) => (sentences, None),
-        Source::Language(held_out) => {
-            let made = held_out.exact(0..held_out.count)?;
+        Source::Language { held_out, count, usual } => {
+            let made = held_out.exact(0..count.unwrap_or(usual))?;
             let hard = made.iter().map(|m| Sentence { soft: Vec::new(), ..m.sentence.clone() }).collect();
             let known: (Vec<Sentence>, Vec<f64>) = made.into_iter().map(|m| (m.sentence, m.entropy)).unzip();
             (hard, Some(known))
         }
     };
-    let model = loaded.on(&Device::open(adapter, wishes)?)?;
+    let model = loaded.on(&Device::open(adapter, kernel_choice)?)?;
     let forward = |sentences: &[Sentence], labels, exports| {
         let dims = dims_for(sentences, arguments.on.batch as usize);
         ForwardPass::new(&model, dims, labels, exports)

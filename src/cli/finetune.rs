@@ -8,15 +8,15 @@ use super::progress::Gauge;
 use super::task;
 use crate::downstream::{FineTuning, Outcome, finetune};
 use crate::gpu::AdapterChoice;
-use crate::ops::{Device, Wishes};
+use crate::ops::{Device, KernelChoice};
 
-pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Finetune) -> Result<(), Failure> {
+pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Finetune) -> Result<(), Failure> {
     task::check_rate(arguments.lr)?;
     let start = Instant::now();
     let gauge = Gauge::new();
     gauge.phase("task");
     let opened = task::open(&arguments.task).map_err(Failure::resumable)?;
-    let device = Device::open(adapter, wishes)?;
+    let device = Device::open(adapter, kernel_choice)?;
     gauge.phase("fine-tuning");
     let options = FineTuning {
         lr: arguments.lr,

@@ -12,9 +12,9 @@ use crate::gpu::AdapterChoice;
 use crate::interrupt;
 use crate::language::Words;
 use crate::model::save_tensors;
-use crate::ops::{Device, Wishes};
+use crate::ops::{Device, KernelChoice};
 
-pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Probe) -> Result<(), Failure> {
+pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Probe) -> Result<(), Failure> {
     task::check_rate(arguments.lr)?;
     if let Some(bad) = arguments.ridge.iter().find(|l| !(**l > 0.0 && l.is_finite())) {
         return Err(Failure::usage(format!("--ridge {bad} must be positive")));
@@ -26,7 +26,7 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Probe) -> Resul
     let data = &opened.data;
     let device = match (arguments.features, arguments.method) {
         (FeatureChoice::Lookup, ProbeMethod::Ridge) => None,
-        _ => Some(Device::open(adapter, wishes)?),
+        _ => Some(Device::open(adapter, kernel_choice)?),
     };
     gauge.phase("features");
     let (mut features, mut name) = features(device.as_ref(), arguments, &opened)?;

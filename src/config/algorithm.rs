@@ -180,8 +180,8 @@ impl AlgorithmKind {
 impl Adversarial {
     fn check(&self) -> Result<(), (String, String)> {
         let bad = |key: &str, message: String| Err((format!("train.algorithm.{key}"), message));
-        if let Err(message) = self.task.parse::<Task>() {
-            return bad("task", message);
+        if let Err(error) = self.task.parse::<Task>() {
+            return bad("task", error.to_string());
         }
         if !(self.weight >= 0.0 && self.weight.is_finite()) {
             return bad("weight", format!("{} must be 0 or positive", self.weight));

@@ -21,11 +21,11 @@ mod types;
 
 pub use algorithm::{Adversarial, AlgorithmKind, LabelNoise, Plain, Sam};
 pub(crate) use explain::schema_of;
-pub use explain::{Explanation, explain, schema};
+pub use explain::{Explanation, UnknownKey, explain, schema};
 pub use identity::Names;
 pub use language::{LanguageKind, LanguageSection};
 pub use load::{ConfigError, Origin, Resolved, load};
-pub use measure::{HessianTraceSection, MeasureSection, NoiseSection, TopSection, TraceEstimator, TraceSection};
+pub use measure::{HessianTraceSection, MeasureSection, NoiseSection, TopSection, TraceSection};
 pub(crate) use paths::as_text;
 pub use paths::path_in;
 pub use types::{

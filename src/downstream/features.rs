@@ -22,27 +22,45 @@ pub enum Pooling {
 /// Features of some sentences, `[rows x width]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Features {
+    /// Numbers for each sentence.
     pub width: usize,
+    /// Row after row.
     pub values: Vec<f32>,
 }
 
 /// Sentences of one forward batch.
 const BATCH: usize = 128;
 
+/// A layer that a model does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "layer {layer}: this model has 0 (the embedding) to {}, or -1 to -{layers} from the end", layers.saturating_sub(1)
+)]
+pub struct NoSuchLayer {
+    /// What was asked for.
+    pub layer: i64,
+    /// Layers of the model, the embedding included.
+    pub layers: usize,
+}
+
 /// The layer of a number that may count from the end: -1 is the last, 0 the embedding.
-pub fn layer_number(layer: i64, encoder: &Encoder) -> Result<usize, String> {
+///
+/// # Errors
+/// A number that is none.
+pub fn layer_number(layer: i64, encoder: &Encoder) -> Result<usize, NoSuchLayer> {
     layer_in(layer, encoder.hidden.len())
 }
 
 /// [`layer_number`] of a model with `layers` layers, the embedding included.
-pub fn layer_in(layer: i64, layers: usize) -> Result<usize, String> {
+///
+/// # Errors
+/// A number that is none.
+pub fn layer_in(layer: i64, layers: usize) -> Result<usize, NoSuchLayer> {
     let n = layers as i64;
     let at = if layer < 0 { layer + n } else { layer };
     match (0..n).contains(&at) {
         true => Ok(at as usize),
-        false => {
-            Err(format!("layer {layer}: this model has 0 (the embedding) to {}, or -1 to -{n} from the end", n - 1))
-        }
+        false => Err(NoSuchLayer { layer, layers }),
     }
 }
 

@@ -19,12 +19,15 @@ use crate::train::{Micro, Trainer};
 /// The settings of fine-tuning.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FineTuning {
+    /// Peak learning rate of AdamW; it falls linearly to 0 after the warm-up.
     pub lr: f64,
+    /// Passes over the training part.
     pub epochs: u32,
     /// Sentences per step.
     pub batch: u32,
     /// Steps over which the learning rate rises.
     pub warmup_steps: u64,
+    /// AdamW's, on matrices only.
     pub weight_decay: f64,
 }
 

@@ -27,7 +27,7 @@ mod probe;
 mod ridge;
 
 pub use data::{Part, Sizes, TaskData, TaskError, part_seed};
-pub use features::{Features, Pooling, layer_in, layer_number};
+pub use features::{Features, NoSuchLayer, Pooling, layer_in, layer_number};
 pub use file::Limits;
 pub use finetune::{FineTuning, finetune};
 pub use outcome::{Accuracy, DownstreamError, Fit, Outcome, Room};

@@ -11,8 +11,9 @@ use super::epochs::{Epochs, Learner};
 use super::features::Features;
 use super::outcome::{DownstreamError, Fit, Room, each_seed, judge};
 use crate::gpu::{Buffer, Gpu, GpuError, Program, Step};
-use crate::graph::{Count, Dims, Emit, Graph, Plan, TensorId};
+use crate::graph::{Dims, Emit, ExecutionPlan, Graph, TensorId};
 use crate::ops::batch::BatchLayout;
+use crate::ops::counts::{self, MASKED};
 use crate::ops::optimizer::ChunkBuffers;
 use crate::ops::{BatchBuffers, Device, Labels, Optimizer, Treatment, UpdateRule};
 use crate::random::{Purpose, Stream};
@@ -20,12 +21,17 @@ use crate::random::{Purpose, Stream};
 /// The settings of a probe's training.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LinearProbe {
+    /// Learning rate of AdamW, the same in every step.
     pub lr: f64,
+    /// Passes over the training part.
     pub epochs: u32,
     /// Sentences per step.
     pub batch: u32,
+    /// Decay of AdamW's two moments in a step.
     pub betas: [f64; 2],
+    /// Added to the root of AdamW's second moment.
     pub eps: f64,
+    /// AdamW's, on the weights and not on the bias.
     pub weight_decay: f64,
 }
 
@@ -46,9 +52,9 @@ struct Bench {
     classes: u32,
     width: u32,
     rows: u32,
-    train: Plan,
+    train: ExecutionPlan,
     train_batch: BatchBuffers,
-    forward: Plan,
+    forward: ExecutionPlan,
     forward_batch: BatchBuffers,
     logits: TensorId,
     /// W and b.
@@ -101,14 +107,14 @@ impl Bench {
         let bytes = check_room(gpu, features.rows(), features.width)?;
         let (rows, width) = (features.rows() as u32, features.width as u32);
         let mut graph = Graph::default();
-        let all = graph.input("features", Count::Rows, width);
+        let all = graph.input("features", counts::ROWS, width);
         let w = graph.parameter("probe.weight", classes, width);
         let b = graph.parameter("probe.bias", 1, classes);
         let x = graph.gather(all);
         let logits = graph.linear(x, w, Some(b), None);
         let forward = graph.clone();
         let loss = graph.cross_entropy(logits, Labels::Hard);
-        let weight = graph.input("weight", Count::Masked, 4);
+        let weight = graph.input("weight", MASKED, 4);
         let adjoints = graph.gradient(&[(loss, weight)]);
         let layout = BatchLayout { tables: [1; 3], first_position: 0, segment: variants.sums().segment };
         let dims = |masked: u32| Dims { rows, masked, sentences: 1, probes: 1 };
@@ -124,10 +130,10 @@ impl Bench {
         upload(gpu, &table, features);
         let mut outside: HashMap<TensorId, Buffer> =
             HashMap::from([(all, table), (w, theta[0].clone()), (b, theta[1].clone())]);
-        let forward = Plan::new(device, &forward, dims(ROWS), &forward_batch, &outside, &[logits])?;
+        let forward = ExecutionPlan::new(device, &forward, dims(ROWS), &forward_batch, &outside, &[logits])?;
         outside.extend([(adjoints[&w], gradient[0].clone()), (adjoints[&b], gradient[1].clone())]);
         outside.insert(weight, train_batch.weight.clone());
-        let train = Plan::new(device, &graph, dims(options.batch), &train_batch, &outside, &[loss])?;
+        let train = ExecutionPlan::new(device, &graph, dims(options.batch), &train_batch, &outside, &[loss])?;
         let chunks: Vec<ChunkBuffers> = (0..2)
             .map(|i| ChunkBuffers {
                 theta: theta[i].clone(),
@@ -177,7 +183,7 @@ impl Bench {
     }
 
     fn step(&self, masked: usize) -> Step {
-        Step { rows: self.rows, masked: masked as u32, sentences: 1, probes: 1, ..Step::default() }
+        Step { counts: [self.rows, masked as u32, 1], probes: 1, ..Step::default() }
     }
 
     /// Logits of rows `first..first + count`.
@@ -240,7 +246,7 @@ impl Learner for Fitting<'_> {
         gpu.write(&bench.train_batch.weight, &vec![[1.0 / examples.len() as f32, 0.0, 0.0, 0.0]; examples.len()]);
         let step = Step {
             counter: [self.taken as u32, 0],
-            optimizer: bench.optimizer.numbers(self.taken, self.lr),
+            user: bench.optimizer.numbers(self.taken, self.lr),
             ..bench.step(examples.len())
         };
         let mut encoder = gpu.encoder();

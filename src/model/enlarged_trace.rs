@@ -24,7 +24,7 @@
 
 use super::config::ModelConfig;
 use super::encoder::Encoder;
-use super::enlarge::{EnlargeError, Enlargement, Plan, Size, Width, axes};
+use super::enlarge::{EnlargeError, Enlargement, Growth, Size, Width, axes};
 use super::role::{Norm, Part, Role};
 
 /// Why the trace of an enlarged model does not follow from the small one's by tensor.
@@ -72,15 +72,17 @@ impl Law {
     /// Sizes that cannot hold the model, and new layers with post-layer-norm.
     pub fn new(small: &Encoder, size: Size, method: Enlargement) -> Result<Law, Unlawful> {
         let large = size.config(&small.config);
-        let plan = Plan { small: &small.config, large: &large, method };
+        let plan = Growth { small: &small.config, large: &large, method };
         plan.check()?;
         let deeper = large.num_hidden_layers - small.config.num_hidden_layers;
-        if deeper > 0 && !small.config.kind.is_pre_layer_norm() {
+        if deeper > 0 && plan.closing_norm().is_some() {
             return Err(Unlawful::Depth);
         }
         let mut factors: Vec<f64> = small.parameters.iter().map(|p| factor(&plan, p.role)).collect();
-        let stream = small.with_role(added_last(&small.config)).expect("an encoder has it");
-        factors[stream] *= f64::from(1 + 2 * deeper);
+        if deeper > 0 {
+            let stream = small.with_role(added_last(&small.config)).expect("a pre-layer-norm encoder has it");
+            factors[stream] *= f64::from(1 + 2 * deeper);
+        }
         let power = |role: Role| match role.part {
             Part::Table(_) => -2,
             Part::Norm(Norm::Head) if small.config.tie_word_embeddings => 2,
@@ -137,7 +139,7 @@ impl Shares {
 }
 
 /// The factor on a parameter's trace with the tables as they are.
-fn factor(plan: &Plan<'_>, role: Role) -> f64 {
+fn factor(plan: &Growth<'_>, role: Role) -> f64 {
     let [rows, cols] = axes(role.part).map(|width| plan.multiple(width));
     let wider = f64::from(plan.large.head_size()) / f64::from(plan.small.head_size());
     let within = match role.part {

@@ -14,8 +14,10 @@ use crate::ops::{Device, Variants};
 /// Why a folder's model is not on a device.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
+    /// The folder holds no model that can be used.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// The adapter has no room for it, or failed.
     #[error(transparent)]
     Gpu(#[from] GpuError),
 }
@@ -30,8 +32,11 @@ pub enum LoadError {
 /// ```
 #[derive(Clone)]
 pub struct Model {
+    /// Where the parameters lie.
     pub device: Device,
+    /// Its graph without a loss.
     pub encoder: Encoder,
+    /// Their memory, in the encoder's order of matrices.
     pub parameters: Arena,
 }
 

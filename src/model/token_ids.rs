@@ -18,7 +18,7 @@ pub struct TokenIds {
 }
 
 impl TokenIds {
-    /// The ids of a model that is trained here on a language of so many words: the special tokens, then the words.
+    /// The ids of a model that is trained here on a language of `words` words: the special tokens, then the words.
     pub fn new(words: usize) -> TokenIds {
         let first = SPECIAL_TOKENS.len() as u32;
         let words: Vec<u32> = (first..first + words as u32).collect();

@@ -48,7 +48,7 @@ pub struct TableIndex {
 /// Labels and weights in the layout of memory.
 #[derive(Clone, Debug, Default)]
 struct Ready {
-    /// A label a masked position, in the first of four columns.
+    /// One label per masked position, in the first of four columns.
     hard: Vec<[u32; 4]>,
     /// Soft labels with rows padded to a multiple of 4; empty when they are anyway.
     soft: Vec<f32>,
@@ -62,7 +62,7 @@ pub struct Batch {
     /// Rows of the three tables and 0, a token.
     pub ids: Vec<[u32; 4]>,
     /// First and end row of the token's sentence, its position and the sentence's number; then, a sentence each, its
-    /// first and end row and its first and end masked position.
+    /// first and end row and its first and end masked position; then the same again, the longest sentence first.
     pub spans: Vec<[u32; 4]>,
     /// Row of each masked position.
     pub index: Vec<u32>,
@@ -78,7 +78,9 @@ pub struct Batch {
     pub keys: Vec<[u32; 3]>,
     /// Sentence of each masked position.
     pub sentence_of: Vec<u32>,
+    /// Rows by the row of the word, position and segment table that they use.
     pub tables: [TableIndex; 3],
+    /// Sentences in it.
     pub sentences: u32,
 }
 
@@ -112,6 +114,9 @@ impl Batch {
                 }
             }
         }
+        batch.spans.extend_from_slice(&ranges);
+        // Stable, so that sentences of one length keep their order.
+        ranges.sort_by_key(|range| std::cmp::Reverse(range[1] - range[0]));
         batch.spans.extend(ranges);
         batch.ready.hard = batch.labels.iter().zip(&batch.keys).map(|(y, k)| [*y, k[0], k[1], k[2]]).collect();
         let vocabulary = layout.tables[0] as usize;
@@ -151,7 +156,7 @@ impl Batch {
 
     /// The step's counts for this batch.
     pub fn step(&self, probes: u32) -> Step {
-        Step { rows: self.rows(), masked: self.masked(), sentences: self.sentences, probes, ..Step::default() }
+        Step { counts: [self.rows(), self.masked(), self.sentences], probes, ..Step::default() }
     }
 }
 
@@ -188,19 +193,27 @@ fn sort_rows(ids: &[[u32; 4]], table: usize, targets: u32, segment: u32) -> Tabl
 /// A table's index on the adapter.
 #[derive(Clone)]
 pub struct TableBuffers {
+    /// [`TableIndex::list`], as vec4.
     pub list: Buffer,
+    /// [`TableIndex::bounds`].
     pub bounds: Buffer,
+    /// [`TableIndex::starts`].
     pub starts: Buffer,
 }
 
 /// A batch on the adapter: allocated once for the largest, written every step.
 pub struct BatchBuffers {
+    /// [`Batch::ids`].
     pub ids: Buffer,
+    /// [`Batch::spans`].
     pub spans: Buffer,
+    /// [`Batch::index`].
     pub index: Buffer,
+    /// [`Batch::inverse`].
     pub inverse: Buffer,
-    /// A label a masked position, its sentence's key and its number in the sentence.
+    /// One label per masked position, its sentence's key and its number in the sentence.
     pub hard: Buffer,
+    /// [`Batch::soft`], rows padded with zeros to a multiple of 4.
     pub soft: Buffer,
     /// Weight of each masked position's loss, in the first of four columns.
     pub weight: Buffer,
@@ -256,7 +269,7 @@ impl BatchBuffers {
 
     fn sizes(dims: &Dims, layout: &BatchLayout, variants: &Variants, vocabulary: u32, soft: bool) -> Vec<u64> {
         let (rows, masked) = (u64::from(dims.rows), u64::from(dims.masked));
-        let mut sizes = vec![rows * 16, (rows + u64::from(dims.sentences)) * 16, masked * 4, rows * 4, masked * 16];
+        let mut sizes = vec![rows * 16, (rows + 2 * u64::from(dims.sentences)) * 16, masked * 4, rows * 4, masked * 16];
         sizes.push(if soft { masked * u64::from(vocabulary.next_multiple_of(4)) * 4 } else { 16 });
         sizes.push(masked * 16);
         for targets in layout.tables {

@@ -39,6 +39,7 @@ impl Layout {
 /// What is done to C before it is stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Epilogue {
+    /// Nothing.
     #[default]
     None,
     /// A second output f(C).
@@ -62,8 +63,11 @@ impl Epilogue {
 /// other layouts, and so no rules of their own: they are planned and fused as any other.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Linear {
+    /// Which of A and B is transposed.
     pub layout: Layout,
+    /// Whether a bias [1, n] is added to every row.
     pub bias: bool,
+    /// What is done to C before it is stored.
     pub epilogue: Epilogue,
     /// A second output [1, m], the sums of A's columns (TN): with A = ȳ the gradient of a bias.
     pub sums: bool,

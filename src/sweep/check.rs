@@ -8,7 +8,7 @@ use super::plan::{PlannedRun, SweepPlan};
 use crate::config::ConfigError;
 use crate::downstream::{Room, TaskData, check_room, layer_in, part_seed};
 use crate::gpu::Gpu;
-use crate::language::{Language, Task, check_task, part, task_names};
+use crate::language::{LabelError, Language, Task, UnknownTask, check_task, part, task_names};
 use crate::model::{EnlargeError, Enlargement, Size, check_enlarge};
 use crate::train::Corpus;
 
@@ -53,8 +53,8 @@ pub fn check(plan: &SweepPlan) -> Result<Vec<String>, ConfigError> {
 /// Why a model cannot be enlarged, with the key that would help.
 pub(super) fn enlarge_text(error: &EnlargeError) -> String {
     match error {
-        EnlargeError::Sizes(_) => error.to_string(),
         EnlargeError::Widened { .. } => format!("{error}; use `enlarge_by = \"duplication\"` for width"),
+        _ => error.to_string(),
     }
 }
 
@@ -72,7 +72,7 @@ pub(super) fn probe_key(i: usize, key: &str) -> String {
 pub(super) fn check_runs(plan: &SweepPlan) -> Result<(), ConfigError> {
     let place = |key: &str| place(plan, key);
     let language = plan.runs[0].resolved.language_hash();
-    let all = plan.start.iter().chain(&plan.runs);
+    let all = plan.starts.iter().chain(&plan.runs);
     if let Some(other) = all.clone().find(|run| run.resolved.language_hash() != language) {
         let message = format!(
             "`{}` has another language than `{}`; models are compared within one language, make a sweep for each",
@@ -106,10 +106,10 @@ fn check_layer(plan: &SweepPlan, probe: &ProbeSection) -> Result<(), String> {
 
 /// The language has the task, enough of its sentences have a label, and not all the same.
 fn check_probe(language: &dyn Language, seed: u64, probe: &ProbeSection) -> Result<(), String> {
-    let task: Task = probe.task.parse()?;
-    let about = |message: String| format!("task {task}: {message}");
+    let task: Task = probe.task.parse().map_err(|e: UnknownTask| e.to_string())?;
+    let about = |error: LabelError| format!("task {task}: {error}");
     if let [one] = task_names(language, task).map_err(about)?.as_slice() {
-        return Err(about(format!("all labels are `{one}`; there is nothing to tell apart")));
+        return Err(format!("task {task}: all labels are `{one}`; there is nothing to tell apart"));
     }
     let labels = check_task(language, task, probe.with_prior, part_seed(seed, part::TRAIN)).map_err(about)?;
     if labels < 2 {

@@ -9,8 +9,9 @@ use super::error::RunFailure;
 use super::examine::{Examiner, Subject};
 use super::plan::SweepPlan;
 use crate::config::MeasureSection;
+use crate::interrupt;
 use crate::model::{Enlargement, Law, Size};
-use crate::train::{Instruments, interrupt_requested};
+use crate::train::Instruments;
 
 /// The Fisher trace of one function in several parametrisations. Errors are standard errors for the language as a
 /// population; what cannot be is absent, and `note` says why.
@@ -53,11 +54,14 @@ impl SweepPlan {
     /// largest where the models are of several sizes; `None` where nothing is measured or all are of one size.
     pub(super) fn compared_in(&self) -> Option<Size> {
         self.examine.measure.as_ref()?;
+        // None where the type of model has no such size.
         let models = || self.runs.iter().map(|run| &run.resolved.config.model);
-        let of = |size: fn(&crate::config::ModelSection) -> u32| (models().map(size).min(), models().map(size).max());
+        let of = |size: fn(&crate::config::ModelSection) -> Option<u32>| {
+            (models().filter_map(size).min(), models().filter_map(size).max())
+        };
         let all = [
-            of(|m| m.hidden_size),
-            of(|m| m.num_hidden_layers),
+            of(|m| Some(m.hidden_size)),
+            of(|m| Some(m.num_hidden_layers)),
             of(|m| m.num_attention_heads),
             of(|m| m.intermediate_size),
         ];
@@ -86,7 +90,7 @@ impl Examiner<'_> {
         };
         let instruments = Instruments::new(&subject.corpus, measure, subject.micro_batch)?;
         let used = law.as_ref().map_or_else(|_| itself(), Law::clone);
-        let found = instruments.conventions(&subject.model, &used, &|| !interrupt_requested())?;
+        let found = instruments.conventions(&subject.model, &used, &|| !interrupt::requested())?;
         let large = into.config(&small.config);
         let mut row = TraceConventions {
             into: format!(

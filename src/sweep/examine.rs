@@ -22,7 +22,7 @@ use crate::interrupt;
 use crate::language::Words;
 use crate::model::{Encoder, Loaded, Model, Size, Weights, enlarge};
 use crate::ops::Device;
-use crate::train::{Corpus, Evaluation, Evaluator, Instruments, Measurement, interrupt_requested};
+use crate::train::{Corpus, Evaluation, Evaluator, Instruments, Measurement};
 
 /// One question.
 #[derive(Clone, Copy, Debug)]
@@ -184,22 +184,15 @@ impl<'p> Examiner<'p> {
             Some((encoder, weights)) => Model::new(&subject.model.device, encoder, weights)?,
             None => subject.model.clone(),
         };
-        let c = &model.encoder.config;
         let how = match (&larger, self.plan.examine.enlarge_by) {
             (None, _) => "as trained",
             (Some(_), EnlargeBy::Duplication) => "enlarged by duplication",
             (Some(_), EnlargeBy::Zeros) => "enlarged by zeros",
         };
-        let parametrisation = format!(
-            "width {}, {} layers, {} heads, feed-forward {}, {} parameters, {how}",
-            c.hidden_size,
-            c.num_hidden_layers,
-            c.num_attention_heads,
-            c.intermediate_size,
-            model.encoder.parameter_count()
-        );
+        let parametrisation =
+            format!("{}, {} parameters, {how}", model.encoder.config.shape(), model.encoder.parameter_count());
         let instruments = Instruments::new(&subject.corpus, measure, subject.micro_batch)?;
-        let measurement = instruments.measure(&model, subject.step, &|| !interrupt_requested())?;
+        let measurement = instruments.measure(&model, subject.step, &|| !interrupt::requested())?;
         Ok(Curved { parametrisation, measurement })
     }
 
@@ -209,8 +202,7 @@ impl<'p> Examiner<'p> {
         if let Some(data) = self.tasks.get(&key) {
             return Ok(data.clone());
         }
-        let task =
-            section.task.parse().map_err(|message| ConfigError { place: "[[examine.probe]]".into(), message })?;
+        let task = section.task.parse().map_err(|error| ConfigError::at("[[examine.probe]]", error))?;
         let (language, prior, seed) = (self.corpus.language.clone(), section.with_prior, self.corpus.seed);
         let sizes = section.sizes();
         let data = interrupt::or_stop(move || TaskData::of_language(language.as_ref(), task, prior, seed, sizes))?
@@ -232,7 +224,7 @@ impl<'p> Examiner<'p> {
         }
         let encoder = &subject.loaded.encoder;
         let layer = layer_number(section.layer, encoder)
-            .map_err(|message| ConfigError { place: "[[examine.probe]] `layer`".into(), message })?;
+            .map_err(|error| ConfigError::at("[[examine.probe]] `layer`", error))?;
         let sentences: Vec<Words> = data.parts().into_iter().flat_map(|part| part.sentences.clone()).collect();
         let key = (fingerprint(&sentences), section.features, section.layer);
         let features = match subject.features.get(&key) {

@@ -74,7 +74,7 @@ pub(super) struct File {
     #[serde(default)]
     #[schemars(with = "Vec<serde_json::Map<String, serde_json::Value>>")]
     pub exclude: Vec<toml::Table>,
-    /// A run that is trained first; all others begin with its model.
+    /// A run that is trained first; the others begin with its model.
     pub start: Option<StartSection>,
     /// The questions to each model.
     #[serde(default)]
@@ -87,7 +87,7 @@ fn default_bound() -> f64 {
     0.02
 }
 
-/// The run that all others begin with.
+/// The run that all others begin with, or one for each seed.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct StartSection {
@@ -96,6 +96,9 @@ pub(super) struct StartSection {
     /// Overrides of it, as `train.steps=1500`.
     #[serde(default)]
     pub overrides: Vec<String>,
+    /// A run for each seed of the sweep, with that seed, instead of one for all.
+    #[serde(default)]
+    pub each_seed: bool,
 }
 
 /// The models of a run that are examined.
@@ -115,6 +118,7 @@ pub enum Models {
 pub enum Enlarge {
     /// "largest": of each size the largest in the sweep.
     Named(String),
+    /// These sizes for all models.
     Size(EnlargeSize),
 }
 
@@ -122,9 +126,13 @@ pub enum Enlarge {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EnlargeSize {
+    /// Width of the representations.
     pub hidden_size: Option<u32>,
+    /// Layers behind the embedding.
     pub num_hidden_layers: Option<u32>,
+    /// Heads of each layer.
     pub num_attention_heads: Option<u32>,
+    /// Feed-forward units of each layer.
     pub intermediate_size: Option<u32>,
 }
 
@@ -143,6 +151,7 @@ pub enum EnlargeBy {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ExamineSection {
+    /// Which models of a run are examined.
     pub models: Models,
     /// Seed of all sentences here, the same for every model: for the loss, curvature and tasks.
     pub seed: u64,
@@ -150,10 +159,13 @@ pub struct ExamineSection {
     pub sentences: u32,
     /// Whether probes of the exact conditionals stand beside those of the models.
     pub lookup: bool,
+    /// The architecture that curvature is taken in; absent: each model's own.
     pub enlarge: Option<Enlarge>,
+    /// How the larger model is filled.
     pub enlarge_by: EnlargeBy,
     /// Curvature; absent: none.
     pub measure: Option<MeasureSection>,
+    /// Downstream tasks.
     pub probe: Vec<ProbeSection>,
 }
 
@@ -176,9 +188,12 @@ impl Default for ExamineSection {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Reads {
+    /// The representations of all tokens, one after another.
     #[default]
     Concat,
+    /// Their mean.
     Mean,
+    /// The representation of `<s>`.
     First,
 }
 
@@ -199,24 +214,34 @@ pub enum Method {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ProbeSection {
-    /// `A`, `B`, `C`, `span:K` of a grammar, `task-K` of a hidden Markov model.
+    /// `A`, `B`, `C`, `span:K` of a grammar, `task-K` of a hidden Markov model, `positive`, `sign`, `sum` of brackets.
     pub task: String,
+    /// Whether labels weigh by the grammar's probabilities outside of the span.
     pub with_prior: bool,
+    /// How the task is learned.
     pub method: Method,
+    /// What a probe reads of each sentence.
     pub features: Reads,
     /// 0 is the embedding, -1 the last layer.
     pub layer: i64,
     /// Width of a random projection of the features.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub projection: Option<u32>,
+    /// Sentences to learn from.
     pub train: u32,
+    /// Sentences to choose the epoch or ridge by.
     pub validation: u32,
+    /// Sentences to count the accuracy on.
     pub test: u32,
+    /// Fits, with the seeds 0, 1, ... behind the section's.
     pub seeds: u32,
+    /// Learning rate, of adamw and finetune.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lr: Option<f64>,
+    /// Passes over the training part, of adamw and finetune.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epochs: Option<u32>,
+    /// Sentences of a step, of adamw and finetune.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch: Option<u32>,
     /// Steps of warm-up, of finetune.
@@ -334,9 +359,8 @@ impl ExamineSection {
         }
         for (i, probe) in self.probe.iter().enumerate() {
             let wrong = |message: String| Err(format!("[[examine.probe]] number {}: {message}", i + 1));
-            let task: Result<crate::language::Task, String> = probe.task.parse();
-            if let Err(message) = task {
-                return wrong(format!("`task`: {message}"));
+            if let Err(error) = probe.task.parse::<crate::language::Task>() {
+                return wrong(format!("`task`: {error}"));
             }
             if probe.train < 2 || probe.validation == 0 || probe.test == 0 || probe.seeds == 0 {
                 return wrong("`train` must be at least 2, `validation`, `test` and `seeds` at least 1".into());

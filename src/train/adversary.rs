@@ -11,7 +11,7 @@
 //!
 //! Batches are a function of (seed, step); the head and its moments are part of a checkpoint.
 
-use super::checkpoint::NamedTensor;
+use super::checkpoint::{MissingTensor, NamedTensor};
 use crate::config::{Adversarial, ConfigError};
 use crate::gpu::{Buffer, Gpu, GpuError, Program, Stamp, Step};
 use crate::language::{Labelled, Language, Task, part, part_seed, task_names};
@@ -34,9 +34,9 @@ pub struct AdversaryData {
     pub tokens: u32,
 }
 
-fn refused(key: &str) -> impl Fn(String) -> ConfigError {
+fn refused<E: std::fmt::Display>(key: &str) -> impl Fn(E) -> ConfigError {
     let place = format!("train.algorithm.{key}");
-    move |message| ConfigError { place: place.clone(), message }
+    move |error| ConfigError::at(place.clone(), error)
 }
 
 /// Sizes of the head for a language.
@@ -79,7 +79,7 @@ impl AdversaryData {
         let share = |n: &usize| *n as f64 / sets[0].len() as f64;
         let entropy: f64 = counts.iter().filter(|n| **n > 0).map(|n| -share(n) * share(n).ln()).sum();
         if counts.iter().filter(|n| **n > 0).count() < 2 {
-            return Err(refused("task")("all labels are the same; there is nothing to unlearn".into()));
+            return Err(refused("task")("all labels are the same; there is nothing to unlearn"));
         }
         Ok(AdversaryData { classes, sets, entropy, tokens: language.max_length() as u32 + 2 })
     }
@@ -89,7 +89,7 @@ impl AdversaryData {
 pub struct Adversary {
     gpu: Gpu,
     algorithm: Adversarial,
-    run: Opposed,
+    run: AdversaryRun,
     data: AdversaryData,
     shape: SentenceHead,
     /// vec4 of W and b.
@@ -133,7 +133,7 @@ pub(super) fn adversary_bytes(model: &Model, head: SentenceHead, sentences: u32,
 
 /// The run that an adversary works in.
 #[derive(Clone, Copy, Debug)]
-pub struct Opposed {
+pub struct AdversaryRun {
     /// The run's steps.
     pub steps: u64,
     /// Of the batches.
@@ -154,7 +154,7 @@ impl Adversary {
         whole: &Arena,
         algorithm: &Adversarial,
         data: AdversaryData,
-        run: Opposed,
+        run: AdversaryRun,
     ) -> Result<Adversary, GpuError> {
         let (gpu, encoder, ring) = (model.gpu(), &model.encoder, run.ring);
         let shape = SentenceHead { classes: data.classes.len() as u32, tokens: data.tokens };
@@ -251,7 +251,7 @@ impl Adversary {
             let taken = step * head_steps + k;
             let numbers = Step {
                 counter: [taken as u32, 0],
-                optimizer: UpdateRule::ADAMW.numbers(taken, self.algorithm.head_lr),
+                user: UpdateRule::ADAMW.numbers(taken, self.algorithm.head_lr),
                 ..batch.step(1)
             };
             let mut encoder = gpu.encoder();
@@ -261,7 +261,7 @@ impl Adversary {
         }
         let batch = self.batch(1, step, head_steps);
         let weight = self.algorithm.weight_at(step, self.run.steps);
-        let numbers = Step { counter: [step as u32, 0], optimizer: adversary::numbers(weight), ..batch.step(1) };
+        let numbers = Step { counter: [step as u32, 0], user: adversary::numbers(weight), ..batch.step(1) };
         let mut encoder = gpu.encoder();
         self.against.encode(&mut encoder, &batch, self.run.scale / batch.masked() as f32, &numbers, stamp.take())?;
         self.judged.encode(gpu, &mut encoder, &numbers)?;
@@ -321,12 +321,12 @@ impl Adversary {
     /// Goes on with what [`state`](Self::state) gave.
     ///
     /// # Errors
-    /// The name of a tensor that is missing or has another shape.
-    pub fn restore(&self, state: &[NamedTensor]) -> Result<(), String> {
+    /// A tensor that is missing or has another shape.
+    pub fn restore(&self, state: &[NamedTensor]) -> Result<(), MissingTensor> {
         for (name, shape, buffer) in self.parts() {
             match state.iter().find(|t| t.name == name && t.shape == shape) {
                 Some(tensor) => self.gpu.write(buffer, &tensor.values),
-                None => return Err(format!("tensor `{name}` is missing or mis-shaped")),
+                None => return Err(MissingTensor(name)),
             }
         }
         Ok(())

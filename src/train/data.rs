@@ -26,12 +26,15 @@ pub fn held_out_seed(seed: u64) -> u64 {
 /// A language with the objective on it, and the ids that a model gives its words.
 #[derive(Clone)]
 pub struct Corpus {
+    /// Where sentences and their conditionals come from.
     pub language: Arc<dyn Language>,
     /// The tokens of a model that is trained here.
     pub vocabulary: Arc<Vocabulary>,
     /// What sentences are made of: the ids of that vocabulary, or those of another model.
     pub tokens: Arc<TokenIds>,
+    /// What is masked, and what the labels are.
     pub objective: ObjectiveSection,
+    /// Of the sentences, masks and labels.
     pub seed: u64,
 }
 
@@ -91,7 +94,7 @@ impl Corpus {
         }
     }
 
-    /// Masked positions that a batch of so many sentences may have at most.
+    /// Masked positions that a batch of `sentences` sentences may have at most.
     pub fn most_masked(&self, sentences: u32) -> u32 {
         match self.objective.mask {
             MaskPolicy::One => sentences,
@@ -111,7 +114,7 @@ fn bernoulli_positions(seed: u64, index: u64, length: usize, p: f64) -> Vec<usiz
 fn replace_labels(sentence: &mut Sentence, noise: &LabelNoise, corpus: &Corpus, index: u64) {
     let words = corpus.language.vocabulary().len() as u32;
     for (position, label) in &mut sentence.masked {
-        // Two blocks a position: one number that decides, and a word.
+        // Two blocks per position: one number that decides, and a word.
         let mut stream = Stream::new(corpus.seed, Purpose::LabelNoise, index).from_block(2 * *position);
         if stream.uniform() < noise.probability {
             *label = corpus.tokens.word(stream.below(words));
@@ -121,7 +124,9 @@ fn replace_labels(sentence: &mut Sentence, noise: &LabelNoise, corpus: &Corpus, 
 
 /// One micro-batch and what its masked positions weigh: 1 / masked positions of the whole step.
 pub struct Micro {
+    /// Sentences packed for the adapter.
     pub batch: Batch,
+    /// What each position's loss is multiplied by.
     pub weight: f32,
 }
 

@@ -22,6 +22,7 @@ pub struct Evaluation {
     pub excess_loss_standard_error: f64,
     /// Mean entropy of the exact conditionals at the same positions: `loss - excess_loss`.
     pub entropy_floor: f64,
+    /// Held-out sentences that were looked at.
     pub sentences: usize,
 }
 
@@ -36,7 +37,7 @@ pub struct Evaluator {
 const BATCH: usize = 256;
 
 impl Evaluator {
-    /// Sentences of one forward batch, when training has so many.
+    /// Sentences of one forward batch where a training batch has `training`.
     pub fn batch(training: usize) -> usize {
         training.min(BATCH)
     }

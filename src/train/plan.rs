@@ -19,17 +19,25 @@ use crate::ops::{BatchBuffers, Dims, Labels, Variants};
 /// What a run would take of its adapter.
 #[derive(Clone, Debug, Serialize)]
 pub struct PlanReport {
+    /// Numbers that are trained.
     pub parameters: usize,
+    /// Layers behind the embedding.
     pub layers: u32,
+    /// Rows of the word table, special tokens included.
     pub vocabulary: u32,
+    /// Its name.
     pub adapter: String,
+    /// How kernels would run.
     pub variants: Variants,
     /// Where they come from.
     pub variants_source: Source,
+    /// Sentences at once.
     pub micro_batch: u32,
+    /// Dispatches of one gradient.
     pub dispatches_per_micro_batch: usize,
     /// Multiplications and additions of a whole step, forward and backward; with recomputation forward twice.
     pub flops_per_step: f64,
+    /// Memory on the adapter.
     pub bytes: PlanBytes,
     /// Why it does not fit, if it does not.
     pub refused: Option<Refusal>,
@@ -40,6 +48,7 @@ pub struct PlanReport {
 pub struct Refusal {
     /// The part of the run, where one is known: "a step" or "the evaluation".
     pub part: Option<&'static str>,
+    /// What is too large.
     pub limit: Limit,
     /// The largest micro-batch, in sentences, with which a step and an evaluation fit, and that of the config.
     pub micro_batch: Option<[u32; 2]>,
@@ -77,8 +86,11 @@ impl From<GpuError> for Misfit {
 /// Memory on the adapter, in bytes.
 #[derive(Clone, Debug, Serialize)]
 pub struct PlanBytes {
+    /// The model.
     pub parameters: u64,
+    /// One for each parameter.
     pub gradients: u64,
+    /// Moments.
     pub optimizer: u64,
     /// What `train.algorithm` needs beside them.
     pub algorithm: u64,
@@ -88,9 +100,11 @@ pub struct PlanBytes {
     pub activations_unshared: u64,
     /// The same as `activations`, with `train.recompute` and without.
     pub activations_recomputed: u64,
+    /// Without `train.recompute`.
     pub activations_stored: u64,
     /// Scratch memory of nodes, beyond what activations lend.
     pub workspace: u64,
+    /// Ids, spans, labels and weights of a micro-batch.
     pub batch: u64,
     /// Activations and batch of the evaluation.
     pub evaluation: u64,
@@ -98,6 +112,7 @@ pub struct PlanBytes {
     pub measure: u64,
     /// Parameters of dispatches, the log, sums for the norm.
     pub other: u64,
+    /// All that is there at once.
     pub total: u64,
 }
 

@@ -36,8 +36,7 @@ impl Setup {
             AlgorithmKind::Adversarial(algorithm) => Some(head_of(algorithm, corpus.language.as_ref())?),
             _ => None,
         };
-        let place = |message: String| ConfigError { place: "[model]".into(), message };
-        let mut encoder = Encoder::new(&model).map_err(place)?;
+        let mut encoder = Encoder::new(&model).map_err(|error| ConfigError::at("[model]", error))?;
         encoder.recompute = config.train.recompute;
         let sentences = config.train.micro_batch();
         let dims = Dims {
@@ -50,7 +49,7 @@ impl Setup {
             LabelKind::Sampled => Labels::Hard,
             LabelKind::Expected => Labels::Soft,
         };
-        let kernels = Kernels::settle(gpu, resolved, &Subject::new(gpu, &encoder, &dims, labels))?;
+        let kernels = Kernels::choose(gpu, resolved, &Subject::new(gpu, &encoder, &dims, labels))?;
         let device = Device::new(gpu, kernels.variants);
         Ok(Setup { device, corpus, encoder, labels, head, dims, kernels })
     }

@@ -1,4 +1,5 @@
-//! The program as scripts see it, each command in a process of its own: exit codes, messages, JSON, files, interruption.
+//! The program as scripts see it, each command in a process of its own: exit codes, messages, JSON, files,
+//! interruption.
 
 #[path = "../common"]
 mod common {
@@ -26,6 +27,7 @@ mod measure_training;
 mod run_files;
 mod selftest_report;
 mod sweep_run;
+mod theory;
 mod tuning;
 mod words;
 

@@ -263,7 +263,7 @@ trace = { sentences = 32 }
         assert_eq!(row.noise_time, 0.0);
     }
     let plan = plan_of(&f, "theory.toml");
-    let start = plan.folder(plan.start.as_ref().unwrap());
+    let start = plan.folder(&plan.starts[0]);
     assert_eq!(std::fs::read_dir(f.path("theory/runs")).unwrap().count(), 5, "four runs and their start");
     for run in &plan.runs {
         let text = std::fs::read_to_string(plan.folder(run).join("config.toml")).unwrap();
@@ -412,8 +412,9 @@ fn a_question_to_the_common_start_that_fails_does_not_keep_the_others_from_begin
     f.write(
         "s.toml",
         &format!(
-            "base = \"base.toml\"\noutput = \"out\"\n[start]\noverrides = [\"train.steps=20\"]\n[grid]\nseed = [1]\n[examine]\n\
-             models = \"checkpoints\"\nsentences = 50\n[[examine.probe]]\ntask = \"A\"\nmethod = \"finetune\"\nlr = 1e30\n{sizes}\
+            "base = \"base.toml\"\noutput = \"out\"\n[start]\noverrides = [\"train.steps=20\"]\n[grid]\n\
+             seed = [1]\n[examine]\nmodels = \"checkpoints\"\nsentences = 50\n\
+             [[examine.probe]]\ntask = \"A\"\nmethod = \"finetune\"\nlr = 1e30\n{sizes}\
              [[examine.probe]]\ntask = \"A\"\n{sizes}"
         ),
     );

@@ -3,7 +3,7 @@
 use crate::common::adapter::gpu;
 use crate::common::fixtures::fixture;
 use crate::enlarge::{exact_logits, interpreted, livened, unpacked};
-use lowland::curvature::{Chunks, Conventions, ConventionsOptions, Drawing, Subject};
+use lowland::curvature::{Chunks, Conventions, ConventionsOptions, Drawing, Stopping, Subject};
 use lowland::gpu::Gpu;
 use lowland::model::{Encoder, Enlargement, Law, Model, Size, Unlawful, Weights, enlarge, load, read_examples};
 use lowland::ops::batch::Sentence;
@@ -45,7 +45,8 @@ impl Case {
     fn traces(&self, gpu: &Gpu) -> Vec<f64> {
         let subject = self.subject(gpu);
         let mut drawing = Drawing::new(&subject, LossDraw::Exact, 0, 1).unwrap();
-        let drawn = drawing.run(&subject, Target::TheseExamples, None, 0, &mut |_| Ok(())).unwrap();
+        let drawn =
+            drawing.run(&subject, Target::TheseExamples, &Stopping::after(usize::MAX), &mut |_| Ok(())).unwrap();
         drawn.per_tensor.into_iter().map(|(_, trace)| trace).collect()
     }
 
@@ -87,7 +88,7 @@ fn measured_traces_of_enlarged_models_are_those_of_the_law() {
         let traces = case.traces(&gpu);
         let own: f64 = traces.iter().sum();
         for by in SIZES {
-            let pre = case.encoder.config.kind.is_pre_layer_norm();
+            let pre = case.encoder.config.kind == lowland::model::ModelKind::RobertaPreLayerNorm;
             if by[3] > 0 && !pre {
                 continue;
             }
@@ -286,7 +287,7 @@ fn all_conventions_come_out_of_one_measurement() {
             let same = |a: Estimate, large: &Case, what: &str| {
                 let subject = large.subject(&gpu);
                 let mut drawing = Drawing::new(&subject, kind, 5, draws).unwrap();
-                let b = drawing.run(&subject, target, None, 0, &mut |_| Ok(())).unwrap().trace;
+                let b = drawing.run(&subject, target, &Stopping::after(usize::MAX), &mut |_| Ok(())).unwrap().trace;
                 assert!((a.value / b.estimate - 1.0).abs() < 1e-5, "{name} {what}: {a} against {}", b.estimate);
                 let error = (a.standard_error - b.standard_error).abs();
                 assert!(error <= 1e-4 * b.standard_error, "{name} {what}: {a} against ± {}", b.standard_error);

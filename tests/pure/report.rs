@@ -6,7 +6,7 @@ use std::path::Path;
 use lowland::random::{Purpose, Stream};
 use lowland::report;
 use lowland::sweep::{Accuracies, Collapse, Missing, Row, Table, Task, TraceConventions};
-use lowland::train::{Bartlett, Evaluation, Measurement};
+use lowland::train::{Evaluation, Measurement, Ratios};
 use serde_json::{Value, json};
 
 /// How accuracy depends on the trace in the tables made here.
@@ -121,7 +121,7 @@ impl Made<'_> {
                 largest_eigenvalue_standard_error: Some(0.004 * trace),
                 noise_trace: Some(0.98 * trace * (1.0 + 0.05 * stream.normal())),
                 noise_trace_standard_error: Some(0.03 * trace),
-                bartlett: Some(Bartlett {
+                bartlett: Some(Ratios {
                     noise_fisher: Some(0.98),
                     noise_fisher_standard_error: Some(0.03),
                     hessian_fisher: Some(1.05),
@@ -256,7 +256,8 @@ fn the_page_stands_alone_and_says_what_is_in_the_tables() {
     }
     // The one address is the name of SVG.
     assert_eq!(page.matches("http:").count(), page.matches("xmlns=\"http://www.w3.org/2000/svg\"").count());
-    // 30 + 9 + 9 + 60 models of 6 + 9 + 9 + 12 runs; the lookup table is no model, the first step and SAM are not saturated.
+    // 30 + 9 + 9 + 60 models of 6 + 9 + 9 + 12 runs; the lookup table is no model, the first step and SAM are not
+    // saturated.
     assert!(page.contains("108 models of 36 runs. 99 of them are saturated"), "{page}");
     assert!(page.contains("Planned and missing: 1.") && page.contains("out of memory &lt;1 GiB&gt;"));
     for text in ["19.34 ± 0.92", "42.3 ± 1.5", "39.7", "40.4 (smallest)", "50.5 (largest)", "+1.6 (SGD, 235 M)"] {
@@ -317,7 +318,7 @@ fn a_verdict_over_sizes_says_that_its_sign_is_a_convention() {
     }
     // The note, the figure over sizes and the table beside the paper's.
     assert_eq!(with.matches(LONG).count(), 3, "{with}");
-    // A verdict a task, two scatters, the coefficients as a figure and as a table.
+    // One verdict per task, two scatters, the coefficients as a figure and as a table.
     assert_eq!(with.matches(SHORT).count(), 2 + 2 + 2, "{with}");
     let mut apart = sizes(Truth::Rising);
     apart.rows.iter_mut().for_each(|r| r.parametrisation = format!("{} parameters, as trained", r.parameters));

@@ -18,7 +18,8 @@ pub struct TaskArguments {
     /// Overrides of the run config
     #[arg(value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
-    /// Of a grammar `A`, `B`, `C` or `span:K`, of a hidden Markov model `task-K`; or a file that ends in .csv or .jsonl
+    /// Of a grammar `A`, `B`, `C` or `span:K`, of a hidden Markov model `task-K`, of brackets
+    /// `positive`, `sign` or `sum`; or a file that ends in .csv or .jsonl
     /// with `text` and `label`, or a folder with such files train, validation and test
     #[arg(long, value_name = "TASK")]
     pub task: String,
@@ -132,8 +133,8 @@ pub struct Enlarge {
     /// Folder with config.json and model.safetensors
     #[arg(value_name = "SMALL")]
     pub small: PathBuf,
-    /// As `hidden=128,layers=4,heads=8,intermediate=512`, or a run config (its `[model]`); heads and feed-forward layers
-    /// that are left out grow with hidden
+    /// As `hidden=128,layers=4,heads=8,intermediate=512`, or a run config (its `[model]`); heads and feed-forward
+    /// layers that are left out grow with hidden
     #[arg(value_name = "SIZE")]
     pub size: String,
     /// Folder to write the larger model to

@@ -5,7 +5,7 @@ mod convention;
 mod correlations;
 mod embeddings;
 mod figures;
-mod files;
+pub(super) mod files;
 mod forest;
 mod markup;
 mod page;
