@@ -30,17 +30,23 @@ use super::role::{Norm, Part, Role};
 /// Why the trace of an enlarged model does not follow from the small one's by tensor.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Unlawful {
+    /// Sizes that cannot hold the model.
     #[error(transparent)]
     Sizes(#[from] EnlargeError),
     /// New layers with norms behind the residual sums: their norms have gradients that no tensor's trace tells.
-    #[error("the trace of new layers with post-layer-norm does not follow from the small model's by tensor")]
+    #[error("the trace of new layers behind whose sums a norm stands does not follow from the small model's by tensor")]
     Depth,
     /// A decoder of its own: the trace falls with the tables' scale without end.
     #[error("the head is not tied: the trace falls as the tables grow, and no scale of theirs is the flattest")]
     Untied,
     /// Tables or the norm before the head without a trace.
     #[error("tables have the trace {tables} and the norm before the head {norm}: no scale is the flattest")]
-    Nothing { tables: f64, norm: f64 },
+    Nothing {
+        /// Of all tables, at s = 1.
+        tables: f64,
+        /// Of scale and shift of the norm before the head.
+        norm: f64,
+    },
 }
 
 /// The three sums of which an enlarged model's trace is made, at s = 1.
@@ -50,6 +56,7 @@ pub struct Shares {
     pub tables: f64,
     /// Of scale and shift of the norm before a tied head: r G.
     pub norm: f64,
+    /// Of everything else.
     pub rest: f64,
 }
 

@@ -23,20 +23,24 @@ pub struct TraceConventions {
     pub sentences: usize,
     /// Over the parameters as trained.
     pub own: f64,
+    /// Of the choice of sentences and the draws, as the others.
     pub own_standard_error: f64,
     /// Embedded with the tables as they are and the norm before a tied head divided by the factor of the width.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duplicate: Option<f64>,
+    /// Of `duplicate`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duplicate_standard_error: Option<f64>,
     /// Embedded with all tables divided by that factor, as in the script released with the paper.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paper: Option<f64>,
+    /// Of `paper`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paper_standard_error: Option<f64>,
     /// Embedded with the tables times the factor that makes the trace least, 2 √(E G) + R.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub balanced: Option<f64>,
+    /// Of `balanced`, by the delta method with the covariance of its parts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub balanced_standard_error: Option<f64>,
     /// What the square root of two estimates adds to `balanced` in the mean; it is not taken off.
@@ -45,6 +49,7 @@ pub struct TraceConventions {
     /// Factor on the tables of `balanced`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub balanced_table_scale: Option<f64>,
+    /// Why one of the above is absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
@@ -91,12 +96,8 @@ impl Examiner<'_> {
         let instruments = Instruments::new(&subject.corpus, measure, subject.micro_batch)?;
         let used = law.as_ref().map_or_else(|_| itself(), Law::clone);
         let found = instruments.conventions(&subject.model, &used, &|| !interrupt::requested())?;
-        let large = into.config(&small.config);
         let mut row = TraceConventions {
-            into: format!(
-                "width {}, {} layers, {} heads, feed-forward {}",
-                large.hidden_size, large.num_hidden_layers, large.num_attention_heads, large.intermediate_size
-            ),
+            into: into.config(&small.config).shape(),
             sentences: measure.trace.sentences as usize,
             own: found.own.value,
             own_standard_error: found.own.standard_error,

@@ -36,9 +36,13 @@ pub struct Balanced {
 /// What is drawn, and for what the errors are.
 #[derive(Clone, Copy, Debug)]
 pub struct ConventionsOptions {
+    /// Labels, signs, or every label.
     pub kind: LossDraw,
+    /// Seed of the draws.
     pub seed: u64,
+    /// Draws an example.
     pub draws: usize,
+    /// What the errors are for.
     pub target: Target,
 }
 
