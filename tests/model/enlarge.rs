@@ -30,7 +30,7 @@ const MODELS: [&str; 13] = [
 ];
 
 /// A size that only some kinds have.
-fn own(config: &ModelConfig, key: &str, size: u32) -> Option<u32> {
+pub fn own(config: &ModelConfig, key: &str, size: u32) -> Option<u32> {
     config.kind.has_key(key).then_some(size)
 }
 
