@@ -16,7 +16,7 @@
 use super::operation::{self, no_rule};
 use super::{
     Adjoints, ColumnSum, Epilogue, Family, Layout, Linear, Lowering, Node, Operation, OutputShape, Rule, Second, Sizes,
-    Tangents, Tensor, TensorId, call, lstm_lowering,
+    Tangents, Tensor, TensorId, Variants, call, lstm_lowering,
 };
 use crate::gpu::Count;
 
