@@ -241,6 +241,7 @@ fn operations() -> Vec<Case> {
         (32, 16, 2, 70, 1, 6),
         (20, 33, 2, 9, 3, 6),
         (8, 130, 1, 3, 1, 4),
+        (4, 260, 1, 2, 1, 3),
     ] {
         let title =
             format!("lstm {d} to {directions} x {units}, {sentences} sentences of {shortest} to {longest} tokens");
