@@ -16,8 +16,8 @@ pub enum MaskPolicy {
     Several(SeveralMasks),
 }
 
-/// A share of each sentence's tokens is predicted, and not all of them are hidden (Devlin et al. 2019, section 3.1). With
-/// the defaults and `at_most = 5` the masking of the paper's released code.
+/// A share of each sentence's tokens is predicted, and not all of them are hidden (Devlin et al. 2019, section 3.1).
+/// With the defaults and `at_most = 5` the masking of the paper's released code.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SeveralMasks {
@@ -91,8 +91,8 @@ pub enum LabelKind {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ObjectiveSection {
-    /// "one" (one word per sentence, the paper's objective), { bernoulli = 0.15 }, or { several = { share = 0.15, ... } }
-    /// (the paper's released code).
+    /// "one" (one word per sentence, the paper's objective), { bernoulli = 0.15 }, or { several = { share = 0.15, ... }
+    /// } (the paper's released code).
     pub mask: MaskPolicy,
     /// "sampled" (the word that stood there) or "expected" (the exact conditional as a soft label).
     pub labels: LabelKind,

@@ -46,8 +46,8 @@ pub struct RunConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelSection {
-    /// "roberta-prelayernorm" (pre-layer-norm, as in the paper), "bert" or "roberta" (post-layer-norm), or "lstm" (layers
-    /// of an LSTM, as for the paper's hidden Markov data).
+    /// "roberta-prelayernorm" (pre-layer-norm, as in the paper), "bert" or "roberta" (post-layer-norm), or "lstm"
+    /// (layers of an LSTM, as for the paper's hidden Markov data).
     #[serde(rename = "type")]
     pub kind: ModelKind,
     /// Width of the model, D.
@@ -64,8 +64,9 @@ pub struct ModelSection {
     /// it. Of "lstm". Left out: true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bidirectional: Option<bool>,
-    /// Activation of the feed-forward layers (of "bert" that of the head too, of "lstm" that of the head): "gelu" (the exact one), "gelu_new" (by
-    /// tanh), "relu", "silu", or another name that transformers has for one of these. Left out: "gelu".
+    /// Activation of the feed-forward layers (of "bert" that of the head too, of "lstm" that of the head): "gelu" (the
+    /// exact one), "gelu_new" (by tanh), "relu", "silu", or another name that transformers has for one of these. Left
+    /// out: "gelu".
     #[serde(skip_serializing_if = "is_gelu")]
     pub hidden_act: HiddenAct,
     /// Dropout behind the embedding, and behind attention and feed-forward layers.
@@ -77,8 +78,8 @@ pub struct ModelSection {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_position_embeddings: Option<u32>,
     /// Rows of the word table, at least as many as the language has words and special tokens; 30522 is the table of the
-    /// paper's released code, with which it counts its sizes. Rows without a word are parameters of the model and tokens
-    /// of its softmax like the others. Left out: as many as are needed.
+    /// paper's released code, with which it counts its sizes. Rows without a word are parameters of the model and
+    /// tokens of its softmax like the others. Left out: as many as are needed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vocab_size: Option<u32>,
     /// The rows of the word table are rounded up to a multiple of this; 8 in the paper's released code. Left out: 1.
@@ -128,8 +129,8 @@ impl Default for ModelSection {
 }
 
 impl ModelSection {
-    /// Fills in what is left out of the keys that the type has, so that a config that says a default and one that leaves
-    /// it out are the same.
+    /// Fills in what is left out of the keys that the type has, so that a config that says a default and one that
+    /// leaves it out are the same.
     pub(super) fn complete(&mut self) {
         let (m, kind) = (ModelConfig::default(), self.kind);
         fn fill<T>(kind: ModelKind, key: &str, value: &mut Option<T>, default: T) {

@@ -4,8 +4,8 @@
 //! (seed, number), so that any block size gives the same numbers, and answers with a value and its evidence.
 //!
 //! From the bottom: `operator` (matrices known by their products), `passes` (those of a model over examples), `trace`,
-//! `spectrum` and `noise` (the estimators), and `estimate` (the procedure, which chooses among them and takes as many examples,
-//! draws and probes as an error needs). All that is public in these is named here.
+//! `spectrum` and `noise` (the estimators), and `estimate` (the procedure, which chooses among them and takes as many
+//! examples, draws and probes as an error needs). All that is public in these is named here.
 //!
 //! ```
 //! use lowland::curvature::{Dense, Hutchinson, Stopping, hutchinson};

@@ -16,8 +16,8 @@ pub enum Refusal {
     NoRoom,
     /// A pattern that no parameter's name fits.
     #[error(
-        "no parameter is named like `{pattern}`; names are as in the model file, for example `{example}`, and `*` stands for \
-         anything"
+        "no parameter is named like `{pattern}`; names are as in the model file, for example `{example}`, and `*` \
+        stands for anything"
     )]
     NoSuchParameter {
         /// What was asked for.
@@ -39,9 +39,9 @@ pub enum Refusal {
     SeveralBatches(usize),
     /// A sentence whose norms a software driver would cut short.
     #[error(
-        "a sentence of {tokens} tokens with {masked} masked needs loops of {needed} iterations in a kernel at `{kernel}`, \
-         and software drivers end loops after 65,535: its norms would be too small. Take shorter sentences or fewer masks, a \
-         GPU, or an estimator by products (`quadratic-form`, `hutchinson`)"
+        "a sentence of {tokens} tokens with {masked} masked needs loops of {needed} iterations in a kernel at \
+        `{kernel}`, and software drivers end loops after 65,535: its norms would be too small. Take shorter sentences \
+        or fewer masks, a GPU, or an estimator by products (`quadratic-form`, `hutchinson`)"
     )]
     LongSentence {
         /// Tokens of the sentence.
@@ -102,7 +102,8 @@ pub enum Refusal {
     SingularSketch,
     /// Fewer products than independent runs of XTrace need.
     #[error(
-        "XTrace to a relative error needs {runs} runs and a trial of at least 4 samples each: {needed} samples, not {given}"
+        "XTrace to a relative error needs {runs} runs and a trial of at least 4 samples each: {needed} samples, not \
+        {given}"
     )]
     FewRuns {
         /// Runs that give the standard error.

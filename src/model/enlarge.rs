@@ -11,9 +11,9 @@
 //! for every s above 0 (a norm follows the input's tables, and removes their scale within ε over their variance). The
 //! methods differ in nothing else: s = 1, 1 / r as in the script released with the paper, or the flattest
 //! ([`Law`](super::Law)). With a decoder of its own the tables are input only and no norm makes up for s. Units of the
-//! feed-forward layers are copied likewise, and those of an LSTM, whose weights copy them gate by gate; where it has two
-//! directions, the two halves of the width are copied each for itself, since the forward units stand before the reverse
-//! ones in the larger model too.
+//! feed-forward layers are copied likewise, and those of an LSTM, whose weights copy them gate by gate; where it has
+//! two directions, the two halves of the width are copied each for itself, since the forward units stand before the
+//! reverse ones in the larger model too.
 //!
 //! **Zero** adds units of the feed-forward layers that are zero in every weight. It cannot widen the model: a layer
 //! norm over more columns has another mean and variance, and all architectures have layer norms over every width. An

@@ -29,7 +29,8 @@ pub enum Axis {
     Plain(u32),
     /// Heads of `size`, each padded to a multiple of 4, from an offset on.
     Heads { offset: u32, size: u32 },
-    /// The four gates of an LSTM, one block of its units after another in the file, side by side for each unit in memory.
+    /// The four gates of an LSTM, one block of its units after another in the file, side by side for each unit in
+    /// memory.
     Gates { units: u32 },
 }
 

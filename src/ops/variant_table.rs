@@ -370,8 +370,8 @@ static LAYER_NORM: &[Row] = &[
     Row { name: "subgroup-16", about: ACROSS, needs: &[Need::Lanes(16)], kind: Kind::RowSubgroup(16) },
 ];
 
-const ACROSS_SENTENCES: &str = "a subgroup a workgroup, four sentences a lane, W handed round by broadcast; for software \
-     adapters; more than 128 units take the kernel over units";
+const ACROSS_SENTENCES: &str = "a subgroup a workgroup, four sentences a lane, W handed round by broadcast; for \
+    software adapters; more than 128 units take the kernel over units";
 
 const fn lstm(name: &'static str, about: &'static str, needs: &'static [Need], variant: LstmVariant) -> Row {
     Row { name, about, needs, kind: Kind::Lstm(variant) }

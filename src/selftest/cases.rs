@@ -230,7 +230,8 @@ fn operations() -> Vec<Case> {
         made.dropout = p > 0.0;
         all.push(made);
     }
-    // Sentences of one token, of two, and of one to so many; units that fill no vec4, and more than a workgroup has lanes.
+    // Sentences of one token, of two, and of one to so many; units that fill no vec4, and more than a workgroup has
+    // lanes.
     for (d, units, directions, sentences, shortest, longest) in [
         (8, 8, 1, 5, 1, 1),
         (10, 5, 2, 5, 1, 2),

@@ -1,5 +1,6 @@
-//! An interval for a probability from the number of successes (Clopper and Pearson 1934): exact, so that it covers the truth at
-//! least as often as it says, also where nearly all draws succeed and an interval by the normal law would be empty.
+//! An interval for a probability from the number of successes (Clopper and Pearson 1934): exact, so that it covers the
+//! truth at least as often as it says, also where nearly all draws succeed and an interval by the normal law would be
+//! empty.
 //!
 //! ```
 //! use lowland::statistics::Proportion;

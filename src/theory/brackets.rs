@@ -1,5 +1,5 @@
-//! Where Theorems 4.3 and 6.1 meet: soft brackets under cross-entropy. The least loss is not 0, so that the noise of sampled
-//! labels does not vanish at a solution, and plain SGD drifts towards flat ones by itself.
+//! Where Theorems 4.3 and 6.1 meet: soft brackets under cross-entropy. The least loss is not 0, so that the noise of
+//! sampled labels does not vanish at a solution, and plain SGD drifts towards flat ones by itself.
 //!
 //! Two neurons along (1, .., 1) with a c = 4κ solve it; Tr H = E[ p (1-p) (c² S² + (T-1) a²) ] is least at
 //! 8 κ √( (T-1) E[p (1-p)] E[p (1-p) S²] ). Term by term no solution is below 8 κ √(T-1) E[p (1-p) |S|].

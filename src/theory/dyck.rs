@@ -1,5 +1,5 @@
-//! The experiment on Theorem 6.1: both solutions, training that reaches the flattest one or does not, and how often a head on
-//! a few examples solves the task.
+//! The experiment on Theorem 6.1: both solutions, training that reaches the flattest one or does not, and how often a
+//! head on a few examples solves the task.
 
 use rayon::prelude::*;
 

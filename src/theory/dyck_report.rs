@@ -140,8 +140,8 @@ pub struct DyckReport {
     pub random_trace_balanced_limit: f64,
     /// The draws.
     pub random: Vec<RandomFeatures>,
-    /// Of the best restart at the smallest weight, with its loss: where that is not 0 the trace may lie a little below the
-    /// bound.
+    /// Of the best restart at the smallest weight, with its loss: where that is not 0 the trace may lie a little below
+    /// the bound.
     pub regularised_trace: Option<f64>,
     /// Of the same network.
     pub regularised_loss: Option<f64>,

@@ -19,8 +19,8 @@ pub struct Sgd {
     pub batch: usize,
     /// k.
     pub steps: u64,
-    /// δ: standard deviation of what is added to a target under the squared loss. Under cross-entropy a label is drawn with
-    /// its exact probability, and δ is not used.
+    /// δ: standard deviation of what is added to a target under the squared loss. Under cross-entropy a label is drawn
+    /// with its exact probability, and δ is not used.
     pub label_noise: f64,
 }
 
@@ -43,8 +43,8 @@ impl Sgd {
     }
 }
 
-/// Goes on from a network and calls `seen` with the step and the network at `marks` equal distances, the start included.
-/// Stops early where a value is no longer finite.
+/// Goes on from a network and calls `seen` with the step and the network at `marks` equal distances, the start
+/// included. Stops early where a value is no longer finite.
 pub fn sgd(
     start: &Network,
     population: &Population,

@@ -127,8 +127,8 @@ impl Population {
         Ok(population.normalised())
     }
 
-    /// The masked sentences of soft brackets ([`Brackets`]): N = T 2^(T-1); the target is the exact probability that the
-    /// masked bracket opens.
+    /// The masked sentences of soft brackets ([`Brackets`]): N = T 2^(T-1); the target is the exact probability that
+    /// the masked bracket opens.
     ///
     /// # Errors
     /// A length as for [`dyck`](Self::dyck), a `kappa` that the language refuses.

@@ -1,7 +1,7 @@
 //! Several masked words of a sentence, as a function of (seed, masking).
 //!
-//! Each position by itself ([`bernoulli_positions`]), or a share of them of which most are hidden, some replaced and some
-//! left (Devlin et al. 2019, section 3.1; `create_pretraining_data.py` of the paper's release).
+//! Each position by itself ([`bernoulli_positions`]), or a share of them of which most are hidden, some replaced and
+//! some left (Devlin et al. 2019, section 3.1; `create_pretraining_data.py` of the paper's release).
 
 use crate::config::{RandomFrom, SeveralMasks};
 use crate::model::TokenIds;

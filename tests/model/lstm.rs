@@ -143,8 +143,8 @@ fn parameters_have_roles_of_their_own_and_the_two_biases_of_a_gate_one_gradient(
     }
 }
 
-/// Of single tokens, the weights of the state and the forget gates touch nothing; behind its last masked position a plain
-/// LSTM reads nothing that reaches the loss.
+/// Of single tokens, the weights of the state and the forget gates touch nothing; behind its last masked position a
+/// plain LSTM reads nothing that reaches the loss.
 #[test]
 fn untouched_parameters_of_single_tokens_have_no_curvature() {
     let gpu = gpu();

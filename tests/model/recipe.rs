@@ -56,8 +56,8 @@ fn model(gpu: &Gpu) -> Model {
     Model::new(&Device::of(gpu), &encoder, &weights).unwrap()
 }
 
-/// For each sentence, cross-entropy and entropy of every position, in double precision from the logits of a sentence with
-/// that position masked.
+/// For each sentence, cross-entropy and entropy of every position, in double precision from the logits of a sentence
+/// with that position masked.
 fn enumerated(gpu: &Gpu, corpus: &Corpus, count: u64) -> Vec<Vec<(f64, f64)>> {
     let model = model(gpu);
     let sentence = |i: u64| {

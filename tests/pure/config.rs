@@ -160,8 +160,8 @@ fn wrong_values_are_refused_by_key_and_line() {
     }
 }
 
-/// With the released code's tables the shapes of `configs/paper` have the paper's sizes: its counts are with 30,522 words,
-/// 512 positions, two segments and without the pooler, which is not trained.
+/// With the released code's tables the shapes of `configs/paper` have the paper's sizes: its counts are with 30,522
+/// words, 512 positions, two segments and without the pooler, which is not trained.
 #[test]
 fn the_papers_shapes_have_the_papers_sizes() {
     let tables = ["vocab_size=30522", "max_position_embeddings=514", "type_vocab_size=2"];

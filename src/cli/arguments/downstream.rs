@@ -51,8 +51,8 @@ pub enum FeatureChoice {
     Mean,
     /// The representation of `<s>`
     First,
-    /// Those of all tokens but the first and the last of a sentence padded to `--padded-length`, padding with them: as in
-    /// the paper's released code
+    /// Those of all tokens but the first and the last of a sentence padded to `--padded-length`, padding with them: as
+    /// in the paper's released code
     Padded,
     /// The exact conditionals of all words one after another, the paper's lookup table; nothing of the model
     Lookup,

@@ -1,5 +1,5 @@
-//! `lowland measure`: curvature and gradient noise of a model on examples. A file a subcommand; what they share is here: the
-//! model on the adapter, examples, evidence, progress, interruption.
+//! `lowland measure`: curvature and gradient noise of a model on examples. A file a subcommand; what they share is
+//! here: the model on the adapter, examples, evidence, progress, interruption.
 
 mod hvp;
 mod noise;
@@ -47,7 +47,8 @@ pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Me
 /// What every report says of what was measured, over what, and at what cost.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Evidence {
-    /// What the standard errors are about: `population` (the language, or what a file is a sample of) or `these examples`.
+    /// What the standard errors are about: `population` (the language, or what a file is a sample of) or
+    /// `these examples`.
     target: String,
     /// The file that the examples came from.
     examples: String,
@@ -67,10 +68,11 @@ pub struct Evidence {
     seconds: f64,
     /// Arithmetic in multiples of one gradient over the same examples.
     gradient_equivalents: f64,
-    /// Whether all that was asked for is there: the relative error of a trace, converged eigenvalues; never after an interrupt.
+    /// Whether all that was asked for is there: the relative error of a trace, converged eigenvalues; never after an
+    /// interrupt.
     reached: bool,
-    /// Whether a signal ended it: then all numbers are of what was done until then, and the exit code is 130. Where nothing was,
-    /// an object with `interrupted` and `reached` alone is printed.
+    /// Whether a signal ended it: then all numbers are of what was done until then, and the exit code is 130. Where
+    /// nothing was, an object with `interrupted` and `reached` alone is printed.
     interrupted: bool,
 }
 

@@ -1,4 +1,5 @@
-//! A trace as it is asked for, and what follows from it: which estimator suits which matrix, and what does not go together.
+//! A trace as it is asked for, and what follows from it: which estimator suits which matrix, and what does not go
+//! together.
 
 use super::Probing;
 use crate::curvature::{CurvatureMatrix as M, Estimator as E, ProbeKind, Sampling};
@@ -26,11 +27,11 @@ pub struct TraceRequest {
     pub matrix: Option<M>,
     /// Stop when standard error / |estimate| is at most this.
     pub rel_error: Option<f64>,
-    /// At most this many pairs of example and draw, or probes; default 4096 pairs, 64 probes, 96 for Hutch++; with a relative
-    /// error 2²⁰ pairs or 8192 probes.
+    /// At most this many pairs of example and draw, or probes; default 4096 pairs, 64 probes, 96 for Hutch++; with a
+    /// relative error 2²⁰ pairs or 8192 probes.
     pub samples: Option<u64>,
-    /// Do not stop before this many examples (draws; default 256, of a design its pilot of 512) or probes (default 16, Hutch++
-    /// 96, XTrace's smallest run 32).
+    /// Do not stop before this many examples (draws; default 256, of a design its pilot of 512) or probes (default 16,
+    /// Hutch++ 96, XTrace's smallest run 32).
     pub minimum: Option<usize>,
     /// Draws an example; default: 2 of a language, of given examples as many as `samples` allows.
     pub draws: Option<usize>,

@@ -31,8 +31,8 @@ impl Default for NoiseRequest {
     }
 }
 
-/// Gradient noise over examples. g_i is the gradient of example i's loss, summed over its masked positions; ḡ their mean; Σ
-/// their covariance with n - 1. What an interrupt came before is `None`.
+/// Gradient noise over examples. g_i is the gradient of example i's loss, summed over its masked positions; ḡ their
+/// mean; Σ their covariance with n - 1. What an interrupt came before is `None`.
 #[derive(Clone, Debug)]
 pub struct GradientNoise {
     /// Examples that were to be measured; an interrupt may leave fewer.
@@ -64,8 +64,8 @@ pub struct Comparison {
     pub trace_hessian: Estimate,
     /// The quotients of the three.
     pub ratios: Bartlett,
-    /// Tr(Σ H) / (‖Σ‖_F ‖H‖_F), 1 where the two are proportional; `None` without the inner products of gradients, NaN of too few
-    /// examples for ‖Σ‖_F.
+    /// Tr(Σ H) / (‖Σ‖_F ‖H‖_F), 1 where the two are proportional; `None` without the inner products of gradients, NaN
+    /// of too few examples for ‖Σ‖_F.
     pub alignment: Option<f64>,
     /// Examples whose (g_i - ḡ)ᵀ H (g_i - ḡ) gave Tr(Σ H).
     pub alignment_examples: usize,

@@ -18,8 +18,8 @@ pub enum Cotangent {
     Draw(LossDraw),
 }
 
-/// Rows of a sentence up to which a layer's inner products are taken anew for every draw: a tile of the kernel that shares
-/// them has 32 rows or 64, whatever the sentence.
+/// Rows of a sentence up to which a layer's inner products are taken anew for every draw: a tile of the kernel that
+/// shares them has 32 rows or 64, whatever the sentence.
 const FEW: u32 = 32;
 
 /// Squared norms of per-example gradients for the labels of the data, or for a block of draws.
@@ -111,7 +111,8 @@ impl NormPass {
         if self.draws { self.pass.dims().probes as usize } else { 1 }
     }
 
-    /// Squared norms for draws `first ..` of a seed, handed to `take` as (draw, example, parameter, a summand of the norm).
+    /// Squared norms for draws `first ..` of a seed, handed to `take` as (draw, example, parameter, a summand of the
+    /// norm).
     pub fn run(
         &self,
         subject: &Subject,

@@ -1,12 +1,12 @@
 //! Parameters on which no example's loss depends, whatever the weights and labels: rows and columns of zeros in every
 //! curvature matrix, counted from the examples' tokens and the model's structure and not from a spectrum.
 //!
-//! - Rows of the position and segment tables that no token takes, pad rows among them, and rows of the word table of words in no
-//!   input; with a tied head every word's row is an output too, which softmax ties to the loss.
+//! - Rows of the position and segment tables that no token takes, pad rows among them, and rows of the word table of
+//!   words in no input; with a tied head every word's row is an output too, which softmax ties to the loss.
 //! - Biases of keys: they add the same q · b to all scores of a query, and softmax forgets it.
 //! - Queries and keys altogether where every example is a single token, an LSTM's weights of the state before the first
-//!   token, which is 0, and its forget gates; without layers what stands at positions that are not masked, and behind the
-//!   last masked position what an LSTM in one direction has not read yet.
+//!   token, which is 0, and its forget gates; without layers what stands at positions that are not masked, and behind
+//!   the last masked position what an LSTM in one direction has not read yet.
 
 use std::ops::Range;
 

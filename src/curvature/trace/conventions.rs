@@ -26,8 +26,8 @@ pub struct Conventions {
 pub struct Balanced {
     /// The error is the delta method's, with the covariance of E, G and R over the examples.
     pub trace: Estimate,
-    /// What the square root of two estimates adds in the mean, to second order: -√(E G) / 4 times the variance of E' / E -
-    /// G' / G. It is not taken off `trace`.
+    /// What the square root of two estimates adds in the mean, to second order: -√(E G) / 4 times the variance of E' /
+    /// E - G' / G. It is not taken off `trace`.
     pub bias: f64,
     /// Factor on the tables.
     pub scale: f64,
@@ -86,7 +86,8 @@ impl Conventions {
     }
 }
 
-/// What 2 √(E G) of two estimates is off in the mean, to second order; `between` is the standard error of E' / E - G' / G.
+/// What 2 √(E G) of two estimates is off in the mean, to second order; `between` is the standard error of E' / E - G' /
+/// G.
 fn bias_of_root(tables: f64, norm: f64, between: f64) -> f64 {
     -(tables * norm).sqrt() / 4.0 * between * between
 }

@@ -1,8 +1,9 @@
-//! The Fisher trace of a language from sentences that a design draws out of a frame: a list of sentences of which a forward
-//! pass tells how large their traces will be. Few of them are measured, most of those where much is to be expected.
+//! The Fisher trace of a language from sentences that a design draws out of a frame: a list of sentences of which a
+//! forward pass tells how large their traces will be. Few of them are measured, most of those where much is to be
+//! expected.
 //!
-//! A pilot of plain sentences chooses the design and the sizes of frame and sample; its values are not used again, so that
-//! the estimate is unbiased whatever they are (`statistics::Importance`, `statistics::Stratified`).
+//! A pilot of plain sentences chooses the design and the sizes of frame and sample; its values are not used again, so
+//! that the estimate is unbiased whatever they are (`statistics::Importance`, `statistics::Stratified`).
 
 use super::Stopping;
 use crate::curvature::error::unless_interrupted;
@@ -93,8 +94,8 @@ impl Frame {
     }
 }
 
-/// Measures sentences `of` the frame with draws of a seed, a batch at a time, until `enough` says so. Interrupted, it ends with
-/// the sentences until then, if there are any that count.
+/// Measures sentences `of` the frame with draws of a seed, a batch at a time, until `enough` says so. Interrupted, it
+/// ends with the sentences until then, if there are any that count.
 fn measure(
     from: Origin<'_>,
     what: &Designed,
@@ -202,8 +203,8 @@ fn reached(what: &Designed, parts: &Parts) -> bool {
 
 /// Tr F of the language.
 ///
-/// Interrupted, it is what the design has measured until then if that is a sample of its own (draws with replacement), else
-/// the round before, else the pilot.
+/// Interrupted, it is what the design has measured until then if that is a sample of its own (draws with replacement),
+/// else the round before, else the pilot.
 ///
 /// # Errors
 /// Draws that do not make sense; what the adapter says.

@@ -1,8 +1,8 @@
-//! The Fisher (= Gauss-Newton) trace from squared norms of per-example gradients of drawn cotangents: no vector of the model's
-//! size, one pass back a draw.
+//! The Fisher (= Gauss-Newton) trace from squared norms of per-example gradients of drawn cotangents: no vector of the
+//! model's size, one pass back a draw.
 //!
-//! With u drawn so that E[u uᵀ] = diag(p) − p pᵀ at every masked position, E‖Jᵀu‖² is the trace. Labels from the model are
-//! the paper's choice; random signs have a smaller variance once the model is confident (`docs/curvature.md`).
+//! With u drawn so that E[u uᵀ] = diag(p) − p pᵀ at every masked position, E‖Jᵀu‖² is the trace. Labels from the model
+//! are the paper's choice; random signs have a smaller variance once the model is confident (`docs/curvature.md`).
 
 use super::Stopping;
 use crate::curvature::error::unless_interrupted;
@@ -179,8 +179,8 @@ impl Drawing {
         self.values.iter().map(mean).zip(self.weights.iter().map(|w| *w as usize)).collect()
     }
 
-    /// Goes through the subject's batches until they end, or, where they are a sample of a population, until `stop` says so, in
-    /// examples. Interrupted, it is of the examples until then.
+    /// Goes through the subject's batches until they end, or, where they are a sample of a population, until `stop`
+    /// says so, in examples. Interrupted, it is of the examples until then.
     pub fn run(
         &mut self,
         subject: &Subject,
@@ -214,7 +214,8 @@ impl Drawing {
     }
 }
 
-/// Squared norms of the gradients of each example's summed loss, for the labels of the data: in all, and for each parameter.
+/// Squared norms of the gradients of each example's summed loss, for the labels of the data: in all, and for each
+/// parameter.
 pub struct Norms {
     /// ‖g_i‖² over the parameters that take part.
     pub squared: Vec<f64>,

@@ -1,6 +1,6 @@
-//! A trace with its evidence ([`Trace`]), and the estimators of one: by probes of any operator (Hutchinson's, through quadratic
-//! forms or products, Hutch++, XTrace), by draws of labels or signs at a subject's masked positions, and by draws about
-//! sentences that a design chooses from a language.
+//! A trace with its evidence ([`Trace`]), and the estimators of one: by probes of any operator (Hutchinson's, through
+//! quadratic forms or products, Hutch++, XTrace), by draws of labels or signs at a subject's masked positions, and by
+//! draws about sentences that a design chooses from a language.
 
 mod conventions;
 mod designed;

@@ -1,5 +1,6 @@
-//! LSTMs with the layers of the paper's released code: x ← norm(x + LSTM(norm(x))), where the LSTM has two directions of
-//! D / 2 units each, their outputs side by side, or one of D; a norm behind the last layer; BERT's embedding and head.
+//! LSTMs with the layers of the paper's released code: x ← norm(x + LSTM(norm(x))), where the LSTM has two directions
+//! of D / 2 units each, their outputs side by side, or one of D; a norm behind the last layer; BERT's embedding and
+//! head.
 //!
 //! Both biases of a gate, of the input and of the state, are parameters, as in `torch.nn.LSTM`: only their sum counts,
 //! and their gradients are equal.

@@ -7,8 +7,8 @@
 //!
 //! Ḡ = R αᵀ, K̄ = -β αᵀ, F̄_v = Ḡ F_t, F̄_t = Ḡᵀ F_v + (K̄ + K̄ᵀ) F_t, ū = (f̄ - f (f · f̄)) / |u|.
 //!
-//! `merlin_linear` of the code released with Liu, Xie, Li, Ma 2023 (classes fixed at 2, λ = 0.001). Entries that the clamp
-//! holds have no derivative: the diagonal of K, and pairs of equal rows.
+//! `merlin_linear` of the code released with Liu, Xie, Li, Ma 2023 (classes fixed at 2, λ = 0.001). Entries that the
+//! clamp holds have no derivative: the diagonal of K, and pairs of equal rows.
 
 use rayon::prelude::*;
 

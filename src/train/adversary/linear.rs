@@ -1,9 +1,9 @@
 //! The head that is trained alongside: what a linear probe is, by AdamW, a few steps before each step of the encoder.
 //!
 //! Its cross-entropy has no upper bound, and an encoder could raise it for ever by making the head wrong rather than
-//! ignorant. So a batch counts only while the head's mean loss on it is below `ceiling` times the entropy of the labels:
-//! at 1, the loss of the best head that knows nothing of the sentence, there is nothing left to take away. The head and
-//! its moments are part of a checkpoint.
+//! ignorant. So a batch counts only while the head's mean loss on it is below `ceiling` times the entropy of the
+//! labels: at 1, the loss of the best head that knows nothing of the sentence, there is nothing left to take away. The
+//! head and its moments are part of a checkpoint.
 
 use super::{AdversaryRun, Felt, MissingTensor, NamedTensor, Turn};
 use crate::config::Adversarial;
