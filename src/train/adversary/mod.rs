@@ -100,7 +100,7 @@ pub struct Adversary {
 
 enum Head {
     Linear(Box<LinearHead>),
-    Ridge(RidgeHead),
+    Ridge(Box<RidgeHead>),
 }
 
 /// What the encoder feels of a head, and where it is written down.
@@ -189,7 +189,7 @@ impl Adversary {
             HeadKind::Linear => {
                 Head::Linear(Box::new(LinearHead::new(model, shape, algorithm, data.entropy, run, &felt)?))
             }
-            HeadKind::Ridge => Head::Ridge(RidgeHead::new(model, shape, algorithm, &felt)?),
+            HeadKind::Ridge => Head::Ridge(Box::new(RidgeHead::new(model, shape, algorithm, &felt)?)),
         };
         let pairs = felt.gradient.chunks.iter().zip(&whole.chunks);
         let blend = pairs.map(|(a, g)| adversary::blend(&a.buffer, &felt.factor, &g.buffer, g.size4)).collect();
