@@ -352,11 +352,11 @@ fn by_hand(options: &LinearProbe, features: &Features, labels: &[u32], seed: u64
     let mut kept: Option<(f64, f64, Vec<u32>, u32)> = None;
     for step in 0..options.epochs {
         let mut g = vec![0.0; theta.len()];
-        for i in 0..PARTS[0] {
+        for (i, label) in labels[..PARTS[0]].iter().enumerate() {
             let z = logits(&theta, i);
             let total: f64 = z.iter().map(|z| z.exp()).sum();
             for c in 0..classes {
-                let r = (z[c].exp() / total - f64::from(u8::from(labels[i] as usize == c))) / PARTS[0] as f64;
+                let r = (z[c].exp() / total - f64::from(u8::from(*label as usize == c))) / PARTS[0] as f64;
                 g[classes * w + c] += r;
                 (0..w).for_each(|k| g[c * w + k] += r * f64::from(features.values[i * w + k]));
             }
