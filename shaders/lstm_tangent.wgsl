@@ -87,7 +87,7 @@ fn moved_back(row: u32, earlier: u32, first: bool, quad: u32, layer: u32, bar_do
     return cell_vjp_jvp(moving(row, earlier, first, quad, layer), bar, bar_dot);
 }
 
-// One invocation four units of a sentence.
+// One invocation four units of a sentence, from its last token to its first.
 @compute @workgroup_size(64)
 fn delta(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
     let i = (w.x + w.y * n.x) * 64u + l;
@@ -108,7 +108,7 @@ fn delta(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u
     }
 }
 
-// One invocation four units of a row, row by row: all rows of a sentence, so that none is looked for.
+// One invocation four units of a row.
 @compute @workgroup_size(64)
 fn second(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
     let i = (w.x + w.y * n.x) * 64u + l;
