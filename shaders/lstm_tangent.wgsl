@@ -88,7 +88,7 @@ fn moved_back(row: u32, earlier: u32, first: bool, quad: u32, layer: u32, bar_do
     return cell_vjp_jvp(moving(row, earlier, first, quad, layer), bar, bar_dot);
 }
 
-// One invocation four units of a sentence.
+// One invocation four units of a sentence, from its last token to its first.
 @compute @workgroup_size(64)
 fn delta(here: Place) {
     let i = element(here);
@@ -109,7 +109,7 @@ fn delta(here: Place) {
     }
 }
 
-// One invocation four units of a row, row by row: all rows of a sentence, so that none is looked for.
+// One invocation four units of a row.
 @compute @workgroup_size(64)
 fn second(here: Place) {
     let i = element(here);
