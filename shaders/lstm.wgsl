@@ -9,14 +9,24 @@
 //   units      a workgroup takes 8 sentences through time, its invocations over units; for GPUs
 //   subgroup   one subgroup of LANES lanes 4 LANES sentences, h and c of each in registers: no barrier, no memory between
 //              two tokens; for software adapters
-//@variant addend: ADDEND=1
-//@variant reverse: REVERSE=1
-//@variant lanes-128: LANES=128
-//@variant lanes-256: LANES=256 REVERSE=1 ADDEND=1
-//@variant items-2: LANES=256 ITEMS=2
-//@variant items-4: LANES=256 ITEMS=4
+//@variants ADDEND=1
+//@variants REVERSE=1
+//@variants REVERSE=1 SHIFT=1
+//@variants REVERSE=1 SHIFT=2 ADDEND=1
+//@variants REVERSE=1 SHIFT=3
+//@variants INVOCATIONS=128 REVERSE=1 ADDEND=1
+//@variants INVOCATIONS=128 ITEMS=2
+//@variants INVOCATIONS=128 ITEMS=4
+//@variants INVOCATIONS=128 ITEMS=8
+//@variants SUBGROUP=1
+//@variants SUBGROUP=1 LANES=4 UNITS=5 REVERSE=1 SHIFT=1
+//@variants SUBGROUP=1 LANES=16 UNITS=32 ADDEND=1
+//@variants SUBGROUP=1 UNITS=6 REVERSE=1 SHIFT=2 ADDEND=1
+//@variants SUBGROUP=1 LANES=16 UNITS=128 REVERSE=1
+//@import common/entry.wgsl
 //@import common/step.wgsl
 
+const SUBGROUP: u32 = 0u;
 const ADDEND: u32 = 0u;
 const TANGENT: u32 = 0u;
 
@@ -32,7 +42,7 @@ const TANGENT: u32 = 0u;
 @group(0) @binding(3) var<storage, read> spans: array<vec4<f32>>;
 //@optional
 @group(0) @binding(4) var<storage, read> addend: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read_write> out: array<f32>;
+@group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> z_bar_out: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> previous_out: array<vec4<f32>>;
 @group(0) @binding(7) var<storage, read_write> state_out: array<vec4<f32>>;
@@ -40,10 +50,15 @@ const TANGENT: u32 = 0u;
 //@import common/lstm_walk.wgsl
 //@import common/lstm_store.wgsl
 //@import common/lstm_cell.wgsl
+//@import common/lstm_state.wgsl
 
 // What reaches h of four units from outside.
 fn reached(row: u32, next: u32, quad: u32, last: bool, layer: u32) -> vec4<f32> {
     return outside4(row, quad, layer);
 }
 
+//@if SUBGROUP
+//@import common/lstm_subgroup.wgsl
+//@else
 //@import common/lstm_units.wgsl
+//@end

@@ -1,11 +1,11 @@
-//! The cost of a gradient and of a whole AdamW step, of plain products, and how cost grows with each size; all beside the
-//! same in PyTorch, timed in turn in one run.
+//! The cost of a gradient and of a whole AdamW step, of plain products, and how cost grows with each size; all beside
+//! the same in PyTorch, timed in turn in one run.
 //!
 //!     cargo bench --bench step -- [SHAPE ..] [--config FILE] [--set KEY=VALUE] [--part PART] [--runs N] [--json FILE]
 //!
-//! A shape is `width/layers/tokens/batch` (heads of 32 numbers or less), or `lstm:` before it for an LSTM; with `--config` the model and the sentences of a
-//! run config. PyTorch is the one of `$LOWLAND_PEERS` (a Python interpreter), else of `target/peers` (`make peers`); without
-//! it the table has only our own times. Absolute times mean little on shared machines: read the ratios.
+//! A shape is `width/layers/tokens/batch` (heads of 32 numbers or less), behind `lstm:` that of an LSTM; with `--config` the model and the sentences of
+//! a run config. PyTorch is the one of `$LOWLAND_PEERS` (a Python interpreter), else of `target/peers` (`make peers`);
+//! without it the table has only our own times. Absolute times mean little on shared machines: read the ratios.
 
 mod peer;
 mod products;
@@ -79,7 +79,7 @@ impl Arguments {
 }
 
 /// `12.3 ms (PyTorch 4.5 ms, ratio 2.73 [2.70, 2.80])`
-fn told(times: &Times) -> String {
+fn summary(times: &Times) -> String {
     let mut text = format!("{:9.2} ms", times.seconds() * 1e3);
     if let (Some(theirs), Some([low, median, high])) = (times.peer_seconds(), times.ratio()) {
         text += &format!(" (PyTorch {:.2} ms, ratio {median:.2} [{low:.2}, {high:.2}])", theirs * 1e3);
@@ -109,8 +109,8 @@ fn time_steps(gpu: &Gpu, arguments: &Arguments, peer: &mut Option<Peer>) -> Resu
             "{:16} {:>4} dispatches, first step after {:.2} s, {:.2} s of it for kernels",
             workload.name, steps.dispatches, steps.first, steps.kernels
         );
-        println!("    gradient {}", told(&steps.gradient));
-        println!("    step     {}", told(&steps.step));
+        println!("    gradient {}", summary(&steps.gradient));
+        println!("    step     {}", summary(&steps.step));
         let whole: f64 = steps.profile.iter().map(|(_, seconds, _)| seconds).sum();
         for (kernel, seconds, dispatches) in &steps.profile {
             println!("    {:8.2} ms {:5.1} %  {dispatches:>3} x {kernel}", seconds * 1e3, 100.0 * seconds / whole);
@@ -158,10 +158,11 @@ fn time_scaling(gpu: &Gpu, runs: usize, peer: &mut Option<Peer>) -> Result<Vec<V
         if let (Some(theirs), Some(base_theirs)) = (theirs, base_theirs) {
             print!(" (PyTorch {:5.2})", theirs / base_theirs);
         }
-        println!("   {}", told(&steps.step));
+        println!("   {}", summary(&steps.step));
         let mut line = steps.json(name);
         line["sizes"] = json!({
-            "width": sizes.width, "layers": sizes.layers, "tokens": sizes.tokens, "batch": sizes.batch, "words": sizes.words,
+            "width": sizes.width, "layers": sizes.layers, "tokens": sizes.tokens, "batch": sizes.batch,
+            "words": sizes.words,
         });
         line["multiple"] = json!(ours / base_ours);
         line["peer_multiple"] = json!(theirs.zip(base_theirs).map(|(t, b)| t / b));

@@ -3,38 +3,32 @@
 // What the step before made, h' or z̄, is read from memory, where the workgroup has just written it: every number of W
 // that is read serves PART sentences, every number of h' four gates.
 
-const LANES: u32 = 64u;
+const INVOCATIONS: u32 = 64u;
 const PART: u32 = 4u;
 // Groups of four units that an invocation has at most: room for the adjoints of their cells.
 const ITEMS: u32 = 1u;
 
-// Number c of a row of h, of so many vec4.
-fn component(v: vec4<f32>, c: u32) -> f32 {
-    return v[c % 4u];
-}
-
-@compute @workgroup_size(LANES)
+@compute @workgroup_size(INVOCATIONS)
 //@if TANGENT
 fn jvp(
 //@else
 fn forward(
 //@end
-    @builtin(workgroup_id) w: vec3<u32>,
-    @builtin(num_workgroups) n: vec3<u32>,
-    @builtin(local_invocation_index) l: u32,
+    here: Place
 ) {
-    let first = (w.x + w.y * n.x) * 2u * PART;
+    let l = here.local;
+    let first = group_number(here.group) * 2u * PART;
     let span_of_longest = sentence(first);
     let longest = span_of_longest.y - span_of_longest.x;
-    let hidden = w.z * p.previous_layer;
-    let own = w.z * p.state_layer;
+    let hidden = here.group.z * p.previous_layer;
+    let own = here.group.z * p.state_layer;
     let state4 = p.units + p.quads;
-    for (var i = l; i < 2u * PART * p.quads; i += LANES) {
+    for (var i = l; i < 2u * PART * p.quads; i += INVOCATIONS) {
         let span = sentence(first + i / p.quads);
         if span.x < span.y { previous_out[hidden + row_at(span, 0u) * p.quads + i % p.quads] = vec4<f32>(0.0); }
     }
     for (var time = 0u; time < longest; time++) {
-        for (var item = l; item < 8u * p.quads; item += LANES) {
+        for (var item = l; item < 8u * p.quads; item += INVOCATIONS) {
             let unit = item % (4u * p.quads);
             let there = min(unit, p.units - 1u);
             let inside = select(0.0, 1.0, unit < p.units);
@@ -47,7 +41,7 @@ fn forward(
             for (var s = 0u; s < PART; s++) {
                 span[s] = sentence(part + s);
                 row[s] = row_at(span[s], time);
-                z[s] = u[w.z * p.in_layer + row[s] * p.units + there];
+                z[s] = u[here.group.z * p.in_layer + row[s] * p.units + there];
                 //@if TANGENT
                 //@else
                 z[s] += bias[there];
@@ -100,9 +94,9 @@ fn forward(
                     state_out[own + row[s] * state4 + cell4][unit % 4u] = inside * fresh.c[s];
                     if unit < p.units {
                         state_out[own + row[s] * state4 + unit] = kept[s];
-                        store(row[s], unit, w.z, fresh.h[s]);
+                        store(row[s], unit, here.group.z, fresh.h[s]);
                     }
-                    if unit == 0u { store_padding(row[s], w.z); }
+                    if unit == 0u { store_padding(row[s], here.group.z); }
                 }
                 if time + 1u < length {
                     let at = row_at(span[s], time + 1u) * p.quads + unit / 4u;
@@ -114,20 +108,19 @@ fn forward(
     }
 }
 
-@compute @workgroup_size(LANES)
+@compute @workgroup_size(INVOCATIONS)
 //@if TANGENT
 fn vjp_jvp(
 //@else
 fn vjp(
 //@end
-    @builtin(workgroup_id) w: vec3<u32>,
-    @builtin(num_workgroups) n: vec3<u32>,
-    @builtin(local_invocation_index) l: u32,
+    here: Place
 ) {
-    let first = (w.x + w.y * n.x) * 2u * PART;
+    let l = here.local;
+    let first = group_number(here.group) * 2u * PART;
     let span_of_longest = sentence(first);
     let longest = span_of_longest.y - span_of_longest.x;
-    let own = w.z * p.out_layer;
+    let own = here.group.z * p.out_layer;
     let state4 = p.units + p.quads;
     // Of each item and sentence the adjoint (its tangent) of the cell before.
     var c_bar: array<vec4<f32>, ITEMS * PART>;
@@ -137,7 +130,7 @@ fn vjp(
     // From every sentence's last token, wherever that is, to its first.
     for (var back_time = 0u; back_time < longest; back_time++) {
         for (var number = 0u; number < ITEMS; number++) {
-            let item = l + number * LANES;
+            let item = l + number * INVOCATIONS;
             if item < 2u * p.quads {
                 let quad = item % p.quads;
                 let part = first + item / p.quads * PART;
@@ -151,7 +144,7 @@ fn vjp(
                     let length = span[s].y - span[s].x;
                     time[s] = max(length, back_time + 1u) - back_time - 1u;
                     next[s] = row_at(span[s], time[s] + 1u);
-                    h_bar4[s] = reached(row_at(span[s], time[s]), next[s], quad, back_time == 0u, w.z);
+                    h_bar4[s] = reached(row_at(span[s], time[s]), next[s], quad, back_time == 0u, here.group.z);
                 }
                 let depth = select(p.units, 0u, back_time == 0u);
                 for (var unit = 0u; unit < depth; unit++) {
@@ -171,7 +164,7 @@ fn vjp(
                     let earlier = row_at(span[s], max(time[s], 1u) - 1u);
                     let bar = Cell(h_bar4[s], c_bar[number * PART + s]);
                     //@if TANGENT
-                    let passed = moved_back(row, earlier, time[s] == 0u, quad, w.z, bar);
+                    let passed = moved_back(row, earlier, time[s] == 0u, quad, here.group.z, bar);
                     //@else
                     let c = state[row * state4 + p.units + quad];
                     let before = select(state[earlier * state4 + p.units + quad], vec4<f32>(0.0), time[s] == 0u);
@@ -191,16 +184,4 @@ fn vjp(
         }
         storageBarrier();
     }
-}
-
-// The gates of four units of a row.
-fn gates_at(row: u32, quad: u32) -> Gates {
-    let base = row * (p.units + p.quads);
-    let last = p.units - 1u;
-    return by_gate(
-        state[base + min(4u * quad, last)],
-        state[base + min(4u * quad + 1u, last)],
-        state[base + min(4u * quad + 2u, last)],
-        state[base + min(4u * quad + 3u, last)],
-    );
 }

@@ -158,25 +158,40 @@ impl HiddenAct {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ModelConfig {
+    /// Which of the supported architectures.
     #[serde(rename = "model_type")]
     pub kind: ModelKind,
+    /// Rows of the word table, V.
     pub vocab_size: u32,
+    /// Width D of the representations.
     pub hidden_size: u32,
+    /// Layers behind the embedding; 0 is possible.
     pub num_hidden_layers: u32,
+    /// Heads H of each layer; they divide D among them.
     pub num_attention_heads: u32,
+    /// Feed-forward units F of each layer.
     pub intermediate_size: u32,
     /// Whether an LSTM reads in both directions, with half of the width each.
     pub bidirectional: bool,
+    /// Activation of the feed-forward units.
     pub hidden_act: HiddenAct,
+    /// Probability of dropping a number behind the embedding, attention and feed-forward parts.
     pub hidden_dropout_prob: f64,
+    /// Probability of dropping an attention weight.
     pub attention_probs_dropout_prob: f64,
+    /// Rows of the position table, those before the first token's included.
     pub max_position_embeddings: u32,
+    /// Rows of the segment table.
     pub type_vocab_size: u32,
+    /// Standard deviation of the initial weights.
     pub initializer_range: f64,
     /// Half-width of the uniform distribution of an LSTM's initial weights and biases; `None` is 1 / √units.
     pub lstm_initializer_range: Option<f64>,
+    /// ε of every layer norm, added to the variance.
     pub layer_norm_eps: f64,
+    /// Id of padding; with RoBERTa positions count from the one behind it.
     pub pad_token_id: u32,
+    /// Whether the decoder's weight is the word table.
     pub tie_word_embeddings: bool,
 }
 
@@ -203,6 +218,63 @@ impl Default for ModelConfig {
             tie_word_embeddings: true,
         }
     }
+}
+
+/// Numbers of the widest head that the attention kernels take.
+pub(super) const WIDEST_HEAD: u32 = 256;
+
+/// Why there is no model of a config.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum SizeError {
+    /// A size outside of its range.
+    #[error("{key} = {value} is not possible ({least} to {most})")]
+    Size {
+        /// As `config.json` calls it.
+        key: &'static str,
+        /// What was given.
+        value: u32,
+        /// The smallest that is possible.
+        least: u32,
+        /// The largest that is possible.
+        most: u32,
+    },
+    /// A width that the heads do not divide.
+    #[error("hidden_size = {hidden} is not a multiple of num_attention_heads = {heads}")]
+    Heads {
+        /// The model's width D.
+        hidden: u32,
+        /// The number of heads H.
+        heads: u32,
+    },
+    /// Heads of more numbers than a kernel takes.
+    #[error("heads of {0} numbers are too wide ({WIDEST_HEAD} at most); raise num_attention_heads")]
+    WideHeads(u32),
+    /// A width that the two directions of an LSTM cannot share.
+    #[error(
+        "hidden_size = {0} is odd; an LSTM of two directions has half of it in each (or set bidirectional = false)"
+    )]
+    OddWidth(u32),
+    /// An LSTM of more units in a direction than a kernel takes.
+    #[error("an LSTM of {units} units in a direction is too wide ({most} at most)")]
+    WideLstm {
+        /// Units in a direction.
+        units: u32,
+        /// What a kernel takes.
+        most: u32,
+    },
+    /// A number outside of its interval.
+    #[error("{key} = {value} must lie in {interval}")]
+    Number {
+        /// As `config.json` calls it.
+        key: &'static str,
+        /// What was given.
+        value: f64,
+        /// As mathematicians write it: `[0, 1)`.
+        interval: &'static str,
+    },
+    /// A table of so few positions that those before the first token take all of them.
+    #[error("max_position_embeddings = {0} leaves no position for a token")]
+    NoPosition(u32),
 }
 
 impl ModelConfig {
@@ -252,8 +324,11 @@ impl ModelConfig {
         self.to_json().get(key).cloned().unwrap_or_default()
     }
 
-    /// What makes the sizes impossible, if anything.
-    pub fn check(&self) -> Result<(), String> {
+    /// Whether there can be a model of this config.
+    ///
+    /// # Errors
+    /// The first key that is out of its range.
+    pub fn check(&self) -> Result<(), SizeError> {
         let common = [
             ("vocab_size", self.vocab_size),
             ("hidden_size", self.hidden_size),
@@ -261,22 +336,16 @@ impl ModelConfig {
             ("type_vocab_size", self.type_vocab_size),
         ];
         common.into_iter().try_for_each(positive)?;
-        if self.num_hidden_layers > 1000 {
-            return Err(format!("num_hidden_layers = {} is not possible (0 to 1000)", self.num_hidden_layers));
-        }
+        within("num_hidden_layers", self.num_hidden_layers, 0, 1000)?;
         self.kind.family().check(self)?;
         probability("hidden_dropout_prob", self.hidden_dropout_prob)?;
-        if !(self.layer_norm_eps > 0.0 && self.layer_norm_eps < 1.0) {
-            return Err(format!("layer_norm_eps = {} must lie in (0, 1)", self.layer_norm_eps));
-        }
+        let eps = self.layer_norm_eps;
+        number("layer_norm_eps", eps, eps > 0.0 && eps < 1.0, "(0, 1)")?;
         spread("initializer_range", self.initializer_range)?;
-        if self.longest() == 0 {
-            return Err(format!(
-                "max_position_embeddings = {} leaves no position for a token",
-                self.max_position_embeddings
-            ));
+        match self.longest() {
+            0 => Err(SizeError::NoPosition(self.max_position_embeddings)),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// `config.json` as `transformers` reads it, with the keys that the kind has.
@@ -293,26 +362,30 @@ impl ModelConfig {
     }
 }
 
-/// Refuses sizes that are 0 or beyond all use.
-pub(super) fn positive((name, value): (&str, u32)) -> Result<(), String> {
-    match value {
-        1..=0x100_0000 => Ok(()),
-        _ => Err(format!("{name} = {value} is not possible (1 to {})", 1 << 24)),
+/// Refuses a size outside of a range.
+fn within(key: &'static str, value: u32, least: u32, most: u32) -> Result<(), SizeError> {
+    match (least..=most).contains(&value) {
+        true => Ok(()),
+        false => Err(SizeError::Size { key, value, least, most }),
     }
+}
+
+/// Refuses a number that does not lie in its interval.
+fn number(key: &'static str, value: f64, fits: bool, interval: &'static str) -> Result<(), SizeError> {
+    if fits { Ok(()) } else { Err(SizeError::Number { key, value, interval }) }
+}
+
+/// Refuses sizes that are 0 or beyond all use.
+pub(super) fn positive((key, value): (&'static str, u32)) -> Result<(), SizeError> {
+    within(key, value, 1, 1 << 24)
 }
 
 /// Refuses what is no probability of dropping something.
-pub(super) fn probability(name: &str, p: f64) -> Result<(), String> {
-    match (0.0..1.0).contains(&p) {
-        true => Ok(()),
-        false => Err(format!("{name} = {p} must lie in [0, 1)")),
-    }
+pub(super) fn probability(key: &'static str, p: f64) -> Result<(), SizeError> {
+    number(key, p, (0.0..1.0).contains(&p), "[0, 1)")
 }
 
 /// Refuses what is no spread of initial weights.
-pub(super) fn spread(name: &str, value: f64) -> Result<(), String> {
-    match (0.0..100.0).contains(&value) {
-        true => Ok(()),
-        false => Err(format!("{name} = {value} must lie in [0, 100)")),
-    }
+pub(super) fn spread(key: &'static str, value: f64) -> Result<(), SizeError> {
+    number(key, value, (0.0..100.0).contains(&value), "[0, 100)")
 }

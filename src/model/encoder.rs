@@ -2,31 +2,39 @@
 //! (dense, activation, norm, decoder tied to the word table or not, bias). Only masked rows reach the head.
 
 use super::builder::Builder;
-use super::config::ModelConfig;
+use super::config::{ModelConfig, SizeError};
 use super::parameters::{Initialise, Matrix, Parameter};
 use super::role::{Norm, Part, Role};
-use crate::graph::{Count, Emit, Graph, TensorId};
+use crate::graph::{Emit, Graph, TensorId};
 use crate::ops::batch::BatchLayout;
-use crate::ops::{Labels, Table, Variants};
+use crate::ops::counts::MASKED;
+use crate::ops::{Activation, Labels, Table, Variants};
 
 /// What stands behind the last layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Head {
     /// The masked language model's: dense, activation, norm, decoder.
     Words,
-    /// So many classes from a linear layer on the final representation.
+    /// This number of classes from a linear layer on the final representation.
     Classes(u32),
+    /// The same behind a pooler: a layer of the model's width, tanh, dropout.
+    PooledClasses(u32),
 }
 
 /// A model's forward graph and its parameters.
 #[derive(Clone, Debug)]
 pub struct Encoder {
+    /// What it was made of.
     pub config: ModelConfig,
+    /// What stands behind the last layer.
     pub head: Head,
+    /// The forward pass up to the logits, without a loss.
     pub graph: Graph,
+    /// What kernels work on, each one parameter or several.
     pub matrices: Vec<Matrix>,
     /// The graph's tensor of each matrix.
     pub tensors: Vec<TensorId>,
+    /// As model files name them, in the order of the file.
     pub parameters: Vec<Parameter>,
     /// Output of the embedding and of each layer, all tokens.
     pub hidden: Vec<TensorId>,
@@ -41,17 +49,29 @@ impl Encoder {
     ///
     /// # Errors
     /// What makes the sizes impossible.
-    pub fn new(config: &ModelConfig) -> Result<Encoder, String> {
+    pub fn new(config: &ModelConfig) -> Result<Encoder, SizeError> {
         Encoder::with_head(config, Head::Words)
     }
 
     /// The encoder with a linear classifier on the final representations of masked positions, `classifier.weight`
     /// [classes, D] and `classifier.bias`, instead of the language model's head.
-    pub fn classifier(config: &ModelConfig, classes: u32) -> Result<Encoder, String> {
+    ///
+    /// # Errors
+    /// As [`Encoder::new`].
+    pub fn classifier(config: &ModelConfig, classes: u32) -> Result<Encoder, SizeError> {
         Encoder::with_head(config, Head::Classes(classes))
     }
 
-    fn with_head(config: &ModelConfig, head: Head) -> Result<Encoder, String> {
+    /// [`classifier`](Self::classifier) behind a pooler, `pooler.dense.weight` [D, D] and `pooler.dense.bias`, tanh and
+    /// the model's dropout of hidden states.
+    ///
+    /// # Errors
+    /// What makes the sizes impossible.
+    pub fn pooled_classifier(config: &ModelConfig, classes: u32) -> Result<Encoder, SizeError> {
+        Encoder::with_head(config, Head::PooledClasses(classes))
+    }
+
+    fn with_head(config: &ModelConfig, head: Head) -> Result<Encoder, SizeError> {
         config.check()?;
         let (mut b, family) = (Builder::new(config), config.kind.family());
         let (mut x, words) = embedding(&mut b);
@@ -67,9 +87,15 @@ impl Encoder {
         if let Some(name) = family.final_norm(config.kind) {
             m = b.norm(m, Norm::Final, &name);
         }
+        if let Head::PooledClasses(_) = head {
+            let (w, c) = b.dense(Part::Pooler, "pooler.dense", config.hidden_size, config.hidden_size);
+            let h = b.graph.linear(m, w, Some(c), None);
+            let h = b.graph.activation(Activation::Tanh, h);
+            m = b.dropout(h, config.hidden_dropout_prob);
+        }
         let logits = match head {
             Head::Words => word_head(&mut b, m, words),
-            Head::Classes(classes) => {
+            Head::Classes(classes) | Head::PooledClasses(classes) => {
                 let (w, c) = b.dense(Part::Classifier, "classifier", classes, config.hidden_size);
                 b.graph.linear(m, w, Some(c), None)
             }
@@ -143,14 +169,19 @@ impl Encoder {
 
     /// The same model with nothing dropped, as it is evaluated and measured.
     pub fn without_dropout(&self) -> Encoder {
-        let config = ModelConfig { hidden_dropout_prob: 0.0, attention_probs_dropout_prob: 0.0, ..self.config.clone() };
+        self.with_dropout(0.0)
+    }
+
+    /// The same model with hidden states and attention weights dropped with probability `p`, in [0, 1).
+    pub fn with_dropout(&self, p: f64) -> Encoder {
+        let config = ModelConfig { hidden_dropout_prob: p, attention_probs_dropout_prob: p, ..self.config.clone() };
         Encoder::with_head(&config, self.head).expect("a config that was good before")
     }
 
     /// The graph with loss and gradient: (graph, loss, loss weights [masked, 4], gradient of each matrix).
     pub fn with_gradient(&self, labels: Labels) -> (Graph, TensorId, TensorId, Vec<TensorId>) {
         let (mut graph, loss) = self.with_loss(labels);
-        let weight = graph.input("weight", Count::Masked, 4);
+        let weight = graph.input("weight", MASKED, 4);
         let forward = graph.nodes().len();
         let adjoints = graph.gradient(&[(loss, weight)]);
         let gradients = self.tensors.iter().map(|t| adjoints[t]).collect();

@@ -10,7 +10,9 @@ use crate::random::{Purpose, Stream};
 /// How a parameter begins.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Initialise {
+    /// 0, as biases and shifts.
     Zeros,
+    /// 1, as the scales of layer norms.
     Ones,
     /// Normal with the config's `initializer_range`.
     Normal,
@@ -49,9 +51,11 @@ impl Axis {
 pub struct Parameter {
     /// Name in the model file.
     pub name: String,
+    /// What it is to the model.
     pub role: Role,
     /// `[out, in]`, `[rows, columns]` or `[n]`.
     pub shape: Vec<usize>,
+    /// Its values before training.
     pub initialise: Initialise,
     /// Number of its matrix in [`Encoder::matrices`](super::Encoder::matrices).
     pub matrix: usize,
@@ -86,8 +90,11 @@ impl Parameter {
 /// A matrix that kernels work on: one parameter or several.
 #[derive(Clone, Debug)]
 pub struct Matrix {
+    /// For labels and errors; that of its parameter where it is one.
     pub name: String,
+    /// Rows, those of all its parameters one after another.
     pub rows: u32,
+    /// Columns; in memory a row is padded with zeros to a multiple of 4.
     pub cols: u32,
     /// Whether weight decay applies: to matrices, not to biases and layer norms.
     pub decay: bool,

@@ -33,10 +33,15 @@ pub enum Direction {
 /// The function that a parameter belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Part {
+    /// Rows by word, position or segment.
     Table(Table),
+    /// The scale or shift of a layer norm.
     Norm(Norm),
+    /// The projection to attention's queries.
     Query,
+    /// The projection to attention's keys.
     Key,
+    /// The projection to attention's values.
     Value,
     /// From the heads back to the model's width.
     AttentionOutput,
@@ -52,6 +57,8 @@ pub enum Part {
     HeadDense,
     /// From the model's width to words. With a tied head only its bias is a parameter.
     Decoder,
+    /// Between `<s>` and the classes of a task: a layer of the model's width and tanh.
+    Pooler,
     /// From the model's width to the classes of a task.
     Classifier,
 }
@@ -59,6 +66,7 @@ pub enum Part {
 /// What a parameter is; no two parameters of a model have the same role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Role {
+    /// What it does.
     pub part: Part,
     /// What is added: a bias, or a norm's shift. The rest multiply.
     pub bias: bool,
@@ -69,7 +77,7 @@ pub struct Role {
 impl Role {
     /// Whether it belongs to what stands behind the encoder.
     pub fn is_head(self) -> bool {
-        matches!(self.part, Part::HeadDense | Part::Norm(Norm::Head) | Part::Decoder | Part::Classifier)
+        matches!(self.part, Part::HeadDense | Part::Norm(Norm::Head) | Part::Decoder | Part::Pooler | Part::Classifier)
     }
 
     /// Whether its first axis are the words of the vocabulary.

@@ -1,29 +1,67 @@
 //! How an LSTM's rules become dispatches: one a direction, which goes through time inside.
 
-use super::{Lowering, Lstm, Node, Rule, TensorId};
+use super::{Lowering, Lstm, LstmVariant, Node, Rule, TensorId, Variants};
 use crate::gpu::{Count, Grid};
 use crate::kernels::{lstm as kernel, lstm_tangent as tangent};
+use crate::ops::counts::{ROWS, SENTENCES};
 
 /// Sentences of a workgroup, `units`.
 const BLOCK: u32 = 8;
 /// Invocations of a workgroup at most, `units`: what every adapter has.
-const MOST_LANES: u32 = 256;
+const MOST_INVOCATIONS: u32 = 128;
+/// Units that a lane of a subgroup has room for: beyond, the loop over them is more code than a processor keeps at hand.
+const MOST_OF_SUBGROUP: u32 = 128;
+
+/// What the invocations of a workgroup share out.
+enum By {
+    /// Sentences over the lanes of a subgroup, each lane with all units.
+    Sentences { lanes: u32, units: u32 },
+    /// Units, `items` groups of four an invocation at most.
+    Units { invocations: u32, items: u32 },
+}
 
 /// The launch of a rule that goes through time.
 struct Walk {
-    lanes: u32,
-    /// Groups of four units of an invocation.
-    items: u32,
+    by: By,
     grid: Grid,
 }
 
+impl By {
+    fn of(lstm: &Lstm, variants: &Variants) -> By {
+        match variants.lstm() {
+            LstmVariant::Subgroup(lanes) if lstm.units <= MOST_OF_SUBGROUP => {
+                By::Sentences { lanes, units: lstm.units }
+            }
+            _ => {
+                // As many as go back through time: two parts of a block, four units each.
+                let items = 2 * lstm.padded() / 4;
+                let invocations = items.next_power_of_two().clamp(64, MOST_INVOCATIONS);
+                By::Units { invocations, items: items.div_ceil(invocations).next_power_of_two() }
+            }
+        }
+    }
+}
+
 impl Walk {
-    fn new(of: &Lstm, layers: u32) -> Walk {
-        // As many as go back through time: two parts of a block, four units each.
-        let items = 2 * of.padded() / 4;
-        let lanes = items.next_power_of_two().clamp(64, MOST_LANES);
-        let grid = Grid { count: Count::Sentences, unit: BLOCK, columns: 1, layers };
-        Walk { lanes, items: items.div_ceil(lanes).next_power_of_two(), grid }
+    fn new(of: &Lstm, cx: &Lowering<'_>, out: TensorId) -> Walk {
+        let by = By::of(of, cx.variants);
+        let unit = match by {
+            By::Sentences { lanes, .. } => 4 * lanes,
+            By::Units { .. } => BLOCK,
+        };
+        Walk { by, grid: Grid { count: SENTENCES, unit, columns: 1, layers: cx.layers(out) } }
+    }
+}
+
+/// Iterations of all loops of an invocation for a token, in the rule with most.
+pub(super) fn iterations_a_token(of: &Lstm, variants: &Variants) -> u64 {
+    let (units, quads) = (u64::from(of.units), u64::from(of.padded() / 4));
+    match By::of(of, variants) {
+        By::Sentences { .. } => 1 + quads + units,
+        By::Units { invocations, items } => {
+            let forth = (8 * quads).div_ceil(u64::from(invocations)) * (1 + quads);
+            1 + forth.max(u64::from(items) * (1 + units))
+        }
     }
 }
 
@@ -54,7 +92,7 @@ fn forth(of: &Lstm, node: &Node, cx: &mut Lowering<'_>) {
     let inputs = &node.inputs[3 * of.direction as usize..][..3];
     let made = &node.outputs[1 + 2 * of.direction as usize..][..2];
     let (out, addend) = (node.outputs[0], node.addend);
-    let (label, walk) = (cx.name(made[1]), Walk::new(of, cx.layers(out)));
+    let (label, walk) = (cx.name(made[1]), Walk::new(of, cx, out));
     let (units, quads, wide4, stored) = units(of);
     let layer = |id: TensorId| cx.layer(id);
     let buffer = |id: TensorId| cx.buffer(id);
@@ -116,7 +154,7 @@ fn forth(of: &Lstm, node: &Node, cx: &mut Lowering<'_>) {
 fn vjp(of: &Lstm, node: &Node, cx: &mut Lowering<'_>) {
     let ([weight, state, h_bar], [out]) = (node.inputs(), node.outputs());
     let (units, quads, wide4, stored) = units(of);
-    let walk = Walk::new(of, cx.layers(out));
+    let walk = Walk::new(of, cx, out);
     let vjp = kernel::Vjp {
         weight: cx.buffer(weight),
         state: cx.buffer(state),
@@ -141,7 +179,7 @@ fn vjp(of: &Lstm, node: &Node, cx: &mut Lowering<'_>) {
 fn vjp_jvp(of: &Lstm, node: &Node, cx: &mut Lowering<'_>) {
     let ([weight, state, state_dot, delta, bar_dot, back], [out]) = (node.inputs(), node.outputs());
     let (units, quads, wide4, stored) = units(of);
-    let walk = Walk::new(of, cx.layers(out));
+    let walk = Walk::new(of, cx, out);
     let vjp_jvp = tangent::VjpJvp {
         weight: cx.buffer(weight),
         state: cx.buffer(state),
@@ -189,9 +227,9 @@ fn delta(of: &Lstm, node: &Node, cx: &mut Lowering<'_>) {
             back_layer: cx.layer(back),
             ..Default::default()
         },
-        constants: tangent::Constants { reverse: of.reverse(), ..Default::default() },
+        constants: tangent::Constants { reverse: of.reverse(), shift: of.offset() % 4, ..Default::default() },
     };
-    let grid = quads_of(Count::Sentences, quads, cx.layers(out));
+    let grid = quads_of(SENTENCES, quads, cx.layers(out));
     cx.push(delta, cx.name(out), grid);
 }
 
@@ -217,7 +255,7 @@ fn second(of: &Lstm, node: &Node, cx: &mut Lowering<'_>) {
         },
         constants: tangent::Constants { reverse: of.reverse(), ..Default::default() },
     };
-    let grid = quads_of(Count::Rows, quads, cx.layers(out));
+    let grid = quads_of(ROWS, quads, cx.layers(out));
     cx.push(second, cx.name(out), grid);
 }
 
@@ -228,9 +266,17 @@ fn quads_of(count: Count, quads: u32, layers: u32) -> Grid {
 }
 
 fn constants(of: &Lstm, walk: &Walk) -> kernel::Constants {
-    kernel::Constants { reverse: of.reverse(), lanes: walk.lanes, items: walk.items, ..Default::default() }
+    let plain = kernel::Constants { reverse: of.reverse(), shift: of.offset() % 4, ..Default::default() };
+    match walk.by {
+        By::Sentences { lanes, units } => kernel::Constants { subgroup: true, lanes, units, ..plain },
+        By::Units { invocations, items } => kernel::Constants { invocations, items, ..plain },
+    }
 }
 
 fn tangent_constants(of: &Lstm, walk: &Walk) -> tangent::Constants {
-    tangent::Constants { reverse: of.reverse(), lanes: walk.lanes, items: walk.items, ..Default::default() }
+    let plain = tangent::Constants { reverse: of.reverse(), shift: of.offset() % 4, ..Default::default() };
+    match walk.by {
+        By::Sentences { lanes, units } => tangent::Constants { subgroup: true, lanes, units, ..plain },
+        By::Units { invocations, items } => tangent::Constants { invocations, items, ..plain },
+    }
 }

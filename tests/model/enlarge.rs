@@ -2,7 +2,7 @@
 
 use crate::common::adapter::gpu;
 use crate::common::fixtures::fixture;
-use lowland::curvature::{Chunks, Drawing, Matrix, ModelOperator, Operator, Subject};
+use lowland::curvature::{Chunks, Drawing, Matrix, ModelOperator, Operator, Stopping, Subject};
 use lowland::gpu::{Gpu, Step};
 use lowland::model::{
     Encoder, Enlargement, ForwardPass, Loaded, Model, ModelConfig, Size, Weights, dims_for, enlarge, load,
@@ -30,7 +30,7 @@ const MODELS: [&str; 13] = [
 ];
 
 /// A size that only some kinds have.
-fn own(config: &ModelConfig, key: &str, size: u32) -> Option<u32> {
+pub fn own(config: &ModelConfig, key: &str, size: u32) -> Option<u32> {
     config.kind.has_key(key).then_some(size)
 }
 
@@ -43,7 +43,7 @@ fn logits(gpu: &Gpu, encoder: &Encoder, weights: &Weights, sentences: &[Sentence
 }
 
 /// Weights as the interpreter of graphs takes them: a matrix without padding each.
-fn unpacked(encoder: &Encoder, weights: &Weights) -> Vec<Vec<f64>> {
+pub fn unpacked(encoder: &Encoder, weights: &Weights) -> Vec<Vec<f64>> {
     let packed = weights.pack(&encoder.parameters, &encoder.matrices);
     let plain = |(matrix, memory): (&lowland::model::Matrix, &Vec<f32>)| {
         let wide = matrix.cols.next_multiple_of(4) as usize;
@@ -54,11 +54,11 @@ fn unpacked(encoder: &Encoder, weights: &Weights) -> Vec<Vec<f64>> {
 }
 
 /// The same in double precision, by the interpreter of graphs.
-fn exact_logits(encoder: &Encoder, weights: &Weights, sentences: &[Sentence]) -> Vec<f64> {
+pub fn exact_logits(encoder: &Encoder, weights: &Weights, sentences: &[Sentence]) -> Vec<f64> {
     interpreted(encoder, &unpacked(encoder, weights), sentences)
 }
 
-fn interpreted(encoder: &Encoder, matrices: &[Vec<f64>], sentences: &[Sentence]) -> Vec<f64> {
+pub fn interpreted(encoder: &Encoder, matrices: &[Vec<f64>], sentences: &[Sentence]) -> Vec<f64> {
     let layout = BatchLayout {
         tables: [encoder.config.vocab_size, encoder.config.max_position_embeddings, encoder.config.type_vocab_size],
         first_position: encoder.config.first_position(),
@@ -75,7 +75,7 @@ fn interpreted(encoder: &Encoder, matrices: &[Vec<f64>], sentences: &[Sentence])
 }
 
 /// Weights that make attention far from uniform and norms far from their initial values.
-fn livened(model: &Loaded) -> Weights {
+pub fn livened(model: &Loaded) -> Weights {
     let mut weights = model.weights.clone();
     for (parameter, values) in model.encoder.parameters.iter().zip(&mut weights.0) {
         let sharpens = parameter.name.contains(".self.query.") || parameter.name.contains(".self.key.");
@@ -167,8 +167,8 @@ fn sizes_that_cannot_hold_the_model_are_refused_with_the_reason() {
     assert!(refuse(Size { intermediate: Some(4), ..hidden(32) }).contains("intermediate"));
 }
 
-/// Tr F and Tr H of the mean loss in double precision: the Jacobian of the logits, every label, and second differences of
-/// the loss, one parameter after another.
+/// Tr F and Tr H of the mean loss in double precision: the Jacobian of the logits, every label, and second differences
+/// of the loss, one parameter after another.
 fn dense_traces(encoder: &Encoder, weights: &Weights, sentences: &[Sentence]) -> (f64, f64) {
     let labels: Vec<u32> = sentences.iter().flat_map(|s| s.masked.iter().map(|(_, y)| *y)).collect();
     let n = labels.len() as f64;
@@ -237,7 +237,11 @@ fn traces_over_the_larger_parametrisation_are_those_of_a_dense_computation() {
                 Subject::new(&Model::new(&Device::of(&gpu), &encoder, &weights).unwrap(), &sentences, &[], &chunks)
                     .unwrap();
             let mut drawing = Drawing::new(&subject, LossDraw::Exact, 0, 1).unwrap();
-            let found = drawing.run(&subject, Target::TheseExamples, None, 0, &mut |_| Ok(())).unwrap().trace.estimate;
+            let found = drawing
+                .run(&subject, Target::TheseExamples, &Stopping::after(usize::MAX), &mut |_| Ok(()))
+                .unwrap()
+                .trace
+                .estimate;
             assert!((found / fisher - 1.0).abs() < 1e-5, "{name} {method:?}: Tr F {found} against {fisher}");
             let operator = ModelOperator::new(&subject, Matrix::Hessian);
             let n = subject.size();

@@ -1,4 +1,5 @@
-//! Models on the adapter under test: against `transformers` and PyTorch, their curvature, their training and their files.
+//! Models on the adapter under test: against `transformers` and PyTorch, their curvature, their training and their
+//! files.
 
 #[path = "../common"]
 mod common {
@@ -13,6 +14,7 @@ mod curvature;
 mod designed_traces;
 mod downstream;
 mod enlarge;
+mod enlarged_trace;
 mod examples;
 mod gallery;
 mod gradient_moments;
@@ -21,11 +23,12 @@ mod measure_training;
 mod memory;
 mod model_files;
 mod precision;
+mod recipe;
 mod training;
 mod transformers;
 
-/// The models of `fixtures/make_transformers.py`: each type, tied and untied, each activation. `roberta-N` are of the type
-/// `roberta-prelayernorm`, `postnorm-N` of `roberta`, `lstm-plain` and `lstm-plain-tiny` LSTMs in one direction.
+/// The models of `fixtures/make_transformers.py`: each type, tied and untied, each activation. `roberta-N` are of the
+/// type `roberta-prelayernorm`, `postnorm-N` of `roberta`, `lstm-plain` and `lstm-plain-tiny` LSTMs in one direction.
 const MODELS: [&str; 25] = [
     "roberta-20",
     "roberta-32",

@@ -162,7 +162,8 @@ fn set_config(folder: &Path, key: &str, value: serde_json::Value) {
     std::fs::write(path, config.to_string()).unwrap();
 }
 
-/// Every case of `fixtures/make_heads.py`: what the file holds of table, decoder and biases decides, as in transformers 5.
+/// Every case of `fixtures/make_heads.py`: what the file holds of table, decoder and biases decides, as in transformers
+/// 5.
 #[test]
 fn heads_are_tied_as_transformers_5_ties_them() {
     let text = std::fs::read_to_string(fixture("heads.json")).unwrap();

@@ -6,7 +6,7 @@
 use super::{Family, Reach};
 use crate::graph::TensorId;
 use crate::model::builder::Builder;
-use crate::model::config::{ModelConfig, ModelKind, positive, probability};
+use crate::model::config::{ModelConfig, ModelKind, SizeError, WIDEST_HEAD, positive, probability};
 use crate::model::parameters::{Axis, Initialise};
 use crate::model::role::{Norm, Part};
 use crate::ops::Attention;
@@ -33,20 +33,14 @@ impl Family for Bert {
         })
     }
 
-    fn check(&self, c: &ModelConfig) -> Result<(), String> {
+    fn check(&self, c: &ModelConfig) -> Result<(), SizeError> {
         positive(("num_attention_heads", c.num_attention_heads))?;
         positive(("intermediate_size", c.intermediate_size))?;
         if !c.hidden_size.is_multiple_of(c.num_attention_heads) {
-            return Err(format!(
-                "hidden_size = {} is not a multiple of num_attention_heads = {}",
-                c.hidden_size, c.num_attention_heads
-            ));
+            return Err(SizeError::Heads { hidden: c.hidden_size, heads: c.num_attention_heads });
         }
-        if c.head_size() > 256 {
-            return Err(format!(
-                "heads of {} numbers are too wide (256 at most); raise num_attention_heads",
-                c.head_size()
-            ));
+        if c.head_size() > WIDEST_HEAD {
+            return Err(SizeError::WideHeads(c.head_size()));
         }
         probability("attention_probs_dropout_prob", c.attention_probs_dropout_prob)
     }

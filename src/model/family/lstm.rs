@@ -7,7 +7,7 @@
 use super::{Family, Reach};
 use crate::graph::{LstmWeights, TensorId};
 use crate::model::builder::Builder;
-use crate::model::config::{ModelConfig, ModelKind, spread};
+use crate::model::config::{ModelConfig, ModelKind, SizeError, spread};
 use crate::model::parameters::{Axis, Initialise};
 use crate::model::role::{Direction, Norm, Part};
 use crate::ops::lstm::MOST_UNITS;
@@ -27,15 +27,12 @@ impl Family for Lstm {
         })
     }
 
-    fn check(&self, c: &ModelConfig) -> Result<(), String> {
+    fn check(&self, c: &ModelConfig) -> Result<(), SizeError> {
         if c.bidirectional && !c.hidden_size.is_multiple_of(2) {
-            return Err(format!(
-                "hidden_size = {} is odd; an LSTM of two directions has half of it in each (or set bidirectional = false)",
-                c.hidden_size
-            ));
+            return Err(SizeError::OddWidth(c.hidden_size));
         }
         if c.units() > MOST_UNITS {
-            return Err(format!("an LSTM of {} units in a direction is too wide ({MOST_UNITS} at most)", c.units()));
+            return Err(SizeError::WideLstm { units: c.units(), most: MOST_UNITS });
         }
         c.lstm_initializer_range.map_or(Ok(()), |range| spread("lstm_initializer_range", range))
     }

@@ -5,7 +5,7 @@ mod bert;
 mod lstm;
 
 use super::builder::Builder;
-use super::config::{ModelConfig, ModelKind};
+use super::config::{ModelConfig, ModelKind, SizeError};
 use super::role::Norm;
 use crate::graph::TensorId;
 
@@ -27,7 +27,7 @@ pub(super) trait Family: Sync {
     fn absent(&self, kind: ModelKind) -> serde_json::Value;
 
     /// What makes the sizes impossible, beside what is so for every family.
-    fn check(&self, config: &ModelConfig) -> Result<(), String>;
+    fn check(&self, config: &ModelConfig) -> Result<(), SizeError>;
 
     /// The sizes beside width and layers, in words.
     fn shape(&self, config: &ModelConfig) -> String;
