@@ -91,15 +91,16 @@ class Check:
             "empirical_fisher": vectors @ gradients.T @ gradients,
         }
         for matrix, products in want.items():
-            got, products = self.product(matrix, vectors), products / case.masked
+            got = self.product(matrix, vectors)
+            products /= len(rows) if matrix == "empirical_fisher" else case.masked
             self.note(matrix, ((got - products).norm(dim=1) / products.norm(dim=1)).max())
             if matrix == "hessian":
                 crossed = got @ vectors.T
                 self.note("symmetry", (crossed - crossed.T).abs().max() / (got.norm(dim=1).max() * vectors.norm(dim=1).max()))
-        # Of one example alone the empirical Fisher matrix is g gᵀ / M: its product with g is g itself, times |g|² / M.
+        # Of one example alone the empirical Fisher matrix is g gᵀ: its product with g is g itself, times |g|².
         for row, g in zip(rows, gradients):
             (self.folder / "one.jsonl").write_text(json.dumps(row) + "\n")
-            got = self.product("empirical_fisher", g[None], "one.jsonl")[0] * len(row["labels"]) / (g @ g)
+            got = self.product("empirical_fisher", g[None], "one.jsonl")[0] / (g @ g)
             self.note("gradients", (got - g).norm() / g.norm())
         norms = torch.tensor(self.run("measure", "noise")["per_example_squared_norm"], dtype=torch.float64)
         self.note("norms", (norms / (gradients**2).sum(1) - 1).abs().max())
