@@ -3,7 +3,7 @@
 //!
 //!     cargo bench --bench step -- [SHAPE ..] [--config FILE] [--set KEY=VALUE] [--part PART] [--runs N] [--json FILE]
 //!
-//! A shape is `width/layers/tokens/batch` (heads of 32 numbers or less); with `--config` the model and the sentences of
+//! A shape is `width/layers/tokens/batch` (heads of 32 numbers or less), behind `lstm:` that of an LSTM; with `--config` the model and the sentences of
 //! a run config. PyTorch is the one of `$LOWLAND_PEERS` (a Python interpreter), else of `target/peers` (`make peers`);
 //! without it the table has only our own times. Absolute times mean little on shared machines: read the ratios.
 
@@ -17,6 +17,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 use lowland::gpu::{AdapterChoice, Gpu};
+use lowland::model::ModelKind;
 use lowland::ops::Variants;
 use serde_json::{Value, json};
 
@@ -89,7 +90,8 @@ fn summary(times: &Times) -> String {
 fn time_steps(gpu: &Gpu, arguments: &Arguments, peer: &mut Option<Peer>) -> Result<Vec<Value>, Error> {
     let mut shapes = arguments.shapes.clone();
     if shapes.is_empty() && arguments.config.is_none() {
-        shapes = ["64/2/16/64", "128/4/16/64", "128/4/16/256", "256/4/32/64"].map(String::from).to_vec();
+        let transformers = ["64/2/16/64", "128/4/16/64", "128/4/16/256", "256/4/32/64"];
+        shapes = transformers.into_iter().chain(["lstm:64/2/16/256", "lstm:128/2/16/256"]).map(String::from).collect();
         if !gpu.capabilities().software {
             shapes.extend(["512/8/32/64", "512/8/32/1024"].map(String::from));
         }
@@ -136,7 +138,7 @@ fn time_products(gpu: &Gpu, runs: usize, peer: &mut Option<Peer>) -> Result<Vec<
 }
 
 fn time_scaling(gpu: &Gpu, runs: usize, peer: &mut Option<Peer>) -> Result<Vec<Value>, Error> {
-    let base = Sizes { width: 128, layers: 2, tokens: 16, batch: 64, words: 1000 };
+    let base = Sizes { kind: ModelKind::default(), width: 128, layers: 2, tokens: 16, batch: 64, words: 1000 };
     let doubled = [
         ("base", base),
         ("2 x batch", Sizes { batch: 2 * base.batch, ..base }),

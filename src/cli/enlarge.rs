@@ -31,10 +31,11 @@ pub fn run(arguments: &Enlarge) -> Result<(), Failure> {
     })?;
     let (encoder, weights, apart) = made.map_err(|error| Failure::usage(advice::of_enlarge(&error)))?;
     // Also where it is no number.
-    if !(apart <= SAME) {
+    if apart.is_nan() || apart > SAME {
         return Err(Failure::usage(format!(
-            "--method {}: the larger model is another function. Its logits differ by {apart:.1e} of their spread, more than \
-             {SAME:.0e}: `layer_norm_eps` = {} is not small beside the variance of what is normalised. Nothing is written",
+            "--method {}: the larger model is another function. Its logits differ by {apart:.1e} of their spread, more \
+             than {SAME:.0e}: `layer_norm_eps` = {} is not small beside the variance of what is normalised. Nothing is \
+             written",
             method.name(),
             loaded.encoder.config.layer_norm_eps
         )));
@@ -55,20 +56,16 @@ pub fn run(arguments: &Enlarge) -> Result<(), Failure> {
             "parameters_small": small,
             "hidden_size": c.hidden_size,
             "num_hidden_layers": c.num_hidden_layers,
-            "num_attention_heads": c.num_attention_heads,
-            "intermediate_size": c.intermediate_size,
+            "num_attention_heads": c.own_size("num_attention_heads"),
+            "intermediate_size": c.own_size("intermediate_size"),
             "out": arguments.out,
         }))?,
         false => {
             let trace = predicted.map_or(String::new(), |t| format!("; its trace is {}", print::short(t)));
             print::line(&format!(
-                "{} parameters, {small} before: width {}, {} layers, {} heads, feed-forward {}; the same function by {} \
-                 (tables times {}, logits within {apart:.1e} of their spread){trace}; in {}",
-                large,
-                c.hidden_size,
-                c.num_hidden_layers,
-                c.num_attention_heads,
-                c.intermediate_size,
+                "{large} parameters, {small} before: {}; the same function by {} (tables times {}, logits within \
+                 {apart:.1e} of their spread){trace}; in {}",
+                c.shape(),
                 method.name(),
                 print::short(scale),
                 arguments.out.display()
@@ -95,8 +92,8 @@ fn choose(arguments: &Enlarge, small: &Loaded, size: Size) -> Result<Chosen, Fai
     let Some(path) = &arguments.trace else {
         if balanced {
             return Err(Failure::usage(
-                "--method balanced needs the small model's trace by tensor: `lowland measure trace SMALL EXAMPLES --matrix \
-                 fisher --json > trace.json`, then --trace trace.json",
+                "--method balanced needs the small model's trace by tensor: `lowland measure trace SMALL EXAMPLES \
+                 --matrix fisher --json > trace.json`, then --trace trace.json",
             ));
         }
         return Ok(Chosen { method, predicted: None });
@@ -129,8 +126,8 @@ fn by_tensor(path: &Path, encoder: &Encoder) -> Result<Vec<f64>, Failure> {
     let matrix = report["matrix"].as_str().unwrap_or("none");
     if !["fisher", "ggn", "empirical_fisher", "noise_covariance"].contains(&matrix) {
         return Err(wrong(format!(
-            "is the trace of the matrix `{matrix}`; how a trace changes with the parametrisation is known of sums of squared \
-             gradients: measure --matrix fisher, empirical_fisher or noise_covariance"
+            "is the trace of the matrix `{matrix}`; how a trace changes with the parametrisation is known of sums of \
+             squared gradients: measure --matrix fisher, empirical_fisher or noise_covariance"
         )));
     }
     let Some(tensors) = report["per_tensor"].as_object() else {
@@ -156,11 +153,14 @@ fn size(text: &str, small: &Encoder) -> Result<Size, Failure> {
         if model.kind != small.config.kind {
             return Err(Failure::usage(format!("{text}: `model.type` is not that of the small model")));
         }
+        if model.bidirectional.is_some_and(|own| own != small.config.bidirectional) {
+            return Err(Failure::usage(format!("{text}: `model.bidirectional` is not that of the small model")));
+        }
         return Ok(Size {
             hidden: Some(model.hidden_size),
             layers: Some(model.num_hidden_layers),
-            heads: Some(model.num_attention_heads),
-            intermediate: Some(model.intermediate_size),
+            heads: model.num_attention_heads,
+            intermediate: model.intermediate_size,
         });
     }
     let wrong = || {

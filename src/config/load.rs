@@ -90,7 +90,8 @@ fn parse(text: &str, file: &str, overrides: &[String]) -> Result<RunConfig, Conf
 impl RunConfig {
     /// Parses and checks the text of a config; `file` is named in errors.
     pub fn parse(text: &str, file: &str) -> Result<RunConfig, ConfigError> {
-        let config: RunConfig = toml::from_str(text).map_err(|e| describe(&e, text, file))?;
+        let mut config: RunConfig = toml::from_str(text).map_err(|e| describe(&e, text, file))?;
+        config.model.complete();
         config.check().map_err(|(key, message)| ConfigError {
             place: line_of(text, &key).map_or(file.to_string(), |line| format!("{file}:{line}")),
             message: format!("`{key}`: {message}"),

@@ -145,7 +145,8 @@ impl Graph {
             self.nodes().iter().flat_map(|n| n.outputs.iter().map(|o| (*o, n.clone()))).collect();
         // Parameters that share their rows (weight and bias, scale and shift, the three tables) are summed up together.
         let mut sums: Vec<(GramKind, Vec<TensorId>, u32)> = Vec::new();
-        let mut biases: HashMap<TensorId, GramPart> = HashMap::new();
+        // One matrix of rows can be the gradient of several biases: an LSTM has two.
+        let mut biases: Vec<(TensorId, GramPart)> = Vec::new();
         let mut join = |kind: GramKind, inputs: Vec<TensorId>, mask: u32| match sums
             .iter_mut()
             .find(|(k, i, _)| *k == kind && *i == inputs)
@@ -164,7 +165,7 @@ impl Graph {
                     GradientRows::Product { b, a } => {
                         join(GramKind::Product { parts: part.parts, bias: false }, vec![b, a], part.mask);
                     }
-                    GradientRows::Sum { b } => drop(biases.insert(b, part)),
+                    GradientRows::Sum { b } => biases.push((b, part)),
                     GradientRows::Normalised { b, x, stat, part } => {
                         join(GramKind::Scale, vec![b, x, stat], 1 << part as u32);
                     }
@@ -182,15 +183,15 @@ impl Graph {
         }
         for (kind, inputs, mask) in &mut sums {
             if let GramKind::Product { parts, .. } = *kind
-                && biases.get(&inputs[0]).is_some_and(|bias| bias.mask == *mask && bias.parts == parts)
+                && let Some(i) =
+                    biases.iter().position(|(b, part)| *b == inputs[0] && part.mask == *mask && part.parts == parts)
             {
-                biases.remove(&inputs[0]);
+                biases.remove(i);
                 *kind = GramKind::Product { parts, bias: true };
             }
         }
-        let mut alone: Vec<(TensorId, GramPart)> = biases.into_iter().collect();
-        alone.sort_by_key(|(b, _)| *b);
-        sums.extend(alone.into_iter().map(|(b, part)| (GramKind::Sum { parts: part.parts }, vec![b], part.mask)));
+        biases.sort_by_key(|(b, _)| *b);
+        sums.extend(biases.into_iter().map(|(b, part)| (GramKind::Sum { parts: part.parts }, vec![b], part.mask)));
         Ok(sums.into_iter().fold(None, |before, (kind, inputs, mask)| {
             let gram = call(GhostGram { kind, mask, most }, Rule::Forward, &inputs).plus(before);
             Some(self.push(gram, "gram")[0])

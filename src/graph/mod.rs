@@ -30,6 +30,7 @@ mod transform;
 
 pub use crate::gpu::Count;
 pub use crate::ops::{Dims, Emit, Node, Role, Tensor, TensorId};
+pub use build::LstmWeights;
 pub use ghost::{GhostError, GramPart, NormTerm};
 pub use plan::{ExecutionPlan, MemoryPlan, dispatches};
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ops::Activation;
 
-/// The architectures, under the names of `transformers`.
+/// The architectures, under the names of `transformers` where it has them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum ModelKind {
     /// Pre-layer-norm, as in the paper.
@@ -17,11 +17,15 @@ pub enum ModelKind {
     /// Post-layer-norm, with RoBERTa's positions and head.
     #[serde(rename = "roberta")]
     Roberta,
+    /// Layers of an LSTM in both directions, or in one; BERT's embedding and head.
+    #[serde(rename = "lstm")]
+    Lstm,
 }
 
 impl ModelKind {
     /// All of them.
-    pub const ALL: [ModelKind; 3] = [ModelKind::RobertaPreLayerNorm, ModelKind::Bert, ModelKind::Roberta];
+    pub const ALL: [ModelKind; 4] =
+        [ModelKind::RobertaPreLayerNorm, ModelKind::Bert, ModelKind::Roberta, ModelKind::Lstm];
 
     /// `model_type` of config.json.
     pub fn name(self) -> &'static str {
@@ -29,6 +33,7 @@ impl ModelKind {
             ModelKind::RobertaPreLayerNorm => "roberta-prelayernorm",
             ModelKind::Bert => "bert",
             ModelKind::Roberta => "roberta",
+            ModelKind::Lstm => "lstm",
         }
     }
 
@@ -38,34 +43,40 @@ impl ModelKind {
             ModelKind::RobertaPreLayerNorm => "roberta_prelayernorm",
             ModelKind::Bert => "bert",
             ModelKind::Roberta => "roberta",
+            ModelKind::Lstm => "rnn",
         }
     }
 
     /// What the names of the head's tensors begin with.
     pub fn head(self) -> &'static str {
         match self {
-            ModelKind::Bert => "cls.predictions",
+            ModelKind::Bert | ModelKind::Lstm => "cls.predictions",
             ModelKind::RobertaPreLayerNorm | ModelKind::Roberta => "lm_head",
         }
     }
 
-    /// The class of `transformers` that reads it.
+    /// The class that reads it: of `transformers`, or of `scripts/lstm_mlm.py`.
     pub fn architecture(self) -> &'static str {
         match self {
             ModelKind::RobertaPreLayerNorm => "RobertaPreLayerNormForMaskedLM",
             ModelKind::Bert => "BertForMaskedLM",
             ModelKind::Roberta => "RobertaForMaskedLM",
+            ModelKind::Lstm => "RNNLMHeadModel",
         }
-    }
-
-    /// Whether norms stand before attention and feed-forward layers, and one behind the last layer.
-    pub fn is_pre_layer_norm(self) -> bool {
-        self == ModelKind::RobertaPreLayerNorm
     }
 
     /// Whether positions are counted from behind the pad token's id, as RoBERTa's are.
     pub fn counts_from_pad(self) -> bool {
-        self != ModelKind::Bert
+        match self {
+            ModelKind::RobertaPreLayerNorm | ModelKind::Roberta => true,
+            ModelKind::Bert | ModelKind::Lstm => false,
+        }
+    }
+
+    /// Whether a config has a key of `config.json` and of `[model]`; keys that no family has for itself are everyone's.
+    pub fn has_key(self, key: &str) -> bool {
+        self.family().own_keys().contains(&key)
+            || !ModelKind::ALL.into_iter().any(|kind| kind.family().own_keys().contains(&key))
     }
 }
 
@@ -142,7 +153,8 @@ impl HiddenAct {
     }
 }
 
-/// Everything that fixes an encoder's function but its weights.
+/// Everything that fixes an encoder's function but its weights. Which keys count is the kind's
+/// ([`ModelKind::has_key`]); the others keep their defaults.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ModelConfig {
@@ -159,6 +171,8 @@ pub struct ModelConfig {
     pub num_attention_heads: u32,
     /// Feed-forward units F of each layer.
     pub intermediate_size: u32,
+    /// Whether an LSTM reads in both directions, with half of the width each.
+    pub bidirectional: bool,
     /// Activation of the feed-forward units.
     pub hidden_act: HiddenAct,
     /// Probability of dropping a number behind the embedding, attention and feed-forward parts.
@@ -171,6 +185,8 @@ pub struct ModelConfig {
     pub type_vocab_size: u32,
     /// Standard deviation of the initial weights.
     pub initializer_range: f64,
+    /// Half-width of the uniform distribution of an LSTM's initial weights and biases; `None` is 1 / √units.
+    pub lstm_initializer_range: Option<f64>,
     /// ε of every layer norm, added to the variance.
     pub layer_norm_eps: f64,
     /// Id of padding; with RoBERTa positions count from the one behind it.
@@ -189,12 +205,14 @@ impl Default for ModelConfig {
             num_hidden_layers: 4,
             num_attention_heads: 4,
             intermediate_size: 512,
+            bidirectional: true,
             hidden_act: HiddenAct::Gelu,
             hidden_dropout_prob: 0.0,
             attention_probs_dropout_prob: 0.0,
             max_position_embeddings: 36,
             type_vocab_size: 1,
             initializer_range: 0.02,
+            lstm_initializer_range: None,
             layer_norm_eps: 1e-12,
             pad_token_id: 1,
             tie_word_embeddings: true,
@@ -203,7 +221,7 @@ impl Default for ModelConfig {
 }
 
 /// Numbers of the widest head that the attention kernels take.
-const WIDEST_HEAD: u32 = 256;
+pub(super) const WIDEST_HEAD: u32 = 256;
 
 /// Why there is no model of a config.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -231,6 +249,19 @@ pub enum SizeError {
     /// Heads of more numbers than a kernel takes.
     #[error("heads of {0} numbers are too wide ({WIDEST_HEAD} at most); raise num_attention_heads")]
     WideHeads(u32),
+    /// A width that the two directions of an LSTM cannot share.
+    #[error(
+        "hidden_size = {0} is odd; an LSTM of two directions has half of it in each (or set bidirectional = false)"
+    )]
+    OddWidth(u32),
+    /// An LSTM of more units in a direction than a kernel takes.
+    #[error("an LSTM of {units} units in a direction is too wide ({most} at most)")]
+    WideLstm {
+        /// Units in a direction.
+        units: u32,
+        /// What a kernel takes.
+        most: u32,
+    },
     /// A number outside of its interval.
     #[error("{key} = {value} must lie in {interval}")]
     Number {
@@ -258,18 +289,39 @@ impl ModelConfig {
         self.max_position_embeddings.saturating_sub(self.first_position())
     }
 
-    /// What the head applies between its dense layer and its norm: BERT's the activation of the layers, RoBERTa's
-    /// always the exact GELU.
+    /// What the head applies between its dense layer and its norm: BERT's and an LSTM's `hidden_act`, RoBERTa's always
+    /// the exact GELU.
     pub fn head_activation(&self) -> Activation {
         match self.kind {
-            ModelKind::Bert => self.hidden_act.activation(),
+            ModelKind::Bert | ModelKind::Lstm => self.hidden_act.activation(),
             ModelKind::RobertaPreLayerNorm | ModelKind::Roberta => Activation::Gelu,
         }
     }
 
-    /// Width of a head.
+    /// Width of an attention head.
     pub fn head_size(&self) -> u32 {
         self.hidden_size / self.num_attention_heads.max(1)
+    }
+
+    /// Directions that an LSTM reads in.
+    pub fn directions(&self) -> u32 {
+        if self.bidirectional { 2 } else { 1 }
+    }
+
+    /// An LSTM's units in a direction.
+    pub fn units(&self) -> u32 {
+        self.hidden_size / self.directions()
+    }
+
+    /// The sizes in words: "width 32, 2 layers, 2 heads, feed-forward 128".
+    pub fn shape(&self) -> String {
+        let (d, layers) = (self.hidden_size, self.num_hidden_layers);
+        format!("width {d}, {layers} layers, {}", self.kind.family().shape(self))
+    }
+
+    /// A size that only some kinds have, as a number of `config.json`; null for the others.
+    pub fn own_size(&self, key: &str) -> serde_json::Value {
+        self.to_json().get(key).cloned().unwrap_or_default()
     }
 
     /// Whether there can be a model of this config.
@@ -277,48 +329,30 @@ impl ModelConfig {
     /// # Errors
     /// The first key that is out of its range.
     pub fn check(&self) -> Result<(), SizeError> {
-        let positive = [
+        let common = [
             ("vocab_size", self.vocab_size),
             ("hidden_size", self.hidden_size),
-            ("num_attention_heads", self.num_attention_heads),
-            ("intermediate_size", self.intermediate_size),
             ("max_position_embeddings", self.max_position_embeddings),
             ("type_vocab_size", self.type_vocab_size),
         ];
-        let ranges = positive.into_iter().map(|(key, value)| (key, value, 1, 1 << 24));
-        for (key, value, least, most) in ranges.chain([("num_hidden_layers", self.num_hidden_layers, 0, 1000)]) {
-            if !(least..=most).contains(&value) {
-                return Err(SizeError::Size { key, value, least, most });
-            }
-        }
-        if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
-            return Err(SizeError::Heads { hidden: self.hidden_size, heads: self.num_attention_heads });
-        }
-        if self.head_size() > WIDEST_HEAD {
-            return Err(SizeError::WideHeads(self.head_size()));
-        }
-        let (dropout, attention) = (self.hidden_dropout_prob, self.attention_probs_dropout_prob);
-        let (eps, spread) = (self.layer_norm_eps, self.initializer_range);
-        for (key, value, fits, interval) in [
-            ("hidden_dropout_prob", dropout, (0.0..1.0).contains(&dropout), "[0, 1)"),
-            ("attention_probs_dropout_prob", attention, (0.0..1.0).contains(&attention), "[0, 1)"),
-            ("layer_norm_eps", eps, eps > 0.0 && eps < 1.0, "(0, 1)"),
-            ("initializer_range", spread, (0.0..100.0).contains(&spread), "[0, 100)"),
-        ] {
-            if !fits {
-                return Err(SizeError::Number { key, value, interval });
-            }
-        }
+        common.into_iter().try_for_each(positive)?;
+        within("num_hidden_layers", self.num_hidden_layers, 0, 1000)?;
+        self.kind.family().check(self)?;
+        probability("hidden_dropout_prob", self.hidden_dropout_prob)?;
+        let eps = self.layer_norm_eps;
+        number("layer_norm_eps", eps, eps > 0.0 && eps < 1.0, "(0, 1)")?;
+        spread("initializer_range", self.initializer_range)?;
         match self.longest() {
             0 => Err(SizeError::NoPosition(self.max_position_embeddings)),
             _ => Ok(()),
         }
     }
 
-    /// `config.json` as `transformers` reads it.
+    /// `config.json` as `transformers` reads it, with the keys that the kind has.
     pub fn to_json(&self) -> serde_json::Value {
         let mut json = serde_json::to_value(self).expect("plain numbers and strings");
         let map = json.as_object_mut().expect("a struct becomes an object");
+        map.retain(|key, value| self.kind.has_key(key) && !value.is_null());
         map.insert("architectures".into(), serde_json::json!([self.kind.architecture()]));
         map.insert("bos_token_id".into(), super::BOS.into());
         map.insert("eos_token_id".into(), super::EOS.into());
@@ -326,4 +360,32 @@ impl ModelConfig {
         map.insert("torch_dtype".into(), "float32".into());
         json
     }
+}
+
+/// Refuses a size outside of a range.
+fn within(key: &'static str, value: u32, least: u32, most: u32) -> Result<(), SizeError> {
+    match (least..=most).contains(&value) {
+        true => Ok(()),
+        false => Err(SizeError::Size { key, value, least, most }),
+    }
+}
+
+/// Refuses a number that does not lie in its interval.
+fn number(key: &'static str, value: f64, fits: bool, interval: &'static str) -> Result<(), SizeError> {
+    if fits { Ok(()) } else { Err(SizeError::Number { key, value, interval }) }
+}
+
+/// Refuses sizes that are 0 or beyond all use.
+pub(super) fn positive((key, value): (&'static str, u32)) -> Result<(), SizeError> {
+    within(key, value, 1, 1 << 24)
+}
+
+/// Refuses what is no probability of dropping something.
+pub(super) fn probability(key: &'static str, p: f64) -> Result<(), SizeError> {
+    number(key, p, (0.0..1.0).contains(&p), "[0, 1)")
+}
+
+/// Refuses what is no spread of initial weights.
+pub(super) fn spread(key: &'static str, value: f64) -> Result<(), SizeError> {
+    number(key, value, (0.0..100.0).contains(&value), "[0, 100)")
 }

@@ -11,15 +11,18 @@
 //! for every s above 0 (a norm follows the input's tables, and removes their scale within ε over their variance). The
 //! methods differ in nothing else: s = 1, 1 / r as in the script released with the paper, or the flattest
 //! ([`Law`](super::Law)). With a decoder of its own the tables are input only and no norm makes up for s. Units of the
-//! feed-forward layers are copied likewise.
+//! feed-forward layers are copied likewise, and those of an LSTM, whose weights copy them gate by gate; where it has two
+//! directions, the two halves of the width are copied each for itself, since the forward units stand before the reverse
+//! ones in the larger model too.
 //!
 //! **Zero** adds units of the feed-forward layers that are zero in every weight. It cannot widen the model: a layer
-//! norm over more columns has another mean and variance, and all architectures have layer norms over every width.
+//! norm over more columns has another mean and variance, and all architectures have layer norms over every width. An
+//! LSTM has no such units.
 //!
 //! **More layers** stand at the end and are zero in every weight, so that they add nothing to a residual stream: the
-//! identity with pre-layer-norm. With post-layer-norm each would normalise again what is normalised, which is the
-//! identity (within ε over the variance) once scale and shift are 1 and 0; those of the last layer's norm move to the
-//! new last one.
+//! identity with pre-layer-norm. With post-layer-norm, and in an LSTM, each would normalise again what is normalised,
+//! which is the identity (within ε over the variance) once scale and shift are 1 and 0; those of the last layer's norm
+//! move to the new last one.
 
 use super::config::{ModelConfig, SizeError};
 use super::encoder::Encoder;
@@ -78,13 +81,28 @@ impl Size {
     pub(crate) fn config(self, small: &ModelConfig) -> ModelConfig {
         let hidden_size = self.hidden.unwrap_or(small.hidden_size);
         // Heads keep their width by default, feed-forward layers their share.
-        let grown = |n: u32| (u64::from(n) * u64::from(hidden_size) / u64::from(small.hidden_size)) as u32;
+        let grown = |key: &str, n: u32| match small.kind.has_key(key) {
+            true => (u64::from(n) * u64::from(hidden_size) / u64::from(small.hidden_size)) as u32,
+            false => n,
+        };
+        let heads = grown("num_attention_heads", small.num_attention_heads);
+        let intermediate = grown("intermediate_size", small.intermediate_size);
         ModelConfig {
             hidden_size,
             num_hidden_layers: self.layers.unwrap_or(small.num_hidden_layers),
-            num_attention_heads: self.heads.unwrap_or(grown(small.num_attention_heads)),
-            intermediate_size: self.intermediate.unwrap_or(grown(small.intermediate_size)),
+            num_attention_heads: self.heads.unwrap_or(heads),
+            intermediate_size: self.intermediate.unwrap_or(intermediate),
             ..small.clone()
+        }
+    }
+
+    /// Refuses sizes that the model does not have.
+    fn check(self, small: &ModelConfig) -> Result<(), EnlargeError> {
+        let sizes =
+            [("heads", "num_attention_heads", self.heads), ("intermediate", "intermediate_size", self.intermediate)];
+        match sizes.into_iter().find(|(_, key, size)| size.is_some() && !small.kind.has_key(key)) {
+            Some((size, ..)) => Err(EnlargeError::NoSuchSize { size, kind: small.kind.name() }),
+            None => Ok(()),
         }
     }
 }
@@ -95,11 +113,15 @@ const SMALL_EPS: f64 = 1e-9;
 /// Which axis of a weight belongs to what.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Width {
-    /// The model's width D.
+    /// The model's width D, block by block.
     Hidden,
     /// The heads, one after another: as many numbers as D.
     Heads,
     Intermediate,
+    /// An LSTM's units in one direction.
+    Units,
+    /// The units of each of its four gates.
+    Gates,
     /// Words, positions, segments: not enlarged.
     Fixed,
 }
@@ -119,6 +141,14 @@ pub enum EnlargeError {
     /// There is no model of these sizes at all.
     #[error(transparent)]
     Model(#[from] SizeError),
+    /// A size that models of this type do not have.
+    #[error("{size}: a model of type \"{kind}\" has none")]
+    NoSuchSize {
+        /// Which size: heads or intermediate.
+        size: &'static str,
+        /// The model's type.
+        kind: &'static str,
+    },
     /// A factor on the tables that is not above 0.
     #[error("tables times {0} are no function of the model; the factor must be above 0")]
     Scale(f64),
@@ -156,11 +186,11 @@ pub enum EnlargeError {
         from: u32,
     },
     /// More layers behind a model that has none, whose last norm they would need.
-    #[error("a post-layer-norm model without layers has no last norm to move")]
+    #[error("a model whose layers end in a norm has none to move without layers")]
     NoLayers,
-    /// More layers of post-layer-norm, each of which normalises again.
+    /// More layers that end in a norm, each of which normalises again.
     #[error(
-        "layer_norm_eps = {0} is too large for more layers with post-layer-norm: each normalises again, which changes \
+        "layer_norm_eps = {0} is too large for more layers that end in a norm: each normalises again, which changes \
          the function by about ε over the variance (at most {SMALL_EPS} is accepted)"
     )]
     LargeEps(f64),
@@ -189,6 +219,7 @@ pub fn enlarge(
     size: Size,
     method: Enlargement,
 ) -> Result<(Encoder, Weights), EnlargeError> {
+    size.check(&small.config)?;
     let config = size.config(&small.config);
     let plan = Growth { small: &small.config, large: &config, method };
     plan.check()?;
@@ -202,6 +233,7 @@ pub fn enlarge(
 /// # Errors
 /// Why these sizes cannot hold the model, with what would.
 pub fn check_enlarge(small: &ModelConfig, size: Size, method: Enlargement) -> Result<(), EnlargeError> {
+    size.check(small)?;
     let config = size.config(small);
     Growth { small, large: &config, method }.check()?;
     Encoder::new(&config)?;
@@ -245,7 +277,7 @@ impl Growth<'_> {
                 }
             }
         }
-        if !s.kind.is_pre_layer_norm() && l.num_hidden_layers > s.num_hidden_layers {
+        if self.closing_norm().is_some() && l.num_hidden_layers > s.num_hidden_layers {
             if s.num_hidden_layers == 0 {
                 return Err(EnlargeError::NoLayers);
             }
@@ -256,13 +288,25 @@ impl Growth<'_> {
         Ok(())
     }
 
+    /// The norm in which a layer ends, if there is one.
+    pub(super) fn closing_norm(&self) -> Option<Norm> {
+        self.small.kind.family().closing_norm(self.small.kind)
+    }
+
     /// What is copied where along an axis.
     fn copies(&self, width: Width, fixed: usize) -> Copies {
-        let tiled = |from: usize, to: usize| (0..to).map(|i| Some((i % from, from as f64 / to as f64))).collect();
+        // So many blocks, each copied into the block of its number.
+        let blocks = |blocks: usize, from: u32, to: u32| -> Copies {
+            let (from, to) = (from as usize / blocks, to as usize / blocks);
+            (0..blocks * to).map(|i| Some((i / to * from + i % to % from, from as f64 / to as f64))).collect()
+        };
+        let tiled = |from, to| blocks(1, from, to);
         let (s, l) = (self.small, self.large);
         match width {
-            Width::Fixed => tiled(fixed, fixed),
-            Width::Hidden => tiled(s.hidden_size as usize, l.hidden_size as usize),
+            Width::Fixed => tiled(fixed as u32, fixed as u32),
+            Width::Hidden => blocks(s.kind.family().blocks(s), s.hidden_size, l.hidden_size),
+            Width::Units => tiled(s.units(), l.units()),
+            Width::Gates => blocks(4, 4 * s.units(), 4 * l.units()),
             Width::Heads => {
                 let (size, wide) = (s.head_size() as usize, l.head_size() as usize);
                 let share = f64::from(s.hidden_size) / f64::from(l.hidden_size);
@@ -273,7 +317,7 @@ impl Growth<'_> {
                 Enlargement::Zero => (0..l.intermediate_size as usize)
                     .map(|i| (i < s.intermediate_size as usize).then_some((i, 1.0)))
                     .collect(),
-                _ => tiled(s.intermediate_size as usize, l.intermediate_size as usize),
+                _ => tiled(s.intermediate_size, l.intermediate_size),
             },
         }
     }
@@ -284,6 +328,7 @@ impl Growth<'_> {
         match width {
             Width::Fixed => 1.0,
             Width::Hidden | Width::Heads => f64::from(l.hidden_size) / f64::from(s.hidden_size),
+            Width::Units | Width::Gates => f64::from(l.units()) / f64::from(s.units()),
             Width::Intermediate if self.method == Enlargement::Zero => 1.0,
             Width::Intermediate => f64::from(l.intermediate_size) / f64::from(s.intermediate_size),
         }
@@ -297,7 +342,7 @@ impl Growth<'_> {
         if let Some(layer) = role.layer
             && self.large.num_hidden_layers > self.small.num_hidden_layers
         {
-            let moves = !self.small.kind.is_pre_layer_norm() && role.part == Part::Norm(Norm::FeedForward);
+            let moves = self.closing_norm().is_some_and(|last| role.part == Part::Norm(last));
             if moves && layer == new_last {
                 source.layer = Some(first_new - 1);
             } else if layer >= first_new || (moves && layer == first_new - 1) {
@@ -349,11 +394,13 @@ impl Growth<'_> {
 
 /// What the axes of a parameter are; a vector has the first.
 pub(super) fn axes(part: Part) -> [Width; 2] {
-    use Width::{Fixed, Heads, Hidden, Intermediate};
+    use Width::{Fixed, Gates, Heads, Hidden, Intermediate, Units};
     match part {
         Part::Table(_) | Part::Decoder | Part::Classifier => [Fixed, Hidden],
         Part::Query | Part::Key | Part::Value => [Heads, Hidden],
         Part::AttentionOutput => [Hidden, Heads],
+        Part::GatesOfInput(_) => [Gates, Hidden],
+        Part::GatesOfState(_) => [Gates, Units],
         Part::FeedForwardInput => [Intermediate, Hidden],
         Part::FeedForwardOutput => [Hidden, Intermediate],
         Part::Norm(_) | Part::HeadDense | Part::Pooler => [Hidden, Hidden],

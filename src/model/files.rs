@@ -1,5 +1,6 @@
 //! `config.json` and the weights beside it: what `transformers` writes is read as version 5 reads it, old names, shards
-//! and 16-bit files too, and what is written here it reads.
+//! and 16-bit files too, and what is written here it reads. For LSTMs, which it lacks, `scripts/lstm_mlm.py` is in its
+//! place.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -245,16 +246,11 @@ fn read_config(text: &str, path: &Path) -> Result<ModelConfig, ModelError> {
     if position != "absolute" {
         return Err(error(format!("position_embedding_type is {position}; only \"absolute\" is supported")));
     }
-    // Keys that a file leaves out have the values of transformers, not ours.
-    let (words, pad) = if kind == ModelKind::Bert { (30522, 0) } else { (50265, 1) };
-    let mut full = serde_json::json!({
-        "vocab_size": words, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
-        "intermediate_size": 3072, "hidden_act": "gelu", "hidden_dropout_prob": 0.1,
-        "attention_probs_dropout_prob": 0.1, "max_position_embeddings": 512, "type_vocab_size": 2,
-        "initializer_range": 0.02, "layer_norm_eps": 1e-12, "pad_token_id": pad, "tie_word_embeddings": true,
-    });
+    // Keys that a file leaves out have the values of transformers, not ours; another family's keys say nothing.
+    let mut full = kind.family().absent(kind);
     if let (Some(full), Some(given)) = (full.as_object_mut(), json.as_object()) {
-        full.extend(given.iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k.clone(), v.clone())));
+        let said = given.iter().filter(|(key, value)| !value.is_null() && kind.has_key(key));
+        full.extend(said.map(|(key, value)| (key.clone(), value.clone())));
     }
     serde_json::from_value(full).map_err(|e| error(e.to_string()))
 }

@@ -18,6 +18,8 @@ pub enum Initialise {
     Normal,
     /// Normal, with one row of zeros (the pad token's).
     NormalBut(u32),
+    /// Uniform between this number and its negative.
+    Uniform(f64),
 }
 
 /// How an axis of a parameter lies in its matrix.
@@ -27,6 +29,8 @@ pub enum Axis {
     Plain(u32),
     /// Heads of `size`, each padded to a multiple of 4, from an offset on.
     Heads { offset: u32, size: u32 },
+    /// The four gates of an LSTM, one block of its units after another in the file, side by side for each unit in memory.
+    Gates { units: u32 },
 }
 
 impl Axis {
@@ -37,6 +41,7 @@ impl Axis {
                 let size = size as usize;
                 offset as usize + i / size * size.next_multiple_of(4) + i % size
             }
+            Axis::Gates { units } => i % units as usize * 4 + i / units as usize,
         }
     }
 }
@@ -112,13 +117,16 @@ impl Weights {
     pub fn initial(parameters: &[Parameter], range: f64, seed: u64) -> Weights {
         let one = |(i, parameter): (usize, &Parameter)| {
             let mut random = Stream::new(seed, Purpose::Initialise, i as u64);
-            let mut normal = |n: usize| (0..n).map(|_| (random.normal() * range) as f32).collect::<Vec<f32>>();
+            let mut drawn = |one: fn(&mut Stream) -> f64, range: f64| -> Vec<f32> {
+                (0..parameter.len()).map(|_| (one(&mut random) * range) as f32).collect()
+            };
             match parameter.initialise {
                 Initialise::Zeros => vec![0.0; parameter.len()],
                 Initialise::Ones => vec![1.0; parameter.len()],
-                Initialise::Normal => normal(parameter.len()),
+                Initialise::Normal => drawn(Stream::normal, range),
+                Initialise::Uniform(bound) => drawn(|random| 2.0 * random.uniform() - 1.0, bound),
                 Initialise::NormalBut(row) => {
-                    let mut values = normal(parameter.len());
+                    let mut values = drawn(Stream::normal, range);
                     let wide = parameter.shape[1];
                     if let Some(zeros) = values.get_mut(row as usize * wide..(row as usize + 1) * wide) {
                         zeros.fill(0.0);

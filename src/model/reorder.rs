@@ -22,6 +22,10 @@ pub fn reordered(model: &Loaded, ids: &TokenIds, encoder: &Encoder) -> Result<(s
         let (has, wanted) = (from.hidden_act.name(), to.hidden_act.name());
         return Err(format!("its hidden_act is \"{has}\", that of [model] \"{wanted}\""));
     }
+    if from.bidirectional != to.bidirectional {
+        let (has, wanted) = (from.bidirectional, to.bidirectional);
+        return Err(format!("its bidirectional is {has}, that of [model] {wanted}"));
+    }
     if from.tie_word_embeddings != to.tie_word_embeddings {
         return Err("its head is not tied to the word table; runs train tied heads".into());
     }

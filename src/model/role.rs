@@ -11,10 +11,23 @@ pub enum Norm {
     Attention,
     /// Of a layer's feed-forward part, likewise.
     FeedForward,
-    /// Behind the last layer of a pre-layer-norm encoder.
+    /// Of a layer's LSTM: before it.
+    LstmInput,
+    /// Behind the sum of an LSTM's input and output.
+    LstmOutput,
+    /// Behind the last layer: of pre-layer-norm encoders and of LSTMs.
     Final,
     /// Before the decoder.
     Head,
+}
+
+/// Which way an LSTM reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// From the first token on.
+    Forward,
+    /// From the last token back.
+    Reverse,
 }
 
 /// The function that a parameter belongs to.
@@ -36,6 +49,10 @@ pub enum Part {
     FeedForwardInput,
     /// From the feed-forward units back.
     FeedForwardOutput,
+    /// From the model's width to an LSTM's gates: input, forget, cell, output, each of as many rows as it has units.
+    GatesOfInput(Direction),
+    /// From an LSTM's units at the step before to its gates.
+    GatesOfState(Direction),
     /// The head's own layer of the model's width.
     HeadDense,
     /// From the model's width to words. With a tied head only its bias is a parameter.

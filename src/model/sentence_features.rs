@@ -13,7 +13,7 @@ use crate::ops::{Batch, Labels};
 
 /// Which way a pass goes.
 #[derive(Clone, Copy)]
-pub enum Direction<'g> {
+pub enum FeatureDirection<'g> {
     /// To the features.
     Forward,
     /// On from their adjoints to the gradient, in this memory, a buffer for each of the encoder's matrices; those that
@@ -81,14 +81,16 @@ impl SentenceFeaturesPass {
     pub fn new(
         model: &Model,
         head: SentenceHead,
-        direction: Direction<'_>,
+        direction: FeatureDirection<'_>,
         sentences: u32,
     ) -> Result<SentenceFeaturesPass, GpuError> {
         let model = read_by_head(model);
-        let made = recipe(&model, head, matches!(direction, Direction::Back(_)));
+        let made = recipe(&model, head, matches!(direction, FeatureDirection::Back(_)));
         let caller: Vec<(TensorId, Buffer)> = match direction {
-            Direction::Forward => vec![],
-            Direction::Back(gradients) => made.gradients.iter().map(|(i, id)| (*id, gradients[*i].clone())).collect(),
+            FeatureDirection::Forward => vec![],
+            FeatureDirection::Back(gradients) => {
+                made.gradients.iter().map(|(i, id)| (*id, gradients[*i].clone())).collect()
+            }
         };
         let bound = made.recipe.plan(&model, head.dims(sentences), &caller)?;
         let width = head.width(&model.encoder) as usize;

@@ -65,7 +65,7 @@ pub struct Batch {
     /// Rows of the three tables and 0, a token.
     pub ids: Vec<[u32; 4]>,
     /// First and end row of the token's sentence, its position and the sentence's number; then, a sentence each, its
-    /// first and end row and its first and end masked position.
+    /// first and end row and its first and end masked position; then the same again, the longest sentence first.
     pub spans: Vec<[u32; 4]>,
     /// Row of each masked position.
     pub index: Vec<u32>,
@@ -117,6 +117,9 @@ impl Batch {
                 }
             }
         }
+        batch.spans.extend_from_slice(&ranges);
+        // Stable, so that sentences of one length keep their order.
+        ranges.sort_by_key(|range| std::cmp::Reverse(range[1] - range[0]));
         batch.spans.extend(ranges);
         batch.ready.hard = batch.labels.iter().zip(&batch.keys).map(|(y, k)| [*y, k[0], k[1], k[2]]).collect();
         let vocabulary = layout.tables[0] as usize;
@@ -269,7 +272,7 @@ impl BatchBuffers {
 
     fn sizes(dims: &Dims, layout: &BatchLayout, variants: &Variants, vocabulary: u32, soft: bool) -> Vec<u64> {
         let (rows, masked) = (u64::from(dims.rows), u64::from(dims.masked));
-        let mut sizes = vec![rows * 16, (rows + u64::from(dims.sentences)) * 16, masked * 4, rows * 4, masked * 16];
+        let mut sizes = vec![rows * 16, (rows + 2 * u64::from(dims.sentences)) * 16, masked * 4, rows * 4, masked * 16];
         sizes.push(if soft { masked * u64::from(vocabulary.next_multiple_of(4)) * 4 } else { 16 });
         sizes.push(masked * 16);
         for targets in layout.tables {

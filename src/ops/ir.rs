@@ -264,21 +264,40 @@ impl<'g> Tangents<'g> {
 pub struct Second<'g> {
     graph: &'g mut dyn Emit,
     tangents: &'g HashMap<TensorId, TensorId>,
+    adjoints: Option<&'g HashMap<TensorId, TensorId>>,
     sum: Option<TensorId>,
 }
 
 impl<'g> Second<'g> {
     /// An empty sum.
-    pub fn new(graph: &'g mut dyn Emit, tangents: &'g HashMap<TensorId, TensorId>) -> Self {
-        Second { graph, tangents, sum: None }
+    pub fn new(
+        graph: &'g mut dyn Emit,
+        tangents: &'g HashMap<TensorId, TensorId>,
+        adjoints: Option<&'g HashMap<TensorId, TensorId>>,
+    ) -> Self {
+        Second { graph, tangents, adjoints, sum: None }
     }
 
-    /// The tangent of a tensor.
+    /// The adjoint of a tensor.
+    ///
+    /// # Panics
+    /// When it has none.
+    pub fn bar(&self, id: TensorId) -> TensorId {
+        let known = self.adjoints.and_then(|adjoints| adjoints.get(&id));
+        *known.unwrap_or_else(|| panic!("`{}` has no adjoint", self.graph.tensor(id).name))
+    }
+
+    /// The tangent of a tensor, if it has one.
+    pub fn of(&self, id: TensorId) -> Option<TensorId> {
+        self.tangents.get(&id).copied()
+    }
+
+    /// The tangent of a tensor that must have one.
     ///
     /// # Panics
     /// When it has none.
     pub fn dot(&self, id: TensorId) -> TensorId {
-        *self.tangents.get(&id).unwrap_or_else(|| panic!("`{}` has no tangent", self.graph.tensor(id).name))
+        self.of(id).unwrap_or_else(|| panic!("`{}` has no tangent", self.graph.tensor(id).name))
     }
 
     /// Appends a node with one output.

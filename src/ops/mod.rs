@@ -44,6 +44,8 @@ mod layer_norm_tangent;
 pub(crate) mod linear;
 pub(crate) mod loss_draw;
 mod lowering;
+pub(crate) mod lstm;
+mod lstm_lowering;
 mod operation;
 pub(crate) mod optimizer;
 mod own;
@@ -65,7 +67,7 @@ pub use lowering::{Lowering, Scratch};
 pub use operation::{GradientRows, GradientSource, NormPart, Operation, OutputShape, Sizes};
 pub use own::Own;
 pub use update::{Optimizer, Treatment, UpdateRule};
-pub use variant_table::{AttentionVariant, Family, Kind, Lack, LinearVariant, Need, Row, Sums};
+pub use variant_table::{AttentionVariant, Family, Kind, Lack, LinearVariant, LstmVariant, Need, Row, Sums};
 pub use variants::{KernelChoice, VariantError, Variants};
 
 pub use batch::{Batch, BatchBuffers};
@@ -86,7 +88,7 @@ pub enum Rule {
     Second,
     /// f'(x), of an activation.
     Slope,
-    /// What [`Rule::VjpJvp`] of attention needs of each row.
+    /// What [`Rule::VjpJvp`] of attention and of LSTMs needs of each row.
     Delta,
 }
 
@@ -123,6 +125,7 @@ macro_rules! every_operation {
             layer_norm::LayerNorm,
             linear::Linear,
             loss_draw::LossDraw,
+            lstm::Lstm,
             row_gram::RowGram,
             sentence_sum::SentenceSum,
         }

@@ -27,13 +27,15 @@ pub enum Family {
     LayerNorm,
     /// Losses of rows of logits and their gradient.
     CrossEntropy,
+    /// The recurrence of an LSTM and its rules.
+    Lstm,
     /// How long sums over rows are cut: biases, layer norm's scale, embeddings, splits of weight gradients.
     Sums,
 }
 
 impl Family {
     /// All, in the order in which they are shown and written.
-    pub const ALL: [Family; 10] = [
+    pub const ALL: [Family; 11] = [
         Family::LinearNt,
         Family::LinearNn,
         Family::LinearTn,
@@ -43,6 +45,7 @@ impl Family {
         Family::GhostNorm,
         Family::LayerNorm,
         Family::CrossEntropy,
+        Family::Lstm,
         Family::Sums,
     ];
 
@@ -58,6 +61,7 @@ impl Family {
             Family::GhostNorm => "ghost_norm",
             Family::LayerNorm => "layer_norm",
             Family::CrossEntropy => "cross_entropy",
+            Family::Lstm => "lstm",
             Family::Sums => "sums",
         }
     }
@@ -70,6 +74,7 @@ impl Family {
             Family::TangentAttention | Family::GhostNorm => SENTENCES,
             Family::LayerNorm => LAYER_NORM,
             Family::CrossEntropy => ROWS,
+            Family::Lstm => LSTM,
             Family::Sums => SUMS,
         }
     }
@@ -99,6 +104,8 @@ impl Family {
             (Family::LayerNorm, true) => &["subgroup-16", "subgroup-8", "subgroup-4", "lane"],
             (Family::CrossEntropy, true) => &["lane"],
             (Family::LayerNorm | Family::CrossEntropy, false) => &["lanes-32"],
+            (Family::Lstm, true) => &["subgroup-16", "subgroup-8", "subgroup-4", "units"],
+            (Family::Lstm, false) => &["units"],
             // Two to sixteen cores, and every workgroup costs 0.2 µs: few workgroups with long sums.
             (Family::Sums, true) => &["long"],
             (Family::Sums, false) => &["short"],
@@ -225,6 +232,8 @@ pub enum Kind {
     RowLanes(u32),
     /// Lanes of a subgroup that goes over a block of rows.
     RowSubgroup(u32),
+    /// A recurrence.
+    Lstm(LstmVariant),
     /// How long sums are cut.
     Sums(Sums),
 }
@@ -253,6 +262,15 @@ pub enum AttentionVariant {
     /// One workgroup per block of rows and head, over tiles of the sentence in workgroup memory.
     Flash,
     /// One subgroup, of this number of lanes, per sentence and head, by broadcast.
+    Subgroup(u32),
+}
+
+/// How an LSTM goes through time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LstmVariant {
+    /// A workgroup a block of sentences, its invocations over units.
+    Units,
+    /// A subgroup of so many lanes four times as many sentences, the weight handed round by broadcast.
     Subgroup(u32),
 }
 
@@ -350,6 +368,20 @@ static LAYER_NORM: &[Row] = &[
     Row { name: "subgroup-4", about: ACROSS, needs: &[Need::Lanes(4)], kind: Kind::RowSubgroup(4) },
     Row { name: "subgroup-8", about: ACROSS, needs: &[Need::Lanes(8)], kind: Kind::RowSubgroup(8) },
     Row { name: "subgroup-16", about: ACROSS, needs: &[Need::Lanes(16)], kind: Kind::RowSubgroup(16) },
+];
+
+const ACROSS_SENTENCES: &str = "a subgroup a workgroup, four sentences a lane, W handed round by broadcast; for software \
+     adapters; more than 128 units take the kernel over units";
+
+const fn lstm(name: &'static str, about: &'static str, needs: &'static [Need], variant: LstmVariant) -> Row {
+    Row { name, about, needs, kind: Kind::Lstm(variant) }
+}
+
+static LSTM: &[Row] = &[
+    lstm("units", "a workgroup 8 sentences, its invocations over units", &[], LstmVariant::Units),
+    lstm("subgroup-4", ACROSS_SENTENCES, &[Need::Lanes(4)], LstmVariant::Subgroup(4)),
+    lstm("subgroup-8", ACROSS_SENTENCES, &[Need::Lanes(8)], LstmVariant::Subgroup(8)),
+    lstm("subgroup-16", ACROSS_SENTENCES, &[Need::Lanes(16)], LstmVariant::Subgroup(16)),
 ];
 
 static SUMS: &[Row] = &[

@@ -13,7 +13,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::variant_table::{AttentionVariant, Family, Kind, Lack, LinearVariant, Row, Sums};
+use super::variant_table::{AttentionVariant, Family, Kind, Lack, LinearVariant, LstmVariant, Row, Sums};
 use crate::gpu::Capabilities;
 
 /// The variants of all kernels for one adapter: a row of the table for each operation.
@@ -132,6 +132,14 @@ impl Variants {
         match self.row(operation).kind {
             Kind::Attention(variant) => variant,
             other => unreachable!("{operation:?} is no attention: {other:?}"),
+        }
+    }
+
+    /// How an LSTM goes through time.
+    pub fn lstm(&self) -> LstmVariant {
+        match self.row(Family::Lstm).kind {
+            Kind::Lstm(variant) => variant,
+            other => unreachable!("the table of LSTMs holds {other:?}"),
         }
     }
 

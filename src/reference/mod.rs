@@ -28,6 +28,7 @@ pub mod jet;
 pub(crate) mod layer_norm;
 pub(crate) mod linear;
 pub(crate) mod loss_draw;
+pub(crate) mod lstm;
 pub(crate) mod optimizer;
 mod sentence_sum;
 

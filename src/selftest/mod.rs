@@ -54,6 +54,8 @@ pub struct Case {
     pub vocabulary: u32,
     /// Tokens of the longest sentence.
     pub longest: u32,
+    /// Tokens of the shortest that there may be.
+    shortest: u32,
     work: Work,
     /// Labels that are distributions.
     soft: bool,

@@ -11,8 +11,11 @@
 /// A share of successes with its Clopper-Pearson interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Proportion {
+    /// Successes over trials.
     pub value: f64,
+    /// Lower end.
     pub low: f64,
+    /// Upper end.
     pub high: f64,
 }
 

@@ -11,7 +11,6 @@ use super::plan::SweepPlan;
 use crate::config::MeasureSection;
 use crate::interrupt;
 use crate::model::{Enlargement, Law, Size};
-use crate::statistics::Estimate;
 use crate::train::Instruments;
 
 /// The Fisher trace of one function in several parametrisations. Errors are standard errors for the language as a
@@ -24,20 +23,24 @@ pub struct TraceConventions {
     pub sentences: usize,
     /// Over the parameters as trained.
     pub own: f64,
+    /// Of `own`.
     pub own_standard_error: f64,
     /// Embedded with the tables as they are and the norm before a tied head divided by the factor of the width.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duplicate: Option<f64>,
+    /// Of `duplicate`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duplicate_standard_error: Option<f64>,
     /// Embedded with all tables divided by that factor, as in the script released with the paper.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paper: Option<f64>,
+    /// Of `paper`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paper_standard_error: Option<f64>,
     /// Embedded with the tables times the factor that makes the trace least, 2 √(E G) + R.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub balanced: Option<f64>,
+    /// Of `balanced`, to first order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub balanced_standard_error: Option<f64>,
     /// What the square root of two estimates adds to `balanced` in the mean; it is not taken off.
@@ -46,6 +49,7 @@ pub struct TraceConventions {
     /// Factor on the tables of `balanced`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub balanced_table_scale: Option<f64>,
+    /// Why something is absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
@@ -55,11 +59,14 @@ impl SweepPlan {
     /// largest where the models are of several sizes; `None` where nothing is measured or all are of one size.
     pub(super) fn compared_in(&self) -> Option<Size> {
         self.examine.measure.as_ref()?;
+        // None where the type of model has no such size.
         let models = || self.runs.iter().map(|run| &run.resolved.config.model);
-        let of = |size: fn(&crate::config::ModelSection) -> u32| (models().map(size).min(), models().map(size).max());
+        let of = |size: fn(&crate::config::ModelSection) -> Option<u32>| {
+            (models().filter_map(size).min(), models().filter_map(size).max())
+        };
         let all = [
-            of(|m| m.hidden_size),
-            of(|m| m.num_hidden_layers),
+            of(|m| Some(m.hidden_size)),
+            of(|m| Some(m.num_hidden_layers)),
             of(|m| m.num_attention_heads),
             of(|m| m.intermediate_size),
         ];
@@ -89,12 +96,8 @@ impl Examiner<'_> {
         let instruments = Instruments::new(&subject.corpus, measure, subject.micro_batch)?;
         let used = law.as_ref().map_or_else(|_| itself(), Law::clone);
         let found = instruments.conventions(&subject.model, &used, &|| !interrupt::requested())?;
-        let large = into.config(&small.config);
         let mut row = TraceConventions {
-            into: format!(
-                "width {}, {} layers, {} heads, feed-forward {}",
-                large.hidden_size, large.num_hidden_layers, large.num_attention_heads, large.intermediate_size
-            ),
+            into: into.config(&small.config).shape(),
             sentences: measure.trace.sentences as usize,
             own: found.own.value,
             own_standard_error: found.own.standard_error,
@@ -104,12 +107,13 @@ impl Examiner<'_> {
             row.note = Some(why.to_string());
             return Ok(row);
         }
-        let both = |e: Estimate| (Some(e.value), Some(e.standard_error));
-        (row.duplicate, row.duplicate_standard_error) = both(found.duplicate);
-        (row.paper, row.paper_standard_error) = both(found.paper);
+        (row.duplicate, row.duplicate_standard_error) =
+            (Some(found.duplicate.value), Some(found.duplicate.standard_error));
+        (row.paper, row.paper_standard_error) = (Some(found.paper.value), Some(found.paper.standard_error));
         match found.balanced {
             Ok(balanced) => {
-                (row.balanced, row.balanced_standard_error) = both(balanced.trace);
+                (row.balanced, row.balanced_standard_error) =
+                    (Some(balanced.trace.value), Some(balanced.trace.standard_error));
                 (row.balanced_bias, row.balanced_table_scale) = (Some(balanced.bias), Some(balanced.scale));
             }
             Err(why) => row.note = Some(why.to_string()),

@@ -193,20 +193,13 @@ impl<'p> Examiner<'p> {
             Some((encoder, weights)) => Model::new(&subject.model.device, encoder, weights)?,
             None => subject.model.clone(),
         };
-        let c = &model.encoder.config;
         let how = match (&larger, self.plan.examine.enlarge_by) {
             (None, _) => "as trained",
             (Some(_), EnlargeBy::Duplication) => "enlarged by duplication",
             (Some(_), EnlargeBy::Zeros) => "enlarged by zeros",
         };
-        let parametrisation = format!(
-            "width {}, {} layers, {} heads, feed-forward {}, {} parameters, {how}",
-            c.hidden_size,
-            c.num_hidden_layers,
-            c.num_attention_heads,
-            c.intermediate_size,
-            model.encoder.parameter_count()
-        );
+        let parametrisation =
+            format!("{}, {} parameters, {how}", model.encoder.config.shape(), model.encoder.parameter_count());
         let instruments = Instruments::new(&subject.corpus, measure, subject.micro_batch)?;
         let measurement = instruments.measure(&model, subject.step, &|| !interrupt::requested())?;
         Ok(Curved { parametrisation, measurement })

@@ -115,6 +115,7 @@ pub fn plan(path: &Path) -> Result<SweepPlan, SweepError> {
     let in_plan = |e: config::ConfigError| SweepError { place: place.clone(), message: e.to_string() };
     // Which checkpoints are kept decides what there is to examine.
     let all_keys = file.examine.models == Models::Checkpoints;
+    let each_seed = file.start.as_ref().is_some_and(|section| section.each_seed);
     let begin = |seed: u64| match &file.start {
         Some(section) => start(section, folder, &base, seed, all_keys).map(Some).map_err(in_plan),
         None => Ok(None),
@@ -154,7 +155,7 @@ pub fn plan(path: &Path) -> Result<SweepPlan, SweepError> {
         let resolved = config::load(&base, &overrides(point)).map_err(in_plan)?;
         // What runs that differ in the seed alone have in common.
         let (own, common) = (begin(resolved.config.seed)?, begin(0)?);
-        let run = planned(point, resolved, own.as_ref(), common.as_ref(), all_keys);
+        let run = planned(point, resolved, own.as_ref(), common.as_ref(), each_seed, all_keys);
         if let Some(start) = own.filter(|own| plan.starts.iter().all(|start| start.id != own.id)) {
             plan.starts.push(start);
         }
@@ -209,6 +210,7 @@ fn planned(
     resolved: Resolved,
     start: Option<&PlannedRun>,
     common: Option<&PlannedRun>,
+    own_start: bool,
     all_keys: bool,
 ) -> PlannedRun {
     let mut seedless = resolved.clone();
@@ -218,7 +220,11 @@ fn planned(
         .collect();
     let seed = resolved.config.seed;
     let (id, earlier_id) = ids(&resolved, start, all_keys);
-    let group = ids(&seedless, common, all_keys).0;
+    let mut group = ids(&seedless, common, all_keys).0;
+    if own_start {
+        // Not the group of runs that all begin with the model of seed 0.
+        group = blake3::hash(format!("{group} of its own").as_bytes()).to_hex()[..16].to_string();
+    }
     let start = start.map(|start| start.id.clone());
     PlannedRun {
         id,
@@ -294,14 +300,14 @@ impl SweepPlan {
 
     /// The architecture that curvature is taken in, where it is not each model's own.
     pub fn enlarged(&self) -> Option<EnlargeSize> {
-        let most = |of: &dyn Fn(&config::ModelSection) -> u32| {
-            self.runs.iter().map(|run| of(&run.resolved.config.model)).max()
+        let most = |of: &dyn Fn(&config::ModelSection) -> Option<u32>| {
+            self.runs.iter().filter_map(|run| of(&run.resolved.config.model)).max()
         };
         match self.examine.enlarge.as_ref()? {
             Enlarge::Size(size) => Some(*size),
             Enlarge::Named(_) => Some(EnlargeSize {
-                hidden_size: most(&|m| m.hidden_size),
-                num_hidden_layers: most(&|m| m.num_hidden_layers),
+                hidden_size: most(&|m| Some(m.hidden_size)),
+                num_hidden_layers: most(&|m| Some(m.num_hidden_layers)),
                 num_attention_heads: most(&|m| m.num_attention_heads),
                 intermediate_size: most(&|m| m.intermediate_size),
             }),

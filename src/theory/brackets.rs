@@ -23,9 +23,11 @@ use crate::statistics::Estimate;
 pub struct BracketsOptions {
     /// T: even, 4 to [`LONGEST`](super::LONGEST).
     pub length: usize,
+    /// κ, the preference for balance.
     pub kappa: f64,
     /// M: 2 to 1024.
     pub neurons: usize,
+    /// Seed of all draws.
     pub seed: u64,
     /// Solutions that SGD starts from.
     pub starts: usize,
@@ -44,45 +46,61 @@ const HEADS: usize = 200;
 /// Means over the starts at one point of the runs, with their standard errors.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Mark {
+    /// Steps of SGD.
     pub step: u64,
     /// t = η² k / B.
     pub time: f64,
+    /// Trace of the Hessian of the loss.
     pub trace: f64,
+    /// Over the starts.
     pub trace_standard_error: f64,
     /// Over the entropy floor.
     pub excess_loss: f64,
+    /// Over the starts.
     pub excess_loss_standard_error: f64,
     /// η Tr / (4 B), where SGD hovers once it is at equilibrium.
     pub expected_excess_loss: f64,
     /// |cos(wᵢ, (1, .., 1))|, weighted by |wᵢ||aᵢ|.
     pub alignment: f64,
+    /// Over the starts.
     pub alignment_standard_error: f64,
     /// Share of the features' variance that is a function of S, whatever the a of each.
     pub share_of_sum: f64,
+    /// Over the starts.
     pub share_of_sum_standard_error: f64,
     /// Share of the sentences whose sign of S a head on `examples` labelled ones tells.
     pub accuracy: f64,
+    /// Over the starts.
     pub accuracy_standard_error: f64,
 }
 
 /// Runs of one learning rate and batch size.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Course {
+    /// η.
     pub rate: f64,
+    /// B.
     pub batch: usize,
+    /// Points along the run, at equal distances.
     pub marks: Vec<Mark>,
 }
 
 /// What came out; parts that an interrupt kept from being made are empty or null.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct BracketsReport {
+    /// T.
     pub length: usize,
+    /// κ, the preference for balance.
     pub kappa: f64,
+    /// M.
     pub neurons: usize,
+    /// Seed of all draws.
     pub seed: u64,
+    /// Solutions that SGD started from.
     pub starts: usize,
     /// Masked sentences.
     pub sentences: usize,
+    /// In nats for a masked bracket, exact.
     pub entropy_floor: f64,
     /// The least trace of two neurons along (1, .., 1).
     pub two_neuron_trace: f64,
@@ -90,16 +108,23 @@ pub struct BracketsReport {
     pub bound: f64,
     /// Of the best restart of training on L + 0.001 Tr, with its excess loss and alignment.
     pub regularised_trace: Option<f64>,
+    /// Over the entropy floor.
     pub regularised_loss: Option<f64>,
+    /// See [`Measured::alignment`].
     pub regularised_alignment: Option<f64>,
+    /// Accuracy with its features.
     pub regularised_accuracy: Option<f64>,
     /// Labelled examples of the downstream task.
     pub examples: usize,
     /// Accuracy with the features of the two-neuron solution.
     pub two_neuron_accuracy: Option<f64>,
+    /// SGD at several learning rates and batch sizes, from the same starts.
     pub courses: Vec<Course>,
+    /// What did not go as asked.
     pub notes: Vec<String>,
+    /// Whether a signal ended it.
     pub interrupted: bool,
+    /// Whether everything is there.
     pub reached: bool,
 }
 

@@ -16,14 +16,18 @@ pub struct Regularised {
     pub weights: Vec<f64>,
     /// Steps of Adam for each weight, the rate falling to 0 by a cosine.
     pub steps: usize,
+    /// Learning rate at the beginning of each weight.
     pub rate: f64,
+    /// Random starts.
     pub restarts: usize,
+    /// Seed of the starts.
     pub seed: u64,
 }
 
 /// The end of a restart at one weight.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Solution {
+    /// Loss, trace and alignment.
     #[serde(flatten)]
     pub measured: Measured,
     /// L + μ Tr.

@@ -17,6 +17,7 @@ pub struct Sgd {
     pub rate: f64,
     /// B.
     pub batch: usize,
+    /// k.
     pub steps: u64,
     /// δ: standard deviation of what is added to a target under the squared loss. Under cross-entropy a label is drawn with
     /// its exact probability, and δ is not used.
@@ -26,9 +27,11 @@ pub struct Sgd {
 /// A network at a step.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Passed {
+    /// Steps taken.
     pub step: u64,
     /// t = η² k / B.
     pub time: f64,
+    /// Loss, trace and alignment.
     #[serde(flatten)]
     pub measured: Measured,
 }

@@ -1,10 +1,10 @@
-//! Theorem 6.1 of the paper in a language small enough to enumerate, in f64 on the host: which of the models without loss is
-//! the flattest, and which one transfers.
+//! Theorem 6.1 of the paper in a language small enough to enumerate, in f64 on the host: which of the models without
+//! loss is the flattest, and which one transfers.
 //!
-//! One layer of uniform attention, one of ReLU units. A sentence of T brackets is masked at one place; attention adds up the
-//! encodings of the others, so that the model reads z in {+1, -1, 0}ᵀ with its only 0 at the mask, and
-//! f(z) = Σᵢ aᵢ relu(wᵢ·z). The feature that transfers is S = Σ z, what is open less what is closed: it points along
-//! (1, .., 1). What of this is the paper's and what is reconstructed stands in `docs/theory.md`.
+//! One layer of uniform attention, one of ReLU units. A sentence of T brackets is masked at one place; attention adds
+//! up the encodings of the others, so that the model reads z in {+1, -1, 0}ᵀ with its only 0 at the mask, and f(z) = Σᵢ
+//! aᵢ relu(wᵢ·z). The feature that transfers is S = Σ z, what is open less what is closed: it points along (1, .., 1).
+//! What of this is the paper's and what is reconstructed stands in `docs/theory.md`.
 //!
 //! ```
 //! use lowland::theory::{Network, Population};
@@ -18,6 +18,7 @@
 mod brackets;
 mod descent;
 mod dyck;
+mod dyck_report;
 mod gradient_noise;
 mod head;
 mod network;
@@ -26,7 +27,7 @@ mod solutions;
 
 pub use brackets::{BracketsOptions, BracketsReport, Course, Mark};
 pub use descent::{Regularised, Solution, descend, least_objective, regularised};
-pub use dyck::{
+pub use dyck_report::{
     DownstreamLoss, DyckOptions, DyckReport, GradientDescent, HeadSuccess, LabelNoise, RandomFeatures, RegularisedAt,
 };
 pub use gradient_noise::{Passed, Sgd, sgd};

@@ -8,14 +8,24 @@ pub const LONGEST: usize = 12;
 /// Why an experiment cannot be made.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum TheoryError {
+    /// An odd length.
     #[error("sentences of {0} brackets: the length must be even, so that as many are opened as closed")]
     Odd(usize),
+    /// A length under 4.
     #[error("sentences of {0} brackets: the flattest solution is the only one of its kind from 4 brackets on")]
     Short(usize),
+    /// A length over [`LONGEST`].
     #[error("sentences of {0} brackets: all masked sentences are enumerated, which is done up to {LONGEST} brackets")]
     Long(usize),
+    /// Too few or too many neurons.
     #[error("{neurons} neurons: the network has 2 to {most}")]
-    Neurons { neurons: usize, most: usize },
+    Neurons {
+        /// Asked for.
+        neurons: usize,
+        /// The most that there may be.
+        most: usize,
+    },
+    /// What the language refuses.
     #[error("{0}")]
     Language(String),
 }
@@ -78,6 +88,7 @@ impl Loss {
 pub struct Population {
     /// T.
     pub width: usize,
+    /// The loss of every sentence.
     pub loss: Loss,
     /// N x T: +1, -1, and 0 at the mask.
     sentences: Vec<f64>,

@@ -42,12 +42,8 @@ impl Subject {
             adapter: format!("{} ({:?})", info.name, info.backend),
             driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
             shapes: format!(
-                "width {}, layers {}, heads {}, feed-forward {}, vocabulary {}, tied {}, dropout {} {}, rows {}, \
-                 masked {}, sentences {}, {labels:?} labels",
-                c.hidden_size,
-                c.num_hidden_layers,
-                c.num_attention_heads,
-                c.intermediate_size,
+                "{}, vocabulary {}, tied {}, dropout {} {}, rows {}, masked {}, sentences {}, {labels:?} labels",
+                c.shape(),
                 c.vocab_size,
                 c.tie_word_embeddings,
                 c.hidden_dropout_prob,

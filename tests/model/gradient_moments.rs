@@ -12,7 +12,7 @@ use lowland::ops::Variants;
 use nalgebra::{DMatrix, SymmetricEigen};
 
 /// Both head kinds, both norm places; sentences of unequal length with one or several masked positions.
-const MODELS: [&str; 5] = ["roberta-20", "bert-24", "bert-untied", "roberta-tiny", "postnorm-untied"];
+const MODELS: [&str; 6] = ["roberta-20", "bert-24", "bert-untied", "roberta-tiny", "postnorm-untied", "lstm-16"];
 const MOMENTS: [Moment; 2] = [Moment::EmpiricalFisher, Moment::NoiseCovariance];
 
 fn dot(a: &[f32], b: &[f32]) -> f64 {

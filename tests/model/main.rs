@@ -18,6 +18,7 @@ mod enlarged_trace;
 mod examples;
 mod gallery;
 mod gradient_moments;
+mod lstm;
 mod measure_training;
 mod memory;
 mod model_files;
@@ -27,8 +28,8 @@ mod training;
 mod transformers;
 
 /// The models of `fixtures/make_transformers.py`: each type, tied and untied, each activation. `roberta-N` are of the
-/// type `roberta-prelayernorm`, `postnorm-N` of `roberta`.
-const MODELS: [&str; 16] = [
+/// type `roberta-prelayernorm`, `postnorm-N` of `roberta`, `lstm-plain` and `lstm-plain-tiny` LSTMs in one direction.
+const MODELS: [&str; 25] = [
     "roberta-20",
     "roberta-32",
     "bert-24",
@@ -45,4 +46,13 @@ const MODELS: [&str; 16] = [
     "postnorm-gelu-tanh",
     "roberta-silu",
     "roberta-gelu-python",
+    "lstm-16",
+    "lstm-20",
+    "lstm-long",
+    "lstm-short",
+    "lstm-untied",
+    "lstm-silu",
+    "lstm-tiny",
+    "lstm-plain",
+    "lstm-plain-tiny",
 ];

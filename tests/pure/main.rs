@@ -24,6 +24,7 @@ mod grammars;
 mod hmm;
 mod interrupts;
 mod language;
+mod lstm;
 mod readers;
 mod report;
 mod shaders;

@@ -34,7 +34,7 @@ seed = { from = 5, count = 2 }
     let plan = with(folder.path(), text).unwrap();
     assert_eq!((plan.name.as_str(), plan.runs.len(), plan.excluded, plan.duplicates), ("size", 12, 4, 0));
     let c = &plan.runs[0].resolved.config;
-    assert_eq!((c.seed, c.train.steps, c.model.hidden_size, c.model.num_attention_heads), (5, 10, 30, 3));
+    assert_eq!((c.seed, c.train.steps, c.model.hidden_size, c.model.num_attention_heads), (5, 10, 30, Some(3)));
     assert_eq!(plan.runs[1].seed, 6, "the seed varies fastest");
     assert_eq!(plan.runs[0].group, plan.runs[1].group);
     assert_ne!(plan.runs[0].group, plan.runs[2].group);
@@ -184,7 +184,8 @@ fn each_seed_may_begin_with_a_model_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
     let text = |each: &str| {
         format!(
-            "base = \"base.toml\"\n[grid]\ntrain.steps = [10, 20]\nseed = [3, 4]\n[start]\noverrides = [\"train.steps=5\"]\n{each}"
+            "base = \"base.toml\"\n[grid]\ntrain.steps = [10, 20]\nseed = [3, 4]\n\
+             [start]\noverrides = [\"train.steps=5\"]\n{each}"
         )
     };
     let common = with(folder.path(), &text("")).unwrap();

@@ -36,9 +36,13 @@ pub struct Balanced {
 /// What is drawn, and for what the errors are.
 #[derive(Clone, Copy, Debug)]
 pub struct ConventionsOptions {
+    /// How labels or signs are drawn.
     pub kind: LossDraw,
+    /// Of the draws.
     pub seed: u64,
+    /// Draws for each sentence; two or more tell the parts of the error apart.
     pub draws: usize,
+    /// Whether the sentences are all there is, or a sample.
     pub target: Target,
 }
 

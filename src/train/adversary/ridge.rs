@@ -10,7 +10,7 @@ use super::kernel_ridge::Rows;
 use super::{Felt, Turn};
 use crate::config::Adversarial;
 use crate::gpu::{GpuError, Stamp, Step};
-use crate::model::{Direction, Model, SentenceFeaturesPass, SentenceHead};
+use crate::model::{FeatureDirection, Model, SentenceFeaturesPass, SentenceHead};
 use crate::ops::Batch;
 use crate::ops::batch::Sentence;
 
@@ -41,8 +41,8 @@ impl RidgeHead {
         let pass = |direction| SentenceFeaturesPass::new(model, shape, direction, algorithm.batch);
         let fit = algorithm.batch / 8 * 7;
         Ok(RidgeHead {
-            features: pass(Direction::Forward)?,
-            against: pass(Direction::Back(&felt.gradient.matrices))?,
+            features: pass(FeatureDirection::Forward)?,
+            against: pass(FeatureDirection::Back(&felt.gradient.matrices))?,
             classes: shape.classes as usize,
             parts: [fit, algorithm.batch - fit],
             ridge: algorithm.ridge,
