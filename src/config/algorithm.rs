@@ -15,7 +15,7 @@ pub enum AlgorithmKind {
     LabelNoise(LabelNoise),
     /// { kind = "sam", rho }: sharpness-aware minimisation (Foret et al. 2021).
     Sam(Sam),
-    /// { kind = "adversarial", task, weight, ... }: against a linear head that learns a downstream task (Liu et al.
+    /// { kind = "adversarial", task, weight, ... }: against a head that learns a downstream task (Liu et al.
     /// 2023).
     Adversarial(Adversarial),
 }

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use crate::gpu::GpuError;
 use crate::language::{Language, Words};
-use crate::model::{Encoder, Model, RepresentationPass, TokenIds, dims_for};
+use crate::model::{Encoder, Model, ModelKind, RepresentationPass, TokenIds, dims_for};
 use crate::ops::Family;
 use crate::ops::batch::Sentence;
 use crate::random::{Purpose, Stream};
@@ -19,7 +19,8 @@ pub enum Pooling {
     /// The representation of `<s>`.
     First,
     /// Those of all tokens but the first and the last of a sentence padded to so many tokens, one after another, those
-    /// of padding with them, which attends to the sentence: what the paper's released code reads (of 20).
+    /// of padding with them: what the paper's released code reads (of 20). Padding attends to the sentence and is not
+    /// attended to; an LSTM runs through it as through any token.
     Padded(u32),
 }
 
@@ -145,7 +146,14 @@ impl Features {
         let width = pooling.width(d, longest);
         let mut model = model.clone();
         let fed = |words: &Words| match pooling {
-            Pooling::Padded(length) => tokens.padded(words, length as usize).expect("a model with a padding token"),
+            Pooling::Padded(length) => {
+                let mut sentence = tokens.padded(words, length as usize).expect("a model with a padding token");
+                // The released LSTM runs through its padding in both directions.
+                if model.encoder.config.kind == ModelKind::Lstm {
+                    sentence.padding = 0;
+                }
+                sentence
+            }
             _ => tokens.classified(words, 0),
         };
         if let Pooling::Padded(_) = pooling {

@@ -8,7 +8,10 @@ use lowland::config::{EvaluateSection, Positions, Resolved, RunConfig};
 use lowland::downstream::{Dropping, Features, LinearProbe, Pooling, RateSchedule, probe, probe_fresh};
 use lowland::gpu::Gpu;
 use lowland::language::entropy;
-use lowland::model::{Encoder, ForwardPass, GradientPass, Model, ModelConfig, TokenIds, Weights, dims_for, load};
+use lowland::model::{
+    Encoder, ForwardPass, GradientPass, Model, ModelConfig, ModelKind, RepresentationPass, TokenIds, Weights, dims_for,
+    load,
+};
 use lowland::ops::batch::Sentence;
 use lowland::ops::{Device, Labels};
 use lowland::random::{Purpose, Stream};
@@ -282,6 +285,31 @@ fn padding_reads_the_sentence_and_is_read_by_none_of_it() {
         assert!(error(7).contains("8 are needed"), "{}", error(7));
         assert!(error(99).contains("positions"), "{}", error(99));
     }
+}
+
+#[test]
+fn an_lstm_runs_through_its_padding() {
+    let gpu = gpu();
+    let config = ModelConfig {
+        kind: ModelKind::Lstm,
+        vocab_size: 13,
+        hidden_size: 12,
+        num_hidden_layers: 2,
+        max_position_embeddings: 12,
+        ..ModelConfig::default()
+    };
+    let encoder = Encoder::new(&config).unwrap();
+    let weights = Weights::initial(&encoder.parameters, 0.3, 7);
+    let model = Model::new(&Device::of(&gpu), &encoder, &weights).unwrap();
+    let (tokens, words) = (TokenIds::new(9), vec![vec![1, 4], vec![8, 0, 2, 2, 5], vec![3]]);
+    let found = Features::of_model(&model, &tokens, 2, Pooling::Padded(9), &words, 5).unwrap();
+    let as_tokens = |words: &Vec<u32>| Sentence { padding: 0, ..tokens.padded(words, 9).unwrap() };
+    let inputs: Vec<Sentence> = words.iter().map(as_tokens).collect();
+    let pass = RepresentationPass::new(&model, dims_for(&inputs, 3), 2).unwrap();
+    let rows = pass.run(&inputs).unwrap();
+    let want: Vec<f32> = rows.chunks_exact(9 * 12).flat_map(|s| s[12..8 * 12].to_vec()).collect();
+    let off = found.values.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(found.values.len() == want.len() && off < 1e-6, "{off:.1e}");
 }
 
 #[test]

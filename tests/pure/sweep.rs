@@ -140,6 +140,20 @@ fn questions_that_cannot_be_answered_are_found_in_the_plan() {
         ("hmm", "task = \"task-2\"\nmethod = \"finetune\"\nlayer = 0", "`layer` belongs to \"adamw\" and \"ridge\""),
         ("hmm", "task = \"task-2\"\nmethod = \"finetune\"\nprojection = 8", "`projection` belongs to"),
         ("hmm", "task = \"task-2\"\nmethod = \"ridge\"\nepochs = 8", "`epochs` belongs to"),
+        (
+            "hmm",
+            "task = \"task-2\"\nmethod = \"ridge\"\nencoder_dropout = 0.1",
+            "`encoder_dropout` belongs to \"adamw\"",
+        ),
+        ("hmm", "task = \"task-2\"\nmethod = \"finetune\"\nschedule = \"polynomial\"", "`schedule` belongs to"),
+        ("hmm", "task = \"task-2\"\npooled = true", "`pooled` belongs to \"finetune\""),
+        ("hmm", "task = \"task-2\"\nfeature_dropout = 1.0", "`feature_dropout`: 1 must lie in [0, 1)"),
+        ("hmm", "task = \"task-2\"\npadded_length = 8", "`padded_length` belongs to `features = \"padded\"`"),
+        (
+            "hmm",
+            "task = \"task-2\"\nfeatures = \"padded\"\npadded_length = 9",
+            "number 2: `padded_length`: 9 tokens are too many: the model has positions for 8",
+        ),
         ("hmm", "task = \"task-2\"\nprojection = 70000", "`projection` must be at most 65536"),
         (
             "one",
