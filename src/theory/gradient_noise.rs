@@ -10,6 +10,9 @@ use super::population::{Loss, Population};
 use crate::interrupt::{self, Interrupted};
 use crate::random::Stream;
 
+/// Steps between looks at the flag of an interrupt.
+const LOOK: usize = 4096;
+
 /// A run of plain SGD.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Sgd {
@@ -74,8 +77,10 @@ pub fn sgd(
         }
         let rate = how.rate / how.batch as f64;
         network.values.iter_mut().zip(&gradient).for_each(|(value, g)| *value -= rate * g);
-        if step % every == 0 || step == how.steps {
+        if step % LOOK == 0 {
             interrupt::check()?;
+        }
+        if step % every == 0 || step == how.steps {
             if network.values.iter().any(|v| !v.is_finite()) {
                 return Ok(());
             }

@@ -93,7 +93,7 @@ fn sentences_that_are_not_of_the_language_are_refused_by_line() {
     for (input, wanted) in [
         (&b"w00 w00\nw00 nonsense\n"[..], "line 1"),
         (b"w00 nonsense\n", "`nonsense` is not a word"),
-        (b"w00 w00 w00 w00 w00 w00 w00 w00 w00\n", "max_length"),
+        (b"w00 w00 w00 w00 w00 w00 w00 w00 w00\n", "sentences have at most 8"),
         (b"\xff\xfe\n", "not UTF-8"),
     ] {
         let output = f.with_input(&["language", "conditional", "run.toml"], input);

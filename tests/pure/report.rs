@@ -602,7 +602,7 @@ fn what_is_no_table_is_an_error_with_its_place() {
     let folder = tempfile::tempdir().unwrap();
     let error = |folder: &Path| {
         let error = report::write(folder, None).unwrap_err();
-        assert!(matches!(error, report::ReportError::Run { .. } | report::ReportError::Empty(_)), "{error:?}");
+        assert!(matches!(error, report::ReportError::Table { .. } | report::ReportError::Empty(_)), "{error:?}");
         error.to_string()
     };
     let none = error(folder.path());

@@ -6,7 +6,8 @@
 //! use lowland::prelude::*;
 //! let model = Model::load(&Device::from_env()?, "runs/quickstart/model")?;
 //! let examples = Examples::SampleOf(model.read_examples("held_out.jsonl")?.into());
-//! let fisher = TraceRequest { matrix: Some(CurvatureMatrix::Fisher), rel_error: Some(0.01), ..TraceRequest::default() };
+//! let fisher =
+//!     TraceRequest { matrix: Some(CurvatureMatrix::Fisher), rel_error: Some(0.01), ..TraceRequest::default() };
 //! println!("{}", estimate(&Setting::of(&model), &examples, &fisher.plan()?, &mut unseen)?.trace);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
