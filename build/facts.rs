@@ -35,7 +35,7 @@ pub struct Field {
 pub struct Constant {
     pub name: String,
     pub default: u32,
-    /// 0 by itself, and 1 in every variant that sets it.
+    /// 0 by itself, and 0 or 1 in every variant that sets it.
     pub flag: bool,
     pub comment: Vec<String>,
 }
@@ -110,6 +110,7 @@ impl<'a> Facts<'a> {
             }
         }
         let constants = self.constants(variants)?;
+        self.once(&constants)?;
         let mut entries = Vec::new();
         for (name, bindings) in self.entries {
             if bindings.len() > 8 {
@@ -203,13 +204,33 @@ impl<'a> Facts<'a> {
                 }
                 (Some(_), ..) => {}
                 (None, Some(default), Some(_)) => {
-                    let flag = default == 0 && set(&name).iter().all(|value| *value == 1);
+                    let flag = default == 0 && set(&name).iter().all(|value| *value <= 1);
                     let comment = self.comment(0, |text| text == line.text);
                     all.push(Constant { name, default, flag, comment });
                 }
             }
         }
         Ok(all)
+    }
+
+    /// No two variants are the same, whether they name a default or not.
+    fn once(&self, constants: &[Constant]) -> Result<(), String> {
+        let mut seen = vec![vec![]];
+        for line in self.lines {
+            let Some(Annotation::Variants(declared)) = &line.annotation else { continue };
+            for variant in declared {
+                let default = |name: &str| constants.iter().find(|c| c.name == name).map(|c| c.default);
+                let set = variant.constants.iter().filter(|(name, value)| default(name) != Some(*value));
+                let mut set: Vec<&(String, u32)> = set.collect();
+                set.sort();
+                if seen.contains(&set) {
+                    let place = format!("shaders/{}:{}", line.file, line.number);
+                    return Err(format!("{place}: the variant `{variant}` is there already, without its defaults"));
+                }
+                seen.push(set);
+            }
+        }
+        Ok(())
     }
 
     /// The lines of comment right above the first line, from number `after` on, that fits.

@@ -1,4 +1,5 @@
 // out = a + b, elementwise over [layers, rows, cols4].
+//@import common/entry.wgsl
 //@import common/step.wgsl
 //@import common/elementwise.wgsl
 
@@ -7,8 +8,8 @@
 @group(0) @binding(2) var<storage, read_write> out: array<vec4<f32>>;
 
 @compute @workgroup_size(64)
-fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let i = element(w, n, l);
+fn forward(here: Place) {
+    let i = element(here);
     if i >= elements() { return; }
-    out[w.z * p.out_layer + i] = a[w.z * p.a_layer + i] + b[w.z * p.b_layer + i];
+    out[here.group.z * p.out_layer + i] = a[here.group.z * p.a_layer + i] + b[here.group.z * p.b_layer + i];
 }

@@ -2,24 +2,24 @@
 // is no padding and no mask. qkv[r] = (q, k, v), each HEADS heads of SIZE4 vec4 (zeros behind the head size).
 //   forward   s = scale q·k,  p = softmax(s),  o = Σ drop(p) v;  stat[r, head] = log Σ exp s
 //   vjp       FlashAttention-2's form (Dao 2023): p is computed again from stat; with d = drop, δ = o·ō
-//             v̄_j = Σ_i d p_ij ō_i,  t_ij = p_ij (d ō_i·v_j − δ_i),  q̄_i = scale Σ_j t_ij k_j,  k̄_j = scale Σ_i t_ij q_i
-// T x T numbers are never stored. Variants: row        one invocation a (row, head): it goes over the sentence once
-// flash      a workgroup a block of rows and head, tiles of the sentence in workgroup memory; for GPUs subgroup   one
-// subgroup a (sentence, head), a lane a row: the other rows are loaded once for all lanes and handed round
-//              by subgroupBroadcast; for software adapters
-//@variant head32: SIZE4=8 DROPOUT=1
-//@variant subgroup: SUBGROUP=1 DROPOUT=1
-//@variant flash: FLASH=1
-//@variant flash-head32: FLASH=1 SIZE4=8
-//@variant flash-head64: FLASH=1 SIZE4=16
-//@variant flash-head64-vjp: FLASH=1 SIZE4=16 ROWS=16
-//@variant flash-head128: FLASH=1 SIZE4=32 ROWS=16
-//@variant flash-head128-vjp: FLASH=1 SIZE4=32 ROWS=8
-//@variant subgroup-head32: SUBGROUP=1 SIZE4=8 KEYS=1
-//@variant subgroup-16: SUBGROUP=1 LANES=16 KEYS=4
-//@variant subgroup-16-head32: SUBGROUP=1 LANES=16 SIZE4=8 KEYS=2
-//@variant subgroup-4-head32: SUBGROUP=1 LANES=4 SIZE4=8 KEYS=1
+//             v̄_j = Σ_i d p_ij ō_i,  t_ij = p_ij (d ō_i·v_j − δ_i)
+//             q̄_i = scale Σ_j t_ij k_j,  k̄_j = scale Σ_i t_ij q_i
+// T x T numbers are never stored. Variants:
+//   row        one invocation a (row, head): it goes over the sentence once
+//   flash      a workgroup a block of rows and head, tiles of the sentence in workgroup memory; for GPUs
+//   subgroup   one subgroup a (sentence, head), a lane a row: the other rows are loaded once for all lanes and handed
+//              round by subgroupBroadcast; for software adapters
+//@variants SIZE4=8 DROPOUT=1
+//@variants FLASH=1 SIZE4=4|8|16
+//@variants FLASH=1 SIZE4=16 ROWS=16
+//@variants FLASH=1 SIZE4=32 ROWS=8|16
+//@variants SUBGROUP=1 DROPOUT=1
+//@variants SUBGROUP=1 LANES=4|8 SIZE4=8 KEYS=1
+//@variants SUBGROUP=1 LANES=16 KEYS=4
+//@variants SUBGROUP=1 LANES=16 SIZE4=8 KEYS=2
+//@import common/entry.wgsl
 //@import common/step.wgsl
+//@import common/columns.wgsl
 //@import common/philox.wgsl
 
 const SUBGROUP: u32 = 0u;
@@ -52,12 +52,9 @@ struct Params {
 // 0 or 1/(1 - p) for the weight of query row i on key row j.
 fn kept(i: u32, j: u32, head: u32) -> f32 {
     if DROPOUT == 0u { return 1.0; }
-    let draws = philox(vec4<u32>(i, j, step.counter.x, step.counter.y), vec2<u32>(step.seed.x ^ p.stream, step.seed.y ^ head));
+    let key = vec2<u32>(step.seed.x ^ p.stream, step.seed.y ^ head);
+    let draws = philox(vec4<u32>(i, j, step.counter), key);
     return select(0.0, p.keep, draws.x >= p.threshold);
-}
-
-fn sum4(v: vec4<f32>) -> f32 {
-    return (v.x + v.y) + (v.z + v.w);
 }
 
 //@if SUBGROUP

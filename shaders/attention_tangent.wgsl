@@ -6,13 +6,14 @@
 //            q̄̇_i = Σ_j ṫ k + t k̇,  k̄̇_j = Σ_i ṫ q + t q̇,  v̄̇_j = Σ_i ṗ ō + p ō̇
 //   second   ⟨ō, D²o[(q̇, k̇, v̇)²]⟩ of each row and head, s̈ = 2 scale q̇·k̇, in x of four columns
 // Primals have no layers, tangents one a probe, ō either. Variants as in attention.wgsl.
-//@variant head32: SIZE4=8
-//@variant subgroup: SUBGROUP=1
-//@variant subgroup-head32: SUBGROUP=1 SIZE4=8 KEYS=1
-//@variant subgroup-16: SUBGROUP=1 LANES=16 KEYS=4
-//@variant subgroup-16-head32: SUBGROUP=1 LANES=16 SIZE4=8 KEYS=2
-//@variant subgroup-4-head32: SUBGROUP=1 LANES=4 SIZE4=8 KEYS=1
+//@variants SIZE4=8
+//@variants SUBGROUP=1
+//@variants SUBGROUP=1 LANES=4|8 SIZE4=8 KEYS=1
+//@variants SUBGROUP=1 LANES=16 KEYS=4
+//@variants SUBGROUP=1 LANES=16 SIZE4=8 KEYS=2
+//@import common/entry.wgsl
 //@import common/step.wgsl
+//@import common/columns.wgsl
 
 const SUBGROUP: u32 = 0u;
 const SIZE4: u32 = 4u;
@@ -42,16 +43,12 @@ struct Params {
 @group(0) @binding(5) var<storage, read> o_dot: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> bar_dot: array<vec4<f32>>;
 
-fn sum4(v: vec4<f32>) -> f32 {
-    return (v.x + v.y) + (v.z + v.w);
-}
-
 @compute @workgroup_size(64)
-fn delta(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let i = (w.x + w.y * n.x) * 64u + l;
+fn delta(here: Place) {
+    let i = element(here);
     if i >= step.rows * p.heads { return; }
-    let bar = w.z * p.bar_layer + i * SIZE4;
-    let tangent = w.z * p.o_layer + i * SIZE4;
+    let bar = here.group.z * p.bar_layer + i * SIZE4;
+    let tangent = here.group.z * p.o_layer + i * SIZE4;
     var both = vec4<f32>(0.0);
     var dots = vec4<f32>(0.0);
     //@unroll
@@ -60,8 +57,8 @@ fn delta(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u
         both += o[i * SIZE4 + c] * g;
         dots += o_dot[tangent + c] * g + o[i * SIZE4 + c] * bar_dot[tangent + c];
     }
-    let s = stat_dot[w.z * p.stat_layer + i];
-    out[w.z * p.stat_layer + i] = vec4<f32>(s.x, sum4(both), s.z, sum4(dots));
+    let s = stat_dot[here.group.z * p.stat_layer + i];
+    out[here.group.z * p.stat_layer + i] = vec4<f32>(s.x, sum4(both), s.z, sum4(dots));
 }
 
 //@if SUBGROUP

@@ -1,5 +1,6 @@
 // Sums over rows: out[c] = Σ_rows x[row, c], the gradient of a bias. Frame and blocks: common/blocks.wgsl.
-//@variant lanes: LANES=16
+//@variants LANES=16
+//@import common/entry.wgsl
 //@import common/step.wgsl
 //@import common/blocks.wgsl
 
@@ -7,12 +8,12 @@
 @group(0) @binding(1) var<storage, read_write> out: array<vec4<f32>>;
 
 @compute @workgroup_size(LANES)
-fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let b = block_of(w, n, l);
+fn forward(here: Place) {
+    let b = block_of(here);
     if b.column >= p.cols4 { return; }
     var total = vec4<f32>(0.0);
     for (var row = b.first; row < b.end; row++) {
-        total += x[w.z * p.in_layer + row * p.cols4 + b.column];
+        total += x[here.group.z * p.in_layer + row * p.cols4 + b.column];
     }
-    out[w.z * p.out_layer + b.block * p.cols4 + b.column] = total;
+    out[here.group.z * p.out_layer + b.block * p.cols4 + b.column] = total;
 }

@@ -2,7 +2,14 @@
 //   forward   y[m, t] = x[first + t], where row first + t belongs to the sentence of masked position m
 //   vjp       x̄[first + t] = Σ ȳ[m, t] over the sentence's masked positions m
 // y has `places` blocks of cols4 a row.
+//@variants ADDEND=1
+//@import common/entry.wgsl
 //@import common/step.wgsl
+//@import common/columns.wgsl
+//@import common/sentences.wgsl
+
+// Whether `addend` is added to x̄.
+const ADDEND: u32 = 0u;
 
 struct Params {
     // Columns of x.
@@ -11,8 +18,7 @@ struct Params {
     places: u32,
     in_layer: u32,
     out_layer: u32,
-    add: u32,
-    add_layer: u32,
+    addend_layer: u32,
 }
 @group(0) @binding(8) var<uniform> p: Params;
 
@@ -23,38 +29,33 @@ struct Params {
 @group(0) @binding(3) var<storage, read> spans: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>;
 
-// Without what lies behind the last column, which may never have been written.
-fn within(v: vec4<f32>, c: u32) -> vec4<f32> {
-    return select(vec4<f32>(0.0), v, vec4<u32>(4u * c) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(p.width));
-}
-
 @compute @workgroup_size(64)
-fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let i = (w.x + w.y * n.x) * 64u + l;
+fn forward(here: Place) {
+    let i = element(here);
     let row = p.places * p.cols4;
     if i >= step.masked * row { return; }
     let span = bitcast<vec4<u32>>(spans[index[i / row]]);
     let source = span.x + i % row / p.cols4;
     var v = vec4<f32>(0.0);
     if source < span.y {
-        v = within(x[w.z * p.in_layer + source * p.cols4 + i % p.cols4], i % p.cols4);
+        v = within(x[here.group.z * p.in_layer + source * p.cols4 + i % p.cols4], i % p.cols4, p.width);
     }
-    out[w.z * p.out_layer + i] = v;
+    out[here.group.z * p.out_layer + i] = v;
 }
 
 @compute @workgroup_size(64)
-fn vjp(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let i = (w.x + w.y * n.x) * 64u + l;
+fn vjp(here: Place) {
+    let i = element(here);
     if i >= step.rows * p.cols4 { return; }
     let place = bitcast<vec4<u32>>(spans[i / p.cols4]);
-    let range = bitcast<vec4<u32>>(spans[step.rows + place.w]);
+    let range = spans_of(place.w);
     var sum = vec4<f32>(0.0);
     if place.z < p.places {
         for (var m = range.z; m < range.w; m++) {
-            sum += x[w.z * p.in_layer + (m * p.places + place.z) * p.cols4 + i % p.cols4];
+            sum += x[here.group.z * p.in_layer + (m * p.places + place.z) * p.cols4 + i % p.cols4];
         }
     }
-    sum = within(sum, i % p.cols4);
-    if p.add != 0u { sum += addend[w.z * p.add_layer + i]; }
-    out[w.z * p.out_layer + i] = sum;
+    sum = within(sum, i % p.cols4, p.width);
+    if ADDEND != 0u { sum += addend[here.group.z * p.addend_layer + i]; }
+    out[here.group.z * p.out_layer + i] = sum;
 }

@@ -4,7 +4,8 @@
 //   jvp       (⟨p − q, ż⟩, 0, 0, 0) a row, the loss's tangent; with `bend` (Σ p ż² − (Σ p ż)², 0, 0, 0), ⟨ż, D²ℓ ż⟩
 //   vjp_jvp   weight (p ∘ ż − p Σ p ż), the loss's own Hessian times ż: also the tangent of z̄
 // LANES invocations a row as in common/rows.wgsl.
-//@variant lanes: LANES=32
+//@variants LANES=32
+//@import common/entry.wgsl
 //@import common/step.wgsl
 //@import common/rows.wgsl
 
@@ -34,13 +35,13 @@ struct Params {
 fn label_at(row: u32, c: u32) -> vec4<f32> {
     if p.soft != 0u { return q[row * p.cols4 + c] * inside(c, p.width); }
     let y = bitcast<u32>(q[row].x);
-    let at = vec4<u32>(4u * c) + vec4<u32>(0u, 1u, 2u, 3u);
-    return select(vec4<f32>(0.0), vec4<f32>(1.0), at == vec4<u32>(y));
+    return select(vec4<f32>(0.0), vec4<f32>(1.0), columns(c) == vec4<u32>(y));
 }
 
 @compute @workgroup_size(64)
-fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let asked = (w.x + w.y * n.x) * (64u / LANES) + l / LANES;
+fn forward(here: Place) {
+    let l = here.local;
+    let asked = row_at(here);
     let row = min(asked, step.masked - 1u);
     let lane = l % LANES;
     let first = row * p.cols4;
@@ -70,16 +71,16 @@ fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3
 }
 
 @compute @workgroup_size(64)
-fn vjp(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let asked = (w.x + w.y * n.x) * (64u / LANES) + l / LANES;
-    let lane = l % LANES;
+fn vjp(here: Place) {
+    let asked = row_at(here);
+    let lane = here.local % LANES;
     if asked >= step.masked { return; }
     let s = stat[asked];
-    let scale = weight[w.z * p.weight_layer + asked].x;
+    let scale = weight[here.group.z * p.weight_layer + asked].x;
     for (var c = lane; c < p.cols4; c += LANES) {
         let i = asked * p.cols4 + c;
         let probability = exp((z[i] - s.w) - s.z) * inside(c, p.width);
-        out[w.z * p.out_layer + i] = scale * (probability - label_at(asked, c));
+        out[here.group.z * p.out_layer + i] = scale * (probability - label_at(asked, c));
     }
 }
 
@@ -89,12 +90,13 @@ fn probability(row: u32, c: u32, s: vec4<f32>) -> vec4<f32> {
 }
 
 @compute @workgroup_size(64)
-fn jvp(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let asked = (w.x + w.y * n.x) * (64u / LANES) + l / LANES;
+fn jvp(here: Place) {
+    let l = here.local;
+    let asked = row_at(here);
     let row = min(asked, step.masked - 1u);
     let lane = l % LANES;
     let s = stat[row];
-    let tangent = w.z * p.z_layer + row * p.cols4;
+    let tangent = here.group.z * p.z_layer + row * p.cols4;
     var sums = vec2<f32>(0.0);
     var slope = 0.0;
     for (var c = lane; c < p.cols4; c += LANES) {
@@ -106,25 +108,27 @@ fn jvp(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32
     let both = row_sum(sums, l);
     let first = row_sum(vec2<f32>(slope, 0.0), l).x;
     if asked < step.masked && lane == 0u {
-        out[w.z * p.out_layer + row] = vec4<f32>(select(first, both.y - both.x * both.x, p.bend != 0u), 0.0, 0.0, 0.0);
+        let term = select(first, both.y - both.x * both.x, p.bend != 0u);
+        out[here.group.z * p.out_layer + row] = vec4<f32>(term, 0.0, 0.0, 0.0);
     }
 }
 
 @compute @workgroup_size(64)
-fn vjp_jvp(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let asked = (w.x + w.y * n.x) * (64u / LANES) + l / LANES;
+fn vjp_jvp(here: Place) {
+    let asked = row_at(here);
     let row = min(asked, step.masked - 1u);
-    let lane = l % LANES;
+    let lane = here.local % LANES;
     let s = stat[row];
-    let tangent = w.z * p.z_layer + row * p.cols4;
+    let tangent = here.group.z * p.z_layer + row * p.cols4;
     var along = 0.0;
     for (var c = lane; c < p.cols4; c += LANES) {
         along += dot(probability(row, c, s), z_dot[tangent + c]);
     }
-    let mean = row_sum(vec2<f32>(along, 0.0), l).x;
+    let mean = row_sum(vec2<f32>(along, 0.0), here.local).x;
     if asked >= step.masked { return; }
     let scale = weight[row].x;
     for (var c = lane; c < p.cols4; c += LANES) {
-        out[w.z * p.out_layer + row * p.cols4 + c] = scale * probability(row, c, s) * (z_dot[tangent + c] - mean);
+        let moved = scale * probability(row, c, s) * (z_dot[tangent + c] - mean);
+        out[here.group.z * p.out_layer + row * p.cols4 + c] = moved;
     }
 }

@@ -3,7 +3,12 @@
 //   vjp       rows of ȳ are listed by table row and cut into segments of bounded length (src/ops/batch.rs sorts):
 //             `partial` sums each segment, `combine` adds a table row's segments in order.
 // Whole numbers travel as the bits of f32, so that they can be read as images too.
+//@variants ADDEND=1
+//@import common/entry.wgsl
 //@import common/step.wgsl
+
+// Whether `combine` adds `addend`.
+const ADDEND: u32 = 0u;
 
 struct Params {
     cols4: u32,
@@ -14,7 +19,6 @@ struct Params {
     in_layer: u32,
     out_layer: u32,
     targets: u32,
-    add: u32,
 }
 @group(0) @binding(8) var<uniform> p: Params;
 
@@ -29,16 +33,16 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>;
 
 @compute @workgroup_size(64)
-fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let i = (w.x + w.y * n.x) * 64u + l;
+fn forward(here: Place) {
+    let i = element(here);
     if i >= step.rows * p.cols4 { return; }
     let id = bitcast<vec4<u32>>(ids[i / p.cols4]);
     let c = i % p.cols4;
     var y = vec4<f32>(0.0);
-    if (p.uses & 1u) != 0u { y += words[w.z * p.word_layer + id.x * p.cols4 + c]; }
-    if (p.uses & 2u) != 0u { y += positions[w.z * p.position_layer + id.y * p.cols4 + c]; }
-    if (p.uses & 4u) != 0u { y += segments[w.z * p.segment_layer + id.z * p.cols4 + c]; }
-    out[w.z * p.out_layer + i] = y;
+    if (p.uses & 1u) != 0u { y += words[here.group.z * p.word_layer + id.x * p.cols4 + c]; }
+    if (p.uses & 2u) != 0u { y += positions[here.group.z * p.position_layer + id.y * p.cols4 + c]; }
+    if (p.uses & 4u) != 0u { y += segments[here.group.z * p.segment_layer + id.z * p.cols4 + c]; }
+    out[here.group.z * p.out_layer + i] = y;
 }
 
 @group(0) @binding(0) var<storage, read> y_bar: array<vec4<f32>>;
@@ -55,19 +59,20 @@ fn row_of(y_layer: u32, row: u32, c: u32) -> vec4<f32> {
 }
 
 @compute @workgroup_size(64)
-fn partial(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let i = (w.x + w.y * n.x) * 64u + l;
+fn partial(here: Place) {
+    let i = element(here);
     let segment = i / p.cols4;
     if segment >= starts[p.targets] { return; }
     let c = i % p.cols4;
     let range = bitcast<vec4<u32>>(bounds[segment]);
-    let layer = w.z * p.in_layer;
+    let layer = here.group.z * p.in_layer;
     var total = vec4<f32>(0.0);
     for (var at = range.x; at < range.y; at++) {
         let rows = bitcast<vec4<u32>>(list[at]);
-        total += (row_of(layer, rows.x, c) + row_of(layer, rows.y, c)) + (row_of(layer, rows.z, c) + row_of(layer, rows.w, c));
+        let first = row_of(layer, rows.x, c) + row_of(layer, rows.y, c);
+        total += first + (row_of(layer, rows.z, c) + row_of(layer, rows.w, c));
     }
-    out[w.z * p.out_layer + i] = total;
+    out[here.group.z * p.out_layer + i] = total;
 }
 
 @group(0) @binding(0) var<storage, read> part: array<vec4<f32>>;
@@ -75,17 +80,17 @@ fn partial(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3
 @group(0) @binding(1) var<storage, read> addend: array<vec4<f32>>;
 
 @compute @workgroup_size(64)
-fn combine(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let i = (w.x + w.y * n.x) * 64u + l;
+fn combine(here: Place) {
+    let i = element(here);
     if i >= p.targets * p.cols4 { return; }
     let target_row = i / p.cols4;
     let c = i % p.cols4;
     var total = vec4<f32>(0.0);
     for (var s = starts[target_row]; s < starts[target_row + 1u]; s++) {
-        total += part[w.z * p.in_layer + s * p.cols4 + c];
+        total += part[here.group.z * p.in_layer + s * p.cols4 + c];
     }
-    if p.add != 0u {
-        total += addend[w.z * p.out_layer + i];
+    if ADDEND != 0u {
+        total += addend[here.group.z * p.out_layer + i];
     }
-    out[w.z * p.out_layer + i] = total;
+    out[here.group.z * p.out_layer + i] = total;
 }

@@ -1,8 +1,13 @@
 // The rows of masked positions: y[m] = x[index[m]], and back: x̄[r] = ȳ[inverse[r] - 1], 0 where inverse[r] = 0.
 // A position is masked once at most, so no two rows meet and no sum is needed.
+//@variants ADDEND=1
+//@import common/entry.wgsl
 //@import common/step.wgsl
 
-struct Params { cols4: u32, in_layer: u32, out_layer: u32, add: u32, add_layer: u32 }
+// Whether `addend` is added to x̄.
+const ADDEND: u32 = 0u;
+
+struct Params { cols4: u32, in_layer: u32, out_layer: u32, addend_layer: u32 }
 @group(0) @binding(8) var<uniform> p: Params;
 
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
@@ -12,23 +17,23 @@ struct Params { cols4: u32, in_layer: u32, out_layer: u32, add: u32, add_layer: 
 @group(0) @binding(3) var<storage, read_write> out: array<vec4<f32>>;
 
 @compute @workgroup_size(64)
-fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let i = (w.x + w.y * n.x) * 64u + l;
+fn forward(here: Place) {
+    let i = element(here);
     if i >= step.masked * p.cols4 { return; }
-    out[w.z * p.out_layer + i] = x[w.z * p.in_layer + index[i / p.cols4] * p.cols4 + i % p.cols4];
+    out[here.group.z * p.out_layer + i] = x[here.group.z * p.in_layer + index[i / p.cols4] * p.cols4 + i % p.cols4];
 }
 
 @compute @workgroup_size(64)
-fn vjp(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let i = (w.x + w.y * n.x) * 64u + l;
+fn vjp(here: Place) {
+    let i = element(here);
     if i >= step.rows * p.cols4 { return; }
     let source = index[i / p.cols4];
     var y = vec4<f32>(0.0);
     if source != 0u {
-        y = x[w.z * p.in_layer + (source - 1u) * p.cols4 + i % p.cols4];
+        y = x[here.group.z * p.in_layer + (source - 1u) * p.cols4 + i % p.cols4];
     }
-    if p.add != 0u {
-        y += addend[w.z * p.add_layer + i];
+    if ADDEND != 0u {
+        y += addend[here.group.z * p.addend_layer + i];
     }
-    out[w.z * p.out_layer + i] = y;
+    out[here.group.z * p.out_layer + i] = y;
 }

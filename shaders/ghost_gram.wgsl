@@ -1,19 +1,22 @@
 // Inner products g_i·g_j of two sentences' gradients without forming them, from the rows a of a layer's input and b of
 // its output's adjoint; t are rows of sentence i, s of sentence j ≤ i (the rest is the mirror image). As in
-// ghost_norm.wgsl: product   weight of a product, and its bias where `bias` is 1: Σ_{t,s} (a_t·a_s + bias)(b_t·b_s)
-// sums      bias: Σ_{t,s} b_t·b_s scale     layer norm's scale and shift: Σ_{t,s} (x̂_t ∘ b_t)·(x̂_s ∘ b_s) + b_t·b_s
-// tables    embedding: Σ_{t,s} [same row of a table] b_t·b_s, summed over the tables tied      a table that is the head
-// too: Σ_{t,m} e_m[word_t] (b_t·h_m), m masked positions of the other sentence, both ways Each adds to `addend`. `mask`
-// has a bit for each of PARTS equal parts of b's columns (or for scale and shift, or for each table) that takes part.
-// One workgroup a pair of sentences; variants as in ghost_norm.wgsl.
-//@variant subgroup: SUBGROUP=1
-//@variant subgroup-parts: SUBGROUP=1 LANES=16 PARTS=3
-//@variant subgroup-4: SUBGROUP=1 LANES=4
-//@variant parts: PARTS=3
+// ghost_norm.wgsl:
+//   product   weight of a product, and its bias where `bias` is 1: Σ_{t,s} (a_t·a_s + bias)(b_t·b_s)
+//   sums      bias: Σ_{t,s} b_t·b_s
+//   scale     layer norm's scale and shift: Σ_{t,s} (x̂_t ∘ b_t)·(x̂_s ∘ b_s) + b_t·b_s
+//   tables    embedding: Σ_{t,s} [same row of a table] b_t·b_s, summed over the tables
+//   tied      a table that is the head too: Σ_{t,m} e_m[word_t] (b_t·h_m), m masked positions of the other sentence,
+//             both ways
+// With ADDEND each adds to `addend`. `mask` has a bit for each of PARTS equal parts of b's columns (or for scale and
+// shift, or for each table) that takes part. One workgroup a pair of sentences; variants as in ghost_norm.wgsl.
+//@variants PARTS=3 ADDEND=1
+//@variants SUBGROUP=1 LANES=4|8
+//@variants SUBGROUP=1 LANES=16 PARTS=3 ADDEND=1
+//@import common/entry.wgsl
 //@import common/step.wgsl
+//@import common/ghost.wgsl
 
-const SUBGROUP: u32 = 0u;
-const PARTS: u32 = 1u;
+const ADDEND: u32 = 0u;
 
 struct Params {
     // vec4 in a row of a and of one part of b; of the head's adjoint e.
@@ -27,18 +30,11 @@ struct Params {
     stride: u32,
     bias: f32,
     mask: u32,
-    add: u32,
     // Sentence of the first row of this dispatch.
     first: u32,
 }
 @group(0) @binding(8) var<uniform> p: Params;
 
-@group(0) @binding(0) var<storage, read> b: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> a: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> spans: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> ids: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read> e: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read> stat: array<vec4<f32>>;
 //@optional
 @group(0) @binding(6) var<storage, read> addend: array<f32>;
 @group(0) @binding(7) var<storage, read_write> out: array<f32>;
@@ -57,8 +53,8 @@ fn pair_of(group: u32) -> Pair {
     let j = group % p.most;
     let inside = i < step.sentences && j <= i;
     let last = step.sentences - 1u;
-    var own = bitcast<vec4<u32>>(spans[step.rows + min(i, last)]);
-    var other = bitcast<vec4<u32>>(spans[step.rows + min(j, last)]);
+    var own = spans_of(min(i, last));
+    var other = spans_of(min(j, last));
     if p.masked != 0u {
         own = own.zwzw;
         other = other.zwzw;
@@ -69,17 +65,8 @@ fn pair_of(group: u32) -> Pair {
 fn keep(pair: Pair, total: f32) {
     let at = pair.i * p.stride + pair.j;
     var sum = total;
-    if p.add != 0u { sum += addend[at]; }
+    if ADDEND != 0u { sum += addend[at]; }
     out[at] = sum;
-}
-
-// Number `word` of row m of e.
-fn adjoint_of(m: u32, word: u32) -> f32 {
-    return e[m * p.e4 + word / 4u][word % 4u];
-}
-
-fn sum4(v: vec4<f32>) -> f32 {
-    return (v.x + v.y) + (v.z + v.w);
 }
 
 // x̂ ∘ b at vec4 number c of a row.
@@ -98,5 +85,5 @@ fn shared_rows(x: vec4<u32>, y: vec4<u32>) -> f32 {
 //@if SUBGROUP
 //@import common/ghost_gram_subgroup.wgsl
 //@else
-//@import common/ghost_gram_pairs.wgsl
+//@import common/ghost_gram_row.wgsl
 //@end

@@ -1,22 +1,21 @@
 // Squared norms of one sentence's gradients without forming them ("ghost norms"; Goodfellow 2015; Li et al. 2021, eq.
-// 3), from the rows a of a layer's input and the rows b of its output's adjoint; t, s are rows of one sentence: product
-// weight of a product: Σ_{t,s} (a_t·a_s)(b_t·b_s), for each of PARTS equal parts of b's columns weighted        the
-// same from the inner products of a, folded to s ≤ t (row_gram.wgsl), which all adjoints b share instantiated    the
-// same by forming Σ_t b_t a_tᵀ in registers; cheaper where sentences are long and layers narrow sums            bias:
-// ‖Σ_t b_t‖², for each part scale           layer norm: ‖Σ_t x̂_t ∘ b_t‖² and ‖Σ_t b_t‖² tables          embedding:
-// Σ_{t,s} [same table row] b_t·b_s for words, positions, segments tied            a table that is the head too: the
-// cross term 2 Σ_{t,m} e_m[word_t] (b_t·h_m) with the head's input h
-//                   and adjoint e at masked positions m
-// One workgroup a sentence; out[layer, sentence] has a part in each of four columns. Variants: `pairs`, 64 invocations
+// 3), from the rows a of a layer's input and the rows b of its output's adjoint; t, s are rows of one sentence:
+//   product         weight of a product: Σ_{t,s} (a_t·a_s)(b_t·b_s), for each of PARTS equal parts of b's columns
+//   weighted        the same from the inner products of a, folded to s ≤ t (row_gram.wgsl), which all adjoints b share
+//   instantiated    the same by forming Σ_t b_t a_tᵀ in registers; cheaper where sentences are long and layers narrow
+//   sums            bias: ‖Σ_t b_t‖², for each part
+//   scale           layer norm: ‖Σ_t x̂_t ∘ b_t‖² and ‖Σ_t b_t‖²
+//   tables          embedding: Σ_{t,s} [same table row] b_t·b_s for words, positions, segments
+//   tied            a table that is the head too: the cross term 2 Σ_{t,m} e_m[word_t] (b_t·h_m) with the head's input
+//                   h and adjoint e at masked positions m
+// One workgroup a sentence; out[layer, sentence] has a part in each of four columns. Variants: `row`, 64 invocations
 // that share the pairs (t, s); `subgroup`, a lane a row, others by broadcast, for software adapters.
-//@variant subgroup: SUBGROUP=1
-//@variant subgroup-parts: SUBGROUP=1 LANES=16 PARTS=3
-//@variant subgroup-4: SUBGROUP=1 LANES=4
-//@variant parts: PARTS=3
+//@variants PARTS=3
+//@variants SUBGROUP=1 LANES=4|8
+//@variants SUBGROUP=1 LANES=16 PARTS=3
+//@import common/entry.wgsl
 //@import common/step.wgsl
-
-const SUBGROUP: u32 = 0u;
-const PARTS: u32 = 1u;
+//@import common/ghost.wgsl
 
 struct Params {
     // vec4 in a row of a and of one part of b; of the head's adjoint e.
@@ -32,80 +31,60 @@ struct Params {
 }
 @group(0) @binding(8) var<uniform> p: Params;
 
-@group(0) @binding(0) var<storage, read> b: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> a: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> spans: array<vec4<f32>>;
-// Rows of the three tables.
-@group(0) @binding(3) var<storage, read> ids: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read> e: array<vec4<f32>>;
-// (mean, 1/√(var + ε)) of the rows of a, for `scale`.
-@group(0) @binding(5) var<storage, read> stat: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> out: array<vec4<f32>>;
-
-// (first, end) of a sentence's rows, and of its masked positions.
-fn spans_of(sentence: u32) -> vec4<u32> {
-    return bitcast<vec4<u32>>(spans[step.rows + sentence]);
-}
-
-fn range_of(sentence: u32) -> vec2<u32> {
-    let span = spans_of(sentence);
-    return select(span.xy, span.zw, p.masked != 0u);
-}
-
-// Number `word` of a row of e.
-fn adjoint_of(at: u32, word: u32) -> f32 {
-    return e[at + word / 4u][word % 4u];
-}
 
 //@if SUBGROUP
 //@import common/ghost_norm_subgroup.wgsl
 //@else
-//@import common/ghost_norm_pairs.wgsl
+//@import common/ghost_norm_row.wgsl
 //@end
 //@import common/ghost_norm_weighted.wgsl
 
 @compute @workgroup_size(WIDTH)
-fn sums(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let sentence = w.x + w.y * n.x;
-    let range = range_of(min(sentence, step.sentences - 1u));
+fn sums(here: Place) {
+    let l = here.local;
+    let sentence = group_number(here.group);
+    let range = range_of(min(sentence, step.sentences - 1u), p.masked);
     var total = vec4<f32>(0.0);
     for (var part = 0u; part < PARTS; part++) {
         for (var c = l; c < p.b4; c += WIDTH) {
             var sum = vec4<f32>(0.0);
             for (var t = range.x; t < range.y; t++) {
-                sum += b[w.z * p.b_layer + (t * PARTS + part) * p.b4 + c];
+                sum += b[here.group.z * p.b_layer + (t * PARTS + part) * p.b4 + c];
             }
             total[part] += dot(sum, sum);
         }
     }
     let all = add_up(total, l);
-    if l == 0u && sentence < step.sentences { out[w.z * p.out_layer + sentence] = all; }
+    if l == 0u && sentence < step.sentences { out[here.group.z * p.out_layer + sentence] = all; }
 }
 
 @compute @workgroup_size(WIDTH)
-fn scale(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let sentence = w.x + w.y * n.x;
-    let range = range_of(min(sentence, step.sentences - 1u));
+fn scale(here: Place) {
+    let l = here.local;
+    let sentence = group_number(here.group);
+    let range = range_of(min(sentence, step.sentences - 1u), p.masked);
     var total = vec4<f32>(0.0);
     for (var c = l; c < p.b4; c += WIDTH) {
         var scales = vec4<f32>(0.0);
         var shifts = vec4<f32>(0.0);
         for (var t = range.x; t < range.y; t++) {
             let s = stat[t];
-            let bar = b[w.z * p.b_layer + t * p.b4 + c];
+            let bar = b[here.group.z * p.b_layer + t * p.b4 + c];
             scales += bar * ((a[t * p.b4 + c] - s.x) * s.y);
             shifts += bar;
         }
         total += vec4<f32>(dot(scales, scales), dot(shifts, shifts), 0.0, 0.0);
     }
     let all = add_up(total, l);
-    if l == 0u && sentence < step.sentences { out[w.z * p.out_layer + sentence] = all; }
+    if l == 0u && sentence < step.sentences { out[here.group.z * p.out_layer + sentence] = all; }
 }
 
 @compute @workgroup_size(WIDTH)
-fn instantiated(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let sentence = w.x + w.y * n.x;
-    let range = range_of(min(sentence, step.sentences - 1u));
+fn instantiated(here: Place) {
+    let l = here.local;
+    let sentence = group_number(here.group);
+    let range = range_of(min(sentence, step.sentences - 1u), p.masked);
     var total = vec4<f32>(0.0);
     for (var part = 0u; part < PARTS; part++) {
         for (var tile = l; tile < p.b4 * p.a4; tile += WIDTH) {
@@ -114,7 +93,7 @@ fn instantiated(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n:
             var g2 = vec4<f32>(0.0);
             var g3 = vec4<f32>(0.0);
             for (var t = range.x; t < range.y; t++) {
-                let bar = b[w.z * p.b_layer + (t * PARTS + part) * p.b4 + tile / p.a4];
+                let bar = b[here.group.z * p.b_layer + (t * PARTS + part) * p.b4 + tile / p.a4];
                 let x = a[t * p.a4 + tile % p.a4];
                 g0 += bar.x * x;
                 g1 += bar.y * x;
@@ -125,5 +104,5 @@ fn instantiated(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n:
         }
     }
     let all = add_up(total, l);
-    if l == 0u && sentence < step.sentences { out[w.z * p.out_layer + sentence] = all; }
+    if l == 0u && sentence < step.sentences { out[here.group.z * p.out_layer + sentence] = all; }
 }

@@ -5,14 +5,14 @@
 // layer_norm_scale.wgsl. Variants:
 //   lane, lanes   LANES invocations a row
 //   subgroup      one subgroup a block of rows; for software adapters. With SUMS it sums γ̄, β̄ up on the way
-//@variant lanes: LANES=32 ADDEND=1
-//@variant subgroup: SUBGROUP=8 SUMS=1
-//@variant subgroup-4: SUBGROUP=4 EACH=8 ADDEND=1 SUMS=1
-//@variant subgroup-16: SUBGROUP=16 EACH=2 ADDEND=1 SUMS=1
+//@variants LANES=32 ADDEND=1
+//@variants SUBGROUP=1 LANES=8 SUMS=1
+//@variants SUBGROUP=1 LANES=4 EACH=8 ADDEND=1 SUMS=1
+//@variants SUBGROUP=1 LANES=16 EACH=2 ADDEND=1 SUMS=1
+//@import common/entry.wgsl
 //@import common/step.wgsl
-//@import common/rows.wgsl
+//@import common/columns.wgsl
 
-// Lanes of a subgroup that works alone, 0 for none.
 const SUBGROUP: u32 = 0u;
 // Constants and no parameters, since a software adapter runs both sides of every branch.
 const ADDEND: u32 = 0u;

@@ -1,7 +1,8 @@
 // Gradients of layer norm's scale and shift: γ̄ = Σ_rows ȳ x̂, β̄ = Σ_rows ȳ. One invocation owns a vec4 of columns in
 // one block of rows; where there is more than one block, the blocks' sums go to a workspace and `reduce.wgsl` adds them
 // up.
-//@variant lanes: LANES=16
+//@variants LANES=16
+//@import common/entry.wgsl
 //@import common/step.wgsl
 //@import common/blocks.wgsl
 
@@ -12,18 +13,18 @@
 @group(0) @binding(4) var<storage, read_write> beta_bar: array<vec4<f32>>;
 
 @compute @workgroup_size(LANES)
-fn vjp(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let b = block_of(w, n, l);
+fn vjp(here: Place) {
+    let b = block_of(here);
     if b.column >= p.cols4 { return; }
     var scale = vec4<f32>(0.0);
     var shift = vec4<f32>(0.0);
     for (var row = b.first; row < b.end; row++) {
         let s = stat[row];
-        let y = y_bar[w.z * p.in_layer + row * p.cols4 + b.column];
+        let y = y_bar[here.group.z * p.in_layer + row * p.cols4 + b.column];
         scale += y * ((x[row * p.cols4 + b.column] - s.x) * s.y);
         shift += y;
     }
-    let at = w.z * p.out_layer + b.block * p.cols4 + b.column;
+    let at = here.group.z * p.out_layer + b.block * p.cols4 + b.column;
     gamma_bar[at] = scale;
     beta_bar[at] = shift;
 }

@@ -1,11 +1,14 @@
 // Layer norm along a direction (ẋ, γ̇, β̇): tangents of layer_norm.wgsl and layer_norm_scale.wgsl. With x̂ and r as
-// there, m = mean(ẋ) and c = mean(x̂ ẋ) a row: jvp      x̂̇ = r (ẋ − m − c x̂),  ẏ = γ x̂̇ + γ̇ x̂ + β̇;  stat_out =
-// (mean, r, m, c) vjp_jvp  tangent of x̄ = r (h − A − x̂ B), h = γ ȳ, A = mean(h), B = mean(h x̂):
+// there, m = mean(ẋ) and c = mean(x̂ ẋ) a row:
+//   jvp      x̂̇ = r (ẋ − m − c x̂),  ẏ = γ x̂̇ + γ̇ x̂ + β̇;  stat_out = (mean, r, m, c)
+//   vjp_jvp  tangent of x̄ = r (h − A − x̂ B), h = γ ȳ, A = mean(h), B = mean(h x̂):
 //            r (−r c (h − A − x̂ B) + ḣ − Ȧ − x̂̇ B − x̂ Ḃ),  ḣ = γ̇ ȳ + γ ȳ̇
-//   scale    tangents of γ̄ = Σ ȳ x̂ and β̄ = Σ ȳ over a block of rows second   ⟨ȳ, D²y[(ẋ, γ̇)²]⟩ of each row: x̂̈ =
-//   r² ((3c² − q) x̂ − 2c (ẋ − m)), q = mean((ẋ − m)²); in x of four columns Tangents have a layer a probe; ȳ has
-//   layers or none. Derivation: differentiate r = (mean((x − mean)²) + ε)^(−1/2).
-//@variant lanes: LANES=32
+//   scale    tangents of γ̄ = Σ ȳ x̂ and β̄ = Σ ȳ over a block of rows
+//   second   ⟨ȳ, D²y[(ẋ, γ̇)²]⟩ of each row: x̂̈ = r² ((3c² − q) x̂ − 2c (ẋ − m)), q = mean((ẋ − m)²); in x of four
+//            columns
+// Tangents have a layer a probe; ȳ has layers or none. Derivation: differentiate r = (mean((x − mean)²) + ε)^(−1/2).
+//@variants LANES=32
+//@import common/entry.wgsl
 //@import common/step.wgsl
 //@import common/rows.wgsl
 
@@ -39,50 +42,51 @@ struct Params {
 @group(0) @binding(7) var<storage, read> y_bar_dot: array<vec4<f32>>;
 
 // A row and this invocation's place in it.
-struct Place {
+struct Row {
     row: u32,
     base: u32,
     lane: u32,
     beyond: bool,
 }
 
-fn place(w: vec3<u32>, n: vec3<u32>, l: u32) -> Place {
+fn row_of(here: Place) -> Row {
     let rows = count_of(p.code, p.fixed);
-    let asked = (w.x + w.y * n.x) * (64u / LANES) + l / LANES;
+    let asked = row_at(here);
     let row = min(asked, rows - 1u);
-    return Place(row, row * p.cols4, l % LANES, asked >= rows);
+    return Row(row, row * p.cols4, here.local % LANES, asked >= rows);
 }
 
 @compute @workgroup_size(64)
-fn jvp(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let at = place(w, n, l);
-    let dot_base = w.z * p.layer + at.base;
+fn jvp(here: Place) {
+    let at = row_of(here);
+    let dot_base = here.group.z * p.layer + at.base;
     let s = stat[at.row];
     var sums = vec2<f32>(0.0);
     for (var c = at.lane; c < p.cols4; c += LANES) {
         let d = x_dot[dot_base + c];
         sums += vec2<f32>(sum4(d), dot(d, (x[at.base + c] - s.x) * s.y));
     }
-    let means = row_sum(sums, l) / f32(p.width);
+    let means = row_sum(sums, here.local) / f32(p.width);
     if at.beyond { return; }
-    let vectors = w.z * p.vector_layer;
+    let vectors = here.group.z * p.vector_layer;
     for (var c = at.lane; c < p.cols4; c += LANES) {
         let x_hat = (x[at.base + c] - s.x) * s.y;
         let x_hat_dot = s.y * (x_dot[dot_base + c] - means.x - means.y * x_hat);
         out[dot_base + c] = gamma[c] * x_hat_dot + gamma_dot[vectors + c] * x_hat + beta_dot[vectors + c];
     }
     if at.lane == 0u {
-        stat_out[w.z * p.stat_layer + at.row] = vec4<f32>(s.x, s.y, means);
+        stat_out[here.group.z * p.stat_layer + at.row] = vec4<f32>(s.x, s.y, means);
     }
 }
 
 @compute @workgroup_size(64)
-fn vjp_jvp(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let at = place(w, n, l);
-    let dot_base = w.z * p.layer + at.base;
-    let bar_base = w.z * p.bar_layer + at.base;
-    let vectors = w.z * p.vector_layer;
-    let s = stat_dot[w.z * p.stat_layer + at.row];
+fn vjp_jvp(here: Place) {
+    let l = here.local;
+    let at = row_of(here);
+    let dot_base = here.group.z * p.layer + at.base;
+    let bar_base = here.group.z * p.bar_layer + at.base;
+    let vectors = here.group.z * p.vector_layer;
+    let s = stat_dot[here.group.z * p.stat_layer + at.row];
     // Σ h, Σ h x̂; Σ h ẋ, Σ ḣ; Σ ḣ x̂
     var first = vec2<f32>(0.0);
     var second_sums = vec2<f32>(0.0);
@@ -113,12 +117,12 @@ fn vjp_jvp(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3
 }
 
 @compute @workgroup_size(64)
-fn second(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let at = place(w, n, l);
-    let dot_base = w.z * p.layer + at.base;
-    let bar_base = w.z * p.bar_layer + at.base;
-    let vectors = w.z * p.vector_layer;
-    let s = stat_dot[w.z * p.stat_layer + at.row];
+fn second(here: Place) {
+    let at = row_of(here);
+    let dot_base = here.group.z * p.layer + at.base;
+    let bar_base = here.group.z * p.bar_layer + at.base;
+    let vectors = here.group.z * p.vector_layer;
+    let s = stat_dot[here.group.z * p.stat_layer + at.row];
     // Σ (ẋ − m)², Σ γ ȳ x̂; Σ γ ȳ (ẋ − m), Σ γ̇ ȳ x̂̇
     var first = vec2<f32>(0.0);
     var others = vec2<f32>(0.0);
@@ -130,37 +134,37 @@ fn second(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<
         first += vec2<f32>(dot(centred, centred), dot(h, x_hat));
         others += vec2<f32>(dot(h, centred), dot(gamma_dot[vectors + c] * bar, s.y * (centred - s.w * x_hat)));
     }
-    let a = row_sum(first, l);
-    let b = row_sum(others, l);
+    let a = row_sum(first, here.local);
+    let b = row_sum(others, here.local);
     if at.beyond || at.lane != 0u { return; }
     let q = a.x / f32(p.width);
     let bend = s.y * s.y * ((3.0 * s.w * s.w - q) * a.y - 2.0 * s.w * b.x);
-    out[w.z * p.out_layer + at.row] = vec4<f32>(bend + 2.0 * b.y, 0.0, 0.0, 0.0);
+    out[here.group.z * p.out_layer + at.row] = vec4<f32>(bend + 2.0 * b.y, 0.0, 0.0, 0.0);
 }
 
 @group(0) @binding(6) var<storage, read_write> gamma_bar: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read_write> beta_bar: array<vec4<f32>>;
 
 @compute @workgroup_size(8)
-fn scale(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let group = w.x + w.y * n.x;
+fn scale(here: Place) {
+    let group = group_number(here.group);
     let block = group / p.groups;
-    let column = (group % p.groups) * 8u + l;
+    let column = (group % p.groups) * 8u + here.local;
     let rows = count_of(p.code, p.fixed);
     let end = min((block + 1u) * p.block, rows);
     if column >= p.cols4 || block * p.block >= rows { return; }
     var scales = vec4<f32>(0.0);
     var shifts = vec4<f32>(0.0);
     for (var row = block * p.block; row < end; row++) {
-        let s = stat_dot[w.z * p.stat_layer + row];
+        let s = stat_dot[here.group.z * p.stat_layer + row];
         let at = row * p.cols4 + column;
         let x_hat = (x[at] - s.x) * s.y;
-        let x_hat_dot = s.y * (x_dot[w.z * p.layer + at] - s.z - s.w * x_hat);
-        let bar_dot = y_bar_dot[w.z * p.layer + at];
-        scales += bar_dot * x_hat + y_bar[w.z * p.bar_layer + at] * x_hat_dot;
+        let x_hat_dot = s.y * (x_dot[here.group.z * p.layer + at] - s.z - s.w * x_hat);
+        let bar_dot = y_bar_dot[here.group.z * p.layer + at];
+        scales += bar_dot * x_hat + y_bar[here.group.z * p.bar_layer + at] * x_hat_dot;
         shifts += bar_dot;
     }
-    let to = w.z * p.out_layer + block * p.cols4 + column;
+    let to = here.group.z * p.out_layer + block * p.cols4 + column;
     gamma_bar[to] = scales;
     beta_bar[to] = shifts;
 }

@@ -4,62 +4,40 @@
 //   NN  C[m,n] = Σ_k A[m,k] B[k,n]    x̄ = ȳ W
 //   TN  C[m,n] = Σ_k A[k,m] B[k,n]    W̄ = ȳᵀ x, the sum over rows cut into splits
 //
-// Variants, slowest first (rates for 512³ on two cores of lavapipe are in docs/performance.md): direct     an
-// invocation computes 4 x 4 of C straight from memory; needs nothing, used where subgroups are missing tiled      16 x
-// 16 invocations share tiles of A and B in workgroup memory; for GPUs register   8 x 8 of C an invocation, blocks of 64
-// or 128; for GPUs cooperative  f16 operands and f32 sums by the adapter's small-matrix products; only where a config
-// asks for mixed precision subgroup   one subgroup of LANES lanes a workgroup, 4 LANES rows: each lane loads other rows
-// of A and
-//              subgroupBroadcast hands them round, each lane owns 4 columns; no workgroup memory, no barrier; for software
-//              adapters. TN can sum A's columns up on the way (SUMS), the gradient of a bias
-//@variant direct-nn: LAYOUT=1
-//@variant direct-tn: LAYOUT=2
-//@variant direct-gelu: EPILOGUE=1
-//@variant direct-slope: LAYOUT=1 EPILOGUE=2
-//@variant direct-tanh: EPILOGUE=1 ACTIVATION=1
-//@variant direct-tanh-slope: LAYOUT=1 EPILOGUE=2 ACTIVATION=1
-//@variant direct-relu: EPILOGUE=1 ACTIVATION=2
-//@variant direct-relu-slope: LAYOUT=1 EPILOGUE=2 ACTIVATION=2
-//@variant direct-silu: EPILOGUE=1 ACTIVATION=3
-//@variant direct-silu-slope: LAYOUT=1 EPILOGUE=2 ACTIVATION=3
-//@variant direct-times: LAYOUT=1 EPILOGUE=4
-//@variant direct-dot: EPILOGUE=3
-//@variant tiled-dot: TILED=1 EPILOGUE=3
-//@variant subgroup-dot: SUBGROUP=1 EPILOGUE=3
-//@variant tiled-nt: TILED=1
-//@variant tiled-nn: TILED=1 LAYOUT=1
-//@variant tiled-tn: TILED=1 LAYOUT=2
-//@variant tiled-gelu: TILED=1 EPILOGUE=1
-//@variant tiled-slope: TILED=1 LAYOUT=1 EPILOGUE=2
-//@variant register-64-nt: REGISTER=1
-//@variant register-64-nn: REGISTER=1 LAYOUT=1
-//@variant register-64-tn: REGISTER=1 LAYOUT=2
-//@variant register-64-gelu: REGISTER=1 EPILOGUE=1
-//@variant register-64-slope: REGISTER=1 LAYOUT=1 EPILOGUE=2
-//@variant register-128-nt: REGISTER=1 BLOCK=128
-//@variant register-128-nn: REGISTER=1 BLOCK=128 LAYOUT=1
-//@variant register-128-tn: REGISTER=1 BLOCK=128 LAYOUT=2
-//@variant register-128-gelu: REGISTER=1 BLOCK=128 EPILOGUE=1
-//@variant register-128-slope: REGISTER=1 BLOCK=128 LAYOUT=1 EPILOGUE=2
-//@variant cooperative-nt: COOPERATIVE=1
-//@variant cooperative-nn: COOPERATIVE=1 LAYOUT=1
-//@variant cooperative-tn: COOPERATIVE=1 LAYOUT=2
-//@variant cooperative-gelu: COOPERATIVE=1 EPILOGUE=1
-//@variant cooperative-slope: COOPERATIVE=1 LAYOUT=1 EPILOGUE=2
-//@variant cooperative-8: COOPERATIVE=1 SMALL=8
-//@variant subgroup-nt: SUBGROUP=1 BIAS=1
-//@variant subgroup-nn: SUBGROUP=1 LAYOUT=1 ADDEND=1
-//@variant subgroup-tn: SUBGROUP=1 LAYOUT=2 SUMS=1
-//@variant subgroup-gelu: SUBGROUP=1 BIAS=1 EPILOGUE=1
-//@variant subgroup-slope: SUBGROUP=1 LAYOUT=1 EPILOGUE=2
-//@variant subgroup-4: SUBGROUP=1 LANES=4 BIAS=1 ADDEND=1
-//@variant subgroup-4-tn: SUBGROUP=1 LANES=4 LAYOUT=2 SUMS=1
-//@variant subgroup-16: SUBGROUP=1 LANES=16 BIAS=1 ADDEND=1
-//@variant subgroup-16-nn: SUBGROUP=1 LANES=16 LAYOUT=1
-//@variant subgroup-16-gelu: SUBGROUP=1 LANES=16 BIAS=1 EPILOGUE=1
-//@variant subgroup-16-slope: SUBGROUP=1 LANES=16 LAYOUT=1 EPILOGUE=2
-//@variant subgroup-16-times: SUBGROUP=1 LANES=16 LAYOUT=1 EPILOGUE=4
-//@variant subgroup-16-tn: SUBGROUP=1 LANES=16 LAYOUT=2 SUMS=1
+// Variants, slowest first (rates for 512³ on two cores of lavapipe are in docs/performance.md):
+//   direct       an invocation computes 4 x 4 of C straight from memory; needs nothing, used where subgroups are
+//                missing
+//   tiled        16 x 16 invocations share tiles of A and B in workgroup memory; for GPUs
+//   register     8 x 8 of C an invocation, blocks of 64 or 128; for GPUs
+//   cooperative  f16 operands and f32 sums by the adapter's small-matrix products; only where a config asks for mixed
+//                precision
+//   subgroup     one subgroup of LANES lanes a workgroup, 4 LANES rows: each lane loads other rows of A and
+//                subgroupBroadcast hands them round, each lane owns 4 columns; no workgroup memory, no barrier; for
+//                software adapters. TN can sum A's columns up on the way (SUMS), the gradient of a bias
+//@variants LAYOUT=1|2
+//@variants EPILOGUE=1 ACTIVATION=0|1|2|3|4
+//@variants LAYOUT=1 EPILOGUE=2 ACTIVATION=0|1|2|3|4
+//@variants LAYOUT=1 EPILOGUE=4
+//@variants EPILOGUE=3
+//@variants TILED=1 LAYOUT=0|1|2
+//@variants TILED=1 EPILOGUE=1|3
+//@variants TILED=1 LAYOUT=1 EPILOGUE=2
+//@variants REGISTER=1 BLOCK=64|128 LAYOUT=0|1|2
+//@variants REGISTER=1 BLOCK=64|128 EPILOGUE=1
+//@variants REGISTER=1 BLOCK=64|128 LAYOUT=1 EPILOGUE=2
+//@variants COOPERATIVE=1 LAYOUT=0|1|2
+//@variants COOPERATIVE=1 EPILOGUE=1
+//@variants COOPERATIVE=1 LAYOUT=1 EPILOGUE=2
+//@variants COOPERATIVE=1 SMALL=8
+//@variants SUBGROUP=1 BIAS=1
+//@variants SUBGROUP=1 EPILOGUE=3
+//@variants SUBGROUP=1 LAYOUT=1 ADDEND=1
+//@variants SUBGROUP=1 LANES=4|16 BIAS=1 ADDEND=1
+//@variants SUBGROUP=1 LANES=8|16 BIAS=1 EPILOGUE=1
+//@variants SUBGROUP=1 LANES=8|16 LAYOUT=1 EPILOGUE=2
+//@variants SUBGROUP=1 LANES=16 LAYOUT=1 EPILOGUE=0|4
+//@variants SUBGROUP=1 LANES=4|8|16 LAYOUT=2 SUMS=1
+//@import common/entry.wgsl
 //@import common/step.wgsl
 //@import common/activation.wgsl
 

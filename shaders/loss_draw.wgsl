@@ -1,13 +1,15 @@
 // Cotangents u at the logits with E[u uᵀ] = diag(p) − p pᵀ, the loss's own Hessian: the squared norm of the gradient
 // that they give has the Gauss-Newton (= Fisher) trace as its mean. One draw a layer, number step.counter.x + layer:
-// KIND 0  labels   u = p − e_y, y ~ p KIND 1  signs    u = √p ∘ r − p ⟨√p, r⟩, r in {−1, 1}^V KIND 2  exact    u =
-// column y of the triangular factor of diag(p) − p pᵀ at one masked position of each sentence; draw
-//                    number (position (V − 1) + y); the sum over all draws is the trace itself. With s_y = Σ_{i ≥ y} p_i:
-//                    √(p_y s_{y+1} / s_y) at y, −p_i / s_{y+1} times that behind it, 0 before
+//   KIND 0  labels   u = p − e_y, y ~ p
+//   KIND 1  signs    u = √p ∘ r − p ⟨√p, r⟩, r in {−1, 1}^V
+//   KIND 2  exact    u = column y of the triangular factor of diag(p) − p pᵀ at one masked position of each sentence;
+//                    draw number (position (V − 1) + y); the sum over all draws is the trace itself. With
+//                    s_y = Σ_{i ≥ y} p_i: √(p_y s_{y+1} / s_y) at y, −p_i / s_{y+1} times that behind it, 0 before
 // Random numbers are a function of (seed, example, masked position, draw). An invocation a row and layer.
-//@variant signs: KIND=1
-//@variant exact: KIND=2
+//@variants KIND=1|2
+//@import common/entry.wgsl
 //@import common/step.wgsl
+//@import common/columns.wgsl
 //@import common/philox.wgsl
 
 const KIND: u32 = 0u;
@@ -25,12 +27,8 @@ struct Params {
 @group(0) @binding(2) var<storage, read> labels: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> out: array<vec4<f32>>;
 
-fn columns(c: u32) -> vec4<u32> {
-    return vec4<u32>(4u * c) + vec4<u32>(0u, 1u, 2u, 3u);
-}
-
 fn probability(row: u32, c: u32, s: vec4<f32>) -> vec4<f32> {
-    return select(vec4<f32>(0.0), exp((z[row * p.cols4 + c] - s.w) - s.z), columns(c) < vec4<u32>(p.width));
+    return within(exp((z[row * p.cols4 + c] - s.w) - s.z), c, p.width);
 }
 
 fn draws(who: vec4<u32>, draw: u32, block: u32) -> vec4<u32> {
@@ -44,13 +42,13 @@ fn signs(bits: vec4<u32>, c: u32) -> vec4<f32> {
 }
 
 @compute @workgroup_size(64)
-fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let row = (w.x + w.y * n.x) * 64u + l;
+fn forward(here: Place) {
+    let row = element(here);
     if row >= step.masked { return; }
     let s = stat[row];
     let who = bitcast<vec4<u32>>(labels[row]);
-    let draw = step.counter.x + w.z;
-    let to = w.z * p.out_layer + row * p.cols4;
+    let draw = step.counter.x + here.group.z;
+    let to = here.group.z * p.out_layer + row * p.cols4;
     if KIND == 1u {
         var along = 0.0;
         var bits = vec4<u32>(0u);
@@ -70,7 +68,7 @@ fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3
         var behind = 0.0;
         for (var c = y / 4u; c < p.cols4; c++) {
             let q = select(vec4<f32>(0.0), probability(row, c, s), columns(c) > vec4<u32>(y));
-            behind += (q.x + q.y) + (q.z + q.w);
+            behind += sum4(q);
         }
         let own = probability(row, y / 4u, s)[y % 4u];
         // Where nothing is behind y its column is 0.
@@ -89,7 +87,7 @@ fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3
     var y = 0u;
     for (var c = 0u; c < p.cols4; c++) {
         let q = probability(row, c, s);
-        let sums = sum + vec4<f32>(q.x, q.x + q.y, q.x + q.y + q.z, (q.x + q.y) + (q.z + q.w));
+        let sums = sum + vec4<f32>(q.x, q.x + q.y, q.x + q.y + q.z, sum4(q));
         let passed = select(vec4<u32>(0u), vec4<u32>(1u), sums <= vec4<f32>(u));
         y += passed.x + passed.y + passed.z + passed.w;
         sum = sums.w;

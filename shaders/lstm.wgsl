@@ -8,21 +8,23 @@
 // Variants:
 //   units      a workgroup takes 8 sentences through time, its invocations over units; for GPUs
 //   subgroup   one subgroup of LANES lanes 4 LANES sentences, h and c of each in registers: no barrier, no memory between
-//              two tokens; for software adapters: 43 GFLOP/s forward, 53 back at 64 units and 16 lanes, where `units` has 3
-//@variant addend: ADDEND=1
-//@variant reverse: REVERSE=1
-//@variant shift-1: REVERSE=1 SHIFT=1
-//@variant shift-2: REVERSE=1 SHIFT=2 ADDEND=1
-//@variant shift-3: REVERSE=1 SHIFT=3
-//@variant invocations-128: INVOCATIONS=128 REVERSE=1 ADDEND=1
-//@variant items-2: INVOCATIONS=128 ITEMS=2
-//@variant items-4: INVOCATIONS=128 ITEMS=4
-//@variant items-8: INVOCATIONS=128 ITEMS=8
-//@variant subgroup: SUBGROUP=1
-//@variant subgroup-4: SUBGROUP=1 LANES=4 UNITS=5 REVERSE=1 SHIFT=1
-//@variant subgroup-16: SUBGROUP=1 LANES=16 UNITS=32 ADDEND=1
-//@variant subgroup-shift: SUBGROUP=1 UNITS=6 REVERSE=1 SHIFT=2 ADDEND=1
-//@variant subgroup-128: SUBGROUP=1 LANES=16 UNITS=128 REVERSE=1
+//              two tokens; for software adapters: 43 GFLOP/s forward, 53 back at 64 units and 16 lanes, where
+//              `units` has 5
+//@variants ADDEND=1
+//@variants REVERSE=1
+//@variants REVERSE=1 SHIFT=1
+//@variants REVERSE=1 SHIFT=2 ADDEND=1
+//@variants REVERSE=1 SHIFT=3
+//@variants INVOCATIONS=128 REVERSE=1 ADDEND=1
+//@variants INVOCATIONS=128 ITEMS=2
+//@variants INVOCATIONS=128 ITEMS=4
+//@variants INVOCATIONS=128 ITEMS=8
+//@variants SUBGROUP=1
+//@variants SUBGROUP=1 LANES=4 UNITS=5 REVERSE=1 SHIFT=1
+//@variants SUBGROUP=1 LANES=16 UNITS=32 ADDEND=1
+//@variants SUBGROUP=1 UNITS=6 REVERSE=1 SHIFT=2 ADDEND=1
+//@variants SUBGROUP=1 LANES=16 UNITS=128 REVERSE=1
+//@import common/entry.wgsl
 //@import common/step.wgsl
 
 const SUBGROUP: u32 = 0u;

@@ -4,20 +4,21 @@
 //   vjp_jvp   the tangent of z̄ from h̄̇ and z̄ Ẇ: h̄̇ += z̄ Ẇ + Wᵀ z̄̇ of the token that follows
 //   second    ⟨adjoints, second derivatives⟩ of gates and cells, a number for every four units; 2 ⟨z̄, Ẇ ḣ'⟩ is a product
 // jvp and vjp_jvp come in the variants of lstm.wgsl.
-//@variant addend: ADDEND=1
-//@variant reverse: REVERSE=1
-//@variant shift-1: REVERSE=1 SHIFT=1
-//@variant shift-2: REVERSE=1 SHIFT=2 ADDEND=1
-//@variant shift-3: REVERSE=1 SHIFT=3
-//@variant invocations-128: INVOCATIONS=128 REVERSE=1 ADDEND=1
-//@variant items-2: INVOCATIONS=128 ITEMS=2
-//@variant items-4: INVOCATIONS=128 ITEMS=4
-//@variant items-8: INVOCATIONS=128 ITEMS=8
-//@variant subgroup: SUBGROUP=1
-//@variant subgroup-4: SUBGROUP=1 LANES=4 UNITS=5 REVERSE=1 SHIFT=1
-//@variant subgroup-16: SUBGROUP=1 LANES=16 UNITS=32 ADDEND=1
-//@variant subgroup-shift: SUBGROUP=1 UNITS=6 REVERSE=1 SHIFT=2 ADDEND=1
-//@variant subgroup-128: SUBGROUP=1 LANES=16 UNITS=128 REVERSE=1
+//@variants ADDEND=1
+//@variants REVERSE=1
+//@variants REVERSE=1 SHIFT=1
+//@variants REVERSE=1 SHIFT=2 ADDEND=1
+//@variants REVERSE=1 SHIFT=3
+//@variants INVOCATIONS=128 REVERSE=1 ADDEND=1
+//@variants INVOCATIONS=128 ITEMS=2
+//@variants INVOCATIONS=128 ITEMS=4
+//@variants INVOCATIONS=128 ITEMS=8
+//@variants SUBGROUP=1
+//@variants SUBGROUP=1 LANES=4 UNITS=5 REVERSE=1 SHIFT=1
+//@variants SUBGROUP=1 LANES=16 UNITS=32 ADDEND=1
+//@variants SUBGROUP=1 UNITS=6 REVERSE=1 SHIFT=2 ADDEND=1
+//@variants SUBGROUP=1 LANES=16 UNITS=128 REVERSE=1
+//@import common/entry.wgsl
 //@import common/step.wgsl
 
 const SUBGROUP: u32 = 0u;
@@ -89,19 +90,19 @@ fn moved_back(row: u32, earlier: u32, first: bool, quad: u32, layer: u32, bar_do
 
 // One invocation four units of a sentence, from its last token to its first.
 @compute @workgroup_size(64)
-fn delta(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let i = (w.x + w.y * n.x) * 64u + l;
+fn delta(here: Place) {
+    let i = element(here);
     let quad = i % p.quads;
     let span = sentence(i / p.quads);
     var c_bar = vec4<f32>(0.0);
     let inside = vec4<u32>(4u * quad) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(p.units);
     for (var time = span.y - span.x; time > 0u; time--) {
         let row = row_at(span, time - 1u);
-        let bar = reached(row, row_at(span, time), quad, time == span.y - span.x, w.z);
+        let bar = reached(row, row_at(span, time), quad, time == span.y - span.x, here.group.z);
         let s = gates_at(row, quad);
         let k = tanh4(state[row * (p.units + p.quads) + p.units + quad]);
         c_bar += bar * s.o * (1.0 - k * k);
-        let at = w.z * p.out_layer + row * 2u * p.quads + quad;
+        let at = here.group.z * p.out_layer + row * 2u * p.quads + quad;
         delta_out[at] = select(vec4<f32>(0.0), bar, inside);
         delta_out[at + p.quads] = select(vec4<f32>(0.0), c_bar, inside);
         c_bar *= s.f;
@@ -110,8 +111,8 @@ fn delta(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u
 
 // One invocation four units of a row.
 @compute @workgroup_size(64)
-fn second(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let i = (w.x + w.y * n.x) * 64u + l;
+fn second(here: Place) {
+    let i = element(here);
     let quad = i % p.quads;
     let row = i / p.quads;
     if row >= step.rows { return; }
@@ -122,11 +123,11 @@ fn second(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<
         earlier = min(row + 1u, span.y - 1u);
         first = row + 1u == span.y;
     }
-    let delta = w.z * p.delta_layer + row * 2u * p.quads + quad;
+    let delta = here.group.z * p.delta_layer + row * 2u * p.quads + quad;
     let bar = Cell(delta_of[delta], delta_of[delta + p.quads]);
     let inside = vec4<u32>(4u * quad) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(p.units);
-    let term = select(vec4<f32>(0.0), cell_second(moving(row, earlier, first, quad, w.z), bar), inside);
-    terms[4u * (w.z * p.out_layer + row * p.wide4) + quad] = (term.x + term.y) + (term.z + term.w);
+    let term = select(vec4<f32>(0.0), cell_second(moving(row, earlier, first, quad, here.group.z), bar), inside);
+    terms[4u * (here.group.z * p.out_layer + row * p.wide4) + quad] = (term.x + term.y) + (term.z + term.w);
 }
 
 //@if SUBGROUP

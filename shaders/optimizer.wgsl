@@ -8,8 +8,12 @@
 //   adamw        Loshchilov and Hutter 2019, as torch.optim.AdamW: p ← p (1 − lr λ) − lr m̂ / (√v̂ + ε)
 //   sgd          as torch.optim.SGD: g ← g + λ p, u ← μ u + g, p ← p − lr u
 // Parameters, moments and gradients are flat chunks of vec4.
+//@import common/entry.wgsl
 //@import common/step.wgsl
 //@import common/finite.wgsl
+//@import common/workgroup_sum.wgsl
+
+alias Summed = vec2<f32>;
 
 struct Params {
     size4: u32,
@@ -31,14 +35,14 @@ struct Params {
 }
 @group(0) @binding(8) var<uniform> p: Params;
 
-// step.optimizer[0] = (lr, 1 − β1^t, 1 − β2^t, 1 on the first step)
+// step.user[0] = (lr, 1 − β1^t, 1 − β2^t, 1 on the first step)
 
 @group(0) @binding(0) var<storage, read> g: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read_write> sum: array<vec4<f32>>;
 
 @compute @workgroup_size(64)
-fn accumulate(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let i = (w.x + w.y * n.x) * 64u + l;
+fn accumulate(here: Place) {
+    let i = element(here);
     if i >= p.size4 { return; }
     if step.counter.y == 0u {
         sum[i] = g[i];
@@ -49,23 +53,10 @@ fn accumulate(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: v
 
 @group(0) @binding(1) var<storage, read_write> squares: array<vec4<f32>>;
 
-var<workgroup> scratch: array<vec2<f32>, 64>;
-
-fn workgroup_sum(v: vec2<f32>, l: u32) -> vec2<f32> {
-    scratch[l] = v;
-    workgroupBarrier();
-    for (var stride = 32u; stride > 0u; stride >>= 1u) {
-        if l < stride { scratch[l] += scratch[l + stride]; }
-        workgroupBarrier();
-    }
-    let total = scratch[0];
-    workgroupBarrier();
-    return total;
-}
-
 @compute @workgroup_size(64)
-fn square_sum(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let block = w.x + w.y * n.x;
+fn square_sum(here: Place) {
+    let l = here.local;
+    let block = group_number(here.group);
     let first = block * p.block;
     let end = min(first + p.block, p.size4);
     var total = 0.0;
@@ -75,7 +66,7 @@ fn square_sum(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: v
         total += dot(v, v);
         if not_finite(v) { bad = 1.0; }
     }
-    let both = workgroup_sum(vec2<f32>(total, bad), l);
+    let both = add_up(vec2<f32>(total, bad), l);
     if l == 0u && first < p.size4 {
         squares[p.first + block] = vec4<f32>(both, 0.0, 0.0);
     }
@@ -91,7 +82,8 @@ fn square_sum(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: v
 @group(0) @binding(3) var<storage, read_write> log: array<vec4<f32>>;
 
 @compute @workgroup_size(64)
-fn settle(@builtin(local_invocation_index) l: u32) {
+fn settle(here: Place) {
+    let l = here.local;
     var total = 0.0;
     var bad = 0.0;
     let blocks = p.first;
@@ -99,7 +91,7 @@ fn settle(@builtin(local_invocation_index) l: u32) {
         total += parts[i].x;
         bad = max(bad, parts[i].y);
     }
-    let both = workgroup_sum(vec2<f32>(total, bad), l);
+    let both = add_up(vec2<f32>(total, bad), l);
     if l != 0u { return; }
     let norm = sqrt(both.x) * p.unscale;
     let loss = tally[0].x * p.unscale;
@@ -122,8 +114,8 @@ fn settle(@builtin(local_invocation_index) l: u32) {
 @group(0) @binding(3) var<storage, read_write> saved: array<vec4<f32>>;
 
 @compute @workgroup_size(64)
-fn ascend(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let i = (w.x + w.y * n.x) * 64u + l;
+fn ascend(here: Place) {
+    let i = element(here);
     let s = settled[0];
     if i >= p.size4 { return; }
     saved[i] = theta[i];
@@ -131,18 +123,18 @@ fn ascend(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<
 }
 
 @compute @workgroup_size(64)
-fn descend(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let i = (w.x + w.y * n.x) * 64u + l;
+fn descend(here: Place) {
+    let i = element(here);
     if i >= p.size4 { return; }
     theta[i] = saved[i];
 }
 
 @compute @workgroup_size(64)
-fn adamw(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let i = (w.x + w.y * n.x) * 64u + l;
+fn adamw(here: Place) {
+    let i = element(here);
     let s = settled[0];
     if i >= p.size4 || s.y > 0.0 { return; }
-    let o = step.optimizer[0];
+    let o = step.user[0];
     let grad = g[i] * s.x;
     let m = p.beta1 * first_moment[i] + (1.0 - p.beta1) * grad;
     let v = p.beta2 * second_moment[i] + (1.0 - p.beta2) * grad * grad;
@@ -152,11 +144,11 @@ fn adamw(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u
 }
 
 @compute @workgroup_size(64)
-fn sgd(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let i = (w.x + w.y * n.x) * 64u + l;
+fn sgd(here: Place) {
+    let i = element(here);
     let s = settled[0];
     if i >= p.size4 || s.y > 0.0 { return; }
-    let o = step.optimizer[0];
+    let o = step.user[0];
     var update = g[i] * s.x + p.decay * theta[i];
     if p.momentum > 0.0 {
         update += select(p.momentum * first_moment[i], vec4<f32>(0.0), o.w > 0.0);

@@ -1,7 +1,8 @@
 // Adds up the sums of blocks in order: out[i] = Σ_b part[b, i] (+ addend[i]), b over the blocks that the step's rows
 // fill. With ALSO a second, smaller sum over the same blocks follows: also[i] = Σ_b also_part[b, i].
-//@variant addend: ADDEND=1
-//@variant also: ALSO=1
+//@variants ADDEND=1
+//@variants ALSO=1
+//@import common/entry.wgsl
 //@import common/step.wgsl
 
 const ADDEND: u32 = 0u;
@@ -30,27 +31,27 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> also: array<vec4<f32>>;
 
 @compute @workgroup_size(64)
-fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let i = (w.x + w.y * n.x) * 64u + l;
+fn forward(here: Place) {
+    let i = element(here);
     let blocks = (count_of(p.code, p.fixed) + p.block - 1u) / p.block;
     if i < p.size4 {
         var total = vec4<f32>(0.0);
         for (var b = 0u; b < blocks; b++) {
-            total += part[w.z * p.in_layer + b * p.size4 + i];
+            total += part[here.group.z * p.in_layer + b * p.size4 + i];
         }
         if ADDEND != 0u {
-            total += addend[w.z * p.out_layer + i];
+            total += addend[here.group.z * p.out_layer + i];
         }
-        out[w.z * p.out_layer + i] = total;
+        out[here.group.z * p.out_layer + i] = total;
     }
     if ALSO != 0u {
         let j = i - p.size4;
         if i >= p.size4 && j < p.also_size4 {
             var total = vec4<f32>(0.0);
             for (var b = 0u; b < blocks; b++) {
-                total += also_part[w.z * p.also_in_layer + b * p.also_size4 + j];
+                total += also_part[here.group.z * p.also_in_layer + b * p.also_size4 + j];
             }
-            also[w.z * p.also_layer + j] = total;
+            also[here.group.z * p.also_layer + j] = total;
         }
     }
 }

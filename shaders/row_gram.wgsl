@@ -1,12 +1,13 @@
-// Inner products of a layer's input rows within each sentence, folded to below the diagonal: out[t, s] = 2 a_t·a_s for
-// s < t, ‖a_t‖² for s = t, 0 for s > t, s counted from the sentence's first row, up to the columns of out. With it,
-// Σ_{t,s} (a_t·a_s)(b_t·b_s) is half the work (`weighted` in ghost_norm.wgsl), and it is the same for all adjoints b.
-// Variants: `pairs`, an invocation per vec4 of out; `subgroup`, a lane per row, other rows by broadcast, for software
-// adapters.
-//@variant subgroup: SUBGROUP=1
-//@variant subgroup-16: SUBGROUP=1 LANES=16
-//@variant subgroup-4: SUBGROUP=1 LANES=4
+// Inner products of a layer's input rows within each sentence, folded to below the diagonal:
+//   out[t, s] = 2 a_t·a_s for s < t, ‖a_t‖² for s = t, 0 for s > t,
+// s counted from the sentence's first row, up to the columns of out. With it, Σ_{t,s} (a_t·a_s)(b_t·b_s) is half the
+// work (`weighted` in ghost_norm.wgsl), and it is the same for all adjoints b. Variants: `row`, an invocation per vec4
+// of out; `subgroup`, a lane per row, other rows by broadcast, for software adapters.
+//@variants SUBGROUP=1 LANES=4|8|16
+//@import common/entry.wgsl
 //@import common/step.wgsl
+//@import common/columns.wgsl
+//@import common/sentences.wgsl
 
 const SUBGROUP: u32 = 0u;
 
@@ -25,88 +26,54 @@ struct Params {
 @group(0) @binding(1) var<storage, read> spans: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read_write> out: array<vec4<f32>>;
 
-fn range_of(sentence: u32) -> vec2<u32> {
-    let span = bitcast<vec4<u32>>(spans[step.rows + sentence]);
-    return select(span.xy, span.zw, p.masked != 0u);
-}
-
-// Factors of columns s .. s + 4 of row t.
-fn folded(t: u32, s: u32) -> vec4<f32> {
-    let at = vec4<u32>(s) + vec4<u32>(0u, 1u, 2u, 3u);
-    let below = select(vec4<f32>(0.0), vec4<f32>(2.0), at < vec4<u32>(t));
-    return select(below, vec4<f32>(1.0), at == vec4<u32>(t));
+// Factors of vec4 number c of row t.
+fn folded(t: u32, c: u32) -> vec4<f32> {
+    let below = select(vec4<f32>(0.0), vec4<f32>(2.0), columns(c) < vec4<u32>(t));
+    return select(below, vec4<f32>(1.0), columns(c) == vec4<u32>(t));
 }
 
 //@if SUBGROUP
-const LANES: u32 = 8u;
-// vec4 along a row an iteration: llvmpipe bounds the iterations of an invocation.
-const COLUMNS: u32 = 4u;
+//@import common/lane_products.wgsl
 
 @compute @workgroup_size(LANES)
-fn forward(
-    @builtin(workgroup_id) w: vec3<u32>,
-    @builtin(num_workgroups) n: vec3<u32>,
-    @builtin(subgroup_invocation_id) l: u32,
-) {
+fn forward(here: Lane) {
     let blocks = (4u * p.most4 + LANES - 1u) / LANES;
-    let sentence = (w.x + w.y * n.x) / blocks;
+    let sentence = group_number(here.group) / blocks;
     if sentence >= step.sentences { return; }
-    let range = range_of(sentence);
+    let range = range_of(sentence, p.masked);
     let length = range.y - range.x;
-    let t0 = (w.x + w.y * n.x) % blocks * LANES;
+    let t0 = group_number(here.group) % blocks * LANES;
     if t0 >= length { return; }
-    let t = t0 + l;
-    let own_row = (range.x + min(t, length - 1u)) * p.a4;
+    let t = t0 + here.lane;
+    let own_row = range.x + min(t, length - 1u);
     for (var s0 = 0u; s0 < 4u * p.most4; s0 += LANES) {
         var inner: array<f32, LANES>;
-        if s0 < t0 + LANES {
-            let their_row = (range.x + min(s0 + l, length - 1u)) * p.a4;
-            for (var c0 = 0u; c0 < p.a4; c0 += COLUMNS) {
-                //@unroll
-                for (var u = 0u; u < COLUMNS; u++) {
-                    let c = min(c0 + u, p.a4 - 1u);
-                    let own = a[own_row + c] * select(0.0, 1.0, c0 + u < p.a4);
-                    let theirs = a[their_row + c];
-                    //@unroll
-                    for (var j = 0u; j < LANES; j++) {
-                        let other = subgroupBroadcast(theirs, j);
-                        inner[j] += own.x * other.x;
-                        inner[j] += own.y * other.y;
-                        inner[j] += own.z * other.z;
-                        inner[j] += own.w * other.w;
-                    }
-                }
-            }
-        }
+        if s0 < t0 + LANES { inner = inner_a(own_row, range.x + min(s0 + here.lane, length - 1u)); }
         //@unroll
         for (var q = 0u; q < LANES / 4u; q++) {
-            let s = s0 + 4u * q;
-            if t < length && s < 4u * p.most4 {
+            let s4 = s0 / 4u + q;
+            if t < length && s4 < p.most4 {
                 let four = vec4<f32>(inner[4u * q], inner[4u * q + 1u], inner[4u * q + 2u], inner[4u * q + 3u]);
-                out[(range.x + t) * p.most4 + s / 4u] = folded(t, s) * four;
+                out[(range.x + t) * p.most4 + s4] = folded(t, s4) * four;
             }
         }
     }
 }
 //@else
 @compute @workgroup_size(64)
-fn forward(
-    @builtin(workgroup_id) w: vec3<u32>,
-    @builtin(num_workgroups) n: vec3<u32>,
-    @builtin(local_invocation_index) l: u32,
-) {
+fn forward(here: Place) {
     let blocks = (p.most * p.most4 + 63u) / 64u;
-    let sentence = (w.x + w.y * n.x) / blocks;
+    let sentence = group_number(here.group) / blocks;
     if sentence >= step.sentences { return; }
-    let range = range_of(sentence);
+    let range = range_of(sentence, p.masked);
     let length = range.y - range.x;
-    let at = (w.x + w.y * n.x) % blocks * 64u + l;
+    let at = group_number(here.group) % blocks * 64u + here.local;
     let t = at / p.most4;
     let s4 = at % p.most4;
     if t >= length { return; }
     var four = vec4<f32>(0.0);
     if 4u * s4 <= t {
-        let s = vec4<u32>(range.x) + min(vec4<u32>(4u * s4) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(length - 1u));
+        let s = vec4<u32>(range.x) + min(columns(s4), vec4<u32>(length - 1u));
         for (var c = 0u; c < p.a4; c++) {
             let own = a[(range.x + t) * p.a4 + c];
             four.x += dot(own, a[s.x * p.a4 + c]);
@@ -115,6 +82,6 @@ fn forward(
             four.w += dot(own, a[s.w * p.a4 + c]);
         }
     }
-    out[(range.x + t) * p.most4 + s4] = folded(t, 4u * s4) * four;
+    out[(range.x + t) * p.most4 + s4] = folded(t, s4) * four;
 }
 //@end

@@ -1,6 +1,12 @@
 // Sums of a matrix over the rows of each sentence (its tokens or its masked positions) and all columns:
 // out[sentence] = (factor Σ terms, 0, 0, 0) + addend. One invocation a sentence and probe, in the order of the rows.
+//@variants ADDEND=1
+//@import common/entry.wgsl
 //@import common/step.wgsl
+//@import common/columns.wgsl
+//@import common/sentences.wgsl
+
+const ADDEND: u32 = 0u;
 
 struct Params {
     width: u32,
@@ -10,7 +16,6 @@ struct Params {
     factor: f32,
     in_layer: u32,
     out_layer: u32,
-    add: u32,
 }
 @group(0) @binding(8) var<uniform> p: Params;
 
@@ -21,20 +26,17 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> out: array<vec4<f32>>;
 
 @compute @workgroup_size(64)
-fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let sentence = (w.x + w.y * n.x) * 64u + l;
+fn forward(here: Place) {
+    let sentence = element(here);
     if sentence >= step.sentences { return; }
-    let span = bitcast<vec4<u32>>(spans[step.rows + sentence]);
-    let range = select(span.xy, span.zw, p.masked != 0u);
+    let range = range_of(sentence, p.masked);
     var total = vec4<f32>(0.0);
     for (var row = range.x; row < range.y; row++) {
         for (var c = 0u; c < p.cols4; c++) {
-            // What lies behind the last column was never written.
-            let at = vec4<u32>(4u * c) + vec4<u32>(0u, 1u, 2u, 3u);
-            total += select(vec4<f32>(0.0), terms[w.z * p.in_layer + row * p.cols4 + c], at < vec4<u32>(p.width));
+            total += within(terms[here.group.z * p.in_layer + row * p.cols4 + c], c, p.width);
         }
     }
-    var sum = vec4<f32>(p.factor * ((total.x + total.y) + (total.z + total.w)), 0.0, 0.0, 0.0);
-    if p.add != 0u { sum += addend[w.z * p.out_layer + sentence]; }
-    out[w.z * p.out_layer + sentence] = sum;
+    var sum = vec4<f32>(p.factor * sum4(total), 0.0, 0.0, 0.0);
+    if ADDEND != 0u { sum += addend[here.group.z * p.out_layer + sentence]; }
+    out[here.group.z * p.out_layer + sentence] = sum;
 }

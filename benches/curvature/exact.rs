@@ -1,17 +1,19 @@
 //! The exact Fisher trace of few long sentences, beside the seconds that the least work would take.
 //!
-//! Least work: one forward pass; for each of the V - 1 cotangents of a masked position a pass back, in the last layer of what a
-//! single masked row reaches alone; squared norms in the cheaper of their two forms, the inner products of the inputs once for
-//! all cotangents. At the rate of the fastest product of the model's shapes, measured before and after in the same run.
+//! Least work: one forward pass; for each of the V - 1 cotangents of a masked position a pass back, in the last layer
+//! of what a single masked row reaches alone; squared norms in the cheaper of their two forms, the inner products of
+//! the inputs once for all cotangents. At the rate of the fastest product of the model's shapes, measured before and
+//! after in the same run.
 
 use std::collections::HashMap;
 use std::time::Instant;
 
 use lowland::curvature::{Chunks, Drawing, Subject};
-use lowland::gpu::{Count, Gpu, Step};
-use lowland::graph::{Dims, Graph, Plan, Role};
+use lowland::gpu::{Gpu, Step};
+use lowland::graph::{Dims, ExecutionPlan, Graph, Role};
 use lowland::model::{Encoder, Model, ModelConfig, TokenIds, Weights};
 use lowland::ops::batch::{BatchLayout, Sentence};
+use lowland::ops::counts::ROWS;
 use lowland::ops::{BatchBuffers, Device, Layout, LossDraw, Variants};
 use lowland::random::{Purpose, Stream};
 use serde_json::{Value, json};
@@ -62,7 +64,7 @@ fn rate(gpu: &Gpu, variants: &Variants, rows: u32, d: u32) -> Result<f64, Error>
     let mut best = 0.0f64;
     for (k, n) in [(4 * d, d), (d, 4 * d), (3 * d, d)] {
         let mut graph = Graph::default();
-        let (a, b) = (graph.input("a", Count::Rows, k), graph.parameter("b", k, n));
+        let (a, b) = (graph.input("a", ROWS, k), graph.parameter("b", k, n));
         let c = graph.product(Layout::NN, a, b, None, None);
         let dims = Dims { rows, masked: 1, sentences: 1, probes: 1 };
         let layout = BatchLayout { tables: [4; 3], first_position: 0, segment: variants.sums().segment };
@@ -75,8 +77,8 @@ fn rate(gpu: &Gpu, variants: &Variants, rows: u32, d: u32) -> Result<f64, Error>
             gpu.write(&buffer, &values);
             outside.insert(id, buffer);
         }
-        let plan = Plan::new(&Device::new(gpu, *variants), &graph, dims, &batch, &outside, &[c])?;
-        let step = Step { rows, masked: 1, sentences: 1, probes: 1, ..Step::default() };
+        let plan = ExecutionPlan::new(&Device::new(gpu, *variants), &graph, dims, &batch, &outside, &[c])?;
+        let step = Step { counts: [rows, 1, 1], probes: 1, ..Step::default() };
         for _ in 0..5 {
             let start = Instant::now();
             plan.run(gpu, &step)?;

@@ -1,17 +1,21 @@
-//! The headline race: seconds until the trace of a trained model's loss is known to 1 % standard error over the language,
-//! beside the paper's released method in PyTorch (one Gaussian probe by double backward for each batch of 128 sentences).
+//! The headline race: seconds until the trace of a trained model's loss is known to 1 % standard error over the
+//! language, beside the paper's released method in PyTorch (one Gaussian probe by double backward for each batch of 128
+//! sentences).
 //!
 //! Whoever would take too long is extrapolated: with independent batches the error falls as 1/√n, so that the time is
 //! (error / 1 %)² times what was spent. Both parts of the error count, probes and sentences.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use lowland::config;
 use lowland::curvature::{
-    Chunks, Designed, Drawing, Matrix, ModelOperator, Population, ProbeKind, Sampling, Subject, designed_trace, probes,
+    Chunks, Design, Designed, Drawing, Matrix, ModelOperator, Numbered, ProbeKind, Setting, Stopping, Subject,
+    designed_trace, probes,
 };
 use lowland::gpu::Gpu;
+use lowland::interrupt::Interrupted;
 use lowland::model::{Loaded, Model, load};
 use lowland::ops::batch::Sentence;
 use lowland::ops::{Device, LossDraw, Variants};
@@ -42,6 +46,22 @@ impl Entry {
     /// Seconds to the goal.
     fn goal(&self) -> f64 {
         self.seconds * (self.error / self.trace / GOAL).powi(2)
+    }
+}
+
+/// Sentences that are made, as a language.
+struct Listed {
+    sentences: Vec<Sentence>,
+    longest: u32,
+}
+
+impl Numbered for Listed {
+    fn sentences(&self, numbers: Range<u64>) -> Result<Vec<Sentence>, Interrupted> {
+        Ok(self.sentences[numbers.start as usize..numbers.end as usize].to_vec())
+    }
+
+    fn longest(&self) -> u32 {
+        self.longest
     }
 }
 
@@ -83,7 +103,8 @@ impl Ground<'_> {
         // Kernels are compiled by the first batch, which is drawn again.
         Drawing::new(&subject, kind, 1, draws)?.batch(&subject)?;
         let start = Instant::now();
-        let trace = drawing.run(&subject, Target::Population, Some(GOAL), 512, &mut |_| Ok(()))?.trace;
+        let trace =
+            drawing.run(&subject, Target::Population, &Stopping::at(GOAL).not_before(512), &mut |_| Ok(()))?.trace;
         let seconds = start.elapsed().as_secs_f64();
         let more = if trace.reached { "" } else { ", extrapolated" };
         let note = format!("{} sentences, {draws} draws each{more}", drawing.examples());
@@ -91,33 +112,26 @@ impl Ground<'_> {
     }
 
     /// The same over sentences that a design draws from a frame, whose forward passes count too.
-    fn designed(&self, name: &'static str, sampling: Sampling, goal: f64) -> Result<Entry, Error> {
+    fn designed(&self, name: &'static str, design: Design, goal: f64) -> Result<Entry, Error> {
         // Made before the clock starts, as the others' are.
-        let sentences = self.sentences(1 << 20, 1 << 17, false);
-        let from = Population {
-            sentences: &|numbers| Ok(sentences[numbers.start as usize..numbers.end as usize].to_vec()),
-            subject: &|own| {
-                let Loaded { encoder, weights, .. } = &self.loaded;
-                let chunks = Chunks { batch: 256, probes: 8 };
-                Subject::new(&Model::new(&Device::new(self.gpu, self.variants), encoder, weights)?, own, &[], &chunks)
-            },
-            longest: self.corpus.language.max_length() as u32 + 2,
-        };
+        let longest = self.corpus.language.max_length() as u32 + 2;
+        let language = Listed { sentences: self.sentences(1 << 20, 1 << 17, false), longest };
+        let Loaded { encoder, weights, .. } = &self.loaded;
+        let model = Model::new(&Device::new(self.gpu, self.variants), encoder, weights)?;
+        let setting = Setting::of(&model);
         let mut what = Designed {
-            sampling,
+            design,
             kind: LossDraw::Signs,
             seed: 2,
             draws: 2,
-            most: 256,
-            rel_error: Some(goal),
+            stop: Stopping::at(goal).not_before(512).at_most(256),
             frame: Some(512),
-            pilot: 512,
         };
         // Kernels are compiled by a first run.
-        designed_trace(&from, &what, &mut |_| Ok(()))?;
-        (what.most, what.frame) = (1 << 14, None);
+        designed_trace(&setting, &language, &what, &mut |_| Ok(()))?;
+        (what.stop.most, what.frame) = (1 << 14, None);
         let start = Instant::now();
-        let found = designed_trace(&from, &what, &mut |_| Ok(()))?;
+        let found = designed_trace(&setting, &language, &what, &mut |_| Ok(()))?;
         let seconds = start.elapsed().as_secs_f64();
         let more = if found.trace.standard_error <= GOAL * found.trace.estimate { "" } else { ", extrapolated" };
         let note = format!("{} sentences from a frame of {}, 2 draws each{more}", found.measured, found.frame);
@@ -220,8 +234,8 @@ pub fn race(
     println!("{}: {} parameters, {}", resolved.name, ground.loaded.encoder.parameter_count(), gpu.info().name);
     // Where 1 % would take more than the sentences at hand, as much as they give.
     let goal = (1.1 * entries.last().map_or(GOAL, |e| e.error / e.trace)).max(GOAL);
-    entries.push(ground.designed("Tr F, signs, importance", Sampling::Importance, goal)?);
-    entries.push(ground.designed("Tr F, signs, strata", Sampling::Stratified, goal)?);
+    entries.push(ground.designed("Tr F, signs, importance", Design::Importance, goal)?);
+    entries.push(ground.designed("Tr F, signs, strata", Design::Stratified, goal)?);
     let base = entries[0].goal();
     for e in &entries {
         let times = if peer.is_some() { format!("{:7.1} times", base / e.goal()) } else { String::new() };

@@ -50,8 +50,9 @@ fn block_of(number: u32, head: u32) -> Block {
 }
 
 @compute @workgroup_size(64)
-fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let group = w.x + w.y * n.x;
+fn forward(here: Place) {
+    let l = here.local;
+    let group = group_number(here.group);
     let t = block_of(group / p.heads, group % p.heads);
     if t.first > t.last { return; }
     let wide = p.heads * SIZE4;
@@ -133,7 +134,7 @@ fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3
                 weights[(x + 8u * j) * ACROSS + TILE * y + r] = e;
             }
         }
-        if p.threshold != 0u {
+        if DROPOUT != 0u {
             // A loop, so that the random generator stands here once.
             for (var i = 0u; i < SCORES; i++) {
                 let r = TILE * y + i / TILE;
@@ -193,18 +194,19 @@ fn as_query(row: u32, head: u32, layer: u32) -> vec2<f32> {
 }
 
 // Even workgroups take their rows as queries, over the other rows as keys, for q̄; odd ones as keys, over the others as
-// queries, for k̄ and v̄. In both, with (q scale, ō) or (k scale, v) of the own rows and (k, v) or (q, ō) of the
-// others, s = own·other,  u = own_also·other_also,  p = exp(s − norm),  t = scale p (d u − δ), q̄ or k̄ = Σ t other,
-// and v̄ = Σ p d other_also.
+// queries, for k̄ and v̄. In both, with (q scale, ō) or (k scale, v) of the own rows and (k, v) or (q, ō) of the others,
+//   s = own·other,  u = own_also·other_also,  p = exp(s − norm),  t = scale p (d u − δ),
+// q̄ or k̄ = Σ t other, and v̄ = Σ p d other_also.
 @compute @workgroup_size(64)
-fn vjp(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let group = w.x + w.y * n.x;
+fn vjp(here: Place) {
+    let l = here.local;
+    let group = group_number(here.group);
     let keys = group % 2u;
     let t = block_of(group / (2u * p.heads), (group / 2u) % p.heads);
     if t.first > t.last { return; }
     let wide = p.heads * SIZE4;
     let at = t.head * SIZE4;
-    let layer = w.z * p.in_layer;
+    let layer = here.group.z * p.in_layer;
     let x = l % 8u;
     let y = l / 8u;
     var span: array<vec2<u32>, TILE>;
@@ -219,7 +221,11 @@ fn vjp(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32
         let c = at + i % SIZE4;
         let to = (i / SIZE4) * STRIDE + i % SIZE4;
         own[to] = qkv[row * 3u * wide + keys * wide + c] * p.scale;
-        if keys == 1u { own_also[to] = qkv[row * 3u * wide + 2u * wide + c]; } else { own_also[to] = o_bar[layer + row * wide + c]; }
+        if keys == 1u {
+            own_also[to] = qkv[row * 3u * wide + 2u * wide + c];
+        } else {
+            own_also[to] = o_bar[layer + row * wide + c];
+        }
     }
     if keys == 0u && l < ROWS { queries[l] = as_query(min(t.first + l, t.last), t.head, layer); }
     for (var base = t.begin; base < t.end; base += ROWS) {
@@ -229,7 +235,11 @@ fn vjp(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32
             let c = at + i % SIZE4;
             let to = (i / SIZE4) * STRIDE + i % SIZE4;
             other[to] = qkv[row * 3u * wide + (1u - keys) * wide + c];
-            if keys == 1u { other_also[to] = o_bar[layer + row * wide + c]; } else { other_also[to] = qkv[row * 3u * wide + 2u * wide + c]; }
+            if keys == 1u {
+                other_also[to] = o_bar[layer + row * wide + c];
+            } else {
+                other_also[to] = qkv[row * 3u * wide + 2u * wide + c];
+            }
         }
         if keys == 1u && l < ROWS { queries[l] = as_query(min(base + l, t.end - 1u), t.head, layer); }
         workgroupBarrier();
@@ -303,7 +313,7 @@ fn vjp(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32
         //@unroll
         for (var h = 0u; h < WIDTH; h++) {
             if row <= t.last && x + 8u * h < SIZE4 {
-                let to = w.z * p.out_layer + row * 3u * wide + at + x + 8u * h;
+                let to = here.group.z * p.out_layer + row * 3u * wide + at + x + 8u * h;
                 out[to + keys * wide] = result[r * WIDTH + h];
                 if keys == 1u { out[to + 2u * wide] = result_also[r * WIDTH + h]; }
             }

@@ -1,14 +1,14 @@
 // The plain variant of attention.wgsl: one invocation a (row, head), straight from memory.
+//@import common/attention_query.wgsl
 
 @compute @workgroup_size(64)
-fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let i = (w.x + w.y * n.x) * 64u + l;
-    let row = i % step.rows;
-    let head = i / step.rows;
-    if head >= p.heads { return; }
+fn forward(here: Place) {
+    let t = query(here);
+    if t.head >= p.heads { return; }
+    let row = t.row;
+    let head = t.head;
     let wide = p.heads * SIZE4;
     let own = row * 3u * wide + head * SIZE4;
-    let span = bitcast<vec4<u32>>(spans[row]);
     var q: array<vec4<f32>, SIZE4>;
     var total: array<vec4<f32>, SIZE4>;
     //@unroll
@@ -17,7 +17,7 @@ fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3
     }
     var top = -3.4e38;
     var mass = 0.0;
-    for (var other = span.x; other < span.y; other++) {
+    for (var other = t.span.x; other < t.span.y; other++) {
         let key = other * 3u * wide + wide + head * SIZE4;
         var dots = vec4<f32>(0.0);
         //@unroll
@@ -45,15 +45,14 @@ fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3
 }
 
 @compute @workgroup_size(64)
-fn vjp(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let i = (w.x + w.y * n.x) * 64u + l;
-    let row = i % step.rows;
-    let head = i / step.rows;
-    if head >= p.heads { return; }
+fn vjp(here: Place) {
+    let t = query(here);
+    if t.head >= p.heads { return; }
+    let row = t.row;
+    let head = t.head;
     let wide = p.heads * SIZE4;
     let own = row * 3u * wide + head * SIZE4;
-    let layer = w.z * p.in_layer;
-    let span = bitcast<vec4<u32>>(spans[row]);
+    let layer = here.group.z * p.in_layer;
     var q: array<vec4<f32>, SIZE4>;
     var k: array<vec4<f32>, SIZE4>;
     var v: array<vec4<f32>, SIZE4>;
@@ -72,7 +71,7 @@ fn vjp(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32
     }
     let delta = sum4(deltas);
     let norm = stat[row * p.heads + head].x;
-    for (var other = span.x; other < span.y; other++) {
+    for (var other = t.span.x; other < t.span.y; other++) {
         let theirs = other * 3u * wide + head * SIZE4;
         let beside = other * wide + head * SIZE4;
         // As query, over the other row as key; and as key, over the other row as query.
@@ -102,7 +101,7 @@ fn vjp(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32
             v_bar[c] += (p_in * drop_in) * o_bar[layer + beside + c];
         }
     }
-    let to = w.z * p.out_layer + own;
+    let to = here.group.z * p.out_layer + own;
     //@unroll
     for (var c = 0u; c < SIZE4; c++) {
         out[to + c] = q_bar[c];

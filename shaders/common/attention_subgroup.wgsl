@@ -1,32 +1,10 @@
-// The software variant of attention.wgsl: a workgroup is one subgroup of LANES lanes and computes one head of one
-// sentence, LANES rows at a time, a lane a row. The rows on the other side come KEYS at a time: their KEYS SIZE4 vec4
-// are loaded across the lanes, number g LANES + l by lane l, and handed round by subgroupBroadcast.
-
-const LANES: u32 = 8u;
-const KEYS: u32 = 2u;
-const LOADS: u32 = (KEYS * SIZE4 + LANES - 1u) / LANES;
-
-// A head of a sentence: rows [first, end).
-struct Task {
-    head: u32,
-    first: u32,
-    end: u32,
-}
-
-fn task(group: u32) -> Task {
-    let sentence = group / p.heads;
-    if sentence >= step.sentences { return Task(0u, 0u, 0u); }
-    let span = bitcast<vec4<u32>>(spans[step.rows + sentence]);
-    return Task(group % p.heads, span.x, span.y);
-}
+// The software variant of attention.wgsl, in the frame of attention_lanes.wgsl.
+//@import common/attention_lanes.wgsl
 
 @compute @workgroup_size(LANES)
-fn forward(
-    @builtin(workgroup_id) w: vec3<u32>,
-    @builtin(num_workgroups) n: vec3<u32>,
-    @builtin(subgroup_invocation_id) l: u32,
-) {
-    let t = task(w.x + w.y * n.x);
+fn forward(here: Lane) {
+    let l = here.lane;
+    let t = task(here);
     let wide = p.heads * SIZE4;
     for (var block = t.first; block < t.end; block += LANES) {
         let row = min(block + l, t.end - 1u);
@@ -93,14 +71,11 @@ fn forward(
 }
 
 @compute @workgroup_size(LANES)
-fn vjp(
-    @builtin(workgroup_id) w: vec3<u32>,
-    @builtin(num_workgroups) n: vec3<u32>,
-    @builtin(subgroup_invocation_id) l: u32,
-) {
-    let t = task(w.x + w.y * n.x);
+fn vjp(here: Lane) {
+    let l = here.lane;
+    let t = task(here);
     let wide = p.heads * SIZE4;
-    let layer = w.z * p.in_layer;
+    let layer = here.group.z * p.in_layer;
     for (var block = t.first; block < t.end; block += LANES) {
         let row = min(block + l, t.end - 1u);
         let own = row * 3u * wide + t.head * SIZE4;
@@ -179,7 +154,7 @@ fn vjp(
             }
         }
         if block + l < t.end {
-            let to = w.z * p.out_layer + own;
+            let to = here.group.z * p.out_layer + own;
             //@unroll
             for (var c = 0u; c < SIZE4; c++) {
                 out[to + c] = q_bar[c];

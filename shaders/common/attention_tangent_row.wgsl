@@ -1,24 +1,13 @@
 // The plain variant of attention_tangent.wgsl: one invocation a (row, head), straight from memory.
-
-struct Task {
-    row: u32,
-    head: u32,
-    span: vec4<u32>,
-}
-
-fn task(w: vec3<u32>, n: vec3<u32>, l: u32) -> Task {
-    let i = (w.x + w.y * n.x) * 64u + l;
-    let row = i % step.rows;
-    return Task(row, i / step.rows, bitcast<vec4<u32>>(spans[row]));
-}
+//@import common/attention_query.wgsl
 
 @compute @workgroup_size(64)
-fn jvp(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let t = task(w, n, l);
+fn jvp(here: Place) {
+    let t = query(here);
     if t.head >= p.heads { return; }
     let wide = p.heads * SIZE4;
     let own = t.row * 3u * wide + t.head * SIZE4;
-    let layer = w.z * p.qkv_layer;
+    let layer = here.group.z * p.qkv_layer;
     var q: array<vec4<f32>, SIZE4>;
     var q_dot: array<vec4<f32>, SIZE4>;
     var total: array<vec4<f32>, SIZE4>;
@@ -50,19 +39,19 @@ fn jvp(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32
     let to = t.row * wide + t.head * SIZE4;
     //@unroll
     for (var c = 0u; c < SIZE4; c++) {
-        out[w.z * p.o_layer + to + c] = total[c] - mu * o[to + c];
+        out[here.group.z * p.o_layer + to + c] = total[c] - mu * o[to + c];
     }
-    stat_out[w.z * p.stat_layer + t.row * p.heads + t.head] = vec4<f32>(norm, 0.0, mu, 0.0);
+    stat_out[here.group.z * p.stat_layer + t.row * p.heads + t.head] = vec4<f32>(norm, 0.0, mu, 0.0);
 }
 
 @compute @workgroup_size(64)
-fn second(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let t = task(w, n, l);
+fn second(here: Place) {
+    let t = query(here);
     if t.head >= p.heads { return; }
     let wide = p.heads * SIZE4;
     let own = t.row * 3u * wide + t.head * SIZE4;
-    let layer = w.z * p.qkv_layer;
-    let bar = w.z * p.bar_layer + t.row * wide + t.head * SIZE4;
+    let layer = here.group.z * p.qkv_layer;
+    let bar = here.group.z * p.bar_layer + t.row * wide + t.head * SIZE4;
     var q: array<vec4<f32>, SIZE4>;
     var q_dot: array<vec4<f32>, SIZE4>;
     var g_own: array<vec4<f32>, SIZE4>;
@@ -107,20 +96,20 @@ fn second(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<
     let mu = means.x;
     let bent = along.z - 2.0 * mu * along.y + along.x * (2.0 * mu * mu - means.y - means.z);
     let crossed = 2.0 * (moved.y - mu * moved.x);
-    out[w.z * p.stat_layer + t.row * p.heads + t.head] = vec4<f32>(bent + crossed, 0.0, 0.0, 0.0);
+    out[here.group.z * p.stat_layer + t.row * p.heads + t.head] = vec4<f32>(bent + crossed, 0.0, 0.0, 0.0);
 }
 
 @compute @workgroup_size(64)
-fn vjp_jvp(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let t = task(w, n, l);
+fn vjp_jvp(here: Place) {
+    let t = query(here);
     if t.head >= p.heads { return; }
     let wide = p.heads * SIZE4;
     let own = t.row * 3u * wide + t.head * SIZE4;
     let beside_own = t.row * wide + t.head * SIZE4;
-    let layer = w.z * p.qkv_layer;
-    let bar = w.z * p.bar_layer;
-    let tangent = w.z * p.o_layer;
-    let rows = w.z * p.stat_layer;
+    let layer = here.group.z * p.qkv_layer;
+    let bar = here.group.z * p.bar_layer;
+    let tangent = here.group.z * p.o_layer;
+    let rows = here.group.z * p.stat_layer;
     var q: array<vec4<f32>, SIZE4>;
     var k: array<vec4<f32>, SIZE4>;
     var v: array<vec4<f32>, SIZE4>;

@@ -1,34 +1,13 @@
-// The software variant of attention_tangent.wgsl, in the scheme of attention_subgroup.wgsl: a subgroup a (sentence,
-// head), LANES rows at a time, a lane a row; the rows on the other side are loaded KEYS at a time across the lanes and
-// handed round by subgroupBroadcast. Behind a sentence's end stands its last row again, with weight 0.
-
-const LANES: u32 = 8u;
-const KEYS: u32 = 2u;
-const LOADS: u32 = (KEYS * SIZE4 + LANES - 1u) / LANES;
-
-// A head of a sentence: rows [first, end).
-struct Task {
-    head: u32,
-    first: u32,
-    end: u32,
-}
-
-fn task(group: u32) -> Task {
-    let sentence = group / p.heads;
-    if sentence >= step.sentences { return Task(0u, 0u, 0u); }
-    let span = bitcast<vec4<u32>>(spans[step.rows + sentence]);
-    return Task(group % p.heads, span.x, span.y);
-}
+// The software variant of attention_tangent.wgsl, in the frame of attention_lanes.wgsl. Behind a sentence's end stands
+// its last row again, with weight 0.
+//@import common/attention_lanes.wgsl
 
 @compute @workgroup_size(LANES)
-fn jvp(
-    @builtin(workgroup_id) w: vec3<u32>,
-    @builtin(num_workgroups) n: vec3<u32>,
-    @builtin(subgroup_invocation_id) l: u32,
-) {
-    let t = task(w.x + w.y * n.x);
+fn jvp(here: Lane) {
+    let l = here.lane;
+    let t = task(here);
     let wide = p.heads * SIZE4;
-    let layer = w.z * p.qkv_layer;
+    let layer = here.group.z * p.qkv_layer;
     for (var block = t.first; block < t.end; block += LANES) {
         let row = min(block + l, t.end - 1u);
         let own = row * 3u * wide + t.head * SIZE4;
@@ -73,8 +52,10 @@ fn jvp(
                 mu += weight_dot;
                 //@unroll
                 for (var c = 0u; c < SIZE4; c++) {
-                    total[c] += weight_dot * subgroupBroadcast(values[(j * SIZE4 + c) / LANES], (j * SIZE4 + c) % LANES);
-                    total[c] += weight * subgroupBroadcast(value_dots[(j * SIZE4 + c) / LANES], (j * SIZE4 + c) % LANES);
+                    const AT = (j * SIZE4 + c) / LANES;
+                    const LANE = (j * SIZE4 + c) % LANES;
+                    total[c] += weight_dot * subgroupBroadcast(values[AT], LANE);
+                    total[c] += weight * subgroupBroadcast(value_dots[AT], LANE);
                 }
             }
         }
@@ -82,22 +63,19 @@ fn jvp(
             let to = row * wide + t.head * SIZE4;
             //@unroll
             for (var c = 0u; c < SIZE4; c++) {
-                out[w.z * p.o_layer + to + c] = total[c] - mu * o[to + c];
+                out[here.group.z * p.o_layer + to + c] = total[c] - mu * o[to + c];
             }
-            stat_out[w.z * p.stat_layer + row * p.heads + t.head] = vec4<f32>(norm, 0.0, mu, 0.0);
+            stat_out[here.group.z * p.stat_layer + row * p.heads + t.head] = vec4<f32>(norm, 0.0, mu, 0.0);
         }
     }
 }
 
 @compute @workgroup_size(LANES)
-fn second(
-    @builtin(workgroup_id) w: vec3<u32>,
-    @builtin(num_workgroups) n: vec3<u32>,
-    @builtin(subgroup_invocation_id) l: u32,
-) {
-    let t = task(w.x + w.y * n.x);
+fn second(here: Lane) {
+    let l = here.lane;
+    let t = task(here);
     let wide = p.heads * SIZE4;
-    let layer = w.z * p.qkv_layer;
+    let layer = here.group.z * p.qkv_layer;
     for (var block = t.first; block < t.end; block += LANES) {
         let row = min(block + l, t.end - 1u);
         let own = row * 3u * wide + t.head * SIZE4;
@@ -108,7 +86,7 @@ fn second(
         for (var c = 0u; c < SIZE4; c++) {
             q[c] = qkv[own + c] * p.scale;
             q_dot[c] = qkv_dot[layer + own + c] * p.scale;
-            g_own[c] = o_bar[w.z * p.bar_layer + row * wide + t.head * SIZE4 + c];
+            g_own[c] = o_bar[here.group.z * p.bar_layer + row * wide + t.head * SIZE4 + c];
         }
         let norm = stat[row * p.heads + t.head].x;
         // As in the row variant.
@@ -161,24 +139,21 @@ fn second(
             let mu = means.x;
             let bent = along.z - 2.0 * mu * along.y + along.x * (2.0 * mu * mu - means.y - means.z);
             let crossed = 2.0 * (moved.y - mu * moved.x);
-            out[w.z * p.stat_layer + row * p.heads + t.head] = vec4<f32>(bent + crossed, 0.0, 0.0, 0.0);
+            out[here.group.z * p.stat_layer + row * p.heads + t.head] = vec4<f32>(bent + crossed, 0.0, 0.0, 0.0);
         }
     }
 }
 
 // Two passes over the other rows, as query and as key: the registers of one pass would not do for both.
 @compute @workgroup_size(LANES)
-fn vjp_jvp(
-    @builtin(workgroup_id) w: vec3<u32>,
-    @builtin(num_workgroups) n: vec3<u32>,
-    @builtin(subgroup_invocation_id) l: u32,
-) {
-    let t = task(w.x + w.y * n.x);
+fn vjp_jvp(here: Lane) {
+    let l = here.lane;
+    let t = task(here);
     let wide = p.heads * SIZE4;
-    let layer = w.z * p.qkv_layer;
-    let bar = w.z * p.bar_layer;
-    let tangent = w.z * p.o_layer;
-    let rows = w.z * p.stat_layer;
+    let layer = here.group.z * p.qkv_layer;
+    let bar = here.group.z * p.bar_layer;
+    let tangent = here.group.z * p.o_layer;
+    let rows = here.group.z * p.stat_layer;
     for (var block = t.first; block < t.end; block += LANES) {
         let row = min(block + l, t.end - 1u);
         let own = row * 3u * wide + t.head * SIZE4;
@@ -239,8 +214,10 @@ fn vjp_jvp(
                     let slope_dot = p.scale * (weight_dot * e + weight * (sum4(g_along) - mine.w));
                     //@unroll
                     for (var c = 0u; c < SIZE4; c++) {
-                        total[c] += slope_dot * subgroupBroadcast(keys[(j * SIZE4 + c) / LANES], (j * SIZE4 + c) % LANES);
-                        total[c] += slope * subgroupBroadcast(key_dots[(j * SIZE4 + c) / LANES], (j * SIZE4 + c) % LANES);
+                        const AT = (j * SIZE4 + c) / LANES;
+                        const LANE = (j * SIZE4 + c) % LANES;
+                        total[c] += slope_dot * subgroupBroadcast(keys[AT], LANE);
+                        total[c] += slope * subgroupBroadcast(key_dots[AT], LANE);
                     }
                 }
             }

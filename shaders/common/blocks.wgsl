@@ -1,5 +1,6 @@
 // The frame of sums over rows: `rows` counted by (code, fixed) in blocks of `block`; a workgroup of LANES owns as many
 // vec4 of columns in one block. The sum of block b goes to row b of the output.
+//@import common/entry.wgsl
 
 const LANES: u32 = 8u;
 
@@ -21,11 +22,11 @@ struct Block {
     end: u32,
 }
 
-fn block_of(w: vec3<u32>, n: vec3<u32>, local: u32) -> Block {
-    let group = w.x + w.y * n.x;
+fn block_of(here: Place) -> Block {
+    let group = group_number(here.group);
     let block = group / p.groups;
     let rows = count_of(p.code, p.fixed);
-    let column = (group % p.groups) * LANES + local;
+    let column = (group % p.groups) * LANES + here.local;
     // A workgroup beyond the grid's end (the grid is folded) owns no column.
     let first = block * p.block;
     return Block(select(column, 0xffffffffu, first >= rows), block, first, min(first + p.block, rows));

@@ -1,5 +1,6 @@
 // The frame of elementwise kernels: `rows` counted by (code, fixed), cols4 vec4 a row, layers along z. A layer stride
 // of 0 shares one operand between all layers.
+//@import common/entry.wgsl
 
 struct Params {
     code: u32,
@@ -19,9 +20,4 @@ struct Params {
 
 fn elements() -> u32 {
     return count_of(p.code, p.fixed) * p.cols4;
-}
-
-// The element of an invocation; 64 a workgroup, grid folded at n.x.
-fn element(w: vec3<u32>, n: vec3<u32>, local: u32) -> u32 {
-    return (w.x + w.y * n.x) * 64u + local;
 }

@@ -1,37 +1,6 @@
 // The software variant of ghost_gram.wgsl: a workgroup is one subgroup. Lane l holds row l of a block of rows of one
 // sentence; the rows of the other go round by subgroupBroadcast.
-
-const LANES: u32 = 8u;
-// Columns of an iteration: llvmpipe counts the iterations of all loops of an invocation (ghost_norm_subgroup.wgsl).
-const COLUMNS: u32 = 4u;
-
-// 1 within columns that end at `end`, 0 behind.
-fn inside(c: u32, end: u32) -> f32 {
-    return select(0.0, 1.0, c < end);
-}
-
-// Inner products of own rows (a row a lane) with the other sentence's, a number a lane and row: columns [from_c, to_c)
-// of b.
-fn inner_b(t: u32, s: u32, from_c: u32, to_c: u32) -> array<f32, LANES> {
-    var inner: array<f32, LANES>;
-    for (var c0 = from_c; c0 < to_c; c0 += COLUMNS) {
-        //@unroll
-        for (var u = 0u; u < COLUMNS; u++) {
-            let c = min(c0 + u, to_c - 1u);
-            let own = b[t * PARTS * p.b4 + c] * inside(c0 + u, to_c);
-            let theirs = b[s * PARTS * p.b4 + c];
-            //@unroll
-            for (var j = 0u; j < LANES; j++) {
-                let other = subgroupBroadcast(theirs, j);
-                inner[j] += own.x * other.x;
-                inner[j] += own.y * other.y;
-                inner[j] += own.z * other.z;
-                inner[j] += own.w * other.w;
-            }
-        }
-    }
-    return inner;
-}
+//@import common/ghost_lanes.wgsl
 
 // Σ over a block of weight_j inner_j, with nothing behind the sentences' ends.
 fn weighed(weights: array<f32, LANES>, inner: array<f32, LANES>, t: u32, t_end: u32, s: u32, s_end: u32) -> f32 {
@@ -44,38 +13,23 @@ fn weighed(weights: array<f32, LANES>, inner: array<f32, LANES>, t: u32, t_end: 
 }
 
 @compute @workgroup_size(LANES)
-fn product(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(subgroup_invocation_id) l: u32) {
-    let pair = pair_of(w.x + w.y * n.x);
+fn product(here: Lane) {
+    let l = here.lane;
+    let pair = pair_of(group_number(here.group));
     if !pair.inside { return; }
     var total = 0.0;
     for (var t0 = pair.own.x; t0 < pair.own.y; t0 += LANES) {
         let t = min(t0 + l, pair.own.y - 1u);
         for (var s0 = pair.other.x; s0 < pair.other.y; s0 += LANES) {
             let s = min(s0 + l, pair.other.y - 1u);
-            var weights: array<f32, LANES>;
-            for (var c0 = 0u; c0 < p.a4; c0 += COLUMNS) {
-                //@unroll
-                for (var u = 0u; u < COLUMNS; u++) {
-                    let c = min(c0 + u, p.a4 - 1u);
-                    let own = a[t * p.a4 + c] * inside(c0 + u, p.a4);
-                    let theirs = a[s * p.a4 + c];
-                    //@unroll
-                    for (var j = 0u; j < LANES; j++) {
-                        let other = subgroupBroadcast(theirs, j);
-                        weights[j] += own.x * other.x;
-                        weights[j] += own.y * other.y;
-                        weights[j] += own.z * other.z;
-                        weights[j] += own.w * other.w;
-                    }
-                }
-            }
+            var weights = inner_a(t, s);
             //@unroll
             for (var j = 0u; j < LANES; j++) {
                 weights[j] += p.bias;
             }
             for (var part = 0u; part < PARTS; part++) {
                 if ((p.mask >> part) & 1u) == 0u { continue; }
-                let inner = inner_b(t, s, part * p.b4, (part + 1u) * p.b4);
+                let inner = inner_b((t * PARTS + part) * p.b4, (s * PARTS + part) * p.b4);
                 total += weighed(weights, inner, t0 + l, pair.own.y, s0, pair.other.y);
             }
         }
@@ -85,14 +39,14 @@ fn product(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3
 }
 
 @compute @workgroup_size(LANES)
-fn sums(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(subgroup_invocation_id) l: u32) {
-    let pair = pair_of(w.x + w.y * n.x);
+fn sums(here: Lane) {
+    let pair = pair_of(group_number(here.group));
     if !pair.inside { return; }
     // Lanes share the columns: the sums over the rows of both sentences first.
     var total = 0.0;
     for (var part = 0u; part < PARTS; part++) {
         if ((p.mask >> part) & 1u) == 0u { continue; }
-        for (var c = part * p.b4 + l; c < (part + 1u) * p.b4; c += LANES) {
+        for (var c = part * p.b4 + here.lane; c < (part + 1u) * p.b4; c += LANES) {
             var own = vec4<f32>(0.0);
             var other = vec4<f32>(0.0);
             for (var t = pair.own.x; t < pair.own.y; t++) { own += b[t * PARTS * p.b4 + c]; }
@@ -101,17 +55,17 @@ fn sums(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u3
         }
     }
     let all = subgroupAdd(total);
-    if l == 0u { keep(pair, all); }
+    if here.lane == 0u { keep(pair, all); }
 }
 
 @compute @workgroup_size(LANES)
-fn scale(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(subgroup_invocation_id) l: u32) {
-    let pair = pair_of(w.x + w.y * n.x);
+fn scale(here: Lane) {
+    let pair = pair_of(group_number(here.group));
     if !pair.inside { return; }
     let scales = f32(p.mask & 1u);
     let shifts = f32((p.mask >> 1u) & 1u);
     var total = 0.0;
-    for (var c = l; c < p.b4; c += LANES) {
+    for (var c = here.lane; c < p.b4; c += LANES) {
         var own = vec4<f32>(0.0);
         var other = vec4<f32>(0.0);
         var own_shift = vec4<f32>(0.0);
@@ -127,12 +81,13 @@ fn scale(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u
         total += scales * dot(own, other) + shifts * dot(own_shift, other_shift);
     }
     let all = subgroupAdd(total);
-    if l == 0u { keep(pair, all); }
+    if here.lane == 0u { keep(pair, all); }
 }
 
 @compute @workgroup_size(LANES)
-fn tables(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(subgroup_invocation_id) l: u32) {
-    let pair = pair_of(w.x + w.y * n.x);
+fn tables(here: Lane) {
+    let l = here.lane;
+    let pair = pair_of(group_number(here.group));
     if !pair.inside { return; }
     var total = 0.0;
     for (var t0 = pair.own.x; t0 < pair.own.y; t0 += LANES) {
@@ -146,7 +101,7 @@ fn tables(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<
             for (var j = 0u; j < LANES; j++) {
                 weights[j] = shared_rows(own, subgroupBroadcast(theirs, j));
             }
-            let inner = inner_b(t, s, 0u, p.b4);
+            let inner = inner_b(t * PARTS * p.b4, s * PARTS * p.b4);
             total += weighed(weights, inner, t0 + l, pair.own.y, s0, pair.other.y);
         }
     }
@@ -163,15 +118,16 @@ fn crossed(tokens: vec2<u32>, positions: vec2<u32>, l: u32) -> f32 {
         for (var m = positions.x; m < positions.y; m++) {
             var sum = vec4<f32>(0.0);
             for (var c = 0u; c < p.b4; c++) { sum += b[t * p.b4 + c] * a[m * p.a4 + c]; }
-            total += select(0.0, sum4(sum) * adjoint_of(m, word), t0 + l < tokens.y);
+            total += select(0.0, sum4(sum) * adjoint_of(m * p.e4, word), t0 + l < tokens.y);
         }
     }
     return total;
 }
 
 @compute @workgroup_size(LANES)
-fn tied(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(subgroup_invocation_id) l: u32) {
-    let pair = pair_of(w.x + w.y * n.x);
+fn tied(here: Lane) {
+    let l = here.lane;
+    let pair = pair_of(group_number(here.group));
     if !pair.inside { return; }
     let all = subgroupAdd(crossed(pair.own.xy, pair.other.zw, l) + crossed(pair.other.xy, pair.own.zw, l));
     if l == 0u { keep(pair, all); }

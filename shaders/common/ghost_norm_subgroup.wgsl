@@ -1,81 +1,58 @@
 // The software variant of ghost_norm.wgsl: a workgroup is one subgroup of LANES lanes. Lane l holds row l of a block of
 // rows; the rows of the other block go round by subgroupBroadcast, so that a load serves LANES pairs. Blocks above the
 // diagonal are those below it again. The inner products of a are taken once for all draws of b.
+//@import common/ghost_lanes.wgsl
 
-const LANES: u32 = 8u;
 const WIDTH: u32 = LANES;
-// llvmpipe ends the loops of an invocation after 65,535 iterations of all of them together
-// (LP_MAX_TGSI_LOOP_ITERATIONS), whatever is left to do.
+// Iterations of all loops of an invocation (common/lane_products.wgsl).
 const ITERATIONS: u32 = 60000u;
-// Columns of an iteration, for the same reason: a fourth of the iterations, and the sums in the same order.
-const COLUMNS: u32 = 4u;
-
-// 1 within a row of `n` columns, 0 behind its end.
-fn inside(c: u32, n: u32) -> f32 {
-    return select(0.0, 1.0, c < n);
-}
 
 fn add_up(v: vec4<f32>, l: u32) -> vec4<f32> {
     return subgroupAdd(v);
 }
 
-// Inner products of b's row t (a lane) with the rows s .. s + LANES: a number a lane and row.
-fn inner_b(layer: u32, t: u32, s: u32, part: u32) -> array<f32, LANES> {
+// A row of a, or a part of one of b, with those of all lanes in the same block: a load serves both sides.
+fn inner_a_own(t: u32) -> array<f32, LANES> {
     var inner: array<f32, LANES>;
-    for (var c0 = 0u; c0 < p.b4; c0 += COLUMNS) {
+    for (var c0 = 0u; c0 < p.a4; c0 += COLUMNS) {
         //@unroll
         for (var u = 0u; u < COLUMNS; u++) {
-            let c = min(c0 + u, p.b4 - 1u);
-            let own = b[layer + (t * PARTS + part) * p.b4 + c] * inside(c0 + u, p.b4);
-            let theirs = b[layer + (s * PARTS + part) * p.b4 + c];
-            //@unroll
-            for (var j = 0u; j < LANES; j++) {
-                let other = subgroupBroadcast(theirs, j);
-                inner[j] += own.x * other.x;
-                inner[j] += own.y * other.y;
-                inner[j] += own.z * other.z;
-                inner[j] += own.w * other.w;
-            }
+            let own = a[t * p.a4 + min(c0 + u, p.a4 - 1u)] * before(c0 + u, p.a4);
+            meet(&inner, own, own);
         }
     }
     return inner;
 }
 
-// The same within one block: a load serves both sides.
-fn inner_b_own(layer: u32, t: u32, part: u32) -> array<f32, LANES> {
+fn inner_b_own(t: u32) -> array<f32, LANES> {
     var inner: array<f32, LANES>;
     for (var c0 = 0u; c0 < p.b4; c0 += COLUMNS) {
         //@unroll
         for (var u = 0u; u < COLUMNS; u++) {
-            let own = b[layer + (t * PARTS + part) * p.b4 + min(c0 + u, p.b4 - 1u)] * inside(c0 + u, p.b4);
-            //@unroll
-            for (var j = 0u; j < LANES; j++) {
-                let other = subgroupBroadcast(own, j);
-                inner[j] += own.x * other.x;
-                inner[j] += own.y * other.y;
-                inner[j] += own.z * other.z;
-                inner[j] += own.w * other.w;
-            }
+            let own = b[t + min(c0 + u, p.b4 - 1u)] * before(c0 + u, p.b4);
+            meet(&inner, own, own);
         }
     }
     return inner;
+}
+
+// Where a part of row t of b begins.
+fn part_of(layer: u32, t: u32, part: u32) -> u32 {
+    return layer + (t * PARTS + part) * p.b4;
 }
 
 @compute @workgroup_size(LANES)
-fn product(
-    @builtin(workgroup_id) w: vec3<u32>,
-    @builtin(num_workgroups) n: vec3<u32>,
-    @builtin(subgroup_invocation_id) l: u32,
-) {
-    let sentence = w.x + w.y * n.x;
+fn product(here: Lane) {
+    let l = here.lane;
+    let sentence = group_number(here.group);
     if sentence >= step.sentences { return; }
-    let range = range_of(sentence);
+    let range = range_of(sentence, p.masked);
     // As many draws as its loops allow; of the workgroups, one a draw, those that are left over have none.
     let blocks = (range.y - range.x + LANES - 1u) / LANES;
     let room = ITERATIONS / max(blocks * (blocks + 1u) / 2u, 1u);
     let once = (p.a4 + COLUMNS - 1u) / COLUMNS;
     let each = max((room - min(room, once)) / (PARTS * ((p.b4 + COLUMNS - 1u) / COLUMNS)), 1u);
-    let first = w.z * each;
+    let first = here.group.z * each;
     let draws = select(1u, min(first + each, step.probes), p.b_layer != 0u);
     if first >= draws { return; }
     if range.x >= range.y {
@@ -84,21 +61,7 @@ fn product(
     for (var t0 = range.x; t0 < range.y; t0 += LANES) {
         let t = min(t0 + l, range.y - 1u);
         // The block on the diagonal.
-        var inner: array<f32, LANES>;
-        for (var c0 = 0u; c0 < p.a4; c0 += COLUMNS) {
-            //@unroll
-            for (var u = 0u; u < COLUMNS; u++) {
-                let own = a[t * p.a4 + min(c0 + u, p.a4 - 1u)] * inside(c0 + u, p.a4);
-                //@unroll
-                for (var j = 0u; j < LANES; j++) {
-                    let other = subgroupBroadcast(own, j);
-                    inner[j] += own.x * other.x;
-                    inner[j] += own.y * other.y;
-                    inner[j] += own.z * other.z;
-                    inner[j] += own.w * other.w;
-                }
-            }
-        }
+        var inner = inner_a_own(t);
         //@unroll
         for (var j = 0u; j < LANES; j++) {
             inner[j] = select(0.0, inner[j], t0 + l < range.y && t0 + j < range.y);
@@ -107,7 +70,7 @@ fn product(
             var total = vec4<f32>(0.0);
             //@unroll
             for (var part = 0u; part < PARTS; part++) {
-                let inner_of_b = inner_b_own(k * p.b_layer, t, part);
+                let inner_of_b = inner_b_own(part_of(k * p.b_layer, t, part));
                 //@unroll
                 for (var j = 0u; j < LANES; j++) {
                     total[part] += inner[j] * inner_of_b[j];
@@ -122,23 +85,7 @@ fn product(
         // Those below it count twice.
         for (var s0 = range.x; s0 < t0; s0 += LANES) {
             let s = s0 + l;
-            var crossed: array<f32, LANES>;
-            for (var c0 = 0u; c0 < p.a4; c0 += COLUMNS) {
-                //@unroll
-                for (var u = 0u; u < COLUMNS; u++) {
-                    let c = min(c0 + u, p.a4 - 1u);
-                    let own = a[t * p.a4 + c] * inside(c0 + u, p.a4);
-                    let theirs = a[s * p.a4 + c];
-                    //@unroll
-                    for (var j = 0u; j < LANES; j++) {
-                        let other = subgroupBroadcast(theirs, j);
-                        crossed[j] += own.x * other.x;
-                        crossed[j] += own.y * other.y;
-                        crossed[j] += own.z * other.z;
-                        crossed[j] += own.w * other.w;
-                    }
-                }
-            }
+            var crossed = inner_a(t, s);
             //@unroll
             for (var j = 0u; j < LANES; j++) {
                 crossed[j] = select(0.0, 2.0 * crossed[j], t0 + l < range.y);
@@ -147,7 +94,7 @@ fn product(
                 var total = vec4<f32>(0.0);
                 //@unroll
                 for (var part = 0u; part < PARTS; part++) {
-                    let inner_of_b = inner_b(k * p.b_layer, t, s, part);
+                    let inner_of_b = inner_b(part_of(k * p.b_layer, t, part), part_of(k * p.b_layer, s, part));
                     //@unroll
                     for (var j = 0u; j < LANES; j++) {
                         total[part] += crossed[j] * inner_of_b[j];
@@ -161,14 +108,12 @@ fn product(
 }
 
 @compute @workgroup_size(LANES)
-fn tables(
-    @builtin(workgroup_id) w: vec3<u32>,
-    @builtin(num_workgroups) n: vec3<u32>,
-    @builtin(subgroup_invocation_id) l: u32,
-) {
-    let sentence = w.x + w.y * n.x;
+fn tables(here: Lane) {
+    let l = here.lane;
+    let sentence = group_number(here.group);
     if sentence >= step.sentences { return; }
-    let range = range_of(sentence);
+    let range = range_of(sentence, p.masked);
+    let layer = here.group.z * p.b_layer;
     var total = vec4<f32>(0.0);
     for (var t0 = range.x; t0 < range.y; t0 += LANES) {
         let t = min(t0 + l, range.y - 1u);
@@ -176,7 +121,7 @@ fn tables(
         for (var s0 = range.x; s0 <= t0; s0 += LANES) {
             let s = min(s0 + l, range.y - 1u);
             let theirs = bitcast<vec4<u32>>(ids[s]);
-            let inner = inner_b(w.z * p.b_layer, t, s, 0u);
+            let inner = inner_b(part_of(layer, t, 0u), part_of(layer, s, 0u));
             let weight = select(2.0, 1.0, s0 == t0);
             //@unroll
             for (var j = 0u; j < LANES; j++) {
@@ -187,19 +132,16 @@ fn tables(
         }
     }
     let all = add_up(total, l);
-    if l == 0u { out[w.z * p.out_layer + sentence] = vec4<f32>(all.xyz, 0.0); }
+    if l == 0u { out[here.group.z * p.out_layer + sentence] = vec4<f32>(all.xyz, 0.0); }
 }
 
 @compute @workgroup_size(LANES)
-fn tied(
-    @builtin(workgroup_id) w: vec3<u32>,
-    @builtin(num_workgroups) n: vec3<u32>,
-    @builtin(subgroup_invocation_id) l: u32,
-) {
-    let sentence = w.x + w.y * n.x;
+fn tied(here: Lane) {
+    let l = here.lane;
+    let sentence = group_number(here.group);
     if sentence >= step.sentences { return; }
     let span = spans_of(sentence);
-    let e0 = w.z * p.e_layer;
+    let e0 = here.group.z * p.e_layer;
     var total = 0.0;
     for (var t0 = span.x; t0 < span.y; t0 += LANES) {
         let t = min(t0 + l, span.y - 1u);
@@ -207,13 +149,13 @@ fn tied(
         for (var m = span.z; m < span.w; m++) {
             var sum = vec4<f32>(0.0);
             for (var c = 0u; c < p.b4; c++) {
-                sum += b[w.z * p.b_layer + t * p.b4 + c] * a[m * p.a4 + c];
+                sum += b[here.group.z * p.b_layer + t * p.b4 + c] * a[m * p.a4 + c];
             }
-            let inner = (sum.x + sum.y) + (sum.z + sum.w);
+            let inner = sum4(sum);
             let term = inner * adjoint_of(e0 + m * p.e4, word);
             total += select(0.0, term, t0 + l < span.y);
         }
     }
     let all = add_up(vec4<f32>(2.0 * total, 0.0, 0.0, 0.0), l);
-    if l == 0u { out[w.z * p.out_layer + sentence] = all; }
+    if l == 0u { out[here.group.z * p.out_layer + sentence] = all; }
 }

@@ -7,17 +7,14 @@ const TILE: u32 = 2u * LANES;
 // A product a b as in linear_subgroup.wgsl (TILE rows, a vec4 of columns per lane), of which nothing is written: each
 // of its rows meets the row of b of the same number. Columns of a behind a tile's last row are zero and left out.
 @compute @workgroup_size(LANES)
-fn weighted(
-    @builtin(workgroup_id) w: vec3<u32>,
-    @builtin(num_workgroups) n: vec3<u32>,
-    @builtin(subgroup_invocation_id) l: u32,
-) {
-    let sentence = w.x + w.y * n.x;
+fn weighted(here: Lane) {
+    let l = here.lane;
+    let sentence = group_number(here.group);
     if sentence >= step.sentences { return; }
-    let range = range_of(sentence);
+    let range = range_of(sentence, p.masked);
     let length = range.y - range.x;
     let row4 = PARTS * p.b4;
-    let first = w.z * p.b_layer + range.x * row4;
+    let first = here.group.z * p.b_layer + range.x * row4;
     var total = vec4<f32>(0.0);
     //@unroll
     for (var part = 0u; part < PARTS; part++) {
@@ -56,17 +53,14 @@ fn weighted(
         }
     }
     let all = add_up(total, l);
-    if l == 0u { out[w.z * p.out_layer + sentence] = all; }
+    if l == 0u { out[here.group.z * p.out_layer + sentence] = all; }
 }
 //@else
 @compute @workgroup_size(64)
-fn weighted(
-    @builtin(workgroup_id) w: vec3<u32>,
-    @builtin(num_workgroups) n: vec3<u32>,
-    @builtin(local_invocation_index) l: u32,
-) {
-    let sentence = w.x + w.y * n.x;
-    let range = range_of(min(sentence, step.sentences - 1u));
+fn weighted(here: Place) {
+    let l = here.local;
+    let sentence = group_number(here.group);
+    let range = range_of(min(sentence, step.sentences - 1u), p.masked);
     let length = range.y - range.x;
     var total = vec4<f32>(0.0);
     for (var pair = l; pair < length * length; pair += 64u) {
@@ -75,10 +69,10 @@ fn weighted(
         if s > t { continue; }
         let weight = a[(range.x + t) * p.a4 + s / 4u][s % 4u];
         for (var part = 0u; part < PARTS; part++) {
-            total[part] += weight * inner_b(w.z * p.b_layer, range.x + t, range.x + s, part);
+            total[part] += weight * inner_b(here.group.z * p.b_layer, range.x + t, range.x + s, part);
         }
     }
     let all = add_up(total, l);
-    if l == 0u && sentence < step.sentences { out[w.z * p.out_layer + sentence] = all; }
+    if l == 0u && sentence < step.sentences { out[here.group.z * p.out_layer + sentence] = all; }
 }
 //@end

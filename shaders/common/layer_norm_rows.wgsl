@@ -1,9 +1,11 @@
 // The plain variants of layer_norm.wgsl: LANES invocations share a row, 64 / LANES rows a workgroup.
+//@import common/rows.wgsl
 
 @compute @workgroup_size(64)
-fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
+fn forward(here: Place) {
+    let l = here.local;
     let rows = count_of(p.code, p.fixed);
-    let asked = (w.x + w.y * n.x) * (64u / LANES) + l / LANES;
+    let asked = row_at(here);
     let row = min(asked, rows - 1u);
     let base = row * p.cols4;
     let lane = l % LANES;
@@ -29,20 +31,20 @@ fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3
 }
 
 @compute @workgroup_size(64)
-fn vjp(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
+fn vjp(here: Place) {
     let rows = count_of(p.code, p.fixed);
-    let asked = (w.x + w.y * n.x) * (64u / LANES) + l / LANES;
+    let asked = row_at(here);
     let row = min(asked, rows - 1u);
     let base = row * p.cols4;
-    let layer = w.z * p.y_layer + base;
-    let lane = l % LANES;
+    let layer = here.group.z * p.y_layer + base;
+    let lane = here.local % LANES;
     let s = stat[row];
     var sums = vec2<f32>(0.0);
     for (var c = lane; c < p.cols4; c += LANES) {
         let h = gamma[c] * y_bar[layer + c];
         sums += vec2<f32>(sum4(h), dot(h, (x[base + c] - s.x) * s.y));
     }
-    let means = row_sum(sums, l) / f32(p.width);
+    let means = row_sum(sums, here.local) / f32(p.width);
     if asked >= rows { return; }
     for (var c = lane; c < p.cols4; c += LANES) {
         let h = gamma[c] * y_bar[layer + c];

@@ -2,22 +2,22 @@
 // across its lanes, EACH vec4 a lane. γ, β and the row stay in registers, so that a row is loaded once, and the sums
 // over rows for γ̄ and β̄ (SUMS) cost no load of their own; those of block number b go to row b of `gamma_bar` and
 // `beta_bar`.
+//@import common/subgroup.wgsl
 
+// Lanes of the subgroup: every variant that comes here sets it.
+const LANES: u32 = 1u;
 const EACH: u32 = 1u;
 
-@compute @workgroup_size(SUBGROUP)
-fn forward(
-    @builtin(workgroup_id) w: vec3<u32>,
-    @builtin(num_workgroups) n: vec3<u32>,
-    @builtin(subgroup_invocation_id) l: u32,
-) {
-    let first = (w.x + w.y * n.x) * p.block;
+@compute @workgroup_size(LANES)
+fn forward(here: Lane) {
+    let l = here.lane;
+    let first = group_number(here.group) * p.block;
     let end = min(first + p.block, count_of(p.code, p.fixed));
     var scale: array<vec4<f32>, EACH>;
     var shift: array<vec4<f32>, EACH>;
     //@unroll
     for (var e = 0u; e < EACH; e++) {
-        let c = min(e * SUBGROUP + l, p.cols4 - 1u);
+        let c = min(e * LANES + l, p.cols4 - 1u);
         scale[e] = gamma[c];
         shift[e] = beta[c];
     }
@@ -27,7 +27,7 @@ fn forward(
         var total = 0.0;
         //@unroll
         for (var e = 0u; e < EACH; e++) {
-            let c = e * SUBGROUP + l;
+            let c = e * LANES + l;
             v[e] = select(vec4<f32>(0.0), x[base + min(c, p.cols4 - 1u)], c < p.cols4);
             total += sum4(v[e]);
         }
@@ -35,26 +35,23 @@ fn forward(
         var squares = 0.0;
         //@unroll
         for (var e = 0u; e < EACH; e++) {
-            v[e] = (v[e] - mean) * inside(e * SUBGROUP + l, p.width);
+            v[e] = (v[e] - mean) * inside(e * LANES + l, p.width);
             squares += dot(v[e], v[e]);
         }
         let r = 1.0 / sqrt(subgroupAdd(squares) / f32(p.width) + p.eps);
         //@unroll
         for (var e = 0u; e < EACH; e++) {
-            let c = e * SUBGROUP + l;
+            let c = e * LANES + l;
             if c < p.cols4 { out[base + c] = v[e] * r * scale[e] + shift[e]; }
         }
         if l == 0u { stat_out[row] = vec4<f32>(mean, r, 0.0, 0.0); }
     }
 }
 
-@compute @workgroup_size(SUBGROUP)
-fn vjp(
-    @builtin(workgroup_id) w: vec3<u32>,
-    @builtin(num_workgroups) n: vec3<u32>,
-    @builtin(subgroup_invocation_id) l: u32,
-) {
-    let block = w.x + w.y * n.x;
+@compute @workgroup_size(LANES)
+fn vjp(here: Lane) {
+    let l = here.lane;
+    let block = group_number(here.group);
     let first = block * p.block;
     let end = min(first + p.block, count_of(p.code, p.fixed));
     if first >= end { return; }
@@ -63,13 +60,13 @@ fn vjp(
     var shift_bar: array<vec4<f32>, EACH>;
     //@unroll
     for (var e = 0u; e < EACH; e++) {
-        scale[e] = gamma[min(e * SUBGROUP + l, p.cols4 - 1u)];
+        scale[e] = gamma[min(e * LANES + l, p.cols4 - 1u)];
         scale_bar[e] = vec4<f32>(0.0);
         shift_bar[e] = vec4<f32>(0.0);
     }
     for (var row = first; row < end; row++) {
         let base = row * p.cols4;
-        let layer = w.z * p.y_layer + base;
+        let layer = here.group.z * p.y_layer + base;
         let s = stat[row];
         var h: array<vec4<f32>, EACH>;
         var x_hat: array<vec4<f32>, EACH>;
@@ -77,7 +74,7 @@ fn vjp(
         var product = 0.0;
         //@unroll
         for (var e = 0u; e < EACH; e++) {
-            let c = e * SUBGROUP + l;
+            let c = e * LANES + l;
             let at = min(c, p.cols4 - 1u);
             let y = select(vec4<f32>(0.0), y_bar[layer + at], c < p.cols4);
             x_hat[e] = (x[base + at] - s.x) * s.y;
@@ -93,7 +90,7 @@ fn vjp(
         let mean_product = subgroupAdd(product) / f32(p.width);
         //@unroll
         for (var e = 0u; e < EACH; e++) {
-            let c = e * SUBGROUP + l;
+            let c = e * LANES + l;
             var x_bar = s.y * (h[e] - mean_h - x_hat[e] * mean_product) * inside(c, p.width);
             if ADDEND != 0u { x_bar += addend[layer + min(c, p.cols4 - 1u)]; }
             if c < p.cols4 { out[layer + c] = x_bar; }
@@ -102,10 +99,10 @@ fn vjp(
     if SUMS != 0u {
         //@unroll
         for (var e = 0u; e < EACH; e++) {
-            let c = e * SUBGROUP + l;
+            let c = e * LANES + l;
             if c < p.cols4 {
-                gamma_bar[w.z * p.sums_layer + block * p.cols4 + c] = scale_bar[e];
-                beta_bar[w.z * p.sums_layer + block * p.cols4 + c] = shift_bar[e];
+                gamma_bar[here.group.z * p.sums_layer + block * p.cols4 + c] = scale_bar[e];
+                beta_bar[here.group.z * p.sums_layer + block * p.cols4 + c] = shift_bar[e];
             }
         }
     }

@@ -34,31 +34,26 @@ var<workgroup> slice_a: array<f16, SLICE>;
 var<workgroup> slice_b: array<f16, SLICE>;
 var<workgroup> block_c: array<f32, AREA>;
 
-fn inside(value: vec4<f32>, keep: bool) -> vec4<f16> {
+fn rounded(value: vec4<f32>, keep: bool) -> vec4<f16> {
     return vec4<f16>(select(vec4<f32>(0.0), value, keep));
 }
 
 @compute @workgroup_size(INVOCATIONS)
-fn forward(
-    @builtin(workgroup_id) w: vec3<u32>,
-    @builtin(num_workgroups) n: vec3<u32>,
-    @builtin(local_invocation_index) l: u32,
-    @builtin(subgroup_id) quarter: u32,
-) {
-    let t = task(w.x + w.y * n.x, BLOCK);
-    let a0 = w.z * p.a_layer;
-    let b0 = w.z * p.b_layer;
+fn forward(here: Place, @builtin(subgroup_id) quarter: u32) {
+    let t = task(group_number(here.group), BLOCK);
+    let a0 = here.group.z * p.a_layer;
+    let b0 = here.group.z * p.b_layer;
     // Corner of this subgroup's quarter.
     let top = 32u * (quarter / 2u);
     let left = 32u * (quarter % 2u);
     var acc: array<Sum, TILES>;
     for (var k = t.k; k < t.k_end; k += DEPTH) {
-        for (var i = l; i < SLICE / 4u; i += INVOCATIONS) {
+        for (var i = here.local; i < SLICE / 4u; i += INVOCATIONS) {
             if LAYOUT == TN {
                 let d = i / (BLOCK / 4u);
                 let m4 = i % (BLOCK / 4u);
                 let keep = (k + d < t.k_end) & (t.m / 4u + m4 < p.a4);
-                let v = inside(a[a0 + min(k + d, t.k_end - 1u) * p.a4 + min(t.m / 4u + m4, p.a4 - 1u)], keep);
+                let v = rounded(a[a0 + min(k + d, t.k_end - 1u) * p.a4 + min(t.m / 4u + m4, p.a4 - 1u)], keep);
                 //@unroll
                 for (var j = 0u; j < 4u; j++) {
                     slice_a[(4u * m4 + j) * DEPTH + d] = v[j];
@@ -67,7 +62,7 @@ fn forward(
                 let m = i / (DEPTH / 4u);
                 let d4 = i % (DEPTH / 4u);
                 let keep = (t.m + m < t.rows) & (k + 4u * d4 < t.k_end);
-                let v = inside(a[a0 + min(t.m + m, t.rows - 1u) * p.a4 + min(k / 4u + d4, p.a4 - 1u)], keep);
+                let v = rounded(a[a0 + min(t.m + m, t.rows - 1u) * p.a4 + min(k / 4u + d4, p.a4 - 1u)], keep);
                 //@unroll
                 for (var j = 0u; j < 4u; j++) {
                     slice_a[m * DEPTH + 4u * d4 + j] = v[j];
@@ -78,7 +73,7 @@ fn forward(
                 let d4 = i % (DEPTH / 4u);
                 let column = t.tile_n * BLOCK + c;
                 let keep = (column < 4u * p.c4) & (k + 4u * d4 < t.k_end);
-                let v = inside(b[b0 + min(column, 4u * p.c4 - 1u) * p.b4 + min(k / 4u + d4, p.b4 - 1u)], keep);
+                let v = rounded(b[b0 + min(column, 4u * p.c4 - 1u) * p.b4 + min(k / 4u + d4, p.b4 - 1u)], keep);
                 //@unroll
                 for (var j = 0u; j < 4u; j++) {
                     slice_b[(4u * d4 + j) * BLOCK + c] = v[j];
@@ -88,7 +83,7 @@ fn forward(
                 let c4 = i % (BLOCK / 4u);
                 let column = t.tile_n * (BLOCK / 4u) + c4;
                 let keep = (k + d < t.k_end) & (column < p.c4);
-                let v = inside(b[b0 + min(k + d, t.k_end - 1u) * p.b4 + min(column, p.c4 - 1u)], keep);
+                let v = rounded(b[b0 + min(k + d, t.k_end - 1u) * p.b4 + min(column, p.c4 - 1u)], keep);
                 //@unroll
                 for (var j = 0u; j < 4u; j++) {
                     slice_b[d * BLOCK + 4u * c4 + j] = v[j];
@@ -118,10 +113,10 @@ fn forward(
         }
     }
     workgroupBarrier();
-    for (var i = l; i < AREA / 4u; i += INVOCATIONS) {
+    for (var i = here.local; i < AREA / 4u; i += INVOCATIONS) {
         let row = t.m + i / (BLOCK / 4u);
         let column = t.tile_n * (BLOCK / 4u) + i % (BLOCK / 4u);
         let sum = vec4<f32>(block_c[4u * i], block_c[4u * i + 1u], block_c[4u * i + 2u], block_c[4u * i + 3u]);
-        if row < t.rows && column < p.c4 { finish(t.split * p.m_fixed + row, column, w.z, sum); }
+        if row < t.rows && column < p.c4 { finish(t.split * p.m_fixed + row, column, here.group.z, sum); }
     }
 }

@@ -9,13 +9,13 @@ fn load_row(base: u32, m: u32, k4: u32, rows: u32) -> vec4<f32> {
 }
 
 @compute @workgroup_size(64)
-fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let t = task(w.x + w.y * n.x, ROWS);
-    let row = t.m + (l / 8u) * 4u;
-    let asked = t.tile_n * 8u + l % 8u;
+fn forward(here: Place) {
+    let t = task(group_number(here.group), ROWS);
+    let row = t.m + (here.local / 8u) * 4u;
+    let asked = t.tile_n * 8u + here.local % 8u;
     if row >= t.rows || asked >= p.c4 { return; }
-    let a0 = w.z * p.a_layer;
-    let b0 = w.z * p.b_layer;
+    let a0 = here.group.z * p.a_layer;
+    let b0 = here.group.z * p.b_layer;
     var acc: array<vec4<f32>, 4>;
     if LAYOUT == TN {
         for (var k = t.k; k < t.k_end; k++) {
@@ -53,6 +53,6 @@ fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3
     }
     //@unroll
     for (var r = 0u; r < 4u; r++) {
-        if row + r < t.rows { finish(t.split * p.m_fixed + row + r, asked, w.z, acc[r]); }
+        if row + r < t.rows { finish(t.split * p.m_fixed + row + r, asked, here.group.z, acc[r]); }
     }
 }

@@ -1,8 +1,10 @@
 // The larger GPU variant of linear.wgsl: BLOCK x BLOCK of C a workgroup, 8 x 8 an invocation in registers, over slices
 // of DEPTH of A and B in workgroup memory, stored by depth. An invocation's 8 rows are 4 and 4, half a block apart, and
 // so are its columns: neighbours then read neighbouring vec4 of a slice. One vec4 of padding behind each depth of a
-// slice spreads the transposed stores over the banks. 64    64 invocations: more workgroups, for models whose products
-// are small 128   256 invocations: half as many loads of A and B for each of C
+// slice spreads the transposed stores over the banks.
+//   64    64 invocations: more workgroups, for models whose products are small
+//   128   256 invocations: half as many loads of A and B for each of C
+//@import common/linear_slices.wgsl
 
 const BLOCK: u32 = 64u;
 const DEPTH: u32 = 16u;
@@ -19,30 +21,6 @@ const FETCHES: u32 = 2u * PIECES / INVOCATIONS;
 const SLICE: u32 = DEPTH * STRIDE;
 var<workgroup> slice_a: array<vec4<f32>, SLICE>;
 var<workgroup> slice_b: array<vec4<f32>, SLICE>;
-
-// vec4 along the depth of row m of A (NT, NN); zero outside.
-fn row_of_a(base: u32, m: u32, k4: u32, t: Task) -> vec4<f32> {
-    if m >= t.rows || 4u * k4 >= t.k_end { return vec4<f32>(0.0); }
-    return a[base + m * p.a4 + k4];
-}
-
-// vec4 along the rows of op(A) at depth k (TN).
-fn column_of_a(base: u32, m4: u32, k: u32, t: Task) -> vec4<f32> {
-    if m4 >= p.a4 || k >= t.k_end { return vec4<f32>(0.0); }
-    return a[base + k * p.a4 + m4];
-}
-
-// vec4 along the depth of column n (NT).
-fn row_of_b(base: u32, n: u32, k4: u32, t: Task) -> vec4<f32> {
-    if n >= 4u * p.c4 || 4u * k4 >= t.k_end { return vec4<f32>(0.0); }
-    return b[base + n * p.b4 + k4];
-}
-
-// vec4 along the columns at depth k (NN, TN).
-fn column_of_b(base: u32, n4: u32, k: u32, t: Task) -> vec4<f32> {
-    if n4 >= p.c4 || k >= t.k_end { return vec4<f32>(0.0); }
-    return b[base + k * p.b4 + n4];
-}
 
 // Piece i of A's slice from depth k: neighbours take neighbouring memory.
 fn fetch_a(base: u32, i: u32, k: u32, t: Task) {
@@ -94,10 +72,11 @@ fn fetch_b(base: u32, i: u32, k: u32, t: Task) {
 }
 
 @compute @workgroup_size(INVOCATIONS)
-fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let t = task(w.x + w.y * n.x, BLOCK);
-    let a0 = w.z * p.a_layer;
-    let b0 = w.z * p.b_layer;
+fn forward(here: Place) {
+    let l = here.local;
+    let t = task(group_number(here.group), BLOCK);
+    let a0 = here.group.z * p.a_layer;
+    let b0 = here.group.z * p.b_layer;
     let x = l % SIDE;
     let y = l / SIDE;
     // Row r of the 8 and half h of the columns: number 2 r + h.
@@ -128,7 +107,8 @@ fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3
     //@unroll
     for (var r = 0u; r < 8u; r++) {
         let row = t.m + (r / 4u) * (BLOCK / 2u) + 4u * y + r % 4u;
-        if row < t.rows && column < p.c4 { finish(t.split * p.m_fixed + row, column, w.z, acc[2u * r]); }
-        if row < t.rows && column + SIDE < p.c4 { finish(t.split * p.m_fixed + row, column + SIDE, w.z, acc[2u * r + 1u]); }
+        let to = t.split * p.m_fixed + row;
+        if row < t.rows && column < p.c4 { finish(to, column, here.group.z, acc[2u * r]); }
+        if row < t.rows && column + SIDE < p.c4 { finish(to, column + SIDE, here.group.z, acc[2u * r + 1u]); }
     }
 }

@@ -3,22 +3,20 @@
 // rows x 4 of A (a row each time and lane for NT and NN, a vec4 of columns for TN), and everybody gets them by
 // subgroupBroadcast; each lane owns 4 columns. Rows are the outermost loop: a row's sums stay in registers over 4 steps
 // along the depth, which pays for their way to memory and back.
+//@import common/subgroup.wgsl
 
 const LANES: u32 = 8u;
 const ROWS: u32 = 4u * LANES;
 
 @compute @workgroup_size(LANES)
-fn forward(
-    @builtin(workgroup_id) w: vec3<u32>,
-    @builtin(num_workgroups) n: vec3<u32>,
-    @builtin(subgroup_invocation_id) l: u32,
-) {
-    let t = task(w.x + w.y * n.x, ROWS);
+fn forward(here: Lane) {
+    let l = here.lane;
+    let t = task(group_number(here.group), ROWS);
     if t.m >= t.rows { return; }
     let asked = t.tile_n * LANES + l;
     let column = min(asked, p.c4 - 1u);
-    let a0 = w.z * p.a_layer;
-    let b0 = w.z * p.b_layer;
+    let a0 = here.group.z * p.a_layer;
+    let b0 = here.group.z * p.b_layer;
     var acc: array<vec4<f32>, ROWS>;
     var column_sum = vec4<f32>(0.0);
     for (var k = t.k; k < t.k_end; k += 4u) {
@@ -74,14 +72,14 @@ fn forward(
     }
     if SUMS != 0u {
         if t.tile_n == 0u && t.m / 4u + l < p.a4 {
-            act[w.z * p.sums_layer + t.split * p.a4 + t.m / 4u + l] = column_sum;
+            act[here.group.z * p.sums_layer + t.split * p.a4 + t.m / 4u + l] = column_sum;
         }
     }
     if asked >= p.c4 { return; }
     var first = vec4<f32>(0.0);
-    if BIAS != 0u { first = bias[w.z * p.bias_layer + asked]; }
+    if BIAS != 0u { first = bias[here.group.z * p.bias_layer + asked]; }
     //@unroll
     for (var r = 0u; r < ROWS; r++) {
-        if t.m + r < t.rows { finish_biased(t.split * p.m_fixed + t.m + r, asked, w.z, first + acc[r]); }
+        if t.m + r < t.rows { finish_biased(t.split * p.m_fixed + t.m + r, asked, here.group.z, first + acc[r]); }
     }
 }

@@ -1,6 +1,7 @@
 // The GPU variant of linear.wgsl: 16 x 16 invocations compute 64 x 64 of C, 4 x 4 each, over slices of DEPTH of A and B
 // in workgroup memory. Slices are stored by depth, so that both operands are read as vec4: A transposed for NT and NN,
 // B for NT.
+//@import common/linear_slices.wgsl
 
 const ROWS: u32 = 64u;
 const DEPTH: u32 = 16u;
@@ -8,21 +9,12 @@ const DEPTH: u32 = 16u;
 var<workgroup> slice_a: array<vec4<f32>, 256>;
 var<workgroup> slice_b: array<vec4<f32>, 256>;
 
-fn row_of_a(base: u32, m: u32, k4: u32, t: Task) -> vec4<f32> {
-    if m >= t.rows || 4u * k4 >= t.k_end { return vec4<f32>(0.0); }
-    return a[base + m * p.a4 + k4];
-}
-
-fn row_of_b(base: u32, column: u32, k4: u32, t: Task) -> vec4<f32> {
-    if column >= 4u * p.c4 || 4u * k4 >= t.k_end { return vec4<f32>(0.0); }
-    return b[base + column * p.b4 + k4];
-}
-
 @compute @workgroup_size(256)
-fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>, @builtin(local_invocation_index) l: u32) {
-    let t = task(w.x + w.y * n.x, ROWS);
-    let a0 = w.z * p.a_layer;
-    let b0 = w.z * p.b_layer;
+fn forward(here: Place) {
+    let l = here.local;
+    let t = task(group_number(here.group), ROWS);
+    let a0 = here.group.z * p.a_layer;
+    let b0 = here.group.z * p.b_layer;
     let x = l % 16u;
     let y = l / 16u;
     let column = t.tile_n * 16u + x;
@@ -31,9 +23,7 @@ fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3
         // 256 vec4 of each slice, one an invocation: by depth k = l / 16 (a row of A or B there is contiguous), or in
         // blocks of 4 x 4 that are turned on the way (64 invocations).
         if LAYOUT == TN {
-            let inside = k + y < t.k_end;
-            slice_a[l] = vec4<f32>(0.0);
-            if inside && t.m / 4u + x < p.a4 { slice_a[l] = a[a0 + (k + y) * p.a4 + t.m / 4u + x]; }
+            slice_a[l] = column_of_a(a0, t.m / 4u + x, k + y, t);
         } else if l < 64u {
             let m = t.m + 4u * (l % 16u);
             let k4 = k / 4u + l / 16u;
@@ -63,8 +53,7 @@ fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3
                 slice_b[at + 48u] = vec4<f32>(r0.w, r1.w, r2.w, r3.w);
             }
         } else {
-            slice_b[l] = vec4<f32>(0.0);
-            if k + y < t.k_end && column < p.c4 { slice_b[l] = b[b0 + (k + y) * p.b4 + column]; }
+            slice_b[l] = column_of_b(b0, column, k + y, t);
         }
         workgroupBarrier();
         //@unroll
@@ -82,6 +71,6 @@ fn forward(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3
     if column >= p.c4 { return; }
     //@unroll
     for (var r = 0u; r < 4u; r++) {
-        if row + r < t.rows { finish(t.split * p.m_fixed + row + r, column, w.z, acc[r]); }
+        if row + r < t.rows { finish(t.split * p.m_fixed + row + r, column, here.group.z, acc[r]); }
     }
 }

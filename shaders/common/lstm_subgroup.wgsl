@@ -5,6 +5,7 @@
 //
 // An array with an index that is not known is a loop over the lanes on such adapters. So arrays of units turn: the loop
 // over units, four at a time, reads the first four of an array and moves the rest up; what it makes goes in behind.
+//@import common/subgroup.wgsl
 
 const LANES: u32 = 8u;
 const UNITS: u32 = 8u;

@@ -6,14 +6,13 @@ fn vjp_jvp(
 //@else
 fn vjp(
 //@end
-    @builtin(workgroup_id) w: vec3<u32>,
-    @builtin(num_workgroups) n: vec3<u32>,
-    @builtin(subgroup_invocation_id) l: u32,
+    here: Lane
 ) {
-    let first = (w.x + w.y * n.x) * 4u * LANES;
+    let l = here.lane;
+    let first = group_number(here.group) * 4u * LANES;
     let span_of_longest = sentence(first);
     let longest = span_of_longest.y - span_of_longest.x;
-    let own = w.z * p.out_layer;
+    let own = here.group.z * p.out_layer;
     var span: array<vec2<u32>, 4>;
     //@unroll
     for (var s = 0u; s < 4u; s++) {
@@ -49,20 +48,20 @@ fn vjp(
         for (var q = 0u; q < QUADS; q++) {
             let last = back_time == 0u;
             let from_outside = by_gate(
-                reached(at.row.x, follows.x, q, last, w.z),
-                reached(at.row.y, follows.y, q, last, w.z),
-                reached(at.row.z, follows.z, q, last, w.z),
-                reached(at.row.w, follows.w, q, last, w.z),
+                reached(at.row.x, follows.x, q, last, here.group.z),
+                reached(at.row.y, follows.y, q, last, here.group.z),
+                reached(at.row.z, follows.z, q, last, here.group.z),
+                reached(at.row.w, follows.w, q, last, here.group.z),
             );
             let h_turning = Gates(h_bar_of[0], h_bar_of[1], h_bar_of[2], h_bar_of[3]);
             let c_turning = Gates(c_bar[0], c_bar[1], c_bar[2], c_bar[3]);
             let c4 = cells(at.row, q);
             let before4 = cells(at.earlier, q);
             //@if TANGENT
-            let c4_dot = cells_dot(at.row, q, w.z);
-            let before4_dot = cells_dot(at.earlier, q, w.z);
-            let h_all = deltas(at.row, q, 0u, w.z);
-            let c_all = deltas(at.row, q, 1u, w.z);
+            let c4_dot = cells_dot(at.row, q, here.group.z);
+            let before4_dot = cells_dot(at.earlier, q, here.group.z);
+            let h_all = deltas(at.row, q, 0u, here.group.z);
+            let c_all = deltas(at.row, q, 1u, here.group.z);
             //@end
             var c_fresh = nothing();
             for (var j = 0u; j < min(4u, UNITS - 4u * q); j++) {
@@ -72,7 +71,7 @@ fn vjp(
                 let bar = Cell(pick(from_outside, j) + pick(h_turning, j), pick(c_turning, j));
                 //@if TANGENT
                 let before_dot = zero_where(at.first, pick(before4_dot, j));
-                let z_dot = unit_gates_dot(at.row, unit, w.z);
+                let z_dot = unit_gates_dot(at.row, unit, here.group.z);
                 let m = Moving(s, z_dot, pick(c4, j), pick(c4_dot, j), before, before_dot);
                 let passed = cell_vjp_jvp(m, Cell(pick(h_all, j), pick(c_all, j)), bar);
                 //@else

@@ -6,15 +6,14 @@ fn jvp(
 //@else
 fn forward(
 //@end
-    @builtin(workgroup_id) w: vec3<u32>,
-    @builtin(num_workgroups) n: vec3<u32>,
-    @builtin(subgroup_invocation_id) l: u32,
+    here: Lane
 ) {
-    let first = (w.x + w.y * n.x) * 4u * LANES;
+    let l = here.lane;
+    let first = group_number(here.group) * 4u * LANES;
     let span_of_longest = sentence(first);
     let longest = span_of_longest.y - span_of_longest.x;
-    let hidden = w.z * p.previous_layer;
-    let own = w.z * p.state_layer;
+    let hidden = here.group.z * p.previous_layer;
+    let own = here.group.z * p.state_layer;
     var span: array<vec2<u32>, 4>;
     //@unroll
     for (var s = 0u; s < 4u; s++) {
@@ -58,7 +57,7 @@ fn forward(
             //@end
             for (var j = 0u; j < min(4u, UNITS - 4u * q); j++) {
                 let unit = 4u * q + j;
-                let source = at.row * UNITS + vec4<u32>(w.z * p.in_layer + unit);
+                let source = at.row * UNITS + vec4<u32>(here.group.z * p.in_layer + unit);
                 var z = by_gate(u[source.x], u[source.y], u[source.z], u[source.w]);
                 //@if TANGENT
                 //@else
@@ -111,10 +110,10 @@ fn forward(
             if goes_on.y { previous_out[on.y] = hidden_made.f; }
             if goes_on.z { previous_out[on.z] = hidden_made.g; }
             if goes_on.w { previous_out[on.w] = hidden_made.o; }
-            store4(at.here.x, at.row.x, q, w.z, hidden_made.i);
-            store4(at.here.y, at.row.y, q, w.z, hidden_made.f);
-            store4(at.here.z, at.row.z, q, w.z, hidden_made.g);
-            store4(at.here.w, at.row.w, q, w.z, hidden_made.o);
+            store4(at.here.x, at.row.x, q, here.group.z, hidden_made.i);
+            store4(at.here.y, at.row.y, q, here.group.z, hidden_made.f);
+            store4(at.here.z, at.row.z, q, here.group.z, hidden_made.g);
+            store4(at.here.w, at.row.w, q, here.group.z, hidden_made.o);
             //@unroll
             for (var k = 0u; k < REST; k++) {
                 h_next[k] = h_next[k + 4u];

@@ -14,15 +14,14 @@ fn jvp(
 //@else
 fn forward(
 //@end
-    @builtin(workgroup_id) w: vec3<u32>,
-    @builtin(num_workgroups) n: vec3<u32>,
-    @builtin(local_invocation_index) l: u32,
+    here: Place
 ) {
-    let first = (w.x + w.y * n.x) * 2u * PART;
+    let l = here.local;
+    let first = group_number(here.group) * 2u * PART;
     let span_of_longest = sentence(first);
     let longest = span_of_longest.y - span_of_longest.x;
-    let hidden = w.z * p.previous_layer;
-    let own = w.z * p.state_layer;
+    let hidden = here.group.z * p.previous_layer;
+    let own = here.group.z * p.state_layer;
     let state4 = p.units + p.quads;
     for (var i = l; i < 2u * PART * p.quads; i += INVOCATIONS) {
         let span = sentence(first + i / p.quads);
@@ -42,7 +41,7 @@ fn forward(
             for (var s = 0u; s < PART; s++) {
                 span[s] = sentence(part + s);
                 row[s] = row_at(span[s], time);
-                z[s] = u[w.z * p.in_layer + row[s] * p.units + there];
+                z[s] = u[here.group.z * p.in_layer + row[s] * p.units + there];
                 //@if TANGENT
                 //@else
                 z[s] += bias[there];
@@ -95,9 +94,9 @@ fn forward(
                     state_out[own + row[s] * state4 + cell4][unit % 4u] = inside * fresh.c[s];
                     if unit < p.units {
                         state_out[own + row[s] * state4 + unit] = kept[s];
-                        store(row[s], unit, w.z, fresh.h[s]);
+                        store(row[s], unit, here.group.z, fresh.h[s]);
                     }
-                    if unit == 0u { store_padding(row[s], w.z); }
+                    if unit == 0u { store_padding(row[s], here.group.z); }
                 }
                 if time + 1u < length {
                     let at = row_at(span[s], time + 1u) * p.quads + unit / 4u;
@@ -115,14 +114,13 @@ fn vjp_jvp(
 //@else
 fn vjp(
 //@end
-    @builtin(workgroup_id) w: vec3<u32>,
-    @builtin(num_workgroups) n: vec3<u32>,
-    @builtin(local_invocation_index) l: u32,
+    here: Place
 ) {
-    let first = (w.x + w.y * n.x) * 2u * PART;
+    let l = here.local;
+    let first = group_number(here.group) * 2u * PART;
     let span_of_longest = sentence(first);
     let longest = span_of_longest.y - span_of_longest.x;
-    let own = w.z * p.out_layer;
+    let own = here.group.z * p.out_layer;
     let state4 = p.units + p.quads;
     // Of each item and sentence the adjoint (its tangent) of the cell before.
     var c_bar: array<vec4<f32>, ITEMS * PART>;
@@ -146,7 +144,7 @@ fn vjp(
                     let length = span[s].y - span[s].x;
                     time[s] = max(length, back_time + 1u) - back_time - 1u;
                     next[s] = row_at(span[s], time[s] + 1u);
-                    h_bar4[s] = reached(row_at(span[s], time[s]), next[s], quad, back_time == 0u, w.z);
+                    h_bar4[s] = reached(row_at(span[s], time[s]), next[s], quad, back_time == 0u, here.group.z);
                 }
                 let depth = select(p.units, 0u, back_time == 0u);
                 for (var unit = 0u; unit < depth; unit++) {
@@ -166,7 +164,7 @@ fn vjp(
                     let earlier = row_at(span[s], max(time[s], 1u) - 1u);
                     let bar = Cell(h_bar4[s], c_bar[number * PART + s]);
                     //@if TANGENT
-                    let passed = moved_back(row, earlier, time[s] == 0u, quad, w.z, bar);
+                    let passed = moved_back(row, earlier, time[s] == 0u, quad, here.group.z, bar);
                     //@else
                     let c = state[row * state4 + p.units + quad];
                     let before = select(state[earlier * state4 + p.units + quad], vec4<f32>(0.0), time[s] == 0u);

@@ -1,5 +1,7 @@
 // Row kernels: LANES invocations share a row of D numbers (cols4 vec4 with zeros behind D), 64 / LANES rows a
 // workgroup. LANES = 1 on software adapters (no barrier at all), a power of two up to 64 on GPUs.
+//@import common/columns.wgsl
+//@import common/entry.wgsl
 
 const LANES: u32 = 1u;
 const COOPERATE: u32 = LANES - 1u;
@@ -7,6 +9,11 @@ const COOPERATE: u32 = LANES - 1u;
 //@if COOPERATE
 var<workgroup> scratch: array<vec2<f32>, 64>;
 //@end
+
+// The row that an invocation works on; it may lie behind the last one.
+fn row_at(here: Place) -> u32 {
+    return group_number(here.group) * (64u / LANES) + here.local / LANES;
+}
 
 // Sum of v over the lanes of a row, the same for all of them, in a fixed tree. All 64 invocations must call it.
 fn row_sum(v: vec2<f32>, local: u32) -> vec2<f32> {
@@ -44,14 +51,4 @@ fn row_max(v: f32, local: u32) -> f32 {
 //@else
     return v;
 //@end
-}
-
-fn sum4(v: vec4<f32>) -> f32 {
-    return (v.x + v.y) + (v.z + v.w);
-}
-
-// 1 for the components of vec4 number c that lie before D, 0 behind.
-fn inside(c: u32, width: u32) -> vec4<f32> {
-    let at = vec4<u32>(4u * c) + vec4<u32>(0u, 1u, 2u, 3u);
-    return select(vec4<f32>(0.0), vec4<f32>(1.0), at < vec4<u32>(width));
 }

@@ -1,4 +1,4 @@
-// What every kernel knows of the running step, and where a workgroup stands in its grid.
+// What every kernel knows of the running step.
 
 struct Step {
     rows: u32,
@@ -7,7 +7,7 @@ struct Step {
     probes: u32,
     seed: vec2<u32>,
     counter: vec2<u32>,
-    optimizer: array<vec4<f32>, 2>,
+    user: array<vec4<f32>, 2>,
 }
 @group(0) @binding(9) var<uniform> step: Step;
 

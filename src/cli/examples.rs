@@ -1,32 +1,28 @@
 //! Where examples come from, for every command that looks at a model: a run config's language, or a file of JSON lines.
 
-use std::ops::Range;
 use std::path::Path;
-
-use rayon::prelude::*;
 
 use super::arguments::ModelAndExamples;
 use super::failure::Failure;
 use super::print;
-use crate::config;
-use crate::interrupt::{self, Interrupted};
+use crate::config::{self, Positions};
+use crate::curvature::Examples;
+use crate::interrupt;
 use crate::model::{self, Loaded, read_examples};
 use crate::ops::batch::Sentence;
-use crate::train::{Corpus, MaskedSentence, held_out_seed, held_out_sentence, masked_sentence};
+use crate::train::{Corpus, HeldOut, held_out_seed};
 
 /// Examples, or a language that has as many as are wanted.
 pub enum Source {
     File(Vec<Sentence>),
-    Language(HeldOut),
-}
-
-/// Held-out sentences of a language.
-pub struct HeldOut {
-    corpus: Corpus,
-    /// Seed of the sentences.
-    pub seed: u64,
-    /// `--count`, or else `evaluate.sentences`.
-    pub count: u64,
+    /// With `--count`, and the number of sentences where it is not given: `evaluate.sentences`; and
+    /// `evaluate.positions`, of which evaluation alone has several.
+    Language {
+        held_out: HeldOut,
+        count: Option<u64>,
+        usual: u64,
+        positions: Positions,
+    },
 }
 
 /// Reads a model and opens EXAMPLES for it; notes about the model are said.
@@ -58,36 +54,27 @@ impl Source {
         let resolved = config::load(path, &arguments.overrides)?;
         let corpus = Corpus::open(&resolved.config.language, &resolved.config.objective, resolved.config.seed)?;
         let corpus = spoken_by(loaded, &corpus)?;
-        let count = arguments.count.unwrap_or(u64::from(resolved.config.evaluate.sentences));
         print::notes(&corpus);
         let seed = arguments.seed.unwrap_or(held_out_seed(corpus.seed));
-        Ok(Source::Language(HeldOut { corpus, seed, count }))
+        let (usual, positions) = (u64::from(resolved.config.evaluate.sentences), resolved.config.evaluate.positions);
+        Ok(Source::Language { held_out: HeldOut { corpus, seed }, count: arguments.count, usual, positions })
     }
 
     /// Whether the examples stand for something larger, so that their choice has an error.
     pub fn sampled(&self, arguments: &ModelAndExamples) -> bool {
-        matches!(self, Source::Language(_)) || arguments.as_sample
-    }
-}
-
-impl HeldOut {
-    /// Sentences by number.
-    pub fn sentences(&self, numbers: Range<u64>) -> Result<Vec<Sentence>, Interrupted> {
-        let (language, tokens, seed) = (self.corpus.language.clone(), self.corpus.tokens.clone(), self.seed);
-        let one = move |i| held_out_sentence(language.as_ref(), tokens.as_ref(), seed, i);
-        interrupt::or_stop(move || numbers.into_par_iter().map(one).collect())
+        matches!(self, Source::Language { .. }) || arguments.as_sample
     }
 
-    /// The same with their exact conditionals as soft labels.
-    pub fn exact(&self, numbers: Range<u64>) -> Result<Vec<MaskedSentence>, Interrupted> {
-        let (language, tokens, seed) = (self.corpus.language.clone(), self.corpus.tokens.clone(), self.seed);
-        let one = move |i| masked_sentence(language.as_ref(), tokens.as_ref(), seed, i);
-        interrupt::or_stop(move || numbers.into_par_iter().map(one).collect())
-    }
-
-    /// Tokens of the longest sentence.
-    pub fn longest(&self) -> u32 {
-        self.corpus.language.max_length() as u32 + 2
+    /// The examples of a measurement, and the seed of a language's.
+    pub fn examples(self, arguments: &ModelAndExamples) -> (Examples<'static>, Option<u64>) {
+        match self {
+            Source::File(sentences) if arguments.as_sample => (Examples::SampleOf(sentences.into()), None),
+            Source::File(sentences) => (Examples::These(sentences.into()), None),
+            Source::Language { held_out, count, usual, .. } => {
+                let seed = held_out.seed;
+                (Examples::Language { language: Box::new(held_out), count, usual }, Some(seed))
+            }
+        }
     }
 }
 
@@ -95,8 +82,8 @@ fn is_language(path: &Path) -> bool {
     path.extension().is_some_and(|e| e == "toml")
 }
 
-/// The language under the ids that a model gives its words. A model of another language is refused: its numbers would be
-/// about other words.
+/// The language under the ids that a model gives its words. A model of another language is refused: its numbers would
+/// be about other words.
 pub(super) fn spoken_by(loaded: &Loaded, corpus: &Corpus) -> Result<Corpus, Failure> {
     let (corpus, notes) = corpus.spoken_by(loaded)?;
     notes.iter().for_each(|n| print::note(n));

@@ -54,36 +54,12 @@ impl MeasureSection {
     }
 }
 
-/// The draw at each masked position, made so that the squared norm of an example's gradient has the trace as its mean.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum TraceEstimator {
-    /// Random signs on the square root of the loss's own curvature: the least variance once a model is confident.
-    #[default]
-    RandomSigns,
-    /// Labels from the model: the paper's.
-    SampledLabels,
-    /// Every label, none drawn; costs as many passes as there are words.
-    ExactLabels,
-}
-
-impl TraceEstimator {
-    /// The draw.
-    pub fn draw(self) -> LossDraw {
-        match self {
-            TraceEstimator::RandomSigns => LossDraw::Signs,
-            TraceEstimator::SampledLabels => LossDraw::Label,
-            TraceEstimator::ExactLabels => LossDraw::Exact,
-        }
-    }
-}
-
 /// The estimate of the trace of the Fisher matrix.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TraceSection {
     /// "random-signs", "sampled-labels" (the paper's) or "exact-labels".
-    pub estimator: TraceEstimator,
+    pub estimator: LossDraw,
     /// Held-out sentences.
     pub sentences: u32,
     /// Draws per sentence; with 2 or more the standard error has its two parts (draws and sentences).
@@ -92,7 +68,7 @@ pub struct TraceSection {
 
 impl Default for TraceSection {
     fn default() -> Self {
-        TraceSection { estimator: TraceEstimator::RandomSigns, sentences: 4096, draws: 1 }
+        TraceSection { estimator: LossDraw::Signs, sentences: 4096, draws: 1 }
     }
 }
 

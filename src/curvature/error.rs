@@ -1,11 +1,14 @@
 //! What can go wrong in a measurement.
 
+use super::{PlanError, Refusal};
 use crate::gpu::GpuError;
+use crate::graph::GhostError;
 use crate::interrupt::Interrupted;
 
 /// An error of a measurement; the model's weights are as they were.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum CurvatureError {
+    /// The adapter failed, or has no room.
     #[error(transparent)]
     Gpu(GpuError),
     /// The process is to stop ([`crate::interrupt`]), or the observer said so, before there was anything to give. An
@@ -13,8 +16,14 @@ pub enum CurvatureError {
     #[error("interrupted before anything was measured")]
     Interrupted,
     /// What was asked for cannot be had; says what would be right.
-    #[error("{0}")]
-    Request(String),
+    #[error(transparent)]
+    Refused(Refusal),
+    /// A trace, or gradient noise, cannot be had as it was asked for.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The model's graph has a parameter whose gradient's norm is not known.
+    #[error(transparent)]
+    Norms(#[from] GhostError),
     /// A product or quadratic form is not finite.
     #[error("{0} is not finite: the model's loss has no curvature here (are its weights finite?)")]
     NotFinite(&'static str),
@@ -44,8 +53,14 @@ pub(super) fn unless_interrupted<T>(result: Result<T, CurvatureError>) -> Result
     }
 }
 
+impl From<Refusal> for CurvatureError {
+    fn from(refusal: Refusal) -> CurvatureError {
+        CurvatureError::Refused(refusal)
+    }
+}
+
 impl From<crate::statistics::DesignError> for CurvatureError {
-    fn from(e: crate::statistics::DesignError) -> Self {
-        CurvatureError::Request(e.to_string())
+    fn from(error: crate::statistics::DesignError) -> CurvatureError {
+        CurvatureError::Refused(error.into())
     }
 }

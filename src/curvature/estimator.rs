@@ -1,10 +1,12 @@
-//! Which matrix of a model is meant and how its trace is estimated, spelled in one way by programs, the command line and
-//! JSON.
+//! Which matrix of a model is meant and how its trace is estimated, spelled in one way by programs, the command line, configs
+//! and JSON.
 
 use std::fmt;
 use std::str::FromStr;
 
-use super::{CurvatureError, GradientOperator, Matrix, ModelOperator, Moment, Operator, Subject};
+use serde::{Serialize, Serializer};
+
+use super::{CurvatureError, Design, GradientOperator, Matrix, ModelOperator, Moment, Operator, ProbeKind, Subject};
 use crate::ops::LossDraw;
 
 /// Values with names, in the order in which they are listed.
@@ -15,8 +17,10 @@ pub trait Named: Copy + Sized + 'static {
     /// The name on the command line, in configs and in JSON.
     fn name(self) -> &'static str;
 
-    /// What it is, for a list of them.
-    fn about(self) -> &'static str;
+    /// What it is, for a list of them; empty where the name says it.
+    fn about(self) -> &'static str {
+        ""
+    }
 
     /// Other spellings that are read too.
     fn aliases(self) -> &'static [&'static str] {
@@ -47,21 +51,19 @@ fn read<T: Named>(name: &str) -> Result<T, Unknown> {
 /// ```
 /// use lowland::curvature::{Estimator, Named};
 /// assert_eq!("hutch++".parse::<Estimator>().unwrap(), Estimator::HutchPlusPlus);
-/// assert_eq!(Estimator::RandomSigns.name(), "random-signs");
+/// assert_eq!(Estimator::default().name(), "quadratic-form");
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Estimator {
-    /// Squared gradient norms for labels drawn from the model, as in Liu, Xie, Li, Ma 2022.
-    SampledLabels,
-    /// The same for random signs on the square root of the softmax Hessian.
-    RandomSigns,
-    /// The same for every label in turn: no draw.
-    ExactLabels,
+    /// Squared gradient norms for draws about the model's own predictions: labels, as in Liu, Xie, Li, Ma 2023, random signs,
+    /// or every label in turn.
+    Drawn(LossDraw),
     /// The same for the data's own labels.
     DataLabels,
     /// vᵀ(Av) through products.
     Hutchinson,
     /// vᵀAv without products.
+    #[default]
     QuadraticForm,
     /// A sketch of the range exactly, the rest by probes.
     HutchPlusPlus,
@@ -70,25 +72,6 @@ pub enum Estimator {
 }
 
 impl Estimator {
-    /// What is drawn at every masked position, for estimators by squared gradient norms of the model's own labels.
-    pub fn draw(self) -> Option<LossDraw> {
-        match self {
-            Estimator::SampledLabels => Some(LossDraw::Label),
-            Estimator::RandomSigns => Some(LossDraw::Signs),
-            Estimator::ExactLabels => Some(LossDraw::Exact),
-            _ => None,
-        }
-    }
-
-    /// The estimator that draws this.
-    pub fn of_draw(draw: LossDraw) -> Estimator {
-        match draw {
-            LossDraw::Label => Estimator::SampledLabels,
-            LossDraw::Signs => Estimator::RandomSigns,
-            LossDraw::Exact => Estimator::ExactLabels,
-        }
-    }
-
     /// Whether it takes probe vectors of the model's size.
     pub fn has_probes(self) -> bool {
         matches!(self, Estimator::Hutchinson | Estimator::QuadraticForm | Estimator::HutchPlusPlus | Estimator::Xtrace)
@@ -97,9 +80,9 @@ impl Estimator {
 
 impl Named for Estimator {
     const ALL: &'static [Estimator] = &[
-        Estimator::SampledLabels,
-        Estimator::RandomSigns,
-        Estimator::ExactLabels,
+        Estimator::Drawn(LossDraw::Label),
+        Estimator::Drawn(LossDraw::Signs),
+        Estimator::Drawn(LossDraw::Exact),
         Estimator::DataLabels,
         Estimator::Hutchinson,
         Estimator::QuadraticForm,
@@ -109,9 +92,9 @@ impl Named for Estimator {
 
     fn name(self) -> &'static str {
         match self {
-            Estimator::SampledLabels => "sampled-labels",
-            Estimator::RandomSigns => "random-signs",
-            Estimator::ExactLabels => "exact-labels",
+            Estimator::Drawn(LossDraw::Label) => "sampled-labels",
+            Estimator::Drawn(LossDraw::Signs) => "random-signs",
+            Estimator::Drawn(LossDraw::Exact) => "exact-labels",
             Estimator::DataLabels => "data-labels",
             Estimator::Hutchinson => "hutchinson",
             Estimator::QuadraticForm => "quadratic-form",
@@ -122,11 +105,11 @@ impl Named for Estimator {
 
     fn about(self) -> &'static str {
         match self {
-            Estimator::SampledLabels => "Squared gradient norms for labels drawn from the model (the paper's)",
-            Estimator::RandomSigns => {
+            Estimator::Drawn(LossDraw::Label) => "Squared gradient norms for labels drawn from the model (the paper's)",
+            Estimator::Drawn(LossDraw::Signs) => {
                 "The same for random signs on the square root of the softmax Hessian: a smaller variance"
             }
-            Estimator::ExactLabels => "The same for every label in turn: no draw",
+            Estimator::Drawn(LossDraw::Exact) => "The same for every label in turn: no draw",
             Estimator::DataLabels => {
                 "The same for the data's own labels: the empirical Fisher matrix, or the noise covariance"
             }
@@ -206,30 +189,123 @@ impl Named for CurvatureMatrix {
     }
 }
 
-impl FromStr for Estimator {
-    type Err = Unknown;
+impl Named for ProbeKind {
+    const ALL: &'static [ProbeKind] = &[ProbeKind::Rademacher, ProbeKind::Gaussian];
 
-    fn from_str(name: &str) -> Result<Estimator, Unknown> {
-        read(name)
+    fn name(self) -> &'static str {
+        match self {
+            ProbeKind::Rademacher => "rademacher",
+            ProbeKind::Gaussian => "gaussian",
+        }
     }
 }
 
-impl FromStr for CurvatureMatrix {
-    type Err = Unknown;
+/// How sentences of a language are chosen for estimators that draw.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sampling {
+    /// One like the other.
+    #[default]
+    Uniform,
+    /// From a frame of which a forward pass tells where much of the trace is to be expected.
+    Designed(Design),
+}
 
-    fn from_str(name: &str) -> Result<CurvatureMatrix, Unknown> {
-        read(name)
+impl Named for Sampling {
+    const ALL: &'static [Sampling] =
+        &[Sampling::Uniform, Sampling::Designed(Design::Stratified), Sampling::Designed(Design::Importance)];
+
+    fn name(self) -> &'static str {
+        match self {
+            Sampling::Uniform => "uniform",
+            Sampling::Designed(Design::Stratified) => "stratified",
+            Sampling::Designed(Design::Importance) => "importance",
+        }
+    }
+
+    fn about(self) -> &'static str {
+        match self {
+            Sampling::Uniform => "One like the other",
+            Sampling::Designed(Design::Stratified) => "In strata of like prediction, more where it scatters",
+            Sampling::Designed(Design::Importance) => "In proportion to the prediction, weighted back",
+        }
     }
 }
 
-impl fmt::Display for Estimator {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+/// Whose labels gradients are taken for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LabelSource {
+    /// The data's.
+    #[default]
+    Data,
+    /// Drawn from the model.
+    Model,
+}
+
+impl Named for LabelSource {
+    const ALL: &'static [LabelSource] = &[LabelSource::Data, LabelSource::Model];
+
+    fn name(self) -> &'static str {
+        match self {
+            LabelSource::Data => "data",
+            LabelSource::Model => "model",
+        }
     }
 }
 
-impl fmt::Display for CurvatureMatrix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+/// Reads and shows values by their names.
+macro_rules! by_name {
+    ($($named:ty),*) => {$(
+        impl FromStr for $named {
+            type Err = Unknown;
+
+            fn from_str(name: &str) -> Result<$named, Unknown> {
+                read(name)
+            }
+        }
+
+        impl fmt::Display for $named {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+
+        impl Serialize for $named {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.name())
+            }
+        }
+    )*};
+}
+
+by_name!(Estimator, CurvatureMatrix, ProbeKind, Sampling, LabelSource);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_config_names_draws_as_the_command_line_names_their_estimators() {
+        for draw in [LossDraw::Label, LossDraw::Signs, LossDraw::Exact] {
+            let name = Estimator::Drawn(draw).name();
+            assert_eq!(serde_json::to_value(draw).unwrap(), name);
+            assert_eq!(serde_json::from_value::<LossDraw>(name.into()).unwrap(), draw);
+        }
+    }
+
+    #[test]
+    fn every_name_is_read_back_and_written_to_json() {
+        fn all<T: Named + FromStr + Serialize + PartialEq + fmt::Debug>() {
+            for value in T::ALL {
+                assert_eq!(T::named(value.name()), Some(*value));
+                assert_eq!(serde_json::to_value(value).unwrap(), value.name());
+                assert!(value.aliases().iter().all(|name| T::named(name) == Some(*value)));
+            }
+            assert!("none".parse::<T>().is_err());
+        }
+        all::<Estimator>();
+        all::<CurvatureMatrix>();
+        all::<ProbeKind>();
+        all::<Sampling>();
+        all::<LabelSource>();
     }
 }

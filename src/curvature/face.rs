@@ -1,5 +1,5 @@
-//! The short way: what a matrix is asked for, with the defaults of the command line. Everything here is a call of an
-//! estimator of this room, with nobody watching.
+//! The short way: what a matrix is asked for, with the defaults of the command line. Everything here is a call of a
+//! procedure of this room, with nobody watching.
 //!
 //! ```no_run
 //! use lowland::prelude::*;
@@ -12,15 +12,13 @@
 
 use super::operator::apply;
 use super::{
-    Chunks, CurvatureError, Eigenpairs, GradientOperator, Hutchinson, Lanczos, Matrix, ModelOperator, Moment, Operator,
-    ProbeKind, Progress, Quadrature, QuadratureOptions, Subject, Trace, hutchinson, quadrature, top_eigenpairs,
+    Chunks, CurvatureError, Eigenpairs, Estimator, GradientOperator, Lanczos, Matrix, ModelOperator, Moment, Operator,
+    ProbeKind, Probing, Progress, Quadrature, QuadratureOptions, Refusal, Subject, Trace, quadrature, top_eigenpairs,
+    trace_by_probes,
 };
 use crate::model::Model;
 use crate::ops::batch::Sentence;
 use crate::statistics::Target;
-
-/// Probes at most where a relative error is wanted.
-const MOST: usize = 8192;
 
 /// An observer that lets an estimator run to its end.
 ///
@@ -72,10 +70,9 @@ impl Subject {
 /// # Ok::<(), lowland::curvature::CurvatureError>(())
 /// ```
 pub trait Measure: Operator + Sized {
-    /// The trace by Hutchinson's estimator, once it is said how well or with how many probes.
+    /// The trace by quadratic forms, once it is said how well or with how many probes.
     fn trace(&self) -> TraceBuilder<'_> {
-        let what = Hutchinson { samples: MOST, ..Hutchinson::default() };
-        TraceBuilder { operator: self, what }
+        TraceBuilder { operator: self, what: Probing::default(), target: Target::TheseExamples }
     }
 
     /// A v, shape `[N]`. For many vectors [`Operator::apply`] takes a block.
@@ -85,7 +82,7 @@ pub trait Measure: Operator + Sized {
     fn times(&self, v: &[f32]) -> Result<Vec<f32>, CurvatureError> {
         if v.len() != self.size() {
             let (has, wanted) = (v.len(), self.size());
-            return Err(CurvatureError::Request(format!("a vector of {has} numbers for {wanted} parameters")));
+            return Err(Refusal::VectorSize { has, wanted }.into());
         }
         Ok(apply(self, &[v.to_vec()])?.swap_remove(0))
     }
@@ -110,23 +107,31 @@ pub trait Measure: Operator + Sized {
 
 impl<O: Operator> Measure for O {}
 
-/// A trace that is being asked for.
+/// A trace that is being asked for: the procedure of `lowland measure trace`, which gives the same numbers for the same
+/// settings.
 #[must_use = "a trace is taken by `relative_error` or `probes`"]
 pub struct TraceBuilder<'o> {
     operator: &'o dyn Operator,
-    what: Hutchinson,
+    what: Probing,
+    target: Target,
 }
 
 impl TraceBuilder<'_> {
     /// Takes the examples as a sample of what they came from, so that their choice is part of the error.
     pub fn of_population(mut self) -> Self {
-        self.what.target = Target::Population;
+        self.target = Target::Population;
+        self
+    }
+
+    /// Takes another estimator than quadratic forms; one of those with probe vectors.
+    pub fn by(mut self, estimator: Estimator) -> Self {
+        self.what.estimator = estimator;
         self
     }
 
     /// Takes Gaussian probes instead of signs: they scatter more, and tell ‖A‖_F.
     pub fn gaussian(mut self) -> Self {
-        self.what.kind = ProbeKind::Gaussian;
+        self.what.kind = Some(ProbeKind::Gaussian);
         self
     }
 
@@ -136,27 +141,37 @@ impl TraceBuilder<'_> {
         self
     }
 
+    /// Takes at least this many probes before it looks at the error, 16 if nothing is said.
+    pub fn at_least(mut self, minimum: usize) -> Self {
+        self.what.minimum = Some(minimum);
+        self
+    }
+
     /// Stops at `most` probes, 8192 if nothing is said, also where the error is larger than asked for.
     pub fn at_most(mut self, most: usize) -> Self {
-        self.what.samples = most;
+        self.what.most = Some(most);
         self
     }
 
     /// Estimates until the standard error is at most `share` of the estimate; [`Trace::reached`] says whether it is.
     ///
     /// # Errors
-    /// As [`hutchinson`].
+    /// As [`trace_by_probes`].
     pub fn relative_error(mut self, share: f64) -> Result<Trace, CurvatureError> {
         self.what.rel_error = Some(share);
-        hutchinson(self.operator, &self.what, &mut unwatched)
+        self.run()
     }
 
     /// Estimates with exactly this number of probes, at least 2.
     ///
     /// # Errors
-    /// As [`hutchinson`].
+    /// As [`trace_by_probes`].
     pub fn probes(mut self, count: usize) -> Result<Trace, CurvatureError> {
-        self.what.samples = count;
-        hutchinson(self.operator, &self.what, &mut unwatched)
+        self.what.most = Some(count);
+        self.run()
+    }
+
+    fn run(self) -> Result<Trace, CurvatureError> {
+        Ok(trace_by_probes(self.operator, &[], &self.what, self.target, &mut unwatched)?.trace)
     }
 }

@@ -4,13 +4,15 @@
 //! begins with `//@` and is none of these is an error, so that a misspelt annotation is never a comment. No
 //! dependencies, since `build.rs` compiles this file too.
 
+use std::fmt;
+
 /// What a line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Annotation {
     /// `//@import common/erf.wgsl`: another file stands here, once in a kernel.
     Import(String),
-    /// `//@variant NAME: KEY=VALUE KEY=VALUE`: the build checks the kernel with these constants too.
-    Variant(Variant),
+    /// `//@variants KEY=VALUE|VALUE KEY=VALUE`: the build checks the kernel with each choice of these constants too.
+    Variants(Vec<Variant>),
     /// `//@if NAME`: what follows is kept where the constant NAME is not 0.
     If(String),
     /// `//@else`
@@ -26,8 +28,6 @@ pub enum Annotation {
 /// A set of constants that a kernel is checked with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Variant {
-    /// Name, for people.
-    pub name: String,
     /// Values by name; the other constants keep theirs.
     pub constants: Vec<(String, u32)>,
 }
@@ -50,7 +50,7 @@ impl Annotation {
         };
         let annotation = match word {
             "import" => Annotation::Import(one("the name of one file")?),
-            "variant" => Annotation::Variant(Variant::read(rest)?),
+            "variants" => Annotation::Variants(Variant::product(rest)?),
             "if" => Annotation::If(one("the name of one constant")?),
             "else" | "end" | "unroll" | "optional" if !rest.is_empty() => {
                 return Err(format!("`//@{word}` stands alone, but `{rest}` follows it"));
@@ -61,7 +61,7 @@ impl Annotation {
             "optional" => Annotation::Optional,
             _ => {
                 return Err(format!(
-                    "`//@{word}` is no annotation; these are: import, variant, if, else, end, unroll, optional"
+                    "`//@{word}` is no annotation; these are: import, variants, if, else, end, unroll, optional"
                 ));
             }
         };
@@ -70,32 +70,42 @@ impl Annotation {
 }
 
 impl Variant {
-    /// Reads `NAME: KEY=VALUE KEY=VALUE`.
-    fn read(text: &str) -> Result<Variant, String> {
-        let form = "`//@variant` wants `NAME: KEY=VALUE KEY=VALUE ..`";
-        let (name, list) = text.split_once(':').ok_or(form)?;
-        let name = name.trim();
-        if name.is_empty() || name.contains(' ') || list.trim().is_empty() {
-            return Err(form.into());
+    /// Reads `KEY=VALUE|VALUE KEY=VALUE`: a variant for each choice of values, those of the last key next to each
+    /// other.
+    fn product(text: &str) -> Result<Vec<Variant>, String> {
+        if text.is_empty() {
+            return Err("`//@variants` wants `KEY=VALUE KEY=VALUE|VALUE ..`".into());
         }
-        let mut constants: Vec<(String, u32)> = Vec::new();
-        for pair in list.split_whitespace() {
-            let wrong = || format!("`{pair}` in the variant `{name}` is not KEY=VALUE with a whole number");
-            let (key, value) = pair.split_once('=').ok_or_else(wrong)?;
-            let value = value.parse().map_err(|_| wrong())?;
+        let mut all = vec![Variant::default()];
+        for pair in text.split_whitespace() {
+            let wrong = || format!("`{pair}` is not KEY=VALUE or KEY=VALUE|VALUE with whole numbers");
+            let (key, list) = pair.split_once('=').ok_or_else(wrong)?;
+            let values: Vec<u32> = list.split('|').map(str::parse).collect::<Result<_, _>>().map_err(|_| wrong())?;
             if key.is_empty() {
                 return Err(wrong());
             }
-            if constants.iter().any(|(other, _)| other == key) {
-                return Err(format!("the variant `{name}` sets `{key}` twice"));
+            if all[0].constants.iter().any(|(other, _)| other == key) {
+                return Err(format!("a variant sets `{key}` twice"));
             }
-            constants.push((key.to_string(), value));
+            let with = |variant: &Variant, value: u32| {
+                let constants = variant.constants.iter().cloned().chain([(key.to_string(), value)]);
+                Variant { constants: constants.collect() }
+            };
+            all = all.iter().flat_map(|variant| values.iter().map(|value| with(variant, *value))).collect();
         }
-        Ok(Variant { name: name.to_string(), constants })
+        Ok(all)
     }
 
     /// The constants as [`expand`](super::shader_text::expand) takes them.
     pub fn given(&self) -> Vec<(&str, u32)> {
         self.constants.iter().map(|(name, value)| (name.as_str(), *value)).collect()
+    }
+}
+
+/// As it is written: `LANES=8 ADDEND=1`.
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pairs: Vec<String> = self.constants.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        f.write_str(&pairs.join(" "))
     }
 }

@@ -28,13 +28,13 @@ pub mod shader_text;
 mod stopwatch;
 
 pub(crate) use adapter::cache_folder;
-pub use adapter::{ADAPTER_VARIABLE, AdapterChoice, gpu_in_sight, leave, list, select};
+pub use adapter::{ADAPTER_VARIABLE, AdapterChoice, ChoiceError, gpu_in_sight, leave, list, select};
 pub use describe::{Description, Descriptions, Given, describe};
 pub use device::{Capabilities, Gpu, Hold, Options, Pipeline};
 pub use error::GpuError;
 pub use lanes::{UNMEASURED, lanes_reason, prepare_process};
 pub use limit::{Excess, Limit};
 pub use memory::Buffer;
-pub use program::{Count, Dispatch, Grid, Kernel, Launch, Program, Step};
+pub use program::{Count, Dispatch, Grid, Kernel, Launch, Program, Slot, Step};
 pub use shader::{Binding, Entry, KERNEL_FILES, KernelFile, kernel_file};
 pub use stopwatch::{Lap, Stamp, Stopwatch};

@@ -2,9 +2,8 @@
 //! pieces, so that an interrupt is answered between them (`pieces.rs`).
 //!
 //! Kernels see their dispatch's own constants as `p` (binding 8) and the running step's counts as `step` (binding 9).
-//! A grid is a number of rows known only when the step is encoded (tokens, masked positions, sentences) or fixed, in
-//! blocks of `unit` rows, times `columns` workgroups a block, times `layers`; it is folded into two dimensions because
-//! one ends at 65,535 workgroups.
+//! A grid is a number of rows, fixed or known only when the step is encoded, in blocks of `unit` rows, times `columns`
+//! workgroups a block, times `layers`; it is folded into two dimensions because one ends at 65,535 workgroups.
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -17,17 +16,24 @@ use super::pieces::Pieces;
 use super::shader::{Entry, KernelFile};
 use super::stopwatch::Stamp;
 
-/// Which count of the running step a dimension has.
+/// One of the counts that a step has. What it counts is its user's business: [`ops::counts`](crate::ops::counts).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Slot {
+    /// The first of `Step::counts`.
+    First,
+    /// The second.
+    Second,
+    /// The third.
+    Third,
+}
+
+/// How many rows a grid or a tensor has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Count {
     /// Known when the plan is made.
     Fixed(u32),
-    /// Tokens of the batch, padding left out.
-    Rows,
-    /// Masked positions of the batch.
-    Masked,
-    /// Sentences of the batch.
-    Sentences,
+    /// Known when a step runs.
+    Varying(Slot),
 }
 
 impl Count {
@@ -35,9 +41,7 @@ impl Count {
     pub fn code(self) -> u32 {
         match self {
             Count::Fixed(_) => 0,
-            Count::Rows => 1,
-            Count::Masked => 2,
-            Count::Sentences => 3,
+            Count::Varying(slot) => 1 + slot as u32,
         }
     }
 
@@ -45,27 +49,25 @@ impl Count {
     pub fn fixed(self) -> u32 {
         match self {
             Count::Fixed(n) => n,
-            _ => 0,
+            Count::Varying(_) => 0,
         }
     }
 }
 
-/// What varies from one batch to the next; the head of `Step` in `shaders/common/step.wgsl`.
+/// What varies from one step to the next: `Step` in `shaders/common/step.wgsl`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Step {
-    pub rows: u32,
-    pub masked: u32,
-    pub sentences: u32,
-    /// Probes or draws in flight.
+    /// By [`Slot`].
+    pub counts: [u32; 3],
+    /// Probes or draws in flight: layers of a grid that has several.
     pub probes: u32,
-    /// Key of the step's random streams (dropout, draws).
+    /// Key of the step's random streams.
     pub seed: [u32; 2],
-    /// Counter of the step: steps, and micro-batches within one.
+    /// Counter of the step: steps, and parts of one.
     pub counter: [u32; 2],
-    /// Numbers for the optimiser, five of them used: learning rate, two bias corrections, 1 at the first step (see
-    /// `shaders/optimizer.wgsl`), and the weight of an adversarial loss (`shaders/adversary.wgsl`).
-    pub optimizer: [f32; 8],
+    /// Numbers for the kernels that know what they mean.
+    pub user: [f32; 8],
 }
 
 impl Step {
@@ -73,9 +75,7 @@ impl Step {
     pub fn count(&self, count: Count) -> u32 {
         match count {
             Count::Fixed(n) => n,
-            Count::Rows => self.rows,
-            Count::Masked => self.masked,
-            Count::Sentences => self.sentences,
+            Count::Varying(slot) => self.counts[slot as usize],
         }
     }
 }
@@ -83,13 +83,18 @@ impl Step {
 /// The size of a dispatch: ⌈count / unit⌉ × columns × layers workgroups.
 #[derive(Clone, Copy, Debug)]
 pub struct Grid {
+    /// What is counted: rows, masked positions, sentences, or a fixed number.
     pub count: Count,
+    /// How many of them one workgroup takes.
     pub unit: u32,
+    /// Workgroups beside each other for the same rows.
     pub columns: u32,
+    /// Probes or draws, each with workgroups of its own; 1 without.
     pub layers: u32,
 }
 
-/// Workgroups along x before a grid is folded into y.
+/// Workgroups along x before a grid is folded into y, for kernels the constant of this name in
+/// `shaders/common/entry.wgsl`.
 const FOLD: u32 = 32_768;
 
 impl Grid {
@@ -105,8 +110,11 @@ impl Grid {
 /// One dispatch. Made by [`Kernel::dispatch`], so that names and positions fit the kernel.
 #[non_exhaustive]
 pub struct Dispatch {
+    /// For timings and errors: the tensor that it makes.
     pub label: String,
+    /// The kernel's file.
     pub file: &'static KernelFile,
+    /// Its entry point.
     pub entry: &'static str,
     /// Those that are not what the WGSL says.
     pub constants: Vec<(&'static str, u32)>,
@@ -114,6 +122,7 @@ pub struct Dispatch {
     pub buffers: Vec<Option<Buffer>>,
     /// The bytes of the kernel's `Params`.
     pub params: Vec<u8>,
+    /// Its workgroups.
     pub grid: Grid,
 }
 
@@ -125,7 +134,9 @@ pub trait Kernel {
 
 /// A dispatch of a kernel that is not of `shaders/`: one of your own.
 pub struct Launch {
+    /// The kernel's file.
     pub file: &'static KernelFile,
+    /// Its entry point.
     pub entry: &'static str,
     /// One for each binding of the entry point, in its order.
     pub buffers: Vec<Buffer>,

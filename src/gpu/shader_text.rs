@@ -20,16 +20,22 @@ pub const IMAGE_WIDTH: u32 = 4096;
 /// A line, what it asks for and where it stands in `shaders/`.
 #[derive(Clone, Debug)]
 pub struct Line {
+    /// Without the line break.
     pub text: String,
+    /// What it asks of the preprocessor, if it is a `//@` line.
     pub annotation: Option<Annotation>,
+    /// Path below `shaders/`, or the file's name.
     pub file: String,
+    /// Counted from 1.
     pub number: usize,
 }
 
 /// Expanded WGSL with the origin of every line.
 #[derive(Clone, Debug)]
 pub struct Expanded {
+    /// What the driver is given.
     pub text: String,
+    /// File and line, counted from 1, of each line of the text.
     pub origin: Vec<(String, usize)>,
 }
 
@@ -46,8 +52,11 @@ impl Expanded {
 /// What is wrong with an annotation, and where.
 #[derive(Debug)]
 pub struct TextError {
+    /// Path below `shaders/`, or the file's name.
     pub file: String,
+    /// Counted from 1.
     pub line: usize,
+    /// What is wrong with it.
     pub message: String,
 }
 
@@ -66,8 +75,12 @@ pub fn expand(
     constants: &[(&str, u32)],
     images: bool,
 ) -> Result<Expanded, TextError> {
-    let (lines, known) = choose(name, lines(name, read)?, constants)?;
-    let mut lines = unroll(&lines, &known)?;
+    let mut choice = Choice { read, constants, known: HashMap::new(), done: vec![], lines: vec![] };
+    choice.take(name, (name, 0))?;
+    if let Some((missing, _)) = constants.iter().find(|(n, _)| !choice.known.contains_key(*n)) {
+        return Err(TextError { file: name.into(), line: 1, message: format!("has no constant `{missing}`") });
+    }
+    let mut lines = unroll(&choice.lines, &choice.known)?;
     if images {
         lines = as_images(lines)?;
     }
@@ -95,14 +108,23 @@ pub fn variants(name: &str, text: &str) -> Result<Vec<Variant>, TextError> {
     let mut all: Vec<Variant> = Vec::new();
     for (i, line) in text.lines().enumerate() {
         let error = |message: String| TextError { file: name.into(), line: i + 1, message };
-        if let Some(Annotation::Variant(variant)) = Annotation::read(line).map_err(error)? {
-            if all.iter().any(|other| other.name == variant.name || other.constants == variant.constants) {
-                return Err(error(format!("the variant `{}` is there already", variant.name)));
+        if let Some(Annotation::Variants(declared)) = Annotation::read(line).map_err(error)? {
+            for variant in declared {
+                let same = |other: &&Variant| sorted(other) == sorted(&variant);
+                if all.iter().any(|other| same(&other)) {
+                    return Err(error(format!("the variant `{variant}` is there already")));
+                }
+                all.push(variant);
             }
-            all.push(variant);
         }
     }
     Ok(all)
+}
+
+fn sorted(variant: &Variant) -> Vec<&(String, u32)> {
+    let mut constants: Vec<_> = variant.constants.iter().collect();
+    constants.sort();
+    constants
 }
 
 fn import(
@@ -116,24 +138,37 @@ fn import(
         return Ok(());
     }
     done.push(name.to_string());
+    for line in file(name, from, read, done[0] == name)? {
+        match &line.annotation {
+            Some(Annotation::Import(other)) => import(other, (name, line.number), read, done, out)?,
+            _ => out.push(line),
+        }
+    }
+    Ok(())
+}
+
+/// The lines of one file that `from` imports; variants stand in the kernel's `own`.
+fn file(
+    name: &str,
+    from: (&str, usize),
+    read: &dyn Fn(&str) -> Option<String>,
+    own: bool,
+) -> Result<Vec<Line>, TextError> {
     let text = read(name).ok_or_else(|| TextError {
         file: from.0.into(),
         line: from.1,
         message: format!("imports `{name}`, which is not in shaders/"),
     })?;
-    for (i, line) in text.lines().enumerate() {
+    let mut lines = Vec::new();
+    for (i, text) in text.lines().enumerate() {
         let error = |message: String| TextError { file: name.into(), line: i + 1, message };
-        match Annotation::read(line).map_err(error)? {
-            Some(Annotation::Import(other)) => import(&other, (name, i + 1), read, done, out)?,
-            Some(Annotation::Variant(_)) if done[0] != name => {
-                return Err(error("variants are declared in the kernel's own file, not in one that it imports".into()));
-            }
-            annotation => {
-                out.push(Line { text: line.to_string(), annotation, file: name.to_string(), number: i + 1 });
-            }
+        let annotation = Annotation::read(text).map_err(error)?;
+        if matches!(annotation, Some(Annotation::Variants(_))) && !own {
+            return Err(error("variants are declared in the kernel's own file, not in one that it imports".into()));
         }
+        lines.push(Line { text: text.to_string(), annotation, file: name.to_string(), number: i + 1 });
     }
-    Ok(())
+    Ok(lines)
 }
 
 /// `const NAME: u32 = EXPRESSION;` at the start of a line.
@@ -145,56 +180,68 @@ pub fn constant_of(text: &str) -> Option<(String, String)> {
     Some((name.trim().to_string(), expression.trim().to_string()))
 }
 
-/// Gives the constants their values and keeps the parts whose `//@if` holds.
-fn choose(
-    name: &str,
+/// The lines of a kernel whose `//@if` holds, with the values of its constants.
+struct Choice<'a> {
+    read: &'a dyn Fn(&str) -> Option<String>,
+    /// The values that the host gives.
+    constants: &'a [(&'a str, u32)],
+    known: HashMap<String, u32>,
+    /// Files that are there; one in a part that is left out is not.
+    done: Vec<String>,
     lines: Vec<Line>,
-    constants: &[(&str, u32)],
-) -> Result<(Vec<Line>, HashMap<String, u32>), TextError> {
-    let mut known: HashMap<String, u32> = HashMap::new();
-    let mut out = Vec::new();
-    let mut stack: Vec<bool> = Vec::new();
-    for mut line in lines {
-        let error = |message: String| TextError { file: line.file.clone(), line: line.number, message };
-        match &line.annotation {
-            Some(Annotation::If(constant)) => {
+}
+
+impl Choice<'_> {
+    /// Takes what holds of a file that `from` imports.
+    fn take(&mut self, name: &str, from: (&str, usize)) -> Result<(), TextError> {
+        if self.done.iter().any(|d| d == name) {
+            return Ok(());
+        }
+        self.done.push(name.to_string());
+        let mut stack: Vec<(bool, usize)> = Vec::new();
+        for line in file(name, from, self.read, self.done[0] == name)? {
+            let number = line.number;
+            let error = |message: String| TextError { file: name.into(), line: number, message };
+            let kept = stack.iter().all(|(keep, _)| *keep);
+            match &line.annotation {
                 // Inside a part that is left out the constant may be unknown.
-                let value = match known.get(constant) {
-                    Some(value) => *value,
-                    None if stack.contains(&false) => 0,
-                    None => return Err(error(format!("unknown constant `{constant}`"))),
-                };
-                stack.push(value != 0);
-            }
-            Some(Annotation::Else) => {
-                let last = stack.last_mut().ok_or_else(|| error("//@else without //@if".into()))?;
-                *last = !*last;
-            }
-            Some(Annotation::End) => {
-                stack.pop().ok_or_else(|| error("//@end without //@if".into()))?;
-            }
-            _ if stack.iter().all(|keep| *keep) => {
-                if let Some((constant, expression)) = constant_of(&line.text) {
-                    if let Some((_, value)) = constants.iter().find(|(n, _)| *n == constant) {
-                        line.text = format!("const {constant}: u32 = {value}u;");
-                        known.insert(constant, *value);
-                    } else if let Some(value) = evaluate(&expression, &known) {
-                        known.insert(constant, value);
-                    }
+                Some(Annotation::If(_)) if !kept => stack.push((false, number)),
+                Some(Annotation::If(constant)) => {
+                    let known = self.known.get(constant);
+                    let value = known.ok_or_else(|| error(format!("unknown constant `{constant}`")))?;
+                    stack.push((*value != 0, number));
                 }
-                out.push(line);
+                Some(Annotation::Else) => {
+                    let last = stack.last_mut().ok_or_else(|| error("//@else without //@if".into()))?;
+                    last.0 = !last.0;
+                }
+                Some(Annotation::End) => {
+                    stack.pop().ok_or_else(|| error("//@end without //@if".into()))?;
+                }
+                Some(Annotation::Import(other)) if kept => self.take(other, (name, number))?,
+                _ if kept => self.keep(line),
+                _ => {}
             }
-            _ => {}
+        }
+        match stack.last() {
+            Some((_, line)) => {
+                Err(TextError { file: name.into(), line: *line, message: "//@if without //@end".into() })
+            }
+            None => Ok(()),
         }
     }
-    if !stack.is_empty() {
-        return Err(TextError { file: name.into(), line: 1, message: "//@if without //@end".into() });
-    }
-    match constants.iter().find(|(n, _)| !known.contains_key(*n)) {
-        Some((missing, _)) => {
-            Err(TextError { file: name.into(), line: 1, message: format!("has no constant `{missing}`") })
+
+    /// Adds a line, a constant with its value.
+    fn keep(&mut self, mut line: Line) {
+        if let Some((constant, expression)) = constant_of(&line.text) {
+            if let Some((_, value)) = self.constants.iter().find(|(n, _)| *n == constant) {
+                line.text = format!("const {constant}: u32 = {value}u;");
+                self.known.insert(constant, *value);
+            } else if let Some(value) = evaluate(&expression, &self.known) {
+                self.known.insert(constant, value);
+            }
         }
-        None => Ok((out, known)),
+        self.lines.push(line);
     }
 }
 

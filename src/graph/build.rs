@@ -1,6 +1,7 @@
-//! Building blocks: one method an operation, with the shapes checked where a model is built.
+//! Building blocks: one method per operation, with the shapes checked where a model is built.
 
-use super::{Count, Emit, Graph, TensorId};
+use super::{Emit, Graph, TensorId};
+use crate::ops::counts::MASKED;
 use crate::ops::{
     Activation, Attention, Concat, CrossEntropy, Dropout, Embedding, Gather, Labels, LayerNorm, Layout, Linear, Lstm,
     Rule, call,
@@ -106,7 +107,7 @@ impl Graph {
 
     /// Losses of the rows of logits: [masked, 4] of (cross-entropy, divergence, log Σ exp, max).
     pub fn cross_entropy(&mut self, logits: TensorId, labels: Labels) -> TensorId {
-        debug_assert_eq!(self.tensor(logits).rows, Count::Masked);
+        debug_assert_eq!(self.tensor(logits).rows, MASKED);
         self.push(call(CrossEntropy { labels }, Rule::Forward, &[logits]), "loss")[0]
     }
 }

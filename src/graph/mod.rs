@@ -2,19 +2,21 @@
 //!
 //! Every tensor is a matrix of rows (tokens, masked positions, or a fixed number) by columns, with an optional leading
 //! axis of *probes* (tangents) or *draws* (adjoints). [`gradient`](Graph::gradient) appends the reverse pass; a
-//! [`Plan`] gives tensors memory by liveness and runs the whole as one list of dispatches.
+//! [`ExecutionPlan`] gives tensors memory by liveness and runs the whole as one list of dispatches.
 //!
 //! ```
-//! use lowland::graph::{Count, Emit, Graph};
+//! use lowland::graph::{Emit, Graph};
+//! use lowland::ops::counts::ROWS;
 //! let mut g = Graph::default();
-//! let x = g.input("x", Count::Rows, 8);
+//! let x = g.input("x", ROWS, 8);
 //! let w = g.parameter("w", 3, 8);
 //! let y = g.linear(x, w, None, None);
-//! assert_eq!((g.tensor(y).rows, g.tensor(y).cols), (Count::Rows, 3));
+//! assert_eq!((g.tensor(y).rows, g.tensor(y).cols), (ROWS, 3));
 //! ```
 
 mod build;
-pub mod fit;
+mod evaluate;
+pub(crate) mod fit;
 mod flops;
 mod fuse;
 mod ghost;
@@ -29,8 +31,8 @@ mod transform;
 pub use crate::gpu::Count;
 pub use crate::ops::{Dims, Emit, Node, Role, Tensor, TensorId};
 pub use build::LstmWeights;
-pub use ghost::{GramPart, NormTerm};
-pub use plan::{MemoryPlan, Plan, dispatches};
+pub use ghost::{GhostError, GramPart, NormTerm};
+pub use plan::{ExecutionPlan, MemoryPlan, dispatches};
 
 use crate::ops::Call;
 

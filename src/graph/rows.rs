@@ -3,7 +3,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Count, Emit, Graph, Node, Role, TensorId};
+use super::{Emit, Graph, Node, Role, TensorId};
+use crate::ops::counts::{MASKED, ROWS};
 use crate::ops::{Function, Rule};
 
 /// Whether every row of the results hangs on the same row of the inputs alone.
@@ -33,7 +34,7 @@ impl Graph {
         }
         let light = |graph: &Graph, id: TensorId| {
             let tensor = graph.tensor(id);
-            tensor.rows == Count::Rows && tensor.role == Role::Value && !whole.contains(&id)
+            tensor.rows == ROWS && tensor.role == Role::Value && !whole.contains(&id)
         };
         // Results of gathers that are not needed any more, and new ones of what is still there in whole.
         let (mut same, mut gathered): (HashMap<TensorId, TensorId>, HashMap<TensorId, TensorId>) = Default::default();
@@ -45,14 +46,14 @@ impl Graph {
             node.reads_mut().for_each(|i| *i = same.get(i).copied().unwrap_or(*i));
             if by_row(&node) && node.outputs.iter().all(|o| light(self, *o)) {
                 for input in node.reads_mut() {
-                    if self.tensor(*input).rows == Count::Rows {
+                    if self.tensor(*input).rows == ROWS {
                         let known = gathered.get(input).copied();
                         let masked = known.unwrap_or_else(|| self.gather(*input));
                         gathered.insert(*input, masked);
                         *input = masked;
                     }
                 }
-                node.outputs.iter().for_each(|o| self.set_rows(*o, Count::Masked));
+                node.outputs.iter().for_each(|o| self.set_rows(*o, MASKED));
             }
             self.nodes_mut().push(node);
         }
@@ -61,13 +62,15 @@ impl Graph {
 
 /// Whether a gather's input has masked rows only by now.
 fn gathered_input(node: &Node, graph: &Graph, light: &dyn Fn(&Graph, TensorId) -> bool) -> bool {
-    graph.tensor(node.inputs[0]).rows == Count::Masked || light(graph, node.inputs[0])
+    graph.tensor(node.inputs[0]).rows == MASKED || light(graph, node.inputs[0])
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::graph::{Count, Emit};
+    use crate::graph::Count;
+    use crate::graph::Emit;
     use crate::model::{Encoder, ModelConfig, ModelKind};
+    use crate::ops::counts::{MASKED, ROWS};
     use crate::ops::{Function, Labels};
 
     #[test]
@@ -83,10 +86,17 @@ mod tests {
             let mut early = encoder.clone();
             early.graph.gather_early();
             let after = early.with_loss(Labels::Hard).0;
-            // Of each layer: queries, keys and values; output; two of the feed-forward. Then the head's two.
-            let (r, m) = (Count::Rows, Count::Masked);
-            assert_eq!(rows(&before), [r, r, r, r, r, r, r, r, m, m]);
-            assert_eq!(rows(&after), [r, r, r, r, r, m, m, m, m, m]);
+            let (r, m) = (ROWS, MASKED);
+            let (each, last): (&[Count], &[Count]) = match kind {
+                // An LSTM reads all rows: its gates of the input, in each direction.
+                ModelKind::Lstm => (&[r, r], &[r, r]),
+                // Queries, keys and values; output; two of the feed-forward.
+                _ => (&[r, r, r, r], &[r, m, m, m]),
+            };
+            // Then the head's two.
+            let head: &[Count] = &[m, m];
+            assert_eq!(rows(&before), [each, each, head].concat());
+            assert_eq!(rows(&after), [each, last, head].concat());
             assert_eq!(after.tensor(early.logits).rows, m);
         }
     }

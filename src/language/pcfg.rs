@@ -2,7 +2,7 @@
 
 use super::chart::{Chart, Rules};
 use super::grammar::Grammar;
-use super::label::{Label, Task};
+use super::label::{Label, LabelError, Task};
 use super::source::LanguageError;
 use super::{Known, Language, Words};
 use crate::random::{Purpose, Stream};
@@ -135,7 +135,7 @@ impl Language for Pcfg {
         }
     }
 
-    fn label_names(&self, task: Task) -> Result<Vec<String>, String> {
+    fn label_names(&self, task: Task) -> Result<Vec<String>, LabelError> {
         self.candidate_names(task)
     }
 

@@ -7,7 +7,7 @@ use crate::kernels::adversary as kernel;
 /// The factor -λ on the adversarial gradient, 0 from the ceiling on, and the step's log line (loss, factor, bad, step).
 ///
 /// `tally` holds (Σ weight · loss, Σ weight, ..) of the batch, `head` the state of the head's optimiser; λ is the
-/// step's `optimizer[4]`.
+/// step's `user[4]`.
 pub fn bound(tally: &Buffer, head: &Buffer, factor: &Buffer, log: &Buffer, ring: u32, ceiling: f32) -> Dispatch {
     let bound = kernel::Bound {
         tally: tally.clone(),

@@ -1,17 +1,19 @@
 //! Multi-head self-attention within each sentence of a batch without padding. Vaswani et al. 2017; the backward pass
 //! computes the weights again (Dao 2023). Shader: `shaders/attention.wgsl`.
 
+use super::counts::{ROWS, SENTENCES};
 use super::operation::{self, no_rule};
 use super::{
     Adjoints, AttentionVariant, Family, Lowering, Node, Operation, OutputShape, Rule, Second, Sizes, Tangents, Tensor,
     TensorId, attention_tangent, call, dropout,
 };
-use crate::gpu::{Count, Grid};
+use crate::gpu::Grid;
 use crate::kernels::attention as kernel;
 
 /// Attention of sentences to themselves.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Attention {
+    /// Heads H.
     pub heads: u32,
     /// Width of a head; in memory padded to a multiple of 4 with zeros.
     pub size: u32,
@@ -42,27 +44,27 @@ impl Operation for Attention {
         match rule {
             Rule::Forward => {
                 let [_] = operation::inputs(self, inputs);
-                vec![("", Count::Rows, wide, false), ("stat", Count::Rows, statistics, false)]
+                vec![("", ROWS, wide, false), ("stat", ROWS, statistics, false)]
             }
             Rule::Vjp(0) => {
                 let [_, _, _, o_bar] = operation::inputs(self, inputs);
-                vec![("", Count::Rows, 3 * wide, o_bar.probes)]
+                vec![("", ROWS, 3 * wide, o_bar.probes)]
             }
             Rule::Jvp => {
                 let [_, _, _, _] = operation::inputs(self, inputs);
-                vec![("", Count::Rows, wide, true), ("stat", Count::Rows, statistics, true)]
+                vec![("", ROWS, wide, true), ("stat", ROWS, statistics, true)]
             }
             Rule::Delta => {
                 let [_, _, _, _, _] = operation::inputs(self, inputs);
-                vec![("", Count::Rows, statistics, true)]
+                vec![("", ROWS, statistics, true)]
             }
             Rule::VjpJvp(0) => {
                 let [_, _, _, _, _] = operation::inputs(self, inputs);
-                vec![("", Count::Rows, 3 * wide, true)]
+                vec![("", ROWS, 3 * wide, true)]
             }
             Rule::Second => {
                 let [_, _, _, _] = operation::inputs(self, inputs);
-                vec![("", Count::Rows, statistics, true)]
+                vec![("", ROWS, statistics, true)]
             }
             _ => no_rule(self, rule),
         }
@@ -187,21 +189,21 @@ impl Attention {
             (AttentionVariant::Flash, Some(rows)) => {
                 // The vjp has a workgroup for its rows as queries and one for them as keys.
                 let columns = if rule == Rule::Vjp(0) { 2 * self.heads } else { self.heads };
-                let grid = Grid { count: Count::Rows, unit: rows, columns, layers };
+                let grid = Grid { count: ROWS, unit: rows, columns, layers };
                 (kernel::Constants { flash: true, rows, ..plain }, grid)
             }
             (AttentionVariant::Subgroup(lanes), _) => {
                 let constants = kernel::Constants { subgroup: true, lanes, keys: keys(lanes, size4), ..plain };
-                (constants, Grid { count: Count::Sentences, unit: 1, columns: self.heads, layers })
+                (constants, Grid { count: SENTENCES, unit: 1, columns: self.heads, layers })
             }
             _ => (plain, self.row_grid(layers)),
         }
     }
 
-    /// A grid of (row, head) pairs, 64 a workgroup: heads / gcd columns of blocks of 64 / gcd rows.
+    /// A grid of (row, head) pairs, 64 per workgroup: heads / gcd columns of blocks of 64 / gcd rows.
     pub(super) fn row_grid(&self, layers: u32) -> Grid {
         let common = [64, 32, 16, 8, 4, 2, 1].into_iter().find(|d| self.heads.is_multiple_of(*d)).unwrap_or(1);
-        Grid { count: Count::Rows, unit: 64 / common, columns: self.heads / common, layers }
+        Grid { count: ROWS, unit: 64 / common, columns: self.heads / common, layers }
     }
 }
 

@@ -1,8 +1,9 @@
 //! Attention along a direction of queries, keys and values: the dispatches of the tangents of its forward and reverse
 //! rules, and of its second-order term. Without dropout. Shader: `shaders/attention_tangent.wgsl`.
 
+use super::counts::SENTENCES;
 use super::{Attention, AttentionVariant, Family, Lowering, Node, Rule, attention};
-use crate::gpu::{Count, Grid};
+use crate::gpu::Grid;
 use crate::kernels::attention_tangent as kernel;
 
 /// Emits the dispatches of a rule along a direction; [`Attention`]'s `outputs` says which inputs each has.
@@ -63,7 +64,7 @@ fn launch(of: &Attention, rule: Rule, cx: &Lowering<'_>, layers: u32) -> (kernel
     match cx.variants.attention(Family::TangentAttention) {
         AttentionVariant::Subgroup(lanes) if rule != Rule::Delta => {
             let constants = kernel::Constants { subgroup: true, lanes, keys: attention::keys(lanes, size4), ..plain };
-            (constants, Grid { count: Count::Sentences, unit: 1, columns: of.heads, layers })
+            (constants, Grid { count: SENTENCES, unit: 1, columns: of.heads, layers })
         }
         _ => (plain, of.row_grid(layers)),
     }

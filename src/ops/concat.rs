@@ -2,9 +2,9 @@
 //! zeros behind a sentence of fewer than T tokens; and the way back. What a linear probe reads. Shader:
 //! `shaders/concat.wgsl`.
 
+use super::counts::{MASKED, ROWS};
 use super::operation::{self, no_rule};
 use super::{Lowering, Node, Operation, OutputShape, Rule, Sizes, Tensor};
-use crate::gpu::Count;
 use crate::kernels::concat as kernel;
 
 /// Columns of T blocks of D, each padded to a multiple of 4.
@@ -30,13 +30,13 @@ impl Operation for Concat {
         let [x] = operation::inputs(self, inputs);
         match rule {
             Rule::Forward => {
-                assert_eq!(x.rows, Count::Rows, "concat takes rows of tokens");
+                assert_eq!(x.rows, ROWS, "concat takes rows of tokens");
                 assert_eq!(x.cols, self.cols, "concat: {} has the wrong width", x.name);
-                vec![("", Count::Masked, width(self.tokens, self.cols), x.probes)]
+                vec![("", MASKED, width(self.tokens, self.cols), x.probes)]
             }
             Rule::Vjp(0) => {
-                assert_eq!(x.rows, Count::Masked, "concat goes back from masked rows");
-                vec![("", Count::Rows, self.cols, x.probes)]
+                assert_eq!(x.rows, MASKED, "concat goes back from masked rows");
+                vec![("", ROWS, self.cols, x.probes)]
             }
             _ => no_rule(self, rule),
         }
@@ -58,17 +58,17 @@ impl Operation for Concat {
             places: self.tokens,
             in_layer: cx.layer(x),
             out_layer: cx.layer(out),
-            add: u32::from(node.addend.is_some()),
-            add_layer: node.addend.map_or(0, |id| cx.layer(id)),
+            addend_layer: node.addend.map_or(0, |id| cx.layer(id)),
         };
+        let constants = kernel::Constants { addend: node.addend.is_some() };
         let (label, grid, spans) = (cx.name(out), cx.elementwise(out), cx.batch.spans.clone());
         let (x, out) = (cx.buffer(x), cx.buffer(out));
         if node.rule == Rule::Forward {
             let index = cx.batch.index.clone();
-            cx.push(kernel::Forward { x, index, spans, out, params }, label, grid);
+            cx.push(kernel::Forward { x, index, spans, out, params, constants }, label, grid);
         } else {
             let addend = node.addend.map(|id| cx.buffer(id));
-            cx.push(kernel::Vjp { x, addend, spans, out, params }, label, grid);
+            cx.push(kernel::Vjp { x, addend, spans, out, params, constants }, label, grid);
         }
     }
 }

@@ -1,23 +1,24 @@
 //! Cross-entropy of masked rows against hard or soft labels, with its derivative in closed form (p - q).
 //! Shader: `shaders/cross_entropy.wgsl`.
 
+use super::counts::MASKED;
 use super::operation::{self, no_rule};
 use super::{Adjoints, Family, Lowering, Node, Operation, OutputShape, Rule, Sizes, Tangents, Tensor, TensorId, call};
-use crate::gpu::Count;
 use crate::kernels::cross_entropy as kernel;
 
 /// Which labels of the batch a loss is taken against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Labels {
-    /// One word a masked position.
+    /// One word per masked position.
     Hard,
-    /// A distribution over the vocabulary a masked position.
+    /// One distribution over the vocabulary per masked position.
     Soft,
 }
 
 /// The loss of rows of logits.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CrossEntropy {
+    /// What the logits are compared with.
     pub labels: Labels,
 }
 
@@ -33,19 +34,19 @@ impl Operation for CrossEntropy {
         match rule {
             Rule::Forward => {
                 let [_] = operation::inputs(self, inputs);
-                vec![("", Count::Masked, 4, false)]
+                vec![("", MASKED, 4, false)]
             }
             Rule::Vjp(0) => {
                 let [z, _, weight] = operation::inputs(self, inputs);
-                vec![("", Count::Masked, z.cols, weight.probes)]
+                vec![("", MASKED, z.cols, weight.probes)]
             }
             Rule::Jvp | Rule::Second => {
                 let [_, _, _] = operation::inputs(self, inputs);
-                vec![("", Count::Masked, 4, true)]
+                vec![("", MASKED, 4, true)]
             }
             Rule::VjpJvp(0) => {
                 let [z, _, _, _] = operation::inputs(self, inputs);
-                vec![("", Count::Masked, z.cols, true)]
+                vec![("", MASKED, z.cols, true)]
             }
             _ => no_rule(self, rule),
         }
@@ -101,7 +102,7 @@ impl Operation for CrossEntropy {
         };
         let lanes = cx.variants.row_lanes(Family::CrossEntropy);
         let constants = kernel::Constants { lanes };
-        let (label, grid) = (cx.name(out), cx.rowwise(Count::Masked, lanes, cx.layers(out)));
+        let (label, grid) = (cx.name(out), cx.rowwise(MASKED, lanes, cx.layers(out)));
         let (z, out) = (cx.buffer(z), cx.buffer(out));
         let q = match self.labels {
             Labels::Hard => cx.batch.hard.clone(),

@@ -1,6 +1,7 @@
 //! The sum of a word's, a position's and a segment's vector, and its gradient without atomics: rows are sorted by the
 //! host and summed in segments of bounded length. Shader: `shaders/embedding.wgsl`.
 
+use super::counts::ROWS;
 use super::operation::{self, no_rule};
 use super::{
     Adjoints, Family, GradientRows, GradientSource, Lowering, Node, Operation, OutputShape, Rule, Scratch, Sizes,
@@ -12,8 +13,11 @@ use crate::kernels::embedding as kernel;
 /// One of the three tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Table {
+    /// By token id.
     Words,
+    /// By place in the sentence.
     Positions,
+    /// By token type.
     Segments,
 }
 
@@ -52,7 +56,7 @@ impl Operation for Embedding {
                     "embedding: a table for each number of rows"
                 );
                 assert!(inputs.iter().all(|t| t.cols == inputs[0].cols), "embedding: tables of one width");
-                vec![("", Count::Rows, inputs[0].cols, inputs.iter().any(|t| t.probes))]
+                vec![("", ROWS, inputs[0].cols, inputs.iter().any(|t| t.probes))]
             }
             Rule::Vjp(table @ 0..3) => {
                 let [y_bar] = operation::inputs(self, inputs);
@@ -144,6 +148,7 @@ impl Embedding {
                 out_layer: cx.layer(out),
                 ..Default::default()
             },
+            constants: Default::default(),
         };
         cx.push(sum, cx.name(out), cx.elementwise(out));
     }
@@ -166,6 +171,7 @@ impl Embedding {
             starts: index.starts.clone(),
             out: part.clone(),
             params: kernel::Params { in_layer: cx.layer(y_bar), out_layer: part_layer, ..params },
+            constants: Default::default(),
         };
         cx.push(partial, format!("{}.partial", cx.name(out)), grid(segments * cols4));
         let combine = kernel::Combine {
@@ -173,12 +179,8 @@ impl Embedding {
             addend: node.addend.map(|id| cx.buffer(id)),
             starts: index.starts,
             out: cx.buffer(out),
-            params: kernel::Params {
-                in_layer: part_layer,
-                out_layer: cx.layer(out),
-                add: u32::from(node.addend.is_some()),
-                ..params
-            },
+            params: kernel::Params { in_layer: part_layer, out_layer: cx.layer(out), ..params },
+            constants: kernel::Constants { addend: node.addend.is_some() },
         };
         cx.push(combine, cx.name(out), grid(rows * cols4));
     }

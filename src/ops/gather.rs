@@ -1,8 +1,8 @@
 //! The rows of masked positions, and their way back. Shader: `shaders/gather.wgsl`.
 
+use super::counts::{MASKED, ROWS};
 use super::operation::{self, no_rule};
 use super::{Lowering, Node, Operation, OutputShape, Rule, Sizes, Tensor};
-use crate::gpu::Count;
 use crate::kernels::gather as kernel;
 
 /// x [rows, d] to its masked rows [masked, d].
@@ -18,12 +18,12 @@ impl Operation for Gather {
         let [x] = operation::inputs(self, inputs);
         match rule {
             Rule::Forward => {
-                assert_eq!(x.rows, Count::Rows, "gather takes rows of tokens");
-                vec![("", Count::Masked, x.cols, x.probes)]
+                assert_eq!(x.rows, ROWS, "gather takes rows of tokens");
+                vec![("", MASKED, x.cols, x.probes)]
             }
             Rule::Vjp(0) => {
-                assert_eq!(x.rows, Count::Masked, "gather goes back from masked rows");
-                vec![("", Count::Rows, x.cols, x.probes)]
+                assert_eq!(x.rows, MASKED, "gather goes back from masked rows");
+                vec![("", ROWS, x.cols, x.probes)]
             }
             _ => no_rule(self, rule),
         }
@@ -43,17 +43,17 @@ impl Operation for Gather {
             cols4: cx.cols4(x),
             in_layer: cx.layer(x),
             out_layer: cx.layer(out),
-            add: u32::from(node.addend.is_some()),
-            add_layer: node.addend.map_or(0, |id| cx.layer(id)),
+            addend_layer: node.addend.map_or(0, |id| cx.layer(id)),
         };
+        let constants = kernel::Constants { addend: node.addend.is_some() };
         let (label, grid) = (cx.name(out), cx.elementwise(out));
         let (x, out) = (cx.buffer(x), cx.buffer(out));
         if node.rule == Rule::Forward {
             let index = cx.batch.index.clone();
-            cx.push(kernel::Forward { x, index, out, params }, label, grid);
+            cx.push(kernel::Forward { x, index, out, params, constants }, label, grid);
         } else {
             let (addend, index) = (node.addend.map(|id| cx.buffer(id)), cx.batch.inverse.clone());
-            cx.push(kernel::Vjp { x, addend, index, out, params }, label, grid);
+            cx.push(kernel::Vjp { x, addend, index, out, params, constants }, label, grid);
         }
     }
 }

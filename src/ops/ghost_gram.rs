@@ -2,6 +2,7 @@
 //! the gradients' second moment. The same sums as in [`GhostNorm`](super::GhostNorm), over the rows of two sentences.
 //! Shader: `shaders/ghost_gram.wgsl`.
 
+use super::counts::{MASKED, SENTENCES};
 use super::ghost_norm::{Form, GhostLoops};
 use super::operation::no_rule;
 use super::{AttentionVariant, Family, Lowering, Node, Operation, OutputShape, Rule, Sizes, Tensor};
@@ -12,9 +13,17 @@ use crate::kernels::ghost_gram as kernel;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum GramKind {
     /// (b, a): the weight of a product in `parts` parts, and its bias.
-    Product { parts: u32, bias: bool },
+    Product {
+        /// Equal parts of b's columns, 1 to 4.
+        parts: u32,
+        /// Whether the bias of the same rows takes part.
+        bias: bool,
+    },
     /// b: a bias.
-    Sum { parts: u32 },
+    Sum {
+        /// Equal parts of b's columns, 1 to 4.
+        parts: u32,
+    },
     /// (b, x, stat): layer norm's scale (bit 0) and shift (bit 1).
     Scale,
     /// b: the word, position and segment table (bits 0 to 2).
@@ -27,9 +36,11 @@ pub enum GramKind {
 /// written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct GhostGram {
+    /// Of what.
     pub kind: GramKind,
     /// The parts that take part, a bit each.
     pub mask: u32,
+    /// Columns of the matrix: sentences of the largest batch.
     pub most: u32,
 }
 
@@ -63,7 +74,7 @@ impl Operation for GhostGram {
         };
         assert_eq!(inputs.len(), wanted, "ghost_gram: tensors for {:?}", self.kind);
         assert!(inputs.iter().all(|t| !t.probes), "inner products are of one draw");
-        vec![("", Count::Sentences, self.most, false)]
+        vec![("", SENTENCES, self.most, false)]
     }
 
     /// As the inner products of pairs of rows that they are, for half of the pairs of sentences.
@@ -101,15 +112,14 @@ impl Operation for GhostGram {
             a4: columns(1),
             b4: tensor.cols4() / parts,
             e4: if self.kind == GramKind::Tied { columns(2) } else { 0 },
-            masked: u32::from(tensor.rows == Count::Masked),
+            masked: u32::from(tensor.rows == MASKED),
             most: self.most,
             stride: 4 * cx.cols4(out),
             bias: if bias { 1.0 } else { 0.0 },
             mask: self.mask,
-            add: u32::from(node.addend.is_some()),
             first: 0,
         };
-        let constants = kernel::Constants { parts, ..Default::default() };
+        let constants = kernel::Constants { parts, addend: node.addend.is_some(), ..Default::default() };
         let constants = match cx.variants.attention(Family::GhostNorm) {
             AttentionVariant::Subgroup(lanes) => kernel::Constants { subgroup: true, lanes, ..constants },
             _ => constants,

@@ -2,20 +2,30 @@
 //! 3 (arXiv 2110.05679); the choice between the two forms of a product as in Bu et al. 2022 (arXiv 2205.10683); the
 //! cross term of a tied table is derived in `docs/curvature.md`. Shader: `shaders/ghost_norm.wgsl`.
 
+use super::counts::{MASKED, SENTENCES};
 use super::operation::no_rule;
 use super::{AttentionVariant, Dims, Family, Lowering, Node, Operation, OutputShape, Rule, Sizes, Tensor};
-use crate::gpu::{Count, Grid};
+use crate::gpu::Grid;
 use crate::kernels::ghost_norm as kernel;
 
 /// Which parameter's squared norms. All give [draws][sentences, 4].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum GhostNorm {
     /// (b, a) to those of the weight of a product, for each of `parts` equal parts of b's columns.
-    Product { parts: u32 },
+    Product {
+        /// Equal parts of b's columns, 1 to 4.
+        parts: u32,
+    },
     /// The same from (b, g), g being the folded inner products of a's rows ([`RowGram`](super::RowGram)).
-    Weighted { parts: u32 },
+    Weighted {
+        /// Equal parts of b's columns, 1 to 4.
+        parts: u32,
+    },
     /// b to those of a bias, for each part.
-    Sum { parts: u32 },
+    Sum {
+        /// Equal parts of b's columns, 1 to 4.
+        parts: u32,
+    },
     /// (b, x, stat) to those of layer norm's scale and shift.
     Scale,
     /// b to those of the word, position and segment table.
@@ -64,7 +74,7 @@ impl Operation for GhostNorm {
         assert_eq!(inputs.len(), wanted, "ghost_norm: tensors for {self:?}");
         let parts = self.parts();
         assert!((1..=4).contains(&parts) && inputs[0].cols4().is_multiple_of(parts), "parts are whole vec4");
-        vec![("", Count::Sentences, 4, inputs.iter().any(|t| t.probes))]
+        vec![("", SENTENCES, 4, inputs.iter().any(|t| t.probes))]
     }
 
     /// As the inner products of pairs of rows that most are, of weighted ones half.
@@ -100,14 +110,14 @@ impl Operation for GhostNorm {
         let params = kernel::Params {
             a4: node.inputs.get(1).map_or(0, |a| cx.cols4(*a)),
             b4: tensor.cols4() / parts,
-            masked: u32::from(tensor.rows == Count::Masked),
+            masked: u32::from(tensor.rows == MASKED),
             b_layer: cx.layer(node.inputs[0]),
             out_layer: cx.layer(out),
             ..Default::default()
         };
         let input = |i: usize| cx.buffer(node.inputs[i]);
         let (spans, ids) = (cx.batch.spans.clone(), cx.batch.ids.clone());
-        let grid = Grid { count: Count::Sentences, unit: 1, columns: 1, layers: cx.layers(out) };
+        let grid = Grid { count: SENTENCES, unit: 1, columns: 1, layers: cx.layers(out) };
         let (label, b, out) = (cx.name(out), input(0), cx.buffer(out));
         match self {
             GhostNorm::Product { .. } => {
@@ -170,11 +180,11 @@ pub(super) enum Form {
 
 impl GhostLoops {
     /// Iterations of all loops of one invocation, for one draw of a sentence (or a pair of such) of `tokens` tokens and
-    /// `positions` masked ones: those of the `subgroup` variant with so many lanes, or of the other.
+    /// `positions` masked ones: those of the `subgroup` variant with `lanes` lanes, or of the other.
     pub(crate) fn iterations(&self, tokens: u64, positions: u64, lanes: Option<u32>) -> u64 {
         let rows = if self.masked { positions } else { tokens };
         let width = lanes.map_or(64, u64::from);
-        // The subgroup kernels take four vec4 an iteration, and blocks of rows; the others one pair of rows after
+        // The subgroup kernels take four vec4 per iteration, and blocks of rows; the others one pair of rows after
         // another.
         let inner = |columns: u64| if lanes.is_some() { columns.div_ceil(4) } else { columns };
         let blocks = rows.div_ceil(width);
@@ -231,7 +241,7 @@ impl GhostLoops {
             a4: inputs.get(1).map_or(0, |a| u64::from(a.cols4())),
             b4: u64::from(inputs[0].cols4() / parts),
             parts: u64::from(parts),
-            masked: inputs[0].rows == Count::Masked,
+            masked: inputs[0].rows == MASKED,
             pairs,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::counts::{MASKED, ROWS, SENTENCES};
 use super::operation::Sizes;
 use super::{Add, Function, Operation, Rule, Scratch, SentenceSum};
 use crate::gpu::Count;
@@ -24,12 +25,15 @@ pub enum Role {
 /// A matrix of the graph.
 #[derive(Clone, Debug)]
 pub struct Tensor {
+    /// For timings, errors and the `label` of dispatches.
     pub name: String,
+    /// A fixed number, or what is known when a step runs.
     pub rows: Count,
     /// Logical columns; in memory a row is padded with zeros to a multiple of 4.
     pub cols: u32,
     /// Whether there is one for each probe.
     pub probes: bool,
+    /// What it is to the graph.
     pub role: Role,
 }
 
@@ -43,12 +47,15 @@ impl Tensor {
 /// A function under a rule, at its place in the graph.
 #[derive(Clone, Debug)]
 pub struct Node {
+    /// What is computed.
     pub function: Function,
+    /// Which of its rules.
     pub rule: Rule,
     /// What the rule is applied to; which tensors, in which order, each operation says.
     pub inputs: Vec<TensorId>,
     /// What is added to the first output.
     pub addend: Option<TensorId>,
+    /// What comes out, in the order of [`Operation::outputs`](super::Operation::outputs).
     pub outputs: Vec<TensorId>,
 }
 
@@ -107,9 +114,13 @@ pub(super) fn named<T: Copy, const N: usize>(operation: &str, all: &[T]) -> [T; 
 /// A node before it has outputs.
 #[derive(Clone, Debug)]
 pub struct Call {
+    /// What is computed.
     pub function: Function,
+    /// Which of its rules.
     pub rule: Rule,
+    /// What the rule is applied to.
     pub inputs: Vec<TensorId>,
+    /// What is added to the first output.
     pub addend: Option<TensorId>,
 }
 
@@ -132,6 +143,7 @@ pub struct Dims {
     pub rows: u32,
     /// Masked positions.
     pub masked: u32,
+    /// Sentences.
     pub sentences: u32,
     /// Probes or draws that run at once.
     pub probes: u32,
@@ -144,9 +156,9 @@ impl Dims {
         match count {
             Count::Fixed(1) => 1,
             Count::Fixed(n) => n.next_multiple_of(4),
-            Count::Rows => self.rows,
-            Count::Masked => self.masked,
-            Count::Sentences => self.sentences,
+            ROWS => self.rows,
+            MASKED => self.masked,
+            SENTENCES => self.sentences,
         }
     }
 
@@ -275,12 +287,17 @@ impl<'g> Second<'g> {
         *known.unwrap_or_else(|| panic!("`{}` has no adjoint", self.graph.tensor(id).name))
     }
 
-    /// The tangent of a tensor.
+    /// The tangent of a tensor, if it has one.
+    pub fn of(&self, id: TensorId) -> Option<TensorId> {
+        self.tangents.get(&id).copied()
+    }
+
+    /// The tangent of a tensor that must have one.
     ///
     /// # Panics
     /// When it has none.
     pub fn dot(&self, id: TensorId) -> TensorId {
-        *self.tangents.get(&id).unwrap_or_else(|| panic!("`{}` has no tangent", self.graph.tensor(id).name))
+        self.of(id).unwrap_or_else(|| panic!("`{}` has no tangent", self.graph.tensor(id).name))
     }
 
     /// Appends a node with one output.

@@ -1,19 +1,38 @@
 //! Random cotangents at the logits whose second moment is the loss's own Hessian. Shader: `shaders/loss_draw.wgsl`.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::counts::MASKED;
 use super::operation::{self, no_rule};
 use super::{Lowering, Node, Operation, OutputShape, Rule, Sizes, Tensor};
-use crate::gpu::{Count, Grid};
+use crate::gpu::Grid;
 use crate::kernels::loss_draw as kernel;
 
 /// How a cotangent is drawn. With p the model's distribution at a masked position:
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(
+    rename = "TraceEstimator",
+    description = "The draw at each masked position, made so that the squared norm of an example's gradient has the \
+        trace as its mean."
+)]
 pub enum LossDraw {
-    /// p − e_y with y drawn from p.
-    Label,
     /// √p ∘ r − p ⟨√p, r⟩ with random signs r.
+    #[default]
+    #[serde(rename = "random-signs")]
+    #[schemars(
+        description = "Random signs on the square root of the loss's own curvature: the least variance once a model is \
+            confident."
+    )]
     Signs,
+    /// p − e_y with y drawn from p.
+    #[serde(rename = "sampled-labels")]
+    #[schemars(description = "Labels from the model: the paper's.")]
+    Label,
     /// Column y of the triangular factor L of diag(p) − p pᵀ = L Lᵀ (Tanabe and Sagae 1992), for one position a draw,
     /// in order: draw number (position (V − 1) + y). The matrix has rank V − 1, and so many columns.
+    #[serde(rename = "exact-labels")]
+    #[schemars(description = "Every label, none drawn; costs as many passes as there are words.")]
     Exact,
 }
 
@@ -48,7 +67,7 @@ impl Operation for LossDraw {
             no_rule(self, rule);
         }
         let [logits, _] = operation::inputs(self, inputs);
-        vec![("", Count::Masked, logits.cols, true)]
+        vec![("", MASKED, logits.cols, true)]
     }
 
     fn flops(&self, _: &Node, _: &Sizes<'_>) -> Option<f64> {
@@ -69,7 +88,7 @@ impl Operation for LossDraw {
             params: kernel::Params { width: cx.graph.tensor(z).cols, cols4: cx.cols4(z), out_layer: cx.layer(out) },
             constants: kernel::Constants { kind: self.code() },
         };
-        let grid = Grid { count: Count::Masked, unit: 64, columns: 1, layers: cx.layers(out) };
+        let grid = Grid { count: MASKED, unit: 64, columns: 1, layers: cx.layers(out) };
         cx.push(draw, cx.name(out), grid);
     }
 }

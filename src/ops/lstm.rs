@@ -19,6 +19,7 @@ use super::{
     Tangents, Tensor, TensorId, Variants, call, lstm_lowering,
 };
 use crate::gpu::Count;
+use crate::ops::counts::ROWS;
 
 /// A layer of so many units in each direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,14 +61,14 @@ impl Operation for Lstm {
         let (units, directions) = (self.units, self.directions as usize);
         let probes = inputs.iter().any(|t| t.probes);
         let wide = |t: &Tensor, cols: u32| {
-            let fits = (t.rows, t.cols) == (Count::Rows, cols);
+            let fits = (t.rows, t.cols) == (ROWS, cols);
             assert!(fits, "lstm: {} is not [rows, {cols}]", t.name);
         };
         match rule {
             Rule::Forward | Rule::Jvp => {
                 assert!((1..=MOST_UNITS).contains(&units), "lstm: {units} units, where 1 to {MOST_UNITS} can be");
                 assert_eq!(inputs.len(), 3 * directions, "lstm: three tensors of each direction");
-                let mut outputs = vec![("", Count::Rows, units * self.directions, probes)];
+                let mut outputs = vec![("", ROWS, units * self.directions, probes)];
                 for of in inputs.chunks_exact(3) {
                     wide(of[0], 4 * units);
                     self.check_weight(of[1]);
@@ -78,8 +79,8 @@ impl Operation for Lstm {
                             assert!(fits, "lstm: {} is not [1, {}]", of[2].name, 4 * units);
                         }
                     }
-                    outputs.push(("previous", Count::Rows, units, probes));
-                    outputs.push(("state", Count::Rows, 5 * units, probes));
+                    outputs.push(("previous", ROWS, units, probes));
+                    outputs.push(("state", ROWS, 5 * units, probes));
                 }
                 outputs
             }
@@ -88,14 +89,14 @@ impl Operation for Lstm {
                 self.check_weight(weight);
                 wide(state, 5 * units);
                 wide(h_bar, units * self.directions);
-                vec![("", Count::Rows, 4 * units, probes)]
+                vec![("", ROWS, 4 * units, probes)]
             }
             Rule::Delta => {
                 let [state, h_bar, back] = operation::inputs(self, inputs);
                 wide(state, 5 * units);
                 wide(h_bar, units * self.directions);
                 wide(back, units);
-                vec![("", Count::Rows, 2 * self.padded(), probes)]
+                vec![("", ROWS, 2 * self.padded(), probes)]
             }
             Rule::VjpJvp(0) => {
                 let [weight, state, state_dot, delta, bar_dot, back] = operation::inputs(self, inputs);
@@ -105,14 +106,14 @@ impl Operation for Lstm {
                 wide(delta, 2 * self.padded());
                 wide(bar_dot, units * self.directions);
                 wide(back, units);
-                vec![("", Count::Rows, 4 * units, probes)]
+                vec![("", ROWS, 4 * units, probes)]
             }
             Rule::Second => {
                 let [state, state_dot, delta] = operation::inputs(self, inputs);
                 wide(state, 5 * units);
                 wide(state_dot, 5 * units);
                 wide(delta, 2 * self.padded());
-                vec![("", Count::Rows, units.div_ceil(4), probes)]
+                vec![("", ROWS, units.div_ceil(4), probes)]
             }
             _ => no_rule(self, rule),
         }

@@ -3,6 +3,7 @@
 use super::{Lowering, Lstm, LstmVariant, Node, Rule, TensorId, Variants};
 use crate::gpu::{Count, Grid};
 use crate::kernels::{lstm as kernel, lstm_tangent as tangent};
+use crate::ops::counts::{ROWS, SENTENCES};
 
 /// Sentences of a workgroup, `units`.
 const BLOCK: u32 = 8;
@@ -48,7 +49,7 @@ impl Walk {
             By::Sentences { lanes, .. } => 4 * lanes,
             By::Units { .. } => BLOCK,
         };
-        Walk { by, grid: Grid { count: Count::Sentences, unit, columns: 1, layers: cx.layers(out) } }
+        Walk { by, grid: Grid { count: SENTENCES, unit, columns: 1, layers: cx.layers(out) } }
     }
 }
 
@@ -228,7 +229,7 @@ fn delta(of: &Lstm, node: &Node, cx: &mut Lowering<'_>) {
         },
         constants: tangent::Constants { reverse: of.reverse(), shift: of.offset() % 4, ..Default::default() },
     };
-    let grid = quads_of(Count::Sentences, quads, cx.layers(out));
+    let grid = quads_of(SENTENCES, quads, cx.layers(out));
     cx.push(delta, cx.name(out), grid);
 }
 
@@ -254,7 +255,7 @@ fn second(of: &Lstm, node: &Node, cx: &mut Lowering<'_>) {
         },
         constants: tangent::Constants { reverse: of.reverse(), ..Default::default() },
     };
-    let grid = quads_of(Count::Rows, quads, cx.layers(out));
+    let grid = quads_of(ROWS, quads, cx.layers(out));
     cx.push(second, cx.name(out), grid);
 }
 

@@ -1,15 +1,17 @@
 //! Inner products of the rows of each sentence, folded to below the diagonal: what squared norms of per-example
 //! gradients need of a layer's input, once for all adjoints. Not differentiated. Shader: `shaders/row_gram.wgsl`.
 
+use super::counts::{MASKED, ROWS, SENTENCES};
 use super::operation::{self, no_rule};
 use super::{AttentionVariant, Family, Lowering, Node, Operation, OutputShape, Rule, Sizes, Tensor};
-use crate::gpu::{Count, Grid};
+use crate::gpu::Grid;
 use crate::kernels::row_gram as kernel;
 
 /// a to g, [rows, most]: g[t, s] = 2 a_t·a_s for s < t, ‖a_t‖² for s = t, else 0; s is counted from the first row of
 /// t's sentence, and no sentence has more than `most` rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowGram {
+    /// Columns of g: rows of the longest sentence.
     pub most: u32,
 }
 
@@ -23,7 +25,7 @@ impl Operation for RowGram {
             no_rule(self, rule);
         }
         let [a] = operation::inputs(self, inputs);
-        assert!(!a.probes && matches!(a.rows, Count::Rows | Count::Masked), "rows of tokens, the same for all");
+        assert!(!a.probes && matches!(a.rows, ROWS | MASKED), "rows of tokens, the same for all");
         vec![("", a.rows, self.most, false)]
     }
 
@@ -45,7 +47,7 @@ impl Operation for RowGram {
         let ([a], [out]) = (node.inputs(), node.outputs());
         let tensor = cx.graph.tensor(a);
         let most4 = self.most.div_ceil(4);
-        let masked = u32::from(tensor.rows == Count::Masked);
+        let masked = u32::from(tensor.rows == MASKED);
         let (constants, columns) = match cx.variants.attention(Family::GhostNorm) {
             AttentionVariant::Subgroup(lanes) => {
                 (kernel::Constants { subgroup: true, lanes }, self.most.div_ceil(lanes))
@@ -59,13 +61,13 @@ impl Operation for RowGram {
             params: kernel::Params { a4: tensor.cols4(), most4, most: self.most, masked },
             constants,
         };
-        let grid = Grid { count: Count::Sentences, unit: 1, columns, layers: 1 };
+        let grid = Grid { count: SENTENCES, unit: 1, columns, layers: 1 };
         cx.push(gram, cx.name(out), grid);
     }
 }
 
 impl RowGram {
-    /// Iterations of all loops of one invocation, in the `subgroup` variant with so many lanes or in the other.
+    /// Iterations of all loops of one invocation, in the `subgroup` variant with `lanes` lanes or in the other.
     pub(crate) fn iterations(self, a: &Tensor, lanes: Option<u32>) -> u64 {
         let a4 = u64::from(a.cols4());
         match lanes {

@@ -1,14 +1,15 @@
 //! Sums over the rows of each sentence and all columns, [rows, n] to [sentences, 4], the sum in the first column. Not
 //! differentiated. Shader: `shaders/sentence_sum.wgsl`.
 
+use super::counts::{MASKED, ROWS, SENTENCES};
 use super::operation::{self, no_rule};
 use super::{Lowering, Node, Operation, OutputShape, Rule, Sizes, Tensor};
-use crate::gpu::Count;
 use crate::kernels::sentence_sum as kernel;
 
 /// terms to factor Σ terms, plus an addend.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SentenceSum {
+    /// What the sum is multiplied by.
     pub factor: f32,
 }
 
@@ -22,8 +23,8 @@ impl Operation for SentenceSum {
             no_rule(self, rule);
         }
         let [terms] = operation::inputs(self, inputs);
-        assert!(matches!(terms.rows, Count::Rows | Count::Masked), "sums over sentences are of rows of tokens");
-        vec![("", Count::Sentences, 4, terms.probes)]
+        assert!(matches!(terms.rows, ROWS | MASKED), "sums over sentences are of rows of tokens");
+        vec![("", SENTENCES, 4, terms.probes)]
     }
 
     fn flops(&self, _: &Node, _: &Sizes<'_>) -> Option<f64> {
@@ -49,12 +50,12 @@ impl Operation for SentenceSum {
             params: kernel::Params {
                 width: tensor.cols,
                 cols4: tensor.cols4(),
-                masked: u32::from(tensor.rows == Count::Masked),
+                masked: u32::from(tensor.rows == MASKED),
                 factor: self.factor,
                 in_layer: cx.layer(terms),
                 out_layer: cx.layer(out),
-                add: u32::from(node.addend.is_some()),
             },
+            constants: kernel::Constants { addend: node.addend.is_some() },
         };
         cx.push(sum, cx.name(out), cx.elementwise(out));
     }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::{Inputs, Twin};
-use crate::gpu::Count;
+use crate::ops::counts::MASKED;
 use crate::ops::{Batch, GhostNorm, RowGram, Rule};
 
 /// What the norms are taken from: the adjoint's rows, the other inputs, and the batch.
@@ -24,7 +24,7 @@ impl<'a> Rows<'a> {
     pub(super) fn new(inputs: &'a Inputs<'_>) -> Rows<'a> {
         let optional = |i: usize| inputs.get(i).map_or((&[][..], 0), |values| (values, inputs.cols(i)));
         let ((b, b_cols), (a, a_cols), (third, third_cols)) = (optional(0), optional(1), optional(2));
-        let masked = inputs.frame.graph.tensor(inputs.node.inputs[0]).rows == Count::Masked;
+        let masked = inputs.frame.graph.tensor(inputs.node.inputs[0]).rows == MASKED;
         Rows { b, b_cols, masked, a, a_cols, third, third_cols }
     }
 }

@@ -16,25 +16,26 @@
 
 pub mod activation;
 mod add;
-pub mod attention;
-pub mod concat;
-pub mod cross_entropy;
-pub mod dropout;
-pub mod embedding;
-pub mod gather;
+pub(crate) mod attention;
+pub(crate) mod concat;
+pub(crate) mod cross_entropy;
+pub(crate) mod dropout;
+pub(crate) mod embedding;
+pub(crate) mod gather;
 mod ghost_gram;
-pub mod ghost_norm;
+pub(crate) mod ghost_norm;
 pub mod jet;
-pub mod layer_norm;
-pub mod linear;
-pub mod loss_draw;
-pub mod lstm;
-pub mod optimizer;
+pub(crate) mod layer_norm;
+pub(crate) mod linear;
+pub(crate) mod loss_draw;
+pub(crate) mod lstm;
+pub(crate) mod optimizer;
 mod sentence_sum;
 
 use std::collections::HashMap;
 
 use crate::gpu::{Count, Step};
+use crate::ops::counts::{MASKED, ROWS, SENTENCES};
 use crate::ops::{Batch, Emit, Function, Node, Rule, TensorId, every_operation};
 use jet::Jet;
 
@@ -43,8 +44,11 @@ pub type Values = HashMap<TensorId, Vec<f64>>;
 
 /// A graph's nodes and tensors, as the interpreter sees them.
 pub struct Frame<'a> {
+    /// Names and shapes of tensors.
     pub graph: &'a dyn Emit,
+    /// The batch that gives rows their number.
     pub batch: &'a Batch,
+    /// Keys of the random streams.
     pub step: Step,
 }
 
@@ -53,9 +57,9 @@ impl Frame<'_> {
     pub fn rows(&self, id: TensorId) -> usize {
         match self.graph.tensor(id).rows {
             Count::Fixed(n) => n as usize,
-            Count::Rows => self.batch.rows() as usize,
-            Count::Masked => self.batch.masked() as usize,
-            Count::Sentences => self.batch.sentences as usize,
+            ROWS => self.batch.rows() as usize,
+            MASKED => self.batch.masked() as usize,
+            SENTENCES => self.batch.sentences as usize,
         }
     }
 
@@ -85,7 +89,7 @@ impl Inputs<'_> {
         if probes { &all[self.probe * size..(self.probe + 1) * size] } else { all }
     }
 
-    /// Input i, if the node has so many.
+    /// Input i, if the node has one.
     fn get(&self, i: usize) -> Option<&[f64]> {
         self.node.inputs.get(i).map(|id| self.values(*id))
     }
@@ -169,7 +173,7 @@ impl Twin for NoTwin {
 
 /// The twin of each operation of the list.
 macro_rules! twins {
-    ($($name:ident,)*) => {
+    ($($file:ident::$name:ident,)*) => {
         fn twin(function: &Function) -> &dyn Twin {
             match function {
                 $(Function::$name(operation) => operation,)*
@@ -191,7 +195,7 @@ fn plus(mut x: Vec<f64>, addend: &[f64]) -> Vec<f64> {
     x
 }
 
-/// A number a row, in the first of four columns.
+/// One number per row, in the first of four columns.
 fn in_first_of_four(numbers: impl Iterator<Item = f64>) -> Vec<f64> {
     numbers.flat_map(|n| [n, 0.0, 0.0, 0.0]).collect()
 }

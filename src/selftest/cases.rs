@@ -5,7 +5,8 @@ use std::ops::{Deref, DerefMut};
 
 use super::updates::updates;
 use super::{Case, Pass, TABLES, Work};
-use crate::graph::{Count, Emit, Graph, LstmWeights, TensorId};
+use crate::graph::{Emit, Graph, LstmWeights, TensorId};
+use crate::ops::counts::MASKED;
 use crate::ops::{Activation, Attention, Labels, LossDraw, Rule, call, concat};
 
 /// What numbers a given tensor holds.
@@ -19,7 +20,7 @@ pub(super) enum Given {
     Slight,
     /// Further from 0 than a product with a row of `w1` comes.
     AwayFromZero,
-    /// Queries, keys and values of heads of this size in so many parts, with zeros behind each head as in a model's
+    /// Rows of heads of this size, `parts` times (queries, keys, values), with zeros behind each head as in a model's
     /// weights.
     Heads { size: u32, parts: u32 },
     /// The batch's own weight of every masked position, in the first of four columns.
@@ -105,7 +106,7 @@ const F: u32 = 1024;
 const H: u32 = 4;
 const V: u32 = 512;
 
-/// The same graphs at one representative size, for so many rows: what `selftest --time` looks at, products first.
+/// The same graphs at one representative size, for a number of rows: what `selftest --time` looks at, products first.
 pub(super) fn representative(rows: u32) -> Vec<Case> {
     let sentences = rows / T;
     const ALL: &[Pass] = &[Pass::Gradient, Pass::Tangent, Pass::Second, Pass::Norms];
@@ -203,7 +204,7 @@ fn operations() -> Vec<Case> {
         made.fused = fused;
         all.push(made);
     }
-    for f in [Activation::GeluTanh, Activation::Relu, Activation::Silu] {
+    for f in [Activation::GeluTanh, Activation::Relu, Activation::Silu, Activation::Tanh] {
         for (d, fused) in [(10, false), (36, true)] {
             let title = format!("feed-forward block {d} of {f:?}{}", if fused { ", fused" } else { "" });
             let mut made = case(&title, 4e-6, 2, 5, move |g| feed_forward(g, d, f));
@@ -349,7 +350,7 @@ fn tied_head(g: &mut Draft, vocabulary: u32, d: u32, labels: Labels) -> TensorId
 
 /// Cotangents drawn at logits.
 fn draws(g: &mut Draft, vocabulary: u32, kind: LossDraw) -> TensorId {
-    let logits = g.graph.input("logits", Count::Masked, vocabulary);
+    let logits = g.graph.input("logits", MASKED, vocabulary);
     let loss = g.cross_entropy(logits, Labels::Hard);
     g.push(call(kind, Rule::Forward, &[logits, loss]), "draw")[0]
 }

@@ -2,7 +2,8 @@
 
 use super::setting::Setting;
 use super::{Case, Pass, Work};
-use crate::graph::{Count, Emit, Role, TensorId};
+use crate::graph::{Emit, Role, TensorId};
+use crate::ops::counts::MASKED;
 use crate::random::{Purpose, Stream};
 use crate::reference;
 
@@ -15,6 +16,7 @@ const ENTRIES: u32 = 8;
 /// A parameter's adjoint against finite differences.
 #[derive(Clone, Debug)]
 pub struct Difference {
+    /// Its name in the graph.
     pub parameter: String,
     /// Largest difference of the entries tried, as a share of the adjoint's largest value.
     pub error: f64,
@@ -98,7 +100,7 @@ pub fn directional_differences(case: &Case) -> Vec<Difference> {
         }
     }
     // The loss has one number a row, its tangent in the first of four columns.
-    let loss = graph.tensor(setting.output).rows == Count::Masked;
+    let loss = graph.tensor(setting.output).rows == MASKED;
     if let Some(tangent) = setting.tangents.get(&setting.output) {
         let want: Vec<f64> = slope(setting.output);
         let first = |v: &[f64]| v.iter().step_by(if loss { 4 } else { 1 }).copied().collect::<Vec<f64>>();
@@ -110,11 +112,11 @@ pub fn directional_differences(case: &Case) -> Vec<Difference> {
             output.iter().zip(cotangent).map(|(a, b)| a * b).sum::<f64>()
         };
         let at = |h: f64| (objective(&moved(h)) - 2.0 * objective(&here) + objective(&moved(-h))) / (h * h);
-        let bend = (4.0 * at(H2) - at(2.0 * H2)) / 3.0;
+        let wanted = (4.0 * at(H2) - at(2.0 * H2)) / 3.0;
         let got = here[&second].iter().sum::<f64>();
         // Against the sum of the terms' sizes, which may cancel.
         let size: f64 = here[&second].iter().map(|v| v.abs()).sum();
-        all.push(Difference { parameter: "second order".into(), error: (got - bend).abs() / size.max(1.0) });
+        all.push(Difference { parameter: "second order".into(), error: (got - wanted).abs() / size.max(1.0) });
     }
     all
 }

@@ -7,9 +7,13 @@ use super::{Case, Pass, TABLES, Work};
 use crate::gpu::{Count, Step};
 use crate::graph::{Emit, GramPart, Graph, Role, TensorId};
 use crate::ops::batch::{BatchLayout, Sentence};
+use crate::ops::counts::MASKED;
 use crate::ops::{Batch, Function, GhostNorm, RowGram, Rule, call};
 use crate::random::{Purpose, Stream};
 use crate::reference::{Frame, Values};
+
+/// Why norms of a case cannot fail.
+const KNOWN: &str = "operations of the table say what their gradients are made of";
 
 pub(super) fn batch_of(case: &Case, layout: &BatchLayout) -> Batch {
     let mut random = Stream::new(11, Purpose::Test, u64::from(case.sentences));
@@ -83,8 +87,8 @@ impl Setting {
         let tensor = graph.tensor(output).clone();
         let cotangent = match tensor.rows {
             // A set of weights a probe.
-            Count::Masked if case.weight_sets => graph.probe("weights", Count::Masked, 4),
-            Count::Masked => graph.input("weight", Count::Masked, 4),
+            MASKED if case.weight_sets => graph.probe("weights", MASKED, 4),
+            MASKED => graph.input("weight", MASKED, 4),
             _ if matches!(pass, Pass::Gradient | Pass::Norms) => graph.probe("cotangent", tensor.rows, tensor.cols),
             _ => graph.input("cotangent", tensor.rows, tensor.cols),
         };
@@ -100,7 +104,7 @@ impl Setting {
             };
             parameters.into_iter().map(probe).collect()
         };
-        if tensor.rows == Count::Masked {
+        if tensor.rows == MASKED {
             given.insert(cotangent, if case.weight_sets { Given::LossWeights } else { Given::LossWeight });
         }
         let parts = |id: TensorId| if let Some(Given::Heads { parts, .. }) = given.get(&id) { *parts } else { 1 };
@@ -115,18 +119,18 @@ impl Setting {
                 let mut parameters: Vec<TensorId> =
                     adjoints.keys().copied().filter(|id| graph.tensor(*id).role == Role::Parameter).collect();
                 parameters.sort_unstable();
-                graph.ghost_norms(&adjoints, &parameters, &parts);
+                graph.ghost_norms(&adjoints, &parameters, &parts).expect(KNOWN);
                 with_row_grams(&mut graph, case.longest);
                 let cotangent = graph.input("one cotangent", tensor.rows, tensor.cols);
                 let adjoints = graph.gradient(&[(output, cotangent)]);
                 let wanted = |id: TensorId| GramPart { mask: (1 << parts(id)) - 1, parts: parts(id) };
-                graph.ghost_gram(&adjoints, &parameters, case.sentences + 1, &wanted);
+                graph.ghost_gram(&adjoints, &parameters, case.sentences + 1, &wanted).expect(KNOWN);
             }
             Pass::Tangent => {
                 adjoints = graph.gradient(&[(output, cotangent)]);
                 directions = directions_of(&mut graph);
                 // The cotangent moves too, as an adjoint does in the middle of a model.
-                if tensor.rows != Count::Masked {
+                if tensor.rows != MASKED {
                     let along = graph.probe("along cotangent", tensor.rows, tensor.cols);
                     directions.push((cotangent, along));
                 }
@@ -136,7 +140,7 @@ impl Setting {
                 directions = directions_of(&mut graph);
                 tangents = graph.tangent(&directions);
                 adjoints = graph.gradient(&[(output, cotangent)]);
-                let loss = (tensor.rows == Count::Masked).then_some((output, 0.25));
+                let loss = (tensor.rows == MASKED).then_some((output, 0.25));
                 second = graph.second_order(forward, loss, Some(&adjoints), &tangents);
             }
         }

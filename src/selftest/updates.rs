@@ -73,9 +73,9 @@ impl Setting {
 
     /// What is done once the gradient is there: up along it, where the case has an ascent, and the update.
     fn dispatches(&self, update: &Update) -> [Vec<Dispatch>; 2] {
-        let (o, mut up, mut down) = (&self.optimizer, vec![], self.optimizer.settle());
+        let (o, mut up, mut down) = (&self.optimizer, vec![], self.optimizer.measure_gradient());
         if let Some(rho) = update.rho {
-            up = o.settle();
+            up = o.measure_gradient();
             up.extend(o.ascend(rho, &self.saved));
             down.extend(o.descend(&self.saved));
         }
@@ -143,7 +143,7 @@ pub(super) fn run(gpu: &Gpu, variants: &Variants, case: &Case, update: &Update) 
     let mut still = false;
     for (taken, lr) in RATES.into_iter().enumerate() {
         let numbers = setting.optimizer.numbers(taken as u64, lr);
-        let step = Step { counter: [taken as u32, 0], optimizer: numbers, ..Step::default() };
+        let step = Step { counter: [taken as u32, 0], user: numbers, ..Step::default() };
         if let Some(rho) = update.rho {
             let along = normal(100 + taken as u64, size);
             write(gpu, &setting.gradients, &along);

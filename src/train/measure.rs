@@ -14,17 +14,18 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use super::data::Corpus;
-use super::measurement::{Bartlett, Measurement};
-use super::observer::{Observer, interrupt_requested};
+use super::measurement::{Measurement, Ratios, both, known};
+use super::observer::Observer;
 use super::run::RunError;
 use crate::config::{ConfigError, HessianTraceSection, MeasureSection, NoiseSection, TopSection};
 use crate::curvature::{
-    Chunks, Cotangent, CurvatureError, Drawing, FormPass, Lanczos, Matrix, ModelOperator, Noise, NormPass, Norms,
-    Operator, ProbeKind, ProductPass, Subject, deviations, probes, ratio_paired, top_eigenpairs,
+    Bartlett, Chunks, Conventions, ConventionsOptions, Cotangent, CurvatureError, Drawing, ExampleTraces, FormPass,
+    HessianTraces, Lanczos, Matrix, MeanGradient, ModelOperator, NormPass, Norms, Operator, ProbeKind, ProductPass,
+    Stopping, Subject, deviations, probes, top_eigenpairs,
 };
 use crate::interrupt::{self, Interrupted};
 use crate::language::masked_position;
-use crate::model::Model;
+use crate::model::{Law, Model};
 use crate::ops::batch::Sentence;
 use crate::statistics::{Crossed, Estimate, Target};
 
@@ -73,35 +74,49 @@ impl Instruments {
         let started = Instant::now();
         let check = || if go_on() { Ok(()) } else { Err(CurvatureError::Interrupted) };
         let mut m = Measurement { step, ..Measurement::default() };
-        let mut ratios = Bartlett::default();
+        let (mut covariance, mut beyond) = (None, None);
         // A part that an interrupt cut short is none of a measurement.
         let fisher = self.fisher(model, &mut m, &check)?;
         check()?;
         if let Some(noise) = &self.settings.noise {
-            let own = self.noise(model, noise, &mut m, &check)?;
+            covariance = Some(self.noise(model, noise, &mut m, &check)?);
             check()?;
-            let ratio = paired(&own, &fisher);
-            (ratios.noise_fisher, ratios.noise_fisher_standard_error) = both(&ratio);
         }
         if let Some(hessian) = &self.settings.hessian_trace {
-            let (beyond, probe_error) = self.hessian(model, hessian, &mut m, &check)?;
-            // Tr H / Tr F = 1 + (Tr H - Tr G) / Tr F, whose numerator comes from the same probes for both and is small
-            // where the model fits; the probes are common to all sentences, so that their part is added.
-            let ratio = paired(&beyond, &fisher);
-            let whole = Estimate {
-                value: 1.0 + ratio.value,
-                standard_error: ratio.standard_error.hypot(probe_error / m.fisher_trace),
-                ..ratio
-            };
-            (ratios.hessian_fisher, ratios.hessian_fisher_standard_error) = both(&whole);
+            beyond = Some(self.hessian(model, hessian, &mut m, &check)?);
         }
         if let Some(top) = &self.settings.top {
             self.top(model, top, &mut m, &check)?;
             check()?;
         }
-        m.bartlett = (self.settings.bartlett && ratios != Bartlett::default()).then_some(ratios);
+        let ratios = Bartlett::of(ExampleTraces {
+            covariance: covariance.as_deref(),
+            fisher: &fisher,
+            hessian: beyond.as_ref().map(|(beyond, error)| HessianTraces::BeyondFisher(beyond, error / m.fisher_trace)),
+        });
+        let ratios = Ratios::from(ratios);
+        m.bartlett = (self.settings.bartlett && ratios != Ratios::default()).then_some(ratios);
         m.measure_seconds = started.elapsed().as_secs_f64();
         Ok(m)
+    }
+
+    /// The Fisher trace of a model in every convention, on the sentences and with the draws of
+    /// [`measure`](Self::measure).
+    ///
+    /// # Errors
+    /// As those of [`measure`](Self::measure).
+    pub fn conventions(
+        &self,
+        model: &Model,
+        law: &Law,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Conventions, CurvatureError> {
+        let trace = &self.settings.trace;
+        let subject = self.subject(model, trace.sentences)?;
+        let (kind, draws) = (trace.estimator, trace.draws as usize);
+        let what = ConventionsOptions { kind, seed: self.seed, draws, target: Target::Population };
+        let check = || if go_on() { Ok(()) } else { Err(CurvatureError::Interrupted) };
+        Conventions::measure(&subject, law, &what, &mut |_| check())
     }
 
     /// Bytes of the adapter that the largest measurement takes while it lasts.
@@ -110,11 +125,11 @@ impl Instruments {
     /// What the adapter says.
     pub fn bytes(&self, model: &Model) -> Result<u64, CurvatureError> {
         let trace = self.subject(model, self.settings.trace.sentences)?;
-        let mut all = vec![NormPass::bytes(&trace, Cotangent::Draw(self.settings.trace.estimator.draw()))?];
+        let mut all = vec![NormPass::bytes(&trace, Cotangent::Draw(self.settings.trace.estimator))?];
         if let Some(noise) = &self.settings.noise {
             let subject = self.subject(model, noise.sentences)?;
             all.push(NormPass::bytes(&subject, Cotangent::Data)?);
-            all.push(subject.mean_gradient_bytes()?);
+            all.push(subject.loss_gradient_bytes()?);
             all.push(FormPass::bytes(&subject, false)?);
         }
         if let Some(hessian) = &self.settings.hessian_trace {
@@ -137,9 +152,8 @@ impl Instruments {
     fn fisher(&self, model: &Model, m: &mut Measurement, check: Check<'_>) -> Result<Vec<f64>, CurvatureError> {
         let settings = &self.settings.trace;
         let subject = self.subject(model, settings.sentences)?;
-        let mut drawing =
-            Drawing::new(&subject, self.settings.trace.estimator.draw(), self.seed, settings.draws as usize)?;
-        let trace = drawing.run(&subject, Target::Population, None, 0, &mut |_| check())?.trace;
+        let mut drawing = Drawing::new(&subject, self.settings.trace.estimator, self.seed, settings.draws as usize)?;
+        let trace = drawing.run(&subject, Target::Population, &Stopping::after(usize::MAX), &mut |_| check())?.trace;
         check()?;
         m.fisher_trace = trace.estimate;
         m.fisher_trace_standard_error = trace.standard_error;
@@ -159,15 +173,15 @@ impl Instruments {
         let subject = self.subject(model, settings.sentences)?;
         let squared = Norms::measure(&subject, &mut |_| check())?.squared;
         check()?;
-        let mean = subject.mean_gradient()?;
+        // One masked position an example: the loss's gradient is ḡ.
+        let gradient = subject.loss_gradient()?;
         check()?;
-        let forms = ModelOperator::new(&subject, Matrix::Ggn).forms(&[mean])?;
-        let with_mean = &forms[0].slope;
-        let noise = Noise::of(&squared, with_mean);
+        let mean = MeanGradient::of(&subject, gradient, Matrix::Ggn)?;
+        let noise = mean.noise(&squared);
         (m.noise_trace, m.noise_trace_standard_error) = both(&noise.trace_covariance);
         (m.gradient_squared_norm, m.gradient_squared_norm_standard_error) = both(&noise.gradient_squared_norm);
         (m.noise_scale, m.noise_scale_standard_error) = both(&noise.noise_scale);
-        Ok(deviations(&squared, with_mean, noise.mean_gradient_squared_norm))
+        Ok(deviations(&squared, &mean.slopes, noise.mean_gradient_squared_norm))
     }
 
     /// Tr H; gives each sentence's part of Tr H - Tr G and the error of the latter's mean by the probes.
@@ -252,23 +266,8 @@ pub(super) fn measure_error(error: CurvatureError) -> RunError {
 /// Asks whether to go on.
 type Check<'a> = &'a dyn Fn() -> Result<(), CurvatureError>;
 
-/// A number that is one.
-fn known(value: f64) -> Option<f64> {
-    value.is_finite().then_some(value)
-}
-
-fn both(e: &Estimate) -> (Option<f64>, Option<f64>) {
-    (known(e.value), known(e.standard_error))
-}
-
-/// Σ a / Σ b over the sentences that both are known of.
-fn paired(a: &[f64], b: &[f64]) -> Estimate {
-    let n = a.len().min(b.len());
-    ratio_paired(&a[..n], &b[..n])
-}
-
 /// The measurements of a run.
-pub(super) struct Along {
+pub(super) struct MeasurementSchedule {
     instruments: Instruments,
     every: u64,
     /// The newest one, also one from before the run was resumed.
@@ -277,13 +276,18 @@ pub(super) struct Along {
     pub seconds: f64,
 }
 
-impl Along {
+impl MeasurementSchedule {
     /// Samples the sentences, and looks into a run's metrics for what was measured before.
-    pub fn new(corpus: &Corpus, settings: &MeasureSection, batch: usize, metrics: &Path) -> Result<Along, Interrupted> {
+    pub fn new(
+        corpus: &Corpus,
+        settings: &MeasureSection,
+        batch: usize,
+        metrics: &Path,
+    ) -> Result<MeasurementSchedule, Interrupted> {
         let text = std::fs::read_to_string(metrics).unwrap_or_default();
         let last = text.lines().rev().find_map(|line| serde_json::from_str(line).ok());
         let instruments = Instruments::new(corpus, settings, batch)?;
-        Ok(Along { instruments, every: settings.every, last, seconds: 0.0 })
+        Ok(MeasurementSchedule { instruments, every: settings.every, last, seconds: 0.0 })
     }
 
     /// Whether the schedule asks for a measurement at a step that has none yet.
@@ -311,7 +315,7 @@ impl Along {
         observer: &dyn Observer,
     ) -> Result<Option<Measurement>, CurvatureError> {
         let started = Instant::now();
-        let found = self.instruments.measure(model, step, &|| !interrupt_requested());
+        let found = self.instruments.measure(model, step, &|| !interrupt::requested());
         self.seconds += started.elapsed().as_secs_f64();
         match found {
             Ok(measurement) => {

@@ -562,3 +562,74 @@ fn ctrl_c_ends_with_130_and_prints_what_was_measured() {
     assert!(number(&report, "samples") > 2.0 && number(&report, "standard_error") > 0.0, "{report}");
     assert!(f.path("t.svg").exists());
 }
+
+/// The library's answers and the command's are those of one procedure.
+#[test]
+fn a_program_gets_the_numbers_that_the_command_prints() {
+    use lowland::curvature::{
+        CurvatureMatrix, Design, Estimator, Examples, Measure, Sampling, Setting, Trace, TraceRequest, estimate, unseen,
+    };
+    use lowland::model::Model;
+    use lowland::ops::{Device, LossDraw};
+    let f = Folder::new(RUN);
+    let [folder, examples] = given("roberta-20");
+    let model = Model::load(&Device::from_env().unwrap(), &folder).unwrap();
+    let sentences = model.read_examples(&examples).unwrap();
+    let loss = model.over(&sentences).unwrap();
+    let command = |more: &[&str]| {
+        let all = [&["measure", "trace", &folder, &examples, "--probe-seed", "5", "--json"], more].concat();
+        let output = f.lowland(&all);
+        serde_json::from_slice::<Value>(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(&output.stderr)))
+    };
+    let same = |what: &str, value: &Value, trace: &Trace| {
+        let number = |name: &str| value[name].as_f64().unwrap();
+        assert_eq!(number("trace").to_bits(), trace.estimate.to_bits(), "{what}: {}", trace.estimate);
+        assert_eq!(number("standard_error").to_bits(), trace.standard_error.to_bits(), "{what}");
+        assert_eq!(value["samples"], trace.samples, "{what}");
+        assert_eq!(value["reached"], trace.reached, "{what}");
+    };
+    // An operator is asked: examples as the target, as a sample, by other estimators.
+    let (hessian, ggn) = (loss.hessian(), loss.gauss_newton());
+    let goal = ["--rel-error", "0.2"];
+    let printed = command(&[&goal[..], &["--matrix", "ggn"]].concat());
+    same("ggn", &printed, &ggn.trace().seed(5).relative_error(0.2).unwrap());
+    let printed = command(&[&goal[..], &["--matrix", "ggn", "--as-sample"]].concat());
+    same("as a sample", &printed, &ggn.trace().seed(5).of_population().relative_error(0.2).unwrap());
+    assert_eq!(printed["reached"], false, "its few examples alone leave a larger error");
+    let printed = command(&["--samples", "12", "--probe", "gaussian"]);
+    same("hessian", &printed, &hessian.trace().seed(5).gaussian().probes(12).unwrap());
+    let printed = command(&["--estimator", "hutch++", "--samples", "12"]);
+    same("hutch++", &printed, &hessian.trace().seed(5).by(Estimator::HutchPlusPlus).probes(12).unwrap());
+    let refused = hessian.trace().by(Estimator::DataLabels).probes(12).unwrap_err();
+    assert!(refused.to_string().contains("has no probe vectors"), "{refused}");
+    // A model and its examples are asked.
+    let setting = Setting::of(&model);
+    let asked = TraceRequest { seed: 5, ..TraceRequest::default() };
+    let signs = Some(Estimator::Drawn(LossDraw::Signs));
+    let given = |sample: bool| match sample {
+        true => Examples::SampleOf((&sentences[..]).into()),
+        false => Examples::These((&sentences[..]).into()),
+    };
+    let requests = [
+        (TraceRequest { estimator: signs, rel_error: Some(0.1), ..asked.clone() }, false),
+        (TraceRequest { matrix: Some(CurvatureMatrix::NoiseCovariance), ..asked.clone() }, true),
+        (TraceRequest { rel_error: Some(0.3), ..asked.clone() }, true),
+    ];
+    let flags = [
+        &["--estimator", "random-signs", "--rel-error", "0.1"][..],
+        &["--matrix", "noise_covariance", "--as-sample"],
+        &["--rel-error", "0.3", "--as-sample"],
+    ];
+    for ((request, sample), flags) in requests.into_iter().zip(flags) {
+        let plan = request.plan().unwrap();
+        let found = estimate(&setting, &given(sample), &plan, &mut unseen).unwrap();
+        let printed = command(flags);
+        same(&flags.join(" "), &printed, &found.trace);
+        assert_eq!(printed["count"], found.scope.examples);
+        assert_eq!(printed["gradient_equivalents"], found.scope.gradient_equivalents);
+    }
+    // What does not suit the examples is refused in both.
+    let designed = TraceRequest { estimator: signs, sentences: Sampling::Designed(Design::Importance), ..asked };
+    let refused = estimate(&setting, &given(false), &designed.plan().unwrap(), &mut unseen).unwrap_err();
+    assert_eq!(refused.to_string(), "importance sentences are drawn from a language, not from given examples");
+}

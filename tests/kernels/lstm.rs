@@ -1,9 +1,10 @@
 //! An LSTM in both directions on sentences that are read backwards.
 
+use lowland::ops::counts::ROWS;
 use std::collections::HashMap;
 
 use crate::common::adapter::gpu;
-use lowland::graph::{Count, Dims, Emit, Graph, LstmWeights, Plan, TensorId};
+use lowland::graph::{Dims, Emit, ExecutionPlan, Graph, LstmWeights, TensorId};
 use lowland::ops::batch::{BatchLayout, Sentence};
 use lowland::ops::{Batch, BatchBuffers, Device, Family, Variants};
 use lowland::random::{Purpose, Stream};
@@ -18,7 +19,7 @@ const BOUND: f32 = 1e-6;
 fn layer(units: u32) -> (Graph, Vec<TensorId>, TensorId, TensorId) {
     let mut graph = Graph::default();
     let width = 2 * units;
-    let x = graph.input("x", Count::Rows, width);
+    let x = graph.input("x", ROWS, width);
     let mut all = Vec::new();
     let mut made = |graph: &mut Graph, way: &str| {
         let of = LstmWeights {
@@ -60,7 +61,7 @@ fn hidden(
         device.gpu.write(&buffer, &padded);
         outside.insert(id, buffer);
     }
-    let plan = Plan::new(device, &graph, dims, &buffers, &outside, &[h]).unwrap();
+    let plan = ExecutionPlan::new(device, &graph, dims, &buffers, &outside, &[h]).unwrap();
     plan.run(&device.gpu, &batch.step(1)).unwrap();
     let wide = (2 * units).next_multiple_of(4) as usize;
     let all: Vec<f32> = device.gpu.read(plan.buffer(h).unwrap(), batch.rows() as usize * wide).unwrap();

@@ -10,5 +10,6 @@ mod uniform_reads;
 
 mod activations;
 mod cross_compile;
+mod grid;
 mod kernels;
 mod lstm;

@@ -4,7 +4,8 @@ use crate::MODELS;
 use crate::common::adapter::gpu;
 use crate::common::curvature::{distance, norm, setting, subject, vectors};
 use lowland::curvature::{
-    Chunks, Drawing, Gradients, GramPass, Lanczos, Matrix, ModelOperator, Norms, Operator, Subject, top_eigenpairs,
+    Chunks, Drawing, Gradients, GramPass, Lanczos, Matrix, ModelOperator, Norms, Operator, Stopping, Subject,
+    top_eigenpairs,
 };
 use lowland::model::{Encoder, Loaded, Model, ModelConfig, TokenIds, Weights};
 use lowland::ops::batch::Sentence;
@@ -120,7 +121,8 @@ fn exact_label_trace_is_that_of_double_precision() {
             let s = setting(name);
             let subject = subject(&gpu, &s, variants, 3, 5);
             let mut drawing = Drawing::new(&subject, LossDraw::Exact, 0, 1).unwrap();
-            let result = drawing.run(&subject, Target::TheseExamples, None, 0, &mut |_| Ok(())).unwrap();
+            let result =
+                drawing.run(&subject, Target::TheseExamples, &Stopping::after(usize::MAX), &mut |_| Ok(())).unwrap();
             let want = s.truth.values("fisher_trace")[0];
             let got = result.trace.estimate;
             assert!((got / want - 1.0).abs() <= 1e-5, "{name} {variants:?}: {got} against {want}");
@@ -132,8 +134,8 @@ fn exact_label_trace_is_that_of_double_precision() {
     }
 }
 
-/// Long sentences and wide layers: a workgroup that went over all draws would run into llvmpipe's bound on loops, and the
-/// norms came out too small without a word.
+/// Long sentences and wide layers: a workgroup that went over all draws would run into llvmpipe's bound on loops, and
+/// the norms came out too small without a word.
 #[test]
 fn draws_at_once_change_no_norm_of_long_sentences() {
     let gpu = gpu();
@@ -157,7 +159,7 @@ fn draws_at_once_change_no_norm_of_long_sentences() {
             Subject::new(&Model::new(&Device::of(&gpu), &encoder, &weights).unwrap(), &sentences, &[], &chunks)
                 .unwrap();
         let mut drawing = Drawing::new(&subject, LossDraw::Signs, 1, 8).unwrap();
-        drawing.run(&subject, Target::TheseExamples, None, 0, &mut |_| Ok(())).unwrap();
+        drawing.run(&subject, Target::TheseExamples, &Stopping::after(usize::MAX), &mut |_| Ok(())).unwrap();
         drawing.values().to_vec()
     };
     for (one, eight) in norms(1).iter().flatten().zip(norms(8).iter().flatten()) {
@@ -165,8 +167,9 @@ fn draws_at_once_change_no_norm_of_long_sentences() {
     }
 }
 
-/// llvmpipe ends the loops of an invocation after 65,535 iterations of all of them together. The norms of a feed-forward layer
-/// of 2,048 numbers on sentences of 124 tokens took more than that at 8 lanes; at 510 tokens they still would.
+/// llvmpipe ends the loops of an invocation after 65,535 iterations of all of them together. The norms of a
+/// feed-forward layer of 2,048 numbers on sentences of 124 tokens took more than that at 8 lanes; at 510 tokens they
+/// still would.
 #[test]
 fn norms_of_long_sentences_are_whole_or_refused() {
     let gpu = gpu();
@@ -207,7 +210,7 @@ fn norms_of_long_sentences_are_whole_or_refused() {
 fn every_column_of_dense_matrices() {
     let gpu = gpu();
     let variants = Variants::choose(gpu.capabilities());
-    for name in ["roberta-tiny", "bert-tiny", "postnorm-tiny"] {
+    for name in ["roberta-tiny", "bert-tiny", "postnorm-tiny", "lstm-tiny", "lstm-plain-tiny"] {
         let s = setting(name);
         let subject = subject(&gpu, &s, variants, 256, 64);
         let n = subject.size();
@@ -318,7 +321,11 @@ fn chunks_batches_and_order_do_not_matter() {
         let form: Vec<f64> = forms.iter().map(|f| f.iter().zip(operator.weights()).map(|(f, w)| f * w).sum()).collect();
         let trace = |kind| {
             let mut drawing = Drawing::new(&subject, kind, 7, 4).unwrap();
-            drawing.run(&subject, Target::TheseExamples, None, 0, &mut |_| Ok(())).unwrap().trace.estimate
+            drawing
+                .run(&subject, Target::TheseExamples, &Stopping::after(usize::MAX), &mut |_| Ok(()))
+                .unwrap()
+                .trace
+                .estimate
         };
         let norms: f64 = Norms::measure(&subject, &mut |_| Ok(())).unwrap().squared.iter().sum();
         let numbers = [form, vec![trace(LossDraw::Label), trace(LossDraw::Signs), norms]].concat();
@@ -360,8 +367,8 @@ fn untouched_parameters_are_the_columns_of_zeros() {
         let s = setting(name);
         (flags, s)
     };
-    // `transformers`' own dense matrices in double precision, by its own order of parameters.
-    for name in ["roberta-tiny", "bert-tiny"] {
+    // Dense matrices in double precision of `transformers` and of torch's LSTM, by their own order of parameters.
+    for name in ["roberta-tiny", "bert-tiny", "lstm-tiny", "lstm-plain-tiny"] {
         let (flags, s) = untouched(name);
         for matrix in ["hessian", "ggn"] {
             let zeros = columns(&s.truth.values(matrix));
@@ -377,8 +384,8 @@ fn untouched_parameters_are_the_columns_of_zeros() {
         }
         assert!(flags.iter().filter(|f| **f).count() > 20);
     }
-    // An untied head leaves the table of inputs with rows of words in no sentence. By products with unit vectors: the loss's
-    // Gauss-Newton matrix has a zero on its diagonal where no label's gradient is anything but zero.
+    // An untied head leaves the table of inputs with rows of words in no sentence. By products with unit vectors: the
+    // loss's Gauss-Newton matrix has a zero on its diagonal where no label's gradient is anything but zero.
     let (flags, s) = untouched("bert-untied");
     let own = subject(&gpu, &s, variants, 256, 32);
     let operator = ModelOperator::new(&own, Matrix::Ggn);

@@ -1,10 +1,15 @@
-//! Traces over sentences that a design draws from a frame: no bias, and stated errors that hold, by z-scores over fixed seeds.
+//! Traces over sentences that a design draws from a frame: no bias, and stated errors that hold, by z-scores over fixed
+//! seeds.
+
+use std::ops::Range;
 
 use crate::common::adapter::gpu;
 use lowland::curvature::{
-    Chunks, CurvatureError, Designed, DesignedTrace, Drawing, Population, Sampling, Subject, designed_trace,
+    Chunks, CurvatureError, Design, Designed, DesignedTrace, Drawing, Numbered, Setting, Stopping, Subject,
+    designed_trace,
 };
 use lowland::gpu::Gpu;
+use lowland::interrupt::Interrupted;
 use lowland::model::{Encoder, Model, ModelConfig, Weights};
 use lowland::ops::batch::Sentence;
 use lowland::ops::{Device, LossDraw};
@@ -41,6 +46,19 @@ fn sentence(seed: u64, number: u64) -> Sentence {
     Sentence { ids, masked: vec![(position, label)], ..Sentence::default() }
 }
 
+/// Sentences of a seed as a language.
+struct Random(u64);
+
+impl Numbered for Random {
+    fn sentences(&self, numbers: Range<u64>) -> Result<Vec<Sentence>, Interrupted> {
+        Ok(numbers.map(|i| sentence(self.0, i)).collect())
+    }
+
+    fn longest(&self) -> u32 {
+        12
+    }
+}
+
 struct Ground<'g> {
     gpu: &'g Gpu,
     encoder: Encoder,
@@ -55,12 +73,9 @@ impl<'g> Ground<'g> {
     }
 
     fn trace(&self, what: &Designed) -> Result<DesignedTrace, CurvatureError> {
-        let from = Population {
-            sentences: &|numbers| Ok(numbers.map(|i| sentence(what.seed, i)).collect()),
-            subject: &|sentences| self.subject(sentences),
-            longest: 12,
-        };
-        designed_trace(&from, what, &mut |_| Ok(()))
+        let model = Model::new(&Device::of(self.gpu), &self.encoder, &self.weights).unwrap();
+        let setting = Setting { chunks: Chunks { batch: self.batch, probes: 4 }, ..Setting::of(&model) };
+        designed_trace(&setting, &Random(what.seed), what, &mut |_| Ok(()))
     }
 }
 
@@ -76,19 +91,17 @@ fn designs_are_unbiased_and_their_errors_hold() {
     let all: Vec<Sentence> = (0..8192).map(|i| sentence(1 << 40, i)).collect();
     let subject = ground.subject(&all).unwrap();
     let mut exact = Drawing::new(&subject, LossDraw::Exact, 0, 1).unwrap();
-    let truth = exact.run(&subject, Target::Population, None, 0, &mut |_| Ok(())).unwrap().trace;
-    for sampling in [Sampling::Importance, Sampling::Stratified] {
+    let truth = exact.run(&subject, Target::Population, &Stopping::after(usize::MAX), &mut |_| Ok(())).unwrap().trace;
+    for design in [Design::Importance, Design::Stratified] {
         let runs: Vec<DesignedTrace> = (0..60)
             .map(|seed| {
                 let what = Designed {
-                    sampling,
+                    design,
                     kind: if seed % 2 == 0 { LossDraw::Signs } else { LossDraw::Label },
                     seed,
                     draws: 2,
-                    most: 128,
-                    rel_error: None,
+                    stop: Stopping::after(128).not_before(128),
                     frame: Some(512),
-                    pilot: 128,
                 };
                 ground.trace(&what).unwrap()
             })
@@ -97,18 +110,19 @@ fn designs_are_unbiased_and_their_errors_hold() {
         let estimates: Vec<f64> = runs.iter().map(|r| r.trace.estimate).collect();
         let mean = Estimate::of_mean(&estimates);
         let bias = (mean.value - truth.estimate) / mean.standard_error.hypot(truth.standard_error);
-        assert!(bias.abs() < 3.5, "{sampling:?}: {bias:.2} standard errors of bias");
+        assert!(bias.abs() < 3.5, "{design:?}: {bias:.2} standard errors of bias");
         let z: Vec<f64> = runs.iter().map(|r| (r.trace.estimate - truth.estimate) / r.trace.standard_error).collect();
         let covered = z.iter().filter(|z| z.abs() < 1.96).count() as f64 / z.len() as f64;
-        assert!((0.86..=1.0).contains(&covered), "{sampling:?}: {covered:.2} of the intervals cover");
+        assert!((0.86..=1.0).contains(&covered), "{design:?}: {covered:.2} of the intervals cover");
         // The stated errors are those that the runs show: neither part is left out.
         let seen = mean.standard_error * (z.len() as f64).sqrt();
         let stated = (runs.iter().map(|r| r.trace.standard_error.powi(2)).sum::<f64>() / z.len() as f64).sqrt();
-        assert!((0.7..1.4).contains(&(stated / seen)), "{sampling:?}: stated {stated}, seen {seen}");
-        // A part whose estimate comes out negative is taken as 0: of strata that is often the data's, small beside the draws'.
+        assert!((0.7..1.4).contains(&(stated / seen)), "{design:?}: stated {stated}, seen {seen}");
+        // A part whose estimate comes out negative is taken as 0: of strata that is often the data's, small beside the
+        // draws'.
         let both = |r: &&DesignedTrace| r.trace.standard_error_data > 0.0 && r.trace.standard_error_probe > 0.0;
         let told = runs.iter().filter(both).count();
-        assert!(told > 30, "{sampling:?}: both parts in {told} of the runs");
+        assert!(told > 30, "{design:?}: both parts in {told} of the runs");
     }
 }
 
@@ -116,14 +130,12 @@ fn designs_are_unbiased_and_their_errors_hold() {
 fn a_relative_error_is_reached_and_batches_change_nothing() {
     let gpu = gpu();
     let what = Designed {
-        sampling: Sampling::Importance,
+        design: Design::Importance,
         kind: LossDraw::Signs,
         seed: 3,
         draws: 2,
-        most: 1 << 14,
-        rel_error: Some(0.05),
+        stop: Stopping::at(0.05).not_before(128).at_most(1 << 14),
         frame: None,
-        pilot: 128,
     };
     let found = ground(&gpu, 256).trace(&what).unwrap();
     assert!(found.trace.reached && found.trace.standard_error <= 0.05 * found.trace.estimate);
@@ -131,8 +143,8 @@ fn a_relative_error_is_reached_and_batches_change_nothing() {
     let other = ground(&gpu, 50).trace(&what).unwrap();
     assert_eq!((found.frame, found.measured), (other.frame, other.measured));
     assert!((found.trace.estimate / other.trace.estimate - 1.0).abs() < 1e-6);
-    let short =
-        ground(&gpu, 256).trace(&Designed { rel_error: Some(1e-4), most: 300, frame: Some(400), ..what.clone() });
+    let stop = Stopping::at(1e-4).not_before(128).at_most(300);
+    let short = ground(&gpu, 256).trace(&Designed { stop, frame: Some(400), ..what.clone() });
     assert!(!short.unwrap().trace.reached, "not reached, and says so");
     let error = ground(&gpu, 256).trace(&Designed { frame: Some(9), ..what }).unwrap_err().to_string();
     assert!(error.contains("128 sentences of the pilot"), "{error}");

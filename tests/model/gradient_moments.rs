@@ -1,18 +1,18 @@
-//! Products and quadratic forms of the empirical Fisher matrix and the noise covariance against per-example gradients, and
-//! against the inner products of gradients that `fixtures/make_curvature.py` recorded in double precision.
+//! Products and quadratic forms of the empirical Fisher matrix and the noise covariance against per-example gradients,
+//! and against the inner products of gradients that `fixtures/make_curvature.py` recorded in double precision.
 
 use crate::common::adapter::gpu;
 use crate::common::curvature::{distance, norm, setting, subject};
 use crate::common::truth::Truth;
 use lowland::curvature::{
-    GradientOperator, Gradients, Hutchinson, Lanczos, Moment, Operator, ProbeKind, Subject, hutchinson, probes,
-    top_eigenpairs,
+    GradientOperator, Gradients, Hutchinson, Lanczos, Moment, Operator, ProbeKind, Stopping, Subject, hutchinson,
+    probes, top_eigenpairs,
 };
 use lowland::ops::Variants;
 use nalgebra::{DMatrix, SymmetricEigen};
 
 /// Both head kinds, both norm places; sentences of unequal length with one or several masked positions.
-const MODELS: [&str; 5] = ["roberta-20", "bert-24", "bert-untied", "roberta-tiny", "postnorm-untied"];
+const MODELS: [&str; 6] = ["roberta-20", "bert-24", "bert-untied", "roberta-tiny", "postnorm-untied", "lstm-16"];
 const MOMENTS: [Moment; 2] = [Moment::EmpiricalFisher, Moment::NoiseCovariance];
 
 fn dot(a: &[f32], b: &[f32]) -> f64 {
@@ -143,7 +143,7 @@ fn moments_are_symmetric_positive_and_have_the_trace_of_the_norms() {
                 assert!((by_form / dot(v, product) - 1.0).abs() <= 1e-4, "{name} {moment:?}: {by_form}");
                 assert!(form.iter().all(|f| *f >= 0.0));
             }
-            let what = Hutchinson { samples: 400, seed: 3, ..Hutchinson::default() };
+            let what = Hutchinson { stop: Stopping::after(400), seed: 3, ..Hutchinson::default() };
             let trace = hutchinson(&operator, &what, &mut |_| Ok(())).unwrap();
             let want = recorded(&s.truth, n, moment).trace();
             let z = (trace.estimate - want) / trace.standard_error;

@@ -82,8 +82,8 @@ fn what_has_not_converged_says_so() {
     assert!(found.converged.iter().any(|c| !c), "{found:?}");
     assert_eq!(found.products, 14 + 5);
     let bad = |l: Lanczos| top_eigenpairs(&matrix, &l, &mut |_| Ok(()));
-    assert!(matches!(bad(Lanczos { top: 201, ..Default::default() }), Err(CurvatureError::Request(_))));
-    assert!(matches!(bad(Lanczos { top: 0, ..Default::default() }), Err(CurvatureError::Request(_))));
+    assert!(matches!(bad(Lanczos { top: 201, ..Default::default() }), Err(CurvatureError::Refused(_))));
+    assert!(matches!(bad(Lanczos { top: 0, ..Default::default() }), Err(CurvatureError::Refused(_))));
     let broken = top_eigenpairs(&Broken, &Lanczos { top: 1, ..Default::default() }, &mut |_| Ok(()));
     assert!(matches!(broken, Err(CurvatureError::NotFinite(_))));
 }
@@ -227,7 +227,7 @@ fn the_gram_matrix_gives_the_covariance() {
     };
     let forms: Vec<f64> = g.iter().map(form).collect();
     assert!((alignment(&forms, sigma.norm_squared(), 9.0 * sigma.norm_squared()) - 1.0).abs() < 1e-12);
-    assert!(matches!(Gram::new(1, vec![1.0]), Err(CurvatureError::Request(_))));
+    assert!(matches!(Gram::new(1, vec![1.0]), Err(CurvatureError::Refused(_))));
     assert!(matches!(Gram::new(2, vec![1.0, f64::NAN, 0.0, 1.0]), Err(CurvatureError::NotFinite(_))));
 }
 
@@ -304,8 +304,8 @@ fn a_transformers_own_hessian_is_seen_through_its_products() {
             let trace = truth.values(&format!("{matrix}_trace"))[0];
             let x = xtrace(&dense, &XTrace { seed: 0, samples: 300, block: 50, ..Default::default() }, &mut |_| Ok(()))
                 .unwrap();
-            // Its own error is optimistic: twice the usual four. The Gauss-Newton matrix has a rank below the sketch's, so that
-            // only rounding is left.
+            // Its own error is optimistic: twice the usual four. The Gauss-Newton matrix has a rank below the sketch's,
+            // so that only rounding is left.
             assert!(
                 (x.estimate - trace).abs() < 8.0 * x.standard_error + 1e-6 * trace.abs(),
                 "{model} {matrix}: {} against {trace}",

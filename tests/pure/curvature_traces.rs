@@ -1,20 +1,22 @@
-//! Trace estimators on matrices that are written down: exact expectations by enumeration, stated errors by z-scores at fixed
-//! seeds, naive twins.
+//! Trace estimators on matrices that are written down: exact expectations by enumeration, stated errors by z-scores at
+//! fixed seeds, naive twins.
 
 use crate::common::matrices::{Broken, exact, of_examples, with_spectrum};
 use lowland::curvature::*;
 use lowland::statistics::{Crossed, Target};
 use nalgebra::{DMatrix, DVector};
 
-/// Share of z-scores below 1.96 over fixed seeds; 300 of them put a true 0.95 between 0.912 and 0.988 (3 standard errors).
+/// Share of z-scores below 1.96 over fixed seeds; 300 of them put a true 0.95 between 0.912 and 0.988 (3 standard
+/// errors).
 fn coverage(z: &[f64]) -> f64 {
     z.iter().filter(|z| z.abs() < 1.96).count() as f64 / z.len() as f64
 }
 
-/// Runs of (estimate, stated error): no bias beyond 4 standard errors of their mean, and `low..0.99` of the intervals cover.
+/// Runs of (estimate, stated error): no bias beyond 4 standard errors of their mean, and `low..0.99` of the intervals
+/// cover.
 ///
-/// Bias is judged by the runs' own scatter and not by the mean z-score: where single values are skewed, as Gaussian probes on
-/// one large eigenvalue are, a low estimate comes with a low error (Johnson 1978).
+/// Bias is judged by the runs' own scatter and not by the mean z-score: where single values are skewed, as Gaussian
+/// probes on one large eigenvalue are, a low estimate comes with a low error (Johnson 1978).
 fn honest(runs: &[(f64, f64)], truth: f64, low: f64, what: &str) {
     let estimates: Vec<f64> = runs.iter().map(|r| r.0).collect();
     let mean = lowland::statistics::Estimate::of_mean(&estimates);
@@ -78,8 +80,11 @@ fn hutchinson_covers_at_its_stated_rate() {
         let trace: f64 = values.iter().sum();
         for kind in [ProbeKind::Rademacher, ProbeKind::Gaussian] {
             let one = |seed| {
-                let t =
-                    hutchinson(&matrix, &Hutchinson { kind, seed, samples: 60, ..Default::default() }, &mut |_| Ok(()));
+                let t = hutchinson(
+                    &matrix,
+                    &Hutchinson { kind, seed, stop: Stopping::after(60), ..Default::default() },
+                    &mut |_| Ok(()),
+                );
                 let t = t.unwrap();
                 assert_eq!(t.standard_error_data, 0.0);
                 (t.estimate, t.standard_error)
@@ -94,18 +99,20 @@ fn gaussian_probes_tell_the_norm() {
     let values: Vec<f64> = (1..=30).map(|i| 10.0 / f64::from(i)).collect();
     let matrix = with_spectrum(&values, 3);
     let (trace, square): (f64, f64) = (values.iter().sum(), values.iter().map(|x| x * x).sum());
-    let what = Hutchinson { kind: ProbeKind::Gaussian, samples: 4000, block: 64, ..Default::default() };
+    let what = Hutchinson { kind: ProbeKind::Gaussian, stop: Stopping::after(4000), block: 64, ..Default::default() };
     let t = hutchinson(&matrix, &what, &mut |_| Ok(())).unwrap();
     assert!((t.squared_norm.unwrap() / square - 1.0).abs() < 0.15);
     assert!((t.r_eff.unwrap() / (trace * trace / square) - 1.0).abs() < 0.15);
-    let plus = HutchPlusPlus { kind: ProbeKind::Gaussian, seed: 1, samples: 60, block: 8, ..Default::default() };
+    let plus =
+        HutchPlusPlus { kind: ProbeKind::Gaussian, seed: 1, stop: Stopping::after(60), block: 8, ..Default::default() };
     let plus = hutch_plus_plus(&matrix, &plus, &mut |_| Ok(())).unwrap();
     assert!((plus.squared_norm.unwrap() / square - 1.0).abs() < 0.8);
 }
 
 #[test]
 fn a_population_of_examples_is_covered_with_both_parts() {
-    // Examples are drawn anew for each seed: A_i = s_i B / n with s_i lognormal, its mean known. Weights 1 to 3, independent.
+    // Examples are drawn anew for each seed: A_i = s_i B / n with s_i lognormal, its mean known. Weights 1 to 3,
+    // independent.
     let common: Vec<f64> = (1..=20).map(f64::from).collect();
     let q = crate::common::matrices::orthogonal(20, 5);
     let a = &q * DMatrix::from_diagonal(&DVector::from_column_slice(&common)) * q.transpose();
@@ -117,7 +124,7 @@ fn a_population_of_examples_is_covered_with_both_parts() {
         let weights = (0..60).map(|_| 1.0 + f64::from(stream.below(3))).collect();
         let parts = (0..60).map(|_| (0.5 * stream.normal()).exp()).map(|s| a.iter().map(|x| x * s).collect()).collect();
         let matrix = Dense::of_examples(20, weights, parts).unwrap();
-        let what = Hutchinson { seed, samples: 40, target: Target::Population, ..Default::default() };
+        let what = Hutchinson { seed, stop: Stopping::after(40), target: Target::Population, ..Default::default() };
         let t = hutchinson(&matrix, &what, &mut |_| Ok(())).unwrap();
         both.push((t.estimate, t.standard_error));
         probe_only.push((t.estimate - trace) / t.standard_error_probe);
@@ -133,14 +140,13 @@ fn block_size_changes_nothing() {
     let matrix = of_examples(33, 4, 0.5, 7);
     let samples = 23;
     let by = |block| {
-        let h = Hutchinson { samples, block, rel_error: Some(0.03), minimum: 5, ..Default::default() };
+        let h = Hutchinson { stop: Stopping::at(0.03).not_before(5).at_most(samples), block, ..Default::default() };
         let p = HutchPlusPlus {
             kind: ProbeKind::Rademacher,
             seed: 4,
-            samples,
+            stop: Stopping::after(samples),
             block,
             target: Target::Population,
-            ..Default::default()
         };
         let x = XTrace { seed: 4, samples, block, ..Default::default() };
         let mut none = |_: &Progress| Ok(());
@@ -163,14 +169,19 @@ fn block_size_changes_nothing() {
 fn the_stop_rule_keeps_its_word() {
     let matrix = with_spectrum(&(1..=50).map(f64::from).collect::<Vec<_>>(), 8);
     let run = |rel_error, samples, minimum| {
-        let what = Hutchinson { samples, rel_error: Some(rel_error), minimum, block: 8, ..Default::default() };
+        let what =
+            Hutchinson { stop: Stopping { rel_error: Some(rel_error), minimum, most: samples }, ..Default::default() };
         hutchinson(&matrix, &what, &mut |_| Ok(())).unwrap()
     };
     let t = run(0.02, 10_000, 20);
     assert!(t.reached && t.samples > 20 && t.samples < 1000 && t.standard_error <= 0.02 * t.estimate);
     // One probe earlier it was not reached.
-    let earlier =
-        hutchinson(&matrix, &Hutchinson { samples: t.samples - 1, ..Default::default() }, &mut |_| Ok(())).unwrap();
+    let earlier = hutchinson(
+        &matrix,
+        &Hutchinson { stop: Stopping::after(t.samples - 1), ..Default::default() },
+        &mut |_| Ok(()),
+    )
+    .unwrap();
     assert!(earlier.standard_error > 0.02 * earlier.estimate);
     let loose = run(0.9, 1000, 30);
     assert_eq!((loose.samples, loose.reached), (30, true), "not before the minimum");
@@ -178,8 +189,8 @@ fn the_stop_rule_keeps_its_word() {
     assert_eq!((cut.samples, cut.reached), (40, false), "not reached, and says so");
 }
 
-/// Hutch++ and XTrace to a relative error: reached within the samples, no bias, and intervals that cover. A rule that looks
-/// after every probe or run stops early on a low error, so that somewhat fewer than 0.95 do.
+/// Hutch++ and XTrace to a relative error: reached within the samples, no bias, and intervals that cover. A rule that
+/// looks after every probe or run stops early on a low error, so that somewhat fewer than 0.95 do.
 #[test]
 fn hutch_plus_plus_and_xtrace_to_a_relative_error_are_honest() {
     let values: Vec<f64> = (0..60).map(|i| 10.0 / f64::from(i + 1).powf(1.5) + 0.2).collect();
@@ -190,14 +201,18 @@ fn hutch_plus_plus_and_xtrace_to_a_relative_error_are_honest() {
     let mut spent = 0;
     for seed in 0..300 {
         for (kind, own) in [(ProbeKind::Rademacher, 0), (ProbeKind::Gaussian, 1)] {
-            let what =
-                HutchPlusPlus { kind, seed, samples: 4000, rel_error: Some(0.01), minimum: 48, ..Default::default() };
+            let what = HutchPlusPlus {
+                kind,
+                seed,
+                stop: Stopping::at(0.01).not_before(48).at_most(4000),
+                ..Default::default()
+            };
             let t = hutch_plus_plus(&matrix, &what, &mut none).unwrap();
             assert!(t.reached && t.samples >= 48 && t.standard_error <= 0.01 * t.estimate, "{}", t.samples);
             assert_eq!(t.samples, 32 + t.values.len(), "the range keeps its size");
             runs[own].push((t.estimate, t.standard_error));
         }
-        let what = XTraceReplicates { seed, samples: 4000, smallest: 8, rel_error: 0.01, block: 8 };
+        let what = XTraceReplicates { seed, stop: Stopping::at(0.01).not_before(8).at_most(4000), block: 8 };
         let t = xtrace_replicates(&matrix, &what, &mut none).unwrap();
         assert!(t.reached && t.values.len() >= 8 && t.standard_error <= 0.01 * t.estimate, "{}", t.samples);
         spent += t.samples;
@@ -216,7 +231,8 @@ fn relative_errors_of_hutch_plus_plus_and_xtrace_stop_where_they_say() {
     let matrix = with_spectrum(&values, 13);
     let mut none = |_: &Progress| Ok(());
     let mut plus = |samples, block| {
-        let what = HutchPlusPlus { samples, rel_error: Some(0.01), minimum: 30, block, ..Default::default() };
+        let what =
+            HutchPlusPlus { stop: Stopping::at(0.01).not_before(30).at_most(samples), block, ..Default::default() };
         hutch_plus_plus(&matrix, &what, &mut none).unwrap()
     };
     let (one, other) = (plus(2000, 1), plus(2000, 7));
@@ -224,7 +240,7 @@ fn relative_errors_of_hutch_plus_plus_and_xtrace_stop_where_they_say() {
     let cut = plus(one.samples - 1, 4);
     assert!(!cut.reached && cut.standard_error > 0.01 * cut.estimate && cut.samples == one.samples - 1);
     let replicates = |samples, rel_error, block| {
-        let what = XTraceReplicates { seed: 5, samples, smallest: 8, rel_error, block };
+        let what = XTraceReplicates { seed: 5, stop: Stopping::at(rel_error).not_before(8).at_most(samples), block };
         xtrace_replicates(&matrix, &what, &mut |_| Ok(()))
     };
     let (one, other) = (replicates(4000, 0.01, 1).unwrap(), replicates(4000, 0.01, 5).unwrap());
@@ -286,7 +302,7 @@ fn xtrace_and_hutch_plus_plus_are_unbiased() {
     let z = mean_z(&x.iter().map(|t| t.estimate).collect::<Vec<_>>());
     assert!(z.abs() < 4.0, "XTrace: {z:.2}");
     for kind in [ProbeKind::Rademacher, ProbeKind::Gaussian] {
-        let of = |seed| HutchPlusPlus { kind, seed, samples: 60, block: 8, ..Default::default() };
+        let of = |seed| HutchPlusPlus { kind, seed, stop: Stopping::after(60), block: 8, ..Default::default() };
         let p: Vec<Trace> = (0..runs).map(|seed| hutch_plus_plus(&matrix, &of(seed), &mut none).unwrap()).collect();
         let scores: Vec<(f64, f64)> = p.iter().map(|t| (t.estimate, t.standard_error)).collect();
         honest(&scores, trace, 0.88, &format!("Hutch++ {kind:?}, 20 probes"));
@@ -308,8 +324,17 @@ fn deflation_beats_plain_probes_on_a_decaying_spectrum() {
     let (mut h, mut p, mut x) = (0.0f64, 0.0f64, 0.0f64);
     for seed in 0..40 {
         let error = |t: Trace| (t.estimate - trace).powi(2);
-        h += error(hutchinson(&matrix, &Hutchinson { seed, samples: 60, ..Default::default() }, &mut none).unwrap());
-        let what = HutchPlusPlus { kind: ProbeKind::Gaussian, seed, samples: 60, block: 8, ..Default::default() };
+        h += error(
+            hutchinson(&matrix, &Hutchinson { seed, stop: Stopping::after(60), ..Default::default() }, &mut none)
+                .unwrap(),
+        );
+        let what = HutchPlusPlus {
+            kind: ProbeKind::Gaussian,
+            seed,
+            stop: Stopping::after(60),
+            block: 8,
+            ..Default::default()
+        };
         p += error(hutch_plus_plus(&matrix, &what, &mut none).unwrap());
         x += error(xtrace(&matrix, &XTrace { seed, samples: 60, block: 8, ..Default::default() }, &mut none).unwrap());
     }
@@ -325,7 +350,13 @@ fn low_rank_and_zero_matrices_are_exact() {
     let low = with_spectrum(&values, 12);
     for (matrix, trace) in [(&zero, 0.0), (&low, 4.0)] {
         let x = xtrace(matrix, &XTrace { seed: 0, samples: 16, block: 4, ..Default::default() }, &mut none).unwrap();
-        let what = HutchPlusPlus { kind: ProbeKind::Gaussian, seed: 0, samples: 18, block: 4, ..Default::default() };
+        let what = HutchPlusPlus {
+            kind: ProbeKind::Gaussian,
+            seed: 0,
+            stop: Stopping::after(18),
+            block: 4,
+            ..Default::default()
+        };
         let p = hutch_plus_plus(matrix, &what, &mut none).unwrap();
         assert!(
             (x.estimate - trace).abs() < 1e-5 && (p.estimate - trace).abs() < 1e-5,
@@ -335,7 +366,12 @@ fn low_rank_and_zero_matrices_are_exact() {
         );
         assert!(x.standard_error < 1e-5 && p.standard_error < 1e-5);
     }
-    let h = hutchinson(&zero, &Hutchinson { rel_error: Some(0.01), ..Default::default() }, &mut none).unwrap();
+    let h = hutchinson(
+        &zero,
+        &Hutchinson { stop: Stopping::at(0.01).not_before(16).at_most(64), ..Default::default() },
+        &mut none,
+    )
+    .unwrap();
     assert_eq!((h.estimate, h.standard_error, h.reached), (0.0, 0.0, true));
 }
 
@@ -343,9 +379,13 @@ fn low_rank_and_zero_matrices_are_exact() {
 fn what_cannot_be_had_is_an_error() {
     let mut none = |_: &Progress| Ok(());
     let matrix = Dense::new(2, vec![1.0, 0.0, 0.0, 1.0]).unwrap();
-    let request = |r: Result<Trace, CurvatureError>| assert!(matches!(r, Err(CurvatureError::Request(_))), "{r:?}");
-    request(hutchinson(&matrix, &Hutchinson { samples: 1, ..Default::default() }, &mut none));
-    request(hutchinson(&matrix, &Hutchinson { rel_error: Some(0.0), ..Default::default() }, &mut none));
+    let request = |r: Result<Trace, CurvatureError>| assert!(matches!(r, Err(CurvatureError::Refused(_))), "{r:?}");
+    request(hutchinson(&matrix, &Hutchinson { stop: Stopping::after(1), ..Default::default() }, &mut none));
+    request(hutchinson(
+        &matrix,
+        &Hutchinson { stop: Stopping::at(0.0).not_before(16).at_most(64), ..Default::default() },
+        &mut none,
+    ));
     request(hutchinson(&matrix, &Hutchinson { target: Target::Population, ..Default::default() }, &mut none));
     request(xtrace(&matrix, &XTrace { seed: 0, samples: 2, block: 1, ..Default::default() }, &mut none));
     request(xtrace(&matrix, &XTrace { seed: 0, samples: 10, block: 1, ..Default::default() }, &mut none));
@@ -358,13 +398,13 @@ fn what_cannot_be_had_is_an_error() {
 #[test]
 fn an_interrupted_trace_is_that_of_the_probes_until_then() {
     let matrix = Dense::new(2, vec![1.0, 0.5, 0.5, 3.0]).unwrap();
-    let whole = Hutchinson { samples: 64, block: 8, ..Default::default() };
+    let whole = Hutchinson { stop: Stopping::after(64), block: 8, ..Default::default() };
     let stop = hutchinson(&matrix, &whole, &mut |p| {
         if p.done >= 16 { Err(CurvatureError::Interrupted) } else { Ok(()) }
     })
     .unwrap();
     assert_eq!((stop.samples, stop.interrupted, stop.reached), (16, true, false));
-    let same = hutchinson(&matrix, &Hutchinson { samples: 16, ..whole }, &mut |_| Ok(())).unwrap();
+    let same = hutchinson(&matrix, &Hutchinson { stop: Stopping::after(16), ..whole }, &mut |_| Ok(())).unwrap();
     assert_eq!((same.estimate, same.standard_error), (stop.estimate, stop.standard_error));
     assert!(!same.interrupted && same.reached);
 }

@@ -7,16 +7,16 @@ use lowland::curvature::*;
 use lowland::statistics::Target;
 
 /// An operator that is interrupted at its call number `at`, after so many examples of it.
-struct Stopping {
+struct Halting {
     inner: Dense,
     calls: Cell<usize>,
     at: usize,
     examples: usize,
 }
 
-impl Stopping {
-    fn new(inner: Dense, at: usize) -> Stopping {
-        Stopping { inner, calls: Cell::new(0), at, examples: 0 }
+impl Halting {
+    fn new(inner: Dense, at: usize) -> Halting {
+        Halting { inner, calls: Cell::new(0), at, examples: 0 }
     }
 
     fn call(&self) -> Result<(), CurvatureError> {
@@ -25,7 +25,7 @@ impl Stopping {
     }
 }
 
-impl Operator for Stopping {
+impl Operator for Halting {
     fn size(&self) -> usize {
         self.inner.size()
     }
@@ -71,17 +71,17 @@ fn same(cut: &Trace, whole: &Trace) {
 #[test]
 fn probes_until_an_interrupt_are_a_smaller_run() {
     for target in [Target::TheseExamples, Target::Population] {
-        let what = |samples| Hutchinson { samples, block: 4, target, ..Hutchinson::default() };
+        let what = |samples| Hutchinson { stop: Stopping::after(samples), block: 4, target, ..Hutchinson::default() };
         let matrix = of_examples(12, 6, 0.5, 1);
         let whole = hutchinson(&matrix, &what(8), &mut quiet).unwrap();
-        let cut = hutchinson(&Stopping::new(matrix.clone(), 2), &what(40), &mut quiet).unwrap();
+        let cut = hutchinson(&Halting::new(matrix.clone(), 2), &what(40), &mut quiet).unwrap();
         same(&cut, &whole);
         // The observer asks for the same.
         let stop = &mut |p: &Progress| if p.done < 8 { Ok(()) } else { Err(CurvatureError::Interrupted) };
         same(&hutchinson(&matrix, &what(40), stop).unwrap(), &whole);
         let whole = hutchinson_by_products(&matrix, &[], &what(8), &mut quiet).unwrap().trace;
         let calls = if target == Target::Population { 5 } else { 2 };
-        let cut = hutchinson_by_products(&Stopping::new(matrix.clone(), calls), &[], &what(40), &mut quiet).unwrap();
+        let cut = hutchinson_by_products(&Halting::new(matrix.clone(), calls), &[], &what(40), &mut quiet).unwrap();
         same(&cut.trace, &whole);
         // An interrupt behind the last probe has cut nothing short.
         let late = &mut |_: &Progress| Err(CurvatureError::Interrupted);
@@ -93,9 +93,9 @@ fn probes_until_an_interrupt_are_a_smaller_run() {
 #[test]
 fn examples_until_an_interrupt_are_a_smaller_sample_of_a_population_alone() {
     let matrix = of_examples(10, 9, 0.5, 2);
-    let what = |target| Hutchinson { samples: 8, block: 4, target, ..Hutchinson::default() };
+    let what = |target| Hutchinson { stop: Stopping::after(8), block: 4, target, ..Hutchinson::default() };
     let cut = |target| {
-        let stopping = Stopping { examples: 5, ..Stopping::new(matrix.clone(), 0) };
+        let stopping = Halting { examples: 5, ..Halting::new(matrix.clone(), 0) };
         hutchinson(&stopping, &what(target), &mut quiet)
     };
     let found = cut(Target::Population).unwrap();
@@ -115,7 +115,7 @@ fn deflated_traces_give_what_they_have() {
     let trace: f64 = values.iter().sum();
     // XTrace with products on a part of its range is XTrace with as many probes.
     let what = |samples| XTrace { samples, block: 2, ..XTrace::default() };
-    let cut = xtrace(&Stopping::new(matrix.clone(), 12 + 5), &what(48), &mut quiet).unwrap();
+    let cut = xtrace(&Halting::new(matrix.clone(), 12 + 5), &what(48), &mut quiet).unwrap();
     let whole = xtrace(&matrix, &what(20), &mut quiet).unwrap();
     assert!(
         cut.interrupted && (cut.estimate - whole.estimate).abs() < 1e-4 * trace,
@@ -124,24 +124,25 @@ fn deflated_traces_give_what_they_have() {
         whole.estimate
     );
     // Before that it is the plain mean.
-    let plain = xtrace(&Stopping::new(matrix.clone(), 5), &what(48), &mut quiet).unwrap();
-    let gaussian = Hutchinson { kind: ProbeKind::Gaussian, samples: 10, block: 2, ..Hutchinson::default() };
+    let plain = xtrace(&Halting::new(matrix.clone(), 5), &what(48), &mut quiet).unwrap();
+    let gaussian =
+        Hutchinson { kind: ProbeKind::Gaussian, stop: Stopping::after(10), block: 2, ..Hutchinson::default() };
     let hutchinson = hutchinson(&matrix, &gaussian, &mut quiet).unwrap();
     assert!((plain.estimate - hutchinson.estimate).abs() < 1e-4 * trace);
     assert!((plain.standard_error / hutchinson.standard_error - 1.0).abs() < 1e-3);
     // Hutch++: 6 blocks of products, as many of forms on the range, then the rest.
-    let what = |target| HutchPlusPlus { samples: 36, block: 2, target, ..HutchPlusPlus::default() };
-    let begun = hutch_plus_plus(&Stopping::new(matrix.clone(), 3), &what(Target::TheseExamples), &mut quiet).unwrap();
+    let what = |target| HutchPlusPlus { stop: Stopping::after(36), block: 2, target, ..HutchPlusPlus::default() };
+    let begun = hutch_plus_plus(&Halting::new(matrix.clone(), 3), &what(Target::TheseExamples), &mut quiet).unwrap();
     assert!(begun.interrupted && begun.values.len() == 6);
-    let rest = hutch_plus_plus(&Stopping::new(matrix.clone(), 14), &what(Target::TheseExamples), &mut quiet).unwrap();
+    let rest = hutch_plus_plus(&Halting::new(matrix.clone(), 14), &what(Target::TheseExamples), &mut quiet).unwrap();
     assert!(rest.interrupted && rest.values.len() == 4 && rest.standard_error < begun.standard_error);
     assert!((rest.estimate - trace).abs() < 6.0 * rest.standard_error + 1e-3 * trace);
     // Of a population the sketch tells nothing of the examples.
     let many = of_examples(40, 5, 0.5, 4);
-    let begun = hutch_plus_plus(&Stopping::new(many, 3), &what(Target::Population), &mut quiet).unwrap();
+    let begun = hutch_plus_plus(&Halting::new(many, 3), &what(Target::Population), &mut quiet).unwrap();
     assert!(begun.standard_error.is_nan() && begun.standard_error_probe > 0.0);
-    let what = XTraceReplicates { seed: 1, samples: 4000, smallest: 16, rel_error: 1e-6, block: 8 };
-    let runs = xtrace_replicates(&Stopping::new(matrix.clone(), 60), &what, &mut quiet).unwrap();
+    let what = XTraceReplicates { seed: 1, stop: Stopping::at(1e-6).not_before(16).at_most(4000), block: 8 };
+    let runs = xtrace_replicates(&Halting::new(matrix.clone(), 60), &what, &mut quiet).unwrap();
     assert!(runs.interrupted && !runs.reached && (runs.estimate - trace).abs() < 0.2 * trace);
 }
 
@@ -150,7 +151,7 @@ fn eigenpairs_and_densities_give_what_they_have() {
     let values: Vec<f64> = (0..60).map(|i| 50.0 * 0.8f64.powi(i)).collect();
     let matrix = with_spectrum(&values, 5);
     let what = Lanczos { top: 4, tolerance: 1e-7, block: 2, ..Lanczos::default() };
-    let cut = top_eigenpairs(&Stopping::new(matrix.clone(), 6), &what, &mut quiet).unwrap();
+    let cut = top_eigenpairs(&Halting::new(matrix.clone(), 6), &what, &mut quiet).unwrap();
     assert!(cut.interrupted && cut.products == 12 && cut.eigenvalues.len() == 4);
     for (i, value) in cut.eigenvalues.iter().enumerate() {
         let mut image = matrix.apply(std::slice::from_ref(&cut.vectors[i])).unwrap().remove(0);
@@ -160,12 +161,12 @@ fn eigenpairs_and_densities_give_what_they_have() {
     assert!((cut.eigenvalues[0] - 50.0).abs() < 0.5);
     let one = Lanczos { top: 1, ..what };
     assert!(matches!(
-        top_eigenpairs(&Stopping::new(matrix.clone(), 0), &one, &mut quiet),
+        top_eigenpairs(&Halting::new(matrix.clone(), 0), &one, &mut quiet),
         Err(CurvatureError::Interrupted)
     ));
     // Two probes at a time, 20 steps each: an interrupt in the second pair leaves it with fewer nodes.
     let what = QuadratureOptions { probes: 4, steps: 20, block: 2, ..QuadratureOptions::default() };
-    let q = quadrature(&Stopping::new(matrix.clone(), 28), &what, &mut quiet).unwrap();
+    let q = quadrature(&Halting::new(matrix.clone(), 28), &what, &mut quiet).unwrap();
     let nodes: Vec<usize> = q.nodes.iter().map(Vec::len).collect();
     assert!(q.interrupted && nodes == [20, 20, 8, 8], "{nodes:?}");
     let mean = values.iter().sum::<f64>() / 60.0;

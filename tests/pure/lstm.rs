@@ -1,8 +1,9 @@
 //! Norms and inner products of sentences' gradients through an LSTM, from its rows and from the gradients themselves.
 
+use lowland::ops::counts::ROWS;
 use std::collections::HashMap;
 
-use lowland::graph::{Count, GramPart, Graph, LstmWeights, TensorId};
+use lowland::graph::{GramPart, Graph, LstmWeights, TensorId};
 use lowland::ops::Batch;
 use lowland::ops::batch::{BatchLayout, Sentence};
 use lowland::random::{Purpose, Stream};
@@ -18,7 +19,7 @@ const BOUND: f64 = 1e-12;
 #[test]
 fn norms_and_inner_products_of_gradients_count_both_biases() {
     let mut graph = Graph::default();
-    let x = graph.input("x", Count::Rows, WIDTH);
+    let x = graph.input("x", ROWS, WIDTH);
     let mut parameters = Vec::new();
     let mut made = |graph: &mut Graph| {
         let shapes = [(4 * UNITS, WIDTH), (4 * UNITS, UNITS), (1, 4 * UNITS), (1, 4 * UNITS)];
@@ -29,11 +30,11 @@ fn norms_and_inner_products_of_gradients_count_both_biases() {
     };
     let (forward, reverse) = (made(&mut graph), made(&mut graph));
     let h = graph.lstm(x, forward, Some(reverse), Some(x));
-    let cotangent = graph.input("cotangent", Count::Rows, WIDTH);
+    let cotangent = graph.input("cotangent", ROWS, WIDTH);
     let adjoints = graph.gradient(&[(h, cotangent)]);
-    let norms = graph.ghost_norms(&adjoints, &parameters, &|_| 1);
+    let norms = graph.ghost_norms(&adjoints, &parameters, &|_| 1).unwrap();
     let most = LENGTHS.len() as u32;
-    let gram = graph.ghost_gram(&adjoints, &parameters, most, &|_| GramPart { mask: 1, parts: 1 }).unwrap();
+    let gram = graph.ghost_gram(&adjoints, &parameters, most, &|_| GramPart { mask: 1, parts: 1 }).unwrap().unwrap();
 
     let layout = BatchLayout { tables: [4, 16, 1], first_position: 0, segment: 64 };
     let sentences = LENGTHS.map(|n| Sentence { ids: vec![1; n as usize], ..Sentence::default() });
@@ -42,7 +43,7 @@ fn norms_and_inner_products_of_gradients_count_both_biases() {
     let mut given = Values::new();
     for (id, tensor) in graph.tensors() {
         if parameters.contains(&id) || [x, cotangent].contains(&id) {
-            let rows = if tensor.rows == Count::Rows { batch.rows() } else { tensor.rows.fixed() };
+            let rows = if tensor.rows == ROWS { batch.rows() } else { tensor.rows.fixed() };
             given.insert(id, (0..rows * tensor.cols).map(|_| 0.5 * random.normal()).collect());
         }
     }

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 
 use super::{Json, ModelAndExamples};
-use crate::curvature::{CurvatureMatrix, Estimator, Named};
+use crate::curvature::{CurvatureMatrix, Estimator, LabelSource, Named, ProbeKind, Sampling};
 
 #[derive(Args, Debug)]
 pub struct Measure {
@@ -57,7 +57,8 @@ impl Common {
 pub struct MeasureTrace {
     #[command(flatten)]
     pub common: Common,
-    /// Default: random-signs for `fisher`, data-labels for `empirical_fisher` and `noise_covariance`, else quadratic-form
+    /// Default: random-signs for `fisher`, data-labels for `empirical_fisher` and `noise_covariance`, else
+    /// quadratic-form
     #[arg(long, value_parser = choice::<Estimator>())]
     pub estimator: Option<Estimator>,
     /// Default: `fisher` for estimators that draw or enumerate labels, else `hessian`
@@ -78,13 +79,13 @@ pub struct MeasureTrace {
     /// draw does not tell the two parts of the standard error apart
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=65536))]
     pub draws: Option<u64>,
-    /// How a language's sentences are chosen for sampled-labels and random-signs: one like the other, or from a frame of which a
-    /// forward pass tells where much of the trace is to be expected (--count: sentences of the frame)
-    #[arg(long, value_enum, default_value = "uniform")]
-    pub sentences: SentencesChoice,
+    /// How a language's sentences are chosen for sampled-labels and random-signs: one like the other, or from a frame
+    /// of which a forward pass tells where much of the trace is to be expected (--count: sentences of the frame)
+    #[arg(long, value_parser = choice::<Sampling>(), default_value = "uniform")]
+    pub sentences: Sampling,
     /// Distribution of probe vectors; default: rademacher, for xtrace gaussian
-    #[arg(long, value_enum)]
-    pub probe: Option<ProbeChoice>,
+    #[arg(long, value_parser = choice::<ProbeKind>())]
+    pub probe: Option<ProbeKind>,
     /// Write a figure of the running estimate (SVG)
     #[arg(long, value_name = "FILE.svg")]
     pub out: Option<PathBuf>,
@@ -141,8 +142,8 @@ pub struct MeasureNoise {
     #[command(flatten)]
     pub common: Common,
     /// Labels of the gradients: the data's, or drawn from the model
-    #[arg(long, value_enum, default_value = "data")]
-    pub labels: LabelChoice,
+    #[arg(long, value_parser = choice::<LabelSource>(), default_value = "data")]
+    pub labels: LabelSource,
     /// Largest number of examples whose covariance eigenvalues are computed
     #[arg(long, default_value_t = 512)]
     pub eigenvalues_up_to: u32,
@@ -178,37 +179,12 @@ pub struct MeasureSharpness {
     pub out: Option<PathBuf>,
 }
 
-/// How sentences of a language are chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum SentencesChoice {
-    /// One like the other
-    Uniform,
-    /// In strata of like prediction, more where it scatters
-    Stratified,
-    /// In proportion to the prediction, weighted back
-    Importance,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ProbeChoice {
-    Rademacher,
-    Gaussian,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LabelChoice {
-    Data,
-    Model,
-}
-
 /// Reads a value by its name, and lists all of them with what they are.
 fn choice<T: Named + Send + Sync>() -> impl TypedValueParser<Value = T> {
-    let one = |value: &T| PossibleValue::new(value.name()).help(value.about()).aliases(value.aliases().iter().copied());
+    let one = |value: &T| {
+        let known = PossibleValue::new(value.name()).aliases(value.aliases().iter().copied());
+        if value.about().is_empty() { known } else { known.help(value.about()) }
+    };
     let names: Vec<PossibleValue> = T::ALL.iter().map(one).collect();
     PossibleValuesParser::new(names).map(|name| T::named(&name).expect("one of the names that are listed"))
-}
-
-/// A value's name on the command line, and in JSON.
-pub fn name_of(value: impl ValueEnum) -> String {
-    value.to_possible_value().expect("no value is hidden").get_name().to_string()
 }

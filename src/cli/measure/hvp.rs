@@ -10,7 +10,7 @@ use super::{Evidence, Session, check_folder, print_report, unless_interrupted};
 use crate::cli::arguments::{Common, MeasureHvp};
 use crate::cli::failure::Failure;
 use crate::cli::print;
-use crate::curvature::{Progress, Subject, dot, norm};
+use crate::curvature::{Progress, Scope, Subject, dot, norm};
 use crate::interrupt::{self, Interrupted};
 use crate::model::{WeightsFile, save_tensors};
 
@@ -39,7 +39,7 @@ where
     let common = &arguments.common;
     check_folder(&arguments.out)?;
     let session = open(common)?;
-    let subject = session.subject(common, &session.sentences()?, common.on.batch)?;
+    let subject = session.setting(common).subject(&session.sentences()?)?;
     let (mut vectors, stacked) = read(&arguments.vector, &subject)?;
     let operator = arguments.matrix.operator(&subject)?;
     let (mut products, mut cost) = (Vec::new(), 0.0);
@@ -69,7 +69,7 @@ where
         vector_norms: vectors.iter().map(|v| norm(v)).collect(),
         product_norms: products.iter().map(|v| norm(v)).collect(),
         out: arguments.out.display().to_string(),
-        evidence: session.evidence(common, &subject, session.target(), cost).ended(interrupted, true),
+        evidence: session.evidence(common, Scope::of(&subject, session.target(), cost)).ended(interrupted, true),
     };
     let mut rows = report.evidence.rows(&report.matrix);
     for (i, form) in report.quadratic_forms.iter().enumerate() {

@@ -6,8 +6,6 @@ mod noise;
 mod sharpness;
 mod spectrum;
 mod trace;
-mod trace_designed;
-mod trace_drawn;
 
 use std::path::Path;
 use std::time::Instant;
@@ -16,16 +14,16 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::arguments::{Common, Measure, MeasureCommand};
-use super::examples::{self, Source};
+use super::examples;
 use super::failure::Failure;
 use super::print;
 use super::progress::Gauge;
-use crate::curvature::{Chunks, CurvatureError, Progress, Subject};
+use crate::curvature::{Chunks, CurvatureError, Examples, Progress, Scope, Setting, Stage};
 use crate::gpu::AdapterChoice;
 use crate::interrupt::{self, Interrupted};
 use crate::model::{self, Model};
 use crate::ops::batch::Sentence;
-use crate::ops::{Device, Wishes};
+use crate::ops::{Device, KernelChoice};
 use crate::report::Figure;
 use crate::statistics::{Estimate, Target};
 
@@ -35,8 +33,8 @@ pub use sharpness::SharpnessReport;
 pub use spectrum::SpectrumReport;
 pub use trace::TraceReport;
 
-pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Measure) -> Result<(), Failure> {
-    let open = |common: &Common| Session::open(adapter, wishes, common);
+pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Measure) -> Result<(), Failure> {
+    let open = |common: &Common| Session::open(adapter, kernel_choice, common);
     match &arguments.command {
         MeasureCommand::Trace(a) => trace::run(open, a),
         MeasureCommand::Hvp(a) => hvp::run(open, a),
@@ -102,41 +100,39 @@ fn finite(value: f64) -> Option<f64> {
     value.is_finite().then_some(value)
 }
 
-/// A model on an adapter, with where its examples come from.
+/// A model on an adapter, with its examples.
 struct Session {
     model: Model,
-    source: Source,
-    sampled: bool,
+    examples: Examples<'static>,
+    /// Of a language's sentences.
+    sentences_seed: Option<u64>,
     start: Instant,
     gauge: Gauge,
 }
 
 impl Session {
-    fn open(adapter: &AdapterChoice, wishes: &Wishes, common: &Common) -> Result<Session, Failure> {
+    fn open(adapter: &AdapterChoice, kernel_choice: &KernelChoice, common: &Common) -> Result<Session, Failure> {
         let start = Instant::now();
         let gauge = Gauge::new();
         let (loaded, source) = examples::open(&common.on)?;
-        let sampled = source.sampled(&common.on);
-        let model = loaded.on(&Device::open(adapter, wishes)?)?;
-        Ok(Session { model, source, sampled, start, gauge })
+        let (examples, sentences_seed) = source.examples(&common.on);
+        let model = loaded.on(&Device::open(adapter, kernel_choice)?)?;
+        Ok(Session { model, examples, sentences_seed, start, gauge })
     }
 
     /// All the examples: the file's, or `count` sentences.
     fn sentences(&self) -> Result<Vec<Sentence>, Interrupted> {
         self.gauge.phase("examples");
-        match &self.source {
-            Source::File(sentences) => Ok(sentences.clone()),
-            Source::Language(held_out) => held_out.sentences(0..held_out.count),
-        }
+        self.examples.all()
     }
 
     fn target(&self) -> Target {
-        if self.sampled { Target::Population } else { Target::TheseExamples }
+        self.examples.target()
     }
 
-    fn subject(&self, common: &Common, sentences: &[Sentence], batch: u32) -> Result<Subject, CurvatureError> {
-        let chunks = Chunks { batch: batch as usize, probes: common.probes };
-        Subject::new(&self.model, sentences, &common.only, &chunks)
+    fn setting<'a>(&'a self, common: &'a Common) -> Setting<'a> {
+        let chunks = Chunks { batch: common.on.batch as usize, probes: common.probes };
+        Setting { model: &self.model, only: &common.only, chunks }
     }
 
     /// A value so far on standard error; an interrupt ends the work here.
@@ -145,23 +141,31 @@ impl Session {
         Ok(interrupt::check()?)
     }
 
-    fn evidence(&self, common: &Common, subject: &Subject, target: Target, cost: f64) -> Evidence {
+    /// The same of a procedure's parts.
+    fn follow(&self, stage: &Stage<'_>) -> Result<(), CurvatureError> {
+        match stage {
+            Stage::Phase(what) => {
+                self.gauge.phase(what);
+                Ok(())
+            }
+            Stage::Counted { what, unit, progress } => self.watch(what, unit, progress),
+        }
+    }
+
+    fn evidence(&self, common: &Common, scope: Scope) -> Evidence {
         self.gauge.done();
         Evidence {
-            target: if target == Target::Population { "population" } else { "these examples" }.into(),
+            target: if scope.target == Target::Population { "population" } else { "these examples" }.into(),
             examples: common.on.examples.display().to_string(),
-            count: subject.examples(),
-            masked_positions: subject.masked().iter().sum(),
-            parameters: subject.size(),
-            left_out: subject.vectors().left_out().into_iter().map(String::from).collect(),
+            count: scope.examples,
+            masked_positions: scope.masked,
+            parameters: scope.parameters,
+            left_out: scope.left_out,
             seed: common.seed(),
-            sentences_seed: match &self.source {
-                Source::Language(held_out) => Some(held_out.seed),
-                Source::File(_) => None,
-            },
+            sentences_seed: self.sentences_seed,
             adapter: self.model.gpu().info().name.clone(),
             seconds: self.start.elapsed().as_secs_f64(),
-            gradient_equivalents: cost,
+            gradient_equivalents: scope.gradient_equivalents,
             reached: true,
             interrupted: false,
         }
@@ -172,11 +176,6 @@ impl Evidence {
     /// Whether it was cut short, and whether what was asked for is there.
     fn ended(self, interrupted: bool, reached: bool) -> Evidence {
         Evidence { interrupted, reached: reached && !interrupted, ..self }
-    }
-
-    /// Of the first examples of a subject only.
-    fn of_first(self, subject: &Subject, examples: usize) -> Evidence {
-        Evidence { count: examples, masked_positions: subject.masked()[..examples].iter().sum(), ..self }
     }
 
     /// Rows of a table.

@@ -7,7 +7,7 @@ use super::{Evidence, Number, Session, check_figure, print_report, unless_interr
 use crate::cli::arguments::{Common, MeasureSharpness};
 use crate::cli::failure::Failure;
 use crate::cli::print;
-use crate::curvature::{BatchSharpness, Lanczos, Matrix, ModelOperator, Progress, top_eigenpairs};
+use crate::curvature::{BatchSharpness, Lanczos, Matrix, ModelOperator, Progress, Scope, top_eigenpairs};
 use crate::report::{Axis, Figure, Line};
 use crate::statistics::{Estimate, Target};
 
@@ -51,7 +51,7 @@ where
     let session = open(common)?;
     let sentences = session.sentences()?;
     let size = (arguments.sharpness_batch as usize).min(sentences.len());
-    let small = session.subject(common, &sentences, size as u32)?;
+    let small = session.setting(common).subject_in(&sentences, size)?;
     let values = BatchSharpness::measure(&small, arguments.rho, &mut |p| session.watch("batch sharpness", "batch", p))?;
     let what = Lanczos {
         top: 3.min(small.size()),
@@ -65,7 +65,8 @@ where
         true => None,
         false => unless_interrupted(
             session
-                .subject(common, &sentences, common.on.batch)
+                .setting(common)
+                .subject(&sentences)
                 .and_then(|subject| top_eigenpairs(&ModelOperator::new(&subject, Matrix::Hessian), &what, &mut look)),
         )?,
     };
@@ -90,7 +91,7 @@ where
         batches: values.curvature.len(),
         batch_sharpness_values: values.curvature,
         ascent_loss_values: values.ascent,
-        evidence: session.evidence(common, &small, Target::Population, cost).ended(interrupted, converged),
+        evidence: session.evidence(common, Scope::of(&small, Target::Population, cost)).ended(interrupted, converged),
     };
     if !report.converged && !interrupted {
         print::note("the largest eigenvalue has not converged: give more --products, or a larger --tolerance");

@@ -8,7 +8,7 @@ use crate::cli::arguments::{Common, MeasureSpectrum};
 use crate::cli::failure::Failure;
 use crate::cli::print;
 use crate::curvature::{
-    Density, Eigenpairs, Lanczos, LogDensity, Quadrature, QuadratureOptions, quadrature, top_eigenpairs,
+    Density, Eigenpairs, Lanczos, LogDensity, Quadrature, QuadratureOptions, Scope, quadrature, top_eigenpairs,
 };
 use crate::report::{Axis, Figure, Line};
 
@@ -89,7 +89,7 @@ where
     let common = &arguments.common;
     check_figure(arguments.out.as_deref())?;
     let session = open(common)?;
-    let subject = session.subject(common, &session.sentences()?, common.on.batch)?;
+    let subject = session.setting(common).subject(&session.sentences()?)?;
     let operator = arguments.matrix.operator(&subject)?;
     let what = Lanczos {
         top: arguments.top as usize,
@@ -132,7 +132,7 @@ where
             let steps = q.nodes.iter().map(Vec::len).max().unwrap_or(0);
             density_report(q, linear, log, steps, untouched)
         }),
-        evidence: session.evidence(common, &subject, session.target(), cost).ended(interrupted, converged),
+        evidence: session.evidence(common, Scope::of(&subject, session.target(), cost)).ended(interrupted, converged),
     };
     if !converged && !pairs.interrupted {
         print::note("not every eigenvalue has converged: give more --products, or a larger --tolerance");

@@ -1,0 +1,129 @@
+//! What a loss is the mean of, before it is known how much of it will be measured.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use super::{Chunks, CurvatureError, Subject};
+use crate::interrupt::Interrupted;
+use crate::model::Model;
+use crate::ops::batch::Sentence;
+use crate::statistics::Target;
+
+/// A language that has as many sentences as are wanted: number i is the same whenever it is asked for.
+pub trait Numbered {
+    /// Sentences by number, each with its masked positions and their labels.
+    ///
+    /// # Errors
+    /// An interrupt.
+    fn sentences(&self, numbers: Range<u64>) -> Result<Vec<Sentence>, Interrupted>;
+
+    /// Tokens of the longest sentence.
+    fn longest(&self) -> u32;
+}
+
+/// Examples of a measurement.
+pub enum Examples<'a> {
+    /// These, which are themselves the target: nothing is random but probes and draws.
+    These(Cow<'a, [Sentence]>),
+    /// These as a sample of what they came from: their choice has its part of the standard error.
+    SampleOf(Cow<'a, [Sentence]>),
+    /// A language, which is the target: sentences 0 and up.
+    Language {
+        /// Its sentences.
+        language: Box<dyn Numbered + 'a>,
+        /// Sentences that are asked for; `None` leaves it to what is measured.
+        count: Option<u64>,
+        /// Sentences where neither says how many.
+        usual: u64,
+    },
+}
+
+impl Examples<'_> {
+    /// All of them: those given, or as many of a language as are asked for, else its usual number.
+    ///
+    /// # Errors
+    /// An interrupt.
+    pub fn all(&self) -> Result<Vec<Sentence>, Interrupted> {
+        match self {
+            Examples::These(sentences) | Examples::SampleOf(sentences) => Ok(sentences.to_vec()),
+            Examples::Language { language, count, usual } => language.sentences(0..count.unwrap_or(*usual)),
+        }
+    }
+
+    /// What standard errors are about.
+    pub fn target(&self) -> Target {
+        match self {
+            Examples::These(_) => Target::TheseExamples,
+            Examples::SampleOf(_) | Examples::Language { .. } => Target::Population,
+        }
+    }
+}
+
+/// A model, which of its parameters take part, and how examples are gone through.
+pub struct Setting<'a> {
+    /// Nothing may write its parameters while it is measured.
+    pub model: &'a Model,
+    /// Patterns of parameter names, as in [`Subject::new`]; empty for all of them.
+    pub only: &'a [String],
+    /// Sizes of the batches, and the room for products.
+    pub chunks: Chunks,
+}
+
+impl<'a> Setting<'a> {
+    /// All parameters, in the usual batches.
+    pub fn of(model: &'a Model) -> Setting<'a> {
+        Setting { model, only: &[], chunks: Chunks::default() }
+    }
+
+    /// The model with sentences.
+    ///
+    /// # Errors
+    /// As [`Subject::new`].
+    pub fn subject(&self, sentences: &[Sentence]) -> Result<Subject, CurvatureError> {
+        Subject::new(self.model, sentences, self.only, &self.chunks)
+    }
+
+    /// The same in batches of another size.
+    ///
+    /// # Errors
+    /// As [`Subject::new`].
+    pub fn subject_in(&self, sentences: &[Sentence], batch: usize) -> Result<Subject, CurvatureError> {
+        Subject::new(self.model, sentences, self.only, &Chunks { batch, ..self.chunks })
+    }
+}
+
+/// What a measurement is about, and what it took.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scope {
+    /// Whether the examples are all there is, or a sample.
+    pub target: Target,
+    /// Examples that were measured.
+    pub examples: usize,
+    /// Masked positions in them; the loss is the mean over these.
+    pub masked: usize,
+    /// Numbers that take part.
+    pub parameters: usize,
+    /// Names of the parameters that were held still.
+    pub left_out: Vec<String>,
+    /// Arithmetic in gradients over the same examples.
+    pub gradient_equivalents: f64,
+}
+
+impl Scope {
+    /// All examples of a subject.
+    pub fn of(subject: &Subject, target: Target, gradient_equivalents: f64) -> Scope {
+        Scope {
+            target,
+            examples: subject.examples(),
+            masked: subject.masked().iter().sum(),
+            parameters: subject.size(),
+            left_out: subject.vectors().left_out().into_iter().map(String::from).collect(),
+            gradient_equivalents,
+        }
+    }
+
+    /// The first examples of the subject only.
+    pub fn of_first(self, subject: &Subject, examples: usize) -> Scope {
+        Scope { examples, masked: subject.masked()[..examples].iter().sum(), ..self }
+    }
+}

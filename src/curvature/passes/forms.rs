@@ -1,0 +1,169 @@
+//! vᵀ A_i v of each example for blocks of vectors, without a pass back along the tangents.
+
+use super::pass::{Pass, ProbeVectors, directions};
+use crate::curvature::error::unless_interrupted;
+use crate::curvature::{CurvatureError, Subject};
+use crate::gpu::{GpuError, Step};
+use crate::graph::TensorId;
+use crate::model::{Given, Recipe};
+use crate::ops::counts::MASKED;
+
+/// What quadratic forms of one vector give for each example, of the sum of its losses.
+#[derive(Clone, Debug, Default)]
+pub struct Forms {
+    /// vᵀ H_i v.
+    pub hessian: Vec<f64>,
+    /// vᵀ G_i v.
+    pub ggn: Vec<f64>,
+    /// ⟨g_i, v⟩.
+    pub slope: Vec<f64>,
+}
+
+/// Quadratic forms of a block of vectors, an example each, without a pass back along the tangents.
+pub struct FormPass {
+    pass: Pass,
+    probes: ProbeVectors,
+    hessian: Option<TensorId>,
+    ggn: TensorId,
+    slope: TensorId,
+}
+
+/// The recipe of quadratic forms, each parameter's probe, and the forms.
+struct FormRecipe {
+    recipe: Recipe,
+    probes: Vec<TensorId>,
+    whole: Option<TensorId>,
+    ggn: TensorId,
+    slope: TensorId,
+}
+
+impl FormRecipe {
+    fn new(subject: &Subject, hessian: bool) -> FormRecipe {
+        let encoder = &subject.model.encoder;
+        let (mut graph, loss) = encoder.with_loss(subject.labels);
+        let forward = graph.nodes().len();
+        let weight = graph.input("weight", MASKED, 4);
+        let adjoints = if hessian { Some(graph.gradient(&[(loss, weight)])) } else { None };
+        let seeds = directions(encoder, &mut graph);
+        let tangents = graph.tangent_of(forward, &seeds);
+        let ggn = graph.second_order(forward, Some((loss, 1.0)), None, &tangents).expect("the loss's term");
+        let whole =
+            hessian.then(|| graph.second_order(forward, Some((loss, 1.0)), adjoints.as_ref(), &tangents)).flatten();
+        let slope = graph.sentence_sum(tangents[&loss]);
+        let keep: Vec<TensorId> = [ggn, slope].into_iter().chain(whole).collect();
+        graph.prune(&keep);
+        graph.fuse();
+        let probes: Vec<TensorId> = seeds.into_iter().map(|(_, probe)| probe).collect();
+        let recipe = Recipe::new(graph, encoder, subject.labels)
+            .give(Given::Weight, [weight])
+            .give(Given::Fresh("the probes"), probes.iter().copied())
+            .keep(&keep)
+            .in_phases();
+        FormRecipe { recipe, probes, whole, ggn, slope }
+    }
+}
+
+impl FormPass {
+    /// Bytes that quadratic forms take of the adapter.
+    ///
+    /// # Errors
+    /// What the adapter says.
+    pub fn bytes(subject: &Subject, hessian: bool) -> Result<u64, CurvatureError> {
+        Pass::bytes(subject, &FormRecipe::new(subject, hessian).recipe)
+    }
+
+    /// Without `hessian`, only what the loss's own term gives.
+    pub fn new(subject: &Subject, hessian: bool) -> Result<FormPass, CurvatureError> {
+        let FormRecipe { recipe, probes, whole, ggn, slope } = FormRecipe::new(subject, hessian);
+        let pass = Pass::new(subject, recipe)?;
+        let probes = ProbeVectors::of(subject, &pass, &probes);
+        Ok(FormPass { pass, probes, hessian: whole, ggn, slope })
+    }
+
+    /// Forms of each vector.
+    pub fn run(&self, subject: &Subject, block: &[Vec<f32>]) -> Result<Vec<Forms>, CurvatureError> {
+        self.run_batches(subject, 0..subject.batches.len(), block)
+    }
+
+    /// Forms of each vector over the examples of some batches.
+    pub fn run_batches(
+        &self,
+        subject: &Subject,
+        batches: std::ops::Range<usize>,
+        block: &[Vec<f32>],
+    ) -> Result<Vec<Forms>, CurvatureError> {
+        let mut all = Vec::new();
+        for chunk in block.chunks(self.pass.dims().probes as usize) {
+            let mut forms = vec![Forms::default(); chunk.len()];
+            self.add(subject, batches.clone(), chunk, &mut forms)?;
+            all.append(&mut forms);
+        }
+        Ok(all)
+    }
+
+    /// Forms of each vector as far as they came before an interrupt: of fewer vectors, or, where none is done, of the first
+    /// batches only.
+    pub fn run_so_far(&self, subject: &Subject, block: &[Vec<f32>]) -> Result<Vec<Forms>, CurvatureError> {
+        let mut all = Vec::new();
+        for chunk in block.chunks(self.pass.dims().probes as usize) {
+            let mut forms = vec![Forms::default(); chunk.len()];
+            let done = self.add(subject, 0..subject.batches.len(), chunk, &mut forms);
+            match (unless_interrupted(done)?, all.is_empty()) {
+                (Some(()), _) => all.append(&mut forms),
+                (None, true) => return Ok(forms),
+                (None, false) => break,
+            }
+        }
+        Ok(all)
+    }
+
+    /// Adds the forms of one chunk of vectors, batch after batch.
+    fn add(
+        &self,
+        subject: &Subject,
+        batches: std::ops::Range<usize>,
+        chunk: &[Vec<f32>],
+        forms: &mut [Forms],
+    ) -> Result<(), CurvatureError> {
+        self.probes.write(subject, chunk)?;
+        for batch in batches {
+            let step = Step { probes: chunk.len() as u32, ..Step::default() };
+            let packed = self.pass.run(subject, batch, 1.0, step)?;
+            let sentences = packed.sentences as usize;
+            let mut read = |id: TensorId, to: fn(&mut Forms) -> &mut Vec<f64>| {
+                let values = self.read(subject, id, chunk.len())?;
+                let stride = self.pass.dims().sentences as usize;
+                for (k, form) in forms.iter_mut().enumerate() {
+                    to(form).extend(values[k * stride..k * stride + sentences].iter().map(|v| f64::from(v[0])));
+                }
+                Ok::<_, CurvatureError>(())
+            };
+            if let Some(hessian) = self.hessian {
+                read(hessian, |f| &mut f.hessian)?;
+            }
+            read(self.ggn, |f| &mut f.ggn)?;
+            read(self.slope, |f| &mut f.slope)?;
+        }
+        Ok(())
+    }
+
+    fn read(&self, subject: &Subject, id: TensorId, probes: usize) -> Result<Vec<[f32; 4]>, GpuError> {
+        let buffer = self.pass.bound.buffer(id);
+        subject.gpu().read(buffer, probes * self.pass.dims().sentences as usize)
+    }
+
+    /// (once a batch, once a vector) in multiplications and additions.
+    pub fn flops(&self) -> [f64; 2] {
+        self.pass.flops
+    }
+
+    /// Forgets the activations of the last batch: the next run computes them again.
+    pub fn forget(&self) {
+        self.pass.resident.set(None);
+    }
+
+    /// Seconds of every dispatch for so many probes or draws, from timestamps.
+    pub fn time(&self, subject: &Subject, probes: u32) -> Result<Vec<(String, f64)>, GpuError> {
+        self.pass.time(subject, probes)
+    }
+}

@@ -1,0 +1,28 @@
+//! What is measured ([`Subject`]: a model and examples), and the passes over it: products, quadratic forms, squared norms and
+//! inner products of per-example gradients, mean gradients, predictions. [`ModelOperator`] and [`GradientOperator`] are
+//! operators made of them.
+
+mod forms;
+mod gradient_operator;
+mod gradients;
+mod layout;
+mod loops;
+mod model_operator;
+mod norms;
+mod pass;
+mod predictions;
+mod products;
+mod subject;
+mod untouched;
+mod weighted;
+
+pub use forms::{FormPass, Forms};
+pub use gradient_operator::{GradientOperator, Moment};
+pub use gradients::Gradients;
+pub use layout::VectorLayout;
+pub use model_operator::ModelOperator;
+pub use norms::{Cotangent, GramPass, NormPass};
+pub use predictions::uncertainty;
+pub use products::{Matrix, ProductPass};
+pub use subject::{Chunks, Subject};
+pub use weighted::WeightedPass;

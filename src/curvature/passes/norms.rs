@@ -1,0 +1,218 @@
+//! Passes that give squared norms and inner products of per-example gradients without forming them.
+
+use super::loops::Loops;
+use super::pass::Pass;
+use crate::curvature::{CurvatureError, Gram, Refusal, Subject};
+use crate::gpu::{GpuError, Step};
+use crate::graph::{Emit, GramPart, NormTerm, TensorId};
+use crate::model::{Given, Recipe};
+use crate::ops::counts::MASKED;
+use crate::ops::{LossDraw, Rule, call};
+
+/// Where the cotangents at the logits come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cotangent {
+    /// The labels of the examples: p − e_y.
+    Data,
+    /// Draws from the model.
+    Draw(LossDraw),
+}
+
+/// Rows of a sentence up to which a layer's inner products are taken anew for every draw: a tile of the kernel that shares
+/// them has 32 rows or 64, whatever the sentence.
+const FEW: u32 = 32;
+
+/// Squared norms of per-example gradients for the labels of the data, or for a block of draws.
+pub struct NormPass {
+    pass: Pass,
+    /// Summands of each parameter's squared norm: (parameter, column, place in `block`).
+    terms: Vec<(usize, usize, u64)>,
+    loops: Option<Loops>,
+    draws: bool,
+}
+
+/// The recipe of norms, the summands, and the parameters of each matrix.
+struct NormRecipe {
+    recipe: Recipe,
+    norms: Vec<NormTerm>,
+    members: Vec<Vec<usize>>,
+}
+
+impl NormRecipe {
+    fn new(subject: &Subject, cotangent: Cotangent) -> Result<NormRecipe, CurvatureError> {
+        let encoder = &subject.model.encoder;
+        let (mut graph, loss) = encoder.with_loss(subject.labels);
+        let weight = graph.input("weight", MASKED, 4);
+        let adjoints = match cotangent {
+            Cotangent::Data => graph.gradient(&[(loss, weight)]),
+            Cotangent::Draw(kind) => {
+                let drawn = graph.push(call(kind, Rule::Forward, &[encoder.logits, loss]), "draw")[0];
+                graph.gradient(&[(encoder.logits, drawn)])
+            }
+        };
+        // Parameters that share a matrix are its parts, in order.
+        let members: Vec<Vec<usize>> = (0..encoder.matrices.len())
+            .map(|m| (0..encoder.parameters.len()).filter(|p| encoder.parameters[*p].matrix == m).collect())
+            .collect();
+        let matrix_of = |id: TensorId| encoder.tensors.iter().position(|t| *t == id).expect("a parameter");
+        let wanted: Vec<TensorId> = (0..encoder.matrices.len())
+            .filter(|m| members[*m].iter().any(|p| subject.vectors.contains(*p)))
+            .map(|m| encoder.tensors[m])
+            .collect();
+        let norms: Vec<NormTerm> = graph.ghost_norms(&adjoints, &wanted, &|id| members[matrix_of(id)].len() as u32)?;
+        let mut tensors: Vec<TensorId> = norms.iter().map(|t| t.tensor).collect();
+        tensors.sort_unstable();
+        tensors.dedup();
+        graph.prune(&tensors);
+        graph.fuse();
+        if cotangent != Cotangent::Data {
+            graph.share_slopes();
+            graph.share_row_grams(&subject.dims, |rows| subject.longest(rows), FEW);
+        }
+        graph.norms_early();
+        let recipe = Recipe::new(graph, encoder, subject.labels)
+            .give(Given::Weight, [weight])
+            .give(Given::Block("the norms"), tensors.iter().copied())
+            .keep(&tensors)
+            .in_phases();
+        Ok(NormRecipe { recipe, norms, members })
+    }
+}
+
+impl NormPass {
+    /// Bytes that norms for a kind of cotangent take of the adapter.
+    ///
+    /// # Errors
+    /// What the adapter says.
+    pub fn bytes(subject: &Subject, cotangent: Cotangent) -> Result<u64, CurvatureError> {
+        Pass::bytes(subject, &NormRecipe::new(subject, cotangent)?.recipe)
+    }
+
+    /// Plans the norms for a kind of cotangent.
+    ///
+    /// # Errors
+    /// What the adapter says.
+    pub fn new(subject: &Subject, cotangent: Cotangent) -> Result<NormPass, CurvatureError> {
+        let NormRecipe { recipe, norms, members } = NormRecipe::new(subject, cotangent)?;
+        let model = &subject.model;
+        let loops = Loops::of(subject, recipe.graph());
+        let pass = Pass::new(subject, recipe)?;
+        let matrix_of = |id: TensorId| model.encoder.tensors.iter().position(|t| *t == id).expect("a parameter");
+        let place = |t: &NormTerm| {
+            let start = pass.bound.buffer(t.tensor).offset() - pass.bound.block().offset();
+            (members[matrix_of(t.parameter)][t.part], t.column, start / 16)
+        };
+        let terms = norms.iter().map(place).filter(|(p, ..)| subject.vectors.contains(*p)).collect();
+        Ok(NormPass { pass, terms, loops, draws: cotangent != Cotangent::Data })
+    }
+
+    /// Draws at once.
+    pub fn width(&self) -> usize {
+        if self.draws { self.pass.dims().probes as usize } else { 1 }
+    }
+
+    /// Squared norms for draws `first ..` of a seed, handed to `take` as (draw, example, parameter, a summand of the norm).
+    pub fn run(
+        &self,
+        subject: &Subject,
+        batch: usize,
+        seed: u64,
+        first: u32,
+        draws: usize,
+        mut take: impl FnMut(usize, usize, usize, f64),
+    ) -> Result<(), CurvatureError> {
+        let step = Step {
+            probes: draws as u32,
+            seed: [seed as u32, (seed >> 32) as u32],
+            counter: [first, 0],
+            ..Step::default()
+        };
+        if let Some(loops) = &self.loops {
+            loops.check(&subject.sentences[subject.batches[batch].clone()])?;
+        }
+        let packed = self.pass.run(subject, batch, 1.0, step)?;
+        let block = self.pass.bound.block();
+        let values: Vec<[f32; 4]> = subject.gpu().read(block, block.bytes() as usize / 16)?;
+        let stride = self.pass.dims().sentences as usize;
+        for (parameter, column, place) in &self.terms {
+            for k in 0..draws {
+                for example in 0..packed.sentences as usize {
+                    let value = values[*place as usize + k * stride + example][*column];
+                    take(k, subject.batches[batch].start + example, *parameter, f64::from(value));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// (once a batch, once a draw) in multiplications and additions.
+    pub fn flops(&self) -> [f64; 2] {
+        self.pass.flops
+    }
+
+    /// Forgets the activations of the last batch: the next run computes them again.
+    pub fn forget(&self) {
+        self.pass.resident.set(None);
+    }
+
+    /// Seconds of every dispatch for so many probes or draws, from timestamps.
+    pub fn time(&self, subject: &Subject, probes: u32) -> Result<Vec<(String, f64)>, GpuError> {
+        self.pass.time(subject, probes)
+    }
+}
+
+/// Inner products of the gradients of all examples' summed losses, for the labels of the data.
+pub struct GramPass {
+    pass: Pass,
+    gram: TensorId,
+    loops: Option<Loops>,
+}
+
+impl GramPass {
+    /// Plans for the subject's examples, which must be one batch: each meets every other.
+    ///
+    /// # Errors
+    /// Several batches, or what the adapter says.
+    pub fn new(subject: &Subject) -> Result<GramPass, CurvatureError> {
+        if subject.batches.len() != 1 {
+            return Err(Refusal::SeveralBatches(subject.examples()).into());
+        }
+        let encoder = &subject.model.encoder;
+        let (mut graph, loss) = encoder.with_loss(subject.labels);
+        let weight = graph.input("weight", MASKED, 4);
+        let adjoints = graph.gradient(&[(loss, weight)]);
+        let part = |id: TensorId| {
+            let matrix = encoder.tensors.iter().position(|t| *t == id).expect("a parameter");
+            let members: Vec<usize> =
+                (0..encoder.parameters.len()).filter(|p| encoder.parameters[*p].matrix == matrix).collect();
+            let bit = |(i, p): (usize, &usize)| u32::from(subject.vectors.contains(*p)) << i;
+            GramPart { mask: members.iter().enumerate().map(bit).sum(), parts: members.len() as u32 }
+        };
+        let gram = graph.ghost_gram(&adjoints, &encoder.tensors, subject.dims.sentences, &part)?;
+        let gram = gram.ok_or(Refusal::NoParameter)?;
+        graph.prune(&[gram]);
+        graph.fuse();
+        let loops = Loops::of(subject, &graph);
+        let recipe =
+            Recipe::new(graph, encoder, subject.labels).give(Given::Weight, [weight]).keep(&[gram]).in_phases();
+        Ok(GramPass { pass: Pass::new(subject, recipe)?, gram, loops })
+    }
+
+    /// What a run costs, in gradients over the same examples.
+    pub fn cost(&self, subject: &Subject) -> f64 {
+        self.pass.flops.iter().sum::<f64>() / subject.gradient_flops()
+    }
+
+    /// g_i·g_j, row by row.
+    pub fn run(&self, subject: &Subject) -> Result<Gram, CurvatureError> {
+        if let Some(loops) = &self.loops {
+            loops.check(&subject.sentences)?;
+        }
+        self.pass.run(subject, 0, 1.0, Step { probes: 1, ..Step::default() })?;
+        let n = subject.examples();
+        let stride = n.next_multiple_of(4);
+        let lower: Vec<f32> = subject.gpu().read(self.pass.bound.buffer(self.gram), n * stride)?;
+        let at = |i: usize, j: usize| f64::from(lower[i.max(j) * stride + i.min(j)]);
+        Gram::new(n, (0..n * n).map(|k| at(k / n, k % n)).collect())
+    }
+}

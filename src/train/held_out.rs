@@ -1,0 +1,46 @@
+//! A corpus as a language that models are asked about: sentences by number, of a seed that training never sees.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::data::Corpus;
+use super::evaluate::{MaskedSentence, held_out_sentence, masked_sentences};
+use crate::config::Positions;
+use crate::curvature::Numbered;
+use crate::interrupt::{self, Interrupted};
+use crate::ops::batch::Sentence;
+
+/// Held-out sentences of a language, under the ids that a model gives its words.
+pub struct HeldOut {
+    /// Where they come from.
+    pub corpus: Corpus,
+    /// Seed of the sentences.
+    pub seed: u64,
+}
+
+impl HeldOut {
+    /// Sentences by number, each once for every position that is asked about, with the exact conditional as a soft
+    /// label.
+    ///
+    /// # Errors
+    /// An interrupt.
+    pub fn exact(&self, numbers: Range<u64>, positions: Positions) -> Result<Vec<Vec<MaskedSentence>>, Interrupted> {
+        let (language, tokens, seed) = (self.corpus.language.clone(), self.corpus.tokens.clone(), self.seed);
+        let one = move |i| masked_sentences(language.as_ref(), tokens.as_ref(), seed, i, positions);
+        interrupt::or_stop(move || numbers.into_par_iter().map(one).collect())
+    }
+}
+
+/// Labelled with the words that stood there.
+impl Numbered for HeldOut {
+    fn sentences(&self, numbers: Range<u64>) -> Result<Vec<Sentence>, Interrupted> {
+        let (language, tokens, seed) = (self.corpus.language.clone(), self.corpus.tokens.clone(), self.seed);
+        let one = move |i| held_out_sentence(language.as_ref(), tokens.as_ref(), seed, i);
+        interrupt::or_stop(move || numbers.into_par_iter().map(one).collect())
+    }
+
+    fn longest(&self) -> u32 {
+        self.corpus.language.max_length() as u32 + 2
+    }
+}
