@@ -1,6 +1,6 @@
-//! The recurrence of a long short-term memory over each sentence of a batch, in one direction or in both. Hochreiter and
-//! Schmidhuber 1997, with forget gates (Gers et al. 2000), as torch's `nn.LSTM` has it. Shaders: `shaders/lstm.wgsl`,
-//! `shaders/lstm_tangent.wgsl`.
+//! The recurrence of a long short-term memory over each sentence of a batch, in one direction or in both. Hochreiter
+//! and Schmidhuber 1997, with forget gates (Gers et al. 2000), as torch's `nn.LSTM` has it. Shaders:
+//! `shaders/lstm.wgsl`, `shaders/lstm_tangent.wgsl`.
 //!
 //! The product with the input stands outside, u = W_ih x + b_ih of all tokens at once. What is left is, token by token,
 //!
@@ -8,10 +8,10 @@
 //! z = u + b + W h'     i = σ(z_i)  f = σ(z_f)  g = tanh(z_g)  o = σ(z_o)     c = f c' + i g     h = o tanh(c)
 //! ```
 //!
-//! with h' and c' of the token before, 0 at the first. The four gates of a unit lie side by side: column 4 u + gate of z,
-//! row 4 u + gate of W. A kernel walks through time inside, sentences beside one another, so that a rule is one dispatch
-//! a direction; it reads one matrix, W. Where W itself moves, or h' has an adjoint of its own, ordinary products of all
-//! rows at once say so: W h' is linear in both, and h' is an output.
+//! with h' and c' of the token before, 0 at the first. The four gates of a unit lie side by side: column 4 u + gate of
+//! z, row 4 u + gate of W. A kernel walks through time inside, sentences beside one another, so that a rule is one
+//! dispatch a direction; it reads one matrix, W. Where W itself moves, or h' has an adjoint of its own, ordinary
+//! products of all rows at once say so: W h' is linear in both, and h' is an output.
 
 use super::operation::{self, no_rule};
 use super::{
@@ -51,12 +51,12 @@ impl Operation for Lstm {
         "lstm"
     }
 
-    /// D directions of H units. Forward: (u [rows, 4H], W [4H, H], b [1, 4H]) of each direction to h [rows, D H], and of
-    /// each direction h' [rows, H] and the state [rows, 5H], the gates (i, f, g, o) of each unit and then c. Jvp: (v, W,
-    /// state) of each direction, with v = u̇ + ḃ + Ẇ h', to ḣ, and of each direction ḣ' and (ż, ċ). The others are of
-    /// one direction. Vjp: (W, state, h̄) to z̄ [rows, 4H]. Delta: (state, h̄, z̄ W) to [rows, 2 padded(H)], the adjoints
-    /// of h and c with all that reaches them. VjpJvp: (W, state, (ż, ċ), delta, h̄̇, z̄ Ẇ) to the tangent of z̄. Second:
-    /// (state, (ż, ċ), delta) to the second-order terms of every four units.
+    /// D directions of H units. Forward: (u [rows, 4H], W [4H, H], b [1, 4H]) of each direction to h [rows, D H], and
+    /// of each direction h' [rows, H] and the state [rows, 5H], the gates (i, f, g, o) of each unit and then c. Jvp:
+    /// (v, W, state) of each direction, with v = u̇ + ḃ + Ẇ h', to ḣ, and of each direction ḣ' and (ż, ċ). The others
+    /// are of one direction. Vjp: (W, state, h̄) to z̄ [rows, 4H]. Delta: (state, h̄, z̄ W) to [rows, 2 padded(H)], the
+    /// adjoints of h and c with all that reaches them. VjpJvp: (W, state, (ż, ċ), delta, h̄̇, z̄ Ẇ) to the tangent of
+    /// z̄. Second: (state, (ż, ċ), delta) to the second-order terms of every four units.
     fn outputs(&self, rule: Rule, inputs: &[&Tensor]) -> Vec<OutputShape> {
         let (units, directions) = (self.units, self.directions as usize);
         let probes = inputs.iter().any(|t| t.probes);
@@ -220,8 +220,8 @@ impl Lstm {
         self.direction * self.units
     }
 
-    /// Iterations of all loops of an invocation for sentences of at most so many tokens, in the rule with most: software
-    /// drivers end an invocation's loops after 65,535 of them, without a word.
+    /// Iterations of all loops of an invocation for sentences of at most so many tokens, in the rule with most:
+    /// software drivers end an invocation's loops after 65,535 of them, without a word.
     pub fn iterations(&self, tokens: u32, variants: &Variants) -> u64 {
         u64::from(tokens) * lstm_lowering::iterations_a_token(self, variants)
     }

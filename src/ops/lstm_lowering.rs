@@ -9,7 +9,8 @@ use crate::ops::counts::{ROWS, SENTENCES};
 const BLOCK: u32 = 8;
 /// Invocations of a workgroup at most, `units`: what every adapter has.
 const MOST_INVOCATIONS: u32 = 128;
-/// Units that a lane of a subgroup has room for: beyond, the loop over them is more code than a processor keeps at hand.
+/// Units that a lane of a subgroup has room for: beyond, the loop over them is more code than a processor keeps at
+/// hand.
 const MOST_OF_SUBGROUP: u32 = 128;
 
 /// What the invocations of a workgroup share out.

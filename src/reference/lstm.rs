@@ -101,8 +101,8 @@ impl<R: Real> State<'_, R> {
     }
 }
 
-/// z̄ [rows, 4H] of one direction. `reached(row, unit, next, recurrent)` is all that reaches h: `recurrent` comes by W from
-/// the row `next` that follows in time.
+/// z̄ [rows, 4H] of one direction. `reached(row, unit, next, recurrent)` is all that reaches h: `recurrent` comes by W
+/// from the row `next` that follows in time.
 pub fn vjp<R: Real>(
     op: &Lstm,
     spans: &[[u32; 4]],
