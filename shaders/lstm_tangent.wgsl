@@ -2,7 +2,8 @@
 //   jvp       ż = v + W ḣ' with v = u̇ + ḃ + Ẇ h',  (ḣ, ċ) of each cell: `out`, `previous` (ḣ') and `state` (ż, ċ)
 //   delta     the adjoints of h and c with all that reaches them, from h̄ and z̄ W: what vjp had and did not keep
 //   vjp_jvp   the tangent of z̄ from h̄̇ and z̄ Ẇ: h̄̇ += z̄ Ẇ + Wᵀ z̄̇ of the token that follows
-//   second    ⟨adjoints, second derivatives⟩ of gates and cells, a number for every four units; 2 ⟨z̄, Ẇ ḣ'⟩ is a product
+//   second    ⟨adjoints, second derivatives⟩ of gates and cells, a number for every four units;
+//             2 ⟨z̄, Ẇ ḣ'⟩ is a product
 // jvp and vjp_jvp come in the variants of lstm.wgsl.
 //@variants ADDEND=1
 //@variants REVERSE=1

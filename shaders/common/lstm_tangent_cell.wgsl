@@ -25,8 +25,8 @@ struct Moving {
     before_dot: vec4<f32>,
 }
 
-// The tangent of `cell_vjp`: `bar` are the adjoints of h and c with all that reaches them, `bar_dot` the tangents of the
-// adjoint of h and, of the next cell alone, of c.
+// The tangent of `cell_vjp`: `bar` are the adjoints of h and c with all that reaches them, `bar_dot` the tangents of
+// the adjoint of h and, of the next cell alone, of c.
 fn cell_vjp_jvp(m: Moving, bar: Cell, bar_dot: Cell) -> Back {
     let s = m.s;
     let d = slopes(s);

@@ -1,7 +1,7 @@
 // The variant of lstm.wgsl and lstm_tangent.wgsl for GPUs, and for any number of units: a workgroup takes 2 PART
-// sentences through time, an invocation PART of them and one unit (forth) or four (back), whatever is left over in turn.
-// What the step before made, h' or z̄, is read from memory, where the workgroup has just written it: every number of W
-// that is read serves PART sentences, every number of h' four gates.
+// sentences through time, an invocation PART of them and one unit (forth) or four (back), whatever is left over in
+// turn. What the step before made, h' or z̄, is read from memory, where the workgroup has just written it: every number
+// of W that is read serves PART sentences, every number of h' four gates.
 
 const INVOCATIONS: u32 = 64u;
 const PART: u32 = 4u;

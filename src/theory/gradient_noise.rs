@@ -11,7 +11,7 @@ use crate::interrupt::{self, Interrupted};
 use crate::random::Stream;
 
 /// Steps between looks at the flag of an interrupt.
-const LOOK: usize = 4096;
+const LOOK: u64 = 4096;
 
 /// A run of plain SGD.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
