@@ -1,20 +1,14 @@
 // The recurrence of an LSTM over each sentence, one direction of it (Hochreiter and Schmidhuber 1997). Rows are the
-// tokens of all sentences; the rows of a sentence are gone through from its first to its last or, with REVERSE, from
-// its last to its first. u[r] holds for each of H units a vec4, what its gates (i, f, g, o) get from outside; row 4 u +
-// gate of W [4H, H] and of b likewise.
+// tokens of all sentences; the rows of a sentence are gone through from its first to its last or, with REVERSE, from its
+// last to its first. u[r] holds for each of H units a vec4, what its gates (i, f, g, o) get from outside; row 4 u + gate
+// of W [4H, H] and of b likewise.
 //   forward   z = u + b + W h',  i = σ(z_i)  f = σ(z_f)  g = tanh(z_g)  o = σ(z_o),  c = f c' + i g,  h = o tanh(c)
 //             h to columns [offset, offset + H) of `out`, h' to `previous`, (i, f, g, o) of every unit and c to `state`
 //   vjp       z̄ from h̄, from the last token to the first: h̄ += Wᵀ z̄ of the token that follows
 // Variants:
 //   units      a workgroup takes 8 sentences through time, its invocations over units; for GPUs
-<<<<<<< HEAD
 //   subgroup   one subgroup of LANES lanes 4 LANES sentences, h and c of each in registers: no barrier, no memory between
 //              two tokens; for software adapters: 43 GFLOP/s forward, 53 back at 64 units and 16 lanes, where `units` has 3
-=======
-//   subgroup   one subgroup of LANES lanes 4 LANES sentences, h and c of each in registers: no barrier, no memory
-//              between two tokens; for software adapters: 43 GFLOP/s forward, 53 back at 64 units and 16 lanes,
-//              where `units` has 5
->>>>>>> p-lstmop
 //@variants ADDEND=1
 //@variants REVERSE=1
 //@variants REVERSE=1 SHIFT=1
