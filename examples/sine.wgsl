@@ -21,7 +21,8 @@ fn forward(here: Place) {
 fn vjp(here: Place) {
     let i = element(here);
     if i >= elements() { return; }
-    out[here.group.z * p.out_layer + i] = p.scale * cos(p.scale * x[here.group.z * p.a_layer + i]) * a[here.group.z * p.b_layer + i];
+    let slope = p.scale * cos(p.scale * x[here.group.z * p.a_layer + i]);
+    out[here.group.z * p.out_layer + i] = slope * a[here.group.z * p.b_layer + i];
 }
 
 // f''(x) ȳ ẋ

@@ -112,22 +112,23 @@ pub fn of_downstream(error: &DownstreamError) -> String {
 pub fn of_plan(error: &PlanError) -> String {
     match error {
         PlanError::Matrix { estimator: estimator @ Estimator::Drawn(_), matrix } => format!(
-            "--estimator {estimator} estimates the Fisher matrix (= ggn): for {matrix} take quadratic-form, hutchinson, \
-             hutch++ or xtrace"
+            "--estimator {estimator} estimates the Fisher matrix (= ggn): for {matrix} take quadratic-form, \
+             hutchinson, hutch++ or xtrace"
         ),
         PlanError::Matrix { estimator, matrix } => format!(
-            "--estimator {estimator} takes the labels of the data, its matrix is empirical_fisher or noise_covariance, not \
-             {matrix}"
+            "--estimator {estimator} takes the labels of the data, its matrix is empirical_fisher or noise_covariance, \
+             not {matrix}"
         ),
         PlanError::Draws(estimator) => {
             format!("--draws belongs to sampled-labels and random-signs; {estimator} draws nothing an example")
         }
         PlanError::Sampling { sampling, estimator } => format!(
-            "--sentences {sampling} belongs to sampled-labels and random-signs; {estimator} takes sentences as they come"
+            "--sentences {sampling} belongs to sampled-labels and random-signs; {estimator} takes sentences as they \
+             come"
         ),
-        PlanError::Samples(estimator) => format!(
-            "--samples has no meaning for {estimator}, which draws nothing; --count says how many examples"
-        ),
+        PlanError::Samples(estimator) => {
+            format!("--samples has no meaning for {estimator}, which draws nothing; --count says how many examples")
+        }
         PlanError::Probe(estimator) => {
             format!("--probe belongs to estimators with probe vectors; {estimator} has none")
         }
@@ -135,15 +136,16 @@ pub fn of_plan(error: &PlanError) -> String {
         PlanError::RelativeError(share) => format!("--rel-error {share}: give a share above 0 and below 1, as 0.01"),
         PlanError::XTraceSample => format!("{error}: leave out --as-sample, or take quadratic-form"),
         PlanError::SamplesAndDraws => {
-            "of a file every example is measured: give --samples or --draws, the other follows from the number of examples"
+            "of a file every example is measured: give --samples or --draws, the other follows from the number of \
+             examples"
                 .into()
         }
-        PlanError::SamplingOfExamples(sampling) => format!(
-            "--sentences {sampling} draws from a language; of a file every example is measured, leave it out"
-        ),
-        PlanError::FewDraws(sampling) => format!(
-            "--sentences {sampling} needs at least 2 draws a sentence, which tell the error's parts apart"
-        ),
+        PlanError::SamplingOfExamples(sampling) => {
+            format!("--sentences {sampling} draws from a language; of a file every example is measured, leave it out")
+        }
+        PlanError::FewDraws(sampling) => {
+            format!("--sentences {sampling} needs at least 2 draws a sentence, which tell the error's parts apart")
+        }
         PlanError::OneDeviation | PlanError::OneGradient => format!("{error}; give more (--count)"),
     }
 }

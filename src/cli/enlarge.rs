@@ -30,12 +30,12 @@ pub fn run(arguments: &Enlarge) -> Result<(), Failure> {
         (loaded, made)
     })?;
     let (encoder, weights, apart) = made.map_err(|error| Failure::usage(advice::of_enlarge(&error)))?;
-    // A difference that is no number is none that is small.
-    let same = apart <= SAME;
-    if !same {
+    // Also where it is no number.
+    if apart.is_nan() || apart > SAME {
         return Err(Failure::usage(format!(
-            "--method {}: the larger model is another function. Its logits differ by {apart:.1e} of their spread, more than \
-             {SAME:.0e}: `layer_norm_eps` = {} is not small beside the variance of what is normalised. Nothing is written",
+            "--method {}: the larger model is another function. Its logits differ by {apart:.1e} of their spread, more \
+             than {SAME:.0e}: `layer_norm_eps` = {} is not small beside the variance of what is normalised. Nothing is \
+             written",
             method.name(),
             loaded.encoder.config.layer_norm_eps
         )));
@@ -92,8 +92,8 @@ fn choose(arguments: &Enlarge, small: &Loaded, size: Size) -> Result<Chosen, Fai
     let Some(path) = &arguments.trace else {
         if balanced {
             return Err(Failure::usage(
-                "--method balanced needs the small model's trace by tensor: `lowland measure trace SMALL EXAMPLES --matrix \
-                 fisher --json > trace.json`, then --trace trace.json",
+                "--method balanced needs the small model's trace by tensor: `lowland measure trace SMALL EXAMPLES \
+                 --matrix fisher --json > trace.json`, then --trace trace.json",
             ));
         }
         return Ok(Chosen { method, predicted: None });
@@ -126,8 +126,8 @@ fn by_tensor(path: &Path, encoder: &Encoder) -> Result<Vec<f64>, Failure> {
     let matrix = report["matrix"].as_str().unwrap_or("none");
     if !["fisher", "ggn", "empirical_fisher", "noise_covariance"].contains(&matrix) {
         return Err(wrong(format!(
-            "is the trace of the matrix `{matrix}`; how a trace changes with the parametrisation is known of sums of squared \
-             gradients: measure --matrix fisher, empirical_fisher or noise_covariance"
+            "is the trace of the matrix `{matrix}`; how a trace changes with the parametrisation is known of sums of \
+             squared gradients: measure --matrix fisher, empirical_fisher or noise_covariance"
         )));
     }
     let Some(tensors) = report["per_tensor"].as_object() else {

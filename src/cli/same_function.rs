@@ -16,8 +16,8 @@ const SENTENCES: usize = 4;
 const TOKENS: usize = 10;
 
 /// The largest difference of a logit over the standard deviation of the first model's logits; NaN where a logit is none
-/// or all are equal. Every position of a few sentences is predicted. Half of their words are drawn, the others are those
-/// with the smallest rows of the word table, for which the ε of the norm behind it weighs most.
+/// or all are equal. Every position of a few sentences is predicted. Half of their words are drawn, the others are
+/// those with the smallest rows of the word table, for which the ε of the norm behind it weighs most.
 pub fn difference(first: (&Encoder, &Weights), second: (&Encoder, &Weights)) -> f64 {
     let sentences = sentences(first.0, first.1);
     let (a, b) = (logits(first.0, first.1, &sentences), logits(second.0, second.1, &sentences));

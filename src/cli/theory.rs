@@ -193,8 +193,8 @@ fn text_of_brackets(r: &BracketsReport) -> String {
             rows.push(row(
                 &format!("SGD {}, batch {}", course.rate, course.batch),
                 format!(
-                    "t {:.3}: trace {} to {} ± {}, alignment {:.3} to {:.3} ± {:.3}, share of S {:.3} to {:.3} ± {:.3}, \
-                     accuracy {:.1} to {:.1} ± {:.1} %, excess {:.4} (expected {:.4})",
+                    "t {:.3}: trace {} to {} ± {}, alignment {:.3} to {:.3} ± {:.3}, share of S {:.3} to {:.3} ± \
+                     {:.3}, accuracy {:.1} to {:.1} ± {:.1} %, excess {:.4} (expected {:.4})",
                     b.time,
                     short(a.trace),
                     short(b.trace),

@@ -38,8 +38,8 @@ impl LanguageKind {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LanguageSection {
-    /// "pcfg", a probabilistic context-free grammar, "hmm", a hidden Markov model, or "brackets", sentences of two words with a
-    /// probability that falls with the square of their difference.
+    /// "pcfg", a probabilistic context-free grammar, "hmm", a hidden Markov model, or "brackets", sentences of two
+    /// words with a probability that falls with the square of their difference.
     pub kind: LanguageKind,
     /// Rule file, relative to the config file: one line `LEFT RIGHT [RIGHT] WEIGHT` per rule, `S` the start symbol, `#`
     /// before comments; or, where the first rule has `->`, nltk's text of a PCFG: `NP -> Det N [0.7] | 'dogs' [0.3]`.

@@ -1,8 +1,8 @@
 //! Soft brackets: sentences of a fixed number of brackets that prefer as many opening as closing ones.
 //!
 //! P(x) ∝ exp(-κ (Σ x)²) over {+1, -1}ᵀ, +1 an opening bracket. With S the sum of the others, the exact conditional is
-//! p(xₜ = +1 | the others) = σ(-4κS): its logit is linear in S, the one feature that a model needs. As κ → ∞ (T even) only
-//! balanced sentences are left, the Dyck-like language of the paper's section 6 without its order.
+//! p(xₜ = +1 | the others) = σ(-4κS): its logit is linear in S, the one feature that a model needs. As κ → ∞ (T even)
+//! only balanced sentences are left, the Dyck-like language of the paper's section 6 without its order.
 //!
 //! ```
 //! use lowland::language::{Brackets, Language, Task};
@@ -25,8 +25,8 @@ pub struct Brackets {
     words: [String; 2],
     /// ln Σ exp(-κ (Σ x)²) over all sentences.
     log_normaliser: f64,
-    /// The probabilities of 0, 1, .. opening brackets, added up, as 64-bit thresholds: integers, so that every machine draws
-    /// the same.
+    /// The probabilities of 0, 1, .. opening brackets, added up, as 64-bit thresholds: integers, so that every machine
+    /// draws the same.
     upto: Vec<u64>,
 }
 

@@ -1,5 +1,5 @@
-//! Downstream labels: which symbol of a grammar yields a part of the sentence, which hidden state stood at a word, what the
-//! sum of a sentence of brackets is.
+//! Downstream labels: which symbol of a grammar yields a part of the sentence, which hidden state stood at a word, what
+//! the sum of a sentence of brackets is.
 //!
 //! As in the paper's released code, a label is the most likely symbol by inside probability alone. Task A asks for the
 //! whole sentence and the symbols below the root, B and C for the first 4 and the first 2 words of sentences of more

@@ -1,5 +1,5 @@
-//! Languages whose truth is known (grammars, hidden Markov models, brackets): sentences as a function of (seed, number), exact
-//! conditionals, the entropy floor and downstream labels. No GPU is needed here.
+//! Languages whose truth is known (grammars, hidden Markov models, brackets): sentences as a function of (seed,
+//! number), exact conditionals, the entropy floor and downstream labels. No GPU is needed here.
 //!
 //! ```
 //! use lowland::language::{Grammar, Language, Pcfg};

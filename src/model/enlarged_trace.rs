@@ -4,11 +4,11 @@
 //! empirical Fisher matrix and of the gradients' covariance. It does not hold of the Hessian, whose part beyond
 //! Gauss-Newton's has second derivatives along single copies in it.
 //!
-//! **Derivation.** A number that has c copies gets from the loss the same adjoint at each copy, and their sum is the small
-//! model's: each is 1 / c of it. The gradient of a weight is the adjoint of its output times its input, the latter the
-//! small model's, so that with c_o copies of each output and c_i of each input the squared gradients of the c_o c_i copies
-//! add up to c_i / c_o times the small model's; of what is added to an output (a bias, a norm's scale and shift) to 1 /
-//! c_o. So:
+//! **Derivation.** A number that has c copies gets from the loss the same adjoint at each copy, and their sum is the
+//! small model's: each is 1 / c of it. The gradient of a weight is the adjoint of its output times its input, the
+//! latter the small model's, so that with c_o copies of each output and c_i of each input the squared gradients of the
+//! c_o c_i copies add up to c_i / c_o times the small model's; of what is added to an output (a bias, a norm's scale
+//! and shift) to 1 / c_o. So:
 //!
 //! - a matrix from width to width, or to feed-forward units where these grow as the width does: as it is;
 //! - a bias or a norm: divided by r; the bias over words, of which there are no more: as it is;
@@ -19,8 +19,8 @@
 //! - layers of zeros behind a pre-layer-norm encoder: the two biases that are added to the residual stream get the
 //!   adjoint of the last layer's; everything else in them has no gradient.
 //!
-//! With E, G and R the parts of tables, of the norm before the tied head and of the rest, each with its factor at s = 1,
-//! the trace is E / s² + G s² + R, least at s⁴ = E / G with 2 √(E G) + R. E G does not depend on r.
+//! With E, G and R the parts of tables, of the norm before the tied head and of the rest, each with its factor at s =
+//! 1, the trace is E / s² + G s² + R, least at s⁴ = E / G with 2 √(E G) + R. E G does not depend on r.
 
 use super::config::ModelConfig;
 use super::encoder::Encoder;
@@ -30,11 +30,11 @@ use super::role::{Norm, Part, Role};
 /// Why the trace of an enlarged model does not follow from the small one's by tensor.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Unlawful {
-    /// Sizes that cannot hold the model.
+    /// There is no model of these sizes.
     #[error(transparent)]
     Sizes(#[from] EnlargeError),
     /// New layers with norms behind the residual sums: their norms have gradients that no tensor's trace tells.
-    #[error("the trace of new layers behind whose sums a norm stands does not follow from the small model's by tensor")]
+    #[error("the trace of new layers with post-layer-norm does not follow from the small model's by tensor")]
     Depth,
     /// A decoder of its own: the trace falls with the tables' scale without end.
     #[error("the head is not tied: the trace falls as the tables grow, and no scale of theirs is the flattest")]
@@ -42,9 +42,9 @@ pub enum Unlawful {
     /// Tables or the norm before the head without a trace.
     #[error("tables have the trace {tables} and the norm before the head {norm}: no scale is the flattest")]
     Nothing {
-        /// Of all tables, at s = 1.
+        /// Trace over all tables.
         tables: f64,
-        /// Of scale and shift of the norm before the head.
+        /// Trace over scale and shift of the norm before the head.
         norm: f64,
     },
 }
@@ -56,7 +56,7 @@ pub struct Shares {
     pub tables: f64,
     /// Of scale and shift of the norm before a tied head: r G.
     pub norm: f64,
-    /// Of everything else.
+    /// Of all other parameters, R.
     pub rest: f64,
 }
 
@@ -72,8 +72,8 @@ pub struct Law {
 }
 
 impl Law {
-    /// The law of a small model in a larger architecture. `method` says whether new units are copies or zeros; the scale
-    /// of the tables is left open.
+    /// The law of a small model in a larger architecture. `method` says whether new units are copies or zeros; the
+    /// scale of the tables is left open.
     ///
     /// # Errors
     /// Sizes that cannot hold the model, and new layers with post-layer-norm.
@@ -105,8 +105,8 @@ impl Law {
         self.width
     }
 
-    /// For the tables, for the norm before a tied head and for the rest, the factors at s = 1 on each parameter's trace,
-    /// with 0 for those of the others.
+    /// For the tables, for the norm before a tied head and for the rest, the factors at s = 1 on each parameter's
+    /// trace, with 0 for those of the others.
     pub fn factors(&self) -> [Vec<f64>; 3] {
         [-2, 2, 0].map(|power| {
             let of = |(factor, own): (&f64, &i32)| if *own == power { *factor } else { 0.0 };

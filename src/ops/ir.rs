@@ -287,12 +287,17 @@ impl<'g> Second<'g> {
         *known.unwrap_or_else(|| panic!("`{}` has no adjoint", self.graph.tensor(id).name))
     }
 
-    /// The tangent of a tensor.
+    /// The tangent of a tensor, if it has one.
+    pub fn of(&self, id: TensorId) -> Option<TensorId> {
+        self.tangents.get(&id).copied()
+    }
+
+    /// The tangent of a tensor that must have one.
     ///
     /// # Panics
     /// When it has none.
     pub fn dot(&self, id: TensorId) -> TensorId {
-        *self.tangents.get(&id).unwrap_or_else(|| panic!("`{}` has no tangent", self.graph.tensor(id).name))
+        self.of(id).unwrap_or_else(|| panic!("`{}` has no tangent", self.graph.tensor(id).name))
     }
 
     /// Appends a node with one output.

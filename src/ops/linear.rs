@@ -219,11 +219,11 @@ impl Operation for Linear {
         g.set(out, sum.expect("some input has a tangent"));
     }
 
-    /// Second-order term of y = x Wᵀ: 2 ⟨ȳ, ẋ Ẇᵀ⟩.
+    /// Second-order term of y = x Wᵀ: 2 ⟨ȳ, ẋ Ẇᵀ⟩, where both move.
     fn second(&self, node: &Node, g: &mut Second<'_>, y_bar: TensorId) {
+        let (Some(x_dot), Some(w_dot)) = (g.of(node.inputs[0]), g.of(node.inputs[1])) else { return };
         let op = Linear { epilogue: Epilogue::Dot, ..Linear::default() };
-        let inputs = [g.dot(node.inputs[0]), g.dot(node.inputs[1]), y_bar];
-        let terms = g.push(call(op, Rule::Forward, &inputs), "second(linear)");
+        let terms = g.push(call(op, Rule::Forward, &[x_dot, w_dot, y_bar]), "second(linear)");
         g.term(terms, 2.0);
     }
 

@@ -10,7 +10,8 @@ use crate::theory::{BracketsReport, Course, DyckReport, HeadSuccess, Mark, Passe
 
 const STYLE: &str = "
 .figures svg { width: 100%; max-width: 900px; }
-td { text-align: right; } td:first-child { text-align: left; } th { text-align: right; font-weight: 600; padding-right: 12px; }
+td { text-align: right; } td:first-child { text-align: left; } th { text-align: right; font-weight: 600; \
+padding-right: 12px; }
 ";
 
 /// A figure: the name of its files, its drawing, the words under it.
@@ -26,9 +27,9 @@ pub fn write_dyck(folder: &Path, r: &DyckReport) -> Result<PathBuf, ReportError>
     figures.extend(downstream(r));
     figures.extend(noise(r));
     let words = format!(
-        "Theorem 6.1 of Liu, Xie, Li and Ma, reconstructed: {} masked sentences of {} brackets, {} neurons, squared loss, all by \
-         enumeration in f64. No network without loss has a trace under 2 √(T−1) = {:.4}; only features along (1, .., 1) \
-         reach it.",
+        "Theorem 6.1 of Liu, Xie, Li and Ma, reconstructed: {} masked sentences of {} brackets, {} neurons, squared \
+         loss, all by enumeration in f64. No network without loss has a trace under 2 √(T−1) = {:.4}; only features \
+         along (1, .., 1) reach it.",
         r.sentences, r.length, r.neurons, r.bound
     );
     write(folder, "The flattest model of a Dyck-like language", &words, &solutions(r), &figures)
@@ -40,8 +41,8 @@ pub fn write_dyck(folder: &Path, r: &DyckReport) -> Result<PathBuf, ReportError>
 /// A file that cannot be written.
 pub fn write_brackets(folder: &Path, r: &BracketsReport) -> Result<PathBuf, ReportError> {
     let words = format!(
-        "Soft brackets under cross-entropy: {} masked sentences of {} brackets, κ = {}, {} neurons, {} starts. Plain SGD with \
-         sampled labels drifts along the solutions; bars are standard errors over starts.",
+        "Soft brackets under cross-entropy: {} masked sentences of {} brackets, κ = {}, {} neurons, {} starts. Plain \
+         SGD with sampled labels drifts along the solutions; bars are standard errors over starts.",
         r.sentences, r.length, r.kappa, r.neurons, r.starts
     );
     let mut rows = vec![
@@ -163,7 +164,8 @@ fn downstream(r: &DyckReport) -> Option<Drawn> {
     let y = Scale::new("loss, share of the label's variance", false, "loss");
     let title = "Loss of the head on free brackets".to_string();
     let panels = Panels { title, panels: vec![panel("", &x, y, series, vec![])], saturation: false };
-    let caption = "Mean squared error of the shortest head on n examples, over all sentences; bars are standard errors over draws.";
+    let caption = "Mean squared error of the shortest head on n examples, over all sentences; bars are standard errors \
+        over draws.";
     (!rows.is_empty()).then(|| ("downstream-loss", panels, caption.into()))
 }
 

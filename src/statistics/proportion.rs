@@ -1,5 +1,6 @@
-//! An interval for a probability from the number of successes (Clopper and Pearson 1934): exact, so that it covers the truth at
-//! least as often as it says, also where nearly all draws succeed and an interval by the normal law would be empty.
+//! An interval for a probability from the number of successes (Clopper and Pearson 1934): exact, so that it covers the
+//! truth at least as often as it says, also where nearly all draws succeed and an interval by the normal law would be
+//! empty.
 //!
 //! ```
 //! use lowland::statistics::Proportion;
@@ -11,8 +12,11 @@
 /// A share of successes with its Clopper-Pearson interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Proportion {
+    /// Successes over trials.
     pub value: f64,
+    /// Lower end of the interval.
     pub low: f64,
+    /// Upper end of the interval.
     pub high: f64,
 }
 

@@ -11,6 +11,7 @@ use super::plan::SweepPlan;
 use crate::config::MeasureSection;
 use crate::interrupt;
 use crate::model::{Enlargement, Law, Size};
+use crate::statistics::Estimate;
 use crate::train::Instruments;
 
 /// The Fisher trace of one function in several parametrisations. Errors are standard errors for the language as a
@@ -23,7 +24,7 @@ pub struct TraceConventions {
     pub sentences: usize,
     /// Over the parameters as trained.
     pub own: f64,
-    /// Of the choice of sentences and the draws, as the others.
+    /// Of `own`.
     pub own_standard_error: f64,
     /// Embedded with the tables as they are and the norm before a tied head divided by the factor of the width.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -40,7 +41,7 @@ pub struct TraceConventions {
     /// Embedded with the tables times the factor that makes the trace least, 2 √(E G) + R.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub balanced: Option<f64>,
-    /// Of `balanced`, by the delta method with the covariance of its parts.
+    /// Of `balanced`, to first order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub balanced_standard_error: Option<f64>,
     /// What the square root of two estimates adds to `balanced` in the mean; it is not taken off.
@@ -49,7 +50,7 @@ pub struct TraceConventions {
     /// Factor on the tables of `balanced`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub balanced_table_scale: Option<f64>,
-    /// Why one of the above is absent.
+    /// Why something is absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
@@ -96,8 +97,12 @@ impl Examiner<'_> {
         let instruments = Instruments::new(&subject.corpus, measure, subject.micro_batch)?;
         let used = law.as_ref().map_or_else(|_| itself(), Law::clone);
         let found = instruments.conventions(&subject.model, &used, &|| !interrupt::requested())?;
+        let large = into.config(&small.config);
         let mut row = TraceConventions {
-            into: into.config(&small.config).shape(),
+            into: format!(
+                "width {}, {} layers, {} heads, feed-forward {}",
+                large.hidden_size, large.num_hidden_layers, large.num_attention_heads, large.intermediate_size
+            ),
             sentences: measure.trace.sentences as usize,
             own: found.own.value,
             own_standard_error: found.own.standard_error,
@@ -107,13 +112,12 @@ impl Examiner<'_> {
             row.note = Some(why.to_string());
             return Ok(row);
         }
-        (row.duplicate, row.duplicate_standard_error) =
-            (Some(found.duplicate.value), Some(found.duplicate.standard_error));
-        (row.paper, row.paper_standard_error) = (Some(found.paper.value), Some(found.paper.standard_error));
+        let both = |e: Estimate| (Some(e.value), Some(e.standard_error));
+        (row.duplicate, row.duplicate_standard_error) = both(found.duplicate);
+        (row.paper, row.paper_standard_error) = both(found.paper);
         match found.balanced {
             Ok(balanced) => {
-                (row.balanced, row.balanced_standard_error) =
-                    (Some(balanced.trace.value), Some(balanced.trace.standard_error));
+                (row.balanced, row.balanced_standard_error) = both(balanced.trace);
                 (row.balanced_bias, row.balanced_table_scale) = (Some(balanced.bias), Some(balanced.scale));
             }
             Err(why) => row.note = Some(why.to_string()),

@@ -80,8 +80,8 @@ impl Downstream {
         Downstream { sentences, labels, probability, cumulative, middle: 0.5 * (low + high) }
     }
 
-    /// Draws `examples` sentences, fits the shortest head without a bias to their labels, and looks at all sentences. Where
-    /// the labels cannot be met it is the shortest of the heads with the least squares.
+    /// Draws `examples` sentences, fits the shortest head without a bias to their labels, and looks at all sentences.
+    /// Where the labels cannot be met it is the shortest of the heads with the least squares.
     pub fn transfer(&self, network: &Network, examples: usize, stream: &mut Stream) -> Transfer {
         let drawn: Vec<usize> = (0..examples).map(|_| draw(&self.cumulative, stream)).collect();
         let head = shortest_head(network, &drawn, self);

@@ -1,10 +1,10 @@
-//! Theorem 6.1 of the paper in a language small enough to enumerate, in f64 on the host: which of the models without loss is
-//! the flattest, and which one transfers.
+//! Theorem 6.1 of the paper in a language small enough to enumerate, in f64 on the host: which of the models without
+//! loss is the flattest, and which one transfers.
 //!
-//! One layer of uniform attention, one of ReLU units. A sentence of T brackets is masked at one place; attention adds up the
-//! encodings of the others, so that the model reads z in {+1, -1, 0}ᵀ with its only 0 at the mask, and
-//! f(z) = Σᵢ aᵢ relu(wᵢ·z). The feature that transfers is S = Σ z, what is open less what is closed: it points along
-//! (1, .., 1). What of this is the paper's and what is reconstructed stands in `docs/theory.md`.
+//! One layer of uniform attention, one of ReLU units. A sentence of T brackets is masked at one place; attention adds
+//! up the encodings of the others, so that the model reads z in {+1, -1, 0}ᵀ with its only 0 at the mask, and f(z) = Σᵢ
+//! aᵢ relu(wᵢ·z). The feature that transfers is S = Σ z, what is open less what is closed: it points along (1, .., 1).
+//! What of this is the paper's and what is reconstructed stands in `docs/theory.md`.
 //!
 //! ```
 //! use lowland::theory::{Network, Population};

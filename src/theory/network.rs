@@ -86,7 +86,8 @@ impl Network {
         self.output_of(&products)
     }
 
-    /// Adds `slope` ∇f(z) + `penalty` ∇ Σᵢ ( relu(wᵢ·z)² + |z|² aᵢ² 1(wᵢ·z > 0) ) to a gradient, the steps' own derivative 0.
+    /// Adds `slope` ∇f(z) + `penalty` ∇ Σᵢ ( relu(wᵢ·z)² + |z|² aᵢ² 1(wᵢ·z > 0) ) to a gradient, the steps' own
+    /// derivative 0.
     pub(super) fn add_gradient(&self, z: &[f64], products: &mut [f64], slope: f64, penalty: f64, gradient: &mut [f64]) {
         let squared = (self.width - 1) as f64;
         let (rows, heads) = gradient.split_at_mut(self.width * self.neurons);
@@ -177,8 +178,8 @@ impl Network {
         self.scaled(|i| if of_w[i] > 0.0 && of_a[i] > 0.0 { (of_w[i] / of_a[i]).powf(0.25) } else { 1.0 })
     }
 
-    /// Share of the features' variance over a population that is variance of their means given S (the correlation ratio, all
-    /// neurons together): 1 where every feature is a function of S, whatever its a.
+    /// Share of the features' variance over a population that is variance of their means given S (the correlation
+    /// ratio, all neurons together): 1 where every feature is a function of S, whatever its a.
     pub fn share_of_sum(&self, population: &Population) -> f64 {
         let sums = 2 * self.width;
         let (mut weight, mut means) = (vec![0.0; sums], vec![vec![0.0; self.neurons]; sums]);

@@ -1,5 +1,5 @@
-//! The two kinds of solutions that the paper draws: two neurons along (1, .., 1), and random features under a head that is
-//! fitted.
+//! The two kinds of solutions that the paper draws: two neurons along (1, .., 1), and random features under a head that
+//! is fitted.
 
 use nalgebra::{DMatrix, DVector};
 
@@ -8,15 +8,15 @@ use super::population::Population;
 use crate::random::Stream;
 
 impl Network {
-    /// The flattest solution of the Dyck-like language, w = ±(T-1)^(1/4) (1, .., 1), a = ∓(T-1)^(-1/4): its trace is the
-    /// bound 2 √(T-1).
+    /// The flattest solution of the Dyck-like language, w = ±(T-1)^(1/4) (1, .., 1), a = ∓(T-1)^(-1/4): its trace is
+    /// the bound 2 √(T-1).
     pub fn flattest(length: usize) -> Network {
         let root = ((length - 1) as f64).powf(0.25);
         Network::new(&[vec![root; length], vec![-root; length]], &[-1.0 / root, 1.0 / root])
     }
 
-    /// The flattest of the two-neuron solutions of soft brackets, w = ±c (1, .., 1), a = ∓4κ/c with the c that makes both
-    /// halves of the trace equal.
+    /// The flattest of the two-neuron solutions of soft brackets, w = ±c (1, .., 1), a = ∓4κ/c with the c that makes
+    /// both halves of the trace equal.
     pub fn flattest_brackets(population: &Population, kappa: f64) -> Network {
         let length = population.width;
         let start = Network::new(&[vec![1.0; length], vec![-1.0; length]], &[-4.0 * kappa, 4.0 * kappa]);
@@ -26,8 +26,8 @@ impl Network {
     /// Random features w ~ N(0, I) of the Dyck-like language, with the shortest a that has no loss. `None` with fewer
     /// neurons than [`rank`].
     ///
-    /// z and -z are both masked sentences, so that f(z) = S(z) sign for all z says: the even part Σ aᵢ |wᵢ·z| is 0 on one
-    /// of each pair, and the odd part is Σ aᵢ wᵢ = -2 (1, .., 1), since the z span ℝᵀ.
+    /// z and -z are both masked sentences, so that f(z) = S(z) sign for all z says: the even part Σ aᵢ |wᵢ·z| is 0 on
+    /// one of each pair, and the odd part is Σ aᵢ wᵢ = -2 (1, .., 1), since the z span ℝᵀ.
     pub fn random_features(population: &Population, neurons: usize, stream: &mut Stream) -> Option<Network> {
         let width = population.width;
         if neurons < rank(population) {

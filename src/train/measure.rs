@@ -100,7 +100,8 @@ impl Instruments {
         Ok(m)
     }
 
-    /// The Fisher trace of a model in every convention, on the sentences and with the draws of [`measure`](Self::measure).
+    /// The Fisher trace of a model in every convention, on the sentences and with the draws of
+    /// [`measure`](Self::measure).
     ///
     /// # Errors
     /// As those of [`measure`](Self::measure).

@@ -104,7 +104,8 @@ fn a_sweep_is_run_once_and_its_table_holds_every_model() {
         assert!(c.fisher_trace > 0.0 && c.noise_trace.unwrap() > 0.0 && c.measure_seconds == 0.0);
         assert_eq!(c.step, row.step);
         assert!(row.parametrisation.starts_with("width 16, 1 layers, 2 heads, feed-forward 32"));
-        // Of the model as trained, on the sentences of its curvature, which is that of the model embedded by duplication.
+        // Of the model as trained, on the sentences of its curvature, which is that of the model embedded by
+        // duplication.
         let all = row.conventions.as_ref().unwrap();
         assert!(all.into == "width 16, 1 layers, 2 heads, feed-forward 32" && all.note.is_none(), "{all:?}");
         let close = |a: f64, b: f64, what: &str| assert!((a / b - 1.0).abs() < 1e-4, "{what}: {a} and {b}");

@@ -140,8 +140,8 @@ fn zeros_add_the_biases_of_new_layers_and_nothing_else() {
     }
 }
 
-/// Tr F and Tr H by parameter in double precision: the Jacobian of the logits by central differences and every label, and
-/// second differences of the loss.
+/// Tr F and Tr H by parameter in double precision: the Jacobian of the logits by central differences and every label,
+/// and second differences of the loss.
 fn dense(case: &Case) -> [Vec<f64>; 2] {
     let classes = case.encoder.config.vocab_size as usize;
     let mut matrices = unpacked(&case.encoder, &case.weights);
@@ -205,7 +205,8 @@ fn the_law_holds_in_double_precision_tensor_by_tensor() {
         assert!((found - wanted).abs() > 1e-3 * wanted.abs(), "{method:?}: Tr H {found} and {wanted}");
         for (i, (parameter, found)) in large.encoder.parameters.iter().zip(large_fisher).enumerate() {
             let Some(from) = case.encoder.with_role(parameter.role) else {
-                // A new layer: what is added to the residual stream has the trace of the last layer's, no other has any.
+                // A new layer: what is added to the residual stream has the trace of the last layer's, no other has
+                // any.
                 let last = case.encoder.config.num_hidden_layers - 1;
                 let added = lowland::model::Role {
                     part: lowland::model::Part::FeedForwardOutput,

@@ -147,7 +147,6 @@ fn block_size_changes_nothing() {
             stop: Stopping::after(samples),
             block,
             target: Target::Population,
-            ..Default::default()
         };
         let x = XTrace { seed: 4, samples, block, ..Default::default() };
         let mut none = |_: &Progress| Ok(());

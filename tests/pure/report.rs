@@ -361,7 +361,8 @@ fn traces_in_every_convention_stand_beside_one_another() {
         "The trace in every convention: size mini",
         "Embedded in: width 128, 2 layers, 8 heads, feed-forward 512.",
         // Seeds one apart: a standard error of 1 / √3 of each mean.
-        "<td>57.0 ± 0.577</td><td>24.0 ± 0.577</td><td>182 ± 0.577</td><td>19.0 ± 0.577</td><td>2.00 ± 0.00</td><td>3</td>",
+        "<td>57.0 ± 0.577</td><td>24.0 ± 0.577</td><td>182 ± 0.577</td><td>19.0 ± 0.577</td><td>2.00 ± \
+         0.00</td><td>3</td>",
         "as trained 5.00 ± 0.816; embedded, tables copied 38.0 ± 0.816; embedded, tables divided −120 ± 0.816; \
          balanced −9.00 ± 0.816",
         "Below is the trace in every convention",

@@ -184,7 +184,8 @@ fn each_seed_may_begin_with_a_model_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
     let text = |each: &str| {
         format!(
-            "base = \"base.toml\"\n[grid]\ntrain.steps = [10, 20]\nseed = [3, 4]\n[start]\noverrides = [\"train.steps=5\"]\n{each}"
+            "base = \"base.toml\"\n[grid]\ntrain.steps = [10, 20]\nseed = [3, 4]\n\
+             [start]\noverrides = [\"train.steps=5\"]\n{each}"
         )
     };
     let common = with(folder.path(), &text("")).unwrap();

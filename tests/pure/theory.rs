@@ -1,5 +1,5 @@
-//! The Dyck-like language and soft brackets against brute force: traces against a Hessian by differences, the bound, what
-//! training reaches, how often a head transfers.
+//! The Dyck-like language and soft brackets against brute force: traces against a Hessian by differences, the bound,
+//! what training reaches, how often a head transfers.
 
 use lowland::language::Brackets;
 use lowland::random::{Purpose, Stream};
@@ -152,7 +152,8 @@ fn a_flatter_network_than_the_bound_has_a_loss() {
 
 #[test]
 fn random_features_are_free_of_loss_and_sharp() {
-    // Medians of 15 draws, against those of the reference's 5 (299, 34.0, 24.3 with 120 neurons; 1955, 60.4, 44.8 with 560).
+    // Medians of 15 draws, against those of the reference's 5 (299, 34.0, 24.3 with 120 neurons; 1955, 60.4, 44.8 with
+    // 560).
     for (length, neurons, expected) in [(6, 120, [299.0, 34.0, 24.3]), (8, 560, [1955.0, 60.4, 44.8])] {
         let population = Population::dyck(length).unwrap();
         let draws = if length == 6 { 15 } else { 5 };

@@ -143,8 +143,8 @@ pub struct Enlarge {
     /// How new width is filled; traces of the result depend on it
     #[arg(long, value_enum, default_value_t = EnlargeMethod::Duplicate)]
     pub method: EnlargeMethod,
-    /// The small model's trace by tensor, as `lowland measure trace SMALL EXAMPLES --matrix fisher --json` prints it: for
-    /// `balanced`, and for the larger model's trace without measuring it
+    /// The small model's trace by tensor, as `lowland measure trace SMALL EXAMPLES --matrix fisher --json` prints it:
+    /// for `balanced`, and for the larger model's trace without measuring it
     #[arg(long, value_name = "FILE.json")]
     pub trace: Option<PathBuf>,
     #[command(flatten)]

@@ -17,8 +17,8 @@ pub enum TheoryCommand {
     /// The Dyck-like language of Theorem 6.1: the flattest solution against random features, training with a weight on
     /// flatness, label noise, and how often a head on n examples transfers
     Dyck(TheoryDyck),
-    /// Soft brackets under cross-entropy, where plain SGD drifts towards flat solutions: trace, alignment and transfer against
-    /// learning rate² x steps / batch
+    /// Soft brackets under cross-entropy, where plain SGD drifts towards flat solutions: trace, alignment and transfer
+    /// against learning rate² x steps / batch
     Brackets(TheoryBrackets),
 }
 

@@ -36,13 +36,13 @@ pub struct Balanced {
 /// What is drawn, and for what the errors are.
 #[derive(Clone, Copy, Debug)]
 pub struct ConventionsOptions {
-    /// Labels, signs, or every label.
+    /// How labels or signs are drawn.
     pub kind: LossDraw,
-    /// Seed of the draws.
+    /// Of the draws.
     pub seed: u64,
-    /// Draws an example.
+    /// Draws for each sentence; two or more tell the parts of the error apart.
     pub draws: usize,
-    /// What the errors are for.
+    /// Whether the sentences are all there is, or a sample.
     pub target: Target,
 }
 

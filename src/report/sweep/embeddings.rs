@@ -42,12 +42,12 @@ pub const CONVENTIONS: [Convention; 4] = [
 /// Where the page says that a sign is a convention.
 pub const BELOW: &str = " Below is the trace in every convention, as a figure and as a table.";
 
-const WORDS: &str = "The Fisher trace of the same functions over four sets of parameters, from one measurement by tensor \
-    of each model as trained. Embedded: in the architecture named, with the tables copied and the norm before the tied \
-    head divided by the factor r of the width, or with all tables divided by r as in the script released with the paper. \
-    Balanced: with the tables times the factor that makes the trace least, 2 √(E G) and the rest, where E is the tables' \
-    part and G that norm's; it does not depend on the choice between the two. ± is one standard error over seeds; of one \
-    seed, that of the measurement, with the covariance of the parts.";
+const WORDS: &str = "The Fisher trace of the same functions over four sets of parameters, from one measurement by \
+    tensor of each model as trained. Embedded: in the architecture named, with the tables copied and the norm before \
+    the tied head divided by the factor r of the width, or with all tables divided by r as in the script released with \
+    the paper. Balanced: with the tables times the factor that makes the trace least, 2 √(E G) and the rest, where E \
+    is the tables' part and G that norm's; it does not depend on the choice between the two. ± is one standard error \
+    over seeds; of one seed, that of the measurement, with the covariance of the parts.";
 
 /// Groups of a table at the end of training by size, where at least one has traces in every convention.
 fn ends<'a, 'b>(groups: &'b [Group<'a>], table: &Table) -> Vec<&'b Group<'a>> {
@@ -141,8 +141,8 @@ pub fn figure(section: &Section) -> Option<Drawn> {
         return None;
     }
     let title = "The trace over sizes in every convention".to_string();
-    let caption = "The same functions, their traces over four sets of parameters: see the table. Means over seeds with one \
-        standard error over seeds; of one seed, the error of the measurement itself.";
+    let caption = "The same functions, their traces over four sets of parameters: see the table. Means over seeds with \
+        one standard error over seeds; of one seed, the error of the measurement itself.";
     let name = format!("{}conventions", section.prefix);
     Some(Drawn { name, scene: Panels { title, panels, saturation: false }.scene(), caption: caption.into() })
 }
