@@ -12,7 +12,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::gpu::{ADAPTER_VARIABLE, AdapterChoice};
 use crate::language::Task;
 use crate::ops::KernelChoice;
-pub use downstream::{Enlarge, EnlargeMethod, FeatureChoice, Finetune, Probe, ProbeMethod, TaskArguments};
+pub use downstream::{
+    Enlarge, EnlargeMethod, FeatureChoice, Finetune, Probe, ProbeMethod, ScheduleChoice, TaskArguments,
+};
 pub use measure::{
     Common, Measure, MeasureCommand, MeasureHvp, MeasureNoise, MeasureSharpness, MeasureSpectrum, MeasureTrace,
 };
@@ -258,6 +260,9 @@ pub struct ModelAndExamples {
 pub struct Eval {
     #[command(flatten)]
     pub on: ModelAndExamples,
+    /// Positions of a language's sentence that are masked, one at a time; default: `evaluate.positions`
+    #[arg(long, value_enum)]
+    pub positions: Option<PositionChoice>,
     /// Also the loss of every example
     #[arg(long)]
     pub per_example: bool,
@@ -337,6 +342,15 @@ pub enum SchemaOf {
     TheoryBrackets,
     /// `report.json` of `selftest --report`
     SelftestReport,
+}
+
+/// The positions of a sentence that a model is asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PositionChoice {
+    /// One, drawn uniformly; every sentence weighs the same
+    One,
+    /// Every one in turn; every position weighs the same, as in the paper's released code
+    All,
 }
 
 /// What `eval --export` writes.

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::MeasureSection;
 use super::algorithm::AlgorithmKind;
 use super::language::LanguageSection;
+use super::load::ConfigError;
+use super::objective::{EvaluateSection, LabelKind, ObjectiveSection};
 use crate::model::{HiddenAct, ModelConfig, ModelKind};
 use crate::ops::{KernelChoice, VariantError};
 
@@ -74,6 +76,14 @@ pub struct ModelSection {
     /// Positions. Left out: as many as the language's longest sentence needs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_position_embeddings: Option<u32>,
+    /// Rows of the word table, at least as many as the language has words and special tokens; 30522 is the table of the
+    /// paper's released code, with which it counts its sizes. Rows without a word are parameters of the model and tokens
+    /// of its softmax like the others. Left out: as many as are needed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vocab_size: Option<u32>,
+    /// The rows of the word table are rounded up to a multiple of this; 8 in the paper's released code. Left out: 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vocab_multiple_of: Option<u32>,
     /// Segments; sentences of a language use the first.
     pub type_vocab_size: u32,
     /// Standard deviation of initial weights.
@@ -105,6 +115,8 @@ impl Default for ModelSection {
             hidden_dropout_prob: m.hidden_dropout_prob,
             attention_probs_dropout_prob: None,
             max_position_embeddings: None,
+            vocab_size: None,
+            vocab_multiple_of: None,
             type_vocab_size: m.type_vocab_size,
             initializer_range: m.initializer_range,
             lstm_initializer_range: None,
@@ -144,13 +156,29 @@ impl ModelSection {
         given.into_iter().find(|(key, given)| *given && !self.kind.has_key(key)).map(|(key, _)| key)
     }
 
+    /// Rows of the word table for a vocabulary of `tokens`, special ones included.
+    pub fn vocabulary_rows(&self, tokens: u32) -> u32 {
+        self.vocab_size.unwrap_or(tokens).max(tokens).next_multiple_of(self.vocab_multiple_of.unwrap_or(1).max(1))
+    }
+
+    /// Refuses a word table that is too small for a vocabulary.
+    pub(crate) fn check_vocabulary(&self, tokens: u32) -> Result<(), ConfigError> {
+        match self.vocab_size {
+            Some(rows) if rows < tokens => Err(ConfigError {
+                place: "model.vocab_size".into(),
+                message: format!("{rows} rows are too few: the language has {tokens} words and special tokens"),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// The model for a vocabulary of `tokens` (special ones included) and sentences of up to `max_length` words.
     pub fn model_config(&self, tokens: u32, max_length: usize) -> ModelConfig {
         let default = ModelConfig::default();
         let dropout = self.attention_probs_dropout_prob.unwrap_or(default.attention_probs_dropout_prob);
         let mut config = ModelConfig {
             kind: self.kind,
-            vocab_size: tokens,
+            vocab_size: self.vocabulary_rows(tokens),
             hidden_size: self.hidden_size,
             num_hidden_layers: self.num_hidden_layers,
             num_attention_heads: self.num_attention_heads.unwrap_or(default.num_attention_heads),
@@ -168,42 +196,6 @@ impl ModelSection {
         let needed = config.first_position() + max_length as u32 + 2;
         config.max_position_embeddings = self.max_position_embeddings.unwrap_or(needed);
         config
-    }
-}
-
-/// The words that are masked.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase", deny_unknown_fields)]
-pub enum MaskPolicy {
-    /// One word per sentence, drawn uniformly: the paper's objective.
-    One,
-    /// Each word with this probability, at least one.
-    Bernoulli(f64),
-}
-
-/// The labels that a masked position is trained towards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum LabelKind {
-    /// The word that stood there.
-    Sampled,
-    /// The exact conditional distribution, a soft label.
-    Expected,
-}
-
-/// The words to predict, and their labels.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct ObjectiveSection {
-    /// "one" (one word per sentence, the paper's objective) or { bernoulli = 0.15 }.
-    pub mask: MaskPolicy,
-    /// "sampled" (the word that stood there) or "expected" (the exact conditional as a soft label).
-    pub labels: LabelKind,
-}
-
-impl Default for ObjectiveSection {
-    fn default() -> Self {
-        ObjectiveSection { mask: MaskPolicy::One, labels: LabelKind::Sampled }
     }
 }
 
@@ -332,6 +324,9 @@ pub enum Precision {
 pub struct TrainSection {
     /// Optimiser steps; a finished run goes on when they are raised.
     pub steps: u64,
+    /// Sentences of the training set, gone over again and again, in another order each time. Left out: ever new ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sentences: Option<u64>,
     /// Sentences per step.
     pub batch_size: u32,
     /// Sentences at once; gradients are added up over a batch when smaller. Left out: the batch size.
@@ -372,6 +367,7 @@ impl Default for TrainSection {
     fn default() -> Self {
         TrainSection {
             steps: 2000,
+            sentences: None,
             batch_size: 256,
             micro_batch: None,
             optimizer: OptimizerKind::AdamW(AdamW::default()),
@@ -399,20 +395,6 @@ impl TrainSection {
     /// Sentences at once.
     pub fn micro_batch(&self) -> u32 {
         self.micro_batch.unwrap_or(self.batch_size).min(self.batch_size)
-    }
-}
-
-/// The evaluation on held-out sentences.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct EvaluateSection {
-    /// Held-out sentences (of another seed) for the loss and the excess loss.
-    pub sentences: u32,
-}
-
-impl Default for EvaluateSection {
-    fn default() -> Self {
-        EvaluateSection { sentences: 2000 }
     }
 }
 
@@ -501,10 +483,12 @@ impl RunConfig {
         if !(0.0..=1.0).contains(&w.warmup) {
             return bad("train.schedule.warmup", format!("{} is a share of the steps, 0 to 1", w.warmup));
         }
-        if let MaskPolicy::Bernoulli(p) = self.objective.mask
-            && !(p > 0.0 && p <= 1.0)
-        {
-            return bad("objective.mask.bernoulli", format!("{p} must lie in (0, 1]"));
+        if t.sentences == Some(0) {
+            return bad("train.sentences", "must be at least 1; leave it out for ever new sentences".into());
+        }
+        self.objective.check(t.sentences)?;
+        if self.model.vocab_multiple_of.is_some_and(|n| n == 0 || n > 1 << 16) {
+            return bad("model.vocab_multiple_of", format!("must lie in 1 to {}", 1 << 16));
         }
         if let Some(key) = self.model.foreign_key() {
             let message = format!("a model of type \"{}\" has no such key", self.model.kind.name());

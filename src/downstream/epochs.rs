@@ -8,6 +8,11 @@ pub(super) trait Learner {
     /// Parameters as they are kept.
     type Weights;
 
+    /// Comes before the steps of an epoch, counted from 1.
+    fn begin_epoch(&mut self, _epoch: u32) -> Result<(), DownstreamError> {
+        Ok(())
+    }
+
     /// Takes a step on these training examples.
     fn step(&mut self, examples: &[u32]) -> Result<(), DownstreamError>;
 
@@ -48,6 +53,7 @@ impl Epochs {
             for i in (1..order.len()).rev() {
                 order.swap(i, stream.below(i as u32 + 1) as usize);
             }
+            learner.begin_epoch(epoch)?;
             for examples in order.chunks(self.batch as usize) {
                 learner.step(examples)?;
             }

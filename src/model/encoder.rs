@@ -8,7 +8,7 @@ use super::role::{Norm, Part, Role};
 use crate::graph::{Emit, Graph, TensorId};
 use crate::ops::batch::BatchLayout;
 use crate::ops::counts::MASKED;
-use crate::ops::{Labels, Table, Variants};
+use crate::ops::{Activation, Labels, Table, Variants};
 
 /// What stands behind the last layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub enum Head {
     Words,
     /// This number of classes from a linear layer on the final representation.
     Classes(u32),
+    /// The same behind a pooler: a layer of the model's width, tanh, dropout.
+    PooledClasses(u32),
 }
 
 /// A model's forward graph and its parameters.
@@ -60,6 +62,15 @@ impl Encoder {
         Encoder::with_head(config, Head::Classes(classes))
     }
 
+    /// [`classifier`](Self::classifier) behind a pooler, `pooler.dense.weight` [D, D] and `pooler.dense.bias`, tanh and
+    /// the model's dropout of hidden states.
+    ///
+    /// # Errors
+    /// What makes the sizes impossible.
+    pub fn pooled_classifier(config: &ModelConfig, classes: u32) -> Result<Encoder, SizeError> {
+        Encoder::with_head(config, Head::PooledClasses(classes))
+    }
+
     fn with_head(config: &ModelConfig, head: Head) -> Result<Encoder, SizeError> {
         config.check()?;
         let (mut b, family) = (Builder::new(config), config.kind.family());
@@ -76,9 +87,15 @@ impl Encoder {
         if let Some(name) = family.final_norm(config.kind) {
             m = b.norm(m, Norm::Final, &name);
         }
+        if let Head::PooledClasses(_) = head {
+            let (w, c) = b.dense(Part::Pooler, "pooler.dense", config.hidden_size, config.hidden_size);
+            let h = b.graph.linear(m, w, Some(c), None);
+            let h = b.graph.activation(Activation::Tanh, h);
+            m = b.dropout(h, config.hidden_dropout_prob);
+        }
         let logits = match head {
             Head::Words => word_head(&mut b, m, words),
-            Head::Classes(classes) => {
+            Head::Classes(classes) | Head::PooledClasses(classes) => {
                 let (w, c) = b.dense(Part::Classifier, "classifier", classes, config.hidden_size);
                 b.graph.linear(m, w, Some(c), None)
             }
@@ -152,7 +169,12 @@ impl Encoder {
 
     /// The same model with nothing dropped, as it is evaluated and measured.
     pub fn without_dropout(&self) -> Encoder {
-        let config = ModelConfig { hidden_dropout_prob: 0.0, attention_probs_dropout_prob: 0.0, ..self.config.clone() };
+        self.with_dropout(0.0)
+    }
+
+    /// The same model with hidden states and attention weights dropped with probability `p`, in [0, 1).
+    pub fn with_dropout(&self, p: f64) -> Encoder {
+        let config = ModelConfig { hidden_dropout_prob: p, attention_probs_dropout_prob: p, ..self.config.clone() };
         Encoder::with_head(&config, self.head).expect("a config that was good before")
     }
 

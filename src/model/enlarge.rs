@@ -403,6 +403,6 @@ pub(super) fn axes(part: Part) -> [Width; 2] {
         Part::GatesOfState(_) => [Gates, Units],
         Part::FeedForwardInput => [Intermediate, Hidden],
         Part::FeedForwardOutput => [Hidden, Intermediate],
-        Part::Norm(_) | Part::HeadDense => [Hidden, Hidden],
+        Part::Norm(_) | Part::HeadDense | Part::Pooler => [Hidden, Hidden],
     }
 }

@@ -90,6 +90,11 @@ impl Model {
         Model { encoder: self.encoder.without_dropout(), ..self.clone() }
     }
 
+    /// The same parameters with hidden states and attention weights dropped with probability `p`, as in training.
+    pub fn with_dropout(&self, p: f64) -> Model {
+        Model { encoder: self.encoder.with_dropout(p), ..self.clone() }
+    }
+
     /// Waits and reads the parameters.
     ///
     /// # Errors

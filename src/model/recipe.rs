@@ -258,10 +258,23 @@ impl Bound {
     /// # Errors
     /// As [`ExecutionPlan::run`].
     pub(super) fn run(&self, sentences: &[Sentence]) -> Result<Batch, GpuError> {
+        self.run_drawing(sentences, [0; 2], [0; 2])
+    }
+
+    /// The same with what is dropped a function of (seed, counter).
+    ///
+    /// # Errors
+    /// As [`Plan::run`].
+    pub(super) fn run_drawing(
+        &self,
+        sentences: &[Sentence],
+        seed: [u32; 2],
+        counter: [u32; 2],
+    ) -> Result<Batch, GpuError> {
         let batch = Batch::new(&self.layout, sentences);
         assert!(batch.fits(&self.dims), "a batch larger than the plan");
         self.batch.write(&self.gpu, &batch, 1.0);
-        self.plan.run(&self.gpu, &batch.step(1))?;
+        self.plan.run(&self.gpu, &Step { seed, counter, ..batch.step(1) })?;
         Ok(batch)
     }
 

@@ -57,6 +57,8 @@ pub enum Part {
     HeadDense,
     /// From the model's width to words. With a tied head only its bias is a parameter.
     Decoder,
+    /// Between `<s>` and the classes of a task: a layer of the model's width and tanh.
+    Pooler,
     /// From the model's width to the classes of a task.
     Classifier,
 }
@@ -75,7 +77,7 @@ pub struct Role {
 impl Role {
     /// Whether it belongs to what stands behind the encoder.
     pub fn is_head(self) -> bool {
-        matches!(self.part, Part::HeadDense | Part::Norm(Norm::Head) | Part::Decoder | Part::Classifier)
+        matches!(self.part, Part::HeadDense | Part::Norm(Norm::Head) | Part::Decoder | Part::Pooler | Part::Classifier)
     }
 
     /// Whether its first axis are the words of the vocabulary.

@@ -102,7 +102,7 @@ pub struct SentenceHeadPass {
 }
 
 /// The model as a sentence head reads it: nothing is dropped out, and what is computed again in training is so here.
-fn read_by_head(model: &Model) -> Model {
+pub(super) fn read_by_head(model: &Model) -> Model {
     let mut own = model.without_dropout();
     own.encoder.recompute = model.encoder.recompute;
     own

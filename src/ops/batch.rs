@@ -19,6 +19,9 @@ pub struct Sentence {
     pub masked: Vec<(u32, u32)>,
     /// A distribution over the vocabulary for each masked position; empty for hard labels.
     pub soft: Vec<Vec<f32>>,
+    /// Tokens at the end that are padding: they attend to the others, and no token attends to them. Only the `row`
+    /// variant of attention's forward pass knows of it.
+    pub padding: u32,
     /// What random draws about this sentence are a function of, beside their seed and number.
     pub key: u64,
 }
@@ -97,7 +100,7 @@ impl Batch {
                 let row = sentence.positions.get(position).copied();
                 let row = row.unwrap_or(layout.first_position + position as u32);
                 batch.ids.push([*id, row, segment, 0]);
-                batch.spans.push([first, end, position as u32, number as u32]);
+                batch.spans.push([first, end - sentence.padding, position as u32, number as u32]);
                 batch.inverse.push(0);
             }
             let masked = batch.index.len() as u32;

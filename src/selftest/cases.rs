@@ -204,7 +204,7 @@ fn operations() -> Vec<Case> {
         made.fused = fused;
         all.push(made);
     }
-    for f in [Activation::GeluTanh, Activation::Relu, Activation::Silu] {
+    for f in [Activation::GeluTanh, Activation::Relu, Activation::Silu, Activation::Tanh] {
         for (d, fused) in [(10, false), (36, true)] {
             let title = format!("feed-forward block {d} of {f:?}{}", if fused { ", fused" } else { "" });
             let mut made = case(&title, 4e-6, 2, 5, move |g| feed_forward(g, d, f));
@@ -241,6 +241,7 @@ fn operations() -> Vec<Case> {
         (32, 16, 2, 70, 1, 6),
         (20, 33, 2, 9, 3, 6),
         (8, 130, 1, 3, 1, 4),
+        (4, 260, 1, 2, 1, 3),
     ] {
         let title =
             format!("lstm {d} to {directions} x {units}, {sentences} sentences of {shortest} to {longest} tokens");

@@ -1,6 +1,5 @@
-//! An interval for a probability from the number of successes (Clopper and Pearson 1934): exact, so that it covers the
-//! truth at least as often as it says, also where nearly all draws succeed and an interval by the normal law would be
-//! empty.
+//! An interval for a probability from the number of successes (Clopper and Pearson 1934): exact, so that it covers the truth at
+//! least as often as it says, also where nearly all draws succeed and an interval by the normal law would be empty.
 //!
 //! ```
 //! use lowland::statistics::Proportion;
@@ -14,9 +13,9 @@
 pub struct Proportion {
     /// Successes over trials.
     pub value: f64,
-    /// Lower end of the interval.
+    /// Lower end.
     pub low: f64,
-    /// Upper end of the interval.
+    /// Upper end.
     pub high: f64,
 }
 

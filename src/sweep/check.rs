@@ -3,7 +3,7 @@
 
 use super::error::RunFailure;
 use super::examine::{Examiner, Question};
-use super::file::{EnlargeBy, EnlargeSize, Method, Models, ProbeSection, Reads};
+use super::file::{EnlargeBy, EnlargeSize, Method, Models, ProbeSection};
 use super::plan::{PlannedRun, SweepPlan};
 use crate::config::ConfigError;
 use crate::downstream::{Room, TaskData, check_room, layer_in, part_seed};
@@ -29,6 +29,7 @@ pub fn check(plan: &SweepPlan) -> Result<Vec<String>, ConfigError> {
             move |message| ConfigError { place, message }
         };
         check_layer(plan, probe).map_err(wrong("layer"))?;
+        check_padding(plan, probe, language.max_length()).map_err(wrong("padded_length"))?;
         check_probe(language, plan.examine.seed, probe).map_err(wrong("task"))?;
     }
     if let Some(size) = plan.enlarged() {
@@ -40,6 +41,7 @@ pub fn check(plan: &SweepPlan) -> Result<Vec<String>, ConfigError> {
             }
             seen.push(&run.resolved.config.model);
             let tokens = corpus.vocabulary.len() as u32;
+            run.resolved.config.model.check_vocabulary(tokens)?;
             let small = run.resolved.config.model.model_config(tokens, language.max_length());
             check_enlarge(&small, sizes(size), method).map_err(|error| {
                 let message = format!("the model of `{}` does not fit: {}", run.label, enlarge_text(&error));
@@ -100,6 +102,16 @@ fn check_layer(plan: &SweepPlan, probe: &ProbeSection) -> Result<(), String> {
     let layers = |run: &PlannedRun| run.resolved.config.model.num_hidden_layers as usize + 1;
     for run in &plan.runs {
         layer_in(probe.layer, layers(run)).map_err(|message| format!("{message} (`{}`)", run.label))?;
+    }
+    Ok(())
+}
+
+/// Every model has positions for padded sentences.
+fn check_padding(plan: &SweepPlan, probe: &ProbeSection, longest: usize) -> Result<(), String> {
+    for run in &plan.runs {
+        let positions = run.resolved.config.model.model_config(1, longest).longest();
+        let about = |message: String| format!("{message} (`{}`)", run.label);
+        probe.pooling(longest).check(positions, longest).map_err(about)?;
     }
     Ok(())
 }
@@ -172,7 +184,7 @@ impl<'p> Examiner<'p> {
             let sizes = section.sizes();
             let widths = self.plan.runs.iter().map(|run| {
                 let d = run.resolved.config.model.hidden_size as usize;
-                if section.features == Reads::Concat { (longest + 2) * d } else { d }
+                section.pooling(longest).width(d, longest)
             });
             let looked_up = self.plan.examine.lookup.then(|| longest * self.corpus.language.vocabulary().len());
             let widest = widths.chain(looked_up).max().unwrap_or(0);

@@ -14,9 +14,10 @@ use super::error::RunFailure;
 use super::file::{EnlargeBy, Method, ProbeSection, Reads};
 use super::plan::{PlannedRun, SweepPlan};
 use super::table::{Accuracies, Task};
-use crate::config::{ConfigError, MeasureSection};
+use crate::config::{ConfigError, EvaluateSection, MeasureSection, Positions};
 use crate::downstream::{
-    Features, FineTuning, Fit, LinearProbe, Outcome, Pooling, TaskData, finetune, layer_number, probe, ridge_path,
+    Dropping, Features, FineTuning, Fit, Fresh, Outcome, RateSchedule, TaskData, finetune, layer_number, probe,
+    probe_fresh, ridge_path,
 };
 use crate::interrupt;
 use crate::language::Words;
@@ -69,7 +70,14 @@ impl Question<'_> {
     pub(super) fn file(&self, plan: &SweepPlan) -> String {
         let examine = &plan.examine;
         let (name, settings) = match self {
-            Question::Evaluation => ("evaluation".to_string(), json!(examine.sentences)),
+            Question::Evaluation => {
+                // Answers from before there was a choice are those of one position.
+                let asked = match examine.positions {
+                    Positions::One => json!(examine.sentences),
+                    Positions::All => json!([examine.sentences, "all"]),
+                };
+                ("evaluation".to_string(), asked)
+            }
             Question::Curvature(measure) => {
                 ("curvature".to_string(), json!([measure, plan.enlarged(), examine.enlarge_by]))
             }
@@ -117,7 +125,7 @@ pub(super) struct Subject<'m> {
     pub model: Model,
     pub step: u64,
     pub micro_batch: usize,
-    features: HashMap<(u64, Reads, i64), Rc<Features>>,
+    features: HashMap<(u64, Reads, Option<u32>, i64), Rc<Features>>,
 }
 
 impl<'m> Subject<'m> {
@@ -165,8 +173,9 @@ impl<'p> Examiner<'p> {
     }
 
     fn evaluate(&self, subject: &Subject<'_>) -> Result<Evaluation, RunFailure> {
-        let (count, batch) = (self.plan.examine.sentences, subject.micro_batch);
-        Ok(Evaluator::new(&subject.model, &subject.corpus, count, batch)?.run()?)
+        let examine = &self.plan.examine;
+        let asked = EvaluateSection { sentences: examine.sentences, positions: examine.positions };
+        Ok(Evaluator::new(&subject.model, &subject.corpus, &asked, subject.micro_batch)?.run()?)
     }
 
     fn measure(&self, subject: &Subject<'_>, measure: &MeasureSection) -> Result<Curved, RunFailure> {
@@ -218,7 +227,10 @@ impl<'p> Examiner<'p> {
             let options = self.fine_tuning(section);
             let (device, seeds) = (&subject.model.device, self.seeds(section));
             let fits = finetune(device, subject.loaded, &subject.corpus.tokens, &data, &options, &seeds)?;
-            let method = format!("fine-tuning by AdamW {}, {} epochs", options.lr, options.epochs);
+            let mut method = format!("fine-tuning by AdamW {}, {} epochs", options.lr, options.epochs);
+            if options.pooled {
+                method += ", through a pooler";
+            }
             let width = subject.loaded.encoder.config.hidden_size as usize;
             return Ok(self.probed(section, &data, &fits, ("<s>".into(), width), method));
         }
@@ -226,16 +238,17 @@ impl<'p> Examiner<'p> {
         let layer = layer_number(section.layer, encoder)
             .map_err(|error| ConfigError::at("[[examine.probe]] `layer`", error))?;
         let sentences: Vec<Words> = data.parts().into_iter().flat_map(|part| part.sentences.clone()).collect();
-        let key = (fingerprint(&sentences), section.features, section.layer);
+        let (longest, tokens) = (data.longest, &subject.corpus.tokens);
+        let pooling = section.pooling(longest);
+        let refused = |message| ConfigError { place: "[[examine.probe]] `features`".into(), message };
+        pooling.check(encoder.config.longest(), longest).map_err(refused)?;
+        if section.features == Reads::Padded {
+            tokens.padded(&[], 2).map_err(refused)?;
+        }
+        let key = (fingerprint(&sentences), section.features, section.padded_length, section.layer);
         let features = match subject.features.get(&key) {
             Some(features) => features.clone(),
             None => {
-                let pooling = match section.features {
-                    Reads::Concat => Pooling::Concat,
-                    Reads::Mean => Pooling::Mean,
-                    Reads::First => Pooling::First,
-                };
-                let (tokens, longest) = (&subject.corpus.tokens, data.longest);
                 let made = Features::of_model(&subject.model, tokens, layer, pooling, &sentences, longest)?;
                 let made = Rc::new(made);
                 subject.features.insert(key, made.clone());
@@ -246,8 +259,17 @@ impl<'p> Examiner<'p> {
             Reads::Concat => "concatenated tokens",
             Reads::Mean => "mean of tokens",
             Reads::First => "<s>",
+            Reads::Padded => "padded tokens",
         };
-        self.fit(&subject.model.device, section, &data, &features, format!("{name} of layer {layer}"))
+        let of = (data.train.sentences.as_slice(), longest);
+        let p = section.encoder_dropout.unwrap_or(0.0);
+        let fresh = |seed, epoch: u32| {
+            let dropping = Dropping { p, seed, draw: epoch.into() };
+            Ok(Features::of_model_in_training(&subject.model, tokens, layer, pooling, of, dropping)?)
+        };
+        let fresh: Option<Fresh<'_>> = if p > 0.0 { Some(&fresh) } else { None };
+        let device = &subject.model.device;
+        self.fit(device, section, &data, &features, fresh, format!("{name} of layer {layer}"))
     }
 
     /// A probe of the exact conditionals.
@@ -256,7 +278,7 @@ impl<'p> Examiner<'p> {
         let sentences: Vec<Words> = data.parts().into_iter().flat_map(|part| part.sentences.clone()).collect();
         let (language, longest) = (self.corpus.language.clone(), data.longest);
         let features = interrupt::or_stop(move || Features::lookup(language.as_ref(), &sentences, longest))?;
-        self.fit(device, section, &data, &features, "exact conditionals".into())
+        self.fit(device, section, &data, &features, None, "exact conditionals".into())
     }
 
     fn fit(
@@ -265,6 +287,7 @@ impl<'p> Examiner<'p> {
         section: &ProbeSection,
         data: &TaskData,
         features: &Features,
+        fresh: Option<Fresh<'_>>,
         mut name: String,
     ) -> Result<Probed, RunFailure> {
         let projected;
@@ -285,19 +308,32 @@ impl<'p> Examiner<'p> {
                 (vec![fit], format!("logistic regression with a ridge, {lambda} by validation accuracy"))
             }
             _ => {
-                let d = LinearProbe::default();
-                let options = LinearProbe {
-                    lr: section.lr.unwrap_or(d.lr),
-                    epochs: section.epochs.unwrap_or(d.epochs),
-                    batch: section.batch.unwrap_or(d.batch),
-                    ..d
+                let options = section.linear_probe();
+                let (seeds, classes) = (self.seeds(section), classes as u32);
+                let seed = self.corpus.seed;
+                let fits = match fresh {
+                    None => probe(device, &options, features, labels, classes, &seeds)?,
+                    Some(fresh) => {
+                        let drawn = |fit, epoch| {
+                            let drawn = fresh(fit, epoch)?;
+                            match section.projection {
+                                Some(to) => Ok(interrupt::or_stop(move || drawn.project(to as usize, seed))?),
+                                None => Ok(drawn),
+                            }
+                        };
+                        probe_fresh(device, &options, features, &drawn, labels, classes, &seeds)?
+                    }
                 };
-                let seeds = self.seeds(section);
-                let fits = probe(device, &options, features, labels, classes as u32, &seeds)?;
-                let method = format!(
-                    "linear probe by AdamW {}, {} epochs, epoch by validation accuracy",
-                    options.lr, options.epochs
-                );
+                let mut method = format!("linear probe by AdamW {}, {} epochs", options.lr, options.epochs);
+                if options.warmup_steps > 0 || options.schedule != RateSchedule::Constant {
+                    method +=
+                        &format!(", {} steps of warm-up, {:?}", options.warmup_steps, options.schedule).to_lowercase();
+                }
+                if options.dropout > 0.0 || fresh.is_some() {
+                    let encoder = section.encoder_dropout.unwrap_or(0.0);
+                    method += &format!(", dropout {} on features, {encoder} in the encoder", options.dropout);
+                }
+                method += ", epoch by validation accuracy";
                 (fits, method)
             }
         };
@@ -311,6 +347,8 @@ impl<'p> Examiner<'p> {
             epochs: section.epochs.unwrap_or(d.epochs),
             batch: section.batch.unwrap_or(d.batch),
             warmup_steps: section.warmup_steps.unwrap_or(d.warmup_steps),
+            pooled: section.pooled.unwrap_or(d.pooled),
+            clip: section.clip.unwrap_or(d.clip),
             ..d
         }
     }

@@ -40,8 +40,8 @@ use serde::{Deserialize, Serialize};
 
 use super::SweepError;
 use super::table::Collapse;
-use crate::config::MeasureSection;
-use crate::downstream::Sizes;
+use crate::config::{MeasureSection, Positions};
+use crate::downstream::{LinearProbe, Pooling, RateSchedule, Sizes};
 use crate::text::without_mark;
 
 /// A sweep: the axes that are varied of a run config, and the questions to each model.
@@ -157,6 +157,8 @@ pub struct ExamineSection {
     pub seed: u64,
     /// Sentences for the loss.
     pub sentences: u32,
+    /// As `evaluate.positions` of a run config: "one" or "all" positions of a sentence.
+    pub positions: Positions,
     /// Whether probes of the exact conditionals stand beside those of the models.
     pub lookup: bool,
     /// The architecture that curvature is taken in; absent: each model's own.
@@ -175,6 +177,7 @@ impl Default for ExamineSection {
             models: Models::Last,
             seed: 0,
             sentences: 4000,
+            positions: Positions::One,
             lookup: false,
             enlarge: None,
             enlarge_by: EnlargeBy::Duplication,
@@ -195,6 +198,8 @@ pub enum Reads {
     Mean,
     /// The representation of `<s>`.
     First,
+    /// As `lowland probe --features padded`.
+    Padded,
 }
 
 /// The way in which a task is learned.
@@ -224,6 +229,9 @@ pub struct ProbeSection {
     pub features: Reads,
     /// 0 is the embedding, -1 the last layer.
     pub layer: i64,
+    /// Tokens that sentences are padded to, of features = "padded". Left out: those of the longest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub padded_length: Option<u32>,
     /// Width of a random projection of the features.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub projection: Option<u32>,
@@ -244,9 +252,25 @@ pub struct ProbeSection {
     /// Sentences of a step, of adamw and finetune.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch: Option<u32>,
-    /// Steps of warm-up, of finetune.
+    /// Steps of warm-up. Left out: none of adamw, 200 of finetune.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warmup_steps: Option<u64>,
+    /// Course of adamw's learning rate behind the warm-up. Left out: constant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<RateSchedule>,
+    /// Probability with which adamw drops a feature in training. Left out: 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub feature_dropout: Option<f64>,
+    /// Probability with which the frozen encoder drops hidden states and attention weights while adamw trains. Left
+    /// out: 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encoder_dropout: Option<f64>,
+    /// Whether finetune puts a new layer with tanh and dropout before the classifier. Left out: no.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pooled: Option<bool>,
+    /// Largest norm of finetune's gradient. Left out: no clipping.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip: Option<f64>,
     /// Ridges to choose from.
     pub ridge: Vec<f64>,
 }
@@ -259,6 +283,7 @@ impl Default for ProbeSection {
             method: Method::Adamw,
             features: Reads::Concat,
             layer: -1,
+            padded_length: None,
             projection: None,
             train: 2000,
             validation: 500,
@@ -268,6 +293,11 @@ impl Default for ProbeSection {
             epochs: None,
             batch: None,
             warmup_steps: None,
+            schedule: None,
+            feature_dropout: None,
+            encoder_dropout: None,
+            pooled: None,
+            clip: None,
             ridge: vec![1e-1, 1e-2, 1e-3, 1e-4, 1e-5],
         }
     }
@@ -292,24 +322,62 @@ impl ProbeSection {
         Sizes { train: self.train as usize, validation: self.validation as usize, test: self.test as usize }
     }
 
+    /// What the features are of sentences of up to `longest` words.
+    pub(super) fn pooling(&self, longest: usize) -> Pooling {
+        match self.features {
+            Reads::Concat => Pooling::Concat,
+            Reads::Mean => Pooling::Mean,
+            Reads::First => Pooling::First,
+            Reads::Padded => Pooling::Padded(self.padded_length.unwrap_or(longest as u32 + 2)),
+        }
+    }
+
+    /// The settings of adamw.
+    pub(super) fn linear_probe(&self) -> LinearProbe {
+        let d = LinearProbe::default();
+        LinearProbe {
+            lr: self.lr.unwrap_or(d.lr),
+            epochs: self.epochs.unwrap_or(d.epochs),
+            batch: self.batch.unwrap_or(d.batch),
+            dropout: self.feature_dropout.unwrap_or(d.dropout),
+            schedule: self.schedule.unwrap_or(d.schedule),
+            warmup_steps: self.warmup_steps.unwrap_or(d.warmup_steps),
+            ..d
+        }
+    }
+
     /// A key that the method does not know, with those that do.
     fn foreign_key(&self) -> Option<(&'static str, &'static str)> {
         let d = ProbeSection::default();
         let linear = "\"adamw\" and \"ridge\", which read a layer";
         let steps = "\"adamw\" and \"finetune\", which take steps";
+        let only_adamw = [
+            ("schedule", self.schedule.is_some(), "\"adamw\""),
+            ("feature_dropout", self.feature_dropout.is_some(), "\"adamw\""),
+            ("encoder_dropout", self.encoder_dropout.is_some(), "\"adamw\""),
+        ];
+        let only_finetune =
+            [("pooled", self.pooled.is_some(), "\"finetune\""), ("clip", self.clip.is_some(), "\"finetune\"")];
         let keys = match self.method {
             Method::Finetune => vec![
                 ("layer", self.layer != d.layer, linear),
                 ("features", self.features != d.features, linear),
                 ("projection", self.projection.is_some(), linear),
-            ],
+            ]
+            .into_iter()
+            .chain(only_adamw)
+            .collect(),
             Method::Ridge => vec![
                 ("lr", self.lr.is_some(), steps),
                 ("epochs", self.epochs.is_some(), steps),
                 ("batch", self.batch.is_some(), steps),
-                ("warmup_steps", self.warmup_steps.is_some(), "\"finetune\""),
-            ],
-            Method::Adamw => vec![("warmup_steps", self.warmup_steps.is_some(), "\"finetune\"")],
+                ("warmup_steps", self.warmup_steps.is_some(), steps),
+            ]
+            .into_iter()
+            .chain(only_adamw)
+            .chain(only_finetune)
+            .collect(),
+            Method::Adamw => only_finetune.to_vec(),
         };
         keys.into_iter().find(|key| key.1).map(|(key, _, methods)| (key, methods))
     }
@@ -326,6 +394,7 @@ impl ProbeSection {
             Reads::Concat => {}
             Reads::Mean => name += " mean",
             Reads::First => name += " first",
+            Reads::Padded => name += " padded",
         }
         if self.layer != -1 {
             name += &format!(" layer {}", self.layer);
@@ -376,6 +445,18 @@ impl ExamineSection {
             }
             if let Some((key, method)) = probe.foreign_key() {
                 return wrong(format!("`{key}` belongs to {method}, and `method` is {:?}", probe.method.name()));
+            }
+            if probe.padded_length.is_some() && probe.features != Reads::Padded {
+                return wrong("`padded_length` belongs to `features = \"padded\"`".into());
+            }
+            if probe.encoder_dropout.is_some_and(|p| !(0.0..1.0).contains(&p)) {
+                return wrong("`encoder_dropout` must lie in [0, 1)".into());
+            }
+            if probe.clip.is_some_and(|clip| !(clip >= 0.0 && clip.is_finite())) {
+                return wrong("`clip` must be 0 (off) or positive".into());
+            }
+            if let Err((key, message)) = probe.linear_probe().check() {
+                return wrong(format!("`{key}`: {message}"));
             }
             if probe.ridge.is_empty() || probe.ridge.iter().any(|l| !(*l > 0.0 && l.is_finite())) {
                 return wrong("`ridge` must be a list of positive numbers".into());

@@ -115,6 +115,7 @@ pub fn plan(path: &Path) -> Result<SweepPlan, SweepError> {
     let in_plan = |e: config::ConfigError| SweepError { place: place.clone(), message: e.to_string() };
     // Which checkpoints are kept decides what there is to examine.
     let all_keys = file.examine.models == Models::Checkpoints;
+    let each_seed = file.start.as_ref().is_some_and(|section| section.each_seed);
     let begin = |seed: u64| match &file.start {
         Some(section) => start(section, folder, &base, seed, all_keys).map(Some).map_err(in_plan),
         None => Ok(None),
@@ -154,7 +155,7 @@ pub fn plan(path: &Path) -> Result<SweepPlan, SweepError> {
         let resolved = config::load(&base, &overrides(point)).map_err(in_plan)?;
         // What runs that differ in the seed alone have in common.
         let (own, common) = (begin(resolved.config.seed)?, begin(0)?);
-        let run = planned(point, resolved, own.as_ref(), common.as_ref(), all_keys);
+        let run = planned(point, resolved, own.as_ref(), common.as_ref(), each_seed, all_keys);
         if let Some(start) = own.filter(|own| plan.starts.iter().all(|start| start.id != own.id)) {
             plan.starts.push(start);
         }
@@ -209,6 +210,7 @@ fn planned(
     resolved: Resolved,
     start: Option<&PlannedRun>,
     common: Option<&PlannedRun>,
+    own_start: bool,
     all_keys: bool,
 ) -> PlannedRun {
     let mut seedless = resolved.clone();
@@ -218,7 +220,11 @@ fn planned(
         .collect();
     let seed = resolved.config.seed;
     let (id, earlier_id) = ids(&resolved, start, all_keys);
-    let group = ids(&seedless, common, all_keys).0;
+    let mut group = ids(&seedless, common, all_keys).0;
+    if own_start {
+        // Not the group of runs that all begin with the model of seed 0.
+        group = blake3::hash(format!("{group} of its own").as_bytes()).to_hex()[..16].to_string();
+    }
     let start = start.map(|start| start.id.clone());
     PlannedRun {
         id,

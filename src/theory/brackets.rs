@@ -1,5 +1,5 @@
-//! Where Theorems 4.3 and 6.1 meet: soft brackets under cross-entropy. The least loss is not 0, so that the noise of
-//! sampled labels does not vanish at a solution, and plain SGD drifts towards flat ones by itself.
+//! Where Theorems 4.3 and 6.1 meet: soft brackets under cross-entropy. The least loss is not 0, so that the noise of sampled
+//! labels does not vanish at a solution, and plain SGD drifts towards flat ones by itself.
 //!
 //! Two neurons along (1, .., 1) with a c = 4κ solve it; Tr H = E[ p (1-p) (c² S² + (T-1) a²) ] is least at
 //! 8 κ √( (T-1) E[p (1-p)] E[p (1-p) S²] ). Term by term no solution is below 8 κ √(T-1) E[p (1-p) |S|].
@@ -23,11 +23,11 @@ use crate::statistics::Estimate;
 pub struct BracketsOptions {
     /// T: even, 4 to [`LONGEST`](super::LONGEST).
     pub length: usize,
-    /// κ of the language: how soft its brackets are.
+    /// κ, the preference for balance.
     pub kappa: f64,
     /// M: 2 to 1024.
     pub neurons: usize,
-    /// Of the starts and of the batches.
+    /// Seed of all draws.
     pub seed: u64,
     /// Solutions that SGD starts from.
     pub starts: usize,
@@ -46,61 +46,61 @@ const HEADS: usize = 200;
 /// Means over the starts at one point of the runs, with their standard errors.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Mark {
-    /// Steps of SGD that were taken.
+    /// Steps of SGD.
     pub step: u64,
     /// t = η² k / B.
     pub time: f64,
-    /// Of the loss's Hessian.
+    /// Trace of the Hessian of the loss.
     pub trace: f64,
-    /// Of `trace`, over the starts.
+    /// Over the starts.
     pub trace_standard_error: f64,
     /// Over the entropy floor.
     pub excess_loss: f64,
-    /// Of `excess_loss`, over the starts.
+    /// Over the starts.
     pub excess_loss_standard_error: f64,
     /// η Tr / (4 B), where SGD hovers once it is at equilibrium.
     pub expected_excess_loss: f64,
     /// |cos(wᵢ, (1, .., 1))|, weighted by |wᵢ||aᵢ|.
     pub alignment: f64,
-    /// Of `alignment`, over the starts.
+    /// Over the starts.
     pub alignment_standard_error: f64,
     /// Share of the features' variance that is a function of S, whatever the a of each.
     pub share_of_sum: f64,
-    /// Of `share_of_sum`, over the starts.
+    /// Over the starts.
     pub share_of_sum_standard_error: f64,
     /// Share of the sentences whose sign of S a head on `examples` labelled ones tells.
     pub accuracy: f64,
-    /// Of `accuracy`, over the starts.
+    /// Over the starts.
     pub accuracy_standard_error: f64,
 }
 
 /// Runs of one learning rate and batch size.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Course {
-    /// Learning rate η.
+    /// η.
     pub rate: f64,
-    /// Sentences of a step, B.
+    /// B.
     pub batch: usize,
-    /// By rising step.
+    /// Points along the run, at equal distances.
     pub marks: Vec<Mark>,
 }
 
 /// What came out; parts that an interrupt kept from being made are empty or null.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct BracketsReport {
-    /// Brackets of a sentence, T.
+    /// T.
     pub length: usize,
-    /// κ of the language.
+    /// κ, the preference for balance.
     pub kappa: f64,
-    /// Neurons of the network, M.
+    /// M.
     pub neurons: usize,
-    /// Of the starts and of the batches.
+    /// Seed of all draws.
     pub seed: u64,
     /// Solutions that SGD started from.
     pub starts: usize,
     /// Masked sentences.
     pub sentences: usize,
-    /// The least loss that any model has, in nats.
+    /// In nats for a masked bracket, exact.
     pub entropy_floor: f64,
     /// The least trace of two neurons along (1, .., 1).
     pub two_neuron_trace: f64,
@@ -108,23 +108,23 @@ pub struct BracketsReport {
     pub bound: f64,
     /// Of the best restart of training on L + 0.001 Tr, with its excess loss and alignment.
     pub regularised_trace: Option<f64>,
-    /// Excess loss of that restart.
+    /// Over the entropy floor.
     pub regularised_loss: Option<f64>,
-    /// Alignment of that restart.
+    /// See [`Measured::alignment`].
     pub regularised_alignment: Option<f64>,
-    /// Accuracy of a head on its features.
+    /// Accuracy with its features.
     pub regularised_accuracy: Option<f64>,
     /// Labelled examples of the downstream task.
     pub examples: usize,
     /// Accuracy with the features of the two-neuron solution.
     pub two_neuron_accuracy: Option<f64>,
-    /// One for each learning rate and batch size.
+    /// SGD at several learning rates and batch sizes, from the same starts.
     pub courses: Vec<Course>,
-    /// What is left out, and why.
+    /// What did not go as asked.
     pub notes: Vec<String>,
-    /// Whether an interrupt ended it.
+    /// Whether a signal ended it.
     pub interrupted: bool,
-    /// Whether every part is there.
+    /// Whether everything is there.
     pub reached: bool,
 }
 

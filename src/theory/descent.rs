@@ -16,27 +16,27 @@ pub struct Regularised {
     pub weights: Vec<f64>,
     /// Steps of Adam for each weight, the rate falling to 0 by a cosine.
     pub steps: usize,
-    /// Adam's learning rate at the start of each weight.
+    /// Learning rate at the beginning of each weight.
     pub rate: f64,
-    /// Number of starts.
+    /// Random starts.
     pub restarts: usize,
-    /// Of the starts.
+    /// Seed of the starts.
     pub seed: u64,
 }
 
 /// The end of a restart at one weight.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Solution {
-    /// The network.
+    /// Loss, trace and alignment.
     #[serde(flatten)]
     pub measured: Measured,
     /// L + μ Tr.
     pub objective: f64,
 }
 
-/// Least of L + μ Tr over all networks with the squared loss. Term by term Tr >= 2 √(T-1) E|f|, and (f - x)²/2 + μ k
-/// |f| is least at f = x (1 - μ k), k = 2 √(T-1); so it is μ k - (μ k)²/2 where μ k <= 1, with the trace k (1 - μ k)
-/// and the loss (μ k)²/2.
+/// Least of L + μ Tr over all networks with the squared loss. Term by term Tr >= 2 √(T-1) E|f|, and
+/// (f - x)²/2 + μ k |f| is least at f = x (1 - μ k), k = 2 √(T-1); so it is μ k - (μ k)²/2 where μ k <= 1, with the trace
+/// k (1 - μ k) and the loss (μ k)²/2.
 pub fn least_objective(length: usize, weight: f64) -> f64 {
     let pull = weight * 2.0 * ((length - 1) as f64).sqrt();
     if pull < 1.0 { pull - 0.5 * pull * pull } else { 0.5 }
@@ -45,8 +45,8 @@ pub fn least_objective(length: usize, weight: f64) -> f64 {
 /// How often a loop looks whether it is to stop.
 const LOOK: usize = 50;
 
-/// Trains `restarts` networks from random weights on L + μ Tr (the trace with l'' where f is right): for each weight
-/// the ends of all restarts with their networks.
+/// Trains `restarts` networks from random weights on L + μ Tr (the trace with l'' where f is right): for each weight the ends
+/// of all restarts with their networks.
 pub fn regularised(
     population: &Population,
     neurons: usize,
@@ -91,8 +91,8 @@ fn adam(network: &mut Network, population: &Population, weight: f64, how: &Regul
     Ok(())
 }
 
-/// Gradient descent on the loss alone, at a constant rate, until the loss is under `enough` or the steps are over;
-/// gives the number of steps.
+/// Gradient descent on the loss alone, at a constant rate, until the loss is under `enough` or the steps are over; gives the
+/// number of steps.
 pub fn descend(
     network: &mut Network,
     population: &Population,

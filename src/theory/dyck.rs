@@ -1,12 +1,13 @@
-//! The experiment on Theorem 6.1: both solutions, training that reaches the flattest one or does not, and how often a
-//! head on a few examples solves the task.
+//! The experiment on Theorem 6.1: both solutions, training that reaches the flattest one or does not, and how often a head on
+//! a few examples solves the task.
 
 use rayon::prelude::*;
-use schemars::JsonSchema;
-use serde::Serialize;
 
 use super::Tell;
-use super::descent::{Regularised, Solution, descend, least_objective, regularised, stable_rate};
+use super::descent::{Regularised, descend, least_objective, regularised, stable_rate};
+use super::dyck_report::{
+    DownstreamLoss, DyckOptions, DyckReport, GradientDescent, HeadSuccess, LabelNoise, RandomFeatures, RegularisedAt,
+};
 use super::gradient_noise::{Passed, Sgd, sgd};
 use super::head::Downstream;
 use super::network::{Measured, Network};
@@ -15,23 +16,6 @@ use super::solutions::rank;
 use crate::interrupt::{self, Interrupted};
 use crate::random::{Purpose, Stream};
 use crate::statistics::{Estimate, Proportion};
-
-/// What is asked for.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct DyckOptions {
-    /// T: even, 4 to [`LONGEST`](super::LONGEST).
-    pub length: usize,
-    /// M: 2 to 4096.
-    pub neurons: usize,
-    /// Of all starts and draws.
-    pub seed: u64,
-    /// Starts of flatness-regularised training.
-    pub restarts: usize,
-    /// Heads fitted for each number of examples.
-    pub draws: usize,
-    /// Steps of SGD with label noise; 0 leaves it out.
-    pub noise_steps: u64,
-}
 
 /// Most neurons.
 const WIDEST: usize = 4096;
@@ -48,151 +32,6 @@ const HEADS: usize = 100;
 const LEVEL: f64 = 1.0 - 0.05 / EXAMPLES as f64;
 /// Points along a run of SGD.
 const MARKS: u64 = 24;
-
-/// Random features with the shortest head that has no loss; one draw.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
-pub struct RandomFeatures {
-    /// The network.
-    #[serde(flatten)]
-    pub measured: Measured,
-    /// The trace at the flattest common scale of all w against all a.
-    pub trace_together: f64,
-    /// The trace with each neuron at its flattest scale.
-    pub trace_balanced: f64,
-}
-
-/// Flatness-regularised training at one weight.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
-pub struct RegularisedAt {
-    /// μ.
-    pub weight: f64,
-    /// The restart with the least L + μ Tr.
-    pub best: Solution,
-    /// The least L + μ Tr that any network can have.
-    pub least_objective: f64,
-    /// Every restart.
-    pub restarts: Vec<Solution>,
-}
-
-/// Gradient descent on the loss alone.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
-pub struct GradientDescent {
-    /// Standard deviation of w at the start; that of a is as much over √M.
-    pub start: f64,
-    /// Steps that were taken.
-    pub steps: usize,
-    /// The network at the end.
-    #[serde(flatten)]
-    pub measured: Measured,
-}
-
-/// SGD from a solution of gradient descent, with noise on the labels or without.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
-pub struct LabelNoise {
-    /// How it ran.
-    #[serde(flatten)]
-    pub sgd: Sgd,
-    /// Mean of the loss over the second half of the run.
-    pub late_loss: f64,
-    /// η δ² Tr / (4 B), the loss at which SGD hovers, over the same half.
-    pub expected_late_loss: f64,
-    /// By rising step.
-    pub course: Vec<Passed>,
-}
-
-/// How often the head on so many examples has no loss on the whole task.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
-pub struct HeadSuccess {
-    /// Labelled examples that the head is fitted on, n.
-    pub examples: u64,
-    /// Share of the draws in which it has no loss.
-    pub probability: f64,
-    /// Lower end of its interval.
-    pub low: f64,
-    /// Upper end of its interval.
-    pub high: f64,
-    /// 1 - 2^-n.
-    pub expected: f64,
-    /// Draws of examples.
-    pub draws: u64,
-}
-
-/// Mean squared error of the head on the task, in shares of the label's variance; means over draws.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
-pub struct DownstreamLoss {
-    /// Labelled examples that the head is fitted on.
-    pub examples: usize,
-    /// With the features of the flattest solution.
-    pub flattest: f64,
-    /// Of `flattest`, over the draws.
-    pub flattest_standard_error: f64,
-    /// With the features of flatness-regularised training.
-    pub regularised: Option<f64>,
-    /// Of `regularised`, over the draws.
-    pub regularised_standard_error: Option<f64>,
-    /// With random features.
-    pub random: Option<f64>,
-    /// Of `random`, over the draws.
-    pub random_standard_error: Option<f64>,
-}
-
-/// What came out; parts that an interrupt kept from being made are empty or null.
-#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
-pub struct DyckReport {
-    /// Brackets of a sentence, T.
-    pub length: usize,
-    /// Neurons of the network, M.
-    pub neurons: usize,
-    /// Of all starts and draws.
-    pub seed: u64,
-    /// Masked sentences, all equally likely.
-    pub sentences: usize,
-    /// Rank of random features over them.
-    pub rank: usize,
-    /// 2 √(T-1): no network without loss is flatter.
-    pub bound: f64,
-    /// Of the flattest solution that is known.
-    pub flattest_trace: f64,
-    /// Its loss, 0 but for rounding.
-    pub flattest_loss: f64,
-    /// Median over the draws; null where there are fewer neurons than `rank`.
-    pub random_trace: Option<f64>,
-    /// Median of `trace_together` over the draws.
-    pub random_trace_together: Option<f64>,
-    /// Median of `trace_balanced` over the draws.
-    pub random_trace_balanced: Option<f64>,
-    /// 2 T √(2 (T-1) / π), what `random_trace_balanced` tends to with many neurons.
-    pub random_trace_balanced_limit: f64,
-    /// One for each draw of random features.
-    pub random: Vec<RandomFeatures>,
-    /// Of the best restart at the smallest weight, with its loss: where that is not 0 the trace may lie a little below
-    /// the bound.
-    pub regularised_trace: Option<f64>,
-    /// Loss of that restart.
-    pub regularised_loss: Option<f64>,
-    /// Alignment of that restart.
-    pub regularised_alignment: Option<f64>,
-    /// One for each weight.
-    pub regularised: Vec<RegularisedAt>,
-    /// One for each size of the start.
-    pub gradient_descent: Vec<GradientDescent>,
-    /// One for each run of SGD.
-    pub label_noise: Vec<LabelNoise>,
-    /// On masked sentences with the label 1(S > 0), features of the flattest solution.
-    pub head_success: Vec<HeadSuccess>,
-    /// On free brackets with the label max(S, 0).
-    pub head_success_free: Vec<HeadSuccess>,
-    /// Which interval `low` and `high` of `head_success` are.
-    pub head_interval: String,
-    /// On free brackets with the label max(S, 0).
-    pub downstream_loss: Vec<DownstreamLoss>,
-    /// What is left out, and why.
-    pub notes: Vec<String>,
-    /// Whether an interrupt ended it.
-    pub interrupted: bool,
-    /// Whether every part is there.
-    pub reached: bool,
-}
 
 impl DyckReport {
     /// Runs the experiment. An interrupt ends it with what there is.

@@ -17,21 +17,21 @@ pub struct Sgd {
     pub rate: f64,
     /// B.
     pub batch: usize,
-    /// Steps, k.
+    /// k.
     pub steps: u64,
-    /// δ: standard deviation of what is added to a target under the squared loss. Under cross-entropy a label is drawn
-    /// with its exact probability, and δ is not used.
+    /// δ: standard deviation of what is added to a target under the squared loss. Under cross-entropy a label is drawn with
+    /// its exact probability, and δ is not used.
     pub label_noise: f64,
 }
 
 /// A network at a step.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Passed {
-    /// Steps that were taken.
+    /// Steps taken.
     pub step: u64,
     /// t = η² k / B.
     pub time: f64,
-    /// The network.
+    /// Loss, trace and alignment.
     #[serde(flatten)]
     pub measured: Measured,
 }
@@ -43,8 +43,8 @@ impl Sgd {
     }
 }
 
-/// Goes on from a network and calls `seen` with the step and the network at `marks` equal distances, the start
-/// included. Stops early where a value is no longer finite.
+/// Goes on from a network and calls `seen` with the step and the network at `marks` equal distances, the start included.
+/// Stops early where a value is no longer finite.
 pub fn sgd(
     start: &Network,
     population: &Population,

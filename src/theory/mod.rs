@@ -18,6 +18,7 @@
 mod brackets;
 mod descent;
 mod dyck;
+mod dyck_report;
 mod gradient_noise;
 mod head;
 mod network;
@@ -26,7 +27,7 @@ mod solutions;
 
 pub use brackets::{BracketsOptions, BracketsReport, Course, Mark};
 pub use descent::{Regularised, Solution, descend, least_objective, regularised};
-pub use dyck::{
+pub use dyck_report::{
     DownstreamLoss, DyckOptions, DyckReport, GradientDescent, HeadSuccess, LabelNoise, RandomFeatures, RegularisedAt,
 };
 pub use gradient_noise::{Passed, Sgd, sgd};

@@ -8,24 +8,24 @@ pub const LONGEST: usize = 12;
 /// Why an experiment cannot be made.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum TheoryError {
-    /// Brackets of a sentence, an odd number.
+    /// An odd length.
     #[error("sentences of {0} brackets: the length must be even, so that as many are opened as closed")]
     Odd(usize),
-    /// Brackets of a sentence, fewer than 4.
+    /// A length under 4.
     #[error("sentences of {0} brackets: the flattest solution is the only one of its kind from 4 brackets on")]
     Short(usize),
-    /// Brackets of a sentence, more than are enumerated.
+    /// A length over [`LONGEST`].
     #[error("sentences of {0} brackets: all masked sentences are enumerated, which is done up to {LONGEST} brackets")]
     Long(usize),
     /// Too few or too many neurons.
     #[error("{neurons} neurons: the network has 2 to {most}")]
     Neurons {
-        /// What was asked for.
+        /// Asked for.
         neurons: usize,
-        /// The most that are possible.
+        /// The most that there may be.
         most: usize,
     },
-    /// A language that cannot be.
+    /// What the language refuses.
     #[error("{0}")]
     Language(String),
 }
@@ -88,7 +88,7 @@ impl Loss {
 pub struct Population {
     /// T.
     pub width: usize,
-    /// By which the network is trained.
+    /// The loss of every sentence.
     pub loss: Loss,
     /// N x T: +1, -1, and 0 at the mask.
     sentences: Vec<f64>,
@@ -127,8 +127,8 @@ impl Population {
         Ok(population.normalised())
     }
 
-    /// The masked sentences of soft brackets ([`Brackets`]): N = T 2^(T-1); the target is the exact probability that
-    /// the masked bracket opens.
+    /// The masked sentences of soft brackets ([`Brackets`]): N = T 2^(T-1); the target is the exact probability that the
+    /// masked bracket opens.
     ///
     /// # Errors
     /// A length as for [`dyck`](Self::dyck), a `kappa` that the language refuses.

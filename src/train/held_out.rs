@@ -5,7 +5,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::data::Corpus;
-use super::evaluate::{MaskedSentence, held_out_sentence, masked_sentence};
+use super::evaluate::{MaskedSentence, held_out_sentence, masked_sentences};
+use crate::config::Positions;
 use crate::curvature::Numbered;
 use crate::interrupt::{self, Interrupted};
 use crate::ops::batch::Sentence;
@@ -19,13 +20,14 @@ pub struct HeldOut {
 }
 
 impl HeldOut {
-    /// Sentences by number with their exact conditionals as soft labels.
+    /// Sentences by number, each once for every position that is asked about, with the exact conditional as a soft
+    /// label.
     ///
     /// # Errors
     /// An interrupt.
-    pub fn exact(&self, numbers: Range<u64>) -> Result<Vec<MaskedSentence>, Interrupted> {
+    pub fn exact(&self, numbers: Range<u64>, positions: Positions) -> Result<Vec<Vec<MaskedSentence>>, Interrupted> {
         let (language, tokens, seed) = (self.corpus.language.clone(), self.corpus.tokens.clone(), self.seed);
-        let one = move |i| masked_sentence(language.as_ref(), tokens.as_ref(), seed, i);
+        let one = move |i| masked_sentences(language.as_ref(), tokens.as_ref(), seed, i, positions);
         interrupt::or_stop(move || numbers.into_par_iter().map(one).collect())
     }
 }

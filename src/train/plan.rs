@@ -9,7 +9,7 @@ use super::measure::{Instruments, measure_error};
 use super::run::RunError;
 use super::setup::Setup;
 use super::trainer::{RING, rule_of, trainer_bytes};
-use crate::config::{AlgorithmKind, Resolved};
+use crate::config::{AlgorithmKind, EvaluateSection, Positions, Resolved};
 use crate::curvature::CurvatureError;
 use crate::gpu::{Excess, Gpu, GpuError, Limit};
 use crate::graph::fit;
@@ -148,10 +148,10 @@ pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
     let batch = gradient.batch_bytes(&model, dims);
     let algorithm = match (&train.algorithm, setup.head) {
         (AlgorithmKind::Sam(_), _) => arena,
-        (AlgorithmKind::Adversarial(a), Some(head)) => unless_refused(adversary_bytes(&model, head, a.batch, RING))?,
+        (AlgorithmKind::Adversarial(a), Some(head)) => unless_refused(adversary_bytes(&model, head, a, RING))?,
         _ => 0,
     };
-    let (evaluation, evaluation_dispatches) = plan_evaluation(&setup, resolved.config.evaluate.sentences)?;
+    let (evaluation, evaluation_dispatches) = plan_evaluation(&setup, &resolved.config.evaluate)?;
     let measure = match &resolved.config.measure {
         Some(section) => {
             let instruments = Instruments::new(&setup.corpus, section, train.micro_batch() as usize)?;
@@ -221,7 +221,7 @@ fn refusal(setup: &Setup, gradient: &Recipe, resolved: &Resolved) -> Result<(), 
     let tokens = dims.rows / dims.sentences;
     let check = |micro: u32| -> Result<(), Misfit> {
         let step = Dims { rows: micro * tokens, masked: setup.corpus.most_masked(micro), sentences: micro, probes: 1 };
-        let evaluated = evaluation_dims(micro, tokens, resolved.config.evaluate.sentences);
+        let evaluated = evaluation_dims(micro, tokens, &resolved.config.evaluate);
         let of = |part: &'static str, excess: Option<Excess>| match excess {
             Some(excess) => Err(Misfit::Refused(Refusal { part: Some(part), ..Refusal::from(Limit::from(excess)) })),
             None => Ok(()),
@@ -242,15 +242,19 @@ fn refusal(setup: &Setup, gradient: &Recipe, resolved: &Resolved) -> Result<(), 
 }
 
 /// Of the evaluation's batches.
-fn evaluation_dims(micro_batch: u32, tokens: u32, sentences: u32) -> Dims {
-    let batch = Evaluator::batch(micro_batch as usize).min(sentences as usize) as u32;
+fn evaluation_dims(micro_batch: u32, tokens: u32, asked: &EvaluateSection) -> Dims {
+    let most = match asked.positions {
+        Positions::One => asked.sentences as usize,
+        Positions::All => asked.sentences as usize * tokens as usize,
+    };
+    let batch = Evaluator::batch(micro_batch as usize).min(most) as u32;
     Dims { rows: batch * tokens, masked: batch, sentences: batch, probes: 1 }
 }
 
 /// Bytes and dispatches of the evaluation.
-fn plan_evaluation(setup: &Setup, sentences: u32) -> Result<(u64, usize), GpuError> {
+fn plan_evaluation(setup: &Setup, asked: &EvaluateSection) -> Result<(u64, usize), GpuError> {
     let Setup { device, encoder, dims, .. } = setup;
-    let dims = evaluation_dims(dims.sentences, dims.rows / dims.sentences, sentences);
+    let dims = evaluation_dims(dims.sentences, dims.rows / dims.sentences, asked);
     let model = Model::planned(device, encoder).without_dropout();
     let (recipe, _) = Recipe::forward(&model.encoder, Labels::Soft, &[]);
     let bytes = recipe.memory(device, &dims).bytes() + recipe.batch_bytes(&model, &dims);

@@ -18,7 +18,7 @@ use super::setup::Setup;
 use super::start::starting_weights;
 use super::trainer::Trainer;
 use super::tune::{Trial, Tuning};
-use crate::config::{AlgorithmKind, ConfigError, Resolved};
+use crate::config::{AlgorithmKind, ConfigError, HeadKind, Resolved};
 use crate::gpu::{Gpu, GpuError};
 use crate::interrupt::{self, Interrupted};
 use crate::model::{Model, ModelError, load};
@@ -194,7 +194,7 @@ fn work(
         let loaded = load(&checkpoint.folder)?;
         let moments = checkpoint.moments(encoder, trainer.moment_count())?;
         trainer.restore(&loaded.weights, &moments, checkpoint.step);
-        if let Some(adversary) = trainer.adversary() {
+        if let Some(adversary) = trainer.adversary().filter(|a| a.has_state()) {
             let wrong =
                 |e: MissingTensor| ModelError::Format { path: checkpoint.folder.clone(), message: e.to_string() };
             adversary.restore(&checkpoint.algorithm()?).map_err(wrong)?;
@@ -220,11 +220,13 @@ fn add_adversary(
     let data = interrupt::or_stop(move || {
         AdversaryData::draw(&own, corpus_of.language.as_ref(), &corpus_of.tokens, corpus_of.seed)
     })??;
-    observer.note(&format!(
-        "against a head on task {}: labels of entropy {:.3} nats, in force below a loss of {:.3}",
-        algorithm.task,
-        data.entropy,
-        algorithm.ceiling * data.entropy
-    ));
+    let (task, entropy) = (&algorithm.task, data.entropy);
+    observer.note(&match algorithm.head {
+        HeadKind::Linear => format!(
+            "against a head on task {task}: labels of entropy {entropy:.3} nats, in force below a loss of {:.3}",
+            algorithm.ceiling * entropy
+        ),
+        HeadKind::Ridge => format!("against a ridge head on task {task}: labels of entropy {entropy:.3} nats"),
+    });
     Ok(trainer.add_adversary(algorithm, data)?)
 }

@@ -67,7 +67,7 @@ impl<'r> Session<'r> {
             .map_err(|source| RunError::Io { path: metrics_path.clone(), source })?;
         let before = earlier_seconds(&metrics_path);
         let batch = config.train.micro_batch() as usize;
-        let evaluator = Evaluator::new(&trainer.model, corpus, config.evaluate.sentences, batch)?;
+        let evaluator = Evaluator::new(&trainer.model, corpus, &config.evaluate, batch)?;
         let measurements =
             config.measure.as_ref().map(|m| MeasurementSchedule::new(corpus, m, batch, &metrics_path)).transpose()?;
         trainer.model.gpu().keep_pipelines();

@@ -23,6 +23,7 @@ mod measure_training;
 mod memory;
 mod model_files;
 mod precision;
+mod recipe;
 mod training;
 mod transformers;
 
