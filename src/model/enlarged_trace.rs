@@ -34,7 +34,7 @@ pub enum Unlawful {
     #[error(transparent)]
     Sizes(#[from] EnlargeError),
     /// New layers with norms behind the residual sums: their norms have gradients that no tensor's trace tells.
-    #[error("the trace of new layers with post-layer-norm does not follow from the small model's by tensor")]
+    #[error("the trace of new layers behind whose sums a norm stands does not follow from the small model's by tensor")]
     Depth,
     /// A decoder of its own: the trace falls with the tables' scale without end.
     #[error("the head is not tied: the trace falls as the tables grow, and no scale of theirs is the flattest")]

@@ -11,7 +11,6 @@ use super::plan::SweepPlan;
 use crate::config::MeasureSection;
 use crate::interrupt;
 use crate::model::{Enlargement, Law, Size};
-use crate::statistics::Estimate;
 use crate::train::Instruments;
 
 /// The Fisher trace of one function in several parametrisations. Errors are standard errors for the language as a
@@ -97,12 +96,8 @@ impl Examiner<'_> {
         let instruments = Instruments::new(&subject.corpus, measure, subject.micro_batch)?;
         let used = law.as_ref().map_or_else(|_| itself(), Law::clone);
         let found = instruments.conventions(&subject.model, &used, &|| !interrupt::requested())?;
-        let large = into.config(&small.config);
         let mut row = TraceConventions {
-            into: format!(
-                "width {}, {} layers, {} heads, feed-forward {}",
-                large.hidden_size, large.num_hidden_layers, large.num_attention_heads, large.intermediate_size
-            ),
+            into: into.config(&small.config).shape(),
             sentences: measure.trace.sentences as usize,
             own: found.own.value,
             own_standard_error: found.own.standard_error,
@@ -112,12 +107,13 @@ impl Examiner<'_> {
             row.note = Some(why.to_string());
             return Ok(row);
         }
-        let both = |e: Estimate| (Some(e.value), Some(e.standard_error));
-        (row.duplicate, row.duplicate_standard_error) = both(found.duplicate);
-        (row.paper, row.paper_standard_error) = both(found.paper);
+        (row.duplicate, row.duplicate_standard_error) =
+            (Some(found.duplicate.value), Some(found.duplicate.standard_error));
+        (row.paper, row.paper_standard_error) = (Some(found.paper.value), Some(found.paper.standard_error));
         match found.balanced {
             Ok(balanced) => {
-                (row.balanced, row.balanced_standard_error) = both(balanced.trace);
+                (row.balanced, row.balanced_standard_error) =
+                    (Some(balanced.trace.value), Some(balanced.trace.standard_error));
                 (row.balanced_bias, row.balanced_table_scale) = (Some(balanced.bias), Some(balanced.scale));
             }
             Err(why) => row.note = Some(why.to_string()),
