@@ -61,8 +61,9 @@ fn smallest_rows(encoder: &Encoder, weights: &Weights, count: usize) -> Vec<u32>
     rows.into_iter().take(count).map(|(_, word)| word).collect()
 }
 
-/// Logits of all predicted positions, row by row.
+/// Logits of all predicted positions with nothing dropped, row by row.
 fn logits(encoder: &Encoder, weights: &Weights, sentences: &[Sentence]) -> Vec<f64> {
+    let encoder = &encoder.without_dropout();
     let config = &encoder.config;
     let layout = BatchLayout {
         tables: [config.vocab_size, config.max_position_embeddings, config.type_vocab_size],
