@@ -597,7 +597,6 @@ fn a_program_gets_the_numbers_that_the_command_prints() {
     same("ggn", &printed, &ggn.trace().seed(5).relative_error(0.2).unwrap());
     let printed = command(&[&goal[..], &["--matrix", "ggn", "--as-sample"]].concat());
     same("as a sample", &printed, &ggn.trace().seed(5).of_population().relative_error(0.2).unwrap());
-    assert_eq!(printed["reached"], false, "its few examples alone leave a larger error");
     let printed = command(&["--samples", "12", "--probe", "gaussian"]);
     same("hessian", &printed, &hessian.trace().seed(5).gaussian().probes(12).unwrap());
     let printed = command(&["--estimator", "hutch++", "--samples", "12"]);
