@@ -1,5 +1,6 @@
-# `make demo` runs the main job, `make test` runs every check; both set up what is missing and say so first. `make bench`
-# times training steps, products and curvature. `make gpu` tells all of this machine's adapter in at most 10 minutes.
+# `make demo` runs the main job, `make test` runs every check; both set up what is missing and say so first. `make
+# bench` times training steps, products and curvature. `make gpu` tells all of this machine's adapter in at most 10
+# minutes.
 
 LOWLAND := target/release/lowland
 
@@ -22,7 +23,8 @@ setup:
 setup-test:
 	sh scripts/setup.sh test
 
-# Training steps, products and how cost grows, beside PyTorch's; `make peers` first makes the environment that PyTorch runs in.
+# Training steps, products and how cost grows, beside PyTorch's; `make peers` first makes the environment that PyTorch
+# runs in.
 bench: setup build
 	$(LOWLAND) doctor
 	cargo bench --locked --bench step -- --json target/bench.json

@@ -117,7 +117,8 @@ fn check(
     for point in &module.entry_points {
         if let Some((uniform, span)) = uniform_reads::late_reads(&module, &point.function).into_iter().next() {
             let message = format!(
-                "`{}` reads the uniform `{uniform}` here and in a loop before, but not before that loop; see build/uniform_reads.rs",
+                "`{}` reads the uniform `{uniform}` here and in a loop before, but not before that loop; see \
+                 build/uniform_reads.rs",
                 point.name
             );
             return Err(describe(at(Some(span.location(&expanded.text))), message));

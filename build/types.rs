@@ -1,5 +1,5 @@
-//! Writes the kernels as Rust: a table for the preprocessor (`src/gpu/shader.rs`), and a module of types for each kernel
-//! (`src/kernels.rs`), so that a dispatch whose names do not fit its WGSL does not compile.
+//! Writes the kernels as Rust: a table for the preprocessor (`src/gpu/shader.rs`), and a module of types for each
+//! kernel (`src/kernels.rs`), so that a dispatch whose names do not fit its WGSL does not compile.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -8,7 +8,9 @@ use super::facts::{Binding, Constant, Entry, Field, Kernel};
 
 /// The table of files, entry points and bindings.
 pub fn table(folder: &Path, kernels: &[Kernel], common: &[String]) -> String {
-    let mut text = String::from("pub static KERNEL_FILES: &[KernelFile] = &[\n");
+    let mut text = String::from(
+        "/// Every file of `shaders/` that has entry points, by name.\npub static KERNEL_FILES: &[KernelFile] = &[\n",
+    );
     for kernel in kernels {
         let path = folder.join(format!("{}.wgsl", kernel.name));
         put(&mut text, 1, "KernelFile {");
@@ -191,7 +193,7 @@ fn pascal(name: &str) -> String {
     name.split('_').filter(|word| !word.is_empty()).map(upper).collect()
 }
 
-/// A line of Rust, so many levels in.
+/// One line of Rust, indented by `level` levels.
 fn put(text: &mut String, level: usize, line: &str) {
     let indent = if line.is_empty() { 0 } else { 4 * level };
     writeln!(text, "{:indent$}{line}", "").expect("a String takes it");

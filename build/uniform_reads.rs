@@ -1,9 +1,10 @@
-//! A rule for kernels that drivers need: who reads a uniform in a loop and again behind it reads it before the loop, too.
+//! A rule for kernels that drivers need: who reads a uniform in a loop and again behind it reads it before the loop,
+//! too.
 //!
 //! Mesa 26's lavapipe works the address of a uniform buffer out where it is first needed. Where that is in a loop, the
-//! address leaves the loop through a register that only active lanes write; a subgroup none of whose lanes takes part in
-//! the loop runs through it all the same, finds a null pointer behind it, and reads there. A read in front of the loop
-//! makes the address known to all (`docs/performance-adapters.md` has the smallest kernel that dies).
+//! address leaves the loop through a register that only active lanes write; a subgroup none of whose lanes takes part
+//! in the loop runs through it all the same, finds a null pointer behind it, and reads there. A read in front of the
+//! loop makes the address known to all (`docs/performance-adapters.md` has the smallest kernel that dies).
 
 use naga::{Block, Expression, Function, GlobalVariable, Handle, Module, Span, Statement};
 

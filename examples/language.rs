@@ -1,5 +1,5 @@
-//! A language whose truth is known, without an adapter: sentences, the exact distribution of a masked word, and the least
-//! loss that any model of the language can reach.
+//! A language whose truth is known, without an adapter: sentences, the exact distribution of a masked word, and the
+//! least loss that any model of the language can reach.
 //!
 //!     cargo run --release --example language -- GRAMMAR
 //!
@@ -25,6 +25,7 @@ V sees 0.8
 V chases 0.2
 ";
 
+/// Reads the rules of the file that is named on the command line, or those above.
 pub fn main() -> Result<(), Box<dyn Error>> {
     match std::env::args().nth(1) {
         Some(file) => run(&std::fs::read_to_string(&file)?, &file),
@@ -32,6 +33,7 @@ pub fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
+/// Prints sentences, the exact conditionals of one, and the entropy floor.
 pub fn run(rules: &str, file: &str) -> Result<(), Box<dyn Error>> {
     let language = Pcfg::new(Grammar::parse(rules, file)?, 12)?;
 

@@ -1,9 +1,10 @@
-//! An operator of one's own: a symmetric matrix that is never written down, given to the estimators of traces and spectra.
+//! An operator of one's own: a symmetric matrix that is never written down, given to the estimators of traces and
+//! spectra.
 //!
 //!     cargo run --release --example own_operator
 //!
-//! The matrix is the Laplacian of a path of n points with free ends, 2 on the diagonal and -1 beside it. Its eigenvalues
-//! are known, 2 - 2 cos(π k / (n + 1)), so that every estimate can be compared with the truth.
+//! The matrix is the Laplacian of a path of n points with free ends, 2 on the diagonal and -1 beside it. Its
+//! eigenvalues are known, 2 - 2 cos(π k / (n + 1)), so that every estimate can be compared with the truth.
 
 use std::error::Error;
 use std::f64::consts::PI;
@@ -49,6 +50,7 @@ impl Operator for Path {
     }
 }
 
+/// Measures a matrix that is never written down.
 pub fn main() -> Result<(), Box<dyn Error>> {
     let n = 400;
     let path = Path(n);

@@ -1,5 +1,5 @@
-//! A small training run: a config with some keys changed, an observer, and the folder that is left, from which the model is
-//! loaded and measured.
+//! A small training run: a config with some keys changed, an observer, and the folder that is left, from which the
+//! model is loaded and measured.
 //!
 //!     cargo run --release --example train_small -- OUTPUT
 //!
@@ -27,11 +27,13 @@ impl train::Observer for Printer {
     }
 }
 
+/// Trains into the folder that is named on the command line, or `runs/train_small`.
 pub fn main() -> Result<(), Box<dyn Error>> {
     let output = std::env::args().nth(1);
     run(output.as_deref().unwrap_or("runs/train_small").as_ref())
 }
 
+/// Trains a small model and prints what became of it.
 pub fn run(output: &Path) -> Result<(), Box<dyn Error>> {
     // The quick start's grammar, with a smaller model and few steps.
     let changes = [

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Models, a training step and the self-test (every kernel and variant, and the timings) on newer Mesas than this machine's:
-# Debian's trixie and its newest packages (sid), each in a folder that debootstrap makes, at 8 lanes; where the processor
-# has AVX-512, the training step at 16 too, where these drivers are slow. Needs root, debootstrap and, the first time, the
-# network; says so and ends with 0 where it cannot. `mesa.sh full` runs all of it at 16 lanes as well, and the kernels
-# without images; `mesa.sh make` only makes the folders. They are kept in ~/.cache/lowland-mesa (0.5 GB each) and made anew
-# after 30 days. LOWLAND_MESA chooses the suites (`trixie sid`), LOWLAND_MIRROR another mirror of Debian than
-# debootstrap's own.
+# Models, a training step and the self-test (every kernel and variant, and the timings) on newer Mesas than this
+# machine's: Debian's trixie and its newest packages (sid), each in a folder that debootstrap makes, at 8 lanes; where
+# the processor has AVX-512, the training step at 16 too, where these drivers are slow. Needs root, debootstrap and, the
+# first time, the network; says so and ends with 0 where it cannot. `mesa.sh full` runs all of it at 16 lanes as well,
+# and the kernels without images; `mesa.sh make` only makes the folders. They are kept in ~/.cache/lowland-mesa (0.5 GB
+# each) and made anew after 30 days. LOWLAND_MESA chooses the suites (`trixie sid`), LOWLAND_MIRROR another mirror of
+# Debian than debootstrap's own.
 set -eu
 cd "$(dirname "$0")/.."
 

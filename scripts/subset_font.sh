@@ -1,7 +1,7 @@
 #!/bin/sh
-# Makes the two fonts that figures are drawn with (src/report/font) from DejaVu Sans 2.37, with what figures and labels use:
-# Latin, Greek, super- and subscripts, a few signs. Needs `pyftsubset` (the Python package fonttools).
-#   sh scripts/subset_font.sh /usr/share/fonts/truetype/dejavu
+# Makes the two fonts that figures are drawn with (src/report/font) from DejaVu Sans 2.37, with what figures and labels
+# use: Latin, Greek, super- and subscripts, a few signs. Needs `pyftsubset` (the Python package fonttools). sh
+# scripts/subset_font.sh /usr/share/fonts/truetype/dejavu
 set -eu
 from=${1:?folder with DejaVuSans.ttf and DejaVuSans-Bold.ttf}
 to=$(dirname "$0")/../src/report/font

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Runs a program under Vulkan's validation layer, which must stay silent: `validate.sh PROGRAM ARGUMENTS...`. Ends with the
-# program's status, or with 1 when the layer printed an error or a warning or was not loaded; 77 where it is not installed.
+# Runs a program under Vulkan's validation layer, which must stay silent: `validate.sh PROGRAM ARGUMENTS...`. Ends with
+# the program's status, or with 1 when the layer printed an error or a warning or was not loaded; 77 where it is not
+# installed.
 set -eu
 
 found=no

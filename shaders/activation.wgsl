@@ -4,7 +4,7 @@
 //   slope     out = f'(x)
 //   vjp_jvp   out = f''(x) ẋ ȳ + f'(x) ȳ̇
 //   second    ⟨ȳ, f''(x) ẋ²⟩ of each vec4, a number each, in rows of `terms_stride`
-//@variants ACTIVATION=1|2|3
+//@variants ACTIVATION=1|2|3|4
 //@import common/entry.wgsl
 //@import common/step.wgsl
 //@import common/activation.wgsl

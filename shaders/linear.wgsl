@@ -15,8 +15,8 @@
 //                subgroupBroadcast hands them round, each lane owns 4 columns; no workgroup memory, no barrier; for
 //                software adapters. TN can sum A's columns up on the way (SUMS), the gradient of a bias
 //@variants LAYOUT=1|2
-//@variants EPILOGUE=1 ACTIVATION=0|1|2|3
-//@variants LAYOUT=1 EPILOGUE=2 ACTIVATION=0|1|2|3
+//@variants EPILOGUE=1 ACTIVATION=0|1|2|3|4
+//@variants LAYOUT=1 EPILOGUE=2 ACTIVATION=0|1|2|3|4
 //@variants LAYOUT=1 EPILOGUE=4
 //@variants EPILOGUE=3
 //@variants TILED=1 LAYOUT=0|1|2

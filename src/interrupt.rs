@@ -1,8 +1,8 @@
 //! One flag of the process: somebody wants it to stop (Ctrl-C, SIGTERM, or a caller's [`request`]).
 //!
 //! It is set once and looked at everywhere: before a piece of work is given to an adapter (`gpu::Program`), after every
-//! block of an estimator, in long loops of the host. Whoever sees it keeps what is done and returns; nothing is begun any
-//! more. [`or_stop`] is for work of the host that cannot look by itself.
+//! block of an estimator, in long loops of the host. Whoever sees it keeps what is done and returns; nothing is begun
+//! any more. [`or_stop`] is for work of the host that cannot look by itself.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
@@ -38,7 +38,8 @@ pub fn check() -> Result<(), Interrupted> {
 /// How often a waiting thread looks at the flag.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Does work of the host on a thread of its own and gives its result; once the process is to stop, gives that up at once.
+/// Does work of the host on a thread of its own and gives its result; once the process is to stop, gives that up at
+/// once.
 ///
 /// The work is then left to itself and ends with the process, so that it must not write what others read.
 ///

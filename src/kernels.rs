@@ -6,7 +6,7 @@
 //! use lowland::gpu::{Buffer, Count, Dispatch, Grid, Kernel};
 //! use lowland::kernels::add;
 //!
-//! /// out = a + b over so many vec4.
+//! /// out = a + b over `size4` vec4.
 //! fn sum(a: Buffer, b: Buffer, out: Buffer, size4: u32) -> Dispatch {
 //!     let params = add::Params { fixed: 1, cols4: size4, ..Default::default() };
 //!     let grid = Grid { count: Count::Fixed(size4), unit: 64, columns: 1, layers: 1 };

@@ -6,8 +6,12 @@
 //! Li, Ma, "Same Pre-training Loss, Better Downstream: Implicit Bias Matters for Language Models" (ICML 2023, arXiv
 //! 2210.14199).
 //!
-//! The program `lowland` is one use of this library. Five others follow; each is a file of `examples/`, run by
-//! `cargo run --release --example NAME`.
+//! The program `lowland` is one use of this library. Five others follow; each is a whole program in
+//! [`examples/`](https://github.com/lowland-lab/lowland/tree/main/examples), of which this page shows the middle; run
+//! one by `cargo run --release --example NAME`. A program of yours needs
+//! `lowland = { version = "0.1", default-features = false }`: the command line's dependencies are then left out. Which
+//! adapter [`Device::from_env`](ops::Device::from_env) opens is said by the variable `LOWLAND_ADAPTER` (`best`,
+//! `software`, `name:rtx`).
 //!
 //! # Curvature of a model: `hessian_trace`
 //!
@@ -65,11 +69,12 @@
 //!
 //! # An operation of your own: `own_operation`
 //!
-//! A model is a [`Graph`](graph::Graph) of operations, and so is its gradient. An operation is a type with its shapes,
-//! its rules and its WGSL, which [`Operation`](ops::Operation) asks for; [`Own`](ops::Own) puts yours beside those that
-//! are here.
+//! A model is a [`Graph`](graph::Graph) of operations, and so are its gradient and its Hessian-vector products. An
+//! operation is a type with its shapes, its rules and its WGSL, which [`Operation`](ops::Operation) asks for (with
+//! defaults for what is linear); [`Own`](ops::Own) puts yours beside those that are here, and
+//! [`Graph::evaluate`](graph::Graph::evaluate) runs a graph once.
 //!
-//! ```
+//! ```no_run
 //! use lowland::graph::{Count, Emit, Graph};
 //! use lowland::ops::counts::ROWS;
 //! let mut graph = Graph::default();
@@ -77,7 +82,10 @@
 //! let y = graph.linear(x, w, None, None);
 //! let y_bar = graph.input("cotangent", ROWS, 10);
 //! let w_bar = graph.gradient(&[(y, y_bar)])[&w];
-//! assert_eq!(graph.tensor(w_bar).rows, Count::Fixed(10));
+//! let given = [(x, &[1.0, 2.0][..]), (w, &[0.0; 6]), (y_bar, &[1.0, 0.0, 2.0])];
+//! let values = graph.evaluate(&lowland::ops::Device::from_env()?, 1, &given, &[w_bar])?;
+//! assert_eq!(values, [[1.0, 2.0, 0.0, 0.0, 2.0, 4.0]]); // W̄ = ȳᵀ x
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! # The rooms, from the bottom
@@ -86,10 +94,11 @@
 //!   `shaders/` as types.
 //! - [`ops`]: operations and their rules. [`reference`](mod@reference): the same in plain f64, the oracle. [`graph`]:
 //!   graphs, their transforms, their plan on an adapter. [`selftest`]: kernels against their twins, with timings.
-//! - [`language`]: grammars, hidden Markov models; needs no adapter.
+//! - [`language`]: grammars, hidden Markov models, brackets; needs no adapter.
 //! - [`model`]: encoders, their files, their passes. [`curvature`]: products, traces, spectra, gradient noise.
 //! - [`config`]: run configs. [`train`]: pre-training. [`downstream`]: tasks, probes, fine-tuning. [`sweep`]: many runs
 //!   and their table. [`report`]: pages and figures. [`cli`]: the program.
+//! - [`theory`]: the paper's theorem on the flattest model, by enumeration on the host.
 //! - Beside them [`random`] (streams that are functions of a seed), [`statistics`] (means and correlations with their
 //!   errors), [`text`], [`interrupt`] (how long work is asked to stop), and [`prelude`].
 
@@ -114,6 +123,7 @@ pub mod selftest;
 pub mod statistics;
 pub mod sweep;
 pub mod text;
+pub mod theory;
 pub mod train;
 
 /// The version of `wgpu` whose types stand in this library's signatures.

@@ -31,14 +31,23 @@ pub fn philox(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Purpose {
+    /// The sentences of a language.
     Sentence = 1,
+    /// Which words are masked.
     Mask = 2,
+    /// Initial weights.
     Initialise = 3,
+    /// A random grammar or hidden Markov model.
     Grammar = 4,
+    /// Which numbers are dropped.
     Dropout = 5,
+    /// Probe vectors.
     Probe = 6,
+    /// Labels drawn from a conditional or from the model.
     Label = 7,
+    /// What is drawn again for an interval.
     Bootstrap = 8,
+    /// Inputs of tests and of the self-test.
     Test = 9,
     /// The order of examples.
     Shuffle = 32,

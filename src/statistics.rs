@@ -11,6 +11,7 @@
 mod bootstrap;
 mod components;
 mod correlation;
+mod proportion;
 mod sampling;
 
 use std::fmt::{self, Display, Formatter};
@@ -20,13 +21,17 @@ use serde::Serialize;
 pub use bootstrap::{Interval, bootstrap};
 pub use components::{Crossed, Parts, Target, draws_for, nested};
 pub use correlation::{Clusters, Coefficient, Correlation, correlate};
+pub use proportion::Proportion;
 pub use sampling::{DesignError, Importance, Measured, Stratified};
 
 /// A value and the standard error of it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Estimate {
+    /// The estimate.
     pub value: f64,
+    /// NaN where a single sample tells none.
     pub standard_error: f64,
+    /// Independent samples that it is made of.
     pub samples: usize,
 }
 

@@ -1,15 +1,16 @@
 //! The exact Fisher trace of few long sentences, beside the seconds that the least work would take.
 //!
-//! Least work: one forward pass; for each of the V - 1 cotangents of a masked position a pass back, in the last layer of what a
-//! single masked row reaches alone; squared norms in the cheaper of their two forms, the inner products of the inputs once for
-//! all cotangents. At the rate of the fastest product of the model's shapes, measured before and after in the same run.
+//! Least work: one forward pass; for each of the V - 1 cotangents of a masked position a pass back, in the last layer
+//! of what a single masked row reaches alone; squared norms in the cheaper of their two forms, the inner products of
+//! the inputs once for all cotangents. At the rate of the fastest product of the model's shapes, measured before and
+//! after in the same run.
 
 use std::collections::HashMap;
 use std::time::Instant;
 
 use lowland::curvature::{Chunks, Drawing, Subject};
 use lowland::gpu::{Gpu, Step};
-use lowland::graph::{Dims, Graph, Plan, Role};
+use lowland::graph::{Dims, ExecutionPlan, Graph, Role};
 use lowland::model::{Encoder, Model, ModelConfig, TokenIds, Weights};
 use lowland::ops::batch::{BatchLayout, Sentence};
 use lowland::ops::counts::ROWS;
@@ -76,7 +77,7 @@ fn rate(gpu: &Gpu, variants: &Variants, rows: u32, d: u32) -> Result<f64, Error>
             gpu.write(&buffer, &values);
             outside.insert(id, buffer);
         }
-        let plan = Plan::new(&Device::new(gpu, *variants), &graph, dims, &batch, &outside, &[c])?;
+        let plan = ExecutionPlan::new(&Device::new(gpu, *variants), &graph, dims, &batch, &outside, &[c])?;
         let step = Step { counts: [rows, 1, 1], probes: 1, ..Step::default() };
         for _ in 0..5 {
             let start = Instant::now();

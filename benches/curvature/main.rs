@@ -38,7 +38,8 @@ struct Arguments {
     /// Print where the time goes, by kernel
     #[arg(long)]
     profile: bool,
-    /// Seconds until a trained model's trace is known to 1 %, beside PyTorch: MODEL=CONFIG[,KEY=VALUE..]; may be repeated
+    /// Seconds until a trained model's trace is known to 1 %, beside PyTorch: MODEL=CONFIG[,KEY=VALUE..]; may be
+    /// repeated
     #[arg(long = "trace", value_name = "MODEL=CONFIG")]
     traces: Vec<String>,
     /// Every label enumerated, beside the least that it could take: width/layers/tokens/sentences/positions/words

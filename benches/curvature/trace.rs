@@ -1,5 +1,6 @@
-//! The headline race: seconds until the trace of a trained model's loss is known to 1 % standard error over the language,
-//! beside the paper's released method in PyTorch (one Gaussian probe by double backward for each batch of 128 sentences).
+//! The headline race: seconds until the trace of a trained model's loss is known to 1 % standard error over the
+//! language, beside the paper's released method in PyTorch (one Gaussian probe by double backward for each batch of 128
+//! sentences).
 //!
 //! Whoever would take too long is extrapolated: with independent batches the error falls as 1/√n, so that the time is
 //! (error / 1 %)² times what was spent. Both parts of the error count, probes and sentences.

@@ -1,5 +1,5 @@
-//! What commands say on the recorded models and on one that is trained here, short training runs, and the dispatches of all of
-//! them. What depends on the clock is left out.
+//! What commands say on the recorded models and on one that is trained here, short training runs, and the dispatches of
+//! all of them. What depends on the clock is left out.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -57,7 +57,8 @@ const RUNS: &[(&str, &str)] = &[
     ("plain", PLAIN),
     (
         "dropout",
-        "train.steps=3 model.hidden_dropout_prob=0.1 model.attention_probs_dropout_prob=0.1 train.micro_batch=64 measure.every=0",
+        "train.steps=3 model.hidden_dropout_prob=0.1 model.attention_probs_dropout_prob=0.1 train.micro_batch=64 \
+         measure.every=0",
     ),
     ("sam", "train.steps=3 train.algorithm={kind=\"sam\"} measure.every=0"),
     ("adversarial", "train.steps=6 train.algorithm={kind=\"adversarial\",task=\"B\",sentences=256} measure.every=0"),

@@ -1,14 +1,15 @@
-//! What must not change while the code changes its shape: lists of dispatches, the numbers of every command on the recorded
-//! models, and the bits of short training runs.
+//! What must not change while the code changes its shape: lists of dispatches, the numbers of every command on the
+//! recorded models, and the bits of short training runs.
 //!
 //! ```sh
 //! cargo bench --bench guard -- record FOLDER     # before the first edit
 //! cargo bench --bench guard -- compare FOLDER    # after each step: ends with 1 and names what moved
 //! ```
 //!
-//! With `--cases` it looks at the lists of the self-test's cases alone, with `--commands` at what the commands do. A record belongs
-//! to one adapter, driver and width of vectors. A dispatch is known by a hash of the SPIR-V of its entry point, its grid, its
-//! parameters' values and the sizes of its buffers: a renamed kernel, variable, buffer or parameter moves nothing.
+//! With `--cases` it looks at the lists of the self-test's cases alone, with `--commands` at what the commands do. A
+//! record belongs to one adapter, driver and width of vectors. A dispatch is known by a hash of the SPIR-V of its entry
+//! point, its grid, its parameters' values and the sizes of its buffers: a renamed kernel, variable, buffer or
+//! parameter moves nothing.
 
 mod commands;
 mod dispatches;

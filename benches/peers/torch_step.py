@@ -2,19 +2,22 @@
 
 Reads one JSON object a line from standard input and answers each with one:
 
-    {"prepare": {"hidden_size": .., .., "batch": [{"input_ids": [..], "positions": [..], "labels": [..]}, ..]}}
+    {"prepare": {"model": {config.json}, "batch": [{"input_ids": [..], "positions": [..], "labels": [..]}, ..]}}
     {"run": "gradient" | "step", "times": n}      -> {"seconds": [..]}
     {"product": {"layout": "NT" | "NN" | "TN", "m": .., "k": .., "n": ..}, "times": n}      the same
 
-Eager f32, encoder and head of `transformers` with its default attention, the head on the masked rows only, AdamW as
-PyTorch has it. `--device cuda` for a GPU (TF32 off).
+Eager f32, encoder and head of `transformers` with its default attention, or an LSTM of `scripts/lstm_mlm.py`; the head on
+the masked rows only, AdamW as PyTorch has it. `--device cuda` for a GPU (TF32 off).
 """
 
-import argparse, functools, json, platform, sys, time
+import argparse, functools, json, pathlib, platform, sys, time
 
 import torch
 import transformers
 from transformers import RobertaPreLayerNormConfig, RobertaPreLayerNormForMaskedLM
+
+sys.path.append(str(pathlib.Path(__file__).parents[2] / "scripts"))
+from lstm_mlm import LstmConfig, RNNLMHeadModel  # noqa: E402
 
 arguments = argparse.ArgumentParser()
 arguments.add_argument("--device", default="cpu")
@@ -34,13 +37,14 @@ def wait():
 class Setting:
     def __init__(self, p):
         longest = max(len(s["input_ids"]) for s in p["batch"])
-        config = RobertaPreLayerNormConfig(
-            **{k: p[k] for k in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")},
-            hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, max_position_embeddings=longest + 2,
-            type_vocab_size=1, layer_norm_eps=1e-12, pad_token_id=1,
-        )
         torch.manual_seed(0)
-        self.model = RobertaPreLayerNormForMaskedLM(config).to(device).train()
+        self.lstm = p["model"]["model_type"] == "lstm"
+        if self.lstm:
+            self.model = RNNLMHeadModel(LstmConfig(**p["model"]))
+        else:
+            config = RobertaPreLayerNormConfig(**p["model"])
+            self.model = RobertaPreLayerNormForMaskedLM(config)
+        self.model = self.model.to(device).train()
         self.ids = torch.full((len(p["batch"]), longest), 1)
         rows, positions, labels = [], [], []
         for i, s in enumerate(p["batch"]):
@@ -56,8 +60,12 @@ class Setting:
 
     def gradient(self):
         self.optimizer.zero_grad(set_to_none=True)
-        hidden = self.model.roberta_prelayernorm(self.ids, attention_mask=self.mask).last_hidden_state
-        logits = self.model.lm_head(hidden[self.rows, self.positions])
+        if self.lstm:
+            hidden = self.model.encode(self.ids, self.mask).last_hidden_state
+            logits = self.model.head(hidden[self.rows, self.positions])
+        else:
+            hidden = self.model.roberta_prelayernorm(self.ids, attention_mask=self.mask).last_hidden_state
+            logits = self.model.lm_head(hidden[self.rows, self.positions])
         torch.nn.functional.cross_entropy(logits, self.labels).backward()
 
     def step(self):

@@ -1,11 +1,12 @@
-//! The cost of a gradient and of a whole AdamW step, of plain products, and how cost grows with each size; all beside the
-//! same in PyTorch, timed in turn in one run.
+//! The cost of a gradient and of a whole AdamW step, of plain products, and how cost grows with each size; all beside
+//! the same in PyTorch, timed in turn in one run.
 //!
 //!     cargo bench --bench step -- [SHAPE ..] [--config FILE] [--set KEY=VALUE] [--part PART] [--runs N] [--json FILE]
 //!
-//! A shape is `width/layers/tokens/batch` (heads of 32 numbers or less); with `--config` the model and the sentences of a
-//! run config. PyTorch is the one of `$LOWLAND_PEERS` (a Python interpreter), else of `target/peers` (`make peers`); without
-//! it the table has only our own times. Absolute times mean little on shared machines: read the ratios.
+//! A shape is `width/layers/tokens/batch` (heads of 32 numbers or less), behind `lstm:` that of an LSTM; with
+//! `--config` the model and the sentences of a run config. PyTorch is the one of `$LOWLAND_PEERS` (a Python
+//! interpreter), else of `target/peers` (`make peers`); without it the table has only our own times. Absolute times
+//! mean little on shared machines: read the ratios.
 
 mod peer;
 mod products;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 use lowland::gpu::{AdapterChoice, Gpu};
+use lowland::model::ModelKind;
 use lowland::ops::Variants;
 use serde_json::{Value, json};
 
@@ -78,7 +80,7 @@ impl Arguments {
 }
 
 /// `12.3 ms (PyTorch 4.5 ms, ratio 2.73 [2.70, 2.80])`
-fn told(times: &Times) -> String {
+fn summary(times: &Times) -> String {
     let mut text = format!("{:9.2} ms", times.seconds() * 1e3);
     if let (Some(theirs), Some([low, median, high])) = (times.peer_seconds(), times.ratio()) {
         text += &format!(" (PyTorch {:.2} ms, ratio {median:.2} [{low:.2}, {high:.2}])", theirs * 1e3);
@@ -89,7 +91,8 @@ fn told(times: &Times) -> String {
 fn time_steps(gpu: &Gpu, arguments: &Arguments, peer: &mut Option<Peer>) -> Result<Vec<Value>, Error> {
     let mut shapes = arguments.shapes.clone();
     if shapes.is_empty() && arguments.config.is_none() {
-        shapes = ["64/2/16/64", "128/4/16/64", "128/4/16/256", "256/4/32/64"].map(String::from).to_vec();
+        let transformers = ["64/2/16/64", "128/4/16/64", "128/4/16/256", "256/4/32/64"];
+        shapes = transformers.into_iter().chain(["lstm:64/2/16/256", "lstm:128/2/16/256"]).map(String::from).collect();
         if !gpu.capabilities().software {
             shapes.extend(["512/8/32/64", "512/8/32/1024"].map(String::from));
         }
@@ -107,8 +110,8 @@ fn time_steps(gpu: &Gpu, arguments: &Arguments, peer: &mut Option<Peer>) -> Resu
             "{:16} {:>4} dispatches, first step after {:.2} s, {:.2} s of it for kernels",
             workload.name, steps.dispatches, steps.first, steps.kernels
         );
-        println!("    gradient {}", told(&steps.gradient));
-        println!("    step     {}", told(&steps.step));
+        println!("    gradient {}", summary(&steps.gradient));
+        println!("    step     {}", summary(&steps.step));
         let whole: f64 = steps.profile.iter().map(|(_, seconds, _)| seconds).sum();
         for (kernel, seconds, dispatches) in &steps.profile {
             println!("    {:8.2} ms {:5.1} %  {dispatches:>3} x {kernel}", seconds * 1e3, 100.0 * seconds / whole);
@@ -136,7 +139,7 @@ fn time_products(gpu: &Gpu, runs: usize, peer: &mut Option<Peer>) -> Result<Vec<
 }
 
 fn time_scaling(gpu: &Gpu, runs: usize, peer: &mut Option<Peer>) -> Result<Vec<Value>, Error> {
-    let base = Sizes { width: 128, layers: 2, tokens: 16, batch: 64, words: 1000 };
+    let base = Sizes { kind: ModelKind::default(), width: 128, layers: 2, tokens: 16, batch: 64, words: 1000 };
     let doubled = [
         ("base", base),
         ("2 x batch", Sizes { batch: 2 * base.batch, ..base }),
@@ -156,10 +159,11 @@ fn time_scaling(gpu: &Gpu, runs: usize, peer: &mut Option<Peer>) -> Result<Vec<V
         if let (Some(theirs), Some(base_theirs)) = (theirs, base_theirs) {
             print!(" (PyTorch {:5.2})", theirs / base_theirs);
         }
-        println!("   {}", told(&steps.step));
+        println!("   {}", summary(&steps.step));
         let mut line = steps.json(name);
         line["sizes"] = json!({
-            "width": sizes.width, "layers": sizes.layers, "tokens": sizes.tokens, "batch": sizes.batch, "words": sizes.words,
+            "width": sizes.width, "layers": sizes.layers, "tokens": sizes.tokens, "batch": sizes.batch,
+            "words": sizes.words,
         });
         line["multiple"] = json!(ours / base_ours);
         line["peer_multiple"] = json!(theirs.zip(base_theirs).map(|(t, b)| t / b));

@@ -61,8 +61,8 @@ impl Peer {
         self.answer()
     }
 
-    /// Seconds of one run of an order. Its threads spin for a while after their work, so that whoever runs next would find
-    /// the cores taken: a pause follows.
+    /// Seconds of one run of an order. Its threads spin for a while after their work, so that whoever runs next would
+    /// find the cores taken: a pause follows.
     pub fn seconds(&mut self, mut order: Value) -> Result<f64, Error> {
         order["times"] = json!(1);
         let seconds = self.ask(&order)?["seconds"][0].as_f64().ok_or("no time came back")?;

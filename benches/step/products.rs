@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use lowland::gpu::{Count, Gpu, Step};
-use lowland::graph::{Dims, Graph, Plan, Role};
+use lowland::graph::{Dims, ExecutionPlan, Graph, Role};
 use lowland::ops::batch::BatchLayout;
 use lowland::ops::{BatchBuffers, Device, Layout, Variants};
 use lowland::random::{Purpose, Stream};
@@ -25,8 +25,8 @@ pub struct Product {
     pub what: &'static str,
 }
 
-/// 512³ and 1024³, 512 x 512 over several depths, then what a layer of some widths multiplies: rows of tokens through its four weights, forward (NT), to
-/// the gradient of the input (NN) and of the weight (TN).
+/// 512³ and 1024³, 512 x 512 over several depths, then what a layer of some widths multiplies: rows of tokens through
+/// its four weights, forward (NT), to the gradient of the input (NN) and of the weight (TN).
 pub fn shapes(models: &[(u32, u32)]) -> Vec<Product> {
     let mut all = Vec::new();
     for n in [512, 1024] {
@@ -53,7 +53,7 @@ pub fn shapes(models: &[(u32, u32)]) -> Vec<Product> {
 }
 
 impl Product {
-    /// Billions of operations a second, when it takes so many seconds.
+    /// Billions of operations per second, when it takes `seconds` seconds.
     pub fn rate(&self, seconds: f64) -> f64 {
         2e-9 * f64::from(self.m) * f64::from(self.k) * f64::from(self.n) / seconds
     }
@@ -91,7 +91,7 @@ impl Product {
             gpu.write(&buffer, &values);
             outside.insert(id, buffer);
         }
-        let plan = Plan::new(&Device::new(gpu, variants), &graph, dims, &batch, &outside, &[c])?;
+        let plan = ExecutionPlan::new(&Device::new(gpu, variants), &graph, dims, &batch, &outside, &[c])?;
         let order = json!({ "product": { "layout": format!("{layout:?}"), "m": m, "k": k, "n": n } });
         let mut times = Times::default();
         for round in 0..runs + WARM_UP {

@@ -23,8 +23,8 @@ pub struct Steps {
     pub dispatches: usize,
     /// Seconds until the first gradient was there: kernels compiled, or read from the driver's cache.
     pub first: f64,
-    /// Seconds that the kernels alone took: pipelines made, and what the first step took longer than the median one, in which
-    /// a software driver makes machine code.
+    /// Seconds that the kernels alone took: pipelines made, and what the first step took longer than the median one, in
+    /// which a software driver makes machine code.
     pub kernels: f64,
     parameters: usize,
     tokens: usize,
@@ -37,7 +37,8 @@ impl Steps {
     pub fn json(&self, name: &str) -> Value {
         json!({
             "shape": name, "parameters": self.parameters, "tokens": self.tokens, "dispatches": self.dispatches,
-            "first_seconds": self.first, "kernels_seconds": self.kernels, "gradient": self.gradient.json(), "step": self.step.json(), "profile": self.profile,
+            "first_seconds": self.first, "kernels_seconds": self.kernels, "gradient": self.gradient.json(),
+            "step": self.step.json(), "profile": self.profile,
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use lowland::config;
-use lowland::model::{ModelConfig, TokenIds};
+use lowland::model::{ModelConfig, ModelKind, TokenIds};
 use lowland::ops::batch::Sentence;
 use lowland::random::{Purpose, Stream};
 use lowland::train::Corpus;
@@ -14,6 +14,7 @@ use crate::Error;
 /// The sizes that the cost of a step depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
+    pub kind: ModelKind,
     pub width: u32,
     pub layers: u32,
     pub tokens: u32,
@@ -23,12 +24,17 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// `width/layers/tokens/batch`, and after another slash the number of words where it is not 200.
+    /// `width/layers/tokens/batch`, and after another slash the number of words where it is not 200; before it `lstm:`
+    /// for an LSTM.
     pub fn parse(text: &str) -> Result<Sizes, Error> {
-        let numbers: Vec<u32> = text.split('/').map(str::parse).collect::<Result<_, _>>()?;
+        let (kind, sizes) = match text.strip_prefix("lstm:") {
+            Some(sizes) => (ModelKind::Lstm, sizes),
+            None => (ModelKind::default(), text),
+        };
+        let numbers: Vec<u32> = sizes.split('/').map(str::parse).collect::<Result<_, _>>()?;
         match numbers[..] {
-            [width, layers, tokens, batch] => Ok(Sizes { width, layers, tokens, batch, words: 200 }),
-            [width, layers, tokens, batch, words] => Ok(Sizes { width, layers, tokens, batch, words }),
+            [width, layers, tokens, batch] => Ok(Sizes { kind, width, layers, tokens, batch, words: 200 }),
+            [width, layers, tokens, batch, words] => Ok(Sizes { kind, width, layers, tokens, batch, words }),
             _ => Err(format!("`{text}` is not width/layers/tokens/batch").into()),
         }
     }
@@ -44,8 +50,9 @@ pub struct Workload {
 impl Workload {
     /// Sentences all of one length, one masked word each; heads of 32 numbers, or two where the width is less.
     pub fn of(name: &str, sizes: Sizes) -> Workload {
-        let Sizes { width, layers, tokens, batch, words } = sizes;
+        let Sizes { kind, width, layers, tokens, batch, words } = sizes;
         let model = ModelConfig {
+            kind,
             vocab_size: words + 4,
             hidden_size: width,
             num_hidden_layers: layers,
@@ -86,10 +93,6 @@ impl Workload {
                 json!({ "input_ids": s.ids, "positions": positions, "labels": labels })
             })
             .collect();
-        let m = &self.model;
-        json!({ "prepare": {
-            "vocab_size": m.vocab_size, "hidden_size": m.hidden_size, "num_hidden_layers": m.num_hidden_layers,
-            "num_attention_heads": m.num_attention_heads, "intermediate_size": m.intermediate_size, "batch": batch,
-        } })
+        json!({ "prepare": { "model": self.model.to_json(), "batch": batch } })
     }
 }

@@ -5,6 +5,7 @@ use crate::curvature::{Estimator, PlanError};
 use crate::downstream::{DownstreamError, TaskError};
 use crate::gpu::{Excess, GpuError, Limit};
 use crate::model::EnlargeError;
+use crate::report::ReportError;
 use crate::sweep::RunFailure;
 use crate::train::{PlanReport, Refusal};
 
@@ -26,13 +27,13 @@ pub fn of_gpu(error: &GpuError) -> String {
         GpuError::NotOpened { .. } => format!("{error}\nChoose another with --adapter; `lowland doctor` lists them."),
         GpuError::Limit(limit) => misfit(&of_limit(limit, OF_A_COMMAND)),
         GpuError::OutOfMemory { .. } => format!(
-            "{error}.\nLower `train.micro_batch`, use a smaller model, or close other programs that use the GPU; `lowland \
-             train CONFIG --dry-run` prints the memory plan."
+            "{error}.\nLower `train.micro_batch`, use a smaller model, or close other programs that use the GPU; \
+             `lowland train CONFIG --dry-run` prints the memory plan."
         ),
         GpuError::Lost(_) => format!(
-            "{error}\nA driver resets a GPU that does not answer in time: lower `train.micro_batch` so that one submission \
-             is shorter, look into the system's log, then run the same command again: it resumes from the newest \
-             checkpoint."
+            "{error}\nA driver resets a GPU that does not answer in time: lower `train.micro_batch` so that one \
+             submission is shorter, look into the system's log, then run the same command again: it resumes from the \
+             newest checkpoint."
         ),
         GpuError::Timeout(_) => format!(
             "{error}.\nIf it is only slow (a software adapter with a large model), lower `train.micro_batch` or set \
@@ -65,8 +66,8 @@ fn of_excess(excess: &Excess, knob: &str) -> String {
     match (excess.most, excess.fixed, excess.fitting()) {
         (Some(most), ..) => format!("Set {knob} to {most} or less ({} now).", excess.sentences),
         (None, Some([rows, cols]), Some([most_rows, most_cols])) => format!(
-            "No batch changes its size. With {cols} columns at most {most_rows} rows fit, with {rows} rows at most {most_cols} \
-             columns: take a smaller vocabulary or `model.hidden_size`, or {other}."
+            "No batch changes its size. With {cols} columns at most {most_rows} rows fit, with {rows} rows at most \
+             {most_cols} columns: take a smaller vocabulary or `model.hidden_size`, or {other}."
         ),
         _ => format!(
             "A single sentence is too much for it already: take shorter sentences, a smaller model, or {other}."
@@ -111,22 +112,23 @@ pub fn of_downstream(error: &DownstreamError) -> String {
 pub fn of_plan(error: &PlanError) -> String {
     match error {
         PlanError::Matrix { estimator: estimator @ Estimator::Drawn(_), matrix } => format!(
-            "--estimator {estimator} estimates the Fisher matrix (= ggn): for {matrix} take quadratic-form, hutchinson, \
-             hutch++ or xtrace"
+            "--estimator {estimator} estimates the Fisher matrix (= ggn): for {matrix} take quadratic-form, \
+             hutchinson, hutch++ or xtrace"
         ),
         PlanError::Matrix { estimator, matrix } => format!(
-            "--estimator {estimator} takes the labels of the data, its matrix is empirical_fisher or noise_covariance, not \
-             {matrix}"
+            "--estimator {estimator} takes the labels of the data, its matrix is empirical_fisher or noise_covariance, \
+             not {matrix}"
         ),
         PlanError::Draws(estimator) => {
             format!("--draws belongs to sampled-labels and random-signs; {estimator} draws nothing an example")
         }
         PlanError::Sampling { sampling, estimator } => format!(
-            "--sentences {sampling} belongs to sampled-labels and random-signs; {estimator} takes sentences as they come"
+            "--sentences {sampling} belongs to sampled-labels and random-signs; {estimator} takes sentences as they \
+             come"
         ),
-        PlanError::Samples(estimator) => format!(
-            "--samples has no meaning for {estimator}, which draws nothing; --count says how many examples"
-        ),
+        PlanError::Samples(estimator) => {
+            format!("--samples has no meaning for {estimator}, which draws nothing; --count says how many examples")
+        }
         PlanError::Probe(estimator) => {
             format!("--probe belongs to estimators with probe vectors; {estimator} has none")
         }
@@ -134,15 +136,16 @@ pub fn of_plan(error: &PlanError) -> String {
         PlanError::RelativeError(share) => format!("--rel-error {share}: give a share above 0 and below 1, as 0.01"),
         PlanError::XTraceSample => format!("{error}: leave out --as-sample, or take quadratic-form"),
         PlanError::SamplesAndDraws => {
-            "of a file every example is measured: give --samples or --draws, the other follows from the number of examples"
+            "of a file every example is measured: give --samples or --draws, the other follows from the number of \
+             examples"
                 .into()
         }
-        PlanError::SamplingOfExamples(sampling) => format!(
-            "--sentences {sampling} draws from a language; of a file every example is measured, leave it out"
-        ),
-        PlanError::FewDraws(sampling) => format!(
-            "--sentences {sampling} needs at least 2 draws a sentence, which tell the error's parts apart"
-        ),
+        PlanError::SamplingOfExamples(sampling) => {
+            format!("--sentences {sampling} draws from a language; of a file every example is measured, leave it out")
+        }
+        PlanError::FewDraws(sampling) => {
+            format!("--sentences {sampling} needs at least 2 draws a sentence, which tell the error's parts apart")
+        }
         PlanError::OneDeviation | PlanError::OneGradient => format!("{error}; give more (--count)"),
     }
 }
@@ -150,8 +153,18 @@ pub fn of_plan(error: &PlanError) -> String {
 /// Why a model cannot be enlarged, with what would do.
 pub fn of_enlarge(error: &EnlargeError) -> String {
     match error {
-        EnlargeError::Sizes(_) => error.to_string(),
         EnlargeError::Widened { .. } => format!("{error}; use --method duplicate for width"),
+        _ => error.to_string(),
+    }
+}
+
+/// Why a page cannot be made, with what would help.
+pub fn of_report(error: &ReportError) -> String {
+    match error {
+        ReportError::NoRun(_) => format!("{error}; `lowland train` makes one"),
+        ReportError::Empty(_) => format!("{error}; `lowland train` makes the one, `lowland sweep` the other"),
+        ReportError::Table { .. } => format!("{error}; `lowland sweep collect` writes it anew"),
+        ReportError::Run { .. } | ReportError::Io { .. } => error.to_string(),
     }
 }
 
@@ -189,8 +202,8 @@ mod tests {
         let error = Box::new(GpuError::Validation { doing: "making a pipeline".into(), detail: "no".into() });
         assert_eq!(
             of_gpu(&GpuError::Compile { kernel: "add:main".into(), error }),
-            "kernel `add:main`: the driver refused a call (making a pipeline): no\nThis is a bug; please report it with \
-             the output of `lowland doctor --json`."
+            "kernel `add:main`: the driver refused a call (making a pipeline): no\nThis is a bug; please report it \
+             with the output of `lowland doctor --json`."
         );
         let before = RunFailure::Before { kind: FailureKind::Diverged, message: "diverged (at last)".into() };
         assert_eq!(of_run(&before), "diverged (at last) (in an earlier attempt; --retry-diverged tries again)");

@@ -3,6 +3,7 @@
 mod downstream;
 mod measure;
 mod sweep;
+mod theory;
 
 use std::path::PathBuf;
 
@@ -10,12 +11,15 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::gpu::{ADAPTER_VARIABLE, AdapterChoice};
 use crate::language::Task;
-use crate::ops::Wishes;
-pub use downstream::{Enlarge, EnlargeMethod, FeatureChoice, Finetune, Probe, ProbeMethod, TaskArguments};
+use crate::ops::KernelChoice;
+pub use downstream::{
+    Enlarge, EnlargeMethod, FeatureChoice, Finetune, Probe, ProbeMethod, ScheduleChoice, TaskArguments,
+};
 pub use measure::{
     Common, Measure, MeasureCommand, MeasureHvp, MeasureNoise, MeasureSharpness, MeasureSpectrum, MeasureTrace,
 };
 pub use sweep::{Sweep, SweepCommand, SweepFile, SweepRun};
+pub use theory::{Theory, TheoryBrackets, TheoryCommand, TheoryDyck};
 
 /// Pre-train masked language models on languages whose truth is known, and ask why models with the same loss differ.
 ///
@@ -23,18 +27,19 @@ pub use sweep::{Sweep, SweepCommand, SweepFile, SweepRun};
 #[derive(Parser, Debug)]
 #[command(name = "lowland", version, max_term_width = 100)]
 #[command(after_help = "Exit codes: 0 done; 2 bad config or usage; 3 diverged; 4 out of memory; 5 input or output; \
-                        6 no usable adapter; 75 interrupted, what was done is kept, run again; 130 interrupted, what was \
-                        measured is printed; 1 anything else.")]
+                        6 no usable adapter; 75 interrupted, what was done is kept, run again; 130 interrupted, what \
+                        was measured is printed; 1 anything else.")]
 pub struct Cli {
-    /// Adapter: `pci:0000:01:00.0`, `index:1`, `name:part of its name`, `software` or `best`; `lowland doctor` lists them
+    /// Adapter: `pci:0000:01:00.0`, `index:1`, `name:part of its name`, `software` or `best`; `lowland doctor` lists
+    /// them
     #[arg(long, global = true, env = ADAPTER_VARIABLE, value_name = "CHOICE")]
     pub adapter: Option<AdapterChoice>,
     /// Kernel variants other than the ones chosen for the adapter, as `linear=tiled,attention=row`; `lowland selftest
     /// --time` lists them
     #[arg(long, global = true, env = "LOWLAND_VARIANT", value_name = "OPERATION=VARIANT,..")]
-    pub variant: Option<Wishes>,
+    pub variant: Option<KernelChoice>,
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
 }
 
 #[derive(Subcommand, Debug)]
@@ -61,6 +66,8 @@ pub enum Command {
     Enlarge(Enlarge),
     /// Many runs from one file
     Sweep(Sweep),
+    /// The paper's theorem on the flattest model, by enumeration on the host
+    Theory(Theory),
     /// A self-contained html page about a run, or about sweeps
     Report(Report),
     /// Show a config as it is resolved, its schema, or what a key means
@@ -81,6 +88,7 @@ impl Command {
             self,
             Command::Language(_)
                 | Command::Enlarge(_)
+                | Command::Theory(_)
                 | Command::Report(_)
                 | Command::Config(_)
                 | Command::Completions(_)
@@ -120,8 +128,8 @@ pub struct Selftest {
     /// Overrides of that config, as `train.batch_size=64`
     #[arg(value_name = "KEY=VALUE", requires = "tune")]
     pub overrides: Vec<String>,
-    /// Everything that tells of an adapter, within 10 minutes, into DIR/report.json and DIR/report.md: doctor, every variant
-    /// against f64, rates, a training step, Hessian-vector products, mixed precision
+    /// Everything that tells of an adapter, within 10 minutes, into DIR/report.json and DIR/report.md: doctor, every
+    /// variant against f64, rates, a training step, Hessian-vector products, mixed precision
     #[arg(long, value_name = "DIR", conflicts_with_all = ["time", "tune"])]
     pub report: Option<PathBuf>,
     /// Seconds that the report is planned for
@@ -182,7 +190,7 @@ pub enum LanguageCommand {
         #[command(flatten)]
         config: ConfigArguments,
         /// Of a grammar `A` (symbol below the root), `B` (first 4 words), `C` (first 2 words) or `span:K` (first K
-        /// words); of a hidden Markov model `task-K` (the state at word K)
+        /// words); of a hidden Markov model `task-K` (the state at word K); of brackets `positive`, `sign`, `sum`
         #[arg(long)]
         task: Task,
         /// Weigh a grammar's candidates by the probability of the rest of the sentence, not by inside probability
@@ -255,6 +263,9 @@ pub struct ModelAndExamples {
 pub struct Eval {
     #[command(flatten)]
     pub on: ModelAndExamples,
+    /// Positions of a language's sentence that are masked, one at a time; default: `evaluate.positions`
+    #[arg(long, value_enum)]
+    pub positions: Option<PositionChoice>,
     /// Also the loss of every example
     #[arg(long)]
     pub per_example: bool,
@@ -330,8 +341,19 @@ pub enum SchemaOf {
     MeasureSpectrum,
     MeasureNoise,
     MeasureSharpness,
+    TheoryDyck,
+    TheoryBrackets,
     /// `report.json` of `selftest --report`
     SelftestReport,
+}
+
+/// The positions of a sentence that a model is asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PositionChoice {
+    /// One, drawn uniformly; every sentence weighs the same
+    One,
+    /// Every one in turn; every position weighs the same, as in the paper's released code
+    All,
 }
 
 /// What `eval --export` writes.

@@ -7,6 +7,7 @@ use super::failure::Failure;
 use super::{bench_report, eval, measure, print};
 use crate::config::{self, Origin, Resolved};
 use crate::sweep;
+use crate::theory;
 
 pub fn run(arguments: &Config) -> Result<(), Failure> {
     match &arguments.command {
@@ -34,6 +35,8 @@ fn schema(of: SchemaOf) -> Value {
         SchemaOf::MeasureSpectrum => config::schema_of::<measure::SpectrumReport>(),
         SchemaOf::MeasureNoise => config::schema_of::<measure::NoiseReport>(),
         SchemaOf::MeasureSharpness => config::schema_of::<measure::SharpnessReport>(),
+        SchemaOf::TheoryDyck => config::schema_of::<theory::DyckReport>(),
+        SchemaOf::TheoryBrackets => config::schema_of::<theory::BracketsReport>(),
         SchemaOf::SelftestReport => config::schema_of::<bench_report::SelftestReport>(),
     }
 }

@@ -1,5 +1,5 @@
-//! `lowland demo`: a random grammar, a small model trained down to its entropy floor, its curvature along the way, a linear
-//! probe at the end, a report; whatever adapter there is.
+//! `lowland demo`: a random grammar, a small model trained down to its entropy floor, its curvature along the way, a
+//! linear probe at the end, a report; whatever adapter there is.
 
 use std::path::Path;
 use std::time::Instant;
@@ -15,21 +15,21 @@ use crate::gpu::{AdapterChoice, Gpu, Options};
 use crate::interrupt;
 use crate::language::{Task, Words, entropy_floor};
 use crate::model;
-use crate::ops::{Device, Wishes};
+use crate::ops::{Device, KernelChoice};
 use crate::report;
 use crate::train::{Corpus, held_out_seed};
 
 /// The same file that `lowland train configs/quickstart.toml` runs.
 const CONFIG: &str = include_str!("../../configs/quickstart.toml");
 
-pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Demo) -> Result<(), Failure> {
+pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Demo) -> Result<(), Failure> {
     // The run goes on from its checkpoint, and what comes behind it is done again.
-    demo(adapter, wishes, arguments).map_err(Failure::resumable)
+    demo(adapter, kernel_choice, arguments).map_err(Failure::resumable)
 }
 
-fn demo(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Demo) -> Result<(), Failure> {
+fn demo(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Demo) -> Result<(), Failure> {
     let output = arguments.output.clone().unwrap_or_else(|| "runs/demo".into());
-    let mut resolved = Resolved::from_text(CONFIG, "demo", &[])?.wishing(wishes);
+    let mut resolved = Resolved::from_text(CONFIG, "demo", &[])?.with_kernels(kernel_choice);
     resolved.config.output = Some(output);
     let gpu = Gpu::open(adapter, Options::default())?;
     let config = &resolved.config;
@@ -44,7 +44,7 @@ fn demo(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Demo) -> Result<()
         floor.standard_error
     ));
     let outcome = train::train_here(&gpu, &resolved)?;
-    let probe = probe_of(&Device::wishing(&gpu, wishes)?, &corpus, &outcome.folder)?;
+    let probe = probe_of(&Device::choosing(&gpu, kernel_choice)?, &corpus, &outcome.folder)?;
     let path = outcome.folder.join("probe.json");
     let text = serde_json::to_string_pretty(&probe).expect("plain values") + "\n";
     model::write_synced(&path, text.as_bytes()).map_err(|e| Failure::io(&path, &e))?;
@@ -64,7 +64,8 @@ fn demo(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Demo) -> Result<()
     Ok(())
 }
 
-/// The paper's probe in small: which symbol most likely yields the first 4 words, from the token representations of the last layer.
+/// The paper's probe in small: which symbol most likely yields the first 4 words, from the token representations of the
+/// last layer.
 fn probe_of(device: &Device, corpus: &Corpus, folder: &Path) -> Result<Outcome, Failure> {
     let start = Instant::now();
     let sizes = Sizes { train: 1000, validation: 500, test: 2000 };

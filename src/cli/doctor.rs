@@ -6,10 +6,10 @@ use super::arguments::Json;
 use super::failure::{Failure, NO_ADAPTER};
 use super::{advice, print};
 use crate::gpu::{AdapterChoice, Capabilities, Gpu, Options, UNMEASURED, lanes_reason, list};
-use crate::ops::{Device, Wishes};
+use crate::ops::{Device, KernelChoice};
 use crate::selftest;
 
-pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Json) -> Result<(), Failure> {
+pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Json) -> Result<(), Failure> {
     let gpu = match Gpu::open(adapter, Options::default()) {
         Ok(gpu) => gpu,
         Err(error) => {
@@ -19,7 +19,7 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Json) -> Result
             return Err(error.into());
         }
     };
-    let (report, verdict) = examine(&gpu, wishes)?;
+    let (report, verdict) = examine(&gpu, kernel_choice)?;
     match arguments.json {
         true => print::json(&report)?,
         false => print::line(text(&report).trim_end())?,
@@ -32,8 +32,8 @@ fn adapters() -> Vec<Value> {
 }
 
 /// What is printed of an adapter, and whether it computes right numbers.
-pub fn examine(gpu: &Gpu, wishes: &Wishes) -> Result<(Value, Result<(), Failure>), Failure> {
-    let variants = Device::wishing(gpu, wishes)?.variants;
+pub fn examine(gpu: &Gpu, kernel_choice: &KernelChoice) -> Result<(Value, Result<(), Failure>), Failure> {
+    let variants = Device::choosing(gpu, kernel_choice)?.variants;
     let outcome = selftest::run(gpu, &variants, &selftest::quick())?;
     let info = gpu.info();
     let Capabilities { subgroup_size, subgroup_min, subgroup_max, workgroup_bytes, workgroup_invocations, .. } =
@@ -77,8 +77,8 @@ pub fn examine(gpu: &Gpu, wishes: &Wishes) -> Result<(Value, Result<(), Failure>
         false => Err(Failure {
             code: NO_ADAPTER,
             message: format!(
-                "{} computes wrong numbers ({} differs by {:.1e}, at most {:.1e} is allowed). Update its driver, choose \
-                 another adapter, and see `lowland selftest`.",
+                "{} computes wrong numbers ({} differs by {:.1e}, at most {:.1e} is allowed). Update its driver, \
+                 choose another adapter, and see `lowland selftest`.",
                 info.name, outcome.tensor, outcome.error, outcome.bound
             ),
         }),

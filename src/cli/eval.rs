@@ -5,18 +5,20 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::arguments::{Eval, Export};
+use super::arguments::{Eval, Export, PositionChoice};
 use super::examples::{self, Source};
 use super::failure::{Failure, INPUT_OUTPUT};
 use super::print;
 use super::progress::Gauge;
+use crate::config::Positions;
 use crate::curvature::Progress;
 use crate::gpu::{AdapterChoice, GpuError};
 use crate::interrupt::Interrupted;
 use crate::model::{ForwardPass, Loaded, RowLoss, dims_for, save_tensors};
 use crate::ops::batch::Sentence;
-use crate::ops::{Device, Labels, Wishes};
+use crate::ops::{Device, KernelChoice, Labels};
 use crate::statistics::Estimate;
+use crate::train::mean_by_sentence;
 
 /// What is printed under `--json`.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -49,7 +51,7 @@ pub struct EvalReport {
     expected_loss: Option<f64>,
 }
 
-pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Eval) -> Result<(), Failure> {
+pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Eval) -> Result<(), Failure> {
     let export = arguments.export.as_deref().map(parse_export).transpose()?;
     let gauge = Gauge::new();
     let (loaded, source) = examples::open(&arguments.on)?;
@@ -58,17 +60,29 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Eval) -> Result
         let file = arguments.on.examples.display();
         return Err(Failure::usage(format!("{file}: --seed belongs to a run config, this is a file of examples")));
     }
+    if matches!(source, Source::File(_)) && arguments.positions.is_some() {
+        let file = arguments.on.examples.display();
+        let message = format!("{file}: --positions belongs to a run config; these examples say what is masked");
+        return Err(Failure::usage(message));
+    }
     let sampled = source.sampled(&arguments.on);
-    let (hard, soft) = match source {
-        Source::File(sentences) => (sentences, None),
-        Source::Language { held_out, count, usual } => {
-            let made = held_out.exact(0..count.unwrap_or(usual))?;
-            let hard = made.iter().map(|m| Sentence { soft: Vec::new(), ..m.sentence.clone() }).collect();
-            let known: (Vec<Sentence>, Vec<f64>) = made.into_iter().map(|m| (m.sentence, m.entropy)).unzip();
-            (hard, Some(known))
+    // What is fed, a sentence for each position of a language's; and the masked positions of each example.
+    let (hard, soft, positions): (Vec<Sentence>, _, Vec<usize>) = match source {
+        Source::File(sentences) => {
+            let positions = sentences.iter().map(|s| s.masked.len()).collect();
+            (sentences, None, positions)
+        }
+        Source::Language { held_out, count, usual, positions } => {
+            let asked = arguments.positions.map_or(positions, positions_of);
+            let made = held_out.exact(0..count.unwrap_or(usual), asked)?;
+            let positions = made.iter().map(Vec::len).collect();
+            let made = || made.iter().flatten();
+            let hard = made().map(|m| Sentence { soft: Vec::new(), ..m.sentence.clone() }).collect();
+            let known: (Vec<Sentence>, Vec<f64>) = made().map(|m| (m.sentence.clone(), m.entropy)).unzip();
+            (hard, Some(known), positions)
         }
     };
-    let model = loaded.on(&Device::open(adapter, wishes)?)?;
+    let model = loaded.on(&Device::open(adapter, kernel_choice)?)?;
     let forward = |sentences: &[Sentence], labels, exports| {
         let dims = dims_for(sentences, arguments.on.batch as usize);
         ForwardPass::new(&model, dims, labels, exports)
@@ -99,7 +113,12 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Eval) -> Result
         Some((_, path)) => print::note(&format!("{} is not written", path.display())),
         None => {}
     }
-    let mut report = summary(&hard[..done], &rows, sampled, arguments.per_example);
+    // After an interrupt those examples all of whose positions were looked at.
+    let looked_at = &positions[..whole(&positions, rows.len())];
+    if looked_at.is_empty() {
+        return Err(Interrupted.into());
+    }
+    let mut report = summary(looked_at, &rows, sampled, arguments.per_example);
     if let Some((soft, entropies)) = soft.as_ref().filter(|_| !interrupted) {
         let pass = unless_interrupted(forward(soft, Labels::Soft, false))?;
         let mut divergences: Vec<f64> = Vec::new();
@@ -109,9 +128,11 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Eval) -> Result
             show("excess loss", divergences.len(), soft.len());
         }
         interrupted = divergences.len() < soft.len();
-        if !divergences.is_empty() {
-            let excess = Estimate::of_mean(&divergences);
-            let floor = Estimate::of_mean(&entropies[..divergences.len()]);
+        let positions = &positions[..whole(&positions, divergences.len())];
+        if !positions.is_empty() {
+            let asked: usize = positions.iter().sum();
+            let excess = mean_by_sentence(&divergences[..asked], positions);
+            let floor = mean_by_sentence(&entropies[..asked], positions);
             report.excess_loss = Some(excess.value);
             report.excess_loss_standard_error = Some(excess.standard_error);
             report.entropy_floor = Some(floor.value);
@@ -149,25 +170,45 @@ fn parse_export(given: &[String]) -> Result<(Export, &Path), Failure> {
     Ok((what, Path::new(&given[1])))
 }
 
-/// Mean loss per masked position. Its standard error treats examples as drawn, unless the file is all there is.
-fn summary(sentences: &[Sentence], rows: &[RowLoss], sampled: bool, per_example_too: bool) -> EvalReport {
-    let mut rest = rows;
-    let per_example: Vec<f64> = sentences
+fn positions_of(choice: PositionChoice) -> Positions {
+    match choice {
+        PositionChoice::One => Positions::One,
+        PositionChoice::All => Positions::All,
+    }
+}
+
+/// Examples whose positions are all among the first `rows`.
+fn whole(positions: &[usize], rows: usize) -> usize {
+    let mut seen = 0;
+    positions
         .iter()
-        .map(|s| {
-            let (own, others) = rest.split_at(s.masked.len());
+        .take_while(|n| {
+            seen += **n;
+            seen <= rows
+        })
+        .count()
+}
+
+/// Mean loss per masked position, of examples with so many positions each. Its standard error treats examples as drawn,
+/// unless the file is all there is.
+fn summary(positions: &[usize], rows: &[RowLoss], sampled: bool, per_example_too: bool) -> EvalReport {
+    let mut rest = rows;
+    let per_example: Vec<f64> = positions
+        .iter()
+        .map(|n| {
+            let (own, others) = rest.split_at(*n);
             rest = others;
             own.iter().map(|r| r.loss).sum()
         })
         .collect();
-    let counts: Vec<f64> = sentences.iter().map(|s| s.masked.len() as f64).collect();
+    let counts: Vec<f64> = positions.iter().map(|n| *n as f64).collect();
     let estimate = Estimate::of_ratio(&per_example, &counts);
     let error = Some(estimate.standard_error).filter(|e| e.is_finite());
     EvalReport {
         loss: estimate.value,
         standard_error: if sampled { error } else { Some(0.0) },
-        count: sentences.len(),
-        masked_positions: rows.len(),
+        count: positions.len(),
+        masked_positions: positions.iter().sum(),
         excess_loss: None,
         target: if sampled { "population" } else { "these examples" }.into(),
         reached: true,

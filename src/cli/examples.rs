@@ -5,7 +5,7 @@ use std::path::Path;
 use super::arguments::ModelAndExamples;
 use super::failure::Failure;
 use super::print;
-use crate::config;
+use crate::config::{self, Positions};
 use crate::curvature::Examples;
 use crate::interrupt;
 use crate::model::{self, Loaded, read_examples};
@@ -15,11 +15,13 @@ use crate::train::{Corpus, HeldOut, held_out_seed};
 /// Examples, or a language that has as many as are wanted.
 pub enum Source {
     File(Vec<Sentence>),
-    /// With `--count`, and the number of sentences where it is not given: `evaluate.sentences`.
+    /// With `--count`, and the number of sentences where it is not given: `evaluate.sentences`; and
+    /// `evaluate.positions`, of which evaluation alone has several.
     Language {
         held_out: HeldOut,
         count: Option<u64>,
         usual: u64,
+        positions: Positions,
     },
 }
 
@@ -54,8 +56,8 @@ impl Source {
         let corpus = spoken_by(loaded, &corpus)?;
         print::notes(&corpus);
         let seed = arguments.seed.unwrap_or(held_out_seed(corpus.seed));
-        let usual = u64::from(resolved.config.evaluate.sentences);
-        Ok(Source::Language { held_out: HeldOut { corpus, seed }, count: arguments.count, usual })
+        let (usual, positions) = (u64::from(resolved.config.evaluate.sentences), resolved.config.evaluate.positions);
+        Ok(Source::Language { held_out: HeldOut { corpus, seed }, count: arguments.count, usual, positions })
     }
 
     /// Whether the examples stand for something larger, so that their choice has an error.
@@ -68,7 +70,7 @@ impl Source {
         match self {
             Source::File(sentences) if arguments.as_sample => (Examples::SampleOf(sentences.into()), None),
             Source::File(sentences) => (Examples::These(sentences.into()), None),
-            Source::Language { held_out, count, usual } => {
+            Source::Language { held_out, count, usual, .. } => {
                 let seed = held_out.seed;
                 (Examples::Language { language: Box::new(held_out), count, usual }, Some(seed))
             }
@@ -80,8 +82,8 @@ fn is_language(path: &Path) -> bool {
     path.extension().is_some_and(|e| e == "toml")
 }
 
-/// The language under the ids that a model gives its words. A model of another language is refused: its numbers would be
-/// about other words.
+/// The language under the ids that a model gives its words. A model of another language is refused: its numbers would
+/// be about other words.
 pub(super) fn spoken_by(loaded: &Loaded, corpus: &Corpus) -> Result<Corpus, Failure> {
     let (corpus, notes) = corpus.spoken_by(loaded)?;
     notes.iter().for_each(|n| print::note(n));

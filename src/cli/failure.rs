@@ -35,8 +35,8 @@ pub struct Failure {
 }
 
 impl Failure {
-    pub fn usage(message: impl Into<String>) -> Failure {
-        Failure { code: USAGE, message: message.into() }
+    pub fn usage(message: impl std::fmt::Display) -> Failure {
+        Failure { code: USAGE, message: message.to_string() }
     }
 
     /// An interrupt whose partial result was printed.
@@ -67,7 +67,7 @@ impl From<DeviceError> for Failure {
     fn from(error: DeviceError) -> Failure {
         match error {
             DeviceError::Gpu(error) => error.into(),
-            DeviceError::Choice(why) | DeviceError::Variant(why) => Failure::usage(why),
+            DeviceError::Choice(_) | DeviceError::Variant(_) => Failure::usage(error),
         }
     }
 }
@@ -135,10 +135,10 @@ impl From<ModelError> for Failure {
 impl From<ReportError> for Failure {
     fn from(error: ReportError) -> Failure {
         let code = match error {
-            ReportError::Run { .. } => USAGE,
             ReportError::Io { .. } => INPUT_OUTPUT,
+            _ => USAGE,
         };
-        Failure { code, message: error.to_string() }
+        Failure { code, message: advice::of_report(&error) }
     }
 }
 
@@ -148,7 +148,7 @@ impl From<CurvatureError> for Failure {
             CurvatureError::Gpu(error) => return error.into(),
             CurvatureError::Interrupted => return Interrupted.into(),
             CurvatureError::Plan(error) => return error.into(),
-            CurvatureError::Refused(_) => USAGE,
+            CurvatureError::Refused(_) | CurvatureError::Norms(_) => USAGE,
             CurvatureError::NotFinite(_) => DIVERGED,
         };
         Failure { code, message: error.to_string() }

@@ -8,31 +8,33 @@ use super::progress::Gauge;
 use super::task;
 use crate::downstream::{FineTuning, Outcome, finetune};
 use crate::gpu::AdapterChoice;
-use crate::ops::{Device, Wishes};
+use crate::ops::{Device, KernelChoice};
 
-pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Finetune) -> Result<(), Failure> {
+pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Finetune) -> Result<(), Failure> {
     task::check_rate(arguments.lr)?;
+    if !(arguments.clip >= 0.0 && arguments.clip.is_finite()) {
+        return Err(Failure::usage(format!("--clip {} must be 0 (off) or positive", arguments.clip)));
+    }
     let start = Instant::now();
     let gauge = Gauge::new();
     gauge.phase("task");
     let opened = task::open(&arguments.task).map_err(Failure::resumable)?;
-    let device = Device::open(adapter, wishes)?;
+    let device = Device::open(adapter, kernel_choice)?;
     gauge.phase("fine-tuning");
     let options = FineTuning {
         lr: arguments.lr,
         epochs: arguments.epochs,
         batch: arguments.batch,
         warmup_steps: arguments.warmup_steps,
+        pooled: arguments.pooled,
+        clip: arguments.clip,
         ..FineTuning::default()
     };
     let seeds = task::seeds(&arguments.task, &opened.corpus);
     let fits = finetune(&device, &opened.model, &opened.corpus.tokens, &opened.data, &options, &seeds);
     let (fits, interrupted) = task::fits(fits).map_err(Failure::resumable)?;
     gauge.done();
-    let method = format!(
-        "fine-tuning by AdamW {}, {} steps of warm-up, {} epochs of batches of {}, epoch chosen by validation accuracy",
-        options.lr, options.warmup_steps, options.epochs, options.batch
-    );
+    let method = format!("{}, epoch chosen by validation accuracy", options.describe());
     let width = opened.model.encoder.config.hidden_size as usize;
     let mut outcome = Outcome::new(&opened.data, &fits, "<s>, all layers trained".into(), width, method);
     outcome.seconds = start.elapsed().as_secs_f64();

@@ -1,5 +1,5 @@
-//! How fast a software adapter is at one vector width: a driver reads the width when it is loaded, so each is measured in a
-//! process of its own (`lowland lanes`, not for people), by `gpu::prepare_process`.
+//! How fast a software adapter is at one vector width: a driver reads the width when it is loaded, so each is measured
+//! in a process of its own (`lowland lanes`, not for people), by `gpu::prepare_process`.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::selftest;
 /// Longest wait for one width.
 const PATIENCE: Duration = Duration::from_secs(50);
 
-/// GFLOP/s with vectors of so many bits; `None` when the process fails or takes too long.
+/// GFLOP/s with vectors of `bits` bits; `None` when the process fails or takes too long.
 pub fn measure(bits: u32) -> Option<f64> {
     if bits == 256 {
         print::note("measuring, once for this driver, whether it is faster with 8 or with 16 lanes");

@@ -27,13 +27,17 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
             match json.json {
                 true => print::json(&floor)?,
                 false => print::line(&format!(
-                    "entropy floor {:.6} ± {:.6} nats a masked word ({} sentences of {} to {} words, {:.2} in the mean)",
+                    "entropy floor {:.6} ± {:.6} nats a masked word ({} sentences of {} to {} words, {:.2} in the \
+                     mean){}",
                     floor.entropy_floor,
                     floor.standard_error,
                     floor.count,
                     floor.sentence_length.min,
                     floor.sentence_length.max,
-                    floor.sentence_length.mean
+                    floor.sentence_length.mean,
+                    floor
+                        .exact_entropy_floor
+                        .map_or(String::new(), |exact| format!("; of the whole language {exact:.6}"))
                 ))?,
             }
             Ok(())
@@ -91,7 +95,7 @@ fn sentences(language: &dyn Language) -> impl Iterator<Item = Result<(usize, Wor
             return None;
         }
         if words.len() > language.max_length() {
-            let message = format!("{place}: {} words, `language.max_length` is {}", words.len(), language.max_length());
+            let message = format!("{place}: {} words, sentences have at most {}", words.len(), language.max_length());
             return Some(Err(Failure::usage(message)));
         }
         let unknown = |word: &str| {

@@ -1,9 +1,10 @@
-//! The commands: arguments in, text or JSON out, an exit code. A file a command; everything that talks to people is here.
+//! The commands: arguments in, text or JSON out, an exit code. One file per command; everything that talks to people is
+//! here.
 //!
 //! Standard output carries results alone (one JSON object under `--json`); progress, notes and errors go to standard
-//! error. Exit codes: 0 done; 2 bad config or usage; 3 diverged; 4 out of memory; 5 input or output; 6 no usable adapter;
-//! 75 interrupted, what was done is kept and the same command goes on; 130 interrupted, what was measured is printed; 1 anything
-//! else. SIGINT and SIGTERM are one interrupt, answered within seconds; a second one ends at once.
+//! error. Exit codes: 0 done; 2 bad config or usage; 3 diverged; 4 out of memory; 5 input or output; 6 no usable
+//! adapter; 75 interrupted, what was done is kept and the same command goes on; 130 interrupted, what was measured is
+//! printed; 1 anything else. SIGINT and SIGTERM are one interrupt, answered within seconds; a second one ends at once.
 //!
 //! ```no_run
 //! // The whole command line; the value is the exit code.
@@ -29,10 +30,12 @@ mod print;
 mod probe;
 mod progress;
 mod report;
+mod same_function;
 mod selftest;
 mod shell;
 mod sweep;
 mod task;
+mod theory;
 mod train;
 mod tune;
 
@@ -81,8 +84,8 @@ pub fn main() -> u8 {
     }
 }
 
-/// Commands that stop in an orderly way. The others print as they go, or wait for their input, and a signal ends them as it ends
-/// any program.
+/// Commands that stop in an orderly way. The others print as they go, or wait for their input, and a signal ends them
+/// as it ends any program.
 fn patient(command: &Command) -> bool {
     match command {
         Command::Language(a) => matches!(a.command, LanguageCommand::Floor { .. }),
@@ -105,20 +108,21 @@ fn listen() {
 
 fn run(cli: Cli) -> Result<(), Failure> {
     let adapter = cli.adapter.unwrap_or_default();
-    let wishes = cli.variant.unwrap_or_default();
+    let kernel_choice = cli.variant.unwrap_or_default().asked_at("--variant");
     match cli.command {
-        Command::Demo(a) => demo::run(&adapter, &wishes, &a),
-        Command::Doctor(a) => doctor::run(&adapter, &wishes, &a),
+        Command::Demo(a) => demo::run(&adapter, &kernel_choice, &a),
+        Command::Doctor(a) => doctor::run(&adapter, &kernel_choice, &a),
         Command::Lanes => lanes::run(&adapter),
-        Command::Selftest(a) => selftest::run(&adapter, &wishes, &a),
+        Command::Selftest(a) => selftest::run(&adapter, &kernel_choice, &a),
         Command::Language(a) => language::run(&a),
-        Command::Train(a) => train::run(&adapter, &wishes, &a),
-        Command::Eval(a) => eval::run(&adapter, &wishes, &a),
-        Command::Measure(a) => measure::run(&adapter, &wishes, &a),
-        Command::Probe(a) => probe::run(&adapter, &wishes, &a),
-        Command::Finetune(a) => finetune::run(&adapter, &wishes, &a),
+        Command::Train(a) => train::run(&adapter, &kernel_choice, &a),
+        Command::Eval(a) => eval::run(&adapter, &kernel_choice, &a),
+        Command::Measure(a) => measure::run(&adapter, &kernel_choice, &a),
+        Command::Probe(a) => probe::run(&adapter, &kernel_choice, &a),
+        Command::Finetune(a) => finetune::run(&adapter, &kernel_choice, &a),
         Command::Enlarge(a) => enlarge::run(&a),
-        Command::Sweep(a) => sweep::run(&adapter, &wishes, &a),
+        Command::Sweep(a) => sweep::run(&adapter, &kernel_choice, &a),
+        Command::Theory(a) => theory::run(&a),
         Command::Report(a) => report::run(&a),
         Command::Config(a) => config::run(&a),
         Command::Completions(a) => shell::completions(&a),

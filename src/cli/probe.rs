@@ -2,23 +2,27 @@
 
 use std::time::Instant;
 
-use super::arguments::{FeatureChoice, Probe, ProbeMethod};
+use super::arguments::{FeatureChoice, Probe, ProbeMethod, ScheduleChoice};
 use super::failure::Failure;
 use super::print;
 use super::progress::Gauge;
 use super::task::{self, Opened};
-use crate::downstream::{Features, LinearProbe, Outcome, Pooling, layer_number, probe, ridge_path};
+use crate::downstream::{
+    DownstreamError, Dropping, Features, LinearProbe, Outcome, Pooling, RateSchedule, layer_number, probe, probe_fresh,
+    ridge_path,
+};
 use crate::gpu::AdapterChoice;
 use crate::interrupt;
 use crate::language::Words;
-use crate::model::save_tensors;
-use crate::ops::{Device, Wishes};
+use crate::model::{Model, save_tensors};
+use crate::ops::{Device, KernelChoice};
 
-pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Probe) -> Result<(), Failure> {
+pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Probe) -> Result<(), Failure> {
     task::check_rate(arguments.lr)?;
     if let Some(bad) = arguments.ridge.iter().find(|l| !(**l > 0.0 && l.is_finite())) {
         return Err(Failure::usage(format!("--ridge {bad} must be positive")));
     }
+    let options = options(arguments)?;
     let start = Instant::now();
     let gauge = Gauge::new();
     gauge.phase("task");
@@ -26,7 +30,7 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Probe) -> Resul
     let data = &opened.data;
     let device = match (arguments.features, arguments.method) {
         (FeatureChoice::Lookup, ProbeMethod::Ridge) => None,
-        _ => Some(Device::open(adapter, wishes)?),
+        _ => Some(Device::open(adapter, kernel_choice)?),
     };
     gauge.phase("features");
     let (mut features, mut name) = features(device.as_ref(), arguments, &opened)?;
@@ -43,19 +47,19 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Probe) -> Resul
     gauge.phase("fits");
     let mut outcome = match (arguments.method, &device) {
         (ProbeMethod::Adamw, Some(device)) => {
-            let options = LinearProbe {
-                lr: arguments.lr,
-                epochs: arguments.epochs,
-                batch: arguments.batch,
-                ..LinearProbe::default()
-            };
             let seeds = task::seeds(&arguments.task, &opened.corpus);
-            let fits = probe(device, &options, &features, labels, classes as u32, &seeds);
+            let mut method = options.describe();
+            let fits = match arguments.encoder_dropout {
+                0.0 => probe(device, &options, &features, labels, classes as u32, &seeds),
+                p => {
+                    method += &format!(", encoder in training with dropout {p}");
+                    let fresh = Redrawn::new(device, arguments, &opened)?;
+                    let fresh = |seed, epoch| fresh.draw(p, seed, epoch);
+                    probe_fresh(device, &options, &features, &fresh, labels, classes as u32, &seeds)
+                }
+            };
             let (fits, interrupted) = task::fits(fits)?;
-            let method = format!(
-                "AdamW {}, {} epochs of batches of {}, epoch chosen by validation accuracy",
-                options.lr, options.epochs, options.batch
-            );
+            method += ", epoch chosen by validation accuracy";
             let outcome = Outcome::new(data, &fits, name, features.width, method);
             Outcome { interrupted, reached: !interrupted, ..outcome }
         }
@@ -78,15 +82,99 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Probe) -> Resul
     }
 }
 
-/// Features of all three parts, one after another, and what they are.
-fn features(device: Option<&Device>, arguments: &Probe, opened: &Opened) -> Result<(Features, String), Failure> {
-    let data = &opened.data;
-    let sentences: Vec<Words> = data.parts().into_iter().flat_map(|part| part.sentences.clone()).collect();
+/// What the flags say of adamw, refusing those that nothing would read.
+fn options(arguments: &Probe) -> Result<LinearProbe, Failure> {
+    let given = [
+        ("--schedule", arguments.schedule != ScheduleChoice::Constant),
+        ("--warmup-steps", arguments.warmup_steps > 0),
+        ("--feature-dropout", arguments.feature_dropout != 0.0),
+        ("--encoder-dropout", arguments.encoder_dropout != 0.0),
+    ];
+    if let Some((flag, _)) = given.iter().find(|(_, given)| *given && arguments.method == ProbeMethod::Ridge) {
+        return Err(Failure::usage(format!("{flag} belongs to --method adamw")));
+    }
+    if arguments.padded_length.is_some() && arguments.features != FeatureChoice::Padded {
+        return Err(Failure::usage("--padded-length belongs to --features padded".to_string()));
+    }
+    if !(0.0..1.0).contains(&arguments.encoder_dropout) {
+        let message = format!("--encoder-dropout {} must lie in [0, 1)", arguments.encoder_dropout);
+        return Err(Failure::usage(message));
+    }
+    if arguments.encoder_dropout > 0.0 && arguments.features == FeatureChoice::Lookup {
+        return Err(Failure::usage("--encoder-dropout: there is no encoder behind --features lookup".to_string()));
+    }
+    let options = LinearProbe {
+        lr: arguments.lr,
+        epochs: arguments.epochs,
+        batch: arguments.batch,
+        dropout: arguments.feature_dropout,
+        schedule: match arguments.schedule {
+            ScheduleChoice::Constant => RateSchedule::Constant,
+            ScheduleChoice::Polynomial => RateSchedule::Polynomial,
+        },
+        warmup_steps: arguments.warmup_steps,
+        ..LinearProbe::default()
+    };
+    let refused = |(key, message): (&str, String)| Failure::usage(format!("--{}: {message}", key.replace('_', "-")));
+    options.check().map_err(refused)?;
+    Ok(options)
+}
+
+/// What the flags make of a model's representations; of lookup tables there are none.
+fn pooling(arguments: &Probe, opened: &Opened) -> Result<Option<Pooling>, Failure> {
+    let longest = opened.data.longest;
     let pooling = match arguments.features {
         FeatureChoice::Concat => Pooling::Concat,
         FeatureChoice::Mean => Pooling::Mean,
         FeatureChoice::First => Pooling::First,
-        FeatureChoice::Lookup => {
+        FeatureChoice::Padded => Pooling::Padded(arguments.padded_length.unwrap_or(longest as u32 + 2)),
+        FeatureChoice::Lookup => return Ok(None),
+    };
+    let refused = |message: String| Failure::usage(format!("--features padded: {message}"));
+    pooling.check(opened.model.encoder.config.longest(), longest).map_err(refused)?;
+    if matches!(pooling, Pooling::Padded(_)) && opened.corpus.tokens.padded(&[], 2).is_err() {
+        return Err(refused("the model has no padding token".into()));
+    }
+    Ok(Some(pooling))
+}
+
+/// The training part's features of an encoder in training.
+struct Redrawn<'a> {
+    model: Model,
+    opened: &'a Opened,
+    layer: usize,
+    pooling: Pooling,
+    projection: Option<u32>,
+}
+
+impl<'a> Redrawn<'a> {
+    fn new(device: &Device, arguments: &Probe, opened: &'a Opened) -> Result<Redrawn<'a>, Failure> {
+        let layer = layer_number(arguments.layer, &opened.model.encoder)
+            .map_err(|e| Failure::usage(format!("--layer: {e}")))?;
+        let pooling = pooling(arguments, opened)?.expect("not of the lookup table");
+        Ok(Redrawn { model: opened.model.on(device)?, opened, layer, pooling, projection: arguments.projection })
+    }
+
+    fn draw(&self, p: f64, seed: u64, epoch: u32) -> Result<Features, DownstreamError> {
+        let (data, tokens) = (&self.opened.data, &self.opened.corpus.tokens);
+        let of = (data.train.sentences.as_slice(), data.longest);
+        let dropping = Dropping { p, seed, draw: epoch.into() };
+        let drawn = Features::of_model_in_training(&self.model, tokens, self.layer, self.pooling, of, dropping)?;
+        let seed = self.opened.corpus.seed;
+        match self.projection {
+            Some(to) => Ok(interrupt::or_stop(move || drawn.project(to as usize, seed))?),
+            None => Ok(drawn),
+        }
+    }
+}
+
+/// Features of all three parts, one after another, and what they are.
+fn features(device: Option<&Device>, arguments: &Probe, opened: &Opened) -> Result<(Features, String), Failure> {
+    let data = &opened.data;
+    let sentences: Vec<Words> = data.parts().into_iter().flat_map(|part| part.sentences.clone()).collect();
+    let pooling = match pooling(arguments, opened)? {
+        Some(pooling) => pooling,
+        None => {
             let (language, longest) = (opened.corpus.language.clone(), data.longest);
             let features = interrupt::or_stop(move || Features::lookup(language.as_ref(), &sentences, longest))?;
             return Ok((features, "lookup".into()));
@@ -101,6 +189,7 @@ fn features(device: Option<&Device>, arguments: &Probe, opened: &Opened) -> Resu
         Pooling::Concat => "concat",
         Pooling::Mean => "mean",
         Pooling::First => "first",
+        Pooling::Padded(length) => return Ok((features, format!("padded to {length} tokens of layer {layer}"))),
     };
     Ok((features, format!("{name} of layer {layer}")))
 }

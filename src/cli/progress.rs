@@ -59,8 +59,8 @@ impl Meter {
     }
 }
 
-/// Shows what a command is at, with the value and error so far of a measurement: a bar on a terminal, elsewhere a line every ten
-/// seconds, also while nothing new is known.
+/// Shows what a command is at, with the value and error so far of a measurement: a bar on a terminal, elsewhere a line
+/// every ten seconds, also while nothing new is known.
 pub struct Gauge {
     bar: Option<ProgressBar>,
     shared: Arc<Mutex<Shown>>,
@@ -99,7 +99,7 @@ impl Gauge {
         }
     }
 
-    /// `what` is measured, in so many `unit`s.
+    /// `what` is measured; progress is counted in `unit`.
     pub fn show(&self, what: &str, unit: &str, p: &curvature::Progress) {
         let value = p.value.map_or(String::new(), |(v, e)| format!(" {} ± {}", print::short(v), print::short(e)));
         self.say(format!("{unit} {}/{}: {what}{value}", p.done, p.of));

@@ -7,18 +7,18 @@ use super::failure::Failure;
 use super::{bench_report, print, tune};
 use crate::gpu::{AdapterChoice, Gpu, Options};
 use crate::interrupt;
-use crate::ops::{Device, Variants, Wishes};
+use crate::ops::{Device, KernelChoice, Variants};
 use crate::selftest::{self, Outcome, Timing};
 
-pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Selftest) -> Result<(), Failure> {
+pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Selftest) -> Result<(), Failure> {
     if let Some(folder) = &arguments.report {
-        return bench_report::run(adapter, wishes, arguments, folder);
+        return bench_report::run(adapter, kernel_choice, arguments, folder);
     }
     let gpu = Gpu::open(adapter, Options::default())?;
     if let Some(config) = &arguments.tune {
         return tune::run(&gpu, config, arguments);
     }
-    let chosen = Device::wishing(&gpu, wishes)?.variants;
+    let chosen = Device::choosing(&gpu, kernel_choice)?.variants;
     let (mut outcomes, mut timings) = (Vec::new(), Vec::new());
     let compared = if arguments.time { Ok(()) } else { compare(&gpu, &mut outcomes) };
     let wanted = |name: &str| arguments.operation.as_ref().is_none_or(|part| name.contains(part.as_str()));
@@ -56,8 +56,8 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Selftest) -> Re
         Some(first) => Err(Failure {
             code: 1,
             message: format!(
-                "{} of {} cases are wrong on this adapter; the first: {} with {:?}, {} differs by {:.1e} ({:.1e} allowed). \
-                 Do not trust its numbers; update the driver or choose another adapter.",
+                "{} of {} cases are wrong on this adapter; the first: {} with {:?}, {} differs by {:.1e} ({:.1e} \
+                 allowed). Do not trust its numbers; update the driver or choose another adapter.",
                 failed.len(),
                 outcomes.len(),
                 first.case,
@@ -92,7 +92,7 @@ fn compare(gpu: &Gpu, outcomes: &mut Vec<Outcome>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The worst of all variants, a line a case.
+/// The worst of all variants, one line per case.
 fn comparison_text(outcomes: &[Outcome]) -> String {
     let mut out = format!("{:<56}{:>10}{:>10}\n", "case, worst of all variants", "error", "allowed");
     let mut seen: Vec<&str> = Vec::new();
@@ -109,7 +109,7 @@ fn comparison_text(outcomes: &[Outcome]) -> String {
     out
 }
 
-/// A line a variant, `*` the one that is used.
+/// One line per variant, `*` the one that is used.
 fn timing_text(timings: &[Timing]) -> String {
     let mut out = format!("\n  {:<34}{:<14}{:<34}{:>12}{:>18}\n", "operation", "variant", "shape", "time", "rate");
     for t in timings {

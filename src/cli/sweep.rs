@@ -7,15 +7,15 @@ use super::failure::{Failure, INTERRUPTED};
 use super::progress::Bar;
 use super::{advice, print};
 use crate::gpu::{AdapterChoice, Gpu};
-use crate::ops::Wishes;
+use crate::ops::KernelChoice;
 use crate::report;
 use crate::sweep::{self, LOOKUP, PlannedRun, RunFailure, State, SweepError, SweepPlan, Table, Watcher};
 use crate::train::{Observer, Progress};
 
-pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Sweep) -> Result<(), Failure> {
+pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Sweep) -> Result<(), Failure> {
     match &arguments.command {
         SweepCommand::Plan(file) => plan(file),
-        SweepCommand::Run(options) => work(adapter, wishes, options),
+        SweepCommand::Run(options) => work(adapter, kernel_choice, options),
         SweepCommand::Status(file) => status(file),
         SweepCommand::Collect(file) => collect(file),
     }
@@ -41,8 +41,9 @@ fn plan(file: &SweepFile) -> Result<(), Failure> {
 fn plan_text(plan: &SweepPlan) -> String {
     let groups: std::collections::BTreeSet<&str> = plan.runs.iter().map(|run| run.group.as_str()).collect();
     let mut out = String::new();
-    if let Some(start) = &plan.start {
-        out += &format!("{}  first, and all others begin with its model  {}\n", start.id, start.overrides.join("  "));
+    for start in &plan.starts {
+        let who = if plan.starts.len() == 1 { "all others begin" } else { "the others of its seed begin" };
+        out += &format!("{}  first, and {who} with its model  {}\n", start.id, start.overrides.join("  "));
     }
     for run in &plan.runs {
         out += &format!("{}  {}\n", run.id, run.overrides.join("  "));
@@ -60,7 +61,7 @@ fn plan_text(plan: &SweepPlan) -> String {
     out
 }
 
-fn work(adapter: &AdapterChoice, wishes: &Wishes, arguments: &SweepRun) -> Result<(), Failure> {
+fn work(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &SweepRun) -> Result<(), Failure> {
     let plan = sweep::plan(&arguments.file.sweep)?;
     let options = sweep::Options { fail_fast: arguments.fail_fast, retry_diverged: arguments.retry_diverged };
     let open = || {
@@ -70,7 +71,7 @@ fn work(adapter: &AdapterChoice, wishes: &Wishes, arguments: &SweepRun) -> Resul
     };
     let watcher = Screen { bar: Bar::new(1) };
     print::notes_of(&plan.runs[0].resolved.config);
-    let tally = sweep::run(&plan, &open, wishes, options, &watcher);
+    let tally = sweep::run(&plan, &open, kernel_choice, options, &watcher);
     watcher.bar.done();
     let tally = tally?;
     let table = plan.collect()?;
@@ -99,7 +100,7 @@ fn work(adapter: &AdapterChoice, wishes: &Wishes, arguments: &SweepRun) -> Resul
             print::line(&format!("table {}\nreport {}", path.display(), page.display()))?;
         }
     }
-    // The common start and the lookup table may have failed beside the plan's runs.
+    // What runs begin with and the lookup table may have failed beside the plan's runs.
     let beside = tally.failed.iter().filter(|failed| plan.runs.iter().all(|run| run.id != failed.run)).count();
     match tally.failed.first() {
         Some(first) => Err(Failure {
@@ -117,8 +118,8 @@ fn work(adapter: &AdapterChoice, wishes: &Wishes, arguments: &SweepRun) -> Resul
         None if tally.claimed_elsewhere > 0 => Err(Failure {
             code: INTERRUPTED,
             message: format!(
-                "{} of {} runs are in the hands of other processes, which go on with them (`lowland sweep status` tells \
-                 when they are done); the same command takes what they leave",
+                "{} of {} runs are in the hands of other processes, which go on with them (`lowland sweep status` \
+                 tells when they are done); the same command takes what they leave",
                 tally.claimed_elsewhere, tally.runs
             ),
         }),
@@ -183,7 +184,7 @@ fn publish(plan: &SweepPlan, table: &Table) -> Result<(std::path::PathBuf, std::
     Ok((path, page))
 }
 
-/// A line a model.
+/// One line per model.
 fn table_text(table: &Table) -> String {
     let percent = |p: f64| format!("{:.1}", 100.0 * p);
     let mut lines = Vec::new();

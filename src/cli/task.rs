@@ -8,7 +8,7 @@ use super::{advice, print};
 use crate::config;
 use crate::downstream::{DownstreamError, Fit, Limits, Outcome, Sizes, TaskData};
 use crate::interrupt::{self, Interrupted};
-use crate::language::Task;
+use crate::language::{Task, UnknownTask};
 use crate::model::{self, Loaded};
 use crate::train::Corpus;
 
@@ -45,7 +45,7 @@ fn open_here(arguments: &TaskArguments) -> Result<Opened, Failure> {
             TaskData::of_file(path, limits, corpus.seed, sizes)
         }
         false => {
-            let task: Task = arguments.task.parse().map_err(|e: String| {
+            let task: Task = arguments.task.parse().map_err(|e: UnknownTask| {
                 Failure::usage(format!(
                     "--task: {e}; or a file of rows that ends in .csv or .jsonl, or a folder of such"
                 ))

@@ -8,11 +8,11 @@ use super::progress::Bar;
 use super::{advice, print};
 use crate::config::{self, Resolved};
 use crate::gpu::{AdapterChoice, Gpu, Options};
-use crate::ops::Wishes;
+use crate::ops::KernelChoice;
 use crate::train::{self, Outcome, PlanReport};
 
-pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Train) -> Result<(), Failure> {
-    let resolved = config::load(&arguments.config.config, &arguments.config.overrides)?.wishing(wishes);
+pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Train) -> Result<(), Failure> {
+    let resolved = config::load(&arguments.config.config, &arguments.config.overrides)?.with_kernels(kernel_choice);
     print::notes_of(&resolved.config);
     let gpu = Gpu::open(adapter, Options::default())?;
     if arguments.dry_run {

@@ -1,4 +1,5 @@
-//! `lowland selftest --tune CONFIG`: the variant table timed on a config's own shapes, and the fastest kept for its runs.
+//! `lowland selftest --tune CONFIG`: the variant table timed on a config's own shapes, and the fastest kept for its
+//! runs.
 
 use serde_json::json;
 
@@ -26,7 +27,8 @@ pub fn run(gpu: &Gpu, config: &std::path::Path, arguments: &Selftest) -> Result<
     Ok(())
 }
 
-/// A line a row of the table: `*` the fastest, which is kept, `-` the one chosen without measuring where it is another.
+/// One line per row of the table: `*` the fastest, which is kept, `-` the one chosen without measuring where it is
+/// another.
 fn text(gpu: &Gpu, tuning: &Tuning, path: &std::path::Path) -> String {
     let chosen = Variants::choose(gpu.capabilities());
     let mut out = format!("{}\n{}\n\n", tuning.subject.adapter, tuning.subject.shapes);

@@ -20,19 +20,43 @@ pub(crate) fn schema_of<T: schemars::JsonSchema>() -> Value {
 /// The meaning, type and default of a key.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Explanation {
+    /// As it was asked for, `train.optimizer`.
     pub key: String,
+    /// The comment at the key's field in `src/config`, on one line.
     pub description: String,
+    /// `section`, the JSON type, or the values that are possible, with ` | ` between them.
     pub kind: String,
+    /// The default as JSON; `None` where there is none.
     pub default: Option<String>,
     /// Keys inside, when it is a section.
     pub inside: Vec<String>,
+}
+
+/// A key that is none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown key `{part}` in `{key}`{} (known here: {})", self.hint(), known.join(", "))]
+pub struct UnknownKey {
+    /// The whole key.
+    pub key: String,
+    /// Its part that is unknown.
+    pub part: String,
+    /// The keys that are known in its place, the nearest of which is probably meant.
+    pub known: Vec<String>,
+}
+
+impl UnknownKey {
+    fn hint(&self) -> String {
+        let nearness = |known: &&String| strsim::jaro_winkler(known, &self.part);
+        let best = self.known.iter().max_by(|a, b| nearness(a).total_cmp(&nearness(b)));
+        best.map_or(String::new(), |best| format!("; did you mean `{best}`?"))
+    }
 }
 
 /// Explains a key such as `train.optimizer`; the whole config for the empty key.
 ///
 /// # Errors
 /// The unknown part, with the keys that are known there.
-pub fn explain(key: &str) -> Result<Explanation, String> {
+pub fn explain(key: &str) -> Result<Explanation, UnknownKey> {
     let root = schema();
     let mut at = root.clone();
     // What may be left out has defaults of its own, where it is given.
@@ -42,11 +66,7 @@ pub fn explain(key: &str) -> Result<Explanation, String> {
     for part in key.split('.').filter(|p| !p.is_empty()) {
         let found = choices(&root, &at).into_iter().find_map(|v| Some((v["properties"].get(part).cloned()?, v)));
         let Some((inner, shape)) = found else {
-            let known = keys(&root, &at);
-            let best =
-                known.iter().max_by(|a, b| strsim::jaro_winkler(a, part).total_cmp(&strsim::jaro_winkler(b, part)));
-            let hint = best.map_or(String::new(), |b| format!("; did you mean `{b}`?"));
-            return Err(format!("unknown key `{part}` in `{key}`{hint} (known here: {})", known.join(", ")));
+            return Err(UnknownKey { key: key.into(), part: part.into(), known: keys(&root, &at) });
         };
         default = default.and_then(|d| d.get(part).cloned());
         let own = text_of(&inner, "description");

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::load::ConfigError;
-use crate::language::{Grammar, Hmm, Language, LanguageError, Pcfg, RandomGrammar, RandomHmm};
+use crate::language::{Brackets, Grammar, Hmm, Language, LanguageError, Pcfg, RandomGrammar, RandomHmm};
 
 /// Kind of a language.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -18,14 +18,28 @@ pub enum LanguageKind {
     Pcfg,
     /// A hidden Markov model.
     Hmm,
+    /// Brackets that prefer as many opening as closing ones.
+    Brackets,
+}
+
+impl LanguageKind {
+    /// The name in a config.
+    pub fn name(self) -> &'static str {
+        match self {
+            LanguageKind::Pcfg => "pcfg",
+            LanguageKind::Hmm => "hmm",
+            LanguageKind::Brackets => "brackets",
+        }
+    }
 }
 
 /// The source of sentences: a rule file or a random grammar; for a hidden Markov model a file of matrices or random
-/// ones.
+/// ones; for brackets their number and their preference for balance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LanguageSection {
-    /// "pcfg", a probabilistic context-free grammar, or "hmm", a hidden Markov model.
+    /// "pcfg", a probabilistic context-free grammar, "hmm", a hidden Markov model, or "brackets", sentences of two
+    /// words with a probability that falls with the square of their difference.
     pub kind: LanguageKind,
     /// Rule file, relative to the config file: one line `LEFT RIGHT [RIGHT] WEIGHT` per rule, `S` the start symbol, `#`
     /// before comments; or, where the first rule has `->`, nltk's text of a PCFG: `NP -> Det N [0.7] | 'dogs' [0.3]`.
@@ -45,7 +59,13 @@ pub struct LanguageSection {
     /// sentences have max_length words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_length: Option<usize>,
-    /// Words of the longest sentence; a grammar's longer ones are drawn again.
+    /// Brackets in every sentence of `kind = "brackets"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub length: Option<usize>,
+    /// Preference of brackets for balance, 0 to 100: P(x) ∝ exp(-kappa (opening - closing)²).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kappa: Option<f64>,
+    /// Words of the longest sentence; a grammar's longer ones are drawn again. Brackets have `length` instead.
     pub max_length: usize,
 }
 
@@ -58,6 +78,8 @@ impl Default for LanguageSection {
             matrices: None,
             hmm: None,
             min_length: None,
+            length: None,
+            kappa: None,
             max_length: 32,
         }
     }
@@ -77,6 +99,7 @@ impl LanguageSection {
             let advice = match self.kind {
                 LanguageKind::Pcfg => "give `rules = \"FILE\"` or `random = { levels, symbols, rules, vocabulary }`",
                 LanguageKind::Hmm => "give `matrices = \"FILE\"` or `hmm = { states, vocabulary }`",
+                LanguageKind::Brackets => "give `length` and `kappa`, as 8 and 0.1",
             };
             ConfigError { place: "[language]".into(), message: format!("no language: {advice}") }
         })
@@ -102,6 +125,19 @@ impl LanguageSection {
                     (None, None) => Ok(None),
                 }
             }
+            LanguageKind::Brackets => {
+                let (Some(length), Some(kappa)) = (self.length, self.kappa) else { return Ok(None) };
+                let wrong = |message| LanguageError { file: "[language]".into(), line: None, message };
+                Ok(Some(Arc::new(Brackets::new(length, kappa).map_err(wrong)?)))
+            }
+        }
+    }
+
+    /// Words of the longest sentence.
+    pub fn longest(&self) -> usize {
+        match (self.kind, self.length) {
+            (LanguageKind::Brackets, Some(length)) => length,
+            _ => self.max_length,
         }
     }
 
@@ -111,25 +147,42 @@ impl LanguageSection {
         if self.max_length == 0 || self.max_length > 4096 {
             return bad("language.max_length", format!("{} must lie in 1 to 4096", self.max_length));
         }
-        let of_grammar = [("rules", self.rules.is_some()), ("random", self.random.is_some())];
-        let of_hmm = [("matrices", self.matrices.is_some()), ("hmm", self.hmm.is_some())];
-        let (own, other) = match self.kind {
-            LanguageKind::Pcfg => (of_grammar, of_hmm),
-            LanguageKind::Hmm => (of_hmm, of_grammar),
-        };
-        if own.iter().all(|(_, given)| *given) {
-            return bad("language", format!("has both `{}` and `{}`; keep one", own[0].0, own[1].0));
+        let keys = [
+            (LanguageKind::Pcfg, "rules", self.rules.is_some()),
+            (LanguageKind::Pcfg, "random", self.random.is_some()),
+            (LanguageKind::Hmm, "matrices", self.matrices.is_some()),
+            (LanguageKind::Hmm, "hmm", self.hmm.is_some()),
+            (LanguageKind::Hmm, "min_length", self.min_length.is_some()),
+            (LanguageKind::Brackets, "length", self.length.is_some()),
+            (LanguageKind::Brackets, "kappa", self.kappa.is_some()),
+        ];
+        if let Some((kind, key, _)) = keys.iter().find(|(kind, _, given)| *given && *kind != self.kind) {
+            return bad(&format!("language.{key}"), format!("belongs to `kind = \"{}\"`", kind.name()));
         }
-        if let Some((key, _)) = other.iter().find(|(_, given)| *given) {
-            let kind = if self.kind == LanguageKind::Pcfg { "hmm" } else { "pcfg" };
-            return bad(&format!("language.{key}"), format!("belongs to `kind = \"{kind}\"`"));
+        for (one, other) in [("rules", "random"), ("matrices", "hmm")] {
+            let given = |name: &str| keys.iter().any(|(_, key, given)| *key == name && *given);
+            if given(one) && given(other) {
+                return bad("language", format!("has both `{one}` and `{other}`; keep one"));
+            }
         }
-        match (self.kind, self.min_length) {
-            (LanguageKind::Pcfg, Some(_)) => bad("language.min_length", "belongs to `kind = \"hmm\"`".into()),
-            (LanguageKind::Hmm, Some(least)) if least == 0 || least > self.max_length => bad(
-                "language.min_length",
-                format!("{least} must lie in 1 to `language.max_length` = {}", self.max_length),
-            ),
+        if let Some(least) = self.min_length
+            && (least == 0 || least > self.max_length)
+        {
+            let message = format!("{least} must lie in 1 to `language.max_length` = {}", self.max_length);
+            return bad("language.min_length", message);
+        }
+        if let Some(length) = self.length {
+            if !(1..=4096).contains(&length) {
+                return bad("language.length", format!("{length} must lie in 1 to 4096"));
+            }
+            if ![LanguageSection::default().max_length, length].contains(&self.max_length) {
+                return bad("language.max_length", "brackets have `language.length`".into());
+            }
+        }
+        match self.kappa {
+            Some(kappa) if !(0.0..=100.0).contains(&kappa) => {
+                bad("language.kappa", format!("{kappa} must lie in 0 to 100"))
+            }
             _ => Ok(()),
         }
     }

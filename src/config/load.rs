@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::types::RunConfig;
-use crate::ops::Wishes;
+use crate::ops::KernelChoice;
 use crate::text::without_mark;
 
 /// An error in a config, and its place.
@@ -13,27 +13,44 @@ use crate::text::without_mark;
 pub struct ConfigError {
     /// `file:line`, the file, or the override.
     pub place: String,
+    /// What is wrong and what would be right.
     pub message: String,
+}
+
+impl ConfigError {
+    /// An error at a key or another place.
+    pub fn at(place: impl Into<String>, message: impl std::fmt::Display) -> ConfigError {
+        ConfigError { place: place.into(), message: message.to_string() }
+    }
 }
 
 /// The origin of a key's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
+    /// Neither the file nor an override sets it.
     Default,
-    File { file: String, line: usize },
+    /// A line of the config file.
+    File {
+        /// As it was given on the command line.
+        file: String,
+        /// Counted from 1.
+        line: usize,
+    },
+    /// The override that set it, `key=value`.
     Override(String),
 }
 
 /// A config with where it came from.
 #[derive(Clone, Debug)]
 pub struct Resolved {
+    /// Every key with its value, overrides applied.
     pub config: RunConfig,
     /// The file's stem.
     pub name: String,
     /// Folder that relative paths in the file start from.
     pub base: PathBuf,
     /// Kernel variants asked for on the command line; no part of the config, and they go before it.
-    pub wishes: Wishes,
+    pub kernel_choice: KernelChoice,
     text: String,
     file: String,
     overrides: Vec<String>,
@@ -53,7 +70,15 @@ pub fn load(path: &Path, overrides: &[String]) -> Result<Resolved, ConfigError> 
         *relative = base.join(&*relative);
     }
     let name = path.file_stem().map_or("run".into(), |s| s.to_string_lossy().into_owned());
-    Ok(Resolved { config, name, base, wishes: Wishes::default(), text, file, overrides: overrides.to_vec() })
+    Ok(Resolved {
+        config,
+        name,
+        base,
+        kernel_choice: KernelChoice::default(),
+        text,
+        file,
+        overrides: overrides.to_vec(),
+    })
 }
 
 fn parse(text: &str, file: &str, overrides: &[String]) -> Result<RunConfig, ConfigError> {
@@ -65,7 +90,8 @@ fn parse(text: &str, file: &str, overrides: &[String]) -> Result<RunConfig, Conf
 impl RunConfig {
     /// Parses and checks the text of a config; `file` is named in errors.
     pub fn parse(text: &str, file: &str) -> Result<RunConfig, ConfigError> {
-        let config: RunConfig = toml::from_str(text).map_err(|e| describe(&e, text, file))?;
+        let mut config: RunConfig = toml::from_str(text).map_err(|e| describe(&e, text, file))?;
+        config.model.complete();
         config.check().map_err(|(key, message)| ConfigError {
             place: line_of(text, &key).map_or(file.to_string(), |line| format!("{file}:{line}")),
             message: format!("`{key}`: {message}"),
@@ -208,7 +234,7 @@ impl Resolved {
             config,
             name: name.into(),
             base: PathBuf::new(),
-            wishes: Wishes::default(),
+            kernel_choice: KernelChoice::default(),
             text,
             file: name.into(),
             overrides,
@@ -216,8 +242,8 @@ impl Resolved {
     }
 
     /// The config with kernel variants that were asked for outside of it.
-    pub fn wishing(self, wishes: &Wishes) -> Resolved {
-        Resolved { wishes: wishes.clone(), ..self }
+    pub fn with_kernels(self, kernel_choice: &KernelChoice) -> Resolved {
+        Resolved { kernel_choice: kernel_choice.clone(), ..self }
     }
 
     /// The origin of a key's value.

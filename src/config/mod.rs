@@ -16,19 +16,20 @@ mod identity;
 mod language;
 mod load;
 mod measure;
+mod objective;
 mod paths;
 mod types;
 
-pub use algorithm::{Adversarial, AlgorithmKind, LabelNoise, Plain, Sam};
+pub use algorithm::{Adversarial, AlgorithmKind, HeadKind, LabelNoise, Plain, Sam};
 pub(crate) use explain::schema_of;
-pub use explain::{Explanation, explain, schema};
+pub use explain::{Explanation, UnknownKey, explain, schema};
 pub use identity::Names;
 pub use language::{LanguageKind, LanguageSection};
 pub use load::{ConfigError, Origin, Resolved, load};
 pub use measure::{HessianTraceSection, MeasureSection, NoiseSection, TopSection, TraceSection};
+pub use objective::{EvaluateSection, LabelKind, MaskPolicy, ObjectiveSection, Positions, RandomFrom, SeveralMasks};
 pub(crate) use paths::as_text;
 pub use paths::path_in;
 pub use types::{
-    AdamW, AdapterSection, EvaluateSection, LabelKind, MaskPolicy, ModelSection, ObjectiveSection, OptimizerKind,
-    Precision, RunConfig, ScheduleKind, Sgd, TrainSection, Warmup,
+    AdamW, AdapterSection, ModelSection, OptimizerKind, Precision, RunConfig, ScheduleKind, Sgd, TrainSection, Warmup,
 };

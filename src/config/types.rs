@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize};
 use super::MeasureSection;
 use super::algorithm::AlgorithmKind;
 use super::language::LanguageSection;
+use super::load::ConfigError;
+use super::objective::{EvaluateSection, LabelKind, ObjectiveSection};
 use crate::model::{HiddenAct, ModelConfig, ModelKind};
-use crate::ops::Wishes;
+use crate::ops::{KernelChoice, VariantError};
 
 /// One run: a language, a model, an objective, training, evaluation, curvature along the way.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Default)]
@@ -44,32 +46,53 @@ pub struct RunConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelSection {
-    /// "roberta-prelayernorm" (pre-layer-norm, as in the paper), "bert" or "roberta" (post-layer-norm).
+    /// "roberta-prelayernorm" (pre-layer-norm, as in the paper), "bert" or "roberta" (post-layer-norm), or "lstm"
+    /// (layers of an LSTM, as for the paper's hidden Markov data).
     #[serde(rename = "type")]
     pub kind: ModelKind,
     /// Width of the model, D.
     pub hidden_size: u32,
     /// Number of layers.
     pub num_hidden_layers: u32,
-    /// Attention heads; divides hidden_size.
-    pub num_attention_heads: u32,
-    /// Width of the feed-forward layers, F.
-    pub intermediate_size: u32,
-    /// Activation of the feed-forward layers (of "bert" that of the head too): "gelu" (the exact one), "gelu_new" (by
-    /// tanh), "relu", "silu", or another name that transformers has for one of these. Left out: "gelu".
+    /// Attention heads; divides hidden_size. Of transformers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub num_attention_heads: Option<u32>,
+    /// Width of the feed-forward layers, F. Of transformers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intermediate_size: Option<u32>,
+    /// Whether an LSTM reads in both directions, with half of hidden_size each, or from the first word on with all of
+    /// it. Of "lstm". Left out: true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bidirectional: Option<bool>,
+    /// Activation of the feed-forward layers (of "bert" that of the head too, of "lstm" that of the head): "gelu" (the
+    /// exact one), "gelu_new" (by tanh), "relu", "silu", or another name that transformers has for one of these. Left
+    /// out: "gelu".
     #[serde(skip_serializing_if = "is_gelu")]
     pub hidden_act: HiddenAct,
-    /// Dropout behind the embedding, attention and feed-forward layers.
+    /// Dropout behind the embedding, and behind attention and feed-forward layers.
     pub hidden_dropout_prob: f64,
-    /// Dropout of attention weights.
-    pub attention_probs_dropout_prob: f64,
+    /// Dropout of attention weights. Of transformers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attention_probs_dropout_prob: Option<f64>,
     /// Positions. Left out: as many as the language's longest sentence needs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_position_embeddings: Option<u32>,
+    /// Rows of the word table, at least as many as the language has words and special tokens; 30522 is the table of the
+    /// paper's released code, with which it counts its sizes. Rows without a word are parameters of the model and
+    /// tokens of its softmax like the others. Left out: as many as are needed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vocab_size: Option<u32>,
+    /// The rows of the word table are rounded up to a multiple of this; 8 in the paper's released code. Left out: 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vocab_multiple_of: Option<u32>,
     /// Segments; sentences of a language use the first.
     pub type_vocab_size: u32,
     /// Standard deviation of initial weights.
     pub initializer_range: f64,
+    /// Initial weights and biases of an LSTM lie between this number and its negative, uniformly. Of "lstm". Left out:
+    /// one over the square root of its units in a direction, torch's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lstm_initializer_range: Option<f64>,
     /// ε of layer norm.
     pub layer_norm_eps: f64,
 }
@@ -82,80 +105,98 @@ fn is_gelu(act: &HiddenAct) -> bool {
 impl Default for ModelSection {
     fn default() -> Self {
         let m = ModelConfig::default();
-        ModelSection {
+        let mut section = ModelSection {
             kind: m.kind,
             hidden_size: m.hidden_size,
             num_hidden_layers: m.num_hidden_layers,
-            num_attention_heads: m.num_attention_heads,
-            intermediate_size: m.intermediate_size,
+            num_attention_heads: None,
+            intermediate_size: None,
+            bidirectional: None,
             hidden_act: m.hidden_act,
             hidden_dropout_prob: m.hidden_dropout_prob,
-            attention_probs_dropout_prob: m.attention_probs_dropout_prob,
+            attention_probs_dropout_prob: None,
             max_position_embeddings: None,
+            vocab_size: None,
+            vocab_multiple_of: None,
             type_vocab_size: m.type_vocab_size,
             initializer_range: m.initializer_range,
+            lstm_initializer_range: None,
             layer_norm_eps: m.layer_norm_eps,
-        }
+        };
+        section.complete();
+        section
     }
 }
 
 impl ModelSection {
+    /// Fills in what is left out of the keys that the type has, so that a config that says a default and one that
+    /// leaves it out are the same.
+    pub(super) fn complete(&mut self) {
+        let (m, kind) = (ModelConfig::default(), self.kind);
+        fn fill<T>(kind: ModelKind, key: &str, value: &mut Option<T>, default: T) {
+            if value.is_none() && kind.has_key(key) {
+                *value = Some(default);
+            }
+        }
+        fill(kind, "num_attention_heads", &mut self.num_attention_heads, m.num_attention_heads);
+        fill(kind, "intermediate_size", &mut self.intermediate_size, m.intermediate_size);
+        fill(kind, "bidirectional", &mut self.bidirectional, m.bidirectional);
+        let dropout = &mut self.attention_probs_dropout_prob;
+        fill(kind, "attention_probs_dropout_prob", dropout, m.attention_probs_dropout_prob);
+    }
+
+    /// A key that the type does not have.
+    pub(super) fn foreign_key(&self) -> Option<&'static str> {
+        let given = [
+            ("num_attention_heads", self.num_attention_heads.is_some()),
+            ("intermediate_size", self.intermediate_size.is_some()),
+            ("bidirectional", self.bidirectional.is_some()),
+            ("attention_probs_dropout_prob", self.attention_probs_dropout_prob.is_some()),
+            ("lstm_initializer_range", self.lstm_initializer_range.is_some()),
+        ];
+        given.into_iter().find(|(key, given)| *given && !self.kind.has_key(key)).map(|(key, _)| key)
+    }
+
+    /// Rows of the word table for a vocabulary of `tokens`, special ones included.
+    pub fn vocabulary_rows(&self, tokens: u32) -> u32 {
+        self.vocab_size.unwrap_or(tokens).max(tokens).next_multiple_of(self.vocab_multiple_of.unwrap_or(1).max(1))
+    }
+
+    /// Refuses a word table that is too small for a vocabulary.
+    pub(crate) fn check_vocabulary(&self, tokens: u32) -> Result<(), ConfigError> {
+        match self.vocab_size {
+            Some(rows) if rows < tokens => Err(ConfigError {
+                place: "model.vocab_size".into(),
+                message: format!("{rows} rows are too few: the language has {tokens} words and special tokens"),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// The model for a vocabulary of `tokens` (special ones included) and sentences of up to `max_length` words.
     pub fn model_config(&self, tokens: u32, max_length: usize) -> ModelConfig {
+        let default = ModelConfig::default();
+        let dropout = self.attention_probs_dropout_prob.unwrap_or(default.attention_probs_dropout_prob);
         let mut config = ModelConfig {
             kind: self.kind,
-            vocab_size: tokens,
+            vocab_size: self.vocabulary_rows(tokens),
             hidden_size: self.hidden_size,
             num_hidden_layers: self.num_hidden_layers,
-            num_attention_heads: self.num_attention_heads,
-            intermediate_size: self.intermediate_size,
+            num_attention_heads: self.num_attention_heads.unwrap_or(default.num_attention_heads),
+            intermediate_size: self.intermediate_size.unwrap_or(default.intermediate_size),
+            bidirectional: self.bidirectional.unwrap_or(default.bidirectional),
             hidden_act: self.hidden_act,
             hidden_dropout_prob: self.hidden_dropout_prob,
-            attention_probs_dropout_prob: self.attention_probs_dropout_prob,
+            attention_probs_dropout_prob: dropout,
             type_vocab_size: self.type_vocab_size,
             initializer_range: self.initializer_range,
+            lstm_initializer_range: self.lstm_initializer_range,
             layer_norm_eps: self.layer_norm_eps,
-            ..ModelConfig::default()
+            ..default
         };
         let needed = config.first_position() + max_length as u32 + 2;
         config.max_position_embeddings = self.max_position_embeddings.unwrap_or(needed);
         config
-    }
-}
-
-/// The words that are masked.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase", deny_unknown_fields)]
-pub enum MaskPolicy {
-    /// One word per sentence, drawn uniformly: the paper's objective.
-    One,
-    /// Each word with this probability, at least one.
-    Bernoulli(f64),
-}
-
-/// The labels that a masked position is trained towards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum LabelKind {
-    /// The word that stood there.
-    Sampled,
-    /// The exact conditional distribution, a soft label.
-    Expected,
-}
-
-/// The words to predict, and their labels.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct ObjectiveSection {
-    /// "one" (one word per sentence, the paper's objective) or { bernoulli = 0.15 }.
-    pub mask: MaskPolicy,
-    /// "sampled" (the word that stood there) or "expected" (the exact conditional as a soft label).
-    pub labels: LabelKind,
-}
-
-impl Default for ObjectiveSection {
-    fn default() -> Self {
-        ObjectiveSection { mask: MaskPolicy::One, labels: LabelKind::Sampled }
     }
 }
 
@@ -284,6 +325,9 @@ pub enum Precision {
 pub struct TrainSection {
     /// Optimiser steps; a finished run goes on when they are raised.
     pub steps: u64,
+    /// Sentences of the training set, gone over again and again, in another order each time. Left out: ever new ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sentences: Option<u64>,
     /// Sentences per step.
     pub batch_size: u32,
     /// Sentences at once; gradients are added up over a batch when smaller. Left out: the batch size.
@@ -324,6 +368,7 @@ impl Default for TrainSection {
     fn default() -> Self {
         TrainSection {
             steps: 2000,
+            sentences: None,
             batch_size: 256,
             micro_batch: None,
             optimizer: OptimizerKind::AdamW(AdamW::default()),
@@ -354,20 +399,6 @@ impl TrainSection {
     }
 }
 
-/// The evaluation on held-out sentences.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct EvaluateSection {
-    /// Held-out sentences (of another seed) for the loss and the excess loss.
-    pub sentences: u32,
-}
-
-impl Default for EvaluateSection {
-    fn default() -> Self {
-        EvaluateSection { sentences: 2000 }
-    }
-}
-
 /// The use of the adapter.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -385,13 +416,13 @@ impl AdapterSection {
     /// The variants asked for.
     ///
     /// # Errors
-    /// In words, for a name that is not in the table.
-    pub fn wishes(&self) -> Result<Wishes, String> {
-        let mut wishes = Wishes::default();
+    /// A name that is not in the table.
+    pub fn kernel_choice(&self) -> Result<KernelChoice, VariantError> {
+        let mut kernel_choice = KernelChoice::default().asked_at("adapter.variant");
         for (operation, variant) in &self.variant {
-            wishes.add(operation, variant)?;
+            kernel_choice.add(operation, variant)?;
         }
-        Ok(wishes)
+        Ok(kernel_choice)
     }
 }
 
@@ -400,8 +431,8 @@ impl RunConfig {
     pub(super) fn check(&self) -> Result<(), (String, String)> {
         let bad = |key: &str, message: String| Err((key.to_string(), message));
         let t = &self.train;
-        if let Err(message) = self.adapter.wishes() {
-            return bad("adapter.variant", message);
+        if let Err(error) = self.adapter.kernel_choice() {
+            return bad("adapter.variant", error.to_string());
         }
         self.language.check()?;
         self.measure.as_ref().map_or(Ok(()), MeasureSection::check)?;
@@ -453,22 +484,29 @@ impl RunConfig {
         if !(0.0..=1.0).contains(&w.warmup) {
             return bad("train.schedule.warmup", format!("{} is a share of the steps, 0 to 1", w.warmup));
         }
-        if let MaskPolicy::Bernoulli(p) = self.objective.mask
-            && !(p > 0.0 && p <= 1.0)
-        {
-            return bad("objective.mask.bernoulli", format!("{p} must lie in (0, 1]"));
+        if t.sentences == Some(0) {
+            return bad("train.sentences", "must be at least 1; leave it out for ever new sentences".into());
         }
-        let model = self.model.model_config(64, self.language.max_length);
-        if let Err(message) = model.check() {
-            return bad("model", message);
+        self.objective.check(t.sentences)?;
+        if self.model.vocab_multiple_of.is_some_and(|n| n == 0 || n > 1 << 16) {
+            return bad("model.vocab_multiple_of", format!("must lie in 1 to {}", 1 << 16));
         }
-        let needed = model.first_position() + self.language.max_length as u32 + 2;
+        if let Some(key) = self.model.foreign_key() {
+            let message = format!("a model of type \"{}\" has no such key", self.model.kind.name());
+            return bad(&format!("model.{key}"), message);
+        }
+        let longest = self.language.longest();
+        let model = self.model.model_config(64, longest);
+        if let Err(error) = model.check() {
+            return bad("model", error.to_string());
+        }
+        let needed = model.first_position() + longest as u32 + 2;
         if model.max_position_embeddings < needed {
             return bad(
                 "model.max_position_embeddings",
                 format!(
                     "{} is too few for sentences of {} words: {needed} are needed",
-                    model.max_position_embeddings, self.language.max_length
+                    model.max_position_embeddings, longest
                 ),
             );
         }

@@ -2,11 +2,13 @@
 
 use super::{PlanError, Refusal};
 use crate::gpu::GpuError;
+use crate::graph::GhostError;
 use crate::interrupt::Interrupted;
 
 /// An error of a measurement; the model's weights are as they were.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum CurvatureError {
+    /// The adapter failed, or has no room.
     #[error(transparent)]
     Gpu(GpuError),
     /// The process is to stop ([`crate::interrupt`]), or the observer said so, before there was anything to give. An
@@ -19,6 +21,9 @@ pub enum CurvatureError {
     /// A trace, or gradient noise, cannot be had as it was asked for.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// The model's graph has a parameter whose gradient's norm is not known.
+    #[error(transparent)]
+    Norms(#[from] GhostError),
     /// A product or quadratic form is not finite.
     #[error("{0} is not finite: the model's loss has no curvature here (are its weights finite?)")]
     NotFinite(&'static str),

@@ -1,5 +1,5 @@
-//! Which matrix of a model is meant and how its trace is estimated, spelled in one way by programs, the command line, configs
-//! and JSON.
+//! Which matrix of a model is meant and how its trace is estimated, spelled in one way by programs, the command line,
+//! configs and JSON.
 
 use std::fmt;
 use std::str::FromStr;
@@ -55,8 +55,8 @@ fn read<T: Named>(name: &str) -> Result<T, Unknown> {
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Estimator {
-    /// Squared gradient norms for draws about the model's own predictions: labels, as in Liu, Xie, Li, Ma 2023, random signs,
-    /// or every label in turn.
+    /// Squared gradient norms for draws about the model's own predictions: labels, as in Liu, Xie, Li, Ma 2023, random
+    /// signs, or every label in turn.
     Drawn(LossDraw),
     /// The same for the data's own labels.
     DataLabels,

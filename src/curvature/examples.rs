@@ -65,6 +65,7 @@ pub struct Setting<'a> {
     pub model: &'a Model,
     /// Patterns of parameter names, as in [`Subject::new`]; empty for all of them.
     pub only: &'a [String],
+    /// Sizes of the batches, and the room for products.
     pub chunks: Chunks,
 }
 
@@ -94,6 +95,7 @@ impl<'a> Setting<'a> {
 /// What a measurement is about, and what it took.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scope {
+    /// Whether the examples are all there is, or a sample.
     pub target: Target,
     /// Examples that were measured.
     pub examples: usize,

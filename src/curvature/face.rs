@@ -29,8 +29,8 @@ pub fn unwatched(_: &Progress) -> Result<(), CurvatureError> {
 }
 
 impl Model {
-    /// The mean loss over examples, ready to be measured, with all parameters taking part. [`Subject::new`] takes some of
-    /// the parameters, and other batches.
+    /// The mean loss over examples, ready to be measured, with all parameters taking part. [`Subject::new`] takes some
+    /// of the parameters, and other batches.
     ///
     /// # Errors
     /// As [`Subject::new`].

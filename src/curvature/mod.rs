@@ -4,8 +4,8 @@
 //! (seed, number), so that any block size gives the same numbers, and answers with a value and its evidence.
 //!
 //! From the bottom: `operator` (matrices known by their products), `passes` (those of a model over examples), `trace`,
-//! `spectrum` and `noise` (the estimators), and `estimate` (the procedure, which chooses among them and takes as many examples,
-//! draws and probes as an error needs). All that is public in these is named here.
+//! `spectrum` and `noise` (the estimators), and `estimate` (the procedure, which chooses among them and takes as many
+//! examples, draws and probes as an error needs). All that is public in these is named here.
 //!
 //! ```
 //! use lowland::curvature::{Dense, Hutchinson, Stopping, hutchinson};
@@ -49,7 +49,7 @@ pub use spectrum::{
     Density, Eigenpairs, Lanczos, LogDensity, Quadrature, QuadratureOptions, quadrature, top_eigenpairs,
 };
 pub use trace::{
-    Design, Designed, DesignedTrace, Drawing, DrawnTrace, HutchPlusPlus, Hutchinson, Norms, ProductTrace, Stopping,
-    Trace, XTrace, XTraceReplicates, designed_trace, hutch_plus_plus, hutchinson, hutchinson_by_products, xtrace,
-    xtrace_replicates,
+    Balanced, Conventions, ConventionsOptions, Design, Designed, DesignedTrace, Drawing, DrawnTrace, HutchPlusPlus,
+    Hutchinson, Norms, ProductTrace, Stopping, Trace, XTrace, XTraceReplicates, designed_trace, hutch_plus_plus,
+    hutchinson, hutchinson_by_products, xtrace, xtrace_replicates,
 };

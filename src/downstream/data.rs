@@ -10,30 +10,48 @@
 use std::collections::BTreeSet;
 
 pub use crate::language::part_seed;
-use crate::language::{Labelled, Language, Task, Words, part, task_names};
+use crate::language::{LabelError, Labelled, Language, Task, Words, part, task_names};
 
 /// An error in a task or its file, and its place.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum TaskError {
+    /// A task that cannot be, or a line of its file.
     #[error("{place}: {message}")]
-    Wrong { place: String, message: String },
+    Wrong {
+        /// `file:line`, a file, or `task NAME`.
+        place: String,
+        /// What is wrong and what would be right.
+        message: String,
+    },
     /// A file has fewer rows than its three parts are to have.
     #[error("{file}: {rows} rows, {} + {} + {} are asked for", asked[0], asked[1], asked[2])]
-    FewRows { file: String, rows: usize, asked: [usize; 3] },
+    FewRows {
+        /// The file.
+        file: String,
+        /// Rows that it has.
+        rows: usize,
+        /// Rows wanted for training, validation and test.
+        asked: [usize; 3],
+    },
 }
 
 /// Labelled sentences of each part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
+    /// Sentences that a fit learns from.
     pub train: usize,
+    /// Sentences that an epoch or a ridge is chosen by.
     pub validation: usize,
+    /// Sentences that the accuracy is counted on.
     pub test: usize,
 }
 
 /// Sentences, as numbers of words, and the number of each one's class.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Part {
+    /// As numbers in the language's vocabulary.
     pub sentences: Vec<Words>,
+    /// Number of each sentence's class in [`TaskData::classes`].
     pub labels: Vec<u32>,
 }
 
@@ -52,11 +70,15 @@ impl Part {
 /// A task's data.
 #[derive(Clone, Debug)]
 pub struct TaskData {
+    /// `A`, `span:3`, `task-6`, or the file that it was read from.
     pub task: String,
     /// Names of the classes that occur.
     pub classes: Vec<String>,
+    /// What a fit learns from.
     pub train: Part,
+    /// What an epoch or a ridge is chosen by.
     pub validation: Part,
+    /// What the accuracy is counted on, and nothing chosen by.
     pub test: Part,
     /// Drawn sentences that have no label.
     pub skipped: u64,
@@ -81,7 +103,7 @@ impl TaskData {
         seed: u64,
         sizes: Sizes,
     ) -> Result<TaskData, TaskError> {
-        let error = |message: String| TaskError::Wrong { place: format!("task {task}"), message };
+        let error = |e: LabelError| TaskError::Wrong { place: format!("task {task}"), message: e.to_string() };
         task_names(language, task).map_err(error)?;
         let (mut skipped, mut certainty, mut labelled) = (0, 0.0, 0.0);
         let mut parts = Vec::new();

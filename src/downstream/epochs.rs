@@ -8,6 +8,11 @@ pub(super) trait Learner {
     /// Parameters as they are kept.
     type Weights;
 
+    /// Comes before the steps of an epoch, counted from 1.
+    fn begin_epoch(&mut self, _epoch: u32) -> Result<(), DownstreamError> {
+        Ok(())
+    }
+
     /// Takes a step on these training examples.
     fn step(&mut self, examples: &[u32]) -> Result<(), DownstreamError>;
 
@@ -48,6 +53,7 @@ impl Epochs {
             for i in (1..order.len()).rev() {
                 order.swap(i, stream.below(i as u32 + 1) as usize);
             }
+            learner.begin_epoch(epoch)?;
             for examples in order.chunks(self.batch as usize) {
                 learner.step(examples)?;
             }
@@ -65,14 +71,14 @@ mod tests {
     use super::{Epochs, Learner};
     use crate::downstream::DownstreamError;
 
-    /// Answers with what it was told.
-    struct Told {
+    /// Answers with losses that are written down, and records what it was asked.
+    struct Recorded {
         validations: Vec<(f64, f64)>,
         seen: Vec<Vec<u32>>,
         validated: usize,
     }
 
-    impl Learner for Told {
+    impl Learner for Recorded {
         type Weights = usize;
 
         fn step(&mut self, examples: &[u32]) -> Result<(), DownstreamError> {
@@ -93,10 +99,10 @@ mod tests {
     #[test]
     fn the_best_epoch_is_kept_and_each_sees_every_example_once() {
         let validations = vec![(0.5, 1.0), (0.7, 2.0), (0.7, 1.5), (0.7, 1.5), (0.6, 0.1)];
-        let mut told = Told { validations, seen: vec![], validated: 0 };
-        let best = Epochs { seed: 3, examples: 10, batch: 4, epochs: 5 }.fit(&mut told).unwrap();
+        let mut recorded = Recorded { validations, seen: vec![], validated: 0 };
+        let best = Epochs { seed: 3, examples: 10, batch: 4, epochs: 5 }.fit(&mut recorded).unwrap();
         assert_eq!((best.epoch, best.weights, best.accuracy, best.loss), (3, 3, 0.7, 1.5));
-        let epochs: Vec<Vec<u32>> = told.seen.chunks(3).map(<[Vec<u32>]>::concat).collect();
+        let epochs: Vec<Vec<u32>> = recorded.seen.chunks(3).map(<[Vec<u32>]>::concat).collect();
         for epoch in &epochs {
             let mut sorted = epoch.clone();
             sorted.sort_unstable();

@@ -4,7 +4,8 @@ use rayon::prelude::*;
 
 use crate::gpu::GpuError;
 use crate::language::{Language, Words};
-use crate::model::{Encoder, Model, RepresentationPass, TokenIds, dims_for};
+use crate::model::{Encoder, Model, ModelKind, RepresentationPass, TokenIds, dims_for};
+use crate::ops::Family;
 use crate::ops::batch::Sentence;
 use crate::random::{Purpose, Stream};
 
@@ -17,32 +18,92 @@ pub enum Pooling {
     Mean,
     /// The representation of `<s>`.
     First,
+    /// Those of all tokens but the first and the last of a sentence padded to so many tokens, one after another, those
+    /// of padding with them: what the paper's released code reads (of 20). Padding attends to the sentence and is not
+    /// attended to; an LSTM runs through it as through any token.
+    Padded(u32),
+}
+
+impl Pooling {
+    /// Features of a sentence of a model of width `d`, where a sentence has up to `longest` words.
+    pub fn width(self, d: usize, longest: usize) -> usize {
+        match self {
+            Pooling::Concat => (longest + 2) * d,
+            Pooling::Padded(length) => (length as usize - 2) * d,
+            Pooling::Mean | Pooling::First => d,
+        }
+    }
+
+    /// What of it cannot be for a model with positions for so many tokens, and sentences of up to `longest` words.
+    ///
+    /// # Errors
+    /// In words.
+    pub fn check(self, positions: u32, longest: usize) -> Result<(), String> {
+        let Pooling::Padded(length) = self else { return Ok(()) };
+        let needed = longest as u32 + 2;
+        if length < needed.max(3) {
+            return Err(format!("{length} tokens are too few for sentences of {longest} words: {needed} are needed"));
+        }
+        match length > positions {
+            true => Err(format!("{length} tokens are too many: the model has positions for {positions}")),
+            false => Ok(()),
+        }
+    }
+}
+
+/// A model in training, whose representations are other ones each time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dropping {
+    /// Probability with which hidden states and attention weights are dropped.
+    pub p: f64,
+    /// Of the draws.
+    pub seed: u64,
+    /// Number of the draw.
+    pub draw: u64,
 }
 
 /// Features of some sentences, `[rows x width]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Features {
+    /// Numbers for each sentence.
     pub width: usize,
+    /// Row after row.
     pub values: Vec<f32>,
 }
 
 /// Sentences of one forward batch.
 const BATCH: usize = 128;
 
+/// A layer that a model does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "layer {layer}: this model has 0 (the embedding) to {}, or -1 to -{layers} from the end", layers.saturating_sub(1)
+)]
+pub struct NoSuchLayer {
+    /// What was asked for.
+    pub layer: i64,
+    /// Layers of the model, the embedding included.
+    pub layers: usize,
+}
+
 /// The layer of a number that may count from the end: -1 is the last, 0 the embedding.
-pub fn layer_number(layer: i64, encoder: &Encoder) -> Result<usize, String> {
+///
+/// # Errors
+/// A number that is none.
+pub fn layer_number(layer: i64, encoder: &Encoder) -> Result<usize, NoSuchLayer> {
     layer_in(layer, encoder.hidden.len())
 }
 
 /// [`layer_number`] of a model with `layers` layers, the embedding included.
-pub fn layer_in(layer: i64, layers: usize) -> Result<usize, String> {
+///
+/// # Errors
+/// A number that is none.
+pub fn layer_in(layer: i64, layers: usize) -> Result<usize, NoSuchLayer> {
     let n = layers as i64;
     let at = if layer < 0 { layer + n } else { layer };
     match (0..n).contains(&at) {
         true => Ok(at as usize),
-        false => {
-            Err(format!("layer {layer}: this model has 0 (the embedding) to {}, or -1 to -{n} from the end", n - 1))
-        }
+        false => Err(NoSuchLayer { layer, layers }),
     }
 }
 
@@ -54,6 +115,9 @@ impl Features {
 
     /// From the representations of a layer ([`Encoder::representations`]); `longest` is the number of words that
     /// [`Pooling::Concat`] has room for.
+    ///
+    /// # Panics
+    /// [`Pooling::Padded`] that does not pass its [check](Pooling::check), or a model without a padding token.
     pub fn of_model(
         model: &Model,
         tokens: &TokenIds,
@@ -62,13 +126,47 @@ impl Features {
         sentences: &[Words],
         longest: usize,
     ) -> Result<Features, GpuError> {
+        let still = Dropping { p: 0.0, seed: 0, draw: 0 };
+        Features::of_model_in_training(model, tokens, layer, pooling, (sentences, longest), still)
+    }
+
+    /// The same of a model in training: what is dropped is a function of the draw, not of how often it is asked for.
+    ///
+    /// # Panics
+    /// As [`of_model`](Self::of_model).
+    pub fn of_model_in_training(
+        model: &Model,
+        tokens: &TokenIds,
+        layer: usize,
+        pooling: Pooling,
+        (sentences, longest): (&[Words], usize),
+        dropping: Dropping,
+    ) -> Result<Features, GpuError> {
         let d = model.encoder.config.hidden_size as usize;
-        let width = if pooling == Pooling::Concat { (longest + 2) * d } else { d };
-        let inputs: Vec<Sentence> = sentences.iter().map(|words| tokens.classified(words, 0)).collect();
-        let pass = RepresentationPass::new(model, dims_for(&inputs, BATCH), layer)?;
+        let width = pooling.width(d, longest);
+        let mut model = model.clone();
+        let fed = |words: &Words| match pooling {
+            Pooling::Padded(length) => {
+                let mut sentence = tokens.padded(words, length as usize).expect("a model with a padding token");
+                // The released LSTM runs through its padding in both directions.
+                if model.encoder.config.kind == ModelKind::Lstm {
+                    sentence.padding = 0;
+                }
+                sentence
+            }
+            _ => tokens.classified(words, 0),
+        };
+        if let Pooling::Padded(_) = pooling {
+            // The variant whose rows each have keys of their own.
+            let variants = model.device.variants.with(Family::AttentionForward, "row");
+            model.device = model.device.with(variants.expect("every adapter runs the plain variant"));
+        }
+        let inputs: Vec<Sentence> = sentences.iter().map(fed).collect();
+        let pass = RepresentationPass::dropping(&model, dims_for(&inputs, BATCH), layer, dropping.p)?;
+        let batches = inputs.len().div_ceil(BATCH) as u64;
         let mut values = Vec::with_capacity(inputs.len() * width);
-        for chunk in inputs.chunks(BATCH) {
-            let packed = pass.run(chunk)?;
+        for (chunk, number) in inputs.chunks(BATCH).zip(dropping.draw * batches..) {
+            let packed = pass.draw(chunk, dropping.seed, number)?;
             let mut from = 0;
             for sentence in chunk {
                 let tokens = &packed[from * d..(from + sentence.ids.len()) * d];
@@ -80,6 +178,7 @@ impl Features {
                         values.extend((0..d).map(|c| sum(c) / n));
                     }
                     Pooling::First => values.extend_from_slice(&tokens[..d]),
+                    Pooling::Padded(_) => values.extend_from_slice(&tokens[d..tokens.len() - d]),
                     Pooling::Concat => {
                         values.extend_from_slice(tokens);
                         values.resize(values.len() + width - tokens.len(), 0.0);

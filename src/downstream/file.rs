@@ -12,6 +12,7 @@ use crate::text::without_mark;
 /// The limits that sentences of a file must keep.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits<'v> {
+    /// The words that the model knows.
     pub vocabulary: &'v Vocabulary,
     /// Words that the model has positions for.
     pub longest: usize,

@@ -1,6 +1,7 @@
 //! Fine-tuning: the whole encoder with a linear classifier on the final representation of `<s>`, trained end to end.
 //!
-//! The graph is the encoder's with another head ([`Encoder::classifier`]); position 0 of every sentence takes the place
+//! The graph is the encoder's with another head ([`Encoder::classifier`], or [`Encoder::pooled_classifier`] as in the
+//! paper's released code); position 0 of every sentence takes the place
 //! of the masked position, nothing is masked. AdamW with a linear warm-up over [`FineTuning::warmup_steps`] steps and a
 //! linear decay to 0; dropout is the model's. Seeds differ in the classifier's initial weights, the order of sentences
 //! and dropout. The parameters kept are those of the epoch with the best validation accuracy ([`Fit`]).
@@ -19,23 +20,42 @@ use crate::train::{Micro, Trainer};
 /// The settings of fine-tuning.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FineTuning {
+    /// Peak learning rate of AdamW; it falls linearly to 0 after the warm-up.
     pub lr: f64,
+    /// Passes over the training part.
     pub epochs: u32,
     /// Sentences per step.
     pub batch: u32,
     /// Steps over which the learning rate rises.
     pub warmup_steps: u64,
+    /// AdamW's, on matrices only.
     pub weight_decay: f64,
+    /// Whether a new layer with tanh and dropout stands before the classifier.
+    pub pooled: bool,
+    /// Largest norm of the gradient; 0 is no clipping.
+    pub clip: f64,
 }
 
 impl Default for FineTuning {
     /// The paper's AdamW at 1e-4 with 200 steps of warm-up over 10 epochs.
     fn default() -> Self {
-        FineTuning { lr: 1e-4, epochs: 10, batch: 32, warmup_steps: 200, weight_decay: 0.01 }
+        FineTuning { lr: 1e-4, epochs: 10, batch: 32, warmup_steps: 200, weight_decay: 0.01, pooled: false, clip: 0.0 }
     }
 }
 
 impl FineTuning {
+    /// In words.
+    pub fn describe(&self) -> String {
+        let mut text = format!("fine-tuning by AdamW {}, {} steps of warm-up", self.lr, self.warmup_steps);
+        if self.pooled {
+            text += ", through a pooler";
+        }
+        if self.clip > 0.0 {
+            text += &format!(", gradients clipped to {}", self.clip);
+        }
+        text + &format!(", {} epochs of batches of {}", self.epochs, self.batch)
+    }
+
     fn train_section(&self, sentences: usize) -> TrainSection {
         let steps = u64::from(self.epochs) * (sentences as u64).div_ceil(u64::from(self.batch));
         let warmup = (self.warmup_steps as f64 / steps as f64).min(1.0);
@@ -45,6 +65,7 @@ impl FineTuning {
             batch_size: self.batch,
             optimizer: OptimizerKind::AdamW(optimizer),
             schedule: ScheduleKind::Linear(Warmup { warmup }),
+            clip: self.clip,
             ..TrainSection::default()
         }
     }
@@ -65,8 +86,12 @@ pub fn finetune(
     options: &FineTuning,
     seeds: &[u64],
 ) -> Result<Vec<Fit>, DownstreamError> {
-    let encoder = Encoder::classifier(&model.encoder.config, data.classes.len() as u32)
-        .expect("the sizes of a model that was read are good");
+    let (config, classes) = (&model.encoder.config, data.classes.len() as u32);
+    let encoder = match options.pooled {
+        false => Encoder::classifier(config, classes),
+        true => Encoder::pooled_classifier(config, classes),
+    };
+    let encoder = encoder.expect("the sizes of a model that was read are good");
     each_seed(seeds, |seed| {
         let start = Model::new(device, &encoder, &initial(&encoder, model, seed))?;
         fit(start, tokens, data, options, seed)

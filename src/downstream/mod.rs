@@ -27,9 +27,9 @@ mod probe;
 mod ridge;
 
 pub use data::{Part, Sizes, TaskData, TaskError, part_seed};
-pub use features::{Features, Pooling, layer_in, layer_number};
+pub use features::{Dropping, Features, NoSuchLayer, Pooling, layer_in, layer_number};
 pub use file::Limits;
 pub use finetune::{FineTuning, finetune};
 pub use outcome::{Accuracy, DownstreamError, Fit, Outcome, Room};
-pub use probe::{LinearProbe, check_room, probe};
+pub use probe::{Fresh, LinearProbe, RateSchedule, check_room, probe, probe_fresh};
 pub use ridge::{RidgeFit, ridge, ridge_path};

@@ -8,8 +8,10 @@ use crate::statistics::Estimate;
 /// Why a fit has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum DownstreamError {
+    /// The task's data cannot be had.
     #[error(transparent)]
     Task(#[from] TaskError),
+    /// The adapter failed.
     #[error(transparent)]
     Gpu(GpuError),
     /// Features that an adapter cannot bind.
@@ -17,15 +19,25 @@ pub enum DownstreamError {
     Room(#[from] Room),
     /// An interrupt; the fits that were whole are here.
     #[error("interrupted after {} fits", done.len())]
-    Interrupted { done: Vec<Fit> },
+    Interrupted {
+        /// One for each seed that was done.
+        done: Vec<Fit>,
+    },
+    /// Nothing was updated in that step.
     #[error("seed {seed}: the loss or its gradient was no longer finite at step {step}")]
-    Diverged { seed: u64, step: u64 },
+    Diverged {
+        /// Seed of the fit.
+        seed: u64,
+        /// Counted from 1.
+        step: u64,
+    },
 }
 
 /// Features of sentences that take more than an adapter binds at once.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the plan does not fit this adapter: {}{rows} sentences of {width} features take {} MiB, this adapter binds at most {} MiB",
+    "the plan does not fit this adapter: {}{rows} sentences of {width} features take {} MiB, this adapter binds at \
+     most {} MiB",
     place.as_ref().map_or(String::new(), |place| format!("{place}: ")),
     bytes >> 20,
     most >> 20
@@ -33,9 +45,11 @@ pub enum DownstreamError {
 pub struct Room {
     /// What asks for them, where it stands in a file.
     pub place: Option<String>,
+    /// Sentences of all three parts.
     pub rows: usize,
     /// Features of a sentence.
     pub width: usize,
+    /// Bytes of the features, 4 for each number.
     pub bytes: u64,
     /// Bytes that the adapter binds at most.
     pub most: u64,
@@ -76,7 +90,9 @@ pub(super) fn each_seed(
 /// equals), and what they reach on the test part, which nothing was chosen by.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fit {
+    /// Share of the test sentences that are classified rightly.
     pub accuracy: f64,
+    /// The same of the validation part, at the epoch or ridge that was chosen by it.
     pub validation_accuracy: f64,
     /// Epoch chosen, counted from 1; iterations for a fit to convergence.
     pub epoch: u32,
@@ -87,12 +103,15 @@ pub struct Fit {
 /// An accuracy over seeds.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Accuracy {
+    /// Mean over the seeds of the share of test sentences that are classified rightly.
     pub accuracy: f64,
     /// Standard deviation over seeds, with n - 1; `None` for one seed.
     pub standard_deviation: Option<f64>,
     /// Standard error of the mean over seeds; the test sentences are the same for all.
     pub standard_error: Option<f64>,
+    /// Fits that are in it.
     pub seeds: usize,
+    /// One for each seed, in the order of the seeds.
     pub per_seed: Vec<f64>,
 }
 
@@ -114,26 +133,40 @@ impl Accuracy {
 /// What fits of a task over several seeds gave.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Outcome {
+    /// Name of the task, or the file of its rows.
     pub task: String,
+    /// On the test part, over the seeds.
     #[serde(flatten)]
     pub accuracy: Accuracy,
     /// √(a (1 - a) / test sentences): how far another test part would lie.
     pub sampling_error: f64,
+    /// Mean over the seeds, at the epoch or ridge that each chose.
     pub validation_accuracy: f64,
+    /// Accuracy of a guess among the classes, 1 / classes.
     pub chance: f64,
+    /// Accuracy on the test part of always naming the class that is most frequent in training.
     pub majority: f64,
+    /// The best possible accuracy, where the language gives it.
     pub bayes: Option<f64>,
+    /// Classes that occur.
     pub classes: usize,
+    /// Sentences of the training part.
     pub train: usize,
+    /// Sentences of the validation part.
     pub validation: usize,
+    /// Sentences of the test part.
     pub test: usize,
+    /// Drawn sentences that have no label.
     pub skipped: u64,
+    /// What was read of each sentence, in words.
     pub features: String,
     /// Features per sentence.
     pub width: usize,
+    /// How it was fitted, in words.
     pub method: String,
     /// Epoch or ridge that validation chose, per seed.
     pub chosen: Vec<f64>,
+    /// Wall-clock time of all fits.
     pub seconds: f64,
     /// Whether all seeds that were asked for are in it: false after an interrupt.
     pub reached: bool,

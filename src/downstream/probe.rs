@@ -4,36 +4,132 @@
 //! mini-batch is the list of its rows, and the operations and the optimiser are those of pre-training. Weight decay
 //! applies to W. Initial weights are uniform within ±1 / √width as torch.nn.Linear's; they and the order of examples
 //! differ from seed to seed. The parameters kept are those of the epoch with the best validation accuracy ([`Fit`]).
+//!
+//! Features may be dropped in training, and may be other ones in each epoch ([`Fresh`]): those of an encoder that is
+//! itself in training, of which each example is seen once an epoch.
 
 use std::collections::{HashMap, VecDeque};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::epochs::{Epochs, Learner};
 use super::features::Features;
 use super::outcome::{DownstreamError, Fit, Room, each_seed, judge};
 use crate::gpu::{Buffer, Gpu, GpuError, Program, Step};
-use crate::graph::{Dims, Emit, Graph, Plan, TensorId};
+use crate::graph::{Dims, Emit, ExecutionPlan, Graph, TensorId};
 use crate::ops::batch::BatchLayout;
 use crate::ops::counts::{self, MASKED};
 use crate::ops::optimizer::ChunkBuffers;
 use crate::ops::{BatchBuffers, Device, Labels, Optimizer, Treatment, UpdateRule};
 use crate::random::{Purpose, Stream};
 
+/// The course of a probe's learning rate behind its warm-up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RateSchedule {
+    /// Stays.
+    #[default]
+    Constant,
+    /// Falls linearly to 1e-7 at the last step: `polynomial` of `transformers`, whose power is 1 by default.
+    Polynomial,
+}
+
 /// The settings of a probe's training.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LinearProbe {
+    /// Learning rate of AdamW, the same in every step.
     pub lr: f64,
+    /// Passes over the training part.
     pub epochs: u32,
     /// Sentences per step.
     pub batch: u32,
+    /// Decay of AdamW's two moments in a step.
     pub betas: [f64; 2],
+    /// Added to the root of AdamW's second moment.
     pub eps: f64,
+    /// AdamW's, on the weights and not on the bias.
     pub weight_decay: f64,
+    /// Probability with which a feature is dropped in training.
+    pub dropout: f64,
+    /// Behind the warm-up.
+    pub schedule: RateSchedule,
+    /// Steps over which the learning rate rises linearly from 0.
+    pub warmup_steps: u64,
 }
+
+/// Where [`RateSchedule::Polynomial`] ends.
+const LAST_RATE: f64 = 1e-7;
+
+impl LinearProbe {
+    /// The learning rate of a step, counted from 0, of `steps`.
+    ///
+    /// ```
+    /// use lowland::downstream::{LinearProbe, RateSchedule};
+    /// let probe = LinearProbe { schedule: RateSchedule::Polynomial, warmup_steps: 2, ..LinearProbe::default() };
+    /// assert_eq!([0, 1, 2].map(|step| probe.rate(step, 10)), [0.0, 5e-4, 1e-3]);
+    /// ```
+    pub fn rate(&self, step: u64, steps: u64) -> f64 {
+        if step < self.warmup_steps {
+            return self.lr * step as f64 / self.warmup_steps as f64;
+        }
+        match self.schedule {
+            RateSchedule::Constant => self.lr,
+            RateSchedule::Polynomial => {
+                let falling = steps.saturating_sub(self.warmup_steps).max(1) as f64;
+                let left = 1.0 - (step - self.warmup_steps) as f64 / falling;
+                (self.lr - LAST_RATE) * left + LAST_RATE
+            }
+        }
+    }
+
+    /// What cannot be.
+    ///
+    /// # Errors
+    /// The key and the reason.
+    pub fn check(&self) -> Result<(), (&'static str, String)> {
+        if !(0.0..1.0).contains(&self.dropout) {
+            return Err(("feature_dropout", format!("{} must lie in [0, 1)", self.dropout)));
+        }
+        if self.schedule == RateSchedule::Polynomial && self.lr <= LAST_RATE {
+            return Err(("lr", format!("{} is not above {LAST_RATE:e}, where a polynomial schedule ends", self.lr)));
+        }
+        Ok(())
+    }
+
+    /// In words, with what differs from the default.
+    pub fn describe(&self) -> String {
+        let mut text = format!("AdamW {}, {} epochs of batches of {}", self.lr, self.epochs, self.batch);
+        if self.warmup_steps > 0 {
+            text += &format!(", {} steps of warm-up", self.warmup_steps);
+        }
+        if self.schedule == RateSchedule::Polynomial {
+            text += ", falling linearly";
+        }
+        if self.dropout > 0.0 {
+            text += &format!(", features dropped with probability {}", self.dropout);
+        }
+        text
+    }
+}
+
+/// The training part's features for an epoch of a seed's fit.
+pub type Fresh<'f> = &'f dyn Fn(u64, u32) -> Result<Features, DownstreamError>;
 
 impl Default for LinearProbe {
     /// The paper's AdamW at 1e-3 over 100 epochs; what it leaves open as in torch.optim.AdamW.
     fn default() -> Self {
-        LinearProbe { lr: 1e-3, epochs: 100, batch: 128, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.01 }
+        LinearProbe {
+            lr: 1e-3,
+            epochs: 100,
+            batch: 128,
+            betas: [0.9, 0.999],
+            eps: 1e-8,
+            weight_decay: 0.01,
+            dropout: 0.0,
+            schedule: RateSchedule::Constant,
+            warmup_steps: 0,
+        }
     }
 }
 
@@ -47,11 +143,13 @@ struct Bench {
     classes: u32,
     width: u32,
     rows: u32,
-    train: Plan,
+    train: ExecutionPlan,
     train_batch: BatchBuffers,
-    forward: Plan,
+    forward: ExecutionPlan,
     forward_batch: BatchBuffers,
     logits: TensorId,
+    /// The features of all rows.
+    table: Buffer,
     /// W and b.
     theta: [Buffer; 2],
     /// The buffers that every seed begins with as zeros.
@@ -73,8 +171,36 @@ pub fn probe(
     classes: u32,
     seeds: &[u64],
 ) -> Result<Vec<Fit>, DownstreamError> {
+    fit_each(device, options, features, None, labels, classes, seeds)
+}
+
+/// The same with the training part's features drawn anew for each epoch; those in `features` are not used.
+///
+/// # Errors
+/// As [`probe`], and as `fresh`.
+pub fn probe_fresh(
+    device: &Device,
+    options: &LinearProbe,
+    features: &Features,
+    fresh: Fresh<'_>,
+    labels: [&[u32]; 3],
+    classes: u32,
+    seeds: &[u64],
+) -> Result<Vec<Fit>, DownstreamError> {
+    fit_each(device, options, features, Some(fresh), labels, classes, seeds)
+}
+
+fn fit_each(
+    device: &Device,
+    options: &LinearProbe,
+    features: &Features,
+    fresh: Option<Fresh<'_>>,
+    labels: [&[u32]; 3],
+    classes: u32,
+    seeds: &[u64],
+) -> Result<Vec<Fit>, DownstreamError> {
     let bench = Bench::new(device, options, features, classes)?;
-    each_seed(seeds, |seed| bench.fit(&device.gpu, options, labels, seed))
+    each_seed(seeds, |seed| bench.fit(&device.gpu, options, fresh, labels, seed))
 }
 
 /// Bytes that `rows` sentences of `width` features take on an adapter.
@@ -106,9 +232,11 @@ impl Bench {
         let w = graph.parameter("probe.weight", classes, width);
         let b = graph.parameter("probe.bias", 1, classes);
         let x = graph.gather(all);
-        let logits = graph.linear(x, w, Some(b), None);
-        let forward = graph.clone();
-        let loss = graph.cross_entropy(logits, Labels::Hard);
+        let mut forward = graph.clone();
+        let logits = forward.linear(x, w, Some(b), None);
+        let x = graph.dropout(x, options.dropout, 1);
+        let trained = graph.linear(x, w, Some(b), None);
+        let loss = graph.cross_entropy(trained, Labels::Hard);
         let weight = graph.input("weight", MASKED, 4);
         let adjoints = graph.gradient(&[(loss, weight)]);
         let layout = BatchLayout { tables: [1; 3], first_position: 0, segment: variants.sums().segment };
@@ -124,11 +252,11 @@ impl Bench {
         let table = gpu.buffer("the features", bytes)?;
         upload(gpu, &table, features);
         let mut outside: HashMap<TensorId, Buffer> =
-            HashMap::from([(all, table), (w, theta[0].clone()), (b, theta[1].clone())]);
-        let forward = Plan::new(device, &forward, dims(ROWS), &forward_batch, &outside, &[logits])?;
+            HashMap::from([(all, table.clone()), (w, theta[0].clone()), (b, theta[1].clone())]);
+        let forward = ExecutionPlan::new(device, &forward, dims(ROWS), &forward_batch, &outside, &[logits])?;
         outside.extend([(adjoints[&w], gradient[0].clone()), (adjoints[&b], gradient[1].clone())]);
         outside.insert(weight, train_batch.weight.clone());
-        let train = Plan::new(device, &graph, dims(options.batch), &train_batch, &outside, &[loss])?;
+        let train = ExecutionPlan::new(device, &graph, dims(options.batch), &train_batch, &outside, &[loss])?;
         let chunks: Vec<ChunkBuffers> = (0..2)
             .map(|i| ChunkBuffers {
                 theta: theta[i].clone(),
@@ -153,6 +281,7 @@ impl Bench {
             forward,
             forward_batch,
             logits,
+            table,
             theta,
             zeroed: first.into_iter().chain(second).chain([optimizer.state().clone()]).collect(),
             optimizer,
@@ -196,10 +325,19 @@ impl Bench {
         Ok(all)
     }
 
-    fn fit(&self, gpu: &Gpu, options: &LinearProbe, labels: [&[u32]; 3], seed: u64) -> Result<Fit, DownstreamError> {
+    fn fit(
+        &self,
+        gpu: &Gpu,
+        options: &LinearProbe,
+        fresh: Option<Fresh<'_>>,
+        labels: [&[u32]; 3],
+        seed: u64,
+    ) -> Result<Fit, DownstreamError> {
         self.begin(gpu, seed);
         let [train, validation, test] = labels.map(<[u32]>::len);
-        let mut fitting = Fitting { bench: self, gpu, lr: options.lr, labels, in_flight: VecDeque::new(), taken: 0 };
+        let steps = u64::from(options.epochs) * (train as u64).div_ceil(options.batch.into());
+        let (in_flight, taken) = (VecDeque::new(), 0);
+        let mut fitting = Fitting { bench: self, gpu, options, fresh, labels, seed, steps, in_flight, taken };
         let epochs = Epochs { seed, examples: train as u32, batch: options.batch, epochs: options.epochs };
         let best = epochs.fit(&mut fitting)?;
         let state: Vec<[f32; 4]> = gpu.read(self.optimizer.state(), 1)?;
@@ -223,8 +361,12 @@ impl Bench {
 struct Fitting<'a> {
     bench: &'a Bench,
     gpu: &'a Gpu,
-    lr: f64,
+    options: &'a LinearProbe,
+    fresh: Option<Fresh<'a>>,
     labels: [&'a [u32]; 3],
+    seed: u64,
+    /// Steps to take.
+    steps: u64,
     in_flight: VecDeque<wgpu::SubmissionIndex>,
     /// Steps taken.
     taken: u64,
@@ -233,6 +375,13 @@ struct Fitting<'a> {
 impl Learner for Fitting<'_> {
     type Weights = [Vec<f32>; 2];
 
+    fn begin_epoch(&mut self, epoch: u32) -> Result<(), DownstreamError> {
+        if let Some(fresh) = self.fresh {
+            upload(self.gpu, &self.bench.table, &fresh(self.seed, epoch)?);
+        }
+        Ok(())
+    }
+
     fn step(&mut self, examples: &[u32]) -> Result<(), DownstreamError> {
         let (bench, gpu) = (self.bench, self.gpu);
         let hard: Vec<[u32; 4]> = examples.iter().map(|e| [self.labels[0][*e as usize], 0, 0, 0]).collect();
@@ -240,8 +389,9 @@ impl Learner for Fitting<'_> {
         gpu.write(&bench.train_batch.hard, &hard);
         gpu.write(&bench.train_batch.weight, &vec![[1.0 / examples.len() as f32, 0.0, 0.0, 0.0]; examples.len()]);
         let step = Step {
+            seed: [self.seed as u32, (self.seed >> 32) as u32 ^ Purpose::Dropout as u32],
             counter: [self.taken as u32, 0],
-            user: bench.optimizer.numbers(self.taken, self.lr),
+            user: bench.optimizer.numbers(self.taken, self.options.rate(self.taken, self.steps)),
             ..bench.step(examples.len())
         };
         let mut encoder = gpu.encoder();

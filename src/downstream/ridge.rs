@@ -18,7 +18,9 @@ use crate::interrupt::{self, Interrupted};
 pub struct RidgeFit {
     /// W `[classes x width]`, then b `[classes]`.
     pub parameters: Vec<f64>,
+    /// Mean cross-entropy in nats plus the ridge's term, at the end.
     pub loss: f64,
+    /// Steps of L-BFGS.
     pub iterations: u32,
     /// Whether the largest component of the gradient fell under 1e-6.
     pub converged: bool,

@@ -42,20 +42,23 @@ impl std::fmt::Display for AdapterChoice {
     }
 }
 
+/// A text that chooses no adapter.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is no adapter choice: write `pci:0000:01:00.0`, `index:1`, `name:part of its name`, `software` or `best`"
+)]
+pub struct ChoiceError(pub String);
+
 impl std::str::FromStr for AdapterChoice {
-    type Err = String;
+    type Err = ChoiceError;
 
     /// ```
     /// use lowland::gpu::AdapterChoice;
     /// assert_eq!("index:2".parse(), Ok(AdapterChoice::Index(2)));
     /// assert!("gpu0".parse::<AdapterChoice>().is_err());
     /// ```
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || {
-            format!(
-                "`{text}` is no adapter choice: write `pci:0000:01:00.0`, `index:1`, `name:part of its name`, `software` or `best`"
-            )
-        };
+    fn from_str(text: &str) -> Result<Self, ChoiceError> {
+        let wrong = || ChoiceError(text.into());
         match text.split_once(':') {
             None if text == "software" => Ok(AdapterChoice::Software),
             None if text == "best" => Ok(AdapterChoice::Best),

@@ -70,7 +70,8 @@ impl Annotation {
 }
 
 impl Variant {
-    /// Reads `KEY=VALUE|VALUE KEY=VALUE`: a variant for each choice of values, those of the last key next to each other.
+    /// Reads `KEY=VALUE|VALUE KEY=VALUE`: a variant for each choice of values, those of the last key next to each
+    /// other.
     fn product(text: &str) -> Result<Vec<Variant>, String> {
         if text.is_empty() {
             return Err("`//@variants` wants `KEY=VALUE KEY=VALUE|VALUE ..`".into());

@@ -22,6 +22,7 @@ const LOG_VARIABLE: &str = "LOWLAND_DISPATCH_LOG";
 pub struct Description {
     /// For people; the only field with names in it.
     pub label: String,
+    /// Entry point of the kernel.
     pub entry: String,
     /// Hash of the kernel's WGSL with the dispatch's constants in it.
     pub text: String,
@@ -36,7 +37,9 @@ pub struct Description {
 /// A buffer that a dispatch is given.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Given {
+    /// Number of the binding in the WGSL.
     pub binding: u32,
+    /// Size of the buffer.
     pub bytes: u64,
     /// Which of the list's buffers it is, counted in the order in which they are first met.
     pub place: usize,
@@ -44,7 +47,9 @@ pub struct Given {
 
 /// A list of dispatches, and the WGSL of their kernels by hash.
 pub struct Descriptions {
+    /// In the order in which they run.
     pub dispatches: Vec<Description>,
+    /// By the hash of [`Description::text`].
     pub texts: HashMap<String, String>,
 }
 

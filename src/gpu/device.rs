@@ -20,17 +20,25 @@ pub struct Capabilities {
     pub software: bool,
     /// Lanes of a subgroup when all subgroups have one size, else 0. 0 also where subgroups are missing.
     pub subgroup_size: u32,
+    /// Fewest lanes that a subgroup may have; 0 without subgroups.
     pub subgroup_min: u32,
+    /// Most lanes that a subgroup may have; 0 without subgroups.
     pub subgroup_max: u32,
+    /// Most memory of a workgroup.
     pub workgroup_bytes: u32,
+    /// Most invocations of a workgroup along x.
     pub workgroup_invocations: u32,
+    /// WGSL may use `f16`.
     pub f16: bool,
     /// Sizes n of products of n x n matrices that subgroups can compute from f16 operands with f32 sums.
     pub cooperative: Vec<u32>,
     /// Read-only buffers may be read as linear images over the same memory.
     pub images: bool,
+    /// The adapter tells when a pass began and ended.
     pub timestamps: bool,
+    /// Most bytes that a storage binding may have.
     pub largest_binding: u64,
+    /// Most bytes that a buffer may have.
     pub largest_buffer: u64,
 }
 
@@ -228,10 +236,12 @@ impl Gpu {
         &self.reason
     }
 
+    /// Sizes that the device was opened with: all that the adapter offers.
     pub fn limits(&self) -> &wgpu::Limits {
         &self.limits
     }
 
+    /// What the choice of kernel variants looks at.
     pub fn capabilities(&self) -> &Capabilities {
         &self.capabilities
     }
@@ -399,11 +409,6 @@ impl Gpu {
     /// Waits until all work is done, no longer than the bound.
     pub fn finish(&self) -> Result<(), GpuError> {
         self.poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(self.timeout) })
-    }
-
-    /// Lets callbacks run without waiting.
-    pub fn tend(&self) -> Result<(), GpuError> {
-        self.poll(wgpu::PollType::Poll)
     }
 
     fn poll(&self, how: wgpu::PollType) -> Result<(), GpuError> {

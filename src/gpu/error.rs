@@ -13,16 +13,31 @@ pub enum GpuError {
     NoAdapter,
     /// None of the machine's adapters fits the choice; `there` names them with their backends, in the machine's order.
     #[error("no usable adapter: none fits {choice}")]
-    NoSuchAdapter { choice: String, there: Vec<String> },
+    NoSuchAdapter {
+        /// As it is written on a command line, `index:9`.
+        choice: String,
+        /// Name and backend of each adapter.
+        there: Vec<String>,
+    },
     /// The adapter was found and would not open.
     #[error("no usable adapter: {adapter} would not open: {detail}")]
-    NotOpened { adapter: String, detail: String },
+    NotOpened {
+        /// Its name and backend.
+        adapter: String,
+        /// The driver's words.
+        detail: String,
+    },
     /// A plan needs more than the adapter allows; nothing was allocated.
     #[error("the plan does not fit this adapter: {0}")]
     Limit(Limit),
     /// The driver ran out of memory.
     #[error("out of memory on the adapter while {doing} ({detail})")]
-    OutOfMemory { doing: String, detail: String },
+    OutOfMemory {
+        /// What was tried, `making a buffer`.
+        doing: String,
+        /// The driver's words.
+        detail: String,
+    },
     /// The device was lost (driver reset, unplugged, killed by a watchdog).
     #[error("the device was lost: {0}")]
     Lost(String),
@@ -31,16 +46,31 @@ pub enum GpuError {
     Timeout(Duration),
     /// wgpu refused a call: a bug in Lowland or in the driver.
     #[error("the driver refused a call ({doing}): {detail}")]
-    Validation { doing: String, detail: String },
+    Validation {
+        /// What was tried, `making a pipeline`.
+        doing: String,
+        /// wgpu's words.
+        detail: String,
+    },
     /// The process is to stop ([`crate::interrupt`]): what was begun is done, nothing more was given to the adapter.
     #[error("interrupted")]
     Interrupted,
     /// A kernel could not be built.
     #[error("kernel `{kernel}`: {detail}")]
-    Kernel { kernel: String, detail: String },
+    Kernel {
+        /// Its file or file and entry point.
+        kernel: String,
+        /// What is wrong with it.
+        detail: String,
+    },
     /// The driver would not compile a kernel.
     #[error("kernel `{kernel}`: {error}")]
-    Compile { kernel: String, error: Box<GpuError> },
+    Compile {
+        /// `file:entry point`.
+        kernel: String,
+        /// What the driver said, with the line in `shaders/`.
+        error: Box<GpuError>,
+    },
 }
 
 impl GpuError {

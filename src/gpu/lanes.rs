@@ -98,7 +98,8 @@ fn width(measure: Option<&dyn Fn(u32) -> Option<f64>>) -> Result<(u32, String), 
 fn chosen((narrow, wide): (f64, f64)) -> (u32, String) {
     let width = if wide > GAIN * narrow { WIDE } else { NARROW };
     let reason = format!(
-        "{width}-bit vectors: products measured at {narrow:.1} GFLOP/s with {NARROW} bits, {wide:.1} with {WIDE}, on this driver"
+        "{width}-bit vectors: products measured at {narrow:.1} GFLOP/s with {NARROW} bits, {wide:.1} with {WIDE}, on \
+         this driver"
     );
     (width, reason)
 }

@@ -6,13 +6,34 @@ pub enum Limit {
     /// A tensor of a plan.
     #[error(transparent)]
     Tensor(#[from] Excess),
+    /// One binding of a dispatch.
     #[error("{label} needs a binding of {bytes} bytes, and this adapter binds at most {limit}.")]
-    Binding { label: String, bytes: u64, limit: u64 },
+    Binding {
+        /// Of the buffer.
+        label: String,
+        /// What it needs.
+        bytes: u64,
+        /// What the adapter binds at most.
+        limit: u64,
+    },
+    /// A buffer as a whole.
     #[error("{label} needs a buffer of {bytes} bytes, this adapter has at most {limit}")]
-    Buffer { label: String, bytes: u64, limit: u64 },
+    Buffer {
+        /// Of the buffer.
+        label: String,
+        /// What it needs.
+        bytes: u64,
+        /// What the adapter gives at most.
+        limit: u64,
+    },
     /// Rows of 64 KiB over the memory of a buffer.
     #[error("a tensor of {bytes} bytes is larger than an image of {rows} rows of 64 KiB")]
-    Image { bytes: u64, rows: u32 },
+    Image {
+        /// What the tensor takes.
+        bytes: u64,
+        /// Rows that an image has at most.
+        rows: u32,
+    },
 }
 
 /// A tensor, or scratch memory, that is larger than an adapter binds.
@@ -25,6 +46,7 @@ pub enum Limit {
 pub struct Excess {
     /// Its name and shape.
     pub what: String,
+    /// What it takes with the sentences that were asked for.
     pub bytes: u64,
     /// Bytes that the adapter binds at most.
     pub limit: u64,

@@ -28,7 +28,7 @@ pub mod shader_text;
 mod stopwatch;
 
 pub(crate) use adapter::cache_folder;
-pub use adapter::{ADAPTER_VARIABLE, AdapterChoice, gpu_in_sight, leave, list, select};
+pub use adapter::{ADAPTER_VARIABLE, AdapterChoice, ChoiceError, gpu_in_sight, leave, list, select};
 pub use describe::{Description, Descriptions, Given, describe};
 pub use device::{Capabilities, Gpu, Hold, Options, Pipeline};
 pub use error::GpuError;

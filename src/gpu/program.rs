@@ -19,8 +19,11 @@ use super::stopwatch::Stamp;
 /// One of the counts that a step has. What it counts is its user's business: [`ops::counts`](crate::ops::counts).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Slot {
+    /// The first of `Step::counts`.
     First,
+    /// The second.
     Second,
+    /// The third.
     Third,
 }
 
@@ -80,9 +83,13 @@ impl Step {
 /// The size of a dispatch: ⌈count / unit⌉ × columns × layers workgroups.
 #[derive(Clone, Copy, Debug)]
 pub struct Grid {
+    /// What is counted: rows, masked positions, sentences, or a fixed number.
     pub count: Count,
+    /// How many of them one workgroup takes.
     pub unit: u32,
+    /// Workgroups beside each other for the same rows.
     pub columns: u32,
+    /// Probes or draws, each with workgroups of its own; 1 without.
     pub layers: u32,
 }
 
@@ -103,8 +110,11 @@ impl Grid {
 /// One dispatch. Made by [`Kernel::dispatch`], so that names and positions fit the kernel.
 #[non_exhaustive]
 pub struct Dispatch {
+    /// For timings and errors: the tensor that it makes.
     pub label: String,
+    /// The kernel's file.
     pub file: &'static KernelFile,
+    /// Its entry point.
     pub entry: &'static str,
     /// Those that are not what the WGSL says.
     pub constants: Vec<(&'static str, u32)>,
@@ -112,6 +122,7 @@ pub struct Dispatch {
     pub buffers: Vec<Option<Buffer>>,
     /// The bytes of the kernel's `Params`.
     pub params: Vec<u8>,
+    /// Its workgroups.
     pub grid: Grid,
 }
 
@@ -123,7 +134,9 @@ pub trait Kernel {
 
 /// A dispatch of a kernel that is not of `shaders/`: one of your own.
 pub struct Launch {
+    /// The kernel's file.
     pub file: &'static KernelFile,
+    /// Its entry point.
     pub entry: &'static str,
     /// One for each binding of the entry point, in its order.
     pub buffers: Vec<Buffer>,

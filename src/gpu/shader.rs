@@ -12,7 +12,9 @@ use super::shader_text;
 pub struct KernelFile {
     /// The file's stem, which is also the name of the operation.
     pub name: &'static str,
+    /// The WGSL as it stands in the file, annotations included.
     pub text: &'static str,
+    /// The entry points that may be dispatched.
     pub entries: &'static [Entry],
     /// Bytes of its `Params` uniform.
     pub params_size: u32,
@@ -35,14 +37,19 @@ impl Hash for KernelFile {
 
 /// An entry point and the storage buffers that it uses.
 pub struct Entry {
+    /// As in the `.wgsl`.
     pub name: &'static str,
+    /// By rising number.
     pub bindings: &'static [Binding],
 }
 
 /// A storage binding, by the name it has in the `.wgsl`.
 pub struct Binding {
+    /// Number of the binding in group 0.
     pub index: u32,
+    /// As in the `.wgsl`.
     pub name: &'static str,
+    /// Whether the kernel may write to it (`read_write`).
     pub write: bool,
     /// An `array<vec4<f32>>`: read-only ones may be read as images.
     pub vec4: bool,

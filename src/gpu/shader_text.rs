@@ -20,16 +20,22 @@ pub const IMAGE_WIDTH: u32 = 4096;
 /// A line, what it asks for and where it stands in `shaders/`.
 #[derive(Clone, Debug)]
 pub struct Line {
+    /// Without the line break.
     pub text: String,
+    /// What it asks of the preprocessor, if it is a `//@` line.
     pub annotation: Option<Annotation>,
+    /// Path below `shaders/`, or the file's name.
     pub file: String,
+    /// Counted from 1.
     pub number: usize,
 }
 
 /// Expanded WGSL with the origin of every line.
 #[derive(Clone, Debug)]
 pub struct Expanded {
+    /// What the driver is given.
     pub text: String,
+    /// File and line, counted from 1, of each line of the text.
     pub origin: Vec<(String, usize)>,
 }
 
@@ -46,8 +52,11 @@ impl Expanded {
 /// What is wrong with an annotation, and where.
 #[derive(Debug)]
 pub struct TextError {
+    /// Path below `shaders/`, or the file's name.
     pub file: String,
+    /// Counted from 1.
     pub line: usize,
+    /// What is wrong with it.
     pub message: String,
 }
 

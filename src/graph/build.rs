@@ -1,13 +1,47 @@
-//! Building blocks: one method an operation, with the shapes checked where a model is built.
+//! Building blocks: one method per operation, with the shapes checked where a model is built.
 
 use super::{Emit, Graph, TensorId};
 use crate::ops::counts::MASKED;
 use crate::ops::{
-    Activation, Attention, Concat, CrossEntropy, Dropout, Embedding, Gather, Labels, LayerNorm, Layout, Linear,
+    Activation, Attention, Concat, CrossEntropy, Dropout, Embedding, Gather, Labels, LayerNorm, Layout, Linear, Lstm,
     Multiply, RepeatHeads, Rotary, Rule, call,
 };
 
+/// The parameters of one direction of an LSTM with H units. The gates of a unit lie side by side: row 4 u + gate of the
+/// matrices and column 4 u + gate of the biases are those of unit u, gate 0 to 3 = input, forget, cell, output.
+#[derive(Clone, Copy, Debug)]
+pub struct LstmWeights {
+    /// [4H, D], from the input.
+    pub input: TensorId,
+    /// [4H, H], from the hidden state before.
+    pub recurrent: TensorId,
+    /// [1, 4H]
+    pub input_bias: TensorId,
+    /// [1, 4H], added to the other: torch has two.
+    pub recurrent_bias: TensorId,
+}
+
 impl Graph {
+    /// The hidden states of a long short-term memory that goes over each sentence, [rows, H], from x [rows, D]; with a
+    /// reverse direction those of both side by side, [rows, 2H]; plus an addend of that shape.
+    pub fn lstm(
+        &mut self,
+        x: TensorId,
+        forward: LstmWeights,
+        reverse: Option<LstmWeights>,
+        addend: Option<TensorId>,
+    ) -> TensorId {
+        let units = self.tensor(forward.recurrent).cols;
+        let directions: Vec<LstmWeights> = [forward].into_iter().chain(reverse).collect();
+        let op = Lstm { units, directions: directions.len() as u32, direction: 0 };
+        let mut inputs = Vec::new();
+        for of in directions {
+            let u = self.linear(x, of.input, Some(of.input_bias), None);
+            inputs.extend([u, of.recurrent, of.recurrent_bias]);
+        }
+        self.push(call(op, Rule::Forward, &inputs).plus(addend), "lstm")[0]
+    }
+
     /// y = x Wᵀ (+ bias) (+ addend): x [rows, k], W [n, k], bias [1, n], addend [rows, n].
     pub fn linear(&mut self, x: TensorId, w: TensorId, bias: Option<TensorId>, addend: Option<TensorId>) -> TensorId {
         self.product(Layout::NT, x, w, bias, addend)

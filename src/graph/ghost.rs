@@ -6,32 +6,57 @@ use std::collections::HashMap;
 use super::{Emit, Graph, Node, TensorId};
 use crate::ops::{Function, GhostGram, GhostNorm, GradientRows, GradientSource, GramKind, Rule, Table, call};
 
+/// Why there are no norms or inner products of per-example gradients.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GhostError {
+    /// An operation with a parameter that has no `gradient_source`.
+    #[error("per-example norms: `{operation}` gives `{parameter}` its gradient and does not say what it is made of")]
+    Unknown {
+        /// Name of the parameter.
+        parameter: String,
+        /// Name of the operation.
+        operation: &'static str,
+    },
+    /// A parameter that is used several times, and not as the word table and the head of one model.
+    #[error("per-example norms: `{parameter}` is used several times, and not as a word table and a head")]
+    Shared {
+        /// Name of the parameter.
+        parameter: String,
+    },
+}
+
 /// A summand of a parameter's squared norms: one of the four columns of a tensor [draws][sentences, 4].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NormTerm {
+    /// Whose norm it is a summand of.
     pub parameter: TensorId,
     /// Which of the parameter's parts.
     pub part: usize,
+    /// Where it is read after the run.
     pub tensor: TensorId,
+    /// From 0.
     pub column: usize,
 }
 
 impl Graph {
     /// Appends the norms of every parameter that has an adjoint. `parts` says into how many equal parts of rows (of
     /// columns for a vector) a parameter's matrix falls.
+    ///
+    /// # Errors
+    /// A parameter whose gradient is not known to be a sum over rows.
     pub fn ghost_norms(
         &mut self,
         adjoints: &HashMap<TensorId, TensorId>,
         parameters: &[TensorId],
         parts: &dyn Fn(TensorId) -> u32,
-    ) -> Vec<NormTerm> {
+    ) -> Result<Vec<NormTerm>, GhostError> {
         let producers: HashMap<TensorId, Node> =
             self.nodes().iter().flat_map(|n| n.outputs.iter().map(|o| (*o, n.clone()))).collect();
         let mut made: HashMap<(GhostNorm, Vec<TensorId>), TensorId> = HashMap::new();
         let mut terms = Vec::new();
         for parameter in parameters.iter().copied() {
             let Some(adjoint) = adjoints.get(&parameter) else { continue };
-            let sources = sources(&producers, *adjoint);
+            let sources = self.sources(&producers, parameter, *adjoint)?;
             let split = parts(parameter);
             let mut term = |graph: &mut Graph, op: GhostNorm, inputs: Vec<TensorId>, part: usize, column: usize| {
                 let tensor = *made
@@ -46,8 +71,8 @@ impl Graph {
                     GradientRows::Sum { b } => {
                         (0..split as usize).for_each(|i| term(self, GhostNorm::Sum { parts: split }, vec![b], i, i));
                     }
-                    GradientRows::Scale { b, x, stat, column } => {
-                        term(self, GhostNorm::Scale, vec![b, x, stat], 0, column)
+                    GradientRows::Normalised { b, x, stat, part } => {
+                        term(self, GhostNorm::Scale, vec![b, x, stat], 0, part as usize)
                     }
                     GradientRows::Table { b, table } => term(self, GhostNorm::Tables, vec![b], 0, table as usize),
                 }
@@ -59,12 +84,13 @@ impl Graph {
                 GradientRows::Table { b, table: Table::Words } => Some(b),
                 _ => None,
             });
-            assert!(sources.len() == 1 || (sources.len() == 2 && head.is_some() && words.is_some()), "tied otherwise");
-            if let (Some((e, h)), Some(b)) = (head, words) {
-                term(self, GhostNorm::Tied, vec![b, h, e], 0, 0);
+            match (sources.len(), head, words) {
+                (1, ..) => {}
+                (2, Some((e, h)), Some(b)) => term(self, GhostNorm::Tied, vec![b, h, e], 0, 0),
+                _ => return Err(GhostError::Shared { parameter: self.tensor(parameter).name.clone() }),
             }
         }
-        terms
+        Ok(terms)
     }
 }
 
@@ -96,25 +122,31 @@ impl Graph {
 /// are.
 #[derive(Clone, Copy, Debug)]
 pub struct GramPart {
+    /// Bit i is set when part i takes part.
     pub mask: u32,
+    /// Into how many equal parts the parameter's rows fall.
     pub parts: u32,
 }
 
 impl Graph {
     /// Appends the inner products of all pairs of sentences' gradients over the parameters for which `wanted` says so,
     /// for batches of `most` sentences at most: [sentences, most], column ≤ row. `None` when no parameter is wanted.
+    ///
+    /// # Errors
+    /// As [`ghost_norms`](Self::ghost_norms).
     pub fn ghost_gram(
         &mut self,
         adjoints: &HashMap<TensorId, TensorId>,
         parameters: &[TensorId],
         most: u32,
         wanted: &dyn Fn(TensorId) -> GramPart,
-    ) -> Option<TensorId> {
+    ) -> Result<Option<TensorId>, GhostError> {
         let producers: HashMap<TensorId, Node> =
             self.nodes().iter().flat_map(|n| n.outputs.iter().map(|o| (*o, n.clone()))).collect();
         // Parameters that share their rows (weight and bias, scale and shift, the three tables) are summed up together.
         let mut sums: Vec<(GramKind, Vec<TensorId>, u32)> = Vec::new();
-        let mut biases: HashMap<TensorId, GramPart> = HashMap::new();
+        // One matrix of rows can be the gradient of several biases: an LSTM has two.
+        let mut biases: Vec<(TensorId, GramPart)> = Vec::new();
         let mut join = |kind: GramKind, inputs: Vec<TensorId>, mask: u32| match sums
             .iter_mut()
             .find(|(k, i, _)| *k == kind && *i == inputs)
@@ -127,56 +159,70 @@ impl Graph {
             if part.mask == 0 {
                 continue;
             }
-            let found = sources(&producers, *adjoint);
+            let found = self.sources(&producers, parameter, *adjoint)?;
             for source in &found {
                 match *source {
                     GradientRows::Product { b, a } => {
                         join(GramKind::Product { parts: part.parts, bias: false }, vec![b, a], part.mask);
                     }
-                    GradientRows::Sum { b } => drop(biases.insert(b, part)),
-                    GradientRows::Scale { b, x, stat, column } => join(GramKind::Scale, vec![b, x, stat], 1 << column),
+                    GradientRows::Sum { b } => biases.push((b, part)),
+                    GradientRows::Normalised { b, x, stat, part } => {
+                        join(GramKind::Scale, vec![b, x, stat], 1 << part as u32);
+                    }
                     GradientRows::Table { b, table } => join(GramKind::Tables, vec![b], 1 << table as u32),
                 }
             }
-            if let [GradientRows::Product { b: e, a: h }, GradientRows::Table { b, .. }]
-            | [GradientRows::Table { b, .. }, GradientRows::Product { b: e, a: h }] = found[..]
-            {
-                join(GramKind::Tied, vec![b, h, e], 1);
+            match found[..] {
+                [_] => {}
+                [GradientRows::Product { b: e, a: h }, GradientRows::Table { b, table: Table::Words }]
+                | [GradientRows::Table { b, table: Table::Words }, GradientRows::Product { b: e, a: h }] => {
+                    join(GramKind::Tied, vec![b, h, e], 1);
+                }
+                _ => return Err(GhostError::Shared { parameter: self.tensor(parameter).name.clone() }),
             }
         }
         for (kind, inputs, mask) in &mut sums {
             if let GramKind::Product { parts, .. } = *kind
-                && biases.get(&inputs[0]).is_some_and(|bias| bias.mask == *mask && bias.parts == parts)
+                && let Some(i) =
+                    biases.iter().position(|(b, part)| *b == inputs[0] && part.mask == *mask && part.parts == parts)
             {
-                biases.remove(&inputs[0]);
+                biases.remove(i);
                 *kind = GramKind::Product { parts, bias: true };
             }
         }
-        let mut alone: Vec<(TensorId, GramPart)> = biases.into_iter().collect();
-        alone.sort_by_key(|(b, _)| *b);
-        sums.extend(alone.into_iter().map(|(b, part)| (GramKind::Sum { parts: part.parts }, vec![b], part.mask)));
-        sums.into_iter().fold(None, |before, (kind, inputs, mask)| {
+        biases.sort_by_key(|(b, _)| *b);
+        sums.extend(biases.into_iter().map(|(b, part)| (GramKind::Sum { parts: part.parts }, vec![b], part.mask)));
+        Ok(sums.into_iter().fold(None, |before, (kind, inputs, mask)| {
             let gram = call(GhostGram { kind, mask, most }, Rule::Forward, &inputs).plus(before);
             Some(self.push(gram, "gram")[0])
-        })
+        }))
     }
-}
 
-/// Goes back from a parameter's adjoint through the sum of its contributions.
-fn sources(producers: &HashMap<TensorId, Node>, adjoint: TensorId) -> Vec<GradientRows> {
-    let mut found = Vec::new();
-    let mut next = vec![adjoint];
-    while let Some(id) = next.pop() {
-        let node = &producers[&id];
-        let output = node.outputs.iter().position(|o| *o == id).expect("its producer");
-        match node.operation().gradient_source(node, output) {
-            Some(GradientSource::Sum(both)) => next.extend(both),
-            Some(GradientSource::Rows(rows)) => found.push(rows),
-            None => {
-                panic!("{} gives a parameter its gradient, and says of no source that it has", node.function.name())
+    /// Goes back from a parameter's adjoint through the sum of its contributions.
+    fn sources(
+        &self,
+        producers: &HashMap<TensorId, Node>,
+        parameter: TensorId,
+        adjoint: TensorId,
+    ) -> Result<Vec<GradientRows>, GhostError> {
+        let mut found = Vec::new();
+        let mut next = vec![adjoint];
+        while let Some(id) = next.pop() {
+            let node = producers.get(&id);
+            let source = node.and_then(|node| {
+                let output = node.outputs.iter().position(|o| *o == id)?;
+                node.operation().gradient_source(node, output)
+            });
+            match source {
+                Some(GradientSource::Sum(both)) => next.extend(both),
+                Some(GradientSource::Rows(rows)) => found.push(rows),
+                None => {
+                    let operation = node.map_or("an input", |node| node.function.name());
+                    return Err(GhostError::Unknown { parameter: self.tensor(parameter).name.clone(), operation });
+                }
             }
+            next.extend(node.and_then(|node| node.addend));
         }
-        next.extend(node.addend);
+        Ok(found)
     }
-    found
 }

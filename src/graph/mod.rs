@@ -2,7 +2,7 @@
 //!
 //! Every tensor is a matrix of rows (tokens, masked positions, or a fixed number) by columns, with an optional leading
 //! axis of *probes* (tangents) or *draws* (adjoints). [`gradient`](Graph::gradient) appends the reverse pass; a
-//! [`Plan`] gives tensors memory by liveness and runs the whole as one list of dispatches.
+//! [`ExecutionPlan`] gives tensors memory by liveness and runs the whole as one list of dispatches.
 //!
 //! ```
 //! use lowland::graph::{Emit, Graph};
@@ -15,7 +15,8 @@
 //! ```
 
 mod build;
-pub mod fit;
+mod evaluate;
+pub(crate) mod fit;
 mod flops;
 mod fuse;
 mod ghost;
@@ -29,8 +30,9 @@ mod transform;
 
 pub use crate::gpu::Count;
 pub use crate::ops::{Dims, Emit, Node, Role, Tensor, TensorId};
-pub use ghost::{GramPart, NormTerm};
-pub use plan::{MemoryPlan, Plan, dispatches};
+pub use build::LstmWeights;
+pub use ghost::{GhostError, GramPart, NormTerm};
+pub use plan::{ExecutionPlan, MemoryPlan, dispatches};
 
 use crate::ops::Call;
 

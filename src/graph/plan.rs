@@ -106,17 +106,18 @@ impl MemoryPlan {
 }
 
 /// A graph ready to run.
-pub struct Plan {
+pub struct ExecutionPlan {
     program: Program,
     /// The nodes with probes, where they run apart.
     probes: Option<Program>,
     families: Vec<Option<Family>>,
     buffers: HashMap<TensorId, Buffer>,
+    /// Where each tensor lies and what all take.
     pub memory: MemoryPlan,
     dims: Dims,
 }
 
-impl Plan {
+impl ExecutionPlan {
     /// Plans, allocates and binds a graph.
     ///
     /// `outside` gives the memory of parameters, inputs, and of results that go to memory of the caller (gradients);
@@ -131,15 +132,15 @@ impl Plan {
         batch: &BatchBuffers,
         outside: &HashMap<TensorId, Buffer>,
         keep: &[TensorId],
-    ) -> Result<Plan, GpuError> {
-        Plan::split(device, graph, dims, batch, outside, keep, graph.nodes().len())
+    ) -> Result<ExecutionPlan, GpuError> {
+        ExecutionPlan::split(device, graph, dims, batch, outside, keep, graph.nodes().len())
     }
 
     /// The same as two programs, so that the second can run many times after one run of the first:
     /// [`program`](Self::program) without probes, [`probes`](Self::probes) from the first node with probes on.
     ///
     /// # Errors
-    /// As [`Plan::new`].
+    /// As [`ExecutionPlan::new`].
     pub fn in_phases(
         device: &Device,
         graph: &Graph,
@@ -147,8 +148,16 @@ impl Plan {
         batch: &BatchBuffers,
         outside: &HashMap<TensorId, Buffer>,
         keep: &[TensorId],
-    ) -> Result<Plan, GpuError> {
-        Plan::split(device, graph, dims, batch, outside, &graph.kept_for_probes(keep), graph.first_with_probes())
+    ) -> Result<ExecutionPlan, GpuError> {
+        ExecutionPlan::split(
+            device,
+            graph,
+            dims,
+            batch,
+            outside,
+            &graph.kept_for_probes(keep),
+            graph.first_with_probes(),
+        )
     }
 
     fn split(
@@ -159,7 +168,7 @@ impl Plan {
         outside: &HashMap<TensorId, Buffer>,
         keep: &[TensorId],
         boundary: usize,
-    ) -> Result<Plan, GpuError> {
+    ) -> Result<ExecutionPlan, GpuError> {
         let Device { gpu, variants } = device;
         fit::check(gpu, graph, &dims, variants, &|id| outside.contains_key(&id))?;
         let memory = MemoryPlan::new(graph, &dims, variants, &|id| outside.contains_key(&id), keep);
@@ -199,7 +208,7 @@ impl Plan {
             false => None,
         };
         let program = Program::new(gpu, dispatches)?;
-        Ok(Plan { program, probes, families, buffers, memory, dims })
+        Ok(ExecutionPlan { program, probes, families, buffers, memory, dims })
     }
 
     /// Largest batch.

@@ -67,6 +67,7 @@ fn gathered_input(node: &Node, graph: &Graph, light: &dyn Fn(&Graph, TensorId) -
 
 #[cfg(test)]
 mod tests {
+    use crate::graph::Count;
     use crate::graph::Emit;
     use crate::model::{Encoder, ModelConfig, ModelKind};
     use crate::ops::counts::{MASKED, ROWS};
@@ -85,10 +86,17 @@ mod tests {
             let mut early = encoder.clone();
             early.graph.gather_early();
             let after = early.with_loss(Labels::Hard).0;
-            // Of each layer: queries, keys and values; output; two of the feed-forward. Then the head's two.
             let (r, m) = (ROWS, MASKED);
-            assert_eq!(rows(&before), [r, r, r, r, r, r, r, r, m, m]);
-            assert_eq!(rows(&after), [r, r, r, r, r, m, m, m, m, m]);
+            let (each, last): (&[Count], &[Count]) = match kind {
+                // An LSTM reads all rows: its gates of the input, in each direction.
+                ModelKind::Lstm => (&[r, r], &[r, r]),
+                // Queries, keys and values; output; two of the feed-forward.
+                _ => (&[r, r, r, r], &[r, m, m, m]),
+            };
+            // Then the head's two.
+            let head: &[Count] = &[m, m];
+            assert_eq!(rows(&before), [each, each, head].concat());
+            assert_eq!(rows(&after), [each, last, head].concat());
             assert_eq!(after.tensor(early.logits).rows, m);
         }
     }

@@ -48,7 +48,7 @@ impl Graph {
         tangents: &HashMap<TensorId, TensorId>,
     ) -> Option<TensorId> {
         let primal: Vec<Node> = self.nodes()[..end].to_vec();
-        let mut second = Second::new(self, tangents);
+        let mut second = Second::new(self, tangents, adjoints);
         for node in &primal {
             let out = node.outputs[0];
             match loss {

@@ -9,9 +9,16 @@ use crate::statistics::Estimate;
 /// An estimate of the entropy floor over sentences; t is summed out exactly within each.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct EntropyFloor {
+    /// In nats for each masked word.
     pub entropy_floor: f64,
+    /// Of the choice of sentences.
     pub standard_error: f64,
+    /// Sentences that it is the mean over.
     pub count: u64,
+    /// The floor of the whole language, where it can be enumerated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exact_entropy_floor: Option<f64>,
+    /// Of the same sentences.
     pub sentence_length: Lengths,
 }
 
@@ -39,6 +46,7 @@ pub fn entropy_floor(language: &dyn Language, seed: u64, count: u64) -> EntropyF
         entropy_floor: floor.value,
         standard_error: floor.standard_error,
         count,
+        exact_entropy_floor: language.exact_entropy_floor(),
         sentence_length: Lengths {
             mean: each.iter().map(|e| e.1 as f64).sum::<f64>() / count as f64,
             min: each.iter().map(|e| e.1).min().unwrap_or(0),
@@ -52,13 +60,17 @@ pub fn entropy_floor(language: &dyn Language, seed: u64, count: u64) -> EntropyF
 pub struct CausalFloor {
     /// Nats per predicted token.
     pub entropy_floor: f64,
+    /// Of the choice of sentences.
     pub standard_error: f64,
+    /// Sentences that it is over.
     pub count: u64,
     /// Predicted tokens of all sentences.
     pub predicted_tokens: u64,
     /// Nats of the token behind 0, 1, .. words, over the sentences that are so long.
     pub per_position: Vec<f64>,
+    /// Of each of them.
     pub per_position_standard_error: Vec<f64>,
+    /// Of the same sentences.
     pub sentence_length: Lengths,
 }
 

@@ -14,7 +14,7 @@
 //! assert_eq!(language.label(&[0, 1], Task::State(2), false).unwrap().symbol, "b");
 //! ```
 
-use super::label::{Label, Task};
+use super::label::{Label, LabelError, Task};
 use super::source::{LanguageError, list};
 use super::{Known, Language, Prefixes, Words};
 use crate::random::{Purpose, Stream};
@@ -305,14 +305,11 @@ impl Language for Hmm {
         Some(Prefixes { log_probability, next })
     }
 
-    fn label_names(&self, task: Task) -> Result<Vec<String>, String> {
+    fn label_names(&self, task: Task) -> Result<Vec<String>, LabelError> {
         match task {
             Task::State(k) if k <= self.max_length => Ok(self.states.clone()),
-            Task::State(k) => Err(format!(
-                "asks for word {k}; sentences have at most {0}, so that `task-1` to `task-{0}` are possible",
-                self.max_length
-            )),
-            _ => Err("a hidden Markov model has the tasks `task-K` (the hidden state at word K), not spans".into()),
+            Task::State(word) => Err(LabelError::NoSuchWord { word, longest: self.max_length }),
+            _ => Err(LabelError::NoSpans),
         }
     }
 

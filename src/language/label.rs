@@ -1,10 +1,12 @@
-//! Downstream labels: which symbol of a grammar yields a part of the sentence, or which hidden state stood at a word.
+//! Downstream labels: which symbol of a grammar yields a part of the sentence, which hidden state stood at a word, what
+//! the sum of a sentence of brackets is.
 //!
 //! As in the paper's released code, a label is the most likely symbol by inside probability alone. Task A asks for the
 //! whole sentence and the symbols below the root, B and C for the first 4 and the first 2 words of sentences of more
 //! than 4 words and for any symbol. With the prior, A weighs by the root's rule and the others by the outside
 //! probability, so that the label is the most likely symbol given the whole sentence.
 
+use super::labelled::Tally;
 use super::pcfg::Pcfg;
 
 /// The question that a label answers.
@@ -20,13 +22,19 @@ pub enum Task {
     Span(usize),
     /// The hidden state at a word, counted from 1.
     State(usize),
+    /// Whether more brackets open than close.
+    Positive,
+    /// Whether more, as many or fewer brackets open than close.
+    Sign,
+    /// Opening brackets less closing ones.
+    Sum,
 }
 
 impl Task {
     /// Words of the shortest sentence that the task asks about.
     pub fn shortest(self) -> usize {
         match self {
-            Task::A => 1,
+            Task::A | Task::Positive | Task::Sign | Task::Sum => 1,
             Task::B | Task::C => 5,
             Task::Span(span) => span.saturating_add(1),
             Task::State(k) => k,
@@ -45,6 +53,7 @@ impl Task {
             Task::C => first(2),
             Task::Span(span) => first(span),
             Task::State(_) => "no state can have stood at the word".into(),
+            Task::Positive | Task::Sign | Task::Sum => "there is no bracket".into(),
         }
     }
 }
@@ -57,27 +66,89 @@ impl std::fmt::Display for Task {
             Task::C => f.write_str("C"),
             Task::Span(span) => write!(f, "span:{span}"),
             Task::State(k) => write!(f, "task-{k}"),
+            Task::Positive => f.write_str("positive"),
+            Task::Sign => f.write_str("sign"),
+            Task::Sum => f.write_str("sum"),
         }
     }
 }
 
-impl std::str::FromStr for Task {
-    type Err = String;
+/// A text that names no task.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is no task: write `A`, `B`, `C` or `span:K` (the first K words) for a grammar, `task-K` (the hidden state \
+     at word K) for a hidden Markov model, `positive`, `sign` or `sum` (of opening less closing) for brackets"
+)]
+pub struct UnknownTask(pub String);
 
-    fn from_str(text: &str) -> Result<Task, String> {
+/// Why a language has no labels for a task.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LabelError {
+    /// A grammar was asked for hidden states or sums.
+    #[error("a grammar has the tasks `A`, `B`, `C` and `span:K`, not hidden states or sums")]
+    NoStates,
+    /// A hidden Markov model was asked for the symbols of spans, or for sums.
+    #[error("a hidden Markov model has the tasks `task-K` (the hidden state at word K), not spans or sums")]
+    NoSpans,
+    /// Brackets were asked for anything but their sum.
+    #[error(
+        "brackets have the tasks `positive` (whether their sum is above 0), `sign` and `sum` (opening less closing)"
+    )]
+    SumsAlone,
+    /// A hidden Markov model was asked for a word that no sentence has.
+    #[error(
+        "asks for word {word}; sentences have at most {longest}, so that `task-1` to `task-{longest}` are possible"
+    )]
+    NoSuchWord {
+        /// Counted from 1.
+        word: usize,
+        /// Words of the longest sentence.
+        longest: usize,
+    },
+    /// No sentence is long enough.
+    #[error(
+        "asks about sentences of at least {shortest} words, and `language.max_length` is {longest}; ask about fewer \
+         words"
+    )]
+    NoneLongEnough {
+        /// Words of the shortest sentence that the task asks about.
+        shortest: usize,
+        /// Words of the longest sentence of the language.
+        longest: usize,
+    },
+    /// Task A of a grammar in which no symbol stands below the root for a whole sentence.
+    #[error(
+        "no rule leads from the start symbol to one symbol alone, so that none stands below the root for a whole \
+         sentence; `B`, `C` and `span:K` ask about its first words"
+    )]
+    NoneBelowRoot,
+    /// Hardly a sentence that was drawn has a label.
+    #[error("{}", tally.too_few(*task))]
+    TooFew {
+        /// What was asked.
+        task: Task,
+        /// What was found.
+        tally: Tally,
+    },
+}
+
+impl std::str::FromStr for Task {
+    type Err = UnknownTask;
+
+    fn from_str(text: &str) -> Result<Task, UnknownTask> {
         match text {
             "A" | "a" => Ok(Task::A),
             "B" | "b" => Ok(Task::B),
             "C" | "c" => Ok(Task::C),
+            "positive" => Ok(Task::Positive),
+            "sign" => Ok(Task::Sign),
+            "sum" => Ok(Task::Sum),
             _ => {
                 let number = |prefix| text.strip_prefix(prefix).and_then(|n| n.parse().ok()).filter(|n| *n > 0);
                 match (number("span:"), number("task-")) {
                     (Some(span), _) => Ok(Task::Span(span)),
                     (_, Some(k)) => Ok(Task::State(k)),
-                    _ => Err(format!(
-                        "`{text}` is no task: write `A`, `B`, `C` or `span:K` (the first K words) for a grammar, \
-                         `task-K` (the hidden state at word K) for a hidden Markov model"
-                    )),
+                    _ => Err(UnknownTask(text.into())),
                 }
             }
         }
@@ -95,9 +166,9 @@ pub struct Label {
 
 impl Pcfg {
     /// The names that labels of a task are drawn from.
-    pub(super) fn candidate_names(&self, task: Task) -> Result<Vec<String>, String> {
-        if let Task::State(_) = task {
-            return Err("a grammar has the tasks `A`, `B`, `C` and `span:K`, not hidden states".into());
+    pub(super) fn candidate_names(&self, task: Task) -> Result<Vec<String>, LabelError> {
+        if let Task::State(_) | Task::Positive | Task::Sign | Task::Sum = task {
+            return Err(LabelError::NoStates);
         }
         let grammar = self.grammar();
         Ok(self.candidates(task).into_iter().map(|a| grammar.symbols[a].clone()).collect())
@@ -126,7 +197,7 @@ impl Pcfg {
             Task::B => 4,
             Task::C => 2,
             Task::Span(span) => span,
-            Task::State(_) => return None,
+            Task::State(_) | Task::Positive | Task::Sign | Task::Sum => return None,
         };
         let grammar = self.grammar();
         let chart = if with_prior && task != Task::A { self.inside_outside(words) } else { self.inside(words) };

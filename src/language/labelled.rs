@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use rayon::prelude::*;
 
-use super::{Label, Language, Task, Words};
+use super::{Label, LabelError, Language, Task, Words};
 use crate::random::{Purpose, philox};
 
 /// Labelled sentences of one seed, the first that have a label.
 #[derive(Clone, Debug, Default)]
 pub struct Labelled {
+    /// As many as were asked for, in the order in which they were drawn.
     pub sentences: Vec<(Words, Label)>,
     /// Drawn sentences that have no label.
     pub skipped: u64,
@@ -17,8 +18,11 @@ pub struct Labelled {
 
 /// Parts of a task's data; each has its own seed.
 pub mod part {
+    /// What a fit learns from.
     pub const TRAIN: u32 = 0;
+    /// What an epoch or a ridge is chosen by.
     pub const VALIDATION: u32 = 1;
+    /// What the accuracy is counted on.
     pub const TEST: u32 = 2;
     /// The sentences that the head of adversarial pre-training learns from.
     pub const ADVERSARY_HEAD: u32 = 3;
@@ -39,20 +43,15 @@ const PATIENCE: u64 = 200;
 /// The names that labels of a task are drawn from: [`Language::label_names`], and no task that no sentence can answer.
 ///
 /// # Errors
-/// When the language has no such task, or none of its sentences can have a label; says why.
-pub fn task_names(language: &dyn Language, task: Task) -> Result<Vec<String>, String> {
+/// When the language has no such task, or none of its sentences can have a label.
+pub fn task_names(language: &dyn Language, task: Task) -> Result<Vec<String>, LabelError> {
     let names = language.label_names(task)?;
     let (longest, shortest) = (language.max_length(), task.shortest());
     if shortest > longest {
-        return Err(format!(
-            "asks about sentences of at least {shortest} words, and `language.max_length` is {longest}; ask about \
-             fewer words"
-        ));
+        return Err(LabelError::NoneLongEnough { shortest, longest });
     }
     if names.is_empty() {
-        let message = "no rule leads from the start symbol to one symbol alone, so that none stands below the root for \
-            a whole sentence; `B`, `C` and `span:K` ask about its first words";
-        return Err(message.into());
+        return Err(LabelError::NoneBelowRoot);
     }
     Ok(names)
 }
@@ -61,8 +60,8 @@ pub fn task_names(language: &dyn Language, task: Task) -> Result<Vec<String>, St
 /// among them: whether a task can be asked, without drawing all its data.
 ///
 /// # Errors
-/// When hardly a sentence has a label; says why.
-pub fn check_task(language: &dyn Language, task: Task, with_prior: bool, seed: u64) -> Result<usize, String> {
+/// As [`task_names`], and when hardly a sentence has a label.
+pub fn check_task(language: &dyn Language, task: Task, with_prior: bool, seed: u64) -> Result<usize, LabelError> {
     const SAMPLE: u64 = 300;
     const MORE: u64 = 2300;
     task_names(language, task)?;
@@ -78,7 +77,7 @@ pub fn check_task(language: &dyn Language, task: Task, with_prior: bool, seed: u
             return Ok(labels.len());
         }
     }
-    Err(tally.too_few(task))
+    Err(LabelError::TooFew { task, tally })
 }
 
 fn label_all(
@@ -96,14 +95,17 @@ fn label_all(
     numbers.into_par_iter().map(one).collect()
 }
 
-/// Counts of the sentences drawn for a task: labelled, too short, without a label.
-#[derive(Default)]
-struct Tally {
-    drawn: u64,
-    found: u64,
-    /// Too short for the task.
-    short: u64,
-    longest: usize,
+/// Counts of the sentences drawn for a task.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// All of them.
+    pub drawn: u64,
+    /// Those that have a label.
+    pub found: u64,
+    /// Those that are too short for the task.
+    pub short: u64,
+    /// Words of the longest.
+    pub longest: usize,
 }
 
 impl Tally {
@@ -115,7 +117,7 @@ impl Tally {
     }
 
     /// Says why few sentences have a label.
-    fn too_few(&self, task: Task) -> String {
+    pub(super) fn too_few(&self, task: Task) -> String {
         let mut reasons = Vec::new();
         if self.short > 0 {
             reasons.push(format!(
@@ -137,14 +139,14 @@ impl Labelled {
     /// Draws sentences of a seed in order until `wanted` of them have a label, and keeps those.
     ///
     /// # Errors
-    /// When hardly a sentence has a label; says why.
+    /// When hardly a sentence has a label.
     pub fn draw(
         language: &dyn Language,
         task: Task,
         with_prior: bool,
         seed: u64,
         wanted: usize,
-    ) -> Result<Labelled, String> {
+    ) -> Result<Labelled, LabelError> {
         let mut found = Labelled::default();
         let mut tally = Tally::default();
         let mut next = 0u64;
@@ -161,7 +163,7 @@ impl Labelled {
                 }
             }
             if next > PATIENCE * (wanted as u64 + 10) && found.sentences.len() < wanted {
-                return Err(tally.too_few(task));
+                return Err(LabelError::TooFew { task, tally });
             }
         }
         Ok(found)

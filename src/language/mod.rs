@@ -1,5 +1,5 @@
-//! Languages whose truth is known (grammars, hidden Markov models): sentences as a function of (seed, number), exact
-//! conditionals, the entropy floor and downstream labels. No GPU is needed here.
+//! Languages whose truth is known (grammars, hidden Markov models, brackets): sentences as a function of (seed,
+//! number), exact conditionals, the entropy floor and downstream labels. No GPU is needed here.
 //!
 //! ```
 //! use lowland::language::{Grammar, Language, Pcfg};
@@ -11,6 +11,7 @@
 //! assert!((known.conditional[0][1] - 0.7).abs() < 1e-12);
 //! ```
 
+mod brackets;
 mod chart;
 mod floor;
 mod grammar;
@@ -27,15 +28,16 @@ mod random_grammar;
 mod rule_file;
 mod source;
 
+pub use brackets::Brackets;
 pub use chart::Chart;
 pub use floor::{CausalFloor, EntropyFloor, causal_floor, entropy_floor};
 pub use grammar::Grammar;
 pub use hmm::Hmm;
 pub use hmm_file::RandomHmm;
-pub use label::{Label, Task};
-pub use labelled::{Labelled, check_task, part, part_seed, task_names};
+pub use label::{Label, LabelError, Task, UnknownTask};
+pub use labelled::{Labelled, Tally, check_task, part, part_seed, task_names};
 pub use pcfg::Pcfg;
-pub use random_grammar::{RandomGrammar, random_grammar};
+pub use random_grammar::{RandomGrammar, ShapeError, random_grammar};
 pub use source::LanguageError;
 
 /// A sentence as numbers of words in the vocabulary.
@@ -81,12 +83,16 @@ pub trait Language: Send + Sync {
     ///
     /// # Errors
     /// When the language has no such task; says which it has.
-    fn label_names(&self, task: Task) -> Result<Vec<String>, String>;
+    fn label_names(&self, task: Task) -> Result<Vec<String>, LabelError>;
     /// The label of a sentence; `None` when the task does not ask about it (too short, or nothing covers the span).
     fn label(&self, words: &[u32], task: Task, with_prior: bool) -> Option<Label>;
     /// Whether a label is the mode of a posterior over the task's names given the sentence, so that the mean of
     /// [`Label::probability`] is the accuracy that no guess of the truth behind the sentence can exceed.
     fn label_is_posterior_mode(&self, task: Task, with_prior: bool) -> bool;
+    /// The entropy floor without an error, where a sum over few cases gives it.
+    fn exact_entropy_floor(&self) -> Option<f64> {
+        None
+    }
 
     /// Numbers of words.
     ///

@@ -2,7 +2,7 @@
 
 use super::chart::{Chart, Rules};
 use super::grammar::Grammar;
-use super::label::{Label, Task};
+use super::label::{Label, LabelError, Task};
 use super::prefix::{self, Gaps};
 use super::source::LanguageError;
 use super::{Known, Language, Prefixes, Words};
@@ -145,7 +145,7 @@ impl Language for Pcfg {
         prefix::prefixes(&self.rules, &self.gaps, words)
     }
 
-    fn label_names(&self, task: Task) -> Result<Vec<String>, String> {
+    fn label_names(&self, task: Task) -> Result<Vec<String>, LabelError> {
         self.candidate_names(task)
     }
 

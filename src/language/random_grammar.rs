@@ -31,22 +31,45 @@ pub struct RandomGrammar {
     pub seed: u64,
 }
 
+/// Why there is no random grammar of a shape.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ShapeError {
+    /// No level, or so many that sentences would be too long.
+    #[error("levels = {0}: 1 to 12 are possible (a sentence has up to 2^levels words)")]
+    Levels(u32),
+    /// No symbol or no rule.
+    #[error("symbols and rules must be at least 1")]
+    Empty,
+    /// Too few words for the symbols of the last level, or too many.
+    #[error("vocabulary = {vocabulary}: at least one word for each of the {symbols} symbols, at most 100000")]
+    Vocabulary {
+        /// Words that were asked for.
+        vocabulary: u32,
+        /// Symbols of a level.
+        symbols: u32,
+    },
+    /// No probability of a word before the last level.
+    #[error("word_probability = {0} must lie in [0, 1)")]
+    WordProbability(f64),
+}
+
 /// The rule file of a random grammar, as text.
-pub fn random_grammar(shape: &RandomGrammar) -> Result<String, String> {
+///
+/// # Errors
+/// A shape that no grammar has.
+pub fn random_grammar(shape: &RandomGrammar) -> Result<String, ShapeError> {
     let RandomGrammar { levels, symbols, rules, vocabulary, word_probability, seed } = *shape;
     if !(1..=12).contains(&levels) {
-        return Err(format!("levels = {levels}: 1 to 12 are possible (a sentence has up to 2^levels words)"));
+        return Err(ShapeError::Levels(levels));
     }
     if symbols == 0 || rules == 0 {
-        return Err("symbols and rules must be at least 1".into());
+        return Err(ShapeError::Empty);
     }
     if vocabulary < symbols || vocabulary > 100_000 {
-        return Err(format!(
-            "vocabulary = {vocabulary}: at least one word for each of the {symbols} symbols, at most 100000"
-        ));
+        return Err(ShapeError::Vocabulary { vocabulary, symbols });
     }
     if !(0.0..1.0).contains(&word_probability) {
-        return Err(format!("word_probability = {word_probability} must lie in [0, 1)"));
+        return Err(ShapeError::WordProbability(word_probability));
     }
     let mut random = Stream::new(seed, Purpose::Grammar, 0);
     let digits = (vocabulary - 1).to_string().len();
@@ -100,8 +123,11 @@ impl Grammar {
     /// A random grammar.
     pub fn random(shape: &RandomGrammar) -> Result<Grammar, LanguageError> {
         let file = "language.random".to_string();
-        let text =
-            random_grammar(shape).map_err(|message| LanguageError { file: file.clone(), line: None, message })?;
+        let text = random_grammar(shape).map_err(|e| LanguageError {
+            file: file.clone(),
+            line: None,
+            message: e.to_string(),
+        })?;
         let made = rule_file::parse(&text, &file)?;
         Grammar::of_rules(&RuleSet { words_by_name: false, numbered: false, ..made }, &file)
     }

@@ -4,8 +4,11 @@
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{file}{}: {message}", .line.map(|l| format!(":{l}")).unwrap_or_default())]
 pub struct LanguageError {
+    /// The file, or the section of a config that describes a random language.
     pub file: String,
+    /// Counted from 1; `None` where it is not one line that is wrong.
     pub line: Option<usize>,
+    /// What is wrong and what would be right.
     pub message: String,
 }
 

@@ -1,4 +1,4 @@
-//! Examples as JSON lines, one tokenised example a line, the mask token already in place, in either of two forms:
+//! Examples as JSON lines, one tokenised example per line, the mask token already in place, in either of two forms:
 //! `{"input_ids": [...], "masked_positions": [t, ...], "labels":
 //! [y, ...]}`, or as a collator of `transformers` makes them, `{"input_ids": [...], "labels": [...], "attention_mask":
 //! [...]}` with a label for every token, -100 where nothing is predicted. Both may have an `attention_mask` and
@@ -24,8 +24,11 @@ use crate::text::without_mark;
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{file}{}: {message}", .line.map(|l| format!(":{l}")).unwrap_or_default())]
 pub struct ExampleError {
+    /// The file of examples.
     pub file: String,
+    /// Counted from 1; `None` where the file as a whole is wrong.
     pub line: Option<usize>,
+    /// What is wrong and what would be right.
     pub message: String,
 }
 
@@ -59,9 +62,9 @@ pub fn parse_examples(text: &str, file: &str, config: &ModelConfig) -> Result<Ve
         let error = |message: String| ExampleError { file: file.into(), line: Some(i + 1), message };
         let example: Example = serde_json::from_str(line).map_err(|e| {
             error(format!(
-                "{e}; an example is {{\"input_ids\":[...],\"masked_positions\":[t,...],\"labels\":[y,...]}} on one line, or \
-                 {{\"input_ids\":[...],\"labels\":[...],\"attention_mask\":[...]}} with a label for each token, {IGNORED} where \
-                 nothing is predicted"
+                "{e}; an example is {{\"input_ids\":[...],\"masked_positions\":[t,...],\"labels\":[y,...]}} on one \
+                 line, or {{\"input_ids\":[...],\"labels\":[...],\"attention_mask\":[...]}} with a label for each \
+                 token, {IGNORED} where nothing is predicted"
             ))
         })?;
         sentences.push(example.sentence(config).map_err(error)?);
@@ -130,8 +133,8 @@ impl Example {
         let Some(positions) = masked_positions else {
             if labels.len() != tokens {
                 return Err(format!(
-                    "{} labels and {tokens} input_ids; without masked_positions each token has a label, {IGNORED} where \
-                     nothing is predicted",
+                    "{} labels and {tokens} input_ids; without masked_positions each token has a label, {IGNORED} \
+                     where nothing is predicted",
                     labels.len()
                 ));
             }
@@ -175,8 +178,8 @@ impl Example {
         }
         match (kept.iter().find(|p| ids[**p] == pad), &self.attention_mask) {
             (Some(p), None) => Err(format!(
-                "the pad token {pad} stands at position {p}, before the end; give an attention_mask that says whether it is \
-                 attended to"
+                "the pad token {pad} stands at position {p}, before the end; give an attention_mask that says whether \
+                 it is attended to"
             )),
             _ => Ok(kept),
         }

@@ -1,5 +1,6 @@
 //! `config.json` and the weights beside it: what `transformers` writes is read as version 5 reads it, old names, shards
-//! and 16-bit files too, and what is written here it reads.
+//! and 16-bit files too, and what is written here it reads. For LSTMs, which it lacks, `scripts/lstm_mlm.py` is in its
+//! place.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -19,21 +20,35 @@ use crate::text::without_mark;
 /// Why a model cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
+    /// A file that cannot be read or written.
     #[error("{}: {source}", path.display())]
-    Io { path: PathBuf, source: std::io::Error },
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file whose content is not what is wanted.
     #[error("{}: {message}", path.display())]
-    Format { path: PathBuf, message: String },
+    Format {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong and what would be right.
+        message: String,
+    },
 }
 
 impl ModelError {
-    pub(super) fn format(path: &Path, message: impl Into<String>) -> ModelError {
-        ModelError::Format { path: path.into(), message: message.into() }
+    pub(super) fn format(path: &Path, message: impl std::fmt::Display) -> ModelError {
+        ModelError::Format { path: path.into(), message: message.to_string() }
     }
 }
 
 /// A model from a folder.
 pub struct Loaded {
+    /// The graph of its `config.json`.
     pub encoder: Encoder,
+    /// One tensor for each of the encoder's parameters.
     pub weights: Weights,
     /// Where it was read, with what says which token is which.
     pub folder: PathBuf,
@@ -65,7 +80,7 @@ pub fn load(folder: &Path) -> Result<Loaded, ModelError> {
         ));
     }
     let mut tensors = renamed(file.tensors, &mut notes).map_err(error)?;
-    settle_head(&mut config, &mut tensors, &mut notes);
+    tie_head(&mut config, &mut tensors, &mut notes);
     let encoder = Encoder::new(&config).map_err(|message| ModelError::format(&path, message))?;
     let lacking: Vec<&Parameter> = encoder.parameters.iter().filter(|p| !tensors.contains_key(&p.name)).collect();
     if !lacking.is_empty() {
@@ -127,7 +142,7 @@ fn renamed(tensors: Tensors, notes: &mut Vec<String>) -> Result<Tensors, String>
 /// Ties the head to the word table as `transformers` 5 does: what config.json ties and the file holds once is taken for
 /// both, whichever name it has; what the file holds twice stays apart where the two differ. Weight and bias each for
 /// itself.
-fn settle_head(config: &mut ModelConfig, tensors: &mut Tensors, notes: &mut Vec<String>) {
+fn tie_head(config: &mut ModelConfig, tensors: &mut Tensors, notes: &mut Vec<String>) {
     let head = config.kind.head();
     let table = format!("{}.embeddings.word_embeddings.weight", config.kind.prefix());
     let untied_by_config = !config.tie_word_embeddings;
@@ -137,8 +152,8 @@ fn settle_head(config: &mut ModelConfig, tensors: &mut Tensors, notes: &mut Vec<
             (Some(own), Some(other)) if own != other => {
                 config.tie_word_embeddings = false;
                 notes.push(format!(
-                    "`{decoder}` is not the word table: the head is not tied, though config.json says so (transformers 5 does \
-                     the same)"
+                    "`{decoder}` is not the word table: the head is not tied, though config.json says so (transformers \
+                     5 does the same)"
                 ));
             }
             (Some(_), Some(_)) => {
@@ -231,16 +246,11 @@ fn read_config(text: &str, path: &Path) -> Result<ModelConfig, ModelError> {
     if position != "absolute" {
         return Err(error(format!("position_embedding_type is {position}; only \"absolute\" is supported")));
     }
-    // Keys that a file leaves out have the values of transformers, not ours.
-    let (words, pad) = if kind == ModelKind::Bert { (30522, 0) } else { (50265, 1) };
-    let mut full = serde_json::json!({
-        "vocab_size": words, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
-        "intermediate_size": 3072, "hidden_act": "gelu", "hidden_dropout_prob": 0.1,
-        "attention_probs_dropout_prob": 0.1, "max_position_embeddings": 512, "type_vocab_size": 2,
-        "initializer_range": 0.02, "layer_norm_eps": 1e-12, "pad_token_id": pad, "tie_word_embeddings": true,
-    });
+    // Keys that a file leaves out have the values of transformers, not ours; another family's keys say nothing.
+    let mut full = kind.family().absent(kind);
     if let (Some(full), Some(given)) = (full.as_object_mut(), json.as_object()) {
-        full.extend(given.iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k.clone(), v.clone())));
+        let said = given.iter().filter(|(key, value)| !value.is_null() && kind.has_key(key));
+        full.extend(said.map(|(key, value)| (key.clone(), value.clone())));
     }
     serde_json::from_value(full).map_err(|e| error(e.to_string()))
 }

@@ -17,7 +17,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// The first word that it has no token for; special tokens that cannot be told; ids that the model has no row for.
-    pub fn ids_of(&self, words: &[String], config: &ModelConfig) -> Result<(TokenIds, Vec<String>), String> {
+    pub(super) fn ids_of(&self, words: &[String], config: &ModelConfig) -> Result<(TokenIds, Vec<String>), String> {
         let mut notes = self.notes.clone();
         let mut found = Vec::with_capacity(words.len());
         for word in words {
@@ -150,8 +150,8 @@ pub fn match_words(
     let ids = TokenIds::new(words.len());
     if ids.size() != config.vocab_size as usize {
         return Err(error(format!(
-            "no {TOKENIZER} or {VOCABULARY} tells its words, and it has {} tokens where the language has {} words and {} \
-             special tokens",
+            "no {TOKENIZER} or {VOCABULARY} tells its words, and it has {} tokens where the language has {} words and \
+             {} special tokens",
             config.vocab_size,
             words.len(),
             SPECIAL_TOKENS.len()
@@ -164,8 +164,8 @@ pub fn match_words(
         ))
     })?;
     let note = format!(
-        "{}: no {TOKENIZER} or {VOCABULARY}, so that its words could not be compared; they are taken to be {}, then the \
-         language's in byte order",
+        "{}: no {TOKENIZER} or {VOCABULARY}, so that its words could not be compared; they are taken to be {}, then \
+         the language's in byte order",
         folder.display(),
         SPECIAL_TOKENS.join(", ")
     );

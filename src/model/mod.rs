@@ -1,5 +1,5 @@
-//! Encoders of the BERT family as graphs, and their files: what `transformers` writes loads, and what is written here
-//! `transformers` loads.
+//! Encoders as graphs, BERT's family and LSTMs, and their files: what `transformers` writes loads, and what is written
+//! here `transformers` loads (LSTMs: `scripts/lstm_mlm.py`).
 //!
 //! ```
 //! use lowland::model::{Encoder, ModelConfig};
@@ -8,10 +8,13 @@
 //! assert_eq!(encoder.parameters[0].name, "roberta_prelayernorm.embeddings.word_embeddings.weight");
 //! ```
 
+mod builder;
 mod config;
 mod encoder;
 mod enlarge;
+mod enlarged_trace;
 mod examples;
+mod family;
 mod files;
 mod match_words;
 mod on_device;
@@ -21,6 +24,7 @@ mod recipe;
 mod reorder;
 mod representations;
 mod role;
+mod sentence_features;
 mod sentence_head;
 mod store;
 mod tensor_names;
@@ -29,10 +33,12 @@ mod tokenizer;
 mod vocabulary;
 mod weights_file;
 
-pub use config::{HiddenAct, ModelConfig, ModelKind};
+pub use config::{HiddenAct, ModelConfig, ModelKind, SizeError};
 pub use encoder::{Encoder, Head};
 pub use enlarge::{EnlargeError, Enlargement, Size, check_enlarge, enlarge};
+pub use enlarged_trace::{Law, Shares, Unlawful};
 pub use examples::{ExampleError, parse_examples, read_examples};
+pub use family::Reach;
 pub use files::{Loaded, ModelError, load, save};
 pub(crate) use files::{save_tensors, write_synced};
 pub use match_words::match_words;
@@ -40,9 +46,10 @@ pub use on_device::{LoadError, Model};
 pub use parameters::{Initialise, Matrix, Parameter, Weights};
 pub use passes::{ForwardPass, GradientPass, RowLoss, dims_for};
 pub use recipe::{Bound, Given, Recipe};
-pub use reorder::reordered;
+pub(crate) use reorder::reordered;
 pub use representations::RepresentationPass;
-pub use role::{Norm, Part, Role};
+pub use role::{Direction, Norm, Part, Role};
+pub use sentence_features::{FeatureDirection, SentenceFeaturesPass};
 pub use sentence_head::{SentenceHead, SentenceHeadPass, Side, SideMemory};
 pub use store::{Arena, Chunk};
 pub use token_ids::TokenIds;

@@ -14,8 +14,10 @@ use crate::ops::{Device, Variants};
 /// Why a folder's model is not on a device.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
+    /// The folder holds no model that can be used.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// The adapter has no room for it, or failed.
     #[error(transparent)]
     Gpu(#[from] GpuError),
 }
@@ -30,8 +32,11 @@ pub enum LoadError {
 /// ```
 #[derive(Clone)]
 pub struct Model {
+    /// Where the parameters lie.
     pub device: Device,
+    /// Its graph without a loss.
     pub encoder: Encoder,
+    /// Their memory, in the encoder's order of matrices.
     pub parameters: Arena,
 }
 
@@ -83,6 +88,11 @@ impl Model {
     /// The same parameters with nothing dropped out and nothing computed again, as a model is evaluated and measured.
     pub fn without_dropout(&self) -> Model {
         Model { encoder: self.encoder.without_dropout(), ..self.clone() }
+    }
+
+    /// The same parameters with hidden states and attention weights dropped with probability `p`, as in training.
+    pub fn with_dropout(&self, p: f64) -> Model {
+        Model { encoder: self.encoder.with_dropout(p), ..self.clone() }
     }
 
     /// Waits and reads the parameters.

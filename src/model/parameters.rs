@@ -10,12 +10,16 @@ use crate::random::{Purpose, Stream};
 /// How a parameter begins.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Initialise {
+    /// 0, as biases and shifts.
     Zeros,
+    /// 1, as the scales of layer norms.
     Ones,
     /// Normal with the config's `initializer_range`.
     Normal,
     /// Normal, with one row of zeros (the pad token's).
     NormalBut(u32),
+    /// Uniform between this number and its negative.
+    Uniform(f64),
 }
 
 /// How an axis of a parameter lies in its matrix.
@@ -25,6 +29,9 @@ pub enum Axis {
     Plain(u32),
     /// Heads of `size`, each padded to a multiple of 4, from an offset on.
     Heads { offset: u32, size: u32 },
+    /// The four gates of an LSTM, one block of its units after another in the file, side by side for each unit in
+    /// memory.
+    Gates { units: u32 },
 }
 
 impl Axis {
@@ -35,6 +42,7 @@ impl Axis {
                 let size = size as usize;
                 offset as usize + i / size * size.next_multiple_of(4) + i % size
             }
+            Axis::Gates { units } => i % units as usize * 4 + i / units as usize,
         }
     }
 }
@@ -44,9 +52,11 @@ impl Axis {
 pub struct Parameter {
     /// Name in the model file.
     pub name: String,
+    /// What it is to the model.
     pub role: Role,
     /// `[out, in]`, `[rows, columns]` or `[n]`.
     pub shape: Vec<usize>,
+    /// Its values before training.
     pub initialise: Initialise,
     /// Number of its matrix in [`Encoder::matrices`](super::Encoder::matrices).
     pub matrix: usize,
@@ -81,8 +91,11 @@ impl Parameter {
 /// A matrix that kernels work on: one parameter or several.
 #[derive(Clone, Debug)]
 pub struct Matrix {
+    /// For labels and errors; that of its parameter where it is one.
     pub name: String,
+    /// Rows, those of all its parameters one after another.
     pub rows: u32,
+    /// Columns; in memory a row is padded with zeros to a multiple of 4.
     pub cols: u32,
     /// Whether weight decay applies: to matrices, not to biases and layer norms.
     pub decay: bool,
@@ -105,13 +118,16 @@ impl Weights {
     pub fn initial(parameters: &[Parameter], range: f64, seed: u64) -> Weights {
         let one = |(i, parameter): (usize, &Parameter)| {
             let mut random = Stream::new(seed, Purpose::Initialise, i as u64);
-            let mut normal = |n: usize| (0..n).map(|_| (random.normal() * range) as f32).collect::<Vec<f32>>();
+            let mut drawn = |one: fn(&mut Stream) -> f64, range: f64| -> Vec<f32> {
+                (0..parameter.len()).map(|_| (one(&mut random) * range) as f32).collect()
+            };
             match parameter.initialise {
                 Initialise::Zeros => vec![0.0; parameter.len()],
                 Initialise::Ones => vec![1.0; parameter.len()],
-                Initialise::Normal => normal(parameter.len()),
+                Initialise::Normal => drawn(Stream::normal, range),
+                Initialise::Uniform(bound) => drawn(|random| 2.0 * random.uniform() - 1.0, bound),
                 Initialise::NormalBut(row) => {
-                    let mut values = normal(parameter.len());
+                    let mut values = drawn(Stream::normal, range);
                     let wide = parameter.shape[1];
                     if let Some(zeros) = values.get_mut(row as usize * wide..(row as usize + 1) * wide) {
                         zeros.fill(0.0);

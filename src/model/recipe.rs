@@ -7,7 +7,7 @@ use super::encoder::Encoder;
 use super::on_device::Model;
 use super::store::Arena;
 use crate::gpu::{Buffer, Gpu, GpuError, Stamp, Step};
-use crate::graph::{Dims, Emit, Graph, MemoryPlan, Plan, TensorId, fit};
+use crate::graph::{Dims, Emit, ExecutionPlan, Graph, MemoryPlan, TensorId, fit};
 use crate::ops::batch::{BatchLayout, Sentence};
 use crate::ops::{Batch, BatchBuffers, Device, Labels, Role};
 
@@ -57,7 +57,8 @@ impl Recipe {
         self
     }
 
-    /// Runs what has no probes once a batch and what has probes once for every block of them ([`Plan::in_phases`]).
+    /// Runs what has no probes once a batch and what has probes once for every block of them
+    /// ([`ExecutionPlan::in_phases`]).
     pub fn in_phases(mut self) -> Recipe {
         self.phases = true;
         self
@@ -188,7 +189,7 @@ impl Recipe {
         let soft = self.labels == Labels::Soft;
         let batch = BatchBuffers::new(gpu, &dims, &layout, variants, encoder.config.vocab_size, soft)?;
         outside.extend(self.of(|given| given == Given::Weight).map(|id| (id, batch.weight.clone())));
-        let make = if self.phases { Plan::in_phases } else { Plan::new };
+        let make = if self.phases { ExecutionPlan::in_phases } else { ExecutionPlan::new };
         let plan = make(&model.device, &self.graph, dims, &batch, &outside, &self.keep)?;
         Ok(Bound { gpu: gpu.clone(), plan, batch, layout, dims, gradient, block })
     }
@@ -196,9 +197,13 @@ impl Recipe {
 
 /// A recipe on a device, with its batch.
 pub struct Bound {
+    /// The adapter that it was planned on.
     pub gpu: Gpu,
-    pub plan: Plan,
+    /// Its dispatches and their memory.
+    pub plan: ExecutionPlan,
+    /// The batch's memory, which its user writes before a run.
     pub batch: BatchBuffers,
+    /// How a batch for it is packed.
     pub layout: BatchLayout,
     /// Largest batch.
     pub dims: Dims,
@@ -251,12 +256,25 @@ impl Bound {
     /// Packs sentences, runs them and waits.
     ///
     /// # Errors
-    /// As [`Plan::run`].
+    /// As [`ExecutionPlan::run`].
     pub(super) fn run(&self, sentences: &[Sentence]) -> Result<Batch, GpuError> {
+        self.run_drawing(sentences, [0; 2], [0; 2])
+    }
+
+    /// The same with what is dropped a function of (seed, counter).
+    ///
+    /// # Errors
+    /// As [`Plan::run`].
+    pub(super) fn run_drawing(
+        &self,
+        sentences: &[Sentence],
+        seed: [u32; 2],
+        counter: [u32; 2],
+    ) -> Result<Batch, GpuError> {
         let batch = Batch::new(&self.layout, sentences);
         assert!(batch.fits(&self.dims), "a batch larger than the plan");
         self.batch.write(&self.gpu, &batch, 1.0);
-        self.plan.run(&self.gpu, &batch.step(1))?;
+        self.plan.run(&self.gpu, &Step { seed, counter, ..batch.step(1) })?;
         Ok(batch)
     }
 

@@ -22,10 +22,24 @@ pub fn reordered(model: &Loaded, ids: &TokenIds, encoder: &Encoder) -> Result<(s
         let (has, wanted) = (from.hidden_act.name(), to.hidden_act.name());
         return Err(format!("its hidden_act is \"{has}\", that of [model] \"{wanted}\""));
     }
+    if from.bidirectional != to.bidirectional {
+        let (has, wanted) = (from.bidirectional, to.bidirectional);
+        return Err(format!("its bidirectional is {has}, that of [model] {wanted}"));
+    }
     if from.tie_word_embeddings != to.tie_word_embeddings {
         return Err("its head is not tied to the word table; runs train tied heads".into());
     }
-    let tokens = ids.own_order()?;
+    let mut tokens = ids.own_order()?;
+    let beside = (to.vocab_size as usize).saturating_sub(tokens.len());
+    if beside > 0 {
+        // Rows that have no word here become rows that have none there.
+        let used: std::collections::HashSet<u32> = tokens.iter().copied().collect();
+        tokens.extend((0..ids.size() as u32).filter(|id| !used.contains(id)).take(beside));
+        if tokens.len() < to.vocab_size as usize {
+            let (has, needs) = (ids.size(), to.vocab_size);
+            return Err(format!("its word table has {has} rows, [model] has {needs} (vocab_size)"));
+        }
+    }
     let mut notes = Vec::new();
     if ids.size() > tokens.len() {
         let rows = ids.size() - tokens.len();

@@ -11,19 +11,37 @@ pub enum Norm {
     Attention,
     /// Of a layer's feed-forward part, likewise.
     FeedForward,
-    /// Behind the last layer of a pre-layer-norm encoder.
+    /// Of a layer's LSTM: before it.
+    LstmInput,
+    /// Behind the sum of an LSTM's input and output.
+    LstmOutput,
+    /// Behind the last layer: of pre-layer-norm encoders and of LSTMs.
     Final,
     /// Before the decoder.
     Head,
 }
 
+/// Which way an LSTM reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// From the first token on.
+    Forward,
+    /// From the last token back.
+    Reverse,
+}
+
 /// The function that a parameter belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Part {
+    /// Rows by word, position or segment.
     Table(Table),
+    /// The scale or shift of a layer norm.
     Norm(Norm),
+    /// The projection to attention's queries.
     Query,
+    /// The projection to attention's keys.
     Key,
+    /// The projection to attention's values.
     Value,
     /// From the heads back to the model's width.
     AttentionOutput,
@@ -31,10 +49,16 @@ pub enum Part {
     FeedForwardInput,
     /// From the feed-forward units back.
     FeedForwardOutput,
+    /// From the model's width to an LSTM's gates: input, forget, cell, output, each of as many rows as it has units.
+    GatesOfInput(Direction),
+    /// From an LSTM's units at the step before to its gates.
+    GatesOfState(Direction),
     /// The head's own layer of the model's width.
     HeadDense,
     /// From the model's width to words. With a tied head only its bias is a parameter.
     Decoder,
+    /// Between `<s>` and the classes of a task: a layer of the model's width and tanh.
+    Pooler,
     /// From the model's width to the classes of a task.
     Classifier,
 }
@@ -42,6 +66,7 @@ pub enum Part {
 /// What a parameter is; no two parameters of a model have the same role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Role {
+    /// What it does.
     pub part: Part,
     /// What is added: a bias, or a norm's shift. The rest multiply.
     pub bias: bool,
@@ -52,7 +77,7 @@ pub struct Role {
 impl Role {
     /// Whether it belongs to what stands behind the encoder.
     pub fn is_head(self) -> bool {
-        matches!(self.part, Part::HeadDense | Part::Norm(Norm::Head) | Part::Decoder | Part::Classifier)
+        matches!(self.part, Part::HeadDense | Part::Norm(Norm::Head) | Part::Decoder | Part::Pooler | Part::Classifier)
     }
 
     /// Whether its first axis are the words of the vocabulary.

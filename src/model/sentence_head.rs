@@ -14,6 +14,7 @@ use crate::ops::{Batch, Labels, concat};
 /// Sizes of a classifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SentenceHead {
+    /// Classes that it tells apart.
     pub classes: u32,
     /// Tokens of the longest sentence, T.
     pub tokens: u32,
@@ -30,7 +31,7 @@ impl SentenceHead {
         [self.classes.next_multiple_of(4) * self.width(encoder) / 4, self.classes.div_ceil(4)]
     }
 
-    /// Sizes of batches of so many sentences.
+    /// Sizes of batches of this number of sentences.
     pub fn dims(&self, sentences: u32) -> Dims {
         Dims { rows: sentences * self.tokens, masked: sentences, sentences, probes: 1 }
     }
@@ -101,7 +102,7 @@ pub struct SentenceHeadPass {
 }
 
 /// The model as a sentence head reads it: nothing is dropped out, and what is computed again in training is so here.
-fn read_by_head(model: &Model) -> Model {
+pub(super) fn read_by_head(model: &Model) -> Model {
     let mut own = model.without_dropout();
     own.encoder.recompute = model.encoder.recompute;
     own

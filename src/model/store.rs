@@ -9,15 +9,18 @@ use crate::graph::fit::{Excess, largest_binding};
 /// One chunk: its memory as a whole.
 #[derive(Clone)]
 pub struct Chunk {
+    /// Its matrices one after another.
     pub buffer: Buffer,
     /// vec4 in it.
     pub size4: u32,
+    /// Whether weight decay applies to all of it.
     pub decay: bool,
 }
 
-/// Memory for one number a parameter: the parameters themselves, their gradients, a moment.
+/// Memory for one number per parameter: the parameters themselves, their gradients, a moment.
 #[derive(Clone)]
 pub struct Arena {
+    /// Those with weight decay apart from those without.
     pub chunks: Vec<Chunk>,
     /// Memory of each matrix.
     pub matrices: Vec<Buffer>,

@@ -46,8 +46,8 @@ pub(super) fn missing(kind: ModelKind, lacking: &[&Parameter], left: &[(&str, &[
     let encoder = format!("{}.", kind.prefix());
     if first.name.strip_prefix(&encoder).is_some_and(|bare| left.iter().any(|(name, _)| *name == bare)) {
         return format!(
-            "{what}: the names in the file lack `{encoder}`, as those of an encoder without a language model's head do; save \
-             {} instead",
+            "{what}: the names in the file lack `{encoder}`, as those of an encoder without a language model's head \
+             do; save {} instead",
             kind.architecture()
         );
     }

@@ -18,7 +18,7 @@ pub struct TokenIds {
 }
 
 impl TokenIds {
-    /// The ids of a model that is trained here on a language of so many words: the special tokens, then the words.
+    /// The ids of a model that is trained here on a language of `words` words: the special tokens, then the words.
     pub fn new(words: usize) -> TokenIds {
         let first = SPECIAL_TOKENS.len() as u32;
         let words: Vec<u32> = (first..first + words as u32).collect();
@@ -28,6 +28,16 @@ impl TokenIds {
     /// Tokens of the model.
     pub fn size(&self) -> usize {
         self.size as usize
+    }
+
+    /// The same words and special tokens in a model with so many rows, those without a token behind the others.
+    pub fn with_rows(&self, rows: u32) -> TokenIds {
+        TokenIds { size: self.size.max(rows), ..self.clone() }
+    }
+
+    /// The id of each word of the language.
+    pub fn words(&self) -> &[u32] {
+        &self.words
     }
 
     /// Id of a word.
@@ -56,6 +66,18 @@ impl TokenIds {
     /// `<s> w1 ... wn </s>` with nothing masked and a class marked at its first token, where a classifier reads.
     pub fn classified(&self, words: &[u32], class: u32) -> Sentence {
         Sentence { masked: vec![(0, class)], ..self.mask_all(words, &[]) }
+    }
+
+    /// `<s> w1 ... wn </s>` and padding up to `length` tokens.
+    ///
+    /// # Errors
+    /// In words: the model has no padding token.
+    pub fn padded(&self, words: &[u32], length: usize) -> Result<Sentence, String> {
+        let pad = self.pad.ok_or("the model has no padding token")?;
+        let mut sentence = self.mask_all(words, &[]);
+        sentence.padding = (length - sentence.ids.len()) as u32;
+        sentence.ids.resize(length, pad);
+        Ok(sentence)
     }
 
     /// A distribution over the language's words as one over the model's tokens.

@@ -131,7 +131,8 @@ impl Tokenizer {
         if let Some((id, token)) = lines.lines().enumerate().find(differs) {
             let own = self.spelling(id as u32).map_or("another".into(), |own| format!("`{own}`"));
             self.notes.push(format!(
-                "{VOCABULARY} has `{token}` where {TOKENIZER} has {own} (id {id}); {TOKENIZER} counts, as in transformers"
+                "{VOCABULARY} has `{token}` where {TOKENIZER} has {own} (id {id}); {TOKENIZER} counts, as in \
+                 transformers"
             ));
         }
     }

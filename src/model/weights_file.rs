@@ -15,6 +15,7 @@ const INDEX: &str = "model.safetensors.index.json";
 /// Tensors of safetensors files as f32, by name.
 #[derive(Debug, Default)]
 pub struct WeightsFile {
+    /// Shape and values, row-major.
     pub tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
     /// Names of those that were rounded from double precision.
     pub rounded: Vec<String>,

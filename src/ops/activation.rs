@@ -1,4 +1,4 @@
-//! Activations: GELU with the exact erf or by tanh (Hendrycks and Gimpel 2016), ReLU, SiLU. Shader:
+//! Activations: GELU with the exact erf or by tanh (Hendrycks and Gimpel 2016), ReLU, SiLU, tanh. Shader:
 //! `shaders/activation.wgsl`.
 
 use super::operation::no_rule;
@@ -18,11 +18,14 @@ pub enum Activation {
     Relu,
     /// x / (1 + e⁻ˣ)
     Silu,
+    /// tanh x, of poolers.
+    Tanh,
 }
 
 impl Activation {
     /// All of them.
-    pub const ALL: [Activation; 4] = [Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Silu];
+    pub const ALL: [Activation; 5] =
+        [Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Silu, Activation::Tanh];
 
     /// The value of the kernels' constant `ACTIVATION`.
     pub(super) fn code(self) -> u32 {
@@ -31,6 +34,7 @@ impl Activation {
             Activation::GeluTanh => 1,
             Activation::Relu => 2,
             Activation::Silu => 3,
+            Activation::Tanh => 4,
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::kernels::attention as kernel;
 /// Attention of sentences to themselves.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Attention {
+    /// Heads H.
     pub heads: u32,
     /// Width of a head; in memory padded to a multiple of 4 with zeros.
     pub size: u32,
@@ -201,7 +202,7 @@ impl Attention {
         }
     }
 
-    /// A grid of (row, head) pairs, 64 a workgroup: heads / gcd columns of blocks of 64 / gcd rows.
+    /// A grid of (row, head) pairs, 64 per workgroup: heads / gcd columns of blocks of 64 / gcd rows.
     pub(super) fn row_grid(&self, layers: u32) -> Grid {
         let common = [64, 32, 16, 8, 4, 2, 1].into_iter().find(|d| self.heads.is_multiple_of(*d)).unwrap_or(1);
         Grid { count: ROWS, unit: 64 / common, columns: self.heads / common, layers }

@@ -19,6 +19,9 @@ pub struct Sentence {
     pub masked: Vec<(u32, u32)>,
     /// A distribution over the vocabulary for each masked position; empty for hard labels.
     pub soft: Vec<Vec<f32>>,
+    /// Tokens at the end that are padding: they attend to the others, and no token attends to them. Only the `row`
+    /// variant of attention's forward pass knows of it.
+    pub padding: u32,
     /// What random draws about this sentence are a function of, beside their seed and number.
     pub key: u64,
 }
@@ -48,7 +51,7 @@ pub struct TableIndex {
 /// Labels and weights in the layout of memory.
 #[derive(Clone, Debug, Default)]
 struct Ready {
-    /// A label a masked position, in the first of four columns.
+    /// One label per masked position, in the first of four columns.
     hard: Vec<[u32; 4]>,
     /// Soft labels with rows padded to a multiple of 4; empty when they are anyway.
     soft: Vec<f32>,
@@ -62,7 +65,7 @@ pub struct Batch {
     /// Rows of the three tables and 0, a token.
     pub ids: Vec<[u32; 4]>,
     /// First and end row of the token's sentence, its position and the sentence's number; then, a sentence each, its
-    /// first and end row and its first and end masked position.
+    /// first and end row and its first and end masked position; then the same again, the longest sentence first.
     pub spans: Vec<[u32; 4]>,
     /// Row of each masked position.
     pub index: Vec<u32>,
@@ -78,7 +81,9 @@ pub struct Batch {
     pub keys: Vec<[u32; 3]>,
     /// Sentence of each masked position.
     pub sentence_of: Vec<u32>,
+    /// Rows by the row of the word, position and segment table that they use.
     pub tables: [TableIndex; 3],
+    /// Sentences in it.
     pub sentences: u32,
 }
 
@@ -95,7 +100,7 @@ impl Batch {
                 let row = sentence.positions.get(position).copied();
                 let row = row.unwrap_or(layout.first_position + position as u32);
                 batch.ids.push([*id, row, segment, 0]);
-                batch.spans.push([first, end, position as u32, number as u32]);
+                batch.spans.push([first, end - sentence.padding, position as u32, number as u32]);
                 batch.inverse.push(0);
             }
             let masked = batch.index.len() as u32;
@@ -112,6 +117,9 @@ impl Batch {
                 }
             }
         }
+        batch.spans.extend_from_slice(&ranges);
+        // Stable, so that sentences of one length keep their order.
+        ranges.sort_by_key(|range| std::cmp::Reverse(range[1] - range[0]));
         batch.spans.extend(ranges);
         batch.ready.hard = batch.labels.iter().zip(&batch.keys).map(|(y, k)| [*y, k[0], k[1], k[2]]).collect();
         let vocabulary = layout.tables[0] as usize;
@@ -188,19 +196,27 @@ fn sort_rows(ids: &[[u32; 4]], table: usize, targets: u32, segment: u32) -> Tabl
 /// A table's index on the adapter.
 #[derive(Clone)]
 pub struct TableBuffers {
+    /// [`TableIndex::list`], as vec4.
     pub list: Buffer,
+    /// [`TableIndex::bounds`].
     pub bounds: Buffer,
+    /// [`TableIndex::starts`].
     pub starts: Buffer,
 }
 
 /// A batch on the adapter: allocated once for the largest, written every step.
 pub struct BatchBuffers {
+    /// [`Batch::ids`].
     pub ids: Buffer,
+    /// [`Batch::spans`].
     pub spans: Buffer,
+    /// [`Batch::index`].
     pub index: Buffer,
+    /// [`Batch::inverse`].
     pub inverse: Buffer,
-    /// A label a masked position, its sentence's key and its number in the sentence.
+    /// One label per masked position, its sentence's key and its number in the sentence.
     pub hard: Buffer,
+    /// [`Batch::soft`], rows padded with zeros to a multiple of 4.
     pub soft: Buffer,
     /// Weight of each masked position's loss, in the first of four columns.
     pub weight: Buffer,
@@ -256,7 +272,7 @@ impl BatchBuffers {
 
     fn sizes(dims: &Dims, layout: &BatchLayout, variants: &Variants, vocabulary: u32, soft: bool) -> Vec<u64> {
         let (rows, masked) = (u64::from(dims.rows), u64::from(dims.masked));
-        let mut sizes = vec![rows * 16, (rows + u64::from(dims.sentences)) * 16, masked * 4, rows * 4, masked * 16];
+        let mut sizes = vec![rows * 16, (rows + 2 * u64::from(dims.sentences)) * 16, masked * 4, rows * 4, masked * 16];
         sizes.push(if soft { masked * u64::from(vocabulary.next_multiple_of(4)) * 4 } else { 16 });
         sizes.push(masked * 16);
         for targets in layout.tables {

@@ -9,15 +9,16 @@ use crate::kernels::cross_entropy as kernel;
 /// Which labels of the batch a loss is taken against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Labels {
-    /// One word a masked position.
+    /// One word per masked position.
     Hard,
-    /// A distribution over the vocabulary a masked position.
+    /// One distribution over the vocabulary per masked position.
     Soft,
 }
 
 /// The loss of rows of logits.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CrossEntropy {
+    /// What the logits are compared with.
     pub labels: Labels,
 }
 

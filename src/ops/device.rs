@@ -1,26 +1,29 @@
 //! An adapter with the kernel variants that are used on it: what everything that plans a graph needs of the machine.
 
-use super::variants::{Variants, Wishes};
-use crate::gpu::{ADAPTER_VARIABLE, AdapterChoice, Gpu, GpuError, Options};
+use super::variants::{KernelChoice, VariantError, Variants};
+use crate::gpu::{ADAPTER_VARIABLE, AdapterChoice, ChoiceError, Gpu, GpuError, Options};
 
 /// An opened adapter and the variants of its kernels. A clone is another handle to the same adapter.
 #[derive(Clone)]
 pub struct Device {
+    /// The adapter.
     pub gpu: Gpu,
+    /// How its kernels run.
     pub variants: Variants,
 }
 
 /// Why a device cannot be used as it was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
+    /// There is no such adapter, or it would not open.
     #[error(transparent)]
     Gpu(#[from] GpuError),
     /// A text that chooses no adapter.
-    #[error("{0}")]
-    Choice(String),
+    #[error(transparent)]
+    Choice(#[from] ChoiceError),
     /// A kernel variant that the adapter cannot run.
-    #[error("{0}")]
-    Variant(String),
+    #[error(transparent)]
+    Variant(#[from] VariantError),
 }
 
 impl Device {
@@ -28,8 +31,8 @@ impl Device {
     ///
     /// # Errors
     /// No such adapter, or one that cannot run a variant.
-    pub fn open(choice: &AdapterChoice, wishes: &Wishes) -> Result<Device, DeviceError> {
-        Device::wishing(&Gpu::open(choice, Options::default())?, wishes)
+    pub fn open(choice: &AdapterChoice, kernel_choice: &KernelChoice) -> Result<Device, DeviceError> {
+        Device::choosing(&Gpu::open(choice, Options::default())?, kernel_choice)
     }
 
     /// Opens an adapter by name: `best`, `software`, `name:rtx`, `index:1`, `pci:0000:01:00.0`.
@@ -37,7 +40,7 @@ impl Device {
     /// # Errors
     /// A text that is none of these, and as [`Device::open`].
     pub fn named(adapter: &str) -> Result<Device, DeviceError> {
-        Device::open(&adapter.parse().map_err(DeviceError::Choice)?, &Wishes::default())
+        Device::open(&adapter.parse()?, &KernelChoice::default())
     }
 
     /// Opens the adapter that the variable `LOWLAND_ADAPTER` names, the best where it is not set.
@@ -52,9 +55,9 @@ impl Device {
     ///
     /// # Errors
     /// [`DeviceError::Variant`].
-    pub fn wishing(gpu: &Gpu, wishes: &Wishes) -> Result<Device, DeviceError> {
+    pub fn choosing(gpu: &Gpu, kernel_choice: &KernelChoice) -> Result<Device, DeviceError> {
         let device = Device::of(gpu);
-        let variants = wishes.apply(device.variants, gpu.capabilities()).map_err(DeviceError::Variant)?;
+        let variants = kernel_choice.apply(device.variants, gpu.capabilities())?;
         Ok(device.with(variants))
     }
 

@@ -8,6 +8,7 @@ use crate::kernels::dropout as kernel;
 /// A dropout with its own stream of random numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dropout {
+    /// Probability of dropping a number; the others are divided by 1 - p.
     pub p: f32,
     /// Different in every place of the model.
     pub stream: u32,

@@ -13,8 +13,11 @@ use crate::kernels::embedding as kernel;
 /// One of the three tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Table {
+    /// By token id.
     Words,
+    /// By place in the sentence.
     Positions,
+    /// By token type.
     Segments,
 }
 

@@ -13,9 +13,17 @@ use crate::kernels::ghost_gram as kernel;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum GramKind {
     /// (b, a): the weight of a product in `parts` parts, and its bias.
-    Product { parts: u32, bias: bool },
+    Product {
+        /// Equal parts of b's columns, 1 to 4.
+        parts: u32,
+        /// Whether the bias of the same rows takes part.
+        bias: bool,
+    },
     /// b: a bias.
-    Sum { parts: u32 },
+    Sum {
+        /// Equal parts of b's columns, 1 to 4.
+        parts: u32,
+    },
     /// (b, x, stat): layer norm's scale (bit 0) and shift (bit 1).
     Scale,
     /// b: the word, position and segment table (bits 0 to 2).
@@ -28,9 +36,11 @@ pub enum GramKind {
 /// written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct GhostGram {
+    /// Of what.
     pub kind: GramKind,
     /// The parts that take part, a bit each.
     pub mask: u32,
+    /// Columns of the matrix: sentences of the largest batch.
     pub most: u32,
 }
 

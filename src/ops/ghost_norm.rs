@@ -12,11 +12,20 @@ use crate::kernels::ghost_norm as kernel;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum GhostNorm {
     /// (b, a) to those of the weight of a product, for each of `parts` equal parts of b's columns.
-    Product { parts: u32 },
+    Product {
+        /// Equal parts of b's columns, 1 to 4.
+        parts: u32,
+    },
     /// The same from (b, g), g being the folded inner products of a's rows ([`RowGram`](super::RowGram)).
-    Weighted { parts: u32 },
+    Weighted {
+        /// Equal parts of b's columns, 1 to 4.
+        parts: u32,
+    },
     /// b to those of a bias, for each part.
-    Sum { parts: u32 },
+    Sum {
+        /// Equal parts of b's columns, 1 to 4.
+        parts: u32,
+    },
     /// (b, x, stat) to those of layer norm's scale and shift.
     Scale,
     /// b to those of the word, position and segment table.
@@ -171,11 +180,11 @@ pub(super) enum Form {
 
 impl GhostLoops {
     /// Iterations of all loops of one invocation, for one draw of a sentence (or a pair of such) of `tokens` tokens and
-    /// `positions` masked ones: those of the `subgroup` variant with so many lanes, or of the other.
+    /// `positions` masked ones: those of the `subgroup` variant with `lanes` lanes, or of the other.
     pub(crate) fn iterations(&self, tokens: u64, positions: u64, lanes: Option<u32>) -> u64 {
         let rows = if self.masked { positions } else { tokens };
         let width = lanes.map_or(64, u64::from);
-        // The subgroup kernels take four vec4 an iteration, and blocks of rows; the others one pair of rows after
+        // The subgroup kernels take four vec4 per iteration, and blocks of rows; the others one pair of rows after
         // another.
         let inner = |columns: u64| if lanes.is_some() { columns.div_ceil(4) } else { columns };
         let blocks = rows.div_ceil(width);

@@ -25,12 +25,15 @@ pub enum Role {
 /// A matrix of the graph.
 #[derive(Clone, Debug)]
 pub struct Tensor {
+    /// For timings, errors and the `label` of dispatches.
     pub name: String,
+    /// A fixed number, or what is known when a step runs.
     pub rows: Count,
     /// Logical columns; in memory a row is padded with zeros to a multiple of 4.
     pub cols: u32,
     /// Whether there is one for each probe.
     pub probes: bool,
+    /// What it is to the graph.
     pub role: Role,
 }
 
@@ -44,12 +47,15 @@ impl Tensor {
 /// A function under a rule, at its place in the graph.
 #[derive(Clone, Debug)]
 pub struct Node {
+    /// What is computed.
     pub function: Function,
+    /// Which of its rules.
     pub rule: Rule,
     /// What the rule is applied to; which tensors, in which order, each operation says.
     pub inputs: Vec<TensorId>,
     /// What is added to the first output.
     pub addend: Option<TensorId>,
+    /// What comes out, in the order of [`Operation::outputs`](super::Operation::outputs).
     pub outputs: Vec<TensorId>,
 }
 
@@ -108,9 +114,13 @@ pub(super) fn named<T: Copy, const N: usize>(operation: &str, all: &[T]) -> [T; 
 /// A node before it has outputs.
 #[derive(Clone, Debug)]
 pub struct Call {
+    /// What is computed.
     pub function: Function,
+    /// Which of its rules.
     pub rule: Rule,
+    /// What the rule is applied to.
     pub inputs: Vec<TensorId>,
+    /// What is added to the first output.
     pub addend: Option<TensorId>,
 }
 
@@ -133,6 +143,7 @@ pub struct Dims {
     pub rows: u32,
     /// Masked positions.
     pub masked: u32,
+    /// Sentences.
     pub sentences: u32,
     /// Probes or draws that run at once.
     pub probes: u32,
@@ -253,21 +264,40 @@ impl<'g> Tangents<'g> {
 pub struct Second<'g> {
     graph: &'g mut dyn Emit,
     tangents: &'g HashMap<TensorId, TensorId>,
+    adjoints: Option<&'g HashMap<TensorId, TensorId>>,
     sum: Option<TensorId>,
 }
 
 impl<'g> Second<'g> {
     /// An empty sum.
-    pub fn new(graph: &'g mut dyn Emit, tangents: &'g HashMap<TensorId, TensorId>) -> Self {
-        Second { graph, tangents, sum: None }
+    pub fn new(
+        graph: &'g mut dyn Emit,
+        tangents: &'g HashMap<TensorId, TensorId>,
+        adjoints: Option<&'g HashMap<TensorId, TensorId>>,
+    ) -> Self {
+        Second { graph, tangents, adjoints, sum: None }
     }
 
-    /// The tangent of a tensor.
+    /// The adjoint of a tensor.
+    ///
+    /// # Panics
+    /// When it has none.
+    pub fn bar(&self, id: TensorId) -> TensorId {
+        let known = self.adjoints.and_then(|adjoints| adjoints.get(&id));
+        *known.unwrap_or_else(|| panic!("`{}` has no adjoint", self.graph.tensor(id).name))
+    }
+
+    /// The tangent of a tensor, if it has one.
+    pub fn of(&self, id: TensorId) -> Option<TensorId> {
+        self.tangents.get(&id).copied()
+    }
+
+    /// The tangent of a tensor that must have one.
     ///
     /// # Panics
     /// When it has none.
     pub fn dot(&self, id: TensorId) -> TensorId {
-        *self.tangents.get(&id).unwrap_or_else(|| panic!("`{}` has no tangent", self.graph.tensor(id).name))
+        self.of(id).unwrap_or_else(|| panic!("`{}` has no tangent", self.graph.tensor(id).name))
     }
 
     /// Appends a node with one output.

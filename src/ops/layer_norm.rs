@@ -4,8 +4,8 @@ use super::layer_norm_scale::{BETA_SUMS, GAMMA_SUMS};
 use super::operation::{self, no_rule};
 use super::variant_table::Kind;
 use super::{
-    Adjoints, Dims, Family, GradientRows, GradientSource, Lowering, Node, Operation, OutputShape, Rule, Scratch,
-    Second, Sizes, Tangents, Tensor, TensorId, Variants, call, layer_norm_scale, layer_norm_tangent, reduce,
+    Adjoints, Dims, Family, GradientRows, GradientSource, Lowering, Node, NormPart, Operation, OutputShape, Rule,
+    Scratch, Second, Sizes, Tangents, Tensor, TensorId, Variants, call, layer_norm_scale, layer_norm_tangent, reduce,
 };
 use crate::gpu::{Count, Grid};
 use crate::kernels::layer_norm as kernel;
@@ -13,6 +13,7 @@ use crate::kernels::layer_norm as kernel;
 /// Layer norm of rows.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LayerNorm {
+    /// ε, added to the variance.
     pub eps: f32,
     /// The reverse rule for x gives γ̄ and β̄ too, [1, d] each.
     pub sums: bool,
@@ -129,7 +130,8 @@ impl Operation for LayerNorm {
             return None;
         }
         let [x, stat, b] = node.inputs();
-        Some(GradientSource::Rows(GradientRows::Scale { b, x, stat, column: output }))
+        let part = [NormPart::Scale, NormPart::Shift][output];
+        Some(GradientSource::Rows(GradientRows::Normalised { b, x, stat, part }))
     }
 
     fn lower(&self, node: &Node, cx: &mut Lowering<'_>) {

@@ -39,6 +39,7 @@ impl Layout {
 /// What is done to C before it is stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Epilogue {
+    /// Nothing.
     #[default]
     None,
     /// A second output f(C).
@@ -62,8 +63,11 @@ impl Epilogue {
 /// other layouts, and so no rules of their own: they are planned and fused as any other.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Linear {
+    /// Which of A and B is transposed.
     pub layout: Layout,
+    /// Whether a bias [1, n] is added to every row.
     pub bias: bool,
+    /// What is done to C before it is stored.
     pub epilogue: Epilogue,
     /// A second output [1, m], the sums of A's columns (TN): with A = ȳ the gradient of a bias.
     pub sums: bool,
@@ -215,11 +219,11 @@ impl Operation for Linear {
         g.set(out, sum.expect("some input has a tangent"));
     }
 
-    /// Second-order term of y = x Wᵀ: 2 ⟨ȳ, ẋ Ẇᵀ⟩.
+    /// Second-order term of y = x Wᵀ: 2 ⟨ȳ, ẋ Ẇᵀ⟩, where both move.
     fn second(&self, node: &Node, g: &mut Second<'_>, y_bar: TensorId) {
+        let (Some(x_dot), Some(w_dot)) = (g.of(node.inputs[0]), g.of(node.inputs[1])) else { return };
         let op = Linear { epilogue: Epilogue::Dot, ..Linear::default() };
-        let inputs = [g.dot(node.inputs[0]), g.dot(node.inputs[1]), y_bar];
-        let terms = g.push(call(op, Rule::Forward, &inputs), "second(linear)");
+        let terms = g.push(call(op, Rule::Forward, &[x_dot, w_dot, y_bar]), "second(linear)");
         g.term(terms, 2.0);
     }
 

@@ -13,15 +13,16 @@ use crate::kernels::loss_draw as kernel;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[schemars(
     rename = "TraceEstimator",
-    description = "The draw at each masked position, made so that the squared norm of an example's gradient has the trace as its \
-                   mean."
+    description = "The draw at each masked position, made so that the squared norm of an example's gradient has the \
+        trace as its mean."
 )]
 pub enum LossDraw {
     /// √p ∘ r − p ⟨√p, r⟩ with random signs r.
     #[default]
     #[serde(rename = "random-signs")]
     #[schemars(
-        description = "Random signs on the square root of the loss's own curvature: the least variance once a model is confident."
+        description = "Random signs on the square root of the loss's own curvature: the least variance once a model is \
+            confident."
     )]
     Signs,
     /// p − e_y with y drawn from p.

@@ -1,7 +1,7 @@
 //! What an operation has at hand when it turns itself into dispatches.
 
-use super::{BatchBuffers, Dims, Emit, TensorId, Variants};
-use crate::gpu::{Buffer, Count, Dispatch, Grid, Kernel};
+use super::{BatchBuffers, Dims, Emit, Node, TensorId, Variants};
+use crate::gpu::{Buffer, Count, Dispatch, Grid, Kernel, KernelFile, Launch};
 
 /// A piece of memory that a node needs while it runs, by the name that its operation gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -9,9 +9,13 @@ pub struct Scratch(pub &'static str);
 
 /// The place where dispatches are made: buffers of tensors, sizes, variants.
 pub struct Lowering<'a> {
+    /// Names and shapes of tensors.
     pub graph: &'a dyn Emit,
+    /// The largest batch.
     pub dims: &'a Dims,
+    /// How kernels run.
     pub variants: &'a Variants,
+    /// The batch's memory.
     pub batch: &'a BatchBuffers,
     pub(crate) buffers: &'a dyn Fn(TensorId) -> Buffer,
     pub(crate) scratch: &'a dyn Fn(Scratch) -> Option<Buffer>,
@@ -59,7 +63,7 @@ impl Lowering<'_> {
         (rows.code(), rows.fixed())
     }
 
-    /// A grid of one invocation a vec4 of a tensor, 64 a workgroup.
+    /// A grid of one invocation per vec4 of a tensor, 64 per workgroup.
     pub fn elementwise(&self, id: TensorId) -> Grid {
         let tensor = self.graph.tensor(id);
         match tensor.rows {
@@ -67,7 +71,7 @@ impl Lowering<'_> {
                 let total = n * tensor.cols4();
                 Grid { count: Count::Fixed(total), unit: 64, columns: 1, layers: self.layers(id) }
             }
-            // 64 vec4 a workgroup: rows x cols4 / 64 workgroups, rounded up for blocks of rows.
+            // 64 vec4 per workgroup: rows x cols4 / 64 workgroups, rounded up for blocks of rows.
             rows => {
                 let cols4 = tensor.cols4();
                 let common = gcd(cols4, 64);
@@ -76,9 +80,21 @@ impl Lowering<'_> {
         }
     }
 
-    /// A grid of `lanes` invocations a row, 64 a workgroup.
+    /// A grid of `lanes` invocations per row, 64 per workgroup.
     pub fn rowwise(&self, rows: Count, lanes: u32, layers: u32) -> Grid {
         Grid { count: rows, unit: 64 / lanes, columns: 1, layers }
+    }
+
+    /// Appends an elementwise kernel of your own, in the frame of `shaders/common/elementwise.wgsl`. Its entry point is
+    /// called as the [rule](super::Rule::name), its storage bindings are the node's inputs (four at most), then its
+    /// first output; `p.scale` is `scale`.
+    pub fn push_elementwise(&mut self, file: &'static KernelFile, node: &Node, scale: f32) {
+        let (out, entry) = (node.outputs[0], node.rule.name());
+        let (code, fixed) = self.count(out);
+        let [a, b, c, d] = std::array::from_fn(|i| node.inputs.get(i).map_or(0, |id| self.layer(*id)));
+        let params = vec![code, fixed, self.cols4(out), a, b, c, d, self.layer(out), scale.to_bits(), 0, 0, 0];
+        let buffers = node.inputs.iter().chain([&out]).map(|id| self.buffer(*id)).collect();
+        self.push(Launch { file, entry, buffers, params }, self.name(out), self.elementwise(out));
     }
 
     /// Appends a dispatch.

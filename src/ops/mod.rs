@@ -1,4 +1,4 @@
-//! The operations: a file each, named as its shader and as its f64 twin in [`crate::reference`].
+//! The operations: one file each, named as its shader and as its f64 twin in [`crate::reference`].
 //!
 //! An operation knows its shapes, its rules (forward, vjp, later jvp and the jvp of the vjp) and how it runs on an
 //! adapter. Which variant of a kernel runs is decided in one place, [`Variants::choose`], which fixes the launch
@@ -20,71 +20,58 @@
 //! assert_eq!((graph.tensor(w_bar).rows, graph.tensor(w_bar).cols), (Count::Fixed(10), 6));
 //! ```
 
-pub mod activation;
-pub mod add;
-pub mod adversary;
-pub mod attention;
+pub(crate) mod activation;
+pub(crate) mod add;
+pub(crate) mod adversary;
+pub(crate) mod attention;
 mod attention_tangent;
 pub mod batch;
-pub mod column_sum;
-pub mod concat;
+pub(crate) mod column_sum;
+pub(crate) mod concat;
 pub mod counts;
-pub mod cross_entropy;
+pub(crate) mod cross_entropy;
 mod device;
-pub mod dropout;
-pub mod embedding;
-pub mod excess;
-pub mod gather;
-pub mod ghost_gram;
-pub mod ghost_norm;
+pub(crate) mod dropout;
+pub(crate) mod embedding;
+pub(crate) mod excess;
+pub(crate) mod gather;
+pub(crate) mod ghost_gram;
+pub(crate) mod ghost_norm;
 mod ir;
-pub mod layer_norm;
+pub(crate) mod layer_norm;
 mod layer_norm_scale;
 mod layer_norm_tangent;
-pub mod linear;
-pub mod loss_draw;
+pub(crate) mod linear;
+pub(crate) mod loss_draw;
 mod lowering;
+pub(crate) mod lstm;
+mod lstm_lowering;
 mod multiply;
 mod operation;
-pub mod optimizer;
+pub(crate) mod optimizer;
 mod own;
-pub mod reduce;
+pub(crate) mod reduce;
 mod repeat_heads;
 mod rotary;
 mod row_gram;
-pub mod sentence_sum;
-pub mod statistics;
+pub(crate) mod sentence_sum;
+pub(crate) mod statistics;
 mod update;
-pub mod variant_table;
+pub(crate) mod variant_table;
 mod variants;
 
-pub use activation::Activation;
-pub use add::Add;
-pub use attention::Attention;
-pub use column_sum::ColumnSum;
-pub use concat::Concat;
-pub use cross_entropy::{CrossEntropy, Labels};
+pub use cross_entropy::Labels;
 pub use device::{Device, DeviceError};
-pub use dropout::Dropout;
-pub use embedding::{Embedding, Table};
-pub use gather::Gather;
-pub use ghost_gram::{GhostGram, GramKind};
-pub use ghost_norm::GhostNorm;
+pub use embedding::Table;
+pub use ghost_gram::GramKind;
 pub(crate) use ghost_norm::{GhostLoops, instantiates};
-pub use layer_norm::LayerNorm;
-pub use linear::{Epilogue, Layout, Linear};
-pub use loss_draw::LossDraw;
+pub use linear::{Epilogue, Layout};
 pub use lowering::{Lowering, Scratch};
-pub use multiply::Multiply;
-pub use operation::{GradientRows, GradientSource, Operation, OutputShape, Sizes};
+pub use operation::{GradientRows, GradientSource, NormPart, Operation, OutputShape, Sizes};
 pub use own::Own;
-pub use repeat_heads::RepeatHeads;
-pub use rotary::Rotary;
-pub use row_gram::RowGram;
-pub use sentence_sum::SentenceSum;
 pub use update::{Optimizer, Treatment, UpdateRule};
-pub use variant_table::{AttentionVariant, Family, LinearVariant, Sums};
-pub use variants::{Variants, Wishes};
+pub use variant_table::{AttentionVariant, Family, Kind, Lack, LinearVariant, LstmVariant, Need, Row, Sums};
+pub use variants::{KernelChoice, VariantError, Variants};
 
 pub use batch::{Batch, BatchBuffers};
 pub use ir::{Adjoints, Call, Dims, Emit, Node, Role, Second, Tangents, Tensor, TensorId, call};
@@ -104,32 +91,49 @@ pub enum Rule {
     Second,
     /// f'(x), of an activation.
     Slope,
-    /// What [`Rule::VjpJvp`] of attention needs of each row.
+    /// What [`Rule::VjpJvp`] of attention and of LSTMs needs of each row.
     Delta,
 }
 
 impl Rule {
-    /// What stands behind an operation's name in a title.
-    fn suffix(self) -> &'static str {
+    /// Name, as entry points of `shaders/` have it.
+    pub fn name(self) -> &'static str {
         match self {
-            Rule::Forward => "",
-            Rule::Vjp(_) => ", vjp",
-            Rule::Jvp => ", jvp",
-            Rule::VjpJvp(_) => ", vjp_jvp",
-            Rule::Second => ", second",
-            Rule::Slope => ", slope",
-            Rule::Delta => ", delta",
+            Rule::Forward => "forward",
+            Rule::Vjp(_) => "vjp",
+            Rule::Jvp => "jvp",
+            Rule::VjpJvp(_) => "vjp_jvp",
+            Rule::Second => "second",
+            Rule::Slope => "slope",
+            Rule::Delta => "delta",
         }
     }
 }
 
-/// The one list of operations: calls a macro with the names of all.
+/// The one list of operations, each in the file of its `mod`: calls a macro with all of them.
 macro_rules! every_operation {
     ($with:ident) => {
         $with! {
-            Activation, Add, Attention, ColumnSum, Concat, CrossEntropy, Dropout, Embedding, Gather, GhostGram, GhostNorm,
-            LayerNorm, Linear, LossDraw, Multiply, RepeatHeads, Rotary, RowGram,
-            SentenceSum,
+            activation::Activation,
+            add::Add,
+            attention::Attention,
+            column_sum::ColumnSum,
+            concat::Concat,
+            cross_entropy::CrossEntropy,
+            dropout::Dropout,
+            embedding::Embedding,
+            gather::Gather,
+            ghost_gram::GhostGram,
+            ghost_norm::GhostNorm,
+            layer_norm::LayerNorm,
+            linear::Linear,
+            loss_draw::LossDraw,
+            lstm::Lstm,
+            multiply::Multiply,
+            repeat_heads::RepeatHeads,
+            rotary::Rotary,
+            row_gram::RowGram,
+            sentence_sum::SentenceSum,
         }
     };
 }
@@ -137,7 +141,9 @@ pub(crate) use every_operation;
 
 /// One type for the functions of a list, each of which is an [`Operation`].
 macro_rules! function {
-    ($($name:ident,)*) => {
+    ($($file:ident::$name:ident,)*) => {
+        $(pub use $file::$name;)*
+
         /// An operation of a graph, with what it is set to.
         #[derive(Clone, Debug, PartialEq)]
         pub enum Function {

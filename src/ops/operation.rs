@@ -19,7 +19,10 @@ pub trait Operation: Debug + Send + Sync {
 
     /// What timings call a rule.
     fn title(&self, rule: Rule) -> String {
-        format!("{}{}", self.name(), rule.suffix())
+        match rule {
+            Rule::Forward => self.name().into(),
+            _ => format!("{}, {}", self.name(), rule.name()),
+        }
     }
 
     /// Shapes of what comes out of a rule.
@@ -95,20 +98,55 @@ pub enum GradientSource {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GradientRows {
     /// bᵀ a: the weight of a product.
-    Product { b: TensorId, a: TensorId },
+    Product {
+        /// ȳ, [rows, out].
+        b: TensorId,
+        /// x, [rows, in].
+        a: TensorId,
+    },
     /// Σ_rows b: a bias.
-    Sum { b: TensorId },
-    /// Layer norm's scale (column 0) or shift (column 1).
-    Scale { b: TensorId, x: TensorId, stat: TensorId, column: usize },
+    Sum {
+        /// ȳ, [rows, n].
+        b: TensorId,
+    },
+    /// Σ_rows b ⊙ x̂, the scale of a normalisation, or Σ_rows b, its shift. x̂ = (x − m) r with the (m, r) of each row
+    /// in `stat`; where nothing is subtracted m is 0.
+    Normalised {
+        /// ȳ, [rows, d].
+        b: TensorId,
+        /// What is normalised, [rows, d].
+        x: TensorId,
+        /// (m, r, ..) of each row, [rows, 4].
+        stat: TensorId,
+        /// Which of the two.
+        part: NormPart,
+    },
     /// The rows of b by table row.
-    Table { b: TensorId, table: Table },
+    Table {
+        /// ȳ, [rows, d].
+        b: TensorId,
+        /// Whose rows.
+        table: Table,
+    },
+}
+
+/// A vector of parameters behind a normalisation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormPart {
+    /// γ, which multiplies x̂.
+    Scale,
+    /// β, which is added.
+    Shift,
 }
 
 /// A graph at the sizes of a largest batch, with the variants that will run.
 #[derive(Clone, Copy)]
 pub struct Sizes<'a> {
+    /// Names and shapes of tensors.
     pub graph: &'a dyn Emit,
+    /// The largest batch.
     pub dims: &'a Dims,
+    /// How kernels run.
     pub variants: &'a Variants,
 }
 

@@ -31,7 +31,7 @@ pub struct Shared {
     pub tally: Buffer,
     /// (clipping factor, 1 after something was not finite, its step as bits, the gradient's norm)
     pub state: Buffer,
-    /// A line a step: (loss, gradient norm, 1 when bad, step as bits).
+    /// One line per step: (loss, gradient norm, 1 when bad, step as bits).
     pub log: Buffer,
     /// Lines in the log before it starts again.
     pub ring: u32,
@@ -66,7 +66,7 @@ pub fn accumulate(label: &str, gradient: &Buffer, sum: &Buffer, size4: u32) -> D
 ///
 /// The losses were weighted by `scale`, a power of two, and so the gradient is as much too large: the update, the norm
 /// and the log divide by it, which changes no bit.
-pub fn settle(clip: f32, scale: f32, chunks: &[ChunkBuffers], shared: &Shared) -> Vec<Dispatch> {
+pub fn measure_gradient(clip: f32, scale: f32, chunks: &[ChunkBuffers], shared: &Shared) -> Vec<Dispatch> {
     let mut all = Vec::new();
     let mut first = 0;
     for (i, chunk) in chunks.iter().enumerate() {
@@ -90,7 +90,7 @@ pub fn settle(clip: f32, scale: f32, chunks: &[ChunkBuffers], shared: &Shared) -
     all
 }
 
-/// saved ← θ, θ ← θ + rho g / ‖g‖, by the norm that [`settle`] left; θ stays where something was not finite.
+/// saved ← θ, θ ← θ + rho g / ‖g‖, by the norm that [`measure_gradient`] left; θ stays where something was not finite.
 pub fn ascend(rho: f32, scale: f32, chunks: &[ChunkBuffers], saved: &[Buffer], shared: &Shared) -> Vec<Dispatch> {
     let one = |(i, (chunk, saved)): (usize, (&ChunkBuffers, &Buffer))| {
         let ascend = kernel::Ascend {
@@ -115,7 +115,7 @@ pub fn descend(chunks: &[ChunkBuffers], saved: &[Buffer]) -> Vec<Dispatch> {
     chunks.iter().zip(saved).enumerate().map(one).collect()
 }
 
-/// The update of parameters and moments by the gradient that [`settle`] looked at.
+/// The update of parameters and moments by the gradient that [`measure_gradient`] looked at.
 pub fn apply(rule: Rule, chunks: &[ChunkBuffers], shared: &Shared) -> Vec<Dispatch> {
     let one = |(i, chunk): (usize, &ChunkBuffers)| {
         let (g, settled, theta) = (chunk.gradient.clone(), shared.state.clone(), chunk.theta.clone());

@@ -11,6 +11,7 @@ use crate::kernels::row_gram as kernel;
 /// t's sentence, and no sentence has more than `most` rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowGram {
+    /// Columns of g: rows of the longest sentence.
     pub most: u32,
 }
 
@@ -66,7 +67,7 @@ impl Operation for RowGram {
 }
 
 impl RowGram {
-    /// Iterations of all loops of one invocation, in the `subgroup` variant with so many lanes or in the other.
+    /// Iterations of all loops of one invocation, in the `subgroup` variant with `lanes` lanes or in the other.
     pub(crate) fn iterations(self, a: &Tensor, lanes: Option<u32>) -> u64 {
         let a4 = u64::from(a.cols4());
         match lanes {

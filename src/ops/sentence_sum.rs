@@ -9,6 +9,7 @@ use crate::kernels::sentence_sum as kernel;
 /// terms to factor Σ terms, plus an addend.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SentenceSum {
+    /// What the sum is multiplied by.
     pub factor: f32,
 }
 

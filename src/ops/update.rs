@@ -10,9 +10,21 @@ use crate::gpu::{Buffer, Dispatch, Gpu, GpuError};
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum UpdateRule {
     /// Loshchilov and Hutter 2019; `decay` applies to matrices.
-    AdamW { betas: [f64; 2], eps: f64, decay: f64 },
+    AdamW {
+        /// Decay of the two moments in a step.
+        betas: [f64; 2],
+        /// Added to the root of the second moment.
+        eps: f64,
+        /// Weight decay, multiplied by the learning rate.
+        decay: f64,
+    },
     /// As torch.optim.SGD, without dampening.
-    Sgd { momentum: f64, decay: f64 },
+    Sgd {
+        /// Share of the last update that is kept.
+        momentum: f64,
+        /// Weight decay, added to the gradient.
+        decay: f64,
+    },
 }
 
 impl UpdateRule {
@@ -97,11 +109,11 @@ impl Optimizer {
     }
 
     /// The norm of the gradient, the step's log line, and the state that an update or an ascent reads.
-    pub fn settle(&self) -> Vec<Dispatch> {
-        optimizer::settle(self.treatment.clip, self.treatment.scale, &self.chunks, &self.shared)
+    pub fn measure_gradient(&self) -> Vec<Dispatch> {
+        optimizer::measure_gradient(self.treatment.clip, self.treatment.scale, &self.chunks, &self.shared)
     }
 
-    /// saved ← θ, θ ← θ + rho g / ‖g‖, by the norm that [`settle`](Self::settle) left.
+    /// saved ← θ, θ ← θ + rho g / ‖g‖, by the norm that [`measure_gradient`](Self::measure_gradient) left.
     pub fn ascend(&self, rho: f32, saved: &[Buffer]) -> Vec<Dispatch> {
         optimizer::ascend(rho, self.treatment.scale, &self.chunks, saved, &self.shared)
     }
@@ -111,14 +123,15 @@ impl Optimizer {
         optimizer::descend(&self.chunks, saved)
     }
 
-    /// The update of parameters and moments by the gradient that [`settle`](Self::settle) looked at.
+    /// The update of parameters and moments by the gradient that [`measure_gradient`](Self::measure_gradient) looked
+    /// at.
     pub fn apply(&self) -> Vec<Dispatch> {
         optimizer::apply(self.rule.rounded(), &self.chunks, &self.shared)
     }
 
     /// Norm, log line and update.
     pub fn update(&self) -> Vec<Dispatch> {
-        let mut all = self.settle();
+        let mut all = self.measure_gradient();
         all.extend(self.apply());
         all
     }
@@ -133,7 +146,7 @@ impl Optimizer {
         &self.shared.state
     }
 
-    /// A line a step: (loss, gradient norm, 1 when bad, step as bits).
+    /// One line per step: (loss, gradient norm, 1 when bad, step as bits).
     pub fn log(&self) -> &Buffer {
         &self.shared.log
     }

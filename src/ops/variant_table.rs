@@ -15,21 +15,27 @@ pub enum Family {
     LinearNn,
     /// W̄ = ȳᵀ x
     LinearTn,
+    /// Attention of sentences to themselves.
     AttentionForward,
+    /// Its reverse rule.
     AttentionVjp,
     /// The tangents of both, and the second-order term.
     TangentAttention,
     /// Norms of per-example gradients.
     GhostNorm,
+    /// Layer norm and its reverse rule for x.
     LayerNorm,
+    /// Losses of rows of logits and their gradient.
     CrossEntropy,
+    /// The recurrence of an LSTM and its rules.
+    Lstm,
     /// How long sums over rows are cut: biases, layer norm's scale, embeddings, splits of weight gradients.
     Sums,
 }
 
 impl Family {
     /// All, in the order in which they are shown and written.
-    pub const ALL: [Family; 10] = [
+    pub const ALL: [Family; 11] = [
         Family::LinearNt,
         Family::LinearNn,
         Family::LinearTn,
@@ -39,6 +45,7 @@ impl Family {
         Family::GhostNorm,
         Family::LayerNorm,
         Family::CrossEntropy,
+        Family::Lstm,
         Family::Sums,
     ];
 
@@ -54,6 +61,7 @@ impl Family {
             Family::GhostNorm => "ghost_norm",
             Family::LayerNorm => "layer_norm",
             Family::CrossEntropy => "cross_entropy",
+            Family::Lstm => "lstm",
             Family::Sums => "sums",
         }
     }
@@ -66,6 +74,7 @@ impl Family {
             Family::TangentAttention | Family::GhostNorm => SENTENCES,
             Family::LayerNorm => LAYER_NORM,
             Family::CrossEntropy => ROWS,
+            Family::Lstm => LSTM,
             Family::Sums => SUMS,
         }
     }
@@ -95,6 +104,8 @@ impl Family {
             (Family::LayerNorm, true) => &["subgroup-16", "subgroup-8", "subgroup-4", "lane"],
             (Family::CrossEntropy, true) => &["lane"],
             (Family::LayerNorm | Family::CrossEntropy, false) => &["lanes-32"],
+            (Family::Lstm, true) => &["subgroup-16", "subgroup-8", "subgroup-4", "units"],
+            (Family::Lstm, false) => &["units"],
             // Two to sixteen cores, and every workgroup costs 0.2 µs: few workgroups with long sums.
             (Family::Sums, true) => &["long"],
             (Family::Sums, false) => &["short"],
@@ -113,7 +124,9 @@ pub struct Row {
     pub name: &'static str,
     /// What it does, in a few words.
     pub about: &'static str,
+    /// What an adapter must have for it.
     pub needs: &'static [Need],
+    /// What it is to the operation.
     pub kind: Kind,
 }
 
@@ -124,7 +137,7 @@ impl Row {
     }
 
     /// What an adapter lacks for it.
-    pub fn missing(&self, caps: &Capabilities) -> Option<String> {
+    pub fn missing(&self, caps: &Capabilities) -> Option<Lack> {
         self.needs.iter().find_map(|need| need.missing(caps))
     }
 }
@@ -136,67 +149,128 @@ pub enum Need {
     Invocations(u32),
     /// Bytes of workgroup memory.
     WorkgroupBytes(u32),
-    /// Products of so large matrices by a subgroup, from f16 operands with f32 sums.
+    /// Products of square matrices of this size by a subgroup, from f16 operands with f32 sums.
     Cooperative(u32),
-    /// Subgroups of exactly so many lanes, whatever the kernel.
+    /// Subgroups of exactly this number of lanes, whatever the kernel.
     Lanes(u32),
 }
 
 impl Need {
-    fn missing(self, caps: &Capabilities) -> Option<String> {
+    fn missing(self, caps: &Capabilities) -> Option<Lack> {
         match self {
-            Need::Invocations(n) => (caps.workgroup_invocations < n).then(|| {
-                format!("it needs {n} invocations a workgroup, this adapter has {}", caps.workgroup_invocations)
-            }),
-            Need::WorkgroupBytes(n) => (caps.workgroup_bytes < n)
-                .then(|| format!("it needs {n} bytes of workgroup memory, this adapter has {}", caps.workgroup_bytes)),
-            Need::Cooperative(n) => (!caps.cooperative.contains(&n)).then(|| {
-                format!("it needs cooperative {n} x {n} matrices of f16 with f32 sums, which this adapter lacks")
-            }),
-            Need::Lanes(n) => (caps.subgroup_size != n).then(|| match (caps.subgroup_min, caps.subgroup_max) {
-                (_, 0) => format!("it needs subgroups of {n} lanes, this adapter has no subgroups"),
-                (min, max) if min == max => format!("it needs subgroups of {n} lanes, this adapter has {min}"),
-                (min, max) => format!("it needs subgroups of exactly {n} lanes, this adapter has {min} to {max}"),
+            Need::Invocations(needed) => {
+                let has = caps.workgroup_invocations;
+                (has < needed).then_some(Lack::Invocations { needed, has })
+            }
+            Need::WorkgroupBytes(needed) => {
+                let has = caps.workgroup_bytes;
+                (has < needed).then_some(Lack::WorkgroupBytes { needed, has })
+            }
+            Need::Cooperative(n) => (!caps.cooperative.contains(&n)).then_some(Lack::Cooperative(n)),
+            Need::Lanes(n) => (caps.subgroup_size != n).then_some(match (caps.subgroup_min, caps.subgroup_max) {
+                (_, 0) => Lack::Subgroups(n),
+                (least, most) if least == most => Lack::Lanes { needed: n, has: least },
+                (least, most) => Lack::ExactLanes { needed: n, least, most },
             }),
         }
     }
 }
 
+/// What an adapter lacks for a variant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Lack {
+    /// Its workgroups are too small.
+    #[error("it needs {needed} invocations a workgroup, this adapter has {has}")]
+    Invocations {
+        /// By the variant.
+        needed: u32,
+        /// At most on the adapter.
+        has: u32,
+    },
+    /// Its workgroups have too little memory.
+    #[error("it needs {needed} bytes of workgroup memory, this adapter has {has}")]
+    WorkgroupBytes {
+        /// By the variant.
+        needed: u32,
+        /// At most on the adapter.
+        has: u32,
+    },
+    /// It has no products of square matrices of this size by a subgroup.
+    #[error("it needs cooperative {0} x {0} matrices of f16 with f32 sums, which this adapter lacks")]
+    Cooperative(u32),
+    /// It has no subgroups, of which the variant needs those with this number of lanes.
+    #[error("it needs subgroups of {0} lanes, this adapter has no subgroups")]
+    Subgroups(u32),
+    /// Its subgroups all have another number of lanes.
+    #[error("it needs subgroups of {needed} lanes, this adapter has {has}")]
+    Lanes {
+        /// By the variant.
+        needed: u32,
+        /// On the adapter.
+        has: u32,
+    },
+    /// Its subgroups may have another number of lanes.
+    #[error("it needs subgroups of exactly {needed} lanes, this adapter has {least} to {most}")]
+    ExactLanes {
+        /// By the variant.
+        needed: u32,
+        /// The fewest that a subgroup of the adapter may have.
+        least: u32,
+        /// The most that a subgroup of the adapter may have.
+        most: u32,
+    },
+}
+
 /// What a row means to the operation's `lower`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    /// A way to compute a product.
     Linear(LinearVariant),
+    /// A way to compute attention, its tangents, or norms per example.
     Attention(AttentionVariant),
     /// Invocations that share a row.
     RowLanes(u32),
     /// Lanes of a subgroup that goes over a block of rows.
     RowSubgroup(u32),
+    /// A recurrence.
+    Lstm(LstmVariant),
+    /// How long sums are cut.
     Sums(Sums),
 }
 
 /// How matrix products run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinearVariant {
-    /// 4 x 4 an invocation, straight from memory.
+    /// 4 x 4 numbers per invocation, straight from memory.
     Direct,
-    /// 64 x 64 a workgroup, through workgroup memory.
+    /// 64 x 64 numbers per workgroup, through workgroup memory.
     Tiled,
-    /// 64 x 64 a workgroup of 4 subgroups, by the adapter's products of so large matrices, f16 operands and f32 sums.
+    /// 64 x 64 numbers per workgroup of 4 subgroups, by the adapter's products of matrices of this size, f16 operands
+    /// and f32 sums.
     Cooperative(u32),
-    /// So many rows and columns a workgroup, through workgroup memory, 8 x 8 an invocation.
+    /// This number of rows and columns per workgroup, through workgroup memory; 8 x 8 numbers per invocation.
     Register(u32),
-    /// A subgroup of so many lanes four times as many rows, by broadcast.
+    /// One subgroup, of this number of lanes, per four times as many rows, by broadcast.
     Subgroup(u32),
 }
 
 /// How attention runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttentionVariant {
-    /// An invocation a row and head, straight from memory.
+    /// One invocation per row and head, straight from memory.
     Row,
-    /// A workgroup a block of rows and head, over tiles of the sentence in workgroup memory.
+    /// One workgroup per block of rows and head, over tiles of the sentence in workgroup memory.
     Flash,
-    /// A subgroup of so many lanes a sentence and head, by broadcast.
+    /// One subgroup, of this number of lanes, per sentence and head, by broadcast.
+    Subgroup(u32),
+}
+
+/// How an LSTM goes through time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LstmVariant {
+    /// A workgroup a block of sentences, its invocations over units.
+    Units,
+    /// A subgroup of so many lanes four times as many sentences, the weight handed round by broadcast.
     Subgroup(u32),
 }
 
@@ -294,6 +368,20 @@ static LAYER_NORM: &[Row] = &[
     Row { name: "subgroup-4", about: ACROSS, needs: &[Need::Lanes(4)], kind: Kind::RowSubgroup(4) },
     Row { name: "subgroup-8", about: ACROSS, needs: &[Need::Lanes(8)], kind: Kind::RowSubgroup(8) },
     Row { name: "subgroup-16", about: ACROSS, needs: &[Need::Lanes(16)], kind: Kind::RowSubgroup(16) },
+];
+
+const ACROSS_SENTENCES: &str = "a subgroup a workgroup, four sentences a lane, W handed round by broadcast; for \
+    software adapters; more than 128 units take the kernel over units";
+
+const fn lstm(name: &'static str, about: &'static str, needs: &'static [Need], variant: LstmVariant) -> Row {
+    Row { name, about, needs, kind: Kind::Lstm(variant) }
+}
+
+static LSTM: &[Row] = &[
+    lstm("units", "a workgroup 8 sentences, its invocations over units", &[], LstmVariant::Units),
+    lstm("subgroup-4", ACROSS_SENTENCES, &[Need::Lanes(4)], LstmVariant::Subgroup(4)),
+    lstm("subgroup-8", ACROSS_SENTENCES, &[Need::Lanes(8)], LstmVariant::Subgroup(8)),
+    lstm("subgroup-16", ACROSS_SENTENCES, &[Need::Lanes(16)], LstmVariant::Subgroup(16)),
 ];
 
 static SUMS: &[Row] = &[

@@ -2,10 +2,10 @@
 //! choose others.
 //!
 //! ```
-//! use lowland::ops::Wishes;
-//! let wishes: Wishes = "linear=direct,attention_vjp=row".parse().unwrap();
-//! assert_eq!(wishes.to_string(), "linear=direct,attention_vjp=row");
-//! assert!("linear=fast".parse::<Wishes>().unwrap_err().contains("tiled"));
+//! use lowland::ops::KernelChoice;
+//! let kernel_choice: KernelChoice = "linear=direct,attention_vjp=row".parse().unwrap();
+//! assert_eq!(kernel_choice.to_string(), "linear=direct,attention_vjp=row");
+//! assert!("linear=fast".parse::<KernelChoice>().unwrap_err().to_string().contains("tiled"));
 //! ```
 
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::variant_table::{AttentionVariant, Family, Kind, LinearVariant, Row, Sums};
+use super::variant_table::{AttentionVariant, Family, Kind, Lack, LinearVariant, LstmVariant, Row, Sums};
 use crate::gpu::Capabilities;
 
 /// The variants of all kernels for one adapter: a row of the table for each operation.
@@ -39,14 +39,19 @@ impl Variants {
     /// The same with products of mixed precision.
     ///
     /// # Errors
-    /// In words, what the adapter lacks for them.
-    pub fn mixed(self, caps: &Capabilities) -> Result<Variants, String> {
-        let rows = || Family::LinearNt.rows().iter().filter(|row| row.mixed());
-        let row = rows().find(|row| row.missing(caps).is_none());
-        let why = || rows().filter_map(|row| row.missing(caps)).next().unwrap_or_default();
-        let name = row.ok_or_else(why)?.name;
-        let products = Family::named("linear").into_iter();
-        Ok(products.fold(self, |variants, o| variants.with(o, name).expect("a row of the table")))
+    /// What the adapter lacks for them.
+    pub fn mixed(self, caps: &Capabilities) -> Result<Variants, Lack> {
+        let mut lack = None;
+        for row in Family::LinearNt.rows().iter().filter(|row| row.mixed()) {
+            match row.missing(caps) {
+                Some(missing) => lack = lack.or(Some(missing)),
+                None => {
+                    let products = Family::named("linear").into_iter();
+                    return Ok(products.fold(self, |all, o| all.with(o, row.name).expect("a row of the table")));
+                }
+            }
+        }
+        Err(lack.expect("the table has products of mixed precision"))
     }
 
     /// Whether some operation is of mixed precision.
@@ -65,8 +70,8 @@ impl Variants {
         Variants::cover(Variants::choose(caps), |_| true)
     }
 
-    /// Number n takes the n-th row of every operation that has so many, and the last one of the others; sums are cut as
-    /// short as they come, so that each kernel is seen with many parts.
+    /// Number n takes the n-th row of every operation, of those that have fewer the last one; sums are cut as short as
+    /// they come, so that each kernel is seen with many parts.
     fn cover(chosen: Variants, fits: impl Fn(&Row) -> bool) -> Vec<Variants> {
         let usable = |operation: Family| -> Vec<u8> {
             let rows = operation.rows().iter().enumerate();
@@ -130,6 +135,14 @@ impl Variants {
         }
     }
 
+    /// How an LSTM goes through time.
+    pub fn lstm(&self) -> LstmVariant {
+        match self.row(Family::Lstm).kind {
+            Kind::Lstm(variant) => variant,
+            other => unreachable!("the table of LSTMs holds {other:?}"),
+        }
+    }
+
     /// Invocations that share a row in layer norm or cross-entropy.
     pub fn row_lanes(&self, operation: Family) -> u32 {
         match self.row(operation).kind {
@@ -187,48 +200,98 @@ impl<'de> Deserialize<'de> for Variants {
     }
 }
 
-/// Variants that someone asked for: `linear=tiled,attention=row`. Names are checked when they are read, against an
-/// adapter when they are [applied](Wishes::apply).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wishes(Vec<(String, String)>);
+/// Why kernel variants cannot be those that were asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum VariantError {
+    /// A part of the text that is no pair.
+    #[error("`{0}`: write `OPERATION=VARIANT`, as `linear=tiled`")]
+    Form(String),
+    /// No operation of the table has this name.
+    #[error("`{0}` has no variants; these have: linear, attention (all of their kind), {names}", names = every_name())]
+    Operation(String),
+    /// The operation has no such variant.
+    #[error("`{variant}` is no variant of {operation}; one of: {}", known.join(", "))]
+    Variant {
+        /// An operation or a family of them.
+        operation: String,
+        /// What was asked for.
+        variant: String,
+        /// The variants that it has.
+        known: Vec<&'static str>,
+    },
+    /// The adapter cannot run it.
+    #[error("{operation}={variant} cannot run here: {lack}")]
+    Adapter {
+        /// An operation or a family of them.
+        operation: String,
+        /// What was asked for.
+        variant: String,
+        /// What the adapter lacks.
+        lack: Lack,
+    },
+}
 
-impl Wishes {
-    /// One wish more: the variant of an operation or of a family of them.
+fn every_name() -> String {
+    Family::ALL.map(Family::name).join(", ")
+}
+
+/// Variants that someone asked for: `linear=tiled,attention=row`. Names are checked when they are read, against an
+/// adapter when they are [applied](KernelChoice::apply).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelChoice {
+    asked: Vec<(String, String)>,
+    place: &'static str,
+}
+
+impl Default for KernelChoice {
+    fn default() -> KernelChoice {
+        KernelChoice { asked: vec![], place: "kernel variants" }
+    }
+}
+
+impl KernelChoice {
+    /// The same, asked for at this place (a flag, a key of a config), which errors name.
+    pub fn asked_at(self, place: &'static str) -> KernelChoice {
+        KernelChoice { place, ..self }
+    }
+
+    /// Where it was asked for.
+    pub fn place(&self) -> &'static str {
+        self.place
+    }
+
+    /// Asks for one more: the variant of an operation or of a family of them.
     ///
     /// # Errors
-    /// In words, when the names are not those of the table.
-    pub fn add(&mut self, operation: &str, variant: &str) -> Result<(), String> {
+    /// A name that is not in the table.
+    pub fn add(&mut self, operation: &str, variant: &str) -> Result<(), VariantError> {
         let operations = Family::named(operation);
         let Some(first) = operations.first() else {
-            let known: Vec<&str> = Family::ALL.into_iter().map(Family::name).collect();
-            return Err(format!(
-                "`{operation}` has no variants; these have: linear, attention (all of their kind), {}",
-                known.join(", ")
-            ));
+            return Err(VariantError::Operation(operation.into()));
         };
         if !first.rows().iter().any(|row| row.name == variant) {
-            let known: Vec<&str> = first.rows().iter().map(|row| row.name).collect();
-            return Err(format!("`{variant}` is no variant of {operation}; one of: {}", known.join(", ")));
+            let known = first.rows().iter().map(|row| row.name).collect();
+            return Err(VariantError::Variant { operation: operation.into(), variant: variant.into(), known });
         }
-        self.0.push((operation.to_string(), variant.to_string()));
+        self.asked.push((operation.to_string(), variant.to_string()));
         Ok(())
     }
 
     /// Whether nothing was asked for.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.asked.is_empty()
     }
 
     /// Puts what was asked for into the place of what was chosen.
     ///
     /// # Errors
-    /// In words, when the adapter cannot run one of them.
-    pub fn apply(&self, mut variants: Variants, caps: &Capabilities) -> Result<Variants, String> {
-        for (name, variant) in &self.0 {
+    /// One that the adapter cannot run.
+    pub fn apply(&self, mut variants: Variants, caps: &Capabilities) -> Result<Variants, VariantError> {
+        for (name, variant) in &self.asked {
             for operation in Family::named(name) {
                 variants = variants.with(operation, variant).expect("names were checked");
-                if let Some(why) = variants.row(operation).missing(caps) {
-                    return Err(format!("{name}={variant} cannot run here: {why}"));
+                if let Some(lack) = variants.row(operation).missing(caps) {
+                    return Err(VariantError::Adapter { operation: name.clone(), variant: variant.clone(), lack });
                 }
             }
         }
@@ -236,24 +299,22 @@ impl Wishes {
     }
 }
 
-impl std::str::FromStr for Wishes {
-    type Err = String;
+impl std::str::FromStr for KernelChoice {
+    type Err = VariantError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let mut wishes = Wishes::default();
+    fn from_str(text: &str) -> Result<Self, VariantError> {
+        let mut kernel_choice = KernelChoice::default();
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-            let (operation, variant) = part
-                .split_once('=')
-                .ok_or_else(|| format!("`{part}`: write `OPERATION=VARIANT`, as `linear=tiled`"))?;
-            wishes.add(operation.trim(), variant.trim())?;
+            let (operation, variant) = part.split_once('=').ok_or_else(|| VariantError::Form(part.into()))?;
+            kernel_choice.add(operation.trim(), variant.trim())?;
         }
-        Ok(wishes)
+        Ok(kernel_choice)
     }
 }
 
-impl fmt::Display for Wishes {
+impl fmt::Display for KernelChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts: Vec<String> = self.0.iter().map(|(o, v)| format!("{o}={v}")).collect();
+        let parts: Vec<String> = self.asked.iter().map(|(o, v)| format!("{o}={v}")).collect();
         f.write_str(&parts.join(","))
     }
 }

@@ -37,6 +37,7 @@ pub fn forward<R: Real>(f: Activation, x: R) -> R {
         Activation::GeluTanh => R::from(0.5) * x * (R::from(1.0) + tanh_parts(x).0),
         Activation::Relu => R::from(0.0).max(x),
         Activation::Silu => x * logistic(x),
+        Activation::Tanh => x.tanh(),
     }
 }
 
@@ -55,6 +56,7 @@ pub fn slope<R: Real>(f: Activation, x: R) -> R {
             let s = logistic(x);
             s + x * s * (one - s)
         }
+        Activation::Tanh => one - x.tanh() * x.tanh(),
     }
 }
 

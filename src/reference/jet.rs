@@ -76,8 +76,11 @@ impl Real for f64 {
 /// x(0), x'(0) and x''(0) of a number that moves with t.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Jet {
+    /// x(0).
     pub value: f64,
+    /// x'(0).
     pub first: f64,
+    /// x''(0).
     pub second: f64,
 }
 
@@ -243,11 +246,11 @@ mod tests {
             "max": |x| x.max(x * x) * x;
             "all at once": |x| ((x.tanh() * x.erfc()).exp() + x.sqrt()).ln() / x;
         };
-        // The number goes along a curve, whose own bend a function of a function meets.
-        for (at, slope, bend) in [(0.6, 1.0, 0.0), (1.7, -0.8, 0.5), (0.9, 0.4, -1.1)] {
-            let curve = |t: f64| at + slope * t + 0.5 * bend * t * t;
+        // The number goes along a curve, whose second derivative a function of a function meets.
+        for (at, slope, second) in [(0.6, 1.0, 0.0), (1.7, -0.8, 0.5), (0.9, 0.4, -1.1)] {
+            let curve = |t: f64| at + slope * t + 0.5 * second * t * t;
             for (name, plain, jets) in functions {
-                let got = jets(Jet { value: at, first: slope, second: bend });
+                let got = jets(Jet { value: at, first: slope, second });
                 let f = |t: f64| plain(curve(t));
                 let once = |h: f64| (f(h) - f(-h)) / (2.0 * h);
                 let twice = |h: f64| (f(h) - 2.0 * f(0.0) + f(-h)) / (h * h);

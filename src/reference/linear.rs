@@ -8,12 +8,20 @@ pub fn product(layout: Layout, a: &[f64], a_shape: (usize, usize), b: &[f64], b_
     let (m, k) = if layout == Layout::TN { (a_shape.1, a_shape.0) } else { a_shape };
     let n = if layout == Layout::NT { b_shape.0 } else { b_shape.1 };
     let mut c = vec![0.0; m * n];
+    if layout == Layout::NT {
+        // The same sums in the same order, with rows of B read one number after the other.
+        for (i, row) in a.chunks_exact(k.max(1)).enumerate().take(m) {
+            for (j, other) in b.chunks_exact(k.max(1)).enumerate().take(n) {
+                c[i * n + j] = row.iter().zip(other).fold(0.0, |sum, (x, y)| sum + x * y);
+            }
+        }
+        return c;
+    }
     for i in 0..m {
         for l in 0..k {
             let left = if layout == Layout::TN { a[l * m + i] } else { a[i * k + l] };
             for j in 0..n {
-                let right = if layout == Layout::NT { b[j * k + l] } else { b[l * n + j] };
-                c[i * n + j] += left * right;
+                c[i * n + j] += left * b[l * n + j];
             }
         }
     }

@@ -16,20 +16,21 @@
 
 pub mod activation;
 mod add;
-pub mod attention;
-pub mod concat;
-pub mod cross_entropy;
-pub mod dropout;
-pub mod embedding;
-pub mod gather;
+pub(crate) mod attention;
+pub(crate) mod concat;
+pub(crate) mod cross_entropy;
+pub(crate) mod dropout;
+pub(crate) mod embedding;
+pub(crate) mod gather;
 mod ghost_gram;
-pub mod ghost_norm;
+pub(crate) mod ghost_norm;
 pub mod jet;
-pub mod layer_norm;
-pub mod linear;
-pub mod loss_draw;
+pub(crate) mod layer_norm;
+pub(crate) mod linear;
+pub(crate) mod loss_draw;
+pub(crate) mod lstm;
 mod multiply;
-pub mod optimizer;
+pub(crate) mod optimizer;
 mod repeat_heads;
 mod rotary;
 mod sentence_sum;
@@ -46,8 +47,11 @@ pub type Values = HashMap<TensorId, Vec<f64>>;
 
 /// A graph's nodes and tensors, as the interpreter sees them.
 pub struct Frame<'a> {
+    /// Names and shapes of tensors.
     pub graph: &'a dyn Emit,
+    /// The batch that gives rows their number.
     pub batch: &'a Batch,
+    /// Keys of the random streams.
     pub step: Step,
 }
 
@@ -88,7 +92,7 @@ impl Inputs<'_> {
         if probes { &all[self.probe * size..(self.probe + 1) * size] } else { all }
     }
 
-    /// Input i, if the node has so many.
+    /// Input i, if the node has one.
     fn get(&self, i: usize) -> Option<&[f64]> {
         self.node.inputs.get(i).map(|id| self.values(*id))
     }
@@ -172,7 +176,7 @@ impl Twin for NoTwin {
 
 /// The twin of each operation of the list.
 macro_rules! twins {
-    ($($name:ident,)*) => {
+    ($($file:ident::$name:ident,)*) => {
         fn twin(function: &Function) -> &dyn Twin {
             match function {
                 $(Function::$name(operation) => operation,)*
@@ -194,7 +198,7 @@ fn plus(mut x: Vec<f64>, addend: &[f64]) -> Vec<f64> {
     x
 }
 
-/// A number a row, in the first of four columns.
+/// One number per row, in the first of four columns.
 fn in_first_of_four(numbers: impl Iterator<Item = f64>) -> Vec<f64> {
     numbers.flat_map(|n| [n, 0.0, 0.0, 0.0]).collect()
 }

@@ -14,14 +14,18 @@ use super::scene::Scene;
 /// Scale of the vertical axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Axis {
+    /// Equal steps for equal differences.
     Linear,
+    /// Equal steps for equal quotients; what is not positive is left out.
     Log,
 }
 
 /// One line of a figure.
 #[derive(Clone, Debug)]
 pub struct Line {
+    /// As the legend has it.
     pub name: String,
+    /// (x, y), by rising x.
     pub points: Vec<(f64, f64)>,
     /// Standard errors, drawn as bars; empty for none.
     pub errors: Vec<f64>,
@@ -41,10 +45,15 @@ impl Line {
 /// A figure of lines over a common x axis.
 #[derive(Clone, Debug)]
 pub struct Figure {
+    /// Above the panel.
     pub title: String,
+    /// Name and unit of the horizontal axis.
     pub x: String,
+    /// Name and unit of the vertical axis.
     pub y: String,
+    /// Scale of the vertical axis.
     pub axis: Axis,
+    /// In the order of the legend.
     pub lines: Vec<Line>,
     /// A dashed horizontal line with its name.
     pub level: Option<(String, f64)>,

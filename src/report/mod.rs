@@ -15,19 +15,46 @@ mod panels;
 mod run;
 mod scene;
 mod sweep;
+mod theory;
 
 use std::path::{Path, PathBuf};
 
 pub use figure::{Axis, Figure, Line};
+pub use theory::{write_brackets, write_dyck};
 
 /// Why a page cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
-    /// The folder holds no run or sweep, or one that is damaged.
+    /// A folder without a run's metrics.
+    #[error("{}: holds no run (no metrics.jsonl)", .0.display())]
+    NoRun(PathBuf),
+    /// A folder with neither a run nor a sweep.
+    #[error("{}: holds no run (no metrics.jsonl) and no sweep (no table.json, nor in its subfolders)", .0.display())]
+    Empty(PathBuf),
+    /// A sweep's table that this version does not read.
     #[error("{}: {message}", path.display())]
-    Run { path: PathBuf, message: String },
+    Table {
+        /// The table's file.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// A run that is damaged, or what cannot be drawn.
+    #[error("{}: {message}", path.display())]
+    Run {
+        /// The folder or file.
+        path: PathBuf,
+        /// What it lacks.
+        message: String,
+    },
+    /// A file that cannot be read or written.
     #[error("{}: {source}", path.display())]
-    Io { path: PathBuf, source: std::io::Error },
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
 }
 
 /// Writes the page about a run, finished or not, and gives its path; `report.html` in the folder unless `out` is given.

@@ -40,7 +40,7 @@ impl Run {
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                return Err(wrong(folder.into(), "holds no run (no metrics.jsonl); `lowland train` makes one".into()));
+                return Err(ReportError::NoRun(folder.into()));
             }
             Err(source) => return Err(ReportError::Io { path, source }),
         };

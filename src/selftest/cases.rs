@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut};
 
 use super::updates::updates;
 use super::{Case, Pass, TABLES, Work};
-use crate::graph::{Emit, Graph, TensorId};
+use crate::graph::{Emit, Graph, LstmWeights, TensorId};
 use crate::ops::counts::MASKED;
 use crate::ops::{Activation, Attention, Labels, LossDraw, RepeatHeads, Rotary, Rule, call, concat};
 
@@ -16,9 +16,11 @@ pub(super) enum Given {
     Normal,
     /// A norm's scale.
     NearOne,
+    /// Normal numbers that leave the gates of an LSTM open.
+    Slight,
     /// Further from 0 than a product with a row of `w1` comes.
     AwayFromZero,
-    /// Queries, keys and values of heads of this size in so many parts, with zeros behind each head as in a model's
+    /// Rows of heads of this size, `parts` times (queries, keys, values), with zeros behind each head as in a model's
     /// weights.
     Heads { size: u32, parts: u32 },
     /// The batch's own weight of every masked position, in the first of four columns.
@@ -75,6 +77,7 @@ fn made(name: &str, bound: f64, probes: u32, sentences: u32, work: Work) -> Case
         sentences,
         vocabulary: TABLES[0],
         longest: 10,
+        shortest: 2,
         work,
         soft: false,
         dropout: false,
@@ -103,7 +106,7 @@ const F: u32 = 1024;
 const H: u32 = 4;
 const V: u32 = 512;
 
-/// The same graphs at one representative size, for so many rows: what `selftest --time` looks at, products first.
+/// The same graphs at one representative size, for a number of rows: what `selftest --time` looks at, products first.
 pub(super) fn representative(rows: u32) -> Vec<Case> {
     let sentences = rows / T;
     const ALL: &[Pass] = &[Pass::Gradient, Pass::Tangent, Pass::Second, Pass::Norms];
@@ -144,6 +147,14 @@ pub(super) fn representative(rows: u32) -> Vec<Case> {
         timed(of_losses, ALL, &logits, Box::new(|g| tied_head(g, V, D, Labels::Hard))),
         timed(&["concat"], &[Pass::Gradient], &matrix, Box::new(|g| whole_sentences(g, D, T))),
     ];
+    // Short sentences and many of them: they are what goes on beside one another.
+    let (short, units) = (8, D / 4);
+    let shape = format!("{} x {short} tokens, 2 x {units} units", rows / short);
+    all.push(Case {
+        longest: short,
+        sentences: rows / short,
+        ..timed(&["lstm"], ALL, &shape, Box::new(move |g| lstm(g, 2 * units, units, 2)))
+    });
     for kind in [LossDraw::Label, LossDraw::Signs, LossDraw::Exact] {
         all.push(timed(&["loss_draw"], &[Pass::Forward], &logits, Box::new(move |g| draws(g, V, kind))));
     }
@@ -198,7 +209,7 @@ fn operations() -> Vec<Case> {
         made.fused = fused;
         all.push(made);
     }
-    for f in [Activation::GeluTanh, Activation::Relu, Activation::Silu] {
+    for f in [Activation::GeluTanh, Activation::Relu, Activation::Silu, Activation::Tanh] {
         for (d, fused) in [(10, false), (36, true)] {
             let title = format!("feed-forward block {d} of {f:?}{}", if fused { ", fused" } else { "" });
             let mut made = case(&title, 4e-6, 2, 5, move |g| feed_forward(g, d, f));
@@ -224,6 +235,26 @@ fn operations() -> Vec<Case> {
         let mut made = case(&title, 1e-5, 2, sentences, move |g| attention(g, 12, op));
         made.longest = longest;
         made.dropout = p > 0.0;
+        all.push(made);
+    }
+    // Sentences of one token, of two, and of one to so many; units that fill no vec4, and more than a workgroup has
+    // lanes.
+    for (d, units, directions, sentences, shortest, longest) in [
+        (8, 8, 1, 5, 1, 1),
+        (10, 5, 2, 5, 1, 2),
+        (6, 7, 2, 9, 1, 10),
+        (9, 3, 1, 4, 1, 10),
+        (12, 6, 2, 37, 1, 13),
+        (16, 8, 2, 9, 2, 2),
+        (32, 16, 2, 70, 1, 6),
+        (20, 33, 2, 9, 3, 6),
+        (8, 130, 1, 3, 1, 4),
+        (4, 260, 1, 2, 1, 3),
+    ] {
+        let title =
+            format!("lstm {d} to {directions} x {units}, {sentences} sentences of {shortest} to {longest} tokens");
+        let mut made = case(&title, 6e-6, 2, sentences, move |g| lstm(g, d, units, directions));
+        (made.shortest, made.longest) = (shortest, longest);
         all.push(made);
     }
     for (d, f) in [(4, 12), (10, 14), (32, 64)] {
@@ -296,6 +327,20 @@ fn attention(g: &mut Draft, d: u32, op: Attention) -> TensorId {
     let w = g.given("qkv", 3 * op.heads * op.padded(), d, Given::Heads { size: op.size, parts: 3 });
     let qkv = g.linear(x, w, None, None);
     g.attention(qkv, op)
+}
+
+/// The hidden states of one or two directions, added to x where they are as wide; x is used twice.
+fn lstm(g: &mut Draft, d: u32, units: u32, directions: u32) -> TensorId {
+    let x = embedded(g, d);
+    let mut made = |way: &str| LstmWeights {
+        input: g.given(&format!("input {way}"), 4 * units, d, Given::Slight),
+        recurrent: g.given(&format!("recurrent {way}"), 4 * units, units, Given::Slight),
+        input_bias: g.given(&format!("bias {way}"), 1, 4 * units, Given::Slight),
+        recurrent_bias: g.given(&format!("recurrent bias {way}"), 1, 4 * units, Given::Slight),
+    };
+    let (forward, reverse) = (made("forth"), (directions == 2).then(|| made("back")));
+    let addend = (directions * units == d).then_some(x);
+    g.lstm(x, forward, reverse, addend)
 }
 
 /// Attention with keys and values for groups of heads.

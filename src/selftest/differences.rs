@@ -16,6 +16,7 @@ const ENTRIES: u32 = 8;
 /// A parameter's adjoint against finite differences.
 #[derive(Clone, Debug)]
 pub struct Difference {
+    /// Its name in the graph.
     pub parameter: String,
     /// Largest difference of the entries tried, as a share of the adjoint's largest value.
     pub error: f64,
@@ -111,11 +112,11 @@ pub fn directional_differences(case: &Case) -> Vec<Difference> {
             output.iter().zip(cotangent).map(|(a, b)| a * b).sum::<f64>()
         };
         let at = |h: f64| (objective(&moved(h)) - 2.0 * objective(&here) + objective(&moved(-h))) / (h * h);
-        let bend = (4.0 * at(H2) - at(2.0 * H2)) / 3.0;
+        let wanted = (4.0 * at(H2) - at(2.0 * H2)) / 3.0;
         let got = here[&second].iter().sum::<f64>();
         // Against the sum of the terms' sizes, which may cancel.
         let size: f64 = here[&second].iter().map(|v| v.abs()).sum();
-        all.push(Difference { parameter: "second order".into(), error: (got - bend).abs() / size.max(1.0) });
+        all.push(Difference { parameter: "second order".into(), error: (got - wanted).abs() / size.max(1.0) });
     }
     all
 }

@@ -23,7 +23,7 @@ mod updates;
 use std::collections::HashMap;
 
 use crate::gpu::{Count, Dispatch, Gpu, GpuError};
-use crate::graph::{self, Dims, Emit, Plan, TensorId};
+use crate::graph::{self, Dims, Emit, ExecutionPlan, TensorId};
 use crate::ops::batch::BatchLayout;
 use crate::ops::{BatchBuffers, Device, Epilogue, Function, Linear, Node, Rule, Variants};
 use crate::reference;
@@ -41,16 +41,21 @@ const TABLES: [u32; 3] = [11, 80, 3];
 
 /// A graph to try and the batch to try it on.
 pub struct Case {
+    /// The operation with its sizes, as the report prints it.
     pub name: String,
     /// Largest difference allowed, as a share of the tensor's largest value. f32 has 6e-8; sums over rows and exp cost
     /// more.
     pub bound: f64,
     /// Cotangents or probes at once.
     pub probes: u32,
+    /// Sentences of the batch.
     pub sentences: u32,
+    /// Words of the batch, and columns of logits.
     pub vocabulary: u32,
     /// Tokens of the longest sentence.
     pub longest: u32,
+    /// Tokens of the shortest that there may be.
+    shortest: u32,
     work: Work,
     /// Labels that are distributions.
     soft: bool,
@@ -98,12 +103,17 @@ pub enum Pass {
 /// What a case gave.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Outcome {
+    /// [`Case::name`].
     pub case: String,
+    /// What ran.
     pub variants: Variants,
     /// Largest difference of all tensors, as a share of the tensor's largest value, and where it was.
     pub error: f64,
+    /// The tensor with the largest difference.
     pub tensor: String,
+    /// [`Case::bound`].
     pub bound: f64,
+    /// Whether the error is within the bound.
     pub passed: bool,
 }
 
@@ -163,7 +173,7 @@ pub fn run(gpu: &Gpu, variants: &Variants, case: &Case) -> Result<Outcome, GpuEr
     let outputs: Vec<(TensorId, Compare)> =
         graph.nodes().iter().flat_map(|node| node.outputs.iter().map(|id| (*id, Compare::of(node)))).collect();
     let keep: Vec<TensorId> = outputs.iter().map(|(id, _)| *id).collect();
-    let plan = Plan::new(&Device::new(gpu, *variants), graph, dims, &buffers, &outside, &keep)?;
+    let plan = ExecutionPlan::new(&Device::new(gpu, *variants), graph, dims, &buffers, &outside, &keep)?;
     plan.run(gpu, step)?;
     let mut worst = (0.0, String::new());
     for (id, compare) in outputs {

@@ -10,7 +10,7 @@ use super::cases::representative;
 use super::setting::{Setting, batch_of};
 use super::{Case, Pass, Timed};
 use crate::gpu::{Gpu, GpuError, Step};
-use crate::graph::{Dims, Emit, Graph, Plan, Role, TensorId};
+use crate::graph::{Dims, Emit, ExecutionPlan, Graph, Role, TensorId};
 use crate::ops::batch::BatchLayout;
 use crate::ops::{BatchBuffers, Call, Device, Family, Node, Sizes, Variants};
 use crate::random::{Purpose, Stream};
@@ -23,7 +23,9 @@ const SLOW: f64 = 0.5;
 /// The speed of one operation.
 #[derive(Clone, Debug, Serialize)]
 pub struct Timing {
+    /// With its rule, `attention, vjp`.
     pub operation: String,
+    /// Sizes, in words.
     pub shape: String,
     /// Name of the variant in the table, for an operation that has several.
     pub variant: Option<&'static str>,
@@ -35,6 +37,7 @@ pub struct Timing {
     pub gflops: Option<f64>,
     /// 10⁹ bytes a second of tensors read and written once.
     pub gbytes: f64,
+    /// Dispatches of one run.
     pub dispatches: usize,
 }
 
@@ -176,7 +179,7 @@ fn timing(gpu: &Gpu, variants: &Variants, case: &Case, subject: &Subject) -> Res
         outside.insert(id, buffer);
     }
     let keep: Vec<TensorId> = graph.nodes().iter().flat_map(|node| node.outputs.iter().copied()).collect();
-    let plan = Plan::new(&Device::new(gpu, *variants), graph, dims, &buffers, &outside, &keep)?;
+    let plan = ExecutionPlan::new(&Device::new(gpu, *variants), graph, dims, &buffers, &outside, &keep)?;
     let seconds = seconds(gpu, &plan, &batch.step(case.probes))?;
     let sizes = Sizes { graph, dims: &dims, variants };
     let flops = graph.nodes().iter().map(|node| node.operation().flops(node, &sizes));
@@ -194,7 +197,7 @@ fn timing(gpu: &Gpu, variants: &Variants, case: &Case, subject: &Subject) -> Res
 }
 
 /// Median time of a plan's dispatches: by timestamps, else by the host's clock.
-fn seconds(gpu: &Gpu, plan: &Plan, step: &Step) -> Result<f64, GpuError> {
+fn seconds(gpu: &Gpu, plan: &ExecutionPlan, step: &Step) -> Result<f64, GpuError> {
     plan.run(gpu, step)?;
     let mut all = Vec::with_capacity(REPEATS);
     while all.len() < REPEATS && all.first().is_none_or(|first| *first < SLOW) {

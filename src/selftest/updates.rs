@@ -73,9 +73,9 @@ impl Setting {
 
     /// What is done once the gradient is there: up along it, where the case has an ascent, and the update.
     fn dispatches(&self, update: &Update) -> [Vec<Dispatch>; 2] {
-        let (o, mut up, mut down) = (&self.optimizer, vec![], self.optimizer.settle());
+        let (o, mut up, mut down) = (&self.optimizer, vec![], self.optimizer.measure_gradient());
         if let Some(rho) = update.rho {
-            up = o.settle();
+            up = o.measure_gradient();
             up.extend(o.ascend(rho, &self.saved));
             down.extend(o.descend(&self.saved));
         }

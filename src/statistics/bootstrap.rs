@@ -18,8 +18,11 @@ use crate::random::{Purpose, Stream};
 /// A 95 % interval over the draws in which the statistic exists; NaN where there is none.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Interval {
+    /// The 2.5 % quantile of the draws.
     pub low: f64,
+    /// The 97.5 % quantile of the draws.
     pub high: f64,
+    /// Draws in which the statistic exists.
     pub draws: usize,
 }
 

@@ -20,7 +20,9 @@ pub enum Target {
 /// A mean and the two parts of its standard error; standard_error² = probe² + data².
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Parts {
+    /// The mean over the examples.
     pub value: f64,
+    /// For the examples as a sample of a population.
     pub standard_error: f64,
     /// The part of the probes or draws: the error that is left when the examples are given.
     pub standard_error_probe: f64,

@@ -20,17 +20,24 @@ use super::bootstrap::{bootstrap, members};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Coefficient {
+    /// Of the values: how well a straight line fits.
     Pearson,
+    /// Of the ranks, those of equal values averaged.
     Spearman,
+    /// τ-b: pairs of pairs in the same order less those in the other, corrected for ties.
     Kendall,
 }
 
 /// A coefficient with its 95 % bootstrap interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Correlation {
+    /// Which one.
     pub coefficient: Coefficient,
+    /// In -1 to 1; NaN where one side does not vary.
     pub value: f64,
+    /// Lower end of the interval.
     pub low: f64,
+    /// Upper end of the interval.
     pub high: f64,
     /// Pairs.
     pub pairs: usize,
@@ -80,7 +87,9 @@ pub fn correlate(coefficient: Coefficient, x: &[f64], y: &[f64], draws: u64, see
 pub struct Clusters<'a> {
     /// The cluster of each pair.
     pub of: &'a [usize],
+    /// How often they are drawn again.
     pub draws: u64,
+    /// Of the draws.
     pub seed: u64,
 }
 

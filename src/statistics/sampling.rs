@@ -32,7 +32,9 @@ use crate::random::{Purpose, Stream};
 /// A measured example: its place in the frame, and one value per draw of labels or probes of its own.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Measured {
+    /// Number in the frame.
     pub example: usize,
+    /// At least two where the error's parts are wanted apart.
     pub values: Vec<f64>,
 }
 

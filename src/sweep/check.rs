@@ -3,12 +3,12 @@
 
 use super::error::RunFailure;
 use super::examine::{Examiner, Question};
-use super::file::{EnlargeBy, EnlargeSize, Method, Models, ProbeSection, Reads};
+use super::file::{EnlargeBy, EnlargeSize, Method, Models, ProbeSection};
 use super::plan::{PlannedRun, SweepPlan};
 use crate::config::ConfigError;
 use crate::downstream::{Room, TaskData, check_room, layer_in, part_seed};
 use crate::gpu::Gpu;
-use crate::language::{Language, Task, check_task, part, task_names};
+use crate::language::{LabelError, Language, Task, UnknownTask, check_task, part, task_names};
 use crate::model::{EnlargeError, Enlargement, Size, check_enlarge};
 use crate::train::Corpus;
 
@@ -29,6 +29,7 @@ pub fn check(plan: &SweepPlan) -> Result<Vec<String>, ConfigError> {
             move |message| ConfigError { place, message }
         };
         check_layer(plan, probe).map_err(wrong("layer"))?;
+        check_padding(plan, probe, language.max_length()).map_err(wrong("padded_length"))?;
         check_probe(language, plan.examine.seed, probe).map_err(wrong("task"))?;
     }
     if let Some(size) = plan.enlarged() {
@@ -40,6 +41,7 @@ pub fn check(plan: &SweepPlan) -> Result<Vec<String>, ConfigError> {
             }
             seen.push(&run.resolved.config.model);
             let tokens = corpus.vocabulary.len() as u32;
+            run.resolved.config.model.check_vocabulary(tokens)?;
             let small = run.resolved.config.model.model_config(tokens, language.max_length());
             check_enlarge(&small, sizes(size), method).map_err(|error| {
                 let message = format!("the model of `{}` does not fit: {}", run.label, enlarge_text(&error));
@@ -53,8 +55,8 @@ pub fn check(plan: &SweepPlan) -> Result<Vec<String>, ConfigError> {
 /// Why a model cannot be enlarged, with the key that would help.
 pub(super) fn enlarge_text(error: &EnlargeError) -> String {
     match error {
-        EnlargeError::Sizes(_) => error.to_string(),
         EnlargeError::Widened { .. } => format!("{error}; use `enlarge_by = \"duplication\"` for width"),
+        _ => error.to_string(),
     }
 }
 
@@ -72,7 +74,7 @@ pub(super) fn probe_key(i: usize, key: &str) -> String {
 pub(super) fn check_runs(plan: &SweepPlan) -> Result<(), ConfigError> {
     let place = |key: &str| place(plan, key);
     let language = plan.runs[0].resolved.language_hash();
-    let all = plan.start.iter().chain(&plan.runs);
+    let all = plan.starts.iter().chain(&plan.runs);
     if let Some(other) = all.clone().find(|run| run.resolved.language_hash() != language) {
         let message = format!(
             "`{}` has another language than `{}`; models are compared within one language, make a sweep for each",
@@ -104,12 +106,22 @@ fn check_layer(plan: &SweepPlan, probe: &ProbeSection) -> Result<(), String> {
     Ok(())
 }
 
+/// Every model has positions for padded sentences.
+fn check_padding(plan: &SweepPlan, probe: &ProbeSection, longest: usize) -> Result<(), String> {
+    for run in &plan.runs {
+        let positions = run.resolved.config.model.model_config(1, longest).longest();
+        let about = |message: String| format!("{message} (`{}`)", run.label);
+        probe.pooling(longest).check(positions, longest).map_err(about)?;
+    }
+    Ok(())
+}
+
 /// The language has the task, enough of its sentences have a label, and not all the same.
 fn check_probe(language: &dyn Language, seed: u64, probe: &ProbeSection) -> Result<(), String> {
-    let task: Task = probe.task.parse()?;
-    let about = |message: String| format!("task {task}: {message}");
+    let task: Task = probe.task.parse().map_err(|e: UnknownTask| e.to_string())?;
+    let about = |error: LabelError| format!("task {task}: {error}");
     if let [one] = task_names(language, task).map_err(about)?.as_slice() {
-        return Err(about(format!("all labels are `{one}`; there is nothing to tell apart")));
+        return Err(format!("task {task}: all labels are `{one}`; there is nothing to tell apart"));
     }
     let labels = check_task(language, task, probe.with_prior, part_seed(seed, part::TRAIN)).map_err(about)?;
     if labels < 2 {
@@ -172,7 +184,7 @@ impl<'p> Examiner<'p> {
             let sizes = section.sizes();
             let widths = self.plan.runs.iter().map(|run| {
                 let d = run.resolved.config.model.hidden_size as usize;
-                if section.features == Reads::Concat { (longest + 2) * d } else { d }
+                section.pooling(longest).width(d, longest)
             });
             let looked_up = self.plan.examine.lookup.then(|| longest * self.corpus.language.vocabulary().len());
             let widest = widths.chain(looked_up).max().unwrap_or(0);

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::check::check_runs;
+use super::conventions::TraceConventions;
 use super::error::RunFailure;
 use super::examine::{Curved, Probed, Question, parse};
 use super::file::{Method, ProbeSection};
 use super::folder::{self, Failed, ModelAt};
 use super::plan::{PlannedRun, SweepPlan};
 use super::table::{LOOKUP, Missing, Row, Table};
-use crate::config::{LanguageKind, OptimizerKind, TrainSection, as_text};
+use crate::config::{OptimizerKind, TrainSection, as_text};
 use crate::train::{Corpus, Evaluation, newest};
 
 /// The state of a run.
@@ -24,39 +25,49 @@ pub enum State {
     Running,
     /// Trained or examined in part.
     Partial,
+    /// It has no result, and why is in its folder.
     Failed,
+    /// Not begun.
     Missing,
 }
 
 /// A run's state with what there is of it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Standing {
+    /// Id of the run.
     pub run: String,
+    /// What the sweep sets, in words.
     pub label: String,
+    /// Seed of the run.
     pub seed: u64,
+    /// Where it stands.
     pub state: State,
     /// Steps trained, by the newest checkpoint.
     pub step: u64,
+    /// Steps of its config.
     pub steps: u64,
+    /// Questions to its models that are answered.
     pub answers: usize,
+    /// Questions that there are.
     pub questions: usize,
+    /// Why it failed, if it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+    /// Folder of the run.
     #[serde(serialize_with = "as_text")]
     pub folder: PathBuf,
 }
 
 impl SweepPlan {
-    /// The state of each run, in the plan's order; the run that the others begin with comes first.
+    /// The state of each run, in the plan's order; the runs that others begin with come first.
     pub fn status(&self) -> Vec<Standing> {
-        self.start.iter().chain(&self.runs).map(|run| self.standing(run)).collect()
+        self.starts.iter().chain(&self.runs).map(|run| self.standing(run)).collect()
     }
 
     fn standing(&self, run: &PlannedRun) -> Standing {
         let folder = self.folder(run);
         let steps = run.resolved.config.train.steps;
-        let is_start = self.start.as_ref().is_some_and(|s| s.id == run.id);
-        let mut models = if is_start { Vec::new() } else { self.models(run) };
+        let mut models = if self.is_start(run) { Vec::new() } else { self.models(run) };
         // What is asked of the model that it begins with is no part of it.
         models.retain(|model| model.answers.starts_with(&folder));
         let asked = self.questions();
@@ -104,10 +115,7 @@ impl SweepPlan {
         let resolved = &self.runs[0].resolved;
         let config = &resolved.config;
         let corpus = Corpus::open(&config.language, &config.objective, self.examine.seed)?;
-        let kind = match config.language.kind {
-            LanguageKind::Pcfg => "pcfg",
-            LanguageKind::Hmm => "hmm",
-        };
+        let kind = config.language.kind.name();
         let mut table = Table {
             format: Table::FORMAT,
             name: self.name.clone(),
@@ -169,6 +177,7 @@ impl SweepPlan {
             evaluation: None,
             saturated: false,
             curvature: None,
+            conventions: None,
             downstream: Vec::new(),
             notes: Vec::new(),
         };
@@ -197,6 +206,9 @@ impl SweepPlan {
                     found.measurement.step = at.step;
                     row.parametrisation = found.parametrisation;
                     row.curvature = Some(found.measurement);
+                }
+                Question::Conventions(..) => {
+                    row.conventions = Some(parse::<TraceConventions>(&text).ok_or_else(damaged)?);
                 }
                 Question::Probe(_) => {
                     let found: Probed = parse(&text).ok_or_else(damaged)?;
@@ -233,6 +245,7 @@ impl SweepPlan {
             evaluation: None,
             saturated: true,
             curvature: None,
+            conventions: None,
             downstream: Vec::new(),
             notes: Vec::new(),
         };

@@ -16,22 +16,28 @@ use crate::train::{Lost, RunError};
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{place}: {message}")]
 pub struct SweepError {
+    /// `file:line`, or the file.
     pub place: String,
+    /// What is wrong and what would be right.
     pub message: String,
 }
 
-/// What kind of failure one is: whether it is tried again, and whether what comes next can be tried. Files and JSON have
-/// it as the number that the program ends with for it (docs/commands.md).
+/// What kind of failure one is: whether it is tried again, and whether what comes next can be tried. Files and JSON
+/// have it as the number that the program ends with for it (docs/commands.md).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "u8", into = "u8")]
 pub enum FailureKind {
+    /// None of the others.
     Other,
     /// A config, a sweep file or a model that cannot be.
     Usage,
+    /// A loss or a gradient was finite no longer.
     Diverged,
     /// Too little memory, or a plan that does not fit.
     Memory,
+    /// A file could not be read or written.
     InputOutput,
+    /// There is no adapter, or it was lost.
     NoAdapter,
     /// Interrupted, or in another process's hands.
     Interrupted,
@@ -68,20 +74,32 @@ impl From<u8> for FailureKind {
 /// Why one of a sweep's runs has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum RunFailure {
+    /// Training stopped.
     #[error(transparent)]
     Train(#[from] RunError),
+    /// A config that cannot be.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A model that cannot be read.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// The adapter failed.
     #[error(transparent)]
     Gpu(#[from] GpuError),
+    /// A measurement failed.
     #[error(transparent)]
     Curvature(#[from] CurvatureError),
+    /// A probe or fine-tuning failed.
     #[error(transparent)]
     Downstream(#[from] DownstreamError),
+    /// A file that cannot be read or written.
     #[error("{}: {source}", path.display())]
-    Io { path: PathBuf, source: std::io::Error },
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// Somebody else has taken the run over.
     #[error(transparent)]
     Lost(#[from] Lost),
@@ -90,10 +108,20 @@ pub enum RunFailure {
     Interrupted,
     /// Some questions have no answer; the others do.
     #[error("{message}")]
-    Unanswered { kind: FailureKind, message: String },
+    Unanswered {
+        /// Of the first failure.
+        kind: FailureKind,
+        /// The first failure, and how many there are.
+        message: String,
+    },
     /// The failure of an earlier attempt, where trying again would end the same way.
     #[error("{message} (in an earlier attempt)")]
-    Before { kind: FailureKind, message: String },
+    Before {
+        /// Of that attempt.
+        kind: FailureKind,
+        /// As it was written down then.
+        message: String,
+    },
 }
 
 impl From<Room> for RunFailure {

@@ -14,21 +14,24 @@ use super::error::RunFailure;
 use super::file::{EnlargeBy, Method, ProbeSection, Reads};
 use super::plan::{PlannedRun, SweepPlan};
 use super::table::{Accuracies, Task};
-use crate::config::{ConfigError, MeasureSection};
+use crate::config::{ConfigError, EvaluateSection, MeasureSection, Positions};
 use crate::downstream::{
-    Features, FineTuning, Fit, LinearProbe, Outcome, Pooling, TaskData, finetune, layer_number, probe, ridge_path,
+    Dropping, Features, FineTuning, Fit, Fresh, Outcome, RateSchedule, TaskData, finetune, layer_number, probe,
+    probe_fresh, ridge_path,
 };
 use crate::interrupt;
 use crate::language::Words;
-use crate::model::{Encoder, Loaded, Model, Weights, enlarge};
+use crate::model::{Encoder, Loaded, Model, Size, Weights, enlarge};
 use crate::ops::Device;
-use crate::train::{Corpus, Evaluation, Evaluator, Instruments, Measurement, interrupt_requested};
+use crate::train::{Corpus, Evaluation, Evaluator, Instruments, Measurement};
 
 /// One question.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Question<'p> {
     Evaluation,
     Curvature(&'p MeasureSection),
+    /// The trace in every convention, for models of several sizes.
+    Conventions(&'p MeasureSection, Size),
     Probe(&'p ProbeSection),
 }
 
@@ -55,6 +58,8 @@ impl SweepPlan {
         let examine = &self.examine;
         let mut all = vec![Question::Evaluation];
         all.extend(examine.measure.as_ref().map(Question::Curvature));
+        let sized = examine.measure.as_ref().zip(self.compared_in());
+        all.extend(sized.map(|(measure, into)| Question::Conventions(measure, into)));
         all.extend(examine.probe.iter().map(Question::Probe));
         all
     }
@@ -65,9 +70,20 @@ impl Question<'_> {
     pub(super) fn file(&self, plan: &SweepPlan) -> String {
         let examine = &plan.examine;
         let (name, settings) = match self {
-            Question::Evaluation => ("evaluation".to_string(), json!(examine.sentences)),
+            Question::Evaluation => {
+                // Answers from before there was a choice are those of one position.
+                let asked = match examine.positions {
+                    Positions::One => json!(examine.sentences),
+                    Positions::All => json!([examine.sentences, "all"]),
+                };
+                ("evaluation".to_string(), asked)
+            }
             Question::Curvature(measure) => {
                 ("curvature".to_string(), json!([measure, plan.enlarged(), examine.enlarge_by]))
+            }
+            Question::Conventions(measure, into) => {
+                let into = [into.hidden, into.layers, into.heads, into.intermediate];
+                ("conventions".to_string(), json!([measure.trace, into, examine.enlarge_by]))
             }
             Question::Probe(probe) => {
                 let name = format!("probe {}", probe.name(&probe.task)).to_lowercase();
@@ -88,6 +104,7 @@ impl Question<'_> {
         match self {
             Question::Evaluation => "loss".into(),
             Question::Curvature(_) => "curvature".into(),
+            Question::Conventions(..) => "trace in every convention".into(),
             Question::Probe(probe) => format!("task {}", probe.name(&probe.task)),
         }
     }
@@ -104,11 +121,11 @@ pub(super) struct Examiner<'p> {
 pub(super) struct Subject<'m> {
     pub loaded: &'m Loaded,
     /// The language under the model's ids.
-    corpus: Corpus,
+    pub corpus: Corpus,
     pub model: Model,
     pub step: u64,
     pub micro_batch: usize,
-    features: HashMap<(u64, Reads, i64), Rc<Features>>,
+    features: HashMap<(u64, Reads, Option<u32>, i64), Rc<Features>>,
 }
 
 impl<'m> Subject<'m> {
@@ -150,13 +167,15 @@ impl<'p> Examiner<'p> {
         match question {
             Question::Evaluation => Ok(json!(self.evaluate(subject)?)),
             Question::Curvature(measure) => Ok(json!(self.measure(subject, measure)?)),
+            Question::Conventions(measure, into) => Ok(json!(self.conventions(subject, measure, into)?)),
             Question::Probe(section) => Ok(json!(self.probe(subject, section)?)),
         }
     }
 
     fn evaluate(&self, subject: &Subject<'_>) -> Result<Evaluation, RunFailure> {
-        let (count, batch) = (self.plan.examine.sentences, subject.micro_batch);
-        Ok(Evaluator::new(&subject.model, &subject.corpus, count, batch)?.run()?)
+        let examine = &self.plan.examine;
+        let asked = EvaluateSection { sentences: examine.sentences, positions: examine.positions };
+        Ok(Evaluator::new(&subject.model, &subject.corpus, &asked, subject.micro_batch)?.run()?)
     }
 
     fn measure(&self, subject: &Subject<'_>, measure: &MeasureSection) -> Result<Curved, RunFailure> {
@@ -174,22 +193,15 @@ impl<'p> Examiner<'p> {
             Some((encoder, weights)) => Model::new(&subject.model.device, encoder, weights)?,
             None => subject.model.clone(),
         };
-        let c = &model.encoder.config;
         let how = match (&larger, self.plan.examine.enlarge_by) {
             (None, _) => "as trained",
             (Some(_), EnlargeBy::Duplication) => "enlarged by duplication",
             (Some(_), EnlargeBy::Zeros) => "enlarged by zeros",
         };
-        let parametrisation = format!(
-            "width {}, {} layers, {} heads, feed-forward {}, {} parameters, {how}",
-            c.hidden_size,
-            c.num_hidden_layers,
-            c.num_attention_heads,
-            c.intermediate_size,
-            model.encoder.parameter_count()
-        );
+        let parametrisation =
+            format!("{}, {} parameters, {how}", model.encoder.config.shape(), model.encoder.parameter_count());
         let instruments = Instruments::new(&subject.corpus, measure, subject.micro_batch)?;
-        let measurement = instruments.measure(&model, subject.step, &|| !interrupt_requested())?;
+        let measurement = instruments.measure(&model, subject.step, &|| !interrupt::requested())?;
         Ok(Curved { parametrisation, measurement })
     }
 
@@ -199,8 +211,7 @@ impl<'p> Examiner<'p> {
         if let Some(data) = self.tasks.get(&key) {
             return Ok(data.clone());
         }
-        let task =
-            section.task.parse().map_err(|message| ConfigError { place: "[[examine.probe]]".into(), message })?;
+        let task = section.task.parse().map_err(|error| ConfigError::at("[[examine.probe]]", error))?;
         let (language, prior, seed) = (self.corpus.language.clone(), section.with_prior, self.corpus.seed);
         let sizes = section.sizes();
         let data = interrupt::or_stop(move || TaskData::of_language(language.as_ref(), task, prior, seed, sizes))?
@@ -216,24 +227,28 @@ impl<'p> Examiner<'p> {
             let options = self.fine_tuning(section);
             let (device, seeds) = (&subject.model.device, self.seeds(section));
             let fits = finetune(device, subject.loaded, &subject.corpus.tokens, &data, &options, &seeds)?;
-            let method = format!("fine-tuning by AdamW {}, {} epochs", options.lr, options.epochs);
+            let mut method = format!("fine-tuning by AdamW {}, {} epochs", options.lr, options.epochs);
+            if options.pooled {
+                method += ", through a pooler";
+            }
             let width = subject.loaded.encoder.config.hidden_size as usize;
             return Ok(self.probed(section, &data, &fits, ("<s>".into(), width), method));
         }
         let encoder = &subject.loaded.encoder;
         let layer = layer_number(section.layer, encoder)
-            .map_err(|message| ConfigError { place: "[[examine.probe]] `layer`".into(), message })?;
+            .map_err(|error| ConfigError::at("[[examine.probe]] `layer`", error))?;
         let sentences: Vec<Words> = data.parts().into_iter().flat_map(|part| part.sentences.clone()).collect();
-        let key = (fingerprint(&sentences), section.features, section.layer);
+        let (longest, tokens) = (data.longest, &subject.corpus.tokens);
+        let pooling = section.pooling(longest);
+        let refused = |message| ConfigError { place: "[[examine.probe]] `features`".into(), message };
+        pooling.check(encoder.config.longest(), longest).map_err(refused)?;
+        if section.features == Reads::Padded {
+            tokens.padded(&[], 2).map_err(refused)?;
+        }
+        let key = (fingerprint(&sentences), section.features, section.padded_length, section.layer);
         let features = match subject.features.get(&key) {
             Some(features) => features.clone(),
             None => {
-                let pooling = match section.features {
-                    Reads::Concat => Pooling::Concat,
-                    Reads::Mean => Pooling::Mean,
-                    Reads::First => Pooling::First,
-                };
-                let (tokens, longest) = (&subject.corpus.tokens, data.longest);
                 let made = Features::of_model(&subject.model, tokens, layer, pooling, &sentences, longest)?;
                 let made = Rc::new(made);
                 subject.features.insert(key, made.clone());
@@ -244,8 +259,17 @@ impl<'p> Examiner<'p> {
             Reads::Concat => "concatenated tokens",
             Reads::Mean => "mean of tokens",
             Reads::First => "<s>",
+            Reads::Padded => "padded tokens",
         };
-        self.fit(&subject.model.device, section, &data, &features, format!("{name} of layer {layer}"))
+        let of = (data.train.sentences.as_slice(), longest);
+        let p = section.encoder_dropout.unwrap_or(0.0);
+        let fresh = |seed, epoch: u32| {
+            let dropping = Dropping { p, seed, draw: epoch.into() };
+            Ok(Features::of_model_in_training(&subject.model, tokens, layer, pooling, of, dropping)?)
+        };
+        let fresh: Option<Fresh<'_>> = if p > 0.0 { Some(&fresh) } else { None };
+        let device = &subject.model.device;
+        self.fit(device, section, &data, &features, fresh, format!("{name} of layer {layer}"))
     }
 
     /// A probe of the exact conditionals.
@@ -254,7 +278,7 @@ impl<'p> Examiner<'p> {
         let sentences: Vec<Words> = data.parts().into_iter().flat_map(|part| part.sentences.clone()).collect();
         let (language, longest) = (self.corpus.language.clone(), data.longest);
         let features = interrupt::or_stop(move || Features::lookup(language.as_ref(), &sentences, longest))?;
-        self.fit(device, section, &data, &features, "exact conditionals".into())
+        self.fit(device, section, &data, &features, None, "exact conditionals".into())
     }
 
     fn fit(
@@ -263,6 +287,7 @@ impl<'p> Examiner<'p> {
         section: &ProbeSection,
         data: &TaskData,
         features: &Features,
+        fresh: Option<Fresh<'_>>,
         mut name: String,
     ) -> Result<Probed, RunFailure> {
         let projected;
@@ -283,19 +308,32 @@ impl<'p> Examiner<'p> {
                 (vec![fit], format!("logistic regression with a ridge, {lambda} by validation accuracy"))
             }
             _ => {
-                let d = LinearProbe::default();
-                let options = LinearProbe {
-                    lr: section.lr.unwrap_or(d.lr),
-                    epochs: section.epochs.unwrap_or(d.epochs),
-                    batch: section.batch.unwrap_or(d.batch),
-                    ..d
+                let options = section.linear_probe();
+                let (seeds, classes) = (self.seeds(section), classes as u32);
+                let seed = self.corpus.seed;
+                let fits = match fresh {
+                    None => probe(device, &options, features, labels, classes, &seeds)?,
+                    Some(fresh) => {
+                        let drawn = |fit, epoch| {
+                            let drawn = fresh(fit, epoch)?;
+                            match section.projection {
+                                Some(to) => Ok(interrupt::or_stop(move || drawn.project(to as usize, seed))?),
+                                None => Ok(drawn),
+                            }
+                        };
+                        probe_fresh(device, &options, features, &drawn, labels, classes, &seeds)?
+                    }
                 };
-                let seeds = self.seeds(section);
-                let fits = probe(device, &options, features, labels, classes as u32, &seeds)?;
-                let method = format!(
-                    "linear probe by AdamW {}, {} epochs, epoch by validation accuracy",
-                    options.lr, options.epochs
-                );
+                let mut method = format!("linear probe by AdamW {}, {} epochs", options.lr, options.epochs);
+                if options.warmup_steps > 0 || options.schedule != RateSchedule::Constant {
+                    method +=
+                        &format!(", {} steps of warm-up, {:?}", options.warmup_steps, options.schedule).to_lowercase();
+                }
+                if options.dropout > 0.0 || fresh.is_some() {
+                    let encoder = section.encoder_dropout.unwrap_or(0.0);
+                    method += &format!(", dropout {} on features, {encoder} in the encoder", options.dropout);
+                }
+                method += ", epoch by validation accuracy";
                 (fits, method)
             }
         };
@@ -309,6 +347,8 @@ impl<'p> Examiner<'p> {
             epochs: section.epochs.unwrap_or(d.epochs),
             batch: section.batch.unwrap_or(d.batch),
             warmup_steps: section.warmup_steps.unwrap_or(d.warmup_steps),
+            pooled: section.pooled.unwrap_or(d.pooled),
+            clip: section.clip.unwrap_or(d.clip),
             ..d
         }
     }

@@ -40,8 +40,8 @@ use serde::{Deserialize, Serialize};
 
 use super::SweepError;
 use super::table::Collapse;
-use crate::config::MeasureSection;
-use crate::downstream::Sizes;
+use crate::config::{MeasureSection, Positions};
+use crate::downstream::{LinearProbe, Pooling, RateSchedule, Sizes};
 use crate::text::without_mark;
 
 /// A sweep: the axes that are varied of a run config, and the questions to each model.
@@ -74,7 +74,7 @@ pub(super) struct File {
     #[serde(default)]
     #[schemars(with = "Vec<serde_json::Map<String, serde_json::Value>>")]
     pub exclude: Vec<toml::Table>,
-    /// A run that is trained first; all others begin with its model.
+    /// A run that is trained first; the others begin with its model.
     pub start: Option<StartSection>,
     /// The questions to each model.
     #[serde(default)]
@@ -87,7 +87,7 @@ fn default_bound() -> f64 {
     0.02
 }
 
-/// The run that all others begin with.
+/// The run that all others begin with, or one for each seed.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct StartSection {
@@ -96,6 +96,9 @@ pub(super) struct StartSection {
     /// Overrides of it, as `train.steps=1500`.
     #[serde(default)]
     pub overrides: Vec<String>,
+    /// A run for each seed of the sweep, with that seed, instead of one for all.
+    #[serde(default)]
+    pub each_seed: bool,
 }
 
 /// The models of a run that are examined.
@@ -115,6 +118,7 @@ pub enum Models {
 pub enum Enlarge {
     /// "largest": of each size the largest in the sweep.
     Named(String),
+    /// These sizes for all models.
     Size(EnlargeSize),
 }
 
@@ -122,9 +126,13 @@ pub enum Enlarge {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EnlargeSize {
+    /// Width of the representations.
     pub hidden_size: Option<u32>,
+    /// Layers behind the embedding.
     pub num_hidden_layers: Option<u32>,
+    /// Heads of each layer.
     pub num_attention_heads: Option<u32>,
+    /// Feed-forward units of each layer.
     pub intermediate_size: Option<u32>,
 }
 
@@ -143,17 +151,23 @@ pub enum EnlargeBy {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ExamineSection {
+    /// Which models of a run are examined.
     pub models: Models,
     /// Seed of all sentences here, the same for every model: for the loss, curvature and tasks.
     pub seed: u64,
     /// Sentences for the loss.
     pub sentences: u32,
+    /// As `evaluate.positions` of a run config: "one" or "all" positions of a sentence.
+    pub positions: Positions,
     /// Whether probes of the exact conditionals stand beside those of the models.
     pub lookup: bool,
+    /// The architecture that curvature is taken in; absent: each model's own.
     pub enlarge: Option<Enlarge>,
+    /// How the larger model is filled.
     pub enlarge_by: EnlargeBy,
     /// Curvature; absent: none.
     pub measure: Option<MeasureSection>,
+    /// Downstream tasks.
     pub probe: Vec<ProbeSection>,
 }
 
@@ -163,6 +177,7 @@ impl Default for ExamineSection {
             models: Models::Last,
             seed: 0,
             sentences: 4000,
+            positions: Positions::One,
             lookup: false,
             enlarge: None,
             enlarge_by: EnlargeBy::Duplication,
@@ -176,10 +191,15 @@ impl Default for ExamineSection {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Reads {
+    /// The representations of all tokens, one after another.
     #[default]
     Concat,
+    /// Their mean.
     Mean,
+    /// The representation of `<s>`.
     First,
+    /// As `lowland probe --features padded`.
+    Padded,
 }
 
 /// The way in which a task is learned.
@@ -199,29 +219,58 @@ pub enum Method {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ProbeSection {
-    /// `A`, `B`, `C`, `span:K` of a grammar, `task-K` of a hidden Markov model.
+    /// `A`, `B`, `C`, `span:K` of a grammar, `task-K` of a hidden Markov model, `positive`, `sign`, `sum` of brackets.
     pub task: String,
+    /// Whether labels weigh by the grammar's probabilities outside of the span.
     pub with_prior: bool,
+    /// How the task is learned.
     pub method: Method,
+    /// What a probe reads of each sentence.
     pub features: Reads,
     /// 0 is the embedding, -1 the last layer.
     pub layer: i64,
+    /// Tokens that sentences are padded to, of features = "padded". Left out: those of the longest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub padded_length: Option<u32>,
     /// Width of a random projection of the features.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub projection: Option<u32>,
+    /// Sentences to learn from.
     pub train: u32,
+    /// Sentences to choose the epoch or ridge by.
     pub validation: u32,
+    /// Sentences to count the accuracy on.
     pub test: u32,
+    /// Fits, with the seeds 0, 1, ... behind the section's.
     pub seeds: u32,
+    /// Learning rate, of adamw and finetune.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lr: Option<f64>,
+    /// Passes over the training part, of adamw and finetune.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epochs: Option<u32>,
+    /// Sentences of a step, of adamw and finetune.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch: Option<u32>,
-    /// Steps of warm-up, of finetune.
+    /// Steps of warm-up. Left out: none of adamw, 200 of finetune.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warmup_steps: Option<u64>,
+    /// Course of adamw's learning rate behind the warm-up. Left out: constant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<RateSchedule>,
+    /// Probability with which adamw drops a feature in training. Left out: 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub feature_dropout: Option<f64>,
+    /// Probability with which the frozen encoder drops hidden states and attention weights while adamw trains. Left
+    /// out: 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encoder_dropout: Option<f64>,
+    /// Whether finetune puts a new layer with tanh and dropout before the classifier. Left out: no.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pooled: Option<bool>,
+    /// Largest norm of finetune's gradient. Left out: no clipping.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip: Option<f64>,
     /// Ridges to choose from.
     pub ridge: Vec<f64>,
 }
@@ -234,6 +283,7 @@ impl Default for ProbeSection {
             method: Method::Adamw,
             features: Reads::Concat,
             layer: -1,
+            padded_length: None,
             projection: None,
             train: 2000,
             validation: 500,
@@ -243,6 +293,11 @@ impl Default for ProbeSection {
             epochs: None,
             batch: None,
             warmup_steps: None,
+            schedule: None,
+            feature_dropout: None,
+            encoder_dropout: None,
+            pooled: None,
+            clip: None,
             ridge: vec![1e-1, 1e-2, 1e-3, 1e-4, 1e-5],
         }
     }
@@ -267,24 +322,62 @@ impl ProbeSection {
         Sizes { train: self.train as usize, validation: self.validation as usize, test: self.test as usize }
     }
 
+    /// What the features are of sentences of up to `longest` words.
+    pub(super) fn pooling(&self, longest: usize) -> Pooling {
+        match self.features {
+            Reads::Concat => Pooling::Concat,
+            Reads::Mean => Pooling::Mean,
+            Reads::First => Pooling::First,
+            Reads::Padded => Pooling::Padded(self.padded_length.unwrap_or(longest as u32 + 2)),
+        }
+    }
+
+    /// The settings of adamw.
+    pub(super) fn linear_probe(&self) -> LinearProbe {
+        let d = LinearProbe::default();
+        LinearProbe {
+            lr: self.lr.unwrap_or(d.lr),
+            epochs: self.epochs.unwrap_or(d.epochs),
+            batch: self.batch.unwrap_or(d.batch),
+            dropout: self.feature_dropout.unwrap_or(d.dropout),
+            schedule: self.schedule.unwrap_or(d.schedule),
+            warmup_steps: self.warmup_steps.unwrap_or(d.warmup_steps),
+            ..d
+        }
+    }
+
     /// A key that the method does not know, with those that do.
     fn foreign_key(&self) -> Option<(&'static str, &'static str)> {
         let d = ProbeSection::default();
         let linear = "\"adamw\" and \"ridge\", which read a layer";
         let steps = "\"adamw\" and \"finetune\", which take steps";
+        let only_adamw = [
+            ("schedule", self.schedule.is_some(), "\"adamw\""),
+            ("feature_dropout", self.feature_dropout.is_some(), "\"adamw\""),
+            ("encoder_dropout", self.encoder_dropout.is_some(), "\"adamw\""),
+        ];
+        let only_finetune =
+            [("pooled", self.pooled.is_some(), "\"finetune\""), ("clip", self.clip.is_some(), "\"finetune\"")];
         let keys = match self.method {
             Method::Finetune => vec![
                 ("layer", self.layer != d.layer, linear),
                 ("features", self.features != d.features, linear),
                 ("projection", self.projection.is_some(), linear),
-            ],
+            ]
+            .into_iter()
+            .chain(only_adamw)
+            .collect(),
             Method::Ridge => vec![
                 ("lr", self.lr.is_some(), steps),
                 ("epochs", self.epochs.is_some(), steps),
                 ("batch", self.batch.is_some(), steps),
-                ("warmup_steps", self.warmup_steps.is_some(), "\"finetune\""),
-            ],
-            Method::Adamw => vec![("warmup_steps", self.warmup_steps.is_some(), "\"finetune\"")],
+                ("warmup_steps", self.warmup_steps.is_some(), steps),
+            ]
+            .into_iter()
+            .chain(only_adamw)
+            .chain(only_finetune)
+            .collect(),
+            Method::Adamw => only_finetune.to_vec(),
         };
         keys.into_iter().find(|key| key.1).map(|(key, _, methods)| (key, methods))
     }
@@ -301,6 +394,7 @@ impl ProbeSection {
             Reads::Concat => {}
             Reads::Mean => name += " mean",
             Reads::First => name += " first",
+            Reads::Padded => name += " padded",
         }
         if self.layer != -1 {
             name += &format!(" layer {}", self.layer);
@@ -334,9 +428,8 @@ impl ExamineSection {
         }
         for (i, probe) in self.probe.iter().enumerate() {
             let wrong = |message: String| Err(format!("[[examine.probe]] number {}: {message}", i + 1));
-            let task: Result<crate::language::Task, String> = probe.task.parse();
-            if let Err(message) = task {
-                return wrong(format!("`task`: {message}"));
+            if let Err(error) = probe.task.parse::<crate::language::Task>() {
+                return wrong(format!("`task`: {error}"));
             }
             if probe.train < 2 || probe.validation == 0 || probe.test == 0 || probe.seeds == 0 {
                 return wrong("`train` must be at least 2, `validation`, `test` and `seeds` at least 1".into());
@@ -352,6 +445,18 @@ impl ExamineSection {
             }
             if let Some((key, method)) = probe.foreign_key() {
                 return wrong(format!("`{key}` belongs to {method}, and `method` is {:?}", probe.method.name()));
+            }
+            if probe.padded_length.is_some() && probe.features != Reads::Padded {
+                return wrong("`padded_length` belongs to `features = \"padded\"`".into());
+            }
+            if probe.encoder_dropout.is_some_and(|p| !(0.0..1.0).contains(&p)) {
+                return wrong("`encoder_dropout` must lie in [0, 1)".into());
+            }
+            if probe.clip.is_some_and(|clip| !(clip >= 0.0 && clip.is_finite())) {
+                return wrong("`clip` must be 0 (off) or positive".into());
+            }
+            if let Err((key, message)) = probe.linear_probe().check() {
+                return wrong(format!("`{key}`: {message}"));
             }
             if probe.ridge.is_empty() || probe.ridge.iter().any(|l| !(*l > 0.0 && l.is_finite())) {
                 return wrong("`ridge` must be a list of positive numbers".into());

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::error::{FailureKind, RunFailure};
 use super::file::Models;
 use super::plan::{PlannedRun, SweepPlan};
+use crate::interrupt;
 use crate::train::{self, Claim, Taken};
 
 /// A model of a run.
@@ -58,7 +59,7 @@ impl SweepPlan {
         };
         let mut all = Vec::new();
         if self.examine.models == Models::Checkpoints {
-            if let Some(start) = &self.start {
+            if let Some(start) = self.start_of(run) {
                 let folder = self.folder(start);
                 let step = start.resolved.config.train.steps;
                 let answers = folder.join("examined").join(format!("step-{step}"));
@@ -83,7 +84,7 @@ const CLAIM: &str = "sweep.lock";
 pub(super) fn claim(folder: &Path) -> Result<Option<Claim>, RunFailure> {
     std::fs::create_dir_all(folder).map_err(RunFailure::io(folder))?;
     let path = folder.join(CLAIM);
-    match Claim::take(&path, &|| !train::interrupt_requested()).map_err(RunFailure::io(&path))? {
+    match Claim::take(&path, &|| !interrupt::requested()).map_err(RunFailure::io(&path))? {
         Taken::Mine(claim) => Ok(Some(claim)),
         Taken::Theirs(_) => Ok(None),
     }

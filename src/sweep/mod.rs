@@ -12,6 +12,7 @@
 
 mod check;
 mod collect;
+mod conventions;
 mod error;
 mod examine;
 mod file;
@@ -22,6 +23,7 @@ mod table;
 
 pub use check::check;
 pub use collect::{Standing, State};
+pub use conventions::TraceConventions;
 pub use error::{FailureKind, RunFailure, SweepError};
 pub use file::{Enlarge, EnlargeBy, EnlargeSize, ExamineSection, Method, Models, ProbeSection, Reads, schema};
 pub use plan::{PlannedRun, SweepPlan, plan};

@@ -24,6 +24,7 @@ pub struct PlannedRun {
     pub earlier_id: Option<String>,
     /// One id for all runs that differ in nothing but the seed.
     pub group: String,
+    /// Seed of the run.
     pub seed: u64,
     /// The group in words.
     pub label: String,
@@ -31,6 +32,10 @@ pub struct PlannedRun {
     pub values: serde_json::Map<String, serde_json::Value>,
     /// The settings as overrides of the base config.
     pub overrides: Vec<String>,
+    /// Id of the run that it begins with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start: Option<String>,
+    /// Its whole config.
     #[serde(skip)]
     pub resolved: Resolved,
 }
@@ -38,7 +43,9 @@ pub struct PlannedRun {
 /// All runs of a sweep in order.
 #[derive(Clone, Debug, Serialize)]
 pub struct SweepPlan {
+    /// The file's `name`, or its stem.
     pub name: String,
+    /// The run config that the axes vary.
     #[serde(serialize_with = "as_text")]
     pub base: PathBuf,
     /// The name of what is varied, for colours and legends.
@@ -51,16 +58,19 @@ pub struct SweepPlan {
     pub store: PathBuf,
     /// Excess loss in nats under which a model counts as saturated.
     pub saturation_bound: f64,
-    /// The run that all others begin with; trained first.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub start: Option<PlannedRun>,
+    /// The runs that the others begin with, trained first: none, one for all, or one for each seed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub starts: Vec<PlannedRun>,
+    /// One for each combination that is not left out.
     pub runs: Vec<PlannedRun>,
     /// Combinations that `[[exclude]]` left out.
     pub excluded: usize,
     /// Combinations whose config equals an earlier one's; each is run once.
     pub duplicates: usize,
+    /// The questions to each model.
     #[serde(skip)]
     pub examine: ExamineSection,
+    /// Whether a trace's collapse over η²·steps/B is looked at, and of which.
     #[serde(skip)]
     pub collapse: Option<Collapse>,
 }
@@ -105,8 +115,11 @@ pub fn plan(path: &Path) -> Result<SweepPlan, SweepError> {
     let in_plan = |e: config::ConfigError| SweepError { place: place.clone(), message: e.to_string() };
     // Which checkpoints are kept decides what there is to examine.
     let all_keys = file.examine.models == Models::Checkpoints;
-    let start =
-        file.start.as_ref().map(|section| start(section, folder, &base, all_keys)).transpose().map_err(in_plan)?;
+    let each_seed = file.start.as_ref().is_some_and(|section| section.each_seed);
+    let begin = |seed: u64| match &file.start {
+        Some(section) => start(section, folder, &base, seed, all_keys).map(Some).map_err(in_plan),
+        None => Ok(None),
+    };
     let output = file.output.unwrap_or_else(|| Path::new("runs").join(&name));
     let mut plan = SweepPlan {
         intervention: file.intervention.unwrap_or_else(|| name.clone()),
@@ -115,7 +128,7 @@ pub fn plan(path: &Path) -> Result<SweepPlan, SweepError> {
         store: file.store.unwrap_or_else(|| output.join("runs")),
         output,
         saturation_bound: file.saturation_bound,
-        start,
+        starts: vec![],
         runs: vec![],
         excluded: 0,
         duplicates: 0,
@@ -139,7 +152,13 @@ pub fn plan(path: &Path) -> Result<SweepPlan, SweepError> {
             plan.excluded += 1;
             continue;
         }
-        let run = resolve(&base, point, plan.start.as_ref(), all_keys).map_err(in_plan)?;
+        let resolved = config::load(&base, &overrides(point)).map_err(in_plan)?;
+        // What runs that differ in the seed alone have in common.
+        let (own, common) = (begin(resolved.config.seed)?, begin(0)?);
+        let run = planned(point, resolved, own.as_ref(), common.as_ref(), each_seed, all_keys);
+        if let Some(start) = own.filter(|own| plan.starts.iter().all(|start| start.id != own.id)) {
+            plan.starts.push(start);
+        }
         match plan.runs.iter().any(|r| r.id == run.id) {
             true => plan.duplicates += 1,
             false => plan.runs.push(run),
@@ -155,41 +174,69 @@ pub fn plan(path: &Path) -> Result<SweepPlan, SweepError> {
     }
 }
 
-/// The run that the others begin with.
+/// The run that one of this seed begins with.
 fn start(
     section: &StartSection,
     folder: &Path,
     base: &Path,
+    seed: u64,
     all_keys: bool,
 ) -> Result<PlannedRun, config::ConfigError> {
     let base = section.base.as_ref().map_or(base.to_path_buf(), |own| folder.join(own));
-    let resolved = config::load(&base, &section.overrides)?;
+    let mut overrides = section.overrides.clone();
+    if section.each_seed {
+        overrides.push(format!("seed={seed}"));
+    }
+    let resolved = config::load(&base, &overrides)?;
     let (id, earlier_id) = ids(&resolved, None, all_keys);
     let seed = resolved.config.seed;
     let values = serde_json::Map::new();
     let label = "start".to_string();
-    let overrides = section.overrides.clone();
-    Ok(PlannedRun { group: id.clone(), id, earlier_id, seed, label, values, overrides, resolved })
+    Ok(PlannedRun { group: id.clone(), id, earlier_id, seed, label, values, overrides, start: None, resolved })
 }
 
-fn resolve(
-    base: &Path,
+/// The settings of a point that are keys of the config.
+fn settings(point: &[Setting]) -> impl Iterator<Item = &Setting> {
+    point.iter().filter(|(key, _)| key != LABEL)
+}
+
+fn overrides(point: &[Setting]) -> Vec<String> {
+    settings(point).map(|(key, value)| format!("{key}={value}")).collect()
+}
+
+/// A run that begins with `start`; `common` stands for it in the name of the group.
+fn planned(
     point: &[Setting],
+    resolved: Resolved,
     start: Option<&PlannedRun>,
+    common: Option<&PlannedRun>,
+    own_start: bool,
     all_keys: bool,
-) -> Result<PlannedRun, config::ConfigError> {
-    let set = || point.iter().filter(|(key, _)| key != LABEL);
-    let overrides: Vec<String> = set().map(|(key, value)| format!("{key}={value}")).collect();
-    let resolved = config::load(base, &overrides)?;
+) -> PlannedRun {
     let mut seedless = resolved.clone();
     seedless.config.seed = 0;
-    let values = set()
+    let values = settings(point)
         .map(|(key, value)| (key.clone(), serde_json::to_value(value).unwrap_or(serde_json::Value::Null)))
         .collect();
     let seed = resolved.config.seed;
     let (id, earlier_id) = ids(&resolved, start, all_keys);
-    let group = ids(&seedless, start, all_keys).0;
-    Ok(PlannedRun { id, earlier_id, group, seed, label: label(point), values, overrides, resolved })
+    let mut group = ids(&seedless, common, all_keys).0;
+    if own_start {
+        // Not the group of runs that all begin with the model of seed 0.
+        group = blake3::hash(format!("{group} of its own").as_bytes()).to_hex()[..16].to_string();
+    }
+    let start = start.map(|start| start.id.clone());
+    PlannedRun {
+        id,
+        earlier_id,
+        group,
+        seed,
+        label: label(point),
+        values,
+        overrides: overrides(point),
+        start,
+        resolved,
+    }
 }
 
 /// A run's id, and that of versions up to 0.1.0 where it is another. With `all_keys` it is that one.
@@ -234,6 +281,16 @@ fn label(point: &[Setting]) -> String {
 }
 
 impl SweepPlan {
+    /// The run that another begins with.
+    pub fn start_of(&self, run: &PlannedRun) -> Option<&PlannedRun> {
+        self.starts.iter().find(|start| Some(&start.id) == run.start.as_ref())
+    }
+
+    /// Whether others begin with a run.
+    pub fn is_start(&self, run: &PlannedRun) -> bool {
+        self.starts.iter().any(|start| start.id == run.id)
+    }
+
     /// The file of the language, where it is not there.
     pub fn absent(&self) -> Option<&Path> {
         let language = &self.runs[0].resolved.config.language;
@@ -243,14 +300,14 @@ impl SweepPlan {
 
     /// The architecture that curvature is taken in, where it is not each model's own.
     pub fn enlarged(&self) -> Option<EnlargeSize> {
-        let most = |of: &dyn Fn(&config::ModelSection) -> u32| {
-            self.runs.iter().map(|run| of(&run.resolved.config.model)).max()
+        let most = |of: &dyn Fn(&config::ModelSection) -> Option<u32>| {
+            self.runs.iter().filter_map(|run| of(&run.resolved.config.model)).max()
         };
         match self.examine.enlarge.as_ref()? {
             Enlarge::Size(size) => Some(*size),
             Enlarge::Named(_) => Some(EnlargeSize {
-                hidden_size: most(&|m| m.hidden_size),
-                num_hidden_layers: most(&|m| m.num_hidden_layers),
+                hidden_size: most(&|m| Some(m.hidden_size)),
+                num_hidden_layers: most(&|m| Some(m.num_hidden_layers)),
                 num_attention_heads: most(&|m| m.num_attention_heads),
                 intermediate_size: most(&|m| m.intermediate_size),
             }),

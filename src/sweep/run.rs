@@ -15,9 +15,10 @@ use super::plan::{PlannedRun, SweepPlan};
 use super::table::LOOKUP;
 use crate::config::ConfigError;
 use crate::gpu::{Gpu, GpuError};
+use crate::interrupt;
 use crate::model;
-use crate::ops::{Device, Variants, Wishes};
-use crate::train::{self, Claim, Observer, interrupt_requested};
+use crate::ops::{Device, KernelChoice, Variants};
+use crate::train::{self, Claim, Observer};
 
 /// Hears how a sweep goes.
 pub trait Watcher: Observer {
@@ -45,21 +46,29 @@ pub struct Options {
 /// The state of the runs when there is nothing more to do here.
 #[derive(Clone, Debug, Default, serde::Serialize)]
 pub struct Tally {
+    /// Runs of the plan.
     pub runs: usize,
+    /// Runs that are trained and examined.
     pub done: usize,
     /// Left in the hands of other processes.
     pub claimed_elsewhere: usize,
+    /// Runs without a result, in the order of the plan.
     pub failed: Vec<FailedRun>,
 }
 
 /// A run without a result.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct FailedRun {
+    /// Id of the run.
     pub run: String,
+    /// What the sweep sets, in words.
     pub label: String,
+    /// Seed of the run.
     pub seed: u64,
+    /// As the number that the program would end with.
     #[serde(rename = "exit_code")]
     pub kind: FailureKind,
+    /// What went wrong and what would help.
     pub message: String,
 }
 
@@ -68,7 +77,7 @@ struct Worker<'s> {
     plan: &'s SweepPlan,
     open: &'s dyn Fn() -> Result<Gpu, GpuError>,
     gpu: Option<Gpu>,
-    wishes: &'s Wishes,
+    kernel_choice: &'s KernelChoice,
     examiner: Examiner<'s>,
     watcher: &'s dyn Watcher,
     options: Options,
@@ -82,20 +91,22 @@ struct Worker<'s> {
 pub fn run(
     plan: &SweepPlan,
     open: &dyn Fn() -> Result<Gpu, GpuError>,
-    wishes: &Wishes,
+    kernel_choice: &KernelChoice,
     options: Options,
     watcher: &dyn Watcher,
 ) -> Result<Tally, RunFailure> {
     check(plan)?;
     let examiner = Examiner::new(plan)?;
-    let mut worker = Worker { plan, open, gpu: None, wishes, examiner, watcher, options };
+    let mut worker = Worker { plan, open, gpu: None, kernel_choice, examiner, watcher, options };
     worker.prepare()?;
     let mut tally = Tally { runs: plan.runs.len(), ..Tally::default() };
     let count = plan.runs.len();
-    if let Some(start) = &plan.start
-        && !worker.start(start, (0, count), options, &mut tally)?
-    {
-        // Without it nothing can begin.
+    let mut ready = true;
+    for start in &plan.starts {
+        ready &= worker.start(start, (0, count), options, &mut tally)?;
+    }
+    if !ready {
+        // Another process makes what runs begin with.
         tally.done = plan.runs.iter().filter(|run| worker.is_done(run)).count();
         tally.claimed_elsewhere = count - tally.done;
         return Ok(tally);
@@ -153,13 +164,13 @@ impl Worker<'_> {
     }
 
     /// The kind of a failure, and the failure in words.
-    fn told(&self, failure: &RunFailure) -> (FailureKind, String) {
+    fn explained(&self, failure: &RunFailure) -> (FailureKind, String) {
         (failure.kind(), self.watcher.explain(failure))
     }
 
     /// What is written of a failure.
     fn failed(&self, failure: &RunFailure) -> Failed {
-        let (kind, message) = self.told(failure);
+        let (kind, message) = self.explained(failure);
         Failed { kind, message }
     }
 
@@ -213,8 +224,7 @@ impl Worker<'_> {
         self.unanswered(run).is_empty() && folder::result(&self.plan.folder(run)).is_some()
     }
 
-    /// The run that the others begin with. They do so where it is trained, whether all questions to it have an answer
-    /// or not.
+    /// A run that others begin with. They do so where it is trained, whether all questions to it have an answer or not.
     fn start(
         &mut self,
         start: &PlannedRun,
@@ -243,9 +253,9 @@ impl Worker<'_> {
         if folder::result(&folder).is_some() {
             return Ok(());
         }
-        let mut resolved = run.resolved.clone().wishing(self.wishes);
+        let mut resolved = run.resolved.clone().with_kernels(self.kernel_choice);
         resolved.config.output = Some(folder);
-        if let Some(start) = self.plan.start.as_ref().filter(|start| start.id != run.id) {
+        if let Some(start) = self.plan.start_of(run) {
             resolved.config.train.start_from = Some(self.plan.folder(start).join("model"));
         }
         let watcher = self.watcher;
@@ -257,7 +267,7 @@ impl Worker<'_> {
     fn unanswered(&self, run: &PlannedRun) -> Vec<ModelAt> {
         let questions = self.plan.questions();
         let open = |model: &ModelAt| questions.iter().any(|q| !model.answers.join(q.file(self.plan)).exists());
-        let is_start = self.plan.start.as_ref().is_some_and(|start| start.id == run.id);
+        let is_start = self.plan.is_start(run);
         if is_start && self.plan.examine.models != Models::Checkpoints {
             return Vec::new();
         }
@@ -275,7 +285,7 @@ impl Worker<'_> {
             if let Err(failure) = self.examine_one(run, claim, &at, &mut unanswered) {
                 match ends_all(&failure) {
                     true => return Err(failure),
-                    false => unanswered.add(at.step, None, self.told(&failure)),
+                    false => unanswered.add(at.step, None, self.explained(&failure)),
                 }
             }
         }
@@ -293,21 +303,21 @@ impl Worker<'_> {
         let (corpus, notes) = self.examiner.spoken_by(&loaded)?;
         notes.iter().for_each(|n| self.watcher.note(n));
         let plan = self.plan;
-        let wishes = self.wishes.clone();
+        let kernel_choice = self.kernel_choice.clone();
         let gpu = self.gpu()?;
-        let device = device(gpu, run, &wishes)?;
+        let device = device(gpu, run, &kernel_choice)?;
         let mut subject = Subject::new(&device, &loaded, corpus, at.step, run)?;
         for question in plan.questions() {
             let path = at.answers.join(question.file(plan));
             if path.exists() {
                 continue;
             }
-            if interrupt_requested() {
+            if interrupt::requested() {
                 return Err(RunFailure::Interrupted);
             }
             let failed_path = at.answers.join(question.failure_file(plan));
             if let Some(before) = self.diverged_before(&failed_path) {
-                unanswered.add(at.step, Some(question), self.told(&before));
+                unanswered.add(at.step, Some(question), self.explained(&before));
                 continue;
             }
             self.watcher.asks(run, at.step, &question.text());
@@ -324,7 +334,7 @@ impl Worker<'_> {
                         self.watcher.explain(&failure)
                     ));
                     folder::write(&failed_path, &self.failed(&failure))?;
-                    unanswered.add(at.step, Some(question), self.told(&failure));
+                    unanswered.add(at.step, Some(question), self.explained(&failure));
                 }
             }
         }
@@ -345,7 +355,7 @@ impl Worker<'_> {
         let models: Vec<ModelAt> = plan.runs.iter().flat_map(|run| plan.models(run)).collect();
         let open = |question: Question<'_>| models.iter().any(|at| !at.answers.join(question.file(plan)).exists());
         self.examiner.prepare(&open)?;
-        let all = plan.start.iter().chain(&plan.runs);
+        let all = plan.starts.iter().chain(&plan.runs);
         let missing =
             |run: &PlannedRun| !self.unanswered(run).is_empty() || folder::result(&plan.folder(run)).is_none();
         if all.clone().any(missing) {
@@ -364,19 +374,19 @@ impl Worker<'_> {
             if path.exists() {
                 continue;
             }
-            if interrupt_requested() {
+            if interrupt::requested() {
                 return Err(RunFailure::Interrupted);
             }
             let question = Question::Probe(section);
             let failed_path = path.with_file_name(question.failure_file(plan));
             if let Some(before) = self.diverged_before(&failed_path) {
-                unanswered.add(0, Some(question), self.told(&before));
+                unanswered.add(0, Some(question), self.explained(&before));
                 continue;
             }
             self.watcher.note(&format!("lookup table: {}", question.text()));
-            let wishes = self.wishes.clone();
+            let kernel_choice = self.kernel_choice.clone();
             let gpu = self.gpu()?;
-            let device = device(gpu, &plan.runs[0], &wishes)?;
+            let device = device(gpu, &plan.runs[0], &kernel_choice)?;
             match self.examiner.probe_lookup(&device, section) {
                 Ok(answer) => answered(&path, &failed_path, &answer)?,
                 Err(failure) if ends_all(&failure) => return Err(failure),
@@ -387,7 +397,7 @@ impl Worker<'_> {
                         self.watcher.explain(&failure)
                     ));
                     folder::write(&failed_path, &self.failed(&failure))?;
-                    unanswered.add(0, Some(question), self.told(&failure));
+                    unanswered.add(0, Some(question), self.explained(&failure));
                 }
             }
         }
@@ -445,13 +455,13 @@ impl Unanswered {
 }
 
 /// The adapter with the kernel variants of a run's examinations.
-fn device(gpu: &Gpu, run: &PlannedRun, wishes: &Wishes) -> Result<Device, RunFailure> {
-    let refused = |place: &str| {
-        let place = place.to_string();
-        move |message| ConfigError { place, message }
-    };
+fn device(gpu: &Gpu, run: &PlannedRun, kernel_choice: &KernelChoice) -> Result<Device, RunFailure> {
+    let of_config =
+        run.resolved.config.adapter.kernel_choice().map_err(|error| ConfigError::at("adapter.variant", error))?;
     let caps = gpu.capabilities();
-    let own = run.resolved.config.adapter.wishes().map_err(refused("adapter.variant"))?;
-    let variants = own.apply(Variants::choose(caps), caps).map_err(refused("adapter.variant"))?;
-    Ok(Device::new(gpu, wishes.apply(variants, caps).map_err(refused("--variant"))?))
+    let mut variants = Variants::choose(caps);
+    for asked in [&of_config, kernel_choice] {
+        variants = asked.apply(variants, caps).map_err(|error| ConfigError::at(asked.place(), error))?;
+    }
+    Ok(Device::new(gpu, variants))
 }

@@ -6,6 +6,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::conventions::TraceConventions;
 use crate::train::{Evaluation, Measurement};
 
 /// A sweep's results; `table.json`.
@@ -25,10 +26,12 @@ pub struct Table {
     pub saturation_bound: f64,
     /// Seed of the sentences that all models are evaluated, measured and probed on.
     pub seed: u64,
+    /// One for each probe of the sweep.
     pub tasks: Vec<Task>,
     /// The collapse of a trace over η²·steps/B is looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub collapse: Option<Collapse>,
+    /// One for each model that something is known of.
     pub rows: Vec<Row>,
     /// Models that the plan has and of which nothing is known, with the reason.
     pub missing: Vec<Missing>,
@@ -42,15 +45,23 @@ impl Table {
 /// The facts about a downstream task that hold for every model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Task {
+    /// Name of the task.
     pub task: String,
+    /// How it is learned, in words.
     pub method: String,
+    /// Classes that occur.
     pub classes: usize,
+    /// Accuracy of a guess among the classes.
     pub chance: f64,
+    /// Accuracy of always naming the most frequent class.
     pub majority: f64,
     /// Bayes-optimal accuracy on the truth behind the labels, where it is defined.
     pub bayes: Option<f64>,
+    /// Sentences to learn from.
     pub train: usize,
+    /// Sentences to choose the epoch or ridge by.
     pub validation: usize,
+    /// Sentences that accuracies are counted on.
     pub test: usize,
 }
 
@@ -66,6 +77,7 @@ pub struct Row {
     pub group: String,
     /// The group in words, for legends: what the sweep sets but the seed.
     pub label: String,
+    /// Seed of the run.
     pub seed: u64,
     /// The settings of the sweep, by key.
     pub values: serde_json::Map<String, serde_json::Value>,
@@ -73,6 +85,7 @@ pub struct Row {
     pub step: u64,
     /// Whether it is the last of its run.
     pub last: bool,
+    /// Sentences of a step.
     pub batch_size: u32,
     /// Peak learning rate.
     pub learning_rate: f64,
@@ -86,7 +99,11 @@ pub struct Row {
     pub evaluation: Option<Evaluation>,
     /// Excess loss under the bound.
     pub saturated: bool,
+    /// Null where it was not measured.
     pub curvature: Option<Measurement>,
+    /// The trace in every convention, of models of several sizes; absent in tables of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conventions: Option<TraceConventions>,
     /// A task that is not known here is absent.
     pub downstream: Vec<Accuracies>,
     /// Notes on what is not known of the model, and why; left out where all is known.
@@ -97,14 +114,19 @@ pub struct Row {
 /// A task's accuracy of a model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Accuracies {
+    /// Name of the task.
     pub task: String,
+    /// Mean over the seeds of the probe, on the test part.
     pub accuracy: f64,
     /// Over the seeds of the probe; `None` for one seed.
     pub standard_deviation: Option<f64>,
+    /// Of that mean; null for one seed.
     pub standard_error: Option<f64>,
     /// √(a (1 - a) / test sentences): how far another test part would lie.
     pub sampling_error: f64,
+    /// One for each seed of the probe.
     pub per_seed: Vec<f64>,
+    /// What the probe read, in words.
     pub features: String,
 }
 
@@ -118,8 +140,12 @@ pub struct Collapse {
 /// A model that is planned and of which nothing is known.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Missing {
+    /// Id of the run.
     pub run: String,
+    /// What the sweep sets, in words.
     pub label: String,
+    /// Seed of the run.
     pub seed: u64,
+    /// Why nothing is known.
     pub reason: String,
 }

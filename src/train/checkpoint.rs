@@ -14,14 +14,18 @@ use crate::model::{Encoder, ModelError, Vocabulary, Weights, WeightsFile, save};
 /// A whole checkpoint on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
+    /// `checkpoints/step-N` of the run.
     pub folder: PathBuf,
+    /// Steps that were taken when it was written.
     pub step: u64,
 }
 
 /// Where a run stands beside its weights and moments; `state.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct State {
+    /// Version of this form.
     pub format_version: u32,
+    /// Steps that were taken.
     pub step: u64,
     /// Hash of the config that it belongs to.
     pub config_hash: String,
@@ -38,8 +42,11 @@ pub struct State {
 pub struct Recent {
     /// Step, counted from 0.
     pub step: u64,
+    /// Mean over the step's masked positions, in nats.
     pub loss: f32,
+    /// ‖g‖ before clipping.
     pub gradient_norm: f32,
+    /// The adversary's, in nats, where the algorithm has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adversarial_loss: Option<f32>,
 }
@@ -55,11 +62,51 @@ struct Manifest {
     files: BTreeMap<String, FileEntry>,
 }
 
+/// The list of a checkpoint's files, written last.
+const MANIFEST: &str = "MANIFEST.json";
+
+/// What is wrong with a checkpoint's files.
+#[derive(Debug, thiserror::Error)]
+pub enum Damage {
+    /// A file that cannot be read.
+    #[error("{file}: {source}")]
+    Unread {
+        /// Its name in the checkpoint's folder.
+        file: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A list of files that is none.
+    #[error("{MANIFEST}: {0}")]
+    Manifest(serde_json::Error),
+    /// A file of another size or with another hash.
+    #[error("{file} is not what was written ({bytes} bytes, {expected} expected)")]
+    Changed {
+        /// Its name in the checkpoint's folder.
+        file: String,
+        /// Its size.
+        bytes: u64,
+        /// The size that was written.
+        expected: u64,
+    },
+    /// A list of files without a model's weights.
+    #[error("{MANIFEST} lists no model")]
+    NoModel,
+}
+
+/// A tensor, by its name, that is not there or has another shape.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("tensor `{0}` is missing or mis-shaped")]
+pub struct MissingTensor(pub String);
+
 /// A tensor of a checkpoint beside the model and its moments.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NamedTensor {
+    /// As in the file.
     pub name: String,
+    /// Sizes of its axes.
     pub shape: Vec<usize>,
+    /// Row-major.
     pub values: Vec<f32>,
 }
 
@@ -134,7 +181,7 @@ impl Checkpoint {
             files.insert(name, entry_of(&path).map_err(io(&path))?);
         }
         let manifest = serde_json::to_string_pretty(&Manifest { files }).expect("plain values");
-        let path = temporary.join("MANIFEST.json");
+        let path = temporary.join(MANIFEST);
         crate::model::write_synced(&path, manifest.as_bytes()).map_err(io(&path))?;
         sync_folder(&temporary).map_err(io(&temporary))?;
         if folder.exists() {
@@ -145,23 +192,26 @@ impl Checkpoint {
         Ok(Checkpoint { folder, step })
     }
 
-    /// What is wrong with a checkpoint's files, if anything.
-    pub fn verify(&self) -> Result<(), String> {
-        let text =
-            std::fs::read_to_string(self.folder.join("MANIFEST.json")).map_err(|e| format!("MANIFEST.json: {e}"))?;
-        let manifest: Manifest = serde_json::from_str(&text).map_err(|e| format!("MANIFEST.json: {e}"))?;
+    /// Whether a checkpoint's files are as they were written.
+    ///
+    /// # Errors
+    /// The first that is not.
+    pub fn verify(&self) -> Result<(), Damage> {
+        let unread = |file: &str| {
+            let file = file.to_string();
+            move |source| Damage::Unread { file, source }
+        };
+        let text = std::fs::read_to_string(self.folder.join(MANIFEST)).map_err(unread(MANIFEST))?;
+        let manifest: Manifest = serde_json::from_str(&text).map_err(Damage::Manifest)?;
         for (name, wanted) in &manifest.files {
-            let found = entry_of(&self.folder.join(name)).map_err(|e| format!("{name}: {e}"))?;
+            let found = entry_of(&self.folder.join(name)).map_err(unread(name))?;
             if found != *wanted {
-                return Err(format!(
-                    "{name} is not what was written ({} bytes, {} expected)",
-                    found.bytes, wanted.bytes
-                ));
+                return Err(Damage::Changed { file: name.clone(), bytes: found.bytes, expected: wanted.bytes });
             }
         }
         match manifest.files.contains_key("model.safetensors") {
             true => Ok(()),
-            false => Err("MANIFEST.json lists no model".into()),
+            false => Err(Damage::NoModel),
         }
     }
 

@@ -1,5 +1,6 @@
-//! Batches as a function of (seed, step): sentences step·B .. (step + 1)·B of the language, masked by their own random
-//! stream. Sampled and labelled ahead on other threads.
+//! Batches as a function of (seed, step): examples step·B .. (step + 1)·B, which are the language's sentences of these
+//! numbers or, of a finite training set, those of its order; masked by their own random stream. Sampled and labelled
+//! ahead on other threads.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
@@ -7,6 +8,8 @@ use std::time::Duration;
 
 use rayon::prelude::*;
 
+use super::masks::{bernoulli_positions, several};
+use super::order::{Example, TrainingSet};
 use crate::config::{
     AlgorithmKind, ConfigError, LabelKind, LabelNoise, LanguageSection, MaskPolicy, ObjectiveSection, TrainSection,
 };
@@ -26,12 +29,15 @@ pub fn held_out_seed(seed: u64) -> u64 {
 /// A language with the objective on it, and the ids that a model gives its words.
 #[derive(Clone)]
 pub struct Corpus {
+    /// Where sentences and their conditionals come from.
     pub language: Arc<dyn Language>,
     /// The tokens of a model that is trained here.
     pub vocabulary: Arc<Vocabulary>,
     /// What sentences are made of: the ids of that vocabulary, or those of another model.
     pub tokens: Arc<TokenIds>,
+    /// What is masked, and what the labels are.
     pub objective: ObjectiveSection,
+    /// Of the sentences, masks and labels.
     pub seed: u64,
 }
 
@@ -72,12 +78,17 @@ impl Corpus {
         Ok((Corpus { tokens: Arc::new(tokens), ..self.clone() }, notes))
     }
 
-    /// Sentence number `index`, masked and labelled as the objective says.
+    /// Sentence number `index` of ever new ones, masked and labelled as the objective says.
     pub fn sentence(&self, index: u64) -> Sentence {
-        let words = self.language.sample(self.seed, index);
+        self.example(Example { sentence: index, masking: index })
+    }
+
+    /// A sentence under one of its maskings, labelled as the objective says.
+    pub fn example(&self, example: Example) -> Sentence {
+        let words = self.language.sample(self.seed, example.sentence);
         match self.objective.mask {
             MaskPolicy::One => {
-                let position = masked_position(self.seed, index, words.len());
+                let position = masked_position(self.seed, example.masking, words.len());
                 let mut sentence = self.tokens.mask(&words, position);
                 if self.objective.labels == LabelKind::Expected {
                     let known = self.language.conditional_unchecked(&words);
@@ -86,32 +97,27 @@ impl Corpus {
                 sentence
             }
             MaskPolicy::Bernoulli(p) => {
-                self.tokens.mask_all(&words, &bernoulli_positions(self.seed, index, words.len(), p))
+                self.tokens.mask_all(&words, &bernoulli_positions(self.seed, example.masking, words.len(), p))
             }
+            MaskPolicy::Several(masks) => several(&masks, &self.tokens, &words, self.seed, example.masking),
         }
     }
 
-    /// Masked positions that a batch of so many sentences may have at most.
+    /// Masked positions that a batch of `sentences` sentences may have at most.
     pub fn most_masked(&self, sentences: u32) -> u32 {
         match self.objective.mask {
             MaskPolicy::One => sentences,
             MaskPolicy::Bernoulli(_) => sentences * self.language.max_length() as u32,
+            MaskPolicy::Several(masks) => sentences * masks.predicted(self.language.max_length()) as u32,
         }
     }
-}
-
-/// Each position with probability p; one drawn uniformly where none came.
-fn bernoulli_positions(seed: u64, index: u64, length: usize, p: f64) -> Vec<usize> {
-    let mut stream = Stream::new(seed, Purpose::Mask, index);
-    let chosen: Vec<usize> = (0..length).filter(|_| stream.uniform() < p).collect();
-    if chosen.is_empty() { vec![stream.below(length as u32) as usize] } else { chosen }
 }
 
 /// Replaces labels as a function of (seed, sentence, position).
 fn replace_labels(sentence: &mut Sentence, noise: &LabelNoise, corpus: &Corpus, index: u64) {
     let words = corpus.language.vocabulary().len() as u32;
     for (position, label) in &mut sentence.masked {
-        // Two blocks a position: one number that decides, and a word.
+        // Two blocks per position: one number that decides, and a word.
         let mut stream = Stream::new(corpus.seed, Purpose::LabelNoise, index).from_block(2 * *position);
         if stream.uniform() < noise.probability {
             *label = corpus.tokens.word(stream.below(words));
@@ -121,7 +127,9 @@ fn replace_labels(sentence: &mut Sentence, noise: &LabelNoise, corpus: &Corpus, 
 
 /// One micro-batch and what its masked positions weigh: 1 / masked positions of the whole step.
 pub struct Micro {
+    /// Sentences packed for the adapter.
     pub batch: Batch,
+    /// What each position's loss is multiplied by.
     pub weight: f32,
 }
 
@@ -129,9 +137,10 @@ pub struct Micro {
 pub(super) fn step_data(corpus: &Corpus, layout: &BatchLayout, step: u64, train: &TrainSection) -> Vec<Micro> {
     let (batch_size, micro_batch) = (train.batch_size, train.micro_batch());
     let first = step * u64::from(batch_size);
+    let set = TrainingSet::new(train.sentences, corpus.objective.maskings(), corpus.seed);
     let one = |j: u32| {
         let index = first + u64::from(j);
-        let mut sentence = corpus.sentence(index);
+        let mut sentence = corpus.example(set.example(index));
         if let AlgorithmKind::LabelNoise(noise) = &train.algorithm {
             replace_labels(&mut sentence, noise, corpus, index);
         }

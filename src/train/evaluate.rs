@@ -1,8 +1,13 @@
 //! Loss and excess loss on held-out sentences, against the exact conditionals.
+//!
+//! One word is masked at a time: the conditionals of a language are exact for that and for nothing else. Either one
+//! position of a sentence is asked about or every one ([`Positions`]). The mean is over all positions asked about; its
+//! standard error is over sentences, the positions of one of which belong together.
 
 use rayon::prelude::*;
 
 use super::data::{Corpus, held_out_seed};
+use crate::config::{EvaluateSection, Positions};
 use crate::gpu::GpuError;
 use crate::interrupt;
 use crate::language::{Language, entropy, masked_position};
@@ -22,13 +27,21 @@ pub struct Evaluation {
     pub excess_loss_standard_error: f64,
     /// Mean entropy of the exact conditionals at the same positions: `loss - excess_loss`.
     pub entropy_floor: f64,
+    /// Held-out sentences that were looked at.
     pub sentences: usize,
+    /// Positions asked about, where that is every one of each sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub positions: Option<usize>,
 }
 
 /// Held-out sentences with their exact conditionals, made once, and the pass over them.
 pub struct Evaluator {
+    /// A sentence for each position asked about.
     sentences: Vec<Sentence>,
     entropies: Vec<f64>,
+    /// How many of them each sentence of the language has.
+    positions: Vec<usize>,
+    asked: Positions,
     pass: ForwardPass,
 }
 
@@ -36,39 +49,59 @@ pub struct Evaluator {
 const BATCH: usize = 256;
 
 impl Evaluator {
-    /// Sentences of one forward batch, when training has so many.
+    /// Sentences of one forward batch where a training batch has `training`.
     pub fn batch(training: usize) -> usize {
         training.min(BATCH)
     }
 
-    /// Samples and labels `count` sentences of the held-out seed and plans the pass.
-    pub fn new(model: &Model, corpus: &Corpus, count: u32, batch: usize) -> Result<Evaluator, GpuError> {
+    /// Samples and labels sentences of the held-out seed and plans the pass.
+    pub fn new(model: &Model, corpus: &Corpus, asked: &EvaluateSection, batch: usize) -> Result<Evaluator, GpuError> {
         let seed = held_out_seed(corpus.seed);
         let (language, tokens) = (corpus.language.clone(), corpus.tokens.clone());
-        let made: Vec<MaskedSentence> = interrupt::or_stop(move || {
-            let one = |i| masked_sentence(language.as_ref(), tokens.as_ref(), seed, i);
-            (0..u64::from(count)).into_par_iter().map(one).collect()
+        let (count, asked) = (u64::from(asked.sentences), asked.positions);
+        let made: Vec<Vec<MaskedSentence>> = interrupt::or_stop(move || {
+            let one = |i| masked_sentences(language.as_ref(), tokens.as_ref(), seed, i, asked);
+            (0..count).into_par_iter().map(one).collect()
         })?;
+        let positions = made.iter().map(Vec::len).collect();
         let (sentences, entropies): (Vec<Sentence>, Vec<f64>) =
-            made.into_iter().map(|m| (m.sentence, m.entropy)).unzip();
+            made.into_iter().flatten().map(|m| (m.sentence, m.entropy)).unzip();
         let dims = dims_for(&sentences, Evaluator::batch(batch));
         let pass = ForwardPass::new(model, dims, Labels::Soft, false)?;
-        Ok(Evaluator { sentences, entropies, pass })
+        Ok(Evaluator { sentences, entropies, positions, asked, pass })
     }
 
     /// Evaluates the parameters as they are now.
     pub fn run(&self) -> Result<Evaluation, GpuError> {
         let divergences: Vec<f64> = self.pass.losses(&self.sentences)?.iter().map(|r| r.divergence).collect();
-        let excess = Estimate::of_mean(&divergences);
-        let floor = Estimate::of_mean(&self.entropies);
+        let excess = mean_by_sentence(&divergences, &self.positions);
+        let floor = mean_by_sentence(&self.entropies, &self.positions);
         Ok(Evaluation {
             loss: floor.value + excess.value,
             excess_loss: excess.value,
             excess_loss_standard_error: excess.standard_error,
             entropy_floor: floor.value,
-            sentences: divergences.len(),
+            sentences: self.positions.len(),
+            positions: (self.asked == Positions::All).then_some(divergences.len()),
         })
     }
+}
+
+/// The mean over all positions of all sentences, `positions` of each, with its standard error over sentences.
+pub(crate) fn mean_by_sentence(values: &[f64], positions: &[usize]) -> Estimate {
+    if positions.iter().all(|n| *n == 1) {
+        return Estimate::of_mean(values);
+    }
+    let mut rest = values;
+    let sums: Vec<f64> = positions
+        .iter()
+        .map(|n| {
+            let (own, others) = rest.split_at(*n);
+            rest = others;
+            own.iter().sum()
+        })
+        .collect();
+    Estimate::of_ratio(&sums, &positions.iter().map(|n| *n as f64).collect::<Vec<f64>>())
 }
 
 /// A sentence with one word masked and what is known of that word.
@@ -90,8 +123,27 @@ pub fn held_out_sentence(language: &dyn Language, tokens: &TokenIds, seed: u64, 
 pub fn masked_sentence(language: &dyn Language, tokens: &TokenIds, seed: u64, index: u64) -> MaskedSentence {
     let words = language.sample(seed, index);
     let position = masked_position(seed, index, words.len());
-    let p = &language.conditional_unchecked(&words).conditional[position];
-    let mut sentence = tokens.mask(&words, position);
+    known(tokens, &words, position, &language.conditional_unchecked(&words).conditional[position])
+}
+
+/// Sentence `index` of a seed once for each position that is asked about, with what is known of the word there.
+pub fn masked_sentences(
+    language: &dyn Language,
+    tokens: &TokenIds,
+    seed: u64,
+    index: u64,
+    positions: Positions,
+) -> Vec<MaskedSentence> {
+    if positions == Positions::One {
+        return vec![masked_sentence(language, tokens, seed, index)];
+    }
+    let words = language.sample(seed, index);
+    let conditionals = language.conditional_unchecked(&words).conditional;
+    conditionals.iter().enumerate().map(|(position, p)| known(tokens, &words, position, p)).collect()
+}
+
+fn known(tokens: &TokenIds, words: &[u32], position: usize, p: &[f64]) -> MaskedSentence {
+    let mut sentence = tokens.mask(words, position);
     sentence.soft = vec![tokens.soft_label(p)];
     MaskedSentence { sentence, entropy: entropy(p) }
 }

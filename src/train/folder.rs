@@ -9,11 +9,12 @@ use serde_json::json;
 
 use super::claim::{Claim, Taken};
 use super::kernels::Kernels;
-use super::observer::{Observer, interrupt_requested};
+use super::observer::Observer;
 use super::past::Past;
 use super::run::RunError;
 use crate::config::{ConfigError, Resolved, RunConfig, path_in};
 use crate::gpu::Gpu;
+use crate::interrupt;
 
 /// The claim's file.
 pub(crate) const CLAIM: &str = "run.lock";
@@ -50,7 +51,7 @@ impl Folder {
         };
         std::fs::create_dir_all(path).map_err(io(path))?;
         let claim = path.join(CLAIM);
-        match Claim::take(&claim, &|| !interrupt_requested()).map_err(io(&claim))? {
+        match Claim::take(&claim, &|| !interrupt::requested()).map_err(io(&claim))? {
             Taken::Mine(claim) => Ok(Folder { path: path.into(), claim, metrics: None }),
             Taken::Theirs(holder) => {
                 let by = holder.map_or("another process".into(), |h| h.to_string());
@@ -79,7 +80,7 @@ impl Folder {
         crate::model::write_synced(&path, text.as_bytes()).map_err(|source| RunError::Io { path, source })
     }
 
-    /// One JSON object a line, given to the system when this returns.
+    /// One JSON object per line, given to the system when this returns.
     pub fn metric(&mut self, line: &serde_json::Value) -> Result<(), RunError> {
         self.check()?;
         let path = self.path.join("metrics.jsonl");

@@ -5,26 +5,29 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::data::Corpus;
-use super::evaluate::{MaskedSentence, held_out_sentence, masked_sentence};
+use super::evaluate::{MaskedSentence, held_out_sentence, masked_sentences};
+use crate::config::Positions;
 use crate::curvature::Numbered;
 use crate::interrupt::{self, Interrupted};
 use crate::ops::batch::Sentence;
 
 /// Held-out sentences of a language, under the ids that a model gives its words.
 pub struct HeldOut {
+    /// Where they come from.
     pub corpus: Corpus,
     /// Seed of the sentences.
     pub seed: u64,
 }
 
 impl HeldOut {
-    /// Sentences by number with their exact conditionals as soft labels.
+    /// Sentences by number, each once for every position that is asked about, with the exact conditional as a soft
+    /// label.
     ///
     /// # Errors
     /// An interrupt.
-    pub fn exact(&self, numbers: Range<u64>) -> Result<Vec<MaskedSentence>, Interrupted> {
+    pub fn exact(&self, numbers: Range<u64>, positions: Positions) -> Result<Vec<Vec<MaskedSentence>>, Interrupted> {
         let (language, tokens, seed) = (self.corpus.language.clone(), self.corpus.tokens.clone(), self.seed);
-        let one = move |i| masked_sentence(language.as_ref(), tokens.as_ref(), seed, i);
+        let one = move |i| masked_sentences(language.as_ref(), tokens.as_ref(), seed, i, positions);
         interrupt::or_stop(move || numbers.into_par_iter().map(one).collect())
     }
 }

@@ -29,18 +29,20 @@ pub enum Source {
 /// The variants of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Kernels {
+    /// What runs.
     pub variants: Variants,
+    /// Why these.
     pub source: Source,
     /// The measured choice that they come from.
     pub tuning: Option<Tuning>,
 }
 
 impl Kernels {
-    /// Settles a run's variants.
+    /// Chooses a run's variants.
     ///
     /// # Errors
     /// When the adapter cannot run one that was asked for.
-    pub fn settle(gpu: &Gpu, resolved: &Resolved, subject: &Subject) -> Result<Kernels, ConfigError> {
+    pub fn choose(gpu: &Gpu, resolved: &Resolved, subject: &Subject) -> Result<Kernels, ConfigError> {
         let caps = gpu.capabilities();
         let kept = kept(gpu, resolved);
         let tuning = if kept.is_none() { Tuning::find(gpu, subject) } else { None };
@@ -51,19 +53,16 @@ impl Kernels {
         };
         let mixed = resolved.config.train.precision == Precision::Mixed;
         if mixed {
-            variants = variants.mixed(caps).map_err(|why| ConfigError {
-                place: "train.precision".into(),
-                message: format!("\"mixed\" cannot run on {}: {why}; use \"f32\"", gpu.info().name),
+            variants = variants.mixed(caps).map_err(|lack| {
+                let message = format!("\"mixed\" cannot run on {}: {lack}; use \"f32\"", gpu.info().name);
+                ConfigError::at("train.precision", message)
             })?;
         }
-        let refused = |place: &str| {
-            let place = place.to_string();
-            move |message| ConfigError { place, message }
-        };
-        let of_config = resolved.config.adapter.wishes().map_err(refused("adapter.variant"))?;
-        for (place, wishes) in [("adapter.variant", &of_config), ("--variant", &resolved.wishes)] {
-            if !wishes.is_empty() {
-                variants = wishes.apply(variants, caps).map_err(refused(place))?;
+        let of_config =
+            resolved.config.adapter.kernel_choice().map_err(|error| ConfigError::at("adapter.variant", error))?;
+        for asked in [&of_config, &resolved.kernel_choice] {
+            if !asked.is_empty() {
+                variants = asked.apply(variants, caps).map_err(|error| ConfigError::at(asked.place(), error))?;
                 source = Source::Overridden;
             }
         }

@@ -15,17 +15,17 @@ use rayon::prelude::*;
 
 use super::data::Corpus;
 use super::measurement::{Measurement, Ratios, both, known};
-use super::observer::{Observer, interrupt_requested};
+use super::observer::Observer;
 use super::run::RunError;
 use crate::config::{ConfigError, HessianTraceSection, MeasureSection, NoiseSection, TopSection};
 use crate::curvature::{
-    Bartlett, Chunks, Cotangent, CurvatureError, Drawing, ExampleTraces, FormPass, HessianTraces, Lanczos, Matrix,
-    MeanGradient, ModelOperator, NormPass, Norms, Operator, ProbeKind, ProductPass, Stopping, Subject, deviations,
-    probes, top_eigenpairs,
+    Bartlett, Chunks, Conventions, ConventionsOptions, Cotangent, CurvatureError, Drawing, ExampleTraces, FormPass,
+    HessianTraces, Lanczos, Matrix, MeanGradient, ModelOperator, NormPass, Norms, Operator, ProbeKind, ProductPass,
+    Stopping, Subject, deviations, probes, top_eigenpairs,
 };
 use crate::interrupt::{self, Interrupted};
 use crate::language::masked_position;
-use crate::model::Model;
+use crate::model::{Law, Model};
 use crate::ops::batch::Sentence;
 use crate::statistics::{Crossed, Estimate, Target};
 
@@ -98,6 +98,25 @@ impl Instruments {
         m.bartlett = (self.settings.bartlett && ratios != Ratios::default()).then_some(ratios);
         m.measure_seconds = started.elapsed().as_secs_f64();
         Ok(m)
+    }
+
+    /// The Fisher trace of a model in every convention, on the sentences and with the draws of
+    /// [`measure`](Self::measure).
+    ///
+    /// # Errors
+    /// As those of [`measure`](Self::measure).
+    pub fn conventions(
+        &self,
+        model: &Model,
+        law: &Law,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Conventions, CurvatureError> {
+        let trace = &self.settings.trace;
+        let subject = self.subject(model, trace.sentences)?;
+        let (kind, draws) = (trace.estimator, trace.draws as usize);
+        let what = ConventionsOptions { kind, seed: self.seed, draws, target: Target::Population };
+        let check = || if go_on() { Ok(()) } else { Err(CurvatureError::Interrupted) };
+        Conventions::measure(&subject, law, &what, &mut |_| check())
     }
 
     /// Bytes of the adapter that the largest measurement takes while it lasts.
@@ -248,7 +267,7 @@ pub(super) fn measure_error(error: CurvatureError) -> RunError {
 type Check<'a> = &'a dyn Fn() -> Result<(), CurvatureError>;
 
 /// The measurements of a run.
-pub(super) struct Along {
+pub(super) struct MeasurementSchedule {
     instruments: Instruments,
     every: u64,
     /// The newest one, also one from before the run was resumed.
@@ -257,13 +276,18 @@ pub(super) struct Along {
     pub seconds: f64,
 }
 
-impl Along {
+impl MeasurementSchedule {
     /// Samples the sentences, and looks into a run's metrics for what was measured before.
-    pub fn new(corpus: &Corpus, settings: &MeasureSection, batch: usize, metrics: &Path) -> Result<Along, Interrupted> {
+    pub fn new(
+        corpus: &Corpus,
+        settings: &MeasureSection,
+        batch: usize,
+        metrics: &Path,
+    ) -> Result<MeasurementSchedule, Interrupted> {
         let text = std::fs::read_to_string(metrics).unwrap_or_default();
         let last = text.lines().rev().find_map(|line| serde_json::from_str(line).ok());
         let instruments = Instruments::new(corpus, settings, batch)?;
-        Ok(Along { instruments, every: settings.every, last, seconds: 0.0 })
+        Ok(MeasurementSchedule { instruments, every: settings.every, last, seconds: 0.0 })
     }
 
     /// Whether the schedule asks for a measurement at a step that has none yet.
@@ -291,7 +315,7 @@ impl Along {
         observer: &dyn Observer,
     ) -> Result<Option<Measurement>, CurvatureError> {
         let started = Instant::now();
-        let found = self.instruments.measure(model, step, &|| !interrupt_requested());
+        let found = self.instruments.measure(model, step, &|| !interrupt::requested());
         self.seconds += started.elapsed().as_secs_f64();
         match found {
             Ok(measurement) => {

@@ -10,9 +10,11 @@ use crate::statistics::Estimate;
 /// standard errors for the language as a population; what was not measured, or is not known, is absent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Measurement {
+    /// Steps that were taken before it.
     pub step: u64,
     /// Tr F of the mean loss, equal to Gauss-Newton's trace.
     pub fisher_trace: f64,
+    /// Of `fisher_trace`, of draws and sentences together.
     pub fisher_trace_standard_error: f64,
     /// Of the draws: what is left when the sentences are given. Known with two draws a sentence or more.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -23,10 +25,13 @@ pub struct Measurement {
     /// Tr H.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hessian_trace: Option<f64>,
+    /// Of probes and sentences together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hessian_trace_standard_error: Option<f64>,
+    /// Of the probes: what is left when the sentences are given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hessian_trace_standard_error_probe: Option<f64>,
+    /// Of the choice of sentences.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hessian_trace_standard_error_data: Option<f64>,
     /// The eigenvalue of H of largest absolute value.
@@ -38,28 +43,34 @@ pub struct Measurement {
     /// ‖Hv - λv‖ with ‖v‖ = 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eigenvalue_residual: Option<f64>,
+    /// Whether the residual is within the tolerance that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eigenvalue_converged: Option<bool>,
     /// All that were asked for, where that is more than one; largest absolute value first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub eigenvalues: Vec<f64>,
+    /// ‖Hv - λv‖ of each of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub eigenvalue_residuals: Vec<f64>,
     /// Tr Σ.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub noise_trace: Option<f64>,
+    /// By the jackknife over sentences.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub noise_trace_standard_error: Option<f64>,
     /// ‖E g‖² without bias, at times below 0 near an optimum; the noise scale's denominator.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gradient_squared_norm: Option<f64>,
+    /// By the jackknife over sentences.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gradient_squared_norm_standard_error: Option<f64>,
     /// Tr Σ / ‖E g‖², in sentences; meaningless where the denominator is not well above its error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub noise_scale: Option<f64>,
+    /// By the jackknife over sentences.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub noise_scale_standard_error: Option<f64>,
+    /// Tr Σ / Tr F and Tr H / Tr F, which are 1 where the model is the truth.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bartlett: Option<Ratios>,
     /// Seconds that this measurement took.
@@ -73,11 +84,13 @@ pub struct Ratios {
     /// Tr Σ / Tr F.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub noise_fisher: Option<f64>,
+    /// By the jackknife over sentences.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub noise_fisher_standard_error: Option<f64>,
     /// Tr H / Tr F.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hessian_fisher: Option<f64>,
+    /// Of the choice of sentences, by the jackknife, and of the probes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hessian_fisher_standard_error: Option<f64>,
 }

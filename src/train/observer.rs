@@ -1,16 +1,21 @@
-//! Who watches a run, and how it is asked to stop.
+//! Who watches a run.
 
 use super::evaluate::Evaluation;
 
 /// Where a run stands, for a progress bar.
 #[derive(Clone, Debug)]
 pub struct Progress {
+    /// Steps taken.
     pub step: u64,
+    /// Steps of the config.
     pub steps: u64,
     /// Mean loss since the last line.
     pub loss: f64,
+    /// The last one.
     pub evaluation: Option<Evaluation>,
+    /// Since the last line, of training alone.
     pub sentences_per_second: f64,
+    /// Until the last step, measurements to come included.
     pub seconds_left: f64,
 }
 
@@ -29,5 +34,3 @@ impl Observer for Quiet {
     fn progress(&self, _: &Progress) {}
     fn note(&self, _: &str) {}
 }
-
-pub use crate::interrupt::{request as request_interrupt, requested as interrupt_requested};

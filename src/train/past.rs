@@ -189,8 +189,8 @@ impl View<'_> {
         let at = reached.max(self.checkpoint.as_ref().map(|(c, _)| c.step)).unwrap_or(0);
         if steps < at {
             let message = format!(
-                "holds a run of another config, of {planned} steps, of which {at} are taken, and `train.steps` = {steps} \
-                 is less; steps are not taken back. Give {at} or more to go on with it, or another `output`"
+                "holds a run of another config, of {planned} steps, of which {at} are taken, and `train.steps` = \
+                 {steps} is less; steps are not taken back. Give {at} or more to go on with it, or another `output`"
             );
             return self.refuse(message);
         }
@@ -198,9 +198,9 @@ impl View<'_> {
             return match reached {
                 Some(reached) => self.refuse(format!(
                     "holds a finished run of {reached} steps whose last state was not kept (no checkpoint; \
-                     `train.checkpoint_every` = 0 keeps none, nor did versions up to 0.1.0 at the end). To train longer \
-                     give another `output`: from the beginning, or with `train.start_from` = \"{}\", which takes the \
-                     weights and neither moments nor place in the data",
+                     `train.checkpoint_every` = 0 keeps none, nor did versions up to 0.1.0 at the end). To train \
+                     longer give another `output`: from the beginning, or with `train.start_from` = \"{}\", which \
+                     takes the weights and neither moments nor place in the data",
                     self.folder.join("model").display()
                 )),
                 // Begun with another length, with nothing to go on from.
@@ -261,8 +261,8 @@ fn longer(train: &TrainSection, lengths: &[Length], step: u64, reached: Option<u
     let mut text = match reached {
         Some(reached) if reached == step => format!("trained longer: from the {reached} steps that it had to"),
         Some(reached) => format!(
-            "trained longer: the state after its {reached} steps was not kept, so it goes on from the checkpoint at step \
-             {step}, to"
+            "trained longer: the state after its {reached} steps was not kept, so it goes on from the checkpoint at \
+             step {step}, to"
         ),
         None => format!("given another length at step {step}: to"),
     };

@@ -9,7 +9,7 @@ use super::measure::{Instruments, measure_error};
 use super::run::RunError;
 use super::setup::Setup;
 use super::trainer::{RING, rule_of, trainer_bytes};
-use crate::config::{AlgorithmKind, Resolved};
+use crate::config::{AlgorithmKind, EvaluateSection, Positions, Resolved};
 use crate::curvature::CurvatureError;
 use crate::gpu::{Excess, Gpu, GpuError, Limit};
 use crate::graph::fit;
@@ -19,17 +19,25 @@ use crate::ops::{BatchBuffers, Dims, Labels, Variants};
 /// What a run would take of its adapter.
 #[derive(Clone, Debug, Serialize)]
 pub struct PlanReport {
+    /// Numbers that are trained.
     pub parameters: usize,
+    /// Layers behind the embedding.
     pub layers: u32,
+    /// Rows of the word table, special tokens included.
     pub vocabulary: u32,
+    /// Its name.
     pub adapter: String,
+    /// How kernels would run.
     pub variants: Variants,
     /// Where they come from.
     pub variants_source: Source,
+    /// Sentences at once.
     pub micro_batch: u32,
+    /// Dispatches of one gradient.
     pub dispatches_per_micro_batch: usize,
     /// Multiplications and additions of a whole step, forward and backward; with recomputation forward twice.
     pub flops_per_step: f64,
+    /// Memory on the adapter.
     pub bytes: PlanBytes,
     /// Why it does not fit, if it does not.
     pub refused: Option<Refusal>,
@@ -40,6 +48,7 @@ pub struct PlanReport {
 pub struct Refusal {
     /// The part of the run, where one is known: "a step" or "the evaluation".
     pub part: Option<&'static str>,
+    /// What is too large.
     pub limit: Limit,
     /// The largest micro-batch, in sentences, with which a step and an evaluation fit, and that of the config.
     pub micro_batch: Option<[u32; 2]>,
@@ -77,8 +86,11 @@ impl From<GpuError> for Misfit {
 /// Memory on the adapter, in bytes.
 #[derive(Clone, Debug, Serialize)]
 pub struct PlanBytes {
+    /// The model.
     pub parameters: u64,
+    /// One for each parameter.
     pub gradients: u64,
+    /// Moments.
     pub optimizer: u64,
     /// What `train.algorithm` needs beside them.
     pub algorithm: u64,
@@ -88,9 +100,11 @@ pub struct PlanBytes {
     pub activations_unshared: u64,
     /// The same as `activations`, with `train.recompute` and without.
     pub activations_recomputed: u64,
+    /// Without `train.recompute`.
     pub activations_stored: u64,
     /// Scratch memory of nodes, beyond what activations lend.
     pub workspace: u64,
+    /// Ids, spans, labels and weights of a micro-batch.
     pub batch: u64,
     /// Activations and batch of the evaluation.
     pub evaluation: u64,
@@ -98,6 +112,7 @@ pub struct PlanBytes {
     pub measure: u64,
     /// Parameters of dispatches, the log, sums for the norm.
     pub other: u64,
+    /// All that is there at once.
     pub total: u64,
 }
 
@@ -133,10 +148,10 @@ pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
     let batch = gradient.batch_bytes(&model, dims);
     let algorithm = match (&train.algorithm, setup.head) {
         (AlgorithmKind::Sam(_), _) => arena,
-        (AlgorithmKind::Adversarial(a), Some(head)) => unless_refused(adversary_bytes(&model, head, a.batch, RING))?,
+        (AlgorithmKind::Adversarial(a), Some(head)) => unless_refused(adversary_bytes(&model, head, a, RING))?,
         _ => 0,
     };
-    let (evaluation, evaluation_dispatches) = plan_evaluation(&setup, resolved.config.evaluate.sentences)?;
+    let (evaluation, evaluation_dispatches) = plan_evaluation(&setup, &resolved.config.evaluate)?;
     let measure = match &resolved.config.measure {
         Some(section) => {
             let instruments = Instruments::new(&setup.corpus, section, train.micro_batch() as usize)?;
@@ -206,7 +221,7 @@ fn refusal(setup: &Setup, gradient: &Recipe, resolved: &Resolved) -> Result<(), 
     let tokens = dims.rows / dims.sentences;
     let check = |micro: u32| -> Result<(), Misfit> {
         let step = Dims { rows: micro * tokens, masked: setup.corpus.most_masked(micro), sentences: micro, probes: 1 };
-        let evaluated = evaluation_dims(micro, tokens, resolved.config.evaluate.sentences);
+        let evaluated = evaluation_dims(micro, tokens, &resolved.config.evaluate);
         let of = |part: &'static str, excess: Option<Excess>| match excess {
             Some(excess) => Err(Misfit::Refused(Refusal { part: Some(part), ..Refusal::from(Limit::from(excess)) })),
             None => Ok(()),
@@ -227,15 +242,19 @@ fn refusal(setup: &Setup, gradient: &Recipe, resolved: &Resolved) -> Result<(), 
 }
 
 /// Of the evaluation's batches.
-fn evaluation_dims(micro_batch: u32, tokens: u32, sentences: u32) -> Dims {
-    let batch = Evaluator::batch(micro_batch as usize).min(sentences as usize) as u32;
+fn evaluation_dims(micro_batch: u32, tokens: u32, asked: &EvaluateSection) -> Dims {
+    let most = match asked.positions {
+        Positions::One => asked.sentences as usize,
+        Positions::All => asked.sentences as usize * tokens as usize,
+    };
+    let batch = Evaluator::batch(micro_batch as usize).min(most) as u32;
     Dims { rows: batch * tokens, masked: batch, sentences: batch, probes: 1 }
 }
 
 /// Bytes and dispatches of the evaluation.
-fn plan_evaluation(setup: &Setup, sentences: u32) -> Result<(u64, usize), GpuError> {
+fn plan_evaluation(setup: &Setup, asked: &EvaluateSection) -> Result<(u64, usize), GpuError> {
     let Setup { device, encoder, dims, .. } = setup;
-    let dims = evaluation_dims(dims.sentences, dims.rows / dims.sentences, sentences);
+    let dims = evaluation_dims(dims.sentences, dims.rows / dims.sentences, asked);
     let model = Model::planned(device, encoder).without_dropout();
     let (recipe, _) = Recipe::forward(&model.encoder, Labels::Soft, &[]);
     let bytes = recipe.memory(device, &dims).bytes() + recipe.batch_bytes(&model, &dims);

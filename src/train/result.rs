@@ -10,13 +10,16 @@ use super::run::{Outcome, Status};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum RunResult {
+    /// It took all its steps.
     Done(Box<Outcome>),
+    /// It stopped at a step that was not finite.
     Diverged(Divergence),
 }
 
 /// The step at which something was finite no longer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Divergence {
+    /// [`Status::Diverged`].
     pub status: Status,
     /// Counted from 1.
     pub step: u64,
@@ -24,6 +27,7 @@ pub struct Divergence {
     pub tensor: String,
     /// The step's loss, as text where it is no number.
     pub loss: serde_json::Value,
+    /// In nats, of the step before.
     pub last_finite_loss: Option<f64>,
     /// Step of the last checkpoint, which is still good.
     pub checkpoint: Option<u64>,

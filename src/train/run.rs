@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::adversary::AdversaryData;
-use super::checkpoint::tidy;
+use super::checkpoint::{MissingTensor, tidy};
 use super::claim::Lost;
 use super::data::Corpus;
 use super::evaluate::Evaluation;
@@ -18,7 +18,7 @@ use super::setup::Setup;
 use super::start::starting_weights;
 use super::trainer::Trainer;
 use super::tune::{Trial, Tuning};
-use crate::config::{AlgorithmKind, ConfigError, Resolved};
+use crate::config::{AlgorithmKind, ConfigError, HeadKind, Resolved};
 use crate::gpu::{Gpu, GpuError};
 use crate::interrupt::{self, Interrupted};
 use crate::model::{Model, ModelError, load};
@@ -26,17 +26,31 @@ use crate::model::{Model, ModelError, load};
 /// Why a run stopped before its end.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    /// A config that cannot be.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The adapter failed, or has no room.
     #[error(transparent)]
     Gpu(#[from] GpuError),
+    /// A model or checkpoint that cannot be read.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// A file that cannot be read or written.
     #[error("{}: {source}", path.display())]
-    Io { path: PathBuf, source: std::io::Error },
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// Somebody else works in the run's folder.
     #[error("{}: {by} works in this run folder; wait for it, or give another `output`", folder.display())]
-    Claimed { folder: PathBuf, by: String },
+    Claimed {
+        /// The run's folder.
+        folder: PathBuf,
+        /// Host and process, as far as they are known.
+        by: String,
+    },
     /// Somebody else has taken the run's folder over.
     #[error(transparent)]
     Lost(#[from] Lost),
@@ -46,9 +60,22 @@ pub enum RunError {
          `train.optimizer.lr`, or set `train.clip`; the same `output` will do, what is in it is then moved aside.",
         still_good(checkpoint)
     )]
-    Diverged { step: u64, tensor: String, loss: f64, checkpoint: Option<u64> },
+    Diverged {
+        /// Counted from 1.
+        step: u64,
+        /// The first in the order of the graph that was not finite.
+        tensor: String,
+        /// In nats; NaN or infinite where it is the loss.
+        loss: f64,
+        /// `None` where there is none.
+        checkpoint: Option<u64>,
+    },
+    /// At a signal, after a checkpoint was written.
     #[error("interrupted at step {step}; a checkpoint is saved, run the same command again to go on")]
-    Interrupted { step: u64 },
+    Interrupted {
+        /// Steps that were taken.
+        step: u64,
+    },
     /// Before this attempt took a step: there is nothing to save.
     #[error("interrupted before a step was taken; nothing is lost, run the same command again to go on")]
     Unbegun,
@@ -74,15 +101,19 @@ fn still_good(checkpoint: &Option<u64>) -> String {
 /// What a finished run leaves; also `result.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Outcome {
+    /// [`Status::Done`].
     pub status: Status,
+    /// Steps that were taken.
     pub steps: u64,
     /// Mean training loss of the last steps; `loss` is that of held-out sentences.
     pub training_loss: f64,
+    /// On held-out sentences, at the end.
     #[serde(flatten)]
     pub evaluation: Evaluation,
     /// The last measurement of a config with `[measure]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub curvature: Option<Measurement>,
+    /// Numbers that were trained.
     pub parameters: usize,
     /// Seconds of this and earlier attempts in the training loop.
     pub seconds: f64,
@@ -96,6 +127,7 @@ pub struct Outcome {
     /// Lengths that the run was planned with before it was given more steps.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub earlier_lengths: Vec<Length>,
+    /// The run's folder.
     #[serde(skip)]
     pub folder: PathBuf,
 }
@@ -104,7 +136,9 @@ pub struct Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
+    /// All its steps were taken.
     Done,
+    /// A loss or gradient was finite no longer.
     Diverged,
 }
 
@@ -154,14 +188,15 @@ fn work(
     let start = starting_weights(resolved, corpus, encoder, observer)?;
     let model = Model::new(device, encoder, &start)?;
     let mut trainer = Trainer::new(model, &config.train, *labels, *dims, config.seed)?;
-    oppose(resolved, corpus, &mut trainer, observer)?;
+    add_adversary(resolved, corpus, &mut trainer, observer)?;
     past.notes.iter().for_each(|note| observer.note(note));
     if let Some((checkpoint, _)) = &past.checkpoint {
         let loaded = load(&checkpoint.folder)?;
         let moments = checkpoint.moments(encoder, trainer.moment_count())?;
         trainer.restore(&loaded.weights, &moments, checkpoint.step);
-        if let Some(adversary) = trainer.adversary() {
-            let wrong = |message| ModelError::Format { path: checkpoint.folder.clone(), message };
+        if let Some(adversary) = trainer.adversary().filter(|a| a.has_state()) {
+            let wrong =
+                |e: MissingTensor| ModelError::Format { path: checkpoint.folder.clone(), message: e.to_string() };
             adversary.restore(&checkpoint.algorithm()?).map_err(wrong)?;
         }
         observer.note(&format!("resumed at step {}", checkpoint.step));
@@ -174,7 +209,7 @@ fn work(
 }
 
 /// Gives a trainer its adversary, where the config asks for one.
-fn oppose(
+fn add_adversary(
     resolved: &Resolved,
     corpus: &Corpus,
     trainer: &mut Trainer,
@@ -185,11 +220,13 @@ fn oppose(
     let data = interrupt::or_stop(move || {
         AdversaryData::draw(&own, corpus_of.language.as_ref(), &corpus_of.tokens, corpus_of.seed)
     })??;
-    observer.note(&format!(
-        "against a head on task {}: labels of entropy {:.3} nats, in force below a loss of {:.3}",
-        algorithm.task,
-        data.entropy,
-        algorithm.ceiling * data.entropy
-    ));
-    Ok(trainer.oppose(algorithm, data)?)
+    let (task, entropy) = (&algorithm.task, data.entropy);
+    observer.note(&match algorithm.head {
+        HeadKind::Linear => format!(
+            "against a head on task {task}: labels of entropy {entropy:.3} nats, in force below a loss of {:.3}",
+            algorithm.ceiling * entropy
+        ),
+        HeadKind::Ridge => format!("against a ridge head on task {task}: labels of entropy {entropy:.3} nats"),
+    });
+    Ok(trainer.add_adversary(algorithm, data)?)
 }

@@ -11,14 +11,15 @@ use super::diverged::first_bad_tensor;
 use super::evaluate::{Evaluation, Evaluator};
 use super::events::EventWriter;
 use super::folder::{Folder, earlier_seconds, evaluated_step, keep_metrics_until};
-use super::measure::{Along, measure_error};
-use super::observer::{Observer, Progress, interrupt_requested};
+use super::measure::{MeasurementSchedule, measure_error};
+use super::observer::{Observer, Progress};
 use super::past::{Length, Past};
 use super::result::{Divergence, RunResult};
 use super::run::{Outcome, RunError, Status};
 use super::setup::Setup;
 use super::trainer::{LogLine, Trainer};
 use crate::config::{AlgorithmKind, Resolved};
+use crate::interrupt;
 use crate::model::save;
 
 /// Steps between lines of `metrics.jsonl`.
@@ -30,7 +31,7 @@ pub(super) struct Session<'r> {
     resolved: &'r Resolved,
     observer: &'r dyn Observer,
     evaluator: Evaluator,
-    along: Option<Along>,
+    measurements: Option<MeasurementSchedule>,
     events: EventWriter,
     root: PathBuf,
     started: Instant,
@@ -66,8 +67,9 @@ impl<'r> Session<'r> {
             .map_err(|source| RunError::Io { path: metrics_path.clone(), source })?;
         let before = earlier_seconds(&metrics_path);
         let batch = config.train.micro_batch() as usize;
-        let evaluator = Evaluator::new(&trainer.model, corpus, config.evaluate.sentences, batch)?;
-        let along = config.measure.as_ref().map(|m| Along::new(corpus, m, batch, &metrics_path)).transpose()?;
+        let evaluator = Evaluator::new(&trainer.model, corpus, &config.evaluate, batch)?;
+        let measurements =
+            config.measure.as_ref().map(|m| MeasurementSchedule::new(corpus, m, batch, &metrics_path)).transpose()?;
         trainer.model.gpu().keep_pipelines();
         let events = EventWriter::create(&folder.path, said.map_or(0, |step| step + 1))
             .map_err(|source| RunError::Io { path: folder.path.clone(), source })?;
@@ -76,7 +78,7 @@ impl<'r> Session<'r> {
             resolved,
             observer,
             evaluator,
-            along,
+            measurements,
             events,
             root: folder.path.join("checkpoints"),
             started: Instant::now(),
@@ -125,7 +127,7 @@ impl<'r> Session<'r> {
             self.evaluate(trainer, folder)?;
         }
         // One that an interrupt broke off is made up for.
-        if trainer.step < steps && self.along.as_ref().is_some_and(|a| a.due(trainer.step)) {
+        if trainer.step < steps && self.measurements.as_ref().is_some_and(|a| a.due(trainer.step)) {
             self.measure(trainer, folder)?;
         }
         let corpus = self.setup.corpus.clone();
@@ -143,10 +145,10 @@ impl<'r> Session<'r> {
                 trainer.pause();
                 self.evaluate(trainer, folder)?;
             }
-            if step < steps && self.along.as_ref().is_some_and(|a| a.due(step)) {
+            if step < steps && self.measurements.as_ref().is_some_and(|a| a.due(step)) {
                 self.measure(trainer, folder)?;
             }
-            let interrupted = interrupt_requested();
+            let interrupted = interrupt::requested();
             if (due(train.checkpoint_every) && step < steps) || interrupted {
                 self.log(trainer, folder)?;
                 trainer.pause();
@@ -187,7 +189,7 @@ impl<'r> Session<'r> {
         }
         let loss = self.mean(|line| Some(line.loss)).unwrap_or(f64::NAN);
         let norm = self.mean(|line| Some(line.gradient_norm)).unwrap_or(f64::NAN);
-        let measuring = self.along.as_ref().map_or(0.0, |a| a.seconds);
+        let measuring = self.measurements.as_ref().map_or(0.0, |a| a.seconds);
         let seconds = self.started.elapsed().as_secs_f64() - measuring;
         let taken = (trainer.step - self.first_step) as f64;
         let rate = taken / seconds.max(1e-9);
@@ -218,7 +220,7 @@ impl<'r> Session<'r> {
             evaluation: self.evaluation.clone(),
             sentences_per_second: rate * f64::from(config.batch_size),
             seconds_left: (config.steps - trainer.step) as f64 / rate.max(1e-9)
-                + self.along.as_ref().map_or(0.0, |a| a.seconds_left(trainer.step, config.steps)),
+                + self.measurements.as_ref().map_or(0.0, |a| a.seconds_left(trainer.step, config.steps)),
         });
         Ok(())
     }
@@ -263,8 +265,8 @@ impl<'r> Session<'r> {
     /// Measures curvature at the step where the trainer stands. An interrupt breaks it off, with a checkpoint.
     fn measure(&mut self, trainer: &mut Trainer, folder: &mut Folder) -> Result<(), RunError> {
         let step = trainer.step;
-        let Some(along) = self.along.as_mut().filter(|a| !a.done(step)) else { return Ok(()) };
-        match along.measure(&trainer.model, step, self.observer) {
+        let Some(measurements) = self.measurements.as_mut().filter(|a| !a.done(step)) else { return Ok(()) };
+        match measurements.measure(&trainer.model, step, self.observer) {
             Ok(Some(measurement)) => {
                 let mut line = json!(measurement);
                 line["seconds"] = json!(self.seconds());
@@ -347,7 +349,7 @@ impl<'r> Session<'r> {
             steps: trainer.step,
             training_loss: self.mean(|line| Some(line.loss)).unwrap_or(0.0),
             evaluation,
-            curvature: self.along.as_ref().and_then(|a| a.last.clone()),
+            curvature: self.measurements.as_ref().and_then(|a| a.last.clone()),
             parameters: encoder.parameter_count(),
             seconds: self.seconds(),
             peak_bytes: trainer.model.gpu().memory().1,

@@ -1,5 +1,7 @@
 //! What a config makes before anything is allocated.
 
+use std::sync::Arc;
+
 use super::adversary::head_of;
 use super::data::Corpus;
 use super::kernels::Kernels;
@@ -29,15 +31,16 @@ impl Setup {
     pub fn new(gpu: &Gpu, resolved: &Resolved) -> Result<Setup, RunError> {
         let config = &resolved.config;
         let (language, objective, seed) = (config.language.clone(), config.objective.clone(), config.seed);
-        let corpus = interrupt::or_stop(move || Corpus::open(&language, &objective, seed))??;
-        let longest = corpus.language.max_length();
-        let model = config.model.model_config(corpus.vocabulary.len() as u32, longest);
+        let mut corpus = interrupt::or_stop(move || Corpus::open(&language, &objective, seed))??;
+        let (longest, tokens) = (corpus.language.max_length(), corpus.vocabulary.len() as u32);
+        config.model.check_vocabulary(tokens)?;
+        let model = config.model.model_config(tokens, longest);
+        corpus.tokens = Arc::new(corpus.tokens.with_rows(model.vocab_size));
         let head = match &config.train.algorithm {
             AlgorithmKind::Adversarial(algorithm) => Some(head_of(algorithm, corpus.language.as_ref())?),
             _ => None,
         };
-        let place = |message: String| ConfigError { place: "[model]".into(), message };
-        let mut encoder = Encoder::new(&model).map_err(place)?;
+        let mut encoder = Encoder::new(&model).map_err(|error| ConfigError::at("[model]", error))?;
         encoder.recompute = config.train.recompute;
         let sentences = config.train.micro_batch();
         let dims = Dims {
@@ -50,7 +53,7 @@ impl Setup {
             LabelKind::Sampled => Labels::Hard,
             LabelKind::Expected => Labels::Soft,
         };
-        let kernels = Kernels::settle(gpu, resolved, &Subject::new(gpu, &encoder, &dims, labels))?;
+        let kernels = Kernels::choose(gpu, resolved, &Subject::new(gpu, &encoder, &dims, labels))?;
         let device = Device::new(gpu, kernels.variants);
         Ok(Setup { device, corpus, encoder, labels, head, dims, kernels })
     }

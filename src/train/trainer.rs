@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::adversary::{Adversary, AdversaryData, AdversaryLine, Opposed};
+use super::adversary::{Adversary, AdversaryData, AdversaryLine, AdversaryRun};
 use super::data::Micro;
 use crate::config::{Adversarial, AlgorithmKind, OptimizerKind, TrainSection};
 use crate::gpu::{Buffer, GpuError, Lap, Program, Stamp, Step, Stopwatch};
@@ -113,12 +113,12 @@ impl Trainer {
             .collect();
         let scale = train.loss_scale();
         let optimizer = Optimizer::new(gpu, rule, Treatment { clip: train.clip as f32, scale }, chunks, RING)?;
-        let mut update = optimizer.settle();
+        let mut update = optimizer.measure_gradient();
         let sam = match &train.algorithm {
             AlgorithmKind::Sam(sam) => {
                 let saved = Arena::new(gpu, encoder, "the parameters before the ascent")?;
                 let buffers: Vec<Buffer> = saved.chunks.iter().map(|c| c.buffer.clone()).collect();
-                let mut ascend = optimizer.settle();
+                let mut ascend = optimizer.measure_gradient();
                 ascend.extend(optimizer.ascend(sam.rho as f32, &buffers));
                 update.extend(optimizer.descend(&buffers));
                 Some(Sam { _saved: saved, ascend: Program::new(gpu, ascend)? })
@@ -166,8 +166,8 @@ impl Trainer {
     ///
     /// # Errors
     /// What the adapter says.
-    pub fn oppose(&mut self, algorithm: &Adversarial, data: AdversaryData) -> Result<(), GpuError> {
-        let run = Opposed { steps: self.schedule.1, seed: self.seed, scale: self.scale, ring: RING };
+    pub fn add_adversary(&mut self, algorithm: &Adversarial, data: AdversaryData) -> Result<(), GpuError> {
+        let run = AdversaryRun { steps: self.schedule.1, seed: self.seed, scale: self.scale, ring: RING };
         self.adversary = Some(Adversary::new(&self.model, self.gradient(), algorithm, data, run)?);
         Ok(())
     }

@@ -25,7 +25,9 @@ const WORTH: f64 = 0.03;
 /// What is tuned for: an adapter with its driver, and the shapes of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subject {
+    /// Its name.
     pub adapter: String,
+    /// Its name and version.
     pub driver: String,
     /// Sizes of the model and of the batch.
     pub shapes: String,
@@ -40,12 +42,8 @@ impl Subject {
             adapter: format!("{} ({:?})", info.name, info.backend),
             driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
             shapes: format!(
-                "width {}, layers {}, heads {}, feed-forward {}, vocabulary {}, tied {}, dropout {} {}, rows {}, masked {}, \
-                 sentences {}, {labels:?} labels",
-                c.hidden_size,
-                c.num_hidden_layers,
-                c.num_attention_heads,
-                c.intermediate_size,
+                "{}, vocabulary {}, tied {}, dropout {} {}, rows {}, masked {}, sentences {}, {labels:?} labels",
+                c.shape(),
                 c.vocab_size,
                 c.tie_word_embeddings,
                 c.hidden_dropout_prob,
@@ -68,7 +66,9 @@ impl Subject {
 /// One measured row of the table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
+    /// An operation of the variant table.
     pub operation: String,
+    /// One of its variants.
     pub variant: String,
     /// Of all dispatches of the operation in a gradient; with the host's clock, of the whole gradient.
     pub seconds: f64,
@@ -77,11 +77,14 @@ pub struct Measured {
 /// A measured choice.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Tuning {
+    /// What it was measured for.
     #[serde(flatten)]
     pub subject: Subject,
+    /// The fastest of each operation.
     pub variants: Variants,
     /// Whether single operations were timed, by timestamps.
     pub timestamps: bool,
+    /// Every row that was timed.
     pub measured: Vec<Measured>,
 }
 

@@ -9,11 +9,12 @@ use serde_json::Value;
 
 const SWEEP: &str = "base = \"run.toml\"\noutput = \"OUT\"\n[grid]\nseed = [1, 2]\n[examine]\nsentences = 50\n";
 
-/// So many steps that the run lasts until it is stopped.
+/// More steps than the run takes before it is stopped.
 const LONG: [&str; 5] = ["train", "run.toml", "output=r", "train.steps=1000000", "train.evaluate_every=0"];
 
 /// A claim that a process of another machine has just renewed.
-const ELSEWHERE: &str = "{\"host\":\"elsewhere\",\"process\":17,\"machine\":\"another\",\"token\":\"0123456789abcdef\",\"beat\":\"000000000007\"}\n";
+const ELSEWHERE: &str = "{\"host\":\"elsewhere\",\"process\":17,\"machine\":\"another\",\
+                         \"token\":\"0123456789abcdef\",\"beat\":\"000000000007\"}\n";
 
 fn stepped(text: &str) -> bool {
     text.contains("gradient_norm")

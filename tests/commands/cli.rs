@@ -93,7 +93,7 @@ fn sentences_that_are_not_of_the_language_are_refused_by_line() {
     for (input, wanted) in [
         (&b"w00 w00\nw00 nonsense\n"[..], "line 1"),
         (b"w00 nonsense\n", "`nonsense` is not a word"),
-        (b"w00 w00 w00 w00 w00 w00 w00 w00 w00\n", "max_length"),
+        (b"w00 w00 w00 w00 w00 w00 w00 w00 w00\n", "sentences have at most 8"),
         (b"\xff\xfe\n", "not UTF-8"),
     ] {
         let output = f.with_input(&["language", "conditional", "run.toml"], input);
@@ -260,8 +260,9 @@ fn a_plan_that_cannot_fit_is_refused_before_anything_is_allocated() {
 fn what_an_adapter_cannot_bind_is_named_with_advice_that_helps() {
     let f = Folder::new(RUN);
     let language = "[language]\nkind = \"hmm\"\nmax_length = 6\nhmm = { states = 2, vocabulary = 70000, \
-                    transition_concentration = 0.3, emission_concentration = 0.3, seed = 1 }\n[model]\nhidden_size = 1024\n\
-                    num_hidden_layers = 1\nnum_attention_heads = 8\nintermediate_size = 64\n[train]\nsteps = 2\nbatch_size = 64\n";
+                    transition_concentration = 0.3, emission_concentration = 0.3, seed = 1 }\n[model]\n\
+                    hidden_size = 1024\nnum_hidden_layers = 1\nnum_attention_heads = 8\nintermediate_size = 64\n\
+                    [train]\nsteps = 2\nbatch_size = 64\n";
     std::fs::write(f.path("big.toml"), language).unwrap();
     let limit = f.json(&["doctor", "--json"])["limits"]["largest_binding"].as_u64().unwrap();
     let dry = |more: &[&str]| {

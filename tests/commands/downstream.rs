@@ -60,6 +60,15 @@ fn the_commands_work_together() {
     let looked =
         with(&[&["probe"][..], &of, &["--features", "lookup", "--method", "ridge", "--projection", "12"]].concat());
     assert_eq!((&looked["seeds"], &looked["standard_error"]), (&1.into(), &Value::Null));
+    let flags = ["--features", "padded", "--padded-length", "10", "--epochs", "4", "--batch", "50", "--schedule"];
+    let released = ["polynomial", "--warmup-steps", "2", "--feature-dropout", "0.1", "--encoder-dropout", "0.1"];
+    let released = with(&[&["probe"][..], &of, &flags, &released].concat());
+    assert_eq!(released["width"], 8 * 16);
+    for word in ["2 steps of warm-up", "falling", "dropped with probability 0.1", "in training with dropout 0.1"] {
+        assert!(released["method"].as_str().unwrap().contains(word), "{released}");
+    }
+    let pooled = with(&[&["finetune"][..], &of, &["--epochs", "2", "--pooled", "--clip", "1"]].concat());
+    assert!(pooled["method"].as_str().unwrap().contains("pooler"), "{pooled}");
     let tuned = with(&[&["finetune"][..], &of, &["--epochs", "2"]].concat());
     assert_eq!(tuned["per_seed"].as_array().unwrap().len(), 2);
 
@@ -68,7 +77,31 @@ fn the_commands_work_together() {
     let loss = |model: &str| number(&f.json(&["eval", model, "run.toml", "--count", "50", "--json"]), "loss");
     assert!((loss("large") - loss("run/model")).abs() < 1e-6);
 
+    let eval = |more: &[&str]| f.json(&[&["eval", "run/model", "run.toml", "--count", "30", "--json"], more].concat());
+    let (one, all) = (eval(&[]), eval(&["--positions", "all", "--per-example"]));
+    assert_eq!((&one["count"], &one["masked_positions"], &all["count"]), (&30.into(), &30.into(), &30.into()));
+    let positions = all["masked_positions"].as_f64().unwrap();
+    assert!(positions > 90.0 && all["standard_error"].as_f64().unwrap() > 0.0, "{all}");
+    let examples: Vec<f64> = all["per_example"].as_array().unwrap().iter().map(|l| l.as_f64().unwrap()).collect();
+    assert_eq!(examples.len(), 30);
+    assert!((examples.iter().sum::<f64>() / positions - number(&all, "loss")).abs() < 1e-9);
+    let sum = number(&all, "entropy_floor") + number(&all, "excess_loss");
+    assert!((sum - number(&all, "expected_loss")).abs() < 1e-9);
+    assert_eq!(number(&eval(&["evaluate.positions=all"]), "loss"), number(&all, "loss"), "flag and key are one");
+    f.write("lines.jsonl", "{\"input_ids\":[0,4,3,2],\"masked_positions\":[2],\"labels\":[5]}\n");
+
+    let probe = |more: &[&'static str]| [&["probe", "run/model", "run.toml", "--task", "task-3"], more].concat();
     for (arguments, wanted) in [
+        (vec!["eval", "run/model", "lines.jsonl", "--positions", "all"], "--positions belongs to a run config"),
+        (probe(&["--features", "padded", "--padded-length", "11"]), "positions for 10"),
+        (probe(&["--features", "padded", "--padded-length", "9"]), "10 are needed"),
+        (probe(&["--padded-length", "12"]), "--features padded"),
+        (probe(&["--method", "ridge", "--warmup-steps", "3"]), "--warmup-steps belongs to --method adamw"),
+        (probe(&["--feature-dropout", "1"]), "--feature-dropout: 1 must lie in [0, 1)"),
+        (probe(&["--encoder-dropout=-1"]), "--encoder-dropout"),
+        (probe(&["--features", "lookup", "--encoder-dropout", "0.1"]), "no encoder"),
+        (probe(&["--schedule", "polynomial", "--lr", "1e-8"]), "polynomial schedule ends"),
+        (vec!["finetune", "run/model", "run.toml", "--task", "task-3", "--clip=-1"], "--clip"),
         (vec!["probe", "run/model", "run.toml", "--task", "A"], "task-K"),
         (vec!["probe", "run/model", "run.toml", "--task", "task"], "no task"),
         (vec!["probe", "run/model", "run.toml", "--task", "none.csv"], "cannot be read"),

@@ -93,7 +93,7 @@ impl Folder {
     }
 
     /// What a command prints, and its notes; it must succeed.
-    pub fn told(&self, arguments: &[&str]) -> (String, String) {
+    pub fn printed(&self, arguments: &[&str]) -> (String, String) {
         let output = self.lowland(arguments);
         let notes = text(&output.stderr);
         assert!(output.status.success(), "{arguments:?}: {notes}");
@@ -102,7 +102,7 @@ impl Folder {
 
     /// The object that a command prints; it must succeed.
     pub fn json(&self, arguments: &[&str]) -> Value {
-        let (printed, _) = self.told(arguments);
+        let (printed, _) = self.printed(arguments);
         serde_json::from_str(&printed).unwrap_or_else(|e| panic!("{arguments:?}: {e}: {printed}"))
     }
 

@@ -7,11 +7,11 @@ fn every_command_that_reads_a_grammar_tells_its_notes_once() {
     let f = Folder::empty();
     f.write("g.txt", "S A 0.5\nS B 0.5\nA a a2 1\nA a b2 1\nB b a2 1\nB b b2 1\nX a 1\n");
     let config = "[language]\nrules = \"g.txt\"\nmax_length = 2\n[model]\nhidden_size = 8\nnum_hidden_layers = 1\n\
-                  num_attention_heads = 1\nintermediate_size = 8\n[train]\nsteps = 4\nbatch_size = 8\nevaluate_every = 2\n\
-                  [evaluate]\nsentences = 20\n";
+                  num_attention_heads = 1\nintermediate_size = 8\n[train]\nsteps = 4\nbatch_size = 8\n\
+                  evaluate_every = 2\n[evaluate]\nsentences = 20\n";
     f.write("run.toml", config);
-    let sweep = "base = \"run.toml\"\noutput = \"out\"\n[grid]\nseed = [1, 2]\n[examine]\nsentences = 20\n[[examine.probe]]\n\
-                 task = \"A\"\nmethod = \"ridge\"\ntrain = 20\nvalidation = 10\ntest = 10\n";
+    let sweep = "base = \"run.toml\"\noutput = \"out\"\n[grid]\nseed = [1, 2]\n[examine]\nsentences = 20\n\
+                 [[examine.probe]]\ntask = \"A\"\nmethod = \"ridge\"\ntrain = 20\nvalidation = 10\ntest = 10\n";
     f.write("s.toml", sweep);
     let task = ["--task", "A", "--train", "20", "--validation", "10", "--test", "10", "--seeds", "1", "--json"];
     let probe = [&["probe", "r/model", "run.toml", "--method", "ridge"][..], &task].concat();
@@ -27,7 +27,7 @@ fn every_command_that_reads_a_grammar_tells_its_notes_once() {
         &["sweep", "run", "s.toml", "--json"],
         &["sweep", "collect", "s.toml", "--json"],
     ] {
-        let (printed, notes) = f.told(arguments);
+        let (printed, notes) = f.printed(arguments);
         assert_eq!(notes.matches("`X` is never reached from `S`").count(), 1, "{arguments:?}: {notes}");
         assert!(!printed.contains("never reached"), "{arguments:?}");
     }
@@ -45,11 +45,11 @@ fn byte_order_marks_are_skipped() {
     marked("hmm.toml", "[language]\nkind = \"hmm\"\nmatrices = \"hmm.txt\"\nmax_length = 2\n");
     marked("sweep.toml", "base = \"own.toml\"\n[grid]\nseed = [1]\n");
     for config in ["own.toml", "nltk.toml", "hmm.toml"] {
-        let (printed, notes) = f.told(&["language", "vocabulary", config]);
+        let (printed, notes) = f.printed(&["language", "vocabulary", config]);
         assert_eq!(printed, "a\nb\n", "{config}: {notes}");
     }
-    f.told(&["sweep", "plan", "sweep.toml"]);
-    f.told(&["language", "vocabulary", "own.toml", "language.max_length=4"]);
+    f.printed(&["sweep", "plan", "sweep.toml"]);
+    f.printed(&["language", "vocabulary", "own.toml", "language.max_length=4"]);
     let output = f.with_input(&["language", "conditional", "own.toml"], "\u{feff}a b\n".as_bytes());
     assert!(output.status.success(), "{}", text(&output.stderr));
     marked("wrong.toml", "[language]\nrules = \"own.txt\"\nmax_lenght = 2\n");

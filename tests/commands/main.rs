@@ -1,4 +1,5 @@
-//! The program as scripts see it, each command in a process of its own: exit codes, messages, JSON, files, interruption.
+//! The program as scripts see it, each command in a process of its own: exit codes, messages, JSON, files,
+//! interruption.
 
 #[path = "../common"]
 mod common {
@@ -14,6 +15,7 @@ mod schema;
 mod claims;
 mod cli;
 mod downstream;
+mod enlarge;
 mod folders;
 mod grammars;
 #[cfg(unix)]
@@ -25,6 +27,7 @@ mod measure_training;
 mod run_files;
 mod selftest_report;
 mod sweep_run;
+mod theory;
 mod tuning;
 mod words;
 

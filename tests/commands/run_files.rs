@@ -46,8 +46,9 @@ fn fields(mut bytes: &[u8]) -> Vec<(u64, Field<'_>)> {
     found
 }
 
-/// The steps of each tag of a folder's event files, as TensorBoard's reader has them: files in the order of their names;
-/// a `session_log` with status START, in a file whose version is 2, drops that step and later ones of all before.
+/// The steps of each tag of a folder's event files, as TensorBoard's reader has them: files in the order of their
+/// names; a `session_log` with status START, in a file whose version is 2, drops that step and later ones of all
+/// before.
 fn read_events(folder: &Path) -> BTreeMap<String, Vec<u64>> {
     let entries = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
     let mut files: Vec<_> = entries.filter(|p| p.display().to_string().contains("/events.out.tfevents.")).collect();

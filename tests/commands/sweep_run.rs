@@ -104,6 +104,21 @@ fn a_sweep_is_run_once_and_its_table_holds_every_model() {
         assert!(c.fisher_trace > 0.0 && c.noise_trace.unwrap() > 0.0 && c.measure_seconds == 0.0);
         assert_eq!(c.step, row.step);
         assert!(row.parametrisation.starts_with("width 16, 1 layers, 2 heads, feed-forward 32"));
+        // Of the model as trained, on the sentences of its curvature, which is that of the model embedded by
+        // duplication.
+        let all = row.conventions.as_ref().unwrap();
+        assert!(all.into == "width 16, 1 layers, 2 heads, feed-forward 32" && all.note.is_none(), "{all:?}");
+        let close = |a: f64, b: f64, what: &str| assert!((a / b - 1.0).abs() < 1e-4, "{what}: {a} and {b}");
+        close(all.duplicate.unwrap(), c.fisher_trace, "embedded");
+        close(all.duplicate_standard_error.unwrap(), c.fisher_trace_standard_error, "its error");
+        let (paper, balanced) = (all.paper.unwrap(), all.balanced.unwrap());
+        assert!(balanced < all.duplicate.unwrap().min(paper) && all.balanced_bias.unwrap() < 0.0);
+        if row.label == "large" {
+            close(all.own, paper, "nothing to embed");
+            close(all.own_standard_error, all.paper_standard_error.unwrap(), "its error");
+        } else {
+            assert!((all.own / paper - 1.0).abs() > 0.01, "{all:?}");
+        }
         assert_eq!(row.downstream.len(), 2);
         assert_eq!(row.downstream[0].per_seed.len(), 2);
         // Linear decay after 6 % of 60 steps of warm-up.
@@ -135,7 +150,10 @@ fn a_sweep_is_run_once_and_its_table_holds_every_model() {
     let third = f.lowland(&["sweep", "run", "size.toml"]);
     let error = text(&third.stderr);
     assert!(third.status.success() && error.contains("task span:2"), "{error}");
-    assert!(!error.contains(": curvature") && !error.contains("step 60/60"), "{error}");
+    assert!(
+        !error.contains(": curvature") && !error.contains("convention") && !error.contains("step 60/60"),
+        "{error}"
+    );
     assert_eq!(stamp(&result), before);
     assert_eq!(table_of(&f, "OUT").rows[0].downstream[0].per_seed.len(), 3);
     assert_eq!(table_of(&f, "OUT").rows[0].curvature, table.rows[0].curvature);
@@ -246,7 +264,7 @@ trace = { sentences = 32 }
         assert_eq!(row.noise_time, 0.0);
     }
     let plan = plan_of(&f, "theory.toml");
-    let start = plan.folder(plan.start.as_ref().unwrap());
+    let start = plan.folder(&plan.starts[0]);
     assert_eq!(std::fs::read_dir(f.path("theory/runs")).unwrap().count(), 5, "four runs and their start");
     for run in &plan.runs {
         let text = std::fs::read_to_string(plan.folder(run).join("config.toml")).unwrap();
@@ -395,8 +413,9 @@ fn a_question_to_the_common_start_that_fails_does_not_keep_the_others_from_begin
     f.write(
         "s.toml",
         &format!(
-            "base = \"base.toml\"\noutput = \"out\"\n[start]\noverrides = [\"train.steps=20\"]\n[grid]\nseed = [1]\n[examine]\n\
-             models = \"checkpoints\"\nsentences = 50\n[[examine.probe]]\ntask = \"A\"\nmethod = \"finetune\"\nlr = 1e30\n{sizes}\
+            "base = \"base.toml\"\noutput = \"out\"\n[start]\noverrides = [\"train.steps=20\"]\n[grid]\n\
+             seed = [1]\n[examine]\nmodels = \"checkpoints\"\nsentences = 50\n\
+             [[examine.probe]]\ntask = \"A\"\nmethod = \"finetune\"\nlr = 1e30\n{sizes}\
              [[examine.probe]]\ntask = \"A\"\n{sizes}"
         ),
     );

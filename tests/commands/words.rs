@@ -1,5 +1,5 @@
-//! Words are matched by name: models whose tokenizers number the words of a language in their own way give the numbers that
-//! `transformers` gives, or that the same model gives in Lowland's order; what cannot be matched is refused.
+//! Words are matched by name: models whose tokenizers number the words of a language in their own way give the numbers
+//! that `transformers` gives, or that the same model gives in Lowland's order; what cannot be matched is refused.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -66,7 +66,7 @@ impl Models {
 
     /// What `eval` prints, and its notes.
     fn eval(&self, model: &str) -> (Value, String) {
-        let (printed, notes) = self.told(&["eval", model, "hmm.toml", "--count", "60", "--json", "--per-example"]);
+        let (printed, notes) = self.printed(&["eval", model, "hmm.toml", "--count", "60", "--json", "--per-example"]);
         (serde_json::from_str(&printed).unwrap(), notes)
     }
 
@@ -101,8 +101,8 @@ impl Models {
         (encoder, weights)
     }
 
-    /// The same model with its tokens in another order, as `PreTrainedTokenizerFast` saves it: a `tokenizer.json` and no
-    /// `vocab.txt`. Gives the new id of each token.
+    /// The same model with its tokens in another order, as `PreTrainedTokenizerFast` saves it: a `tokenizer.json` and
+    /// no `vocab.txt`. Gives the new id of each token.
     fn shuffled(&self, name: &str, (encoder, weights): &(Encoder, Weights), seed: u64) -> Vec<usize> {
         let n = encoder.config.vocab_size as usize;
         let mut new: Vec<usize> = (0..n).collect();
@@ -477,7 +477,9 @@ fn what_cannot_be_matched_is_refused() {
             "word",
             "tokenizer.json",
             Box::new(rename),
-            "m-word/tokenizer.json: has no token for the language's word `w3` (1 of its 7 words are missing); it has `dogs`".into(),
+            "m-word/tokenizer.json: has no token for the language's word `w3` (1 of its 7 words are missing); it has \
+             `dogs`"
+                .into(),
         ),
         (
             "twice",

@@ -17,7 +17,7 @@ pub fn with_spectrum(values: &[f64], seed: u64) -> Dense {
     Dense::new(n, ((&a + a.transpose()) / 2.0).iter().copied().collect()).unwrap()
 }
 
-/// One symmetric matrix an example, B_i plus a common C, with weights 1 to 3 and sizes that `spread` makes uneven.
+/// One symmetric matrix per example, B_i plus a common C, with weights 1 to 3 and sizes that `spread` makes uneven.
 pub fn of_examples(size: usize, examples: usize, spread: f64, seed: u64) -> Dense {
     let mut stream = Stream::new(seed, Purpose::Test, 1);
     let mut symmetric = |scale: f64| -> Vec<f64> {

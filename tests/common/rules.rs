@@ -9,8 +9,8 @@ pub type Part = (bool, String);
 pub type Rules = Vec<(String, Vec<Part>, f64)>;
 pub type Yields = HashMap<Vec<String>, f64>;
 
-/// A random grammar as rules, and as nltk's text. Right-hand sides have 1 to 4 parts; a symbol leads to later ones, or with
-/// a small probability to itself; one name is both a symbol and a word.
+/// A random grammar as rules, and as nltk's text. Right-hand sides have 1 to 4 parts; a symbol leads to later ones, or
+/// with a small probability to itself; one name is both a symbol and a word.
 pub fn random_rules(seed: u64) -> (Rules, String) {
     let mut draw = Stream::new(seed, Purpose::Test, 0);
     let symbols = ["S", "A", "B", "C", "D"];

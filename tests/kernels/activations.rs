@@ -1,39 +1,23 @@
 //! Activations and their derivatives on the adapter over the whole line, against their f64 twins.
 
-use std::collections::HashMap;
-
 use crate::common::adapter::gpu;
-use lowland::gpu::{Count, Step};
-use lowland::graph::{Dims, Emit, Graph, Plan};
-use lowland::ops::batch::BatchLayout;
-use lowland::ops::{Activation, BatchBuffers, Device, Rule, Variants, call};
+use lowland::graph::{Count, Emit, Graph};
+use lowland::ops::{Activation, Device, Rule, call};
 use lowland::reference::activation;
 use lowland::reference::jet::Jet;
 
 /// f, f' and f'' of numbers as the kernels compute them.
 fn computed(f: Activation, numbers: &[f32]) -> [Vec<f32>; 3] {
-    let gpu = gpu();
     let mut graph = Graph::default();
     let n = numbers.len();
     let mut given = |name: &str| graph.input(name, Count::Fixed(1), n as u32);
     let (x, one, zero) = (given("x"), given("one"), given("zero"));
     let value = graph.activation(f, x);
     let slope = graph.push(call(f, Rule::Vjp(0), &[x, one]), "slope")[0];
-    let bend = graph.push(call(f, Rule::VjpJvp(0), &[x, one, one, zero]), "bend")[0];
-    let variants = Variants::choose(gpu.capabilities());
-    let dims = Dims { rows: 1, masked: 1, sentences: 1, probes: 1 };
-    let layout = BatchLayout { tables: [1; 3], first_position: 0, segment: variants.sums().segment };
-    let buffers = BatchBuffers::new(&gpu, &dims, &layout, &variants, 1, false).unwrap();
-    let mut outside = HashMap::new();
-    for (id, values) in [(x, numbers.to_vec()), (one, vec![1.0; n]), (zero, vec![0.0; n])] {
-        let buffer = gpu.buffer("given", dims.bytes(graph.tensor(id))).unwrap();
-        gpu.write(&buffer, &values);
-        outside.insert(id, buffer);
-    }
-    let wanted = [value, slope, bend];
-    let plan = Plan::new(&Device::new(&gpu, variants), &graph, dims, &buffers, &outside, &wanted).unwrap();
-    plan.run(&gpu, &Step { counts: [1, 0, 0], ..Step::default() }).unwrap();
-    wanted.map(|id| gpu.read(plan.buffer(id).unwrap(), n).unwrap())
+    let second = graph.push(call(f, Rule::VjpJvp(0), &[x, one, one, zero]), "second")[0];
+    let given = [(x, numbers), (one, &vec![1.0; n]), (zero, &vec![0.0; n])];
+    let values = graph.evaluate(&Device::of(&gpu()), 1, &given, &[value, slope, second]).unwrap();
+    values.try_into().expect("one for each that is wanted")
 }
 
 #[test]
@@ -45,8 +29,8 @@ fn every_activation_is_single_precision_from_tail_to_tail() {
     numbers.resize(numbers.len().next_multiple_of(4), 0.0);
     for f in Activation::ALL {
         let computed = computed(f, &numbers);
-        let bend = |f, x| activation::slope(f, Jet::along(x, 1.0)).first;
-        let twins: [fn(Activation, f64) -> f64; 3] = [activation::forward, activation::slope, bend];
+        let second = |f, x| activation::slope(f, Jet::along(x, 1.0)).first;
+        let twins: [fn(Activation, f64) -> f64; 3] = [activation::forward, activation::slope, second];
         for ((what, got), twin) in ["f", "f'", "f''"].into_iter().zip(&computed).zip(twins) {
             let mut worst = (0.0, 0.0);
             for (x, got) in numbers.iter().zip(got) {

@@ -1,5 +1,5 @@
-//! All kernels in all variants, through naga to the languages of all backends: SPIR-V (checked by `spirv-val`), MSL, HLSL
-//! and GLSL (checked by `glslangValidator`).
+//! All kernels in all variants, through naga to the languages of all backends: SPIR-V (checked by `spirv-val`), MSL,
+//! HLSL and GLSL (checked by `glslangValidator`).
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -171,8 +171,8 @@ fn opengl() {
     }
 }
 
-/// What kills lavapipe of Mesa 26 (`build/uniform_reads.rs`): `u` is read in a loop that no lane of a subgroup may take part in,
-/// and again behind it.
+/// What kills lavapipe of Mesa 26 (`build/uniform_reads.rs`): `u` is read in a loop that no lane of a subgroup may take
+/// part in, and again behind it.
 const LATE: &str = "
 @group(0) @binding(1) var<uniform> u: vec4<u32>;
 @group(0) @binding(0) var<storage, read_write> out: array<f32>;

@@ -12,3 +12,4 @@ mod activations;
 mod cross_compile;
 mod grid;
 mod kernels;
+mod lstm;

@@ -3,7 +3,8 @@
 
 use crate::common::adapter::gpu;
 use lowland::config::{
-    AdamW, Adversarial, AlgorithmKind, OptimizerKind, Resolved, RunConfig, Sam, ScheduleKind, Sgd, TrainSection, Warmup,
+    AdamW, Adversarial, AlgorithmKind, HeadKind, OptimizerKind, Resolved, RunConfig, Sam, ScheduleKind, Sgd,
+    TrainSection, Warmup,
 };
 use lowland::gpu::Gpu;
 use lowland::language::{Grammar, Pcfg, RandomGrammar};
@@ -62,7 +63,7 @@ impl Setting {
         .unwrap();
         if let AlgorithmKind::Adversarial(algorithm) = &train.algorithm {
             let data = AdversaryData::draw(algorithm, &self.language, &TokenIds::new(12), SEED).unwrap();
-            trainer.oppose(algorithm, data).unwrap();
+            trainer.add_adversary(algorithm, data).unwrap();
         }
         trainer
     }
@@ -121,7 +122,7 @@ fn shaped(like: &Weights, numbers: &[f64]) -> Weights {
 #[test]
 fn sam_takes_the_gradient_at_the_top_of_the_ascent() {
     let gpu = gpu();
-    for kind in [ModelKind::RobertaPreLayerNorm, ModelKind::Bert] {
+    for kind in [ModelKind::RobertaPreLayerNorm, ModelKind::Bert, ModelKind::Lstm] {
         let s = Setting::new(kind);
         let batch = &s.sentences[..6];
         let model = Model::new(&Device::of(&gpu), &s.encoder, &s.weights).unwrap();
@@ -232,7 +233,7 @@ fn head_loss(gpu: &Gpu, s: &Setting, weights: &Weights, trainer: &Trainer, sente
 #[test]
 fn the_adversarial_gradient_is_that_of_the_heads_loss_and_is_subtracted() {
     let gpu = gpu();
-    for kind in [ModelKind::RobertaPreLayerNorm, ModelKind::Bert] {
+    for kind in [ModelKind::RobertaPreLayerNorm, ModelKind::Bert, ModelKind::Lstm] {
         let s = Setting::new(kind);
         let weight = 0.7;
         for (micro_batch, loss_scale) in [(None, 1.0), (Some(2), 16.0)] {
@@ -355,7 +356,153 @@ fn a_restored_adversary_goes_on_bit_for_bit() {
     s.advance(&mut after, &train, 3..6);
     assert_eq!(bits(&after.state().unwrap().0), bits(&through.0));
     let error = after.adversary().unwrap().restore(&head[..5]).unwrap_err();
-    assert!(error.contains("missing"), "{error}");
+    assert!(error.to_string().contains("missing"), "{error}");
+}
+
+fn ridge(weight: f64) -> Adversarial {
+    Adversarial {
+        head: HeadKind::Ridge,
+        ridge: 0.3,
+        weight,
+        sentences: 200,
+        batch: 24,
+        begin: 0.0,
+        ramp: 0.0,
+        ..Adversarial::on("span:2")
+    }
+}
+
+/// A x = b by elimination with pivots.
+fn solve(mut a: Vec<Vec<f64>>, mut b: Vec<f64>) -> Vec<f64> {
+    let n = b.len();
+    for j in 0..n {
+        let pivot = (j..n).max_by(|p, q| a[*p][j].abs().total_cmp(&a[*q][j].abs())).unwrap();
+        a.swap(j, pivot);
+        b.swap(j, pivot);
+        for i in 0..n {
+            if i != j {
+                let share = a[i][j] / a[j][j];
+                let row = a[j].clone();
+                a[i].iter_mut().zip(&row).for_each(|(x, y)| *x -= share * y);
+                b[i] -= share * b[j];
+            }
+        }
+    }
+    (0..n).map(|i| b[i] / a[i][i]).collect()
+}
+
+/// Mean squared error on the last sentences of a ridge regression on the first `fit`, from their representations.
+fn ridge_loss(gpu: &Gpu, s: &Setting, weights: &Weights, sentences: &[Sentence], fit: usize, classes: u32) -> f64 {
+    let model = Model::new(&Device::of(gpu), &s.encoder, weights).unwrap();
+    let pass = RepresentationPass::new(&model, dims_for(sentences, sentences.len()), 2).unwrap();
+    let rows: Vec<f64> = pass.run(sentences).unwrap().into_iter().map(f64::from).collect();
+    let mut first = 0;
+    let features: Vec<&[f64]> = sentences
+        .iter()
+        .map(|x| {
+            first += x.ids.len();
+            &rows[(first - x.ids.len()) * 18..first * 18]
+        })
+        .collect();
+    // A shorter sentence has zeros behind it, which add nothing.
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
+    let kernel = |i: usize, j: usize| {
+        let (a, b) = (features[i], features[j]);
+        (dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()).clamp(-0.9999999, 0.9999999)
+    };
+    let target = |i: usize, y: u32| f64::from(sentences[i].masked[0].1 == y) - 1.0 / f64::from(classes);
+    let mut total = 0.0;
+    for y in 0..classes {
+        let a = (0..fit).map(|i| (0..fit).map(|j| kernel(i, j) + 0.3 * f64::from(i == j)).collect()).collect();
+        let alpha = solve(a, (0..fit).map(|i| target(i, y)).collect());
+        for v in fit..sentences.len() {
+            let predicted: f64 = (0..fit).map(|j| kernel(v, j) * alpha[j]).sum();
+            total += (predicted - target(v, y)).powi(2);
+        }
+    }
+    total / ((sentences.len() - fit) as f64 * f64::from(classes))
+}
+
+#[test]
+fn the_gradient_against_a_ridge_goes_through_its_fit() {
+    let gpu = gpu();
+    for kind in [ModelKind::RobertaPreLayerNorm, ModelKind::Bert] {
+        let s = Setting::new(kind);
+        let weight = 0.7;
+        for (recompute, loss_scale) in [(false, 1.0), (true, 16.0)] {
+            let train =
+                TrainSection { recompute, loss_scale: Some(loss_scale), ..section(sgd(0.0), against(ridge(weight))) };
+            let mut trainer = s.trainer(&gpu, &train);
+            s.advance(&mut trainer, &train, 0..1);
+            let lines = trainer.adversary_lines(0..1).unwrap();
+            assert_eq!(lines[0].factor, -weight as f32);
+            let adversary = trainer.adversary().unwrap();
+            assert!(adversary.state().unwrap().is_empty(), "a ridge keeps nothing");
+            let (gradient, sentences) = adversary.last(0);
+            assert_eq!(sentences.len(), 24);
+            let classes = AdversaryData::draw(&ridge(weight), &s.language, &TokenIds::new(12), SEED).unwrap().classes;
+            let of = |weights: &Weights| ridge_loss(&gpu, &s, weights, &sentences, 21, classes.len() as u32);
+            let own: Vec<f64> =
+                flat(&gradient.read(&gpu, &s.encoder).unwrap()).iter().map(|g| g / loss_scale).collect();
+            let loss = of(&s.weights);
+            assert!((f64::from(lines[0].loss) - loss).abs() < 1e-5, "{} against {loss}", lines[0].loss);
+            assert!(norm(&own) > 1e-3, "the gradient is no more than {:.1e}", norm(&own));
+            let mut random = Stream::new(1, Purpose::Test, 0);
+            for k in 0..3 {
+                let along: Vec<f64> = match k {
+                    0 => own.clone(),
+                    _ => own.iter().map(|_| random.normal()).collect(),
+                };
+                let h = 1e-2 / norm(&along);
+                let moved = |by: f64| {
+                    let theta: Vec<f64> = flat(&s.weights).iter().zip(&along).map(|(t, v)| t + by * h * v).collect();
+                    of(&shaped(&s.weights, &theta))
+                };
+                let slope = (8.0 * (moved(1.0) - moved(-1.0)) - (moved(2.0) - moved(-2.0))) / (12.0 * h * norm(&along));
+                let want = own.iter().zip(&along).map(|(g, v)| g * v).sum::<f64>() / norm(&along);
+                println!("{kind:?}, direction {k}: {slope:.6} against {want:.6}");
+                assert!((slope - want).abs() < 5e-3 * norm(&own), "{kind:?}: {slope} against {want}");
+            }
+            let plain = TrainSection { algorithm: AlgorithmKind::default(), ..train.clone() };
+            let mut alone = s.trainer(&gpu, &plain);
+            s.advance(&mut alone, &plain, 0..1);
+            let read = |t: &Trainer| flat(&t.gradient().read(&gpu, &s.encoder).unwrap());
+            for ((w, p), a) in read(&trainer).iter().zip(&read(&alone)).zip(&own) {
+                let want = p - weight * a * loss_scale;
+                assert!((w - want).abs() < 1e-5 * loss_scale, "{w} against {want}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_ridge_without_weight_changes_nothing_and_one_with_it_makes_the_task_harder() {
+    let gpu = gpu();
+    let s = Setting::new(ModelKind::RobertaPreLayerNorm);
+    let plain = section(OptimizerKind::AdamW(AdamW::default()), AlgorithmKind::default());
+    for algorithm in [ridge(0.0), Adversarial { begin: 1.0, ..ridge(1.0) }] {
+        let train = TrainSection { algorithm: against(algorithm), ..plain.clone() };
+        assert_eq!(bits(&s.train(&gpu, &train, 4).0), bits(&s.train(&gpu, &plain, 4).0));
+    }
+    let steps = 200;
+    let run = |weight: f64| {
+        let optimizer = OptimizerKind::AdamW(AdamW { lr: 2e-3, ..AdamW::default() });
+        let algorithm = Adversarial { begin: 0.1, ramp: 0.1, batch: 64, ..ridge(weight) };
+        let train = TrainSection { steps: steps as u64, ..section(optimizer, against(algorithm)) };
+        let mut trainer = s.trainer(&gpu, &train);
+        s.advance(&mut trainer, &train, 0..steps);
+        let lines = trainer.adversary_lines(steps as u64 - 60..steps as u64).unwrap();
+        let own = trainer.read_log().unwrap();
+        let mean = |losses: &[f32]| losses.iter().sum::<f32>() / losses.len() as f32;
+        let head: Vec<f32> = lines.iter().map(|l| l.loss).collect();
+        (mean(&head), mean(&own[steps - 60..].iter().map(|l| l.loss).collect::<Vec<f32>>()))
+    };
+    let (without, with) = (run(0.0), run(3.0));
+    println!("head and own loss: {without:?} without, {with:?} with");
+    assert!(with.0 > 1.3 * without.0, "the head's error: {} with, {} without", with.0, without.0);
+    // A head that says nothing of the sentence has about the variance of the targets, at most 1/4.
+    assert!(with.0 < 0.5, "the loss is bounded");
+    assert!((with.1 - without.1).abs() < 0.2, "its own loss: {} with, {} without", with.1, without.1);
 }
 
 const CONFIG: &str = r#"
@@ -364,10 +511,9 @@ seed = 3
 random = { levels = 3, symbols = 3, rules = 2, vocabulary = 12, seed = 1 }
 max_length = 8
 [model]
+type = "roberta-prelayernorm"
 hidden_size = 16
 num_hidden_layers = 1
-num_attention_heads = 2
-intermediate_size = 32
 hidden_dropout_prob = 0.1
 [train]
 steps = 40
@@ -385,13 +531,24 @@ fn a_run_goes_on_from_its_checkpoint_with_the_same_bits() {
     let gpu = gpu();
     let folder = tempfile::tempdir().unwrap();
     let adversarial = "{ kind = \"adversarial\", task = \"b\", sentences = 64, batch = 16, weight = 0.5, begin = 0.1 }";
-    for (name, algorithm) in [
-        ("noise", "{ kind = \"label-noise\", probability = 0.3 }"),
-        ("sam", "{ kind = \"sam\", rho = 0.1 }"),
-        ("adversarial", adversarial),
+    for (name, kind, algorithm) in [
+        ("noise", "bert", "{ kind = \"label-noise\", probability = 0.3 }"),
+        ("sam", "roberta-prelayernorm", "{ kind = \"sam\", rho = 0.1 }"),
+        ("adversarial", "roberta-prelayernorm", adversarial),
+        ("lstm", "lstm", "{ kind = \"plain\" }"),
+        ("lstm-adversarial", "lstm", adversarial),
+        (
+            "ridge",
+            "roberta-prelayernorm",
+            "{ kind = \"adversarial\", task = \"b\", head = \"ridge\", sentences = 64, batch = 16, weight = 0.5 }",
+        ),
     ] {
         let output = folder.path().join(name);
-        let overrides = [format!("train.algorithm={algorithm}"), format!("output={:?}", output.display().to_string())];
+        let overrides = [
+            format!("train.algorithm={algorithm}"),
+            format!("model.type={kind}"),
+            format!("output={:?}", output.display().to_string()),
+        ];
         let resolved = Resolved::from_text(CONFIG, "run", &overrides).unwrap();
         train::run(&gpu, &resolved, &train::Quiet).unwrap();
         let read = |file: &str| std::fs::read(output.join(file)).unwrap();
@@ -402,7 +559,7 @@ fn a_run_goes_on_from_its_checkpoint_with_the_same_bits() {
             let kept = |v: &serde_json::Value| [v["step"].clone(), v["loss"].clone(), v["adversarial_loss"].clone()];
             lines.iter().filter(|v| v["loss"].is_number()).map(kept).collect::<Vec<_>>()
         };
-        assert_eq!(line(&metrics).iter().all(|l| l[2].is_number()), name == "adversarial");
+        assert_eq!(line(&metrics).iter().all(|l| l[2].is_number()), algorithm.contains("adversarial"));
         // As if killed after step 20.
         std::fs::remove_file(output.join("result.json")).unwrap();
         std::fs::remove_dir_all(output.join("model")).unwrap();
@@ -443,6 +600,10 @@ fn what_cannot_be_is_refused_with_its_key() {
         ("{ kind = \"adversarial\", task = \"q\" }", "", &["`q` is no task", "span:K"]),
         ("{ kind = \"adversarial\", task = \"b\", begin = 2.0 }", "", &["begin", "share"]),
         ("{ kind = \"adversarial\", task = \"b\", batch = 0 }", "", &["batch", "1 to"]),
+        ("{ kind = \"adversarial\", task = \"b\", head = \"ridge\", ceiling = 2.0 }", "", &["ceiling", "linear"]),
+        ("{ kind = \"adversarial\", task = \"b\", head = \"ridge\", batch = 7 }", "", &["batch", "at least 8"]),
+        ("{ kind = \"adversarial\", task = \"b\", ridge = 0.1 }", "", &["ridge", "belongs to"]),
+        ("{ kind = \"adversarial\", task = \"b\", head = \"rigid\" }", "", &["ridge"]),
         ("{ kind = \"adverserial\", task = \"b\" }", "", &["adversarial"]),
     ] {
         let error = of(algorithm, more).unwrap_err().to_string();

@@ -134,8 +134,8 @@ fn exact_label_trace_is_that_of_double_precision() {
     }
 }
 
-/// Long sentences and wide layers: a workgroup that went over all draws would run into llvmpipe's bound on loops, and the
-/// norms came out too small without a word.
+/// Long sentences and wide layers: a workgroup that went over all draws would run into llvmpipe's bound on loops, and
+/// the norms came out too small without a word.
 #[test]
 fn draws_at_once_change_no_norm_of_long_sentences() {
     let gpu = gpu();
@@ -167,8 +167,9 @@ fn draws_at_once_change_no_norm_of_long_sentences() {
     }
 }
 
-/// llvmpipe ends the loops of an invocation after 65,535 iterations of all of them together. The norms of a feed-forward layer
-/// of 2,048 numbers on sentences of 124 tokens took more than that at 8 lanes; at 510 tokens they still would.
+/// llvmpipe ends the loops of an invocation after 65,535 iterations of all of them together. The norms of a
+/// feed-forward layer of 2,048 numbers on sentences of 124 tokens took more than that at 8 lanes; at 510 tokens they
+/// still would.
 #[test]
 fn norms_of_long_sentences_are_whole_or_refused() {
     let gpu = gpu();
@@ -209,7 +210,7 @@ fn norms_of_long_sentences_are_whole_or_refused() {
 fn every_column_of_dense_matrices() {
     let gpu = gpu();
     let variants = Variants::choose(gpu.capabilities());
-    for name in ["roberta-tiny", "bert-tiny", "postnorm-tiny"] {
+    for name in ["roberta-tiny", "bert-tiny", "postnorm-tiny", "lstm-tiny", "lstm-plain-tiny"] {
         let s = setting(name);
         let subject = subject(&gpu, &s, variants, 256, 64);
         let n = subject.size();
@@ -366,8 +367,8 @@ fn untouched_parameters_are_the_columns_of_zeros() {
         let s = setting(name);
         (flags, s)
     };
-    // `transformers`' own dense matrices in double precision, by its own order of parameters.
-    for name in ["roberta-tiny", "bert-tiny"] {
+    // Dense matrices in double precision of `transformers` and of torch's LSTM, by their own order of parameters.
+    for name in ["roberta-tiny", "bert-tiny", "lstm-tiny", "lstm-plain-tiny"] {
         let (flags, s) = untouched(name);
         for matrix in ["hessian", "ggn"] {
             let zeros = columns(&s.truth.values(matrix));
@@ -381,10 +382,10 @@ fn untouched_parameters_are_the_columns_of_zeros() {
                 at += parameter.len();
             }
         }
-        assert!(flags.iter().filter(|f| **f).count() > 20);
+        assert!(flags.iter().filter(|f| **f).count() > flags.len() / 40);
     }
-    // An untied head leaves the table of inputs with rows of words in no sentence. By products with unit vectors: the loss's
-    // Gauss-Newton matrix has a zero on its diagonal where no label's gradient is anything but zero.
+    // An untied head leaves the table of inputs with rows of words in no sentence. By products with unit vectors: the
+    // loss's Gauss-Newton matrix has a zero on its diagonal where no label's gradient is anything but zero.
     let (flags, s) = untouched("bert-untied");
     let own = subject(&gpu, &s, variants, 256, 32);
     let operator = ModelOperator::new(&own, Matrix::Ggn);

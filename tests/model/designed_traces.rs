@@ -1,4 +1,5 @@
-//! Traces over sentences that a design draws from a frame: no bias, and stated errors that hold, by z-scores over fixed seeds.
+//! Traces over sentences that a design draws from a frame: no bias, and stated errors that hold, by z-scores over fixed
+//! seeds.
 
 use std::ops::Range;
 
@@ -117,7 +118,8 @@ fn designs_are_unbiased_and_their_errors_hold() {
         let seen = mean.standard_error * (z.len() as f64).sqrt();
         let stated = (runs.iter().map(|r| r.trace.standard_error.powi(2)).sum::<f64>() / z.len() as f64).sqrt();
         assert!((0.7..1.4).contains(&(stated / seen)), "{design:?}: stated {stated}, seen {seen}");
-        // A part whose estimate comes out negative is taken as 0: of strata that is often the data's, small beside the draws'.
+        // A part whose estimate comes out negative is taken as 0: of strata that is often the data's, small beside the
+        // draws'.
         let both = |r: &&DesignedTrace| r.trace.standard_error_data > 0.0 && r.trace.standard_error_probe > 0.0;
         let told = runs.iter().filter(both).count();
         assert!(told > 30, "{design:?}: both parts in {told} of the runs");

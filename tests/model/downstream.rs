@@ -7,7 +7,9 @@ use lowland::downstream::{
     ridge, ridge_path,
 };
 use lowland::language::{Grammar, Hmm, Language, Pcfg, RandomGrammar, RandomHmm, Task};
-use lowland::model::{Encoder, Loaded, Model, ModelConfig, TokenIds, Vocabulary, Weights, WeightsFile, load};
+use lowland::model::{
+    Encoder, Loaded, Model, ModelConfig, ModelKind, TokenIds, Vocabulary, Weights, WeightsFile, load,
+};
 use lowland::ops::Device;
 use lowland::train::held_out_seed;
 
@@ -281,8 +283,9 @@ fn the_probe_reaches_scikit_learns_accuracy_within_its_spread() {
     assert_ne!(fits[0].predictions, fits[1].predictions);
 }
 
-fn random_model(language: &dyn Language, seed: u64) -> Loaded {
+fn random_model(kind: ModelKind, language: &dyn Language, seed: u64) -> Loaded {
     let config = ModelConfig {
+        kind,
         vocab_size: language.vocabulary().len() as u32 + 4,
         hidden_size: 16,
         num_hidden_layers: 1,
@@ -301,21 +304,21 @@ fn random_model(language: &dyn Language, seed: u64) -> Loaded {
 fn fine_tuning_learns_what_the_first_token_cannot_know_at_first() {
     let gpu = gpu();
     let language = hmm();
-    let model = random_model(&language, 1);
     let ids = TokenIds::new(language.vocabulary().len());
     let data = TaskData::of_language(&language, Task::State(2), false, 1, SIZES).unwrap();
     let options = FineTuning { lr: 1e-2, epochs: 6, batch: 16, warmup_steps: 10, ..FineTuning::default() };
-    let fits = finetune(&Device::of(&gpu), &model, &ids, &data, &options, &[1, 2]).unwrap();
-    for fit in &fits {
-        assert!(fit.accuracy > data.majority() + 0.15, "{} beside majority {}", fit.accuracy, data.majority());
-        assert_eq!(fit.predictions.len(), 200);
+    for kind in [ModelKind::RobertaPreLayerNorm, ModelKind::Lstm] {
+        let model = random_model(kind, &language, 1);
+        let fits = finetune(&Device::of(&gpu), &model, &ids, &data, &options, &[1, 2]).unwrap();
+        for fit in &fits {
+            let majority = data.majority();
+            assert!(fit.accuracy > majority + 0.15, "{kind:?}: {} beside majority {majority}", fit.accuracy);
+            assert_eq!(fit.predictions.len(), 200);
+        }
+        let still = FineTuning { lr: 1e-12, epochs: 1, ..options.clone() };
+        let idle = finetune(&Device::of(&gpu), &model, &ids, &data, &still, &[1]).unwrap();
+        assert!(idle[0].accuracy < fits[0].accuracy - 0.1, "{kind:?}");
+        let again = finetune(&Device::of(&gpu), &model, &ids, &data, &options, &[2]).unwrap();
+        assert_eq!(again[0], fits[1], "{kind:?}: a function of the seed");
     }
-    let still = FineTuning { lr: 1e-12, epochs: 1, ..options.clone() };
-    let idle = finetune(&Device::of(&gpu), &model, &ids, &data, &still, &[1]).unwrap();
-    assert!(idle[0].accuracy < fits[0].accuracy - 0.1);
-    assert_eq!(
-        finetune(&Device::of(&gpu), &model, &ids, &data, &options, &[2]).unwrap()[0],
-        fits[1],
-        "a function of the seed"
-    );
 }

@@ -5,15 +5,34 @@ use crate::common::fixtures::fixture;
 use lowland::curvature::{Chunks, Drawing, Matrix, ModelOperator, Operator, Stopping, Subject};
 use lowland::gpu::{Gpu, Step};
 use lowland::model::{
-    Encoder, Enlargement, ForwardPass, Loaded, Model, Size, Weights, dims_for, enlarge, load, read_examples,
+    Encoder, Enlargement, ForwardPass, Loaded, Model, ModelConfig, Size, Weights, dims_for, enlarge, load,
+    read_examples,
 };
 use lowland::ops::batch::{BatchLayout, Sentence};
 use lowland::ops::{Batch, Device, Labels, LossDraw};
 use lowland::reference::{Frame, Values, run};
 use lowland::statistics::Target;
 
-const MODELS: [&str; 8] =
-    ["roberta-20", "roberta-32", "bert-24", "bert-18", "bert-untied", "postnorm-16", "postnorm-gelu-tanh", "bert-relu"];
+const MODELS: [&str; 13] = [
+    "roberta-20",
+    "roberta-32",
+    "bert-24",
+    "bert-18",
+    "bert-untied",
+    "postnorm-16",
+    "postnorm-gelu-tanh",
+    "bert-relu",
+    "lstm-16",
+    "lstm-20",
+    "lstm-long",
+    "lstm-untied",
+    "lstm-plain",
+];
+
+/// A size that only some kinds have.
+pub fn own(config: &ModelConfig, key: &str, size: u32) -> Option<u32> {
+    config.kind.has_key(key).then_some(size)
+}
 
 fn logits(gpu: &Gpu, encoder: &Encoder, weights: &Weights, sentences: &[Sentence]) -> Vec<f32> {
     let model = Model::new(&Device::of(gpu), encoder, weights).unwrap();
@@ -24,7 +43,7 @@ fn logits(gpu: &Gpu, encoder: &Encoder, weights: &Weights, sentences: &[Sentence
 }
 
 /// Weights as the interpreter of graphs takes them: a matrix without padding each.
-fn unpacked(encoder: &Encoder, weights: &Weights) -> Vec<Vec<f64>> {
+pub fn unpacked(encoder: &Encoder, weights: &Weights) -> Vec<Vec<f64>> {
     let packed = weights.pack(&encoder.parameters, &encoder.matrices);
     let plain = |(matrix, memory): (&lowland::model::Matrix, &Vec<f32>)| {
         let wide = matrix.cols.next_multiple_of(4) as usize;
@@ -35,11 +54,11 @@ fn unpacked(encoder: &Encoder, weights: &Weights) -> Vec<Vec<f64>> {
 }
 
 /// The same in double precision, by the interpreter of graphs.
-fn exact_logits(encoder: &Encoder, weights: &Weights, sentences: &[Sentence]) -> Vec<f64> {
+pub fn exact_logits(encoder: &Encoder, weights: &Weights, sentences: &[Sentence]) -> Vec<f64> {
     interpreted(encoder, &unpacked(encoder, weights), sentences)
 }
 
-fn interpreted(encoder: &Encoder, matrices: &[Vec<f64>], sentences: &[Sentence]) -> Vec<f64> {
+pub fn interpreted(encoder: &Encoder, matrices: &[Vec<f64>], sentences: &[Sentence]) -> Vec<f64> {
     let layout = BatchLayout {
         tables: [encoder.config.vocab_size, encoder.config.max_position_embeddings, encoder.config.type_vocab_size],
         first_position: encoder.config.first_position(),
@@ -56,7 +75,7 @@ fn interpreted(encoder: &Encoder, matrices: &[Vec<f64>], sentences: &[Sentence])
 }
 
 /// Weights that make attention far from uniform and norms far from their initial values.
-fn livened(model: &Loaded) -> Weights {
+pub fn livened(model: &Loaded) -> Weights {
     let mut weights = model.weights.clone();
     for (parameter, values) in model.encoder.parameters.iter().zip(&mut weights.0) {
         let sharpens = parameter.name.contains(".self.query.") || parameter.name.contains(".self.key.");
@@ -92,14 +111,14 @@ fn enlarged_models_give_the_same_logits() {
                 sizes.push(Size {
                     hidden: Some(r * c.hidden_size),
                     layers: Some(c.num_hidden_layers + layers),
-                    heads: Some(h * c.num_attention_heads),
-                    intermediate: Some(f * c.intermediate_size),
+                    heads: own(c, "num_attention_heads", h * c.num_attention_heads),
+                    intermediate: own(c, "intermediate_size", f * c.intermediate_size),
                 });
             }
         }
         sizes.push(Size { hidden: Some(2 * c.hidden_size), ..Size::default() });
         let zero = Size {
-            intermediate: Some(c.intermediate_size + 5),
+            intermediate: own(c, "intermediate_size", c.intermediate_size + 5),
             layers: Some(c.num_hidden_layers + u32::from(more_layers)),
             ..Size::default()
         };
@@ -140,10 +159,16 @@ fn sizes_that_cannot_hold_the_model_are_refused_with_the_reason() {
     let deeper = Size { layers: Some(4), ..Size::default() };
     let error = enlarge(&encoder, &bert.weights, deeper, Enlargement::Duplicate).unwrap_err().to_string();
     assert!(error.contains("layer_norm_eps"), "{error}");
+
+    let lstm = load(&fixture("lstm-16")).unwrap();
+    let refuse =
+        |size: Size| enlarge(&lstm.encoder, &lstm.weights, size, Enlargement::Duplicate).unwrap_err().to_string();
+    assert_eq!(refuse(Size { heads: Some(4), ..hidden(32) }), "heads: a model of type \"lstm\" has none");
+    assert!(refuse(Size { intermediate: Some(4), ..hidden(32) }).contains("intermediate"));
 }
 
-/// Tr F and Tr H of the mean loss in double precision: the Jacobian of the logits, every label, and second differences of
-/// the loss, one parameter after another.
+/// Tr F and Tr H of the mean loss in double precision: the Jacobian of the logits, every label, and second differences
+/// of the loss, one parameter after another.
 fn dense_traces(encoder: &Encoder, weights: &Weights, sentences: &[Sentence]) -> (f64, f64) {
     let labels: Vec<u32> = sentences.iter().flat_map(|s| s.masked.iter().map(|(_, y)| *y)).collect();
     let n = labels.len() as f64;
@@ -191,19 +216,19 @@ fn traces_over_the_larger_parametrisation_are_those_of_a_dense_computation() {
         (Size { hidden: Some(2), ..Size::default() }, Enlargement::Duplicate),
         (Size { layers: Some(1), intermediate: Some(3), ..Size::default() }, Enlargement::Zero),
     ];
-    for name in ["roberta-tiny", "bert-tiny"] {
+    for name in ["roberta-tiny", "bert-tiny", "lstm-tiny"] {
         let model = load(&fixture(name)).unwrap();
         let sentences = read_examples(&fixture(name).join("examples.jsonl"), &model.encoder.config).unwrap();
         let c = &model.encoder.config;
         let (small, _) = dense_traces(&model.encoder, &model.weights, &sentences);
         for (by, method) in sizes {
             // Layers can be added behind a norm only where it is the identity after itself.
-            let deeper = by.layers.unwrap_or(0) * u32::from(name.starts_with("roberta"));
+            let deeper = by.layers.unwrap_or(0) * u32::from(c.layer_norm_eps < 1e-9 && !name.starts_with("bert"));
             let size = Size {
                 hidden: Some(by.hidden.unwrap_or(1) * c.hidden_size),
                 layers: Some(c.num_hidden_layers + deeper),
                 heads: None,
-                intermediate: by.intermediate.map(|more| c.intermediate_size + more),
+                intermediate: by.intermediate.and_then(|more| own(c, "intermediate_size", c.intermediate_size + more)),
             };
             let (encoder, weights) = enlarge(&model.encoder, &model.weights, size, method).unwrap();
             let (fisher, hessian) = dense_traces(&encoder, &weights, &sentences);

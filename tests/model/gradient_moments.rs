@@ -1,5 +1,5 @@
-//! Products and quadratic forms of the empirical Fisher matrix and the noise covariance against per-example gradients, and
-//! against the inner products of gradients that `fixtures/make_curvature.py` recorded in double precision.
+//! Products and quadratic forms of the empirical Fisher matrix and the noise covariance against per-example gradients,
+//! and against the inner products of gradients that `fixtures/make_curvature.py` recorded in double precision.
 
 use crate::common::adapter::gpu;
 use crate::common::curvature::{distance, norm, setting, subject};
@@ -12,7 +12,7 @@ use lowland::ops::Variants;
 use nalgebra::{DMatrix, SymmetricEigen};
 
 /// Both head kinds, both norm places; sentences of unequal length with one or several masked positions.
-const MODELS: [&str; 5] = ["roberta-20", "bert-24", "bert-untied", "roberta-tiny", "postnorm-untied"];
+const MODELS: [&str; 6] = ["roberta-20", "bert-24", "bert-untied", "roberta-tiny", "postnorm-untied", "lstm-16"];
 const MOMENTS: [Moment; 2] = [Moment::EmpiricalFisher, Moment::NoiseCovariance];
 
 fn dot(a: &[f32], b: &[f32]) -> f64 {

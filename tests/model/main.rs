@@ -1,4 +1,5 @@
-//! Models on the adapter under test: against `transformers` and PyTorch, their curvature, their training and their files.
+//! Models on the adapter under test: against `transformers` and PyTorch, their curvature, their training and their
+//! files.
 
 #[path = "../common"]
 mod common {
@@ -13,19 +14,22 @@ mod curvature;
 mod designed_traces;
 mod downstream;
 mod enlarge;
+mod enlarged_trace;
 mod examples;
 mod gallery;
 mod gradient_moments;
+mod lstm;
 mod measure_training;
 mod memory;
 mod model_files;
 mod precision;
+mod recipe;
 mod training;
 mod transformers;
 
-/// The models of `fixtures/make_transformers.py`: each type, tied and untied, each activation. `roberta-N` are of the type
-/// `roberta-prelayernorm`, `postnorm-N` of `roberta`.
-const MODELS: [&str; 16] = [
+/// The models of `fixtures/make_transformers.py`: each type, tied and untied, each activation. `roberta-N` are of the
+/// type `roberta-prelayernorm`, `postnorm-N` of `roberta`, `lstm-plain` and `lstm-plain-tiny` LSTMs in one direction.
+const MODELS: [&str; 25] = [
     "roberta-20",
     "roberta-32",
     "bert-24",
@@ -42,4 +46,13 @@ const MODELS: [&str; 16] = [
     "postnorm-gelu-tanh",
     "roberta-silu",
     "roberta-gelu-python",
+    "lstm-16",
+    "lstm-20",
+    "lstm-long",
+    "lstm-short",
+    "lstm-untied",
+    "lstm-silu",
+    "lstm-tiny",
+    "lstm-plain",
+    "lstm-plain-tiny",
 ];

@@ -111,7 +111,7 @@ fn the_schedule_is_the_beginning_every_so_many_steps_and_the_end() {
         let result: Value =
             serde_json::from_str(&std::fs::read_to_string(folder.join("result.json")).unwrap()).unwrap();
         assert_eq!(result["curvature"]["fisher_trace"].as_f64(), Some(found.last().unwrap().fisher_trace));
-        // One draw a sentence: its two parts cannot be told apart, and nothing else was asked for.
+        // One draw per sentence: its two parts cannot be told apart, and nothing else was asked for.
         assert!(found.iter().all(|m| m.fisher_trace_standard_error_probe.is_none() && m.bartlett.is_none()));
         assert!(found.iter().all(|m| m.fisher_trace_standard_error > 0.0 && m.largest_eigenvalue.is_none()));
     }
@@ -226,8 +226,8 @@ fn numbers_are_those_of_the_estimators() {
     assert!(m.eigenvalue_converged.unwrap() && m.eigenvalue_residual.unwrap() <= 1e-3 * m.eigenvalues[0].abs());
 }
 
-/// With every label in place of draws and the Hessian column by column, the Hessian's trace and its ratio are within what
-/// their errors say.
+/// With every label in place of draws and the Hessian column by column, the Hessian's trace and its ratio are within
+/// what their errors say.
 #[test]
 fn hessian_traces_lie_within_their_errors_of_the_exact_ones() {
     use lowland::curvature::{Matrix, ModelOperator};

@@ -105,14 +105,15 @@ fn old_names_of_layer_norms_load_as_the_new_ones() {
 
 #[test]
 fn half_precision_files_load_rounded_to_their_format() {
-    let exact = model::load(&fixture("roberta-20")).unwrap();
-    let halves = load(&changed("roberta-20", Dtype::F16, |_| ())).unwrap();
-    let brains = load(&changed("roberta-20", Dtype::BF16, |_| ())).unwrap();
-    for ((e, h), b) in
-        exact.weights.0.iter().flatten().zip(halves.weights.0.iter().flatten()).zip(brains.weights.0.iter().flatten())
-    {
-        assert_eq!(*h, half::f16::from_f32(*e).to_f32());
-        assert_eq!(*b, half::bf16::from_f32(*e).to_f32());
+    for name in ["roberta-20", "lstm-20"] {
+        let numbers = |loaded: Loaded| loaded.weights.0.concat();
+        let exact = numbers(model::load(&fixture(name)).unwrap());
+        let halves = numbers(load(&changed(name, Dtype::F16, |_| ())).unwrap());
+        let brains = numbers(load(&changed(name, Dtype::BF16, |_| ())).unwrap());
+        for ((e, h), b) in exact.iter().zip(&halves).zip(&brains) {
+            assert_eq!(*h, half::f16::from_f32(*e).to_f32());
+            assert_eq!(*b, half::bf16::from_f32(*e).to_f32());
+        }
     }
 }
 
@@ -132,7 +133,8 @@ fn what_belongs_to_other_heads_is_left_aside_with_a_note() {
 
 #[test]
 fn what_is_saved_loads_as_it_was() {
-    for name in ["bert-18", "bert-untied", "roberta-32", "postnorm-16", "bert-relu", "postnorm-gelu-tanh"] {
+    let transformers = ["bert-18", "bert-untied", "roberta-32", "postnorm-16", "bert-relu", "postnorm-gelu-tanh"];
+    for name in transformers.into_iter().chain(["lstm-20", "lstm-untied", "lstm-plain", "lstm-silu"]) {
         let loaded = model::load(&fixture(name)).unwrap();
         let folder = tempfile::tempdir().unwrap();
         model::save(folder.path(), &loaded.encoder, &loaded.weights, None).unwrap();
@@ -160,7 +162,8 @@ fn set_config(folder: &Path, key: &str, value: serde_json::Value) {
     std::fs::write(path, config.to_string()).unwrap();
 }
 
-/// Every case of `fixtures/make_heads.py`: what the file holds of table, decoder and biases decides, as in transformers 5.
+/// Every case of `fixtures/make_heads.py`: what the file holds of table, decoder and biases decides, as in transformers
+/// 5.
 #[test]
 fn heads_are_tied_as_transformers_5_ties_them() {
     let text = std::fs::read_to_string(fixture("heads.json")).unwrap();

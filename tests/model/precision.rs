@@ -76,7 +76,8 @@ fn mixed_precision_comes_near_f32_or_is_refused_with_the_reason() {
             let plain = trained(&[]).unwrap().2;
             assert!((excess - plain).abs() < 0.02 * plain, "excess loss {excess} in mixed precision, {plain} in f32");
         }
-        (Err(why), Err(RunError::Config(error))) => {
+        (Err(lack), Err(RunError::Config(error))) => {
+            let why = lack.to_string();
             assert!(error.place == "train.precision" && error.message.contains(&why), "{error}");
             assert!(why.contains("cooperative"), "{why}");
         }
@@ -87,8 +88,8 @@ fn mixed_precision_comes_near_f32_or_is_refused_with_the_reason() {
 #[test]
 fn a_variant_of_mixed_precision_never_comes_silently() {
     let gpu = gpu();
-    let wishes = "linear=cooperative-16".parse().unwrap();
-    let resolved = Resolved::from_text(CONFIG, "precision", &[]).unwrap().wishing(&wishes);
+    let kernel_choice = "linear=cooperative-16".parse().unwrap();
+    let resolved = Resolved::from_text(CONFIG, "precision", &[]).unwrap().with_kernels(&kernel_choice);
     assert!(matches!(train::plan(&gpu, &resolved), Err(RunError::Config(_))));
     assert!(Variants::all(gpu.capabilities()).iter().all(|v| !v.is_mixed()));
 }

@@ -1,5 +1,5 @@
-//! The training loop against PyTorch's optimisers in double precision, recorded by `fixtures/make_training.py`; and what a
-//! loop must keep to whatever the optimiser: micro-batches, dropout, repetition.
+//! The training loop against PyTorch's optimisers in double precision, recorded by `fixtures/make_training.py`; and
+//! what a loop must keep to whatever the optimiser: micro-batches, dropout, repetition.
 
 use std::collections::BTreeMap;
 
@@ -305,7 +305,8 @@ fn without_dropout_the_seed_changes_nothing() {
 #[test]
 fn dropout_that_drops_nothing_changes_no_bit() {
     let gpu = gpu();
-    // Below 2^-32 no random number falls under the threshold and 1 / (1 - p) is 1, but unlike with p = 0 the kernels run.
+    // Below 2^-32 no random number falls under the threshold and 1 / (1 - p) is 1, but unlike with p = 0 the kernels
+    // run.
     let rare = Setting::with_dropout(1e-10);
     let none = Setting::with_dropout(0.0);
     let [a, b] = [&rare, &none].map(|s| s.trainer(&gpu, &adamw(), SEED).dispatches());

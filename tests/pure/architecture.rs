@@ -129,7 +129,7 @@ fn no_rooms_import_each_other_in_a_circle() {
 fn imports_are_read_in_every_spelling() {
     let text = [
         "use crate::gpu::{Gpu, crate_name};",
-        "use crate::{ops, graph::{Plan, fit},",
+        "use crate::{ops, graph::{ExecutionPlan, fit},",
         "    model::Arena};",
         "// crate::train",
         "fn f() { crate::text::read() }",
@@ -149,6 +149,23 @@ fn the_lowest_rooms_name_no_command_flag_or_key() {
         for word in words {
             let line = text.lines().position(|line| line.contains(word));
             assert!(line.is_none(), "{}:{}: `{word}` is a word of the rooms above", path.display(), line.unwrap() + 1);
+        }
+    }
+}
+
+#[test]
+fn only_the_command_line_names_commands_and_flags() {
+    let src = root().join("src");
+    for path in files(&src) {
+        let path = path.strip_prefix(&src).unwrap();
+        // The colours of a page are named as CSS wants it.
+        if ["cli", "main", "kernels"].contains(&room(path).as_str()) || path.ends_with("report/palette.rs") {
+            continue;
+        }
+        let code = code_of(path);
+        for word in ["`lowland ", "`--", "\"--"] {
+            let line = code.lines().find(|line| line.contains(word));
+            assert!(line.is_none(), "{}: {line:?}: say it in src/cli/advice.rs", path.display());
         }
     }
 }

@@ -64,8 +64,8 @@ fn configs_of_the_project_are_whole() {
 fn the_defaults_are_those_of_the_design() {
     let c = RunConfig::default();
     assert_eq!((c.seed, c.language.max_length), (0, 32));
-    assert_eq!((c.model.hidden_size, c.model.num_hidden_layers, c.model.num_attention_heads), (128, 4, 4));
-    assert_eq!((c.model.intermediate_size, c.train.steps, c.train.batch_size), (512, 2000, 256));
+    assert_eq!((c.model.hidden_size, c.model.num_hidden_layers, c.model.num_attention_heads), (128, 4, Some(4)));
+    assert_eq!((c.model.intermediate_size, c.train.steps, c.train.batch_size), (Some(512), 2000, 256));
     assert_eq!((c.train.micro_batch(), c.train.clip, c.train.checkpoint_every), (256, 0.0, 500));
     assert_eq!((c.train.keep_checkpoints, c.train.evaluate_every, c.evaluate.sentences), (3, 100, 2000));
     assert_eq!(c.train.optimizer.lr(), 1e-3);
@@ -75,8 +75,11 @@ fn the_defaults_are_those_of_the_design() {
 fn toml_of_a_config_reads_back_as_itself() {
     let text =
         "seed = 7\n[objective]\nmask = { bernoulli = 0.15 }\n[train]\noptimizer = { kind = \"sgd\", momentum = 0.5 }\n";
-    let config = RunConfig::parse(text, "x").unwrap();
-    assert_eq!(RunConfig::parse(&config.to_toml(), "x").unwrap(), config);
+    let released = std::fs::read_to_string(root().join("configs/paper/released.toml")).unwrap();
+    for text in [text, &released] {
+        let config = RunConfig::parse(text, "x").unwrap();
+        assert_eq!(RunConfig::parse(&config.to_toml(), "x").unwrap(), config);
+    }
 }
 
 #[test]
@@ -113,7 +116,7 @@ fn overrides_are_possible_together() {
         ["model.num_attention_heads=3", "model.hidden_size=30"],
     ] {
         let model = with(&order).unwrap();
-        assert_eq!((model.hidden_size, model.num_attention_heads), (30, 3));
+        assert_eq!((model.hidden_size, model.num_attention_heads), (30, Some(3)));
     }
     let error = with(&["model.hidden_size=30", "train.steps=5"]).unwrap_err();
     assert!(error.contains("override `model.hidden_size=30`"), "{error}");
@@ -136,6 +139,13 @@ fn wrong_values_are_refused_by_key_and_line() {
         ("[model]\nhidden_dropout_prob = 1.5\n", vec!["dropout"]),
         ("[objective]\nmask = { bernoulli = 0.0 }\n", vec!["bernoulli"]),
         ("[objective]\nmask = \"two\"\n", vec!["file:2"]),
+        ("[objective]\nmask = { several = { share = 0.0 } }\n", vec!["file:2", "share"]),
+        ("[objective]\nmask = { several = { at_most = 0 } }\n", vec!["file:2", "at_most"]),
+        ("[objective]\nmask = { several = { hidden = 0.8, random = 0.3 } }\n", vec!["file:2", "more than 1"]),
+        ("[objective]\nmask = { several = { maskings = 5 } }\n", vec!["file:2", "train.sentences"]),
+        ("[objective]\nmask = { several = { shares = 0.1 } }\n", vec!["file:2", "share"]),
+        ("[train]\nsentences = 0\n", vec!["file:2", "at least 1"]),
+        ("[evaluate]\npositions = \"two\"\n", vec!["file:2", "all"]),
         ("seed = [1\n", vec!["file:"]),
         ("[language]\nkind = \"hmm\"\nrules = \"r\"\n", vec!["file:3", "pcfg"]),
         ("[language]\nhmm = { states = 2, vocabulary = 3 }\n", vec!["file:2", "hmm"]),
@@ -147,6 +157,36 @@ fn wrong_values_are_refused_by_key_and_line() {
         for word in wanted {
             assert!(error.contains(word), "{text}: `{word}` is not in: {error}");
         }
+    }
+}
+
+/// With the released code's tables the shapes of `configs/paper` have the paper's sizes: its counts are with 30,522
+/// words, 512 positions, two segments and without the pooler, which is not trained.
+#[test]
+fn the_papers_shapes_have_the_papers_sizes() {
+    let tables = ["vocab_size=30522", "max_position_embeddings=514", "type_vocab_size=2"];
+    let overrides: Vec<String> = tables.iter().map(|t| format!("model.{t}")).collect();
+    for (name, millions) in [("2m", 2.12), ("9m", 8.83), ("41m", 41.41), ("235m", 234.41), ("730m", 730.0)] {
+        let path = root().join(format!("configs/paper/pcfg-{name}.toml"));
+        let config = config::load(&path, &overrides).unwrap().config.model;
+        let encoder = lowland::model::Encoder::new(&config.model_config(204, 16)).unwrap();
+        let found = encoder.parameter_count() as f64 / 1e6;
+        println!("{name}: {found:.3} M");
+        assert!((found - millions).abs() < 0.006 + 1e-4 * millions, "{name}: {found} M, not {millions}");
+        let padded = lowland::config::ModelSection { vocab_multiple_of: Some(8), ..config };
+        assert_eq!(padded.vocabulary_rows(204), 30528);
+    }
+}
+
+/// Hashes name folders: a config from before a key existed keeps the name that it had.
+#[test]
+fn keys_of_the_released_recipe_are_not_written_where_they_are_not_used() {
+    let text = RunConfig::parse("seed = 1\n", "x").unwrap().to_toml();
+    for key in ["several", "positions", "train.sentences", "vocab", "head"] {
+        let last = key.rsplit('.').next().unwrap();
+        let written = text.lines().filter(|l| l.trim_start().starts_with(last)).count();
+        let allowed = usize::from(key == "train.sentences");
+        assert_eq!(written, allowed, "`{key}` in\n{text}");
     }
 }
 

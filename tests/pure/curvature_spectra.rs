@@ -304,8 +304,8 @@ fn a_transformers_own_hessian_is_seen_through_its_products() {
             let trace = truth.values(&format!("{matrix}_trace"))[0];
             let x = xtrace(&dense, &XTrace { seed: 0, samples: 300, block: 50, ..Default::default() }, &mut |_| Ok(()))
                 .unwrap();
-            // Its own error is optimistic: twice the usual four. The Gauss-Newton matrix has a rank below the sketch's, so that
-            // only rounding is left.
+            // Its own error is optimistic: twice the usual four. The Gauss-Newton matrix has a rank below the sketch's,
+            // so that only rounding is left.
             assert!(
                 (x.estimate - trace).abs() < 8.0 * x.standard_error + 1e-6 * trace.abs(),
                 "{model} {matrix}: {} against {trace}",

@@ -1,4 +1,5 @@
-//! Components of variance and sampling designs: expectations by enumeration, stated errors by simulation at fixed seeds.
+//! Components of variance and sampling designs: expectations by enumeration, stated errors by simulation at fixed
+//! seeds.
 
 use lowland::random::{Purpose, Stream};
 use lowland::statistics::{Crossed, Estimate, Importance, Measured, Stratified, Target, draws_for, nested};

@@ -1,20 +1,22 @@
-//! Trace estimators on matrices that are written down: exact expectations by enumeration, stated errors by z-scores at fixed
-//! seeds, naive twins.
+//! Trace estimators on matrices that are written down: exact expectations by enumeration, stated errors by z-scores at
+//! fixed seeds, naive twins.
 
 use crate::common::matrices::{Broken, exact, of_examples, with_spectrum};
 use lowland::curvature::*;
 use lowland::statistics::{Crossed, Target};
 use nalgebra::{DMatrix, DVector};
 
-/// Share of z-scores below 1.96 over fixed seeds; 300 of them put a true 0.95 between 0.912 and 0.988 (3 standard errors).
+/// Share of z-scores below 1.96 over fixed seeds; 300 of them put a true 0.95 between 0.912 and 0.988 (3 standard
+/// errors).
 fn coverage(z: &[f64]) -> f64 {
     z.iter().filter(|z| z.abs() < 1.96).count() as f64 / z.len() as f64
 }
 
-/// Runs of (estimate, stated error): no bias beyond 4 standard errors of their mean, and `low..0.99` of the intervals cover.
+/// Runs of (estimate, stated error): no bias beyond 4 standard errors of their mean, and `low..0.99` of the intervals
+/// cover.
 ///
-/// Bias is judged by the runs' own scatter and not by the mean z-score: where single values are skewed, as Gaussian probes on
-/// one large eigenvalue are, a low estimate comes with a low error (Johnson 1978).
+/// Bias is judged by the runs' own scatter and not by the mean z-score: where single values are skewed, as Gaussian
+/// probes on one large eigenvalue are, a low estimate comes with a low error (Johnson 1978).
 fn honest(runs: &[(f64, f64)], truth: f64, low: f64, what: &str) {
     let estimates: Vec<f64> = runs.iter().map(|r| r.0).collect();
     let mean = lowland::statistics::Estimate::of_mean(&estimates);
@@ -109,7 +111,8 @@ fn gaussian_probes_tell_the_norm() {
 
 #[test]
 fn a_population_of_examples_is_covered_with_both_parts() {
-    // Examples are drawn anew for each seed: A_i = s_i B / n with s_i lognormal, its mean known. Weights 1 to 3, independent.
+    // Examples are drawn anew for each seed: A_i = s_i B / n with s_i lognormal, its mean known. Weights 1 to 3,
+    // independent.
     let common: Vec<f64> = (1..=20).map(f64::from).collect();
     let q = crate::common::matrices::orthogonal(20, 5);
     let a = &q * DMatrix::from_diagonal(&DVector::from_column_slice(&common)) * q.transpose();
@@ -144,7 +147,6 @@ fn block_size_changes_nothing() {
             stop: Stopping::after(samples),
             block,
             target: Target::Population,
-            ..Default::default()
         };
         let x = XTrace { seed: 4, samples, block, ..Default::default() };
         let mut none = |_: &Progress| Ok(());
@@ -187,8 +189,8 @@ fn the_stop_rule_keeps_its_word() {
     assert_eq!((cut.samples, cut.reached), (40, false), "not reached, and says so");
 }
 
-/// Hutch++ and XTrace to a relative error: reached within the samples, no bias, and intervals that cover. A rule that looks
-/// after every probe or run stops early on a low error, so that somewhat fewer than 0.95 do.
+/// Hutch++ and XTrace to a relative error: reached within the samples, no bias, and intervals that cover. A rule that
+/// looks after every probe or run stops early on a low error, so that somewhat fewer than 0.95 do.
 #[test]
 fn hutch_plus_plus_and_xtrace_to_a_relative_error_are_honest() {
     let values: Vec<f64> = (0..60).map(|i| 10.0 / f64::from(i + 1).powf(1.5) + 0.2).collect();

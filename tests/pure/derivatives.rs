@@ -1,11 +1,12 @@
-//! Every reverse rule against central differences of the f64 twins, the operation in mid-graph with cotangents behind it.
+//! Every reverse rule against central differences of the f64 twins, the operation in mid-graph with cotangents behind
+//! it.
 //!
 //! No adapter is needed: the twins are compared with themselves here, and the kernels with the twins in `kernels.rs`.
 
 use lowland::selftest;
 
-/// Central differences of step h err by O(h²) and, through rounding, by ε/h: with h = 1e-5 about 1e-10 of values near 1.
-/// The loss of a case sums up to some hundred terms.
+/// Central differences of step h err by O(h²) and, through rounding, by ε/h: with h = 1e-5 about 1e-10 of values near
+/// 1. The loss of a case sums up to some hundred terms.
 const BOUND: f64 = 2e-7;
 
 /// A second difference errs by ε/h², at h = 4e-4 about 1e-9 of values near 1, of which there are some hundred.

@@ -169,7 +169,8 @@ fn rows_are_draws_of_a_dirichlet_distribution() {
 
 #[test]
 fn an_impossible_sentence_is_told_and_its_conditionals_are_still_right() {
-    let text = "initial a 1\ntransition a a 1\nemission a x 1\nemission a y 1\ninitial b 0\ntransition b b 1\nemission b z 1\n";
+    let text = "initial a 1\ntransition a a 1\nemission a x 1\nemission a y 1\ninitial b 0\ntransition b b 1\nemission \
+        b z 1\n";
     let hmm = Hmm::parse(text, "m", 3, 3).unwrap();
     assert_eq!(hmm.vocabulary(), ["x", "y", "z"]);
     assert!(hmm.conditional(&[0, 2, 0]).is_none());

@@ -16,7 +16,8 @@ fn pcfg(text: &str, max_length: usize) -> Pcfg {
     Pcfg::new(Grammar::parse(text, "test").unwrap(), max_length).unwrap()
 }
 
-/// Small grammars with everything in them: unary chains, words in rules with two symbols, rules given twice, early words.
+/// Small grammars with everything in them: unary chains, words in rules with two symbols, rules given twice, early
+/// words.
 fn small_grammars() -> Vec<Pcfg> {
     vec![
         pcfg("S A B 1\nA a 0.5\nA b 0.25\nA b 0.25\nB A 0.3\nB c 0.7\n", 4),

@@ -9,6 +9,8 @@ mod common {
 }
 
 mod architecture;
+mod brackets;
+mod columns;
 mod config;
 mod correlation;
 mod curvature_spectra;
@@ -17,13 +19,16 @@ mod curvature_traces;
 mod derivatives;
 mod docs;
 mod gallery;
+mod ghost;
 mod grammars;
 mod hmm;
 mod interrupts;
 mod language;
+mod lstm;
 mod prefixes;
 mod readers;
 mod report;
 mod shaders;
 mod sweep;
+mod theory;
 mod variants;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use lowland::language::{Grammar, Hmm, Language, Pcfg, RandomGrammar, RandomHmm, causal_floor, entropy};
+use lowland::language::{Brackets, Grammar, Hmm, Language, Pcfg, RandomGrammar, RandomHmm, causal_floor, entropy};
 
 /// Sums of a few thousand numbers in double precision.
 const TIGHT: f64 = 1e-12;
@@ -18,6 +18,8 @@ fn languages() -> Vec<Box<dyn Language>> {
         pcfg("S S S 0.45\nS a 0.55\n", 9),
         Box::new(Pcfg::new(Grammar::random(&random).unwrap(), 4).unwrap()),
     ];
+    all.push(Box::new(Brackets::new(5, 0.3).unwrap()));
+    all.push(Box::new(Brackets::new(6, 0.05).unwrap()));
     for (seed, lengths) in [(5, (1, 4)), (6, (3, 5)), (7, (2, 2))] {
         let shape =
             RandomHmm { states: 3, vocabulary: 3, transition_concentration: 0.7, emission_concentration: 0.6, seed };

@@ -56,6 +56,12 @@ fn a_grammar_that_is_read_speaks(bytes: &[u8]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// An index of weights in two files.
+const SHARDS: &[u8] = br#"{"metadata":{},"weight_map":{"bert.x":"a.safetensors","bert.y":"b.safetensors"}}"#;
+
+/// The beginning of a `config.json`.
+const MODEL: &[u8] = br#"{"model_type":"bert","vocab_size":8,"hidden_size":4,"num_hidden_layers":1}"#;
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -99,7 +105,7 @@ proptest! {
     }
 
     #[test]
-    fn indexes_of_shards(bytes in bytes_like(br#"{"metadata":{},"weight_map":{"bert.x":"a.safetensors","bert.y":"b.safetensors"}}"#)) {
+    fn indexes_of_shards(bytes in bytes_like(SHARDS)) {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("config.json"), r#"{"model_type":"bert"}"#).unwrap();
         std::fs::write(folder.path().join("model.safetensors.index.json"), bytes).unwrap();
@@ -109,7 +115,7 @@ proptest! {
     }
 
     #[test]
-    fn model_configs(bytes in bytes_like(br#"{"model_type":"bert","vocab_size":8,"hidden_size":4,"num_hidden_layers":1}"#)) {
+    fn model_configs(bytes in bytes_like(MODEL)) {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("config.json"), bytes).unwrap();
         std::fs::write(folder.path().join("model.safetensors"), weights()).unwrap();

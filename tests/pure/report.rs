@@ -5,7 +5,7 @@ use std::path::Path;
 
 use lowland::random::{Purpose, Stream};
 use lowland::report;
-use lowland::sweep::{Accuracies, Collapse, Missing, Row, Table, Task};
+use lowland::sweep::{Accuracies, Collapse, Missing, Row, Table, Task, TraceConventions};
 use lowland::train::{Evaluation, Measurement, Ratios};
 use serde_json::{Value, json};
 
@@ -109,6 +109,7 @@ impl Made<'_> {
                 excess_loss_standard_error: 0.05 * self.excess,
                 entropy_floor: 1.2,
                 sentences: 1000,
+                positions: None,
             }),
             saturated: self.excess < BOUND,
             curvature: Some(Measurement {
@@ -130,6 +131,7 @@ impl Made<'_> {
                 measure_seconds: 12.5,
                 ..Measurement::default()
             }),
+            conventions: None,
             downstream,
             notes: vec![],
         }
@@ -255,7 +257,8 @@ fn the_page_stands_alone_and_says_what_is_in_the_tables() {
     }
     // The one address is the name of SVG.
     assert_eq!(page.matches("http:").count(), page.matches("xmlns=\"http://www.w3.org/2000/svg\"").count());
-    // 30 + 9 + 9 + 60 models of 6 + 9 + 9 + 12 runs; the lookup table is no model, the first step and SAM are not saturated.
+    // 30 + 9 + 9 + 60 models of 6 + 9 + 9 + 12 runs; the lookup table is no model, the first step and SAM are not
+    // saturated.
     assert!(page.contains("108 models of 36 runs. 99 of them are saturated"), "{page}");
     assert!(page.contains("Planned and missing: 1.") && page.contains("out of memory &lt;1 GiB&gt;"));
     for text in ["19.34 ± 0.92", "42.3 ± 1.5", "39.7", "40.4 (smallest)", "50.5 (largest)", "+1.6 (SGD, 235 M)"] {
@@ -316,13 +319,84 @@ fn a_verdict_over_sizes_says_that_its_sign_is_a_convention() {
     }
     // The note, the figure over sizes and the table beside the paper's.
     assert_eq!(with.matches(LONG).count(), 3, "{with}");
-    // A verdict a task, two scatters, the coefficients as a figure and as a table.
+    // One verdict per task, two scatters, the coefficients as a figure and as a table.
     assert_eq!(with.matches(SHORT).count(), 2 + 2 + 2, "{with}");
     let mut apart = sizes(Truth::Rising);
     apart.rows.iter_mut().for_each(|r| r.parametrisation = format!("{} parameters, as trained", r.parameters));
     for without in [page(&steps(Truth::Rising)), page(&algorithms(Truth::Rising)), page(&apart)] {
         assert!(!without.contains("convention"), "{without}");
     }
+}
+
+/// Sizes with traces in every convention: level, up, down, down.
+fn conventions() -> Table {
+    let mut sizes = sizes(Truth::Falling);
+    for (i, row) in sizes.rows.iter_mut().enumerate() {
+        let (size, seed) = (i / 3, (i % 3) as f64 - 1.0);
+        let value = |of: [f64; 3]| of[size] + seed;
+        row.conventions = Some(TraceConventions {
+            into: "width 128, 2 layers, 8 heads, feed-forward 512".into(),
+            sentences: 64,
+            own: value([57.0, 56.0, 62.0]),
+            own_standard_error: 3.0,
+            duplicate: Some(value([24.0, 32.0, 62.0])),
+            duplicate_standard_error: Some(2.0),
+            paper: Some(value([182.0, 104.0, 62.0])),
+            paper_standard_error: Some(9.0),
+            balanced: Some(value([19.0, 14.0, 10.0])),
+            balanced_standard_error: Some(1.0),
+            balanced_bias: Some(-0.02),
+            balanced_table_scale: Some(2.0),
+            note: None,
+        });
+    }
+    sizes
+}
+
+#[test]
+fn traces_in_every_convention_stand_beside_one_another() {
+    let folder = tempfile::tempdir().unwrap();
+    put(folder.path(), &conventions());
+    let page = read(report::write_sweeps(folder.path(), None).unwrap());
+    for wanted in [
+        "The trace in every convention: size mini",
+        "Embedded in: width 128, 2 layers, 8 heads, feed-forward 512.",
+        // Seeds one apart: a standard error of 1 / √3 of each mean.
+        "<td>57.0 ± 0.577</td><td>24.0 ± 0.577</td><td>182 ± 0.577</td><td>19.0 ± 0.577</td><td>2.00 ± \
+         0.00</td><td>3</td>",
+        "as trained 5.00 ± 0.816; embedded, tables copied 38.0 ± 0.816; embedded, tables divided −120 ± 0.816; \
+         balanced −9.00 ± 0.816",
+        "Below is the trace in every convention",
+    ] {
+        assert!(page.contains(wanted), "{wanted}: {page}");
+    }
+    let svg = read(folder.path().join("figures/conventions.svg"));
+    for name in ["as trained", "embedded, tables copied", "embedded, tables divided", "balanced"] {
+        assert!(svg.contains(name), "{name}: {svg}");
+    }
+    let models = json_rows(folder.path(), "models.json");
+    assert_eq!((&models[0]["trace_own"], &models[0]["trace_paper"]), (&json!(56.0), &json!(181.0)));
+    assert_eq!(models[0]["trace_balanced_bias"], json!(-0.02));
+    let summary = json_rows(folder.path(), "summary.json");
+    assert_eq!(summary[2]["trace_balanced"], json!(10.0));
+    assert!((summary[2]["trace_balanced_standard_error"].as_f64().unwrap() - 1.0 / 3f64.sqrt()).abs() < 1e-12);
+
+    // What a convention lacks is said; a table of an earlier version has none, and no table of them.
+    let mut table = conventions();
+    for row in &mut table.rows[..3] {
+        let c = row.conventions.as_mut().unwrap();
+        (c.balanced, c.balanced_table_scale, c.note) = (None, None, Some("the head is not tied".into()));
+    }
+    put(folder.path(), &table);
+    let page = read(report::write_sweeps(folder.path(), None).unwrap());
+    assert!(page.contains("<td>182 ± 0.577</td><td></td><td></td><td>3</td><td>the head is not tied</td>"), "{page}");
+    assert!(!page.contains("balanced −"), "no change of what the smallest lacks");
+    let mut text = serde_json::to_value(sizes(Truth::Falling)).unwrap();
+    assert!(text["rows"][0].get("conventions").is_none(), "as earlier versions wrote it");
+    let old: Table = serde_json::from_value(text.take()).unwrap();
+    put(folder.path(), &old);
+    let page = read(report::write_sweeps(folder.path(), None).unwrap());
+    assert!(!page.contains("in every convention"), "{page}");
 }
 
 #[test]
@@ -528,11 +602,11 @@ fn what_is_no_table_is_an_error_with_its_place() {
     let folder = tempfile::tempdir().unwrap();
     let error = |folder: &Path| {
         let error = report::write(folder, None).unwrap_err();
-        assert!(matches!(error, report::ReportError::Run { .. }), "{error:?}");
+        assert!(matches!(error, report::ReportError::Table { .. } | report::ReportError::Empty(_)), "{error:?}");
         error.to_string()
     };
     let none = error(folder.path());
-    assert!(none.contains("metrics.jsonl") && none.contains("table.json") && none.contains("lowland train"), "{none}");
+    assert!(none.contains("metrics.jsonl") && none.contains("table.json"), "{none}");
     let inner = folder.path().join("size");
     put(&inner, &sizes(Truth::None));
     let text = read(inner.join("table.json"));

@@ -44,7 +44,8 @@ fn a_file_is_imported_once_and_lines_keep_their_places() {
 
 #[test]
 fn parts_are_kept_by_constants_and_what_follows_from_them() {
-    let text = "const LANES: u32 = 4u;\nconst MORE: u32 = (LANES - 4u) * 2u;\n//@if MORE\nmany\n//@if OTHER\nnever\n//@end\n//@else\nfew\n//@end";
+    let text = "const LANES: u32 = 4u;\nconst MORE: u32 = (LANES - 4u) * 2u;\n//@if MORE\nmany\n//@if \
+        OTHER\nnever\n//@end\n//@else\nfew\n//@end";
     assert_eq!(lines(text, &[]), ["const LANES: u32 = 4u;", "const MORE: u32 = (LANES - 4u) * 2u;", "few"]);
     let text = text.replace("//@if OTHER\nnever\n//@end\n", "");
     assert_eq!(
@@ -70,7 +71,8 @@ fn a_file_that_a_part_left_out_imports_is_still_to_come() {
 
 #[test]
 fn loops_are_written_out_one_in_another() {
-    let text = "const N: u32 = 2u;\n//@unroll\nfor (var i = 0u; i < N; i++) {\n//@unroll\nfor (var j = i; j < i + 1u; j++) {\nx[i][j]\n}\n}";
+    let text = "const N: u32 = 2u;\n//@unroll\nfor (var i = 0u; i < N; i++) {\n//@unroll\nfor (var j = i; j < i + 1u; \
+        j++) {\nx[i][j]\n}\n}";
     let inner = |i: u32| {
         [format!("{{ const i = {i}u;"), format!("{{ const j = {i}u;"), "x[i][j]".into(), "}".into(), "}".into()]
     };
@@ -85,10 +87,14 @@ fn loops_are_written_out_one_in_another() {
 
 #[test]
 fn read_only_vectors_become_images() {
-    let text = "@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;\n@group(0) @binding(1) var<storage, read_write> y: array<vec4<f32>>;\ny[0] = x[x[1].y + 2u] + box[0];";
+    let text = "@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;\n@group(0) @binding(1) var<storage, \
+        read_write> y: array<vec4<f32>>;\ny[0] = x[x[1].y + 2u] + box[0];";
     let expanded = expand(&[("a.wgsl", text)], &[], true).unwrap().text;
     let load = |index: &str| format!("textureLoad(x, vec2<u32>(({index}) & 4095u, ({index}) >> 12u))");
-    assert!(expanded.starts_with("@group(0) @binding(0) var x: texture_storage_2d<rgba32float, read>;\n@group(0) @binding(1) var<storage, read_write> y"));
+    assert!(expanded.starts_with(
+        "@group(0) @binding(0) var x: texture_storage_2d<rgba32float, read>;\n@group(0) \
+         @binding(1) var<storage, read_write> y"
+    ));
     assert!(
         expanded.ends_with(&format!("y[0] = {} + box[0];\n", load(&format!("{}.y + 2u", load("1"))))),
         "{expanded}"

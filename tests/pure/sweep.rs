@@ -34,7 +34,7 @@ seed = { from = 5, count = 2 }
     let plan = with(folder.path(), text).unwrap();
     assert_eq!((plan.name.as_str(), plan.runs.len(), plan.excluded, plan.duplicates), ("size", 12, 4, 0));
     let c = &plan.runs[0].resolved.config;
-    assert_eq!((c.seed, c.train.steps, c.model.hidden_size, c.model.num_attention_heads), (5, 10, 30, 3));
+    assert_eq!((c.seed, c.train.steps, c.model.hidden_size, c.model.num_attention_heads), (5, 10, 30, Some(3)));
     assert_eq!(plan.runs[1].seed, 6, "the seed varies fastest");
     assert_eq!(plan.runs[0].group, plan.runs[1].group);
     assert_ne!(plan.runs[0].group, plan.runs[2].group);
@@ -105,7 +105,8 @@ fn questions_that_cannot_be_answered_are_found_in_the_plan() {
     let model = "[model]\nhidden_size = 16\nnum_hidden_layers = 1\nnum_attention_heads = 2\nintermediate_size = 32\n";
     let hmm = |states: u32| {
         format!(
-            "[language]\nkind = \"hmm\"\nhmm = {{ states = {states}, vocabulary = 5, seed = 1 }}\nmax_length = 6\n{model}"
+            "[language]\nkind = \"hmm\"\nhmm = {{ states = {states}, vocabulary = 5, seed = 1 }}\n\
+             max_length = 6\n{model}"
         )
     };
     std::fs::write(at.join("hmm.toml"), hmm(3)).unwrap();
@@ -139,6 +140,20 @@ fn questions_that_cannot_be_answered_are_found_in_the_plan() {
         ("hmm", "task = \"task-2\"\nmethod = \"finetune\"\nlayer = 0", "`layer` belongs to \"adamw\" and \"ridge\""),
         ("hmm", "task = \"task-2\"\nmethod = \"finetune\"\nprojection = 8", "`projection` belongs to"),
         ("hmm", "task = \"task-2\"\nmethod = \"ridge\"\nepochs = 8", "`epochs` belongs to"),
+        (
+            "hmm",
+            "task = \"task-2\"\nmethod = \"ridge\"\nencoder_dropout = 0.1",
+            "`encoder_dropout` belongs to \"adamw\"",
+        ),
+        ("hmm", "task = \"task-2\"\nmethod = \"finetune\"\nschedule = \"polynomial\"", "`schedule` belongs to"),
+        ("hmm", "task = \"task-2\"\npooled = true", "`pooled` belongs to \"finetune\""),
+        ("hmm", "task = \"task-2\"\nfeature_dropout = 1.0", "`feature_dropout`: 1 must lie in [0, 1)"),
+        ("hmm", "task = \"task-2\"\npadded_length = 8", "`padded_length` belongs to `features = \"padded\"`"),
+        (
+            "hmm",
+            "task = \"task-2\"\nfeatures = \"padded\"\npadded_length = 9",
+            "number 2: `padded_length`: 9 tokens are too many: the model has positions for 8",
+        ),
         ("hmm", "task = \"task-2\"\nprojection = 70000", "`projection` must be at most 65536"),
         (
             "one",
@@ -176,4 +191,27 @@ fn questions_that_cannot_be_answered_are_found_in_the_plan() {
         let found = ask(base, &format!("[[examine.probe]]\ntask = \"{task}\"\nlayer = -2\n"));
         assert_eq!(found, Ok(vec![]), "{base} {task}");
     }
+}
+
+#[test]
+fn each_seed_may_begin_with_a_model_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = |each: &str| {
+        format!(
+            "base = \"base.toml\"\n[grid]\ntrain.steps = [10, 20]\nseed = [3, 4]\n\
+             [start]\noverrides = [\"train.steps=5\"]\n{each}"
+        )
+    };
+    let common = with(folder.path(), &text("")).unwrap();
+    assert_eq!(common.starts.len(), 1);
+    assert!(common.runs.iter().all(|run| common.start_of(run).unwrap().id == common.starts[0].id));
+    let own = with(folder.path(), &text("each_seed = true\n")).unwrap();
+    assert_eq!(own.starts.iter().map(|start| start.seed).collect::<Vec<u64>>(), [3, 4]);
+    assert!(own.runs.iter().all(|run| own.start_of(run).unwrap().seed == run.seed));
+    assert!(own.starts.iter().all(|start| own.is_start(start) && start.resolved.config.train.steps == 5));
+    // Runs that differ in the seed alone are a group, though they begin with different models.
+    assert_eq!(own.runs[0].group, own.runs[1].group);
+    assert_ne!(own.runs[0].group, own.runs[2].group);
+    // A run after another model is another run.
+    assert!(own.runs.iter().zip(&common.runs).all(|(own, common)| own.id != common.id && own.group != common.group));
 }

@@ -1,8 +1,8 @@
 //! The choice of kernel variants, for adapters that are not here too.
 
 use lowland::gpu::Capabilities;
-use lowland::ops::variant_table::Need;
-use lowland::ops::{Family, Variants, Wishes};
+
+use lowland::ops::{Family, KernelChoice, Need, Variants};
 
 /// A GPU of the usual limits.
 fn gpu() -> Capabilities {
@@ -99,10 +99,10 @@ fn variants_are_written_and_read_by_name() {
 }
 
 #[test]
-fn wishes_go_before_the_choice_and_the_last_one_wins() {
+fn asked_for_variants_go_before_the_choice_and_the_last_one_wins() {
     let caps = gpu();
-    let wishes: Wishes = "linear=direct, linear_tn=tiled,attention=row".parse().unwrap();
-    let variants = wishes.apply(Variants::choose(&caps), &caps).unwrap();
+    let kernel_choice: KernelChoice = "linear=direct, linear_tn=tiled,attention=row".parse().unwrap();
+    let variants = kernel_choice.apply(Variants::choose(&caps), &caps).unwrap();
     let names = [Family::LinearNt, Family::LinearNn, Family::LinearTn].map(|o| variants.row(o).name);
     assert_eq!(names, ["direct", "direct", "tiled"]);
     assert_eq!(variants.row(Family::LayerNorm).name, Variants::choose(&caps).row(Family::LayerNorm).name);
@@ -110,12 +110,12 @@ fn wishes_go_before_the_choice_and_the_last_one_wins() {
 
 #[test]
 fn what_cannot_be_is_refused_with_the_reason() {
-    let says = |text: &str| text.parse::<Wishes>().unwrap_err();
+    let says = |text: &str| text.parse::<KernelChoice>().unwrap_err().to_string();
     assert!(says("linear").contains("OPERATION=VARIANT"));
     assert!(says("layer=lane").contains("layer_norm"));
     assert!(says("attention=tiled").contains("row"));
     let refused = |wish: &str, caps: &Capabilities| {
-        wish.parse::<Wishes>().unwrap().apply(Variants::choose(caps), caps).unwrap_err()
+        wish.parse::<KernelChoice>().unwrap().apply(Variants::choose(caps), caps).unwrap_err().to_string()
     };
     assert!(refused("linear=tiled", &least()).contains("256 invocations"));
     assert!(refused("linear=subgroup-8", &gpu()).contains("this adapter has 32"));

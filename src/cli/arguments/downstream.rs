@@ -18,7 +18,8 @@ pub struct TaskArguments {
     /// Overrides of the run config
     #[arg(value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
-    /// Of a grammar `A`, `B`, `C` or `span:K`, of a hidden Markov model `task-K`; or a file that ends in .csv or .jsonl
+    /// Of a grammar `A`, `B`, `C` or `span:K`, of a hidden Markov model `task-K`, of brackets
+    /// `positive`, `sign` or `sum`; or a file that ends in .csv or .jsonl
     /// with `text` and `label`, or a folder with such files train, validation and test
     #[arg(long, value_name = "TASK")]
     pub task: String,
@@ -50,8 +51,20 @@ pub enum FeatureChoice {
     Mean,
     /// The representation of `<s>`
     First,
+    /// Those of all tokens but the first and the last of a sentence padded to `--padded-length`, padding with them: as
+    /// in the paper's released code
+    Padded,
     /// The exact conditionals of all words one after another, the paper's lookup table; nothing of the model
     Lookup,
+}
+
+/// The course of a learning rate behind its warm-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ScheduleChoice {
+    /// Stays
+    Constant,
+    /// Falls linearly to 1e-7 at the last step, as `polynomial` of transformers: the paper's released code
+    Polynomial,
 }
 
 /// How a probe is fitted.
@@ -73,6 +86,10 @@ pub struct Probe {
     /// What the probe reads
     #[arg(long, value_enum, default_value_t = FeatureChoice::Concat)]
     pub features: FeatureChoice,
+    /// Tokens that sentences are padded to, of `--features padded`; default: those of the longest. The paper's released
+    /// code pads to 20
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(3..))]
+    pub padded_length: Option<u32>,
     /// Project the features to so many by a random matrix first
     #[arg(long, value_name = "WIDTH", value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub projection: Option<u32>,
@@ -88,6 +105,19 @@ pub struct Probe {
     /// Sentences a step of adamw
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub batch: u32,
+    /// Course of adamw's learning rate behind the warm-up
+    #[arg(long, value_enum, default_value_t = ScheduleChoice::Constant)]
+    pub schedule: ScheduleChoice,
+    /// Steps of adamw over which the learning rate rises linearly from 0
+    #[arg(long, default_value_t = 0)]
+    pub warmup_steps: u64,
+    /// Probability with which adamw drops a feature in training; 0.1 in the paper's released code
+    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    pub feature_dropout: f64,
+    /// Probability with which the encoder, whose weights stay, drops hidden states and attention weights while adamw
+    /// trains: features are computed anew in every epoch; 0.1 in the paper's released code
+    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    pub encoder_dropout: f64,
     /// Ridges to choose from: λ of mean loss + λ/2 ‖W‖²
     #[arg(long, value_name = "λ", value_delimiter = ',', default_values_t = [1e-1, 1e-2, 1e-3, 1e-4, 1e-5])]
     pub ridge: Vec<f64>,
@@ -112,13 +142,23 @@ pub struct Finetune {
     /// Steps over which the learning rate rises; it falls linearly to 0 afterwards
     #[arg(long, default_value_t = 200)]
     pub warmup_steps: u64,
+    /// Put a new layer of the model's width with tanh and dropout before the classifier, as the paper's released code
+    #[arg(long)]
+    pub pooled: bool,
+    /// Largest norm of the gradient; 0 is no clipping
+    #[arg(long, value_name = "NORM", default_value_t = 0.0)]
+    pub clip: f64,
 }
 
-/// How new width is filled.
+/// How new width is filled. The first three copy, so that widths are multiples of the small model's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum EnlargeMethod {
-    /// Copies: widths are multiples of the small model's
+    /// Tables as they are, the norm before a tied head divided by the factor of the width
     Duplicate,
+    /// All tables divided by that factor, as in the script released with the paper
+    Paper,
+    /// Tables times the factor that gives the least trace by tensor (--trace)
+    Balanced,
     /// Zeros: more layers and feed-forward units only, since layer norm forbids a wider model
     Zero,
 }
@@ -128,8 +168,8 @@ pub struct Enlarge {
     /// Folder with config.json and model.safetensors
     #[arg(value_name = "SMALL")]
     pub small: PathBuf,
-    /// As `hidden=128,layers=4,heads=8,intermediate=512`, or a run config (its `[model]`); heads and feed-forward layers
-    /// that are left out grow with hidden
+    /// As `hidden=128,layers=4,heads=8,intermediate=512`, or a run config (its `[model]`); heads and feed-forward
+    /// layers that are left out grow with hidden
     #[arg(value_name = "SIZE")]
     pub size: String,
     /// Folder to write the larger model to
@@ -138,6 +178,10 @@ pub struct Enlarge {
     /// How new width is filled; traces of the result depend on it
     #[arg(long, value_enum, default_value_t = EnlargeMethod::Duplicate)]
     pub method: EnlargeMethod,
+    /// The small model's trace by tensor, as `lowland measure trace SMALL EXAMPLES --matrix fisher --json` prints it:
+    /// for `balanced`, and for the larger model's trace without measuring it
+    #[arg(long, value_name = "FILE.json")]
+    pub trace: Option<PathBuf>,
     #[command(flatten)]
     pub json: Json,
 }

@@ -57,7 +57,8 @@ impl Common {
 pub struct MeasureTrace {
     #[command(flatten)]
     pub common: Common,
-    /// Default: random-signs for `fisher`, data-labels for `empirical_fisher` and `noise_covariance`, else quadratic-form
+    /// Default: random-signs for `fisher`, data-labels for `empirical_fisher` and `noise_covariance`, else
+    /// quadratic-form
     #[arg(long, value_parser = choice::<Estimator>())]
     pub estimator: Option<Estimator>,
     /// Default: `fisher` for estimators that draw or enumerate labels, else `hessian`
@@ -78,8 +79,8 @@ pub struct MeasureTrace {
     /// draw does not tell the two parts of the standard error apart
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=65536))]
     pub draws: Option<u64>,
-    /// How a language's sentences are chosen for sampled-labels and random-signs: one like the other, or from a frame of which a
-    /// forward pass tells where much of the trace is to be expected (--count: sentences of the frame)
+    /// How a language's sentences are chosen for sampled-labels and random-signs: one like the other, or from a frame
+    /// of which a forward pass tells where much of the trace is to be expected (--count: sentences of the frame)
     #[arg(long, value_parser = choice::<Sampling>(), default_value = "uniform")]
     pub sentences: Sampling,
     /// Distribution of probe vectors; default: rademacher, for xtrace gaussian

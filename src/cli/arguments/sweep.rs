@@ -26,8 +26,8 @@ pub struct SweepFile {
 pub enum SweepCommand {
     /// Every run that a sweep file asks for, with its id and overrides; runs nothing
     Plan(SweepFile),
-    /// Do what is missing: train, examine, then collect and report; may be stopped and started at any time, and by several
-    /// processes at once
+    /// Do what is missing: train, examine, then collect and report; may be stopped and started at any time, and by
+    /// several processes at once
     Run(SweepRun),
     /// How each run stands
     Status(SweepFile),

@@ -1,5 +1,5 @@
-//! A training step, Hessian-vector products and mixed precision at one shape, each until it has enough repeats or its time is
-//! over.
+//! A training step, Hessian-vector products and mixed precision at one shape, each until it has enough repeats or its
+//! time is over.
 
 use std::time::Instant;
 

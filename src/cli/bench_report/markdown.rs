@@ -136,7 +136,7 @@ fn rate(r: &Rate) -> String {
     r.gflops.map_or_else(|| format!("{:.2} GB/s", r.gbytes), |g| format!("{g:.1} GFLOP/s"))
 }
 
-/// The form of `docs/performance-adapters.md`, and a line a variant.
+/// The form of `docs/performance-adapters.md`, with one line per variant.
 fn speeds(rates: &[Rate]) -> String {
     let mut names: Vec<&str> = rates.iter().map(|r| r.operation.as_str()).collect();
     names.dedup();

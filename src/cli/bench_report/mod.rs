@@ -1,9 +1,9 @@
 //! `lowland selftest --report DIR`: everything that tells of an adapter, in one command for whoever has one.
 //!
-//! Doctor, a training step, Hessian-vector products, mixed precision, every variant against f64, rates, each a part with a share
-//! of the time. The files are written before and after every part and before every case of the comparison, whole or not
-//! at all: where a driver takes the process down, they hold what was known and the name of what was running. A part that
-//! fails does not keep the others from running.
+//! Doctor, a training step, Hessian-vector products, mixed precision, every variant against f64, rates, each a part
+//! with a share of the time. The files are written before and after every part and before every case of the comparison,
+//! whole or not at all: where a driver takes the process down, they hold what was known and the name of what was
+//! running. A part that fails does not keep the others from running.
 
 mod benches;
 mod content;
@@ -21,12 +21,12 @@ use super::arguments::Selftest;
 use super::failure::Failure;
 use super::{doctor, print, selftest as command};
 use crate::gpu::{AdapterChoice, Gpu, Options};
-use crate::ops::{Device, Variants, Wishes};
+use crate::ops::{Device, KernelChoice, Variants};
 use crate::selftest;
 use benches::Shape;
 
-/// A part's name, and the share of the time that is over when it should be. Each does something however late it is: one repeat, one
-/// case, one operation. What is cut into many pieces comes last.
+/// A part's name, and the share of the time that is over when it should be. Each does something however late it is: one
+/// repeat, one case, one operation. What is cut into many pieces comes last.
 const PARTS: [(&str, f64); 6] =
     [("doctor", 0.05), ("step", 0.15), ("products", 0.30), ("mixed", 0.38), ("comparison", 0.80), ("rates", 1.0)];
 
@@ -100,14 +100,19 @@ impl Draft {
     }
 }
 
-pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Selftest, folder: &Path) -> Result<(), Failure> {
+pub fn run(
+    adapter: &AdapterChoice,
+    kernel_choice: &KernelChoice,
+    arguments: &Selftest,
+    folder: &Path,
+) -> Result<(), Failure> {
     let shape = Shape::parse(&arguments.shape).map_err(Failure::usage)?;
     std::fs::create_dir_all(folder).map_err(|e| Failure::io(folder, &e))?;
     let draft = RefCell::new(Draft::new(folder, arguments.budget));
     draft.borrow_mut().write()?;
     let mut unusable = None;
     for (number, (name, _)) in PARTS.iter().enumerate() {
-        if let Some(failure) = part(&draft, number, name, adapter, wishes, shape)? {
+        if let Some(failure) = part(&draft, number, name, adapter, kernel_choice, shape)? {
             unusable.get_or_insert(failure);
         }
     }
@@ -149,7 +154,7 @@ fn part(
     number: usize,
     name: &str,
     adapter: &AdapterChoice,
-    wishes: &Wishes,
+    kernel_choice: &KernelChoice,
     shape: Shape,
 ) -> Result<Option<Failure>, Failure> {
     let start = Instant::now();
@@ -162,11 +167,11 @@ fn part(
     }
     let work = || -> Result<End, Failure> {
         let gpu = Gpu::open(adapter, options())?;
-        let chosen = Device::wishing(&gpu, wishes)?.variants;
+        let chosen = Device::choosing(&gpu, kernel_choice)?.variants;
         let deadline = draft.borrow().deadline(number);
         match name {
             "doctor" => {
-                let (report, verdict) = doctor::examine(&gpu, wishes)?;
+                let (report, verdict) = doctor::examine(&gpu, kernel_choice)?;
                 draft.borrow_mut().report.doctor = Some(report);
                 Ok(verdict.map_or_else(|f| End::Wrong(f.message), |()| End::Done))
             }

@@ -105,7 +105,8 @@ fn read(path: &Path, subject: &Subject) -> Result<(Vec<Vec<f32>>, bool), Failure
             Some((count, rest)) if rest == wanted && *count > 0 => Some(*count),
             _ => {
                 return Err(error(format!(
-                    "tensor `{name}` has shape {shape:?}; the model's is {wanted:?}, with or without a leading axis of vectors"
+                    "tensor `{name}` has shape {shape:?}; the model's is {wanted:?}, with or without a leading axis of \
+                    vectors"
                 )));
             }
         };

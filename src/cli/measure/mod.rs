@@ -1,5 +1,5 @@
-//! `lowland measure`: curvature and gradient noise of a model on examples. A file a subcommand; what they share is here: the
-//! model on the adapter, examples, evidence, progress, interruption.
+//! `lowland measure`: curvature and gradient noise of a model on examples. A file a subcommand; what they share is
+//! here: the model on the adapter, examples, evidence, progress, interruption.
 
 mod hvp;
 mod noise;
@@ -23,7 +23,7 @@ use crate::gpu::AdapterChoice;
 use crate::interrupt::{self, Interrupted};
 use crate::model::{self, Model};
 use crate::ops::batch::Sentence;
-use crate::ops::{Device, Wishes};
+use crate::ops::{Device, KernelChoice};
 use crate::report::Figure;
 use crate::statistics::{Estimate, Target};
 
@@ -33,8 +33,8 @@ pub use sharpness::SharpnessReport;
 pub use spectrum::SpectrumReport;
 pub use trace::TraceReport;
 
-pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Measure) -> Result<(), Failure> {
-    let open = |common: &Common| Session::open(adapter, wishes, common);
+pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Measure) -> Result<(), Failure> {
+    let open = |common: &Common| Session::open(adapter, kernel_choice, common);
     match &arguments.command {
         MeasureCommand::Trace(a) => trace::run(open, a),
         MeasureCommand::Hvp(a) => hvp::run(open, a),
@@ -47,7 +47,8 @@ pub fn run(adapter: &AdapterChoice, wishes: &Wishes, arguments: &Measure) -> Res
 /// What every report says of what was measured, over what, and at what cost.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Evidence {
-    /// What the standard errors are about: `population` (the language, or what a file is a sample of) or `these examples`.
+    /// What the standard errors are about: `population` (the language, or what a file is a sample of) or
+    /// `these examples`.
     target: String,
     /// The file that the examples came from.
     examples: String,
@@ -67,10 +68,11 @@ pub struct Evidence {
     seconds: f64,
     /// Arithmetic in multiples of one gradient over the same examples.
     gradient_equivalents: f64,
-    /// Whether all that was asked for is there: the relative error of a trace, converged eigenvalues; never after an interrupt.
+    /// Whether all that was asked for is there: the relative error of a trace, converged eigenvalues; never after an
+    /// interrupt.
     reached: bool,
-    /// Whether a signal ended it: then all numbers are of what was done until then, and the exit code is 130. Where nothing was,
-    /// an object with `interrupted` and `reached` alone is printed.
+    /// Whether a signal ended it: then all numbers are of what was done until then, and the exit code is 130. Where
+    /// nothing was, an object with `interrupted` and `reached` alone is printed.
     interrupted: bool,
 }
 
@@ -111,12 +113,12 @@ struct Session {
 }
 
 impl Session {
-    fn open(adapter: &AdapterChoice, wishes: &Wishes, common: &Common) -> Result<Session, Failure> {
+    fn open(adapter: &AdapterChoice, kernel_choice: &KernelChoice, common: &Common) -> Result<Session, Failure> {
         let start = Instant::now();
         let gauge = Gauge::new();
         let (loaded, source) = examples::open(&common.on)?;
         let (examples, sentences_seed) = source.examples(&common.on);
-        let model = loaded.on(&Device::open(adapter, wishes)?)?;
+        let model = loaded.on(&Device::open(adapter, kernel_choice)?)?;
         Ok(Session { model, examples, sentences_seed, start, gauge })
     }
 

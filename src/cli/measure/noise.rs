@@ -1,5 +1,5 @@
-//! `lowland measure noise`: per-example gradient norms, the noise covariance, the noise scale; with `--bartlett` how noise
-//! and curvature go together.
+//! `lowland measure noise`: per-example gradient norms, the noise covariance, the noise scale; with `--bartlett` how
+//! noise and curvature go together.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -12,8 +12,8 @@ use crate::curvature::{Comparison, Noise, NoiseRequest, gradient_noise};
 use crate::report::{Axis, Figure, Line};
 use crate::statistics::Estimate;
 
-/// What is printed under `--json`. g_i is the gradient of example i's loss, summed over its masked positions; ḡ their mean;
-/// Σ their covariance with n - 1.
+/// What is printed under `--json`. g_i is the gradient of example i's loss, summed over its masked positions; ḡ their
+/// mean; Σ their covariance with n - 1.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct NoiseReport {
     /// Always `noise_covariance`.
@@ -22,7 +22,8 @@ pub struct NoiseReport {
     labels: String,
     /// ‖g_i‖² of each example.
     per_example_squared_norm: Vec<f64>,
-    /// ‖ḡ‖² as it is, with the bias Tr Σ / n of a population's. Null, as all that needs ḡ, where an interrupt came before it.
+    /// ‖ḡ‖² as it is, with the bias Tr Σ / n of a population's. Null, as all that needs ḡ, where an interrupt came
+    /// before it.
     mean_gradient_squared_norm: Option<f64>,
     /// Tr Σ.
     trace_covariance: Option<f64>,
@@ -34,7 +35,8 @@ pub struct NoiseReport {
     /// Tr Σ / `gradient_squared_norm`; meaningless where that is not well above its error.
     noise_scale: Option<f64>,
     noise_scale_standard_error: Option<f64>,
-    /// Of Σ, largest first, n - 1 of them; null where there are more examples than `--eigenvalues-up-to`, or after an interrupt.
+    /// Of Σ, largest first, n - 1 of them; null where there are more examples than `--eigenvalues-up-to`, or after an
+    /// interrupt.
     covariance_eigenvalues: Option<Vec<f64>>,
     /// With `--bartlett`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -43,8 +45,8 @@ pub struct NoiseReport {
     evidence: Evidence,
 }
 
-/// Three traces over the same examples, all of an example's summed loss, which agree where the model's conditionals are the
-/// data's (Liu et al. 2023, Lemma 4.2), and how Σ and the Hessian lie to each other.
+/// Three traces over the same examples, all of an example's summed loss, which agree where the model's conditionals are
+/// the data's (Liu et al. 2023, Lemma 4.2), and how Σ and the Hessian lie to each other.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Bartlett")]
 struct BartlettReport {

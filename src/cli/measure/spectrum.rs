@@ -53,14 +53,14 @@ struct DensityReport {
     log_density_negative_standard_error: Vec<Option<f64>>,
     /// Standard deviation of the Gaussian in decades.
     log_width: f64,
-    /// Share of the eigenvalues with |λ| below `floor`, which f32 does not tell from 0. Null, with a note, where the quadrature
-    /// cannot tell it: where a probe's Krylov space is not exhausted.
+    /// Share of the eigenvalues with |λ| below `floor`, which f32 does not tell from 0. Null, with a note, where the
+    /// quadrature cannot tell it: where a probe's Krylov space is not exhausted.
     near_zero: Option<Number>,
     /// Bound on that share: weight of the nodes below `floor` and of the next one on either side.
     near_zero_at_most: Number,
     floor: f64,
-    /// Share of the parameters on which no example's loss depends (rows of tables that nothing uses, biases of keys), counted
-    /// outright: at least so large a share of the eigenvalues is 0.
+    /// Share of the parameters on which no example's loss depends (rows of tables that nothing uses, biases of keys),
+    /// counted outright: at least so large a share of the eigenvalues is 0.
     untouched_share: f64,
     /// Their number.
     untouched_parameters: usize,
@@ -148,9 +148,10 @@ fn density_report(q: &Quadrature, linear: &Density, log: &LogDensity, steps: usi
         None => {
             let short = (0..q.nodes.len()).filter(|p| !q.tells(*p, log.floor)).count();
             vec![format!(
-                "the share near zero cannot be told from {steps} steps: the Krylov space of {short} of {} probes is not exhausted, and the \
-                 nodes next to 0 are up to {} apart, where {} counts as 0. Nor do the logarithmic densities say anything between \
-                 them. It is at most `near_zero_at_most`; more --steps (at most {}, the parameters that take part) may tell it",
+                "the share near zero cannot be told from {steps} steps: the Krylov space of {short} of {} probes is \
+                not exhausted, and the nodes next to 0 are up to {} apart, where {} counts as 0. Nor do the \
+                logarithmic densities say anything between them. It is at most `near_zero_at_most`; more --steps (at \
+                most {}, the parameters that take part) may tell it",
                 q.nodes.len(),
                 print::short(log.gap),
                 print::short(log.floor),

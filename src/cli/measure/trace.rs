@@ -22,7 +22,8 @@ pub struct TraceReport {
     trace: f64,
     /// √(probe² + data²); null where it cannot be told (a single sample).
     standard_error: Option<f64>,
-    /// Of the probes or draws: what is left when the examples are given. Null where it cannot be told from the data part.
+    /// Of the probes or draws: what is left when the examples are given. Null where it cannot be told from the data
+    /// part.
     standard_error_probe: Option<f64>,
     /// Of the choice of examples; 0 where they are the target.
     standard_error_data: Option<f64>,

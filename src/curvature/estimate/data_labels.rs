@@ -1,4 +1,5 @@
-//! Traces of second moments of the gradients for the data's own labels: nothing is drawn, and what scatters are the examples.
+//! Traces of second moments of the gradients for the data's own labels: nothing is drawn, and what scatters are the
+//! examples.
 
 use super::{Estimated, Stage, Watch};
 use crate::curvature::{

@@ -1,5 +1,5 @@
-//! The Fisher trace by labels or signs drawn for each example, or every label in turn: of given examples in rounds of more
-//! draws, of a language in rounds of more sentences.
+//! The Fisher trace by labels or signs drawn for each example, or every label in turn: of given examples in rounds of
+//! more draws, of a language in rounds of more sentences.
 
 use super::{Estimated, Stage, TracePlan, Watch};
 use crate::curvature::error::unless_interrupted;
@@ -13,8 +13,8 @@ use crate::statistics::{Estimate, Target};
 /// Examples of a language whose labels are enumerated, where nothing is said.
 const ENUMERATED: u64 = 256;
 
-/// Examples in a batch. Enumerating the labels of one takes long: so few of them that many are done when an interrupt comes, and
-/// enough tokens that the adapter has work.
+/// Examples in a batch. Enumerating the labels of one takes long: so few of them that many are done when an interrupt
+/// comes, and enough tokens that the adapter has work.
 fn batch_of(kind: LossDraw, setting: &Setting<'_>, longest: usize) -> usize {
     if kind != LossDraw::Exact {
         return setting.chunks.batch;
@@ -27,7 +27,8 @@ fn batch_of(kind: LossDraw, setting: &Setting<'_>, longest: usize) -> usize {
 const EXACT: usize = 1 << 31;
 const LEAST_TOKENS: usize = 512;
 
-/// The same examples with more draws, until the error is small enough. Of a population, draws cannot make up for examples.
+/// The same examples with more draws, until the error is small enough. Of a population, draws cannot make up for
+/// examples.
 pub(super) fn of_examples(
     setting: &Setting<'_>,
     examples: &Examples<'_>,

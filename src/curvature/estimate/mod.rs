@@ -6,7 +6,8 @@
 //! use lowland::prelude::*;
 //! let model = Model::load(&Device::from_env()?, "runs/quickstart/model")?;
 //! let examples = Examples::SampleOf(model.read_examples("held_out.jsonl")?.into());
-//! let fisher = TraceRequest { matrix: Some(CurvatureMatrix::Fisher), rel_error: Some(0.01), ..TraceRequest::default() };
+//! let fisher =
+//!     TraceRequest { matrix: Some(CurvatureMatrix::Fisher), rel_error: Some(0.01), ..TraceRequest::default() };
 //! println!("{}", estimate(&Setting::of(&model), &examples, &fisher.plan()?, &mut unseen)?.trace);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -40,8 +41,8 @@ pub enum Stage<'a> {
     },
 }
 
-/// Called when something begins, and after each block of it. [`CurvatureError::Interrupted`] ends the procedure: it gives what it
-/// has with `interrupted` set, or passes that on where it has nothing. Other errors are passed on.
+/// Called when something begins, and after each block of it. [`CurvatureError::Interrupted`] ends the procedure: it
+/// gives what it has with `interrupted` set, or passes that on where it has nothing. Other errors are passed on.
 pub type Watch<'a> = &'a mut dyn FnMut(&Stage<'_>) -> Result<(), CurvatureError>;
 
 /// A watcher that lets a procedure run to its end.
@@ -55,9 +56,10 @@ pub fn unseen(_: &Stage<'_>) -> Result<(), CurvatureError> {
 /// A trace with what its estimator knows beside it.
 #[derive(Clone, Debug)]
 pub struct Estimated {
+    /// Of the whole matrix.
     pub trace: Trace,
-    /// Each tensor's own block, in the order of the model's parameters; `None` where the estimator sees only sums over all of
-    /// them.
+    /// Each tensor's own block, in the order of the model's parameters; `None` where the estimator sees only sums over
+    /// all of them.
     pub per_tensor: Option<Vec<(String, Estimate)>>,
     /// Draws an example; `None` for estimators that draw none.
     pub draws: Option<usize>,
@@ -65,12 +67,13 @@ pub struct Estimated {
     pub probe: Option<ProbeKind>,
     /// Sentences of the frame that those measured were drawn from; `None` where there is none.
     pub frame: Option<usize>,
+    /// What was measured.
     pub scope: Scope,
 }
 
 impl Estimated {
-    /// Sums of `per_tensor` over embeddings, each layer, what stands behind the layers, and the head, in the order of the
-    /// parameters.
+    /// Sums of `per_tensor` over embeddings, each layer, what stands behind the layers, and the head, in the order of
+    /// the parameters.
     pub fn per_layer(&self, encoder: &Encoder) -> Option<Vec<(String, f64)>> {
         let mut sums: Vec<(String, f64)> = Vec::new();
         for (name, value) in self.per_tensor.as_ref()? {
@@ -85,13 +88,13 @@ impl Estimated {
     }
 }
 
-/// Estimates a trace by a plan, on as many examples of a language, with as many draws or probes, as the relative error needs.
-/// [`Trace::reached`] says whether it is there, [`Trace::interrupted`] whether an interrupt came first; then the trace is of
-/// what was done until then.
+/// Estimates a trace by a plan, on as many examples of a language, with as many draws or probes, as the relative error
+/// needs. [`Trace::reached`] says whether it is there, [`Trace::interrupted`] whether an interrupt came first; then the
+/// trace is of what was done until then.
 ///
 /// # Errors
-/// A plan that does not suit the examples ([`CurvatureError::Plan`]), an interrupt before anything was measured, what is not
-/// finite, what the adapter says.
+/// A plan that does not suit the examples ([`CurvatureError::Plan`]), an interrupt before anything was measured, what
+/// is not finite, what the adapter says.
 pub fn estimate(
     setting: &Setting<'_>,
     examples: &Examples<'_>,

@@ -1,4 +1,5 @@
-//! A trace as it is asked for, and what follows from it: which estimator suits which matrix, and what does not go together.
+//! A trace as it is asked for, and what follows from it: which estimator suits which matrix, and what does not go
+//! together.
 
 use super::Probing;
 use crate::curvature::{CurvatureMatrix as M, Estimator as E, ProbeKind, Sampling};
@@ -26,11 +27,11 @@ pub struct TraceRequest {
     pub matrix: Option<M>,
     /// Stop when standard error / |estimate| is at most this.
     pub rel_error: Option<f64>,
-    /// At most this many pairs of example and draw, or probes; default 4096 pairs, 64 probes, 96 for Hutch++; with a relative
-    /// error 2²⁰ pairs or 8192 probes.
+    /// At most this many pairs of example and draw, or probes; default 4096 pairs, 64 probes, 96 for Hutch++; with a
+    /// relative error 2²⁰ pairs or 8192 probes.
     pub samples: Option<u64>,
-    /// Do not stop before this many examples (draws; default 256, of a design its pilot of 512) or probes (default 16, Hutch++
-    /// 96, XTrace's smallest run 32).
+    /// Do not stop before this many examples (draws; default 256, of a design its pilot of 512) or probes (default 16,
+    /// Hutch++ 96, XTrace's smallest run 32).
     pub minimum: Option<usize>,
     /// Draws an example; default: 2 of a language, of given examples as many as `samples` allows.
     pub draws: Option<usize>,
@@ -45,7 +46,9 @@ pub struct TraceRequest {
 /// A request made whole: its matrix and estimator go together.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TracePlan {
+    /// How the trace is estimated.
     pub estimator: E,
+    /// Of which matrix.
     pub matrix: M,
     /// The rest, as it was asked for.
     pub request: TraceRequest,
@@ -54,30 +57,53 @@ pub struct TracePlan {
 /// Why a trace, or gradient noise, cannot be had as it was asked for.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum PlanError {
+    /// An estimator of other matrices.
     #[error("{estimator} does not estimate the trace of {matrix}")]
-    Matrix { estimator: E, matrix: M },
+    Matrix {
+        /// What was asked for.
+        estimator: E,
+        /// Of which it is none.
+        matrix: M,
+    },
+    /// Draws, of an estimator without any.
     #[error("a number of draws belongs to estimators that draw labels or signs, not to {0}")]
     Draws(E),
+    /// A design of sentences, of an estimator that does not draw.
     #[error("{sampling} sentences belong to estimators that draw labels or signs, not to {estimator}")]
-    Sampling { sampling: Sampling, estimator: E },
+    Sampling {
+        /// The design.
+        sampling: Sampling,
+        /// Which it does not go with.
+        estimator: E,
+    },
+    /// A number of samples, of an estimator that is exact given the examples.
     #[error("a number of samples has no meaning for {0}, which draws nothing")]
     Samples(E),
+    /// A kind of probe vector, of an estimator without any.
     #[error("{0} has no probe vectors")]
     Probe(E),
+    /// XTrace with signs.
     #[error("xtrace takes gaussian probes: its normalisation of what is left of them needs their symmetry")]
     XTraceSigns,
+    /// A relative error that no estimate has.
     #[error("a relative error of {0}: it must be above 0 and below 1")]
     RelativeError(f64),
+    /// XTrace over a sample of a population.
     #[error("xtrace has no data part of its error")]
     XTraceSample,
+    /// Both samples and draws, where one follows from the other.
     #[error("every example is measured: samples and draws follow from each other")]
     SamplesAndDraws,
+    /// A design over given examples, which have no frame.
     #[error("{0} sentences are drawn from a language, not from given examples")]
     SamplingOfExamples(Sampling),
+    /// A design with one draw per sentence.
     #[error("{0} sentences need at least 2 draws each, which tell the error's parts apart")]
     FewDraws(Sampling),
+    /// The covariance of one gradient.
     #[error("a noise covariance needs at least 2 examples")]
     OneDeviation,
+    /// The noise of one gradient.
     #[error("gradient noise needs at least 2 examples")]
     OneGradient,
 }

@@ -1,5 +1,5 @@
-//! A trace by probe vectors, of any operator; and of a model over as many sentences of a language as the data part of the
-//! error asks for.
+//! A trace by probe vectors, of any operator; and of a model over as many sentences of a language as the data part of
+//! the error asks for.
 
 use std::ops::Range;
 
@@ -20,6 +20,7 @@ pub struct Probing {
     pub estimator: Estimator,
     /// Default: signs, for XTrace Gaussian.
     pub kind: Option<ProbeKind>,
+    /// Of the probe vectors.
     pub seed: u64,
     /// Stop when standard error / |estimate| is at most this.
     pub rel_error: Option<f64>,
@@ -68,7 +69,9 @@ impl Probing {
 /// A trace by probes, with those of parts of the vector where the estimator tells them.
 #[derive(Clone, Debug)]
 pub struct ProbeTrace {
+    /// Of the whole matrix.
     pub trace: Trace,
+    /// Of the diagonal block of each part of the vector.
     pub parts: Option<Vec<Estimate>>,
 }
 
@@ -106,9 +109,9 @@ fn run(
 
 /// Tr A of an operator by probe vectors, and the traces of `parts` of its vectors where the estimator tells them.
 ///
-/// Where its examples are a sample and a relative error is wanted, a few probes first tell the data part of the error: if that
-/// alone is too large, no more than these are taken, since probes cannot make up for examples. [`Trace::reached`] is then
-/// false.
+/// Where its examples are a sample and a relative error is wanted, a few probes first tell the data part of the error:
+/// if that alone is too large, no more than these are taken, since probes cannot make up for examples.
+/// [`Trace::reached`] is then false.
 ///
 /// # Errors
 /// An estimator without probes; as the estimators.
@@ -163,7 +166,8 @@ impl Guess {
     }
 }
 
-/// Probes from which the error of what an interrupt left is trusted beside that of a whole measurement of fewer examples.
+/// Probes from which the error of what an interrupt left is trusted beside that of a whole measurement of fewer
+/// examples.
 const FEW: usize = 4;
 
 /// Whether what an interrupt left is known better than what was there before it.
@@ -176,8 +180,8 @@ const MOST_SENTENCES: u64 = 1 << 17;
 /// Times that the sentences are made more.
 const ROUNDS: usize = 5;
 
-/// The trace of a model's matrix over examples. Where a language's is wanted to a relative error and no number of sentences is
-/// given, it follows from the data part of a few probes.
+/// The trace of a model's matrix over examples. Where a language's is wanted to a relative error and no number of
+/// sentences is given, it follows from the data part of a few probes.
 pub(super) fn estimate(
     setting: &Setting<'_>,
     examples: &Examples<'_>,

@@ -1,6 +1,6 @@
-//! Bartlett's identities: where the model's conditionals are the data's, the covariance Σ of the gradients, the Fisher matrix F
-//! and the Hessian H have the same trace (Liu, Xie, Li, Ma 2023, Lemma 4.2). The ratios of the three over the same examples
-//! say how far that holds.
+//! Bartlett's identities: where the model's conditionals are the data's, the covariance Σ of the gradients, the Fisher
+//! matrix F and the Hessian H have the same trace (Liu, Xie, Li, Ma 2023, Lemma 4.2). The ratios of the three over the
+//! same examples say how far that holds.
 
 use super::ratio_paired;
 use crate::statistics::Estimate;
@@ -16,13 +16,14 @@ pub struct ExampleTraces<'a> {
     pub hessian: Option<HessianTraces<'a>>,
 }
 
-/// ExampleTraces of the Hessian by probes that all examples share, so that the scatter of the examples does not tell their error.
+/// ExampleTraces of the Hessian by probes that all examples share, so that the scatter of the examples does not tell
+/// their error.
 #[derive(Clone, Copy, Debug)]
 pub enum HessianTraces<'a> {
     /// Tr H_i, and the probes' relative error of their mean.
     Whole(&'a [f64], f64),
-    /// Tr H_i - Tr G_i by the same probes for both, which is small where the model fits, and the probes' error of its mean
-    /// relative to Tr F.
+    /// Tr H_i - Tr G_i by the same probes for both, which is small where the model fits, and the probes' error of its
+    /// mean relative to Tr F.
     BeyondFisher(&'a [f64], f64),
 }
 

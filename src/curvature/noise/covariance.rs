@@ -1,6 +1,6 @@
-//! The covariance Σ of per-example gradients from scalars of each example: no vector of the model's size. The noise scale
-//! Tr Σ / ‖G‖² has unbiased parts: Tr Σ, and ‖ḡ‖² - Tr Σ / n for the population's ‖E g‖² (McCandlish et al. 2018, arXiv
-//! 1812.06162).
+//! The covariance Σ of per-example gradients from scalars of each example: no vector of the model's size. The noise
+//! scale Tr Σ / ‖G‖² has unbiased parts: Tr Σ, and ‖ḡ‖² - Tr Σ / n for the population's ‖E g‖² (McCandlish et al. 2018,
+//! arXiv 1812.06162).
 
 use serde::Serialize;
 
@@ -9,6 +9,7 @@ use crate::statistics::Estimate;
 /// Statistics of the noise.
 #[derive(Clone, Debug, Serialize)]
 pub struct Noise {
+    /// n, the gradients that it is of.
     pub examples: usize,
     /// ‖ḡ‖² as it is.
     pub mean_gradient_squared_norm: f64,
@@ -29,7 +30,8 @@ fn jackknife(value: f64, left_out: &[f64]) -> Estimate {
 }
 
 impl Noise {
-    /// From ‖g_i‖² and g_i · ḡ of each example, for more examples than a Gram matrix should have. Errors need 3 examples.
+    /// From ‖g_i‖² and g_i · ḡ of each example, for more examples than a Gram matrix should have. Errors need 3
+    /// examples.
     pub fn of(squared_norms: &[f64], with_mean: &[f64]) -> Noise {
         let count = squared_norms.len();
         let n = count as f64;
@@ -70,8 +72,8 @@ pub fn covariance_trace(squared_norms: &[f64], mean_square: f64) -> f64 {
     (squared_norms.iter().sum::<f64>() - n * mean_square) / (n - 1.0)
 }
 
-/// Tr(Σ A) / (‖Σ‖_F ‖A‖_F), 1 where noise and curvature are proportional. `forms` are (g_i - ḡ)ᵀ A (g_i - ḡ), whose sum over
-/// n - 1 is Tr(Σ A); the squared norms are of Σ and A.
+/// Tr(Σ A) / (‖Σ‖_F ‖A‖_F), 1 where noise and curvature are proportional. `forms` are (g_i - ḡ)ᵀ A (g_i - ḡ), whose sum
+/// over n - 1 is Tr(Σ A); the squared norms are of Σ and A.
 pub fn alignment(forms: &[f64], covariance_squared_norm: f64, squared_norm: f64) -> f64 {
     let trace = forms.iter().sum::<f64>() / (forms.len() as f64 - 1.0);
     trace / (covariance_squared_norm * squared_norm).sqrt()
@@ -84,8 +86,8 @@ pub fn ratio_independent(a: Estimate, b: Estimate) -> Estimate {
     Estimate { value, standard_error: parts, samples: a.samples.min(b.samples) }
 }
 
-/// Σ a / Σ b of values an example that were measured on the same examples (‖g_i‖² and Tr F_i, say), by the jackknife, which
-/// takes their correlation into account.
+/// Σ a / Σ b of values an example that were measured on the same examples (‖g_i‖² and Tr F_i, say), by the jackknife,
+/// which takes their correlation into account.
 pub fn ratio_paired(a: &[f64], b: &[f64]) -> Estimate {
     let (above, below): (f64, f64) = (a.iter().sum(), b.iter().sum());
     let left_out: Vec<f64> = a.iter().zip(b).map(|(x, y)| (above - x) / (below - y)).collect();

@@ -1,5 +1,5 @@
-//! Inner products of per-example gradients, G_ij = g_i · g_j. Σ = Σ_i (g_i - ḡ)(g_i - ḡ)ᵀ / (n - 1) has the eigenvalues of
-//! the centred G / (n - 1).
+//! Inner products of per-example gradients, G_ij = g_i · g_j. Σ = Σ_i (g_i - ḡ)(g_i - ḡ)ᵀ / (n - 1) has the eigenvalues
+//! of the centred G / (n - 1).
 
 use nalgebra::{DMatrix, SymmetricEigen};
 

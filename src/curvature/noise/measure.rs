@@ -31,8 +31,8 @@ impl Default for NoiseRequest {
     }
 }
 
-/// Gradient noise over examples. g_i is the gradient of example i's loss, summed over its masked positions; ḡ their mean; Σ
-/// their covariance with n - 1. What an interrupt came before is `None`.
+/// Gradient noise over examples. g_i is the gradient of example i's loss, summed over its masked positions; ḡ their
+/// mean; Σ their covariance with n - 1. What an interrupt came before is `None`.
 #[derive(Clone, Debug)]
 pub struct GradientNoise {
     /// Examples that were to be measured; an interrupt may leave fewer.
@@ -41,11 +41,13 @@ pub struct GradientNoise {
     pub squared_norms: Vec<f64>,
     /// ‖ḡ‖² as it is, with the bias Tr Σ / n of a population's.
     pub mean_gradient_squared_norm: Option<f64>,
+    /// Its trace and scale, where there are examples enough.
     pub noise: Option<Noise>,
     /// Of Σ, largest first, n - 1 of them.
     pub covariance_eigenvalues: Option<Vec<f64>>,
     /// Where it was asked for.
     pub comparison: Option<Comparison>,
+    /// What was measured.
     pub scope: Scope,
     /// Whether an interrupt ended it.
     pub interrupted: bool,
@@ -54,14 +56,16 @@ pub struct GradientNoise {
 /// Three traces over the same examples, all of an example's summed loss, and how Σ and the Hessian lie to each other.
 #[derive(Clone, Debug)]
 pub struct Comparison {
+    /// Tr Σ.
     pub trace_covariance: Estimate,
     /// By random signs.
     pub trace_fisher: Estimate,
     /// By probe vectors.
     pub trace_hessian: Estimate,
+    /// The quotients of the three.
     pub ratios: Bartlett,
-    /// Tr(Σ H) / (‖Σ‖_F ‖H‖_F), 1 where the two are proportional; `None` without the inner products of gradients, NaN of too few
-    /// examples for ‖Σ‖_F.
+    /// Tr(Σ H) / (‖Σ‖_F ‖H‖_F), 1 where the two are proportional; `None` without the inner products of gradients, NaN
+    /// of too few examples for ‖Σ‖_F.
     pub alignment: Option<f64>,
     /// Examples whose (g_i - ḡ)ᵀ H (g_i - ḡ) gave Tr(Σ H).
     pub alignment_examples: usize,

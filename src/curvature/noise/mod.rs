@@ -1,5 +1,5 @@
-//! Gradient noise ([`gradient_noise`] measures all of it): the covariance of per-example gradients, its trace, eigenvalues and scale, how it goes together with
-//! curvature, and sharpness as small batches see it.
+//! Gradient noise ([`gradient_noise`] measures all of it): the covariance of per-example gradients, its trace,
+//! eigenvalues and scale, how it goes together with curvature, and sharpness as small batches see it.
 
 mod bartlett;
 mod covariance;

@@ -1,4 +1,5 @@
-//! Sharpness as small batches see it: curvature along a batch's own gradient, and how much the loss rises on a step along it.
+//! Sharpness as small batches see it: curvature along a batch's own gradient, and how much the loss rises on a step
+//! along it.
 
 use crate::curvature::error::unless_interrupted;
 use crate::curvature::operator::vector::scale;

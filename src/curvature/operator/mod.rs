@@ -1,5 +1,5 @@
-//! A symmetric matrix known by what it does to vectors ([`Operator`]); one that is written down ([`Dense`]); probe vectors and
-//! the arithmetic on vectors. Nothing here knows a model.
+//! A symmetric matrix known by what it does to vectors ([`Operator`]); one that is written down ([`Dense`]); probe
+//! vectors and the arithmetic on vectors. Nothing here knows a model.
 
 mod dense;
 mod probe;
@@ -23,8 +23,8 @@ pub trait Operator {
     /// vᵀ A_i v for each vector of a block and each example, `[vector][example]`.
     fn quadratic_forms(&self, block: &[Vec<f32>]) -> Result<Vec<Vec<f64>>, CurvatureError>;
 
-    /// The same as far as it came before an interrupt: of the first vectors over all examples, or, where there is no such
-    /// vector, of the first examples, as many for each vector that was begun.
+    /// The same as far as it came before an interrupt: of the first vectors over all examples, or, where there is no
+    /// such vector, of the first examples, as many for each vector that was begun.
     fn quadratic_forms_so_far(&self, block: &[Vec<f32>]) -> Result<Vec<Vec<f64>>, CurvatureError> {
         self.quadratic_forms(block)
     }
@@ -43,6 +43,7 @@ pub trait Operator {
 /// How far an estimator has come.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Progress {
+    /// Probes, draws or products until now.
     pub done: usize,
     /// At most so many.
     pub of: usize,
@@ -50,8 +51,8 @@ pub struct Progress {
     pub value: Option<(f64, f64)>,
 }
 
-/// Called after each block. [`CurvatureError::Interrupted`] ends the estimator: it gives what it has with `interrupted` set, or
-/// passes that on where it has nothing. Other errors are passed on.
+/// Called after each block. [`CurvatureError::Interrupted`] ends the estimator: it gives what it has with `interrupted`
+/// set, or passes that on where it has nothing. Other errors are passed on.
 pub type Observe<'a> = &'a mut dyn FnMut(&Progress) -> Result<(), CurvatureError>;
 
 /// [`Operator::apply`] with its answer checked.

@@ -32,8 +32,8 @@ pub fn norm(a: &[f32]) -> f64 {
     dot(a, a).sqrt()
 }
 
-/// Does something to each chunk of a vector, given the chunk's place; a short one stays on this thread, since waking another
-/// takes longer.
+/// Does something to each chunk of a vector, given the chunk's place; a short one stays on this thread, since waking
+/// another takes longer.
 pub(in crate::curvature) fn by_chunk(a: &mut [f32], each: impl Fn(usize, &mut [f32]) + Sync) {
     if a.len() <= CHUNK {
         return each(0, a);
@@ -69,7 +69,8 @@ pub(in crate::curvature) fn combination(basis: &[Vec<f32>], factors: &[f64]) -> 
     a
 }
 
-/// Takes the orthonormal basis' part out of a, twice (Daniel, Gragg, Kaufman, Stewart 1976), and gives the coefficients.
+/// Takes the orthonormal basis' part out of a, twice (Daniel, Gragg, Kaufman, Stewart 1976), and gives the
+/// coefficients.
 pub(in crate::curvature) fn orthogonalise(a: &mut [f32], basis: &[Vec<f32>]) -> Vec<f64> {
     let mut whole = vec![0.0; basis.len()];
     for _ in 0..2 {

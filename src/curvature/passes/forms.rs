@@ -101,8 +101,8 @@ impl FormPass {
         Ok(all)
     }
 
-    /// Forms of each vector as far as they came before an interrupt: of fewer vectors, or, where none is done, of the first
-    /// batches only.
+    /// Forms of each vector as far as they came before an interrupt: of fewer vectors, or, where none is done, of the
+    /// first batches only.
     pub fn run_so_far(&self, subject: &Subject, block: &[Vec<f32>]) -> Result<Vec<Forms>, CurvatureError> {
         let mut all = Vec::new();
         for chunk in block.chunks(self.pass.dims().probes as usize) {

@@ -1,8 +1,8 @@
 //! Second moments of per-example gradients as an [`Operator`]: the empirical Fisher matrix and the noise covariance.
 //!
-//! With g_i the gradient of example i's summed loss at the labels of the data and s_i = ⟨g_i, v⟩, from one pass along v,
-//! the products are weighted sums of gradients, and no gradient of a single example is formed:
-//! F v = Σ s_i g_i / n, Σ v = Σ (s_i - s̄) g_i / (n - 1).
+//! With g_i the gradient of example i's summed loss at the labels of the data and s_i = ⟨g_i, v⟩, from one pass along
+//! v, the products are weighted sums of gradients, and no gradient of a single example is formed: F v = Σ s_i g_i / n,
+//! Σ v = Σ (s_i - s̄) g_i / (n - 1).
 
 use std::cell::OnceCell;
 

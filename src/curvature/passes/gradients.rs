@@ -22,7 +22,8 @@ impl Gradients {
         Ok(Gradients { pass: GradientPass::new(&subject.model, dims, Labels::Hard)? })
     }
 
-    /// Adds ∇ of `weight` times the summed loss of some examples, at most a batch of them, and gives that sum's losses a row.
+    /// Adds ∇ of `weight` times the summed loss of some examples, at most a batch of them, and gives that sum's losses
+    /// a row.
     fn add(
         &self,
         subject: &Subject,

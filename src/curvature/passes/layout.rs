@@ -1,5 +1,5 @@
-//! Vectors of the model's size: the numbers of the chosen parameters one after another, and where they lie in the matrices
-//! that kernels work on.
+//! Vectors of the model's size: the numbers of the chosen parameters one after another, and where they lie in the
+//! matrices that kernels work on.
 
 use std::ops::Range;
 

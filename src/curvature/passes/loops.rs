@@ -1,6 +1,6 @@
-//! How long the loops of norms and inner products are: Mesa's software driver ends the loops of an invocation after 65,535
-//! iterations of all of them together, without a word, and what they sum up is then too small. So a sentence that needs more
-//! is refused.
+//! How long the loops of norms and inner products are: Mesa's software driver ends the loops of an invocation after
+//! 65,535 iterations of all of them together, without a word, and what they sum up is then too small. So a sentence
+//! that needs more is refused.
 
 use crate::curvature::{CurvatureError, Refusal, Subject};
 use crate::graph::{Emit, Graph};

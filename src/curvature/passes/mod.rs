@@ -1,6 +1,6 @@
-//! What is measured ([`Subject`]: a model and examples), and the passes over it: products, quadratic forms, squared norms and
-//! inner products of per-example gradients, mean gradients, predictions. [`ModelOperator`] and [`GradientOperator`] are
-//! operators made of them.
+//! What is measured ([`Subject`]: a model and examples), and the passes over it: products, quadratic forms, squared
+//! norms and inner products of per-example gradients, mean gradients, predictions. [`ModelOperator`] and
+//! [`GradientOperator`] are operators made of them.
 
 mod forms;
 mod gradient_operator;

@@ -18,8 +18,8 @@ pub enum Cotangent {
     Draw(LossDraw),
 }
 
-/// Rows of a sentence up to which a layer's inner products are taken anew for every draw: a tile of the kernel that shares
-/// them has 32 rows or 64, whatever the sentence.
+/// Rows of a sentence up to which a layer's inner products are taken anew for every draw: a tile of the kernel that
+/// shares them has 32 rows or 64, whatever the sentence.
 const FEW: u32 = 32;
 
 /// Squared norms of per-example gradients for the labels of the data, or for a block of draws.
@@ -39,7 +39,7 @@ struct NormRecipe {
 }
 
 impl NormRecipe {
-    fn new(subject: &Subject, cotangent: Cotangent) -> NormRecipe {
+    fn new(subject: &Subject, cotangent: Cotangent) -> Result<NormRecipe, CurvatureError> {
         let encoder = &subject.model.encoder;
         let (mut graph, loss) = encoder.with_loss(subject.labels);
         let weight = graph.input("weight", MASKED, 4);
@@ -59,7 +59,7 @@ impl NormRecipe {
             .filter(|m| members[*m].iter().any(|p| subject.vectors.contains(*p)))
             .map(|m| encoder.tensors[m])
             .collect();
-        let norms: Vec<NormTerm> = graph.ghost_norms(&adjoints, &wanted, &|id| members[matrix_of(id)].len() as u32);
+        let norms: Vec<NormTerm> = graph.ghost_norms(&adjoints, &wanted, &|id| members[matrix_of(id)].len() as u32)?;
         let mut tensors: Vec<TensorId> = norms.iter().map(|t| t.tensor).collect();
         tensors.sort_unstable();
         tensors.dedup();
@@ -75,7 +75,7 @@ impl NormRecipe {
             .give(Given::Block("the norms"), tensors.iter().copied())
             .keep(&tensors)
             .in_phases();
-        NormRecipe { recipe, norms, members }
+        Ok(NormRecipe { recipe, norms, members })
     }
 }
 
@@ -85,7 +85,7 @@ impl NormPass {
     /// # Errors
     /// What the adapter says.
     pub fn bytes(subject: &Subject, cotangent: Cotangent) -> Result<u64, CurvatureError> {
-        Pass::bytes(subject, &NormRecipe::new(subject, cotangent).recipe)
+        Pass::bytes(subject, &NormRecipe::new(subject, cotangent)?.recipe)
     }
 
     /// Plans the norms for a kind of cotangent.
@@ -93,7 +93,7 @@ impl NormPass {
     /// # Errors
     /// What the adapter says.
     pub fn new(subject: &Subject, cotangent: Cotangent) -> Result<NormPass, CurvatureError> {
-        let NormRecipe { recipe, norms, members } = NormRecipe::new(subject, cotangent);
+        let NormRecipe { recipe, norms, members } = NormRecipe::new(subject, cotangent)?;
         let model = &subject.model;
         let loops = Loops::of(subject, recipe.graph());
         let pass = Pass::new(subject, recipe)?;
@@ -111,7 +111,8 @@ impl NormPass {
         if self.draws { self.pass.dims().probes as usize } else { 1 }
     }
 
-    /// Squared norms for draws `first ..` of a seed, handed to `take` as (draw, example, parameter, a summand of the norm).
+    /// Squared norms for draws `first ..` of a seed, handed to `take` as (draw, example, parameter, a summand of the
+    /// norm).
     pub fn run(
         &self,
         subject: &Subject,
@@ -188,7 +189,7 @@ impl GramPass {
             let bit = |(i, p): (usize, &usize)| u32::from(subject.vectors.contains(*p)) << i;
             GramPart { mask: members.iter().enumerate().map(bit).sum(), parts: members.len() as u32 }
         };
-        let gram = graph.ghost_gram(&adjoints, &encoder.tensors, subject.dims.sentences, &part);
+        let gram = graph.ghost_gram(&adjoints, &encoder.tensors, subject.dims.sentences, &part)?;
         let gram = gram.ok_or(Refusal::NoParameter)?;
         graph.prune(&[gram]);
         graph.fuse();

@@ -1,5 +1,5 @@
-//! A recipe of a measurement on an adapter. It runs in two phases: what has no probes once a batch, what has probes once
-//! for every block of them, over activations and adjoints that stay where they are.
+//! A recipe of a measurement on an adapter. It runs in two phases: what has no probes once a batch, what has probes
+//! once for every block of them, over activations and adjoints that stay where they are.
 
 use std::cell::Cell;
 

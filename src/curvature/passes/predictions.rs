@@ -4,8 +4,8 @@ use crate::curvature::{CurvatureError, Subject};
 use crate::model::ForwardPass;
 use crate::ops::{Dims, Labels};
 
-/// Tr(diag p − ppᵀ) = 1 − Σ p² of each example, the mean over its masked positions, p being the model's distribution: the
-/// size of the loss's own Hessian, to which the example's Fisher trace is in proportion where Jacobians are alike.
+/// Tr(diag p − ppᵀ) = 1 − Σ p² of each example, the mean over its masked positions, p being the model's distribution:
+/// the size of the loss's own Hessian, to which the example's Fisher trace is in proportion where Jacobians are alike.
 pub fn uncertainty(subject: &Subject) -> Result<Vec<f64>, CurvatureError> {
     let dims = Dims { probes: 1, ..subject.dims };
     let pass = ForwardPass::new(&subject.model, dims, Labels::Hard, true)?;

@@ -46,13 +46,13 @@ impl Default for Chunks {
 }
 
 impl Subject {
-    /// A model, whose parameters nothing may write while the subject lives, and examples. Of the parameters those take part
-    /// whose names `only` fits, all where it is empty.
+    /// A model, whose parameters nothing may write while the subject lives, and examples. Of the parameters those take
+    /// part whose names `only` fits, all where it is empty.
     ///
-    /// Examples that all bring soft labels are measured with them: the loss is then its expectation over the labels, with
-    /// the same expectation over examples as with sampled labels and less scatter. Random draws about an example are a
-    /// function of what is in it (and of how many of its like stand before it), so that the order of examples and their
-    /// batches do not matter.
+    /// Examples that all bring soft labels are measured with them: the loss is then its expectation over the labels,
+    /// with the same expectation over examples as with sampled labels and less scatter. Random draws about an example
+    /// are a function of what is in it (and of how many of its like stand before it), so that the order of examples and
+    /// their batches do not matter.
     ///
     /// # Errors
     /// No examples; examples without a masked position; a pattern in `only` that fits no parameter.
@@ -109,7 +109,8 @@ impl Subject {
     /// More examples, in batches of their own, for a [`Drawing`](crate::curvature::Drawing) that goes on.
     ///
     /// # Errors
-    /// An example without a masked position; a batch that is larger than the room there is ([`reserve`](Self::reserve)).
+    /// An example without a masked position; a batch that is larger than the room there is
+    /// ([`reserve`](Self::reserve)).
     pub fn extend(&mut self, sentences: &[Sentence]) -> Result<(), CurvatureError> {
         if let Some(i) = sentences.iter().position(|s| s.masked.is_empty()) {
             return Err(Refusal::NothingMasked(self.examples() + i + 1).into());
@@ -168,9 +169,9 @@ impl Subject {
         self.model.weights()
     }
 
-    /// The gradient of the loss whose Hessian [`hessian`](Self::hessian) is, the mean over masked positions; shape `[N]`.
-    /// [`Gradients::mean_of_examples`](crate::curvature::Gradients::mean_of_examples) is of examples' summed losses. They are
-    /// the same where every example has one masked position.
+    /// The gradient of the loss whose Hessian [`hessian`](Self::hessian) is, the mean over masked positions; shape
+    /// `[N]`. [`Gradients::mean_of_examples`](crate::curvature::Gradients::mean_of_examples) is of examples' summed
+    /// losses. They are the same where every example has one masked position.
     pub fn loss_gradient(&self) -> Result<Vec<f32>, CurvatureError> {
         let dims = Dims { probes: 1, ..self.dims };
         let pass = GradientPass::new(&self.model, dims, Labels::Hard)?;

@@ -1,16 +1,17 @@
 //! Parameters on which no example's loss depends, whatever the weights and labels: rows and columns of zeros in every
 //! curvature matrix, counted from the examples' tokens and the model's structure and not from a spectrum.
 //!
-//! - Rows of the position and segment tables that no token takes, pad rows among them, and rows of the word table of words in no
-//!   input; with a tied head every word's row is an output too, which softmax ties to the loss.
+//! - Rows of the position and segment tables that no token takes, pad rows among them, and rows of the word table of
+//!   words in no input; with a tied head every word's row is an output too, which softmax ties to the loss.
 //! - Biases of keys: they add the same q · b to all scores of a query, and softmax forgets it.
-//! - Queries and keys altogether where every example is a single token, and without layers what stands at positions that
-//!   are not masked.
+//! - Queries and keys altogether where every example is a single token, an LSTM's weights of the state before the first
+//!   token, which is 0, and its forget gates; without layers what stands at positions that are not masked, and behind
+//!   the last masked position what an LSTM in one direction has not read yet.
 
 use std::ops::Range;
 
 use super::Subject;
-use crate::model::{Head, Part, Role};
+use crate::model::{Head, Part, Reach, Role};
 use crate::ops::{Batch, Table};
 
 impl Subject {
@@ -31,6 +32,11 @@ impl Subject {
                 }
                 Role { part: Part::Key, bias: true, .. } => places.push(range),
                 Role { part: Part::Query | Part::Key, .. } if single => places.push(range),
+                Role { part: Part::GatesOfState(_), bias: false, .. } if single => places.push(range),
+                Role { part: Part::GatesOfInput(_) | Part::GatesOfState(_), .. } if single => {
+                    let gate = range.len() / 4;
+                    places.push(range.start + gate..range.start + 2 * gate);
+                }
                 _ => {}
             }
         }
@@ -41,12 +47,22 @@ impl Subject {
     fn rows_used(&self) -> [Vec<bool>; 3] {
         let layout = self.model.encoder.batch_layout(self.model.variants());
         let mut used = layout.tables.map(|rows| vec![false; rows as usize]);
-        let attends = self.model.encoder.config.num_hidden_layers > 0;
+        let config = &self.model.encoder.config;
         for range in &self.batches {
-            let batch = Batch::new(&layout, &self.sentences[range.clone()]);
-            for (ids, masked) in batch.ids.iter().zip(&batch.inverse) {
-                if attends || *masked > 0 {
-                    (0..3).for_each(|t| used[t][ids[t] as usize] = true);
+            let sentences = &self.sentences[range.clone()];
+            let batch = Batch::new(&layout, sentences);
+            let mut rows = batch.ids.iter().zip(&batch.inverse);
+            for sentence in sentences {
+                let last = sentence.masked.iter().map(|(position, _)| *position).max().unwrap_or(0);
+                for (position, (ids, masked)) in (0..).zip(rows.by_ref().take(sentence.ids.len())) {
+                    let reached = match config.reach() {
+                        _ if config.num_hidden_layers == 0 => *masked > 0,
+                        Reach::Sentence => true,
+                        Reach::Past => position <= last,
+                    };
+                    if reached {
+                        (0..3).for_each(|t| used[t][ids[t] as usize] = true);
+                    }
                 }
             }
         }

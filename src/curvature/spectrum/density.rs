@@ -1,5 +1,6 @@
-//! Spectral density by stochastic Lanczos quadrature: each probe's Lanczos run is a Gauss quadrature of the spectral measure
-//! seen from that probe, and their mean that of all directions. Golub and Welsch 1969; Ghorbani, Krishnan, Xiao 2019.
+//! Spectral density by stochastic Lanczos quadrature: each probe's Lanczos run is a Gauss quadrature of the spectral
+//! measure seen from that probe, and their mean that of all directions. Golub and Welsch 1969; Ghorbani, Krishnan, Xiao
+//! 2019.
 
 use nalgebra::{DMatrix, SymmetricEigen};
 use serde::Serialize;
@@ -13,8 +14,11 @@ use crate::statistics::Estimate;
 /// What to run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QuadratureOptions {
+    /// Distribution of the probes.
     pub kind: ProbeKind,
+    /// Of the probes.
     pub seed: u64,
+    /// Number of probes.
     pub probes: usize,
     /// Lanczos steps a probe: nodes of its quadrature.
     pub steps: usize,
@@ -39,7 +43,9 @@ pub struct Quadrature {
     pub residuals: Vec<Vec<f64>>,
     /// Of each probe, whether its Krylov space is exhausted: its nodes are then eigenvalues, within rounding.
     pub exhausted: Vec<bool>,
+    /// Products with a vector.
     pub products: usize,
+    /// What the products cost, in gradients over the same examples.
     pub gradient_equivalents: f64,
     /// Whether an interrupt ended it: the probes are those that were begun, with the nodes that they had.
     pub interrupted: bool,
@@ -152,6 +158,7 @@ pub fn quadrature(
 /// A density with its band.
 #[derive(Clone, Debug, Serialize)]
 pub struct Density {
+    /// Points of the axis, rising.
     pub grid: Vec<f64>,
     /// Share of the eigenvalues per unit of the axis, broadened by a Gaussian of `width`.
     pub density: Vec<f64>,
@@ -164,18 +171,21 @@ pub struct Density {
 /// Densities over log10 |λ| for each sign. They and what lies below the floor integrate to 1.
 #[derive(Clone, Debug, Serialize)]
 pub struct LogDensity {
+    /// Over log10 λ of the positive eigenvalues.
     pub positive: Density,
+    /// Over log10 -λ of the negative eigenvalues.
     pub negative: Density,
-    /// Share with |λ| below `floor`. `None` unless for every probe the Krylov space is exhausted, or there are nodes below the floor
-    /// and each has an eigenvalue within it: other nodes are no eigenvalues, and that none of them is so near 0, or one
-    /// with much weight, tells nothing of how many eigenvalues are.
+    /// Share with |λ| below `floor`. `None` unless for every probe the Krylov space is exhausted, or there are nodes
+    /// below the floor and each has an eigenvalue within it: other nodes are no eigenvalues, and that none of them is
+    /// so near 0, or one with much weight, tells nothing of how many eigenvalues are.
     pub near_zero: Option<Estimate>,
-    /// What that share can be at most, by the inequalities of Chebyshev, Markov and Stieltjes (Szegő, Orthogonal Polynomials,
-    /// 3.41): the weight of the nodes below the floor and of the next one on either side.
+    /// What that share can be at most, by the inequalities of Chebyshev, Markov and Stieltjes (Szegő, Orthogonal
+    /// Polynomials, 3.41): the weight of the nodes below the floor and of the next one on either side.
     pub near_zero_at_most: Estimate,
-    /// Largest distance, over the probes, of the nodes on either side of the floor's interval, or of one from the floor where
-    /// there is none on the other side.
+    /// Largest distance, over the probes, of the nodes on either side of the floor's interval, or of one from the floor
+    /// where there is none on the other side.
     pub gap: f64,
+    /// The smallest |λ| on the axis.
     pub floor: f64,
 }
 
@@ -238,8 +248,8 @@ impl Quadrature {
         self.exhausted[probe] || (residuals.peek().is_some() && residuals.all(|r| r <= floor))
     }
 
-    /// On an axis of log10 |λ|; `width` in decades. Nodes below `relative_floor` times the largest |λ| count as near zero:
-    /// products in f32 tell nothing below 1e-7 of it.
+    /// On an axis of log10 |λ|; `width` in decades. Nodes below `relative_floor` times the largest |λ| count as near
+    /// zero: products in f32 tell nothing below 1e-7 of it.
     pub fn log_density(&self, relative_floor: f64, width: f64, points: usize) -> LogDensity {
         let (low, high) = self.range();
         let largest = low.abs().max(high.abs()).max(f64::MIN_POSITIVE);

@@ -1,5 +1,5 @@
-//! Block Lanczos with full reorthogonalisation: an orthonormal basis Q of a Krylov space and T = Qᵀ A Q. Golub and Underwood
-//! 1977; reorthogonalised twice, against everything, since vectors are f32.
+//! Block Lanczos with full reorthogonalisation: an orthonormal basis Q of a Krylov space and T = Qᵀ A Q. Golub and
+//! Underwood 1977; reorthogonalised twice, against everything, since vectors are f32.
 
 use nalgebra::{DMatrix, SymmetricEigen};
 
@@ -125,7 +125,8 @@ impl Krylov {
         }
     }
 
-    /// T symmetrised: the lower entry is known where A was applied to the later vector, the upper where to the earlier one.
+    /// T symmetrised: the lower entry is known where A was applied to the later vector, the upper where to the earlier
+    /// one.
     fn entry(&self, i: usize, j: usize) -> f64 {
         let at = |row: usize, column: usize| self.columns[column].get(row).copied();
         match (at(i, j), at(j, i)) {

@@ -15,13 +15,14 @@ use crate::curvature::{CurvatureError, Operator, Progress, Refusal, norm};
 pub struct Lanczos {
     /// Eigenpairs wanted.
     pub top: usize,
-    /// Residuals at most this times |λ|. The error of an eigenvalue is at most the residual, and mostly its square over the
-    /// distance to the next one.
+    /// Residuals at most this times |λ|. The error of an eigenvalue is at most the residual, and mostly its square over
+    /// the distance to the next one.
     pub tolerance: f64,
     /// At most so many products; memory is so many vectors.
     pub products: usize,
     /// Vectors a step. Eigenvalues that are repeated more often than this may be found fewer times.
     pub block: usize,
+    /// Of the first vectors.
     pub seed: u64,
 }
 
@@ -34,36 +35,40 @@ impl Default for Lanczos {
 /// Eigenpairs, largest absolute value first.
 #[derive(Clone, Debug, Serialize)]
 pub struct Eigenpairs {
+    /// λ, with its sign.
     pub eigenvalues: Vec<f64>,
     /// ‖A v - λ v‖ with ‖v‖ = 1, from a product with v itself.
     pub residuals: Vec<f64>,
     /// Whether the residual is within the tolerance.
     pub converged: Vec<bool>,
+    /// v of each, ‖v‖ = 1.
     #[serde(skip)]
     pub vectors: Vec<Vec<f32>>,
     /// Products, those for the residuals included.
     pub products: usize,
+    /// What the products cost, in gradients over the same examples.
     pub gradient_equivalents: f64,
-    /// Whether an interrupt ended it: the pairs are those of the space until then, and residuals that were not measured any
-    /// more are those of the recurrence.
+    /// Whether an interrupt ended it: the pairs are those of the space until then, and residuals that were not measured
+    /// any more are those of the recurrence.
     pub interrupted: bool,
 }
 
-/// What a residual is relative to: an eigenvalue near 0 has no size of its own, and rounding is relative to the largest.
+/// What a residual is relative to: an eigenvalue near 0 has no size of its own, and rounding is relative to the
+/// largest.
 fn size_of(value: f64, scale: f64) -> f64 {
     value.abs().max(1e-4 * scale)
 }
 
-/// Whether a Ritz pair's residual is within half the tolerance: the residual that is measured at the end holds the rounding
-/// of f32 as well.
+/// Whether a Ritz pair's residual is within half the tolerance: the residual that is measured at the end holds the
+/// rounding of f32 as well.
 fn close_to(ritz: &Ritz, i: usize, tolerance: f64, scale: f64) -> bool {
     ritz.residuals[i] <= 0.5 * tolerance * size_of(ritz.values[i], scale)
 }
 
 /// The `top` eigenvalues of largest absolute value, signs kept.
 ///
-/// Where a Krylov space is exhausted (few distinct eigenvalues), it goes on from new directions until these change none of
-/// the wanted values.
+/// Where a Krylov space is exhausted (few distinct eigenvalues), it goes on from new directions until these change none
+/// of the wanted values.
 pub fn top_eigenpairs(
     operator: &dyn Operator,
     what: &Lanczos,

@@ -1,5 +1,5 @@
-//! Spectra of any operator: its eigenpairs of largest absolute value by block Lanczos, and its density of eigenvalues by
-//! stochastic Lanczos quadrature.
+//! Spectra of any operator: its eigenpairs of largest absolute value by block Lanczos, and its density of eigenvalues
+//! by stochastic Lanczos quadrature.
 
 mod density;
 mod krylov;

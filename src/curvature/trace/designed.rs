@@ -1,8 +1,9 @@
-//! The Fisher trace of a language from sentences that a design draws out of a frame: a list of sentences of which a forward
-//! pass tells how large their traces will be. Few of them are measured, most of those where much is to be expected.
+//! The Fisher trace of a language from sentences that a design draws out of a frame: a list of sentences of which a
+//! forward pass tells how large their traces will be. Few of them are measured, most of those where much is to be
+//! expected.
 //!
-//! A pilot of plain sentences chooses the design and the sizes of frame and sample; its values are not used again, so that
-//! the estimate is unbiased whatever they are (`statistics::Importance`, `statistics::Stratified`).
+//! A pilot of plain sentences chooses the design and the sizes of frame and sample; its values are not used again, so
+//! that the estimate is unbiased whatever they are (`statistics::Importance`, `statistics::Stratified`).
 
 use super::Stopping;
 use crate::curvature::error::unless_interrupted;
@@ -26,8 +27,11 @@ pub enum Design {
 /// What to run.
 #[derive(Clone, Debug)]
 pub struct Designed {
+    /// How sentences are drawn from the frame, and its pilot.
     pub design: Design,
+    /// How labels or signs are drawn.
     pub kind: LossDraw,
+    /// Of the sentences and of the draws.
     pub seed: u64,
     /// Draws of labels or signs a sentence; two or more tell the parts of the error apart.
     pub draws: usize,
@@ -40,6 +44,7 @@ pub struct Designed {
 /// A trace with what it took.
 #[derive(Clone, Debug)]
 pub struct DesignedTrace {
+    /// Of the language.
     pub trace: Trace,
     /// The frame's first sentence.
     pub first: Vec<Sentence>,
@@ -89,8 +94,8 @@ impl Frame {
     }
 }
 
-/// Measures sentences `of` the frame with draws of a seed, a batch at a time, until `enough` says so. Interrupted, it ends with
-/// the sentences until then, if there are any that count.
+/// Measures sentences `of` the frame with draws of a seed, a batch at a time, until `enough` says so. Interrupted, it
+/// ends with the sentences until then, if there are any that count.
 fn measure(
     from: Origin<'_>,
     what: &Designed,
@@ -198,8 +203,8 @@ fn reached(what: &Designed, parts: &Parts) -> bool {
 
 /// Tr F of the language.
 ///
-/// Interrupted, it is what the design has measured until then if that is a sample of its own (draws with replacement), else
-/// the round before, else the pilot.
+/// Interrupted, it is what the design has measured until then if that is a sample of its own (draws with replacement),
+/// else the round before, else the pilot.
 ///
 /// # Errors
 /// Draws that do not make sense; what the adapter says.

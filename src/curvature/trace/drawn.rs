@@ -1,14 +1,14 @@
-//! The Fisher (= Gauss-Newton) trace from squared norms of per-example gradients of drawn cotangents: no vector of the model's
-//! size, one pass back a draw.
+//! The Fisher (= Gauss-Newton) trace from squared norms of per-example gradients of drawn cotangents: no vector of the
+//! model's size, one pass back a draw.
 //!
-//! With u drawn so that E[u uᵀ] = diag(p) − p pᵀ at every masked position, E‖Jᵀu‖² is the trace. Labels from the model are
-//! the paper's choice; random signs have a smaller variance once the model is confident (`docs/curvature.md`).
+//! With u drawn so that E[u uᵀ] = diag(p) − p pᵀ at every masked position, E‖Jᵀu‖² is the trace. Labels from the model
+//! are the paper's choice; random signs have a smaller variance once the model is confident (`docs/curvature.md`).
 
 use super::Stopping;
 use crate::curvature::error::unless_interrupted;
 use crate::curvature::{Cotangent, CurvatureError, Estimator, NormPass, Observe, Progress, Refusal, Subject, Trace};
 use crate::ops::LossDraw;
-use crate::statistics::Target;
+use crate::statistics::{Estimate, Target};
 
 /// Squared norms of drawn gradients, collected batch after batch.
 pub struct Drawing {
@@ -21,14 +21,23 @@ pub struct Drawing {
     weights: Vec<f64>,
     /// Sum over examples of the mean over draws, for each parameter.
     parameters: Vec<f64>,
+    kept: Vec<Kept>,
     masked: usize,
     cost: f64,
     gradient_flops: f64,
 }
 
+/// A weighted sum over the parameters' traces.
+struct Kept {
+    factors: Vec<f64>,
+    /// `[example][draw]`, as those of the trace itself.
+    values: Vec<Vec<f64>>,
+}
+
 /// A trace and its parts.
 #[derive(Clone, Debug)]
 pub struct DrawnTrace {
+    /// Over all parameters that take part.
     pub trace: Trace,
     /// (name, trace) of each parameter that takes part.
     pub per_tensor: Vec<(String, f64)>,
@@ -48,10 +57,19 @@ impl Drawing {
             values: vec![],
             weights: vec![],
             parameters: vec![0.0; subject.model.encoder.parameters.len()],
+            kept: vec![],
             masked: 0,
             cost: 0.0,
             gradient_flops: subject.gradient_flops(),
         })
+    }
+
+    /// Keeps weighted sums over the parameters' traces beside the plain one, `factors[sum][parameter]`: for
+    /// [`combined`](Drawing::combined).
+    pub fn keeping(mut self, factors: impl IntoIterator<Item = Vec<f64>>) -> Drawing {
+        assert!(self.values.is_empty(), "sums are chosen before anything is measured");
+        self.kept = factors.into_iter().map(|factors| Kept { factors, values: vec![] }).collect();
+        self
     }
 
     /// Examples that were measured.
@@ -78,11 +96,15 @@ impl Drawing {
         };
         let mut values = vec![vec![0.0; draws]; range.len()];
         let mut sums = vec![0.0; self.parameters.len()];
+        let mut kept = vec![values.clone(); self.kept.len()];
         for first in (0..draws).step_by(self.pass.width()) {
             let block = self.pass.width().min(draws - first);
             self.pass.run(subject, batch, self.seed, first as u32, block, |k, example, parameter, value| {
                 values[example - range.start][first + k] += value;
                 sums[parameter] += value;
+                for (all, sum) in kept.iter_mut().zip(&self.kept) {
+                    all[example - range.start][first + k] += sum.factors[parameter] * value;
+                }
             })?;
             if draws > self.pass.width() {
                 observe(&Progress { done: first + block, of: draws, value: None })?;
@@ -92,11 +114,16 @@ impl Drawing {
         self.cost += (flops[0] + flops[1] * draws as f64) / self.gradient_flops * range.len() as f64;
         let mean = if self.kind == LossDraw::Exact { 1.0 } else { draws as f64 };
         self.parameters.iter_mut().zip(&sums).for_each(|(all, sum)| *all += sum / mean);
-        for (mut own, positions) in values.into_iter().zip(&masked) {
-            own.iter_mut().for_each(|v| *v /= *positions as f64);
-            if self.kind == LossDraw::Exact {
-                own = vec![own.iter().sum()];
-            }
+        let exact = self.kind == LossDraw::Exact;
+        let of_a_position = |mut own: Vec<f64>, positions: usize| {
+            own.iter_mut().for_each(|v| *v /= positions as f64);
+            if exact { vec![own.iter().sum()] } else { own }
+        };
+        for (sum, values) in self.kept.iter_mut().zip(kept) {
+            sum.values.extend(values.into_iter().zip(&masked).map(|(own, positions)| of_a_position(own, *positions)));
+        }
+        for (own, positions) in values.into_iter().zip(&masked) {
+            let own = of_a_position(own, *positions);
             if own.iter().any(|v| !v.is_finite()) {
                 return Err(CurvatureError::NotFinite("a gradient's norm"));
             }
@@ -109,14 +136,7 @@ impl Drawing {
 
     /// What is known so far, of the mean loss over the examples measured.
     pub fn result(&self, subject: &Subject, target: Target) -> DrawnTrace {
-        let mut trace = Trace::of_draws(Estimator::Drawn(self.kind), &self.weights, &self.values, target);
-        if self.kind == LossDraw::Exact {
-            // Nothing is drawn: what scatters are the examples.
-            let data = if target == Target::Population { trace.standard_error } else { 0.0 };
-            trace.standard_error = data;
-            trace.standard_error_probe = 0.0;
-            trace.standard_error_data = data;
-        }
+        let mut trace = self.trace_of(&self.values, target);
         trace.gradient_equivalents = self.cost / self.values.len().max(1) as f64;
         let parameters = subject.model.encoder.parameters.iter().zip(&self.parameters).enumerate();
         let per_tensor = parameters
@@ -124,6 +144,28 @@ impl Drawing {
             .map(|(_, (p, sum))| (p.name.clone(), sum / self.masked.max(1) as f64))
             .collect();
         DrawnTrace { trace, per_tensor }
+    }
+
+    /// A combination of the sums that are kept, with the error that they have together.
+    pub fn combined(&self, coefficients: &[f64], target: Target) -> Estimate {
+        assert_eq!(coefficients.len(), self.kept.len(), "a coefficient for each sum");
+        let at = |i: usize, k: usize| coefficients.iter().zip(&self.kept).map(|(c, sum)| c * sum.values[i][k]).sum();
+        let one = |(i, own): (usize, &Vec<f64>)| (0..own.len()).map(|k| at(i, k)).collect();
+        let values: Vec<Vec<f64>> = self.values.iter().enumerate().map(one).collect();
+        let trace = self.trace_of(&values, target);
+        Estimate { value: trace.estimate, standard_error: trace.standard_error, samples: trace.samples }
+    }
+
+    fn trace_of(&self, values: &[Vec<f64>], target: Target) -> Trace {
+        let mut trace = Trace::of_draws(Estimator::Drawn(self.kind), &self.weights, values, target);
+        if self.kind == LossDraw::Exact {
+            // Nothing is drawn: what scatters are the examples.
+            let data = if target == Target::Population { trace.standard_error } else { 0.0 };
+            trace.standard_error = data;
+            trace.standard_error_probe = 0.0;
+            trace.standard_error_data = data;
+        }
+        trace
     }
 
     /// Trace of each example's mean over its positions, `[example][draw]`.
@@ -137,8 +179,8 @@ impl Drawing {
         self.values.iter().map(mean).zip(self.weights.iter().map(|w| *w as usize)).collect()
     }
 
-    /// Goes through the subject's batches until they end, or, where they are a sample of a population, until `stop` says so, in
-    /// examples. Interrupted, it is of the examples until then.
+    /// Goes through the subject's batches until they end, or, where they are a sample of a population, until `stop`
+    /// says so, in examples. Interrupted, it is of the examples until then.
     pub fn run(
         &mut self,
         subject: &Subject,
@@ -172,12 +214,14 @@ impl Drawing {
     }
 }
 
-/// Squared norms of the gradients of each example's summed loss, for the labels of the data: in all, and for each parameter.
+/// Squared norms of the gradients of each example's summed loss, for the labels of the data: in all, and for each
+/// parameter.
 pub struct Norms {
     /// ‖g_i‖² over the parameters that take part.
     pub squared: Vec<f64>,
     /// `[parameter][example]`; empty for those that are held still.
     pub per_parameter: Vec<Vec<f64>>,
+    /// What it cost, in gradients over the same examples.
     pub gradient_equivalents: f64,
     /// Whether an interrupt ended it; then they are of the first examples only.
     pub interrupted: bool,

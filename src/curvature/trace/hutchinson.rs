@@ -9,12 +9,15 @@ use crate::statistics::{Crossed, Target};
 /// What to run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hutchinson {
+    /// Distribution of the probes.
     pub kind: ProbeKind,
+    /// Of the probes.
     pub seed: u64,
     /// In probes.
     pub stop: Stopping,
     /// Probes at once. Any number gives the same answer.
     pub block: usize,
+    /// Whether the examples are all there is, or a sample.
     pub target: Target,
 }
 
@@ -51,8 +54,8 @@ pub(super) fn ends(crossed: &Crossed, stop: &Stopping, target: Target) -> bool {
     stop.reached(parts.value, parts.standard_error)
 }
 
-/// Tr A, with the probe and the data part of its standard error by the crossed design (the same probes for all examples).
-/// Gaussian probes also give ‖A‖_F² (half the variance of vᵀ A v).
+/// Tr A, with the probe and the data part of its standard error by the crossed design (the same probes for all
+/// examples). Gaussian probes also give ‖A‖_F² (half the variance of vᵀ A v).
 ///
 /// Interrupted, it is of the probes until then; of a population in the first block, of the examples until then.
 pub fn hutchinson(operator: &dyn Operator, what: &Hutchinson, observe: Observe<'_>) -> Result<Trace, CurvatureError> {
@@ -69,7 +72,8 @@ pub fn hutchinson(operator: &dyn Operator, what: &Hutchinson, observe: Observe<'
         let whole = seen == operator.weights().len();
         interrupted = !whole || all.len() < block.len();
         if !whole {
-            // Fewer examples are a smaller sample of a population, and another target where they are the target themselves.
+            // Fewer examples are a smaller sample of a population, and another target where they are the target
+            // themselves.
             if done == 0 && what.target == Target::Population && seen > 1 {
                 crossed = Crossed::new(&operator.weights()[..seen]);
                 all.iter().for_each(|values| crossed.push(values));

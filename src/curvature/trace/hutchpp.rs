@@ -12,14 +12,17 @@ use crate::statistics::{Crossed, Estimate, Parts, Target};
 /// What to run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HutchPlusPlus {
+    /// Distribution of the probes.
     pub kind: ProbeKind,
+    /// Of the probes.
     pub seed: u64,
-    /// In products and quadratic forms: a third to find the range, a third on it, a third on the rest. With a relative error
-    /// the range is that of `minimum` samples, and what it leaves gets probes until then. The range stays, so that the
-    /// scatter of these probes is the whole probe part.
+    /// In products and quadratic forms: a third to find the range, a third on it, a third on the rest. With a relative
+    /// error the range is that of `minimum` samples, and what it leaves gets probes until then. The range stays, so
+    /// that the scatter of these probes is the whole probe part.
     pub stop: Stopping,
     /// Vectors at once. Any number gives the same answer.
     pub block: usize,
+    /// Whether the examples are all there is, or a sample.
     pub target: Target,
 }
 
@@ -60,9 +63,9 @@ pub(super) fn orthonormal(vectors: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
     basis
 }
 
-/// Tr A = Tr Qᵀ A Q + E gᵀ (I - Q Qᵀ) A (I - Q Qᵀ) g. Only the range needs products; both traces are quadratic forms, with
-/// values an example, so that the data part is known too. The probe part is the scatter of the second term and is valid
-/// whatever Q is; ‖A‖_F² is the mean of ‖A v‖² over the sketch. Interrupted, it is of the probes until then.
+/// Tr A = Tr Qᵀ A Q + E gᵀ (I - Q Qᵀ) A (I - Q Qᵀ) g. Only the range needs products; both traces are quadratic forms,
+/// with values an example, so that the data part is known too. The probe part is the scatter of the second term and is
+/// valid whatever Q is; ‖A‖_F² is the mean of ‖A v‖² over the sketch. Interrupted, it is of the probes until then.
 pub fn hutch_plus_plus(
     operator: &dyn Operator,
     what: &HutchPlusPlus,
@@ -150,8 +153,8 @@ pub fn hutch_plus_plus(
     Ok(trace.cut_short(interrupted))
 }
 
-/// What an interrupt leaves before there are two probes of the rest: the plain mean over the sketch's probes. Its values are
-/// means over the examples, so that of a population only the probe part of the error is known.
+/// What an interrupt leaves before there are two probes of the rest: the plain mean over the sketch's probes. Its
+/// values are means over the examples, so that of a population only the probe part of the error is known.
 fn sketched(plain: &[f64], what: &HutchPlusPlus, cost: f64) -> Result<Trace, CurvatureError> {
     if plain.is_empty() {
         return Err(CurvatureError::Interrupted);

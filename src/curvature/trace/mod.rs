@@ -1,7 +1,8 @@
-//! A trace with its evidence ([`Trace`]), and the estimators of one: by probes of any operator (Hutchinson's, through quadratic
-//! forms or products, Hutch++, XTrace), by draws of labels or signs at a subject's masked positions, and by draws about
-//! sentences that a design chooses from a language.
+//! A trace with its evidence ([`Trace`]), and the estimators of one: by probes of any operator (Hutchinson's, through
+//! quadratic forms or products, Hutch++, XTrace), by draws of labels or signs at a subject's masked positions, and by
+//! draws about sentences that a design chooses from a language.
 
+mod conventions;
 mod designed;
 mod drawn;
 mod hutchinson;
@@ -12,6 +13,7 @@ mod stopping;
 mod xtrace;
 mod xtrace_replicates;
 
+pub use conventions::{Balanced, Conventions, ConventionsOptions};
 pub use designed::{Design, Designed, DesignedTrace, designed_trace};
 pub use drawn::{Drawing, DrawnTrace, Norms};
 pub use hutchinson::{Hutchinson, hutchinson};
@@ -29,8 +31,11 @@ use crate::statistics::{Parts, Target, nested};
 /// An estimated trace.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Trace {
+    /// How it was estimated.
     pub estimator: Estimator,
+    /// Whether the examples are all there is, or a sample.
     pub target: Target,
+    /// Tr A.
     pub estimate: f64,
     /// √(probe² + data²).
     pub standard_error: f64,
@@ -52,6 +57,7 @@ pub struct Trace {
     pub squared_norm: Option<f64>,
     /// (Tr A)² / ‖A‖_F²: K Gaussian probes have a relative error of √(2 / (K r_eff)).
     pub r_eff: Option<f64>,
+    /// What it cost, in gradients over the same examples.
     pub gradient_equivalents: f64,
 }
 

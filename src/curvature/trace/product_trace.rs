@@ -1,5 +1,5 @@
-//! Hutchinson's trace through full products: dearer than quadratic forms, but it tells the trace of every part of the vector
-//! and, by E‖A v‖² = ‖A‖_F², r_eff with any kind of probe.
+//! Hutchinson's trace through full products: dearer than quadratic forms, but it tells the trace of every part of the
+//! vector and, by E‖A v‖² = ‖A‖_F², r_eff with any kind of probe.
 
 use std::ops::Range;
 
@@ -12,6 +12,7 @@ use crate::statistics::{Crossed, Estimate, Target};
 /// A trace with those of parts of the vector.
 #[derive(Clone, Debug)]
 pub struct ProductTrace {
+    /// Of the whole vector.
     pub trace: Trace,
     /// Σ v_j (A v)_j over each part, with its error over the probes alone.
     pub parts: Vec<Estimate>,
@@ -19,8 +20,8 @@ pub struct ProductTrace {
     pub per_example: Vec<f64>,
 }
 
-/// Tr A and the traces of diagonal blocks. Where a population is the target, the same probes' quadratic forms tell the data part
-/// of the error, at their own cost. Interrupted, it is of the probes until then.
+/// Tr A and the traces of diagonal blocks. Where a population is the target, the same probes' quadratic forms tell the
+/// data part of the error, at their own cost. Interrupted, it is of the probes until then.
 pub fn hutchinson_by_products(
     operator: &dyn Operator,
     parts: &[Range<usize>],

@@ -1,7 +1,7 @@
 //! When an estimator has done enough: one rule for all of them.
 
-/// Ends an estimator at a relative error or at a number of samples: probes, products, pairs of example and draw, or sentences,
-/// as the estimator says.
+/// Ends an estimator at a relative error or at a number of samples: probes, products, pairs of example and draw, or
+/// sentences, as the estimator says.
 ///
 /// ```
 /// use lowland::curvature::Stopping;
@@ -13,8 +13,8 @@
 pub struct Stopping {
     /// Stop when standard error / |estimate| is at most this; `None` for `most` samples whatever their error.
     ///
-    /// The standard error is itself estimated, with a relative error of about 1 / √(2 (K - 1)) from K samples, and a rule that
-    /// looks at it after every sample stops early on a low one: take `minimum` large enough for the use.
+    /// The standard error is itself estimated, with a relative error of about 1 / √(2 (K - 1)) from K samples, and a
+    /// rule that looks at it after every sample stops early on a low one: take `minimum` large enough for the use.
     pub rel_error: Option<f64>,
     /// Do not stop at a relative error before this many samples.
     pub minimum: usize,

@@ -13,6 +13,7 @@ use crate::statistics::{Estimate, Parts, Target};
 /// What to run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct XTrace {
+    /// Of the probes.
     pub seed: u64,
     /// Number of the first probe.
     pub first: usize,
@@ -59,11 +60,11 @@ fn products(
 
 /// Tr A of the operator as it is (its examples are the target), through `samples` full products.
 ///
-/// The standard error is std / √s over the s leave-one-out estimates, which are not independent of each other: it tends to
-/// be too small ([`xtrace_replicates`](super::xtrace_replicates) has an honest one). Memory: four vectors a probe.
+/// The standard error is std / √s over the s leave-one-out estimates, which are not independent of each other: it tends
+/// to be too small ([`xtrace_replicates`](super::xtrace_replicates) has an honest one). Memory: four vectors a probe.
 ///
-/// Interrupted with products on the range, it is XTrace with as many probes as there are of these; before that, the plain
-/// mean of ωᵀ A ω over the probes until then.
+/// Interrupted with products on the range, it is XTrace with as many probes as there are of these; before that, the
+/// plain mean of ωᵀ A ω over the probes until then.
 pub fn xtrace(operator: &dyn Operator, what: &XTrace, observe: Observe<'_>) -> Result<Trace, CurvatureError> {
     let (n, s) = (operator.size(), what.samples / 2);
     if s < 2 || what.block == 0 {

@@ -9,6 +9,7 @@ use crate::statistics::{Estimate, Parts, Target};
 /// What to run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct XTraceReplicates {
+    /// Of the probes.
     pub seed: u64,
     /// In products of all runs; `minimum` are those of the smallest run. Without a relative error all are spent.
     pub stop: Stopping,
@@ -21,8 +22,9 @@ const FEWEST: usize = 8;
 
 /// Tr A of the operator as it is, as the mean of runs of [`xtrace`] with probes of their own.
 ///
-/// Trial runs of doubling size choose the size at which variance times cost is least, by XTrace's own errors, which tend to
-/// be too small; they are used for nothing else. The standard error is that of the mean of the runs that follow.
+/// Trial runs of doubling size choose the size at which variance times cost is least, by XTrace's own errors, which
+/// tend to be too small; they are used for nothing else. The standard error is that of the mean of the runs that
+/// follow.
 ///
 /// Interrupted, it is of the runs that were whole; before there are two of them, the last trial with its own error.
 pub fn xtrace_replicates(

@@ -6,6 +6,7 @@ use super::super::scene::Scene;
 use super::collapse::{self, ABSCISSAE, has_curves};
 use super::convention;
 use super::correlations::Found;
+use super::embeddings;
 use super::forest;
 use super::quantity::{self, EXCESS, FISHER, HESSIAN, Predictor, Value, titled};
 use super::rows::Group;
@@ -40,6 +41,7 @@ pub fn all(section: &Section, correlations: &[Found]) -> Vec<Drawn> {
         drawn.extend(collapsed(section, table, &own));
     }
     drawn.extend(sizes(section, &groups));
+    drawn.extend(embeddings::figure(section));
     drawn
 }
 

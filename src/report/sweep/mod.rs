@@ -3,8 +3,9 @@
 mod collapse;
 mod convention;
 mod correlations;
+mod embeddings;
 mod figures;
-mod files;
+pub(super) mod files;
 mod forest;
 mod markup;
 mod page;

@@ -8,7 +8,7 @@ use super::figures::Drawn;
 use super::markup::{Grid, fixed};
 use super::quantity::{self, PREDICTORS};
 use super::section::Section;
-use super::{paper, statement};
+use super::{embeddings, paper, statement};
 use crate::statistics::Coefficient;
 
 const STYLE: &str = "
@@ -60,7 +60,8 @@ fn section(content: &Content) -> String {
     out += &paragraph(&format!("Sweeps: {}.", sweeps.join("; ")));
     out += &format!("<p class=\"said\">{}</p>\n", escape(&statement::counts(section)));
     if convention::decides_in(section) {
-        out += &format!("<p class=\"said\">{}</p>\n", escape(convention::WORDS));
+        let all = if embeddings::tables(section).is_empty() { "" } else { embeddings::BELOW };
+        out += &format!("<p class=\"said\">{}{all}</p>\n", escape(convention::WORDS));
     }
     for (task, _, text) in statement::tasks(section, &content.correlations) {
         out += &format!("<p class=\"said\"><b>{}</b>: {}</p>\n", escape(&quantity::titled(&task)), escape(&text));
@@ -70,7 +71,7 @@ fn section(content: &Content) -> String {
             &format!("<figure>\n{}<figcaption>{}</figcaption>\n</figure>\n", drawn.scene.svg(), escape(&drawn.caption));
     }
     out += &collapse(&content.collapse);
-    for beside in paper::tables(section) {
+    for beside in embeddings::tables(section).into_iter().chain(paper::tables(section)) {
         out += &format!("<h3>{}</h3>\n{}{}", escape(&beside.title), paragraph(&beside.words), beside.grid.html());
     }
     out += &correlations(section, &content.correlations);

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::embeddings::CONVENTIONS;
 use super::files::Record;
 use super::quantity::{self, PREDICTORS, Value as Number};
 use super::section::{Model, Section};
@@ -47,6 +48,9 @@ fn model(m: &Model<'_>) -> Record {
         if let Some(ratios) = bartlett {
             nested("bartlett_", ratios);
         }
+    }
+    if let Some(conventions) = &row.conventions {
+        nested("trace_", serde_json::to_value(conventions).expect(plain));
     }
     for d in &row.downstream {
         record.extend(object(json!({
@@ -124,6 +128,9 @@ fn summarise(group: &Group<'_>, tasks: &[String]) -> Record {
     put("loss", group.values(quantity::loss));
     for predictor in PREDICTORS {
         put(predictor.key, group.values(predictor.of));
+    }
+    for convention in &CONVENTIONS {
+        put(convention.key, group.values(|r| convention.value(r)));
     }
     put("bartlett_noise_fisher", group.values(quantity::noise_fisher));
     put("bartlett_hessian_fisher", group.values(quantity::hessian_fisher));

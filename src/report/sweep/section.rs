@@ -93,9 +93,7 @@ pub fn read(folder: &Path) -> Result<Vec<Section>, ReportError> {
         }
     }
     if tables.is_empty() {
-        let message = "holds no run (no metrics.jsonl) and no sweep (no table.json, nor in its subfolders); \
-                       `lowland train` makes the one, `lowland sweep` the other";
-        return Err(ReportError::Run { path: folder.into(), message: message.into() });
+        return Err(ReportError::Empty(folder.into()));
     }
     // Not in the order of paths, so that where the tables lie changes nothing.
     tables
@@ -151,15 +149,10 @@ fn subfolders(folder: &Path) -> Result<Vec<PathBuf>, ReportError> {
 
 fn read_table(path: &Path) -> Result<Table, ReportError> {
     let text = std::fs::read_to_string(path).map_err(|source| ReportError::Io { path: path.into(), source })?;
-    let wrong = |message| ReportError::Run { path: path.into(), message };
-    let table: Table = serde_json::from_str(&text)
-        .map_err(|e| wrong(format!("is no table of a sweep: {e}; `lowland sweep collect` writes it anew")))?;
-    if table.format != Table::FORMAT {
-        let found = table.format;
-        return Err(wrong(format!(
-            "has format {found}, and this program reads {}; `lowland sweep collect` writes it anew",
-            Table::FORMAT
-        )));
+    let wrong = |message| ReportError::Table { path: path.into(), message };
+    let table: Table = serde_json::from_str(&text).map_err(|e| wrong(format!("is no table of a sweep: {e}")))?;
+    match table.format {
+        Table::FORMAT => Ok(table),
+        found => Err(wrong(format!("has format {found}, and this program reads {}", Table::FORMAT))),
     }
-    Ok(table)
 }

@@ -16,7 +16,9 @@ const WATCH: u32 = 3;
 /// Whose claim it is; the file's content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
+    /// Name of the machine.
     pub host: String,
+    /// Number of the process on it.
     pub process: u32,
     /// Where process numbers have their meaning, and when this one began; absent where the system does not tell.
     #[serde(flatten)]

@@ -36,7 +36,9 @@ use file::{Seen, is_of, make, set_aside, take_over, write};
 /// How often a claim is renewed, and when it counts as left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
+    /// Time between two renewals.
     pub beat: Duration,
+    /// Time without a renewal after which a claim is left.
     pub stale: Duration,
 }
 
@@ -58,6 +60,7 @@ const TRIES: u32 = 300;
 /// What became of an attempt to take a claim.
 #[derive(Debug)]
 pub enum Taken {
+    /// The claim is this process's now.
     Mine(Claim),
     /// Somebody else is at work; who, if the file tells.
     Theirs(Option<Holder>),
@@ -93,7 +96,9 @@ struct State {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {}", path.display(), message)]
 pub struct Lost {
+    /// File of the claim.
     pub path: PathBuf,
+    /// Who has it, or that it is gone.
     pub message: String,
 }
 

@@ -76,8 +76,8 @@ fn state(process: u32) -> Option<(char, String)> {
 /// Whether it is certain that a process exists no longer; false where that cannot be told from here.
 pub(super) fn is_gone(place: &Place, process: u32) -> bool {
     let own = &here().place;
-    let told = place.machine.is_some() && place.started.is_some() && place.user.is_some();
-    if !told || place.machine != own.machine || place.user != own.user {
+    let known = place.machine.is_some() && place.started.is_some() && place.user.is_some();
+    if !known || place.machine != own.machine || place.user != own.user {
         return false;
     }
     match state(process) {

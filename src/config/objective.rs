@@ -1,0 +1,183 @@
+//! The sections `[objective]` and `[evaluate]`: the words that are predicted, in training and in evaluation.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The words that are masked.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum MaskPolicy {
+    /// One word per sentence, drawn uniformly: the paper's objective.
+    One,
+    /// Each word with this probability, at least one.
+    Bernoulli(f64),
+    /// A share of a sentence's tokens, some of them left as they are or replaced by random words: BERT's data and the
+    /// paper's released code.
+    Several(SeveralMasks),
+}
+
+/// A share of each sentence's tokens is predicted, and not all of them are hidden (Devlin et al. 2019, section 3.1).
+/// With the defaults and `at_most = 5` the masking of the paper's released code.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SeveralMasks {
+    /// Share of a sentence's tokens (`<s>` and `</s>` are counted, and never chosen) that is predicted: rounded, halves
+    /// to even numbers, and at least one word.
+    pub share: f64,
+    /// Words of a sentence that are predicted at most. Left out: as many as the share makes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_most: Option<u32>,
+    /// Probability that the mask token stands in a chosen word's place.
+    pub hidden: f64,
+    /// Probability that a random word stands there. Otherwise the word itself stays, and is predicted all the same.
+    pub random: f64,
+    /// "words" (a random word is one of the language's) or "table" (one of all rows of the model's word table, which is
+    /// what the released code does).
+    pub random_from: RandomFrom,
+    /// Different maskings of a sentence, each as often as the others, as `dup_factor` of the released code; needs
+    /// `train.sentences`. 0 masks a sentence anew each time.
+    pub maskings: u32,
+}
+
+impl Default for SeveralMasks {
+    fn default() -> Self {
+        SeveralMasks {
+            share: 0.15,
+            at_most: None,
+            hidden: 0.8,
+            random: 0.1,
+            random_from: RandomFrom::Words,
+            maskings: 0,
+        }
+    }
+}
+
+impl SeveralMasks {
+    /// Words of a sentence of `length` words that are predicted.
+    ///
+    /// ```
+    /// use lowland::config::SeveralMasks;
+    /// let masks = SeveralMasks { at_most: Some(5), ..SeveralMasks::default() };
+    /// assert_eq!([1, 7, 8, 16, 60].map(|length| masks.predicted(length)), [1, 1, 2, 3, 5]);
+    /// ```
+    pub fn predicted(&self, length: usize) -> usize {
+        let share = ((length + 2) as f64 * self.share).round_ties_even() as usize;
+        share.max(1).min(self.at_most.map_or(length, |most| most as usize)).min(length)
+    }
+}
+
+/// What a random word is drawn from, uniformly.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RandomFrom {
+    /// The language's words.
+    #[default]
+    Words,
+    /// All rows of the model's word table, special tokens and unused rows among them.
+    Table,
+}
+
+/// The labels that a masked position is trained towards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LabelKind {
+    /// The word that stood there.
+    Sampled,
+    /// The exact conditional distribution, a soft label.
+    Expected,
+}
+
+/// The words to predict, and their labels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ObjectiveSection {
+    /// "one" (one word per sentence, the paper's objective), { bernoulli = 0.15 }, or { several = { share = 0.15, ... }
+    /// } (the paper's released code).
+    pub mask: MaskPolicy,
+    /// "sampled" (the word that stood there) or "expected" (the exact conditional as a soft label).
+    pub labels: LabelKind,
+}
+
+impl Default for ObjectiveSection {
+    fn default() -> Self {
+        ObjectiveSection { mask: MaskPolicy::One, labels: LabelKind::Sampled }
+    }
+}
+
+impl ObjectiveSection {
+    /// Different maskings of a sentence; 0 for ever new ones.
+    pub fn maskings(&self) -> u32 {
+        match self.mask {
+            MaskPolicy::Several(masks) => masks.maskings,
+            MaskPolicy::One | MaskPolicy::Bernoulli(_) => 0,
+        }
+    }
+
+    /// Names what cannot be, with the key it stands at.
+    pub(super) fn check(&self, sentences: Option<u64>) -> Result<(), (String, String)> {
+        let bad = |key: &str, message: String| Err((format!("objective.mask.{key}"), message));
+        match self.mask {
+            MaskPolicy::Bernoulli(p) if !(p > 0.0 && p <= 1.0) => bad("bernoulli", format!("{p} must lie in (0, 1]")),
+            MaskPolicy::Several(masks) => {
+                if !(masks.share > 0.0 && masks.share <= 1.0) {
+                    return bad("several.share", format!("{} must lie in (0, 1]", masks.share));
+                }
+                if masks.at_most == Some(0) {
+                    return bad("several.at_most", "must be at least 1; leave it out for no bound".into());
+                }
+                for (key, p) in [("several.hidden", masks.hidden), ("several.random", masks.random)] {
+                    if !(0.0..=1.0).contains(&p) {
+                        return bad(key, format!("{p} must lie in 0 to 1"));
+                    }
+                }
+                if masks.hidden + masks.random > 1.0 + 1e-12 {
+                    let message = format!("{} and `hidden` {} are more than 1 together", masks.random, masks.hidden);
+                    return bad("several.random", message);
+                }
+                if masks.maskings > 0 && sentences.is_none() {
+                    let message = "needs a finite set of sentences to come back to; set `train.sentences`";
+                    return bad("several.maskings", message.into());
+                }
+                Ok(())
+            }
+            MaskPolicy::One | MaskPolicy::Bernoulli(_) => Ok(()),
+        }
+    }
+}
+
+/// The positions of a held-out sentence that a model is asked about, with nothing else masked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Positions {
+    /// One, drawn uniformly: every sentence weighs the same.
+    #[default]
+    One,
+    /// Every one in turn: every position of every sentence weighs the same, so that long sentences weigh more.
+    All,
+}
+
+/// The evaluation on held-out sentences.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct EvaluateSection {
+    /// Held-out sentences (of another seed) for the loss and the excess loss.
+    pub sentences: u32,
+    /// "one" (one masked word a sentence, drawn uniformly) or "all" (each word of a sentence masked in turn, averaged
+    /// over all positions of all sentences, as the paper's released code evaluates). Never more than one word is masked
+    /// at once, whatever `objective.mask` says.
+    #[serde(skip_serializing_if = "Positions::is_one")]
+    pub positions: Positions,
+}
+
+impl Positions {
+    /// Left out of what is written, so that configs from before there was a choice keep their hash.
+    fn is_one(&self) -> bool {
+        *self == Positions::One
+    }
+}
+
+impl Default for EvaluateSection {
+    fn default() -> Self {
+        EvaluateSection { sentences: 2000, positions: Positions::One }
+    }
+}

@@ -1,0 +1,114 @@
+//! What encoders are put together from: parameters with their matrices and roles, and the pieces that families share.
+
+use super::config::ModelConfig;
+use super::parameters::{Axis, Initialise, Matrix, Parameter};
+use super::role::{Norm, Part, Role};
+use crate::graph::{Emit, Graph, TensorId};
+use crate::ops::Table;
+
+/// A graph under construction.
+pub(super) struct Builder<'c> {
+    pub config: &'c ModelConfig,
+    pub graph: Graph,
+    pub matrices: Vec<Matrix>,
+    pub tensors: Vec<TensorId>,
+    pub parameters: Vec<Parameter>,
+    /// The layer under construction.
+    pub layer: Option<u32>,
+    dropouts: u32,
+}
+
+impl Builder<'_> {
+    pub(super) fn new(config: &ModelConfig) -> Builder<'_> {
+        Builder {
+            config,
+            graph: Graph::default(),
+            matrices: vec![],
+            tensors: vec![],
+            parameters: vec![],
+            layer: None,
+            dropouts: 0,
+        }
+    }
+
+    /// A matrix for kernels: (its number, its tensor).
+    pub(super) fn matrix(&mut self, name: &str, rows: u32, cols: u32, decay: bool) -> (usize, TensorId) {
+        let tensor = self.graph.parameter(name, rows, cols);
+        self.matrices.push(Matrix { name: name.into(), rows, cols, decay });
+        self.tensors.push(tensor);
+        (self.matrices.len() - 1, tensor)
+    }
+
+    pub(super) fn role(&self, part: Part, bias: bool) -> Role {
+        Role { part, bias, layer: self.layer }
+    }
+
+    /// A parameter at some rows and columns of a matrix.
+    pub(super) fn parameter(
+        &mut self,
+        role: Role,
+        name: String,
+        shape: &[u32],
+        initialise: Initialise,
+        [rows, cols]: [Axis; 2],
+        matrix: usize,
+    ) {
+        let shape = shape.iter().map(|n| *n as usize).collect();
+        self.parameters.push(Parameter { name, role, shape, initialise, matrix, rows, cols });
+    }
+
+    /// A parameter that fills its matrix.
+    fn whole(&mut self, part: Part, bias: bool, name: &str, shape: &[u32], initialise: Initialise) -> TensorId {
+        let (rows, cols) = match shape {
+            [rows, cols] => (*rows, *cols),
+            _ => (1, shape[0]),
+        };
+        // Weight decay applies to matrices.
+        let (matrix, tensor) = self.matrix(name, rows, cols, shape.len() == 2);
+        self.parameter(self.role(part, bias), name.into(), shape, initialise, [Axis::Plain(0); 2], matrix);
+        tensor
+    }
+
+    pub(super) fn table(&mut self, table: Table, name: &str, rows: u32, initialise: Initialise) -> TensorId {
+        self.whole(Part::Table(table), false, name, &[rows, self.config.hidden_size], initialise)
+    }
+
+    pub(super) fn bias(&mut self, part: Part, name: &str, n: u32) -> TensorId {
+        self.whole(part, true, name, &[n], Initialise::Zeros)
+    }
+
+    /// Weight and bias of a linear layer.
+    pub(super) fn dense(&mut self, part: Part, name: &str, out: u32, inp: u32) -> (TensorId, TensorId) {
+        let weight = self.whole(part, false, &format!("{name}.weight"), &[out, inp], Initialise::Normal);
+        (weight, self.bias(part, &format!("{name}.bias"), out))
+    }
+
+    pub(super) fn norm(&mut self, x: TensorId, norm: Norm, name: &str) -> TensorId {
+        let (part, d) = (Part::Norm(norm), self.graph.tensor(x).cols);
+        let gamma = self.whole(part, false, &format!("{name}.weight"), &[d], Initialise::Ones);
+        let beta = self.bias(part, &format!("{name}.bias"), d);
+        self.graph.layer_norm(x, gamma, beta, self.config.layer_norm_eps)
+    }
+
+    /// Number of the next stream of random numbers.
+    pub(super) fn next_stream(&mut self) -> u32 {
+        self.dropouts += 1;
+        self.dropouts
+    }
+
+    pub(super) fn dropout(&mut self, x: TensorId, p: f64) -> TensorId {
+        let stream = self.next_stream();
+        self.graph.dropout(x, p, stream)
+    }
+
+    /// A linear layer whose output is dropped out and added to a residual.
+    pub(super) fn dense_into(&mut self, x: TensorId, w: TensorId, bias: TensorId, residual: TensorId) -> TensorId {
+        let p = self.config.hidden_dropout_prob;
+        if p == 0.0 {
+            return self.graph.linear(x, w, Some(bias), Some(residual));
+        }
+        let y = self.graph.linear(x, w, Some(bias), None);
+        let y = self.dropout(y, p);
+        self.graph.add(residual, y)
+    }
+}
