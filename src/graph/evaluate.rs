@@ -14,7 +14,7 @@ impl Graph {
     /// that are all masked, with one probe. `given` has the values of parameters, inputs and probes in the same form.
     ///
     /// ```no_run
-    /// use lowland::{graph::{Count, Graph}, ops::{Activation, Device}};
+    /// use lowland::{graph::Graph, ops::{Activation, Device, counts::ROWS}};
     /// let mut graph = Graph::default();
     /// let x = graph.input("x", ROWS, 3);
     /// let y = graph.activation(Activation::Relu, x);
