@@ -4,7 +4,8 @@
 //! I(i, j, A) = p(A yields words i..j) and N(m, A) = p(A yields m words, whichever), the chart of prefix k holds
 //!
 //!     C(i, m, A) = p(A yields words i..k and m more)
-//!       = Σ_{A → B C} p [ Σ_{i<j≤k} I(i, j, B) C(j, m, C) + Σ_{0<l<m} C(i, l, B) N(m - l, C) ],   C(k, m, A) = N(m, A),
+//!       = Σ_{A → B C} p [ Σ_{i<j≤k} I(i, j, B) C(j, m, C) + Σ_{0<l<m} C(i, l, B) N(m - l, C) ],
+//!     C(k, m, A) = N(m, A),
 //!
 //! so that Σ_m C(0, m, S) is the probability of the prefix with something behind it (Jelinek and Lafferty 1991 have the
 //! sum without a bound, which is a linear system). The derivative of that sum by the first unknown word's leaf, taken
@@ -193,7 +194,8 @@ pub(super) fn prefixes(rules: &Rules, gaps: &Gaps, words: &[u32]) -> Option<Pref
         debug_assert!(k > 0 || (total / gaps.within(rules.start) - 1.0).abs() < 1e-9);
         p.iter_mut().for_each(|p| *p /= total);
         let word = words.get(k).map_or(rules.words, |w| *w as usize);
-        if !(p[word] > 0.0) {
+        // Also where the prefix itself is impossible, and nothing is a number.
+        if p[word].is_nan() || p[word] <= 0.0 {
             return None;
         }
         log_probability += p[word].ln();

@@ -1,5 +1,5 @@
-//! out = a b, elementwise, plus an addend: gates. Linear in each of its inputs, so that every rule is the product again.
-//! Shader: `shaders/multiply.wgsl`.
+//! out = a b, elementwise, plus an addend: gates. Linear in each of its inputs, so that every rule is the product
+//! again. Shader: `shaders/multiply.wgsl`.
 
 use super::operation::{self, no_rule};
 use super::{Adjoints, Lowering, Node, Operation, OutputShape, Rule, Second, Sizes, Tangents, Tensor, TensorId, call};

@@ -1,6 +1,6 @@
-//! Rotary position embedding: in each head the pair (x_i, x_{i + R/2}) turns by position times frequency i, for i < R/2;
-//! what lies behind the first R numbers of a head stays. Su et al. 2021, in the layout of `transformers` (halves, not
-//! neighbours). Linear in x, and its transpose turns back. Shader: `shaders/rotary.wgsl`.
+//! Rotary position embedding: in each head the pair (x_i, x_{i + R/2}) turns by position times frequency i, for i <
+//! R/2; what lies behind the first R numbers of a head stays. Su et al. 2021, in the layout of `transformers` (halves,
+//! not neighbours). Linear in x, and its transpose turns back. Shader: `shaders/rotary.wgsl`.
 
 use crate::ops::counts::ROWS;
 use std::f64::consts::TAU;
