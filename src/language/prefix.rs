@@ -3,9 +3,11 @@
 //! A prefix w₁..wₖ is continued by words that are not known, at most L - k of them: a *gap*. With
 //! I(i, j, A) = p(A yields words i..j) and N(m, A) = p(A yields m words, whichever), the chart of prefix k holds
 //!
-//!     C(i, m, A) = p(A yields words i..k and m more)
-//!       = Σ_{A → B C} p [ Σ_{i<j≤k} I(i, j, B) C(j, m, C) + Σ_{0<l<m} C(i, l, B) N(m - l, C) ],
-//!     C(k, m, A) = N(m, A),
+//! ```text
+//! C(i, m, A) = p(A yields words i..k and m more)
+//!   = Σ_{A → B C} p [ Σ_{i<j≤k} I(i, j, B) C(j, m, C) + Σ_{0<l<m} C(i, l, B) N(m - l, C) ],
+//! C(k, m, A) = N(m, A),
+//! ```
 //!
 //! so that Σ_m C(0, m, S) is the probability of the prefix with something behind it (Jelinek and Lafferty 1991 have the
 //! sum without a bound, which is a linear system). The derivative of that sum by the first unknown word's leaf, taken

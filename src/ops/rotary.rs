@@ -20,7 +20,7 @@ pub struct Rotary {
     pub heads: u32,
     /// Width of a head; in memory padded to a multiple of 4 with zeros.
     pub size: u32,
-    /// Radians per position of each pair, [`MOST_PAIRS`] at most.
+    /// Radians per position of each pair, 128 pairs at most.
     pub frequencies: Arc<[f32]>,
 }
 
