@@ -114,6 +114,7 @@ impl From<GpuError> for Failure {
                 let code = match &error {
                     error if error.is_no_adapter() => NO_ADAPTER,
                     GpuError::OutOfMemory { .. } | GpuError::Limit(_) => MEMORY,
+                    GpuError::Loops { .. } => USAGE,
                     _ => 1,
                 };
                 Failure { code, message: advice::of_gpu(&error) }

@@ -63,6 +63,17 @@ pub enum GpuError {
         /// What is wrong with it.
         detail: String,
     },
+    /// A kernel would loop longer than a software driver lets it, which would end its loops without a word.
+    #[error(
+        "{what} needs {needed} iterations of one invocation's loops, and software drivers end them after 65,535, \
+         without a word: the results would be wrong"
+    )]
+    Loops {
+        /// What it is needed for, `a sentence of 300 tokens`.
+        what: String,
+        /// Iterations.
+        needed: u64,
+    },
     /// The driver would not compile a kernel.
     #[error("kernel `{kernel}`: {error}")]
     Compile {

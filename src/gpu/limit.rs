@@ -1,5 +1,9 @@
 //! What an adapter cannot bind, in numbers.
 
+/// Iterations of all loops of one invocation together that a kernel may take on a software driver: Mesa's ends them
+/// after 65,535, without a word. A margin is left for what is around the loops.
+pub const MOST_ITERATIONS: u64 = 65_000;
+
 /// A buffer, an image or a tensor that is larger than an adapter allows; sizes are bytes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Limit {

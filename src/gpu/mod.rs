@@ -33,7 +33,7 @@ pub use describe::{Description, Descriptions, Given, describe};
 pub use device::{Capabilities, Gpu, Hold, Options, Pipeline};
 pub use error::GpuError;
 pub use lanes::{UNMEASURED, lanes_reason, prepare_process};
-pub use limit::{Excess, Limit};
+pub use limit::{Excess, Limit, MOST_ITERATIONS};
 pub use memory::Buffer;
 pub use program::{Count, Dispatch, Grid, Kernel, Launch, Program, Slot, Step};
 pub use shader::{Binding, Entry, KERNEL_FILES, KernelFile, kernel_file};

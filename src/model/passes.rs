@@ -205,7 +205,7 @@ impl GradientPass {
 
     /// The same for a batch that is packed already.
     pub fn time_batch(&self, batch: &Batch, weight: f32) -> Result<Vec<(String, f64)>, GpuError> {
-        self.bound.batch.write(&self.bound.gpu, batch, weight);
+        self.bound.write(batch, weight)?;
         self.bound.plan.program().time(&self.bound.gpu, &batch.step(1))
     }
 

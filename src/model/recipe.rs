@@ -6,10 +6,10 @@ use std::collections::{HashMap, HashSet};
 use super::encoder::Encoder;
 use super::on_device::Model;
 use super::store::Arena;
-use crate::gpu::{Buffer, Gpu, GpuError, Stamp, Step};
-use crate::graph::{Dims, Emit, ExecutionPlan, Graph, MemoryPlan, TensorId, fit};
+use crate::gpu::{Buffer, Gpu, GpuError, MOST_ITERATIONS, Stamp, Step};
+use crate::graph::{Dims, Emit, ExecutionPlan, Graph, MemoryPlan, Node, TensorId, fit};
 use crate::ops::batch::{BatchLayout, Sentence};
-use crate::ops::{Batch, BatchBuffers, Device, Labels, Role};
+use crate::ops::{Batch, BatchBuffers, Device, Function, Labels, Role, Variants};
 
 /// Where a tensor lies that has memory of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,7 +191,21 @@ impl Recipe {
         outside.extend(self.of(|given| given == Given::Weight).map(|id| (id, batch.weight.clone())));
         let make = if self.phases { ExecutionPlan::in_phases } else { ExecutionPlan::new };
         let plan = make(&model.device, &self.graph, dims, &batch, &outside, &self.keep)?;
-        Ok(Bound { gpu: gpu.clone(), plan, batch, layout, dims, gradient, block })
+        let iterations = iterations_a_token(gpu, variants, &self.graph);
+        Ok(Bound { gpu: gpu.clone(), plan, batch, layout, dims, iterations, gradient, block })
+    }
+}
+
+/// Iterations of its loops that an LSTM's invocation takes for a token, the most of a graph's, where a driver bounds
+/// them.
+fn iterations_a_token(gpu: &Gpu, variants: &Variants, graph: &Graph) -> u64 {
+    let of = |node: &Node| match &node.function {
+        Function::Lstm(lstm) => lstm.iterations(1, variants),
+        _ => 0,
+    };
+    match gpu.capabilities().software {
+        true => graph.nodes().iter().map(of).max().unwrap_or(0),
+        false => 0,
     }
 }
 
@@ -207,11 +221,30 @@ pub struct Bound {
     pub layout: BatchLayout,
     /// Largest batch.
     pub dims: Dims,
+    /// Iterations that a token costs in the longest loop over a sentence, where a driver bounds them; else 0.
+    iterations: u64,
     gradient: Option<Arena>,
     block: Option<Buffer>,
 }
 
 impl Bound {
+    /// Writes a batch before a run; every masked position weighs `weight`.
+    ///
+    /// # Errors
+    /// [`GpuError::Loops`] for a sentence that a software driver would not go through to its end.
+    ///
+    /// # Panics
+    /// When the batch is larger than the plan.
+    pub fn write(&self, batch: &Batch, weight: f32) -> Result<(), GpuError> {
+        assert!(batch.fits(&self.dims), "a batch larger than the plan");
+        let needed = self.iterations * u64::from(batch.longest());
+        if needed > MOST_ITERATIONS {
+            return Err(GpuError::Loops { what: format!("a sentence of {} tokens", batch.longest()), needed });
+        }
+        self.batch.write(&self.gpu, batch, weight);
+        Ok(())
+    }
+
     /// Memory of a tensor that the recipe gave or kept.
     ///
     /// # Panics
@@ -248,8 +281,7 @@ impl Bound {
         step: &Step,
         stamp: Option<Stamp<'_>>,
     ) -> Result<(), GpuError> {
-        assert!(batch.fits(&self.dims), "a batch larger than the plan");
-        self.batch.write(&self.gpu, batch, weight);
+        self.write(batch, weight)?;
         self.plan.program().encode_stamped(&self.gpu, encoder, step, stamp)
     }
 
@@ -272,8 +304,7 @@ impl Bound {
         counter: [u32; 2],
     ) -> Result<Batch, GpuError> {
         let batch = Batch::new(&self.layout, sentences);
-        assert!(batch.fits(&self.dims), "a batch larger than the plan");
-        self.batch.write(&self.gpu, &batch, 1.0);
+        self.write(&batch, 1.0)?;
         self.plan.run(&self.gpu, &Step { seed, counter, ..batch.step(1) })?;
         Ok(batch)
     }

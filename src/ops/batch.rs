@@ -147,6 +147,13 @@ impl Batch {
         self.ids.len() as u32
     }
 
+    /// Tokens of the longest sentence.
+    pub fn longest(&self) -> u32 {
+        // Behind the sentences in order they lie by length.
+        let first = self.ids.len() + self.sentences as usize;
+        self.spans.get(first).map_or(0, |span| span[1] - span[0])
+    }
+
     /// Masked positions.
     pub fn masked(&self) -> u32 {
         self.index.len() as u32

@@ -33,7 +33,7 @@ pub(super) fn first_bad_tensor(
     let recipe = Recipe::new(graph, encoder, labels).give(Given::Weight, [weight]).keep(&values);
     let bound = recipe.plan(model, dims, &[])?;
     for micro in micros {
-        bound.batch.write(gpu, &micro.batch, micro.weight * scale);
+        bound.write(&micro.batch, micro.weight * scale)?;
         let step = micro.batch.step(1);
         bound.plan.run(gpu, &step)?;
         for (id, tensor) in &tensors {

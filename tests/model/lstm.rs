@@ -6,13 +6,13 @@ use crate::common::adapter::gpu;
 use crate::common::fixtures::fixture;
 use lowland::config::RunConfig;
 use lowland::curvature::{Chunks, Matrix, ModelOperator, Operator, Subject};
-use lowland::gpu::Gpu;
+use lowland::gpu::{Gpu, GpuError};
 use lowland::model::{
     Direction, Encoder, ForwardPass, GradientPass, Loaded, Model, ModelConfig, ModelKind, Norm, Parameter, Part, Role,
     Weights, dims_for, load, read_examples,
 };
 use lowland::ops::batch::Sentence;
-use lowland::ops::{Device, Labels};
+use lowland::ops::{Device, Dims, Labels};
 
 const BOTH_WAYS: [&str; 6] = ["lstm-16", "lstm-20", "lstm-long", "lstm-short", "lstm-untied", "lstm-silu"];
 
@@ -245,4 +245,33 @@ fn a_config_has_the_keys_of_its_type() {
     let error = parse("[model]\ntype = \"lstm\"\nhidden_size = 33\n").unwrap_err().to_string();
     assert!(error.contains("33 is odd") && error.contains("bidirectional = false"), "{error}");
     assert!(parse("[model]\ntype = \"lstm\"\nhidden_size = 33\nbidirectional = false\n").is_ok());
+}
+
+/// Mesa ends the loops of an invocation after 65,535 iterations and says nothing: what would need more is refused.
+#[test]
+fn a_sentence_beyond_a_software_drivers_loops_is_refused() {
+    let gpu = gpu();
+    if !gpu.capabilities().software {
+        println!("skipped: this adapter does not bound loops");
+        return;
+    }
+    let config = ModelConfig {
+        kind: ModelKind::Lstm,
+        vocab_size: 8,
+        hidden_size: 512,
+        num_hidden_layers: 1,
+        bidirectional: false,
+        max_position_embeddings: 80,
+        ..ModelConfig::default()
+    };
+    let encoder = Encoder::new(&config).unwrap();
+    let weights = Weights::initial(&encoder.parameters, 0.02, 1);
+    let model = Model::new(&Device::of(&gpu), &encoder, &weights).unwrap();
+    let of = |tokens: u32| Sentence { ids: vec![3; tokens as usize], masked: vec![(0, 4)], ..Sentence::default() };
+    let dims = Dims { rows: 80, masked: 2, sentences: 2, probes: 1 };
+    let pass = ForwardPass::new(&model, dims, Labels::Hard, false).unwrap();
+    assert!(pass.run(&[of(2), of(40)]).is_ok());
+    let refused = pass.run(&[of(2), of(70)]).unwrap_err();
+    assert!(matches!(refused, GpuError::Loops { needed: 65_001.., .. }), "{refused}");
+    assert!(refused.to_string().contains("a sentence of 70 tokens"), "{refused}");
 }

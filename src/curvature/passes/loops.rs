@@ -3,12 +3,10 @@
 //! that needs more is refused.
 
 use crate::curvature::{CurvatureError, Refusal, Subject};
+use crate::gpu::MOST_ITERATIONS;
 use crate::graph::{Emit, Graph};
 use crate::ops::batch::Sentence;
 use crate::ops::{AttentionVariant, Family, Function, GhostLoops};
-
-/// Iterations that a kernel may take, with a margin for what is around its loops.
-const MOST: u64 = 65_000;
 
 /// The loops of a pass's norms, or inner products.
 pub(super) struct Loops {
@@ -53,7 +51,7 @@ impl Loops {
         let (tokens, masked) = (most(|s| s.ids.len()), most(|s| s.masked.len()));
         let needs = self.kernels.iter().map(|(name, loops)| (loops.iterations(tokens, masked, self.lanes), name));
         match needs.chain(self.rows.iter().map(|(needed, name)| (*needed, name))).max() {
-            Some((needed, name)) if needed > MOST => {
+            Some((needed, name)) if needed > MOST_ITERATIONS => {
                 Err(Refusal::LongSentence { tokens, masked, needed, kernel: name.clone() }.into())
             }
             _ => Ok(()),

@@ -57,7 +57,7 @@ impl Pass {
         let mut encoder = gpu.encoder();
         if self.resident.get() != Some(batch) {
             self.resident.set(None);
-            self.bound.batch.write(gpu, &packed, weight);
+            self.bound.write(&packed, weight)?;
             self.bound.plan.program().encode(gpu, &mut encoder, &step)?;
         }
         if let Some(probes) = self.bound.plan.probes() {
