@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::MeasureSection;
-use super::types::RunConfig;
+use super::run::RunConfig;
 
 /// JSON Schema (draft 7) of a run config.
 pub fn schema() -> Value {

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::language::LanguageSection;
 use super::load::Resolved;
-use super::types::{RunConfig, TrainSection};
+use super::run::RunConfig;
+use super::train::TrainSection;
 
 /// The material that hashes of a config are made from.
 pub struct Names {

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::types::RunConfig;
+use super::run::RunConfig;
 use crate::ops::KernelChoice;
 use crate::text::without_mark;
 

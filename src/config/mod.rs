@@ -16,9 +16,11 @@ mod identity;
 mod language;
 mod load;
 mod measure;
+mod model;
 mod objective;
 mod paths;
-mod types;
+mod run;
+mod train;
 
 pub use algorithm::{Adversarial, AlgorithmKind, HeadKind, LabelNoise, Plain, Sam};
 pub(crate) use explain::schema_of;
@@ -27,9 +29,9 @@ pub use identity::Names;
 pub use language::{LanguageKind, LanguageSection};
 pub use load::{ConfigError, Origin, Resolved, load};
 pub use measure::{HessianTraceSection, MeasureSection, NoiseSection, TopSection, TraceSection};
+pub use model::ModelSection;
 pub use objective::{EvaluateSection, LabelKind, MaskPolicy, ObjectiveSection, Positions, RandomFrom, SeveralMasks};
 pub(crate) use paths::as_text;
 pub use paths::path_in;
-pub use types::{
-    AdamW, AdapterSection, ModelSection, OptimizerKind, Precision, RunConfig, ScheduleKind, Sgd, TrainSection, Warmup,
-};
+pub use run::{AdapterSection, RunConfig};
+pub use train::{AdamW, OptimizerKind, Precision, ScheduleKind, Sgd, TrainSection, Warmup};

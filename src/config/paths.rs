@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::types::RunConfig;
+use super::run::RunConfig;
 
 /// Writes a path that people read and no program reads back; for `#[serde(serialize_with)]`.
 pub(crate) fn as_text<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {

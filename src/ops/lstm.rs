@@ -215,6 +215,12 @@ impl Lstm {
         self.direction == 1
     }
 
+    /// The same for each direction.
+    pub(super) fn each_direction(&self) -> impl Iterator<Item = Lstm> + use<> {
+        let of = *self;
+        (0..of.directions).map(move |direction| Lstm { direction, ..of })
+    }
+
     /// First column of this direction in h.
     pub fn offset(&self) -> u32 {
         self.direction * self.units

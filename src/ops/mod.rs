@@ -46,6 +46,7 @@ pub(crate) mod loss_draw;
 mod lowering;
 pub(crate) mod lstm;
 mod lstm_lowering;
+mod lstm_tangent;
 mod multiply;
 mod operation;
 pub(crate) mod optimizer;
