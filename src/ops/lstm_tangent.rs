@@ -1,5 +1,5 @@
-//! An LSTM along a direction: the dispatches of the tangents of its forward and reverse rules, of the adjoints that they
-//! need, and of its second-order term. Shader: `shaders/lstm_tangent.wgsl`.
+//! An LSTM along a direction: the dispatches of the tangents of its forward and reverse rules, of the adjoints that
+//! they need, and of its second-order term. Shader: `shaders/lstm_tangent.wgsl`.
 
 use super::counts::{ROWS, SENTENCES};
 use super::lstm_lowering::{By, Frame, Walk};
