@@ -72,6 +72,17 @@ pub enum HeadKind {
     Ridge,
 }
 
+/// The part of a sentence that a ridge head reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum HeadReads {
+    /// The representations of all tokens, one after another.
+    #[default]
+    Tokens,
+    /// The hyperbolic tangent of the representation of `<s>`.
+    First,
+}
+
 /// Minimises the pre-training loss minus `weight` times the loss of a head on the last layer's concatenated token
 /// representations. The head is fitted on labelled sentences of its own; its loss that the encoder feels is that on
 /// others.
@@ -85,6 +96,11 @@ pub struct Adversarial {
     /// released code). Left out: linear.
     #[serde(default, skip_serializing_if = "HeadKind::is_linear")]
     pub head: HeadKind,
+    /// What `head = "ridge"` reads: "tokens" (all of them one after another, what a linear probe reads) or "first" (the
+    /// hyperbolic tangent of the representation of `<s>`, the released code's pooler without its matrix). Left out:
+    /// tokens.
+    #[serde(default, skip_serializing_if = "HeadReads::is_tokens")]
+    pub reads: HeadReads,
     /// Added to the diagonal of the kernel of `head = "ridge"`.
     #[serde(default = "Adversarial::default_ridge", skip_serializing_if = "Adversarial::is_default_ridge")]
     pub ridge: f64,
@@ -124,6 +140,7 @@ impl Adversarial {
         Adversarial {
             task: task.into(),
             head: HeadKind::Linear,
+            reads: HeadReads::Tokens,
             ridge: Adversarial::default_ridge(),
             weight: Adversarial::default_weight(),
             with_prior: false,
@@ -189,6 +206,13 @@ impl HeadKind {
     }
 }
 
+impl HeadReads {
+    /// Left out of what is written, as [`HeadKind::is_linear`].
+    fn is_tokens(&self) -> bool {
+        *self == HeadReads::Tokens
+    }
+}
+
 impl AlgorithmKind {
     /// Whether it is the plain one, which a config need not say.
     pub(super) fn is_plain(&self) -> bool {
@@ -251,6 +275,9 @@ impl Adversarial {
         match self.head {
             HeadKind::Linear if !Adversarial::is_default_ridge(&self.ridge) => {
                 return bad("ridge", "belongs to `head = \"ridge\"`".into());
+            }
+            HeadKind::Linear if self.reads != HeadReads::Tokens => {
+                return bad("reads", "belongs to `head = \"ridge\"`; a linear head reads all tokens".into());
             }
             HeadKind::Ridge if self.batch < 8 => {
                 return bad("batch", format!("{} must be at least 8: an eighth of it judges the fit", self.batch));

@@ -22,7 +22,7 @@ mod paths;
 mod run;
 mod train;
 
-pub use algorithm::{Adversarial, AlgorithmKind, HeadKind, LabelNoise, Plain, Sam};
+pub use algorithm::{Adversarial, AlgorithmKind, HeadKind, HeadReads, LabelNoise, Plain, Sam};
 pub(crate) use explain::schema_of;
 pub use explain::{Explanation, UnknownKey, explain, schema};
 pub use identity::Names;

@@ -4,6 +4,8 @@
 //! the whole encoder is fine-tuned with a classifier on the representation of `<s>`. Accuracies come with their spread
 //! over seeds and beside chance, the majority class and, where the language gives it, the Bayes-optimal accuracy.
 //!
+//! [`alignment`] asks without labels how much of what the head reads is a function of the truth.
+//!
 //! ```
 //! use lowland::downstream::{Sizes, TaskData};
 //! use lowland::language::{Hmm, RandomHmm, Task};
@@ -17,6 +19,7 @@
 //! assert!(data.bayes.unwrap() > data.chance());
 //! ```
 
+mod alignment;
 mod data;
 mod epochs;
 mod features;
@@ -26,6 +29,7 @@ mod outcome;
 mod probe;
 mod ridge;
 
+pub use alignment::{Alignment, NoAlignment, alignment};
 pub use data::{Part, Sizes, TaskData, TaskError, part_seed};
 pub use features::{Dropping, Features, NoSuchLayer, Pooling, layer_in, layer_number};
 pub use file::Limits;

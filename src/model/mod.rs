@@ -49,7 +49,7 @@ pub use recipe::{Bound, Given, Recipe};
 pub(crate) use reorder::reordered;
 pub use representations::RepresentationPass;
 pub use role::{Direction, Norm, Part, Role};
-pub use sentence_features::{FeatureDirection, SentenceFeaturesPass};
+pub use sentence_features::{FeatureDirection, SentenceFeaturesPass, SentenceReading};
 pub use sentence_head::{SentenceHead, SentenceHeadPass, Side, SideMemory};
 pub use store::{Arena, Chunk};
 pub use token_ids::TokenIds;

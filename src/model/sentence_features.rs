@@ -1,15 +1,41 @@
-//! The concatenated representations of all of a sentence's tokens after the last layer, what a linear probe reads, as
-//! features to be read by the host; and the gradient by the encoder's parameters of a function of them whose derivative
+//! Features of sentences to be read by the host, the concatenated representations of all tokens after the last layer
+//! (what a linear probe reads) or the tangent of that of `<s>`; and the gradient by the encoder's parameters of a function of them whose derivative
 //! by the features the host gives. Nothing is masked and nothing dropped.
 
+use super::encoder::Encoder;
 use super::on_device::Model;
 use super::recipe::{Bound, Given, Recipe};
-use super::sentence_head::{SentenceHead, read_by_head};
+use super::sentence_head::read_by_head;
 use crate::gpu::{Buffer, GpuError, Stamp, Step};
-use crate::graph::TensorId;
+use crate::graph::{Dims, Emit, TensorId};
 use crate::ops::batch::BatchLayout;
 use crate::ops::counts::MASKED;
-use crate::ops::{Batch, Labels};
+use crate::ops::{Activation, Batch, Labels, concat};
+
+/// What is taken of a sentence's token representations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SentenceReading {
+    /// All of them one after another, of sentences of up to so many tokens; zeros behind a shorter one.
+    Tokens(u32),
+    /// The hyperbolic tangent of that of the marked position, in sentences of up to so many tokens.
+    Marked(u32),
+}
+
+impl SentenceReading {
+    /// Numbers of a sentence in memory.
+    fn width(self, encoder: &Encoder) -> u32 {
+        match self {
+            SentenceReading::Tokens(tokens) => concat::width(tokens, encoder.config.hidden_size),
+            SentenceReading::Marked(_) => encoder.config.hidden_size.next_multiple_of(4),
+        }
+    }
+
+    /// Sizes of batches of this number of sentences.
+    fn dims(self, sentences: u32) -> Dims {
+        let (SentenceReading::Tokens(tokens) | SentenceReading::Marked(tokens)) = self;
+        Dims { rows: sentences * tokens, masked: sentences, sentences, probes: 1 }
+    }
+}
 
 /// Which way a pass goes.
 #[derive(Clone, Copy)]
@@ -37,18 +63,24 @@ struct Made {
     gradients: Vec<(usize, TensorId)>,
 }
 
-fn recipe(model: &Model, head: SentenceHead, back: bool) -> Made {
+fn recipe(model: &Model, reading: SentenceReading, back: bool) -> Made {
     let encoder = &model.encoder;
     let mut graph = encoder.graph.clone();
     let x = encoder.represent(&mut graph, encoder.hidden.len() - 1);
-    let features = graph.concat(x, head.tokens);
+    let features = match reading {
+        SentenceReading::Tokens(tokens) => graph.concat(x, tokens),
+        SentenceReading::Marked(_) => {
+            let marked = graph.gather(x);
+            graph.activation(Activation::Tanh, marked)
+        }
+    };
     graph.prune(&[features]);
     if !back {
         graph.fuse();
         let recipe = Recipe::new(graph, encoder, Labels::Hard).give(Given::Fresh("the features"), [features]);
         return Made { recipe, features, adjoint: None, gradients: vec![] };
     }
-    let adjoint = graph.input("adjoint of the features", MASKED, head.width(encoder));
+    let adjoint = graph.input("adjoint of the features", MASKED, graph.tensor(features).cols);
     let forward = graph.nodes().len();
     let adjoints = graph.gradient_for(&[(features, adjoint)], |id| encoder.tensors.contains(&id));
     let gradients: Vec<(usize, TensorId)> =
@@ -69,31 +101,31 @@ impl SentenceFeaturesPass {
     ///
     /// # Errors
     /// As [`Recipe::check`].
-    pub fn bytes(model: &Model, head: SentenceHead, back: bool, sentences: u32) -> Result<u64, GpuError> {
+    pub fn bytes(model: &Model, reading: SentenceReading, back: bool, sentences: u32) -> Result<u64, GpuError> {
         let model = read_by_head(model);
-        recipe(&model, head, back).recipe.bytes(&model, &head.dims(sentences))
+        recipe(&model, reading, back).recipe.bytes(&model, &reading.dims(sentences))
     }
 
-    /// Plans for batches of up to `sentences`. Of `head` the tokens of the longest sentence count.
+    /// Plans for batches of up to `sentences`.
     ///
     /// # Errors
     /// As [`Recipe::plan`].
     pub fn new(
         model: &Model,
-        head: SentenceHead,
+        reading: SentenceReading,
         direction: FeatureDirection<'_>,
         sentences: u32,
     ) -> Result<SentenceFeaturesPass, GpuError> {
         let model = read_by_head(model);
-        let made = recipe(&model, head, matches!(direction, FeatureDirection::Back(_)));
+        let made = recipe(&model, reading, matches!(direction, FeatureDirection::Back(_)));
         let caller: Vec<(TensorId, Buffer)> = match direction {
             FeatureDirection::Forward => vec![],
             FeatureDirection::Back(gradients) => {
                 made.gradients.iter().map(|(i, id)| (*id, gradients[*i].clone())).collect()
             }
         };
-        let bound = made.recipe.plan(&model, head.dims(sentences), &caller)?;
-        let width = head.width(&model.encoder) as usize;
+        let bound = made.recipe.plan(&model, reading.dims(sentences), &caller)?;
+        let width = reading.width(&model.encoder) as usize;
         Ok(SentenceFeaturesPass { bound, features: made.features, adjoint: made.adjoint, width })
     }
 

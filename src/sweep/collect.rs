@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::check::check_runs;
 use super::conventions::TraceConventions;
 use super::error::RunFailure;
-use super::examine::{Curved, Probed, Question, parse};
+use super::examine::{Aligned, Curved, Probed, Question, parse};
 use super::file::{Method, ProbeSection};
 use super::folder::{self, Failed, ModelAt};
 use super::plan::{PlannedRun, SweepPlan};
@@ -178,6 +178,7 @@ impl SweepPlan {
             saturated: false,
             curvature: None,
             conventions: None,
+            alignment: None,
             downstream: Vec::new(),
             notes: Vec::new(),
         };
@@ -209,6 +210,11 @@ impl SweepPlan {
                 }
                 Question::Conventions(..) => {
                     row.conventions = Some(parse::<TraceConventions>(&text).ok_or_else(damaged)?);
+                }
+                Question::Alignment => {
+                    let found: Aligned = parse(&text).ok_or_else(damaged)?;
+                    row.alignment = found.alignment;
+                    row.notes.extend(found.reason.map(|reason| format!("{}: {reason}", question.text())));
                 }
                 Question::Probe(_) => {
                     let found: Probed = parse(&text).ok_or_else(damaged)?;
@@ -246,6 +252,7 @@ impl SweepPlan {
             saturated: true,
             curvature: None,
             conventions: None,
+            alignment: None,
             downstream: Vec::new(),
             notes: Vec::new(),
         };

@@ -16,20 +16,23 @@ use super::plan::{PlannedRun, SweepPlan};
 use super::table::{Accuracies, Task};
 use crate::config::{ConfigError, EvaluateSection, MeasureSection, Positions};
 use crate::downstream::{
-    Dropping, Features, FineTuning, Fit, Fresh, Outcome, RateSchedule, TaskData, finetune, layer_number, probe,
-    probe_fresh, ridge_path,
+    Alignment, Dropping, Features, FineTuning, Fit, Fresh, Outcome, RateSchedule, TaskData, alignment, finetune,
+    layer_number, probe, probe_fresh, ridge_path,
 };
 use crate::interrupt;
 use crate::language::Words;
 use crate::model::{Encoder, Loaded, Model, Size, Weights, enlarge};
 use crate::ops::Device;
-use crate::train::{Corpus, Evaluation, Evaluator, Instruments, Measurement};
+use crate::ops::batch::Sentence;
+use crate::train::{Corpus, Evaluation, Evaluator, HeldOut, Instruments, Measurement, held_out_seed};
 
 /// One question.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Question<'p> {
     Evaluation,
     Curvature(&'p MeasureSection),
+    /// How much of the last representations is a function of the exact conditional.
+    Alignment,
     /// The trace in every convention, for models of several sizes.
     Conventions(&'p MeasureSection, Size),
     Probe(&'p ProbeSection),
@@ -40,6 +43,13 @@ pub(super) enum Question<'p> {
 pub(super) struct Curved {
     pub parametrisation: String,
     pub measurement: Measurement,
+}
+
+/// An alignment, or why there is none.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Aligned {
+    pub alignment: Option<Alignment>,
+    pub reason: Option<String>,
 }
 
 /// A task's accuracy with the task.
@@ -60,6 +70,7 @@ impl SweepPlan {
         all.extend(examine.measure.as_ref().map(Question::Curvature));
         let sized = examine.measure.as_ref().zip(self.compared_in());
         all.extend(sized.map(|(measure, into)| Question::Conventions(measure, into)));
+        all.extend(examine.alignment.then_some(Question::Alignment));
         all.extend(examine.probe.iter().map(Question::Probe));
         all
     }
@@ -81,6 +92,7 @@ impl Question<'_> {
             Question::Curvature(measure) => {
                 ("curvature".to_string(), json!([measure, plan.enlarged(), examine.enlarge_by]))
             }
+            Question::Alignment => ("alignment".to_string(), json!(examine.sentences)),
             Question::Conventions(measure, into) => {
                 let into = [into.hidden, into.layers, into.heads, into.intermediate];
                 ("conventions".to_string(), json!([measure.trace, into, examine.enlarge_by]))
@@ -104,6 +116,7 @@ impl Question<'_> {
         match self {
             Question::Evaluation => "loss".into(),
             Question::Curvature(_) => "curvature".into(),
+            Question::Alignment => "alignment".into(),
             Question::Conventions(..) => "trace in every convention".into(),
             Question::Probe(probe) => format!("task {}", probe.name(&probe.task)),
         }
@@ -167,6 +180,7 @@ impl<'p> Examiner<'p> {
         match question {
             Question::Evaluation => Ok(json!(self.evaluate(subject)?)),
             Question::Curvature(measure) => Ok(json!(self.measure(subject, measure)?)),
+            Question::Alignment => Ok(json!(self.align(subject)?)),
             Question::Conventions(measure, into) => Ok(json!(self.conventions(subject, measure, into)?)),
             Question::Probe(section) => Ok(json!(self.probe(subject, section)?)),
         }
@@ -176,6 +190,17 @@ impl<'p> Examiner<'p> {
         let examine = &self.plan.examine;
         let asked = EvaluateSection { sentences: examine.sentences, positions: examine.positions };
         Ok(Evaluator::new(&subject.model, &subject.corpus, &asked, subject.micro_batch)?.run()?)
+    }
+
+    fn align(&self, subject: &Subject<'_>) -> Result<Aligned, RunFailure> {
+        let held_out = HeldOut { corpus: subject.corpus.clone(), seed: held_out_seed(subject.corpus.seed) };
+        let made = held_out.exact(0..self.plan.examine.sentences.into(), Positions::One)?;
+        let sentences: Vec<Sentence> = made.into_iter().flatten().map(|m| m.sentence).collect();
+        let found = alignment(&subject.model, &sentences, Evaluator::batch(subject.micro_batch))?;
+        Ok(match found {
+            Ok(alignment) => Aligned { alignment: Some(alignment), reason: None },
+            Err(none) => Aligned { alignment: None, reason: Some(none.to_string()) },
+        })
     }
 
     fn measure(&self, subject: &Subject<'_>, measure: &MeasureSection) -> Result<Curved, RunFailure> {

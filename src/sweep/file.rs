@@ -25,6 +25,7 @@
 //! [examine]                           # what is asked of each model
 //! models = "last"                     # or "checkpoints": all of them, and the last
 //! sentences = 4000                    # for the loss
+//! alignment = true                    # how much of the last representations is a function of the exact conditional
 //! lookup = true                       # probes of the table of exact conditionals beside the models
 //! enlarge = "largest"                 # curvature inside the largest of the sweep's architectures, or a size
 //! [examine.measure]                   # as [measure] of a run config, without `every`
@@ -165,6 +166,9 @@ pub struct ExamineSection {
     pub enlarge: Option<Enlarge>,
     /// How the larger model is filled.
     pub enlarge_by: EnlargeBy,
+    /// Whether to ask which share of the variance of the last representations at masked positions lies between
+    /// different exact conditionals; for languages in which conditionals come back.
+    pub alignment: bool,
     /// Curvature; absent: none.
     pub measure: Option<MeasureSection>,
     /// Downstream tasks.
@@ -181,6 +185,7 @@ impl Default for ExamineSection {
             lookup: false,
             enlarge: None,
             enlarge_by: EnlargeBy::Duplication,
+            alignment: false,
             measure: None,
             probe: Vec::new(),
         }
@@ -221,6 +226,10 @@ pub enum Method {
 pub struct ProbeSection {
     /// `A`, `B`, `C`, `span:K` of a grammar, `task-K` of a hidden Markov model, `positive`, `sign`, `sum` of brackets.
     pub task: String,
+    /// What the task is called in tables and figures. Left out: the task with its method, features and layer; needed
+    /// where two probes differ in something else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// Whether labels weigh by the grammar's probabilities outside of the span.
     pub with_prior: bool,
     /// How the task is learned.
@@ -279,6 +288,7 @@ impl Default for ProbeSection {
     fn default() -> Self {
         ProbeSection {
             task: String::new(),
+            label: None,
             with_prior: false,
             method: Method::Adamw,
             features: Reads::Concat,
@@ -382,8 +392,11 @@ impl ProbeSection {
         keys.into_iter().find(|key| key.1).map(|(key, _, methods)| (key, methods))
     }
 
-    /// The task with what sets it apart from the same task learned otherwise: `B`, `B mean`, `B finetune`.
+    /// The task with what sets it apart from the same task learned otherwise: `B`, `B mean`, `B finetune`; or its label.
     pub fn name(&self, task: &str) -> String {
+        if let Some(label) = &self.label {
+            return label.clone();
+        }
         let mut name = task.to_string();
         match self.method {
             Method::Finetune => return name + " finetune",
@@ -430,6 +443,14 @@ impl ExamineSection {
             let wrong = |message: String| Err(format!("[[examine.probe]] number {}: {message}", i + 1));
             if let Err(error) = probe.task.parse::<crate::language::Task>() {
                 return wrong(format!("`task`: {error}"));
+            }
+            if probe.label.as_ref().is_some_and(|label| label.trim().is_empty()) {
+                return wrong("`label` is empty; leave it out for the task's own name".into());
+            }
+            let name = |probe: &ProbeSection| probe.name(&probe.task).to_lowercase();
+            if let Some(same) = self.probe[..i].iter().position(|before| name(before) == name(probe)) {
+                let (number, name) = (same + 1, probe.name(&probe.task));
+                return wrong(format!("is called `{name}` as number {number} is; give one of them a `label`"));
             }
             if probe.train < 2 || probe.validation == 0 || probe.test == 0 || probe.seeds == 0 {
                 return wrong("`train` must be at least 2, `validation`, `test` and `seeds` at least 1".into());

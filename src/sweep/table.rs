@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::conventions::TraceConventions;
+use crate::downstream::Alignment;
 use crate::train::{Evaluation, Measurement};
 
 /// A sweep's results; `table.json`.
@@ -104,6 +105,10 @@ pub struct Row {
     /// The trace in every convention, of models of several sizes; absent in tables of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conventions: Option<TraceConventions>,
+    /// How much of the last representations is a function of the exact conditional; absent where it was not asked or
+    /// cannot be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alignment: Option<Alignment>,
     /// A task that is not known here is absent.
     pub downstream: Vec<Accuracies>,
     /// Notes on what is not known of the model, and why; left out where all is known.

@@ -248,6 +248,7 @@ overrides = ["train.steps=30", "seed=9"]
 [examine]
 models = "checkpoints"
 sentences = 100
+alignment = true
 [examine.measure]
 trace = { sentences = 32 }
 "#,
@@ -262,6 +263,9 @@ trace = { sentences = 32 }
         assert_eq!(row.curvature, begun[0].curvature, "the same model stands at the beginning of all");
         assert_eq!(row.evaluation, begun[0].evaluation);
         assert_eq!(row.noise_time, 0.0);
+        // Nearly all of a grammar's conditionals are different ones.
+        assert_eq!(row.alignment, None);
+        assert!(row.notes.iter().any(|note| note.contains("alignment") && note.contains("conditionals")), "{row:?}");
     }
     let plan = plan_of(&f, "theory.toml");
     let start = plan.folder(&plan.starts[0]);
@@ -312,6 +316,11 @@ fn sweeps_that_cannot_be_are_refused() {
         ("[grid]\n\"train.keep_checkpoints\" = [2]\n[examine]\nmodels = \"checkpoints\"\n", "train.keep_checkpoints"),
         ("[examine]\nmodels = \"all\"\n", "unknown variant `all`"),
         ("[examine]\nenlarge = \"big\"\n", "neither \"largest\" nor a size"),
+        (
+            "[[examine.probe]]\ntask = \"B\"\n[[examine.probe]]\ntask = \"b\"\ntrain = 100\n",
+            "number 2: is called `b` as number 1 is; give one of them a `label`",
+        ),
+        ("[[examine.probe]]\ntask = \"B\"\nlabel = \" \"\n", "`label` is empty"),
         ("[examine]\nsentences = 0\n", "`sentences`: 0 must lie in"),
         ("[[examine.probe]]\ntask = \"d\"\n", "[[examine.probe]] number 1: `task`"),
         ("[[examine.probe]]\ntask = \"b\"\nlr = -1.0\n", "`lr` must be positive"),

@@ -3,7 +3,7 @@
 
 use crate::common::adapter::gpu;
 use lowland::config::{
-    AdamW, Adversarial, AlgorithmKind, HeadKind, OptimizerKind, Resolved, RunConfig, Sam, ScheduleKind, Sgd,
+    AdamW, Adversarial, AlgorithmKind, HeadKind, HeadReads, OptimizerKind, Resolved, RunConfig, Sam, ScheduleKind, Sgd,
     TrainSection, Warmup,
 };
 use lowland::gpu::Gpu;
@@ -391,23 +391,35 @@ fn solve(mut a: Vec<Vec<f64>>, mut b: Vec<f64>) -> Vec<f64> {
     (0..n).map(|i| b[i] / a[i][i]).collect()
 }
 
-/// Mean squared error on the last sentences of a ridge regression on the first `fit`, from their representations.
-fn ridge_loss(gpu: &Gpu, s: &Setting, weights: &Weights, sentences: &[Sentence], fit: usize, classes: u32) -> f64 {
+/// Mean squared error on the last sentences of a ridge regression on the first 21, from their representations.
+fn ridge_loss(
+    gpu: &Gpu,
+    s: &Setting,
+    weights: &Weights,
+    sentences: &[Sentence],
+    reads: HeadReads,
+    classes: u32,
+) -> f64 {
+    let fit = 21;
     let model = Model::new(&Device::of(gpu), &s.encoder, weights).unwrap();
     let pass = RepresentationPass::new(&model, dims_for(sentences, sentences.len()), 2).unwrap();
     let rows: Vec<f64> = pass.run(sentences).unwrap().into_iter().map(f64::from).collect();
     let mut first = 0;
-    let features: Vec<&[f64]> = sentences
+    let features: Vec<Vec<f64>> = sentences
         .iter()
         .map(|x| {
             first += x.ids.len();
-            &rows[(first - x.ids.len()) * 18..first * 18]
+            let all = &rows[(first - x.ids.len()) * 18..first * 18];
+            match reads {
+                HeadReads::Tokens => all.to_vec(),
+                HeadReads::First => all[..18].iter().map(|h| h.tanh()).collect(),
+            }
         })
         .collect();
     // A shorter sentence has zeros behind it, which add nothing.
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
     let kernel = |i: usize, j: usize| {
-        let (a, b) = (features[i], features[j]);
+        let (a, b) = (&features[i], &features[j]);
         (dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()).clamp(-0.9999999, 0.9999999)
     };
     let target = |i: usize, y: u32| f64::from(sentences[i].masked[0].1 == y) - 1.0 / f64::from(classes);
@@ -429,9 +441,12 @@ fn the_gradient_against_a_ridge_goes_through_its_fit() {
     for kind in [ModelKind::RobertaPreLayerNorm, ModelKind::Bert] {
         let s = Setting::new(kind);
         let weight = 0.7;
-        for (recompute, loss_scale) in [(false, 1.0), (true, 16.0)] {
-            let train =
-                TrainSection { recompute, loss_scale: Some(loss_scale), ..section(sgd(0.0), against(ridge(weight))) };
+        for (recompute, loss_scale, reads) in
+            [(false, 1.0, HeadReads::Tokens), (true, 16.0, HeadReads::Tokens), (true, 16.0, HeadReads::First)]
+        {
+            let ridge = Adversarial { reads, ..ridge(weight) };
+            let algorithm = against(ridge.clone());
+            let train = TrainSection { recompute, loss_scale: Some(loss_scale), ..section(sgd(0.0), algorithm) };
             let mut trainer = s.trainer(&gpu, &train);
             s.advance(&mut trainer, &train, 0..1);
             let lines = trainer.adversary_lines(0..1).unwrap();
@@ -440,8 +455,8 @@ fn the_gradient_against_a_ridge_goes_through_its_fit() {
             assert!(adversary.state().unwrap().is_empty(), "a ridge keeps nothing");
             let (gradient, sentences) = adversary.last(0);
             assert_eq!(sentences.len(), 24);
-            let classes = AdversaryData::draw(&ridge(weight), &s.language, &TokenIds::new(12), SEED).unwrap().classes;
-            let of = |weights: &Weights| ridge_loss(&gpu, &s, weights, &sentences, 21, classes.len() as u32);
+            let classes = AdversaryData::draw(&ridge, &s.language, &TokenIds::new(12), SEED).unwrap().classes;
+            let of = |weights: &Weights| ridge_loss(&gpu, &s, weights, &sentences, reads, classes.len() as u32);
             let own: Vec<f64> =
                 flat(&gradient.read(&gpu, &s.encoder).unwrap()).iter().map(|g| g / loss_scale).collect();
             let loss = of(&s.weights);
@@ -603,6 +618,7 @@ fn what_cannot_be_is_refused_with_its_key() {
         ("{ kind = \"adversarial\", task = \"b\", head = \"ridge\", ceiling = 2.0 }", "", &["ceiling", "linear"]),
         ("{ kind = \"adversarial\", task = \"b\", head = \"ridge\", batch = 7 }", "", &["batch", "at least 8"]),
         ("{ kind = \"adversarial\", task = \"b\", ridge = 0.1 }", "", &["ridge", "belongs to"]),
+        ("{ kind = \"adversarial\", task = \"b\", reads = \"first\" }", "", &["reads", "belongs to"]),
         ("{ kind = \"adversarial\", task = \"b\", head = \"rigid\" }", "", &["ridge"]),
         ("{ kind = \"adverserial\", task = \"b\" }", "", &["adversarial"]),
     ] {

@@ -3,15 +3,16 @@
 use crate::common::adapter::gpu;
 use crate::common::fixtures::fixture;
 use lowland::downstream::{
-    Features, FineTuning, Limits, LinearProbe, Pooling, Sizes, TaskData, finetune, layer_number, part_seed, probe,
-    ridge, ridge_path,
+    Alignment, Features, FineTuning, Limits, LinearProbe, Pooling, Sizes, TaskData, alignment, finetune, layer_number,
+    part_seed, probe, ridge, ridge_path,
 };
-use lowland::language::{Grammar, Hmm, Language, Pcfg, RandomGrammar, RandomHmm, Task};
+use lowland::language::{Brackets, Grammar, Hmm, Language, Pcfg, RandomGrammar, RandomHmm, Task};
 use lowland::model::{
     Encoder, Loaded, Model, ModelConfig, ModelKind, TokenIds, Vocabulary, Weights, WeightsFile, load,
 };
 use lowland::ops::Device;
-use lowland::train::held_out_seed;
+use lowland::ops::batch::Sentence;
+use lowland::train::{held_out_seed, masked_sentence};
 
 const SIZES: Sizes = Sizes { train: 300, validation: 60, test: 200 };
 
@@ -321,4 +322,37 @@ fn fine_tuning_learns_what_the_first_token_cannot_know_at_first() {
         let again = finetune(&Device::of(&gpu), &model, &ids, &data, &options, &[2]).unwrap();
         assert_eq!(again[0], fits[1], "{kind:?}: a function of the seed");
     }
+}
+
+/// Alignment of a model on soft brackets whose layers are as many.
+fn aligned(layers: u32, scale: f64) -> Alignment {
+    let language = Brackets::new(7, 0.15).unwrap();
+    let config = ModelConfig {
+        vocab_size: 6,
+        hidden_size: 16,
+        num_hidden_layers: layers,
+        num_attention_heads: 2,
+        intermediate_size: 32,
+        max_position_embeddings: 2 + 9,
+        ..ModelConfig::default()
+    };
+    let encoder = Encoder::new(&config).unwrap();
+    let weights = Weights::initial(&encoder.parameters, scale, 4);
+    let model = Model::new(&Device::of(&gpu()), &encoder, &weights).unwrap();
+    let tokens = TokenIds::new(2);
+    let sentences: Vec<Sentence> = (0..3000).map(|i| masked_sentence(&language, &tokens, 8, i).sentence).collect();
+    alignment(&model, &sentences, 64).unwrap().unwrap()
+}
+
+#[test]
+fn representations_are_aligned_with_the_conditional_when_they_see_the_others() {
+    let blind = aligned(0, 0.1);
+    // Brackets that are not masked sum to -6, -4, ..., 6; what stands at a masked position without a layer is its
+    // position, which says nothing of them.
+    assert_eq!((blind.conditionals, blind.positions), (7, 3000));
+    assert!(blind.share_of_conditional.abs() < 4.0 * blind.share_of_conditional_standard_error, "{blind:?}");
+    assert!(blind.share_of_conditional_standard_error < 0.01, "{blind:?}");
+    let seeing = aligned(1, 0.5);
+    assert!(seeing.share_of_conditional > 10.0 * seeing.share_of_conditional_standard_error, "{seeing:?}");
+    assert!(seeing.share_of_conditional < 1.0, "{seeing:?}");
 }

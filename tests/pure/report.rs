@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use lowland::downstream::Alignment;
 use lowland::random::{Purpose, Stream};
 use lowland::report;
 use lowland::sweep::{Accuracies, Collapse, Missing, Row, Table, Task, TraceConventions};
@@ -132,6 +133,12 @@ impl Made<'_> {
                 ..Measurement::default()
             }),
             conventions: None,
+            alignment: Some(Alignment {
+                share_of_conditional: 0.4 + 0.1 / trace,
+                share_of_conditional_standard_error: 0.01,
+                conditionals: 7,
+                positions: 1000,
+            }),
             downstream,
             notes: vec![],
         }

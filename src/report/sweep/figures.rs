@@ -140,6 +140,9 @@ fn panel_specs<'a>(section: &Section, task: impl Fn(&str) -> Pick<'a>) -> Vec<Pa
         (FISHER.name.into(), FISHER.unit, "trace", Box::new(FISHER.of)),
         (HESSIAN.name.into(), HESSIAN.unit, "trace", Box::new(HESSIAN.of)),
     ];
+    if section.models().iter().any(|m| m.row.alignment.is_some()) {
+        panel_specs.push(("Alignment with the truth".into(), "share of variance", "", Box::new(quantity::alignment)));
+    }
     for t in section.tasks() {
         panel_specs.push((format!("Accuracy, {}", titled(&t.task)), "%", "", task(&t.task)));
     }

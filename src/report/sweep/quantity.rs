@@ -83,6 +83,11 @@ pub fn hessian_fisher(row: &Row) -> Option<Value> {
     measured(row, |m| m.bartlett.as_ref().and_then(|b| Some((b.hessian_fisher?, b.hessian_fisher_standard_error))))
 }
 
+/// The share of the last representations' variance between exact conditionals.
+pub fn alignment(row: &Row) -> Option<Value> {
+    row.alignment.as_ref().map(|a| (a.share_of_conditional, Some(a.share_of_conditional_standard_error)))
+}
+
 pub fn accuracies<'a>(row: &'a Row, task: &str) -> Option<&'a Accuracies> {
     row.downstream.iter().find(|d| d.task == task && d.accuracy.is_finite())
 }

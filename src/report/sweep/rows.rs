@@ -52,6 +52,9 @@ fn model(m: &Model<'_>) -> Record {
     if let Some(conventions) = &row.conventions {
         nested("trace_", serde_json::to_value(conventions).expect(plain));
     }
+    if let Some(alignment) = &row.alignment {
+        nested("", serde_json::to_value(alignment).expect(plain));
+    }
     for d in &row.downstream {
         record.extend(object(json!({
             format!("accuracy_{}", d.task): d.accuracy,
@@ -134,6 +137,7 @@ fn summarise(group: &Group<'_>, tasks: &[String]) -> Record {
     }
     put("bartlett_noise_fisher", group.values(quantity::noise_fisher));
     put("bartlett_hessian_fisher", group.values(quantity::hessian_fisher));
+    put("share_of_conditional", group.values(quantity::alignment));
     for task in tasks {
         put(&format!("accuracy_{task}"), group.values(|r| quantity::accuracy(r, task)));
     }

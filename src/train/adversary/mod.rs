@@ -1,9 +1,9 @@
 //! The adversarial algorithm: minimise the pre-training loss minus λ times the loss of a head that learns a downstream
 //! task from the encoder's representations (Liu, Xie, Li, Ma 2023).
 //!
-//! The head reads what a linear probe reads, the concatenated token representations of the last layer. It learns from
-//! one set of labelled sentences, and the encoder feels its loss on another set. Both sets have seeds that neither
-//! training, evaluation nor probes use. There are two heads: a [linear] one that is trained alongside, and a [ridge]
+//! The head reads what a linear probe reads, the concatenated token representations of the last layer (a ridge may read
+//! `<s>` alone). It learns from one set of labelled sentences, and the encoder feels its loss on another set. Both sets
+//! have seeds that neither training, evaluation nor probes use. There are two heads: a [linear] one that is trained alongside, and a [ridge]
 //! regression that is fitted anew in every step and through whose fit the gradient goes.
 //!
 //! Batches are a function of (seed, step).
@@ -132,7 +132,7 @@ pub(super) fn adversary_bytes(
 ) -> Result<u64, GpuError> {
     let own = match algorithm.head {
         HeadKind::Linear => LinearHead::bytes(model, head, algorithm.batch)?,
-        HeadKind::Ridge => RidgeHead::bytes(model, head, algorithm.batch)?,
+        HeadKind::Ridge => RidgeHead::bytes(model, head, algorithm)?,
     };
     Ok(Arena::bytes(&model.encoder, model.gpu().alignment()) + u64::from(ring) * 16 + own)
 }

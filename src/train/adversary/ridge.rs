@@ -8,9 +8,9 @@
 
 use super::kernel_ridge::Rows;
 use super::{Felt, Turn};
-use crate::config::Adversarial;
+use crate::config::{Adversarial, HeadReads};
 use crate::gpu::{GpuError, Stamp, Step};
-use crate::model::{FeatureDirection, Model, SentenceFeaturesPass, SentenceHead};
+use crate::model::{FeatureDirection, Model, SentenceFeaturesPass, SentenceHead, SentenceReading};
 use crate::ops::Batch;
 use crate::ops::batch::Sentence;
 
@@ -24,10 +24,19 @@ pub(super) struct RidgeHead {
     ridge: f64,
 }
 
+/// What a head reads of sentences; their class is marked at `<s>`.
+fn reading(shape: SentenceHead, algorithm: &Adversarial) -> SentenceReading {
+    match algorithm.reads {
+        HeadReads::Tokens => SentenceReading::Tokens(shape.tokens),
+        HeadReads::First => SentenceReading::Marked(shape.tokens),
+    }
+}
+
 impl RidgeHead {
     /// Bytes of activations and batches.
-    pub fn bytes(model: &Model, head: SentenceHead, sentences: u32) -> Result<u64, GpuError> {
-        let of = |back| SentenceFeaturesPass::bytes(model, head, back, sentences);
+    pub fn bytes(model: &Model, shape: SentenceHead, algorithm: &Adversarial) -> Result<u64, GpuError> {
+        let reading = reading(shape, algorithm);
+        let of = |back| SentenceFeaturesPass::bytes(model, reading, back, algorithm.batch);
         Ok(of(false)? + of(true)?)
     }
 
@@ -38,7 +47,7 @@ impl RidgeHead {
         algorithm: &Adversarial,
         felt: &Felt,
     ) -> Result<RidgeHead, GpuError> {
-        let pass = |direction| SentenceFeaturesPass::new(model, shape, direction, algorithm.batch);
+        let pass = |direction| SentenceFeaturesPass::new(model, reading(shape, algorithm), direction, algorithm.batch);
         let fit = algorithm.batch / 8 * 7;
         Ok(RidgeHead {
             features: pass(FeatureDirection::Forward)?,
