@@ -347,9 +347,9 @@ fn aligned(layers: u32, scale: f64) -> Alignment {
 #[test]
 fn representations_are_aligned_with_the_conditional_when_they_see_the_others() {
     let blind = aligned(0, 0.1);
-    // Brackets that are not masked sum to -6, -4, ..., 6; what stands at a masked position without a layer is its
-    // position, which says nothing of them.
-    assert_eq!((blind.conditionals, blind.positions), (7, 3000));
+    // Brackets that are not masked sum to -6, -4, ..., 6, the extremes once in 3,000 sentences; what stands at a masked
+    // position without a layer is its position, which says nothing of them.
+    assert!((5..=7).contains(&blind.conditionals) && blind.positions == 3000, "{blind:?}");
     assert!(blind.share_of_conditional.abs() < 4.0 * blind.share_of_conditional_standard_error, "{blind:?}");
     assert!(blind.share_of_conditional_standard_error < 0.01, "{blind:?}");
     let seeing = aligned(1, 0.5);

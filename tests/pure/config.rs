@@ -178,6 +178,30 @@ fn the_papers_shapes_have_the_papers_sizes() {
     }
 }
 
+/// The LSTMs count their positions from 0.
+#[test]
+fn the_papers_lstms_have_the_papers_sizes() {
+    let path = root().join("configs/paper/base-lstm.toml");
+    for (layers, width, millions) in [(5, 256, 10.0), (12, 768, 67.0), (16, 1024, 134.4)] {
+        let mut overrides: Vec<String> = ["vocab_size=30522", "max_position_embeddings=512", "type_vocab_size=2"]
+            .map(|t| format!("model.{t}"))
+            .into();
+        overrides.push(format!("model.hidden_size={width}"));
+        overrides.push(format!("model.num_hidden_layers={layers}"));
+        let config = config::load(&path, &overrides).unwrap().config.model;
+        let encoder = lowland::model::Encoder::new(&config.model_config(204, 16)).unwrap();
+        let found = encoder.parameter_count() as f64 / 1e6;
+        // Counted by hand: tables and their norm; of each layer two norms, two directions of four gates on the input and
+        // on D / 2 units with two biases; the norm behind them; the head's dense layer with its norm, and its bias.
+        let (d, l) = (f64::from(width), f64::from(layers));
+        let layer = 4.0 * d + 2.0 * (4.0 * (d / 2.0) * (d + d / 2.0) + 8.0 * (d / 2.0));
+        let hand = (30522.0 + 512.0 + 2.0) * d + 2.0 * d + l * layer + 2.0 * d + d * d + 3.0 * d + 30522.0;
+        println!("{layers} x {width}: {found:.4} M, by hand {:.4} M", hand / 1e6);
+        assert!((found - hand / 1e6).abs() < 1e-9, "{found} M, by hand {} M", hand / 1e6);
+        assert!((found - millions).abs() < 0.01 * millions, "{found} M, not {millions}");
+    }
+}
+
 /// Hashes name folders: a config from before a key existed keeps the name that it had.
 #[test]
 fn keys_of_the_released_recipe_are_not_written_where_they_are_not_used() {
