@@ -94,7 +94,7 @@ impl Arena {
 
     /// Writes values.
     pub fn write(&self, gpu: &Gpu, encoder: &Encoder, weights: &Weights) {
-        for (buffer, values) in self.matrices.iter().zip(weights.pack(&encoder.parameters, &encoder.matrices)) {
+        for (buffer, values) in self.matrices.iter().zip(weights.packed(&encoder.parameters, &encoder.matrices)) {
             gpu.write(buffer, &values);
         }
     }
