@@ -16,28 +16,18 @@ impl WeightsFile {
     /// # Errors
     /// Names missing shards, or what the folder holds instead.
     pub(super) fn of_model(folder: &Path) -> Result<(WeightsFile, PathBuf), ModelError> {
-        let (whole, index) = (folder.join(WHOLE), folder.join(INDEX));
-        if !whole.exists() && index.exists() {
-            return Ok((WeightsFile::of_shards(folder, &index)?, index));
+        let mut files = check_weights(folder)?;
+        let first = files.remove(0);
+        match files.is_empty() {
+            true => Ok((WeightsFile::read(&first)?, first)),
+            false => Ok((WeightsFile::of_shards(folder, &first)?, first)),
         }
-        if !whole.exists()
-            && let Some(error) = no_weights(folder)
-        {
-            return Err(error);
-        }
-        Ok((WeightsFile::read(&whole)?, whole))
     }
 
     fn of_shards(folder: &Path, index: &Path) -> Result<WeightsFile, ModelError> {
         let error = |message: String| ModelError::format(index, message);
         let map = weight_map(index)?;
         let files: BTreeSet<&String> = map.values().collect();
-        let missing: Vec<String> = files.iter().filter_map(|file| absent(folder, file)).collect();
-        if !missing.is_empty() {
-            let message = format!("{} of its {} files are missing: {}", missing.len(), files.len(), missing.join(", "));
-            let source = std::io::Error::new(std::io::ErrorKind::NotFound, message);
-            return Err(ModelError::Io { path: index.into(), source });
-        }
         let mut all = WeightsFile::default();
         for file in files {
             let shard = WeightsFile::read(&folder.join(file))?;
@@ -54,6 +44,30 @@ impl WeightsFile {
         all.rounded.sort_unstable();
         Ok(all)
     }
+}
+
+/// The files that a model's weights are read from, all of which are there: the index first where there are shards.
+/// Nothing is read but the index.
+///
+/// # Errors
+/// Names missing shards, or what the folder holds instead.
+pub fn check_weights(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
+    let (whole, index) = (folder.join(WHOLE), folder.join(INDEX));
+    if whole.exists() {
+        return Ok(vec![whole]);
+    }
+    if !index.exists() {
+        let source = std::io::ErrorKind::NotFound.into();
+        return Err(no_weights(folder).unwrap_or(ModelError::Io { path: whole, source }));
+    }
+    let files: BTreeSet<String> = weight_map(&index)?.into_values().collect();
+    let missing: Vec<String> = files.iter().filter_map(|file| absent(folder, file)).collect();
+    if !missing.is_empty() {
+        let message = format!("{} of its {} files are missing: {}", missing.len(), files.len(), missing.join(", "));
+        let source = std::io::Error::new(std::io::ErrorKind::NotFound, message);
+        return Err(ModelError::Io { path: index, source });
+    }
+    Ok(std::iter::once(index).chain(files.iter().map(|file| folder.join(file))).collect())
 }
 
 /// A file of a folder in words, where it is not there.

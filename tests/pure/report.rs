@@ -131,9 +131,8 @@ impl Made<'_> {
                 measure_seconds: 12.5,
                 ..Measurement::default()
             }),
-            conventions: None,
             downstream,
-            notes: vec![],
+            ..Row::default()
         }
     }
 }
