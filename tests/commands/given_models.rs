@@ -156,13 +156,11 @@ fn examples_stand_in_the_place_of_a_language() {
         std::fs::remove_file(f.path("run/checkpoints/step-40").join(file)).unwrap();
     }
     let line = |i: u32| {
-        let second = if i % 2 == 0 { ",3" } else { "" };
-        let label = if i % 2 == 0 { ",9" } else { "" };
-        let (a, b) = (4 + i % 12, 4 + i * 5 % 12);
+        let (token, position, label) = if i.is_multiple_of(2) { (",3", ",4", ",9") } else { ("", "", "") };
+        let (a, b, first) = (4 + i % 12, 4 + i * 5 % 12, 4 + i * 7 % 12);
         format!(
-            "{{\"input_ids\":[0,{a},3,{b}{second},2],\"masked_positions\":[2{}],\"labels\":[{}{label}]}}\n",
-            if i % 2 == 0 { ",4" } else { "" },
-            4 + i * 7 % 12
+            "{{\"input_ids\":[0,{a},3,{b}{token},2],\"masked_positions\":[2{position}],\
+             \"labels\":[{first}{label}]}}\n"
         )
     };
     f.write("examples.jsonl", &(0..20).map(line).collect::<String>());

@@ -11,6 +11,9 @@ use super::section::{Section, is_lookup};
 use crate::statistics::Coefficient;
 use crate::sweep::Row;
 
+/// Reads a number from a row.
+type Read = dyn Fn(&Row) -> Option<Value>;
+
 /// A quantity that an accuracy or a covariate may go with.
 #[derive(Clone)]
 pub struct Measure {
@@ -22,7 +25,7 @@ pub struct Measure {
     pub curvature: bool,
     /// Whether the loss is a rival to it, so that what is left given the loss is of interest.
     pub partial: bool,
-    pub of: Rc<dyn Fn(&Row) -> Option<Value>>,
+    pub of: Rc<Read>,
 }
 
 impl From<&'static Predictor> for Measure {
