@@ -121,7 +121,7 @@ fn models_that_are_there_are_asked_as_trained_ones_are() {
     assert_eq!(of("size", "accuracy_span:2 ridge")["n_models"], 2);
     let page = f.read("OUT/report.html");
     assert!(page.contains("Correlations of covariates") && page.contains("score, per cent"));
-    assert!(f.path("OUT/figures/covariates.svg").exists() && f.path("OUT/figures/covariates-loss.png").exists());
+    assert!(f.path("OUT/figures/covariates.svg").exists() && f.path("OUT/figures/covariates-excess-loss.png").exists());
     assert!(f.read("OUT/tables/models.csv").contains("\"covariate.score, per cent\""));
 
     // Again: nothing is asked, nothing changes.

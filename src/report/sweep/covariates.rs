@@ -54,7 +54,10 @@ pub fn value(row: &Row, name: &str) -> Option<f64> {
 /// All that was measured of some model and is one number: traces in every convention, losses, accuracies.
 pub fn measures(section: &Section) -> Vec<Measure> {
     let mut all: Vec<Measure> = PREDICTORS.into_iter().map(Measure::from).collect();
-    all.push((&LOSS).into());
+    // Where the excess loss is known, the loss differs from it by a constant.
+    if rival(section).key == LOSS.key {
+        all.push((&LOSS).into());
+    }
     // As trained it is the trace above; the others are over one architecture.
     all.extend(CONVENTIONS.iter().skip(1).map(|convention| Measure {
         key: convention.key.into(),
@@ -124,7 +127,7 @@ pub fn statements(section: &Section, all: &[Found]) -> Vec<(String, String)> {
             fisher.runs,
             text(fisher)
         );
-        if fisher.runs < FEWEST_RUNS {
+        if fisher.runs < FEWEST_RUNS && fisher.interval().is_some() {
             words += &format!("; an interval over fewer than {FEWEST_RUNS} runs is not taken to decide");
         }
         words += ".";

@@ -9,7 +9,7 @@ use super::correlations::Found;
 use super::covariates;
 use super::embeddings;
 use super::forest;
-use super::quantity::{self, EXCESS, FISHER, HESSIAN, LOSS, Predictor, Value, titled};
+use super::quantity::{self, EXCESS, FISHER, HESSIAN, Predictor, Value, titled};
 use super::rows::Group;
 use super::section::{Model, Section, is_lookup};
 use crate::sweep::{Row, Table};
@@ -30,7 +30,7 @@ pub fn all(section: &Section, correlations: &[Found]) -> Vec<Drawn> {
     for predictor in [&FISHER, &HESSIAN] {
         drawn.extend(transfer(section, predictor));
     }
-    for predictor in [&FISHER, &HESSIAN, &LOSS] {
+    for predictor in [&FISHER, &HESSIAN, covariates::rival(section)] {
         drawn.extend(scores(section, predictor));
     }
     let briefly = if convention::decides_in(section) { format!(" {}", convention::BRIEFLY) } else { String::new() };
