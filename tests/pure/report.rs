@@ -613,7 +613,7 @@ fn covariates_are_correlated_with_all_that_was_measured() {
     }
     put(folder.path(), &given);
     report::write(folder.path(), None).unwrap();
-    let rows = json_rows(folder.path(), "correlations");
+    let rows = json_rows(folder.path(), "correlations.json");
     let of = |covariate: &str, predictor: &str, given: Value| -> Value {
         let fits = |r: &&Value| {
             r["covariate"] == covariate
@@ -629,12 +629,12 @@ fn covariates_are_correlated_with_all_that_was_measured() {
     assert_eq!((&score["n_models"], &score["n_runs"], &score["task"]), (&json!(30), &json!(6), &Value::Null));
     assert!(of("score", "fisher_trace", json!("excess_loss"))["value"].as_f64().unwrap() < -0.9);
     assert_eq!(of("of some", "accuracy_b", Value::Null)["n_models"], 24);
-    assert_eq!(of("of some", "excess_loss", Value::Null)["high"], -1.0);
+    assert!(of("of some", "excess_loss", Value::Null)["high"].as_f64().unwrap() < -0.999);
     assert!(rows.iter().all(|r| r["covariate"].is_null() != r["task"].is_null()));
     assert!(rows.iter().any(|r| r["task"] == "b" && r["n_runs"] == 6));
     let page = read(folder.path().join("report.html"));
     assert!(page.contains("<b>score</b>: higher in flatter models. Over 30 models of 6 runs"), "{page}");
-    let models = json_rows(folder.path(), "models");
+    let models = json_rows(folder.path(), "models.json");
     assert_eq!(models[0]["covariate.score"], given.rows[0].covariates["score"]);
     assert!(models[0].get("covariate.of some").is_none_or(Value::is_null));
     for name in ["covariates", "covariates-fisher-trace", "covariates-hessian-trace", "covariates-excess-loss"] {
