@@ -90,7 +90,8 @@ fn models_that_are_there_are_asked_as_trained_ones_are() {
         // What `eval` says of the same model on the same sentences; `run/model` is the last checkpoint.
         let eval = f.json(&["eval", model, "run.toml", "seed=0", "--count", "100", "--json"]);
         let own = row.evaluation.as_ref().unwrap();
-        assert_eq!(own.excess_loss, eval["excess_loss"].as_f64().unwrap(), "{model}");
+        let theirs = eval["excess_loss"].as_f64().unwrap();
+        assert!((own.excess_loss - theirs).abs() < 1e-9, "{model}: {} and {theirs}", own.excess_loss);
         assert_eq!(own.sentences, 100);
         assert!(row.curvature.as_ref().unwrap().noise_trace.unwrap() > 0.0 && row.downstream.len() == 1);
         assert!(row.parameters > 1000 && row.parametrisation.contains("as trained"));
