@@ -56,8 +56,8 @@ pub struct Loaded {
     pub notes: Vec<String>,
 }
 
-/// Reads a model's folder, or the snapshot in one of the hub's cache ([`model_folder`]), tied or not as `transformers` 5
-/// ties it.
+/// Reads a model's folder, or the snapshot in one of the hub's cache ([`model_folder`]), tied or not as
+/// `transformers` 5 ties it.
 ///
 /// # Errors
 /// Names a missing, unknown, mis-shaped or truncated tensor, what `config.json` asks for that is not supported, and the
@@ -111,8 +111,8 @@ pub fn load(named: &Path) -> Result<Loaded, ModelError> {
     Ok(Loaded { encoder, weights: Weights(weights), folder, notes })
 }
 
-/// The config of a model's folder, or of one of the hub's cache, without a look at the weights. Whether its head is tied
-/// is said by the weights too.
+/// The config of a model's folder, or of one of the hub's cache, without a look at the weights. Whether its head is
+/// tied is said by the weights too.
 ///
 /// # Errors
 /// As [`load`], as far as `config.json` is concerned.

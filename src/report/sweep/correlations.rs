@@ -120,7 +120,8 @@ impl Target<'_> {
     }
 }
 
-/// Pairs of a predictor and a target, of models whose loss is known; a covariate needs no loss but for the partial ones.
+/// Pairs of a predictor and a target, of models whose loss is known; a covariate needs no loss but for the partial
+/// ones.
 struct Sample<'a> {
     target: Target<'a>,
     predictor: Measure,
