@@ -77,7 +77,8 @@ pub fn draw(all: &[Found], covariates: bool) -> Option<(Scene, String)> {
         for key in predictors {
             let own: Vec<&&Found> = chosen.iter().filter(|f| f.task == task && f.predictor.key == key).collect();
             let name = own.first().map_or(key, |f| f.predictor.name.as_str());
-            scene.words(plain(20.0, y + 13.0, &name.chars().take(LONGEST_NAME).collect::<String>(), Anchor::Start));
+            let name: String = name.chars().take(LONGEST_NAME).collect();
+            scene.words(plain(20.0, y + 13.0, &name, Anchor::Start));
             for f in own {
                 let place = y + if f.models.saturated { 4.0 } else { 16.0 };
                 let value = f.value.map_or(f64::NAN, |c| c.value);
