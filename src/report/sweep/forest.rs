@@ -93,9 +93,9 @@ pub fn draw(all: &[Found], covariates: bool) -> Option<(Scene, String)> {
         }
     }
     if covariates {
-        let caption = "Each block is a column of the sweep's table of covariates. Runs, not models, are drawn again for \
-            the intervals: models that the sweep file says are of one training are drawn together, every other one by \
-            itself. With many coefficients some intervals miss 0 by chance.";
+        let caption = "Each block is a column of the sweep's table of covariates. Runs, not models, are drawn again \
+            for the intervals: models that the sweep file says are of one training are drawn together, every other \
+            one by itself. With many coefficients some intervals miss 0 by chance.";
         return Some((scene, caption.into()));
     }
     let caption = "Where a trace is the better predictor, its interval lies further from 0 than that of the excess \
