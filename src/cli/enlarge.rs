@@ -41,7 +41,7 @@ pub fn run(arguments: &Enlarge) -> Result<(), Failure> {
         )));
     }
     model::save(&arguments.out, &encoder, &weights, None)?;
-    model::copy_tokenizer(&arguments.small, &arguments.out)?;
+    model::copy_tokenizer(&loaded.folder, &arguments.out)?;
     let (small, large) = (loaded.encoder.parameter_count(), encoder.parameter_count());
     let c = &encoder.config;
     let width = f64::from(c.hidden_size) / f64::from(loaded.encoder.config.hidden_size);

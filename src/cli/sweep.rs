@@ -31,6 +31,7 @@ fn plan(file: &SweepFile) -> Result<(), Failure> {
         )),
         None => sweep::check(&plan)?.iter().for_each(|text| print::note(text)),
     }
+    plan.notes.iter().for_each(|text| print::note(text));
     match file.json.json {
         true => print::json(&plan)?,
         false => print::line(&plan_text(&plan))?,
@@ -46,9 +47,17 @@ fn plan_text(plan: &SweepPlan) -> String {
         out += &format!("{}  first, and {who} with its model  {}\n", start.id, start.overrides.join("  "));
     }
     for run in &plan.runs {
-        out += &format!("{}  {}\n", run.id, run.overrides.join("  "));
+        match &run.given {
+            Some(given) => out += &format!("{}  {}, seed {}  {}\n", run.id, run.label, run.seed, given.path.display()),
+            None => out += &format!("{}  {}\n", run.id, run.overrides.join("  ")),
+        }
     }
-    out += &format!("{}: {} runs of {}", plan.name, plan.runs.len(), plan.base.display());
+    let about = plan.examples.as_ref().map(|examples| &examples.path).or(plan.base.as_ref());
+    let about = about.map_or(String::new(), |path| path.display().to_string());
+    if plan.runs.iter().any(|run| run.given.is_some()) {
+        return out + &format!("{}: {} models that are there, asked about {about}", plan.name, plan.runs.len());
+    }
+    out += &format!("{}: {} runs of {about}", plan.name, plan.runs.len());
     if groups.len() < plan.runs.len() {
         out += &format!(", {} but for the seed", groups.len());
     }
@@ -70,7 +79,7 @@ fn work(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Sweep
         Ok(gpu)
     };
     let watcher = Screen { bar: Bar::new(1) };
-    print::notes_of(&plan.runs[0].resolved.config);
+    say_notes(&plan);
     let tally = sweep::run(&plan, &open, kernel_choice, options, &watcher);
     watcher.bar.done();
     let tally = tally?;
@@ -88,7 +97,13 @@ fn work(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Sweep
             "report": print::path(&page),
         }))?,
         false => {
-            let mut text = format!("{}: {} of {} runs done", plan.name, tally.done, tally.runs);
+            let mut text = format!(
+                "{}: {} of {} {} done",
+                plan.name,
+                tally.done,
+                tally.runs,
+                if plan.runs[0].given.is_some() { "models" } else { "runs" }
+            );
             if tally.claimed_elsewhere > 0 {
                 text += &format!(", {} in the hands of other processes", tally.claimed_elsewhere);
             }
@@ -142,12 +157,11 @@ fn status(file: &SweepFile) -> Result<(), Failure> {
     };
     let mut out = String::new();
     for run in &all {
+        let steps = if run.steps > 0 { format!("step {}/{}  ", run.step, run.steps) } else { String::new() };
         out += &format!(
-            "{}  {:<8} step {}/{}  {}/{} answers  {}, seed {}{}\n",
+            "{}  {:<8} {steps}{}/{} answers  {}, seed {}{}\n",
             run.run,
             word(run.state),
-            run.step,
-            run.steps,
             run.answers,
             run.questions,
             run.label,
@@ -165,9 +179,17 @@ fn status(file: &SweepFile) -> Result<(), Failure> {
     Ok(print::line(&out)?)
 }
 
+/// What is worth a note about a plan and its language.
+fn say_notes(plan: &SweepPlan) {
+    plan.notes.iter().for_each(|text| print::note(text));
+    if plan.examples.is_none() {
+        print::notes_of(&plan.runs[0].resolved.config);
+    }
+}
+
 fn collect(file: &SweepFile) -> Result<(), Failure> {
     let plan = sweep::plan(&file.sweep)?;
-    print::notes_of(&plan.runs[0].resolved.config);
+    say_notes(&plan);
     let table = plan.collect()?;
     let (path, page) = publish(&plan, &table)?;
     if file.json.json {
@@ -189,7 +211,13 @@ fn table_text(table: &Table) -> String {
     let percent = |p: f64| format!("{:.1}", 100.0 * p);
     let mut lines = Vec::new();
     for row in &table.rows {
-        let mut line = format!("{:<28} seed {:<3} step {:<7}", row.label, row.seed, row.step);
+        let mut line = format!("{:<28} seed {:<3}", row.label, row.seed);
+        if row.path.is_none() {
+            line += &format!(" step {:<7}", row.step);
+        }
+        if let Some(e) = &row.examples {
+            line += &format!(" loss {:.4} ± {:.4}", e.loss, e.loss_standard_error);
+        }
         if let Some(e) = &row.evaluation {
             line += &format!(" excess {:.4} ± {:.4}", e.excess_loss, e.excess_loss_standard_error);
             line += if row.saturated { "  " } else { " !" };
@@ -213,6 +241,10 @@ fn table_text(table: &Table) -> String {
     }
     let saturated = table.rows.iter().filter(|row| row.saturated && row.evaluation.is_some()).count();
     let models = table.rows.iter().filter(|row| row.run != LOOKUP).count();
+    if table.rows.iter().any(|row| row.examples.is_some()) {
+        lines.push(format!("{models} models"));
+        return lines.join("\n");
+    }
     lines.push(format!(
         "{models} models, {saturated} with an excess loss below {} nats{}",
         table.saturation_bound,
@@ -238,12 +270,14 @@ impl Observer for Screen {
 
 impl Watcher for Screen {
     fn begins(&self, number: usize, of: usize, run: &PlannedRun) {
-        let place = if number == 0 { "first".to_string() } else { format!("run {number} of {of}") };
+        let what = if run.given.is_some() { "model" } else { "run" };
+        let place = if number == 0 { "first".to_string() } else { format!("{what} {number} of {of}") };
         self.bar.note(&format!("{place}: {}, seed {} ({})", run.label, run.seed, run.id));
     }
 
     fn asks(&self, run: &PlannedRun, step: u64, what: &str) {
-        self.bar.note(&format!("{}, seed {}, step {step}: {what}", run.label, run.seed));
+        let at = if run.given.is_some() { String::new() } else { format!(", step {step}") };
+        self.bar.note(&format!("{}, seed {}{at}: {what}", run.label, run.seed));
     }
 
     fn fails(&self, run: &PlannedRun, failure: &RunFailure) {

@@ -1,5 +1,6 @@
 //! The hash that names a run: of everything that can change its results, and no more.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::language::LanguageSection;
@@ -32,8 +33,11 @@ impl Names {
         let mut files = blake3::Hasher::new();
         take_files(&mut config.language, &mut files);
         if let Some(start) = config.train.start_from.take() {
+            // Where there are several snapshots, loading it says so.
+            let start = crate::model::model_folder(&start).unwrap_or(start);
             for file in [vec![start.join("config.json")], crate::model::weight_files(&start)].concat() {
-                files.update(&std::fs::read(file).unwrap_or_default());
+                // What cannot be read is an error when it is loaded.
+                let _ = File::open(file).and_then(|file| files.update_reader(file).map(drop));
             }
         }
         Names { files, config }

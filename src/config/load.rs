@@ -56,6 +56,21 @@ pub struct Resolved {
     overrides: Vec<String>,
 }
 
+impl Resolved {
+    /// The config of an empty file: every key has its default.
+    pub fn of_defaults(name: &str) -> Resolved {
+        Resolved {
+            config: RunConfig::default(),
+            name: name.into(),
+            base: PathBuf::new(),
+            kernel_choice: KernelChoice::default(),
+            text: String::new(),
+            file: name.into(),
+            overrides: Vec::new(),
+        }
+    }
+}
+
 /// Reads a config file and applies overrides of the form `train.steps=500`.
 pub fn load(path: &Path, overrides: &[String]) -> Result<Resolved, ConfigError> {
     let file = path.display().to_string();

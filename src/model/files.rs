@@ -7,14 +7,14 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use safetensors::Dtype;
-
 use super::config::{HiddenAct, ModelConfig, ModelKind};
 use super::encoder::Encoder;
+use super::hub::model_folder;
 use super::parameters::{Parameter, Weights};
 use super::tensor_names::{WRAPPERS, is_aside, missing, modern, unwrapped};
 use super::vocabulary::Vocabulary;
 use super::weights_file::WeightsFile;
+use super::weights_writer::save_tensors;
 use crate::text::without_mark;
 
 /// Why a model cannot be read or written.
@@ -56,20 +56,17 @@ pub struct Loaded {
     pub notes: Vec<String>,
 }
 
-/// Reads a model's folder, tied or not as `transformers` 5 ties it.
+/// Reads a model's folder, or the snapshot in one of the hub's cache ([`model_folder`]), tied or not as
+/// `transformers` 5 ties it.
 ///
 /// # Errors
 /// Names a missing, unknown, mis-shaped or truncated tensor, what `config.json` asks for that is not supported, and the
 /// folder that was probably meant.
-pub fn load(folder: &Path) -> Result<Loaded, ModelError> {
+pub fn load(named: &Path) -> Result<Loaded, ModelError> {
+    let folder = model_folder(named)?;
     let path = folder.join("config.json");
-    let text = std::fs::read_to_string(&path).map_err(|source| {
-        let meant = if path.exists() { None } else { meant(folder) };
-        meant.unwrap_or(ModelError::Io { path: path.clone(), source })
-    })?;
-    let mut config = read_config(&text, &path)?;
-    config.check().map_err(|message| ModelError::format(&path, message))?;
-    let (file, weights_path) = WeightsFile::of_model(folder)?;
+    let mut config = config_of(&folder)?;
+    let (file, weights_path) = WeightsFile::of_model(&folder)?;
     let error = |message: String| ModelError::format(&weights_path, message);
     let mut notes = Vec::new();
     if !file.rounded.is_empty() {
@@ -111,7 +108,24 @@ pub fn load(folder: &Path) -> Result<Loaded, ModelError> {
         }
         notes.push(format!("`{name}` left aside: it belongs to another head"));
     }
-    Ok(Loaded { encoder, weights: Weights(weights), folder: folder.into(), notes })
+    Ok(Loaded { encoder, weights: Weights(weights), folder, notes })
+}
+
+/// The config of a model's folder, or of one of the hub's cache, without a look at the weights. Whether its head is
+/// tied is said by the weights too.
+///
+/// # Errors
+/// As [`load`], as far as `config.json` is concerned.
+pub fn config_of(named: &Path) -> Result<ModelConfig, ModelError> {
+    let folder = model_folder(named)?;
+    let path = folder.join("config.json");
+    let text = std::fs::read_to_string(&path).map_err(|source| {
+        let meant = if path.exists() { None } else { meant(&folder) };
+        meant.unwrap_or(ModelError::Io { path: path.clone(), source })
+    })?;
+    let config = read_config(&text, &path)?;
+    config.check().map_err(|message| ModelError::format(&path, message))?;
+    Ok(config)
 }
 
 /// Tensors by name.
@@ -285,28 +299,19 @@ pub fn save(
     save_tensors(&folder.join("model.safetensors"), named).map_err(io)
 }
 
-/// Writes f32 tensors as safetensors with the metadata that `transformers` wants.
-pub(crate) fn save_tensors<'t>(
-    path: &Path,
-    tensors: impl Iterator<Item = (&'t str, &'t [usize], &'t [f32])>,
-) -> std::io::Result<()> {
-    let views: Vec<(&str, safetensors::tensor::TensorView<'_>)> = tensors
-        .map(|(name, shape, values)| {
-            let view = safetensors::tensor::TensorView::new(Dtype::F32, shape.to_vec(), bytemuck::cast_slice(values))
-                .map_err(|e| std::io::Error::other(format!("{name}: {e}")))?;
-            Ok((name, view))
-        })
-        .collect::<std::io::Result<_>>()?;
-    let metadata = std::collections::HashMap::from([("format".to_string(), "pt".to_string())]);
-    let bytes = safetensors::serialize(views, Some(metadata)).map_err(std::io::Error::other)?;
-    write_synced(path, &bytes)
-}
-
 /// Writes a file under a temporary name, makes it durable and renames it into place.
 pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    write_synced_by(path, |file| file.write_all(bytes))
+}
+
+/// The same of what is written piece by piece.
+pub(super) fn write_synced_by(
+    path: &Path,
+    write: impl FnOnce(&mut File) -> std::io::Result<()>,
+) -> std::io::Result<()> {
     let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
     let mut file = File::create(&temporary)?;
-    file.write_all(bytes)?;
+    write(&mut file)?;
     file.sync_all()?;
     std::fs::rename(&temporary, path)
 }

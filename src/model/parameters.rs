@@ -141,14 +141,28 @@ impl Weights {
 
     /// The matrices in memory layout.
     pub fn pack(&self, parameters: &[Parameter], matrices: &[Matrix]) -> Vec<Vec<f32>> {
-        let mut packed: Vec<Vec<f32>> = matrices.iter().map(|m| vec![0.0; m.padded_len()]).collect();
-        for (parameter, values) in parameters.iter().zip(&self.0) {
-            let matrix = &mut packed[parameter.matrix];
-            for (place, value) in parameter.places(&matrices[parameter.matrix]).zip(values) {
-                matrix[place] = *value;
-            }
+        self.packed(parameters, matrices).collect()
+    }
+
+    /// The same one after another, so that no second copy of a whole model is needed.
+    pub fn packed<'w>(
+        &'w self,
+        parameters: &'w [Parameter],
+        matrices: &'w [Matrix],
+    ) -> impl Iterator<Item = Vec<f32>> + 'w {
+        let mut parts: Vec<Vec<usize>> = vec![Vec::new(); matrices.len()];
+        for (i, parameter) in parameters.iter().enumerate() {
+            parts[parameter.matrix].push(i);
         }
-        packed
+        matrices.iter().zip(parts).map(move |(matrix, parts)| {
+            let mut packed = vec![0.0; matrix.padded_len()];
+            for i in parts {
+                for (place, value) in parameters[i].places(matrix).zip(&self.0[i]) {
+                    packed[place] = *value;
+                }
+            }
+            packed
+        })
     }
 
     /// The parameters from matrices in memory layout.

@@ -26,6 +26,9 @@ pub struct Arena {
     pub matrices: Vec<Buffer>,
 }
 
+/// Bytes that wait on the host for the next submission at most, so that it holds no second copy of a large model.
+const MOST_WAITING: usize = 64 << 20;
+
 /// Which matrices share a chunk.
 fn chunks(encoder: &Encoder, limit: u64, align: u64) -> Vec<(bool, Vec<usize>)> {
     let mut made: Vec<(bool, Vec<usize>, u64)> = Vec::new();
@@ -94,8 +97,14 @@ impl Arena {
 
     /// Writes values.
     pub fn write(&self, gpu: &Gpu, encoder: &Encoder, weights: &Weights) {
-        for (buffer, values) in self.matrices.iter().zip(weights.pack(&encoder.parameters, &encoder.matrices)) {
+        let mut waiting = 0;
+        for (buffer, values) in self.matrices.iter().zip(weights.packed(&encoder.parameters, &encoder.matrices)) {
             gpu.write(buffer, &values);
+            waiting += size_of_val(values.as_slice());
+            if waiting > MOST_WAITING {
+                gpu.submit(gpu.encoder());
+                waiting = 0;
+            }
         }
     }
 

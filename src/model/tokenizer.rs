@@ -181,6 +181,11 @@ impl Tokenizer {
     }
 }
 
+/// The files of a folder that may say which token is which, whether or not they are there.
+pub fn tokenizer_files(folder: &Path) -> Vec<PathBuf> {
+    FILES.iter().map(|name| folder.join(name)).collect()
+}
+
 /// Gives a model's folder the tokenizer of another one with the same ids: its files, and the ids that config.json
 /// names.
 pub fn copy_tokenizer(from: &Path, to: &Path) -> Result<(), ModelError> {

@@ -1,16 +1,16 @@
-//! Tensors from safetensors files: one `model.safetensors`, or the shards that `model.safetensors.index.json` lists.
-//! 16-bit numbers are widened, 64-bit ones rounded.
+//! Tensors of one safetensors file, read one after another: beside the numbers that are given back there is no copy of
+//! the file in memory. 16-bit numbers are widened, 64-bit ones rounded.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Component, Path, PathBuf};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Cursor, Read, Seek, SeekFrom};
+use std::path::Path;
 
-use safetensors::{Dtype, SafeTensors};
+use safetensors::tensor::{Metadata, TensorInfo};
+use safetensors::{Dtype, SafeTensorError};
 
 use super::files::ModelError;
 use super::tensor_names::is_aside;
-
-const WHOLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
 
 /// Tensors of safetensors files as f32, by name.
 #[derive(Debug, Default)]
@@ -21,171 +21,132 @@ pub struct WeightsFile {
     pub rounded: Vec<String>,
 }
 
+/// Bytes that are read at once; whole numbers of every type.
+const PIECE: usize = 1 << 20;
+
+/// Largest header that the format allows.
+const LARGEST_HEADER: u64 = 100_000_000;
+
+/// What Git has in place of a large file that it did not fetch.
+const POINTER: &[u8] = b"version https://git-lfs";
+
 impl WeightsFile {
     /// Reads f32, f16, bf16 and f64 tensors.
     ///
     /// # Errors
     /// Names the tensor that is of another type, reaches beyond the end of the file or does not fit single precision.
     pub fn read(path: &Path) -> Result<WeightsFile, ModelError> {
-        let bytes = std::fs::read(path).map_err(|source| ModelError::Io { path: path.into(), source })?;
-        WeightsFile::parse(&bytes, path)
+        let file = File::open(path).map_err(|source| ModelError::Io { path: path.into(), source })?;
+        WeightsFile::read_from(file, path)
     }
 
     /// Reads from memory; `path` is named in errors.
     pub fn parse(bytes: &[u8], path: &Path) -> Result<WeightsFile, ModelError> {
-        let error = |message: String| ModelError::format(path, message);
-        if let Ok((header, metadata)) = SafeTensors::read_metadata(bytes) {
-            let data = bytes.len().saturating_sub(header + 8);
-            let mut infos: Vec<_> = metadata.tensors().into_iter().collect();
-            infos.sort_by_key(|(_, info)| info.data_offsets);
-            if let Some((name, info)) = infos.iter().find(|(_, info)| info.data_offsets.1 > data) {
-                return Err(error(format!(
-                    "the file is truncated: tensor `{name}` ends at byte {} of the data, of which there are {data}",
-                    info.data_offsets.1
-                )));
-            }
-        }
-        let file =
-            SafeTensors::deserialize(bytes).map_err(|e| error(format!("not a readable safetensors file: {e}")))?;
+        WeightsFile::read_from(Cursor::new(bytes), path)
+    }
+
+    fn read_from(mut file: impl Read + Seek, path: &Path) -> Result<WeightsFile, ModelError> {
+        let io = |source| ModelError::Io { path: path.into(), source };
+        let (begin, tensors) = header(&mut file, path)?;
+        file.seek(SeekFrom::Start(begin)).map_err(io)?;
         let mut read = WeightsFile::default();
-        for (name, view) in file.tensors() {
-            let data = view.data();
-            let values: Vec<f32> = match view.dtype() {
-                Dtype::F32 => data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
-                Dtype::F16 => data.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
-                Dtype::BF16 => data.chunks_exact(2).map(|b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
-                Dtype::F64 => {
-                    read.rounded.push(name.clone());
-                    rounded(data).map_err(|(i, value)| {
-                        error(format!("tensor `{name}` holds {value:e} at place {i}, beyond single precision"))
-                    })?
-                }
+        let mut piece = vec![0; PIECE];
+        // In the order of their bytes, which lie behind one another.
+        for (name, info) in tensors {
+            let error = |message: String| ModelError::format(path, message);
+            let mut left = info.data_offsets.1 - info.data_offsets.0;
+            let mut values = Vec::new();
+            match info.dtype {
+                Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::F64 => values.reserve_exact(numbers(&info)),
                 // Buffers such as position_ids; whether that is all right is seen by name.
-                Dtype::I64 | Dtype::I32 | Dtype::U8 | Dtype::BOOL if is_aside(&name) => vec![],
+                Dtype::I64 | Dtype::I32 | Dtype::U8 | Dtype::BOOL if is_aside(&name) => {}
                 other => {
                     return Err(error(format!(
                         "tensor `{name}` has type {other:?}; F32, F16, BF16 and F64 can be read"
                     )));
                 }
-            };
-            read.tensors.insert(name, (view.shape().to_vec(), values));
+            }
+            while left > 0 {
+                let bytes = &mut piece[..left.min(PIECE)];
+                file.read_exact(bytes).map_err(io)?;
+                left -= bytes.len();
+                widen(info.dtype, bytes, &mut values).map_err(|(i, value)| {
+                    error(format!("tensor `{name}` holds {value:e} at place {i}, beyond single precision"))
+                })?;
+            }
+            if info.dtype == Dtype::F64 {
+                read.rounded.push(name.clone());
+            }
+            read.tensors.insert(name, (info.shape, values));
         }
         read.rounded.sort_unstable();
         Ok(read)
     }
-
-    /// The tensors of a model's folder, and the file that errors are about: `model.safetensors`, or the index of shards
-    /// where there is none.
-    ///
-    /// # Errors
-    /// Names missing shards, or what the folder holds instead.
-    pub(super) fn of_model(folder: &Path) -> Result<(WeightsFile, PathBuf), ModelError> {
-        let (whole, index) = (folder.join(WHOLE), folder.join(INDEX));
-        if !whole.exists() && index.exists() {
-            return Ok((WeightsFile::of_shards(folder, &index)?, index));
-        }
-        if !whole.exists()
-            && let Some(error) = no_weights(folder)
-        {
-            return Err(error);
-        }
-        Ok((WeightsFile::read(&whole)?, whole))
-    }
-
-    fn of_shards(folder: &Path, index: &Path) -> Result<WeightsFile, ModelError> {
-        let error = |message: String| ModelError::format(index, message);
-        let map = weight_map(index)?;
-        let files: BTreeSet<&String> = map.values().collect();
-        let missing: Vec<&str> = files.iter().filter(|f| !folder.join(f).exists()).map(|f| f.as_str()).collect();
-        if !missing.is_empty() {
-            let message = format!("{} of its {} files are missing: {}", missing.len(), files.len(), missing.join(", "));
-            let source = std::io::Error::new(std::io::ErrorKind::NotFound, message);
-            return Err(ModelError::Io { path: index.into(), source });
-        }
-        let mut all = WeightsFile::default();
-        for file in files {
-            let shard = WeightsFile::read(&folder.join(file))?;
-            let lacks = map.iter().find(|(name, of)| *of == file && !shard.tensors.contains_key(*name));
-            if let Some((name, _)) = lacks {
-                return Err(error(format!("tensor `{name}` should be in {file}, which does not hold it")));
-            }
-            if let Some(name) = shard.tensors.keys().find(|name| all.tensors.contains_key(*name)) {
-                return Err(error(format!("tensor `{name}` is in {file} and in another of the files")));
-            }
-            all.tensors.extend(shard.tensors);
-            all.rounded.extend(shard.rounded);
-        }
-        all.rounded.sort_unstable();
-        Ok(all)
-    }
 }
 
-/// The files that a model's weights are read from, whether or not they are there.
-pub fn weight_files(folder: &Path) -> Vec<PathBuf> {
-    let (whole, index) = (folder.join(WHOLE), folder.join(INDEX));
-    match weight_map(&index) {
-        Ok(map) if !whole.exists() => {
-            let files: BTreeSet<&String> = map.values().collect();
-            let shards: Vec<PathBuf> = files.into_iter().map(|f| folder.join(f)).collect();
-            [vec![index], shards].concat()
-        }
-        _ => vec![whole],
+/// Where the data begins, and the tensors in the order of their bytes, which fill the rest of the file.
+fn header(file: &mut (impl Read + Seek), path: &Path) -> Result<(u64, Vec<(String, TensorInfo)>), ModelError> {
+    let error = |message: String| ModelError::format(path, message);
+    let unreadable = |e: &dyn std::fmt::Display| error(format!("not a readable safetensors file: {e}"));
+    let io = |source| ModelError::Io { path: path.into(), source };
+    let whole = file.seek(SeekFrom::End(0)).map_err(io)?;
+    file.seek(SeekFrom::Start(0)).map_err(io)?;
+    let mut first = Vec::new();
+    file.by_ref().take(POINTER.len() as u64).read_to_end(&mut first).map_err(io)?;
+    if first == POINTER {
+        return Err(error("this is a pointer of Git LFS, not the weights; `git lfs pull` brings them".into()));
     }
-}
-
-/// The shard of every tensor.
-fn weight_map(index: &Path) -> Result<BTreeMap<String, String>, ModelError> {
-    let error = |message: String| ModelError::format(index, message);
-    let text = std::fs::read_to_string(index).map_err(|source| ModelError::Io { path: index.into(), source })?;
-    let text = text.trim_start_matches('\u{feff}');
-    let json: serde_json::Value = serde_json::from_str(text).map_err(|e| error(e.to_string()))?;
-    let map = json.get("weight_map").cloned().unwrap_or_default();
-    let map: BTreeMap<String, String> = serde_json::from_value(map)
-        .map_err(|e| error(format!("`weight_map` must be an object of tensor names and files: {e}")))?;
-    if map.is_empty() {
-        return Err(error("`weight_map` is empty".into()));
-    }
-    let plain =
-        |file: &str| !file.is_empty() && Path::new(file).components().all(|c| matches!(c, Component::Normal(_)));
-    match map.values().find(|file| !plain(file)) {
-        Some(file) => Err(error(format!("`{file}` is not the name of a file beside it"))),
-        None => Ok(map),
-    }
-}
-
-/// Double precision to single; the place and value of the first number that is beyond it.
-fn rounded(data: &[u8]) -> Result<Vec<f32>, (usize, f64)> {
-    let doubles = data.chunks_exact(8).map(|b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]));
-    let one = |(i, value): (usize, f64)| match value as f32 {
-        single if value.is_finite() && !single.is_finite() => Err((i, value)),
-        single => Ok(single),
+    let Some(length) = first.first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes)) else {
+        return Err(unreadable(&SafeTensorError::HeaderTooSmall));
     };
-    doubles.enumerate().map(one).collect()
+    if length > LARGEST_HEADER {
+        return Err(unreadable(&SafeTensorError::HeaderTooLarge));
+    }
+    let begin = 8 + length;
+    if begin > whole {
+        return Err(error(format!("the file is truncated: its header ends at byte {begin} of {whole}")));
+    }
+    let mut text = vec![0; length as usize];
+    file.seek(SeekFrom::Start(8)).and_then(|_| file.read_exact(&mut text)).map_err(io)?;
+    let metadata: Metadata = serde_json::from_slice(&text).map_err(|e| unreadable(&e))?;
+    let mut tensors: Vec<(String, TensorInfo)> =
+        metadata.tensors().into_iter().map(|(name, info)| (name, info.clone())).collect();
+    tensors.sort_by(|a, b| (a.1.data_offsets, &a.0).cmp(&(b.1.data_offsets, &b.0)));
+    let data = whole - begin;
+    if let Some((name, info)) = tensors.iter().find(|(_, info)| info.data_offsets.1 as u64 > data) {
+        return Err(error(format!(
+            "the file is truncated: tensor `{name}` ends at byte {} of the data, of which there are {data}",
+            info.data_offsets.1
+        )));
+    }
+    match tensors.last().map_or(0, |(_, info)| info.data_offsets.1 as u64) {
+        end if end < data => Err(unreadable(&format!("{} bytes behind the last tensor", data - end))),
+        _ => Ok((begin, tensors)),
+    }
 }
 
-/// What is wrong with a folder that has no safetensors of the usual name, where something can be said of it.
-fn no_weights(folder: &Path) -> Option<ModelError> {
-    let mut names: Vec<String> =
-        std::fs::read_dir(folder).ok()?.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect();
-    names.sort_unstable();
-    if let Some(pickle) = names.iter().find(|n| n.starts_with("pytorch_model") && n.contains(".bin")) {
-        return Some(ModelError::format(
-            folder,
-            format!(
-                "the weights are in {pickle}, which is a pickle and is not read; this writes {WHOLE} beside it:\n  \
-                 python -c \"import sys; from transformers import AutoModelForMaskedLM as M; \
-                 M.from_pretrained(sys.argv[1]).save_pretrained(sys.argv[1])\" '{}'",
-                folder.display()
-            ),
-        ));
+/// Numbers of a tensor.
+fn numbers(info: &TensorInfo) -> usize {
+    info.shape.iter().product()
+}
+
+/// Numbers in single precision behind those of the same tensor before them; the place and value of the first one of
+/// double precision that is beyond it. Nothing of a type without fractions.
+fn widen(dtype: Dtype, bytes: &[u8], values: &mut Vec<f32>) -> Result<(), (usize, f64)> {
+    match dtype {
+        Dtype::F32 => values.extend(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b))),
+        Dtype::F16 => values.extend(bytes.as_chunks().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32())),
+        Dtype::BF16 => values.extend(bytes.as_chunks().0.iter().map(|b| half::bf16::from_le_bytes(*b).to_f32())),
+        Dtype::F64 => {
+            for value in bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)) {
+                let single = value as f32;
+                if value.is_finite() && !single.is_finite() {
+                    return Err((values.len(), value));
+                }
+                values.push(single);
+            }
+        }
+        _ => {}
     }
-    let endings = [".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf", ".onnx"];
-    let others: Vec<String> = names.into_iter().filter(|n| endings.iter().any(|e| n.ends_with(e))).collect();
-    let instead = match others.is_empty() {
-        true => String::new(),
-        false => format!("; there is {}, which is not read", others.join(", ")),
-    };
-    let source =
-        std::io::Error::new(std::io::ErrorKind::NotFound, format!("there is neither {WHOLE} nor {INDEX}{instead}"));
-    Some(ModelError::Io { path: folder.into(), source })
+    Ok(())
 }

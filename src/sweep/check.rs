@@ -2,7 +2,7 @@
 //! are not kept, questions that no model can answer.
 
 use super::error::RunFailure;
-use super::examine::{Examiner, Question};
+use super::examine::{Examiner, Material, Question};
 use super::file::{EnlargeBy, EnlargeSize, Method, Models, ProbeSection};
 use super::plan::{PlannedRun, SweepPlan};
 use crate::config::ConfigError;
@@ -20,6 +20,11 @@ use crate::train::Corpus;
 /// The first thing that cannot be, with its key and what would be right.
 pub fn check(plan: &SweepPlan) -> Result<Vec<String>, ConfigError> {
     check_runs(plan)?;
+    if let Some(examples) = &plan.examples {
+        plan.check_examples(examples)?;
+        check_sizes(plan, None)?;
+        return Ok(vec![]);
+    }
     let config = &plan.runs[0].resolved.config;
     let corpus = Corpus::open(&config.language, &config.objective, plan.examine.seed)?;
     let language = corpus.language.as_ref();
@@ -32,24 +37,32 @@ pub fn check(plan: &SweepPlan) -> Result<Vec<String>, ConfigError> {
         check_padding(plan, probe, language.max_length()).map_err(wrong("padded_length"))?;
         check_probe(language, plan.examine.seed, probe).map_err(wrong("task"))?;
     }
-    if let Some(size) = plan.enlarged() {
-        let method = enlargement(plan.examine.enlarge_by);
-        let mut seen = Vec::new();
-        for run in &plan.runs {
-            if seen.contains(&&run.resolved.config.model) {
-                continue;
-            }
-            seen.push(&run.resolved.config.model);
-            let tokens = corpus.vocabulary.len() as u32;
-            run.resolved.config.model.check_vocabulary(tokens)?;
-            let small = run.resolved.config.model.model_config(tokens, language.max_length());
-            check_enlarge(&small, sizes(size), method).map_err(|error| {
-                let message = format!("the model of `{}` does not fit: {}", run.label, enlarge_text(&error));
-                ConfigError { place: place(plan, ENLARGE), message }
-            })?;
-        }
-    }
+    check_sizes(plan, Some(&corpus))?;
     Ok(language.notes().to_vec())
+}
+
+/// Every model can be enlarged to the architecture that curvature is taken in.
+fn check_sizes(plan: &SweepPlan, corpus: Option<&Corpus>) -> Result<(), ConfigError> {
+    let Some(size) = plan.enlarged() else { return Ok(()) };
+    let method = enlargement(plan.examine.enlarge_by);
+    // A model that is given has a vocabulary of its own.
+    let (tokens, longest) = corpus.map_or((1, 1), |c| (c.vocabulary.len() as u32, c.language.max_length()));
+    let mut seen = Vec::new();
+    for run in &plan.runs {
+        let small = run.model_config(tokens, longest);
+        if seen.contains(&small) {
+            continue;
+        }
+        if run.given.is_none() {
+            run.resolved.config.model.check_vocabulary(tokens)?;
+        }
+        check_enlarge(&small, sizes(size), method).map_err(|error| {
+            let message = format!("the model of `{}` does not fit: {}", run.label, enlarge_text(&error));
+            ConfigError { place: place(plan, ENLARGE), message }
+        })?;
+        seen.push(small);
+    }
+    Ok(())
 }
 
 /// Why a model cannot be enlarged, with the key that would help.
@@ -99,7 +112,7 @@ pub(super) fn check_runs(plan: &SweepPlan) -> Result<(), ConfigError> {
 
 /// The layer is one of every model.
 fn check_layer(plan: &SweepPlan, probe: &ProbeSection) -> Result<(), String> {
-    let layers = |run: &PlannedRun| run.resolved.config.model.num_hidden_layers as usize + 1;
+    let layers = |run: &PlannedRun| run.model_config(1, 1).num_hidden_layers as usize + 1;
     for run in &plan.runs {
         layer_in(probe.layer, layers(run)).map_err(|message| format!("{message} (`{}`)", run.label))?;
     }
@@ -109,7 +122,7 @@ fn check_layer(plan: &SweepPlan, probe: &ProbeSection) -> Result<(), String> {
 /// Every model has positions for padded sentences.
 fn check_padding(plan: &SweepPlan, probe: &ProbeSection, longest: usize) -> Result<(), String> {
     for run in &plan.runs {
-        let positions = run.resolved.config.model.model_config(1, longest).longest();
+        let positions = run.model_config(1, longest).longest();
         let about = |message: String| format!("{message} (`{}`)", run.label);
         probe.pooling(longest).check(positions, longest).map_err(about)?;
     }
@@ -176,17 +189,18 @@ impl<'p> Examiner<'p> {
     /// # Errors
     /// The probe that has too many features, with its place in the plan.
     pub fn check_room(&self, gpu: &Gpu, wanted: &impl Fn(Question<'p>) -> bool) -> Result<(), Room> {
-        let longest = self.corpus.language.max_length();
+        let Material::Language(corpus) = &self.material else { return Ok(()) };
+        let longest = corpus.language.max_length();
         for (i, section) in self.plan.examine.probe.iter().enumerate().filter(|(_, s)| s.method == Method::Adamw) {
             if !wanted(Question::Probe(section)) {
                 continue;
             }
             let sizes = section.sizes();
             let widths = self.plan.runs.iter().map(|run| {
-                let d = run.resolved.config.model.hidden_size as usize;
+                let d = run.model_config(1, 1).hidden_size as usize;
                 section.pooling(longest).width(d, longest)
             });
-            let looked_up = self.plan.examine.lookup.then(|| longest * self.corpus.language.vocabulary().len());
+            let looked_up = self.plan.examine.lookup.then(|| longest * corpus.language.vocabulary().len());
             let widest = widths.chain(looked_up).max().unwrap_or(0);
             let width = section.projection.map_or(widest, |to| to as usize);
             check_room(gpu, sizes.train + sizes.validation + sizes.test, width)

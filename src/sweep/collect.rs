@@ -9,11 +9,11 @@ use super::conventions::TraceConventions;
 use super::error::RunFailure;
 use super::examine::{Aligned, Curved, Probed, Question, parse};
 use super::file::{Method, ProbeSection};
-use super::folder::{self, Failed, ModelAt};
+use super::folder::{self, ABOUT, About, Failed, ModelAt};
 use super::plan::{PlannedRun, SweepPlan};
 use super::table::{LOOKUP, Missing, Row, Table};
 use crate::config::{OptimizerKind, TrainSection, as_text};
-use crate::train::{Corpus, Evaluation, newest};
+use crate::train::{Corpus, Evaluation, ExampleLoss, newest};
 
 /// The state of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -74,7 +74,8 @@ impl SweepPlan {
         let answered = |model: &ModelAt| asked.iter().filter(|q| model.answers.join(q.file(self)).exists()).count();
         let answers = models.iter().map(answered).sum();
         let questions = models.len() * asked.len();
-        let trained = folder::result(&folder).is_some();
+        let trained = self.has_model(run);
+        let steps = if run.given.is_some() { 0 } else { steps };
         let step = if trained { steps } else { newest(&folder.join("checkpoints")).0.map_or(0, |c| c.step) };
         let failed = folder::failed(&folder);
         let state = match () {
@@ -101,7 +102,7 @@ impl SweepPlan {
     /// Tasks of the lookup table with the files of their answers; what fine-tunes an encoder has none.
     pub(super) fn lookup_files(&self) -> Vec<(&ProbeSection, PathBuf)> {
         let probes = self.examine.probe.iter().filter(|p| p.method != Method::Finetune && p.layer == -1);
-        let language = self.runs[0].resolved.language_hash();
+        let language = self.language_hash();
         let folder = self.store.join(format!("lookup-{language}"));
         probes.map(|p| (p, folder.join(Question::Probe(p).file(self)))).collect()
     }
@@ -114,14 +115,21 @@ impl SweepPlan {
         check_runs(self)?;
         let resolved = &self.runs[0].resolved;
         let config = &resolved.config;
-        let corpus = Corpus::open(&config.language, &config.objective, self.examine.seed)?;
-        let kind = config.language.kind.name();
+        let language = match &self.examples {
+            Some(examples) => {
+                format!("examples of {}", examples.path.file_name().unwrap_or_default().to_string_lossy())
+            }
+            None => {
+                let corpus = Corpus::open(&config.language, &config.objective, self.examine.seed)?;
+                format!("{}, {} words", config.language.kind.name(), corpus.language.vocabulary().len())
+            }
+        };
         let mut table = Table {
             format: Table::FORMAT,
             name: self.name.clone(),
             intervention: self.intervention.clone(),
-            language: format!("{kind}, {} words", corpus.language.vocabulary().len()),
-            language_hash: resolved.language_hash(),
+            language,
+            language_hash: self.language_hash(),
             saturation_bound: self.saturation_bound,
             seed: self.examine.seed,
             tasks: Vec::new(),
@@ -142,6 +150,7 @@ impl SweepPlan {
                 let reason = match (standing.state, standing.failure) {
                     (_, Some(failure)) => failure,
                     (State::Missing, _) => "not begun".into(),
+                    _ if run.given.is_some() => "not examined".into(),
                     _ if standing.step < standing.steps => {
                         format!("trained to step {} of {}", standing.step, standing.steps)
                     }
@@ -159,8 +168,7 @@ impl SweepPlan {
 
     /// A model's row with what is known, when any of its answers is there.
     fn row(&self, run: &PlannedRun, at: &ModelAt, table: &mut Table) -> Result<Option<Row>, RunFailure> {
-        let Some(outcome) = folder::result(&self.folder(run)) else { return Ok(None) };
-        let train = &run.resolved.config.train;
+        let Some(known) = self.known_before(run, at) else { return Ok(None) };
         let mut row = Row {
             run: run.id.clone(),
             group: run.group.clone(),
@@ -169,18 +177,7 @@ impl SweepPlan {
             values: run.values.clone(),
             step: at.step,
             last: at.last,
-            batch_size: train.batch_size,
-            learning_rate: train.optimizer.lr(),
-            noise_time: noise_time(train, at.step),
-            parameters: outcome.parameters,
-            parametrisation: String::new(),
-            evaluation: None,
-            saturated: false,
-            curvature: None,
-            conventions: None,
-            alignment: None,
-            downstream: Vec::new(),
-            notes: Vec::new(),
+            ..known
         };
         let mut answers = 0;
         for question in self.questions() {
@@ -199,6 +196,9 @@ impl SweepPlan {
                     let found: Evaluation = parse(&text).ok_or_else(damaged)?;
                     row.saturated = found.excess_loss < self.saturation_bound;
                     row.evaluation = Some(found);
+                }
+                Question::Loss => {
+                    row.examples = Some(parse::<ExampleLoss>(&text).ok_or_else(damaged)?);
                 }
                 Question::Curvature(_) => {
                     let mut found: Curved = parse(&text).ok_or_else(damaged)?;
@@ -228,6 +228,29 @@ impl SweepPlan {
         Ok((answers > 0).then_some(row))
     }
 
+    /// What is known of a model before any question; `None` where it is not trained, or was never read.
+    fn known_before(&self, run: &PlannedRun, at: &ModelAt) -> Option<Row> {
+        let folder = self.folder(run);
+        if let Some(given) = &run.given {
+            let about = parse::<About>(&std::fs::read_to_string(folder.join(ABOUT)).ok()?)?;
+            return Some(Row {
+                parameters: about.parameters,
+                path: Some(given.path.display().to_string()),
+                drawn_with: given.run.clone(),
+                covariates: given.covariates.clone(),
+                ..Row::default()
+            });
+        }
+        let train = &run.resolved.config.train;
+        Some(Row {
+            batch_size: train.batch_size,
+            learning_rate: train.optimizer.lr(),
+            noise_time: noise_time(train, at.step),
+            parameters: folder::result(&folder)?.parameters,
+            ..Row::default()
+        })
+    }
+
     /// Why a question has no answer.
     fn unanswered(&self, question: Question<'_>, failure: &Path) -> String {
         let before = std::fs::read_to_string(failure).ok().and_then(|text| parse::<Failed>(&text));
@@ -240,21 +263,9 @@ impl SweepPlan {
             group: LOOKUP.into(),
             label: "lookup table".into(),
             seed: self.examine.seed,
-            values: serde_json::Map::new(),
-            step: 0,
             last: true,
-            batch_size: 0,
-            learning_rate: 0.0,
-            noise_time: 0.0,
-            parameters: 0,
-            parametrisation: String::new(),
-            evaluation: None,
             saturated: true,
-            curvature: None,
-            conventions: None,
-            alignment: None,
-            downstream: Vec::new(),
-            notes: Vec::new(),
+            ..Row::default()
         };
         for (section, path) in self.lookup_files() {
             if let Ok(text) = std::fs::read_to_string(&path)

@@ -11,7 +11,6 @@ use super::plan::SweepPlan;
 use crate::config::MeasureSection;
 use crate::interrupt;
 use crate::model::{Enlargement, Law, Size};
-use crate::train::Instruments;
 
 /// The Fisher trace of one function in several parametrisations. Errors are standard errors for the language as a
 /// population; what cannot be is absent, and `note` says why.
@@ -60,16 +59,9 @@ impl SweepPlan {
     pub(super) fn compared_in(&self) -> Option<Size> {
         self.examine.measure.as_ref()?;
         // None where the type of model has no such size.
-        let models = || self.runs.iter().map(|run| &run.resolved.config.model);
-        let of = |size: fn(&crate::config::ModelSection) -> Option<u32>| {
-            (models().filter_map(size).min(), models().filter_map(size).max())
-        };
-        let all = [
-            of(|m| Some(m.hidden_size)),
-            of(|m| Some(m.num_hidden_layers)),
-            of(|m| m.num_attention_heads),
-            of(|m| m.intermediate_size),
-        ];
+        let models = || self.runs.iter().map(|run| run.size());
+        let of = |size: fn(Size) -> Option<u32>| (models().filter_map(size).min(), models().filter_map(size).max());
+        let all = [of(|size| size.hidden), of(|size| size.layers), of(|size| size.heads), of(|size| size.intermediate)];
         match self.enlarged() {
             Some(size) => Some(sizes(size)),
             None if all.iter().all(|(least, most)| least == most) => None,
@@ -93,12 +85,12 @@ impl Examiner<'_> {
             let same = Law::new(small, Size::default(), Enlargement::Duplicate);
             same.expect("every model holds itself")
         };
-        let instruments = Instruments::new(&subject.corpus, measure, subject.micro_batch)?;
+        let instruments = self.instruments(subject, measure)?;
         let used = law.as_ref().map_or_else(|_| itself(), Law::clone);
         let found = instruments.conventions(&subject.model, &used, &|| !interrupt::requested())?;
         let mut row = TraceConventions {
             into: into.config(&small.config).shape(),
-            sentences: measure.trace.sentences as usize,
+            sentences: instruments.count(measure.trace.sentences),
             own: found.own.value,
             own_standard_error: found.own.standard_error,
             ..TraceConventions::default()

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -21,15 +22,17 @@ use crate::downstream::{
 };
 use crate::interrupt;
 use crate::language::Words;
-use crate::model::{Encoder, Loaded, Model, Size, Weights, enlarge};
+use crate::model::{Encoder, Loaded, Model, Size, Weights, enlarge, read_examples};
 use crate::ops::Device;
 use crate::ops::batch::Sentence;
-use crate::train::{Corpus, Evaluation, Evaluator, HeldOut, Instruments, Measurement, held_out_seed};
+use crate::train::{Corpus, Evaluation, Evaluator, ExampleLoss, HeldOut, Instruments, Measurement, held_out_seed};
 
 /// One question.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Question<'p> {
     Evaluation,
+    /// The loss on examples, of which no conditional is known.
+    Loss,
     Curvature(&'p MeasureSection),
     /// How much of the last representations is a function of the exact conditional.
     Alignment,
@@ -66,7 +69,7 @@ impl SweepPlan {
     /// All questions to a model; those that need no model come last.
     pub(super) fn questions(&self) -> Vec<Question<'_>> {
         let examine = &self.examine;
-        let mut all = vec![Question::Evaluation];
+        let mut all = vec![if self.examples.is_some() { Question::Loss } else { Question::Evaluation }];
         all.extend(examine.measure.as_ref().map(Question::Curvature));
         let sized = examine.measure.as_ref().zip(self.compared_in());
         all.extend(sized.map(|(measure, into)| Question::Conventions(measure, into)));
@@ -89,6 +92,7 @@ impl Question<'_> {
                 };
                 ("evaluation".to_string(), asked)
             }
+            Question::Loss => ("loss".to_string(), json!(examine.sentences)),
             Question::Curvature(measure) => {
                 ("curvature".to_string(), json!([measure, plan.enlarged(), examine.enlarge_by]))
             }
@@ -114,7 +118,7 @@ impl Question<'_> {
     /// The question in words, for progress.
     pub(super) fn text(&self) -> String {
         match self {
-            Question::Evaluation => "loss".into(),
+            Question::Evaluation | Question::Loss => "loss".into(),
             Question::Curvature(_) => "curvature".into(),
             Question::Alignment => "alignment".into(),
             Question::Conventions(..) => "trace in every convention".into(),
@@ -123,18 +127,30 @@ impl Question<'_> {
     }
 }
 
+/// What models are asked about: sentences of a language, or a file of examples.
+pub(super) enum Material {
+    Language(Corpus),
+    Examples(PathBuf),
+}
+
+/// The same for one model.
+pub(super) enum Asked {
+    /// The language under the model's ids.
+    Language(Corpus),
+    Examples(Vec<Sentence>),
+}
+
 /// Data that all models are asked about, made once.
 pub(super) struct Examiner<'p> {
     pub(super) plan: &'p SweepPlan,
-    pub(super) corpus: Corpus,
+    pub(super) material: Material,
     tasks: HashMap<String, Rc<TaskData>>,
 }
 
 /// A model under examination; its features are computed once for all probes that read the same.
 pub(super) struct Subject<'m> {
     pub loaded: &'m Loaded,
-    /// The language under the model's ids.
-    pub corpus: Corpus,
+    pub asked: Asked,
     pub model: Model,
     pub step: u64,
     pub micro_batch: usize,
@@ -145,13 +161,21 @@ impl<'m> Subject<'m> {
     pub fn new(
         device: &Device,
         loaded: &'m Loaded,
-        corpus: Corpus,
+        asked: Asked,
         step: u64,
         run: &PlannedRun,
     ) -> Result<Subject<'m>, RunFailure> {
         let model = loaded.on(device)?;
         let micro_batch = run.resolved.config.train.micro_batch() as usize;
-        Ok(Subject { loaded, corpus, model, step, micro_batch, features: HashMap::new() })
+        Ok(Subject { loaded, asked, model, step, micro_batch, features: HashMap::new() })
+    }
+
+    /// The language under the model's ids.
+    fn corpus(&self) -> &Corpus {
+        match &self.asked {
+            Asked::Language(corpus) => corpus,
+            Asked::Examples(_) => unreachable!("a plan with tasks and examples is refused"),
+        }
     }
 }
 
@@ -164,21 +188,45 @@ fn fingerprint(sentences: &[Words]) -> u64 {
 
 impl<'p> Examiner<'p> {
     pub fn new(plan: &'p SweepPlan) -> Result<Examiner<'p>, RunFailure> {
+        if let Some(examples) = &plan.examples {
+            let material = Material::Examples(examples.path.clone());
+            return Ok(Examiner { plan, material, tasks: HashMap::new() });
+        }
         let config = &plan.runs[0].resolved.config;
         let (language, objective, seed) = (config.language.clone(), config.objective.clone(), plan.examine.seed);
         let corpus = interrupt::or_stop(move || Corpus::open(&language, &objective, seed))??;
-        Ok(Examiner { plan, corpus, tasks: HashMap::new() })
+        Ok(Examiner { plan, material: Material::Language(corpus), tasks: HashMap::new() })
     }
 
-    /// The language under the ids that a model gives its words, and what is worth a note.
-    pub fn spoken_by(&self, loaded: &Loaded) -> Result<(Corpus, Vec<String>), RunFailure> {
-        Ok(self.corpus.spoken_by(loaded)?)
+    /// The language, which all tasks are of.
+    fn corpus(&self) -> &Corpus {
+        match &self.material {
+            Material::Language(corpus) => corpus,
+            Material::Examples(_) => unreachable!("a plan with tasks and examples is refused"),
+        }
+    }
+
+    /// What a model is asked about, under the ids that it gives the words of a language, and what is worth a note.
+    pub fn asked_of(&self, loaded: &Loaded) -> Result<(Asked, Vec<String>), RunFailure> {
+        match &self.material {
+            Material::Language(corpus) => {
+                let (corpus, notes) = corpus.spoken_by(loaded)?;
+                Ok((Asked::Language(corpus), notes))
+            }
+            Material::Examples(path) => {
+                let (path, config) = (path.clone(), loaded.encoder.config.clone());
+                let examples = interrupt::or_stop(move || read_examples(&path, &config))?
+                    .map_err(|e| ConfigError::at("examples", e))?;
+                Ok((Asked::Examples(examples), vec![]))
+            }
+        }
     }
 
     /// The answer to a question about a model, as JSON.
     pub fn ask(&mut self, subject: &mut Subject<'_>, question: Question<'_>) -> Result<serde_json::Value, RunFailure> {
         match question {
             Question::Evaluation => Ok(json!(self.evaluate(subject)?)),
+            Question::Loss => Ok(json!(self.loss(subject)?)),
             Question::Curvature(measure) => Ok(json!(self.measure(subject, measure)?)),
             Question::Alignment => Ok(json!(self.align(subject)?)),
             Question::Conventions(measure, into) => Ok(json!(self.conventions(subject, measure, into)?)),
@@ -189,11 +237,31 @@ impl<'p> Examiner<'p> {
     fn evaluate(&self, subject: &Subject<'_>) -> Result<Evaluation, RunFailure> {
         let examine = &self.plan.examine;
         let asked = EvaluateSection { sentences: examine.sentences, positions: examine.positions };
-        Ok(Evaluator::new(&subject.model, &subject.corpus, &asked, subject.micro_batch)?.run()?)
+        Ok(Evaluator::new(&subject.model, subject.corpus(), &asked, subject.micro_batch)?.run()?)
+    }
+
+    /// The loss on the first examples, as many as the sweep asks for.
+    fn loss(&self, subject: &Subject<'_>) -> Result<ExampleLoss, RunFailure> {
+        let Asked::Examples(examples) = &subject.asked else { unreachable!("a language has an evaluation") };
+        let count = examples.len().min(self.plan.examine.sentences as usize);
+        Ok(ExampleLoss::of(&subject.model, &examples[..count], subject.micro_batch)?)
+    }
+
+    pub(super) fn instruments(
+        &self,
+        subject: &Subject<'_>,
+        measure: &MeasureSection,
+    ) -> Result<Instruments, RunFailure> {
+        Ok(match &subject.asked {
+            Asked::Language(corpus) => Instruments::new(corpus, measure, subject.micro_batch)?,
+            Asked::Examples(examples) => {
+                Instruments::of_examples(examples.clone(), measure, self.plan.examine.seed, subject.micro_batch)
+            }
+        })
     }
 
     fn align(&self, subject: &Subject<'_>) -> Result<Aligned, RunFailure> {
-        let held_out = HeldOut { corpus: subject.corpus.clone(), seed: held_out_seed(subject.corpus.seed) };
+        let held_out = HeldOut { corpus: subject.corpus().clone(), seed: held_out_seed(subject.corpus().seed) };
         let made = held_out.exact(0..self.plan.examine.sentences.into(), Positions::One)?;
         let sentences: Vec<Sentence> = made.into_iter().flatten().map(|m| m.sentence).collect();
         let found = alignment(&subject.model, &sentences, Evaluator::batch(subject.micro_batch))?;
@@ -225,7 +293,7 @@ impl<'p> Examiner<'p> {
         };
         let parametrisation =
             format!("{}, {} parameters, {how}", model.encoder.config.shape(), model.encoder.parameter_count());
-        let instruments = Instruments::new(&subject.corpus, measure, subject.micro_batch)?;
+        let instruments = self.instruments(subject, measure)?;
         let measurement = instruments.measure(&model, subject.step, &|| !interrupt::requested())?;
         Ok(Curved { parametrisation, measurement })
     }
@@ -237,7 +305,7 @@ impl<'p> Examiner<'p> {
             return Ok(data.clone());
         }
         let task = section.task.parse().map_err(|error| ConfigError::at("[[examine.probe]]", error))?;
-        let (language, prior, seed) = (self.corpus.language.clone(), section.with_prior, self.corpus.seed);
+        let (language, prior, seed) = (self.corpus().language.clone(), section.with_prior, self.corpus().seed);
         let sizes = section.sizes();
         let data = interrupt::or_stop(move || TaskData::of_language(language.as_ref(), task, prior, seed, sizes))?
             .map_err(crate::downstream::DownstreamError::from)?;
@@ -251,7 +319,7 @@ impl<'p> Examiner<'p> {
         if section.method == Method::Finetune {
             let options = self.fine_tuning(section);
             let (device, seeds) = (&subject.model.device, self.seeds(section));
-            let fits = finetune(device, subject.loaded, &subject.corpus.tokens, &data, &options, &seeds)?;
+            let fits = finetune(device, subject.loaded, &subject.corpus().tokens, &data, &options, &seeds)?;
             let mut method = format!("fine-tuning by AdamW {}, {} epochs", options.lr, options.epochs);
             if options.pooled {
                 method += ", through a pooler";
@@ -263,7 +331,8 @@ impl<'p> Examiner<'p> {
         let layer = layer_number(section.layer, encoder)
             .map_err(|error| ConfigError::at("[[examine.probe]] `layer`", error))?;
         let sentences: Vec<Words> = data.parts().into_iter().flat_map(|part| part.sentences.clone()).collect();
-        let (longest, tokens) = (data.longest, &subject.corpus.tokens);
+        let (longest, tokens) = (data.longest, subject.corpus().tokens.clone());
+        let tokens = tokens.as_ref();
         let pooling = section.pooling(longest);
         let refused = |message| ConfigError { place: "[[examine.probe]] `features`".into(), message };
         pooling.check(encoder.config.longest(), longest).map_err(refused)?;
@@ -301,7 +370,7 @@ impl<'p> Examiner<'p> {
     pub fn probe_lookup(&mut self, device: &Device, section: &ProbeSection) -> Result<Probed, RunFailure> {
         let data = self.data(section)?;
         let sentences: Vec<Words> = data.parts().into_iter().flat_map(|part| part.sentences.clone()).collect();
-        let (language, longest) = (self.corpus.language.clone(), data.longest);
+        let (language, longest) = (self.corpus().language.clone(), data.longest);
         let features = interrupt::or_stop(move || Features::lookup(language.as_ref(), &sentences, longest))?;
         self.fit(device, section, &data, &features, None, "exact conditionals".into())
     }
@@ -319,7 +388,7 @@ impl<'p> Examiner<'p> {
         let features = match section.projection {
             Some(width) => {
                 name += &format!(", projected to {width}");
-                let (features, seed) = (features.clone(), self.corpus.seed);
+                let (features, seed) = (features.clone(), self.corpus().seed);
                 projected = interrupt::or_stop(move || features.project(width as usize, seed))?;
                 &projected
             }
@@ -335,7 +404,7 @@ impl<'p> Examiner<'p> {
             _ => {
                 let options = section.linear_probe();
                 let (seeds, classes) = (self.seeds(section), classes as u32);
-                let seed = self.corpus.seed;
+                let seed = self.corpus().seed;
                 let fits = match fresh {
                     None => probe(device, &options, features, labels, classes, &seeds)?,
                     Some(fresh) => {
@@ -380,7 +449,7 @@ impl<'p> Examiner<'p> {
 
     /// The seeds of the fits, the same for every model.
     fn seeds(&self, section: &ProbeSection) -> Vec<u64> {
-        (0..u64::from(section.seeds)).map(|i| self.corpus.seed.wrapping_add(i)).collect()
+        (0..u64::from(section.seeds)).map(|i| self.corpus().seed.wrapping_add(i)).collect()
     }
 
     fn probed(

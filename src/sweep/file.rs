@@ -22,6 +22,14 @@
 //! [start]                             # a run that is trained first; all others begin with its model
 //! overrides = ["train.steps=1500"]    # of `base`, or of its own `base`
 //!
+//! # Or, in place of `grid`, `zip`, `exclude` and `start`, models that were not trained here:
+//! covariates = "scores.csv"           # numbers about them, relative to this file; column `label` names the models
+//! examples = "held-out.jsonl"         # what they are asked about, in place of the language of `base`
+//! [[model]]
+//! path = "checkpoints/step-1000"      # relative to this file
+//! label = "step-1000"                 # default: the last part of the path
+//! seed = 1                            # default: 0
+//!
 //! [examine]                           # what is asked of each model
 //! models = "last"                     # or "checkpoints": all of them, and the last
 //! sentences = 4000                    # for the loss
@@ -54,8 +62,8 @@ pub(super) struct File {
     pub name: Option<String>,
     /// The name of what is varied, for colours and legends. Left out: the sweep's name.
     pub intervention: Option<String>,
-    /// Run config, relative to this file.
-    pub base: PathBuf,
+    /// Run config, relative to this file. It may be left out where `model` and `examples` are given.
+    pub base: Option<PathBuf>,
     /// Folder of the tables and the report. Left out: `runs/NAME`.
     pub output: Option<PathBuf>,
     /// Folder of the runs, shared by all sweeps that name it. Left out: `OUTPUT/runs`.
@@ -77,6 +85,14 @@ pub(super) struct File {
     pub exclude: Vec<toml::Table>,
     /// A run that is trained first; the others begin with its model.
     pub start: Option<StartSection>,
+    /// Models that were not trained here, in place of runs.
+    #[serde(default)]
+    pub model: Vec<GivenSection>,
+    /// Table of numbers about these models (CSV, relative to this file): column `label` says which, `seed` where there
+    /// is one too, the others hold numbers or nothing.
+    pub covariates: Option<PathBuf>,
+    /// Examples that these models are asked about (JSON lines, relative to this file), in place of a language.
+    pub examples: Option<PathBuf>,
     /// The questions to each model.
     #[serde(default)]
     pub examine: ExamineSection,
@@ -86,6 +102,23 @@ pub(super) struct File {
 
 fn default_bound() -> f64 {
     0.02
+}
+
+/// A model that was not trained here.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GivenSection {
+    /// Its folder, relative to this file: one with `config.json`, or one of the Hugging Face hub's cache.
+    pub path: PathBuf,
+    /// Name in legends, tables and covariates; models of one label differ by their seed. Left out: the last part of
+    /// the path.
+    pub label: Option<String>,
+    /// Seed of its training, or another number that tells models of one label apart.
+    #[serde(default)]
+    pub seed: u64,
+    /// Name of the training that it is a checkpoint of. Models of one name are not independent and are drawn together
+    /// for the intervals of correlations. Left out: it stands by itself.
+    pub run: Option<String>,
 }
 
 /// The run that all others begin with, or one for each seed.
@@ -488,6 +521,12 @@ impl ExamineSection {
 }
 
 impl File {
+    /// The sweep's name.
+    pub fn named(&self, path: &Path) -> String {
+        let stem = || path.file_stem().map_or("sweep".into(), |s| s.to_string_lossy().into_owned());
+        self.name.clone().unwrap_or_else(stem)
+    }
+
     /// Reads and checks a sweep file.
     pub fn read(path: &Path) -> Result<File, SweepError> {
         let place = path.display().to_string();

@@ -23,6 +23,17 @@ pub(super) struct ModelAt {
     pub answers: PathBuf,
 }
 
+/// What is known of a given model when it was read; `model.json` in the folder of its answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct About {
+    /// As the sweep file named it then.
+    pub path: String,
+    pub parameters: usize,
+}
+
+/// The name of [`About`]'s file.
+pub(super) const ABOUT: &str = "model.json";
+
 /// Why a run has no result; `failure.json` in its folder, gone when it has one.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Failed {
@@ -47,9 +58,18 @@ impl SweepPlan {
         }
     }
 
+    /// Whether there is a model to ask: a run that is trained, or one that was given.
+    pub(super) fn has_model(&self, run: &PlannedRun) -> bool {
+        run.given.is_some() || result(&self.folder(run)).is_some()
+    }
+
     /// The models of a run that are examined, in order of steps, whether they are there or not.
     pub(super) fn models(&self, run: &PlannedRun) -> Vec<ModelAt> {
         let folder = self.folder(run);
+        if let Some(given) = &run.given {
+            let (model, answers) = (given.folder.clone(), folder.join("examined").join("given"));
+            return vec![ModelAt { step: 0, last: true, model, answers }];
+        }
         let train = &run.resolved.config.train;
         let at = |step: u64, last: bool, model: PathBuf| ModelAt {
             step,

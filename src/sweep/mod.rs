@@ -1,4 +1,5 @@
-//! Many runs from one file: planned, run where they are missing, examined, collected into a table.
+//! Many runs from one file: planned, run where they are missing, examined, collected into a table; or models that are
+//! there already, examined in the same way.
 //!
 //! ```no_run
 //! let plan = lowland::sweep::plan("sweep.toml".as_ref())?;
@@ -13,10 +14,12 @@
 mod check;
 mod collect;
 mod conventions;
+mod covariates;
 mod error;
 mod examine;
 mod file;
 mod folder;
+mod given;
 mod plan;
 mod run;
 mod table;
@@ -26,6 +29,7 @@ pub use collect::{Standing, State};
 pub use conventions::TraceConventions;
 pub use error::{FailureKind, RunFailure, SweepError};
 pub use file::{Enlarge, EnlargeBy, EnlargeSize, ExamineSection, Method, Models, ProbeSection, Reads, schema};
+pub use given::{ExamplesFile, GivenModel};
 pub use plan::{PlannedRun, SweepPlan, plan};
 pub use run::{FailedRun, Options, Tally, Watcher, run};
 pub use table::{Accuracies, Collapse, LOOKUP, Missing, Row, Table, Task};

@@ -11,13 +11,15 @@ use serde::Serialize;
 
 use super::error::SweepError;
 use super::file::{Enlarge, EnlargeSize, ExamineSection, File, Models, StartSection};
+use super::given::{self, ExamplesFile, GivenModel};
 use super::table::Collapse;
 use crate::config::{self, Resolved, as_text};
+use crate::model::{ModelConfig, Size};
 
-/// One run of a plan.
+/// One run of a plan, or a model that is there already.
 #[derive(Clone, Debug, Serialize)]
 pub struct PlannedRun {
-    /// Hash of the resolved config.
+    /// Hash of the resolved config; of a given model that of its files and what it is asked about.
     pub id: String,
     /// Id by the rule of versions up to 0.1.0, where it is another.
     #[serde(skip)]
@@ -35,7 +37,10 @@ pub struct PlannedRun {
     /// Id of the run that it begins with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start: Option<String>,
-    /// Its whole config.
+    /// The model, where it is not trained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub given: Option<GivenModel>,
+    /// Its whole config; of a given model the sweep's base.
     #[serde(skip)]
     pub resolved: Resolved,
 }
@@ -45,9 +50,9 @@ pub struct PlannedRun {
 pub struct SweepPlan {
     /// The file's `name`, or its stem.
     pub name: String,
-    /// The run config that the axes vary.
-    #[serde(serialize_with = "as_text")]
-    pub base: PathBuf,
+    /// The run config that the axes vary, or that has the language which given models are asked about.
+    #[serde(serialize_with = "as_text_or_null")]
+    pub base: Option<PathBuf>,
     /// The name of what is varied, for colours and legends.
     pub intervention: String,
     /// Folder of the tables and the report.
@@ -67,6 +72,12 @@ pub struct SweepPlan {
     pub excluded: usize,
     /// Combinations whose config equals an earlier one's; each is run once.
     pub duplicates: usize,
+    /// What given models are asked about, where it is no language.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub examples: Option<ExamplesFile>,
+    /// What is worth a note about the plan.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// The questions to each model.
     #[serde(skip)]
     pub examine: ExamineSection,
@@ -78,20 +89,36 @@ pub struct SweepPlan {
 /// A key with a value.
 type Setting = (String, toml::Value);
 
+fn as_text_or_null<S: serde::Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    match path {
+        Some(path) => as_text(path, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
 /// Runs that a sweep may have.
-const MOST: usize = 100_000;
+pub(super) const MOST: usize = 100_000;
 
 /// Reads a sweep file and resolves every run.
 ///
 /// # Errors
 /// A file that cannot be read or has unknown keys; axes without values or of unequal length; a run whose config cannot
-/// be, with the override at fault; an exclusion that fits nothing.
+/// be, with the override at fault; an exclusion that fits nothing; a given model that is not there.
 pub fn plan(path: &Path) -> Result<SweepPlan, SweepError> {
     let place = path.display().to_string();
     let error = |message: String| SweepError { place: place.clone(), message };
     let file = File::read(path)?;
+    if !file.model.is_empty() {
+        return given::plan(file, path);
+    }
+    let of_given = [("covariates", &file.covariates), ("examples", &file.examples)];
+    if let Some((key, _)) = of_given.into_iter().find(|(_, value)| value.is_some()) {
+        return Err(error(format!("`{key}` belongs to models that are there already; name them with [[model]]")));
+    }
+    let name = file.named(path);
     let folder = path.parent().unwrap_or(Path::new(""));
-    let base = folder.join(&file.base);
+    let base = file.base.as_ref().ok_or_else(|| error("missing field `base`".into()))?;
+    let base = folder.join(base);
     let mut axes: Vec<Vec<Vec<Setting>>> = Vec::new();
     let mut seeds = None;
     for (key, values) in axis_values(&file.grid, "[grid]").map_err(error)? {
@@ -110,8 +137,6 @@ pub fn plan(path: &Path) -> Result<SweepPlan, SweepError> {
     let points = axes.iter().fold(vec![vec![]], |all, axis| {
         all.iter().flat_map(|p: &Vec<Setting>| axis.iter().map(move |q| [p.as_slice(), q].concat())).collect()
     });
-    let name =
-        file.name.unwrap_or_else(|| path.file_stem().map_or("sweep".into(), |s| s.to_string_lossy().into_owned()));
     let in_plan = |e: config::ConfigError| SweepError { place: place.clone(), message: e.to_string() };
     // Which checkpoints are kept decides what there is to examine.
     let all_keys = file.examine.models == Models::Checkpoints;
@@ -124,7 +149,7 @@ pub fn plan(path: &Path) -> Result<SweepPlan, SweepError> {
     let mut plan = SweepPlan {
         intervention: file.intervention.unwrap_or_else(|| name.clone()),
         name,
-        base: base.clone(),
+        base: Some(base.clone()),
         store: file.store.unwrap_or_else(|| output.join("runs")),
         output,
         saturation_bound: file.saturation_bound,
@@ -132,6 +157,8 @@ pub fn plan(path: &Path) -> Result<SweepPlan, SweepError> {
         runs: vec![],
         excluded: 0,
         duplicates: 0,
+        examples: None,
+        notes: vec![],
         examine: file.examine,
         collapse: file.collapse,
     };
@@ -192,7 +219,8 @@ fn start(
     let seed = resolved.config.seed;
     let values = serde_json::Map::new();
     let label = "start".to_string();
-    Ok(PlannedRun { group: id.clone(), id, earlier_id, seed, label, values, overrides, start: None, resolved })
+    let group = id.clone();
+    Ok(PlannedRun { group, id, earlier_id, seed, label, values, overrides, start: None, given: None, resolved })
 }
 
 /// The settings of a point that are keys of the config.
@@ -223,7 +251,7 @@ fn planned(
     let mut group = ids(&seedless, common, all_keys).0;
     if own_start {
         // Not the group of runs that all begin with the model of seed 0.
-        group = blake3::hash(format!("{group} of its own").as_bytes()).to_hex()[..16].to_string();
+        group = short(&format!("{group} of its own"));
     }
     let start = start.map(|start| start.id.clone());
     PlannedRun {
@@ -235,15 +263,21 @@ fn planned(
         values,
         overrides: overrides(point),
         start,
+        given: None,
         resolved,
     }
+}
+
+/// 16 hexadecimal digits for a text.
+pub(super) fn short(text: &str) -> String {
+    blake3::hash(text.as_bytes()).to_hex()[..16].to_string()
 }
 
 /// A run's id, and that of versions up to 0.1.0 where it is another. With `all_keys` it is that one.
 fn ids(resolved: &Resolved, start: Option<&PlannedRun>, all_keys: bool) -> (String, Option<String>) {
     // What a run begins with is not there yet; the id of the run that makes it stands for it.
     let after = |hash: String, start: Option<&String>| match start {
-        Some(start) => blake3::hash(format!("{hash} after {start}").as_bytes()).to_hex()[..16].to_string(),
+        Some(start) => short(&format!("{hash} after {start}")),
         None => hash,
     };
     let earlier = after(resolved.hash_of_all(), start.map(|s| s.earlier_id.as_ref().unwrap_or(&s.id)));
@@ -280,6 +314,37 @@ fn label(point: &[Setting]) -> String {
     if settings.is_empty() { "base".into() } else { settings.join(", ") }
 }
 
+impl PlannedRun {
+    /// The sizes of its model, of which not every type has all.
+    pub(super) fn size(&self) -> Size {
+        let section = &self.resolved.config.model;
+        let Some(given) = &self.given else {
+            return Size {
+                hidden: Some(section.hidden_size),
+                layers: Some(section.num_hidden_layers),
+                heads: section.num_attention_heads,
+                intermediate: section.intermediate_size,
+            };
+        };
+        let config = &given.config;
+        let own = |key: &str, value: u32| config.kind.has_key(key).then_some(value);
+        Size {
+            hidden: Some(config.hidden_size),
+            layers: Some(config.num_hidden_layers),
+            heads: own("num_attention_heads", config.num_attention_heads),
+            intermediate: own("intermediate_size", config.intermediate_size),
+        }
+    }
+
+    /// Its model for a vocabulary of `tokens` and sentences of up to `longest` words.
+    pub(super) fn model_config(&self, tokens: u32, longest: usize) -> ModelConfig {
+        match &self.given {
+            Some(given) => given.config.clone(),
+            None => self.resolved.config.model.model_config(tokens, longest),
+        }
+    }
+}
+
 impl SweepPlan {
     /// The run that another begins with.
     pub fn start_of(&self, run: &PlannedRun) -> Option<&PlannedRun> {
@@ -293,23 +358,32 @@ impl SweepPlan {
 
     /// The file of the language, where it is not there.
     pub fn absent(&self) -> Option<&Path> {
+        if self.examples.is_some() {
+            return None;
+        }
         let language = &self.runs[0].resolved.config.language;
         let files = [&language.rules, &language.matrices];
         files.into_iter().flatten().map(PathBuf::as_path).find(|path| !path.exists())
     }
 
+    /// A hash of what models are asked about: tables of one hash may be laid together.
+    pub fn language_hash(&self) -> String {
+        match &self.examples {
+            Some(examples) => examples.hash.clone(),
+            None => self.runs[0].resolved.language_hash(),
+        }
+    }
+
     /// The architecture that curvature is taken in, where it is not each model's own.
     pub fn enlarged(&self) -> Option<EnlargeSize> {
-        let most = |of: &dyn Fn(&config::ModelSection) -> Option<u32>| {
-            self.runs.iter().filter_map(|run| of(&run.resolved.config.model)).max()
-        };
+        let most = |of: fn(Size) -> Option<u32>| self.runs.iter().filter_map(|run| of(run.size())).max();
         match self.examine.enlarge.as_ref()? {
             Enlarge::Size(size) => Some(*size),
             Enlarge::Named(_) => Some(EnlargeSize {
-                hidden_size: most(&|m| Some(m.hidden_size)),
-                num_hidden_layers: most(&|m| Some(m.num_hidden_layers)),
-                num_attention_heads: most(&|m| m.num_attention_heads),
-                intermediate_size: most(&|m| m.intermediate_size),
+                hidden_size: most(|size| size.hidden),
+                num_hidden_layers: most(|size| size.layers),
+                num_attention_heads: most(|size| size.heads),
+                intermediate_size: most(|size| size.intermediate),
             }),
         }
     }

@@ -10,7 +10,7 @@ use super::check::check;
 use super::error::{FailureKind, RunFailure};
 use super::examine::{Examiner, Question, Subject, parse};
 use super::file::Models;
-use super::folder::{self, Failed, ModelAt};
+use super::folder::{self, ABOUT, About, Failed, ModelAt};
 use super::plan::{PlannedRun, SweepPlan};
 use super::table::LOOKUP;
 use crate::config::ConfigError;
@@ -189,9 +189,7 @@ impl Worker<'_> {
         match folder::failed(&folder) {
             // What diverged in training; a question that did is left alone where it is asked.
             Some(before)
-                if before.kind == FailureKind::Diverged
-                    && !options.retry_diverged
-                    && folder::result(&folder).is_none() =>
+                if before.kind == FailureKind::Diverged && !options.retry_diverged && !self.plan.has_model(run) =>
             {
                 return Err(before.into());
             }
@@ -221,7 +219,7 @@ impl Worker<'_> {
 
     /// Whether nothing is missing of a run.
     fn is_done(&self, run: &PlannedRun) -> bool {
-        self.unanswered(run).is_empty() && folder::result(&self.plan.folder(run)).is_some()
+        self.unanswered(run).is_empty() && self.plan.has_model(run)
     }
 
     /// A run that others begin with. They do so where it is trained, whether all questions to it have an answer or not.
@@ -250,7 +248,7 @@ impl Worker<'_> {
 
     fn train(&mut self, run: &PlannedRun) -> Result<(), RunFailure> {
         let folder = self.plan.folder(run);
-        if folder::result(&folder).is_some() {
+        if self.plan.has_model(run) {
             return Ok(());
         }
         let mut resolved = run.resolved.clone().with_kernels(self.kernel_choice);
@@ -299,14 +297,21 @@ impl Worker<'_> {
         at: &ModelAt,
         unanswered: &mut Unanswered,
     ) -> Result<(), RunFailure> {
-        let loaded = model::load(&at.model)?;
-        let (corpus, notes) = self.examiner.spoken_by(&loaded)?;
+        let path = at.model.clone();
+        let loaded = interrupt::or_stop(move || model::load(&path))??;
+        if let Some(given) = &run.given {
+            given.check()?;
+            let about = About { path: given.path.display().to_string(), parameters: loaded.encoder.parameter_count() };
+            folder::write(&self.plan.folder(run).join(ABOUT), &about)?;
+            loaded.notes.iter().for_each(|n| self.watcher.note(n));
+        }
+        let (asked, notes) = self.examiner.asked_of(&loaded)?;
         notes.iter().for_each(|n| self.watcher.note(n));
         let plan = self.plan;
         let kernel_choice = self.kernel_choice.clone();
         let gpu = self.gpu()?;
         let device = device(gpu, run, &kernel_choice)?;
-        let mut subject = Subject::new(&device, &loaded, corpus, at.step, run)?;
+        let mut subject = Subject::new(&device, &loaded, asked, at.step, run)?;
         for question in plan.questions() {
             let path = at.answers.join(question.file(plan));
             if path.exists() {
@@ -356,8 +361,7 @@ impl Worker<'_> {
         let open = |question: Question<'_>| models.iter().any(|at| !at.answers.join(question.file(plan)).exists());
         self.examiner.prepare(&open)?;
         let all = plan.starts.iter().chain(&plan.runs);
-        let missing =
-            |run: &PlannedRun| !self.unanswered(run).is_empty() || folder::result(&plan.folder(run)).is_none();
+        let missing = |run: &PlannedRun| !self.unanswered(run).is_empty() || !plan.has_model(run);
         if all.clone().any(missing) {
             self.gpu()?;
             let gpu = self.gpu.as_ref().expect("opened above");
@@ -438,7 +442,8 @@ impl Unanswered {
     fn add(&mut self, step: u64, question: Option<Question<'_>>, failure: (FailureKind, String)) {
         self.count += 1;
         self.first.get_or_insert_with(|| {
-            let what = question.map_or(format!("the model at step {step}"), |q| q.text());
+            let model = || if step == 0 { "the model".into() } else { format!("the model at step {step}") };
+            let what = question.map_or_else(model, |q| q.text());
             let (kind, why) = failure;
             (kind, format!("{what}: {why}"))
         });

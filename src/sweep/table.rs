@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::conventions::TraceConventions;
 use crate::downstream::Alignment;
-use crate::train::{Evaluation, Measurement};
+use crate::train::{Evaluation, ExampleLoss, Measurement};
 
 /// A sweep's results; `table.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -19,9 +19,9 @@ pub struct Table {
     pub name: String,
     /// The name of what the sweep varies, for colours and legends: "steps", "size", "algorithm", ...
     pub intervention: String,
-    /// "pcfg" or "hmm", with its size in words.
+    /// "pcfg" or "hmm", with its size in words; "examples of FILE".
     pub language: String,
-    /// Hash of the language; tables of one language may be laid together.
+    /// Hash of the language, or of the examples; tables of one language may be laid together.
     pub language_hash: String,
     /// Excess loss, in nats, under which a model counts as saturated.
     pub saturation_bound: f64,
@@ -69,8 +69,8 @@ pub struct Task {
 /// Run of the row of the exact conditionals, which is no trained model.
 pub const LOOKUP: &str = "lookup";
 
-/// A model: a run at a step.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// A model: a run at a step, or one that was not trained here, of which steps, batches and rates are 0.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Row {
     /// Id of the run; "lookup" for the table of exact conditionals.
     pub run: String,
@@ -98,6 +98,9 @@ pub struct Row {
     pub parametrisation: String,
     /// Null where it is not known, and for the lookup table, whose excess loss is 0 by construction.
     pub evaluation: Option<Evaluation>,
+    /// The loss on examples, where models are asked about those and no language is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub examples: Option<ExampleLoss>,
     /// Excess loss under the bound.
     pub saturated: bool,
     /// Null where it was not measured.
@@ -111,6 +114,15 @@ pub struct Row {
     pub alignment: Option<Alignment>,
     /// A task that is not known here is absent.
     pub downstream: Vec<Accuracies>,
+    /// The folder of a model that was not trained here, as the sweep file names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// The training that it is a checkpoint of, by the sweep file: models of one name are drawn together for intervals.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drawn_with: Option<String>,
+    /// Numbers about it from the sweep's table of covariates; one that is not known is absent.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub covariates: serde_json::Map<String, serde_json::Value>,
     /// Notes on what is not known of the model, and why; left out where all is known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,

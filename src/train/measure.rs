@@ -20,8 +20,8 @@ use super::run::RunError;
 use crate::config::{ConfigError, HessianTraceSection, MeasureSection, NoiseSection, TopSection};
 use crate::curvature::{
     Bartlett, Chunks, Conventions, ConventionsOptions, Cotangent, CurvatureError, Drawing, ExampleTraces, FormPass,
-    HessianTraces, Lanczos, Matrix, MeanGradient, ModelOperator, NormPass, Norms, Operator, ProbeKind, ProductPass,
-    Stopping, Subject, deviations, probes, top_eigenpairs,
+    Gradients, HessianTraces, Lanczos, Matrix, MeanGradient, ModelOperator, NormPass, Norms, Operator, ProbeKind,
+    ProductPass, Stopping, Subject, deviations, probes, top_eigenpairs,
 };
 use crate::interrupt::{self, Interrupted};
 use crate::language::masked_position;
@@ -64,6 +64,20 @@ impl Instruments {
             interrupt::or_stop(move || (0..u64::from(count)).into_par_iter().map(sentence).collect::<Vec<_>>())?;
         let batch = batch.min(CHUNKS.batch);
         Ok(Instruments { settings: settings.clone(), sentences, seed, batch })
+    }
+
+    /// The same about examples, each section about as many of them as it asks for and there are. Labels may be several
+    /// in each; the noise is then that of their sums, as `measure noise` has it, and Bartlett's ratios are left out.
+    pub fn of_examples(examples: Vec<Sentence>, settings: &MeasureSection, seed: u64, batch: usize) -> Instruments {
+        let one_each = examples.iter().all(|example| example.masked.len() == 1);
+        let settings = MeasureSection { bartlett: settings.bartlett && one_each, ..settings.clone() };
+        let batch = batch.min(CHUNKS.batch);
+        Instruments { settings, sentences: examples, seed: measured_seed(seed), batch }
+    }
+
+    /// How many sentences there are where `asked` are asked for.
+    pub fn count(&self, asked: u32) -> usize {
+        self.sentences.len().min(asked as usize)
     }
 
     /// Measures weights that lie on the adapter; `go_on` is asked between batches.
@@ -144,7 +158,7 @@ impl Instruments {
 
     fn subject(&self, model: &Model, count: u32) -> Result<Subject, CurvatureError> {
         let chunks = Chunks { batch: self.batch, ..CHUNKS };
-        let sentences = &self.sentences[..count as usize];
+        let sentences = &self.sentences[..self.count(count)];
         Subject::new(model, sentences, &[], &chunks)
     }
 
@@ -173,8 +187,11 @@ impl Instruments {
         let subject = self.subject(model, settings.sentences)?;
         let squared = Norms::measure(&subject, &mut |_| check())?.squared;
         check()?;
-        // One masked position an example: the loss's gradient is ḡ.
-        let gradient = subject.loss_gradient()?;
+        // Of one masked position an example the loss's gradient is ḡ.
+        let gradient = match subject.masked().iter().all(|n| *n == 1) {
+            true => subject.loss_gradient()?,
+            false => Gradients::new(&subject)?.mean_of_examples(&subject)?,
+        };
         check()?;
         let mean = MeanGradient::of(&subject, gradient, Matrix::Ggn)?;
         let noise = mean.noise(&squared);

@@ -17,6 +17,7 @@ mod cli;
 mod downstream;
 mod enlarge;
 mod folders;
+mod given_models;
 mod grammars;
 #[cfg(unix)]
 mod interrupts;

@@ -22,6 +22,7 @@ mod lstm;
 mod measure_training;
 mod memory;
 mod model_files;
+mod other_folders;
 mod precision;
 mod recipe;
 mod training;

@@ -132,7 +132,6 @@ impl Made<'_> {
                 measure_seconds: 12.5,
                 ..Measurement::default()
             }),
-            conventions: None,
             alignment: Some(Alignment {
                 share_of_conditional: 0.4 + 0.1 / trace,
                 share_of_conditional_standard_error: 0.01,
@@ -140,7 +139,7 @@ impl Made<'_> {
                 positions: 1000,
             }),
             downstream,
-            notes: vec![],
+            ..Row::default()
         }
     }
 }
@@ -602,6 +601,52 @@ fn traces_of_different_parametrisations_and_repeated_runs_are_not_put_together()
     };
     assert_eq!(counts("fisher_trace"), (25, 5, 5));
     assert_eq!(counts("excess_loss"), (30, 6, 0));
+}
+
+/// Scores that rise where models are flatter, of models that a sweep did not train.
+#[test]
+fn covariates_are_correlated_with_all_that_was_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut given = steps(Truth::None);
+    for row in &mut given.rows {
+        let trace = row.curvature.as_ref().unwrap().fisher_trace;
+        row.covariates.insert("score".into(), json!(100.0 - trace));
+        if row.step > 250 {
+            row.covariates.insert("of some".into(), json!(row.step));
+        }
+        // Checkpoints of one training are drawn together, whatever folders they lie in.
+        row.drawn_with = Some(row.run.clone());
+        row.run = format!("{} {}", row.run, row.step);
+    }
+    put(folder.path(), &given);
+    report::write(folder.path(), None).unwrap();
+    let rows = json_rows(folder.path(), "correlations.json");
+    let of = |covariate: &str, predictor: &str, given: Value| -> Value {
+        let fits = |r: &&Value| {
+            r["covariate"] == covariate
+                && r["predictor"] == predictor
+                && r["coefficient"] == "spearman"
+                && r["models"] == "all"
+                && r["given"] == given
+        };
+        rows.iter().find(fits).unwrap_or_else(|| panic!("{covariate}, {predictor}, {given}")).clone()
+    };
+    let score = of("score", "fisher_trace", Value::Null);
+    assert!((score["value"].as_f64().unwrap() + 1.0).abs() < 1e-12, "{score}");
+    assert_eq!((&score["n_models"], &score["n_runs"], &score["task"]), (&json!(30), &json!(6), &Value::Null));
+    assert!(of("score", "fisher_trace", json!("excess_loss"))["value"].as_f64().unwrap() < -0.9);
+    assert_eq!(of("of some", "accuracy_b", Value::Null)["n_models"], 24);
+    assert!(of("of some", "excess_loss", Value::Null)["high"].as_f64().unwrap() < -0.999);
+    assert!(rows.iter().all(|r| r["covariate"].is_null() != r["task"].is_null()));
+    assert!(rows.iter().any(|r| r["task"] == "b" && r["n_runs"] == 6));
+    let page = read(folder.path().join("report.html"));
+    assert!(page.contains("<b>score</b>: higher in flatter models. Over 30 models of 6 runs"), "{page}");
+    let models = json_rows(folder.path(), "models.json");
+    assert_eq!(models[0]["covariate.score"], given.rows[0].covariates["score"]);
+    assert!(models[0].get("covariate.of some").is_none_or(Value::is_null));
+    for name in ["covariates", "covariates-fisher-trace", "covariates-hessian-trace", "covariates-excess-loss"] {
+        assert!(folder.path().join(format!("figures/{name}.svg")).exists(), "{name}");
+    }
 }
 
 #[test]

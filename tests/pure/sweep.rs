@@ -46,7 +46,7 @@ seed = { from = 5, count = 2 }
         let c = &run.resolved.config;
         assert!(!(c.model.hidden_size == 96 && c.train.steps == 20));
         assert_eq!(c.train.optimizer.lr() == 0.1, run.overrides.iter().any(|o| o.contains("sgd")), "{run:?}");
-        let again = config::load(&plan.base, &run.overrides).unwrap();
+        let again = config::load(plan.base.as_ref().unwrap(), &run.overrides).unwrap();
         assert_eq!(again.hash(), run.id, "the overrides alone give the run");
     }
 }

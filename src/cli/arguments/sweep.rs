@@ -15,7 +15,7 @@ pub struct Sweep {
 /// A sweep file.
 #[derive(Args, Debug)]
 pub struct SweepFile {
-    /// Sweep file (TOML): base, [grid], [[zip]], [[exclude]], [start], [examine]
+    /// Sweep file (TOML): base, [grid], [[zip]], [[exclude]], [start], or [[model]]; [examine]
     #[arg(value_name = "SWEEP")]
     pub sweep: PathBuf,
     #[command(flatten)]

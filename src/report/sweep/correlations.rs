@@ -1,11 +1,14 @@
-//! Correlates accuracy with each predictor: coefficients with intervals over draws of whole runs.
+//! Correlates accuracy with each predictor, and covariates with all that was measured: coefficients with intervals over
+//! draws of whole runs.
 
 use serde_json::json;
 
+use super::covariates::{self, Measure};
 use super::files::Record;
-use super::quantity::{self, EXCESS, FISHER, HESSIAN, PREDICTORS, Predictor};
+use super::quantity::{self, EXCESS, FISHER, HESSIAN, PREDICTORS, Value};
 use super::section::{Model, Section};
 use crate::statistics::{Clusters, Coefficient, Correlation};
+use crate::sweep::Row;
 
 /// Bootstrap draws per interval.
 const DRAWS: u64 = 2000;
@@ -21,12 +24,14 @@ pub struct Models {
     pub intervention: Option<String>,
 }
 
-/// A correlation of a task's accuracy with a predictor.
+/// A correlation of a task's accuracy, or of a covariate, with a predictor.
 pub struct Found {
+    /// Name of the task or of the covariate.
     pub task: String,
-    pub predictor: &'static Predictor,
+    pub covariate: bool,
+    pub predictor: Measure,
     pub coefficient: Coefficient,
-    /// Given the excess loss.
+    /// Given the excess loss, or of covariates the loss where no excess is known.
     pub partial: bool,
     pub models: Models,
     /// `None` where it does not exist.
@@ -53,7 +58,7 @@ impl Found {
 }
 
 /// All correlations of a section: tasks, predictors, coefficients, all and saturated models, then the same within each
-/// intervention where there are several.
+/// intervention where there are several. Those of covariates come last.
 pub fn all(section: &Section) -> Vec<Found> {
     let trained = section.trained();
     let parametrisation = section.parametrisation();
@@ -62,14 +67,26 @@ pub fn all(section: &Section) -> Vec<Found> {
     if interventions.len() > 1 {
         scopes.extend(interventions.iter().map(|i| Some(i.to_string())));
     }
+    let of_tasks = |task: String| {
+        let predictors = PREDICTORS.map(|p| {
+            let partial = [FISHER.key, HESSIAN.key].contains(&p.key);
+            Measure { partial, ..p.into() }
+        });
+        (task, false, Vec::from(predictors))
+    };
+    let measures = covariates::measures(section);
+    let targets = section.tasks().into_iter().map(|task| of_tasks(task.task.clone()));
+    let targets = targets.chain(covariates::names(section).into_iter().map(|name| (name, true, measures.clone())));
+    let given = covariates::rival(section).of;
     let mut found = Vec::new();
-    for task in section.tasks() {
+    for (name, covariate, predictors) in targets {
         for intervention in &scopes {
             for saturated in [false, true] {
                 let models = Models { saturated, intervention: intervention.clone() };
                 let within: Vec<&Model<'_>> = trained.iter().filter(|m| models.has(m)).collect();
-                for predictor in PREDICTORS {
-                    let sample = Sample::new(&within, predictor, &task.task, parametrisation.as_deref());
+                for predictor in &predictors {
+                    let target = Target { name: &name, covariate, given };
+                    let sample = Sample::new(&within, predictor, target, parametrisation.as_deref());
                     found.extend(sample.correlations(&models, section.tables[0].seed));
                 }
             }
@@ -85,13 +102,33 @@ impl Models {
     }
 }
 
-/// Pairs of a predictor and an accuracy.
+/// What predictors are correlated with: a task's accuracy, or a covariate.
+#[derive(Clone, Copy)]
+struct Target<'a> {
+    name: &'a str,
+    covariate: bool,
+    /// The loss that partial coefficients are given.
+    given: fn(&Row) -> Option<Value>,
+}
+
+impl Target<'_> {
+    fn value(&self, row: &Row) -> Option<f64> {
+        match self.covariate {
+            true => covariates::value(row, self.name),
+            false => quantity::accuracy(row, self.name).map(|(accuracy, _)| accuracy),
+        }
+    }
+}
+
+/// Pairs of a predictor and a target, of models whose loss is known; a covariate needs no loss but for the partial
+/// ones.
 struct Sample<'a> {
-    task: &'a str,
-    predictor: &'static Predictor,
+    target: Target<'a>,
+    predictor: Measure,
     x: Vec<f64>,
-    accuracy: Vec<f64>,
-    excess: Vec<f64>,
+    y: Vec<f64>,
+    /// Not a number where the loss is not known.
+    given: Vec<f64>,
     runs: Vec<usize>,
     left_out: usize,
 }
@@ -99,30 +136,37 @@ struct Sample<'a> {
 impl<'a> Sample<'a> {
     fn new(
         models: &[&Model<'_>],
-        predictor: &'static Predictor,
-        task: &'a str,
+        predictor: &Measure,
+        target: Target<'a>,
         parametrisation: Option<&str>,
     ) -> Sample<'a> {
-        let mut sample =
-            Sample { task, predictor, x: vec![], accuracy: vec![], excess: vec![], runs: vec![], left_out: 0 };
+        let mut sample = Sample {
+            target,
+            predictor: predictor.clone(),
+            x: vec![],
+            y: vec![],
+            given: vec![],
+            runs: vec![],
+            left_out: 0,
+        };
         let mut names: Vec<&str> = Vec::new();
         for m in models {
-            let (Some((x, _)), Some((accuracy, _)), Some((excess, _))) =
-                ((predictor.of)(m.row), quantity::accuracy(m.row, task), (EXCESS.of)(m.row))
-            else {
+            let (Some((x, _)), Some(y)) = ((predictor.of)(m.row), target.value(m.row)) else { continue };
+            let given = (target.given)(m.row).map(|(value, _)| value);
+            if given.is_none() && !target.covariate {
                 continue;
-            };
+            }
             if predictor.curvature && Some(m.row.parametrisation.as_str()) != parametrisation {
                 sample.left_out += 1;
                 continue;
             }
-            let run = names.iter().position(|n| *n == m.row.run).unwrap_or_else(|| {
-                names.push(&m.row.run);
+            let run = names.iter().position(|n| *n == m.drawn_with()).unwrap_or_else(|| {
+                names.push(m.drawn_with());
                 names.len() - 1
             });
             sample.x.push(x);
-            sample.accuracy.push(accuracy);
-            sample.excess.push(excess);
+            sample.y.push(y);
+            sample.given.push(given.unwrap_or(f64::NAN));
             sample.runs.push(run);
         }
         sample
@@ -131,8 +175,9 @@ impl<'a> Sample<'a> {
     fn correlations(&self, models: &Models, seed: u64) -> Vec<Found> {
         let clusters = Clusters { of: &self.runs, draws: DRAWS, seed };
         let found = |coefficient, partial, value| Found {
-            task: self.task.to_string(),
-            predictor: self.predictor,
+            task: self.target.name.to_string(),
+            covariate: self.target.covariate,
+            predictor: self.predictor.clone(),
             coefficient,
             partial,
             models: models.clone(),
@@ -142,11 +187,11 @@ impl<'a> Sample<'a> {
             left_out: self.left_out,
         };
         let plain = [Coefficient::Pearson, Coefficient::Spearman, Coefficient::Kendall]
-            .map(|c| found(c, false, clusters.correlate(c, &self.x, &self.accuracy)));
+            .map(|c| found(c, false, clusters.correlate(c, &self.x, &self.y)));
         let mut all = Vec::from(plain);
-        if [FISHER.key, HESSIAN.key].contains(&self.predictor.key) {
+        if self.predictor.partial && self.given.iter().all(|value| value.is_finite()) {
             let given = [Coefficient::Pearson, Coefficient::Spearman]
-                .map(|c| found(c, true, clusters.partial(c, &self.x, &self.accuracy, &self.excess)));
+                .map(|c| found(c, true, clusters.partial(c, &self.x, &self.y, &self.given)));
             all.extend(given);
         }
         all
@@ -157,11 +202,14 @@ impl<'a> Sample<'a> {
 pub fn records(section: &Section, all: &[Found]) -> Vec<Record> {
     let table = &section.tables[0];
     let parametrisation = section.parametrisation();
+    let rival = covariates::rival(section).key;
     let record = |f: &Found| {
         let value = json!({
-            "language": table.language, "language_hash": table.language_hash, "task": f.task,
+            "language": table.language, "language_hash": table.language_hash,
+            "task": (!f.covariate).then_some(&f.task), "covariate": f.covariate.then_some(&f.task),
             "predictor": f.predictor.key, "coefficient": f.name(),
-            "given": f.partial.then_some(EXCESS.key), "models": if f.models.saturated { "saturated" } else { "all" },
+            "given": f.partial.then_some(if f.covariate { rival } else { EXCESS.key }),
+            "models": if f.models.saturated { "saturated" } else { "all" },
             "intervention": f.models.intervention, "value": f.value.map(|c| c.value),
             "low": f.interval().map(|i| i[0]), "high": f.interval().map(|i| i[1]),
             "draws": f.value.map(|c| c.draws), "n_models": f.count, "n_runs": f.runs,

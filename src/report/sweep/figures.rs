@@ -6,6 +6,7 @@ use super::super::scene::Scene;
 use super::collapse::{self, ABSCISSAE, has_curves};
 use super::convention;
 use super::correlations::Found;
+use super::covariates;
 use super::embeddings;
 use super::forest;
 use super::quantity::{self, EXCESS, FISHER, HESSIAN, Predictor, Value, titled};
@@ -29,11 +30,16 @@ pub fn all(section: &Section, correlations: &[Found]) -> Vec<Drawn> {
     for predictor in [&FISHER, &HESSIAN] {
         drawn.extend(transfer(section, predictor));
     }
+    for predictor in [&FISHER, &HESSIAN, covariates::rival(section)] {
+        drawn.extend(scores(section, predictor));
+    }
     let briefly = if convention::decides_in(section) { format!(" {}", convention::BRIEFLY) } else { String::new() };
     drawn.extend(
-        forest::draw(correlations)
+        forest::draw(correlations, false)
             .map(|(scene, caption)| named(section, "correlations", scene, format!("{caption}{briefly}"))),
     );
+    let of_covariates = forest::draw(correlations, true);
+    drawn.extend(of_covariates.map(|(scene, caption)| named(section, "covariates", scene, caption)));
     let groups = Group::all(section);
     for table in &section.tables {
         let own: Vec<&Group<'_>> = groups.iter().filter(|g| std::ptr::eq(g.first().table, table)).collect();
@@ -54,7 +60,7 @@ fn file_name(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect()
 }
 
-fn short(text: &str) -> String {
+pub fn short(text: &str) -> String {
     match text.chars().count() > LONGEST {
         true => text.chars().take(LONGEST - 1).chain(['…']).collect(),
         false => text.into(),
@@ -110,6 +116,60 @@ fn transfer(section: &Section, predictor: &'static Predictor) -> Option<Drawn> {
     let name = format!("accuracy-{}", predictor.key.replace('_', "-"));
     let title = format!("Accuracy against the {}", predictor.name.split(',').next().unwrap_or(predictor.name));
     Some(named(section, &name, Panels { title, panels, saturation: true }.scene(), caption))
+}
+
+/// Covariates that have a panel.
+const MOST_PANELS: usize = 12;
+
+/// Covariates against a predictor, one panel each; of a trace, models of the section's parametrisation.
+fn scores(section: &Section, predictor: &'static Predictor) -> Option<Drawn> {
+    let parametrisation = section.parametrisation();
+    let one = |m: &Model<'_>| !predictor.curvature || Some(&m.row.parametrisation) == parametrisation.as_ref();
+    let models: Vec<Model<'_>> = section.trained().into_iter().filter(one).collect();
+    let log = predictor.curvature && wide(models.iter().filter_map(|m| (predictor.of)(m.row)).map(|v| v.0));
+    let label = format!("{}, {}{}", predictor.name, predictor.unit, if log { ", log scale" } else { "" });
+    let known = models.iter().any(|m| m.row.evaluation.is_some());
+    let panel = |name: &String| {
+        let mut series = Vec::new();
+        for (style, intervention) in section.interventions().into_iter().enumerate() {
+            let point = |m: &Model<'_>| {
+                let (x, error) = (predictor.of)(m.row)?;
+                let y = covariates::value(m.row, name)?;
+                Some(Point { x, y, x_bar: bar(x, error), y_bar: None, filled: m.row.saturated || !known })
+            };
+            let own = models.iter().filter(|m| m.table.intervention == intervention);
+            let points: Vec<Point> = own.filter_map(point).collect();
+            if !points.is_empty() {
+                series.push(Series { name: short(intervention), style, look: Look::Markers, points });
+            }
+        }
+        (!series.is_empty()).then(|| Panel {
+            title: short(name),
+            x: Scale::new(&label, log, "predictor"),
+            y: Scale::new(&short(name), false, name),
+            series,
+            levels: Vec::new(),
+        })
+    };
+    let panels: Vec<Panel> = covariates::names(section).iter().filter_map(panel).take(MOST_PANELS).collect();
+    if panels.is_empty() {
+        return None;
+    }
+    let over = match (&parametrisation, predictor.curvature) {
+        (Some(over), true) => format!(" Traces are over one parametrisation: {over}."),
+        _ => String::new(),
+    };
+    let first = match covariates::names(section).len() {
+        n if n > MOST_PANELS => format!(" Of {n} covariates the first {MOST_PANELS}."),
+        _ => String::new(),
+    };
+    let caption = format!(
+        "Each point is a model; what is on the vertical axis comes from the sweep's table of covariates. Bars: one \
+         standard error.{over}{first}"
+    );
+    let title = format!("Covariates against the {}", predictor.name.split(',').next().unwrap_or(predictor.name));
+    let name = format!("covariates-{}", predictor.key.replace('_', "-"));
+    Some(named(section, &name, Panels { title, panels, saturation: known }.scene(), caption))
 }
 
 /// The saturation bounds of a section's sweeps in words.

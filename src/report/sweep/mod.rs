@@ -3,6 +3,7 @@
 mod collapse;
 mod convention;
 mod correlations;
+mod covariates;
 mod embeddings;
 mod figures;
 pub(super) mod files;

@@ -6,9 +6,9 @@ use super::convention;
 use super::correlations::Found;
 use super::figures::Drawn;
 use super::markup::{Grid, fixed};
-use super::quantity::{self, PREDICTORS};
+use super::quantity::{self, EXCESS, PREDICTORS};
 use super::section::Section;
-use super::{embeddings, paper, statement};
+use super::{covariates, embeddings, paper, statement};
 use crate::statistics::Coefficient;
 
 const STYLE: &str = "
@@ -66,6 +66,9 @@ fn section(content: &Content) -> String {
     for (task, _, text) in statement::tasks(section, &content.correlations) {
         out += &format!("<p class=\"said\"><b>{}</b>: {}</p>\n", escape(&quantity::titled(&task)), escape(&text));
     }
+    for (name, text) in covariates::statements(section, &content.correlations) {
+        out += &format!("<p class=\"said\"><b>{}</b>: {}</p>\n", escape(&name), escape(&text));
+    }
     for drawn in &content.figures {
         out +=
             &format!("<figure>\n{}<figcaption>{}</figcaption>\n</figure>\n", drawn.scene.svg(), escape(&drawn.caption));
@@ -74,7 +77,10 @@ fn section(content: &Content) -> String {
     for beside in embeddings::tables(section).into_iter().chain(paper::tables(section)) {
         out += &format!("<h3>{}</h3>\n{}{}", escape(&beside.title), paragraph(&beside.words), beside.grid.html());
     }
-    out += &correlations(section, &content.correlations);
+    for of_covariates in [false, true] {
+        let own: Vec<&Found> = content.correlations.iter().filter(|f| f.covariate == of_covariates).collect();
+        out += &correlations(section, &own, of_covariates);
+    }
     out += &tasks(section);
     out + &missing(section)
 }
@@ -110,17 +116,25 @@ fn collapse(all: &[Collapse]) -> String {
     format!("<h3>Collapse</h3>\n{}{}", paragraph(words), grid.html())
 }
 
-fn correlations(section: &Section, all: &[Found]) -> String {
-    let mut out = "<h3>Correlations of accuracy</h3>\n".to_string();
-    out += &paragraph(
+fn correlations(section: &Section, all: &[&Found], of_covariates: bool) -> String {
+    // Models that are asked about examples have no tasks; elsewhere it is said what was not measured.
+    if all.is_empty() && (of_covariates || section.trained().iter().any(|m| m.row.examples.is_some())) {
+        return String::new();
+    }
+    let (of, first, given) = match of_covariates {
+        true => ("covariates", "covariate", covariates::rival(section).name),
+        false => ("accuracy", "task", EXCESS.name),
+    };
+    let mut out = format!("<h3>Correlations of {of}</h3>\n");
+    out += &paragraph(&format!(
         "Coefficient [95 % interval]; the intervals draw runs again. The partial coefficients are those given the \
-         excess loss. Sums of squares for Pearson's are of the quantities as they are, not of their logarithms.",
-    );
+         {given}. Sums of squares for Pearson's are of the quantities as they are, not of their logarithms."
+    ));
     if convention::decides_in(section) {
         out += &paragraph(convention::BRIEFLY);
     }
     let head = [
-        "task",
+        first,
         "models",
         "predictor",
         "models (runs)",
@@ -132,11 +146,11 @@ fn correlations(section: &Section, all: &[Found]) -> String {
     ];
     let (mut whole, mut within) = (Grid::new(&head), Grid::new(&head));
     for f in all.iter().filter(|f| f.coefficient == Coefficient::Pearson && !f.partial) {
-        let same = |g: &&Found| g.task == f.task && g.models == f.models && g.predictor.key == f.predictor.key;
+        let same = |g: &&&Found| g.task == f.task && g.models == f.models && g.predictor.key == f.predictor.key;
         let cell = |coefficient: Coefficient, partial: bool| {
             let found = all.iter().filter(same).find(|g| g.coefficient == coefficient && g.partial == partial);
             let Some(c) = found.and_then(|g| g.value) else { return String::new() };
-            match found.and_then(Found::interval) {
+            match found.and_then(|g| g.interval()) {
                 Some([low, high]) => format!("{} [{}, {}]", fixed(c.value, 2), fixed(low, 2), fixed(high, 2)),
                 None => fixed(c.value, 2),
             }
@@ -152,7 +166,7 @@ fn correlations(section: &Section, all: &[Found]) -> String {
         let row = vec![
             f.task.clone(),
             models,
-            f.predictor.name.into(),
+            f.predictor.name.clone(),
             format!("{} ({})", f.count, f.runs),
             cell(Coefficient::Pearson, false),
             cell(Coefficient::Spearman, false),
@@ -171,7 +185,7 @@ fn correlations(section: &Section, all: &[Found]) -> String {
         .filter(|p| section.trained().iter().all(|m| (p.of)(m.row).is_none()))
         .map(|p| p.name)
         .collect();
-    if !absent.is_empty() {
+    if !absent.is_empty() && !of_covariates {
         out += &paragraph(&format!("Not measured: {}.", absent.join("; ")));
     }
     out

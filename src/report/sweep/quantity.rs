@@ -65,12 +65,17 @@ pub const EXCESS: Predictor = Predictor {
     },
 };
 
+/// What a model is trained on, where the excess of it is not known; elsewhere they differ by a constant.
+pub const LOSS: Predictor = Predictor { key: "loss", name: "loss", unit: "nats", curvature: false, of: loss };
+
 /// The paper's predictor and its rivals.
 pub const PREDICTORS: [&Predictor; 5] = [&FISHER, &HESSIAN, &EIGENVALUE, &NOISE, &EXCESS];
 
-/// Expected loss with the error of its excess part, which is what differs between models on the same sentences.
+/// Expected loss with the error of its excess part, which is what differs between models on the same sentences; the
+/// loss on examples where models are asked about those.
 pub fn loss(row: &Row) -> Option<Value> {
-    row.evaluation.as_ref().map(|e| (e.loss, Some(e.excess_loss_standard_error)))
+    let expected = row.evaluation.as_ref().map(|e| (e.loss, Some(e.excess_loss_standard_error)));
+    expected.or_else(|| row.examples.as_ref().map(|e| (e.loss, Some(e.loss_standard_error))))
 }
 
 /// Tr Σ / Tr F.

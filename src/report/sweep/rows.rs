@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::covariates;
 use super::embeddings::CONVENTIONS;
 use super::files::Record;
 use super::quantity::{self, PREDICTORS, Value as Number};
@@ -41,6 +42,9 @@ fn model(m: &Model<'_>) -> Record {
     if let Some(evaluation) = &row.evaluation {
         nested("", serde_json::to_value(evaluation).expect(plain));
     }
+    if let Some(examples) = &row.examples {
+        nested("", serde_json::to_value(examples).expect(plain));
+    }
     if let Some(curvature) = &row.curvature {
         let mut value = serde_json::to_value(curvature).expect(plain);
         let bartlett = value.as_object_mut().and_then(|v| v.shift_remove("bartlett"));
@@ -67,6 +71,9 @@ fn model(m: &Model<'_>) -> Record {
     if !row.notes.is_empty() {
         record.insert("notes".into(), row.notes.join("; ").into());
     }
+    record.extend(row.path.iter().map(|path| ("path".to_string(), path.clone().into())));
+    record.extend(row.drawn_with.iter().map(|run| ("drawn_with".to_string(), run.clone().into())));
+    record.extend(row.covariates.iter().map(|(key, value)| (format!("covariate.{key}"), value.clone())));
     record.extend(row.values.iter().map(|(key, value)| (format!("set.{key}"), value.clone())));
     record
 }
@@ -106,10 +113,11 @@ impl<'a> Group<'a> {
 /// One row per group and step.
 pub fn summary(section: &Section) -> Vec<Record> {
     let tasks: Vec<String> = section.tasks().iter().map(|t| t.task.clone()).collect();
-    Group::all(section).iter().map(|group| summarise(group, &tasks)).collect()
+    let covariates = covariates::names(section);
+    Group::all(section).iter().map(|group| summarise(group, &tasks, &covariates)).collect()
 }
 
-fn summarise(group: &Group<'_>, tasks: &[String]) -> Record {
+fn summarise(group: &Group<'_>, tasks: &[String], covariates: &[String]) -> Record {
     let Model { table, row, .. } = *group.first();
     let mut record = object(json!({
         "language": table.language, "language_hash": table.language_hash, "sweep": table.name,
@@ -138,6 +146,9 @@ fn summarise(group: &Group<'_>, tasks: &[String]) -> Record {
     put("bartlett_noise_fisher", group.values(quantity::noise_fisher));
     put("bartlett_hessian_fisher", group.values(quantity::hessian_fisher));
     put("share_of_conditional", group.values(quantity::alignment));
+    for name in covariates {
+        put(&format!("covariate.{name}"), group.values(|r| Some((covariates::value(r, name)?, None))));
+    }
     for task in tasks {
         put(&format!("accuracy_{task}"), group.values(|r| quantity::accuracy(r, task)));
     }

@@ -22,6 +22,13 @@ pub struct Model<'a> {
     pub repeat: bool,
 }
 
+impl<'a> Model<'a> {
+    /// What bootstrap draws have together with it: the checkpoints of its run, or of the training that it came from.
+    pub fn drawn_with(&self) -> &'a str {
+        self.row.drawn_with.as_deref().unwrap_or(&self.row.run)
+    }
+}
+
 /// The rows of the lookup table, which is no trained model.
 pub fn is_lookup(row: &Row) -> bool {
     row.run == LOOKUP

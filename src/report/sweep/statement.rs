@@ -29,7 +29,7 @@ pub fn verdict(interval: Option<[f64; 2]>, runs: usize) -> Verdict {
 /// The number of models and their distance from the language.
 pub fn counts(section: &Section) -> String {
     let trained = section.trained();
-    let runs: std::collections::BTreeSet<&str> = trained.iter().map(|m| m.row.run.as_str()).collect();
+    let runs: std::collections::BTreeSet<&str> = trained.iter().map(|m| m.drawn_with()).collect();
     let saturated: Vec<f64> =
         trained.iter().filter(|m| m.row.saturated).filter_map(|m| (EXCESS.of)(m.row)).map(|e| e.0).collect();
     let missing: usize = section.tables.iter().map(|t| t.missing.len()).sum();
@@ -38,18 +38,17 @@ pub fn counts(section: &Section) -> String {
         .iter()
         .filter(|m| m.row.curvature.is_some() && Some(&m.row.parametrisation) != parametrisation.as_ref())
         .count();
-    let mut text = format!(
-        "{} models of {} runs. {} of them are saturated: their excess loss is under {}",
-        trained.len(),
-        runs.len(),
-        trained.iter().filter(|m| m.row.saturated).count(),
-        bounds(section)
-    );
-    if !saturated.is_empty() {
-        let [low, high] = [f64::min, f64::max].map(|f| saturated.iter().copied().reduce(f).unwrap_or(f64::NAN));
-        text += &format!(" (it is {} to {})", number(low), number(high));
+    let mut text = format!("{} models of {} runs.", trained.len(), runs.len());
+    // Of examples no conditional is known.
+    if trained.iter().all(|m| m.row.examples.is_none()) {
+        let count = trained.iter().filter(|m| m.row.saturated).count();
+        text += &format!(" {count} of them are saturated: their excess loss is under {}", bounds(section));
+        if !saturated.is_empty() {
+            let [low, high] = [f64::min, f64::max].map(|f| saturated.iter().copied().reduce(f).unwrap_or(f64::NAN));
+            text += &format!(" (it is {} to {})", number(low), number(high));
+        }
+        text += ".";
     }
-    text += ".";
     if left > 0 {
         text += &format!(
             " {left} models whose curvature is over another parametrisation than most are in no correlation with a \
@@ -80,7 +79,8 @@ pub fn tasks(section: &Section, all: &[Found]) -> Vec<(String, Verdict, String)>
 fn task(task: &str, all: &[Found], sizes: bool) -> (String, Verdict, String) {
     let found = |key: &str, partial: bool| {
         all.iter().find(|f| {
-            f.task == task
+            !f.covariate
+                && f.task == task
                 && f.predictor.key == key
                 && f.coefficient == Coefficient::Spearman
                 && f.partial == partial
