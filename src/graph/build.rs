@@ -101,11 +101,12 @@ impl Graph {
         self.push(call(Dropout { p: p as f32, stream }, Rule::Forward, &[x]), "dropout")[0]
     }
 
-    /// Rows of three tables, added up: [rows, d].
-    pub fn embedding(&mut self, words: TensorId, positions: TensorId, segments: TensorId) -> TensorId {
-        let tables = [words, positions, segments];
-        let rows = tables.map(|id| self.tensor(id).rows.fixed());
-        self.push(call(Embedding { rows }, Rule::Forward, &tables), "embedding")[0]
+    /// Rows of the tables that are there, added up: [rows, d].
+    pub fn embedding(&mut self, words: TensorId, positions: Option<TensorId>, segments: Option<TensorId>) -> TensorId {
+        let tables = [Some(words), positions, segments];
+        let rows = tables.map(|table| table.map_or(0, |id| self.tensor(id).rows.fixed()));
+        let inputs: Vec<TensorId> = tables.into_iter().flatten().collect();
+        self.push(call(Embedding { rows }, Rule::Forward, &inputs), "embedding")[0]
     }
 
     /// The rows of each masked position's whole sentence side by side, zeros behind one of fewer than `tokens`:

@@ -427,5 +427,5 @@ fn embedded(g: &mut Draft, d: u32) -> TensorId {
 
 fn embedding_of(g: &mut Draft, words: TensorId, d: u32) -> TensorId {
     let (positions, segments) = (g.parameter("positions", TABLES[1], d), g.parameter("segments", TABLES[2], d));
-    g.embedding(words, positions, segments)
+    g.embedding(words, Some(positions), Some(segments))
 }

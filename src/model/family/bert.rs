@@ -3,7 +3,7 @@
 //! `roberta-prelayernorm`: x ← x + attention(norm(x)), x ← x + feed-forward(norm(x)), a norm behind the last layer.
 //! `bert`, `roberta`: x ← norm(x + attention(x)), x ← norm(x + feed-forward(x)).
 
-use super::{Family, Reach};
+use super::{Family, Reach, masked};
 use crate::graph::TensorId;
 use crate::model::builder::Builder;
 use crate::model::config::{ModelConfig, ModelKind, SizeError, WIDEST_HEAD, positive, probability};
@@ -49,7 +49,12 @@ impl Family for Bert {
         format!("{} heads, feed-forward {}", c.num_attention_heads, c.intermediate_size)
     }
 
-    fn layer(&self, b: &mut Builder<'_>, x: TensorId, name: &str) -> TensorId {
+    fn embed(&self, b: &mut Builder<'_>) -> (TensorId, TensorId) {
+        masked::embed(b)
+    }
+
+    fn layer(&self, b: &mut Builder<'_>, x: TensorId, layer: u32) -> TensorId {
+        let name = &format!("{}.encoder.layer.{layer}", b.config.kind.prefix());
         match is_pre_layer_norm(b.config.kind) {
             true => {
                 let h = b.norm(x, Norm::Attention, &format!("{name}.attention.LayerNorm"));
@@ -66,15 +71,19 @@ impl Family for Bert {
         }
     }
 
-    fn final_norm(&self, kind: ModelKind) -> Option<String> {
-        is_pre_layer_norm(kind).then(|| format!("{}.LayerNorm", kind.prefix()))
+    fn final_norm(&self, b: &mut Builder<'_>, x: TensorId) -> TensorId {
+        match is_pre_layer_norm(b.config.kind) {
+            true => b.norm(x, Norm::Final, &format!("{}.LayerNorm", b.config.kind.prefix())),
+            false => x,
+        }
     }
 
-    fn head_names(&self, kind: ModelKind) -> [&'static str; 2] {
-        match kind {
+    fn word_head(&self, b: &mut Builder<'_>, m: TensorId, words: TensorId) -> TensorId {
+        let names = match b.config.kind {
             ModelKind::Bert => ["transform.dense", "transform.LayerNorm"],
             _ => ["dense", "layer_norm"],
-        }
+        };
+        masked::head(b, m, words, names)
     }
 
     fn closing_norm(&self, kind: ModelKind) -> Option<Norm> {
@@ -92,6 +101,10 @@ impl Family for Bert {
     fn layer_flops(&self, c: &ModelConfig, rows: u64, pairs: u64) -> u64 {
         let (d, f) = (u64::from(c.hidden_size), u64::from(c.intermediate_size));
         2 * rows * (4 * d * d + 2 * d * f) + 4 * pairs * d
+    }
+
+    fn head_flops(&self, c: &ModelConfig, masked: u64) -> u64 {
+        masked::head_flops(c.hidden_size.into(), c.vocab_size.into(), masked)
     }
 }
 

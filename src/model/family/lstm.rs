@@ -5,7 +5,7 @@
 //! Both biases of a gate, of the input and of the state, are parameters, as in `torch.nn.LSTM`: only their sum counts,
 //! and their gradients are equal.
 
-use super::{Family, Reach};
+use super::{Family, Reach, masked};
 use crate::graph::{LstmWeights, TensorId};
 use crate::model::builder::Builder;
 use crate::model::config::{ModelConfig, ModelKind, SizeError, spread};
@@ -45,7 +45,12 @@ impl Family for Lstm {
         }
     }
 
-    fn layer(&self, b: &mut Builder<'_>, x: TensorId, name: &str) -> TensorId {
+    fn embed(&self, b: &mut Builder<'_>) -> (TensorId, TensorId) {
+        masked::embed(b)
+    }
+
+    fn layer(&self, b: &mut Builder<'_>, x: TensorId, layer: u32) -> TensorId {
+        let name = &format!("{}.encoder.layer.{layer}", b.config.kind.prefix());
         let h = b.norm(x, Norm::LstmInput, &format!("{name}.PreAttentionLayerNorm"));
         let forward = direction(b, name, Direction::Forward);
         let reverse = b.config.bidirectional.then(|| direction(b, name, Direction::Reverse));
@@ -53,12 +58,12 @@ impl Family for Lstm {
         b.norm(y, Norm::LstmOutput, &format!("{name}.PostAttentionLayerNorm"))
     }
 
-    fn final_norm(&self, kind: ModelKind) -> Option<String> {
-        Some(format!("{}.encoder.FinalLayerNorm", kind.prefix()))
+    fn final_norm(&self, b: &mut Builder<'_>, x: TensorId) -> TensorId {
+        b.norm(x, Norm::Final, &format!("{}.encoder.FinalLayerNorm", b.config.kind.prefix()))
     }
 
-    fn head_names(&self, _: ModelKind) -> [&'static str; 2] {
-        ["transform.dense_act", "transform.LayerNorm"]
+    fn word_head(&self, b: &mut Builder<'_>, m: TensorId, words: TensorId) -> TensorId {
+        masked::head(b, m, words, ["transform.dense_act", "transform.LayerNorm"])
     }
 
     fn closing_norm(&self, _: ModelKind) -> Option<Norm> {
@@ -77,6 +82,10 @@ impl Family for Lstm {
     fn layer_flops(&self, c: &ModelConfig, rows: u64, _: u64) -> u64 {
         let (d, units, directions) = (u64::from(c.hidden_size), u64::from(c.units()), u64::from(c.directions()));
         2 * rows * directions * 4 * units * (d + units)
+    }
+
+    fn head_flops(&self, c: &ModelConfig, masked: u64) -> u64 {
+        masked::head_flops(c.hidden_size.into(), c.vocab_size.into(), masked)
     }
 }
 

@@ -1,8 +1,9 @@
 //! What families of architectures have each for themselves. An encoder is an embedding, layers, perhaps a norm behind
-//! them, and a head; a family says what its layers are, how its tensors are called, and which keys it has.
+//! them, and a head; a family says what these are, how their tensors are called, and which keys it has.
 
 mod bert;
 mod lstm;
+mod masked;
 
 use super::builder::Builder;
 use super::config::{ModelConfig, ModelKind, SizeError};
@@ -32,14 +33,22 @@ pub(super) trait Family: Sync {
     /// The sizes beside width and layers, in words.
     fn shape(&self, config: &ModelConfig) -> String;
 
-    /// One layer, x [rows, D] to [rows, D]; the names of its parameters begin with `name`.
-    fn layer(&self, b: &mut Builder<'_>, x: TensorId, name: &str) -> TensorId;
+    /// Rows of the word, position and segment table, 0 for a table that a model does not have.
+    fn tables(&self, config: &ModelConfig) -> [u32; 3] {
+        [config.vocab_size, config.max_position_embeddings, config.type_vocab_size]
+    }
 
-    /// Name of the norm behind the last layer, where there is one.
-    fn final_norm(&self, kind: ModelKind) -> Option<String>;
+    /// What the first layer reads, and the table of words: (x [rows, D], table [V, D]).
+    fn embed(&self, b: &mut Builder<'_>) -> (TensorId, TensorId);
 
-    /// Names of the head's dense layer and of its norm, behind the head's own.
-    fn head_names(&self, kind: ModelKind) -> [&'static str; 2];
+    /// Layer number `layer`, x [rows, D] to [rows, D].
+    fn layer(&self, b: &mut Builder<'_>, x: TensorId, layer: u32) -> TensorId;
+
+    /// The norm behind the last layer, where there is one, of masked rows.
+    fn final_norm(&self, b: &mut Builder<'_>, x: TensorId) -> TensorId;
+
+    /// Logits [masked, V] of masked rows [masked, D]; `words` is the table of words.
+    fn word_head(&self, b: &mut Builder<'_>, m: TensorId, words: TensorId) -> TensorId;
 
     /// The norm in which a layer ends: where there is one, a layer whose other weights are zero normalises its input
     /// once more; where there is none, it gives its input.
@@ -54,6 +63,9 @@ pub(super) trait Family: Sync {
 
     /// Multiplications and additions of a layer's forward pass over so many rows, and pairs of rows of one sentence.
     fn layer_flops(&self, config: &ModelConfig, rows: u64, pairs: u64) -> u64;
+
+    /// The same of the language model's head, for so many masked rows.
+    fn head_flops(&self, config: &ModelConfig, masked: u64) -> u64;
 }
 
 impl ModelKind {
