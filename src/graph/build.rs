@@ -3,8 +3,8 @@
 use super::{Emit, Graph, TensorId};
 use crate::ops::counts::MASKED;
 use crate::ops::{
-    Activation, Attention, Concat, CrossEntropy, Dropout, Embedding, Gather, Labels, LayerNorm, Layout, Linear, Lstm,
-    Multiply, RepeatHeads, Rotary, Rule, call,
+    Activation, Affine, Attention, Concat, CrossEntropy, Dropout, Embedding, Gather, Labels, LayerNorm, Layout, Linear,
+    Lstm, Multiply, RepeatHeads, Rotary, Rule, call,
 };
 
 /// The parameters of one direction of an LSTM with H units. The gates of a unit lie side by side: row 4 u + gate of the
@@ -84,8 +84,13 @@ impl Graph {
 
     /// Layer norm over columns: x [rows, d], gamma and beta [1, d].
     pub fn layer_norm(&mut self, x: TensorId, gamma: TensorId, beta: TensorId, eps: f64) -> TensorId {
-        let op = LayerNorm { eps: eps as f32, sums: false };
-        self.push(call(op, Rule::Forward, &[x, gamma, beta]), "norm")[0]
+        self.normalise(x, LayerNorm::new(eps, Affine::SCALE_AND_SHIFT), &[gamma, beta])
+    }
+
+    /// Layer norm or RMSNorm over columns with the parameters that it has, in order: γ, β, [1, d] each.
+    pub fn normalise(&mut self, x: TensorId, op: LayerNorm, parameters: &[TensorId]) -> TensorId {
+        let inputs: Vec<TensorId> = [x].iter().chain(parameters).copied().collect();
+        self.push(call(op, Rule::Forward, &inputs), "norm")[0]
     }
 
     /// Self-attention of each sentence: qkv [rows, 3 heads padded(size)] to [rows, heads padded(size)].

@@ -4,7 +4,7 @@ use super::config::ModelConfig;
 use super::parameters::{Axis, Initialise, Matrix, Parameter};
 use super::role::{Norm, Part, Role};
 use crate::graph::{Emit, Graph, TensorId};
-use crate::ops::Table;
+use crate::ops::{Affine, LayerNorm, Table};
 
 /// A graph under construction.
 pub(super) struct Builder<'c> {
@@ -83,11 +83,23 @@ impl Builder<'_> {
         (weight, self.bias(part, &format!("{name}.bias"), out))
     }
 
+    /// Layer norm with scale and shift.
     pub(super) fn norm(&mut self, x: TensorId, norm: Norm, name: &str) -> TensorId {
+        self.normalise(x, LayerNorm::new(self.config.layer_norm_eps, Affine::SCALE_AND_SHIFT), norm, name)
+    }
+
+    /// Layer norm or RMSNorm, with `{name}.weight` and `{name}.bias` where it has them. It begins as y = x̂.
+    pub(super) fn normalise(&mut self, x: TensorId, op: LayerNorm, norm: Norm, name: &str) -> TensorId {
         let (part, d) = (Part::Norm(norm), self.graph.tensor(x).cols);
-        let gamma = self.whole(part, false, &format!("{name}.weight"), &[d], Initialise::Ones);
-        let beta = self.bias(part, &format!("{name}.bias"), d);
-        self.graph.layer_norm(x, gamma, beta, self.config.layer_norm_eps)
+        let mut parameters = Vec::new();
+        if op.affine.scales() {
+            let begin = if op.affine.one_plus() { Initialise::Zeros } else { Initialise::Ones };
+            parameters.push(self.whole(part, false, &format!("{name}.weight"), &[d], begin));
+        }
+        if op.affine.shifts() {
+            parameters.push(self.bias(part, &format!("{name}.bias"), d));
+        }
+        self.graph.normalise(x, op, &parameters)
     }
 
     /// Number of the next stream of random numbers.

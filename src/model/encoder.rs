@@ -4,11 +4,11 @@
 use super::builder::Builder;
 use super::config::{ModelConfig, SizeError};
 use super::parameters::{Matrix, Parameter};
-use super::role::{Norm, Part, Role};
+use super::role::{Part, Role};
 use crate::graph::{Emit, Graph, TensorId};
 use crate::ops::batch::BatchLayout;
 use crate::ops::counts::MASKED;
-use crate::ops::{Activation, Labels, Variants};
+use crate::ops::{Activation, Function, Labels, LayerNorm, Variants};
 
 /// What stands behind the last layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,16 +122,22 @@ impl Encoder {
     /// one.
     pub(super) fn represent(&self, graph: &mut Graph, layer: usize) -> TensorId {
         let target = self.hidden[layer];
-        let tensor = |bias: bool| {
-            let found = self.with_role(Role { part: Part::Norm(Norm::Final), bias, layer: None })?;
-            Some(self.tensors[self.parameters[found].matrix])
-        };
-        match (tensor(false), tensor(true)) {
-            (Some(scale), Some(shift)) if layer + 1 == self.hidden.len() => {
-                graph.layer_norm(target, scale, shift, self.config.layer_norm_eps)
-            }
+        match self.final_norm() {
+            Some((norm, parameters)) if layer + 1 == self.hidden.len() => graph.normalise(target, norm, parameters),
             _ => target,
         }
+    }
+
+    /// The norm behind the last layer, of all rows or of masked ones, with its parameters.
+    fn final_norm(&self) -> Option<(LayerNorm, &[TensorId])> {
+        let last = self.hidden.last()?;
+        let gathered =
+            self.graph.nodes().iter().find(|n| matches!(n.function, Function::Gather(_)) && n.inputs == [*last]);
+        let rows = [Some(last), gathered.map(|n| &n.outputs[0])];
+        self.graph.nodes().iter().find_map(|node| match node.function {
+            Function::LayerNorm(norm) if rows.contains(&node.inputs.first()) => Some((norm, &node.inputs[1..])),
+            _ => None,
+        })
     }
 
     /// Numbers in all parameters; a tied table counts once.

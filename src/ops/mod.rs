@@ -66,6 +66,7 @@ pub use device::{Device, DeviceError};
 pub use embedding::Table;
 pub use ghost_gram::GramKind;
 pub(crate) use ghost_norm::{GhostLoops, instantiates};
+pub use layer_norm::Affine;
 pub use linear::{Epilogue, Layout};
 pub use lowering::{Lowering, Scratch};
 pub use operation::{GradientRows, GradientSource, NormPart, Operation, OutputShape, Sizes};

@@ -7,7 +7,7 @@ use super::updates::updates;
 use super::{Case, Pass, TABLES, Work};
 use crate::graph::{Emit, Graph, LstmWeights, TensorId};
 use crate::ops::counts::MASKED;
-use crate::ops::{Activation, Attention, Labels, LossDraw, RepeatHeads, Rotary, Rule, call, concat};
+use crate::ops::{Activation, Affine, Attention, Labels, LayerNorm, LossDraw, RepeatHeads, Rotary, Rule, call, concat};
 
 /// What numbers a given tensor holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,6 +121,7 @@ pub(super) fn representative(rows: u32) -> Vec<Case> {
         ..case(shape, 0.0, 1, sentences, |g| embedded(g, D))
     };
     let op = Attention { heads: H, size: D / H, p: 0.0, stream: 0, causal: false };
+    let rms = LayerNorm { centre: false, affine: Affine::SCALE, ..LAYER_NORM };
     let rotary = Rotary { heads: 2 * H, size: D / H, frequencies: Rotary::frequencies(10_000.0, D / H) };
     let groups = RepeatHeads { heads: H, groups: H / 2, size: D / H };
     let of_products: &[&str] = &[
@@ -137,7 +138,8 @@ pub(super) fn representative(rows: u32) -> Vec<Case> {
     let mut all = vec![
         timed(of_products, ALL, &product_shape, Box::new(|g| product(g, D, F))),
         timed(&["attention"], ALL, &heads, Box::new(move |g| attention(g, D, op))),
-        timed(of_norms, ALL, &matrix, Box::new(|g| norm(g, D))),
+        timed(of_norms, ALL, &matrix, Box::new(|g| norm(g, D, LAYER_NORM))),
+        timed(&["layer_norm"], ALL, &matrix, Box::new(move |g| norm(g, D, rms))),
         timed(&["activation"], ALL, &format!("[{rows}, {F}]"), Box::new(|g| feed_forward(g, D, Activation::Gelu))),
         timed(&["multiply"], ALL, &format!("[{rows}, {F}]"), Box::new(|g| gated(g, D, F))),
         timed(&["repeat_heads"], ALL, &heads, Box::new(move |g| grouped(g, D, groups))),
@@ -219,9 +221,37 @@ fn operations() -> Vec<Case> {
     }
     for (d, fused) in [(4, false), (10, false), (64, false), (130, false), (10, true), (130, true)] {
         let title = format!("layer norm {d}, used twice{}", if fused { ", fused" } else { "" });
-        let mut made = case(&title, 6e-6, 2, 6, move |g| norm(g, d));
+        let mut made = case(&title, 6e-6, 2, 6, move |g| norm(g, d, LAYER_NORM));
         made.fused = fused;
         all.push(made);
+    }
+    for (centre, affine) in [
+        (true, Affine::None),
+        (true, Affine::SCALE),
+        (true, Affine::Scale { one_plus: true, shift: true }),
+        (false, Affine::None),
+        (false, Affine::SCALE),
+        (false, Affine::Scale { one_plus: true, shift: false }),
+        (false, Affine::SCALE_AND_SHIFT),
+    ] {
+        let kind = if centre { "layer norm" } else { "RMS norm" };
+        let vectors = match affine {
+            Affine::None => "without parameters".into(),
+            Affine::Scale { one_plus, shift } => {
+                format!(
+                    "with {}{}",
+                    if one_plus { "1 + scale" } else { "scale" },
+                    if shift { " and shift" } else { "" }
+                )
+            }
+        };
+        let op = LayerNorm { centre, affine, ..LAYER_NORM };
+        for (d, fused) in [(4, false), (10, false), (130, false), (10, true), (66, true)] {
+            let title = format!("{kind} {d} {vectors}{}", if fused { ", fused" } else { "" });
+            let mut made = case(&title, 6e-6, 2, 6, move |g| norm(g, d, op));
+            made.fused = fused;
+            all.push(made);
+        }
     }
     // Sentences of up to 10 tokens, and of up to 75: more than two tiles of the kernels that go over a sentence in
     // tiles.
@@ -314,11 +344,21 @@ fn product(g: &mut Draft, k: u32, n: u32) -> TensorId {
     g.linear(x, w, Some(b), None)
 }
 
+/// With scale and shift.
+const LAYER_NORM: LayerNorm = LayerNorm { eps: 1e-5, centre: true, affine: Affine::SCALE_AND_SHIFT, sums: false };
+
 /// x + norm(x), so that x is used twice.
-fn norm(g: &mut Draft, d: u32) -> TensorId {
+fn norm(g: &mut Draft, d: u32, op: LayerNorm) -> TensorId {
     let x = embedded(g, d);
-    let (gamma, beta) = (g.given("norm.weight", 1, d, Given::NearOne), g.parameter("norm.bias", 1, d));
-    let y = g.layer_norm(x, gamma, beta, 1e-5);
+    let mut parameters = Vec::new();
+    if op.affine.scales() {
+        let kind = if op.affine.one_plus() { Given::Slight } else { Given::NearOne };
+        parameters.push(g.given("norm.weight", 1, d, kind));
+    }
+    if op.affine.shifts() {
+        parameters.push(g.parameter("norm.bias", 1, d));
+    }
+    let y = g.normalise(x, op, &parameters);
     g.add(x, y)
 }
 
