@@ -4,7 +4,7 @@ use super::{Emit, Graph, TensorId};
 use crate::ops::counts::MASKED;
 use crate::ops::{
     Activation, Affine, Attention, Concat, CrossEntropy, Dropout, Embedding, Gather, Labels, LayerNorm, Layout, Linear,
-    Lstm, Multiply, RepeatHeads, Rotary, Rule, call,
+    Lstm, Multiply, PlaceHeads, RepeatHeads, Rotary, Rule, call,
 };
 
 /// The parameters of one direction of an LSTM with H units. The gates of a unit lie side by side: row 4 u + gate of the
@@ -75,6 +75,11 @@ impl Graph {
     /// Keys and values of groups of heads given to every head.
     pub fn repeat_heads(&mut self, x: TensorId, op: RepeatHeads) -> TensorId {
         self.push(call(op, Rule::Forward, &[x]), "repeated")[0]
+    }
+
+    /// Heads put to their place among those of a wider matrix, and what is there already.
+    pub fn place_heads(&mut self, x: TensorId, op: PlaceHeads, others: Option<TensorId>) -> TensorId {
+        self.push(call(op, Rule::Forward, &[x]).plus(others), "placed")[0]
     }
 
     /// Heads turned by the positions of their rows.

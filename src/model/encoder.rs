@@ -86,16 +86,16 @@ impl Encoder {
         let gathered = b.graph.gather(x);
         let mut m = family.final_norm(&mut b, gathered);
         if let Head::PooledClasses(_) = head {
-            let (w, c) = b.dense(Part::Pooler, "pooler.dense", config.hidden_size, config.hidden_size);
-            let h = b.graph.linear(m, w, Some(c), None);
+            let (w, c) = b.dense(Part::Pooler, "pooler.dense", config.hidden_size, config.hidden_size, true);
+            let h = b.graph.linear(m, w, c, None);
             let h = b.graph.activation(Activation::Tanh, h);
             m = b.dropout(h, config.hidden_dropout_prob);
         }
         let logits = match head {
             Head::Words => family.word_head(&mut b, m, words),
             Head::Classes(classes) | Head::PooledClasses(classes) => {
-                let (w, c) = b.dense(Part::Classifier, "classifier", classes, config.hidden_size);
-                b.graph.linear(m, w, Some(c), None)
+                let (w, c) = b.dense(Part::Classifier, "classifier", classes, config.hidden_size, true);
+                b.graph.linear(m, w, c, None)
             }
         };
         let Builder { graph, matrices, tensors, parameters, .. } = b;
@@ -178,7 +178,12 @@ impl Encoder {
 
     /// The same model with hidden states and attention weights dropped with probability `p`, in [0, 1).
     pub fn with_dropout(&self, p: f64) -> Encoder {
-        let config = ModelConfig { hidden_dropout_prob: p, attention_probs_dropout_prob: p, ..self.config.clone() };
+        let config = ModelConfig {
+            hidden_dropout_prob: p,
+            embedding_dropout_prob: p,
+            attention_probs_dropout_prob: p,
+            ..self.config.clone()
+        };
         Encoder::with_head(&config, self.head).expect("a config that was good before")
     }
 

@@ -51,6 +51,7 @@ mod multiply;
 mod operation;
 pub(crate) mod optimizer;
 mod own;
+mod place_heads;
 pub(crate) mod reduce;
 mod repeat_heads;
 mod rotary;
@@ -132,6 +133,7 @@ macro_rules! every_operation {
             loss_draw::LossDraw,
             lstm::Lstm,
             multiply::Multiply,
+            place_heads::PlaceHeads,
             repeat_heads::RepeatHeads,
             rotary::Rotary,
             row_gram::RowGram,

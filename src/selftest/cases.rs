@@ -7,7 +7,9 @@ use super::updates::updates;
 use super::{Case, Pass, TABLES, Work};
 use crate::graph::{Emit, Graph, LstmWeights, TensorId};
 use crate::ops::counts::MASKED;
-use crate::ops::{Activation, Affine, Attention, Labels, LayerNorm, LossDraw, RepeatHeads, Rotary, Rule, call, concat};
+use crate::ops::{
+    Activation, Affine, Attention, Labels, LayerNorm, LossDraw, PlaceHeads, RepeatHeads, Rotary, Rule, call, concat,
+};
 
 /// What numbers a given tensor holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,6 +145,7 @@ pub(super) fn representative(rows: u32) -> Vec<Case> {
         timed(&["activation"], ALL, &format!("[{rows}, {F}]"), Box::new(|g| feed_forward(g, D, Activation::Gelu))),
         timed(&["multiply"], ALL, &format!("[{rows}, {F}]"), Box::new(|g| gated(g, D, F))),
         timed(&["repeat_heads"], ALL, &heads, Box::new(move |g| grouped(g, D, groups))),
+        timed(&["place_heads"], ALL, &heads, Box::new(|g| placed(g, D, [H, H / 2, H / 2], D / H))),
         timed(&["rotary"], ALL, &heads, Box::new(move |g| turned(g, D, H, &rotary))),
         timed(&["dropout"], &[Pass::Gradient], &matrix, Box::new(|g| dropped(g, D, 0.1))),
         timed(&["embedding", "ghost_norm, tables", "ghost_gram, tables"], ALL, &matrix, Box::new(|g| embedded(g, D))),
@@ -295,6 +298,11 @@ fn operations() -> Vec<Case> {
         let op = RepeatHeads { heads, groups, size };
         all.push(case(&title, 1e-5, 2, 5, move |g| grouped(g, 12, op)));
     }
+    // Heads that are whole vec4 and that are not.
+    for (heads, groups, size) in [(4, 2, 8), (3, 1, 6), (2, 2, 3), (1, 1, 10)] {
+        let title = format!("heads in place, {heads} and twice {groups} x {size}");
+        all.push(case(&title, 1e-5, 2, 5, move |g| placed(g, 12, [heads, groups, groups], size)));
+    }
     // Halves that are whole vec4 and that are not, heads turned in part, positions far from 0.
     for (heads, size, rotated) in [(2, 8, 8), (3, 6, 6), (2, 10, 4), (1, 64, 16), (2, 16, 6)] {
         let title = format!("rotary {rotated} of {heads} x {size}, up to 75 tokens");
@@ -381,6 +389,20 @@ fn lstm(g: &mut Draft, d: u32, units: u32, directions: u32) -> TensorId {
     let (forward, reverse) = (made("forth"), (directions == 2).then(|| made("back")));
     let addend = (directions * units == d).then_some(x);
     g.lstm(x, forward, reverse, addend)
+}
+
+/// Queries, keys and values of their own products, put to their places.
+fn placed(g: &mut Draft, d: u32, heads: [u32; 3], size: u32) -> TensorId {
+    let x = embedded(g, d);
+    let of = heads.iter().sum();
+    let (mut whole, mut first) = (None, 0);
+    for (i, heads) in heads.into_iter().enumerate() {
+        let w = g.parameter(&format!("w{i}"), heads * size, d);
+        let y = g.linear(x, w, None, None);
+        whole = Some(g.place_heads(y, PlaceHeads { heads, size, first, of }, whole));
+        first += heads;
+    }
+    whole.expect("three of them")
 }
 
 /// Attention with keys and values for groups of heads.
