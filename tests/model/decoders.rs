@@ -1,5 +1,5 @@
-//! What holds of decoders beside the fixtures: they read the past alone, which parameters have no curvature, files in other
-//! spellings, what is refused, configs.
+//! What holds of decoders beside the fixtures: they read the past alone, which parameters have no curvature, files in
+//! other spellings, what is refused, configs.
 
 use std::path::Path;
 
@@ -177,8 +177,9 @@ fn keys_that_config_json_leaves_out_have_the_values_of_transformers() {
     }
 }
 
-/// Parameters on which no loss depends, against the diagonal of the Gauss-Newton matrix by unit vectors: rows of words and
-/// positions, biases of keys that do not turn, and of examples that are read at their first token alone queries and keys.
+/// Parameters on which no loss depends, against the diagonal of the Gauss-Newton matrix by unit vectors: rows of words
+/// and positions, biases of keys that do not turn, and of examples that are read at their first token alone queries and
+/// keys.
 #[test]
 fn untouched_parameters_are_those_without_curvature() {
     let gpu = gpu();
@@ -283,8 +284,8 @@ fn a_config_has_the_keys_of_its_type() {
     assert!(error.contains("num_attention_heads = 4 is not a multiple of num_key_value_heads = 3"), "{error}");
 }
 
-/// Initial weights of GPT-2's projections into the residual are narrower by the root of twice the layers; the parameters
-/// are as many as `transformers` counts.
+/// Initial weights of GPT-2's projections into the residual are narrower by the root of twice the layers; the
+/// parameters are as many as `transformers` counts.
 #[test]
 fn parameters_are_those_of_transformers() {
     let config = ModelConfig { vocab_size: 30, num_hidden_layers: 8, ..ModelConfig::small(ModelKind::Gpt2) };
