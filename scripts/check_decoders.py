@@ -85,6 +85,8 @@ def shape(kind, seed):
 class Check(check_lstm.Check):
     """A random model of a type; what is compared of LSTMs is compared of it too."""
 
+    singles = 1
+
     def __init__(self, lowland, folder, kind, seed, sizes=None):
         self.lowland, self.folder, self.kind, self.seed = lowland, folder, kind, seed
         longest, self.sizes = shape(kind, seed) if sizes is None else (8, sizes)
@@ -113,7 +115,7 @@ class Check(check_lstm.Check):
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             sys.exit(f"{' '.join(command)}: {done.stderr}")
-        rows = examples(self.seed, 16, 3, 5)
+        rows = examples(self.seed, 16, 6, 5)
         (run / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         out = run / "logits.safetensors"
         command = [self.lowland, "eval", str(run / "model"), str(run / "rows.jsonl"), "--export", "logits", str(out)]
