@@ -1,5 +1,5 @@
-//! Encoders as graphs, BERT's family and LSTMs, and their files: what `transformers` writes loads, and what is written
-//! here `transformers` loads (LSTMs: `scripts/lstm_mlm.py`).
+//! Models as graphs, BERT's family, decoders and LSTMs, and their files: what `transformers` writes loads, and what is
+//! written here `transformers` loads (LSTMs: `scripts/lstm_mlm.py`).
 //!
 //! ```
 //! use lowland::model::{Encoder, ModelConfig};
@@ -16,7 +16,9 @@ mod enlarged_trace;
 mod examples;
 mod family;
 mod files;
+mod hidden_act;
 mod hub;
+mod kind;
 mod match_words;
 mod on_device;
 mod parameters;
@@ -36,7 +38,7 @@ mod weights_file;
 mod weights_folder;
 mod weights_writer;
 
-pub use config::{HiddenAct, ModelConfig, ModelKind, SizeError};
+pub use config::{ModelConfig, SizeError};
 pub use encoder::{Encoder, Head};
 pub use enlarge::{EnlargeError, Enlargement, Size, check_enlarge, enlarge};
 pub use enlarged_trace::{Law, Shares, Unlawful};
@@ -44,7 +46,9 @@ pub use examples::{ExampleError, parse_examples, read_examples};
 pub use family::Reach;
 pub(crate) use files::write_synced;
 pub use files::{Loaded, ModelError, config_of, load, save};
+pub use hidden_act::HiddenAct;
 pub use hub::model_folder;
+pub use kind::ModelKind;
 pub use match_words::match_words;
 pub use on_device::{LoadError, Model};
 pub use parameters::{Initialise, Matrix, Parameter, Weights};

@@ -12,6 +12,9 @@ use safetensors::{Dtype, SafeTensorError};
 use super::files::ModelError;
 use super::tensor_names::is_aside;
 
+/// Shapes and values by name.
+pub(super) type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
 /// Tensors of safetensors files as f32, by name.
 #[derive(Debug, Default)]
 pub struct WeightsFile {

@@ -320,8 +320,8 @@ impl PlannedRun {
         let section = &self.resolved.config.model;
         let Some(given) = &self.given else {
             return Size {
-                hidden: Some(section.hidden_size),
-                layers: Some(section.num_hidden_layers),
+                hidden: section.hidden_size,
+                layers: section.num_hidden_layers,
                 heads: section.num_attention_heads,
                 intermediate: section.intermediate_size,
             };
