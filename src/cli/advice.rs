@@ -216,6 +216,7 @@ mod tests {
             what: "the tensor `x` (64 x 8)".into(),
             bytes: 3 << 20,
             limit: 2 << 20,
+            bound: true,
             sentences: 64,
             most: Some(42),
             fixed: None,

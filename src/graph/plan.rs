@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::{Graph, TensorId, fit};
 use crate::gpu::{Buffer, Dispatch, Gpu, GpuError, Program, Step};
+use crate::ops::windows::Room;
 use crate::ops::{BatchBuffers, Device, Dims, Emit, Family, Lowering, Role, Scratch, Sizes, Variants};
 
 /// Where the tensors of a graph go: slots of memory that are used again when a tensor is no longer needed.
@@ -170,7 +171,7 @@ impl ExecutionPlan {
         boundary: usize,
     ) -> Result<ExecutionPlan, GpuError> {
         let Device { gpu, variants } = device;
-        fit::check(gpu, graph, &dims, variants, &|id| outside.contains_key(&id))?;
+        fit::check(gpu, graph, &dims, variants)?;
         let memory = MemoryPlan::new(graph, &dims, variants, &|id| outside.contains_key(&id), keep);
         let slots: Vec<Buffer> = memory
             .slots
@@ -197,8 +198,17 @@ impl ExecutionPlan {
                 let found = memory.scratch[n].iter().find(|(own, _)| *own == piece);
                 found.map(|(_, slot)| slots[*slot].clone())
             };
-            let mut cx =
-                Lowering { graph, dims: &dims, variants, batch, buffers: &find, scratch: &scratch, out: Vec::new() };
+            let mut cx = Lowering {
+                graph,
+                dims: &dims,
+                variants,
+                batch,
+                room: Room::of(gpu),
+                buffers: &find,
+                window: &Buffer::window,
+                scratch: &scratch,
+                out: Vec::new(),
+            };
             node.operation().lower(node, &mut cx);
             dispatches.append(&mut cx.out);
             families.resize(dispatches.len(), node.operation().family(node.rule));
@@ -281,7 +291,9 @@ pub fn dispatches(
             dims: &dims,
             variants,
             batch: &batch,
+            room: Room::of(gpu),
             buffers: &|_| stand_in.clone(),
+            window: &|_, _| stand_in.clone(),
             scratch: &|_| Some(stand_in.clone()),
             out: Vec::new(),
         };

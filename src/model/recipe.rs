@@ -77,10 +77,9 @@ impl Recipe {
         self.of(|_| true).collect()
     }
 
-    /// The largest of what the nodes write that is above a limit.
-    pub fn excess(&self, device: &Device, dims: &Dims, limit: u64) -> Option<fit::Excess> {
-        let outside = self.outside();
-        fit::excess(&self.graph, dims, &device.variants, &|id| outside.contains(&id), limit)
+    /// The largest of what the nodes read and write that is too large for an adapter.
+    pub fn excess(&self, device: &Device, dims: &Dims) -> Option<fit::Excess> {
+        fit::excess(&self.graph, dims, &device.variants, &fit::Room::of(&device.gpu))
     }
 
     /// Refuses sizes that the adapter cannot bind.
@@ -88,7 +87,7 @@ impl Recipe {
     /// # Errors
     /// [`GpuError::Limit`] with the tensor's name, its size and the limit.
     pub fn check(&self, device: &Device, dims: &Dims) -> Result<(), GpuError> {
-        self.excess(device, dims, fit::largest_binding(&device.gpu)).map_or(Ok(()), |e| Err(e.into()))
+        self.excess(device, dims).map_or(Ok(()), |e| Err(e.into()))
     }
 
     /// Where the tensors of nodes go, in batches up to `dims`.
@@ -143,7 +142,7 @@ impl Recipe {
         let keep = self.graph.kept_for_probes(&[]);
         while dims.probes > 1 {
             let plan = MemoryPlan::new(&self.graph, &dims, variants, &outside, &keep);
-            if plan.bytes() <= budget && fit::check(gpu, &self.graph, &dims, variants, &outside).is_ok() {
+            if plan.bytes() <= budget && fit::check(gpu, &self.graph, &dims, variants).is_ok() {
                 break;
             }
             dims.probes = dims.probes.div_ceil(2);

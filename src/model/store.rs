@@ -1,5 +1,6 @@
 //! Parameters, gradients and moments on an adapter: matrices packed into chunks, none larger than a binding may be,
-//! those with weight decay apart from those without, so that an optimiser runs over whole chunks.
+//! those with weight decay apart from those without, so that an optimiser runs over whole chunks. A matrix that is
+//! larger is one buffer with several chunks over it.
 
 use super::encoder::Encoder;
 use super::parameters::Weights;
@@ -51,23 +52,29 @@ impl Arena {
         let limit = largest_binding(gpu);
         let mut matrices: Vec<Option<Buffer>> = vec![None; encoder.matrices.len()];
         let mut made = Vec::new();
+        // Of a chunk at most, in whole steps of where a binding may begin.
+        let most = limit / gpu.alignment() * gpu.alignment();
         for (decay, members) in chunks(encoder, limit, gpu.alignment()) {
             let sizes: Vec<u64> = members.iter().map(|m| encoder.matrices[*m].padded_len() as u64 * 4).collect();
             let (whole, parts) = gpu.arena(label, &sizes)?;
             for (member, part) in members.into_iter().zip(parts) {
                 matrices[member] = Some(part);
             }
-            made.push(Chunk { size4: (whole.bytes() / 16) as u32, buffer: whole, decay });
+            for first in (0..whole.bytes()).step_by(most as usize) {
+                let buffer = whole.window(first..(first + most).min(whole.bytes()));
+                made.push(Chunk { size4: (buffer.bytes() / 16) as u32, buffer, decay });
+            }
         }
         Ok(Arena { chunks: made, matrices: matrices.into_iter().flatten().collect() })
     }
 
-    /// Refuses a model with a matrix that an adapter cannot bind.
+    /// Refuses a model with a matrix that an adapter cannot allocate at once. One that it can allocate and not bind is
+    /// refused where a graph is planned with a node that does not take it in windows.
     ///
     /// # Errors
     /// [`GpuError::Limit`] with its name, its size and the limit.
     pub fn check(gpu: &Gpu, encoder: &Encoder) -> Result<(), GpuError> {
-        let limit = largest_binding(gpu);
+        let limit = gpu.capabilities().largest_buffer;
         let largest = encoder.matrices.iter().max_by_key(|m| m.padded_len());
         match largest.map(|m| (m, m.padded_len() as u64 * 4)) {
             Some((m, bytes)) if bytes > limit => Err(Excess::of_matrix(&m.name, m.rows, m.cols, bytes, limit).into()),

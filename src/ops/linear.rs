@@ -1,6 +1,8 @@
 //! Matrix products in three layouts with bias, addend and activation: the bulk of all arithmetic. Shader:
 //! `shaders/linear.wgsl`.
 
+use std::ops::Range;
+
 use super::operation::no_rule;
 use super::{
     Activation, Adjoints, ColumnSum, Dims, Family, GradientRows, GradientSource, LinearVariant, Lowering, Node,
@@ -94,13 +96,16 @@ impl Shape {
     }
 
     /// Rows of the depth that one split sums (TN): as the variants say, and fewer where C has few tiles, so that there
-    /// is work for several cores.
+    /// is work for several cores; all where C has so many that splits only take memory.
     fn split(&self, dims: &Dims, variants: &Variants, a: &Tensor, c: &Tensor) -> u32 {
         let most = variants.sums().split;
+        let tiles = a.cols.div_ceil(self.rows) * c.cols4().div_ceil(self.columns4);
+        if tiles >= MANY_TILES {
+            return dims.capacity(a.rows).next_multiple_of(4).max(most);
+        }
         if !matches!(variants.linear(Family::LinearTn), LinearVariant::Subgroup(_)) {
             return most;
         }
-        let tiles = a.cols.div_ceil(self.rows) * c.cols4().div_ceil(self.columns4);
         let fair = (dims.capacity(a.rows) * tiles).div_ceil(ENOUGH_TILES).max(LEAST_SPLIT);
         most.min(fair.next_multiple_of(4))
     }
@@ -108,6 +113,8 @@ impl Shape {
 
 /// Workgroups that keep the cores of a software adapter busy to the end.
 const ENOUGH_TILES: u32 = 16;
+/// Workgroups that keep any adapter busy without splits: a table of 50,000 words and 384 columns in tiles of 64 x 64.
+const MANY_TILES: u32 = 4096;
 /// Rows below which another split costs more than it gains.
 const LEAST_SPLIT: u32 = 256;
 
@@ -182,6 +189,14 @@ impl Operation for Linear {
 
     fn adds(&self, _: Rule) -> bool {
         true
+    }
+
+    /// B by its rows, which are columns of C (NT) or steps of the depth (NN); C by its rows, columns of A (TN).
+    fn in_windows(&self, node: &Node, id: TensorId) -> bool {
+        match self.layout {
+            Layout::TN => node.outputs[0] == id || node.addend == Some(id),
+            _ => node.inputs[1] == id && node.inputs[0] != id,
+        }
     }
 
     fn family(&self, _: Rule) -> Option<Family> {
@@ -272,16 +287,42 @@ impl Linear {
         self.epilogue.reads().then(|| node.inputs[node.inputs.len() - 1])
     }
 
-    /// C by rows of A: NT and NN.
+    /// C by rows of A: NT and NN. Each window of B's rows makes columns of C of its own (NT), or adds to C what its steps
+    /// of the depth give (NN).
     fn lower_rows(&self, cx: &mut Lowering<'_>, node: &Node) {
+        let windows = cx.windows(node.inputs[1]);
+        let last = windows.len() - 1;
+        for (i, rows) in windows.into_iter().enumerate() {
+            match self.layout {
+                Layout::NN if last > 0 => {
+                    let step = Linear {
+                        bias: self.bias && i == 0,
+                        epilogue: if i == last { self.epilogue } else { Epilogue::None },
+                        ..*self
+                    };
+                    step.lower_window(cx, node, rows, i > 0);
+                }
+                _ => self.lower_window(cx, node, rows, false),
+            }
+        }
+    }
+
+    /// What a window of B's rows gives of C; `onto` what is there already instead of the node's addend.
+    fn lower_window(&self, cx: &mut Lowering<'_>, node: &Node, rows_of_b: Range<u32>, onto: bool) {
         let (a, b, out) = (node.inputs[0], node.inputs[1], node.outputs[0]);
         let Shape { rows: unit, columns4, .. } = self.shape(cx.variants);
         let rows = cx.graph.tensor(a).rows;
         let dot = self.epilogue == Epilogue::Dot;
         // In `Dot` a column of the result stands for four of C.
         let c4 = if dot { cx.graph.tensor(out).cols } else { cx.cols4(out) };
-        let tiles_n = c4.div_ceil(columns4);
-        let (bias, addend, z) = (self.bias_input(node), node.addend, self.epilogue_input(node));
+        let taken = rows_of_b.end - rows_of_b.start;
+        // One window of B has all of C's columns, and all of the depth.
+        let whole = taken == cx.dims.capacity(cx.graph.tensor(b).rows);
+        let nt = self.layout == Layout::NT;
+        let n4 = if nt && !whole { taken / 4 } else { c4 };
+        let tiles_n = n4.div_ceil(columns4);
+        let addend = if onto { None } else { node.addend };
+        let (bias, z) = (self.bias_input(node), self.epilogue_input(node));
         let (epilogue, f) = match self.epilogue {
             Epilogue::None => (0, None),
             Epilogue::Activation(f) => (1, Some(f)),
@@ -292,7 +333,7 @@ impl Linear {
         let layer = |id: Option<TensorId>| id.map_or(0, |id| cx.layer(id));
         let product = kernel::Forward {
             a: cx.buffer(a),
-            b: cx.buffer(b),
+            b: cx.rows_of(b, &rows_of_b),
             bias: bias.map(|id| cx.buffer(id)),
             addend: addend.map(|id| cx.buffer(id)),
             z: z.map(|id| cx.buffer(id)),
@@ -302,10 +343,13 @@ impl Linear {
             params: kernel::Params {
                 m_code: rows.code(),
                 m_fixed: rows.fixed(),
-                k_fixed: 4 * cx.cols4(a),
+                k_fixed: if nt || whole { 4 * cx.cols4(a) } else { taken },
                 a4: cx.cols4(a),
                 b4: cx.cols4(b),
                 c4,
+                n4,
+                a_first: if nt { 0 } else { rows_of_b.start / 4 },
+                c_first: if nt { rows_of_b.start / 4 } else { 0 },
                 tiles_n,
                 a_layer: cx.layer(a),
                 b_layer: cx.layer(b),
@@ -319,6 +363,7 @@ impl Linear {
                 layout: u32::from(self.layout == Layout::NN),
                 bias: bias.is_some(),
                 addend: addend.is_some(),
+                onto,
                 epilogue,
                 activation: f.map_or(0, Activation::code),
                 ..constants(cx.variants.linear(self.layout.family()))
@@ -328,14 +373,17 @@ impl Linear {
         cx.push(product, cx.name(out), grid);
     }
 
-    /// C as a sum over rows, cut into splits: TN.
+    /// C as a sum over rows, cut into splits: TN. In windows of C's rows there is one split.
     fn lower_sum(&self, cx: &mut Lowering<'_>, node: &Node) {
         let (a, b, out) = (node.inputs[0], node.inputs[1], node.outputs[0]);
         let (ta, tc) = (cx.graph.tensor(a), cx.graph.tensor(out));
         let shape = self.shape(cx.variants);
-        let (tiles_n, tiles_m) = (tc.cols4().div_ceil(shape.columns4), ta.cols.div_ceil(shape.rows));
-        let split = shape.split(cx.dims, cx.variants, ta, tc);
+        let windows = cx.windows(out);
         let rows = ta.rows;
+        let split = match windows.len() {
+            1 => shape.split(cx.dims, cx.variants, ta, tc),
+            _ => cx.dims.capacity(rows).next_multiple_of(4),
+        };
         let size4 = u64::from(ta.cols) * u64::from(tc.cols4());
         // One split adds the addend itself; several leave it to the sum of their results.
         let single = reduce::workspace(cx.dims, rows, split, size4, 1, false) == 0;
@@ -345,40 +393,47 @@ impl Linear {
         let also = bias_bar
             .filter(|_| shape.sums)
             .map(|bias_bar| reduce::blocks(cx, rows, split, u64::from(ta.cols4()), bias_bar, None, column_sum::SUMS));
-        let product = kernel::Forward {
-            a: cx.buffer(a),
-            b: cx.buffer(b),
-            bias: None,
-            addend: own.map(|id| cx.buffer(id)),
-            z: None,
-            out: Some(sums.target.clone()),
-            act: also.as_ref().map(|also| also.target.clone()),
-            terms: None,
-            params: kernel::Params {
-                m_fixed: ta.cols,
-                k_code: rows.code(),
-                k_fixed: rows.fixed(),
-                split,
-                a4: ta.cols4(),
-                b4: cx.cols4(b),
-                c4: tc.cols4(),
-                tiles_n,
-                tiles_m,
-                a_layer: cx.layer(a),
-                b_layer: cx.layer(b),
-                c_layer: sums.layer,
-                sums_layer: also.as_ref().map_or(0, |also| also.layer),
-                ..Default::default()
-            },
-            constants: kernel::Constants {
-                layout: 2,
-                addend: own.is_some(),
-                sums: also.is_some(),
-                ..constants(cx.variants.linear(self.layout.family()))
-            },
-        };
-        let grid = Grid { count: rows, unit: split, columns: tiles_n * tiles_m, layers: cx.layers(out) };
-        cx.push(product, cx.name(out), grid);
+        let one = windows.len() == 1;
+        for window in windows {
+            let m_fixed = window.end.min(ta.cols) - window.start;
+            let (tiles_n, tiles_m) = (tc.cols4().div_ceil(shape.columns4), m_fixed.div_ceil(shape.rows));
+            let product = kernel::Forward {
+                a: cx.buffer(a),
+                b: cx.buffer(b),
+                bias: None,
+                addend: own.map(|id| cx.rows_of(id, &window)),
+                z: None,
+                out: Some(if one { sums.target.clone() } else { cx.rows_of(out, &window) }),
+                act: also.as_ref().map(|also| also.target.clone()),
+                terms: None,
+                params: kernel::Params {
+                    m_fixed,
+                    k_code: rows.code(),
+                    k_fixed: rows.fixed(),
+                    split,
+                    a4: ta.cols4(),
+                    b4: cx.cols4(b),
+                    c4: tc.cols4(),
+                    n4: tc.cols4(),
+                    a_first: window.start / 4,
+                    tiles_n,
+                    tiles_m,
+                    a_layer: cx.layer(a),
+                    b_layer: cx.layer(b),
+                    c_layer: sums.layer,
+                    sums_layer: also.as_ref().map_or(0, |also| also.layer),
+                    ..Default::default()
+                },
+                constants: kernel::Constants {
+                    layout: 2,
+                    addend: own.is_some(),
+                    sums: also.is_some(),
+                    ..constants(cx.variants.linear(self.layout.family()))
+                },
+            };
+            let grid = Grid { count: rows, unit: split, columns: tiles_n * tiles_m, layers: cx.layers(out) };
+            cx.push(product, cx.name(out), grid);
+        }
         match (also, bias_bar) {
             (Some(also), _) => sums.finish_both(also, cx),
             (None, Some(bias_bar)) => {

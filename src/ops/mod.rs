@@ -60,6 +60,7 @@ pub(crate) mod statistics;
 mod update;
 pub(crate) mod variant_table;
 mod variants;
+pub(crate) mod windows;
 
 pub use cross_entropy::Labels;
 pub use device::{Device, DeviceError};

@@ -49,6 +49,12 @@ pub trait Operation: Debug + Send + Sync {
         false
     }
 
+    /// Whether a node's kernels take a tensor of it by windows of rows ([`Lowering::windows`]), so that it may be larger
+    /// than an adapter binds.
+    fn in_windows(&self, _node: &Node, _id: TensorId) -> bool {
+        false
+    }
+
     /// Whether it has reverse and tangent rules at all.
     fn differentiable(&self) -> bool {
         true
