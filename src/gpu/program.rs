@@ -345,13 +345,7 @@ impl Program {
         Ok(())
     }
 
-    fn record(
-        &self,
-        encoder: &mut wgpu::CommandEncoder,
-        step: &Step,
-        piece: Range<usize>,
-        stamp: Option<Stamp<'_>>,
-    ) {
+    fn record(&self, encoder: &mut wgpu::CommandEncoder, step: &Step, piece: Range<usize>, stamp: Option<Stamp<'_>>) {
         let timestamp_writes = stamp.map(|s| s.writes());
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes });
         for recorded in &self.recorded[piece] {

@@ -68,8 +68,8 @@ fn largest(graph: &Graph, dims: &Dims, variants: &Variants, room: &Room) -> Opti
             TooLarge { tensor: *id, scratch: false, bytes: dims.bytes(tensor), limit }
         });
         let scratch = node.scratch(&Sizes { graph, dims, variants }).into_iter();
-        let scratch = scratch
-            .map(|(_, bytes)| TooLarge { tensor: node.outputs[0], scratch: true, bytes, limit: room.binding });
+        let scratch =
+            scratch.map(|(_, bytes)| TooLarge { tensor: node.outputs[0], scratch: true, bytes, limit: room.binding });
         tensors.chain(scratch).filter(|found| found.bytes > found.limit).collect::<Vec<_>>()
     };
     let rank = |found: &TooLarge| (found.bytes, graph.tensor(found.tensor).role == Role::Parameter);
