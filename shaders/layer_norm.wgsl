@@ -1,17 +1,21 @@
 // Layer norm over rows of D numbers: x̂ = (x - mean) / √(var + ε), y = γ x̂ + β. Ba et al. 2016.
 //   forward      y and stat = (mean, 1/√(var + ε), 0, 0) a row
 //   vjp          x̄ = r (h - mean(h) - x̂ mean(h x̂)) + addend,  h = γ ȳ,  r = 1/√(var + ε)
-// Rows of ȳ, addend and x̄ have layers (cotangents); x, γ and stat have none. The sums γ̄, β̄ over rows are in
-// layer_norm_scale.wgsl. Variants:
+// With RMS nothing is taken away, x̂ = x / √(mean(x²) + ε): mean and mean(h) are 0 in all of this (Zhang & Sennrich
+// 2019). γ may be 1 + γ or nothing, β nothing (common/layer_norm.wgsl). Rows of ȳ, addend and x̄ have layers
+// (cotangents); x, γ and stat have none. The sums γ̄, β̄ over rows are in layer_norm_scale.wgsl. Variants:
 //   lane, lanes   LANES invocations a row
 //   subgroup      one subgroup a block of rows; for software adapters. With SUMS it sums γ̄, β̄ up on the way
-//@variants LANES=32 ADDEND=1
-//@variants SUBGROUP=1 LANES=8 SUMS=1
-//@variants SUBGROUP=1 LANES=4 EACH=8 ADDEND=1 SUMS=1
-//@variants SUBGROUP=1 LANES=16 EACH=2 ADDEND=1 SUMS=1
+//@variants LANES=32 ADDEND=1 SCALE=1 SHIFT=1
+//@variants LANES=32 RMS=1 SCALE=0|1
+//@variants SUBGROUP=1 LANES=8 SUMS=1 SCALE=1 SHIFT=1
+//@variants SUBGROUP=1 LANES=4 EACH=8 ADDEND=1 SUMS=1 SCALE=1 SHIFT=1
+//@variants SUBGROUP=1 LANES=16 EACH=2 ADDEND=1 SUMS=1 SCALE=1 SHIFT=1
+//@variants SUBGROUP=1 LANES=16 EACH=2 ADDEND=1 SUMS=1 RMS=0|1 SCALE=1 ONE_PLUS=0|1
+//@variants SUBGROUP=1 LANES=8 EACH=2 RMS=0|1
 //@import common/entry.wgsl
 //@import common/step.wgsl
-//@import common/columns.wgsl
+//@import common/layer_norm.wgsl
 
 const SUBGROUP: u32 = 0u;
 // Constants and no parameters, since a software adapter runs both sides of every branch.

@@ -1,5 +1,6 @@
 // Layer norm along a direction (ẋ, γ̇, β̇): tangents of layer_norm.wgsl and layer_norm_scale.wgsl. With x̂ and r as
-// there, m = mean(ẋ) and c = mean(x̂ ẋ) a row:
+// there, m = mean(ẋ) (with RMS 0, as mean(h) and mean(ḣ) are) and c = mean(x̂ ẋ) a row; γ and γ̇ stand for what
+// multiplies x̂ and its tangent (common/layer_norm.wgsl):
 //   jvp      x̂̇ = r (ẋ − m − c x̂),  ẏ = γ x̂̇ + γ̇ x̂ + β̇;  stat_out = (mean, r, m, c)
 //   vjp_jvp  tangent of x̄ = r (h − A − x̂ B), h = γ ȳ, A = mean(h), B = mean(h x̂):
 //            r (−r c (h − A − x̂ B) + ḣ − Ȧ − x̂̇ B − x̂ Ḃ),  ḣ = γ̇ ȳ + γ ȳ̇
@@ -7,10 +8,13 @@
 //   second   ⟨ȳ, D²y[(ẋ, γ̇)²]⟩ of each row: x̂̈ = r² ((3c² − q) x̂ − 2c (ẋ − m)), q = mean((ẋ − m)²); in x of four
 //            columns
 // Tangents have a layer a probe; ȳ has layers or none. Derivation: differentiate r = (mean((x − mean)²) + ε)^(−1/2).
-//@variants LANES=32
+//@variants LANES=32 SCALE=1 SHIFT=1
+//@variants RMS=1 SCALE=0|1
+//@variants SCALE=1 ONE_PLUS=1 SHIFT=1
 //@import common/entry.wgsl
 //@import common/step.wgsl
 //@import common/rows.wgsl
+//@import common/layer_norm.wgsl
 
 struct Params {
     code: u32,
@@ -56,6 +60,15 @@ fn row_of(here: Place) -> Row {
     return Row(row, row * p.cols4, here.local % LANES, asked >= rows);
 }
 
+// The tangent of `scale_at` at `at` of γ̇.
+fn scale_dot_at(at: u32) -> vec4<f32> {
+//@if SCALE
+    return gamma_dot[at];
+//@else
+    return vec4<f32>(0.0);
+//@end
+}
+
 @compute @workgroup_size(64)
 fn jvp(here: Place) {
     let at = row_of(here);
@@ -64,7 +77,7 @@ fn jvp(here: Place) {
     var sums = vec2<f32>(0.0);
     for (var c = at.lane; c < p.cols4; c += LANES) {
         let d = x_dot[dot_base + c];
-        sums += vec2<f32>(sum4(d), dot(d, (x[at.base + c] - s.x) * s.y));
+        sums += vec2<f32>(mean_part(d), dot(d, (x[at.base + c] - s.x) * s.y));
     }
     let means = row_sum(sums, here.local) / f32(p.width);
     if at.beyond { return; }
@@ -72,7 +85,11 @@ fn jvp(here: Place) {
     for (var c = at.lane; c < p.cols4; c += LANES) {
         let x_hat = (x[at.base + c] - s.x) * s.y;
         let x_hat_dot = s.y * (x_dot[dot_base + c] - means.x - means.y * x_hat);
-        out[dot_base + c] = gamma[c] * x_hat_dot + gamma_dot[vectors + c] * x_hat + beta_dot[vectors + c];
+        var y_dot = scale_at(c) * x_hat_dot + scale_dot_at(vectors + c) * x_hat;
+//@if SHIFT
+        y_dot += beta_dot[vectors + c];
+//@end
+        out[dot_base + c] = y_dot;
     }
     if at.lane == 0u {
         stat_out[here.group.z * p.stat_layer + at.row] = vec4<f32>(s.x, s.y, means);
@@ -94,11 +111,11 @@ fn vjp_jvp(here: Place) {
     for (var c = at.lane; c < p.cols4; c += LANES) {
         let x_hat = (x[at.base + c] - s.x) * s.y;
         let bar = y_bar[bar_base + c];
-        let scale = gamma[c];
+        let scale = scale_at(c);
         let h = scale * bar;
-        let h_dot = gamma_dot[vectors + c] * bar + scale * y_bar_dot[dot_base + c];
-        first += vec2<f32>(sum4(h), dot(h, x_hat));
-        second_sums += vec2<f32>(dot(h, x_dot[dot_base + c]), sum4(h_dot));
+        let h_dot = scale_dot_at(vectors + c) * bar + scale * y_bar_dot[dot_base + c];
+        first += vec2<f32>(mean_part(h), dot(h, x_hat));
+        second_sums += vec2<f32>(dot(h, x_dot[dot_base + c]), mean_part(h_dot));
         third += dot(h_dot, x_hat);
     }
     let a = row_sum(first, l) / f32(p.width);
@@ -109,8 +126,8 @@ fn vjp_jvp(here: Place) {
         let x_hat = (x[at.base + c] - s.x) * s.y;
         let x_hat_dot = s.y * (x_dot[dot_base + c] - s.z - s.w * x_hat);
         let bar = y_bar[bar_base + c];
-        let h = gamma[c] * bar;
-        let h_dot = gamma_dot[vectors + c] * bar + gamma[c] * y_bar_dot[dot_base + c];
+        let h = scale_at(c) * bar;
+        let h_dot = scale_dot_at(vectors + c) * bar + scale_at(c) * y_bar_dot[dot_base + c];
         let inner = h_dot - b.y - x_hat_dot * a.y - x_hat * b_dot - s.y * s.w * (h - a.x - x_hat * a.y);
         out[dot_base + c] = s.y * inner * inside(c, p.width);
     }
@@ -130,9 +147,9 @@ fn second(here: Place) {
         let x_hat = (x[at.base + c] - s.x) * s.y;
         let centred = (x_dot[dot_base + c] - s.z) * inside(c, p.width);
         let bar = y_bar[bar_base + c];
-        let h = gamma[c] * bar;
+        let h = scale_at(c) * bar;
         first += vec2<f32>(dot(centred, centred), dot(h, x_hat));
-        others += vec2<f32>(dot(h, centred), dot(gamma_dot[vectors + c] * bar, s.y * (centred - s.w * x_hat)));
+        others += vec2<f32>(dot(h, centred), dot(scale_dot_at(vectors + c) * bar, s.y * (centred - s.w * x_hat)));
     }
     let a = row_sum(first, here.local);
     let b = row_sum(others, here.local);
@@ -162,9 +179,11 @@ fn scale(here: Place) {
         let x_hat_dot = s.y * (x_dot[here.group.z * p.layer + at] - s.z - s.w * x_hat);
         let bar_dot = y_bar_dot[here.group.z * p.layer + at];
         scales += bar_dot * x_hat + y_bar[here.group.z * p.bar_layer + at] * x_hat_dot;
-        shifts += bar_dot;
+        if SHIFT != 0u { shifts += bar_dot; }
     }
     let to = here.group.z * p.out_layer + block * p.cols4 + column;
     gamma_bar[to] = scales;
+//@if SHIFT
     beta_bar[to] = shifts;
+//@end
 }

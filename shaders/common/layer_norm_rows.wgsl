@@ -9,11 +9,15 @@ fn forward(here: Place) {
     let row = min(asked, rows - 1u);
     let base = row * p.cols4;
     let lane = l % LANES;
+//@if RMS
+    let mean = 0.0;
+//@else
     var total = 0.0;
     for (var c = lane; c < p.cols4; c += LANES) {
         total += sum4(x[base + c]);
     }
     let mean = row_sum(vec2<f32>(total, 0.0), l).x / f32(p.width);
+//@end
     var squares = 0.0;
     for (var c = lane; c < p.cols4; c += LANES) {
         let d = (x[base + c] - mean) * inside(c, p.width);
@@ -23,7 +27,11 @@ fn forward(here: Place) {
     let r = 1.0 / sqrt(variance + p.eps);
     if asked >= rows { return; }
     for (var c = lane; c < p.cols4; c += LANES) {
-        out[base + c] = (x[base + c] - mean) * r * gamma[c] + beta[c];
+        var y = (x[base + c] - mean) * r * scale_at(c);
+//@if SHIFT
+        y += beta[c];
+//@end
+        out[base + c] = y;
     }
     if lane == 0u {
         stat_out[row] = vec4<f32>(mean, r, 0.0, 0.0);
@@ -41,13 +49,13 @@ fn vjp(here: Place) {
     let s = stat[row];
     var sums = vec2<f32>(0.0);
     for (var c = lane; c < p.cols4; c += LANES) {
-        let h = gamma[c] * y_bar[layer + c];
-        sums += vec2<f32>(sum4(h), dot(h, (x[base + c] - s.x) * s.y));
+        let h = scale_at(c) * y_bar[layer + c];
+        sums += vec2<f32>(mean_part(h), dot(h, (x[base + c] - s.x) * s.y));
     }
     let means = row_sum(sums, here.local) / f32(p.width);
     if asked >= rows { return; }
     for (var c = lane; c < p.cols4; c += LANES) {
-        let h = gamma[c] * y_bar[layer + c];
+        let h = scale_at(c) * y_bar[layer + c];
         let x_hat = (x[base + c] - s.x) * s.y;
         var x_bar = s.y * (h - means.x - x_hat * means.y) * inside(c, p.width);
         if ADDEND != 0u {

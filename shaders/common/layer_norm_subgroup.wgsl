@@ -8,6 +8,15 @@
 const LANES: u32 = 1u;
 const EACH: u32 = 1u;
 
+// The mean that is taken away of a row, from each lane's part of its sum.
+fn mean_of(part: f32) -> f32 {
+//@if RMS
+    return 0.0;
+//@else
+    return subgroupAdd(part) / f32(p.width);
+//@end
+}
+
 @compute @workgroup_size(LANES)
 fn forward(here: Lane) {
     let l = here.lane;
@@ -18,8 +27,10 @@ fn forward(here: Lane) {
     //@unroll
     for (var e = 0u; e < EACH; e++) {
         let c = min(e * LANES + l, p.cols4 - 1u);
-        scale[e] = gamma[c];
+        scale[e] = scale_at(c);
+//@if SHIFT
         shift[e] = beta[c];
+//@end
     }
     for (var row = first; row < end; row++) {
         let base = row * p.cols4;
@@ -29,9 +40,9 @@ fn forward(here: Lane) {
         for (var e = 0u; e < EACH; e++) {
             let c = e * LANES + l;
             v[e] = select(vec4<f32>(0.0), x[base + min(c, p.cols4 - 1u)], c < p.cols4);
-            total += sum4(v[e]);
+            total += mean_part(v[e]);
         }
-        let mean = subgroupAdd(total) / f32(p.width);
+        let mean = mean_of(total);
         var squares = 0.0;
         //@unroll
         for (var e = 0u; e < EACH; e++) {
@@ -42,7 +53,11 @@ fn forward(here: Lane) {
         //@unroll
         for (var e = 0u; e < EACH; e++) {
             let c = e * LANES + l;
-            if c < p.cols4 { out[base + c] = v[e] * r * scale[e] + shift[e]; }
+            var y = v[e] * r * scale[e];
+//@if SHIFT
+            y += shift[e];
+//@end
+            if c < p.cols4 { out[base + c] = y; }
         }
         if l == 0u { stat_out[row] = vec4<f32>(mean, r, 0.0, 0.0); }
     }
@@ -60,7 +75,7 @@ fn vjp(here: Lane) {
     var shift_bar: array<vec4<f32>, EACH>;
     //@unroll
     for (var e = 0u; e < EACH; e++) {
-        scale[e] = gamma[min(e * LANES + l, p.cols4 - 1u)];
+        scale[e] = scale_at(min(e * LANES + l, p.cols4 - 1u));
         scale_bar[e] = vec4<f32>(0.0);
         shift_bar[e] = vec4<f32>(0.0);
     }
@@ -79,14 +94,14 @@ fn vjp(here: Lane) {
             let y = select(vec4<f32>(0.0), y_bar[layer + at], c < p.cols4);
             x_hat[e] = (x[base + at] - s.x) * s.y;
             h[e] = scale[e] * y;
-            total += sum4(h[e]);
+            total += mean_part(h[e]);
             product += dot(h[e], x_hat[e]);
             if SUMS != 0u {
                 scale_bar[e] += y * x_hat[e];
-                shift_bar[e] += y;
+                if SHIFT != 0u { shift_bar[e] += y; }
             }
         }
-        let mean_h = subgroupAdd(total) / f32(p.width);
+        let mean_h = mean_of(total);
         let mean_product = subgroupAdd(product) / f32(p.width);
         //@unroll
         for (var e = 0u; e < EACH; e++) {
@@ -102,7 +117,9 @@ fn vjp(here: Lane) {
             let c = e * LANES + l;
             if c < p.cols4 {
                 gamma_bar[here.group.z * p.sums_layer + block * p.cols4 + c] = scale_bar[e];
+//@if SHIFT
                 beta_bar[here.group.z * p.sums_layer + block * p.cols4 + c] = shift_bar[e];
+//@end
             }
         }
     }

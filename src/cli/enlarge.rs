@@ -157,8 +157,8 @@ fn size(text: &str, small: &Encoder) -> Result<Size, Failure> {
             return Err(Failure::usage(format!("{text}: `model.bidirectional` is not that of the small model")));
         }
         return Ok(Size {
-            hidden: Some(model.hidden_size),
-            layers: Some(model.num_hidden_layers),
+            hidden: model.hidden_size,
+            layers: model.num_hidden_layers,
             heads: model.num_attention_heads,
             intermediate: model.intermediate_size,
         });

@@ -6,39 +6,45 @@ use serde::{Deserialize, Serialize};
 use super::load::ConfigError;
 use crate::model::{HiddenAct, ModelConfig, ModelKind};
 
-/// The model's sizes, under Hugging Face's names.
+/// The model's sizes, under the names that Hugging Face's config of the type has for them. Keys that a type does not have are
+/// `None`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub struct ModelSection {
-    /// "roberta-prelayernorm" (pre-layer-norm, as in the paper), "bert" or "roberta" (post-layer-norm), or "lstm"
-    /// (layers of an LSTM, as for the paper's hidden Markov data).
-    #[serde(rename = "type")]
+    /// Encoders: "roberta-prelayernorm" (pre-layer-norm, as in the paper), "bert" or "roberta" (post-layer-norm), or "lstm"
+    /// (layers of an LSTM, as for the paper's hidden Markov data). Decoders, which see a token and those before it: "gpt2",
+    /// "opt", "gpt_neox" (Pythia), "llama", "qwen2", "mistral", "olmo", "olmo2".
+    #[serde(rename = "type", default)]
     pub kind: ModelKind,
-    /// Width of the model, D.
-    pub hidden_size: u32,
-    /// Number of layers.
-    pub num_hidden_layers: u32,
-    /// Attention heads; divides hidden_size. Of transformers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Width of the model, D; "gpt2" calls it n_embd. Left out: 128.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hidden_size: Option<u32>,
+    /// Number of layers; "gpt2" calls it n_layer. Left out: 4.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub num_hidden_layers: Option<u32>,
+    /// Attention heads; divides hidden_size. Of transformers; "gpt2" calls it n_head. Left out: 4.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub num_attention_heads: Option<u32>,
-    /// Width of the feed-forward layers, F. Of transformers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Width of the feed-forward layers, F. Of transformers; "gpt2" calls it n_inner, "opt" ffn_dim. Left out: 512.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub intermediate_size: Option<u32>,
     /// Whether an LSTM reads in both directions, with half of hidden_size each, or from the first word on with all of
     /// it. Of "lstm". Left out: true.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bidirectional: Option<bool>,
     /// Activation of the feed-forward layers (of "bert" that of the head too, of "lstm" that of the head): "gelu" (the
-    /// exact one), "gelu_new" (by tanh), "relu", "silu", or another name that transformers has for one of these. Left
-    /// out: "gelu".
-    #[serde(skip_serializing_if = "is_gelu")]
-    pub hidden_act: HiddenAct,
-    /// Dropout behind the embedding, and behind attention and feed-forward layers.
-    pub hidden_dropout_prob: f64,
-    /// Dropout of attention weights. Of transformers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// exact one), "gelu_new" (by tanh), "relu", "silu", or another name that transformers has for one of these. "gpt2" and
+    /// "opt" call it activation_function. Left out: "gelu"; "silu" of "llama" and its kin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hidden_act: Option<HiddenAct>,
+    /// Dropout behind the embedding, and behind attention and feed-forward layers. Of encoders; "gpt_neox" calls it
+    /// hidden_dropout, "opt" dropout. Left out: 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hidden_dropout_prob: Option<f64>,
+    /// Dropout of attention weights. Of encoders that are transformers; decoders call it attention_dropout. Left out: 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub attention_probs_dropout_prob: Option<f64>,
-    /// Positions. Left out: as many as the language's longest sentence needs.
+    /// Positions; "gpt2" calls it n_positions. Left out: as many as the language's longest sentence needs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_position_embeddings: Option<u32>,
     /// Rows of the word table, at least as many as the language has words and special tokens; 30522 is the table of the
@@ -49,76 +55,174 @@ pub struct ModelSection {
     /// The rows of the word table are rounded up to a multiple of this; 8 in the paper's released code. Left out: 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vocab_multiple_of: Option<u32>,
-    /// Segments; sentences of a language use the first.
-    pub type_vocab_size: u32,
-    /// Standard deviation of initial weights.
-    pub initializer_range: f64,
+    /// Segments; sentences of a language use the first. Of encoders. Left out: 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub type_vocab_size: Option<u32>,
+    /// Standard deviation of initial weights; "opt" calls it init_std. Left out: 0.02.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initializer_range: Option<f64>,
     /// Initial weights and biases of an LSTM lie between this number and its negative, uniformly. Of "lstm". Left out:
     /// one over the square root of its units in a direction, torch's own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub lstm_initializer_range: Option<f64>,
-    /// ε of layer norm.
-    pub layer_norm_eps: f64,
-}
-
-/// Left out of what is written, so that configs from before there was a choice keep their hash.
-fn is_gelu(act: &HiddenAct) -> bool {
-    *act == HiddenAct::Gelu
+    /// ε of layer norm. Of encoders and "gpt_neox". Left out: 1e-12; 1e-5 of "gpt_neox".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layer_norm_eps: Option<f64>,
+    /// Width D. Of "gpt2".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub n_embd: Option<u32>,
+    /// Number of layers. Of "gpt2".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub n_layer: Option<u32>,
+    /// Attention heads; divides n_embd. Of "gpt2".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub n_head: Option<u32>,
+    /// Width of the feed-forward layers. Of "gpt2". Left out: 4 n_embd.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub n_inner: Option<u32>,
+    /// Positions. Of "gpt2". Left out: as many as the language's longest sentence needs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub n_positions: Option<u32>,
+    /// Width of the feed-forward layers. Of "opt". Left out: 512.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ffn_dim: Option<u32>,
+    /// Activation of the feed-forward layers, as hidden_act. Of "gpt2" (left out: "gelu_new") and "opt" ("relu").
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub activation_function: Option<HiddenAct>,
+    /// Dropout behind the embedding. Of "gpt2". Left out: 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub embd_pdrop: Option<f64>,
+    /// Dropout behind attention and feed-forward layers. Of "gpt2". Left out: 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resid_pdrop: Option<f64>,
+    /// Dropout of attention weights. Of "gpt2". Left out: 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attn_pdrop: Option<f64>,
+    /// Dropout behind attention and feed-forward layers. Of "opt". Left out: 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dropout: Option<f64>,
+    /// Dropout behind the embedding, and behind attention and feed-forward layers. Of "gpt_neox". Left out: 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hidden_dropout: Option<f64>,
+    /// Dropout of attention weights. Of decoders but "gpt2". Left out: 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attention_dropout: Option<f64>,
+    /// Standard deviation of initial weights. Of "opt". Left out: 0.02.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init_std: Option<f64>,
+    /// ε of layer norm. Of "gpt2". Left out: 1e-5.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layer_norm_epsilon: Option<f64>,
+    /// ε of RMSNorm. Of "llama", "qwen2", "mistral" (left out: 1e-6) and "olmo2" (1e-5).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rms_norm_eps: Option<f64>,
+    /// Heads of keys and of values, each for a group of heads of queries; divides num_attention_heads. Of "llama" and its
+    /// kin. Left out: as many as heads of queries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub num_key_value_heads: Option<u32>,
+    /// Width of a head. Of "llama" and its kin. Left out: hidden_size over num_attention_heads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head_dim: Option<u32>,
+    /// Base of the wavelengths of rotary positions. Of "llama" and its kin. Left out: 10000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rope_theta: Option<f64>,
+    /// The same. Of "gpt_neox".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rotary_emb_base: Option<f64>,
+    /// Share of each head that turns with its position. Of "gpt_neox". Left out: 0.25.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rotary_pct: Option<f64>,
+    /// Whether attention and feed-forward layer stand beside one another. Of "gpt_neox". Left out: true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub use_parallel_residual: Option<bool>,
+    /// Whether linear layers have biases. Of "opt". Left out: true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enable_bias: Option<bool>,
+    /// Whether layer norms have scale and shift. Of "opt". Left out: true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layer_norm_elementwise_affine: Option<bool>,
+    /// Whether attention has biases. Of "gpt_neox" (left out: true), "llama", "olmo" and "olmo2" (false).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attention_bias: Option<bool>,
+    /// Whether feed-forward layers have biases. Of "llama". Left out: false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mlp_bias: Option<bool>,
+    /// Whether the decoder is the word table. Of decoders; encoders are trained so. Left out: true of "gpt2" and "opt", false
+    /// of the others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tie_word_embeddings: Option<bool>,
 }
 
 impl Default for ModelSection {
     fn default() -> Self {
-        let m = ModelConfig::default();
-        let mut section = ModelSection {
-            kind: m.kind,
-            hidden_size: m.hidden_size,
-            num_hidden_layers: m.num_hidden_layers,
-            num_attention_heads: None,
-            intermediate_size: None,
-            bidirectional: None,
-            hidden_act: m.hidden_act,
-            hidden_dropout_prob: m.hidden_dropout_prob,
-            attention_probs_dropout_prob: None,
-            max_position_embeddings: None,
-            vocab_size: None,
-            vocab_multiple_of: None,
-            type_vocab_size: m.type_vocab_size,
-            initializer_range: m.initializer_range,
-            lstm_initializer_range: None,
-            layer_norm_eps: m.layer_norm_eps,
-        };
+        let mut section: ModelSection =
+            serde_json::from_value(serde_json::json!({})).expect("every key can be left out");
         section.complete();
         section
     }
 }
 
+/// Keys that follow from others or from the language where they are left out.
+const OPEN: [&str; 8] = [
+    "vocab_size",
+    "max_position_embeddings",
+    "n_positions",
+    "n_inner",
+    "num_key_value_heads",
+    "head_dim",
+    "lstm_initializer_range",
+    "pad_token_id",
+];
+
+/// Whether a section may have a key of a type's `config.json`.
+fn is_key(kind: ModelKind, key: &str) -> bool {
+    kind.has_key(key) && key != "pad_token_id" && (kind.is_causal() || key != "tie_word_embeddings")
+}
+
 impl ModelSection {
+    /// The keys that are set.
+    fn keys(&self) -> serde_json::Map<String, serde_json::Value> {
+        match serde_json::to_value(self) {
+            Ok(serde_json::Value::Object(map)) => map,
+            other => unreachable!("a struct of numbers and strings is an object, not {other:?}"),
+        }
+    }
+
     /// Fills in what is left out of the keys that the type has, so that a config that says a default and one that
     /// leaves it out are the same.
     pub(super) fn complete(&mut self) {
-        let (m, kind) = (ModelConfig::default(), self.kind);
-        fn fill<T>(kind: ModelKind, key: &str, value: &mut Option<T>, default: T) {
-            if value.is_none() && kind.has_key(key) {
-                *value = Some(default);
-            }
+        let (kind, small) = (self.kind, ModelConfig::small(self.kind).named());
+        let mut keys = self.keys();
+        for (key, value) in small.into_iter().filter(|(key, _)| is_key(kind, key) && !OPEN.contains(&key.as_str())) {
+            keys.entry(key).or_insert(value);
         }
-        fill(kind, "num_attention_heads", &mut self.num_attention_heads, m.num_attention_heads);
-        fill(kind, "intermediate_size", &mut self.intermediate_size, m.intermediate_size);
-        fill(kind, "bidirectional", &mut self.bidirectional, m.bidirectional);
-        let dropout = &mut self.attention_probs_dropout_prob;
-        fill(kind, "attention_probs_dropout_prob", dropout, m.attention_probs_dropout_prob);
+        *self = serde_json::from_value(keys.into()).expect("keys of a section");
+        if !kind.is_causal() && self.hidden_act == Some(HiddenAct::Gelu) {
+            // Left out of what is written, so that configs from before there was a choice keep their hash.
+            self.hidden_act = None;
+        }
     }
 
-    /// A key that the type does not have.
-    pub(super) fn foreign_key(&self) -> Option<&'static str> {
-        let given = [
-            ("num_attention_heads", self.num_attention_heads.is_some()),
-            ("intermediate_size", self.intermediate_size.is_some()),
-            ("bidirectional", self.bidirectional.is_some()),
-            ("attention_probs_dropout_prob", self.attention_probs_dropout_prob.is_some()),
-            ("lstm_initializer_range", self.lstm_initializer_range.is_some()),
-        ];
-        given.into_iter().find(|(key, given)| *given && !self.kind.has_key(key)).map(|(key, _)| key)
+    /// A key that the type does not have, and what it calls it where it has it under another name.
+    pub(super) fn foreign_key(&self) -> Option<(String, Option<&'static str>)> {
+        let of_section = ["type", "vocab_multiple_of"];
+        let key = self
+            .keys()
+            .into_iter()
+            .map(|(key, _)| key)
+            .find(|k| !of_section.contains(&&**k) && !is_key(self.kind, k))?;
+        let renamed = self.kind.keys().iter().find(|(common, own)| *common == key && *own != key);
+        Some((key, renamed.map(|(_, own)| *own)))
+    }
+
+    /// Width D.
+    pub fn width(&self) -> u32 {
+        self.hidden_size.or(self.n_embd).unwrap_or_default()
+    }
+
+    /// Number of layers.
+    pub fn layers(&self) -> u32 {
+        self.num_hidden_layers.or(self.n_layer).unwrap_or_default()
     }
 
     /// Rows of the word table for a vocabulary of `tokens`, special ones included.
@@ -139,27 +243,15 @@ impl ModelSection {
 
     /// The model for a vocabulary of `tokens` (special ones included) and sentences of up to `max_length` words.
     pub fn model_config(&self, tokens: u32, max_length: usize) -> ModelConfig {
-        let default = ModelConfig::default();
-        let dropout = self.attention_probs_dropout_prob.unwrap_or(default.attention_probs_dropout_prob);
-        let mut config = ModelConfig {
-            kind: self.kind,
-            vocab_size: self.vocabulary_rows(tokens),
-            hidden_size: self.hidden_size,
-            num_hidden_layers: self.num_hidden_layers,
-            num_attention_heads: self.num_attention_heads.unwrap_or(default.num_attention_heads),
-            intermediate_size: self.intermediate_size.unwrap_or(default.intermediate_size),
-            bidirectional: self.bidirectional.unwrap_or(default.bidirectional),
-            hidden_act: self.hidden_act,
-            hidden_dropout_prob: self.hidden_dropout_prob,
-            attention_probs_dropout_prob: dropout,
-            type_vocab_size: self.type_vocab_size,
-            initializer_range: self.initializer_range,
-            lstm_initializer_range: self.lstm_initializer_range,
-            layer_norm_eps: self.layer_norm_eps,
-            ..default
-        };
-        let needed = config.first_position() + max_length as u32 + 2;
-        config.max_position_embeddings = self.max_position_embeddings.unwrap_or(needed);
+        let mut keys = ModelConfig::small(self.kind).named();
+        keys.extend(self.keys().into_iter().filter(|(key, _)| is_key(self.kind, key)));
+        let mut config = ModelConfig::of_named(self.kind, &keys).expect("keys of a section");
+        if self.kind.has_key("n_inner") && self.n_inner.is_none() {
+            config.intermediate_size = config.hidden_size.saturating_mul(4);
+        }
+        config.vocab_size = self.vocabulary_rows(tokens);
+        let positions = self.max_position_embeddings.or(self.n_positions);
+        config.max_position_embeddings = positions.unwrap_or_else(|| config.positions_for(max_length as u32 + 2));
         config
     }
 }

@@ -134,8 +134,9 @@ impl RunConfig {
         if self.model.vocab_multiple_of.is_some_and(|n| n == 0 || n > 1 << 16) {
             return bad("model.vocab_multiple_of", format!("must lie in 1 to {}", 1 << 16));
         }
-        if let Some(key) = self.model.foreign_key() {
-            let message = format!("a model of type \"{}\" has no such key", self.model.kind.name());
+        if let Some((key, renamed)) = self.model.foreign_key() {
+            let instead = renamed.map_or(String::new(), |own| format!("; it has `{own}`"));
+            let message = format!("a model of type \"{}\" has no such key{instead}", self.model.kind.name());
             return bad(&format!("model.{key}"), message);
         }
         let longest = self.language.longest();
@@ -143,7 +144,7 @@ impl RunConfig {
         if let Err(error) = model.check() {
             return bad("model", error.to_string());
         }
-        let needed = model.first_position() + longest as u32 + 2;
+        let needed = model.positions_for(longest as u32 + 2);
         if model.max_position_embeddings < needed {
             return bad(
                 "model.max_position_embeddings",

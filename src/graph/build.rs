@@ -3,8 +3,8 @@
 use super::{Emit, Graph, TensorId};
 use crate::ops::counts::MASKED;
 use crate::ops::{
-    Activation, Attention, Concat, CrossEntropy, Dropout, Embedding, Gather, Labels, LayerNorm, Layout, Linear, Lstm,
-    Multiply, RepeatHeads, Rotary, Rule, call,
+    Activation, Affine, Attention, Concat, CrossEntropy, Dropout, Embedding, Gather, Labels, LayerNorm, Layout, Linear,
+    Lstm, Multiply, PlaceHeads, RepeatHeads, Rotary, Rule, call,
 };
 
 /// The parameters of one direction of an LSTM with H units. The gates of a unit lie side by side: row 4 u + gate of the
@@ -77,6 +77,11 @@ impl Graph {
         self.push(call(op, Rule::Forward, &[x]), "repeated")[0]
     }
 
+    /// Heads put to their place among those of a wider matrix, and what is there already.
+    pub fn place_heads(&mut self, x: TensorId, op: PlaceHeads, others: Option<TensorId>) -> TensorId {
+        self.push(call(op, Rule::Forward, &[x]).plus(others), "placed")[0]
+    }
+
     /// Heads turned by the positions of their rows.
     pub fn rotary(&mut self, x: TensorId, rotary: Rotary) -> TensorId {
         self.push(call(rotary, Rule::Forward, &[x]), "rotary")[0]
@@ -84,8 +89,13 @@ impl Graph {
 
     /// Layer norm over columns: x [rows, d], gamma and beta [1, d].
     pub fn layer_norm(&mut self, x: TensorId, gamma: TensorId, beta: TensorId, eps: f64) -> TensorId {
-        let op = LayerNorm { eps: eps as f32, sums: false };
-        self.push(call(op, Rule::Forward, &[x, gamma, beta]), "norm")[0]
+        self.normalise(x, LayerNorm::new(eps, Affine::SCALE_AND_SHIFT), &[gamma, beta])
+    }
+
+    /// Layer norm or RMSNorm over columns with the parameters that it has, in order: γ, β, [1, d] each.
+    pub fn normalise(&mut self, x: TensorId, op: LayerNorm, parameters: &[TensorId]) -> TensorId {
+        let inputs: Vec<TensorId> = [x].iter().chain(parameters).copied().collect();
+        self.push(call(op, Rule::Forward, &inputs), "norm")[0]
     }
 
     /// Self-attention of each sentence: qkv [rows, 3 heads padded(size)] to [rows, heads padded(size)].
@@ -101,11 +111,12 @@ impl Graph {
         self.push(call(Dropout { p: p as f32, stream }, Rule::Forward, &[x]), "dropout")[0]
     }
 
-    /// Rows of three tables, added up: [rows, d].
-    pub fn embedding(&mut self, words: TensorId, positions: TensorId, segments: TensorId) -> TensorId {
-        let tables = [words, positions, segments];
-        let rows = tables.map(|id| self.tensor(id).rows.fixed());
-        self.push(call(Embedding { rows }, Rule::Forward, &tables), "embedding")[0]
+    /// Rows of the tables that are there, added up: [rows, d].
+    pub fn embedding(&mut self, words: TensorId, positions: Option<TensorId>, segments: Option<TensorId>) -> TensorId {
+        let tables = [Some(words), positions, segments];
+        let rows = tables.map(|table| table.map_or(0, |id| self.tensor(id).rows.fixed()));
+        let inputs: Vec<TensorId> = tables.into_iter().flatten().collect();
+        self.push(call(Embedding { rows }, Rule::Forward, &inputs), "embedding")[0]
     }
 
     /// The rows of each masked position's whole sentence side by side, zeros behind one of fewer than `tokens`:

@@ -86,7 +86,7 @@ impl Graph {
             if let (Function::LayerNorm(norm), Rule::Vjp(0), Some(scale)) =
                 (&mut node.function, node.rule, fused.last())
                 && matches!((&scale.function, scale.rule), (Function::LayerNorm(_), Rule::Vjp(1)))
-                && scale.inputs == [node.inputs[0], node.inputs[2], node.inputs[3]]
+                && scale.inputs == node.inputs[..3]
             {
                 norm.sums = true;
                 node.outputs.extend(&scale.outputs);

@@ -1,10 +1,10 @@
 //! What encoders are put together from: parameters with their matrices and roles, and the pieces that families share.
 
 use super::config::ModelConfig;
-use super::parameters::{Axis, Initialise, Matrix, Parameter};
+use super::parameters::{Axis, Initialise, Matrix, Parameter, Place};
 use super::role::{Norm, Part, Role};
 use crate::graph::{Emit, Graph, TensorId};
-use crate::ops::Table;
+use crate::ops::{Affine, LayerNorm, Table};
 
 /// A graph under construction.
 pub(super) struct Builder<'c> {
@@ -50,11 +50,11 @@ impl Builder<'_> {
         name: String,
         shape: &[u32],
         initialise: Initialise,
-        [rows, cols]: [Axis; 2],
+        place: impl Into<Place>,
         matrix: usize,
     ) {
-        let shape = shape.iter().map(|n| *n as usize).collect();
-        self.parameters.push(Parameter { name, role, shape, initialise, matrix, rows, cols });
+        let (shape, place) = (shape.iter().map(|n| *n as usize).collect(), place.into());
+        self.parameters.push(Parameter { name, role, shape, initialise, matrix, place });
     }
 
     /// A parameter that fills its matrix.
@@ -77,17 +77,57 @@ impl Builder<'_> {
         self.whole(part, true, name, &[n], Initialise::Zeros)
     }
 
-    /// Weight and bias of a linear layer.
-    pub(super) fn dense(&mut self, part: Part, name: &str, out: u32, inp: u32) -> (TensorId, TensorId) {
+    /// Weight of a linear layer, and its bias where it has one.
+    pub(super) fn dense(
+        &mut self,
+        part: Part,
+        name: &str,
+        out: u32,
+        inp: u32,
+        bias: bool,
+    ) -> (TensorId, Option<TensorId>) {
         let weight = self.whole(part, false, &format!("{name}.weight"), &[out, inp], Initialise::Normal);
-        (weight, self.bias(part, &format!("{name}.bias"), out))
+        (weight, bias.then(|| self.bias(part, &format!("{name}.bias"), out)))
     }
 
+    /// Weight and bias of a linear layer whose weight lies in the file as [in, out].
+    pub(super) fn transposed(
+        &mut self,
+        part: Part,
+        name: &str,
+        out: u32,
+        inp: u32,
+        initialise: Initialise,
+    ) -> (TensorId, TensorId) {
+        let weight = format!("{name}.weight");
+        let (matrix, tensor) = self.matrix(&weight, out, inp, true);
+        let place = Place { rows: Axis::Plain(0), cols: Axis::Plain(0), transposed: true };
+        self.parameter(self.role(part, false), weight, &[inp, out], initialise, place, matrix);
+        (tensor, self.bias(part, &format!("{name}.bias"), out))
+    }
+
+    /// How a table of words begins: with zeros for padding, where there is a token of padding.
+    pub(super) fn pad_row(&self) -> Initialise {
+        self.config.pad_token_id.map_or(Initialise::Normal, Initialise::NormalBut)
+    }
+
+    /// Layer norm with scale and shift.
     pub(super) fn norm(&mut self, x: TensorId, norm: Norm, name: &str) -> TensorId {
+        self.normalise(x, LayerNorm::new(self.config.layer_norm_eps, Affine::SCALE_AND_SHIFT), norm, name)
+    }
+
+    /// Layer norm or RMSNorm, with `{name}.weight` and `{name}.bias` where it has them. It begins as y = x̂.
+    pub(super) fn normalise(&mut self, x: TensorId, op: LayerNorm, norm: Norm, name: &str) -> TensorId {
         let (part, d) = (Part::Norm(norm), self.graph.tensor(x).cols);
-        let gamma = self.whole(part, false, &format!("{name}.weight"), &[d], Initialise::Ones);
-        let beta = self.bias(part, &format!("{name}.bias"), d);
-        self.graph.layer_norm(x, gamma, beta, self.config.layer_norm_eps)
+        let mut parameters = Vec::new();
+        if op.affine.scales() {
+            let begin = if op.affine.one_plus() { Initialise::Zeros } else { Initialise::Ones };
+            parameters.push(self.whole(part, false, &format!("{name}.weight"), &[d], begin));
+        }
+        if op.affine.shifts() {
+            parameters.push(self.bias(part, &format!("{name}.bias"), d));
+        }
+        self.graph.normalise(x, op, &parameters)
     }
 
     /// Number of the next stream of random numbers.
@@ -102,12 +142,18 @@ impl Builder<'_> {
     }
 
     /// A linear layer whose output is dropped out and added to a residual.
-    pub(super) fn dense_into(&mut self, x: TensorId, w: TensorId, bias: TensorId, residual: TensorId) -> TensorId {
+    pub(super) fn dense_into(
+        &mut self,
+        x: TensorId,
+        w: TensorId,
+        bias: Option<TensorId>,
+        residual: TensorId,
+    ) -> TensorId {
         let p = self.config.hidden_dropout_prob;
         if p == 0.0 {
-            return self.graph.linear(x, w, Some(bias), Some(residual));
+            return self.graph.linear(x, w, bias, Some(residual));
         }
-        let y = self.graph.linear(x, w, Some(bias), None);
+        let y = self.graph.linear(x, w, bias, None);
         let y = self.dropout(y, p);
         self.graph.add(residual, y)
     }

@@ -2,159 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::family::JsonMap;
+use super::hidden_act::HiddenAct;
+use super::kind::ModelKind;
 use crate::ops::Activation;
 
-/// The architectures, under the names of `transformers` where it has them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub enum ModelKind {
-    /// Pre-layer-norm, as in the paper.
-    #[default]
-    #[serde(rename = "roberta-prelayernorm")]
-    RobertaPreLayerNorm,
-    /// Post-layer-norm.
-    #[serde(rename = "bert")]
-    Bert,
-    /// Post-layer-norm, with RoBERTa's positions and head.
-    #[serde(rename = "roberta")]
-    Roberta,
-    /// Layers of an LSTM in both directions, or in one; BERT's embedding and head.
-    #[serde(rename = "lstm")]
-    Lstm,
-}
-
-impl ModelKind {
-    /// All of them.
-    pub const ALL: [ModelKind; 4] =
-        [ModelKind::RobertaPreLayerNorm, ModelKind::Bert, ModelKind::Roberta, ModelKind::Lstm];
-
-    /// `model_type` of config.json.
-    pub fn name(self) -> &'static str {
-        match self {
-            ModelKind::RobertaPreLayerNorm => "roberta-prelayernorm",
-            ModelKind::Bert => "bert",
-            ModelKind::Roberta => "roberta",
-            ModelKind::Lstm => "lstm",
-        }
-    }
-
-    /// What the names of the encoder's tensors begin with.
-    pub fn prefix(self) -> &'static str {
-        match self {
-            ModelKind::RobertaPreLayerNorm => "roberta_prelayernorm",
-            ModelKind::Bert => "bert",
-            ModelKind::Roberta => "roberta",
-            ModelKind::Lstm => "rnn",
-        }
-    }
-
-    /// What the names of the head's tensors begin with.
-    pub fn head(self) -> &'static str {
-        match self {
-            ModelKind::Bert | ModelKind::Lstm => "cls.predictions",
-            ModelKind::RobertaPreLayerNorm | ModelKind::Roberta => "lm_head",
-        }
-    }
-
-    /// The class that reads it: of `transformers`, or of `scripts/lstm_mlm.py`.
-    pub fn architecture(self) -> &'static str {
-        match self {
-            ModelKind::RobertaPreLayerNorm => "RobertaPreLayerNormForMaskedLM",
-            ModelKind::Bert => "BertForMaskedLM",
-            ModelKind::Roberta => "RobertaForMaskedLM",
-            ModelKind::Lstm => "RNNLMHeadModel",
-        }
-    }
-
-    /// Whether positions are counted from behind the pad token's id, as RoBERTa's are.
-    pub fn counts_from_pad(self) -> bool {
-        match self {
-            ModelKind::RobertaPreLayerNorm | ModelKind::Roberta => true,
-            ModelKind::Bert | ModelKind::Lstm => false,
-        }
-    }
-
-    /// Whether a config has a key of `config.json` and of `[model]`; keys that no family has for itself are everyone's.
-    pub fn has_key(self, key: &str) -> bool {
-        self.family().own_keys().contains(&key)
-            || !ModelKind::ALL.into_iter().any(|kind| kind.family().own_keys().contains(&key))
-    }
-}
-
-/// The function inside a feed-forward layer, under the names of `transformers`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum HiddenAct {
-    /// x Φ(x), by the error function.
-    #[default]
-    Gelu,
-    /// The same as `gelu`.
-    GeluPython,
-    /// GELU by tanh.
-    GeluNew,
-    /// The same as `gelu_new`.
-    GeluPytorchTanh,
-    /// The same as `gelu_new`.
-    GeluPythonTanh,
-    /// The same as `gelu_new`.
-    GeluFast,
-    /// The same as `gelu_new`.
-    GeluAccurate,
-    /// max(x, 0)
-    Relu,
-    /// x / (1 + e⁻ˣ)
-    Silu,
-    /// The same as `silu`.
-    Swish,
-}
-
-impl HiddenAct {
-    /// All of them.
-    pub const ALL: [HiddenAct; 10] = [
-        HiddenAct::Gelu,
-        HiddenAct::GeluPython,
-        HiddenAct::GeluNew,
-        HiddenAct::GeluPytorchTanh,
-        HiddenAct::GeluPythonTanh,
-        HiddenAct::GeluFast,
-        HiddenAct::GeluAccurate,
-        HiddenAct::Relu,
-        HiddenAct::Silu,
-        HiddenAct::Swish,
-    ];
-
-    /// `hidden_act` of config.json.
-    pub fn name(self) -> &'static str {
-        match self {
-            HiddenAct::Gelu => "gelu",
-            HiddenAct::GeluPython => "gelu_python",
-            HiddenAct::GeluNew => "gelu_new",
-            HiddenAct::GeluPytorchTanh => "gelu_pytorch_tanh",
-            HiddenAct::GeluPythonTanh => "gelu_python_tanh",
-            HiddenAct::GeluFast => "gelu_fast",
-            HiddenAct::GeluAccurate => "gelu_accurate",
-            HiddenAct::Relu => "relu",
-            HiddenAct::Silu => "silu",
-            HiddenAct::Swish => "swish",
-        }
-    }
-
-    /// What is computed.
-    pub fn activation(self) -> Activation {
-        match self {
-            HiddenAct::Gelu | HiddenAct::GeluPython => Activation::Gelu,
-            HiddenAct::GeluNew
-            | HiddenAct::GeluPytorchTanh
-            | HiddenAct::GeluPythonTanh
-            | HiddenAct::GeluFast
-            | HiddenAct::GeluAccurate => Activation::GeluTanh,
-            HiddenAct::Relu => Activation::Relu,
-            HiddenAct::Silu | HiddenAct::Swish => Activation::Silu,
-        }
-    }
-}
-
-/// Everything that fixes an encoder's function but its weights. Which keys count is the kind's
-/// ([`ModelKind::has_key`]); the others keep their defaults.
+/// Everything that fixes a model's function but its weights. Which of it counts is the kind's, and how `config.json` calls
+/// it; the rest keeps its defaults.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ModelConfig {
@@ -167,19 +21,38 @@ pub struct ModelConfig {
     pub hidden_size: u32,
     /// Layers behind the embedding; 0 is possible.
     pub num_hidden_layers: u32,
-    /// Heads H of each layer; they divide D among them.
+    /// Heads H of each layer.
     pub num_attention_heads: u32,
+    /// Heads of keys and of values, each of which serves a group of heads of queries; `None` is H.
+    pub num_key_value_heads: Option<u32>,
+    /// Width of a head; `None` is D / H.
+    pub head_dim: Option<u32>,
     /// Feed-forward units F of each layer.
     pub intermediate_size: u32,
+    /// Base of the wavelengths of rotary positions.
+    pub rope_theta: f64,
+    /// Share of each head that rotary positions turn.
+    pub partial_rotary_factor: f64,
+    /// Whether attention and feed-forward layer read the same rows, beside one another.
+    pub use_parallel_residual: bool,
+    /// Whether a decoder's attention has biases.
+    pub attention_bias: bool,
+    /// Whether a decoder's feed-forward layers have biases.
+    pub mlp_bias: bool,
+    /// Whether a decoder's layer norms have scale and shift.
+    pub norm_affine: bool,
     /// Whether an LSTM reads in both directions, with half of the width each.
     pub bidirectional: bool,
     /// Activation of the feed-forward units.
     pub hidden_act: HiddenAct,
     /// Probability of dropping a number behind the embedding, attention and feed-forward parts.
     pub hidden_dropout_prob: f64,
+    /// Probability of dropping a number behind a decoder's embedding, where that is a key of its own.
+    pub embedding_dropout_prob: f64,
     /// Probability of dropping an attention weight.
     pub attention_probs_dropout_prob: f64,
-    /// Rows of the position table, those before the first token's included.
+    /// Rows of the position table, those before the first token's included (of OPT without them); without a table the
+    /// longest sentence.
     pub max_position_embeddings: u32,
     /// Rows of the segment table.
     pub type_vocab_size: u32,
@@ -189,8 +62,8 @@ pub struct ModelConfig {
     pub lstm_initializer_range: Option<f64>,
     /// ε of every layer norm, added to the variance.
     pub layer_norm_eps: f64,
-    /// Id of padding; with RoBERTa positions count from the one behind it.
-    pub pad_token_id: u32,
+    /// Id of padding, where there is one; with RoBERTa positions count from the one behind it.
+    pub pad_token_id: Option<u32>,
     /// Whether the decoder's weight is the word table.
     pub tie_word_embeddings: bool,
 }
@@ -204,21 +77,46 @@ impl Default for ModelConfig {
             hidden_size: 128,
             num_hidden_layers: 4,
             num_attention_heads: 4,
+            num_key_value_heads: None,
+            head_dim: None,
             intermediate_size: 512,
+            rope_theta: 10_000.0,
+            partial_rotary_factor: 1.0,
+            use_parallel_residual: true,
+            attention_bias: false,
+            mlp_bias: false,
+            norm_affine: true,
             bidirectional: true,
             hidden_act: HiddenAct::Gelu,
             hidden_dropout_prob: 0.0,
+            embedding_dropout_prob: 0.0,
             attention_probs_dropout_prob: 0.0,
             max_position_embeddings: 36,
             type_vocab_size: 1,
             initializer_range: 0.02,
             lstm_initializer_range: None,
             layer_norm_eps: 1e-12,
-            pad_token_id: 1,
+            pad_token_id: Some(1),
             tie_word_embeddings: true,
         }
     }
 }
+
+/// What of a decoder is its kind's, where nothing is said, and no size.
+const OF_KIND: [&str; 9] = [
+    "hidden_act",
+    "layer_norm_eps",
+    "use_parallel_residual",
+    "attention_bias",
+    "mlp_bias",
+    "norm_affine",
+    "rope_theta",
+    "partial_rotary_factor",
+    "tie_word_embeddings",
+];
+
+/// Rows of OPT's position table before the first token's.
+pub(super) const OPT_OFFSET: u32 = 2;
 
 /// Numbers of the widest head that the attention kernels take.
 pub(super) const WIDEST_HEAD: u32 = 256;
@@ -245,6 +143,22 @@ pub enum SizeError {
         hidden: u32,
         /// The number of heads H.
         heads: u32,
+    },
+    /// Heads of keys and values that do not divide those of queries.
+    #[error("num_attention_heads = {heads} is not a multiple of num_key_value_heads = {groups}")]
+    Groups {
+        /// The number of heads H.
+        heads: u32,
+        /// The heads of keys and of values.
+        groups: u32,
+    },
+    /// Rotary positions of more numbers than a head has, or than a kernel takes.
+    #[error("rotary positions turn pairs: {rotated} numbers of a head of {size} cannot be turned")]
+    Rotary {
+        /// Numbers of a head that turn.
+        rotated: u32,
+        /// Numbers of a head.
+        size: u32,
     },
     /// Heads of more numbers than a kernel takes.
     #[error("heads of {0} numbers are too wide ({WIDEST_HEAD} at most); raise num_attention_heads")]
@@ -278,29 +192,43 @@ pub enum SizeError {
 }
 
 impl ModelConfig {
-    /// Row of the position table for a sentence's first token: RoBERTa counts from behind the pad token's id, BERT from
-    /// 0.
+    /// Row of the position table for a sentence's first token: RoBERTa counts from behind the pad token's id, OPT from 2,
+    /// the others from 0.
     pub fn first_position(&self) -> u32 {
-        if self.kind.counts_from_pad() { self.pad_token_id.saturating_add(1) } else { 0 }
+        match self.kind {
+            ModelKind::Opt => OPT_OFFSET,
+            kind if kind.counts_from_pad() => self.pad_token_id.unwrap_or(0).saturating_add(1),
+            _ => 0,
+        }
+    }
+
+    /// `max_position_embeddings` for sentences of up to so many tokens.
+    pub fn positions_for(&self, tokens: u32) -> u32 {
+        tokens + if self.kind == ModelKind::Opt { 0 } else { self.first_position() }
     }
 
     /// Longest sequence of tokens that has positions.
     pub fn longest(&self) -> u32 {
-        self.max_position_embeddings.saturating_sub(self.first_position())
+        self.max_position_embeddings.saturating_sub(self.positions_for(0))
     }
 
     /// What the head applies between its dense layer and its norm: BERT's and an LSTM's `hidden_act`, RoBERTa's always
     /// the exact GELU.
     pub fn head_activation(&self) -> Activation {
         match self.kind {
-            ModelKind::Bert | ModelKind::Lstm => self.hidden_act.activation(),
             ModelKind::RobertaPreLayerNorm | ModelKind::Roberta => Activation::Gelu,
+            _ => self.hidden_act.activation(),
         }
     }
 
     /// Width of an attention head.
     pub fn head_size(&self) -> u32 {
-        self.hidden_size / self.num_attention_heads.max(1)
+        self.head_dim.unwrap_or(self.hidden_size / self.num_attention_heads.max(1))
+    }
+
+    /// Heads of keys and of values.
+    pub fn groups(&self) -> u32 {
+        self.num_key_value_heads.unwrap_or(self.num_attention_heads)
     }
 
     /// Directions that an LSTM reads in.
@@ -348,17 +276,47 @@ impl ModelConfig {
         }
     }
 
-    /// `config.json` as `transformers` reads it, with the keys that the kind has.
+    /// A small model of a kind with nothing dropped. What is no size is as `transformers` has it for a decoder of the kind.
+    pub fn small(kind: ModelKind) -> ModelConfig {
+        let small = ModelConfig { kind, ..ModelConfig::default() };
+        if !kind.is_causal() {
+            return small;
+        }
+        let mut keys = small.named();
+        let absent = kind.family().absent(kind);
+        for (_, theirs) in kind.keys().iter().filter(|(ours, _)| OF_KIND.contains(ours)) {
+            keys.extend(absent.get(*theirs).map(|value| (theirs.to_string(), value.clone())));
+        }
+        ModelConfig::of_named(kind, &keys).expect("a type's own values")
+    }
+
+    /// The keys that the kind has under the names that it has for them.
+    pub(crate) fn named(&self) -> JsonMap {
+        let own = serde_json::to_value(self).expect("plain numbers and strings");
+        let named = |(ours, theirs): &(&str, &str)| Some((theirs.to_string(), own.get(*ours)?.clone()));
+        self.kind.keys().iter().filter_map(named).filter(|(_, value)| !value.is_null()).collect()
+    }
+
+    /// The config of keys under the names that a kind has for them; what is left out has its default here.
+    pub(crate) fn of_named(kind: ModelKind, keys: &JsonMap) -> Result<ModelConfig, serde_json::Error> {
+        let mut own = JsonMap::from_iter([("model_type".to_string(), kind.name().into())]);
+        for (ours, theirs) in kind.keys() {
+            own.extend(keys.get(*theirs).map(|value| (ours.to_string(), value.clone())));
+        }
+        serde_json::from_value(own.into())
+    }
+
+    /// `config.json` as `transformers` reads it, with the keys that the kind has under the names that it has for them.
     pub fn to_json(&self) -> serde_json::Value {
-        let mut json = serde_json::to_value(self).expect("plain numbers and strings");
-        let map = json.as_object_mut().expect("a struct becomes an object");
-        map.retain(|key, value| self.kind.has_key(key) && !value.is_null());
+        let mut map = self.named();
+        map.insert("model_type".into(), self.kind.name().into());
+        map.insert("pad_token_id".into(), self.pad_token_id.into());
         map.insert("architectures".into(), serde_json::json!([self.kind.architecture()]));
         map.insert("bos_token_id".into(), super::BOS.into());
         map.insert("eos_token_id".into(), super::EOS.into());
-        map.insert("is_decoder".into(), false.into());
         map.insert("torch_dtype".into(), "float32".into());
-        json
+        self.kind.family().write(self, &mut map);
+        map.into()
     }
 }
 

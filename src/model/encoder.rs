@@ -1,19 +1,19 @@
-//! A masked language model as a graph: embedding (the tables' sum, norm), layers of its family, perhaps a norm, head
-//! (dense, activation, norm, decoder tied to the word table or not, bias). Only masked rows reach the head.
+//! A language model as a graph: its family's embedding, layers, perhaps a norm, and head. Only rows at which something
+//! is predicted, the masked ones, reach the head.
 
 use super::builder::Builder;
 use super::config::{ModelConfig, SizeError};
-use super::parameters::{Initialise, Matrix, Parameter};
-use super::role::{Norm, Part, Role};
+use super::parameters::{Matrix, Parameter};
+use super::role::{Part, Role};
 use crate::graph::{Emit, Graph, TensorId};
 use crate::ops::batch::BatchLayout;
 use crate::ops::counts::MASKED;
-use crate::ops::{Activation, Labels, Table, Variants};
+use crate::ops::{Activation, Function, Labels, LayerNorm, Variants};
 
 /// What stands behind the last layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Head {
-    /// The masked language model's: dense, activation, norm, decoder.
+    /// The language model's, as its family has it.
     Words,
     /// This number of classes from a linear layer on the final representation.
     Classes(u32),
@@ -74,30 +74,28 @@ impl Encoder {
     fn with_head(config: &ModelConfig, head: Head) -> Result<Encoder, SizeError> {
         config.check()?;
         let (mut b, family) = (Builder::new(config), config.kind.family());
-        let (mut x, words) = embedding(&mut b);
+        let (mut x, words) = family.embed(&mut b);
         let mut hidden = vec![x];
         for layer in 0..config.num_hidden_layers {
             b.layer = Some(layer);
-            x = family.layer(&mut b, x, &format!("{}.encoder.layer.{layer}", config.kind.prefix()));
+            x = family.layer(&mut b, x, layer);
             hidden.push(x);
         }
         b.layer = None;
         // The last norm works row by row, so that masked rows are enough here too.
-        let mut m = b.graph.gather(x);
-        if let Some(name) = family.final_norm(config.kind) {
-            m = b.norm(m, Norm::Final, &name);
-        }
+        let gathered = b.graph.gather(x);
+        let mut m = family.final_norm(&mut b, gathered);
         if let Head::PooledClasses(_) = head {
-            let (w, c) = b.dense(Part::Pooler, "pooler.dense", config.hidden_size, config.hidden_size);
-            let h = b.graph.linear(m, w, Some(c), None);
+            let (w, c) = b.dense(Part::Pooler, "pooler.dense", config.hidden_size, config.hidden_size, true);
+            let h = b.graph.linear(m, w, c, None);
             let h = b.graph.activation(Activation::Tanh, h);
             m = b.dropout(h, config.hidden_dropout_prob);
         }
         let logits = match head {
-            Head::Words => word_head(&mut b, m, words),
+            Head::Words => family.word_head(&mut b, m, words),
             Head::Classes(classes) | Head::PooledClasses(classes) => {
-                let (w, c) = b.dense(Part::Classifier, "classifier", classes, config.hidden_size);
-                b.graph.linear(m, w, Some(c), None)
+                let (w, c) = b.dense(Part::Classifier, "classifier", classes, config.hidden_size, true);
+                b.graph.linear(m, w, c, None)
             }
         };
         let Builder { graph, matrices, tensors, parameters, .. } = b;
@@ -124,16 +122,22 @@ impl Encoder {
     /// one.
     pub(super) fn represent(&self, graph: &mut Graph, layer: usize) -> TensorId {
         let target = self.hidden[layer];
-        let tensor = |bias: bool| {
-            let found = self.with_role(Role { part: Part::Norm(Norm::Final), bias, layer: None })?;
-            Some(self.tensors[self.parameters[found].matrix])
-        };
-        match (tensor(false), tensor(true)) {
-            (Some(scale), Some(shift)) if layer + 1 == self.hidden.len() => {
-                graph.layer_norm(target, scale, shift, self.config.layer_norm_eps)
-            }
+        match self.final_norm() {
+            Some((norm, parameters)) if layer + 1 == self.hidden.len() => graph.normalise(target, norm, parameters),
             _ => target,
         }
+    }
+
+    /// The norm behind the last layer, of all rows or of masked ones, with its parameters.
+    fn final_norm(&self) -> Option<(LayerNorm, &[TensorId])> {
+        let last = self.hidden.last()?;
+        let gathered =
+            self.graph.nodes().iter().find(|n| matches!(n.function, Function::Gather(_)) && n.inputs == [*last]);
+        let rows = [Some(last), gathered.map(|n| &n.outputs[0])];
+        self.graph.nodes().iter().find_map(|node| match node.function {
+            Function::LayerNorm(norm) if rows.contains(&node.inputs.first()) => Some((norm, &node.inputs[1..])),
+            _ => None,
+        })
     }
 
     /// Numbers in all parameters; a tied table counts once.
@@ -154,7 +158,7 @@ impl Encoder {
     /// How batches for this model are laid out.
     pub fn batch_layout(&self, variants: &Variants) -> BatchLayout {
         BatchLayout {
-            tables: [self.config.vocab_size, self.config.max_position_embeddings, self.config.type_vocab_size],
+            tables: self.config.kind.family().tables(&self.config),
             first_position: self.config.first_position(),
             segment: variants.sums().segment,
         }
@@ -174,7 +178,12 @@ impl Encoder {
 
     /// The same model with hidden states and attention weights dropped with probability `p`, in [0, 1).
     pub fn with_dropout(&self, p: f64) -> Encoder {
-        let config = ModelConfig { hidden_dropout_prob: p, attention_probs_dropout_prob: p, ..self.config.clone() };
+        let config = ModelConfig {
+            hidden_dropout_prob: p,
+            embedding_dropout_prob: p,
+            attention_probs_dropout_prob: p,
+            ..self.config.clone()
+        };
         Encoder::with_head(&config, self.head).expect("a config that was good before")
     }
 
@@ -194,45 +203,7 @@ impl Encoder {
     /// Multiplications and additions of one forward pass over batches of these sizes; a gradient takes three times as
     /// many.
     pub fn forward_flops(&self, rows: u64, masked: u64, pairs: u64) -> u64 {
-        let c = &self.config;
-        let (d, l) = (u64::from(c.hidden_size), u64::from(c.num_hidden_layers));
-        let layer = c.kind.family().layer_flops(c, rows, pairs);
-        l * layer + 2 * masked * (d * d + d * u64::from(c.vocab_size))
-    }
-}
-
-/// The embedding of words, positions and segments, and the table of words: (x [rows, D], table).
-fn embedding(b: &mut Builder<'_>) -> (TensorId, TensorId) {
-    let (config, kind) = (b.config, b.config.kind);
-    let e = format!("{}.embeddings", kind.prefix());
-    let pad_row = Initialise::NormalBut(config.pad_token_id);
-    let words = b.table(Table::Words, &format!("{e}.word_embeddings.weight"), config.vocab_size, pad_row);
-    let position_init = if kind.counts_from_pad() { pad_row } else { Initialise::Normal };
-    let name = format!("{e}.position_embeddings.weight");
-    let positions = b.table(Table::Positions, &name, config.max_position_embeddings, position_init);
-    let name = format!("{e}.token_type_embeddings.weight");
-    let segments = b.table(Table::Segments, &name, config.type_vocab_size, Initialise::Normal);
-    let x = b.graph.embedding(words, positions, segments);
-    let x = b.norm(x, Norm::Embedding, &format!("{e}.LayerNorm"));
-    (b.dropout(x, config.hidden_dropout_prob), words)
-}
-
-/// The language model's head on masked rows: logits [masked, V].
-fn word_head(b: &mut Builder<'_>, m: TensorId, words: TensorId) -> TensorId {
-    let (config, d, name) = (b.config, b.config.hidden_size, b.config.kind.head());
-    let [dense, norm] = config.kind.family().head_names(config.kind);
-    let (w, c) = b.dense(Part::HeadDense, &format!("{name}.{dense}"), d, d);
-    let h = b.graph.linear(m, w, Some(c), None);
-    let h = b.graph.activation(config.head_activation(), h);
-    let h = b.norm(h, Norm::Head, &format!("{name}.{norm}"));
-    match config.tie_word_embeddings {
-        true => {
-            let bias = b.bias(Part::Decoder, &format!("{name}.bias"), config.vocab_size);
-            b.graph.linear(h, words, Some(bias), None)
-        }
-        false => {
-            let (w, c) = b.dense(Part::Decoder, &format!("{name}.decoder"), config.vocab_size, d);
-            b.graph.linear(h, w, Some(c), None)
-        }
+        let (c, family) = (&self.config, self.config.kind.family());
+        u64::from(c.num_hidden_layers) * family.layer_flops(c, rows, pairs) + family.head_flops(c, masked)
     }
 }

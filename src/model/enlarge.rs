@@ -98,6 +98,9 @@ impl Size {
 
     /// Refuses sizes that the model does not have.
     fn check(self, small: &ModelConfig) -> Result<(), EnlargeError> {
+        if small.kind.is_causal() {
+            return Err(EnlargeError::Kind(small.kind.name()));
+        }
         let sizes =
             [("heads", "num_attention_heads", self.heads), ("intermediate", "intermediate_size", self.intermediate)];
         match sizes.into_iter().find(|(_, key, size)| size.is_some() && !small.kind.has_key(key)) {
@@ -141,6 +144,9 @@ pub enum EnlargeError {
     /// There is no model of these sizes at all.
     #[error(transparent)]
     Model(#[from] SizeError),
+    /// A type of model whose larger shapes are not known here.
+    #[error("a model of type \"{0}\" is not enlarged: only encoders and LSTMs are")]
+    Kind(&'static str),
     /// A size that models of this type do not have.
     #[error("{size}: a model of type \"{kind}\" has none")]
     NoSuchSize {
@@ -397,11 +403,11 @@ pub(super) fn axes(part: Part) -> [Width; 2] {
     use Width::{Fixed, Gates, Heads, Hidden, Intermediate, Units};
     match part {
         Part::Table(_) | Part::Decoder | Part::Classifier => [Fixed, Hidden],
-        Part::Query | Part::Key | Part::Value => [Heads, Hidden],
+        Part::Query | Part::Key | Part::Value | Part::QueryKeyValue => [Heads, Hidden],
         Part::AttentionOutput => [Hidden, Heads],
         Part::GatesOfInput(_) => [Gates, Hidden],
         Part::GatesOfState(_) => [Gates, Units],
-        Part::FeedForwardInput => [Intermediate, Hidden],
+        Part::FeedForwardInput | Part::Gate => [Intermediate, Hidden],
         Part::FeedForwardOutput => [Hidden, Intermediate],
         Part::Norm(_) | Part::HeadDense | Part::Pooler => [Hidden, Hidden],
     }

@@ -163,23 +163,24 @@ impl Example {
     }
 
     /// Positions of the tokens that are attended to, in order.
-    fn attended(&self, pad: u32) -> Result<Vec<usize>, String> {
+    fn attended(&self, pad: Option<u32>) -> Result<Vec<usize>, String> {
         let ids = &self.input_ids;
         let kept: Vec<usize> = match &self.attention_mask {
             Some(mask) => (0..ids.len()).filter(|p| mask[*p] == 1).collect(),
             None => {
-                let first = ids.iter().position(|id| *id != pad).unwrap_or(ids.len());
-                let end = ids.iter().rposition(|id| *id != pad).map_or(first, |last| last + 1);
+                let first = ids.iter().position(|id| Some(*id) != pad).unwrap_or(ids.len());
+                let end = ids.iter().rposition(|id| Some(*id) != pad).map_or(first, |last| last + 1);
                 (first..end).collect()
             }
         };
         if kept.is_empty() {
             return Err("no token but padding".into());
         }
-        match (kept.iter().find(|p| ids[**p] == pad), &self.attention_mask) {
+        match (kept.iter().find(|p| Some(ids[**p]) == pad), &self.attention_mask) {
             (Some(p), None) => Err(format!(
-                "the pad token {pad} stands at position {p}, before the end; give an attention_mask that says whether \
-                 it is attended to"
+                "the pad token {} stands at position {p}, before the end; give an attention_mask that says whether it \
+                 is attended to",
+                ids[*p]
             )),
             _ => Ok(kept),
         }
@@ -193,7 +194,7 @@ impl Example {
             // Counted over all that is not the pad token, attended to or not.
             _ => {
                 let mut next = first;
-                let row = |id: &u32| match *id == config.pad_token_id {
+                let row = |id: &u32| match Some(*id) == config.pad_token_id {
                     true => first - 1,
                     false => {
                         next += 1;

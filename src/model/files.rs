@@ -2,19 +2,21 @@
 //! and 16-bit files too, and what is written here it reads. For LSTMs, which it lacks, `scripts/lstm_mlm.py` is in its
 //! place.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use safetensors::Dtype;
 
-use super::config::{HiddenAct, ModelConfig, ModelKind};
+use super::config::ModelConfig;
 use super::encoder::Encoder;
+use super::family::Decoder;
+use super::hidden_act::HiddenAct;
+use super::kind::ModelKind;
 use super::parameters::{Parameter, Weights};
-use super::tensor_names::{WRAPPERS, is_aside, missing, modern, unwrapped};
+use super::tensor_names::{is_aside, missing, renamed};
 use super::vocabulary::Vocabulary;
-use super::weights_file::WeightsFile;
+use super::weights_file::{Tensors, WeightsFile};
 use crate::text::without_mark;
 
 /// Why a model cannot be read or written.
@@ -79,7 +81,7 @@ pub fn load(folder: &Path) -> Result<Loaded, ModelError> {
             file.rounded[0]
         ));
     }
-    let mut tensors = renamed(file.tensors, &mut notes).map_err(error)?;
+    let mut tensors = renamed(config.kind, file.tensors, &mut notes).map_err(error)?;
     tie_head(&mut config, &mut tensors, &mut notes);
     let encoder = Encoder::new(&config).map_err(|message| ModelError::format(&path, message))?;
     let lacking: Vec<&Parameter> = encoder.parameters.iter().filter(|p| !tensors.contains_key(&p.name)).collect();
@@ -114,39 +116,12 @@ pub fn load(folder: &Path) -> Result<Loaded, ModelError> {
     Ok(Loaded { encoder, weights: Weights(weights), folder: folder.into(), notes })
 }
 
-/// Tensors by name.
-type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
-
-/// Under today's names, without wrappers.
-fn renamed(tensors: Tensors, notes: &mut Vec<String>) -> Result<Tensors, String> {
-    let total = tensors.len();
-    let mut wrapped: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut out = Tensors::new();
-    for (name, tensor) in tensors {
-        for wrapper in WRAPPERS.into_iter().filter(|w| name.split('.').any(|part| part == *w)) {
-            *wrapped.entry(wrapper).or_insert(0) += 1;
-        }
-        let plain = modern(&unwrapped(&name));
-        if out.insert(plain.clone(), tensor).is_some() {
-            return Err(format!("tensor `{plain}` is there twice, once as `{name}`"));
-        }
-    }
-    for (wrapper, count) in wrapped {
-        notes.push(format!(
-            "`{wrapper}.` taken off the names of {count} of {total} tensors: it is a wrapper's, not the model's"
-        ));
-    }
-    Ok(out)
-}
-
 /// Ties the head to the word table as `transformers` 5 does: what config.json ties and the file holds once is taken for
 /// both, whichever name it has; what the file holds twice stays apart where the two differ. Weight and bias each for
 /// itself.
 fn tie_head(config: &mut ModelConfig, tensors: &mut Tensors, notes: &mut Vec<String>) {
-    let head = config.kind.head();
-    let table = format!("{}.embeddings.word_embeddings.weight", config.kind.prefix());
+    let Decoder { table, weight: decoder, biases } = config.kind.family().decoder(config.kind);
     let untied_by_config = !config.tie_word_embeddings;
-    let [decoder, decoder_bias, bias] = ["decoder.weight", "decoder.bias", "bias"].map(|end| format!("{head}.{end}"));
     if config.tie_word_embeddings {
         match (tensors.get(&table), tensors.get(&decoder)) {
             (Some(own), Some(other)) if own != other => {
@@ -168,6 +143,7 @@ fn tie_head(config: &mut ModelConfig, tensors: &mut Tensors, notes: &mut Vec<Str
             _ => {}
         }
     }
+    let Some([decoder_bias, bias]) = biases else { return };
     // The bias that is added is the decoder's; `bias` is another name for it where they are tied, and nothing where
     // not.
     let used = if config.tie_word_embeddings { &bias } else { &decoder_bias };
@@ -232,27 +208,24 @@ fn read_config(text: &str, path: &Path) -> Result<ModelConfig, ModelError> {
             quoted(&ModelKind::ALL.map(ModelKind::name))
         )));
     };
-    let act = json.get("hidden_act").filter(|v| !v.is_null());
+    let family = kind.family();
+    let mut given = json.as_object().cloned().unwrap_or_default();
+    let named = |ours: &str| kind.keys().iter().find(|(own, _)| *own == ours).map_or("", |(_, theirs)| theirs);
+    let act = given.get(named("hidden_act")).filter(|v| !v.is_null());
     if act.is_some_and(|act| !HiddenAct::ALL.iter().any(|known| act == known.name())) {
-        let known = quoted(&HiddenAct::ALL.map(HiddenAct::name));
-        return Err(error(format!("hidden_act is {}; {known} are supported", act.unwrap_or_default())));
+        let (key, known) = (named("hidden_act"), quoted(&HiddenAct::ALL.map(HiddenAct::name)));
+        return Err(error(format!("{key} is {}; {known} are supported", act.unwrap_or(&json))));
     }
-    for key in ["is_decoder", "add_cross_attention"] {
-        if json.get(key).and_then(|v| v.as_bool()) == Some(true) {
-            return Err(error(format!("{key} is true; only encoders are supported")));
-        }
-    }
-    let position = json.get("position_embedding_type").and_then(|v| v.as_str()).unwrap_or("absolute");
-    if position != "absolute" {
-        return Err(error(format!("position_embedding_type is {position}; only \"absolute\" is supported")));
-    }
+    family.read(kind, &mut given).map_err(error)?;
     // Keys that a file leaves out have the values of transformers, not ours; another family's keys say nothing.
-    let mut full = kind.family().absent(kind);
-    if let (Some(full), Some(given)) = (full.as_object_mut(), json.as_object()) {
-        let said = given.iter().filter(|(key, value)| !value.is_null() && kind.has_key(key));
-        full.extend(said.map(|(key, value)| (key.clone(), value.clone())));
-    }
-    serde_json::from_value(full).map_err(|e| error(e.to_string()))
+    let mut full = family.absent(kind).as_object().cloned().unwrap_or_default();
+    // Null leaves these of a decoder open.
+    let open = ["pad_token_id", "num_key_value_heads", "head_dim"];
+    let counts = |key: &str, value: &serde_json::Value| {
+        kind.has_key(key) && (!value.is_null() || kind.is_causal() && open.contains(&key))
+    };
+    full.extend(given.into_iter().filter(|(key, value)| counts(key, value)));
+    ModelConfig::of_named(kind, &full).map_err(|e| error(e.to_string()))
 }
 
 /// `"a", "b" and "c"`

@@ -55,8 +55,8 @@ impl Tokenizer {
         self.check(&ids, words, config)?;
         let fed = ids.fed();
         // A padding token that is not in the file has no row either.
-        let pad = self.special(&["pad_token"], ["<pad>", "[PAD]"]).ok().flatten().unwrap_or(config.pad_token_id);
-        let pad = Some(pad).filter(|pad| *pad < config.vocab_size && !fed.contains(pad));
+        let pad = self.special(&["pad_token"], ["<pad>", "[PAD]"]).ok().flatten().or(config.pad_token_id);
+        let pad = pad.filter(|pad| *pad < config.vocab_size && !fed.contains(pad));
         let others: Vec<u32> = (0..config.vocab_size).filter(|id| !fed.contains(id) && Some(*id) != pad).collect();
         if !others.is_empty() {
             let names: Vec<String> =
@@ -126,9 +126,9 @@ impl Tokenizer {
 
 /// That no token has the id of padding in a model whose positions are counted over what is no padding; else that id.
 fn check_padding(ids: &TokenIds, config: &ModelConfig) -> Result<(), u32> {
-    match config.first_position() > 0 && ids.fed().contains(&config.pad_token_id) {
-        true => Err(config.pad_token_id),
-        false => Ok(()),
+    match config.pad_token_id {
+        Some(pad) if config.kind.counts_from_pad() && ids.fed().contains(&pad) => Err(pad),
+        _ => Ok(()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Encoders as graphs, BERT's family and LSTMs, and their files: what `transformers` writes loads, and what is written
+//! Models as graphs, BERT's family, decoders and LSTMs, and their files: what `transformers` writes loads, and what is written
 //! here `transformers` loads (LSTMs: `scripts/lstm_mlm.py`).
 //!
 //! ```
@@ -16,6 +16,8 @@ mod enlarged_trace;
 mod examples;
 mod family;
 mod files;
+mod hidden_act;
+mod kind;
 mod match_words;
 mod on_device;
 mod parameters;
@@ -33,7 +35,7 @@ mod tokenizer;
 mod vocabulary;
 mod weights_file;
 
-pub use config::{HiddenAct, ModelConfig, ModelKind, SizeError};
+pub use config::{ModelConfig, SizeError};
 pub use encoder::{Encoder, Head};
 pub use enlarge::{EnlargeError, Enlargement, Size, check_enlarge, enlarge};
 pub use enlarged_trace::{Law, Shares, Unlawful};
@@ -41,6 +43,8 @@ pub use examples::{ExampleError, parse_examples, read_examples};
 pub use family::Reach;
 pub use files::{Loaded, ModelError, load, save};
 pub(crate) use files::{save_tensors, write_synced};
+pub use hidden_act::HiddenAct;
+pub use kind::ModelKind;
 pub use match_words::match_words;
 pub use on_device::{LoadError, Model};
 pub use parameters::{Initialise, Matrix, Parameter, Weights};

@@ -3,7 +3,7 @@
 //! Queries, keys and values share one matrix, heads are padded to a multiple of 4, and every matrix is padded with
 //! zeros to multiples of 4; the paddings stay zero in training because their gradients are zero.
 
-use super::role::Role;
+use super::role::{Part, Role};
 use crate::ops::Dims;
 use crate::random::{Purpose, Stream};
 
@@ -16,6 +16,8 @@ pub enum Initialise {
     Ones,
     /// Normal with the config's `initializer_range`.
     Normal,
+    /// Normal with the config's `initializer_range` times this number.
+    NormalTimes(f64),
     /// Normal, with one row of zeros (the pad token's).
     NormalBut(u32),
     /// Uniform between this number and its negative.
@@ -29,6 +31,9 @@ pub enum Axis {
     Plain(u32),
     /// Heads of `size`, each padded to a multiple of 4, from an offset on.
     Heads { offset: u32, size: u32 },
+    /// Queries, keys and values of so many heads of `size`, in the file those of a head one behind another, in memory all
+    /// queries first, then keys, then values, each head padded to a multiple of 4.
+    Interleaved { heads: u32, size: u32 },
     /// The four gates of an LSTM, one block of its units after another in the file, side by side for each unit in
     /// memory.
     Gates { units: u32 },
@@ -42,8 +47,30 @@ impl Axis {
                 let size = size as usize;
                 offset as usize + i / size * size.next_multiple_of(4) + i % size
             }
+            Axis::Interleaved { heads, size } => {
+                let (heads, size) = (heads as usize, size as usize);
+                let (head, part) = (i / (3 * size), i / size % 3);
+                (part * heads + head) * size.next_multiple_of(4) + i % size
+            }
             Axis::Gates { units } => i % units as usize * 4 + i / units as usize,
         }
+    }
+}
+
+/// Where a parameter lies in its matrix.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    /// How its numbers lie along the matrix's rows.
+    pub rows: Axis,
+    /// And along its columns.
+    pub cols: Axis,
+    /// Whether the file has the matrix's columns first.
+    pub transposed: bool,
+}
+
+impl From<[Axis; 2]> for Place {
+    fn from([rows, cols]: [Axis; 2]) -> Place {
+        Place { rows, cols, transposed: false }
     }
 }
 
@@ -54,14 +81,13 @@ pub struct Parameter {
     pub name: String,
     /// What it is to the model.
     pub role: Role,
-    /// `[out, in]`, `[rows, columns]` or `[n]`.
+    /// `[out, in]`, `[rows, columns]` or `[n]`, as in the file; GPT-2's are `[in, out]`.
     pub shape: Vec<usize>,
     /// Its values before training.
     pub initialise: Initialise,
     /// Number of its matrix in [`Encoder::matrices`](super::Encoder::matrices).
     pub matrix: usize,
-    pub(super) rows: Axis,
-    pub(super) cols: Axis,
+    pub(super) place: Place,
 }
 
 impl Parameter {
@@ -83,8 +109,30 @@ impl Parameter {
             other => unreachable!("parameters have one or two axes, not {other:?}"),
         };
         let wide = matrix.cols.next_multiple_of(4) as usize;
-        let (row, col) = (self.rows, self.cols);
-        (0..rows).flat_map(move |r| (0..cols).map(move |c| row.at(r) * wide + col.at(c)))
+        let Place { rows: row, cols: col, transposed } = self.place;
+        let place = move |r: usize, c: usize| row.at(r) * wide + col.at(c);
+        (0..rows).flat_map(move |r| (0..cols).map(move |c| if transposed { place(c, r) } else { place(r, c) }))
+    }
+
+    /// What number i of it is to attention, where it is a projection to queries, keys or values of heads of `size`
+    /// numbers: (the part, which number of its head).
+    pub(crate) fn projected(&self, i: usize, size: usize) -> Option<(Part, usize)> {
+        let part = self.role.part;
+        if !matches!(part, Part::Query | Part::Key | Part::Value | Part::QueryKeyValue) {
+            return None;
+        }
+        let (unit, units) = match *self.shape.as_slice() {
+            [_, units] if self.place.transposed => (i % units, units),
+            [units, inputs] => (i / inputs, units),
+            _ => (i, self.len()),
+        };
+        let interleaved = [self.place.rows, self.place.cols].iter().any(|a| matches!(a, Axis::Interleaved { .. }));
+        let part = match part {
+            Part::QueryKeyValue if interleaved => [Part::Query, Part::Key, Part::Value][unit / size % 3],
+            Part::QueryKeyValue => [Part::Query, Part::Key, Part::Value][unit / (units / 3)],
+            own => own,
+        };
+        Some((part, unit % size))
     }
 }
 
@@ -125,6 +173,7 @@ impl Weights {
                 Initialise::Zeros => vec![0.0; parameter.len()],
                 Initialise::Ones => vec![1.0; parameter.len()],
                 Initialise::Normal => drawn(Stream::normal, range),
+                Initialise::NormalTimes(factor) => drawn(Stream::normal, range * factor),
                 Initialise::Uniform(bound) => drawn(|random| 2.0 * random.uniform() - 1.0, bound),
                 Initialise::NormalBut(row) => {
                     let mut values = drawn(Stream::normal, range);

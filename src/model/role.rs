@@ -7,15 +7,19 @@ use crate::ops::Table;
 pub enum Norm {
     /// Behind the embedding.
     Embedding,
-    /// Of a layer's attention: before it with pre-layer-norm, behind it with post-layer-norm.
+    /// Of a layer's attention: before it with pre-layer-norm, behind it with post-layer-norm and OLMo 2.
     Attention,
     /// Of a layer's feed-forward part, likewise.
     FeedForward,
+    /// Of a layer's queries, all heads together.
+    Query,
+    /// Of its keys, likewise.
+    Key,
     /// Of a layer's LSTM: before it.
     LstmInput,
     /// Behind the sum of an LSTM's input and output.
     LstmOutput,
-    /// Behind the last layer: of pre-layer-norm encoders and of LSTMs.
+    /// Behind the last layer: of pre-layer-norm encoders, of decoders and of LSTMs.
     Final,
     /// Before the decoder.
     Head,
@@ -43,8 +47,12 @@ pub enum Part {
     Key,
     /// The projection to attention's values.
     Value,
+    /// The projections to queries, keys and values in one.
+    QueryKeyValue,
     /// From the heads back to the model's width.
     AttentionOutput,
+    /// From the model's width to what gates the feed-forward units.
+    Gate,
     /// From the model's width to the feed-forward units.
     FeedForwardInput,
     /// From the feed-forward units back.

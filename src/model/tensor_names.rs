@@ -1,19 +1,30 @@
 //! Names of tensors in files that others wrote: old spellings, wrappers, parts of other heads, and what to say when one
 //! is missing.
 
-use super::config::ModelKind;
+use std::collections::BTreeMap;
+
+use super::kind::ModelKind;
 use super::parameters::Parameter;
+use super::weights_file::Tensors;
+
+/// Ends of the names of old buffers: positions, masks of what comes later, frequencies of rotary positions.
+const BUFFERS: [&str; 7] = [
+    "position_ids",
+    "token_type_ids",
+    ".attn.bias",
+    ".attn.masked_bias",
+    ".attention.bias",
+    ".attention.masked_bias",
+    "rotary_emb.inv_freq",
+];
 
 /// Parts of other heads and old buffers.
 pub(super) fn is_aside(name: &str) -> bool {
-    name.ends_with("position_ids")
-        || name.ends_with("token_type_ids")
-        || name.contains(".pooler.")
-        || name.contains("seq_relationship")
+    BUFFERS.iter().any(|end| name.ends_with(end)) || name.contains(".pooler.") || name.contains("seq_relationship")
 }
 
 /// Today's name of a tensor of an old file.
-pub(super) fn modern(name: &str) -> String {
+fn modern(name: &str) -> String {
     match name.strip_suffix("LayerNorm.gamma").or_else(|| name.strip_suffix("layer_norm.gamma")) {
         Some(_) => name.replace(".gamma", ".weight"),
         None if name.ends_with("LayerNorm.beta") || name.ends_with("layer_norm.beta") => name.replace(".beta", ".bias"),
@@ -21,11 +32,48 @@ pub(super) fn modern(name: &str) -> String {
     }
 }
 
+/// Under today's names, without wrappers.
+pub(super) fn renamed(kind: ModelKind, tensors: Tensors, notes: &mut Vec<String>) -> Result<Tensors, String> {
+    let total = tensors.len();
+    let mut wrapped: BTreeMap<&str, usize> = BTreeMap::new();
+    let body = format!("{}.", kind.prefix());
+    // Files of decoders may hold the body's names alone, as those of GPT-2 do.
+    let bare = kind.is_causal() && !tensors.keys().any(|name| unwrapped(name).starts_with(&body));
+    let mut out = Tensors::new();
+    for (name, tensor) in tensors {
+        for wrapper in WRAPPERS.into_iter().filter(|w| name.split('.').any(|part| part == *w)) {
+            *wrapped.entry(wrapper).or_insert(0) += 1;
+        }
+        let mut plain = modern(&unwrapped(&name));
+        if bare && !plain.starts_with(kind.head()) && !plain.starts_with(NEOX_HEAD) {
+            plain = format!("{}.{plain}", kind.prefix());
+        }
+        if kind == ModelKind::GptNeox && plain.starts_with(NEOX_HEAD) {
+            plain = plain.replacen(NEOX_HEAD, kind.head(), 1);
+        }
+        if out.insert(plain.clone(), tensor).is_some() {
+            return Err(format!("tensor `{plain}` is there twice, once as `{name}`"));
+        }
+    }
+    if bare {
+        notes.push(format!("`{body}` put before the names of tensors: the file has those of the body alone"));
+    }
+    for (wrapper, count) in wrapped {
+        notes.push(format!(
+            "`{wrapper}.` taken off the names of {count} of {total} tensors: it is a wrapper's, not the model's"
+        ));
+    }
+    Ok(out)
+}
+
+/// What GPT-NeoX's head was called up to version 4 of `transformers`.
+const NEOX_HEAD: &str = "embed_out";
+
 /// What `torch.compile` and `DistributedDataParallel` put into the names of the modules that they wrap.
-pub(super) const WRAPPERS: [&str; 2] = ["_orig_mod", "module"];
+const WRAPPERS: [&str; 2] = ["_orig_mod", "module"];
 
 /// A name without the wrappers' parts.
-pub(super) fn unwrapped(name: &str) -> String {
+fn unwrapped(name: &str) -> String {
     name.split('.').filter(|part| !WRAPPERS.contains(part)).collect::<Vec<_>>().join(".")
 }
 

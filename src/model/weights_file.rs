@@ -12,6 +12,9 @@ use super::tensor_names::is_aside;
 const WHOLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
+/// Shapes and values by name.
+pub(super) type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
 /// Tensors of safetensors files as f32, by name.
 #[derive(Debug, Default)]
 pub struct WeightsFile {

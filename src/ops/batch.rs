@@ -29,7 +29,7 @@ pub struct Sentence {
 /// What batches of one model have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchLayout {
-    /// Rows of the word, position and segment table.
+    /// Rows of the word, position and segment table, 0 for a table that the model does not have.
     pub tables: [u32; 3],
     /// Row of the position table for the first token.
     pub first_position: u32,
@@ -172,6 +172,9 @@ impl Batch {
 
 /// Counting sort of tokens by table row, cut into segments.
 fn sort_rows(ids: &[[u32; 4]], table: usize, targets: u32, segment: u32) -> TableIndex {
+    if targets == 0 {
+        return TableIndex { starts: vec![0], ..TableIndex::default() };
+    }
     let mut counts = vec![0u32; targets as usize + 1];
     for id in ids {
         counts[id[table] as usize + 1] += 1;

@@ -1,7 +1,9 @@
-//! Layer norm over columns: y = γ (x - mean) / √(var + ε) + β. Ba et al. 2016. Shader: `shaders/layer_norm.wgsl`.
+//! Layer norm over columns: y = γ (x - mean) / √(var + ε) + β (Ba et al. 2016), and RMSNorm, which takes no mean away:
+//! y = γ x / √(mean(x²) + ε) (Zhang & Sennrich 2019). Either with γ or 1 + γ or nothing, with β or without. Shader:
+//! `shaders/layer_norm.wgsl`.
 
 use super::layer_norm_scale::{BETA_SUMS, GAMMA_SUMS};
-use super::operation::{self, no_rule};
+use super::operation::no_rule;
 use super::variant_table::Kind;
 use super::{
     Adjoints, Dims, Family, GradientRows, GradientSource, Lowering, Node, NormPart, Operation, OutputShape, Rule,
@@ -10,13 +12,80 @@ use super::{
 use crate::gpu::{Count, Grid};
 use crate::kernels::layer_norm as kernel;
 
-/// Layer norm of rows.
+/// Layer norm of rows, or RMSNorm.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LayerNorm {
-    /// ε, added to the variance.
+    /// ε, added to the variance, or to the mean square.
     pub eps: f32,
+    /// Whether the mean is taken away: layer norm; without, RMSNorm.
+    pub centre: bool,
+    /// The parameters behind x̂.
+    pub affine: Affine,
     /// The reverse rule for x gives γ̄ and β̄ too, [1, d] each.
     pub sums: bool,
+}
+
+/// What becomes of the normalised rows x̂: y = s ⊙ x̂ + β.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Affine {
+    /// y = x̂.
+    None,
+    /// s = γ, a parameter [1, d].
+    Scale {
+        /// s = 1 + γ instead.
+        one_plus: bool,
+        /// β is a parameter too, [1, d]; else 0.
+        shift: bool,
+    },
+}
+
+impl Affine {
+    /// y = γ ⊙ x̂.
+    pub const SCALE: Affine = Affine::Scale { one_plus: false, shift: false };
+    /// y = γ ⊙ x̂ + β.
+    pub const SCALE_AND_SHIFT: Affine = Affine::Scale { one_plus: false, shift: true };
+
+    /// Whether γ is there.
+    pub fn scales(self) -> bool {
+        self != Affine::None
+    }
+
+    /// Whether 1 is added to γ.
+    pub fn one_plus(self) -> bool {
+        matches!(self, Affine::Scale { one_plus: true, .. })
+    }
+
+    /// Whether β is there.
+    pub fn shifts(self) -> bool {
+        matches!(self, Affine::Scale { shift: true, .. })
+    }
+}
+
+impl LayerNorm {
+    /// x̂ = (x - mean) / √(var + ε).
+    pub fn new(eps: f64, affine: Affine) -> LayerNorm {
+        LayerNorm { eps: eps as f32, centre: true, affine, sums: false }
+    }
+
+    /// RMSNorm: x̂ = x / √(mean(x²) + ε).
+    pub fn rms(eps: f64, affine: Affine) -> LayerNorm {
+        LayerNorm { centre: false, ..LayerNorm::new(eps, affine) }
+    }
+
+    /// How many tensors a rule reads.
+    fn arity(&self, rule: Rule) -> usize {
+        let (scale, shift) = (usize::from(self.affine.scales()), usize::from(self.affine.shifts()));
+        match rule {
+            Rule::Forward => 1 + scale + shift,
+            Rule::Vjp(0) => 3 + scale,
+            Rule::Vjp(1) if scale == 1 => 3,
+            Rule::Jvp => 3 + 2 * scale + shift,
+            Rule::VjpJvp(0) => 5 + 2 * scale,
+            Rule::VjpJvp(1) if scale == 1 => 5,
+            Rule::Second => 4 + 2 * scale,
+            _ => no_rule(self, rule),
+        }
+    }
 }
 
 impl Operation for LayerNorm {
@@ -24,52 +93,48 @@ impl Operation for LayerNorm {
         "layer_norm"
     }
 
+    fn title(&self, rule: Rule) -> String {
+        let name = if self.centre { self.name() } else { "rms_norm" };
+        match rule {
+            Rule::Forward => name.into(),
+            _ => format!("{name}, {}", rule.name()),
+        }
+    }
+
     fn by_row(&self) -> bool {
         true
     }
 
-    /// Forward: (x, γ, β) to (y, stat [rows, 4] = mean, 1/√(var + ε)). Vjp(0): (x, γ, stat, ȳ) to x̄; Vjp(1): (x, stat,
-    /// ȳ) to (γ̄, β̄), [1, d] each. Jvp: (x, γ, stat, ẋ, γ̇, β̇) to (ẏ, stat_dot [rows, 4] = mean, 1/√(var + ε),
-    /// mean(ẋ), mean(x̂ ẋ)). VjpJvp(0): (x, γ, stat_dot, ȳ, ẋ, γ̇, ȳ̇) to the tangent of x̄; VjpJvp(1): (x, stat_dot,
-    /// ȳ, ẋ, ȳ̇) to those of γ̄ and β̄. Second: (x, γ, stat_dot, ȳ, ẋ, γ̇) to ⟨ȳ, D²y⟩ of each row, in the first of
-    /// four columns.
+    /// Forward: (x, γ, β) to (y, stat [rows, 4] = mean, 1/√(var + ε)). Vjp(0): (x, stat, ȳ, γ) to x̄; Vjp(1): (x, stat,
+    /// ȳ) to (γ̄, β̄), [1, d] each. Jvp: (x, stat, ẋ, γ, γ̇, β̇) to (ẏ, stat_dot [rows, 4] = mean, 1/√(var + ε),
+    /// mean(ẋ), mean(x̂ ẋ)). VjpJvp(0): (x, stat_dot, ȳ, ẋ, ȳ̇, γ, γ̇) to the tangent of x̄; VjpJvp(1): (x, stat_dot,
+    /// ȳ, ẋ, ȳ̇) to those of γ̄ and β̄. Second: (x, stat_dot, ȳ, ẋ, γ, γ̇) to ⟨ȳ, D²y⟩ of each row, in the first of
+    /// four columns. Without a scale or shift all of γ or β is left out. With RMSNorm mean and mean(ẋ) are 0, and var is
+    /// the mean square.
     fn outputs(&self, rule: Rule, inputs: &[&Tensor]) -> Vec<OutputShape> {
-        let vectors = |x: &Tensor, probes| ["weight", "bias"].map(|name| (name, Count::Fixed(1), x.cols, probes));
+        assert_eq!(inputs.len(), self.arity(rule), "layer_norm: tensors for {rule:?} of {self:?}");
+        let x = inputs[0];
+        let vectors = |probes| {
+            let names = if self.affine.shifts() { &["weight", "bias"][..] } else { &["weight"] };
+            names.iter().map(move |name| (*name, Count::Fixed(1), x.cols, probes))
+        };
         match rule {
             Rule::Forward => {
-                let [x, gamma, beta] = operation::inputs(self, inputs);
-                for t in [gamma, beta] {
+                for t in &inputs[1..] {
                     let fits = (t.rows, t.cols) == (Count::Fixed(1), x.cols);
                     assert!(fits, "layer_norm: {} does not fit {}", t.name, x.name);
                 }
                 vec![("", x.rows, x.cols, false), ("stat", x.rows, 4, false)]
             }
             Rule::Vjp(0) => {
-                let [x, _, _, y_bar] = operation::inputs(self, inputs);
-                let sums = vectors(x, y_bar.probes).into_iter().filter(|_| self.sums);
-                [("", x.rows, x.cols, y_bar.probes)].into_iter().chain(sums).collect()
+                let probes = inputs[2].probes;
+                [("", x.rows, x.cols, probes)].into_iter().chain(vectors(probes).filter(|_| self.sums)).collect()
             }
-            Rule::Vjp(1) => {
-                let [x, _, y_bar] = operation::inputs(self, inputs);
-                vectors(x, y_bar.probes).into()
-            }
-            Rule::Jvp => {
-                let [x, _, _, _, _, _] = operation::inputs(self, inputs);
-                vec![("", x.rows, x.cols, true), ("stat", x.rows, 4, true)]
-            }
-            Rule::VjpJvp(0) => {
-                let [x, _, _, _, _, _, _] = operation::inputs(self, inputs);
-                vec![("", x.rows, x.cols, true)]
-            }
-            Rule::VjpJvp(1) => {
-                let [x, _, _, _, _] = operation::inputs(self, inputs);
-                vectors(x, true).into()
-            }
-            Rule::Second => {
-                let [x, _, _, _, _, _] = operation::inputs(self, inputs);
-                vec![("", x.rows, 4, true)]
-            }
-            _ => no_rule(self, rule),
+            Rule::Vjp(_) => vectors(inputs[2].probes).collect(),
+            Rule::Jvp => vec![("", x.rows, x.cols, true), ("stat", x.rows, 4, true)],
+            Rule::VjpJvp(0) => vec![("", x.rows, x.cols, true)],
+            Rule::VjpJvp(_) => vectors(true).collect(),
+            _ => vec![("", x.rows, 4, true)],
         }
     }
 
@@ -82,14 +147,14 @@ impl Operation for LayerNorm {
     }
 
     fn vjp(&self, node: &Node, g: &mut Adjoints<'_>, y_bar: TensorId) {
-        let ([x, gamma, beta], [_, stat]) = (node.inputs(), node.outputs());
-        if g.wants(gamma) || g.wants(beta) {
-            let name = format!("{}~", g.tensor(gamma).name.trim_end_matches(".weight"));
+        let (x, vectors, [_, stat]) = (node.inputs[0], &node.inputs[1..], node.outputs());
+        if vectors.iter().any(|id| g.wants(*id)) {
+            let name = format!("{}~", g.tensor(vectors[0]).name.trim_end_matches(".weight"));
             let sums = g.emit(call(*self, Rule::Vjp(1), &[x, stat, y_bar]), &name);
-            g.pass(gamma, sums[0]);
-            g.pass(beta, sums[1]);
+            vectors.iter().zip(sums).for_each(|(id, sum)| g.pass(*id, sum));
         }
-        g.contribute(x, call(*self, Rule::Vjp(0), &[x, gamma, stat, y_bar]));
+        let inputs: Vec<TensorId> = [x, stat, y_bar].into_iter().chain(vectors.first().copied()).collect();
+        g.contribute(x, call(*self, Rule::Vjp(0), &inputs));
     }
 
     fn jvp(&self, node: &Node, g: &mut Tangents<'_>) {
@@ -97,8 +162,9 @@ impl Operation for LayerNorm {
     }
 
     fn second(&self, node: &Node, g: &mut Second<'_>, y_bar: TensorId) {
-        let ([x, gamma, _], [_, stat]) = (node.inputs(), node.outputs());
-        let inputs = [x, gamma, g.dot(stat), y_bar, g.dot(x), g.dot(gamma)];
+        let (x, [_, stat]) = (node.inputs[0], node.outputs());
+        let scale = node.inputs.get(1).into_iter().flat_map(|gamma| [*gamma, g.dot(*gamma)]);
+        let inputs: Vec<TensorId> = [x, g.dot(stat), y_bar, g.dot(x)].into_iter().chain(scale).collect();
         let terms = g.push(call(*self, Rule::Second, &inputs), "second(norm)");
         g.term(terms, 1.0);
     }
@@ -118,7 +184,7 @@ impl Operation for LayerNorm {
             }
             _ => return vec![],
         };
-        vec![(GAMMA_SUMS, bytes), (BETA_SUMS, bytes)]
+        vec![(GAMMA_SUMS, bytes), (BETA_SUMS, if self.affine.shifts() { bytes } else { 0 })]
     }
 
     fn family(&self, rule: Rule) -> Option<Family> {
@@ -137,8 +203,8 @@ impl Operation for LayerNorm {
     fn lower(&self, node: &Node, cx: &mut Lowering<'_>) {
         match node.rule {
             Rule::Forward | Rule::Vjp(0) => self.lower_rows(node, cx),
-            Rule::Vjp(_) => layer_norm_scale::lower_sums(cx, node.inputs(), node.outputs()),
-            _ => layer_norm_tangent::lower(node, cx),
+            Rule::Vjp(_) => layer_norm_scale::lower_sums(cx, node.inputs(), &node.outputs),
+            _ => layer_norm_tangent::lower(*self, node, cx),
         }
     }
 }
@@ -159,16 +225,22 @@ impl LayerNorm {
             y_layer: cx.layer(out),
             ..Default::default()
         };
-        let mut constants = kernel::Constants { addend: node.addend.is_some(), ..Default::default() };
+        let mut constants = kernel::Constants {
+            addend: node.addend.is_some(),
+            rms: !self.centre,
+            scale: self.affine.scales(),
+            one_plus: self.affine.one_plus(),
+            shift: self.affine.shifts(),
+            ..Default::default()
+        };
         let subgroup = subgroup(cx.variants, cx.graph.tensor(x));
         let (grid, sums) = match subgroup {
             Some(lanes) => {
                 let block = block(cx.dims, cx.variants, rows);
                 (constants.subgroup, constants.lanes, constants.each) = (true, lanes, cols4.div_ceil(lanes));
                 params.block = block;
-                let sum = |out, scratch| reduce::blocks(cx, rows, block, u64::from(cols4), out, None, scratch);
-                let sums = self.sums.then(|| [sum(node.outputs[1], GAMMA_SUMS), sum(node.outputs[2], BETA_SUMS)]);
-                if let Some([gamma, _]) = &sums {
+                let sums = self.sums.then(|| layer_norm_scale::blocks(cx, x, block, &node.outputs[1..]));
+                if let Some((gamma, _)) = &sums {
                     (constants.sums, params.sums_layer) = (true, gamma.layer);
                 }
                 (Grid { count: rows, unit: block, columns: 1, layers }, sums)
@@ -179,34 +251,31 @@ impl LayerNorm {
             }
         };
         if node.rule == Rule::Forward {
-            let [x, gamma, beta] = node.inputs().map(|id| cx.buffer(id));
-            let [out, stat_out] = node.outputs().map(|id| cx.buffer(id));
+            let [gamma, beta] = [1, 2].map(|i| node.inputs.get(i).map(|id| cx.buffer(*id)));
+            let ([out, stat_out], x) = (node.outputs().map(|id| cx.buffer(id)), cx.buffer(x));
             let norm = kernel::Forward { x, gamma, beta, out, stat_out, params, constants };
             cx.push(norm, cx.name(node.outputs[0]), grid);
             return;
         }
-        let [gamma_bar, beta_bar] = match &sums {
-            Some(sums) => sums.each_ref().map(|sum| Some(sum.target.clone())),
-            None => [None, None],
-        };
-        let [_, gamma, stat, y_bar] = node.inputs();
+        let (stat, y_bar) = (node.inputs[1], node.inputs[2]);
+        let target = |sum: &reduce::Blocks| sum.target.clone();
         let norm = kernel::Vjp {
             x: cx.buffer(x),
-            gamma: cx.buffer(gamma),
+            gamma: node.inputs.get(3).map(|id| cx.buffer(*id)),
             stat: cx.buffer(stat),
             y_bar: cx.buffer(y_bar),
             addend: node.addend.map(|id| cx.buffer(id)),
             out: cx.buffer(out),
-            gamma_bar,
-            beta_bar,
+            gamma_bar: sums.as_ref().map(|(gamma, _)| target(gamma)),
+            beta_bar: sums.as_ref().and_then(|(_, beta)| beta.as_ref().map(target)),
             params,
             constants,
         };
         cx.push(norm, cx.name(out), grid);
-        if let Some([gamma, beta]) = sums {
-            gamma.finish_both(beta, cx);
+        if let Some((gamma, beta)) = sums {
+            gamma.finish_with(beta, cx);
         } else if self.sums {
-            layer_norm_scale::lower_sums(cx, [x, stat, y_bar], [node.outputs[1], node.outputs[2]]);
+            layer_norm_scale::lower_sums(cx, [x, stat, y_bar], &node.outputs[1..]);
         }
     }
 }

@@ -1,23 +1,27 @@
 //! Layer norm along a direction: the tangents of its forward and reverse rules, and its second-order term.
 //! Shader: `shaders/layer_norm_tangent.wgsl`.
 
-use super::layer_norm_scale::{BETA_SUMS, GAMMA_SUMS};
-use super::{Family, LayerNorm, Lowering, Node, Rule, Tangents, call, reduce};
+use super::{Family, LayerNorm, Lowering, Node, Rule, Tangents, TensorId, call, layer_norm_scale};
 use crate::gpu::Grid;
 use crate::kernels::layer_norm_tangent as kernel;
 
 /// Emits the tangents of the forward and the reverse rules.
 pub(super) fn jvp(norm: LayerNorm, node: &Node, g: &mut Tangents<'_>) {
     let name = g.dot(node.outputs[0]);
+    let with_vectors = |rule: Rule, first: &[TensorId], vectors: &[TensorId]| {
+        let gamma = vectors.first().copied();
+        let moving = vectors.iter().map(|id| g.wanted(*id));
+        call(norm, rule, &first.iter().copied().chain(gamma).chain(moving).collect::<Vec<_>>())
+    };
     let tangent = match node.rule {
         Rule::Forward => {
-            let ([x, gamma, beta], [_, stat]) = (node.inputs(), node.outputs());
-            call(norm, Rule::Jvp, &[x, gamma, stat, g.wanted(x), g.wanted(gamma), g.wanted(beta)])
+            let (x, vectors, [_, stat]) = (node.inputs[0], &node.inputs[1..], node.outputs());
+            with_vectors(Rule::Jvp, &[x, stat, g.wanted(x)], vectors)
         }
         Rule::Vjp(0) => {
-            let [x, gamma, stat, y_bar] = node.inputs();
-            let inputs = [x, gamma, g.wanted(stat), y_bar, g.wanted(x), g.wanted(gamma), g.wanted(y_bar)];
-            call(norm, Rule::VjpJvp(0), &inputs)
+            let ([x, stat, y_bar], vectors) = ([0, 1, 2].map(|i| node.inputs[i]), &node.inputs[3..]);
+            let first = [x, g.wanted(stat), y_bar, g.wanted(x), g.wanted(y_bar)];
+            with_vectors(Rule::VjpJvp(0), &first, vectors)
         }
         _ => {
             let [x, stat, y_bar] = node.inputs();
@@ -34,31 +38,39 @@ pub(super) fn jvp(norm: LayerNorm, node: &Node, g: &mut Tangents<'_>) {
 }
 
 /// Emits the dispatches of the rules along a direction.
-pub(super) fn lower(node: &Node, cx: &mut Lowering<'_>) {
+pub(super) fn lower(norm: LayerNorm, node: &Node, cx: &mut Lowering<'_>) {
     let input = |i: usize| cx.buffer(node.inputs[i]);
+    let vector = |i: usize| node.inputs.get(i).map(|id| cx.buffer(*id));
     let layer = |i: usize| cx.layer(node.inputs[i]);
+    let vector_layer = |i: usize| node.inputs.get(i).map_or(0, |id| cx.layer(*id));
     let (x, out) = (node.inputs[0], node.outputs[0]);
     let (code, fixed) = cx.count(x);
     let (rows, cols4) = (cx.graph.tensor(x).rows, cx.cols4(x));
     let params = kernel::Params { code, fixed, width: cx.graph.tensor(x).cols, cols4, ..Default::default() };
     let layers = cx.layers(out);
     let lanes = cx.variants.row_lanes(Family::LayerNorm);
-    let constants = kernel::Constants { lanes };
+    let constants = kernel::Constants {
+        lanes,
+        rms: !norm.centre,
+        scale: norm.affine.scales(),
+        one_plus: norm.affine.one_plus(),
+        shift: norm.affine.shifts(),
+    };
     let (label, grid) = (cx.name(out), cx.rowwise(rows, lanes, layers));
     match node.rule {
         Rule::Jvp => {
             let jvp = kernel::Jvp {
                 x: input(0),
-                gamma: input(1),
-                stat: input(2),
-                x_dot: input(3),
-                gamma_dot: input(4),
-                beta_dot: input(5),
+                stat: input(1),
+                x_dot: input(2),
+                gamma: vector(3),
+                gamma_dot: vector(4),
+                beta_dot: vector(5),
                 out: cx.buffer(out),
                 stat_out: cx.buffer(node.outputs[1]),
                 params: kernel::Params {
-                    layer: layer(3),
-                    vector_layer: layer(4),
+                    layer: layer(2),
+                    vector_layer: vector_layer(4),
                     stat_layer: cx.layer(node.outputs[1]),
                     ..params
                 },
@@ -69,18 +81,18 @@ pub(super) fn lower(node: &Node, cx: &mut Lowering<'_>) {
         Rule::VjpJvp(0) => {
             let vjp_jvp = kernel::VjpJvp {
                 x: input(0),
-                gamma: input(1),
-                stat_dot: input(2),
-                y_bar: input(3),
-                x_dot: input(4),
-                gamma_dot: input(5),
-                y_bar_dot: input(6),
+                stat_dot: input(1),
+                y_bar: input(2),
+                x_dot: input(3),
+                y_bar_dot: input(4),
+                gamma: vector(5),
+                gamma_dot: vector(6),
                 out: cx.buffer(out),
                 params: kernel::Params {
-                    layer: layer(4),
-                    bar_layer: layer(3),
-                    vector_layer: layer(5),
-                    stat_layer: layer(2),
+                    layer: layer(3),
+                    bar_layer: layer(2),
+                    vector_layer: vector_layer(6),
+                    stat_layer: layer(1),
                     ..params
                 },
                 constants,
@@ -90,17 +102,17 @@ pub(super) fn lower(node: &Node, cx: &mut Lowering<'_>) {
         Rule::Second => {
             let second = kernel::Second {
                 x: input(0),
-                gamma: input(1),
-                stat_dot: input(2),
-                y_bar: input(3),
-                x_dot: input(4),
-                gamma_dot: input(5),
+                stat_dot: input(1),
+                y_bar: input(2),
+                x_dot: input(3),
+                gamma: vector(4),
+                gamma_dot: vector(5),
                 out: cx.buffer(out),
                 params: kernel::Params {
-                    layer: layer(4),
-                    bar_layer: layer(3),
-                    vector_layer: layer(5),
-                    stat_layer: layer(2),
+                    layer: layer(3),
+                    bar_layer: layer(2),
+                    vector_layer: vector_layer(5),
+                    stat_layer: layer(1),
                     out_layer: cx.layer(out),
                     ..params
                 },
@@ -110,8 +122,7 @@ pub(super) fn lower(node: &Node, cx: &mut Lowering<'_>) {
         }
         _ => {
             let block = cx.variants.sums().block;
-            let sum = |out, scratch| reduce::blocks(cx, rows, block, u64::from(cols4), out, None, scratch);
-            let (gamma, beta) = (sum(node.outputs[0], GAMMA_SUMS), sum(node.outputs[1], BETA_SUMS));
+            let (gamma, beta) = layer_norm_scale::blocks(cx, x, block, &node.outputs);
             let groups = cols4.div_ceil(8);
             let scale = kernel::Scale {
                 x: input(0),
@@ -120,7 +131,7 @@ pub(super) fn lower(node: &Node, cx: &mut Lowering<'_>) {
                 x_dot: input(3),
                 y_bar_dot: input(4),
                 gamma_bar: gamma.target.clone(),
-                beta_bar: beta.target.clone(),
+                beta_bar: beta.as_ref().map(|beta| beta.target.clone()),
                 params: kernel::Params {
                     layer: layer(3),
                     bar_layer: layer(2),
@@ -130,11 +141,10 @@ pub(super) fn lower(node: &Node, cx: &mut Lowering<'_>) {
                     out_layer: gamma.layer,
                     ..params
                 },
-                constants: Default::default(),
+                constants: kernel::Constants { shift: norm.affine.shifts(), ..Default::default() },
             };
             cx.push(scale, label, Grid { count: rows, unit: block, columns: groups, layers });
-            gamma.finish(cx);
-            beta.finish(cx);
+            gamma.finish_with(beta, cx);
         }
     }
 }

@@ -435,7 +435,7 @@ impl Linear {
             cx.push(product, cx.name(out), grid);
         }
         match (also, bias_bar) {
-            (Some(also), _) => sums.finish_both(also, cx),
+            (Some(also), _) => sums.finish_with(Some(also), cx),
             (None, Some(bias_bar)) => {
                 sums.finish(cx);
                 column_sum::lower_sum(cx, a, bias_bar);

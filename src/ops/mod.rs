@@ -51,6 +51,7 @@ mod multiply;
 mod operation;
 pub(crate) mod optimizer;
 mod own;
+mod place_heads;
 pub(crate) mod reduce;
 mod repeat_heads;
 mod rotary;
@@ -67,6 +68,7 @@ pub use device::{Device, DeviceError};
 pub use embedding::Table;
 pub use ghost_gram::GramKind;
 pub(crate) use ghost_norm::{GhostLoops, instantiates};
+pub use layer_norm::Affine;
 pub use linear::{Epilogue, Layout};
 pub use lowering::{Lowering, Scratch};
 pub use operation::{GradientRows, GradientSource, NormPart, Operation, OutputShape, Sizes};
@@ -132,6 +134,7 @@ macro_rules! every_operation {
             loss_draw::LossDraw,
             lstm::Lstm,
             multiply::Multiply,
+            place_heads::PlaceHeads,
             repeat_heads::RepeatHeads,
             rotary::Rotary,
             row_gram::RowGram,

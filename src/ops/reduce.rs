@@ -61,14 +61,12 @@ impl Blocks {
         self.add_up(None, cx);
     }
 
-    /// Adds the blocks of two sums up in one dispatch; both over the same blocks and with as many probes.
-    pub fn finish_both(self, also: Blocks, cx: &mut Lowering<'_>) {
-        assert_eq!(
-            (self.rows, self.block, self.single),
-            (also.rows, also.block, also.single),
-            "sums over the same blocks"
-        );
-        self.add_up(Some(also), cx);
+    /// Adds the blocks of this sum up and of another, if there is one, in one dispatch; both over the same blocks and
+    /// with as many probes.
+    pub fn finish_with(self, also: Option<Blocks>, cx: &mut Lowering<'_>) {
+        let alike = |also: &Blocks| (self.rows, self.block, self.single) == (also.rows, also.block, also.single);
+        assert!(also.as_ref().is_none_or(alike), "sums over the same blocks");
+        self.add_up(also, cx);
     }
 
     fn add_up(self, also: Option<Blocks>, cx: &mut Lowering<'_>) {

@@ -31,6 +31,7 @@ pub(crate) mod loss_draw;
 pub(crate) mod lstm;
 mod multiply;
 pub(crate) mod optimizer;
+mod place_heads;
 mod repeat_heads;
 mod rotary;
 mod sentence_sum;

@@ -7,7 +7,9 @@ use super::updates::updates;
 use super::{Case, Pass, TABLES, Work};
 use crate::graph::{Emit, Graph, LstmWeights, TensorId};
 use crate::ops::counts::MASKED;
-use crate::ops::{Activation, Attention, Labels, LossDraw, RepeatHeads, Rotary, Rule, call, concat};
+use crate::ops::{
+    Activation, Affine, Attention, Labels, LayerNorm, LossDraw, PlaceHeads, RepeatHeads, Rotary, Rule, call, concat,
+};
 
 /// What numbers a given tensor holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,6 +123,7 @@ pub(super) fn representative(rows: u32) -> Vec<Case> {
         ..case(shape, 0.0, 1, sentences, |g| embedded(g, D))
     };
     let op = Attention { heads: H, size: D / H, p: 0.0, stream: 0, causal: false };
+    let rms = LayerNorm { centre: false, affine: Affine::SCALE, ..LAYER_NORM };
     let rotary = Rotary { heads: 2 * H, size: D / H, frequencies: Rotary::frequencies(10_000.0, D / H) };
     let groups = RepeatHeads { heads: H, groups: H / 2, size: D / H };
     let of_products: &[&str] = &[
@@ -137,10 +140,12 @@ pub(super) fn representative(rows: u32) -> Vec<Case> {
     let mut all = vec![
         timed(of_products, ALL, &product_shape, Box::new(|g| product(g, D, F))),
         timed(&["attention"], ALL, &heads, Box::new(move |g| attention(g, D, op))),
-        timed(of_norms, ALL, &matrix, Box::new(|g| norm(g, D))),
+        timed(of_norms, ALL, &matrix, Box::new(|g| norm(g, D, LAYER_NORM))),
+        timed(&["layer_norm"], ALL, &matrix, Box::new(move |g| norm(g, D, rms))),
         timed(&["activation"], ALL, &format!("[{rows}, {F}]"), Box::new(|g| feed_forward(g, D, Activation::Gelu))),
         timed(&["multiply"], ALL, &format!("[{rows}, {F}]"), Box::new(|g| gated(g, D, F))),
         timed(&["repeat_heads"], ALL, &heads, Box::new(move |g| grouped(g, D, groups))),
+        timed(&["place_heads"], ALL, &heads, Box::new(|g| placed(g, D, [H, H / 2, H / 2], D / H))),
         timed(&["rotary"], ALL, &heads, Box::new(move |g| turned(g, D, H, &rotary))),
         timed(&["dropout"], &[Pass::Gradient], &matrix, Box::new(|g| dropped(g, D, 0.1))),
         timed(&["embedding", "ghost_norm, tables", "ghost_gram, tables"], ALL, &matrix, Box::new(|g| embedded(g, D))),
@@ -219,9 +224,37 @@ fn operations() -> Vec<Case> {
     }
     for (d, fused) in [(4, false), (10, false), (64, false), (130, false), (10, true), (130, true)] {
         let title = format!("layer norm {d}, used twice{}", if fused { ", fused" } else { "" });
-        let mut made = case(&title, 6e-6, 2, 6, move |g| norm(g, d));
+        let mut made = case(&title, 6e-6, 2, 6, move |g| norm(g, d, LAYER_NORM));
         made.fused = fused;
         all.push(made);
+    }
+    for (centre, affine) in [
+        (true, Affine::None),
+        (true, Affine::SCALE),
+        (true, Affine::Scale { one_plus: true, shift: true }),
+        (false, Affine::None),
+        (false, Affine::SCALE),
+        (false, Affine::Scale { one_plus: true, shift: false }),
+        (false, Affine::SCALE_AND_SHIFT),
+    ] {
+        let kind = if centre { "layer norm" } else { "RMS norm" };
+        let vectors = match affine {
+            Affine::None => "without parameters".into(),
+            Affine::Scale { one_plus, shift } => {
+                format!(
+                    "with {}{}",
+                    if one_plus { "1 + scale" } else { "scale" },
+                    if shift { " and shift" } else { "" }
+                )
+            }
+        };
+        let op = LayerNorm { centre, affine, ..LAYER_NORM };
+        for (d, fused) in [(4, false), (10, false), (130, false), (10, true), (66, true)] {
+            let title = format!("{kind} {d} {vectors}{}", if fused { ", fused" } else { "" });
+            let mut made = case(&title, 6e-6, 2, 6, move |g| norm(g, d, op));
+            made.fused = fused;
+            all.push(made);
+        }
     }
     // Sentences of up to 10 tokens, and of up to 75: more than two tiles of the kernels that go over a sentence in
     // tiles.
@@ -264,6 +297,11 @@ fn operations() -> Vec<Case> {
         let title = format!("keys and values of {groups} groups, {heads} x {size}");
         let op = RepeatHeads { heads, groups, size };
         all.push(case(&title, 1e-5, 2, 5, move |g| grouped(g, 12, op)));
+    }
+    // Heads that are whole vec4 and that are not.
+    for (heads, groups, size) in [(4, 2, 8), (3, 1, 6), (2, 2, 3), (1, 1, 10)] {
+        let title = format!("heads in place, {heads} and twice {groups} x {size}");
+        all.push(case(&title, 1e-5, 2, 5, move |g| placed(g, 12, [heads, groups, groups], size)));
     }
     // Halves that are whole vec4 and that are not, heads turned in part, positions far from 0.
     for (heads, size, rotated) in [(2, 8, 8), (3, 6, 6), (2, 10, 4), (1, 64, 16), (2, 16, 6)] {
@@ -314,11 +352,21 @@ fn product(g: &mut Draft, k: u32, n: u32) -> TensorId {
     g.linear(x, w, Some(b), None)
 }
 
+/// With scale and shift.
+const LAYER_NORM: LayerNorm = LayerNorm { eps: 1e-5, centre: true, affine: Affine::SCALE_AND_SHIFT, sums: false };
+
 /// x + norm(x), so that x is used twice.
-fn norm(g: &mut Draft, d: u32) -> TensorId {
+fn norm(g: &mut Draft, d: u32, op: LayerNorm) -> TensorId {
     let x = embedded(g, d);
-    let (gamma, beta) = (g.given("norm.weight", 1, d, Given::NearOne), g.parameter("norm.bias", 1, d));
-    let y = g.layer_norm(x, gamma, beta, 1e-5);
+    let mut parameters = Vec::new();
+    if op.affine.scales() {
+        let kind = if op.affine.one_plus() { Given::Slight } else { Given::NearOne };
+        parameters.push(g.given("norm.weight", 1, d, kind));
+    }
+    if op.affine.shifts() {
+        parameters.push(g.parameter("norm.bias", 1, d));
+    }
+    let y = g.normalise(x, op, &parameters);
     g.add(x, y)
 }
 
@@ -341,6 +389,20 @@ fn lstm(g: &mut Draft, d: u32, units: u32, directions: u32) -> TensorId {
     let (forward, reverse) = (made("forth"), (directions == 2).then(|| made("back")));
     let addend = (directions * units == d).then_some(x);
     g.lstm(x, forward, reverse, addend)
+}
+
+/// Queries, keys and values of their own products, put to their places.
+fn placed(g: &mut Draft, d: u32, heads: [u32; 3], size: u32) -> TensorId {
+    let x = embedded(g, d);
+    let of = heads.iter().sum();
+    let (mut whole, mut first) = (None, 0);
+    for (i, heads) in heads.into_iter().enumerate() {
+        let w = g.parameter(&format!("w{i}"), heads * size, d);
+        let y = g.linear(x, w, None, None);
+        whole = Some(g.place_heads(y, PlaceHeads { heads, size, first, of }, whole));
+        first += heads;
+    }
+    whole.expect("three of them")
 }
 
 /// Attention with keys and values for groups of heads.
@@ -427,5 +489,5 @@ fn embedded(g: &mut Draft, d: u32) -> TensorId {
 
 fn embedding_of(g: &mut Draft, words: TensorId, d: u32) -> TensorId {
     let (positions, segments) = (g.parameter("positions", TABLES[1], d), g.parameter("segments", TABLES[2], d));
-    g.embedding(words, positions, segments)
+    g.embedding(words, Some(positions), Some(segments))
 }

@@ -99,7 +99,7 @@ pub(super) fn check_runs(plan: &SweepPlan) -> Result<(), ConfigError> {
 
 /// The layer is one of every model.
 fn check_layer(plan: &SweepPlan, probe: &ProbeSection) -> Result<(), String> {
-    let layers = |run: &PlannedRun| run.resolved.config.model.num_hidden_layers as usize + 1;
+    let layers = |run: &PlannedRun| run.resolved.config.model.layers() as usize + 1;
     for run in &plan.runs {
         layer_in(probe.layer, layers(run)).map_err(|message| format!("{message} (`{}`)", run.label))?;
     }
@@ -183,7 +183,7 @@ impl<'p> Examiner<'p> {
             }
             let sizes = section.sizes();
             let widths = self.plan.runs.iter().map(|run| {
-                let d = run.resolved.config.model.hidden_size as usize;
+                let d = run.resolved.config.model.width() as usize;
                 section.pooling(longest).width(d, longest)
             });
             let looked_up = self.plan.examine.lookup.then(|| longest * self.corpus.language.vocabulary().len());

@@ -65,8 +65,8 @@ impl SweepPlan {
             (models().filter_map(size).min(), models().filter_map(size).max())
         };
         let all = [
-            of(|m| Some(m.hidden_size)),
-            of(|m| Some(m.num_hidden_layers)),
+            of(|m| m.hidden_size),
+            of(|m| m.num_hidden_layers),
             of(|m| m.num_attention_heads),
             of(|m| m.intermediate_size),
         ];

@@ -306,8 +306,8 @@ impl SweepPlan {
         match self.examine.enlarge.as_ref()? {
             Enlarge::Size(size) => Some(*size),
             Enlarge::Named(_) => Some(EnlargeSize {
-                hidden_size: most(&|m| Some(m.hidden_size)),
-                num_hidden_layers: most(&|m| Some(m.num_hidden_layers)),
+                hidden_size: most(&|m| m.hidden_size),
+                num_hidden_layers: most(&|m| m.num_hidden_layers),
                 num_attention_heads: most(&|m| m.num_attention_heads),
                 intermediate_size: most(&|m| m.intermediate_size),
             }),

@@ -23,7 +23,7 @@ pub(super) fn starting_weights(
 ) -> Result<Weights, RunError> {
     let config = &resolved.config;
     let Some(path) = &config.train.start_from else {
-        return Ok(Weights::initial(&encoder.parameters, config.model.initializer_range, config.seed));
+        return Ok(Weights::initial(&encoder.parameters, encoder.config.initializer_range, config.seed));
     };
     let place = |message: String| ConfigError { place: format!("train.start_from = {}", path.display()), message };
     let loaded = load(path)?;

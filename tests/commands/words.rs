@@ -110,7 +110,7 @@ impl Models {
         (1..n).rev().for_each(|i| new.swap(i, stream.below(i as u32 + 1) as usize));
         let config = &encoder.config;
         let pad = new[1] as u32;
-        let mut other = ModelConfig { pad_token_id: pad, ..config.clone() };
+        let mut other = ModelConfig { pad_token_id: Some(pad), ..config.clone() };
         // Positions of RoBERTa are counted from behind the id of padding.
         other.max_position_embeddings = other.first_position() + config.longest();
         let moved = Encoder::new(&other).unwrap();
@@ -601,7 +601,7 @@ fn training_leaves_out_what_is_no_word() {
         assert_eq!(row(&before, "lm_head.bias", id), row(&after, "lm_head.bias", own), "{token}");
     }
     let positions = "roberta_prelayernorm.embeddings.position_embeddings.weight";
-    let pad = before.encoder.config.pad_token_id as usize;
+    let pad = before.encoder.config.pad_token_id.unwrap() as usize;
     for place in 0..8 {
         assert_eq!(row(&before, positions, pad + 1 + place), row(&after, positions, 2 + place), "place {place}");
     }

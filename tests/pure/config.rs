@@ -64,7 +64,10 @@ fn configs_of_the_project_are_whole() {
 fn the_defaults_are_those_of_the_design() {
     let c = RunConfig::default();
     assert_eq!((c.seed, c.language.max_length), (0, 32));
-    assert_eq!((c.model.hidden_size, c.model.num_hidden_layers, c.model.num_attention_heads), (128, 4, Some(4)));
+    assert_eq!(
+        (c.model.hidden_size, c.model.num_hidden_layers, c.model.num_attention_heads),
+        (Some(128), Some(4), Some(4))
+    );
     assert_eq!((c.model.intermediate_size, c.train.steps, c.train.batch_size), (Some(512), 2000, 256));
     assert_eq!((c.train.micro_batch(), c.train.clip, c.train.checkpoint_every), (256, 0.0, 500));
     assert_eq!((c.train.keep_checkpoints, c.train.evaluate_every, c.evaluate.sentences), (3, 100, 2000));
@@ -116,7 +119,7 @@ fn overrides_are_possible_together() {
         ["model.num_attention_heads=3", "model.hidden_size=30"],
     ] {
         let model = with(&order).unwrap();
-        assert_eq!((model.hidden_size, model.num_attention_heads), (30, Some(3)));
+        assert_eq!((model.hidden_size, model.num_attention_heads), (Some(30), Some(3)));
     }
     let error = with(&["model.hidden_size=30", "train.steps=5"]).unwrap_err();
     assert!(error.contains("override `model.hidden_size=30`"), "{error}");

@@ -92,7 +92,7 @@ proptest! {
         std::fs::write(folder.path().join("tokenizer.json"), TOKENIZER).unwrap();
         let names = ["tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json"];
         std::fs::write(folder.path().join(names[name]), bytes).unwrap();
-        let config = ModelConfig { vocab_size: 16, pad_token_id: 12, ..ModelConfig::default() };
+        let config = ModelConfig { vocab_size: 16, pad_token_id: Some(12), ..ModelConfig::default() };
         if let Ok((ids, _)) = match_words(folder.path(), &["w0".into(), "w1".into()], &config) {
             let sentence = ids.mask(&[0, 1, 1], 1);
             prop_assert!(sentence.ids.iter().all(|id| *id < 16) && ids.soft_label(&[0.5, 0.5]).len() == 16);

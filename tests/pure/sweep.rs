@@ -34,7 +34,7 @@ seed = { from = 5, count = 2 }
     let plan = with(folder.path(), text).unwrap();
     assert_eq!((plan.name.as_str(), plan.runs.len(), plan.excluded, plan.duplicates), ("size", 12, 4, 0));
     let c = &plan.runs[0].resolved.config;
-    assert_eq!((c.seed, c.train.steps, c.model.hidden_size, c.model.num_attention_heads), (5, 10, 30, Some(3)));
+    assert_eq!((c.seed, c.train.steps, c.model.hidden_size, c.model.num_attention_heads), (5, 10, Some(30), Some(3)));
     assert_eq!(plan.runs[1].seed, 6, "the seed varies fastest");
     assert_eq!(plan.runs[0].group, plan.runs[1].group);
     assert_ne!(plan.runs[0].group, plan.runs[2].group);
@@ -44,7 +44,7 @@ seed = { from = 5, count = 2 }
     assert_eq!(ids.len(), 12);
     for run in &plan.runs {
         let c = &run.resolved.config;
-        assert!(!(c.model.hidden_size == 96 && c.train.steps == 20));
+        assert!(!(c.model.hidden_size == Some(96) && c.train.steps == 20));
         assert_eq!(c.train.optimizer.lr() == 0.1, run.overrides.iter().any(|o| o.contains("sgd")), "{run:?}");
         let again = config::load(&plan.base, &run.overrides).unwrap();
         assert_eq!(again.hash(), run.id, "the overrides alone give the run");

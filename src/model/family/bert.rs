@@ -3,13 +3,12 @@
 //! `roberta-prelayernorm`: x ← x + attention(norm(x)), x ← x + feed-forward(norm(x)), a norm behind the last layer.
 //! `bert`, `roberta`: x ← norm(x + attention(x)), x ← norm(x + feed-forward(x)).
 
-use super::{Family, Reach};
+use super::{Decoder, Family, JsonMap, Reach, heads, masked};
 use crate::graph::TensorId;
 use crate::model::builder::Builder;
-use crate::model::config::{ModelConfig, ModelKind, SizeError, WIDEST_HEAD, positive, probability};
-use crate::model::parameters::{Axis, Initialise};
-use crate::model::role::{Norm, Part};
-use crate::ops::Attention;
+use crate::model::config::{ModelConfig, SizeError, positive, probability};
+use crate::model::kind::ModelKind;
+use crate::model::role::Norm;
 
 pub(super) struct Bert;
 
@@ -19,8 +18,23 @@ fn is_pre_layer_norm(kind: ModelKind) -> bool {
 }
 
 impl Family for Bert {
-    fn own_keys(&self) -> &'static [&'static str] {
-        &["num_attention_heads", "intermediate_size", "attention_probs_dropout_prob"]
+    fn keys(&self, _: ModelKind) -> &'static [(&'static str, &'static str)] {
+        &[
+            ("vocab_size", "vocab_size"),
+            ("hidden_size", "hidden_size"),
+            ("num_hidden_layers", "num_hidden_layers"),
+            ("num_attention_heads", "num_attention_heads"),
+            ("intermediate_size", "intermediate_size"),
+            ("hidden_act", "hidden_act"),
+            ("hidden_dropout_prob", "hidden_dropout_prob"),
+            ("attention_probs_dropout_prob", "attention_probs_dropout_prob"),
+            ("max_position_embeddings", "max_position_embeddings"),
+            ("type_vocab_size", "type_vocab_size"),
+            ("initializer_range", "initializer_range"),
+            ("layer_norm_eps", "layer_norm_eps"),
+            ("pad_token_id", "pad_token_id"),
+            ("tie_word_embeddings", "tie_word_embeddings"),
+        ]
     }
 
     fn absent(&self, kind: ModelKind) -> serde_json::Value {
@@ -33,15 +47,21 @@ impl Family for Bert {
         })
     }
 
+    fn read(&self, _: ModelKind, given: &mut JsonMap) -> Result<(), String> {
+        masked::read(given)
+    }
+
+    fn write(&self, _: &ModelConfig, map: &mut JsonMap) {
+        masked::write(map);
+    }
+
+    fn decoder(&self, kind: ModelKind) -> Decoder {
+        masked::decoder(kind)
+    }
+
     fn check(&self, c: &ModelConfig) -> Result<(), SizeError> {
-        positive(("num_attention_heads", c.num_attention_heads))?;
         positive(("intermediate_size", c.intermediate_size))?;
-        if !c.hidden_size.is_multiple_of(c.num_attention_heads) {
-            return Err(SizeError::Heads { hidden: c.hidden_size, heads: c.num_attention_heads });
-        }
-        if c.head_size() > WIDEST_HEAD {
-            return Err(SizeError::WideHeads(c.head_size()));
-        }
+        heads::check(c)?;
         probability("attention_probs_dropout_prob", c.attention_probs_dropout_prob)
     }
 
@@ -49,7 +69,12 @@ impl Family for Bert {
         format!("{} heads, feed-forward {}", c.num_attention_heads, c.intermediate_size)
     }
 
-    fn layer(&self, b: &mut Builder<'_>, x: TensorId, name: &str) -> TensorId {
+    fn embed(&self, b: &mut Builder<'_>) -> (TensorId, TensorId) {
+        masked::embed(b)
+    }
+
+    fn layer(&self, b: &mut Builder<'_>, x: TensorId, layer: u32) -> TensorId {
+        let name = &format!("{}.encoder.layer.{layer}", b.config.kind.prefix());
         match is_pre_layer_norm(b.config.kind) {
             true => {
                 let h = b.norm(x, Norm::Attention, &format!("{name}.attention.LayerNorm"));
@@ -66,15 +91,19 @@ impl Family for Bert {
         }
     }
 
-    fn final_norm(&self, kind: ModelKind) -> Option<String> {
-        is_pre_layer_norm(kind).then(|| format!("{}.LayerNorm", kind.prefix()))
+    fn final_norm(&self, b: &mut Builder<'_>, x: TensorId) -> TensorId {
+        match is_pre_layer_norm(b.config.kind) {
+            true => b.norm(x, Norm::Final, &format!("{}.LayerNorm", b.config.kind.prefix())),
+            false => x,
+        }
     }
 
-    fn head_names(&self, kind: ModelKind) -> [&'static str; 2] {
-        match kind {
+    fn word_head(&self, b: &mut Builder<'_>, m: TensorId, words: TensorId) -> TensorId {
+        let names = match b.config.kind {
             ModelKind::Bert => ["transform.dense", "transform.LayerNorm"],
             _ => ["dense", "layer_norm"],
-        }
+        };
+        masked::head(b, m, words, names)
     }
 
     fn closing_norm(&self, kind: ModelKind) -> Option<Norm> {
@@ -93,40 +122,23 @@ impl Family for Bert {
         let (d, f) = (u64::from(c.hidden_size), u64::from(c.intermediate_size));
         2 * rows * (4 * d * d + 2 * d * f) + 4 * pairs * d
     }
+
+    fn head_flops(&self, c: &ModelConfig, masked: u64) -> u64 {
+        masked::head_flops(c.hidden_size.into(), c.vocab_size.into(), masked)
+    }
 }
 
 /// Queries, keys and values share one matrix.
 fn attention(b: &mut Builder<'_>, h: TensorId, residual: TensorId, name: &str) -> TensorId {
-    let (d, heads, size) = (b.config.hidden_size, b.config.num_attention_heads, b.config.head_size());
-    let p = b.config.attention_probs_dropout_prob as f32;
-    let op = Attention { heads, size, p, stream: b.next_stream(), causal: false };
-    let wide = heads * op.padded();
-    let (matrix, qkv) = b.matrix(&format!("{name}.self.qkv.weight"), 3 * wide, d, true);
-    let (bias_matrix, bias) = b.matrix(&format!("{name}.self.qkv.bias"), 1, 3 * wide, false);
-    let parts = [(Part::Query, "query"), (Part::Key, "key"), (Part::Value, "value")];
-    for (i, (part, called)) in parts.into_iter().enumerate() {
-        let heads = Axis::Heads { offset: i as u32 * wide, size };
-        let make = |what: &str| format!("{name}.self.{called}.{what}");
-        let (weight, bias) = ([heads, Axis::Plain(0)], [Axis::Plain(0), heads]);
-        b.parameter(b.role(part, false), make("weight"), &[d, d], Initialise::Normal, weight, matrix);
-        b.parameter(b.role(part, true), make("bias"), &[d], Initialise::Zeros, bias, bias_matrix);
-    }
-    let projected = b.graph.linear(h, qkv, Some(bias), None);
-    let o = b.graph.attention(projected, op);
-    let weight = format!("{name}.output.dense.weight");
-    let (matrix, w) = b.matrix(&weight, d, wide, true);
-    let axes = [Axis::Plain(0), Axis::Heads { offset: 0, size }];
-    let role = b.role(Part::AttentionOutput, false);
-    b.parameter(role, weight, &[d, d], Initialise::Normal, axes, matrix);
-    let c = b.bias(Part::AttentionOutput, &format!("{name}.output.dense.bias"), d);
+    let op = heads::attention(b, false);
+    let names = ["query", "key", "value"].map(|called| format!("{name}.self.{called}"));
+    let qkv = heads::side_by_side(b, h, &format!("{name}.self.qkv"), names, true);
+    let o = b.graph.attention(qkv, op);
+    let (w, c) = heads::output(b, &format!("{name}.output.dense"), true);
     b.dense_into(o, w, c, residual)
 }
 
 fn feed_forward(b: &mut Builder<'_>, h: TensorId, residual: TensorId, layer: &str) -> TensorId {
-    let (d, f) = (b.config.hidden_size, b.config.intermediate_size);
-    let (w, c) = b.dense(Part::FeedForwardInput, &format!("{layer}.intermediate.dense"), f, d);
-    let z = b.graph.linear(h, w, Some(c), None);
-    let a = b.graph.activation(b.config.hidden_act.activation(), z);
-    let (w, c) = b.dense(Part::FeedForwardOutput, &format!("{layer}.output.dense"), d, f);
-    b.dense_into(a, w, c, residual)
+    let names = ["intermediate.dense", "output.dense"].map(|end| format!("{layer}.{end}"));
+    heads::feed_forward(b, h, residual, names, true)
 }

@@ -5,10 +5,11 @@
 //! Both biases of a gate, of the input and of the state, are parameters, as in `torch.nn.LSTM`: only their sum counts,
 //! and their gradients are equal.
 
-use super::{Family, Reach};
+use super::{Decoder, Family, JsonMap, Reach, masked};
 use crate::graph::{LstmWeights, TensorId};
 use crate::model::builder::Builder;
-use crate::model::config::{ModelConfig, ModelKind, SizeError, spread};
+use crate::model::config::{ModelConfig, SizeError, spread};
+use crate::model::kind::ModelKind;
 use crate::model::parameters::{Axis, Initialise};
 use crate::model::role::{Direction, Norm, Part};
 use crate::ops::lstm::MOST_UNITS;
@@ -16,8 +17,22 @@ use crate::ops::lstm::MOST_UNITS;
 pub(super) struct Lstm;
 
 impl Family for Lstm {
-    fn own_keys(&self) -> &'static [&'static str] {
-        &["bidirectional", "lstm_initializer_range"]
+    fn keys(&self, _: ModelKind) -> &'static [(&'static str, &'static str)] {
+        &[
+            ("vocab_size", "vocab_size"),
+            ("hidden_size", "hidden_size"),
+            ("num_hidden_layers", "num_hidden_layers"),
+            ("bidirectional", "bidirectional"),
+            ("hidden_act", "hidden_act"),
+            ("hidden_dropout_prob", "hidden_dropout_prob"),
+            ("max_position_embeddings", "max_position_embeddings"),
+            ("type_vocab_size", "type_vocab_size"),
+            ("initializer_range", "initializer_range"),
+            ("lstm_initializer_range", "lstm_initializer_range"),
+            ("layer_norm_eps", "layer_norm_eps"),
+            ("pad_token_id", "pad_token_id"),
+            ("tie_word_embeddings", "tie_word_embeddings"),
+        ]
     }
 
     fn absent(&self, _: ModelKind) -> serde_json::Value {
@@ -26,6 +41,18 @@ impl Family for Lstm {
             "hidden_act": "gelu", "hidden_dropout_prob": 0.1, "max_position_embeddings": 512, "type_vocab_size": 2,
             "initializer_range": 0.02, "layer_norm_eps": 1e-12, "pad_token_id": 0, "tie_word_embeddings": true,
         })
+    }
+
+    fn read(&self, _: ModelKind, given: &mut JsonMap) -> Result<(), String> {
+        masked::read(given)
+    }
+
+    fn write(&self, _: &ModelConfig, map: &mut JsonMap) {
+        masked::write(map);
+    }
+
+    fn decoder(&self, kind: ModelKind) -> Decoder {
+        masked::decoder(kind)
     }
 
     fn check(&self, c: &ModelConfig) -> Result<(), SizeError> {
@@ -45,7 +72,12 @@ impl Family for Lstm {
         }
     }
 
-    fn layer(&self, b: &mut Builder<'_>, x: TensorId, name: &str) -> TensorId {
+    fn embed(&self, b: &mut Builder<'_>) -> (TensorId, TensorId) {
+        masked::embed(b)
+    }
+
+    fn layer(&self, b: &mut Builder<'_>, x: TensorId, layer: u32) -> TensorId {
+        let name = &format!("{}.encoder.layer.{layer}", b.config.kind.prefix());
         let h = b.norm(x, Norm::LstmInput, &format!("{name}.PreAttentionLayerNorm"));
         let forward = direction(b, name, Direction::Forward);
         let reverse = b.config.bidirectional.then(|| direction(b, name, Direction::Reverse));
@@ -53,12 +85,12 @@ impl Family for Lstm {
         b.norm(y, Norm::LstmOutput, &format!("{name}.PostAttentionLayerNorm"))
     }
 
-    fn final_norm(&self, kind: ModelKind) -> Option<String> {
-        Some(format!("{}.encoder.FinalLayerNorm", kind.prefix()))
+    fn final_norm(&self, b: &mut Builder<'_>, x: TensorId) -> TensorId {
+        b.norm(x, Norm::Final, &format!("{}.encoder.FinalLayerNorm", b.config.kind.prefix()))
     }
 
-    fn head_names(&self, _: ModelKind) -> [&'static str; 2] {
-        ["transform.dense_act", "transform.LayerNorm"]
+    fn word_head(&self, b: &mut Builder<'_>, m: TensorId, words: TensorId) -> TensorId {
+        masked::head(b, m, words, ["transform.dense_act", "transform.LayerNorm"])
     }
 
     fn closing_norm(&self, _: ModelKind) -> Option<Norm> {
@@ -77,6 +109,10 @@ impl Family for Lstm {
     fn layer_flops(&self, c: &ModelConfig, rows: u64, _: u64) -> u64 {
         let (d, units, directions) = (u64::from(c.hidden_size), u64::from(c.units()), u64::from(c.directions()));
         2 * rows * directions * 4 * units * (d + units)
+    }
+
+    fn head_flops(&self, c: &ModelConfig, masked: u64) -> u64 {
+        masked::head_flops(c.hidden_size.into(), c.vocab_size.into(), masked)
     }
 }
 
