@@ -14,8 +14,8 @@ pub struct MemoryPlan {
     pub slots: Vec<u64>,
     /// Slot of each computed tensor that needs one.
     pub slot_of: HashMap<TensorId, usize>,
-    /// Slots of each node's scratch memory.
-    pub scratch: Vec<Vec<(Scratch, usize)>>,
+    /// Slots of each node's scratch memory, with what it takes of them.
+    pub scratch: Vec<Vec<(Scratch, usize, u64)>>,
     /// What the tensors would take without reuse.
     pub unshared: u64,
     /// Bytes that are there for scratch memory alone: what the plan would do without if no node needed any.
@@ -65,9 +65,9 @@ impl MemoryPlan {
             }
             let mut wanted = node.scratch(&Sizes { graph, dims, variants });
             wanted.truncate(if scratch { usize::MAX } else { 0 });
-            let scratch: Vec<(Scratch, usize)> =
-                wanted.into_iter().map(|(piece, bytes)| (piece, plan.take(bytes, &mut free))).collect();
-            free.extend(scratch.iter().map(|(_, slot)| slot));
+            let scratch: Vec<(Scratch, usize, u64)> =
+                wanted.into_iter().map(|(piece, bytes)| (piece, plan.take(bytes, &mut free), bytes)).collect();
+            free.extend(scratch.iter().map(|(_, slot, _)| slot));
             plan.scratch.push(scratch);
             for id in node.reads().chain(&node.outputs) {
                 if last_use.get(id) == Some(&n)
@@ -179,9 +179,15 @@ impl ExecutionPlan {
             .enumerate()
             .map(|(i, bytes)| gpu.buffer(&format!("activations {i}"), *bytes))
             .collect::<Result<_, _>>()?;
+        let limit = Room::of(gpu).binding;
+        // A slot can be too large to be bound for the sake of another tensor, which is bound in windows.
+        let part = |slot: usize, bytes: u64| match slots[slot].bytes() > limit && bytes <= limit {
+            true => slots[slot].window(0..bytes.max(16)),
+            false => slots[slot].clone(),
+        };
         let mut buffers = outside.clone();
         for (id, slot) in &memory.slot_of {
-            buffers.insert(*id, slots[*slot].clone());
+            buffers.insert(*id, part(*slot, dims.bytes(graph.tensor(*id))));
         }
         let find = |id: TensorId| match buffers.get(&id) {
             Some(buffer) => buffer.clone(),
@@ -195,8 +201,8 @@ impl ExecutionPlan {
                 first = dispatches.len();
             }
             let scratch = |piece: Scratch| {
-                let found = memory.scratch[n].iter().find(|(own, _)| *own == piece);
-                found.map(|(_, slot)| slots[*slot].clone())
+                let found = memory.scratch[n].iter().find(|(own, ..)| *own == piece);
+                found.map(|(_, slot, bytes)| part(*slot, *bytes))
             };
             let mut cx = Lowering {
                 graph,

@@ -55,6 +55,12 @@ pub trait Operation: Debug + Send + Sync {
         false
     }
 
+    /// Iterations of all loops of one invocation of a rule for a sentence of so many tokens, where they grow with it:
+    /// software drivers end an invocation's loops after 65,535 of them, without a word.
+    fn iterations(&self, _rule: Rule, _tokens: u64, _variants: &Variants) -> u64 {
+        0
+    }
+
     /// Whether it has reverse and tangent rules at all.
     fn differentiable(&self) -> bool {
         true

@@ -19,6 +19,7 @@ mod examples;
 mod gallery;
 mod gradient_moments;
 mod lstm;
+mod many_words;
 mod measure_training;
 mod memory;
 mod model_files;
