@@ -43,7 +43,9 @@ pub fn of_gpu(error: &GpuError) -> String {
             format!("{error}\nThis is a bug; please report it with the output of `lowland doctor --json`.")
         }
         GpuError::Compile { kernel, error } => format!("kernel `{kernel}`: {}", of_gpu(error)),
-        GpuError::Loops { .. } => format!("{error}\nTake shorter sentences, a narrower model, or a GPU."),
+        GpuError::Loops { .. } => format!(
+            "{error}\nTake shorter sentences, a narrower model, a GPU, or, of a transformer, `--variant attention=row`."
+        ),
         GpuError::Interrupted | GpuError::Kernel { .. } => error.to_string(),
     }
 }

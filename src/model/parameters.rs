@@ -190,11 +190,15 @@ impl Weights {
 
     /// The matrices in memory layout.
     pub fn pack(&self, parameters: &[Parameter], matrices: &[Matrix]) -> Vec<Vec<f32>> {
-        let mut packed: Vec<Vec<f32>> = matrices.iter().map(|m| vec![0.0; m.padded_len()]).collect();
-        for (parameter, values) in parameters.iter().zip(&self.0) {
-            let matrix = &mut packed[parameter.matrix];
-            for (place, value) in parameter.places(&matrices[parameter.matrix]).zip(values) {
-                matrix[place] = *value;
+        (0..matrices.len()).map(|i| self.packed(parameters, matrices, i)).collect()
+    }
+
+    /// One of them.
+    pub fn packed(&self, parameters: &[Parameter], matrices: &[Matrix], matrix: usize) -> Vec<f32> {
+        let mut packed = vec![0.0; matrices[matrix].padded_len()];
+        for (parameter, values) in parameters.iter().zip(&self.0).filter(|(p, _)| p.matrix == matrix) {
+            for (place, value) in parameter.places(&matrices[matrix]).zip(values) {
+                packed[place] = *value;
             }
         }
         packed

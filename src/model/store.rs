@@ -101,8 +101,9 @@ impl Arena {
 
     /// Writes values.
     pub fn write(&self, gpu: &Gpu, encoder: &Encoder, weights: &Weights) {
-        for (buffer, values) in self.matrices.iter().zip(weights.pack(&encoder.parameters, &encoder.matrices)) {
-            gpu.write(buffer, &values);
+        let mut upload = gpu.upload();
+        for (i, buffer) in self.matrices.iter().enumerate() {
+            upload.write_at(buffer, 0, &weights.packed(&encoder.parameters, &encoder.matrices, i));
         }
     }
 
