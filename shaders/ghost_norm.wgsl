@@ -106,7 +106,8 @@ fn instantiated(here: Place) {
             var g2 = vec4<f32>(0.0);
             var g3 = vec4<f32>(0.0);
             for (var t = range.x; t < range.y; t++) {
-                let bar = b[here.group.z * p.b_layer + (t * PARTS + part) * p.b4 + tile / p.a4];
+                let first = here.group.z * p.b_layer + p.b_first + t * p.b_row + part * p.b4;
+                let bar = b[first + tile / p.a4];
                 let x = a[t * p.a4 + tile % p.a4];
                 g0 += bar.x * x;
                 g1 += bar.y * x;
@@ -117,5 +118,5 @@ fn instantiated(here: Place) {
         }
     }
     let all = add_up(total, l);
-    if l == 0u && sentence < step.sentences { out[here.group.z * p.out_layer + sentence] = all; }
+    if l == 0u && sentence < step.sentences { store(here.group.z * p.out_layer + sentence, all); }
 }

@@ -82,9 +82,7 @@ pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Ev
             (hard, Some(known), positions)
         }
     };
-    let model = loaded.on(&Device::open(adapter, kernel_choice)?)?;
-    // The adapter has the weights now.
-    drop(loaded);
+    let model = loaded.moved_to(&Device::open(adapter, kernel_choice)?)?;
     let forward = |sentences: &[Sentence], labels, exports| {
         let dims = dims_for(sentences, arguments.on.batch as usize);
         ForwardPass::new(&model, dims, labels, exports)

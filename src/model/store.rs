@@ -48,6 +48,16 @@ fn chunks(encoder: &Encoder, limit: u64, align: u64) -> Vec<(bool, Vec<usize>)> 
 impl Arena {
     /// Zeroed memory for a model.
     pub fn new(gpu: &Gpu, encoder: &Encoder, label: &str) -> Result<Arena, GpuError> {
+        Arena::filled(gpu, encoder, label, &mut |_, _| {})
+    }
+
+    /// The same with `fill` called with each matrix's number and memory before the next chunk is allocated.
+    fn filled(
+        gpu: &Gpu,
+        encoder: &Encoder,
+        label: &str,
+        fill: &mut dyn FnMut(usize, &Buffer),
+    ) -> Result<Arena, GpuError> {
         Arena::check(gpu, encoder)?;
         let limit = largest_binding(gpu);
         let mut matrices: Vec<Option<Buffer>> = vec![None; encoder.matrices.len()];
@@ -58,6 +68,7 @@ impl Arena {
             let sizes: Vec<u64> = members.iter().map(|m| encoder.matrices[*m].padded_len() as u64 * 4).collect();
             let (whole, parts) = gpu.arena(label, &sizes)?;
             for (member, part) in members.into_iter().zip(parts) {
+                fill(member, &part);
                 matrices[member] = Some(part);
             }
             for first in (0..whole.bytes()).step_by(most as usize) {
@@ -92,6 +103,19 @@ impl Arena {
         let arena = Arena::new(gpu, encoder, "the parameters")?;
         arena.write(gpu, encoder, weights);
         Ok(arena)
+    }
+
+    /// The same, giving up the weights on the way: a large model is hardly there twice.
+    pub fn of_moved(gpu: &Gpu, encoder: &Encoder, mut weights: Weights) -> Result<Arena, GpuError> {
+        let mut upload = gpu.upload();
+        Arena::filled(gpu, encoder, "the parameters", &mut |matrix, buffer| {
+            upload.write_at(buffer, 0, &weights.packed(&encoder.parameters, &encoder.matrices, matrix));
+            for (parameter, values) in encoder.parameters.iter().zip(&mut weights.0) {
+                if parameter.matrix == matrix {
+                    *values = Vec::new();
+                }
+            }
+        })
     }
 
     /// Bytes of an arena.

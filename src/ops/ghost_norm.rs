@@ -116,21 +116,24 @@ impl Operation for GhostNorm {
             out_layer: cx.layer(out),
             ..Default::default()
         };
+        let formed = matches!(self, GhostNorm::Product { .. })
+            && instantiates(tensor, cx.graph.tensor(node.inputs[1]), parts, cx.dims);
         let inputs: Vec<Buffer> = node.inputs.iter().map(|id| cx.buffer(*id)).collect();
         let input = |i: usize| inputs[i].clone();
         let (spans, ids) = (cx.batch.spans.clone(), cx.batch.ids.clone());
         let grid = Grid { count: SENTENCES, unit: 1, columns: 1, layers: cx.layers(out) };
         let (label, b, out) = (cx.name(out), input(0), cx.buffer(out));
         match self {
-            GhostNorm::Product { .. } if instantiates(tensor, cx.graph.tensor(node.inputs[1]), parts, cx.dims) => {
-                cx.push(kernel::Instantiated { b, a: input(1), spans, out, params, constants }, label, grid);
-            }
             GhostNorm::Product { .. } | GhostNorm::Weighted { .. } | GhostNorm::Sum { .. } => {
                 for (i, (b_first, b4)) in slices(params.b4, parts).enumerate() {
                     let params = kernel::Params { b_first, b4, ..params };
                     let constants = kernel::Constants { onto: i > 0, ..constants };
                     let (label, b, spans, out) = (label.clone(), b.clone(), spans.clone(), out.clone());
                     match self {
+                        GhostNorm::Product { .. } if formed => {
+                            let a = input(1);
+                            cx.push(kernel::Instantiated { b, a, spans, out, params, constants }, label, grid);
+                        }
                         GhostNorm::Product { .. } => {
                             cx.push(kernel::Product { b, a: input(1), spans, out, params, constants }, label, grid);
                         }
@@ -263,7 +266,7 @@ impl GhostLoops {
     pub(super) fn of(form: Form, inputs: &[&Tensor], parts: u32, pairs: bool) -> GhostLoops {
         let whole = inputs[0].cols4() / parts;
         let in_slices = match form {
-            Form::Product | Form::Weighted => parts == 1,
+            Form::Product | Form::Weighted | Form::Instantiated => parts == 1,
             // A layer norm's sums have three inputs.
             Form::Sums => parts == 1 && inputs.len() == 1,
             _ => false,
