@@ -1,6 +1,8 @@
 //! The sum of a word's, a position's and a segment's vector, and its gradient without atomics: rows are sorted by the
 //! host and summed in segments of bounded length. Shader: `shaders/embedding.wgsl`.
 
+use std::iter::once;
+
 use super::counts::ROWS;
 use super::operation::{self, no_rule};
 use super::{
@@ -145,7 +147,7 @@ impl Embedding {
         let uses: u32 = tables.iter().enumerate().map(|(i, table)| u32::from(table.is_some()) << i).sum();
         let [_, positions, segments] = tables.map(|table| table.map(|id| cx.buffer(id)));
         let [word_layer, position_layer, segment_layer] = tables.map(|table| table.map_or(0, |id| cx.layer(id)));
-        let windows = tables[0].map_or(vec![0..0], |words| cx.windows(words));
+        let windows = tables[0].map_or_else(|| once(0..0).collect(), |words| cx.windows(words));
         for (i, rows) in windows.into_iter().enumerate() {
             let first = i == 0;
             let sum = kernel::Forward {

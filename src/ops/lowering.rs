@@ -1,5 +1,6 @@
 //! What an operation has at hand when it turns itself into dispatches.
 
+use std::iter::once;
 use std::ops::Range;
 
 use super::windows::Room;
@@ -38,7 +39,7 @@ impl Lowering<'_> {
     pub fn windows(&self, id: TensorId) -> Vec<Range<u32>> {
         let tensor = self.graph.tensor(id);
         // Where windows do not help, binding the whole is refused by name.
-        let whole = || vec![0..self.dims.capacity(tensor.rows)];
+        let whole = || once(0..self.dims.capacity(tensor.rows)).collect();
         self.room.windows(self.dims, tensor).unwrap_or_else(whole)
     }
 

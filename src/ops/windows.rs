@@ -2,6 +2,7 @@
 //! window of rows that can be bound. The matrix stays one buffer, one tensor and one parameter; only the dispatches
 //! know of windows.
 
+use std::iter::once;
 use std::ops::Range;
 
 use super::{Dims, Tensor};
@@ -33,7 +34,7 @@ impl Room {
     pub fn windows(&self, dims: &Dims, tensor: &Tensor) -> Option<Vec<Range<u32>>> {
         let rows = dims.capacity(tensor.rows);
         if dims.bytes(tensor) <= self.binding {
-            return Some(vec![0..rows]);
+            return Some(once(0..rows).collect());
         }
         if !matches!(tensor.rows, Count::Fixed(_)) || tensor.probes && dims.probes > 1 {
             return None;
