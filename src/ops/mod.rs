@@ -42,6 +42,7 @@ pub(crate) mod layer_norm;
 mod layer_norm_scale;
 mod layer_norm_tangent;
 pub(crate) mod linear;
+mod linear_lowering;
 pub(crate) mod loss_draw;
 mod lowering;
 pub(crate) mod lstm;
