@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 use super::load::ConfigError;
 use crate::model::{HiddenAct, ModelConfig, ModelKind};
 
-/// The model's sizes, under the names that Hugging Face's config of the type has for them. Keys that a type does not have are
-/// `None`.
+/// The model's sizes, under the names that Hugging Face's config of the type has for them. Keys that a type does not
+/// have are `None`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSection {
-    /// Encoders: "roberta-prelayernorm" (pre-layer-norm, as in the paper), "bert" or "roberta" (post-layer-norm), or "lstm"
-    /// (layers of an LSTM, as for the paper's hidden Markov data). Decoders, which see a token and those before it: "gpt2",
-    /// "opt", "gpt_neox" (Pythia), "llama", "qwen2", "mistral", "olmo", "olmo2".
+    /// Encoders: "roberta-prelayernorm" (pre-layer-norm, as in the paper), "bert" or "roberta" (post-layer-norm), or
+    /// "lstm" (layers of an LSTM, as for the paper's hidden Markov data). Decoders, which see a token and those before
+    /// it: "gpt2", "opt", "gpt_neox" (Pythia), "llama", "qwen2", "mistral", "olmo", "olmo2".
     #[serde(rename = "type", default)]
     pub kind: ModelKind,
     /// Width of the model, D; "gpt2" calls it n_embd. Left out: 128.
@@ -33,15 +33,16 @@ pub struct ModelSection {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bidirectional: Option<bool>,
     /// Activation of the feed-forward layers (of "bert" that of the head too, of "lstm" that of the head): "gelu" (the
-    /// exact one), "gelu_new" (by tanh), "relu", "silu", or another name that transformers has for one of these. "gpt2" and
-    /// "opt" call it activation_function. Left out: "gelu"; "silu" of "llama" and its kin.
+    /// exact one), "gelu_new" (by tanh), "relu", "silu", or another name that transformers has for one of these. "gpt2"
+    /// and "opt" call it activation_function. Left out: "gelu"; "silu" of "llama" and its kin.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hidden_act: Option<HiddenAct>,
     /// Dropout behind the embedding, and behind attention and feed-forward layers. Of encoders; "gpt_neox" calls it
     /// hidden_dropout, "opt" dropout. Left out: 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hidden_dropout_prob: Option<f64>,
-    /// Dropout of attention weights. Of encoders that are transformers; decoders call it attention_dropout. Left out: 0.
+    /// Dropout of attention weights. Of encoders that are transformers; decoders call it attention_dropout. Left out:
+    /// 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attention_probs_dropout_prob: Option<f64>,
     /// Positions; "gpt2" calls it n_positions. Left out: as many as the language's longest sentence needs.
@@ -116,8 +117,8 @@ pub struct ModelSection {
     /// ε of RMSNorm. Of "llama", "qwen2", "mistral" (left out: 1e-6) and "olmo2" (1e-5).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rms_norm_eps: Option<f64>,
-    /// Heads of keys and of values, each for a group of heads of queries; divides num_attention_heads. Of "llama" and its
-    /// kin. Left out: as many as heads of queries.
+    /// Heads of keys and of values, each for a group of heads of queries; divides num_attention_heads. Of "llama" and
+    /// its kin. Left out: as many as heads of queries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub num_key_value_heads: Option<u32>,
     /// Width of a head. Of "llama" and its kin. Left out: hidden_size over num_attention_heads.
@@ -147,8 +148,8 @@ pub struct ModelSection {
     /// Whether feed-forward layers have biases. Of "llama". Left out: false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mlp_bias: Option<bool>,
-    /// Whether the decoder is the word table. Of decoders; encoders are trained so. Left out: true of "gpt2" and "opt", false
-    /// of the others.
+    /// Whether the decoder is the word table. Of decoders; encoders are trained so. Left out: true of "gpt2" and "opt",
+    /// false of the others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tie_word_embeddings: Option<bool>,
 }

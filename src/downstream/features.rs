@@ -16,7 +16,7 @@ pub enum Pooling {
     Concat,
     /// Their mean.
     Mean,
-    /// The representation of `<s>`.
+    /// The representation of `<s>`, of decoders that of `</s>`: the token that a classifier reads.
     First,
     /// Those of all tokens but the first and the last of a sentence padded to so many tokens, one after another, those
     /// of padding with them: what the paper's released code reads (of 20). Padding attends to the sentence and is not
@@ -144,6 +144,7 @@ impl Features {
     ) -> Result<Features, GpuError> {
         let d = model.encoder.config.hidden_size as usize;
         let width = pooling.width(d, longest);
+        let causal = model.encoder.config.kind.is_causal();
         let mut model = model.clone();
         let fed = |words: &Words| match pooling {
             Pooling::Padded(length) => {
@@ -177,6 +178,7 @@ impl Features {
                         let sum = |c: usize| tokens.iter().skip(c).step_by(d).sum::<f32>();
                         values.extend((0..d).map(|c| sum(c) / n));
                     }
+                    Pooling::First if causal => values.extend_from_slice(&tokens[tokens.len() - d..]),
                     Pooling::First => values.extend_from_slice(&tokens[..d]),
                     Pooling::Padded(_) => values.extend_from_slice(&tokens[d..tokens.len() - d]),
                     Pooling::Concat => {

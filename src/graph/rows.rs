@@ -90,11 +90,17 @@ mod tests {
             let (each, last): (&[Count], &[Count]) = match kind {
                 // An LSTM reads all rows: its gates of the input, in each direction.
                 ModelKind::Lstm => (&[r, r], &[r, r]),
+                // One more of the feed-forward.
+                ModelKind::Llama | ModelKind::Qwen2 | ModelKind::Mistral | ModelKind::Olmo => {
+                    (&[r, r, r, r, r], &[r, m, m, m, m])
+                }
+                // Queries, keys and values each for itself.
+                ModelKind::Olmo2 => (&[r, r, r, r, r, r, r], &[r, r, r, m, m, m, m]),
                 // Queries, keys and values; output; two of the feed-forward.
                 _ => (&[r, r, r, r], &[r, m, m, m]),
             };
-            // Then the head's two.
-            let head: &[Count] = &[m, m];
+            // Then the head's two, or a decoder's one.
+            let head: &[Count] = if kind.is_causal() { &[m] } else { &[m, m] };
             assert_eq!(rows(&before), [each, each, head].concat());
             assert_eq!(rows(&after), [each, last, head].concat());
             assert_eq!(after.tensor(early.logits).rows, m);

@@ -7,8 +7,8 @@ use super::hidden_act::HiddenAct;
 use super::kind::ModelKind;
 use crate::ops::Activation;
 
-/// Everything that fixes a model's function but its weights. Which of it counts is the kind's, and how `config.json` calls
-/// it; the rest keeps its defaults.
+/// Everything that fixes a model's function but its weights. Which of it counts is the kind's, and how `config.json`
+/// calls it; the rest keeps its defaults.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ModelConfig {
@@ -192,8 +192,8 @@ pub enum SizeError {
 }
 
 impl ModelConfig {
-    /// Row of the position table for a sentence's first token: RoBERTa counts from behind the pad token's id, OPT from 2,
-    /// the others from 0.
+    /// Row of the position table for a sentence's first token: RoBERTa counts from behind the pad token's id, OPT from
+    /// 2, the others from 0.
     pub fn first_position(&self) -> u32 {
         match self.kind {
             ModelKind::Opt => OPT_OFFSET,
@@ -276,7 +276,8 @@ impl ModelConfig {
         }
     }
 
-    /// A small model of a kind with nothing dropped. What is no size is as `transformers` has it for a decoder of the kind.
+    /// A small model of a kind with nothing dropped. What is no size is as `transformers` has it for a decoder of the
+    /// kind.
     pub fn small(kind: ModelKind) -> ModelConfig {
         let small = ModelConfig { kind, ..ModelConfig::default() };
         if !kind.is_causal() {

@@ -112,8 +112,8 @@ impl ModelKind {
         !matches!(self, ModelKind::RobertaPreLayerNorm | ModelKind::Bert | ModelKind::Roberta | ModelKind::Lstm)
     }
 
-    /// The keys of `config.json` and of `[model]`: the name of each in [`ModelConfig`](super::ModelConfig) and that in the
-    /// file.
+    /// The keys of `config.json` and of `[model]`: the name of each in [`ModelConfig`](super::ModelConfig) and that in
+    /// the file.
     pub(crate) fn keys(self) -> &'static [(&'static str, &'static str)] {
         self.family().keys(self)
     }

@@ -1,5 +1,5 @@
-//! Models as graphs, BERT's family, decoders and LSTMs, and their files: what `transformers` writes loads, and what is written
-//! here `transformers` loads (LSTMs: `scripts/lstm_mlm.py`).
+//! Models as graphs, BERT's family, decoders and LSTMs, and their files: what `transformers` writes loads, and what is
+//! written here `transformers` loads (LSTMs: `scripts/lstm_mlm.py`).
 //!
 //! ```
 //! use lowland::model::{Encoder, ModelConfig};

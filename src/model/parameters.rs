@@ -33,8 +33,8 @@ pub enum Axis {
     Plain(u32),
     /// Heads of `size`, each padded to a multiple of 4, from an offset on.
     Heads { offset: u32, size: u32 },
-    /// Queries, keys and values of so many heads of `size`, in the file those of a head one behind another, in memory all
-    /// queries first, then keys, then values, each head padded to a multiple of 4.
+    /// Queries, keys and values of so many heads of `size`, in the file those of a head one behind another, in memory
+    /// all queries first, then keys, then values, each head padded to a multiple of 4.
     Interleaved { heads: u32, size: u32 },
     /// The four gates of an LSTM, one block of its units after another in the file, side by side for each unit in
     /// memory.

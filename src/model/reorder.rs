@@ -5,11 +5,26 @@
 //! of the position table to where their place in a sentence belongs (with RoBERTa the first one follows from the id of
 //! padding).
 
+use super::config::ModelConfig;
 use super::encoder::Encoder;
 use super::files::Loaded;
 use super::role::Part;
 use super::token_ids::TokenIds;
 use crate::ops::Table;
+
+/// What changes the function and no shape, by the names in [`ModelConfig`].
+fn function(c: &ModelConfig) -> [(&'static str, serde_json::Value); 8] {
+    [
+        ("num_attention_heads", c.num_attention_heads.into()),
+        ("num_key_value_heads", c.groups().into()),
+        ("head_dim", c.head_size().into()),
+        ("rope_theta", c.rope_theta.into()),
+        ("partial_rotary_factor", c.partial_rotary_factor.into()),
+        ("use_parallel_residual", c.use_parallel_residual.into()),
+        ("bidirectional", c.bidirectional.into()),
+        ("tie_word_embeddings", c.tie_word_embeddings.into()),
+    ]
+}
 
 /// A model's weights for an encoder that is trained here, and what is worth a note; `ids` are those that the model has
 /// for the language of that encoder.
@@ -22,12 +37,10 @@ pub fn reordered(model: &Loaded, ids: &TokenIds, encoder: &Encoder) -> Result<(s
         let (has, wanted) = (from.hidden_act.name(), to.hidden_act.name());
         return Err(format!("its hidden_act is \"{has}\", that of [model] \"{wanted}\""));
     }
-    if from.bidirectional != to.bidirectional {
-        let (has, wanted) = (from.bidirectional, to.bidirectional);
-        return Err(format!("its bidirectional is {has}, that of [model] {wanted}"));
-    }
-    if from.tie_word_embeddings != to.tie_word_embeddings {
-        return Err("its head is not tied to the word table; runs train tied heads".into());
+    for ((ours, has), (_, wanted)) in function(from).into_iter().zip(function(to)) {
+        if let Some((_, key)) = to.kind.keys().iter().find(|(own, _)| *own == ours).filter(|_| has != wanted) {
+            return Err(format!("its {key} is {has}, that of [model] {wanted}"));
+        }
     }
     let mut tokens = ids.own_order()?;
     let beside = (to.vocab_size as usize).saturating_sub(tokens.len());

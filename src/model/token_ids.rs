@@ -1,6 +1,7 @@
 //! The ids that a model gives to the words of a language and to the special tokens around them: what turns sentences
 //! into token ids, labels into rows of the logits, and distributions over words into distributions over tokens.
 
+use super::kind::ModelKind;
 use super::vocabulary::{BOS, EOS, MASK, PAD, SPECIAL_TOKENS};
 use crate::ops::batch::Sentence;
 
@@ -66,6 +67,15 @@ impl TokenIds {
     /// `<s> w1 ... wn </s>` with nothing masked and a class marked at its first token, where a classifier reads.
     pub fn classified(&self, words: &[u32], class: u32) -> Sentence {
         Sentence { masked: vec![(0, class)], ..self.mask_all(words, &[]) }
+    }
+
+    /// The same with the class marked at the last token where a model of this kind sees the past alone.
+    pub fn classified_for(&self, kind: ModelKind, words: &[u32], class: u32) -> Sentence {
+        let mut sentence = self.classified(words, class);
+        if kind.is_causal() {
+            sentence.masked[0].0 = sentence.ids.len() as u32 - 1;
+        }
+        sentence
     }
 
     /// `<s> w1 ... wn </s>` and padding up to `length` tokens.

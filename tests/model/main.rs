@@ -11,6 +11,7 @@ mod common {
 
 mod algorithms;
 mod curvature;
+mod decoders;
 mod designed_traces;
 mod downstream;
 mod enlarge;
@@ -30,8 +31,9 @@ mod transformers;
 mod windows;
 
 /// The models of `fixtures/make_transformers.py`: each type, tied and untied, each activation. `roberta-N` are of the
-/// type `roberta-prelayernorm`, `postnorm-N` of `roberta`, `lstm-plain` and `lstm-plain-tiny` LSTMs in one direction.
-const MODELS: [&str; 25] = [
+/// type `roberta-prelayernorm`, `postnorm-N` of `roberta`, `lstm-plain` and `lstm-plain-tiny` LSTMs in one direction;
+/// the decoders begin with the name of their type.
+const MODELS: [&str; 35] = [
     "roberta-20",
     "roberta-32",
     "bert-24",
@@ -57,4 +59,14 @@ const MODELS: [&str; 25] = [
     "lstm-tiny",
     "lstm-plain",
     "lstm-plain-tiny",
+    "gpt2-20",
+    "opt-18",
+    "gpt_neox-20",
+    "llama-24",
+    "qwen2-16",
+    "mistral-16",
+    "olmo-16",
+    "olmo2-18",
+    "gpt2-tiny",
+    "llama-tiny",
 ];

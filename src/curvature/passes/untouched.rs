@@ -3,11 +3,12 @@
 //!
 //! - Rows of the position and segment tables that no token takes, pad rows among them, and rows of the word table of
 //!   words in no input; with a tied head every word's row is an output too, which softmax ties to the loss.
-//! - Biases of keys: they add the same q · b to all scores of a query, and softmax forgets it; with rotary positions those
-//!   of the numbers that do not turn.
-//! - Queries and keys altogether, their norms too, where every example is read at its first token alone, an LSTM's weights
-//!   of the state before the first token, which is 0, and its forget gates; without layers what stands at positions that
-//!   are not masked, and behind the last masked position what a decoder or an LSTM in one direction has not read yet.
+//! - Biases of keys: they add the same q · b to all scores of a query, and softmax forgets it; with rotary positions
+//!   those of the numbers that do not turn.
+//! - Queries and keys altogether, their norms too, where every example is read at its first token alone, an LSTM's
+//!   weights of the state before the first token, which is 0, and its forget gates; without layers what stands at
+//!   positions that are not masked, and behind the last masked position what a decoder or an LSTM in one direction has
+//!   not read yet.
 
 use std::ops::Range;
 

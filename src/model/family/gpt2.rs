@@ -1,5 +1,5 @@
-//! GPT-2, as `transformers` defines it: x ← x + attention(norm(x)), x ← x + feed-forward(norm(x)), a norm behind the last
-//! layer; learned positions. Weights of layers lie in the file as [in, out].
+//! GPT-2, as `transformers` defines it: x ← x + attention(norm(x)), x ← x + feed-forward(norm(x)), a norm behind the
+//! last layer; learned positions. Weights of layers lie in the file as [in, out].
 
 use super::{Decoder, Family, JsonMap, Reach, causal, heads, only};
 use crate::graph::TensorId;

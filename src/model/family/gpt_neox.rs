@@ -1,6 +1,6 @@
-//! GPT-NeoX and Pythia, as `transformers` defines them: x ← x + attention(norm(x)) + feed-forward(norm'(x)), or one after
-//! the other, a norm behind the last layer; rotary positions of a part of each head. The file has queries, keys and
-//! values of a head one behind another.
+//! GPT-NeoX and Pythia, as `transformers` defines them: x ← x + attention(norm(x)) + feed-forward(norm'(x)), or one
+//! after the other, a norm behind the last layer; rotary positions of a part of each head. The file has queries, keys
+//! and values of a head one behind another.
 
 use super::{Decoder, Family, JsonMap, Reach, causal, heads, rope};
 use crate::graph::TensorId;

@@ -81,8 +81,8 @@ pub(super) trait Family: Sync {
     /// Logits [masked, V] of masked rows [masked, D]; `words` is the table of words.
     fn word_head(&self, b: &mut Builder<'_>, m: TensorId, words: TensorId) -> TensorId;
 
-    /// Numbers of a key's head whose bias changes nothing, since it adds the same to all scores of a query: those that are
-    /// neither turned by positions nor normalised.
+    /// Numbers of a key's head whose bias changes nothing, since it adds the same to all scores of a query: those that
+    /// are neither turned by positions nor normalised.
     fn idle_key_bias(&self, config: &ModelConfig) -> std::ops::Range<u32> {
         0..config.head_size()
     }
@@ -133,7 +133,8 @@ impl ModelConfig {
     }
 }
 
-/// Refuses keys whose values would make another function: those of `wanted` must have the value there, be null or absent.
+/// Refuses keys whose values would make another function: those of `wanted` must have the value there, be null or
+/// absent.
 pub(super) fn only(given: &JsonMap, wanted: &[(&str, serde_json::Value)]) -> Result<(), String> {
     let other = wanted.iter().find_map(|(key, value)| {
         let has = given.get(*key).filter(|has| !has.is_null() && *has != value)?;
