@@ -12,13 +12,16 @@ const ADDEND: u32 = 0u;
 
 struct Params {
     cols4: u32,
+    // A bit a table, and 8 for a sum onto what is there.
     uses: u32,
     word_layer: u32,
     position_layer: u32,
     segment_layer: u32,
     in_layer: u32,
     out_layer: u32,
+    // Rows of a table: those of the window, from `first` on, in forward and combine, else all of them.
     targets: u32,
+    first: u32,
 }
 @group(0) @binding(8) var<uniform> p: Params;
 
@@ -39,9 +42,12 @@ fn forward(here: Place) {
     let id = bitcast<vec4<u32>>(ids[i / p.cols4]);
     let c = i % p.cols4;
     var y = vec4<f32>(0.0);
-    if (p.uses & 1u) != 0u { y += words[here.group.z * p.word_layer + id.x * p.cols4 + c]; }
+    // Rows before the window wrap to large numbers.
+    let word = id.x - p.first;
+    if (p.uses & 1u) != 0u && word < p.targets { y += words[here.group.z * p.word_layer + word * p.cols4 + c]; }
     if (p.uses & 2u) != 0u { y += positions[here.group.z * p.position_layer + id.y * p.cols4 + c]; }
     if (p.uses & 4u) != 0u { y += segments[here.group.z * p.segment_layer + id.z * p.cols4 + c]; }
+    if (p.uses & 8u) != 0u { y += out[here.group.z * p.out_layer + i]; }
     out[here.group.z * p.out_layer + i] = y;
 }
 
@@ -83,7 +89,7 @@ fn partial(here: Place) {
 fn combine(here: Place) {
     let i = element(here);
     if i >= p.targets * p.cols4 { return; }
-    let target_row = i / p.cols4;
+    let target_row = p.first + i / p.cols4;
     let c = i % p.cols4;
     var total = vec4<f32>(0.0);
     for (var s = starts[target_row]; s < starts[target_row + 1u]; s++) {

@@ -10,19 +10,26 @@
 // With ADDEND each adds to `addend`. `mask` has a bit for each of PARTS equal parts of b's columns (or for scale and
 // shift, or for each table) that takes part. One workgroup a pair of sentences; variants as in ghost_norm.wgsl.
 //@variants PARTS=3 ADDEND=1
+//@variants ONTO=1
 //@variants SUBGROUP=1 LANES=4|8
+//@variants SUBGROUP=1 LANES=8 ONTO=1
 //@variants SUBGROUP=1 LANES=16 PARTS=3 ADDEND=1
 //@import common/entry.wgsl
 //@import common/step.wgsl
 //@import common/ghost.wgsl
 
 const ADDEND: u32 = 0u;
+// Whether products are added to those of the slices before.
+const ONTO: u32 = 0u;
 
 struct Params {
-    // vec4 in a row of a and of one part of b; of the head's adjoint e.
+    // vec4 in a row of a and of one part of b, or of the slice of b's columns that is taken; of the head's adjoint e.
     a4: u32,
     b4: u32,
     e4: u32,
+    // vec4 in a whole row of b, and the first of the slice.
+    b_row: u32,
+    b_first: u32,
     // 1: rows are masked positions.
     masked: u32,
     // Sentences that the plan has room for, and numbers in a row of the result.
@@ -66,6 +73,7 @@ fn keep(pair: Pair, total: f32) {
     let at = pair.i * p.stride + pair.j;
     var sum = total;
     if ADDEND != 0u { sum += addend[at]; }
+    if ONTO != 0u { sum += out[at]; }
     out[at] = sum;
 }
 

@@ -8,20 +8,26 @@
 //   tables          embedding: Σ_{t,s} [same table row] b_t·b_s for words, positions, segments
 //   tied            a table that is the head too: the cross term 2 Σ_{t,m} e_m[word_t] (b_t·h_m) with the head's input
 //                   h and adjoint e at masked positions m
-// One workgroup a sentence; out[layer, sentence] has a part in each of four columns. Variants: `row`, 64 invocations
+// Rows of b of a great many columns (words) are taken in slices of columns, a dispatch each, since a software driver
+// ends long loops. One workgroup a sentence; out[layer, sentence] has a part in each of four columns. Variants: `row`, 64 invocations
 // that share the pairs (t, s); `subgroup`, a lane a row, others by broadcast, for software adapters.
 //@variants PARTS=3
+//@variants ONTO=1
 //@variants SUBGROUP=1 LANES=4|8
+//@variants SUBGROUP=1 LANES=8 ONTO=1
 //@variants SUBGROUP=1 LANES=16 PARTS=3
 //@import common/entry.wgsl
 //@import common/step.wgsl
 //@import common/ghost.wgsl
 
 struct Params {
-    // vec4 in a row of a and of one part of b; of the head's adjoint e.
+    // vec4 in a row of a and of one part of b, or of the slice of b's columns that is taken; of the head's adjoint e.
     a4: u32,
     b4: u32,
     e4: u32,
+    // vec4 in a whole row of b, and the first of the slice.
+    b_row: u32,
+    b_first: u32,
     // 1: rows are masked positions.
     masked: u32,
     // vec4 between draws; 0 where there is one.
@@ -32,6 +38,13 @@ struct Params {
 @group(0) @binding(8) var<uniform> p: Params;
 
 @group(0) @binding(6) var<storage, read_write> out: array<vec4<f32>>;
+
+// Whether norms are added to those of the slices before.
+const ONTO: u32 = 0u;
+
+fn store(at: u32, all: vec4<f32>) {
+    if ONTO != 0u { out[at] += all; } else { out[at] = all; }
+}
 
 //@if SUBGROUP
 //@import common/ghost_norm_subgroup.wgsl
@@ -50,13 +63,13 @@ fn sums(here: Place) {
         for (var c = l; c < p.b4; c += WIDTH) {
             var sum = vec4<f32>(0.0);
             for (var t = range.x; t < range.y; t++) {
-                sum += b[here.group.z * p.b_layer + (t * PARTS + part) * p.b4 + c];
+                sum += b[here.group.z * p.b_layer + p.b_first + t * p.b_row + part * p.b4 + c];
             }
             total[part] += dot(sum, sum);
         }
     }
     let all = add_up(total, l);
-    if l == 0u && sentence < step.sentences { out[here.group.z * p.out_layer + sentence] = all; }
+    if l == 0u && sentence < step.sentences { store(here.group.z * p.out_layer + sentence, all); }
 }
 
 @compute @workgroup_size(WIDTH)
@@ -93,7 +106,8 @@ fn instantiated(here: Place) {
             var g2 = vec4<f32>(0.0);
             var g3 = vec4<f32>(0.0);
             for (var t = range.x; t < range.y; t++) {
-                let bar = b[here.group.z * p.b_layer + (t * PARTS + part) * p.b4 + tile / p.a4];
+                let first = here.group.z * p.b_layer + p.b_first + t * p.b_row + part * p.b4;
+                let bar = b[first + tile / p.a4];
                 let x = a[t * p.a4 + tile % p.a4];
                 g0 += bar.x * x;
                 g1 += bar.y * x;
@@ -104,5 +118,5 @@ fn instantiated(here: Place) {
         }
     }
     let all = add_up(total, l);
-    if l == 0u && sentence < step.sentences { out[here.group.z * p.out_layer + sentence] = all; }
+    if l == 0u && sentence < step.sentences { store(here.group.z * p.out_layer + sentence, all); }
 }

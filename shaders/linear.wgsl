@@ -29,9 +29,11 @@
 //@variants COOPERATIVE=1 EPILOGUE=1
 //@variants COOPERATIVE=1 LAYOUT=1 EPILOGUE=2
 //@variants COOPERATIVE=1 SMALL=8
+//@variants LAYOUT=1 ONTO=1
 //@variants SUBGROUP=1 BIAS=1
 //@variants SUBGROUP=1 EPILOGUE=3
 //@variants SUBGROUP=1 LAYOUT=1 ADDEND=1
+//@variants SUBGROUP=1 LANES=8|16 LAYOUT=1 ONTO=1
 //@variants SUBGROUP=1 LANES=4|16 BIAS=1 ADDEND=1
 //@variants SUBGROUP=1 LANES=8|16 BIAS=1 EPILOGUE=1
 //@variants SUBGROUP=1 LANES=8|16 LAYOUT=1 EPILOGUE=2
@@ -54,6 +56,8 @@ const EPILOGUE: u32 = 0u;
 // What is added. Constants and no parameters, since a software adapter runs both sides of every branch.
 const BIAS: u32 = 0u;
 const ADDEND: u32 = 0u;
+// Whether C is added to what is there.
+const ONTO: u32 = 0u;
 // Sums of A's columns over the rows of a split to `act` (TN, subgroup).
 const SUMS: u32 = 0u;
 
@@ -70,6 +74,11 @@ struct Params {
     a4: u32,
     b4: u32,
     c4: u32,
+    // vec4 of C's columns that are computed, those from c_first on: with a window of B's rows (NT) not all.
+    n4: u32,
+    c_first: u32,
+    // First vec4 of A's columns: of the depth in a window of B's rows (NN), of a window of C's rows (TN).
+    a_first: u32,
     // Tiles along n and along m (TN).
     tiles_n: u32,
     tiles_m: u32,
@@ -123,16 +132,18 @@ fn task(group: u32, unit: u32) -> Task {
     return Task((group / p.tiles_n) * unit, tile_n, 0u, depth, count_of(p.m_code, p.m_fixed), 0u);
 }
 
-// Bias, addend and epilogue of vec4 (row, column) of C.
+// Bias, addend and epilogue of vec4 (row, column) of what is computed of C.
 fn finish(row: u32, column: u32, layer: u32, sum: vec4<f32>) {
     var c = sum;
-    if BIAS != 0u { c += bias[layer * p.bias_layer + column]; }
+    if BIAS != 0u { c += bias[layer * p.bias_layer + p.c_first + column]; }
     finish_biased(row, column, layer, c);
 }
 
-fn finish_biased(row: u32, column: u32, layer: u32, sum: vec4<f32>) {
+fn finish_biased(row: u32, computed: u32, layer: u32, sum: vec4<f32>) {
+    let column = p.c_first + computed;
     let i = row * p.c4 + column;
     var c = sum;
+    if ONTO != 0u { c += out[layer * p.c_layer + i]; }
     if ADDEND != 0u { c += addend[layer * p.c_layer + i]; }
     if EPILOGUE == 2u { c *= slope4(z[layer * p.z_layer + i]); }
     if EPILOGUE == 4u { c *= z[layer * p.z_layer + i]; }

@@ -5,7 +5,8 @@
 //   KIND 2  exact    u = column y of the triangular factor of diag(p) − p pᵀ at one masked position of each sentence;
 //                    draw number (position (V − 1) + y); the sum over all draws is the trace itself. With
 //                    s_y = Σ_{i ≥ y} p_i: √(p_y s_{y+1} / s_y) at y, −p_i / s_{y+1} times that behind it, 0 before
-// Random numbers are a function of (seed, example, masked position, draw). An invocation a row and layer.
+// Random numbers are a function of (seed, example, masked position, draw). An invocation a row and layer, STEP vec4 an
+// iteration: llvmpipe ends the loops of an invocation after 65,535 iterations.
 //@variants KIND=1|2
 //@import common/entry.wgsl
 //@import common/step.wgsl
@@ -13,6 +14,7 @@
 //@import common/philox.wgsl
 
 const KIND: u32 = 0u;
+const STEP: u32 = 4u;
 
 struct Params {
     width: u32,
@@ -27,8 +29,14 @@ struct Params {
 @group(0) @binding(2) var<storage, read> labels: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> out: array<vec4<f32>>;
 
+// p at vec4 number c of a row, 0 behind its end.
 fn probability(row: u32, c: u32, s: vec4<f32>) -> vec4<f32> {
-    return within(exp((z[row * p.cols4 + c] - s.w) - s.z), c, p.width);
+    return within(exp((z[row * p.cols4 + min(c, p.cols4 - 1u)] - s.w) - s.z), c, p.width);
+}
+
+// vec4 number c of the row of `out` that begins at `to`; none behind its end.
+fn put(to: u32, c: u32, u: vec4<f32>) {
+    if c < p.cols4 { out[to + c] = u; }
 }
 
 fn draws(who: vec4<u32>, draw: u32, block: u32) -> vec4<u32> {
@@ -52,32 +60,45 @@ fn forward(here: Place) {
     if KIND == 1u {
         var along = 0.0;
         var bits = vec4<u32>(0u);
-        for (var c = 0u; c < p.cols4; c++) {
-            if c % 32u == 0u { bits = draws(who, draw, c / 32u); }
-            along += dot(sqrt(probability(row, c, s)), signs(bits, c));
+        for (var c0 = 0u; c0 < p.cols4; c0 += STEP) {
+            if c0 % 32u == 0u { bits = draws(who, draw, c0 / 32u); }
+            //@unroll
+            for (var u = 0u; u < STEP; u++) {
+                along += dot(sqrt(probability(row, c0 + u, s)), signs(bits, c0 + u));
+            }
         }
-        for (var c = 0u; c < p.cols4; c++) {
-            if c % 32u == 0u { bits = draws(who, draw, c / 32u); }
-            let q = probability(row, c, s);
-            out[to + c] = sqrt(q) * signs(bits, c) - q * along;
+        for (var c0 = 0u; c0 < p.cols4; c0 += STEP) {
+            if c0 % 32u == 0u { bits = draws(who, draw, c0 / 32u); }
+            //@unroll
+            for (var u = 0u; u < STEP; u++) {
+                let q = probability(row, c0 + u, s);
+                put(to, c0 + u, sqrt(q) * signs(bits, c0 + u) - q * along);
+            }
         }
         return;
     }
     if KIND == 2u {
         let y = draw % (p.width - 1u);
         var behind = 0.0;
-        for (var c = y / 4u; c < p.cols4; c++) {
-            let q = select(vec4<f32>(0.0), probability(row, c, s), columns(c) > vec4<u32>(y));
-            behind += sum4(q);
+        for (var c0 = y / 4u; c0 < p.cols4; c0 += STEP) {
+            //@unroll
+            for (var u = 0u; u < STEP; u++) {
+                let q = select(vec4<f32>(0.0), probability(row, c0 + u, s), columns(c0 + u) > vec4<u32>(y));
+                behind += sum4(q);
+            }
         }
         let own = probability(row, y / 4u, s)[y % 4u];
         // Where nothing is behind y its column is 0.
         let some = behind > 0.0 && own > 0.0 && draw / (p.width - 1u) == who.w;
         let top = select(0.0, sqrt(own * (behind / (own + behind))), some);
         let rest = select(0.0, -top / behind, some);
-        for (var c = 0u; c < p.cols4; c++) {
-            let after = select(vec4<f32>(0.0), rest * probability(row, c, s), columns(c) > vec4<u32>(y));
-            out[to + c] = select(after, vec4<f32>(top), columns(c) == vec4<u32>(y));
+        for (var c0 = 0u; c0 < p.cols4; c0 += STEP) {
+            //@unroll
+            for (var u = 0u; u < STEP; u++) {
+                let c = c0 + u;
+                let after = select(vec4<f32>(0.0), rest * probability(row, c, s), columns(c) > vec4<u32>(y));
+                put(to, c, select(after, vec4<f32>(top), columns(c) == vec4<u32>(y)));
+            }
         }
         return;
     }
@@ -85,15 +106,23 @@ fn forward(here: Place) {
     let u = (f32(draws(who, draw, 0u).x >> 8u) + 0.5) / 16777216.0;
     var sum = 0.0;
     var y = 0u;
-    for (var c = 0u; c < p.cols4; c++) {
-        let q = probability(row, c, s);
-        let sums = sum + vec4<f32>(q.x, q.x + q.y, q.x + q.y + q.z, sum4(q));
-        let passed = select(vec4<u32>(0u), vec4<u32>(1u), sums <= vec4<f32>(u));
-        y += passed.x + passed.y + passed.z + passed.w;
-        sum = sums.w;
+    for (var c0 = 0u; c0 < p.cols4; c0 += STEP) {
+        //@unroll
+        for (var u4 = 0u; u4 < STEP; u4++) {
+            let q = probability(row, c0 + u4, s);
+            let sums = sum + vec4<f32>(q.x, q.x + q.y, q.x + q.y + q.z, sum4(q));
+            let passed = select(vec4<u32>(0u), vec4<u32>(1u), sums <= vec4<f32>(u));
+            y += passed.x + passed.y + passed.z + passed.w;
+            sum = sums.w;
+        }
     }
     y = min(y, p.width - 1u);
-    for (var c = 0u; c < p.cols4; c++) {
-        out[to + c] = probability(row, c, s) - select(vec4<f32>(0.0), vec4<f32>(1.0), columns(c) == vec4<u32>(y));
+    for (var c0 = 0u; c0 < p.cols4; c0 += STEP) {
+        //@unroll
+        for (var u4 = 0u; u4 < STEP; u4++) {
+            let c = c0 + u4;
+            let label = select(vec4<f32>(0.0), vec4<f32>(1.0), columns(c) == vec4<u32>(y));
+            put(to, c, probability(row, c, s) - label);
+        }
     }
 }

@@ -9,7 +9,7 @@ fn inner_b(t: u32, s: u32) -> f32 {
     for (var part = 0u; part < PARTS; part++) {
         if ((p.mask >> part) & 1u) == 0u { continue; }
         for (var c = part * p.b4; c < (part + 1u) * p.b4; c++) {
-            sum += b[t * PARTS * p.b4 + c] * b[s * PARTS * p.b4 + c];
+            sum += b[t * p.b_row + p.b_first + c] * b[s * p.b_row + p.b_first + c];
         }
     }
     return sum4(sum);

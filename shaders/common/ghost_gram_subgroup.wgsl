@@ -29,7 +29,8 @@ fn product(here: Lane) {
             }
             for (var part = 0u; part < PARTS; part++) {
                 if ((p.mask >> part) & 1u) == 0u { continue; }
-                let inner = inner_b((t * PARTS + part) * p.b4, (s * PARTS + part) * p.b4);
+                let first = p.b_first + part * p.b4;
+                let inner = inner_b(t * p.b_row + first, s * p.b_row + first);
                 total += weighed(weights, inner, t0 + l, pair.own.y, s0, pair.other.y);
             }
         }
@@ -49,8 +50,8 @@ fn sums(here: Lane) {
         for (var c = part * p.b4 + here.lane; c < (part + 1u) * p.b4; c += LANES) {
             var own = vec4<f32>(0.0);
             var other = vec4<f32>(0.0);
-            for (var t = pair.own.x; t < pair.own.y; t++) { own += b[t * PARTS * p.b4 + c]; }
-            for (var s = pair.other.x; s < pair.other.y; s++) { other += b[s * PARTS * p.b4 + c]; }
+            for (var t = pair.own.x; t < pair.own.y; t++) { own += b[t * p.b_row + p.b_first + c]; }
+            for (var s = pair.other.x; s < pair.other.y; s++) { other += b[s * p.b_row + p.b_first + c]; }
             total += dot(own, other);
         }
     }
@@ -115,10 +116,13 @@ fn crossed(tokens: vec2<u32>, positions: vec2<u32>, l: u32) -> f32 {
     for (var t0 = tokens.x; t0 < tokens.y; t0 += LANES) {
         let t = min(t0 + l, tokens.y - 1u);
         let word = bitcast<vec4<u32>>(ids[t]).x;
-        for (var m = positions.x; m < positions.y; m++) {
-            var sum = vec4<f32>(0.0);
-            for (var c = 0u; c < p.b4; c++) { sum += b[t * p.b4 + c] * a[m * p.a4 + c]; }
-            total += select(0.0, sum4(sum) * adjoint_of(m * p.e4, word), t0 + l < tokens.y);
+        for (var m0 = positions.x; m0 < positions.y; m0 += LANES) {
+            let inner = inner_b_a(t * p.b4, min(m0 + l, positions.y - 1u));
+            //@unroll
+            for (var j = 0u; j < LANES; j++) {
+                let term = inner[j] * adjoint_of(min(m0 + j, positions.y - 1u) * p.e4, word);
+                total += select(0.0, term, t0 + l < tokens.y && m0 + j < positions.y);
+            }
         }
     }
     return total;

@@ -5,9 +5,10 @@ const WIDTH: u32 = 64u;
 alias Summed = vec4<f32>;
 
 fn inner_b(layer: u32, t: u32, s: u32, part: u32) -> f32 {
+    let first = layer + p.b_first + part * p.b4;
     var sum = vec4<f32>(0.0);
     for (var c = 0u; c < p.b4; c++) {
-        sum += b[layer + (t * PARTS + part) * p.b4 + c] * b[layer + (s * PARTS + part) * p.b4 + c];
+        sum += b[first + t * p.b_row + c] * b[first + s * p.b_row + c];
     }
     return sum4(sum);
 }
@@ -34,7 +35,7 @@ fn product(here: Place) {
         }
     }
     let all = add_up(total, l);
-    if l == 0u && sentence < step.sentences { out[here.group.z * p.out_layer + sentence] = all; }
+    if l == 0u && sentence < step.sentences { store(here.group.z * p.out_layer + sentence, all); }
 }
 
 @compute @workgroup_size(64)

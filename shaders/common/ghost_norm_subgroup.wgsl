@@ -38,7 +38,7 @@ fn inner_b_own(t: u32) -> array<f32, LANES> {
 
 // Where a part of row t of b begins.
 fn part_of(layer: u32, t: u32, part: u32) -> u32 {
-    return layer + (t * PARTS + part) * p.b4;
+    return layer + p.b_first + t * p.b_row + part * p.b4;
 }
 
 @compute @workgroup_size(LANES)
@@ -56,7 +56,7 @@ fn product(here: Lane) {
     let draws = select(1u, min(first + each, step.probes), p.b_layer != 0u);
     if first >= draws { return; }
     if range.x >= range.y {
-        for (var k = first; k < draws; k++) { out[k * p.out_layer + sentence] = vec4<f32>(0.0); }
+        for (var k = first; k < draws; k++) { store(k * p.out_layer + sentence, vec4<f32>(0.0)); }
     }
     for (var t0 = range.x; t0 < range.y; t0 += LANES) {
         let t = min(t0 + l, range.y - 1u);
@@ -79,7 +79,7 @@ fn product(here: Lane) {
             let all = add_up(total, l);
             if l == 0u {
                 let at = k * p.out_layer + sentence;
-                if t0 == range.x { out[at] = all; } else { out[at] += all; }
+                if t0 == range.x { store(at, all); } else { out[at] += all; }
             }
         }
         // Those below it count twice.
@@ -146,14 +146,13 @@ fn tied(here: Lane) {
     for (var t0 = span.x; t0 < span.y; t0 += LANES) {
         let t = min(t0 + l, span.y - 1u);
         let word = bitcast<vec4<u32>>(ids[t]).x;
-        for (var m = span.z; m < span.w; m++) {
-            var sum = vec4<f32>(0.0);
-            for (var c = 0u; c < p.b4; c++) {
-                sum += b[here.group.z * p.b_layer + t * p.b4 + c] * a[m * p.a4 + c];
+        for (var m0 = span.z; m0 < span.w; m0 += LANES) {
+            let inner = inner_b_a(here.group.z * p.b_layer + t * p.b4, min(m0 + l, span.w - 1u));
+            //@unroll
+            for (var j = 0u; j < LANES; j++) {
+                let term = inner[j] * adjoint_of(e0 + min(m0 + j, span.w - 1u) * p.e4, word);
+                total += select(0.0, term, t0 + l < span.y && m0 + j < span.w);
             }
-            let inner = sum4(sum);
-            let term = inner * adjoint_of(e0 + m * p.e4, word);
-            total += select(0.0, term, t0 + l < span.y);
         }
     }
     let all = add_up(vec4<f32>(2.0 * total, 0.0, 0.0, 0.0), l);

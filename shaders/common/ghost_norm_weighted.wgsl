@@ -13,8 +13,8 @@ fn weighted(here: Lane) {
     if sentence >= step.sentences { return; }
     let range = range_of(sentence, p.masked);
     let length = range.y - range.x;
-    let row4 = PARTS * p.b4;
-    let first = here.group.z * p.b_layer + range.x * row4;
+    let row4 = p.b_row;
+    let first = here.group.z * p.b_layer + p.b_first + range.x * row4;
     var total = vec4<f32>(0.0);
     //@unroll
     for (var part = 0u; part < PARTS; part++) {
@@ -53,7 +53,7 @@ fn weighted(here: Lane) {
         }
     }
     let all = add_up(total, l);
-    if l == 0u { out[here.group.z * p.out_layer + sentence] = all; }
+    if l == 0u { store(here.group.z * p.out_layer + sentence, all); }
 }
 //@else
 @compute @workgroup_size(64)
@@ -73,6 +73,6 @@ fn weighted(here: Place) {
         }
     }
     let all = add_up(total, l);
-    if l == 0u && sentence < step.sentences { out[here.group.z * p.out_layer + sentence] = all; }
+    if l == 0u && sentence < step.sentences { store(here.group.z * p.out_layer + sentence, all); }
 }
 //@end

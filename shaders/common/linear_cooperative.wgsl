@@ -41,7 +41,7 @@ fn rounded(value: vec4<f32>, keep: bool) -> vec4<f16> {
 @compute @workgroup_size(INVOCATIONS)
 fn forward(here: Place, @builtin(subgroup_id) quarter: u32) {
     let t = task(group_number(here.group), BLOCK);
-    let a0 = here.group.z * p.a_layer;
+    let a0 = here.group.z * p.a_layer + p.a_first;
     let b0 = here.group.z * p.b_layer;
     // Corner of this subgroup's quarter.
     let top = 32u * (quarter / 2u);
@@ -52,8 +52,8 @@ fn forward(here: Place, @builtin(subgroup_id) quarter: u32) {
             if LAYOUT == TN {
                 let d = i / (BLOCK / 4u);
                 let m4 = i % (BLOCK / 4u);
-                let keep = (k + d < t.k_end) & (t.m / 4u + m4 < p.a4);
-                let v = rounded(a[a0 + min(k + d, t.k_end - 1u) * p.a4 + min(t.m / 4u + m4, p.a4 - 1u)], keep);
+                let keep = (k + d < t.k_end) & (t.m + 4u * m4 < p.m_fixed);
+                let v = rounded(a[a0 + min(k + d, t.k_end - 1u) * p.a4 + min(t.m / 4u + m4, (p.m_fixed - 1u) / 4u)], keep);
                 //@unroll
                 for (var j = 0u; j < 4u; j++) {
                     slice_a[(4u * m4 + j) * DEPTH + d] = v[j];
@@ -62,7 +62,7 @@ fn forward(here: Place, @builtin(subgroup_id) quarter: u32) {
                 let m = i / (DEPTH / 4u);
                 let d4 = i % (DEPTH / 4u);
                 let keep = (t.m + m < t.rows) & (k + 4u * d4 < t.k_end);
-                let v = rounded(a[a0 + min(t.m + m, t.rows - 1u) * p.a4 + min(k / 4u + d4, p.a4 - 1u)], keep);
+                let v = rounded(a[a0 + min(t.m + m, t.rows - 1u) * p.a4 + min(k / 4u + d4, t.k_end / 4u - 1u)], keep);
                 //@unroll
                 for (var j = 0u; j < 4u; j++) {
                     slice_a[m * DEPTH + 4u * d4 + j] = v[j];
@@ -72,8 +72,8 @@ fn forward(here: Place, @builtin(subgroup_id) quarter: u32) {
                 let c = i / (DEPTH / 4u);
                 let d4 = i % (DEPTH / 4u);
                 let column = t.tile_n * BLOCK + c;
-                let keep = (column < 4u * p.c4) & (k + 4u * d4 < t.k_end);
-                let v = rounded(b[b0 + min(column, 4u * p.c4 - 1u) * p.b4 + min(k / 4u + d4, p.b4 - 1u)], keep);
+                let keep = (column < 4u * p.n4) & (k + 4u * d4 < t.k_end);
+                let v = rounded(b[b0 + min(column, 4u * p.n4 - 1u) * p.b4 + min(k / 4u + d4, p.b4 - 1u)], keep);
                 //@unroll
                 for (var j = 0u; j < 4u; j++) {
                     slice_b[(4u * d4 + j) * BLOCK + c] = v[j];
@@ -82,8 +82,8 @@ fn forward(here: Place, @builtin(subgroup_id) quarter: u32) {
                 let d = i / (BLOCK / 4u);
                 let c4 = i % (BLOCK / 4u);
                 let column = t.tile_n * (BLOCK / 4u) + c4;
-                let keep = (k + d < t.k_end) & (column < p.c4);
-                let v = rounded(b[b0 + min(k + d, t.k_end - 1u) * p.b4 + min(column, p.c4 - 1u)], keep);
+                let keep = (k + d < t.k_end) & (column < p.n4);
+                let v = rounded(b[b0 + min(k + d, t.k_end - 1u) * p.b4 + min(column, p.n4 - 1u)], keep);
                 //@unroll
                 for (var j = 0u; j < 4u; j++) {
                     slice_b[d * BLOCK + 4u * c4 + j] = v[j];
@@ -117,6 +117,6 @@ fn forward(here: Place, @builtin(subgroup_id) quarter: u32) {
         let row = t.m + i / (BLOCK / 4u);
         let column = t.tile_n * (BLOCK / 4u) + i % (BLOCK / 4u);
         let sum = vec4<f32>(block_c[4u * i], block_c[4u * i + 1u], block_c[4u * i + 2u], block_c[4u * i + 3u]);
-        if row < t.rows && column < p.c4 { finish(t.split * p.m_fixed + row, column, here.group.z, sum); }
+        if row < t.rows && column < p.n4 { finish(t.split * p.m_fixed + row, column, here.group.z, sum); }
     }
 }

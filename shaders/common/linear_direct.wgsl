@@ -13,8 +13,8 @@ fn forward(here: Place) {
     let t = task(group_number(here.group), ROWS);
     let row = t.m + (here.local / 8u) * 4u;
     let asked = t.tile_n * 8u + here.local % 8u;
-    if row >= t.rows || asked >= p.c4 { return; }
-    let a0 = here.group.z * p.a_layer;
+    if row >= t.rows || asked >= p.n4 { return; }
+    let a0 = here.group.z * p.a_layer + p.a_first;
     let b0 = here.group.z * p.b_layer;
     var acc: array<vec4<f32>, 4>;
     if LAYOUT == TN {

@@ -75,7 +75,7 @@ fn fetch_b(base: u32, i: u32, k: u32, t: Task) {
 fn forward(here: Place) {
     let l = here.local;
     let t = task(group_number(here.group), BLOCK);
-    let a0 = here.group.z * p.a_layer;
+    let a0 = here.group.z * p.a_layer + p.a_first;
     let b0 = here.group.z * p.b_layer;
     let x = l % SIDE;
     let y = l / SIDE;
@@ -108,7 +108,7 @@ fn forward(here: Place) {
     for (var r = 0u; r < 8u; r++) {
         let row = t.m + (r / 4u) * (BLOCK / 2u) + 4u * y + r % 4u;
         let to = t.split * p.m_fixed + row;
-        if row < t.rows && column < p.c4 { finish(to, column, here.group.z, acc[2u * r]); }
-        if row < t.rows && column + SIDE < p.c4 { finish(to, column + SIDE, here.group.z, acc[2u * r + 1u]); }
+        if row < t.rows && column < p.n4 { finish(to, column, here.group.z, acc[2u * r]); }
+        if row < t.rows && column + SIDE < p.n4 { finish(to, column + SIDE, here.group.z, acc[2u * r + 1u]); }
     }
 }

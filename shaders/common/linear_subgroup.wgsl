@@ -14,8 +14,8 @@ fn forward(here: Lane) {
     let t = task(group_number(here.group), ROWS);
     if t.m >= t.rows { return; }
     let asked = t.tile_n * LANES + l;
-    let column = min(asked, p.c4 - 1u);
-    let a0 = here.group.z * p.a_layer;
+    let column = min(asked, p.n4 - 1u);
+    let a0 = here.group.z * p.a_layer + p.a_first;
     let b0 = here.group.z * p.b_layer;
     var acc: array<vec4<f32>, ROWS>;
     var column_sum = vec4<f32>(0.0);
@@ -26,7 +26,7 @@ fn forward(here: Lane) {
         for (var g = 0u; g < 4u; g++) {
             if LAYOUT == TN {
                 // Lane l has the vec4 number l of C's rows at depth k + g, zero behind the depth's end.
-                let value = a[a0 + min(k + g, t.k_end - 1u) * p.a4 + min(t.m / 4u + l, p.a4 - 1u)];
+                let value = a[a0 + min(k + g, t.k_end - 1u) * p.a4 + min(t.m / 4u + l, (p.m_fixed - 1u) / 4u)];
                 left[g] = select(vec4<f32>(0.0), value, k + g < t.k_end);
                 if SUMS != 0u { column_sum += left[g]; }
             } else {
@@ -71,13 +71,13 @@ fn forward(here: Lane) {
         }
     }
     if SUMS != 0u {
-        if t.tile_n == 0u && t.m / 4u + l < p.a4 {
-            act[here.group.z * p.sums_layer + t.split * p.a4 + t.m / 4u + l] = column_sum;
+        if t.tile_n == 0u && 4u * l + t.m < p.m_fixed {
+            act[here.group.z * p.sums_layer + t.split * p.a4 + p.a_first + t.m / 4u + l] = column_sum;
         }
     }
-    if asked >= p.c4 { return; }
+    if asked >= p.n4 { return; }
     var first = vec4<f32>(0.0);
-    if BIAS != 0u { first = bias[here.group.z * p.bias_layer + asked]; }
+    if BIAS != 0u { first = bias[here.group.z * p.bias_layer + p.c_first + asked]; }
     //@unroll
     for (var r = 0u; r < ROWS; r++) {
         if t.m + r < t.rows { finish_biased(t.split * p.m_fixed + t.m + r, asked, here.group.z, first + acc[r]); }

@@ -13,7 +13,7 @@ var<workgroup> slice_b: array<vec4<f32>, 256>;
 fn forward(here: Place) {
     let l = here.local;
     let t = task(group_number(here.group), ROWS);
-    let a0 = here.group.z * p.a_layer;
+    let a0 = here.group.z * p.a_layer + p.a_first;
     let b0 = here.group.z * p.b_layer;
     let x = l % 16u;
     let y = l / 16u;
@@ -68,7 +68,7 @@ fn forward(here: Place) {
         workgroupBarrier();
     }
     let row = t.m + 4u * y;
-    if column >= p.c4 { return; }
+    if column >= p.n4 { return; }
     //@unroll
     for (var r = 0u; r < 4u; r++) {
         if row + r < t.rows { finish(t.split * p.m_fixed + row + r, column, here.group.z, acc[r]); }

@@ -43,7 +43,9 @@ pub fn of_gpu(error: &GpuError) -> String {
             format!("{error}\nThis is a bug; please report it with the output of `lowland doctor --json`.")
         }
         GpuError::Compile { kernel, error } => format!("kernel `{kernel}`: {}", of_gpu(error)),
-        GpuError::Loops { .. } => format!("{error}\nTake shorter sentences, a narrower model, or a GPU."),
+        GpuError::Loops { .. } => format!(
+            "{error}\nTake shorter sentences, a narrower model, a GPU, or, of a transformer, `--variant attention=row`."
+        ),
         GpuError::Interrupted | GpuError::Kernel { .. } => error.to_string(),
     }
 }
@@ -216,6 +218,7 @@ mod tests {
             what: "the tensor `x` (64 x 8)".into(),
             bytes: 3 << 20,
             limit: 2 << 20,
+            bound: true,
             sentences: 64,
             most: Some(42),
             fixed: None,

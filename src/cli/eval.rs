@@ -14,7 +14,7 @@ use crate::config::Positions;
 use crate::curvature::Progress;
 use crate::gpu::{AdapterChoice, GpuError};
 use crate::interrupt::Interrupted;
-use crate::model::{ForwardPass, Loaded, RowLoss, dims_for, save_tensors};
+use crate::model::{ForwardPass, ModelConfig, RowLoss, dims_for, save_tensors};
 use crate::ops::batch::Sentence;
 use crate::ops::{Device, KernelChoice, Labels};
 use crate::statistics::Estimate;
@@ -82,7 +82,7 @@ pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Ev
             (hard, Some(known), positions)
         }
     };
-    let model = loaded.on(&Device::open(adapter, kernel_choice)?)?;
+    let model = loaded.moved_to(&Device::open(adapter, kernel_choice)?)?;
     let forward = |sentences: &[Sentence], labels, exports| {
         let dims = dims_for(sentences, arguments.on.batch as usize);
         ForwardPass::new(&model, dims, labels, exports)
@@ -109,7 +109,7 @@ pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Ev
     }
     let mut interrupted = done < hard.len();
     match export {
-        Some((what, path)) if !interrupted => exported.write(what, path, &hard, &loaded)?,
+        Some((what, path)) if !interrupted => exported.write(what, path, &hard, &model.encoder.config)?,
         Some((_, path)) => print::note(&format!("{} is not written", path.display())),
         None => {}
     }
@@ -263,8 +263,8 @@ impl Exported {
 
     /// `logits` [masked, V]; or `hidden_states.i` [examples, longest, D], zero behind a sentence's end, with
     /// `attention_mask` [examples, longest].
-    fn write(&self, what: Export, path: &Path, sentences: &[Sentence], loaded: &Loaded) -> Result<(), Failure> {
-        let (v, d) = (loaded.encoder.config.vocab_size as usize, loaded.encoder.config.hidden_size as usize);
+    fn write(&self, what: Export, path: &Path, sentences: &[Sentence], config: &ModelConfig) -> Result<(), Failure> {
+        let (v, d) = (config.vocab_size as usize, config.hidden_size as usize);
         let mut tensors: Vec<(String, Vec<usize>, Vec<f32>)> = Vec::new();
         match what {
             Export::Logits => tensors.push(("logits".into(), vec![self.logits.len() / v, v], self.logits.clone())),

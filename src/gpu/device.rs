@@ -51,16 +51,21 @@ pub struct Options {
     pub images: Option<bool>,
     /// Longest wait for one submission.
     pub timeout: Duration,
+    /// Most bytes of a storage binding, where that is less than the adapter's: with it tests see small matrices bound as
+    /// large ones are.
+    pub binding: Option<u64>,
 }
 
 impl Default for Options {
-    /// Checks in debug builds or with `LOWLAND_CHECKS=1`; waits of `LOWLAND_WAIT_SECONDS` (600).
+    /// Checks in debug builds or with `LOWLAND_CHECKS=1`; waits of `LOWLAND_WAIT_SECONDS` (600); bindings of
+    /// `LOWLAND_BINDING_BYTES` at most.
     fn default() -> Self {
         let flag = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<u64>().ok());
         Options {
             checks: flag("LOWLAND_CHECKS").map_or(cfg!(debug_assertions), |v| v != 0),
             images: flag("LOWLAND_IMAGES").map(|v| v != 0),
             timeout: Duration::from_secs(flag("LOWLAND_WAIT_SECONDS").unwrap_or(600)),
+            binding: flag("LOWLAND_BINDING_BYTES"),
         }
     }
 }
@@ -189,7 +194,7 @@ impl Gpu {
             cooperative,
             images,
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
-            largest_binding: limits.max_storage_buffer_binding_size,
+            largest_binding: limits.max_storage_buffer_binding_size.min(options.binding.unwrap_or(u64::MAX)),
             largest_buffer: limits.max_buffer_size,
         };
         Ok(Gpu {

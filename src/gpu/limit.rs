@@ -43,8 +43,9 @@ pub enum Limit {
 /// A tensor, or scratch memory, that is larger than an adapter binds.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{what} takes {}, and this adapter binds at most {}.",
+    "{what} takes {}, and this adapter {} at most {}.",
     mebibytes(*bytes),
+    if *bound { "binds" } else { "allocates" },
     mebibytes(*limit)
 )]
 pub struct Excess {
@@ -52,8 +53,10 @@ pub struct Excess {
     pub what: String,
     /// What it takes with the sentences that were asked for.
     pub bytes: u64,
-    /// Bytes that the adapter binds at most.
+    /// Bytes that the adapter binds at most, or allocates at once.
     pub limit: u64,
+    /// Whether it is too large for a binding; else for an allocation, which it is bound of in windows.
+    pub bound: bool,
     /// Sentences at once that were asked for.
     pub sentences: u32,
     /// Sentences at once with which everything fits; `None` where a single one is too many.
@@ -68,10 +71,10 @@ fn mebibytes(bytes: u64) -> String {
 }
 
 impl Excess {
-    /// A parameter that is too large, whatever the batch.
+    /// A parameter that is too large to be allocated, whatever the batch.
     pub fn of_matrix(name: &str, rows: u32, cols: u32, bytes: u64, limit: u64) -> Excess {
         let what = format!("the matrix `{name}` ({rows} x {cols})");
-        Excess { what, bytes, limit, sentences: 1, most: None, fixed: Some([rows, cols]) }
+        Excess { what, bytes, limit, bound: false, sentences: 1, most: None, fixed: Some([rows, cols]) }
     }
 
     /// Rows that would fit beside the columns of a matrix whose size is fixed, and columns that would beside its rows.

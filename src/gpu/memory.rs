@@ -3,6 +3,7 @@
 //!
 //! On software Vulkan drivers a buffer can also be read as an image that lies over the same memory (`images.rs`).
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -71,8 +72,9 @@ pub(super) struct Block {
     pub(super) _counted: Option<Counted>,
 }
 
-/// A range of device memory, bound and copied as one. Clones share the memory; whatever a program has bound of it lives
-/// on with the program when all clones are gone.
+/// A range of device memory, copied as one, and bound as one or, where it is larger than a binding may be, in
+/// [windows](Buffer::window). Clones share the memory; whatever a program has bound of it lives on with the program when
+/// all clones are gone.
 #[derive(Clone)]
 pub struct Buffer {
     block: Arc<Block>,
@@ -104,9 +106,28 @@ impl Buffer {
         self.image.as_ref()
     }
 
-    /// Tells it from every other that lives: its allocation, and where it begins there.
-    pub(super) fn place(&self) -> (*const (), u64) {
-        (Arc::as_ptr(&self.block).cast(), self.offset)
+    /// Tells it from every other that lives: its allocation, where it begins there, and its bytes.
+    pub(super) fn place(&self) -> (*const (), Range<u64>) {
+        (Arc::as_ptr(&self.block).cast(), self.offset..self.offset + self.bytes)
+    }
+
+    /// The memory under it, where images may lie over it and none lies over this range yet.
+    pub(super) fn without_image(&self) -> Option<&Arc<Memory>> {
+        if self.image.is_none() { self.block.memory.as_ref() } else { None }
+    }
+
+    /// A range of its bytes as a buffer of its own: what a kernel binds of a buffer that is larger than a binding may
+    /// be. It begins at a multiple of the [alignment](Gpu::alignment).
+    ///
+    /// # Panics
+    /// When the buffer ends before.
+    pub fn window(&self, bytes: Range<u64>) -> Buffer {
+        assert!(bytes.end <= self.bytes, "a window to byte {} of {}", bytes.end, self.bytes);
+        if bytes == (0..self.bytes) {
+            return self.clone();
+        }
+        let (offset, bytes) = (self.offset + bytes.start, bytes.end - bytes.start);
+        Buffer { block: self.block.clone(), offset, bytes, image: None }
     }
 
     /// Whether both lie in the same allocation (one dispatch must not read one and write the other).
@@ -125,12 +146,12 @@ impl Gpu {
     /// Zeroed buffers that share one allocation, in order.
     ///
     /// # Errors
-    /// [`GpuError::Limit`] when one is larger than a binding may be, or all together larger than a buffer may be.
+    /// [`GpuError::Limit`] when all together are larger than a buffer may be.
     pub fn buffers(&self, label: &str, sizes: &[u64]) -> Result<Vec<Buffer>, GpuError> {
         Ok(self.allocate(label, sizes, false)?.1)
     }
 
-    /// Zeroed buffers as above, with a buffer over all of them first, which must fit a binding too.
+    /// Zeroed buffers as above, with a buffer over all of them first.
     pub fn arena(&self, label: &str, sizes: &[u64]) -> Result<(Buffer, Vec<Buffer>), GpuError> {
         let (whole, parts) = self.allocate(label, sizes, true)?;
         Ok((whole.expect("asked for"), parts))
@@ -151,10 +172,6 @@ impl Gpu {
             let size = size.max(&16).next_multiple_of(16);
             offsets.push((total, size));
             total += size.next_multiple_of(align);
-            if size > self.capabilities().largest_binding {
-                let limit = self.capabilities().largest_binding;
-                return Err(Limit::Binding { label: label.into(), bytes: size, limit }.into());
-            }
         }
         if total > self.capabilities().largest_buffer {
             let limit = self.capabilities().largest_buffer;
@@ -164,7 +181,13 @@ impl Gpu {
         let ranges: Vec<(u64, u64)> = whole.then_some((0, total)).into_iter().chain(offsets).collect();
         // Images before zeros: what was in the memory before need not outlive an image's first layout.
         let images = match &block.memory {
-            Some(memory) => self.lay_images(memory, &ranges)?.into_iter().map(Some).collect(),
+            Some(memory) => {
+                // What is larger than a binding gets images over its windows, when a program binds them.
+                let bound = |range: &(u64, u64)| range.1 <= self.capabilities().largest_binding;
+                let bindable: Vec<(u64, u64)> = ranges.iter().copied().filter(bound).collect();
+                let mut laid = self.lay_images(memory, &bindable)?.into_iter();
+                ranges.iter().map(|range| if bound(range) { laid.next() } else { None }).collect()
+            }
             None => vec![None; ranges.len()],
         };
         let mut encoder = self.encoder();

@@ -26,6 +26,7 @@ mod program;
 mod shader;
 pub mod shader_text;
 mod stopwatch;
+mod upload;
 
 pub(crate) use adapter::cache_folder;
 pub use adapter::{ADAPTER_VARIABLE, AdapterChoice, ChoiceError, gpu_in_sight, leave, list, select};
@@ -38,3 +39,4 @@ pub use memory::Buffer;
 pub use program::{Count, Dispatch, Grid, Kernel, Launch, Program, Slot, Step};
 pub use shader::{Binding, Entry, KERNEL_FILES, KernelFile, kernel_file};
 pub use stopwatch::{Lap, Stamp, Stopwatch};
+pub use upload::Upload;

@@ -5,12 +5,15 @@
 //! A grid is a number of rows, fixed or known only when the step is encoded, in blocks of `unit` rows, times `columns`
 //! workgroups a block, times `layers`; it is folded into two dimensions because one ends at 65,535 workgroups.
 
+use std::collections::{HashMap, hash_map};
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::describe;
 use super::device::{Gpu, Pipeline};
 use super::error::GpuError;
+use super::limit::Limit;
 use super::memory::{Buffer, Counted};
 use super::pieces::Pieces;
 use super::shader::{Entry, KernelFile};
@@ -188,7 +191,8 @@ impl Program {
     /// Compiles, binds and checks.
     ///
     /// # Errors
-    /// [`GpuError::Kernel`] when the driver refuses a kernel, or whatever else it says.
+    /// [`GpuError::Kernel`] when the driver refuses a kernel, [`GpuError::Limit`] for a buffer that is larger than a
+    /// binding may be, or whatever else the adapter says.
     pub fn new(gpu: &Gpu, dispatches: Vec<Dispatch>) -> Result<Program, GpuError> {
         gpu.go_on()?;
         let pipelines = gpu.pipelines(&dispatches)?;
@@ -218,6 +222,8 @@ impl Program {
         // Two allocations, since one dispatch must not read and write the same.
         let unused_in = gpu.buffers("unused input", &[256])?;
         let unused_out = gpu.buffers("unused outputs", &[256; 8])?;
+        // Images over windows of large buffers, one for all dispatches that read a window.
+        let mut images: HashMap<(*const (), Range<u64>), wgpu::TextureView> = HashMap::new();
         let mut recorded = Vec::with_capacity(dispatches.len());
         for ((dispatch, pipeline), place) in dispatches.into_iter().zip(pipelines).zip(places) {
             let mut outs = unused_out.iter();
@@ -235,9 +241,23 @@ impl Program {
                     (b.index, gpu.capabilities().images && b.vec4 && !b.write, buffer)
                 })
                 .collect();
+            let limit = gpu.capabilities().largest_binding;
+            for (_, as_image, buffer) in &bound {
+                if buffer.bytes() > limit {
+                    let label = dispatch.label.clone();
+                    return Err(Limit::Binding { label, bytes: buffer.bytes(), limit }.into());
+                }
+                if let (true, Some(memory)) = (as_image, buffer.without_image()) {
+                    let (block, range) = buffer.place();
+                    if let hash_map::Entry::Vacant(free) = images.entry((block, range.clone())) {
+                        free.insert(gpu.lay_images(memory, &[(range.start, buffer.bytes())])?.remove(0));
+                    }
+                }
+            }
             let mut entries = Vec::with_capacity(bound.len() + 2);
             for (binding, as_image, buffer) in &bound {
-                let resource = match (as_image, buffer.image()) {
+                let view = buffer.image().or_else(|| images.get(&buffer.place()));
+                let resource = match (as_image, view) {
                     (true, Some(view)) => wgpu::BindingResource::TextureView(view),
                     _ => buffer.binding(),
                 };
@@ -325,13 +345,7 @@ impl Program {
         Ok(())
     }
 
-    fn record(
-        &self,
-        encoder: &mut wgpu::CommandEncoder,
-        step: &Step,
-        piece: std::ops::Range<usize>,
-        stamp: Option<Stamp<'_>>,
-    ) {
+    fn record(&self, encoder: &mut wgpu::CommandEncoder, step: &Step, piece: Range<usize>, stamp: Option<Stamp<'_>>) {
         let timestamp_writes = stamp.map(|s| s.writes());
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes });
         for recorded in &self.recorded[piece] {

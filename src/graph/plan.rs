@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::{Graph, TensorId, fit};
 use crate::gpu::{Buffer, Dispatch, Gpu, GpuError, Program, Step};
+use crate::ops::windows::Room;
 use crate::ops::{BatchBuffers, Device, Dims, Emit, Family, Lowering, Role, Scratch, Sizes, Variants};
 
 /// Where the tensors of a graph go: slots of memory that are used again when a tensor is no longer needed.
@@ -13,8 +14,8 @@ pub struct MemoryPlan {
     pub slots: Vec<u64>,
     /// Slot of each computed tensor that needs one.
     pub slot_of: HashMap<TensorId, usize>,
-    /// Slots of each node's scratch memory.
-    pub scratch: Vec<Vec<(Scratch, usize)>>,
+    /// Slots of each node's scratch memory, with what it takes of them.
+    pub scratch: Vec<Vec<(Scratch, usize, u64)>>,
     /// What the tensors would take without reuse.
     pub unshared: u64,
     /// Bytes that are there for scratch memory alone: what the plan would do without if no node needed any.
@@ -64,9 +65,9 @@ impl MemoryPlan {
             }
             let mut wanted = node.scratch(&Sizes { graph, dims, variants });
             wanted.truncate(if scratch { usize::MAX } else { 0 });
-            let scratch: Vec<(Scratch, usize)> =
-                wanted.into_iter().map(|(piece, bytes)| (piece, plan.take(bytes, &mut free))).collect();
-            free.extend(scratch.iter().map(|(_, slot)| slot));
+            let scratch: Vec<(Scratch, usize, u64)> =
+                wanted.into_iter().map(|(piece, bytes)| (piece, plan.take(bytes, &mut free), bytes)).collect();
+            free.extend(scratch.iter().map(|(_, slot, _)| slot));
             plan.scratch.push(scratch);
             for id in node.reads().chain(&node.outputs) {
                 if last_use.get(id) == Some(&n)
@@ -170,7 +171,7 @@ impl ExecutionPlan {
         boundary: usize,
     ) -> Result<ExecutionPlan, GpuError> {
         let Device { gpu, variants } = device;
-        fit::check(gpu, graph, &dims, variants, &|id| outside.contains_key(&id))?;
+        fit::check(gpu, graph, &dims, variants)?;
         let memory = MemoryPlan::new(graph, &dims, variants, &|id| outside.contains_key(&id), keep);
         let slots: Vec<Buffer> = memory
             .slots
@@ -178,9 +179,15 @@ impl ExecutionPlan {
             .enumerate()
             .map(|(i, bytes)| gpu.buffer(&format!("activations {i}"), *bytes))
             .collect::<Result<_, _>>()?;
+        let limit = Room::of(gpu).binding;
+        // A slot can be too large to be bound for the sake of another tensor, which is bound in windows.
+        let part = |slot: usize, bytes: u64| match slots[slot].bytes() > limit && bytes <= limit {
+            true => slots[slot].window(0..bytes.max(16)),
+            false => slots[slot].clone(),
+        };
         let mut buffers = outside.clone();
         for (id, slot) in &memory.slot_of {
-            buffers.insert(*id, slots[*slot].clone());
+            buffers.insert(*id, part(*slot, dims.bytes(graph.tensor(*id))));
         }
         let find = |id: TensorId| match buffers.get(&id) {
             Some(buffer) => buffer.clone(),
@@ -194,11 +201,20 @@ impl ExecutionPlan {
                 first = dispatches.len();
             }
             let scratch = |piece: Scratch| {
-                let found = memory.scratch[n].iter().find(|(own, _)| *own == piece);
-                found.map(|(_, slot)| slots[*slot].clone())
+                let found = memory.scratch[n].iter().find(|(own, ..)| *own == piece);
+                found.map(|(_, slot, bytes)| part(*slot, *bytes))
             };
-            let mut cx =
-                Lowering { graph, dims: &dims, variants, batch, buffers: &find, scratch: &scratch, out: Vec::new() };
+            let mut cx = Lowering {
+                graph,
+                dims: &dims,
+                variants,
+                batch,
+                room: Room::of(gpu),
+                buffers: &find,
+                window: &Buffer::window,
+                scratch: &scratch,
+                out: Vec::new(),
+            };
             node.operation().lower(node, &mut cx);
             dispatches.append(&mut cx.out);
             families.resize(dispatches.len(), node.operation().family(node.rule));
@@ -281,7 +297,9 @@ pub fn dispatches(
             dims: &dims,
             variants,
             batch: &batch,
+            room: Room::of(gpu),
             buffers: &|_| stand_in.clone(),
+            window: &|_, _| stand_in.clone(),
             scratch: &|_| Some(stand_in.clone()),
             out: Vec::new(),
         };

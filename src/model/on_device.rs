@@ -46,7 +46,7 @@ impl Model {
     /// # Errors
     /// As [`load`] and [`Model::new`].
     pub fn load(device: &Device, folder: impl AsRef<Path>) -> Result<Model, LoadError> {
-        Ok(load(folder.as_ref())?.on(device)?)
+        Ok(load(folder.as_ref())?.moved_to(device)?)
     }
 
     /// Reads examples, one JSON object per line, in this model's vocabulary ([`read_examples`]).
@@ -116,5 +116,14 @@ impl Loaded {
     /// As [`Model::new`].
     pub fn on(&self, device: &Device) -> Result<Model, GpuError> {
         Model::new(device, &self.encoder, &self.weights)
+    }
+
+    /// Moves the model to a device, so that its weights are not kept beside it.
+    ///
+    /// # Errors
+    /// As [`Model::new`].
+    pub fn moved_to(self, device: &Device) -> Result<Model, GpuError> {
+        let parameters = Arena::of_moved(&device.gpu, &self.encoder, self.weights)?;
+        Ok(Model::of(device, &self.encoder, parameters))
     }
 }

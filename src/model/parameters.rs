@@ -3,6 +3,8 @@
 //! Queries, keys and values share one matrix, heads are padded to a multiple of 4, and every matrix is padded with
 //! zeros to multiples of 4; the paddings stay zero in training because their gradients are zero.
 
+use std::borrow::Cow;
+
 use super::role::{Part, Role};
 use crate::ops::Dims;
 use crate::random::{Purpose, Stream};
@@ -190,28 +192,24 @@ impl Weights {
 
     /// The matrices in memory layout.
     pub fn pack(&self, parameters: &[Parameter], matrices: &[Matrix]) -> Vec<Vec<f32>> {
-        self.packed(parameters, matrices).collect()
+        (0..matrices.len()).map(|i| self.packed(parameters, matrices, i).into_owned()).collect()
     }
 
-    /// The same one after another, so that no second copy of a whole model is needed.
-    pub fn packed<'w>(
-        &'w self,
-        parameters: &'w [Parameter],
-        matrices: &'w [Matrix],
-    ) -> impl Iterator<Item = Vec<f32>> + 'w {
-        let mut parts: Vec<Vec<usize>> = vec![Vec::new(); matrices.len()];
-        for (i, parameter) in parameters.iter().enumerate() {
-            parts[parameter.matrix].push(i);
+    /// One of them; the parameter itself where it lies in memory as it does in the file.
+    pub fn packed(&self, parameters: &[Parameter], matrices: &[Matrix], matrix: usize) -> Cow<'_, [f32]> {
+        let size = matrices[matrix].padded_len();
+        let plain = |p: &Place| !p.transposed && [p.rows, p.cols] == [Axis::Plain(0); 2];
+        let whole = |p: &Parameter| p.matrix == matrix && p.len() == size && plain(&p.place);
+        if let Some(i) = parameters.iter().position(whole) {
+            return Cow::Borrowed(&self.0[i]);
         }
-        matrices.iter().zip(parts).map(move |(matrix, parts)| {
-            let mut packed = vec![0.0; matrix.padded_len()];
-            for i in parts {
-                for (place, value) in parameters[i].places(matrix).zip(&self.0[i]) {
-                    packed[place] = *value;
-                }
+        let mut packed = vec![0.0; size];
+        for (parameter, values) in parameters.iter().zip(&self.0).filter(|(p, _)| p.matrix == matrix) {
+            for (place, value) in parameter.places(&matrices[matrix]).zip(values) {
+                packed[place] = *value;
             }
-            packed
-        })
+        }
+        Cow::Owned(packed)
     }
 
     /// The parameters from matrices in memory layout.

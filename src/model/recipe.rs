@@ -7,9 +7,9 @@ use super::encoder::Encoder;
 use super::on_device::Model;
 use super::store::Arena;
 use crate::gpu::{Buffer, Gpu, GpuError, MOST_ITERATIONS, Stamp, Step};
-use crate::graph::{Dims, Emit, ExecutionPlan, Graph, MemoryPlan, Node, TensorId, fit};
+use crate::graph::{Dims, Emit, ExecutionPlan, Graph, MemoryPlan, TensorId, fit};
 use crate::ops::batch::{BatchLayout, Sentence};
-use crate::ops::{Batch, BatchBuffers, Device, Function, Labels, Role, Variants};
+use crate::ops::{Batch, BatchBuffers, Device, Function, Labels, Role, Rule, Variants};
 
 /// Where a tensor lies that has memory of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,10 +77,9 @@ impl Recipe {
         self.of(|_| true).collect()
     }
 
-    /// The largest of what the nodes write that is above a limit.
-    pub fn excess(&self, device: &Device, dims: &Dims, limit: u64) -> Option<fit::Excess> {
-        let outside = self.outside();
-        fit::excess(&self.graph, dims, &device.variants, &|id| outside.contains(&id), limit)
+    /// The largest of what the nodes read and write that is too large for an adapter.
+    pub fn excess(&self, device: &Device, dims: &Dims) -> Option<fit::Excess> {
+        fit::excess(&self.graph, dims, &device.variants, &fit::Room::of(&device.gpu))
     }
 
     /// Refuses sizes that the adapter cannot bind.
@@ -88,7 +87,7 @@ impl Recipe {
     /// # Errors
     /// [`GpuError::Limit`] with the tensor's name, its size and the limit.
     pub fn check(&self, device: &Device, dims: &Dims) -> Result<(), GpuError> {
-        self.excess(device, dims, fit::largest_binding(&device.gpu)).map_or(Ok(()), |e| Err(e.into()))
+        self.excess(device, dims).map_or(Ok(()), |e| Err(e.into()))
     }
 
     /// Where the tensors of nodes go, in batches up to `dims`.
@@ -143,7 +142,7 @@ impl Recipe {
         let keep = self.graph.kept_for_probes(&[]);
         while dims.probes > 1 {
             let plan = MemoryPlan::new(&self.graph, &dims, variants, &outside, &keep);
-            if plan.bytes() <= budget && fit::check(gpu, &self.graph, &dims, variants, &outside).is_ok() {
+            if plan.bytes() <= budget && fit::check(gpu, &self.graph, &dims, variants).is_ok() {
                 break;
             }
             dims.probes = dims.probes.div_ceil(2);
@@ -191,22 +190,23 @@ impl Recipe {
         outside.extend(self.of(|given| given == Given::Weight).map(|id| (id, batch.weight.clone())));
         let make = if self.phases { ExecutionPlan::in_phases } else { ExecutionPlan::new };
         let plan = make(&model.device, &self.graph, dims, &batch, &outside, &self.keep)?;
-        let iterations = iterations_a_token(gpu, variants, &self.graph);
-        Ok(Bound { gpu: gpu.clone(), plan, batch, layout, dims, iterations, gradient, block })
+        let loops = loops(gpu, variants, &self.graph);
+        Ok(Bound { gpu: gpu.clone(), plan, batch, layout, dims, loops, variants: *variants, gradient, block })
     }
 }
 
-/// Iterations of its loops that an LSTM's invocation takes for a token, the most of a graph's, where a driver bounds
-/// them.
-fn iterations_a_token(gpu: &Gpu, variants: &Variants, graph: &Graph) -> u64 {
-    let of = |node: &Node| match &node.function {
-        Function::Lstm(lstm) => lstm.iterations(1, variants),
-        _ => 0,
-    };
-    match gpu.capabilities().software {
-        true => graph.nodes().iter().map(of).max().unwrap_or(0),
-        false => 0,
+/// The operations of a graph whose loops grow with a sentence, where a driver bounds them.
+fn loops(gpu: &Gpu, variants: &Variants, graph: &Graph) -> Vec<(Function, Rule)> {
+    let mut found: Vec<(Function, Rule)> = Vec::new();
+    if gpu.capabilities().software {
+        for node in graph.nodes() {
+            let growing = node.operation().iterations(node.rule, MOST_ITERATIONS, variants) > MOST_ITERATIONS;
+            if growing && !found.iter().any(|(f, rule)| *f == node.function && *rule == node.rule) {
+                found.push((node.function.clone(), node.rule));
+            }
+        }
     }
+    found
 }
 
 /// A recipe on a device, with its batch.
@@ -221,8 +221,9 @@ pub struct Bound {
     pub layout: BatchLayout,
     /// Largest batch.
     pub dims: Dims,
-    /// Iterations that a token costs in the longest loop over a sentence, where a driver bounds them; else 0.
-    iterations: u64,
+    /// What has loops over a sentence, where a driver bounds them.
+    loops: Vec<(Function, Rule)>,
+    variants: Variants,
     gradient: Option<Arena>,
     block: Option<Buffer>,
 }
@@ -237,7 +238,9 @@ impl Bound {
     /// When the batch is larger than the plan.
     pub fn write(&self, batch: &Batch, weight: f32) -> Result<(), GpuError> {
         assert!(batch.fits(&self.dims), "a batch larger than the plan");
-        let needed = self.iterations * u64::from(batch.longest());
+        let longest = u64::from(batch.longest());
+        let of = |(function, rule): &(Function, Rule)| function.operation().iterations(*rule, longest, &self.variants);
+        let needed = self.loops.iter().map(of).max().unwrap_or(0);
         if needed > MOST_ITERATIONS {
             return Err(GpuError::Loops { what: format!("a sentence of {} tokens", batch.longest()), needed });
         }

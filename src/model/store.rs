@@ -1,5 +1,6 @@
 //! Parameters, gradients and moments on an adapter: matrices packed into chunks, none larger than a binding may be,
-//! those with weight decay apart from those without, so that an optimiser runs over whole chunks.
+//! those with weight decay apart from those without, so that an optimiser runs over whole chunks. A matrix that is
+//! larger is one buffer with several chunks over it.
 
 use super::encoder::Encoder;
 use super::parameters::Weights;
@@ -26,9 +27,6 @@ pub struct Arena {
     pub matrices: Vec<Buffer>,
 }
 
-/// Bytes that wait on the host for the next submission at most, so that it holds no second copy of a large model.
-const MOST_WAITING: usize = 64 << 20;
-
 /// Which matrices share a chunk.
 fn chunks(encoder: &Encoder, limit: u64, align: u64) -> Vec<(bool, Vec<usize>)> {
     let mut made: Vec<(bool, Vec<usize>, u64)> = Vec::new();
@@ -50,27 +48,44 @@ fn chunks(encoder: &Encoder, limit: u64, align: u64) -> Vec<(bool, Vec<usize>)> 
 impl Arena {
     /// Zeroed memory for a model.
     pub fn new(gpu: &Gpu, encoder: &Encoder, label: &str) -> Result<Arena, GpuError> {
+        Arena::filled(gpu, encoder, label, &mut |_, _| {})
+    }
+
+    /// The same with `fill` called with each matrix's number and memory before the next chunk is allocated.
+    fn filled(
+        gpu: &Gpu,
+        encoder: &Encoder,
+        label: &str,
+        fill: &mut dyn FnMut(usize, &Buffer),
+    ) -> Result<Arena, GpuError> {
         Arena::check(gpu, encoder)?;
         let limit = largest_binding(gpu);
         let mut matrices: Vec<Option<Buffer>> = vec![None; encoder.matrices.len()];
         let mut made = Vec::new();
+        // Of a chunk at most, in whole steps of where a binding may begin.
+        let most = limit / gpu.alignment() * gpu.alignment();
         for (decay, members) in chunks(encoder, limit, gpu.alignment()) {
             let sizes: Vec<u64> = members.iter().map(|m| encoder.matrices[*m].padded_len() as u64 * 4).collect();
             let (whole, parts) = gpu.arena(label, &sizes)?;
             for (member, part) in members.into_iter().zip(parts) {
+                fill(member, &part);
                 matrices[member] = Some(part);
             }
-            made.push(Chunk { size4: (whole.bytes() / 16) as u32, buffer: whole, decay });
+            for first in (0..whole.bytes()).step_by(most as usize) {
+                let buffer = whole.window(first..(first + most).min(whole.bytes()));
+                made.push(Chunk { size4: (buffer.bytes() / 16) as u32, buffer, decay });
+            }
         }
         Ok(Arena { chunks: made, matrices: matrices.into_iter().flatten().collect() })
     }
 
-    /// Refuses a model with a matrix that an adapter cannot bind.
+    /// Refuses a model with a matrix that an adapter cannot allocate at once. One that it can allocate and not bind is
+    /// refused where a graph is planned with a node that does not take it in windows.
     ///
     /// # Errors
     /// [`GpuError::Limit`] with its name, its size and the limit.
     pub fn check(gpu: &Gpu, encoder: &Encoder) -> Result<(), GpuError> {
-        let limit = largest_binding(gpu);
+        let limit = gpu.capabilities().largest_buffer;
         let largest = encoder.matrices.iter().max_by_key(|m| m.padded_len());
         match largest.map(|m| (m, m.padded_len() as u64 * 4)) {
             Some((m, bytes)) if bytes > limit => Err(Excess::of_matrix(&m.name, m.rows, m.cols, bytes, limit).into()),
@@ -90,6 +105,19 @@ impl Arena {
         Ok(arena)
     }
 
+    /// The same, giving up the weights on the way: a large model is hardly there twice.
+    pub fn of_moved(gpu: &Gpu, encoder: &Encoder, mut weights: Weights) -> Result<Arena, GpuError> {
+        let mut upload = gpu.upload();
+        Arena::filled(gpu, encoder, "the parameters", &mut |matrix, buffer| {
+            upload.write_at(buffer, 0, &weights.packed(&encoder.parameters, &encoder.matrices, matrix));
+            for (parameter, values) in encoder.parameters.iter().zip(&mut weights.0) {
+                if parameter.matrix == matrix {
+                    *values = Vec::new();
+                }
+            }
+        })
+    }
+
     /// Bytes of an arena.
     pub fn bytes(encoder: &Encoder, align: u64) -> u64 {
         encoder.matrices.iter().map(|m| (m.padded_len() as u64 * 4).next_multiple_of(align)).sum()
@@ -97,14 +125,9 @@ impl Arena {
 
     /// Writes values.
     pub fn write(&self, gpu: &Gpu, encoder: &Encoder, weights: &Weights) {
-        let mut waiting = 0;
-        for (buffer, values) in self.matrices.iter().zip(weights.packed(&encoder.parameters, &encoder.matrices)) {
-            gpu.write(buffer, &values);
-            waiting += size_of_val(values.as_slice());
-            if waiting > MOST_WAITING {
-                gpu.submit(gpu.encoder());
-                waiting = 0;
-            }
+        let mut upload = gpu.upload();
+        for (i, buffer) in self.matrices.iter().enumerate() {
+            upload.write_at(buffer, 0, &weights.packed(&encoder.parameters, &encoder.matrices, i));
         }
     }
 

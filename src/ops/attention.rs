@@ -5,7 +5,7 @@ use super::counts::{ROWS, SENTENCES};
 use super::operation::{self, no_rule};
 use super::{
     Adjoints, AttentionVariant, Family, Lowering, Node, Operation, OutputShape, Rule, Second, Sizes, Tangents, Tensor,
-    TensorId, attention_tangent, call, dropout,
+    TensorId, Variants, attention_tangent, call, dropout,
 };
 use crate::gpu::Grid;
 use crate::kernels::attention as kernel;
@@ -121,6 +121,24 @@ impl Operation for Attention {
         let ([qkv], [_, stat]) = (node.inputs(), node.outputs());
         let terms = g.push(call(*self, Rule::Second, &[qkv, stat, o_bar, g.dot(qkv)]), "second(attention)");
         g.term(terms, 1.0);
+    }
+
+    /// A subgroup goes through all pairs of rows, a block of its lanes with as many as one load holds; in the reverse
+    /// rule's tangent it does so twice.
+    fn iterations(&self, rule: Rule, tokens: u64, variants: &Variants) -> u64 {
+        let (family, loops) = match rule {
+            Rule::Forward => (Family::AttentionForward, 1),
+            Rule::Vjp(_) => (Family::AttentionVjp, 1),
+            Rule::VjpJvp(_) => (Family::TangentAttention, 2),
+            _ => (Family::TangentAttention, 1),
+        };
+        match variants.attention(family) {
+            AttentionVariant::Subgroup(lanes) => {
+                let met = tokens.div_ceil(u64::from(keys(lanes, self.padded() / 4))) + 1;
+                tokens.div_ceil(lanes.into()) * (loops * met + 1)
+            }
+            _ => 2 * tokens,
+        }
     }
 
     fn lower(&self, node: &Node, cx: &mut Lowering<'_>) {

@@ -268,6 +268,7 @@ impl BatchBuffers {
             what: format!("the labels' distributions ({} x {vocabulary})", dims.masked),
             bytes: bytes(dims.masked.into()),
             limit,
+            bound: true,
             sentences: dims.sentences,
             most: most_sentences(dims.sentences, |n| bytes(masked(n)) <= limit),
             fixed: None,

@@ -4,6 +4,7 @@
 use super::counts::MASKED;
 use super::operation::{self, no_rule};
 use super::{Adjoints, Family, Lowering, Node, Operation, OutputShape, Rule, Sizes, Tangents, Tensor, TensorId, call};
+use crate::gpu::MOST_ITERATIONS;
 use crate::kernels::cross_entropy as kernel;
 
 /// Which labels of the batch a loss is taken against.
@@ -20,6 +21,13 @@ pub enum Labels {
 pub struct CrossEntropy {
     /// What the logits are compared with.
     pub labels: Labels,
+}
+
+/// Lanes of a row: those of the variant, and several where one lane's loops over a row, three of them, would be longer
+/// than a software driver lets them be.
+fn lanes(cols4: u32, variant: u32) -> u32 {
+    let alone = variant == 1 && 3 * u64::from(cols4) > MOST_ITERATIONS;
+    if alone { 32 } else { variant }
 }
 
 impl Operation for CrossEntropy {
@@ -100,7 +108,7 @@ impl Operation for CrossEntropy {
             out_layer: cx.layer(out),
             bend: u32::from(node.rule == Rule::Second),
         };
-        let lanes = cx.variants.row_lanes(Family::CrossEntropy);
+        let lanes = lanes(cx.cols4(z), cx.variants.row_lanes(Family::CrossEntropy));
         let constants = kernel::Constants { lanes };
         let (label, grid) = (cx.name(out), cx.rowwise(MASKED, lanes, cx.layers(out)));
         let (z, out) = (cx.buffer(z), cx.buffer(out));

@@ -1,6 +1,8 @@
 //! The sum of a word's, a position's and a segment's vector, and its gradient without atomics: rows are sorted by the
 //! host and summed in segments of bounded length. Shader: `shaders/embedding.wgsl`.
 
+use std::iter::once;
+
 use super::counts::ROWS;
 use super::operation::{self, no_rule};
 use super::{
@@ -33,10 +35,14 @@ pub struct Embedding {
     pub rows: [u32; 3],
 }
 
-/// Segments that a gradient may need at most: one a table row, and one more each time a segment is full.
+/// Segments that a gradient may need at most: one a table row that is used, and one more each time a segment is full.
 pub fn most_segments(rows: u32, targets: u32, segment: u32) -> u32 {
-    rows / segment + targets
+    rows / segment + targets.min(rows)
 }
+
+/// Bits of the kernel's `uses`: the words' table takes part; what comes out is added to what is there.
+const WORDS: u32 = 1;
+const ONTO: u32 = 8;
 
 /// The sums of a table row's segments.
 const SEGMENTS: Scratch = Scratch("segments");
@@ -72,6 +78,14 @@ impl Operation for Embedding {
 
     fn adds(&self, rule: Rule) -> bool {
         rule != Rule::Forward
+    }
+
+    /// The table of words, and the gradient of any table.
+    fn in_windows(&self, node: &Node, id: TensorId) -> bool {
+        match node.rule {
+            Rule::Forward => self.rows[0] > 0 && node.inputs[0] == id,
+            _ => node.outputs[0] == id || node.addend == Some(id),
+        }
     }
 
     fn vjp(&self, node: &Node, g: &mut Adjoints<'_>, y_bar: TensorId) {
@@ -125,32 +139,38 @@ impl Operation for Embedding {
 }
 
 impl Embedding {
-    /// y = Σ over tables of their rows.
+    /// y = Σ over tables of their rows. Behind the first window of words each adds the rows that it has.
     fn lower_sum(&self, node: &Node, cx: &mut Lowering<'_>) {
         let [out] = node.outputs();
         let mut inputs = node.inputs.iter();
         let tables = self.rows.map(|rows| if rows > 0 { inputs.next().copied() } else { None });
-        let uses = tables.iter().enumerate().map(|(i, table)| u32::from(table.is_some()) << i).sum();
-        let [words, positions, segments] = tables.map(|table| table.map(|id| cx.buffer(id)));
+        let uses: u32 = tables.iter().enumerate().map(|(i, table)| u32::from(table.is_some()) << i).sum();
+        let [_, positions, segments] = tables.map(|table| table.map(|id| cx.buffer(id)));
         let [word_layer, position_layer, segment_layer] = tables.map(|table| table.map_or(0, |id| cx.layer(id)));
-        let sum = kernel::Forward {
-            words,
-            positions,
-            segments,
-            ids: cx.batch.ids.clone(),
-            out: cx.buffer(out),
-            params: kernel::Params {
-                cols4: cx.cols4(out),
-                uses,
-                word_layer,
-                position_layer,
-                segment_layer,
-                out_layer: cx.layer(out),
-                ..Default::default()
-            },
-            constants: Default::default(),
-        };
-        cx.push(sum, cx.name(out), cx.elementwise(out));
+        let windows = tables[0].map_or_else(|| once(0..0).collect(), |words| cx.windows(words));
+        for (i, rows) in windows.into_iter().enumerate() {
+            let first = i == 0;
+            let sum = kernel::Forward {
+                words: tables[0].map(|id| cx.rows_of(id, &rows)),
+                positions: positions.clone().filter(|_| first),
+                segments: segments.clone().filter(|_| first),
+                ids: cx.batch.ids.clone(),
+                out: cx.buffer(out),
+                params: kernel::Params {
+                    cols4: cx.cols4(out),
+                    uses: if first { uses } else { WORDS | ONTO },
+                    word_layer,
+                    position_layer,
+                    segment_layer,
+                    out_layer: cx.layer(out),
+                    first: rows.start,
+                    targets: rows.end - rows.start,
+                    ..Default::default()
+                },
+                constants: Default::default(),
+            };
+            cx.push(sum, cx.name(out), cx.elementwise(out));
+        }
     }
 
     /// The gradient of a table.
@@ -174,14 +194,23 @@ impl Embedding {
             constants: Default::default(),
         };
         cx.push(partial, format!("{}.partial", cx.name(out)), grid(segments * cols4));
-        let combine = kernel::Combine {
-            part,
-            addend: node.addend.map(|id| cx.buffer(id)),
-            starts: index.starts,
-            out: cx.buffer(out),
-            params: kernel::Params { in_layer: part_layer, out_layer: cx.layer(out), ..params },
-            constants: kernel::Constants { addend: node.addend.is_some() },
-        };
-        cx.push(combine, cx.name(out), grid(rows * cols4));
+        for window in cx.windows(out) {
+            let targets = window.end.min(rows) - window.start;
+            let combine = kernel::Combine {
+                part: part.clone(),
+                addend: node.addend.map(|id| cx.rows_of(id, &window)),
+                starts: index.starts.clone(),
+                out: cx.rows_of(out, &window),
+                params: kernel::Params {
+                    in_layer: part_layer,
+                    out_layer: cx.layer(out),
+                    first: window.start,
+                    targets,
+                    ..params
+                },
+                constants: kernel::Constants { addend: node.addend.is_some() },
+            };
+            cx.push(combine, cx.name(out), grid(targets * cols4));
+        }
     }
 }

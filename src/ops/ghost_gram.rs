@@ -3,7 +3,7 @@
 //! Shader: `shaders/ghost_gram.wgsl`.
 
 use super::counts::{MASKED, SENTENCES};
-use super::ghost_norm::{Form, GhostLoops};
+use super::ghost_norm::{Form, GhostLoops, slices};
 use super::operation::no_rule;
 use super::{AttentionVariant, Family, Lowering, Node, Operation, OutputShape, Rule, Sizes, Tensor};
 use crate::gpu::{Count, Grid};
@@ -111,6 +111,8 @@ impl Operation for GhostGram {
         let params = kernel::Params {
             a4: columns(1),
             b4: tensor.cols4() / parts,
+            b_row: tensor.cols4(),
+            b_first: 0,
             e4: if self.kind == GramKind::Tied { columns(2) } else { 0 },
             masked: u32::from(tensor.rows == MASKED),
             most: self.most,
@@ -131,7 +133,14 @@ impl Operation for GhostGram {
         for first in (0..self.most).step_by(rows as usize) {
             let count = Count::Fixed(rows.min(self.most - first));
             let grid = Grid { count, unit: 1, columns: self.most, layers: 1 };
-            self.push(cx, node, kernel::Params { first, ..params }, constants, grid);
+            let in_slices = matches!(self.kind, GramKind::Product { .. } | GramKind::Sum { .. });
+            let columns: Vec<(u32, u32)> =
+                if in_slices { slices(params.b4, parts).collect() } else { vec![(0, params.b4)] };
+            for (i, (b_first, b4)) in columns.into_iter().enumerate() {
+                let params = kernel::Params { first, b_first, b4, ..params };
+                let constants = kernel::Constants { addend: constants.addend && i == 0, onto: i > 0, ..constants };
+                self.push(cx, node, params, constants, grid);
+            }
         }
     }
 }
@@ -159,7 +168,7 @@ impl GhostGram {
     ) {
         let input = |i: usize| cx.buffer(node.inputs[i]);
         let (spans, ids) = (cx.batch.spans.clone(), cx.batch.ids.clone());
-        let addend = node.addend.map(|id| cx.buffer(id));
+        let addend = node.addend.filter(|_| constants.addend).map(|id| cx.buffer(id));
         let (label, b, out) = (cx.name(node.outputs[0]), input(0), cx.buffer(node.outputs[0]));
         match self.kind {
             GramKind::Product { .. } => {

@@ -5,7 +5,7 @@
 use super::counts::{MASKED, SENTENCES};
 use super::operation::no_rule;
 use super::{AttentionVariant, Dims, Family, Lowering, Node, Operation, OutputShape, Rule, Sizes, Tensor};
-use crate::gpu::Grid;
+use crate::gpu::{Buffer, Grid};
 use crate::kernels::ghost_norm as kernel;
 
 /// Which parameter's squared norms. All give [draws][sentences, 4].
@@ -110,27 +110,40 @@ impl Operation for GhostNorm {
         let params = kernel::Params {
             a4: node.inputs.get(1).map_or(0, |a| cx.cols4(*a)),
             b4: tensor.cols4() / parts,
+            b_row: tensor.cols4(),
             masked: u32::from(tensor.rows == MASKED),
             b_layer: cx.layer(node.inputs[0]),
             out_layer: cx.layer(out),
             ..Default::default()
         };
-        let input = |i: usize| cx.buffer(node.inputs[i]);
+        let formed = matches!(self, GhostNorm::Product { .. })
+            && instantiates(tensor, cx.graph.tensor(node.inputs[1]), parts, cx.dims);
+        let inputs: Vec<Buffer> = node.inputs.iter().map(|id| cx.buffer(*id)).collect();
+        let input = |i: usize| inputs[i].clone();
         let (spans, ids) = (cx.batch.spans.clone(), cx.batch.ids.clone());
         let grid = Grid { count: SENTENCES, unit: 1, columns: 1, layers: cx.layers(out) };
         let (label, b, out) = (cx.name(out), input(0), cx.buffer(out));
         match self {
-            GhostNorm::Product { .. } => {
-                let a = input(1);
-                match instantiates(tensor, cx.graph.tensor(node.inputs[1]), parts, cx.dims) {
-                    false => cx.push(kernel::Product { b, a, spans, out, params, constants }, label, grid),
-                    true => cx.push(kernel::Instantiated { b, a, spans, out, params, constants }, label, grid),
+            GhostNorm::Product { .. } | GhostNorm::Weighted { .. } | GhostNorm::Sum { .. } => {
+                for (i, (b_first, b4)) in slices(params.b4, parts).enumerate() {
+                    let params = kernel::Params { b_first, b4, ..params };
+                    let constants = kernel::Constants { onto: i > 0, ..constants };
+                    let (label, b, spans, out) = (label.clone(), b.clone(), spans.clone(), out.clone());
+                    match self {
+                        GhostNorm::Product { .. } if formed => {
+                            let a = input(1);
+                            cx.push(kernel::Instantiated { b, a, spans, out, params, constants }, label, grid);
+                        }
+                        GhostNorm::Product { .. } => {
+                            cx.push(kernel::Product { b, a: input(1), spans, out, params, constants }, label, grid);
+                        }
+                        GhostNorm::Weighted { .. } => {
+                            cx.push(kernel::Weighted { b, a: input(1), spans, out, params, constants }, label, grid);
+                        }
+                        _ => cx.push(kernel::Sums { b, spans, out, params, constants }, label, grid),
+                    }
                 }
             }
-            GhostNorm::Weighted { .. } => {
-                cx.push(kernel::Weighted { b, a: input(1), spans, out, params, constants }, label, grid);
-            }
-            GhostNorm::Sum { .. } => cx.push(kernel::Sums { b, spans, out, params, constants }, label, grid),
             GhostNorm::Scale => {
                 let [a, stat] = [1, 2].map(input);
                 cx.push(kernel::Scale { b, a, spans, stat, out, params, constants }, label, grid);
@@ -144,6 +157,21 @@ impl Operation for GhostNorm {
             }
         }
     }
+}
+
+/// vec4 of b's columns that one dispatch takes at most: with pairs of 300 rows, or sums of 900, their loops end before a
+/// software driver ends them, and for so many the inner products of a's rows cost little beside them.
+const SLICE: u32 = 1024;
+
+/// The columns of b in slices: (first vec4, how many). Parts are few columns and taken whole.
+pub(super) fn slices(b4: u32, parts: u32) -> impl Iterator<Item = (u32, u32)> {
+    let most = if parts == 1 { sliced(b4) } else { b4 };
+    (0..b4).step_by(most.max(1) as usize).map(move |first| (first, most.min(b4 - first)))
+}
+
+/// vec4 of the largest slice.
+fn sliced(b4: u32) -> u32 {
+    b4.div_ceil(b4.div_ceil(SLICE).max(1))
 }
 
 /// Whether a product's gradient is formed rather than taken by pairs of rows. With the rows of a sentence on average of
@@ -208,11 +236,11 @@ impl GhostLoops {
             Form::Tables => meetings * (inner(self.b4) + 2) + blocks,
             Form::Tied => {
                 let terms = if lanes.is_some() {
-                    tokens.div_ceil(width) * positions
+                    tokens.div_ceil(width) * positions.div_ceil(width)
                 } else {
                     (tokens * positions).div_ceil(64)
                 };
-                (1 + u64::from(self.pairs)) * (terms * (self.b4 + 2) + tokens.div_ceil(width))
+                (1 + u64::from(self.pairs)) * (terms * (inner(self.b4) + 2) + tokens.div_ceil(width))
             }
         }
     }
@@ -236,10 +264,17 @@ impl GhostNorm {
 
 impl GhostLoops {
     pub(super) fn of(form: Form, inputs: &[&Tensor], parts: u32, pairs: bool) -> GhostLoops {
+        let whole = inputs[0].cols4() / parts;
+        let in_slices = match form {
+            Form::Product | Form::Weighted | Form::Instantiated => parts == 1,
+            // A layer norm's sums have three inputs.
+            Form::Sums => parts == 1 && inputs.len() == 1,
+            _ => false,
+        };
         GhostLoops {
             form,
             a4: inputs.get(1).map_or(0, |a| u64::from(a.cols4())),
-            b4: u64::from(inputs[0].cols4() / parts),
+            b4: u64::from(if in_slices { sliced(whole) } else { whole }),
             parts: u64::from(parts),
             masked: inputs[0].rows == MASKED,
             pairs,

@@ -3,15 +3,10 @@
 
 use super::operation::no_rule;
 use super::{
-    Activation, Adjoints, ColumnSum, Dims, Family, GradientRows, GradientSource, LinearVariant, Lowering, Node,
-    Operation, OutputShape, Rule, Scratch, Second, Sizes, Tangents, Tensor, TensorId, Variants, call, column_sum,
-    reduce,
+    Activation, Adjoints, ColumnSum, Family, GradientRows, GradientSource, Lowering, Node, Operation, OutputShape,
+    Rule, Scratch, Second, Sizes, Tangents, Tensor, TensorId, call,
 };
-use crate::gpu::{Count, Grid};
-use crate::kernels::linear as kernel;
-
-/// The splits' sums of a product over rows.
-const SPLITS: Scratch = Scratch("splits");
+use crate::gpu::Count;
 
 /// How the operands lie.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -27,7 +22,7 @@ pub enum Layout {
 
 impl Layout {
     /// Its part of the variant table.
-    fn family(self) -> Family {
+    pub(super) fn family(self) -> Family {
         match self {
             Layout::NT => Family::LinearNt,
             Layout::NN => Family::LinearNn,
@@ -54,7 +49,7 @@ pub enum Epilogue {
 
 impl Epilogue {
     /// Whether it reads another matrix.
-    fn reads(self) -> bool {
+    pub(super) fn reads(self) -> bool {
         matches!(self, Epilogue::Slope(_) | Epilogue::Times | Epilogue::Dot)
     }
 }
@@ -72,44 +67,6 @@ pub struct Linear {
     /// A second output [1, m], the sums of A's columns (TN): with A = ȳ the gradient of a bias.
     pub sums: bool,
 }
-
-/// What one workgroup computes.
-struct Shape {
-    rows: u32,
-    /// vec4 of columns.
-    columns4: u32,
-    /// Whether TN sums A's columns up on the way.
-    sums: bool,
-}
-
-impl Shape {
-    fn of(variant: LinearVariant) -> Shape {
-        match variant {
-            LinearVariant::Direct => Shape { rows: 32, columns4: 8, sums: false },
-            LinearVariant::Tiled => Shape { rows: 64, columns4: 16, sums: false },
-            LinearVariant::Cooperative(_) => Shape { rows: 64, columns4: 16, sums: false },
-            LinearVariant::Register(block) => Shape { rows: block, columns4: block / 4, sums: false },
-            LinearVariant::Subgroup(lanes) => Shape { rows: 4 * lanes, columns4: lanes, sums: true },
-        }
-    }
-
-    /// Rows of the depth that one split sums (TN): as the variants say, and fewer where C has few tiles, so that there
-    /// is work for several cores.
-    fn split(&self, dims: &Dims, variants: &Variants, a: &Tensor, c: &Tensor) -> u32 {
-        let most = variants.sums().split;
-        if !matches!(variants.linear(Family::LinearTn), LinearVariant::Subgroup(_)) {
-            return most;
-        }
-        let tiles = a.cols.div_ceil(self.rows) * c.cols4().div_ceil(self.columns4);
-        let fair = (dims.capacity(a.rows) * tiles).div_ceil(ENOUGH_TILES).max(LEAST_SPLIT);
-        most.min(fair.next_multiple_of(4))
-    }
-}
-
-/// Workgroups that keep the cores of a software adapter busy to the end.
-const ENOUGH_TILES: u32 = 16;
-/// Rows below which another split costs more than it gains.
-const LEAST_SPLIT: u32 = 256;
 
 impl Operation for Linear {
     fn name(&self) -> &'static str {
@@ -184,6 +141,14 @@ impl Operation for Linear {
         true
     }
 
+    /// B by its rows, which are columns of C (NT) or steps of the depth (NN); C by its rows, columns of A (TN).
+    fn in_windows(&self, node: &Node, id: TensorId) -> bool {
+        match self.layout {
+            Layout::TN => node.outputs[0] == id || node.addend == Some(id),
+            _ => node.inputs[1] == id && node.inputs[0] != id,
+        }
+    }
+
     fn family(&self, _: Rule) -> Option<Family> {
         Some(self.layout.family())
     }
@@ -232,23 +197,8 @@ impl Operation for Linear {
         (self.layout == Layout::TN && output == 0).then_some(GradientSource::Rows(GradientRows::Product { b, a }))
     }
 
-    /// The splits' sums of a weight gradient, and of the gradient of a bias beside it.
     fn scratch(&self, node: &Node, sizes: &Sizes<'_>) -> Vec<(Scratch, u64)> {
-        if self.layout != Layout::TN {
-            return vec![];
-        }
-        let Sizes { dims, variants, .. } = *sizes;
-        let (a, out) = (sizes.tensor(node.inputs[0]), sizes.tensor(node.outputs[0]));
-        let layers = |probes: bool| if probes { dims.probes } else { 1 };
-        let split = self.shape(variants).split(dims, variants, a, out);
-        let size4 = u64::from(a.cols) * u64::from(out.cols4());
-        let mut wanted = vec![(SPLITS, reduce::workspace(dims, a.rows, split, size4, layers(out.probes), false))];
-        if self.sums {
-            let rows = if self.shape(variants).sums { split } else { variants.sums().block };
-            let bytes = reduce::workspace(dims, a.rows, rows, u64::from(a.cols4()), layers(a.probes), false);
-            wanted.push((column_sum::SUMS, bytes));
-        }
-        wanted
+        if self.layout == Layout::TN { self.split_sums(node, sizes) } else { vec![] }
     }
 
     fn lower(&self, node: &Node, cx: &mut Lowering<'_>) {
@@ -260,144 +210,11 @@ impl Operation for Linear {
 }
 
 impl Linear {
-    fn shape(&self, variants: &Variants) -> Shape {
-        Shape::of(variants.linear(self.layout.family()))
-    }
-
-    fn bias_input(&self, node: &Node) -> Option<TensorId> {
+    pub(super) fn bias_input(&self, node: &Node) -> Option<TensorId> {
         self.bias.then(|| node.inputs[2])
     }
 
-    fn epilogue_input(&self, node: &Node) -> Option<TensorId> {
+    pub(super) fn epilogue_input(&self, node: &Node) -> Option<TensorId> {
         self.epilogue.reads().then(|| node.inputs[node.inputs.len() - 1])
-    }
-
-    /// C by rows of A: NT and NN.
-    fn lower_rows(&self, cx: &mut Lowering<'_>, node: &Node) {
-        let (a, b, out) = (node.inputs[0], node.inputs[1], node.outputs[0]);
-        let Shape { rows: unit, columns4, .. } = self.shape(cx.variants);
-        let rows = cx.graph.tensor(a).rows;
-        let dot = self.epilogue == Epilogue::Dot;
-        // In `Dot` a column of the result stands for four of C.
-        let c4 = if dot { cx.graph.tensor(out).cols } else { cx.cols4(out) };
-        let tiles_n = c4.div_ceil(columns4);
-        let (bias, addend, z) = (self.bias_input(node), node.addend, self.epilogue_input(node));
-        let (epilogue, f) = match self.epilogue {
-            Epilogue::None => (0, None),
-            Epilogue::Activation(f) => (1, Some(f)),
-            Epilogue::Slope(f) => (2, Some(f)),
-            Epilogue::Dot => (3, None),
-            Epilogue::Times => (4, None),
-        };
-        let layer = |id: Option<TensorId>| id.map_or(0, |id| cx.layer(id));
-        let product = kernel::Forward {
-            a: cx.buffer(a),
-            b: cx.buffer(b),
-            bias: bias.map(|id| cx.buffer(id)),
-            addend: addend.map(|id| cx.buffer(id)),
-            z: z.map(|id| cx.buffer(id)),
-            out: (!dot).then(|| cx.buffer(out)),
-            act: matches!(self.epilogue, Epilogue::Activation(_)).then(|| cx.buffer(node.outputs[1])),
-            terms: dot.then(|| cx.buffer(out)),
-            params: kernel::Params {
-                m_code: rows.code(),
-                m_fixed: rows.fixed(),
-                k_fixed: 4 * cx.cols4(a),
-                a4: cx.cols4(a),
-                b4: cx.cols4(b),
-                c4,
-                tiles_n,
-                a_layer: cx.layer(a),
-                b_layer: cx.layer(b),
-                c_layer: cx.layer(out),
-                bias_layer: layer(bias),
-                z_layer: layer(z),
-                terms_stride: if z.is_some() { 4 * cx.cols4(out) } else { 0 },
-                ..Default::default()
-            },
-            constants: kernel::Constants {
-                layout: u32::from(self.layout == Layout::NN),
-                bias: bias.is_some(),
-                addend: addend.is_some(),
-                epilogue,
-                activation: f.map_or(0, Activation::code),
-                ..constants(cx.variants.linear(self.layout.family()))
-            },
-        };
-        let grid = Grid { count: rows, unit, columns: tiles_n, layers: cx.layers(out) };
-        cx.push(product, cx.name(out), grid);
-    }
-
-    /// C as a sum over rows, cut into splits: TN.
-    fn lower_sum(&self, cx: &mut Lowering<'_>, node: &Node) {
-        let (a, b, out) = (node.inputs[0], node.inputs[1], node.outputs[0]);
-        let (ta, tc) = (cx.graph.tensor(a), cx.graph.tensor(out));
-        let shape = self.shape(cx.variants);
-        let (tiles_n, tiles_m) = (tc.cols4().div_ceil(shape.columns4), ta.cols.div_ceil(shape.rows));
-        let split = shape.split(cx.dims, cx.variants, ta, tc);
-        let rows = ta.rows;
-        let size4 = u64::from(ta.cols) * u64::from(tc.cols4());
-        // One split adds the addend itself; several leave it to the sum of their results.
-        let single = reduce::workspace(cx.dims, rows, split, size4, 1, false) == 0;
-        let (own, left) = if single { (node.addend, None) } else { (None, node.addend) };
-        let sums = reduce::blocks(cx, rows, split, size4, out, left, SPLITS);
-        let bias_bar = if self.sums { node.outputs.get(1).copied() } else { None };
-        let also = bias_bar
-            .filter(|_| shape.sums)
-            .map(|bias_bar| reduce::blocks(cx, rows, split, u64::from(ta.cols4()), bias_bar, None, column_sum::SUMS));
-        let product = kernel::Forward {
-            a: cx.buffer(a),
-            b: cx.buffer(b),
-            bias: None,
-            addend: own.map(|id| cx.buffer(id)),
-            z: None,
-            out: Some(sums.target.clone()),
-            act: also.as_ref().map(|also| also.target.clone()),
-            terms: None,
-            params: kernel::Params {
-                m_fixed: ta.cols,
-                k_code: rows.code(),
-                k_fixed: rows.fixed(),
-                split,
-                a4: ta.cols4(),
-                b4: cx.cols4(b),
-                c4: tc.cols4(),
-                tiles_n,
-                tiles_m,
-                a_layer: cx.layer(a),
-                b_layer: cx.layer(b),
-                c_layer: sums.layer,
-                sums_layer: also.as_ref().map_or(0, |also| also.layer),
-                ..Default::default()
-            },
-            constants: kernel::Constants {
-                layout: 2,
-                addend: own.is_some(),
-                sums: also.is_some(),
-                ..constants(cx.variants.linear(self.layout.family()))
-            },
-        };
-        let grid = Grid { count: rows, unit: split, columns: tiles_n * tiles_m, layers: cx.layers(out) };
-        cx.push(product, cx.name(out), grid);
-        match (also, bias_bar) {
-            (Some(also), _) => sums.finish_with(Some(also), cx),
-            (None, Some(bias_bar)) => {
-                sums.finish(cx);
-                column_sum::lower_sum(cx, a, bias_bar);
-            }
-            (None, None) => sums.finish(cx),
-        }
-    }
-}
-
-/// The constants of a way to run.
-fn constants(variant: LinearVariant) -> kernel::Constants {
-    let plain = kernel::Constants::default();
-    match variant {
-        LinearVariant::Direct => plain,
-        LinearVariant::Tiled => kernel::Constants { tiled: true, ..plain },
-        LinearVariant::Cooperative(small) => kernel::Constants { cooperative: true, small, ..plain },
-        LinearVariant::Register(block) => kernel::Constants { register: true, block, ..plain },
-        LinearVariant::Subgroup(lanes) => kernel::Constants { subgroup: true, lanes, ..plain },
     }
 }

@@ -1,5 +1,9 @@
 //! What an operation has at hand when it turns itself into dispatches.
 
+use std::iter::once;
+use std::ops::Range;
+
+use super::windows::Room;
 use super::{BatchBuffers, Dims, Emit, Node, TensorId, Variants};
 use crate::gpu::{Buffer, Count, Dispatch, Grid, Kernel, KernelFile, Launch};
 
@@ -17,7 +21,10 @@ pub struct Lowering<'a> {
     pub variants: &'a Variants,
     /// The batch's memory.
     pub batch: &'a BatchBuffers,
+    pub(crate) room: Room,
     pub(crate) buffers: &'a dyn Fn(TensorId) -> Buffer,
+    /// The range of a buffer's bytes; a stand-in stands for each.
+    pub(crate) window: &'a dyn Fn(&Buffer, Range<u64>) -> Buffer,
     pub(crate) scratch: &'a dyn Fn(Scratch) -> Option<Buffer>,
     pub(crate) out: Vec<Dispatch>,
 }
@@ -26,6 +33,25 @@ impl Lowering<'_> {
     /// The memory of a tensor.
     pub fn buffer(&self, id: TensorId) -> Buffer {
         (self.buffers)(id)
+    }
+
+    /// The rows of a matrix in windows that the adapter binds, one where it binds the whole.
+    pub fn windows(&self, id: TensorId) -> Vec<Range<u32>> {
+        let tensor = self.graph.tensor(id);
+        // Where windows do not help, binding the whole is refused by name.
+        let whole = || once(0..self.dims.capacity(tensor.rows)).collect();
+        self.room.windows(self.dims, tensor).unwrap_or_else(whole)
+    }
+
+    /// The memory of some rows of a tensor.
+    pub fn rows_of(&self, id: TensorId, rows: &Range<u32>) -> Buffer {
+        let tensor = self.graph.tensor(id);
+        let buffer = self.buffer(id);
+        if *rows == (0..self.dims.capacity(tensor.rows)) {
+            return buffer;
+        }
+        let row = u64::from(tensor.cols4()) * 16;
+        (self.window)(&buffer, u64::from(rows.start) * row..u64::from(rows.end) * row)
     }
 
     /// vec4 between two probes of a tensor; 0 when it has none.

@@ -190,6 +190,10 @@ impl Operation for Lstm {
         }
     }
 
+    fn iterations(&self, _: Rule, tokens: u64, variants: &Variants) -> u64 {
+        tokens * lstm_lowering::iterations_a_token(self, variants)
+    }
+
     fn lower(&self, node: &Node, cx: &mut Lowering<'_>) {
         lstm_lowering::lower(self, node, cx);
     }
@@ -224,12 +228,6 @@ impl Lstm {
     /// First column of this direction in h.
     pub fn offset(&self) -> u32 {
         self.direction * self.units
-    }
-
-    /// Iterations of all loops of an invocation for sentences of at most so many tokens, in the rule with most:
-    /// software drivers end an invocation's loops after 65,535 of them, without a word.
-    pub fn iterations(&self, tokens: u32, variants: &Variants) -> u64 {
-        u64::from(tokens) * lstm_lowering::iterations_a_token(self, variants)
     }
 
     fn check_weight(&self, weight: &Tensor) {

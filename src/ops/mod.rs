@@ -42,6 +42,7 @@ pub(crate) mod layer_norm;
 mod layer_norm_scale;
 mod layer_norm_tangent;
 pub(crate) mod linear;
+mod linear_lowering;
 pub(crate) mod loss_draw;
 mod lowering;
 pub(crate) mod lstm;
@@ -61,6 +62,7 @@ pub(crate) mod statistics;
 mod update;
 pub(crate) mod variant_table;
 mod variants;
+pub(crate) mod windows;
 
 pub use cross_entropy::Labels;
 pub use device::{Device, DeviceError};

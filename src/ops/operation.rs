@@ -49,6 +49,18 @@ pub trait Operation: Debug + Send + Sync {
         false
     }
 
+    /// Whether a node's kernels take a tensor of it by windows of rows ([`Lowering::windows`]), so that it may be larger
+    /// than an adapter binds.
+    fn in_windows(&self, _node: &Node, _id: TensorId) -> bool {
+        false
+    }
+
+    /// Iterations of all loops of one invocation of a rule for a sentence of so many tokens, where they grow with it:
+    /// software drivers end an invocation's loops after 65,535 of them, without a word.
+    fn iterations(&self, _rule: Rule, _tokens: u64, _variants: &Variants) -> u64 {
+        0
+    }
+
     /// Whether it has reverse and tangent rules at all.
     fn differentiable(&self) -> bool {
         true

@@ -215,7 +215,6 @@ fn refusal(setup: &Setup, gradient: &Recipe, resolved: &Resolved) -> Result<(), 
     let Setup { device, encoder, labels, dims, .. } = setup;
     let gpu = &device.gpu;
     Arena::check(gpu, encoder)?;
-    let limit = fit::largest_binding(gpu);
     let vocabulary = encoder.config.vocab_size;
     let (forward, _) = Recipe::forward(&encoder.without_dropout(), Labels::Soft, &[]);
     let tokens = dims.rows / dims.sentences;
@@ -226,8 +225,8 @@ fn refusal(setup: &Setup, gradient: &Recipe, resolved: &Resolved) -> Result<(), 
             Some(excess) => Err(Misfit::Refused(Refusal { part: Some(part), ..Refusal::from(Limit::from(excess)) })),
             None => Ok(()),
         };
-        of("a step", gradient.excess(device, &step, limit))?;
-        of("the evaluation", forward.excess(device, &evaluated, limit))?;
+        of("a step", gradient.excess(device, &step))?;
+        of("the evaluation", forward.excess(device, &evaluated))?;
         BatchBuffers::check(gpu, &step, vocabulary, *labels == Labels::Soft)?;
         Ok(BatchBuffers::check(gpu, &evaluated, vocabulary, true)?)
     };

@@ -20,6 +20,7 @@ mod examples;
 mod gallery;
 mod gradient_moments;
 mod lstm;
+mod many_words;
 mod measure_training;
 mod memory;
 mod model_files;
@@ -28,6 +29,7 @@ mod precision;
 mod recipe;
 mod training;
 mod transformers;
+mod windows;
 
 /// The models of `fixtures/make_transformers.py`: each type, tied and untied, each activation. `roberta-N` are of the
 /// type `roberta-prelayernorm`, `postnorm-N` of `roberta`, `lstm-plain` and `lstm-plain-tiny` LSTMs in one direction;

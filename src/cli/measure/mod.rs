@@ -118,7 +118,7 @@ impl Session {
         let gauge = Gauge::new();
         let (loaded, source) = examples::open(&common.on)?;
         let (examples, sentences_seed) = source.examples(&common.on);
-        let model = loaded.on(&Device::open(adapter, kernel_choice)?)?;
+        let model = loaded.moved_to(&Device::open(adapter, kernel_choice)?)?;
         Ok(Session { model, examples, sentences_seed, start, gauge })
     }
 

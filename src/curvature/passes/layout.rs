@@ -71,11 +71,11 @@ impl VectorLayout {
         encoder.parameters.iter().zip(&self.offsets).filter_map(|(p, o)| o.map(|o| (p, o..o + p.len())))
     }
 
-    /// A vector in the memory layout of each matrix, with zeros for what is held still.
-    pub fn pack(&self, encoder: &Encoder, vector: &[f32]) -> Vec<Vec<f32>> {
+    /// A vector in the memory layout of some of the matrices, with zeros for what is held still.
+    pub fn pack(&self, encoder: &Encoder, vector: &[f32], matrices: Range<usize>) -> Vec<Vec<f32>> {
         assert_eq!(vector.len(), self.size, "a vector of another size");
-        let mut packed: Vec<Vec<f32>> = encoder.matrices.iter().map(|m| vec![0.0; m.padded_len()]).collect();
-        packed.par_iter_mut().enumerate().for_each(|(m, values)| {
+        let one = |m: usize| {
+            let mut values = vec![0.0; encoder.matrices[m].padded_len()];
             for (parameter, offset) in encoder.parameters.iter().zip(&self.offsets).filter(|(p, _)| p.matrix == m) {
                 if let Some(offset) = offset {
                     let places = parameter.places(&encoder.matrices[m]);
@@ -84,8 +84,9 @@ impl VectorLayout {
                     }
                 }
             }
-        });
-        packed
+            values
+        };
+        matrices.into_par_iter().map(one).collect()
     }
 
     /// Adds the numbers of matrices in memory layout to a vector.

@@ -14,6 +14,9 @@ use crate::ops::{Batch, Dims};
 /// a heap of 2 GiB at the least.
 const BUDGET: u64 = 1 << 30;
 
+/// Bytes of matrices that a vector is packed into at once.
+const PACKED: u64 = 32 << 20;
+
 /// A recipe on the subject's adapter, with as many probes at once as the budget allows.
 pub(super) struct Pass {
     pub(super) bound: Bound,
@@ -97,11 +100,23 @@ impl ProbeVectors {
     }
 
     pub(super) fn write(&self, subject: &Subject, block: &[Vec<f32>]) -> Result<(), CurvatureError> {
+        let mut upload = subject.gpu().upload();
         for (k, vector) in block.iter().enumerate() {
             interrupt::check()?;
-            let packed = subject.vectors.pack(&subject.model.encoder, vector);
-            for ((buffer, stride), values) in self.buffers.iter().zip(&self.strides).zip(&packed) {
-                subject.gpu().write_at(buffer, stride * k as u64, values);
+            // A few matrices at once, so that a large model's vector is not there twice.
+            let mut first = 0;
+            while first < self.strides.len() {
+                let mut end = first + 1;
+                while end < self.strides.len() && self.strides[first..=end].iter().sum::<u64>() < PACKED {
+                    end += 1;
+                }
+                let packed = subject.vectors.pack(&subject.model.encoder, vector, first..end);
+                for ((buffer, stride), values) in
+                    self.buffers[first..end].iter().zip(&self.strides[first..]).zip(&packed)
+                {
+                    upload.write_at(buffer, stride * k as u64, values);
+                }
+                first = end;
             }
         }
         Ok(())
