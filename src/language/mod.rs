@@ -30,7 +30,7 @@ mod source;
 
 pub use brackets::Brackets;
 pub use chart::Chart;
-pub use floor::{CausalFloor, EntropyFloor, causal_floor, entropy_floor};
+pub use floor::{CausalFloor, EntropyFloor, Lengths, causal_floor, causal_floor_of, entropy_floor};
 pub use grammar::Grammar;
 pub use hmm::Hmm;
 pub use hmm_file::RandomHmm;
