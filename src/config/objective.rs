@@ -20,8 +20,16 @@ pub enum ObjectiveKind {
 
 impl ObjectiveKind {
     /// Left out of what is written, so that configs from before there was a choice keep their hash.
-    fn is_mlm(&self) -> bool {
+    pub(crate) fn is_mlm(&self) -> bool {
         *self == ObjectiveKind::Mlm
+    }
+
+    /// What a loss is given for, in words.
+    pub fn unit(self) -> &'static str {
+        match self {
+            ObjectiveKind::Mlm => "masked word",
+            ObjectiveKind::Causal => "predicted token",
+        }
     }
 
     /// Refuses a model that would see the words that it is to predict.

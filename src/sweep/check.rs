@@ -82,6 +82,18 @@ pub(super) fn check_runs(plan: &SweepPlan) -> Result<(), ConfigError> {
         );
         return Err(ConfigError { place: place("language"), message });
     }
+    let asked = |run: &PlannedRun| {
+        let objective = &run.resolved.config.objective;
+        (objective.kind, objective.positions)
+    };
+    if let Some(other) = plan.runs.iter().find(|run| asked(run) != asked(&plan.runs[0])) {
+        let message = format!(
+            "`{}` predicts other words than `{}` (`objective.kind`, `objective.positions`); their losses and traces do \
+             not compare, make a sweep for each",
+            other.label, plan.runs[0].label
+        );
+        return Err(ConfigError { place: place("objective"), message });
+    }
     if plan.examine.models == Models::Checkpoints
         && let Some(run) = plan.runs.iter().find(|run| {
             let train = &run.resolved.config.train;

@@ -122,6 +122,7 @@ impl SweepPlan {
             intervention: self.intervention.clone(),
             language: format!("{kind}, {} words", corpus.language.vocabulary().len()),
             language_hash: resolved.language_hash(),
+            objective: config.objective.kind,
             saturation_bound: self.saturation_bound,
             seed: self.examine.seed,
             tasks: Vec::new(),

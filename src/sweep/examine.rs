@@ -159,7 +159,9 @@ impl<'p> Examiner<'p> {
 
     /// The language under the ids that a model gives its words, and what is worth a note.
     pub fn spoken_by(&self, loaded: &Loaded) -> Result<(Corpus, Vec<String>), RunFailure> {
-        Ok(self.corpus.spoken_by(loaded)?)
+        let (corpus, notes) = self.corpus.spoken_by(loaded)?;
+        corpus.suits(loaded)?;
+        Ok((corpus, notes))
     }
 
     /// The answer to a question about a model, as JSON.

@@ -137,6 +137,9 @@ fn rows(report: &NoiseReport) -> Vec<(String, String)> {
         row("‖ḡ‖² - Tr Σ / n", known(report.gradient_squared_norm, report.gradient_squared_norm_standard_error)),
         row("noise scale", scale),
     ];
+    if report.tokens_per_example > 1.0 {
+        rows.push(row("tokens per example", print::short(report.tokens_per_example)));
+    }
     if let Some(values) = &report.covariance_eigenvalues {
         let first: Vec<String> = values.iter().take(5).map(|v| print::short(*v)).collect();
         rows.push(row("eigenvalues of Σ", first.join(", ") + if values.len() > 5 { ", ..." } else { "" }));
