@@ -11,7 +11,7 @@ use super::failure::{Failure, INPUT_OUTPUT};
 use super::print;
 use super::progress::Gauge;
 use crate::config::{ObjectiveKind, Positions};
-use crate::curvature::{LossNormaliser, Progress};
+use crate::curvature::{Chunks, LossNormaliser, Progress};
 use crate::gpu::{AdapterChoice, GpuError};
 use crate::interrupt::Interrupted;
 use crate::model::{ForwardPass, Loaded, RowLoss, dims_for, save_tensors};
@@ -100,8 +100,11 @@ pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Ev
         }
     };
     let model = loaded.on(&Device::open(adapter, kernel_choice)?)?;
+    let most = hard.iter().map(|s| s.masked.len()).max().unwrap_or(1);
+    let usual = || Chunks::batch_for(most, model.encoder.classes() as usize);
+    let batch = arguments.on.batch.map_or_else(usual, |batch| batch as usize);
     let forward = |sentences: &[Sentence], labels, exports| {
-        let dims = dims_for(sentences, arguments.on.batch as usize);
+        let dims = dims_for(sentences, batch);
         ForwardPass::new(&model, dims, labels, exports)
     };
     gauge.phase("loss");
@@ -110,7 +113,7 @@ pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Ev
     let mut rows: Vec<RowLoss> = Vec::new();
     let mut done = 0;
     let show = |what: &str, done, of| gauge.show(what, "example", &Progress { done, of, value: None });
-    for chunk in hard.chunks(arguments.on.batch as usize) {
+    for chunk in hard.chunks(batch) {
         let Some(losses) = unless_interrupted(pass.run(chunk))? else { break };
         rows.extend(losses);
         match export {
@@ -140,9 +143,7 @@ pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Ev
         let pass = unless_interrupted(forward(&truth.soft, Labels::Soft, false))?;
         let mut divergences: Vec<f64> = Vec::new();
         let mut done = 0;
-        for (pass, chunk) in
-            pass.iter().flat_map(|p| truth.soft.chunks(arguments.on.batch as usize).map(move |c| (p, c)))
-        {
+        for (pass, chunk) in pass.iter().flat_map(|p| truth.soft.chunks(batch).map(move |c| (p, c))) {
             let Some(rows) = unless_interrupted(pass.run(chunk))? else { break };
             divergences.extend(rows.iter().map(|r| r.divergence));
             done += chunk.len();

@@ -56,6 +56,16 @@ impl Examples<'_> {
         }
     }
 
+    /// Predicted positions of an example at most.
+    pub fn most_predicted(&self) -> usize {
+        match self {
+            Examples::These(sentences) | Examples::SampleOf(sentences) => {
+                sentences.iter().map(|s| s.masked.len()).max().unwrap_or(1)
+            }
+            Examples::Language { language, .. } => language.most_predicted() as usize,
+        }
+    }
+
     /// What standard errors are about.
     pub fn target(&self) -> Target {
         match self {

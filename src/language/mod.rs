@@ -118,5 +118,6 @@ pub fn masked_position(seed: u64, index: u64, length: usize) -> usize {
 
 /// Shannon entropy in nats.
 pub fn entropy(p: &[f64]) -> f64 {
-    -p.iter().filter(|p| **p > 0.0).map(|p| p * p.ln()).sum::<f64>()
+    // 0 and not -0 of what is certain.
+    0.0 - p.iter().filter(|p| **p > 0.0).map(|p| p * p.ln()).sum::<f64>()
 }

@@ -135,7 +135,10 @@ impl Session {
     }
 
     fn setting<'a>(&'a self, common: &'a Common) -> Setting<'a> {
-        let chunks = Chunks { batch: common.on.batch as usize, probes: common.probes };
+        let classes = self.model.encoder.classes() as usize;
+        let usual = || Chunks::batch_for(self.examples.most_predicted(), classes);
+        let batch = common.on.batch.map_or_else(usual, |batch| batch as usize);
+        let chunks = Chunks { batch, probes: common.probes };
         Setting { model: &self.model, only: &common.only, chunks }
     }
 
