@@ -291,6 +291,6 @@ fn the_plan_has_room_for_every_token() {
     assert!(mlm.activations < some.activations && some.activations < every.activations);
     assert!(mlm.evaluation < some.evaluation && some.evaluation < every.evaluation);
     let soft = bytes(&["objective.labels=expected"]);
-    // 16 sentences of up to 7 predicted tokens, 12 numbers of 4 bytes for each of 9 tokens.
-    assert!(soft.batch >= every.batch + 16 * 7 * 48 - 16, "{} and {}", soft.batch, every.batch);
+    // 16 sentences of up to 7 predicted tokens, 12 numbers of 4 bytes for each; buffers are multiples of 256 bytes.
+    assert!(soft.batch >= every.batch + 16 * 7 * 48 - 256, "{} and {}", soft.batch, every.batch);
 }

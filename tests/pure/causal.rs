@@ -36,7 +36,7 @@ fn what_cannot_be_is_refused_with_its_key() {
             "objective.positions.to",
             "3 must be above `from`, 3",
         ),
-        (format!("{LSTM}[objective]\nkind = \"casual\"\n"), "", "`mlm` or `causal`"),
+        (format!("{LSTM}[objective]\nkind = \"casual\"\n"), "", "one of: mlm, causal"),
     ] {
         let error = RunConfig::parse(&text, "run.toml").unwrap_err();
         assert!(error.to_string().contains(key) && error.message.contains(says), "{text}: {error}");
