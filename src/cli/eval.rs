@@ -35,8 +35,8 @@ pub struct EvalReport {
     loss_normaliser: LossNormaliser,
     /// Mean KL divergence of the model from the exact conditional; null without a language.
     excess_loss: Option<f64>,
-    /// Mean of log p - log p_model at the words that stood there, p exact: as `excess_loss` in the mean, with the scatter
-    /// of the words. Of whole sentences under "causal": (log p(sentence) - log p_model(sentence)) / tokens.
+    /// Mean of log p - log p_model at the words that stood there, p exact: as `excess_loss` in the mean, with the
+    /// scatter of the words. Of whole sentences under "causal": (log p(sentence) - log p_model(sentence)) / tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     excess_loss_paired: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -234,8 +234,8 @@ fn whole(positions: &[usize], rows: usize) -> usize {
         .count()
 }
 
-/// Mean loss per predicted position, of examples with so many positions each. Its standard error treats examples as drawn,
-/// unless the file is all there is.
+/// Mean loss per predicted position, of examples with so many positions each. Its standard error treats examples as
+/// drawn, unless the file is all there is.
 fn summary(positions: &[usize], rows: &[RowLoss], sampled: bool, per_example_too: bool) -> EvalReport {
     let losses: Vec<f64> = rows[..positions.iter().sum()].iter().map(|r| r.loss).collect();
     let per_example = sums_by_sentence(&losses, positions);

@@ -40,8 +40,8 @@ impl ObjectiveKind {
         match (self, model.reach()) {
             (ObjectiveKind::Causal, Reach::Sentence) => Err(format!(
                 "\"causal\" predicts a word from those before it, and a model of type \"{}\" that reads a sentence in \
-                 both directions has seen the word: its loss would say nothing. Take a model that reads in one direction \
-                 (`model.type = \"lstm\"` with `model.bidirectional = false`), or \"mlm\"",
+                 both directions has seen the word: its loss would say nothing. Take a model that reads in one \
+                 direction (`model.type = \"lstm\"` with `model.bidirectional = false`), or \"mlm\"",
                 model.kind.name()
             )),
             _ => Ok(()),

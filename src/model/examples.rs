@@ -4,11 +4,11 @@
 //! [...]}` with a label for every token, -100 where nothing is predicted. Both may have an `attention_mask` and
 //! `token_type_ids`.
 //!
-//! With `masked_positions` the label y is predicted in the row of token t, whatever the model. A collator's labels belong
-//! to the tokens where they stand: a model that sees a whole sentence predicts them there, a causal one
-//! ([`Reach::Past`]) from the tokens before, as `transformers` shifts them; they may then be left out, and every token
-//! but the first is predicted. The first token that is attended to has none before it: its label counts for nothing.
-//! (`transformers` predicts it from padding, where there is padding before it and its label is not -100.)
+//! With `masked_positions` the label y is predicted in the row of token t, whatever the model. A collator's labels
+//! belong to the tokens where they stand: a model that sees a whole sentence predicts them there, a causal one
+//! ([`Reach::Past`]) from the tokens before, as `transformers` shifts them; they may then be left out, and every
+//! token but the first is predicted. The first token that is attended to has none before it: its label counts for
+//! nothing. (`transformers` predicts it from padding, where there is padding before it and its label is not -100.)
 //!
 //! A token with attention 0 is left out: nothing attends to it, so that it has no influence on any other. What is left
 //! keeps the rows of the position table that `transformers` gives them: with BERT the place in the line, with RoBERTa

@@ -93,8 +93,8 @@ pub struct Row {
     pub batch_size: u32,
     /// Peak learning rate.
     pub learning_rate: f64,
-    /// Σ η² / B over the steps so far, B in sentences: the time of Theorem 4.3, up to the predicted tokens of a sentence
-    /// where those are several.
+    /// Σ η² / B over the steps so far, B in sentences: the time of Theorem 4.3, up to the predicted tokens of a
+    /// sentence where those are several.
     pub noise_time: f64,
     /// Parameters of the model as trained.
     pub parameters: usize,

@@ -1,6 +1,6 @@
-//! Batches as a function of (seed, step): examples step·B .. (step + 1)·B, which are the language's sentences of these
-//! numbers or, of a finite training set, those of its order; masked by their own random stream, or with their next words
-//! predicted. Sampled and labelled ahead on other threads.
+//! Batches as a function of (seed, step): examples step·B .. (step + 1)·B, which are the language's sentences of
+//! these numbers or, of a finite training set, those of its order; masked by their own random stream, or with their
+//! next words predicted. Sampled and labelled ahead on other threads.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};

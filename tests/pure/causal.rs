@@ -8,8 +8,8 @@ use lowland::statistics::Estimate;
 use lowland::train::{Corpus, held_out_seed};
 
 const LSTM: &str = "[model]\ntype = \"lstm\"\nbidirectional = false\n";
-const GRAMMAR: &str = "[language]\nrandom = { levels = 2, symbols = 3, rules = 2, vocabulary = 8, word_probability = 0.3, seed = 4 }\n\
-     max_length = 8\n";
+const GRAMMAR: &str = "[language]\nmax_length = 8\n[language.random]\nlevels = 2\nsymbols = 3\nrules = 2\n\
+     vocabulary = 8\nword_probability = 0.3\nseed = 4\n";
 const HMM: &str = "[language]\nkind = \"hmm\"\nhmm = { states = 3, vocabulary = 6, seed = 1 }\nmin_length = 2\n\
                    max_length = 7\n";
 const BRACKETS: &str = "[language]\nkind = \"brackets\"\nlength = 6\nkappa = 0.5\n";

@@ -12,8 +12,8 @@ use crate::curvature::{Comparison, Noise, NoiseRequest, gradient_noise};
 use crate::report::{Axis, Figure, Line};
 use crate::statistics::Estimate;
 
-/// What is printed under `--json`. g_i is the gradient of example i's loss, summed over its predicted positions; ḡ their
-/// mean; Σ their covariance with n - 1.
+/// What is printed under `--json`. g_i is the gradient of example i's loss, summed over its predicted positions; ḡ
+/// their mean; Σ their covariance with n - 1.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct NoiseReport {
     /// Always `noise_covariance`.

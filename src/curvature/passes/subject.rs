@@ -46,8 +46,8 @@ impl Default for Chunks {
 }
 
 impl Chunks {
-    /// The usual number of examples in a batch, fewer where they predict many tokens of a large vocabulary: so many that
-    /// the logits of examples with `positions` predicted positions are within 256 MiB, and one at least.
+    /// The usual number of examples in a batch, fewer where they predict many tokens of a large vocabulary: so many
+    /// that the logits of examples with `positions` predicted positions are within 256 MiB, and one at least.
     ///
     /// ```
     /// use lowland::curvature::Chunks;

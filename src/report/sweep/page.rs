@@ -50,16 +50,16 @@ pub fn page(contents: &[Content]) -> String {
         "{0}<p>Among models with the same pre-training loss, does the flatter one transfer better? \
          Losses are in nats for a {units}; the excess loss is the mean KL divergence of the exact conditional from \
          the model's. F is the Fisher matrix of the mean loss (equal to Gauss-Newton's), H its Hessian, Σ the \
-         covariance of single sentences' gradients. Where the model is the language, the three have the same trace{times}. \
-         Each figure lies in <code>figures/</code> as SVG and PNG, each number in <code>tables/</code> as CSV and \
+         covariance of single sentences' gradients. Where the model is the language, the three have the same \
+         trace{times}. Each figure lies in <code>figures/</code> as SVG and PNG, each number in <code>tables/</code> as CSV and \
          JSON.</p>\n{sections}</body>\n</html>\n",
         head(&title, STYLE)
     )
 }
 
 /// What several predicted tokens of a sentence do to Bartlett's identity.
-const TOKENS: &str = ", Σ's as many times as a sentence has predicted tokens (its gradients are of summed losses; the ratios are of like \
-     with like)";
+const TOKENS: &str = ", Σ's as many times as a sentence has predicted tokens (its gradients are of summed losses; the \
+     ratios are of like with like)";
 
 fn section(content: &Content) -> String {
     let section = &content.section;
