@@ -51,8 +51,8 @@ pub fn page(contents: &[Content]) -> String {
          Losses are in nats for a {units}; the excess loss is the mean KL divergence of the exact conditional from \
          the model's. F is the Fisher matrix of the mean loss (equal to Gauss-Newton's), H its Hessian, Σ the \
          covariance of single sentences' gradients. Where the model is the language, the three have the same \
-         trace{times}. Each figure lies in <code>figures/</code> as SVG and PNG, each number in <code>tables/</code> as CSV and \
-         JSON.</p>\n{sections}</body>\n</html>\n",
+         trace{times}. Each figure lies in <code>figures/</code> as SVG and PNG, each number in \
+         <code>tables/</code> as CSV and JSON.</p>\n{sections}</body>\n</html>\n",
         head(&title, STYLE)
     )
 }
