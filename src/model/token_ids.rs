@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use super::family::Reach;
 use super::vocabulary::{BOS, EOS, MASK, PAD, SPECIAL_TOKENS};
 use crate::ops::batch::Sentence;
 
@@ -90,9 +91,14 @@ impl TokenIds {
         ids
     }
 
-    /// `<s> w1 ... wn </s>` with nothing masked and a class marked at its first token, where a classifier reads.
-    pub fn classified(&self, words: &[u32], class: u32) -> Sentence {
-        Sentence { masked: vec![(0, class)], ..self.mask_all(words, &[]) }
+    /// `<s> w1 ... wn </s>` with nothing masked and a class marked at the token where a classifier reads: the first, or
+    /// the last of a model that has seen the sentence only there.
+    pub fn classified(&self, words: &[u32], class: u32, reach: Reach) -> Sentence {
+        let at = match reach {
+            Reach::Sentence => 0,
+            Reach::Past => words.len() as u32 + 1,
+        };
+        Sentence { masked: vec![(at, class)], ..self.mask_all(words, &[]) }
     }
 
     /// `<s> w1 ... wn </s>` and padding up to `length` tokens.

@@ -29,6 +29,7 @@ pub fn check(plan: &SweepPlan) -> Result<Vec<String>, ConfigError> {
             move |message| ConfigError { place, message }
         };
         check_layer(plan, probe).map_err(wrong("layer"))?;
+        check_features(plan, probe, language.max_length()).map_err(wrong("features"))?;
         check_padding(plan, probe, language.max_length()).map_err(wrong("padded_length"))?;
         check_probe(language, plan.examine.seed, probe).map_err(wrong("task"))?;
     }
@@ -114,6 +115,16 @@ fn check_layer(plan: &SweepPlan, probe: &ProbeSection) -> Result<(), String> {
     let layers = |run: &PlannedRun| run.resolved.config.model.num_hidden_layers as usize + 1;
     for run in &plan.runs {
         layer_in(probe.layer, layers(run)).map_err(|message| format!("{message} (`{}`)", run.label))?;
+    }
+    Ok(())
+}
+
+/// What is read says something of a sentence in every model.
+fn check_features(plan: &SweepPlan, probe: &ProbeSection, longest: usize) -> Result<(), String> {
+    for run in plan.runs.iter().filter(|_| probe.method != Method::Finetune) {
+        let reach = run.resolved.config.model.model_config(1, longest).reach();
+        let about = |message: String| format!("{message} (`{}`)", run.label);
+        probe.pooling(longest).check_reach(reach).map_err(about)?;
     }
     Ok(())
 }

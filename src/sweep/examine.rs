@@ -17,7 +17,7 @@ use super::table::{Accuracies, Task};
 use crate::config::{ConfigError, EvaluateSection, MeasureSection, Positions};
 use crate::downstream::{
     Dropping, Features, FineTuning, Fit, Fresh, Outcome, RateSchedule, TaskData, finetune, layer_number, probe,
-    probe_fresh, ridge_path,
+    probe_fresh, read_token, ridge_path,
 };
 use crate::interrupt;
 use crate::language::Words;
@@ -234,7 +234,8 @@ impl<'p> Examiner<'p> {
                 method += ", through a pooler";
             }
             let width = subject.loaded.encoder.config.hidden_size as usize;
-            return Ok(self.probed(section, &data, &fits, ("<s>".into(), width), method));
+            let read = read_token(subject.loaded.encoder.config.reach());
+            return Ok(self.probed(section, &data, &fits, (read.into(), width), method));
         }
         let encoder = &subject.loaded.encoder;
         let layer = layer_number(section.layer, encoder)
@@ -261,6 +262,7 @@ impl<'p> Examiner<'p> {
             Reads::Concat => "concatenated tokens",
             Reads::Mean => "mean of tokens",
             Reads::First => "<s>",
+            Reads::Last => "</s>",
             Reads::Padded => "padded tokens",
         };
         let of = (data.train.sentences.as_slice(), longest);

@@ -82,20 +82,14 @@ fn a_causal_run_is_trained_evaluated_measured_probed_and_reported() {
     let spectrum = measure(&["spectrum", "--top", "1"]);
     assert_eq!(spectrum["loss_normaliser"], "predicted_token");
 
-    f.json(&[
-        "probe",
-        "run/model",
-        "run.toml",
-        "--task",
-        "task-3",
-        "--train",
-        "60",
-        "--validation",
-        "30",
-        "--test",
-        "30",
-        "--json",
-    ]);
+    let task = ["--task", "task-3", "--train", "60", "--validation", "30", "--test", "30", "--json"];
+    let probe = f.json(&[["probe", "run/model", "run.toml", "--features", "last"].as_slice(), &task].concat());
+    assert_eq!(probe["features"], "last of layer 1");
+    let fine = f.json(&[["finetune", "run/model", "run.toml", "--epochs", "1"].as_slice(), &task].concat());
+    assert_eq!(fine["features"], "</s>, all layers trained");
+    let output = f.lowland(&[["probe", "run/model", "run.toml", "--features", "first"].as_slice(), &task].concat());
+    let error = text(&output.stderr);
+    assert!(output.status.code() == Some(2) && error.contains("take \"last\""), "{error}");
     f.printed(&["report", "run"]);
     let page = f.read("run/report.html");
     assert!(page.contains("nats for a predicted token") && page.contains("summed losses"), "the page says per what");
