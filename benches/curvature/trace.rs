@@ -63,6 +63,10 @@ impl Numbered for Listed {
     fn longest(&self) -> u32 {
         self.longest
     }
+
+    fn most_predicted(&self) -> u32 {
+        1
+    }
 }
 
 /// A model with sentences of its language.

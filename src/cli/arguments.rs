@@ -251,9 +251,10 @@ pub struct ModelAndExamples {
     /// Sentences of a language, or the first so many examples of a file; default: `evaluate.sentences`, or all
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
-    /// Examples in one batch on the adapter
-    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
-    pub batch: u32,
+    /// Examples in one batch on the adapter; default: 256, or as many as the logits of their predicted tokens are
+    /// within 256 MiB
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch: Option<u32>,
     /// A file of examples is a sample of something larger: its numbers get a standard error for that
     #[arg(long)]
     pub as_sample: bool,

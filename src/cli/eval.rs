@@ -10,35 +10,44 @@ use super::examples::{self, Source};
 use super::failure::{Failure, INPUT_OUTPUT};
 use super::print;
 use super::progress::Gauge;
-use crate::config::Positions;
-use crate::curvature::Progress;
+use crate::config::{ObjectiveKind, Positions};
+use crate::curvature::{Chunks, LossNormaliser, Progress};
 use crate::gpu::{AdapterChoice, GpuError};
 use crate::interrupt::Interrupted;
 use crate::model::{ForwardPass, ModelConfig, RowLoss, dims_for, save_tensors};
 use crate::ops::batch::Sentence;
 use crate::ops::{Device, KernelChoice, Labels};
 use crate::statistics::Estimate;
-use crate::train::mean_by_sentence;
+use crate::train::{KnownSentence, mean_of_sums, sums_by_sentence};
 
 /// What is printed under `--json`.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct EvalReport {
-    /// Mean cross-entropy of a masked position, in nats.
+    /// Mean cross-entropy of a masked position, or of a predicted token, in nats.
     loss: f64,
     /// Of the loss over examples; 0 where they are the target, null for a single one.
     standard_error: Option<f64>,
     /// Examples; after an interrupt those until then. The excess loss may be of fewer.
     count: usize,
+    /// Masked positions, or predicted tokens, in them.
     masked_positions: usize,
+    /// What the loss is the mean over: `sentence` (each has one masked word) or `predicted_token`.
+    loss_normaliser: LossNormaliser,
     /// Mean KL divergence of the model from the exact conditional; null without a language.
     excess_loss: Option<f64>,
+    /// Mean of log p - log p_model at the words that stood there, p exact: as `excess_loss` in the mean, with the
+    /// scatter of the words. Of whole sentences under "causal": (log p(sentence) - log p_model(sentence)) / tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    excess_loss_paired: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    excess_loss_paired_standard_error: Option<f64>,
     /// What the standard error is about: `population` or `these examples`.
     target: String,
     /// Whether all examples were looked at: false after an interrupt.
     reached: bool,
     /// Whether a signal ended it; the exit code is 130 then.
     interrupted: bool,
-    /// The loss of each example, summed over its masked positions.
+    /// The loss of each example, summed over its predicted positions.
     #[serde(skip_serializing_if = "Option::is_none")]
     per_example: Option<Vec<f64>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -66,25 +75,36 @@ pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Ev
         return Err(Failure::usage(message));
     }
     let sampled = source.sampled(&arguments.on);
-    // What is fed, a sentence for each position of a language's; and the masked positions of each example.
-    let (hard, soft, positions): (Vec<Sentence>, _, Vec<usize>) = match source {
+    // What is fed, a language's sentence once with all next words or for each masked position; and the predicted
+    // positions of each example.
+    let (hard, truth, positions): (Vec<Sentence>, _, Vec<usize>) = match source {
         Source::File(sentences) => {
             let positions = sentences.iter().map(|s| s.masked.len()).collect();
             (sentences, None, positions)
         }
         Source::Language { held_out, count, usual, positions } => {
+            if arguments.positions.is_some() && held_out.corpus.objective.kind == ObjectiveKind::Causal {
+                let message =
+                    "--positions belongs to `objective.kind = \"mlm\"`: \"causal\" asks about every next word";
+                return Err(Failure::usage(message));
+            }
             let asked = arguments.positions.map_or(positions, positions_of);
             let made = held_out.exact(0..count.unwrap_or(usual), asked)?;
-            let positions = made.iter().map(Vec::len).collect();
-            let made = || made.iter().flatten();
-            let hard = made().map(|m| Sentence { soft: Vec::new(), ..m.sentence.clone() }).collect();
-            let known: (Vec<Sentence>, Vec<f64>) = made().map(|m| (m.sentence.clone(), m.entropy)).unzip();
-            (hard, Some(known), positions)
+            let positions = made.iter().map(|own| own.iter().map(|k| k.sentence.masked.len()).sum()).collect();
+            let all = || made.iter().flatten();
+            let hard = all().map(|k| Sentence { soft: Vec::new(), ..k.sentence.clone() }).collect();
+            let soft = all().map(|k| k.sentence.clone()).collect();
+            let sums = |of: fn(&KnownSentence) -> f64| made.iter().map(|own| own.iter().map(of).sum()).collect();
+            let truth = Truth { soft, entropies: sums(|k| k.entropy), log_probabilities: sums(|k| k.log_probability) };
+            (hard, Some(truth), positions)
         }
     };
     let model = loaded.moved_to(&Device::open(adapter, kernel_choice)?)?;
+    let most = hard.iter().map(|s| s.masked.len()).max().unwrap_or(1);
+    let usual = || Chunks::batch_for(most, model.encoder.classes() as usize);
+    let batch = arguments.on.batch.map_or_else(usual, |batch| batch as usize);
     let forward = |sentences: &[Sentence], labels, exports| {
-        let dims = dims_for(sentences, arguments.on.batch as usize);
+        let dims = dims_for(sentences, batch);
         ForwardPass::new(&model, dims, labels, exports)
     };
     gauge.phase("loss");
@@ -93,7 +113,7 @@ pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Ev
     let mut rows: Vec<RowLoss> = Vec::new();
     let mut done = 0;
     let show = |what: &str, done, of| gauge.show(what, "example", &Progress { done, of, value: None });
-    for chunk in hard.chunks(arguments.on.batch as usize) {
+    for chunk in hard.chunks(batch) {
         let Some(losses) = unless_interrupted(pass.run(chunk))? else { break };
         rows.extend(losses);
         match export {
@@ -119,25 +139,18 @@ pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Ev
         return Err(Interrupted.into());
     }
     let mut report = summary(looked_at, &rows, sampled, arguments.per_example);
-    if let Some((soft, entropies)) = soft.as_ref().filter(|_| !interrupted) {
-        let pass = unless_interrupted(forward(soft, Labels::Soft, false))?;
+    if let Some(truth) = truth.as_ref().filter(|_| !interrupted) {
+        let pass = unless_interrupted(forward(&truth.soft, Labels::Soft, false))?;
         let mut divergences: Vec<f64> = Vec::new();
-        for chunk in pass.iter().flat_map(|pass| soft.chunks(arguments.on.batch as usize).map(move |c| (pass, c))) {
-            let Some(rows) = unless_interrupted(chunk.0.run(chunk.1))? else { break };
+        let mut done = 0;
+        for (pass, chunk) in pass.iter().flat_map(|p| truth.soft.chunks(batch).map(move |c| (p, c))) {
+            let Some(rows) = unless_interrupted(pass.run(chunk))? else { break };
             divergences.extend(rows.iter().map(|r| r.divergence));
-            show("excess loss", divergences.len(), soft.len());
+            done += chunk.len();
+            show("excess loss", done, truth.soft.len());
         }
-        interrupted = divergences.len() < soft.len();
-        let positions = &positions[..whole(&positions, divergences.len())];
-        if !positions.is_empty() {
-            let asked: usize = positions.iter().sum();
-            let excess = mean_by_sentence(&divergences[..asked], positions);
-            let floor = mean_by_sentence(&entropies[..asked], positions);
-            report.excess_loss = Some(excess.value);
-            report.excess_loss_standard_error = Some(excess.standard_error);
-            report.entropy_floor = Some(floor.value);
-            report.expected_loss = Some(floor.value + excess.value);
-        }
+        interrupted = done < truth.soft.len();
+        report.compare(truth, &divergences, &rows, &positions[..whole(&positions, divergences.len())]);
     }
     gauge.done();
     report.interrupted = interrupted;
@@ -149,6 +162,38 @@ pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Ev
     match interrupted {
         true => Err(Failure::stopped("the numbers are of the examples until then")),
         false => Ok(()),
+    }
+}
+
+/// What a language says of its sentences.
+struct Truth {
+    /// With the exact conditionals as labels.
+    soft: Vec<Sentence>,
+    /// Of each sentence of the language, summed over its positions.
+    entropies: Vec<f64>,
+    /// Of the words that stood there, summed likewise.
+    log_probabilities: Vec<f64>,
+}
+
+impl EvalReport {
+    /// What the truth adds, over the first examples, with so many positions each.
+    fn compare(&mut self, truth: &Truth, divergences: &[f64], rows: &[RowLoss], positions: &[usize]) {
+        let (n, asked) = (positions.len(), positions.iter().sum());
+        if n == 0 {
+            return;
+        }
+        let excess = mean_of_sums(&sums_by_sentence(&divergences[..asked], positions), positions);
+        let floor = mean_of_sums(&truth.entropies[..n], positions);
+        let losses: Vec<f64> = rows[..asked].iter().map(|r| r.loss).collect();
+        let losses = sums_by_sentence(&losses, positions);
+        let apart: Vec<f64> = truth.log_probabilities.iter().zip(losses).map(|(known, loss)| known + loss).collect();
+        let paired = mean_of_sums(&apart, positions);
+        self.excess_loss = Some(excess.value);
+        self.excess_loss_standard_error = Some(excess.standard_error);
+        self.excess_loss_paired = Some(paired.value);
+        self.excess_loss_paired_standard_error = Some(paired.standard_error);
+        self.entropy_floor = Some(floor.value);
+        self.expected_loss = Some(floor.value + excess.value);
     }
 }
 
@@ -189,18 +234,11 @@ fn whole(positions: &[usize], rows: usize) -> usize {
         .count()
 }
 
-/// Mean loss per masked position, of examples with so many positions each. Its standard error treats examples as drawn,
-/// unless the file is all there is.
+/// Mean loss per predicted position, of examples with so many positions each. Its standard error treats examples as
+/// drawn, unless the file is all there is.
 fn summary(positions: &[usize], rows: &[RowLoss], sampled: bool, per_example_too: bool) -> EvalReport {
-    let mut rest = rows;
-    let per_example: Vec<f64> = positions
-        .iter()
-        .map(|n| {
-            let (own, others) = rest.split_at(*n);
-            rest = others;
-            own.iter().map(|r| r.loss).sum()
-        })
-        .collect();
+    let losses: Vec<f64> = rows[..positions.iter().sum()].iter().map(|r| r.loss).collect();
+    let per_example = sums_by_sentence(&losses, positions);
     let counts: Vec<f64> = positions.iter().map(|n| *n as f64).collect();
     let estimate = Estimate::of_ratio(&per_example, &counts);
     let error = Some(estimate.standard_error).filter(|e| e.is_finite());
@@ -209,7 +247,10 @@ fn summary(positions: &[usize], rows: &[RowLoss], sampled: bool, per_example_too
         standard_error: if sampled { error } else { Some(0.0) },
         count: positions.len(),
         masked_positions: positions.iter().sum(),
+        loss_normaliser: LossNormaliser::of(positions.len(), positions.iter().sum()),
         excess_loss: None,
+        excess_loss_paired: None,
+        excess_loss_paired_standard_error: None,
         target: if sampled { "population" } else { "these examples" }.into(),
         reached: true,
         interrupted: false,
@@ -225,13 +266,18 @@ fn text(report: &EvalReport) -> String {
         true => format!(" ± {:.6}", report.standard_error.unwrap_or(f64::NAN)),
         false => " (the mean of these examples; --as-sample gives it a standard error)".into(),
     };
-    let mut out = format!("loss {:.6}{error}, {} examples", report.loss, report.count);
+    let unit = report.loss_normaliser.unit();
+    let mut out = format!("loss {:.6}{error} a {unit}, {} examples", report.loss, report.count);
     if report.interrupted {
         out += " (interrupted)";
     }
     let excess = (report.excess_loss, report.excess_loss_standard_error, report.entropy_floor);
     if let (Some(excess), Some(error), Some(floor)) = excess {
         out += &format!("\nexcess loss {excess:.6} ± {error:.6} over the entropy floor {floor:.6}");
+        let paired = report.excess_loss_paired.zip(report.excess_loss_paired_standard_error);
+        if let Some((value, error)) = paired.filter(|_| report.loss_normaliser == LossNormaliser::PredictedToken) {
+            out += &format!("; paired, by log p(sentence) - log p_model(sentence), {value:.6} ± {error:.6}");
+        }
     }
     for (i, loss) in report.per_example.iter().flatten().enumerate() {
         out += &format!("\n{i}\t{loss}");

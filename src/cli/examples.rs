@@ -54,6 +54,7 @@ impl Source {
         let resolved = config::load(path, &arguments.overrides)?;
         let corpus = Corpus::open(&resolved.config.language, &resolved.config.objective, resolved.config.seed)?;
         let corpus = spoken_by(loaded, &corpus)?;
+        corpus.suits(loaded)?;
         print::notes(&corpus);
         let seed = arguments.seed.unwrap_or(held_out_seed(corpus.seed));
         let (usual, positions) = (u64::from(resolved.config.evaluate.sentences), resolved.config.evaluate.positions);

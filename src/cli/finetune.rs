@@ -1,4 +1,5 @@
-//! `lowland finetune`: a model trained end to end on a task, read at `<s>`.
+//! `lowland finetune`: a model trained end to end on a task, read at `<s>`, or at `</s>` where it reads in one
+//! direction.
 
 use std::time::Instant;
 
@@ -6,7 +7,7 @@ use super::arguments::Finetune;
 use super::failure::Failure;
 use super::progress::Gauge;
 use super::task;
-use crate::downstream::{FineTuning, Outcome, finetune};
+use crate::downstream::{FineTuning, Outcome, finetune, read_token};
 use crate::gpu::AdapterChoice;
 use crate::ops::{Device, KernelChoice};
 
@@ -36,7 +37,8 @@ pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Fi
     gauge.done();
     let method = format!("{}, epoch chosen by validation accuracy", options.describe());
     let width = opened.model.encoder.config.hidden_size as usize;
-    let mut outcome = Outcome::new(&opened.data, &fits, "<s>, all layers trained".into(), width, method);
+    let read = read_token(opened.model.encoder.config.reach());
+    let mut outcome = Outcome::new(&opened.data, &fits, format!("{read}, all layers trained"), width, method);
     outcome.seconds = start.elapsed().as_secs_f64();
     (outcome.interrupted, outcome.reached) = (interrupted, !interrupted);
     task::report(&outcome, arguments.task.json.json)?;

@@ -8,9 +8,11 @@ use serde_json::json;
 use super::arguments::{ConfigArguments, Draw, Language as Arguments, LanguageCommand};
 use super::failure::{Failure, INPUT_OUTPUT};
 use super::print;
-use crate::config;
+use crate::config::{self, ObjectiveKind};
 use crate::interrupt;
-use crate::language::{Language, Task, Words, entropy_floor, task_names};
+use crate::language::{
+    CausalFloor, EntropyFloor, Language, Lengths, Task, Words, causal_floor_of, entropy_floor, task_names,
+};
 use crate::text::without_mark;
 use crate::train::Corpus;
 
@@ -20,28 +22,7 @@ const CHUNK: u64 = 16384;
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.command {
         LanguageCommand::Sample { config, draw } => sample(&open(config)?, draw),
-        LanguageCommand::Floor { config, draw, json } => {
-            let corpus = open(config)?;
-            let (seed, count) = (draw.seed.unwrap_or(corpus.seed), draw.count);
-            let floor = interrupt::or_stop(move || entropy_floor(corpus.language.as_ref(), seed, count))?;
-            match json.json {
-                true => print::json(&floor)?,
-                false => print::line(&format!(
-                    "entropy floor {:.6} ± {:.6} nats a masked word ({} sentences of {} to {} words, {:.2} in the \
-                     mean){}",
-                    floor.entropy_floor,
-                    floor.standard_error,
-                    floor.count,
-                    floor.sentence_length.min,
-                    floor.sentence_length.max,
-                    floor.sentence_length.mean,
-                    floor
-                        .exact_entropy_floor
-                        .map_or(String::new(), |exact| format!("; of the whole language {exact:.6}"))
-                ))?,
-            }
-            Ok(())
-        }
+        LanguageCommand::Floor { config, draw, json } => floor(open(config)?, draw, json.json),
         LanguageCommand::Conditional { config, causal } => conditional(open(config)?.language.as_ref(), *causal),
         LanguageCommand::Label { config, task, with_prior, count, seed } => {
             let corpus = open(config)?;
@@ -56,6 +37,49 @@ fn open(arguments: &ConfigArguments) -> Result<Corpus, Failure> {
     let corpus = Corpus::open(&resolved.config.language, &resolved.config.objective, resolved.config.seed)?;
     print::notes(&corpus);
     Ok(corpus)
+}
+
+/// The floor of what the config's objective predicts.
+fn floor(corpus: Corpus, draw: &Draw, as_json: bool) -> Result<(), Failure> {
+    let (seed, count) = (draw.seed.unwrap_or(corpus.seed), draw.count);
+    let lengths = |l: &Lengths| format!("{} to {} words, {:.2} in the mean", l.min, l.max, l.mean);
+    match corpus.objective.kind {
+        ObjectiveKind::Mlm => {
+            let floor = interrupt::or_stop(move || entropy_floor(corpus.language.as_ref(), seed, count))?;
+            if as_json {
+                return Ok(print::json(&floor)?);
+            }
+            let EntropyFloor { entropy_floor, standard_error, count, exact_entropy_floor, sentence_length } = floor;
+            let exact =
+                exact_entropy_floor.map_or(String::new(), |exact| format!("; of the whole language {exact:.6}"));
+            print::line(&format!(
+                "entropy floor {entropy_floor:.6} ± {standard_error:.6} nats a masked word ({count} sentences of \
+                 {}){exact}",
+                lengths(&sentence_length)
+            ))?;
+        }
+        ObjectiveKind::Causal => {
+            let floor = interrupt::or_stop(move || {
+                let Corpus { language, objective, .. } = &corpus;
+                causal_floor_of(language.as_ref(), seed, count, &|length| objective.predicted(length))
+            })?;
+            if as_json {
+                return Ok(print::json(&floor)?);
+            }
+            let CausalFloor { entropy_floor, standard_error, count, predicted_tokens, sentence_length, .. } = &floor;
+            print::line(&format!(
+                "entropy floor {entropy_floor:.6} ± {standard_error:.6} nats a predicted token, ends of sentences \
+                 included ({predicted_tokens} tokens of {count} sentences of {})",
+                lengths(sentence_length)
+            ))?;
+            let each = floor.per_position.iter().zip(&floor.per_position_standard_error).enumerate();
+            let row = |(k, (value, error)): (usize, (&f64, &f64))| {
+                (format!("behind {k} words"), print::with_error(*value, Some(*error).filter(|e| e.is_finite())))
+            };
+            print::line(&print::table(&each.map(row).collect::<Vec<_>>()))?;
+        }
+    }
+    Ok(())
 }
 
 fn sample(corpus: &Corpus, draw: &Draw) -> Result<(), Failure> {

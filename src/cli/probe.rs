@@ -127,11 +127,14 @@ fn pooling(arguments: &Probe, opened: &Opened) -> Result<Option<Pooling>, Failur
         FeatureChoice::Concat => Pooling::Concat,
         FeatureChoice::Mean => Pooling::Mean,
         FeatureChoice::First => Pooling::First,
+        FeatureChoice::Last => Pooling::Last,
         FeatureChoice::Padded => Pooling::Padded(arguments.padded_length.unwrap_or(longest as u32 + 2)),
         FeatureChoice::Lookup => return Ok(None),
     };
+    let config = &opened.model.encoder.config;
+    pooling.check_reach(config.reach()).map_err(|message| Failure::usage(format!("--features first: {message}")))?;
     let refused = |message: String| Failure::usage(format!("--features padded: {message}"));
-    pooling.check(opened.model.encoder.config.longest(), longest).map_err(refused)?;
+    pooling.check(config.longest(), longest).map_err(refused)?;
     if matches!(pooling, Pooling::Padded(_)) && opened.corpus.tokens.padded(&[], 2).is_err() {
         return Err(refused("the model has no padding token".into()));
     }
@@ -189,6 +192,7 @@ fn features(device: Option<&Device>, arguments: &Probe, opened: &Opened) -> Resu
         Pooling::Concat => "concat",
         Pooling::Mean => "mean",
         Pooling::First => "first",
+        Pooling::Last => "last",
         Pooling::Padded(length) => return Ok((features, format!("padded to {length} tokens of layer {layer}"))),
     };
     Ok((features, format!("{name} of layer {layer}")))

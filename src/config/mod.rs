@@ -30,7 +30,10 @@ pub use language::{LanguageKind, LanguageSection};
 pub use load::{ConfigError, Origin, Resolved, load};
 pub use measure::{HessianTraceSection, MeasureSection, NoiseSection, TopSection, TraceSection};
 pub use model::ModelSection;
-pub use objective::{EvaluateSection, LabelKind, MaskPolicy, ObjectiveSection, Positions, RandomFrom, SeveralMasks};
+pub use objective::{
+    EvaluateSection, LabelKind, MaskPolicy, ObjectiveKind, ObjectiveSection, PositionRange, Positions, RandomFrom,
+    SeveralMasks,
+};
 pub(crate) use paths::as_text;
 pub use paths::path_in;
 pub use run::{AdapterSection, RunConfig};

@@ -1,7 +1,81 @@
 //! The sections `[objective]` and `[evaluate]`: the words that are predicted, in training and in evaluation.
 
+use std::ops::Range;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::model::{ModelConfig, Reach};
+
+/// What a word is predicted from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ObjectiveKind {
+    /// A masked word from all others of its sentence.
+    #[default]
+    Mlm,
+    /// Every next word, and the sentence's end, from the words before it.
+    Causal,
+}
+
+impl ObjectiveKind {
+    /// Left out of what is written, so that configs from before there was a choice keep their hash.
+    pub(crate) fn is_mlm(&self) -> bool {
+        *self == ObjectiveKind::Mlm
+    }
+
+    /// What a loss is given for, in words.
+    pub fn unit(self) -> &'static str {
+        match self {
+            ObjectiveKind::Mlm => "masked word",
+            ObjectiveKind::Causal => "predicted token",
+        }
+    }
+
+    /// Refuses a model that would see the words that it is to predict.
+    ///
+    /// # Errors
+    /// In words, with what would be right.
+    pub fn check_reach(self, model: &ModelConfig) -> Result<(), String> {
+        match (self, model.reach()) {
+            (ObjectiveKind::Causal, Reach::Sentence) => Err(format!(
+                "\"causal\" predicts a word from those before it, and a model of type \"{}\" that reads a sentence in \
+                 both directions has seen the word: its loss would say nothing. Take a model that reads in one \
+                 direction (`model.type = \"lstm\"` with `model.bidirectional = false`), or \"mlm\"",
+                model.kind.name()
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The next words that are predicted, by the number of words before them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PositionRange {
+    /// Words before the first that is predicted. A sentence of fewer words predicts its end alone.
+    pub from: u32,
+    /// From here on nothing is predicted: `{ from = 0, to = 3 }` are the first three words. Left out: up to the
+    /// sentence's end, which stands behind all its words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<u32>,
+}
+
+impl PositionRange {
+    /// The positions of a sentence of `length` words that are predicted: position k is the word behind k words,
+    /// position `length` the end.
+    ///
+    /// ```
+    /// use lowland::config::PositionRange;
+    /// assert_eq!(PositionRange::default().of(3), 0..4);
+    /// let some = PositionRange { from: 1, to: Some(3) };
+    /// assert_eq!([some.of(5), some.of(1), some.of(0)], [1..3, 1..2, 0..1]);
+    /// ```
+    pub fn of(&self, length: usize) -> Range<usize> {
+        let from = (self.from as usize).min(length);
+        from..self.to.map_or(length + 1, |to| (to as usize).clamp(from + 1, length + 1))
+    }
+}
 
 /// The words that are masked.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -91,20 +165,48 @@ pub enum LabelKind {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ObjectiveSection {
+    /// "mlm" (masked words from all others) or "causal" (every next word, and the sentence's end, from the words before
+    /// it; for models that read in one direction).
+    #[serde(skip_serializing_if = "ObjectiveKind::is_mlm")]
+    pub kind: ObjectiveKind,
     /// "one" (one word per sentence, the paper's objective), { bernoulli = 0.15 }, or { several = { share = 0.15, ... }
-    /// } (the paper's released code).
+    /// } (the paper's released code). Of "mlm".
     pub mask: MaskPolicy,
+    /// { from = 0, to = 8 }: the next words that have so many words before them, in training, evaluation and
+    /// measurement alike. Of "causal". Left out: all of a sentence and its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub positions: Option<PositionRange>,
     /// "sampled" (the word that stood there) or "expected" (the exact conditional as a soft label).
     pub labels: LabelKind,
 }
 
 impl Default for ObjectiveSection {
     fn default() -> Self {
-        ObjectiveSection { mask: MaskPolicy::One, labels: LabelKind::Sampled }
+        ObjectiveSection {
+            kind: ObjectiveKind::Mlm,
+            mask: MaskPolicy::One,
+            positions: None,
+            labels: LabelKind::Sampled,
+        }
     }
 }
 
 impl ObjectiveSection {
+    /// The positions that are predicted of a sentence of `length` words under "causal": as [`PositionRange::of`].
+    pub fn predicted(&self, length: usize) -> Range<usize> {
+        self.positions.unwrap_or_default().of(length)
+    }
+
+    /// Words, and ends, of a sentence of at most `longest` words that are predicted at most when it is looked at, and
+    /// not masked as in training.
+    pub fn most_predicted(&self, longest: usize) -> usize {
+        match self.kind {
+            ObjectiveKind::Mlm => 1,
+            // A sentence that ends before the range predicts one position, as every range has one at least.
+            ObjectiveKind::Causal => self.predicted(longest).len(),
+        }
+    }
+
     /// Different maskings of a sentence; 0 for ever new ones.
     pub fn maskings(&self) -> u32 {
         match self.mask {
@@ -115,6 +217,7 @@ impl ObjectiveSection {
 
     /// Names what cannot be, with the key it stands at.
     pub(super) fn check(&self, sentences: Option<u64>) -> Result<(), (String, String)> {
+        self.check_kind()?;
         let bad = |key: &str, message: String| Err((format!("objective.mask.{key}"), message));
         match self.mask {
             MaskPolicy::Bernoulli(p) if !(p > 0.0 && p <= 1.0) => bad("bernoulli", format!("{p} must lie in (0, 1]")),
@@ -143,6 +246,23 @@ impl ObjectiveSection {
             MaskPolicy::One | MaskPolicy::Bernoulli(_) => Ok(()),
         }
     }
+
+    /// Names a key that belongs to the other kind, and a range of no position.
+    fn check_kind(&self) -> Result<(), (String, String)> {
+        let bad = |key: &str, message: &str| Err((format!("objective.{key}"), message.to_string()));
+        match (self.kind, self.positions) {
+            (ObjectiveKind::Causal, _) if self.mask != MaskPolicy::One => {
+                bad("mask", "belongs to `objective.kind = \"mlm\"`: \"causal\" masks nothing")
+            }
+            (ObjectiveKind::Mlm, Some(_)) => {
+                bad("positions", "belongs to `objective.kind = \"causal\"`; what \"mlm\" masks is `objective.mask`")
+            }
+            (_, Some(PositionRange { from, to: Some(to) })) if to <= from => {
+                bad("positions.to", &format!("{to} must be above `from`, {from}: no position lies between them"))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The positions of a held-out sentence that a model is asked about, with nothing else masked.
@@ -164,7 +284,7 @@ pub struct EvaluateSection {
     pub sentences: u32,
     /// "one" (one masked word a sentence, drawn uniformly) or "all" (each word of a sentence masked in turn, averaged
     /// over all positions of all sentences, as the paper's released code evaluates). Never more than one word is masked
-    /// at once, whatever `objective.mask` says.
+    /// at once, whatever `objective.mask` says. Of `objective.kind` "mlm": "causal" asks about all that it predicts.
     #[serde(skip_serializing_if = "Positions::is_one")]
     pub positions: Positions,
 }

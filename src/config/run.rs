@@ -144,6 +144,9 @@ impl RunConfig {
         if let Err(error) = model.check() {
             return bad("model", error.to_string());
         }
+        if let Err(message) = self.objective.kind.check_reach(&model) {
+            return bad("objective.kind", message);
+        }
         let needed = model.positions_for(longest as u32 + 2);
         if model.max_position_embeddings < needed {
             return bad(

@@ -3,6 +3,9 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use super::{Chunks, CurvatureError, Subject};
 use crate::interrupt::Interrupted;
 use crate::model::Model;
@@ -11,7 +14,7 @@ use crate::statistics::Target;
 
 /// A language that has as many sentences as are wanted: number i is the same whenever it is asked for.
 pub trait Numbered {
-    /// Sentences by number, each with its masked positions and their labels.
+    /// Sentences by number, each with its predicted positions and their labels.
     ///
     /// # Errors
     /// An interrupt.
@@ -19,6 +22,9 @@ pub trait Numbered {
 
     /// Tokens of the longest sentence.
     fn longest(&self) -> u32;
+
+    /// Predicted positions of a sentence at most.
+    fn most_predicted(&self) -> u32;
 }
 
 /// Examples of a measurement.
@@ -47,6 +53,16 @@ impl Examples<'_> {
         match self {
             Examples::These(sentences) | Examples::SampleOf(sentences) => Ok(sentences.to_vec()),
             Examples::Language { language, count, usual } => language.sentences(0..count.unwrap_or(*usual)),
+        }
+    }
+
+    /// Predicted positions of an example at most.
+    pub fn most_predicted(&self) -> usize {
+        match self {
+            Examples::These(sentences) | Examples::SampleOf(sentences) => {
+                sentences.iter().map(|s| s.masked.len()).max().unwrap_or(1)
+            }
+            Examples::Language { language, .. } => language.most_predicted() as usize,
         }
     }
 
@@ -92,6 +108,32 @@ impl<'a> Setting<'a> {
     }
 }
 
+/// What a loss, and with it every matrix of it, is the mean over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LossNormaliser {
+    /// Sentences, of which each has one masked position.
+    #[default]
+    Sentence,
+    /// All predicted tokens of all examples, as `transformers` averages: L = Σ ℓ_i / N.
+    PredictedToken,
+}
+
+impl LossNormaliser {
+    /// Of so many examples with so many predicted tokens in all.
+    pub fn of(examples: usize, predicted: usize) -> LossNormaliser {
+        if predicted == examples { LossNormaliser::Sentence } else { LossNormaliser::PredictedToken }
+    }
+
+    /// One of what the loss is the mean over, in words.
+    pub fn unit(self) -> &'static str {
+        match self {
+            LossNormaliser::Sentence => "masked word",
+            LossNormaliser::PredictedToken => "predicted token",
+        }
+    }
+}
+
 /// What a measurement is about, and what it took.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scope {
@@ -99,7 +141,7 @@ pub struct Scope {
     pub target: Target,
     /// Examples that were measured.
     pub examples: usize,
-    /// Masked positions in them; the loss is the mean over these.
+    /// Masked positions, or predicted tokens, in them; the loss is the mean over these.
     pub masked: usize,
     /// Numbers that take part.
     pub parameters: usize,
@@ -120,6 +162,16 @@ impl Scope {
             left_out: subject.vectors().left_out().into_iter().map(String::from).collect(),
             gradient_equivalents,
         }
+    }
+
+    /// What the loss is the mean over.
+    pub fn loss_normaliser(&self) -> LossNormaliser {
+        LossNormaliser::of(self.examples, self.masked)
+    }
+
+    /// Predicted tokens in an example, N / n: 1 where one word is masked in each.
+    pub fn tokens_per_example(&self) -> f64 {
+        self.masked as f64 / self.examples as f64
     }
 
     /// The first examples of the subject only.

@@ -33,7 +33,7 @@ pub use estimate::{
     Estimated, PlanError, ProbeTrace, Probing, Stage, TracePlan, TraceRequest, Watch, estimate, trace_by_probes, unseen,
 };
 pub use estimator::{CurvatureMatrix, Estimator, LabelSource, Named, Sampling, Unknown};
-pub use examples::{Examples, Numbered, Scope, Setting};
+pub use examples::{Examples, LossNormaliser, Numbered, Scope, Setting};
 pub use face::{Measure, TraceBuilder, unwatched};
 pub use noise::{
     Bartlett, BatchSharpness, Comparison, ExampleTraces, GradientNoise, Gram, HessianTraces, MeanGradient, Noise,

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use crate::gpu::GpuError;
 use crate::language::{Language, Words};
-use crate::model::{Encoder, Model, ModelKind, RepresentationPass, TokenIds, dims_for};
+use crate::model::{Encoder, Model, ModelKind, Reach, RepresentationPass, TokenIds, dims_for};
 use crate::ops::Family;
 use crate::ops::batch::Sentence;
 use crate::random::{Purpose, Stream};
@@ -18,6 +18,8 @@ pub enum Pooling {
     Mean,
     /// The representation of `<s>`, of decoders that of `</s>`: the token that a classifier reads.
     First,
+    /// The representation of `</s>`: the one token at which a model that reads in one direction has seen the sentence.
+    Last,
     /// Those of all tokens but the first and the last of a sentence padded to so many tokens, one after another, those
     /// of padding with them: what the paper's released code reads (of 20). Padding attends to the sentence and is not
     /// attended to; an LSTM runs through it as through any token.
@@ -30,7 +32,22 @@ impl Pooling {
         match self {
             Pooling::Concat => (longest + 2) * d,
             Pooling::Padded(length) => (length as usize - 2) * d,
-            Pooling::Mean | Pooling::First => d,
+            Pooling::Mean | Pooling::First | Pooling::Last => d,
+        }
+    }
+
+    /// That it says something of a sentence, where a token has seen what `reach` says.
+    ///
+    /// # Errors
+    /// In words, with what would be right.
+    pub fn check_reach(self, reach: Reach) -> Result<(), String> {
+        match (self, reach) {
+            (Pooling::First, Reach::Past) => {
+                Err("\"first\" is `<s>`, at which a model that reads in one direction has \
+                                                  seen no word of the sentence; take \"last\""
+                    .into())
+            }
+            _ => Ok(()),
         }
     }
 
@@ -144,7 +161,6 @@ impl Features {
     ) -> Result<Features, GpuError> {
         let d = model.encoder.config.hidden_size as usize;
         let width = pooling.width(d, longest);
-        let causal = model.encoder.config.kind.is_causal();
         let mut model = model.clone();
         let fed = |words: &Words| match pooling {
             Pooling::Padded(length) => {
@@ -155,7 +171,7 @@ impl Features {
                 }
                 sentence
             }
-            _ => tokens.classified(words, 0),
+            _ => tokens.classified(words, 0, model.encoder.config.reach()),
         };
         if let Pooling::Padded(_) = pooling {
             // The variant whose rows each have keys of their own.
@@ -178,8 +194,8 @@ impl Features {
                         let sum = |c: usize| tokens.iter().skip(c).step_by(d).sum::<f32>();
                         values.extend((0..d).map(|c| sum(c) / n));
                     }
-                    Pooling::First if causal => values.extend_from_slice(&tokens[tokens.len() - d..]),
                     Pooling::First => values.extend_from_slice(&tokens[..d]),
+                    Pooling::Last => values.extend_from_slice(&tokens[tokens.len() - d..]),
                     Pooling::Padded(_) => values.extend_from_slice(&tokens[d..tokens.len() - d]),
                     Pooling::Concat => {
                         values.extend_from_slice(tokens);

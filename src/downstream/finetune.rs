@@ -12,7 +12,7 @@ use super::outcome::{DownstreamError, Fit, each_seed, judge};
 use crate::config::{AdamW, OptimizerKind, ScheduleKind, TrainSection, Warmup};
 use crate::gpu::GpuError;
 use crate::graph::Dims;
-use crate::model::{Encoder, ForwardPass, Loaded, Model, ModelKind, TokenIds, Weights};
+use crate::model::{Encoder, ForwardPass, Loaded, Model, Reach, TokenIds, Weights};
 use crate::ops::batch::Sentence;
 use crate::ops::{Batch, Device, Labels};
 use crate::train::{Micro, Trainer};
@@ -109,9 +109,16 @@ fn initial(encoder: &Encoder, model: &Loaded, seed: u64) -> Weights {
     weights
 }
 
-fn sentences(part: &Part, tokens: &TokenIds, kind: ModelKind) -> Vec<Sentence> {
-    let examples = part.sentences.iter().zip(&part.labels);
-    examples.map(|(words, label)| tokens.classified_for(kind, words, *label)).collect()
+/// The token whose final representation a fine-tuned model's classifier reads.
+pub fn read_token(reach: Reach) -> &'static str {
+    match reach {
+        Reach::Sentence => "<s>",
+        Reach::Past => "</s>",
+    }
+}
+
+fn sentences(part: &Part, tokens: &TokenIds, reach: Reach) -> Vec<Sentence> {
+    part.sentences.iter().zip(&part.labels).map(|(words, label)| tokens.classified(words, *label, reach)).collect()
 }
 
 /// Trains a model from the parameters that it has, and judges the best of its epochs.
@@ -123,11 +130,11 @@ fn fit(
     seed: u64,
 ) -> Result<Fit, DownstreamError> {
     let section = options.train_section(data.train.len());
+    let reach = start.encoder.config.reach();
     let dims = |n: u32| Dims { rows: n * (data.longest as u32 + 2), masked: n, sentences: n, probes: 1 };
     let trainer = Trainer::new(start, &section, Labels::Hard, dims(options.batch), seed)?;
     let forward = ForwardPass::new(&trainer.model, dims(BATCH as u32), Labels::Hard, true)?;
-    let train = sentences(&data.train, tokens, trainer.model.encoder.config.kind);
-    let mut tuning = Tuning { tokens, data, train, trainer, forward, seed };
+    let mut tuning = Tuning { tokens, data, train: sentences(&data.train, tokens, reach), trainer, forward, seed };
     let epochs = Epochs { seed, examples: tuning.train.len() as u32, batch: options.batch, epochs: options.epochs };
     let best = epochs.fit(&mut tuning)?;
     tuning.trainer.model.write(&best.weights);
@@ -149,7 +156,8 @@ impl Tuning<'_> {
     /// Predictions, accuracy and mean loss.
     fn evaluate(&self, part: &Part) -> Result<(Vec<u32>, f64, f64), GpuError> {
         let mut logits = Vec::new();
-        for chunk in sentences(part, self.tokens, self.trainer.model.encoder.config.kind).chunks(BATCH) {
+        let reach = self.trainer.model.encoder.config.reach();
+        for chunk in sentences(part, self.tokens, reach).chunks(BATCH) {
             self.forward.run(chunk)?;
             logits.extend(self.forward.logits(chunk.len())?);
         }

@@ -33,7 +33,7 @@ pub use alignment::{Alignment, NoAlignment, alignment};
 pub use data::{Part, Sizes, TaskData, TaskError, part_seed};
 pub use features::{Dropping, Features, NoSuchLayer, Pooling, layer_in, layer_number};
 pub use file::Limits;
-pub use finetune::{FineTuning, finetune};
+pub use finetune::{FineTuning, finetune, read_token};
 pub use outcome::{Accuracy, DownstreamError, Fit, Outcome, Room};
 pub use probe::{Fresh, LinearProbe, RateSchedule, check_room, probe, probe_fresh};
 pub use ridge::{RidgeFit, ridge, ridge_path};

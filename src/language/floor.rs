@@ -1,6 +1,8 @@
 //! The least loss that any model can reach, exact for each sentence x: H = E_x E_t [ H(p(. | x without t)) ] of masked
 //! words, and of next words E_x Σ_k H(p(. | x_1..x_k)) / E_x (|x| + 1), the sentence's end counted.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::{Language, entropy};
@@ -25,8 +27,11 @@ pub struct EntropyFloor {
 /// Words in a sentence.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Lengths {
+    /// Over the sentences.
     pub mean: f64,
+    /// Of the shortest.
     pub min: usize,
+    /// Of the longest.
     pub max: usize,
 }
 
@@ -55,7 +60,7 @@ pub fn entropy_floor(language: &dyn Language, seed: u64, count: u64) -> EntropyF
     }
 }
 
-/// The floor of next words over sentences; every position of a sentence counts, and its end.
+/// The floor of next words over sentences.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct CausalFloor {
     /// Nats per predicted token.
@@ -66,7 +71,7 @@ pub struct CausalFloor {
     pub count: u64,
     /// Predicted tokens of all sentences.
     pub predicted_tokens: u64,
-    /// Nats of the token behind 0, 1, .. words, over the sentences that are so long.
+    /// Nats of the token behind 0, 1, .. words, over the sentences that are so long, whether it is predicted or not.
     pub per_position: Vec<f64>,
     /// Of each of them.
     pub per_position_standard_error: Vec<f64>,
@@ -74,8 +79,20 @@ pub struct CausalFloor {
     pub sentence_length: Lengths,
 }
 
-/// The floor of next words over sentences 0..count of a seed, with the standard error of a ratio of means.
+/// The floor of next words over sentences 0..count of a seed, with the standard error of a ratio of means; every
+/// position of a sentence counts, and its end.
 pub fn causal_floor(language: &dyn Language, seed: u64, count: u64) -> CausalFloor {
+    causal_floor_of(language, seed, count, &|length| 0..length + 1)
+}
+
+/// The same where some positions alone are predicted: of a sentence of `length` words those in `predicted(length)`,
+/// position k being the token behind k words.
+pub fn causal_floor_of(
+    language: &dyn Language,
+    seed: u64,
+    count: u64,
+    predicted: &(dyn Fn(usize) -> Range<usize> + Sync),
+) -> CausalFloor {
     let each: Vec<Vec<f64>> = (0..count)
         .into_par_iter()
         .map(|i| {
@@ -83,8 +100,9 @@ pub fn causal_floor(language: &dyn Language, seed: u64, count: u64) -> CausalFlo
             known.next.iter().map(|p| entropy(p)).collect()
         })
         .collect();
-    let sums: Vec<f64> = each.iter().map(|positions| positions.iter().sum()).collect();
-    let tokens: Vec<f64> = each.iter().map(|positions| positions.len() as f64).collect();
+    let counted = || each.iter().map(|positions| &positions[predicted(positions.len() - 1)]);
+    let sums: Vec<f64> = counted().map(|positions| positions.iter().sum()).collect();
+    let tokens: Vec<f64> = counted().map(|positions| positions.len() as f64).collect();
     let floor = Estimate::of_ratio(&sums, &tokens);
     let longest = each.iter().map(Vec::len).max().unwrap_or(0);
     let at = |k: usize| {
@@ -96,7 +114,7 @@ pub fn causal_floor(language: &dyn Language, seed: u64, count: u64) -> CausalFlo
         entropy_floor: floor.value,
         standard_error: floor.standard_error,
         count,
-        predicted_tokens: each.iter().map(|positions| positions.len() as u64).sum(),
+        predicted_tokens: counted().map(|positions| positions.len() as u64).sum(),
         per_position: positions.iter().map(|e| e.value).collect(),
         per_position_standard_error: positions.iter().map(|e| e.standard_error).collect(),
         sentence_length: Lengths {

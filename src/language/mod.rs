@@ -30,7 +30,7 @@ mod source;
 
 pub use brackets::Brackets;
 pub use chart::Chart;
-pub use floor::{CausalFloor, EntropyFloor, causal_floor, entropy_floor};
+pub use floor::{CausalFloor, EntropyFloor, Lengths, causal_floor, causal_floor_of, entropy_floor};
 pub use grammar::Grammar;
 pub use hmm::Hmm;
 pub use hmm_file::RandomHmm;
@@ -118,5 +118,6 @@ pub fn masked_position(seed: u64, index: u64, length: usize) -> usize {
 
 /// Shannon entropy in nats.
 pub fn entropy(p: &[f64]) -> f64 {
-    -p.iter().filter(|p| **p > 0.0).map(|p| p * p.ln()).sum::<f64>()
+    // 0 and not -0 of what is certain.
+    0.0 - p.iter().filter(|p| **p > 0.0).map(|p| p * p.ln()).sum::<f64>()
 }

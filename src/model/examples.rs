@@ -4,6 +4,12 @@
 //! [...]}` with a label for every token, -100 where nothing is predicted. Both may have an `attention_mask` and
 //! `token_type_ids`.
 //!
+//! With `masked_positions` the label y is predicted in the row of token t, whatever the model. A collator's labels
+//! belong to the tokens where they stand: a model that sees a whole sentence predicts them there, a causal one
+//! ([`Reach::Past`]) from the tokens before, as `transformers` shifts them; they may then be left out, and every
+//! token but the first is predicted. The first token that is attended to has none before it: its label counts for
+//! nothing. (`transformers` predicts it from padding, where there is padding before it and its label is not -100.)
+//!
 //! A token with attention 0 is left out: nothing attends to it, so that it has no influence on any other. What is left
 //! keeps the rows of the position table that `transformers` gives them: with BERT the place in the line, with RoBERTa
 //! the number of tokens up to there that are not the pad token, which itself has a row of its own. Without an
@@ -17,6 +23,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::config::ModelConfig;
+use super::family::Reach;
 use crate::ops::batch::Sentence;
 use crate::text::without_mark;
 
@@ -37,7 +44,7 @@ pub struct ExampleError {
 struct Example {
     input_ids: Vec<u32>,
     masked_positions: Option<Vec<u32>>,
-    labels: Vec<i64>,
+    labels: Option<Vec<i64>>,
     attention_mask: Option<Vec<u32>>,
     #[serde(default)]
     token_type_ids: Vec<u32>,
@@ -45,6 +52,46 @@ struct Example {
 
 /// A label where nothing is predicted.
 const IGNORED: i64 = -100;
+
+/// Labels of the positions that are listed, and those positions.
+fn at_positions(positions: &[u32], labels: &[i64], tokens: usize) -> Result<Vec<(usize, u32)>, String> {
+    if positions.len() != labels.len() {
+        return Err(format!("{} masked positions and {} labels", positions.len(), labels.len()));
+    }
+    if positions.is_empty() {
+        return Err("no masked position: its loss would be empty".into());
+    }
+    if let Some(p) = positions.iter().find(|p| **p as usize >= tokens) {
+        return Err(format!("masked position {p} of {tokens} tokens"));
+    }
+    let mut sorted = positions.to_vec();
+    sorted.sort_unstable();
+    if sorted.windows(2).any(|w| w[0] == w[1]) {
+        return Err("a position is masked twice".into());
+    }
+    let label = |y: i64| u32::try_from(y).map_err(|_| format!("label {y} is no token"));
+    positions.iter().zip(labels).map(|(p, y)| Ok((*p as usize, label(*y)?))).collect()
+}
+
+/// Labels as a collator makes them, one a token, with the positions of those that are there.
+fn of_tokens(labels: &[i64], tokens: usize) -> Result<Vec<(usize, u32)>, String> {
+    if labels.len() != tokens {
+        return Err(format!(
+            "{} labels and {tokens} input_ids; without masked_positions each token has a label, {IGNORED} where \
+             nothing is predicted",
+            labels.len()
+        ));
+    }
+    let label = |y: i64| {
+        u32::try_from(y).map_err(|_| format!("label {y} is no token; where nothing is predicted it is {IGNORED}"))
+    };
+    let found = labels.iter().enumerate().filter(|(_, y)| **y != IGNORED);
+    let found: Vec<(usize, u32)> = found.map(|(p, y)| Ok((p, label(*y)?))).collect::<Result<_, String>>()?;
+    match found.is_empty() {
+        true => Err(format!("all labels are {IGNORED}: its loss would be empty")),
+        false => Ok(found),
+    }
+}
 
 /// Reads a file of examples for a model.
 pub fn read_examples(path: &Path, config: &ModelConfig) -> Result<Vec<Sentence>, ExampleError> {
@@ -64,7 +111,7 @@ pub fn parse_examples(text: &str, file: &str, config: &ModelConfig) -> Result<Ve
             error(format!(
                 "{e}; an example is {{\"input_ids\":[...],\"masked_positions\":[t,...],\"labels\":[y,...]}} on one \
                  line, or {{\"input_ids\":[...],\"labels\":[...],\"attention_mask\":[...]}} with a label for each \
-                 token, {IGNORED} where nothing is predicted"
+                 token, {IGNORED} where nothing is predicted (a causal model needs no labels)"
             ))
         })?;
         sentences.push(example.sentence(config).map_err(error)?);
@@ -78,9 +125,20 @@ pub fn parse_examples(text: &str, file: &str, config: &ModelConfig) -> Result<Ve
 impl Example {
     /// The tokens that are attended to, with what is predicted among them.
     fn sentence(&self, config: &ModelConfig) -> Result<Sentence, String> {
-        let Example { input_ids, attention_mask, token_type_ids, .. } = self;
+        let Example { input_ids, masked_positions, attention_mask, token_type_ids, .. } = self;
         let tokens = input_ids.len();
-        let predicted = self.predicted()?;
+        let causal = config.reach() == Reach::Past && masked_positions.is_none();
+        let labelled = match (masked_positions, &self.labels) {
+            (Some(positions), Some(labels)) => Some(at_positions(positions, labels, tokens)?),
+            (Some(_), None) => return Err("masked_positions and no labels".into()),
+            (None, Some(labels)) => Some(of_tokens(labels, tokens)?),
+            (None, None) if causal => None,
+            (None, None) => {
+                return Err(
+                    "no labels; only a model that reads in one direction predicts every next token without".into()
+                );
+            }
+        };
         let as_long = |name: &str, has: usize| match has == tokens {
             true => Ok(()),
             false => Err(format!("{has} {name} and {tokens} input_ids")),
@@ -95,7 +153,8 @@ impl Example {
             }
         }
         let vocabulary = config.vocab_size;
-        if let Some(id) = input_ids.iter().chain(predicted.iter().map(|(_, y)| y)).find(|id| **id >= vocabulary) {
+        let labels = labelled.iter().flatten().map(|(_, y)| y);
+        if let Some(id) = input_ids.iter().chain(labels).find(|id| **id >= vocabulary) {
             return Err(format!("token {id} is not in the vocabulary of {vocabulary}"));
         }
         if let Some(segment) = token_type_ids.iter().find(|s| **s >= config.type_vocab_size) {
@@ -103,16 +162,18 @@ impl Example {
         }
         let kept = self.attended(config.pad_token_id)?;
         let positions = self.positions(config, &kept)?;
-        let masked = predicted.into_iter().map(|(position, label)| match kept.binary_search(&position) {
-            Ok(at) => Ok((at as u32, label)),
-            Err(_) if attention_mask.is_some() => {
-                Err(format!("position {position} is predicted, and its attention_mask is 0"))
+        let every_token = || kept.iter().map(|p| (*p, input_ids[*p])).collect();
+        let labelled: Vec<(usize, u32)> = labelled.unwrap_or_else(every_token);
+        let masked: Vec<(u32, u32)> = match causal {
+            true => self.shifted(&labelled, &kept)?,
+            false => {
+                let place = |(position, y): &(usize, u32)| Ok((self.place(*position, &kept)? as u32, *y));
+                labelled.iter().map(place).collect::<Result<_, String>>()?
             }
-            Err(_) => Err(format!("position {position} is predicted, and is padding")),
-        });
+        };
         let of_kept = |values: &[u32]| kept.iter().filter_map(|p| values.get(*p).copied()).collect();
         Ok(Sentence {
-            masked: masked.collect::<Result<_, _>>()?,
+            masked,
             ids: of_kept(input_ids),
             segments: of_kept(token_type_ids),
             positions,
@@ -120,46 +181,34 @@ impl Example {
         })
     }
 
-    /// Positions in the line and their labels.
-    fn predicted(&self) -> Result<Vec<(usize, u32)>, String> {
-        let Example { input_ids, masked_positions, labels, .. } = self;
-        let tokens = input_ids.len();
-        let label = |y: i64| {
-            u32::try_from(y).map_err(|_| match masked_positions {
-                Some(_) => format!("label {y} is no token"),
-                None => format!("label {y} is no token; where nothing is predicted it is {IGNORED}"),
-            })
-        };
-        let Some(positions) = masked_positions else {
-            if labels.len() != tokens {
-                return Err(format!(
-                    "{} labels and {tokens} input_ids; without masked_positions each token has a label, {IGNORED} \
-                     where nothing is predicted",
-                    labels.len()
-                ));
+    /// Place of a position with a label among those that are attended to.
+    fn place(&self, position: usize, kept: &[usize]) -> Result<usize, String> {
+        kept.binary_search(&position).map_err(|_| match self.attention_mask {
+            Some(_) => format!("position {position} is predicted, and its attention_mask is 0"),
+            None => format!("position {position} is predicted, and is padding"),
+        })
+    }
+
+    /// The rows that predict the tokens with these labels, each the one before its token's.
+    fn shifted(&self, labelled: &[(usize, u32)], kept: &[usize]) -> Result<Vec<(u32, u32)>, String> {
+        let mut masked = Vec::with_capacity(labelled.len());
+        for (position, label) in labelled {
+            let place = self.place(*position, kept)?;
+            match place.checked_sub(1) {
+                None => {}
+                Some(before) if kept[before] + 1 == *position => masked.push((before as u32, *label)),
+                Some(_) => {
+                    let before = position - 1;
+                    return Err(format!(
+                        "position {position} is predicted from position {before}, whose attention_mask is 0"
+                    ));
+                }
             }
-            let found = labels.iter().enumerate().filter(|(_, y)| **y != IGNORED);
-            let found: Vec<(usize, u32)> = found.map(|(p, y)| Ok((p, label(*y)?))).collect::<Result<_, String>>()?;
-            return match found.is_empty() {
-                true => Err(format!("all labels are {IGNORED}: its loss would be empty")),
-                false => Ok(found),
-            };
-        };
-        if positions.len() != labels.len() {
-            return Err(format!("{} masked positions and {} labels", positions.len(), labels.len()));
         }
-        if positions.is_empty() {
-            return Err("no masked position: its loss would be empty".into());
+        match masked.is_empty() {
+            true => Err("no token but the first is predicted, from none before it: its loss would be empty".into()),
+            false => Ok(masked),
         }
-        if let Some(p) = positions.iter().find(|p| **p as usize >= tokens) {
-            return Err(format!("masked position {p} of {tokens} tokens"));
-        }
-        let mut sorted = positions.clone();
-        sorted.sort_unstable();
-        if sorted.windows(2).any(|w| w[0] == w[1]) {
-            return Err("a position is masked twice".into());
-        }
-        positions.iter().zip(labels).map(|(p, y)| Ok((*p as usize, label(*y)?))).collect()
     }
 
     /// Positions of the tokens that are attended to, in order.

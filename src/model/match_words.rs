@@ -50,7 +50,7 @@ impl Tokenizer {
                 spell(eos)
             ));
         }
-        let mask = self.special(&["mask_token"], ["<mask>", "[MASK]"])?.ok_or_else(|| lacking("masked word"))?;
+        let mask = self.special(&["mask_token"], ["<mask>", "[MASK]"])?;
         let ids = TokenIds { pad: None, words: found, bos, eos, mask, size: config.vocab_size };
         self.check(&ids, words, config)?;
         let fed = ids.fed();
@@ -79,16 +79,15 @@ impl Tokenizer {
     /// That every id that is fed has one meaning and a row.
     fn check(&self, ids: &TokenIds, words: &[String], config: &ModelConfig) -> Result<(), String> {
         let mut meaning: HashMap<u32, &str> = HashMap::new();
-        let specials =
-            [(ids.bos, "beginning of a sentence"), (ids.eos, "end of a sentence"), (ids.mask, "masked word")];
-        for (id, what) in specials {
+        let specials = [(ids.bos, "beginning of a sentence"), (ids.eos, "end of a sentence")];
+        for (id, what) in specials.into_iter().chain(ids.mask.map(|mask| (mask, "masked word"))) {
             if id >= config.vocab_size {
                 return Err(format!("gives the {what} the id {id}, config.json has vocab_size {}", config.vocab_size));
             }
             meaning.insert(id, what);
         }
-        if [ids.bos, ids.eos].contains(&ids.mask) {
-            return Err(format!("gives the masked word and the end of a sentence one id, {}", ids.mask));
+        if let Some(mask) = ids.mask.filter(|mask| [ids.bos, ids.eos].contains(mask)) {
+            return Err(format!("gives the masked word and the end of a sentence one id, {mask}"));
         }
         for (id, word) in ids.words.iter().zip(words) {
             if *id >= config.vocab_size {

@@ -1,7 +1,9 @@
 //! The ids that a model gives to the words of a language and to the special tokens around them: what turns sentences
 //! into token ids, labels into rows of the logits, and distributions over words into distributions over tokens.
 
-use super::kind::ModelKind;
+use std::ops::Range;
+
+use super::family::Reach;
 use super::vocabulary::{BOS, EOS, MASK, PAD, SPECIAL_TOKENS};
 use crate::ops::batch::Sentence;
 
@@ -11,7 +13,8 @@ pub struct TokenIds {
     pub(super) words: Vec<u32>,
     pub(super) bos: u32,
     pub(super) eos: u32,
-    pub(super) mask: u32,
+    /// Where the model has a token for masked words; one that predicts next words alone may have none.
+    pub(super) mask: Option<u32>,
     /// Where the model has a padding token; no sentence holds it.
     pub(super) pad: Option<u32>,
     /// Tokens of the model, those that are no words of the language included.
@@ -23,7 +26,7 @@ impl TokenIds {
     pub fn new(words: usize) -> TokenIds {
         let first = SPECIAL_TOKENS.len() as u32;
         let words: Vec<u32> = (first..first + words as u32).collect();
-        TokenIds { size: first + words.len() as u32, words, bos: BOS, eos: EOS, mask: MASK, pad: Some(PAD) }
+        TokenIds { size: first + words.len() as u32, words, bos: BOS, eos: EOS, mask: Some(MASK), pad: Some(PAD) }
     }
 
     /// Tokens of the model.
@@ -46,36 +49,56 @@ impl TokenIds {
         self.words[number as usize]
     }
 
+    /// Whether words can be masked.
+    pub fn has_mask(&self) -> bool {
+        self.mask.is_some()
+    }
+
     /// `<s> w1 ... wn </s>` with one word masked.
+    ///
+    /// # Panics
+    /// Where the model has no token for it, as those of [`mask_all`](Self::mask_all).
     pub fn mask(&self, words: &[u32], position: usize) -> Sentence {
         self.mask_all(words, &[position])
     }
 
     /// `<s> w1 ... wn </s>` with some words masked.
+    ///
+    /// # Panics
+    /// Where words are masked and the model has no token for it ([`has_mask`](Self::has_mask)).
     pub fn mask_all(&self, words: &[u32], positions: &[usize]) -> Sentence {
-        let mut ids = Vec::with_capacity(words.len() + 2);
-        ids.push(self.bos);
-        ids.extend(words.iter().map(|w| self.word(*w)));
-        ids.push(self.eos);
+        let mut ids = self.framed(words);
         let masked = positions.iter().map(|p| (*p as u32 + 1, self.word(words[*p]))).collect();
         for p in positions {
-            ids[p + 1] = self.mask;
+            ids[p + 1] = self.mask.expect("a model whose words can be masked");
         }
         Sentence { ids, masked, ..Sentence::default() }
     }
 
-    /// `<s> w1 ... wn </s>` with nothing masked and a class marked at its first token, where a classifier reads.
-    pub fn classified(&self, words: &[u32], class: u32) -> Sentence {
-        Sentence { masked: vec![(0, class)], ..self.mask_all(words, &[]) }
+    /// `<s> w1 ... wn </s>` with the tokens that follow on k words predicted, k in `positions`: w1 behind none of them,
+    /// the end behind all n.
+    pub fn next(&self, words: &[u32], positions: Range<usize>) -> Sentence {
+        let ids = self.framed(words);
+        let masked = positions.map(|k| (k as u32, ids[k + 1])).collect();
+        Sentence { ids, masked, ..Sentence::default() }
     }
 
-    /// The same with the class marked at the last token where a model of this kind sees the past alone.
-    pub fn classified_for(&self, kind: ModelKind, words: &[u32], class: u32) -> Sentence {
-        let mut sentence = self.classified(words, class);
-        if kind.is_causal() {
-            sentence.masked[0].0 = sentence.ids.len() as u32 - 1;
-        }
-        sentence
+    fn framed(&self, words: &[u32]) -> Vec<u32> {
+        let mut ids = Vec::with_capacity(words.len() + 2);
+        ids.push(self.bos);
+        ids.extend(words.iter().map(|w| self.word(*w)));
+        ids.push(self.eos);
+        ids
+    }
+
+    /// `<s> w1 ... wn </s>` with nothing masked and a class marked at the token where a classifier reads: the first, or
+    /// the last of a model that has seen the sentence only there.
+    pub fn classified(&self, words: &[u32], class: u32, reach: Reach) -> Sentence {
+        let at = match reach {
+            Reach::Sentence => 0,
+            Reach::Past => words.len() as u32 + 1,
+        };
+        Sentence { masked: vec![(at, class)], ..self.mask_all(words, &[]) }
     }
 
     /// `<s> w1 ... wn </s>` and padding up to `length` tokens.
@@ -90,10 +113,11 @@ impl TokenIds {
         Ok(sentence)
     }
 
-    /// A distribution over the language's words as one over the model's tokens.
+    /// A distribution over the language's words, or over those and, last, the sentence's end, as one over the model's
+    /// tokens.
     pub fn soft_label(&self, p: &[f64]) -> Vec<f32> {
         let mut label = vec![0.0; self.size()];
-        for (id, p) in self.words.iter().zip(p) {
+        for (id, p) in self.words.iter().chain([&self.eos]).zip(p) {
             label[*id as usize] = *p as f32;
         }
         label
@@ -101,17 +125,18 @@ impl TokenIds {
 
     /// Every id that a sentence may hold.
     pub(super) fn fed(&self) -> std::collections::HashSet<u32> {
-        self.words.iter().copied().chain([self.bos, self.eos, self.mask]).collect()
+        self.words.iter().copied().chain([self.bos, self.eos]).chain(self.mask).collect()
     }
 
     /// For each token of a model that is trained here the id that has the same meaning under these ids.
     ///
     /// # Errors
-    /// Where these ids have no padding token.
+    /// Where these ids have no token for padding or for masked words.
     pub(super) fn own_order(&self) -> Result<Vec<u32>, String> {
         let pad = self.pad.ok_or("has no padding token, for which a model trained here keeps a row")?;
+        let mask = self.mask.ok_or("has no token for masked words, for which a model trained here keeps a row")?;
         let mut order = vec![0; SPECIAL_TOKENS.len()];
-        for (own, id) in [(BOS, self.bos), (PAD, pad), (EOS, self.eos), (MASK, self.mask)] {
+        for (own, id) in [(BOS, self.bos), (PAD, pad), (EOS, self.eos), (MASK, mask)] {
             order[own as usize] = id;
         }
         order.extend(&self.words);

@@ -67,13 +67,19 @@ pub fn figures(run: &Run) -> String {
 }
 
 /// Words about the panels, where there are any.
-pub fn note(run: &Run) -> &'static str {
-    if run.curvature.is_empty() {
-        return "";
-    }
-    "<p>Curvature is that of the mean loss over all parameters, on held-out sentences that are the same at every \
+pub fn note(run: &Run) -> String {
+    let Some(first) = run.curvature.first() else { return String::new() };
+    let times = first.tokens_per_example.map_or(String::new(), |tokens| {
+        format!(
+            ", Σ's {tokens:.2} times that of the others: the gradients are of sentences' summed losses, of so many \
+             predicted tokens in the mean, the others of the mean loss for each. The ratios are of like with like"
+        )
+    });
+    format!(
+        "<p>Curvature is that of the mean loss over all parameters, on held-out sentences that are the same at every \
      step: F is the Fisher matrix (equal to Gauss-Newton's), H the Hessian, Σ the covariance of single sentences' \
-     gradients. Where the model is the language, the three have the same trace (Bartlett).</p>\n"
+     gradients. Where the model is the language, the three have the same trace (Bartlett){times}.</p>\n"
+    )
 }
 
 fn percent(value: &Value) -> Option<String> {

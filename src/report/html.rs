@@ -54,7 +54,7 @@ pub fn page(run: &Run) -> String {
         None => "Not finished: the figures show how far it has come.".to_string(),
     };
     format!(
-        "{0}<p>{1} Losses are in nats for a masked word. The entropy floor is the least loss that any model \
+        "{0}<p>{1} Losses are in nats for a {10}. The entropy floor is the least loss that any model \
          can reach on this language; the excess loss is the mean KL divergence of the exact conditional from the \
          model's, on sentences that training never sees. Bars are standard errors.</p>\n{7}{2}\
          <div class=\"figures\">\n{3}{4}{8}</div>\n<div class=\"tables\">\n{9}{5}{6}</div>\n</body>\n</html>\n",
@@ -71,6 +71,7 @@ pub fn page(run: &Run) -> String {
             rows if rows.is_empty() => String::new(),
             rows => table("Linear probe", &rows),
         },
+        if run.is_causal() { "predicted token, ends of sentences included" } else { "masked word" },
     )
 }
 

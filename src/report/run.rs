@@ -34,6 +34,12 @@ pub struct Evaluated {
 }
 
 impl Run {
+    /// Whether next words are predicted, and no masked ones.
+    pub fn is_causal(&self) -> bool {
+        let kind = self.config.get("objective").and_then(|o| o.get("kind"));
+        kind.and_then(toml::Value::as_str) == Some("causal")
+    }
+
     pub fn read(folder: &Path) -> Result<Run, ReportError> {
         let wrong = |path: PathBuf, message: String| ReportError::Run { path, message };
         let path = folder.join("metrics.jsonl");

@@ -34,6 +34,7 @@ pub fn check(plan: &SweepPlan) -> Result<Vec<String>, ConfigError> {
             move |message| ConfigError { place, message }
         };
         check_layer(plan, probe).map_err(wrong("layer"))?;
+        check_features(plan, probe, language.max_length()).map_err(wrong("features"))?;
         check_padding(plan, probe, language.max_length()).map_err(wrong("padded_length"))?;
         check_probe(language, plan.examine.seed, probe).map_err(wrong("task"))?;
     }
@@ -95,6 +96,18 @@ pub(super) fn check_runs(plan: &SweepPlan) -> Result<(), ConfigError> {
         );
         return Err(ConfigError { place: place("language"), message });
     }
+    let asked = |run: &PlannedRun| {
+        let objective = &run.resolved.config.objective;
+        (objective.kind, objective.positions)
+    };
+    if let Some(other) = plan.runs.iter().find(|run| asked(run) != asked(&plan.runs[0])) {
+        let message = format!(
+            "`{}` predicts other words than `{}` (`objective.kind`, `objective.positions`); their losses and traces do \
+             not compare, make a sweep for each",
+            other.label, plan.runs[0].label
+        );
+        return Err(ConfigError { place: place("objective"), message });
+    }
     if plan.examine.models == Models::Checkpoints
         && let Some(run) = plan.runs.iter().find(|run| {
             let train = &run.resolved.config.train;
@@ -115,6 +128,16 @@ fn check_layer(plan: &SweepPlan, probe: &ProbeSection) -> Result<(), String> {
     let layers = |run: &PlannedRun| run.model_config(1, 1).num_hidden_layers as usize + 1;
     for run in &plan.runs {
         layer_in(probe.layer, layers(run)).map_err(|message| format!("{message} (`{}`)", run.label))?;
+    }
+    Ok(())
+}
+
+/// What is read says something of a sentence in every model.
+fn check_features(plan: &SweepPlan, probe: &ProbeSection, longest: usize) -> Result<(), String> {
+    for run in plan.runs.iter().filter(|_| probe.method != Method::Finetune) {
+        let reach = run.resolved.config.model.model_config(1, longest).reach();
+        let about = |message: String| format!("{message} (`{}`)", run.label);
+        probe.pooling(longest).check_reach(reach).map_err(about)?;
     }
     Ok(())
 }

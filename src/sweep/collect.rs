@@ -130,6 +130,7 @@ impl SweepPlan {
             intervention: self.intervention.clone(),
             language,
             language_hash: self.language_hash(),
+            objective: self.objective_kind(),
             saturation_bound: self.saturation_bound,
             seed: self.examine.seed,
             tasks: Vec::new(),

@@ -18,7 +18,7 @@ use super::table::{Accuracies, Task};
 use crate::config::{ConfigError, EvaluateSection, MeasureSection, Positions};
 use crate::downstream::{
     Alignment, Dropping, Features, FineTuning, Fit, Fresh, Outcome, RateSchedule, TaskData, alignment, finetune,
-    layer_number, probe, probe_fresh, ridge_path,
+    layer_number, probe, probe_fresh, read_token, ridge_path,
 };
 use crate::interrupt;
 use crate::language::Words;
@@ -211,6 +211,7 @@ impl<'p> Examiner<'p> {
         match &self.material {
             Material::Language(corpus) => {
                 let (corpus, notes) = corpus.spoken_by(loaded)?;
+                corpus.suits(loaded)?;
                 Ok((Asked::Language(corpus), notes))
             }
             Material::Examples(path) => {
@@ -325,7 +326,8 @@ impl<'p> Examiner<'p> {
                 method += ", through a pooler";
             }
             let width = subject.loaded.encoder.config.hidden_size as usize;
-            return Ok(self.probed(section, &data, &fits, ("<s>".into(), width), method));
+            let read = read_token(subject.loaded.encoder.config.reach());
+            return Ok(self.probed(section, &data, &fits, (read.into(), width), method));
         }
         let encoder = &subject.loaded.encoder;
         let layer = layer_number(section.layer, encoder)
@@ -353,6 +355,7 @@ impl<'p> Examiner<'p> {
             Reads::Concat => "concatenated tokens",
             Reads::Mean => "mean of tokens",
             Reads::First => "<s>",
+            Reads::Last => "</s>",
             Reads::Padded => "padded tokens",
         };
         let of = (data.train.sentences.as_slice(), longest);

@@ -234,8 +234,10 @@ pub enum Reads {
     Concat,
     /// Their mean.
     Mean,
-    /// The representation of `<s>`.
+    /// The representation of `<s>`; of models that see a whole sentence.
     First,
+    /// The representation of `</s>`, where a model that reads in one direction has seen the sentence.
+    Last,
     /// As `lowland probe --features padded`.
     Padded,
 }
@@ -371,6 +373,7 @@ impl ProbeSection {
             Reads::Concat => Pooling::Concat,
             Reads::Mean => Pooling::Mean,
             Reads::First => Pooling::First,
+            Reads::Last => Pooling::Last,
             Reads::Padded => Pooling::Padded(self.padded_length.unwrap_or(longest as u32 + 2)),
         }
     }
@@ -440,6 +443,7 @@ impl ProbeSection {
             Reads::Concat => {}
             Reads::Mean => name += " mean",
             Reads::First => name += " first",
+            Reads::Last => name += " last",
             Reads::Padded => name += " padded",
         }
         if self.layer != -1 {

@@ -13,8 +13,8 @@ use super::error::SweepError;
 use super::file::{Enlarge, EnlargeSize, ExamineSection, File, Models, StartSection};
 use super::given::{self, ExamplesFile, GivenModel};
 use super::table::Collapse;
-use crate::config::{self, Resolved, as_text};
-use crate::model::{ModelConfig, Size};
+use crate::config::{self, ObjectiveKind, Resolved, as_text};
+use crate::model::{ModelConfig, Reach, Size};
 
 /// One run of a plan, or a model that is there already.
 #[derive(Clone, Debug, Serialize)]
@@ -371,6 +371,17 @@ impl SweepPlan {
         match &self.examples {
             Some(examples) => examples.hash.clone(),
             None => self.runs[0].resolved.language_hash(),
+        }
+    }
+
+    /// What is predicted: of models that were not trained here and are asked about examples, next words where they read
+    /// in one direction.
+    pub(super) fn objective_kind(&self) -> ObjectiveKind {
+        let first = &self.runs[0];
+        match (&self.examples, &first.given) {
+            (Some(_), Some(model)) if model.config.reach() == Reach::Past => ObjectiveKind::Causal,
+            (Some(_), _) => ObjectiveKind::Mlm,
+            (None, _) => first.resolved.config.objective.kind,
         }
     }
 

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::conventions::TraceConventions;
+use crate::config::ObjectiveKind;
 use crate::downstream::Alignment;
 use crate::train::{Evaluation, ExampleLoss, Measurement};
 
@@ -23,6 +24,9 @@ pub struct Table {
     pub language: String,
     /// Hash of the language, or of the examples; tables of one language may be laid together.
     pub language_hash: String,
+    /// What is predicted, "mlm" or "causal"; tables of one objective alone are laid together.
+    #[serde(default, skip_serializing_if = "ObjectiveKind::is_mlm")]
+    pub objective: ObjectiveKind,
     /// Excess loss, in nats, under which a model counts as saturated.
     pub saturation_bound: f64,
     /// Seed of the sentences that all models are evaluated, measured and probed on.
@@ -90,7 +94,8 @@ pub struct Row {
     pub batch_size: u32,
     /// Peak learning rate.
     pub learning_rate: f64,
-    /// Σ η² / B over the steps so far: the time of Theorem 4.3.
+    /// Σ η² / B over the steps so far, B in sentences: the time of Theorem 4.3, up to the predicted tokens of a
+    /// sentence where those are several.
     pub noise_time: f64,
     /// Parameters of the model as trained.
     pub parameters: usize,

@@ -1,6 +1,6 @@
-//! Batches as a function of (seed, step): examples step·B .. (step + 1)·B, which are the language's sentences of these
-//! numbers or, of a finite training set, those of its order; masked by their own random stream. Sampled and labelled
-//! ahead on other threads.
+//! Batches as a function of (seed, step): examples step·B .. (step + 1)·B, which are the language's sentences of
+//! these numbers or, of a finite training set, those of its order; masked by their own random stream, or with their
+//! next words predicted. Sampled and labelled ahead on other threads.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use rayon::prelude::*;
 
+use super::evaluate::{KnownSentence, held_out_sentence, masked_sentences, next_words};
 use super::masks::{bernoulli_positions, several};
 use super::order::{Example, TrainingSet};
 use crate::config::{
-    AlgorithmKind, ConfigError, LabelKind, LabelNoise, LanguageSection, MaskPolicy, ObjectiveSection, TrainSection,
+    AlgorithmKind, ConfigError, LabelKind, LabelNoise, LanguageSection, MaskPolicy, ObjectiveKind, ObjectiveSection,
+    Positions, TrainSection,
 };
 use crate::gpu::GpuError;
 use crate::interrupt;
@@ -78,6 +80,22 @@ impl Corpus {
         Ok((Corpus { tokens: Arc::new(tokens), ..self.clone() }, notes))
     }
 
+    /// That a model, whose ids these are, can be asked what the objective asks.
+    ///
+    /// # Errors
+    /// A model that sees the words that it is to predict; one without a token for masked words, where they are masked.
+    pub fn suits(&self, model: &Loaded) -> Result<(), ModelError> {
+        let kind = self.objective.kind;
+        kind.check_reach(&model.encoder.config)
+            .and_then(|()| match kind == ObjectiveKind::Mlm && !self.tokens.has_mask() {
+                true => Err("has no token for the masked word, and no file beside it names one; only what \"causal\" \
+                             predicts can be asked of it (`objective.kind`)"
+                    .into()),
+                false => Ok(()),
+            })
+            .map_err(|message| ModelError::Format { path: model.folder.clone(), message })
+    }
+
     /// Sentence number `index` of ever new ones, masked and labelled as the objective says.
     pub fn sentence(&self, index: u64) -> Sentence {
         self.example(Example { sentence: index, masking: index })
@@ -86,6 +104,14 @@ impl Corpus {
     /// A sentence under one of its maskings, labelled as the objective says.
     pub fn example(&self, example: Example) -> Sentence {
         let words = self.language.sample(self.seed, example.sentence);
+        if self.objective.kind == ObjectiveKind::Causal {
+            let positions = self.objective.predicted(words.len());
+            let sentence = self.tokens.next(&words, positions.clone());
+            return match self.objective.labels {
+                LabelKind::Sampled => sentence,
+                LabelKind::Expected => next_words(self, &words, positions).sentence,
+            };
+        }
         match self.objective.mask {
             MaskPolicy::One => {
                 let position = masked_position(self.seed, example.masking, words.len());
@@ -103,8 +129,40 @@ impl Corpus {
         }
     }
 
-    /// Masked positions that a batch of `sentences` sentences may have at most.
+    /// Sentence `index` of a seed as a model is evaluated and measured on it, labelled with the words that stood there:
+    /// one word masked, whatever the masks of training, or the next words predicted.
+    pub fn held_out(&self, seed: u64, index: u64) -> Sentence {
+        match self.objective.kind {
+            ObjectiveKind::Mlm => held_out_sentence(self.language.as_ref(), &self.tokens, seed, index),
+            ObjectiveKind::Causal => {
+                let words = self.language.sample(seed, index);
+                self.tokens.next(&words, self.objective.predicted(words.len()))
+            }
+        }
+    }
+
+    /// The same with what is known of it; under "mlm" once for each position that is asked about.
+    pub fn known(&self, seed: u64, index: u64, asked: Positions) -> Vec<KnownSentence> {
+        match self.objective.kind {
+            ObjectiveKind::Mlm => masked_sentences(self.language.as_ref(), &self.tokens, seed, index, asked),
+            ObjectiveKind::Causal => {
+                let words = self.language.sample(seed, index);
+                let positions = self.objective.predicted(words.len());
+                vec![next_words(self, &words, positions)]
+            }
+        }
+    }
+
+    /// Predicted positions of a sentence of [`held_out`](Self::held_out) at most.
+    pub fn most_predicted(&self) -> u32 {
+        self.objective.most_predicted(self.language.max_length()) as u32
+    }
+
+    /// Predicted positions that a batch of `sentences` sentences may have at most.
     pub fn most_masked(&self, sentences: u32) -> u32 {
+        if self.objective.kind == ObjectiveKind::Causal {
+            return sentences * self.most_predicted();
+        }
         match self.objective.mask {
             MaskPolicy::One => sentences,
             MaskPolicy::Bernoulli(_) => sentences * self.language.max_length() as u32,
@@ -117,7 +175,8 @@ impl Corpus {
 fn replace_labels(sentence: &mut Sentence, noise: &LabelNoise, corpus: &Corpus, index: u64) {
     let words = corpus.language.vocabulary().len() as u32;
     for (position, label) in &mut sentence.masked {
-        // Two blocks per position: one number that decides, and a word.
+        // Two blocks per position: one number that decides, and a word. A sentence's end may become a word, no word an
+        // end.
         let mut stream = Stream::new(corpus.seed, Purpose::LabelNoise, index).from_block(2 * *position);
         if stream.uniform() < noise.probability {
             *label = corpus.tokens.word(stream.below(words));

@@ -1,13 +1,18 @@
 //! Loss and excess loss on held-out sentences, against the exact conditionals.
 //!
-//! One word is masked at a time: the conditionals of a language are exact for that and for nothing else. Either one
-//! position of a sentence is asked about or every one ([`Positions`]). The mean is over all positions asked about; its
-//! standard error is over sentences, the positions of one of which belong together.
+//! Under "mlm" one word is masked at a time: the conditionals of a language are exact for that and for nothing else.
+//! Either one position of a sentence is asked about or every one ([`Positions`]). Under "causal" every word that is
+//! predicted is asked about, at prefixes of the language's own sentences: the excess loss is
+//! Σ KL(p(. | prefix) || model(. | prefix)) / N, which over whole sentences is by the chain rule the KL divergence of
+//! sentences for each of their N tokens. The mean is over all positions asked about; its standard error is over
+//! sentences, the positions of one of which belong together, that of a ratio of sums.
+
+use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::data::{Corpus, held_out_seed};
-use crate::config::{EvaluateSection, Positions};
+use crate::config::{EvaluateSection, ObjectiveKind, Positions};
 use crate::gpu::GpuError;
 use crate::interrupt;
 use crate::language::{Language, entropy, masked_position};
@@ -16,7 +21,7 @@ use crate::ops::Labels;
 use crate::ops::batch::Sentence;
 use crate::statistics::Estimate;
 
-/// What held-out sentences say about a model.
+/// What held-out sentences say about a model. Losses are nats for each position asked about.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct Evaluation {
     /// Cross-entropy against the exact conditional: the expected loss, without the labels' noise.
@@ -29,19 +34,20 @@ pub struct Evaluation {
     pub entropy_floor: f64,
     /// Held-out sentences that were looked at.
     pub sentences: usize,
-    /// Positions asked about, where that is every one of each sentence.
+    /// Positions asked about, where that is not one of each sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub positions: Option<usize>,
 }
 
 /// Held-out sentences with their exact conditionals, made once, and the pass over them.
 pub struct Evaluator {
-    /// A sentence for each position asked about.
+    /// A sentence for each position asked about, or one with all next words.
     sentences: Vec<Sentence>,
+    /// Of the conditionals of each sentence of the language, summed.
     entropies: Vec<f64>,
-    /// How many of them each sentence of the language has.
+    /// Positions asked about of each sentence of the language.
     positions: Vec<usize>,
-    asked: Positions,
+    several: bool,
     pass: ForwardPass,
 }
 
@@ -57,60 +63,79 @@ impl Evaluator {
     /// Samples and labels sentences of the held-out seed and plans the pass.
     pub fn new(model: &Model, corpus: &Corpus, asked: &EvaluateSection, batch: usize) -> Result<Evaluator, GpuError> {
         let seed = held_out_seed(corpus.seed);
-        let (language, tokens) = (corpus.language.clone(), corpus.tokens.clone());
-        let (count, asked) = (u64::from(asked.sentences), asked.positions);
-        let made: Vec<Vec<MaskedSentence>> = interrupt::or_stop(move || {
-            let one = |i| masked_sentences(language.as_ref(), tokens.as_ref(), seed, i, asked);
-            (0..count).into_par_iter().map(one).collect()
-        })?;
-        let positions = made.iter().map(Vec::len).collect();
-        let (sentences, entropies): (Vec<Sentence>, Vec<f64>) =
-            made.into_iter().flatten().map(|m| (m.sentence, m.entropy)).unzip();
+        let several = asked.positions == Positions::All || corpus.objective.kind == ObjectiveKind::Causal;
+        let (corpus, count, asked) = (corpus.clone(), u64::from(asked.sentences), asked.positions);
+        let made: Vec<Vec<KnownSentence>> =
+            interrupt::or_stop(move || (0..count).into_par_iter().map(|i| corpus.known(seed, i, asked)).collect())?;
+        let positions = made.iter().map(|own| own.iter().map(|k| k.sentence.masked.len()).sum()).collect();
+        let entropies = made.iter().map(|own| own.iter().map(|k| k.entropy).sum()).collect();
+        let sentences: Vec<Sentence> = made.into_iter().flatten().map(|k| k.sentence).collect();
         let dims = dims_for(&sentences, Evaluator::batch(batch));
         let pass = ForwardPass::new(model, dims, Labels::Soft, false)?;
-        Ok(Evaluator { sentences, entropies, positions, asked, pass })
+        Ok(Evaluator { sentences, entropies, positions, several, pass })
     }
 
     /// Evaluates the parameters as they are now.
     pub fn run(&self) -> Result<Evaluation, GpuError> {
         let divergences: Vec<f64> = self.pass.losses(&self.sentences)?.iter().map(|r| r.divergence).collect();
-        let excess = mean_by_sentence(&divergences, &self.positions);
-        let floor = mean_by_sentence(&self.entropies, &self.positions);
+        let excess = mean_of_sums(&sums_by_sentence(&divergences, &self.positions), &self.positions);
+        let floor = mean_of_sums(&self.entropies, &self.positions);
         Ok(Evaluation {
             loss: floor.value + excess.value,
             excess_loss: excess.value,
             excess_loss_standard_error: excess.standard_error,
             entropy_floor: floor.value,
             sentences: self.positions.len(),
-            positions: (self.asked == Positions::All).then_some(divergences.len()),
+            positions: self.several.then_some(divergences.len()),
         })
     }
 }
 
-/// The mean over all positions of all sentences, `positions` of each, with its standard error over sentences.
-pub(crate) fn mean_by_sentence(values: &[f64], positions: &[usize]) -> Estimate {
-    if positions.iter().all(|n| *n == 1) {
-        return Estimate::of_mean(values);
-    }
+/// Sums of values over each sentence's positions.
+pub(crate) fn sums_by_sentence(values: &[f64], positions: &[usize]) -> Vec<f64> {
     let mut rest = values;
-    let sums: Vec<f64> = positions
-        .iter()
-        .map(|n| {
-            let (own, others) = rest.split_at(*n);
-            rest = others;
-            own.iter().sum()
-        })
-        .collect();
-    Estimate::of_ratio(&sums, &positions.iter().map(|n| *n as f64).collect::<Vec<f64>>())
+    let sum = |n: &usize| {
+        let (own, others) = rest.split_at(*n);
+        rest = others;
+        own.iter().sum()
+    };
+    positions.iter().map(sum).collect()
 }
 
-/// A sentence with one word masked and what is known of that word.
+/// The mean over all positions of all sentences from each sentence's sum over its own, with its standard error over
+/// sentences.
+pub(crate) fn mean_of_sums(sums: &[f64], positions: &[usize]) -> Estimate {
+    match positions.iter().all(|n| *n == 1) {
+        true => Estimate::of_mean(sums),
+        false => Estimate::of_ratio(sums, &positions.iter().map(|n| *n as f64).collect::<Vec<f64>>()),
+    }
+}
+
+/// A sentence with something to predict, and what is known of that.
 #[derive(Clone, Debug)]
-pub struct MaskedSentence {
-    /// Labelled with the word that stood there and, softly, with its exact conditional.
+pub struct KnownSentence {
+    /// Labelled with the words that stood there and, softly, with their exact conditionals.
     pub sentence: Sentence,
-    /// Entropy of that conditional.
+    /// Entropy of those conditionals, summed over the predicted positions.
     pub entropy: f64,
+    /// What they give to the words that stood there, log p, summed over the predicted positions.
+    pub log_probability: f64,
+}
+
+/// A sentence with its next words predicted, at positions as [`TokenIds::next`] has them.
+pub(super) fn next_words(corpus: &Corpus, words: &[u32], positions: Range<usize>) -> KnownSentence {
+    let known = corpus.language.prefixes(words).expect("a sentence of the language is possible");
+    let tokens = &corpus.tokens;
+    let end = known.next[0].len() - 1;
+    let label = |k: usize| words.get(k).map_or(end, |w| *w as usize);
+    let next = || positions.clone().map(|k| &known.next[k]);
+    let mut sentence = tokens.next(words, positions.clone());
+    sentence.soft = next().map(|p| tokens.soft_label(p)).collect();
+    KnownSentence {
+        sentence,
+        entropy: next().map(|p| entropy(p)).sum(),
+        log_probability: positions.clone().map(|k| known.next[k][label(k)].ln()).sum(),
+    }
 }
 
 /// Sentence `index` of a seed with the word masked that evaluation masks, labelled with the word that stood there.
@@ -120,7 +145,7 @@ pub fn held_out_sentence(language: &dyn Language, tokens: &TokenIds, seed: u64, 
 }
 
 /// The same with what is known of that word.
-pub fn masked_sentence(language: &dyn Language, tokens: &TokenIds, seed: u64, index: u64) -> MaskedSentence {
+pub fn masked_sentence(language: &dyn Language, tokens: &TokenIds, seed: u64, index: u64) -> KnownSentence {
     let words = language.sample(seed, index);
     let position = masked_position(seed, index, words.len());
     known(tokens, &words, position, &language.conditional_unchecked(&words).conditional[position])
@@ -133,7 +158,7 @@ pub fn masked_sentences(
     seed: u64,
     index: u64,
     positions: Positions,
-) -> Vec<MaskedSentence> {
+) -> Vec<KnownSentence> {
     if positions == Positions::One {
         return vec![masked_sentence(language, tokens, seed, index)];
     }
@@ -142,8 +167,8 @@ pub fn masked_sentences(
     conditionals.iter().enumerate().map(|(position, p)| known(tokens, &words, position, p)).collect()
 }
 
-fn known(tokens: &TokenIds, words: &[u32], position: usize, p: &[f64]) -> MaskedSentence {
+fn known(tokens: &TokenIds, words: &[u32], position: usize, p: &[f64]) -> KnownSentence {
     let mut sentence = tokens.mask(words, position);
     sentence.soft = vec![tokens.soft_label(p)];
-    MaskedSentence { sentence, entropy: entropy(p) }
+    KnownSentence { sentence, entropy: entropy(p), log_probability: p[words[position] as usize].ln() }
 }

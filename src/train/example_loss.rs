@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::evaluate::{Evaluator, mean_by_sentence};
+use super::evaluate::{Evaluator, mean_of_sums, sums_by_sentence};
 use crate::gpu::GpuError;
 use crate::model::{ForwardPass, Model, dims_for};
 use crate::ops::Labels;
@@ -32,7 +32,7 @@ impl ExampleLoss {
         let rows = ForwardPass::new(model, dims, Labels::Hard, false)?.losses(examples)?;
         let losses: Vec<f64> = rows.iter().map(|row| row.loss).collect();
         let predicted: Vec<usize> = examples.iter().map(|example| example.masked.len()).collect();
-        let mean = mean_by_sentence(&losses, &predicted);
+        let mean = mean_of_sums(&sums_by_sentence(&losses, &predicted), &predicted);
         Ok(ExampleLoss {
             loss: mean.value,
             loss_standard_error: mean.standard_error,

@@ -5,7 +5,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::data::Corpus;
-use super::evaluate::{MaskedSentence, held_out_sentence, masked_sentences};
+use super::evaluate::KnownSentence;
 use crate::config::Positions;
 use crate::curvature::Numbered;
 use crate::interrupt::{self, Interrupted};
@@ -20,14 +20,14 @@ pub struct HeldOut {
 }
 
 impl HeldOut {
-    /// Sentences by number, each once for every position that is asked about, with the exact conditional as a soft
-    /// label.
+    /// Sentences by number, each with all its next words or once for every masked position that is asked about, with
+    /// the exact conditionals as soft labels.
     ///
     /// # Errors
     /// An interrupt.
-    pub fn exact(&self, numbers: Range<u64>, positions: Positions) -> Result<Vec<Vec<MaskedSentence>>, Interrupted> {
-        let (language, tokens, seed) = (self.corpus.language.clone(), self.corpus.tokens.clone(), self.seed);
-        let one = move |i| masked_sentences(language.as_ref(), tokens.as_ref(), seed, i, positions);
+    pub fn exact(&self, numbers: Range<u64>, positions: Positions) -> Result<Vec<Vec<KnownSentence>>, Interrupted> {
+        let (corpus, seed) = (self.corpus.clone(), self.seed);
+        let one = move |i| corpus.known(seed, i, positions);
         interrupt::or_stop(move || numbers.into_par_iter().map(one).collect())
     }
 }
@@ -35,12 +35,16 @@ impl HeldOut {
 /// Labelled with the words that stood there.
 impl Numbered for HeldOut {
     fn sentences(&self, numbers: Range<u64>) -> Result<Vec<Sentence>, Interrupted> {
-        let (language, tokens, seed) = (self.corpus.language.clone(), self.corpus.tokens.clone(), self.seed);
-        let one = move |i| held_out_sentence(language.as_ref(), tokens.as_ref(), seed, i);
+        let (corpus, seed) = (self.corpus.clone(), self.seed);
+        let one = move |i| corpus.held_out(seed, i);
         interrupt::or_stop(move || numbers.into_par_iter().map(one).collect())
     }
 
     fn longest(&self) -> u32 {
         self.corpus.language.max_length() as u32 + 2
+    }
+
+    fn most_predicted(&self) -> u32 {
+        self.corpus.most_predicted()
     }
 }

@@ -20,11 +20,10 @@ use super::run::RunError;
 use crate::config::{ConfigError, HessianTraceSection, MeasureSection, NoiseSection, TopSection};
 use crate::curvature::{
     Bartlett, Chunks, Conventions, ConventionsOptions, Cotangent, CurvatureError, Drawing, ExampleTraces, FormPass,
-    Gradients, HessianTraces, Lanczos, Matrix, MeanGradient, ModelOperator, NormPass, Norms, Operator, ProbeKind,
+    HessianTraces, Lanczos, LossNormaliser, Matrix, MeanGradient, ModelOperator, NormPass, Norms, Operator, ProbeKind,
     ProductPass, Stopping, Subject, deviations, probes, top_eigenpairs,
 };
 use crate::interrupt::{self, Interrupted};
-use crate::language::masked_position;
 use crate::model::{Law, Model};
 use crate::ops::batch::Sentence;
 use crate::statistics::{Crossed, Estimate, Target};
@@ -55,11 +54,8 @@ impl Instruments {
             settings.hessian_trace.as_ref().map_or(0, |s| s.sentences),
         ];
         let count = others.into_iter().fold(settings.trace.sentences, u32::max);
-        let (language, tokens) = (corpus.language.clone(), corpus.tokens.clone());
-        let sentence = move |i: u64| {
-            let words = language.sample(seed, i);
-            tokens.mask(&words, masked_position(seed, i, words.len()))
-        };
+        let corpus = corpus.clone();
+        let sentence = move |i: u64| corpus.held_out(seed, i);
         let sentences =
             interrupt::or_stop(move || (0..u64::from(count)).into_par_iter().map(sentence).collect::<Vec<_>>())?;
         let batch = batch.min(CHUNKS.batch);
@@ -162,18 +158,22 @@ impl Instruments {
         Subject::new(model, sentences, &[], &chunks)
     }
 
-    /// Tr F; gives each sentence's.
+    /// Tr F; gives each sentence's, of its summed loss.
     fn fisher(&self, model: &Model, m: &mut Measurement, check: Check<'_>) -> Result<Vec<f64>, CurvatureError> {
         let settings = &self.settings.trace;
         let subject = self.subject(model, settings.sentences)?;
         let mut drawing = Drawing::new(&subject, self.settings.trace.estimator, self.seed, settings.draws as usize)?;
         let trace = drawing.run(&subject, Target::Population, &Stopping::after(usize::MAX), &mut |_| check())?.trace;
         check()?;
+        let predicted: usize = subject.masked().iter().sum();
+        m.loss_normaliser = LossNormaliser::of(subject.examples(), predicted);
+        m.tokens_per_example = (m.loss_normaliser == LossNormaliser::PredictedToken)
+            .then_some(predicted as f64 / subject.examples() as f64);
         m.fisher_trace = trace.estimate;
         m.fisher_trace_standard_error = trace.standard_error;
         m.fisher_trace_standard_error_probe = known(trace.standard_error_probe);
         m.fisher_trace_standard_error_data = known(trace.standard_error_data);
-        Ok(drawing.per_example().into_iter().map(|(value, _)| value).collect())
+        Ok(drawing.per_example().into_iter().map(|(value, positions)| value * positions as f64).collect())
     }
 
     /// Tr Σ and the noise scale; gives each sentence's ‖g_i - ḡ‖² n / (n - 1), whose mean is Tr Σ.
@@ -187,11 +187,10 @@ impl Instruments {
         let subject = self.subject(model, settings.sentences)?;
         let squared = Norms::measure(&subject, &mut |_| check())?.squared;
         check()?;
-        // Of one masked position an example the loss's gradient is ḡ.
-        let gradient = match subject.masked().iter().all(|n| *n == 1) {
-            true => subject.loss_gradient()?,
-            false => Gradients::new(&subject)?.mean_of_examples(&subject)?,
-        };
+        // ḡ is of summed losses: the gradient of the mean loss per position times the mean number of positions.
+        let positions = subject.masked().iter().sum::<usize>() as f64 / subject.examples() as f64;
+        let mut gradient = subject.loss_gradient()?;
+        gradient.iter_mut().for_each(|g| *g = (f64::from(*g) * positions) as f32);
         check()?;
         let mean = MeanGradient::of(&subject, gradient, Matrix::Ggn)?;
         let noise = mean.noise(&squared);
@@ -201,7 +200,8 @@ impl Instruments {
         Ok(deviations(&squared, &mean.slopes, noise.mean_gradient_squared_norm))
     }
 
-    /// Tr H; gives each sentence's part of Tr H - Tr G and the error of the latter's mean by the probes.
+    /// Tr H; gives each sentence's part of Tr H - Tr G, of its summed loss, and the error of the latter's mean per
+    /// position by the probes.
     fn hessian(
         &self,
         model: &Model,
@@ -233,7 +233,8 @@ impl Instruments {
         m.hessian_trace_standard_error = known(parts.standard_error);
         m.hessian_trace_standard_error_probe = known(parts.standard_error_probe);
         m.hessian_trace_standard_error_data = known(parts.standard_error_data);
-        Ok((beyond.examples(), beyond.parts(Target::TheseExamples).standard_error))
+        let summed = beyond.examples().into_iter().zip(&masked).map(|(of_one, n)| of_one * *n as f64);
+        Ok((summed.collect(), beyond.parts(Target::TheseExamples).standard_error))
     }
 
     /// The eigenvalues of H of largest absolute value.

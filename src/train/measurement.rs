@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::curvature::Bartlett;
+use crate::curvature::{Bartlett, LossNormaliser};
 use crate::statistics::Estimate;
 
 /// A measurement; also a line of `metrics.jsonl` and, of the last one, `curvature` in `result.json`. Errors are
@@ -12,6 +12,13 @@ use crate::statistics::Estimate;
 pub struct Measurement {
     /// Steps that were taken before it.
     pub step: u64,
+    /// What the loss of the traces and eigenvalues is the mean over. The gradients of noise are those of whole
+    /// sentences' summed losses.
+    #[serde(default)]
+    pub loss_normaliser: LossNormaliser,
+    /// Predicted tokens in a sentence, N / n, where those are several: Bartlett's ratio is Tr Σ / (Tr F N / n).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_per_example: Option<f64>,
     /// Tr F of the mean loss, equal to Gauss-Newton's trace.
     pub fisher_trace: f64,
     /// Of `fisher_trace`, of draws and sentences together.
@@ -52,7 +59,7 @@ pub struct Measurement {
     /// ‖Hv - λv‖ of each of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub eigenvalue_residuals: Vec<f64>,
-    /// Tr Σ.
+    /// Tr Σ, of the gradients of sentences' summed losses.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub noise_trace: Option<f64>,
     /// By the jackknife over sentences.
@@ -81,7 +88,7 @@ pub struct Measurement {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Bartlett")]
 pub struct Ratios {
-    /// Tr Σ / Tr F.
+    /// Tr Σ / Tr F, both of sentences' summed losses.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub noise_fisher: Option<f64>,
     /// By the jackknife over sentences.

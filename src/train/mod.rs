@@ -41,9 +41,9 @@ pub use checkpoint::{Checkpoint, Damage, MissingTensor, NamedTensor, Recent, Sta
 pub(crate) use claim::is_claimed;
 pub use claim::{Claim, Holder, Lost, Pace, Taken, release_all};
 pub use data::{Corpus, Micro, held_out_seed};
+pub use evaluate::{Evaluation, Evaluator, KnownSentence, held_out_sentence, masked_sentence, masked_sentences};
 #[cfg(feature = "cli")]
-pub(crate) use evaluate::mean_by_sentence;
-pub use evaluate::{Evaluation, Evaluator, MaskedSentence, held_out_sentence, masked_sentence, masked_sentences};
+pub(crate) use evaluate::{mean_of_sums, sums_by_sentence};
 pub use events::EventWriter;
 pub use example_loss::ExampleLoss;
 pub(crate) use folder::CLAIM;

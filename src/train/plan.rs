@@ -9,7 +9,7 @@ use super::measure::{Instruments, measure_error};
 use super::run::RunError;
 use super::setup::Setup;
 use super::trainer::{RING, rule_of, trainer_bytes};
-use crate::config::{AlgorithmKind, EvaluateSection, Positions, Resolved};
+use crate::config::{AlgorithmKind, EvaluateSection, ObjectiveKind, Positions, Resolved};
 use crate::curvature::CurvatureError;
 use crate::gpu::{Excess, Gpu, GpuError, Limit};
 use crate::graph::fit;
@@ -220,7 +220,7 @@ fn refusal(setup: &Setup, gradient: &Recipe, resolved: &Resolved) -> Result<(), 
     let tokens = dims.rows / dims.sentences;
     let check = |micro: u32| -> Result<(), Misfit> {
         let step = Dims { rows: micro * tokens, masked: setup.corpus.most_masked(micro), sentences: micro, probes: 1 };
-        let evaluated = evaluation_dims(micro, tokens, &resolved.config.evaluate);
+        let evaluated = evaluation_dims(setup, micro, &resolved.config.evaluate);
         let of = |part: &'static str, excess: Option<Excess>| match excess {
             Some(excess) => Err(Misfit::Refused(Refusal { part: Some(part), ..Refusal::from(Limit::from(excess)) })),
             None => Ok(()),
@@ -241,19 +241,20 @@ fn refusal(setup: &Setup, gradient: &Recipe, resolved: &Resolved) -> Result<(), 
 }
 
 /// Of the evaluation's batches.
-fn evaluation_dims(micro_batch: u32, tokens: u32, asked: &EvaluateSection) -> Dims {
-    let most = match asked.positions {
-        Positions::One => asked.sentences as usize,
-        Positions::All => asked.sentences as usize * tokens as usize,
+fn evaluation_dims(setup: &Setup, micro_batch: u32, asked: &EvaluateSection) -> Dims {
+    let tokens = setup.dims.rows / setup.dims.sentences;
+    let most = match (asked.positions, setup.corpus.objective.kind) {
+        (Positions::All, ObjectiveKind::Mlm) => asked.sentences as usize * tokens as usize,
+        _ => asked.sentences as usize,
     };
     let batch = Evaluator::batch(micro_batch as usize).min(most) as u32;
-    Dims { rows: batch * tokens, masked: batch, sentences: batch, probes: 1 }
+    Dims { rows: batch * tokens, masked: batch * setup.corpus.most_predicted(), sentences: batch, probes: 1 }
 }
 
 /// Bytes and dispatches of the evaluation.
 fn plan_evaluation(setup: &Setup, asked: &EvaluateSection) -> Result<(u64, usize), GpuError> {
     let Setup { device, encoder, dims, .. } = setup;
-    let dims = evaluation_dims(dims.sentences, dims.rows / dims.sentences, asked);
+    let dims = evaluation_dims(setup, dims.sentences, asked);
     let model = Model::planned(device, encoder).without_dropout();
     let (recipe, _) = Recipe::forward(&model.encoder, Labels::Soft, &[]);
     let bytes = recipe.memory(device, &dims).bytes() + recipe.batch_bytes(&model, &dims);

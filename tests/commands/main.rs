@@ -11,6 +11,7 @@ mod common {
 mod folder;
 mod schema;
 
+mod causal;
 #[cfg(unix)]
 mod claims;
 mod cli;

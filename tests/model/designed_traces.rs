@@ -57,6 +57,10 @@ impl Numbered for Random {
     fn longest(&self) -> u32 {
         12
     }
+
+    fn most_predicted(&self) -> u32 {
+        1
+    }
 }
 
 struct Ground<'g> {

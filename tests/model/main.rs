@@ -10,6 +10,7 @@ mod common {
 }
 
 mod algorithms;
+mod causal;
 mod curvature;
 mod decoders;
 mod designed_traces;

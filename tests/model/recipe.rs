@@ -9,8 +9,8 @@ use lowland::downstream::{Dropping, Features, LinearProbe, Pooling, RateSchedule
 use lowland::gpu::Gpu;
 use lowland::language::entropy;
 use lowland::model::{
-    Encoder, ForwardPass, GradientPass, Model, ModelConfig, ModelKind, RepresentationPass, TokenIds, Weights, dims_for,
-    load,
+    Encoder, ForwardPass, GradientPass, Model, ModelConfig, ModelKind, Reach, RepresentationPass, TokenIds, Weights,
+    dims_for, load,
 };
 use lowland::ops::batch::Sentence;
 use lowland::ops::{Device, Labels};
@@ -325,7 +325,7 @@ fn the_gradient_through_a_pooler_is_pytorchs() {
         };
         let weights = Weights(encoder.parameters.iter().map(|p| given(&p.name)).collect());
         let tokens = TokenIds::new(loaded.encoder.config.vocab_size as usize - 4);
-        let sentence = |(i, words): (usize, &Vec<u32>)| tokens.classified(words, i as u32 % 3);
+        let sentence = |(i, words): (usize, &Vec<u32>)| tokens.classified(words, i as u32 % 3, Reach::Sentence);
         let sentences: Vec<Sentence> = recorded.sentences.iter().enumerate().map(sentence).collect();
         let model = Model::new(&Device::of(&gpu), &encoder, &weights).unwrap();
         let pass = GradientPass::new(&model, dims_for(&sentences, 3), Labels::Hard).unwrap();

@@ -10,6 +10,7 @@ mod common {
 
 mod architecture;
 mod brackets;
+mod causal;
 mod columns;
 mod config;
 mod correlation;

@@ -44,6 +44,7 @@ fn table(name: &str, intervention: &str, rows: Vec<Row>) -> Table {
         name: name.into(),
         intervention: intervention.into(),
         language: "pcfg: 3 levels, 12 words".into(),
+        objective: Default::default(),
         language_hash: "f00d".into(),
         saturation_bound: BOUND,
         seed: 7,

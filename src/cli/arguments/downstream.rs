@@ -49,8 +49,10 @@ pub enum FeatureChoice {
     Concat,
     /// Their mean
     Mean,
-    /// The representation of `<s>`
+    /// The representation of `<s>`; of models that see a whole sentence
     First,
+    /// The representation of `</s>`, where a model that reads in one direction has seen the sentence
+    Last,
     /// Those of all tokens but the first and the last of a sentence padded to `--padded-length`, padding with them: as
     /// in the paper's released code
     Padded,

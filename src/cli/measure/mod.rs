@@ -18,7 +18,7 @@ use super::examples;
 use super::failure::Failure;
 use super::print;
 use super::progress::Gauge;
-use crate::curvature::{Chunks, CurvatureError, Examples, Progress, Scope, Setting, Stage};
+use crate::curvature::{Chunks, CurvatureError, Examples, LossNormaliser, Progress, Scope, Setting, Stage};
 use crate::gpu::AdapterChoice;
 use crate::interrupt::{self, Interrupted};
 use crate::model::{self, Model};
@@ -54,8 +54,10 @@ pub struct Evidence {
     examples: String,
     /// Examples that were measured.
     count: usize,
-    /// Masked positions in them; the matrix is of the mean loss over these.
+    /// Masked positions, or predicted tokens, in them; the matrix is of the mean loss over these.
     masked_positions: usize,
+    /// What the loss is the mean over: `sentence` (each has one masked word) or `predicted_token`.
+    loss_normaliser: LossNormaliser,
     /// Parameters that take part; a tied table counts once.
     parameters: usize,
     /// Names of the parameters that were held still.
@@ -133,7 +135,10 @@ impl Session {
     }
 
     fn setting<'a>(&'a self, common: &'a Common) -> Setting<'a> {
-        let chunks = Chunks { batch: common.on.batch as usize, probes: common.probes };
+        let classes = self.model.encoder.classes() as usize;
+        let usual = || Chunks::batch_for(self.examples.most_predicted(), classes);
+        let batch = common.on.batch.map_or_else(usual, |batch| batch as usize);
+        let chunks = Chunks { batch, probes: common.probes };
         Setting { model: &self.model, only: &common.only, chunks }
     }
 
@@ -161,6 +166,7 @@ impl Session {
             examples: common.on.examples.display().to_string(),
             count: scope.examples,
             masked_positions: scope.masked,
+            loss_normaliser: scope.loss_normaliser(),
             parameters: scope.parameters,
             left_out: scope.left_out,
             seed: common.seed(),
@@ -193,7 +199,7 @@ impl Evidence {
         let row = |a: &str, b: String| (a.to_string(), b);
         vec![
             row("matrix", matrix.to_string()),
-            row("over", format!("{over}, {} masked positions", self.masked_positions)),
+            row("over", format!("{over}, {} {}s", self.masked_positions, self.loss_normaliser.unit())),
             row("parameters", format!("{}, {held}", self.parameters)),
             row("seed", self.seed.to_string()),
             row("cost", format!("{} gradients, {:.1} s", print::short(self.gradient_equivalents), self.seconds)),

@@ -12,14 +12,17 @@ use crate::curvature::{Comparison, Noise, NoiseRequest, gradient_noise};
 use crate::report::{Axis, Figure, Line};
 use crate::statistics::Estimate;
 
-/// What is printed under `--json`. g_i is the gradient of example i's loss, summed over its masked positions; ḡ their
-/// mean; Σ their covariance with n - 1.
+/// What is printed under `--json`. g_i is the gradient of example i's loss, summed over its predicted positions; ḡ
+/// their mean; Σ their covariance with n - 1.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct NoiseReport {
     /// Always `noise_covariance`.
     matrix: String,
     /// Where the labels come from: `data` or `model`.
     labels: String,
+    /// Predicted tokens in an example, N / n: what a trace of the loss per predicted token (`measure trace`) is
+    /// multiplied by to be one of an example's summed loss, as all traces here are.
+    tokens_per_example: f64,
     /// ‖g_i‖² of each example.
     per_example_squared_norm: Vec<f64>,
     /// ‖ḡ‖² as it is, with the bias Tr Σ / n of a population's. Null, as all that needs ḡ, where an interrupt came
@@ -51,10 +54,11 @@ pub struct NoiseReport {
 #[schemars(rename = "Bartlett")]
 struct BartlettReport {
     trace_covariance: Number,
-    /// By random signs.
+    /// By random signs: Tr F of the loss per predicted token times `tokens_per_example`.
     trace_fisher: Number,
     /// By probe vectors.
     trace_hessian: Number,
+    /// Tr Σ / (Tr F N / n).
     covariance_over_fisher: Number,
     covariance_over_hessian: Number,
     hessian_over_fisher: Number,
@@ -88,6 +92,7 @@ where
     let report = NoiseReport {
         matrix: "noise_covariance".into(),
         labels: arguments.labels.to_string(),
+        tokens_per_example: found.scope.tokens_per_example(),
         mean_gradient_squared_norm: found.mean_gradient_squared_norm,
         trace_covariance: covariance.value,
         trace_covariance_standard_error: covariance.standard_error,
@@ -132,6 +137,9 @@ fn rows(report: &NoiseReport) -> Vec<(String, String)> {
         row("‖ḡ‖² - Tr Σ / n", known(report.gradient_squared_norm, report.gradient_squared_norm_standard_error)),
         row("noise scale", scale),
     ];
+    if report.tokens_per_example > 1.0 {
+        rows.push(row("tokens per example", print::short(report.tokens_per_example)));
+    }
     if let Some(values) = &report.covariance_eigenvalues {
         let first: Vec<String> = values.iter().take(5).map(|v| print::short(*v)).collect();
         rows.push(row("eigenvalues of Σ", first.join(", ") + if values.len() > 5 { ", ..." } else { "" }));

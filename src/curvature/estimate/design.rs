@@ -36,7 +36,7 @@ pub(super) fn estimate(
     let first = setting.subject(&found.first)?;
     let scope = Scope {
         examples: found.measured,
-        masked: found.measured,
+        masked: found.positions,
         ..Scope::of(&first, Target::Population, found.trace.gradient_equivalents)
     };
     let frame = Some(found.frame);

@@ -141,7 +141,7 @@ pub(super) fn of_language(
     let batch = size as u64;
     let first = if stop.rel_error.is_some() { most.min(batch) } else { most };
     let mut subject = setting.subject_in(&language.sentences(0..first)?, size)?;
-    subject.reserve(language.longest(), 1);
+    subject.reserve(language.longest(), language.most_predicted());
     let mut drawing = Drawing::new(&subject, kind, request.seed, draws)?;
     // Whether a result is the last one.
     let over = |drawn: &DrawnTrace| {

@@ -45,6 +45,22 @@ impl Default for Chunks {
     }
 }
 
+impl Chunks {
+    /// The usual number of examples in a batch, fewer where they predict many tokens of a large vocabulary: so many
+    /// that the logits of examples with `positions` predicted positions are within 256 MiB, and one at least.
+    ///
+    /// ```
+    /// use lowland::curvature::Chunks;
+    /// assert_eq!([(1, 30522), (9, 16), (127, 50257)].map(|(t, v)| Chunks::batch_for(t, v)), [256, 256, 10]);
+    /// ```
+    pub fn batch_for(positions: usize, classes: usize) -> usize {
+        (LOGITS / (positions * classes).max(1)).clamp(1, Chunks::default().batch)
+    }
+}
+
+/// Numbers of a batch's logits at most, where nobody says how large batches are.
+const LOGITS: usize = 1 << 26;
+
 impl Subject {
     /// A model, whose parameters nothing may write while the subject lives, and examples. Of the parameters those take
     /// part whose names `only` fits, all where it is empty.

@@ -52,6 +52,8 @@ pub struct DesignedTrace {
     pub frame: usize,
     /// Sentences measured, some of them several times; the pilot not counted, unless an interrupt left only that.
     pub measured: usize,
+    /// Predicted positions in them.
+    pub positions: usize,
 }
 
 /// Strata, and classes of the predictions.
@@ -92,6 +94,11 @@ impl Frame {
         }
         Ok(())
     }
+
+    /// Predicted positions of what was measured.
+    fn positions(&self, sample: &[Measured]) -> usize {
+        sample.iter().map(|m| self.sentences[m.example].masked.len()).sum()
+    }
 }
 
 /// Measures sentences `of` the frame with draws of a seed, a batch at a time, until `enough` says so. Interrupted, it
@@ -107,7 +114,7 @@ fn measure(
     let take = |numbers: &[usize]| numbers.iter().map(|i| frame.sentences[*i].clone()).collect::<Vec<_>>();
     let mut numbers = of(0);
     let mut subject = from.setting.subject(&take(&numbers))?;
-    subject.reserve(from.language.longest(), 1);
+    subject.reserve(from.language.longest(), from.language.most_predicted());
     let mut drawing = Drawing::new(&subject, what.kind, seed, what.draws)?;
     let mut sample: Vec<Measured> = vec![];
     let interrupted = loop {
@@ -169,6 +176,7 @@ struct Round {
     parts: Parts,
     terms: Vec<f64>,
     measured: usize,
+    positions: usize,
     cost: f64,
     interrupted: bool,
 }
@@ -179,7 +187,8 @@ impl Round {
         let weights: Vec<f64> = pilot.iter().map(|m| frame.weights[m.example]).collect();
         let values: Vec<Vec<f64>> = pilot.iter().map(|m| m.values.clone()).collect();
         let parts = nested(&weights, &values, Target::Population);
-        Round { parts, terms: terms(pilot), measured: pilot.len(), cost, interrupted: true }
+        let positions = frame.positions(pilot);
+        Round { parts, terms: terms(pilot), measured: pilot.len(), positions, cost, interrupted: true }
     }
 
     fn finish(self, what: &Designed, frame: &Frame, seen: usize) -> DesignedTrace {
@@ -188,7 +197,8 @@ impl Round {
         let samples = self.measured * what.draws;
         let trace = Trace { samples, reached: reached(what, &self.parts), gradient_equivalents, ..trace };
         let first = frame.sentences[..1].to_vec();
-        DesignedTrace { trace: trace.cut_short(self.interrupted), first, frame: seen, measured: self.measured }
+        let (measured, positions) = (self.measured, self.positions);
+        DesignedTrace { trace: trace.cut_short(self.interrupted), first, frame: seen, measured, positions }
     }
 }
 
@@ -330,7 +340,8 @@ fn round(
     };
     let parts = newest.expect("looked at least once");
     let interrupted = sample.interrupted && !(what.stop.rel_error.is_some() && reached(what, &parts));
-    Ok(Round { parts, terms, measured: sample.measured.len(), cost: sample.cost, interrupted })
+    let positions = frame.positions(&sample.measured);
+    Ok(Round { parts, terms, measured: sample.measured.len(), positions, cost: sample.cost, interrupted })
 }
 
 /// What a pilot says of the variances.

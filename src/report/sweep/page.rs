@@ -41,16 +41,25 @@ pub fn page(contents: &[Content]) -> String {
     }
     let title = format!("Sweep{}: {}", if names.len() == 1 { "" } else { "s" }, names.join(", "));
     let sections: String = contents.iter().map(section).collect();
+    let mut units: Vec<&str> = contents.iter().flat_map(|c| &c.section.tables).map(|t| t.objective.unit()).collect();
+    units.sort_unstable();
+    units.dedup();
+    let units = units.join(" or a ");
+    let times = if units.contains("token") { TOKENS } else { "" };
     format!(
         "{0}<p>Among models with the same pre-training loss, does the flatter one transfer better? \
-         Losses are in nats for a masked word; the excess loss is the mean KL divergence of the exact conditional from \
+         Losses are in nats for a {units}; the excess loss is the mean KL divergence of the exact conditional from \
          the model's. F is the Fisher matrix of the mean loss (equal to Gauss-Newton's), H its Hessian, Σ the \
-         covariance of single sentences' gradients. Where the model is the language, the three have the same trace. \
-         Each figure lies in <code>figures/</code> as SVG and PNG, each number in <code>tables/</code> as CSV and \
-         JSON.</p>\n{sections}</body>\n</html>\n",
+         covariance of single sentences' gradients. Where the model is the language, the three have the same \
+         trace{times}. Each figure lies in <code>figures/</code> as SVG and PNG, each number in \
+         <code>tables/</code> as CSV and JSON.</p>\n{sections}</body>\n</html>\n",
         head(&title, STYLE)
     )
 }
+
+/// What several predicted tokens of a sentence do to Bartlett's identity.
+const TOKENS: &str = ", Σ's as many times as a sentence has predicted tokens (its gradients are of summed losses; the \
+     ratios are of like with like)";
 
 fn section(content: &Content) -> String {
     let section = &content.section;

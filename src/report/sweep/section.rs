@@ -1,4 +1,4 @@
-//! Tables of sweeps as they are found in folders, laid together where they are of one language.
+//! Tables of sweeps as they are found in folders, laid together where they are of one language and one objective.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::super::ReportError;
 use crate::sweep::{LOOKUP, Row, Table, Task};
 
-/// Sweeps whose models were evaluated, measured and probed on the same sentences of one language.
+/// Sweeps whose models were evaluated, measured and probed on the same sentences of one language by one objective.
 pub struct Section {
     /// Begins the names of its figures; empty where there is one section.
     pub prefix: String,
@@ -107,8 +107,8 @@ pub fn read(folder: &Path) -> Result<Vec<Section>, ReportError> {
         .sort_by(|a: &Table, b| (&a.name, &a.intervention, &a.language).cmp(&(&b.name, &b.intervention, &b.language)));
     let mut sections: Vec<Section> = Vec::new();
     for table in tables {
-        let same =
-            |s: &&mut Section| s.tables[0].language_hash == table.language_hash && s.tables[0].seed == table.seed;
+        let of = |t: &Table| (t.language_hash.clone(), t.seed, t.objective);
+        let same = |s: &&mut Section| of(&s.tables[0]) == of(&table);
         match sections.iter_mut().find(same) {
             Some(section) => section.tables.push(table),
             None => sections.push(Section { prefix: String::new(), tables: vec![table] }),

@@ -16,7 +16,7 @@ use super::checkpoint::{MissingTensor, NamedTensor};
 use crate::config::{Adversarial, ConfigError, HeadKind};
 use crate::gpu::{Buffer, Gpu, GpuError, Program, Stamp, Step};
 use crate::language::{Labelled, Language, Task, part, part_seed, task_names};
-use crate::model::{Arena, Model, SentenceHead, TokenIds};
+use crate::model::{Arena, Model, Reach, SentenceHead, TokenIds};
 use crate::ops::adversary;
 use crate::ops::batch::Sentence;
 use crate::random::{Purpose, Stream};
@@ -71,7 +71,7 @@ impl AdversaryData {
                 .map_err(refused("task"))?;
             let one = |(words, label): (Vec<u32>, crate::language::Label)| {
                 let class = classes.binary_search(&label.symbol).expect("a label is one of the task's names");
-                tokens.classified(&words, class as u32)
+                tokens.classified(&words, class as u32, Reach::Sentence)
             };
             Ok::<Vec<Sentence>, ConfigError>(found.sentences.into_iter().map(one).collect())
         };

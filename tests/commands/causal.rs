@@ -1,0 +1,185 @@
+//! Next words from the command line: train, evaluate, measure, probe, sweep and report, and what is refused.
+
+use crate::common::fixtures::fixture;
+use crate::folder::{Folder, number, text};
+use serde_json::Value;
+
+const CONFIG: &str = r#"
+seed = 3
+[language]
+kind = "hmm"
+hmm = { states = 3, vocabulary = 6, transition_concentration = 0.3, emission_concentration = 0.3, seed = 1 }
+min_length = 3
+max_length = 7
+[model]
+type = "lstm"
+bidirectional = false
+hidden_size = 16
+num_hidden_layers = 1
+[objective]
+kind = "causal"
+[train]
+steps = 100
+batch_size = 32
+optimizer = { kind = "adamw", lr = 5e-3 }
+evaluate_every = 50
+checkpoint_every = 50
+[evaluate]
+sentences = 300
+[measure]
+every = 0
+trace = { sentences = 64, draws = 2 }
+noise = { sentences = 64 }
+"#;
+
+fn folder() -> Folder {
+    let f = Folder::empty();
+    f.write("run.toml", CONFIG);
+    f
+}
+
+#[test]
+fn a_causal_run_is_trained_evaluated_measured_probed_and_reported() {
+    let f = folder();
+    f.train(&["output=run"], 0);
+    let result = f.value("run/result.json");
+    let (first, last) = (number(&result, "entropy_floor"), number(&result, "loss"));
+    assert!((first + number(&result, "excess_loss") - last).abs() < 1e-9);
+    assert!(number(&result, "positions") > 900.0, "all tokens of 300 sentences");
+    let curvature = &result["curvature"];
+    assert_eq!(curvature["loss_normaliser"], "predicted_token");
+    let each = number(curvature, "tokens_per_example");
+    assert!(each > 4.0 && each < 8.0, "{each}");
+
+    let eval = f.json(&["eval", "run/model", "run.toml", "--count", "2000", "--json"]);
+    assert_eq!((&eval["loss_normaliser"], &eval["count"]), (&"predicted_token".into(), &2000.into()));
+    let (excess, paired) = (number(&eval, "excess_loss"), number(&eval, "excess_loss_paired"));
+    let error = number(&eval, "excess_loss_paired_standard_error");
+    assert!((excess - paired).abs() < 4.0 * error && error > 0.0, "{eval}");
+    assert!(number(&eval, "excess_loss_standard_error") < error, "what is summed out does not scatter");
+    // The same sentences' mean loss is that of the words drawn: loss + log p = paired.
+    let floor = f.json(&["language", "floor", "run.toml", "--count", "2000", "--json"]);
+    let apart = (number(&eval, "entropy_floor") - number(&floor, "entropy_floor")).abs();
+    assert!(apart < 5.0 * number(&floor, "standard_error"), "{eval} {floor}");
+    assert_eq!(floor["per_position"].as_array().unwrap().len(), 8);
+    assert!(floor["predicted_tokens"].as_u64().unwrap() > 8000);
+    let (printed, _) = f.printed(&["language", "floor", "run.toml"]);
+    assert!(printed.contains("nats a predicted token") && printed.contains("behind 7 words"), "{printed}");
+
+    let common = ["run/model", "run.toml", "--count", "60", "--json"];
+    let measure = |what: &[&str]| f.json(&[&["measure"], what, &common].concat());
+    let trace = measure(&["trace", "--estimator", "exact-labels"]);
+    assert_eq!((&trace["loss_normaliser"], &trace["count"]), (&"predicted_token".into(), &60.into()));
+    let noise = measure(&["noise", "--bartlett", "--samples", "32"]);
+    let tokens = number(&noise, "tokens_per_example");
+    assert_eq!(tokens, number(&noise, "masked_positions") / 60.0);
+    let bartlett = &noise["bartlett"];
+    let fisher = number(&bartlett["trace_fisher"], "value");
+    let want = number(&trace, "trace") * tokens;
+    assert!((fisher / want - 1.0).abs() < 0.15, "{fisher} against {want}: of summed losses");
+    let ratio = number(&bartlett["covariance_over_fisher"], "value");
+    assert!((ratio * fisher / number(&noise, "trace_covariance") - 1.0).abs() < 1e-6);
+    let spectrum = measure(&["spectrum", "--top", "1"]);
+    assert_eq!(spectrum["loss_normaliser"], "predicted_token");
+
+    let task = ["--task", "task-3", "--train", "60", "--validation", "30", "--test", "30", "--json"];
+    let probe = f.json(&[["probe", "run/model", "run.toml", "--features", "last"].as_slice(), &task].concat());
+    assert_eq!(probe["features"], "last of layer 1");
+    let fine = f.json(&[["finetune", "run/model", "run.toml", "--epochs", "1"].as_slice(), &task].concat());
+    assert_eq!(fine["features"], "</s>, all layers trained");
+    let output = f.lowland(&[["probe", "run/model", "run.toml", "--features", "first"].as_slice(), &task].concat());
+    let error = text(&output.stderr);
+    assert!(output.status.code() == Some(2) && error.contains("take \"last\""), "{error}");
+    f.printed(&["report", "run"]);
+    let page = f.read("run/report.html");
+    assert!(page.contains("nats for a predicted token") && page.contains("summed losses"), "the page says per what");
+}
+
+#[test]
+fn what_cannot_be_asked_is_refused_with_its_place() {
+    let f = folder();
+    let bert = fixture("roberta-20");
+    let lstm = fixture("lstm-plain");
+    let [bert, lstm] = [bert.to_str().unwrap(), lstm.to_str().unwrap()];
+    f.write("bad.toml", &CONFIG.replace("bidirectional = false", "bidirectional = true"));
+    f.write("next.jsonl", "{\"input_ids\":[0,4,5,2]}\n");
+    f.write("worse.jsonl", "{\"input_ids\":[0,4,5,2]}\n{\"input_ids\":[0]}\n");
+    let cases: &[(&[&str], &[&str])] = &[
+        (&["train", "bad.toml"], &["bad.toml", "objective.kind", "has seen the word"]),
+        (&["train", "run.toml", "objective.mask={ bernoulli = 0.2 }"], &["objective.mask", "masks nothing"]),
+        (&["train", "run.toml", "objective.positions={ from = 2, to = 1 }"], &["objective.positions.to"]),
+        (&["eval", bert, "next.jsonl"], &["next.jsonl:1", "no labels"]),
+        (&["eval", lstm, "worse.jsonl"], &["worse.jsonl:2", "no token but the first"]),
+    ];
+    for (arguments, wanted) in cases {
+        let output = f.lowland(arguments);
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {error}");
+        assert!(output.stdout.is_empty() && !error.contains("panicked"), "{arguments:?}: {error}");
+        assert!(wanted.iter().all(|word| error.contains(word)), "{arguments:?}: {error}");
+    }
+    // A model of the other kind, asked by a config of next words; and the positions of masks.
+    f.train(&["output=both", "model.bidirectional=true", "objective.kind=mlm", "train.steps=2"], 0);
+    f.train(&["output=one", "train.steps=2"], 0);
+    for (arguments, wanted) in [
+        (["eval", "both/model", "run.toml", "--json"].as_slice(), "has seen the word"),
+        (&["measure", "trace", "both/model", "run.toml"], "has seen the word"),
+        (&["eval", "one/model", "run.toml", "--positions", "all"], "--positions"),
+    ] {
+        let output = f.lowland(arguments);
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {error}");
+        assert!(error.contains(wanted), "{arguments:?}: {error}");
+    }
+    let found = f.json(&["eval", "one/model", "next.jsonl", "--json"]);
+    assert_eq!((&found["masked_positions"], &found["excess_loss"]), (&3.into(), &Value::Null));
+}
+
+const SWEEP: &str = r#"
+base = "run.toml"
+intervention = "size"
+output = "OUT"
+[grid]
+"train.steps" = [4, 8]
+[[zip]]
+label = ["small", "large"]
+"model.hidden_size" = [8, 16]
+[examine]
+sentences = 40
+enlarge = "largest"
+[examine.measure]
+trace = { sentences = 24 }
+noise = { sentences = 24 }
+[[examine.probe]]
+task = "task-3"
+method = "ridge"
+ridge = [1e-2]
+train = 60
+validation = 30
+test = 60
+"#;
+
+#[test]
+fn a_sweep_compares_causal_models_of_one_objective() {
+    let f = folder();
+    f.write("sweep.toml", SWEEP);
+    f.printed(&["sweep", "run", "sweep.toml"]);
+    let table = f.value("OUT/table.json");
+    assert_eq!(table["objective"], "causal");
+    let rows = table["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 4, "{table}");
+    for row in rows {
+        assert_eq!(row["curvature"]["loss_normaliser"], "predicted_token");
+        assert!(number(&row["evaluation"], "positions") > 150.0 && number(&row["evaluation"], "excess_loss") > 0.0);
+        // The function is kept: the embedded model's loss is not measured, its trace is.
+        assert!(number(&row["curvature"], "fisher_trace") > 0.0);
+    }
+    f.printed(&["report", "OUT"]);
+    assert!(f.read("OUT/report.html").contains("nats for a predicted token"));
+    let mixed = SWEEP.replace("\"train.steps\" = [4, 8]", "\"objective.kind\" = [\"mlm\", \"causal\"]");
+    f.write("mixed.toml", &mixed);
+    let output = f.lowland(&["sweep", "plan", "mixed.toml"]);
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(error.contains("predicts other words"), "{error}");
+}
