@@ -257,6 +257,21 @@ fn operations() -> Vec<Case> {
             all.push(made);
         }
     }
+    // Heads that are normalised each on its own.
+    for (heads, size, centre, affine, fused) in [
+        (3, 4, false, Affine::SCALE, false),
+        (2, 20, false, Affine::Scale { one_plus: true, shift: false }, true),
+        (2, 132, false, Affine::SCALE, false),
+        (4, 8, true, Affine::SCALE_AND_SHIFT, false),
+        (5, 12, true, Affine::SCALE_AND_SHIFT, true),
+    ] {
+        let kind = if centre { "layer norm" } else { "RMS norm" };
+        let op = LayerNorm { centre, affine, heads, ..LAYER_NORM };
+        let title = format!("{kind} of {heads} heads of {size}{}", if fused { ", fused" } else { "" });
+        let mut made = case(&title, 6e-6, 2, 6, move |g| norm(g, heads * size, op));
+        made.fused = fused;
+        all.push(made);
+    }
     // Sentences of up to 10 tokens, and of up to 75: more than two tiles of the kernels that go over a sentence in
     // tiles.
     let short = [(1, 4, 0.0), (3, 6, 0.0), (2, 10, 0.0), (4, 16, 0.0), (2, 8, 0.3)].map(|shape| (shape, 5, 10));

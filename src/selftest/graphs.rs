@@ -15,7 +15,7 @@ pub(super) fn product(g: &mut Draft, k: u32, n: u32) -> TensorId {
 
 /// With scale and shift.
 pub(super) const LAYER_NORM: LayerNorm =
-    LayerNorm { eps: 1e-5, centre: true, affine: Affine::SCALE_AND_SHIFT, sums: false };
+    LayerNorm { eps: 1e-5, centre: true, affine: Affine::SCALE_AND_SHIFT, heads: 1, sums: false };
 
 /// x + norm(x), so that x is used twice.
 pub(super) fn norm(g: &mut Draft, d: u32, op: LayerNorm) -> TensorId {
@@ -23,10 +23,10 @@ pub(super) fn norm(g: &mut Draft, d: u32, op: LayerNorm) -> TensorId {
     let mut parameters = Vec::new();
     if op.affine.scales() {
         let kind = if op.affine.one_plus() { Given::Slight } else { Given::NearOne };
-        parameters.push(g.given("norm.weight", 1, d, kind));
+        parameters.push(g.given("norm.weight", 1, d / op.heads, kind));
     }
     if op.affine.shifts() {
-        parameters.push(g.parameter("norm.bias", 1, d));
+        parameters.push(g.parameter("norm.bias", 1, d / op.heads));
     }
     let y = g.normalise(x, op, &parameters);
     g.add(x, y)

@@ -26,8 +26,9 @@ fn layer(f: Activation) -> (Graph, [TensorId; 3]) {
         let w = g.parameter(name, cols, WIDTH);
         let part = g.linear(h, w, None, None);
         match name {
-            "values" => part,
-            _ => norm(&mut g, part, cols, LayerNorm::rms(EPS, Affine::SCALE), &format!("{name} norm")),
+            "queries" => norm(&mut g, part, cols, LayerNorm::rms(EPS, Affine::SCALE), "queries' norm"),
+            "keys" => norm(&mut g, part, 4, LayerNorm::rms(EPS, Affine::SCALE).by_head(2), "keys' norm"),
+            _ => part,
         }
     });
     let few = g.join(&parts);
