@@ -122,8 +122,8 @@ impl Operation for LayerNorm {
     /// ȳ) to (γ̄, β̄), [1, d] each. Jvp: (x, stat, ẋ, γ, γ̇, β̇) to (ẏ, stat_dot [rows, 4] = mean, 1/√(var + ε),
     /// mean(ẋ), mean(x̂ ẋ)). VjpJvp(0): (x, stat_dot, ȳ, ẋ, ȳ̇, γ, γ̇) to the tangent of x̄; VjpJvp(1): (x, stat_dot,
     /// ȳ, ẋ, ȳ̇) to those of γ̄ and β̄. Second: (x, stat_dot, ȳ, ẋ, γ, γ̇) to ⟨ȳ, D²y⟩ of each row, in the first of
-    /// four columns. With heads `stat` and the like have four columns a head. Without a scale or shift all of γ or β is left out. With RMSNorm mean and mean(ẋ) are 0, and var is
-    /// the mean square.
+    /// four columns. With heads `stat` and the like have four columns a head. Without a scale or shift all of γ or β is
+    /// left out. With RMSNorm mean and mean(ẋ) are 0, and var is the mean square.
     fn outputs(&self, rule: Rule, inputs: &[&Tensor]) -> Vec<OutputShape> {
         assert_eq!(inputs.len(), self.arity(rule), "layer_norm: tensors for {rule:?} of {self:?}");
         let (x, heads) = (inputs[0], self.heads);

@@ -80,9 +80,13 @@ fn the_hessian_is_symmetric_and_its_quadratic_form_is_the_second_order_sum() {
     let adjoints = graph.gradient(&[(y, cotangent)]);
     let along = |(id, rows, cols): (TensorId, u32, u32)| (id, graph.probe("along", Count::Fixed(rows), cols));
     let directions: Vec<(TensorId, TensorId)> = parameters.iter().copied().map(along).collect();
-    let tangents = graph.tangent(&directions);
+    // The cotangent stands still, as weights of losses do.
+    let still = graph.probe("along the cotangent", ROWS, WIDTH);
+    let tangents = graph.tangent(&[directions.as_slice(), &[(cotangent, still)]].concat());
     let sums = graph.second_order(forward, None, Some(&adjoints), &tangents).unwrap();
-    let values = values(&graph, &given(&graph, &batch(), 2), 2);
+    let mut given = given(&graph, &batch(), 2);
+    given.get_mut(&still).unwrap().fill(0.0);
+    let values = values(&graph, &given, 2);
     // vᵢᵀ H vⱼ of the two directions.
     let form = |i: usize, j: usize| -> f64 {
         let part = |id: TensorId, n: usize| {
