@@ -3,8 +3,8 @@
 use super::{Emit, Graph, TensorId};
 use crate::ops::counts::MASKED;
 use crate::ops::{
-    Activation, Affine, Attention, Concat, CrossEntropy, Dropout, Embedding, Gather, Join, Labels, LayerNorm, Layout,
-    Linear, Lstm, Multiply, RepeatHeads, Rotary, Rule, call,
+    Activation, Affine, Attention, Concat, CrossEntropy, Dropout, Embedding, Gather, Labels, LayerNorm, Layout, Linear,
+    Lstm, Multiply, RepeatHeads, Rotary, Rule, call,
 };
 
 /// The parameters of one direction of an LSTM with H units. The gates of a unit lie side by side: row 4 u + gate of the
@@ -70,12 +70,6 @@ impl Graph {
     /// a ⊙ b.
     pub fn multiply(&mut self, a: TensorId, b: TensorId) -> TensorId {
         self.push(call(Multiply, Rule::Forward, &[a, b]), "product")[0]
-    }
-
-    /// Matrices of as many rows side by side; each a multiple of 4 wide.
-    pub fn join(&mut self, parts: &[TensorId]) -> TensorId {
-        let op = Join { cols: parts.iter().map(|id| self.tensor(*id).cols).collect() };
-        self.push(call(op, Rule::Forward, parts), "joined")[0]
     }
 
     /// Keys and values of groups of heads given to every head.

@@ -38,7 +38,6 @@ pub(crate) mod gather;
 pub(crate) mod ghost_gram;
 pub(crate) mod ghost_norm;
 mod ir;
-mod join;
 pub(crate) mod layer_norm;
 mod layer_norm_scale;
 mod layer_norm_tangent;
@@ -128,7 +127,6 @@ macro_rules! every_operation {
             gather::Gather,
             ghost_gram::GhostGram,
             ghost_norm::GhostNorm,
-            join::Join,
             layer_norm::LayerNorm,
             linear::Linear,
             loss_draw::LossDraw,

@@ -25,7 +25,6 @@ pub(crate) mod gather;
 mod ghost_gram;
 pub(crate) mod ghost_norm;
 pub mod jet;
-mod join;
 pub(crate) mod layer_norm;
 pub(crate) mod linear;
 pub(crate) mod loss_draw;

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 
 use super::graphs::{
-    LAYER_NORM, attention, decoder, draws, dropped, embedded, feed_forward, gated, grouped, joined, lstm, norm,
-    product, tied_head, turned, whole_sentences,
+    LAYER_NORM, attention, decoder, draws, dropped, embedded, feed_forward, gated, grouped, lstm, norm, product,
+    tied_head, turned, whole_sentences,
 };
 use super::updates::updates;
 use super::{Case, Pass, TABLES, Work};
@@ -145,7 +145,6 @@ pub(super) fn representative(rows: u32) -> Vec<Case> {
         timed(&["layer_norm"], ALL, &matrix, Box::new(move |g| norm(g, D, rms))),
         timed(&["activation"], ALL, &format!("[{rows}, {F}]"), Box::new(|g| feed_forward(g, D, Activation::Gelu))),
         timed(&["multiply"], ALL, &format!("[{rows}, {F}]"), Box::new(|g| gated(g, D, F, Activation::Silu))),
-        timed(&["join"], ALL, &format!("[{rows}, {D}]"), Box::new(|g| joined(g, D))),
         timed(&["repeat_heads"], ALL, &heads, Box::new(move |g| grouped(g, D, groups))),
         timed(&["rotary"], ALL, &heads, Box::new(move |g| turned(g, D, H, &rotary))),
         timed(&["dropout"], &[Pass::Gradient], &matrix, Box::new(|g| dropped(g, D, 0.1))),
@@ -343,9 +342,6 @@ fn operations() -> Vec<Case> {
         let mut made = case(&title, 6e-6, 2, 4, move |g| turned(g, 12, heads, &rotary));
         made.longest = 75;
         all.push(made);
-    }
-    for d in [4, 20] {
-        all.push(case(&format!("{d}, 8 and 4 columns side by side"), 6e-6, 2, 5, move |g| joined(g, d)));
     }
     for p in [0.1, 0.9] {
         let mut made = case(&format!("dropout {p}"), 1e-6, 2, 5, move |g| dropped(g, 10, p));

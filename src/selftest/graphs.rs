@@ -53,17 +53,6 @@ pub(super) fn lstm(g: &mut Draft, d: u32, units: u32, directions: u32) -> Tensor
     g.lstm(x, forward, reverse, addend)
 }
 
-/// f of three products side by side.
-pub(super) fn joined(g: &mut Draft, d: u32) -> TensorId {
-    let x = embedded(g, d);
-    let parts = [("a", d), ("b", 8), ("c", 4)].map(|(name, n)| {
-        let w = g.parameter(name, n, d);
-        g.linear(x, w, None, None)
-    });
-    let y = g.join(&parts);
-    g.activation(Activation::Tanh, y)
-}
-
 /// Attention with keys and values for groups of heads.
 pub(super) fn grouped(g: &mut Draft, d: u32, op: RepeatHeads) -> TensorId {
     let (x, heads) = (embedded(g, d), op.heads + 2 * op.groups);
@@ -100,30 +89,29 @@ fn gates(g: &mut Draft, h: TensorId, x: TensorId, width: u32, f: Activation) -> 
     g.linear(h, down, None, Some(x))
 }
 
-/// What OLMo 2 and Llama have in a layer: RMSNorm before and behind attention's products, rotary positions, groups of
-/// keys and values, causal attention, gates; behind it OLMo's norm without parameters.
+/// What decoders have in a layer: RMSNorm before attention and of each head, rotary positions, groups of keys and values,
+/// causal attention, gates; behind it OLMo's norm without parameters.
 pub(super) fn decoder(g: &mut Draft, d: u32, op: RepeatHeads) -> TensorId {
     let x = embedded(g, d);
-    let rms = |g: &mut Draft, x: TensorId, name: &str, one_plus: bool| {
-        let kind = if one_plus { Given::Slight } else { Given::NearOne };
-        let (cols, affine) = (g.tensor(x).cols, Affine::Scale { one_plus, shift: false });
-        let gamma = g.given(name, 1, cols, kind);
-        g.normalise(x, LayerNorm { centre: false, affine, ..LAYER_NORM }, &[gamma])
+    let rms = |g: &mut Draft, x: TensorId, name: &str, op: LayerNorm| {
+        let kind = if op.affine.one_plus() { Given::Slight } else { Given::NearOne };
+        let gamma = g.given(name, 1, g.graph.tensor(x).cols / op.heads, kind);
+        g.normalise(x, op, &[gamma])
     };
-    let h = rms(g, x, "input norm", false);
-    let parts = [("queries", op.heads), ("keys", op.groups), ("values", op.groups)].map(|(name, heads)| {
-        let w = g.given(name, heads * op.padded(), d, Given::Heads { size: op.size, parts: 1 });
-        let part = g.linear(h, w, None, None);
-        if name == "values" { part } else { rms(g, part, &format!("{name} norm"), false) }
-    });
-    let few = g.join(&parts);
+    let plain = LayerNorm { centre: false, affine: Affine::SCALE, ..LAYER_NORM };
+    let one_plus = LayerNorm { affine: Affine::Scale { one_plus: true, shift: false }, ..plain };
+    let h = rms(g, x, "input norm", plain);
+    let heads = op.heads + 2 * op.groups;
+    let w = g.given("qkv", heads * op.padded(), d, Given::Heads { size: op.size, parts: 1 });
+    let few = g.linear(h, w, None, None);
+    let few = rms(g, few, "norm of heads", plain.by_head(heads));
     let frequencies = Rotary::frequencies(10_000.0, op.size);
     let few = g.rotary(few, Rotary { heads: op.heads + op.groups, size: op.size, frequencies });
     let qkv = g.repeat_heads(few, op);
     let o = g.attention(qkv, Attention { heads: op.heads, size: op.size, p: 0.0, stream: 5, causal: true });
     let w = g.parameter("output", d, op.heads * op.padded());
     let x = g.linear(o, w, None, Some(x));
-    let h = rms(g, x, "feed-forward norm", true);
+    let h = rms(g, x, "feed-forward norm", one_plus);
     let x = gates(g, h, x, 2 * d, Activation::Silu);
     g.normalise(x, LayerNorm { affine: Affine::None, ..LAYER_NORM }, &[])
 }

@@ -1,5 +1,5 @@
-//! A layer of a causal decoder as a whole, on the f64 twins: RMSNorm with γ and with 1 + γ, norms of queries and keys,
-//! rotary positions, groups of heads, gates, layer norm without a shift and without parameters.
+//! A layer of a causal decoder as a whole, on the f64 twins: RMSNorm with γ and with 1 + γ, norms of heads, rotary
+//! positions, groups of heads, gates, layer norm without a shift and without parameters.
 
 use crate::common::sentence_gradients::{batch, compare, dot, given};
 use lowland::graph::{Count, Emit, Graph, Role, TensorId};
@@ -22,16 +22,9 @@ fn layer(f: Activation) -> (Graph, [TensorId; 3]) {
         g.normalise(x, op, &[gamma])
     };
     let h = norm(&mut g, x, WIDTH, LayerNorm::rms(EPS, Affine::SCALE), "input norm");
-    let parts = [("queries", 16), ("keys", 8), ("values", 8)].map(|(name, cols)| {
-        let w = g.parameter(name, cols, WIDTH);
-        let part = g.linear(h, w, None, None);
-        match name {
-            "queries" => norm(&mut g, part, cols, LayerNorm::rms(EPS, Affine::SCALE), "queries' norm"),
-            "keys" => norm(&mut g, part, 4, LayerNorm::rms(EPS, Affine::SCALE).by_head(2), "keys' norm"),
-            _ => part,
-        }
-    });
-    let few = g.join(&parts);
+    let w = g.parameter("qkv", 32, WIDTH);
+    let few = g.linear(h, w, None, None);
+    let few = norm(&mut g, few, 4, LayerNorm::rms(EPS, Affine::SCALE).by_head(8), "norm of heads");
     let few = g.rotary(few, Rotary { heads: 6, size: 4, frequencies: Rotary::frequencies(100.0, 4) });
     let qkv = g.repeat_heads(few, op);
     let o = g.attention(qkv, Attention { heads: 4, size: 4, p: 0.0, stream: 0, causal: true });
