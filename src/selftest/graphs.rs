@@ -89,8 +89,8 @@ fn gates(g: &mut Draft, h: TensorId, x: TensorId, width: u32, f: Activation) -> 
     g.linear(h, down, None, Some(x))
 }
 
-/// What decoders have in a layer: RMSNorm before attention and of each head, rotary positions, groups of keys and values,
-/// causal attention, gates; behind it OLMo's norm without parameters.
+/// What decoders have in a layer: RMSNorm before attention and of each head, rotary positions, groups of keys and
+/// values, causal attention, gates; behind it OLMo's norm without parameters.
 pub(super) fn decoder(g: &mut Draft, d: u32, op: RepeatHeads) -> TensorId {
     let x = embedded(g, d);
     let rms = |g: &mut Draft, x: TensorId, name: &str, op: LayerNorm| {
