@@ -1,5 +1,6 @@
-// The frame of sums over rows: `rows` counted by (code, fixed), times the `heads` that each falls into, in blocks of `block`; a workgroup of LANES owns as many
-// vec4 of columns in one block. The sum of block b goes to row b of the output.
+// The frame of sums over rows: `rows` counted by (code, fixed), times the `heads` that each falls into, in blocks of
+// `block`; a workgroup of LANES owns as many vec4 of columns in one block. The sum of block b goes to row b of the
+// output.
 //@import common/entry.wgsl
 
 const LANES: u32 = 8u;
