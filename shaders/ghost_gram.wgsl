@@ -39,6 +39,8 @@ struct Params {
     mask: u32,
     // Sentence of the first row of this dispatch.
     first: u32,
+    // Rows of `scale` in a row of a: parts that are normalised each on its own.
+    heads: u32,
 }
 @group(0) @binding(8) var<uniform> p: Params;
 
@@ -67,6 +69,14 @@ fn pair_of(group: u32) -> Pair {
         other = other.zwzw;
     }
     return Pair(i, j, own, other, inside);
+}
+
+// The same with the rows of `scale`.
+fn pair_of_heads(group: u32) -> Pair {
+    var pair = pair_of(group);
+    pair.own *= p.heads;
+    pair.other *= p.heads;
+    return pair;
 }
 
 fn keep(pair: Pair, total: f32) {

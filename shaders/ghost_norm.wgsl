@@ -34,6 +34,8 @@ struct Params {
     b_layer: u32,
     e_layer: u32,
     out_layer: u32,
+    // Rows of `scale` in a row of a: parts that are normalised each on its own.
+    heads: u32,
 }
 @group(0) @binding(8) var<uniform> p: Params;
 
@@ -76,7 +78,7 @@ fn sums(here: Place) {
 fn scale(here: Place) {
     let l = here.local;
     let sentence = group_number(here.group);
-    let range = range_of(min(sentence, step.sentences - 1u), p.masked);
+    let range = range_of(min(sentence, step.sentences - 1u), p.masked) * p.heads;
     var total = vec4<f32>(0.0);
     for (var c = l; c < p.b4; c += WIDTH) {
         var scales = vec4<f32>(0.0);

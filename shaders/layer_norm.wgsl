@@ -3,7 +3,8 @@
 //   vjp          x̄ = r (h - mean(h) - x̂ mean(h x̂)) + addend,  h = γ ȳ,  r = 1/√(var + ε)
 // With RMS nothing is taken away, x̂ = x / √(mean(x²) + ε): mean and mean(h) are 0 in all of this (Zhang & Sennrich
 // 2019). γ may be 1 + γ or nothing, β nothing (common/layer_norm.wgsl). Rows of ȳ, addend and x̄ have layers
-// (cotangents); x, γ and stat have none. The sums γ̄, β̄ over rows are in layer_norm_scale.wgsl. Variants:
+// (cotangents); x, γ and stat have none. Where a row falls into `heads` equal parts that are normalised each on its
+// own, each is a row of its own to all of this. The sums γ̄, β̄ over rows are in layer_norm_scale.wgsl. Variants:
 //   lane, lanes   LANES invocations a row
 //   subgroup      one subgroup a block of rows; for software adapters. With SUMS it sums γ̄, β̄ up on the way
 //@variants LANES=32 ADDEND=1 SCALE=1 SHIFT=1
@@ -32,6 +33,8 @@ struct Params {
     // Rows a workgroup and vec4 between layers of its sums (subgroup).
     block: u32,
     sums_layer: u32,
+    // Parts of a row that are normalised each on its own; width, cols4 and `block` are of these.
+    heads: u32,
 }
 @group(0) @binding(8) var<uniform> p: Params;
 

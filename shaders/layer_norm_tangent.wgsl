@@ -30,6 +30,8 @@ struct Params {
     groups: u32,
     block: u32,
     out_layer: u32,
+    // Parts of a row that are normalised each on its own; width, cols4 and `block` are of these.
+    heads: u32,
 }
 @group(0) @binding(8) var<uniform> p: Params;
 
@@ -54,7 +56,7 @@ struct Row {
 }
 
 fn row_of(here: Place) -> Row {
-    let rows = count_of(p.code, p.fixed);
+    let rows = count_of(p.code, p.fixed) * p.heads;
     let asked = row_at(here);
     let row = min(asked, rows - 1u);
     return Row(row, row * p.cols4, here.local % LANES, asked >= rows);
@@ -167,7 +169,7 @@ fn scale(here: Place) {
     let group = group_number(here.group);
     let block = group / p.groups;
     let column = (group % p.groups) * 8u + here.local;
-    let rows = count_of(p.code, p.fixed);
+    let rows = count_of(p.code, p.fixed) * p.heads;
     let end = min((block + 1u) * p.block, rows);
     if column >= p.cols4 || block * p.block >= rows { return; }
     var scales = vec4<f32>(0.0);

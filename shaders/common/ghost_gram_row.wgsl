@@ -50,7 +50,7 @@ fn sums(here: Place) {
 @compute @workgroup_size(64)
 fn scale(here: Place) {
     let l = here.local;
-    let pair = pair_of(group_number(here.group));
+    let pair = pair_of_heads(group_number(here.group));
     let wide = pair.other.y - pair.other.x;
     let size = select(0u, (pair.own.y - pair.own.x) * wide, pair.inside);
     let scales = f32(p.mask & 1u);

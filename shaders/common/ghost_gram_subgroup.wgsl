@@ -61,7 +61,7 @@ fn sums(here: Lane) {
 
 @compute @workgroup_size(LANES)
 fn scale(here: Lane) {
-    let pair = pair_of(group_number(here.group));
+    let pair = pair_of_heads(group_number(here.group));
     if !pair.inside { return; }
     let scales = f32(p.mask & 1u);
     let shifts = f32((p.mask >> 1u) & 1u);

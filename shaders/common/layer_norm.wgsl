@@ -1,5 +1,6 @@
-// The forms of layer norm: whether the mean is taken away (not with RMS), what multiplies x̂ (with SCALE γ, with ONE_PLUS
-// 1 + γ, else 1), and whether β is added (SHIFT). Whoever imports this has `p.width` and, with SCALE, `gamma`.
+// The forms of layer norm: whether the mean is taken away (not with RMS), what multiplies x̂ (with SCALE γ, with
+// ONE_PLUS 1 + γ, else 1), and whether β is added (SHIFT). Whoever imports this has `p.width` and, with SCALE,
+// `gamma`.
 //@import common/columns.wgsl
 
 const RMS: u32 = 0u;

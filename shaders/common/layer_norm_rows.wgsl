@@ -4,7 +4,7 @@
 @compute @workgroup_size(64)
 fn forward(here: Place) {
     let l = here.local;
-    let rows = count_of(p.code, p.fixed);
+    let rows = count_of(p.code, p.fixed) * p.heads;
     let asked = row_at(here);
     let row = min(asked, rows - 1u);
     let base = row * p.cols4;
@@ -40,7 +40,7 @@ fn forward(here: Place) {
 
 @compute @workgroup_size(64)
 fn vjp(here: Place) {
-    let rows = count_of(p.code, p.fixed);
+    let rows = count_of(p.code, p.fixed) * p.heads;
     let asked = row_at(here);
     let row = min(asked, rows - 1u);
     let base = row * p.cols4;

@@ -21,7 +21,7 @@ fn mean_of(part: f32) -> f32 {
 fn forward(here: Lane) {
     let l = here.lane;
     let first = group_number(here.group) * p.block;
-    let end = min(first + p.block, count_of(p.code, p.fixed));
+    let end = min(first + p.block, count_of(p.code, p.fixed) * p.heads);
     var scale: array<vec4<f32>, EACH>;
     var shift: array<vec4<f32>, EACH>;
     //@unroll
@@ -68,7 +68,7 @@ fn vjp(here: Lane) {
     let l = here.lane;
     let block = group_number(here.group);
     let first = block * p.block;
-    let end = min(first + p.block, count_of(p.code, p.fixed));
+    let end = min(first + p.block, count_of(p.code, p.fixed) * p.heads);
     if first >= end { return; }
     var scale: array<vec4<f32>, EACH>;
     var scale_bar: array<vec4<f32>, EACH>;

@@ -23,7 +23,7 @@ impl Graph {
 fn counted(node: &Node, sizes: &Sizes<'_>) -> f64 {
     match &node.function {
         Function::Attention(_) | Function::GhostGram(_) => 0.0,
-        Function::GhostNorm(GhostNorm::Scale | GhostNorm::Tied) => {
+        Function::GhostNorm(GhostNorm::Scale { .. } | GhostNorm::Tied) => {
             let (b, a) = (node.inputs[0], node.inputs[1]);
             sizes.rows(b) * sizes.rows_per_sentence(b) * (sizes.cols(b) + sizes.cols(a))
         }

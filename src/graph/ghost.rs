@@ -71,8 +71,8 @@ impl Graph {
                     GradientRows::Sum { b } => {
                         (0..split as usize).for_each(|i| term(self, GhostNorm::Sum { parts: split }, vec![b], i, i));
                     }
-                    GradientRows::Normalised { b, x, stat, part } => {
-                        term(self, GhostNorm::Scale, vec![b, x, stat], 0, part as usize)
+                    GradientRows::Normalised { b, x, stat, heads, part } => {
+                        term(self, GhostNorm::Scale { heads }, vec![b, x, stat], 0, part as usize)
                     }
                     GradientRows::Table { b, table } => term(self, GhostNorm::Tables, vec![b], 0, table as usize),
                 }
@@ -166,8 +166,8 @@ impl Graph {
                         join(GramKind::Product { parts: part.parts, bias: false }, vec![b, a], part.mask);
                     }
                     GradientRows::Sum { b } => biases.push((b, part)),
-                    GradientRows::Normalised { b, x, stat, part } => {
-                        join(GramKind::Scale, vec![b, x, stat], 1 << part as u32);
+                    GradientRows::Normalised { b, x, stat, heads, part } => {
+                        join(GramKind::Scale { heads }, vec![b, x, stat], 1 << part as u32);
                     }
                     GradientRows::Table { b, table } => join(GramKind::Tables, vec![b], 1 << table as u32),
                 }

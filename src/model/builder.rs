@@ -118,7 +118,7 @@ impl Builder<'_> {
 
     /// Layer norm or RMSNorm, with `{name}.weight` and `{name}.bias` where it has them. It begins as y = x̂.
     pub(super) fn normalise(&mut self, x: TensorId, op: LayerNorm, norm: Norm, name: &str) -> TensorId {
-        let (part, d) = (Part::Norm(norm), self.graph.tensor(x).cols);
+        let (part, d) = (Part::Norm(norm), self.graph.tensor(x).cols / op.heads);
         let mut parameters = Vec::new();
         if op.affine.scales() {
             let begin = if op.affine.one_plus() { Initialise::Zeros } else { Initialise::Ones };

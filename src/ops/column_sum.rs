@@ -62,7 +62,16 @@ pub(super) fn lower_sum(cx: &mut Lowering<'_>, x: TensorId, out: TensorId) {
     let sum = kernel::Forward {
         x: cx.buffer(x),
         out: sums.target.clone(),
-        params: kernel::Params { code, fixed, cols4, groups, block, in_layer: cx.layer(x), out_layer: sums.layer },
+        params: kernel::Params {
+            code,
+            fixed,
+            cols4,
+            groups,
+            block,
+            in_layer: cx.layer(x),
+            out_layer: sums.layer,
+            heads: 1,
+        },
         constants: kernel::Constants { lanes },
     };
     cx.push(sum, cx.name(out), Grid { count: rows, unit: block, columns: groups, layers: cx.layers(out) });

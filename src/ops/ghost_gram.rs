@@ -25,7 +25,10 @@ pub enum GramKind {
         parts: u32,
     },
     /// (b, x, stat): layer norm's scale (bit 0) and shift (bit 1).
-    Scale,
+    Scale {
+        /// Equal parts of a row that share them.
+        heads: u32,
+    },
     /// b: the word, position and segment table (bits 0 to 2).
     Tables,
     /// (b, h, e): the cross term of a tied table.
@@ -56,7 +59,7 @@ impl Operation for GhostGram {
         let what = match self.kind {
             GramKind::Product { .. } => "product",
             GramKind::Sum { .. } => "sum",
-            GramKind::Scale => "scale",
+            GramKind::Scale { .. } => "scale",
             GramKind::Tables => "tables",
             GramKind::Tied => "tied",
         };
@@ -70,7 +73,7 @@ impl Operation for GhostGram {
         let wanted = match self.kind {
             GramKind::Sum { .. } | GramKind::Tables => 1,
             GramKind::Product { .. } => 2,
-            GramKind::Scale | GramKind::Tied => 3,
+            GramKind::Scale { .. } | GramKind::Tied => 3,
         };
         assert_eq!(inputs.len(), wanted, "ghost_gram: tensors for {:?}", self.kind);
         assert!(inputs.iter().all(|t| !t.probes), "inner products are of one draw");
@@ -83,7 +86,7 @@ impl Operation for GhostGram {
         match self.kind {
             GramKind::Product { .. } => Some(rows * rows * (sizes.cols(b) + sizes.cols(node.inputs[1]))),
             GramKind::Tied => Some(2.0 * rows * sizes.rows(node.inputs[1]) * sizes.cols(b)),
-            GramKind::Sum { .. } | GramKind::Scale | GramKind::Tables => None,
+            GramKind::Sum { .. } | GramKind::Scale { .. } | GramKind::Tables => None,
         }
     }
 
@@ -107,12 +110,14 @@ impl Operation for GhostGram {
             GramKind::Sum { parts } => (parts, false),
             _ => (1, false),
         };
+        let heads = if let GramKind::Scale { heads } = self.kind { heads } else { 1 };
         let columns = |i: usize| node.inputs.get(i).map_or(0, |id| cx.cols4(*id));
         let params = kernel::Params {
             a4: columns(1),
-            b4: tensor.cols4() / parts,
+            b4: tensor.cols4() / (parts * heads),
             b_row: tensor.cols4(),
             b_first: 0,
+            heads,
             e4: if self.kind == GramKind::Tied { columns(2) } else { 0 },
             masked: u32::from(tensor.rows == MASKED),
             most: self.most,
@@ -151,7 +156,7 @@ impl GhostGram {
         let (form, parts) = match self.kind {
             GramKind::Product { parts, .. } => (Form::Product, parts),
             GramKind::Sum { parts } => (Form::Sums, parts),
-            GramKind::Scale => (Form::Sums, 1),
+            GramKind::Scale { heads } => (Form::Sums, heads),
             GramKind::Tables => (Form::Tables, 1),
             GramKind::Tied => (Form::Tied, 1),
         };
@@ -176,7 +181,7 @@ impl GhostGram {
                 cx.push(kernel::Product { b, a, spans, addend, out, params, constants }, label, grid);
             }
             GramKind::Sum { .. } => cx.push(kernel::Sums { b, spans, addend, out, params, constants }, label, grid),
-            GramKind::Scale => {
+            GramKind::Scale { .. } => {
                 let [a, stat] = [1, 2].map(input);
                 cx.push(kernel::Scale { b, a, spans, stat, addend, out, params, constants }, label, grid);
             }

@@ -27,7 +27,10 @@ pub enum GhostNorm {
         parts: u32,
     },
     /// (b, x, stat) to those of layer norm's scale and shift.
-    Scale,
+    Scale {
+        /// Equal parts of a row that share them.
+        heads: u32,
+    },
     /// b to those of the word, position and segment table.
     Tables,
     /// (b, h, e) to the cross term of a table that is the head too: b the adjoint of the embedding, h and e the input
@@ -55,7 +58,7 @@ impl Operation for GhostNorm {
             GhostNorm::Product { .. } => "product",
             GhostNorm::Weighted { .. } => "weighted",
             GhostNorm::Sum { .. } => "sum",
-            GhostNorm::Scale => "scale",
+            GhostNorm::Scale { .. } => "scale",
             GhostNorm::Tables => "tables",
             GhostNorm::Tied => "tied",
         };
@@ -69,7 +72,7 @@ impl Operation for GhostNorm {
         let wanted = match self {
             GhostNorm::Sum { .. } | GhostNorm::Tables => 1,
             GhostNorm::Product { .. } | GhostNorm::Weighted { .. } => 2,
-            GhostNorm::Scale | GhostNorm::Tied => 3,
+            GhostNorm::Scale { .. } | GhostNorm::Tied => 3,
         };
         assert_eq!(inputs.len(), wanted, "ghost_norm: tensors for {self:?}");
         let parts = self.parts();
@@ -86,7 +89,7 @@ impl Operation for GhostNorm {
             }
             GhostNorm::Weighted { .. } => Some(sizes.pairs(b) * sizes.cols(b)),
             GhostNorm::Tied => Some(2.0 * sizes.rows(b) * sizes.rows_per_sentence(node.inputs[1]) * sizes.cols(b)),
-            GhostNorm::Sum { .. } | GhostNorm::Scale | GhostNorm::Tables => None,
+            GhostNorm::Sum { .. } | GhostNorm::Scale { .. } | GhostNorm::Tables => None,
         }
     }
 
@@ -144,8 +147,9 @@ impl Operation for GhostNorm {
                     }
                 }
             }
-            GhostNorm::Scale => {
+            GhostNorm::Scale { heads } => {
                 let [a, stat] = [1, 2].map(input);
+                let params = kernel::Params { heads: *heads, b4: tensor.cols4() / heads, ..params };
                 cx.push(kernel::Scale { b, a, spans, stat, out, params, constants }, label, grid);
             }
             GhostNorm::Tables => cx.push(kernel::Tables { b, spans, ids, out, params, constants }, label, grid),
@@ -249,12 +253,15 @@ impl GhostLoops {
 impl GhostNorm {
     /// The loops of its kernel over batches of such sizes.
     pub(crate) fn loops(self, inputs: &[&Tensor], dims: &Dims) -> GhostLoops {
-        let parts = self.parts();
+        let mut parts = self.parts();
+        if let GhostNorm::Scale { heads } = self {
+            parts = heads;
+        }
         let form = match self {
             GhostNorm::Product { parts } if instantiates(inputs[0], inputs[1], parts, dims) => Form::Instantiated,
             GhostNorm::Product { .. } => Form::Product,
             GhostNorm::Weighted { .. } => Form::Weighted,
-            GhostNorm::Sum { .. } | GhostNorm::Scale => Form::Sums,
+            GhostNorm::Sum { .. } | GhostNorm::Scale { .. } => Form::Sums,
             GhostNorm::Tables => Form::Tables,
             GhostNorm::Tied => Form::Tied,
         };

@@ -21,6 +21,9 @@ pub struct LayerNorm {
     pub centre: bool,
     /// The parameters behind x̂.
     pub affine: Affine,
+    /// Equal parts of a row that are normalised each on its own, with the same γ and β, [1, d / heads]: heads of
+    /// attention. 1: the row as a whole. Parts are whole vec4.
+    pub heads: u32,
     /// The reverse rule for x gives γ̄ and β̄ too, [1, d] each.
     pub sums: bool,
 }
@@ -64,12 +67,22 @@ impl Affine {
 impl LayerNorm {
     /// x̂ = (x - mean) / √(var + ε).
     pub fn new(eps: f64, affine: Affine) -> LayerNorm {
-        LayerNorm { eps: eps as f32, centre: true, affine, sums: false }
+        LayerNorm { eps: eps as f32, centre: true, affine, heads: 1, sums: false }
     }
 
     /// RMSNorm: x̂ = x / √(mean(x²) + ε).
     pub fn rms(eps: f64, affine: Affine) -> LayerNorm {
         LayerNorm { centre: false, ..LayerNorm::new(eps, affine) }
+    }
+
+    /// The same of each of `heads` equal parts of a row.
+    pub fn by_head(self, heads: u32) -> LayerNorm {
+        LayerNorm { heads, ..self }
+    }
+
+    /// Columns of what is normalised together.
+    pub(super) fn width(&self, x: &Tensor) -> u32 {
+        x.cols / self.heads
     }
 
     /// How many tensors a rule reads.
@@ -109,32 +122,34 @@ impl Operation for LayerNorm {
     /// ȳ) to (γ̄, β̄), [1, d] each. Jvp: (x, stat, ẋ, γ, γ̇, β̇) to (ẏ, stat_dot [rows, 4] = mean, 1/√(var + ε),
     /// mean(ẋ), mean(x̂ ẋ)). VjpJvp(0): (x, stat_dot, ȳ, ẋ, ȳ̇, γ, γ̇) to the tangent of x̄; VjpJvp(1): (x, stat_dot,
     /// ȳ, ẋ, ȳ̇) to those of γ̄ and β̄. Second: (x, stat_dot, ȳ, ẋ, γ, γ̇) to ⟨ȳ, D²y⟩ of each row, in the first of
-    /// four columns. Without a scale or shift all of γ or β is left out. With RMSNorm mean and mean(ẋ) are 0, and var is
-    /// the mean square.
+    /// four columns. With heads `stat` and the like have four columns a head. Without a scale or shift all of γ or β is
+    /// left out. With RMSNorm mean and mean(ẋ) are 0, and var is the mean square.
     fn outputs(&self, rule: Rule, inputs: &[&Tensor]) -> Vec<OutputShape> {
         assert_eq!(inputs.len(), self.arity(rule), "layer_norm: tensors for {rule:?} of {self:?}");
-        let x = inputs[0];
+        let (x, heads) = (inputs[0], self.heads);
+        let whole = heads == 1 || x.cols.is_multiple_of(4 * heads);
+        assert!(whole, "layer_norm: {} does not fall into {heads} parts of whole vec4", x.name);
         let vectors = |probes| {
             let names = if self.affine.shifts() { &["weight", "bias"][..] } else { &["weight"] };
-            names.iter().map(move |name| (*name, Count::Fixed(1), x.cols, probes))
+            names.iter().map(move |name| (*name, Count::Fixed(1), self.width(x), probes))
         };
         match rule {
             Rule::Forward => {
                 for t in &inputs[1..] {
-                    let fits = (t.rows, t.cols) == (Count::Fixed(1), x.cols);
+                    let fits = (t.rows, t.cols) == (Count::Fixed(1), self.width(x));
                     assert!(fits, "layer_norm: {} does not fit {}", t.name, x.name);
                 }
-                vec![("", x.rows, x.cols, false), ("stat", x.rows, 4, false)]
+                vec![("", x.rows, x.cols, false), ("stat", x.rows, 4 * heads, false)]
             }
             Rule::Vjp(0) => {
                 let probes = inputs[2].probes;
                 [("", x.rows, x.cols, probes)].into_iter().chain(vectors(probes).filter(|_| self.sums)).collect()
             }
             Rule::Vjp(_) => vectors(inputs[2].probes).collect(),
-            Rule::Jvp => vec![("", x.rows, x.cols, true), ("stat", x.rows, 4, true)],
+            Rule::Jvp => vec![("", x.rows, x.cols, true), ("stat", x.rows, 4 * heads, true)],
             Rule::VjpJvp(0) => vec![("", x.rows, x.cols, true)],
             Rule::VjpJvp(_) => vectors(true).collect(),
-            _ => vec![("", x.rows, 4, true)],
+            _ => vec![("", x.rows, 4 * heads, true)],
         }
     }
 
@@ -173,14 +188,13 @@ impl Operation for LayerNorm {
     fn scratch(&self, node: &Node, sizes: &Sizes<'_>) -> Vec<(Scratch, u64)> {
         let x = node.inputs[0];
         let bytes = match node.rule {
-            Rule::Vjp(1) | Rule::VjpJvp(1) => reduce::column_workspace(sizes, x, node.outputs[0]),
+            Rule::Vjp(1) | Rule::VjpJvp(1) => self.workspace(sizes, x, node.outputs[0], sizes.variants.sums().block),
             Rule::Vjp(0) if self.sums => {
-                let (x, layers) = (sizes.tensor(x), sizes.layers(node.outputs[0]));
-                let block = match subgroup(sizes.variants, x) {
-                    Some(_) => block(sizes.dims, sizes.variants, x.rows),
+                let block = match self.subgroup(sizes.variants, sizes.tensor(x)) {
+                    Some(_) => block(sizes.dims, sizes.variants, sizes.tensor(x).rows),
                     None => sizes.variants.sums().block,
                 };
-                reduce::workspace(sizes.dims, x.rows, block, u64::from(x.cols4()), layers, false)
+                self.workspace(sizes, x, node.outputs[1], block)
             }
             _ => return vec![],
         };
@@ -197,29 +211,46 @@ impl Operation for LayerNorm {
         }
         let [x, stat, b] = node.inputs();
         let part = [NormPart::Scale, NormPart::Shift][output];
-        Some(GradientSource::Rows(GradientRows::Normalised { b, x, stat, part }))
+        Some(GradientSource::Rows(GradientRows::Normalised { b, x, stat, heads: self.heads, part }))
     }
 
     fn lower(&self, node: &Node, cx: &mut Lowering<'_>) {
         match node.rule {
             Rule::Forward | Rule::Vjp(0) => self.lower_rows(node, cx),
-            Rule::Vjp(_) => layer_norm_scale::lower_sums(cx, node.inputs(), &node.outputs),
+            Rule::Vjp(_) => layer_norm_scale::lower_sums(cx, self.heads, node.inputs(), &node.outputs),
             _ => layer_norm_tangent::lower(*self, node, cx),
         }
     }
 }
 
 impl LayerNorm {
+    /// Lanes of the subgroup that works on a row, if it does: rows that take more than 32 vec4 of every lane make long
+    /// code.
+    fn subgroup(&self, variants: &Variants, x: &Tensor) -> Option<u32> {
+        match variants.row(Family::LayerNorm).kind {
+            Kind::RowSubgroup(lanes) if self.width(x).div_ceil(4) <= 32 * lanes => Some(lanes),
+            _ => None,
+        }
+    }
+
+    /// Bytes of workspace for the sums over blocks of as many rows of x, into γ̄.
+    fn workspace(&self, sizes: &Sizes<'_>, x: TensorId, gamma_bar: TensorId, block: u32) -> u64 {
+        let (x, layers) = (sizes.tensor(x), sizes.layers(gamma_bar));
+        reduce::workspace(sizes.dims, x.rows, block, u64::from(self.width(x).div_ceil(4)), layers, false)
+    }
+
     /// Forward, and x̄ with or without γ̄ and β̄ beside it.
     fn lower_rows(&self, node: &Node, cx: &mut Lowering<'_>) {
         let (x, out) = (node.inputs[0], node.outputs[0]);
         let (code, fixed) = cx.count(x);
-        let (rows, cols4) = (cx.graph.tensor(x).rows, cx.cols4(x));
-        let layers = cx.layers(out);
+        let (rows, heads) = (cx.graph.tensor(x).rows, self.heads);
+        let width = self.width(cx.graph.tensor(x));
+        let (cols4, layers) = (width.div_ceil(4), cx.layers(out));
         let mut params = kernel::Params {
             code,
             fixed,
-            width: cx.graph.tensor(x).cols,
+            heads,
+            width,
             cols4,
             eps: self.eps,
             y_layer: cx.layer(out),
@@ -233,12 +264,12 @@ impl LayerNorm {
             shift: self.affine.shifts(),
             ..Default::default()
         };
-        let subgroup = subgroup(cx.variants, cx.graph.tensor(x));
+        let subgroup = self.subgroup(cx.variants, cx.graph.tensor(x));
         let (grid, sums) = match subgroup {
             Some(lanes) => {
                 let block = block(cx.dims, cx.variants, rows);
                 (constants.subgroup, constants.lanes, constants.each) = (true, lanes, cols4.div_ceil(lanes));
-                params.block = block;
+                params.block = block * heads;
                 let sums = self.sums.then(|| layer_norm_scale::blocks(cx, x, block, &node.outputs[1..]));
                 if let Some((gamma, _)) = &sums {
                     (constants.sums, params.sums_layer) = (true, gamma.layer);
@@ -247,7 +278,7 @@ impl LayerNorm {
             }
             None => {
                 constants.lanes = cx.variants.row_lanes(Family::LayerNorm);
-                (cx.rowwise(rows, constants.lanes, layers), None)
+                (Grid { columns: heads, ..cx.rowwise(rows, constants.lanes, layers) }, None)
             }
         };
         if node.rule == Rule::Forward {
@@ -275,17 +306,8 @@ impl LayerNorm {
         if let Some((gamma, beta)) = sums {
             gamma.finish_with(beta, cx);
         } else if self.sums {
-            layer_norm_scale::lower_sums(cx, [x, stat, y_bar], &node.outputs[1..]);
+            layer_norm_scale::lower_sums(cx, self.heads, [x, stat, y_bar], &node.outputs[1..]);
         }
-    }
-}
-
-/// Lanes of the subgroup that works on a row, if it does: rows that take more than 32 vec4 of every lane make long
-/// code.
-fn subgroup(variants: &Variants, x: &Tensor) -> Option<u32> {
-    match variants.row(Family::LayerNorm).kind {
-        Kind::RowSubgroup(lanes) if x.cols4() <= 32 * lanes => Some(lanes),
-        _ => None,
     }
 }
 

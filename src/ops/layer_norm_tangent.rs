@@ -45,8 +45,9 @@ pub(super) fn lower(norm: LayerNorm, node: &Node, cx: &mut Lowering<'_>) {
     let vector_layer = |i: usize| node.inputs.get(i).map_or(0, |id| cx.layer(*id));
     let (x, out) = (node.inputs[0], node.outputs[0]);
     let (code, fixed) = cx.count(x);
-    let (rows, cols4) = (cx.graph.tensor(x).rows, cx.cols4(x));
-    let params = kernel::Params { code, fixed, width: cx.graph.tensor(x).cols, cols4, ..Default::default() };
+    let (rows, heads, width) = (cx.graph.tensor(x).rows, norm.heads, norm.width(cx.graph.tensor(x)));
+    let cols4 = width.div_ceil(4);
+    let params = kernel::Params { code, fixed, heads, width, cols4, ..Default::default() };
     let layers = cx.layers(out);
     let lanes = cx.variants.row_lanes(Family::LayerNorm);
     let constants = kernel::Constants {
@@ -56,7 +57,7 @@ pub(super) fn lower(norm: LayerNorm, node: &Node, cx: &mut Lowering<'_>) {
         one_plus: norm.affine.one_plus(),
         shift: norm.affine.shifts(),
     };
-    let (label, grid) = (cx.name(out), cx.rowwise(rows, lanes, layers));
+    let (label, grid) = (cx.name(out), Grid { columns: heads, ..cx.rowwise(rows, lanes, layers) });
     match node.rule {
         Rule::Jvp => {
             let jvp = kernel::Jvp {
@@ -137,7 +138,7 @@ pub(super) fn lower(norm: LayerNorm, node: &Node, cx: &mut Lowering<'_>) {
                     bar_layer: layer(2),
                     stat_layer: layer(1),
                     groups,
-                    block,
+                    block: block * heads,
                     out_layer: gamma.layer,
                     ..params
                 },

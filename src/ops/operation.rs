@@ -128,8 +128,10 @@ pub enum GradientRows {
         b: TensorId,
         /// What is normalised, [rows, d].
         x: TensorId,
-        /// (m, r, ..) of each row, [rows, 4].
+        /// (m, r, ..) of each row, [rows, 4 heads].
         stat: TensorId,
+        /// Equal parts of a row that are normalised each on its own and share the vector; 1: it is the whole row's.
+        heads: u32,
         /// Which of the two.
         part: NormPart,
     },

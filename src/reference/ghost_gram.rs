@@ -12,7 +12,7 @@ impl Twin for GhostGram {
         let mut sums = match self.kind {
             GramKind::Product { parts, .. } => gram(GhostNorm::Product { parts }),
             GramKind::Sum { parts } => gram(GhostNorm::Sum { parts }),
-            GramKind::Scale => gram(GhostNorm::Scale),
+            GramKind::Scale { heads } => gram(GhostNorm::Scale { heads }),
             GramKind::Tables => gram(GhostNorm::Tables),
             GramKind::Tied => gram(GhostNorm::Tied),
         };

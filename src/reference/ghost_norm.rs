@@ -145,12 +145,13 @@ fn sentence(op: GhostNorm, rows: &Rows<'_>, batch: &Batch, sentence: u32) -> Gra
                 }
             }
         }
-        GhostNorm::Scale => {
+        GhostNorm::Scale { heads } => {
+            let wide = rows.b_cols / heads as usize;
             for t in &own {
-                let s = third(*t);
                 for (i, (bar, x)) in b(*t).iter().zip(a(*t)).enumerate() {
-                    add(0, (i, 0), bar * (x - s[0]) * s[1]);
-                    add(1, (i, 0), *bar);
+                    let s = &third(*t)[i / wide * 4..];
+                    add(0, (i % wide, 0), bar * (x - s[0]) * s[1]);
+                    add(1, (i % wide, 0), *bar);
                 }
             }
         }

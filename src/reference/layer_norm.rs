@@ -82,7 +82,8 @@ impl LayerNorm {
 impl Twin for LayerNorm {
     /// Inputs as the operation's own `outputs` says.
     fn evaluate(&self, rule: Rule, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
-        let (x, d, centred) = (inputs.of(0), inputs.cols(0), self.centre);
+        // A head is a row of its own.
+        let (x, d, centred) = (inputs.of(0), inputs.cols(0) / self.heads as usize, self.centre);
         // γ at input i, moving along input j; without it numbers that stand still.
         let fixed = |i: usize| -> Vec<f64> {
             let gamma = self.affine.scales().then(|| inputs.of(i).iter().map(|g| Jet::from(*g)).collect());

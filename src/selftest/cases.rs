@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 
+use super::graphs::{
+    LAYER_NORM, attention, decoder, draws, dropped, embedded, feed_forward, gated, grouped, lstm, norm, placed,
+    product, tied_head, turned, whole_sentences,
+};
 use super::updates::updates;
 use super::{Case, Pass, TABLES, Work};
-use crate::graph::{Emit, Graph, LstmWeights, TensorId};
-use crate::ops::counts::MASKED;
-use crate::ops::{
-    Activation, Affine, Attention, Labels, LayerNorm, LossDraw, PlaceHeads, RepeatHeads, Rotary, Rule, call, concat,
-};
+use crate::graph::{Graph, TensorId};
+use crate::ops::{Activation, Affine, Attention, Labels, LayerNorm, LossDraw, RepeatHeads, Rotary};
 
 /// What numbers a given tensor holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +42,7 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    fn given(&mut self, name: &str, rows: u32, cols: u32, given: Given) -> TensorId {
+    pub(super) fn given(&mut self, name: &str, rows: u32, cols: u32, given: Given) -> TensorId {
         let id = self.graph.parameter(name, rows, cols);
         self.given.insert(id, given);
         id
@@ -143,7 +144,7 @@ pub(super) fn representative(rows: u32) -> Vec<Case> {
         timed(of_norms, ALL, &matrix, Box::new(|g| norm(g, D, LAYER_NORM))),
         timed(&["layer_norm"], ALL, &matrix, Box::new(move |g| norm(g, D, rms))),
         timed(&["activation"], ALL, &format!("[{rows}, {F}]"), Box::new(|g| feed_forward(g, D, Activation::Gelu))),
-        timed(&["multiply"], ALL, &format!("[{rows}, {F}]"), Box::new(|g| gated(g, D, F))),
+        timed(&["multiply"], ALL, &format!("[{rows}, {F}]"), Box::new(|g| gated(g, D, F, Activation::Silu))),
         timed(&["repeat_heads"], ALL, &heads, Box::new(move |g| grouped(g, D, groups))),
         timed(&["place_heads"], ALL, &heads, Box::new(|g| placed(g, D, [H, H / 2, H / 2], D / H))),
         timed(&["rotary"], ALL, &heads, Box::new(move |g| turned(g, D, H, &rotary))),
@@ -258,6 +259,21 @@ fn operations() -> Vec<Case> {
             all.push(made);
         }
     }
+    // Heads that are normalised each on its own.
+    for (heads, size, centre, affine, fused) in [
+        (3, 4, false, Affine::SCALE, false),
+        (2, 20, false, Affine::Scale { one_plus: true, shift: false }, true),
+        (2, 132, false, Affine::SCALE, false),
+        (4, 8, true, Affine::SCALE_AND_SHIFT, false),
+        (5, 12, true, Affine::SCALE_AND_SHIFT, true),
+    ] {
+        let kind = if centre { "layer norm" } else { "RMS norm" };
+        let op = LayerNorm { centre, affine, heads, ..LAYER_NORM };
+        let title = format!("{kind} of {heads} heads of {size}{}", if fused { ", fused" } else { "" });
+        let mut made = case(&title, 6e-6, 2, 6, move |g| norm(g, heads * size, op));
+        made.fused = fused;
+        all.push(made);
+    }
     // Sentences of up to 10 tokens, and of up to 75: more than two tiles of the kernels that go over a sentence in
     // tiles.
     let short = [(1, 4, 0.0), (3, 6, 0.0), (2, 10, 0.0), (4, 16, 0.0), (2, 8, 0.3)].map(|shape| (shape, 5, 10));
@@ -293,7 +309,29 @@ fn operations() -> Vec<Case> {
         all.push(made);
     }
     for (d, f) in [(4, 12), (10, 14), (32, 64)] {
-        all.push(case(&format!("gated feed-forward block {d} to {f}"), 6e-6, 2, 5, move |g| gated(g, d, f)));
+        all.push(case(&format!("gated feed-forward block {d} to {f}"), 6e-6, 2, 5, move |g| {
+            gated(g, d, f, Activation::Silu)
+        }));
+    }
+    // Gates of other activations, and in the form that a training step has.
+    for (f, fused) in [
+        (Activation::Relu, false),
+        (Activation::GeluTanh, false),
+        (Activation::Silu, true),
+        (Activation::GeluTanh, true),
+    ] {
+        let title = format!("gated feed-forward block of {f:?}{}", if fused { ", fused" } else { "" });
+        let mut made = case(&title, 6e-6, 2, 5, move |g| gated(g, 10, 14, f));
+        made.fused = fused;
+        all.push(made);
+    }
+    for (heads, groups, size, fused) in [(3, 1, 4, false), (2, 2, 8, false), (4, 2, 12, true)] {
+        let shape = format!("{heads} x {size}, {groups} groups{}", if fused { ", fused" } else { "" });
+        let op = RepeatHeads { heads, groups, size };
+        // Five operations behind one another.
+        let mut made = case(&format!("layer of a causal decoder, {shape}"), 2e-5, 2, 5, move |g| decoder(g, 12, op));
+        made.fused = fused;
+        all.push(made);
     }
     for (heads, groups, size) in [(4, 2, 4), (3, 1, 6), (2, 2, 8), (6, 2, 10)] {
         let title = format!("keys and values of {groups} groups, {heads} x {size}");
@@ -345,151 +383,4 @@ fn operations() -> Vec<Case> {
         }
     }
     all
-}
-
-/// W x + b
-fn product(g: &mut Draft, k: u32, n: u32) -> TensorId {
-    let x = embedded(g, k);
-    let (w, b) = (g.parameter("w", n, k), g.parameter("b", 1, n));
-    g.linear(x, w, Some(b), None)
-}
-
-/// With scale and shift.
-const LAYER_NORM: LayerNorm = LayerNorm { eps: 1e-5, centre: true, affine: Affine::SCALE_AND_SHIFT, sums: false };
-
-/// x + norm(x), so that x is used twice.
-fn norm(g: &mut Draft, d: u32, op: LayerNorm) -> TensorId {
-    let x = embedded(g, d);
-    let mut parameters = Vec::new();
-    if op.affine.scales() {
-        let kind = if op.affine.one_plus() { Given::Slight } else { Given::NearOne };
-        parameters.push(g.given("norm.weight", 1, d, kind));
-    }
-    if op.affine.shifts() {
-        parameters.push(g.parameter("norm.bias", 1, d));
-    }
-    let y = g.normalise(x, op, &parameters);
-    g.add(x, y)
-}
-
-fn attention(g: &mut Draft, d: u32, op: Attention) -> TensorId {
-    let x = embedded(g, d);
-    let w = g.given("qkv", 3 * op.heads * op.padded(), d, Given::Heads { size: op.size, parts: 3 });
-    let qkv = g.linear(x, w, None, None);
-    g.attention(qkv, op)
-}
-
-/// The hidden states of one or two directions, added to x where they are as wide; x is used twice.
-fn lstm(g: &mut Draft, d: u32, units: u32, directions: u32) -> TensorId {
-    let x = embedded(g, d);
-    let mut made = |way: &str| LstmWeights {
-        input: g.given(&format!("input {way}"), 4 * units, d, Given::Slight),
-        recurrent: g.given(&format!("recurrent {way}"), 4 * units, units, Given::Slight),
-        input_bias: g.given(&format!("bias {way}"), 1, 4 * units, Given::Slight),
-        recurrent_bias: g.given(&format!("recurrent bias {way}"), 1, 4 * units, Given::Slight),
-    };
-    let (forward, reverse) = (made("forth"), (directions == 2).then(|| made("back")));
-    let addend = (directions * units == d).then_some(x);
-    g.lstm(x, forward, reverse, addend)
-}
-
-/// Queries, keys and values of their own products, put to their places.
-fn placed(g: &mut Draft, d: u32, heads: [u32; 3], size: u32) -> TensorId {
-    let x = embedded(g, d);
-    let of = heads.iter().sum();
-    let (mut whole, mut first) = (None, 0);
-    for (i, heads) in heads.into_iter().enumerate() {
-        let w = g.parameter(&format!("w{i}"), heads * size, d);
-        let y = g.linear(x, w, None, None);
-        whole = Some(g.place_heads(y, PlaceHeads { heads, size, first, of }, whole));
-        first += heads;
-    }
-    whole.expect("three of them")
-}
-
-/// Attention with keys and values for groups of heads.
-fn grouped(g: &mut Draft, d: u32, op: RepeatHeads) -> TensorId {
-    let (x, heads) = (embedded(g, d), op.heads + 2 * op.groups);
-    let w = g.given("qkv", heads * op.padded(), d, Given::Heads { size: op.size, parts: 1 });
-    let few = g.linear(x, w, None, None);
-    let qkv = g.repeat_heads(few, op);
-    g.attention(qkv, Attention { heads: op.heads, size: op.size, p: 0.0, stream: 5, causal: false })
-}
-
-/// f of queries, keys and values of which the first two are turned by their positions.
-fn turned(g: &mut Draft, d: u32, heads: u32, rotary: &Rotary) -> TensorId {
-    let x = embedded(g, d);
-    let w = g.given("qkv", 3 * heads * rotary.padded(), d, Given::Heads { size: rotary.size, parts: 3 });
-    let qkv = g.linear(x, w, None, None);
-    let turned = g.rotary(qkv, rotary.clone());
-    g.activation(Activation::GeluTanh, turned)
-}
-
-/// x + W₂ (silu(W₁ x) ⊙ W₃ x), as in a layer of Llama (Shazeer 2020).
-fn gated(g: &mut Draft, d: u32, f: u32) -> TensorId {
-    let x = embedded(g, d);
-    let (gate, up, down) = (g.parameter("gate", f, d), g.parameter("up", f, d), g.parameter("down", d, f));
-    let (a, b) = (g.linear(x, gate, None, None), g.linear(x, up, None, None));
-    let a = g.activation(Activation::Silu, a);
-    let h = g.multiply(a, b);
-    g.linear(h, down, None, Some(x))
-}
-
-fn dropped(g: &mut Draft, d: u32, p: f64) -> TensorId {
-    let x = embedded(g, d);
-    g.dropout(x, p, 3)
-}
-
-/// A linear probe's logits from whole sentences, and from the masked rows.
-fn whole_sentences(g: &mut Draft, d: u32, tokens: u32) -> TensorId {
-    let x = embedded(g, d);
-    let (w, b) = (g.parameter("dense", d, d), g.parameter("bias", 1, d));
-    let h = g.linear(x, w, Some(b), None);
-    let (rows, masked) = (g.concat(h, tokens), g.gather(h));
-    let (w, b) = (g.parameter("head", 11, concat::width(tokens, d)), g.parameter("head.bias", 1, 11));
-    let logits = g.linear(rows, w, Some(b), None);
-    let w = g.parameter("own", 11, d);
-    let logits = g.linear(masked, w, None, Some(logits));
-    g.cross_entropy(logits, Labels::Hard)
-}
-
-/// The loss of a head whose table is that of the words.
-fn tied_head(g: &mut Draft, vocabulary: u32, d: u32, labels: Labels) -> TensorId {
-    let table = g.parameter("words", vocabulary, d);
-    let x = embedding_of(g, table, d);
-    let (w, b) = (g.parameter("dense", d, d), g.parameter("bias", 1, vocabulary));
-    let h = g.linear(x, w, None, Some(x));
-    let m = g.gather(h);
-    let logits = g.linear(m, table, Some(b), None);
-    g.cross_entropy(logits, labels)
-}
-
-/// Cotangents drawn at logits.
-fn draws(g: &mut Draft, vocabulary: u32, kind: LossDraw) -> TensorId {
-    let logits = g.graph.input("logits", MASKED, vocabulary);
-    let loss = g.cross_entropy(logits, Labels::Hard);
-    g.push(call(kind, Rule::Forward, &[logits, loss]), "draw")[0]
-}
-
-/// x + W₂ f(W₁ x + b₁) + b₂, as in a layer.
-fn feed_forward(g: &mut Draft, d: u32, f: Activation) -> TensorId {
-    let x = embedded(g, d);
-    // Finite differences want a function with a kink to be looked at away from it.
-    let bias = if f == Activation::Relu { Given::AwayFromZero } else { Given::Normal };
-    let (w1, b1) = (g.parameter("w1", 4 * d, d), g.given("b1", 1, 4 * d, bias));
-    let (w2, b2) = (g.parameter("w2", d, 4 * d), g.parameter("b2", 1, d));
-    let h = g.linear(x, w1, Some(b1), None);
-    let a = g.activation(f, h);
-    g.linear(a, w2, Some(b2), Some(x))
-}
-
-fn embedded(g: &mut Draft, d: u32) -> TensorId {
-    let words = g.vocabulary;
-    let words = g.parameter("words", words, d);
-    embedding_of(g, words, d)
-}
-
-fn embedding_of(g: &mut Draft, words: TensorId, d: u32) -> TensorId {
-    let (positions, segments) = (g.parameter("positions", TABLES[1], d), g.parameter("segments", TABLES[2], d));
-    g.embedding(words, Some(positions), Some(segments))
 }

@@ -16,6 +16,7 @@
 
 mod cases;
 mod differences;
+mod graphs;
 mod setting;
 mod timing;
 mod updates;

@@ -5,6 +5,7 @@ mod common {
     pub mod fixtures;
     pub mod matrices;
     pub mod rules;
+    pub mod sentence_gradients;
     pub mod truth;
 }
 
@@ -17,6 +18,7 @@ mod correlation;
 mod curvature_spectra;
 mod curvature_statistics;
 mod curvature_traces;
+mod decoder;
 mod derivatives;
 mod docs;
 mod gallery;
