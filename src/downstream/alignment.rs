@@ -3,8 +3,8 @@
 //! At the masked positions of held-out sentences the representations behind the last layer (and behind the norm that
 //! follows it) are grouped by the exact conditional of the masked word. What varies within a group tells nothing of the
 //! word, so that the share of the variance that lies between groups is 1 where the head reads the truth alone. On soft
-//! brackets the conditional is a function of the sum of the other brackets, the feature that transfers (Liu, Xie, Li, Ma
-//! 2023, section 6; docs/theory.md).
+//! brackets the conditional is a function of the sum of the other brackets, the feature that transfers (Liu, Xie, Li,
+//! Ma 2023, section 6; docs/theory.md).
 //!
 //! The share is that of the features' own coordinates: it does not change when they are turned or scaled together, and
 //! it does when some are scaled more than others.
@@ -19,8 +19,8 @@ use crate::statistics::Estimate;
 /// The share of the variance of representations that lies between exact conditionals.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct Alignment {
-    /// From about 0 (representations know nothing of the conditional) to 1 (they are a function of it); corrected for the
-    /// number of groups, as the adjusted coefficient of determination is.
+    /// From about 0 (representations know nothing of the conditional) to 1 (they are a function of it); corrected for
+    /// the number of groups, as the adjusted coefficient of determination is.
     pub share_of_conditional: f64,
     /// Over positions, linearised.
     pub share_of_conditional_standard_error: f64,

@@ -51,8 +51,8 @@ pub struct Options {
     pub images: Option<bool>,
     /// Longest wait for one submission.
     pub timeout: Duration,
-    /// Most bytes of a storage binding, where that is less than the adapter's: with it tests see small matrices bound as
-    /// large ones are.
+    /// Most bytes of a storage binding, where that is less than the adapter's: with it tests see small matrices bound
+    /// as large ones are.
     pub binding: Option<u64>,
 }
 

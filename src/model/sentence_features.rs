@@ -1,6 +1,6 @@
 //! Features of sentences to be read by the host, the concatenated representations of all tokens after the last layer
-//! (what a linear probe reads) or the tangent of that of `<s>`; and the gradient by the encoder's parameters of a function of them whose derivative
-//! by the features the host gives. Nothing is masked and nothing dropped.
+//! (what a linear probe reads) or the tangent of that of `<s>`; and the gradient by the encoder's parameters of a
+//! function of them whose derivative by the features the host gives. Nothing is masked and nothing dropped.
 
 use super::encoder::Encoder;
 use super::on_device::Model;

@@ -163,8 +163,8 @@ impl Operation for GhostNorm {
     }
 }
 
-/// vec4 of b's columns that one dispatch takes at most: with pairs of 300 rows, or sums of 900, their loops end before a
-/// software driver ends them, and for so many the inner products of a's rows cost little beside them.
+/// vec4 of b's columns that one dispatch takes at most: with pairs of 300 rows, or sums of 900, their loops end before
+/// a software driver ends them, and for so many the inner products of a's rows cost little beside them.
 const SLICE: u32 = 1024;
 
 /// The columns of b in slices: (first vec4, how many). Parts are few columns and taken whole.

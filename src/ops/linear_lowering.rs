@@ -78,8 +78,8 @@ impl Linear {
         Shape::of(variants.linear(self.layout.family()))
     }
 
-    /// C by rows of A: NT and NN. Each window of B's rows makes columns of C of its own (NT), or adds to C what its steps
-    /// of the depth give (NN).
+    /// C by rows of A: NT and NN. Each window of B's rows makes columns of C of its own (NT), or adds to C what its
+    /// steps of the depth give (NN).
     pub(super) fn lower_rows(&self, cx: &mut Lowering<'_>, node: &Node) {
         let windows = cx.windows(node.inputs[1]);
         let last = windows.len() - 1;

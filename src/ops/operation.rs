@@ -49,8 +49,8 @@ pub trait Operation: Debug + Send + Sync {
         false
     }
 
-    /// Whether a node's kernels take a tensor of it by windows of rows ([`Lowering::windows`]), so that it may be larger
-    /// than an adapter binds.
+    /// Whether a node's kernels take a tensor of it by windows of rows ([`Lowering::windows`]), so that it may be
+    /// larger than an adapter binds.
     fn in_windows(&self, _node: &Node, _id: TensorId) -> bool {
         false
     }

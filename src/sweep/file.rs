@@ -428,7 +428,8 @@ impl ProbeSection {
         keys.into_iter().find(|key| key.1).map(|(key, _, methods)| (key, methods))
     }
 
-    /// The task with what sets it apart from the same task learned otherwise: `B`, `B mean`, `B finetune`; or its label.
+    /// The task with what sets it apart from the same task learned otherwise: `B`, `B mean`, `B finetune`; or its
+    /// label.
     pub fn name(&self, task: &str) -> String {
         if let Some(label) = &self.label {
             return label.clone();

@@ -194,8 +194,8 @@ fn the_papers_lstms_have_the_papers_sizes() {
         let config = config::load(&path, &overrides).unwrap().config.model;
         let encoder = lowland::model::Encoder::new(&config.model_config(204, 16)).unwrap();
         let found = encoder.parameter_count() as f64 / 1e6;
-        // Counted by hand: tables and their norm; of each layer two norms, two directions of four gates on the input and
-        // on D / 2 units with two biases; the norm behind them; the head's dense layer with its norm, and its bias.
+        // Counted by hand: tables and their norm; of each layer two norms, two directions of four gates on the input
+        // and on D / 2 units with two biases; the norm behind them; the head's dense layer with its norm, and its bias.
         let (d, l) = (f64::from(width), f64::from(layers));
         let layer = 4.0 * d + 2.0 * (4.0 * (d / 2.0) * (d + d / 2.0) + 8.0 * (d / 2.0));
         let hand = (30522.0 + 512.0 + 2.0) * d + 2.0 * d + l * layer + 2.0 * d + d * d + 3.0 * d + 30522.0;

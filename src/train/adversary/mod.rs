@@ -3,8 +3,8 @@
 //!
 //! The head reads what a linear probe reads, the concatenated token representations of the last layer (a ridge may read
 //! `<s>` alone). It learns from one set of labelled sentences, and the encoder feels its loss on another set. Both sets
-//! have seeds that neither training, evaluation nor probes use. There are two heads: a [linear] one that is trained alongside, and a [ridge]
-//! regression that is fitted anew in every step and through whose fit the gradient goes.
+//! have seeds that neither training, evaluation nor probes use. There are two heads: a [linear] one that is trained
+//! alongside, and a [ridge] regression that is fitted anew in every step and through whose fit the gradient goes.
 //!
 //! Batches are a function of (seed, step).
 
