@@ -215,7 +215,7 @@ fn training_and_checkpoints_are_those_of_a_whole_table() {
         [evaluate]
         sentences = 4
     ";
-    for more in [None, Some("train.algorithm={ kind = \"sam\" }"), Some("model.tie_word_embeddings=false")] {
+    for more in [None, Some("train.algorithm={ kind = \"sam\" }")] {
         let run = |gpu: &Gpu| {
             let folder = tempfile::tempdir().unwrap();
             let output = folder.path().join("run");
