@@ -6,15 +6,15 @@ Reads one JSON object a line from standard input and answers each with one:
     {"run": "gradient" | "step", "times": n}      -> {"seconds": [..]}
     {"product": {"layout": "NT" | "NN" | "TN", "m": .., "k": .., "n": ..}, "times": n}      the same
 
-Eager f32, encoder and head of `transformers` with its default attention, or an LSTM of `scripts/lstm_mlm.py`; the head on
-the masked rows only, AdamW as PyTorch has it. `--device cuda` for a GPU (TF32 off).
+Eager f32, encoder or decoder and head of `transformers` with its default attention, or an LSTM of `scripts/lstm_mlm.py`;
+the head on the predicted rows only, AdamW as PyTorch has it. `--device cuda` for a GPU (TF32 off).
 """
 
 import argparse, functools, json, pathlib, platform, sys, time
 
 import torch
 import transformers
-from transformers import RobertaPreLayerNormConfig, RobertaPreLayerNormForMaskedLM
+from transformers import AutoConfig, AutoModelForCausalLM, RobertaPreLayerNormConfig, RobertaPreLayerNormForMaskedLM
 
 sys.path.append(str(pathlib.Path(__file__).parents[2] / "scripts"))
 from lstm_mlm import LstmConfig, RNNLMHeadModel  # noqa: E402
@@ -39,8 +39,11 @@ class Setting:
         longest = max(len(s["input_ids"]) for s in p["batch"])
         torch.manual_seed(0)
         self.lstm = p["model"]["model_type"] == "lstm"
+        self.decoder = p["model"]["model_type"] in ("gpt2", "llama")
         if self.lstm:
             self.model = RNNLMHeadModel(LstmConfig(**p["model"]))
+        elif self.decoder:
+            self.model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**p["model"]))
         else:
             config = RobertaPreLayerNormConfig(**p["model"])
             self.model = RobertaPreLayerNormForMaskedLM(config)
@@ -63,6 +66,9 @@ class Setting:
         if self.lstm:
             hidden = self.model.encode(self.ids, self.mask).last_hidden_state
             logits = self.model.head(hidden[self.rows, self.positions])
+        elif self.decoder:
+            hidden = self.model.base_model(self.ids, attention_mask=self.mask, use_cache=False).last_hidden_state
+            logits = self.model.get_output_embeddings()(hidden[self.rows, self.positions])
         else:
             hidden = self.model.roberta_prelayernorm(self.ids, attention_mask=self.mask).last_hidden_state
             logits = self.model.lm_head(hidden[self.rows, self.positions])

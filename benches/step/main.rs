@@ -3,10 +3,10 @@
 //!
 //!     cargo bench --bench step -- [SHAPE ..] [--config FILE] [--set KEY=VALUE] [--part PART] [--runs N] [--json FILE]
 //!
-//! A shape is `width/layers/tokens/batch` (heads of 32 numbers or less), behind `lstm:` that of an LSTM; with
-//! `--config` the model and the sentences of a run config. PyTorch is the one of `$LOWLAND_PEERS` (a Python
-//! interpreter), else of `target/peers` (`make peers`); without it the table has only our own times. Absolute times
-//! mean little on shared machines: read the ratios.
+//! A shape is `width/layers/tokens/batch` (heads of 32 numbers or less), behind `lstm:`, `gpt2:` or `llama:` that of
+//! such a model, a decoder with the loss of all next words; with `--config` the model and the sentences of a run
+//! config. PyTorch is the one of `$LOWLAND_PEERS` (a Python interpreter), else of `target/peers` (`make peers`);
+//! without it the table has only our own times. Absolute times mean little on shared machines: read the ratios.
 
 mod peer;
 mod products;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use lowland::config;
-use lowland::model::{ModelConfig, ModelKind, TokenIds};
+use lowland::model::{HiddenAct, ModelConfig, ModelKind, TokenIds};
 use lowland::ops::batch::Sentence;
 use lowland::random::{Purpose, Stream};
 use lowland::train::Corpus;
@@ -24,11 +24,14 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// `width/layers/tokens/batch`, and after another slash the number of words where it is not 200; before it `lstm:`
-    /// for an LSTM.
+    /// `width/layers/tokens/batch`, and after another slash the number of words where it is not 200; before it a type of
+    /// model, as `lstm:` or `gpt2:`, where it is not `roberta-prelayernorm`.
     pub fn parse(text: &str) -> Result<Sizes, Error> {
-        let (kind, sizes) = match text.strip_prefix("lstm:") {
-            Some(sizes) => (ModelKind::Lstm, sizes),
+        let (kind, sizes) = match text.split_once(':') {
+            Some((name, sizes)) => {
+                let kind = ModelKind::ALL.into_iter().find(|kind| kind.name() == name);
+                (kind.ok_or_else(|| format!("`{name}` is no type of model"))?, sizes)
+            }
             None => (ModelKind::default(), text),
         };
         let numbers: Vec<u32> = sizes.split('/').map(str::parse).collect::<Result<_, _>>()?;
@@ -48,7 +51,8 @@ pub struct Workload {
 }
 
 impl Workload {
-    /// Sentences all of one length, one masked word each; heads of 32 numbers, or two where the width is less.
+    /// Sentences all of one length, one masked word each, of decoders all next words; heads of 32 numbers, or two where
+    /// the width is less.
     pub fn of(name: &str, sizes: Sizes) -> Workload {
         let Sizes { kind, width, layers, tokens, batch, words } = sizes;
         let model = ModelConfig {
@@ -59,6 +63,12 @@ impl Workload {
             num_attention_heads: (width / 32).max(2),
             intermediate_size: 4 * width,
             max_position_embeddings: tokens + 2,
+            hidden_act: match kind {
+                ModelKind::Gpt2 => HiddenAct::GeluNew,
+                ModelKind::Llama => HiddenAct::Silu,
+                _ => HiddenAct::Gelu,
+            },
+            tie_word_embeddings: kind != ModelKind::Llama,
             ..ModelConfig::default()
         };
         let ids = TokenIds::new(words as usize);
@@ -66,8 +76,10 @@ impl Workload {
         let sentences = (0..batch)
             .map(|_| {
                 let drawn: Vec<u32> = (0..tokens - 2).map(|_| random.below(words)).collect();
-                let position = random.below(tokens - 2) as usize;
-                ids.mask(&drawn, position)
+                match kind.is_causal() {
+                    true => ids.next(&drawn, 0..tokens as usize - 1),
+                    false => ids.mask(&drawn, random.below(tokens - 2) as usize),
+                }
             })
             .collect();
         Workload { name: name.into(), model, sentences }
