@@ -75,6 +75,9 @@ pub struct ProbeTrace {
     pub parts: Option<Vec<Estimate>>,
 }
 
+/// Bytes of probes that the host holds at once, beside their images, which take more.
+const MOST_HELD: usize = 256 << 20;
+
 /// Tr A by one estimator as it is.
 fn run(
     operator: &dyn Operator,
@@ -83,7 +86,9 @@ fn run(
     target: Target,
     observe: Observe<'_>,
 ) -> Result<ProbeTrace, CurvatureError> {
-    let Probing { estimator, seed, block, .. } = *what;
+    let Probing { estimator, seed, .. } = *what;
+    // Any number at once gives the same answer.
+    let block = what.block.min((MOST_HELD / (4 * operator.size().max(1))).max(1));
     let (kind, stop) = (what.kind(), what.stop());
     let plain = Hutchinson { kind, seed, stop, block, target };
     let trace = match estimator {
