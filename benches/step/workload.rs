@@ -24,8 +24,8 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// `width/layers/tokens/batch`, and after another slash the number of words where it is not 200; before it a type of
-    /// model, as `lstm:` or `gpt2:`, where it is not `roberta-prelayernorm`.
+    /// `width/layers/tokens/batch`, and after another slash the number of words where it is not 200; before it a type
+    /// of model, as `lstm:` or `gpt2:`, where it is not `roberta-prelayernorm`.
     pub fn parse(text: &str) -> Result<Sizes, Error> {
         let (kind, sizes) = match text.split_once(':') {
             Some((name, sizes)) => {

@@ -239,7 +239,7 @@ pub struct ModelAndExamples {
     #[arg(value_name = "MODEL")]
     pub model: PathBuf,
     /// A run config (its language) or a file of JSON lines:
-    /// {"input_ids":[...],"masked_positions":[t,...],"labels":[y,...]}
+    /// {"input_ids":[...],"masked_positions":[t,...],"labels":[y,...]}, or as a collator of transformers makes them
     #[arg(value_name = "EXAMPLES")]
     pub examples: PathBuf,
     /// Overrides of the run config

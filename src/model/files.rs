@@ -205,6 +205,9 @@ fn meant(folder: &Path) -> Option<ModelError> {
     } else if folder.is_file() && folder.parent().is_some_and(is_model) {
         let parent = folder.parent()?;
         ("a file of a model's folder", if parent == Path::new("") { ".".into() } else { parent.into() })
+    } else if folder.is_file() {
+        let message = "this is a file; a model is a folder with config.json and its weights";
+        return Some(ModelError::format(folder, message.to_string()));
     } else {
         return None;
     };
@@ -229,6 +232,11 @@ fn read_config(text: &str, path: &Path) -> Result<ModelConfig, ModelError> {
     if act.is_some_and(|act| !HiddenAct::ALL.iter().any(|known| act == known.name())) {
         let (key, known) = (named("hidden_act"), quoted(&HiddenAct::ALL.map(HiddenAct::name)));
         return Err(error(format!("{key} is {}; {known} are supported", act.unwrap_or(&json))));
+    }
+    if given.get("quantization_config").is_some_and(|v| !v.is_null()) {
+        let message =
+            "quantization_config: this model is to be computed in fewer bits; only models without it are read";
+        return Err(error(message.to_string()));
     }
     family.read(kind, &mut given).map_err(error)?;
     // Keys that a file leaves out have the values of transformers, not ours; another family's keys say nothing.

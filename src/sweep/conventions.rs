@@ -55,9 +55,13 @@ pub struct TraceConventions {
 
 impl SweepPlan {
     /// The architecture in which models are compared by every convention: the one that curvature is taken in, or the
-    /// largest where the models are of several sizes; `None` where nothing is measured or all are of one size.
+    /// largest where the models are of several sizes; `None` where nothing is measured, all are of one size, or one is
+    /// a decoder, which no larger architecture holds.
     pub(super) fn compared_in(&self) -> Option<Size> {
         self.examine.measure.as_ref()?;
+        if self.runs.iter().any(|run| run.model_config(1, 1).kind.is_causal()) {
+            return None;
+        }
         // None where the type of model has no such size.
         let models = || self.runs.iter().map(|run| run.size());
         let of = |size: fn(Size) -> Option<u32>| (models().filter_map(size).min(), models().filter_map(size).max());

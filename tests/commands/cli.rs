@@ -459,6 +459,7 @@ fn a_run_of_another_type_and_activation_goes_the_whole_way() {
     refused(&from, 2, &["hidden_act", "\"relu\"", "\"gelu\""]);
     // A run is not its model.
     refused(&["eval", "run", "run.toml"], 2, &["did you mean run/model?"]);
+    refused(&["eval", "run.toml", "run.toml"], 2, &["run.toml: this is a file; a model is a folder"]);
     refused(&["eval", "run/checkpoints", "run.toml"], 2, &["did you mean run/checkpoints/step-20?"]);
     // Weights that are not read, and weights that are not there.
     let weights = f.path("large/model.safetensors");

@@ -285,6 +285,34 @@ trace = { sentences = 32 }
     assert!((row.noise_time - by_hand).abs() < 1e-12, "momentum 0.5 doubles the learning rate");
 }
 
+/// A small decoder lies in no larger one by `enlarge`, and nothing is said of what its trace would be there.
+#[test]
+fn decoders_of_several_sizes_have_their_own_trace_alone() {
+    let f = Folder::empty();
+    f.write(
+        "llama.toml",
+        "[language]\nrandom = { levels = 2, symbols = 3, rules = 2, vocabulary = 12, seed = 1 }\nmax_length = 4\n\
+         [model]\ntype = \"llama\"\nhidden_size = 16\nnum_hidden_layers = 1\nnum_attention_heads = 2\n\
+         intermediate_size = 16\n[objective]\nkind = \"causal\"\n[train]\nsteps = 3\nbatch_size = 8\n\
+         evaluate_every = 0\n",
+    );
+    let sweep = "base = \"llama.toml\"\noutput = \"OUT\"\n[grid]\n\"model.num_hidden_layers\" = [1, 2]\n\
+                 [examine]\nsentences = 20\n[examine.measure]\ntrace = { sentences = 8 }\n";
+    f.write("depth.toml", sweep);
+    let output = f.lowland(&["sweep", "run", "depth.toml"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let table = table_of(&f, "OUT");
+    assert_eq!(table.rows.len(), 2);
+    for row in &table.rows {
+        assert!(row.curvature.is_some() && row.conventions.is_none(), "{row:?}");
+        assert!(row.parametrisation.ends_with("as trained"), "{row:?}");
+    }
+    f.write("into.toml", &sweep.replace("[examine]\n", "[examine]\nenlarge = \"largest\"\n"));
+    let output = f.lowland(&["sweep", "plan", "into.toml"]);
+    let error = text(&output.stderr);
+    assert!(output.status.code() == Some(2) && error.contains("enlarge") && error.contains("llama"), "{error}");
+}
+
 #[test]
 fn two_processes_share_a_sweep() {
     let f = based();

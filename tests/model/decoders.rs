@@ -133,6 +133,7 @@ fn keys_that_would_make_another_function_are_refused_by_name() {
         ("gpt2-20", json!({ "scale_attn_by_inverse_layer_idx": true }), "scale_attn_by_inverse_layer_idx is true"),
         ("gpt2-20", json!({ "scale_attn_weights": false }), "scale_attn_weights is false"),
         ("gpt2-20", json!({ "add_cross_attention": true }), "add_cross_attention is true"),
+        ("gpt2-20", json!({ "quantization_config": { "load_in_8bit": true } }), "quantization_config: "),
         ("gpt2-20", json!({ "activation_function": "mish" }), "activation_function is \"mish\""),
         ("opt-18", json!({ "do_layer_norm_before": false }), "do_layer_norm_before is false"),
         ("opt-18", json!({ "word_embed_proj_dim": 9 }), "word_embed_proj_dim is 9; only 18"),
