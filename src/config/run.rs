@@ -8,11 +8,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::MeasureSection;
-use super::algorithm::AlgorithmKind;
+use super::algorithm::{Adversarial, AlgorithmKind, HeadReads};
 use super::language::LanguageSection;
 use super::model::ModelSection;
-use super::objective::{EvaluateSection, LabelKind, ObjectiveSection};
+use super::objective::{EvaluateSection, LabelKind, ObjectiveKind, ObjectiveSection, Positions};
 use super::train::{OptimizerKind, ScheduleKind, TrainSection};
+use crate::model::Reach;
 use crate::ops::{KernelChoice, VariantError};
 
 /// One run: a language, a model, an objective, training, evaluation, curvature along the way.
@@ -146,6 +147,16 @@ impl RunConfig {
         }
         if let Err(message) = self.objective.kind.check_reach(&model) {
             return bad("objective.kind", message);
+        }
+        if let AlgorithmKind::Adversarial(Adversarial { reads: HeadReads::First, .. }) = self.train.algorithm
+            && model.reach() == Reach::Past
+        {
+            let message = "\"first\" reads <s>, where a model that reads in one direction has seen no word";
+            return bad("train.algorithm.reads", message.into());
+        }
+        if self.objective.kind == ObjectiveKind::Causal && self.evaluate.positions != Positions::One {
+            let message = "belongs to `objective.kind = \"mlm\"`; of next words `objective.positions` says which";
+            return bad("evaluate.positions", message.into());
         }
         let needed = model.positions_for(longest as u32 + 2);
         if model.max_position_embeddings < needed {

@@ -157,16 +157,16 @@ impl Language for Brackets {
             log_sum(&(0..=left).map(one).collect::<Vec<f64>>())
         };
         let mut next = Vec::with_capacity(self.length + 1);
-        let (mut sum, mut log_probability) = (0, 0.0);
+        let mut sum = 0;
         for (k, word) in words.iter().enumerate() {
             let left = self.length - k - 1;
-            let opens = 1.0 / (1.0 + libm::exp(ahead(sum - 1, left) - ahead(sum + 1, left)));
-            let p = if *word == OPENS { opens } else { 1.0 - opens };
+            // Each by itself: 1 less the other would round what is nearly impossible to 0.
+            let odds = ahead(sum - 1, left) - ahead(sum + 1, left);
+            next.push(vec![1.0 / (1.0 + libm::exp(odds)), 1.0 / (1.0 + libm::exp(-odds)), 0.0]);
             sum += if *word == OPENS { 1 } else { -1 };
-            log_probability += p.ln();
-            next.push(vec![opens, 1.0 - opens, 0.0]);
         }
         next.push(vec![0.0, 0.0, 1.0]);
+        let log_probability = -self.kappa * (sum * sum) as f64 - self.log_normaliser;
         Some(Prefixes { log_probability, next })
     }
 

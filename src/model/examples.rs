@@ -157,6 +157,9 @@ impl Example {
         if let Some(id) = input_ids.iter().chain(labels).find(|id| **id >= vocabulary) {
             return Err(format!("token {id} is not in the vocabulary of {vocabulary}"));
         }
+        if config.kind.is_causal() && !token_type_ids.is_empty() {
+            return Err(format!("token_type_ids: a model of type {} has no table of them here", config.kind.name()));
+        }
         if let Some(segment) = token_type_ids.iter().find(|s| **s >= config.type_vocab_size) {
             return Err(format!("token type {segment}, the model has {}", config.type_vocab_size));
         }
@@ -240,6 +243,8 @@ impl Example {
         let first = config.first_position() as usize;
         let rows: Vec<usize> = match first {
             0 => kept.to_vec(),
+            // OPT counts what is attended to.
+            _ if !config.kind.counts_from_pad() => (first..first + kept.len()).collect(),
             // Counted over all that is not the pad token, attended to or not.
             _ => {
                 let mut next = first;

@@ -14,6 +14,7 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use super::data::Corpus;
+use super::evaluate::mean_of_sums;
 use super::measurement::{Measurement, Ratios, both, known};
 use super::observer::Observer;
 use super::run::RunError;
@@ -26,7 +27,7 @@ use crate::curvature::{
 use crate::interrupt::{self, Interrupted};
 use crate::model::{Law, Model};
 use crate::ops::batch::Sentence;
-use crate::statistics::{Crossed, Estimate, Target};
+use crate::statistics::{Crossed, Target};
 
 /// Seed of the sentences that curvature is measured on: those of neither training nor evaluation.
 pub fn measured_seed(seed: u64) -> u64 {
@@ -259,7 +260,10 @@ impl Instruments {
             return Err(CurvatureError::Interrupted);
         }
         let forms = operator.quadratic_forms(&found.vectors[..1])?;
-        let scatter = Estimate::of_mean(&forms[0]);
+        // λ is the sum of the examples' forms of summed losses over all predicted positions.
+        let masked = subject.masked();
+        let sums: Vec<f64> = forms[0].iter().zip(&masked).map(|(form, m)| form * *m as f64).collect();
+        let scatter = mean_of_sums(&sums, &masked);
         m.largest_eigenvalue = found.eigenvalues.first().copied();
         m.largest_eigenvalue_standard_error = known(scatter.standard_error);
         m.eigenvalue_residual = found.residuals.first().copied();

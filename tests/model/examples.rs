@@ -116,6 +116,25 @@ fn what_is_not_attended_to_has_no_gradient() {
     assert_eq!(used[..6], [false, true, false, true, true, false]);
 }
 
+/// OPT counts positions over what is attended to, whatever token stands in the padding.
+#[test]
+fn positions_of_opt_are_those_of_attended_tokens() {
+    let opt = load(&fixture("opt-18")).unwrap().encoder.config;
+    let read = |line: &str| parse_examples(line, "line", &opt).unwrap().remove(0);
+    let plain = read(r#"{"input_ids":[2,5,6,7,8]}"#);
+    for line in [
+        r#"{"input_ids":[4,4,2,5,6,7,8],"attention_mask":[0,0,1,1,1,1,1]}"#,
+        r#"{"input_ids":[1,1,2,5,6,7,8],"attention_mask":[0,0,1,1,1,1,1]}"#,
+        r#"{"input_ids":[2,5,6,7,8,4],"attention_mask":[1,1,1,1,1,0]}"#,
+    ] {
+        let padded = read(line);
+        assert_eq!((&padded.ids, &padded.positions, &padded.masked), (&plain.ids, &plain.positions, &plain.masked));
+    }
+    let typed = r#"{"input_ids":[2,5,6],"token_type_ids":[0,0,0]}"#;
+    let error = parse_examples(typed, "f", &opt).unwrap_err().to_string();
+    assert!(error.starts_with("f:1: ") && error.contains("token_type_ids"), "{error}");
+}
+
 #[test]
 fn wrong_examples_are_refused_with_their_line() {
     let roberta = ModelConfig { vocab_size: 12, max_position_embeddings: 8, ..ModelConfig::default() };

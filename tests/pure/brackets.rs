@@ -61,6 +61,21 @@ fn sentences_are_drawn_with_their_probabilities() {
     assert!(chi < 37.7, "{chi}");
 }
 
+/// What is all but impossible keeps its digits.
+#[test]
+fn next_brackets_that_are_nearly_impossible_are_not_rounded_to_it() {
+    for kappa in [10.0, 100.0] {
+        let language = Brackets::new(7, kappa).unwrap();
+        let [up, down] = [0u32, 1].map(|word| language.prefixes(&[word; 7]).unwrap());
+        assert!(up.log_probability.is_finite() && up.log_probability == down.log_probability, "{kappa}");
+        let whole = language.conditional(&[0; 7]).unwrap().log_probability;
+        assert!((up.log_probability - whole).abs() < 1e-9 * whole.abs());
+        for (a, b) in up.next.iter().zip(&down.next) {
+            assert!((a[0] - b[1]).abs() <= 1e-12 * a[0] && (a[0] > 0.0 || kappa > 10.0 || a[2] == 1.0), "{a:?} {b:?}");
+        }
+    }
+}
+
 #[test]
 fn labels_are_functions_of_the_sum() {
     let language = Brackets::new(4, 0.1).unwrap();

@@ -149,6 +149,15 @@ fn wrong_values_are_refused_by_key_and_line() {
         ("[objective]\nmask = { several = { shares = 0.1 } }\n", vec!["file:2", "share"]),
         ("[train]\nsentences = 0\n", vec!["file:2", "at least 1"]),
         ("[evaluate]\npositions = \"two\"\n", vec!["file:2", "all"]),
+        (
+            "[model]\ntype = \"gpt2\"\n[objective]\nkind = \"causal\"\n[evaluate]\npositions = \"all\"\n",
+            vec!["evaluate.positions", "belongs to"],
+        ),
+        (
+            "[model]\ntype = \"gpt2\"\n[objective]\nkind = \"causal\"\n[train]\nalgorithm = { kind = \"adversarial\", \
+             task = \"b\", head = \"ridge\", reads = \"first\" }\n",
+            vec!["train.algorithm.reads", "no word"],
+        ),
         ("seed = [1\n", vec!["file:"]),
         ("[language]\nkind = \"hmm\"\nrules = \"r\"\n", vec!["file:3", "pcfg"]),
         ("[language]\nhmm = { states = 2, vocabulary = 3 }\n", vec!["file:2", "hmm"]),
