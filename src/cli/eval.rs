@@ -36,7 +36,7 @@ pub struct EvalReport {
     /// Mean KL divergence of the model from the exact conditional; null without a language.
     excess_loss: Option<f64>,
     /// Mean of log p - log p_model at the words that stood there, p exact: as `excess_loss` in the mean, with the
-    /// scatter of the words. Of whole sentences under "causal": (log p(sentence) - log p_model(sentence)) / tokens.
+    /// scatter of the words. Over all next words of sentences it is (log p(sentence) - log p_model(sentence)) / tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     excess_loss_paired: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -276,7 +276,7 @@ fn text(report: &EvalReport) -> String {
         out += &format!("\nexcess loss {excess:.6} ± {error:.6} over the entropy floor {floor:.6}");
         let paired = report.excess_loss_paired.zip(report.excess_loss_paired_standard_error);
         if let Some((value, error)) = paired.filter(|_| report.loss_normaliser == LossNormaliser::PredictedToken) {
-            out += &format!("; paired, by log p(sentence) - log p_model(sentence), {value:.6} ± {error:.6}");
+            out += &format!("; paired, at the words that stood there, {value:.6} ± {error:.6}");
         }
     }
     for (i, loss) in report.per_example.iter().flatten().enumerate() {

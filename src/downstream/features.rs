@@ -16,7 +16,7 @@ pub enum Pooling {
     Concat,
     /// Their mean.
     Mean,
-    /// The representation of `<s>`, of decoders that of `</s>`: the token that a classifier reads.
+    /// The representation of `<s>`.
     First,
     /// The representation of `</s>`: the one token at which a model that reads in one direction has seen the sentence.
     Last,

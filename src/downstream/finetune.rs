@@ -1,10 +1,11 @@
-//! Fine-tuning: the whole encoder with a linear classifier on the final representation of `<s>`, trained end to end.
+//! Fine-tuning: the whole encoder with a linear classifier on the final representation of `<s>`, of a model that reads
+//! in one direction of `</s>`, trained end to end.
 //!
 //! The graph is the encoder's with another head ([`Encoder::classifier`], or [`Encoder::pooled_classifier`] as in the
-//! paper's released code); position 0 of every sentence takes the place
-//! of the masked position, nothing is masked. AdamW with a linear warm-up over [`FineTuning::warmup_steps`] steps and a
-//! linear decay to 0; dropout is the model's. Seeds differ in the classifier's initial weights, the order of sentences
-//! and dropout. The parameters kept are those of the epoch with the best validation accuracy ([`Fit`]).
+//! paper's released code); that token of every sentence takes the place of the masked position, nothing is masked.
+//! AdamW with a linear warm-up over [`FineTuning::warmup_steps`] steps and a linear decay to 0; dropout is the model's.
+//! Seeds differ in the classifier's initial weights, the order of sentences and dropout. The parameters kept are those
+//! of the epoch with the best validation accuracy ([`Fit`]).
 
 use super::data::{Part, TaskData};
 use super::epochs::{Epochs, Learner};

@@ -1,12 +1,14 @@
 //! Curvature along the way, as the section `[measure]` of a config asks for it.
 //!
-//! All of it is about the mean loss on held-out sentences of a seed of their own, one word masked in each as in
-//! evaluation. They and everything drawn about them (signs, labels, probes) are the same at every measurement, so that
-//! two steps differ by what training did and by no sampling. Plans and memory are made for one measurement at a time
-//! and given back after it; the weights are read where the trainer keeps them, and never written.
+//! All of it is about the mean loss on held-out sentences of a seed of their own, labelled as in evaluation: one word
+//! masked in each, or all next words. They and everything drawn about them (signs, labels, probes) are the same at
+//! every measurement, so that two steps differ by what training did and by no sampling. Plans and memory are made for
+//! one measurement at a time and given back after it; the weights are read where the trainer keeps them, and never
+//! written.
 //!
 //! Bartlett's identities: where the model is the language, the covariance Σ of the gradients, the Fisher matrix F and
-//! the Hessian H have the same trace (Liu, Xie, Li, Ma 2023, Lemma 4.2).
+//! the Hessian H have the same trace (Liu, Xie, Li, Ma 2023, Lemma 4.2), Σ of summed losses being that times the
+//! predicted tokens of a sentence.
 
 use std::path::Path;
 use std::time::Instant;

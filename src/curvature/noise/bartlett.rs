@@ -16,7 +16,7 @@ pub struct ExampleTraces<'a> {
     pub hessian: Option<HessianTraces<'a>>,
 }
 
-/// ExampleTraces of the Hessian by probes that all examples share, so that the scatter of the examples does not tell
+/// Traces of the Hessian by probes that all examples share, so that the scatter of the examples does not tell
 /// their error.
 #[derive(Clone, Copy, Debug)]
 pub enum HessianTraces<'a> {
