@@ -3,8 +3,9 @@
 
 use super::error::RunFailure;
 use super::examine::{Examiner, Material, Question};
-use super::file::{EnlargeBy, EnlargeSize, Method, Models, ProbeSection};
+use super::file::{EnlargeBy, EnlargeSize, Models};
 use super::plan::{PlannedRun, SweepPlan};
+use super::probe_section::{Method, ProbeSection};
 use crate::config::ConfigError;
 use crate::downstream::{Room, TaskData, check_room, layer_in, part_seed};
 use crate::gpu::Gpu;

@@ -12,8 +12,9 @@ use serde_json::json;
 
 use super::check::{ENLARGE, enlarge_text, enlargement, sizes};
 use super::error::RunFailure;
-use super::file::{EnlargeBy, Method, ProbeSection, Reads};
+use super::file::EnlargeBy;
 use super::plan::{PlannedRun, SweepPlan};
+use super::probe_section::{Method, ProbeSection, Reads};
 use super::table::{Accuracies, Task};
 use crate::config::{ConfigError, EvaluateSection, MeasureSection, Positions};
 use crate::downstream::{

@@ -21,6 +21,7 @@ mod file;
 mod folder;
 mod given;
 mod plan;
+mod probe_section;
 mod run;
 mod table;
 
@@ -28,8 +29,9 @@ pub use check::check;
 pub use collect::{Standing, State};
 pub use conventions::TraceConventions;
 pub use error::{FailureKind, RunFailure, SweepError};
-pub use file::{Enlarge, EnlargeBy, EnlargeSize, ExamineSection, Method, Models, ProbeSection, Reads, schema};
+pub use file::{Enlarge, EnlargeBy, EnlargeSize, ExamineSection, Models, schema};
 pub use given::{ExamplesFile, GivenModel};
 pub use plan::{PlannedRun, SweepPlan, plan};
+pub use probe_section::{Method, ProbeSection, Reads};
 pub use run::{FailedRun, Options, Tally, Watcher, run};
 pub use table::{Accuracies, Collapse, LOOKUP, Missing, Row, Table, Task};
