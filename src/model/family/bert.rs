@@ -114,10 +114,6 @@ impl Family for Bert {
         Reach::Sentence
     }
 
-    fn blocks(&self, _: &ModelConfig) -> usize {
-        1
-    }
-
     fn layer_flops(&self, c: &ModelConfig, rows: u64, pairs: u64) -> u64 {
         let (d, f) = (u64::from(c.hidden_size), u64::from(c.intermediate_size));
         2 * rows * (4 * d * d + 2 * d * f) + 4 * pairs * d

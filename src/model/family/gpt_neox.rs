@@ -109,16 +109,8 @@ impl Family for GptNeox {
         rope::still(c)
     }
 
-    fn closing_norm(&self, _: ModelKind) -> Option<Norm> {
-        None
-    }
-
     fn reach(&self, _: &ModelConfig) -> Reach {
         Reach::Past
-    }
-
-    fn blocks(&self, _: &ModelConfig) -> usize {
-        1
     }
 
     fn layer_flops(&self, c: &ModelConfig, rows: u64, pairs: u64) -> u64 {

@@ -89,14 +89,18 @@ pub(super) trait Family: Sync {
 
     /// The norm in which a layer ends: where there is one, a layer whose other weights are zero normalises its input
     /// once more; where there is none, it gives its input.
-    fn closing_norm(&self, kind: ModelKind) -> Option<Norm>;
+    fn closing_norm(&self, _: ModelKind) -> Option<Norm> {
+        None
+    }
 
     /// Which rows of a sentence one row of the last layer hangs on.
     fn reach(&self, config: &ModelConfig) -> Reach;
 
     /// Blocks of the width that belong to units of their own: an axis of D is copied block by block when the model is
     /// widened.
-    fn blocks(&self, config: &ModelConfig) -> usize;
+    fn blocks(&self, _: &ModelConfig) -> usize {
+        1
+    }
 
     /// Multiplications and additions of a layer's forward pass over so many rows, and pairs of rows of one sentence.
     fn layer_flops(&self, config: &ModelConfig, rows: u64, pairs: u64) -> u64;
