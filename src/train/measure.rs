@@ -22,9 +22,9 @@ use super::observer::Observer;
 use super::run::RunError;
 use crate::config::{ConfigError, HessianTraceSection, MeasureSection, NoiseSection, TopSection};
 use crate::curvature::{
-    Bartlett, Chunks, Cluster, Conventions, ConventionsOptions, Cotangent, CurvatureError, Drawing, ExampleTraces, FormPass,
-    HessianTraces, Lanczos, LossNormaliser, Matrix, MeanGradient, ModelOperator, Noise, NormPass, Norms, Operator, ProbeKind,
-    ProductPass, Stopping, Subject, cluster_deviations, probes, split_tokens, top_eigenpairs,
+    Bartlett, Chunks, Cluster, Conventions, ConventionsOptions, Cotangent, CurvatureError, Drawing, ExampleTraces,
+    FormPass, HessianTraces, Lanczos, LossNormaliser, Matrix, MeanGradient, ModelOperator, Noise, NormPass, Norms,
+    Operator, ProbeKind, ProductPass, Stopping, Subject, cluster_deviations, probes, split_tokens, top_eigenpairs,
 };
 use crate::interrupt::{self, Interrupted};
 use crate::model::{Law, Model, Per};

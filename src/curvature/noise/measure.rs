@@ -87,9 +87,7 @@ pub fn gradient_noise(
         return Err(PlanError::OneGradient.into());
     }
     let unit = if singles.is_some() { "token" } else { "example" };
-    let norms = Norms::measure(own, &mut |progress| {
-        watch(&Stage::Counted { what: "gradient norms", unit, progress })
-    })?;
+    let norms = Norms::measure(own, &mut |progress| watch(&Stage::Counted { what: "gradient norms", unit, progress }))?;
     let mut cost = times * norms.gradient_equivalents;
     // Each part is there or was interrupted, and then so is all that follows.
     let sums = match (&singles, norms.interrupted) {
@@ -171,11 +169,7 @@ struct Singles {
 
 impl Singles {
     /// `None` where the examples have one predicted token each as they are.
-    fn new(
-        setting: &Setting<'_>,
-        sentences: &[Sentence],
-        watch: Watch<'_>,
-    ) -> Result<Option<Singles>, CurvatureError> {
+    fn new(setting: &Setting<'_>, sentences: &[Sentence], watch: Watch<'_>) -> Result<Option<Singles>, CurvatureError> {
         let Some((count, singles)) = split_tokens(sentences, setting.model.encoder.config.reach())? else {
             return Ok(None);
         };

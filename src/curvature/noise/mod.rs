@@ -13,7 +13,9 @@ mod tokens;
 
 pub use bartlett::{Bartlett, ExampleTraces, HessianTraces};
 pub use comparison::Comparison;
-pub use covariance::{Cluster, Noise, alignment, cluster_deviations, covariance_trace, deviations, ratio_independent, ratio_paired};
+pub use covariance::{
+    Cluster, Noise, alignment, cluster_deviations, covariance_trace, deviations, ratio_independent, ratio_paired,
+};
 pub use gram::Gram;
 pub use mean_gradient::MeanGradient;
 pub use measure::{GradientNoise, NoiseRequest, gradient_noise};
