@@ -31,6 +31,9 @@ pub struct EvalReport {
     count: usize,
     /// Masked positions, or predicted tokens, in them.
     masked_positions: usize,
+    /// One of them in words.
+    #[serde(skip)]
+    predicted: &'static str,
     /// What the loss is the mean over: `sentence` (each has one masked word) or `predicted_token`.
     loss_normaliser: LossNormaliser,
     /// Mean KL divergence of the model from the exact conditional; null without a language.
@@ -138,7 +141,8 @@ pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Ev
     if looked_at.is_empty() {
         return Err(Interrupted.into());
     }
-    let mut report = summary(looked_at, &rows, sampled, arguments.per_example);
+    let predicted = model.encoder.config.reach().predicted();
+    let mut report = summary(looked_at, &rows, predicted, sampled, arguments.per_example);
     if let Some(truth) = truth.as_ref().filter(|_| !interrupted) {
         let pass = unless_interrupted(forward(&truth.soft, Labels::Soft, false))?;
         let mut divergences: Vec<f64> = Vec::new();
@@ -236,7 +240,13 @@ fn whole(positions: &[usize], rows: usize) -> usize {
 
 /// Mean loss per predicted position, of examples with so many positions each. Its standard error treats examples as
 /// drawn, unless the file is all there is.
-fn summary(positions: &[usize], rows: &[RowLoss], sampled: bool, per_example_too: bool) -> EvalReport {
+fn summary(
+    positions: &[usize],
+    rows: &[RowLoss],
+    predicted: &'static str,
+    sampled: bool,
+    per_example_too: bool,
+) -> EvalReport {
     let losses: Vec<f64> = rows[..positions.iter().sum()].iter().map(|r| r.loss).collect();
     let per_example = sums_by_sentence(&losses, positions);
     let counts: Vec<f64> = positions.iter().map(|n| *n as f64).collect();
@@ -247,6 +257,7 @@ fn summary(positions: &[usize], rows: &[RowLoss], sampled: bool, per_example_too
         standard_error: if sampled { error } else { Some(0.0) },
         count: positions.len(),
         masked_positions: positions.iter().sum(),
+        predicted,
         loss_normaliser: LossNormaliser::of(positions.len(), positions.iter().sum()),
         excess_loss: None,
         excess_loss_paired: None,
@@ -266,8 +277,11 @@ fn text(report: &EvalReport) -> String {
         true => format!(" ± {:.6}", report.standard_error.unwrap_or(f64::NAN)),
         false => " (the mean of these examples; --as-sample gives it a standard error)".into(),
     };
-    let unit = report.loss_normaliser.unit();
+    let unit = report.predicted;
     let mut out = format!("loss {:.6}{error} a {unit}, {} examples", report.loss, report.count);
+    if report.masked_positions != report.count {
+        out += &format!(" with {} {unit}s", report.masked_positions);
+    }
     if report.interrupted {
         out += " (interrupted)";
     }

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::model::Per;
 use crate::ops::LossDraw;
 
 /// Curvature of the mean loss along the way, on held-out sentences that are the same at every measurement.
@@ -21,7 +22,7 @@ pub struct MeasureSection {
     /// none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub top: Option<TopSection>,
-    /// Gradient noise, the trace of its covariance Σ and the noise scale: { sentences }. Left out: none.
+    /// Gradient noise, the trace of its covariance Σ and the noise scale: { sentences, per }. Left out: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub noise: Option<NoiseSection>,
     /// Trace of the Hessian H by quadratic forms of random signs: { probes, sentences }. Left out: none.
@@ -98,11 +99,15 @@ impl Default for TopSection {
 pub struct NoiseSection {
     /// Number of held-out sentences, with the words that stood there as labels; they are the first of the trace's.
     pub sentences: u32,
+    /// "example": of the gradients of sentences' summed losses. "token": of those of single predicted tokens; a sentence
+    /// of T next words then takes about (T + 1) / 2 times as long.
+    #[serde(skip_serializing_if = "Per::is_example")]
+    pub per: Per,
 }
 
 impl Default for NoiseSection {
     fn default() -> Self {
-        NoiseSection { sentences: 512 }
+        NoiseSection { sentences: 512, per: Per::Example }
     }
 }
 

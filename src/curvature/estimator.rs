@@ -137,6 +137,11 @@ pub enum CurvatureMatrix {
 }
 
 impl CurvatureMatrix {
+    /// Whether it is of the gradients of examples' summed losses, not of the mean loss.
+    pub fn of_sums(self) -> bool {
+        matches!(self, CurvatureMatrix::EmpiricalFisher | CurvatureMatrix::NoiseCovariance)
+    }
+
     /// The matrix of a subject, known by its products.
     ///
     /// # Errors

@@ -112,7 +112,8 @@ impl<'a> Setting<'a> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LossNormaliser {
-    /// Sentences, of which each has one masked position.
+    /// Sentences: each has one masked position, or counts with its loss summed over its predicted tokens, as in
+    /// covariances of examples' gradients.
     #[default]
     Sentence,
     /// All predicted tokens of all examples, as `transformers` averages: L = Σ ℓ_i / N.
@@ -120,17 +121,9 @@ pub enum LossNormaliser {
 }
 
 impl LossNormaliser {
-    /// Of so many examples with so many predicted tokens in all.
+    /// Of the mean loss over so many examples with so many predicted tokens in all.
     pub fn of(examples: usize, predicted: usize) -> LossNormaliser {
         if predicted == examples { LossNormaliser::Sentence } else { LossNormaliser::PredictedToken }
-    }
-
-    /// One of what the loss is the mean over, in words.
-    pub fn unit(self) -> &'static str {
-        match self {
-            LossNormaliser::Sentence => "masked word",
-            LossNormaliser::PredictedToken => "predicted token",
-        }
     }
 }
 
@@ -149,6 +142,8 @@ pub struct Scope {
     pub left_out: Vec<String>,
     /// Arithmetic in gradients over the same examples.
     pub gradient_equivalents: f64,
+    /// Whether every example counts with its summed loss, not with the mean over predicted tokens.
+    pub summed: bool,
 }
 
 impl Scope {
@@ -161,12 +156,21 @@ impl Scope {
             parameters: subject.size(),
             left_out: subject.vectors().left_out().into_iter().map(String::from).collect(),
             gradient_equivalents,
+            summed: false,
         }
+    }
+
+    /// The same where every example counts with its summed loss: of second moments of examples' gradients.
+    pub fn of_sums(self, summed: bool) -> Scope {
+        Scope { summed, ..self }
     }
 
     /// What the loss is the mean over.
     pub fn loss_normaliser(&self) -> LossNormaliser {
-        LossNormaliser::of(self.examples, self.masked)
+        match self.summed {
+            true => LossNormaliser::Sentence,
+            false => LossNormaliser::of(self.examples, self.masked),
+        }
     }
 
     /// Predicted tokens in an example, N / n: 1 where one word is masked in each.

@@ -36,8 +36,9 @@ pub use estimator::{CurvatureMatrix, Estimator, LabelSource, Named, Sampling, Un
 pub use examples::{Examples, LossNormaliser, Numbered, Scope, Setting};
 pub use face::{Measure, TraceBuilder, unwatched};
 pub use noise::{
-    Bartlett, BatchSharpness, Comparison, ExampleTraces, GradientNoise, Gram, HessianTraces, MeanGradient, Noise,
-    NoiseRequest, alignment, covariance_trace, deviations, gradient_noise, ratio_independent, ratio_paired,
+    Bartlett, BatchSharpness, Cluster, Comparison, ExampleTraces, GradientNoise, Gram, HessianTraces, MeanGradient,
+    Noise, NoiseRequest, alignment, cluster_deviations, covariance_trace, deviations, gradient_noise,
+    ratio_independent, ratio_paired, split_tokens,
 };
 pub use operator::{Dense, Observe, Operator, ProbeKind, Progress, dot, norm, probe, probes};
 pub use passes::{

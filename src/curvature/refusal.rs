@@ -151,6 +151,19 @@ pub enum Refusal {
         /// Inner products of them that were given.
         products: usize,
     },
+    /// More single predicted tokens than are held at once.
+    #[error(
+        "the gradients of {gradients} single predicted tokens are of {tokens} tokens in all, each with its prefix, and \
+        at most {most} are held at once; take fewer or shorter examples, or gradients of whole examples"
+    )]
+    ManyTokens {
+        /// Predicted tokens.
+        gradients: usize,
+        /// Tokens of all their prefixes.
+        tokens: u64,
+        /// So many at most.
+        most: u64,
+    },
     /// The length of a step along a gradient.
     #[error("a step of length {0}: it must be positive")]
     StepLength(f64),

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::axis::wide;
 use super::figure::{Axis, Figure, Line};
 use super::run::Run;
+use crate::model::Per;
 use crate::train::Measurement;
 
 type Pick = fn(&Measurement) -> Option<(f64, Option<f64>)>;
@@ -69,7 +70,9 @@ pub fn figures(run: &Run) -> String {
 /// Words about the panels, where there are any.
 pub fn note(run: &Run) -> String {
     let Some(first) = run.curvature.first() else { return String::new() };
-    let times = first.tokens_per_example.map_or(String::new(), |tokens| {
+    let per_token = first.noise_per == Some(Per::Token);
+    let whose = if per_token { "single predicted tokens'" } else { "single sentences'" };
+    let times = first.tokens_per_example.filter(|_| !per_token).map_or(String::new(), |tokens| {
         format!(
             ", Σ's {tokens:.2} times that of the others: the gradients are of sentences' summed losses, of so many \
              predicted tokens in the mean, the others of the mean loss for each. The ratios are of like with like"
@@ -77,7 +80,7 @@ pub fn note(run: &Run) -> String {
     });
     format!(
         "<p>Curvature is that of the mean loss over all parameters, on held-out sentences that are the same at every \
-     step: F is the Fisher matrix (equal to Gauss-Newton's), H the Hessian, Σ the covariance of single sentences' \
+     step: F is the Fisher matrix (equal to Gauss-Newton's), H the Hessian, Σ the covariance of {whose} \
      gradients. Where the model is the language, the three have the same trace (Bartlett){times}.</p>\n"
     )
 }

@@ -4,7 +4,8 @@
 //! Either one position of a sentence is asked about or every one ([`Positions`]). Under "causal" every word that is
 //! predicted is asked about, at prefixes of the language's own sentences: the excess loss is
 //! Σ KL(p(. | prefix) || model(. | prefix)) / N, which over whole sentences is by the chain rule the KL divergence of
-//! sentences for each of their N tokens. The mean is over all positions asked about; its standard error is over
+//! sentences for each of their N tokens. Beside it stands (log p(sentence) - log p_model(sentence)) / N, which has the
+//! same mean and the scatter of the words. The mean is over all positions asked about; its standard error is over
 //! sentences, the positions of one of which belong together, that of a ratio of sums.
 
 use std::ops::Range;
@@ -30,6 +31,13 @@ pub struct Evaluation {
     pub excess_loss: f64,
     /// Standard error of the excess loss over sentences.
     pub excess_loss_standard_error: f64,
+    /// Of next words: Σ (log p(sentence) - log p_model(sentence)) / N over the N predicted tokens, p exact. As
+    /// `excess_loss` in the mean, with the scatter of the words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub excess_loss_paired: Option<f64>,
+    /// Over sentences.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub excess_loss_paired_standard_error: Option<f64>,
     /// Mean entropy of the exact conditionals at the same positions: `loss - excess_loss`.
     pub entropy_floor: f64,
     /// Held-out sentences that were looked at.
@@ -45,9 +53,13 @@ pub struct Evaluator {
     sentences: Vec<Sentence>,
     /// Of the conditionals of each sentence of the language, summed.
     entropies: Vec<f64>,
+    /// What the conditionals give to the words of each sentence, log p summed; of next words.
+    log_probabilities: Option<Vec<f64>>,
     /// Positions asked about of each sentence of the language.
     positions: Vec<usize>,
     several: bool,
+    /// Sentences of one forward batch.
+    batch: usize,
     pass: ForwardPass,
 }
 
@@ -63,16 +75,20 @@ impl Evaluator {
     /// Samples and labels sentences of the held-out seed and plans the pass.
     pub fn new(model: &Model, corpus: &Corpus, asked: &EvaluateSection, batch: usize) -> Result<Evaluator, GpuError> {
         let seed = held_out_seed(corpus.seed);
-        let several = asked.positions == Positions::All || corpus.objective.kind == ObjectiveKind::Causal;
+        let causal = corpus.objective.kind == ObjectiveKind::Causal;
+        let several = asked.positions == Positions::All || causal;
         let (corpus, count, asked) = (corpus.clone(), u64::from(asked.sentences), asked.positions);
         let made: Vec<Vec<KnownSentence>> =
             interrupt::or_stop(move || (0..count).into_par_iter().map(|i| corpus.known(seed, i, asked)).collect())?;
         let positions = made.iter().map(|own| own.iter().map(|k| k.sentence.masked.len()).sum()).collect();
-        let entropies = made.iter().map(|own| own.iter().map(|k| k.entropy).sum()).collect();
+        let sums = |of: fn(&KnownSentence) -> f64| made.iter().map(|own| own.iter().map(of).sum()).collect();
+        let entropies = sums(|k| k.entropy);
+        let log_probabilities = causal.then(|| sums(|k| k.log_probability));
         let sentences: Vec<Sentence> = made.into_iter().flatten().map(|k| k.sentence).collect();
-        let dims = dims_for(&sentences, Evaluator::batch(batch));
+        let batch = Evaluator::batch(batch);
+        let dims = dims_for(&sentences, batch);
         let pass = ForwardPass::new(model, dims, Labels::Soft, false)?;
-        Ok(Evaluator { sentences, entropies, positions, several, pass })
+        Ok(Evaluator { sentences, entropies, log_probabilities, positions, several, batch, pass })
     }
 
     /// Evaluates the parameters as they are now.
@@ -80,15 +96,40 @@ impl Evaluator {
         let divergences: Vec<f64> = self.pass.losses(&self.sentences)?.iter().map(|r| r.divergence).collect();
         let excess = mean_of_sums(&sums_by_sentence(&divergences, &self.positions), &self.positions);
         let floor = mean_of_sums(&self.entropies, &self.positions);
+        let paired = self.log_probabilities.as_ref().map(|known| self.paired(known)).transpose()?;
         Ok(Evaluation {
             loss: floor.value + excess.value,
             excess_loss: excess.value,
             excess_loss_standard_error: excess.standard_error,
+            excess_loss_paired: paired.map(|e| e.value),
+            excess_loss_paired_standard_error: paired.map(|e| e.standard_error),
             entropy_floor: floor.value,
             sentences: self.positions.len(),
             positions: self.several.then_some(divergences.len()),
         })
     }
+
+    /// Σ (log p - log p_model) / N at the words that stood there, log p being known of each sentence.
+    fn paired(&self, known: &[f64]) -> Result<Estimate, GpuError> {
+        let mut losses: Vec<f64> = Vec::new();
+        for chunk in self.sentences.chunks(self.batch) {
+            let chunk: Vec<Sentence> = chunk.iter().map(certain).collect();
+            losses.extend(self.pass.losses(&chunk)?.iter().map(|r| r.loss));
+        }
+        let losses = sums_by_sentence(&losses, &self.positions);
+        let apart: Vec<f64> = known.iter().zip(losses).map(|(known, loss)| known + loss).collect();
+        Ok(mean_of_sums(&apart, &self.positions))
+    }
+}
+
+/// The sentence with all of the weight on the words that stood there.
+fn certain(sentence: &Sentence) -> Sentence {
+    let one = |((_, label), soft): (&(u32, u32), &Vec<f32>)| {
+        let mut own = vec![0.0; soft.len()];
+        own[*label as usize] = 1.0;
+        own
+    };
+    Sentence { soft: sentence.masked.iter().zip(&sentence.soft).map(one).collect(), ..sentence.clone() }
 }
 
 /// Sums of values over each sentence's positions.

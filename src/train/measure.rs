@@ -8,7 +8,7 @@
 //!
 //! Bartlett's identities: where the model is the language, the covariance Σ of the gradients, the Fisher matrix F and
 //! the Hessian H have the same trace (Liu, Xie, Li, Ma 2023, Lemma 4.2), Σ of summed losses being that times the
-//! predicted tokens of a sentence.
+//! predicted tokens of a sentence, Σ of single tokens' losses as it is.
 
 use std::path::Path;
 use std::time::Instant;
@@ -22,12 +22,12 @@ use super::observer::Observer;
 use super::run::RunError;
 use crate::config::{ConfigError, HessianTraceSection, MeasureSection, NoiseSection, TopSection};
 use crate::curvature::{
-    Bartlett, Chunks, Conventions, ConventionsOptions, Cotangent, CurvatureError, Drawing, ExampleTraces, FormPass,
-    HessianTraces, Lanczos, LossNormaliser, Matrix, MeanGradient, ModelOperator, NormPass, Norms, Operator, ProbeKind,
-    ProductPass, Stopping, Subject, deviations, probes, top_eigenpairs,
+    Bartlett, Chunks, Cluster, Conventions, ConventionsOptions, Cotangent, CurvatureError, Drawing, ExampleTraces,
+    FormPass, HessianTraces, Lanczos, LossNormaliser, Matrix, MeanGradient, ModelOperator, Noise, NormPass, Norms,
+    Operator, ProbeKind, ProductPass, Stopping, Subject, cluster_deviations, probes, split_tokens, top_eigenpairs,
 };
 use crate::interrupt::{self, Interrupted};
-use crate::model::{Law, Model};
+use crate::model::{Law, Model, Per};
 use crate::ops::batch::Sentence;
 use crate::statistics::{Crossed, Target};
 
@@ -66,12 +66,11 @@ impl Instruments {
     }
 
     /// The same about examples, each section about as many of them as it asks for and there are. Labels may be several
-    /// in each; the noise is then that of their sums, as `measure noise` has it, and Bartlett's ratios are left out.
+    /// in each; Σ is then that of their sums or of single ones, as `measure noise` has it, and its ratio to F of like
+    /// with like.
     pub fn of_examples(examples: Vec<Sentence>, settings: &MeasureSection, seed: u64, batch: usize) -> Instruments {
-        let one_each = examples.iter().all(|example| example.masked.len() == 1);
-        let settings = MeasureSection { bartlett: settings.bartlett && one_each, ..settings.clone() };
         let batch = batch.min(CHUNKS.batch);
-        Instruments { settings, sentences: examples, seed: measured_seed(seed), batch }
+        Instruments { settings: settings.clone(), sentences: examples, seed: measured_seed(seed), batch }
     }
 
     /// How many sentences there are where `asked` are asked for.
@@ -142,6 +141,9 @@ impl Instruments {
         if let Some(noise) = &self.settings.noise {
             let subject = self.subject(model, noise.sentences)?;
             all.push(NormPass::bytes(&subject, Cotangent::Data)?);
+            if let Some(singles) = self.singles(model, noise)? {
+                all.push(NormPass::bytes(&singles, Cotangent::Data)?);
+            }
             all.push(subject.loss_gradient_bytes()?);
             all.push(FormPass::bytes(&subject, false)?);
         }
@@ -159,6 +161,18 @@ impl Instruments {
         let chunks = Chunks { batch: self.batch, ..CHUNKS };
         let sentences = &self.sentences[..self.count(count)];
         Subject::new(model, sentences, &[], &chunks)
+    }
+
+    /// The sentences of the noise with one predicted token in each, where gradients are those of tokens and there are
+    /// several in a sentence.
+    fn singles(&self, model: &Model, settings: &NoiseSection) -> Result<Option<Subject>, CurvatureError> {
+        let sentences = &self.sentences[..self.count(settings.sentences)];
+        let split = match settings.per {
+            Per::Token => split_tokens(sentences, model.encoder.config.reach())?,
+            Per::Example => None,
+        };
+        let chunks = Chunks { batch: self.batch, ..CHUNKS };
+        split.map(|(_, singles)| Subject::new(model, &singles, &[], &chunks)).transpose()
     }
 
     /// Tr F; gives each sentence's, of its summed loss.
@@ -179,7 +193,8 @@ impl Instruments {
         Ok(drawing.per_example().into_iter().map(|(value, positions)| value * positions as f64).collect())
     }
 
-    /// Tr Σ and the noise scale; gives each sentence's ‖g_i - ḡ‖² n / (n - 1), whose mean is Tr Σ.
+    /// Tr Σ and the noise scale; gives each sentence's ‖g_i - ḡ‖² n / (n - 1), whose mean is Tr Σ. Per token it is the
+    /// sum over the sentence's tokens, of which n are in all.
     fn noise(
         &self,
         model: &Model,
@@ -190,17 +205,30 @@ impl Instruments {
         let subject = self.subject(model, settings.sentences)?;
         let squared = Norms::measure(&subject, &mut |_| check())?.squared;
         check()?;
-        // ḡ is of summed losses: the gradient of the mean loss per position times the mean number of positions.
-        let positions = subject.masked().iter().sum::<usize>() as f64 / subject.examples() as f64;
+        let singles = match self.singles(model, settings)? {
+            Some(singles) => Some(Norms::measure(&singles, &mut |_| check())?.squared),
+            None => None,
+        };
+        check()?;
+        // Of summed losses ḡ is the gradient of the mean loss per position times the mean number of positions.
+        let positions = match singles {
+            Some(_) => 1.0,
+            None => subject.masked().iter().sum::<usize>() as f64 / subject.examples() as f64,
+        };
         let mut gradient = subject.loss_gradient()?;
         gradient.iter_mut().for_each(|g| *g = (f64::from(*g) * positions) as f32);
         check()?;
         let mean = MeanGradient::of(&subject, gradient, Matrix::Ggn)?;
-        let noise = mean.noise(&squared);
+        let clusters = match &singles {
+            Some(tokens) => mean.clusters(&subject, tokens, &squared),
+            None => squared.iter().zip(&mean.slopes).map(|(own, slope)| Cluster::single(*own, *slope)).collect(),
+        };
+        let noise = Noise::of_clusters(&clusters);
+        m.noise_per = Some(settings.per);
         (m.noise_trace, m.noise_trace_standard_error) = both(&noise.trace_covariance);
         (m.gradient_squared_norm, m.gradient_squared_norm_standard_error) = both(&noise.gradient_squared_norm);
         (m.noise_scale, m.noise_scale_standard_error) = both(&noise.noise_scale);
-        Ok(deviations(&squared, &mean.slopes, noise.mean_gradient_squared_norm))
+        Ok(cluster_deviations(&clusters, noise.mean_gradient_squared_norm))
     }
 
     /// Tr H; gives each sentence's part of Tr H - Tr G, of its summed loss, and the error of the latter's mean per

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::curvature::{Bartlett, LossNormaliser};
+use crate::model::Per;
 use crate::statistics::Estimate;
 
 /// A measurement; also a line of `metrics.jsonl` and, of the last one, `curvature` in `result.json`. Errors are
@@ -12,11 +13,11 @@ use crate::statistics::Estimate;
 pub struct Measurement {
     /// Steps that were taken before it.
     pub step: u64,
-    /// What the loss of the traces and eigenvalues is the mean over. The gradients of noise are those of whole
-    /// sentences' summed losses.
+    /// What the loss of the traces of F and H and of the eigenvalues is the mean over; of the noise, see `noise_per`.
     #[serde(default)]
     pub loss_normaliser: LossNormaliser,
-    /// Predicted tokens in a sentence, N / n, where those are several: Bartlett's ratio is Tr Σ / (Tr F N / n).
+    /// Predicted tokens in a sentence, N / n, where those are several: Bartlett's ratio is Tr Σ / (Tr F N / n), and with
+    /// noise per token Tr Σ / Tr F.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens_per_example: Option<f64>,
     /// Tr F of the mean loss, equal to Gauss-Newton's trace.
@@ -59,7 +60,11 @@ pub struct Measurement {
     /// ‖Hv - λv‖ of each of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub eigenvalue_residuals: Vec<f64>,
-    /// Tr Σ, of the gradients of sentences' summed losses.
+    /// What the gradients of the noise are of: sentences' losses, summed over their predicted tokens, or single
+    /// predicted tokens' losses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise_per: Option<Per>,
+    /// Tr Σ of those gradients.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub noise_trace: Option<f64>,
     /// By the jackknife over sentences.
@@ -71,7 +76,7 @@ pub struct Measurement {
     /// By the jackknife over sentences.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gradient_squared_norm_standard_error: Option<f64>,
-    /// Tr Σ / ‖E g‖², in sentences; meaningless where the denominator is not well above its error.
+    /// Tr Σ / ‖E g‖², in sentences or tokens as `noise_per` says; meaningless where the denominator is not well above its error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub noise_scale: Option<f64>,
     /// By the jackknife over sentences.
@@ -88,7 +93,7 @@ pub struct Measurement {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Bartlett")]
 pub struct Ratios {
-    /// Tr Σ / Tr F, both of sentences' summed losses.
+    /// Tr Σ / Tr F, both of sentences' summed losses, or of single tokens' losses.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub noise_fisher: Option<f64>,
     /// By the jackknife over sentences.

@@ -242,7 +242,7 @@ impl<'r> Session<'r> {
             self.evaluation = Some(e);
             return Ok(());
         }
-        folder.metric(&json!({
+        let mut line = json!({
             "step": trainer.step,
             "held_out_loss": e.loss,
             "excess_loss": e.excess_loss,
@@ -250,7 +250,12 @@ impl<'r> Session<'r> {
             "entropy_floor": e.entropy_floor,
             "sentences": e.sentences,
             "seconds": self.seconds(),
-        }))?;
+        });
+        if let Some((value, error)) = e.excess_loss_paired.zip(e.excess_loss_paired_standard_error) {
+            line["excess_loss_paired"] = value.into();
+            line["excess_loss_paired_standard_error"] = error.into();
+        }
+        folder.metric(&line)?;
         let values = [
             ("held_out/loss", e.loss),
             ("held_out/excess_loss", e.excess_loss),

@@ -71,6 +71,7 @@ fn a_causal_run_is_trained_evaluated_measured_probed_and_reported() {
     let trace = measure(&["trace", "--estimator", "exact-labels"]);
     assert_eq!((&trace["loss_normaliser"], &trace["count"]), (&"predicted_token".into(), &60.into()));
     let noise = measure(&["noise", "--bartlett", "--samples", "32"]);
+    assert_eq!((&noise["per"], &noise["loss_normaliser"]), (&"example".into(), &"sentence".into()));
     let tokens = number(&noise, "tokens_per_example");
     assert_eq!(tokens, number(&noise, "masked_positions") / 60.0);
     let bartlett = &noise["bartlett"];
@@ -79,8 +80,39 @@ fn a_causal_run_is_trained_evaluated_measured_probed_and_reported() {
     assert!((fisher / want - 1.0).abs() < 0.15, "{fisher} against {want}: of summed losses");
     let ratio = number(&bartlett["covariance_over_fisher"], "value");
     assert!((ratio * fisher / number(&noise, "trace_covariance") - 1.0).abs() < 1e-6);
-    let spectrum = measure(&["spectrum", "--top", "1"]);
-    assert_eq!(spectrum["loss_normaliser"], "predicted_token");
+    let single = measure(&["noise", "--per", "token", "--bartlett", "--samples", "32"]);
+    assert_eq!((&single["per"], &single["loss_normaliser"]), (&"token".into(), &"predicted_token".into()));
+    assert_eq!((&single["tokens_per_example"], &single["count"]), (&noise["tokens_per_example"], &60.into()));
+    let squares = single["per_example_squared_norm"].as_array().unwrap().len();
+    assert_eq!(squares as f64, number(&single, "masked_positions"));
+    let of = |report: &Value, key: &str| number(&report["bartlett"][key], "value");
+    assert!((of(&single, "trace_fisher") * tokens / fisher - 1.0).abs() < 1e-6);
+    let ratio = number(&single, "trace_covariance") / of(&single, "trace_fisher");
+    assert!((of(&single, "covariance_over_fisher") / ratio - 1.0).abs() < 1e-6);
+    let (_, said) = f.printed(&["measure", "noise", "run/model", "run.toml", "--count", "60", "--per", "token"]);
+    assert!(said.contains("gradients of single tokens") && said.contains("times those of the 60 examples"), "{said}");
+    // Which loss each matrix is of.
+    let covariance = measure(&["trace", "--matrix", "noise_covariance"]);
+    let apart = number(&covariance, "trace") / number(&noise, "trace_covariance") - 1.0;
+    assert!(apart.abs() < 1e-5 && covariance["loss_normaliser"] == "sentence", "{covariance}");
+    for (what, normaliser) in [
+        (["trace", "--matrix", "empirical_fisher"].as_slice(), "sentence"),
+        (&["trace", "--matrix", "noise_covariance", "--estimator", "data-labels"], "sentence"),
+        (&["trace", "--matrix", "hessian", "--samples", "4"], "predicted_token"),
+        (&["spectrum", "--matrix", "noise_covariance", "--top", "1"], "sentence"),
+        (&["spectrum", "--top", "1"], "predicted_token"),
+        (&["sharpness"], "predicted_token"),
+    ] {
+        assert_eq!(measure(what)["loss_normaliser"], normaliser, "{what:?}");
+    }
+    let (printed, _) = f.printed(&["measure", "spectrum", "run/model", "run.toml", "--count", "9", "--top", "1"]);
+    assert!(printed.contains("the mean over all predicted tokens"), "{printed}");
+    let (printed, _) = f.printed(&["eval", "run/model", "run.toml", "--count", "9"]);
+    assert!(printed.contains("a predicted token, 9 examples with "), "{printed}");
+    let same = f.json(&["eval", "run/model", "run.toml", "--json"]);
+    for key in ["excess_loss_paired", "excess_loss_paired_standard_error"] {
+        assert!((number(&same, key) - number(&result, key)).abs() < 1e-5, "{key}: {same} {result}");
+    }
 
     let task = ["--task", "task-3", "--train", "60", "--validation", "30", "--test", "30", "--json"];
     let probe = f.json(&[["probe", "run/model", "run.toml", "--features", "last"].as_slice(), &task].concat());
@@ -170,6 +202,7 @@ fn a_sweep_compares_causal_models_of_one_objective() {
     assert_eq!(rows.len(), 4, "{table}");
     for row in rows {
         assert_eq!(row["curvature"]["loss_normaliser"], "predicted_token");
+        assert!(number(&row["evaluation"], "excess_loss_paired_standard_error") > 0.0);
         assert!(number(&row["evaluation"], "positions") > 150.0 && number(&row["evaluation"], "excess_loss") > 0.0);
         // The function is kept: the embedded model's loss is not measured, its trace is.
         assert!(number(&row["curvature"], "fisher_trace") > 0.0);

@@ -180,12 +180,16 @@ fn examples_stand_in_the_place_of_a_language() {
         assert_eq!((examples.examples, examples.predicted), (15, 23));
         assert!(row.evaluation.is_none() && !row.saturated);
         let curvature = row.curvature.as_ref().unwrap();
-        assert!(curvature.bartlett.is_none(), "no ratio where examples predict several tokens");
+        let each = curvature.tokens_per_example.unwrap();
+        let ratio = curvature.bartlett.as_ref().unwrap().noise_fisher.unwrap();
         // The covariance of summed gradients, as `measure noise` has it.
         let noise = f.json(&["measure", "noise", model, "examples.jsonl", "--count", "16", "--as-sample", "--json"]);
         let (own, theirs) = (curvature.noise_trace.unwrap(), noise["trace_covariance"].as_f64().unwrap());
         assert!((own / theirs - 1.0).abs() < 1e-4, "{own} and {theirs}");
         assert!(curvature.fisher_trace > 0.0);
+        // Over the first 16 examples of the 20, whose trace is measured over all.
+        let want = own / (curvature.fisher_trace * each);
+        assert!(ratio > 0.5 * want && ratio < 2.0 * want, "{ratio} and {want}");
     }
     let page = f.read("OUT/report.html");
     assert!(!page.contains("saturated: their excess loss") && !page.contains("Correlations of accuracy"));

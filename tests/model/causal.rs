@@ -216,7 +216,7 @@ fn noise_is_of_whole_sentences_and_its_ratio_of_like_with_like() {
     let request = NoiseRequest { bartlett: Some(32), ..NoiseRequest::default() };
     let found =
         gradient_noise(&Setting::of(&model), &Examples::These((&sentences).into()), &request, &mut unseen).unwrap();
-    assert_eq!(found.scope.loss_normaliser(), LossNormaliser::PredictedToken);
+    assert_eq!(found.scope.loss_normaliser(), LossNormaliser::Sentence, "summed losses");
     assert!((found.scope.tokens_per_example() - each).abs() < 1e-12);
     let trace = found.noise.unwrap().trace_covariance.value;
     assert!((trace / covariance - 1.0).abs() < 1e-4, "{trace} against {covariance}");

@@ -28,6 +28,7 @@ mod model_files;
 mod other_folders;
 mod precision;
 mod recipe;
+mod token_noise;
 mod training;
 mod transformers;
 mod windows;

@@ -34,4 +34,5 @@ mod report;
 mod shaders;
 mod sweep;
 mod theory;
+mod token_noise;
 mod variants;

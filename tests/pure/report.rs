@@ -109,6 +109,8 @@ impl Made<'_> {
                 loss: 1.2 + self.excess,
                 excess_loss: self.excess,
                 excess_loss_standard_error: 0.05 * self.excess,
+                excess_loss_paired: None,
+                excess_loss_paired_standard_error: None,
                 entropy_floor: 1.2,
                 sentences: 1000,
                 positions: None,

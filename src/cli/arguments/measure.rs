@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 
 use super::{Json, ModelAndExamples};
 use crate::curvature::{CurvatureMatrix, Estimator, LabelSource, Named, ProbeKind, Sampling};
+use crate::model::Per;
 
 #[derive(Args, Debug)]
 pub struct Measure {
@@ -22,7 +23,7 @@ pub enum MeasureCommand {
     Hvp(MeasureHvp),
     /// The eigenvalues of largest absolute value; with --density the spectral density
     Spectrum(MeasureSpectrum),
-    /// Gradient noise: per-example norms, the noise covariance and the noise scale
+    /// Gradient noise: norms an example or a predicted token, the noise covariance and the noise scale
     Noise(MeasureNoise),
     /// Largest eigenvalue, batch sharpness and the loss's rise along the gradient
     Sharpness(MeasureSharpness),
@@ -144,7 +145,10 @@ pub struct MeasureNoise {
     /// Labels of the gradients: the data's, or drawn from the model
     #[arg(long, value_parser = choice::<LabelSource>(), default_value = "data")]
     pub labels: LabelSource,
-    /// Largest number of examples whose covariance eigenvalues are computed
+    /// Of what each gradient is
+    #[arg(long, value_parser = choice::<Per>(), default_value = "example")]
+    pub per: Per,
+    /// Largest number of gradients whose covariance's eigenvalues are computed
     #[arg(long, default_value_t = 512)]
     pub eigenvalues_up_to: u32,
     /// Also Tr Σ : Tr F : Tr H over the same examples and the alignment of Σ with the Hessian

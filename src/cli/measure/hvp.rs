@@ -62,6 +62,7 @@ where
         return Err(crate::curvature::CurvatureError::NotFinite("a product").into());
     }
     write(&arguments.out, &subject, &products, stacked)?;
+    let scope = Scope::of(&subject, session.target(), cost).of_sums(arguments.matrix.of_sums());
     let report = HvpReport {
         matrix: arguments.matrix.to_string(),
         vectors: vectors.len(),
@@ -69,7 +70,7 @@ where
         vector_norms: vectors.iter().map(|v| norm(v)).collect(),
         product_norms: products.iter().map(|v| norm(v)).collect(),
         out: arguments.out.display().to_string(),
-        evidence: session.evidence(common, Scope::of(&subject, session.target(), cost)).ended(interrupted, true),
+        evidence: session.evidence(common, scope).ended(interrupted, true),
     };
     let mut rows = report.evidence.rows(&report.matrix);
     for (i, form) in report.quadratic_forms.iter().enumerate() {

@@ -54,9 +54,14 @@ pub struct Evidence {
     examples: String,
     /// Examples that were measured.
     count: usize,
-    /// Masked positions, or predicted tokens, in them; the matrix is of the mean loss over these.
+    /// Masked positions, or predicted tokens, in them.
     masked_positions: usize,
-    /// What the loss is the mean over: `sentence` (each has one masked word) or `predicted_token`.
+    /// One of them in words.
+    #[serde(skip)]
+    predicted: &'static str,
+    /// What the loss is the mean over that the matrix is of: `sentence` (each has one masked position, or counts with
+    /// its loss summed over its predicted tokens: `empirical_fisher`, `noise_covariance`, noise per example) or
+    /// `predicted_token`.
     loss_normaliser: LossNormaliser,
     /// Parameters that take part; a tied table counts once.
     parameters: usize,
@@ -156,6 +161,18 @@ impl Session {
                 Ok(())
             }
             Stage::Counted { what, unit, progress } => self.watch(what, unit, progress),
+            Stage::Tokens(count) => {
+                self.gauge.done();
+                print::note(&format!(
+                    "the norms of {} gradients of single tokens are computed over {} tokens, {} times those of the {} \
+                    examples",
+                    count.gradients,
+                    count.tokens,
+                    print::short(count.times()),
+                    count.examples
+                ));
+                Ok(())
+            }
         }
     }
 
@@ -166,6 +183,7 @@ impl Session {
             examples: common.on.examples.display().to_string(),
             count: scope.examples,
             masked_positions: scope.masked,
+            predicted: self.model.encoder.config.reach().predicted(),
             loss_normaliser: scope.loss_normaliser(),
             parameters: scope.parameters,
             left_out: scope.left_out,
@@ -196,10 +214,16 @@ impl Evidence {
             0 => "nothing left out".to_string(),
             n => format!("{n} tensors left out"),
         };
+        let loss = match self.loss_normaliser {
+            LossNormaliser::Sentence if self.count == self.masked_positions => format!("that of a {}", self.predicted),
+            LossNormaliser::Sentence => format!("the sum over an example's {}s", self.predicted),
+            LossNormaliser::PredictedToken => format!("the mean over all {}s", self.predicted),
+        };
         let row = |a: &str, b: String| (a.to_string(), b);
         vec![
             row("matrix", matrix.to_string()),
-            row("over", format!("{over}, {} {}s", self.masked_positions, self.loss_normaliser.unit())),
+            row("over", format!("{over}, {} {}s", self.masked_positions, self.predicted)),
+            row("loss", loss),
             row("parameters", format!("{}, {held}", self.parameters)),
             row("seed", self.seed.to_string()),
             row("cost", format!("{} gradients, {:.1} s", print::short(self.gradient_equivalents), self.seconds)),

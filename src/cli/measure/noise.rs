@@ -1,5 +1,5 @@
-//! `lowland measure noise`: per-example gradient norms, the noise covariance, the noise scale; with `--bartlett` how
-//! noise and curvature go together.
+//! `lowland measure noise`: gradient norms of examples or of single tokens, the noise covariance, the noise scale; with
+//! `--bartlett` how noise and curvature go together.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -8,38 +8,42 @@ use super::{Evidence, Number, Session, check_figure, finite, print_report, write
 use crate::cli::arguments::{Common, MeasureNoise};
 use crate::cli::failure::Failure;
 use crate::cli::print;
-use crate::curvature::{Comparison, Noise, NoiseRequest, gradient_noise};
+use crate::curvature::{Comparison, Named, Noise, NoiseRequest, gradient_noise};
+use crate::model::Per;
 use crate::report::{Axis, Figure, Line};
 use crate::statistics::Estimate;
 
-/// What is printed under `--json`. g_i is the gradient of example i's loss, summed over its predicted positions; ḡ
-/// their mean; Σ their covariance with n - 1.
+/// What is printed under `--json`. g_i is the gradient of example i's loss, summed over its predicted positions, or with
+/// `--per token` of the loss of one predicted token; n are all of these, ḡ their mean, Σ their covariance with n - 1.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct NoiseReport {
     /// Always `noise_covariance`.
     matrix: String,
     /// Where the labels come from: `data` or `model`.
     labels: String,
-    /// Predicted tokens in an example, N / n: what a trace of the loss per predicted token (`measure trace`) is
-    /// multiplied by to be one of an example's summed loss, as all traces here are.
+    /// What each gradient is of: `example` or `token`. Standard errors are over examples in either case.
+    per: Per,
+    /// Predicted tokens in an example: what a trace of the loss per predicted token (`measure trace`) is multiplied by
+    /// to be one of an example's summed loss, as all traces here are per `example`. Per `token` they are of the loss
+    /// per predicted token as they stand.
     tokens_per_example: f64,
-    /// ‖g_i‖² of each example.
+    /// ‖g_i‖² of each example; per `token`, of each predicted token, in the order of the examples and their positions.
     per_example_squared_norm: Vec<f64>,
     /// ‖ḡ‖² as it is, with the bias Tr Σ / n of a population's. Null, as all that needs ḡ, where an interrupt came
     /// before it.
     mean_gradient_squared_norm: Option<f64>,
     /// Tr Σ.
     trace_covariance: Option<f64>,
-    /// Jackknife over examples; null for fewer than 3.
+    /// Jackknife over examples, each left out with all its gradients; null for fewer than 3.
     trace_covariance_standard_error: Option<f64>,
-    /// ‖ḡ‖² - Tr Σ / n: without bias, therefore at times negative near an optimum.
+    /// ‖E g‖² from pairs of gradients of different examples, which per `example` is ‖ḡ‖² - Tr Σ / n: without bias,
+    /// therefore at times negative near an optimum.
     gradient_squared_norm: Option<f64>,
     gradient_squared_norm_standard_error: Option<f64>,
-    /// Tr Σ / `gradient_squared_norm`; meaningless where that is not well above its error.
+    /// Tr Σ / `gradient_squared_norm`, in examples or in tokens; meaningless where that is not well above its error.
     noise_scale: Option<f64>,
     noise_scale_standard_error: Option<f64>,
-    /// Of Σ, largest first, n - 1 of them; null where there are more examples than `--eigenvalues-up-to`, or after an
-    /// interrupt.
+    /// Of Σ, largest first, n - 1 of them; null where n is more than `--eigenvalues-up-to`, or after an interrupt.
     covariance_eigenvalues: Option<Vec<f64>>,
     /// With `--bartlett`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -48,23 +52,25 @@ pub struct NoiseReport {
     evidence: Evidence,
 }
 
-/// Three traces over the same examples, all of an example's summed loss, which agree where the model's conditionals are
-/// the data's (Liu et al. 2023, Lemma 4.2), and how Σ and the Hessian lie to each other.
+/// Three traces over the same examples, all of an example's summed loss, or per `token` of a predicted token's, which
+/// agree where the model's conditionals are the data's (Liu et al. 2023, Lemma 4.2), and how Σ and the Hessian lie to
+/// each other.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Bartlett")]
 struct BartlettReport {
     trace_covariance: Number,
-    /// By random signs: Tr F of the loss per predicted token times `tokens_per_example`.
+    /// By random signs: Tr F of the loss per predicted token, per `example` times `tokens_per_example`.
     trace_fisher: Number,
     /// By probe vectors.
     trace_hessian: Number,
-    /// Tr Σ / (Tr F N / n).
+    /// Tr Σ / Tr F of the two above; with Tr F of the mean loss it is Tr Σ / (Tr F N / n) per `example`, Tr Σ / Tr F
+    /// per `token`.
     covariance_over_fisher: Number,
     covariance_over_hessian: Number,
     hessian_over_fisher: Number,
     /// Tr(Σ H) / (‖Σ‖_F ‖H‖_F), 1 where the two are proportional; null where there are too few examples for ‖Σ‖_F.
     alignment: Option<f64>,
-    /// Examples whose (g_i - ḡ)ᵀ H (g_i - ḡ) gave Tr(Σ H).
+    /// Gradients whose (g_i - ḡ)ᵀ H (g_i - ḡ) gave Tr(Σ H).
     alignment_examples: usize,
 }
 
@@ -76,15 +82,16 @@ where
     check_figure(arguments.out.as_deref())?;
     let session = open(common)?;
     let request = NoiseRequest {
+        per: arguments.per,
         labels: arguments.labels,
         eigenvalues_up_to: arguments.eigenvalues_up_to as usize,
         bartlett: arguments.bartlett.then_some(arguments.samples as usize),
         seed: common.seed(),
     };
     let found = gradient_noise(&session.setting(common), &session.examples, &request, &mut |s| session.follow(s))?;
-    let n = found.examples;
+    let n = found.gradients;
     if n > request.eigenvalues_up_to {
-        print::note(&format!("no covariance eigenvalues of {n} examples: give --eigenvalues-up-to {n}"));
+        print::note(&format!("no covariance eigenvalues of {n} gradients: give --eigenvalues-up-to {n}"));
     }
     let of = |f: fn(&Noise) -> Estimate| (found.noise.as_ref().map(f).map(Number::from)).unwrap_or_default();
     let (covariance, gradient, scale) =
@@ -92,6 +99,7 @@ where
     let report = NoiseReport {
         matrix: "noise_covariance".into(),
         labels: arguments.labels.to_string(),
+        per: arguments.per,
         tokens_per_example: found.scope.tokens_per_example(),
         mean_gradient_squared_norm: found.mean_gradient_squared_norm,
         trace_covariance: covariance.value,
@@ -120,7 +128,7 @@ impl From<Comparison> for BartlettReport {
             covariance_over_hessian: number(found.ratios.covariance_over_hessian),
             hessian_over_fisher: number(found.ratios.hessian_over_fisher),
             alignment: found.alignment.and_then(finite),
-            alignment_examples: found.alignment_examples,
+            alignment_examples: found.alignment_gradients,
         }
     }
 }
@@ -131,10 +139,12 @@ fn rows(report: &NoiseReport) -> Vec<(String, String)> {
         |value: Option<f64>, error| value.map_or("unknown".to_string(), |value| print::with_error(value, error));
     let scale =
         report.noise_scale.map_or("undefined".into(), |s| print::with_error(s, report.noise_scale_standard_error));
+    let signal = if report.per == Per::Example { "‖ḡ‖² - Tr Σ / n" } else { "‖ḡ‖² without bias" };
     let mut rows = vec![
+        row("per", report.per.name().into()),
         row("Tr Σ", known(report.trace_covariance, report.trace_covariance_standard_error)),
         row("‖ḡ‖²", known(report.mean_gradient_squared_norm, None)),
-        row("‖ḡ‖² - Tr Σ / n", known(report.gradient_squared_norm, report.gradient_squared_norm_standard_error)),
+        row(signal, known(report.gradient_squared_norm, report.gradient_squared_norm_standard_error)),
         row("noise scale", scale),
     ];
     if report.tokens_per_example > 1.0 {
@@ -152,7 +162,9 @@ fn rows(report: &NoiseReport) -> Vec<(String, String)> {
         rows.push(row("Tr H / Tr F", b.hessian_over_fisher.text()));
         rows.push(row("alignment of Σ, H", b.alignment.map_or("unknown".into(), print::short)));
     }
-    rows.extend(report.evidence.rows(&format!("covariance of gradients, labels of the {}", report.labels)));
+    let whose = if report.per == Per::Example { "examples" } else { "single tokens" };
+    let matrix = format!("covariance of the gradients of {whose}, labels of the {}", report.labels);
+    rows.extend(report.evidence.rows(&matrix));
     rows
 }
 

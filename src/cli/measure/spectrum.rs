@@ -121,6 +121,7 @@ where
     let points = arguments.points as usize;
     let curves = density.as_ref().map(|q| (q.density(RELATIVE_WIDTH, points), q.log_density(FLOOR, LOG_WIDTH, points)));
     let untouched: usize = subject.untouched().iter().map(|r| r.len()).sum();
+    let scope = Scope::of(&subject, session.target(), cost).of_sums(arguments.matrix.of_sums());
     let report = SpectrumReport {
         matrix: arguments.matrix.to_string(),
         eigenvalues: pairs.eigenvalues.clone(),
@@ -132,7 +133,7 @@ where
             let steps = q.nodes.iter().map(Vec::len).max().unwrap_or(0);
             density_report(q, linear, log, steps, untouched)
         }),
-        evidence: session.evidence(common, Scope::of(&subject, session.target(), cost)).ended(interrupted, converged),
+        evidence: session.evidence(common, scope).ended(interrupted, converged),
     };
     if !converged && !pairs.interrupted {
         print::note("not every eigenvalue has converged: give more --products, or a larger --tolerance");

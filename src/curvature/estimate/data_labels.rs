@@ -37,7 +37,7 @@ pub(super) fn estimate(
         .filter(|(i, _)| subject.vectors().contains(*i))
         .map(|(_, (p, values))| (p.name.clone(), known(values.iter().sum::<f64>() / n as f64, n)))
         .collect();
-    let scope = Scope::of(&subject, target, norms.gradient_equivalents).of_first(&subject, n);
+    let scope = Scope::of(&subject, target, norms.gradient_equivalents).of_sums(true).of_first(&subject, n);
     Ok(found(trace.cut_short(norms.interrupted), per_tensor, scope))
 }
 
@@ -64,7 +64,7 @@ fn of_deviations(subject: &Subject, norms: &Norms, target: Target) -> Result<Est
             (name.to_string(), known(covariance_trace(&norms.per_parameter[own(name)], square), n))
         })
         .collect();
-    let scope = Scope::of(subject, target, norms.gradient_equivalents + 1.0 + mean.form_cost);
+    let scope = Scope::of(subject, target, norms.gradient_equivalents + 1.0 + mean.form_cost).of_sums(true);
     Ok(found(trace, per_tensor, scope))
 }
 

@@ -22,7 +22,7 @@ pub use plan::{PlanError, TracePlan, TraceRequest};
 pub use probes::{ProbeTrace, Probing, trace_by_probes};
 
 use super::{CurvatureError, Estimator, Examples, ProbeKind, Progress, Sampling, Scope, Setting, Trace};
-use crate::model::Encoder;
+use crate::model::{Encoder, TokenCount};
 use crate::statistics::Estimate;
 
 /// What a procedure is at.
@@ -39,6 +39,8 @@ pub enum Stage<'a> {
         /// How many there are, and the value so far.
         progress: &'a Progress,
     },
+    /// Gradients of single tokens come, of so many tokens.
+    Tokens(TokenCount),
 }
 
 /// Called when something begins, and after each block of it. [`CurvatureError::Interrupted`] ends the procedure: it

@@ -261,7 +261,7 @@ fn over(
     let observe = &mut |progress: &_| watch(&Stage::Counted { what: plan.estimator.name(), unit: "probe", progress });
     let ProbeTrace { trace, parts } = run(&*operator, &ranges, what, target, observe)?;
     let cost = trace.gradient_equivalents + spent / sentences.len() as f64;
-    let scope = Scope::of(&subject, target, cost);
+    let scope = Scope::of(&subject, target, cost).of_sums(plan.matrix.of_sums());
     let scope = match trace.examples {
         Some(examples) => scope.of_first(&subject, examples),
         None => scope,

@@ -27,6 +27,16 @@ pub enum Reach {
     Past,
 }
 
+impl Reach {
+    /// One of what such a model predicts, in words.
+    pub fn predicted(self) -> &'static str {
+        match self {
+            Reach::Sentence => "masked word",
+            Reach::Past => "predicted token",
+        }
+    }
+}
+
 /// An object of JSON.
 pub(crate) type JsonMap = serde_json::Map<String, serde_json::Value>;
 

@@ -9,6 +9,7 @@ use super::markup::{Grid, fixed};
 use super::quantity::{self, EXCESS, PREDICTORS};
 use super::section::Section;
 use super::{covariates, embeddings, paper, statement};
+use crate::model::Per;
 use crate::statistics::Coefficient;
 
 const STYLE: &str = "
@@ -45,12 +46,20 @@ pub fn page(contents: &[Content]) -> String {
     units.sort_unstable();
     units.dedup();
     let units = units.join(" or a ");
-    let times = if units.contains("token") { TOKENS } else { "" };
+    let rows = || contents.iter().flat_map(|c| &c.section.tables).flat_map(|t| &t.rows);
+    let noise = |per: Per| rows().filter_map(|r| r.curvature.as_ref()?.noise_per).any(|own| own == per);
+    let whose = match (noise(Per::Token), noise(Per::Example)) {
+        (true, true) => "single sentences' or single predicted tokens'",
+        (true, false) => "single predicted tokens'",
+        _ => "single sentences'",
+    };
+    let several = units.contains("token") && (noise(Per::Example) || !noise(Per::Token));
+    let times = if several { TOKENS } else { "" };
     format!(
         "{0}<p>Among models with the same pre-training loss, does the flatter one transfer better? \
          Losses are in nats for a {units}; the excess loss is the mean KL divergence of the exact conditional from \
          the model's. F is the Fisher matrix of the mean loss (equal to Gauss-Newton's), H its Hessian, Σ the \
-         covariance of single sentences' gradients. Where the model is the language, the three have the same \
+         covariance of {whose} gradients. Where the model is the language, the three have the same \
          trace{times}. Each figure lies in <code>figures/</code> as SVG and PNG, each number in \
          <code>tables/</code> as CSV and JSON.</p>\n{sections}</body>\n</html>\n",
         head(&title, STYLE)
