@@ -3,10 +3,10 @@
     python scripts/check_lstm.py [--seed N] [--models N] [--lowland PATH]
 
 Each model has a random shape, both directions or one, a tied head or not, and sentences of 1, 2 and more tokens. Compared
-are logits; products of the Hessian, the Gauss-Newton and the empirical Fisher matrix; the gradient of each example;
-squared norms of the examples' gradients; the Fisher trace over all labels, by tensor; symmetry of the Hessian's products;
-and the tensors that Lowland writes for the same model. Bounds are those of the test suite. Needs torch, safetensors and
-what `tests/fixtures/make_curvature.py` needs.
+are logits and losses; products of the Hessian, the Gauss-Newton and the empirical Fisher matrix; the gradient of each
+example; squared norms of the examples' gradients; the Fisher trace over all labels, by tensor; symmetry of the Hessian's
+products; and the tensors that Lowland writes for the same model. Bounds are those of the test suite. Needs torch,
+safetensors and what `tests/fixtures/make_curvature.py` needs.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from make_transformers import examples, make, short  # noqa: E402
 
 # Relative, but of logits absolute.
 BOUNDS = {
-    "logits": 2e-5, "gradients": 1e-4, "hessian": 2e-4, "ggn": 2e-4, "empirical_fisher": 2e-4, "norms": 1e-5,
+    "logits": 2e-5, "loss": 1e-6, "gradients": 1e-4, "hessian": 2e-4, "ggn": 2e-4, "empirical_fisher": 2e-4, "norms": 1e-5,
     "fisher": 1e-5, "fisher by tensor": 1e-5, "symmetry": 1e-5, "written": 0.0,
 }
 
@@ -46,8 +46,7 @@ def shape(seed):
 
 
 class Check:
-    # Examples whose gradients are asked for one by one.
-    singles = 8
+    examples = "examples.jsonl"
 
     def __init__(self, lowland, folder, seed):
         self.lowland, self.folder, self.seed = lowland, folder, seed
@@ -58,10 +57,10 @@ class Check:
         self.case = Case(folder, RNNLMHeadModel)
         self.errors = {}
 
-    def run(self, *arguments, examples="examples.jsonl"):
-        command = [self.lowland, *arguments[:2], str(self.folder), str(self.folder / examples), *map(str, arguments[2:])]
-        if arguments[0] == "eval":
-            command = [self.lowland, "eval", str(self.folder), str(self.folder / examples), *map(str, arguments[1:])]
+    def run(self, *arguments):
+        words = 1 if arguments[0] == "eval" else 2
+        on = [self.folder, self.folder / self.examples]
+        command = list(map(str, [self.lowland, *arguments[:words], *on, *arguments[words:]]))
         done = subprocess.run([*command, "--json"], capture_output=True, text=True)
         if done.returncode:
             sys.exit(f"{' '.join(command)}: {done.stderr}")
@@ -70,19 +69,20 @@ class Check:
     def note(self, what, error):
         self.errors[what] = max(self.errors.get(what, 0.0), float(error))
 
-    def product(self, matrix, vectors, examples="examples.jsonl"):
+    def product(self, matrix, vectors):
         """Vectors [K, N] times a matrix, by Lowland."""
         file, out = self.folder / "v.safetensors", self.folder / "hv.safetensors"
         save_file({name: v.float().contiguous() for name, v in self.case.parts(vectors).items()}, file)
-        self.run("measure", "hvp", "--vector", file, "--matrix", matrix, "--out", out, examples=examples)
+        self.run("measure", "hvp", "--vector", file, "--matrix", matrix, "--out", out)
         got = load_file(out)
         return torch.cat([got[name].double().flatten(1) for name in self.case.names], dim=1)
 
     def logits(self):
         out = self.folder / "logits.safetensors"
-        self.run("eval", "--export", "logits", out)
+        report = self.run("eval", "--export", "logits", out)
         got = load_file(out)["logits"].double()
         self.note("logits", (got - self.case.truth["logits"]).abs().max())
+        self.note("loss", abs(report["loss"] / self.case.truth["losses"].mean() - 1))
 
     def products(self):
         case, rows = self.case, self.case.rows
@@ -100,11 +100,11 @@ class Check:
             if matrix == "hessian":
                 crossed = got @ vectors.T
                 self.note("symmetry", (crossed - crossed.T).abs().max() / (got.norm(dim=1).max() * vectors.norm(dim=1).max()))
-        # Of one example alone the empirical Fisher matrix is g gᵀ: its product with g is g itself, times |g|².
-        for row, g in list(zip(rows, gradients))[: self.singles]:
-            (self.folder / "one.jsonl").write_text(json.dumps(row) + "\n")
-            got = self.product("empirical_fisher", g[None], "one.jsonl")[0] / (g @ g)
-            self.note("gradients", (got - g).norm() / g.norm())
+        # The empirical Fisher matrix is Σ g gᵀ / n: times a vector at right angles to all gradients but one it is that one.
+        duals = torch.linalg.pinv(gradients).T.float().double() * len(rows)
+        want = duals @ gradients.T @ gradients / len(rows)
+        apart = (self.product("empirical_fisher", duals) - want).norm(dim=1) / gradients.norm(dim=1)
+        self.note("gradients", apart.max())
         norms = torch.tensor(self.run("measure", "noise")["per_example_squared_norm"], dtype=torch.float64)
         self.note("norms", (norms / (gradients**2).sum(1) - 1).abs().max())
 

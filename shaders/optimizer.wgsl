@@ -22,6 +22,9 @@ struct Params {
     ring: u32,
     beta1: f32,
     beta2: f32,
+    // 1 − β₁ and 1 − β₂, taken in double precision: 1 less the single 0.999 is off by 1e-5.
+    rest1: f32,
+    rest2: f32,
     eps: f32,
     decay: f32,
     momentum: f32,
@@ -136,8 +139,8 @@ fn adamw(here: Place) {
     if i >= p.size4 || s.y > 0.0 { return; }
     let o = step.user[0];
     let grad = g[i] * s.x;
-    let m = p.beta1 * first_moment[i] + (1.0 - p.beta1) * grad;
-    let v = p.beta2 * second_moment[i] + (1.0 - p.beta2) * grad * grad;
+    let m = p.beta1 * first_moment[i] + p.rest1 * grad;
+    let v = p.beta2 * second_moment[i] + p.rest2 * grad * grad;
     first_moment[i] = m;
     second_moment[i] = v;
     theta[i] = theta[i] * (1.0 - o.x * p.decay) - (o.x / o.y) * m / (sqrt(v) / sqrt(o.z) + p.eps);

@@ -252,7 +252,7 @@ pub struct ModelAndExamples {
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
     /// Examples in one batch on the adapter; default: 256, or as many as the logits of their predicted tokens are
-    /// within 256 MiB
+    /// within 256 MiB, and of eval all that it keeps within 1 GiB
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub batch: Option<u32>,
     /// A file of examples is a sample of something larger: its numbers get a standard error for that

@@ -104,7 +104,11 @@ pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Ev
     };
     let model = loaded.moved_to(&Device::open(adapter, kernel_choice)?)?;
     let most = hard.iter().map(|s| s.masked.len()).max().unwrap_or(1);
-    let usual = || Chunks::batch_for(most, model.encoder.classes() as usize);
+    let usual = || {
+        let most = Chunks::batch_for(most, model.encoder.classes() as usize);
+        let most = ForwardPass::batch_for(&model, &hard, most, Labels::Hard, export.is_some());
+        truth.as_ref().map_or(most, |truth| ForwardPass::batch_for(&model, &truth.soft, most, Labels::Soft, false))
+    };
     let batch = arguments.on.batch.map_or_else(usual, |batch| batch as usize);
     let forward = |sentences: &[Sentence], labels, exports| {
         let dims = dims_for(sentences, batch);

@@ -7,6 +7,7 @@ use super::failure::Failure;
 use super::print;
 use super::progress::Gauge;
 use super::task::{self, Opened};
+use crate::config::ObjectiveKind;
 use crate::downstream::{
     DownstreamError, Dropping, Features, LinearProbe, Outcome, Pooling, RateSchedule, layer_number, probe, probe_fresh,
     ridge_path,
@@ -179,8 +180,13 @@ fn features(device: Option<&Device>, arguments: &Probe, opened: &Opened) -> Resu
         Some(pooling) => pooling,
         None => {
             let (language, longest) = (opened.corpus.language.clone(), data.longest);
-            let features = interrupt::or_stop(move || Features::lookup(language.as_ref(), &sentences, longest))?;
-            return Ok((features, "lookup".into()));
+            let kind = opened.corpus.objective.kind;
+            let features = interrupt::or_stop(move || Features::exact(kind, language.as_ref(), &sentences, longest))?;
+            let name = match kind {
+                ObjectiveKind::Mlm => "lookup",
+                ObjectiveKind::Causal => "lookup of next words",
+            };
+            return Ok((features, name.into()));
         }
     };
     let encoder = &opened.model.encoder;

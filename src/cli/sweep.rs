@@ -291,7 +291,7 @@ impl Watcher for Screen {
 
 impl From<SweepError> for Failure {
     fn from(error: SweepError) -> Failure {
-        Failure::usage(error.to_string())
+        Failure { code: error.kind.into(), message: error.to_string() }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use crate::config::ObjectiveKind;
 use crate::gpu::GpuError;
 use crate::language::{Language, Words};
 use crate::model::{Encoder, Model, ModelKind, Reach, RepresentationPass, TokenIds, dims_for};
@@ -209,7 +210,7 @@ impl Features {
 
     /// The lookup table: p(. | the other words) at every position, zeros behind a shorter sentence.
     pub fn lookup(language: &dyn Language, sentences: &[Words], longest: usize) -> Features {
-        let width = longest * language.vocabulary().len();
+        let width = Features::exact_width(ObjectiveKind::Mlm, language, longest);
         let one = |words: &Words| {
             let known = language.conditional_unchecked(words);
             let mut row: Vec<f32> = known.conditional.iter().flatten().map(|p| *p as f32).collect();
@@ -218,6 +219,38 @@ impl Features {
         };
         let rows: Vec<Vec<f32>> = sentences.par_iter().map(one).collect();
         Features { width, values: rows.concat() }
+    }
+
+    /// The table of next words: p(. | the words before) at the first word and behind every word, the sentence's end last
+    /// in each row, zeros behind a shorter sentence and for one that the language does not make.
+    pub fn next_words(language: &dyn Language, sentences: &[Words], longest: usize) -> Features {
+        let width = Features::exact_width(ObjectiveKind::Causal, language, longest);
+        let one = |words: &Words| {
+            let next = language.prefixes(words).map_or(vec![], |known| known.next);
+            let mut row: Vec<f32> = next.iter().flatten().map(|p| *p as f32).collect();
+            row.resize(width, 0.0);
+            row
+        };
+        let rows: Vec<Vec<f32>> = sentences.par_iter().map(one).collect();
+        Features { width, values: rows.concat() }
+    }
+
+    /// What the language itself says where a model of an objective predicts: the [lookup table](Self::lookup), or that
+    /// of [next words](Self::next_words).
+    pub fn exact(kind: ObjectiveKind, language: &dyn Language, sentences: &[Words], longest: usize) -> Features {
+        match kind {
+            ObjectiveKind::Mlm => Features::lookup(language, sentences, longest),
+            ObjectiveKind::Causal => Features::next_words(language, sentences, longest),
+        }
+    }
+
+    /// Numbers for each sentence of [`exact`](Self::exact).
+    pub fn exact_width(kind: ObjectiveKind, language: &dyn Language, longest: usize) -> usize {
+        let words = language.vocabulary().len();
+        match kind {
+            ObjectiveKind::Mlm => longest * words,
+            ObjectiveKind::Causal => (longest + 1) * (words + 1),
+        }
     }
 
     /// The features under a random matrix with independent normal entries of variance 1 / `to`, a function of the seed,

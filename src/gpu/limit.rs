@@ -30,6 +30,20 @@ pub enum Limit {
         /// What the adapter gives at most.
         limit: u64,
     },
+    /// Memory of the host, which a software adapter's is.
+    #[error(
+        "{label} takes {}, and the host, whose memory this software adapter has, has {} left.",
+        mebibytes(*bytes),
+        mebibytes(*available)
+    )]
+    Host {
+        /// Of the buffers.
+        label: String,
+        /// What they need.
+        bytes: u64,
+        /// What the system can still give.
+        available: u64,
+    },
     /// Rows of 64 KiB over the memory of a buffer.
     #[error("a tensor of {bytes} bytes is larger than an image of {rows} rows of 64 KiB")]
     Image {

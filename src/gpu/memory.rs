@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::device::{Gpu, alignment};
 use super::error::GpuError;
+use super::host_memory;
 use super::images::Memory;
 use super::limit::Limit;
 
@@ -147,7 +148,8 @@ impl Gpu {
     /// Zeroed buffers that share one allocation, in order.
     ///
     /// # Errors
-    /// [`GpuError::Limit`] when all together are larger than a buffer may be.
+    /// [`GpuError::Limit`] when all together are larger than a buffer may be, or, on a software adapter, than what the
+    /// host has left.
     pub fn buffers(&self, label: &str, sizes: &[u64]) -> Result<Vec<Buffer>, GpuError> {
         Ok(self.allocate(label, sizes, false)?.1)
     }
@@ -177,6 +179,9 @@ impl Gpu {
         if total > self.capabilities().largest_buffer {
             let limit = self.capabilities().largest_buffer;
             return Err(Limit::Buffer { label: label.into(), bytes: total, limit }.into());
+        }
+        if self.capabilities().software {
+            host_memory::check(label, total)?;
         }
         let block = Arc::new(self.block(label, total.max(256))?);
         let ranges: Vec<(u64, u64)> = whole.then_some((0, total)).into_iter().chain(offsets).collect();

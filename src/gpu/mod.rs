@@ -16,6 +16,7 @@ pub mod annotations;
 mod describe;
 mod device;
 mod error;
+mod host_memory;
 mod images;
 mod lanes;
 mod limit;

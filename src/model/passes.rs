@@ -59,17 +59,43 @@ impl Recipe {
     }
 }
 
+/// Bytes that a forward pass takes of the adapter at most, where nobody says how large batches are.
+const ROOM: u64 = 1 << 30;
+
 impl ForwardPass {
-    /// Plans for batches up to `dims`, without dropout. With `exports`, logits and hidden states stay readable.
-    ///
-    /// # Errors
-    /// As [`Recipe::plan`].
-    pub fn new(model: &Model, dims: Dims, labels: Labels, exports: bool) -> Result<ForwardPass, GpuError> {
+    /// A model without dropout, what is computed of it, and its losses.
+    fn recipe(model: &Model, labels: Labels, exports: bool) -> (Model, Recipe, TensorId) {
         let model = model.without_dropout();
         let Encoder { logits, hidden, .. } = &model.encoder;
         let exported: Vec<TensorId> =
             if exports { [*logits].into_iter().chain(hidden.iter().copied()).collect() } else { vec![] };
         let (recipe, loss) = Recipe::forward(&model.encoder, labels, &exported);
+        (model, recipe, loss)
+    }
+
+    /// Sentences at once: `most`, or half as many and so on, until the adapter binds all that [`new`](Self::new) plans
+    /// for and it takes at most 1 GiB; one at least.
+    pub fn batch_for(model: &Model, sentences: &[Sentence], most: usize, labels: Labels, exports: bool) -> usize {
+        let (model, recipe, _) = ForwardPass::recipe(model, labels, exports);
+        let fits = |batch: usize| {
+            let dims = dims_for(sentences, batch);
+            let bytes = || recipe.memory(&model.device, &dims).bytes() + recipe.batch_bytes(&model, &dims);
+            recipe.check(&model.device, &dims).is_ok() && bytes() <= ROOM
+        };
+        let mut batch = most.min(sentences.len()).max(1);
+        while batch > 1 && !fits(batch) {
+            batch = batch.div_ceil(2);
+        }
+        batch
+    }
+
+    /// Plans for batches up to `dims`, without dropout. With `exports`, logits and hidden states stay readable.
+    ///
+    /// # Errors
+    /// As [`Recipe::plan`].
+    pub fn new(model: &Model, dims: Dims, labels: Labels, exports: bool) -> Result<ForwardPass, GpuError> {
+        let (model, recipe, loss) = ForwardPass::recipe(model, labels, exports);
+        let Encoder { logits, hidden, .. } = &model.encoder;
         Ok(ForwardPass {
             bound: recipe.plan(&model, dims, &[])?,
             loss,

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
-use super::files::ModelError;
+use super::files::{ModelError, config_of};
+use super::kind::ModelKind;
 use super::weights_file::WeightsFile;
 
 const WHOLE: &str = "model.safetensors";
@@ -118,12 +119,18 @@ fn no_weights(folder: &Path) -> Option<ModelError> {
     let mut names: Vec<String> =
         std::fs::read_dir(folder).ok()?.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect();
     names.sort_unstable();
+    // As its config names it; of one that cannot be read, whatever `transformers` makes of it.
+    let class = match config_of(folder).map(|config| config.kind) {
+        Ok(ModelKind::Lstm) => "sys.path.append('scripts'); from lstm_mlm import RNNLMHeadModel",
+        Ok(kind) if kind.is_causal() => "from transformers import AutoModelForCausalLM",
+        _ => "from transformers import AutoModelForMaskedLM",
+    };
     if let Some(pickle) = names.iter().find(|n| n.starts_with("pytorch_model") && n.contains(".bin")) {
         return Some(ModelError::format(
             folder,
             format!(
                 "the weights are in {pickle}, which is a pickle and is not read; this writes {WHOLE} beside it:\n  \
-                 python -c \"import sys; from transformers import AutoModelForMaskedLM as M; \
+                 python -c \"import sys; {class} as M; \
                  M.from_pretrained(sys.argv[1]).save_pretrained(sys.argv[1])\" '{}'",
                 folder.display()
             ),

@@ -21,7 +21,8 @@ pub struct ChunkBuffers {
 /// The update's constants.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Rule {
-    AdamW { betas: [f32; 2], eps: f32, decay: f32 },
+    /// `rests` are 1 − `betas` before those were rounded.
+    AdamW { betas: [f32; 2], rests: [f32; 2], eps: f32, decay: f32 },
     Sgd { momentum: f32, decay: f32 },
 }
 
@@ -122,10 +123,10 @@ pub fn apply(rule: Rule, chunks: &[ChunkBuffers], shared: &Shared) -> Vec<Dispat
         let first_moment = chunk.first.clone();
         let decayed = |decay: f32| if chunk.decay { decay } else { 0.0 };
         match rule {
-            Rule::AdamW { betas: [beta1, beta2], eps, decay } => {
+            Rule::AdamW { betas: [beta1, beta2], rests: [rest1, rest2], eps, decay } => {
                 let second_moment = chunk.second.clone();
                 let decay = decayed(decay);
-                let params = kernel::Params { beta1, beta2, eps, decay, ..sized(chunk.size4) };
+                let params = kernel::Params { beta1, beta2, rest1, rest2, eps, decay, ..sized(chunk.size4) };
                 let adamw = kernel::Adamw { g, settled, theta, first_moment, second_moment, params };
                 adamw.dispatch(format!("adamw {i}"), flat(chunk.size4))
             }

@@ -53,9 +53,12 @@ impl UpdateRule {
 
     fn rounded(self) -> Rule {
         match self {
-            UpdateRule::AdamW { betas, eps, decay } => {
-                Rule::AdamW { betas: betas.map(|b| b as f32), eps: eps as f32, decay: decay as f32 }
-            }
+            UpdateRule::AdamW { betas, eps, decay } => Rule::AdamW {
+                betas: betas.map(|b| b as f32),
+                rests: betas.map(|b| (1.0 - b) as f32),
+                eps: eps as f32,
+                decay: decay as f32,
+            },
             UpdateRule::Sgd { momentum, decay } => Rule::Sgd { momentum: momentum as f32, decay: decay as f32 },
         }
     }

@@ -26,7 +26,7 @@ pub fn ascended(theta: &[f64], g: &[f64], rho: f64) -> Vec<f64> {
     theta.iter().zip(g).map(|(x, g)| if norm > 0.0 { x + rho * g / norm } else { *x }).collect()
 }
 
-/// Takes one step. β, ε and decay are in single precision, as the kernels have them; the bias corrections are not.
+/// Takes one step. Momentum, ε and decay are in single precision, as the kernels have them; β₁ and β₂ are not.
 pub fn step(rule: UpdateRule, treatment: Treatment, lr: f64, state: &mut State, g: &[f64]) {
     state.taken += 1;
     let single = |x: f64| f64::from(x as f32);
@@ -37,7 +37,7 @@ pub fn step(rule: UpdateRule, treatment: Treatment, lr: f64, state: &mut State, 
         let (x, g) = (state.theta[i], g * share);
         match rule {
             UpdateRule::AdamW { betas, eps, decay } => {
-                let [b1, b2] = betas.map(single);
+                let [b1, b2] = betas;
                 state.first[i] = b1 * state.first[i] + (1.0 - b1) * g;
                 state.second[i] = b2 * state.second[i] + (1.0 - b2) * g * g;
                 let [c1, c2] = betas.map(|b| 1.0 - b.powf(state.taken as f64));

@@ -6,8 +6,8 @@ use super::examine::{Examiner, Material, Question};
 use super::file::{EnlargeBy, EnlargeSize, Models};
 use super::plan::{PlannedRun, SweepPlan};
 use super::probe_section::{Method, ProbeSection};
-use crate::config::ConfigError;
-use crate::downstream::{Room, TaskData, check_room, layer_in, part_seed};
+use crate::config::{ConfigError, ObjectiveKind, Positions};
+use crate::downstream::{Features, Room, TaskData, check_room, layer_in, part_seed};
 use crate::gpu::Gpu;
 use crate::language::{LabelError, Language, Task, UnknownTask, check_task, part, task_names};
 use crate::model::{EnlargeError, Enlargement, Size, check_enlarge};
@@ -29,6 +29,10 @@ pub fn check(plan: &SweepPlan) -> Result<Vec<String>, ConfigError> {
     let config = &plan.runs[0].resolved.config;
     let corpus = Corpus::open(&config.language, &config.objective, plan.examine.seed)?;
     let language = corpus.language.as_ref();
+    if corpus.objective.kind == ObjectiveKind::Causal && plan.examine.positions != Positions::One {
+        let message = "belongs to `objective.kind = \"mlm\"`; of next words `objective.positions` of the base says which";
+        return Err(ConfigError { place: place(plan, "[examine] `positions`"), message: message.into() });
+    }
     for (i, probe) in plan.examine.probe.iter().enumerate() {
         let wrong = |key: &str| {
             let place = place(plan, &probe_key(i, key));
@@ -224,7 +228,8 @@ impl<'p> Examiner<'p> {
                 let d = run.model_config(1, 1).hidden_size as usize;
                 section.pooling(longest).width(d, longest)
             });
-            let looked_up = self.plan.examine.lookup.then(|| longest * corpus.language.vocabulary().len());
+            let exact = || Features::exact_width(corpus.objective.kind, corpus.language.as_ref(), longest);
+            let looked_up = self.plan.examine.lookup.then(exact);
             let widest = widths.chain(looked_up).max().unwrap_or(0);
             let width = section.projection.map_or(widest, |to| to as usize);
             check_room(gpu, sizes.train + sizes.validation + sizes.test, width)

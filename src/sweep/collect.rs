@@ -12,7 +12,7 @@ use super::folder::{self, ABOUT, About, Failed, ModelAt};
 use super::plan::{PlannedRun, SweepPlan};
 use super::probe_section::{Method, ProbeSection};
 use super::table::{LOOKUP, Missing, Row, Table};
-use crate::config::{OptimizerKind, TrainSection, as_text};
+use crate::config::{ObjectiveKind, OptimizerKind, TrainSection, as_text};
 use crate::train::{Corpus, Evaluation, ExampleLoss, newest};
 
 /// The state of a run.
@@ -103,7 +103,11 @@ impl SweepPlan {
     pub(super) fn lookup_files(&self) -> Vec<(&ProbeSection, PathBuf)> {
         let probes = self.examine.probe.iter().filter(|p| p.method != Method::Finetune && p.layer == -1);
         let language = self.language_hash();
-        let folder = self.store.join(format!("lookup-{language}"));
+        // Words masked and next words have tables of their own.
+        let folder = match self.runs[0].resolved.config.objective.kind {
+            ObjectiveKind::Mlm => self.store.join(format!("lookup-{language}")),
+            ObjectiveKind::Causal => self.store.join(format!("lookup-next-{language}")),
+        };
         probes.map(|p| (p, folder.join(Question::Probe(p).file(self)))).collect()
     }
 

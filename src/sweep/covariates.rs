@@ -46,7 +46,7 @@ impl Covariates {
     /// What is not one, with its line; a cell that is no number, with its column.
     pub fn read(path: &Path) -> Result<Covariates, SweepError> {
         let place = path.display().to_string();
-        let whole = |message: String| SweepError { place: place.clone(), message };
+        let whole = |message: String| SweepError::new(place.clone(), message);
         let bytes = std::fs::read(path).map_err(|e| whole(format!("cannot be read: {e}")))?;
         let text = String::from_utf8(bytes).map_err(|_| whole("is not UTF-8 text".into()))?;
         let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(without_mark(&text).as_bytes());
@@ -58,7 +58,7 @@ impl Covariates {
                 }
                 _ => e.to_string(),
             };
-            SweepError { place: format!("{place}{line}"), message }
+            SweepError::new(format!("{place}{line}"), message)
         };
         let head = reader.headers().map_err(unreadable)?.clone();
         let column = |name: &str| head.iter().position(|own| own == name);
@@ -84,7 +84,7 @@ impl Covariates {
         for record in reader.records() {
             let record = record.map_err(unreadable)?;
             let number = record.position().map_or(0, csv::Position::line);
-            let wrong = |message: String| SweepError { place: format!("{place}:{number}"), message };
+            let wrong = |message: String| SweepError::new(format!("{place}:{number}"), message);
             let value = |i: &usize| match &record[*i] {
                 "" => Ok(None),
                 text => match text.parse::<f64>() {
@@ -133,14 +133,14 @@ impl Covariates {
         let nowhere: Vec<String> =
             strange.iter().map(|line| format!("{} (line {})", line.model(), line.number)).collect();
         match (nowhere.is_empty(), without.is_empty()) {
-            (false, false) => Err(SweepError {
-                place: self.place.clone(),
-                message: format!(
+            (false, false) => Err(SweepError::new(
+                self.place.clone(),
+                format!(
                     "no [[model]] is called {}, and there is no line about {}; a `label` is the same in both",
                     listed(&nowhere),
                     listed(&without)
                 ),
-            }),
+            )),
             (false, true) => Ok(vec![format!("{}: no [[model]] is called {}", self.place, listed(&nowhere))]),
             (true, false) => Ok(vec![format!("{}: no line about {}", self.place, listed(&without))]),
             (true, true) => Ok(vec![]),

@@ -20,6 +20,15 @@ pub struct SweepError {
     pub place: String,
     /// What is wrong and what would be right.
     pub message: String,
+    /// Of a model that is not there, what reading it by itself would be.
+    pub kind: FailureKind,
+}
+
+impl SweepError {
+    /// Something in a sweep file that cannot be.
+    pub(super) fn new(place: String, message: String) -> SweepError {
+        SweepError { place, message, kind: FailureKind::Usage }
+    }
 }
 
 /// What kind of failure one is: whether it is tried again, and whether what comes next can be tried. Files and JSON
@@ -67,6 +76,15 @@ impl From<u8> for FailureKind {
             6 => FailureKind::NoAdapter,
             75 => FailureKind::Interrupted,
             _ => FailureKind::Other,
+        }
+    }
+}
+
+impl From<&ModelError> for FailureKind {
+    fn from(error: &ModelError) -> FailureKind {
+        match error {
+            ModelError::Io { .. } => FailureKind::InputOutput,
+            ModelError::Format { .. } => FailureKind::Usage,
         }
     }
 }
@@ -144,10 +162,6 @@ impl RunFailure {
 
     /// The kind of the failure.
     pub fn kind(&self) -> FailureKind {
-        let model = |error: &ModelError| match error {
-            ModelError::Io { .. } => FailureKind::InputOutput,
-            ModelError::Format { .. } => FailureKind::Usage,
-        };
         if self.interrupted() {
             return FailureKind::Interrupted;
         }
@@ -159,7 +173,7 @@ impl RunFailure {
             };
         }
         match self {
-            RunFailure::Train(RunError::Model(error)) | RunFailure::Model(error) => model(error),
+            RunFailure::Train(RunError::Model(error)) | RunFailure::Model(error) => error.into(),
             failure if failure.is_elsewhere() => FailureKind::Interrupted,
             RunFailure::Train(RunError::Io { .. }) | RunFailure::Io { .. } => FailureKind::InputOutput,
             RunFailure::Train(RunError::Diverged { .. })

@@ -16,7 +16,7 @@ use super::file::EnlargeBy;
 use super::plan::{PlannedRun, SweepPlan};
 use super::probe_section::{Method, ProbeSection, Reads};
 use super::table::{Accuracies, Task};
-use crate::config::{ConfigError, EvaluateSection, MeasureSection, Positions};
+use crate::config::{ConfigError, EvaluateSection, MeasureSection, ObjectiveKind, Positions};
 use crate::downstream::{
     Alignment, Dropping, Features, FineTuning, Fit, Fresh, Outcome, RateSchedule, TaskData, alignment, finetune,
     layer_number, probe, probe_fresh, read_token, ridge_path,
@@ -370,13 +370,18 @@ impl<'p> Examiner<'p> {
         self.fit(device, section, &data, &features, fresh, format!("{name} of layer {layer}"))
     }
 
-    /// A probe of the exact conditionals.
+    /// A probe of what the language says where the models predict: the exact conditionals, or the next words.
     pub fn probe_lookup(&mut self, device: &Device, section: &ProbeSection) -> Result<Probed, RunFailure> {
         let data = self.data(section)?;
         let sentences: Vec<Words> = data.parts().into_iter().flat_map(|part| part.sentences.clone()).collect();
         let (language, longest) = (self.corpus().language.clone(), data.longest);
-        let features = interrupt::or_stop(move || Features::lookup(language.as_ref(), &sentences, longest))?;
-        self.fit(device, section, &data, &features, None, "exact conditionals".into())
+        let kind = self.corpus().objective.kind;
+        let features = interrupt::or_stop(move || Features::exact(kind, language.as_ref(), &sentences, longest))?;
+        let name = match kind {
+            ObjectiveKind::Mlm => "exact conditionals",
+            ObjectiveKind::Causal => "exact next words",
+        };
+        self.fit(device, section, &data, &features, None, name.into())
     }
 
     fn fit(

@@ -34,7 +34,7 @@
 //! models = "last"                     # or "checkpoints": all of them, and the last
 //! sentences = 4000                    # for the loss
 //! alignment = true                    # how much of the last representations is a function of the exact conditional
-//! lookup = true                       # probes of the table of exact conditionals beside the models
+//! lookup = true                       # probes of the exact conditionals, or next words, beside the models
 //! enlarge = "largest"                 # curvature inside the largest of the sweep's architectures, or a size
 //! [examine.measure]                   # as [measure] of a run config, without `every`
 //! trace = { sentences = 2048 }
@@ -191,7 +191,7 @@ pub struct ExamineSection {
     pub seed: u64,
     /// Sentences for the loss.
     pub sentences: u32,
-    /// As `evaluate.positions` of a run config: "one" or "all" positions of a sentence.
+    /// As `evaluate.positions` of a run config: "one" or "all" positions of a sentence. Of `objective.kind` "mlm".
     pub positions: Positions,
     /// Whether probes of the exact conditionals stand beside those of the models.
     pub lookup: bool,
@@ -303,12 +303,12 @@ impl File {
     /// Reads and checks a sweep file.
     pub fn read(path: &Path) -> Result<File, SweepError> {
         let place = path.display().to_string();
-        let error = |message: String| SweepError { place: place.clone(), message };
+        let error = |message: String| SweepError::new(place.clone(), message);
         let text = std::fs::read_to_string(path).map_err(|e| error(format!("cannot be read: {e}")))?;
         let text = without_mark(&text);
         let file: File = toml::from_str(text).map_err(|e| {
             let line = e.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-            SweepError { place: format!("{place}:{line}"), message: e.message().trim_end().to_string() }
+            SweepError::new(format!("{place}:{line}"), e.message().trim_end().to_string())
         })?;
         if !(file.saturation_bound > 0.0 && file.saturation_bound.is_finite()) {
             return Err(error(format!("`saturation_bound` {} must be positive", file.saturation_bound)));

@@ -104,7 +104,7 @@ fn hash_of(folder: &Path) -> Result<String, ModelError> {
 /// Plans a sweep over given models; relative paths begin in the folder of the sweep file.
 pub(super) fn plan(file: File, path: &Path) -> Result<SweepPlan, SweepError> {
     let place = path.display().to_string();
-    let error = |message: String| SweepError { place: place.clone(), message };
+    let error = |message: String| SweepError::new(place.clone(), message);
     check_file(&file).map_err(error)?;
     let beside = path.parent().unwrap_or(Path::new(""));
     let base = file.base.as_ref().map(|base| beside.join(base));
@@ -120,7 +120,8 @@ pub(super) fn plan(file: File, path: &Path) -> Result<SweepPlan, SweepError> {
     let mut runs: Vec<PlannedRun> = Vec::new();
     for (i, (section, model)) in file.model.iter().zip(models).enumerate() {
         let wrong = |message: String| error(format!("[[model]] number {}: {message}", i + 1));
-        let model = model.map_err(|e| wrong(format!("`path`: {e}")))?;
+        let model =
+            model.map_err(|e| SweepError { kind: (&e).into(), ..wrong(format!("`path`: {e}")) })?;
         let run = planned(section, model, &asked, &resolved);
         if let Some(same) = runs.iter().find(|other| (&other.label, other.seed) == (&run.label, run.seed)) {
             let message =
@@ -188,7 +189,7 @@ fn read_examples(path: &Path) -> Result<ExamplesFile, SweepError> {
     let mut hasher = blake3::Hasher::new();
     match Opened::open(path).and_then(|file| hasher.update_reader(file).map(drop)) {
         Ok(()) => Ok(ExamplesFile { path: path.into(), hash: hasher.finalize().to_hex()[..16].to_string() }),
-        Err(e) => Err(SweepError { place: path.display().to_string(), message: format!("cannot be read: {e}") }),
+        Err(e) => Err(SweepError::new(path.display().to_string(), format!("cannot be read: {e}"))),
     }
 }
 

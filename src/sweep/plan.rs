@@ -106,7 +106,7 @@ pub(super) const MOST: usize = 100_000;
 /// be, with the override at fault; an exclusion that fits nothing; a given model that is not there.
 pub fn plan(path: &Path) -> Result<SweepPlan, SweepError> {
     let place = path.display().to_string();
-    let error = |message: String| SweepError { place: place.clone(), message };
+    let error = |message: String| SweepError::new(place.clone(), message);
     let file = File::read(path)?;
     if !file.model.is_empty() {
         return given::plan(file, path);
@@ -137,7 +137,7 @@ pub fn plan(path: &Path) -> Result<SweepPlan, SweepError> {
     let points = axes.iter().fold(vec![vec![]], |all, axis| {
         all.iter().flat_map(|p: &Vec<Setting>| axis.iter().map(move |q| [p.as_slice(), q].concat())).collect()
     });
-    let in_plan = |e: config::ConfigError| SweepError { place: place.clone(), message: e.to_string() };
+    let in_plan = |e: config::ConfigError| SweepError::new(place.clone(), e.to_string());
     // Which checkpoints are kept decides what there is to examine.
     let all_keys = file.examine.models == Models::Checkpoints;
     let each_seed = file.start.as_ref().is_some_and(|section| section.each_seed);

@@ -178,6 +178,7 @@ label = ["small", "large"]
 "model.hidden_size" = [8, 16]
 [examine]
 sentences = 40
+lookup = true
 enlarge = "largest"
 [examine.measure]
 trace = { sentences = 24 }
@@ -199,14 +200,28 @@ fn a_sweep_compares_causal_models_of_one_objective() {
     let table = f.value("OUT/table.json");
     assert_eq!(table["objective"], "causal");
     let rows = table["rows"].as_array().unwrap();
-    assert_eq!(rows.len(), 4, "{table}");
-    for row in rows {
+    assert_eq!(rows.len(), 5, "{table}");
+    for row in &rows[..4] {
         assert_eq!(row["curvature"]["loss_normaliser"], "predicted_token");
         assert!(number(&row["evaluation"], "excess_loss_paired_standard_error") > 0.0);
         assert!(number(&row["evaluation"], "positions") > 150.0 && number(&row["evaluation"], "excess_loss") > 0.0);
         // The function is kept: the embedded model's loss is not measured, its trace is.
         assert!(number(&row["curvature"], "fisher_trace") > 0.0);
     }
+    // What the language says of next words stands beside the models, apart from what it says of masked ones.
+    let lookup = &rows[4];
+    assert_eq!((&lookup["run"], &rows[0]["run"] == &lookup["run"]), (&"lookup".into(), false));
+    let accuracy = number(&lookup["downstream"][0], "accuracy");
+    assert!(accuracy > 0.4 && accuracy <= 1.0, "{lookup}");
+    let folders = std::fs::read_dir(f.path("OUT/runs")).unwrap();
+    let folders: Vec<String> = folders.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!(folders.iter().filter(|name| name.starts_with("lookup-next-")).count(), 1, "{folders:?}");
+    let task = ["--task", "task-3", "--train", "60", "--validation", "30", "--test", "60", "--ridge", "1e-2", "--json"];
+    let model = format!("OUT/runs/{}/model", rows[0]["run"].as_str().unwrap());
+    let flags = ["--features", "lookup", "--method", "ridge", "seed=0"];
+    let probe = f.json(&[&["probe", &model, "run.toml"][..], &flags, &task].concat());
+    assert_eq!(probe["features"], "lookup of next words");
+    assert_eq!(number(&probe, "accuracy"), accuracy);
     f.printed(&["report", "OUT"]);
     assert!(f.read("OUT/report.html").contains("nats for a predicted token"));
     let mixed = SWEEP.replace("\"train.steps\" = [4, 8]", "\"objective.kind\" = [\"mlm\", \"causal\"]");
@@ -215,4 +230,10 @@ fn a_sweep_compares_causal_models_of_one_objective() {
     let error = text(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{error}");
     assert!(error.contains("predicts other words"), "{error}");
+    // Masks of one position or of all have no meaning for next words.
+    f.write("masked.toml", &SWEEP.replace("lookup = true", "positions = \"all\""));
+    let output = f.lowland(&["sweep", "plan", "masked.toml"]);
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(error.contains("[examine] `positions`") && error.contains("`objective.positions`"), "{error}");
 }

@@ -2,6 +2,7 @@
 
 use crate::common::adapter::gpu;
 use crate::common::fixtures::fixture;
+use lowland::config::ObjectiveKind;
 use lowland::downstream::{
     Alignment, Features, FineTuning, Limits, LinearProbe, Pooling, Sizes, TaskData, alignment, finetune, layer_number,
     part_seed, probe, ridge, ridge_path,
@@ -208,6 +209,29 @@ fn the_lookup_table_is_the_exact_conditionals() {
         assert!(row.iter().zip(&known).all(|(a, b)| *a == *b as f32));
         assert!(row[known.len()..].iter().all(|x| *x == 0.0));
     }
+}
+
+/// Of an objective of next words.
+#[test]
+fn the_lookup_table_of_next_words_is_what_may_follow_each_prefix() {
+    let language = hmm();
+    let mut sentences: Vec<Vec<u32>> = (0..5).map(|i| language.sample(1, i)).collect();
+    sentences.push(vec![0; 9]);
+    let words = language.vocabulary().len() + 1;
+    let features = Features::exact(ObjectiveKind::Causal, &language, &sentences, 8);
+    assert_eq!((features.width, features.rows()), (9 * words, 6));
+    let rows: Vec<&[f32]> = features.values.chunks(features.width).collect();
+    for (words_of, row) in sentences.iter().zip(&rows).take(5) {
+        let known = language.prefixes(words_of).unwrap().next;
+        assert_eq!(known.len(), words_of.len() + 1);
+        assert!(row.iter().zip(known.iter().flatten()).all(|(a, b)| *a == *b as f32));
+        let behind = &row[known.len() * words..];
+        assert!(behind.iter().all(|x| *x == 0.0) && (known[0].iter().sum::<f64>() - 1.0).abs() < 1e-9);
+        // What may begin a sentence is known of none of its words.
+        assert_eq!(row[..words], rows[0][..words]);
+    }
+    assert!(rows[5].iter().all(|x| *x == 0.0), "longer than the language's sentences");
+    assert_eq!(Features::exact(ObjectiveKind::Mlm, &language, &sentences, 9), Features::lookup(&language, &sentences, 9));
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod enlarged_trace;
 mod examples;
 mod gallery;
 mod gradient_moments;
+mod last_token;
 mod lstm;
 mod many_words;
 mod measure_training;

@@ -302,6 +302,17 @@ fn pickles_are_refused_with_how_to_convert_them() {
         assert!(matches!(error, ModelError::Format { .. }), "{error}");
         let message = error.to_string();
         assert!(message.contains(pickle) && message.contains("save_pretrained"), "{message}");
+        assert!(message.contains("from transformers import AutoModelForMaskedLM as M"), "{message}");
+    }
+    for (name, class) in [
+        ("gpt2-20", "from transformers import AutoModelForCausalLM as M"),
+        ("olmo2-18", "from transformers import AutoModelForCausalLM as M"),
+        ("lstm-16", "from lstm_mlm import RNNLMHeadModel as M"),
+    ] {
+        let folder = changed(name, Dtype::F32, |_| ());
+        std::fs::rename(folder.path().join("model.safetensors"), folder.path().join("pytorch_model.bin")).unwrap();
+        let message = load(&folder).err().unwrap().to_string();
+        assert!(message.contains(class), "{name}: {message}");
     }
     let folder = changed("bert-18", Dtype::F32, |_| ());
     std::fs::rename(folder.path().join("model.safetensors"), folder.path().join("weights.safetensors")).unwrap();
