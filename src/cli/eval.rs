@@ -63,7 +63,7 @@ pub struct EvalReport {
 pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Eval) -> Result<(), Failure> {
     let export = arguments.export.as_deref().map(parse_export).transpose()?;
     let gauge = Gauge::new();
-    let (loaded, source) = examples::open(&arguments.on)?;
+    let (loaded, source) = examples::open(adapter, kernel_choice, &arguments.on)?;
     gauge.phase("examples");
     if matches!(source, Source::File(_)) && arguments.on.seed.is_some() {
         let file = arguments.on.examples.display();

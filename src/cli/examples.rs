@@ -7,9 +7,11 @@ use super::failure::Failure;
 use super::print;
 use crate::config::{self, Positions};
 use crate::curvature::Examples;
+use crate::gpu::AdapterChoice;
 use crate::interrupt;
 use crate::model::{self, Loaded, read_examples};
 use crate::ops::batch::Sentence;
+use crate::ops::{Device, KernelChoice};
 use crate::train::{Corpus, HeldOut, held_out_seed};
 
 /// Examples, or a language that has as many as are wanted.
@@ -25,15 +27,31 @@ pub enum Source {
     },
 }
 
-/// Reads a model and opens EXAMPLES for it; notes about the model are said.
-pub fn open(arguments: &ModelAndExamples) -> Result<(Loaded, Source), Failure> {
-    let arguments = arguments.clone();
-    interrupt::or_stop(move || {
-        let loaded = model::load(&arguments.model)?;
+/// Reads a model and opens EXAMPLES for it; notes about the model are said. A generated language runs on the adapter.
+pub fn open(
+    adapter: &AdapterChoice,
+    kernel_choice: &KernelChoice,
+    arguments: &ModelAndExamples,
+) -> Result<(Loaded, Source), Failure> {
+    let of = arguments.clone();
+    let (loaded, source) = interrupt::or_stop(move || {
+        let loaded = model::load(&of.model)?;
         loaded.notes.iter().for_each(|n| super::print::note(n));
-        let source = Source::open(&arguments, &loaded)?;
-        Ok((loaded, source))
-    })?
+        let source = Source::open(&of, &loaded)?;
+        Ok::<_, Failure>((loaded, source))
+    })??;
+    if let Source::Language { held_out, .. } = &source {
+        put_on(&held_out.corpus, adapter, kernel_choice)?;
+    }
+    Ok((loaded, source))
+}
+
+/// Opens the adapter for a language that needs one.
+pub(super) fn put_on(corpus: &Corpus, adapter: &AdapterChoice, kernel_choice: &KernelChoice) -> Result<(), Failure> {
+    match corpus.needs_a_device() {
+        true => Ok(corpus.on(&Device::open(adapter, kernel_choice)?)?),
+        false => Ok(()),
+    }
 }
 
 impl Source {

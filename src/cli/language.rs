@@ -1,4 +1,4 @@
-//! `lowland language`: what is known of a config's language. No adapter is needed.
+//! `lowland language`: what is known of a config's language. A generated one alone needs an adapter.
 
 use std::io::{BufRead, IsTerminal, Write};
 
@@ -9,21 +9,28 @@ use super::arguments::{ConfigArguments, Draw, Language as Arguments, LanguageCom
 use super::failure::{Failure, INPUT_OUTPUT};
 use super::print;
 use crate::config::{self, ObjectiveKind};
+use crate::gpu::AdapterChoice;
 use crate::interrupt;
 use crate::language::{
     CausalFloor, EntropyFloor, Language, Lengths, Task, Words, causal_floor_of, entropy_floor, task_names,
 };
+use crate::ops::KernelChoice;
 use crate::text::without_mark;
 use crate::train::Corpus;
 
 /// Sentences made before they are printed.
 const CHUNK: u64 = 16384;
 
-pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Arguments) -> Result<(), Failure> {
+    let asked = |config| {
+        let corpus = open(config)?;
+        super::examples::put_on(&corpus, adapter, kernel_choice)?;
+        Ok::<Corpus, Failure>(corpus)
+    };
     match &arguments.command {
-        LanguageCommand::Sample { config, draw } => sample(&open(config)?, draw),
-        LanguageCommand::Floor { config, draw, json } => floor(open(config)?, draw, json.json),
-        LanguageCommand::Conditional { config, causal } => conditional(open(config)?.language.as_ref(), *causal),
+        LanguageCommand::Sample { config, draw } => sample(&asked(config)?, draw),
+        LanguageCommand::Floor { config, draw, json } => floor(asked(config)?, draw, json.json),
+        LanguageCommand::Conditional { config, causal } => conditional(asked(config)?.language.as_ref(), *causal),
         LanguageCommand::Label { config, task, with_prior, count, seed } => {
             let corpus = open(config)?;
             label(&corpus, *task, *with_prior, *count, seed.unwrap_or(corpus.seed))
@@ -46,6 +53,8 @@ fn floor(corpus: Corpus, draw: &Draw, as_json: bool) -> Result<(), Failure> {
     match corpus.objective.kind {
         ObjectiveKind::Mlm => {
             let floor = interrupt::or_stop(move || entropy_floor(corpus.language.as_ref(), seed, count))?;
+            // An adapter that was asked afterwards has not answered.
+            interrupt::check()?;
             if as_json {
                 return Ok(print::json(&floor)?);
             }
@@ -63,6 +72,7 @@ fn floor(corpus: Corpus, draw: &Draw, as_json: bool) -> Result<(), Failure> {
                 let Corpus { language, objective, .. } = &corpus;
                 causal_floor_of(language.as_ref(), seed, count, &|length| objective.predicted(length))
             })?;
+            interrupt::check()?;
             if as_json {
                 return Ok(print::json(&floor)?);
             }
@@ -85,6 +95,9 @@ fn floor(corpus: Corpus, draw: &Draw, as_json: bool) -> Result<(), Failure> {
 fn sample(corpus: &Corpus, draw: &Draw) -> Result<(), Failure> {
     let seed = draw.seed.unwrap_or(corpus.seed);
     let language = &corpus.language;
+    if let Some(heading) = language.heading(seed) {
+        print::line(&heading)?;
+    }
     in_chunks(draw.count, |i| language.decode(&language.sample(seed, i)).join(" "))
 }
 

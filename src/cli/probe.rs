@@ -29,9 +29,12 @@ pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Pr
     let opened = task::open(&arguments.task)?;
     let data = &opened.data;
     let device = match (arguments.features, arguments.method) {
-        (FeatureChoice::Lookup, ProbeMethod::Ridge) => None,
+        (FeatureChoice::Lookup, ProbeMethod::Ridge) if !opened.corpus.needs_a_device() => None,
         _ => Some(Device::open(adapter, kernel_choice)?),
     };
+    if let (FeatureChoice::Lookup, Some(device)) = (arguments.features, &device) {
+        opened.corpus.on(device)?;
+    }
     gauge.phase("features");
     let (mut features, mut name) = features(device.as_ref(), arguments, &opened)?;
     if let Some(to) = arguments.projection {

@@ -7,6 +7,7 @@ use super::language::LanguageSection;
 use super::load::Resolved;
 use super::run::RunConfig;
 use super::train::TrainSection;
+use crate::generated::Tokens;
 
 /// The material that hashes of a config are made from.
 pub struct Names {
@@ -125,6 +126,8 @@ impl Resolved {
             config.output = None;
             config.language.rules = None;
             config.language.matrices = None;
+            config.language.model = None;
+            config.language.sentences = None;
             config.train.start_from = None;
             free(&mut config, &TrainSection::default());
             config.to_toml().parse::<toml::Table>().unwrap_or_default()
@@ -151,5 +154,14 @@ fn differing(a: &toml::Table, b: &toml::Table, prefix: &str, found: &mut Vec<Str
 fn take_files(language: &mut LanguageSection, hasher: &mut blake3::Hasher) {
     for file in [language.rules.take(), language.matrices.take()].into_iter().flatten() {
         hasher.update(&std::fs::read(file).unwrap_or_default());
+    }
+    let model = language.model.take().map(|folder| crate::model::model_folder(&folder).unwrap_or(folder));
+    let of_model = |folder: PathBuf| [vec![folder.join("config.json")], crate::model::weight_files(&folder)].concat();
+    let mut files: Vec<PathBuf> = model.map(of_model).into_iter().flatten().chain(language.sentences.take()).collect();
+    if let Some(Tokens::File(file)) = &mut language.tokens {
+        files.push(std::mem::take(file));
+    }
+    for file in files {
+        let _ = File::open(file).and_then(|file| hasher.update_reader(file).map(drop));
     }
 }

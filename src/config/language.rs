@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::load::ConfigError;
+use crate::generated::{Generated, Source, Tokens};
 use crate::language::{Brackets, Grammar, Hmm, Language, LanguageError, Pcfg, RandomGrammar, RandomHmm};
 
 /// Kind of a language.
@@ -20,6 +21,8 @@ pub enum LanguageKind {
     Hmm,
     /// Brackets that prefer as many opening as closing ones.
     Brackets,
+    /// What a causal model generates, restricted to some of its tokens.
+    Generated,
 }
 
 impl LanguageKind {
@@ -29,17 +32,19 @@ impl LanguageKind {
             LanguageKind::Pcfg => "pcfg",
             LanguageKind::Hmm => "hmm",
             LanguageKind::Brackets => "brackets",
+            LanguageKind::Generated => "generated",
         }
     }
 }
 
 /// The source of sentences: a rule file or a random grammar; for a hidden Markov model a file of matrices or random
-/// ones; for brackets their number and their preference for balance.
+/// ones; for brackets their number and their preference for balance; for a generated language a causal model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LanguageSection {
-    /// "pcfg", a probabilistic context-free grammar, "hmm", a hidden Markov model, or "brackets", sentences of two
-    /// words with a probability that falls with the square of their difference.
+    /// "pcfg", a probabilistic context-free grammar, "hmm", a hidden Markov model, "brackets", sentences of two
+    /// words with a probability that falls with the square of their difference, or "generated", what a causal model
+    /// generates, restricted to some of its tokens.
     pub kind: LanguageKind,
     /// Rule file, relative to the config file: one line `LEFT RIGHT [RIGHT] WEIGHT` per rule, `S` the start symbol, `#`
     /// before comments; or, where the first rule has `->`, nltk's text of a PCFG: `NP -> Det N [0.7] | 'dogs' [0.3]`.
@@ -65,6 +70,18 @@ pub struct LanguageSection {
     /// Preference of brackets for balance, 0 to 100: P(x) ∝ exp(-kappa (opening - closing)²).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kappa: Option<f64>,
+    /// Folder of the causal model of `kind = "generated"`, relative to the config file: `config.json` and
+    /// `model.safetensors`, with a tokenizer beside them for the words' spelling.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<PathBuf>,
+    /// The model's tokens that are words of `kind = "generated"`: 2000, so many of OPT's most frequent ones, or a file
+    /// of ids, relative to the config file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<Tokens>,
+    /// File of sentences of `kind = "generated"`, as `lowland language sample` prints them, relative to the config file:
+    /// those of training, in the place of drawn ones. Held-out sentences are drawn from the model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sentences: Option<PathBuf>,
     /// Words of the longest sentence; a grammar's longer ones are drawn again. Brackets have `length` instead.
     pub max_length: usize,
 }
@@ -80,29 +97,43 @@ impl Default for LanguageSection {
             min_length: None,
             length: None,
             kappa: None,
+            model: None,
+            tokens: None,
+            sentences: None,
             max_length: 32,
         }
     }
 }
 
 impl LanguageSection {
-    /// Reads or makes the language.
+    /// Reads or makes the language; a generated one is on no adapter yet.
     ///
     /// # Errors
-    /// A grammar or matrices that cannot be used, with file and line; no source.
+    /// A grammar, matrices or a model that cannot be used, with file and line; no source.
     pub fn open(&self) -> Result<Arc<dyn Language>, ConfigError> {
-        let made = self.made().map_err(|e| {
-            let place = e.line.map_or(e.file.clone(), |line| format!("{}:{line}", e.file));
-            ConfigError { place, message: e.message }
-        })?;
+        let made = self.made().map_err(at_place)?;
         made.ok_or_else(|| {
             let advice = match self.kind {
                 LanguageKind::Pcfg => "give `rules = \"FILE\"` or `random = { levels, symbols, rules, vocabulary }`",
                 LanguageKind::Hmm => "give `matrices = \"FILE\"` or `hmm = { states, vocabulary }`",
                 LanguageKind::Brackets => "give `length` and `kappa`, as 8 and 0.1",
+                LanguageKind::Generated => "give `model = \"FOLDER\"` and `tokens`, as 2000",
             };
             ConfigError { place: "[language]".into(), message: format!("no language: {advice}") }
         })
+    }
+
+    /// The generated language of a seed; `None` for a language of another kind, and where no source is given.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn generated(&self, seed: u64) -> Result<Option<Generated>, ConfigError> {
+        let (LanguageKind::Generated, Some(model), Some(tokens)) = (self.kind, &self.model, &self.tokens) else {
+            return Ok(None);
+        };
+        let (model, tokens, sentences) = (model.clone(), tokens.clone(), self.sentences.clone());
+        let source = Source { model, tokens, sentences, max_length: self.max_length };
+        Generated::open(&source, seed).map(Some).map_err(at_place)
     }
 
     /// The language; `None` where no source is given.
@@ -130,6 +161,7 @@ impl LanguageSection {
                 let wrong = |message| LanguageError { file: "[language]".into(), line: None, message };
                 Ok(Some(Arc::new(Brackets::new(length, kappa).map_err(wrong)?)))
             }
+            LanguageKind::Generated => Ok(None),
         }
     }
 
@@ -155,6 +187,9 @@ impl LanguageSection {
             (LanguageKind::Hmm, "min_length", self.min_length.is_some()),
             (LanguageKind::Brackets, "length", self.length.is_some()),
             (LanguageKind::Brackets, "kappa", self.kappa.is_some()),
+            (LanguageKind::Generated, "model", self.model.is_some()),
+            (LanguageKind::Generated, "tokens", self.tokens.is_some()),
+            (LanguageKind::Generated, "sentences", self.sentences.is_some()),
         ];
         if let Some((kind, key, _)) = keys.iter().find(|(kind, _, given)| *given && *kind != self.kind) {
             return bad(&format!("language.{key}"), format!("belongs to `kind = \"{}\"`", kind.name()));
@@ -186,4 +221,9 @@ impl LanguageSection {
             _ => Ok(()),
         }
     }
+}
+
+fn at_place(error: LanguageError) -> ConfigError {
+    let place = error.line.map_or(error.file.clone(), |line| format!("{}:{line}", error.file));
+    ConfigError { place, message: error.message }
 }

@@ -80,8 +80,8 @@ pub fn load(path: &Path, overrides: &[String]) -> Result<Resolved, ConfigError> 
     let text = without_mark(&text).to_string();
     let mut config = parse(&text, &file, overrides)?;
     let base = path.parent().map(Path::to_path_buf).unwrap_or_default();
-    let language = &mut config.language;
-    for relative in [&mut language.rules, &mut language.matrices, &mut config.train.start_from].into_iter().flatten() {
+    // The folder of the run alone starts from the working directory.
+    for relative in config.paths().into_iter().skip(1).flatten() {
         *relative = base.join(&*relative);
     }
     let name = path.file_stem().map_or("run".into(), |s| s.to_string_lossy().into_owned());
@@ -127,7 +127,9 @@ impl RunConfig {
         let mut made = with_overrides(&self.to_toml(), "config", overrides)?;
         // What is no text did not survive; where no override replaced it, it is what it was.
         for ((made, shown), own) in made.paths().into_iter().zip(self.shown().paths()).zip(self.clone().paths()) {
-            if made == shown {
+            if let (Some(made), Some(shown), Some(own)) = (made, shown, own)
+                && made == shown
+            {
                 *made = own.clone();
             }
         }

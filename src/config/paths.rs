@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use super::language::LanguageSection;
 use super::run::RunConfig;
+use crate::generated::Tokens;
 
 /// Writes a path that people read and no program reads back; for `#[serde(serialize_with)]`.
 pub(crate) fn as_text<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
@@ -24,9 +26,17 @@ pub fn path_in(folder: &Path, path: &Path) -> Option<PathBuf> {
 }
 
 impl RunConfig {
-    pub(super) fn paths(&mut self) -> [&mut Option<PathBuf>; 4] {
-        let language = &mut self.language;
-        [&mut self.output, &mut language.rules, &mut language.matrices, &mut self.train.start_from]
+    /// The places where paths stand, whether or not there is one.
+    pub(super) fn paths(&mut self) -> [Option<&mut PathBuf>; 7] {
+        let RunConfig { output, language, train, .. } = self;
+        let LanguageSection { rules, matrices, model, sentences, tokens, .. } = language;
+        let tokens = match tokens {
+            Some(Tokens::File(file)) => Some(file),
+            Some(Tokens::MostFrequent(_)) | None => None,
+        };
+        let [output, rules, matrices, model, sentences, start] =
+            [output, rules, matrices, model, sentences, &mut train.start_from].map(Option::as_mut);
+        [output, rules, matrices, model, sentences, tokens, start]
     }
 
     /// The same with paths that are text: what is none in them is shown as `\u{fffd}`, and cannot be read back.

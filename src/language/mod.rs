@@ -63,7 +63,8 @@ pub struct Prefixes {
 
 /// A generating model that knows its own conditionals.
 pub trait Language: Send + Sync {
-    /// Words in byte order.
+    /// Words in the order of their numbers: byte order, or of a language with an [`encode`](Self::encode) of its own
+    /// any.
     fn vocabulary(&self) -> &[String];
     /// Notes on what is possible in the language and probably not meant, with file and line.
     fn notes(&self) -> &[String] {
@@ -77,6 +78,18 @@ pub trait Language: Send + Sync {
     fn conditional(&self, words: &[u32]) -> Option<Known>;
     /// Probability and conditionals without the check that the sentence is possible.
     fn conditional_unchecked(&self, words: &[u32]) -> Known;
+    /// The conditional of one position, [`conditional_unchecked`](Self::conditional_unchecked) of it.
+    fn conditional_at(&self, words: &[u32], position: usize) -> Vec<f64> {
+        self.conditional_unchecked(words).conditional.swap_remove(position)
+    }
+    /// Whether conditionals cost so much that an estimate asks about one position of a sentence, not about each.
+    fn asks_much(&self) -> bool {
+        false
+    }
+    /// What stands above sentences of a seed in a file: what they were drawn from.
+    fn heading(&self, _seed: u64) -> Option<String> {
+        None
+    }
     /// What may follow each prefix of a sentence, with the bound on length; `None` when its probability is 0.
     fn prefixes(&self, words: &[u32]) -> Option<Prefixes>;
     /// The names that labels of a task are drawn from.

@@ -1,9 +1,10 @@
-//! The tokens of a model that is trained here: four special ones, then the language's words in byte order; and the
+//! The tokens of a model that is trained here: four special ones, then the language's words in their order; and the
 //! files that `AutoTokenizer` reads.
 //!
 //! There is no token for what is no word of the language: `tokenizer.json` names one, as its form demands, that is not
 //! in the vocabulary, so that `AutoTokenizer` refuses an unknown word instead of feeding another token in its place.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use super::token_ids::TokenIds;
@@ -27,12 +28,19 @@ const UNKNOWN: &str = "<unk>";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vocabulary {
     words: Vec<String>,
+    numbers: HashMap<String, u32>,
 }
 
 impl Vocabulary {
     /// The vocabulary of a language.
     pub fn new(words: &[String]) -> Vocabulary {
-        Vocabulary { words: words.to_vec() }
+        let numbers = words.iter().cloned().zip(0..).collect();
+        Vocabulary { words: words.to_vec(), numbers }
+    }
+
+    /// Number of a word in the language.
+    pub fn number(&self, word: &str) -> Option<u32> {
+        self.numbers.get(word).copied()
     }
 
     /// Number of tokens, special ones included.

@@ -166,6 +166,9 @@ impl<'m> Subject<'m> {
         step: u64,
         run: &PlannedRun,
     ) -> Result<Subject<'m>, RunFailure> {
+        if let Asked::Language(corpus) = &asked {
+            corpus.on(device)?;
+        }
         let model = loaded.on(device)?;
         let micro_batch = run.resolved.config.train.micro_batch() as usize;
         Ok(Subject { loaded, asked, model, step, micro_batch, features: HashMap::new() })

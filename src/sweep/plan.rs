@@ -362,7 +362,7 @@ impl SweepPlan {
             return None;
         }
         let language = &self.runs[0].resolved.config.language;
-        let files = [&language.rules, &language.matrices];
+        let files = [&language.rules, &language.matrices, &language.model, &language.sentences];
         files.into_iter().flatten().map(PathBuf::as_path).find(|path| !path.exists())
     }
 

@@ -15,12 +15,13 @@ use crate::config::{
     AlgorithmKind, ConfigError, LabelKind, LabelNoise, LanguageSection, MaskPolicy, ObjectiveKind, ObjectiveSection,
     Positions, TrainSection,
 };
+use crate::generated::Generated;
 use crate::gpu::GpuError;
 use crate::interrupt;
 use crate::language::{Language, masked_position};
-use crate::model::{Loaded, ModelError, TokenIds, Vocabulary, match_words};
-use crate::ops::Batch;
+use crate::model::{LoadError, Loaded, ModelError, TokenIds, Vocabulary, match_words};
 use crate::ops::batch::{BatchLayout, Sentence};
+use crate::ops::{Batch, Device};
 use crate::random::{Purpose, Stream};
 
 /// Seed of the sentences that evaluation uses, never trained on.
@@ -33,6 +34,8 @@ pub fn held_out_seed(seed: u64) -> u64 {
 pub struct Corpus {
     /// Where sentences and their conditionals come from.
     pub language: Arc<dyn Language>,
+    /// The same where it is a generated one, which runs on an adapter.
+    generated: Option<Arc<Generated>>,
     /// The tokens of a model that is trained here.
     pub vocabulary: Arc<Vocabulary>,
     /// What sentences are made of: the ids of that vocabulary, or those of another model.
@@ -49,7 +52,11 @@ impl Corpus {
     /// # Errors
     /// A grammar or matrices that cannot be used, with file and line; a config without a language.
     pub fn open(section: &LanguageSection, objective: &ObjectiveSection, seed: u64) -> Result<Corpus, ConfigError> {
-        let language = section.open()?;
+        let generated = section.generated(seed)?.map(Arc::new);
+        let language: Arc<dyn Language> = match &generated {
+            Some(generated) => generated.clone(),
+            None => section.open()?,
+        };
         if objective.labels == LabelKind::Expected && objective.mask != MaskPolicy::One {
             return Err(ConfigError {
                 place: "objective.labels".into(),
@@ -60,7 +67,21 @@ impl Corpus {
         }
         let vocabulary = Vocabulary::new(language.vocabulary());
         let tokens = Arc::new(vocabulary.ids());
-        Ok(Corpus { language, vocabulary: Arc::new(vocabulary), tokens, objective: objective.clone(), seed })
+        let (vocabulary, objective) = (Arc::new(vocabulary), objective.clone());
+        Ok(Corpus { language, generated, vocabulary, tokens, objective, seed })
+    }
+
+    /// Puts a generated language's model on a device, for every clone; other languages need none.
+    ///
+    /// # Errors
+    /// Weights that cannot be read; what the adapter has no room for.
+    pub fn on(&self, device: &Device) -> Result<(), LoadError> {
+        self.generated.as_ref().map_or(Ok(()), |generated| generated.on(device))
+    }
+
+    /// Whether sentences are drawn on an adapter, and their conditionals found there.
+    pub fn needs_a_device(&self) -> bool {
+        self.generated.is_some()
     }
 
     /// The same language under the ids of a model, its words matched by name, and what is worth a note.
@@ -117,8 +138,8 @@ impl Corpus {
                 let position = masked_position(self.seed, example.masking, words.len());
                 let mut sentence = self.tokens.mask(&words, position);
                 if self.objective.labels == LabelKind::Expected {
-                    let known = self.language.conditional_unchecked(&words);
-                    sentence.soft = vec![self.tokens.soft_label(&known.conditional[position])];
+                    let known = self.language.conditional_at(&words, position);
+                    sentence.soft = vec![self.tokens.soft_label(&known)];
                 }
                 sentence
             }

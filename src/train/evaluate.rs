@@ -148,7 +148,7 @@ pub fn held_out_sentence(language: &dyn Language, tokens: &TokenIds, seed: u64, 
 pub fn masked_sentence(language: &dyn Language, tokens: &TokenIds, seed: u64, index: u64) -> KnownSentence {
     let words = language.sample(seed, index);
     let position = masked_position(seed, index, words.len());
-    known(tokens, &words, position, &language.conditional_unchecked(&words).conditional[position])
+    known(tokens, &words, position, &language.conditional_at(&words, position))
 }
 
 /// Sentence `index` of a seed once for each position that is asked about, with what is known of the word there.

@@ -13,6 +13,7 @@ use super::observer::Observer;
 use super::past::Past;
 use super::run::RunError;
 use crate::config::{ConfigError, Resolved, RunConfig, path_in};
+use crate::generated::Tokens;
 use crate::gpu::Gpu;
 use crate::interrupt;
 
@@ -215,10 +216,21 @@ pub(super) fn storable(resolved: &Resolved, folder: &Path) -> Result<RunConfig, 
     }
     // Left out where it is no text; the config then names no folder.
     config.output = std::path::absolute(folder).ok().filter(|path| path.to_str().is_some());
-    if let Some(start) = &mut config.train.start_from {
-        *start = path_in(folder, start).ok_or_else(|| ConfigError {
-            place: format!("train.start_from = {}", start.display()),
-            message: "its path is not UTF-8 text, which config.toml could not hold; rename or move the model".into(),
+    let tokens = match &mut language.tokens {
+        Some(Tokens::File(file)) => Some(file),
+        Some(Tokens::MostFrequent(_)) | None => None,
+    };
+    let kept = [
+        ("train.start_from", config.train.start_from.as_mut()),
+        ("language.model", language.model.as_mut()),
+        ("language.tokens", tokens),
+        ("language.sentences", language.sentences.as_mut()),
+    ];
+    for (key, path) in kept {
+        let Some(path) = path else { continue };
+        *path = path_in(folder, path).ok_or_else(|| ConfigError {
+            place: format!("{key} = {}", path.display()),
+            message: "its path is not UTF-8 text, which config.toml could not hold; rename or move it".into(),
         })?;
     }
     Ok(config)

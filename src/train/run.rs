@@ -21,7 +21,7 @@ use super::tune::{Trial, Tuning};
 use crate::config::{AlgorithmKind, ConfigError, HeadKind, Resolved};
 use crate::gpu::{Gpu, GpuError};
 use crate::interrupt::{self, Interrupted};
-use crate::model::{Model, ModelError, load};
+use crate::model::{LoadError, Model, ModelError, load};
 
 /// Why a run stopped before its end.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +85,15 @@ impl RunError {
     /// Whether it is an interrupt that nobody has answered with a checkpoint yet.
     pub(super) fn interrupted(&self) -> bool {
         matches!(self, RunError::Gpu(GpuError::Interrupted))
+    }
+}
+
+impl From<LoadError> for RunError {
+    fn from(error: LoadError) -> RunError {
+        match error {
+            LoadError::Model(error) => error.into(),
+            LoadError::Gpu(error) => error.into(),
+        }
     }
 }
 
@@ -165,6 +174,7 @@ fn go(gpu: &Gpu, resolved: &Resolved, observer: &dyn Observer) -> Result<Outcome
     let output = resolved.output();
     storable(resolved, &output)?;
     let setup = Setup::new(gpu, resolved)?;
+    setup.corpus.on(&setup.device)?;
     let mut folder = Folder::enter(&output)?;
     let done = work(gpu, resolved, observer, &setup, &mut folder);
     done.map_err(|error| folder.explain(error))
