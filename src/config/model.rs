@@ -175,9 +175,12 @@ const OPEN: [&str; 8] = [
     "pad_token_id",
 ];
 
+/// Keys of a `config.json` that models that are trained here have as they are left out.
+const FIXED: [&str; 2] = ["pad_token_id", "do_layer_norm_before"];
+
 /// Whether a section may have a key of a type's `config.json`.
 fn is_key(kind: ModelKind, key: &str) -> bool {
-    kind.has_key(key) && key != "pad_token_id" && (kind.is_causal() || key != "tie_word_embeddings")
+    kind.has_key(key) && !FIXED.contains(&key) && (kind.is_causal() || key != "tie_word_embeddings")
 }
 
 impl ModelSection {
