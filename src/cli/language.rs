@@ -11,7 +11,8 @@ use super::print;
 use crate::config::{self, ObjectiveKind};
 use crate::interrupt;
 use crate::language::{
-    CausalFloor, EntropyFloor, Language, Lengths, Task, Words, causal_floor_of, entropy_floor, task_names,
+    CausalFloor, EntropyFloor, Language, Lengths, NoTruth, Task, Truth, Words, causal_floor_of, entropy_floor,
+    task_names,
 };
 use crate::text::without_mark;
 use crate::train::Corpus;
@@ -23,7 +24,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.command {
         LanguageCommand::Sample { config, draw } => sample(&open(config)?, draw),
         LanguageCommand::Floor { config, draw, json } => floor(open(config)?, draw, json.json),
-        LanguageCommand::Conditional { config, causal } => conditional(open(config)?.language.as_ref(), *causal),
+        LanguageCommand::Conditional { config, causal } => conditional(truth(&open(config)?)?, *causal),
         LanguageCommand::Label { config, task, with_prior, count, seed } => {
             let corpus = open(config)?;
             label(&corpus, *task, *with_prior, *count, seed.unwrap_or(corpus.seed))
@@ -39,13 +40,23 @@ fn open(arguments: &ConfigArguments) -> Result<Corpus, Failure> {
     Ok(corpus)
 }
 
+/// What is known of the language.
+fn truth(corpus: &Corpus) -> Result<&dyn Truth, Failure> {
+    corpus.truth().map_err(no_truth)
+}
+
+fn no_truth(none: NoTruth) -> Failure {
+    Failure::usage(format!("[language]: {none}"))
+}
+
 /// The floor of what the config's objective predicts.
 fn floor(corpus: Corpus, draw: &Draw, as_json: bool) -> Result<(), Failure> {
     let (seed, count) = (draw.seed.unwrap_or(corpus.seed), draw.count);
     let lengths = |l: &Lengths| format!("{} to {} words, {:.2} in the mean", l.min, l.max, l.mean);
     match corpus.objective.kind {
         ObjectiveKind::Mlm => {
-            let floor = interrupt::or_stop(move || entropy_floor(corpus.language.as_ref(), seed, count))?;
+            let floor = interrupt::or_stop(move || corpus.truth().map(|truth| entropy_floor(truth, seed, count)))?
+                .map_err(no_truth)?;
             if as_json {
                 return Ok(print::json(&floor)?);
             }
@@ -60,9 +71,10 @@ fn floor(corpus: Corpus, draw: &Draw, as_json: bool) -> Result<(), Failure> {
         }
         ObjectiveKind::Causal => {
             let floor = interrupt::or_stop(move || {
-                let Corpus { language, objective, .. } = &corpus;
-                causal_floor_of(language.as_ref(), seed, count, &|length| objective.predicted(length))
-            })?;
+                let predicted = |length| corpus.objective.predicted(length);
+                corpus.truth().map(|truth| causal_floor_of(truth, seed, count, &predicted))
+            })?
+            .map_err(no_truth)?;
             if as_json {
                 return Ok(print::json(&floor)?);
             }
@@ -133,7 +145,7 @@ fn sentences(language: &dyn Language) -> impl Iterator<Item = Result<(usize, Wor
     })
 }
 
-fn conditional(language: &dyn Language, causal: bool) -> Result<(), Failure> {
+fn conditional(language: &dyn Truth, causal: bool) -> Result<(), Failure> {
     for sentence in sentences(language) {
         let (line, words) = sentence?;
         let spelled = language.decode(&words);
@@ -158,7 +170,7 @@ fn conditional(language: &dyn Language, causal: bool) -> Result<(), Failure> {
 }
 
 fn label(corpus: &Corpus, task: Task, with_prior: bool, count: Option<u64>, seed: u64) -> Result<(), Failure> {
-    let language = corpus.language.as_ref();
+    let language = truth(corpus)?;
     language.label_names(task).map_err(|e| Failure::usage(format!("--task {task}: {e}")))?;
     if let Err(why) = task_names(language, task) {
         print::note(&format!("--task {task}: no sentence has a label: {why}"));
