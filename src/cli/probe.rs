@@ -181,8 +181,10 @@ fn features(device: Option<&Device>, arguments: &Probe, opened: &Opened) -> Resu
     let pooling = match pooling(arguments, opened)? {
         Some(pooling) => pooling,
         None => {
-            let (language, longest) = (opened.corpus.language.clone(), data.longest);
-            let features = interrupt::or_stop(move || Features::lookup(language.as_ref(), &sentences, longest))?;
+            let (corpus, longest) = (opened.corpus.clone(), data.longest);
+            let features =
+                interrupt::or_stop(move || corpus.truth().map(|truth| Features::lookup(truth, &sentences, longest)))?
+                    .map_err(|none| Failure::usage(format!("--features lookup: {none}")))?;
             return Ok((features, "lookup".into()));
         }
     };

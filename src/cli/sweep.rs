@@ -219,8 +219,13 @@ fn table_text(table: &Table) -> String {
             line += &format!(" loss {:.4} ± {:.4}", e.loss, e.loss_standard_error);
         }
         if let Some(e) = &row.evaluation {
-            line += &format!(" excess {:.4} ± {:.4}", e.excess_loss, e.excess_loss_standard_error);
-            line += if row.saturated { "  " } else { " !" };
+            match (e.excess_loss, e.excess_loss_standard_error) {
+                (Some(excess), Some(error)) => {
+                    line += &format!(" excess {excess:.4} ± {error:.4}");
+                    line += if row.saturated { "  " } else { " !" };
+                }
+                _ => line += &format!(" loss {}", print::with_error(e.loss, e.loss_standard_error)),
+            }
         }
         if let Some(c) = &row.curvature {
             line += &format!(" Tr F {}", print::with_error(c.fisher_trace, Some(c.fisher_trace_standard_error)));

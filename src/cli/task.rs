@@ -50,7 +50,12 @@ fn open_here(arguments: &TaskArguments) -> Result<Opened, Failure> {
                     "--task: {e}; or a file of rows that ends in .csv or .jsonl, or a folder of such"
                 ))
             })?;
-            TaskData::of_language(corpus.language.as_ref(), task, arguments.with_prior, corpus.seed, sizes)
+            {
+                let truth = corpus.truth().map_err(|none| {
+                    Failure::usage(format!("--task {task}: {none}; take a file of rows that ends in .csv or .jsonl"))
+                })?;
+                TaskData::of_language(truth, task, arguments.with_prior, corpus.seed, sizes)
+            }
         }
     };
     let data = data.map_err(DownstreamError::from)?;

@@ -123,17 +123,19 @@ impl LanguageSection {
         })
     }
 
-    /// The generated language of a seed; `None` for a language of another kind, and where no source is given.
+    /// The generated language; `None` for a language of another kind, and where no source is given.
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub fn generated(&self, seed: u64) -> Result<Option<Generated>, ConfigError> {
-        let (LanguageKind::Generated, Some(model), Some(tokens)) = (self.kind, &self.model, &self.tokens) else {
-            return Ok(None);
-        };
-        let (model, tokens, sentences) = (model.clone(), tokens.clone(), self.sentences.clone());
-        let source = Source { model, tokens, sentences, max_length: self.max_length };
-        Generated::open(&source, seed).map(Some).map_err(at_place)
+    pub fn generated(&self) -> Result<Option<Generated>, ConfigError> {
+        self.source().map(|source| Generated::open(&source).map_err(at_place)).transpose()
+    }
+
+    /// Where a generated language comes from.
+    fn source(&self) -> Option<Source> {
+        let (model, tokens) = (self.model.clone()?, self.tokens.clone()?);
+        let source = Source { model, tokens, sentences: self.sentences.clone(), max_length: self.max_length };
+        (self.kind == LanguageKind::Generated).then_some(source)
     }
 
     /// The language; `None` where no source is given.
@@ -161,7 +163,10 @@ impl LanguageSection {
                 let wrong = |message| LanguageError { file: "[language]".into(), line: None, message };
                 Ok(Some(Arc::new(Brackets::new(length, kappa).map_err(wrong)?)))
             }
-            LanguageKind::Generated => Ok(None),
+            LanguageKind::Generated => match self.source() {
+                Some(source) => Ok(Some(Arc::new(Generated::open(&source)?))),
+                None => Ok(None),
+            },
         }
     }
 

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::gpu::GpuError;
-use crate::language::{Language, Words};
+use crate::language::{Truth, Words};
 use crate::model::{Encoder, Model, ModelKind, Reach, RepresentationPass, TokenIds, dims_for};
 use crate::ops::Family;
 use crate::ops::batch::Sentence;
@@ -208,7 +208,7 @@ impl Features {
     }
 
     /// The lookup table: p(. | the other words) at every position, zeros behind a shorter sentence.
-    pub fn lookup(language: &dyn Language, sentences: &[Words], longest: usize) -> Features {
+    pub fn lookup(language: &dyn Truth, sentences: &[Words], longest: usize) -> Features {
         let width = longest * language.vocabulary().len();
         let one = |words: &Words| {
             let known = language.conditional_unchecked(words);

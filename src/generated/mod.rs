@@ -7,9 +7,9 @@
 //!
 //! ```no_run
 //! use lowland::generated::{Generated, Source, Tokens};
-//! use lowland::{language::Language, ops::Device};
+//! use lowland::{language::{Language, Truth}, ops::Device};
 //! let source = Source { model: "opt-125m".into(), tokens: Tokens::MostFrequent(2000), sentences: None, max_length: 24 };
-//! let language = Generated::open(&source, 0)?;
+//! let language = Generated::open(&source)?;
 //! language.on(&Device::named("best")?)?;
 //! let sentence = language.sample(0, 0);
 //! let known = language.conditional(&sentence).expect("drawn from it");
@@ -27,7 +27,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::gpu::GpuError;
-use crate::language::{Known, Label, LabelError, Language, LanguageError, Prefixes, Task, Words};
+use crate::language::{Known, Label, LabelError, Language, LanguageError, NoTruth, Prefixes, Task, Truth, Words};
 use crate::model::{self, LoadError, Reach};
 use crate::ops::Device;
 
@@ -57,8 +57,6 @@ pub struct Generated {
     folder: PathBuf,
     words: Restriction,
     longest: usize,
-    /// Seed of what the file of sentences stands for.
-    seed: u64,
     file: Option<Sentences>,
     notes: Vec<String>,
     state: Mutex<State>,
@@ -79,13 +77,12 @@ struct State {
 const KEPT: usize = 4096;
 
 impl Generated {
-    /// Reads which words there are, and the file of sentences where there is one. Sentences of `seed` are those of the
-    /// file.
+    /// Reads which words there are, and the file of sentences where there is one.
     ///
     /// # Errors
     /// A model that is not causal or has no positions for the longest sentence; tokens that it does not have; a file of
     /// other sentences, with its line.
-    pub fn open(source: &Source, seed: u64) -> Result<Generated, LanguageError> {
+    pub fn open(source: &Source) -> Result<Generated, LanguageError> {
         let wrong = |message: String| LanguageError { file: source.model.display().to_string(), line: None, message };
         let folder = model::model_folder(&source.model).map_err(|e| wrong(e.to_string()))?;
         let config = model::config_of(&folder).map_err(|e| wrong(e.to_string()))?;
@@ -110,7 +107,7 @@ impl Generated {
             }
             None => None,
         };
-        Ok(Generated { folder, words, longest, seed, file, notes, state: Mutex::default() })
+        Ok(Generated { folder, words, longest, file, notes, state: Mutex::default() })
     }
 
     /// Puts the model on a device, unless it is on one already.
@@ -176,6 +173,12 @@ impl Generated {
         Known { log_probability, conditional }
     }
 
+    fn drawn(&self, seed: u64, index: u64) -> Words {
+        let block = BLOCK as u64;
+        let place = (index % block) as usize;
+        self.ask(vec![0], |state| Ok(state.block(seed, index / block)?[place].clone()))
+    }
+
     fn possible(&self, words: &[u32]) -> bool {
         (1..=self.longest).contains(&words.len())
     }
@@ -218,20 +221,35 @@ impl Language for Generated {
         self.longest
     }
 
-    /// Of the file where there is one and the seed is its own: behind its last sentence the first one again. Else drawn
+    /// Those of the file where there is one, whatever the seed: behind its last sentence the first one again. Else drawn
     /// from the model; the same on every run on one adapter. On another one a draw close to the boundary of two words
     /// may differ, and the sentence from there on.
     fn sample(&self, seed: u64, index: u64) -> Words {
         match &self.file {
-            Some(file) if seed == self.seed => file.get(index),
-            _ => {
-                let block = BLOCK as u64;
-                let place = (index % block) as usize;
-                self.ask(vec![0], |state| Ok(state.block(seed, index / block)?[place].clone()))
-            }
+            Some(file) => file.get(index),
+            None => self.drawn(seed, index),
         }
     }
 
+    /// Always drawn from the model.
+    fn held_out(&self, seed: u64, index: u64) -> Words {
+        self.drawn(seed, index)
+    }
+
+    fn heading(&self, seed: u64) -> Option<String> {
+        Some(self.origin(seed).line())
+    }
+
+    fn truth(&self) -> Result<&dyn Truth, NoTruth> {
+        Ok(self)
+    }
+
+    fn encode<'w>(&self, words: &[&'w str]) -> Result<Words, &'w str> {
+        words.iter().map(|word| self.words.number(word).ok_or(*word)).collect()
+    }
+}
+
+impl Truth for Generated {
     fn conditional(&self, words: &[u32]) -> Option<Known> {
         self.possible(words).then(|| self.known(words, 0..words.len()))
     }
@@ -265,14 +283,6 @@ impl Language for Generated {
 
     fn label_is_posterior_mode(&self, _: Task, _: bool) -> bool {
         false
-    }
-
-    fn heading(&self, seed: u64) -> Option<String> {
-        Some(self.origin(seed).line())
-    }
-
-    fn encode<'w>(&self, words: &[&'w str]) -> Result<Words, &'w str> {
-        words.iter().map(|word| self.words.number(word).ok_or(*word)).collect()
     }
 }
 

@@ -9,7 +9,7 @@ use super::probe_section::{Method, ProbeSection};
 use crate::config::ConfigError;
 use crate::downstream::{Room, TaskData, check_room, layer_in, part_seed};
 use crate::gpu::Gpu;
-use crate::language::{LabelError, Language, Task, UnknownTask, check_task, part, task_names};
+use crate::language::{LabelError, Task, Truth, UnknownTask, check_task, part, task_names};
 use crate::model::{EnlargeError, Enlargement, Size, check_enlarge};
 use crate::train::Corpus;
 
@@ -37,7 +37,8 @@ pub fn check(plan: &SweepPlan) -> Result<Vec<String>, ConfigError> {
         check_layer(plan, probe).map_err(wrong("layer"))?;
         check_features(plan, probe, language.max_length()).map_err(wrong("features"))?;
         check_padding(plan, probe, language.max_length()).map_err(wrong("padded_length"))?;
-        check_probe(language, plan.examine.seed, probe).map_err(wrong("task"))?;
+        let truth = language.truth().map_err(|none| wrong("task")(none.to_string()))?;
+        check_probe(truth, plan.examine.seed, probe).map_err(wrong("task"))?;
     }
     check_sizes(plan, Some(&corpus))?;
     Ok(language.notes().to_vec())
@@ -154,7 +155,7 @@ fn check_padding(plan: &SweepPlan, probe: &ProbeSection, longest: usize) -> Resu
 }
 
 /// The language has the task, enough of its sentences have a label, and not all the same.
-fn check_probe(language: &dyn Language, seed: u64, probe: &ProbeSection) -> Result<(), String> {
+fn check_probe(language: &dyn Truth, seed: u64, probe: &ProbeSection) -> Result<(), String> {
     let task: Task = probe.task.parse().map_err(|e: UnknownTask| e.to_string())?;
     let about = |error: LabelError| format!("task {task}: {error}");
     if let [one] = task_names(language, task).map_err(about)?.as_slice() {

@@ -267,7 +267,8 @@ impl<'p> Examiner<'p> {
 
     fn align(&self, subject: &Subject<'_>) -> Result<Aligned, RunFailure> {
         let held_out = HeldOut { corpus: subject.corpus().clone(), seed: held_out_seed(subject.corpus().seed) };
-        let made = held_out.exact(0..self.plan.examine.sentences.into(), Positions::One)?;
+        let none = |none| ConfigError::at("[examine] `alignment`", none);
+        let made = held_out.exact(0..self.plan.examine.sentences.into(), Positions::One)?.map_err(none)?;
         let sentences: Vec<Sentence> = made.into_iter().flatten().map(|m| m.sentence).collect();
         let found = alignment(&subject.model, &sentences, Evaluator::batch(subject.micro_batch))?;
         Ok(match found {
@@ -310,10 +311,13 @@ impl<'p> Examiner<'p> {
             return Ok(data.clone());
         }
         let task = section.task.parse().map_err(|error| ConfigError::at("[[examine.probe]]", error))?;
-        let (language, prior, seed) = (self.corpus().language.clone(), section.with_prior, self.corpus().seed);
-        let sizes = section.sizes();
-        let data = interrupt::or_stop(move || TaskData::of_language(language.as_ref(), task, prior, seed, sizes))?
-            .map_err(crate::downstream::DownstreamError::from)?;
+        let (corpus, prior, sizes) = (self.corpus().clone(), section.with_prior, section.sizes());
+        let draw = move || {
+            let truth = corpus.truth().map_err(|none| ConfigError::at("[[examine.probe]] `task`", none))?;
+            let data = TaskData::of_language(truth, task, prior, corpus.seed, sizes);
+            Ok::<TaskData, RunFailure>(data.map_err(crate::downstream::DownstreamError::from)?)
+        };
+        let data = interrupt::or_stop(draw)??;
         let data = Rc::new(data);
         self.tasks.insert(key, data.clone());
         Ok(data)
@@ -377,8 +381,12 @@ impl<'p> Examiner<'p> {
     pub fn probe_lookup(&mut self, device: &Device, section: &ProbeSection) -> Result<Probed, RunFailure> {
         let data = self.data(section)?;
         let sentences: Vec<Words> = data.parts().into_iter().flat_map(|part| part.sentences.clone()).collect();
-        let (language, longest) = (self.corpus().language.clone(), data.longest);
-        let features = interrupt::or_stop(move || Features::lookup(language.as_ref(), &sentences, longest))?;
+        let (corpus, longest) = (self.corpus().clone(), data.longest);
+        let look_up = move || {
+            let truth = corpus.truth().map_err(|none| ConfigError::at("[examine] `lookup`", none))?;
+            Ok::<Features, RunFailure>(Features::lookup(truth, &sentences, longest))
+        };
+        let features = interrupt::or_stop(look_up)??;
         self.fit(device, section, &data, &features, None, "exact conditionals".into())
     }
 

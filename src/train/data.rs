@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rayon::prelude::*;
 
-use super::evaluate::{KnownSentence, held_out_sentence, masked_sentences, next_words};
+use super::evaluate::{KnownSentence, held_out_sentence, masked_in_turn, masked_sentences, next_words};
 use super::masks::{bernoulli_positions, several};
 use super::order::{Example, TrainingSet};
 use crate::config::{
@@ -18,7 +18,7 @@ use crate::config::{
 use crate::generated::Generated;
 use crate::gpu::GpuError;
 use crate::interrupt;
-use crate::language::{Language, masked_position};
+use crate::language::{Language, NoTruth, Truth, masked_position};
 use crate::model::{LoadError, Loaded, ModelError, TokenIds, Vocabulary, match_words};
 use crate::ops::batch::{BatchLayout, Sentence};
 use crate::ops::{Batch, Device};
@@ -50,9 +50,10 @@ impl Corpus {
     /// Reads or makes the language of a config.
     ///
     /// # Errors
-    /// A grammar or matrices that cannot be used, with file and line; a config without a language.
+    /// A grammar or matrices that cannot be used, with file and line; a config without a language; exact labels of one
+    /// that does not know them.
     pub fn open(section: &LanguageSection, objective: &ObjectiveSection, seed: u64) -> Result<Corpus, ConfigError> {
-        let generated = section.generated(seed)?.map(Arc::new);
+        let generated = section.generated()?.map(Arc::new);
         let language: Arc<dyn Language> = match &generated {
             Some(generated) => generated.clone(),
             None => section.open()?,
@@ -64,6 +65,9 @@ impl Corpus {
                     "\"expected\" labels are defined with one masked word a sentence; set `objective.mask = \"one\"`"
                         .into(),
             });
+        }
+        if objective.labels == LabelKind::Expected {
+            language.truth().map_err(|none| ConfigError::at("objective.labels", none))?;
         }
         let vocabulary = Vocabulary::new(language.vocabulary());
         let tokens = Arc::new(vocabulary.ids());
@@ -101,6 +105,19 @@ impl Corpus {
         Ok((Corpus { tokens: Arc::new(tokens), ..self.clone() }, notes))
     }
 
+    /// What is known of the language.
+    ///
+    /// # Errors
+    /// Why nothing is.
+    pub fn truth(&self) -> Result<&dyn Truth, NoTruth> {
+        self.language.truth()
+    }
+
+    /// The same where a config that asks for what is known was opened.
+    fn checked_truth(&self) -> &dyn Truth {
+        self.truth().expect("`open` refuses expected labels of a language whose truth is not known")
+    }
+
     /// That a model, whose ids these are, can be asked what the objective asks.
     ///
     /// # Errors
@@ -130,7 +147,7 @@ impl Corpus {
             let sentence = self.tokens.next(&words, positions.clone());
             return match self.objective.labels {
                 LabelKind::Sampled => sentence,
-                LabelKind::Expected => next_words(self, &words, positions).sentence,
+                LabelKind::Expected => next_words(self.checked_truth(), &self.tokens, &words, positions).sentence,
             };
         }
         match self.objective.mask {
@@ -138,7 +155,7 @@ impl Corpus {
                 let position = masked_position(self.seed, example.masking, words.len());
                 let mut sentence = self.tokens.mask(&words, position);
                 if self.objective.labels == LabelKind::Expected {
-                    let known = self.language.conditional_at(&words, position);
+                    let known = self.checked_truth().conditional_at(&words, position);
                     sentence.soft = vec![self.tokens.soft_label(&known)];
                 }
                 sentence
@@ -156,20 +173,28 @@ impl Corpus {
         match self.objective.kind {
             ObjectiveKind::Mlm => held_out_sentence(self.language.as_ref(), &self.tokens, seed, index),
             ObjectiveKind::Causal => {
-                let words = self.language.sample(seed, index);
+                let words = self.language.held_out(seed, index);
                 self.tokens.next(&words, self.objective.predicted(words.len()))
             }
         }
     }
 
-    /// The same with what is known of it; under "mlm" once for each position that is asked about.
-    pub fn known(&self, seed: u64, index: u64, asked: Positions) -> Vec<KnownSentence> {
+    /// The same, under "mlm" once for each position that is asked about.
+    pub fn labelled(&self, seed: u64, index: u64, asked: Positions) -> Vec<Sentence> {
+        match (self.objective.kind, asked) {
+            (ObjectiveKind::Mlm, Positions::All) => masked_in_turn(&self.tokens, &self.language.held_out(seed, index)),
+            _ => vec![self.held_out(seed, index)],
+        }
+    }
+
+    /// The same with what the language knows of it.
+    pub fn known(&self, truth: &dyn Truth, seed: u64, index: u64, asked: Positions) -> Vec<KnownSentence> {
         match self.objective.kind {
-            ObjectiveKind::Mlm => masked_sentences(self.language.as_ref(), &self.tokens, seed, index, asked),
+            ObjectiveKind::Mlm => masked_sentences(truth, &self.tokens, seed, index, asked),
             ObjectiveKind::Causal => {
-                let words = self.language.sample(seed, index);
+                let words = truth.held_out(seed, index);
                 let positions = self.objective.predicted(words.len());
-                vec![next_words(self, &words, positions)]
+                vec![next_words(truth, &self.tokens, &words, positions)]
             }
         }
     }

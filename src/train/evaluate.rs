@@ -1,4 +1,5 @@
-//! Loss and excess loss on held-out sentences, against the exact conditionals.
+//! Loss and excess loss on held-out sentences, against the exact conditionals; where those are not known the loss at the
+//! words that stood there alone.
 //!
 //! Under "mlm" one word is masked at a time: the conditionals of a language are exact for that and for nothing else.
 //! Either one position of a sentence is asked about or every one ([`Positions`]). Under "causal" every word that is
@@ -9,42 +10,47 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::data::{Corpus, held_out_seed};
+use super::held_out::HeldOut;
 use crate::config::{EvaluateSection, ObjectiveKind, Positions};
 use crate::gpu::GpuError;
-use crate::interrupt;
-use crate::language::{Language, entropy, masked_position};
-use crate::model::{ForwardPass, Model, TokenIds, dims_for};
+use crate::language::{Language, NoTruth, Truth, entropy, masked_position};
+use crate::model::{ForwardPass, Model, RowLoss, TokenIds, dims_for};
 use crate::ops::Labels;
 use crate::ops::batch::Sentence;
 use crate::statistics::Estimate;
 
 /// What held-out sentences say about a model. Losses are nats for each position asked about.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct Evaluation {
-    /// Cross-entropy against the exact conditional: the expected loss, without the labels' noise.
+    /// Cross-entropy against the exact conditional: the expected loss, without the labels' noise. Where no conditional
+    /// is known, that at the words that stood there.
     pub loss: f64,
-    /// Mean KL divergence of the exact conditional from the model's.
-    pub excess_loss: f64,
+    /// Standard error of the loss over sentences, where no conditional is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_standard_error: Option<f64>,
+    /// Mean KL divergence of the exact conditional from the model's; null where none is known.
+    pub excess_loss: Option<f64>,
     /// Standard error of the excess loss over sentences.
-    pub excess_loss_standard_error: f64,
-    /// Mean entropy of the exact conditionals at the same positions: `loss - excess_loss`.
-    pub entropy_floor: f64,
+    pub excess_loss_standard_error: Option<f64>,
+    /// Mean entropy of the exact conditionals at the same positions: `loss - excess_loss`; null where none is known.
+    pub entropy_floor: Option<f64>,
     /// Held-out sentences that were looked at.
     pub sentences: usize,
     /// Positions asked about, where that is not one of each sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub positions: Option<usize>,
+    /// Why something is null.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
-/// Held-out sentences with their exact conditionals, made once, and the pass over them.
+/// Held-out sentences with their exact conditionals, where those are known, made once, and the pass over them.
 pub struct Evaluator {
     /// A sentence for each position asked about, or one with all next words.
     sentences: Vec<Sentence>,
-    /// Of the conditionals of each sentence of the language, summed.
-    entropies: Vec<f64>,
+    /// Of the conditionals of each sentence of the language, summed; or why none are known.
+    entropies: Result<Vec<f64>, NoTruth>,
     /// Positions asked about of each sentence of the language.
     positions: Vec<usize>,
     several: bool,
@@ -60,33 +66,66 @@ impl Evaluator {
         training.min(BATCH)
     }
 
+    /// The labels that sentences of a corpus have.
+    pub fn labels(corpus: &Corpus) -> Labels {
+        if corpus.truth().is_ok() { Labels::Soft } else { Labels::Hard }
+    }
+
     /// Samples and labels sentences of the held-out seed and plans the pass.
     pub fn new(model: &Model, corpus: &Corpus, asked: &EvaluateSection, batch: usize) -> Result<Evaluator, GpuError> {
         let seed = held_out_seed(corpus.seed);
         let several = asked.positions == Positions::All || corpus.objective.kind == ObjectiveKind::Causal;
-        let (corpus, count, asked) = (corpus.clone(), u64::from(asked.sentences), asked.positions);
-        let made: Vec<Vec<KnownSentence>> =
-            interrupt::or_stop(move || (0..count).into_par_iter().map(|i| corpus.known(seed, i, asked)).collect())?;
-        let positions = made.iter().map(|own| own.iter().map(|k| k.sentence.masked.len()).sum()).collect();
-        let entropies = made.iter().map(|own| own.iter().map(|k| k.entropy).sum()).collect();
-        let sentences: Vec<Sentence> = made.into_iter().flatten().map(|k| k.sentence).collect();
+        let held_out = HeldOut { corpus: corpus.clone(), seed };
+        let (numbers, asked) = (0..u64::from(asked.sentences), asked.positions);
+        let (entropies, made): (_, Vec<Vec<Sentence>>) = match held_out.exact(numbers.clone(), asked)? {
+            Ok(made) => {
+                let entropies = made.iter().map(|own| own.iter().map(|k| k.entropy).sum()).collect();
+                (Ok(entropies), made.into_iter().map(|own| own.into_iter().map(|k| k.sentence).collect()).collect())
+            }
+            Err(none) => (Err(none), held_out.labelled(numbers, asked)?),
+        };
+        let positions = made.iter().map(|own| own.iter().map(|s| s.masked.len()).sum()).collect();
+        let sentences: Vec<Sentence> = made.into_iter().flatten().collect();
         let dims = dims_for(&sentences, Evaluator::batch(batch));
-        let pass = ForwardPass::new(model, dims, Labels::Soft, false)?;
+        let pass = ForwardPass::new(model, dims, Evaluator::labels(corpus), false)?;
         Ok(Evaluator { sentences, entropies, positions, several, pass })
     }
 
     /// Evaluates the parameters as they are now.
     pub fn run(&self) -> Result<Evaluation, GpuError> {
-        let divergences: Vec<f64> = self.pass.losses(&self.sentences)?.iter().map(|r| r.divergence).collect();
-        let excess = mean_of_sums(&sums_by_sentence(&divergences, &self.positions), &self.positions);
-        let floor = mean_of_sums(&self.entropies, &self.positions);
-        Ok(Evaluation {
-            loss: floor.value + excess.value,
-            excess_loss: excess.value,
-            excess_loss_standard_error: excess.standard_error,
-            entropy_floor: floor.value,
-            sentences: self.positions.len(),
-            positions: self.several.then_some(divergences.len()),
+        let rows = self.pass.losses(&self.sentences)?;
+        let mean = |of: fn(&RowLoss) -> f64| {
+            let values: Vec<f64> = rows.iter().map(of).collect();
+            mean_of_sums(&sums_by_sentence(&values, &self.positions), &self.positions)
+        };
+        let (sentences, positions) = (self.positions.len(), self.several.then_some(rows.len()));
+        Ok(match &self.entropies {
+            Ok(entropies) => {
+                let (excess, floor) = (mean(|row| row.divergence), mean_of_sums(entropies, &self.positions));
+                Evaluation {
+                    loss: floor.value + excess.value,
+                    loss_standard_error: None,
+                    excess_loss: Some(excess.value),
+                    excess_loss_standard_error: Some(excess.standard_error),
+                    entropy_floor: Some(floor.value),
+                    sentences,
+                    positions,
+                    notes: vec![],
+                }
+            }
+            Err(none) => {
+                let loss = mean(|row| row.loss);
+                Evaluation {
+                    loss: loss.value,
+                    loss_standard_error: Some(loss.standard_error),
+                    excess_loss: None,
+                    excess_loss_standard_error: None,
+                    entropy_floor: None,
+                    sentences,
+                    positions,
+                    notes: vec![format!("excess_loss, entropy_floor: {none}")],
+                }
+            }
         })
     }
 }
@@ -123,9 +162,13 @@ pub struct KnownSentence {
 }
 
 /// A sentence with its next words predicted, at positions as [`TokenIds::next`] has them.
-pub(super) fn next_words(corpus: &Corpus, words: &[u32], positions: Range<usize>) -> KnownSentence {
-    let known = corpus.language.prefixes(words).expect("a sentence of the language is possible");
-    let tokens = &corpus.tokens;
+pub(super) fn next_words(
+    truth: &dyn Truth,
+    tokens: &TokenIds,
+    words: &[u32],
+    positions: Range<usize>,
+) -> KnownSentence {
+    let known = truth.prefixes(words).expect("a sentence of the language is possible");
     let end = known.next[0].len() - 1;
     let label = |k: usize| words.get(k).map_or(end, |w| *w as usize);
     let next = || positions.clone().map(|k| &known.next[k]);
@@ -140,20 +183,20 @@ pub(super) fn next_words(corpus: &Corpus, words: &[u32], positions: Range<usize>
 
 /// Sentence `index` of a seed with the word masked that evaluation masks, labelled with the word that stood there.
 pub fn held_out_sentence(language: &dyn Language, tokens: &TokenIds, seed: u64, index: u64) -> Sentence {
-    let words = language.sample(seed, index);
+    let words = language.held_out(seed, index);
     tokens.mask(&words, masked_position(seed, index, words.len()))
 }
 
 /// The same with what is known of that word.
-pub fn masked_sentence(language: &dyn Language, tokens: &TokenIds, seed: u64, index: u64) -> KnownSentence {
-    let words = language.sample(seed, index);
+pub fn masked_sentence(language: &dyn Truth, tokens: &TokenIds, seed: u64, index: u64) -> KnownSentence {
+    let words = language.held_out(seed, index);
     let position = masked_position(seed, index, words.len());
     known(tokens, &words, position, &language.conditional_at(&words, position))
 }
 
 /// Sentence `index` of a seed once for each position that is asked about, with what is known of the word there.
 pub fn masked_sentences(
-    language: &dyn Language,
+    language: &dyn Truth,
     tokens: &TokenIds,
     seed: u64,
     index: u64,
@@ -162,9 +205,14 @@ pub fn masked_sentences(
     if positions == Positions::One {
         return vec![masked_sentence(language, tokens, seed, index)];
     }
-    let words = language.sample(seed, index);
+    let words = language.held_out(seed, index);
     let conditionals = language.conditional_unchecked(&words).conditional;
     conditionals.iter().enumerate().map(|(position, p)| known(tokens, &words, position, p)).collect()
+}
+
+/// A sentence once for each of its words, that word masked.
+pub(super) fn masked_in_turn(tokens: &TokenIds, words: &[u32]) -> Vec<Sentence> {
+    (0..words.len()).map(|position| tokens.mask(words, position)).collect()
 }
 
 fn known(tokens: &TokenIds, words: &[u32], position: usize, p: &[f64]) -> KnownSentence {

@@ -228,7 +228,8 @@ fn add_adversary(
     let AlgorithmKind::Adversarial(algorithm) = &resolved.config.train.algorithm else { return Ok(()) };
     let (own, corpus_of) = (algorithm.clone(), corpus.clone());
     let data = interrupt::or_stop(move || {
-        AdversaryData::draw(&own, corpus_of.language.as_ref(), &corpus_of.tokens, corpus_of.seed)
+        let truth = corpus_of.truth().map_err(|none| ConfigError::at("train.algorithm.task", none))?;
+        AdversaryData::draw(&own, truth, &corpus_of.tokens, corpus_of.seed)
     })??;
     let (task, entropy) = (&algorithm.task, data.entropy);
     observer.note(&match algorithm.head {

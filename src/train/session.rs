@@ -242,7 +242,7 @@ impl<'r> Session<'r> {
             self.evaluation = Some(e);
             return Ok(());
         }
-        folder.metric(&json!({
+        let mut line = json!({
             "step": trainer.step,
             "held_out_loss": e.loss,
             "excess_loss": e.excess_loss,
@@ -250,12 +250,20 @@ impl<'r> Session<'r> {
             "entropy_floor": e.entropy_floor,
             "sentences": e.sentences,
             "seconds": self.seconds(),
-        }))?;
+        });
+        if let Some(error) = e.loss_standard_error {
+            line["held_out_loss_standard_error"] = json!(error);
+        }
+        if !e.notes.is_empty() {
+            line["notes"] = json!(e.notes);
+        }
+        folder.metric(&line)?;
         let values = [
-            ("held_out/loss", e.loss),
+            ("held_out/loss", Some(e.loss)),
             ("held_out/excess_loss", e.excess_loss),
             ("held_out/entropy_floor", e.entropy_floor),
         ];
+        let values: Vec<(&str, f64)> = values.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
         self.event(trainer.step, &values, folder)?;
         self.evaluation = Some(e);
         self.evaluated = Some(trainer.step);

@@ -6,7 +6,7 @@ use lowland::downstream::{
     Alignment, Features, FineTuning, Limits, LinearProbe, Pooling, Sizes, TaskData, alignment, finetune, layer_number,
     part_seed, probe, ridge, ridge_path,
 };
-use lowland::language::{Brackets, Grammar, Hmm, Language, Pcfg, RandomGrammar, RandomHmm, Task};
+use lowland::language::{Brackets, Grammar, Hmm, Language, Pcfg, RandomGrammar, RandomHmm, Task, Truth};
 use lowland::model::{
     Encoder, Loaded, Model, ModelConfig, ModelKind, TokenIds, Vocabulary, Weights, WeightsFile, load,
 };

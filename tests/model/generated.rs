@@ -4,9 +4,9 @@ use std::path::Path;
 
 use crate::common::adapter::gpu;
 use crate::common::fixtures::fixture;
-use crate::common::truth::Truth;
+use crate::common::truth::Truth as Recorded;
 use lowland::generated::{Generated, Reuse, Source, Tokens};
-use lowland::language::{Language, Words, entropy, entropy_floor};
+use lowland::language::{Language, Truth, Words, entropy, entropy_floor};
 use lowland::model::{ForwardPass, Loaded, Model, dims_for, load};
 use lowland::ops::batch::Sentence;
 use lowland::ops::{Device, Labels};
@@ -24,7 +24,7 @@ fn listed(folder: &Path, ids: impl IntoIterator<Item = u32>) -> Tokens {
 
 fn opened(model: &str, tokens: Tokens, max_length: usize, reuse: Reuse) -> Generated {
     let source = Source { model: fixture(model), tokens, sentences: None, max_length };
-    let language = Generated::open(&source, 0).unwrap().reusing(reuse);
+    let language = Generated::open(&source).unwrap().reusing(reuse);
     language.on(&device()).unwrap();
     language
 }
@@ -38,7 +38,7 @@ fn opt(words: u32, max_length: usize, reuse: Reuse) -> Generated {
 fn tiny_opts_have_the_logits_of_transformers() {
     for name in ["opt-120", "opt-120-projected", "opt-120-postnorm"] {
         let model = Model::load(&device(), fixture(name)).unwrap();
-        let truth = Truth::read(name, "truth");
+        let truth = Recorded::read(name, "truth");
         let (ids, expected) = (truth.values("ids"), truth.values("logits"));
         let sentences: Vec<Sentence> = ids
             .chunks_exact(12)
@@ -151,7 +151,7 @@ fn the_language_is_what_enumerating_its_sentences_says() {
         let drawn = language.sample(11, i);
         counts[all.iter().position(|s| *s == drawn).unwrap()] += 1;
     }
-    let (mut chi, mut cells, mut rare) = (0.0, 0, (0.0, 0.0));
+    let (mut chi, mut cells, mut rare) = (0.0f64, 0, (0.0f64, 0.0f64));
     for (count, log) in counts.iter().zip(&log_p) {
         let expected = log.exp() * DRAWS as f64;
         match expected >= 10.0 {
@@ -245,15 +245,15 @@ fn sentences_of_a_file_take_the_place_of_drawn_ones() {
     let write = |head: &str| std::fs::write(&path, format!("{head}\n{}\n", lines.join("\n"))).unwrap();
     let open = |tokens, max_length| {
         let source = Source { model: fixture("opt-120"), tokens, sentences: Some(path.clone()), max_length };
-        Generated::open(&source, 7)
+        Generated::open(&source)
     };
     write(&drawing.heading(4).unwrap());
     let read = open(Tokens::MostFrequent(32), 8).unwrap();
-    // Its own seed's, round and round, without an adapter; those of another seed are drawn.
+    // Round and round, without an adapter; held-out ones are drawn.
     assert_eq!((0..12).map(|i| read.sample(7, i)).collect::<Vec<_>>(), [&drawn[..], &drawn, &drawn[..2]].concat());
     assert!(read.notes().is_empty());
     read.on(&device()).unwrap();
-    assert_eq!(read.sample(4, 3), drawn[3]);
+    assert_eq!(read.held_out(4, 3), drawn[3]);
     // What was drawn from something else is refused by name.
     let refused = |tokens, longest| open(tokens, longest).err().expect("a refusal").to_string();
     assert!(refused(Tokens::MostFrequent(33), 8).contains("tokens 4-35, `language.tokens` are 4-36"));
@@ -271,7 +271,7 @@ fn models_and_tokens_that_make_no_language_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let refused = |model: &str, tokens: Tokens, max_length: usize| {
         let source = Source { model: fixture(model), tokens, sentences: None, max_length };
-        Generated::open(&source, 0).err().expect("a refusal").to_string()
+        Generated::open(&source).err().expect("a refusal").to_string()
     };
     let frequent = Tokens::MostFrequent;
     assert!(refused("bert-24", frequent(3), 4).contains("a model of type bert generates nothing"));
@@ -289,7 +289,7 @@ fn models_and_tokens_that_make_no_language_are_refused() {
     assert!(refused("opt-120", list("4 5 # 9\n5\n"), 4).contains("list.txt:2: token 5 is listed twice"));
     assert!(refused("opt-120", list("2 5\n"), 4).contains("token 2 begins or ends a sentence"));
     let source = |tokens| Source { model: fixture("opt-120"), tokens, sentences: None, max_length: 4 };
-    let language = Generated::open(&source(list("9 7 # words\n30\n")), 0).unwrap();
+    let language = Generated::open(&source(list("9 7 # words\n30\n"))).unwrap();
     assert_eq!(
         (language.vocabulary(), language.token_ids()),
         (&["7", "9", "30"].map(String::from)[..], &[7, 9, 30][..])

@@ -1,7 +1,7 @@
 //! Soft brackets against enumeration of all sentences.
 
 use lowland::config::RunConfig;
-use lowland::language::{Brackets, Language, Task, entropy, entropy_floor};
+use lowland::language::{Brackets, Language, Task, Truth, entropy, entropy_floor};
 
 /// All sentences of a length with their sums.
 fn all(length: usize) -> Vec<(Vec<u32>, f64)> {

@@ -142,12 +142,14 @@ fn norm(b: &mut Builder<'_>, x: TensorId, norm: Norm, name: &str) -> TensorId {
 /// # Errors
 /// Names a tensor whose shape does not fit the others.
 pub(in crate::model) fn without_projections(tensors: &mut Tensors, notes: &mut Vec<String>) -> Result<(), String> {
-    let [inward, outward] = ["in", "out"].map(|way| tensors.remove(&format!("model.decoder.project_{way}.weight")));
-    let (Some((shape_in, inward)), Some((shape_out, outward)), Some((shape, table))) =
-        (inward, outward, tensors.remove(WORDS))
-    else {
+    let named = |way: &str| format!("model.decoder.project_{way}.weight");
+    if ["in", "out"].iter().any(|way| !tensors.contains_key(&named(way))) || !tensors.contains_key(WORDS) {
+        // What is missing is named where it is looked for.
         return Ok(());
-    };
+    }
+    let mut take = |name: &str| tensors.remove(name).expect("it is there");
+    let ((shape_in, inward), (shape_out, outward)) = (take(&named("in")), take(&named("out")));
+    let (shape, table) = take(WORDS);
     let ([d, e], [_, own]) = ([shape_in[0], shape_in[1]], [shape[0], shape[shape.len() - 1]]);
     if shape_out != [e, d] || own != e {
         return Err(format!("project_in {shape_in:?}, project_out {shape_out:?} and `{WORDS}` {shape:?} do not fit"));
