@@ -63,9 +63,16 @@ def made(keys, seed):
             elif "embed_tokens" in name:
                 weight.normal_(0.0, 2.5 / weight.shape[1] ** 0.5)
             elif "embed_positions" in name:
-                weight.normal_(0.0, 0.2)
+                weight.normal_(0.0, 0.1)
             else:
-                weight.normal_(0.0, (1.1 if "project" in name else 0.7) / weight.shape[1] ** 0.5)
+                # What layers write outweighs the word that they read, which would repeat itself else.
+                size = 3.0 if "fc2" in name else 1.1 if "project" in name else 0.5
+                weight.normal_(0.0, size / weight.shape[1] ** 0.5)
+        # The end of a sentence, which nothing favours else: along the shift of the norm before the head.
+        decoder = model.model.decoder
+        shift = (decoder.final_layer_norm or decoder.layers[-1].final_layer_norm).bias
+        if shift.shape[0] == decoder.embed_tokens.weight.shape[1]:
+            decoder.embed_tokens.weight[2] = 4.0 * shift / shift.norm() + 0.3 * decoder.embed_tokens.weight[2]
     return model
 
 

@@ -2,8 +2,8 @@
 //! Sentences are drawn from the model; the probability of a masked word is exact, by scoring every candidate
 //! ([`Generated`]).
 //!
-//! The model runs on an adapter, which [`Generated::on`] names; what is asked before that opens the adapter of
-//! `LOWLAND_ADAPTER`. Neither is needed to read sentences from a file.
+//! The model runs on an adapter, which [`Generated::on`] names before anything is asked of it. Sentences of a file need
+//! none.
 //!
 //! ```no_run
 //! use lowland::generated::{Generated, Source, Tokens};
@@ -115,11 +115,13 @@ impl Generated {
     /// # Errors
     /// Weights that cannot be read; what the adapter has no room for.
     pub fn on(&self, device: &Device) -> Result<(), LoadError> {
-        let mut state = self.state();
-        if state.engine.is_none() {
-            let loaded = model::load(&self.folder)?;
-            state.engine = Some(Engine::new(device, loaded, &self.words, self.longest, state.reuse)?);
-        }
+        let reuse = match &*self.state() {
+            State { engine: Some(_), .. } => return Ok(()),
+            state => state.reuse,
+        };
+        // Kernels are compiled on rayon's threads, which may take up work that asks this language: nothing is held.
+        let engine = Engine::new(device, model::load(&self.folder)?, &self.words, self.longest, reuse)?;
+        self.state().engine.get_or_insert(engine);
         Ok(())
     }
 
@@ -149,15 +151,11 @@ impl Generated {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks the model, which is put on the adapter of `LOWLAND_ADAPTER` if it is on none.
+    /// Asks the model.
     ///
     /// # Panics
-    /// Where the adapter fails: a language has no way to say so. [`on`](Self::on) says beforehand what can be known.
+    /// Where it is on no device yet, or the adapter fails: a language has no way to say so.
     fn ask<T>(&self, otherwise: T, question: impl FnOnce(&mut State) -> Result<T, GpuError>) -> T {
-        if self.state().engine.is_none() {
-            let device = Device::from_env().unwrap_or_else(|e| panic!("{}: no adapter: {e}", self.folder.display()));
-            self.on(&device).unwrap_or_else(|e| panic!("{}: {e}", self.folder.display()));
-        }
         match question(&mut self.state()) {
             Ok(answer) => answer,
             // Nothing that is made from now on is used.
@@ -186,7 +184,7 @@ impl Generated {
 
 impl State {
     fn engine(&self) -> &Engine {
-        self.engine.as_ref().expect("asked on a device")
+        self.engine.as_ref().expect("a generated language is asked on a device: see `Generated::on`")
     }
 
     /// A block of sentences, drawn once.

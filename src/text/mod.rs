@@ -1,8 +1,10 @@
 //! Text as files hold it, and its pieces as a `tokenizer.json` cuts it.
 
 mod pieces;
+mod restricted;
 
 pub use pieces::{Pieces, PiecesError};
+pub use restricted::{Mapped, OutOfVocabulary, RestrictedPieces};
 
 /// A text without the byte-order mark that some editors put in front.
 pub fn without_mark(text: &str) -> &str {

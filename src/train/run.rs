@@ -153,7 +153,8 @@ pub enum Status {
 
 /// Times the variant table on the shapes of a config; nothing is kept yet.
 pub fn tune(gpu: &Gpu, resolved: &Resolved, note: &dyn Fn(&str)) -> Result<Tuning, RunError> {
-    let Setup { corpus, encoder, labels, dims, .. } = Setup::new(gpu, resolved)?;
+    let Setup { device, corpus, encoder, labels, dims, .. } = Setup::new(gpu, resolved)?;
+    corpus.on(&device)?;
     let trial = Trial { encoder: &encoder, corpus: &corpus, labels, dims };
     Ok(trial.tune(gpu, resolved, note)?)
 }
