@@ -150,7 +150,8 @@ fn sentences(language: &dyn Language) -> impl Iterator<Item = Result<(usize, Wor
         };
         let line = if i == 0 { without_mark(&line) } else { &line };
         let words: Vec<&str> = line.split_whitespace().collect();
-        if words.is_empty() {
+        // A heading is what `sample` prints first of some languages.
+        if words.is_empty() || i == 0 && line.starts_with("# {") {
             return None;
         }
         if words.len() > language.max_length() {

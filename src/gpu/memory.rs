@@ -6,6 +6,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use super::device::{Gpu, alignment};
 use super::error::GpuError;
@@ -332,8 +333,11 @@ impl Staging {
 
     /// The bytes, once the submission is done and the device was polled.
     pub(crate) fn take(&self, gpu: &Gpu) -> Result<Vec<u8>, GpuError> {
-        if self.ready.get().is_none() {
+        // The word may come to another thread that waits for work of its own, a moment after this one's wait.
+        let begun = Instant::now();
+        while self.ready.get().is_none() && begun.elapsed() < gpu.timeout {
             gpu.finish()?;
+            std::thread::yield_now();
         }
         let refused = || GpuError::Lost("a read-back could not be mapped".into());
         if self.ready.get() != Some(&true) {

@@ -32,6 +32,10 @@ fn sentences_are_written_and_read_and_their_conditionals_exact() {
     let (words, _) = f.printed(&["language", "vocabulary", "run.toml"]);
     assert!(words.lines().eq((4..16).map(|id| id.to_string())), "{words}");
 
+    // What is sampled can be asked about as it is.
+    let piped = f.with_input(&["language", "conditional", "run.toml"], lines[..3].join("\n").as_bytes());
+    assert_eq!(text(&piped.stdout).lines().count(), 2, "{}", text(&piped.stderr));
+
     // One that is as long as can be, and one that is not.
     let of = |n: usize| *lines[1..].iter().find(|line| line.split(' ').count() == n).unwrap();
     let input = format!("{}\n{}\n", of(5), of(2));

@@ -98,7 +98,10 @@ fn all_sentences(words: u32, longest: usize) -> Vec<Words> {
 fn the_language_is_what_enumerating_its_sentences_says() {
     const R: u32 = 4;
     const LONGEST: usize = 4;
-    let language = opt(R, LONGEST, Reuse::Cached);
+    // Words of which each leaves the next one open.
+    let folder = tempfile::tempdir().unwrap();
+    let tokens = listed(folder.path(), [28, 40, 42, 79]);
+    let language = opened("opt-120", tokens, LONGEST, Reuse::Cached);
     let all = all_sentences(R, LONGEST);
     assert_eq!(all.len(), 340);
     let log_p: Vec<f64> = all.iter().map(|s| language.prefixes(s).unwrap().log_probability).collect();
