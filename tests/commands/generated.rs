@@ -56,7 +56,8 @@ fn sentences_are_written_and_read_and_their_conditionals_exact() {
     assert_eq!((first["next"].as_array().unwrap().len(), first["next"][5][12].as_f64()), (6, Some(1.0)));
     let floor = f.json(&["language", "floor", "run.toml", "--count", "100", "--json"]);
     assert!(number(&floor, "entropy_floor") > 0.0 && number(&floor, "standard_error") > 0.0);
-    let causal = ["language", "floor", "run.toml", "objective.kind=causal", "--count", "100", "--json"];
+    let causal =
+        ["language", "floor", "run.toml", "objective.kind=causal", "model.type=llama", "--count", "100", "--json"];
     assert!(number(&f.json(&causal), "entropy_floor") > 0.0);
 
     // The file in the place of drawn sentences; written under the same config.
