@@ -97,7 +97,7 @@ fn floor(corpus: Corpus, draw: &Draw, as_json: bool) -> Result<(), Failure> {
 fn sample(corpus: &Corpus, draw: &Draw) -> Result<(), Failure> {
     let seed = draw.seed.unwrap_or(corpus.seed);
     let language = &corpus.language;
-    in_chunks(draw.count, |i| language.decode(&language.sample(seed, i)).join(" "))
+    in_chunks(draw.count, |i| language.shown(&language.sample(seed, i)))
 }
 
 /// Makes lines 0..count on all cores and prints them in order.

@@ -133,12 +133,13 @@ impl LanguageSection {
         }
     }
 
-    /// Words of the longest sentence.
-    pub fn longest(&self) -> usize {
-        match (self.kind, self.length) {
+    /// Tokens that a model is fed of the longest sentence.
+    pub fn longest(&self) -> u32 {
+        let words = match (self.kind, self.length) {
             (LanguageKind::Brackets, Some(length)) => length,
             _ => self.max_length,
-        }
+        };
+        words as u32 + 2
     }
 
     /// Names what cannot be, with the key it stands at.

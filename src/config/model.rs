@@ -242,8 +242,8 @@ impl ModelSection {
         }
     }
 
-    /// The model for a vocabulary of `tokens` (special ones included) and sentences of up to `max_length` words.
-    pub fn model_config(&self, tokens: u32, max_length: usize) -> ModelConfig {
+    /// The model for a vocabulary of `tokens` (special ones included) and sentences of up to `longest` tokens.
+    pub fn model_config(&self, tokens: u32, longest: u32) -> ModelConfig {
         let mut keys = ModelConfig::small(self.kind).named();
         keys.extend(self.keys().into_iter().filter(|(key, _)| is_key(self.kind, key)));
         let mut config = ModelConfig::of_named(self.kind, &keys).expect("keys of a section");
@@ -252,7 +252,7 @@ impl ModelSection {
         }
         config.vocab_size = self.vocabulary_rows(tokens);
         let positions = self.max_position_embeddings.or(self.n_positions);
-        config.max_position_embeddings = positions.unwrap_or_else(|| config.positions_for(max_length as u32 + 2));
+        config.max_position_embeddings = positions.unwrap_or_else(|| config.positions_for(longest));
         config
     }
 }

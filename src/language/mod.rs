@@ -71,12 +71,20 @@ pub trait Language: Send + Sync {
     }
     /// Words of the longest sentence.
     fn max_length(&self) -> usize;
+    /// Tokens that a model is fed of the longest sentence: one more before its words, and one behind them.
+    fn longest(&self) -> usize {
+        self.max_length() + 2
+    }
     /// Sentence number `index` of the data set of a seed.
     fn sample(&self, seed: u64, index: u64) -> Words;
     /// Sentence number `index` of a seed among those that models are evaluated and measured on. Where sentences are
     /// drawn ever anew, it is another seed that keeps them apart from those of training.
     fn held_out(&self, seed: u64, index: u64) -> Words {
         self.sample(seed, index)
+    }
+    /// How many of those there are, where that is a finite number; later ones are the same again.
+    fn held_out_sentences(&self) -> Option<u64> {
+        None
     }
     /// What is known of the probabilities of its sentences.
     ///
@@ -97,6 +105,11 @@ pub trait Language: Send + Sync {
     /// Words of numbers.
     fn decode(&self, words: &[u32]) -> Vec<&str> {
         words.iter().map(|w| self.vocabulary()[*w as usize].as_str()).collect()
+    }
+
+    /// A sentence as people read it.
+    fn shown(&self, words: &[u32]) -> String {
+        self.decode(words).join(" ")
     }
 }
 

@@ -336,8 +336,8 @@ impl PlannedRun {
         }
     }
 
-    /// Its model for a vocabulary of `tokens` and sentences of up to `longest` words.
-    pub(super) fn model_config(&self, tokens: u32, longest: usize) -> ModelConfig {
+    /// Its model for a vocabulary of `tokens` and sentences of up to `longest` tokens.
+    pub(super) fn model_config(&self, tokens: u32, longest: u32) -> ModelConfig {
         match &self.given {
             Some(given) => given.config.clone(),
             None => self.resolved.config.model.model_config(tokens, longest),

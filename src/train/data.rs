@@ -2,13 +2,16 @@
 //! these numbers or, of a finite training set, those of its order; masked by their own random stream, or with their
 //! next words predicted. Sampled and labelled ahead on other threads.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use rayon::prelude::*;
 
-use super::evaluate::{KnownSentence, held_out_sentence, masked_in_turn, masked_sentences, next_words};
+use super::evaluate::{
+    KnownSentence, held_out_sentence, masked_in_turn, masked_place, masked_sentences, next_words,
+};
 use super::masks::{bernoulli_positions, several};
 use super::order::{Example, TrainingSet};
 use crate::config::{
@@ -17,7 +20,7 @@ use crate::config::{
 };
 use crate::gpu::GpuError;
 use crate::interrupt;
-use crate::language::{Language, NoTruth, Truth, masked_position};
+use crate::language::{Language, NoTruth, Truth};
 use crate::model::{Loaded, ModelError, TokenIds, Vocabulary, match_words};
 use crate::ops::Batch;
 use crate::ops::batch::{BatchLayout, Sentence};
@@ -74,7 +77,7 @@ impl Corpus {
     pub fn spoken_by(&self, model: &Loaded) -> Result<(Corpus, Vec<String>), ModelError> {
         let config = &model.encoder.config;
         let (tokens, notes) = match_words(&model.folder, self.vocabulary.words(), config)?;
-        let (longest, positions) = (self.language.max_length() + 2, config.longest() as usize);
+        let (longest, positions) = (self.language.longest(), config.longest() as usize);
         if longest > positions {
             let message = format!(
                 "the language's sentences have up to {longest} tokens, the model has positions for {positions}"
@@ -122,7 +125,7 @@ impl Corpus {
     pub fn example(&self, example: Example) -> Sentence {
         let words = self.language.sample(self.seed, example.sentence);
         if self.objective.kind == ObjectiveKind::Causal {
-            let positions = self.objective.predicted(words.len());
+            let positions = self.predicted(words.len());
             let sentence = self.tokens.next(&words, positions.clone());
             return match self.objective.labels {
                 LabelKind::Sampled => sentence,
@@ -131,7 +134,7 @@ impl Corpus {
         }
         match self.objective.mask {
             MaskPolicy::One => {
-                let position = masked_position(self.seed, example.masking, words.len());
+                let position = masked_place(&self.tokens, self.seed, example.masking, &words);
                 let mut sentence = self.tokens.mask(&words, position);
                 if self.objective.labels == LabelKind::Expected {
                     let known = self.checked_truth().conditional_unchecked(&words);
@@ -140,7 +143,8 @@ impl Corpus {
                 sentence
             }
             MaskPolicy::Bernoulli(p) => {
-                self.tokens.mask_all(&words, &bernoulli_positions(self.seed, example.masking, words.len(), p))
+                let places = self.tokens.maskable(&words);
+                self.tokens.mask_all(&words, &bernoulli_positions(self.seed, example.masking, &places, p))
             }
             MaskPolicy::Several(masks) => several(&masks, &self.tokens, &words, self.seed, example.masking),
         }
@@ -153,7 +157,7 @@ impl Corpus {
             ObjectiveKind::Mlm => held_out_sentence(self.language.as_ref(), &self.tokens, seed, index),
             ObjectiveKind::Causal => {
                 let words = self.language.held_out(seed, index);
-                self.tokens.next(&words, self.objective.predicted(words.len()))
+                self.tokens.next(&words, self.predicted(words.len()))
             }
         }
     }
@@ -178,9 +182,21 @@ impl Corpus {
         }
     }
 
+    /// Positions that are predicted of a sentence of so many words under "causal": those of the objective, as far as
+    /// there is something to predict them from.
+    fn predicted(&self, length: usize) -> Range<usize> {
+        let (asked, there) = (self.objective.predicted(length), self.tokens.predictable(length));
+        let (from, to) = (asked.start.max(there.start), asked.end.min(there.end));
+        // One at least, as every range has of every sentence.
+        if from < to { from..to } else { there.end - 1..there.end }
+    }
+
     /// Predicted positions of a sentence of [`held_out`](Self::held_out) at most.
     pub fn most_predicted(&self) -> u32 {
-        self.objective.most_predicted(self.language.max_length()) as u32
+        match self.objective.kind {
+            ObjectiveKind::Mlm => 1,
+            ObjectiveKind::Causal => self.predicted(self.language.max_length()).len() as u32,
+        }
     }
 
     /// Predicted positions that a batch of `sentences` sentences may have at most.
@@ -198,13 +214,12 @@ impl Corpus {
 
 /// Replaces labels as a function of (seed, sentence, position).
 fn replace_labels(sentence: &mut Sentence, noise: &LabelNoise, corpus: &Corpus, index: u64) {
-    let words = corpus.language.vocabulary().len() as u32;
     for (position, label) in &mut sentence.masked {
         // Two blocks per position: one number that decides, and a word. A sentence's end may become a word, no word an
         // end.
         let mut stream = Stream::new(corpus.seed, Purpose::LabelNoise, index).from_block(2 * *position);
         if stream.uniform() < noise.probability {
-            *label = corpus.tokens.word(stream.below(words));
+            *label = corpus.tokens.random_word(&mut stream);
         }
     }
 }

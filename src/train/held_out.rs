@@ -58,7 +58,7 @@ impl Numbered for HeldOut {
     }
 
     fn longest(&self) -> u32 {
-        self.corpus.language.max_length() as u32 + 2
+        self.corpus.language.longest() as u32
     }
 
     fn most_predicted(&self) -> u32 {

@@ -32,7 +32,7 @@ impl Setup {
         let config = &resolved.config;
         let (language, objective, seed) = (config.language.clone(), config.objective.clone(), config.seed);
         let mut corpus = interrupt::or_stop(move || Corpus::open(&language, &objective, seed))??;
-        let (longest, tokens) = (corpus.language.max_length(), corpus.vocabulary.len() as u32);
+        let (longest, tokens) = (corpus.language.longest() as u32, corpus.vocabulary.len() as u32);
         config.model.check_vocabulary(tokens)?;
         let model = config.model.model_config(tokens, longest);
         corpus.tokens = Arc::new(corpus.tokens.with_rows(model.vocab_size));
@@ -44,7 +44,7 @@ impl Setup {
         encoder.recompute = config.train.recompute;
         let sentences = config.train.micro_batch();
         let dims = Dims {
-            rows: sentences * (longest as u32 + 2),
+            rows: sentences * longest,
             masked: corpus.most_masked(sentences),
             sentences,
             probes: 1,
