@@ -35,6 +35,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 fn open(arguments: &ConfigArguments) -> Result<Corpus, Failure> {
     let resolved = config::load(&arguments.config, &arguments.overrides)?;
+    super::text::prepare(&resolved.config)?;
     let corpus = Corpus::open(&resolved.config.language, &resolved.config.objective, resolved.config.seed)?;
     print::notes(&corpus);
     Ok(corpus)

@@ -24,15 +24,26 @@ pub fn path_in(folder: &Path, path: &Path) -> Option<PathBuf> {
 }
 
 impl RunConfig {
-    pub(super) fn paths(&mut self) -> [&mut Option<PathBuf>; 4] {
+    /// Every path by a key, those of a list by their places.
+    pub(super) fn paths(&mut self) -> Vec<(String, &mut PathBuf)> {
         let language = &mut self.language;
-        [&mut self.output, &mut language.rules, &mut language.matrices, &mut self.train.start_from]
+        let single = [
+            ("output", &mut self.output),
+            ("language.rules", &mut language.rules),
+            ("language.matrices", &mut language.matrices),
+            ("language.tokenizer", &mut language.tokenizer),
+            ("language.cache", &mut language.cache),
+            ("train.start_from", &mut self.train.start_from),
+        ];
+        let single = single.into_iter().filter_map(|(key, path)| Some((key.to_string(), path.as_mut()?)));
+        let files = language.files.iter_mut().flat_map(|files| files.list_mut()).enumerate();
+        single.chain(files.map(|(i, path)| (format!("language.files.{i}"), path))).collect()
     }
 
     /// The same with paths that are text: what is none in them is shown as `\u{fffd}`, and cannot be read back.
     pub fn shown(&self) -> RunConfig {
         let mut shown = self.clone();
-        for path in shown.paths().into_iter().flatten() {
+        for (_, path) in shown.paths() {
             *path = path.display().to_string().into();
         }
         shown

@@ -27,6 +27,7 @@ mod prefix;
 mod random_grammar;
 mod rule_file;
 mod source;
+mod text;
 
 pub use brackets::Brackets;
 pub use chart::Chart;
@@ -39,6 +40,7 @@ pub use labelled::{Labelled, Tally, check_task, part, part_seed, task_names};
 pub use pcfg::Pcfg;
 pub use random_grammar::{RandomGrammar, ShapeError, random_grammar};
 pub use source::LanguageError;
+pub use text::{Cutting, Text};
 
 /// A sentence as numbers of words in the vocabulary.
 pub type Words = Vec<u32>;

@@ -51,14 +51,8 @@ impl Tokenizer {
             ));
         }
         let mask = self.special(&["mask_token"], ["<mask>", "[MASK]"])?;
-        let ids = TokenIds {
-            pad: None,
-            words: found,
-            frame: Some([bos, eos]),
-            plain: None,
-            mask,
-            size: config.vocab_size,
-        };
+        let ids =
+            TokenIds { pad: None, words: found, frame: Some([bos, eos]), plain: None, mask, size: config.vocab_size };
         self.check(&ids, [bos, eos], words, config)?;
         let fed = ids.fed();
         // A padding token that is not in the file has no row either.

@@ -362,8 +362,9 @@ impl SweepPlan {
             return None;
         }
         let language = &self.runs[0].resolved.config.language;
-        let files = [&language.rules, &language.matrices];
-        files.into_iter().flatten().map(PathBuf::as_path).find(|path| !path.exists())
+        let files = [&language.rules, &language.matrices, &language.tokenizer];
+        let text = language.files.iter().flat_map(|files| files.list());
+        files.into_iter().flatten().chain(text).map(PathBuf::as_path).find(|path| !path.exists())
     }
 
     /// A hash of what models are asked about: tables of one hash may be laid together.

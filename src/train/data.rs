@@ -9,14 +9,12 @@ use std::time::Duration;
 
 use rayon::prelude::*;
 
-use super::evaluate::{
-    KnownSentence, held_out_sentence, masked_in_turn, masked_place, masked_sentences, next_words,
-};
+use super::evaluate::{KnownSentence, held_out_sentence, masked_in_turn, masked_place, masked_sentences, next_words};
 use super::masks::{bernoulli_positions, several};
 use super::order::{Example, TrainingSet};
 use crate::config::{
-    AlgorithmKind, ConfigError, LabelKind, LabelNoise, LanguageSection, MaskPolicy, ObjectiveKind, ObjectiveSection,
-    Positions, TrainSection,
+    AlgorithmKind, ConfigError, LabelKind, LabelNoise, LanguageKind, LanguageSection, MaskPolicy, ObjectiveKind,
+    ObjectiveSection, Positions, TrainSection,
 };
 use crate::gpu::GpuError;
 use crate::interrupt;
@@ -53,7 +51,19 @@ impl Corpus {
     /// A grammar or matrices that cannot be used, with file and line; a config without a language; exact labels of one
     /// that does not know them.
     pub fn open(section: &LanguageSection, objective: &ObjectiveSection, seed: u64) -> Result<Corpus, ConfigError> {
-        let language = section.open()?;
+        let (language, vocabulary): (Arc<dyn Language>, Vocabulary) = match section.kind {
+            LanguageKind::Text => {
+                let text = section.text(objective, &|_, _| {})?;
+                let vocabulary = Vocabulary::of_tokenizer(text.pieces(), text.specials())
+                    .map_err(|error| ConfigError::at("language.tokenizer", error))?;
+                (Arc::new(text), vocabulary)
+            }
+            _ => {
+                let language = section.open()?;
+                let vocabulary = Vocabulary::new(language.vocabulary());
+                (language, vocabulary)
+            }
+        };
         if objective.labels == LabelKind::Expected && objective.mask != MaskPolicy::One {
             return Err(ConfigError {
                 place: "objective.labels".into(),
@@ -65,18 +75,21 @@ impl Corpus {
         if objective.labels == LabelKind::Expected {
             language.truth().map_err(|none| ConfigError::at("objective.labels", none))?;
         }
-        let vocabulary = Vocabulary::new(language.vocabulary());
         let tokens = Arc::new(vocabulary.ids());
         Ok(Corpus { language, vocabulary: Arc::new(vocabulary), tokens, objective: objective.clone(), seed })
     }
 
-    /// The same language under the ids of a model, its words matched by name, and what is worth a note.
+    /// The same language under the ids of a model, its words matched by name, and what is worth a note. Of text the model
+    /// must have the same tokenizer.
     ///
     /// # Errors
     /// The first word that the model has no token for, and where; sentences that it has no positions for.
     pub fn spoken_by(&self, model: &Loaded) -> Result<(Corpus, Vec<String>), ModelError> {
         let config = &model.encoder.config;
-        let (tokens, notes) = match_words(&model.folder, self.vocabulary.words(), config)?;
+        let (tokens, notes) = match self.vocabulary.given() {
+            Some(given) => given.ids_in(model)?,
+            None => match_words(&model.folder, self.vocabulary.words(), config)?,
+        };
         let (longest, positions) = (self.language.longest(), config.longest() as usize);
         if longest > positions {
             let message = format!(

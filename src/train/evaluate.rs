@@ -76,7 +76,7 @@ impl Evaluator {
         let seed = held_out_seed(corpus.seed);
         let several = asked.positions == Positions::All || corpus.objective.kind == ObjectiveKind::Causal;
         let held_out = HeldOut { corpus: corpus.clone(), seed };
-        let (numbers, asked) = (0..u64::from(asked.sentences), asked.positions);
+        let (numbers, asked) = (held_out.first(asked.sentences.into()), asked.positions);
         let (entropies, made): (_, Vec<Vec<Sentence>>) = match held_out.exact(numbers.clone(), asked)? {
             Ok(made) => {
                 let entropies = made.iter().map(|own| own.iter().map(|k| k.entropy).sum()).collect();

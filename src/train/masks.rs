@@ -31,7 +31,8 @@ pub(super) fn several(masks: &SeveralMasks, tokens: &TokenIds, words: &[u32], se
     for (i, position) in chosen.iter().enumerate() {
         let kind = stream.uniform();
         if kind >= masks.hidden {
-            sentence.ids[sentence.masked[i].0 as usize] = match (kind < masks.hidden + masks.random, masks.random_from) {
+            sentence.ids[sentence.masked[i].0 as usize] = match (kind < masks.hidden + masks.random, masks.random_from)
+            {
                 (false, _) => tokens.word(words[*position]),
                 (true, RandomFrom::Words) => tokens.random_word(&mut stream),
                 (true, RandomFrom::Table) => stream.below(tokens.size() as u32),
