@@ -103,6 +103,7 @@
 //! - Beside them [`random`] (streams that are functions of a seed), [`statistics`] (means and correlations with their
 //!   errors), [`text`], [`interrupt`] (how long work is asked to stop), and [`prelude`].
 
+pub(crate) mod cache;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod config;

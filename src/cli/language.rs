@@ -52,6 +52,7 @@ fn open_to_draw(arguments: &ConfigArguments) -> Result<Corpus, Failure> {
 }
 
 fn open_resolved(resolved: Resolved) -> Result<Corpus, Failure> {
+    super::text::prepare(&resolved.config)?;
     let corpus = Corpus::open(&resolved.config.language, &resolved.config.objective, resolved.config.seed)?;
     print::notes(&corpus);
     Ok(corpus)
@@ -120,7 +121,7 @@ fn sample(corpus: &Corpus, draw: &Draw) -> Result<(), Failure> {
     if let Some(heading) = language.heading(seed) {
         print::line(&heading)?;
     }
-    in_chunks(draw.count, |i| language.decode(&language.sample(seed, i)).join(" "))
+    in_chunks(draw.count, |i| language.shown(&language.sample(seed, i)))
 }
 
 /// Makes lines 0..count on all cores and prints them in order.

@@ -35,6 +35,7 @@ mod selftest;
 mod shell;
 mod sweep;
 mod task;
+mod text;
 mod theory;
 mod train;
 mod tune;

@@ -29,7 +29,10 @@ fn plan(file: &SweepFile) -> Result<(), Failure> {
             "{}: not there; the ids are those of an empty file, and what is asked of the models is not checked",
             path.display()
         )),
-        None => sweep::check(&plan)?.iter().for_each(|text| print::note(text)),
+        None => {
+            prepare(&plan)?;
+            sweep::check(&plan)?.iter().for_each(|text| print::note(text));
+        }
     }
     plan.notes.iter().for_each(|text| print::note(text));
     match file.json.json {
@@ -37,6 +40,14 @@ fn plan(file: &SweepFile) -> Result<(), Failure> {
         false => print::line(&plan_text(&plan))?,
     }
     Ok(())
+}
+
+/// Makes the tokens of the runs' text, where they are about text.
+fn prepare(plan: &SweepPlan) -> Result<(), Failure> {
+    match plan.examples {
+        Some(_) => Ok(()),
+        None => super::text::prepare(&plan.runs[0].resolved.config),
+    }
 }
 
 fn plan_text(plan: &SweepPlan) -> String {
@@ -72,6 +83,7 @@ fn plan_text(plan: &SweepPlan) -> String {
 
 fn work(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &SweepRun) -> Result<(), Failure> {
     let plan = sweep::plan(&arguments.file.sweep)?;
+    prepare(&plan).map_err(Failure::resumable)?;
     let options = sweep::Options { fail_fast: arguments.fail_fast, retry_diverged: arguments.retry_diverged };
     let open = || {
         let gpu = Gpu::open(adapter, crate::gpu::Options::default())?;

@@ -13,6 +13,7 @@ use crate::train::{self, Outcome, PlanReport};
 
 pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Train) -> Result<(), Failure> {
     let resolved = config::load(&arguments.config.config, &arguments.config.overrides)?.with_kernels(kernel_choice);
+    super::text::prepare(&resolved.config).map_err(Failure::resumable)?;
     print::notes_of(&resolved.config);
     let gpu = Gpu::open(adapter, Options::default())?;
     if arguments.dry_run {

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use super::language::LanguageSection;
 use super::load::Resolved;
 use super::run::RunConfig;
+use super::text::tokenizer_file;
 use super::train::TrainSection;
 use crate::generated::Tokens;
+use crate::text::content_hash;
 
 /// The material that hashes of a config are made from.
 pub struct Names {
@@ -128,6 +130,9 @@ impl Resolved {
             config.language.matrices = None;
             config.language.model = None;
             config.language.sentences = None;
+            config.language.files = None;
+            config.language.tokenizer = None;
+            config.language.cache = None;
             config.train.start_from = None;
             free(&mut config, &TrainSection::default());
             config.to_toml().parse::<toml::Table>().unwrap_or_default()
@@ -164,4 +169,10 @@ fn take_files(language: &mut LanguageSection, hasher: &mut blake3::Hasher) {
     for file in files {
         let _ = File::open(file).and_then(|file| hasher.update_reader(file).map(drop));
     }
+    // Text may be large: its hash stands for it. What cannot be read is an error when it is opened.
+    let text = language.files.take().map_or(vec![], |files| files.list().to_vec());
+    for file in text.into_iter().chain(language.tokenizer.take().map(|path| tokenizer_file(&path))) {
+        hasher.update(&content_hash(&file).unwrap_or_default());
+    }
+    language.cache = None;
 }

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use super::language::LanguageSection;
 use super::run::RunConfig;
 use crate::generated::Tokens;
 
@@ -26,23 +25,29 @@ pub fn path_in(folder: &Path, path: &Path) -> Option<PathBuf> {
 }
 
 impl RunConfig {
-    /// The places where paths stand, whether or not there is one.
-    pub(super) fn paths(&mut self) -> [Option<&mut PathBuf>; 7] {
-        let RunConfig { output, language, train, .. } = self;
-        let LanguageSection { rules, matrices, model, sentences, tokens, .. } = language;
-        let tokens = match tokens {
-            Some(Tokens::File(file)) => Some(file),
-            Some(Tokens::MostFrequent(_)) | None => None,
-        };
-        let [output, rules, matrices, model, sentences, start] =
-            [output, rules, matrices, model, sentences, &mut train.start_from].map(Option::as_mut);
-        [output, rules, matrices, model, sentences, tokens, start]
+    /// Every path by a key, those of a list by their places.
+    pub(super) fn paths(&mut self) -> Vec<(String, &mut PathBuf)> {
+        let language = &mut self.language;
+        let tokens = language.tokens.as_mut().and_then(Tokens::file).map(|file| ("language.tokens".to_string(), file));
+        let single = [
+            ("output", &mut self.output),
+            ("language.rules", &mut language.rules),
+            ("language.matrices", &mut language.matrices),
+            ("language.tokenizer", &mut language.tokenizer),
+            ("language.cache", &mut language.cache),
+            ("language.model", &mut language.model),
+            ("language.sentences", &mut language.sentences),
+            ("train.start_from", &mut self.train.start_from),
+        ];
+        let single = single.into_iter().filter_map(|(key, path)| Some((key.to_string(), path.as_mut()?)));
+        let files = language.files.iter_mut().flat_map(|files| files.list_mut()).enumerate();
+        single.chain(tokens).chain(files.map(|(i, path)| (format!("language.files.{i}"), path))).collect()
     }
 
     /// The same with paths that are text: what is none in them is shown as `\u{fffd}`, and cannot be read back.
     pub fn shown(&self) -> RunConfig {
         let mut shown = self.clone();
-        for path in shown.paths().into_iter().flatten() {
+        for (_, path) in shown.paths() {
             *path = path.display().to_string().into();
         }
         shown

@@ -22,6 +22,16 @@ pub enum Tokens {
     File(PathBuf),
 }
 
+impl Tokens {
+    /// The file of ids, where there is one.
+    pub fn file(&mut self) -> Option<&mut PathBuf> {
+        match self {
+            Tokens::File(file) => Some(file),
+            Tokens::MostFrequent(_) => None,
+        }
+    }
+}
+
 /// The first id of OPT's dictionary behind `<s>`, `<pad>`, `</s>` and `<unk>`; from there on frequency falls.
 const FIRST_PIECE: u32 = 4;
 

@@ -27,6 +27,7 @@ mod prefix;
 mod random_grammar;
 mod rule_file;
 mod source;
+mod text;
 
 pub use brackets::Brackets;
 pub use chart::Chart;
@@ -39,6 +40,7 @@ pub use labelled::{Labelled, Tally, check_task, part, part_seed, task_names};
 pub use pcfg::Pcfg;
 pub use random_grammar::{RandomGrammar, ShapeError, random_grammar};
 pub use source::LanguageError;
+pub use text::{Cutting, Text};
 
 /// A sentence as numbers of words in the vocabulary.
 pub type Words = Vec<u32>;
@@ -72,6 +74,10 @@ pub trait Language: Send + Sync {
     }
     /// Words of the longest sentence.
     fn max_length(&self) -> usize;
+    /// Tokens that a model is fed of the longest sentence: one more before its words, and one behind them.
+    fn longest(&self) -> usize {
+        self.max_length() + 2
+    }
     /// Sentence number `index` of the data set of a seed.
     fn sample(&self, seed: u64, index: u64) -> Words;
     /// Sentence number `index` of a seed among those that models are evaluated and measured on. Where sentences are
@@ -81,6 +87,10 @@ pub trait Language: Send + Sync {
     }
     /// What stands above sentences of a seed in a file: what they were drawn from.
     fn heading(&self, _seed: u64) -> Option<String> {
+        None
+    }
+    /// How many of those there are, where that is a finite number; later ones are the same again.
+    fn held_out_sentences(&self) -> Option<u64> {
         None
     }
     /// What is known of the probabilities of its sentences.
@@ -102,6 +112,11 @@ pub trait Language: Send + Sync {
     /// Words of numbers.
     fn decode(&self, words: &[u32]) -> Vec<&str> {
         words.iter().map(|w| self.vocabulary()[*w as usize].as_str()).collect()
+    }
+
+    /// A sentence as people read it.
+    fn shown(&self, words: &[u32]) -> String {
+        self.decode(words).join(" ")
     }
 }
 

@@ -274,7 +274,11 @@ pub fn save(
 ) -> Result<(), ModelError> {
     let io = |source| ModelError::Io { path: folder.into(), source };
     std::fs::create_dir_all(folder).map_err(io)?;
-    let config = serde_json::to_string_pretty(&encoder.config.to_json()).expect("plain values") + "\n";
+    let mut config = encoder.config.to_json();
+    if let Some(given) = vocabulary.and_then(Vocabulary::given) {
+        given.name_in(&mut config);
+    }
+    let config = serde_json::to_string_pretty(&config).expect("plain values") + "\n";
     write_synced(&folder.join("config.json"), config.as_bytes()).map_err(io)?;
     if let Some(vocabulary) = vocabulary {
         vocabulary.save(folder, encoder.config.longest()).map_err(io)?;

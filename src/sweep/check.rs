@@ -49,7 +49,7 @@ fn check_sizes(plan: &SweepPlan, corpus: Option<&Corpus>) -> Result<(), ConfigEr
     let Some(size) = plan.enlarged() else { return Ok(()) };
     let method = enlargement(plan.examine.enlarge_by);
     // A model that is given has a vocabulary of its own.
-    let (tokens, longest) = corpus.map_or((1, 1), |c| (c.vocabulary.len() as u32, c.language.max_length()));
+    let (tokens, longest) = corpus.map_or((1, 1), |c| (c.vocabulary.len() as u32, c.language.longest() as u32));
     let mut seen = Vec::new();
     for run in &plan.runs {
         let small = run.model_config(tokens, longest);
@@ -137,7 +137,7 @@ fn check_layer(plan: &SweepPlan, probe: &ProbeSection) -> Result<(), String> {
 /// What is read says something of a sentence in every model.
 fn check_features(plan: &SweepPlan, probe: &ProbeSection, longest: usize) -> Result<(), String> {
     for run in plan.runs.iter().filter(|_| probe.method != Method::Finetune) {
-        let reach = run.resolved.config.model.model_config(1, longest).reach();
+        let reach = run.resolved.config.model.model_config(1, longest as u32 + 2).reach();
         let about = |message: String| format!("{message} (`{}`)", run.label);
         probe.pooling(longest).check_reach(reach).map_err(about)?;
     }
@@ -147,7 +147,7 @@ fn check_features(plan: &SweepPlan, probe: &ProbeSection, longest: usize) -> Res
 /// Every model has positions for padded sentences.
 fn check_padding(plan: &SweepPlan, probe: &ProbeSection, longest: usize) -> Result<(), String> {
     for run in &plan.runs {
-        let positions = run.model_config(1, longest).longest();
+        let positions = run.model_config(1, longest as u32 + 2).longest();
         let about = |message: String| format!("{message} (`{}`)", run.label);
         probe.pooling(longest).check(positions, longest).map_err(about)?;
     }

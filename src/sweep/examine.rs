@@ -268,7 +268,7 @@ impl<'p> Examiner<'p> {
     fn align(&self, subject: &Subject<'_>) -> Result<Aligned, RunFailure> {
         let held_out = HeldOut { corpus: subject.corpus().clone(), seed: held_out_seed(subject.corpus().seed) };
         let none = |none| ConfigError::at("[examine] `alignment`", none);
-        let made = held_out.exact(0..self.plan.examine.sentences.into(), Positions::One)?.map_err(none)?;
+        let made = held_out.exact(held_out.first(self.plan.examine.sentences.into()), Positions::One)?.map_err(none)?;
         let sentences: Vec<Sentence> = made.into_iter().flatten().map(|m| m.sentence).collect();
         let found = alignment(&subject.model, &sentences, Evaluator::batch(subject.micro_batch))?;
         Ok(match found {

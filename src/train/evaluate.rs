@@ -76,7 +76,7 @@ impl Evaluator {
         let seed = held_out_seed(corpus.seed);
         let several = asked.positions == Positions::All || corpus.objective.kind == ObjectiveKind::Causal;
         let held_out = HeldOut { corpus: corpus.clone(), seed };
-        let (numbers, asked) = (0..u64::from(asked.sentences), asked.positions);
+        let (numbers, asked) = (held_out.first(asked.sentences.into()), asked.positions);
         let (entropies, made): (_, Vec<Vec<Sentence>>) = match held_out.exact(numbers.clone(), asked)? {
             Ok(made) => {
                 let entropies = made.iter().map(|own| own.iter().map(|k| k.entropy).sum()).collect();
@@ -184,13 +184,19 @@ pub(super) fn next_words(
 /// Sentence `index` of a seed with the word masked that evaluation masks, labelled with the word that stood there.
 pub fn held_out_sentence(language: &dyn Language, tokens: &TokenIds, seed: u64, index: u64) -> Sentence {
     let words = language.held_out(seed, index);
-    tokens.mask(&words, masked_position(seed, index, words.len()))
+    tokens.mask(&words, masked_place(tokens, seed, index, &words))
+}
+
+/// The place that is masked of sentence `index`, the same wherever the sentence is used.
+pub(super) fn masked_place(tokens: &TokenIds, seed: u64, index: u64, words: &[u32]) -> usize {
+    let places = tokens.maskable(words);
+    places[masked_position(seed, index, places.len())]
 }
 
 /// The same with what is known of that word.
 pub fn masked_sentence(language: &dyn Truth, tokens: &TokenIds, seed: u64, index: u64) -> KnownSentence {
     let words = language.held_out(seed, index);
-    let position = masked_position(seed, index, words.len());
+    let position = masked_place(tokens, seed, index, &words);
     known(tokens, &words, position, &language.conditional_at(&words, position))
 }
 
@@ -212,7 +218,7 @@ pub fn masked_sentences(
 
 /// A sentence once for each of its words, that word masked.
 pub(super) fn masked_in_turn(tokens: &TokenIds, words: &[u32]) -> Vec<Sentence> {
-    (0..words.len()).map(|position| tokens.mask(words, position)).collect()
+    tokens.maskable(words).into_iter().map(|position| tokens.mask(words, position)).collect()
 }
 
 fn known(tokens: &TokenIds, words: &[u32], position: usize, p: &[f64]) -> KnownSentence {

@@ -216,18 +216,19 @@ pub(super) fn storable(resolved: &Resolved, folder: &Path) -> Result<RunConfig, 
     }
     // Left out where it is no text; the config then names no folder.
     config.output = std::path::absolute(folder).ok().filter(|path| path.to_str().is_some());
-    let tokens = match &mut language.tokens {
-        Some(Tokens::File(file)) => Some(file),
-        Some(Tokens::MostFrequent(_)) | None => None,
-    };
-    let kept = [
-        ("train.start_from", config.train.start_from.as_mut()),
-        ("language.model", language.model.as_mut()),
-        ("language.tokens", tokens),
-        ("language.sentences", language.sentences.as_mut()),
+    // Text and models stay where they are.
+    let language = &mut config.language;
+    let files = language.files.iter_mut().flat_map(|files| files.list_mut()).map(|file| ("language.files", file));
+    let tokens = language.tokens.as_mut().and_then(Tokens::file).map(|file| ("language.tokens", file));
+    let single = [
+        ("train.start_from", &mut config.train.start_from),
+        ("language.tokenizer", &mut language.tokenizer),
+        ("language.cache", &mut language.cache),
+        ("language.model", &mut language.model),
+        ("language.sentences", &mut language.sentences),
     ];
-    for (key, path) in kept {
-        let Some(path) = path else { continue };
+    let single = single.into_iter().filter_map(|(key, path)| Some((key, path.as_mut()?)));
+    for (key, path) in single.chain(files).chain(tokens) {
         *path = path_in(folder, path).ok_or_else(|| ConfigError {
             place: format!("{key} = {}", path.display()),
             message: "its path is not UTF-8 text, which config.toml could not hold; rename or move it".into(),

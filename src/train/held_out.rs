@@ -24,6 +24,11 @@ pub struct HeldOut {
 }
 
 impl HeldOut {
+    /// The numbers of the first `count` sentences, or of all that there are.
+    pub fn first(&self, count: u64) -> Range<u64> {
+        0..self.corpus.language.held_out_sentences().map_or(count, |there| count.min(there))
+    }
+
     /// Sentences by number, each with all its next words or once for every masked position that is asked about, with
     /// the exact conditionals as soft labels; or why none are known.
     ///
@@ -58,7 +63,7 @@ impl Numbered for HeldOut {
     }
 
     fn longest(&self) -> u32 {
-        self.corpus.language.max_length() as u32 + 2
+        self.corpus.language.longest() as u32
     }
 
     fn most_predicted(&self) -> u32 {

@@ -181,7 +181,7 @@ pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
         total: arena * (2 + several + moments) + memory.bytes() + batch + algorithm + evaluation + measure + other,
     };
     let micros = f64::from(train.batch_size.div_ceil(train.micro_batch()));
-    let tokens = u64::from(setup.corpus.language.max_length() as u32 + 2);
+    let tokens = setup.corpus.language.longest() as u64;
     let pairs = u64::from(dims.sentences) * tokens * tokens;
     let flops = encoder.forward_flops(u64::from(dims.rows), u64::from(dims.masked), pairs) as f64;
     let step = if encoder.recompute { 4.0 } else { 3.0 } * flops * micros;

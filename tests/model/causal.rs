@@ -58,7 +58,7 @@ fn corpus() -> Corpus {
 
 /// Weights large enough that distributions are far from uniform.
 fn small() -> (Encoder, Weights) {
-    let config = resolved(&[]).config.model.model_config(9, 6);
+    let config = resolved(&[]).config.model.model_config(9, 8);
     let encoder = Encoder::new(&config).unwrap();
     let weights = Weights::initial(&encoder.parameters, 0.6, 7);
     (encoder, weights)

@@ -266,13 +266,13 @@ fn a_config_has_the_keys_of_its_type() {
     let written = gpt2.to_toml();
     assert!(written.contains("activation_function = \"gelu_new\"") && !written.contains("hidden_size"), "{written}");
     assert_eq!(parse(&written).unwrap(), gpt2);
-    let json = gpt2.model.model_config(12, 8).to_json();
+    let json = gpt2.model.model_config(12, 10).to_json();
     assert_eq!((&json["n_inner"], &json["n_positions"], &json["vocab_size"]), (&128.into(), &10.into(), &12.into()));
     assert!(json.get("hidden_size").is_none() && json.get("type_vocab_size").is_none());
-    let opt = parse("[model]\ntype = \"opt\"\nffn_dim = 64\n").unwrap().model.model_config(12, 8);
+    let opt = parse("[model]\ntype = \"opt\"\nffn_dim = 64\n").unwrap().model.model_config(12, 10);
     assert_eq!((opt.intermediate_size, opt.longest(), opt.first_position()), (64, 10, 2));
     let llama = "[model]\ntype = \"llama\"\nnum_key_value_heads = 2\nrope_theta = 500\n";
-    let llama = parse(llama).unwrap().model.model_config(12, 8);
+    let llama = parse(llama).unwrap().model.model_config(12, 10);
     assert_eq!((llama.groups(), llama.rope_theta, llama.tie_word_embeddings), (2, 500.0, false));
     for (text, key) in [
         ("[model]\ntype = \"gpt2\"\nhidden_size = 32\n", "no such key; it has `n_embd`"),

@@ -49,7 +49,7 @@ pub(super) fn head_of(algorithm: &Adversarial, language: &dyn Language) -> Resul
     let task: Task = algorithm.task.parse().map_err(refused("task"))?;
     let truth = language.truth().map_err(refused("task"))?;
     let names = task_names(truth, task).map_err(refused("task"))?;
-    Ok(SentenceHead { classes: names.len() as u32, tokens: language.max_length() as u32 + 2 })
+    Ok(SentenceHead { classes: names.len() as u32, tokens: language.longest() as u32 })
 }
 
 impl AdversaryData {
@@ -84,7 +84,7 @@ impl AdversaryData {
         if counts.iter().filter(|n| **n > 0).count() < 2 {
             return Err(refused("task")("all labels are the same; there is nothing to unlearn"));
         }
-        Ok(AdversaryData { classes, sets, entropy, tokens: language.max_length() as u32 + 2 })
+        Ok(AdversaryData { classes, sets, entropy, tokens: language.longest() as u32 })
     }
 }
 
