@@ -61,12 +61,14 @@ def made(keys, seed):
             elif name.endswith("bias"):
                 weight.normal_(0.0, 0.1)
             elif "embed_tokens" in name:
-                weight.normal_(0.0, 2.5 / weight.shape[1] ** 0.5)
+                weight.normal_(0.0, 2.2 / weight.shape[1] ** 0.5)
             elif "embed_positions" in name:
-                weight.normal_(0.0, 0.1)
+                weight.normal_(0.0, 0.05)
             else:
                 # What layers write outweighs the word that they read, which would repeat itself else.
-                size = 3.0 if "fc2" in name else 1.1 if "project" in name else 0.5
+                # What comes from the words before the last counts less, or a small model learns the language slowly.
+                sizes = {"fc2": 3.0, "project": 1.1, "out_proj": 0.2}
+                size = next((size for part, size in sizes.items() if part in name), 0.5)
                 weight.normal_(0.0, size / weight.shape[1] ** 0.5)
         # The end of a sentence, which nothing favours else: along the shift of the norm before the head.
         decoder = model.model.decoder
