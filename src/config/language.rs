@@ -43,8 +43,8 @@ impl LanguageKind {
 }
 
 /// The source of sentences: a rule file or a random grammar; for a hidden Markov model a file of matrices or random
-/// ones; for brackets their number and their preference for balance; for text its files and a tokenizer; for a generated
-/// language a causal model.
+/// ones; for brackets their number and their preference for balance; for text its files and a tokenizer; for a
+/// generated language a causal model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LanguageSection {
@@ -85,8 +85,8 @@ pub struct LanguageSection {
     /// of ids, relative to the config file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens: Option<Tokens>,
-    /// File of sentences of `kind = "generated"`, as `lowland language sample` prints them, relative to the config file:
-    /// those of training, in the place of drawn ones. Held-out sentences are drawn from the model.
+    /// File of sentences of `kind = "generated"`, as `lowland language sample` prints them, relative to the config
+    /// file: those of training, in the place of drawn ones. Held-out sentences are drawn from the model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sentences: Option<PathBuf>,
     /// Files of text, or one, relative to the config file.
@@ -140,8 +140,8 @@ impl Default for LanguageSection {
 }
 
 impl LanguageSection {
-    /// Reads or makes the language; a generated one is on no adapter yet. Text, whose examples hang on the objective, is
-    /// opened by [`text`](Self::text) and counts as none here.
+    /// Reads or makes the language; a generated one is on no adapter yet. Text, whose examples hang on the objective,
+    /// is opened by [`text`](Self::text) and counts as none here.
     ///
     /// # Errors
     /// A grammar, matrices or a model that cannot be used, with file and line; no source.

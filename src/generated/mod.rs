@@ -8,7 +8,8 @@
 //! ```no_run
 //! use lowland::generated::{Generated, Source, Tokens};
 //! use lowland::{language::{Language, Truth}, ops::Device};
-//! let source = Source { model: "opt-125m".into(), tokens: Tokens::MostFrequent(2000), sentences: None, max_length: 24 };
+//! let (model, tokens) = ("opt-125m".into(), Tokens::MostFrequent(2000));
+//! let source = Source { model, tokens, sentences: None, max_length: 24 };
 //! let language = Generated::open(&source)?;
 //! language.on(&Device::named("best")?)?;
 //! let sentence = language.sample(0, 0);
@@ -219,9 +220,9 @@ impl Language for Generated {
         self.longest
     }
 
-    /// Those of the file where there is one, whatever the seed: behind its last sentence the first one again. Else drawn
-    /// from the model; the same on every run on one adapter. On another one a draw close to the boundary of two words
-    /// may differ, and the sentence from there on.
+    /// Those of the file where there is one, whatever the seed: behind its last sentence the first one again. Else
+    /// drawn from the model; the same on every run on one adapter. On another one a draw close to the boundary of two
+    /// words may differ, and the sentence from there on.
     fn sample(&self, seed: u64, index: u64) -> Words {
         match &self.file {
             Some(file) => file.get(index),

@@ -41,8 +41,8 @@ pub struct ModelConfig {
     pub mlp_bias: bool,
     /// Whether a decoder's layer norms have scale and shift.
     pub norm_affine: bool,
-    /// Whether OPT's norms stand before attention and feed-forward layers, with one behind the last layer, or behind the
-    /// sums with the residuals.
+    /// Whether OPT's norms stand before attention and feed-forward layers, with one behind the last layer, or behind
+    /// the sums with the residuals.
     pub do_layer_norm_before: bool,
     /// Whether an LSTM reads in both directions, with half of the width each.
     pub bidirectional: bool,

@@ -47,7 +47,8 @@ impl Family for Opt {
             "vocab_size": 50272, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
             "ffn_dim": 3072, "activation_function": "relu", "dropout": 0.1, "attention_dropout": 0.0,
             "max_position_embeddings": 2048, "init_std": 0.02, "enable_bias": true,
-            "layer_norm_elementwise_affine": true, "do_layer_norm_before": true, "pad_token_id": 1, "tie_word_embeddings": true,
+            "layer_norm_elementwise_affine": true, "do_layer_norm_before": true, "pad_token_id": 1,
+            "tie_word_embeddings": true,
         })
     }
 
