@@ -17,8 +17,9 @@ struct Printer;
 
 impl train::Observer for Printer {
     fn progress(&self, now: &train::Progress) {
-        if let Some(e) = &now.evaluation {
-            println!("step {:>3}: loss {:.3} nats, {:.3} above the entropy floor", now.step, e.loss, e.excess_loss);
+        // Of a grammar the excess is known.
+        if let Some((e, excess)) = now.evaluation.as_ref().and_then(|e| Some((e, e.excess_loss?))) {
+            println!("step {:>3}: loss {:.3} nats, {excess:.3} above the entropy floor", now.step, e.loss);
         }
     }
 

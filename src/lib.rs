@@ -94,7 +94,8 @@
 //!   `shaders/` as types.
 //! - [`ops`]: operations and their rules. [`reference`](mod@reference): the same in plain f64, the oracle. [`graph`]:
 //!   graphs, their transforms, their plan on an adapter. [`selftest`]: kernels against their twins, with timings.
-//! - [`language`]: grammars, hidden Markov models, brackets; needs no adapter.
+//! - [`language`]: grammars, hidden Markov models, brackets; needs no adapter. [`generated`]: what a causal model
+//!   generates, as a language; runs on one.
 //! - [`model`]: encoders, their files, their passes. [`curvature`]: products, traces, spectra, gradient noise.
 //! - [`config`]: run configs. [`train`]: pre-training. [`downstream`]: tasks, probes, fine-tuning. [`sweep`]: many runs
 //!   and their table. [`report`]: pages and figures. [`cli`]: the program.
@@ -102,11 +103,13 @@
 //! - Beside them [`random`] (streams that are functions of a seed), [`statistics`] (means and correlations with their
 //!   errors), [`text`], [`interrupt`] (how long work is asked to stop), and [`prelude`].
 
+pub(crate) mod cache;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod config;
 pub mod curvature;
 pub mod downstream;
+pub mod generated;
 pub mod gpu;
 pub mod graph;
 pub mod interrupt;

@@ -81,7 +81,7 @@ impl Ground<'_> {
     /// Held-out sentences, with the exact conditionals as labels where asked for.
     fn sentences(&self, from: u64, count: u64, soft: bool) -> Vec<Sentence> {
         let seed = held_out_seed(self.corpus.seed);
-        let (language, tokens) = (self.corpus.language.as_ref(), self.corpus.tokens.as_ref());
+        let (language, tokens) = (self.corpus.truth().expect("of a grammar"), self.corpus.tokens.as_ref());
         let one = |i| match soft {
             true => masked_sentence(language, tokens, seed, i).sentence,
             false => held_out_sentence(language, tokens, seed, i),

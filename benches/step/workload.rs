@@ -90,7 +90,7 @@ impl Workload {
         let resolved = config::load(path, overrides)?;
         let config = &resolved.config;
         let corpus = Corpus::open(&config.language, &config.objective, config.seed)?;
-        let model = config.model.model_config(corpus.vocabulary.len() as u32, corpus.language.max_length());
+        let model = config.model.model_config(corpus.vocabulary.len() as u32, corpus.language.longest() as u32);
         let sentences = (0..u64::from(config.train.batch_size)).map(|i| corpus.sentence(i)).collect();
         Ok(Workload { name: resolved.name, model, sentences })
     }

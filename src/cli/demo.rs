@@ -35,8 +35,9 @@ fn demo(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Demo)
     let config = &resolved.config;
     let corpus = Corpus::open(&config.language, &config.objective, config.seed)?;
     print::notes(&corpus);
-    let (language, seed, count) = (corpus.language.clone(), config.seed, u64::from(config.evaluate.sentences));
-    let floor = interrupt::or_stop(move || entropy_floor(language.as_ref(), held_out_seed(seed), count))?;
+    let (own, seed, count) = (corpus.clone(), config.seed, u64::from(config.evaluate.sentences));
+    let floor = interrupt::or_stop(move || own.truth().map(|truth| entropy_floor(truth, held_out_seed(seed), count)))?
+        .map_err(Failure::usage)?;
     print::note(&format!(
         "A random grammar of {} words; nobody can predict a masked word with a loss below {:.4} ± {:.4} nats.",
         corpus.language.vocabulary().len(),
@@ -69,9 +70,12 @@ fn demo(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Demo)
 fn probe_of(device: &Device, corpus: &Corpus, folder: &Path) -> Result<Outcome, Failure> {
     let start = Instant::now();
     let sizes = Sizes { train: 1000, validation: 500, test: 2000 };
-    let (language, seed) = (corpus.language.clone(), corpus.seed);
-    let data = interrupt::or_stop(move || TaskData::of_language(language.as_ref(), Task::B, false, seed, sizes))?
-        .map_err(|e| Failure::usage(e.to_string()))?;
+    let own = corpus.clone();
+    let draw = move || {
+        let truth = own.truth().map_err(Failure::usage)?;
+        TaskData::of_language(truth, Task::B, false, own.seed, sizes).map_err(Failure::usage)
+    };
+    let data = interrupt::or_stop(draw)??;
     let loaded = model::load(&folder.join("model"))?;
     let layer = loaded.encoder.hidden.len() - 1;
     let sentences: Vec<Words> = data.parts().into_iter().flat_map(|part| part.sentences.clone()).collect();

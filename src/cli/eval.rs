@@ -61,12 +61,15 @@ pub struct EvalReport {
     /// Entropy floor plus excess loss.
     #[serde(skip_serializing_if = "Option::is_none")]
     expected_loss: Option<f64>,
+    /// Why something is null.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
 }
 
 pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Eval) -> Result<(), Failure> {
     let export = arguments.export.as_deref().map(parse_export).transpose()?;
     let gauge = Gauge::new();
-    let (loaded, source) = examples::open(&arguments.on)?;
+    let (loaded, source) = examples::open(adapter, kernel_choice, &arguments.on)?;
     gauge.phase("examples");
     if matches!(source, Source::File(_)) && arguments.on.seed.is_some() {
         let file = arguments.on.examples.display();
@@ -78,6 +81,7 @@ pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Ev
         return Err(Failure::usage(message));
     }
     let sampled = source.sampled(&arguments.on);
+    let mut notes = Vec::new();
     // What is fed, a language's sentence once with all next words or for each masked position; and the predicted
     // positions of each example.
     let (hard, truth, positions): (Vec<Sentence>, _, Vec<usize>) = match source {
@@ -91,15 +95,25 @@ pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Ev
                     "--positions belongs to `objective.kind = \"mlm\"`: \"causal\" asks about every next word";
                 return Err(Failure::usage(message));
             }
-            let asked = arguments.positions.map_or(positions, positions_of);
-            let made = held_out.exact(0..count.unwrap_or(usual), asked)?;
-            let positions = made.iter().map(|own| own.iter().map(|k| k.sentence.masked.len()).sum()).collect();
-            let all = || made.iter().flatten();
-            let hard = all().map(|k| Sentence { soft: Vec::new(), ..k.sentence.clone() }).collect();
-            let soft = all().map(|k| k.sentence.clone()).collect();
-            let sums = |of: fn(&KnownSentence) -> f64| made.iter().map(|own| own.iter().map(of).sum()).collect();
-            let truth = Truth { soft, entropies: sums(|k| k.entropy), log_probabilities: sums(|k| k.log_probability) };
-            (hard, Some(truth), positions)
+            let (numbers, asked) = (0..count.unwrap_or(usual), arguments.positions.map_or(positions, positions_of));
+            match held_out.exact(numbers.clone(), asked)? {
+                Ok(made) => {
+                    let positions = made.iter().map(|own| own.iter().map(|k| k.sentence.masked.len()).sum()).collect();
+                    let all = || made.iter().flatten();
+                    let hard = all().map(|k| Sentence { soft: Vec::new(), ..k.sentence.clone() }).collect();
+                    let soft = all().map(|k| k.sentence.clone()).collect();
+                    let sums =
+                        |of: fn(&KnownSentence) -> f64| made.iter().map(|own| own.iter().map(of).sum()).collect();
+                    let (entropies, log_probabilities) = (sums(|k| k.entropy), sums(|k| k.log_probability));
+                    (hard, Some(Truth { soft, entropies, log_probabilities }), positions)
+                }
+                Err(none) => {
+                    notes.push(format!("excess_loss: {none}"));
+                    let made = held_out.labelled(numbers, asked)?;
+                    let positions = made.iter().map(|own| own.iter().map(|s| s.masked.len()).sum()).collect();
+                    (made.into_iter().flatten().collect(), None, positions)
+                }
+            }
         }
     };
     let model = loaded.moved_to(&Device::open(adapter, kernel_choice)?)?;
@@ -161,6 +175,7 @@ pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Ev
         report.compare(truth, &divergences, &rows, &positions[..whole(&positions, divergences.len())]);
     }
     gauge.done();
+    report.notes = notes;
     report.interrupted = interrupted;
     report.reached = !interrupted;
     match arguments.json.json {
@@ -273,6 +288,7 @@ fn summary(
         excess_loss_standard_error: None,
         entropy_floor: None,
         expected_loss: None,
+        notes: vec![],
     }
 }
 

@@ -6,10 +6,12 @@ use super::arguments::ModelAndExamples;
 use super::failure::Failure;
 use super::print;
 use crate::config::{self, Positions};
-use crate::curvature::Examples;
-use crate::interrupt;
+use crate::curvature::{Examples, Numbered};
+use crate::gpu::AdapterChoice;
+use crate::interrupt::{self, Interrupted};
 use crate::model::{self, Loaded, read_examples};
 use crate::ops::batch::Sentence;
+use crate::ops::{Device, KernelChoice};
 use crate::train::{Corpus, HeldOut, held_out_seed};
 
 /// Examples, or a language that has as many as are wanted.
@@ -25,15 +27,31 @@ pub enum Source {
     },
 }
 
-/// Reads a model and opens EXAMPLES for it; notes about the model are said.
-pub fn open(arguments: &ModelAndExamples) -> Result<(Loaded, Source), Failure> {
-    let arguments = arguments.clone();
-    interrupt::or_stop(move || {
-        let loaded = model::load(&arguments.model)?;
+/// Reads a model and opens EXAMPLES for it; notes about the model are said. A generated language runs on the adapter.
+pub fn open(
+    adapter: &AdapterChoice,
+    kernel_choice: &KernelChoice,
+    arguments: &ModelAndExamples,
+) -> Result<(Loaded, Source), Failure> {
+    let of = arguments.clone();
+    let (loaded, source) = interrupt::or_stop(move || {
+        let loaded = model::load(&of.model)?;
         loaded.notes.iter().for_each(|n| super::print::note(n));
-        let source = Source::open(&arguments, &loaded)?;
-        Ok((loaded, source))
-    })?
+        let source = Source::open(&of, &loaded)?;
+        Ok::<_, Failure>((loaded, source))
+    })??;
+    if let Source::Language { held_out, .. } = &source {
+        put_on(&held_out.corpus, adapter, kernel_choice)?;
+    }
+    Ok((loaded, source))
+}
+
+/// Opens the adapter for a language that needs one.
+pub(super) fn put_on(corpus: &Corpus, adapter: &AdapterChoice, kernel_choice: &KernelChoice) -> Result<(), Failure> {
+    match corpus.needs_a_device() {
+        true => Ok(corpus.on(&Device::open(adapter, kernel_choice)?)?),
+        false => Ok(()),
+    }
 }
 
 impl Source {
@@ -52,12 +70,23 @@ impl Source {
             return Ok(Source::File(sentences));
         }
         let resolved = config::load(path, &arguments.overrides)?;
+        super::text::prepare(&resolved.config)?;
         let corpus = Corpus::open(&resolved.config.language, &resolved.config.objective, resolved.config.seed)?;
         let corpus = spoken_by(loaded, &corpus)?;
         corpus.suits(loaded)?;
         print::notes(&corpus);
         let seed = arguments.seed.unwrap_or(held_out_seed(corpus.seed));
-        let (usual, positions) = (u64::from(resolved.config.evaluate.sentences), resolved.config.evaluate.positions);
+        let there = corpus.language.held_out_sentences();
+        if let (Some(there), Some(count)) = (there, arguments.count)
+            && count > there
+        {
+            let message = format!(
+                "--count {count}: the text has {there} held-out examples; give no more, or raise `language.held_out`"
+            );
+            return Err(Failure::usage(message));
+        }
+        let usual = u64::from(resolved.config.evaluate.sentences).min(there.unwrap_or(u64::MAX));
+        let positions = resolved.config.evaluate.positions;
         Ok(Source::Language { held_out: HeldOut { corpus, seed }, count: arguments.count, usual, positions })
     }
 
@@ -67,15 +96,25 @@ impl Source {
     }
 
     /// The examples of a measurement, and the seed of a language's.
-    pub fn examples(self, arguments: &ModelAndExamples) -> (Examples<'static>, Option<u64>) {
-        match self {
+    ///
+    /// # Errors
+    /// An interrupt.
+    pub fn examples(self, arguments: &ModelAndExamples) -> Result<(Examples<'static>, Option<u64>), Interrupted> {
+        Ok(match self {
             Source::File(sentences) if arguments.as_sample => (Examples::SampleOf(sentences.into()), None),
             Source::File(sentences) => (Examples::These(sentences.into()), None),
+            // There are no more of a text, which stands for more.
+            Source::Language { held_out, count, usual, .. }
+                if held_out.corpus.language.held_out_sentences().is_some() =>
+            {
+                let sentences = held_out.sentences(0..count.unwrap_or(usual))?;
+                (Examples::SampleOf(sentences.into()), Some(held_out.seed))
+            }
             Source::Language { held_out, count, usual, .. } => {
                 let seed = held_out.seed;
                 (Examples::Language { language: Box::new(held_out), count, usual }, Some(seed))
             }
-        }
+        })
     }
 }
 

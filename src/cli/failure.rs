@@ -6,7 +6,7 @@ use crate::curvature::{CurvatureError, PlanError};
 use crate::gpu::GpuError;
 use crate::interrupt::Interrupted;
 use crate::language::LanguageError;
-use crate::model::{ExampleError, ModelError};
+use crate::model::{ExampleError, LoadError, ModelError};
 use crate::ops::DeviceError;
 use crate::report::ReportError;
 use crate::train::RunError;
@@ -130,6 +130,15 @@ impl From<ModelError> for Failure {
             ModelError::Format { .. } => USAGE,
         };
         Failure { code, message: error.to_string() }
+    }
+}
+
+impl From<LoadError> for Failure {
+    fn from(error: LoadError) -> Failure {
+        match error {
+            LoadError::Model(error) => error.into(),
+            LoadError::Gpu(error) => error.into(),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! `lowland language`: what is known of a config's language. No adapter is needed.
+//! `lowland language`: what is known of a config's language. A generated one alone needs an adapter.
 
 use std::io::{BufRead, IsTerminal, Write};
 
@@ -8,22 +8,30 @@ use serde_json::json;
 use super::arguments::{ConfigArguments, Draw, Language as Arguments, LanguageCommand};
 use super::failure::{Failure, INPUT_OUTPUT};
 use super::print;
-use crate::config::{self, ObjectiveKind};
+use crate::config::{self, ObjectiveKind, Resolved};
+use crate::gpu::AdapterChoice;
 use crate::interrupt;
 use crate::language::{
-    CausalFloor, EntropyFloor, Language, Lengths, Task, Words, causal_floor_of, entropy_floor, task_names,
+    CausalFloor, EntropyFloor, Language, Lengths, NoTruth, Task, Truth, Words, causal_floor_of, entropy_floor,
+    task_names,
 };
+use crate::ops::KernelChoice;
 use crate::text::without_mark;
 use crate::train::Corpus;
 
 /// Sentences made before they are printed.
 const CHUNK: u64 = 16384;
 
-pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Arguments) -> Result<(), Failure> {
+    let asked = |config, to_draw| {
+        let corpus = if to_draw { open_to_draw(config)? } else { open(config)? };
+        super::examples::put_on(&corpus, adapter, kernel_choice)?;
+        Ok::<Corpus, Failure>(corpus)
+    };
     match &arguments.command {
-        LanguageCommand::Sample { config, draw } => sample(&open(config)?, draw),
-        LanguageCommand::Floor { config, draw, json } => floor(open(config)?, draw, json.json),
-        LanguageCommand::Conditional { config, causal } => conditional(open(config)?.language.as_ref(), *causal),
+        LanguageCommand::Sample { config, draw } => sample(&asked(config, true)?, draw),
+        LanguageCommand::Floor { config, draw, json } => floor(asked(config, false)?, draw, json.json),
+        LanguageCommand::Conditional { config, causal } => conditional(truth(&asked(config, false)?)?, *causal),
         LanguageCommand::Label { config, task, with_prior, count, seed } => {
             let corpus = open(config)?;
             label(&corpus, *task, *with_prior, *count, seed.unwrap_or(corpus.seed))
@@ -33,10 +41,30 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 fn open(arguments: &ConfigArguments) -> Result<Corpus, Failure> {
-    let resolved = config::load(&arguments.config, &arguments.overrides)?;
+    open_resolved(config::load(&arguments.config, &arguments.overrides)?)
+}
+
+/// Without a file of sentences, which may be what is to be written.
+fn open_to_draw(arguments: &ConfigArguments) -> Result<Corpus, Failure> {
+    let mut resolved = config::load(&arguments.config, &arguments.overrides)?;
+    resolved.config.language.sentences = None;
+    open_resolved(resolved)
+}
+
+fn open_resolved(resolved: Resolved) -> Result<Corpus, Failure> {
+    super::text::prepare(&resolved.config)?;
     let corpus = Corpus::open(&resolved.config.language, &resolved.config.objective, resolved.config.seed)?;
     print::notes(&corpus);
     Ok(corpus)
+}
+
+/// What is known of the language.
+fn truth(corpus: &Corpus) -> Result<&dyn Truth, Failure> {
+    corpus.truth().map_err(no_truth)
+}
+
+fn no_truth(none: NoTruth) -> Failure {
+    Failure::usage(format!("[language]: {none}"))
 }
 
 /// The floor of what the config's objective predicts.
@@ -45,7 +73,10 @@ fn floor(corpus: Corpus, draw: &Draw, as_json: bool) -> Result<(), Failure> {
     let lengths = |l: &Lengths| format!("{} to {} words, {:.2} in the mean", l.min, l.max, l.mean);
     match corpus.objective.kind {
         ObjectiveKind::Mlm => {
-            let floor = interrupt::or_stop(move || entropy_floor(corpus.language.as_ref(), seed, count))?;
+            let floor = interrupt::or_stop(move || corpus.truth().map(|truth| entropy_floor(truth, seed, count)))?
+                .map_err(no_truth)?;
+            // An adapter that was asked afterwards has not answered.
+            interrupt::check()?;
             if as_json {
                 return Ok(print::json(&floor)?);
             }
@@ -60,9 +91,11 @@ fn floor(corpus: Corpus, draw: &Draw, as_json: bool) -> Result<(), Failure> {
         }
         ObjectiveKind::Causal => {
             let floor = interrupt::or_stop(move || {
-                let Corpus { language, objective, .. } = &corpus;
-                causal_floor_of(language.as_ref(), seed, count, &|length| objective.predicted(length))
-            })?;
+                let predicted = |length| corpus.objective.predicted(length);
+                corpus.truth().map(|truth| causal_floor_of(truth, seed, count, &predicted))
+            })?
+            .map_err(no_truth)?;
+            interrupt::check()?;
             if as_json {
                 return Ok(print::json(&floor)?);
             }
@@ -85,7 +118,10 @@ fn floor(corpus: Corpus, draw: &Draw, as_json: bool) -> Result<(), Failure> {
 fn sample(corpus: &Corpus, draw: &Draw) -> Result<(), Failure> {
     let seed = draw.seed.unwrap_or(corpus.seed);
     let language = &corpus.language;
-    in_chunks(draw.count, |i| language.decode(&language.sample(seed, i)).join(" "))
+    if let Some(heading) = language.heading(seed) {
+        print::line(&heading)?;
+    }
+    in_chunks(draw.count, |i| language.shown(&language.sample(seed, i)))
 }
 
 /// Makes lines 0..count on all cores and prints them in order.
@@ -115,7 +151,8 @@ fn sentences(language: &dyn Language) -> impl Iterator<Item = Result<(usize, Wor
         };
         let line = if i == 0 { without_mark(&line) } else { &line };
         let words: Vec<&str> = line.split_whitespace().collect();
-        if words.is_empty() {
+        // A heading is what `sample` prints first of some languages.
+        if words.is_empty() || i == 0 && line.starts_with("# {") {
             return None;
         }
         if words.len() > language.max_length() {
@@ -133,7 +170,7 @@ fn sentences(language: &dyn Language) -> impl Iterator<Item = Result<(usize, Wor
     })
 }
 
-fn conditional(language: &dyn Language, causal: bool) -> Result<(), Failure> {
+fn conditional(language: &dyn Truth, causal: bool) -> Result<(), Failure> {
     for sentence in sentences(language) {
         let (line, words) = sentence?;
         let spelled = language.decode(&words);
@@ -158,7 +195,7 @@ fn conditional(language: &dyn Language, causal: bool) -> Result<(), Failure> {
 }
 
 fn label(corpus: &Corpus, task: Task, with_prior: bool, count: Option<u64>, seed: u64) -> Result<(), Failure> {
-    let language = corpus.language.as_ref();
+    let language = truth(corpus)?;
     language.label_names(task).map_err(|e| Failure::usage(format!("--task {task}: {e}")))?;
     if let Err(why) = task_names(language, task) {
         print::note(&format!("--task {task}: no sentence has a label: {why}"));

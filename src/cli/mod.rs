@@ -35,6 +35,7 @@ mod selftest;
 mod shell;
 mod sweep;
 mod task;
+mod text;
 mod theory;
 mod train;
 mod tune;
@@ -114,7 +115,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Doctor(a) => doctor::run(&adapter, &kernel_choice, &a),
         Command::Lanes => lanes::run(&adapter),
         Command::Selftest(a) => selftest::run(&adapter, &kernel_choice, &a),
-        Command::Language(a) => language::run(&a),
+        Command::Language(a) => language::run(&adapter, &kernel_choice, &a),
         Command::Train(a) => train::run(&adapter, &kernel_choice, &a),
         Command::Eval(a) => eval::run(&adapter, &kernel_choice, &a),
         Command::Measure(a) => measure::run(&adapter, &kernel_choice, &a),

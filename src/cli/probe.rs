@@ -30,9 +30,12 @@ pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Pr
     let opened = task::open(&arguments.task)?;
     let data = &opened.data;
     let device = match (arguments.features, arguments.method) {
-        (FeatureChoice::Lookup, ProbeMethod::Ridge) => None,
+        (FeatureChoice::Lookup, ProbeMethod::Ridge) if !opened.corpus.needs_a_device() => None,
         _ => Some(Device::open(adapter, kernel_choice)?),
     };
+    if let (FeatureChoice::Lookup, Some(device)) = (arguments.features, &device) {
+        opened.corpus.on(device)?;
+    }
     gauge.phase("features");
     let (mut features, mut name) = features(device.as_ref(), arguments, &opened)?;
     if let Some(to) = arguments.projection {
@@ -179,9 +182,11 @@ fn features(device: Option<&Device>, arguments: &Probe, opened: &Opened) -> Resu
     let pooling = match pooling(arguments, opened)? {
         Some(pooling) => pooling,
         None => {
-            let (language, longest) = (opened.corpus.language.clone(), data.longest);
-            let kind = opened.corpus.objective.kind;
-            let features = interrupt::or_stop(move || Features::exact(kind, language.as_ref(), &sentences, longest))?;
+            let (corpus, longest) = (opened.corpus.clone(), data.longest);
+            let kind = corpus.objective.kind;
+            let look_up = move || corpus.truth().map(|truth| Features::exact(kind, truth, &sentences, longest));
+            let features =
+                interrupt::or_stop(look_up)?.map_err(|none| Failure::usage(format!("--features lookup: {none}")))?;
             let name = match kind {
                 ObjectiveKind::Mlm => "lookup",
                 ObjectiveKind::Causal => "lookup of next words",

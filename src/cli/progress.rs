@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::print;
 use crate::curvature;
-use crate::train::{Observer, Progress};
+use crate::train::{Evaluation, Observer, Progress};
 
 /// Time between plain lines.
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
@@ -160,10 +160,13 @@ impl Bar {
 }
 
 fn message(p: &Progress) -> String {
-    let excess = p
-        .evaluation
-        .as_ref()
-        .map_or(String::new(), |e| format!(", excess loss {:.4} ± {:.4}", e.excess_loss, e.excess_loss_standard_error));
+    let excess = match &p.evaluation {
+        Some(Evaluation { excess_loss: Some(excess), excess_loss_standard_error: Some(error), .. }) => {
+            format!(", excess loss {excess:.4} ± {error:.4}")
+        }
+        Some(e) => format!(", held-out loss {}", print::with_error(e.loss, e.loss_standard_error)),
+        None => String::new(),
+    };
     format!(
         "loss {:.4}{excess}, {:.0} sentences/s, {} left",
         p.loss,

@@ -29,7 +29,10 @@ fn plan(file: &SweepFile) -> Result<(), Failure> {
             "{}: not there; the ids are those of an empty file, and what is asked of the models is not checked",
             path.display()
         )),
-        None => sweep::check(&plan)?.iter().for_each(|text| print::note(text)),
+        None => {
+            prepare(&plan)?;
+            sweep::check(&plan)?.iter().for_each(|text| print::note(text));
+        }
     }
     plan.notes.iter().for_each(|text| print::note(text));
     match file.json.json {
@@ -37,6 +40,14 @@ fn plan(file: &SweepFile) -> Result<(), Failure> {
         false => print::line(&plan_text(&plan))?,
     }
     Ok(())
+}
+
+/// Makes the tokens of the runs' text, where they are about text.
+fn prepare(plan: &SweepPlan) -> Result<(), Failure> {
+    match plan.examples {
+        Some(_) => Ok(()),
+        None => super::text::prepare(&plan.runs[0].resolved.config),
+    }
 }
 
 fn plan_text(plan: &SweepPlan) -> String {
@@ -72,6 +83,7 @@ fn plan_text(plan: &SweepPlan) -> String {
 
 fn work(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &SweepRun) -> Result<(), Failure> {
     let plan = sweep::plan(&arguments.file.sweep)?;
+    prepare(&plan).map_err(Failure::resumable)?;
     let options = sweep::Options { fail_fast: arguments.fail_fast, retry_diverged: arguments.retry_diverged };
     let open = || {
         let gpu = Gpu::open(adapter, crate::gpu::Options::default())?;
@@ -219,8 +231,13 @@ fn table_text(table: &Table) -> String {
             line += &format!(" loss {:.4} ± {:.4}", e.loss, e.loss_standard_error);
         }
         if let Some(e) = &row.evaluation {
-            line += &format!(" excess {:.4} ± {:.4}", e.excess_loss, e.excess_loss_standard_error);
-            line += if row.saturated { "  " } else { " !" };
+            match (e.excess_loss, e.excess_loss_standard_error) {
+                (Some(excess), Some(error)) => {
+                    line += &format!(" excess {excess:.4} ± {error:.4}");
+                    line += if row.saturated { "  " } else { " !" };
+                }
+                _ => line += &format!(" loss {}", print::with_error(e.loss, e.loss_standard_error)),
+            }
         }
         if let Some(c) = &row.curvature {
             line += &format!(" Tr F {}", print::with_error(c.fisher_trace, Some(c.fisher_trace_standard_error)));

@@ -28,6 +28,7 @@ fn open_here(arguments: &TaskArguments) -> Result<Opened, Failure> {
     let model = model::load(&arguments.model)?;
     model.notes.iter().for_each(|n| print::note(n));
     let resolved = config::load(&arguments.config, &arguments.overrides)?;
+    super::text::prepare(&resolved.config)?;
     let corpus = Corpus::open(&resolved.config.language, &resolved.config.objective, resolved.config.seed)?;
     print::notes(&corpus);
     let corpus = super::examples::spoken_by(&model, &corpus)?;
@@ -50,7 +51,12 @@ fn open_here(arguments: &TaskArguments) -> Result<Opened, Failure> {
                     "--task: {e}; or a file of rows that ends in .csv or .jsonl, or a folder of such"
                 ))
             })?;
-            TaskData::of_language(corpus.language.as_ref(), task, arguments.with_prior, corpus.seed, sizes)
+            {
+                let truth = corpus.truth().map_err(|none| {
+                    Failure::usage(format!("--task {task}: {none}; take a file of rows that ends in .csv or .jsonl"))
+                })?;
+                TaskData::of_language(truth, task, arguments.with_prior, corpus.seed, sizes)
+            }
         }
     };
     let data = data.map_err(DownstreamError::from)?;

@@ -13,6 +13,7 @@ use crate::train::{self, Outcome, PlanReport};
 
 pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Train) -> Result<(), Failure> {
     let resolved = config::load(&arguments.config.config, &arguments.config.overrides)?.with_kernels(kernel_choice);
+    super::text::prepare(&resolved.config).map_err(Failure::resumable)?;
     print::notes_of(&resolved.config);
     let gpu = Gpu::open(adapter, Options::default())?;
     if arguments.dry_run {
@@ -52,15 +53,19 @@ pub fn outcome_text(outcome: &Outcome) -> String {
     let e = &outcome.evaluation;
     let idle =
         outcome.queue_idle.map_or(String::new(), |s| format!(", its queue idle {:.1} % of the steps' time", 100.0 * s));
+    let losses = match (e.entropy_floor, e.excess_loss, e.excess_loss_standard_error) {
+        (Some(floor), Some(excess), Some(error)) => {
+            format!("{:.4}, entropy floor {floor:.4}, excess loss {excess:.4} ± {error:.4} nats", e.loss)
+        }
+        _ => {
+            let unit = if e.positions.is_some() { "a predicted token" } else { "a masked token" };
+            format!("{} nats {unit}", print::with_error(e.loss, e.loss_standard_error))
+        }
+    };
     format!(
-        "{} steps in {}: held-out loss {:.4}, entropy floor {:.4}, excess loss {:.4} ± {:.4} nats ({} sentences)\n\
-         {} on the adapter at most{idle}\nmodel {}",
+        "{} steps in {}: held-out loss {losses} ({} sentences)\n{} on the adapter at most{idle}\nmodel {}",
         outcome.steps,
         print::duration(outcome.seconds),
-        e.loss,
-        e.entropy_floor,
-        e.excess_loss,
-        e.excess_loss_standard_error,
         e.sentences,
         print::bytes(outcome.peak_bytes),
         outcome.folder.join("model").display(),

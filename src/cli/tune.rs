@@ -13,6 +13,7 @@ use crate::train::{self, Tuning};
 
 pub fn run(gpu: &Gpu, config: &std::path::Path, arguments: &Selftest) -> Result<(), Failure> {
     let resolved = config::load(config, &arguments.overrides)?;
+    super::text::prepare(&resolved.config)?;
     print::notes_of(&resolved.config);
     let tuning = train::tune(gpu, &resolved, &print::note)?;
     let path = tuning.keep().map_err(|e| Failure::io("the cache folder".as_ref(), &e))?;

@@ -97,16 +97,19 @@ fn shapes(root: &Value, schema: &Value) -> String {
     format!("Which one. {}.", meanings.collect::<Vec<_>>().join("; "))
 }
 
-/// Follows `$ref`, and `allOf` or `anyOf` with one part that is not null.
+/// Follows `$ref`, `allOf`, and `anyOf` but of several simple values.
 fn follow(root: &Value, schema: &Value) -> Value {
     if let Some(name) = schema["$ref"].as_str().and_then(|r| r.strip_prefix("#/definitions/")) {
         return follow(root, &root["definitions"][name]);
     }
     for list in ["allOf", "anyOf"] {
-        if let Some(parts) = schema[list].as_array()
-            && let Some(part) = parts.iter().find(|p| p["type"] != "null")
-        {
-            return follow(root, part);
+        let given: Vec<&Value> =
+            schema[list].as_array().into_iter().flatten().filter(|p| p["type"] != "null").collect();
+        match given.as_slice() {
+            [] => {}
+            // A number or a text, say: one of several without a name of its own.
+            [first, _, ..] if list == "anyOf" && first["properties"].is_null() => return schema.clone(),
+            [first, ..] => return follow(root, first),
         }
     }
     schema.clone()
@@ -146,6 +149,11 @@ fn kind_of(root: &Value, schema: &Value) -> String {
         .collect();
     if !values.is_empty() {
         return values.join(" | ");
+    }
+    let each = schema["anyOf"].as_array().into_iter().flatten().map(|part| kind_of(root, &follow(root, part)));
+    let several: Vec<String> = each.collect();
+    if !several.is_empty() {
+        return several.join(" | ");
     }
     match &schema["type"] {
         Value::String(kind) if kind == "object" => "section".into(),

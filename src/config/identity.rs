@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use super::language::LanguageSection;
 use super::load::Resolved;
 use super::run::RunConfig;
+use super::text::tokenizer_file;
 use super::train::TrainSection;
+use crate::generated::Tokens;
+use crate::text::content_hash;
 
 /// The material that hashes of a config are made from.
 pub struct Names {
@@ -125,6 +128,11 @@ impl Resolved {
             config.output = None;
             config.language.rules = None;
             config.language.matrices = None;
+            config.language.model = None;
+            config.language.sentences = None;
+            config.language.files = None;
+            config.language.tokenizer = None;
+            config.language.cache = None;
             config.train.start_from = None;
             free(&mut config, &TrainSection::default());
             config.to_toml().parse::<toml::Table>().unwrap_or_default()
@@ -152,4 +160,19 @@ fn take_files(language: &mut LanguageSection, hasher: &mut blake3::Hasher) {
     for file in [language.rules.take(), language.matrices.take()].into_iter().flatten() {
         hasher.update(&std::fs::read(file).unwrap_or_default());
     }
+    let model = language.model.take().map(|folder| crate::model::model_folder(&folder).unwrap_or(folder));
+    let of_model = |folder: PathBuf| [vec![folder.join("config.json")], crate::model::weight_files(&folder)].concat();
+    let mut files: Vec<PathBuf> = model.map(of_model).into_iter().flatten().chain(language.sentences.take()).collect();
+    if let Some(Tokens::File(file)) = &mut language.tokens {
+        files.push(std::mem::take(file));
+    }
+    for file in files {
+        let _ = File::open(file).and_then(|file| hasher.update_reader(file).map(drop));
+    }
+    // Text may be large: its hash stands for it. What cannot be read is an error when it is opened.
+    let text = language.files.take().map_or(vec![], |files| files.list().to_vec());
+    for file in text.into_iter().chain(language.tokenizer.take().map(|path| tokenizer_file(&path))) {
+        hasher.update(&content_hash(&file).unwrap_or_default());
+    }
+    language.cache = None;
 }

@@ -80,8 +80,7 @@ pub fn load(path: &Path, overrides: &[String]) -> Result<Resolved, ConfigError> 
     let text = without_mark(&text).to_string();
     let mut config = parse(&text, &file, overrides)?;
     let base = path.parent().map(Path::to_path_buf).unwrap_or_default();
-    let language = &mut config.language;
-    for relative in [&mut language.rules, &mut language.matrices, &mut config.train.start_from].into_iter().flatten() {
+    for (_, relative) in config.paths().into_iter().filter(|(key, _)| key != "output") {
         *relative = base.join(&*relative);
     }
     let name = path.file_stem().map_or("run".into(), |s| s.to_string_lossy().into_owned());
@@ -126,9 +125,12 @@ impl RunConfig {
     pub fn with(&self, overrides: &[String]) -> Result<RunConfig, ConfigError> {
         let mut made = with_overrides(&self.to_toml(), "config", overrides)?;
         // What is no text did not survive; where no override replaced it, it is what it was.
-        for ((made, shown), own) in made.paths().into_iter().zip(self.shown().paths()).zip(self.clone().paths()) {
-            if made == shown {
-                *made = own.clone();
+        let (mut shown, mut own) = (self.shown(), self.clone());
+        let before: Vec<((String, &mut PathBuf), &mut PathBuf)> =
+            shown.paths().into_iter().zip(own.paths().into_iter().map(|(_, path)| path)).collect();
+        for (key, made) in made.paths() {
+            if let Some((_, own)) = before.iter().find(|((of, shown), _)| *of == key && *made == **shown) {
+                *made = (**own).clone();
             }
         }
         Ok(made)

@@ -20,6 +20,7 @@ mod model;
 mod objective;
 mod paths;
 mod run;
+mod text;
 mod train;
 
 pub use algorithm::{Adversarial, AlgorithmKind, HeadKind, HeadReads, LabelNoise, Plain, Sam};
@@ -37,4 +38,5 @@ pub use objective::{
 pub(crate) use paths::as_text;
 pub use paths::path_in;
 pub use run::{AdapterSection, RunConfig};
+pub use text::{Files, OpenTextError, Watch};
 pub use train::{AdamW, OptimizerKind, Precision, ScheduleKind, Sgd, TrainSection, Warmup};

@@ -175,9 +175,12 @@ const OPEN: [&str; 8] = [
     "pad_token_id",
 ];
 
+/// Keys of a `config.json` that models that are trained here have as they are left out.
+const FIXED: [&str; 2] = ["pad_token_id", "do_layer_norm_before"];
+
 /// Whether a section may have a key of a type's `config.json`.
 fn is_key(kind: ModelKind, key: &str) -> bool {
-    kind.has_key(key) && key != "pad_token_id" && (kind.is_causal() || key != "tie_word_embeddings")
+    kind.has_key(key) && !FIXED.contains(&key) && (kind.is_causal() || key != "tie_word_embeddings")
 }
 
 impl ModelSection {
@@ -242,8 +245,18 @@ impl ModelSection {
         }
     }
 
-    /// The model for a vocabulary of `tokens` (special ones included) and sentences of up to `max_length` words.
-    pub fn model_config(&self, tokens: u32, max_length: usize) -> ModelConfig {
+    /// The model for a vocabulary of `tokens` (special ones included) and sentences of up to `longest` tokens.
+    pub fn model_config(&self, tokens: u32, longest: u32) -> ModelConfig {
+        self.model_config_padding(tokens, longest, |own| own)
+    }
+
+    /// The same with another id of padding than that which the type has.
+    pub(crate) fn model_config_padding(
+        &self,
+        tokens: u32,
+        longest: u32,
+        pad: impl Fn(Option<u32>) -> Option<u32>,
+    ) -> ModelConfig {
         let mut keys = ModelConfig::small(self.kind).named();
         keys.extend(self.keys().into_iter().filter(|(key, _)| is_key(self.kind, key)));
         let mut config = ModelConfig::of_named(self.kind, &keys).expect("keys of a section");
@@ -251,8 +264,9 @@ impl ModelSection {
             config.intermediate_size = config.hidden_size.saturating_mul(4);
         }
         config.vocab_size = self.vocabulary_rows(tokens);
+        config.pad_token_id = pad(config.pad_token_id);
         let positions = self.max_position_embeddings.or(self.n_positions);
-        config.max_position_embeddings = positions.unwrap_or_else(|| config.positions_for(max_length as u32 + 2));
+        config.max_position_embeddings = positions.unwrap_or_else(|| config.positions_for(longest));
         config
     }
 }

@@ -197,16 +197,6 @@ impl ObjectiveSection {
         self.positions.unwrap_or_default().of(length)
     }
 
-    /// Words, and ends, of a sentence of at most `longest` words that are predicted at most when it is looked at, and
-    /// not masked as in training.
-    pub fn most_predicted(&self, longest: usize) -> usize {
-        match self.kind {
-            ObjectiveKind::Mlm => 1,
-            // A sentence that ends before the range predicts one position, as every range has one at least.
-            ObjectiveKind::Causal => self.predicted(longest).len(),
-        }
-    }
-
     /// Different maskings of a sentence; 0 for ever new ones.
     pub fn maskings(&self) -> u32 {
         match self.mask {

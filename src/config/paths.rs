@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::run::RunConfig;
+use crate::generated::Tokens;
 
 /// Writes a path that people read and no program reads back; for `#[serde(serialize_with)]`.
 pub(crate) fn as_text<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
@@ -24,15 +25,29 @@ pub fn path_in(folder: &Path, path: &Path) -> Option<PathBuf> {
 }
 
 impl RunConfig {
-    pub(super) fn paths(&mut self) -> [&mut Option<PathBuf>; 4] {
+    /// Every path by a key, those of a list by their places.
+    pub(super) fn paths(&mut self) -> Vec<(String, &mut PathBuf)> {
         let language = &mut self.language;
-        [&mut self.output, &mut language.rules, &mut language.matrices, &mut self.train.start_from]
+        let tokens = language.tokens.as_mut().and_then(Tokens::file).map(|file| ("language.tokens".to_string(), file));
+        let single = [
+            ("output", &mut self.output),
+            ("language.rules", &mut language.rules),
+            ("language.matrices", &mut language.matrices),
+            ("language.tokenizer", &mut language.tokenizer),
+            ("language.cache", &mut language.cache),
+            ("language.model", &mut language.model),
+            ("language.sentences", &mut language.sentences),
+            ("train.start_from", &mut self.train.start_from),
+        ];
+        let single = single.into_iter().filter_map(|(key, path)| Some((key.to_string(), path.as_mut()?)));
+        let files = language.files.iter_mut().flat_map(|files| files.list_mut()).enumerate();
+        single.chain(tokens).chain(files.map(|(i, path)| (format!("language.files.{i}"), path))).collect()
     }
 
     /// The same with paths that are text: what is none in them is shown as `\u{fffd}`, and cannot be read back.
     pub fn shown(&self) -> RunConfig {
         let mut shown = self.clone();
-        for path in shown.paths().into_iter().flatten() {
+        for (_, path) in shown.paths() {
             *path = path.display().to_string().into();
         }
         shown

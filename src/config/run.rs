@@ -158,12 +158,12 @@ impl RunConfig {
             let message = "belongs to `objective.kind = \"mlm\"`; of next words `objective.positions` says which";
             return bad("evaluate.positions", message.into());
         }
-        let needed = model.positions_for(longest as u32 + 2);
+        let needed = model.positions_for(longest);
         if model.max_position_embeddings < needed {
             return bad(
                 "model.max_position_embeddings",
                 format!(
-                    "{} is too few for sentences of {} words: {needed} are needed",
+                    "{} is too few for sentences of {} tokens: {needed} are needed",
                     model.max_position_embeddings, longest
                 ),
             );

@@ -10,7 +10,7 @@
 use std::collections::BTreeSet;
 
 pub use crate::language::part_seed;
-use crate::language::{LabelError, Labelled, Language, Task, Words, part, task_names};
+use crate::language::{LabelError, Labelled, Task, Truth, Words, part, task_names};
 
 /// An error in a task or its file, and its place.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -97,7 +97,7 @@ impl TaskData {
     /// # Errors
     /// When the language has no such task, or hardly a sentence has a label.
     pub fn of_language(
-        language: &dyn Language,
+        language: &dyn Truth,
         task: Task,
         with_prior: bool,
         seed: u64,

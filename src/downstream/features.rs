@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use crate::config::ObjectiveKind;
 use crate::gpu::GpuError;
-use crate::language::{Language, Words};
+use crate::language::{Language, Truth, Words};
 use crate::model::{Encoder, Model, ModelKind, Reach, RepresentationPass, TokenIds, dims_for};
 use crate::ops::Family;
 use crate::ops::batch::Sentence;
@@ -209,7 +209,7 @@ impl Features {
     }
 
     /// The lookup table: p(. | the other words) at every position, zeros behind a shorter sentence.
-    pub fn lookup(language: &dyn Language, sentences: &[Words], longest: usize) -> Features {
+    pub fn lookup(language: &dyn Truth, sentences: &[Words], longest: usize) -> Features {
         let width = Features::exact_width(ObjectiveKind::Mlm, language, longest);
         let one = |words: &Words| {
             let known = language.conditional_unchecked(words);
@@ -223,7 +223,7 @@ impl Features {
 
     /// The table of next words: p(. | the words before) at the first word and behind every word, the sentence's end last
     /// in each row, zeros behind a shorter sentence and for one that the language does not make.
-    pub fn next_words(language: &dyn Language, sentences: &[Words], longest: usize) -> Features {
+    pub fn next_words(language: &dyn Truth, sentences: &[Words], longest: usize) -> Features {
         let width = Features::exact_width(ObjectiveKind::Causal, language, longest);
         let one = |words: &Words| {
             let next = language.prefixes(words).map_or(vec![], |known| known.next);
@@ -237,7 +237,7 @@ impl Features {
 
     /// What the language itself says where a model of an objective predicts: the [lookup table](Self::lookup), or that
     /// of [next words](Self::next_words).
-    pub fn exact(kind: ObjectiveKind, language: &dyn Language, sentences: &[Words], longest: usize) -> Features {
+    pub fn exact(kind: ObjectiveKind, language: &dyn Truth, sentences: &[Words], longest: usize) -> Features {
         match kind {
             ObjectiveKind::Mlm => Features::lookup(language, sentences, longest),
             ObjectiveKind::Causal => Features::next_words(language, sentences, longest),

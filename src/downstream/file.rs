@@ -99,10 +99,9 @@ fn read(path: &Path, limits: Limits<'_>) -> Result<Named, TaskError> {
 }
 
 fn encode(text: &str, limits: Limits<'_>) -> Result<Vec<u32>, String> {
-    let known = limits.vocabulary.words();
-    let number = |word: &str| match known.binary_search_by(|w| w.as_str().cmp(word)) {
-        Ok(i) => Ok(i as u32),
-        Err(_) => Err(format!("`{}` is not in the model's vocabulary", word.chars().take(40).collect::<String>())),
+    let number = |word: &str| {
+        let unknown = || format!("`{}` is not in the model's vocabulary", word.chars().take(40).collect::<String>());
+        limits.vocabulary.number(word).ok_or_else(unknown)
     };
     let words: Vec<u32> = text.split_whitespace().map(number).collect::<Result<_, _>>()?;
     match words.len() {

@@ -149,15 +149,6 @@ pub fn leave(code: i32) -> ! {
     std::process::exit(code)
 }
 
-/// The folder in which this program may keep what can be made again.
-pub(crate) fn cache_folder() -> Option<std::path::PathBuf> {
-    let base = match std::env::var_os("XDG_CACHE_HOME") {
-        Some(folder) if !folder.is_empty() => folder.into(),
-        _ => std::path::PathBuf::from(std::env::var_os("HOME")?).join(".cache"),
-    };
-    Some(base.join("lowland"))
-}
-
 /// Whether this machine shows signs of a GPU that a Vulkan driver could use, so that a software adapter is not the
 /// best.
 pub fn gpu_in_sight() -> bool {

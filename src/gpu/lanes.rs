@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use super::adapter::cache_folder;
+use crate::cache::cache_folder;
 
 const WIDTH: &str = "LP_NATIVE_VECTOR_WIDTH";
 const CACHE: &str = "MESA_SHADER_CACHE_DIR";

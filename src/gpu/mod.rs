@@ -29,7 +29,6 @@ pub mod shader_text;
 mod stopwatch;
 mod upload;
 
-pub(crate) use adapter::cache_folder;
 pub use adapter::{ADAPTER_VARIABLE, AdapterChoice, ChoiceError, gpu_in_sight, leave, list, select};
 pub use describe::{Description, Descriptions, Given, describe};
 pub use device::{Capabilities, Gpu, Hold, Options, Pipeline};

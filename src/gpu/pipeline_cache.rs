@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::adapter::cache_folder;
+use crate::cache::cache_folder;
 
 /// Bytes of the hash at the head of the file.
 const HASH: usize = 32;

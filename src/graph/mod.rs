@@ -34,7 +34,7 @@ pub use build::LstmWeights;
 pub use ghost::{GhostError, GramPart, NormTerm};
 pub use plan::{ExecutionPlan, MemoryPlan, dispatches};
 
-use crate::ops::Call;
+use crate::ops::{Call, Function, Rule};
 
 /// Tensors and nodes in the order of execution.
 #[derive(Clone, Debug, Default)]
@@ -56,6 +56,21 @@ impl Graph {
 
     pub(crate) fn nodes_mut(&mut self) -> &mut Vec<Node> {
         &mut self.nodes
+    }
+
+    /// Puts another function in a node's place, which makes the node's first result of other inputs; what else the node
+    /// made is made no longer.
+    ///
+    /// # Panics
+    /// When the inputs do not fit, or the result is not of the same shape.
+    pub(crate) fn replace(&mut self, node: usize, function: Function, inputs: &[TensorId]) {
+        let shapes: Vec<&Tensor> = inputs.iter().map(|id| self.tensor(*id)).collect();
+        let (_, rows, cols, probes) = function.operation().outputs(Rule::Forward, &shapes)[0];
+        let out = self.tensor(self.nodes[node].outputs[0]);
+        assert_eq!((out.rows, out.cols, out.probes), (rows, cols, probes), "{} makes something else", function.name());
+        let node = &mut self.nodes[node];
+        (node.function, node.rule, node.inputs) = (function, Rule::Forward, inputs.to_vec());
+        node.outputs.truncate(1);
     }
 
     fn add_tensor(&mut self, tensor: Tensor) -> TensorId {

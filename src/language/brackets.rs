@@ -14,7 +14,7 @@
 //! ```
 
 use super::label::{Label, LabelError, Task};
-use super::{Known, Language, Prefixes, Words, entropy};
+use super::{Known, Language, NoTruth, Prefixes, Truth, Words, entropy};
 use crate::random::{Purpose, Stream};
 
 /// Brackets with a preference for balance.
@@ -127,6 +127,12 @@ impl Language for Brackets {
         (1..=self.length).rev().map(one).collect()
     }
 
+    fn truth(&self) -> Result<&dyn Truth, NoTruth> {
+        Ok(self)
+    }
+}
+
+impl Truth for Brackets {
     fn conditional(&self, words: &[u32]) -> Option<Known> {
         (words.len() == self.length).then(|| self.conditional_unchecked(words))
     }

@@ -5,10 +5,10 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{Language, entropy};
+use super::{Truth, entropy, masked_position};
 use crate::statistics::Estimate;
 
-/// An estimate of the entropy floor over sentences; t is summed out exactly within each.
+/// An estimate of the entropy floor over sentences; t is summed out exactly within each, or drawn.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct EntropyFloor {
     /// In nats for each masked word.
@@ -35,12 +35,17 @@ pub struct Lengths {
     pub max: usize,
 }
 
-/// The floor over sentences 0..count of a seed, with the standard error of their mean.
-pub fn entropy_floor(language: &dyn Language, seed: u64, count: u64) -> EntropyFloor {
+/// The floor over sentences 0..count of a seed, with the standard error of their mean. t is summed out; where that
+/// [asks much](Truth::asks_much) it is drawn, as evaluation draws it.
+pub fn entropy_floor(language: &dyn Truth, seed: u64, count: u64) -> EntropyFloor {
     let each: Vec<(f64, usize)> = (0..count)
         .into_par_iter()
         .map(|i| {
             let words = language.sample(seed, i);
+            if language.asks_much() {
+                let position = masked_position(seed, i, words.len());
+                return (entropy(&language.conditional_at(&words, position)), words.len());
+            }
             let known = language.conditional_unchecked(&words);
             let mean = known.conditional.iter().map(|p| entropy(p)).sum::<f64>() / words.len() as f64;
             (mean, words.len())
@@ -81,14 +86,14 @@ pub struct CausalFloor {
 
 /// The floor of next words over sentences 0..count of a seed, with the standard error of a ratio of means; every
 /// position of a sentence counts, and its end.
-pub fn causal_floor(language: &dyn Language, seed: u64, count: u64) -> CausalFloor {
+pub fn causal_floor(language: &dyn Truth, seed: u64, count: u64) -> CausalFloor {
     causal_floor_of(language, seed, count, &|length| 0..length + 1)
 }
 
 /// The same where some positions alone are predicted: of a sentence of `length` words those in `predicted(length)`,
 /// position k being the token behind k words.
 pub fn causal_floor_of(
-    language: &dyn Language,
+    language: &dyn Truth,
     seed: u64,
     count: u64,
     predicted: &(dyn Fn(usize) -> Range<usize> + Sync),

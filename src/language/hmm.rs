@@ -16,7 +16,7 @@
 
 use super::label::{Label, LabelError, Task};
 use super::source::{LanguageError, list};
-use super::{Known, Language, Prefixes, Words};
+use super::{Known, Language, NoTruth, Prefixes, Truth, Words};
 use crate::random::{Purpose, Stream};
 
 /// Rows of probabilities with their cumulative sums as 64-bit thresholds: integers, so that every machine draws the
@@ -246,6 +246,12 @@ impl Language for Hmm {
         words
     }
 
+    fn truth(&self) -> Result<&dyn Truth, NoTruth> {
+        Ok(self)
+    }
+}
+
+impl Truth for Hmm {
     fn conditional(&self, words: &[u32]) -> Option<Known> {
         let known = self.conditional_unchecked(words);
         known.log_probability.is_finite().then_some(known)

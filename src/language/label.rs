@@ -95,6 +95,9 @@ pub enum LabelError {
         "brackets have the tasks `positive` (whether their sum is above 0), `sign` and `sum` (opening less closing)"
     )]
     SumsAlone,
+    /// A generated language was asked for labels.
+    #[error("a generated language has no tasks of its own; give a file of rows")]
+    NoLabels,
     /// A hidden Markov model was asked for a word that no sentence has.
     #[error(
         "asks for word {word}; sentences have at most {longest}, so that `task-1` to `task-{longest}` are possible"

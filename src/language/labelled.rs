@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use rayon::prelude::*;
 
-use super::{Label, LabelError, Language, Task, Words};
+use super::{Label, LabelError, Task, Truth, Words};
 use crate::random::{Purpose, philox};
 
 /// Labelled sentences of one seed, the first that have a label.
@@ -40,11 +40,11 @@ pub fn part_seed(seed: u64, part: u32) -> u64 {
 /// Sentences drawn per labelled one before a task is given up.
 const PATIENCE: u64 = 200;
 
-/// The names that labels of a task are drawn from: [`Language::label_names`], and no task that no sentence can answer.
+/// The names that labels of a task are drawn from: [`Truth::label_names`], and no task that no sentence can answer.
 ///
 /// # Errors
 /// When the language has no such task, or none of its sentences can have a label.
-pub fn task_names(language: &dyn Language, task: Task) -> Result<Vec<String>, LabelError> {
+pub fn task_names(language: &dyn Truth, task: Task) -> Result<Vec<String>, LabelError> {
     let names = language.label_names(task)?;
     let (longest, shortest) = (language.max_length(), task.shortest());
     if shortest > longest {
@@ -61,7 +61,7 @@ pub fn task_names(language: &dyn Language, task: Task) -> Result<Vec<String>, La
 ///
 /// # Errors
 /// As [`task_names`], and when hardly a sentence has a label.
-pub fn check_task(language: &dyn Language, task: Task, with_prior: bool, seed: u64) -> Result<usize, LabelError> {
+pub fn check_task(language: &dyn Truth, task: Task, with_prior: bool, seed: u64) -> Result<usize, LabelError> {
     const SAMPLE: u64 = 300;
     const MORE: u64 = 2300;
     task_names(language, task)?;
@@ -81,7 +81,7 @@ pub fn check_task(language: &dyn Language, task: Task, with_prior: bool, seed: u
 }
 
 fn label_all(
-    language: &dyn Language,
+    language: &dyn Truth,
     task: Task,
     with_prior: bool,
     seed: u64,
@@ -141,7 +141,7 @@ impl Labelled {
     /// # Errors
     /// When hardly a sentence has a label.
     pub fn draw(
-        language: &dyn Language,
+        language: &dyn Truth,
         task: Task,
         with_prior: bool,
         seed: u64,

@@ -5,7 +5,7 @@ use super::grammar::Grammar;
 use super::label::{Label, LabelError, Task};
 use super::prefix::{self, Gaps};
 use super::source::LanguageError;
-use super::{Known, Language, Prefixes, Words};
+use super::{Known, Language, NoTruth, Prefixes, Truth, Words};
 use crate::random::{Purpose, Stream};
 
 /// One choice of a symbol.
@@ -125,6 +125,12 @@ impl Language for Pcfg {
         words
     }
 
+    fn truth(&self) -> Result<&dyn Truth, NoTruth> {
+        Ok(self)
+    }
+}
+
+impl Truth for Pcfg {
     fn conditional(&self, words: &[u32]) -> Option<Known> {
         let known = self.conditional_unchecked(words);
         known.log_probability.is_finite().then_some(known)

@@ -41,6 +41,9 @@ pub struct ModelConfig {
     pub mlp_bias: bool,
     /// Whether a decoder's layer norms have scale and shift.
     pub norm_affine: bool,
+    /// Whether OPT's norms stand before attention and feed-forward layers, with one behind the last layer, or behind
+    /// the sums with the residuals.
+    pub do_layer_norm_before: bool,
     /// Whether an LSTM reads in both directions, with half of the width each.
     pub bidirectional: bool,
     /// Activation of the feed-forward units.
@@ -86,6 +89,7 @@ impl Default for ModelConfig {
             attention_bias: false,
             mlp_bias: false,
             norm_affine: true,
+            do_layer_norm_before: true,
             bidirectional: true,
             hidden_act: HiddenAct::Gelu,
             hidden_dropout_prob: 0.0,

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::config::ModelConfig;
 use super::encoder::Encoder;
 use super::family::Decoder;
+use super::family::opt::without_projections;
 use super::hidden_act::HiddenAct;
 use super::hub::model_folder;
 use super::kind::ModelKind;
@@ -79,6 +80,9 @@ pub fn load(named: &Path) -> Result<Loaded, ModelError> {
         ));
     }
     let mut tensors = renamed(config.kind, file.tensors, &mut notes).map_err(error)?;
+    if config.kind == ModelKind::Opt {
+        without_projections(&mut tensors, &mut notes).map_err(error)?;
+    }
     tie_head(&mut config, &mut tensors, &mut notes);
     let encoder = Encoder::new(&config).map_err(|message| ModelError::format(&path, message))?;
     let lacking: Vec<&Parameter> = encoder.parameters.iter().filter(|p| !tensors.contains_key(&p.name)).collect();
@@ -270,7 +274,11 @@ pub fn save(
 ) -> Result<(), ModelError> {
     let io = |source| ModelError::Io { path: folder.into(), source };
     std::fs::create_dir_all(folder).map_err(io)?;
-    let config = serde_json::to_string_pretty(&encoder.config.to_json()).expect("plain values") + "\n";
+    let mut config = encoder.config.to_json();
+    if let Some(given) = vocabulary.and_then(Vocabulary::given) {
+        given.name_in(&mut config);
+    }
+    let config = serde_json::to_string_pretty(&config).expect("plain values") + "\n";
     write_synced(&folder.join("config.json"), config.as_bytes()).map_err(io)?;
     if let Some(vocabulary) = vocabulary {
         vocabulary.save(folder, encoder.config.longest()).map_err(io)?;

@@ -51,8 +51,9 @@ impl Tokenizer {
             ));
         }
         let mask = self.special(&["mask_token"], ["<mask>", "[MASK]"])?;
-        let ids = TokenIds { pad: None, words: found, bos, eos, mask, size: config.vocab_size };
-        self.check(&ids, words, config)?;
+        let ids =
+            TokenIds { pad: None, words: found, frame: Some([bos, eos]), plain: None, mask, size: config.vocab_size };
+        self.check(&ids, [bos, eos], words, config)?;
         let fed = ids.fed();
         // A padding token that is not in the file has no row either.
         let pad = self.special(&["pad_token"], ["<pad>", "[PAD]"]).ok().flatten().or(config.pad_token_id);
@@ -77,16 +78,22 @@ impl Tokenizer {
     }
 
     /// That every id that is fed has one meaning and a row.
-    fn check(&self, ids: &TokenIds, words: &[String], config: &ModelConfig) -> Result<(), String> {
+    fn check(
+        &self,
+        ids: &TokenIds,
+        [bos, eos]: [u32; 2],
+        words: &[String],
+        config: &ModelConfig,
+    ) -> Result<(), String> {
         let mut meaning: HashMap<u32, &str> = HashMap::new();
-        let specials = [(ids.bos, "beginning of a sentence"), (ids.eos, "end of a sentence")];
+        let specials = [(bos, "beginning of a sentence"), (eos, "end of a sentence")];
         for (id, what) in specials.into_iter().chain(ids.mask.map(|mask| (mask, "masked word"))) {
             if id >= config.vocab_size {
                 return Err(format!("gives the {what} the id {id}, config.json has vocab_size {}", config.vocab_size));
             }
             meaning.insert(id, what);
         }
-        if let Some(mask) = ids.mask.filter(|mask| [ids.bos, ids.eos].contains(mask)) {
+        if let Some(mask) = ids.mask.filter(|mask| [bos, eos].contains(mask)) {
             return Err(format!("gives the masked word and the end of a sentence one id, {mask}"));
         }
         for (id, word) in ids.words.iter().zip(words) {

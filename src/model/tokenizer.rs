@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::files::ModelError;
-use crate::text::without_mark;
+use crate::text::{SPECIAL_TOKENS_MAP as SPECIAL_MAP, TOKENIZER_CONFIG as CONFIG, roles, without_mark};
 
 /// The tokens of a model's folder.
 #[derive(Clone, Debug)]
@@ -46,8 +46,6 @@ pub(super) enum Frame {
 
 pub(super) const TOKENIZER: &str = "tokenizer.json";
 pub(super) const VOCABULARY: &str = "vocab.txt";
-const CONFIG: &str = "tokenizer_config.json";
-const SPECIAL_MAP: &str = "special_tokens_map.json";
 const ADDED: &str = "added_tokens.json";
 /// Everything in a folder that belongs to its tokenizer.
 const FILES: [&str; 7] = [TOKENIZER, VOCABULARY, CONFIG, SPECIAL_MAP, ADDED, "vocab.json", "merges.txt"];
@@ -149,18 +147,8 @@ impl Tokenizer {
                 self.ids.entry(token.to_string()).or_insert(id);
             }
         }
-        let map = match listed {
-            Some(_) => None,
-            None => read_json(&folder.join(SPECIAL_MAP))?,
-        };
-        for (values, file) in [(Some(&config), CONFIG), (map.as_ref(), SPECIAL_MAP)] {
-            for (role, token) in values.and_then(Value::as_object).into_iter().flatten() {
-                let spelling = token.as_str().or_else(|| token["content"].as_str());
-                if let (true, Some(spelling)) = (role.ends_with("_token"), spelling) {
-                    self.named.insert(role.clone(), (spelling.to_string(), file));
-                }
-            }
-        }
+        let map = read_json(&folder.join(SPECIAL_MAP))?;
+        self.named.extend(roles(&config, map.as_ref()));
         Ok(())
     }
 

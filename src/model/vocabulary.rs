@@ -1,12 +1,16 @@
-//! The tokens of a model that is trained here: four special ones, then the language's words in byte order; and the
-//! files that `AutoTokenizer` reads.
+//! The tokens of a model that is trained here: four special ones, then the language's words in their order; or those of
+//! a tokenizer ([`given`](super::own_tokenizer)); and the files that `AutoTokenizer` reads.
 //!
 //! There is no token for what is no word of the language: `tokenizer.json` names one, as its form demands, that is not
 //! in the vocabulary, so that `AutoTokenizer` refuses an unknown word instead of feeding another token in its place.
 
+use std::collections::HashMap;
 use std::path::Path;
 
+use super::files::ModelError;
+use super::own_tokenizer::OwnTokenizer;
 use super::token_ids::TokenIds;
+use crate::text::{Pieces, Specials};
 
 /// Beginning of a sentence.
 pub const BOS: u32 = 0;
@@ -23,40 +27,65 @@ pub const SPECIAL_TOKENS: [&str; 4] = ["<s>", "<pad>", "</s>", "<mask>"];
 /// is then what unknown words become.
 const UNKNOWN: &str = "<unk>";
 
-/// The words of a model.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The words of a model, or the tokenizer that has them.
+#[derive(Clone, Debug)]
 pub struct Vocabulary {
     words: Vec<String>,
+    numbers: HashMap<String, u32>,
+    given: Option<OwnTokenizer>,
 }
 
 impl Vocabulary {
     /// The vocabulary of a language.
     pub fn new(words: &[String]) -> Vocabulary {
-        Vocabulary { words: words.to_vec() }
+        let numbers = words.iter().cloned().zip(0..).collect();
+        Vocabulary { words: words.to_vec(), numbers, given: None }
+    }
+
+    /// That of a tokenizer; the files beside it go along with every model.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn of_tokenizer(pieces: &Pieces, specials: &Specials) -> Result<Vocabulary, ModelError> {
+        let given = Some(OwnTokenizer::read(pieces, specials)?);
+        Ok(Vocabulary { words: vec![], numbers: HashMap::new(), given })
+    }
+
+    /// Number of a word in the language.
+    pub fn number(&self, word: &str) -> Option<u32> {
+        self.numbers.get(word).copied()
+    }
+
+    /// The tokenizer, where it was given.
+    pub fn given(&self) -> Option<&OwnTokenizer> {
+        self.given.as_ref()
     }
 
     /// Number of tokens, special ones included.
     pub fn len(&self) -> usize {
-        self.words.len() + SPECIAL_TOKENS.len()
+        self.given.as_ref().map_or(self.words.len() + SPECIAL_TOKENS.len(), |given| given.ids().size())
     }
 
-    /// Whether there are no words.
+    /// Whether there is no token but special ones.
     pub fn is_empty(&self) -> bool {
-        self.words.is_empty()
+        self.given.is_none() && self.words.is_empty()
     }
 
-    /// Words without the special tokens.
+    /// Words without the special tokens; of a tokenizer none, whose tokens are no words.
     pub fn words(&self) -> &[String] {
         &self.words
     }
 
     /// The ids of these words.
     pub fn ids(&self) -> TokenIds {
-        TokenIds::new(self.words.len())
+        self.given.as_ref().map_or_else(|| TokenIds::new(self.words.len()), |given| given.ids().clone())
     }
 
-    /// Writes `vocab.txt`, `tokenizer.json` and `tokenizer_config.json`.
+    /// Writes `vocab.txt`, `tokenizer.json` and `tokenizer_config.json`; of a tokenizer its own files.
     pub fn save(&self, folder: &Path, longest: u32) -> std::io::Result<()> {
+        if let Some(given) = &self.given {
+            return given.save(folder, longest);
+        }
         let tokens: Vec<&str> = SPECIAL_TOKENS.into_iter().chain(self.words.iter().map(String::as_str)).collect();
         std::fs::write(folder.join("vocab.txt"), tokens.join("\n") + "\n")?;
         let special = |id: usize| {

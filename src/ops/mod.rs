@@ -26,6 +26,7 @@ pub(crate) mod adversary;
 pub(crate) mod attention;
 mod attention_tangent;
 pub mod batch;
+pub(crate) mod cached_attention;
 pub(crate) mod column_sum;
 pub(crate) mod concat;
 pub mod counts;
@@ -122,6 +123,7 @@ macro_rules! every_operation {
             activation::Activation,
             add::Add,
             attention::Attention,
+            cached_attention::CachedAttention,
             column_sum::ColumnSum,
             concat::Concat,
             cross_entropy::CrossEntropy,

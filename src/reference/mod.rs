@@ -17,6 +17,7 @@
 pub mod activation;
 mod add;
 pub(crate) mod attention;
+mod cached_attention;
 pub(crate) mod concat;
 pub(crate) mod cross_entropy;
 pub(crate) mod dropout;

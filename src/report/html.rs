@@ -47,22 +47,20 @@ const STYLE: &str = "
 
 /// The whole page.
 pub fn page(run: &Run) -> String {
-    let floor = run.evaluations.last().map(|e| e.floor);
+    let known = run.evaluations.last().and_then(|e| e.known);
     let status = match &run.result {
         Some(RunResult::Diverged(d)) => format!("Diverged at step {}: {} was not finite.", d.step, d.tensor),
         Some(RunResult::Done(_)) => "Finished.".into(),
         None => "Not finished: the figures show how far it has come.".to_string(),
     };
     format!(
-        "{0}<p>{1} Losses are in nats for a {10}. The entropy floor is the least loss that any model \
-         can reach on this language; the excess loss is the mean KL divergence of the exact conditional from the \
-         model's, on sentences that training never sees. Bars are standard errors.</p>\n{7}{2}\
+        "{0}<p>{1} Losses are in nats for a {10}. {11} Bars are standard errors.</p>\n{7}{2}\
          <div class=\"figures\">\n{3}{4}{8}</div>\n<div class=\"tables\">\n{9}{5}{6}</div>\n</body>\n</html>\n",
         head(&run.name, STYLE),
         escape(&status),
         cards(run),
-        loss_figure(run, floor).svg(),
-        excess_figure(run).svg(),
+        loss_figure(run, known.map(|known| known.floor)).svg(),
+        excess_figure(run).map_or(String::new(), |figure| figure.svg()),
         table("Settings", &settings(&run.config)),
         table("Adapter and program", &about(&run.about)),
         curvature::note(run),
@@ -72,15 +70,26 @@ pub fn page(run: &Run) -> String {
             rows => table("Linear probe", &rows),
         },
         if run.is_causal() { "predicted token, ends of sentences included" } else { "masked word" },
+        if known.is_some() || run.evaluations.is_empty() { KNOWN } else { UNKNOWN },
     )
 }
+
+const KNOWN: &str = "The entropy floor is the least loss that any model can reach on this language; the excess loss is \
+     the mean KL divergence of the exact conditional from the model's, on sentences that training never sees.";
+const UNKNOWN: &str = "The held-out loss is on sentences that training never sees; their exact conditionals are not \
+     known, so that there is neither an entropy floor nor an excess loss.";
 
 fn cards(run: &Run) -> String {
     let mut cards: Vec<(String, &str)> = Vec::new();
     if let Some(e) = run.evaluations.last() {
-        cards.push((format!("{:.4} ± {:.4}", e.excess, e.excess_error), "excess loss at the end"));
-        cards.push((format!("{:.4}", e.loss), "held-out loss at the end"));
-        cards.push((format!("{:.4}", e.floor), "entropy floor of the same sentences"));
+        if let Some(known) = e.known {
+            cards.push((format!("{:.4} ± {:.4}", known.excess, known.excess_error), "excess loss at the end"));
+        }
+        let error = e.error.map_or(String::new(), |error| format!(" ± {error:.4}"));
+        cards.push((format!("{:.4}{error}", e.loss), "held-out loss at the end"));
+        if let Some(known) = e.known {
+            cards.push((format!("{:.4}", known.floor), "entropy floor of the same sentences"));
+        }
     }
     if let Some(m) = run.curvature.last() {
         let trace = format!("{:.3} ± {:.3}", m.fisher_trace, m.fisher_trace_standard_error);
@@ -102,7 +111,9 @@ fn cards(run: &Run) -> String {
 
 fn loss_figure(run: &Run, floor: Option<f64>) -> Figure {
     let training = Line { background: true, ..Line::new("training", run.training.clone()) };
-    let held_out = Line::new("held out", run.evaluations.iter().map(|e| (e.step, e.loss)).collect());
+    let errors = run.evaluations.iter().filter_map(|e| e.error).collect();
+    let points = run.evaluations.iter().map(|e| (e.step, e.loss)).collect();
+    let held_out = Line { errors, ..Line::new("held out", points) };
     Figure {
         title: "Loss".into(),
         x: "step".into(),
@@ -113,17 +124,19 @@ fn loss_figure(run: &Run, floor: Option<f64>) -> Figure {
     }
 }
 
-fn excess_figure(run: &Run) -> Figure {
-    let points = run.evaluations.iter().map(|e| (e.step, e.excess)).collect();
-    let errors = run.evaluations.iter().map(|e| e.excess_error).collect();
-    Figure {
+/// Nothing where no conditional is known.
+fn excess_figure(run: &Run) -> Option<Figure> {
+    let known = || run.evaluations.iter().filter_map(|e| Some((e.step, e.known?)));
+    let points = known().map(|(step, known)| (step, known.excess)).collect();
+    let errors = known().map(|(_, known)| known.excess_error).collect();
+    (known().next().is_some() || run.evaluations.is_empty()).then(|| Figure {
         title: "Excess loss".into(),
         x: "step".into(),
         y: "nats, log scale".into(),
         axis: Axis::Log,
         lines: vec![Line { errors, ..Line::new("held out", points) }],
         level: None,
-    }
+    })
 }
 
 fn table(title: &str, rows: &[(String, String)]) -> String {

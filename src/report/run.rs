@@ -28,6 +28,14 @@ pub struct Run {
 pub struct Evaluated {
     pub step: f64,
     pub loss: f64,
+    /// Standard error of the loss, where no conditional is known.
+    pub error: Option<f64>,
+    pub known: Option<Known>,
+}
+
+/// What exact conditionals say beside it.
+#[derive(Clone, Copy)]
+pub struct Known {
     pub excess: f64,
     pub excess_error: f64,
     pub floor: f64,
@@ -69,11 +77,13 @@ impl Run {
                     .map_err(|e| wrong(path.clone(), format!("line {}: {e}", i + 1)))?;
                 curvature.push(found);
             }
-            if let (Some(loss), Some(excess), Some(floor)) =
-                (number("held_out_loss"), number("excess_loss"), number("entropy_floor"))
-            {
-                let excess_error = number("excess_loss_standard_error").unwrap_or(0.0);
-                evaluations.push(Evaluated { step, loss, excess, excess_error, floor });
+            if let Some(loss) = number("held_out_loss") {
+                let error = number("held_out_loss_standard_error");
+                let known = number("excess_loss").zip(number("entropy_floor")).map(|(excess, floor)| {
+                    let excess_error = number("excess_loss_standard_error").unwrap_or(0.0);
+                    Known { excess, excess_error, floor }
+                });
+                evaluations.push(Evaluated { step, loss, error, known });
             }
         }
         let json =

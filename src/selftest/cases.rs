@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 
 use super::graphs::{
-    LAYER_NORM, attention, decoder, draws, dropped, embedded, feed_forward, gated, grouped, lstm, norm, placed,
+    LAYER_NORM, attention, cached, decoder, draws, dropped, embedded, feed_forward, gated, grouped, lstm, norm, placed,
     product, tied_head, turned, whole_sentences,
 };
 use super::updates::updates;
@@ -26,6 +26,8 @@ pub(super) enum Given {
     /// Rows of heads of this size, `parts` times (queries, keys, values), with zeros behind each head as in a model's
     /// weights.
     Heads { size: u32, parts: u32 },
+    /// Runs of a cache of 40 rows: first row, number of rows, none of some, and stride.
+    Runs,
     /// The batch's own weight of every masked position, in the first of four columns.
     LossWeight,
     /// A weight of each masked position, in the first of four columns.
@@ -141,6 +143,7 @@ pub(super) fn representative(rows: u32) -> Vec<Case> {
     let mut all = vec![
         timed(of_products, ALL, &product_shape, Box::new(|g| product(g, D, F))),
         timed(&["attention"], ALL, &heads, Box::new(move |g| attention(g, D, op))),
+        timed(&["cached_attention"], &[Pass::Forward], &heads, Box::new(|g| cached(g, D, H, D / H))),
         timed(of_norms, ALL, &matrix, Box::new(|g| norm(g, D, LAYER_NORM))),
         timed(&["layer_norm"], ALL, &matrix, Box::new(move |g| norm(g, D, rms))),
         timed(&["activation"], ALL, &format!("[{rows}, {F}]"), Box::new(|g| feed_forward(g, D, Activation::Gelu))),
@@ -286,6 +289,13 @@ fn operations() -> Vec<Case> {
         let mut made = case(&title, 1e-5, 2, sentences, move |g| attention(g, 12, op));
         made.longest = longest;
         made.dropout = p > 0.0;
+        all.push(made);
+    }
+    // Runs of none, of one and of some rows of a cache, in steps; heads that are whole vec4 and that are not.
+    for (heads, size, longest) in [(1, 4, 10), (3, 6, 10), (2, 32, 30)] {
+        let title = format!("attention over a cache, {heads} x {size}, up to {longest} tokens");
+        let mut made = case(&title, 1e-5, 1, 5, move |g| cached(g, 12, heads, size));
+        (made.longest, made.pass) = (longest, Pass::Forward);
         all.push(made);
     }
     // Sentences of one token, of two, and of one to so many; units that fill no vec4, and more than a workgroup has

@@ -3,9 +3,10 @@
 use super::TABLES;
 use super::cases::{Draft, Given};
 use crate::graph::{Emit, LstmWeights, TensorId};
-use crate::ops::counts::MASKED;
+use crate::ops::counts::{MASKED, ROWS};
 use crate::ops::{
-    Activation, Affine, Attention, Labels, LayerNorm, LossDraw, PlaceHeads, RepeatHeads, Rotary, Rule, call, concat,
+    Activation, Affine, Attention, CachedAttention, Labels, LayerNorm, LossDraw, PlaceHeads, RepeatHeads, Rotary, Rule,
+    call, concat,
 };
 
 /// W x + b
@@ -39,6 +40,17 @@ pub(super) fn attention(g: &mut Draft, d: u32, op: Attention) -> TensorId {
     let w = g.given("qkv", 3 * op.heads * op.padded(), d, Given::Heads { size: op.size, parts: 3 });
     let qkv = g.linear(x, w, None, None);
     g.attention(qkv, op)
+}
+
+/// Attention to rows of a cache too.
+pub(super) fn cached(g: &mut Draft, d: u32, heads: u32, size: u32) -> TensorId {
+    let (x, op) = (embedded(g, d), CachedAttention { heads, size });
+    let w = g.given("qkv", op.columns(), d, Given::Heads { size, parts: 3 });
+    let qkv = g.linear(x, w, None, None);
+    let cache = g.given("cache", 40, op.columns(), Given::Heads { size, parts: 3 });
+    let runs = g.graph.input("runs", ROWS, 4);
+    g.given.insert(runs, Given::Runs);
+    g.push(call(op, Rule::Forward, &[qkv, cache, runs]), "attention")[0]
 }
 
 /// The hidden states of one or two directions, added to x where they are as wide; x is used twice.

@@ -200,6 +200,7 @@ fn numbers(cols: usize, rows: usize, layers: usize, given: Given, id: TensorId) 
             Given::Heads { size, .. } if (i / cols) % size.next_multiple_of(4) as usize >= size as usize => 0.0,
             Given::Heads { .. } => z * 0.5,
             Given::Slight => z * 0.3,
+            Given::Runs => [i / 4 % 5, i / 4 % 4, 1 + i / 4 % 3, 0][i % 4] as f64,
             Given::LossWeight | Given::LossWeights if !i.is_multiple_of(4) => 0.0,
             Given::LossWeight => 0.25,
             Given::LossWeights => z,

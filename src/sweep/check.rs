@@ -9,7 +9,7 @@ use super::probe_section::{Method, ProbeSection};
 use crate::config::{ConfigError, ObjectiveKind, Positions};
 use crate::downstream::{Features, Room, TaskData, check_room, layer_in, part_seed};
 use crate::gpu::Gpu;
-use crate::language::{LabelError, Language, Task, UnknownTask, check_task, part, task_names};
+use crate::language::{LabelError, Task, Truth, UnknownTask, check_task, part, task_names};
 use crate::model::{EnlargeError, Enlargement, Size, check_enlarge};
 use crate::train::Corpus;
 
@@ -30,7 +30,8 @@ pub fn check(plan: &SweepPlan) -> Result<Vec<String>, ConfigError> {
     let corpus = Corpus::open(&config.language, &config.objective, plan.examine.seed)?;
     let language = corpus.language.as_ref();
     if corpus.objective.kind == ObjectiveKind::Causal && plan.examine.positions != Positions::One {
-        let message = "belongs to `objective.kind = \"mlm\"`; of next words `objective.positions` of the base says which";
+        let message =
+            "belongs to `objective.kind = \"mlm\"`; of next words `objective.positions` of the base says which";
         return Err(ConfigError { place: place(plan, "[examine] `positions`"), message: message.into() });
     }
     for (i, probe) in plan.examine.probe.iter().enumerate() {
@@ -41,7 +42,8 @@ pub fn check(plan: &SweepPlan) -> Result<Vec<String>, ConfigError> {
         check_layer(plan, probe).map_err(wrong("layer"))?;
         check_features(plan, probe, language.max_length()).map_err(wrong("features"))?;
         check_padding(plan, probe, language.max_length()).map_err(wrong("padded_length"))?;
-        check_probe(language, plan.examine.seed, probe).map_err(wrong("task"))?;
+        let truth = language.truth().map_err(|none| wrong("task")(none.to_string()))?;
+        check_probe(truth, plan.examine.seed, probe).map_err(wrong("task"))?;
     }
     check_sizes(plan, Some(&corpus))?;
     Ok(language.notes().to_vec())
@@ -52,7 +54,7 @@ fn check_sizes(plan: &SweepPlan, corpus: Option<&Corpus>) -> Result<(), ConfigEr
     let Some(size) = plan.enlarged() else { return Ok(()) };
     let method = enlargement(plan.examine.enlarge_by);
     // A model that is given has a vocabulary of its own.
-    let (tokens, longest) = corpus.map_or((1, 1), |c| (c.vocabulary.len() as u32, c.language.max_length()));
+    let (tokens, longest) = corpus.map_or((1, 1), |c| (c.vocabulary.len() as u32, c.language.longest() as u32));
     let mut seen = Vec::new();
     for run in &plan.runs {
         let small = run.model_config(tokens, longest);
@@ -140,7 +142,7 @@ fn check_layer(plan: &SweepPlan, probe: &ProbeSection) -> Result<(), String> {
 /// What is read says something of a sentence in every model.
 fn check_features(plan: &SweepPlan, probe: &ProbeSection, longest: usize) -> Result<(), String> {
     for run in plan.runs.iter().filter(|_| probe.method != Method::Finetune) {
-        let reach = run.resolved.config.model.model_config(1, longest).reach();
+        let reach = run.resolved.config.model.model_config(1, longest as u32 + 2).reach();
         let about = |message: String| format!("{message} (`{}`)", run.label);
         probe.pooling(longest).check_reach(reach).map_err(about)?;
     }
@@ -150,7 +152,7 @@ fn check_features(plan: &SweepPlan, probe: &ProbeSection, longest: usize) -> Res
 /// Every model has positions for padded sentences.
 fn check_padding(plan: &SweepPlan, probe: &ProbeSection, longest: usize) -> Result<(), String> {
     for run in &plan.runs {
-        let positions = run.model_config(1, longest).longest();
+        let positions = run.model_config(1, longest as u32 + 2).longest();
         let about = |message: String| format!("{message} (`{}`)", run.label);
         probe.pooling(longest).check(positions, longest).map_err(about)?;
     }
@@ -158,7 +160,7 @@ fn check_padding(plan: &SweepPlan, probe: &ProbeSection, longest: usize) -> Resu
 }
 
 /// The language has the task, enough of its sentences have a label, and not all the same.
-fn check_probe(language: &dyn Language, seed: u64, probe: &ProbeSection) -> Result<(), String> {
+fn check_probe(language: &dyn Truth, seed: u64, probe: &ProbeSection) -> Result<(), String> {
     let task: Task = probe.task.parse().map_err(|e: UnknownTask| e.to_string())?;
     let about = |error: LabelError| format!("task {task}: {error}");
     if let [one] = task_names(language, task).map_err(about)?.as_slice() {

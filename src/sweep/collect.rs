@@ -199,7 +199,7 @@ impl SweepPlan {
             match question {
                 Question::Evaluation => {
                     let found: Evaluation = parse(&text).ok_or_else(damaged)?;
-                    row.saturated = found.excess_loss < self.saturation_bound;
+                    row.saturated = found.excess_loss.is_some_and(|excess| excess < self.saturation_bound);
                     row.evaluation = Some(found);
                 }
                 Question::Loss => {

@@ -9,7 +9,7 @@ use crate::curvature::CurvatureError;
 use crate::downstream::{DownstreamError, Room};
 use crate::gpu::GpuError;
 use crate::interrupt::Interrupted;
-use crate::model::ModelError;
+use crate::model::{LoadError, ModelError};
 use crate::train::{Lost, RunError};
 
 /// An error in a sweep file, and its place.
@@ -50,6 +50,15 @@ pub enum FailureKind {
     NoAdapter,
     /// Interrupted, or in another process's hands.
     Interrupted,
+}
+
+impl From<LoadError> for RunFailure {
+    fn from(error: LoadError) -> RunFailure {
+        match error {
+            LoadError::Model(error) => error.into(),
+            LoadError::Gpu(error) => error.into(),
+        }
+    }
 }
 
 impl From<FailureKind> for u8 {

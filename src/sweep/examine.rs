@@ -166,6 +166,9 @@ impl<'m> Subject<'m> {
         step: u64,
         run: &PlannedRun,
     ) -> Result<Subject<'m>, RunFailure> {
+        if let Asked::Language(corpus) = &asked {
+            corpus.on(device)?;
+        }
         let model = loaded.on(device)?;
         let micro_batch = run.resolved.config.train.micro_batch() as usize;
         Ok(Subject { loaded, asked, model, step, micro_batch, features: HashMap::new() })
@@ -264,7 +267,8 @@ impl<'p> Examiner<'p> {
 
     fn align(&self, subject: &Subject<'_>) -> Result<Aligned, RunFailure> {
         let held_out = HeldOut { corpus: subject.corpus().clone(), seed: held_out_seed(subject.corpus().seed) };
-        let made = held_out.exact(0..self.plan.examine.sentences.into(), Positions::One)?;
+        let none = |none| ConfigError::at("[examine] `alignment`", none);
+        let made = held_out.exact(held_out.first(self.plan.examine.sentences.into()), Positions::One)?.map_err(none)?;
         let sentences: Vec<Sentence> = made.into_iter().flatten().map(|m| m.sentence).collect();
         let found = alignment(&subject.model, &sentences, Evaluator::batch(subject.micro_batch))?;
         Ok(match found {
@@ -307,10 +311,13 @@ impl<'p> Examiner<'p> {
             return Ok(data.clone());
         }
         let task = section.task.parse().map_err(|error| ConfigError::at("[[examine.probe]]", error))?;
-        let (language, prior, seed) = (self.corpus().language.clone(), section.with_prior, self.corpus().seed);
-        let sizes = section.sizes();
-        let data = interrupt::or_stop(move || TaskData::of_language(language.as_ref(), task, prior, seed, sizes))?
-            .map_err(crate::downstream::DownstreamError::from)?;
+        let (corpus, prior, sizes) = (self.corpus().clone(), section.with_prior, section.sizes());
+        let draw = move || {
+            let truth = corpus.truth().map_err(|none| ConfigError::at("[[examine.probe]] `task`", none))?;
+            let data = TaskData::of_language(truth, task, prior, corpus.seed, sizes);
+            Ok::<TaskData, RunFailure>(data.map_err(crate::downstream::DownstreamError::from)?)
+        };
+        let data = interrupt::or_stop(draw)??;
         let data = Rc::new(data);
         self.tasks.insert(key, data.clone());
         Ok(data)
@@ -374,9 +381,13 @@ impl<'p> Examiner<'p> {
     pub fn probe_lookup(&mut self, device: &Device, section: &ProbeSection) -> Result<Probed, RunFailure> {
         let data = self.data(section)?;
         let sentences: Vec<Words> = data.parts().into_iter().flat_map(|part| part.sentences.clone()).collect();
-        let (language, longest) = (self.corpus().language.clone(), data.longest);
-        let kind = self.corpus().objective.kind;
-        let features = interrupt::or_stop(move || Features::exact(kind, language.as_ref(), &sentences, longest))?;
+        let (corpus, longest) = (self.corpus().clone(), data.longest);
+        let kind = corpus.objective.kind;
+        let look_up = move || {
+            let truth = corpus.truth().map_err(|none| ConfigError::at("[examine] `lookup`", none))?;
+            Ok::<Features, RunFailure>(Features::exact(kind, truth, &sentences, longest))
+        };
+        let features = interrupt::or_stop(look_up)??;
         let name = match kind {
             ObjectiveKind::Mlm => "exact conditionals",
             ObjectiveKind::Causal => "exact next words",

@@ -336,8 +336,8 @@ impl PlannedRun {
         }
     }
 
-    /// Its model for a vocabulary of `tokens` and sentences of up to `longest` words.
-    pub(super) fn model_config(&self, tokens: u32, longest: usize) -> ModelConfig {
+    /// Its model for a vocabulary of `tokens` and sentences of up to `longest` tokens.
+    pub(super) fn model_config(&self, tokens: u32, longest: u32) -> ModelConfig {
         match &self.given {
             Some(given) => given.config.clone(),
             None => self.resolved.config.model.model_config(tokens, longest),
@@ -362,8 +362,9 @@ impl SweepPlan {
             return None;
         }
         let language = &self.runs[0].resolved.config.language;
-        let files = [&language.rules, &language.matrices];
-        files.into_iter().flatten().map(PathBuf::as_path).find(|path| !path.exists())
+        let files = [&language.rules, &language.matrices, &language.tokenizer, &language.model, &language.sentences];
+        let text = language.files.iter().flat_map(|files| files.list());
+        files.into_iter().flatten().chain(text).map(PathBuf::as_path).find(|path| !path.exists())
     }
 
     /// A hash of what models are asked about: tables of one hash may be laid together.

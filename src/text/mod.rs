@@ -1,8 +1,19 @@
-//! Text as files hold it, and its pieces as a `tokenizer.json` cuts it.
+//! Text as files hold it, and its pieces as a `tokenizer.json` cuts it: documents of plain files, and their tokens on
+//! disk, where any part of them can be had at once.
 
+mod documents;
+mod error;
 mod pieces;
+mod restricted;
+mod specials;
+mod tokenized;
 
+pub use documents::{Documents, TextFormat};
+pub use error::TextError;
 pub use pieces::{Pieces, PiecesError};
+pub use restricted::{Mapped, OutOfVocabulary, RestrictedPieces};
+pub use specials::{Named, SPECIAL_TOKENS_MAP, Specials, TOKENIZER_CONFIG, roles};
+pub use tokenized::{Part, Shape, TextFiles, Tokenized, content_hash};
 
 /// A text without the byte-order mark that some editors put in front.
 pub fn without_mark(text: &str) -> &str {

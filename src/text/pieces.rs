@@ -34,6 +34,18 @@ pub enum PiecesError {
     },
 }
 
+impl PiecesError {
+    /// The file, and what is wrong with it.
+    pub fn parts(&self) -> (String, String) {
+        let (path, message) = match self {
+            PiecesError::Unreadable { path, message } => (path, format!("cannot be read: {message}")),
+            PiecesError::Malformed { path, message } => (path, message.clone()),
+            PiecesError::Text { path, message } => (path, format!("a text cannot be cut into pieces: {message}")),
+        };
+        (path.display().to_string(), message)
+    }
+}
+
 /// A tokenizer: what turns text into token ids.
 #[derive(Clone)]
 pub struct Pieces {
@@ -74,6 +86,47 @@ impl Pieces {
     /// The spelling of a token in the file.
     pub fn piece(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)
+    }
+
+    /// The special tokens of the file, in ascending order.
+    pub fn special_ids(&self) -> Vec<u32> {
+        let added = self.inner.get_added_tokens_decoder();
+        let mut ids: Vec<u32> = added.into_iter().filter(|(_, token)| token.special).map(|(id, _)| id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// What the file's post-processor puts before a text and behind it.
+    ///
+    /// # Errors
+    /// One that does something else with a text.
+    pub fn frame(&self) -> Result<(Vec<u32>, Vec<u32>), PiecesError> {
+        // Any text with a token will do; the first that has one.
+        for text in ["a", "0", "."] {
+            let (plain, framed) = (self.ids(text)?, self.framed_ids(text)?);
+            if plain.is_empty() {
+                continue;
+            }
+            let found = framed.windows(plain.len()).position(|part| part == plain.as_slice());
+            return match found {
+                Some(at) => Ok((framed[..at].to_vec(), framed[at + plain.len()..].to_vec())),
+                None => {
+                    let message = "its post-processor does more than put tokens before and behind a text".into();
+                    Err(PiecesError::Malformed { path: self.path.clone(), message })
+                }
+            };
+        }
+        let message = "it has no token for `a`, `0` or `.`".into();
+        Err(PiecesError::Malformed { path: self.path.clone(), message })
+    }
+
+    /// The text of ids, special tokens included.
+    ///
+    /// # Errors
+    /// Ids that the tokenizer does not have.
+    pub fn text(&self, ids: &[u32]) -> Result<String, PiecesError> {
+        let wrong = |e: tokenizers::Error| PiecesError::Malformed { path: self.path.clone(), message: e.to_string() };
+        self.inner.decode(ids, false).map_err(wrong)
     }
 
     /// The ids of a text, without special tokens around it.

@@ -2,25 +2,27 @@
 //! these numbers or, of a finite training set, those of its order; masked by their own random stream, or with their
 //! next words predicted. Sampled and labelled ahead on other threads.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use rayon::prelude::*;
 
-use super::evaluate::{KnownSentence, held_out_sentence, masked_sentences, next_words};
+use super::evaluate::{KnownSentence, held_out_sentence, masked_in_turn, masked_place, masked_sentences, next_words};
 use super::masks::{bernoulli_positions, several};
 use super::order::{Example, TrainingSet};
 use crate::config::{
-    AlgorithmKind, ConfigError, LabelKind, LabelNoise, LanguageSection, MaskPolicy, ObjectiveKind, ObjectiveSection,
-    Positions, TrainSection,
+    AlgorithmKind, ConfigError, LabelKind, LabelNoise, LanguageKind, LanguageSection, MaskPolicy, ObjectiveKind,
+    ObjectiveSection, Positions, TrainSection,
 };
+use crate::generated::Generated;
 use crate::gpu::GpuError;
 use crate::interrupt;
-use crate::language::{Language, masked_position};
-use crate::model::{Loaded, ModelError, TokenIds, Vocabulary, match_words};
-use crate::ops::Batch;
+use crate::language::{Language, NoTruth, Truth};
+use crate::model::{LoadError, Loaded, ModelError, TokenIds, Vocabulary, match_words};
 use crate::ops::batch::{BatchLayout, Sentence};
+use crate::ops::{Batch, Device};
 use crate::random::{Purpose, Stream};
 
 /// Seed of the sentences that evaluation uses, never trained on.
@@ -33,6 +35,8 @@ pub fn held_out_seed(seed: u64) -> u64 {
 pub struct Corpus {
     /// Where sentences and their conditionals come from.
     pub language: Arc<dyn Language>,
+    /// The same where it is a generated one, which runs on an adapter.
+    generated: Option<Arc<Generated>>,
     /// The tokens of a model that is trained here.
     pub vocabulary: Arc<Vocabulary>,
     /// What sentences are made of: the ids of that vocabulary, or those of another model.
@@ -47,9 +51,24 @@ impl Corpus {
     /// Reads or makes the language of a config.
     ///
     /// # Errors
-    /// A grammar or matrices that cannot be used, with file and line; a config without a language.
+    /// A grammar or matrices that cannot be used, with file and line; a config without a language; exact labels of one
+    /// that does not know them.
     pub fn open(section: &LanguageSection, objective: &ObjectiveSection, seed: u64) -> Result<Corpus, ConfigError> {
-        let language = section.open()?;
+        let generated = section.generated()?.map(Arc::new);
+        let (language, vocabulary): (Arc<dyn Language>, Vocabulary) = match (&generated, section.kind) {
+            (Some(generated), _) => (generated.clone(), Vocabulary::new(generated.vocabulary())),
+            (None, LanguageKind::Text) => {
+                let text = section.text(objective, &|_, _| {})?;
+                let vocabulary = Vocabulary::of_tokenizer(text.pieces(), text.specials())
+                    .map_err(|error| ConfigError::at("language.tokenizer", error))?;
+                (Arc::new(text), vocabulary)
+            }
+            (None, _) => {
+                let language = section.open()?;
+                let vocabulary = Vocabulary::new(language.vocabulary());
+                (language, vocabulary)
+            }
+        };
         if objective.labels == LabelKind::Expected && objective.mask != MaskPolicy::One {
             return Err(ConfigError {
                 place: "objective.labels".into(),
@@ -58,19 +77,39 @@ impl Corpus {
                         .into(),
             });
         }
-        let vocabulary = Vocabulary::new(language.vocabulary());
+        if objective.labels == LabelKind::Expected {
+            language.truth().map_err(|none| ConfigError::at("objective.labels", none))?;
+        }
         let tokens = Arc::new(vocabulary.ids());
-        Ok(Corpus { language, vocabulary: Arc::new(vocabulary), tokens, objective: objective.clone(), seed })
+        let (vocabulary, objective) = (Arc::new(vocabulary), objective.clone());
+        Ok(Corpus { language, generated, vocabulary, tokens, objective, seed })
     }
 
-    /// The same language under the ids of a model, its words matched by name, and what is worth a note.
+    /// Puts a generated language's model on a device, for every clone; other languages need none.
+    ///
+    /// # Errors
+    /// Weights that cannot be read; what the adapter has no room for.
+    pub fn on(&self, device: &Device) -> Result<(), LoadError> {
+        self.generated.as_ref().map_or(Ok(()), |generated| generated.on(device))
+    }
+
+    /// Whether sentences are drawn on an adapter, and their conditionals found there.
+    pub fn needs_a_device(&self) -> bool {
+        self.generated.is_some()
+    }
+
+    /// The same language under the ids of a model, its words matched by name, and what is worth a note. Of text the model
+    /// must have the same tokenizer.
     ///
     /// # Errors
     /// The first word that the model has no token for, and where; sentences that it has no positions for.
     pub fn spoken_by(&self, model: &Loaded) -> Result<(Corpus, Vec<String>), ModelError> {
         let config = &model.encoder.config;
-        let (tokens, notes) = match_words(&model.folder, self.vocabulary.words(), config)?;
-        let (longest, positions) = (self.language.max_length() + 2, config.longest() as usize);
+        let (tokens, notes) = match self.vocabulary.given() {
+            Some(given) => given.ids_in(model)?,
+            None => match_words(&model.folder, self.vocabulary.words(), config)?,
+        };
+        let (longest, positions) = (self.language.longest(), config.longest() as usize);
         if longest > positions {
             let message = format!(
                 "the language's sentences have up to {longest} tokens, the model has positions for {positions}"
@@ -78,6 +117,19 @@ impl Corpus {
             return Err(ModelError::Format { path: model.folder.clone(), message });
         }
         Ok((Corpus { tokens: Arc::new(tokens), ..self.clone() }, notes))
+    }
+
+    /// What is known of the language.
+    ///
+    /// # Errors
+    /// Why nothing is.
+    pub fn truth(&self) -> Result<&dyn Truth, NoTruth> {
+        self.language.truth()
+    }
+
+    /// The same where a config that asks for what is known was opened.
+    fn checked_truth(&self) -> &dyn Truth {
+        self.truth().expect("`open` refuses expected labels of a language whose truth is not known")
     }
 
     /// That a model, whose ids these are, can be asked what the objective asks.
@@ -105,25 +157,26 @@ impl Corpus {
     pub fn example(&self, example: Example) -> Sentence {
         let words = self.language.sample(self.seed, example.sentence);
         if self.objective.kind == ObjectiveKind::Causal {
-            let positions = self.objective.predicted(words.len());
+            let positions = self.predicted(words.len());
             let sentence = self.tokens.next(&words, positions.clone());
             return match self.objective.labels {
                 LabelKind::Sampled => sentence,
-                LabelKind::Expected => next_words(self, &words, positions).sentence,
+                LabelKind::Expected => next_words(self.checked_truth(), &self.tokens, &words, positions).sentence,
             };
         }
         match self.objective.mask {
             MaskPolicy::One => {
-                let position = masked_position(self.seed, example.masking, words.len());
+                let position = masked_place(&self.tokens, self.seed, example.masking, &words);
                 let mut sentence = self.tokens.mask(&words, position);
                 if self.objective.labels == LabelKind::Expected {
-                    let known = self.language.conditional_unchecked(&words);
-                    sentence.soft = vec![self.tokens.soft_label(&known.conditional[position])];
+                    let known = self.checked_truth().conditional_at(&words, position);
+                    sentence.soft = vec![self.tokens.soft_label(&known)];
                 }
                 sentence
             }
             MaskPolicy::Bernoulli(p) => {
-                self.tokens.mask_all(&words, &bernoulli_positions(self.seed, example.masking, words.len(), p))
+                let places = self.tokens.maskable(&words);
+                self.tokens.mask_all(&words, &bernoulli_positions(self.seed, example.masking, &places, p))
             }
             MaskPolicy::Several(masks) => several(&masks, &self.tokens, &words, self.seed, example.masking),
         }
@@ -135,27 +188,47 @@ impl Corpus {
         match self.objective.kind {
             ObjectiveKind::Mlm => held_out_sentence(self.language.as_ref(), &self.tokens, seed, index),
             ObjectiveKind::Causal => {
-                let words = self.language.sample(seed, index);
-                self.tokens.next(&words, self.objective.predicted(words.len()))
+                let words = self.language.held_out(seed, index);
+                self.tokens.next(&words, self.predicted(words.len()))
             }
         }
     }
 
-    /// The same with what is known of it; under "mlm" once for each position that is asked about.
-    pub fn known(&self, seed: u64, index: u64, asked: Positions) -> Vec<KnownSentence> {
+    /// The same, under "mlm" once for each position that is asked about.
+    pub fn labelled(&self, seed: u64, index: u64, asked: Positions) -> Vec<Sentence> {
+        match (self.objective.kind, asked) {
+            (ObjectiveKind::Mlm, Positions::All) => masked_in_turn(&self.tokens, &self.language.held_out(seed, index)),
+            _ => vec![self.held_out(seed, index)],
+        }
+    }
+
+    /// The same with what the language knows of it.
+    pub fn known(&self, truth: &dyn Truth, seed: u64, index: u64, asked: Positions) -> Vec<KnownSentence> {
         match self.objective.kind {
-            ObjectiveKind::Mlm => masked_sentences(self.language.as_ref(), &self.tokens, seed, index, asked),
+            ObjectiveKind::Mlm => masked_sentences(truth, &self.tokens, seed, index, asked),
             ObjectiveKind::Causal => {
-                let words = self.language.sample(seed, index);
+                let words = truth.held_out(seed, index);
                 let positions = self.objective.predicted(words.len());
-                vec![next_words(self, &words, positions)]
+                vec![next_words(truth, &self.tokens, &words, positions)]
             }
         }
+    }
+
+    /// Positions that are predicted of a sentence of so many words under "causal": those of the objective, as far as
+    /// there is something to predict them from.
+    fn predicted(&self, length: usize) -> Range<usize> {
+        let (asked, there) = (self.objective.predicted(length), self.tokens.predictable(length));
+        let (from, to) = (asked.start.max(there.start), asked.end.min(there.end));
+        // One at least, as every range has of every sentence.
+        if from < to { from..to } else { there.end - 1..there.end }
     }
 
     /// Predicted positions of a sentence of [`held_out`](Self::held_out) at most.
     pub fn most_predicted(&self) -> u32 {
-        self.objective.most_predicted(self.language.max_length()) as u32
+        match self.objective.kind {
+            ObjectiveKind::Mlm => 1,
+            ObjectiveKind::Causal => self.predicted(self.language.max_length()).len() as u32,
+        }
     }
 
     /// Predicted positions that a batch of `sentences` sentences may have at most.
@@ -173,13 +246,12 @@ impl Corpus {
 
 /// Replaces labels as a function of (seed, sentence, position).
 fn replace_labels(sentence: &mut Sentence, noise: &LabelNoise, corpus: &Corpus, index: u64) {
-    let words = corpus.language.vocabulary().len() as u32;
     for (position, label) in &mut sentence.masked {
         // Two blocks per position: one number that decides, and a word. A sentence's end may become a word, no word an
         // end.
         let mut stream = Stream::new(corpus.seed, Purpose::LabelNoise, index).from_block(2 * *position);
         if stream.uniform() < noise.probability {
-            *label = corpus.tokens.word(stream.below(words));
+            *label = corpus.tokens.random_word(&mut stream);
         }
     }
 }

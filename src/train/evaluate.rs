@@ -1,4 +1,5 @@
-//! Loss and excess loss on held-out sentences, against the exact conditionals.
+//! Loss and excess loss on held-out sentences, against the exact conditionals; where those are not known the loss at the
+//! words that stood there alone.
 //!
 //! Under "mlm" one word is masked at a time: the conditionals of a language are exact for that and for nothing else.
 //! Either one position of a sentence is asked about or every one ([`Positions`]). Under "causal" every word that is
@@ -10,27 +11,29 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::data::{Corpus, held_out_seed};
+use super::held_out::HeldOut;
 use crate::config::{EvaluateSection, ObjectiveKind, Positions};
 use crate::gpu::GpuError;
-use crate::interrupt;
-use crate::language::{Language, entropy, masked_position};
-use crate::model::{ForwardPass, Model, TokenIds, dims_for};
+use crate::language::{Language, NoTruth, Truth, entropy, masked_position};
+use crate::model::{ForwardPass, Model, RowLoss, TokenIds, dims_for};
 use crate::ops::Labels;
 use crate::ops::batch::Sentence;
 use crate::statistics::Estimate;
 
 /// What held-out sentences say about a model. Losses are nats for each position asked about.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct Evaluation {
-    /// Cross-entropy against the exact conditional: the expected loss, without the labels' noise.
+    /// Cross-entropy against the exact conditional: the expected loss, without the labels' noise. Where no conditional
+    /// is known, that at the words that stood there.
     pub loss: f64,
-    /// Mean KL divergence of the exact conditional from the model's.
-    pub excess_loss: f64,
+    /// Standard error of the loss over sentences, where no conditional is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_standard_error: Option<f64>,
+    /// Mean KL divergence of the exact conditional from the model's; null where none is known.
+    pub excess_loss: Option<f64>,
     /// Standard error of the excess loss over sentences.
-    pub excess_loss_standard_error: f64,
+    pub excess_loss_standard_error: Option<f64>,
     /// Of next words: Σ (log p(sentence) - log p_model(sentence)) / N over the N predicted tokens, p exact. As
     /// `excess_loss` in the mean, with the scatter of the words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -38,29 +41,38 @@ pub struct Evaluation {
     /// Over sentences.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub excess_loss_paired_standard_error: Option<f64>,
-    /// Mean entropy of the exact conditionals at the same positions: `loss - excess_loss`.
-    pub entropy_floor: f64,
+    /// Mean entropy of the exact conditionals at the same positions: `loss - excess_loss`; null where none is known.
+    pub entropy_floor: Option<f64>,
     /// Held-out sentences that were looked at.
     pub sentences: usize,
     /// Positions asked about, where that is not one of each sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub positions: Option<usize>,
+    /// Why something is null.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
-/// Held-out sentences with their exact conditionals, made once, and the pass over them.
+/// Held-out sentences with their exact conditionals, where those are known, made once, and the pass over them.
 pub struct Evaluator {
     /// A sentence for each position asked about, or one with all next words.
     sentences: Vec<Sentence>,
-    /// Of the conditionals of each sentence of the language, summed.
-    entropies: Vec<f64>,
-    /// What the conditionals give to the words of each sentence, log p summed; of next words.
-    log_probabilities: Option<Vec<f64>>,
+    /// What the conditionals of each sentence of the language say; or why none are known.
+    known: Result<KnownSums, NoTruth>,
     /// Positions asked about of each sentence of the language.
     positions: Vec<usize>,
     several: bool,
     /// Sentences of one forward batch.
     batch: usize,
     pass: ForwardPass,
+}
+
+/// Sums over the positions of each sentence of what its exact conditionals say.
+struct KnownSums {
+    /// Of their entropies.
+    entropies: Vec<f64>,
+    /// Of log p of the words that stood there; of next words.
+    log_probabilities: Option<Vec<f64>>,
 }
 
 /// Sentences of one forward batch; more would only take more memory.
@@ -72,40 +84,68 @@ impl Evaluator {
         training.min(BATCH)
     }
 
+    /// The labels that sentences of a corpus have.
+    pub fn labels(corpus: &Corpus) -> Labels {
+        if corpus.truth().is_ok() { Labels::Soft } else { Labels::Hard }
+    }
+
     /// Samples and labels sentences of the held-out seed and plans the pass.
     pub fn new(model: &Model, corpus: &Corpus, asked: &EvaluateSection, batch: usize) -> Result<Evaluator, GpuError> {
         let seed = held_out_seed(corpus.seed);
         let causal = corpus.objective.kind == ObjectiveKind::Causal;
         let several = asked.positions == Positions::All || causal;
-        let (corpus, count, asked) = (corpus.clone(), u64::from(asked.sentences), asked.positions);
-        let made: Vec<Vec<KnownSentence>> =
-            interrupt::or_stop(move || (0..count).into_par_iter().map(|i| corpus.known(seed, i, asked)).collect())?;
-        let positions = made.iter().map(|own| own.iter().map(|k| k.sentence.masked.len()).sum()).collect();
-        let sums = |of: fn(&KnownSentence) -> f64| made.iter().map(|own| own.iter().map(of).sum()).collect();
-        let entropies = sums(|k| k.entropy);
-        let log_probabilities = causal.then(|| sums(|k| k.log_probability));
-        let sentences: Vec<Sentence> = made.into_iter().flatten().map(|k| k.sentence).collect();
+        let held_out = HeldOut { corpus: corpus.clone(), seed };
+        let (numbers, asked) = (held_out.first(asked.sentences.into()), asked.positions);
+        let (known, made): (_, Vec<Vec<Sentence>>) = match held_out.exact(numbers.clone(), asked)? {
+            Ok(made) => {
+                let sums = |of: fn(&KnownSentence) -> f64| made.iter().map(|own| own.iter().map(of).sum()).collect();
+                let entropies = sums(|k| k.entropy);
+                let log_probabilities = causal.then(|| sums(|k| k.log_probability));
+                let sentences = made.into_iter().map(|own| own.into_iter().map(|k| k.sentence).collect());
+                (Ok(KnownSums { entropies, log_probabilities }), sentences.collect())
+            }
+            Err(none) => (Err(none), held_out.labelled(numbers, asked)?),
+        };
+        let positions = made.iter().map(|own| own.iter().map(|s| s.masked.len()).sum()).collect();
+        let sentences: Vec<Sentence> = made.into_iter().flatten().collect();
         let batch = Evaluator::batch(batch);
         let dims = dims_for(&sentences, batch);
-        let pass = ForwardPass::new(model, dims, Labels::Soft, false)?;
-        Ok(Evaluator { sentences, entropies, log_probabilities, positions, several, batch, pass })
+        let pass = ForwardPass::new(model, dims, Evaluator::labels(corpus), false)?;
+        Ok(Evaluator { sentences, known, positions, several, batch, pass })
     }
 
     /// Evaluates the parameters as they are now.
     pub fn run(&self) -> Result<Evaluation, GpuError> {
-        let divergences: Vec<f64> = self.pass.losses(&self.sentences)?.iter().map(|r| r.divergence).collect();
-        let excess = mean_of_sums(&sums_by_sentence(&divergences, &self.positions), &self.positions);
-        let floor = mean_of_sums(&self.entropies, &self.positions);
-        let paired = self.log_probabilities.as_ref().map(|known| self.paired(known)).transpose()?;
-        Ok(Evaluation {
-            loss: floor.value + excess.value,
-            excess_loss: excess.value,
-            excess_loss_standard_error: excess.standard_error,
-            excess_loss_paired: paired.map(|e| e.value),
-            excess_loss_paired_standard_error: paired.map(|e| e.standard_error),
-            entropy_floor: floor.value,
-            sentences: self.positions.len(),
-            positions: self.several.then_some(divergences.len()),
+        let rows = self.pass.losses(&self.sentences)?;
+        let mean = |of: fn(&RowLoss) -> f64| {
+            let values: Vec<f64> = rows.iter().map(of).collect();
+            mean_of_sums(&sums_by_sentence(&values, &self.positions), &self.positions)
+        };
+        let (sentences, positions) = (self.positions.len(), self.several.then_some(rows.len()));
+        let asked = Evaluation { sentences, positions, ..Evaluation::default() };
+        Ok(match &self.known {
+            Ok(known) => {
+                let (excess, floor) = (mean(|row| row.divergence), mean_of_sums(&known.entropies, &self.positions));
+                let paired = known.log_probabilities.as_ref().map(|known| self.paired(known)).transpose()?;
+                Evaluation {
+                    loss: floor.value + excess.value,
+                    excess_loss: Some(excess.value),
+                    excess_loss_standard_error: Some(excess.standard_error),
+                    excess_loss_paired: paired.map(|e| e.value),
+                    excess_loss_paired_standard_error: paired.map(|e| e.standard_error),
+                    entropy_floor: Some(floor.value),
+                    ..asked
+                }
+            }
+            Err(none) => {
+                let loss = mean(|row| row.loss);
+                Evaluation {
+                    loss: loss.value,
+                    loss_standard_error: Some(loss.standard_error),
+                    notes: vec![format!("excess_loss, entropy_floor: {none}")],
+                    ..asked
+                }
+            }
         })
     }
 
@@ -164,9 +204,13 @@ pub struct KnownSentence {
 }
 
 /// A sentence with its next words predicted, at positions as [`TokenIds::next`] has them.
-pub(super) fn next_words(corpus: &Corpus, words: &[u32], positions: Range<usize>) -> KnownSentence {
-    let known = corpus.language.prefixes(words).expect("a sentence of the language is possible");
-    let tokens = &corpus.tokens;
+pub(super) fn next_words(
+    truth: &dyn Truth,
+    tokens: &TokenIds,
+    words: &[u32],
+    positions: Range<usize>,
+) -> KnownSentence {
+    let known = truth.prefixes(words).expect("a sentence of the language is possible");
     let end = known.next[0].len() - 1;
     let label = |k: usize| words.get(k).map_or(end, |w| *w as usize);
     let next = || positions.clone().map(|k| &known.next[k]);
@@ -181,20 +225,26 @@ pub(super) fn next_words(corpus: &Corpus, words: &[u32], positions: Range<usize>
 
 /// Sentence `index` of a seed with the word masked that evaluation masks, labelled with the word that stood there.
 pub fn held_out_sentence(language: &dyn Language, tokens: &TokenIds, seed: u64, index: u64) -> Sentence {
-    let words = language.sample(seed, index);
-    tokens.mask(&words, masked_position(seed, index, words.len()))
+    let words = language.held_out(seed, index);
+    tokens.mask(&words, masked_place(tokens, seed, index, &words))
+}
+
+/// The place that is masked of sentence `index`, the same wherever the sentence is used.
+pub(super) fn masked_place(tokens: &TokenIds, seed: u64, index: u64, words: &[u32]) -> usize {
+    let places = tokens.maskable(words);
+    places[masked_position(seed, index, places.len())]
 }
 
 /// The same with what is known of that word.
-pub fn masked_sentence(language: &dyn Language, tokens: &TokenIds, seed: u64, index: u64) -> KnownSentence {
-    let words = language.sample(seed, index);
-    let position = masked_position(seed, index, words.len());
-    known(tokens, &words, position, &language.conditional_unchecked(&words).conditional[position])
+pub fn masked_sentence(language: &dyn Truth, tokens: &TokenIds, seed: u64, index: u64) -> KnownSentence {
+    let words = language.held_out(seed, index);
+    let position = masked_place(tokens, seed, index, &words);
+    known(tokens, &words, position, &language.conditional_at(&words, position))
 }
 
 /// Sentence `index` of a seed once for each position that is asked about, with what is known of the word there.
 pub fn masked_sentences(
-    language: &dyn Language,
+    language: &dyn Truth,
     tokens: &TokenIds,
     seed: u64,
     index: u64,
@@ -203,9 +253,14 @@ pub fn masked_sentences(
     if positions == Positions::One {
         return vec![masked_sentence(language, tokens, seed, index)];
     }
-    let words = language.sample(seed, index);
+    let words = language.held_out(seed, index);
     let conditionals = language.conditional_unchecked(&words).conditional;
     conditionals.iter().enumerate().map(|(position, p)| known(tokens, &words, position, p)).collect()
+}
+
+/// A sentence once for each of its words, that word masked.
+pub(super) fn masked_in_turn(tokens: &TokenIds, words: &[u32]) -> Vec<Sentence> {
+    tokens.maskable(words).into_iter().map(|position| tokens.mask(words, position)).collect()
 }
 
 fn known(tokens: &TokenIds, words: &[u32], position: usize, p: &[f64]) -> KnownSentence {

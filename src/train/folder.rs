@@ -13,6 +13,7 @@ use super::observer::Observer;
 use super::past::Past;
 use super::run::RunError;
 use crate::config::{ConfigError, Resolved, RunConfig, path_in};
+use crate::generated::Tokens;
 use crate::gpu::Gpu;
 use crate::interrupt;
 
@@ -215,10 +216,22 @@ pub(super) fn storable(resolved: &Resolved, folder: &Path) -> Result<RunConfig, 
     }
     // Left out where it is no text; the config then names no folder.
     config.output = std::path::absolute(folder).ok().filter(|path| path.to_str().is_some());
-    if let Some(start) = &mut config.train.start_from {
-        *start = path_in(folder, start).ok_or_else(|| ConfigError {
-            place: format!("train.start_from = {}", start.display()),
-            message: "its path is not UTF-8 text, which config.toml could not hold; rename or move the model".into(),
+    // Text and models stay where they are.
+    let language = &mut config.language;
+    let files = language.files.iter_mut().flat_map(|files| files.list_mut()).map(|file| ("language.files", file));
+    let tokens = language.tokens.as_mut().and_then(Tokens::file).map(|file| ("language.tokens", file));
+    let single = [
+        ("train.start_from", &mut config.train.start_from),
+        ("language.tokenizer", &mut language.tokenizer),
+        ("language.cache", &mut language.cache),
+        ("language.model", &mut language.model),
+        ("language.sentences", &mut language.sentences),
+    ];
+    let single = single.into_iter().filter_map(|(key, path)| Some((key, path.as_mut()?)));
+    for (key, path) in single.chain(files).chain(tokens) {
+        *path = path_in(folder, path).ok_or_else(|| ConfigError {
+            place: format!("{key} = {}", path.display()),
+            message: "its path is not UTF-8 text, which config.toml could not hold; rename or move it".into(),
         })?;
     }
     Ok(config)

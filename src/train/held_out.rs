@@ -9,7 +9,11 @@ use super::evaluate::KnownSentence;
 use crate::config::Positions;
 use crate::curvature::Numbered;
 use crate::interrupt::{self, Interrupted};
+use crate::language::NoTruth;
 use crate::ops::batch::Sentence;
+
+/// Sentences with what is known of them, or why nothing is.
+pub type Exact = Result<Vec<Vec<KnownSentence>>, NoTruth>;
 
 /// Held-out sentences of a language, under the ids that a model gives its words.
 pub struct HeldOut {
@@ -20,14 +24,32 @@ pub struct HeldOut {
 }
 
 impl HeldOut {
+    /// The numbers of the first `count` sentences, or of all that there are.
+    pub fn first(&self, count: u64) -> Range<u64> {
+        0..self.corpus.language.held_out_sentences().map_or(count, |there| count.min(there))
+    }
+
     /// Sentences by number, each with all its next words or once for every masked position that is asked about, with
-    /// the exact conditionals as soft labels.
+    /// the exact conditionals as soft labels; or why none are known.
     ///
     /// # Errors
     /// An interrupt.
-    pub fn exact(&self, numbers: Range<u64>, positions: Positions) -> Result<Vec<Vec<KnownSentence>>, Interrupted> {
+    pub fn exact(&self, numbers: Range<u64>, positions: Positions) -> Result<Exact, Interrupted> {
         let (corpus, seed) = (self.corpus.clone(), self.seed);
-        let one = move |i| corpus.known(seed, i, positions);
+        interrupt::or_stop(move || {
+            let truth = corpus.truth()?;
+            let one = |i| corpus.known(truth, seed, i, positions);
+            Ok(numbers.into_par_iter().map(one).collect())
+        })
+    }
+
+    /// The same labelled with the words that stood there.
+    ///
+    /// # Errors
+    /// An interrupt.
+    pub fn labelled(&self, numbers: Range<u64>, positions: Positions) -> Result<Vec<Vec<Sentence>>, Interrupted> {
+        let (corpus, seed) = (self.corpus.clone(), self.seed);
+        let one = move |i| corpus.labelled(seed, i, positions);
         interrupt::or_stop(move || numbers.into_par_iter().map(one).collect())
     }
 }
@@ -41,7 +63,7 @@ impl Numbered for HeldOut {
     }
 
     fn longest(&self) -> u32 {
-        self.corpus.language.max_length() as u32 + 2
+        self.corpus.language.longest() as u32
     }
 
     fn most_predicted(&self) -> u32 {

@@ -8,30 +8,33 @@ use crate::model::TokenIds;
 use crate::ops::batch::Sentence;
 use crate::random::{Purpose, Stream};
 
-/// Each position with probability p; one drawn uniformly where none came.
-pub(super) fn bernoulli_positions(seed: u64, masking: u64, length: usize, p: f64) -> Vec<usize> {
+/// Each place with probability p; one drawn uniformly where none came.
+pub(super) fn bernoulli_positions(seed: u64, masking: u64, places: &[usize], p: f64) -> Vec<usize> {
     let mut stream = Stream::new(seed, Purpose::Mask, masking);
-    let chosen: Vec<usize> = (0..length).filter(|_| stream.uniform() < p).collect();
-    if chosen.is_empty() { vec![stream.below(length as u32) as usize] } else { chosen }
+    let chosen: Vec<usize> = places.iter().copied().filter(|_| stream.uniform() < p).collect();
+    if chosen.is_empty() { vec![places[stream.below(places.len() as u32) as usize]] } else { chosen }
 }
 
 /// `<s> w1 ... wn </s>` with a share of its words to predict, drawn without replacement.
 pub(super) fn several(masks: &SeveralMasks, tokens: &TokenIds, words: &[u32], seed: u64, masking: u64) -> Sentence {
     let mut stream = Stream::new(seed, Purpose::Mask, masking);
-    let mut order: Vec<usize> = (0..words.len()).collect();
-    let count = masks.predicted(words.len());
+    let mut order = tokens.maskable(words);
+    let count = masks.predicted(order.len());
     for i in 0..count {
-        order.swap(i, i + stream.below((words.len() - i) as u32) as usize);
+        let other = i + stream.below((order.len() - i) as u32) as usize;
+        order.swap(i, other);
     }
     let chosen = &mut order[..count];
     chosen.sort_unstable();
     let mut sentence = tokens.mask_all(words, chosen);
-    for position in chosen {
+    // One of `masked` for each of them, in their order.
+    for (i, position) in chosen.iter().enumerate() {
         let kind = stream.uniform();
         if kind >= masks.hidden {
-            sentence.ids[*position + 1] = match (kind < masks.hidden + masks.random, masks.random_from) {
+            sentence.ids[sentence.masked[i].0 as usize] = match (kind < masks.hidden + masks.random, masks.random_from)
+            {
                 (false, _) => tokens.word(words[*position]),
-                (true, RandomFrom::Words) => tokens.word(stream.below(tokens.words().len() as u32)),
+                (true, RandomFrom::Words) => tokens.random_word(&mut stream),
                 (true, RandomFrom::Table) => stream.below(tokens.size() as u32),
             };
         }

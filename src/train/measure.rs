@@ -13,10 +13,9 @@
 use std::path::Path;
 use std::time::Instant;
 
-use rayon::prelude::*;
-
 use super::data::Corpus;
 use super::evaluate::mean_of_sums;
+use super::held_out::HeldOut;
 use super::measurement::{Measurement, Ratios, both, known};
 use super::observer::Observer;
 use super::run::RunError;
@@ -24,7 +23,8 @@ use crate::config::{ConfigError, HessianTraceSection, MeasureSection, NoiseSecti
 use crate::curvature::{
     Bartlett, Chunks, Cluster, Conventions, ConventionsOptions, Cotangent, CurvatureError, Drawing, ExampleTraces,
     FormPass, HessianTraces, Lanczos, LossNormaliser, Matrix, MeanGradient, ModelOperator, Noise, NormPass, Norms,
-    Operator, ProbeKind, ProductPass, Stopping, Subject, cluster_deviations, probes, split_tokens, top_eigenpairs,
+    Numbered, Operator, ProbeKind, ProductPass, Stopping, Subject, cluster_deviations, probes, split_tokens,
+    top_eigenpairs,
 };
 use crate::interrupt::{self, Interrupted};
 use crate::model::{Law, Model, Per};
@@ -57,10 +57,8 @@ impl Instruments {
             settings.hessian_trace.as_ref().map_or(0, |s| s.sentences),
         ];
         let count = others.into_iter().fold(settings.trace.sentences, u32::max);
-        let corpus = corpus.clone();
-        let sentence = move |i: u64| corpus.held_out(seed, i);
-        let sentences =
-            interrupt::or_stop(move || (0..u64::from(count)).into_par_iter().map(sentence).collect::<Vec<_>>())?;
+        let held_out = HeldOut { corpus: corpus.clone(), seed };
+        let sentences = held_out.sentences(held_out.first(count.into()))?;
         let batch = batch.min(CHUNKS.batch);
         Ok(Instruments { settings: settings.clone(), sentences, seed, batch })
     }

@@ -181,7 +181,7 @@ pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
         total: arena * (2 + several + moments) + memory.bytes() + batch + algorithm + evaluation + measure + other,
     };
     let micros = f64::from(train.batch_size.div_ceil(train.micro_batch()));
-    let tokens = u64::from(setup.corpus.language.max_length() as u32 + 2);
+    let tokens = setup.corpus.language.longest() as u64;
     let pairs = u64::from(dims.sentences) * tokens * tokens;
     let flops = encoder.forward_flops(u64::from(dims.rows), u64::from(dims.masked), pairs) as f64;
     let step = if encoder.recompute { 4.0 } else { 3.0 } * flops * micros;
@@ -216,19 +216,20 @@ fn refusal(setup: &Setup, gradient: &Recipe, resolved: &Resolved) -> Result<(), 
     let gpu = &device.gpu;
     Arena::check(gpu, encoder)?;
     let vocabulary = encoder.config.vocab_size;
-    let (forward, _) = Recipe::forward(&encoder.without_dropout(), Labels::Soft, &[]);
+    let evaluated = Evaluator::labels(&setup.corpus);
+    let (forward, _) = Recipe::forward(&encoder.without_dropout(), evaluated, &[]);
     let tokens = dims.rows / dims.sentences;
     let check = |micro: u32| -> Result<(), Misfit> {
         let step = Dims { rows: micro * tokens, masked: setup.corpus.most_masked(micro), sentences: micro, probes: 1 };
-        let evaluated = evaluation_dims(setup, micro, &resolved.config.evaluate);
+        let dims_evaluated = evaluation_dims(setup, micro, &resolved.config.evaluate);
         let of = |part: &'static str, excess: Option<Excess>| match excess {
             Some(excess) => Err(Misfit::Refused(Refusal { part: Some(part), ..Refusal::from(Limit::from(excess)) })),
             None => Ok(()),
         };
         of("a step", gradient.excess(device, &step))?;
-        of("the evaluation", forward.excess(device, &evaluated))?;
+        of("the evaluation", forward.excess(device, &dims_evaluated))?;
         BatchBuffers::check(gpu, &step, vocabulary, *labels == Labels::Soft)?;
-        Ok(BatchBuffers::check(gpu, &evaluated, vocabulary, true)?)
+        Ok(BatchBuffers::check(gpu, &dims_evaluated, vocabulary, evaluated == Labels::Soft)?)
     };
     let micro = resolved.config.train.micro_batch();
     match check(micro) {
@@ -256,7 +257,7 @@ fn plan_evaluation(setup: &Setup, asked: &EvaluateSection) -> Result<(u64, usize
     let Setup { device, encoder, dims, .. } = setup;
     let dims = evaluation_dims(setup, dims.sentences, asked);
     let model = Model::planned(device, encoder).without_dropout();
-    let (recipe, _) = Recipe::forward(&model.encoder, Labels::Soft, &[]);
+    let (recipe, _) = Recipe::forward(&model.encoder, Evaluator::labels(&setup.corpus), &[]);
     let bytes = recipe.memory(device, &dims).bytes() + recipe.batch_bytes(&model, &dims);
     Ok((bytes, recipe.dispatches(&model, &dims)?))
 }

@@ -21,7 +21,7 @@ use super::tune::{Trial, Tuning};
 use crate::config::{AlgorithmKind, ConfigError, HeadKind, Resolved};
 use crate::gpu::{Gpu, GpuError};
 use crate::interrupt::{self, Interrupted};
-use crate::model::{Model, ModelError, load};
+use crate::model::{LoadError, Model, ModelError, load};
 
 /// Why a run stopped before its end.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +88,15 @@ impl RunError {
     }
 }
 
+impl From<LoadError> for RunError {
+    fn from(error: LoadError) -> RunError {
+        match error {
+            LoadError::Model(error) => error.into(),
+            LoadError::Gpu(error) => error.into(),
+        }
+    }
+}
+
 impl From<Interrupted> for RunError {
     fn from(interrupted: Interrupted) -> RunError {
         RunError::Gpu(interrupted.into())
@@ -144,7 +153,8 @@ pub enum Status {
 
 /// Times the variant table on the shapes of a config; nothing is kept yet.
 pub fn tune(gpu: &Gpu, resolved: &Resolved, note: &dyn Fn(&str)) -> Result<Tuning, RunError> {
-    let Setup { corpus, encoder, labels, dims, .. } = Setup::new(gpu, resolved)?;
+    let Setup { device, corpus, encoder, labels, dims, .. } = Setup::new(gpu, resolved)?;
+    corpus.on(&device)?;
     let trial = Trial { encoder: &encoder, corpus: &corpus, labels, dims };
     Ok(trial.tune(gpu, resolved, note)?)
 }
@@ -165,6 +175,7 @@ fn go(gpu: &Gpu, resolved: &Resolved, observer: &dyn Observer) -> Result<Outcome
     let output = resolved.output();
     storable(resolved, &output)?;
     let setup = Setup::new(gpu, resolved)?;
+    setup.corpus.on(&setup.device)?;
     let mut folder = Folder::enter(&output)?;
     let done = work(gpu, resolved, observer, &setup, &mut folder);
     done.map_err(|error| folder.explain(error))
@@ -218,7 +229,8 @@ fn add_adversary(
     let AlgorithmKind::Adversarial(algorithm) = &resolved.config.train.algorithm else { return Ok(()) };
     let (own, corpus_of) = (algorithm.clone(), corpus.clone());
     let data = interrupt::or_stop(move || {
-        AdversaryData::draw(&own, corpus_of.language.as_ref(), &corpus_of.tokens, corpus_of.seed)
+        let truth = corpus_of.truth().map_err(|none| ConfigError::at("train.algorithm.task", none))?;
+        AdversaryData::draw(&own, truth, &corpus_of.tokens, corpus_of.seed)
     })??;
     let (task, entropy) = (&algorithm.task, data.entropy);
     observer.note(&match algorithm.head {

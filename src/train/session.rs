@@ -255,12 +255,19 @@ impl<'r> Session<'r> {
             line["excess_loss_paired"] = value.into();
             line["excess_loss_paired_standard_error"] = error.into();
         }
+        if let Some(error) = e.loss_standard_error {
+            line["held_out_loss_standard_error"] = json!(error);
+        }
+        if !e.notes.is_empty() {
+            line["notes"] = json!(e.notes);
+        }
         folder.metric(&line)?;
         let values = [
-            ("held_out/loss", e.loss),
+            ("held_out/loss", Some(e.loss)),
             ("held_out/excess_loss", e.excess_loss),
             ("held_out/entropy_floor", e.entropy_floor),
         ];
+        let values: Vec<(&str, f64)> = values.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
         self.event(trainer.step, &values, folder)?;
         self.evaluation = Some(e);
         self.evaluated = Some(trainer.step);

@@ -10,7 +10,7 @@ use super::tune::Subject;
 use crate::config::{AlgorithmKind, ConfigError, LabelKind, Resolved};
 use crate::gpu::Gpu;
 use crate::interrupt;
-use crate::model::{Encoder, SentenceHead};
+use crate::model::{Encoder, ModelConfig, SentenceHead};
 use crate::ops::{Device, Dims, Labels};
 
 /// What a config makes before anything is allocated.
@@ -32,9 +32,14 @@ impl Setup {
         let config = &resolved.config;
         let (language, objective, seed) = (config.language.clone(), config.objective.clone(), config.seed);
         let mut corpus = interrupt::or_stop(move || Corpus::open(&language, &objective, seed))??;
-        let (longest, tokens) = (corpus.language.max_length(), corpus.vocabulary.len() as u32);
+        let (longest, tokens) = (corpus.language.longest() as u32, corpus.vocabulary.len() as u32);
         config.model.check_vocabulary(tokens)?;
-        let model = config.model.model_config(tokens, longest);
+        let given = corpus.vocabulary.given();
+        let pad = |own| given.map_or(own, |given| given.specials().pad);
+        let model = config.model.model_config_padding(tokens, longest, pad);
+        if given.is_some() {
+            check_text(&model, longest)?;
+        }
         corpus.tokens = Arc::new(corpus.tokens.with_rows(model.vocab_size));
         let head = match &config.train.algorithm {
             AlgorithmKind::Adversarial(algorithm) => Some(head_of(algorithm, corpus.language.as_ref())?),
@@ -43,12 +48,7 @@ impl Setup {
         let mut encoder = Encoder::new(&model).map_err(|error| ConfigError::at("[model]", error))?;
         encoder.recompute = config.train.recompute;
         let sentences = config.train.micro_batch();
-        let dims = Dims {
-            rows: sentences * (longest as u32 + 2),
-            masked: corpus.most_masked(sentences),
-            sentences,
-            probes: 1,
-        };
+        let dims = Dims { rows: sentences * longest, masked: corpus.most_masked(sentences), sentences, probes: 1 };
         let labels = match config.objective.labels {
             LabelKind::Sampled => Labels::Hard,
             LabelKind::Expected => Labels::Soft,
@@ -57,4 +57,21 @@ impl Setup {
         let device = Device::new(gpu, kernels.variants);
         Ok(Setup { device, corpus, encoder, labels, head, dims, kernels })
     }
+}
+
+/// That a model has positions for examples of text, and that they can be counted.
+fn check_text(model: &ModelConfig, longest: u32) -> Result<(), ConfigError> {
+    if model.kind.counts_from_pad() && model.pad_token_id.is_none() {
+        let message = format!(
+            "a model of type \"{}\" counts its positions from padding, and the tokenizer names no padding token; name \
+             one as `pad_token` in a tokenizer_config.json beside it, or take another type",
+            model.kind.name()
+        );
+        return Err(ConfigError::at("language.tokenizer", message));
+    }
+    if model.longest() < longest {
+        let message = format!("{longest} tokens are too many: the model has positions for {}", model.longest());
+        return Err(ConfigError::at("language.length", message));
+    }
+    Ok(())
 }

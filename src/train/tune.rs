@@ -10,8 +10,9 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::data::{Corpus, step_data};
+use crate::cache::cache_folder;
 use crate::config::{Resolved, TrainSection};
-use crate::gpu::{Gpu, GpuError, cache_folder};
+use crate::gpu::{Gpu, GpuError};
 use crate::model::{Encoder, GradientPass, Model, Weights};
 use crate::ops::{Batch, Device, Dims, Family, Labels, Variants};
 

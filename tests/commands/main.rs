@@ -18,6 +18,7 @@ mod cli;
 mod downstream;
 mod enlarge;
 mod folders;
+mod generated;
 mod given_models;
 mod grammars;
 #[cfg(unix)]

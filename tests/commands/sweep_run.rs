@@ -98,7 +98,7 @@ fn a_sweep_is_run_once_and_its_table_holds_every_model() {
     let (models, lookup) = table.rows.split_at(12);
     for row in models {
         let e = row.evaluation.as_ref().unwrap();
-        assert_eq!(row.saturated, e.excess_loss < 0.4);
+        assert_eq!(row.saturated, e.excess_loss.unwrap() < 0.4);
         assert_eq!(row.last, row.step == 60);
         let c = row.curvature.as_ref().unwrap();
         assert!(c.fisher_trace > 0.0 && c.noise_trace.unwrap() > 0.0 && c.measure_seconds == 0.0);

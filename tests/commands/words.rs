@@ -204,7 +204,7 @@ fn excess_loss_is_over_all_tokens_of_the_model() {
         let tokenizer: Value =
             serde_json::from_str(&std::fs::read_to_string(folder.join("tokenizer.json")).unwrap()).unwrap();
         let (spoken, _) = corpus.spoken_by(&model).unwrap();
-        let sentence = |i| masked_sentence(corpus.language.as_ref(), &spoken.tokens, seed, i).sentence;
+        let sentence = |i| masked_sentence(corpus.truth().unwrap(), &spoken.tokens, seed, i).sentence;
         let inputs: Vec<_> =
             (0..SENTENCES).map(|i| lowland::ops::batch::Sentence { soft: vec![], ..sentence(i) }).collect();
         let placed = Model::new(&Device::of(&gpu), &model.encoder, &model.weights).unwrap();
@@ -216,7 +216,7 @@ fn excess_loss_is_over_all_tokens_of_the_model() {
         for (i, row) in logits.chunks_exact(16).enumerate() {
             let words = corpus.language.sample(seed, i as u64);
             let position = lowland::language::masked_position(seed, i as u64, words.len());
-            let p = &corpus.language.conditional(&words).unwrap().conditional[position];
+            let p = &corpus.truth().unwrap().conditional(&words).unwrap().conditional[position];
             let z = row.iter().map(|l| f64::from(*l).exp()).sum::<f64>().ln();
             for (word, p) in corpus.vocabulary.words().iter().zip(p).filter(|(_, p)| **p > 0.0) {
                 let id = tokenizer["model"]["vocab"][word].as_u64().unwrap() as usize;

@@ -135,8 +135,10 @@ fn keys_that_would_make_another_function_are_refused_by_name() {
         ("gpt2-20", json!({ "add_cross_attention": true }), "add_cross_attention is true"),
         ("gpt2-20", json!({ "quantization_config": { "load_in_8bit": true } }), "quantization_config: "),
         ("gpt2-20", json!({ "activation_function": "mish" }), "activation_function is \"mish\""),
-        ("opt-18", json!({ "do_layer_norm_before": false }), "do_layer_norm_before is false"),
-        ("opt-18", json!({ "word_embed_proj_dim": 9 }), "word_embed_proj_dim is 9; only 18"),
+        ("opt-18", json!({ "_remove_final_layer_norm": true }), "_remove_final_layer_norm is true"),
+        ("opt-18", json!({ "do_layer_norm_before": false }), "unknown tensor `model.decoder.final_layer_norm"),
+        ("opt-18", json!({ "word_embed_proj_dim": 9 }), "`lm_head.weight`"),
+        ("opt-18", json!({ "word_embed_proj_dim": 9, "tie_word_embeddings": false }), "tie_word_embeddings is false"),
         ("llama-24", json!({ "rope_scaling": { "type": "linear", "factor": 2.0 } }), "rope_type \"linear\""),
         ("llama-24", json!({ "rope_parameters": { "rope_type": "llama3", "factor": 8.0 } }), "rope_type \"llama3\""),
         ("llama-24", json!({ "num_key_value_heads": 3 }), "not a multiple of num_key_value_heads = 3"),
@@ -264,13 +266,13 @@ fn a_config_has_the_keys_of_its_type() {
     let written = gpt2.to_toml();
     assert!(written.contains("activation_function = \"gelu_new\"") && !written.contains("hidden_size"), "{written}");
     assert_eq!(parse(&written).unwrap(), gpt2);
-    let json = gpt2.model.model_config(12, 8).to_json();
+    let json = gpt2.model.model_config(12, 10).to_json();
     assert_eq!((&json["n_inner"], &json["n_positions"], &json["vocab_size"]), (&128.into(), &10.into(), &12.into()));
     assert!(json.get("hidden_size").is_none() && json.get("type_vocab_size").is_none());
-    let opt = parse("[model]\ntype = \"opt\"\nffn_dim = 64\n").unwrap().model.model_config(12, 8);
+    let opt = parse("[model]\ntype = \"opt\"\nffn_dim = 64\n").unwrap().model.model_config(12, 10);
     assert_eq!((opt.intermediate_size, opt.longest(), opt.first_position()), (64, 10, 2));
     let llama = "[model]\ntype = \"llama\"\nnum_key_value_heads = 2\nrope_theta = 500\n";
-    let llama = parse(llama).unwrap().model.model_config(12, 8);
+    let llama = parse(llama).unwrap().model.model_config(12, 10);
     assert_eq!((llama.groups(), llama.rope_theta, llama.tie_word_embeddings), (2, 500.0, false));
     for (text, key) in [
         ("[model]\ntype = \"gpt2\"\nhidden_size = 32\n", "no such key; it has `n_embd`"),

@@ -224,7 +224,7 @@ fn a_config_has_the_keys_of_its_type() {
     let written = lstm.to_toml();
     assert!(written.contains("bidirectional = true") && !written.contains("heads"), "{written}");
     assert_eq!(parse(&written).unwrap(), lstm);
-    let json = lstm.model.model_config(12, 8).to_json();
+    let json = lstm.model.model_config(12, 10).to_json();
     assert_eq!((&json["model_type"], &json["bidirectional"]), (&"lstm".into(), &true.into()));
     assert!(
         ["num_attention_heads", "intermediate_size", "lstm_initializer_range"].iter().all(|k| json.get(k).is_none())

@@ -19,6 +19,7 @@ mod enlarge;
 mod enlarged_trace;
 mod examples;
 mod gallery;
+mod generated;
 mod gradient_moments;
 mod last_token;
 mod lstm;

@@ -39,7 +39,7 @@ fn trained(overrides: &[&str]) -> Result<(Vec<u8>, Vec<serde_json::Value>, f64),
         }
         l
     });
-    Ok((weights, kept.collect(), outcome.evaluation.excess_loss))
+    Ok((weights, kept.collect(), outcome.evaluation.excess_loss.expect("of a grammar")))
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Soft brackets against enumeration of all sentences.
 
 use lowland::config::RunConfig;
-use lowland::language::{Brackets, Language, Task, entropy, entropy_floor};
+use lowland::language::{Brackets, Language, Task, Truth, entropy, entropy_floor};
 
 /// All sentences of a length with their sums.
 fn all(length: usize) -> Vec<(Vec<u32>, f64)> {
@@ -102,7 +102,7 @@ fn a_config_of_brackets_is_read_and_checked() {
     let read = |keys: &str| RunConfig::parse(&format!("[language]\nkind = \"brackets\"\n{keys}"), "x");
     let config = read("length = 6\nkappa = 0.1\n").unwrap();
     let language = config.language.open().unwrap();
-    assert_eq!((language.max_length(), config.language.longest()), (6, 6));
+    assert_eq!((language.max_length(), config.language.longest()), (6, 8));
     assert_eq!(language.vocabulary(), ["(", ")"]);
     for (keys, said) in [
         ("length = 6\n", "give `length` and `kappa`"),

@@ -61,7 +61,7 @@ fn a_sentence_is_fed_whole_and_its_words_and_end_are_predicted() {
         let corpus = corpus(language, "labels = \"expected\"\n");
         for i in 0..50 {
             let words = corpus.language.sample(5, i);
-            let prefixes = corpus.language.prefixes(&words).unwrap();
+            let prefixes = corpus.truth().unwrap().prefixes(&words).unwrap();
             let sentence = corpus.sentence(i);
             let ids: Vec<u32> =
                 std::iter::once(0).chain(words.iter().map(|w| w + 4)).chain(std::iter::once(2)).collect();
@@ -73,8 +73,8 @@ fn a_sentence_is_fed_whole_and_its_words_and_end_are_predicted() {
                 assert_eq!(f64::from(soft[2]), f64::from(next[end] as f32), "the end");
                 assert!((0..end).all(|w| soft[4 + w] == next[w] as f32) && [0, 1, 3].iter().all(|i| soft[*i] == 0.0));
             }
-            let known = corpus.known(held_out_seed(5), i, Default::default());
-            let prefixes = corpus.language.prefixes(&corpus.language.sample(held_out_seed(5), i)).unwrap();
+            let known = corpus.known(corpus.truth().unwrap(), held_out_seed(5), i, Default::default());
+            let prefixes = corpus.truth().unwrap().prefixes(&corpus.language.sample(held_out_seed(5), i)).unwrap();
             assert!((known[0].log_probability - prefixes.log_probability).abs() < 1e-12, "the chain rule");
             let whole: f64 = prefixes.next.iter().map(|p| entropy(p)).sum();
             assert!((known[0].entropy - whole).abs() < 1e-12);
@@ -104,7 +104,7 @@ fn a_range_of_positions_is_what_is_predicted_and_at_least_the_end() {
 fn the_floor_is_what_sentences_of_the_language_cost() {
     for language in [GRAMMAR, HMM, BRACKETS] {
         let corpus = corpus(language, "");
-        let language = corpus.language.as_ref();
+        let language = corpus.truth().unwrap();
         let floor = causal_floor(language, 7, 3000);
         let (mut costs, mut tokens) = (Vec::new(), Vec::new());
         for i in 0..3000 {

@@ -181,7 +181,7 @@ fn the_papers_shapes_have_the_papers_sizes() {
     for (name, millions) in [("2m", 2.12), ("9m", 8.83), ("41m", 41.41), ("235m", 234.41), ("730m", 730.0)] {
         let path = root().join(format!("configs/paper/pcfg-{name}.toml"));
         let config = config::load(&path, &overrides).unwrap().config.model;
-        let encoder = lowland::model::Encoder::new(&config.model_config(204, 16)).unwrap();
+        let encoder = lowland::model::Encoder::new(&config.model_config(204, 18)).unwrap();
         let found = encoder.parameter_count() as f64 / 1e6;
         println!("{name}: {found:.3} M");
         assert!((found - millions).abs() < 0.006 + 1e-4 * millions, "{name}: {found} M, not {millions}");
@@ -201,7 +201,7 @@ fn the_papers_lstms_have_the_papers_sizes() {
         overrides.push(format!("model.hidden_size={width}"));
         overrides.push(format!("model.num_hidden_layers={layers}"));
         let config = config::load(&path, &overrides).unwrap().config.model;
-        let encoder = lowland::model::Encoder::new(&config.model_config(204, 16)).unwrap();
+        let encoder = lowland::model::Encoder::new(&config.model_config(204, 18)).unwrap();
         let found = encoder.parameter_count() as f64 / 1e6;
         // Counted by hand: tables and their norm; of each layer two norms, two directions of four gates on the input
         // and on D / 2 units with two biases; the norm behind them; the head's dense layer with its norm, and its bias.

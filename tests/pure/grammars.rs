@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use crate::common::rules::{SYMBOL, random_rules, yields};
-use lowland::language::{Grammar, Hmm, Language, Pcfg, Task, task_names};
+use lowland::language::{Grammar, Hmm, Language, Pcfg, Task, Truth, task_names};
 
 /// Sums of a few thousand products in double precision.
 const TIGHT: f64 = 1e-12;

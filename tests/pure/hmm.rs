@@ -3,7 +3,7 @@
 use crate::common::fixtures::fixture;
 use std::collections::HashMap;
 
-use lowland::language::{Hmm, Language, RandomHmm, Task, entropy, entropy_floor};
+use lowland::language::{Hmm, Language, RandomHmm, Task, Truth, entropy, entropy_floor};
 
 /// Double precision over a few thousand terms.
 const TIGHT: f64 = 1e-12;

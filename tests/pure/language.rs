@@ -1,6 +1,6 @@
 //! Languages against enumeration, independent programs and statistics.
 
-use lowland::language::{Grammar, Language, Pcfg, RandomGrammar, Task, entropy, entropy_floor, random_grammar};
+use lowland::language::{Grammar, Language, Pcfg, RandomGrammar, Task, Truth, entropy, entropy_floor, random_grammar};
 
 /// The authors' grammar, where it is at hand; the project carries no copy of it.
 fn published() -> Option<Pcfg> {

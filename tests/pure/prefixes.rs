@@ -2,15 +2,15 @@
 
 use std::collections::HashMap;
 
-use lowland::language::{Brackets, Grammar, Hmm, Language, Pcfg, RandomGrammar, RandomHmm, causal_floor, entropy};
+use lowland::language::{Brackets, Grammar, Hmm, Pcfg, RandomGrammar, RandomHmm, Truth, causal_floor, entropy};
 
 /// Sums of a few thousand numbers in double precision.
 const TIGHT: f64 = 1e-12;
 
-fn languages() -> Vec<Box<dyn Language>> {
+fn languages() -> Vec<Box<dyn Truth>> {
     let pcfg = |text: &str, most| Box::new(Pcfg::new(Grammar::parse(text, "test").unwrap(), most).unwrap());
     let random = RandomGrammar { levels: 2, symbols: 2, rules: 2, vocabulary: 4, word_probability: 0.3, seed: 31 };
-    let mut all: Vec<Box<dyn Language>> = vec![
+    let mut all: Vec<Box<dyn Truth>> = vec![
         pcfg("S A B 1\nA a 0.5\nA b 0.25\nA b 0.25\nB A 0.3\nB c 0.7\n", 4),
         pcfg("S S1 2\nS S2 1\nS1 x A 1\nS2 A A 3\nA a 1\nA b 2\nA y z 0.5\n", 6),
         // Sentences of any length: the bound cuts off a third of them.
@@ -29,7 +29,7 @@ fn languages() -> Vec<Box<dyn Language>> {
 }
 
 /// The probability of every sentence that is not too long, by the inside or forward pass.
-fn sentences(language: &dyn Language) -> HashMap<Vec<u32>, f64> {
+fn sentences(language: &dyn Truth) -> HashMap<Vec<u32>, f64> {
     let mut found = HashMap::new();
     let mut longer = vec![vec![]];
     for _ in 0..language.max_length() {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use lowland::config::RunConfig;
-use lowland::language::{Grammar, Language, Pcfg};
+use lowland::language::{Grammar, Language, Pcfg, Truth};
 use lowland::model::{ModelConfig, WeightsFile, match_words, parse_examples};
 use proptest::prelude::*;
 

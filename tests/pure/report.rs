@@ -107,13 +107,11 @@ impl Made<'_> {
             parametrisation: "64 wide, 2 layers, by duplication".into(),
             evaluation: Some(Evaluation {
                 loss: 1.2 + self.excess,
-                excess_loss: self.excess,
-                excess_loss_standard_error: 0.05 * self.excess,
-                excess_loss_paired: None,
-                excess_loss_paired_standard_error: None,
-                entropy_floor: 1.2,
+                excess_loss: Some(self.excess),
+                excess_loss_standard_error: Some(0.05 * self.excess),
+                entropy_floor: Some(1.2),
                 sentences: 1000,
-                positions: None,
+                ..Evaluation::default()
             }),
             saturated: self.excess < BOUND,
             curvature: Some(Measurement {

@@ -123,8 +123,8 @@ impl Session {
     fn open(adapter: &AdapterChoice, kernel_choice: &KernelChoice, common: &Common) -> Result<Session, Failure> {
         let start = Instant::now();
         let gauge = Gauge::new();
-        let (loaded, source) = examples::open(&common.on)?;
-        let (examples, sentences_seed) = source.examples(&common.on);
+        let (loaded, source) = examples::open(adapter, kernel_choice, &common.on)?;
+        let (examples, sentences_seed) = source.examples(&common.on)?;
         let model = loaded.moved_to(&Device::open(adapter, kernel_choice)?)?;
         Ok(Session { model, examples, sentences_seed, start, gauge })
     }

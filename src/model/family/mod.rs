@@ -9,7 +9,7 @@ mod heads;
 mod llama;
 mod lstm;
 mod masked;
-mod opt;
+pub(super) mod opt;
 mod rope;
 
 use super::builder::Builder;

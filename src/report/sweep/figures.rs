@@ -128,7 +128,7 @@ fn scores(section: &Section, predictor: &'static Predictor) -> Option<Drawn> {
     let models: Vec<Model<'_>> = section.trained().into_iter().filter(one).collect();
     let log = predictor.curvature && wide(models.iter().filter_map(|m| (predictor.of)(m.row)).map(|v| v.0));
     let label = format!("{}, {}{}", predictor.name, predictor.unit, if log { ", log scale" } else { "" });
-    let known = models.iter().any(|m| m.row.evaluation.is_some());
+    let known = models.iter().any(|m| (EXCESS.of)(m.row).is_some());
     let panel = |name: &String| {
         let mut series = Vec::new();
         for (style, intervention) in section.interventions().into_iter().enumerate() {

@@ -61,7 +61,7 @@ pub const EXCESS: Predictor = Predictor {
     curvature: false,
     of: |row| {
         let e = row.evaluation.as_ref()?;
-        e.excess_loss.is_finite().then_some((e.excess_loss, Some(e.excess_loss_standard_error)))
+        e.excess_loss.filter(|excess| excess.is_finite()).map(|excess| (excess, e.excess_loss_standard_error))
     },
 };
 
@@ -74,7 +74,7 @@ pub const PREDICTORS: [&Predictor; 5] = [&FISHER, &HESSIAN, &EIGENVALUE, &NOISE,
 /// Expected loss with the error of its excess part, which is what differs between models on the same sentences; the
 /// loss on examples where models are asked about those.
 pub fn loss(row: &Row) -> Option<Value> {
-    let expected = row.evaluation.as_ref().map(|e| (e.loss, Some(e.excess_loss_standard_error)));
+    let expected = row.evaluation.as_ref().map(|e| (e.loss, e.excess_loss_standard_error.or(e.loss_standard_error)));
     expected.or_else(|| row.examples.as_ref().map(|e| (e.loss, Some(e.loss_standard_error))))
 }
 

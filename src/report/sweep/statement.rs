@@ -39,8 +39,8 @@ pub fn counts(section: &Section) -> String {
         .filter(|m| m.row.curvature.is_some() && Some(&m.row.parametrisation) != parametrisation.as_ref())
         .count();
     let mut text = format!("{} models of {} runs.", trained.len(), runs.len());
-    // Of examples no conditional is known.
-    if trained.iter().all(|m| m.row.examples.is_none()) {
+    // Of examples and of text no conditional is known.
+    if trained.iter().any(|m| (EXCESS.of)(m.row).is_some()) {
         let count = trained.iter().filter(|m| m.row.saturated).count();
         text += &format!(" {count} of them are saturated: their excess loss is under {}", bounds(section));
         if !saturated.is_empty() {

@@ -15,7 +15,7 @@ mod ridge;
 use super::checkpoint::{MissingTensor, NamedTensor};
 use crate::config::{Adversarial, ConfigError, HeadKind};
 use crate::gpu::{Buffer, Gpu, GpuError, Program, Stamp, Step};
-use crate::language::{Labelled, Language, Task, part, part_seed, task_names};
+use crate::language::{Labelled, Language, Task, Truth, part, part_seed, task_names};
 use crate::model::{Arena, Model, Reach, SentenceHead, TokenIds};
 use crate::ops::adversary;
 use crate::ops::batch::Sentence;
@@ -44,11 +44,12 @@ fn refused<E: std::fmt::Display>(key: &str) -> impl Fn(E) -> ConfigError {
 /// Sizes of the head for a language.
 ///
 /// # Errors
-/// When the language has no such task.
+/// When the language has no such task, or none at all.
 pub(super) fn head_of(algorithm: &Adversarial, language: &dyn Language) -> Result<SentenceHead, ConfigError> {
     let task: Task = algorithm.task.parse().map_err(refused("task"))?;
-    let names = task_names(language, task).map_err(refused("task"))?;
-    Ok(SentenceHead { classes: names.len() as u32, tokens: language.max_length() as u32 + 2 })
+    let truth = language.truth().map_err(refused("task"))?;
+    let names = task_names(truth, task).map_err(refused("task"))?;
+    Ok(SentenceHead { classes: names.len() as u32, tokens: language.longest() as u32 })
 }
 
 impl AdversaryData {
@@ -58,7 +59,7 @@ impl AdversaryData {
     /// When the language has no such task, hardly a sentence has a label, or all have the same.
     pub fn draw(
         algorithm: &Adversarial,
-        language: &dyn Language,
+        language: &dyn Truth,
         tokens: &TokenIds,
         seed: u64,
     ) -> Result<AdversaryData, ConfigError> {
@@ -83,7 +84,7 @@ impl AdversaryData {
         if counts.iter().filter(|n| **n > 0).count() < 2 {
             return Err(refused("task")("all labels are the same; there is nothing to unlearn"));
         }
-        Ok(AdversaryData { classes, sets, entropy, tokens: language.max_length() as u32 + 2 })
+        Ok(AdversaryData { classes, sets, entropy, tokens: language.longest() as u32 })
     }
 }
 
