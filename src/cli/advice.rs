@@ -60,9 +60,9 @@ fn of_limit(limit: &Limit, knob: &str) -> String {
         Limit::Tensor(excess) => format!("{limit}\n{}", of_excess(excess, knob)),
         Limit::Binding { .. } => format!("{limit} Take a smaller model or another adapter."),
         Limit::Buffer { .. } => limit.to_string(),
-        Limit::Host { .. } => format!(
-            "{limit}\nSet {knob} lower, take shorter sentences or a smaller model, or end other programs."
-        ),
+        Limit::Host { .. } => {
+            format!("{limit}\nSet {knob} lower, take shorter sentences or a smaller model, or end other programs.")
+        }
         Limit::Image { .. } => format!("{limit}; set LOWLAND_IMAGES=0 or use a smaller model"),
     }
 }

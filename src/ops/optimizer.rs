@@ -22,8 +22,16 @@ pub struct ChunkBuffers {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Rule {
     /// `rests` are 1 − `betas` before those were rounded.
-    AdamW { betas: [f32; 2], rests: [f32; 2], eps: f32, decay: f32 },
-    Sgd { momentum: f32, decay: f32 },
+    AdamW {
+        betas: [f32; 2],
+        rests: [f32; 2],
+        eps: f32,
+        decay: f32,
+    },
+    Sgd {
+        momentum: f32,
+        decay: f32,
+    },
 }
 
 /// What the update reads and writes beside the chunks.

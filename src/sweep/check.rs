@@ -30,7 +30,8 @@ pub fn check(plan: &SweepPlan) -> Result<Vec<String>, ConfigError> {
     let corpus = Corpus::open(&config.language, &config.objective, plan.examine.seed)?;
     let language = corpus.language.as_ref();
     if corpus.objective.kind == ObjectiveKind::Causal && plan.examine.positions != Positions::One {
-        let message = "belongs to `objective.kind = \"mlm\"`; of next words `objective.positions` of the base says which";
+        let message =
+            "belongs to `objective.kind = \"mlm\"`; of next words `objective.positions` of the base says which";
         return Err(ConfigError { place: place(plan, "[examine] `positions`"), message: message.into() });
     }
     for (i, probe) in plan.examine.probe.iter().enumerate() {

@@ -120,8 +120,7 @@ pub(super) fn plan(file: File, path: &Path) -> Result<SweepPlan, SweepError> {
     let mut runs: Vec<PlannedRun> = Vec::new();
     for (i, (section, model)) in file.model.iter().zip(models).enumerate() {
         let wrong = |message: String| error(format!("[[model]] number {}: {message}", i + 1));
-        let model =
-            model.map_err(|e| SweepError { kind: (&e).into(), ..wrong(format!("`path`: {e}")) })?;
+        let model = model.map_err(|e| SweepError { kind: (&e).into(), ..wrong(format!("`path`: {e}")) })?;
         let run = planned(section, model, &asked, &resolved);
         if let Some(same) = runs.iter().find(|other| (&other.label, other.seed) == (&run.label, run.seed)) {
             let message =

@@ -231,7 +231,10 @@ fn the_lookup_table_of_next_words_is_what_may_follow_each_prefix() {
         assert_eq!(row[..words], rows[0][..words]);
     }
     assert!(rows[5].iter().all(|x| *x == 0.0), "longer than the language's sentences");
-    assert_eq!(Features::exact(ObjectiveKind::Mlm, &language, &sentences, 9), Features::lookup(&language, &sentences, 9));
+    assert_eq!(
+        Features::exact(ObjectiveKind::Mlm, &language, &sentences, 9),
+        Features::lookup(&language, &sentences, 9)
+    );
 }
 
 #[test]
