@@ -5,7 +5,8 @@
 Each model has a random shape, both directions or one, a tied head or not, and sentences of 1, 2 and more tokens. Compared
 are logits and losses; products of the Hessian, the Gauss-Newton and the empirical Fisher matrix; the gradient of each
 example; squared norms of the examples' gradients; the Fisher trace over all labels, by tensor; symmetry of the Hessian's
-products; and the tensors that Lowland writes for the same model. Bounds are those of the test suite. Needs torch,
+products; and the tensors that Lowland writes for the same model. (A norm that single precision does not hold to its bound is
+counted in what a rounding of the weights moves it by.) Bounds are those of the test suite. Needs torch,
 safetensors and what `tests/fixtures/make_curvature.py` needs.
 """
 
@@ -29,7 +30,7 @@ from make_transformers import examples, make, short  # noqa: E402
 # Relative, but of logits absolute.
 BOUNDS = {
     "logits": 2e-5, "loss": 1e-6, "gradients": 1e-4, "hessian": 2e-4, "ggn": 2e-4, "empirical_fisher": 2e-4, "norms": 1e-5,
-    "fisher": 1e-5, "fisher by tensor": 1e-5, "symmetry": 1e-5, "written": 0.0,
+    "norms over rounding": 2.0, "fisher": 1e-5, "fisher by tensor": 1e-5, "symmetry": 1e-5, "written": 0.0,
 }
 
 
@@ -105,8 +106,26 @@ class Check:
         want = duals @ gradients.T @ gradients / len(rows)
         apart = (self.product("empirical_fisher", duals) - want).norm(dim=1) / gradients.norm(dim=1)
         self.note("gradients", apart.max())
-        norms = torch.tensor(self.run("measure", "noise")["per_example_squared_norm"], dtype=torch.float64)
-        self.note("norms", (norms / (gradients**2).sum(1) - 1).abs().max())
+        got = torch.tensor(self.run("measure", "noise")["per_example_squared_norm"], dtype=torch.float64)
+        norms = (gradients**2).sum(1)
+        apart, moved = (got / norms - 1).abs(), self.moved_by_rounding(norms)
+        # Where rounding the weights in another way moves a norm by as much as the bound, that is what is to be expected.
+        ill = moved > BOUNDS["norms"]
+        self.note("norms", apart[~ill].max())
+        if ill.any():
+            self.note("norms over rounding", (apart / moved)[ill].max())
+
+    def moved_by_rounding(self, norms):
+        """By how much weights that are off by a rounding of single precision move examples' squared norms, relatively."""
+        weights, moved = self.case.weights, torch.zeros_like(norms)
+        generator = torch.Generator().manual_seed(self.seed)
+        for _ in range(4):
+            off = torch.randn(len(weights), generator=generator).double()
+            self.case.weights = weights * (1 + 2.0**-24 * off)
+            other = torch.stack([self.case.gradient([r]).square().sum() for r in self.case.rows])
+            moved = torch.maximum(moved, (other / norms - 1).abs())
+        self.case.weights = weights
+        return moved
 
     def fisher(self):
         got = self.run("measure", "trace", "--estimator", "exact-labels")

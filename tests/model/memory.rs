@@ -2,7 +2,7 @@
 
 use crate::common::adapter::gpu;
 use lowland::config::Resolved;
-use lowland::model::{Encoder, GradientPass, Model, ModelConfig, ModelKind, Weights, dims_for};
+use lowland::model::{Encoder, ForwardPass, GradientPass, Model, ModelConfig, ModelKind, Weights, dims_for};
 use lowland::ops::batch::Sentence;
 use lowland::ops::{Device, Labels};
 use lowland::train;
@@ -106,4 +106,35 @@ fn recomputed_layers_give_the_same_gradient_bit_for_bit_in_less_memory() {
             assert!(2 * recomputed_bytes < stored_bytes, "{recomputed_bytes} bytes instead of {stored_bytes}");
         }
     }
+}
+
+/// The usual batch of a forward pass is halved until it takes 1 GiB at most, and no further.
+#[test]
+fn a_forward_batch_suits_memory() {
+    let config = ModelConfig {
+        vocab_size: 20_000,
+        hidden_size: 8,
+        num_hidden_layers: 1,
+        num_attention_heads: 2,
+        intermediate_size: 8,
+        max_position_embeddings: 64,
+        ..ModelConfig::small(ModelKind::Gpt2)
+    };
+    let encoder = Encoder::new(&config).unwrap();
+    let weights = Weights::initial(&encoder.parameters, 0.02, 1);
+    let model = Model::new(&Device::of(&gpu()), &encoder, &weights).unwrap();
+    // Logits of a sentence with 63 predicted tokens: 5.04 MB.
+    let sentences = |predicted: u32| {
+        let masked = (0..predicted).map(|t| (t, 4)).collect();
+        vec![Sentence { ids: vec![5; 64], masked, ..Sentence::default() }; 300]
+    };
+    let batch = |predicted, exports| ForwardPass::batch_for(&model, &sentences(predicted), 256, Labels::Hard, exports);
+    let logits = |batch: usize| batch as u64 * 63 * 20_000 * 4;
+    let found = batch(63, true);
+    assert!(found.is_power_of_two() && logits(found) <= 1 << 30, "{found}");
+    let binds = model.gpu().capabilities().largest_binding;
+    assert!(2 * logits(found) > (1 << 30).min(binds) / 2, "{found} where {binds} bytes are bound");
+    assert_eq!(batch(1, false), 256);
+    let few = ForwardPass::batch_for(&model, &sentences(1)[..3], 256, Labels::Hard, false);
+    assert_eq!(few, 3);
 }
