@@ -33,6 +33,7 @@ mod readers;
 mod report;
 mod shaders;
 mod sweep;
+mod text;
 mod theory;
 mod token_noise;
 mod variants;
