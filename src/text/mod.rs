@@ -1,7 +1,9 @@
 //! Text as files hold it, and its pieces as a `tokenizer.json` cuts it.
 
+mod framing;
 mod pieces;
 
+pub use framing::{Framed, Framing};
 pub use pieces::{Pieces, PiecesError};
 
 /// A text without the byte-order mark that some editors put in front.

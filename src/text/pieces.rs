@@ -24,6 +24,18 @@ pub enum PiecesError {
         /// What is wrong with it.
         message: String,
     },
+    /// A length that the special tokens fill alone.
+    #[error(
+        "{}: {most} tokens leave no room for a text: {added} special tokens stand around it", path.display()
+    )]
+    Short {
+        /// The file of the tokenizer.
+        path: PathBuf,
+        /// Tokens at most.
+        most: usize,
+        /// Special tokens among them.
+        added: usize,
+    },
     /// A text that it cannot cut.
     #[error("{}: a text cannot be cut into pieces: {message}", path.display())]
     Text {
@@ -38,7 +50,7 @@ pub enum PiecesError {
 #[derive(Clone)]
 pub struct Pieces {
     path: PathBuf,
-    inner: Tokenizer,
+    pub(super) inner: Tokenizer,
 }
 
 impl Pieces {
