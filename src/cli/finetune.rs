@@ -8,8 +8,8 @@ use super::failure::Failure;
 use super::progress::Gauge;
 use super::task;
 use crate::downstream::{FineTuning, Outcome, finetune_sentences, read_token};
-use crate::model::Reach;
 use crate::gpu::AdapterChoice;
+use crate::model::Reach;
 use crate::ops::{Device, KernelChoice};
 
 pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Finetune) -> Result<(), Failure> {

@@ -6,9 +6,7 @@ use super::arguments::TaskArguments;
 use super::failure::{DIVERGED, Failure, INPUT_OUTPUT, MEMORY};
 use super::{advice, print};
 use crate::config;
-use crate::downstream::{
-    Columns, DownstreamError, Fit, Limits, Outcome, Sizes, TaskData, TaskError, TaskRows,
-};
+use crate::downstream::{Columns, DownstreamError, Fit, Limits, Outcome, Sizes, TaskData, TaskError, TaskRows};
 use crate::interrupt::{self, Interrupted};
 use crate::language::{Task, UnknownTask};
 use crate::model::{self, Loaded};
@@ -64,7 +62,8 @@ fn open_here(arguments: &TaskArguments) -> Result<Opened, Failure> {
         ))),
         None => {
             let seed = arguments.seed.unwrap_or(0);
-            let data = texts(arguments, &model, TaskRows::read(path, &columns).map_err(DownstreamError::from)?, seed, sizes)?;
+            let data =
+                texts(arguments, &model, TaskRows::read(path, &columns).map_err(DownstreamError::from)?, seed, sizes)?;
             Ok(Opened { model, seed, data, spoken: None })
         }
     }
@@ -119,7 +118,9 @@ fn texts(
 ) -> Result<TaskData<Sentence>, Failure> {
     const MOST: u32 = 128;
     if arguments.with_prior {
-        return Err(Failure::usage("--with-prior belongs to a run config, whose language labels sentences".to_string()));
+        return Err(Failure::usage(
+            "--with-prior belongs to a run config, whose language labels sentences".to_string(),
+        ));
     }
     let config = &model.encoder.config;
     let longest = config.longest();

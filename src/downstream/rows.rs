@@ -66,7 +66,8 @@ impl Columns {
             false => self.texts.clone(),
             true => {
                 let known = Columns::TEXTS.iter().find(|names| names.iter().all(|name| there(&name)));
-                let others: Vec<String> = Columns::TEXTS[1..].iter().map(|n| format!("`{}`", n.join("` and `"))).collect();
+                let others: Vec<String> =
+                    Columns::TEXTS[1..].iter().map(|n| format!("`{}`", n.join("` and `"))).collect();
                 let missing = || format!("no column `text`, nor {}", others.join(", nor "));
                 known.ok_or_else(missing)?.iter().map(|name| name.to_string()).collect()
             }

@@ -30,12 +30,7 @@ impl TaskData<Sentence> {
     }
 }
 
-fn sentence(
-    framing: &Framing,
-    pieces: &Pieces,
-    config: &ModelConfig,
-    row: &Row,
-) -> Result<Encoded<Sentence>, String> {
+fn sentence(framing: &Framing, pieces: &Pieces, config: &ModelConfig, row: &Row) -> Result<Encoded<Sentence>, String> {
     let framed = framing.frame(&row.first, row.second.as_deref()).map_err(|e| e.to_string())?;
     let length = framed.ids.len();
     if length == 0 {
@@ -61,11 +56,5 @@ fn sentence(
     };
     let positions = config.position_rows(&framed.ids, &every)?;
     let sentence = Sentence { ids: framed.ids, segments, positions, masked: vec![(at, 0)], ..Sentence::default() };
-    Ok(Encoded {
-        sentence,
-        length,
-        pieces: framed.pieces,
-        unknown: framed.unknown,
-        truncated: framed.truncated,
-    })
+    Ok(Encoded { sentence, length, pieces: framed.pieces, unknown: framed.unknown, truncated: framed.truncated })
 }

@@ -5,9 +5,7 @@
 
 use std::path::PathBuf;
 
-use tokenizers::{
-    ModelWrapper, PostProcessor, Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy,
-};
+use tokenizers::{ModelWrapper, PostProcessor, Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy};
 
 use super::pieces::{Pieces, PiecesError};
 
@@ -93,7 +91,8 @@ impl Framing {
         };
         let wrong = |e: tokenizers::Error| PiecesError::Text { path: self.path.clone(), message: e.to_string() };
         let encoding = encoded.map_err(wrong)?;
-        let own = encoding.get_ids().iter().zip(encoding.get_special_tokens_mask()).filter(|(_, special)| **special == 0);
+        let own =
+            encoding.get_ids().iter().zip(encoding.get_special_tokens_mask()).filter(|(_, special)| **special == 0);
         let pieces: Vec<u32> = own.map(|(id, _)| *id).collect();
         Ok(Framed {
             ids: encoding.get_ids().to_vec(),

@@ -29,6 +29,7 @@ mod measure_training;
 mod run_files;
 mod selftest_report;
 mod sweep_run;
+mod texts;
 mod theory;
 mod tuning;
 mod words;

@@ -28,6 +28,7 @@ mod model_files;
 mod other_folders;
 mod precision;
 mod recipe;
+mod texts;
 mod training;
 mod transformers;
 mod windows;
