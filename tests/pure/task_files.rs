@@ -1,5 +1,6 @@
 //! Files of texts: GLUE's tables, as `csv.DictReader` with `QUOTE_NONE` reads them, columns, folders.
 
+use crate::common::fixtures::fixture;
 use lowland::downstream::{Columns, Encoded, Row, Sizes, TaskRows, TaskTexts};
 
 const SIZES: Sizes = Sizes { train: 100, validation: 2, test: 100 };
@@ -157,4 +158,26 @@ fn rows_become_sentences_of_any_kind_with_counts_of_what_is_lost() {
     assert!((losses.unknown_share - 42.0 / 172.0).abs() < 1e-12, "{losses:?}");
     let error = texts.encode::<()>(|row| Err(format!("no {}", row.first))).unwrap_err().to_string();
     assert!(error.contains(".tsv:") && error.contains(": no text "), "{error}");
+}
+
+#[test]
+fn random_tables_are_read_as_python_reads_them() {
+    let text = std::fs::read_to_string(fixture("texts/tables.json")).unwrap();
+    let tables: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
+    let (mut skipped_rows, mut empty) = (0, 0);
+    for table in &tables {
+        let wanted: Vec<(String, Option<String>, String)> = serde_json::from_value(table["rows"].clone()).unwrap();
+        match read("t.tsv", table["text"].as_str().unwrap(), &known()) {
+            Ok((rows, skipped)) => {
+                let rows: Vec<_> = rows.into_iter().map(|row| (row.first, row.second, row.label)).collect();
+                assert_eq!((rows, skipped.into()), (wanted, table["skipped"].clone()), "{}", table["text"]);
+                skipped_rows += skipped;
+            }
+            Err(error) => {
+                assert!(wanted.is_empty() && error.contains("holds no row with a label"), "{error}: {}", table["text"]);
+                empty += 1;
+            }
+        }
+    }
+    assert!(tables.len() == 150 && skipped_rows > 50 && (1..40).contains(&empty), "{skipped_rows} {empty}");
 }
