@@ -165,8 +165,8 @@ impl TaskTexts {
     }
 
     /// The task's data, of sentences that are made of each row's texts: words of a language, tokens of a model, or the
-    /// words that stand for a tokenizer's pieces in a language of some of them. Beside it what was lost, with the length
-    /// of the longest sentence.
+    /// words that stand for a tokenizer's pieces in a language of some of them. Beside it what was lost, with the
+    /// length of the longest sentence.
     ///
     /// # Errors
     /// With the row: what cannot be made a sentence. Labels that are all the same.

@@ -1,5 +1,5 @@
-//! Texts and pairs of texts as a model is fed with them: cut into pieces, shortened to a number of tokens, and framed by
-//! the special tokens that a tokenizer's post-processor puts around them.
+//! Texts and pairs of texts as a model is fed with them: cut into pieces, shortened to a number of tokens, and framed
+//! by the special tokens that a tokenizer's post-processor puts around them.
 //!
 //! What is too long loses its end, of a pair first the longer text (`longest_first` of `transformers`).
 

@@ -35,8 +35,8 @@ pub struct TaskArguments {
     /// Without CONFIG: a tokenizer.json, or a folder with one, in place of that in the model's folder
     #[arg(long, value_name = "PATH")]
     pub tokenizer: Option<PathBuf>,
-    /// Without CONFIG: tokens that a text or a pair may have, special ones included; the end of a longer one is cut off,
-    /// of a pair that of the longer text first. Default: the model's positions, 128 at most
+    /// Without CONFIG: tokens that a text or a pair may have, special ones included; the end of a longer one is cut
+    /// off, of a pair that of the longer text first. Default: the model's positions, 128 at most
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_tokens: Option<u32>,
     /// Draws the parts and begins the fits; default: the config's, 0 without one
