@@ -1,5 +1,5 @@
-//! `lowland finetune`: a model trained end to end on a task, read at `<s>`, or at `</s>` where it reads in one
-//! direction.
+//! `lowland finetune`: a model trained end to end on a task, read at a sentence's first token, or at its last where it
+//! reads in one direction.
 
 use std::time::Instant;
 
@@ -7,8 +7,9 @@ use super::arguments::Finetune;
 use super::failure::Failure;
 use super::progress::Gauge;
 use super::task;
-use crate::downstream::{FineTuning, Outcome, finetune, read_token};
+use crate::downstream::{FineTuning, Outcome, finetune_sentences, read_token};
 use crate::gpu::AdapterChoice;
+use crate::model::Reach;
 use crate::ops::{Device, KernelChoice};
 
 pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Finetune) -> Result<(), Failure> {
@@ -31,13 +32,18 @@ pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Fi
         clip: arguments.clip,
         ..FineTuning::default()
     };
-    let seeds = task::seeds(&arguments.task, &opened.corpus);
-    let fits = finetune(&device, &opened.model, &opened.corpus.tokens, &opened.data, &options, &seeds);
+    let seeds = task::seeds(&arguments.task, &opened);
+    let fits = finetune_sentences(&device, &opened.model, &opened.data, &options, &seeds);
     let (fits, interrupted) = task::fits(fits).map_err(Failure::resumable)?;
     gauge.done();
     let method = format!("{}, epoch chosen by validation accuracy", options.describe());
     let width = opened.model.encoder.config.hidden_size as usize;
-    let read = read_token(opened.model.encoder.config.reach());
+    let reach = opened.model.encoder.config.reach();
+    let read = match (&opened.spoken, reach) {
+        (Some(_), _) => read_token(reach),
+        (None, Reach::Sentence) => "first token",
+        (None, Reach::Past) => "last token",
+    };
     let mut outcome = Outcome::new(&opened.data, &fits, format!("{read}, all layers trained"), width, method);
     outcome.seconds = start.elapsed().as_secs_f64();
     (outcome.interrupted, outcome.reached) = (interrupted, !interrupted);

@@ -6,16 +6,17 @@ use super::arguments::{FeatureChoice, Probe, ProbeMethod, ScheduleChoice};
 use super::failure::Failure;
 use super::print;
 use super::progress::Gauge;
-use super::task::{self, Opened};
+use super::task::{self, Opened, Spoken};
 use crate::config::ObjectiveKind;
 use crate::downstream::{
     DownstreamError, Dropping, Features, LinearProbe, Outcome, Pooling, RateSchedule, layer_number, probe, probe_fresh,
     ridge_path,
 };
-use crate::gpu::AdapterChoice;
+use crate::gpu::{AdapterChoice, GpuError};
 use crate::interrupt;
 use crate::language::Words;
-use crate::model::{Model, save_tensors};
+use crate::model::{Model, Reach, save_tensors};
+use crate::ops::batch::Sentence;
 use crate::ops::{Device, KernelChoice};
 
 pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Probe) -> Result<(), Failure> {
@@ -30,16 +31,20 @@ pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Pr
     let opened = task::open(&arguments.task)?;
     let data = &opened.data;
     let device = match (arguments.features, arguments.method) {
-        (FeatureChoice::Lookup, ProbeMethod::Ridge) if !opened.corpus.needs_a_device() => None,
+        (Some(FeatureChoice::Lookup), ProbeMethod::Ridge)
+            if opened.spoken.as_ref().is_none_or(|spoken| !spoken.corpus.needs_a_device()) =>
+        {
+            None
+        }
         _ => Some(Device::open(adapter, kernel_choice)?),
     };
-    if let (FeatureChoice::Lookup, Some(device)) = (arguments.features, &device) {
-        opened.corpus.on(device)?;
+    if let (Some(FeatureChoice::Lookup), Some(device), Some(spoken)) = (arguments.features, &device, &opened.spoken) {
+        spoken.corpus.on(device)?;
     }
     gauge.phase("features");
     let (mut features, mut name) = features(device.as_ref(), arguments, &opened)?;
     if let Some(to) = arguments.projection {
-        let seed = opened.corpus.seed;
+        let seed = opened.seed;
         features = interrupt::or_stop(move || features.project(to as usize, seed))?;
         name += &format!(", projected to {to}");
     }
@@ -51,7 +56,7 @@ pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Pr
     gauge.phase("fits");
     let mut outcome = match (arguments.method, &device) {
         (ProbeMethod::Adamw, Some(device)) => {
-            let seeds = task::seeds(&arguments.task, &opened.corpus);
+            let seeds = task::seeds(&arguments.task, &opened);
             let mut method = options.describe();
             let fits = match arguments.encoder_dropout {
                 0.0 => probe(device, &options, &features, labels, classes as u32, &seeds),
@@ -97,14 +102,14 @@ fn options(arguments: &Probe) -> Result<LinearProbe, Failure> {
     if let Some((flag, _)) = given.iter().find(|(_, given)| *given && arguments.method == ProbeMethod::Ridge) {
         return Err(Failure::usage(format!("{flag} belongs to --method adamw")));
     }
-    if arguments.padded_length.is_some() && arguments.features != FeatureChoice::Padded {
+    if arguments.padded_length.is_some() && arguments.features != Some(FeatureChoice::Padded) {
         return Err(Failure::usage("--padded-length belongs to --features padded".to_string()));
     }
     if !(0.0..1.0).contains(&arguments.encoder_dropout) {
         let message = format!("--encoder-dropout {} must lie in [0, 1)", arguments.encoder_dropout);
         return Err(Failure::usage(message));
     }
-    if arguments.encoder_dropout > 0.0 && arguments.features == FeatureChoice::Lookup {
+    if arguments.encoder_dropout > 0.0 && arguments.features == Some(FeatureChoice::Lookup) {
         return Err(Failure::usage("--encoder-dropout: there is no encoder behind --features lookup".to_string()));
     }
     let options = LinearProbe {
@@ -124,25 +129,67 @@ fn options(arguments: &Probe) -> Result<LinearProbe, Failure> {
     Ok(options)
 }
 
+/// What is read: of a language's sentences what the paper reads; of texts, which are long, a mean or the one token at
+/// which a model that reads in one direction has seen the text.
+fn choice(arguments: &Probe, opened: &Opened) -> FeatureChoice {
+    arguments.features.unwrap_or(match (&opened.spoken, opened.model.encoder.config.reach()) {
+        (Some(_), _) => FeatureChoice::Concat,
+        (None, Reach::Sentence) => FeatureChoice::Mean,
+        (None, Reach::Past) => FeatureChoice::Last,
+    })
+}
+
+/// The words behind a task, which some features need.
+fn spoken<'a>(opened: &'a Opened, features: &str) -> Result<&'a Spoken, Failure> {
+    let none = || Failure::usage(format!("--features {features} needs a run config, whose language has the words"));
+    opened.spoken.as_ref().ok_or_else(none)
+}
+
 /// What the flags make of a model's representations; of lookup tables there are none.
 fn pooling(arguments: &Probe, opened: &Opened) -> Result<Option<Pooling>, Failure> {
-    let longest = opened.data.longest;
-    let pooling = match arguments.features {
+    let config = &opened.model.encoder.config;
+    let pooling = match choice(arguments, opened) {
         FeatureChoice::Concat => Pooling::Concat,
         FeatureChoice::Mean => Pooling::Mean,
         FeatureChoice::First => Pooling::First,
         FeatureChoice::Last => Pooling::Last,
-        FeatureChoice::Padded => Pooling::Padded(arguments.padded_length.unwrap_or(longest as u32 + 2)),
+        FeatureChoice::Padded => {
+            let Spoken { corpus, data } = spoken(opened, "padded")?;
+            let pooling = Pooling::Padded(arguments.padded_length.unwrap_or(data.longest as u32 + 2));
+            let refused = |message: String| Failure::usage(format!("--features padded: {message}"));
+            pooling.check(config.longest(), data.longest).map_err(refused)?;
+            if corpus.tokens.padded(&[], 2).is_err() {
+                return Err(refused("the model has no padding token".into()));
+            }
+            pooling
+        }
         FeatureChoice::Lookup => return Ok(None),
     };
-    let config = &opened.model.encoder.config;
     pooling.check_reach(config.reach()).map_err(|message| Failure::usage(format!("--features first: {message}")))?;
-    let refused = |message: String| Failure::usage(format!("--features padded: {message}"));
-    pooling.check(config.longest(), longest).map_err(refused)?;
-    if matches!(pooling, Pooling::Padded(_)) && opened.corpus.tokens.padded(&[], 2).is_err() {
-        return Err(refused("the model has no padding token".into()));
-    }
     Ok(Some(pooling))
+}
+
+/// Features of sentences as the model is fed with them, padded where they are to be.
+fn of_sentences(
+    model: &Model,
+    opened: &Opened,
+    layer: usize,
+    pooling: Pooling,
+    parts: &[usize],
+    dropping: Dropping,
+) -> Result<Features, GpuError> {
+    match (&opened.spoken, pooling) {
+        (Some(Spoken { corpus, data }), Pooling::Padded(_)) => {
+            let words: Vec<Words> = parts.iter().flat_map(|i| data.parts()[*i].sentences.clone()).collect();
+            let of = (words.as_slice(), data.longest);
+            Features::of_model_in_training(model, &corpus.tokens, layer, pooling, of, dropping)
+        }
+        _ => {
+            let data = &opened.data;
+            let fed: Vec<Sentence> = parts.iter().flat_map(|i| data.parts()[*i].sentences.clone()).collect();
+            Features::of_sentences(model, layer, pooling, (&fed, data.longest), dropping)
+        }
+    }
 }
 
 /// The training part's features of an encoder in training.
@@ -163,11 +210,9 @@ impl<'a> Redrawn<'a> {
     }
 
     fn draw(&self, p: f64, seed: u64, epoch: u32) -> Result<Features, DownstreamError> {
-        let (data, tokens) = (&self.opened.data, &self.opened.corpus.tokens);
-        let of = (data.train.sentences.as_slice(), data.longest);
         let dropping = Dropping { p, seed, draw: epoch.into() };
-        let drawn = Features::of_model_in_training(&self.model, tokens, self.layer, self.pooling, of, dropping)?;
-        let seed = self.opened.corpus.seed;
+        let drawn = of_sentences(&self.model, self.opened, self.layer, self.pooling, &[0], dropping)?;
+        let seed = self.opened.seed;
         match self.projection {
             Some(to) => Ok(interrupt::or_stop(move || drawn.project(to as usize, seed))?),
             None => Ok(drawn),
@@ -177,13 +222,12 @@ impl<'a> Redrawn<'a> {
 
 /// Features of all three parts, one after another, and what they are.
 fn features(device: Option<&Device>, arguments: &Probe, opened: &Opened) -> Result<(Features, String), Failure> {
-    let data = &opened.data;
-    let sentences: Vec<Words> = data.parts().into_iter().flat_map(|part| part.sentences.clone()).collect();
     let pooling = match pooling(arguments, opened)? {
         Some(pooling) => pooling,
         None => {
-            let (corpus, longest) = (opened.corpus.clone(), data.longest);
-            let kind = corpus.objective.kind;
+            let Spoken { corpus, data } = spoken(opened, "lookup")?;
+            let sentences: Vec<Words> = data.parts().into_iter().flat_map(|part| part.sentences.clone()).collect();
+            let (corpus, longest, kind) = (corpus.clone(), data.longest, corpus.objective.kind);
             let look_up = move || corpus.truth().map(|truth| Features::exact(kind, truth, &sentences, longest));
             let features =
                 interrupt::or_stop(look_up)?.map_err(|none| Failure::usage(format!("--features lookup: {none}")))?;
@@ -197,8 +241,7 @@ fn features(device: Option<&Device>, arguments: &Probe, opened: &Opened) -> Resu
     let encoder = &opened.model.encoder;
     let layer = layer_number(arguments.layer, encoder).map_err(|e| Failure::usage(format!("--layer: {e}")))?;
     let model = opened.model.on(device.expect("opened for all but the lookup table"))?;
-    let (tokens, longest) = (&opened.corpus.tokens, data.longest);
-    let features = Features::of_model(&model, tokens, layer, pooling, &sentences, longest)?;
+    let features = of_sentences(&model, opened, layer, pooling, &[0, 1, 2], Dropping::NONE)?;
     let name = match pooling {
         Pooling::Concat => "concat",
         Pooling::Mean => "mean",

@@ -1,20 +1,31 @@
 //! What `probe` and `finetune` share: a model, a task's data, the printed outcome.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::arguments::TaskArguments;
 use super::failure::{DIVERGED, Failure, INPUT_OUTPUT, MEMORY};
 use super::{advice, print};
 use crate::config;
-use crate::downstream::{DownstreamError, Fit, Limits, Outcome, Sizes, TaskData};
+use crate::downstream::{Columns, DownstreamError, Fit, Limits, Outcome, Sizes, TaskData, TaskError, TaskRows};
 use crate::interrupt::{self, Interrupted};
 use crate::language::{Task, UnknownTask};
 use crate::model::{self, Loaded};
+use crate::ops::batch::Sentence;
+use crate::text::Pieces;
 use crate::train::Corpus;
 
 /// A model with its task.
 pub struct Opened {
     pub model: Loaded,
+    pub seed: u64,
+    /// As the model is fed with it.
+    pub data: TaskData<Sentence>,
+    /// Where the sentences are words of a config's language.
+    pub spoken: Option<Spoken>,
+}
+
+/// A task's sentences as words of a language.
+pub struct Spoken {
     pub corpus: Corpus,
     pub data: TaskData,
 }
@@ -25,47 +36,134 @@ pub fn open(arguments: &TaskArguments) -> Result<Opened, Failure> {
 }
 
 fn open_here(arguments: &TaskArguments) -> Result<Opened, Failure> {
-    let model = model::load(&arguments.model)?;
+    let columns = Columns { texts: arguments.text_column.clone(), label: arguments.label_column.clone() };
+    if columns.texts.len() > 2 {
+        return Err(Failure::usage("--text-column: one, or two for a pair".to_string()));
+    }
+    let model = model::load_body(&arguments.model)?;
     model.notes.iter().for_each(|n| print::note(n));
-    let resolved = config::load(&arguments.config, &arguments.overrides)?;
-    super::text::prepare(&resolved.config)?;
-    let corpus = Corpus::open(&resolved.config.language, &resolved.config.objective, resolved.config.seed)?;
-    print::notes(&corpus);
-    let corpus = super::examples::spoken_by(&model, &corpus)?;
     let sizes = Sizes {
         train: arguments.train as usize,
         validation: arguments.validation as usize,
         test: arguments.test as usize,
     };
     let path = Path::new(&arguments.task);
-    let is_file = path.exists() || [".csv", ".jsonl", ".json"].iter().any(|e| arguments.task.ends_with(e));
-    let data = match is_file {
-        true => {
-            let longest = model.encoder.config.longest().saturating_sub(2) as usize;
-            let limits = Limits { vocabulary: &corpus.vocabulary, longest };
-            TaskData::of_file(path, limits, corpus.seed, sizes)
+    let is_file = path.exists() || [".csv", ".jsonl", ".json", ".tsv"].iter().any(|e| arguments.task.ends_with(e));
+    match &arguments.config {
+        Some(config) => {
+            let spoken = spoken(arguments, config, &model, is_file.then_some((path, &columns)), sizes)?;
+            let seed = spoken.corpus.seed;
+            let data = spoken.data.fed(&spoken.corpus.tokens, model.encoder.config.reach());
+            Ok(Opened { model, seed, data, spoken: Some(spoken) })
         }
-        false => {
-            let task: Task = arguments.task.parse().map_err(|e: UnknownTask| {
-                Failure::usage(format!(
-                    "--task: {e}; or a file of rows that ends in .csv or .jsonl, or a folder of such"
-                ))
-            })?;
-            {
-                let truth = corpus.truth().map_err(|none| {
-                    Failure::usage(format!("--task {task}: {none}; take a file of rows that ends in .csv or .jsonl"))
-                })?;
-                TaskData::of_language(truth, task, arguments.with_prior, corpus.seed, sizes)
-            }
+        None if !is_file => Err(Failure::usage(format!(
+            "--task {}: no such file or folder; a task of a language needs its run config behind MODEL",
+            arguments.task
+        ))),
+        None => {
+            let seed = arguments.seed.unwrap_or(0);
+            let data =
+                texts(arguments, &model, TaskRows::read(path, &columns).map_err(DownstreamError::from)?, seed, sizes)?;
+            Ok(Opened { model, seed, data, spoken: None })
         }
-    };
-    let data = data.map_err(DownstreamError::from)?;
-    Ok(Opened { model, corpus, data })
+    }
 }
 
-/// The seeds of the fits: 0, 1, ... behind the config's.
-pub fn seeds(arguments: &TaskArguments, corpus: &Corpus) -> Vec<u64> {
-    (0..u64::from(arguments.seeds)).map(|i| corpus.seed.wrapping_add(i)).collect()
+/// A task whose sentences are words of a config's language, from a file or drawn from the language.
+fn spoken(
+    arguments: &TaskArguments,
+    config: &Path,
+    model: &Loaded,
+    file: Option<(&Path, &Columns)>,
+    sizes: Sizes,
+) -> Result<Spoken, Failure> {
+    let of_texts = [("--tokenizer", arguments.tokenizer.is_some()), ("--max-tokens", arguments.max_tokens.is_some())];
+    if let Some((flag, _)) = of_texts.iter().find(|(_, given)| *given) {
+        return Err(Failure::usage(format!(
+            "{flag}: with {} sentences are words of its language; leave the config out and the model's tokenizer reads \
+             the texts",
+            config.display()
+        )));
+    }
+    let resolved = config::load(config, &arguments.overrides)?;
+    super::text::prepare(&resolved.config)?;
+    let seed = arguments.seed.unwrap_or(resolved.config.seed);
+    let corpus = Corpus::open(&resolved.config.language, &resolved.config.objective, seed)?;
+    print::notes(&corpus);
+    let corpus = super::examples::spoken_by(model, &corpus)?;
+    let data = match file {
+        Some((path, columns)) => {
+            let longest = model.encoder.config.longest().saturating_sub(2) as usize;
+            let limits = Limits { vocabulary: &corpus.vocabulary, longest };
+            TaskRows::read(path, columns).and_then(|rows| TaskData::of_words(rows, limits, corpus.seed, sizes))
+        }
+        None => {
+            let task: Task = arguments.task.parse().map_err(|e: UnknownTask| {
+                Failure::usage(format!(
+                    "--task: {e}; or a file of rows that ends in .csv, .jsonl or .tsv, or a folder of such"
+                ))
+            })?;
+            let truth = corpus.truth().map_err(|none| {
+                Failure::usage(format!("--task {task}: {none}; take a file of rows that ends in .csv, .jsonl or .tsv"))
+            })?;
+            TaskData::of_language(truth, task, arguments.with_prior, corpus.seed, sizes)
+        }
+    };
+    Ok(Spoken { data: data.map_err(DownstreamError::from)?, corpus })
+}
+
+/// Texts as the model's tokenizer cuts them.
+fn texts(
+    arguments: &TaskArguments,
+    model: &Loaded,
+    rows: TaskRows,
+    seed: u64,
+    sizes: Sizes,
+) -> Result<TaskData<Sentence>, Failure> {
+    const MOST: u32 = 128;
+    if arguments.with_prior {
+        return Err(Failure::usage(
+            "--with-prior belongs to a run config, whose language labels sentences".to_string(),
+        ));
+    }
+    let config = &model.encoder.config;
+    let longest = config.longest();
+    let most = arguments.max_tokens.unwrap_or(longest.min(MOST));
+    if most > longest {
+        return Err(Failure::usage(format!("--max-tokens {most}: the model has positions for {longest}")));
+    }
+    let pieces = pieces(arguments, &model.folder)?;
+    let framing = pieces.framing(most as usize).map_err(|e| Failure::usage(format!("--max-tokens: {e}")))?;
+    let texts = rows.parts(seed, sizes).map_err(DownstreamError::from)?;
+    if texts.has_pairs() && !framing.parts_pairs() {
+        print::note("the tokenizer puts no special token between the two texts of a pair; they follow one another");
+    }
+    let data: Result<_, TaskError> = TaskData::of_texts(texts, &pieces, config, most as usize);
+    Ok(data.map_err(DownstreamError::from)?)
+}
+
+/// The tokenizer of a model, or another that is named.
+fn pieces(arguments: &TaskArguments, folder: &Path) -> Result<Pieces, Failure> {
+    const NAME: &str = "tokenizer.json";
+    let path: PathBuf = match &arguments.tokenizer {
+        Some(named) if named.is_dir() => named.join(NAME),
+        Some(named) => named.clone(),
+        None if !folder.join(NAME).exists() => {
+            return Err(Failure::usage(format!(
+                "{}: has no {NAME}, by which texts are cut into pieces. --tokenizer PATH names one; \
+                 `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)` of transformers writes it where there are \
+                 other files of a tokenizer; a run config behind MODEL reads texts as words of its language",
+                folder.display()
+            )));
+        }
+        None => folder.join(NAME),
+    };
+    Pieces::read(&path).map_err(|e| Failure::usage(e.to_string()))
+}
+
+/// The seeds of the fits: 0, 1, ... behind the task's.
+pub fn seeds(arguments: &TaskArguments, opened: &Opened) -> Vec<u64> {
+    (0..u64::from(arguments.seeds)).map(|i| opened.seed.wrapping_add(i)).collect()
 }
 
 pub fn check_rate(lr: f64) -> Result<(), Failure> {
@@ -98,11 +196,19 @@ pub fn report(outcome: &Outcome, json: bool) -> Result<(), Failure> {
     };
     let bayes =
         outcome.bayes.map_or(String::new(), |b| format!("; Bayes, of the truth behind the labels, {}", percent(b)));
+    // A language's tasks come without them.
+    let lost = match (outcome.max_tokens, outcome.truncated, outcome.unknown_share) {
+        (Some(most), Some(truncated), Some(unknown)) => format!(
+            "\n{truncated} texts cut to {most} tokens, {} of the pieces unknown to the tokenizer",
+            percent(unknown)
+        ),
+        _ => String::new(),
+    };
     let end = if outcome.interrupted { " (interrupted)" } else { "" };
     Ok(print::line(&format!(
         "task {}: accuracy {}{spread}{end}\n\
          chance {} of {} classes, majority {}{bayes}\n\
-         {} sentences to train, {} to validate, {} to test (sampling error {}); {} without a label\n\
+         {} sentences to train, {} to validate, {} to test (sampling error {}); {} without a label{lost}\n\
          {}, {} numbers a sentence, {}, {}",
         outcome.task,
         percent(a.accuracy),

@@ -11,6 +11,8 @@ use std::collections::BTreeSet;
 
 pub use crate::language::part_seed;
 use crate::language::{LabelError, Labelled, Task, Truth, Words, part, task_names};
+use crate::model::{Reach, TokenIds};
+use crate::ops::batch::Sentence;
 
 /// An error in a task or its file, and its place.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -46,16 +48,17 @@ pub struct Sizes {
     pub test: usize,
 }
 
-/// Sentences, as numbers of words, and the number of each one's class.
+/// Sentences and the number of each one's class. They are numbers of words in a language's vocabulary, or, as
+/// [`Sentence`], what a model is fed with: token ids, with the token marked that a classifier reads.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Part {
-    /// As numbers in the language's vocabulary.
-    pub sentences: Vec<Words>,
+pub struct Part<S = Words> {
+    /// In the order of `labels`.
+    pub sentences: Vec<S>,
     /// Number of each sentence's class in [`TaskData::classes`].
     pub labels: Vec<u32>,
 }
 
-impl Part {
+impl<S> Part<S> {
     /// Labelled sentences.
     pub fn len(&self) -> usize {
         self.labels.len()
@@ -67,29 +70,42 @@ impl Part {
     }
 }
 
+/// What texts lost on their way to token ids.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Losses {
+    /// Tokens that a text may have.
+    pub max_tokens: usize,
+    /// Texts, or pairs, that were longer and lost their end.
+    pub truncated: u64,
+    /// Share of the pieces that stand for what the tokenizer does not know.
+    pub unknown_share: f64,
+}
+
 /// A task's data.
 #[derive(Clone, Debug)]
-pub struct TaskData {
+pub struct TaskData<S = Words> {
     /// `A`, `span:3`, `task-6`, or the file that it was read from.
     pub task: String,
     /// Names of the classes that occur.
     pub classes: Vec<String>,
     /// What a fit learns from.
-    pub train: Part,
+    pub train: Part<S>,
     /// What an epoch or a ridge is chosen by.
-    pub validation: Part,
+    pub validation: Part<S>,
     /// What the accuracy is counted on, and nothing chosen by.
-    pub test: Part,
-    /// Drawn sentences that have no label.
+    pub test: Part<S>,
+    /// Drawn sentences, or rows of files, that have no label.
     pub skipped: u64,
-    /// Words of the longest sentence that there may be.
+    /// Words of the longest sentence that there may be; of what a model is fed with, tokens.
     pub longest: usize,
+    /// Of texts that a tokenizer cut into pieces.
+    pub losses: Option<Losses>,
     /// The best possible accuracy on the truth, where it is defined.
     pub bayes: Option<f64>,
 }
 
 /// Sentences and names of labels, before the classes are numbered.
-pub(super) type Named = Vec<(Words, String)>;
+pub(super) type Named<S = Words> = Vec<(S, String)>;
 
 impl TaskData {
     /// Draws and labels sentences of a language.
@@ -124,8 +140,30 @@ impl TaskData {
         Ok(TaskData { skipped, bayes, ..data })
     }
 
+    /// The same sentences as a model is fed with them, under the ids that it gives the words: `<s> w1 ... wn </s>`,
+    /// marked where a classifier reads ([`TokenIds::classified`]).
+    pub fn fed(&self, tokens: &TokenIds, reach: Reach) -> TaskData<Sentence> {
+        let part = |part: &Part| Part {
+            sentences: part.sentences.iter().map(|words| tokens.classified(words, 0, reach)).collect(),
+            labels: part.labels.clone(),
+        };
+        TaskData {
+            task: self.task.clone(),
+            classes: self.classes.clone(),
+            train: part(&self.train),
+            validation: part(&self.validation),
+            test: part(&self.test),
+            skipped: self.skipped,
+            longest: self.longest + 2,
+            losses: self.losses,
+            bayes: self.bayes,
+        }
+    }
+}
+
+impl<S> TaskData<S> {
     /// Numbers the classes of three parts.
-    pub(super) fn numbered(task: String, parts: Vec<Named>, longest: usize) -> Result<TaskData, TaskError> {
+    pub(super) fn numbered(task: String, parts: Vec<Named<S>>, longest: usize) -> Result<TaskData<S>, TaskError> {
         let all: BTreeSet<&str> = parts.iter().flatten().map(|(_, label)| label.as_str()).collect();
         let classes: Vec<String> = all.into_iter().map(str::to_string).collect();
         if classes.len() < 2 {
@@ -134,16 +172,16 @@ impl TaskData {
         }
         let number = |label: &String| classes.binary_search(label).expect("all labels are listed") as u32;
         let mut made = parts.into_iter().map(|named| {
-            let (sentences, names): (Vec<Words>, Vec<String>) = named.into_iter().unzip();
+            let (sentences, names): (Vec<S>, Vec<String>) = named.into_iter().unzip();
             Part { labels: names.iter().map(number).collect(), sentences }
         });
-        let [train, validation, test] = std::array::from_fn(|_| made.next().unwrap_or_default());
+        let [train, validation, test] = std::array::from_fn(|_| made.next().expect("three parts"));
         drop(made);
-        Ok(TaskData { task, train, validation, test, skipped: 0, longest, bayes: None, classes })
+        Ok(TaskData { task, train, validation, test, skipped: 0, longest, losses: None, bayes: None, classes })
     }
 
     /// The three parts in order.
-    pub fn parts(&self) -> [&Part; 3] {
+    pub fn parts(&self) -> [&Part<S>; 3] {
         [&self.train, &self.validation, &self.test]
     }
 

@@ -30,8 +30,13 @@ pub enum Pooling {
 impl Pooling {
     /// Features of a sentence of a model of width `d`, where a sentence has up to `longest` words.
     pub fn width(self, d: usize, longest: usize) -> usize {
+        self.width_of_tokens(d, longest + 2)
+    }
+
+    /// The same where a sentence has up to so many tokens.
+    fn width_of_tokens(self, d: usize, tokens: usize) -> usize {
         match self {
-            Pooling::Concat => (longest + 2) * d,
+            Pooling::Concat => tokens * d,
             Pooling::Padded(length) => (length as usize - 2) * d,
             Pooling::Mean | Pooling::First | Pooling::Last => d,
         }
@@ -80,6 +85,11 @@ pub struct Dropping {
     pub draw: u64,
 }
 
+impl Dropping {
+    /// Nothing is dropped.
+    pub const NONE: Dropping = Dropping { p: 0.0, seed: 0, draw: 0 };
+}
+
 /// Features of some sentences, `[rows x width]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Features {
@@ -89,8 +99,15 @@ pub struct Features {
     pub values: Vec<f32>,
 }
 
-/// Sentences of one forward batch.
+/// Sentences of one forward batch, and tokens that it may have: few enough that activations of 128 tokens in models of
+/// width 768 can be bound where 128 MiB can.
 const BATCH: usize = 128;
+const TOKENS: usize = 8192;
+
+/// Sentences of one forward batch, where each has up to so many tokens.
+pub(super) fn batch_of(tokens: usize) -> usize {
+    (TOKENS / tokens.max(1)).clamp(1, BATCH)
+}
 
 /// A layer that a model does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -144,8 +161,7 @@ impl Features {
         sentences: &[Words],
         longest: usize,
     ) -> Result<Features, GpuError> {
-        let still = Dropping { p: 0.0, seed: 0, draw: 0 };
-        Features::of_model_in_training(model, tokens, layer, pooling, (sentences, longest), still)
+        Features::of_model_in_training(model, tokens, layer, pooling, (sentences, longest), Dropping::NONE)
     }
 
     /// The same of a model in training: what is dropped is a function of the draw, not of how often it is asked for.
@@ -160,9 +176,6 @@ impl Features {
         (sentences, longest): (&[Words], usize),
         dropping: Dropping,
     ) -> Result<Features, GpuError> {
-        let d = model.encoder.config.hidden_size as usize;
-        let width = pooling.width(d, longest);
-        let mut model = model.clone();
         let fed = |words: &Words| match pooling {
             Pooling::Padded(length) => {
                 let mut sentence = tokens.padded(words, length as usize).expect("a model with a padding token");
@@ -174,16 +187,32 @@ impl Features {
             }
             _ => tokens.classified(words, 0, model.encoder.config.reach()),
         };
+        let inputs: Vec<Sentence> = sentences.iter().map(fed).collect();
+        Features::of_sentences(model, layer, pooling, (&inputs, longest + 2), dropping)
+    }
+
+    /// The same of sentences as a model is fed with them, of up to `tokens` tokens.
+    pub fn of_sentences(
+        model: &Model,
+        layer: usize,
+        pooling: Pooling,
+        (inputs, tokens): (&[Sentence], usize),
+        dropping: Dropping,
+    ) -> Result<Features, GpuError> {
+        let d = model.encoder.config.hidden_size as usize;
+        let width = pooling.width_of_tokens(d, tokens);
+        let mut model = model.clone();
         if let Pooling::Padded(_) = pooling {
             // The variant whose rows each have keys of their own.
             let variants = model.device.variants.with(Family::AttentionForward, "row");
             model.device = model.device.with(variants.expect("every adapter runs the plain variant"));
         }
-        let inputs: Vec<Sentence> = sentences.iter().map(fed).collect();
-        let pass = RepresentationPass::dropping(&model, dims_for(&inputs, BATCH), layer, dropping.p)?;
-        let batches = inputs.len().div_ceil(BATCH) as u64;
+        let longest = inputs.iter().map(|sentence| sentence.ids.len()).max().unwrap_or(0);
+        let batch = batch_of(longest);
+        let pass = RepresentationPass::dropping(&model, dims_for(inputs, batch), layer, dropping.p)?;
+        let batches = inputs.len().div_ceil(batch) as u64;
         let mut values = Vec::with_capacity(inputs.len() * width);
-        for (chunk, number) in inputs.chunks(BATCH).zip(dropping.draw * batches..) {
+        for (chunk, number) in inputs.chunks(batch).zip(dropping.draw * batches..) {
             let packed = pass.draw(chunk, dropping.seed, number)?;
             let mut from = 0;
             for sentence in chunk {

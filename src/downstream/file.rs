@@ -1,13 +1,15 @@
-//! Tasks from files: JSON lines with the fields `text` and `label`, or CSV with columns of these names (quotes as in
-//! RFC 4180). Blanks around a label are no part of it, and a row without one is an error. One file is shuffled and cut
-//! into the three parts; a folder has `train`, `validation` and `test` files.
+//! Tasks from files of rows. One file is shuffled and cut into the three parts; a folder has `train`, `validation` and
+//! `test` files, or, as those of GLUE, whose test parts have no labels, `train` and `dev`: dev is then the test part,
+//! and the validation part is split off train.
 
 use std::path::{Path, PathBuf};
 
-use super::data::{Named, Sizes, TaskData, TaskError};
+use rayon::prelude::*;
+
+use super::data::{Losses, Named, Sizes, TaskData, TaskError};
+use super::rows::{Columns, ENDINGS, Row, Rows, error};
 use crate::model::Vocabulary;
 use crate::random::{Purpose, Stream};
-use crate::text::without_mark;
 
 /// The limits that sentences of a file must keep.
 #[derive(Clone, Copy, Debug)]
@@ -18,48 +20,226 @@ pub struct Limits<'v> {
     pub longest: usize,
 }
 
-/// Endings of files that can be read.
-const ENDINGS: [&str; 3] = ["csv", "jsonl", "json"];
+/// Rows of a task's files, all of them.
+#[derive(Clone, Debug)]
+pub struct TaskRows {
+    task: String,
+    files: Files,
+    skipped: u64,
+}
 
-fn error(place: impl std::fmt::Display, message: impl Into<String>) -> TaskError {
-    TaskError::Wrong { place: place.to_string(), message: message.into() }
+#[derive(Clone, Debug)]
+enum Files {
+    /// One, to be cut into the three parts.
+    One(Vec<Row>),
+    /// Train and dev.
+    Two([Vec<Row>; 2]),
+    /// The three parts.
+    Three([Vec<Row>; 3]),
+}
+
+/// Rows of the three parts of a task.
+#[derive(Clone, Debug)]
+pub struct TaskTexts {
+    /// The file or folder.
+    pub task: String,
+    /// To train on, to choose an epoch or a ridge by, to test on.
+    pub parts: [Vec<Row>; 3],
+    /// Rows of the files that have no label or too few columns.
+    pub skipped: u64,
+}
+
+/// What was made of a row's texts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Encoded<S> {
+    /// The sentence.
+    pub sentence: S,
+    /// Its words or tokens.
+    pub length: usize,
+    /// Pieces that the texts were cut into.
+    pub pieces: usize,
+    /// Those of them that nothing is known of.
+    pub unknown: usize,
+    /// Whether pieces were cut off.
+    pub truncated: bool,
+}
+
+/// The label that GLUE's test parts have in the form of Hugging Face's `datasets`: none.
+const NO_LABEL: &str = "-1";
+
+impl TaskRows {
+    /// Reads a file, or the files of a folder.
+    ///
+    /// # Errors
+    /// With file and line: what cannot be read; columns that are not there; labels that are empty.
+    pub fn read(path: &Path, columns: &Columns) -> Result<TaskRows, TaskError> {
+        let mut skipped = 0;
+        let mut rows = |path: &Path| {
+            let read = Rows::read(path, columns)?;
+            skipped += read.skipped;
+            Ok::<_, TaskError>(read.rows)
+        };
+        let files = if path.is_dir() {
+            let train = find(path, "train")?;
+            let (dev, validation) = (find(path, "dev"), find(path, "validation"));
+            match (dev, validation, find(path, "test")) {
+                (Ok(dev), ..) => Files::Two([rows(&train)?, rows(&dev)?]),
+                (_, Ok(validation), Err(_)) => Files::Two([rows(&train)?, rows(&validation)?]),
+                (_, validation, test) => {
+                    let (validation, test) = (validation?, test?);
+                    let parts = [rows(&train)?, rows(&validation)?, rows(&test)?];
+                    let none = |rows: &[Row]| rows.iter().all(|row| row.label == NO_LABEL);
+                    if none(&parts[2]) && !none(&parts[0]) {
+                        let message = "all labels are -1, which marks rows without one; without this file the \
+                                       validation file is the test part";
+                        return Err(error(test.display(), message));
+                    }
+                    Files::Three(parts)
+                }
+            }
+        } else {
+            Files::One(rows(path)?)
+        };
+        Ok(TaskRows { task: path.display().to_string(), files, skipped })
+    }
+
+    /// All rows.
+    fn each(&self) -> impl Iterator<Item = &Row> {
+        let files: Vec<&[Row]> = match &self.files {
+            Files::One(rows) => vec![rows],
+            Files::Two(files) => files.iter().map(Vec::as_slice).collect(),
+            Files::Three(files) => files.iter().map(Vec::as_slice).collect(),
+        };
+        files.into_iter().flatten()
+    }
+
+    /// The three parts, where there are more rows than asked for a random choice of them, which is the seed's.
+    ///
+    /// # Errors
+    /// Too few rows.
+    pub fn parts(self, seed: u64, sizes: Sizes) -> Result<TaskTexts, TaskError> {
+        let wanted = [sizes.train, sizes.validation, sizes.test];
+        let few = |rows: usize, file: String| TaskError::FewRows { file, rows, asked: wanted };
+        let parts = match self.files {
+            Files::One(mut rows) => {
+                if rows.len() < wanted.iter().sum() {
+                    return Err(few(rows.len(), self.task));
+                }
+                shuffle(&mut rows, seed, 0);
+                let mut rest = rows.into_iter();
+                wanted.map(|n| rest.by_ref().take(n).collect())
+            }
+            Files::Two([mut train, mut test]) => {
+                if train.len() < sizes.validation + 2 {
+                    let file = &train[0].file;
+                    let message = format!(
+                        "{} rows; {} of them are to validate, which leaves fewer than 2 to train on",
+                        train.len(),
+                        sizes.validation
+                    );
+                    return Err(error(file, message));
+                }
+                shuffle(&mut train, seed, 0);
+                shuffle(&mut test, seed, 2);
+                let validation = train.split_off(train.len() - sizes.validation);
+                train.truncate(sizes.train);
+                test.truncate(sizes.test);
+                [train, validation, test]
+            }
+            Files::Three(mut parts) => {
+                for (i, (rows, wanted)) in parts.iter_mut().zip(wanted).enumerate() {
+                    shuffle(rows, seed, i as u64);
+                    rows.truncate(wanted);
+                }
+                parts
+            }
+        };
+        Ok(TaskTexts { task: self.task, parts, skipped: self.skipped })
+    }
+}
+
+impl TaskTexts {
+    /// Whether any row is a pair.
+    pub fn has_pairs(&self) -> bool {
+        self.parts.iter().flatten().any(|row| row.second.is_some())
+    }
+
+    /// The task's data, of sentences that are made of each row's texts: words of a language, tokens of a model, or the
+    /// words that stand for a tokenizer's pieces in a language of some of them. Beside it what was lost, with the
+    /// length of the longest sentence.
+    ///
+    /// # Errors
+    /// With the row: what cannot be made a sentence. Labels that are all the same.
+    pub fn encode<S: Send>(
+        self,
+        encode: impl Fn(&Row) -> Result<Encoded<S>, String> + Sync,
+    ) -> Result<(TaskData<S>, Losses), TaskError> {
+        let (mut longest, mut truncated, mut pieces, mut unknown) = (0, 0, 0, 0);
+        let mut parts = Vec::with_capacity(3);
+        for rows in &self.parts {
+            let made: Vec<Encoded<S>> = rows
+                .par_iter()
+                .map(|row| encode(row).map_err(|message| row.wrong(message)))
+                .collect::<Result<_, _>>()?;
+            let mut named = Named::with_capacity(rows.len());
+            for (row, made) in rows.iter().zip(made) {
+                longest = longest.max(made.length);
+                truncated += u64::from(made.truncated);
+                pieces += made.pieces;
+                unknown += made.unknown;
+                named.push((made.sentence, row.label.clone()));
+            }
+            parts.push(named);
+        }
+        let losses =
+            Losses { max_tokens: longest, truncated, unknown_share: unknown as f64 / (pieces as f64).max(1.0) };
+        let data = TaskData::numbered(self.task, parts, longest)?;
+        Ok((TaskData { skipped: self.skipped, ..data }, losses))
+    }
 }
 
 impl TaskData {
-    /// Reads a file or a folder of three files.
+    /// Reads a file or a folder of files, whose texts are words of a language with blanks between them.
     ///
     /// # Errors
     /// With file and line: what cannot be read, words that the model does not know, sentences that are too long, labels
     /// that are empty; too few rows.
     pub fn of_file(path: &Path, limits: Limits<'_>, seed: u64, sizes: Sizes) -> Result<TaskData, TaskError> {
-        let task = path.display().to_string();
-        let wanted = [sizes.train, sizes.validation, sizes.test];
-        let parts: Vec<Named> = if path.is_dir() {
-            let parts = ["train", "validation", "test"].into_iter().zip(wanted).enumerate();
-            parts
-                .map(|(i, (name, wanted))| {
-                    let mut rows = read(&find(path, name)?, limits)?;
-                    shuffle(&mut rows, seed, i as u64);
-                    rows.truncate(wanted);
-                    Ok(rows)
-                })
-                .collect::<Result<_, TaskError>>()?
-        } else {
-            let mut rows = read(path, limits)?;
-            let total: usize = wanted.iter().sum();
-            if rows.len() < total {
-                return Err(TaskError::FewRows { file: task, rows: rows.len(), asked: wanted });
-            }
-            shuffle(&mut rows, seed, 0);
-            let mut rest = rows.into_iter();
-            wanted.into_iter().map(|n| rest.by_ref().take(n).collect()).collect()
-        };
-        let longest = parts.iter().flatten().map(|(words, _)| words.len()).max().unwrap_or(0);
-        TaskData::numbered(task, parts, longest)
+        TaskData::of_words(TaskRows::read(path, &Columns::default())?, limits, seed, sizes)
+    }
+
+    /// The same of rows that were read.
+    ///
+    /// # Errors
+    /// As [`of_file`](Self::of_file).
+    pub fn of_words(rows: TaskRows, limits: Limits<'_>, seed: u64, sizes: Sizes) -> Result<TaskData, TaskError> {
+        // Those that are not drawn too, so that a file is good or not whatever the seed.
+        rows.each().try_for_each(|row| limits.words(row).map(drop).map_err(|message| row.wrong(message)))?;
+        let (data, _) = rows.parts(seed, sizes)?.encode(|row| limits.words(row))?;
+        Ok(data)
     }
 }
 
-fn shuffle(rows: &mut Named, seed: u64, part: u64) {
+impl Limits<'_> {
+    fn words(&self, row: &Row) -> Result<Encoded<Vec<u32>>, String> {
+        if row.second.is_some() {
+            return Err("a pair of texts; a language's sentence is one".into());
+        }
+        let number = |word: &str| {
+            let unknown =
+                || format!("`{}` is not in the model's vocabulary", word.chars().take(40).collect::<String>());
+            self.vocabulary.number(word).ok_or_else(unknown)
+        };
+        let words: Vec<u32> = row.first.split_whitespace().map(number).collect::<Result<_, _>>()?;
+        match words.len() {
+            0 => Err("a sentence without words".into()),
+            n if n > self.longest => Err(format!("{n} words, the model has positions for {}", self.longest)),
+            n => Ok(Encoded { sentence: words, length: n, pieces: n, unknown: 0, truncated: false }),
+        }
+    }
+}
+
+fn shuffle(rows: &mut [Row], seed: u64, part: u64) {
     let mut stream = Stream::new(seed, Purpose::Downstream, part);
     for i in (1..rows.len()).rev() {
         rows.swap(i, stream.below(i as u32 + 1) as usize);
@@ -69,90 +249,5 @@ fn shuffle(rows: &mut Named, seed: u64, part: u64) {
 fn find(folder: &Path, name: &str) -> Result<PathBuf, TaskError> {
     let candidates = ENDINGS.map(|ending| folder.join(format!("{name}.{ending}")));
     let found = candidates.into_iter().find(|path| path.exists());
-    found.ok_or_else(|| error(folder.display(), format!("has no {name}.csv or {name}.jsonl")))
-}
-
-fn read(path: &Path, limits: Limits<'_>) -> Result<Named, TaskError> {
-    let file = path.display().to_string();
-    let bytes = std::fs::read(path).map_err(|e| error(&file, format!("cannot be read: {e}")))?;
-    let text = String::from_utf8(bytes).map_err(|_| error(&file, "is not UTF-8 text"))?;
-    let text = without_mark(&text);
-    let rows = match path.extension().and_then(|e| e.to_str()) {
-        Some("csv") => csv_rows(text, &file)?,
-        Some("jsonl" | "json") => json_rows(text, &file)?,
-        _ => return Err(error(file, "a task is a file that ends in .csv or .jsonl, or a folder of such files")),
-    };
-    if rows.is_empty() {
-        return Err(error(file, "holds no row"));
-    }
-    rows.into_iter()
-        .map(|(line, text, label)| {
-            let place = format!("{file}:{line}");
-            let label = label.trim();
-            if label.is_empty() {
-                return Err(error(place, "`label` is empty; give the row a label, or leave it out"));
-            }
-            let words = encode(&text, limits).map_err(|message| error(&place, message))?;
-            Ok((words, label.to_string()))
-        })
-        .collect()
-}
-
-fn encode(text: &str, limits: Limits<'_>) -> Result<Vec<u32>, String> {
-    let number = |word: &str| {
-        let unknown = || format!("`{}` is not in the model's vocabulary", word.chars().take(40).collect::<String>());
-        limits.vocabulary.number(word).ok_or_else(unknown)
-    };
-    let words: Vec<u32> = text.split_whitespace().map(number).collect::<Result<_, _>>()?;
-    match words.len() {
-        0 => Err("a sentence without words".into()),
-        n if n > limits.longest => Err(format!("{n} words, the model has positions for {}", limits.longest)),
-        _ => Ok(words),
-    }
-}
-
-/// Line, text and label of each row.
-type Rows = Vec<(u64, String, String)>;
-
-fn csv_rows(text: &str, file: &str) -> Result<Rows, TaskError> {
-    let wrong = |e: csv::Error| {
-        let line = e.position().map_or(String::new(), |p| format!(":{}", p.line()));
-        error(format!("{file}{line}"), e.to_string())
-    };
-    let mut reader = csv::Reader::from_reader(text.as_bytes());
-    let head = reader.headers().map_err(wrong)?.clone();
-    let column = |name: &str| {
-        let found = head.iter().position(|h| h.trim() == name);
-        let has = head.iter().collect::<Vec<_>>().join(", ");
-        found.ok_or_else(|| error(format!("{file}:1"), format!("no column `{name}`; the first line has: {has}")))
-    };
-    let (text_at, label_at) = (column("text")?, column("label")?);
-    let row = |record: Result<csv::StringRecord, csv::Error>| {
-        let record = record.map_err(wrong)?;
-        let line = record.position().map_or(0, csv::Position::line);
-        let field = |i: usize| record.get(i).unwrap_or("").to_string();
-        Ok((line, field(text_at), field(label_at)))
-    };
-    reader.records().map(row).collect()
-}
-
-fn json_rows(text: &str, file: &str) -> Result<Rows, TaskError> {
-    let lines = text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty());
-    let row = |(i, line): (usize, &str)| {
-        let wrong = |message: String| {
-            error(
-                format!("{file}:{}", i + 1),
-                format!("{message}; write {{\"text\": \"...\", \"label\": ...}} on one line"),
-            )
-        };
-        let value: serde_json::Value = serde_json::from_str(line).map_err(|e| wrong(e.to_string()))?;
-        let text = value["text"].as_str().ok_or_else(|| wrong("no string `text`".into()))?;
-        let label = match &value["label"] {
-            serde_json::Value::String(label) => label.clone(),
-            label @ (serde_json::Value::Number(_) | serde_json::Value::Bool(_)) => label.to_string(),
-            _ => return Err(wrong("no `label` that is a string, a number or a truth value".into())),
-        };
-        Ok((i as u64 + 1, text.to_string(), label))
-    };
-    lines.map(row).collect()
+    found.ok_or_else(|| error(folder.display(), format!("has no {name}.csv, {name}.jsonl or {name}.tsv")))
 }

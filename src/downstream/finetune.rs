@@ -1,5 +1,5 @@
-//! Fine-tuning: the whole encoder with a linear classifier on the final representation of `<s>`, of a model that reads
-//! in one direction of `</s>`, trained end to end.
+//! Fine-tuning: the whole encoder with a linear classifier on the final representation of a sentence's first token
+//! (`<s>`), of a model that reads in one direction of its last (`</s>`), trained end to end.
 //!
 //! The graph is the encoder's with another head ([`Encoder::classifier`], or [`Encoder::pooled_classifier`] as in the
 //! paper's released code); that token of every sentence takes the place of the masked position, nothing is masked.
@@ -9,6 +9,7 @@
 
 use super::data::{Part, TaskData};
 use super::epochs::{Epochs, Learner};
+use super::features::batch_of;
 use super::outcome::{DownstreamError, Fit, each_seed, judge};
 use crate::config::{AdamW, OptimizerKind, ScheduleKind, TrainSection, Warmup};
 use crate::gpu::GpuError;
@@ -72,9 +73,6 @@ impl FineTuning {
     }
 }
 
-/// Sentences of one forward batch.
-const BATCH: usize = 128;
-
 /// Fine-tunes a model once for each seed; `tokens` are the ids that it gives the words of the data.
 ///
 /// # Errors
@@ -87,6 +85,20 @@ pub fn finetune(
     options: &FineTuning,
     seeds: &[u64],
 ) -> Result<Vec<Fit>, DownstreamError> {
+    finetune_sentences(device, model, &data.fed(tokens, model.encoder.config.reach()), options, seeds)
+}
+
+/// [`finetune`] over sentences as the model is fed with them.
+///
+/// # Errors
+/// As [`finetune`].
+pub fn finetune_sentences(
+    device: &Device,
+    model: &Loaded,
+    data: &TaskData<Sentence>,
+    options: &FineTuning,
+    seeds: &[u64],
+) -> Result<Vec<Fit>, DownstreamError> {
     let (config, classes) = (&model.encoder.config, data.classes.len() as u32);
     let encoder = match options.pooled {
         false => Encoder::classifier(config, classes),
@@ -95,7 +107,7 @@ pub fn finetune(
     let encoder = encoder.expect("the sizes of a model that was read are good");
     each_seed(seeds, |seed| {
         let start = Model::new(device, &encoder, &initial(&encoder, model, seed))?;
-        fit(start, tokens, data, options, seed)
+        fit(start, data, options, seed)
     })
 }
 
@@ -118,24 +130,22 @@ pub fn read_token(reach: Reach) -> &'static str {
     }
 }
 
-fn sentences(part: &Part, tokens: &TokenIds, reach: Reach) -> Vec<Sentence> {
-    part.sentences.iter().zip(&part.labels).map(|(words, label)| tokens.classified(words, *label, reach)).collect()
+/// Sentences with their classes at the tokens that the classifier reads.
+fn labelled(part: &Part<Sentence>) -> Vec<Sentence> {
+    let marked = |(sentence, label): (&Sentence, &u32)| {
+        let masked = sentence.masked.iter().map(|(at, _)| (*at, *label)).collect();
+        Sentence { masked, ..sentence.clone() }
+    };
+    part.sentences.iter().zip(&part.labels).map(marked).collect()
 }
 
 /// Trains a model from the parameters that it has, and judges the best of its epochs.
-fn fit(
-    start: Model,
-    tokens: &TokenIds,
-    data: &TaskData,
-    options: &FineTuning,
-    seed: u64,
-) -> Result<Fit, DownstreamError> {
+fn fit(start: Model, data: &TaskData<Sentence>, options: &FineTuning, seed: u64) -> Result<Fit, DownstreamError> {
     let section = options.train_section(data.train.len());
-    let reach = start.encoder.config.reach();
-    let dims = |n: u32| Dims { rows: n * (data.longest as u32 + 2), masked: n, sentences: n, probes: 1 };
+    let dims = |n: u32| Dims { rows: n * data.longest as u32, masked: n, sentences: n, probes: 1 };
     let trainer = Trainer::new(start, &section, Labels::Hard, dims(options.batch), seed)?;
-    let forward = ForwardPass::new(&trainer.model, dims(BATCH as u32), Labels::Hard, true)?;
-    let mut tuning = Tuning { tokens, data, train: sentences(&data.train, tokens, reach), trainer, forward, seed };
+    let forward = ForwardPass::new(&trainer.model, dims(batch_of(data.longest) as u32), Labels::Hard, true)?;
+    let mut tuning = Tuning { data, train: labelled(&data.train), trainer, forward, seed };
     let epochs = Epochs { seed, examples: tuning.train.len() as u32, batch: options.batch, epochs: options.epochs };
     let best = epochs.fit(&mut tuning)?;
     tuning.trainer.model.write(&best.weights);
@@ -145,8 +155,7 @@ fn fit(
 
 /// A classifier in training on one task.
 struct Tuning<'a> {
-    tokens: &'a TokenIds,
-    data: &'a TaskData,
+    data: &'a TaskData<Sentence>,
     train: Vec<Sentence>,
     trainer: Trainer,
     forward: ForwardPass,
@@ -155,10 +164,9 @@ struct Tuning<'a> {
 
 impl Tuning<'_> {
     /// Predictions, accuracy and mean loss.
-    fn evaluate(&self, part: &Part) -> Result<(Vec<u32>, f64, f64), GpuError> {
+    fn evaluate(&self, part: &Part<Sentence>) -> Result<(Vec<u32>, f64, f64), GpuError> {
         let mut logits = Vec::new();
-        let reach = self.trainer.model.encoder.config.reach();
-        for chunk in sentences(part, self.tokens, reach).chunks(BATCH) {
+        for chunk in labelled(part).chunks(batch_of(self.data.longest)) {
             self.forward.run(chunk)?;
             logits.extend(self.forward.logits(chunk.len())?);
         }

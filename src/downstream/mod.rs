@@ -28,12 +28,15 @@ mod finetune;
 mod outcome;
 mod probe;
 mod ridge;
+mod rows;
+mod texts;
 
 pub use alignment::{Alignment, NoAlignment, alignment};
-pub use data::{Part, Sizes, TaskData, TaskError, part_seed};
+pub use data::{Losses, Part, Sizes, TaskData, TaskError, part_seed};
 pub use features::{Dropping, Features, NoSuchLayer, Pooling, layer_in, layer_number};
-pub use file::Limits;
-pub use finetune::{FineTuning, finetune, read_token};
+pub use file::{Encoded, Limits, TaskRows, TaskTexts};
+pub use finetune::{FineTuning, finetune, finetune_sentences, read_token};
 pub use outcome::{Accuracy, DownstreamError, Fit, Outcome, Room};
 pub use probe::{Fresh, LinearProbe, RateSchedule, check_room, probe, probe_fresh};
 pub use ridge::{RidgeFit, ridge, ridge_path};
+pub use rows::{Columns, Row};

@@ -156,8 +156,14 @@ pub struct Outcome {
     pub validation: usize,
     /// Sentences of the test part.
     pub test: usize,
-    /// Drawn sentences that have no label.
+    /// Drawn sentences, or rows of files, that have no label.
     pub skipped: u64,
+    /// Tokens that a text may have, of texts that a tokenizer cut into pieces.
+    pub max_tokens: Option<usize>,
+    /// Texts among them that were longer and lost their end.
+    pub truncated: Option<u64>,
+    /// Share of their pieces that stand for what the tokenizer does not know.
+    pub unknown_share: Option<f64>,
     /// What was read of each sentence, in words.
     pub features: String,
     /// Features per sentence.
@@ -176,7 +182,7 @@ pub struct Outcome {
 
 impl Outcome {
     /// Puts fits beside what is known of their task.
-    pub fn new(data: &TaskData, fits: &[Fit], features: String, width: usize, method: String) -> Outcome {
+    pub fn new<S>(data: &TaskData<S>, fits: &[Fit], features: String, width: usize, method: String) -> Outcome {
         let accuracy = Accuracy::of(fits.iter().map(|f| f.accuracy).collect());
         let a = accuracy.accuracy;
         Outcome {
@@ -192,6 +198,9 @@ impl Outcome {
             validation: data.validation.len(),
             test: data.test.len(),
             skipped: data.skipped,
+            max_tokens: data.losses.map(|l| l.max_tokens),
+            truncated: data.losses.map(|l| l.truncated),
+            unknown_share: data.losses.map(|l| l.unknown_share),
             features,
             width,
             method,

@@ -15,6 +15,8 @@ use crate::ops::{Activation, Function, Labels, LayerNorm, Variants};
 pub enum Head {
     /// The language model's, as its family has it.
     Words,
+    /// Nothing: a file may hold an encoder alone, of which features are taken.
+    Nothing,
     /// This number of classes from a linear layer on the final representation.
     Classes(u32),
     /// The same behind a pooler: a layer of the model's width, tanh, dropout.
@@ -38,7 +40,7 @@ pub struct Encoder {
     pub parameters: Vec<Parameter>,
     /// Output of the embedding and of each layer, all tokens.
     pub hidden: Vec<TensorId>,
-    /// [masked, vocabulary], or [masked, classes].
+    /// [masked, vocabulary], or [masked, classes]; [masked, D] without a head.
     pub logits: TensorId,
     /// Whether the gradient computes what lies inside a layer again instead of keeping it.
     pub recompute: bool,
@@ -51,6 +53,14 @@ impl Encoder {
     /// What makes the sizes impossible.
     pub fn new(config: &ModelConfig) -> Result<Encoder, SizeError> {
         Encoder::with_head(config, Head::Words)
+    }
+
+    /// The encoder alone: in place of logits stand the final representations of masked positions.
+    ///
+    /// # Errors
+    /// As [`Encoder::new`].
+    pub fn body(config: &ModelConfig) -> Result<Encoder, SizeError> {
+        Encoder::with_head(config, Head::Nothing)
     }
 
     /// The encoder with a linear classifier on the final representations of masked positions, `classifier.weight`
@@ -93,6 +103,7 @@ impl Encoder {
         }
         let logits = match head {
             Head::Words => family.word_head(&mut b, m, words),
+            Head::Nothing => m,
             Head::Classes(classes) | Head::PooledClasses(classes) => {
                 let (w, c) = b.dense(Part::Classifier, "classifier", classes, config.hidden_size, true);
                 b.graph.linear(m, w, c, None)

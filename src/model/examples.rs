@@ -164,7 +164,7 @@ impl Example {
             return Err(format!("token type {segment}, the model has {}", config.type_vocab_size));
         }
         let kept = self.attended(config.pad_token_id)?;
-        let positions = self.positions(config, &kept)?;
+        let positions = config.position_rows(input_ids, &kept)?;
         let every_token = || kept.iter().map(|p| (*p, input_ids[*p])).collect();
         let labelled: Vec<(usize, u32)> = labelled.unwrap_or_else(every_token);
         let masked: Vec<(u32, u32)> = match causal {
@@ -237,29 +237,32 @@ impl Example {
             _ => Ok(kept),
         }
     }
+}
 
-    /// Rows of the position table, empty where they are those of a sentence without padding.
-    fn positions(&self, config: &ModelConfig, kept: &[usize]) -> Result<Vec<u32>, String> {
-        let first = config.first_position() as usize;
+impl ModelConfig {
+    /// Rows of the position table of those tokens of `ids` that are attended to (`kept`), empty where they are those of
+    /// a sentence without padding.
+    pub(crate) fn position_rows(&self, ids: &[u32], kept: &[usize]) -> Result<Vec<u32>, String> {
+        let first = self.first_position() as usize;
         let rows: Vec<usize> = match first {
             0 => kept.to_vec(),
             // OPT counts what is attended to.
-            _ if !config.kind.counts_from_pad() => (first..first + kept.len()).collect(),
+            _ if !self.kind.counts_from_pad() => (first..first + kept.len()).collect(),
             // Counted over all that is not the pad token, attended to or not.
             _ => {
                 let mut next = first;
-                let row = |id: &u32| match Some(*id) == config.pad_token_id {
+                let row = |id: &u32| match Some(*id) == self.pad_token_id {
                     true => first - 1,
                     false => {
                         next += 1;
                         next - 1
                     }
                 };
-                let rows: Vec<usize> = self.input_ids.iter().map(row).collect();
+                let rows: Vec<usize> = ids.iter().map(row).collect();
                 kept.iter().map(|p| rows[*p]).collect()
             }
         };
-        let longest = config.longest() as usize;
+        let longest = self.longest() as usize;
         let tokens = (rows.iter().max().copied().unwrap_or(0) + 1).saturating_sub(first);
         if tokens > longest {
             return Err(format!("{tokens} tokens, the model has positions for {longest}"));

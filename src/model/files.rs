@@ -14,7 +14,7 @@ use super::hidden_act::HiddenAct;
 use super::hub::model_folder;
 use super::kind::ModelKind;
 use super::parameters::{Parameter, Weights};
-use super::tensor_names::{is_aside, missing, renamed};
+use super::tensor_names::{is_aside, is_of_classifier, missing, renamed};
 use super::vocabulary::Vocabulary;
 use super::weights_file::{Tensors, WeightsFile};
 use super::weights_writer::save_tensors;
@@ -66,6 +66,19 @@ pub struct Loaded {
 /// Names a missing, unknown, mis-shaped or truncated tensor, what `config.json` asks for that is not supported, and the
 /// folder that was probably meant.
 pub fn load(named: &Path) -> Result<Loaded, ModelError> {
+    read(named, false)
+}
+
+/// [`load`] of a model whose file may hold no language model's head ([`Head::Nothing`](super::Head::Nothing)), as those
+/// of `BertModel` and `GPT2Model` do: what features are taken of and what is fine-tuned.
+///
+/// # Errors
+/// As [`load`]; a head of which a part is there.
+pub fn load_body(named: &Path) -> Result<Loaded, ModelError> {
+    read(named, true)
+}
+
+fn read(named: &Path, without_head: bool) -> Result<Loaded, ModelError> {
     let folder = model_folder(named)?;
     let path = folder.join("config.json");
     let mut config = config_of(&folder)?;
@@ -84,8 +97,16 @@ pub fn load(named: &Path) -> Result<Loaded, ModelError> {
         without_projections(&mut tensors, &mut notes).map_err(error)?;
     }
     tie_head(&mut config, &mut tensors, &mut notes);
-    let encoder = Encoder::new(&config).map_err(|message| ModelError::format(&path, message))?;
-    let lacking: Vec<&Parameter> = encoder.parameters.iter().filter(|p| !tensors.contains_key(&p.name)).collect();
+    let size = |message| ModelError::format(&path, message);
+    let mut encoder = Encoder::new(&config).map_err(size)?;
+    let is_there = |parameter: &&Parameter| tensors.contains_key(&parameter.name);
+    let no_head = encoder.parameters.iter().filter(|p| !is_there(p)).any(|p| p.role.is_head())
+        && !encoder.parameters.iter().filter(is_there).any(|p| p.role.is_head());
+    if without_head && no_head {
+        encoder = Encoder::body(&config).map_err(size)?;
+        notes.push("the file holds no language model's head: there are features and no loss".into());
+    }
+    let lacking: Vec<&Parameter> = encoder.parameters.iter().filter(|p| !is_there(p)).collect();
     if !lacking.is_empty() {
         let left: Vec<(&str, &[usize])> = tensors
             .iter()
@@ -109,7 +130,7 @@ pub fn load(named: &Path) -> Result<Loaded, ModelError> {
         weights.push(values);
     }
     for name in tensors.into_keys() {
-        if !is_aside(&name) {
+        if !is_aside(&name) && !(without_head && is_of_classifier(&name)) {
             return Err(error(format!("unknown tensor `{name}`: it belongs to no part of this model")));
         }
         notes.push(format!("`{name}` left aside: it belongs to another head"));

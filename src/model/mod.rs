@@ -47,7 +47,7 @@ pub use enlarged_trace::{Law, Shares, Unlawful};
 pub use examples::{ExampleError, parse_examples, read_examples};
 pub use family::Reach;
 pub(crate) use files::write_synced;
-pub use files::{Loaded, ModelError, config_of, load, save};
+pub use files::{Loaded, ModelError, config_of, load, load_body, save};
 pub use hidden_act::HiddenAct;
 pub use hub::model_folder;
 pub use kind::ModelKind;

@@ -23,6 +23,14 @@ pub(super) fn is_aside(name: &str) -> bool {
     BUFFERS.iter().any(|end| name.ends_with(end)) || name.contains(".pooler.") || name.contains("seq_relationship")
 }
 
+/// What the names of classifiers begin with: of sentences, of tokens, of places of an answer.
+const CLASSIFIERS: [&str; 3] = ["classifier.", "score.", "qa_outputs."];
+
+/// Parts of a classifier, which stands behind a body that may be asked for without a head.
+pub(super) fn is_of_classifier(name: &str) -> bool {
+    CLASSIFIERS.iter().any(|first| name.starts_with(first))
+}
+
 /// Today's name of a tensor of an old file.
 fn modern(name: &str) -> String {
     match name.strip_suffix("LayerNorm.gamma").or_else(|| name.strip_suffix("layer_norm.gamma")) {
@@ -37,15 +45,19 @@ pub(super) fn renamed(kind: ModelKind, tensors: Tensors, notes: &mut Vec<String>
     let total = tensors.len();
     let mut wrapped: BTreeMap<&str, usize> = BTreeMap::new();
     let body = format!("{}.", kind.prefix());
-    // Files of decoders may hold the body's names alone, as those of GPT-2 do.
-    let bare = kind.is_causal() && !tensors.keys().any(|name| unwrapped(name).starts_with(&body));
+    // Files may hold the body's names alone, as those of GPT-2 and of models without a head do.
+    let table = kind.family().decoder(kind).table;
+    let has = |wanted: &dyn Fn(&str) -> bool| tensors.keys().any(|name| wanted(&unwrapped(name)));
+    let bare = !has(&|name| name.starts_with(&body))
+        && (kind.is_causal() || has(&|name| Some(name) == table.strip_prefix(&body)));
     let mut out = Tensors::new();
     for (name, tensor) in tensors {
         for wrapper in WRAPPERS.into_iter().filter(|w| name.split('.').any(|part| part == *w)) {
             *wrapped.entry(wrapper).or_insert(0) += 1;
         }
         let mut plain = modern(&unwrapped(&name));
-        if bare && !plain.starts_with(kind.head()) && !plain.starts_with(NEOX_HEAD) {
+        let heads = CLASSIFIERS.into_iter().chain([kind.head(), NEOX_HEAD, "cls."]);
+        if bare && !heads.into_iter().any(|head| plain.starts_with(head)) {
             plain = format!("{}.{plain}", kind.prefix());
         }
         if kind == ModelKind::GptNeox && plain.starts_with(NEOX_HEAD) {
@@ -91,14 +103,6 @@ pub(super) fn missing(kind: ModelKind, lacking: &[&Parameter], left: &[(&str, &[
         1 => format!("tensor `{}` is missing (shape {:?})", first.name, first.shape),
         _ => format!("tensor `{}` (shape {:?}){more}", first.name, first.shape),
     };
-    let encoder = format!("{}.", kind.prefix());
-    if first.name.strip_prefix(&encoder).is_some_and(|bare| left.iter().any(|(name, _)| *name == bare)) {
-        return format!(
-            "{what}: the names in the file lack `{encoder}`, as those of an encoder without a language model's head \
-             do; save {} instead",
-            kind.architecture()
-        );
-    }
     if first.role.is_head() && !left.iter().any(|(name, _)| name.starts_with(kind.head())) {
         return format!(
             "{what}: the file holds no language model's head{}; save {} instead",

@@ -3,6 +3,7 @@
 
 mod documents;
 mod error;
+mod framing;
 mod pieces;
 mod restricted;
 mod specials;
@@ -10,6 +11,7 @@ mod tokenized;
 
 pub use documents::{Documents, TextFormat};
 pub use error::TextError;
+pub use framing::{Framed, Framing};
 pub use pieces::{Pieces, PiecesError};
 pub use restricted::{Mapped, OutOfVocabulary, RestrictedPieces};
 pub use specials::{Named, SPECIAL_TOKENS_MAP, Specials, TOKENIZER_CONFIG, roles};

@@ -24,6 +24,18 @@ pub enum PiecesError {
         /// What is wrong with it.
         message: String,
     },
+    /// A length that the special tokens fill alone.
+    #[error(
+        "{}: {most} tokens leave no room for a text: {added} special tokens stand around it", path.display()
+    )]
+    Short {
+        /// The file of the tokenizer.
+        path: PathBuf,
+        /// Tokens at most.
+        most: usize,
+        /// Special tokens among them.
+        added: usize,
+    },
     /// A text that it cannot cut.
     #[error("{}: a text cannot be cut into pieces: {message}", path.display())]
     Text {
@@ -40,6 +52,9 @@ impl PiecesError {
         let (path, message) = match self {
             PiecesError::Unreadable { path, message } => (path, format!("cannot be read: {message}")),
             PiecesError::Malformed { path, message } => (path, message.clone()),
+            PiecesError::Short { path, most, added } => {
+                (path, format!("{most} tokens leave no room for a text: {added} special tokens stand around it"))
+            }
             PiecesError::Text { path, message } => (path, format!("a text cannot be cut into pieces: {message}")),
         };
         (path.display().to_string(), message)
@@ -50,7 +65,7 @@ impl PiecesError {
 #[derive(Clone)]
 pub struct Pieces {
     path: PathBuf,
-    inner: Tokenizer,
+    pub(super) inner: Tokenizer,
 }
 
 impl Pieces {

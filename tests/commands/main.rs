@@ -31,6 +31,7 @@ mod run_files;
 mod selftest_report;
 mod sweep_run;
 mod text;
+mod texts;
 mod theory;
 mod tuning;
 mod words;

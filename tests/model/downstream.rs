@@ -111,13 +111,14 @@ fn files_of_rows_are_tasks() {
 
     for (name, text, wanted) in [
         ("a.csv", "text,label\na,x\nd z,y\n", "a.csv:3: `z` is not in the model's vocabulary"),
-        ("b.csv", "sentence,label\na,x\n", "b.csv:1: no column `text`; the first line has: sentence, label"),
+        ("b.csv", "phrase,label\na,x\n", "b.csv:1: no column `text`"),
+        ("b2.csv", "phrase,label\na,x\n", "; the first line has: phrase, label"),
         ("c.csv", "text,label\na,x,y\n", "c.csv:2"),
         ("d.jsonl", "{\"text\":\"a\",\"label\":0}\n{\"text\":1}\n", "d.jsonl:2: no string `text`"),
         ("e.jsonl", "{\"text\":\"a a a a a a\",\"label\":0}\n", "e.jsonl:1: 6 words, the model has positions for 5"),
         ("f.jsonl", "{\"text\":\"a\",\"label\":null}\n", "f.jsonl:1: no `label`"),
         ("g.csv", "text,label\na,x\nd,y\n", "2 rows, 2 + 1 + 1 are asked for"),
-        ("h.txt", "a x\n", "ends in .csv or .jsonl"),
+        ("h.txt", "a x\n", "ends in .csv, .jsonl or .tsv"),
         ("i.csv", "text,label\n", "holds no row"),
     ] {
         let error = read(name, text).unwrap_err().to_string();

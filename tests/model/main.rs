@@ -30,6 +30,7 @@ mod model_files;
 mod other_folders;
 mod precision;
 mod recipe;
+mod texts;
 mod token_noise;
 mod training;
 mod transformers;

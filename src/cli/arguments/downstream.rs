@@ -12,17 +12,36 @@ pub struct TaskArguments {
     /// Folder with config.json and model.safetensors
     #[arg(value_name = "MODEL")]
     pub model: PathBuf,
-    /// Run config: its language labels the sentences, its seed draws them
+    /// Run config: its language labels the sentences or has the words of TASK's texts, its seed draws them. Without it
+    /// TASK is a file or a folder of texts, which the model's own tokenizer cuts into pieces
     #[arg(value_name = "CONFIG")]
-    pub config: PathBuf,
+    pub config: Option<PathBuf>,
     /// Overrides of the run config
     #[arg(value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
     /// Of a grammar `A`, `B`, `C` or `span:K`, of a hidden Markov model `task-K`, of brackets
-    /// `positive`, `sign` or `sum`; or a file that ends in .csv or .jsonl
-    /// with `text` and `label`, or a folder with such files train, validation and test
+    /// `positive`, `sign` or `sum`; or a file that ends in .csv, .jsonl or .tsv
+    /// with `text` and `label`, or a folder with such files train, validation and test, or train and dev (GLUE:
+    /// dev is the test part, the validation part is split off train)
     #[arg(long, value_name = "TASK")]
     pub task: String,
+    /// Column of the texts in TASK's files; twice for a pair. Default: `text`, or those of GLUE's SST-2, QNLI, RTE,
+    /// WNLI and QQP
+    #[arg(long, value_name = "NAME")]
+    pub text_column: Vec<String>,
+    /// Column of the labels in TASK's files; default: `label`, or QQP's `is_duplicate`
+    #[arg(long, value_name = "NAME")]
+    pub label_column: Option<String>,
+    /// Without CONFIG: a tokenizer.json, or a folder with one, in place of that in the model's folder
+    #[arg(long, value_name = "PATH")]
+    pub tokenizer: Option<PathBuf>,
+    /// Without CONFIG: tokens that a text or a pair may have, special ones included; the end of a longer one is cut
+    /// off, of a pair that of the longer text first. Default: the model's positions, 128 at most
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_tokens: Option<u32>,
+    /// Draws the parts and begins the fits; default: the config's, 0 without one
+    #[arg(long, value_name = "SEED")]
+    pub seed: Option<u64>,
     /// Label a grammar's sentences with the probability of the rest of the sentence, not by inside probability alone
     #[arg(long)]
     pub with_prior: bool,
@@ -49,9 +68,10 @@ pub enum FeatureChoice {
     Concat,
     /// Their mean
     Mean,
-    /// The representation of `<s>`; of models that see a whole sentence
+    /// The representation of the first token, `<s>`; of models that see a whole sentence
     First,
-    /// The representation of `</s>`, where a model that reads in one direction has seen the sentence
+    /// The representation of the last token, `</s>` or the last of a text, where a model that reads in one direction
+    /// has seen the sentence
     Last,
     /// Those of all tokens but the first and the last of a sentence padded to `--padded-length`, padding with them: as
     /// in the paper's released code
@@ -85,9 +105,9 @@ pub struct Probe {
     /// Layer: 0 is the embedding, 1 the first layer, -1 the last (behind its final norm, as the head sees it)
     #[arg(long, default_value_t = -1, allow_negative_numbers = true)]
     pub layer: i64,
-    /// What the probe reads
-    #[arg(long, value_enum, default_value_t = FeatureChoice::Concat)]
-    pub features: FeatureChoice,
+    /// What the probe reads; default: concat, without CONFIG mean, or last of a model that reads in one direction
+    #[arg(long, value_enum)]
+    pub features: Option<FeatureChoice>,
     /// Tokens that sentences are padded to, of `--features padded`; default: those of the longest. The paper's released
     /// code pads to 20
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(3..))]
