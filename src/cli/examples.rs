@@ -27,6 +27,9 @@ pub enum Source {
 
 /// Reads a model and opens EXAMPLES for it; notes about the model are said.
 pub fn open(arguments: &ModelAndExamples) -> Result<(Loaded, Source), Failure> {
+    if is_language(&arguments.examples) {
+        super::text::prepare(&config::load(&arguments.examples, &arguments.overrides)?.config)?;
+    }
     let arguments = arguments.clone();
     interrupt::or_stop(move || {
         let loaded = model::load(&arguments.model)?;
@@ -52,7 +55,6 @@ impl Source {
             return Ok(Source::File(sentences));
         }
         let resolved = config::load(path, &arguments.overrides)?;
-        super::text::prepare(&resolved.config)?;
         let corpus = Corpus::open(&resolved.config.language, &resolved.config.objective, resolved.config.seed)?;
         let corpus = spoken_by(loaded, &corpus)?;
         corpus.suits(loaded)?;
