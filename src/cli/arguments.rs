@@ -239,7 +239,8 @@ pub struct ModelAndExamples {
     #[arg(value_name = "MODEL")]
     pub model: PathBuf,
     /// A run config (its language) or a file of JSON lines:
-    /// {"input_ids":[...],"masked_positions":[t,...],"labels":[y,...]}, or as a collator of transformers makes them
+    /// {"input_ids":[...],"masked_positions":[t,...],"labels":[y,...]}, or as a collator of transformers makes them;
+    /// for `eval` also plain text
     #[arg(value_name = "EXAMPLES")]
     pub examples: PathBuf,
     /// Overrides of the run config
@@ -270,6 +271,19 @@ pub struct Eval {
     /// Also the loss of every example
     #[arg(long)]
     pub per_example: bool,
+    /// EXAMPLES is plain text, whatever its ending; .txt, .text and .md are taken for text without it
+    #[arg(long)]
+    pub text: bool,
+    /// How a text holds documents; default: documents, of a .jsonl file jsonl
+    #[arg(long, value_enum)]
+    pub format: Option<FormatChoice>,
+    /// Tokens of a window over a text; default: all that the model has positions for
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(2..))]
+    pub length: Option<u32>,
+    /// Tokens between the beginnings of windows over a text, each predicting what none before it did; default: half a
+    /// window
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub stride: Option<u32>,
     /// Write the masked rows' logits, or every layer's hidden states, to FILE (safetensors)
     #[arg(long, value_name = "WHAT", num_args = 2, value_names = ["logits|hidden", "FILE"])]
     pub export: Option<Vec<String>>,
@@ -337,6 +351,8 @@ pub enum SchemaOf {
     /// `table.json` of a sweep, and what `sweep collect` prints
     Table,
     Eval,
+    /// `eval` of plain text
+    EvalText,
     MeasureTrace,
     MeasureHvp,
     MeasureSpectrum,
@@ -346,6 +362,17 @@ pub enum SchemaOf {
     TheoryBrackets,
     /// `report.json` of `selftest --report`
     SelftestReport,
+}
+
+/// How a text holds documents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FormatChoice {
+    /// A document a line
+    Lines,
+    /// The file is one
+    Documents,
+    /// A JSON object a line, the document in its field `text`
+    Jsonl,
 }
 
 /// The positions of a sentence that a model is asked about.

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::arguments::{Config, ConfigCommand, SchemaOf};
 use super::failure::Failure;
-use super::{bench_report, eval, measure, print};
+use super::{bench_report, eval, measure, perplexity, print};
 use crate::config::{self, Origin, Resolved};
 use crate::sweep;
 use crate::theory;
@@ -30,6 +30,7 @@ fn schema(of: SchemaOf) -> Value {
         SchemaOf::Sweep => sweep::schema(),
         SchemaOf::Table => config::schema_of::<sweep::Table>(),
         SchemaOf::Eval => config::schema_of::<eval::EvalReport>(),
+        SchemaOf::EvalText => config::schema_of::<perplexity::PerplexityReport>(),
         SchemaOf::MeasureTrace => config::schema_of::<measure::TraceReport>(),
         SchemaOf::MeasureHvp => config::schema_of::<measure::HvpReport>(),
         SchemaOf::MeasureSpectrum => config::schema_of::<measure::SpectrumReport>(),

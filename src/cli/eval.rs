@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::arguments::{Eval, Export, PositionChoice};
 use super::examples::{self, Source};
 use super::failure::{Failure, INPUT_OUTPUT};
-use super::print;
 use super::progress::Gauge;
+use super::{perplexity, print};
 use crate::config::{ObjectiveKind, Positions};
 use crate::curvature::{Chunks, LossNormaliser, Progress};
 use crate::gpu::{AdapterChoice, GpuError};
@@ -64,6 +64,18 @@ pub struct EvalReport {
 }
 
 pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Eval) -> Result<(), Failure> {
+    if perplexity::is_text(arguments) {
+        return perplexity::run(adapter, kernel_choice, arguments);
+    }
+    let given = [
+        ("--format", arguments.format.is_some()),
+        ("--length", arguments.length.is_some()),
+        ("--stride", arguments.stride.is_some()),
+    ];
+    if let Some((flag, _)) = given.iter().find(|(_, given)| *given) {
+        let file = arguments.on.examples.display();
+        return Err(Failure::usage(format!("{file}: {flag} belongs to plain text; --text says that this is some")));
+    }
     let export = arguments.export.as_deref().map(parse_export).transpose()?;
     let gauge = Gauge::new();
     let (loaded, source) = examples::open(adapter, kernel_choice, &arguments.on)?;

@@ -9,6 +9,7 @@ use crate::language::LanguageError;
 use crate::model::{ExampleError, LoadError, ModelError};
 use crate::ops::DeviceError;
 use crate::report::ReportError;
+use crate::text::TextError;
 use crate::train::RunError;
 
 /// Bad config or usage.
@@ -97,6 +98,16 @@ impl From<ConfigError> for Failure {
 impl From<LanguageError> for Failure {
     fn from(error: LanguageError) -> Failure {
         Failure::usage(error.to_string())
+    }
+}
+
+impl From<TextError> for Failure {
+    fn from(error: TextError) -> Failure {
+        match error {
+            TextError::Interrupted => Interrupted.into(),
+            TextError::Cache { .. } => Failure { code: INPUT_OUTPUT, message: error.to_string() },
+            TextError::Wrong { .. } | TextError::Pieces(_) => Failure::usage(error),
+        }
     }
 }
 

@@ -26,6 +26,7 @@ mod finetune;
 mod lanes;
 mod language;
 mod measure;
+mod perplexity;
 mod print;
 mod probe;
 mod progress;

@@ -20,6 +20,7 @@ pub struct Opened {
 }
 
 pub fn open(arguments: &TaskArguments) -> Result<Opened, Failure> {
+    super::text::prepare(&config::load(&arguments.config, &arguments.overrides)?.config)?;
     let arguments = arguments.clone();
     interrupt::or_stop(move || open_here(&arguments))?
 }
@@ -28,7 +29,6 @@ fn open_here(arguments: &TaskArguments) -> Result<Opened, Failure> {
     let model = model::load(&arguments.model)?;
     model.notes.iter().for_each(|n| print::note(n));
     let resolved = config::load(&arguments.config, &arguments.overrides)?;
-    super::text::prepare(&resolved.config)?;
     let corpus = Corpus::open(&resolved.config.language, &resolved.config.objective, resolved.config.seed)?;
     print::notes(&corpus);
     let corpus = super::examples::spoken_by(&model, &corpus)?;

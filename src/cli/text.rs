@@ -1,12 +1,10 @@
 //! Text is cut into tokens once, with progress, before a command opens its config's language.
 
-use super::failure::{Failure, INPUT_OUTPUT};
+use super::failure::Failure;
 use super::print;
 use super::progress::Gauge;
 use crate::config::{LanguageKind, OpenTextError, RunConfig};
 use crate::curvature::Progress;
-use crate::interrupt::Interrupted;
-use crate::text::TextError;
 
 /// Makes the tokens of a config's text where there is one and the cache does not have them.
 pub fn prepare(config: &RunConfig) -> Result<(), Failure> {
@@ -35,7 +33,6 @@ pub fn prepare(config: &RunConfig) -> Result<(), Failure> {
             Ok(())
         }
         Err(OpenTextError::Config(error)) => Err(error.into()),
-        Err(OpenTextError::Text(TextError::Interrupted)) => Err(Interrupted.into()),
-        Err(OpenTextError::Text(error)) => Err(Failure { code: INPUT_OUTPUT, message: error.to_string() }),
+        Err(OpenTextError::Text(error)) => Err(error.into()),
     }
 }

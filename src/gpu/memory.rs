@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::device::{Gpu, alignment};
 use super::error::GpuError;
@@ -333,11 +333,13 @@ impl Staging {
 
     /// The bytes, once the submission is done and the device was polled.
     pub(crate) fn take(&self, gpu: &Gpu) -> Result<Vec<u8>, GpuError> {
-        // The word may come to another thread that waits for work of its own, a moment after this one's wait.
-        let begun = Instant::now();
-        while self.ready.get().is_none() && begun.elapsed() < gpu.timeout {
+        if self.ready.get().is_none() {
             gpu.finish()?;
-            std::thread::yield_now();
+        }
+        // Another thread that waits may have taken the answer, and tell it in a moment.
+        let asked = Instant::now();
+        while self.ready.get().is_none() && asked.elapsed() < gpu.timeout {
+            std::thread::sleep(Duration::from_micros(20));
         }
         let refused = || GpuError::Lost("a read-back could not be mapped".into());
         if self.ready.get() != Some(&true) {
@@ -348,5 +350,29 @@ impl Staging {
         drop(view);
         self.raw.unmap();
         Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::gpu::{AdapterChoice, Gpu, Options};
+
+    #[test]
+    fn threads_read_back_side_by_side() {
+        let choice = std::env::var("LOWLAND_ADAPTER").map_or(AdapterChoice::Best, |c| c.parse().unwrap());
+        let gpu = Gpu::open(&choice, Options::default()).unwrap();
+        std::thread::scope(|scope| {
+            for thread in 0..4u32 {
+                let gpu = &gpu;
+                scope.spawn(move || {
+                    let buffer = gpu.buffer("own", 1024).unwrap();
+                    for round in 0..200 {
+                        let numbers = [thread * 1000 + round; 256];
+                        gpu.write(&buffer, &numbers);
+                        assert_eq!(gpu.read::<u32>(&buffer, 256).unwrap(), numbers);
+                    }
+                });
+            }
+        });
     }
 }

@@ -35,6 +35,7 @@ mod setup;
 mod start;
 mod trainer;
 mod tune;
+mod windows;
 
 pub use adversary::{Adversary, AdversaryData, AdversaryLine};
 pub use checkpoint::{Checkpoint, Damage, MissingTensor, NamedTensor, Recent, State, checkpoints, newest};
@@ -59,3 +60,4 @@ pub use result::{Divergence, RunResult};
 pub use run::{Outcome, RunError, Status, run, tune};
 pub use trainer::{LogLine, Trainer};
 pub use tune::{Measured, Subject, Tuning};
+pub use windows::{PartSums, Windows};

@@ -30,6 +30,7 @@ mod measure_training;
 mod run_files;
 mod selftest_report;
 mod sweep_run;
+mod text;
 mod theory;
 mod tuning;
 mod words;

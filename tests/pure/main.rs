@@ -33,5 +33,6 @@ mod readers;
 mod report;
 mod shaders;
 mod sweep;
+mod text;
 mod theory;
 mod variants;
