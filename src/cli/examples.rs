@@ -33,6 +33,9 @@ pub fn open(
     kernel_choice: &KernelChoice,
     arguments: &ModelAndExamples,
 ) -> Result<(Loaded, Source), Failure> {
+    if is_language(&arguments.examples) {
+        super::text::prepare(&config::load(&arguments.examples, &arguments.overrides)?.config)?;
+    }
     let of = arguments.clone();
     let (loaded, source) = interrupt::or_stop(move || {
         let loaded = model::load(&of.model)?;
@@ -70,7 +73,6 @@ impl Source {
             return Ok(Source::File(sentences));
         }
         let resolved = config::load(path, &arguments.overrides)?;
-        super::text::prepare(&resolved.config)?;
         let corpus = Corpus::open(&resolved.config.language, &resolved.config.objective, resolved.config.seed)?;
         let corpus = spoken_by(loaded, &corpus)?;
         corpus.suits(loaded)?;

@@ -31,6 +31,7 @@ pub struct Spoken {
 }
 
 pub fn open(arguments: &TaskArguments) -> Result<Opened, Failure> {
+    super::text::prepare(&config::load(&arguments.config, &arguments.overrides)?.config)?;
     let arguments = arguments.clone();
     interrupt::or_stop(move || open_here(&arguments))?
 }

@@ -116,7 +116,7 @@ fn held_out(document: u64, share: f64) -> bool {
     let block = (document as f64 * share).floor();
     let [first, next] = [block, block + 1.0].map(|block| (block / share).ceil() as u64);
     let word = philox([block as u64 as u32, (block as u64 >> 32) as u32, 0, 0], HELD_OUT)[0];
-    first + (u64::from(word) * (next - first) >> 32) == document
+    first + ((u64::from(word) * (next - first)) >> 32) == document
 }
 
 /// Keeps these numbers apart from those of streams and orders.

@@ -98,8 +98,8 @@ impl Corpus {
         self.generated.is_some()
     }
 
-    /// The same language under the ids of a model, its words matched by name, and what is worth a note. Of text the model
-    /// must have the same tokenizer.
+    /// The same language under the ids of a model, its words matched by name, and what is worth a note. Of text the
+    /// model must have the same tokenizer.
     ///
     /// # Errors
     /// The first word that the model has no token for, and where; sentences that it has no positions for.

@@ -1,5 +1,5 @@
-//! Loss and excess loss on held-out sentences, against the exact conditionals; where those are not known the loss at the
-//! words that stood there alone.
+//! Loss and excess loss on held-out sentences, against the exact conditionals; where those are not known the loss at
+//! the words that stood there alone.
 //!
 //! Under "mlm" one word is masked at a time: the conditionals of a language are exact for that and for nothing else.
 //! Either one position of a sentence is asked about or every one ([`Positions`]). Under "causal" every word that is

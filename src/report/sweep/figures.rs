@@ -74,6 +74,8 @@ fn transfer(section: &Section, predictor: &'static Predictor) -> Option<Drawn> {
         section.trained().into_iter().filter(|m| m.row.parametrisation == parametrisation).collect();
     let log = wide(models.iter().filter_map(|m| (predictor.of)(m.row)).map(|v| v.0));
     let label = format!("{}, {}{}", predictor.name, predictor.unit, if log { ", log scale" } else { "" });
+    // Of text no excess loss is.
+    let known = models.iter().any(|m| (EXCESS.of)(m.row).is_some());
     let mut panels = Vec::new();
     for task in section.tasks() {
         let mut series = Vec::new();
@@ -82,7 +84,7 @@ fn transfer(section: &Section, predictor: &'static Predictor) -> Option<Drawn> {
                 let (x, x_error) = (predictor.of)(m.row)?;
                 let (y, y_error) = quantity::percent(m.row, &task.task)?;
                 let (x_bar, y_bar) = (bar(x, x_error), bar(y, y_error));
-                Some(Point { x, y, x_bar, y_bar, filled: m.row.saturated })
+                Some(Point { x, y, x_bar, y_bar, filled: m.row.saturated || !known })
             };
             let own = models.iter().filter(|m| m.table.intervention == intervention);
             let points: Vec<Point> = own.filter_map(point).collect();
@@ -107,15 +109,14 @@ fn transfer(section: &Section, predictor: &'static Predictor) -> Option<Drawn> {
     let caption = format!(
         "Each point is a model (a run at a step). Bars: one standard error; of the accuracy, that over the probe's \
          seeds and that of the choice of test sentences together (the latter is shared by all models, so that \
-         differences between models are known better than the bars say). Saturated: excess loss under {}. Traces are \
-         over one parametrisation: {}.{}",
-        bounds(section),
+         differences between models are known better than the bars say).{} Traces are over one parametrisation: {}.{}",
+        if known { format!(" Saturated: excess loss under {}.", bounds(section)) } else { String::new() },
         if parametrisation.is_empty() { "as trained" } else { &parametrisation },
         if convention::decides(&models) { format!(" {}", convention::BRIEFLY) } else { String::new() }
     );
     let name = format!("accuracy-{}", predictor.key.replace('_', "-"));
     let title = format!("Accuracy against the {}", predictor.name.split(',').next().unwrap_or(predictor.name));
-    Some(named(section, &name, Panels { title, panels, saturation: true }.scene(), caption))
+    Some(named(section, &name, Panels { title, panels, saturation: known }.scene(), caption))
 }
 
 /// Covariates that have a panel.
