@@ -31,7 +31,9 @@ pub struct Spoken {
 }
 
 pub fn open(arguments: &TaskArguments) -> Result<Opened, Failure> {
-    super::text::prepare(&config::load(&arguments.config, &arguments.overrides)?.config)?;
+    if let Some(config) = &arguments.config {
+        super::text::prepare(&config::load(config, &arguments.overrides)?.config)?;
+    }
     let arguments = arguments.clone();
     interrupt::or_stop(move || open_here(&arguments))?
 }
@@ -87,7 +89,6 @@ fn spoken(
         )));
     }
     let resolved = config::load(config, &arguments.overrides)?;
-    super::text::prepare(&resolved.config)?;
     let seed = arguments.seed.unwrap_or(resolved.config.seed);
     let corpus = Corpus::open(&resolved.config.language, &resolved.config.objective, seed)?;
     print::notes(&corpus);

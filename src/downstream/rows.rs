@@ -65,7 +65,7 @@ impl Columns {
         let texts = match self.texts.is_empty() {
             false => self.texts.clone(),
             true => {
-                let known = Columns::TEXTS.iter().find(|names| names.iter().all(|name| there(&name)));
+                let known = Columns::TEXTS.iter().find(|names| names.iter().all(there));
                 let others: Vec<String> =
                     Columns::TEXTS[1..].iter().map(|n| format!("`{}`", n.join("` and `"))).collect();
                 let missing = || format!("no column `text`, nor {}", others.join(", nor "));

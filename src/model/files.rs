@@ -130,7 +130,8 @@ fn read(named: &Path, without_head: bool) -> Result<Loaded, ModelError> {
         weights.push(values);
     }
     for name in tensors.into_keys() {
-        if !is_aside(&name) && !(without_head && is_of_classifier(&name)) {
+        let is_aside = is_aside(&name) || without_head && is_of_classifier(&name);
+        if !is_aside {
             return Err(error(format!("unknown tensor `{name}`: it belongs to no part of this model")));
         }
         notes.push(format!("`{name}` left aside: it belongs to another head"));

@@ -9,7 +9,7 @@ fn glue(f: &Folder, name: &str, pairs: bool) {
     let ends = ["the film", "a \"story\"", "it's", "very"];
     let rows = |from: usize, n: usize| -> String {
         let row = |i: usize| {
-            let (word, class) = if i % 2 == 0 { ("charming", 1) } else { ("slow", 0) };
+            let (word, class) = if i.is_multiple_of(2) { ("charming", 1) } else { ("slow", 0) };
             let text = format!("{} {word} {}", ends[i % 4], ends[i / 2 % 4]);
             let names = ["not_entailment", "entailment"];
             match pairs {
@@ -62,7 +62,8 @@ fn every_model_probes_and_fine_tunes_on_texts_and_pairs() {
         |seed: &str| f.json(&[&of[..], &["--json", "--train", "20", "--seed", seed]].concat())["per_seed"].clone();
     assert_eq!(seeded("0"), seeded("0"));
     let exported = f.json(&[&of[..], &["--json", "--features", "concat", "--encoder-dropout", "0.1"]].concat());
-    assert!(exported["width"].as_u64().unwrap() % 8 == 0 && exported["width"].as_u64().unwrap() > 8, "{exported}");
+    let width = exported["width"].as_u64().unwrap();
+    assert!(width > 8 && width.is_multiple_of(8), "{exported}");
     // Of gpt2's pairs nothing stands between the texts.
     let gpt2 = fixture("texts/gpt2");
     let of = ["probe", gpt2.to_str().unwrap(), "--task", "QNLI", "--validation", "10", "--method", "ridge"];

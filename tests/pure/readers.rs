@@ -1,10 +1,14 @@
-//! Readers of files never panic, whatever the bytes: config, grammar, examples, safetensors, tokenizers.
+//! Readers of files never panic, whatever the bytes: config, grammar, examples, safetensors, tokenizers,
+//! texts.
 
 use std::path::Path;
 
+use crate::common::fixtures::fixture;
 use lowland::config::RunConfig;
+use lowland::downstream::{Columns, Sizes, TaskRows};
 use lowland::language::{Grammar, Language, Pcfg, Truth};
 use lowland::model::{ModelConfig, WeightsFile, match_words, parse_examples};
+use lowland::text::Pieces;
 use proptest::prelude::*;
 
 const CONFIG: &str = include_str!("../../configs/quickstart.toml");
@@ -96,6 +100,28 @@ proptest! {
         if let Ok((ids, _)) = match_words(folder.path(), &["w0".into(), "w1".into()], &config) {
             let sentence = ids.mask(&[0, 1, 1], 1);
             prop_assert!(sentence.ids.iter().all(|id| *id < 16) && ids.soft_label(&[0.5, 0.5]).len() == 16);
+        }
+    }
+
+    #[test]
+    fn pieces(bytes in bytes_like(&std::fs::read(fixture("texts/bert/tokenizer.json")).unwrap())) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokenizer.json");
+        std::fs::write(&path, bytes).unwrap();
+        if let Ok(framing) = Pieces::read(&path).and_then(|pieces| pieces.framing(9)) {
+            let framed = framing.frame("The film \u{e9} isn't", Some("[SEP] slow"));
+            prop_assert!(framed.is_err() || framed.is_ok_and(|f| f.ids.len() <= 9 && f.segments.len() == f.ids.len()));
+        }
+    }
+
+    #[test]
+    fn files_of_texts(bytes in bytes_like(b"question\tsentence\tlabel\r\na \"\tb\t0\r\n\n,\tc\t1\n"), ending in 0..3usize) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(["rows.tsv", "rows.csv", "rows.jsonl"][ending]);
+        std::fs::write(&path, bytes).unwrap();
+        if let Ok(rows) = TaskRows::read(&path, &Columns::default()) {
+            let parts = rows.parts(0, Sizes { train: 1, validation: 0, test: 0 }).unwrap().parts;
+            prop_assert!(!parts[0][0].label.is_empty());
         }
     }
 
