@@ -116,6 +116,13 @@ impl Parameter {
         (0..rows).flat_map(move |r| (0..cols).map(move |c| if transposed { place(c, r) } else { place(r, c) }))
     }
 
+    /// Whether matrix number `matrix` is this parameter alone, its numbers in memory in their order; `size` are the
+    /// matrix's with padding.
+    pub(crate) fn fills(&self, matrix: usize, size: usize) -> bool {
+        let plain = !self.place.transposed && [self.place.rows, self.place.cols] == [Axis::Plain(0); 2];
+        self.matrix == matrix && self.len() == size && plain
+    }
+
     /// What number i of it is to attention, where it is a projection to queries, keys or values of heads of `size`
     /// numbers: (the part, which number of its head).
     pub(crate) fn projected(&self, i: usize, size: usize) -> Option<(Part, usize)> {
@@ -198,9 +205,7 @@ impl Weights {
     /// One of them; the parameter itself where it lies in memory as it does in the file.
     pub fn packed(&self, parameters: &[Parameter], matrices: &[Matrix], matrix: usize) -> Cow<'_, [f32]> {
         let size = matrices[matrix].padded_len();
-        let plain = |p: &Place| !p.transposed && [p.rows, p.cols] == [Axis::Plain(0); 2];
-        let whole = |p: &Parameter| p.matrix == matrix && p.len() == size && plain(&p.place);
-        if let Some(i) = parameters.iter().position(whole) {
+        if let Some(i) = parameters.iter().position(|p| p.fills(matrix, size)) {
             return Cow::Borrowed(&self.0[i]);
         }
         let mut packed = vec![0.0; size];
