@@ -51,6 +51,7 @@ pub use hub::model_folder;
 pub use kind::ModelKind;
 pub use match_words::match_words;
 pub use on_device::{LoadError, Model};
+pub(crate) use parameters::in_order;
 pub use parameters::{Initialise, Matrix, Parameter, Weights};
 pub use passes::{ForwardPass, GradientPass, RowLoss, dims_for};
 pub use recipe::{Bound, Given, Recipe};

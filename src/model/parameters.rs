@@ -116,13 +116,6 @@ impl Parameter {
         (0..rows).flat_map(move |r| (0..cols).map(move |c| if transposed { place(c, r) } else { place(r, c) }))
     }
 
-    /// Whether matrix number `matrix` is this parameter alone, its numbers in memory in their order; `size` are the
-    /// matrix's with padding.
-    pub(crate) fn fills(&self, matrix: usize, size: usize) -> bool {
-        let plain = !self.place.transposed && [self.place.rows, self.place.cols] == [Axis::Plain(0); 2];
-        self.matrix == matrix && self.len() == size && plain
-    }
-
     /// What number i of it is to attention, where it is a projection to queries, keys or values of heads of `size`
     /// numbers: (the part, which number of its head).
     pub(crate) fn projected(&self, i: usize, size: usize) -> Option<(Part, usize)> {
@@ -166,6 +159,17 @@ impl Matrix {
     }
 }
 
+/// The parameter that a matrix holds alone and in its order, so that the matrix's memory is the parameter's numbers and
+/// zeros behind them.
+pub(crate) fn in_order(parameters: &[Parameter], matrices: &[Matrix], matrix: usize) -> Option<usize> {
+    let mut own = (0..parameters.len()).filter(|i| parameters[*i].matrix == matrix);
+    let (number, others) = (own.next()?, own.next());
+    let Parameter { place, shape, .. } = &parameters[number];
+    let plain = !place.transposed && [place.rows, place.cols] == [Axis::Plain(0); 2];
+    let dense = shape.len() == 1 || matrices[matrix].cols.is_multiple_of(4);
+    (others.is_none() && plain && dense).then_some(number)
+}
+
 /// Values of all parameters, in the order of [`Encoder::parameters`](super::Encoder::parameters).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Weights(pub Vec<Vec<f32>>);
@@ -205,9 +209,22 @@ impl Weights {
     /// One of them; the parameter itself where it lies in memory as it does in the file.
     pub fn packed(&self, parameters: &[Parameter], matrices: &[Matrix], matrix: usize) -> Cow<'_, [f32]> {
         let size = matrices[matrix].padded_len();
-        if let Some(i) = parameters.iter().position(|p| p.fills(matrix, size)) {
-            return Cow::Borrowed(&self.0[i]);
+        match self.leading(parameters, matrices, matrix) {
+            short if short.len() < size => {
+                let mut whole = short.into_owned();
+                whole.resize(size, 0.0);
+                Cow::Owned(whole)
+            }
+            whole => whole,
         }
+    }
+
+    /// One of them without the padding behind its last number where that saves a copy.
+    pub(super) fn leading(&self, parameters: &[Parameter], matrices: &[Matrix], matrix: usize) -> Cow<'_, [f32]> {
+        if let Some(number) = in_order(parameters, matrices, matrix) {
+            return Cow::Borrowed(&self.0[number]);
+        }
+        let size = matrices[matrix].padded_len();
         let mut packed = vec![0.0; size];
         for (parameter, values) in parameters.iter().zip(&self.0).filter(|(p, _)| p.matrix == matrix) {
             for (place, value) in parameter.places(&matrices[matrix]).zip(values) {

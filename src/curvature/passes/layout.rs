@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use crate::curvature::{Block, CurvatureError, Refusal};
-use crate::model::{Encoder, Parameter, Weights};
+use crate::model::{Encoder, Parameter, Weights, in_order};
 
 /// The parameters that take part in a measurement, in the order of the model file's names in [`Encoder::parameters`].
 #[derive(Clone, Debug)]
@@ -75,10 +75,10 @@ impl VectorLayout {
         places.filter_map(|(number, (p, offset))| offset.map(|offset| (number, offset..offset + p.len())))
     }
 
-    /// Place of what a matrix holds, where that is one parameter that takes part, in memory as it is in a vector.
+    /// Place of what a matrix holds, where that is one parameter that takes part, in memory as it is in a vector but for
+    /// padding behind.
     pub(super) fn straight(&self, encoder: &Encoder, matrix: usize) -> Option<Range<usize>> {
-        let size = encoder.matrices[matrix].padded_len();
-        let number = encoder.parameters.iter().position(|p| p.fills(matrix, size))?;
+        let number = in_order(&encoder.parameters, &encoder.matrices, matrix)?;
         self.offsets[number].map(|offset| offset..offset + encoder.parameters[number].len())
     }
 

@@ -14,7 +14,7 @@ use crate::model::Encoder;
 
 /// Bytes of vectors that are packed, or read, at once; more only where one matrix that is not stored as its parameter
 /// is takes more.
-const STEP: usize = 32 << 20;
+const STEP: usize = 8 << 20;
 
 /// Called with a probe's number, a range of its vector and the numbers there; of each probe in the order of its vector.
 pub(super) type Each<'a> = &'a mut dyn FnMut(usize, Range<usize>, &[f32]);
