@@ -103,7 +103,7 @@ pub struct Gpu {
     limits: wgpu::Limits,
     capabilities: Capabilities,
     checks: bool,
-    timeout: Duration,
+    pub(super) timeout: Duration,
     faults: Arc<Mutex<Option<GpuError>>>,
     pipelines: Arc<Mutex<HashMap<PipelineKey, Arc<Pipeline>>>>,
     pub(super) tally: Arc<Tally>,

@@ -6,6 +6,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use super::device::{Gpu, alignment};
 use super::error::GpuError;
@@ -336,6 +337,11 @@ impl Staging {
         if self.ready.get().is_none() {
             gpu.finish()?;
         }
+        // Another thread that waits may have taken the answer, and tell it in a moment.
+        let asked = Instant::now();
+        while self.ready.get().is_none() && asked.elapsed() < gpu.timeout {
+            std::thread::sleep(Duration::from_micros(20));
+        }
         let refused = || GpuError::Lost("a read-back could not be mapped".into());
         if self.ready.get() != Some(&true) {
             return Err(refused());
@@ -345,5 +351,29 @@ impl Staging {
         drop(view);
         self.raw.unmap();
         Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::gpu::{AdapterChoice, Gpu, Options};
+
+    #[test]
+    fn threads_read_back_side_by_side() {
+        let choice = std::env::var("LOWLAND_ADAPTER").map_or(AdapterChoice::Best, |c| c.parse().unwrap());
+        let gpu = Gpu::open(&choice, Options::default()).unwrap();
+        std::thread::scope(|scope| {
+            for thread in 0..4u32 {
+                let gpu = &gpu;
+                scope.spawn(move || {
+                    let buffer = gpu.buffer("own", 1024).unwrap();
+                    for round in 0..200 {
+                        let numbers = [thread * 1000 + round; 256];
+                        gpu.write(&buffer, &numbers);
+                        assert_eq!(gpu.read::<u32>(&buffer, 256).unwrap(), numbers);
+                    }
+                });
+            }
+        });
     }
 }

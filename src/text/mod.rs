@@ -1,4 +1,8 @@
-//! Text as files hold it.
+//! Text as files hold it, and its pieces as a `tokenizer.json` cuts it.
+
+mod pieces;
+
+pub use pieces::{Pieces, PiecesError};
 
 /// A text without the byte-order mark that some editors put in front.
 pub fn without_mark(text: &str) -> &str {

@@ -1,0 +1,118 @@
+//! The tokenizer of a `tokenizer.json`, of any kind that Hugging Face's `tokenizers` knows: byte-level BPE, WordPiece,
+//! Unigram, with their normalizers and post-processors.
+
+use std::path::{Path, PathBuf};
+
+use tokenizers::Tokenizer;
+
+/// Why a `tokenizer.json` cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PiecesError {
+    /// The file cannot be read.
+    #[error("{}: cannot be read: {message}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        message: String,
+    },
+    /// It is no tokenizer that is known here.
+    #[error("{}: {message}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// A text that it cannot cut.
+    #[error("{}: a text cannot be cut into pieces: {message}", path.display())]
+    Text {
+        /// The file of the tokenizer.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+}
+
+/// A tokenizer: what turns text into token ids.
+#[derive(Clone)]
+pub struct Pieces {
+    path: PathBuf,
+    inner: Tokenizer,
+}
+
+impl Pieces {
+    /// Reads a `tokenizer.json`. What it says of truncation and padding is left out: lengths are the caller's.
+    ///
+    /// # Errors
+    /// A file that cannot be read or that is no tokenizer.
+    pub fn read(path: &Path) -> Result<Pieces, PiecesError> {
+        let bytes =
+            std::fs::read(path).map_err(|e| PiecesError::Unreadable { path: path.into(), message: e.to_string() })?;
+        let malformed = |message: String| PiecesError::Malformed { path: path.into(), message };
+        let mut inner = Tokenizer::from_bytes(&bytes).map_err(|e| malformed(e.to_string()))?;
+        inner.with_truncation(None).map_err(|e| malformed(e.to_string()))?;
+        inner.with_padding(None);
+        Ok(Pieces { path: path.into(), inner })
+    }
+
+    /// The file that it was read from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Token ids, added tokens included: one more than the largest id.
+    pub fn size(&self) -> u32 {
+        self.inner.get_vocab(true).into_values().max().map_or(0, |most| most + 1)
+    }
+
+    /// The id of a token by its spelling in the file.
+    pub fn id(&self, piece: &str) -> Option<u32> {
+        self.inner.token_to_id(piece)
+    }
+
+    /// The spelling of a token in the file.
+    pub fn piece(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// The ids of a text, without special tokens around it.
+    ///
+    /// # Errors
+    /// A text that the tokenizer cannot cut.
+    pub fn ids(&self, text: &str) -> Result<Vec<u32>, PiecesError> {
+        self.encode(text, false).map(|encoding| encoding.get_ids().to_vec())
+    }
+
+    /// The ids of a text with the special tokens that the file's post-processor puts around it.
+    ///
+    /// # Errors
+    /// A text that the tokenizer cannot cut.
+    pub fn framed_ids(&self, text: &str) -> Result<Vec<u32>, PiecesError> {
+        self.encode(text, true).map(|encoding| encoding.get_ids().to_vec())
+    }
+
+    /// Ids and segments of a pair of texts with the special tokens that the file's post-processor puts around them.
+    ///
+    /// # Errors
+    /// A text that the tokenizer cannot cut.
+    pub fn framed_pair(&self, first: &str, second: &str) -> Result<(Vec<u32>, Vec<u32>), PiecesError> {
+        let encoding = self.encode((first, second), true)?;
+        Ok((encoding.get_ids().to_vec(), encoding.get_type_ids().to_vec()))
+    }
+
+    fn encode<'s>(
+        &self,
+        text: impl Into<tokenizers::EncodeInput<'s>> + Send,
+        framed: bool,
+    ) -> Result<tokenizers::Encoding, PiecesError> {
+        let wrong = |e: tokenizers::Error| PiecesError::Text { path: self.path.clone(), message: e.to_string() };
+        self.inner.encode_fast(text, framed).map_err(wrong)
+    }
+}
+
+impl std::fmt::Debug for Pieces {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pieces").field("path", &self.path).finish_non_exhaustive()
+    }
+}
