@@ -40,7 +40,9 @@ pub use noise::{
     Noise, NoiseRequest, alignment, cluster_deviations, covariance_trace, deviations, gradient_noise,
     ratio_independent, ratio_paired, split_tokens,
 };
-pub use operator::{Dense, Observe, Operator, ProbeKind, Progress, dot, norm, probe, probes};
+pub use operator::{
+    Block, Dense, Observe, Operator, ProbeKind, Probes, ProductSums, Progress, dot, norm, probe, probes,
+};
 pub use passes::{
     Chunks, Cotangent, FormPass, Forms, GradientOperator, Gradients, GramPass, Matrix, ModelOperator, Moment, NormPass,
     ProductPass, Subject, VectorLayout, WeightedPass, uncertainty,

@@ -69,8 +69,9 @@ impl Drop for Counted {
 
 /// One allocation. Memory that images may lie over counts its bytes itself, for it may outlive the block.
 pub(super) struct Block {
-    pub(super) raw: wgpu::Buffer,
+    // Before the buffer, which may be the last to hold the device: memory is freed through that.
     pub(super) memory: Option<Arc<Memory>>,
+    pub(super) raw: wgpu::Buffer,
     pub(super) _counted: Option<Counted>,
 }
 

@@ -54,6 +54,7 @@ pub use kind::ModelKind;
 pub use match_words::match_words;
 pub use on_device::{LoadError, Model};
 pub use own_tokenizer::OwnTokenizer;
+pub(crate) use parameters::in_order;
 pub use parameters::{Initialise, Matrix, Parameter, Weights};
 pub use passes::{ForwardPass, GradientPass, RowLoss, dims_for};
 pub use recipe::{Bound, Given, Recipe};

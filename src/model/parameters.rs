@@ -159,6 +159,17 @@ impl Matrix {
     }
 }
 
+/// The parameter that a matrix holds alone and in its order, so that the matrix's memory is the parameter's numbers and
+/// zeros behind them.
+pub(crate) fn in_order(parameters: &[Parameter], matrices: &[Matrix], matrix: usize) -> Option<usize> {
+    let mut own = (0..parameters.len()).filter(|i| parameters[*i].matrix == matrix);
+    let (number, others) = (own.next()?, own.next());
+    let Parameter { place, shape, .. } = &parameters[number];
+    let plain = !place.transposed && [place.rows, place.cols] == [Axis::Plain(0); 2];
+    let dense = shape.len() == 1 || matrices[matrix].cols.is_multiple_of(4);
+    (others.is_none() && plain && dense).then_some(number)
+}
+
 /// Values of all parameters, in the order of [`Encoder::parameters`](super::Encoder::parameters).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Weights(pub Vec<Vec<f32>>);
@@ -198,11 +209,22 @@ impl Weights {
     /// One of them; the parameter itself where it lies in memory as it does in the file.
     pub fn packed(&self, parameters: &[Parameter], matrices: &[Matrix], matrix: usize) -> Cow<'_, [f32]> {
         let size = matrices[matrix].padded_len();
-        let plain = |p: &Place| !p.transposed && [p.rows, p.cols] == [Axis::Plain(0); 2];
-        let whole = |p: &Parameter| p.matrix == matrix && p.len() == size && plain(&p.place);
-        if let Some(i) = parameters.iter().position(whole) {
-            return Cow::Borrowed(&self.0[i]);
+        match self.leading(parameters, matrices, matrix) {
+            short if short.len() < size => {
+                let mut whole = short.into_owned();
+                whole.resize(size, 0.0);
+                Cow::Owned(whole)
+            }
+            whole => whole,
         }
+    }
+
+    /// One of them without the padding behind its last number where that saves a copy.
+    pub(super) fn leading(&self, parameters: &[Parameter], matrices: &[Matrix], matrix: usize) -> Cow<'_, [f32]> {
+        if let Some(number) = in_order(parameters, matrices, matrix) {
+            return Cow::Borrowed(&self.0[number]);
+        }
+        let size = matrices[matrix].padded_len();
         let mut packed = vec![0.0; size];
         for (parameter, values) in parameters.iter().zip(&self.0).filter(|(p, _)| p.matrix == matrix) {
             for (place, value) in parameter.places(&matrices[matrix]).zip(values) {

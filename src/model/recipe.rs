@@ -121,8 +121,7 @@ impl Recipe {
     pub fn bytes(&self, model: &Model, dims: &Dims) -> Result<u64, GpuError> {
         self.check(&model.device, dims)?;
         let alignment = model.gpu().alignment();
-        let made = self.of(|given| matches!(given, Given::Fresh(_) | Given::Block(_)));
-        let made: u64 = made.map(|id| dims.bytes(self.graph.tensor(id)).next_multiple_of(alignment)).sum();
+        let made = self.made(dims, alignment);
         let gradient = match self.of(|given| matches!(given, Given::Gradient(_))).next() {
             Some(_) => Arena::bytes(&model.encoder, alignment),
             None => 0,
@@ -132,17 +131,25 @@ impl Recipe {
         Ok(memory + self.batch_bytes(model, dims) + made + gradient + 256 * dispatches)
     }
 
+    /// Bytes of what the plan makes for tensors with memory of their own.
+    fn made(&self, dims: &Dims, alignment: u64) -> u64 {
+        let made = self.of(|given| matches!(given, Given::Fresh(_) | Given::Block(_)));
+        made.map(|id| dims.bytes(self.graph.tensor(id)).next_multiple_of(alignment)).sum()
+    }
+
     /// The sizes with as many probes at once, of those in `dims`, as `budget` bytes of activations, adjoints and
-    /// tangents allow.
+    /// tangents allow, and as many bytes of what is made for the probes and products themselves: those of a large model
+    /// are as large as it is.
     pub fn fitted(&self, device: &Device, mut dims: Dims, budget: u64) -> Dims {
         let Device { gpu, variants } = device;
-        // Parameters, inputs and what goes to the caller's memory are few beside the rest; the plan is made without
-        // them.
+        // Parameters, inputs and what goes to the caller's memory do not depend on the number of probes; the plan is
+        // made without them.
         let outside = |id: TensorId| self.graph.tensor(id).role != Role::Value;
         let keep = self.graph.kept_for_probes(&[]);
         while dims.probes > 1 {
             let plan = MemoryPlan::new(&self.graph, &dims, variants, &outside, &keep);
-            if plan.bytes() <= budget && fit::check(gpu, &self.graph, &dims, variants).is_ok() {
+            let fits = plan.bytes() <= budget && self.made(&dims, gpu.alignment()) <= budget;
+            if fits && fit::check(gpu, &self.graph, &dims, variants).is_ok() {
                 break;
             }
             dims.probes = dims.probes.div_ceil(2);

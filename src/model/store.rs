@@ -109,7 +109,7 @@ impl Arena {
     pub fn of_moved(gpu: &Gpu, encoder: &Encoder, mut weights: Weights) -> Result<Arena, GpuError> {
         let mut upload = gpu.upload();
         Arena::filled(gpu, encoder, "the parameters", &mut |matrix, buffer| {
-            upload.write_at(buffer, 0, &weights.packed(&encoder.parameters, &encoder.matrices, matrix));
+            upload.write_at(buffer, 0, &weights.leading(&encoder.parameters, &encoder.matrices, matrix));
             for (parameter, values) in encoder.parameters.iter().zip(&mut weights.0) {
                 if parameter.matrix == matrix {
                     *values = Vec::new();
@@ -127,7 +127,7 @@ impl Arena {
     pub fn write(&self, gpu: &Gpu, encoder: &Encoder, weights: &Weights) {
         let mut upload = gpu.upload();
         for (i, buffer) in self.matrices.iter().enumerate() {
-            upload.write_at(buffer, 0, &weights.packed(&encoder.parameters, &encoder.matrices, i));
+            upload.write_at(buffer, 0, &weights.leading(&encoder.parameters, &encoder.matrices, i));
         }
     }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::common::fixtures::fixture;
 use crate::common::truth::Truth;
+use lowland::model::{Encoder, ModelConfig, ModelKind, Weights, save};
 use serde_json::Value;
 
 use crate::folder::{Folder, number, signal, text};
@@ -633,4 +634,27 @@ fn a_program_gets_the_numbers_that_the_command_prints() {
     let designed = TraceRequest { estimator: signs, sentences: Sampling::Designed(Design::Importance), ..asked };
     let refused = estimate(&setting, &given(false), &designed.plan().unwrap(), &mut unseen).unwrap_err();
     assert_eq!(refused.to_string(), "importance sentences are drawn from a language, not from given examples");
+}
+
+/// The last of its memory to be given up is a table that no image lies over.
+#[test]
+fn a_model_whose_last_table_is_larger_than_a_binding_ends_well() {
+    let f = Folder::empty().set("LOWLAND_BINDING_BYTES", "4096");
+    let config = ModelConfig {
+        kind: ModelKind::GptNeox,
+        vocab_size: 201,
+        hidden_size: 16,
+        num_hidden_layers: 1,
+        num_attention_heads: 2,
+        intermediate_size: 24,
+        max_position_embeddings: 10,
+        tie_word_embeddings: false,
+        ..ModelConfig::default()
+    };
+    let encoder = Encoder::new(&config).unwrap();
+    let last = encoder.matrices.last().expect("matrices");
+    assert!(4 * last.padded_len() > 4096, "`{}` fits a binding", last.name);
+    save(&f.path("model"), &encoder, &Weights::initial(&encoder.parameters, 0.1, 1), None).unwrap();
+    f.write("one.jsonl", "{\"input_ids\": [5, 6, 7]}\n");
+    f.json(&["eval", "model", "one.jsonl", "--json"]);
 }

@@ -2,7 +2,9 @@
 //! longer than a software driver lets them be.
 
 use crate::common::adapter::gpu;
-use lowland::curvature::{Chunks, Gradients, GramPass, Norms, Subject};
+use lowland::curvature::{
+    Chunks, Gradients, GramPass, Matrix, ModelOperator, Norms, Operator, ProbeKind, Probes, ProductSums, Subject, dot,
+};
 use lowland::gpu::Step;
 use lowland::graph::{Emit, Graph, TensorId};
 use lowland::model::{Encoder, Model, ModelConfig, ModelKind, Weights};
@@ -131,5 +133,52 @@ fn norms_over_many_words_are_those_of_formed_gradients() {
         assert!(
             Norms::measure(&subject, &mut |_| Ok(())).is_ok() && GramPass::new(&subject).unwrap().run(&subject).is_ok()
         );
+    }
+}
+
+/// A table of more than a step of what goes between host and adapter (8 MiB), with rows of padding behind it.
+#[test]
+fn products_of_probes_over_a_large_table_are_those_of_whole_vectors() {
+    let config = ModelConfig {
+        vocab_size: 66_001,
+        hidden_size: 36,
+        num_hidden_layers: 1,
+        num_attention_heads: 2,
+        intermediate_size: 16,
+        max_position_embeddings: 60,
+        ..ModelConfig::default()
+    };
+    let encoder = Encoder::new(&config).unwrap();
+    let mut stream = Stream::new(6, Purpose::Test, 0);
+    let mut sentence = |words: u32| {
+        let ids: Vec<u32> = (0..words).map(|_| 10 + stream.below(65_000)).collect();
+        Sentence { ids, masked: vec![(1, 70), (3, 65_999)], key: u64::from(words), ..Sentence::default() }
+    };
+    let sentences = [sentence(8), sentence(5)];
+    let weights = Weights::initial(&encoder.parameters, 0.3, 3);
+    let model = Model::new(&Device::of(&gpu()), &encoder, &weights).unwrap();
+    assert!(model.weights().unwrap() == weights, "the weights are not read as they were written");
+    // Both in one batch, and one after another: the sums over batches lie on the host.
+    for batch in [2, 1] {
+        let subject = Subject::new(&model, &sentences, &[], &Chunks { batch, probes: 2 }).unwrap();
+        let operator = ModelOperator::new(&subject, Matrix::Hessian);
+        let probes = Probes { kind: ProbeKind::Rademacher, seed: 4, numbers: 1..4, size: subject.size() };
+        let whole = probes.vectors();
+        let images = operator.apply(&whole).unwrap();
+        let parts: Vec<_> = subject.vectors().parts(&encoder).map(|(_, place)| place).collect();
+        let of_whole: Vec<ProductSums> =
+            whole.iter().zip(&images).map(|(v, a)| ProductSums::of(v, a, &parts)).collect();
+        let forms = operator.quadratic_forms(&whole).unwrap();
+        assert_eq!(operator.products_of_probes(&probes, &parts).unwrap(), of_whole);
+        assert_eq!(operator.quadratic_forms_of_probes_so_far(&probes).unwrap(), forms);
+        for ((v, image), (sums, forms)) in whole.iter().zip(&images).zip(of_whole.iter().zip(&forms)) {
+            assert_eq!((sums.form, sums.square), (dot(v, image), dot(image, image)));
+            for (own, part) in sums.parts.iter().zip(&parts) {
+                assert_eq!(*own, dot(&v[part.clone()], &image[part.clone()]));
+            }
+            // Quadratic forms go by no product.
+            let mean: f64 = forms.iter().zip(subject.weights()).map(|(form, weight)| form * weight).sum();
+            assert!((sums.form - mean).abs() < 1e-3 * mean.abs().max(dot(image, image).sqrt()), "{sums:?} {mean}");
+        }
     }
 }

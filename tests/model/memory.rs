@@ -2,7 +2,11 @@
 
 use crate::common::adapter::gpu;
 use lowland::config::Resolved;
-use lowland::model::{Encoder, ForwardPass, GradientPass, Model, ModelConfig, ModelKind, Weights, dims_for};
+use lowland::curvature::{
+    Chunks, FormPass, Hutchinson, Matrix, ModelOperator, ProductPass, Stopping, Subject, hutchinson,
+    hutchinson_by_products,
+};
+use lowland::model::{Arena, Encoder, ForwardPass, GradientPass, Model, ModelConfig, ModelKind, Weights, dims_for};
 use lowland::ops::batch::Sentence;
 use lowland::ops::{Device, Labels};
 use lowland::train;
@@ -137,4 +141,40 @@ fn a_forward_batch_suits_memory() {
     assert_eq!(batch(1, false), 256);
     let few = ForwardPass::batch_for(&model, &sentences(1)[..3], 256, Labels::Hard, false);
     assert_eq!(few, 3);
+}
+
+#[test]
+fn hessian_traces_take_what_their_passes_say() {
+    let config = ModelConfig {
+        vocab_size: 2000,
+        hidden_size: 32,
+        num_hidden_layers: 2,
+        num_attention_heads: 2,
+        intermediate_size: 64,
+        max_position_embeddings: 60,
+        ..ModelConfig::default()
+    };
+    let encoder = Encoder::new(&config).unwrap();
+    let sentences: Vec<Sentence> = (0..6u32)
+        .map(|i| Sentence { ids: (i..i + 20).collect(), masked: vec![(2, 7), (9, 8)], ..Sentence::default() })
+        .collect();
+    for by_products in [false, true] {
+        // An adapter of its own, so that the peak is this trace's.
+        let gpu = gpu();
+        let model = Model::new(&Device::of(&gpu), &encoder, &Weights::initial(&encoder.parameters, 0.1, 1)).unwrap();
+        let subject = Subject::new(&model, &sentences, &[], &Chunks { batch: 4, probes: 2 }).unwrap();
+        let operator = ModelOperator::new(&subject, Matrix::Hessian);
+        let what = Hutchinson { stop: Stopping::after(4), ..Hutchinson::default() };
+        let planned = match by_products {
+            true => ProductPass::bytes(&subject, Matrix::Hessian),
+            false => FormPass::bytes(&subject, true),
+        };
+        match by_products {
+            true => drop(hutchinson_by_products(&operator, &[], &what, &mut |_| Ok(())).unwrap()),
+            false => drop(hutchinson(&operator, &what, &mut |_| Ok(())).unwrap()),
+        }
+        let planned = planned.unwrap() + Arena::bytes(&encoder, gpu.alignment());
+        let ratio = gpu.memory().1 as f64 / planned as f64;
+        assert!((0.9..=1.1).contains(&ratio), "by products {by_products}: {ratio:.3}");
+    }
 }

@@ -75,7 +75,8 @@ pub struct ProbeTrace {
     pub parts: Option<Vec<Estimate>>,
 }
 
-/// Bytes of probes that the host holds at once, beside their images, which take more.
+/// Bytes of probes that the host holds at once at most, where an operator or an estimator needs whole ones; or one
+/// probe.
 const MOST_HELD: usize = 256 << 20;
 
 /// Tr A by one estimator as it is.

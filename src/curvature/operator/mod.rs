@@ -3,11 +3,15 @@
 
 mod dense;
 mod probe;
+pub(super) mod product_sums;
 pub(super) mod vector;
 
 pub use dense::Dense;
-pub use probe::{ProbeKind, probe, probes};
+pub use probe::{Block, ProbeKind, Probes, probe, probes};
+pub use product_sums::ProductSums;
 pub use vector::{dot, norm};
+
+use std::ops::Range;
 
 use super::error::unless_interrupted;
 use super::{CurvatureError, Refusal};
@@ -27,6 +31,19 @@ pub trait Operator {
     /// such vector, of the first examples, as many for each vector that was begun.
     fn quadratic_forms_so_far(&self, block: &[Vec<f32>]) -> Result<Vec<Vec<f64>>, CurvatureError> {
         self.quadratic_forms(block)
+    }
+
+    /// The same of random vectors, which an operator may make a piece at a time.
+    fn quadratic_forms_of_probes_so_far(&self, probes: &Probes) -> Result<Vec<Vec<f64>>, CurvatureError> {
+        self.quadratic_forms_so_far(&probes.vectors())
+    }
+
+    /// What a trace asks of the products with random vectors, which an operator may go through a piece at a time;
+    /// `parts` are ranges of a vector.
+    fn products_of_probes(&self, probes: &Probes, parts: &[Range<usize>]) -> Result<Vec<ProductSums>, CurvatureError> {
+        let block = probes.vectors();
+        let images = apply(self, &block)?;
+        Ok(block.iter().zip(&images).map(|(v, image)| ProductSums::of(v, image, parts)).collect())
     }
 
     /// w_i of each example; they sum to 1. For a mean over masked positions A_i is of the mean over the example's own
@@ -56,8 +73,8 @@ pub struct Progress {
 pub type Observe<'a> = &'a mut dyn FnMut(&Progress) -> Result<(), CurvatureError>;
 
 /// [`Operator::apply`] with its answer checked.
-pub(in crate::curvature) fn apply(
-    operator: &dyn Operator,
+pub(in crate::curvature) fn apply<O: Operator + ?Sized>(
+    operator: &O,
     block: &[Vec<f32>],
 ) -> Result<Vec<Vec<f32>>, CurvatureError> {
     let products = operator.apply(block)?;
@@ -73,15 +90,29 @@ pub(in crate::curvature) fn apply(
     }
 }
 
-/// [`Operator::quadratic_forms_so_far`] with its answer checked.
-pub(in crate::curvature) fn forms_so_far(
+/// [`Operator::products_of_probes`] with its answer checked.
+pub(in crate::curvature) fn products_of_probes(
     operator: &dyn Operator,
-    block: &[Vec<f32>],
+    probes: &Probes,
+    parts: &[Range<usize>],
+) -> Result<Vec<ProductSums>, CurvatureError> {
+    let all = operator.products_of_probes(probes, parts)?;
+    if all.len() != probes.numbers.len() || all.iter().any(|sums| sums.parts.len() != parts.len()) {
+        return Err(Refusal::OtherShapes(probes.numbers.len()).into());
+    }
+    if all.iter().all(|sums| sums.square.is_finite()) { Ok(all) } else { Err(CurvatureError::NotFinite("a product")) }
+}
+
+/// [`Operator::quadratic_forms_of_probes_so_far`] with its answer checked.
+pub(in crate::curvature) fn forms_of_probes_so_far(
+    operator: &dyn Operator,
+    block: &Probes,
 ) -> Result<Vec<Vec<f64>>, CurvatureError> {
-    let forms = unless_interrupted(operator.quadratic_forms_so_far(block))?.unwrap_or_default();
+    let vectors = block.numbers.len();
+    let forms = unless_interrupted(operator.quadratic_forms_of_probes_so_far(block))?.unwrap_or_default();
     let seen = forms.first().map_or(0, Vec::len);
-    let fits = forms.len() <= block.len() && seen <= operator.weights().len() && forms.iter().all(|f| f.len() == seen);
-    checked(forms, fits, block.len())
+    let fits = forms.len() <= vectors && seen <= operator.weights().len() && forms.iter().all(|f| f.len() == seen);
+    checked(forms, fits, vectors)
 }
 
 fn checked(forms: Vec<Vec<f64>>, fits: bool, vectors: usize) -> Result<Vec<Vec<f64>>, CurvatureError> {

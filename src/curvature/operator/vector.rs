@@ -27,6 +27,47 @@ pub fn dot(a: &[f32], b: &[f32]) -> f64 {
     parts.iter().sum()
 }
 
+/// Σ a b of vectors that come a piece at a time, with the bits of [`dot`] of the whole ones.
+#[derive(Clone, Default)]
+pub(in crate::curvature) struct DotOfPieces {
+    /// Of the chunks that are complete.
+    chunks: Vec<f64>,
+    /// What there is of the next one.
+    begun: [Vec<f32>; 2],
+}
+
+impl DotOfPieces {
+    /// The next numbers of both.
+    pub fn add(&mut self, mut a: &[f32], mut b: &[f32]) {
+        if !self.begun[0].is_empty() {
+            let (more, rest) = a.split_at((CHUNK - self.begun[0].len()).min(a.len()));
+            self.begun[0].extend(more);
+            a = rest;
+            let (more, rest) = b.split_at(more.len());
+            self.begun[1].extend(more);
+            b = rest;
+            if self.begun[0].len() == CHUNK {
+                self.chunks.push(chunk_dot(&self.begun[0], &self.begun[1]));
+                self.begun.iter_mut().for_each(Vec::clear);
+            }
+        }
+        let whole = a.len() / CHUNK * CHUNK;
+        let chunks = a[..whole].par_chunks(CHUNK).zip(b[..whole].par_chunks(CHUNK));
+        self.chunks.par_extend(chunks.map(|(a, b)| chunk_dot(a, b)));
+        self.begun[0].extend(&a[whole..]);
+        self.begun[1].extend(&b[whole..]);
+    }
+
+    /// The sum.
+    pub fn value(&self) -> f64 {
+        let last = || chunk_dot(&self.begun[0], &self.begun[1]);
+        match self.chunks.is_empty() {
+            true => last(),
+            false => self.chunks.iter().copied().chain((!self.begun[0].is_empty()).then(last)).sum(),
+        }
+    }
+}
+
 /// √ Σ a² in f64.
 pub fn norm(a: &[f32]) -> f64 {
     dot(a, a).sqrt()
@@ -80,4 +121,22 @@ pub(in crate::curvature) fn orthogonalise(a: &mut [f32], basis: &[Vec<f32>]) -> 
         whole.iter_mut().zip(&c).for_each(|(w, c)| *w += c);
     }
     whole
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dot_of_pieces_has_the_bits_of_the_whole() {
+        for size in [0, 5, CHUNK, CHUNK + 1, 3 * CHUNK + 77] {
+            let a: Vec<f32> = (0..size).map(|i| (i as f32 * 0.7).sin()).collect();
+            let b: Vec<f32> = (0..size).map(|i| (i as f32 * 0.3).cos() + 0.1).collect();
+            for step in [1000, CHUNK - 1, CHUNK, 2 * CHUNK + 5] {
+                let mut pieces = DotOfPieces::default();
+                a.chunks(step).zip(b.chunks(step)).for_each(|(a, b)| pieces.add(a, b));
+                assert_eq!(pieces.value().to_bits(), dot(&a, &b).to_bits(), "{size} by {step}");
+            }
+        }
+    }
 }

@@ -1,8 +1,9 @@
 //! vᵀ A_i v of each example for blocks of vectors, without a pass back along the tangents.
 
-use super::pass::{Pass, ProbeVectors, directions};
+use super::pass::{Pass, directions};
+use super::vectors::ProbeVectors;
 use crate::curvature::error::unless_interrupted;
-use crate::curvature::{CurvatureError, Subject};
+use crate::curvature::{Block, CurvatureError, Subject};
 use crate::gpu::{GpuError, Step};
 use crate::graph::TensorId;
 use crate::model::{Given, Recipe};
@@ -81,21 +82,21 @@ impl FormPass {
     }
 
     /// Forms of each vector.
-    pub fn run(&self, subject: &Subject, block: &[Vec<f32>]) -> Result<Vec<Forms>, CurvatureError> {
+    pub fn run<'b>(&self, subject: &Subject, block: impl Into<Block<'b>>) -> Result<Vec<Forms>, CurvatureError> {
         self.run_batches(subject, 0..subject.batches.len(), block)
     }
 
     /// Forms of each vector over the examples of some batches.
-    pub fn run_batches(
+    pub fn run_batches<'b>(
         &self,
         subject: &Subject,
         batches: std::ops::Range<usize>,
-        block: &[Vec<f32>],
+        block: impl Into<Block<'b>>,
     ) -> Result<Vec<Forms>, CurvatureError> {
         let mut all = Vec::new();
-        for chunk in block.chunks(self.pass.dims().probes as usize) {
+        for chunk in block.into().chunks(self.pass.dims().probes as usize) {
             let mut forms = vec![Forms::default(); chunk.len()];
-            self.add(subject, batches.clone(), chunk, &mut forms)?;
+            self.add(subject, batches.clone(), &chunk, &mut forms)?;
             all.append(&mut forms);
         }
         Ok(all)
@@ -103,11 +104,11 @@ impl FormPass {
 
     /// Forms of each vector as far as they came before an interrupt: of fewer vectors, or, where none is done, of the
     /// first batches only.
-    pub fn run_so_far(&self, subject: &Subject, block: &[Vec<f32>]) -> Result<Vec<Forms>, CurvatureError> {
+    pub fn run_so_far<'b>(&self, subject: &Subject, block: impl Into<Block<'b>>) -> Result<Vec<Forms>, CurvatureError> {
         let mut all = Vec::new();
-        for chunk in block.chunks(self.pass.dims().probes as usize) {
+        for chunk in block.into().chunks(self.pass.dims().probes as usize) {
             let mut forms = vec![Forms::default(); chunk.len()];
-            let done = self.add(subject, 0..subject.batches.len(), chunk, &mut forms);
+            let done = self.add(subject, 0..subject.batches.len(), &chunk, &mut forms);
             match (unless_interrupted(done)?, all.is_empty()) {
                 (Some(()), _) => all.append(&mut forms),
                 (None, true) => return Ok(forms),
@@ -122,7 +123,7 @@ impl FormPass {
         &self,
         subject: &Subject,
         batches: std::ops::Range<usize>,
-        chunk: &[Vec<f32>],
+        chunk: &Block<'_>,
         forms: &mut [Forms],
     ) -> Result<(), CurvatureError> {
         self.probes.write(subject, chunk)?;

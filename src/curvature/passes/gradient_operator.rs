@@ -9,7 +9,7 @@ use std::cell::OnceCell;
 use super::forms::FormPass;
 use super::model_operator::made;
 use super::weighted::WeightedPass;
-use crate::curvature::{CurvatureError, Operator, Refusal, Subject};
+use crate::curvature::{Block, CurvatureError, Operator, Probes, Refusal, Subject};
 
 /// Which moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -60,8 +60,16 @@ impl<'s> GradientOperator<'s> {
         made(&self.sums, || WeightedPass::new(self.subject))
     }
 
+    /// vᵀ A_i v of each vector and example.
+    fn squares(&self, block: Block<'_>) -> Result<Vec<Vec<f64>>, CurvatureError> {
+        let scale = self.subject.examples() as f64 / self.divisor();
+        let mut slopes = self.slopes(block)?;
+        slopes.iter_mut().flatten().for_each(|s| *s = scale * s.powi(2));
+        Ok(slopes)
+    }
+
     /// ⟨g_i, v⟩, or ⟨g_i - ḡ, v⟩, of each vector and example.
-    fn slopes(&self, block: &[Vec<f32>]) -> Result<Vec<Vec<f64>>, CurvatureError> {
+    fn slopes(&self, block: Block<'_>) -> Result<Vec<Vec<f64>>, CurvatureError> {
         let forms = self.slope_pass()?.run(self.subject, block)?;
         let mut slopes: Vec<Vec<f64>> = forms.into_iter().map(|f| f.slope).collect();
         if self.moment == Moment::NoiseCovariance {
@@ -92,7 +100,7 @@ impl Operator for GradientOperator<'_> {
     }
 
     fn apply(&self, block: &[Vec<f32>]) -> Result<Vec<Vec<f32>>, CurvatureError> {
-        let mut slopes = self.slopes(block)?;
+        let mut slopes = self.slopes(block.into())?;
         let divisor = self.divisor();
         slopes.iter_mut().flatten().for_each(|s| *s /= divisor);
         // The deviations of the slopes sum to 0, so that ḡ need not be taken from the gradients too.
@@ -100,10 +108,11 @@ impl Operator for GradientOperator<'_> {
     }
 
     fn quadratic_forms(&self, block: &[Vec<f32>]) -> Result<Vec<Vec<f64>>, CurvatureError> {
-        let scale = self.subject.examples() as f64 / self.divisor();
-        let mut slopes = self.slopes(block)?;
-        slopes.iter_mut().flatten().for_each(|s| *s = scale * s.powi(2));
-        Ok(slopes)
+        self.squares(block.into())
+    }
+
+    fn quadratic_forms_of_probes_so_far(&self, probes: &Probes) -> Result<Vec<Vec<f64>>, CurvatureError> {
+        self.squares(Block::Probes(probes.clone()))
     }
 
     fn weights(&self) -> &[f64] {

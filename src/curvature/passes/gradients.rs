@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
+use super::vectors::{ProbeVectors, add};
 use crate::curvature::{CurvatureError, Subject};
-use crate::gpu::{Buffer, GpuError};
+use crate::gpu::GpuError;
 use crate::model::GradientPass;
 use crate::ops::{Batch, Labels};
 
@@ -38,12 +39,8 @@ impl Gradients {
         let submission = gpu.submit(encoder);
         gpu.wait(submission)?;
         let stat: Vec<[f32; 4]> = gpu.read(self.pass.loss_buffer(), batch.masked() as usize)?;
-        let matrices = &subject.model.encoder.matrices;
-        let parts: Vec<(&Buffer, usize)> =
-            self.pass.gradient().matrices.iter().zip(matrices).map(|(b, m)| (b, m.padded_len() * 4)).collect();
-        let packed: Vec<Vec<f32>> = gpu.read_many(&parts)?.iter().map(|b| bytemuck::pod_collect_to_vec(b)).collect();
-        let packed: Vec<&[f32]> = packed.iter().map(Vec::as_slice).collect();
-        subject.vectors.accumulate(&subject.model.encoder, &packed, sum);
+        let gradient = ProbeVectors::over(subject.encoder(), self.pass.gradient().matrices.clone());
+        gradient.read(subject, 1, &mut |_, range, values| add(&mut sum[range], values))?;
         if sum.iter().all(|x| x.is_finite()) {
             Ok(stat.iter().map(|s| f64::from(s[0])).collect())
         } else {

@@ -3,10 +3,8 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
-use crate::curvature::{CurvatureError, Refusal};
-use crate::model::{Encoder, Parameter, Weights};
+use crate::curvature::{Block, CurvatureError, Refusal};
+use crate::model::{Encoder, Parameter, Weights, in_order};
 
 /// The parameters that take part in a measurement, in the order of the model file's names in [`Encoder::parameters`].
 #[derive(Clone, Debug)]
@@ -71,41 +69,29 @@ impl VectorLayout {
         encoder.parameters.iter().zip(&self.offsets).filter_map(|(p, o)| o.map(|o| (p, o..o + p.len())))
     }
 
-    /// A vector in the memory layout of some of the matrices, with zeros for what is held still.
-    pub fn pack(&self, encoder: &Encoder, vector: &[f32], matrices: Range<usize>) -> Vec<Vec<f32>> {
-        assert_eq!(vector.len(), self.size, "a vector of another size");
-        let one = |m: usize| {
-            let mut values = vec![0.0; encoder.matrices[m].padded_len()];
-            for (parameter, offset) in encoder.parameters.iter().zip(&self.offsets).filter(|(p, _)| p.matrix == m) {
-                if let Some(offset) = offset {
-                    let places = parameter.places(&encoder.matrices[m]);
-                    for (place, value) in places.zip(&vector[*offset..*offset + parameter.len()]) {
-                        values[place] = *value;
-                    }
-                }
-            }
-            values
-        };
-        matrices.into_par_iter().map(one).collect()
+    /// Number and place of each parameter that takes part.
+    pub(super) fn numbered<'e>(&'e self, encoder: &'e Encoder) -> impl Iterator<Item = (usize, Range<usize>)> + 'e {
+        let places = encoder.parameters.iter().zip(&self.offsets).enumerate();
+        places.filter_map(|(number, (p, offset))| offset.map(|offset| (number, offset..offset + p.len())))
     }
 
-    /// Adds the numbers of matrices in memory layout to a vector.
-    pub fn accumulate(&self, encoder: &Encoder, packed: &[&[f32]], vector: &mut [f64]) {
-        let mut rest = vector;
-        let mut parts = Vec::new();
-        for (parameter, offset) in encoder.parameters.iter().zip(&self.offsets) {
-            if offset.is_some() {
-                let (own, others) = std::mem::take(&mut rest).split_at_mut(parameter.len());
-                parts.push((parameter, own));
-                rest = others;
+    /// Place of what a matrix holds, where that is one parameter that takes part, in memory as it is in a vector but for
+    /// padding behind.
+    pub(super) fn straight(&self, encoder: &Encoder, matrix: usize) -> Option<Range<usize>> {
+        let number = in_order(&encoder.parameters, &encoder.matrices, matrix)?;
+        self.offsets[number].map(|offset| offset..offset + encoder.parameters[number].len())
+    }
+
+    /// A matrix of vector k of a block in memory layout, with zeros for what is held still.
+    pub(super) fn pack(&self, encoder: &Encoder, block: &Block<'_>, k: usize, matrix: usize) -> Vec<f32> {
+        let mut values = vec![0.0; encoder.matrices[matrix].padded_len()];
+        for (parameter, place) in self.places(encoder).filter(|(p, _)| p.matrix == matrix) {
+            let numbers = block.numbers(k, place);
+            for (place, value) in parameter.places(&encoder.matrices[matrix]).zip(numbers.iter()) {
+                values[place] = *value;
             }
         }
-        parts.into_par_iter().for_each(|(parameter, own)| {
-            let matrix = &encoder.matrices[parameter.matrix];
-            for (place, value) in parameter.places(matrix).zip(own) {
-                *value += f64::from(packed[parameter.matrix][place]);
-            }
-        });
+        values
     }
 
     /// The weights, moved along a vector: θ + factor v.

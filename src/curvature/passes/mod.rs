@@ -14,6 +14,7 @@ mod predictions;
 mod products;
 mod subject;
 mod untouched;
+mod vectors;
 mod weighted;
 
 pub use forms::{FormPass, Forms};

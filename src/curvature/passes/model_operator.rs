@@ -1,8 +1,11 @@
 //! The Hessian or Gauss-Newton matrix of a model's mean loss as an [`Operator`].
 
+use std::ops::Range;
+
 use super::forms::{FormPass, Forms};
 use super::products::{Matrix, ProductPass};
-use crate::curvature::{CurvatureError, Operator, Subject};
+use crate::curvature::operator::product_sums::Summing;
+use crate::curvature::{Block, CurvatureError, Operator, Probes, ProductSums, Subject};
 
 /// A matrix of a subject. Plans are made when they are first needed.
 pub struct ModelOperator<'s> {
@@ -99,6 +102,19 @@ impl Operator for ModelOperator<'_> {
 
     fn quadratic_forms_so_far(&self, block: &[Vec<f32>]) -> Result<Vec<Vec<f64>>, CurvatureError> {
         Ok(self.per_position(self.form_pass()?.run_so_far(self.subject, block)?))
+    }
+
+    fn quadratic_forms_of_probes_so_far(&self, probes: &Probes) -> Result<Vec<Vec<f64>>, CurvatureError> {
+        Ok(self.per_position(self.form_pass()?.run_so_far(self.subject, Block::Probes(probes.clone()))?))
+    }
+
+    fn products_of_probes(&self, probes: &Probes, parts: &[Range<usize>]) -> Result<Vec<ProductSums>, CurvatureError> {
+        let block = Block::Probes(probes.clone());
+        let mut all: Vec<Summing> = (0..block.len()).map(|_| Summing::new(parts)).collect();
+        self.product_pass()?.stream(self.subject, &block, &mut |k, range, image| {
+            all[k].add(range.start, &block.numbers(k, range), image);
+        })?;
+        Ok(all.iter().map(Summing::sums).collect())
     }
 
     fn weights(&self) -> &[f64] {

@@ -4,18 +4,14 @@
 use std::cell::Cell;
 
 use crate::curvature::{CurvatureError, Subject};
-use crate::gpu::{Buffer, GpuError, Step};
+use crate::gpu::{GpuError, Step};
 use crate::graph::{Emit, Graph, TensorId};
-use crate::interrupt;
 use crate::model::{Bound, Encoder, Recipe};
 use crate::ops::{Batch, Dims};
 
 /// Bytes of activations, adjoints and tangents that a pass may take. Software adapters have the machine's memory and
 /// a heap of 2 GiB at the least.
 const BUDGET: u64 = 1 << 30;
-
-/// Bytes of matrices that a vector is packed into at once.
-const PACKED: u64 = 32 << 20;
 
 /// A recipe on the subject's adapter, with as many probes at once as the budget allows.
 pub(super) struct Pass {
@@ -82,58 +78,6 @@ impl Pass {
             all.extend(second.time(subject.gpu(), &step)?);
         }
         Ok(all)
-    }
-}
-
-/// Memory of a vector of the model's size for each probe.
-pub(super) struct ProbeVectors {
-    buffers: Vec<Buffer>,
-    /// Bytes of one probe of each matrix.
-    strides: Vec<u64>,
-}
-
-impl ProbeVectors {
-    /// The memory of a tensor with probes for each of the model's matrices.
-    pub(super) fn of(subject: &Subject, pass: &Pass, tensors: &[TensorId]) -> ProbeVectors {
-        let strides = subject.model.encoder.matrices.iter().map(|m| m.padded_len() as u64 * 4).collect();
-        ProbeVectors { buffers: tensors.iter().map(|id| pass.bound.buffer(*id).clone()).collect(), strides }
-    }
-
-    pub(super) fn write(&self, subject: &Subject, block: &[Vec<f32>]) -> Result<(), CurvatureError> {
-        let mut upload = subject.gpu().upload();
-        for (k, vector) in block.iter().enumerate() {
-            interrupt::check()?;
-            // A few matrices at once, so that a large model's vector is not there twice.
-            let mut first = 0;
-            while first < self.strides.len() {
-                let mut end = first + 1;
-                while end < self.strides.len() && self.strides[first..=end].iter().sum::<u64>() < PACKED {
-                    end += 1;
-                }
-                let packed = subject.vectors.pack(&subject.model.encoder, vector, first..end);
-                for ((buffer, stride), values) in
-                    self.buffers[first..end].iter().zip(&self.strides[first..]).zip(&packed)
-                {
-                    upload.write_at(buffer, stride * k as u64, values);
-                }
-                first = end;
-            }
-        }
-        Ok(())
-    }
-
-    /// Adds what is there to vectors.
-    pub(super) fn read(&self, subject: &Subject, sums: &mut [Vec<f64>]) -> Result<(), GpuError> {
-        let parts: Vec<(&Buffer, usize)> =
-            self.buffers.iter().zip(&self.strides).map(|(b, s)| (b, *s as usize * sums.len())).collect();
-        let all: Vec<Vec<f32>> =
-            subject.gpu().read_many(&parts)?.iter().map(|bytes| bytemuck::pod_collect_to_vec(bytes)).collect();
-        for (k, sum) in sums.iter_mut().enumerate() {
-            let layer = |stride: &u64| k * *stride as usize / 4..(k + 1) * *stride as usize / 4;
-            let packed: Vec<&[f32]> = all.iter().zip(&self.strides).map(|(v, s)| &v[layer(s)]).collect();
-            subject.vectors.accumulate(&subject.model.encoder, &packed, sum);
-        }
-        Ok(())
     }
 }
 

@@ -1,7 +1,8 @@
 //! A v for blocks of vectors, A the Hessian or the Gauss-Newton matrix (Pearlmutter 1994; Schraudolph 2002).
 
-use super::pass::{Pass, ProbeVectors, directions};
-use crate::curvature::{CurvatureError, Subject};
+use super::pass::{Pass, directions};
+use super::vectors::{Each, ProbeVectors};
+use crate::curvature::{Block, CurvatureError, Subject};
 use crate::gpu::{GpuError, Step};
 use crate::graph::{Emit, TensorId};
 use crate::model::{Given, Recipe};
@@ -96,18 +97,25 @@ impl ProductPass {
 
     /// A v of each vector, over all batches: the mean over masked positions.
     pub fn run(&self, subject: &Subject, block: &[Vec<f32>]) -> Result<Vec<Vec<f32>>, CurvatureError> {
-        let mut products = Vec::new();
-        for chunk in block.chunks(self.width()) {
-            self.probes.write(subject, chunk)?;
-            let mut sums = vec![vec![0.0f64; subject.size()]; chunk.len()];
-            for batch in 0..subject.batches.len() {
-                let step = Step { probes: chunk.len() as u32, ..Step::default() };
-                self.pass.run(subject, batch, subject.row_weight() as f32, step)?;
-                self.products.read(subject, &mut sums)?;
-            }
-            products.extend(sums.iter().map(|s| s.iter().map(|x| *x as f32).collect::<Vec<f32>>()));
-        }
+        let mut products = vec![Vec::with_capacity(subject.size()); block.len()];
+        // No negative zeros, as of sums.
+        self.stream(subject, &block.into(), &mut |k, _, values| products[k].extend(values.iter().map(|x| 0.0 + x)))?;
         Ok(products)
+    }
+
+    /// The same a piece at a time: `each` gets the number of a vector, a range of its product and the numbers there, of
+    /// each vector in order.
+    pub(super) fn stream(&self, subject: &Subject, block: &Block<'_>, each: Each<'_>) -> Result<(), CurvatureError> {
+        let mut first = 0;
+        for chunk in block.chunks(self.width()) {
+            self.probes.write(subject, &chunk)?;
+            let step = Step { probes: chunk.len() as u32, ..Step::default() };
+            let weight = subject.row_weight() as f32;
+            let mut run = |batch| self.pass.run(subject, batch, weight, step).map(drop);
+            self.products.sums(subject, chunk.len(), &mut run, &mut |k, range, v| each(first + k, range, v))?;
+            first += chunk.len();
+        }
+        Ok(())
     }
 
     /// (once a batch, once a vector) in multiplications and additions.

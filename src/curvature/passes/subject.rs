@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use super::vectors::{ProbeVectors, add};
 use crate::curvature::{CurvatureError, Refusal, VectorLayout};
 use crate::gpu::{Count, Gpu, GpuError};
 use crate::model::{Encoder, GradientPass, Model, Recipe, Weights};
@@ -198,8 +199,8 @@ impl Subject {
             pass.encode(&mut encoder, &batch, self.row_weight() as f32, &batch.step(1))?;
             let submission = self.gpu().submit(encoder);
             self.gpu().wait(submission)?;
-            let gradient = self.vectors.gather(&pass.gradient().read(self.gpu(), &self.model.encoder)?);
-            sum.iter_mut().zip(gradient).for_each(|(s, g)| *s += f64::from(g));
+            let gradient = ProbeVectors::over(self.encoder(), pass.gradient().matrices.clone());
+            gradient.read(self, 1, &mut |_, range, values| add(&mut sum[range], values))?;
         }
         if !sum.iter().all(|g| g.is_finite()) {
             return Err(CurvatureError::NotFinite("the gradient"));

@@ -1,6 +1,7 @@
 //! Weighted sums of per-example gradients, several sets of weights over one forward pass.
 
-use super::pass::{Pass, ProbeVectors};
+use super::pass::Pass;
+use super::vectors::ProbeVectors;
 use crate::curvature::{CurvatureError, Subject};
 use crate::gpu::Step;
 use crate::graph::TensorId;
@@ -46,10 +47,10 @@ impl WeightedPass {
     /// The sum for each set, `[set][example]`, shape `[N]` each.
     pub fn run(&self, subject: &Subject, sets: &[Vec<f64>]) -> Result<Vec<Vec<f32>>, CurvatureError> {
         let layer = self.pass.dims().size4(MASKED, 4) * 16;
-        let mut answers = Vec::new();
-        for chunk in sets.chunks(self.width()) {
-            let mut sums = vec![vec![0.0f64; subject.size()]; chunk.len()];
-            for (batch, range) in subject.batches.iter().enumerate() {
+        let mut answers = vec![Vec::with_capacity(subject.size()); sets.len()];
+        for (chunk, answers) in sets.chunks(self.width()).zip(answers.chunks_mut(self.width())) {
+            let mut run = |batch: usize| {
+                let range = &subject.batches[batch];
                 for (k, set) in chunk.iter().enumerate() {
                     let examples = subject.sentences[range.clone()].iter().zip(&set[range.clone()]);
                     let rows: Vec<[f32; 4]> = examples
@@ -58,10 +59,11 @@ impl WeightedPass {
                     subject.gpu().write_at(self.pass.bound.buffer(self.weights), layer * k as u64, &rows);
                 }
                 let step = Step { probes: chunk.len() as u32, ..Step::default() };
-                self.pass.run(subject, batch, 1.0, step)?;
-                self.sums.read(subject, &mut sums)?;
-            }
-            answers.extend(sums.iter().map(|s| s.iter().map(|x| *x as f32).collect::<Vec<f32>>()));
+                self.pass.run(subject, batch, 1.0, step).map(drop)
+            };
+            // No negative zeros, as of sums.
+            let each = &mut |k: usize, _, values: &[f32]| answers[k].extend(values.iter().map(|x| 0.0 + x));
+            self.sums.sums(subject, chunk.len(), &mut run, each)?;
         }
         Ok(answers)
     }

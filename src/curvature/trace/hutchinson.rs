@@ -2,8 +2,8 @@
 
 use super::Stopping;
 use crate::curvature::error::unless_interrupted;
-use crate::curvature::operator::{Observe, forms_so_far};
-use crate::curvature::{CurvatureError, Estimator, Operator, ProbeKind, Progress, Refusal, Trace, probes};
+use crate::curvature::operator::{Observe, forms_of_probes_so_far};
+use crate::curvature::{CurvatureError, Estimator, Operator, ProbeKind, Probes, Progress, Refusal, Trace};
 use crate::statistics::{Crossed, Target};
 
 /// What to run.
@@ -66,11 +66,12 @@ pub fn hutchinson(operator: &dyn Operator, what: &Hutchinson, observe: Observe<'
     let stop = what.stop.not_before(what.stop.minimum.max(2));
     while crossed.rows().len() < stop.most && !reached && !interrupted {
         let done = crossed.rows().len();
-        let block = probes(what.kind, what.seed, done..(done + what.block).min(stop.most), operator.size());
-        let all = forms_so_far(operator, &block)?;
+        let numbers = done..(done + what.block).min(stop.most);
+        let block = Probes { kind: what.kind, seed: what.seed, numbers, size: operator.size() };
+        let all = forms_of_probes_so_far(operator, &block)?;
         let seen = all.first().map_or(0, Vec::len);
         let whole = seen == operator.weights().len();
-        interrupted = !whole || all.len() < block.len();
+        interrupted = !whole || all.len() < block.numbers.len();
         if !whole {
             // Fewer examples are a smaller sample of a population, and another target where they are the target
             // themselves.

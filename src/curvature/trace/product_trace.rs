@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use super::hutchinson::{check, ends};
 use crate::curvature::error::unless_interrupted;
-use crate::curvature::operator::{Observe, apply, forms};
-use crate::curvature::{CurvatureError, Estimator, Hutchinson, Operator, Progress, Trace, dot, probes};
+use crate::curvature::operator::{Observe, forms_of_probes_so_far, products_of_probes};
+use crate::curvature::{CurvatureError, Estimator, Hutchinson, Operator, Probes, Progress, Trace};
 use crate::statistics::{Crossed, Estimate, Target};
 
 /// A trace with those of parts of the vector.
@@ -31,31 +31,34 @@ pub fn hutchinson_by_products(
     check(operator, what)?;
     let stop = what.stop.not_before(what.stop.minimum.max(2));
     let population = what.target == Target::Population;
-    let mut crossed = Crossed::new(if population { operator.weights() } else { &[1.0] });
+    let weights = if population { operator.weights() } else { &[1.0] };
+    let (mut crossed, examples) = (Crossed::new(weights), weights.len());
     let (mut squares, mut by_part) = (vec![], vec![vec![]; parts.len()]);
     let (mut cost, mut reached, mut interrupted) = (0.0, false, false);
     while crossed.rows().len() < stop.most && !reached && !interrupted {
         let done = crossed.rows().len();
-        let block = probes(what.kind, what.seed, done..(done + what.block).min(stop.most), operator.size());
-        let measured = apply(operator, &block).and_then(|images| {
-            let values = match population {
-                true => forms(operator, &block)?,
-                false => block.iter().zip(&images).map(|(v, image)| vec![dot(v, image)]).collect(),
-            };
-            Ok((images, values))
-        });
-        let Some((images, values)) = unless_interrupted(measured)? else {
+        let numbers = done..(done + what.block).min(stop.most);
+        let vectors = numbers.len();
+        let block = Probes { kind: what.kind, seed: what.seed, numbers, size: operator.size() };
+        let Some(products) = unless_interrupted(products_of_probes(operator, &block, parts))? else {
             interrupted = true;
             break;
         };
-        cost += operator.product_cost(block.len());
-        cost += if population { operator.form_cost(block.len()) } else { 0.0 };
-        for ((v, image), values) in block.iter().zip(&images).zip(&values) {
+        let values = match population {
+            true => forms_of_probes_so_far(operator, &block)?,
+            false => products.iter().map(|sums| vec![sums.form]).collect(),
+        };
+        // Of fewer examples it is no row of the design.
+        if values.len() < vectors || values.iter().any(|own| own.len() < examples) {
+            interrupted = true;
+            break;
+        }
+        cost += operator.product_cost(vectors);
+        cost += if population { operator.form_cost(vectors) } else { 0.0 };
+        for (sums, values) in products.iter().zip(&values) {
             crossed.push(values);
-            squares.push(dot(image, image));
-            for (own, part) in by_part.iter_mut().zip(parts) {
-                own.push(dot(&v[part.clone()], &image[part.clone()]));
-            }
+            squares.push(sums.square);
+            by_part.iter_mut().zip(&sums.parts).for_each(|(own, part)| own.push(*part));
             reached = ends(&crossed, &stop, what.target);
             if reached {
                 break;
