@@ -121,7 +121,7 @@ fn a_sweep_over_text_compares_losses_and_reports_them() {
     let f = folder(CAUSAL);
     f.write(
         "sweep.toml",
-        "run = \"run.toml\"\noutput = \"sweep\"\n[grid]\nseed = [1, 2]\n[examine]\nsentences = 20\n\
+        "base = \"run.toml\"\noutput = \"sweep\"\n[grid]\nseed = [1, 2]\n[examine]\nsentences = 20\n\
          measure = { trace = { sentences = 16, draws = 2 } }\n",
     );
     let output = f.lowland(&["sweep", "run", "sweep.toml"]);
