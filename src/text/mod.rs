@@ -2,6 +2,7 @@
 
 mod framing;
 mod pieces;
+mod sound;
 
 pub use framing::{Framed, Framing};
 pub use pieces::{Pieces, PiecesError};
