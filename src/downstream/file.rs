@@ -177,12 +177,10 @@ impl TaskTexts {
         let (mut longest, mut truncated, mut pieces, mut unknown) = (0, 0, 0, 0);
         let mut parts = Vec::with_capacity(3);
         for rows in &self.parts {
-            let made: Vec<Encoded<S>> = rows
-                .par_iter()
-                .map(|row| encode(row).map_err(|message| row.wrong(message)))
-                .collect::<Result<_, _>>()?;
+            let made: Vec<Result<Encoded<S>, String>> = rows.par_iter().map(&encode).collect();
             let mut named = Named::with_capacity(rows.len());
             for (row, made) in rows.iter().zip(made) {
+                let made = made.map_err(|message| row.wrong(message))?;
                 longest = longest.max(made.length);
                 truncated += u64::from(made.truncated);
                 pieces += made.pieces;

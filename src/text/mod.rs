@@ -6,6 +6,7 @@ mod error;
 mod framing;
 mod pieces;
 mod restricted;
+mod sound;
 mod specials;
 mod tokenized;
 

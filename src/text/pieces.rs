@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use tokenizers::Tokenizer;
 
+use super::sound;
+
 /// Why a `tokenizer.json` cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PiecesError {
@@ -77,6 +79,7 @@ impl Pieces {
         let bytes =
             std::fs::read(path).map_err(|e| PiecesError::Unreadable { path: path.into(), message: e.to_string() })?;
         let malformed = |message: String| PiecesError::Malformed { path: path.into(), message };
+        sound::check(&bytes).map_err(malformed)?;
         let mut inner = Tokenizer::from_bytes(&bytes).map_err(|e| malformed(e.to_string()))?;
         inner.with_truncation(None).map_err(|e| malformed(e.to_string()))?;
         inner.with_padding(None);
