@@ -62,7 +62,7 @@ pub struct EvalReport {
     #[serde(skip_serializing_if = "Option::is_none")]
     expected_loss: Option<f64>,
     /// Why something is null.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
 }
 

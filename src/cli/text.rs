@@ -5,6 +5,7 @@ use super::print;
 use super::progress::Gauge;
 use crate::config::{LanguageKind, OpenTextError, RunConfig};
 use crate::curvature::Progress;
+use crate::text::TextError;
 
 /// Makes the tokens of a config's text where there is one and the cache does not have them.
 pub fn prepare(config: &RunConfig) -> Result<(), Failure> {
@@ -33,6 +34,9 @@ pub fn prepare(config: &RunConfig) -> Result<(), Failure> {
             Ok(())
         }
         Err(OpenTextError::Config(error)) => Err(error.into()),
+        Err(OpenTextError::Text(TextError::Interrupted)) => {
+            Err(Failure::stopped("the text is not all cut into tokens, which the same command begins anew"))
+        }
         Err(OpenTextError::Text(error)) => Err(error.into()),
     }
 }
