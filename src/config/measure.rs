@@ -99,8 +99,8 @@ impl Default for TopSection {
 pub struct NoiseSection {
     /// Number of held-out sentences, with the words that stood there as labels; they are the first of the trace's.
     pub sentences: u32,
-    /// "example": of the gradients of sentences' summed losses. "token": of those of single predicted tokens; a sentence
-    /// of T next words then takes about (T + 1) / 2 times as long.
+    /// "example": of the gradients of sentences' summed losses. "token": of those of single predicted tokens; a
+    /// sentence of T next words then takes about (T + 1) / 2 times as long.
     #[serde(skip_serializing_if = "Per::is_example")]
     pub per: Per,
 }

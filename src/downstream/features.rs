@@ -250,8 +250,8 @@ impl Features {
         Features { width, values: rows.concat() }
     }
 
-    /// The table of next words: p(. | the words before) at the first word and behind every word, the sentence's end last
-    /// in each row, zeros behind a shorter sentence and for one that the language does not make.
+    /// The table of next words: p(. | the words before) at the first word and behind every word, the sentence's end
+    /// last in each row, zeros behind a shorter sentence and for one that the language does not make.
     pub fn next_words(language: &dyn Truth, sentences: &[Words], longest: usize) -> Features {
         let width = Features::exact_width(ObjectiveKind::Causal, language, longest);
         let one = |words: &Words| {

@@ -16,8 +16,8 @@ pub struct Measurement {
     /// What the loss of the traces of F and H and of the eigenvalues is the mean over; of the noise, see `noise_per`.
     #[serde(default)]
     pub loss_normaliser: LossNormaliser,
-    /// Predicted tokens in a sentence, N / n, where those are several: Bartlett's ratio is Tr Σ / (Tr F N / n), and with
-    /// noise per token Tr Σ / Tr F.
+    /// Predicted tokens in a sentence, N / n, where those are several: Bartlett's ratio is Tr Σ / (Tr F N / n), and
+    /// with noise per token Tr Σ / Tr F.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens_per_example: Option<f64>,
     /// Tr F of the mean loss, equal to Gauss-Newton's trace.
@@ -76,7 +76,8 @@ pub struct Measurement {
     /// By the jackknife over sentences.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gradient_squared_norm_standard_error: Option<f64>,
-    /// Tr Σ / ‖E g‖², in sentences or tokens as `noise_per` says; meaningless where the denominator is not well above its error.
+    /// Tr Σ / ‖E g‖², in sentences or tokens as `noise_per` says; meaningless where the denominator is not well above
+    /// its error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub noise_scale: Option<f64>,
     /// By the jackknife over sentences.

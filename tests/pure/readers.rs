@@ -115,7 +115,10 @@ proptest! {
     }
 
     #[test]
-    fn files_of_texts(bytes in bytes_like(b"question\tsentence\tlabel\r\na \"\tb\t0\r\n\n,\tc\t1\n"), ending in 0..3usize) {
+    fn files_of_texts(
+        bytes in bytes_like(b"question\tsentence\tlabel\r\na \"\tb\t0\r\n\n,\tc\t1\n"),
+        ending in 0..3usize,
+    ) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(["rows.tsv", "rows.csv", "rows.jsonl"][ending]);
         std::fs::write(&path, bytes).unwrap();

@@ -13,8 +13,9 @@ use crate::model::Per;
 use crate::report::{Axis, Figure, Line};
 use crate::statistics::Estimate;
 
-/// What is printed under `--json`. g_i is the gradient of example i's loss, summed over its predicted positions, or with
-/// `--per token` of the loss of one predicted token; n are all of these, ḡ their mean, Σ their covariance with n - 1.
+/// What is printed under `--json`. g_i is the gradient of example i's loss, summed over its predicted positions, or
+/// with `--per token` of the loss of one predicted token; n are all of these, ḡ their mean, Σ their covariance with n -
+/// 1.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct NoiseReport {
     /// Always `noise_covariance`.

@@ -18,8 +18,8 @@ impl Named for Per {
         match self {
             Per::Example => "Gradients of examples' losses, summed over their predicted tokens",
             Per::Token => {
-                "Gradients of single predicted tokens, each on its prefix (a mask: on its sentence), so that a sentence \
-                of T next words costs about (T + 1) / 2 norms of its own; errors are those over sentences"
+                "Gradients of single predicted tokens, each on its prefix (a mask: on its sentence), so that a \
+                sentence of T next words costs about (T + 1) / 2 norms of its own; errors are those over sentences"
             }
         }
     }

@@ -75,8 +75,8 @@ impl VectorLayout {
         places.filter_map(|(number, (p, offset))| offset.map(|offset| (number, offset..offset + p.len())))
     }
 
-    /// Place of what a matrix holds, where that is one parameter that takes part, in memory as it is in a vector but for
-    /// padding behind.
+    /// Place of what a matrix holds, where that is one parameter that takes part, in memory as it is in a vector but
+    /// for padding behind.
     pub(super) fn straight(&self, encoder: &Encoder, matrix: usize) -> Option<Range<usize>> {
         let number = in_order(&encoder.parameters, &encoder.matrices, matrix)?;
         self.offsets[number].map(|offset| offset..offset + encoder.parameters[number].len())
