@@ -44,7 +44,7 @@ fn corpus(overrides: &[&str]) -> Corpus {
 }
 
 fn small(overrides: &[&str]) -> (Encoder, Weights) {
-    let encoder = Encoder::new(&resolved(overrides).config.model.model_config(9, 6)).unwrap();
+    let encoder = Encoder::new(&resolved(overrides).config.model.model_config(9, 8)).unwrap();
     let weights = Weights::initial(&encoder.parameters, 0.6, 7);
     (encoder, weights)
 }
