@@ -13,7 +13,8 @@ use crate::gpu::{ADAPTER_VARIABLE, AdapterChoice};
 use crate::language::Task;
 use crate::ops::KernelChoice;
 pub use downstream::{
-    Enlarge, EnlargeMethod, FeatureChoice, Finetune, Probe, ProbeMethod, ScheduleChoice, TaskArguments,
+    Enlarge, EnlargeMethod, FeatureChoice, Finetune, OutOfVocabularyChoice, Probe, ProbeMethod, ScheduleChoice,
+    TaskArguments,
 };
 pub use measure::{
     Common, Measure, MeasureCommand, MeasureHvp, MeasureNoise, MeasureSharpness, MeasureSpectrum, MeasureTrace,

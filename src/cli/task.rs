@@ -1,17 +1,19 @@
 //! What `probe` and `finetune` share: a model, a task's data, the printed outcome.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::arguments::TaskArguments;
+use super::arguments::{OutOfVocabularyChoice, TaskArguments};
 use super::failure::{DIVERGED, Failure, INPUT_OUTPUT, MEMORY};
 use super::{advice, print};
 use crate::config;
-use crate::downstream::{Columns, DownstreamError, Fit, Limits, Outcome, Sizes, TaskData, TaskError, TaskRows};
+use crate::downstream::{
+    Columns, DownstreamError, Fit, Limits, Outcome, RestrictedWords, Sizes, TaskData, TaskError, TaskRows,
+};
 use crate::interrupt::{self, Interrupted};
 use crate::language::{Task, UnknownTask};
-use crate::model::{self, Loaded};
+use crate::model::{self, Loaded, SizeError};
 use crate::ops::batch::Sentence;
-use crate::text::Pieces;
+use crate::text::{OutOfVocabulary, Pieces, RestrictedPieces};
 use crate::train::Corpus;
 
 /// A model with its task.
@@ -54,6 +56,9 @@ fn open_here(arguments: &TaskArguments) -> Result<Opened, Failure> {
     let is_file = path.exists() || [".csv", ".jsonl", ".json", ".tsv"].iter().any(|e| arguments.task.ends_with(e));
     match &arguments.config {
         Some(config) => {
+            if is_file && let Some(policy) = arguments.out_of_vocabulary {
+                return generated(arguments, config, model, (path, &columns), policy, sizes);
+            }
             let spoken = spoken(arguments, config, &model, is_file.then_some((path, &columns)), sizes)?;
             let seed = spoken.corpus.seed;
             let data = spoken.data.fed(&spoken.corpus.tokens, model.encoder.config.reach());
@@ -72,6 +77,51 @@ fn open_here(arguments: &TaskArguments) -> Result<Opened, Failure> {
     }
 }
 
+/// Texts in the words of a generated language: its model's tokenizer cuts them.
+fn generated(
+    arguments: &TaskArguments,
+    config: &Path,
+    model: Loaded,
+    (path, columns): (&Path, &Columns),
+    policy: OutOfVocabularyChoice,
+    sizes: Sizes,
+) -> Result<Opened, Failure> {
+    let config = config::load(config, &arguments.overrides)?.config;
+    let Some(language) = config.language.generated()? else {
+        let message = "--out-of-vocabulary: the run config's language is not of `kind = \"generated\"`";
+        return Err(Failure::usage(message.to_string()));
+    };
+    if arguments.tokenizer.is_some() {
+        let message = "--tokenizer: texts in a generated language's words are cut by the tokenizer of its own model";
+        return Err(Failure::usage(message.to_string()));
+    }
+    let seed = arguments.seed.unwrap_or(config.seed);
+    let corpus = super::examples::spoken_by(&model, &Corpus::open(&config.language, &config.objective, seed)?)?;
+    let positions = model.encoder.config.longest();
+    let most = arguments.max_tokens.unwrap_or(positions.min(corpus.language.longest() as u32));
+    if most > positions {
+        return Err(Failure::usage(format!("--max-tokens {most}: the model has positions for {positions}")));
+    }
+    let policy = match policy {
+        OutOfVocabularyChoice::Unk => OutOfVocabulary::Unk,
+        OutOfVocabularyChoice::Drop => OutOfVocabulary::Drop,
+        OutOfVocabularyChoice::Split => OutOfVocabulary::Split,
+    };
+    let pieces = RestrictedPieces::new(tokenizer_of(language.folder())?, language.token_ids(), policy);
+    let size = |e: SizeError| Failure::usage(format!("{}: {e}", arguments.model.display()));
+    let (model, unknown) = model.with_unknown(corpus.tokens.words()).map_err(size)?;
+    let words = RestrictedWords {
+        pieces: &pieces,
+        tokens: &corpus.tokens,
+        unknown,
+        reach: model.encoder.config.reach(),
+        max_tokens: most as usize,
+    };
+    let texts = TaskRows::read(path, columns).and_then(|rows| rows.parts(seed, sizes));
+    let data = texts.and_then(|texts| TaskData::of_restricted(texts, words)).map_err(DownstreamError::from)?;
+    Ok(Opened { model, seed, data, spoken: None })
+}
+
 /// A task whose sentences are words of a config's language, from a file or drawn from the language.
 fn spoken(
     arguments: &TaskArguments,
@@ -80,6 +130,10 @@ fn spoken(
     file: Option<(&Path, &Columns)>,
     sizes: Sizes,
 ) -> Result<Spoken, Failure> {
+    if arguments.out_of_vocabulary.is_some() {
+        let message = "--out-of-vocabulary: TASK is no file of texts, and a language's own sentences have its words";
+        return Err(Failure::usage(message.to_string()));
+    }
     let of_texts = [("--tokenizer", arguments.tokenizer.is_some()), ("--max-tokens", arguments.max_tokens.is_some())];
     if let Some((flag, _)) = of_texts.iter().find(|(_, given)| *given) {
         return Err(Failure::usage(format!(
@@ -123,6 +177,10 @@ fn texts(
     sizes: Sizes,
 ) -> Result<TaskData<Sentence>, Failure> {
     const MOST: u32 = 128;
+    if arguments.out_of_vocabulary.is_some() {
+        let message = "--out-of-vocabulary belongs to the run config of a generated language";
+        return Err(Failure::usage(message.to_string()));
+    }
     if arguments.with_prior {
         return Err(Failure::usage(
             "--with-prior belongs to a run config, whose language labels sentences".to_string(),
@@ -146,21 +204,34 @@ fn texts(
 
 /// The tokenizer of a model, or another that is named.
 fn pieces(arguments: &TaskArguments, folder: &Path) -> Result<Pieces, Failure> {
-    const NAME: &str = "tokenizer.json";
-    let path: PathBuf = match &arguments.tokenizer {
-        Some(named) if named.is_dir() => named.join(NAME),
-        Some(named) => named.clone(),
-        None if !folder.join(NAME).exists() => {
-            return Err(Failure::usage(format!(
-                "{}: has no {NAME}, by which texts are cut into pieces. --tokenizer PATH names one; \
-                 `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)` of transformers writes it where there are \
-                 other files of a tokenizer; a run config behind MODEL reads texts as words of its language",
-                folder.display()
-            )));
-        }
-        None => folder.join(NAME),
-    };
-    Pieces::read(&path).map_err(|e| Failure::usage(e.to_string()))
+    match &arguments.tokenizer {
+        Some(named) if named.is_dir() => tokenizer_of(named),
+        Some(named) => Pieces::read(named).map_err(|e| Failure::usage(e.to_string())),
+        None if !folder.join(TOKENIZER).exists() => Err(Failure::usage(format!(
+            "{}. --tokenizer PATH names one; a run config behind MODEL reads texts as words of its language",
+            no_tokenizer(folder)
+        ))),
+        None => tokenizer_of(folder),
+    }
+}
+
+const TOKENIZER: &str = "tokenizer.json";
+
+fn tokenizer_of(folder: &Path) -> Result<Pieces, Failure> {
+    let path = folder.join(TOKENIZER);
+    match path.exists() {
+        true => Pieces::read(&path).map_err(|e| Failure::usage(e.to_string())),
+        false => Err(Failure::usage(no_tokenizer(folder))),
+    }
+}
+
+fn no_tokenizer(folder: &Path) -> String {
+    format!(
+        "{}: has no {TOKENIZER}, by which texts are cut into pieces; \
+         `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)` of transformers writes it where there are other \
+         files of a tokenizer",
+        folder.display()
+    )
 }
 
 /// The seeds of the fits: 0, 1, ... behind the task's.

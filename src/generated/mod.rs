@@ -24,7 +24,7 @@ mod sentences;
 mod words;
 
 use std::collections::{HashMap, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::gpu::GpuError;
@@ -140,6 +140,11 @@ impl Generated {
     /// Sentences of the file that are taken in the place of drawn ones.
     pub fn in_file(&self) -> Option<u64> {
         self.file.as_ref().map(Sentences::len)
+    }
+
+    /// The folder of the model.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Ids of the words in the model.

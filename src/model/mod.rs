@@ -35,6 +35,7 @@ mod store;
 mod tensor_names;
 mod token_ids;
 mod tokenizer;
+mod unknown_row;
 mod vocabulary;
 mod weights_file;
 mod weights_folder;

@@ -116,6 +116,91 @@ fn a_model_is_trained_evaluated_measured_and_probed_on_it() {
     assert!(text(&label.stderr).contains("no tasks of its own"), "{}", text(&label.stderr));
 }
 
+/// GLUE's files in the words of a language: pieces that are no words are replaced, left out or cut again.
+#[test]
+fn texts_are_read_in_the_words_that_a_language_has() {
+    let f = folder();
+    std::fs::create_dir(f.path("opt")).unwrap();
+    for name in ["config.json", "model.safetensors"] {
+        std::fs::copy(fixture("opt-120").join(name), f.path("opt").join(name)).unwrap();
+    }
+    // "good" is made of the words "go" and "od"; "awful" of "a", "w" and "u" with unknown ones between them, too many
+    // for the language's longest sentence.
+    let words = ["<s>", "<pad>", "</s>", "<unk>", "go", "od", "bad", "film", "a", "plot", "x", "y", "z", "u", "v", "w"];
+    let vocabulary: String =
+        words.iter().chain(&["good", "awful"]).enumerate().map(|(i, w)| format!("{w:?}: {i}, ")).collect();
+    f.write(
+        "opt/tokenizer.json",
+        &format!(
+            r#"{{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+            "pre_tokenizer": {{"type": "WhitespaceSplit"}}, "post_processor": null, "decoder": null,
+            "model": {{"type": "WordLevel", "vocab": {{{}}}, "unk_token": "<unk>"}}}}"#,
+            vocabulary.trim_end_matches(", ")
+        ),
+    );
+    let model = "language.model=opt";
+    f.train(&[model, "output=run"], 0);
+    let lines = |n: usize| -> String {
+        (0..n).map(|i| if i % 2 == 0 { "a good film\t1\n" } else { "a bad awful plot\t0\n" }).collect()
+    };
+    std::fs::create_dir(f.path("SST-2")).unwrap();
+    f.write("SST-2/train.tsv", &format!("sentence\tlabel\n{}", lines(60)));
+    f.write("SST-2/dev.tsv", &format!("sentence\tlabel\n{}", lines(20)));
+    let asked = |command: &str, task: &str, more: &[&str]| {
+        let sizes =
+            ["--train", "40", "--validation", "10", "--test", "20", "--epochs", "40", "--batch", "8", "--seeds", "1"];
+        let given = [&[command, "run/model", "run.toml", model, "--task", task][..], &sizes, more, &["--json"]];
+        given.concat().into_iter().map(String::from).collect::<Vec<String>>()
+    };
+    let json = |command: &str, task: &str, more: &[&str]| {
+        let given = asked(command, task, more);
+        f.json(&given.iter().map(String::as_str).collect::<Vec<&str>>())
+    };
+    for (policy, share) in [("unk", 2.0 / 7.0), ("drop", 2.0 / 7.0), ("split", 2.0 / 7.0)] {
+        let probe = json("probe", "SST-2", &["--out-of-vocabulary", policy, "--lr", "0.05"]);
+        assert!((number(&probe, "unknown_share") - share).abs() < 0.02, "{probe}");
+        assert_eq!(
+            (number(&probe, "accuracy"), number(&probe, "truncated") > 0.0),
+            (1.0, policy == "split"),
+            "{probe}"
+        );
+        assert_eq!(number(&probe, "max_tokens"), 7.0);
+    }
+    let fine = json("finetune", "SST-2", &["--out-of-vocabulary", "unk", "--lr", "3e-3", "--warmup-steps", "0"]);
+    assert_eq!(number(&fine, "accuracy"), 1.0, "{fine}");
+
+    let pairs = |n: usize| -> String {
+        let row = |i: usize| match i % 2 {
+            0 => format!("{i}\ta film\tgood plot x y z\tentailment\n"),
+            _ => format!("{i}\ta film\tbad plot u v w\tnot_entailment\n"),
+        };
+        (0..n).map(row).collect()
+    };
+    std::fs::create_dir(f.path("QNLI")).unwrap();
+    f.write("QNLI/train.tsv", &format!("index\tquestion\tsentence\tlabel\n{}", pairs(60)));
+    f.write("QNLI/dev.tsv", &format!("index\tquestion\tsentence\tlabel\n{}", pairs(20)));
+    // Seven tokens: `<s>`, two words, `</s>`, two or three words, `</s>`.
+    let qnli = json("probe", "QNLI", &["--out-of-vocabulary", "drop", "--lr", "0.05"]);
+    assert_eq!((number(&qnli, "truncated"), number(&qnli, "accuracy")), (70.0, 1.0), "{qnli}");
+
+    let refused = |task: &str, more: &[&str], said: &str| {
+        let given = asked("probe", task, more);
+        let output = f.lowland(&given.iter().map(String::as_str).collect::<Vec<&str>>());
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(error.contains(said) && !error.contains("panicked"), "{said}: {error}");
+    };
+    refused("SST-2", &[], "`good` is not in the model's vocabulary");
+    refused("SST-2", &["--out-of-vocabulary", "unk", "--max-tokens", "2"], "leave no room");
+    refused("SST-2", &["--out-of-vocabulary", "unk", "--max-tokens", "500"], "the model has positions for");
+    refused("A", &["--out-of-vocabulary", "unk"], "is no file of texts");
+    refused("SST-2", &["--out-of-vocabulary", "unk", "language.model=../none"], "none");
+    // The words are spelled by this file then, which cuts no text.
+    f.write("opt/vocab.json", &format!("{{{}}}", vocabulary.trim_end_matches(", ")));
+    std::fs::remove_file(f.path("opt/tokenizer.json")).unwrap();
+    refused("SST-2", &["--out-of-vocabulary", "unk"], "has no tokenizer.json");
+}
+
 #[test]
 fn what_makes_no_language_ends_with_2_and_says_where() {
     let f = folder();

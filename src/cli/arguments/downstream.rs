@@ -35,10 +35,15 @@ pub struct TaskArguments {
     /// Without CONFIG: a tokenizer.json, or a folder with one, in place of that in the model's folder
     #[arg(long, value_name = "PATH")]
     pub tokenizer: Option<PathBuf>,
-    /// Without CONFIG: tokens that a text or a pair may have, special ones included; the end of a longer one is cut
-    /// off, of a pair that of the longer text first. Default: the model's positions, 128 at most
+    /// Of texts: tokens that one or a pair may have, special ones included; the end of a longer one is cut off, of a
+    /// pair that of the longer text first. Default: the model's positions, 128 at most; with --out-of-vocabulary the
+    /// length of the language's longest sentence
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_tokens: Option<u32>,
+    /// With the CONFIG of a generated language: TASK's texts are no words of it, the tokenizer of its model cuts them,
+    /// and this stands for a piece that is none of its words
+    #[arg(long, value_name = "POLICY", value_enum)]
+    pub out_of_vocabulary: Option<OutOfVocabularyChoice>,
     /// Draws the parts and begins the fits; default: the config's, 0 without one
     #[arg(long, value_name = "SEED")]
     pub seed: Option<u64>,
@@ -59,6 +64,17 @@ pub struct TaskArguments {
     pub seeds: u32,
     #[command(flatten)]
     pub json: Json,
+}
+
+/// What stands for a piece of a text that is no word of a generated language.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OutOfVocabularyChoice {
+    /// One unknown word, whose row begins as the mean of the rows of the language's words
+    Unk,
+    /// Nothing
+    Drop,
+    /// The longest words that its spelling is made of, an unknown word where none fits
+    Split,
 }
 
 /// What a probe reads.
