@@ -46,6 +46,8 @@ pub struct EvalReport {
     excess_loss_paired_standard_error: Option<f64>,
     /// What the standard error is about: `population` or `these examples`.
     target: String,
+    /// Most bytes of buffers that there were on the adapter at once.
+    peak_bytes: u64,
     /// Whether all examples were looked at: false after an interrupt.
     reached: bool,
     /// Whether a signal ended it; the exit code is 130 then.
@@ -187,6 +189,7 @@ pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Ev
         report.compare(truth, &divergences, &rows, &positions[..whole(&positions, divergences.len())]);
     }
     gauge.done();
+    report.peak_bytes = model.gpu().memory().1;
     report.notes = notes;
     report.interrupted = interrupted;
     report.reached = !interrupted;
@@ -294,6 +297,7 @@ fn summary(
         excess_loss_paired: None,
         excess_loss_paired_standard_error: None,
         target: if sampled { "population" } else { "these examples" }.into(),
+        peak_bytes: 0,
         reached: true,
         interrupted: false,
         per_example: per_example_too.then_some(per_example),

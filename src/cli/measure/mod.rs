@@ -75,6 +75,8 @@ pub struct Evidence {
     seconds: f64,
     /// Arithmetic in multiples of one gradient over the same examples.
     gradient_equivalents: f64,
+    /// Most bytes of buffers that there were on the adapter at once.
+    peak_bytes: u64,
     /// Whether all that was asked for is there: the relative error of a trace, converged eigenvalues; never after an
     /// interrupt.
     reached: bool,
@@ -192,6 +194,7 @@ impl Session {
             adapter: self.model.gpu().info().name.clone(),
             seconds: self.start.elapsed().as_secs_f64(),
             gradient_equivalents: scope.gradient_equivalents,
+            peak_bytes: self.model.gpu().memory().1,
             reached: true,
             interrupted: false,
         }
@@ -219,6 +222,9 @@ impl Evidence {
             LossNormaliser::Sentence => format!("the sum over an example's {}s", self.predicted),
             LossNormaliser::PredictedToken => format!("the mean over all {}s", self.predicted),
         };
+        let gradients = print::short(self.gradient_equivalents);
+        let cost =
+            format!("{gradients} gradients, {:.1} s, {} on the adapter", self.seconds, print::bytes(self.peak_bytes));
         let row = |a: &str, b: String| (a.to_string(), b);
         vec![
             row("matrix", matrix.to_string()),
@@ -226,7 +232,7 @@ impl Evidence {
             row("loss", loss),
             row("parameters", format!("{}, {held}", self.parameters)),
             row("seed", self.seed.to_string()),
-            row("cost", format!("{} gradients, {:.1} s", print::short(self.gradient_equivalents), self.seconds)),
+            row("cost", cost),
         ]
         .into_iter()
         .chain(self.interrupted.then(|| row("interrupted", "of what was done until then".into())))
