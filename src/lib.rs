@@ -63,7 +63,7 @@
 //! use lowland::{config, prelude::*, train};
 //! let resolved = config::load("configs/quickstart.toml".as_ref(), &["train.steps=200".into()])?;
 //! let outcome = train::run(&Device::from_env()?.gpu, &resolved, &train::Quiet)?;
-//! println!("excess loss {:.4} nats, in {}", outcome.evaluation.excess_loss, outcome.folder.display());
+//! println!("excess loss {:.4?} nats, in {}", outcome.evaluation.excess_loss, outcome.folder.display());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!

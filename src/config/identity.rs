@@ -9,7 +9,7 @@ use super::run::RunConfig;
 use super::text::tokenizer_file;
 use super::train::TrainSection;
 use crate::generated::Tokens;
-use crate::text::content_hash;
+use crate::text::{content_hash, roles_beside};
 
 /// The material that hashes of a config are made from.
 pub struct Names {
@@ -134,6 +134,8 @@ impl Resolved {
             config.language.tokenizer = None;
             config.language.cache = None;
             config.train.start_from = None;
+            // A run may be given another length.
+            config.train.steps = 0;
             free(&mut config, &TrainSection::default());
             config.to_toml().parse::<toml::Table>().unwrap_or_default()
         };
@@ -171,8 +173,13 @@ fn take_files(language: &mut LanguageSection, hasher: &mut blake3::Hasher) {
     }
     // Text may be large: its hash stands for it. What cannot be read is an error when it is opened.
     let text = language.files.take().map_or(vec![], |files| files.list().to_vec());
-    for file in text.into_iter().chain(language.tokenizer.take().map(|path| tokenizer_file(&path))) {
-        hasher.update(&content_hash(&file).unwrap_or_default());
+    let tokenizer = language.tokenizer.take().map(|path| tokenizer_file(&path));
+    for file in text.iter().chain(&tokenizer) {
+        hasher.update(&content_hash(file).unwrap_or_default());
+    }
+    // So do the roles that the files beside it give to its tokens.
+    if let Some(file) = tokenizer {
+        hasher.update(&roles_beside(&file));
     }
     language.cache = None;
 }

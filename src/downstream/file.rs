@@ -100,7 +100,15 @@ impl TaskRows {
         } else {
             Files::One(rows(path)?)
         };
-        Ok(TaskRows { task: path.display().to_string(), files, skipped })
+        let rows = TaskRows { task: path.display().to_string(), files, skipped };
+        let zero = rows.each().any(|row| row.label == "0");
+        if let Some(unlabelled) = rows.each().find(|row| zero && row.label == NO_LABEL) {
+            return Err(unlabelled.wrong(
+                "the label -1 beside 0, as `datasets` marks a row without a label; leave such rows out, or give the \
+                 class another name",
+            ));
+        }
+        Ok(rows)
     }
 
     /// All rows.

@@ -44,6 +44,8 @@ const SHARE: usize = 1 << 15;
 
 pub(super) struct Engine {
     longest: usize,
+    /// Sentences whose rows are in the cache together.
+    block: usize,
     prompt: u32,
     ids: Vec<u32>,
     reuse: Reuse,
@@ -72,20 +74,24 @@ impl Engine {
         let rows = words.ids.len() as u32 + 1;
         // A row for the prompt and each word; of a block drawn together, for all but the last word.
         let tokens = longest + 1;
-        let cached = (BLOCK * longest).max(tokens) as u32;
-        let graph = || {
-            let cache = (reuse == Reuse::Cached).then_some(cached);
-            Restricted::new(&model.encoder, rows, cache)
-        };
+        let cached = |block: usize| (block * longest).max(tokens) as u32;
+        let of =
+            |block: usize| Restricted::new(&model.encoder, rows, (reuse == Reuse::Cached).then_some(cached(block)));
+        let most = gpu.capabilities().largest_binding;
+        let mut block = BLOCK;
+        while block > 1 && of(block).cache_bytes().iter().any(|bytes| *bytes > most) {
+            block /= 2;
+        }
+        let graph = || of(block);
         let head = gpu.buffer("the head's rows of the words", head_rows.len() as u64 * 4)?;
         gpu.write(&head, &head_rows);
         let cache = graph().cache_bytes().into_iter().map(|bytes| gpu.buffer("a cache of keys and values", bytes));
         let cache = cache.collect::<Result<Vec<Buffer>, GpuError>>()?;
         let candidates = ROWS.min(words.ids.len() * longest).max(tokens);
-        let extend = graph().on(&model, BLOCK.max(tokens), &head, &cache, reuse == Reuse::Cached)?;
-        let rescore = graph().on(&model, candidates, &head, &cache, false)?;
+        let extend = graph().on(&model, tokens..block.max(tokens), &head, &cache, reuse == Reuse::Cached)?;
+        let rescore = graph().on(&model, tokens..candidates, &head, &cache, false)?;
         let (prompt, ids) = (words.prompt, words.ids.clone());
-        Ok(Engine { longest, prompt, ids, reuse, cache, extend, rescore })
+        Ok(Engine { longest, block, prompt, ids, reuse, cache, extend, rescore })
     }
 
     /// The prompt and words as the model's ids.
@@ -98,6 +104,15 @@ impl Engine {
     /// # Errors
     /// What the adapter says.
     pub fn draw(&self, seed: u64, numbers: Range<u64>) -> Result<Vec<Words>, GpuError> {
+        let mut sentences = Vec::with_capacity((numbers.end - numbers.start) as usize);
+        for first in numbers.clone().step_by(self.block) {
+            sentences.extend(self.draw_block(seed, first..numbers.end.min(first + self.block as u64))?);
+        }
+        Ok(sentences)
+    }
+
+    /// The same of as many as the cache holds.
+    fn draw_block(&self, seed: u64, numbers: Range<u64>) -> Result<Vec<Words>, GpuError> {
         let mut streams: Vec<Stream> = numbers.map(|i| Stream::new(seed, Purpose::Sentence, i)).collect();
         let count = streams.len();
         let mut sentences: Vec<Words> = vec![Vec::new(); count];
@@ -121,10 +136,11 @@ impl Engine {
                 for (i, logits) in asked[first..].iter().zip(logits).filter(|(i, _)| open.binary_search(i).is_ok()) {
                     drawn[*i] = Row::behind(length, logits.row(0)).at(streams[*i].uniform());
                 }
+                match self.reuse {
+                    Reuse::Cached => self.extend.remember(&self.cache, logits.len(), length * count + first),
+                    Reuse::Recomputed => Ok(()),
+                }
             })?;
-            if self.reuse == Reuse::Cached {
-                self.extend.remember(&self.cache, count, length * count)?;
-            }
             open.retain(|i| drawn[*i] < self.ids.len());
             open.iter().for_each(|i| sentences[*i].push(drawn[*i] as u32));
             if open.is_empty() {
@@ -140,7 +156,10 @@ impl Engine {
         let rows = ids.len();
         let query = Query { wanted: rows, ids, first: 0, past: Past::default() };
         let mut read = None;
-        self.extend.each(&[query], |_, logits| read = Some(logits[0].clone()))?;
+        self.extend.each(&[query], |_, logits| {
+            read = Some(logits[0].clone());
+            Ok(())
+        })?;
         if self.reuse == Reuse::Cached {
             self.extend.remember(&self.cache, rows, 0)?;
         }
@@ -211,6 +230,7 @@ impl Engine {
                 behind.iter().enumerate().map(one).sum::<f64>()
             };
             add_scores(&mut logs[first..first + logits.len()], logits, behind.len() * (end + 1), &score);
+            Ok(())
         })?;
         Ok(normalised(&logs))
     }

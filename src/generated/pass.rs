@@ -78,12 +78,20 @@ impl Restricted {
         self.cache.iter().map(|id| dims.bytes(self.graph.tensor(*id))).collect()
     }
 
-    /// Puts the graph on a model's device, for batches of so many rows, or of fewer if the adapter does not bind as
-    /// many. With `keep`, queries, keys and values can be copied to the cache behind a run.
+    /// Puts the graph on a model's device, for batches of up to so many rows, or of fewer if the adapter does not bind
+    /// as many, but not fewer than the first number. With `keep`, queries, keys and values can be copied to the cache
+    /// behind a run.
     ///
     /// # Errors
     /// What the adapter has no room for.
-    pub fn on(self, model: &Model, rows: usize, head: &Buffer, cache: &[Buffer], keep: bool) -> Result<Pass, GpuError> {
+    pub fn on(
+        self,
+        model: &Model,
+        rows: std::ops::Range<usize>,
+        head: &Buffer,
+        cache: &[Buffer],
+        keep: bool,
+    ) -> Result<Pass, GpuError> {
         let Restricted { graph, logits, head: head_id, qkv, cache: cache_ids, runs } = self;
         let (words, layers) = (graph.tensor(logits).cols as usize, qkv.len());
         let mut recipe = Recipe::new(graph, &model.encoder, Labels::Hard)
@@ -98,9 +106,9 @@ impl Restricted {
             let rows = rows as u32;
             Dims { rows, masked: rows, sentences: rows, probes: 1 }
         };
-        let mut rows = rows;
-        while rows > 1 && recipe.check(&model.device, &of(rows)).is_err() {
-            rows = rows.div_ceil(2);
+        let (least, mut rows) = (rows.start, rows.end);
+        while rows > least && recipe.check(&model.device, &of(rows)).is_err() {
+            rows = rows.div_ceil(2).max(least);
         }
         let caller: Vec<(TensorId, Buffer)> =
             [(head_id, head.clone())].into_iter().chain(cache_ids.into_iter().zip(cache.iter().cloned())).collect();
@@ -130,7 +138,11 @@ impl Pass {
     ///
     /// # Panics
     /// When one query has more rows than the pass.
-    pub fn each(&self, queries: &[Query], mut take: impl FnMut(usize, &[Logits])) -> Result<(), GpuError> {
+    pub fn each(
+        &self,
+        queries: &[Query],
+        mut take: impl FnMut(usize, &[Logits]) -> Result<(), GpuError>,
+    ) -> Result<(), GpuError> {
         let mut first = 0;
         while first < queries.len() {
             let mut rows = 0;
@@ -141,7 +153,7 @@ impl Pass {
             let count = queries[first..].iter().take_while(fits).count();
             assert!(count > 0, "a sentence of more rows than the pass has");
             let chunk = &queries[first..first + count];
-            take(first, &self.run(chunk)?);
+            take(first, &self.run(chunk)?)?;
             first += count;
         }
         Ok(())
@@ -178,7 +190,7 @@ impl Pass {
         Ok(queries.iter().map(own).collect())
     }
 
-    /// Copies queries, keys and values of the last batch's first rows to the cache from a row on.
+    /// Copies queries, keys and values of the rows of the batch that ran last to the cache from a row on.
     ///
     /// # Errors
     /// What the adapter says.

@@ -5,7 +5,7 @@
 //! only balanced sentences are left, the Dyck-like language of the paper's section 6 without its order.
 //!
 //! ```
-//! use lowland::language::{Brackets, Language, Task};
+//! use lowland::language::{Brackets, Language, Task, Truth};
 //! let language = Brackets::new(4, 0.1).unwrap();
 //! let words = language.encode(&["(", "(", ")", "("]).unwrap();
 //! let known = language.conditional(&words).unwrap();

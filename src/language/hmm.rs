@@ -6,7 +6,7 @@
 //! p(zₜ = z | x) ∝ aₜ(z) E(z, xₜ) bₜ(z).
 //!
 //! ```
-//! use lowland::language::{Hmm, Language, Task};
+//! use lowland::language::{Hmm, Task, Truth};
 //! let text = "initial a 1\ntransition a b 1\ntransition b a 1\nemission a x 1\nemission b x 1\nemission b y 3\n";
 //! let language = Hmm::parse(text, "toy.txt", 2, 2).unwrap();
 //! let known = language.conditional(&[0, 1]).unwrap();

@@ -136,15 +136,46 @@ impl OwnTokenizer {
         if let Some((token, _)) = own_words.iter().find(|(token, _)| !words.contains_key(*token)) {
             return Err(format!("has no token `{token}`, which the tokenizer of the text has{other}"));
         }
-        for key in ["normalizer", "pre_tokenizer"] {
-            if own[key] != theirs[key] {
-                return Err(format!("cuts text in another way than the tokenizer of the text (`{key}`){other}"));
+        for (key, what) in [
+            ("normalizer", "cuts text in another way than the tokenizer of the text"),
+            ("pre_tokenizer", "cuts text in another way than the tokenizer of the text"),
+            ("added_tokens", "finds added tokens in another way than the tokenizer of the text"),
+            ("post_processor", "puts other special tokens around a text than the tokenizer of the text"),
+        ] {
+            if !alike(&own[key], &theirs[key]) {
+                return Err(format!("{what} (`{key}`){other}"));
             }
         }
-        if merges(&own) != merges(&theirs) || own["model"]["type"] != theirs["model"]["type"] {
-            return Err(format!("cuts text in another way than the tokenizer of the text (`model`){other}"));
+        if merges(&own) != merges(&theirs) {
+            return Err(format!("merges pieces in another way than the tokenizer of the text (`model.merges`){other}"));
         }
-        Ok(())
+        let without_merges = |json: &Value| {
+            let mut model = json["model"].as_object().cloned().unwrap_or_default();
+            model.remove("merges");
+            Value::Object(model)
+        };
+        let (own, theirs) = (without_merges(&own), without_merges(&theirs));
+        let keys = own.as_object().into_iter().chain(theirs.as_object()).flat_map(|model| model.keys());
+        match keys.into_iter().find(|key| !alike(&own[key.as_str()], &theirs[key.as_str()])) {
+            Some(key) => Err(format!("cuts text in another way than the tokenizer of the text (`model.{key}`){other}")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether two values say the same, a key that is left out, null, false or empty being nothing.
+fn alike(a: &Value, b: &Value) -> bool {
+    let nothing = |value: &Value| match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.is_empty(),
+        _ => false,
+    };
+    match (a, b) {
+        (Value::Object(one), Value::Object(two)) => one.keys().chain(two.keys()).all(|key| alike(&a[key], &b[key])),
+        (Value::Array(one), Value::Array(two)) => {
+            one.len() == two.len() && one.iter().zip(two).all(|(a, b)| alike(a, b))
+        }
+        _ => a == b || (nothing(a) && nothing(b)),
     }
 }
 

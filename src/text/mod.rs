@@ -15,7 +15,7 @@ pub use error::TextError;
 pub use framing::{Framed, Framing};
 pub use pieces::{Pieces, PiecesError};
 pub use restricted::{Mapped, OutOfVocabulary, RestrictedPieces};
-pub use specials::{Named, SPECIAL_TOKENS_MAP, Specials, TOKENIZER_CONFIG, roles};
+pub use specials::{Named, SPECIAL_TOKENS_MAP, Specials, TOKENIZER_CONFIG, roles, roles_beside};
 pub use tokenized::{Part, Shape, TextFiles, Tokenized, content_hash};
 
 /// A text without the byte-order mark that some editors put in front.

@@ -85,6 +85,18 @@ impl Specials {
     }
 }
 
+/// What the files beside a tokenizer say of its tokens' roles, for a hash; empty where they say nothing or cannot be
+/// read.
+pub fn roles_beside(tokenizer: &Path) -> Vec<u8> {
+    let folder = tokenizer.parent().unwrap_or(Path::new(""));
+    let read = |name: &str| json(&folder.join(name)).ok().flatten();
+    let config = read(TOKENIZER_CONFIG).unwrap_or_default();
+    let named = roles(&config, read(SPECIAL_TOKENS_MAP).as_ref());
+    let mut named: Vec<String> = named.iter().map(|(role, (spelling, _))| format!("{role} {spelling}\n")).collect();
+    named.sort_unstable();
+    named.concat().into_bytes()
+}
+
 fn json(path: &Path) -> Result<Option<Value>, PiecesError> {
     let unreadable = |message: String| PiecesError::Unreadable { path: path.into(), message };
     match std::fs::read_to_string(path) {

@@ -132,7 +132,9 @@ impl TextFiles {
         let bytes = self.bytes()?;
         let folder = self.folder(pieces, shape)?;
         if !folder.join(ABOUT).exists() {
-            let making = folder.with_extension(format!("{}.tmp", std::process::id()));
+            // Of this process alone, also among those of other machines.
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos();
+            let making = folder.with_extension(format!("{}-{now:x}.tmp", std::process::id()));
             let made = self.make(&making, pieces, shape, chosen, &|done| watch(done, bytes)).and_then(|()| {
                 match std::fs::rename(&making, &folder) {
                     // Another process was faster.
@@ -263,6 +265,9 @@ impl Part {
                 [one(0), one(1)]
             }
         };
+        if from > to || to > self.about.tokens {
+            return Err(std::io::Error::other("is damaged; remove its folder, and it is made anew"));
+        }
         let width = width(self.wide);
         let mut bytes = vec![0; ((to - from) * width) as usize];
         read_at(&self.tokens, from * width, &mut bytes)?;

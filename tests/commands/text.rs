@@ -1,7 +1,7 @@
 //! Text from the command line: training, killed and gone on with; evaluation, measurement, sweep and report without an
 //! excess loss; perplexity; what is refused.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::common::fixtures::fixture;
 use crate::folder::{Folder, number, signal, text};
@@ -202,6 +202,34 @@ fn what_cannot_be_read_is_named_with_file_line_and_remedy() {
     let error = f.train(&["output=none", "language.tokenizer=\"maskless\""], 2);
     assert!(error.contains("mask_token") && error.contains("causal"), "{error}");
     f.train(&["output=run", "train.steps=2"], 0);
+    // A tokenizer of the same tokens that cuts otherwise, or gives them other roles.
+    let whole: Value = serde_json::from_str(&bpe).unwrap();
+    for (changed, key) in [
+        (json!({ "model": { "byte_fallback": true } }), "model.byte_fallback"),
+        (json!({ "model": { "merges": [] } }), "model.merges"),
+        (json!({ "post_processor": null }), "post_processor"),
+    ] {
+        let mut other = whole.clone();
+        for (key, value) in changed.as_object().unwrap() {
+            match value.as_object() {
+                Some(inner) => inner.iter().for_each(|(k, v)| other[key][k] = v.clone()),
+                None => other[key] = value.clone(),
+            }
+        }
+        std::fs::create_dir_all(f.path("other")).unwrap();
+        f.write("other/tokenizer.json", &other.to_string());
+        std::fs::copy(f.path("tokenizer/tokenizer_config.json"), f.path("other/tokenizer_config.json")).unwrap();
+        let output = f.lowland(&["eval", "run/model", "run.toml", "language.tokenizer=\"other\"", "--count", "4"]);
+        let error = text(&output.stderr);
+        assert!(output.status.code() == Some(2) && error.contains(key), "{key}: {error}");
+    }
+    let roles = f.read("tokenizer/tokenizer_config.json");
+    let other = roles.replace("\"</s>\"", "\"<pad>\"");
+    assert_ne!(roles, other);
+    f.write("tokenizer/tokenizer_config.json", &other);
+    let error = f.train(&["output=run", "train.steps=4"], 2);
+    assert!(error.contains("another config (what its files hold differs)"), "{error}");
+    f.write("tokenizer/tokenizer_config.json", &roles);
     f.write("text.txt", "some text\n");
     for (arguments, said) in [
         (&["eval", "run/model", "text.txt"][..], "no perplexity"),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::common::adapter::gpu;
+use crate::common::adapter::{bound, gpu};
 use crate::common::fixtures::fixture;
 use crate::common::truth::Truth as Recorded;
 use lowland::generated::{Generated, Reuse, Source, Tokens};
@@ -237,6 +237,25 @@ fn sentences_are_a_function_of_seed_and_number() {
         let next = one.prefixes(words).unwrap().next;
         assert!(words.iter().enumerate().all(|(k, w)| next[k][*w as usize] > 0.0));
         assert_eq!(next[0][32], 0.0);
+    }
+}
+
+/// An adapter that binds little draws fewer sentences together, and the same ones.
+#[test]
+fn what_an_adapter_binds_changes_no_sentence() {
+    for (words, longest) in [(32, 8), (114, 1)] {
+        let folder = tempfile::tempdir().unwrap();
+        let draw = |binding: Option<u64>| {
+            let tokens = listed(folder.path(), 4..4 + words);
+            let source = Source { model: fixture("opt-120"), tokens, sentences: None, max_length: longest };
+            let language = Generated::open(&source).unwrap();
+            language.on(&Device::of(&bound(binding))).unwrap();
+            let sentences: Vec<Words> = (0..300).map(|i| language.sample(5, i)).collect();
+            let next = language.prefixes(&sentences[7]).unwrap().next;
+            (sentences, next)
+        };
+        // Less than a cache of 256 sentences, or than their logits.
+        assert_eq!(draw(None), draw(Some(100_000)), "{words} words");
     }
 }
 

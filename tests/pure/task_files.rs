@@ -132,6 +132,10 @@ fn folders_of_three_parts_and_of_hugging_face_are_read() {
     assert_eq!(sizes(&three(None)).unwrap(), [9, 2, 4]);
     let error = sizes(&three(Some("-1"))).unwrap_err().to_string();
     assert!(error.contains("all labels are -1"), "{error}");
+    // Rows without a label between others, as SNLI has them.
+    let inside = folder(&[("train.tsv", table(0, 9, None) + "a text\t-1\n"), ("dev.tsv", table(10, 5, None))]);
+    let error = sizes(&inside).unwrap_err().to_string();
+    assert!(error.contains("train.tsv:11") && error.contains("-1 beside 0"), "{error}");
     let without_test = three(None);
     std::fs::remove_file(without_test.path().join("test.tsv")).unwrap();
     assert_eq!(sizes(&without_test).unwrap(), [7, 2, 5], "the validation file is the test part");

@@ -83,7 +83,7 @@ pub fn gradient_noise(
     let own = singles.as_ref().map_or(&subject, |singles| &singles.subject);
     let times = singles.as_ref().map_or(1.0, |singles| singles.times);
     let n = own.examples();
-    if n < 2 {
+    if subject.examples() < 2 {
         return Err(PlanError::OneGradient.into());
     }
     let unit = if singles.is_some() { "token" } else { "example" };
