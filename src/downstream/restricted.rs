@@ -7,7 +7,7 @@ use super::file::{Encoded, TaskTexts};
 use super::rows::Row;
 use crate::model::{Reach, TokenIds};
 use crate::ops::batch::Sentence;
-use crate::text::RestrictedPieces;
+use crate::text::{RestrictedPieces, longest_first};
 
 /// How a model is fed with texts in a language's words.
 #[derive(Clone, Copy, Debug)]
@@ -69,16 +69,14 @@ impl Words<'_> {
     }
 }
 
-/// Takes words off the ends, always of the longest text and among equal ones of the last, until no more than `room` are
-/// left; whether any were.
+/// Takes words off the ends of a text or a pair, as [`longest_first`] says, until no more than `room` are left; whether
+/// any were.
 fn shorten(texts: &mut [Vec<u32>], room: usize) -> bool {
-    let mut truncated = false;
-    while texts.iter().map(Vec::len).sum::<usize>() > room {
-        let longest = texts.iter_mut().max_by_key(|text| text.len()).expect("a text");
-        longest.pop();
-        truncated = true;
-    }
-    truncated
+    let length = |i: usize| texts.get(i).map_or(0, Vec::len);
+    let lengths = [length(0), length(1)];
+    let kept = longest_first(lengths, room);
+    texts.iter_mut().zip(kept).for_each(|(text, kept)| text.truncate(kept));
+    kept != lengths
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ mod tokenized;
 
 pub use documents::{Documents, TextFormat};
 pub use error::TextError;
-pub use framing::{Framed, Framing};
+pub use framing::{Framed, Framing, longest_first};
 pub use pieces::{Pieces, PiecesError};
 pub use restricted::{Mapped, OutOfVocabulary, RestrictedPieces};
 pub use specials::{Named, SPECIAL_TOKENS_MAP, Specials, TOKENIZER_CONFIG, roles, roles_beside};

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use tokenizers::Tokenizer;
+use tokenizers::{Tokenizer, TruncationDirection};
 
 use super::sound;
 
@@ -68,22 +68,40 @@ impl PiecesError {
 pub struct Pieces {
     path: PathBuf,
     pub(super) inner: Tokenizer,
+    /// The end that its own truncation, which is left out, takes off.
+    pub(super) side: TruncationDirection,
+    size: u32,
 }
 
 impl Pieces {
     /// Reads a `tokenizer.json`. What it says of truncation and padding is left out: lengths are the caller's.
     ///
     /// # Errors
-    /// A file that cannot be read or that is no tokenizer.
+    /// A file that cannot be read or that is no tokenizer; one whose post-processor puts an id around texts that no
+    /// token has.
     pub fn read(path: &Path) -> Result<Pieces, PiecesError> {
         let bytes =
             std::fs::read(path).map_err(|e| PiecesError::Unreadable { path: path.into(), message: e.to_string() })?;
         let malformed = |message: String| PiecesError::Malformed { path: path.into(), message };
         sound::check(&bytes).map_err(malformed)?;
         let mut inner = Tokenizer::from_bytes(&bytes).map_err(|e| malformed(e.to_string()))?;
+        let side = inner.get_truncation().map_or(TruncationDirection::Right, |truncation| truncation.direction);
         inner.with_truncation(None).map_err(|e| malformed(e.to_string()))?;
         inner.with_padding(None);
-        Ok(Pieces { path: path.into(), inner })
+        let vocabulary = inner.get_vocab(true);
+        let (last, most) = vocabulary.iter().max_by_key(|(_, id)| **id).map_or(("", None), |(t, id)| (t, Some(*id)));
+        // A number of tokens is one more than the last id.
+        let size = most
+            .map_or(Some(0), |most| most.checked_add(1))
+            .ok_or_else(|| malformed(format!("token `{last}` has the id {}, which is too large", u32::MAX)))?;
+        if let Some((token, id)) = sound::around(&bytes).into_iter().find(|(_, id)| inner.id_to_token(*id).is_none()) {
+            return Err(malformed(format!(
+                "its post-processor puts `{token}` around texts with the id {id}, which no token has; the largest id \
+                 is {}",
+                size.saturating_sub(1)
+            )));
+        }
+        Ok(Pieces { path: path.into(), inner, side, size })
     }
 
     /// The file that it was read from.
@@ -93,7 +111,7 @@ impl Pieces {
 
     /// Token ids, added tokens included: one more than the largest id.
     pub fn size(&self) -> u32 {
-        self.inner.get_vocab(true).into_values().max().map_or(0, |most| most + 1)
+        self.size
     }
 
     /// The id of a token by its spelling in the file.

@@ -29,9 +29,46 @@ fn templates(processor: &Value) -> Result<(), String> {
     Ok(())
 }
 
+/// Spelling and id of what the post-processor of a `tokenizer.json` puts around texts.
+pub(super) fn around(bytes: &[u8]) -> Vec<(String, u32)> {
+    let json: Value = serde_json::from_slice(bytes).unwrap_or_default();
+    let mut found = Vec::new();
+    of_processor(&json["post_processor"], &mut found);
+    found
+}
+
+fn of_processor(processor: &Value, found: &mut Vec<(String, u32)>) {
+    let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+    for one in processor["processors"].as_array().into_iter().flatten() {
+        of_processor(one, found);
+    }
+    // Of BERT's and RoBERTa's: a spelling and an id.
+    for end in ["cls", "sep"] {
+        found.extend(processor[end][0].as_str().map(str::to_string).zip(id(&processor[end][1])));
+    }
+    for piece in ["single", "pair"].iter().flat_map(|template| processor[*template].as_array().into_iter().flatten()) {
+        let Some(name) = piece["SpecialToken"]["id"].as_str() else { continue };
+        let special = &processor["special_tokens"][name];
+        let ids = special["ids"].as_array().into_iter().flatten().filter_map(id);
+        found.extend(ids.enumerate().map(|(i, id)| (special["tokens"][i].as_str().unwrap_or(name).to_string(), id)));
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::check;
+    use super::{around, check};
+
+    #[test]
+    fn what_is_put_around_texts_is_listed() {
+        let template = r#"{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"<s>","type_id":0}}],"pair":[],
+            "special_tokens":{"<s>":{"id":"<s>","ids":[7,8],"tokens":["<a>","<b>"]},"<x>":{"ids":[9],"tokens":["<x>"]}}}"#;
+        let bert = r#"{"type":"BertProcessing","sep":["[SEP]",3],"cls":["[CLS]",2]}"#;
+        let json = format!(r#"{{"post_processor":{{"type":"Sequence","processors":[{template},{bert}]}}}}"#);
+        let found: Vec<String> =
+            around(json.as_bytes()).into_iter().map(|(token, id)| format!("{token} {id}")).collect();
+        assert_eq!(found, ["<a> 7", "<b> 8", "[CLS] 2", "[SEP] 3"], "and not what no template names");
+        assert!(around(br#"{"post_processor":null}"#).is_empty());
+    }
 
     #[test]
     fn templates_name_what_is_there() {

@@ -97,7 +97,7 @@ pub fn roles_beside(tokenizer: &Path) -> Vec<u8> {
     named.concat().into_bytes()
 }
 
-fn json(path: &Path) -> Result<Option<Value>, PiecesError> {
+pub(super) fn json(path: &Path) -> Result<Option<Value>, PiecesError> {
     let unreadable = |message: String| PiecesError::Unreadable { path: path.into(), message };
     match std::fs::read_to_string(path) {
         Ok(text) => serde_json::from_str(without_mark(&text))

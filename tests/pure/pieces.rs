@@ -186,3 +186,93 @@ fn what_is_unknown_and_what_is_cut_is_counted() {
     let error = pieces("bert").framing(3).unwrap().frame("film", Some("film")).unwrap_err();
     assert!(error.to_string().contains("3 tokens leave no room"), "{error}");
 }
+
+/// A tokenizer of texts/ in a folder with another file beside it.
+fn beside(model: &str, file: &str, text: &str) -> (tempfile::TempDir, Pieces) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokenizer.json");
+    std::fs::copy(fixture("texts").join(model).join("tokenizer.json"), &path).unwrap();
+    std::fs::write(folder.path().join(file), text).unwrap();
+    let pieces = Pieces::read(&path).unwrap();
+    (folder, pieces)
+}
+
+#[test]
+fn texts_and_pairs_are_shortened_as_transformers_does_from_either_side() {
+    let text = std::fs::read_to_string(fixture("texts/truncation.json")).unwrap();
+    let cases: Vec<Vec<Value>> = serde_json::from_str(&text).unwrap();
+    let numbers = |value: &Value| serde_json::from_value::<Vec<u32>>(value.clone()).unwrap();
+    let (mut cut, mut pairs) = (0, 0);
+    for case in &cases {
+        let (model, side, most) = (case[0].as_str().unwrap(), &case[1], case[2].as_u64().unwrap());
+        let config = format!("{{\"truncation_side\": {side}}}");
+        let (_folder, pieces) = beside(model, "tokenizer_config.json", &config);
+        let texts: Vec<&str> = case[3..case.len() - 3].iter().map(|text| text.as_str().unwrap()).collect();
+        let framed = pieces.framing(most as usize).unwrap().frame(texts[0], texts.get(1).copied()).unwrap();
+        let [ids, types, truncated] = &case[case.len() - 3..] else { unreachable!("a slice of three") };
+        assert_eq!((framed.ids, framed.segments), (numbers(ids), numbers(types)), "{case:?}");
+        assert_eq!(framed.truncated, truncated.as_bool().unwrap(), "{case:?}");
+        cut += usize::from(framed.truncated);
+        pairs += usize::from(texts.len() == 2);
+    }
+    assert!(cut > cases.len() / 2 && cut < cases.len() && pairs > cases.len() / 2, "{cut} {pairs} {}", cases.len());
+}
+
+#[test]
+fn what_is_truncated_is_counted_at_every_limit() {
+    let pieces = pieces("gpt2");
+    let text = "the film is charming and often slow";
+    let whole = pieces.ids(text).unwrap().len();
+    for most in 1..whole + 3 {
+        let framed = pieces.framing(most).unwrap().frame(text, None).unwrap();
+        assert_eq!((framed.ids.len(), framed.truncated), (whole.min(most), whole > most), "{most} of {whole}");
+        let pair = pieces.framing(most).unwrap().frame(text, Some(text)).unwrap();
+        assert_eq!((pair.ids.len(), pair.truncated), (most, true), "{most} of {}", 2 * whole);
+    }
+}
+
+#[test]
+fn the_side_that_is_cut_is_the_tokenizers() {
+    let ids = |pieces: &Pieces| pieces.framing(3).unwrap().frame("film the", None).unwrap().ids;
+    let (folder, right) = beside("bert", "tokenizer_config.json", "{\"truncation_side\": null}");
+    let own = [right.id("film").unwrap(), right.id("the").unwrap()];
+    assert_eq!(ids(&right), [2, own[0], 3]);
+    // Its own truncation counts where the config says nothing.
+    let path = folder.path().join("tokenizer.json");
+    let mut json: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    json["truncation"] =
+        serde_json::json!({ "direction": "Left", "max_length": 5, "strategy": "OnlyFirst", "stride": 2 });
+    std::fs::write(&path, json.to_string()).unwrap();
+    let left = Pieces::read(&path).unwrap();
+    assert_eq!(ids(&left), [2, own[1], 3]);
+    std::fs::write(folder.path().join("tokenizer_config.json"), "{\"truncation_side\": \"right\"}").unwrap();
+    assert_eq!(ids(&left), [2, own[0], 3]);
+    std::fs::write(folder.path().join("tokenizer_config.json"), "{\"truncation_side\": 5}").unwrap();
+    let error = left.framing(3).unwrap_err().to_string();
+    assert!(error.contains("tokenizer_config.json: `truncation_side` is 5; write \"right\" or \"left\""), "{error}");
+}
+
+#[test]
+fn ids_that_no_vocabulary_has_are_refused_by_name() {
+    let read = |change: &dyn Fn(&mut Value)| {
+        let text = std::fs::read_to_string(fixture("texts/bert/tokenizer.json")).unwrap();
+        let mut json: Value = serde_json::from_str(&text).unwrap();
+        change(&mut json);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokenizer.json");
+        std::fs::write(&path, json.to_string()).unwrap();
+        Pieces::read(&path).map(|pieces| pieces.size()).map_err(|error| error.to_string())
+    };
+    let size = read(&|_| {}).unwrap();
+    let far = |id: u32| read(&|json| json["post_processor"]["special_tokens"]["[SEP]"]["ids"] = vec![id].into());
+    assert!(far(4).is_ok(), "another token's");
+    for id in [size, 65_539, 99_999] {
+        let error = far(id).unwrap_err();
+        let said = format!("tokenizer.json: its post-processor puts `[SEP]` around texts with the id {id}, which no");
+        assert!(error.contains(&said), "{error}");
+    }
+    let top = |id: u32| read(&|json| json["model"]["vocab"]["top"] = id.into());
+    assert_eq!(top(u32::MAX - 1), Ok(u32::MAX));
+    let error = top(u32::MAX).unwrap_err();
+    assert!(error.contains("token `top` has the id 4294967295, which is too large"), "{error}");
+}
