@@ -53,9 +53,11 @@ pub struct PerplexityReport {
     reached: bool,
     /// Whether an interrupt ended it.
     interrupted: bool,
-    /// Nats of each document, summed over its predicted tokens.
+    /// Documents of a single token, of which nothing is predicted; their bytes are not counted.
+    too_short: usize,
+    /// Nats of each document in the order of the text, summed over its predicted tokens; null of one without such.
     #[serde(skip_serializing_if = "Option::is_none")]
-    per_example: Option<Vec<f64>>,
+    per_example: Option<Vec<Option<f64>>>,
 }
 
 /// Whether EXAMPLES is plain text: by its ending, or because a flag says so.
@@ -104,7 +106,15 @@ pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Ev
         }
     }
     gauge.done();
-    let report = reading.report(arguments.per_example, interrupted)?;
+    let short = reading.given.iter().filter(|number| number.is_none()).count();
+    if short > 0 && short < reading.given.len() {
+        print::note(&format!("{short} documents of a single token are left out: nothing stands before it"));
+    }
+    let report = reading.report(arguments.per_example, interrupted).map_err(|failure| match failure.code {
+        // The file that has nothing to predict.
+        super::failure::USAGE => Failure::usage(format!("{}: {}", files[0].display(), failure.message)),
+        _ => failure,
+    })?;
     match arguments.json.json {
         true => print::json(&report)?,
         false => print::line(&shown(&report))?,
@@ -196,6 +206,8 @@ struct Reading {
     documents: PartSums,
     parts: PartSums,
     bytes: Vec<f64>,
+    /// Of every document that was read its number among those with something to predict.
+    given: Vec<Option<usize>>,
     /// Sums as that loop has them.
     loop_nats: f64,
     loop_tokens: f64,
@@ -214,7 +226,12 @@ impl Reading {
         let classes = model.encoder.classes() as usize;
         let batch = batch.map_or_else(|| Chunks::batch_for(windows.length, classes), |batch| batch as usize);
         let (sentences, length) = (batch as u32, windows.length as u32);
-        let dims = Dims { rows: sentences * length, masked: sentences * length, sentences, probes: 1 };
+        let Some(rows) = sentences.checked_mul(length) else {
+            let most = u32::MAX / length;
+            let message = format!("--batch {batch}: of windows of {length} tokens a batch has {most} at most");
+            return Err(Failure::usage(message));
+        };
+        let dims = Dims { rows, masked: rows, sentences, probes: 1 };
         let pass = ForwardPass::new(model, dims, Labels::Hard, false)?;
         let (documents, parts) = (PartSums::default(), PartSums::default());
         Ok(Reading {
@@ -225,6 +242,7 @@ impl Reading {
             documents,
             parts,
             bytes: vec![],
+            given: vec![],
             loop_nats: 0.0,
             loop_tokens: 0.0,
         })
@@ -234,9 +252,11 @@ impl Reading {
         let ids = pieces.framed_ids(text).map_err(Failure::usage)?;
         // Nothing is predicted of a single token.
         if ids.len() < 2 {
+            self.given.push(None);
             return Ok(());
         }
         let number = self.bytes.len();
+        self.given.push(Some(number));
         self.bytes.push(text.len() as f64);
         for (i, sentence) in self.windows.of(&ids).enumerate() {
             let overlaps = i > 0 && self.windows.stride < self.windows.length;
@@ -305,7 +325,11 @@ impl Reading {
             stride: self.windows.stride,
             reached: !interrupted,
             interrupted,
-            per_example: per_example.then(|| self.documents.nats[..whole].to_vec()),
+            too_short: self.given.iter().filter(|number| number.is_none()).count(),
+            per_example: per_example.then(|| {
+                let given = self.given.iter().take_while(|number| number.is_none_or(|number| number < whole));
+                given.map(|number| number.map(|number| self.documents.nats[number])).collect()
+            }),
         })
     }
 }
@@ -329,7 +353,7 @@ fn shown(report: &PerplexityReport) -> String {
         report.standard_error_over,
     );
     for (i, nats) in report.per_example.iter().flatten().enumerate() {
-        text += &format!("\n{i}\t{nats}");
+        text += &format!("\n{i}\t{}", nats.map_or("null".into(), |nats| nats.to_string()));
     }
     text
 }

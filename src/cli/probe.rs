@@ -141,7 +141,11 @@ fn choice(arguments: &Probe, opened: &Opened) -> FeatureChoice {
 
 /// The words behind a task, which some features need.
 fn spoken<'a>(opened: &'a Opened, features: &str) -> Result<&'a Spoken, Failure> {
-    let none = || Failure::usage(format!("--features {features} needs a run config, whose language has the words"));
+    let none = || {
+        Failure::usage(format!(
+            "--features {features} needs a run config and sentences of its language; these texts are cut by a tokenizer"
+        ))
+    };
     opened.spoken.as_ref().ok_or_else(none)
 }
 

@@ -37,7 +37,16 @@ pub fn open(arguments: &TaskArguments) -> Result<Opened, Failure> {
         super::text::prepare(&config::load(config, &arguments.overrides)?.config)?;
     }
     let arguments = arguments.clone();
-    interrupt::or_stop(move || open_here(&arguments))?
+    let opened = interrupt::or_stop(move || open_here(&arguments))??;
+    let unlearnt = opened.data.unlearnt();
+    if !unlearnt.is_empty() {
+        let some = unlearnt.iter().take(10).copied().collect::<Vec<&str>>().join("`, `");
+        print::note(&format!(
+            "no row to train on has a label that rows to test on have, of {}: `{some}`",
+            unlearnt.len()
+        ));
+    }
+    Ok(opened)
 }
 
 fn open_here(arguments: &TaskArguments) -> Result<Opened, Failure> {
@@ -91,6 +100,10 @@ fn generated(
         let message = "--out-of-vocabulary: the run config's language is not of `kind = \"generated\"`";
         return Err(Failure::usage(message.to_string()));
     };
+    if arguments.with_prior {
+        let message = "--with-prior: the rows of TASK have their labels; it weighs those that a language gives";
+        return Err(Failure::usage(message.to_string()));
+    }
     if arguments.tokenizer.is_some() {
         let message = "--tokenizer: texts in a generated language's words are cut by the tokenizer of its own model";
         return Err(Failure::usage(message.to_string()));

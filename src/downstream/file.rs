@@ -74,9 +74,21 @@ impl TaskRows {
     /// With file and line: what cannot be read; columns that are not there; labels that are empty.
     pub fn read(path: &Path, columns: &Columns) -> Result<TaskRows, TaskError> {
         let mut skipped = 0;
+        let mut first: Option<(PathBuf, Vec<String>)> = None;
         let mut rows = |path: &Path| {
             let read = Rows::read(path, columns)?;
             skipped += read.skipped;
+            // Parts of one task are texts of one kind.
+            let (file, names) = first.get_or_insert_with(|| (path.into(), read.columns.clone()));
+            if *names != read.columns {
+                let message = format!(
+                    "its columns are `{}`, those of {} `{}`; rename them, or name the ones to take in every file",
+                    read.columns.join("`, `"),
+                    file.display(),
+                    names.join("`, `")
+                );
+                return Err(error(path.display(), message));
+            }
             Ok::<_, TaskError>(read.rows)
         };
         let files = if path.is_dir() {

@@ -91,6 +91,8 @@ impl Columns {
 #[derive(Clone, Debug)]
 pub(super) struct Rows {
     pub rows: Vec<Row>,
+    /// The columns of the texts, then that of the label.
+    pub columns: Vec<String>,
     /// Rows that were left out.
     pub skipped: u64,
 }
@@ -107,7 +109,11 @@ impl Rows {
     pub fn read(path: &Path, columns: &Columns) -> Result<Rows, TaskError> {
         let name = path.display().to_string();
         let bytes = std::fs::read(path).map_err(|e| error(&name, format!("cannot be read: {e}")))?;
-        let text = String::from_utf8(bytes).map_err(|_| error(&name, "is not UTF-8 text"))?;
+        let text = String::from_utf8(bytes).map_err(|e| {
+            let before = &e.as_bytes()[..e.utf8_error().valid_up_to()];
+            let line = 1 + before.iter().filter(|b| **b == b'\n').count();
+            error(format!("{name}:{line}"), "is not UTF-8 text; save the file as UTF-8")
+        })?;
         let text = without_mark(&text);
         let file = File { name: name.as_str().into(), columns };
         let read = match path.extension().and_then(|e| e.to_str()) {
@@ -136,6 +142,8 @@ struct File<'c> {
 struct Places {
     texts: Vec<usize>,
     label: usize,
+    /// Their names.
+    columns: Vec<String>,
 }
 
 impl File<'_> {
@@ -155,11 +163,12 @@ impl File<'_> {
                 _ => Err(wrong(format!("two columns `{name}`"))),
             }
         };
-        Ok(Places { texts: texts.iter().map(place).collect::<Result<_, _>>()?, label: place(&label)? })
+        let columns = [texts.clone(), vec![label.clone()]].concat();
+        Ok(Places { texts: texts.iter().map(place).collect::<Result<_, _>>()?, label: place(&label)?, columns })
     }
 
     fn row(&self, line: u64, mut texts: Vec<String>, label: &str) -> Result<Row, TaskError> {
-        let label = label.trim();
+        let label = whole_number(label.trim());
         if label.is_empty() {
             return Err(self.at(line, "`label` is empty; give the row a label, or leave it out"));
         }
@@ -182,7 +191,8 @@ impl File<'_> {
             let field = |at: &usize| record.get(*at).unwrap_or("").to_string();
             self.row(line, places.texts.iter().map(field).collect(), &field(&places.label))
         };
-        Ok(Rows { rows: reader.records().map(row).collect::<Result<_, _>>()?, skipped: 0 })
+        let rows = reader.records().map(row).collect::<Result<_, _>>()?;
+        Ok(Rows { rows, columns: places.columns.clone(), skipped: 0 })
     }
 
     fn tsv(&self, text: &str) -> Result<Rows, TaskError> {
@@ -193,12 +203,12 @@ impl File<'_> {
         for (line, text) in lines.filter(|(_, text)| !text.is_empty()) {
             let fields: Vec<&str> = text.split('\t').collect();
             let texts: Option<Vec<String>> = places.texts.iter().map(|at| Some(fields.get(*at)?.to_string())).collect();
-            match (texts, fields.get(places.label).filter(|label| !label.is_empty())) {
+            match (texts, fields.get(places.label).filter(|label| !label.trim().is_empty())) {
                 (Some(texts), Some(label)) => rows.push(self.row(line, texts, label)?),
                 _ => skipped += 1,
             }
         }
-        Ok(Rows { rows, skipped })
+        Ok(Rows { rows, columns: places.columns, skipped })
     }
 
     fn json(&self, text: &str) -> Result<Rows, TaskError> {
@@ -230,7 +240,20 @@ impl File<'_> {
             };
             rows.push(self.row(number, texts, &label)?);
         }
-        Ok(Rows { rows, skipped: 0 })
+        let columns = names.map(|(texts, label)| [texts, vec![label]].concat()).unwrap_or_default();
+        Ok(Rows { rows, columns, skipped: 0 })
+    }
+}
+
+/// A label without the zeros behind a whole number's point: some programs write 1 as 1.0, and both are one class.
+fn whole_number(label: &str) -> &str {
+    let Some((whole, rest)) = label.split_once('.') else { return label };
+    let digits = whole.strip_prefix('-').unwrap_or(whole);
+    let is_whole = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    match is_whole && !rest.is_empty() && rest.bytes().all(|b| b == b'0') {
+        true if digits == "0" => "0",
+        true => whole,
+        false => label,
     }
 }
 

@@ -58,6 +58,13 @@ impl Restriction {
         let json: Value = serde_json::from_str(&text).map_err(|e| at(&path, e.to_string()))?;
         let [prompt, end] =
             frame(&json, config.kind).map_err(|key| at(&path, format!("has no `{key}`, which a sentence needs")))?;
+        if let Some((key, id)) = FRAME.into_iter().zip([prompt, end]).find(|(_, id)| *id >= config.vocab_size) {
+            let message = format!(
+                "`{key}` = {id} is not in the model's vocabulary of {} (`vocab_size`), and a sentence needs it",
+                config.vocab_size
+            );
+            return Err(at(&path, message));
+        }
         let ids = match tokens {
             Tokens::MostFrequent(_) if config.kind != ModelKind::Opt => {
                 return Err(at(
@@ -68,7 +75,19 @@ impl Restriction {
                     ),
                 ));
             }
-            Tokens::MostFrequent(count) => (FIRST_PIECE..FIRST_PIECE.saturating_add(*count)).collect(),
+            Tokens::MostFrequent(count) => {
+                // Before a list is made, which may be of any length.
+                let most = config.vocab_size.saturating_sub(FIRST_PIECE);
+                if !(1..=most).contains(count) {
+                    let message = format!(
+                        "{count} is not possible: the words are tokens from {FIRST_PIECE} on, and the model's vocabulary \
+                         of {} has {most} of them",
+                        config.vocab_size
+                    );
+                    return Err(LanguageError { file: "language.tokens".into(), line: None, message });
+                }
+                (FIRST_PIECE..FIRST_PIECE + count).collect()
+            }
             Tokens::File(file) => listed(file)?,
         };
         let list = match tokens {
@@ -117,6 +136,9 @@ impl Restriction {
     }
 }
 
+/// The keys of the ids before and behind a sentence.
+const FRAME: [&str; 2] = ["bos_token_id", "eos_token_id"];
+
 /// The ids before and behind a sentence, or the key that is missing. OPT's are 2 and 2 where nothing is said.
 fn frame(json: &Value, kind: ModelKind) -> Result<[u32; 2], &'static str> {
     let of = |key: &'static str| {
@@ -127,7 +149,8 @@ fn frame(json: &Value, kind: ModelKind) -> Result<[u32; 2], &'static str> {
             None => Err(key),
         }
     };
-    Ok([of("bos_token_id")?, of("eos_token_id")?])
+    let [prompt, end] = FRAME;
+    Ok([of(prompt)?, of(end)?])
 }
 
 /// The ids of a file, rising.

@@ -22,8 +22,8 @@ pub enum TextFormat {
     Jsonl,
 }
 
-/// Bytes of the longest document: it is cut into tokens as a whole.
-const LONGEST: u64 = 64 << 20;
+/// Bytes of the longest document: it is cut into tokens as a whole, which takes some 150 bytes of memory for each.
+const LONGEST: u64 = 8 << 20;
 
 /// The documents of some files in order.
 pub struct Documents<'f> {
@@ -36,6 +36,8 @@ pub struct Documents<'f> {
     line: u64,
     /// Documents of it.
     found: u64,
+    /// A document that was too much for the batch before.
+    next: Option<String>,
     /// Bytes of all files that were read.
     pub read: u64,
 }
@@ -43,10 +45,10 @@ pub struct Documents<'f> {
 impl<'f> Documents<'f> {
     /// Those of files that are UTF-8 text.
     pub fn new(files: &'f [PathBuf], format: TextFormat) -> Documents<'f> {
-        Documents { files, format, reader: None, opened: 0, line: 0, found: 0, read: 0 }
+        Documents { files, format, reader: None, opened: 0, line: 0, found: 0, next: None, read: 0 }
     }
 
-    /// The next documents, of `bytes` bytes or a little more; none at the end.
+    /// The next documents, of `bytes` bytes at most or one that has more; none at the end.
     ///
     /// # Errors
     /// A file that cannot be read, that is no text or holds no document, with its line; a document that is too long.
@@ -54,8 +56,14 @@ impl<'f> Documents<'f> {
         let mut batch = Vec::new();
         let mut size = 0;
         while size < bytes {
-            let Some(document) = self.next_document()? else { break };
+            let Some(document) = self.next.take().map_or_else(|| self.next_document(), |next| Ok(Some(next)))? else {
+                break;
+            };
             size += document.len();
+            if size > bytes && !batch.is_empty() {
+                self.next = Some(document);
+                break;
+            }
             batch.push(document);
         }
         Ok(batch)
@@ -72,7 +80,7 @@ impl<'f> Documents<'f> {
             let path = &self.files[self.opened - 1];
             let Some(bytes) = self.next_bytes(path)? else {
                 if self.found == 0 {
-                    return Err(TextError::wrong(path, None, "holds no text; leave it out of `language.files`"));
+                    return Err(TextError::wrong(path, None, "holds no text; leave it out"));
                 }
                 self.reader = None;
                 continue;
@@ -172,7 +180,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_with_its_line() {
         let said = |bytes: &[u8], format| read(bytes, format).unwrap_err();
-        assert_eq!(said(b"", TextFormat::Lines), "FILE: holds no text; leave it out of `language.files`");
+        assert_eq!(said(b"", TextFormat::Lines), "FILE: holds no text; leave it out");
         assert!(said(b"\n \n", TextFormat::Documents).contains("holds no text"));
         assert_eq!(said(b"a\nb\xff\n", TextFormat::Lines), "FILE:2: is not UTF-8 text; save the file as UTF-8");
         assert!(said(b"a\nb\n\xff", TextFormat::Documents).starts_with("FILE:3: "));

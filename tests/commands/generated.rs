@@ -199,6 +199,8 @@ fn texts_are_read_in_the_words_that_a_language_has() {
     refused("SST-2", &[], "`good` is not in the model's vocabulary");
     refused("SST-2", &["--out-of-vocabulary", "unk", "--max-tokens", "2"], "leave no room");
     refused("SST-2", &["--out-of-vocabulary", "unk", "--max-tokens", "500"], "the model has positions for");
+    refused("SST-2", &["--out-of-vocabulary", "unk", "--with-prior"], "--with-prior: the rows of TASK");
+    refused("SST-2", &["--out-of-vocabulary", "unk", "--features", "lookup"], "these texts are cut by a tokenizer");
     refused("A", &["--out-of-vocabulary", "unk"], "is no file of texts");
     refused("SST-2", &["--out-of-vocabulary", "unk", "language.model=../none"], "none");
     // The words are spelled by this file then, which cuts no text.
@@ -212,8 +214,8 @@ fn what_makes_no_language_ends_with_2_and_says_where() {
     let f = folder();
     for (overrides, said) in [
         (&["language.model=nowhere"][..], "nowhere"),
-        (&["language.tokens=0"], "names no token"),
-        (&["language.tokens=500"], "not in the model's vocabulary of 120"),
+        (&["language.tokens=0"], "language.tokens: 0 is not possible"),
+        (&["language.tokens=4294967295"], "the model's vocabulary of 120 has 116"),
         (&["language.tokens=none.txt"], "none.txt"),
         (&["language.sentences=none.txt"], "none.txt"),
         (&["language.max_length=64"], "positions for 64"),

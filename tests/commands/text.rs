@@ -165,6 +165,32 @@ fn perplexity_is_that_of_transformers_windows() {
     let each = of_json["per_example"].as_array().unwrap();
     let sum: f64 = each.iter().map(|nats| nats.as_f64().unwrap()).sum();
     assert!((sum / number(&of_json, "tokens") - number(&of_json, "loss")).abs() < 1e-9);
+    // A document of one token keeps its place.
+    f.write("short.txt", &["a", &lines[0], "a", "a", &lines[1]].join("\n"));
+    std::fs::create_dir(f.path("bare")).unwrap();
+    for name in ["config.json", "model.safetensors"] {
+        std::fs::copy(fixture("text/gpt2").join(name), f.path("bare").join(name)).unwrap();
+    }
+    let mut bare: Value =
+        serde_json::from_str(&std::fs::read_to_string(fixture("text/gpt2/tokenizer.json")).unwrap()).unwrap();
+    bare["post_processor"] = Value::Null;
+    f.write("bare/tokenizer.json", &bare.to_string());
+    let (printed, notes) = f.printed(&["eval", "bare", "short.txt", "--format", "lines", "--json", "--per-example"]);
+    let short: Value = serde_json::from_str(&printed).unwrap();
+    let each = short["per_example"].as_array().unwrap();
+    assert_eq!(each.iter().map(Value::is_null).collect::<Vec<_>>(), [true, false, true, true, false], "{short}");
+    assert_eq!((&short["too_short"], &short["documents"]), (&3.into(), &2.into()));
+    assert_eq!(short["bytes"], lines[0].len() + lines[1].len());
+    assert!(notes.contains("3 documents of a single token are left out"), "{notes}");
+    f.write("one.txt", "a");
+    for (arguments, said) in [
+        (&["eval", "bare", "one.txt"][..], "one.txt: the text has a single token"),
+        (&["eval", &model, &sample, "--batch", "4294967295"], "--batch 4294967295: of windows of 32 tokens"),
+    ] {
+        let output = f.lowland(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(text(&output.stderr).contains(said), "{}", text(&output.stderr));
+    }
     // One batch or several, the same numbers.
     let single = f.json(&["eval", &model, &sample, "--batch", "1", "--json"]);
     assert!((number(&single, "loss") - number(&found, "loss")).abs() < 1e-6);

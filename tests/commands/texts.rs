@@ -94,7 +94,7 @@ fn what_cannot_be_is_refused_with_what_would_be_right() {
         (vec!["probe", bare, "--task", "SST-2"], "has no tokenizer.json"),
         (probe(&["--max-tokens", "41"]), "--max-tokens 41: the model has positions for 40"),
         (probe(&["--max-tokens", "2"]), "leave no room for a text"),
-        (probe(&["--features", "lookup"]), "--features lookup needs a run config"),
+        (probe(&["--features", "lookup"]), "--features lookup needs a run config and sentences"),
         (probe(&["--features", "padded"]), "--features padded needs a run config"),
         (probe(&["--with-prior"]), "--with-prior belongs to a run config"),
         (probe(&["--label-column", "class"]), "train.tsv:1: no column `class`"),

@@ -299,8 +299,20 @@ fn models_and_tokens_that_make_no_language_are_refused() {
     };
     let frequent = Tokens::MostFrequent;
     assert!(refused("bert-24", frequent(3), 4).contains("a model of type bert generates nothing"));
-    assert!(refused("opt-120", frequent(117), 4).contains("token 120 is not in the model's vocabulary of 120"));
-    assert!(refused("opt-120", frequent(0), 4).contains("names no token"));
+    assert!(refused("opt-120", frequent(117), 4).contains("language.tokens: 117 is not possible: the words are tokens from 4 on, and the model's vocabulary of 120 has 116"));
+    for count in [0, u32::MAX] {
+        assert!(refused("opt-120", frequent(count), 4).contains(&format!("language.tokens: {count} is not possible")));
+    }
+    for key in ["bos_token_id", "eos_token_id"] {
+        let beyond = tempfile::tempdir().unwrap();
+        let config = std::fs::read_to_string(fixture("opt-120/config.json")).unwrap();
+        let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();
+        config[key] = 50_256.into();
+        std::fs::write(beyond.path().join("config.json"), config.to_string()).unwrap();
+        let model = beyond.path().to_str().unwrap();
+        let said = format!("config.json: `{key}` = 50256 is not in the model's vocabulary of 120");
+        assert!(refused(model, frequent(8), 4).contains(&said), "{}", refused(model, frequent(8), 4));
+    }
     assert!(refused("opt-120", frequent(8), 64).contains("65 tokens, the model has positions for 64"));
     assert!(refused("gpt2-20", frequent(3), 4).contains("do not fall in frequency"));
     assert!(refused("nowhere", frequent(3), 4).contains("nowhere"));

@@ -68,7 +68,8 @@ fn columns_are_found_by_name_or_named() {
         ("test.tsv", "index\tsentence\n0\ta\n", known(), "test.tsv:1: no column `label`"),
         ("t.tsv", "", known(), "t.tsv:1: no column `text`, nor `question` and `sentence`"),
         ("t.tsv", "text\tlabel\n\nonly\n", known(), "t.tsv: holds no row with a label"),
-        ("t.tsv", "text\tlabel\na\t  \n", known(), "t.tsv:2: `label` is empty"),
+        ("t.tsv", "text\tlabel\na\t  \n", known(), "t.tsv: holds no row with a label"),
+        ("t.csv", "text,label\na,  \n", known(), "t.csv:2: `label` is empty"),
         ("t.tsv", "text\tlabel\ttext\na\tb\tc\n", known(), "t.tsv:1: two columns `text`"),
         ("t.csv", table, named(&["d"], None), "t.csv:1: no column `d`; the first line has: a, b, label, c"),
         ("t.csv", table, named(&["a"], Some("d")), "no column `d`"),
@@ -79,7 +80,7 @@ fn columns_are_found_by_name_or_named() {
         let error = read(name, text, &columns).unwrap_err();
         assert!(error.contains(wanted), "{name} {text:?}: {error}");
     }
-    assert!(read("t.tsv", b"text\tlabel\n\xff\t1\n", &known()).unwrap_err().contains("is not UTF-8"));
+    assert!(read("t.tsv", b"text\tlabel\n\xff\t1\n", &known()).unwrap_err().contains("t.tsv:2: is not UTF-8"));
 }
 
 /// A table of so many rows with labels 0 and 1, or this one.
@@ -92,6 +93,40 @@ fn folder(files: &[(&str, String)]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     files.iter().for_each(|(name, text)| std::fs::write(folder.path().join(name), text).unwrap());
     folder
+}
+
+#[test]
+fn labels_of_blanks_are_none_and_whole_numbers_are_one_class() {
+    let (rows, skipped) = read("t.tsv", "text\tlabel\na\t \nb\t 1.0\nc\t-0.0\nd\t1.5\ne\tv1.0\n", &known()).unwrap();
+    assert_eq!(
+        (rows.iter().map(|row| row.label.as_str()).collect::<Vec<_>>(), skipped),
+        (vec!["1", "0", "1.5", "v1.0"], 1)
+    );
+    let lines = ["1", "1.0", "1e0", "\"1\"", "true"].map(|label| format!("{{\"text\":\"a\",\"label\":{label}}}\n"));
+    let (rows, _) = read("t.jsonl", lines.concat(), &known()).unwrap();
+    assert_eq!(rows.iter().map(|row| row.label.as_str()).collect::<Vec<_>>(), ["1", "1", "1", "1", "true"]);
+}
+
+#[test]
+fn files_of_one_folder_have_the_same_columns_and_labels() {
+    let pairs = "question\tsentence\tlabel\nq\ta\t0\nq\tb\t1\n".to_string();
+    let mixed = folder(&[("train.tsv", table(0, 9, None)), ("dev.tsv", pairs)]);
+    let error = TaskRows::read(mixed.path(), &known()).unwrap_err().to_string();
+    assert!(error.contains("dev.tsv: its columns are `question`, `sentence`, `label`, those of "), "{error}");
+    let named = Columns { texts: vec!["sentence".into()], label: None };
+    assert!(TaskRows::read(mixed.path(), &named).is_ok(), "named columns are in both");
+    let data = |dev: String| {
+        let files = folder(&[("train.tsv", table(0, 9, None)), ("dev.tsv", dev)]);
+        let texts = TaskRows::read(files.path(), &known()).unwrap().parts(0, SIZES).unwrap();
+        let made =
+            texts.encode(|row| Ok(Encoded { sentence: row.line, length: 1, pieces: 1, unknown: 0, truncated: false }));
+        made.map(|(data, _)| data).map_err(|error| error.to_string())
+    };
+    let error = data(table(0, 4, Some("x"))).unwrap_err();
+    assert!(error.contains("none of the labels of the training part: `x`, not `0`, `1`"), "{error}");
+    let some = data(table(0, 4, None) + "a text\ty\n").unwrap();
+    assert_eq!(some.unlearnt(), ["y"]);
+    assert!(data(table(0, 4, None)).unwrap().unlearnt().is_empty());
 }
 
 #[test]
