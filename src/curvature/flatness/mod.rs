@@ -150,6 +150,25 @@ struct Collector<'w> {
     gradient_flops: f64,
 }
 
+/// What is summed up of one example.
+struct Sums {
+    /// `[column][draw]`.
+    columns: Vec<Vec<f64>>,
+    /// Of each row over the draws: of its squared norms, and of their squares.
+    rows: Vec<[f64; 2]>,
+    head_scale: f64,
+}
+
+impl Sums {
+    fn new(columns: usize, draws: usize, rows: usize) -> Sums {
+        Sums { columns: vec![vec![0.0; draws]; columns], rows: vec![[0.0; 2]; rows], head_scale: 0.0 }
+    }
+
+    fn is_finite(&self) -> bool {
+        self.columns.iter().flatten().chain([&self.head_scale]).all(|v| v.is_finite())
+    }
+}
+
 impl<'w> Collector<'w> {
     fn new(subject: &Subject, what: &'w FlatnessOptions) -> Result<Collector<'w>, CurvatureError> {
         let encoder = subject.encoder();
@@ -187,9 +206,11 @@ impl<'w> Collector<'w> {
         };
         let pieces = self.pieces.len();
         let columns = 2 * pieces + self.groups.len();
-        let mut values = vec![vec![vec![0.0; draws]; columns]; range.len()];
-        let mut rows = vec![vec![[0.0; 2]; self.row_norms.len()]; range.len()];
-        let mut scales = vec![0.0; range.len()];
+        // Of labels that are enumerated only the sum is asked for.
+        let exact = self.what.kind == LossDraw::Exact;
+        let place = |draw: usize| if exact { 0 } else { draw };
+        let slots = if exact { 1 } else { draws };
+        let mut examples: Vec<Sums> = range.clone().map(|_| Sums::new(columns, slots, self.row_norms.len())).collect();
         for first in (0..draws).step_by(self.pass.width()) {
             let block = self.pass.width().min(draws - first);
             let take = |k: usize, example: usize, term: Term, value: f64| {
@@ -197,39 +218,37 @@ impl<'w> Collector<'w> {
                     Term::Trace(piece) => piece,
                     Term::Relative(piece) => pieces + piece,
                 };
-                values[example - range.start][column][first + k] += value;
+                examples[example - range.start].columns[column][place(first + k)] += value;
             };
             let drawn = self.pass.run(subject, batch, (self.what.seed, first as u32), block, take)?;
             let (groups, norms) = (&self.groups, &self.row_norms);
-            let of =
-                |(sentence, ((values, rows), scale)): (usize, ((&mut Vec<Vec<f64>>, &mut Vec<[f64; 2]>), &mut f64))| {
-                    for k in 0..block {
-                        let squared = rows::squared_norms(groups, &drawn, k, sentence);
-                        for (i, group) in groups.iter().enumerate() {
-                            let own = &squared[group.rows.clone()];
-                            values[group.piece][first + k] = own.iter().sum();
-                            let weighted = own.iter().zip(&norms[group.rows.clone()]).map(|(t, n)| t * n);
-                            values[2 * pieces + i][first + k] = weighted.sum();
-                        }
-                        rows.iter_mut().zip(&squared).for_each(|([sum, square], x)| {
-                            *sum += x;
-                            *square += x * x;
-                        });
+            examples.par_iter_mut().enumerate().for_each(|(sentence, sums)| {
+                for k in 0..block {
+                    let squared = rows::squared_norms(groups, &drawn, k, sentence);
+                    for (i, group) in groups.iter().enumerate() {
+                        let own = &squared[group.rows.clone()];
+                        let weighted = own.iter().zip(&norms[group.rows.clone()]).map(|(t, n)| t * n);
+                        sums.columns[group.piece][place(first + k)] += own.iter().sum::<f64>();
+                        sums.columns[2 * pieces + i][place(first + k)] += weighted.sum::<f64>();
                     }
-                    *scale = rows::head_scale(&drawn, sentence);
-                };
-            values.par_iter_mut().zip(&mut rows).zip(&mut scales).enumerate().for_each(of);
+                    sums.rows.iter_mut().zip(&squared).for_each(|([sum, square], x)| {
+                        *sum += x;
+                        *square += x * x;
+                    });
+                }
+                sums.head_scale = rows::head_scale(&drawn, sentence);
+            });
             if draws > self.pass.width() {
                 observe(&Progress { done: first + block, of: draws, value: None })?;
             }
         }
-        if values.iter().flatten().flatten().chain(&scales).any(|v| !v.is_finite()) {
+        if !examples.iter().all(Sums::is_finite) {
             return Err(CurvatureError::NotFinite("a gradient's norm"));
         }
-        for ((own, rows), positions) in values.into_iter().zip(rows).zip(positions) {
-            self.samples.push(positions, own, &rows);
+        for (sums, positions) in examples.into_iter().zip(positions) {
+            self.head_scales.push(sums.head_scale);
+            self.samples.push(positions, sums.columns, &sums.rows);
         }
-        self.head_scales.extend(scales);
         let flops = self.pass.flops();
         self.cost += (flops[0] + flops[1] * draws as f64) / self.gradient_flops * range.len() as f64;
         Ok(())
@@ -249,21 +268,18 @@ impl<'w> Collector<'w> {
         let layers: Vec<usize> = (0..pieces.len()).filter(|i| is_layer(encoder, pieces[*i])).collect();
         let relative: Vec<(usize, f64)> = layers.iter().map(|i| (pieces.len() + i, 1.0)).collect();
         let gates = |p: &Piece| matches!(p.part, Part::GatesOfInput(_) | Part::GatesOfState(_));
-        let mut held = Vec::new();
-        let least = |gauges: &[&Gauge], traces: &[f64], held: Option<&mut Vec<String>>| {
-            let found = Least::of(traces, gauges);
-            if let Some(held) = held {
-                held.extend(found.held);
-            }
+        let mut held: Vec<String> = Vec::new();
+        let mut least = |gauges: &[&Gauge]| {
+            let found = Least::of(&traces, gauges);
+            held.extend(found.held.into_iter().filter(|name| !held.contains(name)).collect::<Vec<_>>());
             let variance: f64 = found.slopes.iter().map(|y| of_pieces(y).standard_error.powi(2)).sum();
-            LeastTrace { trace: of_pieces(&found.factors), bias: -0.5 * variance }
+            LeastTrace { trace: of_pieces(&found.factors), bias: 0.0 - 0.5 * variance }
         };
         let tables = encoder.table_gauge(pieces);
-        let balanced_trace = tables.as_ref().map(|gauge| least(&[gauge], &traces, None)).map_err(|why| *why);
-        let balanced_trace_all = encoder.layer_gauges(pieces).map(|gauges| {
-            let all: Vec<&Gauge> = gauges.iter().chain(tables.as_ref().ok()).collect();
-            least(&all, &traces, Some(&mut held))
-        });
+        let balanced_trace = tables.as_ref().map(|gauge| least(&[gauge])).map_err(|why| *why);
+        let balanced_trace_all = encoder
+            .layer_gauges(pieces)
+            .map(|gauges| least(&gauges.iter().chain(tables.as_ref().ok()).collect::<Vec<&Gauge>>()));
         Ok(Flatness {
             trace: of_pieces(&vec![1.0; pieces.len()]),
             scale_free_trace: samples.combined(&scale_free),
@@ -323,7 +339,8 @@ impl<'w> Collector<'w> {
         let balanced = law.flattest(&shares).map(|scale| {
             let between = |i: usize| (i, by_piece[0][i] / shares.tables - by_piece[1][i] / shares.norm);
             let apart = self.samples.combined(&(0..traces.len()).map(between).collect::<Vec<_>>()).standard_error;
-            LeastTrace { trace: at(scale), bias: -(shares.tables * shares.norm).sqrt() / 4.0 * apart * apart }
+            let off = (shares.tables * shares.norm).sqrt() / 4.0 * apart * apart;
+            LeastTrace { trace: at(scale), bias: 0.0 - off }
         });
         EmbeddedTraces { duplicate: at(1.0), paper: at(1.0 / law.width()), balanced }
     }

@@ -183,6 +183,14 @@ fn row_tensors(
 }
 
 impl FlatnessPass {
+    /// Bytes that it takes of the adapter.
+    ///
+    /// # Errors
+    /// What the adapter says.
+    pub fn bytes(subject: &Subject, kind: LossDraw) -> Result<u64, CurvatureError> {
+        Pass::bytes(subject, &FlatnessRecipe::new(subject, kind)?.recipe)
+    }
+
     /// Plans for draws of a kind.
     ///
     /// # Errors
