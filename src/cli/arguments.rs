@@ -17,7 +17,8 @@ pub use downstream::{
     TaskArguments,
 };
 pub use measure::{
-    Common, Measure, MeasureCommand, MeasureHvp, MeasureNoise, MeasureSharpness, MeasureSpectrum, MeasureTrace,
+    Common, Measure, MeasureCommand, MeasureFlatness, MeasureHvp, MeasureNoise, MeasureSharpness, MeasureSpectrum,
+    MeasureTrace,
 };
 pub use sweep::{Sweep, SweepCommand, SweepFile, SweepRun};
 pub use theory::{Theory, TheoryBrackets, TheoryCommand, TheoryDyck};
@@ -359,6 +360,7 @@ pub enum SchemaOf {
     MeasureSpectrum,
     MeasureNoise,
     MeasureSharpness,
+    MeasureFlatness,
     TheoryDyck,
     TheoryBrackets,
     /// `report.json` of `selftest --report`

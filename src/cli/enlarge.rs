@@ -147,7 +147,7 @@ fn by_tensor(path: &Path, encoder: &Encoder) -> Result<Vec<f64>, Failure> {
     encoder.parameters.iter().map(one).collect()
 }
 /// `hidden=128,layers=4,heads=8,intermediate=512`, each of which may be left out, or a run config with its `[model]`.
-fn size(text: &str, small: &Encoder) -> Result<Size, Failure> {
+pub(super) fn size(text: &str, small: &Encoder) -> Result<Size, Failure> {
     if text.ends_with(".toml") {
         let model = config::load(Path::new(text), &[])?.config.model;
         if model.kind != small.config.kind {

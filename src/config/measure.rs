@@ -28,6 +28,10 @@ pub struct MeasureSection {
     /// Trace of the Hessian H by quadratic forms of random signs: { probes, sentences }. Left out: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hessian_trace: Option<HessianTraceSection>,
+    /// Scale-free trace, balanced trace and relative flatness, with the estimator and draws of `trace`: { sentences }.
+    /// Left out: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flatness: Option<FlatnessSection>,
 }
 
 impl Default for MeasureSection {
@@ -39,6 +43,7 @@ impl Default for MeasureSection {
             top: None,
             noise: None,
             hessian_trace: None,
+            flatness: None,
         }
     }
 }
@@ -50,6 +55,7 @@ impl MeasureSection {
             top: Some(TopSection::default()),
             noise: Some(NoiseSection::default()),
             hessian_trace: Some(HessianTraceSection::default()),
+            flatness: Some(FlatnessSection::default()),
             ..MeasureSection::default()
         }
     }
@@ -127,6 +133,20 @@ impl Default for HessianTraceSection {
     }
 }
 
+/// The measures of flatness.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct FlatnessSection {
+    /// Number of held-out sentences; they are the first of the trace's.
+    pub sentences: u32,
+}
+
+impl Default for FlatnessSection {
+    fn default() -> Self {
+        FlatnessSection { sentences: 512 }
+    }
+}
+
 /// The most sentences: all stay in the host's memory.
 const MOST: u32 = 1 << 20;
 
@@ -154,6 +174,9 @@ impl MeasureSection {
         if let Some(hessian) = &self.hessian_trace {
             within("hessian_trace.probes", hessian.probes, 2, 4096)?;
             within("hessian_trace.sentences", hessian.sentences, 2, MOST)?;
+        }
+        if let Some(flatness) = &self.flatness {
+            within("flatness.sentences", flatness.sentences, 2, MOST)?;
         }
         Ok(())
     }

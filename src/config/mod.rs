@@ -29,7 +29,7 @@ pub use explain::{Explanation, UnknownKey, explain, schema};
 pub use identity::Names;
 pub use language::{LanguageKind, LanguageSection};
 pub use load::{ConfigError, Origin, Resolved, load};
-pub use measure::{HessianTraceSection, MeasureSection, NoiseSection, TopSection, TraceSection};
+pub use measure::{FlatnessSection, HessianTraceSection, MeasureSection, NoiseSection, TopSection, TraceSection};
 pub use model::ModelSection;
 pub use objective::{
     EvaluateSection, LabelKind, MaskPolicy, ObjectiveKind, ObjectiveSection, PositionRange, Positions, RandomFrom,

@@ -121,6 +121,18 @@ impl Named for Estimator {
     }
 }
 
+impl Named for LossDraw {
+    const ALL: &'static [LossDraw] = &[LossDraw::Label, LossDraw::Signs, LossDraw::Exact];
+
+    fn name(self) -> &'static str {
+        Estimator::Drawn(self).name()
+    }
+
+    fn about(self) -> &'static str {
+        Estimator::Drawn(self).about()
+    }
+}
+
 /// A matrix of a model's curvature or gradients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CurvatureMatrix {

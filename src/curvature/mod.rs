@@ -21,6 +21,7 @@ mod estimate;
 mod estimator;
 mod examples;
 mod face;
+mod flatness;
 mod noise;
 mod operator;
 mod passes;
@@ -35,6 +36,7 @@ pub use estimate::{
 pub use estimator::{CurvatureMatrix, Estimator, LabelSource, Named, Sampling, Unknown};
 pub use examples::{Examples, LossNormaliser, Numbered, Scope, Setting};
 pub use face::{Measure, TraceBuilder, unwatched};
+pub use flatness::{BlockFlatness, EmbeddedTraces, Flatness, FlatnessOptions, LeastTrace};
 pub use noise::{
     Bartlett, BatchSharpness, Cluster, Comparison, ExampleTraces, GradientNoise, Gram, HessianTraces, MeanGradient,
     Noise, NoiseRequest, alignment, cluster_deviations, covariance_trace, deviations, gradient_noise,
@@ -44,8 +46,8 @@ pub use operator::{
     Block, Dense, Observe, Operator, ProbeKind, Probes, ProductSums, Progress, dot, norm, probe, probes,
 };
 pub use passes::{
-    Chunks, Cotangent, FormPass, Forms, GradientOperator, Gradients, GramPass, Matrix, ModelOperator, Moment, NormPass,
-    ProductPass, Subject, VectorLayout, WeightedPass, uncertainty,
+    Chunks, Cotangent, DrawnRows, FlatnessPass, FormPass, Forms, GradientOperator, Gradients, GramPass, Matrix,
+    ModelOperator, Moment, NormPass, ProductPass, Subject, Term, VectorLayout, WeightedPass, uncertainty,
 };
 pub use refusal::Refusal;
 pub use spectrum::{

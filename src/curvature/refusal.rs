@@ -31,6 +31,12 @@ pub enum Refusal {
         /// One that is left out.
         name: String,
     },
+    /// Flatness of all parameters with some left out.
+    #[error("flatness is of all parameters, also of `{name}`")]
+    PartOfFlatness {
+        /// One that is left out.
+        name: String,
+    },
     /// Every parameter was left out.
     #[error("no parameter takes part")]
     NoParameter,

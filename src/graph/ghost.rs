@@ -96,11 +96,12 @@ impl Graph {
 
 impl Graph {
     /// Takes every norm as soon as its rows are there, so that an adjoint's memory is free again when the pass back has
-    /// left it behind: as many more draws have room at once.
-    pub fn norms_early(&mut self) {
-        let (norms, others): (Vec<Node>, Vec<Node>) = std::mem::take(self.nodes_mut())
-            .into_iter()
-            .partition(|n| matches!(n.function, Function::GhostNorm(_) | Function::RowGram(_)));
+    /// left it behind: as many more draws have room at once. With them what is `made` for norms alone.
+    pub fn norms_early(&mut self, made: &[TensorId]) {
+        let (norms, others): (Vec<Node>, Vec<Node>) = std::mem::take(self.nodes_mut()).into_iter().partition(|n| {
+            let norm = matches!(n.function, Function::GhostNorm(_) | Function::RowGram(_));
+            norm || n.outputs.iter().any(|o| made.contains(o))
+        });
         let mut place: HashMap<TensorId, usize> =
             others.iter().enumerate().flat_map(|(i, n)| n.outputs.iter().map(move |o| (*o, i))).collect();
         // Behind the last node that makes one of its inputs; those of parameters and inputs are there from the
@@ -198,8 +199,22 @@ impl Graph {
         }))
     }
 
+    /// What the rows are that a parameter's gradient is the sum of, one for each use of it.
+    ///
+    /// # Errors
+    /// A parameter whose gradient is not known to be a sum over rows.
+    pub fn gradient_rows(
+        &self,
+        adjoints: &HashMap<TensorId, TensorId>,
+        parameter: TensorId,
+    ) -> Result<Vec<GradientRows>, GhostError> {
+        let producers: HashMap<TensorId, Node> =
+            self.nodes().iter().flat_map(|n| n.outputs.iter().map(|o| (*o, n.clone()))).collect();
+        adjoints.get(&parameter).map_or(Ok(vec![]), |adjoint| self.sources(&producers, parameter, *adjoint))
+    }
+
     /// Goes back from a parameter's adjoint through the sum of its contributions.
-    fn sources(
+    pub(super) fn sources(
         &self,
         producers: &HashMap<TensorId, Node>,
         parameter: TensorId,

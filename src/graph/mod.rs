@@ -22,6 +22,7 @@ mod fuse;
 mod ghost;
 mod plan;
 mod recompute;
+mod relative;
 mod row_grams;
 mod rows;
 mod slopes;
@@ -33,6 +34,7 @@ pub use crate::ops::{Dims, Emit, Node, Role, Tensor, TensorId};
 pub use build::LstmWeights;
 pub use ghost::{GhostError, GramPart, NormTerm};
 pub use plan::{ExecutionPlan, MemoryPlan, dispatches};
+pub use relative::Relative;
 
 use crate::ops::{Call, Function, Rule};
 

@@ -45,6 +45,10 @@ pub fn figures(run: &Run) -> String {
     ];
     let top = vec![line(run, "Hessian", |m| Some((m.largest_eigenvalue?, m.largest_eigenvalue_standard_error)))];
     let noise = vec![line(run, "Tr Σ", |m| Some((m.noise_trace?, m.noise_trace_standard_error)))];
+    let flatness = vec![
+        line(run, "scale-free trace", |m| Some((m.scale_free_trace?, m.scale_free_trace_standard_error))),
+        line(run, "relative flatness", |m| Some((m.relative_flatness?, m.relative_flatness_standard_error))),
+    ];
     let bartlett = vec![
         line(run, "Tr Σ / Tr F", |m| {
             let b = m.bartlett.as_ref()?;
@@ -59,6 +63,7 @@ pub fn figures(run: &Run) -> String {
         figure("Trace", "nats / weight²", traces, None),
         figure("Largest eigenvalue", "nats / weight²", top, None),
         figure("Gradient noise", "nats² / weight²", noise, None),
+        figure("Flatness without scale", "nats", flatness, None),
         figure("Bartlett's ratios", "ratio", bartlett, Some(("where the model is the language".into(), 1.0))),
     ]
     .into_iter()

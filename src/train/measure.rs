@@ -19,17 +19,17 @@ use super::held_out::HeldOut;
 use super::measurement::{Measurement, Ratios, both, known};
 use super::observer::Observer;
 use super::run::RunError;
-use crate::config::{ConfigError, HessianTraceSection, MeasureSection, NoiseSection, TopSection};
+use crate::config::{ConfigError, FlatnessSection, HessianTraceSection, MeasureSection, NoiseSection, TopSection};
 use crate::curvature::{
     Bartlett, Chunks, Cluster, Conventions, ConventionsOptions, Cotangent, CurvatureError, Drawing, ExampleTraces,
-    FormPass, HessianTraces, Lanczos, LossNormaliser, Matrix, MeanGradient, ModelOperator, Noise, NormPass, Norms,
-    Numbered, Operator, ProbeKind, ProductPass, Stopping, Subject, cluster_deviations, probes, split_tokens,
-    top_eigenpairs,
+    Flatness, FlatnessOptions, FlatnessPass, FormPass, HessianTraces, Lanczos, LossNormaliser, Matrix, MeanGradient,
+    ModelOperator, Noise, NormPass, Norms, Numbered, Operator, ProbeKind, ProductPass, Stopping, Subject,
+    cluster_deviations, probes, split_tokens, top_eigenpairs,
 };
 use crate::interrupt::{self, Interrupted};
 use crate::model::{Law, Model, Per};
 use crate::ops::batch::Sentence;
-use crate::statistics::{Crossed, Target};
+use crate::statistics::{Crossed, Estimate, Target};
 
 /// Seed of the sentences that curvature is measured on: those of neither training nor evaluation.
 pub fn measured_seed(seed: u64) -> u64 {
@@ -55,6 +55,7 @@ impl Instruments {
             settings.top.as_ref().map_or(0, |s| s.sentences),
             settings.noise.as_ref().map_or(0, |s| s.sentences),
             settings.hessian_trace.as_ref().map_or(0, |s| s.sentences),
+            settings.flatness.as_ref().map_or(0, |s| s.sentences),
         ];
         let count = others.into_iter().fold(settings.trace.sentences, u32::max);
         let held_out = HeldOut { corpus: corpus.clone(), seed };
@@ -97,6 +98,10 @@ impl Instruments {
         }
         if let Some(top) = &self.settings.top {
             self.top(model, top, &mut m, &check)?;
+            check()?;
+        }
+        if let Some(flatness) = &self.settings.flatness {
+            self.flatness(model, flatness, &mut m, &check)?;
             check()?;
         }
         let ratios = Bartlett::of(ExampleTraces {
@@ -147,6 +152,10 @@ impl Instruments {
         }
         if let Some(hessian) = &self.settings.hessian_trace {
             all.push(FormPass::bytes(&self.subject(model, hessian.sentences)?, true)?);
+        }
+        if let Some(flatness) = &self.settings.flatness {
+            let subject = self.subject(model, flatness.sentences)?;
+            all.push(FlatnessPass::bytes(&subject, self.settings.trace.estimator)?);
         }
         if let Some(top) = &self.settings.top {
             let subject = self.subject(model, top.sentences)?;
@@ -264,6 +273,26 @@ impl Instruments {
         m.hessian_trace_standard_error_data = known(parts.standard_error_data);
         let summed = beyond.examples().into_iter().zip(&masked).map(|(of_one, n)| of_one * *n as f64);
         Ok((summed.collect(), beyond.parts(Target::TheseExamples).standard_error))
+    }
+
+    /// What no scale of tables, norms or projections moves.
+    fn flatness(
+        &self,
+        model: &Model,
+        settings: &FlatnessSection,
+        m: &mut Measurement,
+        check: Check<'_>,
+    ) -> Result<(), CurvatureError> {
+        let subject = self.subject(model, settings.sentences)?;
+        let (kind, draws) = (self.settings.trace.estimator, self.settings.trace.draws as usize);
+        let what = FlatnessOptions { kind, seed: self.seed, draws, target: Target::Population, into: None };
+        let found = Flatness::measure(&subject, &what, &mut |_| check())?;
+        let of = |e: Option<&Estimate>| e.map_or((None, None), both);
+        let balanced = found.balanced_trace.ok().map(|least| least.trace);
+        (m.scale_free_trace, m.scale_free_trace_standard_error) = both(&found.scale_free_trace);
+        (m.balanced_trace, m.balanced_trace_standard_error) = of(balanced.as_ref());
+        (m.relative_flatness, m.relative_flatness_standard_error) = of(found.relative_flatness.as_ref());
+        Ok(())
     }
 
     /// The eigenvalues of H of largest absolute value.

@@ -83,6 +83,24 @@ pub struct Measurement {
     /// By the jackknife over sentences.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub noise_scale_standard_error: Option<f64>,
+    /// Σ |w|² T over blocks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale_free_trace: Option<f64>,
+    /// Of draws and sentences together, as of the two below.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale_free_trace_standard_error: Option<f64>,
+    /// The least trace over the scale of the tables; absent where there is no such gauge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub balanced_trace: Option<f64>,
+    /// As of the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub balanced_trace_standard_error: Option<f64>,
+    /// Σ over linear layers of E ‖Wᵀ G‖²; absent where layers are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relative_flatness: Option<f64>,
+    /// As of the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relative_flatness_standard_error: Option<f64>,
     /// Tr Σ / Tr F and Tr H / Tr F, which are 1 where the model is the truth.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bartlett: Option<Ratios>,
@@ -135,6 +153,9 @@ impl Measurement {
             ("curvature/fisher_trace", Some(self.fisher_trace)),
             ("curvature/hessian_trace", self.hessian_trace),
             ("curvature/largest_eigenvalue", self.largest_eigenvalue),
+            ("curvature/scale_free_trace", self.scale_free_trace),
+            ("curvature/balanced_trace", self.balanced_trace),
+            ("curvature/relative_flatness", self.relative_flatness),
             ("curvature/noise_trace", self.noise_trace),
             ("curvature/noise_scale", self.noise_scale),
             ("curvature/noise_fisher", bartlett.noise_fisher),
@@ -150,13 +171,15 @@ impl Measurement {
             _ => String::new(),
         };
         format!(
-            "step {}: Fisher trace {:.3} ± {:.3}{}{}{} ({:.1} s)",
+            "step {}: Fisher trace {:.3} ± {:.3}{}{}{}{}{} ({:.1} s)",
             self.step,
             self.fisher_trace,
             self.fisher_trace_standard_error,
             one("Hessian trace", self.hessian_trace, self.hessian_trace_standard_error),
             one("largest eigenvalue", self.largest_eigenvalue, self.largest_eigenvalue_standard_error),
             one("noise trace", self.noise_trace, self.noise_trace_standard_error),
+            one("scale-free trace", self.scale_free_trace, self.scale_free_trace_standard_error),
+            one("relative flatness", self.relative_flatness, self.relative_flatness_standard_error),
             self.measure_seconds
         )
     }

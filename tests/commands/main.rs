@@ -17,6 +17,7 @@ mod claims;
 mod cli;
 mod downstream;
 mod enlarge;
+mod flatness;
 mod folders;
 mod generated;
 mod given_models;

@@ -47,7 +47,15 @@ fn contents(model: &str) -> Vec<Vec<u8>> {
 #[test]
 fn schemas_checked_in_are_the_codes() {
     let f = Folder::new(RUN);
-    for of in ["eval", "measure-trace", "measure-hvp", "measure-spectrum", "measure-noise", "measure-sharpness"] {
+    for of in [
+        "eval",
+        "measure-trace",
+        "measure-hvp",
+        "measure-spectrum",
+        "measure-noise",
+        "measure-sharpness",
+        "measure-flatness",
+    ] {
         let output = f.lowland(&["config", "schema", of]);
         assert!(output.status.success(), "{}", text(&output.stderr));
         let now: Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -18,6 +18,7 @@ mod downstream;
 mod enlarge;
 mod enlarged_trace;
 mod examples;
+mod flatness;
 mod gallery;
 mod generated;
 mod gradient_moments;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::common::adapter::gpu;
 use lowland::config::Resolved;
-use lowland::curvature::{Chunks, Drawing, Norms, Stopping, Subject};
+use lowland::curvature::{Chunks, Drawing, Flatness, FlatnessOptions, Norms, Stopping, Subject};
 use lowland::gpu::Gpu;
 use lowland::language::masked_position;
 use lowland::model::{Loaded, Model, load};
@@ -42,6 +42,7 @@ trace = { sentences = 48, draws = 2 }
 top = { count = 2, sentences = 24, tolerance = 1e-3 }
 noise = { sentences = 40 }
 hessian_trace = { probes = 6, sentences = 32 }
+flatness = { sentences = 44 }
 "#;
 
 fn resolved(folder: &Path, text: &str, overrides: &[&str]) -> Resolved {
@@ -187,6 +188,17 @@ fn numbers_are_those_of_the_estimators() {
     close(m.fisher_trace_standard_error, trace.standard_error);
     let parts = [m.fisher_trace_standard_error_probe.unwrap(), m.fisher_trace_standard_error_data.unwrap()];
     close(parts[0].hypot(parts[1]), m.fisher_trace_standard_error);
+
+    // Flatness by the trace's draws, over fewer sentences.
+    let what = FlatnessOptions { kind: LossDraw::Signs, seed, draws: 2, target: Target::Population, into: None };
+    let flat = Flatness::measure(&subject(44), &what, &mut |_| Ok(())).unwrap();
+    let (balanced, relative) = (flat.balanced_trace.unwrap().trace, flat.relative_flatness.unwrap());
+    close(m.scale_free_trace.unwrap(), flat.scale_free_trace.value);
+    close(m.scale_free_trace_standard_error.unwrap(), flat.scale_free_trace.standard_error);
+    close(m.balanced_trace.unwrap(), balanced.value);
+    close(m.relative_flatness.unwrap(), relative.value);
+    close(m.relative_flatness_standard_error.unwrap(), relative.standard_error);
+    assert!(relative.standard_error > 0.0 && balanced.standard_error > 0.0);
 
     // Tr Σ from single gradients: each example's own mean gradient is its gradient.
     let n = 40;

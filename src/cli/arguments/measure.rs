@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use super::{Json, ModelAndExamples};
 use crate::curvature::{CurvatureMatrix, Estimator, LabelSource, Named, ProbeKind, Sampling};
 use crate::model::Per;
+use crate::ops::LossDraw;
 
 #[derive(Args, Debug)]
 pub struct Measure {
@@ -27,6 +28,8 @@ pub enum MeasureCommand {
     Noise(MeasureNoise),
     /// Largest eigenvalue, batch sharpness and the loss's rise along the gradient
     Sharpness(MeasureSharpness),
+    /// The Fisher trace with what does not change with scales that the function does not know
+    Flatness(MeasureFlatness),
 }
 
 /// What every measurement is asked.
@@ -181,6 +184,21 @@ pub struct MeasureSharpness {
     /// Write a figure of the batches' values (SVG)
     #[arg(long, value_name = "FILE.svg")]
     pub out: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct MeasureFlatness {
+    #[command(flatten)]
+    pub common: Common,
+    #[arg(long, value_parser = choice::<LossDraw>(), default_value = "random-signs")]
+    pub estimator: LossDraw,
+    /// Draws of labels or signs an example; default: 2 of a sample or a language, of a file 4096 over all its examples.
+    /// A single draw tells no error of given examples
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=65536))]
+    pub draws: Option<u64>,
+    /// Also the trace in a larger architecture that holds the model, as `hidden=64,layers=4` or a run config
+    #[arg(long, value_name = "SIZE")]
+    pub into: Option<String>,
 }
 
 /// Reads a value by its name, and lists all of them with what they are.

@@ -1,6 +1,7 @@
 //! `lowland measure`: curvature and gradient noise of a model on examples. A file a subcommand; what they share is
 //! here: the model on the adapter, examples, evidence, progress, interruption.
 
+mod flatness;
 mod hvp;
 mod noise;
 mod sharpness;
@@ -27,6 +28,7 @@ use crate::ops::{Device, KernelChoice};
 use crate::report::Figure;
 use crate::statistics::{Estimate, Target};
 
+pub use flatness::FlatnessReport;
 pub use hvp::HvpReport;
 pub use noise::NoiseReport;
 pub use sharpness::SharpnessReport;
@@ -41,6 +43,7 @@ pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Me
         MeasureCommand::Spectrum(a) => spectrum::run(open, a),
         MeasureCommand::Noise(a) => noise::run(open, a),
         MeasureCommand::Sharpness(a) => sharpness::run(open, a),
+        MeasureCommand::Flatness(a) => flatness::run(open, a),
     }
 }
 

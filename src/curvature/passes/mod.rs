@@ -2,6 +2,7 @@
 //! norms and inner products of per-example gradients, mean gradients, predictions. [`ModelOperator`] and
 //! [`GradientOperator`] are operators made of them.
 
+mod flatness;
 mod forms;
 mod gradient_operator;
 mod gradients;
@@ -17,6 +18,8 @@ mod untouched;
 mod vectors;
 mod weighted;
 
+pub use flatness::{DrawnRows, FlatnessPass, Term};
+pub(in crate::curvature) use flatness::{by_row, is_layer};
 pub use forms::{FormPass, Forms};
 pub use gradient_operator::{GradientOperator, Moment};
 pub use gradients::Gradients;

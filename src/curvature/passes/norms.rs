@@ -69,7 +69,7 @@ impl NormRecipe {
             graph.share_slopes();
             graph.share_row_grams(&subject.dims, |rows| subject.longest(rows), FEW);
         }
-        graph.norms_early();
+        graph.norms_early(&[]);
         let recipe = Recipe::new(graph, encoder, subject.labels)
             .give(Given::Weight, [weight])
             .give(Given::Block("the norms"), tensors.iter().copied())

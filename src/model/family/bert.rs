@@ -110,6 +110,10 @@ impl Family for Bert {
         (!is_pre_layer_norm(kind)).then_some(Norm::FeedForward)
     }
 
+    fn reads_normed(&self, c: &ModelConfig) -> bool {
+        is_pre_layer_norm(c.kind)
+    }
+
     fn reach(&self, _: &ModelConfig) -> Reach {
         Reach::Sentence
     }

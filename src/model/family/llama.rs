@@ -184,6 +184,10 @@ impl Family for Llama {
         if is_post_norm(c.kind) { 0..0 } else { rope::still(c) }
     }
 
+    fn reads_normed(&self, c: &ModelConfig) -> bool {
+        !is_post_norm(c.kind)
+    }
+
     fn reach(&self, _: &ModelConfig) -> Reach {
         Reach::Past
     }

@@ -103,6 +103,11 @@ pub(super) trait Family: Sync {
         None
     }
 
+    /// Whether every layer reads the residual stream through norms of its own, so that the stream's scale is free.
+    fn reads_normed(&self, _: &ModelConfig) -> bool {
+        true
+    }
+
     /// Which rows of a sentence one row of the last layer hangs on.
     fn reach(&self, config: &ModelConfig) -> Reach;
 

@@ -119,6 +119,10 @@ impl Family for Opt {
         causal::head(b, m, words)
     }
 
+    fn reads_normed(&self, c: &ModelConfig) -> bool {
+        c.do_layer_norm_before
+    }
+
     fn reach(&self, _: &ModelConfig) -> Reach {
         Reach::Past
     }

@@ -31,7 +31,8 @@ pub struct Measure {
 impl From<&'static Predictor> for Measure {
     fn from(p: &'static Predictor) -> Measure {
         let (key, name) = (p.key.to_string(), p.name.to_string());
-        Measure { key, name, curvature: p.curvature, partial: p.curvature, of: Rc::new(p.of) }
+        let partial = ![EXCESS.key, LOSS.key].contains(&p.key);
+        Measure { key, name, curvature: p.curvature, partial, of: Rc::new(p.of) }
     }
 }
 

@@ -54,6 +54,22 @@ pub const NOISE: Predictor = Predictor {
     of: |row| measured(row, |m| Some((m.noise_trace?, m.noise_trace_standard_error))),
 };
 
+pub const SCALE_FREE: Predictor = Predictor {
+    key: "scale_free_trace",
+    name: "scale-free trace, Σ |w|² T",
+    unit: "nats",
+    curvature: false,
+    of: |row| measured(row, |m| Some((m.scale_free_trace?, m.scale_free_trace_standard_error))),
+};
+
+pub const RELATIVE: Predictor = Predictor {
+    key: "relative_flatness",
+    name: "relative flatness, Σ E‖WᵀG‖²",
+    unit: "nats",
+    curvature: false,
+    of: |row| measured(row, |m| Some((m.relative_flatness?, m.relative_flatness_standard_error))),
+};
+
 pub const EXCESS: Predictor = Predictor {
     key: "excess_loss",
     name: "excess loss",
@@ -69,7 +85,7 @@ pub const EXCESS: Predictor = Predictor {
 pub const LOSS: Predictor = Predictor { key: "loss", name: "loss", unit: "nats", curvature: false, of: loss };
 
 /// The paper's predictor and its rivals.
-pub const PREDICTORS: [&Predictor; 5] = [&FISHER, &HESSIAN, &EIGENVALUE, &NOISE, &EXCESS];
+pub const PREDICTORS: [&Predictor; 7] = [&FISHER, &HESSIAN, &EIGENVALUE, &NOISE, &SCALE_FREE, &RELATIVE, &EXCESS];
 
 /// Expected loss with the error of its excess part, which is what differs between models on the same sentences; the
 /// loss on examples where models are asked about those.
