@@ -9,7 +9,7 @@ use super::{advice, print};
 use crate::config::{self, Resolved};
 use crate::gpu::{AdapterChoice, Gpu, Options};
 use crate::ops::KernelChoice;
-use crate::train::{self, Outcome, PlanReport};
+use crate::train::{self, Outcome, PlanReport, Stopping};
 
 pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Train) -> Result<(), Failure> {
     let resolved = config::load(&arguments.config.config, &arguments.config.overrides)?.with_kernels(kernel_choice);
@@ -62,8 +62,13 @@ pub fn outcome_text(outcome: &Outcome) -> String {
             format!("{} nats {unit}", print::with_error(e.loss, e.loss_standard_error))
         }
     };
+    let stop = match outcome.stop {
+        Some(Stopping { excess, reached: true }) => format!(", up to an excess loss of {excess}"),
+        Some(Stopping { excess, reached: false }) => format!(", an excess loss of {excess} not reached"),
+        None => String::new(),
+    };
     format!(
-        "{} steps in {}: held-out loss {losses} ({} sentences)\n{} on the adapter at most{idle}\nmodel {}",
+        "{} steps{stop} in {}: held-out loss {losses} ({} sentences)\n{} on the adapter at most{idle}\nmodel {}",
         outcome.steps,
         print::duration(outcome.seconds),
         e.sentences,

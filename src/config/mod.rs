@@ -20,6 +20,7 @@ mod model;
 mod objective;
 mod paths;
 mod run;
+mod schedule;
 mod text;
 mod train;
 
@@ -38,5 +39,6 @@ pub use objective::{
 pub(crate) use paths::as_text;
 pub use paths::path_in;
 pub use run::{AdapterSection, RunConfig};
+pub use schedule::{ScheduleKind, Warmup, Wsd};
 pub use text::{Files, OpenTextError, Watch};
-pub use train::{AdamW, OptimizerKind, Precision, ScheduleKind, Sgd, TrainSection, Warmup};
+pub use train::{AdamW, Branch, OptimizerKind, Precision, Sgd, Stop, TrainSection};

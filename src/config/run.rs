@@ -12,7 +12,7 @@ use super::algorithm::{Adversarial, AlgorithmKind, HeadReads};
 use super::language::LanguageSection;
 use super::model::ModelSection;
 use super::objective::{EvaluateSection, LabelKind, ObjectiveKind, ObjectiveSection, Positions};
-use super::train::{OptimizerKind, ScheduleKind, TrainSection};
+use super::train::{OptimizerKind, TrainSection};
 use crate::model::Reach;
 use crate::ops::{KernelChoice, VariantError};
 
@@ -124,10 +124,7 @@ impl RunConfig {
             let message = "noise replaces sampled labels; set `objective.labels = \"sampled\"`";
             return bad("train.algorithm", message.into());
         }
-        let (ScheduleKind::Linear(w) | ScheduleKind::Constant(w) | ScheduleKind::Cosine(w)) = &t.schedule;
-        if !(0.0..=1.0).contains(&w.warmup) {
-            return bad("train.schedule.warmup", format!("{} is a share of the steps, 0 to 1", w.warmup));
-        }
+        t.check_course()?;
         if t.sentences == Some(0) {
             return bad("train.sentences", "must be at least 1; leave it out for ever new sentences".into());
         }

@@ -11,6 +11,7 @@
 //! ```
 
 mod adversary;
+mod branch;
 mod checkpoint;
 mod claim;
 mod data;
@@ -57,7 +58,7 @@ pub use order::Example;
 pub use past::Length;
 pub use plan::{PlanBytes, PlanReport, Refusal, plan};
 pub use result::{Divergence, RunResult};
-pub use run::{Outcome, RunError, Status, run, tune};
+pub use run::{Outcome, RunError, Status, Stopping, run, tune};
 pub use trainer::{LogLine, Trainer};
 pub use tune::{Measured, Subject, Tuning};
 pub use windows::{PartSums, Windows};

@@ -15,7 +15,7 @@ use super::measure::{MeasurementSchedule, measure_error};
 use super::observer::{Observer, Progress};
 use super::past::{Length, Past};
 use super::result::{Divergence, RunResult};
-use super::run::{Outcome, RunError, Status};
+use super::run::{Outcome, RunError, Status, Stopping};
 use super::setup::Setup;
 use super::trainer::{LogLine, Trainer};
 use crate::config::{AlgorithmKind, Resolved};
@@ -42,6 +42,8 @@ pub(super) struct Session<'r> {
     evaluation: Option<Evaluation>,
     /// Step of the evaluation that the metrics have.
     evaluated: Option<u64>,
+    /// Whether an evaluation was at or below the excess loss that ends training.
+    stopped: bool,
     /// Step of the newest checkpoint.
     saved: Option<u64>,
     lengths: Vec<Length>,
@@ -61,8 +63,8 @@ impl<'r> Session<'r> {
         let since = past.checkpoint.as_ref().map(|(checkpoint, _)| checkpoint.step);
         let (corpus, config) = (&setup.corpus, &resolved.config);
         let metrics_path = folder.path.join("metrics.jsonl");
-        // What stands at step 0 is said anew.
-        let said = since.filter(|step| *step > 0);
+        // What stands at the first step is said anew.
+        let said = since.filter(|step| *step > config.train.first_step());
         keep_metrics_until(&metrics_path, said)
             .map_err(|source| RunError::Io { path: metrics_path.clone(), source })?;
         let before = earlier_seconds(&metrics_path);
@@ -84,9 +86,10 @@ impl<'r> Session<'r> {
             started: Instant::now(),
             before,
             first_step: trainer.step,
-            recent: past.checkpoint.as_ref().map_or(Vec::new(), |(_, state)| state.recent.clone()),
+            recent: past.start().map_or(Vec::new(), |(_, state)| state.recent.clone()),
             evaluation: None,
             evaluated: evaluated_step(&metrics_path),
+            stopped: false,
             saved: since,
             lengths: past.lengths.clone(),
             // Steps whose lines are not read yet, kept in case one of them diverged.
@@ -121,9 +124,10 @@ impl<'r> Session<'r> {
         let train = &self.resolved.config.train;
         let steps = train.steps;
         let begun = trainer.step;
-        // An evaluation that an interrupt broke off is made up for.
-        let missing = begun < steps && train.evaluate_every > 0 && begun.is_multiple_of(train.evaluate_every);
-        if begun == 0 && steps > 0 || missing && self.evaluated != Some(begun) {
+        // An evaluation that an interrupt broke off is made up for; one that ends training ends it again.
+        let due = begun < steps && train.evaluate_every > 0 && begun.is_multiple_of(train.evaluate_every);
+        let missing = self.evaluated != Some(begun) || train.stop.is_some();
+        if begun == train.first_step() && steps > 0 || due && missing {
             self.evaluate(trainer, folder)?;
         }
         // One that an interrupt broke off is made up for.
@@ -132,7 +136,7 @@ impl<'r> Session<'r> {
         }
         let corpus = self.setup.corpus.clone();
         let ahead = Ahead::start(corpus, *trainer.layout(), trainer.step, train);
-        while trainer.step < steps {
+        while trainer.step < steps && !self.stopped {
             let micros = ahead.next()?;
             trainer.advance(&micros)?;
             self.unread.push(micros);
@@ -144,6 +148,9 @@ impl<'r> Session<'r> {
             if due(train.evaluate_every) && step < steps {
                 trainer.pause();
                 self.evaluate(trainer, folder)?;
+                if self.stopped {
+                    break;
+                }
             }
             if step < steps && self.measurements.as_ref().is_some_and(|a| a.due(step)) {
                 self.measure(trainer, folder)?;
@@ -158,7 +165,7 @@ impl<'r> Session<'r> {
                 return Err(RunError::Interrupted { step });
             }
         }
-        Ok(())
+        self.log(trainer, folder)
     }
 
     fn seconds(&self) -> f64 {
@@ -184,7 +191,7 @@ impl<'r> Session<'r> {
             self.recent.push(Recent { step, loss, gradient_norm, adversarial_loss });
         }
         let config = &self.resolved.config.train;
-        if !(trainer.step.is_multiple_of(LOG_EVERY) || trainer.step == config.steps) {
+        if !(trainer.step.is_multiple_of(LOG_EVERY) || trainer.step == config.steps || self.stopped) {
             return Ok(());
         }
         let loss = self.mean(|line| Some(line.loss)).unwrap_or(f64::NAN);
@@ -237,6 +244,8 @@ impl<'r> Session<'r> {
 
     fn evaluate(&mut self, trainer: &Trainer, folder: &mut Folder) -> Result<(), RunError> {
         let e = self.evaluator.run()?;
+        let stop = self.resolved.config.train.stop;
+        self.stopped = stop.zip(e.excess_loss).is_some_and(|(stop, excess)| excess <= stop.excess);
         // A run that was stopped behind its last step has said it.
         if self.evaluated == Some(trainer.step) {
             self.evaluation = Some(e);
@@ -260,6 +269,9 @@ impl<'r> Session<'r> {
         }
         if !e.notes.is_empty() {
             line["notes"] = json!(e.notes);
+        }
+        if let Some(stop) = stop {
+            line["stop"] = json!(Stopping { excess: stop.excess, reached: self.stopped });
         }
         folder.metric(&line)?;
         let values = [
@@ -349,7 +361,8 @@ impl<'r> Session<'r> {
         let Setup { corpus, encoder, .. } = self.setup;
         let last = self.measure(trainer, folder).and_then(|()| self.evaluate(trainer, folder));
         self.with_checkpoint(last, trainer, folder)?;
-        if self.resolved.config.train.checkpoint_every > 0 {
+        let train = &self.resolved.config.train;
+        if train.checkpoint_every > 0 {
             self.save(trainer, folder)?;
         }
         folder.check()?;
@@ -359,6 +372,7 @@ impl<'r> Session<'r> {
         let outcome = Outcome {
             status: Status::Done,
             steps: trainer.step,
+            stop: train.stop.map(|stop| Stopping { excess: stop.excess, reached: self.stopped }),
             training_loss: self.mean(|line| Some(line.loss)).unwrap_or(0.0),
             evaluation,
             curvature: self.measurements.as_ref().and_then(|a| a.last.clone()),

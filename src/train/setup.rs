@@ -32,6 +32,11 @@ impl Setup {
         let config = &resolved.config;
         let (language, objective, seed) = (config.language.clone(), config.objective.clone(), config.seed);
         let mut corpus = interrupt::or_stop(move || Corpus::open(&language, &objective, seed))??;
+        if config.train.stop.is_some() {
+            corpus
+                .truth()
+                .map_err(|none| ConfigError::at("train.stop", format!("needs an excess loss, and {none}")))?;
+        }
         let (longest, tokens) = (corpus.language.longest() as u32, corpus.vocabulary.len() as u32);
         config.model.check_vocabulary(tokens)?;
         let given = corpus.vocabulary.given();
