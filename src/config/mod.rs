@@ -33,12 +33,12 @@ pub use load::{ConfigError, Origin, Resolved, load};
 pub use measure::{HessianTraceSection, MeasureSection, NoiseSection, TopSection, TraceSection};
 pub use model::ModelSection;
 pub use objective::{
-    EvaluateSection, LabelKind, MaskPolicy, ObjectiveKind, ObjectiveSection, PositionRange, Positions, RandomFrom,
-    SeveralMasks,
+    EvaluateSection, LabelKind, LabelMix, MaskPolicy, ObjectiveKind, ObjectiveSection, PositionRange, Positions,
+    RandomFrom, SeveralMasks,
 };
 pub(crate) use paths::as_text;
 pub use paths::path_in;
 pub use run::{AdapterSection, RunConfig};
 pub use schedule::{ScheduleKind, Warmup, Wsd};
 pub use text::{Files, OpenTextError, Watch};
-pub use train::{AdamW, Branch, OptimizerKind, Precision, Sgd, Stop, TrainSection};
+pub use train::{AdamW, Branch, OptimizerKind, Precision, Sgd, Stop, TrainSection, WidthScaling};

@@ -76,6 +76,36 @@ pub struct Branch {
     pub step: u64,
 }
 
+/// Learning rate and head by the model's width, so that one config goes for several: of a model of width d the learning
+/// rate is multiplied by (base / d)^lr, and the scale of the norm before the output begins at (base / d)^head.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WidthScaling {
+    /// The width at which nothing is changed.
+    pub base: u32,
+    /// Exponent of the learning rate; 0 leaves it as it is.
+    #[serde(default = "WidthScaling::default_lr")]
+    pub lr: f64,
+    /// Exponent of the norm's scale; 0 begins at 1 as without it.
+    #[serde(default = "WidthScaling::default_head")]
+    pub head: f64,
+}
+
+impl WidthScaling {
+    fn default_lr() -> f64 {
+        1.0
+    }
+    fn default_head() -> f64 {
+        0.5
+    }
+
+    /// What the learning rate and the norm's scale are multiplied by in a model of a width.
+    pub fn factors(&self, width: u32) -> [f64; 2] {
+        let ratio = f64::from(self.base) / f64::from(width);
+        [ratio.powf(self.lr), ratio.powf(self.head)]
+    }
+}
+
 /// Ends training before its last step.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -115,6 +145,10 @@ pub struct TrainSection {
     pub micro_batch: Option<u32>,
     /// { kind = "adamw", lr, betas, eps, weight_decay } or { kind = "sgd", lr, momentum, weight_decay }.
     pub optimizer: OptimizerKind,
+    /// { base = 16, lr = 1.0, head = 0.5 }: multiplies the learning rate by (base / width)^lr, and begins with a scale of
+    /// the norm before the output of (base / width)^head. Left out: neither depends on the width.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub width: Option<WidthScaling>,
     /// Beside the optimiser's step: { kind = "plain" }, which is nothing, { kind = "label-noise", probability },
     /// { kind = "sam", rho } or { kind = "adversarial", task, weight, ... }. Left out: plain.
     #[serde(skip_serializing_if = "AlgorithmKind::is_plain")]
@@ -122,6 +156,10 @@ pub struct TrainSection {
     /// { kind = "linear" | "constant" | "cosine", warmup = share of the steps }, or { kind = "wsd", warmup, decay = share
     /// of the steps, the last ones, floor = share of the peak }.
     pub schedule: ScheduleKind,
+    /// β of an exponential average of the weights, as 0.999: the mean of those behind each step so far, step i of t
+    /// weighing β^(t - i). It becomes a model of its own, `model-ema`, with an evaluation of its own. Left out: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ema: Option<f64>,
     /// Largest norm of the gradient over all parameters; 0 is no clipping.
     pub clip: f64,
     /// Steps between checkpoints, with one at the end; 0 is none but the one at an interrupt.
@@ -159,8 +197,10 @@ impl Default for TrainSection {
             batch_size: 256,
             micro_batch: None,
             optimizer: OptimizerKind::AdamW(AdamW::default()),
+            width: None,
             algorithm: AlgorithmKind::default(),
             schedule: ScheduleKind::Linear(Warmup::default()),
+            ema: None,
             clip: 0.0,
             precision: Precision::F32,
             loss_scale: None,
@@ -181,6 +221,11 @@ impl TrainSection {
         self.loss_scale.unwrap_or(default) as f32
     }
 
+    /// Peak learning rate of a model of a width.
+    pub fn peak_lr(&self, width: u32) -> f64 {
+        self.optimizer.lr() * self.width.map_or(1.0, |scaling| scaling.factors(width)[0])
+    }
+
     /// The step that the run begins at.
     pub fn first_step(&self) -> u64 {
         self.branch.as_ref().map_or(0, |branch| branch.step)
@@ -190,6 +235,24 @@ impl TrainSection {
     pub(super) fn check_course(&self) -> Result<(), (String, String)> {
         let bad = |key: &str, message: String| Err((format!("train.{key}"), message));
         self.schedule.check()?;
+        if let Some(WidthScaling { base, lr, head }) = self.width {
+            if base == 0 {
+                return bad("width.base", "must be at least 1: the width at which nothing is changed".into());
+            }
+            for (key, exponent) in [("width.lr", lr), ("width.head", head)] {
+                if !exponent.is_finite() {
+                    return bad(key, format!("{exponent} must be a number, as 1.0 or 0.5"));
+                }
+            }
+            if head != 0.0 && self.start_from.is_some() {
+                return bad("width.head", "is about new weights; set it to 0 with `train.start_from`".into());
+            }
+        }
+        if let Some(ema) = self.ema
+            && !(ema > 0.0 && ema < 1.0)
+        {
+            return bad("ema", format!("{ema} must lie between 0 and 1, as 0.999; leave it out for no average"));
+        }
         if let Some(Stop { excess }) = self.stop {
             if !(excess > 0.0 && excess.is_finite()) {
                 return bad("stop.excess", format!("{excess} must be positive, in nats"));

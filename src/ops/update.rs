@@ -132,6 +132,11 @@ impl Optimizer {
         optimizer::apply(self.rule.rounded(), &self.chunks, &self.shared)
     }
 
+    /// averaged ← averaged + w (θ − averaged), with the w that [`numbers`](Self::numbers) gave.
+    pub fn average(&self, averaged: &[Buffer]) -> Vec<Dispatch> {
+        optimizer::average(&self.chunks, averaged, &self.shared)
+    }
+
     /// Norm, log line and update.
     pub fn update(&self) -> Vec<Dispatch> {
         let mut all = self.measure_gradient();

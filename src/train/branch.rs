@@ -51,7 +51,10 @@ impl Fork {
                 false => "Its learning rates up to there were others than this run's schedule has.",
             }
         );
-        Ok(Some(Fork { state: checkpoint.state()?, checkpoint: checkpoint.clone(), note }))
+        let mut state = checkpoint.state()?;
+        // An average goes on where it has the same decay, and else begins here.
+        state.averaged = state.averaged.filter(|_| resolved.config.train.ema == trunk.config.train.ema);
+        Ok(Some(Fork { state, checkpoint: checkpoint.clone(), note }))
     }
 }
 
@@ -65,7 +68,7 @@ fn listed(there: &[Checkpoint]) -> String {
 
 fn rate(resolved: &Resolved, step: u64) -> f64 {
     let train = &resolved.config.train;
-    train.optimizer.lr() * train.schedule.factor(step, train.steps)
+    resolved.config.peak_lr() * train.schedule.factor(step, train.steps)
 }
 
 /// Refuses a run whose state would mean something else here.

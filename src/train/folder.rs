@@ -21,9 +21,10 @@ use crate::interrupt;
 pub(crate) const CLAIM: &str = "run.lock";
 
 /// What a run leaves in its folder, and what gives way to another one.
-const LEFT: [&str; 9] = [
+const LEFT: [&str; 10] = [
     "checkpoints",
     "model",
+    "model-ema",
     "result.json",
     "metrics.jsonl",
     "run.json",

@@ -94,6 +94,8 @@ pub struct PlanBytes {
     pub optimizer: u64,
     /// What `train.algorithm` needs beside them.
     pub algorithm: u64,
+    /// The average of the weights, and the evaluation of that.
+    pub ema: u64,
     /// Results of nodes.
     pub activations: u64,
     /// The same without reuse of memory, scratch memory included.
@@ -162,6 +164,8 @@ pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
         }
         None => 0,
     };
+    let averages = u64::from(train.ema.is_some());
+    let ema = averages * (arena + evaluation + 256 * evaluation_dispatches as u64);
     // A uniform of 256 bytes a dispatch, the optimiser's with it, and a log of 512 lines.
     let other = 256 * (dispatches + evaluation_dispatches) as u64 + trainer_bytes(encoder, arena);
     let bytes = PlanBytes {
@@ -169,6 +173,7 @@ pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
         gradients: arena * (1 + several),
         optimizer: arena * moments,
         algorithm,
+        ema,
         activations,
         activations_unshared: memory.unshared,
         activations_recomputed: recomputed,
@@ -178,7 +183,14 @@ pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
         evaluation,
         measure,
         other,
-        total: arena * (2 + several + moments) + memory.bytes() + batch + algorithm + evaluation + measure + other,
+        total: arena * (2 + several + moments)
+            + memory.bytes()
+            + batch
+            + algorithm
+            + ema
+            + evaluation
+            + measure
+            + other,
     };
     let micros = f64::from(train.batch_size.div_ceil(train.micro_batch()));
     let tokens = setup.corpus.language.longest() as u64;

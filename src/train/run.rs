@@ -123,6 +123,9 @@ pub struct Outcome {
     /// On held-out sentences, at the end.
     #[serde(flatten)]
     pub evaluation: Evaluation,
+    /// That of the average of the weights, where there is one (`train.ema`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema: Option<Evaluation>,
     /// The last measurement of a config with `[measure]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub curvature: Option<Measurement>,
@@ -217,10 +220,13 @@ fn work(
     if past.checkpoint.is_none() {
         past.fork = Fork::find(resolved)?;
     }
-    if let Some((checkpoint, _)) = past.start() {
+    if let Some((checkpoint, state)) = past.start() {
         let loaded = load(&checkpoint.folder)?;
         let moments = checkpoint.moments(encoder, trainer.moment_count())?;
         trainer.restore(&loaded.weights, &moments, checkpoint.step);
+        if let Some(steps) = state.averaged.filter(|_| config.train.ema.is_some()) {
+            trainer.restore_average(&checkpoint.average(encoder)?, steps);
+        }
         if let Some(adversary) = trainer.adversary().filter(|a| a.has_state()) {
             let wrong =
                 |e: MissingTensor| ModelError::Format { path: checkpoint.folder.clone(), message: e.to_string() };

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::checkpoint::{Checkpoint, Recent, State, checkpoints, newest};
+use super::checkpoint::{Checkpoint, Contents, Recent, State, checkpoints, newest};
 use super::data::{Ahead, Micro};
 use super::diverged::first_bad_tensor;
 use super::evaluate::{Evaluation, Evaluator};
@@ -31,6 +31,8 @@ pub(super) struct Session<'r> {
     resolved: &'r Resolved,
     observer: &'r dyn Observer,
     evaluator: Evaluator,
+    /// Of the average of the weights.
+    averaged: Option<Evaluator>,
     measurements: Option<MeasurementSchedule>,
     events: EventWriter,
     root: PathBuf,
@@ -40,6 +42,8 @@ pub(super) struct Session<'r> {
     /// The steps of the log's line that comes next, or of the last one.
     recent: Vec<Recent>,
     evaluation: Option<Evaluation>,
+    /// That of the average of the weights.
+    ema: Option<Evaluation>,
     /// Step of the evaluation that the metrics have.
     evaluated: Option<u64>,
     /// Whether an evaluation was at or below the excess loss that ends training.
@@ -70,6 +74,7 @@ impl<'r> Session<'r> {
         let before = earlier_seconds(&metrics_path);
         let batch = config.train.micro_batch() as usize;
         let evaluator = Evaluator::new(&trainer.model, corpus, &config.evaluate, batch)?;
+        let averaged = trainer.averaged_model().map(|model| evaluator.of(&model)).transpose()?;
         let measurements =
             config.measure.as_ref().map(|m| MeasurementSchedule::new(corpus, m, batch, &metrics_path)).transpose()?;
         trainer.model.gpu().keep_pipelines();
@@ -80,6 +85,7 @@ impl<'r> Session<'r> {
             resolved,
             observer,
             evaluator,
+            averaged,
             measurements,
             events,
             root: folder.path.join("checkpoints"),
@@ -88,6 +94,7 @@ impl<'r> Session<'r> {
             first_step: trainer.step,
             recent: past.start().map_or(Vec::new(), |(_, state)| state.recent.clone()),
             evaluation: None,
+            ema: None,
             evaluated: evaluated_step(&metrics_path),
             stopped: false,
             saved: since,
@@ -244,6 +251,9 @@ impl<'r> Session<'r> {
 
     fn evaluate(&mut self, trainer: &Trainer, folder: &mut Folder) -> Result<(), RunError> {
         let e = self.evaluator.run()?;
+        // Before its first step there is no average.
+        let averaged = self.averaged.as_ref().filter(|_| trainer.average_steps() > 0);
+        self.ema = averaged.map(Evaluator::run).transpose()?;
         let stop = self.resolved.config.train.stop;
         self.stopped = stop.zip(e.excess_loss).is_some_and(|(stop, excess)| excess <= stop.excess);
         // A run that was stopped behind its last step has said it.
@@ -270,6 +280,9 @@ impl<'r> Session<'r> {
         if !e.notes.is_empty() {
             line["notes"] = json!(e.notes);
         }
+        if let Some(ema) = &self.ema {
+            line["ema"] = json!(ema);
+        }
         if let Some(stop) = stop {
             line["stop"] = json!(Stopping { excess: stop.excess, reached: self.stopped });
         }
@@ -278,6 +291,8 @@ impl<'r> Session<'r> {
             ("held_out/loss", Some(e.loss)),
             ("held_out/excess_loss", e.excess_loss),
             ("held_out/entropy_floor", e.entropy_floor),
+            ("held_out/ema_loss", self.ema.as_ref().map(|e| e.loss)),
+            ("held_out/ema_excess_loss", self.ema.as_ref().and_then(|e| e.excess_loss)),
         ];
         let values: Vec<(&str, f64)> = values.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
         self.event(trainer.step, &values, folder)?;
@@ -309,15 +324,19 @@ impl<'r> Session<'r> {
         let Setup { corpus, encoder, .. } = self.setup;
         let (weights, moments) = trainer.state()?;
         let algorithm = trainer.adversary().map_or(Ok(vec![]), |a| a.state())?;
+        let average = trainer.average()?.filter(|(_, steps)| *steps > 0);
         let state = State {
             format_version: 1,
             step: trainer.step,
             config_hash: self.resolved.hash(),
             steps: Some(self.resolved.config.train.steps),
+            averaged: average.as_ref().map(|(_, steps)| *steps),
             recent: self.recent.clone(),
         };
+        let average = average.as_ref().map(|(weights, _)| weights);
+        let contents = Contents { weights: &weights, moments: &moments, average, algorithm: &algorithm };
         folder.check()?;
-        Checkpoint::write(&self.root, &state, encoder, &corpus.vocabulary, &weights, &moments, &algorithm)?;
+        Checkpoint::write(&self.root, &state, encoder, &corpus.vocabulary, contents)?;
         self.saved = Some(trainer.step);
         let keep = self.resolved.config.train.keep_checkpoints as usize;
         let all = checkpoints(&self.root);
@@ -368,6 +387,9 @@ impl<'r> Session<'r> {
         folder.check()?;
         let weights = trainer.model.weights()?;
         save(&folder.path.join("model"), encoder, &weights, Some(&corpus.vocabulary))?;
+        if let Some((average, _)) = trainer.average()?.filter(|(_, steps)| *steps > 0) {
+            save(&folder.path.join("model-ema"), encoder, &average, Some(&corpus.vocabulary))?;
+        }
         let evaluation = self.evaluation.clone().expect("just evaluated");
         let outcome = Outcome {
             status: Status::Done,
@@ -375,6 +397,7 @@ impl<'r> Session<'r> {
             stop: train.stop.map(|stop| Stopping { excess: stop.excess, reached: self.stopped }),
             training_loss: self.mean(|line| Some(line.loss)).unwrap_or(0.0),
             evaluation,
+            ema: self.ema.clone(),
             curvature: self.measurements.as_ref().and_then(|a| a.last.clone()),
             parameters: encoder.parameter_count(),
             seconds: self.seconds(),

@@ -7,7 +7,7 @@ use super::data::Corpus;
 use super::kernels::Kernels;
 use super::run::RunError;
 use super::tune::Subject;
-use crate::config::{AlgorithmKind, ConfigError, LabelKind, Resolved};
+use crate::config::{AlgorithmKind, ConfigError, Resolved};
 use crate::gpu::Gpu;
 use crate::interrupt;
 use crate::model::{Encoder, ModelConfig, SentenceHead};
@@ -54,10 +54,7 @@ impl Setup {
         encoder.recompute = config.train.recompute;
         let sentences = config.train.micro_batch();
         let dims = Dims { rows: sentences * longest, masked: corpus.most_masked(sentences), sentences, probes: 1 };
-        let labels = match config.objective.labels {
-            LabelKind::Sampled => Labels::Hard,
-            LabelKind::Expected => Labels::Soft,
-        };
+        let labels = if config.objective.labels.is_soft() { Labels::Soft } else { Labels::Hard };
         let kernels = Kernels::choose(gpu, resolved, &Subject::new(gpu, &encoder, &dims, labels))?;
         let device = Device::new(gpu, kernels.variants);
         Ok(Setup { device, corpus, encoder, labels, head, dims, kernels })

@@ -43,6 +43,7 @@ pub struct Trainer {
     tally: Program,
     accumulate: Option<Program>,
     sam: Option<Sam>,
+    average: Option<Average>,
     adversary: Option<Adversary>,
     update: Program,
     optimizer: Optimizer,
@@ -68,6 +69,15 @@ struct Sam {
     _saved: Arena,
     /// Norm of the gradient at θ, and the way up along it.
     ascend: Program,
+}
+
+/// The exponential average of the parameters.
+struct Average {
+    arena: Arena,
+    /// β.
+    decay: f64,
+    /// Steps taken before the first that is in it.
+    begun: u64,
 }
 
 /// The update rule of a config's optimiser.
@@ -126,6 +136,14 @@ impl Trainer {
             _ => None,
         };
         update.extend(optimizer.apply());
+        let average = match train.ema {
+            Some(decay) => Some(Average { arena: Arena::new(gpu, encoder, "the average")?, decay, begun: 0 }),
+            None => None,
+        };
+        if let Some(Average { arena, .. }) = &average {
+            let buffers: Vec<Buffer> = arena.chunks.iter().map(|c| c.buffer.clone()).collect();
+            update.extend(optimizer.average(&buffers));
+        }
         let update = Program::new(gpu, update)?;
         let tally = Program::new(gpu, vec![optimizer.tally(pass.loss_buffer(), pass.weight_buffer())])?;
         let accumulate = sum
@@ -139,6 +157,7 @@ impl Trainer {
             })
             .transpose()?;
         let stopwatch = Stopwatch::new(gpu, RING)?;
+        let lr = train.peak_lr(encoder.config.hidden_size);
         Ok(Trainer {
             model,
             moments,
@@ -147,10 +166,11 @@ impl Trainer {
             tally,
             accumulate,
             sam,
+            average,
             adversary: None,
             update,
             optimizer,
-            lr: train.optimizer.lr(),
+            lr,
             schedule: (train.schedule.clone(), train.steps),
             seed,
             scale,
@@ -197,10 +217,14 @@ impl Trainer {
 
     /// The random numbers and optimiser constants of a step at a learning rate.
     fn numbers(&self, lr: f64) -> Step {
+        let mut user = self.optimizer.numbers(self.step, lr);
+        if let Some(average) = &self.average {
+            user[5] = optimizer::average_weight(average.decay, self.step - average.begun) as f32;
+        }
         Step {
             seed: [self.seed as u32, (self.seed >> 32) as u32 ^ crate::random::Purpose::Dropout as u32],
             counter: [self.step as u32, 0],
-            user: self.optimizer.numbers(self.step, lr),
+            user,
             ..Step::default()
         }
     }
@@ -326,7 +350,7 @@ impl Trainer {
         (self.laps.whole > 0.0).then(|| self.laps.idle / self.laps.whole)
     }
 
-    /// Continues from a checkpoint: parameters, moments and the number of steps taken.
+    /// Continues from a checkpoint: parameters, moments and the number of steps taken. An average begins anew.
     pub fn restore(&mut self, weights: &Weights, moments: &[Weights], step: u64) {
         self.model.write(weights);
         for (arena, values) in self.moments.iter().zip(moments) {
@@ -334,6 +358,35 @@ impl Trainer {
         }
         self.step = step;
         self.logged = step;
+        if let Some(average) = &mut self.average {
+            average.begun = step;
+        }
+    }
+
+    /// Continues with an average, where there is one, of so many steps before the one that the trainer stands at.
+    pub fn restore_average(&mut self, weights: &Weights, steps: u64) {
+        if let Some(average) = &mut self.average {
+            average.arena.write(self.model.gpu(), &self.model.encoder, weights);
+            average.begun = self.step - steps;
+        }
+    }
+
+    /// Waits and reads the average, with the steps that are in it; `None` where there is none.
+    pub fn average(&self) -> Result<Option<(Weights, u64)>, GpuError> {
+        let Model { device, encoder, .. } = &self.model;
+        let read = |a: &Average| Ok((a.arena.read(&device.gpu, encoder)?, self.step - a.begun));
+        self.average.as_ref().map(read).transpose()
+    }
+
+    /// Steps in the average; 0 where there is none.
+    pub fn average_steps(&self) -> u64 {
+        self.average.as_ref().map_or(0, |average| self.step - average.begun)
+    }
+
+    /// The model whose parameters the average is, where there is one.
+    pub fn averaged_model(&self) -> Option<Model> {
+        let Model { device, encoder, .. } = &self.model;
+        self.average.as_ref().map(|average| Model::of(device, encoder, average.arena.clone()))
     }
 
     /// Waits and reads parameters and moments.

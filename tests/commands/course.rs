@@ -174,3 +174,83 @@ fn a_stopped_run_of_a_sweep_is_asked_at_the_step_where_it_stopped() {
     let time = row["noise_time"].as_f64().unwrap();
     assert!((time - 45.0 * 4e-6 / 32.0).abs() < 1e-12, "{time}");
 }
+
+/// f32 tensors of a file, by name.
+fn tensors(f: &Folder, file: &str) -> std::collections::BTreeMap<String, Vec<f64>> {
+    let file = lowland::model::WeightsFile::read(&f.path(file)).unwrap();
+    let wide = |values: Vec<f32>| values.into_iter().map(f64::from).collect();
+    file.tensors.into_iter().map(|(name, (_, values))| (name, wide(values))).collect()
+}
+
+#[test]
+fn an_average_of_the_weights_is_that_of_every_step() {
+    let f = Folder::new(RUN);
+    let (steps, beta) = (12usize, 0.8f64);
+    let every = ["train.steps=12", "train.checkpoint_every=1", "train.keep_checkpoints=0", "train.evaluate_every=4"];
+    f.train(&[&["output=r", "train.ema=0.8"], &every[..]].concat(), 0);
+    f.train(&[&["output=plain"], &every[..]].concat(), 0);
+    assert!(f.weights("r") == f.weights("plain"), "the run itself is as without");
+    // Its own definition, from the weights behind each step.
+    let file = |step: usize| tensors(&f, &format!("r/checkpoints/step-{step}/model.safetensors"));
+    let behind: Vec<_> = (1..=steps).map(file).collect();
+    let weight = |i: usize| beta.powi((steps - 1 - i) as i32);
+    let whole: f64 = (0..steps).map(weight).sum();
+    let average = tensors(&f, "r/model-ema/model.safetensors");
+    assert_eq!(average.len(), behind[0].len());
+    for (name, got) in &average {
+        for (j, got) in got.iter().enumerate() {
+            let want = (0..steps).map(|i| weight(i) * behind[i][name][j]).sum::<f64>() / whole;
+            assert!((got - want).abs() <= 1e-6 * (1.0 + want.abs()), "{name} {j}: {got}, {want}");
+        }
+    }
+    assert_ne!(average, behind[steps - 1], "it is not the last model");
+    assert_eq!(tensors(&f, "r/checkpoints/step-1/ema.safetensors"), behind[0], "the first step weighs all");
+    // A model folder as any other, whose evaluation is the one that the run gives.
+    let result = f.value("r/result.json");
+    let eval = f.json(&["eval", "r/model-ema", "run.toml", "--count", "100", "--json"]);
+    let (own, again) = (result["ema"]["excess_loss"].as_f64().unwrap(), eval["excess_loss"].as_f64().unwrap());
+    assert!((own / again - 1.0).abs() < 1e-5, "{own} {again}");
+    assert!((own / result["excess_loss"].as_f64().unwrap() - 1.0).abs() > 1e-4);
+    let said: Vec<(u64, bool)> = lines(&f, "r")
+        .iter()
+        .filter(|l| l["held_out_loss"].is_number())
+        .map(|l| (l["step"].as_u64().unwrap(), l["ema"]["excess_loss"].is_number()))
+        .collect();
+    assert_eq!(said, [(0, false), (4, true), (8, true), (12, true)]);
+    assert!(f.value("plain/result.json")["ema"].is_null() && !f.path("plain/model-ema").exists());
+}
+
+#[test]
+fn an_average_of_the_weights_is_killed_resumed_and_branched_to_the_bit() {
+    let f = Folder::new(RUN);
+    let of = |run: &str| std::fs::read(f.path(format!("{run}/model-ema/model.safetensors"))).unwrap();
+    let run = ["train.ema=0.95", "train.steps=400", "train.checkpoint_every=50", "train.keep_checkpoints=0"];
+    f.train(&[&["output=straight"], &run[..]].concat(), 0);
+    let mut child = f.begin(&[&["train", "run.toml", "output=r"], &run[..]].concat(), "r/metrics.jsonl", |text| {
+        text.contains("\"step\":130")
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(f.train(&[&["output=r"], &run[..]].concat(), 0).contains("resumed at step"));
+    assert!(of("r") == of("straight") && f.result("r") == f.result("straight"));
+    assert_eq!(evaluations(&f, "r"), evaluations(&f, "straight"));
+    // A branch with the same decay goes on with the average; one with another begins its own.
+    let fork = "train.branch={from=\"straight\", step=350}";
+    f.train(&[&["output=branch", fork], &run[..]].concat(), 0);
+    assert!(of("branch") == of("straight"));
+    f.train(&["output=own", fork, "train.ema=0.999999", "train.steps=352"], 0);
+    let read = |file: &str| tensors(&f, file);
+    let average = read("own/model-ema/model.safetensors");
+    f.train(&["output=one", fork, "train.steps=351"], 0);
+    let (first, second) = (read("one/model/model.safetensors"), read("own/model/model.safetensors"));
+    for (name, got) in &average {
+        for (j, got) in got.iter().enumerate() {
+            let mean = (first[name][j] + second[name][j]) / 2.0;
+            assert!((got - mean).abs() <= 1e-6 * (1.0 + mean.abs()), "{name} {j}: {got}, {mean}");
+        }
+    }
+    for (value, words) in [("1.0", "between 0 and 1"), ("0", "between 0 and 1"), ("-0.1", "between 0 and 1")] {
+        let said = f.train(&["output=bad", &format!("train.ema={value}")], 2);
+        assert!(said.contains("train.ema") && said.contains(words), "{said}");
+    }
+}

@@ -24,6 +24,7 @@ mod given_models;
 mod grammars;
 #[cfg(unix)]
 mod interrupts;
+mod knobs;
 mod lanes;
 mod measure;
 #[cfg(unix)]

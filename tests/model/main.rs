@@ -21,6 +21,7 @@ mod examples;
 mod gallery;
 mod generated;
 mod gradient_moments;
+mod label_dial;
 mod last_token;
 mod lstm;
 mod many_words;

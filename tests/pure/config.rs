@@ -159,6 +159,17 @@ fn wrong_values_are_refused_by_key_and_line() {
         ),
         ("[train]\nschedule = { kind = \"wsd\", decays = 0.1 }\n", vec!["file:2", "did you mean `decay`"]),
         ("[train]\nschedule = { kind = \"linear\", decay = 0.1 }\n", vec!["file:2", "unknown key `decay`"]),
+        ("[train]\nema = 1.0\n", vec!["file:2", "train.ema", "between 0 and 1"]),
+        ("[train]\nwidth = { base = 0 }\n", vec!["file:2", "width.base", "at least 1"]),
+        ("[train]\nwidth = { base = 16 }\nstart_from = \"m\"\n", vec!["file:2", "width.head", "set it to 0"]),
+        ("[train]\nwidth = { lr = 1.0 }\n", vec!["file:2", "base"]),
+        ("[objective]\nlabels = { mix = { between = -1.0 } }\n", vec!["file:2", "mix.between", "0 or positive"]),
+        ("[objective]\nlabels = { mix = { groups = 1 } }\n", vec!["file:2", "mix.groups", "at least 2"]),
+        ("[objective]\nlabels = { mix = { withn = 1 } }\n", vec!["file:2", "did you mean `within`"]),
+        (
+            "[objective]\nlabels = { mix = { within = 0.5 } }\n[train]\nalgorithm = { kind = \"label-noise\" }\n",
+            vec!["file:4", "set `objective.labels"],
+        ),
         ("[train]\nstop = { excess = 0.0 }\n", vec!["file:2", "stop.excess", "positive"]),
         ("[train]\nevaluate_every = 0\nstop = { excess = 0.1 }\n", vec!["file:3", "set `train.evaluate_every`"]),
         ("[train]\nbranch = { from = \"r\", step = 2000 }\n", vec!["train.steps", "nothing to train"]),
@@ -268,7 +279,7 @@ fn the_stable_phase_of_wsd_is_constant_and_its_end_is_near_the_floor() {
 #[test]
 fn a_config_without_the_new_knobs_keeps_its_hash() {
     let text = RunConfig::parse("seed = 1\n", "x").unwrap().to_toml();
-    for key in ["stop", "branch"] {
+    for key in ["stop", "branch", "ema", "width", "mix"] {
         assert!(!text.contains(key), "`{key}` in\n{text}");
     }
     let of = |overrides: &[&str]| {
