@@ -56,7 +56,8 @@ mod tests {
                 assert!((mean(&|t| t[u]) - p[u]).abs() < 1e-12, "{mix:?}: the mean is the conditional");
                 let mass: f64 = (0..p.len()).filter(|v| together(u, *v)).map(|v| p[v]).sum();
                 for v in 0..p.len() {
-                    let shared = if together(u, v) { p[u] * p[v] / mass } else { 0.0 };
+                    // A word that is never drawn may be alone in its group.
+                    let shared = if together(u, v) && mass > 0.0 { p[u] * p[v] / mass } else { 0.0 };
                     let own = if u == v { p[u] } else { 0.0 };
                     let want = between * between * (shared - p[u] * p[v]) + within * within * (own - shared);
                     let got = mean(&|t| (t[u] - p[u]) * (t[v] - p[v]));

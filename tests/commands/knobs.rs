@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::RUN;
-use crate::folder::{Folder, number};
+use crate::folder::{Folder, SMALL, number};
 
 fn mix(between: f64, within: f64) -> String {
     format!("objective.labels={{mix={{between={between:?}, within={within:?}, groups=2}}}}")
@@ -11,15 +11,14 @@ fn mix(between: f64, within: f64) -> String {
 
 #[test]
 fn the_label_dial_goes_from_expected_to_sampled_labels() {
-    let causal = ["objective.kind=causal", "model.type=gpt2"];
-    let decoder = RUN.replace("hidden_dropout_prob = 0.1", "");
     let sizes = "hidden_size = 16\nnum_hidden_layers = 1\nnum_attention_heads = 2\nintermediate_size = 32\n";
-    for (f, of) in [(Folder::new(RUN), &[][..]), (Folder::empty(), &causal[..])] {
-        if !of.is_empty() {
-            let small = crate::folder::SMALL.replace(sizes, "n_embd = 16\nn_layer = 1\nn_head = 2\n");
-            f.write("run.toml", &format!("{small}{decoder}"));
-        }
-        let train = |output: &str, labels: &str| f.train(&[of, &[&format!("output={output}"), labels]].concat(), 0);
+    let decoder = "type = \"gpt2\"\nn_embd = 16\nn_layer = 1\nn_head = 2\n[objective]\nkind = \"causal\"\n";
+    let masked = format!("{SMALL}{RUN}");
+    let causal = masked.replace(sizes, decoder).replace("hidden_dropout_prob = 0.1", "");
+    for config in [masked, causal] {
+        let f = Folder::empty();
+        f.write("run.toml", &config);
+        let train = |output: &str, labels: &str| f.train(&[&format!("output={output}"), labels], 0);
         train("sampled", "objective.labels=sampled");
         train("expected", "objective.labels=expected");
         train("none", &mix(0.0, 0.0));
