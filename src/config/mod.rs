@@ -24,7 +24,7 @@ mod schedule;
 mod text;
 mod train;
 
-pub use algorithm::{Adversarial, AlgorithmKind, HeadKind, HeadReads, LabelNoise, Plain, Sam};
+pub use algorithm::{Adversarial, AlgorithmKind, HeadKind, HeadReads, LabelNoise, Plain, Sam, SamNorm};
 pub(crate) use explain::schema_of;
 pub use explain::{Explanation, UnknownKey, explain, schema};
 pub use identity::Names;

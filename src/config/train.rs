@@ -150,7 +150,7 @@ pub struct TrainSection {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub width: Option<WidthScaling>,
     /// Beside the optimiser's step: { kind = "plain" }, which is nothing, { kind = "label-noise", probability },
-    /// { kind = "sam", rho } or { kind = "adversarial", task, weight, ... }. Left out: plain.
+    /// { kind = "sam", rho, norm } or { kind = "adversarial", task, weight, ... }. Left out: plain.
     #[serde(skip_serializing_if = "AlgorithmKind::is_plain")]
     pub algorithm: AlgorithmKind,
     /// { kind = "linear" | "constant" | "cosine", warmup = share of the steps }, or { kind = "wsd", warmup, decay = share

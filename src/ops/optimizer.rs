@@ -164,11 +164,6 @@ pub fn average(chunks: &[ChunkBuffers], averaged: &[Buffer], shared: &Shared) ->
 
 /// What the newest weights weigh in an exponential average of decay `beta` that has `taken` weights before them:
 /// (1 − β) / (1 − β^t), t = `taken` + 1. The first weigh all.
-///
-/// ```
-/// use lowland::ops::optimizer::average_weight;
-/// assert_eq!([0, 1].map(|taken| average_weight(0.5, taken)), [1.0, 0.5 / 0.75]);
-/// ```
 pub fn average_weight(beta: f64, taken: u64) -> f64 {
     (1.0 - beta) / (1.0 - beta.powf((taken + 1) as f64))
 }

@@ -2,6 +2,7 @@
 //! The dispatches are those of [`optimizer`](super::optimizer); the f64 twin is
 //! [`reference::optimizer`](crate::reference::optimizer).
 
+use super::block_ascent::{self, Climbed, Segment};
 use super::optimizer::{self, ChunkBuffers, Rule, Shared};
 use super::statistics;
 use crate::gpu::{Buffer, Dispatch, Gpu, GpuError};
@@ -119,6 +120,26 @@ impl Optimizer {
     /// saved ← θ, θ ← θ + rho g / ‖g‖, by the norm that [`measure_gradient`](Self::measure_gradient) left.
     pub fn ascend(&self, rho: f32, saved: &[Buffer]) -> Vec<Dispatch> {
         optimizer::ascend(rho, self.treatment.scale, &self.chunks, saved, &self.shared)
+    }
+
+    /// saved ← θ, θ ← θ + ε scaled by blocks, [`block_ascent::ascend`].
+    ///
+    /// # Errors
+    /// What the adapter says.
+    pub fn ascend_blocks(
+        &self,
+        gpu: &Gpu,
+        rho: f32,
+        segments: &[Segment],
+        saved: &[Buffer],
+    ) -> Result<Vec<Dispatch>, GpuError> {
+        let one = |(chunk, saved): (&ChunkBuffers, &Buffer)| Climbed {
+            theta: chunk.theta.clone(),
+            gradient: chunk.gradient.clone(),
+            saved: saved.clone(),
+        };
+        let chunks: Vec<Climbed> = self.chunks.iter().zip(saved).map(one).collect();
+        block_ascent::ascend(gpu, rho, segments, &chunks, &self.shared.state)
     }
 
     /// θ ← saved.

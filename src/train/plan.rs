@@ -9,12 +9,12 @@ use super::measure::{Instruments, measure_error};
 use super::run::RunError;
 use super::setup::Setup;
 use super::trainer::{RING, rule_of, trainer_bytes};
-use crate::config::{AlgorithmKind, EvaluateSection, ObjectiveKind, Positions, Resolved};
+use crate::config::{AlgorithmKind, EvaluateSection, ObjectiveKind, Positions, Resolved, Sam, SamNorm};
 use crate::curvature::CurvatureError;
 use crate::gpu::{Excess, Gpu, GpuError, Limit};
 use crate::graph::fit;
-use crate::model::{Arena, Encoder, Model, Recipe};
-use crate::ops::{BatchBuffers, Dims, Labels, Variants};
+use crate::model::{Arena, Encoder, Model, Recipe, block_counts};
+use crate::ops::{BatchBuffers, Dims, Labels, Variants, block_ascent};
 
 /// What a run would take of its adapter.
 #[derive(Clone, Debug, Serialize)]
@@ -149,7 +149,11 @@ pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
     let several = u64::from(train.micro_batch() < train.batch_size);
     let batch = gradient.batch_bytes(&model, dims);
     let algorithm = match (&train.algorithm, setup.head) {
-        (AlgorithmKind::Sam(_), _) => arena,
+        (AlgorithmKind::Sam(Sam { norm: SamNorm::Plain, .. }), _) => arena,
+        (AlgorithmKind::Sam(_), _) => {
+            let (segments, blocks) = block_counts(encoder);
+            arena + block_ascent::bytes(segments, blocks)
+        }
         (AlgorithmKind::Adversarial(a), Some(head)) => unless_refused(adversary_bytes(&model, head, a, RING))?,
         _ => 0,
     };

@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use super::adversary::{Adversary, AdversaryData, AdversaryLine, AdversaryRun};
 use super::data::Micro;
-use crate::config::{Adversarial, AlgorithmKind, OptimizerKind, TrainSection};
+use crate::config::{Adversarial, AlgorithmKind, OptimizerKind, SamNorm, TrainSection};
 use crate::gpu::{Buffer, GpuError, Lap, Program, Stamp, Step, Stopwatch};
 use crate::graph::Dims;
-use crate::model::{Arena, Encoder, GradientPass, Model, Weights};
+use crate::model::{Arena, Encoder, GradientPass, Model, Weights, segments};
 use crate::ops::optimizer::{self, ChunkBuffers};
 use crate::ops::{Labels, Optimizer, Treatment, UpdateRule};
 
@@ -65,7 +65,7 @@ pub struct Trainer {
 
 /// What sharpness-aware minimisation has beside the gradient pass.
 struct Sam {
-    /// θ while the parameters are θ + rho g / ‖g‖.
+    /// θ while the parameters are at the top of the ascent.
     _saved: Arena,
     /// Norm of the gradient at θ, and the way up along it.
     ascend: Program,
@@ -129,7 +129,12 @@ impl Trainer {
                 let saved = Arena::new(gpu, encoder, "the parameters before the ascent")?;
                 let buffers: Vec<Buffer> = saved.chunks.iter().map(|c| c.buffer.clone()).collect();
                 let mut ascend = optimizer.measure_gradient();
-                ascend.extend(optimizer.ascend(sam.rho as f32, &buffers));
+                ascend.extend(match sam.norm {
+                    SamNorm::Plain => optimizer.ascend(sam.rho as f32, &buffers),
+                    SamNorm::Block => {
+                        optimizer.ascend_blocks(gpu, sam.rho as f32, &segments(encoder, parameters), &buffers)?
+                    }
+                });
                 update.extend(optimizer.descend(&buffers));
                 Some(Sam { _saved: saved, ascend: Program::new(gpu, ascend)? })
             }
