@@ -7,6 +7,8 @@
 //   descend      p = saved
 //   adamw        Loshchilov and Hutter 2019, as torch.optim.AdamW: p ← p (1 − lr λ) − lr m̂ / (√v̂ + ε)
 //   sgd          as torch.optim.SGD: g ← g + λ p, u ← μ u + g, p ← p − lr u
+//   average      a ← a + w (p − a); with w = (1 − β) / (1 − β^t) at the average's step t = 1, 2, ... a is
+//                Σ β^(t−i) pᵢ / Σ β^(t−i) over i = 1..t
 // Parameters, moments and gradients are flat chunks of vec4.
 //@import common/entry.wgsl
 //@import common/step.wgsl
@@ -38,7 +40,7 @@ struct Params {
 }
 @group(0) @binding(8) var<uniform> p: Params;
 
-// step.user[0] = (lr, 1 − β1^t, 1 − β2^t, 1 on the first step)
+// step.user[0] = (lr, 1 − β1^t, 1 − β2^t, 1 on the first step), step.user[1].y = w
 
 @group(0) @binding(0) var<storage, read> g: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read_write> sum: array<vec4<f32>>;
@@ -158,4 +160,13 @@ fn sgd(here: Place) {
         first_moment[i] = update;
     }
     theta[i] -= o.x * update;
+}
+
+@group(0) @binding(3) var<storage, read_write> averaged: array<vec4<f32>>;
+
+@compute @workgroup_size(64)
+fn average(here: Place) {
+    let i = element(here);
+    if i >= p.size4 || settled[0].y > 0.0 { return; }
+    averaged[i] += step.user[1].y * (theta[i] - averaged[i]);
 }

@@ -9,7 +9,7 @@ use super::{advice, print};
 use crate::config::{self, Resolved};
 use crate::gpu::{AdapterChoice, Gpu, Options};
 use crate::ops::KernelChoice;
-use crate::train::{self, Outcome, PlanReport};
+use crate::train::{self, Evaluation, Outcome, PlanReport, Stopping};
 
 pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Train) -> Result<(), Failure> {
     let resolved = config::load(&arguments.config.config, &arguments.config.overrides)?.with_kernels(kernel_choice);
@@ -62,8 +62,20 @@ pub fn outcome_text(outcome: &Outcome) -> String {
             format!("{} nats {unit}", print::with_error(e.loss, e.loss_standard_error))
         }
     };
+    let ema = match &outcome.ema {
+        Some(Evaluation { excess_loss: Some(excess), excess_loss_standard_error: Some(error), .. }) => {
+            format!("; averaged weights: excess loss {excess:.4} ± {error:.4} nats")
+        }
+        Some(e) => format!("; averaged weights: {} nats", print::with_error(e.loss, e.loss_standard_error)),
+        None => String::new(),
+    };
+    let stop = match outcome.stop {
+        Some(Stopping { excess, reached: true }) => format!(", up to an excess loss of {excess}"),
+        Some(Stopping { excess, reached: false }) => format!(", an excess loss of {excess} not reached"),
+        None => String::new(),
+    };
     format!(
-        "{} steps in {}: held-out loss {losses} ({} sentences)\n{} on the adapter at most{idle}\nmodel {}",
+        "{} steps{stop} in {}: held-out loss {losses} ({} sentences){ema}\n{} on the adapter at most{idle}\nmodel {}",
         outcome.steps,
         print::duration(outcome.seconds),
         e.sentences,
@@ -86,6 +98,7 @@ fn plan_text(plan: &PlanReport) -> String {
         ("memory: gradients", print::bytes(b.gradients)),
         ("memory: optimizer", print::bytes(b.optimizer)),
         ("memory: algorithm", print::bytes(b.algorithm)),
+        ("memory: ema", print::bytes(b.ema)),
         (
             "memory: activations",
             format!(

@@ -46,6 +46,24 @@ impl Default for LabelNoise {
     }
 }
 
+/// What the length of SAM's ascent is measured in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SamNorm {
+    /// The Euclidean length over all parameters.
+    #[default]
+    Plain,
+    /// The length with each block of parameters in units of its own norm: Σ_b |ε_b|² / |w_b|² = rho².
+    Block,
+}
+
+impl SamNorm {
+    /// Left out of what is written, so that configs from before there was a choice keep their hash.
+    fn is_plain(&self) -> bool {
+        *self == SamNorm::Plain
+    }
+}
+
 /// Sharpness-aware minimisation: the step from θ takes the gradient at θ + rho g / ‖g‖, g the gradient at θ of the same
 /// sentences. A step costs two gradients.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -53,11 +71,15 @@ impl Default for LabelNoise {
 pub struct Sam {
     /// Length of the ascent, over all parameters.
     pub rho: f64,
+    /// "plain" (rho is a Euclidean length) or "block" (rho is relative to the norms of blocks of parameters: each row of
+    /// a table of words, positions or segments, each entry of the output bias, else each tensor).
+    #[serde(skip_serializing_if = "SamNorm::is_plain")]
+    pub norm: SamNorm,
 }
 
 impl Default for Sam {
     fn default() -> Self {
-        Sam { rho: 0.05 }
+        Sam { rho: 0.05, norm: SamNorm::Plain }
     }
 }
 

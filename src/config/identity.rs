@@ -20,12 +20,14 @@ pub struct Names {
 }
 
 /// Sets the keys that say when something is looked at or kept, and how memory is used, as in `like`. None of them
-/// changes a step, an evaluation or a result.
+/// changes a step, an evaluation or a result; but evaluations that may end training do.
 fn free(config: &mut RunConfig, like: &TrainSection) {
     let train = &mut config.train;
     train.keep_checkpoints = like.keep_checkpoints;
     train.checkpoint_every = like.checkpoint_every;
-    train.evaluate_every = like.evaluate_every;
+    if train.stop.is_none() {
+        train.evaluate_every = like.evaluate_every;
+    }
     train.recompute = like.recompute;
 }
 
@@ -42,6 +44,11 @@ impl Names {
                 // What cannot be read is an error when it is loaded.
                 let _ = File::open(file).and_then(|file| files.update_reader(file).map(drop));
             }
+        }
+        if let Some(branch) = &mut config.train.branch {
+            // The list has the hashes of all else. What cannot be read is an error when the run begins.
+            let list = checkpoint_list(&std::mem::take(&mut branch.from), branch.step);
+            files.update(&std::fs::read(list).unwrap_or_default());
         }
         Names { files, config }
     }
@@ -84,7 +91,7 @@ impl Names {
 impl Resolved {
     /// 16 hexadecimal digits that name the run: everything that can change its results, and no more. `output` is not in
     /// it, nor what says when to look and what to keep (`train.checkpoint_every`, `keep_checkpoints`,
-    /// `evaluate_every`), nor `train.recompute`; files count by what they hold.
+    /// `evaluate_every` of a run without `train.stop`), nor `train.recompute`; files count by what they hold.
     pub fn hash(&self) -> String {
         self.names().own()
     }
@@ -134,6 +141,9 @@ impl Resolved {
             config.language.tokenizer = None;
             config.language.cache = None;
             config.train.start_from = None;
+            if let Some(branch) = &mut config.train.branch {
+                branch.from = PathBuf::new();
+            }
             // A run may be given another length.
             config.train.steps = 0;
             free(&mut config, &TrainSection::default());
@@ -155,6 +165,11 @@ fn differing(a: &toml::Table, b: &toml::Table, prefix: &str, found: &mut Vec<Str
             _ => {}
         }
     }
+}
+
+/// The list of files of a run's checkpoint.
+fn checkpoint_list(run: &Path, step: u64) -> PathBuf {
+    run.join("checkpoints").join(format!("step-{step}")).join("MANIFEST.json")
 }
 
 /// Files count by what they hold, not by where they lie.

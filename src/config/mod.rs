@@ -20,10 +20,11 @@ mod model;
 mod objective;
 mod paths;
 mod run;
+mod schedule;
 mod text;
 mod train;
 
-pub use algorithm::{Adversarial, AlgorithmKind, HeadKind, HeadReads, LabelNoise, Plain, Sam};
+pub use algorithm::{Adversarial, AlgorithmKind, HeadKind, HeadReads, LabelNoise, Plain, Sam, SamNorm};
 pub(crate) use explain::schema_of;
 pub use explain::{Explanation, UnknownKey, explain, schema};
 pub use identity::Names;
@@ -32,11 +33,12 @@ pub use load::{ConfigError, Origin, Resolved, load};
 pub use measure::{FlatnessSection, HessianTraceSection, MeasureSection, NoiseSection, TopSection, TraceSection};
 pub use model::ModelSection;
 pub use objective::{
-    EvaluateSection, LabelKind, MaskPolicy, ObjectiveKind, ObjectiveSection, PositionRange, Positions, RandomFrom,
-    SeveralMasks,
+    EvaluateSection, LabelKind, LabelMix, MaskPolicy, ObjectiveKind, ObjectiveSection, PositionRange, Positions,
+    RandomFrom, SeveralMasks,
 };
 pub(crate) use paths::as_text;
 pub use paths::path_in;
 pub use run::{AdapterSection, RunConfig};
+pub use schedule::{ScheduleKind, Warmup, Wsd};
 pub use text::{Files, OpenTextError, Watch};
-pub use train::{AdamW, OptimizerKind, Precision, ScheduleKind, Sgd, TrainSection, Warmup};
+pub use train::{AdamW, Branch, OptimizerKind, Precision, Sgd, Stop, TrainSection, WidthScaling};

@@ -152,13 +152,59 @@ pub enum RandomFrom {
 }
 
 /// The labels that a masked position is trained towards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LabelKind {
     /// The word that stood there.
     Sampled,
     /// The exact conditional distribution, a soft label.
     Expected,
+    /// Between the two: the conditional, and parts of the noise that the word that stood there adds to it.
+    Mix(LabelMix),
+}
+
+impl LabelKind {
+    /// Whether labels are distributions over words, made of the exact conditionals.
+    pub fn is_soft(&self) -> bool {
+        *self != LabelKind::Sampled
+    }
+}
+
+/// Labels p + between n_b + within n_w: p the exact conditional, n_b the noise of which group of words the one that
+/// stood there is in, n_w that of which word of its group it is. Expected gradient and minimiser are those of sampled
+/// labels whatever the factors are.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LabelMix {
+    /// Factor on the noise between groups; 1 is that of sampled labels, 0 none.
+    pub between: f64,
+    /// Factor on the noise within groups.
+    pub within: f64,
+    /// Groups of words: word number v of the vocabulary is in group v modulo this, the sentence's end behind the last
+    /// word likewise.
+    pub groups: u32,
+}
+
+impl Default for LabelMix {
+    fn default() -> Self {
+        LabelMix { between: 1.0, within: 1.0, groups: 2 }
+    }
+}
+
+impl LabelMix {
+    /// Names what cannot be, with the key it stands at.
+    fn check(&self) -> Result<(), (String, String)> {
+        let bad = |key: &str, message: String| Err((format!("objective.labels.mix.{key}"), message));
+        for (key, factor) in [("between", self.between), ("within", self.within)] {
+            if !(factor >= 0.0 && factor.is_finite()) {
+                return bad(key, format!("{factor} must be 0 or positive; 1 is the noise of sampled labels"));
+            }
+        }
+        if self.groups < 2 {
+            return bad("groups", format!("{} must be at least 2: one group has no noise between", self.groups));
+        }
+        Ok(())
+    }
 }
 
 /// The words to predict, and their labels.
@@ -176,7 +222,8 @@ pub struct ObjectiveSection {
     /// measurement alike. Of "causal". Left out: all of a sentence and its end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub positions: Option<PositionRange>,
-    /// "sampled" (the word that stood there) or "expected" (the exact conditional as a soft label).
+    /// "sampled" (the word that stood there), "expected" (the exact conditional as a soft label), or { mix = { between =
+    /// 1.0, within = 0.1, groups = 2 } } (the conditional with parts of the words' noise).
     pub labels: LabelKind,
 }
 
@@ -208,6 +255,9 @@ impl ObjectiveSection {
     /// Names what cannot be, with the key it stands at.
     pub(super) fn check(&self, sentences: Option<u64>) -> Result<(), (String, String)> {
         self.check_kind()?;
+        if let LabelKind::Mix(mix) = &self.labels {
+            mix.check()?;
+        }
         let bad = |key: &str, message: String| Err((format!("objective.mask.{key}"), message));
         match self.mask {
             MaskPolicy::Bernoulli(p) if !(p > 0.0 && p <= 1.0) => bad("bernoulli", format!("{p} must lie in (0, 1]")),

@@ -40,8 +40,9 @@ impl RunConfig {
             ("train.start_from", &mut self.train.start_from),
         ];
         let single = single.into_iter().filter_map(|(key, path)| Some((key.to_string(), path.as_mut()?)));
+        let branch = self.train.branch.as_mut().map(|branch| ("train.branch.from".to_string(), &mut branch.from));
         let files = language.files.iter_mut().flat_map(|files| files.list_mut()).enumerate();
-        single.chain(tokens).chain(files.map(|(i, path)| (format!("language.files.{i}"), path))).collect()
+        single.chain(branch).chain(tokens).chain(files.map(|(i, path)| (format!("language.files.{i}"), path))).collect()
     }
 
     /// The same with paths that are text: what is none in them is shown as `\u{fffd}`, and cannot be read back.

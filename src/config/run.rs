@@ -11,8 +11,8 @@ use super::MeasureSection;
 use super::algorithm::{Adversarial, AlgorithmKind, HeadReads};
 use super::language::LanguageSection;
 use super::model::ModelSection;
-use super::objective::{EvaluateSection, LabelKind, ObjectiveKind, ObjectiveSection, Positions};
-use super::train::{OptimizerKind, ScheduleKind, TrainSection};
+use super::objective::{EvaluateSection, ObjectiveKind, ObjectiveSection, Positions};
+use super::train::{OptimizerKind, TrainSection};
 use crate::model::Reach;
 use crate::ops::{KernelChoice, VariantError};
 
@@ -71,6 +71,12 @@ impl AdapterSection {
 }
 
 impl RunConfig {
+    /// Peak learning rate of the config's model.
+    pub fn peak_lr(&self) -> f64 {
+        let width = self.model.model_config(64, self.language.longest()).hidden_size;
+        self.train.peak_lr(width)
+    }
+
     /// Names what cannot be, with the key it stands at.
     pub(super) fn check(&self) -> Result<(), (String, String)> {
         let bad = |key: &str, message: String| Err((key.to_string(), message));
@@ -120,14 +126,11 @@ impl RunConfig {
             }
         }
         t.algorithm.check()?;
-        if matches!(t.algorithm, AlgorithmKind::LabelNoise(_)) && self.objective.labels == LabelKind::Expected {
+        if matches!(t.algorithm, AlgorithmKind::LabelNoise(_)) && self.objective.labels.is_soft() {
             let message = "noise replaces sampled labels; set `objective.labels = \"sampled\"`";
             return bad("train.algorithm", message.into());
         }
-        let (ScheduleKind::Linear(w) | ScheduleKind::Constant(w) | ScheduleKind::Cosine(w)) = &t.schedule;
-        if !(0.0..=1.0).contains(&w.warmup) {
-            return bad("train.schedule.warmup", format!("{} is a share of the steps, 0 to 1", w.warmup));
-        }
+        t.check_course()?;
         if t.sentences == Some(0) {
             return bad("train.sentences", "must be at least 1; leave it out for ever new sentences".into());
         }

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::algorithm::AlgorithmKind;
+use super::schedule::{ScheduleKind, Warmup};
 
 /// AdamW, as torch.optim.AdamW. Weight decay applies to matrices, not to biases and layer norms.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -65,54 +66,52 @@ impl OptimizerKind {
     }
 }
 
-/// Share of the steps over which the learning rate rises from 0.
+/// The step of another run that a run begins at: with its weights and moments, at its place in the data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Warmup {
-    /// Share of all steps over which the learning rate rises linearly from 0.
-    pub warmup: f64,
+#[serde(deny_unknown_fields)]
+pub struct Branch {
+    /// Folder of the other run, relative to the config file.
+    pub from: PathBuf,
+    /// Steps of it that this run begins behind; its checkpoint of that step must be there (`train.keep_checkpoints`).
+    pub step: u64,
 }
 
-impl Default for Warmup {
-    fn default() -> Self {
-        Warmup { warmup: 0.06 }
+/// Learning rate and head by the model's width, so that one config goes for several: of a model of width d the learning
+/// rate is multiplied by (base / d)^lr, and the scale of the norm before the output begins at (base / d)^head.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WidthScaling {
+    /// The width at which nothing is changed.
+    pub base: u32,
+    /// Exponent of the learning rate; 0 leaves it as it is.
+    #[serde(default = "WidthScaling::default_lr")]
+    pub lr: f64,
+    /// Exponent of the norm's scale; 0 begins at 1 as without it.
+    #[serde(default = "WidthScaling::default_head")]
+    pub head: f64,
+}
+
+impl WidthScaling {
+    fn default_lr() -> f64 {
+        1.0
+    }
+    fn default_head() -> f64 {
+        0.5
+    }
+
+    /// What the learning rate and the norm's scale are multiplied by in a model of a width.
+    pub fn factors(&self, width: u32) -> [f64; 2] {
+        let ratio = f64::from(self.base) / f64::from(width);
+        [ratio.powf(self.lr), ratio.powf(self.head)]
     }
 }
 
-/// The course of the learning rate after warm-up.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "kind", rename_all = "lowercase")]
-pub enum ScheduleKind {
-    /// Falls linearly to 0 at the last step.
-    Linear(Warmup),
-    /// Stays.
-    Constant(Warmup),
-    /// Falls to 0 along half a cosine.
-    Cosine(Warmup),
-}
-
-impl ScheduleKind {
-    /// Factor on the peak learning rate at a step counted from 0.
-    ///
-    /// ```
-    /// use lowland::config::{ScheduleKind, Warmup};
-    /// let schedule = ScheduleKind::Linear(Warmup { warmup: 0.5 });
-    /// assert_eq!([schedule.factor(0, 4), schedule.factor(1, 4), schedule.factor(3, 4)], [0.5, 1.0, 0.5]);
-    /// ```
-    pub fn factor(&self, step: u64, steps: u64) -> f64 {
-        let (ScheduleKind::Linear(w) | ScheduleKind::Constant(w) | ScheduleKind::Cosine(w)) = self;
-        let warm = (w.warmup * steps as f64).round();
-        let now = step as f64;
-        if now < warm {
-            return (now + 1.0) / warm;
-        }
-        let left = ((steps as f64 - now) / (steps as f64 - warm).max(1.0)).clamp(0.0, 1.0);
-        match self {
-            ScheduleKind::Linear(_) => left,
-            ScheduleKind::Constant(_) => 1.0,
-            ScheduleKind::Cosine(_) => 0.5 * (1.0 - (std::f64::consts::PI * left).cos()),
-        }
-    }
+/// Ends training before its last step.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Stop {
+    /// Training ends at the first evaluation whose excess loss is this or less, in nats.
+    pub excess: f64,
 }
 
 /// The precision of products.
@@ -132,6 +131,10 @@ pub enum Precision {
 pub struct TrainSection {
     /// Optimiser steps; a finished run goes on when they are raised.
     pub steps: u64,
+    /// { excess = 0.006 }: ends training at the first evaluation (`evaluate_every`) whose exact excess loss is this or
+    /// less. Left out: takes all `steps`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop: Option<Stop>,
     /// Sentences of the training set, gone over again and again, in another order each time. Left out: ever new ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sentences: Option<u64>,
@@ -142,12 +145,21 @@ pub struct TrainSection {
     pub micro_batch: Option<u32>,
     /// { kind = "adamw", lr, betas, eps, weight_decay } or { kind = "sgd", lr, momentum, weight_decay }.
     pub optimizer: OptimizerKind,
+    /// { base = 16, lr = 1.0, head = 0.5 }: multiplies the learning rate by (base / width)^lr, and begins with a scale of
+    /// the norm before the output of (base / width)^head. Left out: neither depends on the width.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub width: Option<WidthScaling>,
     /// Beside the optimiser's step: { kind = "plain" }, which is nothing, { kind = "label-noise", probability },
-    /// { kind = "sam", rho } or { kind = "adversarial", task, weight, ... }. Left out: plain.
+    /// { kind = "sam", rho, norm } or { kind = "adversarial", task, weight, ... }. Left out: plain.
     #[serde(skip_serializing_if = "AlgorithmKind::is_plain")]
     pub algorithm: AlgorithmKind,
-    /// { kind = "linear" | "constant" | "cosine", warmup = share of the steps }.
+    /// { kind = "linear" | "constant" | "cosine", warmup = share of the steps }, or { kind = "wsd", warmup, decay = share
+    /// of the steps, the last ones, floor = share of the peak }.
     pub schedule: ScheduleKind,
+    /// β of an exponential average of the weights, as 0.999: the mean of those behind each step so far, step i of t
+    /// weighing β^(t - i). It becomes a model of its own, `model-ema`, with an evaluation of its own. Left out: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ema: Option<f64>,
     /// Largest norm of the gradient over all parameters; 0 is no clipping.
     pub clip: f64,
     /// Steps between checkpoints, with one at the end; 0 is none but the one at an interrupt.
@@ -167,6 +179,11 @@ pub struct TrainSection {
     /// Model folder to begin with instead of random weights, relative to the config file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_from: Option<PathBuf>,
+    /// { from = folder of a run, step = N }: begins behind step N of another run, as a branch of it, with its weights
+    /// and moments and at its place in the data. `steps`, and the shares of a schedule, count from the other's
+    /// beginning.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub branch: Option<Branch>,
     /// Steps between evaluations; 0 evaluates at the end only.
     pub evaluate_every: u64,
 }
@@ -175,12 +192,15 @@ impl Default for TrainSection {
     fn default() -> Self {
         TrainSection {
             steps: 2000,
+            stop: None,
             sentences: None,
             batch_size: 256,
             micro_batch: None,
             optimizer: OptimizerKind::AdamW(AdamW::default()),
+            width: None,
             algorithm: AlgorithmKind::default(),
             schedule: ScheduleKind::Linear(Warmup::default()),
+            ema: None,
             clip: 0.0,
             precision: Precision::F32,
             loss_scale: None,
@@ -188,6 +208,7 @@ impl Default for TrainSection {
             checkpoint_every: 500,
             keep_checkpoints: 3,
             start_from: None,
+            branch: None,
             evaluate_every: 100,
         }
     }
@@ -198,6 +219,58 @@ impl TrainSection {
     pub fn loss_scale(&self) -> f32 {
         let default = if self.precision == Precision::Mixed { 1024.0 } else { 1.0 };
         self.loss_scale.unwrap_or(default) as f32
+    }
+
+    /// Peak learning rate of a model of a width.
+    pub fn peak_lr(&self, width: u32) -> f64 {
+        self.optimizer.lr() * self.width.map_or(1.0, |scaling| scaling.factors(width)[0])
+    }
+
+    /// The step that the run begins at.
+    pub fn first_step(&self) -> u64 {
+        self.branch.as_ref().map_or(0, |branch| branch.step)
+    }
+
+    /// Names what cannot be about when training begins and ends, with the key it stands at.
+    pub(super) fn check_course(&self) -> Result<(), (String, String)> {
+        let bad = |key: &str, message: String| Err((format!("train.{key}"), message));
+        self.schedule.check()?;
+        if let Some(WidthScaling { base, lr, head }) = self.width {
+            if base == 0 {
+                return bad("width.base", "must be at least 1: the width at which nothing is changed".into());
+            }
+            for (key, exponent) in [("width.lr", lr), ("width.head", head)] {
+                if !exponent.is_finite() {
+                    return bad(key, format!("{exponent} must be a number, as 1.0 or 0.5"));
+                }
+            }
+            if head != 0.0 && self.start_from.is_some() {
+                return bad("width.head", "is about new weights; set it to 0 with `train.start_from`".into());
+            }
+        }
+        if let Some(ema) = self.ema
+            && !(ema > 0.0 && ema < 1.0)
+        {
+            return bad("ema", format!("{ema} must lie between 0 and 1, as 0.999; leave it out for no average"));
+        }
+        if let Some(Stop { excess }) = self.stop {
+            if !(excess > 0.0 && excess.is_finite()) {
+                return bad("stop.excess", format!("{excess} must be positive, in nats"));
+            }
+            if self.evaluate_every == 0 {
+                return bad("stop", "looks at evaluations on the way; set `train.evaluate_every`".into());
+            }
+        }
+        if let Some(branch) = &self.branch {
+            if self.start_from.is_some() {
+                return bad("branch", "brings its weights along; leave out `train.start_from`".into());
+            }
+            if self.steps <= branch.step {
+                let message = format!("{} leaves nothing to train behind step {}", self.steps, branch.step);
+                return bad("steps", format!("{message}, where `train.branch` begins; they count from the other's 0"));
+            }
+        }
+        Ok(())
     }
 
     /// Sentences at once.

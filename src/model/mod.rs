@@ -8,6 +8,7 @@
 //! assert_eq!(encoder.parameters[0].name, "roberta_prelayernorm.embeddings.word_embeddings.weight");
 //! ```
 
+mod blocks;
 mod builder;
 mod config;
 mod encoder;
@@ -42,6 +43,7 @@ mod weights_file;
 mod weights_folder;
 mod weights_writer;
 
+pub(crate) use blocks::{block_counts, segments};
 pub use config::{ModelConfig, SizeError};
 pub use encoder::{Encoder, Head};
 pub use enlarge::{EnlargeError, Enlargement, Size, check_enlarge, enlarge};

@@ -26,6 +26,7 @@ pub(crate) mod adversary;
 pub(crate) mod attention;
 mod attention_tangent;
 pub mod batch;
+pub(crate) mod block_ascent;
 pub(crate) mod cached_attention;
 pub(crate) mod column_sum;
 pub(crate) mod concat;

@@ -1,5 +1,5 @@
 //! What happens to a gradient: accumulation over micro-batches, its norm, clipping, AdamW and SGD; for sharpness-aware
-//! minimisation a step up along it and back. Not an operation of the graph but programs of their own, over whole
+//! minimisation a step up along it and back; and the average of the parameters behind it. Not an operation of the graph but programs of their own, over whole
 //! chunks. Shader: `shaders/optimizer.wgsl`.
 
 use crate::gpu::{Buffer, Count, Dispatch, Grid, Kernel};
@@ -146,4 +146,24 @@ pub fn apply(rule: Rule, chunks: &[ChunkBuffers], shared: &Shared) -> Vec<Dispat
         }
     };
     chunks.iter().enumerate().map(one).collect()
+}
+
+/// averaged ← averaged + w (θ − averaged), w the step's [`average_weight`]; nothing where something was not finite.
+pub fn average(chunks: &[ChunkBuffers], averaged: &[Buffer], shared: &Shared) -> Vec<Dispatch> {
+    let one = |(i, (chunk, averaged)): (usize, (&ChunkBuffers, &Buffer))| {
+        let average = kernel::Average {
+            settled: shared.state.clone(),
+            theta: chunk.theta.clone(),
+            averaged: averaged.clone(),
+            params: sized(chunk.size4),
+        };
+        average.dispatch(format!("average {i}"), flat(chunk.size4))
+    };
+    chunks.iter().zip(averaged).enumerate().map(one).collect()
+}
+
+/// What the newest weights weigh in an exponential average of decay `beta` that has `taken` weights before them:
+/// (1 − β) / (1 − β^t), t = `taken` + 1. The first weigh all.
+pub fn average_weight(beta: f64, taken: u64) -> f64 {
+    (1.0 - beta) / (1.0 - beta.powf((taken + 1) as f64))
 }

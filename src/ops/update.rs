@@ -2,6 +2,7 @@
 //! The dispatches are those of [`optimizer`](super::optimizer); the f64 twin is
 //! [`reference::optimizer`](crate::reference::optimizer).
 
+use super::block_ascent::{self, Climbed, Segment};
 use super::optimizer::{self, ChunkBuffers, Rule, Shared};
 use super::statistics;
 use crate::gpu::{Buffer, Dispatch, Gpu, GpuError};
@@ -121,6 +122,26 @@ impl Optimizer {
         optimizer::ascend(rho, self.treatment.scale, &self.chunks, saved, &self.shared)
     }
 
+    /// saved ← θ, θ ← θ + ε scaled by blocks, [`block_ascent::ascend`].
+    ///
+    /// # Errors
+    /// What the adapter says.
+    pub fn ascend_blocks(
+        &self,
+        gpu: &Gpu,
+        rho: f32,
+        segments: &[Segment],
+        saved: &[Buffer],
+    ) -> Result<Vec<Dispatch>, GpuError> {
+        let one = |(chunk, saved): (&ChunkBuffers, &Buffer)| Climbed {
+            theta: chunk.theta.clone(),
+            gradient: chunk.gradient.clone(),
+            saved: saved.clone(),
+        };
+        let chunks: Vec<Climbed> = self.chunks.iter().zip(saved).map(one).collect();
+        block_ascent::ascend(gpu, rho, segments, &chunks, &self.shared.state)
+    }
+
     /// θ ← saved.
     pub fn descend(&self, saved: &[Buffer]) -> Vec<Dispatch> {
         optimizer::descend(&self.chunks, saved)
@@ -130,6 +151,11 @@ impl Optimizer {
     /// at.
     pub fn apply(&self) -> Vec<Dispatch> {
         optimizer::apply(self.rule.rounded(), &self.chunks, &self.shared)
+    }
+
+    /// averaged ← averaged + w (θ − averaged), with the w that [`numbers`](Self::numbers) gave.
+    pub fn average(&self, averaged: &[Buffer]) -> Vec<Dispatch> {
+        optimizer::average(&self.chunks, averaged, &self.shared)
     }
 
     /// Norm, log line and update.

@@ -26,6 +26,14 @@ pub fn ascended(theta: &[f64], g: &[f64], rho: f64) -> Vec<f64> {
     theta.iter().zip(g).map(|(x, g)| if norm > 0.0 { x + rho * g / norm } else { *x }).collect()
 }
 
+/// Σ β^(t−i) θᵢ / Σ β^(t−i) over the parameters of steps i = 1..t.
+pub fn averaged(thetas: &[Vec<f64>], beta: f64) -> Vec<f64> {
+    let weight = |i: usize| beta.powf((thetas.len() - 1 - i) as f64);
+    let whole: f64 = (0..thetas.len()).map(weight).sum();
+    let sum = |j: usize| thetas.iter().enumerate().map(|(i, theta)| weight(i) * theta[j]).sum::<f64>();
+    (0..thetas.first().map_or(0, Vec::len)).map(|j| sum(j) / whole).collect()
+}
+
 /// Takes one step. Momentum, ε and decay are in single precision, as the kernels have them; β₁ and β₂ are not.
 pub fn step(rule: UpdateRule, treatment: Treatment, lr: f64, state: &mut State, g: &[f64]) {
     state.taken += 1;

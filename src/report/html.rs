@@ -50,7 +50,11 @@ pub fn page(run: &Run) -> String {
     let known = run.evaluations.last().and_then(|e| e.known);
     let status = match &run.result {
         Some(RunResult::Diverged(d)) => format!("Diverged at step {}: {} was not finite.", d.step, d.tensor),
-        Some(RunResult::Done(_)) => "Finished.".into(),
+        Some(RunResult::Done(outcome)) => match outcome.stop {
+            Some(stop) if stop.reached => format!("Finished at an excess loss of {} or less.", stop.excess),
+            Some(stop) => format!("Finished; an excess loss of {} was not reached.", stop.excess),
+            None => "Finished.".into(),
+        },
         None => "Not finished: the figures show how far it has come.".to_string(),
     };
     format!(

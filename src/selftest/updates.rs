@@ -2,7 +2,7 @@
 
 use super::{Case, Outcome};
 use crate::gpu::{Buffer, Dispatch, Gpu, GpuError, Program, Step};
-use crate::ops::optimizer::ChunkBuffers;
+use crate::ops::optimizer::{ChunkBuffers, average_weight};
 use crate::ops::{Optimizer, Treatment, UpdateRule, Variants};
 use crate::random::{Purpose, Stream};
 use crate::reference::optimizer::{self as twin, State};
@@ -20,13 +20,15 @@ pub(super) struct Update {
     treatment: Treatment,
     /// Length of an ascent before each step, undone after its gradient (sharpness-aware minimisation).
     rho: Option<f32>,
+    /// Decay of an average of the parameters behind each step.
+    average: Option<f64>,
     /// The step whose gradient is not finite: from it on nothing moves.
     broken: Option<usize>,
 }
 
 /// The cases, with their names.
 pub(super) fn updates() -> Vec<(String, Update)> {
-    let plain = |rule| Update { rule, treatment: Treatment::PLAIN, rho: None, broken: None };
+    let plain = |rule| Update { rule, treatment: Treatment::PLAIN, rho: None, average: None, broken: None };
     let clipped = Treatment { clip: 2.0, scale: 1024.0 };
     let sgd = |momentum| UpdateRule::Sgd { momentum, decay: 0.01 };
     [
@@ -37,18 +39,24 @@ pub(super) fn updates() -> Vec<(String, Update)> {
         ("AdamW, a gradient that is not finite", Update { broken: Some(1), ..plain(UpdateRule::ADAMW) }),
         ("SGD", plain(sgd(0.0))),
         ("SGD with momentum, clipped", Update { treatment: clipped, ..plain(sgd(0.9)) }),
+        ("SGD and an average", Update { average: Some(0.6), ..plain(sgd(0.9)) }),
+        (
+            "an average, a gradient that is not finite",
+            Update { average: Some(0.6), broken: Some(1), ..plain(sgd(0.9)) },
+        ),
         ("SGD after an ascent", Update { rho: Some(0.05), ..plain(sgd(0.0)) }),
     ]
     .map(|(name, update)| (format!("update: {name}"), update))
     .into()
 }
 
-/// Parameters, gradients, moments and what an ascent saves of every chunk, and the optimiser over them.
+/// Parameters, gradients, moments, average and what an ascent saves of every chunk, and the optimiser over them.
 struct Setting {
     theta: Vec<Buffer>,
     gradients: Vec<Buffer>,
     moments: [Vec<Buffer>; 2],
     saved: Vec<Buffer>,
+    averaged: Vec<Buffer>,
     optimizer: Optimizer,
 }
 
@@ -56,7 +64,8 @@ impl Setting {
     fn new(gpu: &Gpu, update: &Update) -> Result<Setting, GpuError> {
         let sizes = CHUNKS.map(|(size4, _)| u64::from(size4) * 16);
         let made = || gpu.buffers("the chunks", &sizes);
-        let (theta, gradients, moments, saved) = (made()?, made()?, [made()?, made()?], made()?);
+        let (theta, gradients, moments) = (made()?, made()?, [made()?, made()?]);
+        let (saved, averaged) = (made()?, made()?);
         let kept = update.rule.moments();
         let chunk = |(i, (size4, decay)): (usize, (u32, bool))| ChunkBuffers {
             theta: theta[i].clone(),
@@ -68,7 +77,7 @@ impl Setting {
         };
         let chunks = CHUNKS.into_iter().enumerate().map(chunk).collect();
         let optimizer = Optimizer::new(gpu, update.rule, update.treatment, chunks, RATES.len() as u32)?;
-        Ok(Setting { theta, gradients, moments, saved, optimizer })
+        Ok(Setting { theta, gradients, moments, saved, averaged, optimizer })
     }
 
     /// What is done once the gradient is there: up along it, where the case has an ascent, and the update.
@@ -80,6 +89,9 @@ impl Setting {
             down.extend(o.descend(&self.saved));
         }
         down.extend(o.apply());
+        if update.average.is_some() {
+            down.extend(o.average(&self.averaged));
+        }
         [up, down]
     }
 }
@@ -124,7 +136,7 @@ pub(super) fn run(gpu: &Gpu, variants: &Variants, case: &Case, update: &Update) 
     let zeros = vec![0.0f32; size];
     let start = normal(0, size);
     write(gpu, &setting.theta, &start);
-    setting.moments.iter().for_each(|moment| write(gpu, moment, &zeros));
+    setting.moments.iter().chain([&setting.averaged]).for_each(|chunks| write(gpu, chunks, &zeros));
     let decayed = CHUNKS.iter().flat_map(|(size4, decay)| vec![*decay; 4 * *size4 as usize]).collect();
     let mut state = State { theta: wide(&start), first: wide(&zeros), second: wide(&zeros), decayed, taken: 0 };
     let mut worst = (0.0, String::new());
@@ -139,10 +151,11 @@ pub(super) fn run(gpu: &Gpu, variants: &Variants, case: &Case, update: &Update) 
             worst = (error, what.to_string());
         }
     };
-    let mut norms = Vec::new();
+    let (mut norms, mut thetas) = (Vec::new(), Vec::new());
     let mut still = false;
     for (taken, lr) in RATES.into_iter().enumerate() {
-        let numbers = setting.optimizer.numbers(taken as u64, lr);
+        let mut numbers = setting.optimizer.numbers(taken as u64, lr);
+        numbers[5] = update.average.map_or(0.0, |beta| average_weight(beta, taken as u64) as f32);
         let step = Step { counter: [taken as u32, 0], user: numbers, ..Step::default() };
         if let Some(rho) = update.rho {
             let along = normal(100 + taken as u64, size);
@@ -162,6 +175,10 @@ pub(super) fn run(gpu: &Gpu, variants: &Variants, case: &Case, update: &Update) 
         norms.push(twin::norm(&wide(&gradient), update.treatment.scale));
         if !still {
             twin::step(update.rule, update.treatment, lr, &mut state, &wide(&gradient));
+            thetas.push(state.theta.clone());
+        }
+        if let Some(beta) = update.average {
+            compare("the average", &read(gpu, &setting.averaged)?, &twin::averaged(&thetas, beta));
         }
         compare("theta", &read(gpu, &setting.theta)?, &state.theta);
         for ((name, moment), want) in

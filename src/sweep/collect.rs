@@ -249,8 +249,8 @@ impl SweepPlan {
         let train = &run.resolved.config.train;
         Some(Row {
             batch_size: train.batch_size,
-            learning_rate: train.optimizer.lr(),
-            noise_time: noise_time(train, at.step),
+            learning_rate: run.resolved.config.peak_lr(),
+            noise_time: noise_time(train, run.resolved.config.peak_lr(), at.step),
             parameters: folder::result(&folder)?.parameters,
             ..Row::default()
         })
@@ -302,13 +302,14 @@ impl SweepPlan {
     }
 }
 
-/// Σ η² / B over the first `steps` steps. Momentum μ makes η as large as η / (1 - μ).
-fn noise_time(train: &TrainSection, steps: u64) -> f64 {
+/// Σ η² / B over the run's own steps up to `steps`. Momentum μ makes η as large as η / (1 - μ).
+fn noise_time(train: &TrainSection, peak: f64, steps: u64) -> f64 {
     let momentum = match &train.optimizer {
         OptimizerKind::Sgd(sgd) => sgd.momentum,
         OptimizerKind::AdamW(_) => 0.0,
     };
-    let lr = train.optimizer.lr() / (1.0 - momentum);
-    let squares: f64 = (0..steps).map(|step| (lr * train.schedule.factor(step, train.steps)).powi(2)).sum();
+    let lr = peak / (1.0 - momentum);
+    let squares: f64 =
+        (train.first_step()..steps).map(|step| (lr * train.schedule.factor(step, train.steps)).powi(2)).sum();
     squares / f64::from(train.batch_size)
 }

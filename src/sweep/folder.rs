@@ -63,6 +63,13 @@ impl SweepPlan {
         run.given.is_some() || result(&self.folder(run)).is_some()
     }
 
+    /// The step of a run's last model: what may end before `train.steps` has ended at one that its result knows.
+    fn last_step(&self, run: &PlannedRun) -> u64 {
+        let train = &run.resolved.config.train;
+        let ended = train.stop.and_then(|_| result(&self.folder(run))).map(|outcome| outcome.steps);
+        ended.unwrap_or(train.steps)
+    }
+
     /// The models of a run that are examined, in order of steps, whether they are there or not.
     pub(super) fn models(&self, run: &PlannedRun) -> Vec<ModelAt> {
         let folder = self.folder(run);
@@ -71,6 +78,7 @@ impl SweepPlan {
             return vec![ModelAt { step: 0, last: true, model, answers }];
         }
         let train = &run.resolved.config.train;
+        let last = self.last_step(run);
         let at = |step: u64, last: bool, model: PathBuf| ModelAt {
             step,
             last,
@@ -81,18 +89,18 @@ impl SweepPlan {
         if self.examine.models == Models::Checkpoints {
             if let Some(start) = self.start_of(run) {
                 let folder = self.folder(start);
-                let step = start.resolved.config.train.steps;
+                let step = self.last_step(start);
                 let answers = folder.join("examined").join(format!("step-{step}"));
                 all.push(ModelAt { step: 0, last: false, model: folder.join("model"), answers });
             }
             let every = train.checkpoint_every;
-            let steps = train.steps.saturating_sub(1).checked_div(every).unwrap_or(0);
-            all.extend((1..=steps).map(|i| {
+            let steps = last.saturating_sub(1).checked_div(every).unwrap_or(0);
+            all.extend((train.first_step() / every.max(1) + 1..=steps).map(|i| {
                 let step = i * every;
                 at(step, false, folder.join("checkpoints").join(format!("step-{step}")))
             }));
         }
-        all.push(at(train.steps, true, folder.join("model")));
+        all.push(at(last, true, folder.join("model")));
         all
     }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Encoder, ModelError, Vocabulary, Weights, WeightsFile, save};
+use crate::model::{Encoder, ModelError, Parameter, Vocabulary, Weights, WeightsFile, save};
 
 /// A whole checkpoint on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +32,9 @@ pub struct State {
     /// `train.steps` of that config; absent in files of versions up to 0.1.0.
     #[serde(default)]
     pub steps: Option<u64>,
+    /// Steps in the average of the weights, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub averaged: Option<u64>,
     /// Lines of the log since the last one that was written, or those of that one.
     #[serde(default)]
     pub recent: Vec<Recent>,
@@ -110,6 +113,22 @@ pub struct NamedTensor {
     pub values: Vec<f32>,
 }
 
+/// What a checkpoint holds of a trainer.
+#[derive(Clone, Copy, Debug)]
+pub struct Contents<'a> {
+    /// The model's.
+    pub weights: &'a Weights,
+    /// The optimiser's.
+    pub moments: &'a [Weights],
+    /// The average of the weights, where there is one.
+    pub average: Option<&'a Weights>,
+    /// What an algorithm keeps beside the optimiser.
+    pub algorithm: &'a [NamedTensor],
+}
+
+/// The average of the weights, under the names of the model's file.
+const AVERAGE: &str = "ema.safetensors";
+
 /// What an algorithm keeps beside the optimiser.
 const ALGORITHM: &str = "algorithm.safetensors";
 
@@ -137,10 +156,9 @@ impl Checkpoint {
         state: &State,
         encoder: &Encoder,
         vocabulary: &Vocabulary,
-        weights: &Weights,
-        moments: &[Weights],
-        algorithm: &[NamedTensor],
+        contents: Contents<'_>,
     ) -> Result<Checkpoint, ModelError> {
+        let Contents { weights, moments, average, algorithm } = contents;
         std::fs::create_dir_all(root).map_err(io(root))?;
         let step = state.step;
         let folder = root.join(format!("step-{step}"));
@@ -163,6 +181,12 @@ impl Checkpoint {
                     .map(|((p, v), n)| (n.as_str(), p.shape.as_slice(), v.as_slice()))
             });
             let path = temporary.join("moments.safetensors");
+            crate::model::save_tensors(&path, tensors).map_err(io(&path))?;
+        }
+        if let Some(average) = average {
+            let path = temporary.join(AVERAGE);
+            let named = encoder.parameters.iter().zip(&average.0);
+            let tensors = named.map(|(p, v)| (p.name.as_str(), p.shape.as_slice(), v.as_slice()));
             crate::model::save_tensors(&path, tensors).map_err(io(&path))?;
         }
         if !algorithm.is_empty() {
@@ -236,23 +260,26 @@ impl Checkpoint {
         }
         let path = self.folder.join("moments.safetensors");
         let mut file = WeightsFile::read(&path)?;
-        MOMENTS[..count]
-            .iter()
-            .map(|moment| {
-                let values = encoder.parameters.iter().map(|p| {
-                    let name = format!("{moment}.{}", p.name);
-                    match file.tensors.remove(&name) {
-                        Some((shape, values)) if shape == p.shape => Ok(values),
-                        _ => Err(ModelError::Format {
-                            path: path.clone(),
-                            message: format!("tensor `{name}` is missing or mis-shaped"),
-                        }),
-                    }
-                });
-                Ok(Weights(values.collect::<Result<_, _>>()?))
-            })
-            .collect()
+        MOMENTS[..count].iter().map(|moment| taken(&mut file, &path, encoder, &format!("{moment}."))).collect()
     }
+
+    /// The average of the weights.
+    pub fn average(&self, encoder: &Encoder) -> Result<Weights, ModelError> {
+        let path = self.folder.join(AVERAGE);
+        taken(&mut WeightsFile::read(&path)?, &path, encoder, "")
+    }
+}
+
+/// Takes a number for each parameter out of a file, under its name behind `prefix`.
+fn taken(file: &mut WeightsFile, path: &Path, encoder: &Encoder, prefix: &str) -> Result<Weights, ModelError> {
+    let one = |p: &Parameter| {
+        let name = format!("{prefix}{}", p.name);
+        match file.tensors.remove(&name) {
+            Some((shape, values)) if shape == p.shape => Ok(values),
+            _ => Err(ModelError::Format { path: path.into(), message: MissingTensor(name).to_string() }),
+        }
+    };
+    Ok(Weights(encoder.parameters.iter().map(one).collect::<Result<_, _>>()?))
 }
 
 /// Removes what attempts left that were killed while they wrote a checkpoint. Only for who holds the run's claim.

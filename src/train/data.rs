@@ -10,6 +10,7 @@ use std::time::Duration;
 use rayon::prelude::*;
 
 use super::evaluate::{KnownSentence, held_out_sentence, masked_in_turn, masked_place, masked_sentences, next_words};
+use super::labels::mixed_label;
 use super::masks::{bernoulli_positions, several};
 use super::order::{Example, TrainingSet};
 use crate::config::{
@@ -69,15 +70,16 @@ impl Corpus {
                 (language, vocabulary)
             }
         };
-        if objective.labels == LabelKind::Expected && objective.mask != MaskPolicy::One {
+        if objective.labels.is_soft() && objective.mask != MaskPolicy::One {
             return Err(ConfigError {
                 place: "objective.labels".into(),
                 message:
-                    "\"expected\" labels are defined with one masked word a sentence; set `objective.mask = \"one\"`"
+                    "labels from the exact conditionals (\"expected\", \"mix\") are defined with one masked word a \
+                          sentence; set `objective.mask = \"one\"`"
                         .into(),
             });
         }
-        if objective.labels == LabelKind::Expected {
+        if objective.labels.is_soft() {
             language.truth().map_err(|none| ConfigError::at("objective.labels", none))?;
         }
         let tokens = Arc::new(vocabulary.ids());
@@ -129,7 +131,7 @@ impl Corpus {
 
     /// The same where a config that asks for what is known was opened.
     fn checked_truth(&self) -> &dyn Truth {
-        self.truth().expect("`open` refuses expected labels of a language whose truth is not known")
+        self.truth().expect("`open` refuses soft labels of a language whose truth is not known")
     }
 
     /// That a model, whose ids these are, can be asked what the objective asks.
@@ -162,15 +164,27 @@ impl Corpus {
             return match self.objective.labels {
                 LabelKind::Sampled => sentence,
                 LabelKind::Expected => next_words(self.checked_truth(), &self.tokens, &words, positions).sentence,
+                LabelKind::Mix(mix) => {
+                    let known = self.checked_truth().prefixes(&words).expect("a sentence of the language is possible");
+                    // Behind the last word stands the end, which is the last of the conditionals' entries.
+                    let label = |k: usize| words.get(k).map_or(known.next[k].len() - 1, |w| *w as usize);
+                    let soft = |k: usize| self.tokens.soft_label(&mixed_label(&mix, &known.next[k], label(k)));
+                    Sentence { soft: positions.map(soft).collect(), ..sentence }
+                }
             };
         }
         match self.objective.mask {
             MaskPolicy::One => {
                 let position = masked_place(&self.tokens, self.seed, example.masking, &words);
                 let mut sentence = self.tokens.mask(&words, position);
-                if self.objective.labels == LabelKind::Expected {
-                    let known = self.checked_truth().conditional_at(&words, position);
-                    sentence.soft = vec![self.tokens.soft_label(&known)];
+                let known = || self.checked_truth().conditional_at(&words, position);
+                match self.objective.labels {
+                    LabelKind::Sampled => {}
+                    LabelKind::Expected => sentence.soft = vec![self.tokens.soft_label(&known())],
+                    LabelKind::Mix(mix) => {
+                        let label = words[position] as usize;
+                        sentence.soft = vec![self.tokens.soft_label(&mixed_label(&mix, &known(), label))];
+                    }
                 }
                 sentence
             }

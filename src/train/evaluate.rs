@@ -10,6 +10,7 @@
 //! sentences, the positions of one of which belong together, that of a ratio of sums.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::data::{Corpus, held_out_seed};
 use super::held_out::HeldOut;
@@ -53,8 +54,14 @@ pub struct Evaluation {
     pub notes: Vec<String>,
 }
 
-/// Held-out sentences with their exact conditionals, where those are known, made once, and the pass over them.
+/// Held-out sentences with their exact conditionals, where those are known, and the pass over them.
 pub struct Evaluator {
+    asked: Arc<Asked>,
+    pass: ForwardPass,
+}
+
+/// What models are asked, made once.
+struct Asked {
     /// A sentence for each position asked about, or one with all next words.
     sentences: Vec<Sentence>,
     /// What the conditionals of each sentence of the language say; or why none are known.
@@ -64,7 +71,7 @@ pub struct Evaluator {
     several: bool,
     /// Sentences of one forward batch.
     batch: usize,
-    pass: ForwardPass,
+    labels: Labels,
 }
 
 /// Sums over the positions of each sentence of what its exact conditionals say.
@@ -108,24 +115,34 @@ impl Evaluator {
         };
         let positions = made.iter().map(|own| own.iter().map(|s| s.masked.len()).sum()).collect();
         let sentences: Vec<Sentence> = made.into_iter().flatten().collect();
-        let batch = Evaluator::batch(batch);
-        let dims = dims_for(&sentences, batch);
-        let pass = ForwardPass::new(model, dims, Evaluator::labels(corpus), false)?;
-        Ok(Evaluator { sentences, known, positions, several, batch, pass })
+        let (batch, labels) = (Evaluator::batch(batch), Evaluator::labels(corpus));
+        Evaluator::asking(Arc::new(Asked { sentences, known, positions, several, batch, labels }), model)
+    }
+
+    /// Asks another model of the same sizes the same.
+    pub fn of(&self, model: &Model) -> Result<Evaluator, GpuError> {
+        Evaluator::asking(self.asked.clone(), model)
+    }
+
+    fn asking(asked: Arc<Asked>, model: &Model) -> Result<Evaluator, GpuError> {
+        let dims = dims_for(&asked.sentences, asked.batch);
+        let pass = ForwardPass::new(model, dims, asked.labels, false)?;
+        Ok(Evaluator { asked, pass })
     }
 
     /// Evaluates the parameters as they are now.
     pub fn run(&self) -> Result<Evaluation, GpuError> {
-        let rows = self.pass.losses(&self.sentences)?;
+        let Asked { sentences, known, positions, several, .. } = self.asked.as_ref();
+        let rows = self.pass.losses(sentences)?;
         let mean = |of: fn(&RowLoss) -> f64| {
             let values: Vec<f64> = rows.iter().map(of).collect();
-            mean_of_sums(&sums_by_sentence(&values, &self.positions), &self.positions)
+            mean_of_sums(&sums_by_sentence(&values, positions), positions)
         };
-        let (sentences, positions) = (self.positions.len(), self.several.then_some(rows.len()));
-        let asked = Evaluation { sentences, positions, ..Evaluation::default() };
-        Ok(match &self.known {
+        let all = several.then_some(rows.len());
+        let asked = Evaluation { sentences: positions.len(), positions: all, ..Evaluation::default() };
+        Ok(match known {
             Ok(known) => {
-                let (excess, floor) = (mean(|row| row.divergence), mean_of_sums(&known.entropies, &self.positions));
+                let (excess, floor) = (mean(|row| row.divergence), mean_of_sums(&known.entropies, positions));
                 let paired = known.log_probabilities.as_ref().map(|known| self.paired(known)).transpose()?;
                 Evaluation {
                     loss: floor.value + excess.value,
@@ -152,13 +169,13 @@ impl Evaluator {
     /// Σ (log p - log p_model) / N at the words that stood there, log p being known of each sentence.
     fn paired(&self, known: &[f64]) -> Result<Estimate, GpuError> {
         let mut losses: Vec<f64> = Vec::new();
-        for chunk in self.sentences.chunks(self.batch) {
+        for chunk in self.asked.sentences.chunks(self.asked.batch) {
             let chunk: Vec<Sentence> = chunk.iter().map(certain).collect();
             losses.extend(self.pass.losses(&chunk)?.iter().map(|r| r.loss));
         }
-        let losses = sums_by_sentence(&losses, &self.positions);
+        let losses = sums_by_sentence(&losses, &self.asked.positions);
         let apart: Vec<f64> = known.iter().zip(losses).map(|(known, loss)| known + loss).collect();
-        Ok(mean_of_sums(&apart, &self.positions))
+        Ok(mean_of_sums(&apart, &self.asked.positions))
     }
 }
 

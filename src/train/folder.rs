@@ -21,9 +21,10 @@ use crate::interrupt;
 pub(crate) const CLAIM: &str = "run.lock";
 
 /// What a run leaves in its folder, and what gives way to another one.
-const LEFT: [&str; 9] = [
+const LEFT: [&str; 10] = [
     "checkpoints",
     "model",
+    "model-ema",
     "result.json",
     "metrics.jsonl",
     "run.json",
@@ -228,7 +229,8 @@ pub(super) fn storable(resolved: &Resolved, folder: &Path) -> Result<RunConfig, 
         ("language.sentences", &mut language.sentences),
     ];
     let single = single.into_iter().filter_map(|(key, path)| Some((key, path.as_mut()?)));
-    for (key, path) in single.chain(files).chain(tokens) {
+    let branch = config.train.branch.as_mut().map(|branch| ("train.branch.from", &mut branch.from));
+    for (key, path) in single.chain(branch).chain(files).chain(tokens) {
         *path = path_in(folder, path).ok_or_else(|| ConfigError {
             place: format!("{key} = {}", path.display()),
             message: "its path is not UTF-8 text, which config.toml could not hold; rename or move it".into(),

@@ -11,6 +11,7 @@
 //! ```
 
 mod adversary;
+mod branch;
 mod checkpoint;
 mod claim;
 mod data;
@@ -21,6 +22,7 @@ mod example_loss;
 mod folder;
 mod held_out;
 mod kernels;
+mod labels;
 mod masks;
 mod measure;
 mod measurement;
@@ -38,7 +40,7 @@ mod tune;
 mod windows;
 
 pub use adversary::{Adversary, AdversaryData, AdversaryLine};
-pub use checkpoint::{Checkpoint, Damage, MissingTensor, NamedTensor, Recent, State, checkpoints, newest};
+pub use checkpoint::{Checkpoint, Contents, Damage, MissingTensor, NamedTensor, Recent, State, checkpoints, newest};
 pub(crate) use claim::is_claimed;
 pub use claim::{Claim, Holder, Lost, Pace, Taken, release_all};
 pub use data::{Corpus, Micro, held_out_seed};
@@ -50,6 +52,7 @@ pub use example_loss::ExampleLoss;
 pub(crate) use folder::CLAIM;
 pub use held_out::HeldOut;
 pub use kernels::{Kernels, Source};
+pub use labels::mixed_label;
 pub use measure::{Instruments, measured_seed};
 pub use measurement::{Measurement, Ratios};
 pub use observer::{Observer, Progress, Quiet};
@@ -57,7 +60,7 @@ pub use order::Example;
 pub use past::Length;
 pub use plan::{PlanBytes, PlanReport, Refusal, plan};
 pub use result::{Divergence, RunResult};
-pub use run::{Outcome, RunError, Status, run, tune};
+pub use run::{Outcome, RunError, Status, Stopping, run, tune};
 pub use trainer::{LogLine, Trainer};
 pub use tune::{Measured, Subject, Tuning};
 pub use windows::{PartSums, Windows};

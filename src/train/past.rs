@@ -8,6 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::branch::Fork;
 use super::checkpoint::{Checkpoint, State, newest};
 use super::result::RunResult;
 use super::run::{Outcome, RunError};
@@ -23,12 +24,14 @@ pub struct Length {
 }
 
 /// What a run finds in its folder.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Past {
     /// The result, where there is nothing left to do.
     pub finished: Option<Outcome>,
     /// What the run goes on from.
     pub checkpoint: Option<(Checkpoint, State)>,
+    /// What it begins with where it is a branch and has no checkpoint of its own yet.
+    pub fork: Option<Fork>,
     /// Lengths that it had before, oldest first.
     pub lengths: Vec<Length>,
     /// Hashes that checkpoints of this run may have beside its own.
@@ -90,6 +93,12 @@ impl Known {
 }
 
 impl Past {
+    /// The state that the trainer starts in, where that is not new weights.
+    pub fn start(&self) -> Option<(&Checkpoint, &State)> {
+        let own = self.checkpoint.as_ref().map(|(checkpoint, state)| (checkpoint, state));
+        own.or(self.fork.as_ref().map(|fork| (&fork.checkpoint, &fork.state)))
+    }
+
     /// Looks into a folder.
     ///
     /// # Errors
@@ -182,7 +191,9 @@ impl View<'_> {
         let reached = self.done.as_ref().map(|o| o.steps);
         // Without a hash, what was planned is what was reached.
         let planned = own.or(reached).or(self.checkpoint.as_ref().and_then(|(_, s)| s.steps)).unwrap_or(self.steps());
-        if reached == Some(self.steps()) {
+        // More steps are not taken behind the bound of `train.stop` either.
+        let stopped = self.done.as_ref().is_some_and(|done| done.stop.is_some_and(|stop| stop.reached));
+        if reached.is_some_and(|taken| taken == self.steps() || stopped && taken < self.steps()) {
             return Ok(Past { finished: self.done.take(), ..Past::default() });
         }
         let steps = self.steps();

@@ -9,12 +9,12 @@ use super::measure::{Instruments, measure_error};
 use super::run::RunError;
 use super::setup::Setup;
 use super::trainer::{RING, rule_of, trainer_bytes};
-use crate::config::{AlgorithmKind, EvaluateSection, ObjectiveKind, Positions, Resolved};
+use crate::config::{AlgorithmKind, EvaluateSection, ObjectiveKind, Positions, Resolved, Sam, SamNorm};
 use crate::curvature::CurvatureError;
 use crate::gpu::{Excess, Gpu, GpuError, Limit};
 use crate::graph::fit;
-use crate::model::{Arena, Encoder, Model, Recipe};
-use crate::ops::{BatchBuffers, Dims, Labels, Variants};
+use crate::model::{Arena, Encoder, Model, Recipe, block_counts};
+use crate::ops::{BatchBuffers, Dims, Labels, Variants, block_ascent};
 
 /// What a run would take of its adapter.
 #[derive(Clone, Debug, Serialize)]
@@ -94,6 +94,8 @@ pub struct PlanBytes {
     pub optimizer: u64,
     /// What `train.algorithm` needs beside them.
     pub algorithm: u64,
+    /// The average of the weights, and the evaluation of that.
+    pub ema: u64,
     /// Results of nodes.
     pub activations: u64,
     /// The same without reuse of memory, scratch memory included.
@@ -147,7 +149,11 @@ pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
     let several = u64::from(train.micro_batch() < train.batch_size);
     let batch = gradient.batch_bytes(&model, dims);
     let algorithm = match (&train.algorithm, setup.head) {
-        (AlgorithmKind::Sam(_), _) => arena,
+        (AlgorithmKind::Sam(Sam { norm: SamNorm::Plain, .. }), _) => arena,
+        (AlgorithmKind::Sam(_), _) => {
+            let (segments, blocks) = block_counts(encoder);
+            arena + block_ascent::bytes(segments, blocks)
+        }
         (AlgorithmKind::Adversarial(a), Some(head)) => unless_refused(adversary_bytes(&model, head, a, RING))?,
         _ => 0,
     };
@@ -162,6 +168,8 @@ pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
         }
         None => 0,
     };
+    let averages = u64::from(train.ema.is_some());
+    let ema = averages * (arena + evaluation + 256 * evaluation_dispatches as u64);
     // A uniform of 256 bytes a dispatch, the optimiser's with it, and a log of 512 lines.
     let other = 256 * (dispatches + evaluation_dispatches) as u64 + trainer_bytes(encoder, arena);
     let bytes = PlanBytes {
@@ -169,6 +177,7 @@ pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
         gradients: arena * (1 + several),
         optimizer: arena * moments,
         algorithm,
+        ema,
         activations,
         activations_unshared: memory.unshared,
         activations_recomputed: recomputed,
@@ -178,7 +187,14 @@ pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
         evaluation,
         measure,
         other,
-        total: arena * (2 + several + moments) + memory.bytes() + batch + algorithm + evaluation + measure + other,
+        total: arena * (2 + several + moments)
+            + memory.bytes()
+            + batch
+            + algorithm
+            + ema
+            + evaluation
+            + measure
+            + other,
     };
     let micros = f64::from(train.batch_size.div_ceil(train.micro_batch()));
     let tokens = setup.corpus.language.longest() as u64;

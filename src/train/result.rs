@@ -10,7 +10,7 @@ use super::run::{Outcome, Status};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum RunResult {
-    /// It took all its steps.
+    /// It took all its steps, or all up to what `train.stop` asks for.
     Done(Box<Outcome>),
     /// It stopped at a step that was not finite.
     Diverged(Divergence),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::adversary::AdversaryData;
+use super::branch::Fork;
 use super::checkpoint::{MissingTensor, tidy};
 use super::claim::Lost;
 use super::data::Corpus;
@@ -114,11 +115,17 @@ pub struct Outcome {
     pub status: Status,
     /// Steps that were taken.
     pub steps: u64,
+    /// Of a run with `train.stop`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop: Option<Stopping>,
     /// Mean training loss of the last steps; `loss` is that of held-out sentences.
     pub training_loss: f64,
     /// On held-out sentences, at the end.
     #[serde(flatten)]
     pub evaluation: Evaluation,
+    /// That of the average of the weights, where there is one (`train.ema`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema: Option<Evaluation>,
     /// The last measurement of a config with `[measure]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub curvature: Option<Measurement>,
@@ -141,11 +148,20 @@ pub struct Outcome {
     pub folder: PathBuf,
 }
 
+/// Of a run with `train.stop`: whether its bound was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stopping {
+    /// The bound, in nats.
+    pub excess: f64,
+    /// Whether an evaluation was at or below it, which ended training; else all steps were taken.
+    pub reached: bool,
+}
+
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// All its steps were taken.
+    /// All its steps were taken, or all up to what `train.stop` asks for.
     Done,
     /// A loss or gradient was finite no longer.
     Diverged,
@@ -201,16 +217,22 @@ fn work(
     let mut trainer = Trainer::new(model, &config.train, *labels, *dims, config.seed)?;
     add_adversary(resolved, corpus, &mut trainer, observer)?;
     past.notes.iter().for_each(|note| observer.note(note));
-    if let Some((checkpoint, _)) = &past.checkpoint {
+    if past.checkpoint.is_none() {
+        past.fork = Fork::find(resolved)?;
+    }
+    if let Some((checkpoint, state)) = past.start() {
         let loaded = load(&checkpoint.folder)?;
         let moments = checkpoint.moments(encoder, trainer.moment_count())?;
         trainer.restore(&loaded.weights, &moments, checkpoint.step);
+        if let Some(steps) = state.averaged.filter(|_| config.train.ema.is_some()) {
+            trainer.restore_average(&checkpoint.average(encoder)?, steps);
+        }
         if let Some(adversary) = trainer.adversary().filter(|a| a.has_state()) {
             let wrong =
                 |e: MissingTensor| ModelError::Format { path: checkpoint.folder.clone(), message: e.to_string() };
             adversary.restore(&checkpoint.algorithm()?).map_err(wrong)?;
         }
-        observer.note(&format!("resumed at step {}", checkpoint.step));
+        observer.note(&past.fork.as_ref().map_or(format!("resumed at step {}", checkpoint.step), |f| f.note.clone()));
     }
     folder.begin(gpu, resolved, kernels, &past, observer)?;
     tidy(&folder.path.join("checkpoints"));

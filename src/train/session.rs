@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::checkpoint::{Checkpoint, Recent, State, checkpoints, newest};
+use super::checkpoint::{Checkpoint, Contents, Recent, State, checkpoints, newest};
 use super::data::{Ahead, Micro};
 use super::diverged::first_bad_tensor;
 use super::evaluate::{Evaluation, Evaluator};
@@ -15,7 +15,7 @@ use super::measure::{MeasurementSchedule, measure_error};
 use super::observer::{Observer, Progress};
 use super::past::{Length, Past};
 use super::result::{Divergence, RunResult};
-use super::run::{Outcome, RunError, Status};
+use super::run::{Outcome, RunError, Status, Stopping};
 use super::setup::Setup;
 use super::trainer::{LogLine, Trainer};
 use crate::config::{AlgorithmKind, Resolved};
@@ -31,6 +31,8 @@ pub(super) struct Session<'r> {
     resolved: &'r Resolved,
     observer: &'r dyn Observer,
     evaluator: Evaluator,
+    /// Of the average of the weights.
+    averaged: Option<Evaluator>,
     measurements: Option<MeasurementSchedule>,
     events: EventWriter,
     root: PathBuf,
@@ -40,8 +42,12 @@ pub(super) struct Session<'r> {
     /// The steps of the log's line that comes next, or of the last one.
     recent: Vec<Recent>,
     evaluation: Option<Evaluation>,
+    /// That of the average of the weights.
+    ema: Option<Evaluation>,
     /// Step of the evaluation that the metrics have.
     evaluated: Option<u64>,
+    /// Whether an evaluation was at or below the excess loss that ends training.
+    stopped: bool,
     /// Step of the newest checkpoint.
     saved: Option<u64>,
     lengths: Vec<Length>,
@@ -61,13 +67,14 @@ impl<'r> Session<'r> {
         let since = past.checkpoint.as_ref().map(|(checkpoint, _)| checkpoint.step);
         let (corpus, config) = (&setup.corpus, &resolved.config);
         let metrics_path = folder.path.join("metrics.jsonl");
-        // What stands at step 0 is said anew.
-        let said = since.filter(|step| *step > 0);
+        // What stands at the first step is said anew.
+        let said = since.filter(|step| *step > config.train.first_step());
         keep_metrics_until(&metrics_path, said)
             .map_err(|source| RunError::Io { path: metrics_path.clone(), source })?;
         let before = earlier_seconds(&metrics_path);
         let batch = config.train.micro_batch() as usize;
         let evaluator = Evaluator::new(&trainer.model, corpus, &config.evaluate, batch)?;
+        let averaged = trainer.averaged_model().map(|model| evaluator.of(&model)).transpose()?;
         let measurements =
             config.measure.as_ref().map(|m| MeasurementSchedule::new(corpus, m, batch, &metrics_path)).transpose()?;
         trainer.model.gpu().keep_pipelines();
@@ -78,15 +85,18 @@ impl<'r> Session<'r> {
             resolved,
             observer,
             evaluator,
+            averaged,
             measurements,
             events,
             root: folder.path.join("checkpoints"),
             started: Instant::now(),
             before,
             first_step: trainer.step,
-            recent: past.checkpoint.as_ref().map_or(Vec::new(), |(_, state)| state.recent.clone()),
+            recent: past.start().map_or(Vec::new(), |(_, state)| state.recent.clone()),
             evaluation: None,
+            ema: None,
             evaluated: evaluated_step(&metrics_path),
+            stopped: false,
             saved: since,
             lengths: past.lengths.clone(),
             // Steps whose lines are not read yet, kept in case one of them diverged.
@@ -121,9 +131,10 @@ impl<'r> Session<'r> {
         let train = &self.resolved.config.train;
         let steps = train.steps;
         let begun = trainer.step;
-        // An evaluation that an interrupt broke off is made up for.
-        let missing = begun < steps && train.evaluate_every > 0 && begun.is_multiple_of(train.evaluate_every);
-        if begun == 0 && steps > 0 || missing && self.evaluated != Some(begun) {
+        // An evaluation that an interrupt broke off is made up for; one that ends training ends it again.
+        let due = begun < steps && train.evaluate_every > 0 && begun.is_multiple_of(train.evaluate_every);
+        let missing = self.evaluated != Some(begun) || train.stop.is_some();
+        if begun == train.first_step() && steps > 0 || due && missing {
             self.evaluate(trainer, folder)?;
         }
         // One that an interrupt broke off is made up for.
@@ -132,7 +143,7 @@ impl<'r> Session<'r> {
         }
         let corpus = self.setup.corpus.clone();
         let ahead = Ahead::start(corpus, *trainer.layout(), trainer.step, train);
-        while trainer.step < steps {
+        while trainer.step < steps && !self.stopped {
             let micros = ahead.next()?;
             trainer.advance(&micros)?;
             self.unread.push(micros);
@@ -144,6 +155,9 @@ impl<'r> Session<'r> {
             if due(train.evaluate_every) && step < steps {
                 trainer.pause();
                 self.evaluate(trainer, folder)?;
+                if self.stopped {
+                    break;
+                }
             }
             if step < steps && self.measurements.as_ref().is_some_and(|a| a.due(step)) {
                 self.measure(trainer, folder)?;
@@ -158,7 +172,7 @@ impl<'r> Session<'r> {
                 return Err(RunError::Interrupted { step });
             }
         }
-        Ok(())
+        self.log(trainer, folder)
     }
 
     fn seconds(&self) -> f64 {
@@ -184,7 +198,7 @@ impl<'r> Session<'r> {
             self.recent.push(Recent { step, loss, gradient_norm, adversarial_loss });
         }
         let config = &self.resolved.config.train;
-        if !(trainer.step.is_multiple_of(LOG_EVERY) || trainer.step == config.steps) {
+        if !(trainer.step.is_multiple_of(LOG_EVERY) || trainer.step == config.steps || self.stopped) {
             return Ok(());
         }
         let loss = self.mean(|line| Some(line.loss)).unwrap_or(f64::NAN);
@@ -237,6 +251,11 @@ impl<'r> Session<'r> {
 
     fn evaluate(&mut self, trainer: &Trainer, folder: &mut Folder) -> Result<(), RunError> {
         let e = self.evaluator.run()?;
+        // Before its first step there is no average.
+        let averaged = self.averaged.as_ref().filter(|_| trainer.average_steps() > 0);
+        self.ema = averaged.map(Evaluator::run).transpose()?;
+        let stop = self.resolved.config.train.stop;
+        self.stopped = stop.zip(e.excess_loss).is_some_and(|(stop, excess)| excess <= stop.excess);
         // A run that was stopped behind its last step has said it.
         if self.evaluated == Some(trainer.step) {
             self.evaluation = Some(e);
@@ -261,11 +280,19 @@ impl<'r> Session<'r> {
         if !e.notes.is_empty() {
             line["notes"] = json!(e.notes);
         }
+        if let Some(ema) = &self.ema {
+            line["ema"] = json!(ema);
+        }
+        if let Some(stop) = stop {
+            line["stop"] = json!(Stopping { excess: stop.excess, reached: self.stopped });
+        }
         folder.metric(&line)?;
         let values = [
             ("held_out/loss", Some(e.loss)),
             ("held_out/excess_loss", e.excess_loss),
             ("held_out/entropy_floor", e.entropy_floor),
+            ("held_out/ema_loss", self.ema.as_ref().map(|e| e.loss)),
+            ("held_out/ema_excess_loss", self.ema.as_ref().and_then(|e| e.excess_loss)),
         ];
         let values: Vec<(&str, f64)> = values.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
         self.event(trainer.step, &values, folder)?;
@@ -297,15 +324,19 @@ impl<'r> Session<'r> {
         let Setup { corpus, encoder, .. } = self.setup;
         let (weights, moments) = trainer.state()?;
         let algorithm = trainer.adversary().map_or(Ok(vec![]), |a| a.state())?;
+        let average = trainer.average()?.filter(|(_, steps)| *steps > 0);
         let state = State {
             format_version: 1,
             step: trainer.step,
             config_hash: self.resolved.hash(),
             steps: Some(self.resolved.config.train.steps),
+            averaged: average.as_ref().map(|(_, steps)| *steps),
             recent: self.recent.clone(),
         };
+        let average = average.as_ref().map(|(weights, _)| weights);
+        let contents = Contents { weights: &weights, moments: &moments, average, algorithm: &algorithm };
         folder.check()?;
-        Checkpoint::write(&self.root, &state, encoder, &corpus.vocabulary, &weights, &moments, &algorithm)?;
+        Checkpoint::write(&self.root, &state, encoder, &corpus.vocabulary, contents)?;
         self.saved = Some(trainer.step);
         let keep = self.resolved.config.train.keep_checkpoints as usize;
         let all = checkpoints(&self.root);
@@ -349,18 +380,24 @@ impl<'r> Session<'r> {
         let Setup { corpus, encoder, .. } = self.setup;
         let last = self.measure(trainer, folder).and_then(|()| self.evaluate(trainer, folder));
         self.with_checkpoint(last, trainer, folder)?;
-        if self.resolved.config.train.checkpoint_every > 0 {
+        let train = &self.resolved.config.train;
+        if train.checkpoint_every > 0 {
             self.save(trainer, folder)?;
         }
         folder.check()?;
         let weights = trainer.model.weights()?;
         save(&folder.path.join("model"), encoder, &weights, Some(&corpus.vocabulary))?;
+        if let Some((average, _)) = trainer.average()?.filter(|(_, steps)| *steps > 0) {
+            save(&folder.path.join("model-ema"), encoder, &average, Some(&corpus.vocabulary))?;
+        }
         let evaluation = self.evaluation.clone().expect("just evaluated");
         let outcome = Outcome {
             status: Status::Done,
             steps: trainer.step,
+            stop: train.stop.map(|stop| Stopping { excess: stop.excess, reached: self.stopped }),
             training_loss: self.mean(|line| Some(line.loss)).unwrap_or(0.0),
             evaluation,
+            ema: self.ema.clone(),
             curvature: self.measurements.as_ref().and_then(|a| a.last.clone()),
             parameters: encoder.parameter_count(),
             seconds: self.seconds(),

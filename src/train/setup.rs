@@ -7,7 +7,7 @@ use super::data::Corpus;
 use super::kernels::Kernels;
 use super::run::RunError;
 use super::tune::Subject;
-use crate::config::{AlgorithmKind, ConfigError, LabelKind, Resolved};
+use crate::config::{AlgorithmKind, ConfigError, Resolved};
 use crate::gpu::Gpu;
 use crate::interrupt;
 use crate::model::{Encoder, ModelConfig, SentenceHead};
@@ -32,6 +32,11 @@ impl Setup {
         let config = &resolved.config;
         let (language, objective, seed) = (config.language.clone(), config.objective.clone(), config.seed);
         let mut corpus = interrupt::or_stop(move || Corpus::open(&language, &objective, seed))??;
+        if config.train.stop.is_some() {
+            corpus
+                .truth()
+                .map_err(|none| ConfigError::at("train.stop", format!("needs an excess loss, and {none}")))?;
+        }
         let (longest, tokens) = (corpus.language.longest() as u32, corpus.vocabulary.len() as u32);
         config.model.check_vocabulary(tokens)?;
         let given = corpus.vocabulary.given();
@@ -49,10 +54,7 @@ impl Setup {
         encoder.recompute = config.train.recompute;
         let sentences = config.train.micro_batch();
         let dims = Dims { rows: sentences * longest, masked: corpus.most_masked(sentences), sentences, probes: 1 };
-        let labels = match config.objective.labels {
-            LabelKind::Sampled => Labels::Hard,
-            LabelKind::Expected => Labels::Soft,
-        };
+        let labels = if config.objective.labels.is_soft() { Labels::Soft } else { Labels::Hard };
         let kernels = Kernels::choose(gpu, resolved, &Subject::new(gpu, &encoder, &dims, labels))?;
         let device = Device::new(gpu, kernels.variants);
         Ok(Setup { device, corpus, encoder, labels, head, dims, kernels })

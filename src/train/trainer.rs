@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use super::adversary::{Adversary, AdversaryData, AdversaryLine, AdversaryRun};
 use super::data::Micro;
-use crate::config::{Adversarial, AlgorithmKind, OptimizerKind, TrainSection};
+use crate::config::{Adversarial, AlgorithmKind, OptimizerKind, SamNorm, TrainSection};
 use crate::gpu::{Buffer, GpuError, Lap, Program, Stamp, Step, Stopwatch};
 use crate::graph::Dims;
-use crate::model::{Arena, Encoder, GradientPass, Model, Weights};
+use crate::model::{Arena, Encoder, GradientPass, Model, Weights, segments};
 use crate::ops::optimizer::{self, ChunkBuffers};
 use crate::ops::{Labels, Optimizer, Treatment, UpdateRule};
 
@@ -43,6 +43,7 @@ pub struct Trainer {
     tally: Program,
     accumulate: Option<Program>,
     sam: Option<Sam>,
+    average: Option<Average>,
     adversary: Option<Adversary>,
     update: Program,
     optimizer: Optimizer,
@@ -64,10 +65,19 @@ pub struct Trainer {
 
 /// What sharpness-aware minimisation has beside the gradient pass.
 struct Sam {
-    /// θ while the parameters are θ + rho g / ‖g‖.
+    /// θ while the parameters are at the top of the ascent.
     _saved: Arena,
     /// Norm of the gradient at θ, and the way up along it.
     ascend: Program,
+}
+
+/// The exponential average of the parameters.
+struct Average {
+    arena: Arena,
+    /// β.
+    decay: f64,
+    /// Steps taken before the first that is in it.
+    begun: u64,
 }
 
 /// The update rule of a config's optimiser.
@@ -119,13 +129,26 @@ impl Trainer {
                 let saved = Arena::new(gpu, encoder, "the parameters before the ascent")?;
                 let buffers: Vec<Buffer> = saved.chunks.iter().map(|c| c.buffer.clone()).collect();
                 let mut ascend = optimizer.measure_gradient();
-                ascend.extend(optimizer.ascend(sam.rho as f32, &buffers));
+                ascend.extend(match sam.norm {
+                    SamNorm::Plain => optimizer.ascend(sam.rho as f32, &buffers),
+                    SamNorm::Block => {
+                        optimizer.ascend_blocks(gpu, sam.rho as f32, &segments(encoder, parameters), &buffers)?
+                    }
+                });
                 update.extend(optimizer.descend(&buffers));
                 Some(Sam { _saved: saved, ascend: Program::new(gpu, ascend)? })
             }
             _ => None,
         };
         update.extend(optimizer.apply());
+        let average = match train.ema {
+            Some(decay) => Some(Average { arena: Arena::new(gpu, encoder, "the average")?, decay, begun: 0 }),
+            None => None,
+        };
+        if let Some(Average { arena, .. }) = &average {
+            let buffers: Vec<Buffer> = arena.chunks.iter().map(|c| c.buffer.clone()).collect();
+            update.extend(optimizer.average(&buffers));
+        }
         let update = Program::new(gpu, update)?;
         let tally = Program::new(gpu, vec![optimizer.tally(pass.loss_buffer(), pass.weight_buffer())])?;
         let accumulate = sum
@@ -139,6 +162,7 @@ impl Trainer {
             })
             .transpose()?;
         let stopwatch = Stopwatch::new(gpu, RING)?;
+        let lr = train.peak_lr(encoder.config.hidden_size);
         Ok(Trainer {
             model,
             moments,
@@ -147,10 +171,11 @@ impl Trainer {
             tally,
             accumulate,
             sam,
+            average,
             adversary: None,
             update,
             optimizer,
-            lr: train.optimizer.lr(),
+            lr,
             schedule: (train.schedule.clone(), train.steps),
             seed,
             scale,
@@ -197,10 +222,14 @@ impl Trainer {
 
     /// The random numbers and optimiser constants of a step at a learning rate.
     fn numbers(&self, lr: f64) -> Step {
+        let mut user = self.optimizer.numbers(self.step, lr);
+        if let Some(average) = &self.average {
+            user[5] = optimizer::average_weight(average.decay, self.step - average.begun) as f32;
+        }
         Step {
             seed: [self.seed as u32, (self.seed >> 32) as u32 ^ crate::random::Purpose::Dropout as u32],
             counter: [self.step as u32, 0],
-            user: self.optimizer.numbers(self.step, lr),
+            user,
             ..Step::default()
         }
     }
@@ -326,7 +355,7 @@ impl Trainer {
         (self.laps.whole > 0.0).then(|| self.laps.idle / self.laps.whole)
     }
 
-    /// Continues from a checkpoint: parameters, moments and the number of steps taken.
+    /// Continues from a checkpoint: parameters, moments and the number of steps taken. An average begins anew.
     pub fn restore(&mut self, weights: &Weights, moments: &[Weights], step: u64) {
         self.model.write(weights);
         for (arena, values) in self.moments.iter().zip(moments) {
@@ -334,6 +363,35 @@ impl Trainer {
         }
         self.step = step;
         self.logged = step;
+        if let Some(average) = &mut self.average {
+            average.begun = step;
+        }
+    }
+
+    /// Continues with an average, where there is one, of so many steps before the one that the trainer stands at.
+    pub fn restore_average(&mut self, weights: &Weights, steps: u64) {
+        if let Some(average) = &mut self.average {
+            average.arena.write(self.model.gpu(), &self.model.encoder, weights);
+            average.begun = self.step - steps;
+        }
+    }
+
+    /// Waits and reads the average, with the steps that are in it; `None` where there is none.
+    pub fn average(&self) -> Result<Option<(Weights, u64)>, GpuError> {
+        let Model { device, encoder, .. } = &self.model;
+        let read = |a: &Average| Ok((a.arena.read(&device.gpu, encoder)?, self.step - a.begun));
+        self.average.as_ref().map(read).transpose()
+    }
+
+    /// Steps in the average; 0 where there is none.
+    pub fn average_steps(&self) -> u64 {
+        self.average.as_ref().map_or(0, |average| self.step - average.begun)
+    }
+
+    /// The model whose parameters the average is, where there is one.
+    pub fn averaged_model(&self) -> Option<Model> {
+        let Model { device, encoder, .. } = &self.model;
+        self.average.as_ref().map(|average| Model::of(device, encoder, average.arena.clone()))
     }
 
     /// Waits and reads parameters and moments.

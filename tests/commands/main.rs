@@ -15,6 +15,7 @@ mod causal;
 #[cfg(unix)]
 mod claims;
 mod cli;
+mod course;
 mod downstream;
 mod enlarge;
 mod flatness;
@@ -24,6 +25,7 @@ mod given_models;
 mod grammars;
 #[cfg(unix)]
 mod interrupts;
+mod knobs;
 mod lanes;
 mod measure;
 #[cfg(unix)]

@@ -99,6 +99,7 @@ fn what_is_asked_of_text_has_no_excess_loss_and_says_why() {
         (&["language", "label", "run.toml", "--task", "B", "--count", "1"], "text has no known truth"),
         (&["probe", "run/model", "run.toml", "--task", "B"], "text has no known truth"),
         (&["train", "run.toml", "output=soft", "objective.labels=expected"], "text has no known truth"),
+        (&["train", "run.toml", "output=stop", "train.stop={excess=0.01}"], "train.stop: needs an excess loss"),
         (&["eval", "run/model", "run.toml", "--count", "100000"], "held-out examples"),
     ] {
         let output = f.lowland(arguments);

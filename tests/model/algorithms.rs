@@ -3,8 +3,8 @@
 
 use crate::common::adapter::gpu;
 use lowland::config::{
-    AdamW, Adversarial, AlgorithmKind, HeadKind, HeadReads, OptimizerKind, Resolved, RunConfig, Sam, ScheduleKind, Sgd,
-    TrainSection, Warmup,
+    AdamW, Adversarial, AlgorithmKind, HeadKind, HeadReads, OptimizerKind, Resolved, RunConfig, Sam, SamNorm,
+    ScheduleKind, Sgd, TrainSection, Warmup,
 };
 use lowland::gpu::Gpu;
 use lowland::language::{Grammar, Pcfg, RandomGrammar};
@@ -98,7 +98,7 @@ fn sgd(lr: f64) -> OptimizerKind {
 }
 
 fn sam(rho: f64) -> AlgorithmKind {
-    AlgorithmKind::Sam(Sam { rho })
+    AlgorithmKind::Sam(Sam { rho, ..Sam::default() })
 }
 
 fn bits(weights: &Weights) -> Vec<u32> {
@@ -152,6 +152,87 @@ fn sam_takes_the_gradient_at_the_top_of_the_ascent() {
             assert!((f64::from(log[0].gradient_norm) / norm(&above) - 1.0).abs() < 1e-4, "{log:?}");
         }
     }
+}
+
+/// The scales of the blocks that each number belongs to, |w_b|, by the parameters' names and shapes: rows of tables,
+/// entries of the output bias, else tensors.
+fn block_norms(s: &Setting) -> Vec<f64> {
+    let mut all = Vec::new();
+    for (parameter, values) in s.encoder.parameters.iter().zip(&s.weights.0) {
+        let name = &parameter.name;
+        let table = name.ends_with("_embeddings.weight");
+        let wide = if table {
+            parameter.shape[1]
+        } else if name == "lm_head.bias" || name == "cls.predictions.bias" {
+            1
+        } else {
+            values.len()
+        };
+        for block in values.chunks(wide) {
+            let size = norm(&block.iter().map(|w| f64::from(*w)).collect::<Vec<f64>>());
+            all.extend(block.iter().map(|_| size));
+        }
+    }
+    all
+}
+
+#[test]
+fn sam_by_blocks_climbs_by_the_norm_of_each() {
+    let gpu = gpu();
+    for kind in [ModelKind::RobertaPreLayerNorm, ModelKind::Bert, ModelKind::Lstm] {
+        let mut s = Setting::new(kind);
+        // Biases begin at 0, where no relative step leads away from.
+        let mut random = Stream::new(3, Purpose::Test, 0);
+        s.weights.0.iter_mut().flatten().for_each(|w| *w += 0.05 * random.normal() as f32);
+        let batch = &s.sentences[..6];
+        let model = Model::new(&Device::of(&gpu), &s.encoder, &s.weights).unwrap();
+        let pass = GradientPass::new(&model, dims_for(batch, 6), Labels::Hard).unwrap();
+        let (rho, lr) = (0.2, 0.1);
+        pass.run(batch).unwrap();
+        let below = flat(&pass.gradient().read(&gpu, &s.encoder).unwrap());
+        let (theta, sizes) = (flat(&s.weights), block_norms(&s));
+        let scaled = norm(&below.iter().zip(&sizes).map(|(g, w)| g * w).collect::<Vec<f64>>());
+        let climb: Vec<f64> = below.iter().zip(&sizes).map(|(g, w)| rho * w * w * g / scaled).collect();
+        let top: Vec<f64> = theta.iter().zip(&climb).map(|(t, e)| t + e).collect();
+        model.write(&shaped(&s.weights, &top));
+        pass.run(batch).unwrap();
+        let above = flat(&pass.gradient().read(&gpu, &s.encoder).unwrap());
+        let apart = norm(&above.iter().zip(&below).map(|(a, b)| a - b).collect::<Vec<_>>()) / norm(&below);
+        assert!(apart > 0.02, "the two gradients differ by {apart:.1e} only; the test would see nothing");
+        for (micro_batch, loss_scale) in [(None, None), (Some(2), None), (None, Some(64.0))] {
+            let algorithm = AlgorithmKind::Sam(Sam { rho, norm: SamNorm::Block });
+            let train = TrainSection { micro_batch, loss_scale, ..section(sgd(lr), algorithm) };
+            let (after, log) = s.train(&gpu, &train, 1);
+            let off = |gradient: &[f64]| {
+                let want = theta.iter().zip(gradient).map(|(t, g)| t - lr * g);
+                flat(&after).iter().zip(want).map(|(after, want)| (after - want).abs()).fold(0.0, f64::max)
+            };
+            println!("{kind:?}, micro batch {micro_batch:?}: off by {:.1e}, of {:.1e}", off(&above), off(&below));
+            assert!(off(&above) <= 1e-6, "{kind:?}, micro batch {micro_batch:?}: off by {:.1e}", off(&above));
+            assert!(off(&below) > 1e-4, "the plain step would pass");
+            assert!((f64::from(log[0].gradient_norm) / norm(&above) - 1.0).abs() < 1e-4, "{log:?}");
+        }
+    }
+}
+
+/// What a block of zeros is measured in is 0: it does not move. No learning rate: all comes back bit for bit.
+#[test]
+fn sam_by_blocks_leaves_the_weights_where_nothing_moves_them() {
+    let gpu = gpu();
+    let mut s = Setting::new(ModelKind::RobertaPreLayerNorm);
+    let still = |rho: f64| AlgorithmKind::Sam(Sam { rho, norm: SamNorm::Block });
+    let (after, log) = s.train(&gpu, &section(sgd(0.0), still(0.3)), 3);
+    assert_eq!(bits(&after), bits(&s.weights));
+    assert!(log.iter().all(|l| l.gradient_norm > 0.0 && !l.bad));
+    let plain = s.train(&gpu, &section(sgd(0.1), AlgorithmKind::default()), 2);
+    let tiny = s.train(&gpu, &section(sgd(0.1), still(1e-30)), 2);
+    assert_eq!(bits(&tiny.0), bits(&plain.0));
+    assert_ne!(bits(&s.train(&gpu, &section(sgd(0.1), still(0.3)), 2).0), bits(&plain.0));
+    let at = s.encoder.find("lm_head.dense.weight").unwrap();
+    s.weights.0[at].iter_mut().for_each(|w| *w = 3e38);
+    let (after, log) = s.train(&gpu, &section(sgd(0.1), still(0.1)), 2);
+    assert!(log[0].bad, "{log:?}");
+    assert_eq!(bits(&after), bits(&s.weights));
 }
 
 #[test]
@@ -549,6 +630,7 @@ fn a_run_goes_on_from_its_checkpoint_with_the_same_bits() {
     for (name, kind, algorithm) in [
         ("noise", "bert", "{ kind = \"label-noise\", probability = 0.3 }"),
         ("sam", "roberta-prelayernorm", "{ kind = \"sam\", rho = 0.1 }"),
+        ("sam by blocks", "roberta-prelayernorm", "{ kind = \"sam\", rho = 0.1, norm = \"block\" }"),
         ("adversarial", "roberta-prelayernorm", adversarial),
         ("lstm", "lstm", "{ kind = \"plain\" }"),
         ("lstm-adversarial", "lstm", adversarial),
@@ -611,6 +693,7 @@ fn what_cannot_be_is_refused_with_its_key() {
         ("{ kind = \"plain\", rho = 0.1 }", "", &["rho"]),
         ("{ kind = \"sam\", rho = 0.0 }", "", &["rho", "positive"]),
         ("{ kind = \"sam\", rate = 0.1 }", "", &["rate", "rho"]),
+        ("{ kind = \"sam\", norm = \"tensor\" }", "", &["tensor", "plain", "block"]),
         ("{ kind = \"adversarial\" }", "", &["task"]),
         ("{ kind = \"adversarial\", task = \"q\" }", "", &["`q` is no task", "span:K"]),
         ("{ kind = \"adversarial\", task = \"b\", begin = 2.0 }", "", &["begin", "share"]),

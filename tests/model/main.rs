@@ -22,6 +22,7 @@ mod flatness;
 mod gallery;
 mod generated;
 mod gradient_moments;
+mod label_dial;
 mod last_token;
 mod lstm;
 mod many_words;

@@ -45,6 +45,8 @@ fn a_run_takes_what_its_plan_says() {
         &["objective.labels=expected", "model.type=bert"],
         &["objective.mask={ bernoulli = 0.3 }", "model.hidden_dropout_prob=0.1"],
         &["train.algorithm={ kind = \"sam\" }", "train.micro_batch=16", "model.hidden_size=128"],
+        &["train.algorithm={ kind = \"sam\", norm = \"block\" }", "model.vocab_size=3000"],
+        &["train.ema=0.9", "train.micro_batch=16", "model.hidden_size=128"],
         &["train.algorithm={ kind = \"adversarial\", task = \"b\", sentences = 64, batch = 200 }"],
         &["train.algorithm={ kind = \"adversarial\", task = \"a\", sentences = 64 }", "model.hidden_size=128"],
         &["measure={ every = 0, trace = { sentences = 300 } }"],

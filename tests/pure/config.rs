@@ -148,6 +148,31 @@ fn wrong_values_are_refused_by_key_and_line() {
         ("[objective]\nmask = { several = { maskings = 5 } }\n", vec!["file:2", "train.sentences"]),
         ("[objective]\nmask = { several = { shares = 0.1 } }\n", vec!["file:2", "share"]),
         ("[train]\nsentences = 0\n", vec!["file:2", "at least 1"]),
+        (
+            "[train]\nschedule = { kind = \"wsd\", warmup = 0.5, decay = 0.6 }\n",
+            vec!["file:2", "schedule.decay", "warmup"],
+        ),
+        ("[train]\nschedule = { kind = \"wsd\", decay = -0.1 }\n", vec!["file:2", "schedule.decay", "0 to 1"]),
+        (
+            "[train]\nschedule = { kind = \"wsd\", floor = 2.0 }\n",
+            vec!["file:2", "schedule.floor", "share of the peak"],
+        ),
+        ("[train]\nschedule = { kind = \"wsd\", decays = 0.1 }\n", vec!["file:2", "did you mean `decay`"]),
+        ("[train]\nschedule = { kind = \"linear\", decay = 0.1 }\n", vec!["file:2", "unknown key `decay`"]),
+        ("[train]\nema = 1.0\n", vec!["file:2", "train.ema", "between 0 and 1"]),
+        ("[train]\nwidth = { base = 0 }\n", vec!["file:2", "width.base", "at least 1"]),
+        ("[train]\nwidth = { base = 16 }\nstart_from = \"m\"\n", vec!["file:2", "width.head", "set it to 0"]),
+        ("[train]\nwidth = { lr = 1.0 }\n", vec!["file:2", "base"]),
+        ("[objective]\nlabels = { mix = { between = -1.0 } }\n", vec!["file:2", "mix.between", "0 or positive"]),
+        ("[objective]\nlabels = { mix = { groups = 1 } }\n", vec!["file:2", "mix.groups", "at least 2"]),
+        ("[objective]\nlabels = { mix = { withn = 1 } }\n", vec!["file:2", "did you mean `within`"]),
+        (
+            "[objective]\nlabels = { mix = { within = 0.5 } }\n[train]\nalgorithm = { kind = \"label-noise\" }\n",
+            vec!["file:4", "set `objective.labels"],
+        ),
+        ("[train]\nstop = { excess = 0.0 }\n", vec!["file:2", "stop.excess", "positive"]),
+        ("[train]\nevaluate_every = 0\nstop = { excess = 0.1 }\n", vec!["file:3", "set `train.evaluate_every`"]),
+        ("[train]\nbranch = { from = \"r\", step = 2000 }\n", vec!["train.steps", "nothing to train"]),
         ("[evaluate]\npositions = \"two\"\n", vec!["file:2", "all"]),
         (
             "[model]\ntype = \"gpt2\"\n[objective]\nkind = \"causal\"\n[evaluate]\npositions = \"all\"\n",
@@ -224,6 +249,47 @@ fn keys_of_the_released_recipe_are_not_written_where_they_are_not_used() {
         let allowed = usize::from(key == "train.sentences");
         assert_eq!(written, allowed, "`{key}` in\n{text}");
     }
+}
+
+/// A stable phase is `constant` to the bit, whatever comes behind it.
+#[test]
+fn the_stable_phase_of_wsd_is_constant_and_its_end_is_near_the_floor() {
+    use lowland::config::{ScheduleKind, Warmup, Wsd};
+    for (warmup, decay, floor) in [(0.1, 0.2, 0.1), (0.06, 0.0, 0.3), (0.0, 1.0, 0.0), (0.3, 0.7, 0.7)] {
+        let (constant, wsd) =
+            (ScheduleKind::Constant(Warmup { warmup }), ScheduleKind::Wsd(Wsd { warmup, decay, floor }));
+        for steps in [1u64, 7, 100, 1003] {
+            let of = |schedule: &ScheduleKind| (0..steps).map(|s| schedule.factor(s, steps)).collect::<Vec<f64>>();
+            let (constant, wsd) = (of(&constant), of(&wsd));
+            let falls = (decay * steps as f64).round() as u64;
+            let stable = (steps - falls + 1).min(steps) as usize;
+            assert_eq!(wsd[..stable], constant[..stable], "{warmup} {decay} {floor} {steps}");
+            let warm = (warmup * steps as f64).round() as usize;
+            assert!(wsd[warm.min(steps as usize - 1)..].windows(2).all(|w| w[1] <= w[0]));
+            if falls > 0 && falls + (warm as u64) <= steps {
+                let last = wsd[steps as usize - 1];
+                let want = floor + (1.0 - floor) / falls as f64;
+                assert!((last - want).abs() < 1e-12, "{last} {want}");
+            }
+        }
+    }
+}
+
+/// Keys of the second round are not written where they are not used.
+#[test]
+fn a_config_without_the_new_knobs_keeps_its_hash() {
+    let text = RunConfig::parse("seed = 1\n", "x").unwrap().to_toml();
+    for key in ["stop", "branch", "ema", "width", "mix"] {
+        assert!(!text.contains(key), "`{key}` in\n{text}");
+    }
+    let of = |overrides: &[&str]| {
+        let overrides: Vec<String> = overrides.iter().map(|o| o.to_string()).collect();
+        Resolved::from_text("seed = 1\n", "run", &overrides).unwrap().hash()
+    };
+    assert_eq!(of(&["train.evaluate_every=7"]), of(&[]));
+    let stop = "train.stop={excess=0.1}";
+    assert_ne!(of(&[stop]), of(&[]));
+    assert_ne!(of(&[stop, "train.evaluate_every=7"]), of(&[stop]), "what looks for the end decides where it is");
 }
 
 #[test]
