@@ -28,6 +28,7 @@ pub(crate) use explain::schema_of;
 pub use explain::{Explanation, UnknownKey, explain, schema};
 pub use identity::Names;
 pub use language::{LanguageKind, LanguageSection};
+pub(crate) use load::not_finite;
 pub use load::{ConfigError, Origin, Resolved, load};
 pub use measure::{HessianTraceSection, MeasureSection, NoiseSection, TopSection, TraceSection};
 pub use model::ModelSection;

@@ -70,6 +70,9 @@ impl AdapterSection {
     }
 }
 
+/// Steps beyond all use.
+const MOST_STEPS: u64 = 1 << 40;
+
 impl RunConfig {
     /// Names what cannot be, with the key it stands at.
     pub(super) fn check(&self) -> Result<(), (String, String)> {
@@ -80,6 +83,9 @@ impl RunConfig {
         }
         self.language.check()?;
         self.measure.as_ref().map_or(Ok(()), MeasureSection::check)?;
+        if t.steps > MOST_STEPS {
+            return bad("train.steps", format!("{} must be at most {MOST_STEPS}", t.steps));
+        }
         if t.batch_size == 0 || t.batch_size > 1 << 20 {
             return bad("train.batch_size", format!("{} must lie in 1 to {}", t.batch_size, 1 << 20));
         }

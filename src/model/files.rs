@@ -147,7 +147,7 @@ fn read(named: &Path, without_head: bool) -> Result<Loaded, ModelError> {
 pub fn config_of(named: &Path) -> Result<ModelConfig, ModelError> {
     let folder = model_folder(named)?;
     let path = folder.join("config.json");
-    let text = std::fs::read_to_string(&path).map_err(|source| {
+    let text = crate::files::text(&path, crate::files::SMALL).map_err(|source| {
         let meant = if path.exists() { None } else { meant(&folder) };
         meant.unwrap_or(ModelError::Io { path: path.clone(), source })
     })?;

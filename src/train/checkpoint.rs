@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::files;
 use crate::model::{Encoder, ModelError, Vocabulary, Weights, WeightsFile, save};
 
 /// A whole checkpoint on disk.
@@ -65,6 +66,9 @@ struct Manifest {
 /// The list of a checkpoint's files, written last.
 const MANIFEST: &str = "MANIFEST.json";
 
+const MODEL: &str = "model.safetensors";
+const STATE: &str = "state.json";
+
 /// What is wrong with a checkpoint's files.
 #[derive(Debug, thiserror::Error)]
 pub enum Damage {
@@ -89,9 +93,20 @@ pub enum Damage {
         /// The size that was written.
         expected: u64,
     },
-    /// A list of files without a model's weights.
-    #[error("{MANIFEST} lists no model")]
-    NoModel,
+    /// A list of files without one that every checkpoint has.
+    #[error("{MANIFEST} does not list {0}")]
+    Unlisted(&'static str),
+    /// A state that is none.
+    #[error("{STATE}: {0}")]
+    State(serde_json::Error),
+    /// A folder that is named after another step than its state.
+    #[error("{STATE} says step {written}, and the folder's name says {named}")]
+    Step {
+        /// Of the state.
+        written: u64,
+        /// Of the name.
+        named: u64,
+    },
 }
 
 /// A tensor, by its name, that is not there or has another shape.
@@ -121,7 +136,7 @@ fn io(path: &Path) -> impl Fn(std::io::Error) -> ModelError + '_ {
 
 fn entry_of(path: &Path) -> std::io::Result<FileEntry> {
     let mut hasher = blake3::Hasher::new();
-    let bytes = std::io::copy(&mut File::open(path)?, &mut hasher)?;
+    let bytes = std::io::copy(&mut files::open(path)?, &mut hasher)?;
     Ok(FileEntry { bytes, blake3: hasher.finalize().to_hex().to_string() })
 }
 
@@ -171,7 +186,7 @@ impl Checkpoint {
             crate::model::save_tensors(&path, tensors).map_err(io(&path))?;
         }
         let state = serde_json::to_string_pretty(state).expect("plain values");
-        let path = temporary.join("state.json");
+        let path = temporary.join(STATE);
         crate::model::write_synced(&path, state.as_bytes()).map_err(io(&path))?;
         let mut files = BTreeMap::new();
         for file in std::fs::read_dir(&temporary).map_err(io(&temporary))? {
@@ -201,24 +216,31 @@ impl Checkpoint {
             let file = file.to_string();
             move |source| Damage::Unread { file, source }
         };
-        let text = std::fs::read_to_string(self.folder.join(MANIFEST)).map_err(unread(MANIFEST))?;
+        let text = files::text(&self.folder.join(MANIFEST), files::SMALL).map_err(unread(MANIFEST))?;
         let manifest: Manifest = serde_json::from_str(&text).map_err(Damage::Manifest)?;
         for (name, wanted) in &manifest.files {
-            let found = entry_of(&self.folder.join(name)).map_err(unread(name))?;
+            let path =
+                files::below(&self.folder, &self.folder, name).map_err(|outside| unread(name)(outside.into()))?;
+            let found = entry_of(&path).map_err(unread(name))?;
             if found != *wanted {
                 return Err(Damage::Changed { file: name.clone(), bytes: found.bytes, expected: wanted.bytes });
             }
         }
-        match manifest.files.contains_key("model.safetensors") {
+        if let Some(file) = [MODEL, STATE].into_iter().find(|file| !manifest.files.contains_key(*file)) {
+            return Err(Damage::Unlisted(file));
+        }
+        let text = files::text(&self.folder.join(STATE), files::SMALL).map_err(unread(STATE))?;
+        let state: State = serde_json::from_str(&text).map_err(Damage::State)?;
+        match state.step == self.step {
             true => Ok(()),
-            false => Err(Damage::NoModel),
+            false => Err(Damage::Step { written: state.step, named: self.step }),
         }
     }
 
     /// Where the run stands.
     pub fn state(&self) -> Result<State, ModelError> {
-        let path = self.folder.join("state.json");
-        let text = std::fs::read_to_string(&path).map_err(io(&path))?;
+        let path = self.folder.join(STATE);
+        let text = files::text(&path, files::SMALL).map_err(io(&path))?;
         serde_json::from_str(&text).map_err(|e| ModelError::Format { path, message: e.to_string() })
     }
 

@@ -240,7 +240,12 @@ pub(super) fn storable(resolved: &Resolved, folder: &Path) -> Result<RunConfig, 
 /// Keeps the lines of `metrics.jsonl` up to a checkpoint's step, so that a resumed run does not say things twice; none
 /// where there is no checkpoint.
 pub(super) fn keep_metrics_until(path: &Path, step: Option<u64>) -> std::io::Result<()> {
-    let Ok(text) = std::fs::read_to_string(path) else { return Ok(()) };
+    let text = match std::fs::read(path) {
+        // Whatever is no line of metrics goes, bytes that are no text too.
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(e),
+    };
     let keep = |line: &&str| {
         serde_json::from_str::<serde_json::Value>(line)
             .is_ok_and(|v| v["step"].as_u64().is_some_and(|s| step.is_some_and(|step| s <= step)))
