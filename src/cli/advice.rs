@@ -7,7 +7,7 @@ use crate::gpu::{Excess, GpuError, Limit};
 use crate::model::EnlargeError;
 use crate::report::ReportError;
 use crate::sweep::RunFailure;
-use crate::train::{PlanReport, Refusal};
+use crate::train::{PlanReport, Refusal, WrongNumbers};
 
 /// What sets the sentences at once, where a run's config does and where a flag may.
 const OF_A_RUN: &str = "`train.micro_batch`";
@@ -48,6 +48,25 @@ pub fn of_gpu(error: &GpuError) -> String {
         ),
         GpuError::Interrupted | GpuError::Kernel { .. } => error.to_string(),
     }
+}
+
+/// A run that has no room, with a number of sentences that has.
+pub fn of_memory(error: &GpuError, micro_batch: u32, fits: Option<u32>) -> String {
+    match fits {
+        Some(fits) => format!(
+            "{error}.\nSet {OF_A_RUN} to {fits} or less ({micro_batch} now), or to \"auto\", which finds a size by \
+             itself; the same run goes on from its newest checkpoint."
+        ),
+        None => of_gpu(error),
+    }
+}
+
+/// Kernels that cannot be trusted.
+pub fn of_kernels(error: &WrongNumbers) -> String {
+    format!(
+        "{error}. Nothing was trained. `lowland selftest` tries every kernel: update the driver, or choose another \
+         adapter (`lowland doctor` lists them) or other kernels (--variant)."
+    )
 }
 
 fn misfit(why: &str) -> String {

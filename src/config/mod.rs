@@ -40,4 +40,4 @@ pub(crate) use paths::as_text;
 pub use paths::path_in;
 pub use run::{AdapterSection, RunConfig};
 pub use text::{Files, OpenTextError, Watch};
-pub use train::{AdamW, OptimizerKind, Precision, ScheduleKind, Sgd, TrainSection, Warmup};
+pub use train::{AdamW, Fitting, MicroBatch, OptimizerKind, Precision, ScheduleKind, Sgd, TrainSection, Warmup};

@@ -89,7 +89,7 @@ impl RunConfig {
         if t.batch_size == 0 || t.batch_size > 1 << 20 {
             return bad("train.batch_size", format!("{} must lie in 1 to {}", t.batch_size, 1 << 20));
         }
-        if t.micro_batch == Some(0) {
+        if t.micro_batch == Some(0.into()) {
             return bad("train.micro_batch", "must be at least 1".into());
         }
         if !(t.clip >= 0.0 && t.clip.is_finite()) {

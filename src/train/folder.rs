@@ -12,7 +12,7 @@ use super::kernels::Kernels;
 use super::observer::Observer;
 use super::past::Past;
 use super::run::RunError;
-use crate::config::{ConfigError, Resolved, RunConfig, path_in};
+use crate::config::{ConfigError, MicroBatch, Resolved, RunConfig, path_in};
 use crate::generated::Tokens;
 use crate::gpu::Gpu;
 use crate::interrupt;
@@ -152,6 +152,9 @@ impl Folder {
             "variants": kernels.variants,
             "variants_source": kernels.source,
         });
+        if resolved.config.train.micro_batch == Some(MicroBatch::AUTO) {
+            about["micro_batch"] = json!(resolved.config.train.micro_batch());
+        }
         if !past.lengths.is_empty() {
             about["earlier_lengths"] = json!(past.lengths);
         }
