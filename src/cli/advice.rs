@@ -1,5 +1,7 @@
 //! What a person can do about a failure, put behind the facts that the rooms below give.
 
+use std::io::ErrorKind;
+
 use super::failure::Failure;
 use crate::curvature::{Estimator, PlanError};
 use crate::downstream::{DownstreamError, TaskError};
@@ -58,6 +60,21 @@ pub fn of_memory(error: &GpuError, micro_batch: u32, fits: Option<u32>) -> Strin
              itself; the same run goes on from its newest checkpoint."
         ),
         None => of_gpu(error),
+    }
+}
+
+/// A file of a run that cannot be read or written.
+pub fn of_run_files(path: &std::path::Path, error: &std::io::Error) -> String {
+    let path = path.display();
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => format!(
+            "{path}: {error}. What was written before is whole; make room and run the same command again, which goes \
+             on from the newest checkpoint (`train.keep_checkpoints` says how many are kept)."
+        ),
+        ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => {
+            format!("{path}: {error}. Give an `output` that can be written, or make this one so.")
+        }
+        _ => format!("{path}: {error}"),
     }
 }
 

@@ -242,8 +242,12 @@ impl Gpu {
     /// Whether more work may be given to the adapter.
     ///
     /// # Errors
-    /// [`GpuError::Interrupted`] once the process is to stop, unless somebody [`hold`](Self::hold)s.
+    /// [`GpuError::Interrupted`] once the process is to stop, unless somebody [`hold`](Self::hold)s;
+    /// [`GpuError::Lost`] when the device is gone.
     pub(super) fn go_on(&self) -> Result<(), GpuError> {
+        if let Some(lost) = self.fault().err().filter(GpuError::is_lost) {
+            return Err(lost);
+        }
         match self.held.load(Ordering::SeqCst) {
             0 => Ok(crate::interrupt::check()?),
             _ => Ok(()),

@@ -163,7 +163,31 @@ impl Checkpoint {
         if temporary.exists() {
             std::fs::remove_dir_all(&temporary).map_err(io(&temporary))?;
         }
-        save(&temporary, encoder, weights, Some(vocabulary))?;
+        let written = Checkpoint::fill(&temporary, state, encoder, vocabulary, weights, moments, algorithm);
+        if written.is_err() {
+            // A disk that is full is not kept full by half a checkpoint.
+            let _ = std::fs::remove_dir_all(&temporary);
+        }
+        written?;
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder).map_err(io(&folder))?;
+        }
+        std::fs::rename(&temporary, &folder).map_err(io(&folder))?;
+        sync_folder(root).map_err(io(root))?;
+        Ok(Checkpoint { folder, step })
+    }
+
+    /// Writes all files of a checkpoint, and makes them durable.
+    fn fill(
+        temporary: &Path,
+        state: &State,
+        encoder: &Encoder,
+        vocabulary: &Vocabulary,
+        weights: &Weights,
+        moments: &[Weights],
+        algorithm: &[NamedTensor],
+    ) -> Result<(), ModelError> {
+        save(temporary, encoder, weights, Some(vocabulary))?;
         if !moments.is_empty() {
             let names: Vec<Vec<String>> = MOMENTS
                 .iter()
@@ -189,8 +213,8 @@ impl Checkpoint {
         let path = temporary.join(STATE);
         crate::model::write_synced(&path, state.as_bytes()).map_err(io(&path))?;
         let mut files = BTreeMap::new();
-        for file in std::fs::read_dir(&temporary).map_err(io(&temporary))? {
-            let path = file.map_err(io(&temporary))?.path();
+        for file in std::fs::read_dir(temporary).map_err(io(temporary))? {
+            let path = file.map_err(io(temporary))?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             File::open(&path).and_then(|f| f.sync_all()).map_err(io(&path))?;
             files.insert(name, entry_of(&path).map_err(io(&path))?);
@@ -198,13 +222,7 @@ impl Checkpoint {
         let manifest = serde_json::to_string_pretty(&Manifest { files }).expect("plain values");
         let path = temporary.join(MANIFEST);
         crate::model::write_synced(&path, manifest.as_bytes()).map_err(io(&path))?;
-        sync_folder(&temporary).map_err(io(&temporary))?;
-        if folder.exists() {
-            std::fs::remove_dir_all(&folder).map_err(io(&folder))?;
-        }
-        std::fs::rename(&temporary, &folder).map_err(io(&folder))?;
-        sync_folder(root).map_err(io(root))?;
-        Ok(Checkpoint { folder, step })
+        sync_folder(temporary).map_err(io(temporary))
     }
 
     /// Whether a checkpoint's files are as they were written.

@@ -15,6 +15,7 @@ mod causal;
 #[cfg(unix)]
 mod claims;
 mod cli;
+mod disks;
 mod downstream;
 mod enlarge;
 mod folders;
