@@ -1,6 +1,7 @@
 //! Disks and folders that fail a run: full in the middle of a checkpoint, read-only, gone. What was saved stays, the
 //! message says what to do, and the same command goes on once it is done.
 
+#[cfg(target_os = "linux")]
 use std::process::Command;
 
 use crate::RUN;

@@ -15,6 +15,7 @@ mod causal;
 #[cfg(unix)]
 mod claims;
 mod cli;
+#[cfg(unix)]
 mod disks;
 mod downstream;
 mod enlarge;
