@@ -156,7 +156,10 @@ impl Checkpoint {
         moments: &[Weights],
         algorithm: &[NamedTensor],
     ) -> Result<Checkpoint, ModelError> {
-        std::fs::create_dir_all(root).map_err(io(root))?;
+        // Not the folder that it lies in: where that is gone, somebody has taken it away.
+        if !root.is_dir() {
+            std::fs::create_dir(root).map_err(io(root))?;
+        }
         let step = state.step;
         let folder = root.join(format!("step-{step}"));
         let temporary = root.join(format!("step-{step}.tmp-{}", std::process::id()));
@@ -187,6 +190,7 @@ impl Checkpoint {
         moments: &[Weights],
         algorithm: &[NamedTensor],
     ) -> Result<(), ModelError> {
+        std::fs::create_dir(temporary).map_err(io(temporary))?;
         save(temporary, encoder, weights, Some(vocabulary))?;
         if !moments.is_empty() {
             let names: Vec<Vec<String>> = MOMENTS

@@ -96,9 +96,8 @@ fn a_folder_that_vanishes_ends_the_run_and_is_not_made_again() {
     let error = text(&output.stderr);
     assert!([Some(5), Some(75)].contains(&output.status.code()), "{:?}: {error}", output.status);
     assert!(error.contains("error: ") && !error.contains("panicked"), "{error}");
-    assert!(!f.path("r/checkpoints").exists() && f.path("elsewhere/checkpoints/step-100").exists(), "{error}");
+    assert!(!f.path("r").exists(), "{error}");
     // Put back, it goes on.
-    let _ = std::fs::remove_dir_all(f.path("r"));
     std::fs::rename(f.path("elsewhere"), f.path("r")).unwrap();
     let step: u64 = std::fs::read_dir(f.path("r/checkpoints"))
         .unwrap()

@@ -46,8 +46,9 @@ fn a_header_of_weights_takes_no_memory_that_the_file_does_not_hold() {
     ] {
         assert!(said(&tensor(shape, to)).contains("not a readable safetensors file"), "{shape}");
     }
-    let twice = r#"{"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]},"b":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}"#;
-    assert!(said(&safetensors(twice, &[0; 16])).contains("not a readable safetensors file"));
+    let one = r#"{"dtype":"F32","shape":[4],"data_offsets":[0,16]}"#;
+    let twice = format!(r#"{{"a":{one},"b":{one}}}"#);
+    assert!(said(&safetensors(&twice, &[0; 16])).contains("not a readable safetensors file"));
 }
 
 #[test]
@@ -255,7 +256,6 @@ fn numbers_that_are_none_are_refused_with_their_key() {
         ("[model]\nlayer_norm_eps = nan", "model"),
         ("[model]\nhidden_dropout_prob = 1.0", "model"),
         ("[model]\nhidden_size = 33", "model"),
-        ("[measure]\nspectrum = { count = 1000000000 }", "measure"),
     ] {
         let error = RunConfig::parse(line, "c").expect_err(line).to_string();
         let at = error.starts_with("c:2: ") || error.starts_with("c:3: ") || error.starts_with("c:1: ");
