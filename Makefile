@@ -4,7 +4,7 @@
 
 LOWLAND := target/release/lowland
 
-.PHONY: demo test setup setup-test build bench gpu peers clean
+.PHONY: demo test setup setup-test build bench gpu fuzz peers clean
 
 demo: setup build
 	$(LOWLAND) demo
@@ -35,6 +35,10 @@ bench: setup build
 # Correctness and rates of the best adapter, for docs/performance-adapters.md or an issue.
 gpu: build
 	$(LOWLAND) selftest --report runs/gpu
+
+# Every reader under libFuzzer, a minute each.
+fuzz:
+	sh scripts/fuzz.sh
 
 peers:
 	python3 -m venv target/peers

@@ -109,6 +109,7 @@ pub mod cli;
 pub mod config;
 pub mod curvature;
 pub mod downstream;
+pub(crate) mod files;
 pub mod generated;
 pub mod gpu;
 pub mod graph;

@@ -1,5 +1,7 @@
 //! What a person can do about a failure, put behind the facts that the rooms below give.
 
+use std::io::ErrorKind;
+
 use super::failure::Failure;
 use crate::curvature::{Estimator, PlanError};
 use crate::downstream::{DownstreamError, TaskError};
@@ -7,7 +9,7 @@ use crate::gpu::{Excess, GpuError, Limit};
 use crate::model::EnlargeError;
 use crate::report::ReportError;
 use crate::sweep::RunFailure;
-use crate::train::{PlanReport, Refusal};
+use crate::train::{PlanReport, Refusal, WrongNumbers};
 
 /// What sets the sentences at once, where a run's config does and where a flag may.
 const OF_A_RUN: &str = "`train.micro_batch`";
@@ -48,6 +50,40 @@ pub fn of_gpu(error: &GpuError) -> String {
         ),
         GpuError::Interrupted | GpuError::Kernel { .. } => error.to_string(),
     }
+}
+
+/// A run that has no room, with a number of sentences that has.
+pub fn of_memory(error: &GpuError, micro_batch: u32, fits: Option<u32>) -> String {
+    match fits {
+        Some(fits) => format!(
+            "{error}.\nSet {OF_A_RUN} to {fits} or less ({micro_batch} now), or to \"auto\", which finds a size by \
+             itself; the same run goes on from its newest checkpoint."
+        ),
+        None => of_gpu(error),
+    }
+}
+
+/// A file of a run that cannot be read or written.
+pub fn of_run_files(path: &std::path::Path, error: &std::io::Error) -> String {
+    let path = path.display();
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => format!(
+            "{path}: {error}. What was written before is whole; make room and run the same command again, which goes \
+             on from the newest checkpoint (`train.keep_checkpoints` says how many are kept)."
+        ),
+        ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => {
+            format!("{path}: {error}. Give an `output` that can be written, or make this one so.")
+        }
+        _ => format!("{path}: {error}"),
+    }
+}
+
+/// Kernels that cannot be trusted.
+pub fn of_kernels(error: &WrongNumbers) -> String {
+    format!(
+        "{error}. Nothing was trained. `lowland selftest` tries every kernel: update the driver, or choose another \
+         adapter (`lowland doctor` lists them) or other kernels (--variant)."
+    )
 }
 
 fn misfit(why: &str) -> String {

@@ -187,8 +187,14 @@ impl From<RunError> for Failure {
         let code = match error {
             RunError::Config(error) => return error.into(),
             RunError::Gpu(error) => return error.into(),
+            RunError::Model(ModelError::Io { path, source }) | RunError::Io { path, source } => {
+                return Failure { code: INPUT_OUTPUT, message: advice::of_run_files(&path, &source) };
+            }
             RunError::Model(error) => return error.into(),
-            RunError::Io { .. } => INPUT_OUTPUT,
+            RunError::Memory { error, micro_batch, fits } => {
+                return Failure { code: MEMORY, message: advice::of_memory(&error, micro_batch, fits) };
+            }
+            RunError::Kernels(error) => return Failure { code: 1, message: advice::of_kernels(&error) },
             RunError::Diverged { .. } => DIVERGED,
             // Whoever has the run goes on with it; the same command does if that one stops.
             RunError::Interrupted { .. } | RunError::Unbegun | RunError::Claimed { .. } | RunError::Lost(_) => {

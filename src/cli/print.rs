@@ -38,7 +38,7 @@ pub fn line(text: &str) -> io::Result<()> {
 
 /// A line on standard error; where that is closed there is nobody to tell.
 pub fn note(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", shown(text));
 }
 
 /// What is possible in a language and probably not meant.
@@ -55,7 +55,29 @@ pub fn notes_of(config: &RunConfig) {
 
 /// `error: ` and the message on standard error.
 pub fn error(text: &str) -> io::Result<()> {
-    writeln!(io::stderr().lock(), "error: {text}")
+    writeln!(io::stderr().lock(), "error: {}", shown(text))
+}
+
+/// Letters of a message that are shown: messages quote files, whose lines may be long.
+const SHOWN: usize = 8000;
+
+/// A message as a terminal may have it: what it quotes of files cannot move the cursor or set colours, and does not
+/// fill the screen. A place stands at a message's beginning and the remedy at its end, so both are kept.
+pub fn shown(text: &str) -> String {
+    let escaped = |text: &str| -> String {
+        let one = |c: char| match c.is_control() && !"\n\t".contains(c) {
+            true => c.escape_unicode().to_string(),
+            false => c.to_string(),
+        };
+        text.chars().map(one).collect()
+    };
+    let count = text.chars().count();
+    if count <= SHOWN {
+        return escaped(text);
+    }
+    let at = |n: usize| text.char_indices().nth(n).map_or(text.len(), |(at, _)| at);
+    let (begin, end) = (at(SHOWN / 2), at(count - SHOWN / 2));
+    format!("{} [... {} characters ...] {}", escaped(&text[..begin]), count - SHOWN, escaped(&text[end..]))
 }
 
 /// Bytes in the unit that suits them.
@@ -105,5 +127,19 @@ pub fn duration(seconds: f64) -> String {
         0..60 => format!("{s} s"),
         60..3600 => format!("{} min {} s", s / 60, s % 60),
         _ => format!("{} h {} min", s / 3600, s % 3600 / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{SHOWN, shown};
+
+    #[test]
+    fn what_messages_quote_is_tame() {
+        assert_eq!(shown("a.toml:3: `x` is\n\twrong \u{e9}"), "a.toml:3: `x` is\n\twrong \u{e9}");
+        assert_eq!(shown("`\u{1b}[2J\r`"), "`\\u{1b}[2J\\u{d}`");
+        let long = shown(&format!("file:1: `{}` is no number; write one", "\u{e9}".repeat(1_000_000)));
+        assert!(long.starts_with("file:1: `\u{e9}") && long.ends_with("is no number; write one"), "{long}");
+        assert!(long.chars().count() < SHOWN + 100);
     }
 }

@@ -7,7 +7,7 @@ use super::language::LanguageSection;
 use super::load::Resolved;
 use super::run::RunConfig;
 use super::text::tokenizer_file;
-use super::train::TrainSection;
+use super::train::{MicroBatch, TrainSection};
 use crate::generated::Tokens;
 use crate::text::{content_hash, roles_beside};
 
@@ -67,7 +67,7 @@ impl Names {
     }
 
     /// The same config with another `train.micro_batch`: the same run, but that its sums are rounded in another order.
-    pub fn with_micro_batch(&self, micro_batch: Option<u32>) -> Names {
+    pub fn with_micro_batch(&self, micro_batch: Option<MicroBatch>) -> Names {
         let mut config = self.config.clone();
         config.train.micro_batch = micro_batch;
         Names { files: self.files.clone(), config }

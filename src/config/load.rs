@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::run::RunConfig;
+use crate::files;
 use crate::ops::KernelChoice;
 use crate::text::without_mark;
 
@@ -75,7 +76,7 @@ impl Resolved {
 pub fn load(path: &Path, overrides: &[String]) -> Result<Resolved, ConfigError> {
     let file = path.display().to_string();
     let error = |message: String| ConfigError { place: file.clone(), message };
-    let bytes = std::fs::read(path).map_err(|e| error(format!("cannot be read: {e}")))?;
+    let bytes = files::read_any(path, files::SMALL).map_err(|e| error(format!("cannot be read: {e}")))?;
     let text = String::from_utf8(bytes).map_err(|_| error("is not UTF-8 text".into()))?;
     let text = without_mark(&text).to_string();
     let mut config = parse(&text, &file, overrides)?;
@@ -106,7 +107,8 @@ impl RunConfig {
     pub fn parse(text: &str, file: &str) -> Result<RunConfig, ConfigError> {
         let mut config: RunConfig = toml::from_str(text).map_err(|e| describe(&e, text, file))?;
         config.model.complete();
-        config.check().map_err(|(key, message)| ConfigError {
+        let not_finite = not_finite(text).map(|key| (key, "must be a finite number".to_string()));
+        not_finite.map_or_else(|| config.check(), Err).map_err(|(key, message)| ConfigError {
             place: line_of(text, &key).map_or(file.to_string(), |line| format!("{file}:{line}")),
             message: format!("`{key}`: {message}"),
         })?;
@@ -135,6 +137,23 @@ impl RunConfig {
         }
         Ok(made)
     }
+}
+
+/// The key of a number that is infinite or none at all; no key of a config or a sweep may be.
+pub(crate) fn not_finite(text: &str) -> Option<String> {
+    fn found(value: &toml::Value) -> Option<String> {
+        match value {
+            toml::Value::Float(number) if !number.is_finite() => Some(String::new()),
+            toml::Value::Array(values) => values.iter().find_map(found),
+            toml::Value::Table(table) => table.iter().find_map(|(key, value)| Some(dotted(key, &found(value)?))),
+            _ => None,
+        }
+    }
+    found(&toml::Value::Table(text.parse().ok()?))
+}
+
+fn dotted(key: &str, rest: &str) -> String {
+    if rest.is_empty() { key.into() } else { format!("{key}.{rest}") }
 }
 
 fn with_overrides(text: &str, file: &str, overrides: &[String]) -> Result<RunConfig, ConfigError> {

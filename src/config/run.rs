@@ -70,6 +70,9 @@ impl AdapterSection {
     }
 }
 
+/// Steps beyond all use.
+const MOST_STEPS: u64 = 1 << 40;
+
 impl RunConfig {
     /// Peak learning rate of the config's model.
     pub fn peak_lr(&self) -> f64 {
@@ -86,10 +89,13 @@ impl RunConfig {
         }
         self.language.check()?;
         self.measure.as_ref().map_or(Ok(()), MeasureSection::check)?;
+        if t.steps > MOST_STEPS {
+            return bad("train.steps", format!("{} must be at most {MOST_STEPS}", t.steps));
+        }
         if t.batch_size == 0 || t.batch_size > 1 << 20 {
             return bad("train.batch_size", format!("{} must lie in 1 to {}", t.batch_size, 1 << 20));
         }
-        if t.micro_batch == Some(0) {
+        if t.micro_batch == Some(0.into()) {
             return bad("train.micro_batch", "must be at least 1".into());
         }
         if !(t.clip >= 0.0 && t.clip.is_finite()) {

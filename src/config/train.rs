@@ -125,6 +125,35 @@ pub enum Precision {
     Mixed,
 }
 
+/// Sentences at once: a number, or "auto", which is the batch, halved until the adapter has room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "a number of sentences, or \"auto\"")]
+pub enum MicroBatch {
+    /// So many.
+    Sentences(u32),
+    /// As many as the adapter has room for.
+    Fitting(Fitting),
+}
+
+/// As many as the adapter has room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Fitting {
+    /// "auto"
+    Auto,
+}
+
+impl MicroBatch {
+    /// "auto"
+    pub const AUTO: MicroBatch = MicroBatch::Fitting(Fitting::Auto);
+}
+
+impl From<u32> for MicroBatch {
+    fn from(sentences: u32) -> MicroBatch {
+        MicroBatch::Sentences(sentences)
+    }
+}
+
 /// The training of the model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -140,9 +169,13 @@ pub struct TrainSection {
     pub sentences: Option<u64>,
     /// Sentences per step.
     pub batch_size: u32,
-    /// Sentences at once; gradients are added up over a batch when smaller. Left out: the batch size.
+    /// Sentences at once; gradients are added up over a batch when smaller. "auto": the batch size, halved until the
+    /// adapter has room; the run keeps the size that was found. Left out: the batch size.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub micro_batch: Option<u32>,
+    pub micro_batch: Option<MicroBatch>,
+    /// What "auto" stands for on this adapter, as far as it is known; no key of a config.
+    #[serde(skip)]
+    pub fitted: Option<u32>,
     /// { kind = "adamw", lr, betas, eps, weight_decay } or { kind = "sgd", lr, momentum, weight_decay }.
     pub optimizer: OptimizerKind,
     /// { base = 16, lr = 1.0, head = 0.5 }: multiplies the learning rate by (base / width)^lr, and begins with a scale of
@@ -196,6 +229,7 @@ impl Default for TrainSection {
             sentences: None,
             batch_size: 256,
             micro_batch: None,
+            fitted: None,
             optimizer: OptimizerKind::AdamW(AdamW::default()),
             width: None,
             algorithm: AlgorithmKind::default(),
@@ -275,6 +309,11 @@ impl TrainSection {
 
     /// Sentences at once.
     pub fn micro_batch(&self) -> u32 {
-        self.micro_batch.unwrap_or(self.batch_size).min(self.batch_size)
+        let asked = match self.micro_batch {
+            None => None,
+            Some(MicroBatch::Sentences(sentences)) => Some(sentences),
+            Some(MicroBatch::Fitting(Fitting::Auto)) => self.fitted,
+        };
+        asked.unwrap_or(self.batch_size).min(self.batch_size)
     }
 }

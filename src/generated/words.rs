@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::files;
 use crate::language::LanguageError;
 use crate::model::{ModelConfig, ModelKind, SPECIAL_TOKENS};
 use crate::text::{Pieces, without_mark};
@@ -54,7 +55,7 @@ impl Restriction {
     pub fn read(folder: &Path, config: &ModelConfig, tokens: &Tokens) -> Result<Restriction, LanguageError> {
         let at = |file: &Path, message: String| LanguageError { file: file.display().to_string(), line: None, message };
         let path = folder.join("config.json");
-        let text = std::fs::read_to_string(&path).map_err(|e| at(&path, format!("cannot be read: {e}")))?;
+        let text = files::text(&path, files::SMALL).map_err(|e| at(&path, format!("cannot be read: {e}")))?;
         let json: Value = serde_json::from_str(&text).map_err(|e| at(&path, e.to_string()))?;
         let [prompt, end] =
             frame(&json, config.kind).map_err(|key| at(&path, format!("has no `{key}`, which a sentence needs")))?;
@@ -191,7 +192,7 @@ fn spellings(folder: &Path, ids: &[u32]) -> Result<Vec<String>, LanguageError> {
     }
     let path = folder.join("vocab.json");
     if path.exists() {
-        let text = std::fs::read_to_string(&path).map_err(|e| error(&path, format!("cannot be read: {e}")))?;
+        let text = files::text(&path, files::LARGE).map_err(|e| error(&path, format!("cannot be read: {e}")))?;
         let by_piece: HashMap<String, u32> =
             serde_json::from_str(without_mark(&text)).map_err(|e| error(&path, e.to_string()))?;
         let by_id: HashMap<u32, String> = by_piece.into_iter().map(|(piece, id)| (id, piece)).collect();

@@ -54,11 +54,13 @@ pub struct Options {
     /// Most bytes of a storage binding, where that is less than the adapter's: with it tests see small matrices bound
     /// as large ones are.
     pub binding: Option<u64>,
+    /// Most bytes of all buffers at once; what goes beyond is refused as if the adapter had no more.
+    pub memory: Option<u64>,
 }
 
 impl Default for Options {
     /// Checks in debug builds or with `LOWLAND_CHECKS=1`; waits of `LOWLAND_WAIT_SECONDS` (600); bindings of
-    /// `LOWLAND_BINDING_BYTES` at most.
+    /// `LOWLAND_BINDING_BYTES` at most, buffers of `LOWLAND_MEMORY_BYTES`.
     fn default() -> Self {
         let flag = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<u64>().ok());
         Options {
@@ -66,6 +68,7 @@ impl Default for Options {
             images: flag("LOWLAND_IMAGES").map(|v| v != 0),
             timeout: Duration::from_secs(flag("LOWLAND_WAIT_SECONDS").unwrap_or(600)),
             binding: flag("LOWLAND_BINDING_BYTES"),
+            memory: flag("LOWLAND_MEMORY_BYTES"),
         }
     }
 }
@@ -98,6 +101,8 @@ pub struct Pipeline {
 pub struct Gpu {
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
+    choice: AdapterChoice,
+    options: Options,
     info: wgpu::AdapterInfo,
     reason: String,
     limits: wgpu::Limits,
@@ -162,10 +167,6 @@ impl Gpu {
         let images = images && super::images::images_fit(&device, alignment(&limits));
         let cache = PipelineCache::open(&device, &info);
         let faults: Arc<Mutex<Option<GpuError>>> = Arc::default();
-        let note = |faults: &Arc<Mutex<Option<GpuError>>>, error: GpuError| {
-            let mut first = faults.lock().unwrap_or_else(|e| e.into_inner());
-            first.get_or_insert(error);
-        };
         let shared = faults.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
             note(&shared, translate(error, "a call"));
@@ -200,18 +201,36 @@ impl Gpu {
         Ok(Gpu {
             device,
             queue,
+            choice: choice.clone(),
             info,
             reason,
             limits,
             capabilities,
             checks: options.checks,
             timeout: options.timeout,
+            options,
             faults,
             pipelines: Arc::default(),
             tally: Arc::default(),
             cache: Arc::new(cache),
             held: Arc::default(),
         })
+    }
+
+    /// Opens the same choice of an adapter once more, with the same options: what a device that was lost is replaced
+    /// by. Nothing of this one is there: neither memory nor kernels.
+    ///
+    /// # Errors
+    /// As [`Gpu::open`].
+    pub fn reopen(&self) -> Result<Gpu, GpuError> {
+        Gpu::open(&self.choice, self.options.clone())
+    }
+
+    /// Ends the device as a driver's reset does: whatever is asked of it from now on is answered by
+    /// [`GpuError::Lost`]. For trying what follows from that.
+    pub fn lose(&self) {
+        note(&self.faults, GpuError::Lost("it was given up".into()));
+        self.device.destroy();
     }
 
     /// Lets work through in spite of an interrupt, for as long as the answer lives.
@@ -223,8 +242,12 @@ impl Gpu {
     /// Whether more work may be given to the adapter.
     ///
     /// # Errors
-    /// [`GpuError::Interrupted`] once the process is to stop, unless somebody [`hold`](Self::hold)s.
+    /// [`GpuError::Interrupted`] once the process is to stop, unless somebody [`hold`](Self::hold)s;
+    /// [`GpuError::Lost`] when the device is gone.
     pub(super) fn go_on(&self) -> Result<(), GpuError> {
+        if let Some(lost) = self.fault().err().filter(GpuError::is_lost) {
+            return Err(lost);
+        }
         match self.held.load(Ordering::SeqCst) {
             0 => Ok(crate::interrupt::check()?),
             _ => Ok(()),
@@ -262,6 +285,17 @@ impl Gpu {
         self.cache.keep();
     }
 
+    /// Refuses bytes beyond those that the options allow.
+    pub(super) fn has_room(&self, label: &str, bytes: u64) -> Result<(), GpuError> {
+        match self.options.memory {
+            Some(most) if self.tally.bytes().0.saturating_add(bytes) > most => Err(GpuError::OutOfMemory {
+                doing: format!("making {label}"),
+                detail: format!("{most} bytes are allowed"),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether kernels carry bounds checks.
     pub fn checks(&self) -> bool {
         self.checks
@@ -287,7 +321,8 @@ impl Gpu {
             pollster::block_on(validation.pop()),
         ];
         match errors.into_iter().flatten().next() {
-            Some(error) => Err(translate(error, doing)),
+            // Of a lost device every call is refused, for whatever reason.
+            Some(error) => Err(self.fault().err().filter(GpuError::is_lost).unwrap_or(translate(error, doing))),
             None => Ok(made),
         }
     }
@@ -455,6 +490,15 @@ unsafe fn experimental(wanted: bool) -> wgpu::ExperimentalFeatures {
         // SAFETY: promised by the caller.
         true => unsafe { wgpu::ExperimentalFeatures::enabled() },
         false => wgpu::ExperimentalFeatures::disabled(),
+    }
+}
+
+/// Keeps the first fault; that the device was lost goes before what follows from it.
+fn note(faults: &Mutex<Option<GpuError>>, error: GpuError) {
+    let mut first = faults.lock().unwrap_or_else(|e| e.into_inner());
+    match &*first {
+        Some(before) if before.is_lost() || !error.is_lost() => {}
+        _ => *first = Some(error),
     }
 }
 

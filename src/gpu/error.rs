@@ -89,6 +89,24 @@ impl GpuError {
     pub fn is_no_adapter(&self) -> bool {
         matches!(self, GpuError::NoAdapter | GpuError::NoSuchAdapter { .. } | GpuError::NotOpened { .. })
     }
+
+    /// Whether the device is gone, so that another one must be opened.
+    pub fn is_lost(&self) -> bool {
+        match self {
+            GpuError::Lost(_) => true,
+            GpuError::Compile { error, .. } => error.is_lost(),
+            _ => false,
+        }
+    }
+
+    /// Whether there was no room for what was asked.
+    pub fn is_memory(&self) -> bool {
+        match self {
+            GpuError::OutOfMemory { .. } | GpuError::Limit(_) => true,
+            GpuError::Compile { error, .. } => error.is_memory(),
+            _ => false,
+        }
+    }
 }
 
 impl From<Limit> for GpuError {

@@ -181,6 +181,7 @@ impl Gpu {
             let limit = self.capabilities().largest_buffer;
             return Err(Limit::Buffer { label: label.into(), bytes: total, limit }.into());
         }
+        self.has_room(label, total)?;
         if self.capabilities().software {
             host_memory::check(label, total)?;
         }

@@ -11,16 +11,20 @@ pub(super) fn order_unary(grammar: &mut Grammar, lines: &[usize]) -> Result<(), 
     for (_, b, _) in &grammar.unary {
         incoming[*b as usize] += 1;
     }
+    let mut children: Vec<Vec<usize>> = vec![vec![]; n];
+    for (a, b, _) in &grammar.unary {
+        children[*a as usize].push(*b as usize);
+    }
     let mut ready: Vec<usize> = (0..n).filter(|a| incoming[*a] == 0).collect();
     let mut rank = vec![usize::MAX; n];
     let mut next = 0;
     while let Some(a) = ready.pop() {
         rank[a] = next;
         next += 1;
-        for (_, b, _) in grammar.unary.iter().filter(|(p, _, _)| *p as usize == a) {
-            incoming[*b as usize] -= 1;
-            if incoming[*b as usize] == 0 {
-                ready.push(*b as usize);
+        for b in &children[a] {
+            incoming[*b] -= 1;
+            if incoming[*b] == 0 {
+                ready.push(*b);
             }
         }
     }
@@ -42,20 +46,27 @@ pub(super) fn order_unary(grammar: &mut Grammar, lines: &[usize]) -> Result<(), 
 
 /// Every symbol must be able to end in words.
 pub(super) fn check_productive(grammar: &Grammar, first_line: &[usize]) -> Result<(), LanguageError> {
-    let mut ends = vec![false; grammar.symbols.len()];
-    for (a, _, _) in &grammar.terminal {
-        ends[*a as usize] = true;
+    let n = grammar.symbols.len();
+    // Of each symbol the rules that it stands in, of each rule the places that are not known to end.
+    let rules: Vec<(usize, [u32; 2])> = (grammar.unary.iter().map(|(a, b, _)| (*a as usize, [*b, *b])))
+        .chain(grammar.binary.iter().map(|(a, b, c, _)| (*a as usize, [*b, *c])))
+        .collect();
+    let mut within: Vec<Vec<usize>> = vec![vec![]; n];
+    for (i, (_, right)) in rules.iter().enumerate() {
+        right.iter().for_each(|b| within[*b as usize].push(i));
     }
-    loop {
-        let before = ends.iter().filter(|e| **e).count();
-        for (a, b, _) in &grammar.unary {
-            ends[*a as usize] |= ends[*b as usize];
+    let mut left = vec![2; rules.len()];
+    let mut ends = vec![false; n];
+    let mut ready: Vec<usize> = grammar.terminal.iter().map(|(a, _, _)| *a as usize).collect();
+    while let Some(a) = ready.pop() {
+        if std::mem::replace(&mut ends[a], true) {
+            continue;
         }
-        for (a, b, c, _) in &grammar.binary {
-            ends[*a as usize] |= ends[*b as usize] && ends[*c as usize];
-        }
-        if ends.iter().filter(|e| **e).count() == before {
-            break;
+        for rule in &within[a] {
+            left[*rule] -= 1;
+            if left[*rule] == 0 {
+                ready.push(rules[*rule].0);
+            }
         }
     }
     match ends.iter().position(|e| !e) {

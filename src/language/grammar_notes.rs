@@ -18,6 +18,9 @@ use super::source::list;
 /// Notes of one kind.
 const MOST: usize = 5;
 
+/// Bytes of a name that nobody mistypes; what two such have in common takes long to find.
+const LONGEST: usize = 100;
+
 /// Notes with file and line; lines that nobody can look up (of a random grammar) are left out.
 pub(super) fn of(grammar: &Grammar, set: &RuleSet) -> Vec<String> {
     let reached = reachable(grammar);
@@ -148,7 +151,7 @@ fn same_but_case(a: &str, b: &str) -> bool {
 /// One letter inserted, left out, changed or two exchanged, behind the same first letter but for its case; or the same
 /// but for case.
 pub(super) fn similar(a: &str, b: &str) -> bool {
-    if a == b || first(a) != first(b) || a.len().abs_diff(b.len()) > 4 {
+    if a == b || first(a) != first(b) || a.len().abs_diff(b.len()) > 4 || a.len() > LONGEST {
         return false;
     }
     same_but_case(a, b) || strsim::damerau_levenshtein(a, b) == 1

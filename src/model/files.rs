@@ -147,7 +147,7 @@ fn read(named: &Path, without_head: bool) -> Result<Loaded, ModelError> {
 pub fn config_of(named: &Path) -> Result<ModelConfig, ModelError> {
     let folder = model_folder(named)?;
     let path = folder.join("config.json");
-    let text = std::fs::read_to_string(&path).map_err(|source| {
+    let text = crate::files::text(&path, crate::files::SMALL).map_err(|source| {
         let meant = if path.exists() { None } else { meant(&folder) };
         meant.unwrap_or(ModelError::Io { path: path.clone(), source })
     })?;
@@ -321,8 +321,15 @@ pub(super) fn write_synced_by(
     write: impl FnOnce(&mut File) -> std::io::Result<()>,
 ) -> std::io::Result<()> {
     let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
-    let mut file = File::create(&temporary)?;
-    write(&mut file)?;
-    file.sync_all()?;
-    std::fs::rename(&temporary, path)
+    let written = (|| {
+        let mut file = File::create(&temporary)?;
+        write(&mut file)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)
+    })();
+    if written.is_err() {
+        // What could not be written whole takes no room.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written
 }

@@ -4,6 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use super::files::ModelError;
+use crate::files;
+
+/// Bytes that no name of a revision has.
+const REVISION: u64 = 4096;
 
 /// The folder with a model's `config.json`: the one that was named, or where that is one of the hub's cache the
 /// snapshot of `refs/main`, else the only one.
@@ -43,12 +47,24 @@ pub fn model_folder(named: &Path) -> Result<PathBuf, ModelError> {
     }
 }
 
+/// The folder that links in a model's folder may lead to: its own, or in the hub's cache that of all revisions, where
+/// `blobs` has the files.
+pub(super) fn root_of(folder: &Path) -> PathBuf {
+    // Of a folder that is not there, nothing is read.
+    let own = folder.canonicalize().unwrap_or_else(|_| folder.into());
+    let snapshots = own.parent().filter(|parent| parent.ends_with("snapshots"));
+    match snapshots.and_then(Path::parent).filter(|model| model.join("blobs").is_dir()) {
+        Some(model) => model.into(),
+        None => own,
+    }
+}
+
 /// The names of revisions, `main` and others, with the revisions.
 fn refs(named: &Path) -> Vec<(String, String)> {
     let mut all = Vec::new();
     for entry in std::fs::read_dir(named.join("refs")).into_iter().flatten().flatten() {
         // Names with a slash lie in folders of their own; they help nobody to choose.
-        if let (Ok(name), Ok(revision)) = (entry.file_name().into_string(), std::fs::read_to_string(entry.path())) {
+        if let (Ok(name), Ok(revision)) = (entry.file_name().into_string(), files::text(&entry.path(), REVISION)) {
             all.push((name, revision.trim().to_string()));
         }
     }

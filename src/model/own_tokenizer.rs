@@ -34,7 +34,7 @@ impl OwnTokenizer {
         for path in std::iter::once(pieces.path().to_path_buf()).chain(beside) {
             let name =
                 if files.is_empty() { TOKENIZER.into() } else { path.file_name().unwrap_or_default().to_owned() };
-            match std::fs::read(&path) {
+            match crate::files::read(&path, crate::files::LARGE) {
                 Ok(bytes) => files.push((name.to_string_lossy().into_owned(), bytes)),
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
                 Err(source) => return Err(ModelError::Io { path, source }),
@@ -93,7 +93,7 @@ impl OwnTokenizer {
     pub fn ids_in(&self, model: &Loaded) -> Result<(TokenIds, Vec<String>), ModelError> {
         let mut notes = Vec::new();
         let path = model.folder.join(TOKENIZER);
-        match std::fs::read(&path) {
+        match crate::files::read(&path, crate::files::LARGE) {
             Ok(bytes) => {
                 let differs = |message| ModelError::Format { path: path.clone(), message };
                 self.compare(&bytes).map_err(differs)?;

@@ -244,7 +244,7 @@ fn frame_of(processor: &Value) -> Frame {
 
 /// A file's text; `None` where there is no file.
 fn read_text(path: &Path) -> Result<Option<String>, ModelError> {
-    let bytes = match std::fs::read(path) {
+    let bytes = match crate::files::read(path, crate::files::LARGE) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(ModelError::Io { path: path.into(), source }),

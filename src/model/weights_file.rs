@@ -2,7 +2,6 @@
 //! the file in memory. 16-bit numbers are widened, 64-bit ones rounded.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
 
@@ -39,7 +38,7 @@ impl WeightsFile {
     /// # Errors
     /// Names the tensor that is of another type, reaches beyond the end of the file or does not fit single precision.
     pub fn read(path: &Path) -> Result<WeightsFile, ModelError> {
-        let file = File::open(path).map_err(|source| ModelError::Io { path: path.into(), source })?;
+        let file = crate::files::open(path).map_err(|source| ModelError::Io { path: path.into(), source })?;
         WeightsFile::read_from(file, path)
     }
 

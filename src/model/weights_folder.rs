@@ -1,9 +1,10 @@
 //! The weights of a model's folder: one `model.safetensors`, or the shards that `model.safetensors.index.json` lists.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use super::files::{ModelError, config_of};
+use super::hub::root_of;
 use super::kind::ModelKind;
 use super::weights_file::WeightsFile;
 
@@ -31,7 +32,7 @@ impl WeightsFile {
         let files: BTreeSet<&String> = map.values().collect();
         let mut all = WeightsFile::default();
         for file in files {
-            let shard = WeightsFile::read(&folder.join(file))?;
+            let shard = WeightsFile::read(&shard_of(folder, index, file)?)?;
             let lacks = map.iter().find(|(name, of)| *of == file && !shard.tensors.contains_key(*name));
             if let Some((name, _)) = lacks {
                 return Err(error(format!("tensor `{name}` should be in {file}, which does not hold it")));
@@ -62,13 +63,19 @@ pub fn check_weights(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
         return Err(no_weights(folder).unwrap_or(ModelError::Io { path: whole, source }));
     }
     let files: BTreeSet<String> = weight_map(&index)?.into_values().collect();
+    let paths: Vec<PathBuf> = files.iter().map(|file| shard_of(folder, &index, file)).collect::<Result<_, _>>()?;
     let missing: Vec<String> = files.iter().filter_map(|file| absent(folder, file)).collect();
     if !missing.is_empty() {
         let message = format!("{} of its {} files are missing: {}", missing.len(), files.len(), missing.join(", "));
         let source = std::io::Error::new(std::io::ErrorKind::NotFound, message);
         return Err(ModelError::Io { path: index, source });
     }
-    Ok(std::iter::once(index).chain(files.iter().map(|file| folder.join(file))).collect())
+    Ok(std::iter::once(index).chain(paths).collect())
+}
+
+/// The path of a file that the index names.
+fn shard_of(folder: &Path, index: &Path, file: &str) -> Result<PathBuf, ModelError> {
+    crate::files::below(&root_of(folder), folder, file).map_err(|outside| ModelError::format(index, outside))
 }
 
 /// A file of a folder in words, where it is not there.
@@ -97,20 +104,16 @@ pub fn weight_files(folder: &Path) -> Vec<PathBuf> {
 /// The shard of every tensor.
 fn weight_map(index: &Path) -> Result<BTreeMap<String, String>, ModelError> {
     let error = |message: String| ModelError::format(index, message);
-    let text = std::fs::read_to_string(index).map_err(|source| ModelError::Io { path: index.into(), source })?;
+    let text = crate::files::text(index, crate::files::LARGE)
+        .map_err(|source| ModelError::Io { path: index.into(), source })?;
     let text = text.trim_start_matches('\u{feff}');
     let json: serde_json::Value = serde_json::from_str(text).map_err(|e| error(e.to_string()))?;
     let map = json.get("weight_map").cloned().unwrap_or_default();
     let map: BTreeMap<String, String> = serde_json::from_value(map)
         .map_err(|e| error(format!("`weight_map` must be an object of tensor names and files: {e}")))?;
-    if map.is_empty() {
-        return Err(error("`weight_map` is empty".into()));
-    }
-    let plain =
-        |file: &str| !file.is_empty() && Path::new(file).components().all(|c| matches!(c, Component::Normal(_)));
-    match map.values().find(|file| !plain(file)) {
-        Some(file) => Err(error(format!("`{file}` is not the name of a file beside it"))),
-        None => Ok(map),
+    match map.is_empty() {
+        true => Err(error("`weight_map` is empty".into())),
+        false => Ok(map),
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::ReportError;
+use crate::files;
 use crate::train::{Measurement, RunResult};
 
 /// A run as read from its folder.
@@ -51,8 +52,9 @@ impl Run {
     pub fn read(folder: &Path) -> Result<Run, ReportError> {
         let wrong = |path: PathBuf, message: String| ReportError::Run { path, message };
         let path = folder.join("metrics.jsonl");
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
+        // A line that a killed run left may be cut within a letter.
+        let text = match files::read(&path, files::LARGE) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 return Err(ReportError::NoRun(folder.into()));
             }
@@ -87,7 +89,7 @@ impl Run {
             }
         }
         let json =
-            |name: &str| std::fs::read_to_string(folder.join(name)).ok().and_then(|t| serde_json::from_str(&t).ok());
+            |name: &str| files::text(&folder.join(name), files::SMALL).ok().and_then(|t| serde_json::from_str(&t).ok());
         let config =
             std::fs::read_to_string(folder.join("config.toml")).ok().and_then(|t| t.parse().ok()).unwrap_or_default();
         let name = std::path::absolute(folder).ok().and_then(|p| Some(p.file_name()?.to_string_lossy().into_owned()));

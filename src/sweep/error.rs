@@ -184,6 +184,7 @@ impl RunFailure {
         match self {
             RunFailure::Train(RunError::Model(error)) | RunFailure::Model(error) => error.into(),
             failure if failure.is_elsewhere() => FailureKind::Interrupted,
+            RunFailure::Train(RunError::Kernels(_)) => FailureKind::Other,
             RunFailure::Train(RunError::Io { .. }) | RunFailure::Io { .. } => FailureKind::InputOutput,
             RunFailure::Train(RunError::Diverged { .. })
             | RunFailure::Curvature(CurvatureError::NotFinite(_))
@@ -197,7 +198,7 @@ impl RunFailure {
     /// What the adapter said, where it is that.
     pub fn gpu(&self) -> Option<&GpuError> {
         match self {
-            RunFailure::Train(RunError::Gpu(error))
+            RunFailure::Train(RunError::Gpu(error) | RunError::Memory { error, .. })
             | RunFailure::Gpu(error)
             | RunFailure::Curvature(CurvatureError::Gpu(error))
             | RunFailure::Downstream(DownstreamError::Gpu(error)) => Some(error),

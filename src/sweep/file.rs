@@ -51,6 +51,7 @@ use super::SweepError;
 use super::probe_section::{ProbeSection, Reads, WIDEST};
 use super::table::Collapse;
 use crate::config::{MeasureSection, Positions};
+use crate::files;
 use crate::text::without_mark;
 
 /// A sweep: the axes that are varied of a run config, and the questions to each model.
@@ -99,6 +100,10 @@ pub(super) struct File {
     /// Asks how well a trace collapses over η²·steps/B.
     pub collapse: Option<Collapse>,
 }
+
+/// Labelled sentences of a part, and fits, beyond all use.
+const MOST_ROWS: u32 = 1 << 24;
+const MOST_FITS: u32 = 10_000;
 
 fn default_bound() -> f64 {
     0.02
@@ -261,6 +266,10 @@ impl ExamineSection {
             if probe.train < 2 || probe.validation == 0 || probe.test == 0 || probe.seeds == 0 {
                 return wrong("`train` must be at least 2, `validation`, `test` and `seeds` at least 1".into());
             }
+            if [probe.train, probe.validation, probe.test].iter().any(|n| *n > MOST_ROWS) || probe.seeds > MOST_FITS {
+                let most = format!("{MOST_ROWS}, `seeds` at most {MOST_FITS}");
+                return wrong(format!("`train`, `validation` and `test` must be at most {most}"));
+            }
             if probe.lr.is_some_and(|lr| !(lr > 0.0 && lr.is_finite())) {
                 return wrong("`lr` must be positive".into());
             }
@@ -304,12 +313,16 @@ impl File {
     pub fn read(path: &Path) -> Result<File, SweepError> {
         let place = path.display().to_string();
         let error = |message: String| SweepError::new(place.clone(), message);
-        let text = std::fs::read_to_string(path).map_err(|e| error(format!("cannot be read: {e}")))?;
+        let bytes = files::read_any(path, files::SMALL).map_err(|e| error(format!("cannot be read: {e}")))?;
+        let text = String::from_utf8(bytes).map_err(|_| error("is not UTF-8 text".into()))?;
         let text = without_mark(&text);
         let file: File = toml::from_str(text).map_err(|e| {
             let line = e.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
             SweepError::new(format!("{place}:{line}"), e.message().trim_end().to_string())
         })?;
+        if let Some(key) = crate::config::not_finite(text) {
+            return Err(error(format!("`{key}` must be a finite number")));
+        }
         if !(file.saturation_bound > 0.0 && file.saturation_bound.is_finite()) {
             return Err(error(format!("`saturation_bound` {} must be positive", file.saturation_bound)));
         }

@@ -195,7 +195,7 @@ fn read_examples(path: &Path) -> Result<ExamplesFile, SweepError> {
 /// A hash of what can change an answer beside the model and the question.
 fn asked_about(resolved: &Resolved, examples: Option<&ExamplesFile>) -> String {
     let mut asked = resolved.clone();
-    let micro_batch = Some(asked.config.train.micro_batch());
+    let micro_batch = Some(asked.config.train.micro_batch().into());
     asked.config.train = TrainSection { micro_batch, ..TrainSection::default() };
     asked.config.model = ModelSection::default();
     asked.config.evaluate = EvaluateSection::default();

@@ -6,6 +6,10 @@ use std::path::{Path, PathBuf};
 use tokenizers::{Tokenizer, TruncationDirection};
 
 use super::sound;
+use crate::files;
+
+/// Rows of the largest table of words that a model may have.
+const MOST_IDS: u32 = 1 << 24;
 
 /// Why a `tokenizer.json` cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -80,12 +84,16 @@ impl Pieces {
     /// A file that cannot be read or that is no tokenizer; one whose post-processor puts an id around texts that no
     /// token has.
     pub fn read(path: &Path) -> Result<Pieces, PiecesError> {
-        let bytes =
-            std::fs::read(path).map_err(|e| PiecesError::Unreadable { path: path.into(), message: e.to_string() })?;
+        let bytes = files::read(path, files::LARGE)
+            .map_err(|e| PiecesError::Unreadable { path: path.into(), message: e.to_string() })?;
         let malformed = |message: String| PiecesError::Malformed { path: path.into(), message };
         sound::check(&bytes).map_err(malformed)?;
         let mut inner = Tokenizer::from_bytes(&bytes).map_err(|e| malformed(e.to_string()))?;
         let side = inner.get_truncation().map_or(TruncationDirection::Right, |truncation| truncation.direction);
+        // Ids are counted up to the largest, which a line of the file could set to anything.
+        if let Some((token, id)) = inner.get_vocab(true).into_iter().find(|(_, id)| *id >= MOST_IDS) {
+            return Err(malformed(format!("gives `{token}` the id {id}; ids below {MOST_IDS} are read")));
+        }
         inner.with_truncation(None).map_err(|e| malformed(e.to_string()))?;
         inner.with_padding(None);
         let vocabulary = inner.get_vocab(true);

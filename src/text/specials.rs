@@ -99,7 +99,7 @@ pub fn roles_beside(tokenizer: &Path) -> Vec<u8> {
 
 pub(super) fn json(path: &Path) -> Result<Option<Value>, PiecesError> {
     let unreadable = |message: String| PiecesError::Unreadable { path: path.into(), message };
-    match std::fs::read_to_string(path) {
+    match crate::files::text(path, crate::files::SMALL) {
         Ok(text) => serde_json::from_str(without_mark(&text))
             .map(Some)
             .map_err(|e| PiecesError::Malformed { path: path.into(), message: e.to_string() }),

@@ -204,7 +204,7 @@ impl TextFiles {
 impl Tokenized {
     fn open(folder: &Path, shape: &Shape) -> Result<Tokenized, TextError> {
         let path = folder.join(ABOUT);
-        let text = std::fs::read_to_string(&path).map_err(TextError::cache(&path))?;
+        let text = crate::files::text(&path, crate::files::SMALL).map_err(TextError::cache(&path))?;
         let damaged = |e: serde_json::Error| TextError::cache(&path)(std::io::Error::other(format!("is damaged: {e}")));
         let about: About = serde_json::from_str(&text).map_err(damaged)?;
         let part = |name, own: AboutPart| Part::open(folder, name, about.wide, shape, own);
@@ -227,8 +227,9 @@ impl Part {
             }
         };
         let (path, starts) = names(folder, name);
-        let tokens = open(&path, about.tokens * width(wide))?;
-        let starts = if shape.pack { None } else { Some(open(&starts, 8 * (about.examples + 1))?) };
+        let tokens = open(&path, about.tokens.saturating_mul(width(wide)))?;
+        let starts =
+            if shape.pack { None } else { Some(open(&starts, about.examples.saturating_add(1).saturating_mul(8))?) };
         Ok(Part { tokens, starts, path, wide, length: shape.length as u64, about })
     }
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::files;
 use crate::model::{Encoder, ModelError, Parameter, Vocabulary, Weights, WeightsFile, save};
 
 /// A whole checkpoint on disk.
@@ -68,6 +69,9 @@ struct Manifest {
 /// The list of a checkpoint's files, written last.
 const MANIFEST: &str = "MANIFEST.json";
 
+const MODEL: &str = "model.safetensors";
+const STATE: &str = "state.json";
+
 /// What is wrong with a checkpoint's files.
 #[derive(Debug, thiserror::Error)]
 pub enum Damage {
@@ -92,9 +96,20 @@ pub enum Damage {
         /// The size that was written.
         expected: u64,
     },
-    /// A list of files without a model's weights.
-    #[error("{MANIFEST} lists no model")]
-    NoModel,
+    /// A list of files without one that every checkpoint has.
+    #[error("{MANIFEST} does not list {0}")]
+    Unlisted(&'static str),
+    /// A state that is none.
+    #[error("{STATE}: {0}")]
+    State(serde_json::Error),
+    /// A folder that is named after another step than its state.
+    #[error("{STATE} says step {written}, and the folder's name says {named}")]
+    Step {
+        /// Of the state.
+        written: u64,
+        /// Of the name.
+        named: u64,
+    },
 }
 
 /// A tensor, by its name, that is not there or has another shape.
@@ -140,7 +155,7 @@ fn io(path: &Path) -> impl Fn(std::io::Error) -> ModelError + '_ {
 
 fn entry_of(path: &Path) -> std::io::Result<FileEntry> {
     let mut hasher = blake3::Hasher::new();
-    let bytes = std::io::copy(&mut File::open(path)?, &mut hasher)?;
+    let bytes = std::io::copy(&mut files::open(path)?, &mut hasher)?;
     Ok(FileEntry { bytes, blake3: hasher.finalize().to_hex().to_string() })
 }
 
@@ -158,15 +173,41 @@ impl Checkpoint {
         vocabulary: &Vocabulary,
         contents: Contents<'_>,
     ) -> Result<Checkpoint, ModelError> {
-        let Contents { weights, moments, average, algorithm } = contents;
-        std::fs::create_dir_all(root).map_err(io(root))?;
+        // Not the folder that it lies in: where that is gone, somebody has taken it away.
+        if !root.is_dir() {
+            std::fs::create_dir(root).map_err(io(root))?;
+        }
         let step = state.step;
         let folder = root.join(format!("step-{step}"));
         let temporary = root.join(format!("step-{step}.tmp-{}", std::process::id()));
         if temporary.exists() {
             std::fs::remove_dir_all(&temporary).map_err(io(&temporary))?;
         }
-        save(&temporary, encoder, weights, Some(vocabulary))?;
+        let written = Checkpoint::fill(&temporary, state, encoder, vocabulary, contents);
+        if written.is_err() {
+            // A disk that is full is not kept full by half a checkpoint.
+            let _ = std::fs::remove_dir_all(&temporary);
+        }
+        written?;
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder).map_err(io(&folder))?;
+        }
+        std::fs::rename(&temporary, &folder).map_err(io(&folder))?;
+        sync_folder(root).map_err(io(root))?;
+        Ok(Checkpoint { folder, step })
+    }
+
+    /// Writes all files of a checkpoint, and makes them durable.
+    fn fill(
+        temporary: &Path,
+        state: &State,
+        encoder: &Encoder,
+        vocabulary: &Vocabulary,
+        contents: Contents<'_>,
+    ) -> Result<(), ModelError> {
+        let Contents { weights, moments, average, algorithm } = contents;
+        std::fs::create_dir(temporary).map_err(io(temporary))?;
+        save(temporary, encoder, weights, Some(vocabulary))?;
         if !moments.is_empty() {
             let names: Vec<Vec<String>> = MOMENTS
                 .iter()
@@ -195,11 +236,11 @@ impl Checkpoint {
             crate::model::save_tensors(&path, tensors).map_err(io(&path))?;
         }
         let state = serde_json::to_string_pretty(state).expect("plain values");
-        let path = temporary.join("state.json");
+        let path = temporary.join(STATE);
         crate::model::write_synced(&path, state.as_bytes()).map_err(io(&path))?;
         let mut files = BTreeMap::new();
-        for file in std::fs::read_dir(&temporary).map_err(io(&temporary))? {
-            let path = file.map_err(io(&temporary))?.path();
+        for file in std::fs::read_dir(temporary).map_err(io(temporary))? {
+            let path = file.map_err(io(temporary))?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             File::open(&path).and_then(|f| f.sync_all()).map_err(io(&path))?;
             files.insert(name, entry_of(&path).map_err(io(&path))?);
@@ -207,13 +248,7 @@ impl Checkpoint {
         let manifest = serde_json::to_string_pretty(&Manifest { files }).expect("plain values");
         let path = temporary.join(MANIFEST);
         crate::model::write_synced(&path, manifest.as_bytes()).map_err(io(&path))?;
-        sync_folder(&temporary).map_err(io(&temporary))?;
-        if folder.exists() {
-            std::fs::remove_dir_all(&folder).map_err(io(&folder))?;
-        }
-        std::fs::rename(&temporary, &folder).map_err(io(&folder))?;
-        sync_folder(root).map_err(io(root))?;
-        Ok(Checkpoint { folder, step })
+        sync_folder(temporary).map_err(io(temporary))
     }
 
     /// Whether a checkpoint's files are as they were written.
@@ -225,24 +260,31 @@ impl Checkpoint {
             let file = file.to_string();
             move |source| Damage::Unread { file, source }
         };
-        let text = std::fs::read_to_string(self.folder.join(MANIFEST)).map_err(unread(MANIFEST))?;
+        let text = files::text(&self.folder.join(MANIFEST), files::SMALL).map_err(unread(MANIFEST))?;
         let manifest: Manifest = serde_json::from_str(&text).map_err(Damage::Manifest)?;
         for (name, wanted) in &manifest.files {
-            let found = entry_of(&self.folder.join(name)).map_err(unread(name))?;
+            let path =
+                files::below(&self.folder, &self.folder, name).map_err(|outside| unread(name)(outside.into()))?;
+            let found = entry_of(&path).map_err(unread(name))?;
             if found != *wanted {
                 return Err(Damage::Changed { file: name.clone(), bytes: found.bytes, expected: wanted.bytes });
             }
         }
-        match manifest.files.contains_key("model.safetensors") {
+        if let Some(file) = [MODEL, STATE].into_iter().find(|file| !manifest.files.contains_key(*file)) {
+            return Err(Damage::Unlisted(file));
+        }
+        let text = files::text(&self.folder.join(STATE), files::SMALL).map_err(unread(STATE))?;
+        let state: State = serde_json::from_str(&text).map_err(Damage::State)?;
+        match state.step == self.step {
             true => Ok(()),
-            false => Err(Damage::NoModel),
+            false => Err(Damage::Step { written: state.step, named: self.step }),
         }
     }
 
     /// Where the run stands.
     pub fn state(&self) -> Result<State, ModelError> {
-        let path = self.folder.join("state.json");
-        let text = std::fs::read_to_string(&path).map_err(io(&path))?;
+        let path = self.folder.join(STATE);
+        let text = files::text(&path, files::SMALL).map_err(io(&path))?;
         serde_json::from_str(&text).map_err(|e| ModelError::Format { path, message: e.to_string() })
     }
 

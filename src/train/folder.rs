@@ -12,7 +12,7 @@ use super::kernels::Kernels;
 use super::observer::Observer;
 use super::past::Past;
 use super::run::RunError;
-use crate::config::{ConfigError, Resolved, RunConfig, path_in};
+use crate::config::{ConfigError, MicroBatch, Resolved, RunConfig, path_in};
 use crate::generated::Tokens;
 use crate::gpu::Gpu;
 use crate::interrupt;
@@ -153,6 +153,9 @@ impl Folder {
             "variants": kernels.variants,
             "variants_source": kernels.source,
         });
+        if resolved.config.train.micro_batch == Some(MicroBatch::AUTO) {
+            about["micro_batch"] = json!(resolved.config.train.micro_batch());
+        }
         if !past.lengths.is_empty() {
             about["earlier_lengths"] = json!(past.lengths);
         }
@@ -242,7 +245,12 @@ pub(super) fn storable(resolved: &Resolved, folder: &Path) -> Result<RunConfig, 
 /// Keeps the lines of `metrics.jsonl` up to a checkpoint's step, so that a resumed run does not say things twice; none
 /// where there is no checkpoint.
 pub(super) fn keep_metrics_until(path: &Path, step: Option<u64>) -> std::io::Result<()> {
-    let Ok(text) = std::fs::read_to_string(path) else { return Ok(()) };
+    let text = match std::fs::read(path) {
+        // Whatever is no line of metrics goes, bytes that are no text too.
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(e),
+    };
     let keep = |line: &&str| {
         serde_json::from_str::<serde_json::Value>(line)
             .is_ok_and(|v| v["step"].as_u64().is_some_and(|s| step.is_some_and(|step| s <= step)))

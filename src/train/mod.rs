@@ -36,6 +36,7 @@ mod session;
 mod setup;
 mod start;
 mod trainer;
+mod trouble;
 mod tune;
 mod windows;
 
@@ -60,7 +61,8 @@ pub use order::Example;
 pub use past::Length;
 pub use plan::{PlanBytes, PlanReport, Refusal, plan};
 pub use result::{Divergence, RunResult};
-pub use run::{Outcome, RunError, Status, Stopping, run, tune};
+pub use run::{Outcome, RunError, Status, Stopping, tune};
 pub use trainer::{LogLine, Trainer};
+pub use trouble::{WrongNumbers, run};
 pub use tune::{Measured, Subject, Tuning};
 pub use windows::{PartSums, Windows};

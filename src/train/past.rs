@@ -45,7 +45,10 @@ pub(super) struct Past {
 }
 
 fn json(path: &Path) -> Value {
-    std::fs::read_to_string(path).ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+    crate::files::text(path, crate::files::SMALL)
+        .ok()
+        .and_then(|text| serde_json::from_str(&text).ok())
+        .unwrap_or_default()
 }
 
 /// Whether the run that a folder says it holds is this one, of the same length or another.

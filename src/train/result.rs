@@ -36,7 +36,7 @@ pub struct Divergence {
 impl RunResult {
     /// Reads a run's folder; `None` while the run is not over, or where the file is not one that is written here.
     pub fn read(folder: &Path) -> Option<RunResult> {
-        serde_json::from_str(&std::fs::read_to_string(folder.join("result.json")).ok()?).ok()
+        serde_json::from_str(&crate::files::text(&folder.join("result.json"), crate::files::SMALL).ok()?).ok()
     }
 
     /// The outcome of a run that was finished.

@@ -9,20 +9,21 @@ use super::branch::Fork;
 use super::checkpoint::{MissingTensor, tidy};
 use super::claim::Lost;
 use super::data::Corpus;
-use super::evaluate::Evaluation;
+use super::evaluate::{Evaluation, Evaluator};
 use super::folder::{Folder, storable};
 use super::measurement::Measurement;
-use super::observer::Observer;
+use super::observer::{Observer, Quiet};
 use super::past::{Length, Past};
 use super::session::Session;
 use super::setup::Setup;
 use super::start::starting_weights;
 use super::trainer::Trainer;
+use super::trouble::{WrongNumbers, check_kernels};
 use super::tune::{Trial, Tuning};
 use crate::config::{AlgorithmKind, ConfigError, HeadKind, Resolved};
 use crate::gpu::{Gpu, GpuError};
 use crate::interrupt::{self, Interrupted};
-use crate::model::{LoadError, Model, ModelError, load};
+use crate::model::{LoadError, Model, ModelError, Weights, load};
 
 /// Why a run stopped before its end.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +34,19 @@ pub enum RunError {
     /// The adapter failed, or has no room.
     #[error(transparent)]
     Gpu(#[from] GpuError),
+    /// The adapter has no room for so many sentences at once.
+    #[error("{error}")]
+    Memory {
+        /// What the adapter says.
+        error: GpuError,
+        /// Sentences at once.
+        micro_batch: u32,
+        /// Sentences at once that there was room for, where some number will do.
+        fits: Option<u32>,
+    },
+    /// The adapter computes wrong numbers; nothing was begun.
+    #[error(transparent)]
+    Kernels(#[from] WrongNumbers),
     /// A model or checkpoint that cannot be read.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -175,23 +189,25 @@ pub fn tune(gpu: &Gpu, resolved: &Resolved, note: &dyn Fn(&str)) -> Result<Tunin
     Ok(trial.tune(gpu, resolved, note)?)
 }
 
-/// Trains as a config says; goes on from the newest whole checkpoint where there is one, also with more steps than the
-/// run had.
-///
-/// # Errors
-/// [`RunError::Interrupted`] or [`RunError::Unbegun`] after [`crate::interrupt::request`], [`RunError::Diverged`]
-/// before a step that is not finite is taken, [`RunError::Claimed`] and [`RunError::Lost`] when the folder is in
-/// another's hands, and whatever the adapter or the disk refuses. A folder of another run is refused; what fails before
-/// the first step leaves nothing in it.
-pub fn run(gpu: &Gpu, resolved: &Resolved, observer: &dyn Observer) -> Result<Outcome, RunError> {
-    go(gpu, resolved, observer).map_err(|error| if error.interrupted() { RunError::Unbegun } else { error })
+/// Takes the memory of a run's steps and evaluations, and gives it back.
+pub(super) fn allocate(gpu: &Gpu, resolved: &Resolved) -> Result<(), RunError> {
+    let Setup { device, corpus, encoder, labels, dims, .. } = Setup::new(gpu, resolved)?;
+    corpus.on(&device)?;
+    let config = &resolved.config;
+    let weights = Weights::initial(&encoder.parameters, encoder.config.initializer_range, config.seed);
+    let mut trainer = Trainer::new(Model::new(&device, &encoder, &weights)?, &config.train, labels, dims, config.seed)?;
+    add_adversary(resolved, &corpus, &mut trainer, &Quiet)?;
+    Evaluator::new(&trainer.model, &corpus, &config.evaluate, config.train.micro_batch() as usize)?;
+    Ok(())
 }
 
-fn go(gpu: &Gpu, resolved: &Resolved, observer: &dyn Observer) -> Result<Outcome, RunError> {
+/// One attempt at a run.
+pub(super) fn go(gpu: &Gpu, resolved: &Resolved, observer: &dyn Observer) -> Result<Outcome, RunError> {
     let output = resolved.output();
     storable(resolved, &output)?;
     let setup = Setup::new(gpu, resolved)?;
     setup.corpus.on(&setup.device)?;
+    check_kernels(gpu, &setup.kernels.variants)?;
     let mut folder = Folder::enter(&output)?;
     let done = work(gpu, resolved, observer, &setup, &mut folder);
     done.map_err(|error| folder.explain(error))

@@ -16,6 +16,8 @@ mod causal;
 mod claims;
 mod cli;
 mod course;
+#[cfg(unix)]
+mod disks;
 mod downstream;
 mod enlarge;
 mod flatness;

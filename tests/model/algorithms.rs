@@ -138,7 +138,8 @@ fn sam_takes_the_gradient_at_the_top_of_the_ascent() {
         let apart = norm(&above.iter().zip(&below).map(|(a, b)| a - b).collect::<Vec<_>>()) / norm(&below);
         assert!(apart > 0.05, "the two gradients differ by {apart:.1e} only; the test would see nothing");
         for (micro_batch, loss_scale) in [(None, None), (Some(2), None), (None, Some(64.0))] {
-            let train = TrainSection { micro_batch, loss_scale, ..section(sgd(lr), sam(rho)) };
+            let train =
+                TrainSection { micro_batch: micro_batch.map(Into::into), loss_scale, ..section(sgd(lr), sam(rho)) };
             let (after, log) = s.train(&gpu, &train, 1);
             let off = flat(&after)
                 .iter()
@@ -201,7 +202,8 @@ fn sam_by_blocks_climbs_by_the_norm_of_each() {
         assert!(apart > 0.02, "the two gradients differ by {apart:.1e} only; the test would see nothing");
         for (micro_batch, loss_scale) in [(None, None), (Some(2), None), (None, Some(64.0))] {
             let algorithm = AlgorithmKind::Sam(Sam { rho, norm: SamNorm::Block });
-            let train = TrainSection { micro_batch, loss_scale, ..section(sgd(lr), algorithm) };
+            let train =
+                TrainSection { micro_batch: micro_batch.map(Into::into), loss_scale, ..section(sgd(lr), algorithm) };
             let (after, log) = s.train(&gpu, &train, 1);
             let off = |gradient: &[f64]| {
                 let want = theta.iter().zip(gradient).map(|(t, g)| t - lr * g);
@@ -319,7 +321,7 @@ fn the_adversarial_gradient_is_that_of_the_heads_loss_and_is_subtracted() {
         let weight = 0.7;
         for (micro_batch, loss_scale) in [(None, 1.0), (Some(2), 16.0)] {
             let train = TrainSection {
-                micro_batch,
+                micro_batch: micro_batch.map(Into::into),
                 loss_scale: Some(loss_scale),
                 ..section(sgd(0.0), against(adversarial(weight)))
             };

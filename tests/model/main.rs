@@ -36,6 +36,7 @@ mod texts;
 mod token_noise;
 mod training;
 mod transformers;
+mod trouble;
 mod windows;
 
 /// The models of `fixtures/make_transformers.py`: each type, tied and untied, each activation. `roberta-N` are of the

@@ -233,7 +233,7 @@ fn micro_batches_add_up_to_their_batch() {
     // Halves, unequal parts, and single sentences.
     for sizes in [&[3, 3][..], &[4, 2], &[1, 4, 1], &[1; 6]] {
         let most = *sizes.iter().max().unwrap() as u32;
-        let train = TrainSection { micro_batch: Some(most), ..sgd() };
+        let train = TrainSection { micro_batch: Some(most.into()), ..sgd() };
         let parts = setting.train(&gpu, &train, SEED, sizes);
         let mut worst = 0.0f64;
         for ((parameter, got), want) in
@@ -262,7 +262,7 @@ fn micro_batches_add_up_to_their_batch() {
 fn training_repeats_bit_for_bit() {
     let gpu = gpu();
     let setting = Setting::read();
-    for (train, sizes) in [(adamw(), &[6][..]), (TrainSection { micro_batch: Some(4), ..adamw() }, &[4, 2])] {
+    for (train, sizes) in [(adamw(), &[6][..]), (TrainSection { micro_batch: Some(4.into()), ..adamw() }, &[4, 2])] {
         let first = setting.train(&gpu, &train, SEED, sizes);
         assert_eq!(first.moments.len(), 2);
         for _ in 0..2 {
@@ -337,7 +337,7 @@ fn dropout_is_drawn_anew_every_step_and_micro_batch() {
     let setting = Setting::with_dropout(0.1);
     let optimizer = OptimizerKind::Sgd(Sgd { lr: 0.0, ..Sgd::default() });
     // With no learning rate the weights stay, so that only the masks differ.
-    let train = TrainSection { micro_batch: Some(3), ..train_section(optimizer) };
+    let train = TrainSection { micro_batch: Some(3.into()), ..train_section(optimizer) };
     let half = &setting.batches[0][..3];
     let run = |first: &[Sentence], second: &[Sentence]| {
         let mut trainer = setting.trainer(&gpu, &train, SEED);

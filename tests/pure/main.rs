@@ -4,6 +4,7 @@
 mod common {
     pub mod fixtures;
     pub mod matrices;
+    pub mod readers;
     pub mod rules;
     pub mod sentence_gradients;
     pub mod truth;
@@ -28,9 +29,11 @@ mod hmm;
 mod interrupts;
 mod language;
 mod lstm;
+mod mutated;
 mod pieces;
 mod prefixes;
 mod readers;
+mod refusals;
 mod report;
 mod shaders;
 mod sweep;

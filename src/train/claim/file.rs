@@ -13,6 +13,9 @@ use super::process::{self, Place};
 
 /// Heartbeats for which a claim that looks left is watched.
 const WATCH: u32 = 3;
+/// Bytes that no claim has; what is behind them is not read.
+const LONGEST: u64 = 1 << 16;
+
 /// Whose claim it is; the file's content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
@@ -101,14 +104,14 @@ pub(super) struct Seen {
 impl Seen {
     /// `None` where there is no claim.
     pub(super) fn read(path: &Path) -> io::Result<Option<Seen>> {
-        let mut file = match File::open(path) {
+        let file = match File::open(path) {
             Ok(file) => file,
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(e),
         };
         let modified = file.metadata()?.modified()?;
         let mut text = Vec::new();
-        file.read_to_end(&mut text)?;
+        file.take(LONGEST).read_to_end(&mut text)?;
         let holder = serde_json::from_slice(&text).ok();
         Ok(Some(Seen { text, modified, holder }))
     }
