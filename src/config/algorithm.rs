@@ -71,8 +71,8 @@ impl SamNorm {
 pub struct Sam {
     /// Length of the ascent, over all parameters.
     pub rho: f64,
-    /// "plain" (rho is a Euclidean length) or "block" (rho is relative to the norms of blocks of parameters: each row of
-    /// a table of words, positions or segments, each entry of the output bias, else each tensor).
+    /// "plain" (rho is a Euclidean length) or "block" (rho is relative to the norms of blocks of parameters: each row
+    /// of a table of words, positions or segments, each entry of the output bias, else each tensor).
     #[serde(skip_serializing_if = "SamNorm::is_plain")]
     pub norm: SamNorm,
 }

@@ -222,8 +222,8 @@ pub struct ObjectiveSection {
     /// measurement alike. Of "causal". Left out: all of a sentence and its end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub positions: Option<PositionRange>,
-    /// "sampled" (the word that stood there), "expected" (the exact conditional as a soft label), or { mix = { between =
-    /// 1.0, within = 0.1, groups = 2 } } (the conditional with parts of the words' noise).
+    /// "sampled" (the word that stood there), "expected" (the exact conditional as a soft label), or { mix = { between
+    /// = 1.0, within = 0.1, groups = 2 } } (the conditional with parts of the words' noise).
     pub labels: LabelKind,
 }
 

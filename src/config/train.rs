@@ -178,16 +178,16 @@ pub struct TrainSection {
     pub fitted: Option<u32>,
     /// { kind = "adamw", lr, betas, eps, weight_decay } or { kind = "sgd", lr, momentum, weight_decay }.
     pub optimizer: OptimizerKind,
-    /// { base = 16, lr = 1.0, head = 0.5 }: multiplies the learning rate by (base / width)^lr, and begins with a scale of
-    /// the norm before the output of (base / width)^head. Left out: neither depends on the width.
+    /// { base = 16, lr = 1.0, head = 0.5 }: multiplies the learning rate by (base / width)^lr, and begins with a scale
+    /// of the norm before the output of (base / width)^head. Left out: neither depends on the width.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub width: Option<WidthScaling>,
     /// Beside the optimiser's step: { kind = "plain" }, which is nothing, { kind = "label-noise", probability },
     /// { kind = "sam", rho, norm } or { kind = "adversarial", task, weight, ... }. Left out: plain.
     #[serde(skip_serializing_if = "AlgorithmKind::is_plain")]
     pub algorithm: AlgorithmKind,
-    /// { kind = "linear" | "constant" | "cosine", warmup = share of the steps }, or { kind = "wsd", warmup, decay = share
-    /// of the steps, the last ones, floor = share of the peak }.
+    /// { kind = "linear" | "constant" | "cosine", warmup = share of the steps }, or { kind = "wsd", warmup, decay =
+    /// share of the steps, the last ones, floor = share of the peak }.
     pub schedule: ScheduleKind,
     /// β of an exponential average of the weights, as 0.999: the mean of those behind each step so far, step i of t
     /// weighing β^(t - i). It becomes a model of its own, `model-ema`, with an evaluation of its own. Left out: none.

@@ -81,8 +81,8 @@ impl Restriction {
                 let most = config.vocab_size.saturating_sub(FIRST_PIECE);
                 if !(1..=most).contains(count) {
                     let message = format!(
-                        "{count} is not possible: the words are tokens from {FIRST_PIECE} on, and the model's vocabulary \
-                         of {} has {most} of them",
+                        "{count} is not possible: the words are tokens from {FIRST_PIECE} on, and the model's \
+                         vocabulary of {} has {most} of them",
                         config.vocab_size
                     );
                     return Err(LanguageError { file: "language.tokens".into(), line: None, message });

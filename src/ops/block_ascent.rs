@@ -1,5 +1,5 @@
-//! The ascent of sharpness-aware minimisation scaled by blocks of parameters. Not an operation of the graph but programs
-//! over whole chunks. Shader: `shaders/block_ascent.wgsl`.
+//! The ascent of sharpness-aware minimisation scaled by blocks of parameters. Not an operation of the graph but
+//! programs over whole chunks. Shader: `shaders/block_ascent.wgsl`.
 
 use crate::gpu::{Buffer, Count, Dispatch, Gpu, GpuError, Grid, Kernel};
 use crate::kernels::block_ascent as kernel;

@@ -1,10 +1,10 @@
 //! Texts and pairs of texts as a model is fed with them: cut into pieces, shortened to a number of tokens, and framed
 //! by the special tokens that a tokenizer's post-processor puts around them.
 //!
-//! What is too long loses its end, of a pair first the longer text (`longest_first` of `transformers`), or its beginning
-//! where the tokenizer's files say so. Texts are cut whole and shortened here: `tokenizers` itself stops cutting a text
-//! once it has as many pieces as the two may have together, and then knows neither which was longer nor whether
-//! anything is missing.
+//! What is too long loses its end, of a pair first the longer text (`longest_first` of `transformers`), or its
+//! beginning where the tokenizer's files say so. Texts are cut whole and shortened here: `tokenizers` itself stops
+//! cutting a text once it has as many pieces as the two may have together, and then knows neither which was longer nor
+//! whether anything is missing.
 
 use std::path::{Path, PathBuf};
 
@@ -44,7 +44,8 @@ pub struct Framing {
 
 impl Pieces {
     /// The tokenizer for texts of up to `most` tokens, special ones included. Which end is cut off is said by
-    /// `truncation_side` of the `tokenizer_config.json` beside it, else by its own truncation; else it is the right one.
+    /// `truncation_side` of the `tokenizer_config.json` beside it, else by its own truncation; else it is the right
+    /// one.
     ///
     /// # Errors
     /// Where special tokens leave no room for a text; a side that is none.

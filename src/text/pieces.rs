@@ -96,12 +96,8 @@ impl Pieces {
         }
         inner.with_truncation(None).map_err(|e| malformed(e.to_string()))?;
         inner.with_padding(None);
-        let vocabulary = inner.get_vocab(true);
-        let (last, most) = vocabulary.iter().max_by_key(|(_, id)| **id).map_or(("", None), |(t, id)| (t, Some(*id)));
-        // A number of tokens is one more than the last id.
-        let size = most
-            .map_or(Some(0), |most| most.checked_add(1))
-            .ok_or_else(|| malformed(format!("token `{last}` has the id {}, which is too large", u32::MAX)))?;
+        // One more than the last id.
+        let size = inner.get_vocab(true).into_values().max().map_or(0, |most| most + 1);
         if let Some((token, id)) = sound::around(&bytes).into_iter().find(|(_, id)| inner.id_to_token(*id).is_none()) {
             return Err(malformed(format!(
                 "its post-processor puts `{token}` around texts with the id {id}, which no token has; the largest id \

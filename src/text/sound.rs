@@ -61,7 +61,8 @@ mod tests {
     #[test]
     fn what_is_put_around_texts_is_listed() {
         let template = r#"{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"<s>","type_id":0}}],"pair":[],
-            "special_tokens":{"<s>":{"id":"<s>","ids":[7,8],"tokens":["<a>","<b>"]},"<x>":{"ids":[9],"tokens":["<x>"]}}}"#;
+            "special_tokens":{"<s>":{"id":"<s>","ids":[7,8],"tokens":["<a>","<b>"]},
+            "<x>":{"ids":[9],"tokens":["<x>"]}}}"#;
         let bert = r#"{"type":"BertProcessing","sep":["[SEP]",3],"cls":["[CLS]",2]}"#;
         let json = format!(r#"{{"post_processor":{{"type":"Sequence","processors":[{template},{bert}]}}}}"#);
         let found: Vec<String> =

@@ -16,8 +16,8 @@
 
 use crate::config::LabelMix;
 
-/// The label t of a position, shape [V], for its conditional `p`, shape [V], of which word number `y` was drawn. Entries
-/// sum to 1 and may be negative.
+/// The label t of a position, shape [V], for its conditional `p`, shape [V], of which word number `y` was drawn.
+/// Entries sum to 1 and may be negative.
 ///
 /// ```
 /// use lowland::{config::LabelMix, train::mixed_label};

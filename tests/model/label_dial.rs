@@ -1,6 +1,6 @@
 //! The label dial by enumeration of a whole language: whatever the factors, the loss and its gradient are those of
-//! exact labels, and the trace of the gradient's covariance is that of exact labels, plus the squared factors times what
-//! the label's noise between and within groups adds.
+//! exact labels, and the trace of the gradient's covariance is that of exact labels, plus the squared factors times
+//! what the label's noise between and within groups adds.
 
 use crate::common::adapter::gpu;
 use lowland::config::{LabelMix, RunConfig};
