@@ -177,19 +177,6 @@ impl<S> TaskData<S> {
         });
         let [train, validation, test]: [Part<S>; 3] = std::array::from_fn(|_| made.next().expect("three parts"));
         drop(made);
-        let learnt: BTreeSet<u32> = train.labels.iter().copied().collect();
-        if !test.is_empty() && !test.labels.iter().any(|class| learnt.contains(class)) {
-            let named = |labels: &[u32]| {
-                let some: BTreeSet<&str> = labels.iter().map(|y| classes[*y as usize].as_str()).collect();
-                some.into_iter().take(10).collect::<Vec<&str>>().join("`, `")
-            };
-            let message = format!(
-                "the test part has none of the labels of the training part: `{}`, not `{}`; write both alike",
-                named(&test.labels),
-                named(&train.labels)
-            );
-            return Err(TaskError::Wrong { place: format!("task {task}"), message });
-        }
         Ok(TaskData { task, train, validation, test, skipped: 0, longest, losses: None, bayes: None, classes })
     }
 

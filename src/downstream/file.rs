@@ -2,6 +2,7 @@
 //! `test` files, or, as those of GLUE, whose test parts have no labels, `train` and `dev`: dev is then the test part,
 //! and the validation part is split off train.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -133,11 +134,35 @@ impl TaskRows {
         files.into_iter().flatten()
     }
 
+    /// Whether files of their own for training and testing have a label in common.
+    fn shared_labels(&self) -> Result<(), TaskError> {
+        let (train, test) = match &self.files {
+            Files::One(_) => return Ok(()),
+            Files::Two([train, test]) | Files::Three([train, _, test]) => (train, test),
+        };
+        let labels = |rows: &[Row]| rows.iter().map(|row| row.label.clone()).collect::<BTreeSet<String>>();
+        let (learnt, asked) = (labels(train), labels(test));
+        if asked.is_empty() || !asked.is_disjoint(&learnt) {
+            return Ok(());
+        }
+        let named = |labels: &BTreeSet<String>| {
+            let some: Vec<&str> = labels.iter().take(10).map(String::as_str).collect();
+            some.join("`, `")
+        };
+        let message = format!(
+            "the test part has none of the labels of the training part: `{}`, not `{}`; write both alike",
+            named(&asked),
+            named(&learnt)
+        );
+        Err(TaskError::Wrong { place: format!("task {}", self.task), message })
+    }
+
     /// The three parts, where there are more rows than asked for a random choice of them, which is the seed's.
     ///
     /// # Errors
-    /// Too few rows.
+    /// Too few rows; files of which the one to test on has none of the labels of the one to train on.
     pub fn parts(self, seed: u64, sizes: Sizes) -> Result<TaskTexts, TaskError> {
+        self.shared_labels()?;
         let wanted = [sizes.train, sizes.validation, sizes.test];
         let few = |rows: usize, file: String| TaskError::FewRows { file, rows, asked: wanted };
         let parts = match self.files {
