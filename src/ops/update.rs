@@ -122,7 +122,7 @@ impl Optimizer {
         optimizer::ascend(rho, self.treatment.scale, &self.chunks, saved, &self.shared)
     }
 
-    /// saved ← θ, θ ← θ + ε scaled by blocks, [`block_ascent::ascend`].
+    /// saved ← θ, θ ← θ + ε scaled by blocks, `block_ascent::ascend`.
     ///
     /// # Errors
     /// What the adapter says.

@@ -16,7 +16,7 @@
 
 use crate::config::LabelMix;
 
-/// The label t of a position, shape [V], for its conditional `p`, shape [V], of which word number `y` was drawn.
+/// The label t of a position, shape `[V]`, for its conditional `p`, shape `[V]`, of which word number `y` was drawn.
 /// Entries sum to 1 and may be negative.
 ///
 /// ```

@@ -66,7 +66,7 @@ fn judge(outcome: &selftest::Outcome, adapter: &str) -> Result<(), WrongNumbers>
 
 /// Trains as a config says; goes on from the newest whole checkpoint where there is one, also with more steps than the
 /// run had. A device that is lost is opened again once, and the run goes on from its checkpoint; with
-/// [`MicroBatch::Auto`] what has no room is tried with half of the sentences, down to one.
+/// [`MicroBatch::Fitting`] what has no room is tried with half of the sentences, down to one.
 ///
 /// # Errors
 /// [`RunError::Interrupted`] or [`RunError::Unbegun`] after [`crate::interrupt::request`], [`RunError::Diverged`]
