@@ -117,7 +117,7 @@ fn files_of_one_folder_have_the_same_columns_and_labels() {
     assert!(TaskRows::read(mixed.path(), &named).is_ok(), "named columns are in both");
     let data = |dev: String| {
         let files = folder(&[("train.tsv", table(0, 9, None)), ("dev.tsv", dev)]);
-        let texts = TaskRows::read(files.path(), &known()).unwrap().parts(0, SIZES).unwrap();
+        let texts = TaskRows::read(files.path(), &known()).unwrap().parts(0, SIZES).map_err(|e| e.to_string())?;
         let made =
             texts.encode(|row| Ok(Encoded { sentence: row.line, length: 1, pieces: 1, unknown: 0, truncated: false }));
         made.map(|(data, _)| data).map_err(|error| error.to_string())
