@@ -105,7 +105,11 @@ impl From<TextError> for Failure {
     fn from(error: TextError) -> Failure {
         match error {
             TextError::Interrupted => Interrupted.into(),
-            TextError::Cache { .. } => Failure { code: INPUT_OUTPUT, message: error.to_string() },
+            TextError::Cache { .. } => {
+                let message =
+                    format!("{error} (tokens are kept there; `language.cache` or XDG_CACHE_HOME names another folder)");
+                Failure { code: INPUT_OUTPUT, message }
+            }
             TextError::Wrong { .. } | TextError::Pieces(_) => Failure::usage(error),
         }
     }

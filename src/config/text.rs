@@ -15,7 +15,7 @@ use crate::text::{Pieces, TextError, TextFiles};
 
 /// A file, or a list of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a path, or a list of paths")]
 pub enum Files {
     /// `files = "FILE"`
     One(PathBuf),

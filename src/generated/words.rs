@@ -15,7 +15,7 @@ use crate::text::{Pieces, without_mark};
 
 /// Which of a model's tokens are words of the language.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a number of tokens, or the path of a list of them")]
 pub enum Tokens {
     /// So many of the most frequent ones: of OPT, whose dictionary falls in frequency, the ids from 4 on.
     MostFrequent(u32),

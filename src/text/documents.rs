@@ -133,7 +133,11 @@ impl<'f> Documents<'f> {
         let wrong = |message: String| TextError::wrong(path, Some(self.line), message);
         let value: serde_json::Value =
             serde_json::from_str(text).map_err(|e| wrong(format!("is no JSON object ({e}); one a line is read")))?;
-        let text = value.get("text").and_then(serde_json::Value::as_str).ok_or_else(|| {
+        let field = value.get("text");
+        let text = field.and_then(serde_json::Value::as_str).ok_or_else(|| {
+            if let Some(other) = field {
+                return wrong(format!("the field `text` is {other}; a string is read"));
+            }
             let there: Vec<&str> = value.as_object().into_iter().flat_map(|o| o.keys().map(String::as_str)).collect();
             let there =
                 if there.is_empty() { "it is no object".into() } else { format!("it has {}", there.join(", ")) };
@@ -187,6 +191,6 @@ mod tests {
         assert!(said(b"{\"text\": \"a\"}\n{\n", TextFormat::Jsonl).starts_with("FILE:2: is no JSON object"));
         let lacking = said(b"{\"content\": \"a\", \"id\": 3}", TextFormat::Jsonl);
         assert_eq!(lacking, "FILE:1: has no text in a field `text`; it has content, id");
-        assert!(said(b"{\"text\": 5}", TextFormat::Jsonl).contains("no text in a field"));
+        assert_eq!(said(b"{\"text\": 5}", TextFormat::Jsonl), "FILE:1: the field `text` is 5; a string is read");
     }
 }

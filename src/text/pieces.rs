@@ -91,13 +91,13 @@ impl Pieces {
         let mut inner = Tokenizer::from_bytes(&bytes).map_err(|e| malformed(e.to_string()))?;
         let side = inner.get_truncation().map_or(TruncationDirection::Right, |truncation| truncation.direction);
         // Ids are counted up to the largest, which a line of the file could set to anything.
-        if let Some((token, id)) = inner.get_vocab(true).into_iter().find(|(_, id)| *id >= MOST_IDS) {
+        let last = inner.get_vocab(true).into_iter().max_by_key(|(_, id)| *id);
+        if let Some((token, id)) = last.as_ref().filter(|(_, id)| *id >= MOST_IDS) {
             return Err(malformed(format!("gives `{token}` the id {id}; ids below {MOST_IDS} are read")));
         }
+        let size = last.map_or(0, |(_, id)| id + 1);
         inner.with_truncation(None).map_err(|e| malformed(e.to_string()))?;
         inner.with_padding(None);
-        // One more than the last id.
-        let size = inner.get_vocab(true).into_values().max().map_or(0, |most| most + 1);
         if let Some((token, id)) = sound::around(&bytes).into_iter().find(|(_, id)| inner.id_to_token(*id).is_none()) {
             return Err(malformed(format!(
                 "its post-processor puts `{token}` around texts with the id {id}, which no token has; the largest id \
@@ -156,7 +156,9 @@ impl Pieces {
                 }
             };
         }
-        let message = "it has no token for `a`, `0` or `.`".into();
+        let message =
+            "it cuts `a`, `0` and `.` into nothing: its vocabulary lacks them, or its post-processor drops the text"
+                .into();
         Err(PiecesError::Malformed { path: self.path.clone(), message })
     }
 

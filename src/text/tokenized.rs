@@ -4,7 +4,7 @@
 //! A folder of the cache is named by a hash of all that its tokens follow from: what the files and the tokenizer hold,
 //! and how documents are put together. It is made under another name and renamed when whole.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -78,11 +78,14 @@ struct About {
     wide: bool,
     train: AboutPart,
     held_out: AboutPart,
+    /// Hash of what each file holds, by its name.
+    hashes: BTreeMap<String, String>,
 }
 
 const ABOUT: &str = "about.json";
 /// Changes whenever what is kept does.
-const VERSION: &[u8] = b"lowland text 1";
+const VERSION: &[u8] = b"lowland text 2";
+const DAMAGED: &str = "is damaged; remove its folder, and it is made anew";
 /// Bytes of text that are cut at once.
 const BATCH: usize = 8 << 20;
 
@@ -181,7 +184,8 @@ impl TextFiles {
             }
             watch(documents.read);
         }
-        let about = About { documents: number, wide, train: train.finish()?, held_out: held_out.finish()? };
+        let (train, held_out) = (train.finish()?, held_out.finish()?);
+        let about = About { documents: number, wide, train, held_out, hashes: hashes(folder, shape)? };
         let first = self.files.first().map(PathBuf::as_path).unwrap_or(folder);
         for (part, name, instead) in [
             (about.train, "to train on", "lower `language.held_out`, or give more documents"),
@@ -207,6 +211,9 @@ impl Tokenized {
         let text = crate::files::text(&path, crate::files::SMALL).map_err(TextError::cache(&path))?;
         let damaged = |e: serde_json::Error| TextError::cache(&path)(std::io::Error::other(format!("is damaged: {e}")));
         let about: About = serde_json::from_str(&text).map_err(damaged)?;
+        if about.hashes != hashes(folder, shape)? {
+            return Err(TextError::cache(folder)(std::io::Error::other(DAMAGED)));
+        }
         let part = |name, own: AboutPart| Part::open(folder, name, about.wide, shape, own);
         let (train, held_out) = (part("train", about.train)?, part("held-out", about.held_out)?);
         Ok(Tokenized { train, held_out, documents: about.documents })
@@ -227,6 +234,10 @@ impl Part {
             }
         };
         let (path, starts) = names(folder, name);
+        let fewest = if shape.pack { about.examples.saturating_sub(1).saturating_mul(shape.length as u64) } else { 0 };
+        if about.examples == 0 || fewest >= about.tokens {
+            return Err(TextError::cache(&folder.join(ABOUT))(std::io::Error::other(DAMAGED)));
+        }
         let tokens = open(&path, about.tokens.saturating_mul(width(wide)))?;
         let starts =
             if shape.pack { None } else { Some(open(&starts, about.examples.saturating_add(1).saturating_mul(8))?) };
@@ -267,7 +278,7 @@ impl Part {
             }
         };
         if from > to || to > self.about.tokens {
-            return Err(std::io::Error::other("is damaged; remove its folder, and it is made anew"));
+            return Err(std::io::Error::other(DAMAGED));
         }
         let width = width(self.wide);
         let mut bytes = vec![0; ((to - from) * width) as usize];
@@ -283,6 +294,20 @@ fn read_at(file: &Mutex<File>, at: u64, into: &mut [u8]) -> std::io::Result<()> 
     let mut file = file.lock().unwrap_or_else(|e| e.into_inner());
     file.seek(SeekFrom::Start(at))?;
     file.read_exact(into)
+}
+
+/// The hash of what each file of tokens holds.
+fn hashes(folder: &Path, shape: &Shape) -> Result<BTreeMap<String, String>, TextError> {
+    let mut all = BTreeMap::new();
+    for part in ["train", "held-out"] {
+        let (tokens, starts) = names(folder, part);
+        for path in [Some(tokens), (!shape.pack).then_some(starts)].into_iter().flatten() {
+            let hash = hash_now(&path).map_err(TextError::cache(&path))?;
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            all.insert(name, blake3::Hash::from(hash).to_hex().to_string());
+        }
+    }
+    Ok(all)
 }
 
 fn width(wide: bool) -> u64 {
@@ -374,16 +399,19 @@ pub fn content_hash(path: &Path) -> std::io::Result<[u8; 32]> {
     if let Some(hash) = known().as_ref().and_then(|known| known.get(&key)) {
         return Ok(*hash);
     }
+    let hash = hash_now(path)?;
+    known().get_or_insert_default().insert(key, hash);
+    Ok(hash)
+}
+
+fn hash_now(path: &Path) -> std::io::Result<[u8; 32]> {
     let mut hasher = blake3::Hasher::new();
     let mut file = File::open(path)?;
     let mut bytes = vec![0; 1 << 20];
     loop {
         match file.read(&mut bytes)? {
-            0 => break,
+            0 => return Ok(*hasher.finalize().as_bytes()),
             n => drop(hasher.update(&bytes[..n])),
         }
     }
-    let hash = *hasher.finalize().as_bytes();
-    known().get_or_insert_default().insert(key, hash);
-    Ok(hash)
 }

@@ -57,11 +57,7 @@ fn a_branch_that_is_killed_goes_on_with_the_same_bits() {
     f.train(&[&["output=trunk"], &TRUNK[..]].concat(), 0);
     let branch = ["train.branch={from=\"trunk\", step=20}", "train.steps=400", "train.checkpoint_every=50"];
     f.train(&[&["output=straight"], &branch[..]].concat(), 0);
-    let mut child = f.begin(&[&["train", "run.toml", "output=r"], &branch[..]].concat(), "r/metrics.jsonl", |text| {
-        text.contains("\"step\":130")
-    });
-    child.kill().unwrap();
-    child.wait().unwrap();
+    f.train_killed("r", &branch, 130);
     let said = f.train(&[&["output=r"], &branch[..]].concat(), 0);
     assert!(said.contains("resumed at step") && !said.contains("branched"), "{said}");
     assert!(f.weights("r") == f.weights("straight") && f.result("r") == f.result("straight"));
@@ -226,11 +222,7 @@ fn an_average_of_the_weights_is_killed_resumed_and_branched_to_the_bit() {
     let of = |run: &str| std::fs::read(f.path(format!("{run}/model-ema/model.safetensors"))).unwrap();
     let run = ["train.ema=0.95", "train.steps=400", "train.checkpoint_every=50", "train.keep_checkpoints=0"];
     f.train(&[&["output=straight"], &run[..]].concat(), 0);
-    let mut child = f.begin(&[&["train", "run.toml", "output=r"], &run[..]].concat(), "r/metrics.jsonl", |text| {
-        text.contains("\"step\":130")
-    });
-    child.kill().unwrap();
-    child.wait().unwrap();
+    f.train_killed("r", &run, 130);
     assert!(f.train(&[&["output=r"], &run[..]].concat(), 0).contains("resumed at step"));
     assert!(of("r") == of("straight") && f.result("r") == f.result("straight"));
     assert_eq!(evaluations(&f, "r"), evaluations(&f, "straight"));

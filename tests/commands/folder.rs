@@ -148,6 +148,16 @@ impl Folder {
         child
     }
 
+    /// Trains into a run and kills it with SIGKILL as soon as its log has a step.
+    pub fn train_killed(&self, run: &str, overrides: &[&str], step: u64) {
+        let output = format!("output={run}");
+        let arguments = [&["train", "run.toml", &output], overrides].concat();
+        let logged = format!("\"step\":{step}");
+        let mut child = self.begin(&arguments, &format!("{run}/metrics.jsonl"), |text| text.contains(&logged));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
     /// Starts a command whose output is read at its end.
     pub fn start(&self, command: &mut Command) -> Child {
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()

@@ -153,13 +153,7 @@ fn folders_of_earlier_versions_are_recognised() {
     std::fs::remove_dir_all(f.path("r/checkpoints/step-60")).unwrap();
     f.unfinish("r");
     // With other keys that change nothing and another length, stopped before the next checkpoint, and again.
-    let mut child = f.begin(
-        &["train", "run.toml", "output=r", "train.keep_checkpoints=5", "train.steps=100000"],
-        "r/metrics.jsonl",
-        |text| text.contains("\"step\":70"),
-    );
-    child.kill().unwrap();
-    child.wait().unwrap();
+    f.train_killed("r", &["train.keep_checkpoints=5", "train.steps=100000"], 70);
     for step in (60..1000).step_by(20) {
         let _ = std::fs::remove_dir_all(f.path("r/checkpoints").join(format!("step-{step}")));
     }
@@ -210,11 +204,7 @@ fn a_longer_run_that_is_killed_goes_on_with_the_same_bits() {
     let f = Folder::new(RUN);
     f.train(&["output=straight", "train.steps=600"], 0);
     f.train(&["output=r"], 0);
-    let mut child = f.begin(&["train", "run.toml", "output=r", "train.steps=600"], "r/metrics.jsonl", |text| {
-        text.contains("\"step\":70")
-    });
-    child.kill().unwrap();
-    child.wait().unwrap();
+    f.train_killed("r", &["train.steps=600"], 70);
     assert!(!f.path("r/result.json").exists(), "an unfinished run has no result");
     f.train(&["output=r", "train.steps=600"], 0);
     assert!(f.weights("r") == f.weights("straight") && f.result("r") == f.result("straight"));

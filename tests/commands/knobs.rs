@@ -42,11 +42,7 @@ fn the_label_dial_is_resumed_to_the_bit_and_refused_where_it_is_not_defined() {
     let f = Folder::new(RUN);
     let run = [&mix(1.0, 0.25), "train.steps=400", "train.checkpoint_every=50"];
     f.train(&[&["output=straight"], &run[..]].concat(), 0);
-    let mut child = f.begin(&[&["train", "run.toml", "output=r"], &run[..]].concat(), "r/metrics.jsonl", |text| {
-        text.contains("\"step\":130")
-    });
-    child.kill().unwrap();
-    child.wait().unwrap();
+    f.train_killed("r", &run, 130);
     assert!(f.train(&[&["output=r"], &run[..]].concat(), 0).contains("resumed at step"));
     assert!(f.weights("r") == f.weights("straight") && f.result("r") == f.result("straight"));
     let said = f.train(&["output=s", &mix(1.0, 0.5), "objective.mask={bernoulli=0.2}"], 2);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use lowland::config::RunConfig;
 use lowland::language::{Cutting, Language, Text};
-use lowland::text::{Pieces, Specials, TextFiles, TextFormat};
+use lowland::text::{Pieces, Specials, TextError, TextFiles, TextFormat};
 use lowland::train::Corpus;
 use serde_json::Value;
 
@@ -76,13 +76,17 @@ impl Ground {
     }
 
     fn open(&self, pack: bool, masked: bool) -> Text {
+        self.try_open(pack, masked).unwrap()
+    }
+
+    fn try_open(&self, pack: bool, masked: bool) -> Result<Text, TextError> {
         let files = TextFiles {
             files: vec![self.folder.path().join("text.txt")],
             format: TextFormat::Lines,
             cache: self.folder.path().join("cache"),
         };
         let cutting = Cutting { length: 16, pack, held_out: 0.1, masked };
-        Text::open(&files, self.pieces.clone(), &cutting, &|_, _| {}).unwrap()
+        Text::open(&files, self.pieces.clone(), &cutting, &|_, _| {})
     }
 }
 
@@ -174,6 +178,34 @@ fn tokens_are_made_anew_when_text_or_cutting_changes_and_then_alone() {
     std::fs::write(&path, more).unwrap();
     assert!(tokens(&ground.open(true, false)) > before);
     assert_eq!(folders(), 3);
+}
+
+#[test]
+fn tokens_that_were_damaged_on_disk_are_refused() {
+    let ground = Ground::new();
+    ground.open(true, false);
+    let cache = ground.folder.path().join("cache");
+    let folder = std::fs::read_dir(&cache).unwrap().next().unwrap().unwrap().path();
+    let refused = || ground.try_open(true, false).err().map(|error| error.to_string()).unwrap_or_default();
+    assert_eq!(refused(), "");
+    for file in ["train.tokens", "held-out.tokens", "about.json"] {
+        let path = folder.join(file);
+        let whole = std::fs::read(&path).unwrap();
+        let wrong = match file {
+            "about.json" => {
+                let mut about: Value = serde_json::from_slice(&whole).unwrap();
+                about["train"]["examples"] = 0.into();
+                about.to_string().into_bytes()
+            }
+            // As long as before: its length does not tell.
+            _ => [&[255; 2], &whole[2..]].concat(),
+        };
+        std::fs::write(&path, wrong).unwrap();
+        let error = refused();
+        assert!(error.contains("is damaged"), "{file}: {error}");
+        std::fs::write(&path, whole).unwrap();
+        assert_eq!(refused(), "", "{file}");
+    }
 }
 
 #[test]

@@ -4,16 +4,15 @@
 use std::collections::HashMap;
 
 use super::loops::Loops;
+use super::norms::FEW;
 use super::pass::Pass;
+use super::summands::Summands;
 use crate::curvature::{CurvatureError, Subject};
-use crate::gpu::{Buffer, Count, Step};
+use crate::gpu::{Buffer, Count};
 use crate::graph::{Emit, Graph, NormTerm, Relative, TensorId};
 use crate::model::{Encoder, Given, Part, Piece, Recipe};
 use crate::ops::counts::{MASKED, ROWS};
 use crate::ops::{Batch, GradientRows, LossDraw, Rule, Table, call};
-
-/// Rows of a sentence up to which a layer's inner products are taken anew for every draw, as in `NormPass`.
-const FEW: u32 = 32;
 
 /// Of which piece a summand is, and of what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,10 +46,8 @@ struct RowTensors {
 /// Squared norms of per-example gradients by piece, and rows for those of tables and of the bias over words.
 pub struct FlatnessPass {
     pass: Pass,
-    /// Summands: (of what, column, place in `block`).
-    terms: Vec<(Term, usize, u64)>,
+    summands: Summands<Term>,
     rows: RowTensors,
-    loops: Option<Loops>,
     head: Vec<f32>,
 }
 
@@ -210,10 +207,8 @@ impl FlatnessPass {
                 subject.gpu().write_at(pass.bound.buffer(apart), 0, &diagonal(&packed, rows, cols, parts));
             }
         }
-        let start = pass.bound.block().offset();
-        let place = |t: &NormTerm| (pass.bound.buffer(t.tensor).offset() - start) / 16;
-        let terms = terms.iter().map(|(term, t)| (*term, t.column, place(t))).collect();
-        Ok(FlatnessPass { pass, terms, rows, loops, head: vec![] })
+        let summands = Summands::new(&pass, loops, terms.iter().map(|(term, t)| (*term, t)));
+        Ok(FlatnessPass { pass, summands, rows, head: vec![] })
     }
 
     /// Draws at once.
@@ -221,7 +216,7 @@ impl FlatnessPass {
         self.pass.dims().probes as usize
     }
 
-    /// Squared norms for draws `first ..` of a seed, handed to `take` as (draw, example, of what, a summand), and the
+    /// Squared norms for draws of (seed, first), handed to `take` as (draw, example, of what, a summand), and the
     /// rows of the same draws.
     ///
     /// # Errors
@@ -230,32 +225,12 @@ impl FlatnessPass {
         &mut self,
         subject: &Subject,
         batch: usize,
-        (seed, first): (u64, u32),
+        drawn: (u64, u32),
         draws: usize,
-        mut take: impl FnMut(usize, usize, Term, f64),
+        take: impl FnMut(usize, usize, Term, f64),
     ) -> Result<DrawnRows, CurvatureError> {
-        let step = Step {
-            probes: draws as u32,
-            seed: [seed as u32, (seed >> 32) as u32],
-            counter: [first, 0],
-            ..Step::default()
-        };
-        if let Some(loops) = &self.loops {
-            loops.check(&subject.sentences[subject.batches[batch].clone()])?;
-        }
         let fresh = self.pass.resident.get() != Some(batch);
-        let packed = self.pass.run(subject, batch, 1.0, step)?;
-        let block = self.pass.bound.block();
-        let values: Vec<[f32; 4]> = subject.gpu().read(block, block.bytes() as usize / 16)?;
-        let stride = self.pass.dims().sentences as usize;
-        for (term, column, place) in &self.terms {
-            for k in 0..draws {
-                for example in 0..packed.sentences as usize {
-                    let value = values[*place as usize + k * stride + example][*column];
-                    take(k, subject.batches[batch].start + example, *term, f64::from(value));
-                }
-            }
-        }
+        let packed = self.summands.run(&self.pass, subject, batch, drawn, draws, take)?;
         let encoder = subject.encoder();
         let (words, wide) = (encoder.classes(), encoder.config.hidden_size);
         if fresh {

@@ -14,6 +14,7 @@ mod pass;
 mod predictions;
 mod products;
 mod subject;
+mod summands;
 mod untouched;
 mod vectors;
 mod weighted;

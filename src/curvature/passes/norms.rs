@@ -2,6 +2,7 @@
 
 use super::loops::Loops;
 use super::pass::Pass;
+use super::summands::Summands;
 use crate::curvature::{CurvatureError, Gram, Refusal, Subject};
 use crate::gpu::{GpuError, Step};
 use crate::graph::{Emit, GramPart, NormTerm, TensorId};
@@ -20,14 +21,13 @@ pub enum Cotangent {
 
 /// Rows of a sentence up to which a layer's inner products are taken anew for every draw: a tile of the kernel that
 /// shares them has 32 rows or 64, whatever the sentence.
-const FEW: u32 = 32;
+pub(super) const FEW: u32 = 32;
 
 /// Squared norms of per-example gradients for the labels of the data, or for a block of draws.
 pub struct NormPass {
     pass: Pass,
-    /// Summands of each parameter's squared norm: (parameter, column, place in `block`).
-    terms: Vec<(usize, usize, u64)>,
-    loops: Option<Loops>,
+    /// Of each parameter's squared norm.
+    summands: Summands<usize>,
     draws: bool,
 }
 
@@ -98,12 +98,10 @@ impl NormPass {
         let loops = Loops::of(subject, recipe.graph());
         let pass = Pass::new(subject, recipe)?;
         let matrix_of = |id: TensorId| model.encoder.tensors.iter().position(|t| *t == id).expect("a parameter");
-        let place = |t: &NormTerm| {
-            let start = pass.bound.buffer(t.tensor).offset() - pass.bound.block().offset();
-            (members[matrix_of(t.parameter)][t.part], t.column, start / 16)
-        };
-        let terms = norms.iter().map(place).filter(|(p, ..)| subject.vectors.contains(*p)).collect();
-        Ok(NormPass { pass, terms, loops, draws: cotangent != Cotangent::Data })
+        let of = |t: &NormTerm| members[matrix_of(t.parameter)][t.part];
+        let terms = norms.iter().map(|t| (of(t), t)).filter(|(parameter, _)| subject.vectors.contains(*parameter));
+        let summands = Summands::new(&pass, loops, terms);
+        Ok(NormPass { pass, summands, draws: cotangent != Cotangent::Data })
     }
 
     /// Draws at once.
@@ -120,30 +118,9 @@ impl NormPass {
         seed: u64,
         first: u32,
         draws: usize,
-        mut take: impl FnMut(usize, usize, usize, f64),
+        take: impl FnMut(usize, usize, usize, f64),
     ) -> Result<(), CurvatureError> {
-        let step = Step {
-            probes: draws as u32,
-            seed: [seed as u32, (seed >> 32) as u32],
-            counter: [first, 0],
-            ..Step::default()
-        };
-        if let Some(loops) = &self.loops {
-            loops.check(&subject.sentences[subject.batches[batch].clone()])?;
-        }
-        let packed = self.pass.run(subject, batch, 1.0, step)?;
-        let block = self.pass.bound.block();
-        let values: Vec<[f32; 4]> = subject.gpu().read(block, block.bytes() as usize / 16)?;
-        let stride = self.pass.dims().sentences as usize;
-        for (parameter, column, place) in &self.terms {
-            for k in 0..draws {
-                for example in 0..packed.sentences as usize {
-                    let value = values[*place as usize + k * stride + example][*column];
-                    take(k, subject.batches[batch].start + example, *parameter, f64::from(value));
-                }
-            }
-        }
-        Ok(())
+        self.summands.run(&self.pass, subject, batch, (seed, first), draws, take).map(drop)
     }
 
     /// (once a batch, once a draw) in multiplications and additions.
