@@ -11,11 +11,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::describe;
-use super::device::{Gpu, Pipeline};
+use super::device::Gpu;
 use super::error::GpuError;
 use super::limit::Limit;
 use super::memory::{Buffer, Counted};
 use super::pieces::Pieces;
+use super::pipeline::Pipeline;
 use super::shader::{Entry, KernelFile};
 use super::stopwatch::Stamp;
 
