@@ -156,6 +156,7 @@ pub(super) fn plan(file: File, path: &Path) -> Result<SweepPlan, SweepError> {
         examine: file.examine,
         collapse: None,
         slurm: file.slurm,
+        compared: std::sync::OnceLock::new(),
     })
 }
 

@@ -6,6 +6,7 @@
 //! legends.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use serde::Serialize;
 
@@ -88,6 +89,9 @@ pub struct SweepPlan {
     /// What jobs ask of a queue.
     #[serde(skip)]
     pub slurm: Option<SlurmSection>,
+    /// What [`SweepPlan::compared_in`] found, which looks at every run and is asked for each.
+    #[serde(skip)]
+    pub(super) compared: OnceLock<Option<Size>>,
 }
 
 /// A key with a value.
@@ -166,6 +170,7 @@ pub fn plan(path: &Path) -> Result<SweepPlan, SweepError> {
         examine: file.examine,
         collapse: file.collapse,
         slurm: file.slurm,
+        compared: OnceLock::new(),
     };
     let mut hits = vec![0usize; excludes.len()];
     for point in &points {
