@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::measure::{self, Evidence};
 use super::print;
 use super::same_function::{Apart, ROUNDED, SAME, regauged};
-use crate::curvature::{LeastGauge, Flatness};
+use crate::curvature::{Flatness, LeastGauge};
 use crate::gpu::AdapterChoice;
 use crate::interrupt;
 use crate::model::{self, Encoder, Gauge, GaugeKind, Loaded, NoGauge, Piece, Rescaling};

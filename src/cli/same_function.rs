@@ -102,11 +102,7 @@ fn smallest_rows(encoder: &Encoder, weights: &Weights, count: usize) -> Vec<u32>
 fn logits(encoder: &Encoder, numbers: impl Iterator<Item = Vec<f64>>, sentences: &[Sentence]) -> Vec<f64> {
     let encoder = &encoder.without_dropout();
     let config = &encoder.config;
-    let layout = BatchLayout {
-        tables: encoder.table_rows(),
-        first_position: config.first_position(),
-        segment: 4,
-    };
+    let layout = BatchLayout { tables: encoder.table_rows(), first_position: config.first_position(), segment: 4 };
     let batch = Batch::new(&layout, sentences);
     let mut values: Values = encoder.tensors.iter().copied().zip(unpadded(encoder, numbers)).collect();
     run(&Frame { graph: &encoder.graph, batch: &batch, step: Step::default() }, encoder.graph.nodes(), &mut values);

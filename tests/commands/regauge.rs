@@ -100,7 +100,8 @@ fn balance_leads_to_the_least_and_says_its_error_and_bias() {
     assert!((predicted / found - 1.0).abs() < 1e-5 && predicted < least, "{predicted}, {found}, {least}");
     // By drawn signs it is the same within its error.
     let drawn = regauge(&f, "drawn", &["run.toml", "--residual", "0.5", "--count", "200", "--json"]);
-    let exact = regauge(&f, "exact", &["run.toml", "--residual", "0.5", "--count", "200", EXACT[0], EXACT[1], "--json"]);
+    let exact =
+        regauge(&f, "exact", &["run.toml", "--residual", "0.5", "--count", "200", EXACT[0], EXACT[1], "--json"]);
     let error = number(&drawn, "predicted_trace_standard_error");
     let z = (number(&drawn, "predicted_trace") - number(&exact, "predicted_trace")) / error;
     assert!(error > 0.0 && z.abs() < 4.0, "z = {z}");
@@ -155,7 +156,8 @@ fn what_a_type_lacks_and_what_is_another_function_is_refused() {
         words.iter().for_each(|w| assert!(said.contains(w), "{name} {more:?}: {said}"));
         assert!(!f.path("out").exists(), "{name} {more:?}: something is written");
     };
-    let has = "A model of type \"bert\" with a tied head has --tables, --final-norm, --query-key, --value-output, --balance";
+    let has =
+        "A model of type \"bert\" with a tied head has --tables, --final-norm, --query-key, --value-output, --balance";
     refused("bert-18", &["--residual", "2"], &["without a norm before them", has]);
     refused("bert-18", &[], &["which gauge?", has]);
     refused("bert-untied", &["--tables", "2"], &["the head is not tied", "with a head of its own has --final-norm"]);
