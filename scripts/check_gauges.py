@@ -17,6 +17,7 @@ import sys
 import tempfile
 
 import torch
+import transformers
 from safetensors.torch import load_file
 
 root = pathlib.Path(__file__).parent.parent
@@ -99,7 +100,8 @@ def check(lowland, kind, tied, seed, folder):
         said = json.loads(done.stdout)
         apart = float((logits(out, kind, rows) - before).abs().max() / before.std())
         new = load_file(out / "model.safetensors")
-        moved = [name for name in new if not torch.equal(new[name], tensors[name])]
+        # GPT-NeoX's head is called otherwise by older versions.
+        moved = [name for name in new.keys() & tensors.keys() if not torch.equal(new[name], tensors[name])]
         assert moved and said["rounding_difference"] == 0, f"{kind} {some}: nothing moved, or rounded"
         worst = max(worst, apart)
     return flags, worst
@@ -111,6 +113,8 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--lowland", default=str(root / "target/release/lowland"))
     a = parser.parse_args()
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
     worst = 0.0
     for kind in a.types:
         for tied in (True, False):
