@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::arguments::{Config, ConfigCommand, SchemaOf};
 use super::failure::Failure;
-use super::{bench_report, eval, measure, perplexity, print};
+use super::{bench_report, eval, measure, perplexity, print, regauge};
 use crate::config::{self, Origin, Resolved};
 use crate::sweep;
 use crate::theory;
@@ -37,6 +37,7 @@ fn schema(of: SchemaOf) -> Value {
         SchemaOf::MeasureNoise => config::schema_of::<measure::NoiseReport>(),
         SchemaOf::MeasureSharpness => config::schema_of::<measure::SharpnessReport>(),
         SchemaOf::MeasureFlatness => config::schema_of::<measure::FlatnessReport>(),
+        SchemaOf::Regauge => config::schema_of::<regauge::RegaugeReport>(),
         SchemaOf::TheoryDyck => config::schema_of::<theory::DyckReport>(),
         SchemaOf::TheoryBrackets => config::schema_of::<theory::BracketsReport>(),
         SchemaOf::SelftestReport => config::schema_of::<bench_report::SelftestReport>(),

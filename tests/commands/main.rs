@@ -32,6 +32,7 @@ mod lanes;
 mod measure;
 #[cfg(unix)]
 mod measure_training;
+mod regauge;
 mod run_files;
 mod selftest_report;
 mod sweep_run;

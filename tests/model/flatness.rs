@@ -12,10 +12,10 @@ use lowland::ops::batch::Sentence;
 use lowland::ops::{Device, LossDraw, Table};
 use lowland::statistics::Target;
 
-struct Case {
-    encoder: Encoder,
-    weights: Weights,
-    sentences: Vec<Sentence>,
+pub struct Case {
+    pub encoder: Encoder,
+    pub weights: Weights,
+    pub sentences: Vec<Sentence>,
 }
 
 impl Case {
@@ -27,7 +27,7 @@ impl Case {
         Case { encoder: Encoder::new(&config).unwrap(), weights: model.weights, sentences }
     }
 
-    fn measure(&self, gpu: &Gpu, into: Option<Law>) -> Flatness {
+    pub fn measure(&self, gpu: &Gpu, into: Option<Law>) -> Flatness {
         let model = Model::new(&Device::of(gpu), &self.encoder, &self.weights).unwrap();
         let subject = Subject::new(&model, &self.sentences, &[], &Chunks { batch: 4, probes: 32 }).unwrap();
         let (kind, target) = (LossDraw::Exact, Target::TheseExamples);
@@ -49,7 +49,7 @@ impl Case {
         Case { encoder: self.encoder.clone(), weights, sentences: self.sentences.clone() }
     }
 
-    fn with(&self, weights: Weights) -> Case {
+    pub fn with(&self, weights: Weights) -> Case {
         Case { encoder: self.encoder.clone(), weights, sentences: self.sentences.clone() }
     }
 
@@ -64,7 +64,7 @@ impl Case {
     }
 }
 
-fn near(a: f64, b: f64, what: &str) {
+pub fn near(a: f64, b: f64, what: &str) {
     assert!((a / b - 1.0).abs() < 1e-5, "{what}: {a} and {b}");
 }
 

@@ -202,7 +202,7 @@ pub struct MeasureFlatness {
 }
 
 /// Reads a value by its name, and lists all of them with what they are.
-fn choice<T: Named + Send + Sync>() -> impl TypedValueParser<Value = T> {
+pub(super) fn choice<T: Named + Send + Sync>() -> impl TypedValueParser<Value = T> {
     let one = |value: &T| {
         let known = PossibleValue::new(value.name()).aliases(value.aliases().iter().copied());
         if value.about().is_empty() { known } else { known.help(value.about()) }

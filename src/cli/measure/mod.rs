@@ -19,12 +19,12 @@ use super::examples;
 use super::failure::Failure;
 use super::print;
 use super::progress::Gauge;
-use crate::curvature::{Chunks, CurvatureError, Examples, LossNormaliser, Progress, Scope, Setting, Stage};
+use crate::curvature::{Chunks, CurvatureError, Examples, Flatness, LossNormaliser, Progress, Scope, Setting, Stage};
 use crate::gpu::AdapterChoice;
 use crate::interrupt::{self, Interrupted};
 use crate::model::{self, Model};
 use crate::ops::batch::Sentence;
-use crate::ops::{Device, KernelChoice};
+use crate::ops::{Device, KernelChoice, LossDraw};
 use crate::report::Figure;
 use crate::statistics::{Estimate, Target};
 
@@ -45,6 +45,19 @@ pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Me
         MeasureCommand::Sharpness(a) => sharpness::run(open, a),
         MeasureCommand::Flatness(a) => flatness::run(open, a),
     }
+}
+
+/// What `measure flatness` measures, for a command that goes on from there.
+pub(super) fn flatness(
+    adapter: &AdapterChoice,
+    kernel_choice: &KernelChoice,
+    common: &Common,
+    estimator: LossDraw,
+    draws: Option<u64>,
+) -> Result<(Flatness, Evidence), Failure> {
+    let session = Session::open(adapter, kernel_choice, common)?;
+    let (_, found, evidence) = flatness::measured(&session, common, estimator, draws, None)?;
+    Ok((found, evidence))
 }
 
 /// What every report says of what was measured, over what, and at what cost.
