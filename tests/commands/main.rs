@@ -34,6 +34,7 @@ mod measure;
 mod measure_training;
 mod run_files;
 mod selftest_report;
+mod sharpness;
 mod sweep_run;
 mod text;
 mod texts;

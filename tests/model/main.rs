@@ -32,6 +32,7 @@ mod model_files;
 mod other_folders;
 mod precision;
 mod recipe;
+mod sharpness;
 mod texts;
 mod token_noise;
 mod training;
