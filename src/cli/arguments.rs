@@ -18,8 +18,8 @@ pub use downstream::{
     TaskArguments,
 };
 pub use measure::{
-    Common, Measure, MeasureCommand, MeasureFlatness, MeasureHvp, MeasureNoise, MeasureSharpness, MeasureSpectrum,
-    MeasureTrace,
+    Common, Measure, MeasureCommand, MeasureFlatness, MeasureHvp, MeasureNoise, MeasurePerturb, MeasureSharpness,
+    MeasureSpectrum, MeasureTrace,
 };
 pub use regauge::Regauge;
 pub use sweep::{Sweep, SweepCommand, SweepFile, SweepRun};
@@ -369,6 +369,7 @@ pub enum SchemaOf {
     MeasureSharpness,
     MeasureFlatness,
     Regauge,
+    MeasurePerturb,
     TheoryDyck,
     TheoryBrackets,
     /// `report.json` of `selftest --report`

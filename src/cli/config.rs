@@ -38,6 +38,7 @@ fn schema(of: SchemaOf) -> Value {
         SchemaOf::MeasureSharpness => config::schema_of::<measure::SharpnessReport>(),
         SchemaOf::MeasureFlatness => config::schema_of::<measure::FlatnessReport>(),
         SchemaOf::Regauge => config::schema_of::<regauge::RegaugeReport>(),
+        SchemaOf::MeasurePerturb => config::schema_of::<measure::PerturbReport>(),
         SchemaOf::TheoryDyck => config::schema_of::<theory::DyckReport>(),
         SchemaOf::TheoryBrackets => config::schema_of::<theory::BracketsReport>(),
         SchemaOf::SelftestReport => config::schema_of::<bench_report::SelftestReport>(),

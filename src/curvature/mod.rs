@@ -26,6 +26,7 @@ mod noise;
 mod operator;
 mod passes;
 mod refusal;
+mod sharpness;
 mod spectrum;
 mod trace;
 
@@ -46,12 +47,17 @@ pub use operator::{
     Block, Dense, Observe, Operator, ProbeKind, Probes, ProductSums, Progress, dot, norm, probe, probes,
 };
 pub use passes::{
-    Chunks, Cotangent, DrawnRows, FlatnessPass, FormPass, Forms, GradientOperator, Gradients, GramPass, Matrix,
-    ModelOperator, Moment, NormPass, ProductPass, Subject, Term, VectorLayout, WeightedPass, uncertainty,
+    Chunks, Cotangent, DrawnGradients, DrawnRows, FlatnessPass, FormPass, Forms, GradientOperator, Gradients, GramPass,
+    Matrix, ModelOperator, Moment, NormPass, ProductPass, Subject, Term, VectorLayout, WeightedPass, uncertainty,
 };
 pub use refusal::Refusal;
+pub use sharpness::{
+    CRITICAL_TOLERANCE, GROUPS, MovedLosses, NoCritical, NoiseScale, OptimizerState, Perturbation, PerturbationOptions,
+    ScaledOperator, SharpnessAlong, SqrtDiagonal, critical_step, noise_curve,
+};
 pub use spectrum::{
     Density, Eigenpairs, Lanczos, LogDensity, Quadrature, QuadratureOptions, quadrature, top_eigenpairs,
+    top_eigenpairs_from,
 };
 pub use trace::{
     Balanced, Conventions, ConventionsOptions, Design, Designed, DesignedTrace, Drawing, DrawnTrace, HutchPlusPlus,

@@ -170,6 +170,15 @@ pub enum Refusal {
         /// So many at most.
         most: u64,
     },
+    /// Sizes of the noise on the weights.
+    #[error("noise needs sizes sigma, each above 0")]
+    NoiseSizes,
+    /// A direction of length 0.
+    #[error("the update is 0 everywhere, or not finite: there is no direction to measure along")]
+    NoDirection,
+    /// Moments of another optimiser or model.
+    #[error("the optimiser's moments are not those of its rule and of this model")]
+    OtherMoments,
     /// The length of a step along a gradient.
     #[error("a step of length {0}: it must be positive")]
     StepLength(f64),

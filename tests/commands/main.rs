@@ -35,6 +35,7 @@ mod measure_training;
 mod regauge;
 mod run_files;
 mod selftest_report;
+mod sharpness;
 mod sweep_run;
 mod text;
 mod texts;

@@ -33,6 +33,7 @@ mod other_folders;
 mod precision;
 mod recipe;
 mod regauge;
+mod sharpness;
 mod texts;
 mod token_noise;
 mod training;

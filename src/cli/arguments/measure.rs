@@ -6,7 +6,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 
 use super::{Json, ModelAndExamples};
-use crate::curvature::{CurvatureMatrix, Estimator, LabelSource, Named, ProbeKind, Sampling};
+use crate::curvature::{CurvatureMatrix, Estimator, LabelSource, Named, NoiseScale, ProbeKind, Sampling};
 use crate::model::Per;
 use crate::ops::LossDraw;
 
@@ -26,14 +26,16 @@ pub enum MeasureCommand {
     Spectrum(MeasureSpectrum),
     /// Gradient noise: norms an example or a predicted token, the noise covariance and the noise scale
     Noise(MeasureNoise),
-    /// Largest eigenvalue, batch sharpness and the loss's rise along the gradient
+    /// Largest eigenvalue, batch sharpness, and sharpness along and in the units of the optimiser's update
     Sharpness(MeasureSharpness),
     /// The Fisher trace with what does not change with scales that the function does not know
     Flatness(MeasureFlatness),
+    /// The rise of the loss under noise on the weights, beside the trace that it begins with
+    Perturb(MeasurePerturb),
 }
 
 /// What every measurement is asked.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct Common {
     #[command(flatten)]
     pub on: ModelAndExamples,
@@ -178,9 +180,16 @@ pub struct MeasureSharpness {
     /// Residual of the largest eigenvalue, at most this times it
     #[arg(long, default_value_t = 1e-3)]
     pub tolerance: f64,
-    /// At most so many products for the largest eigenvalue
+    /// At most so many products for each eigenvalue
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(4..))]
     pub products: u32,
+    /// Probe vectors for the preconditioned trace
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(2..))]
+    pub samples: u32,
+    /// Other examples (a run config or a file), as of a task to be fine-tuned on: also the critical sharpness along the
+    /// update that their gradient makes
+    #[arg(long, value_name = "EXAMPLES")]
+    pub update: Option<PathBuf>,
     /// Write a figure of the batches' values (SVG)
     #[arg(long, value_name = "FILE.svg")]
     pub out: Option<PathBuf>,
@@ -199,6 +208,24 @@ pub struct MeasureFlatness {
     /// Also the trace in a larger architecture that holds the model, as `hidden=64,layers=4` or a run config
     #[arg(long, value_name = "SIZE")]
     pub into: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct MeasurePerturb {
+    #[command(flatten)]
+    pub common: Common,
+    /// Sizes of the noise, as `0.003,0.01,0.03`; of the least one the limit is taken
+    #[arg(long, value_name = "SIZE", value_delimiter = ',', required = true)]
+    pub sigma: Vec<f64>,
+    /// What the noise on a parameter is multiplied by
+    #[arg(long, value_parser = choice::<NoiseScale>(), default_value = "tensor")]
+    pub scale: NoiseScale,
+    /// Pairs of opposite noise, the same for every size
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub draws: u32,
+    /// Probe vectors for the trace
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(2..))]
+    pub samples: u32,
 }
 
 /// Reads a value by its name, and lists all of them with what they are.

@@ -4,9 +4,11 @@
 mod flatness;
 mod hvp;
 mod noise;
+mod perturb;
 mod sharpness;
 mod spectrum;
 mod trace;
+mod update;
 
 use std::path::Path;
 use std::time::Instant;
@@ -31,6 +33,7 @@ use crate::statistics::{Estimate, Target};
 pub use flatness::FlatnessReport;
 pub use hvp::HvpReport;
 pub use noise::NoiseReport;
+pub use perturb::PerturbReport;
 pub use sharpness::SharpnessReport;
 pub use spectrum::SpectrumReport;
 pub use trace::TraceReport;
@@ -44,6 +47,7 @@ pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Me
         MeasureCommand::Noise(a) => noise::run(open, a),
         MeasureCommand::Sharpness(a) => sharpness::run(open, a),
         MeasureCommand::Flatness(a) => flatness::run(open, a),
+        MeasureCommand::Perturb(a) => perturb::run(open, a),
     }
 }
 
@@ -151,6 +155,15 @@ impl Session {
     fn sentences(&self) -> Result<Vec<Sentence>, Interrupted> {
         self.gauge.phase("examples");
         self.examples.all()
+    }
+
+    /// The same with the language's own conditionals as labels, and whether these are known.
+    fn exact_sentences(&self) -> Result<(Vec<Sentence>, bool), Interrupted> {
+        self.gauge.phase("examples");
+        match self.examples.exact()? {
+            Some(sentences) => Ok((sentences, true)),
+            None => Ok((self.examples.all()?, false)),
+        }
     }
 
     fn target(&self) -> Target {

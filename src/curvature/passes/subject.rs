@@ -109,6 +109,23 @@ impl Subject {
         })
     }
 
+    /// The same model and examples in other batches.
+    pub(in crate::curvature) fn in_batches_of(&self, batch: usize) -> Subject {
+        let all = self.sentences.len();
+        Subject {
+            model: self.model.clone(),
+            sentences: self.sentences.clone(),
+            labels: self.labels,
+            batches: (0..all).step_by(batch).map(|i| i..(i + batch).min(all)).collect(),
+            weights: self.weights.clone(),
+            vectors: self.vectors.clone(),
+            dims: Dims { probes: self.dims.probes, ..crate::model::dims_for(&self.sentences, batch) },
+            longest: self.longest,
+            seen: self.seen.clone(),
+            batch,
+        }
+    }
+
     /// Room in batches for examples of so many tokens and masked positions, for what is planned from now on.
     pub fn reserve(&mut self, tokens: u32, masked: u32) {
         let batch = self.batch as u32;
