@@ -17,8 +17,8 @@ pub use downstream::{
     TaskArguments,
 };
 pub use measure::{
-    Common, Measure, MeasureCommand, MeasureFlatness, MeasureHvp, MeasureNoise, MeasureSharpness, MeasureSpectrum,
-    MeasureTrace,
+    Common, Measure, MeasureCommand, MeasureFlatness, MeasureHvp, MeasureLlc, MeasureNoise, MeasureSharpness,
+    MeasureSpectrum, MeasureTrace, PriorArguments,
 };
 pub use sweep::{Sweep, SweepCommand, SweepFile, SweepRun};
 pub use theory::{Theory, TheoryBrackets, TheoryCommand, TheoryDyck};
@@ -361,6 +361,7 @@ pub enum SchemaOf {
     MeasureNoise,
     MeasureSharpness,
     MeasureFlatness,
+    MeasureLlc,
     TheoryDyck,
     TheoryBrackets,
     /// `report.json` of `selftest --report`

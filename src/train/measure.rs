@@ -19,12 +19,12 @@ use super::held_out::HeldOut;
 use super::measurement::{Measurement, Ratios, both, known};
 use super::observer::Observer;
 use super::run::RunError;
-use crate::config::{ConfigError, FlatnessSection, HessianTraceSection, MeasureSection, NoiseSection, TopSection};
+use crate::config::{ConfigError, FlatnessSection, HessianTraceSection, MeasureSection, NoiseSection, TopSection, VolumeSection};
 use crate::curvature::{
     Bartlett, Chunks, Cluster, Conventions, ConventionsOptions, Cotangent, CurvatureError, Drawing, ExampleTraces,
     Flatness, FlatnessOptions, FlatnessPass, FormPass, HessianTraces, Lanczos, LossNormaliser, Matrix, MeanGradient,
-    ModelOperator, Noise, NormPass, Norms, Numbered, Operator, ProbeKind, ProductPass, Stopping, Subject,
-    cluster_deviations, probes, split_tokens, top_eigenpairs,
+    ModelOperator, Noise, NormPass, Norms, Numbered, Operator, Prior, ProbeKind, ProductPass, QuadratureOptions, Scaled,
+    Stopping, Subject, cluster_deviations, probes, quadrature, split_tokens, top_eigenpairs,
 };
 use crate::interrupt::{self, Interrupted};
 use crate::model::{Law, Model, Per};
@@ -56,6 +56,7 @@ impl Instruments {
             settings.noise.as_ref().map_or(0, |s| s.sentences),
             settings.hessian_trace.as_ref().map_or(0, |s| s.sentences),
             settings.flatness.as_ref().map_or(0, |s| s.sentences),
+            settings.volume.as_ref().map_or(0, |s| s.sentences),
         ];
         let count = others.into_iter().fold(settings.trace.sentences, u32::max);
         let held_out = HeldOut { corpus: corpus.clone(), seed };
@@ -102,6 +103,10 @@ impl Instruments {
         }
         if let Some(flatness) = &self.settings.flatness {
             self.flatness(model, flatness, &mut m, &check)?;
+            check()?;
+        }
+        if let Some(volume) = &self.settings.volume {
+            self.volume(model, volume, &mut m, &check)?;
             check()?;
         }
         let ratios = Bartlett::of(ExampleTraces {
@@ -156,6 +161,9 @@ impl Instruments {
         if let Some(flatness) = &self.settings.flatness {
             let subject = self.subject(model, flatness.sentences)?;
             all.push(FlatnessPass::bytes(&subject, self.settings.trace.estimator)?);
+        }
+        if let Some(volume) = &self.settings.volume {
+            all.push(ProductPass::bytes(&self.subject(model, volume.sentences)?, Matrix::Ggn)?);
         }
         if let Some(top) = &self.settings.top {
             let subject = self.subject(model, top.sentences)?;
@@ -292,6 +300,34 @@ impl Instruments {
         (m.scale_free_trace, m.scale_free_trace_standard_error) = both(&found.scale_free_trace);
         (m.balanced_trace, m.balanced_trace_standard_error) = of(balanced.as_ref());
         (m.relative_flatness, m.relative_flatness_standard_error) = of(found.relative_flatness.as_ref());
+        Ok(())
+    }
+
+    /// What a quadratic loss has of the volume around the model.
+    fn volume(
+        &self,
+        model: &Model,
+        settings: &VolumeSection,
+        m: &mut Measurement,
+        check: Check<'_>,
+    ) -> Result<(), CurvatureError> {
+        let subject = self.subject(model, settings.sentences)?;
+        let scales = Prior::Block.scales(&subject)?;
+        let ggn = ModelOperator::new(&subject, Matrix::Ggn);
+        let what = QuadratureOptions {
+            seed: self.seed,
+            probes: settings.probes as usize,
+            steps: settings.steps as usize,
+            ..QuadratureOptions::default()
+        };
+        let found = quadrature(&Scaled::new(&ggn, &scales)?, &what, &mut |_| check())?;
+        if found.interrupted {
+            return Err(CurvatureError::Interrupted);
+        }
+        if let Some(of) = found.quadratic(settings.nbeta, settings.gamma) {
+            (m.lambda_q, m.lambda_q_standard_error) = both(&of.lambda_q.value);
+            (m.log_volume, m.log_volume_standard_error) = both(&of.log_volume.value);
+        }
         Ok(())
     }
 

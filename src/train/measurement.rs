@@ -101,6 +101,18 @@ pub struct Measurement {
     /// As of the others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relative_flatness_standard_error: Option<f64>,
+    /// ½ Σ nβ h / (nβ h + γ) over the eigenvalues of the Fisher matrix in the coordinates of the block prior.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lambda_q: Option<f64>,
+    /// Over the probes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lambda_q_standard_error: Option<f64>,
+    /// ½ Σ ln(1 + nβ h / γ), in nats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_volume: Option<f64>,
+    /// Over the probes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_volume_standard_error: Option<f64>,
     /// Tr Σ / Tr F and Tr H / Tr F, which are 1 where the model is the truth.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bartlett: Option<Ratios>,
@@ -156,6 +168,8 @@ impl Measurement {
             ("curvature/scale_free_trace", self.scale_free_trace),
             ("curvature/balanced_trace", self.balanced_trace),
             ("curvature/relative_flatness", self.relative_flatness),
+            ("curvature/lambda_q", self.lambda_q),
+            ("curvature/log_volume", self.log_volume),
             ("curvature/noise_trace", self.noise_trace),
             ("curvature/noise_scale", self.noise_scale),
             ("curvature/noise_fisher", bartlett.noise_fisher),
@@ -171,7 +185,7 @@ impl Measurement {
             _ => String::new(),
         };
         format!(
-            "step {}: Fisher trace {:.3} ± {:.3}{}{}{}{}{} ({:.1} s)",
+            "step {}: Fisher trace {:.3} ± {:.3}{}{}{}{}{}{} ({:.1} s)",
             self.step,
             self.fisher_trace,
             self.fisher_trace_standard_error,
@@ -180,6 +194,7 @@ impl Measurement {
             one("noise trace", self.noise_trace, self.noise_trace_standard_error),
             one("scale-free trace", self.scale_free_trace, self.scale_free_trace_standard_error),
             one("relative flatness", self.relative_flatness, self.relative_flatness_standard_error),
+            one("log volume", self.log_volume, self.log_volume_standard_error),
             self.measure_seconds
         )
     }

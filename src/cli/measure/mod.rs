@@ -3,10 +3,12 @@
 
 mod flatness;
 mod hvp;
+mod llc;
 mod noise;
 mod sharpness;
 mod spectrum;
 mod trace;
+mod volume;
 
 use std::path::Path;
 use std::time::Instant;
@@ -30,6 +32,7 @@ use crate::statistics::{Estimate, Target};
 
 pub use flatness::FlatnessReport;
 pub use hvp::HvpReport;
+pub use llc::LlcReport;
 pub use noise::NoiseReport;
 pub use sharpness::SharpnessReport;
 pub use spectrum::SpectrumReport;
@@ -44,6 +47,7 @@ pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Me
         MeasureCommand::Noise(a) => noise::run(open, a),
         MeasureCommand::Sharpness(a) => sharpness::run(open, a),
         MeasureCommand::Flatness(a) => flatness::run(open, a),
+        MeasureCommand::Llc(a) => llc::run(|common| Session::open_exact(adapter, kernel_choice, common), a),
     }
 }
 
@@ -132,6 +136,22 @@ impl Session {
         let (examples, sentences_seed) = source.examples(&common.on)?;
         let model = loaded.moved_to(&Device::open(adapter, kernel_choice)?)?;
         Ok(Session { model, examples, sentences_seed, start, gauge })
+    }
+
+    /// A fixed set of contexts, with the exact distributions of what is predicted where the language knows them, and
+    /// whether it does.
+    fn open_exact(
+        adapter: &AdapterChoice,
+        kernel_choice: &KernelChoice,
+        common: &Common,
+    ) -> Result<(Session, bool), Failure> {
+        let start = Instant::now();
+        let gauge = Gauge::new();
+        let (loaded, source) = examples::open(adapter, kernel_choice, &common.on)?;
+        gauge.phase("examples");
+        let (examples, sentences_seed, conditional) = source.contexts()?;
+        let model = loaded.moved_to(&Device::open(adapter, kernel_choice)?)?;
+        Ok((Session { model, examples, sentences_seed, start, gauge }, conditional))
     }
 
     /// All the examples: the file's, or `count` sentences.
