@@ -18,8 +18,8 @@ pub use downstream::{
     TaskArguments,
 };
 pub use measure::{
-    Common, Measure, MeasureCommand, MeasureFlatness, MeasureHvp, MeasureNoise, MeasurePerturb, MeasureSharpness,
-    MeasureSpectrum, MeasureTrace,
+    Common, Measure, MeasureCommand, MeasureFlatness, MeasureHvp, MeasureLlc, MeasureNoise, MeasurePerturb,
+    MeasureSharpness, MeasureSpectrum, MeasureTrace, PriorArguments,
 };
 pub use regauge::Regauge;
 pub use sweep::{Sweep, SweepCommand, SweepFile, SweepRun};
@@ -370,6 +370,7 @@ pub enum SchemaOf {
     MeasureFlatness,
     Regauge,
     MeasurePerturb,
+    MeasureLlc,
     TheoryDyck,
     TheoryBrackets,
     /// `report.json` of `selftest --report`

@@ -36,6 +36,7 @@ fn schema(of: SchemaOf) -> Value {
         SchemaOf::MeasureSpectrum => config::schema_of::<measure::SpectrumReport>(),
         SchemaOf::MeasureNoise => config::schema_of::<measure::NoiseReport>(),
         SchemaOf::MeasureSharpness => config::schema_of::<measure::SharpnessReport>(),
+        SchemaOf::MeasureLlc => config::schema_of::<measure::LlcReport>(),
         SchemaOf::MeasureFlatness => config::schema_of::<measure::FlatnessReport>(),
         SchemaOf::Regauge => config::schema_of::<regauge::RegaugeReport>(),
         SchemaOf::MeasurePerturb => config::schema_of::<measure::PerturbReport>(),

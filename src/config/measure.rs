@@ -35,6 +35,10 @@ pub struct MeasureSection {
     /// The rise of the loss under noise on the weights: { sigma, scale, draws, sentences }. Left out: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub perturb: Option<PerturbSection>,
+    /// Quadratic learning coefficient and logarithm of the volume, of the Fisher matrix in the coordinates of the block
+    /// prior: { nbeta, gamma, sentences, probes, steps }. Left out: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volume: Option<VolumeSection>,
 }
 
 impl Default for MeasureSection {
@@ -48,6 +52,7 @@ impl Default for MeasureSection {
             hessian_trace: None,
             flatness: None,
             perturb: None,
+            volume: None,
         }
     }
 }
@@ -61,6 +66,7 @@ impl MeasureSection {
             hessian_trace: Some(HessianTraceSection::default()),
             flatness: Some(FlatnessSection::default()),
             perturb: Some(PerturbSection::default()),
+            volume: Some(VolumeSection::default()),
             ..MeasureSection::default()
         }
     }
@@ -188,6 +194,28 @@ impl Default for PerturbSection {
     }
 }
 
+/// The quadratic coefficient and the volume.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct VolumeSection {
+    /// Inverse temperature.
+    pub nbeta: f64,
+    /// How narrow the prior is.
+    pub gamma: f64,
+    /// Number of held-out sentences; they are the first of the trace's.
+    pub sentences: u32,
+    /// Probe vectors of the density.
+    pub probes: u32,
+    /// Lanczos steps of each of them.
+    pub steps: u32,
+}
+
+impl Default for VolumeSection {
+    fn default() -> Self {
+        VolumeSection { nbeta: 1e4, gamma: 1e4, sentences: 256, probes: 4, steps: 30 }
+    }
+}
+
 /// The most sentences: all stay in the host's memory.
 const MOST: u32 = 1 << 20;
 
@@ -229,6 +257,16 @@ impl MeasureSection {
             };
             if let Some(message) = wrong {
                 return Err(("measure.perturb.sigma".into(), message));
+            }
+        }
+        if let Some(volume) = &self.volume {
+            within("volume.sentences", volume.sentences, 2, MOST)?;
+            within("volume.probes", volume.probes, 2, 4096)?;
+            within("volume.steps", volume.steps, 1, 10_000)?;
+            for (key, value) in [("nbeta", volume.nbeta), ("gamma", volume.gamma)] {
+                if !(value > 0.0 && value.is_finite()) {
+                    return Err((format!("measure.volume.{key}"), format!("{value} must be above 0")));
+                }
             }
         }
         Ok(())

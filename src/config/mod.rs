@@ -33,7 +33,7 @@ pub(crate) use load::not_finite;
 pub use load::{ConfigError, Origin, Resolved, load};
 pub use measure::{
     FlatnessSection, HessianTraceSection, MeasureSection, NoiseSection, NoiseUnit, PerturbSection, TopSection,
-    TraceSection,
+    TraceSection, VolumeSection,
 };
 pub use model::ModelSection;
 pub use objective::{

@@ -25,6 +25,7 @@ mod flatness;
 mod noise;
 mod operator;
 mod passes;
+mod posterior;
 mod refusal;
 mod sharpness;
 mod spectrum;
@@ -49,6 +50,10 @@ pub use operator::{
 pub use passes::{
     Chunks, Cotangent, DrawnGradients, DrawnRows, FlatnessPass, FormPass, Forms, GradientOperator, Gradients, GramPass,
     Matrix, ModelOperator, Moment, NormPass, ProductPass, Subject, Term, VectorLayout, WeightedPass, uncertainty,
+};
+pub use posterior::{
+    Chain, ChainOptions, Chains, Coefficient, CoefficientRequest, Conditioned, Doubt, LearningCoefficient, Mixing,
+    ModelTarget, Point, Prior, Quadratic, Scaled, SpectralSum, Target, learning_coefficient, sample,
 };
 pub use refusal::Refusal;
 pub use sharpness::{

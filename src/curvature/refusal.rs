@@ -37,6 +37,12 @@ pub enum Refusal {
         /// One that is left out.
         name: String,
     },
+    /// A prior by blocks that are all of zeros.
+    #[error("every block of parameters that takes part is 0 throughout: a prior by their norms leaves nothing free")]
+    NoScale,
+    /// Too little for two halves of two chains.
+    #[error("a learning coefficient needs at least 2 chains and 4 steps of each")]
+    FewChains,
     /// Every parameter was left out.
     #[error("no parameter takes part")]
     NoParameter,

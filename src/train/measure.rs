@@ -22,14 +22,14 @@ use super::observer::Observer;
 use super::run::RunError;
 use crate::config::{
     ConfigError, FlatnessSection, HessianTraceSection, MeasureSection, NoiseSection, NoiseUnit, PerturbSection,
-    Positions, TopSection,
+    Positions, TopSection, VolumeSection,
 };
 use crate::curvature::{
     Bartlett, Chunks, Cluster, Conventions, ConventionsOptions, Cotangent, CurvatureError, Drawing, ExampleTraces,
     Flatness, FlatnessOptions, FlatnessPass, FormPass, HessianTraces, Lanczos, LossNormaliser, Matrix, MeanGradient,
     ModelOperator, MovedLosses, Noise, NoiseScale, NormPass, Norms, Numbered, Operator, Perturbation,
-    PerturbationOptions, ProbeKind, ProductPass, Stopping, Subject, cluster_deviations, probes, split_tokens,
-    top_eigenpairs_from,
+    PerturbationOptions, Prior, ProbeKind, ProductPass, QuadratureOptions, Scaled, Stopping, Subject,
+    cluster_deviations, probes, quadrature, split_tokens, top_eigenpairs_from,
 };
 use crate::interrupt::{self, Interrupted};
 use crate::model::{Law, Model, Per};
@@ -66,6 +66,7 @@ impl Instruments {
             settings.hessian_trace.as_ref().map_or(0, |s| s.sentences),
             settings.flatness.as_ref().map_or(0, |s| s.sentences),
             settings.perturb.as_ref().map_or(0, |s| s.sentences),
+            settings.volume.as_ref().map_or(0, |s| s.sentences),
         ];
         let count = others.into_iter().fold(settings.trace.sentences, u32::max);
         let held_out = HeldOut { corpus: corpus.clone(), seed };
@@ -131,6 +132,10 @@ impl Instruments {
             self.perturb(model, perturb, &mut m, &check)?;
             check()?;
         }
+        if let Some(volume) = &self.settings.volume {
+            self.volume(model, volume, &mut m, &check)?;
+            check()?;
+        }
         let ratios = Bartlett::of(ExampleTraces {
             covariance: covariance.as_deref(),
             fisher: &fisher,
@@ -187,6 +192,9 @@ impl Instruments {
         if self.settings.perturb.is_some() {
             let chunks = Chunks { batch: self.batch, ..CHUNKS };
             all.push(MovedLosses::bytes(&Subject::new(model, &self.exact, &[], &chunks)?)?);
+        }
+        if let Some(volume) = &self.settings.volume {
+            all.push(ProductPass::bytes(&self.subject(model, volume.sentences)?, Matrix::Ggn)?);
         }
         if let Some(top) = &self.settings.top {
             let subject = self.subject(model, top.sentences)?;
@@ -323,6 +331,34 @@ impl Instruments {
         (m.scale_free_trace, m.scale_free_trace_standard_error) = both(&found.scale_free_trace);
         (m.balanced_trace, m.balanced_trace_standard_error) = of(balanced.as_ref());
         (m.relative_flatness, m.relative_flatness_standard_error) = of(found.relative_flatness.as_ref());
+        Ok(())
+    }
+
+    /// What a quadratic loss has of the volume around the model.
+    fn volume(
+        &self,
+        model: &Model,
+        settings: &VolumeSection,
+        m: &mut Measurement,
+        check: Check<'_>,
+    ) -> Result<(), CurvatureError> {
+        let subject = self.subject(model, settings.sentences)?;
+        let scales = Prior::Block.scales(&subject)?;
+        let ggn = ModelOperator::new(&subject, Matrix::Ggn);
+        let what = QuadratureOptions {
+            seed: self.seed,
+            probes: settings.probes as usize,
+            steps: settings.steps as usize,
+            ..QuadratureOptions::default()
+        };
+        let found = quadrature(&Scaled::new(&ggn, &scales)?, &what, &mut |_| check())?;
+        if found.interrupted {
+            return Err(CurvatureError::Interrupted);
+        }
+        if let Some(of) = found.quadratic(settings.nbeta, settings.gamma) {
+            (m.lambda_q, m.lambda_q_standard_error) = both(&of.lambda_q.value);
+            (m.log_volume, m.log_volume_standard_error) = both(&of.log_volume.value);
+        }
         Ok(())
     }
 

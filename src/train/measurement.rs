@@ -116,6 +116,18 @@ pub struct Measurement {
     /// Of draws and sentences together.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub perturb_rise_standard_error: Vec<f64>,
+    /// ½ Σ nβ h / (nβ h + γ) over the eigenvalues of the Fisher matrix in the coordinates of the block prior.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lambda_q: Option<f64>,
+    /// Over the probes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lambda_q_standard_error: Option<f64>,
+    /// ½ Σ ln(1 + nβ h / γ), in nats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_volume: Option<f64>,
+    /// Over the probes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_volume_standard_error: Option<f64>,
     /// Tr Σ / Tr F and Tr H / Tr F, which are 1 where the model is the truth.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bartlett: Option<Ratios>,
@@ -177,6 +189,8 @@ impl Measurement {
             ("curvature/balanced_trace", self.balanced_trace),
             ("curvature/relative_flatness", self.relative_flatness),
             ("curvature/perturb_rise", self.last_rise().map(|rise| rise.0)),
+            ("curvature/lambda_q", self.lambda_q),
+            ("curvature/log_volume", self.log_volume),
             ("curvature/noise_trace", self.noise_trace),
             ("curvature/noise_scale", self.noise_scale),
             ("curvature/noise_fisher", bartlett.noise_fisher),
@@ -192,7 +206,7 @@ impl Measurement {
             _ => String::new(),
         };
         format!(
-            "step {}: Fisher trace {:.3} ± {:.3}{}{}{}{}{}{} ({:.1} s)",
+            "step {}: Fisher trace {:.3} ± {:.3}{}{}{}{}{}{}{} ({:.1} s)",
             self.step,
             self.fisher_trace,
             self.fisher_trace_standard_error,
@@ -202,6 +216,7 @@ impl Measurement {
             one("scale-free trace", self.scale_free_trace, self.scale_free_trace_standard_error),
             one("relative flatness", self.relative_flatness, self.relative_flatness_standard_error),
             one("rise", self.last_rise().map(|rise| rise.0), self.last_rise().map(|rise| rise.1)),
+            one("log volume", self.log_volume, self.log_volume_standard_error),
             self.measure_seconds
         )
     }

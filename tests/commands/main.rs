@@ -29,6 +29,7 @@ mod grammars;
 mod interrupts;
 mod knobs;
 mod lanes;
+mod llc;
 mod measure;
 #[cfg(unix)]
 mod measure_training;

@@ -24,6 +24,7 @@ mod generated;
 mod gradient_moments;
 mod label_dial;
 mod last_token;
+mod llc;
 mod lstm;
 mod many_words;
 mod measure_training;

@@ -3,12 +3,14 @@
 
 mod flatness;
 mod hvp;
+mod llc;
 mod noise;
 mod perturb;
 mod sharpness;
 mod spectrum;
 mod trace;
 mod update;
+mod volume;
 
 use std::path::Path;
 use std::time::Instant;
@@ -32,6 +34,7 @@ use crate::statistics::{Estimate, Target};
 
 pub use flatness::FlatnessReport;
 pub use hvp::HvpReport;
+pub use llc::LlcReport;
 pub use noise::NoiseReport;
 pub use perturb::PerturbReport;
 pub use sharpness::SharpnessReport;
@@ -48,6 +51,7 @@ pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Me
         MeasureCommand::Sharpness(a) => sharpness::run(open, a),
         MeasureCommand::Flatness(a) => flatness::run(open, a),
         MeasureCommand::Perturb(a) => perturb::run(open, a),
+        MeasureCommand::Llc(a) => llc::run(|common| Session::open_exact(adapter, kernel_choice, common), a),
     }
 }
 
@@ -149,6 +153,22 @@ impl Session {
         let (examples, sentences_seed) = source.examples(&common.on)?;
         let model = loaded.moved_to(&Device::open(adapter, kernel_choice)?)?;
         Ok(Session { model, examples, sentences_seed, start, gauge })
+    }
+
+    /// A fixed set of contexts, with the exact distributions of what is predicted where the language knows them, and
+    /// whether it does.
+    fn open_exact(
+        adapter: &AdapterChoice,
+        kernel_choice: &KernelChoice,
+        common: &Common,
+    ) -> Result<(Session, bool), Failure> {
+        let start = Instant::now();
+        let gauge = Gauge::new();
+        let (loaded, source) = examples::open(adapter, kernel_choice, &common.on)?;
+        gauge.phase("examples");
+        let (examples, sentences_seed, conditional) = source.contexts()?;
+        let model = loaded.moved_to(&Device::open(adapter, kernel_choice)?)?;
+        Ok((Session { model, examples, sentences_seed, start, gauge }, conditional))
     }
 
     /// All the examples: the file's, or `count` sentences.

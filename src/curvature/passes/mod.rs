@@ -32,4 +32,5 @@ pub use norms::{Cotangent, GramPass, NormPass};
 pub use predictions::uncertainty;
 pub use products::{Matrix, ProductPass};
 pub use subject::{Chunks, Subject};
+pub(in crate::curvature) use vectors::{ProbeVectors, add};
 pub use weighted::WeightedPass;

@@ -237,7 +237,7 @@ impl Subject {
     }
 
     /// What one masked position weighs in the mean loss.
-    pub(super) fn row_weight(&self) -> f64 {
+    pub(in crate::curvature) fn row_weight(&self) -> f64 {
         1.0 / self.sentences.iter().map(|s| s.masked.len()).sum::<usize>() as f64
     }
 }
