@@ -133,6 +133,18 @@ impl Buffer {
         Buffer { block: self.block.clone(), offset, bytes, image: None }
     }
 
+    /// The least range of bytes that holds several buffers of one allocation; `None` where they lie in several, or where
+    /// there are none.
+    pub(crate) fn spanning(buffers: &[&Buffer]) -> Option<Buffer> {
+        let first = buffers.first()?;
+        if buffers.iter().any(|other| !first.same_block(other)) {
+            return None;
+        }
+        let offset = buffers.iter().map(|b| b.offset).min()?;
+        let end = buffers.iter().map(|b| b.offset + b.bytes).max()?;
+        Some(Buffer { block: first.block.clone(), offset, bytes: end - offset, image: None })
+    }
+
     /// Whether both lie in the same allocation (one dispatch must not read one and write the other).
     pub fn same_block(&self, other: &Buffer) -> bool {
         Arc::ptr_eq(&self.block, &other.block)

@@ -14,6 +14,7 @@ mod causal;
 mod curvature;
 mod decoders;
 mod designed_traces;
+mod dispatches;
 mod downstream;
 mod enlarge;
 mod enlarged_trace;
