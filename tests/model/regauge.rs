@@ -3,8 +3,7 @@
 use crate::common::adapter::gpu;
 use crate::enlarge::exact_logits;
 use crate::flatness::{Case, near};
-use lowland::model::{Encoder, GaugeKind, ModelConfig, ModelKind, NoGauge, Norm, Part, Rescaling, Weights};
-use lowland::ops::Table;
+use lowland::model::{Encoder, GaugeKind, ModelConfig, ModelKind, Norm, Part, Rescaling, Weights};
 use lowland::ops::batch::Sentence;
 use lowland::random::{Purpose, Stream};
 
