@@ -5,7 +5,9 @@
 //! is said at once and does not stop the others.
 
 use std::path::Path;
+use std::time::Duration;
 
+use super::attempt::{self, Attempt, End};
 use super::check::check;
 use super::error::{FailureKind, RunFailure};
 use super::examine::{Examiner, Question, Subject, parse};
@@ -18,7 +20,7 @@ use crate::gpu::{Gpu, GpuError};
 use crate::interrupt;
 use crate::model;
 use crate::ops::{Device, KernelChoice, Variants};
-use crate::train::{self, Claim, Observer};
+use crate::train::{self, Claim, Holder, Observer, RunError};
 
 /// Hears how a sweep goes.
 pub trait Watcher: Observer {
@@ -35,12 +37,24 @@ pub trait Watcher: Observer {
 }
 
 /// The options of a run.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Stop at the first failure.
     pub fail_fast: bool,
     /// Try runs again that diverged before.
     pub retry_diverged: bool,
+    /// One of several workers that were started together, by a name for them: what failed with one of them is not tried
+    /// by the others, and what the others make that it needs is waited for.
+    pub crew: Option<String>,
+    /// Of the plan's runs this one alone, counted from 0; what it begins with is made or waited for.
+    pub only: Option<usize>,
+}
+
+impl Options {
+    /// Whether what others make is waited for.
+    fn waits(&self) -> bool {
+        self.crew.is_some() || self.only.is_some()
+    }
 }
 
 /// The state of the runs when there is nothing more to do here.
@@ -83,6 +97,11 @@ struct Worker<'s> {
     options: Options,
 }
 
+/// A name for [`Options::crew`] that nobody else has.
+pub fn crew_name() -> String {
+    Holder::here().token().to_string()
+}
+
 /// Does what is missing of a sweep.
 ///
 /// # Errors
@@ -97,30 +116,41 @@ pub fn run(
 ) -> Result<Tally, RunFailure> {
     check(plan)?;
     let examiner = Examiner::new(plan)?;
-    let mut worker = Worker { plan, open, gpu: None, kernel_choice, examiner, watcher, options };
-    worker.prepare()?;
-    let mut tally = Tally { runs: plan.runs.len(), ..Tally::default() };
     let count = plan.runs.len();
+    let mut left: Vec<usize> = match options.only {
+        Some(one) if one < count => vec![one],
+        Some(one) => return Err(ConfigError::at("the plan", NoSuchRun { number: one + 1, count }).into()),
+        None => (0..count).collect(),
+    };
+    let mut worker = Worker { plan, open, gpu: None, kernel_choice, examiner, watcher, options: options.clone() };
+    worker.prepare(&left)?;
+    let mut tally = Tally { runs: left.len(), ..Tally::default() };
     let mut ready = true;
-    for start in &plan.starts {
-        ready &= worker.start(start, (0, count), options, &mut tally)?;
+    let needed = |start: &&PlannedRun| left.iter().any(|i| plan.runs[*i].start.as_ref() == Some(&start.id));
+    for start in plan.starts.iter().filter(needed) {
+        while !worker.start(start, (0, count), &mut tally)? {
+            if !options.waits() {
+                ready = false;
+                break;
+            }
+            wait()?;
+        }
     }
     if !ready {
         // Another process makes what runs begin with.
-        tally.done = plan.runs.iter().filter(|run| worker.is_done(run)).count();
-        tally.claimed_elsewhere = count - tally.done;
+        tally.done = left.iter().filter(|i| worker.is_done(&plan.runs[**i])).count();
+        tally.claimed_elsewhere = left.len() - tally.done;
         return Ok(tally);
     }
     if let Some(failed) = worker.lookup()? {
         tally.failed.push(failed);
     }
-    let mut left: Vec<usize> = (0..count).collect();
     loop {
         let before = left.len();
         let mut elsewhere = Vec::new();
         for i in left {
             let run = &plan.runs[i];
-            match worker.one(run, (i + 1, count), options) {
+            match worker.one(run, (i + 1, count)) {
                 Ok(true) => tally.done += 1,
                 Ok(false) => elsewhere.push(i),
                 Err(failure) if failure.interrupted() || failure.kind() == FailureKind::NoAdapter => {
@@ -171,32 +201,41 @@ impl Worker<'_> {
     /// What is written of a failure.
     fn failed(&self, failure: &RunFailure) -> Failed {
         let (kind, message) = self.explained(failure);
-        Failed { kind, message }
+        Failed { kind, message, crew: self.options.crew.clone() }
     }
 
     /// Does what is missing of a run; false while another process has it.
-    fn one(&mut self, run: &PlannedRun, place: (usize, usize), options: Options) -> Result<bool, RunFailure> {
+    fn one(&mut self, run: &PlannedRun, place: (usize, usize)) -> Result<bool, RunFailure> {
         let folder = self.plan.folder(run);
-        if self.is_done(run) {
+        if self.is_done(run) && !attempt::is_untidy(&folder) {
             return Ok(true);
         }
-        let Some(claim) = folder::claim(&folder)? else { return Ok(false) };
-        // The one that had it may have ended a moment ago.
-        if self.is_done(run) {
-            return Ok(true);
+        let Some(claim) = folder::claim(&folder)? else { return Ok(self.is_done(run)) };
+        // The one that had it may have ended a moment ago, or was killed in the middle of its end.
+        if self.is_done(run) || attempt::is_untidy(&folder) && self.plan.has_model(run) {
+            attempt::tidy(&folder)?;
+            if self.is_done(run) {
+                return Ok(true);
+            }
         }
         let failure = folder.join("failure.json");
         match folder::failed(&folder) {
             // What diverged in training; a question that did is left alone where it is asked.
             Some(before)
-                if before.kind == FailureKind::Diverged && !options.retry_diverged && !self.plan.has_model(run) =>
+                if before.kind == FailureKind::Diverged
+                    && !self.options.retry_diverged
+                    && !self.plan.has_model(run) =>
             {
                 return Err(before.into());
             }
+            Some(before) if before.crew.is_some() && before.crew == self.options.crew => return Err(before.into()),
             _ => {}
         }
         self.watcher.begins(place.0, place.1, run);
         let done = self.train(run).and_then(|()| self.examine(run, &claim));
+        if done.is_ok() && claim.check().is_ok() {
+            attempt::tidy(&folder)?;
+        }
         // What failed may have failed because another one works there.
         let done = done.map_err(|failure| claim.check().err().map_or(failure, RunFailure::Lost));
         match &done {
@@ -223,14 +262,8 @@ impl Worker<'_> {
     }
 
     /// A run that others begin with. They do so where it is trained, whether all questions to it have an answer or not.
-    fn start(
-        &mut self,
-        start: &PlannedRun,
-        place: (usize, usize),
-        options: Options,
-        tally: &mut Tally,
-    ) -> Result<bool, RunFailure> {
-        match self.one(start, place, options) {
+    fn start(&mut self, start: &PlannedRun, place: (usize, usize), tally: &mut Tally) -> Result<bool, RunFailure> {
+        match self.one(start, place) {
             Err(failure @ RunFailure::Unanswered { .. }) => {
                 self.watcher.fails(start, &failure);
                 tally.failed.push(FailedRun {
@@ -251,13 +284,35 @@ impl Worker<'_> {
         if self.plan.has_model(run) {
             return Ok(());
         }
+        let lock = folder.join(train::CLAIM);
+        if train::is_claimed(&lock) {
+            let by = Holder::read(&lock).map_or("another process".into(), |holder| holder.to_string());
+            return Err(RunError::Claimed { folder, by }.into());
+        }
+        let attempt = Attempt::begin(&folder)?;
         let mut resolved = run.resolved.clone().with_kernels(self.kernel_choice);
-        resolved.config.output = Some(folder);
+        resolved.config.output = Some(attempt.folder.clone());
         if let Some(start) = self.plan.start_of(run) {
             resolved.config.train.start_from = Some(self.plan.folder(start).join("model"));
         }
         let watcher = self.watcher;
-        train::run(self.gpu()?, &resolved, watcher)?;
+        let trained = match self.gpu() {
+            Ok(gpu) => train::run(gpu, &resolved, watcher),
+            Err(error) => Err(error.into()),
+        };
+        match &trained {
+            Ok(_) | Err(RunError::Diverged { .. }) => match attempt.publish(&resolved)? {
+                End::First => {}
+                End::Late(same) => watcher.note(&format!(
+                    "{}: another process had trained it; the result is {}",
+                    run.id,
+                    if same { "the same" } else { "ANOTHER: see attempts in its folder" }
+                )),
+            },
+            // What ended it is what is told.
+            Err(_) => drop(attempt.release()),
+        }
+        trained?;
         Ok(())
     }
 
@@ -327,12 +382,17 @@ impl Worker<'_> {
             }
             self.watcher.asks(run, at.step, &question.text());
             let answer = self.examiner.ask(&mut subject, question);
-            claim.check()?;
             match answer {
+                // Another one took over, and was first.
+                Ok(answer) if path.exists() => {
+                    let what = format!("{}, step {}", question.text(), at.step);
+                    attempt::late_answer(&plan.folder(run), &what, &path, &answer)?;
+                }
                 Ok(answer) => answered(&path, &failed_path, &answer)?,
                 Err(failure) if failure.interrupted() => return Err(RunFailure::Interrupted),
                 Err(failure) if ends_all(&failure) => return Err(failure),
                 Err(failure) => {
+                    claim.check()?;
                     self.watcher.note(&format!(
                         "{}: {}; the other questions are asked",
                         question.text(),
@@ -342,6 +402,7 @@ impl Worker<'_> {
                     unanswered.add(at.step, Some(question), self.explained(&failure));
                 }
             }
+            claim.check()?;
         }
         Ok(())
     }
@@ -350,19 +411,22 @@ impl Worker<'_> {
     fn diverged_before(&self, failed_path: &Path) -> Option<RunFailure> {
         let text = std::fs::read_to_string(failed_path).ok()?;
         let before: Failed = parse(&text)?;
-        (before.kind == FailureKind::Diverged && !self.options.retry_diverged).then(|| before.into())
+        let same_crew = before.crew.is_some() && before.crew == self.options.crew;
+        let diverged = before.kind == FailureKind::Diverged && !self.options.retry_diverged;
+        (same_crew || diverged).then(|| before.into())
     }
 
     /// Draws the data of tasks and opens the adapter before anything is trained, where anything is missing, so that a
     /// task without data and an adapter without room for it are found now.
-    fn prepare(&mut self) -> Result<(), RunFailure> {
+    fn prepare(&mut self, of: &[usize]) -> Result<(), RunFailure> {
         let plan = self.plan;
-        let models: Vec<ModelAt> = plan.runs.iter().flat_map(|run| plan.models(run)).collect();
+        let runs: Vec<&PlannedRun> = of.iter().map(|i| &plan.runs[*i]).collect();
+        let models: Vec<ModelAt> = runs.iter().flat_map(|run| plan.models(run)).collect();
         let open = |question: Question<'_>| models.iter().any(|at| !at.answers.join(question.file(plan)).exists());
         self.examiner.prepare(&open)?;
-        let all = plan.starts.iter().chain(&plan.runs);
+        let all = plan.starts.iter().chain(runs);
         let missing = |run: &PlannedRun| !self.unanswered(run).is_empty() || !plan.has_model(run);
-        if all.clone().any(missing) {
+        if all.into_iter().any(missing) {
             self.gpu()?;
             let gpu = self.gpu.as_ref().expect("opened above");
             self.examiner.check_room(gpu, &open)?;
@@ -374,7 +438,10 @@ impl Worker<'_> {
     fn lookup(&mut self) -> Result<Option<FailedRun>, RunFailure> {
         let plan = self.plan;
         let mut unanswered = Unanswered::default();
-        for (section, path) in plan.lookup_files().into_iter().filter(|_| plan.examine.lookup) {
+        let files: Vec<_> = plan.lookup_files().into_iter().filter(|_| plan.examine.lookup).collect();
+        let missing = files.iter().find(|(_, path)| !path.exists());
+        let _claim = missing.and_then(|(_, path)| path.parent()).map(claimed_in_time).transpose()?;
+        for (section, path) in files {
             if path.exists() {
                 continue;
             }
@@ -412,6 +479,37 @@ impl Worker<'_> {
             kind: failure.kind(),
             message: self.watcher.explain(&failure),
         }))
+    }
+}
+
+/// A number that no run of the plan has.
+#[derive(Debug, thiserror::Error)]
+#[error("has {count} runs, and none has number {number}")]
+struct NoSuchRun {
+    number: usize,
+    count: usize,
+}
+
+/// Time between two looks at what others make.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Waits a moment for others.
+fn wait() -> Result<(), RunFailure> {
+    std::thread::sleep(LOOK);
+    match interrupt::requested() {
+        true => Err(RunFailure::Interrupted),
+        false => Ok(()),
+    }
+}
+
+/// The claim of a folder, as soon as others are done with it.
+fn claimed_in_time(folder: &Path) -> Result<Claim, RunFailure> {
+    loop {
+        if let Some(claim) = folder::claim(folder)? {
+            attempt::tidy(folder)?;
+            return Ok(claim);
+        }
+        wait()?;
     }
 }
 

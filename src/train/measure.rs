@@ -11,6 +11,7 @@
 //! predicted tokens of a sentence, Σ of single tokens' losses as it is.
 
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use super::data::Corpus;
@@ -19,12 +20,16 @@ use super::held_out::HeldOut;
 use super::measurement::{Measurement, Ratios, both, known};
 use super::observer::Observer;
 use super::run::RunError;
-use crate::config::{ConfigError, FlatnessSection, HessianTraceSection, MeasureSection, NoiseSection, TopSection};
+use crate::config::{
+    ConfigError, FlatnessSection, HessianTraceSection, MeasureSection, NoiseSection, NoiseUnit, PerturbSection,
+    Positions, TopSection, VolumeSection,
+};
 use crate::curvature::{
     Bartlett, Chunks, Cluster, Conventions, ConventionsOptions, Cotangent, CurvatureError, Drawing, ExampleTraces,
     Flatness, FlatnessOptions, FlatnessPass, FormPass, HessianTraces, Lanczos, LossNormaliser, Matrix, MeanGradient,
-    ModelOperator, Noise, NormPass, Norms, Numbered, Operator, ProbeKind, ProductPass, Stopping, Subject,
-    cluster_deviations, probes, split_tokens, top_eigenpairs,
+    ModelOperator, MovedLosses, Noise, NoiseScale, NormPass, Norms, Numbered, Operator, Perturbation,
+    PerturbationOptions, Prior, ProbeKind, ProductPass, QuadratureOptions, Scaled, Stopping, Subject,
+    cluster_deviations, probes, quadrature, split_tokens, top_eigenpairs_from,
 };
 use crate::interrupt::{self, Interrupted};
 use crate::model::{Law, Model, Per};
@@ -43,8 +48,12 @@ const CHUNKS: Chunks = Chunks { batch: 256, probes: 8 };
 pub struct Instruments {
     settings: MeasureSection,
     sentences: Vec<Sentence>,
+    /// Those of the noise on the weights, with their exact conditionals as labels where these are known.
+    exact: Vec<Sentence>,
     seed: u64,
     batch: usize,
+    /// Eigenvectors of the last measurement, where the next one begins at them.
+    warm: Mutex<Vec<Vec<f32>>>,
 }
 
 impl Instruments {
@@ -56,12 +65,24 @@ impl Instruments {
             settings.noise.as_ref().map_or(0, |s| s.sentences),
             settings.hessian_trace.as_ref().map_or(0, |s| s.sentences),
             settings.flatness.as_ref().map_or(0, |s| s.sentences),
+            settings.perturb.as_ref().map_or(0, |s| s.sentences),
+            settings.volume.as_ref().map_or(0, |s| s.sentences),
         ];
         let count = others.into_iter().fold(settings.trace.sentences, u32::max);
         let held_out = HeldOut { corpus: corpus.clone(), seed };
         let sentences = held_out.sentences(held_out.first(count.into()))?;
+        let exact = match &settings.perturb {
+            None => vec![],
+            Some(perturb) => {
+                let numbers = held_out.first(perturb.sentences.into());
+                match held_out.exact(numbers, Positions::One)? {
+                    Ok(known) => known.into_iter().flatten().map(|known| known.sentence).collect(),
+                    Err(_) => sentences[..sentences.len().min(perturb.sentences as usize)].to_vec(),
+                }
+            }
+        };
         let batch = batch.min(CHUNKS.batch);
-        Ok(Instruments { settings: settings.clone(), sentences, seed, batch })
+        Ok(Instruments { settings: settings.clone(), sentences, exact, seed, batch, warm: Mutex::default() })
     }
 
     /// The same about examples, each section about as many of them as it asks for and there are. Labels may be several
@@ -69,7 +90,10 @@ impl Instruments {
     /// with like.
     pub fn of_examples(examples: Vec<Sentence>, settings: &MeasureSection, seed: u64, batch: usize) -> Instruments {
         let batch = batch.min(CHUNKS.batch);
-        Instruments { settings: settings.clone(), sentences: examples, seed: measured_seed(seed), batch }
+        let asked = settings.perturb.as_ref().map_or(0, |s| s.sentences as usize);
+        let exact = examples[..examples.len().min(asked)].to_vec();
+        let (seed, warm) = (measured_seed(seed), Mutex::default());
+        Instruments { settings: settings.clone(), sentences: examples, exact, seed, batch, warm }
     }
 
     /// How many sentences there are where `asked` are asked for.
@@ -102,6 +126,14 @@ impl Instruments {
         }
         if let Some(flatness) = &self.settings.flatness {
             self.flatness(model, flatness, &mut m, &check)?;
+            check()?;
+        }
+        if let Some(perturb) = &self.settings.perturb {
+            self.perturb(model, perturb, &mut m, &check)?;
+            check()?;
+        }
+        if let Some(volume) = &self.settings.volume {
+            self.volume(model, volume, &mut m, &check)?;
             check()?;
         }
         let ratios = Bartlett::of(ExampleTraces {
@@ -156,6 +188,13 @@ impl Instruments {
         if let Some(flatness) = &self.settings.flatness {
             let subject = self.subject(model, flatness.sentences)?;
             all.push(FlatnessPass::bytes(&subject, self.settings.trace.estimator)?);
+        }
+        if self.settings.perturb.is_some() {
+            let chunks = Chunks { batch: self.batch, ..CHUNKS };
+            all.push(MovedLosses::bytes(&Subject::new(model, &self.exact, &[], &chunks)?)?);
+        }
+        if let Some(volume) = &self.settings.volume {
+            all.push(ProductPass::bytes(&self.subject(model, volume.sentences)?, Matrix::Ggn)?);
         }
         if let Some(top) = &self.settings.top {
             let subject = self.subject(model, top.sentences)?;
@@ -295,6 +334,34 @@ impl Instruments {
         Ok(())
     }
 
+    /// What a quadratic loss has of the volume around the model.
+    fn volume(
+        &self,
+        model: &Model,
+        settings: &VolumeSection,
+        m: &mut Measurement,
+        check: Check<'_>,
+    ) -> Result<(), CurvatureError> {
+        let subject = self.subject(model, settings.sentences)?;
+        let scales = Prior::Block.scales(&subject)?;
+        let ggn = ModelOperator::new(&subject, Matrix::Ggn);
+        let what = QuadratureOptions {
+            seed: self.seed,
+            probes: settings.probes as usize,
+            steps: settings.steps as usize,
+            ..QuadratureOptions::default()
+        };
+        let found = quadrature(&Scaled::new(&ggn, &scales)?, &what, &mut |_| check())?;
+        if found.interrupted {
+            return Err(CurvatureError::Interrupted);
+        }
+        if let Some(of) = found.quadratic(settings.nbeta, settings.gamma) {
+            (m.lambda_q, m.lambda_q_standard_error) = both(&of.lambda_q.value);
+            (m.log_volume, m.log_volume_standard_error) = both(&of.log_volume.value);
+        }
+        Ok(())
+    }
+
     /// The eigenvalues of H of largest absolute value.
     fn top(
         &self,
@@ -312,7 +379,12 @@ impl Instruments {
             seed: self.seed,
             ..Lanczos::default()
         };
-        let found = top_eigenpairs(&operator, &what, &mut |_| check())?;
+        let start = match settings.warm_start {
+            true => std::mem::take(&mut *self.warm.lock().unwrap_or_else(PoisonError::into_inner)),
+            false => vec![],
+        };
+        let warm = start.iter().any(|v| v.len() == operator.size());
+        let found = top_eigenpairs_from(&operator, &what, &start, &mut |_| check())?;
         if found.interrupted {
             return Err(CurvatureError::Interrupted);
         }
@@ -325,10 +397,47 @@ impl Instruments {
         m.largest_eigenvalue_standard_error = known(scatter.standard_error);
         m.eigenvalue_residual = found.residuals.first().copied();
         m.eigenvalue_converged = found.converged.first().copied();
+        m.eigenvalue_products = Some(found.products as u64);
+        m.eigenvalue_warm_start = settings.warm_start.then_some(warm);
         if settings.count > 1 {
             m.eigenvalues = found.eigenvalues;
             m.eigenvalue_residuals = found.residuals;
         }
+        if settings.warm_start {
+            *self.warm.lock().unwrap_or_else(PoisonError::into_inner) = found.vectors;
+        }
+        Ok(())
+    }
+
+    /// The rise of the loss under noise on the weights.
+    fn perturb(
+        &self,
+        model: &Model,
+        settings: &PerturbSection,
+        m: &mut Measurement,
+        check: Check<'_>,
+    ) -> Result<(), CurvatureError> {
+        let subject = Subject::new(model, &self.exact, &[], &Chunks { batch: self.batch, ..CHUNKS })?;
+        let scale = match settings.scale {
+            NoiseUnit::Tensor => NoiseScale::Tensor,
+            NoiseUnit::Plain => NoiseScale::Plain,
+        };
+        let what = PerturbationOptions {
+            sigmas: settings.sigma.clone(),
+            scale,
+            draws: settings.draws as usize,
+            seed: self.seed,
+            probes: 0,
+            block: CHUNKS.probes as usize,
+            target: Target::Population,
+        };
+        let found = Perturbation::measure(&subject, &what, &mut |_| check())?;
+        if found.interrupted {
+            return Err(CurvatureError::Interrupted);
+        }
+        m.perturb_sigma = settings.sigma.clone();
+        m.perturb_rise = found.rise.iter().map(|e| e.value).collect();
+        m.perturb_rise_standard_error = found.rise.iter().map(|e| e.standard_error).collect();
         Ok(())
     }
 }

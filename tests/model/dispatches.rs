@@ -62,11 +62,11 @@ fn a_step_of_four_layers_is_few_dispatches() {
         return;
     }
     for (kind, most) in [
-        (ModelKind::RobertaPreLayerNorm, 104),
-        (ModelKind::Bert, 104),
-        (ModelKind::Gpt2, 104),
-        (ModelKind::Opt, 104),
-        (ModelKind::Llama, 124),
+        (ModelKind::RobertaPreLayerNorm, 106),
+        (ModelKind::Bert, 106),
+        (ModelKind::Gpt2, 106),
+        (ModelKind::Opt, 106),
+        (ModelKind::Llama, 128),
     ] {
         let sentences = sentences(kind);
         let dims = dims_for(&sentences, sentences.len());
