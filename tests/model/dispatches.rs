@@ -66,7 +66,7 @@ fn a_step_of_four_layers_is_few_dispatches() {
         (ModelKind::Bert, 106),
         (ModelKind::Gpt2, 106),
         (ModelKind::Opt, 106),
-        (ModelKind::Llama, 128),
+        (ModelKind::Llama, 180),
     ] {
         let sentences = sentences(kind);
         let dims = dims_for(&sentences, sentences.len());
