@@ -175,6 +175,11 @@ fn fuse_gate_vjp(
     if !alone || !fits || !plain(&nodes[product].function) || product > of_gate.min(of_u) {
         return None;
     }
+    // What is computed again for the reverse pass may only come behind the product.
+    let there = |id: TensorId| nodes.iter().position(|n| n.outputs.contains(&id)).is_none_or(|at| at < product);
+    if !there(u) || !there(z) {
+        return None;
+    }
     let outputs = vec![nodes[of_u].outputs[0], nodes[slope].outputs[0]];
     let made = &mut nodes[product];
     if let Function::Linear(linear) = &mut made.function {

@@ -265,8 +265,7 @@ pub struct PublishedCase {
 /// The least that operations take by their arithmetic and bytes, beside what they took.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Roofline {
-    /// The GPU whose maker's peaks these are, where the adapter is one of those that are known; null for the best rates of
-    /// this report.
+    /// The GPU whose maker's peaks these are; null where they are the best rates of this report.
     pub gpu: Option<String>,
     /// Where the maker says so.
     pub source: Option<String>,

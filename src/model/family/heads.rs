@@ -34,24 +34,21 @@ fn wide(c: &ModelConfig) -> u32 {
     c.num_attention_heads * c.head_size().next_multiple_of(4)
 }
 
-/// Queries, keys and values, [rows, (heads + 2 groups) padded(size)], from three parameters called `names` in one
-/// matrix: one product reads h once, and what it gives lies as attention reads it.
+/// Queries, keys and values of as many heads each, [rows, 3 heads padded(size)], from three parameters called `names`
+/// in one matrix.
 pub(super) fn side_by_side(b: &mut Builder<'_>, h: TensorId, matrix: &str, names: [String; 3], bias: bool) -> TensorId {
-    let (d, size, groups) = (b.config.hidden_size, b.config.head_size(), b.config.groups());
-    let heads = [b.config.num_attention_heads, groups, groups];
-    let all = heads.iter().sum::<u32>() * size.next_multiple_of(4);
-    let (weights, qkv) = b.matrix(&format!("{matrix}.weight"), all, d, true);
-    let biases = bias.then(|| b.matrix(&format!("{matrix}.bias"), 1, all, false));
-    let mut offset = 0;
-    for ((part, name), heads) in PARTS.into_iter().zip(names).zip(heads) {
-        let (n, axis) = (heads * size, Axis::Heads { offset, size });
+    let (d, size, wide) = (b.config.hidden_size, b.config.head_size(), wide(b.config));
+    let n = b.config.num_attention_heads * size;
+    let (weights, qkv) = b.matrix(&format!("{matrix}.weight"), 3 * wide, d, true);
+    let biases = bias.then(|| b.matrix(&format!("{matrix}.bias"), 1, 3 * wide, false));
+    for ((i, part), name) in (0..).zip(PARTS).zip(names) {
+        let heads = Axis::Heads { offset: i * wide, size };
         let role = b.role(part, false);
-        b.parameter(role, format!("{name}.weight"), &[n, d], Initialise::Normal, [axis, Axis::Plain(0)], weights);
+        b.parameter(role, format!("{name}.weight"), &[n, d], Initialise::Normal, [heads, Axis::Plain(0)], weights);
         if let Some((biases, _)) = biases {
             let role = b.role(part, true);
-            b.parameter(role, format!("{name}.bias"), &[n], Initialise::Zeros, [Axis::Plain(0), axis], biases);
+            b.parameter(role, format!("{name}.bias"), &[n], Initialise::Zeros, [Axis::Plain(0), heads], biases);
         }
-        offset += heads * size.next_multiple_of(4);
     }
     b.graph.linear(h, qkv, biases.map(|(_, bias)| bias), None)
 }
