@@ -11,25 +11,22 @@
 //! predicted tokens of a sentence, Σ of single tokens' losses as it is.
 
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Instant;
 
 use super::data::Corpus;
-use super::evaluate::mean_of_sums;
 use super::held_out::HeldOut;
 use super::measurement::{Measurement, Ratios, both, known};
 use super::observer::Observer;
 use super::run::RunError;
 use crate::config::{
-    ConfigError, FlatnessSection, HessianTraceSection, MeasureSection, NoiseSection, NoiseUnit, PerturbSection,
-    Positions, TopSection, VolumeSection,
+    ConfigError, FlatnessSection, HessianTraceSection, MeasureSection, NoiseSection, Positions, VolumeSection,
 };
 use crate::curvature::{
     Bartlett, Chunks, Cluster, Conventions, ConventionsOptions, Cotangent, CurvatureError, Drawing, ExampleTraces,
-    Flatness, FlatnessOptions, FlatnessPass, FormPass, HessianTraces, Lanczos, LossNormaliser, Matrix, MeanGradient,
-    ModelOperator, MovedLosses, Noise, NoiseScale, NormPass, Norms, Numbered, Operator, Perturbation,
-    PerturbationOptions, Prior, ProbeKind, ProductPass, QuadratureOptions, Scaled, Stopping, Subject,
-    cluster_deviations, probes, quadrature, split_tokens, top_eigenpairs_from,
+    Flatness, FlatnessOptions, FlatnessPass, FormPass, HessianTraces, LossNormaliser, Matrix, MeanGradient,
+    ModelOperator, MovedLosses, Noise, NormPass, Norms, Numbered, Operator, Prior, ProbeKind, ProductPass,
+    QuadratureOptions, Scaled, Stopping, Subject, cluster_deviations, probes, quadrature, split_tokens,
 };
 use crate::interrupt::{self, Interrupted};
 use crate::model::{Law, Model, Per};
@@ -42,18 +39,18 @@ pub fn measured_seed(seed: u64) -> u64 {
 }
 
 /// Examples of a batch at most, and probes at once.
-const CHUNKS: Chunks = Chunks { batch: 256, probes: 8 };
+pub(super) const CHUNKS: Chunks = Chunks { batch: 256, probes: 8 };
 
 /// What to measure, and the sentences.
 pub struct Instruments {
     settings: MeasureSection,
     sentences: Vec<Sentence>,
     /// Those of the noise on the weights, with their exact conditionals as labels where these are known.
-    exact: Vec<Sentence>,
-    seed: u64,
-    batch: usize,
+    pub(super) exact: Vec<Sentence>,
+    pub(super) seed: u64,
+    pub(super) batch: usize,
     /// Eigenvectors of the last measurement, where the next one begins at them.
-    warm: Mutex<Vec<Vec<f32>>>,
+    pub(super) warm: Mutex<Vec<Vec<f32>>>,
 }
 
 impl Instruments {
@@ -203,7 +200,7 @@ impl Instruments {
         Ok(all.into_iter().max().unwrap_or(0))
     }
 
-    fn subject(&self, model: &Model, count: u32) -> Result<Subject, CurvatureError> {
+    pub(super) fn subject(&self, model: &Model, count: u32) -> Result<Subject, CurvatureError> {
         let chunks = Chunks { batch: self.batch, ..CHUNKS };
         let sentences = &self.sentences[..self.count(count)];
         Subject::new(model, sentences, &[], &chunks)
@@ -361,85 +358,6 @@ impl Instruments {
         }
         Ok(())
     }
-
-    /// The eigenvalues of H of largest absolute value.
-    fn top(
-        &self,
-        model: &Model,
-        settings: &TopSection,
-        m: &mut Measurement,
-        check: Check<'_>,
-    ) -> Result<(), CurvatureError> {
-        let subject = self.subject(model, settings.sentences)?;
-        let operator = ModelOperator::new(&subject, Matrix::Hessian);
-        let what = Lanczos {
-            top: settings.count as usize,
-            tolerance: settings.tolerance,
-            products: settings.products as usize,
-            seed: self.seed,
-            ..Lanczos::default()
-        };
-        let start = match settings.warm_start {
-            true => std::mem::take(&mut *self.warm.lock().unwrap_or_else(PoisonError::into_inner)),
-            false => vec![],
-        };
-        let warm = start.iter().any(|v| v.len() == operator.size());
-        let found = top_eigenpairs_from(&operator, &what, &start, &mut |_| check())?;
-        if found.interrupted {
-            return Err(CurvatureError::Interrupted);
-        }
-        let forms = operator.quadratic_forms(&found.vectors[..1])?;
-        // λ is the sum of the examples' forms of summed losses over all predicted positions.
-        let masked = subject.masked();
-        let sums: Vec<f64> = forms[0].iter().zip(&masked).map(|(form, m)| form * *m as f64).collect();
-        let scatter = mean_of_sums(&sums, &masked);
-        m.largest_eigenvalue = found.eigenvalues.first().copied();
-        m.largest_eigenvalue_standard_error = known(scatter.standard_error);
-        m.eigenvalue_residual = found.residuals.first().copied();
-        m.eigenvalue_converged = found.converged.first().copied();
-        m.eigenvalue_products = Some(found.products as u64);
-        m.eigenvalue_warm_start = settings.warm_start.then_some(warm);
-        if settings.count > 1 {
-            m.eigenvalues = found.eigenvalues;
-            m.eigenvalue_residuals = found.residuals;
-        }
-        if settings.warm_start {
-            *self.warm.lock().unwrap_or_else(PoisonError::into_inner) = found.vectors;
-        }
-        Ok(())
-    }
-
-    /// The rise of the loss under noise on the weights.
-    fn perturb(
-        &self,
-        model: &Model,
-        settings: &PerturbSection,
-        m: &mut Measurement,
-        check: Check<'_>,
-    ) -> Result<(), CurvatureError> {
-        let subject = Subject::new(model, &self.exact, &[], &Chunks { batch: self.batch, ..CHUNKS })?;
-        let scale = match settings.scale {
-            NoiseUnit::Tensor => NoiseScale::Tensor,
-            NoiseUnit::Plain => NoiseScale::Plain,
-        };
-        let what = PerturbationOptions {
-            sigmas: settings.sigma.clone(),
-            scale,
-            draws: settings.draws as usize,
-            seed: self.seed,
-            probes: 0,
-            block: CHUNKS.probes as usize,
-            target: Target::Population,
-        };
-        let found = Perturbation::measure(&subject, &what, &mut |_| check())?;
-        if found.interrupted {
-            return Err(CurvatureError::Interrupted);
-        }
-        m.perturb_sigma = settings.sigma.clone();
-        m.perturb_rise = found.rise.iter().map(|e| e.value).collect();
-        m.perturb_rise_standard_error = found.rise.iter().map(|e| e.standard_error).collect();
-        Ok(())
-    }
 }
 
 /// A measurement's error as a run's.
@@ -452,7 +370,7 @@ pub(super) fn measure_error(error: CurvatureError) -> RunError {
 }
 
 /// Asks whether to go on.
-type Check<'a> = &'a dyn Fn() -> Result<(), CurvatureError>;
+pub(super) type Check<'a> = &'a dyn Fn() -> Result<(), CurvatureError>;
 
 /// The measurements of a run.
 pub(super) struct MeasurementSchedule {

@@ -25,6 +25,7 @@ mod kernels;
 mod labels;
 mod masks;
 mod measure;
+mod measured_sharpness;
 mod measurement;
 mod observer;
 mod optimizer_state;
