@@ -19,12 +19,14 @@ use super::held_out::HeldOut;
 use super::measurement::{Measurement, Ratios, both, known};
 use super::observer::Observer;
 use super::run::RunError;
-use crate::config::{ConfigError, FlatnessSection, HessianTraceSection, MeasureSection, NoiseSection, TopSection, VolumeSection};
+use crate::config::{
+    ConfigError, FlatnessSection, HessianTraceSection, MeasureSection, NoiseSection, TopSection, VolumeSection,
+};
 use crate::curvature::{
     Bartlett, Chunks, Cluster, Conventions, ConventionsOptions, Cotangent, CurvatureError, Drawing, ExampleTraces,
     Flatness, FlatnessOptions, FlatnessPass, FormPass, HessianTraces, Lanczos, LossNormaliser, Matrix, MeanGradient,
-    ModelOperator, Noise, NormPass, Norms, Numbered, Operator, Prior, ProbeKind, ProductPass, QuadratureOptions, Scaled,
-    Stopping, Subject, cluster_deviations, probes, quadrature, split_tokens, top_eigenpairs,
+    ModelOperator, Noise, NormPass, Norms, Numbered, Operator, Prior, ProbeKind, ProductPass, QuadratureOptions,
+    Scaled, Stopping, Subject, cluster_deviations, probes, quadrature, split_tokens, top_eigenpairs,
 };
 use crate::interrupt::{self, Interrupted};
 use crate::model::{Law, Model, Per};

@@ -43,7 +43,8 @@ fn quadratic_coefficients_are_those_of_double_precision() {
                 let off = number(&got, "scaled_largest") / want[prior]["largest"].as_f64().unwrap() - 1.0;
                 assert!(off.abs() < 1e-4, "{what}: the largest eigenvalue is off by {off}");
                 let trace = &got["scaled_trace"];
-                let z = (number(trace, "value") - want[prior]["trace"].as_f64().unwrap()) / number(trace, "standard_error");
+                let z =
+                    (number(trace, "value") - want[prior]["trace"].as_f64().unwrap()) / number(trace, "standard_error");
                 assert!(z.abs() < 4.5, "{what}: trace, z = {z}");
                 for (i, own) in own.iter().enumerate() {
                     for (k, field) in ["lambda_q", "log_volume"].iter().enumerate() {
@@ -91,7 +92,8 @@ fn chains_of_a_language_say_what_they_are_worth() {
     assert_eq!(got["llc"], again["llc"], "a seed is a run");
     let other = measured(&f, "llc", &model, &run, &[&more[..], &["--probe-seed", "1", "--no-quadratic"]].concat());
     assert!(other["llc"] != got["llc"] && other["lambda_q"].is_null());
-    let shown = f.lowland(&[&["measure", "llc", &model.display().to_string(), &run.display().to_string()], &more[..]].concat());
+    let shown =
+        f.lowland(&[&["measure", "llc", &model.display().to_string(), &run.display().to_string()], &more[..]].concat());
     assert!(text(&shown.stdout).contains("not reliable") && text(&shown.stderr).contains("not reliable"));
 }
 

@@ -219,7 +219,11 @@ fn blocks_of_zeros_are_held_still() {
     case.weights.0[zeroed].fill(0.0);
     let subject = case.subject(&gpu, &[]);
     let scales = Prior::Block.scales(&subject).unwrap();
-    let (_, place) = subject.vectors().places(subject.encoder()).find(|(p, _)| p.name.ends_with("layer.0.output.dense.bias")).unwrap();
+    let (_, place) = subject
+        .vectors()
+        .places(subject.encoder())
+        .find(|(p, _)| p.name.ends_with("layer.0.output.dense.bias"))
+        .unwrap();
     assert!(scales[place.clone()].iter().all(|s| *s == 0.0));
     let target = ModelTarget::new(&subject, &scales, 100.0, 1.0).unwrap();
     assert!(target.places().iter().all(|at| !place.contains(at)));
