@@ -108,9 +108,10 @@ checkpoint_every = 100
 [evaluate]
 sentences = 50
 C
+# Tasks whose watcher was killed stand as running until their time is over, and their processors with them.
 sweep() {
     printf 'name = "queued"\nbase = "base.toml"\noutput = "%s"\n[grid]\nseed = { from = 1, count = 8 }\n[examine]\n' "$1"
-    printf 'sentences = 50\n[slurm]\ntime = "00:10:00"\nparallel = 2\n'
+    printf 'sentences = 50\n[slurm]\ntime = "00:02:00"\nparallel = 2\nnotice = 20\n'
 }
 sweep out >"$work/sweep.toml"
 sweep alone >"$work/alone.toml"
@@ -127,13 +128,16 @@ sleep 3
 echo "requeue of ${job}_0: $(scontrol requeue "${job}_0" 2>&1 && echo done)"
 sleep 2
 echo "a job of the urgent partition takes the node"
-sbatch -p urgent -n 2 --parsable --output="$work/urgent.log" --wrap "sleep 8" >/dev/null
-sleep 12
+sbatch -p urgent -n 2 --parsable --output="$work/urgent.log" --wrap "sleep 3" >/dev/null
+while squeue -h -p urgent | grep -q .; do sleep 0.5; done
+until squeue -h -p main -t R | grep -q .; do sleep 0.2; done
+sleep 3
 echo "slurmctld is killed"
 kill -KILL "$(cat slurmctld.pid)"
 sleep 2
 begin_slurmctld
-sleep 5
+until squeue -h -p main -t R 2>/dev/null | grep -q .; do sleep 0.2; done
+sleep 3
 echo "slurmd is killed, with those who watch its tasks"
 kill -KILL "$(cat slurmd.pid)"
 for stepd in $(pidof slurmstepd || true); do

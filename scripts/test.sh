@@ -88,6 +88,12 @@ if [ "$(uname -s)" = Linux ]; then
         sed 's/^/   /' "$work/gl.txt"
     fi
 
+    say "a sweep through a real Slurm"
+    sh scripts/slurm_sweep.sh target/release/lowland || [ $? = 77 ]
+
+    say "containers"
+    sh scripts/containers.sh || [ $? = 77 ]
+
     say "the demo"
     target/release/lowland demo --output "$work/demo"
     test -s "$work/demo/report.html"

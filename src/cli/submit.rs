@@ -110,32 +110,35 @@ pub fn run(arguments: &SweepSubmit) -> Result<(), Failure> {
     };
     let json = arguments.file.json.json;
     if to_do.runs.is_empty() {
-        return Ok(match json {
+        match json {
             true => print::json(&json!({ "name": plan.name, "submitted": 0, "jobs": [] }))?,
             false => print::line(&format!("{}: nothing is missing that is not at work or queued", plan.name))?,
-        });
+        }
+        return Ok(());
     }
     let text = match arguments.engine {
         Engine::Slurm => return slurm(&plan, &to_do, arguments.dry_run, json),
         Engine::Hyperqueue => plan.hyperqueue_command(&to_do),
         Engine::Kubernetes => plan.kubernetes_manifest(&to_do),
     };
-    Ok(match json {
+    match json {
         true => print::json(&json!({ "name": plan.name, "runs": to_do.runs, "text": text }))?,
         false => print::line(text.trim_end())?,
-    })
+    }
+    Ok(())
 }
 
 fn slurm(plan: &SweepPlan, to_do: &Submission, dry: bool, json: bool) -> Result<(), Failure> {
     let scripts = plan.slurm_scripts(to_do, most_tasks());
     if dry {
-        return Ok(match json {
+        match json {
             true => {
                 let texts: Vec<&str> = scripts.iter().map(|s| s.text.as_str()).collect();
                 print::json(&json!({ "name": plan.name, "runs": to_do.runs, "scripts": texts }))?
             }
             false => scripts.iter().try_for_each(|script| print::line(script.text.trim_end()))?,
-        });
+        }
+        return Ok(());
     }
     // A job whose log cannot be opened ends without a word.
     std::fs::create_dir_all(plan.slurm_folder())?;
@@ -148,7 +151,7 @@ fn slurm(plan: &SweepPlan, to_do: &Submission, dry: bool, json: bool) -> Result<
         jobs.push(job.job);
     }
     let count = to_do.runs.len();
-    Ok(match json {
+    match json {
         true => print::json(&json!({ "name": plan.name, "submitted": count, "jobs": jobs }))?,
         false => print::line(&format!(
             "{}: {count} of {} runs submitted as {}; `lowland sweep status` tells how they stand",
@@ -156,5 +159,6 @@ fn slurm(plan: &SweepPlan, to_do: &Submission, dry: bool, json: bool) -> Result<
             plan.runs.len(),
             jobs.join(", ")
         ))?,
-    })
+    }
+    Ok(())
 }

@@ -62,7 +62,7 @@ fn files(root: &Path, folder: &Path, all: &mut BTreeMap<String, Vec<u8>>) {
         if name.contains("events.out.tfevents.") || name.contains("/attempts/") && name.ends_with(".json") {
             continue;
         }
-        let of_hours = ["metrics.jsonl", "result.json", "config.toml", "report.html"];
+        let of_hours = ["metrics.jsonl", "run.json", "result.json", "config.toml", "report.html"];
         let timed = of_hours.iter().any(|end| name.ends_with(end)) || name.contains("/curvature-");
         all.insert(name, if timed { vec![] } else { std::fs::read(&path).unwrap() });
     }
@@ -256,4 +256,66 @@ fn several_workers_share_a_sweep_and_each_failure_is_met_once() {
     assert!(error.contains("[1] ") && error.contains("[3] "), "{error}");
     let met = error.lines().filter(|line| line.contains("FAILED") && !line.contains("in an earlier attempt"));
     assert_eq!(met.count(), 2, "{error}");
+}
+
+#[test]
+fn a_submitted_plan_is_fixed_and_scripts_hold_what_is_missing() {
+    let f = Folder::empty();
+    f.write("base.toml", BASE);
+    let slurm = "[slurm]\npartition = \"gpu\"\ntime = \"01:00:00\"\nparallel = 4\narray = 8\nhead = [\"#SBATCH \
+                 --nice\"]\nsetup = [\"module load vulkan\"]\n";
+    let sweep = SWEEP.replace("OUT", "s") + slurm;
+    f.write("s.toml", &sweep);
+    let submit = |engine: &str| {
+        let output = f.lowland(&["sweep", "submit", "s.toml", "--engine", engine, "--dry-run"]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let scripts = submit("slurm");
+    assert!(!f.path("s").exists(), "nothing is written by --dry-run");
+    for line in [
+        "#SBATCH --array=0-7%4",
+        "#SBATCH --array=0-3%4",
+        "#SBATCH --partition=gpu",
+        "#SBATCH --time=01:00:00",
+        "#SBATCH --requeue",
+        "#SBATCH --signal=B:TERM@120",
+        "#SBATCH --nice",
+        "module load vulkan",
+        "--index $((SLURM_ARRAY_TASK_ID + 17)) &",
+    ] {
+        assert!(scripts.lines().any(|l| l.ends_with(line)), "{line}\n{scripts}");
+    }
+    assert_eq!(scripts.matches("#!/bin/bash").count(), 3, "20 runs in arrays of 8");
+    // What a shell makes of it.
+    f.write("script.sh", &scripts);
+    let checked = Command::new("sh").arg("-n").arg(f.path("script.sh")).output().unwrap();
+    assert!(checked.status.success(), "{}", text(&checked.stderr));
+    // One run is done: it is not asked for again.
+    let output = f.lowland(&["sweep", "run", "s.toml", "--index", "2", "--json"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let tally: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&tally["runs"], &tally["done"]), (&1.into(), &1.into()));
+    assert!(submit("slurm").contains("#SBATCH --array=0,2-7%4"));
+    assert!(submit("hyperqueue").contains("--array 1,3-20 "));
+    assert!(submit("kubernetes").contains("completions: 20\n"));
+    // The plan is fixed by the first submission that is one; these engines submit nothing themselves.
+    let output = f.lowland(&["sweep", "submit", "s.toml", "--engine", "hyperqueue"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let plan = f.read("s/plan.jsonl");
+    assert_eq!(plan.lines().count(), 20);
+    f.write("base.toml", &BASE.replace("steps = 40", "steps = 41"));
+    for command in [&["sweep", "submit", "s.toml", "--engine", "hyperqueue"][..], &["sweep", "run", "s.toml"][..]] {
+        let output = f.lowland(command);
+        let error = text(&output.stderr);
+        assert!(output.status.code() == Some(2) && error.contains("plan.jsonl: the sweep was submitted"), "{error}");
+        assert!(error.contains("seed 1, is planned no longer"), "{error}");
+    }
+    assert_eq!(f.read("s/plan.jsonl"), plan);
+    f.write("base.toml", BASE);
+    f.write("s/plan.jsonl", &plan.replacen("\"number\":3", "\"number\":-3", 1));
+    let output = f.lowland(&["sweep", "submit", "s.toml", "--engine", "hyperqueue"]);
+    assert!(text(&output.stderr).contains("plan.jsonl:3: is no planned run"), "{}", text(&output.stderr));
+    let output = f.lowland(&["sweep", "run", "s.toml", "--index", "21"]);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
 }
