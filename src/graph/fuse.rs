@@ -64,8 +64,8 @@ impl Graph {
         uses
     }
 
-    /// Gates, f(z) ⊙ u: their reverse rule into the product that gives the gradient of what went through, and then, where
-    /// nothing reads f(z) any more, the gate itself into the product that gives u.
+    /// Gates, f(z) ⊙ u: their reverse rule into the product that gives the gradient of what went through, and then,
+    /// where nothing reads f(z) any more, the gate itself into the product that gives u.
     fn fuse_gates(&mut self) {
         let uses = self.uses();
         let mut nodes = std::mem::take(self.nodes_mut());

@@ -138,8 +138,8 @@ impl MemoryPlan {
 
 /// Where buffers within an allocation may begin, on any adapter.
 const LATE_ALIGNMENT: u64 = 256;
-/// Bytes of the sums of one node that are worth a dispatch less: they are not in the caches any more when they are added
-/// up, and their memory serves nobody else.
+/// Bytes of the sums of one node that are worth a dispatch less: they are not in the caches any more when they are
+/// added up, and their memory serves nobody else.
 const MOST_LATE_OF_NODE: u64 = 1 << 20;
 /// Bytes of all sums that wait.
 const MOST_LATE: u64 = 16 << 20;

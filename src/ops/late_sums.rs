@@ -33,8 +33,8 @@ pub(crate) fn may_wait(piece: Scratch) -> bool {
     [SPLITS, SUMS, GAMMA_SUMS, BETA_SUMS].contains(&piece)
 }
 
-/// The dispatches of sums, as many at once as go to one allocation, within `binding` bytes of one another; `window` gives
-/// the memory of some bytes of their blocks.
+/// The dispatches of sums, as many at once as go to one allocation, within `binding` bytes of one another; `window`
+/// gives the memory of some bytes of their blocks.
 pub(crate) fn dispatches(sums: Vec<LateSum>, window: &dyn Fn(Range<u64>) -> Buffer, binding: u64) -> Vec<Dispatch> {
     let mut groups: Vec<Vec<LateSum>> = Vec::new();
     for sum in sums {

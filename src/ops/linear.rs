@@ -47,8 +47,8 @@ pub enum Epilogue {
     Dot,
     /// A second output C · f(z), z being the last input: what a gate lets through.
     Gate(Activation),
-    /// Its reverse rule, C being the gradient of what went through: C · f(z), and a second output C · u · f'(z); u and z
-    /// being the last inputs.
+    /// Its reverse rule, C being the gradient of what went through: C · f(z), and a second output C · u · f'(z); u and
+    /// z being the last inputs.
     GateVjp(Activation),
 }
 
@@ -68,8 +68,8 @@ impl Epilogue {
     }
 }
 
-/// A product. Inputs: A, B, then bias [1, n] and the epilogue's matrices [m, n] where they are asked for. Its reverse rules are products in
-/// other layouts, and so no rules of their own: they are planned and fused as any other.
+/// A product. Inputs: A, B, then bias [1, n] and the epilogue's matrices [m, n] where they are asked for. Its reverse
+/// rules are products in other layouts, and so no rules of their own: they are planned and fused as any other.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Linear {
     /// Which of A and B is transposed.

@@ -70,8 +70,8 @@ impl Twin for Linear {
                 vec![c, through]
             }
             Epilogue::GateVjp(f) => {
-                let slopes = with(&|c, z| c * activation::slope(f, z));
-                let of_gate = slopes.iter().zip(inputs.of(last - 1)).map(|(s, u)| s * u).collect();
+                let rows = c.iter().zip(inputs.of(last - 1)).zip(inputs.of(last));
+                let of_gate = rows.map(|((c, u), z)| c * u * activation::slope(f, *z)).collect();
                 vec![with(&|c, z| c * activation::forward(f, z)), of_gate]
             }
         }

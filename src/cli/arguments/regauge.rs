@@ -20,8 +20,8 @@ pub struct Regauge {
     /// Folder to write the model in the other gauge to
     #[arg(value_name = "OUT")]
     pub out: PathBuf,
-    /// A run config (its language) or a file of JSON lines, as for `measure`: the trace is measured on them, and what it
-    /// is in the other gauge follows
+    /// A run config (its language) or a file of JSON lines, as for `measure`: the trace is measured on them, and what
+    /// it is in the other gauge follows
     #[arg(value_name = "EXAMPLES")]
     pub examples: Option<PathBuf>,
     /// Overrides of the run config
@@ -44,8 +44,8 @@ pub struct Regauge {
     /// Values times A, weight and bias, and the weight of attention's output divided by A, in every layer
     #[arg(long, value_name = "A", value_parser = factor)]
     pub value_output: Option<f64>,
-    /// To the least Fisher trace on EXAMPLES over the scales of tables, queries and keys, values and attention's output,
-    /// and of norms before layers, each layer its own: as many of them as the model has
+    /// To the least Fisher trace on EXAMPLES over the scales of tables, queries and keys, values and attention's
+    /// output, and of norms before layers, each layer its own: as many of them as the model has
     #[arg(long, requires = "examples", conflicts_with_all = ["tables", "query_key", "value_output"])]
     pub balance: bool,
     #[arg(long, value_parser = choice::<LossDraw>(), default_value = "random-signs")]

@@ -1,9 +1,9 @@
 //! `lowland selftest --report DIR`: everything that tells of an adapter, in one command for whoever has one.
 //!
 //! Doctor, a training step, Hessian-vector products, mixed precision, a case that others publish, every variant against
-//! f64, rates, each a part with a share of the time. The files are written before and after every part and before every case of the comparison,
-//! whole or not at all: where a driver takes the process down, they hold what was known and the name of what was
-//! running. A part that fails does not keep the others from running.
+//! f64, rates, each a part with a share of the time. The files are written before and after every part and before every
+//! case of the comparison, whole or not at all: where a driver takes the process down, they hold what was known and the
+//! name of what was running. A part that fails does not keep the others from running.
 
 mod benches;
 mod content;

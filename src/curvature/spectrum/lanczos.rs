@@ -77,8 +77,8 @@ pub fn top_eigenpairs(
     top_eigenpairs_from(operator, what, &[], observe)
 }
 
-/// The same with a space that begins at given vectors, as eigenvectors of a matrix near by (a warm start): the values are
-/// the same to within the tolerance, after fewer products. As many vectors as a block has are used.
+/// The same with a space that begins at given vectors, as eigenvectors of a matrix near by (a warm start): the values
+/// are the same to within the tolerance, after fewer products. As many vectors as a block has are used.
 pub fn top_eigenpairs_from(
     operator: &dyn Operator,
     what: &Lanczos,
