@@ -1,5 +1,5 @@
-//! A submitted sweep as work for a queue: Slurm's job arrays, HyperQueue's task arrays, a Kubernetes Indexed Job. A task
-//! is one run of the plan, `sweep run SWEEP --index N`; whoever runs it twice does no harm (`attempt`).
+//! A submitted sweep as work for a queue: Slurm's job arrays, HyperQueue's task arrays, a Kubernetes Indexed Job. A
+//! task is one run of the plan, `sweep run SWEEP --index N`; whoever runs it twice does no harm (`attempt`).
 
 use std::path::{Path, PathBuf};
 
@@ -196,7 +196,8 @@ impl SweepPlan {
         )
     }
 
-    /// An Indexed Job of Kubernetes for all runs; those that are done end at once. Image and volume are to be filled in.
+    /// An Indexed Job of Kubernetes for all runs; those that are done end at once. Image and volume are to be filled
+    /// in.
     pub fn kubernetes_manifest(&self, to_do: &Submission) -> String {
         let letters = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
         let name: String = self.name.chars().map(letters).take(50).collect();
@@ -214,7 +215,8 @@ impl SweepPlan {
              - action: FailIndex\n        onExitCodes: {{ containerName: run, operator: In, values: [2, 3] }}\n      \
              - action: Ignore\n        onPodConditions: [{{ type: DisruptionTarget }}]\n  \
              template:\n    spec:\n      restartPolicy: Never\n      containers:\n      - name: run\n        \
-             image: lowland:{version}\n        workingDir: {folder}\n        command: [\"sh\", \"-c\", {task}]\n        \
+             image: lowland:{version}\n        workingDir: {folder}\n        \
+             command: [\"sh\", \"-c\", {task}]\n        \
              resources: {{ limits: {{ nvidia.com/gpu: 1 }} }}\n        volumeMounts: [{{ name: sweep, mountPath: \
              {folder} }}]\n      volumes: [{{ name: sweep, persistentVolumeClaim: {{ claimName: sweep }} }}]\n",
             count = self.runs.len(),

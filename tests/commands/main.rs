@@ -29,11 +29,14 @@ mod grammars;
 mod interrupts;
 mod knobs;
 mod lanes;
+mod llc;
 mod measure;
 #[cfg(unix)]
 mod measure_training;
+mod regauge;
 mod run_files;
 mod selftest_report;
+mod sharpness;
 mod sweep_run;
 mod text;
 mod texts;

@@ -163,7 +163,8 @@ fn killed_at_random_moments_workers_leave_every_run_done_once() {
 fn one_run(f: &Folder) -> PathBuf {
     f.write(
         "s.toml",
-        "base = \"run.toml\"\noutput = \"s\"\n[grid]\nseed = [1]\n\"train.steps\" = [2000]\n[examine]\nsentences = 50\n",
+        "base = \"run.toml\"\noutput = \"s\"\n[grid]\nseed = [1]\n\"train.steps\" = [2000]\n\
+         [examine]\nsentences = 50\n",
     );
     let plan = f.json(&["sweep", "plan", "s.toml", "--json"]);
     f.path(format!("s/runs/{}", plan["runs"][0]["id"].as_str().unwrap()))
