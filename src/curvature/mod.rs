@@ -57,8 +57,8 @@ pub use posterior::{
 };
 pub use refusal::Refusal;
 pub use sharpness::{
-    CRITICAL_TOLERANCE, GROUPS, MovedLosses, NoCritical, NoiseScale, OptimizerState, Perturbation, PerturbationOptions,
-    ScaledOperator, SharpnessAlong, SqrtDiagonal, critical_step, noise_curve,
+    CRITICAL_TOLERANCE, GROUPS, LossesAt, MovedLosses, NoCritical, NoiseScale, OptimizerState, Perturbation,
+    PerturbationOptions, ScaledOperator, SharpnessAlong, SqrtDiagonal, critical_step, noise_curve,
 };
 pub use spectrum::{
     Density, Eigenpairs, Lanczos, LogDensity, Quadrature, QuadratureOptions, quadrature, top_eigenpairs,

@@ -108,7 +108,9 @@ fn is_owned(run: &Path, token: &str) -> bool {
 }
 
 /// How far an attempt is: whether it ended, the step of its newest checkpoint, whether it is free to go on with.
-fn progress(run: &Path, token: &str) -> (bool, Option<u64>, bool) {
+type Progress = (bool, Option<u64>, bool);
+
+fn progress(run: &Path, token: &str) -> Progress {
     let folder = run.join(ATTEMPTS).join(token);
     let step = newest(&folder.join("checkpoints")).0.map(|checkpoint| checkpoint.step);
     (folder.join(RESULT).exists(), step, !is_owned(run, token))
@@ -125,7 +127,7 @@ impl Attempt {
         let token = own.token().to_string();
         let attempt = Attempt { run: run.into(), folder: root.join(&token), token };
         folder::write(&owner_file(run, &attempt.token), &own)?;
-        let mut others: Vec<(String, (bool, Option<u64>, bool))> =
+        let mut others: Vec<(String, Progress)> =
             attempts(run).into_iter().map(|other| (other.clone(), progress(run, &other))).collect();
         others.sort_by_key(|(_, progress)| *progress);
         if let Some((best, (ended, step, free))) = others.pop() {

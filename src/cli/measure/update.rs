@@ -127,16 +127,15 @@ impl Update<'_> {
             Some(UpdateRule::Sgd { .. }) => "sgd",
         }
         .into();
-        let parts: [&dyn Fn(&mut UpdateReport) -> Result<(), Failure>; 4] = [
-            &|r| self.own(state.as_ref(), r),
-            &|r| self.relative(state.as_ref(), r),
-            &|r| self.preconditioned(state.as_ref(), r),
-            &|r| self.sqrt_diagonal(r),
-        ];
-        for part in parts {
-            if !r.interrupted {
-                part(&mut r)?;
-            }
+        self.own(state.as_ref(), &mut r)?;
+        if !r.interrupted {
+            self.relative(state.as_ref(), &mut r)?;
+        }
+        if !r.interrupted {
+            self.preconditioned(state.as_ref(), &mut r)?;
+        }
+        if !r.interrupted {
+            self.sqrt_diagonal(&mut r)?;
         }
         Ok(r)
     }

@@ -42,8 +42,7 @@ pub(super) fn report(q: &Quadrature, nbetas: &[f64], prior: &PriorArguments, fro
     let of = |sum: fn(&Quadratic) -> SpectralSum, what: fn(&SpectralSum) -> f64| -> Vec<Option<f64>> {
         all.iter().map(|found| found.as_ref().and_then(|f| finite(what(&sum(f))))).collect()
     };
-    let (lambda, volume): (fn(&Quadratic) -> SpectralSum, fn(&Quadratic) -> SpectralSum) =
-        (|f| f.lambda_q, |f| f.log_volume);
+    let [lambda, volume]: [fn(&Quadratic) -> SpectralSum; 2] = [|f| f.lambda_q, |f| f.log_volume];
     let [value, error, truncation]: [fn(&SpectralSum) -> f64; 3] =
         [|s| s.value.value, |s| s.value.standard_error, |s| s.truncation.unwrap_or(f64::NAN)];
     let (low, high) = q.range();

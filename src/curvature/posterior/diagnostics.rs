@@ -170,7 +170,7 @@ mod tests {
         drifting.iter_mut().for_each(|c| c.iter_mut().enumerate().for_each(|(i, x)| *x += i as f64 / 1000.0));
         let drifting = of(&drifting);
         assert!(drifting.halves_z.abs() > 5.0 && drifting.r_hat > 1.1, "{drifting:?}");
-        let still = of(&vec![vec![1.0; 100], vec![2.0; 100]]);
+        let still = of(&[vec![1.0; 100], vec![2.0; 100]]);
         assert_eq!((still.r_hat, still.effective_samples), (f64::INFINITY, 4.0), "{still:?}");
     }
 }

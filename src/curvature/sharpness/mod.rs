@@ -13,7 +13,7 @@ mod update;
 pub use along::{CRITICAL_TOLERANCE, NoCritical, SharpnessAlong, critical_step};
 pub use moved::MovedLosses;
 pub use noise_scale::NoiseScale;
-pub use perturb::{Perturbation, PerturbationOptions, noise_curve};
+pub use perturb::{LossesAt, Perturbation, PerturbationOptions, noise_curve};
 pub use scaled::ScaledOperator;
 pub use sqrt_diagonal::{GROUPS, SqrtDiagonal};
 pub use update::OptimizerState;

@@ -88,13 +88,16 @@ impl Perturbation {
     }
 }
 
+/// The losses of each example at θ + factor v, of (v, factor).
+pub type LossesAt<'a> = dyn FnMut(&[f32], f64) -> Result<Vec<f64>, CurvatureError> + 'a;
+
 /// The curve of any loss: `losses(v, factor)` are those of each example at θ + factor v, `weights` their shares of the
 /// mean. There is no trace beside it.
 ///
 /// # Errors
 /// As of [`Perturbation::measure`].
 pub fn noise_curve(
-    losses: &mut dyn FnMut(&[f32], f64) -> Result<Vec<f64>, CurvatureError>,
+    losses: &mut LossesAt<'_>,
     scales: &[f32],
     weights: &[f64],
     what: &PerturbationOptions,
