@@ -33,10 +33,6 @@ if [ "${1:-}" = test ]; then
     [ -e /usr/lib/chromium/libvk_swiftshader.so ] || optional="chromium-common"
     [ -e /usr/share/vulkan/explicit_layer.d/VkLayer_khronos_validation.json ] || optional="${optional:-} vulkan-validationlayers"
     [ -x /usr/sbin/debootstrap ] || optional="${optional:-} debootstrap"
-    [ -x /usr/sbin/slurmctld ] || optional="${optional:-} slurmctld"
-    [ -x /usr/sbin/slurmd ] || optional="${optional:-} slurmd"
-    command -v sbatch >/dev/null 2>&1 || optional="${optional:-} slurm-client"
-    [ -x /usr/sbin/munged ] || optional="${optional:-} munge"
 fi
 
 install() {
@@ -68,7 +64,6 @@ if [ -n "${optional:-}" ]; then
         chromium-common) for="the kernels on SwiftShader" ;;
         vulkan-validationlayers) for="the kernels under Vulkan's validation layer" ;;
         debootstrap) for="the kernels on newer Mesas" ;;
-        slurm* | munge) for="a sweep through a real Slurm" ;;
         esac
         echo "setup: installing with apt-get, for $for: $package"
         install "$package" || echo "setup: $package is not to be had here; the suite goes without $for"

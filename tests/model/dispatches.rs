@@ -62,11 +62,11 @@ fn a_step_of_four_layers_is_few_dispatches() {
         return;
     }
     for (kind, most) in [
-        (ModelKind::RobertaPreLayerNorm, 106),
-        (ModelKind::Bert, 106),
-        (ModelKind::Gpt2, 106),
-        (ModelKind::Opt, 106),
-        (ModelKind::Llama, 180),
+        (ModelKind::RobertaPreLayerNorm, 104),
+        (ModelKind::Bert, 102),
+        (ModelKind::Gpt2, 96),
+        (ModelKind::Opt, 95),
+        (ModelKind::Llama, 170),
     ] {
         let sentences = sentences(kind);
         let dims = dims_for(&sentences, sentences.len());
@@ -87,7 +87,9 @@ fn sums_that_wait_to_the_end_are_the_same_bits() {
         let pass = GradientPass::new(&model, dims, Labels::Hard).unwrap();
         pass.run(&sentences).unwrap();
         // Gradients that lie among the activations are added up where they are made.
-        let (mut graph, _, weight, gradients) = model.encoder.with_gradient(Labels::Hard);
+        let mut encoder = model.encoder.clone();
+        encoder.graph.gather_early();
+        let (mut graph, _, weight, gradients) = encoder.with_gradient(Labels::Hard);
         graph.prune(&gradients);
         graph.fuse();
         let recipe = Recipe::new(graph, &model.encoder, Labels::Hard).give(Given::Weight, [weight]).keep(&gradients);
@@ -97,7 +99,8 @@ fn sums_that_wait_to_the_end_are_the_same_bits() {
         bound.plan.run(&gpu, &batch.step(1)).unwrap();
         assert!(pass.dispatches() < bound.plan.program().len(), "no sum waited");
         for ((late, id), matrix) in pass.gradient().matrices.iter().zip(&gradients).zip(&model.encoder.matrices) {
-            let numbers = matrix.padded_len();
+            // Behind the last row is memory of others.
+            let numbers = (matrix.rows * matrix.cols.next_multiple_of(4)) as usize;
             let [late, now] = [late, bound.buffer(*id)].map(|buffer| gpu.read::<u32>(buffer, numbers).unwrap());
             assert_eq!(late, now, "{}: {}", kind.name(), matrix.name);
         }
