@@ -109,7 +109,7 @@ fn what_cannot_be_had_is_refused() {
         assert!(said.contains(words), "{said}");
     };
     refused("llc", &[], "--nbeta");
-    refused("llc", &["--nbeta", "-1"], "above 0");
+    refused("llc", &["--nbeta=-1"], "above 0");
     refused("llc", &["--nbeta", "100", "--chains", "1"], "chains");
     refused("llc", &["--nbeta", "100", "--gamma", "0"], "above 0");
     refused("llc", &["--nbeta", "100", "--prior", "flat"], "isotropic");
