@@ -20,6 +20,15 @@ pub trait Numbered {
     /// An interrupt.
     fn sentences(&self, numbers: Range<u64>) -> Result<Vec<Sentence>, Interrupted>;
 
+    /// The same labelled with the exact distributions of the words there, which is the expectation over their labels;
+    /// `None` where these are not known.
+    ///
+    /// # Errors
+    /// An interrupt.
+    fn expected(&self, _numbers: Range<u64>) -> Result<Option<Vec<Sentence>>, Interrupted> {
+        Ok(None)
+    }
+
     /// Tokens of the longest sentence.
     fn longest(&self) -> u32;
 

@@ -62,6 +62,11 @@ impl Numbered for HeldOut {
         interrupt::or_stop(move || numbers.into_par_iter().map(one).collect())
     }
 
+    fn expected(&self, numbers: Range<u64>) -> Result<Option<Vec<Sentence>>, Interrupted> {
+        let one = |mut own: Vec<KnownSentence>| own.swap_remove(0).sentence;
+        Ok(self.exact(numbers, Positions::One)?.ok().map(|all| all.into_iter().map(one).collect()))
+    }
+
     fn longest(&self) -> u32 {
         self.corpus.language.longest() as u32
     }

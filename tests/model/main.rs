@@ -32,6 +32,7 @@ mod model_files;
 mod other_folders;
 mod precision;
 mod recipe;
+mod split_traces;
 mod texts;
 mod token_noise;
 mod training;
