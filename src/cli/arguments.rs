@@ -22,7 +22,7 @@ pub use measure::{
     MeasureSharpness, MeasureSpectrum, MeasureTrace, PriorArguments,
 };
 pub use regauge::Regauge;
-pub use sweep::{Engine, Sweep, SweepCommand, SweepFile, SweepRun, SweepSubmit};
+pub use sweep::{Sweep, SweepCommand, SweepFile, SweepRun};
 pub use theory::{Theory, TheoryBrackets, TheoryCommand, TheoryDyck};
 
 /// Pre-train masked language models on languages whose truth is known, and ask why models with the same loss differ.

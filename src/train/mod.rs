@@ -43,7 +43,6 @@ mod tune;
 mod windows;
 
 pub use adversary::{Adversary, AdversaryData, AdversaryLine};
-pub(crate) use checkpoint::sync_folder;
 pub use checkpoint::{Checkpoint, Contents, Damage, MissingTensor, NamedTensor, Recent, State, checkpoints, newest};
 pub(crate) use claim::is_claimed;
 pub use claim::{Claim, Holder, Lost, Pace, Taken, release_all};
@@ -53,7 +52,7 @@ pub use evaluate::{Evaluation, Evaluator, KnownSentence, held_out_sentence, mask
 pub(crate) use evaluate::{mean_of_sums, sums_by_sentence};
 pub use events::EventWriter;
 pub use example_loss::ExampleLoss;
-pub(crate) use folder::{CLAIM, is_of_training, settle};
+pub(crate) use folder::CLAIM;
 pub use held_out::HeldOut;
 pub use kernels::{Kernels, Source};
 pub use labels::mixed_label;

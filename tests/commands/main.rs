@@ -43,8 +43,6 @@ mod texts;
 mod theory;
 mod tuning;
 mod words;
-#[cfg(unix)]
-mod workers;
 
 /// A run of about a second, behind [`folder::SMALL`]; the rate does not depend on the length.
 const RUN: &str = r#"

@@ -14,7 +14,6 @@ mod causal;
 mod curvature;
 mod decoders;
 mod designed_traces;
-mod dispatches;
 mod downstream;
 mod enlarge;
 mod enlarged_trace;

@@ -233,7 +233,10 @@ impl Subject {
 
     /// Multiplications and additions of a gradient over the largest batch.
     pub(in crate::curvature) fn gradient_flops(&self) -> f64 {
-        Recipe::gradient(&self.model.encoder, Labels::Hard).0.graph().flops(&self.dims, self.model.variants())[0]
+        // Of the gradient as training takes it, with all rows of the last layer.
+        let (mut graph, _, _, gradients) = self.model.encoder.without_dropout().with_gradient(crate::ops::Labels::Hard);
+        graph.prune(&gradients);
+        graph.flops(&self.dims, self.model.variants())[0]
     }
 
     /// What one masked position weighs in the mean loss.
