@@ -155,8 +155,6 @@ pub(super) fn plan(file: File, path: &Path) -> Result<SweepPlan, SweepError> {
         notes,
         examine: file.examine,
         collapse: None,
-        slurm: file.slurm,
-        compared: std::sync::OnceLock::new(),
     })
 }
 

@@ -31,7 +31,6 @@ mod language;
 mod lstm;
 mod mutated;
 mod pieces;
-mod posterior;
 mod prefixes;
 mod readers;
 mod refusals;

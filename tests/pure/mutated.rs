@@ -142,5 +142,4 @@ every_reader! {
     claims = "claim",
     manifests = "manifest",
     metrics = "metrics",
-    submitted_plans = "plan",
 }

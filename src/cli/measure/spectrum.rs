@@ -3,14 +3,12 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::volume::{self, VolumeReport};
 use super::{Evidence, Number, Session, check_figure, finite, print_report, unless_interrupted, write_figure};
 use crate::cli::arguments::{Common, MeasureSpectrum};
 use crate::cli::failure::Failure;
 use crate::cli::print;
 use crate::curvature::{
-    Density, Eigenpairs, Lanczos, LogDensity, Operator, Prior, Quadrature, QuadratureOptions, Scaled, Scope,
-    quadrature, top_eigenpairs,
+    Density, Eigenpairs, Lanczos, LogDensity, Quadrature, QuadratureOptions, Scope, quadrature, top_eigenpairs,
 };
 use crate::report::{Axis, Figure, Line};
 
@@ -75,8 +73,6 @@ struct DensityReport {
     /// Probe vectors and Lanczos steps of each.
     density_probes: usize,
     steps: usize,
-    #[serde(flatten)]
-    volume: Option<VolumeReport>,
 }
 
 /// Width of the Gaussian on the linear axis, as a share of the range.
@@ -104,40 +100,24 @@ where
     };
     session.gauge.phase("largest eigenvalue");
     let pairs = top_eigenpairs(&*operator, &what, &mut |p| session.watch("largest eigenvalue", "product", p))?;
-    let what = QuadratureOptions {
-        seed: common.seed(),
-        probes: arguments.density_probes as usize,
-        steps: arguments.steps as usize,
-        block: common.probes as usize,
-        ..QuadratureOptions::default()
-    };
-    let taken = |name: &str, operator: &dyn Operator| {
-        unless_interrupted(quadrature(operator, &what, &mut |p| session.watch(name, "product", p)))
-    };
     let density = match arguments.density && !pairs.interrupted {
-        true => taken("density", &*operator)?,
+        true => {
+            let what = QuadratureOptions {
+                seed: common.seed(),
+                probes: arguments.density_probes as usize,
+                steps: arguments.steps as usize,
+                block: common.probes as usize,
+                ..QuadratureOptions::default()
+            };
+            unless_interrupted(quadrature(&*operator, &what, &mut |p| session.watch("density", "product", p)))?
+        }
         false => None,
     };
     let cut = |q: &Quadrature| q.interrupted;
-    let mut interrupted = pairs.interrupted || arguments.density && density.as_ref().is_none_or(cut);
-    // With a round prior the density is that of the matrix itself.
-    let mut scaled = None;
-    let mut frozen = 0;
-    if !arguments.nbeta.is_empty() && !interrupted {
-        scaled = match arguments.prior.prior {
-            Prior::Isotropic => density.clone().map(|q| Quadrature { products: 0, gradient_equivalents: 0.0, ..q }),
-            Prior::Block => {
-                let scales = arguments.prior.prior.scales(&subject)?;
-                frozen = scales.iter().filter(|s| **s == 0.0).count();
-                taken("density in blocks", &Scaled::new(&*operator, &scales)?)?
-            }
-        };
-        interrupted = scaled.as_ref().is_none_or(cut);
-    }
+    let interrupted = pairs.interrupted || arguments.density && density.as_ref().is_none_or(cut);
     let converged = pairs.converged.iter().all(|c| *c);
-    let quadratures = || density.iter().chain(&scaled);
-    let cost = pairs.gradient_equivalents + quadratures().map(|q| q.gradient_equivalents).sum::<f64>();
-    let products = pairs.products + quadratures().map(|q| q.products).sum::<usize>();
+    let cost = pairs.gradient_equivalents + density.as_ref().map_or(0.0, |q| q.gradient_equivalents);
+    let products = pairs.products + density.as_ref().map_or(0, |q| q.products);
     let points = arguments.points as usize;
     let curves = density.as_ref().map(|q| (q.density(RELATIVE_WIDTH, points), q.log_density(FLOOR, LOG_WIDTH, points)));
     let untouched: usize = subject.untouched().iter().map(|r| r.len()).sum();
@@ -151,8 +131,7 @@ where
         products,
         density: density.as_ref().zip(curves.as_ref()).map(|(q, (linear, log))| {
             let steps = q.nodes.iter().map(Vec::len).max().unwrap_or(0);
-            let volume = scaled.as_ref().map(|q| volume::report(q, &arguments.nbeta, &arguments.prior, frozen));
-            density_report(q, linear, log, (steps, untouched), volume)
+            density_report(q, linear, log, steps, untouched)
         }),
         evidence: session.evidence(common, scope).ended(interrupted, converged),
     };
@@ -164,14 +143,8 @@ where
     print_report(common.json.json, &report, &rows(&report), &report.evidence)
 }
 
-fn density_report(
-    q: &Quadrature,
-    linear: &Density,
-    log: &LogDensity,
-    (steps, untouched): (usize, usize),
-    volume: Option<VolumeReport>,
-) -> DensityReport {
-    let mut notes = match log.near_zero {
+fn density_report(q: &Quadrature, linear: &Density, log: &LogDensity, steps: usize, untouched: usize) -> DensityReport {
+    let notes = match log.near_zero {
         Some(_) => Vec::new(),
         None => {
             let short = (0..q.nodes.len()).filter(|p| !q.tells(*p, log.floor)).count();
@@ -187,7 +160,6 @@ fn density_report(
             )]
         }
     };
-    notes.extend(volume.iter().flat_map(|v| v.notes.clone()));
     let errors = |d: &Density| d.standard_error.iter().map(|e| finite(*e)).collect();
     DensityReport {
         grid: linear.grid.clone(),
@@ -210,7 +182,6 @@ fn density_report(
         mean_squared_eigenvalue: q.moment(2).into(),
         density_probes: q.nodes.len(),
         steps,
-        volume,
     }
 }
 
@@ -231,7 +202,6 @@ fn rows(report: &SpectrumReport) -> Vec<(String, String)> {
         rows.push((format!("share below {}", print::short(d.floor)), near));
         let share = print::short(d.untouched_share);
         rows.push(("untouched share".into(), format!("{share}, {} parameters", d.untouched_parameters)));
-        rows.extend(d.volume.iter().flat_map(volume::rows));
     }
     rows.extend(report.evidence.rows(&report.matrix));
     rows

@@ -1,6 +1,0 @@
-#![no_main]
-
-#[path = "../../tests/common/readers.rs"]
-mod readers;
-
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| readers::plan(bytes));
