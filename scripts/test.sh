@@ -7,6 +7,7 @@ export NODEVICE_SELECT=1
 say() { printf '\n== %s\n' "$*"; }
 
 began=$(date +%s)
+left_out=0
 # A check on another driver begins only within LOWLAND_TEST_SECONDS, where that is set: slow machines leave some out, and
 # say which.
 begin() {
@@ -14,6 +15,7 @@ begin() {
         say "$1"
     else
         say "left out, since $LOWLAND_TEST_SECONDS s are over: $1"
+        left_out=$((left_out + 1))
         return 1
     fi
 }
@@ -109,4 +111,8 @@ if [ "$(uname -s)" = Linux ]; then
     test -s "$work/demo/report.html"
 fi
 
-say "all checks passed"
+if [ "$left_out" = 0 ]; then
+    say "all checks passed"
+else
+    say "all checks that were made passed; $left_out were left out"
+fi
