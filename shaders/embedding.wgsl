@@ -1,7 +1,8 @@
 // Sum of a row each of the word, position and segment table, and back without atomics.
 //   forward   y[r] = W[word[r]] + P[position[r]] + S[segment[r]]
 //   vjp       rows of ȳ are listed by table row and cut into segments of bounded length (src/ops/batch.rs sorts):
-//             `partial` sums each segment, `combine` adds a table row's segments in order.
+//             `partial` sums each segment, `combine` adds a table row's segments in order; `whole` does both at once,
+//             for software adapters.
 // Whole numbers travel as the bits of f32, so that they can be read as images too.
 //@variants ADDEND=1
 //@import common/entry.wgsl
@@ -64,21 +65,44 @@ fn row_of(y_layer: u32, row: u32, c: u32) -> vec4<f32> {
     return y_bar[y_layer + row * p.cols4 + c];
 }
 
-@compute @workgroup_size(64)
-fn partial(here: Place) {
-    let i = element(here);
-    let segment = i / p.cols4;
-    if segment >= starts[p.targets] { return; }
-    let c = i % p.cols4;
+// The sum of a segment.
+fn segment_sum(layer: u32, segment: u32, c: u32) -> vec4<f32> {
     let range = bitcast<vec4<u32>>(bounds[segment]);
-    let layer = here.group.z * p.in_layer;
     var total = vec4<f32>(0.0);
     for (var at = range.x; at < range.y; at++) {
         let rows = bitcast<vec4<u32>>(list[at]);
         let first = row_of(layer, rows.x, c) + row_of(layer, rows.y, c);
         total += first + (row_of(layer, rows.z, c) + row_of(layer, rows.w, c));
     }
-    out[here.group.z * p.out_layer + i] = total;
+    return total;
+}
+
+@compute @workgroup_size(64)
+fn partial(here: Place) {
+    let i = element(here);
+    let segment = i / p.cols4;
+    if segment >= starts[p.targets] { return; }
+    out[here.group.z * p.out_layer + i] = segment_sum(here.group.z * p.in_layer, segment, i % p.cols4);
+}
+
+//@optional
+@group(0) @binding(5) var<storage, read> onto: array<vec4<f32>>;
+
+@compute @workgroup_size(64)
+fn whole(here: Place) {
+    let i = element(here);
+    if i >= p.targets * p.cols4 { return; }
+    let target_row = p.first + i / p.cols4;
+    let c = i % p.cols4;
+    let layer = here.group.z * p.in_layer;
+    let to = here.group.z * p.out_layer + i;
+    let end = starts[target_row + 1u];
+    var total = vec4<f32>(0.0);
+    for (var s = starts[target_row]; s < end; s++) {
+        total += segment_sum(layer, s, c);
+    }
+    if ADDEND != 0u { total += onto[to]; }
+    out[to] = total;
 }
 
 @group(0) @binding(0) var<storage, read> part: array<vec4<f32>>;

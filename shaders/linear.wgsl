@@ -18,13 +18,16 @@
 //@variants EPILOGUE=1 ACTIVATION=0|1|2|3|4
 //@variants LAYOUT=1 EPILOGUE=2 ACTIVATION=0|1|2|3|4
 //@variants LAYOUT=1 EPILOGUE=4
+//@variants EPILOGUE=5 ACTIVATION=0|1|2|3|4
+//@variants LAYOUT=1 EPILOGUE=6 ACTIVATION=0|1|2|3|4
 //@variants EPILOGUE=3
 //@variants TILED=1 LAYOUT=0|1|2
 //@variants TILED=1 EPILOGUE=1|3
 //@variants TILED=1 LAYOUT=1 EPILOGUE=2
 //@variants REGISTER=1 BLOCK=64|128 LAYOUT=0|1|2
 //@variants REGISTER=1 BLOCK=64|128 EPILOGUE=1
-//@variants REGISTER=1 BLOCK=64|128 LAYOUT=1 EPILOGUE=2
+//@variants REGISTER=1 BLOCK=64|128 LAYOUT=1 EPILOGUE=2|6
+//@variants REGISTER=1 EPILOGUE=5
 //@variants COOPERATIVE=1 LAYOUT=0|1|2
 //@variants COOPERATIVE=1 EPILOGUE=1
 //@variants COOPERATIVE=1 LAYOUT=1 EPILOGUE=2
@@ -36,7 +39,8 @@
 //@variants SUBGROUP=1 LANES=8|16 LAYOUT=1 ONTO=1
 //@variants SUBGROUP=1 LANES=4|16 BIAS=1 ADDEND=1
 //@variants SUBGROUP=1 LANES=8|16 BIAS=1 EPILOGUE=1
-//@variants SUBGROUP=1 LANES=8|16 LAYOUT=1 EPILOGUE=2
+//@variants SUBGROUP=1 LANES=8|16 LAYOUT=1 EPILOGUE=2|6
+//@variants SUBGROUP=1 LANES=8|16 EPILOGUE=5
 //@variants SUBGROUP=1 LANES=16 LAYOUT=1 EPILOGUE=0|4
 //@variants SUBGROUP=1 LANES=4|8|16 LAYOUT=2 SUMS=1
 //@import common/entry.wgsl
@@ -51,7 +55,8 @@ const LAYOUT: u32 = 0u;
 const NN: u32 = 1u;
 const TN: u32 = 2u;
 // 0 none, 1 activation f (C to `out`, f(C) to `act`), 2 slope (C f'(z) to `out`), 3 dot (⟨C, z⟩ of each vec4, a number
-// each, to `terms`).
+// each, to `terms`), 4 times (C z to `out`), 5 gate (C to `out`, C f(z) to `act`), 6 the gate's reverse rule (C f(z) to
+// `out`, C u f'(z) to `act`, u in the place of `bias`).
 const EPILOGUE: u32 = 0u;
 // What is added. Constants and no parameters, since a software adapter runs both sides of every branch.
 const BIAS: u32 = 0u;
@@ -151,7 +156,14 @@ fn finish_biased(row: u32, computed: u32, layer: u32, sum: vec4<f32>) {
         terms[4u * layer * p.c_layer + row * p.terms_stride + column] = dot(c, z[layer * p.z_layer + i]);
         return;
     }
+    if EPILOGUE == 6u {
+        let gate = z[layer * p.z_layer + i];
+        out[layer * p.c_layer + i] = c * activate4(gate);
+        act[layer * p.c_layer + i] = c * bias[layer * p.bias_layer + i] * slope4(gate);
+        return;
+    }
     out[layer * p.c_layer + i] = c;
+    if EPILOGUE == 5u { act[layer * p.c_layer + i] = c * activate4(z[layer * p.z_layer + i]); }
     if EPILOGUE == 1u { act[layer * p.c_layer + i] = activate4(c); }
 }
 

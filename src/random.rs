@@ -61,6 +61,8 @@ pub enum Purpose {
     Adversary = 36,
     /// Examples drawn from a frame.
     Sample = 10,
+    /// Starts and steps of Markov chains.
+    Chain = 37,
 }
 
 /// The random numbers of one (seed, purpose, index), one after another.

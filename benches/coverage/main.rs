@@ -1,7 +1,10 @@
-//! How often the 95 % intervals of the measures of flatness cover the truth, over repeats with examples and draws of
-//! their own; the truth is that of every label of every example of a pool.
+//! How often the 95 % intervals of the measures of flatness and sharpness cover the truth, over repeats with examples
+//! and draws of their own; the truth is that of every label of every example of a pool.
 //!
 //!     cargo bench --bench coverage -- [--model DIR --pool EXAMPLES.jsonl] [--repeats 200] [--count 256] [--draws 2]
+//!                                [--only flatness|sharpness]
+
+mod sharpness;
 
 use std::path::PathBuf;
 
@@ -33,6 +36,9 @@ struct Arguments {
     /// Draws of signs an example
     #[arg(long, default_value_t = 2)]
     draws: usize,
+    /// One of the two parts
+    #[arg(long, value_parser = ["flatness", "sharpness"])]
+    only: Option<String>,
     #[arg(long, env = "LOWLAND_ADAPTER", default_value = "best")]
     adapter: String,
     /// Given by cargo.
@@ -104,6 +110,12 @@ fn main() -> Result<(), Error> {
         (0..a.count).map(one).collect()
     };
     println!("{} repeats of {} examples from {}, {} draws each", a.repeats, a.count, pool.len(), a.draws);
+    if a.only.as_deref() != Some("flatness") {
+        sharpness::Sharpness { model: &model, pool: &pool, repeats: a.repeats }.run(&drawn)?;
+    }
+    if a.only.as_deref() == Some("sharpness") {
+        return Ok(());
+    }
     for target in [Target::Population, Target::TheseExamples] {
         let given = drawn(0);
         let of = if target == Target::Population { &pool } else { &given };

@@ -3,7 +3,7 @@
 Reads one JSON object a line from standard input and answers each with one:
 
     {"prepare": {"model": {config.json}, "batch": [{"input_ids": [..], "positions": [..], "labels": [..]}, ..]}}
-    {"run": "gradient" | "step", "times": n}      -> {"seconds": [..]}
+    {"run": "forward" | "gradient" | "step", "times": n}      -> {"seconds": [..]}
     {"product": {"layout": "NT" | "NN" | "TN", "m": .., "k": .., "n": ..}, "times": n}      the same
 
 Eager f32, encoder or decoder and head of `transformers` with its default attention, or an LSTM of `scripts/lstm_mlm.py`;
@@ -59,20 +59,30 @@ class Setting:
         self.mask = None if bool(mask.all()) else mask.to(device)
         self.ids = self.ids.to(device)
         self.rows, self.positions, self.labels = (torch.tensor(v, device=device) for v in (rows, positions, labels))
+        # Where every token predicts, the head reads all hidden states as they lie.
+        self.all = len(rows) == self.ids.numel() and rows == sorted(rows)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3)
+
+    @torch.no_grad()
+    def forward(self):
+        self.loss()
 
     def gradient(self):
         self.optimizer.zero_grad(set_to_none=True)
+        self.loss().backward()
+
+    def loss(self):
         if self.lstm:
             hidden = self.model.encode(self.ids, self.mask).last_hidden_state
             logits = self.model.head(hidden[self.rows, self.positions])
         elif self.decoder:
             hidden = self.model.base_model(self.ids, attention_mask=self.mask, use_cache=False).last_hidden_state
-            logits = self.model.get_output_embeddings()(hidden[self.rows, self.positions])
+            hidden = hidden.flatten(0, 1) if self.all else hidden[self.rows, self.positions]
+            logits = self.model.get_output_embeddings()(hidden)
         else:
             hidden = self.model.roberta_prelayernorm(self.ids, attention_mask=self.mask).last_hidden_state
             logits = self.model.lm_head(hidden[self.rows, self.positions])
-        torch.nn.functional.cross_entropy(logits, self.labels).backward()
+        return torch.nn.functional.cross_entropy(logits, self.labels)
 
     def step(self):
         self.gradient()

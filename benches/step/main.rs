@@ -5,11 +5,13 @@
 //!
 //! A shape is `width/layers/tokens/batch` (heads of 32 numbers or less), behind `lstm:`, `gpt2:` or `llama:` that of
 //! such a model, a decoder with the loss of all next words; with `--config` the model and the sentences of a run
-//! config. PyTorch is the one of `$LOWLAND_PEERS` (a Python interpreter), else of `target/peers` (`make peers`);
+//! config. `smollm2-135m` is a case that others publish (`lowland::model::Published`), its forward pass and its
+//! gradient. PyTorch is the one of `$LOWLAND_PEERS` (a Python interpreter), else of `target/peers` (`make peers`);
 //! without it the table has only our own times. Absolute times mean little on shared machines: read the ratios.
 
 mod peer;
 mod products;
+mod published;
 mod race;
 mod steps;
 mod workload;
@@ -18,7 +20,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 use lowland::gpu::{AdapterChoice, Gpu};
-use lowland::model::ModelKind;
+use lowland::model::{ModelKind, Published};
 use lowland::ops::Variants;
 use serde_json::{Value, json};
 
@@ -37,11 +39,13 @@ enum Part {
     Products,
     /// Each size doubled from a base.
     Scaling,
+    /// A case that others publish.
+    Published,
 }
 
 #[derive(Parser)]
 struct Arguments {
-    /// width/layers/tokens/batch; only these steps are timed then
+    /// width/layers/tokens/batch, or smollm2-135m; only these steps are timed then
     shapes: Vec<String>,
     /// Take model and sentences of this run config too.
     #[arg(long)]
@@ -77,6 +81,13 @@ impl Arguments {
         let own = !self.shapes.is_empty() || self.config.is_some();
         if self.parts.is_empty() { !own || part == Part::Steps } else { self.parts.contains(&part) }
     }
+
+    /// The shapes without the case that others publish, and whether that is among them.
+    fn shapes(&self) -> (Vec<String>, bool) {
+        let (published, own): (Vec<String>, _) =
+            self.shapes.iter().cloned().partition(|shape| shape == Published::smollm2_135m().name);
+        (own, !published.is_empty())
+    }
 }
 
 /// `12.3 ms (PyTorch 4.5 ms, ratio 2.73 [2.70, 2.80])`
@@ -89,8 +100,8 @@ fn summary(times: &Times) -> String {
 }
 
 fn time_steps(gpu: &Gpu, arguments: &Arguments, peer: &mut Option<Peer>) -> Result<Vec<Value>, Error> {
-    let mut shapes = arguments.shapes.clone();
-    if shapes.is_empty() && arguments.config.is_none() {
+    let (mut shapes, published) = arguments.shapes();
+    if shapes.is_empty() && arguments.config.is_none() && !published {
         let transformers = ["64/2/16/64", "128/4/16/64", "128/4/16/256", "256/4/32/64"];
         shapes = transformers.into_iter().chain(["lstm:64/2/16/256", "lstm:128/2/16/256"]).map(String::from).collect();
         if !gpu.capabilities().software {
@@ -102,6 +113,9 @@ fn time_steps(gpu: &Gpu, arguments: &Arguments, peer: &mut Option<Peer>) -> Resu
     if let Some(path) = &arguments.config {
         workloads.push(Workload::of_config(path, &arguments.overrides)?);
     }
+    if workloads.is_empty() {
+        return Ok(vec![]);
+    }
     println!("\nwidth/layers/tokens/batch: a gradient, and a step with AdamW");
     let mut lines = Vec::new();
     for workload in &workloads {
@@ -112,13 +126,28 @@ fn time_steps(gpu: &Gpu, arguments: &Arguments, peer: &mut Option<Peer>) -> Resu
         );
         println!("    gradient {}", summary(&steps.gradient));
         println!("    step     {}", summary(&steps.step));
-        let whole: f64 = steps.profile.iter().map(|(_, seconds, _)| seconds).sum();
-        for (kernel, seconds, dispatches) in &steps.profile {
-            println!("    {:8.2} ms {:5.1} %  {dispatches:>3} x {kernel}", seconds * 1e3, 100.0 * seconds / whole);
-        }
+        print_profile(&steps.profile);
         lines.push(steps.json(&workload.name));
     }
     Ok(lines)
+}
+
+fn print_profile(profile: &[(String, f64, usize)]) {
+    let whole: f64 = profile.iter().map(|(_, seconds, _)| seconds).sum();
+    for (kernel, seconds, dispatches) in profile {
+        println!("    {:8.2} ms {:5.1} %  {dispatches:>3} x {kernel}", seconds * 1e3, 100.0 * seconds / whole);
+    }
+}
+
+fn time_published(gpu: &Gpu, arguments: &Arguments, peer: &mut Option<Peer>) -> Result<Value, Error> {
+    let workload = Workload::of_published(Published::smollm2_135m());
+    println!("\na case that others publish: forward, and forward with backward");
+    let times = published::race(gpu, &workload, peer, arguments.runs, arguments.profile)?;
+    println!("{:16} {:>4} and {} dispatches", workload.name, times.dispatches[0], times.dispatches[1]);
+    println!("    forward  {}", summary(&times.forward));
+    println!("    gradient {}", summary(&times.gradient));
+    print_profile(&times.profile);
+    Ok(times.json(&workload.name))
 }
 
 fn time_products(gpu: &Gpu, runs: usize, peer: &mut Option<Peer>) -> Result<Vec<Value>, Error> {
@@ -198,6 +227,9 @@ fn main() -> Result<(), Error> {
     });
     if arguments.wants(Part::Steps) {
         whole["steps"] = json!(time_steps(&gpu, &arguments, &mut peer)?);
+    }
+    if arguments.wants(Part::Published) || arguments.shapes().1 {
+        whole["published"] = time_published(&gpu, &arguments, &mut peer)?;
     }
     if arguments.wants(Part::Products) {
         whole["products"] = json!(time_products(&gpu, arguments.runs, &mut peer)?);

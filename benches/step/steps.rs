@@ -90,7 +90,11 @@ pub fn race(
         }
     }
     let timed = with_profile && gpu.capabilities().timestamps;
-    let profile = if timed { profile(&trainer, workload)? } else { vec![] };
+    let dispatches = || -> Result<Vec<(String, f64)>, Error> {
+        let gradient = trainer.pass().time(&workload.sentences)?;
+        Ok(gradient.into_iter().chain(trainer.time_update()?).collect())
+    };
+    let profile = if timed { profile(dispatches)? } else { vec![] };
     Ok(Steps {
         kernels: made + first_step - step_times.seconds(),
         gradient: gradient_times,
@@ -103,13 +107,12 @@ pub fn race(
     })
 }
 
-/// Seconds and dispatches of each kernel in a step; medians of some repeats.
-fn profile(trainer: &Trainer, workload: &Workload) -> Result<Vec<(String, f64, usize)>, Error> {
+/// Seconds and dispatches of each kernel in `run`, which gives each dispatch's; medians of some repeats.
+pub fn profile(run: impl Fn() -> Result<Vec<(String, f64)>, Error>) -> Result<Vec<(String, f64, usize)>, Error> {
     let mut repeats: HashMap<String, (Vec<f64>, usize)> = HashMap::new();
     for _ in 0..5 {
         let mut sums: HashMap<String, (f64, usize)> = HashMap::new();
-        let gradient = trainer.pass().time(&workload.sentences)?;
-        for (label, seconds) in gradient.into_iter().chain(trainer.time_update()?) {
+        for (label, seconds) in run()? {
             let kernel = label.split(" | ").next().unwrap_or(&label).to_string();
             let sum = sums.entry(kernel).or_default();
             *sum = (sum.0 + seconds, sum.1 + 1);

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use lowland::config;
-use lowland::model::{HiddenAct, ModelConfig, ModelKind, TokenIds};
+use lowland::model::{HiddenAct, ModelConfig, ModelKind, Published, TokenIds};
 use lowland::ops::batch::Sentence;
 use lowland::random::{Purpose, Stream};
 use lowland::train::Corpus;
@@ -83,6 +83,11 @@ impl Workload {
             })
             .collect();
         Workload { name: name.into(), model, sentences }
+    }
+
+    /// What others publish times of.
+    pub fn of_published(case: Published) -> Workload {
+        Workload { name: case.name.into(), model: case.model, sentences: case.sentences }
     }
 
     /// The first batch of a run config.

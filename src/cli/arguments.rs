@@ -2,6 +2,7 @@
 
 mod downstream;
 mod measure;
+mod regauge;
 mod sweep;
 mod theory;
 
@@ -17,10 +18,11 @@ pub use downstream::{
     TaskArguments,
 };
 pub use measure::{
-    Common, Measure, MeasureCommand, MeasureFlatness, MeasureHvp, MeasureNoise, MeasureSharpness, MeasureSpectrum,
-    MeasureTrace,
+    Common, Measure, MeasureCommand, MeasureFlatness, MeasureHvp, MeasureLlc, MeasureNoise, MeasurePerturb,
+    MeasureSharpness, MeasureSpectrum, MeasureTrace, PriorArguments,
 };
-pub use sweep::{Sweep, SweepCommand, SweepFile, SweepRun};
+pub use regauge::Regauge;
+pub use sweep::{Engine, Sweep, SweepCommand, SweepFile, SweepRun, SweepSubmit};
 pub use theory::{Theory, TheoryBrackets, TheoryCommand, TheoryDyck};
 
 /// Pre-train masked language models on languages whose truth is known, and ask why models with the same loss differ.
@@ -66,6 +68,8 @@ pub enum Command {
     Finetune(Finetune),
     /// A small model inside a larger architecture, the same function
     Enlarge(Enlarge),
+    /// The same function in another gauge: other scales, and with them another trace
+    Regauge(Regauge),
     /// Many runs from one file
     Sweep(Sweep),
     /// The paper's theorem on the flattest model, by enumeration on the host
@@ -86,6 +90,9 @@ pub enum Command {
 impl Command {
     /// Whether kernels may run.
     pub fn uses_an_adapter(&self) -> bool {
+        if let Command::Regauge(a) = self {
+            return a.examples.is_some();
+        }
         !matches!(
             self,
             Command::Language(_)
@@ -361,6 +368,9 @@ pub enum SchemaOf {
     MeasureNoise,
     MeasureSharpness,
     MeasureFlatness,
+    Regauge,
+    MeasurePerturb,
+    MeasureLlc,
     TheoryDyck,
     TheoryBrackets,
     /// `report.json` of `selftest --report`

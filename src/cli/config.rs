@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::arguments::{Config, ConfigCommand, SchemaOf};
 use super::failure::Failure;
-use super::{bench_report, eval, measure, perplexity, print};
+use super::{bench_report, eval, measure, perplexity, print, regauge};
 use crate::config::{self, Origin, Resolved};
 use crate::sweep;
 use crate::theory;
@@ -36,7 +36,10 @@ fn schema(of: SchemaOf) -> Value {
         SchemaOf::MeasureSpectrum => config::schema_of::<measure::SpectrumReport>(),
         SchemaOf::MeasureNoise => config::schema_of::<measure::NoiseReport>(),
         SchemaOf::MeasureSharpness => config::schema_of::<measure::SharpnessReport>(),
+        SchemaOf::MeasureLlc => config::schema_of::<measure::LlcReport>(),
         SchemaOf::MeasureFlatness => config::schema_of::<measure::FlatnessReport>(),
+        SchemaOf::Regauge => config::schema_of::<regauge::RegaugeReport>(),
+        SchemaOf::MeasurePerturb => config::schema_of::<measure::PerturbReport>(),
         SchemaOf::TheoryDyck => config::schema_of::<theory::DyckReport>(),
         SchemaOf::TheoryBrackets => config::schema_of::<theory::BracketsReport>(),
         SchemaOf::SelftestReport => config::schema_of::<bench_report::SelftestReport>(),

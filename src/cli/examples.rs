@@ -118,7 +118,31 @@ impl Source {
             }
         })
     }
+
+    /// A fixed set of examples, of a language with the exact distributions of what is predicted where they are known;
+    /// the seed of its sentences; and whether they are.
+    ///
+    /// # Errors
+    /// An interrupt.
+    pub fn contexts(self) -> Result<(Examples<'static>, Option<u64>, bool), Interrupted> {
+        let (held_out, count, usual) = match self {
+            Source::File(sentences) => return Ok((Examples::These(sentences.into()), None, false)),
+            Source::Language { held_out, count, usual, .. } => (held_out, count, usual),
+        };
+        let numbers = held_out.first(count.unwrap_or(usual.min(CONTEXTS)));
+        let seed = Some(held_out.seed);
+        match held_out.exact(numbers.clone(), Positions::One)? {
+            Ok(known) => {
+                let sentences: Vec<Sentence> = known.into_iter().flatten().map(|k| k.sentence).collect();
+                Ok((Examples::These(sentences.into()), seed, true))
+            }
+            Err(_) => Ok((Examples::These(held_out.sentences(numbers)?.into()), seed, false)),
+        }
+    }
 }
+
+/// Sentences of a language that every step of a chain goes over, where nobody says how many.
+const CONTEXTS: u64 = 512;
 
 fn is_language(path: &Path) -> bool {
     path.extension().is_some_and(|e| e == "toml")

@@ -16,6 +16,7 @@ mod advice;
 mod arguments;
 mod bench_report;
 mod config;
+mod crew;
 mod demo;
 mod doctor;
 mod enlarge;
@@ -30,10 +31,12 @@ mod perplexity;
 mod print;
 mod probe;
 mod progress;
+mod regauge;
 mod report;
 mod same_function;
 mod selftest;
 mod shell;
+mod submit;
 mod sweep;
 mod task;
 mod text;
@@ -123,6 +126,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Probe(a) => probe::run(&adapter, &kernel_choice, &a),
         Command::Finetune(a) => finetune::run(&adapter, &kernel_choice, &a),
         Command::Enlarge(a) => enlarge::run(&a),
+        Command::Regauge(a) => regauge::run(&adapter, &kernel_choice, &a),
         Command::Sweep(a) => sweep::run(&adapter, &kernel_choice, &a),
         Command::Theory(a) => theory::run(&a),
         Command::Report(a) => report::run(&a),

@@ -2,7 +2,7 @@
 //! interpreter of graphs, since single precision would show its own rounding.
 
 use crate::gpu::Step;
-use crate::model::{Encoder, Matrix, Weights};
+use crate::model::{Encoder, Matrix, Rescaling, Weights};
 use crate::ops::Batch;
 use crate::ops::batch::{BatchLayout, Sentence};
 use crate::random::{Purpose, Stream};
@@ -10,6 +10,9 @@ use crate::reference::{Frame, Values, run};
 
 /// Largest difference of a logit, as a share of the logits' spread, within which two models are one function.
 pub const SAME: f64 = 1e-6;
+
+/// Largest share within which single precision may round a model's numbers: that of its own arithmetic.
+pub const ROUNDED: f64 = 1e-5;
 
 /// Sentences that are compared, and tokens in each.
 const SENTENCES: usize = 4;
@@ -20,13 +23,47 @@ const TOKENS: usize = 10;
 /// those with the smallest rows of the word table, for which the ε of the norm behind it weighs most.
 pub fn difference(first: (&Encoder, &Weights), second: (&Encoder, &Weights)) -> f64 {
     let sentences = sentences(first.0, first.1);
-    let (a, b) = (logits(first.0, first.1, &sentences), logits(second.0, second.1, &sentences));
-    let n = a.len() as f64;
-    let mean = a.iter().sum::<f64>() / n;
-    let spread = (a.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n).sqrt();
+    let [a, b] = [first, second].map(|(encoder, weights)| logits(encoder, numbers(weights), &sentences));
+    apart(&a, &b) / spread(&a)
+}
+
+/// How far a model in another gauge is from the model, each figure as that of [`difference`].
+#[derive(Clone, Copy, Debug)]
+pub struct Apart {
+    /// As it is written.
+    pub whole: f64,
+    /// With its numbers not rounded to single precision: what is left is the ε of norms.
+    pub exact: f64,
+    /// Between these two.
+    pub rounding: f64,
+}
+
+/// Compares a model with the same in another gauge.
+pub fn regauged(encoder: &Encoder, weights: &Weights, rescaling: &Rescaling) -> Apart {
+    let sentences = sentences(encoder, weights);
+    let own = logits(encoder, numbers(weights), &sentences);
+    let exact = logits(encoder, rescaling.numbers(encoder, weights), &sentences);
+    let rounded = logits(encoder, numbers(&rescaling.apply(encoder, weights)), &sentences);
+    let spread = spread(&own);
+    Apart {
+        whole: apart(&own, &rounded) / spread,
+        exact: apart(&own, &exact) / spread,
+        rounding: apart(&exact, &rounded) / spread,
+    }
+}
+
+/// The largest difference, NaN where one is.
+fn apart(a: &[f64], b: &[f64]) -> f64 {
     // Not `f64::max`, which passes over what is no number.
     let larger = |most: f64, d: f64| if d <= most { most } else { d };
-    a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, larger) / spread
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, larger)
+}
+
+/// The standard deviation.
+fn spread(values: &[f64]) -> f64 {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    (values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n).sqrt()
 }
 
 fn sentences(encoder: &Encoder, weights: &Weights) -> Vec<Sentence> {
@@ -62,26 +99,33 @@ fn smallest_rows(encoder: &Encoder, weights: &Weights, count: usize) -> Vec<u32>
 }
 
 /// Logits of all predicted positions with nothing dropped, row by row.
-fn logits(encoder: &Encoder, weights: &Weights, sentences: &[Sentence]) -> Vec<f64> {
+fn logits(encoder: &Encoder, numbers: impl Iterator<Item = Vec<f64>>, sentences: &[Sentence]) -> Vec<f64> {
     let encoder = &encoder.without_dropout();
     let config = &encoder.config;
-    let layout = BatchLayout {
-        tables: [config.vocab_size, config.max_position_embeddings, config.type_vocab_size],
-        first_position: config.first_position(),
-        segment: 4,
-    };
+    let layout = BatchLayout { tables: encoder.table_rows(), first_position: config.first_position(), segment: 4 };
     let batch = Batch::new(&layout, sentences);
-    let mut values: Values = encoder.tensors.iter().copied().zip(unpadded(encoder, weights)).collect();
+    let mut values: Values = encoder.tensors.iter().copied().zip(unpadded(encoder, numbers)).collect();
     run(&Frame { graph: &encoder.graph, batch: &batch, step: Step::default() }, encoder.graph.nodes(), &mut values);
     values.remove(&encoder.logits).expect("the graph ends in its logits")
 }
 
+/// The numbers of each parameter.
+fn numbers(weights: &Weights) -> impl Iterator<Item = Vec<f64>> + '_ {
+    weights.0.iter().map(|own| own.iter().map(|w| f64::from(*w)).collect())
+}
+
 /// Each matrix without the padding that kernels want.
-fn unpadded(encoder: &Encoder, weights: &Weights) -> Vec<Vec<f64>> {
-    let plain = |(matrix, memory): (&Matrix, &Vec<f32>)| {
+fn unpadded(encoder: &Encoder, numbers: impl Iterator<Item = Vec<f64>>) -> Vec<Vec<f64>> {
+    let mut packed: Vec<Vec<f64>> = encoder.matrices.iter().map(|m| vec![0.0; m.padded_len()]).collect();
+    for (parameter, own) in encoder.parameters.iter().zip(numbers) {
+        let memory = &mut packed[parameter.matrix];
+        let places = parameter.places(&encoder.matrices[parameter.matrix]);
+        places.zip(own).for_each(|(place, number)| memory[place] = number);
+    }
+    let plain = |(matrix, memory): (&Matrix, Vec<f64>)| {
         let (rows, cols) = (matrix.rows as usize, matrix.cols as usize);
         let padded = memory.chunks_exact(cols.next_multiple_of(4)).take(rows);
-        padded.flat_map(|row| row[..cols].iter().map(|v| f64::from(*v))).collect()
+        padded.flat_map(|row| row[..cols].iter().copied()).collect()
     };
-    encoder.matrices.iter().zip(&weights.pack(&encoder.parameters, &encoder.matrices)).map(plain).collect()
+    encoder.matrices.iter().zip(packed).map(plain).collect()
 }

@@ -5,17 +5,18 @@ use serde_json::json;
 use super::arguments::{Sweep, SweepCommand, SweepFile, SweepRun};
 use super::failure::{Failure, INTERRUPTED};
 use super::progress::Bar;
-use super::{advice, print};
+use super::{advice, crew, print, submit};
 use crate::gpu::{AdapterChoice, Gpu};
 use crate::ops::KernelChoice;
 use crate::report;
-use crate::sweep::{self, LOOKUP, PlannedRun, RunFailure, State, SweepError, SweepPlan, Table, Watcher};
+use crate::sweep::{self, LOOKUP, PlannedRun, RunFailure, State, SweepError, SweepPlan, Table, Tally, Watcher};
 use crate::train::{Observer, Progress};
 
 pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Sweep) -> Result<(), Failure> {
     match &arguments.command {
         SweepCommand::Plan(file) => plan(file),
         SweepCommand::Run(options) => work(adapter, kernel_choice, options),
+        SweepCommand::Submit(options) => submit::run(options),
         SweepCommand::Status(file) => status(file),
         SweepCommand::Collect(file) => collect(file),
     }
@@ -43,7 +44,7 @@ fn plan(file: &SweepFile) -> Result<(), Failure> {
 }
 
 /// Makes the tokens of the runs' text, where they are about text.
-fn prepare(plan: &SweepPlan) -> Result<(), Failure> {
+pub fn prepare(plan: &SweepPlan) -> Result<(), Failure> {
     match plan.examples {
         Some(_) => Ok(()),
         None => super::text::prepare(&plan.runs[0].resolved.config),
@@ -83,8 +84,23 @@ fn plan_text(plan: &SweepPlan) -> String {
 
 fn work(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &SweepRun) -> Result<(), Failure> {
     let plan = sweep::plan(&arguments.file.sweep)?;
+    plan.check_submitted()?;
     prepare(&plan).map_err(Failure::resumable)?;
-    let options = sweep::Options { fail_fast: arguments.fail_fast, retry_diverged: arguments.retry_diverged };
+    let mut crew = arguments.crew.clone();
+    if crew.is_none() && arguments.index.is_none() {
+        let workers = crew::plan(adapter, arguments.jobs.map(usize::from));
+        if workers.len() > 1 {
+            sweep::check(&plan)?;
+            let name = crew.insert(sweep::crew_name());
+            crew::work(&workers, name)?;
+        }
+    }
+    let options = sweep::Options {
+        fail_fast: arguments.fail_fast,
+        retry_diverged: arguments.retry_diverged,
+        crew,
+        only: arguments.index.map(|number| number as usize - 1),
+    };
     let open = || {
         let gpu = Gpu::open(adapter, crate::gpu::Options::default())?;
         print::note(&format!("{} on {}", plan.name, gpu.info().name));
@@ -95,6 +111,19 @@ fn work(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Sweep
     let tally = sweep::run(&plan, &open, kernel_choice, options, &watcher);
     watcher.bar.done();
     let tally = tally?;
+    // The page is about all runs, which one worker among others or one task of a queue need not see.
+    if arguments.crew.is_some() || arguments.index.is_some() {
+        if arguments.index.is_some() && arguments.file.json.json {
+            print::json(&json!({
+                "name": plan.name,
+                "runs": tally.runs,
+                "done": tally.done,
+                "claimed_elsewhere": tally.claimed_elsewhere,
+                "failed": tally.failed,
+            }))?;
+        }
+        return ended(&plan, &tally);
+    }
     let table = plan.collect()?;
     let (path, page) = publish(&plan, &table)?;
     match arguments.file.json.json {
@@ -127,6 +156,11 @@ fn work(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Sweep
             print::line(&format!("table {}\nreport {}", path.display(), page.display()))?;
         }
     }
+    ended(&plan, &tally)
+}
+
+/// The command's end by how the runs ended.
+fn ended(plan: &SweepPlan, tally: &Tally) -> Result<(), Failure> {
     // What runs begin with and the lookup table may have failed beside the plan's runs.
     let beside = tally.failed.iter().filter(|failed| plan.runs.iter().all(|run| run.id != failed.run)).count();
     match tally.failed.first() {
@@ -157,8 +191,17 @@ fn work(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Sweep
 fn status(file: &SweepFile) -> Result<(), Failure> {
     let plan = sweep::plan(&file.sweep)?;
     let all = plan.status();
+    // Folders are believed; what the queue says stands beside them.
+    let queued = submit::queued(&plan);
+    let of_queue = |i: usize| queued.as_ref()?.get(&(i + 1).checked_sub(plan.starts.len())?);
     if file.json.json {
-        return Ok(print::json(&json!({ "name": plan.name, "runs": all }))?);
+        let mut runs = serde_json::to_value(&all).map_err(std::io::Error::other)?;
+        for (i, run) in runs.as_array_mut().into_iter().flatten().enumerate() {
+            if let Some(said) = of_queue(i) {
+                run["queue"] = json!(said);
+            }
+        }
+        return Ok(print::json(&json!({ "name": plan.name, "runs": runs }))?);
     }
     let word = |state: State| match state {
         State::Done => "done",
@@ -168,16 +211,17 @@ fn status(file: &SweepFile) -> Result<(), Failure> {
         State::Missing => "missing",
     };
     let mut out = String::new();
-    for run in &all {
+    for (i, run) in all.iter().enumerate() {
         let steps = if run.steps > 0 { format!("step {}/{}  ", run.step, run.steps) } else { String::new() };
         out += &format!(
-            "{}  {:<8} {steps}{}/{} answers  {}, seed {}{}\n",
+            "{}  {:<8} {steps}{}/{} answers  {}, seed {}{}{}\n",
             run.run,
             word(run.state),
             run.answers,
             run.questions,
             run.label,
             run.seed,
+            of_queue(i).map_or(String::new(), |said| format!("  queue: {said}")),
             run.failure.as_ref().map_or(String::new(), |f| format!("  {}", f.lines().next().unwrap_or("")))
         );
     }

@@ -32,6 +32,13 @@ pub struct MeasureSection {
     /// Left out: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flatness: Option<FlatnessSection>,
+    /// The rise of the loss under noise on the weights: { sigma, scale, draws, sentences }. Left out: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub perturb: Option<PerturbSection>,
+    /// Quadratic learning coefficient and logarithm of the volume, of the Fisher matrix in the coordinates of the block
+    /// prior: { nbeta, gamma, sentences, probes, steps }. Left out: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volume: Option<VolumeSection>,
 }
 
 impl Default for MeasureSection {
@@ -44,6 +51,8 @@ impl Default for MeasureSection {
             noise: None,
             hessian_trace: None,
             flatness: None,
+            perturb: None,
+            volume: None,
         }
     }
 }
@@ -56,6 +65,8 @@ impl MeasureSection {
             noise: Some(NoiseSection::default()),
             hessian_trace: Some(HessianTraceSection::default()),
             flatness: Some(FlatnessSection::default()),
+            perturb: Some(PerturbSection::default()),
+            volume: Some(VolumeSection::default()),
             ..MeasureSection::default()
         }
     }
@@ -91,11 +102,15 @@ pub struct TopSection {
     pub tolerance: f64,
     /// The most Hessian-vector products.
     pub products: u32,
+    /// Begin at the eigenvectors of the measurement before: fewer products, and the same values to within the
+    /// tolerance. The first one of a run, and of a run that is resumed, begins at random.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub warm_start: bool,
 }
 
 impl Default for TopSection {
     fn default() -> Self {
-        TopSection { count: 1, sentences: 256, tolerance: 1e-2, products: 100 }
+        TopSection { count: 1, sentences: 256, tolerance: 1e-2, products: 100, warm_start: false }
     }
 }
 
@@ -147,6 +162,60 @@ impl Default for FlatnessSection {
     }
 }
 
+/// The noise on the weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PerturbSection {
+    /// Sizes of the noise; the tables and reports of sweeps show the rise at the last one.
+    pub sigma: Vec<f64>,
+    /// "tensor": the noise of a block is times its |w|. "plain": the same for all parameters.
+    pub scale: NoiseUnit,
+    /// Pairs of opposite noise.
+    pub draws: u32,
+    /// Number of held-out sentences; they are the first of the trace's, with their exact conditionals as labels where
+    /// these are known.
+    pub sentences: u32,
+}
+
+/// What the noise on a parameter is multiplied by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum NoiseUnit {
+    /// |w| of its block.
+    #[default]
+    Tensor,
+    /// 1.
+    Plain,
+}
+
+impl Default for PerturbSection {
+    fn default() -> Self {
+        PerturbSection { sigma: vec![0.003, 0.01, 0.03], scale: NoiseUnit::Tensor, draws: 8, sentences: 256 }
+    }
+}
+
+/// The quadratic coefficient and the volume.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct VolumeSection {
+    /// Inverse temperature.
+    pub nbeta: f64,
+    /// How narrow the prior is.
+    pub gamma: f64,
+    /// Number of held-out sentences; they are the first of the trace's.
+    pub sentences: u32,
+    /// Probe vectors of the density.
+    pub probes: u32,
+    /// Lanczos steps of each of them.
+    pub steps: u32,
+}
+
+impl Default for VolumeSection {
+    fn default() -> Self {
+        VolumeSection { nbeta: 1e4, gamma: 1e4, sentences: 256, probes: 4, steps: 30 }
+    }
+}
+
 /// The most sentences: all stay in the host's memory.
 const MOST: u32 = 1 << 20;
 
@@ -177,6 +246,28 @@ impl MeasureSection {
         }
         if let Some(flatness) = &self.flatness {
             within("flatness.sentences", flatness.sentences, 2, MOST)?;
+        }
+        if let Some(perturb) = &self.perturb {
+            within("perturb.sentences", perturb.sentences, 2, MOST)?;
+            within("perturb.draws", perturb.draws, 2, 4096)?;
+            let bad = |s: &f64| !(*s > 0.0 && s.is_finite());
+            let wrong = match perturb.sigma.as_slice() {
+                [] => Some("needs a size of the noise at least, as [0.01]".to_string()),
+                all => all.iter().find(|s| bad(s)).map(|s| format!("{s} must be above 0")),
+            };
+            if let Some(message) = wrong {
+                return Err(("measure.perturb.sigma".into(), message));
+            }
+        }
+        if let Some(volume) = &self.volume {
+            within("volume.sentences", volume.sentences, 2, MOST)?;
+            within("volume.probes", volume.probes, 2, 4096)?;
+            within("volume.steps", volume.steps, 1, 10_000)?;
+            for (key, value) in [("nbeta", volume.nbeta), ("gamma", volume.gamma)] {
+                if !(value > 0.0 && value.is_finite()) {
+                    return Err((format!("measure.volume.{key}"), format!("{value} must be above 0")));
+                }
+            }
         }
         Ok(())
     }

@@ -31,7 +31,10 @@ pub use identity::Names;
 pub use language::{LanguageKind, LanguageSection};
 pub(crate) use load::not_finite;
 pub use load::{ConfigError, Origin, Resolved, load};
-pub use measure::{FlatnessSection, HessianTraceSection, MeasureSection, NoiseSection, TopSection, TraceSection};
+pub use measure::{
+    FlatnessSection, HessianTraceSection, MeasureSection, NoiseSection, NoiseUnit, PerturbSection, TopSection,
+    TraceSection, VolumeSection,
+};
 pub use model::ModelSection;
 pub use objective::{
     EvaluateSection, LabelKind, LabelMix, MaskPolicy, ObjectiveKind, ObjectiveSection, PositionRange, Positions,

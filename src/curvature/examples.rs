@@ -20,6 +20,14 @@ pub trait Numbered {
     /// An interrupt.
     fn sentences(&self, numbers: Range<u64>) -> Result<Vec<Sentence>, Interrupted>;
 
+    /// The same with the exact conditionals as labels beside those that stood there; `None` where they are not known.
+    ///
+    /// # Errors
+    /// An interrupt.
+    fn exact_sentences(&self, _numbers: Range<u64>) -> Result<Option<Vec<Sentence>>, Interrupted> {
+        Ok(None)
+    }
+
     /// Tokens of the longest sentence.
     fn longest(&self) -> u32;
 
@@ -53,6 +61,17 @@ impl Examples<'_> {
         match self {
             Examples::These(sentences) | Examples::SampleOf(sentences) => Ok(sentences.to_vec()),
             Examples::Language { language, count, usual } => language.sentences(0..count.unwrap_or(*usual)),
+        }
+    }
+
+    /// The same of a language with its exact conditionals as labels; `None` where they are not known.
+    ///
+    /// # Errors
+    /// An interrupt.
+    pub fn exact(&self) -> Result<Option<Vec<Sentence>>, Interrupted> {
+        match self {
+            Examples::These(_) | Examples::SampleOf(_) => Ok(None),
+            Examples::Language { language, count, usual } => language.exact_sentences(0..count.unwrap_or(*usual)),
         }
     }
 

@@ -25,7 +25,9 @@ mod flatness;
 mod noise;
 mod operator;
 mod passes;
+mod posterior;
 mod refusal;
+mod sharpness;
 mod spectrum;
 mod trace;
 
@@ -36,7 +38,7 @@ pub use estimate::{
 pub use estimator::{CurvatureMatrix, Estimator, LabelSource, Named, Sampling, Unknown};
 pub use examples::{Examples, LossNormaliser, Numbered, Scope, Setting};
 pub use face::{Measure, TraceBuilder, unwatched};
-pub use flatness::{BlockFlatness, EmbeddedTraces, Flatness, FlatnessOptions, LeastTrace};
+pub use flatness::{BlockFlatness, EmbeddedTraces, Flatness, FlatnessOptions, LeastGauge, LeastTrace, PieceTraces};
 pub use noise::{
     Bartlett, BatchSharpness, Cluster, Comparison, ExampleTraces, GradientNoise, Gram, HessianTraces, MeanGradient,
     Noise, NoiseRequest, alignment, cluster_deviations, covariance_trace, deviations, gradient_noise,
@@ -46,12 +48,21 @@ pub use operator::{
     Block, Dense, Observe, Operator, ProbeKind, Probes, ProductSums, Progress, dot, norm, probe, probes,
 };
 pub use passes::{
-    Chunks, Cotangent, DrawnRows, FlatnessPass, FormPass, Forms, GradientOperator, Gradients, GramPass, Matrix,
-    ModelOperator, Moment, NormPass, ProductPass, Subject, Term, VectorLayout, WeightedPass, uncertainty,
+    Chunks, Cotangent, DrawnGradients, DrawnRows, FlatnessPass, FormPass, Forms, GradientOperator, Gradients, GramPass,
+    Matrix, ModelOperator, Moment, NormPass, ProductPass, Subject, Term, VectorLayout, WeightedPass, uncertainty,
+};
+pub use posterior::{
+    Chain, ChainOptions, Chains, Coefficient, CoefficientRequest, Conditioned, Doubt, LearningCoefficient, Mixing,
+    ModelTarget, Point, Prior, Quadratic, Scaled, SpectralSum, Target, learning_coefficient, sample,
 };
 pub use refusal::Refusal;
+pub use sharpness::{
+    CRITICAL_TOLERANCE, GROUPS, LossesAt, MovedLosses, NoCritical, NoiseScale, OptimizerState, Perturbation,
+    PerturbationOptions, ScaledOperator, SharpnessAlong, SqrtDiagonal, critical_step, noise_curve,
+};
 pub use spectrum::{
     Density, Eigenpairs, Lanczos, LogDensity, Quadrature, QuadratureOptions, quadrature, top_eigenpairs,
+    top_eigenpairs_from,
 };
 pub use trace::{
     Balanced, Conventions, ConventionsOptions, Design, Designed, DesignedTrace, Drawing, DrawnTrace, HutchPlusPlus,

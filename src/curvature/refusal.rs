@@ -37,6 +37,12 @@ pub enum Refusal {
         /// One that is left out.
         name: String,
     },
+    /// A prior by blocks that are all of zeros.
+    #[error("every block of parameters that takes part is 0 throughout: a prior by their norms leaves nothing free")]
+    NoScale,
+    /// Too little for two halves of two chains.
+    #[error("a learning coefficient needs at least 2 chains and 4 steps of each")]
+    FewChains,
     /// Every parameter was left out.
     #[error("no parameter takes part")]
     NoParameter,
@@ -170,6 +176,15 @@ pub enum Refusal {
         /// So many at most.
         most: u64,
     },
+    /// Sizes of the noise on the weights.
+    #[error("noise needs sizes sigma, each above 0")]
+    NoiseSizes,
+    /// A direction of length 0.
+    #[error("the update is 0 everywhere, or not finite: there is no direction to measure along")]
+    NoDirection,
+    /// Moments of another optimiser or model.
+    #[error("the optimiser's moments are not those of its rule and of this model")]
+    OtherMoments,
     /// The length of a step along a gradient.
     #[error("a step of length {0}: it must be positive")]
     StepLength(f64),

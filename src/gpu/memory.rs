@@ -76,8 +76,8 @@ pub(super) struct Block {
 }
 
 /// A range of device memory, copied as one, and bound as one or, where it is larger than a binding may be, in
-/// [windows](Buffer::window). Clones share the memory; whatever a program has bound of it lives on with the program when
-/// all clones are gone.
+/// [windows](Buffer::window). Clones share the memory; whatever a program has bound of it lives on with the program
+/// when all clones are gone.
 #[derive(Clone)]
 pub struct Buffer {
     block: Arc<Block>,
@@ -131,6 +131,18 @@ impl Buffer {
         }
         let (offset, bytes) = (self.offset + bytes.start, bytes.end - bytes.start);
         Buffer { block: self.block.clone(), offset, bytes, image: None }
+    }
+
+    /// The least range of bytes that holds several buffers of one allocation; `None` where they lie in several, or
+    /// where there are none.
+    pub(crate) fn spanning(buffers: &[&Buffer]) -> Option<Buffer> {
+        let first = buffers.first()?;
+        if buffers.iter().any(|other| !first.same_block(other)) {
+            return None;
+        }
+        let offset = buffers.iter().map(|b| b.offset).min()?;
+        let end = buffers.iter().map(|b| b.offset + b.bytes).max()?;
+        Some(Buffer { block: first.block.clone(), offset, bytes: end - offset, image: None })
     }
 
     /// Whether both lie in the same allocation (one dispatch must not read one and write the other).

@@ -1,9 +1,10 @@
 //! A graph on an adapter: memory by liveness, every node turned into dispatches, all bound once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use super::{Graph, TensorId, fit};
-use crate::gpu::{Buffer, Dispatch, Gpu, GpuError, Program, Step};
+use super::{Graph, Node, TensorId, fit};
+use crate::gpu::{Buffer, Count, Dispatch, Gpu, GpuError, Program, Step};
+use crate::ops::late_sums::{self, LateSum};
 use crate::ops::windows::Room;
 use crate::ops::{BatchBuffers, Device, Dims, Emit, Family, Lowering, Role, Scratch, Sizes, Variants};
 
@@ -16,6 +17,10 @@ pub struct MemoryPlan {
     pub slot_of: HashMap<TensorId, usize>,
     /// Slots of each node's scratch memory, with what it takes of them.
     pub scratch: Vec<Vec<(Scratch, usize, u64)>>,
+    /// Where scratch memory of a node lies among the sums that are added up behind the last node: (first byte, bytes).
+    pub late: HashMap<(usize, Scratch), (u64, u64)>,
+    /// Bytes of these.
+    pub late_bytes: u64,
     /// What the tensors would take without reuse.
     pub unshared: u64,
     /// Bytes that are there for scratch memory alone: what the plan would do without if no node needed any.
@@ -55,8 +60,16 @@ impl MemoryPlan {
         for id in keep {
             last_use.insert(*id, usize::MAX);
         }
-        let mut plan =
-            MemoryPlan { slots: vec![], slot_of: HashMap::new(), scratch: vec![], unshared: 0, workspace: 0 };
+        let read: HashSet<TensorId> = graph.nodes().iter().flat_map(|n| n.reads().copied()).collect();
+        let mut plan = MemoryPlan {
+            slots: vec![],
+            slot_of: HashMap::new(),
+            scratch: vec![],
+            late: HashMap::new(),
+            late_bytes: 0,
+            unshared: 0,
+            workspace: 0,
+        };
         let mut free: Vec<usize> = vec![];
         for (n, node) in graph.nodes().iter().enumerate() {
             for id in node.outputs.iter().filter(|id| !outside(**id)) {
@@ -65,6 +78,9 @@ impl MemoryPlan {
             }
             let mut wanted = node.scratch(&Sizes { graph, dims, variants });
             wanted.truncate(if scratch { usize::MAX } else { 0 });
+            if waits(graph, node, outside, &read) {
+                plan.put_off(n, &mut wanted);
+            }
             let scratch: Vec<(Scratch, usize, u64)> =
                 wanted.into_iter().map(|(piece, bytes)| (piece, plan.take(bytes, &mut free), bytes)).collect();
             free.extend(scratch.iter().map(|(_, slot, _)| slot));
@@ -80,6 +96,20 @@ impl MemoryPlan {
             }
         }
         plan
+    }
+
+    /// Takes the scratch memory of a node that may wait, where it is small, out of what it wants while it runs.
+    fn put_off(&mut self, node: usize, wanted: &mut Vec<(Scratch, u64)>) {
+        let bytes = |(_, bytes): &(Scratch, u64)| bytes.next_multiple_of(LATE_ALIGNMENT);
+        let whole: u64 = wanted.iter().map(bytes).sum();
+        let sums = wanted.iter().all(|(piece, _)| late_sums::may_wait(*piece));
+        if !sums || whole == 0 || whole > MOST_LATE_OF_NODE || self.late_bytes + whole > MOST_LATE {
+            return;
+        }
+        for piece in wanted.drain(..) {
+            self.late.insert((node, piece.0), (self.late_bytes, piece.1));
+            self.late_bytes += bytes(&piece);
+        }
     }
 
     /// The smallest free slot that is large enough, else the largest free one made larger, else a new one.
@@ -100,10 +130,27 @@ impl MemoryPlan {
         }
     }
 
-    /// Bytes of all slots.
+    /// Bytes of all slots, and of the sums that wait.
     pub fn bytes(&self) -> u64 {
-        self.slots.iter().sum()
+        self.slots.iter().sum::<u64>() + self.late_bytes
     }
+}
+
+/// Where buffers within an allocation may begin, on any adapter.
+const LATE_ALIGNMENT: u64 = 256;
+/// Bytes of the sums of one node that are worth a dispatch less: they are not in the caches any more when they are
+/// added up, and their memory serves nobody else.
+const MOST_LATE_OF_NODE: u64 = 1 << 20;
+/// Bytes of all sums that wait.
+const MOST_LATE: u64 = 16 << 20;
+
+/// Whether the sums over rows of a node may be added up behind the last node: their results are gradients that lie
+/// outside of the plan, without probes, and no node reads them.
+fn waits(graph: &Graph, node: &Node, outside: &dyn Fn(TensorId) -> bool, read: &HashSet<TensorId>) -> bool {
+    let sum = |id: &&TensorId| matches!(graph.tensor(**id).rows, Count::Fixed(_));
+    let fits = |id: &TensorId| outside(*id) && !read.contains(id) && !graph.tensor(*id).probes;
+    let mut sums = node.outputs.iter().filter(sum).peekable();
+    sums.peek().is_some() && sums.all(fits) && node.addend.as_ref().filter(sum).is_none()
 }
 
 /// A graph ready to run.
@@ -180,6 +227,16 @@ impl ExecutionPlan {
             .map(|(i, bytes)| gpu.buffer(&format!("activations {i}"), *bytes))
             .collect::<Result<_, _>>()?;
         let limit = Room::of(gpu).binding;
+        let late_memory = match memory.late_bytes {
+            0 => None,
+            bytes => Some(gpu.buffer("sums", bytes)?),
+        };
+        let add_up = |late: Vec<LateSum>| -> Vec<Dispatch> {
+            late_memory
+                .as_ref()
+                .map_or(vec![], |memory| late_sums::dispatches(late, &|part| memory.window(part), limit))
+        };
+        let mut late: Vec<LateSum> = Vec::new();
         // A slot can be too large to be bound for the sake of another tensor, which is bound in windows.
         let part = |slot: usize, bytes: u64| match slots[slot].bytes() > limit && bytes <= limit {
             true => slots[slot].window(0..bytes.max(16)),
@@ -198,9 +255,15 @@ impl ExecutionPlan {
         let mut first = 0;
         for (n, node) in graph.nodes().iter().enumerate() {
             if n == boundary {
+                dispatches.extend(add_up(std::mem::take(&mut late)));
+                families.resize(dispatches.len(), None);
                 first = dispatches.len();
             }
+            let late_piece = |piece: Scratch| memory.late.get(&(n, piece)).map(|(first, _)| *first);
             let scratch = |piece: Scratch| {
+                if let Some((first, bytes)) = memory.late.get(&(n, piece)) {
+                    return late_memory.as_ref().map(|memory| memory.window(*first..first + bytes));
+                }
                 let found = memory.scratch[n].iter().find(|(own, ..)| *own == piece);
                 found.map(|(_, slot, bytes)| part(*slot, *bytes))
             };
@@ -213,12 +276,17 @@ impl ExecutionPlan {
                 buffers: &find,
                 window: &Buffer::window,
                 scratch: &scratch,
+                late: &late_piece,
+                sums: Vec::new(),
                 out: Vec::new(),
             };
             node.operation().lower(node, &mut cx);
             dispatches.append(&mut cx.out);
+            late.append(&mut cx.sums);
             families.resize(dispatches.len(), node.operation().family(node.rule));
         }
+        dispatches.extend(add_up(late));
+        families.resize(dispatches.len(), None);
         let probes = match boundary < graph.nodes().len() {
             true => Some(Program::new(gpu, dispatches.split_off(first))?),
             false => None,
@@ -279,32 +347,41 @@ impl Graph {
 }
 
 /// The dispatches that a graph becomes, on stand-ins for the memory of its tensors: to count them, and to look at their
-/// kernels.
+/// kernels. `outside` tells of tensors with memory of their own in which allocation they lie.
 pub fn dispatches(
     gpu: &Gpu,
     graph: &Graph,
     dims: Dims,
     variants: &Variants,
     layout: &crate::ops::batch::BatchLayout,
+    outside: &dyn Fn(TensorId) -> Option<usize>,
 ) -> Result<Vec<Dispatch>, GpuError> {
     let one = Dims { rows: 1, masked: 1, sentences: 1, probes: 1 };
     let batch = BatchBuffers::new(gpu, &one, layout, variants, 4, false)?;
     let stand_in = gpu.buffer("a stand-in", 256)?;
+    let count = graph.tensors().filter_map(|(id, _)| outside(id)).max().map_or(0, |most| most + 1);
+    let allocations: Vec<Buffer> = (0..count).map(|_| gpu.buffer("a stand-in", 256)).collect::<Result<_, _>>()?;
+    let memory = MemoryPlan::new(graph, &dims, variants, &|id| outside(id).is_some(), &[]);
     let mut all = Vec::new();
-    for node in graph.nodes() {
+    let mut late = Vec::new();
+    for (n, node) in graph.nodes().iter().enumerate() {
         let mut cx = Lowering {
             graph,
             dims: &dims,
             variants,
             batch: &batch,
             room: Room::of(gpu),
-            buffers: &|_| stand_in.clone(),
+            buffers: &|id| outside(id).map_or(&stand_in, |number| &allocations[number]).clone(),
             window: &|_, _| stand_in.clone(),
             scratch: &|_| Some(stand_in.clone()),
+            late: &|piece| memory.late.get(&(n, piece)).map(|(first, _)| *first),
+            sums: Vec::new(),
             out: Vec::new(),
         };
         node.operation().lower(node, &mut cx);
         all.append(&mut cx.out);
+        late.append(&mut cx.sums);
     }
+    all.extend(late_sums::dispatches(late, &|_| stand_in.clone(), Room::of(gpu).binding));
     Ok(all)
 }

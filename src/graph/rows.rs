@@ -18,15 +18,18 @@ fn gathers(node: &Node) -> bool {
 
 impl Graph {
     /// Takes the masked rows as early as they can be taken: of a layer's operations that work row by row and lead to
-    /// nothing but masked rows. Their results then have masked rows only. The numbers are the same; for forward graphs
-    /// without dropout, whose random numbers hang on the place of a row.
+    /// nothing but masked rows. Their results then have masked rows only. The numbers are the same but for what dropout
+    /// drops, since its random numbers hang on the place of a row. For forward graphs.
     pub fn gather_early(&mut self) {
         let mut whole: HashSet<TensorId> = HashSet::new();
         for node in self.nodes().iter().rev() {
             let all = match node {
                 node if gathers(node) => false,
                 node if by_row(node) => node.outputs.iter().any(|o| whole.contains(o)),
-                _ => true,
+                node => {
+                    whole.extend(&node.outputs);
+                    true
+                }
             };
             if all {
                 whole.extend(node.reads());
@@ -104,6 +107,10 @@ mod tests {
             assert_eq!(rows(&before), [each, each, head].concat());
             assert_eq!(rows(&after), [each, last, head].concat());
             assert_eq!(after.tensor(early.logits).rows, m);
+            // What is gathered already stays as it is.
+            let mut twice = early.clone();
+            twice.graph.gather_early();
+            assert_eq!(format!("{:?}", twice.graph), format!("{:?}", early.graph));
         }
     }
 }

@@ -166,10 +166,15 @@ impl Encoder {
         self.parameters.iter().position(|p| p.role == role)
     }
 
+    /// Rows of the tables of words, positions and segments; 0 of those that it has not.
+    pub fn table_rows(&self) -> [u32; 3] {
+        self.config.kind.family().tables(&self.config)
+    }
+
     /// How batches for this model are laid out.
     pub fn batch_layout(&self, variants: &Variants) -> BatchLayout {
         BatchLayout {
-            tables: self.config.kind.family().tables(&self.config),
+            tables: self.table_rows(),
             first_position: self.config.first_position(),
             segment: variants.sums().segment,
         }

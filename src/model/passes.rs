@@ -5,8 +5,9 @@ use super::on_device::Model;
 use super::recipe::{Bound, Given, Recipe};
 use super::store::Arena;
 use crate::gpu::{GpuError, Stamp, Step};
-use crate::graph::{Dims, MemoryPlan, TensorId};
+use crate::graph::{Dims, Emit, MemoryPlan, TensorId};
 use crate::ops::batch::{BatchLayout, Sentence};
+use crate::ops::counts::MASKED;
 use crate::ops::{Batch, Family, Labels};
 
 /// The loss of one masked position.
@@ -44,19 +45,30 @@ pub struct ForwardPass {
 impl Recipe {
     /// The losses of an encoder, [masked, 4]: (recipe, losses). What is in `exports` stays readable too.
     pub fn forward(encoder: &Encoder, labels: Labels, exports: &[TensorId]) -> (Recipe, TensorId) {
-        let (graph, loss) = encoder.with_loss(labels);
+        let of_masked_rows = |id: &TensorId| encoder.graph.tensor(*id).rows == MASKED;
+        let (graph, loss) = match exports.iter().all(of_masked_rows) {
+            true => gathering(encoder).with_loss(labels),
+            false => encoder.with_loss(labels),
+        };
         (Recipe::new(graph, encoder, labels).keep(&[loss]).keep(exports), loss)
     }
 
     /// The gradient of an encoder's mean loss, in an arena: (recipe, losses [masked, 4]).
     pub fn gradient(encoder: &Encoder, labels: Labels) -> (Recipe, TensorId) {
-        let (mut graph, loss, weight, gradients) = encoder.with_gradient(labels);
+        let (mut graph, loss, weight, gradients) = gathering(encoder).with_gradient(labels);
         let keep: Vec<TensorId> = gradients.iter().copied().chain([loss]).collect();
         graph.prune(&keep);
         graph.fuse();
         let recipe = Recipe::new(graph, encoder, labels).give(Given::Weight, [weight]).keep(&[loss]);
         (recipe.give(Given::Gradient("the gradient"), gradients), loss)
     }
+}
+
+/// The encoder with masked rows alone wherever no other is read.
+fn gathering(encoder: &Encoder) -> Encoder {
+    let mut encoder = encoder.clone();
+    encoder.graph.gather_early();
+    encoder
 }
 
 /// Bytes that a forward pass takes of the adapter at most, where nobody says how large batches are.

@@ -110,7 +110,19 @@ impl Recipe {
     /// What the adapter says.
     pub fn dispatches(&self, model: &Model, dims: &Dims) -> Result<usize, GpuError> {
         let layout = model.encoder.batch_layout(model.variants());
-        Ok(crate::graph::dispatches(model.gpu(), &self.graph, *dims, model.variants(), &layout)?.len())
+        // An arena has matrices with weight decay apart from the others; what else lies outside is never summed late
+        // with them.
+        let mut matrices = model.encoder.matrices.iter();
+        let mut allocations: HashMap<TensorId, usize> = HashMap::new();
+        for (id, given) in &self.given {
+            let number = match given {
+                Given::Gradient(_) => matrices.next().map_or(0, |m| 1 + usize::from(m.decay)),
+                _ => 0,
+            };
+            allocations.insert(*id, number);
+        }
+        let allocation = |id: TensorId| allocations.get(&id).copied();
+        Ok(crate::graph::dispatches(model.gpu(), &self.graph, *dims, model.variants(), &layout, &allocation)?.len())
     }
 
     /// Bytes that the plan takes of the adapter beside parameters and the caller's memory: activations, batch, what it

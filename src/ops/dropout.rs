@@ -37,6 +37,12 @@ impl Operation for Dropout {
         None
     }
 
+    /// Which numbers are dropped hangs on the place of a row among the rows that are computed: of masked rows alone
+    /// others are, as independent of each other as before.
+    fn by_row(&self) -> bool {
+        true
+    }
+
     fn lower(&self, node: &Node, cx: &mut Lowering<'_>) {
         let ([x], [out]) = (node.inputs(), node.outputs());
         let (code, fixed) = cx.count(out);

@@ -6,8 +6,8 @@ use std::iter::once;
 use super::counts::ROWS;
 use super::operation::{self, no_rule};
 use super::{
-    Adjoints, Family, GradientRows, GradientSource, Lowering, Node, Operation, OutputShape, Rule, Scratch, Sizes,
-    Tangents, Tensor, TensorId, call,
+    Adjoints, Dims, Family, GradientRows, GradientSource, Lowering, Node, Operation, OutputShape, Rule, Scratch, Sizes,
+    Tangents, Tensor, TensorId, Variants, call, column_sum, reduce,
 };
 use crate::gpu::{Count, Grid};
 use crate::kernels::embedding as kernel;
@@ -43,6 +43,19 @@ pub fn most_segments(rows: u32, targets: u32, segment: u32) -> u32 {
 /// Bits of the kernel's `uses`: the words' table takes part; what comes out is added to what is there.
 const WORDS: u32 = 1;
 const ONTO: u32 = 8;
+
+/// Segments that one invocation adds up alone at most: a dispatch less, where a batch is small.
+const MOST_SEGMENTS: u32 = 16;
+
+/// How the gradient of a table is made.
+enum Way {
+    /// Its only row is the sum of all.
+    Sum,
+    /// An invocation goes over all that is a table row's.
+    Whole,
+    /// Segments first, then their sums.
+    Segments,
+}
 
 /// The sums of a table row's segments.
 const SEGMENTS: Scratch = Scratch("segments");
@@ -114,7 +127,12 @@ impl Operation for Embedding {
 
     fn scratch(&self, node: &Node, sizes: &Sizes<'_>) -> Vec<(Scratch, u64)> {
         let Rule::Vjp(table) = node.rule else { return vec![] };
-        let [y_bar] = node.inputs();
+        let ([y_bar], [out]) = (node.inputs(), node.outputs());
+        match self.way(usize::from(table), node, sizes.dims, sizes.variants) {
+            Way::Sum => return vec![(column_sum::SUMS, reduce::column_workspace(sizes, y_bar, out))],
+            Way::Whole => return vec![],
+            Way::Segments => {}
+        }
         let segments = most_segments(sizes.dims.rows, self.rows[usize::from(table)], sizes.variants.sums().segment);
         let size4 = u64::from(segments) * u64::from(sizes.tensor(y_bar).cols4());
         vec![(SEGMENTS, size4 * 16 * u64::from(sizes.layers(y_bar)))]
@@ -132,7 +150,14 @@ impl Operation for Embedding {
 
     fn lower(&self, node: &Node, cx: &mut Lowering<'_>) {
         match node.rule {
-            Rule::Vjp(table) => self.lower_scatter(usize::from(table), node, cx),
+            Rule::Vjp(table) => {
+                let table = usize::from(table);
+                match self.way(table, node, cx.dims, cx.variants) {
+                    Way::Sum => column_sum::lower_sum(cx, node.inputs[0], node.outputs[0]),
+                    Way::Whole => self.lower_whole(table, node, cx),
+                    Way::Segments => self.lower_scatter(table, node, cx),
+                }
+            }
             _ => self.lower_sum(node, cx),
         }
     }
@@ -173,7 +198,44 @@ impl Embedding {
         }
     }
 
-    /// The gradient of a table.
+    /// How the gradient of a table is made.
+    fn way(&self, table: usize, node: &Node, dims: &Dims, variants: &Variants) -> Way {
+        match self.rows[table] {
+            1 if node.addend.is_none() => Way::Sum,
+            _ if dims.rows <= MOST_SEGMENTS * variants.sums().segment => Way::Whole,
+            _ => Way::Segments,
+        }
+    }
+
+    /// The gradient of a table whose rows are summed at once.
+    fn lower_whole(&self, table: usize, node: &Node, cx: &mut Lowering<'_>) {
+        let ([y_bar], [out]) = (node.inputs(), node.outputs());
+        let (index, rows, cols4) = (cx.batch.table(table).clone(), self.rows[table], cx.cols4(y_bar));
+        for window in cx.windows(out) {
+            let targets = window.end.min(rows) - window.start;
+            let whole = kernel::Whole {
+                y_bar: cx.buffer(y_bar),
+                list: index.list.clone(),
+                bounds: index.bounds.clone(),
+                starts: index.starts.clone(),
+                out: cx.rows_of(out, &window),
+                onto: node.addend.map(|id| cx.rows_of(id, &window)),
+                params: kernel::Params {
+                    cols4,
+                    targets,
+                    first: window.start,
+                    in_layer: cx.layer(y_bar),
+                    out_layer: cx.layer(out),
+                    ..Default::default()
+                },
+                constants: kernel::Constants { addend: node.addend.is_some() },
+            };
+            let size = Count::Fixed(targets * cols4);
+            cx.push(whole, cx.name(out), Grid { count: size, unit: 64, columns: 1, layers: cx.layers(y_bar) });
+        }
+    }
+
+    /// The gradient of a table whose rows are summed in segments.
     fn lower_scatter(&self, table: usize, node: &Node, cx: &mut Lowering<'_>) {
         let ([y_bar], [out]) = (node.inputs(), node.outputs());
         let (index, rows) = (cx.batch.table(table).clone(), self.rows[table]);

@@ -45,17 +45,31 @@ pub enum Epilogue {
     Times,
     /// ⟨C, z⟩ of every four columns in place of C, [m, n / 4]; z being the last input.
     Dot,
+    /// A second output C · f(z), z being the last input: what a gate lets through.
+    Gate(Activation),
+    /// Its reverse rule, C being the gradient of what went through: C · f(z), and a second output C · u · f'(z); u and
+    /// z being the last inputs.
+    GateVjp(Activation),
 }
 
 impl Epilogue {
-    /// Whether it reads another matrix.
-    pub(super) fn reads(self) -> bool {
-        matches!(self, Epilogue::Slope(_) | Epilogue::Times | Epilogue::Dot)
+    /// Matrices that it reads.
+    fn reads(self) -> usize {
+        match self {
+            Epilogue::None | Epilogue::Activation(_) => 0,
+            Epilogue::Slope(_) | Epilogue::Times | Epilogue::Dot | Epilogue::Gate(_) => 1,
+            Epilogue::GateVjp(_) => 2,
+        }
+    }
+
+    /// Whether it gives a second matrix.
+    pub(super) fn gives_two(self) -> bool {
+        matches!(self, Epilogue::Activation(_) | Epilogue::Gate(_) | Epilogue::GateVjp(_))
     }
 }
 
-/// A product. Inputs: A, B, then bias [1, n] and z [m, n] where they are asked for. Its reverse rules are products in
-/// other layouts, and so no rules of their own: they are planned and fused as any other.
+/// A product. Inputs: A, B, then bias [1, n] and the epilogue's matrices [m, n] where they are asked for. Its reverse
+/// rules are products in other layouts, and so no rules of their own: they are planned and fused as any other.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Linear {
     /// Which of A and B is transposed.
@@ -91,7 +105,7 @@ impl Operation for Linear {
         if rule != Rule::Forward {
             no_rule(self, rule);
         }
-        let wanted = 2 + usize::from(self.bias) + usize::from(self.epilogue.reads());
+        let wanted = 2 + usize::from(self.bias) + self.epilogue.reads();
         assert_eq!(inputs.len(), wanted, "linear: tensors of a product with what it adds and reads");
         let (a, b) = (inputs[0], inputs[1]);
         let fixed = |t: &Tensor| match t.rows {
@@ -120,7 +134,7 @@ impl Operation for Linear {
             return vec![("", rows, cols.div_ceil(4), probes)];
         }
         let mut outputs = vec![("", rows, cols, probes)];
-        if let Epilogue::Activation(_) = self.epilogue {
+        if self.epilogue.gives_two() {
             outputs.push(("activation", rows, cols, probes));
         }
         if self.sums {
@@ -214,7 +228,13 @@ impl Linear {
         self.bias.then(|| node.inputs[2])
     }
 
+    /// z.
     pub(super) fn epilogue_input(&self, node: &Node) -> Option<TensorId> {
-        self.epilogue.reads().then(|| node.inputs[node.inputs.len() - 1])
+        (self.epilogue.reads() > 0).then(|| node.inputs[node.inputs.len() - 1])
+    }
+
+    /// u of a gate's reverse rule.
+    pub(super) fn gated_input(&self, node: &Node) -> Option<TensorId> {
+        (self.epilogue.reads() > 1).then(|| node.inputs[node.inputs.len() - 2])
     }
 }

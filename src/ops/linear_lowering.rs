@@ -12,7 +12,7 @@ use crate::gpu::Grid;
 use crate::kernels::linear as kernel;
 
 /// The splits' sums of a product over rows.
-const SPLITS: Scratch = Scratch("splits");
+pub(super) const SPLITS: Scratch = Scratch("splits");
 
 /// What one workgroup computes.
 struct Shape {
@@ -120,16 +120,20 @@ impl Linear {
             Epilogue::Slope(f) => (2, Some(f)),
             Epilogue::Dot => (3, None),
             Epilogue::Times => (4, None),
+            Epilogue::Gate(f) => (5, Some(f)),
+            Epilogue::GateVjp(f) => (6, Some(f)),
         };
+        // A gate's reverse rule has no bias, and the kernel no binding to spare.
+        let beside = bias.or(self.gated_input(node));
         let layer = |id: Option<TensorId>| id.map_or(0, |id| cx.layer(id));
         let product = kernel::Forward {
             a: cx.buffer(a),
             b: cx.rows_of(b, &rows_of_b),
-            bias: bias.map(|id| cx.buffer(id)),
+            bias: beside.map(|id| cx.buffer(id)),
             addend: addend.map(|id| cx.buffer(id)),
             z: z.map(|id| cx.buffer(id)),
             out: (!dot).then(|| cx.buffer(out)),
-            act: matches!(self.epilogue, Epilogue::Activation(_)).then(|| cx.buffer(node.outputs[1])),
+            act: self.epilogue.gives_two().then(|| cx.buffer(node.outputs[1])),
             terms: dot.then(|| cx.buffer(out)),
             params: kernel::Params {
                 m_code: rows.code(),
@@ -145,7 +149,7 @@ impl Linear {
                 a_layer: cx.layer(a),
                 b_layer: cx.layer(b),
                 c_layer: cx.layer(out),
-                bias_layer: layer(bias),
+                bias_layer: layer(beside),
                 z_layer: layer(z),
                 terms_stride: if z.is_some() { 4 * cx.cols4(out) } else { 0 },
                 ..Default::default()

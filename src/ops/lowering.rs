@@ -3,6 +3,7 @@
 use std::iter::once;
 use std::ops::Range;
 
+use super::late_sums::LateSum;
 use super::windows::Room;
 use super::{BatchBuffers, Dims, Emit, Node, TensorId, Variants};
 use crate::gpu::{Buffer, Count, Dispatch, Grid, Kernel, KernelFile, Launch};
@@ -26,6 +27,10 @@ pub struct Lowering<'a> {
     /// The range of a buffer's bytes; a stand-in stands for each.
     pub(crate) window: &'a dyn Fn(&Buffer, Range<u64>) -> Buffer,
     pub(crate) scratch: &'a dyn Fn(Scratch) -> Option<Buffer>,
+    /// First byte of a piece of this node's scratch memory among the sums that wait to the end of the plan, if it does.
+    pub(crate) late: &'a dyn Fn(Scratch) -> Option<u64>,
+    /// Those that this node leaves.
+    pub(crate) sums: Vec<LateSum>,
     pub(crate) out: Vec<Dispatch>,
 }
 

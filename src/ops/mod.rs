@@ -40,6 +40,7 @@ pub(crate) mod gather;
 pub(crate) mod ghost_gram;
 pub(crate) mod ghost_norm;
 mod ir;
+pub(crate) mod late_sums;
 pub(crate) mod layer_norm;
 mod layer_norm_scale;
 mod layer_norm_tangent;

@@ -1,5 +1,6 @@
 //! Sums of blocks of rows, added up in order: the second half of every long sum. Shader: `shaders/reduce.wgsl`.
 
+use super::late_sums::LateSum;
 use super::{Dims, Family, LinearVariant, Lowering, Scratch, Sizes, TensorId};
 use crate::gpu::{Buffer, Count, Grid};
 use crate::kernels::reduce as kernel;
@@ -15,6 +16,7 @@ pub(super) struct Blocks {
     out: TensorId,
     addend: Option<TensorId>,
     single: bool,
+    scratch: Scratch,
 }
 
 /// Bytes of workspace for sums of `size4` vec4 over blocks of `rows`, 0 when one block holds them all.
@@ -52,7 +54,7 @@ pub(super) fn blocks(
     let single = workspace(cx.dims, rows, block, size4, 1, addend.is_some()) == 0;
     let target = if single { cx.buffer(out) } else { cx.scratch(scratch) };
     let layer = if single { cx.layer(out) } else { count * size4 as u32 };
-    Blocks { target, layer, rows, block, size4: size4 as u32, out, addend, single }
+    Blocks { target, layer, rows, block, size4: size4 as u32, out, addend, single, scratch }
 }
 
 impl Blocks {
@@ -69,8 +71,26 @@ impl Blocks {
         self.add_up(also, cx);
     }
 
+    /// The same at the end of the plan.
+    fn late(&self, cx: &Lowering<'_>, first: u64) -> LateSum {
+        let blocks = u64::from(cx.dims.capacity(self.rows).div_ceil(self.block));
+        let part = first..first + blocks * u64::from(self.size4) * 16;
+        LateSum { out: cx.buffer(self.out), part, size4: self.size4, rows: self.rows, block: self.block }
+    }
+
     fn add_up(self, also: Option<Blocks>, cx: &mut Lowering<'_>) {
         if self.single {
+            return;
+        }
+        if let Some(first) = (cx.late)(self.scratch) {
+            assert!(self.addend.is_none(), "an addend may be gone when late sums are added up");
+            let late = self.late(cx, first);
+            cx.sums.push(late);
+            if let Some(also) = also {
+                let first = (cx.late)(also.scratch).expect("the sums of a node wait together");
+                let late = also.late(cx, first);
+                cx.sums.push(late);
+            }
             return;
         }
         let constants = kernel::Constants { addend: self.addend.is_some(), also: also.is_some() };

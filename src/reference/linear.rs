@@ -65,6 +65,15 @@ impl Twin for Linear {
             Epilogue::Dot => vec![sums_of_four(&with(&|c, z| c * z), inputs.cols(last))],
             Epilogue::Times => vec![with(&|c, z| c * z)],
             Epilogue::Slope(f) => vec![with(&|c, z| c * activation::slope(f, z))],
+            Epilogue::Gate(f) => {
+                let through = with(&|c, z| c * activation::forward(f, z));
+                vec![c, through]
+            }
+            Epilogue::GateVjp(f) => {
+                let rows = c.iter().zip(inputs.of(last - 1)).zip(inputs.of(last));
+                let of_gate = rows.map(|((c, u), z)| c * u * activation::slope(f, *z)).collect();
+                vec![with(&|c, z| c * activation::forward(f, z)), of_gate]
+            }
         }
     }
 

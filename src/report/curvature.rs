@@ -49,6 +49,7 @@ pub fn figures(run: &Run) -> String {
         line(run, "scale-free trace", |m| Some((m.scale_free_trace?, m.scale_free_trace_standard_error))),
         line(run, "relative flatness", |m| Some((m.relative_flatness?, m.relative_flatness_standard_error))),
     ];
+    let rise = vec![line(run, "at the last size", |m| m.last_rise().map(|(rise, error)| (rise, Some(error))))];
     let bartlett = vec![
         line(run, "Tr Σ / Tr F", |m| {
             let b = m.bartlett.as_ref()?;
@@ -64,6 +65,7 @@ pub fn figures(run: &Run) -> String {
         figure("Largest eigenvalue", "nats / weight²", top, None),
         figure("Gradient noise", "nats² / weight²", noise, None),
         figure("Flatness without scale", "nats", flatness, None),
+        figure("Rise under noise on the weights", "nats", rise, None),
         figure("Bartlett's ratios", "ratio", bartlett, Some(("where the model is the language".into(), 1.0))),
     ]
     .into_iter()

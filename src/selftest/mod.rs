@@ -17,6 +17,7 @@
 mod cases;
 mod differences;
 mod graphs;
+mod roofline;
 mod setting;
 mod timing;
 mod updates;
@@ -35,7 +36,10 @@ use updates::Update;
 
 pub use cases::{cases, quick};
 pub use differences::{Difference, directional_differences, finite_differences};
-pub use timing::{Timing, product_rate, timed_operations, timings, timings_into};
+pub use roofline::{Cost, KNOWN_GPUS, KnownGpu, Limit, Peaks, known_gpu};
+pub use timing::{
+    Timed as TimedOperation, Timing, product_rate, timed_for_gpus, timed_operations, timings, timings_into,
+};
 
 /// Rows of the word, position and segment table in the cases.
 const TABLES: [u32; 3] = [11, 80, 3];
@@ -215,7 +219,7 @@ pub fn dispatches(gpu: &Gpu, variants: &Variants, case: &Case) -> Result<Vec<Dis
     }
     let Setting { layout, batch, graph, .. } = Setting::new(case, case.probes, variants.sums().segment, case.fused);
     let (rows, masked, sentences) = (batch.rows(), batch.masked(), batch.sentences);
-    graph::dispatches(gpu, &graph, Dims { rows, masked, sentences, probes: case.probes }, variants, &layout)
+    graph::dispatches(gpu, &graph, Dims { rows, masked, sentences, probes: case.probes }, variants, &layout, &|_| None)
 }
 
 /// f64 values in the layout of memory: rows padded to a multiple of 4 columns, probes to the plan's capacity.

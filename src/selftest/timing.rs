@@ -7,12 +7,13 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::cases::representative;
+use super::roofline::Cost;
 use super::setting::{Setting, batch_of};
-use super::{Case, Pass, Timed};
-use crate::gpu::{Gpu, GpuError, Step};
-use crate::graph::{Dims, Emit, ExecutionPlan, Graph, Role, TensorId};
+use super::{Case, Pass, Timed as Titles};
+use crate::gpu::{Capabilities, Dispatch, Gpu, GpuError, Step};
+use crate::graph::{self, Dims, Emit, ExecutionPlan, Graph, Role, TensorId};
 use crate::ops::batch::BatchLayout;
-use crate::ops::{BatchBuffers, Call, Device, Family, Node, Sizes, Variants};
+use crate::ops::{Batch, BatchBuffers, Call, Device, Family, Node, Sizes, Variants};
 use crate::random::{Purpose, Stream};
 
 /// Repeats; the median counts.
@@ -40,6 +41,9 @@ pub struct Timing {
     /// Dispatches of one run.
     pub dispatches: usize,
 }
+
+/// Tokens that operations are timed with on GPUs.
+const GPU_ROWS: u32 = 16384;
 
 /// Nodes that are timed together, alone in a graph: one, or the rules of an operation for several inputs.
 struct Subject {
@@ -83,7 +87,7 @@ impl Subject {
 fn subjects(cases: &[Case]) -> Vec<Subject> {
     let mut all: Vec<Subject> = Vec::new();
     for (number, case) in cases.iter().enumerate() {
-        let Some(Timed { operations, passes, shape }) = &case.timed else { continue };
+        let Some(Titles { operations, passes, shape }) = &case.timed else { continue };
         for pass in *passes {
             let graph = Setting::without_values(case, *pass, 1, 64, *pass == Pass::Gradient).graph;
             // The first node of each rule, by title.
@@ -108,7 +112,7 @@ fn subjects(cases: &[Case]) -> Vec<Subject> {
 
 /// Tokens that operations are timed with.
 fn rows(gpu: &Gpu) -> u32 {
-    if gpu.capabilities().software { 2048 } else { 16384 }
+    if gpu.capabilities().software { 2048 } else { GPU_ROWS }
 }
 
 /// Names of what [`timings`] times, in its order.
@@ -154,6 +158,78 @@ pub fn timings_into(
     Ok(())
 }
 
+/// An operation of those that are timed, and what it runs with a variant.
+pub struct Timed {
+    /// With its rule, `attention, vjp`.
+    pub operation: String,
+    /// Sizes, in words.
+    pub shape: String,
+    /// Name of the variant in the table, for an operation that has several.
+    pub variant: Option<&'static str>,
+    /// Whether GPUs get this variant.
+    pub used: bool,
+    /// Its arithmetic and bytes.
+    pub cost: Cost,
+    /// Its dispatches, on stand-ins for memory.
+    pub dispatches: Vec<Dispatch>,
+}
+
+/// What [`timings`] would time on a GPU, with every variant that needs no particular subgroups: to look at kernels
+/// without having one.
+///
+/// # Errors
+/// What the adapter says that is there.
+pub fn timed_for_gpus(gpu: &Gpu) -> Result<Vec<Timed>, GpuError> {
+    let own = gpu.capabilities().clone();
+    let caps = Capabilities { software: false, subgroup_size: 0, subgroup_min: 0, subgroup_max: 0, ..own };
+    let used = Variants::choose(&caps);
+    let cases = representative(GPU_ROWS);
+    let mut all = Vec::new();
+    for subject in subjects(&cases) {
+        let case = &cases[subject.case];
+        let rows = subject.family.map_or(&[][..], Family::rows);
+        let named = rows.iter().filter(|row| row.missing(&caps).is_none()).map(|row| {
+            let variants = used.with(subject.family.expect("it has rows"), row.name).expect("a row of the table");
+            (Some(row.name), variants)
+        });
+        let plain = subject.family.is_none().then_some((None, used));
+        for (variant, variants) in named.chain(plain) {
+            let (layout, _, dims) = sizes(case, &variants);
+            let sizes = Sizes { graph: &subject.graph, dims: &dims, variants: &variants };
+            all.push(Timed {
+                operation: subject.operation.clone(),
+                shape: subject.shape.clone(),
+                variant,
+                used: variants == used,
+                cost: Cost {
+                    flops: flops(&sizes, &subject.graph).unwrap_or(0.0),
+                    bytes: bytes(&sizes, &subject.graph),
+                },
+                dispatches: graph::dispatches(gpu, &subject.graph, dims, &variants, &layout, &|_| None)?,
+            });
+        }
+    }
+    Ok(all)
+}
+
+/// How a case's batch is laid out, the batch and its sizes.
+fn sizes(case: &Case, variants: &Variants) -> (BatchLayout, Batch, Dims) {
+    let layout = BatchLayout { segment: variants.sums().segment, ..case.layout() };
+    let batch = batch_of(case, &layout);
+    let dims = Dims { rows: batch.rows(), masked: batch.masked(), sentences: batch.sentences, probes: case.probes };
+    (layout, batch, dims)
+}
+
+/// Multiplications and additions of nodes that are bound by them.
+fn flops(sizes: &Sizes<'_>, graph: &Graph) -> Option<f64> {
+    graph.nodes().iter().map(|node| node.operation().flops(node, sizes)).sum()
+}
+
+/// Bytes of what nodes read and write.
+fn bytes(sizes: &Sizes<'_>, graph: &Graph) -> f64 {
+    graph.nodes().iter().map(|node| node.bytes(sizes)).sum::<u64>() as f64
+}
+
 /// GFLOP/s of a product with the variant that an adapter gets: how fast it is, in a second or two.
 pub fn product_rate(gpu: &Gpu) -> Result<f64, GpuError> {
     let cases = representative(2048);
@@ -164,9 +240,7 @@ pub fn product_rate(gpu: &Gpu) -> Result<f64, GpuError> {
 
 fn timing(gpu: &Gpu, variants: &Variants, case: &Case, subject: &Subject) -> Result<Timing, GpuError> {
     let graph = &subject.graph;
-    let layout = BatchLayout { segment: variants.sums().segment, ..case.layout() };
-    let batch = batch_of(case, &layout);
-    let dims = Dims { rows: batch.rows(), masked: batch.masked(), sentences: batch.sentences, probes: case.probes };
+    let (layout, batch, dims) = sizes(case, variants);
     let buffers = BatchBuffers::new(gpu, &dims, &layout, variants, case.vocabulary, false)?;
     buffers.write(gpu, &batch, 1.0);
     let mut random = Stream::new(3, Purpose::Test, 0);
@@ -182,16 +256,14 @@ fn timing(gpu: &Gpu, variants: &Variants, case: &Case, subject: &Subject) -> Res
     let plan = ExecutionPlan::new(&Device::new(gpu, *variants), graph, dims, &buffers, &outside, &keep)?;
     let seconds = seconds(gpu, &plan, &batch.step(case.probes))?;
     let sizes = Sizes { graph, dims: &dims, variants };
-    let flops = graph.nodes().iter().map(|node| node.operation().flops(node, &sizes));
-    let bytes: u64 = graph.nodes().iter().map(|node| node.bytes(&sizes)).sum();
     Ok(Timing {
         operation: subject.operation.clone(),
         shape: subject.shape.clone(),
         variant: None,
         used: true,
         seconds,
-        gflops: flops.sum::<Option<f64>>().map(|f| f / seconds / 1e9),
-        gbytes: bytes as f64 / seconds / 1e9,
+        gflops: flops(&sizes, graph).map(|f| f / seconds / 1e9),
+        gbytes: bytes(&sizes, graph) / seconds / 1e9,
         dispatches: plan.program().len(),
     })
 }

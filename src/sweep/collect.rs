@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::attempt;
 use super::check::check_runs;
 use super::conventions::TraceConventions;
 use super::error::RunFailure;
@@ -13,7 +14,7 @@ use super::plan::{PlannedRun, SweepPlan};
 use super::probe_section::{Method, ProbeSection};
 use super::table::{LOOKUP, Missing, Row, Table};
 use crate::config::{ObjectiveKind, OptimizerKind, TrainSection, as_text};
-use crate::train::{Corpus, Evaluation, ExampleLoss, newest};
+use crate::train::{Corpus, Evaluation, ExampleLoss};
 
 /// The state of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -76,7 +77,7 @@ impl SweepPlan {
         let questions = models.len() * asked.len();
         let trained = self.has_model(run);
         let steps = if run.given.is_some() { 0 } else { steps };
-        let step = if trained { steps } else { newest(&folder.join("checkpoints")).0.map_or(0, |c| c.step) };
+        let step = if trained { steps } else { attempt::newest_step(&folder) };
         let failed = folder::failed(&folder);
         let state = match () {
             () if trained && answers == questions => State::Done,
@@ -296,6 +297,7 @@ impl SweepPlan {
     /// # Errors
     /// A folder or file that cannot be written.
     pub fn write_table(&self, table: &Table) -> Result<PathBuf, RunFailure> {
+        attempt::remove_old_halves(&self.output);
         let path = self.output.join("table.json");
         folder::write(&path, table)?;
         Ok(path)

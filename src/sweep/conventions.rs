@@ -58,6 +58,10 @@ impl SweepPlan {
     /// largest where the models are of several sizes; `None` where nothing is measured, all are of one size, or one is
     /// a decoder, which no larger architecture holds.
     pub(super) fn compared_in(&self) -> Option<Size> {
+        *self.compared.get_or_init(|| self.largest_compared())
+    }
+
+    fn largest_compared(&self) -> Option<Size> {
         self.examine.measure.as_ref()?;
         if self.runs.iter().any(|run| run.model_config(1, 1).kind.is_causal()) {
             return None;

@@ -107,6 +107,9 @@ pub enum RunFailure {
     /// A config that cannot be.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A plan that cannot be, or another than was submitted.
+    #[error(transparent)]
+    Plan(#[from] SweepError),
     /// A model that cannot be read.
     #[error(transparent)]
     Model(#[from] ModelError),

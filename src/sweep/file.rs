@@ -49,6 +49,7 @@ use serde::{Deserialize, Serialize};
 
 use super::SweepError;
 use super::probe_section::{ProbeSection, Reads, WIDEST};
+use super::queue::SlurmSection;
 use super::table::Collapse;
 use crate::config::{MeasureSection, Positions};
 use crate::files;
@@ -99,6 +100,8 @@ pub(super) struct File {
     pub examine: ExamineSection,
     /// Asks how well a trace collapses over η²·steps/B.
     pub collapse: Option<Collapse>,
+    /// What the jobs of `sweep submit` ask of a queue.
+    pub slurm: Option<SlurmSection>,
 }
 
 /// Labelled sentences of a part, and fits, beyond all use.
@@ -330,6 +333,9 @@ impl File {
             && !["hessian_trace", "fisher_trace"].contains(&collapse.of.as_str())
         {
             return Err(error("`collapse.of` is \"hessian_trace\" or \"fisher_trace\"".into()));
+        }
+        if let Some(slurm) = &file.slurm {
+            slurm.check().map_err(error)?;
         }
         file.examine.check().map_err(error)?;
         Ok(file)

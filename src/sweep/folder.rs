@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::attempt;
 use super::error::{FailureKind, RunFailure};
 use super::file::Models;
 use super::plan::{PlannedRun, SweepPlan};
@@ -40,6 +41,9 @@ pub(super) struct Failed {
     #[serde(rename = "exit_code")]
     pub kind: FailureKind,
     pub message: String,
+    /// The workers among which it failed; none of them tries again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crew: Option<String>,
 }
 
 impl From<Failed> for RunFailure {
@@ -120,7 +124,7 @@ pub(super) fn claim(folder: &Path) -> Result<Option<Claim>, RunFailure> {
 
 /// Whether a process works on a run now.
 pub(super) fn is_claimed(folder: &Path) -> bool {
-    [CLAIM, train::CLAIM].iter().any(|name| train::is_claimed(&folder.join(name)))
+    [CLAIM, train::CLAIM].iter().any(|name| train::is_claimed(&folder.join(name))) || attempt::is_at_work(folder)
 }
 
 /// `result.json` of a finished run.
@@ -135,8 +139,12 @@ pub(super) fn failed(folder: &Path) -> Option<Failed> {
 
 /// Writes JSON whole.
 pub(super) fn write(path: &Path, value: &impl Serialize) -> Result<(), RunFailure> {
+    write_text(path, &(serde_json::to_string_pretty(value).expect("plain values") + "\n"))
+}
+
+/// The same of a text.
+pub(super) fn write_text(path: &Path, text: &str) -> Result<(), RunFailure> {
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(RunFailure::io(folder))?;
-    let text = serde_json::to_string_pretty(value).expect("plain values") + "\n";
     crate::model::write_synced(path, text.as_bytes()).map_err(RunFailure::io(path))
 }

@@ -155,6 +155,8 @@ pub(super) fn plan(file: File, path: &Path) -> Result<SweepPlan, SweepError> {
         notes,
         examine: file.examine,
         collapse: None,
+        slurm: file.slurm,
+        compared: std::sync::OnceLock::new(),
     })
 }
 

@@ -11,6 +11,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod ask;
+mod attempt;
 mod check;
 mod collect;
 mod conventions;
@@ -22,7 +24,9 @@ mod folder;
 mod given;
 mod plan;
 mod probe_section;
+mod queue;
 mod run;
+mod submitted;
 mod table;
 
 pub use check::check;
@@ -33,5 +37,7 @@ pub use file::{Enlarge, EnlargeBy, EnlargeSize, ExamineSection, Models, schema};
 pub use given::{ExamplesFile, GivenModel};
 pub use plan::{PlannedRun, SweepPlan, plan};
 pub use probe_section::{Method, ProbeSection, Reads};
-pub use run::{FailedRun, Options, Tally, Watcher, run};
+pub use queue::{ARRAY, ArrayScript, SlurmSection, Submission};
+pub use run::{FailedRun, Options, Tally, Watcher, crew_name, run};
+pub use submitted::{SubmittedRun, parse_submitted};
 pub use table::{Accuracies, Collapse, LOOKUP, Missing, Row, Table, Task};

@@ -6,12 +6,14 @@
 //! legends.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use serde::Serialize;
 
 use super::error::SweepError;
 use super::file::{Enlarge, EnlargeSize, ExamineSection, File, Models, StartSection};
 use super::given::{self, ExamplesFile, GivenModel};
+use super::queue::SlurmSection;
 use super::table::Collapse;
 use crate::config::{self, ObjectiveKind, Resolved, as_text};
 use crate::model::{ModelConfig, Reach, Size};
@@ -84,6 +86,12 @@ pub struct SweepPlan {
     /// Whether a trace's collapse over η²·steps/B is looked at, and of which.
     #[serde(skip)]
     pub collapse: Option<Collapse>,
+    /// What jobs ask of a queue.
+    #[serde(skip)]
+    pub slurm: Option<SlurmSection>,
+    /// What [`SweepPlan::compared_in`] found, which looks at every run and is asked for each.
+    #[serde(skip)]
+    pub(super) compared: OnceLock<Option<Size>>,
 }
 
 /// A key with a value.
@@ -161,6 +169,8 @@ pub fn plan(path: &Path) -> Result<SweepPlan, SweepError> {
         notes: vec![],
         examine: file.examine,
         collapse: file.collapse,
+        slurm: file.slurm,
+        compared: OnceLock::new(),
     };
     let mut hits = vec![0usize; excludes.len()];
     for point in &points {

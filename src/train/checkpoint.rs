@@ -160,7 +160,7 @@ fn entry_of(path: &Path) -> std::io::Result<FileEntry> {
 }
 
 /// Makes the entries of a folder durable; a no-op where folders cannot be opened.
-pub(super) fn sync_folder(folder: &Path) -> std::io::Result<()> {
+pub(crate) fn sync_folder(folder: &Path) -> std::io::Result<()> {
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 

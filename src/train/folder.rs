@@ -34,6 +34,11 @@ const LEFT: [&str; 10] = [
     "tuning.json",
 ];
 
+/// Whether a name in a run's folder is that of something a training leaves.
+pub(crate) fn is_of_training(name: &str) -> bool {
+    LEFT.contains(&name) || name.starts_with("events.out.tfevents.") || name.starts_with("result-")
+}
+
 /// The folder of a run while it is worked in.
 pub(super) struct Folder {
     pub path: PathBuf,
@@ -180,15 +185,9 @@ impl Folder {
             let path = path.to_path_buf();
             move |source| RunError::Io { path, source }
         };
-        let mut left: Vec<std::ffi::OsString> =
-            LEFT.iter().filter(|name| self.path.join(name).exists()).map(|name| (*name).into()).collect();
-        for entry in std::fs::read_dir(&self.path).map_err(io(&self.path))?.flatten() {
-            let name = entry.file_name();
-            let text = name.to_string_lossy();
-            if text.starts_with("events.out.tfevents.") || text.starts_with("result-") {
-                left.push(name);
-            }
-        }
+        let entries = std::fs::read_dir(&self.path).map_err(io(&self.path))?.flatten();
+        let mut left: Vec<std::ffi::OsString> = entries.map(|entry| entry.file_name()).collect();
+        left.retain(|name| is_of_training(&name.to_string_lossy()));
         if left.is_empty() {
             return Ok(());
         }
@@ -240,6 +239,13 @@ pub(super) fn storable(resolved: &Resolved, folder: &Path) -> Result<RunConfig, 
         })?;
     }
     Ok(config)
+}
+
+/// Says in the config of a run that is over that its folder is another one, to which it is about to be moved.
+pub(crate) fn settle(folder: &Path, resolved: &Resolved, to: &Path) -> Result<(), RunError> {
+    let path = folder.join("config.toml");
+    let text = storable(resolved, to)?.to_toml();
+    crate::model::write_synced(&path, text.as_bytes()).map_err(|source| RunError::Io { path, source })
 }
 
 /// Keeps the lines of `metrics.jsonl` up to a checkpoint's step, so that a resumed run does not say things twice; none

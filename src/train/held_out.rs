@@ -62,6 +62,11 @@ impl Numbered for HeldOut {
         interrupt::or_stop(move || numbers.into_par_iter().map(one).collect())
     }
 
+    fn exact_sentences(&self, numbers: Range<u64>) -> Result<Option<Vec<Sentence>>, Interrupted> {
+        let known = self.exact(numbers, Positions::One)?.ok();
+        Ok(known.map(|all| all.into_iter().flatten().map(|known| known.sentence).collect()))
+    }
+
     fn longest(&self) -> u32 {
         self.corpus.language.longest() as u32
     }

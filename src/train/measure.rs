@@ -11,20 +11,22 @@
 //! predicted tokens of a sentence, Σ of single tokens' losses as it is.
 
 use std::path::Path;
+use std::sync::Mutex;
 use std::time::Instant;
 
 use super::data::Corpus;
-use super::evaluate::mean_of_sums;
 use super::held_out::HeldOut;
 use super::measurement::{Measurement, Ratios, both, known};
 use super::observer::Observer;
 use super::run::RunError;
-use crate::config::{ConfigError, FlatnessSection, HessianTraceSection, MeasureSection, NoiseSection, TopSection};
+use crate::config::{
+    ConfigError, FlatnessSection, HessianTraceSection, MeasureSection, NoiseSection, Positions, VolumeSection,
+};
 use crate::curvature::{
     Bartlett, Chunks, Cluster, Conventions, ConventionsOptions, Cotangent, CurvatureError, Drawing, ExampleTraces,
-    Flatness, FlatnessOptions, FlatnessPass, FormPass, HessianTraces, Lanczos, LossNormaliser, Matrix, MeanGradient,
-    ModelOperator, Noise, NormPass, Norms, Numbered, Operator, ProbeKind, ProductPass, Stopping, Subject,
-    cluster_deviations, probes, split_tokens, top_eigenpairs,
+    Flatness, FlatnessOptions, FlatnessPass, FormPass, HessianTraces, LossNormaliser, Matrix, MeanGradient,
+    ModelOperator, MovedLosses, Noise, NormPass, Norms, Numbered, Operator, Prior, ProbeKind, ProductPass,
+    QuadratureOptions, Scaled, Stopping, Subject, cluster_deviations, probes, quadrature, split_tokens,
 };
 use crate::interrupt::{self, Interrupted};
 use crate::model::{Law, Model, Per};
@@ -37,14 +39,18 @@ pub fn measured_seed(seed: u64) -> u64 {
 }
 
 /// Examples of a batch at most, and probes at once.
-const CHUNKS: Chunks = Chunks { batch: 256, probes: 8 };
+pub(super) const CHUNKS: Chunks = Chunks { batch: 256, probes: 8 };
 
 /// What to measure, and the sentences.
 pub struct Instruments {
     settings: MeasureSection,
     sentences: Vec<Sentence>,
-    seed: u64,
-    batch: usize,
+    /// Those of the noise on the weights, with their exact conditionals as labels where these are known.
+    pub(super) exact: Vec<Sentence>,
+    pub(super) seed: u64,
+    pub(super) batch: usize,
+    /// Eigenvectors of the last measurement, where the next one begins at them.
+    pub(super) warm: Mutex<Vec<Vec<f32>>>,
 }
 
 impl Instruments {
@@ -56,12 +62,24 @@ impl Instruments {
             settings.noise.as_ref().map_or(0, |s| s.sentences),
             settings.hessian_trace.as_ref().map_or(0, |s| s.sentences),
             settings.flatness.as_ref().map_or(0, |s| s.sentences),
+            settings.perturb.as_ref().map_or(0, |s| s.sentences),
+            settings.volume.as_ref().map_or(0, |s| s.sentences),
         ];
         let count = others.into_iter().fold(settings.trace.sentences, u32::max);
         let held_out = HeldOut { corpus: corpus.clone(), seed };
         let sentences = held_out.sentences(held_out.first(count.into()))?;
+        let exact = match &settings.perturb {
+            None => vec![],
+            Some(perturb) => {
+                let numbers = held_out.first(perturb.sentences.into());
+                match held_out.exact(numbers, Positions::One)? {
+                    Ok(known) => known.into_iter().flatten().map(|known| known.sentence).collect(),
+                    Err(_) => sentences[..sentences.len().min(perturb.sentences as usize)].to_vec(),
+                }
+            }
+        };
         let batch = batch.min(CHUNKS.batch);
-        Ok(Instruments { settings: settings.clone(), sentences, seed, batch })
+        Ok(Instruments { settings: settings.clone(), sentences, exact, seed, batch, warm: Mutex::default() })
     }
 
     /// The same about examples, each section about as many of them as it asks for and there are. Labels may be several
@@ -69,7 +87,10 @@ impl Instruments {
     /// with like.
     pub fn of_examples(examples: Vec<Sentence>, settings: &MeasureSection, seed: u64, batch: usize) -> Instruments {
         let batch = batch.min(CHUNKS.batch);
-        Instruments { settings: settings.clone(), sentences: examples, seed: measured_seed(seed), batch }
+        let asked = settings.perturb.as_ref().map_or(0, |s| s.sentences as usize);
+        let exact = examples[..examples.len().min(asked)].to_vec();
+        let (seed, warm) = (measured_seed(seed), Mutex::default());
+        Instruments { settings: settings.clone(), sentences: examples, exact, seed, batch, warm }
     }
 
     /// How many sentences there are where `asked` are asked for.
@@ -102,6 +123,14 @@ impl Instruments {
         }
         if let Some(flatness) = &self.settings.flatness {
             self.flatness(model, flatness, &mut m, &check)?;
+            check()?;
+        }
+        if let Some(perturb) = &self.settings.perturb {
+            self.perturb(model, perturb, &mut m, &check)?;
+            check()?;
+        }
+        if let Some(volume) = &self.settings.volume {
+            self.volume(model, volume, &mut m, &check)?;
             check()?;
         }
         let ratios = Bartlett::of(ExampleTraces {
@@ -157,6 +186,13 @@ impl Instruments {
             let subject = self.subject(model, flatness.sentences)?;
             all.push(FlatnessPass::bytes(&subject, self.settings.trace.estimator)?);
         }
+        if self.settings.perturb.is_some() {
+            let chunks = Chunks { batch: self.batch, ..CHUNKS };
+            all.push(MovedLosses::bytes(&Subject::new(model, &self.exact, &[], &chunks)?)?);
+        }
+        if let Some(volume) = &self.settings.volume {
+            all.push(ProductPass::bytes(&self.subject(model, volume.sentences)?, Matrix::Ggn)?);
+        }
         if let Some(top) = &self.settings.top {
             let subject = self.subject(model, top.sentences)?;
             all.push(ProductPass::bytes(&subject, Matrix::Hessian)? + FormPass::bytes(&subject, true)?);
@@ -164,7 +200,7 @@ impl Instruments {
         Ok(all.into_iter().max().unwrap_or(0))
     }
 
-    fn subject(&self, model: &Model, count: u32) -> Result<Subject, CurvatureError> {
+    pub(super) fn subject(&self, model: &Model, count: u32) -> Result<Subject, CurvatureError> {
         let chunks = Chunks { batch: self.batch, ..CHUNKS };
         let sentences = &self.sentences[..self.count(count)];
         Subject::new(model, sentences, &[], &chunks)
@@ -295,39 +331,30 @@ impl Instruments {
         Ok(())
     }
 
-    /// The eigenvalues of H of largest absolute value.
-    fn top(
+    /// What a quadratic loss has of the volume around the model.
+    fn volume(
         &self,
         model: &Model,
-        settings: &TopSection,
+        settings: &VolumeSection,
         m: &mut Measurement,
         check: Check<'_>,
     ) -> Result<(), CurvatureError> {
         let subject = self.subject(model, settings.sentences)?;
-        let operator = ModelOperator::new(&subject, Matrix::Hessian);
-        let what = Lanczos {
-            top: settings.count as usize,
-            tolerance: settings.tolerance,
-            products: settings.products as usize,
+        let scales = Prior::Block.scales(&subject)?;
+        let ggn = ModelOperator::new(&subject, Matrix::Ggn);
+        let what = QuadratureOptions {
             seed: self.seed,
-            ..Lanczos::default()
+            probes: settings.probes as usize,
+            steps: settings.steps as usize,
+            ..QuadratureOptions::default()
         };
-        let found = top_eigenpairs(&operator, &what, &mut |_| check())?;
+        let found = quadrature(&Scaled::new(&ggn, &scales)?, &what, &mut |_| check())?;
         if found.interrupted {
             return Err(CurvatureError::Interrupted);
         }
-        let forms = operator.quadratic_forms(&found.vectors[..1])?;
-        // λ is the sum of the examples' forms of summed losses over all predicted positions.
-        let masked = subject.masked();
-        let sums: Vec<f64> = forms[0].iter().zip(&masked).map(|(form, m)| form * *m as f64).collect();
-        let scatter = mean_of_sums(&sums, &masked);
-        m.largest_eigenvalue = found.eigenvalues.first().copied();
-        m.largest_eigenvalue_standard_error = known(scatter.standard_error);
-        m.eigenvalue_residual = found.residuals.first().copied();
-        m.eigenvalue_converged = found.converged.first().copied();
-        if settings.count > 1 {
-            m.eigenvalues = found.eigenvalues;
-            m.eigenvalue_residuals = found.residuals;
+        if let Some(of) = found.quadratic(settings.nbeta, settings.gamma) {
+            (m.lambda_q, m.lambda_q_standard_error) = both(&of.lambda_q.value);
+            (m.log_volume, m.log_volume_standard_error) = both(&of.log_volume.value);
         }
         Ok(())
     }
@@ -343,7 +370,7 @@ pub(super) fn measure_error(error: CurvatureError) -> RunError {
 }
 
 /// Asks whether to go on.
-type Check<'a> = &'a dyn Fn() -> Result<(), CurvatureError>;
+pub(super) type Check<'a> = &'a dyn Fn() -> Result<(), CurvatureError>;
 
 /// The measurements of a run.
 pub(super) struct MeasurementSchedule {

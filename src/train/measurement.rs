@@ -54,6 +54,12 @@ pub struct Measurement {
     /// Whether the residual is within the tolerance that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eigenvalue_converged: Option<bool>,
+    /// Products that it took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eigenvalue_products: Option<u64>,
+    /// Whether the search began at the eigenvectors of the measurement before; with `top.warm_start` alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eigenvalue_warm_start: Option<bool>,
     /// All that were asked for, where that is more than one; largest absolute value first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub eigenvalues: Vec<f64>,
@@ -101,6 +107,27 @@ pub struct Measurement {
     /// As of the others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relative_flatness_standard_error: Option<f64>,
+    /// Sizes of the noise on the weights.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub perturb_sigma: Vec<f64>,
+    /// E L(θ + σ s ε) - L(θ) at each of them, in nats.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub perturb_rise: Vec<f64>,
+    /// Of draws and sentences together.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub perturb_rise_standard_error: Vec<f64>,
+    /// ½ Σ nβ h / (nβ h + γ) over the eigenvalues of the Fisher matrix in the coordinates of the block prior.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lambda_q: Option<f64>,
+    /// Over the probes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lambda_q_standard_error: Option<f64>,
+    /// ½ Σ ln(1 + nβ h / γ), in nats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_volume: Option<f64>,
+    /// Over the probes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_volume_standard_error: Option<f64>,
     /// Tr Σ / Tr F and Tr H / Tr F, which are 1 where the model is the truth.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bartlett: Option<Ratios>,
@@ -146,6 +173,11 @@ pub(super) fn both(e: &Estimate) -> (Option<f64>, Option<f64>) {
 }
 
 impl Measurement {
+    /// The rise of the loss at the last size of the noise, with its error.
+    pub fn last_rise(&self) -> Option<(f64, f64)> {
+        Some((*self.perturb_rise.last()?, *self.perturb_rise_standard_error.last()?))
+    }
+
     /// What TensorBoard shows, by tag.
     pub fn scalars(&self) -> Vec<(&'static str, f64)> {
         let bartlett = self.bartlett.clone().unwrap_or_default();
@@ -156,6 +188,9 @@ impl Measurement {
             ("curvature/scale_free_trace", self.scale_free_trace),
             ("curvature/balanced_trace", self.balanced_trace),
             ("curvature/relative_flatness", self.relative_flatness),
+            ("curvature/perturb_rise", self.last_rise().map(|rise| rise.0)),
+            ("curvature/lambda_q", self.lambda_q),
+            ("curvature/log_volume", self.log_volume),
             ("curvature/noise_trace", self.noise_trace),
             ("curvature/noise_scale", self.noise_scale),
             ("curvature/noise_fisher", bartlett.noise_fisher),
@@ -171,7 +206,7 @@ impl Measurement {
             _ => String::new(),
         };
         format!(
-            "step {}: Fisher trace {:.3} ± {:.3}{}{}{}{}{} ({:.1} s)",
+            "step {}: Fisher trace {:.3} ± {:.3}{}{}{}{}{}{}{} ({:.1} s)",
             self.step,
             self.fisher_trace,
             self.fisher_trace_standard_error,
@@ -180,6 +215,8 @@ impl Measurement {
             one("noise trace", self.noise_trace, self.noise_trace_standard_error),
             one("scale-free trace", self.scale_free_trace, self.scale_free_trace_standard_error),
             one("relative flatness", self.relative_flatness, self.relative_flatness_standard_error),
+            one("rise", self.last_rise().map(|rise| rise.0), self.last_rise().map(|rise| rise.1)),
+            one("log volume", self.log_volume, self.log_volume_standard_error),
             self.measure_seconds
         )
     }

@@ -68,6 +68,9 @@ fn measurements_print_what_they_have_and_end_with_130() {
     let noise = ["noise", "--count", "300000", "--eigenvalues-up-to", "1"];
     let noise = partial(&noise, "-TERM", "per_example_squared_norm");
     assert_eq!(noise["per_example_squared_norm"].as_array().unwrap().len() as f64, number(&noise, "count"));
+    let llc = ["llc", "--nbeta", "100", "--gamma", "1e4", "--count", "64", "--steps", "1000000", "--burn-in", "10"];
+    let llc = partial(&[&llc[..], &["--no-quadratic", "--directions", "2"]].concat(), "-INT", "llc");
+    assert!(llc["reliable"] == false && number(&llc, "steps") >= 4.0 && number(&llc, "steps") < 1e6);
     let sharpness = partial(&["sharpness", "--count", "100000"], "-TERM", "batch_sharpness_values");
     assert_eq!(sharpness["batch_sharpness_values"].as_array().unwrap().len() as f64, number(&sharpness, "batches"));
 }

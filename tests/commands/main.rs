@@ -29,17 +29,22 @@ mod grammars;
 mod interrupts;
 mod knobs;
 mod lanes;
+mod llc;
 mod measure;
 #[cfg(unix)]
 mod measure_training;
+mod regauge;
 mod run_files;
 mod selftest_report;
+mod sharpness;
 mod sweep_run;
 mod text;
 mod texts;
 mod theory;
 mod tuning;
 mod words;
+#[cfg(unix)]
+mod workers;
 
 /// A run of about a second, behind [`folder::SMALL`]; the rate does not depend on the length.
 const RUN: &str = r#"

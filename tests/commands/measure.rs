@@ -55,6 +55,8 @@ fn schemas_checked_in_are_the_codes() {
         "measure-noise",
         "measure-sharpness",
         "measure-flatness",
+        "measure-perturb",
+        "measure-llc",
     ] {
         let output = f.lowland(&["config", "schema", of]);
         assert!(output.status.success(), "{}", text(&output.stderr));

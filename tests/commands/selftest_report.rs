@@ -51,10 +51,14 @@ fn a_report_has_every_part_in_both_files() {
         assert!(report.get(key.as_str().unwrap()).is_some(), "{key}");
     }
     let names: Vec<String> = statuses(&report).into_iter().map(|p| p.0).collect();
-    assert_eq!(names, ["doctor", "step", "products", "mixed", "comparison", "rates"]);
+    assert_eq!(names, ["doctor", "step", "products", "mixed", "published", "comparison", "rates"]);
     for (name, status) in statuses(&report) {
-        assert!(status == "done" || (name == "mixed" && status == "left_out"), "{name} is {status}: {error}");
+        let may_lack = ["mixed", "published"].contains(&name.as_str()) && status == "left_out";
+        assert!(status == "done" || may_lack, "{name} is {status}: {error}");
     }
+    // A model of 135 million parameters has no room in 24 s, which is said with what has.
+    let message = report["parts"][4]["message"].as_str().unwrap();
+    assert!(message.contains("smollm2-135m") && message.contains("--budget"), "{message}");
     assert_eq!(
         (&report["finished"], &report["passed"], &report["running"]),
         (&true.into(), &true.into(), &Value::Null)
@@ -112,7 +116,7 @@ fn a_part_that_fails_is_recorded_and_the_others_run() {
     let report = json(&f, "out");
     for (name, status) in statuses(&report) {
         let expected = if ["step", "products"].contains(&name.as_str()) { "failed" } else { "done" };
-        assert!(status == expected || name == "mixed", "{name} is {status}");
+        assert!(status == expected || ["mixed", "published"].contains(&name.as_str()), "{name} is {status}");
     }
     assert!(error.contains("error: step: ") && report["parts"][1]["message"].as_str().unwrap().contains("hidden_size"));
     assert_eq!((&report["passed"], &report["finished"]), (&false.into(), &true.into()));
@@ -143,7 +147,7 @@ fn a_crash_leaves_what_was_known_and_the_name_of_what_ran() {
     let report = json(&f, "out");
     assert_eq!((&report["finished"], &report["passed"]), (&false.into(), &Value::Null));
     assert!(report["running"].as_str().unwrap().starts_with("rates: "), "{}", report["running"]);
-    assert_eq!(report["parts"][5]["status"], "running");
+    assert_eq!(report["parts"][6]["status"], "running");
     assert!(report["doctor"].is_object() && report["comparison"]["ran"].as_u64().unwrap() > 0);
     let page = f.read("out/report.md");
     assert!(page.contains("NOT FINISHED") && page.contains("rates"), "{page}");

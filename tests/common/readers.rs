@@ -18,7 +18,7 @@ use lowland::train::{Claim, RunResult, newest};
 pub type Reader = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const READERS: [Reader; 17] = [
+pub const READERS: [Reader; 18] = [
     ("config", config),
     ("sweep", sweep),
     ("grammar", grammar),
@@ -36,6 +36,7 @@ pub const READERS: [Reader; 17] = [
     ("claim", claim),
     ("manifest", manifest),
     ("metrics", metrics),
+    ("plan", plan),
 ];
 
 /// Runs on a folder that every call of a thread shares, so that what a call leaves is what the next one finds.
@@ -251,4 +252,12 @@ pub fn metrics(bytes: &[u8]) {
         put(&folder.join("metrics.jsonl"), bytes);
         let _ = write_run(folder, None);
     });
+}
+
+/// The plan of a sweep that was submitted.
+pub fn plan(bytes: &[u8]) {
+    if let Ok(runs) = lowland::sweep::parse_submitted(&String::from_utf8_lossy(bytes), "plan.jsonl") {
+        let ids: std::collections::HashSet<&str> = runs.iter().map(|run| run.id.as_str()).collect();
+        assert_eq!(ids.len(), runs.len());
+    }
 }

@@ -12,22 +12,22 @@ use lowland::ops::batch::Sentence;
 use lowland::ops::{Device, LossDraw, Table};
 use lowland::statistics::Target;
 
-struct Case {
-    encoder: Encoder,
-    weights: Weights,
-    sentences: Vec<Sentence>,
+pub struct Case {
+    pub encoder: Encoder,
+    pub weights: Weights,
+    pub sentences: Vec<Sentence>,
 }
 
 impl Case {
     /// A fixture whose norms have next to no ε, which a change of scale would meet.
-    fn of(name: &str) -> Case {
+    pub fn of(name: &str) -> Case {
         let model = load(&fixture(name)).unwrap();
         let config = ModelConfig { layer_norm_eps: 1e-12, ..model.encoder.config.clone() };
         let sentences = read_examples(&fixture(name).join("examples.jsonl"), &config).unwrap();
         Case { encoder: Encoder::new(&config).unwrap(), weights: model.weights, sentences }
     }
 
-    fn measure(&self, gpu: &Gpu, into: Option<Law>) -> Flatness {
+    pub fn measure(&self, gpu: &Gpu, into: Option<Law>) -> Flatness {
         let model = Model::new(&Device::of(gpu), &self.encoder, &self.weights).unwrap();
         let subject = Subject::new(&model, &self.sentences, &[], &Chunks { batch: 4, probes: 32 }).unwrap();
         let (kind, target) = (LossDraw::Exact, Target::TheseExamples);
@@ -36,7 +36,7 @@ impl Case {
     }
 
     /// Every number times a power of a factor, by what its piece is and whether it is a bias.
-    fn scaled(&self, factor: f32, power: &dyn Fn(Part, bool) -> i32) -> Case {
+    pub fn scaled(&self, factor: f32, power: &dyn Fn(Part, bool) -> i32) -> Case {
         let pieces = self.encoder.pieces();
         let mut weights = self.weights.clone();
         for (p, values) in weights.0.iter_mut().enumerate() {
@@ -49,7 +49,7 @@ impl Case {
         Case { encoder: self.encoder.clone(), weights, sentences: self.sentences.clone() }
     }
 
-    fn with(&self, weights: Weights) -> Case {
+    pub fn with(&self, weights: Weights) -> Case {
         Case { encoder: self.encoder.clone(), weights, sentences: self.sentences.clone() }
     }
 
@@ -64,7 +64,7 @@ impl Case {
     }
 }
 
-fn near(a: f64, b: f64, what: &str) {
+pub fn near(a: f64, b: f64, what: &str) {
     assert!((a / b - 1.0).abs() < 1e-5, "{what}: {a} and {b}");
 }
 
@@ -75,10 +75,10 @@ fn same(a: &Flatness, b: &Flatness, what: &str) {
     near(relative[0], relative[1], &format!("{what}, relative flatness"));
 }
 
-type Power = Box<dyn Fn(Part, bool) -> i32>;
+pub type Power = Box<dyn Fn(Part, bool) -> i32>;
 
 /// Changes of scale by hand: (name, power of the factor).
-fn changes(config: &ModelConfig) -> Vec<(&'static str, Power)> {
+pub fn changes(config: &ModelConfig) -> Vec<(&'static str, Power)> {
     let (causal, pre) = (config.kind.is_causal(), config.kind.name() != "bert" && config.kind.name() != "roberta");
     let head = if causal { Norm::Final } else { Norm::Head };
     let tables = move |part: Part, _: bool| match part {

@@ -3,14 +3,16 @@
 use std::path::Path;
 
 use crate::common::adapter::gpu;
-use lowland::config::Resolved;
-use lowland::curvature::{Chunks, Drawing, Flatness, FlatnessOptions, Norms, Stopping, Subject};
+use lowland::config::{Positions, Resolved};
+use lowland::curvature::{
+    Chunks, Drawing, Flatness, FlatnessOptions, NoiseScale, Norms, Perturbation, PerturbationOptions, Stopping, Subject,
+};
 use lowland::gpu::Gpu;
 use lowland::language::masked_position;
 use lowland::model::{Loaded, Model, load};
 use lowland::ops::{Device, LossDraw};
 use lowland::statistics::{Estimate, Target};
-use lowland::train::{self, Corpus, Measurement, Observer, Outcome, Progress, Quiet, measured_seed};
+use lowland::train::{self, Corpus, HeldOut, Measurement, Observer, Outcome, Progress, Quiet, measured_seed};
 use serde_json::Value;
 
 const CONFIG: &str = r#"
@@ -43,6 +45,7 @@ top = { count = 2, sentences = 24, tolerance = 1e-3 }
 noise = { sentences = 40 }
 hessian_trace = { probes = 6, sentences = 32 }
 flatness = { sentences = 44 }
+perturb = { sigma = [0.01, 0.05], draws = 3, sentences = 20 }
 "#;
 
 fn resolved(folder: &Path, text: &str, overrides: &[&str]) -> Resolved {
@@ -152,6 +155,30 @@ fn a_resumed_run_writes_the_same_metrics() {
     }
 }
 
+#[test]
+fn a_warm_start_is_said_and_changes_no_eigenvalue_beyond_the_tolerance() {
+    let gpu = gpu();
+    let folder = tempfile::tempdir().unwrap();
+    let text = format!("{CONFIG}[measure]\nevery = 1\ntrace = {{ sentences = 8 }}\n");
+    let top = |warm: bool| format!("measure.top={{ sentences = 24, tolerance = 1e-3, warm_start = {warm} }}");
+    let of = |warm: bool| {
+        let folder = folder.path().join(warm.to_string());
+        run(&gpu, &folder, &text, &[&top(warm), "train.optimizer.lr=1e-4"]);
+        measurements(&folder)
+    };
+    let (cold, warm) = (of(false), of(true));
+    assert!(cold.iter().all(|m| m.eigenvalue_warm_start.is_none()));
+    let said: Vec<_> = warm.iter().map(|m| m.eigenvalue_warm_start.unwrap()).collect();
+    assert!(!said[0] && said[1..].iter().all(|s| *s));
+    for (cold, warm) in cold.iter().zip(&warm) {
+        let [a, b] = [cold, warm].map(|m| m.largest_eigenvalue.unwrap());
+        assert!(cold.eigenvalue_converged.unwrap() && warm.eigenvalue_converged.unwrap());
+        assert!((a - b).abs() <= 2e-3 * a.abs(), "{a} and {b}");
+    }
+    let products = |all: &[Measurement]| all[1..].iter().map(|m| m.eigenvalue_products.unwrap()).sum::<u64>();
+    assert!(products(&warm) < products(&cold), "{} and {}", products(&warm), products(&cold));
+}
+
 /// The last measurement again from the model that the run left, by the estimators themselves.
 #[test]
 fn numbers_are_those_of_the_estimators() {
@@ -199,6 +226,22 @@ fn numbers_are_those_of_the_estimators() {
     close(m.relative_flatness.unwrap(), relative.value);
     close(m.relative_flatness_standard_error.unwrap(), relative.standard_error);
     assert!(relative.standard_error > 0.0 && balanced.standard_error > 0.0);
+
+    // Noise on the weights, with the language's conditionals as labels.
+    let held_out = HeldOut { corpus: corpus.clone(), seed };
+    let known = held_out.exact(0..20, Positions::One).unwrap().unwrap();
+    let known: Vec<_> = known.into_iter().flatten().map(|known| known.sentence).collect();
+    let model = Model::new(&Device::of(&gpu), &encoder, &weights).unwrap();
+    let exact = Subject::new(&model, &known, &[], &Chunks::default()).unwrap();
+    let (sigmas, scale, target) = (vec![0.01, 0.05], NoiseScale::Tensor, Target::Population);
+    let what = PerturbationOptions { sigmas, scale, draws: 3, seed, probes: 0, block: 8, target };
+    let noisy = Perturbation::measure(&exact, &what, &mut |_| Ok(())).unwrap();
+    assert_eq!(m.perturb_sigma, [0.01, 0.05]);
+    for (i, rise) in noisy.rise.iter().enumerate() {
+        close(m.perturb_rise[i], rise.value);
+        close(m.perturb_rise_standard_error[i], rise.standard_error);
+    }
+    assert!(m.perturb_rise[1] > m.perturb_rise[0] && noisy.trace.is_none());
 
     // Tr Σ from single gradients: each example's own mean gradient is its gradient.
     let n = 40;

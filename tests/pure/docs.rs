@@ -115,3 +115,26 @@ fn continuous_integration_runs_the_test_line_of_the_readme() {
     assert!(ci.lines().any(|l| l == "make test"), "{ci}");
     assert!(readme.lines().any(|l| l.starts_with("make test ")), "README.md has no line `make test`");
 }
+
+/// The table of docs/regauge.md against what each type of model says of itself.
+#[test]
+fn the_table_of_gauges_is_what_each_type_has() {
+    use lowland::model::{Encoder, GaugeKind, ModelConfig, ModelKind};
+    let page = read(&root().join("docs/regauge.md"));
+    let has = |kind: ModelKind, gauge: GaugeKind, tied: bool| {
+        let config = ModelConfig { kind, tie_word_embeddings: tied, ..ModelConfig::default() };
+        let encoder = Encoder::new(&config).unwrap();
+        encoder.gauges(gauge, &encoder.pieces()).is_ok()
+    };
+    for kind in ModelKind::ALL {
+        let cell = |gauge: GaugeKind| match [true, false].map(|tied| has(kind, gauge, tied)) {
+            [true, true] => "yes",
+            [true, false] => "tied",
+            [false, true] => "untied",
+            [false, false] => "no",
+        };
+        let row = GaugeKind::ALL[..6].iter().map(|gauge| cell(*gauge)).collect::<Vec<_>>().join(" | ");
+        let row = format!("| `{}` | {row} |", kind.name());
+        assert!(page.contains(&row), "docs/regauge.md has not the row\n{row}");
+    }
+}

@@ -31,6 +31,7 @@ mod language;
 mod lstm;
 mod mutated;
 mod pieces;
+mod posterior;
 mod prefixes;
 mod readers;
 mod refusals;

@@ -142,4 +142,5 @@ every_reader! {
     claims = "claim",
     manifests = "manifest",
     metrics = "metrics",
+    submitted_plans = "plan",
 }

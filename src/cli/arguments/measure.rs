@@ -6,7 +6,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 
 use super::{Json, ModelAndExamples};
-use crate::curvature::{CurvatureMatrix, Estimator, LabelSource, Named, ProbeKind, Sampling};
+use crate::curvature::{CurvatureMatrix, Estimator, LabelSource, Named, NoiseScale, Prior, ProbeKind, Sampling};
 use crate::model::Per;
 use crate::ops::LossDraw;
 
@@ -26,14 +26,18 @@ pub enum MeasureCommand {
     Spectrum(MeasureSpectrum),
     /// Gradient noise: norms an example or a predicted token, the noise covariance and the noise scale
     Noise(MeasureNoise),
-    /// Largest eigenvalue, batch sharpness and the loss's rise along the gradient
+    /// Largest eigenvalue, batch sharpness, and sharpness along and in the units of the optimiser's update
     Sharpness(MeasureSharpness),
     /// The Fisher trace with what does not change with scales that the function does not know
     Flatness(MeasureFlatness),
+    /// The rise of the loss under noise on the weights, beside the trace that it begins with
+    Perturb(MeasurePerturb),
+    /// The local learning coefficient at an inverse temperature: exact Langevin chains around the model
+    Llc(MeasureLlc),
 }
 
 /// What every measurement is asked.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct Common {
     #[command(flatten)]
     pub on: ModelAndExamples,
@@ -136,9 +140,26 @@ pub struct MeasureSpectrum {
     /// Points of the grids
     #[arg(long, default_value_t = 256, requires = "density", value_parser = clap::value_parser!(u32).range(2..=65536))]
     pub points: u32,
+    /// Inverse temperatures, as `100,1000`: also the quadratic learning coefficient and the logarithm of the volume, of
+    /// the density in the coordinates of the prior
+    #[arg(long, value_name = "B,..", requires = "density", value_delimiter = ',', value_parser = positive)]
+    pub nbeta: Vec<f64>,
+    #[command(flatten)]
+    pub prior: PriorArguments,
     /// Write a figure (SVG): the density, or else the eigenvalues
     #[arg(long, value_name = "FILE.svg")]
     pub out: Option<PathBuf>,
+}
+
+/// The local prior, normal around the model's weights with the covariance D / γ.
+#[derive(Args, Debug)]
+pub struct PriorArguments {
+    /// D: `block` has each number on the scale of its block's norm
+    #[arg(long, value_parser = choice::<Prior>(), default_value = "block")]
+    pub prior: Prior,
+    /// γ, how narrow it is
+    #[arg(long, value_name = "G", default_value_t = 1e4, value_parser = positive)]
+    pub gamma: f64,
 }
 
 #[derive(Args, Debug)]
@@ -178,9 +199,16 @@ pub struct MeasureSharpness {
     /// Residual of the largest eigenvalue, at most this times it
     #[arg(long, default_value_t = 1e-3)]
     pub tolerance: f64,
-    /// At most so many products for the largest eigenvalue
+    /// At most so many products for each eigenvalue
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(4..))]
     pub products: u32,
+    /// Probe vectors for the preconditioned trace
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(2..))]
+    pub samples: u32,
+    /// Other examples (a run config or a file), as of a task to be fine-tuned on: also the critical sharpness along the
+    /// update that their gradient makes
+    #[arg(long, value_name = "EXAMPLES")]
+    pub update: Option<PathBuf>,
     /// Write a figure of the batches' values (SVG)
     #[arg(long, value_name = "FILE.svg")]
     pub out: Option<PathBuf>,
@@ -201,8 +229,61 @@ pub struct MeasureFlatness {
     pub into: Option<String>,
 }
 
+#[derive(Args, Debug)]
+pub struct MeasurePerturb {
+    #[command(flatten)]
+    pub common: Common,
+    /// Sizes of the noise, as `0.003,0.01,0.03`; of the least one the limit is taken
+    #[arg(long, value_name = "SIZE", value_delimiter = ',', required = true)]
+    pub sigma: Vec<f64>,
+    /// What the noise on a parameter is multiplied by
+    #[arg(long, value_parser = choice::<NoiseScale>(), default_value = "tensor")]
+    pub scale: NoiseScale,
+    /// Pairs of opposite noise, the same for every size
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub draws: u32,
+    /// Probe vectors for the trace
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(2..))]
+    pub samples: u32,
+}
+
+#[derive(Args, Debug)]
+pub struct MeasureLlc {
+    #[command(flatten)]
+    pub common: Common,
+    /// Inverse temperature: the chains see a mean rise of the loss of llc / nβ nats
+    #[arg(long, value_name = "B", value_parser = positive)]
+    pub nbeta: f64,
+    #[command(flatten)]
+    pub prior: PriorArguments,
+    /// Chains, each from a start of its own
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(2..=1000))]
+    pub chains: u32,
+    /// Recorded steps of each chain; a step is a gradient over all contexts
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(4..))]
+    pub steps: u32,
+    /// Steps before them, in which the step size is set; default: half as many
+    #[arg(long)]
+    pub burn_in: Option<u32>,
+    /// Eigenvectors of largest curvature along which steps are scaled; changes how fast the chains mix and no
+    /// expectation
+    #[arg(long, value_name = "K", default_value_t = 32)]
+    pub directions: u32,
+    /// Leave out the quadratic coefficient, which costs 480 products
+    #[arg(long)]
+    pub no_quadratic: bool,
+}
+
+/// A number above 0.
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value > 0.0 && value.is_finite() => Ok(value),
+        _ => Err("a number above 0 is wanted, as 1000 or 1e3".into()),
+    }
+}
+
 /// Reads a value by its name, and lists all of them with what they are.
-fn choice<T: Named + Send + Sync>() -> impl TypedValueParser<Value = T> {
+pub(super) fn choice<T: Named + Send + Sync>() -> impl TypedValueParser<Value = T> {
     let one = |value: &T| {
         let known = PossibleValue::new(value.name()).aliases(value.aliases().iter().copied());
         if value.about().is_empty() { known } else { known.help(value.about()) }

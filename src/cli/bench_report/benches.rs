@@ -1,14 +1,14 @@
-//! A training step, Hessian-vector products and mixed precision at one shape, each until it has enough repeats or its
-//! time is over.
+//! A training step, Hessian-vector products and mixed precision at one shape, and a case that others publish; each
+//! until it has enough repeats or its time is over.
 
 use std::time::Instant;
 
-use super::content::{Mixed, Products, Step};
+use super::content::{Mixed, Products, PublishedCase, Step};
 use crate::cli::failure::Failure;
 use crate::config::TrainSection;
 use crate::curvature::{Chunks, Matrix, ProbeKind, ProductPass, Subject, probes};
 use crate::gpu::Gpu;
-use crate::model::{Encoder, GradientPass, Model, ModelConfig, TokenIds, Weights, dims_for};
+use crate::model::{Encoder, ForwardPass, GradientPass, Model, ModelConfig, Published, TokenIds, Weights, dims_for};
 use crate::ops::batch::Sentence;
 use crate::ops::{Batch, Device, Labels, Variants};
 use crate::random::{Purpose, Stream};
@@ -219,5 +219,52 @@ pub fn mixed(
         step_seconds: step,
         faster: single.map(|s| s / step),
         gradient_difference: (difference / norm).sqrt(),
+    })
+}
+
+/// Multiplications and additions of a published case's gradient.
+pub fn published_flops(case: &Published) -> Result<f64, Failure> {
+    let encoder = Encoder::new(&case.model).map_err(Failure::usage)?;
+    let sum = |f: fn(&Sentence) -> usize| case.sentences.iter().map(f).sum::<usize>() as u64;
+    let (rows, masked) = (sum(|s| s.ids.len()), sum(|s| s.masked.len()));
+    Ok(3.0 * encoder.forward_flops(rows, masked, sum(|s| s.ids.len().pow(2))) as f64)
+}
+
+/// Forward, and forward with backward, of a case that others publish.
+pub fn published(
+    gpu: &Gpu,
+    variants: &Variants,
+    case: &Published,
+    deadline: Instant,
+) -> Result<PublishedCase, Failure> {
+    let flops = published_flops(case)?;
+    let start = Instant::now();
+    let encoder = Encoder::new(&case.model).map_err(Failure::usage)?;
+    let dims = dims_for(&case.sentences, case.sentences.len());
+    let weights = Weights::initial(&encoder.parameters, 0.02, 1);
+    let model = Model::new(&Device::new(gpu, *variants), &encoder, &weights)?;
+    drop(weights);
+    let forward = ForwardPass::new(&model, dims, Labels::Hard, false)?;
+    let gradient = GradientPass::new(&model, dims, Labels::Hard)?;
+    // Kernels are compiled in the first round.
+    let losses = forward.run(&case.sentences)?;
+    gradient.run(&case.sentences)?;
+    let first_seconds = start.elapsed().as_secs_f64();
+    let [mut forwards, mut gradients] = [vec![], vec![]];
+    while gradients.len() < REPEATS && (gradients.is_empty() || Instant::now() < deadline) {
+        forwards.push(seconds(|| forward.run(&case.sentences).map(|_| ()))?);
+        gradients.push(seconds(|| gradient.run(&case.sentences).map(|_| ()))?);
+    }
+    let [forward_seconds, gradient_seconds] = [median(&forwards), median(&gradients)];
+    Ok(PublishedCase {
+        name: case.name.into(),
+        parameters: encoder.parameter_count(),
+        tokens: case.sentences.iter().map(|s| s.ids.len()).sum(),
+        repeats: gradients.len(),
+        first_seconds,
+        forward_seconds,
+        gradient_seconds,
+        gflops: flops / gradient_seconds / 1e9,
+        loss: losses.iter().map(|l| l.loss).sum::<f64>() / losses.len() as f64,
     })
 }

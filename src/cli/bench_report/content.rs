@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::selftest::{Outcome, Timing};
+use crate::selftest::{Cost, Limit, Outcome, Peaks, Timing, known_gpu};
 
 /// A part of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -38,7 +38,7 @@ impl Status {
 /// One part and how it went.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Part {
-    /// doctor, step, products, mixed, comparison or rates.
+    /// doctor, step, products, mixed, published, comparison or rates.
     pub name: String,
     pub status: Status,
     /// What went wrong, or why it was left out.
@@ -68,10 +68,14 @@ pub struct SelftestReport {
     pub doctor: Option<serde_json::Value>,
     pub comparison: Option<Comparison>,
     pub rates: Option<Vec<Rate>>,
+    /// The rates beside what the adapter could do.
+    pub roofline: Option<Roofline>,
     pub step: Option<Step>,
     pub products: Option<Products>,
     /// Null where the adapter has no products of mixed precision; the part's message says what it lacks.
     pub mixed: Option<Mixed>,
+    /// Null where there was no time for it.
+    pub published: Option<PublishedCase>,
     /// What was not done for want of time.
     pub left_out: Vec<String>,
 }
@@ -235,4 +239,118 @@ pub struct Mixed {
     pub faster: Option<f64>,
     /// Norm of the gradient's difference from the one in single precision, over its norm.
     pub gradient_difference: f64,
+}
+
+/// A case that others publish, with random weights and without an optimiser.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct PublishedCase {
+    /// As it is called there.
+    pub name: String,
+    pub parameters: usize,
+    pub tokens: usize,
+    /// Repeats; medians count.
+    pub repeats: usize,
+    /// Seconds until both passes had run once: parameters drawn and sent, kernels compiled or read from a cache.
+    pub first_seconds: f64,
+    /// Forward pass and loss, without gradients.
+    pub forward_seconds: f64,
+    /// Forward pass, loss and backward pass.
+    pub gradient_seconds: f64,
+    /// 10⁹ multiplications and additions a second in the latter.
+    pub gflops: f64,
+    /// Mean loss; near ln V for random weights.
+    pub loss: f64,
+}
+
+/// The least that operations take by their arithmetic and bytes, beside what they took.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Roofline {
+    /// The GPU whose maker's peaks these are; null where they are the best rates of this report.
+    pub gpu: Option<String>,
+    /// Where the maker says so.
+    pub source: Option<String>,
+    /// 10⁹ multiplications and additions a second at most.
+    pub gflops: f64,
+    /// 10⁹ bytes a second at most.
+    pub gbytes: f64,
+    /// Each operation with the variant that is used.
+    pub operations: Vec<Bounded>,
+}
+
+/// An operation under the roofline.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Bounded {
+    pub operation: String,
+    /// Multiplications and additions per byte; 0 where bytes alone count.
+    pub intensity: f64,
+    pub bound: Limit,
+    /// The least that it takes.
+    pub predicted_seconds: f64,
+    pub measured_seconds: f64,
+    /// The one over the other.
+    pub share: f64,
+}
+
+impl Roofline {
+    /// Of the rates of an adapter; `None` without any.
+    pub fn of(adapter: &str, rates: &[Rate]) -> Option<Roofline> {
+        let known = known_gpu(adapter);
+        let most = |of: fn(&Rate) -> f64| rates.iter().map(of).fold(0.0, f64::max);
+        let own = Peaks { gflops: most(|r| r.gflops.unwrap_or(0.0)), gbytes: most(|r| r.gbytes) };
+        let peaks = known.map_or(own, |gpu| gpu.peaks);
+        let bounded = |rate: &Rate| {
+            let flops = rate.gflops.map_or(0.0, |gflops| 1e9 * gflops * rate.seconds);
+            let cost = Cost { flops, bytes: 1e9 * rate.gbytes * rate.seconds };
+            let (predicted_seconds, bound) = cost.least(&peaks);
+            Bounded {
+                operation: rate.operation.clone(),
+                intensity: cost.intensity(),
+                bound,
+                predicted_seconds,
+                measured_seconds: rate.seconds,
+                share: predicted_seconds / rate.seconds,
+            }
+        };
+        let operations: Vec<Bounded> = rates.iter().filter(|r| r.used && r.seconds > 0.0).map(bounded).collect();
+        (!operations.is_empty()).then(|| Roofline {
+            gpu: known.map(|gpu| gpu.name.into()),
+            source: known.map(|gpu| gpu.source.into()),
+            gflops: peaks.gflops,
+            gbytes: peaks.gbytes,
+            operations,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rate(operation: &str, seconds: f64, gflops: Option<f64>, gbytes: f64) -> Rate {
+        let (operation, shape) = (operation.into(), String::new());
+        Rate { operation, shape, variant: None, used: true, seconds, gflops, gbytes }
+    }
+
+    #[test]
+    fn a_known_gpu_is_held_against_its_makers_peaks() {
+        // 6.7 TFLOP in 0.2 s are half of an H200's; 4.8 GB in 2 ms too.
+        let rates = [rate("linear", 0.2, Some(33_500.0), 100.0), rate("add", 0.002, None, 2_400.0)];
+        let made = Roofline::of("NVIDIA H200", &rates).unwrap();
+        assert_eq!(made.gpu.as_deref(), Some("NVIDIA H200"));
+        for (operation, bound) in made.operations.iter().zip([Limit::Arithmetic, Limit::Memory]) {
+            assert_eq!(operation.bound, bound);
+            assert!((operation.share - 0.5).abs() < 1e-9, "{}", operation.share);
+        }
+    }
+
+    #[test]
+    fn any_other_adapter_is_held_against_its_own_best() {
+        let rates =
+            [rate("linear", 0.1, Some(40.0), 1.0), rate("slow", 0.1, Some(10.0), 1.0), rate("add", 0.1, None, 8.0)];
+        let made = Roofline::of("llvmpipe", &rates).unwrap();
+        assert_eq!((made.gpu, made.gflops, made.gbytes), (None, 40.0, 8.0));
+        let shares: Vec<f64> = made.operations.iter().map(|o| o.share).collect();
+        assert!(shares.iter().zip([1.0, 0.25, 1.0]).all(|(a, b)| (a - b).abs() < 1e-9), "{shares:?}");
+        assert!(Roofline::of("llvmpipe", &[]).is_none());
+    }
 }

@@ -1,6 +1,7 @@
 //! `report.md`: the report as tables for `docs/performance-adapters.md` or an issue.
 
-use super::content::{Comparison, Mixed, Products, Rate, SelftestReport, Step};
+use super::content::{Comparison, Mixed, Products, PublishedCase, Rate, Roofline, SelftestReport, Step};
+use crate::selftest::Limit;
 
 /// The whole page.
 pub fn text(report: &SelftestReport) -> String {
@@ -12,6 +13,9 @@ pub fn text(report: &SelftestReport) -> String {
     if let Some(rates) = &report.rates {
         out += &speeds(rates);
     }
+    if let Some(roofline) = &report.roofline {
+        out += &under_the_roof(roofline);
+    }
     if let Some(step) = &report.step {
         out += &a_step(step);
     }
@@ -20,6 +24,9 @@ pub fn text(report: &SelftestReport) -> String {
     }
     if let Some(mixed) = &report.mixed {
         out += &of_mixed(mixed);
+    }
+    if let Some(case) = &report.published {
+        out += &of_published(case);
     }
     if !report.left_out.is_empty() {
         out += "\nLeft out for want of time:\n\n";
@@ -217,4 +224,48 @@ fn of_mixed(m: &Mixed) -> String {
     ];
     let head = ["shape", "gradient", "AdamW step", "times as fast as f32", "gradient differs by, of its norm"];
     format!("\nMixed precision ({}), median of {}:\n\n{}", m.variants, m.repeats, table(&head, &[cells], true))
+}
+
+fn of_published(c: &PublishedCase) -> String {
+    let cells = vec![
+        format!("{} ({} parameters, {} tokens)", c.name, c.parameters, c.tokens),
+        milliseconds(c.forward_seconds),
+        milliseconds(c.gradient_seconds),
+        format!("{:.1}", c.gflops),
+        format!("{:.1} s", c.first_seconds),
+    ];
+    let head = ["case", "forward", "forward and backward", "GFLOP/s", "first of both after"];
+    format!(
+        "\nA case that others publish (github.com/kvark/inferena), f32, median of {}:\n\n{}",
+        c.repeats,
+        table(&head, &[cells], true)
+    )
+}
+
+fn under_the_roof(r: &Roofline) -> String {
+    let peaks = format!("{:.0} GFLOP/s and {:.0} GB/s", r.gflops, r.gbytes);
+    let head = match (&r.gpu, &r.source) {
+        (Some(gpu), Some(source)) => format!("Predicted for {gpu} by its peaks, {peaks} ({source})"),
+        _ => format!("What each operation could take at the best rates of this report, {peaks}"),
+    };
+    let rows: Vec<Vec<String>> = r
+        .operations
+        .iter()
+        .map(|o| {
+            let bound = match o.bound {
+                Limit::Arithmetic => "arithmetic",
+                Limit::Memory => "memory",
+            };
+            vec![
+                o.operation.clone(),
+                format!("{:.1}", o.intensity),
+                bound.into(),
+                format!("{:.3} ms", o.predicted_seconds * 1e3),
+                format!("{:.3} ms", o.measured_seconds * 1e3),
+                format!("{:.2}", o.share),
+            ]
+        })
+        .collect();
+    let columns = ["operation", "FLOP a byte", "bound by", "predicted", "measured", "predicted / measured"];
+    format!("\n{head}:\n\n{}", table(&columns, &rows, false))
 }

@@ -1,9 +1,9 @@
 //! `lowland selftest --report DIR`: everything that tells of an adapter, in one command for whoever has one.
 //!
-//! Doctor, a training step, Hessian-vector products, mixed precision, every variant against f64, rates, each a part
-//! with a share of the time. The files are written before and after every part and before every case of the comparison,
-//! whole or not at all: where a driver takes the process down, they hold what was known and the name of what was
-//! running. A part that fails does not keep the others from running.
+//! Doctor, a training step, Hessian-vector products, mixed precision, a case that others publish, every variant against
+//! f64, rates, each a part with a share of the time. The files are written before and after every part and before every
+//! case of the comparison, whole or not at all: where a driver takes the process down, they hold what was known and the
+//! name of what was running. A part that fails does not keep the others from running.
 
 mod benches;
 mod content;
@@ -15,20 +15,28 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub use content::SelftestReport;
-use content::{Comparison, Machine, Part, Rate, Status};
+use content::{Comparison, Machine, Part, Rate, Roofline, Status};
 
 use super::arguments::Selftest;
 use super::failure::Failure;
 use super::{doctor, print, selftest as command};
 use crate::gpu::{AdapterChoice, Gpu, Options};
+use crate::model::Published;
 use crate::ops::{Device, KernelChoice, Variants};
 use crate::selftest;
 use benches::Shape;
 
 /// A part's name, and the share of the time that is over when it should be. Each does something however late it is: one
 /// repeat, one case, one operation. What is cut into many pieces comes last.
-const PARTS: [(&str, f64); 6] =
-    [("doctor", 0.05), ("step", 0.15), ("products", 0.30), ("mixed", 0.38), ("comparison", 0.80), ("rates", 1.0)];
+const PARTS: [(&str, f64); 7] = [
+    ("doctor", 0.05),
+    ("step", 0.15),
+    ("products", 0.30),
+    ("mixed", 0.38),
+    ("published", 0.46),
+    ("comparison", 0.82),
+    ("rates", 1.0),
+];
 
 /// What a part gave beside its numbers.
 enum End {
@@ -65,9 +73,11 @@ impl Draft {
             doctor: None,
             comparison: None,
             rates: None,
+            roofline: None,
             step: None,
             products: None,
             mixed: None,
+            published: None,
             left_out: Vec::new(),
         };
         Draft { report, folder: folder.into(), start: Instant::now() }
@@ -165,6 +175,7 @@ fn part(
         draft.report.running = Some(name.into());
         draft.write()?;
     }
+    let case = Published::smollm2_135m();
     let work = || -> Result<End, Failure> {
         let gpu = Gpu::open(adapter, options())?;
         let chosen = Device::choosing(&gpu, kernel_choice)?.variants;
@@ -186,6 +197,17 @@ fn part(
                 let made = benches::products(&gpu, &chosen, shape, deadline)?;
                 draft.borrow_mut().report.products = Some(made);
                 Ok(End::Done)
+            }
+            "published" => {
+                let rate = draft.borrow().report.step.as_ref().map(|s| s.gflops * 1e9);
+                match no_time_for(&case, rate, draft.borrow().report.budget_seconds)? {
+                    Some(why) => Ok(End::LeftOut(why)),
+                    None => {
+                        let made = benches::published(&gpu, &chosen, &case, deadline)?;
+                        draft.borrow_mut().report.published = Some(made);
+                        Ok(End::Done)
+                    }
+                }
             }
             _ => match chosen.mixed(gpu.capabilities()) {
                 Err(why) => Ok(End::LeftOut(format!("no products of mixed precision here: {why}"))),
@@ -233,6 +255,23 @@ fn part(
     Ok(unusable)
 }
 
+/// Why a case that others publish is left out: what it takes until it has run once would be more than a quarter of the
+/// whole report. Its rate is taken to be that of the step.
+fn no_time_for(case: &Published, rate: Option<f64>, budget: f64) -> Result<Option<String>, Failure> {
+    /// Seconds to draw and send 135 million parameters and to compile kernels, whatever the adapter.
+    const MAKING: f64 = 8.0;
+    let Some(rate) = rate else { return Ok(Some("there is no step to tell how long it would take".into())) };
+    // Two rounds of the gradient and the third of it that goes forward.
+    let needed = MAKING + 2.0 * 4.0 / 3.0 * benches::published_flops(case)? / rate;
+    Ok((needed > budget / 4.0).then(|| {
+        format!(
+            "{} would take about {needed:.0} s of {budget:.0}; --budget {:.0} has room for it",
+            case.name,
+            4.0 * needed
+        )
+    }))
+}
+
 /// Every case with every variant, those that are used first.
 fn compare(draft: &RefCell<Draft>, gpu: &Gpu, deadline: Instant) -> Result<End, Failure> {
     let (all, cases) = (command::every(gpu), selftest::cases());
@@ -276,7 +315,11 @@ fn rates(draft: &RefCell<Draft>, gpu: &Gpu, chosen: &Variants, deadline: Instant
         draft.borrow_mut().running(format!("rates: {name}"))?;
         let note = |name: &str| print::note(&format!("timing {name}"));
         let timings = selftest::timings(gpu, chosen, &|wanted| wanted == name, &note)?;
-        draft.borrow_mut().report.rates.get_or_insert_default().extend(timings.into_iter().map(Rate::from));
+        let mut draft = draft.borrow_mut();
+        let report = &mut draft.report;
+        let rates = report.rates.get_or_insert_default();
+        rates.extend(timings.into_iter().map(Rate::from));
+        report.roofline = Roofline::of(&gpu.info().name, rates);
     }
     Ok(End::Done)
 }

@@ -95,29 +95,36 @@ where
     let common = &arguments.common;
     let session = open(common)?;
     let into = arguments.into.as_deref().map(|text| law(text, &session.model.encoder)).transpose()?;
+    let (what, found, evidence) = measured(&session, common, arguments.estimator, arguments.draws, into)?;
+    let report = report(&what, &found, evidence);
+    print_report(common.json.json, &report, &rows(&report), &report.evidence)
+}
+
+/// The measurement, with what it is evidence of.
+pub(super) fn measured(
+    session: &Session,
+    common: &Common,
+    kind: LossDraw,
+    asked: Option<u64>,
+    into: Option<Law>,
+) -> Result<(FlatnessOptions, Flatness, Evidence), Failure> {
     let sentences = session.sentences()?;
     let subject = session.setting(common).subject(&sentences)?;
-    let what = FlatnessOptions {
-        kind: arguments.estimator,
-        seed: common.seed(),
-        draws: draws(arguments, &subject, session.target()),
-        target: session.target(),
-        into,
-    };
+    let target = session.target();
+    let what = FlatnessOptions { kind, seed: common.seed(), draws: draws(asked, &subject, target), target, into };
     let unit = if what.kind == LossDraw::Exact { "label" } else { "example" };
     let found = Flatness::measure(&subject, &what, &mut |p: &Progress| session.watch("flatness", unit, p))?;
     let scope = Scope::of(&subject, what.target, found.gradient_equivalents).of_first(&subject, found.examples);
     let evidence = session.evidence(common, scope).ended(found.interrupted, true);
-    let report = report(&what, &found, evidence);
-    print_report(common.json.json, &report, &rows(&report), &report.evidence)
+    Ok((what, found, evidence))
 }
 
 /// Pairs of example and draw of given examples, where nothing is said, and draws at least: two tell an error.
 const PAIRS: usize = 4096;
 const LEAST_DRAWS: usize = 2;
 
-fn draws(arguments: &MeasureFlatness, subject: &Subject, target: Target) -> usize {
-    match (arguments.draws, target) {
+fn draws(asked: Option<u64>, subject: &Subject, target: Target) -> usize {
+    match (asked, target) {
         (Some(draws), _) => draws as usize,
         (None, Target::Population) => LEAST_DRAWS,
         (None, Target::TheseExamples) => (PAIRS / subject.examples()).max(LEAST_DRAWS),

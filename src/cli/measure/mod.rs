@@ -3,10 +3,14 @@
 
 mod flatness;
 mod hvp;
+mod llc;
 mod noise;
+mod perturb;
 mod sharpness;
 mod spectrum;
 mod trace;
+mod update;
+mod volume;
 
 use std::path::Path;
 use std::time::Instant;
@@ -19,18 +23,20 @@ use super::examples;
 use super::failure::Failure;
 use super::print;
 use super::progress::Gauge;
-use crate::curvature::{Chunks, CurvatureError, Examples, LossNormaliser, Progress, Scope, Setting, Stage};
+use crate::curvature::{Chunks, CurvatureError, Examples, Flatness, LossNormaliser, Progress, Scope, Setting, Stage};
 use crate::gpu::AdapterChoice;
 use crate::interrupt::{self, Interrupted};
 use crate::model::{self, Model};
 use crate::ops::batch::Sentence;
-use crate::ops::{Device, KernelChoice};
+use crate::ops::{Device, KernelChoice, LossDraw};
 use crate::report::Figure;
 use crate::statistics::{Estimate, Target};
 
 pub use flatness::FlatnessReport;
 pub use hvp::HvpReport;
+pub use llc::LlcReport;
 pub use noise::NoiseReport;
+pub use perturb::PerturbReport;
 pub use sharpness::SharpnessReport;
 pub use spectrum::SpectrumReport;
 pub use trace::TraceReport;
@@ -44,7 +50,22 @@ pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Me
         MeasureCommand::Noise(a) => noise::run(open, a),
         MeasureCommand::Sharpness(a) => sharpness::run(open, a),
         MeasureCommand::Flatness(a) => flatness::run(open, a),
+        MeasureCommand::Perturb(a) => perturb::run(open, a),
+        MeasureCommand::Llc(a) => llc::run(|common| Session::open_exact(adapter, kernel_choice, common), a),
     }
+}
+
+/// What `measure flatness` measures, for a command that goes on from there.
+pub(super) fn flatness(
+    adapter: &AdapterChoice,
+    kernel_choice: &KernelChoice,
+    common: &Common,
+    estimator: LossDraw,
+    draws: Option<u64>,
+) -> Result<(Flatness, Evidence), Failure> {
+    let session = Session::open(adapter, kernel_choice, common)?;
+    let (_, found, evidence) = flatness::measured(&session, common, estimator, draws, None)?;
+    Ok((found, evidence))
 }
 
 /// What every report says of what was measured, over what, and at what cost.
@@ -134,10 +155,35 @@ impl Session {
         Ok(Session { model, examples, sentences_seed, start, gauge })
     }
 
+    /// A fixed set of contexts, with the exact distributions of what is predicted where the language knows them, and
+    /// whether it does.
+    fn open_exact(
+        adapter: &AdapterChoice,
+        kernel_choice: &KernelChoice,
+        common: &Common,
+    ) -> Result<(Session, bool), Failure> {
+        let start = Instant::now();
+        let gauge = Gauge::new();
+        let (loaded, source) = examples::open(adapter, kernel_choice, &common.on)?;
+        gauge.phase("examples");
+        let (examples, sentences_seed, conditional) = source.contexts()?;
+        let model = loaded.moved_to(&Device::open(adapter, kernel_choice)?)?;
+        Ok((Session { model, examples, sentences_seed, start, gauge }, conditional))
+    }
+
     /// All the examples: the file's, or `count` sentences.
     fn sentences(&self) -> Result<Vec<Sentence>, Interrupted> {
         self.gauge.phase("examples");
         self.examples.all()
+    }
+
+    /// The same with the language's own conditionals as labels, and whether these are known.
+    fn exact_sentences(&self) -> Result<(Vec<Sentence>, bool), Interrupted> {
+        self.gauge.phase("examples");
+        match self.examples.exact()? {
+            Some(sentences) => Ok((sentences, true)),
+            None => Ok((self.examples.all()?, false)),
+        }
     }
 
     fn target(&self) -> Target {

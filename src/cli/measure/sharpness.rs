@@ -1,13 +1,15 @@
-//! `lowland measure sharpness`: the largest eigenvalue, batch sharpness, and the loss's rise along the gradient.
+//! `lowland measure sharpness`: the largest eigenvalue, batch sharpness, the loss's rise along the gradient, and
+//! sharpness as the optimiser meets it.
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Evidence, Number, Session, check_figure, print_report, unless_interrupted, write_figure};
-use crate::cli::arguments::{Common, MeasureSharpness};
+use super::update::{Update, UpdateReport, lanczos, largest, scatter};
+use super::{Evidence, Number, Session, check_figure, finite, print_report, unless_interrupted, write_figure};
+use crate::cli::arguments::{Common, MeasureSharpness, ModelAndExamples};
 use crate::cli::failure::Failure;
 use crate::cli::print;
-use crate::curvature::{BatchSharpness, Lanczos, Matrix, ModelOperator, Progress, Scope, top_eigenpairs};
+use crate::curvature::{BatchSharpness, Matrix, ModelOperator, Progress, Scope, top_eigenpairs};
 use crate::report::{Axis, Figure, Line};
 use crate::statistics::{Estimate, Target};
 
@@ -19,6 +21,8 @@ pub struct SharpnessReport {
     /// The largest eigenvalue of the Hessian over all examples, among the three of largest absolute value.
     /// Null where an interrupt came before it.
     largest_eigenvalue: Option<f64>,
+    /// Of the choice of examples, to first order: the scatter of vᵀH_i v for the eigenvector v.
+    largest_eigenvalue_standard_error: Option<f64>,
     /// ‖H v - λ v‖ with ‖v‖ = 1.
     residual: Option<f64>,
     converged: bool,
@@ -36,52 +40,61 @@ pub struct SharpnessReport {
     batch_sharpness_values: Vec<f64>,
     ascent_loss_values: Vec<f64>,
     #[serde(flatten)]
+    update: UpdateReport,
+    #[serde(flatten)]
     evidence: Evidence,
 }
 
 pub(super) fn run<S>(open: S, arguments: &MeasureSharpness) -> Result<(), Failure>
 where
-    S: FnOnce(&Common) -> Result<Session, Failure>,
+    S: Fn(&Common) -> Result<Session, Failure>,
 {
     let common = &arguments.common;
     if !(arguments.rho > 0.0 && arguments.rho.is_finite()) {
         return Err(Failure::usage(format!("--rho {}: the step's length must be positive", arguments.rho)));
     }
     check_figure(arguments.out.as_deref())?;
+    // The other examples first: their copy of the model is gone before the measurement's is there.
+    let others = match &arguments.update {
+        None => None,
+        Some(path) => {
+            let on = ModelAndExamples { examples: path.clone(), overrides: vec![], ..common.on.clone() };
+            Some(open(&Common { on, ..common.clone() })?.sentences()?)
+        }
+    };
     let session = open(common)?;
     let sentences = session.sentences()?;
     let size = (arguments.sharpness_batch as usize).min(sentences.len());
     let small = session.setting(common).subject_in(&sentences, size)?;
     let values = BatchSharpness::measure(&small, arguments.rho, &mut |p| session.watch("batch sharpness", "batch", p))?;
-    let what = Lanczos {
-        top: 3.min(small.size()),
-        tolerance: arguments.tolerance,
-        products: arguments.products as usize,
-        block: 2.min(common.probes as usize),
-        seed: common.seed(),
-    };
+    let what = lanczos(arguments, small.size());
     let mut look = |p: &Progress| session.watch("largest eigenvalue", "product", p);
+    let subject = session.setting(common).subject(&sentences)?;
+    let operator = ModelOperator::new(&subject, Matrix::Hessian);
     let pairs = match values.interrupted {
         true => None,
-        false => unless_interrupted(
-            session
-                .setting(common)
-                .subject(&sentences)
-                .and_then(|subject| top_eigenpairs(&ModelOperator::new(&subject, Matrix::Hessian), &what, &mut look)),
-        )?,
+        false => unless_interrupted(top_eigenpairs(&operator, &what, &mut look))?,
     };
-    let interrupted = pairs.as_ref().is_none_or(|p| p.interrupted);
-    let largest = pairs.as_ref().and_then(|p| {
-        let place = (0..p.eigenvalues.len()).max_by(|a, b| p.eigenvalues[*a].total_cmp(&p.eigenvalues[*b]))?;
-        Some((p.eigenvalues[place], p.residuals[place], p.converged[place]))
-    });
-    let converged = largest.is_some_and(|l| l.2);
-    let cost = pairs.map_or(0.0, |p| p.gradient_equivalents) + values.gradient_equivalents;
+    let mut interrupted = pairs.as_ref().is_none_or(|p| p.interrupted);
+    let place = pairs.as_ref().map_or(0, |p| largest(&p.eigenvalues));
+    let found = pairs.as_ref().map(|p| (p.eigenvalues[place], p.residuals[place], p.converged[place]));
+    let error = match &pairs {
+        Some(pairs) if !interrupted => unless_interrupted(scatter(&operator, &subject, &pairs.vectors[place]))?,
+        _ => None,
+    };
+    let update = match interrupted {
+        true => UpdateReport::default(),
+        false => Update { session: &session, arguments, sentences: &sentences, others: others.as_deref() }.measure()?,
+    };
+    interrupted |= update.interrupted;
+    let converged = found.is_some_and(|f| f.2);
+    let cost = pairs.map_or(0.0, |p| p.gradient_equivalents) + values.gradient_equivalents + update.cost;
     let number = |of: &[f64]| Number::from(Estimate::of_mean(of));
     let report = SharpnessReport {
         matrix: "hessian".into(),
-        largest_eigenvalue: largest.map(|l| l.0),
-        residual: largest.map(|l| l.1),
+        largest_eigenvalue: found.map(|f| f.0),
+        largest_eigenvalue_standard_error: error.and_then(finite),
+        residual: found.map(|f| f.1),
         converged,
         batch_sharpness: number(&values.curvature),
         ascent_loss: number(&values.ascent),
@@ -91,10 +104,17 @@ where
         batches: values.curvature.len(),
         batch_sharpness_values: values.curvature,
         ascent_loss_values: values.ascent,
-        evidence: session.evidence(common, Scope::of(&small, Target::Population, cost)).ended(interrupted, converged),
+        evidence: session
+            .evidence(common, Scope::of(&small, Target::Population, cost))
+            .ended(interrupted, converged && !update.unconverged()),
+        update,
     };
-    if !report.converged && !interrupted {
-        print::note("the largest eigenvalue has not converged: give more --products, or a larger --tolerance");
+    for (name, lost) in [("largest", !report.converged), ("preconditioned", report.update.unconverged())] {
+        if lost && !interrupted {
+            print::note(&format!(
+                "the {name} eigenvalue has not converged: give more --products, or a larger --tolerance"
+            ));
+        }
     }
     write_figure(arguments.out.as_deref(), || figure(&report))?;
     print_report(common.json.json, &report, &rows(&report), &report.evidence)
@@ -112,7 +132,13 @@ fn rows(report: &SharpnessReport) -> Vec<(String, String)> {
         row("batch sharpness", format!("{} {batches}", report.batch_sharpness.text())),
         row("ascent loss", format!("{} at a step of {}", report.ascent_loss.text(), report.rho)),
         row("‖g‖ of a batch", report.gradient_norm.text()),
+        row("update", report.update.update().to_string()),
     ];
+    let known = |(name, value, error): (&str, Option<f64>, Option<f64>)| {
+        row(name, value.map_or("none".into(), |value| print::with_error(value, error)))
+    };
+    rows.extend(report.update.rows().into_iter().map(known));
+    rows.extend(report.update.notes().iter().map(|note| row("note", note.clone())));
     rows.extend(report.evidence.rows(&report.matrix));
     rows
 }

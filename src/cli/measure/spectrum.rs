@@ -3,12 +3,14 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::volume::{self, VolumeReport};
 use super::{Evidence, Number, Session, check_figure, finite, print_report, unless_interrupted, write_figure};
 use crate::cli::arguments::{Common, MeasureSpectrum};
 use crate::cli::failure::Failure;
 use crate::cli::print;
 use crate::curvature::{
-    Density, Eigenpairs, Lanczos, LogDensity, Quadrature, QuadratureOptions, Scope, quadrature, top_eigenpairs,
+    Density, Eigenpairs, Lanczos, LogDensity, Operator, Prior, Quadrature, QuadratureOptions, Scaled, Scope,
+    quadrature, top_eigenpairs,
 };
 use crate::report::{Axis, Figure, Line};
 
@@ -73,6 +75,8 @@ struct DensityReport {
     /// Probe vectors and Lanczos steps of each.
     density_probes: usize,
     steps: usize,
+    #[serde(flatten)]
+    volume: Option<VolumeReport>,
 }
 
 /// Width of the Gaussian on the linear axis, as a share of the range.
@@ -100,24 +104,40 @@ where
     };
     session.gauge.phase("largest eigenvalue");
     let pairs = top_eigenpairs(&*operator, &what, &mut |p| session.watch("largest eigenvalue", "product", p))?;
+    let what = QuadratureOptions {
+        seed: common.seed(),
+        probes: arguments.density_probes as usize,
+        steps: arguments.steps as usize,
+        block: common.probes as usize,
+        ..QuadratureOptions::default()
+    };
+    let taken = |name: &str, operator: &dyn Operator| {
+        unless_interrupted(quadrature(operator, &what, &mut |p| session.watch(name, "product", p)))
+    };
     let density = match arguments.density && !pairs.interrupted {
-        true => {
-            let what = QuadratureOptions {
-                seed: common.seed(),
-                probes: arguments.density_probes as usize,
-                steps: arguments.steps as usize,
-                block: common.probes as usize,
-                ..QuadratureOptions::default()
-            };
-            unless_interrupted(quadrature(&*operator, &what, &mut |p| session.watch("density", "product", p)))?
-        }
+        true => taken("density", &*operator)?,
         false => None,
     };
     let cut = |q: &Quadrature| q.interrupted;
-    let interrupted = pairs.interrupted || arguments.density && density.as_ref().is_none_or(cut);
+    let mut interrupted = pairs.interrupted || arguments.density && density.as_ref().is_none_or(cut);
+    // With a round prior the density is that of the matrix itself.
+    let mut scaled = None;
+    let mut frozen = 0;
+    if !arguments.nbeta.is_empty() && !interrupted {
+        scaled = match arguments.prior.prior {
+            Prior::Isotropic => density.clone().map(|q| Quadrature { products: 0, gradient_equivalents: 0.0, ..q }),
+            Prior::Block => {
+                let scales = arguments.prior.prior.scales(&subject)?;
+                frozen = scales.iter().filter(|s| **s == 0.0).count();
+                taken("density in blocks", &Scaled::new(&*operator, &scales)?)?
+            }
+        };
+        interrupted = scaled.as_ref().is_none_or(cut);
+    }
     let converged = pairs.converged.iter().all(|c| *c);
-    let cost = pairs.gradient_equivalents + density.as_ref().map_or(0.0, |q| q.gradient_equivalents);
-    let products = pairs.products + density.as_ref().map_or(0, |q| q.products);
+    let quadratures = || density.iter().chain(&scaled);
+    let cost = pairs.gradient_equivalents + quadratures().map(|q| q.gradient_equivalents).sum::<f64>();
+    let products = pairs.products + quadratures().map(|q| q.products).sum::<usize>();
     let points = arguments.points as usize;
     let curves = density.as_ref().map(|q| (q.density(RELATIVE_WIDTH, points), q.log_density(FLOOR, LOG_WIDTH, points)));
     let untouched: usize = subject.untouched().iter().map(|r| r.len()).sum();
@@ -131,7 +151,8 @@ where
         products,
         density: density.as_ref().zip(curves.as_ref()).map(|(q, (linear, log))| {
             let steps = q.nodes.iter().map(Vec::len).max().unwrap_or(0);
-            density_report(q, linear, log, steps, untouched)
+            let volume = scaled.as_ref().map(|q| volume::report(q, &arguments.nbeta, &arguments.prior, frozen));
+            density_report(q, linear, log, (steps, untouched), volume)
         }),
         evidence: session.evidence(common, scope).ended(interrupted, converged),
     };
@@ -143,8 +164,14 @@ where
     print_report(common.json.json, &report, &rows(&report), &report.evidence)
 }
 
-fn density_report(q: &Quadrature, linear: &Density, log: &LogDensity, steps: usize, untouched: usize) -> DensityReport {
-    let notes = match log.near_zero {
+fn density_report(
+    q: &Quadrature,
+    linear: &Density,
+    log: &LogDensity,
+    (steps, untouched): (usize, usize),
+    volume: Option<VolumeReport>,
+) -> DensityReport {
+    let mut notes = match log.near_zero {
         Some(_) => Vec::new(),
         None => {
             let short = (0..q.nodes.len()).filter(|p| !q.tells(*p, log.floor)).count();
@@ -160,6 +187,7 @@ fn density_report(q: &Quadrature, linear: &Density, log: &LogDensity, steps: usi
             )]
         }
     };
+    notes.extend(volume.iter().flat_map(|v| v.notes.clone()));
     let errors = |d: &Density| d.standard_error.iter().map(|e| finite(*e)).collect();
     DensityReport {
         grid: linear.grid.clone(),
@@ -182,6 +210,7 @@ fn density_report(q: &Quadrature, linear: &Density, log: &LogDensity, steps: usi
         mean_squared_eigenvalue: q.moment(2).into(),
         density_probes: q.nodes.len(),
         steps,
+        volume,
     }
 }
 
@@ -202,6 +231,7 @@ fn rows(report: &SpectrumReport) -> Vec<(String, String)> {
         rows.push((format!("share below {}", print::short(d.floor)), near));
         let share = print::short(d.untouched_share);
         rows.push(("untouched share".into(), format!("{share}, {} parameters", d.untouched_parameters)));
+        rows.extend(d.volume.iter().flat_map(volume::rows));
     }
     rows.extend(report.evidence.rows(&report.matrix));
     rows

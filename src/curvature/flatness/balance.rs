@@ -16,6 +16,8 @@ use crate::model::Gauge;
 pub(super) struct Least {
     /// Factor on each piece's trace, c_p.
     pub factors: Vec<f64>,
+    /// u_k of each gauge; 0 where it is held.
+    pub logs: Vec<f64>,
     /// Coefficients on the pieces' traces of K combinations y with ½ Σ Var(y) = ½ tr(H⁻¹ C).
     pub slopes: Vec<Vec<f64>>,
     /// Names of the gauges that are held, since nothing with a trace stands on one of their sides.
@@ -39,28 +41,31 @@ impl Least {
             [side(1), side(-1)]
         };
         let (mut free, mut held) = (Vec::new(), Vec::new());
-        for gauge in gauges.iter().copied() {
+        for (k, gauge) in gauges.iter().copied().enumerate() {
             match sides(gauge, &factors).map(|side| side > 0.0) {
-                [true, true] => free.push(gauge),
+                [true, true] => free.push((k, gauge)),
                 [false, false] => {}
-                _ => held.push(gauge.name.clone()),
+                _ => held.push(gauge.name()),
             }
         }
+        let mut logs = vec![0.0; gauges.len()];
         for _ in 0..ROUNDS {
             let mut moved: f64 = 0.0;
-            for gauge in &free {
+            for (k, gauge) in &free {
                 let [up, down] = sides(gauge, &factors);
                 let step = (up / down).ln() / 4.0;
                 let apply = |(c, power): (&mut f64, &i32)| *c *= (-2.0 * f64::from(*power) * step).exp();
                 factors.iter_mut().zip(&gauge.powers).for_each(apply);
+                logs[*k] += step;
                 moved = moved.max(step.abs());
             }
             if moved < STILL {
                 break;
             }
         }
+        let free: Vec<&Gauge> = free.into_iter().map(|(_, gauge)| gauge).collect();
         let slopes = slopes(traces, &factors, &free);
-        Least { factors, slopes, held }
+        Least { factors, logs, slopes, held }
     }
 }
 
@@ -91,9 +96,10 @@ fn slopes(traces: &[f64], factors: &[f64], gauges: &[&Gauge]) -> Vec<Vec<f64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::GaugeKind;
 
     fn gauge(powers: &[i32]) -> Gauge {
-        Gauge { name: format!("{powers:?}"), powers: powers.to_vec() }
+        Gauge { kind: GaugeKind::Tables, layer: None, powers: powers.to_vec() }
     }
 
     fn value(least: &Least, traces: &[f64]) -> f64 {
@@ -105,6 +111,8 @@ mod tests {
         let traces = [8.0, 0.5, 3.0];
         let least = Least::of(&traces, &[&gauge(&[1, -1, 0])]);
         assert!((value(&least, &traces) - (2.0 * 4f64.sqrt() + 3.0)).abs() < 1e-12);
+        // a⁴ = A / B.
+        assert!((least.logs[0] - 2f64.ln()).abs() < 1e-12);
         // ½ Var(y) = √(A B) / 4 · Var(A' / A - B' / B).
         let y = &least.slopes[0];
         let [a, b] = [y[0] * traces[0], y[1] * traces[1]];
@@ -121,6 +129,11 @@ mod tests {
             (0..5).map(|p| least.factors[p] * traces[p] * (-2.0 * power(p)).exp()).sum()
         };
         let best = at([0.0; 3]);
+        // The factors of the gauges lead there.
+        for p in 0..5 {
+            let log: f64 = (0..3).map(|k| f64::from(gauges[k].powers[p]) * least.logs[k]).sum();
+            assert!((least.factors[p] - (-2.0 * log).exp()).abs() < 1e-9, "{p}");
+        }
         for k in 0..3 {
             for step in [-1e-3, 1e-3, -0.3, 0.3] {
                 let mut u = [0.0; 3];
@@ -141,7 +154,7 @@ mod tests {
     #[test]
     fn a_side_without_a_trace_is_held_and_named() {
         let least = Least::of(&[1.0, 0.0], &[&gauge(&[1, -1])]);
-        assert_eq!((least.held.len(), least.factors), (1, vec![1.0, 1.0]));
+        assert_eq!((least.held.len(), least.factors, least.logs), (1, vec![1.0, 1.0], vec![0.0]));
         assert!(Least::of(&[0.0, 0.0, 1.0], &[&gauge(&[1, -1, 0])]).held.is_empty());
     }
 }

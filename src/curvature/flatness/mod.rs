@@ -9,16 +9,17 @@
 //! - the relative flatness of a layer is E ‖Wᵀ G‖², for attention's output E ‖G Wᵀ‖² (Petzka et al. 2021).
 
 mod balance;
+mod pieces;
 mod rows;
 mod samples;
 
 use super::error::unless_interrupted;
 use super::passes::{by_row, is_layer};
 use super::{CurvatureError, FlatnessPass, Observe, Progress, Refusal, Subject, Term};
-use crate::model::{Encoder, Gauge, Law, NoGauge, Part, Piece, Shares, Unlawful, Weights};
+use crate::model::{Encoder, Gauge, GaugeKind, Law, NoGauge, Part, Piece, Rescaling, Shares, Unlawful, Weights};
 use crate::ops::LossDraw;
 use crate::statistics::{Estimate, Target};
-use balance::Least;
+pub use pieces::{LeastGauge, PieceTraces};
 use rayon::prelude::*;
 use rows::Group;
 use samples::Samples;
@@ -88,6 +89,8 @@ pub struct Flatness {
     pub logit_scale: Estimate,
     /// Blocks in the order of the parameters.
     pub per_block: Vec<BlockFlatness>,
+    /// What the trace is in other gauges.
+    pub pieces: PieceTraces,
     /// In the larger architecture that was asked for.
     pub embedded: Option<EmbeddedTraces>,
     /// Gauges that are held, since one of their sides has no trace.
@@ -257,8 +260,7 @@ impl<'w> Collector<'w> {
     fn finish(self, subject: &Subject) -> Result<Flatness, CurvatureError> {
         let encoder = subject.encoder();
         let (pieces, samples) = (&self.pieces, &self.samples);
-        let of_pieces = |c: &[f64]| samples.combined(&c.iter().copied().enumerate().collect::<Vec<_>>());
-        let traces: Vec<f64> = (0..pieces.len()).map(|i| samples.combined(&[(i, 1.0)]).value).collect();
+        let by_piece = PieceTraces::new(samples.clone(), pieces.len());
         let whole = |i: usize| !by_row(encoder, pieces[i]);
         let scale_free: Vec<(usize, f64)> = (0..pieces.len())
             .filter(|i| whole(*i))
@@ -268,31 +270,29 @@ impl<'w> Collector<'w> {
         let layers: Vec<usize> = (0..pieces.len()).filter(|i| is_layer(encoder, pieces[*i])).collect();
         let relative: Vec<(usize, f64)> = layers.iter().map(|i| (pieces.len() + i, 1.0)).collect();
         let gates = |p: &Piece| matches!(p.part, Part::GatesOfInput(_) | Part::GatesOfState(_));
+        let own_gauge = Rescaling::none(pieces.len());
         let mut held: Vec<String> = Vec::new();
-        let mut least = |gauges: &[&Gauge]| {
-            let found = Least::of(&traces, gauges);
+        let mut least = |gauges: &[Gauge]| {
+            let found = by_piece.least(&own_gauge, gauges);
             held.extend(found.held.into_iter().filter(|name| !held.contains(name)).collect::<Vec<_>>());
-            let variance: f64 = found.slopes.iter().map(|y| of_pieces(y).standard_error.powi(2)).sum();
-            LeastTrace { trace: of_pieces(&found.factors), bias: 0.0 - 0.5 * variance }
+            found.least
         };
-        let tables = encoder.table_gauge(pieces);
-        let balanced_trace = tables.as_ref().map(|gauge| least(&[gauge])).map_err(|why| *why);
-        let balanced_trace_all = encoder
-            .layer_gauges(pieces)
-            .map(|gauges| least(&gauges.iter().chain(tables.as_ref().ok()).collect::<Vec<&Gauge>>()));
+        let balanced_trace = encoder.gauges(GaugeKind::Tables, pieces).map(|tables| least(&tables));
+        let balanced_trace_all = encoder.layer_gauges(pieces).map(|_| least(&encoder.balanced_gauges(pieces)));
         Ok(Flatness {
-            trace: of_pieces(&vec![1.0; pieces.len()]),
+            trace: by_piece.under(&own_gauge),
             scale_free_trace: samples.combined(&scale_free),
             balanced_trace,
             balanced_trace_all,
             relative_flatness: (!pieces.iter().any(gates)).then(|| samples.combined(&relative)),
             logit_scale: samples.undrawn(&self.head_scales),
             per_block: self.blocks(encoder),
-            embedded: self.what.into.as_ref().map(|law| self.embedded(law, &traces)),
+            embedded: self.what.into.as_ref().map(|law| self.embedded(law, by_piece.values())),
             held,
             examples: samples.examples(),
             interrupted: samples.examples() < subject.examples(),
             gradient_equivalents: self.cost / samples.examples() as f64,
+            pieces: by_piece,
         })
     }
 

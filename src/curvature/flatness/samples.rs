@@ -5,6 +5,7 @@ use crate::ops::LossDraw;
 use crate::statistics::{Estimate, Target, nested};
 
 /// Values of columns, `[column][example][draw]`, of the mean over an example's predicted positions.
+#[derive(Clone, Debug)]
 pub(super) struct Samples {
     /// Predicted positions of each example.
     weights: Vec<f64>,
@@ -16,6 +17,7 @@ pub(super) struct Samples {
 
 /// Sums over examples of s, the squared norm of an example's row's gradient in the mean over its draws, and of w, its
 /// predicted positions.
+#[derive(Clone, Debug)]
 struct RowSums {
     values: Vec<f64>,
     squares: Vec<f64>,

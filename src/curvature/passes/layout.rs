@@ -70,7 +70,10 @@ impl VectorLayout {
     }
 
     /// Number and place of each parameter that takes part.
-    pub(super) fn numbered<'e>(&'e self, encoder: &'e Encoder) -> impl Iterator<Item = (usize, Range<usize>)> + 'e {
+    pub(in crate::curvature) fn numbered<'e>(
+        &'e self,
+        encoder: &'e Encoder,
+    ) -> impl Iterator<Item = (usize, Range<usize>)> + 'e {
         let places = encoder.parameters.iter().zip(&self.offsets).enumerate();
         places.filter_map(|(number, (p, offset))| offset.map(|offset| (number, offset..offset + p.len())))
     }

@@ -2,6 +2,7 @@
 //! norms and inner products of per-example gradients, mean gradients, predictions. [`ModelOperator`] and
 //! [`GradientOperator`] are operators made of them.
 
+mod drawn_gradients;
 mod flatness;
 mod forms;
 mod gradient_operator;
@@ -19,6 +20,7 @@ mod untouched;
 mod vectors;
 mod weighted;
 
+pub use drawn_gradients::DrawnGradients;
 pub use flatness::{DrawnRows, FlatnessPass, Term};
 pub(in crate::curvature) use flatness::{by_row, is_layer};
 pub use forms::{FormPass, Forms};
@@ -30,4 +32,5 @@ pub use norms::{Cotangent, GramPass, NormPass};
 pub use predictions::uncertainty;
 pub use products::{Matrix, ProductPass};
 pub use subject::{Chunks, Subject};
+pub(in crate::curvature) use vectors::{ProbeVectors, add};
 pub use weighted::WeightedPass;

@@ -109,6 +109,23 @@ impl Subject {
         })
     }
 
+    /// The same model and examples in other batches.
+    pub(in crate::curvature) fn in_batches_of(&self, batch: usize) -> Subject {
+        let all = self.sentences.len();
+        Subject {
+            model: self.model.clone(),
+            sentences: self.sentences.clone(),
+            labels: self.labels,
+            batches: (0..all).step_by(batch).map(|i| i..(i + batch).min(all)).collect(),
+            weights: self.weights.clone(),
+            vectors: self.vectors.clone(),
+            dims: Dims { probes: self.dims.probes, ..crate::model::dims_for(&self.sentences, batch) },
+            longest: self.longest,
+            seen: self.seen.clone(),
+            batch,
+        }
+    }
+
     /// Room in batches for examples of so many tokens and masked positions, for what is planned from now on.
     pub fn reserve(&mut self, tokens: u32, masked: u32) {
         let batch = self.batch as u32;
@@ -216,14 +233,11 @@ impl Subject {
 
     /// Multiplications and additions of a gradient over the largest batch.
     pub(in crate::curvature) fn gradient_flops(&self) -> f64 {
-        // Of the gradient as training takes it, with all rows of the last layer.
-        let (mut graph, _, _, gradients) = self.model.encoder.without_dropout().with_gradient(crate::ops::Labels::Hard);
-        graph.prune(&gradients);
-        graph.flops(&self.dims, self.model.variants())[0]
+        Recipe::gradient(&self.model.encoder, Labels::Hard).0.graph().flops(&self.dims, self.model.variants())[0]
     }
 
     /// What one masked position weighs in the mean loss.
-    pub(super) fn row_weight(&self) -> f64 {
+    pub(in crate::curvature) fn row_weight(&self) -> f64 {
         1.0 / self.sentences.iter().map(|s| s.masked.len()).sum::<usize>() as f64
     }
 }

@@ -17,10 +17,10 @@ use crate::model::Encoder;
 const STEP: usize = 8 << 20;
 
 /// Called with a probe's number, a range of its vector and the numbers there; of each probe in the order of its vector.
-pub(super) type Each<'a> = &'a mut dyn FnMut(usize, Range<usize>, &[f32]);
+pub(in crate::curvature) type Each<'a> = &'a mut dyn FnMut(usize, Range<usize>, &[f32]);
 
 /// Memory of a vector of the model's size for each probe.
-pub(super) struct ProbeVectors {
+pub(in crate::curvature) struct ProbeVectors {
     buffers: Vec<Buffer>,
     /// Bytes of one probe of each matrix.
     strides: Vec<usize>,
@@ -33,7 +33,7 @@ impl ProbeVectors {
     }
 
     /// The memory of each of the model's matrices, for any number of probes.
-    pub(super) fn over(encoder: &Encoder, buffers: Vec<Buffer>) -> ProbeVectors {
+    pub(in crate::curvature) fn over(encoder: &Encoder, buffers: Vec<Buffer>) -> ProbeVectors {
         ProbeVectors { buffers, strides: encoder.matrices.iter().map(|m| m.padded_len() * 4).collect() }
     }
 
@@ -71,7 +71,7 @@ impl ProbeVectors {
     }
 
     /// Reads the vectors of so many probes.
-    pub(super) fn read(&self, subject: &Subject, probes: usize, each: Each<'_>) -> Result<(), GpuError> {
+    pub(in crate::curvature) fn read(&self, subject: &Subject, probes: usize, each: Each<'_>) -> Result<(), GpuError> {
         let encoder = subject.encoder();
         let parameters: Vec<(usize, Range<usize>)> = subject.vectors().numbered(encoder).collect();
         let mut first = 0;
@@ -183,7 +183,7 @@ impl ProbeVectors {
 }
 
 /// Adds numbers to sums.
-pub(super) fn add(sums: &mut [f64], values: &[f32]) {
+pub(in crate::curvature) fn add(sums: &mut [f64], values: &[f32]) {
     sums.iter_mut().zip(values).for_each(|(sum, x)| *sum += f64::from(*x));
 }
 

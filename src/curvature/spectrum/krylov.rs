@@ -34,11 +34,25 @@ pub(super) struct Ritz {
 }
 
 impl Krylov {
-    /// Starts with `block` Gaussian directions of the seed.
-    pub fn new(size: usize, block: usize, seed: u64) -> Krylov {
+    /// Starts with what is given, as many of these as a block has, and with Gaussian directions of the seed where they
+    /// are fewer.
+    pub fn new(size: usize, block: usize, seed: u64, start: &[Vec<f32>]) -> Krylov {
         let mut krylov =
             Krylov { basis: vec![], columns: vec![], coupling: vec![], scale: 0.0, restarts: 0, seed, fresh: 0 };
-        for _ in 0..block.min(size) {
+        let block = block.min(size);
+        for v in start.iter().filter(|v| v.len() == size).take(block) {
+            let mut v = v.clone();
+            let length = norm(&v);
+            scale(&mut v, 1.0 / length);
+            orthogonalise(&mut v, &krylov.basis);
+            let left = norm(&v);
+            // Not a number fails too.
+            if left > 1e-4 {
+                scale(&mut v, 1.0 / left);
+                krylov.basis.push(v);
+            }
+        }
+        while krylov.basis.len() < block {
             krylov.push_random(size);
         }
         krylov
@@ -152,7 +166,7 @@ mod tests {
         };
         let matrix = Dense::new(n, (0..n * n).map(entry).collect()).unwrap();
         for block in [1, 3] {
-            let mut krylov = Krylov::new(n, block, 1);
+            let mut krylov = Krylov::new(n, block, 1, &[]);
             for _ in 0..4 {
                 krylov.step(&matrix).unwrap();
             }

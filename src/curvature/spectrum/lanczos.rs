@@ -74,11 +74,22 @@ pub fn top_eigenpairs(
     what: &Lanczos,
     observe: Observe<'_>,
 ) -> Result<Eigenpairs, CurvatureError> {
+    top_eigenpairs_from(operator, what, &[], observe)
+}
+
+/// The same with a space that begins at given vectors, as eigenvectors of a matrix near by (a warm start): the values
+/// are the same to within the tolerance, after fewer products. As many vectors as a block has are used.
+pub fn top_eigenpairs_from(
+    operator: &dyn Operator,
+    what: &Lanczos,
+    start: &[Vec<f32>],
+    observe: Observe<'_>,
+) -> Result<Eigenpairs, CurvatureError> {
     let size = operator.size();
     if what.top == 0 || what.top > size || what.block == 0 || what.products < what.top || what.tolerance.is_nan() {
         return Err(Refusal::Eigenvalues { top: what.top, size, products: what.products, block: what.block }.into());
     }
-    let mut krylov = Krylov::new(size, what.block, what.seed);
+    let mut krylov = Krylov::new(size, what.block, what.seed, start);
     let (mut cost, mut looked, mut restarts, mut before) = (0.0, 0, 0, None::<Vec<f64>>);
     let mut interrupted = false;
     let ritz = loop {

@@ -6,4 +6,4 @@ mod krylov;
 mod lanczos;
 
 pub use density::{Density, LogDensity, Quadrature, QuadratureOptions, quadrature};
-pub use lanczos::{Eigenpairs, Lanczos, top_eigenpairs};
+pub use lanczos::{Eigenpairs, Lanczos, top_eigenpairs, top_eigenpairs_from};

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::covariates::{self, Measure};
 use super::files::Record;
-use super::quantity::{self, EXCESS, FISHER, HESSIAN, PREDICTORS, RELATIVE, SCALE_FREE, Value};
+use super::quantity::{self, EXCESS, FISHER, HESSIAN, PREDICTORS, RELATIVE, RISE, SCALE_FREE, Value};
 use super::section::{Model, Section};
 use crate::statistics::{Clusters, Coefficient, Correlation};
 use crate::sweep::Row;
@@ -69,7 +69,7 @@ pub fn all(section: &Section) -> Vec<Found> {
     }
     let of_tasks = |task: String| {
         let predictors = PREDICTORS.map(|p| {
-            let partial = [FISHER, HESSIAN, SCALE_FREE, RELATIVE].iter().any(|own| own.key == p.key);
+            let partial = [FISHER, HESSIAN, SCALE_FREE, RELATIVE, RISE].iter().any(|own| own.key == p.key);
             Measure { partial, ..p.into() }
         });
         (task, false, Vec::from(predictors))

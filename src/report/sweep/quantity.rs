@@ -70,6 +70,14 @@ pub const RELATIVE: Predictor = Predictor {
     of: |row| measured(row, |m| Some((m.relative_flatness?, m.relative_flatness_standard_error))),
 };
 
+pub const RISE: Predictor = Predictor {
+    key: "perturb_rise",
+    name: "rise under noise on the weights",
+    unit: "nats",
+    curvature: false,
+    of: |row| measured(row, |m| m.last_rise().map(|(rise, error)| (rise, Some(error)))),
+};
+
 pub const EXCESS: Predictor = Predictor {
     key: "excess_loss",
     name: "excess loss",
@@ -85,7 +93,8 @@ pub const EXCESS: Predictor = Predictor {
 pub const LOSS: Predictor = Predictor { key: "loss", name: "loss", unit: "nats", curvature: false, of: loss };
 
 /// The paper's predictor and its rivals.
-pub const PREDICTORS: [&Predictor; 7] = [&FISHER, &HESSIAN, &EIGENVALUE, &NOISE, &SCALE_FREE, &RELATIVE, &EXCESS];
+pub const PREDICTORS: [&Predictor; 8] =
+    [&FISHER, &HESSIAN, &EIGENVALUE, &NOISE, &SCALE_FREE, &RELATIVE, &RISE, &EXCESS];
 
 /// Expected loss with the error of its excess part, which is what differs between models on the same sentences; the
 /// loss on examples where models are asked about those.

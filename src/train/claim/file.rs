@@ -32,6 +32,41 @@ pub struct Holder {
     pub(super) beat: String,
 }
 
+impl Holder {
+    /// This process, under a token that nobody else has.
+    pub(crate) fn here() -> Holder {
+        let here = process::here();
+        Holder {
+            host: here.host.clone(),
+            process: here.process,
+            place: here.place.clone(),
+            token: token(),
+            beat: format!("{:012}", 0),
+        }
+    }
+
+    /// What no other has.
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Reads the file of a claim, or one like it.
+    pub(crate) fn read(path: &Path) -> Option<Holder> {
+        Seen::read(path).ok()??.holder
+    }
+
+    /// Whether it is certain that the process exists no longer.
+    pub(crate) fn is_gone(&self) -> bool {
+        process::is_gone(&self.place, self.process)
+    }
+
+    /// Whether [`Holder::is_gone`] would know.
+    pub(crate) fn is_of_this_machine(&self) -> bool {
+        let own = &process::here().place;
+        own.machine.is_some() && self.place.machine == own.machine && self.place.user == own.user
+    }
+}
+
 #[cfg(test)]
 impl Holder {
     /// As if it were on another machine.
@@ -70,14 +105,7 @@ pub(super) fn make(path: &Path) -> io::Result<Option<(File, Holder)>> {
         Err(e) if e.kind() == ErrorKind::AlreadyExists => return Ok(None),
         Err(e) => return Err(e),
     };
-    let here = process::here();
-    let holder = Holder {
-        host: here.host.clone(),
-        process: here.process,
-        place: here.place.clone(),
-        token: token(),
-        beat: format!("{:012}", 0),
-    };
+    let holder = Holder::here();
     if let Err(error) = write(&file, &holder) {
         let _ = std::fs::remove_file(path);
         return Err(error);

@@ -1,0 +1,39 @@
+// Adds up the sums of blocks of several results in order, one dispatch for all of them. For each job
+// out[o + i] = Σ_b part[f + b n + i], i < n, b over the blocks that the step's rows fill, as reduce.wgsl does for one.
+// Each job has workgroups of its own, the jobs one after another.
+//@import common/entry.wgsl
+//@import common/step.wgsl
+
+struct Params {
+    // Of each job its first workgroup, f, o and n, all in vec4.
+    places: array<vec4<u32>, 32>,
+    // Of each job the code and the fixed number of its rows, and the rows of a block. In the first, w is the number of
+    // jobs.
+    blocks: array<vec4<u32>, 32>,
+}
+@group(0) @binding(8) var<uniform> p: Params;
+
+@group(0) @binding(0) var<storage, read> part: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> out: array<vec4<f32>>;
+
+@compute @workgroup_size(64)
+fn forward(here: Place) {
+    let group = group_number(here.group);
+    var place = p.places[0];
+    var block = p.blocks[0];
+    let jobs = block.w;
+    for (var j = 1u; j < jobs; j++) {
+        if p.places[j].x <= group {
+            place = p.places[j];
+            block = p.blocks[j];
+        }
+    }
+    let i = (group - place.x) * 64u + here.local;
+    if i >= place.w { return; }
+    let blocks = (count_of(block.x, block.y) + block.z - 1u) / block.z;
+    var total = vec4<f32>(0.0);
+    for (var b = 0u; b < blocks; b++) {
+        total += part[place.y + b * place.w + i];
+    }
+    out[place.z + i] = total;
+}

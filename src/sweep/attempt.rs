@@ -1,0 +1,392 @@
+//! Attempts at training a run. Each works in `RUN/attempts/TOKEN`, a run folder of its own, and becomes the run's by a
+//! rename: the first that ends wins, whoever was thought to be at work. So a run is right even where two processes
+//! trained it; its claim only saves time.
+//!
+//! - `TOKEN.owner` beside the folder says whose it is. What nobody owns, or who is gone owned, is gone on with by the
+//!   next attempt; what somebody silent owns is copied and left to its owner.
+//! - To end an attempt is renamed to `RUN/published`, of which there can be one; whoever finds that there moves what is
+//!   in it to where it belongs, `result.json` last.
+//! - One that comes too late is compared with what is there, recorded as `TOKEN.json`, and removed.
+
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+use super::error::RunFailure;
+use super::folder;
+use crate::config::Resolved;
+use crate::train::{self, Holder, RunResult, checkpoints, is_of_training, newest};
+
+/// Folder of the attempts at a run.
+pub(super) const ATTEMPTS: &str = "attempts";
+/// Where the attempt that won stands while its files are moved.
+const PUBLISHED: &str = "published";
+/// What was in the run's own folder without an end: of an earlier version, or of another command.
+const BEFORE: &str = "before";
+const RESULT: &str = "result.json";
+
+/// An attempt of this process.
+pub(super) struct Attempt {
+    run: PathBuf,
+    token: String,
+    /// The run folder to train in.
+    pub folder: PathBuf,
+}
+
+/// What became of an attempt that ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The run's result is its result.
+    First,
+    /// The run had a result by another: whether it is the same.
+    Late(bool),
+}
+
+/// An attempt, or an answer, that came after another one's; `attempts/TOKEN.json`.
+#[derive(Debug, Serialize)]
+struct Late<'a> {
+    attempt: &'a str,
+    host: &'a str,
+    process: u32,
+    /// The training, or the question and the step of its model.
+    what: &'a str,
+    /// `same` or `differs`, bit for bit.
+    result: &'a str,
+    /// The files that differ.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    differs: Vec<String>,
+}
+
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> RunFailure {
+    RunFailure::io(path)
+}
+
+/// Takes away what may be gone already.
+fn gone_is_fine(done: io::Result<()>) -> io::Result<()> {
+    match done {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Names in a folder, in order.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+fn attempts(run: &Path) -> Vec<String> {
+    let root = run.join(ATTEMPTS);
+    names(&root).into_iter().filter(|name| root.join(name).is_dir()).collect()
+}
+
+fn owner_file(run: &Path, token: &str) -> PathBuf {
+    run.join(ATTEMPTS).join(format!("{token}.owner"))
+}
+
+/// Times the limit of a claim after which nobody of another machine is waited for.
+const PATIENCE: u32 = 10;
+
+/// Whether somebody may come back to an attempt.
+fn is_owned(run: &Path, token: &str) -> bool {
+    let path = owner_file(run, token);
+    let Some(owner) = Holder::read(&path) else { return false };
+    if owner.is_gone() {
+        return false;
+    }
+    if owner.is_of_this_machine() {
+        return true;
+    }
+    let lock = run.join(ATTEMPTS).join(token).join(train::CLAIM);
+    let heard = [path, lock].iter().filter_map(|p| std::fs::metadata(p).ok()?.modified().ok()).max();
+    let limit = train::Pace::default().stale * PATIENCE;
+    heard.is_some_and(|heard| SystemTime::now().duration_since(heard).unwrap_or(Duration::ZERO) < limit)
+}
+
+/// How far an attempt is: whether it ended, the step of its newest checkpoint, whether it is free to go on with.
+type Progress = (bool, Option<u64>, bool);
+
+fn progress(run: &Path, token: &str) -> Progress {
+    let folder = run.join(ATTEMPTS).join(token);
+    let step = newest(&folder.join("checkpoints")).0.map(|checkpoint| checkpoint.step);
+    (folder.join(RESULT).exists(), step, !is_owned(run, token))
+}
+
+impl Attempt {
+    /// Begins one, under the run's claim, with what an earlier one left.
+    pub fn begin(run: &Path) -> Result<Attempt, RunFailure> {
+        let root = run.join(ATTEMPTS);
+        std::fs::create_dir_all(&root).map_err(failed(&root))?;
+        move_published(run)?;
+        set_before_aside(run).map_err(failed(run))?;
+        let own = Holder::here();
+        let token = own.token().to_string();
+        let attempt = Attempt { run: run.into(), folder: root.join(&token), token };
+        folder::write(&owner_file(run, &attempt.token), &own)?;
+        let mut others: Vec<(String, Progress)> =
+            attempts(run).into_iter().map(|other| (other.clone(), progress(run, &other))).collect();
+        others.sort_by_key(|(_, progress)| *progress);
+        if let Some((best, (ended, step, free))) = others.pop() {
+            let from = root.join(&best);
+            if free {
+                std::fs::rename(&from, &attempt.folder).map_err(failed(&from))?;
+                let owner = owner_file(run, &best);
+                gone_is_fine(std::fs::remove_file(&owner)).map_err(failed(&owner))?;
+            } else if ended || step.is_some() {
+                copy_run(&from, &attempt.folder).map_err(failed(&attempt.folder))?;
+            }
+        }
+        remove_free(run, Some(&attempt.token)).map_err(failed(&root))?;
+        Ok(attempt)
+    }
+
+    /// Makes what was trained the run's own, where it has no result yet.
+    pub fn publish(self, resolved: &Resolved) -> Result<End, RunFailure> {
+        train::settle(&self.folder, resolved, &self.run)?;
+        let (result, published) = (self.run.join(RESULT), self.run.join(PUBLISHED));
+        loop {
+            if result.exists() {
+                return self.late().map(End::Late);
+            }
+            match std::fs::rename(&self.folder, &published) {
+                // Another one may have been moved away from there a moment ago.
+                Ok(()) if result.exists() => {
+                    std::fs::rename(&published, &self.folder).map_err(failed(&published))?;
+                }
+                Ok(()) => {
+                    move_published(&self.run)?;
+                    let owner = owner_file(&self.run, &self.token);
+                    gone_is_fine(std::fs::remove_file(&owner)).map_err(failed(&owner))?;
+                    return Ok(End::First);
+                }
+                Err(_) if published.exists() => move_published(&self.run)?,
+                Err(e) => return Err(RunFailure::io(&self.folder)(e)),
+            }
+        }
+    }
+
+    /// Compares with what is published, records it, and is gone.
+    fn late(&self) -> Result<bool, RunFailure> {
+        let differs = differences(&self.run, &self.folder);
+        let same = differs.is_empty();
+        record(&self.run, &self.token, "training", differs)?;
+        remove(&self.run, &self.token).map_err(failed(&self.folder))?;
+        Ok(same)
+    }
+
+    /// Leaves it to the next one; what has nothing to go on with is removed.
+    pub fn release(self) -> Result<(), RunFailure> {
+        let empty = checkpoints(&self.folder.join("checkpoints")).is_empty() && !self.folder.join(RESULT).exists();
+        let left = match empty {
+            true => remove(&self.run, &self.token),
+            false => gone_is_fine(std::fs::remove_file(owner_file(&self.run, &self.token))),
+        };
+        left.map_err(failed(&self.folder))?;
+        let _ = std::fs::remove_dir(self.run.join(ATTEMPTS));
+        Ok(())
+    }
+}
+
+/// Records what came too late.
+fn record(run: &Path, token: &str, what: &str, differs: Vec<String>) -> Result<(), RunFailure> {
+    let own = Holder::here();
+    let result = if differs.is_empty() { "same" } else { "differs" };
+    let late = Late { attempt: token, host: &own.host, process: own.process, what, result, differs };
+    folder::write(&run.join(ATTEMPTS).join(format!("{token}.json")), &late)
+}
+
+/// Records an answer that came after another one's to the same question.
+pub(super) fn late_answer(run: &Path, what: &str, path: &Path, answer: &serde_json::Value) -> Result<(), RunFailure> {
+    let read = |text: String| serde_json::from_str(&text).ok().map(without_hours);
+    let there = std::fs::read_to_string(path).ok().and_then(read);
+    let name = || path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let differs = if there == read(answer.to_string()) { vec![] } else { vec![name()] };
+    record(run, Holder::here().token(), what, differs)
+}
+
+/// Removes an attempt, its owner's name last.
+fn remove(run: &Path, token: &str) -> io::Result<()> {
+    gone_is_fine(std::fs::remove_dir_all(run.join(ATTEMPTS).join(token)))?;
+    gone_is_fine(std::fs::remove_file(owner_file(run, token)))
+}
+
+/// Removes what nobody comes back to, but for one.
+fn remove_free(run: &Path, but: Option<&str>) -> io::Result<()> {
+    let tokens = names(&run.join(ATTEMPTS)).into_iter().filter_map(|name| {
+        let folder = run.join(ATTEMPTS).join(&name).is_dir().then(|| name.clone());
+        folder.or(name.strip_suffix(".owner").map(str::to_string))
+    });
+    for token in tokens.filter(|token| Some(token.as_str()) != but) {
+        if !is_owned(run, &token) {
+            remove(run, &token)?;
+        }
+    }
+    Ok(())
+}
+
+/// Moves the files of the attempt that won to where they belong. May be done by several at once, and gone on with.
+fn move_published(run: &Path) -> Result<(), RunFailure> {
+    let from = run.join(PUBLISHED);
+    if !from.is_dir() {
+        return Ok(());
+    }
+    if run.join(RESULT).exists() && from.join(RESULT).exists() {
+        // One that came late and died before it looked.
+        record(run, Holder::here().token(), "training", differences(run, &from))?;
+        return gone_is_fine(std::fs::remove_dir_all(&from)).map_err(failed(&from));
+    }
+    let mut all = names(&from);
+    all.sort_by_key(|name| name == RESULT);
+    for name in all {
+        // Folders of a run that came to nothing before may have one name.
+        let free = |to: &PathBuf| !to.is_dir();
+        let names = std::iter::once(name.clone()).chain((2..).map(|i| format!("{name}-{i}")));
+        let to = names.map(|name| run.join(name)).find(free).expect("names do not end");
+        gone_is_fine(std::fs::rename(from.join(&name), &to)).map_err(failed(&to))?;
+    }
+    train::sync_folder(run).map_err(failed(run))?;
+    // What came late may stand there for a moment.
+    let _ = std::fs::remove_dir(&from);
+    Ok(())
+}
+
+/// Moves what the run's own folder has of a training without a good end to where attempts are.
+fn set_before_aside(run: &Path) -> io::Result<()> {
+    let left: Vec<String> = names(run).into_iter().filter(|name| is_of_training(name)).collect();
+    if left.is_empty() {
+        return Ok(());
+    }
+    let before = run.join(ATTEMPTS).join(BEFORE);
+    std::fs::create_dir_all(&before)?;
+    left.iter().try_for_each(|name| std::fs::rename(run.join(name), before.join(name)))
+}
+
+/// Copies a run folder that its owner may still write in: what is not whole is left out or found out by who reads it.
+fn copy_run(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for name in names(from) {
+        let (from, to) = (from.join(&name), to.join(&name));
+        if name == train::CLAIM || name.contains(".tmp") || name.starts_with(&format!("{}.", train::CLAIM)) {
+            continue;
+        }
+        let copied = match from.is_dir() {
+            true => copy_run(&from, &to),
+            false => std::fs::copy(&from, &to).map(drop),
+        };
+        gone_is_fine(copied)?;
+    }
+    Ok(())
+}
+
+/// JSON without what depends on the hour and the machine's load.
+fn without_hours(mut value: serde_json::Value) -> serde_json::Value {
+    const HOURS: [&str; 4] = ["seconds", "measure_seconds", "peak_bytes", "queue_idle"];
+    match &mut value {
+        serde_json::Value::Object(map) => {
+            map.retain(|key, _| !HOURS.contains(&key.as_str()));
+            map.values_mut().for_each(|v| *v = without_hours(v.take()));
+        }
+        serde_json::Value::Array(all) => all.iter_mut().for_each(|v| *v = without_hours(v.take())),
+        _ => {}
+    }
+    value
+}
+
+/// The files of two results of one run that are not the same: the models' and `result.json`.
+fn differences(one: &Path, other: &Path) -> Vec<String> {
+    let json = |folder: &Path| -> Option<serde_json::Value> {
+        RunResult::read(folder)?;
+        let text = std::fs::read_to_string(folder.join(RESULT)).ok()?;
+        serde_json::from_str(&text).ok().map(without_hours)
+    };
+    let mut differs = Vec::new();
+    if json(one) != json(other) {
+        differs.push(RESULT.to_string());
+    }
+    for model in ["model", "model-ema"] {
+        let mut files = names(&one.join(model));
+        files.extend(names(&other.join(model)));
+        files.sort();
+        files.dedup();
+        for file in files {
+            let hash = |folder: &Path| {
+                let mut hasher = blake3::Hasher::new();
+                let file = crate::files::open(&folder.join(model).join(&file)).ok()?;
+                hasher.update_reader(file).ok()?;
+                Some(hasher.finalize())
+            };
+            if hash(one) != hash(other) {
+                differs.push(format!("{model}/{file}"));
+            }
+        }
+    }
+    differs
+}
+
+/// A file that a write left which was cut off.
+fn is_half_written(name: &str) -> bool {
+    name.ends_with(".tmp") || [".now-", ".aside-"].iter().any(|part| name.contains(part))
+}
+
+/// Removes half-written files of a folder that several write in, where they are older than anybody takes for one.
+pub(super) fn remove_old_halves(folder: &Path) {
+    for name in names(folder).into_iter().filter(|name| is_half_written(name)) {
+        let path = folder.join(name);
+        let modified = std::fs::metadata(&path).and_then(|data| data.modified());
+        if modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > train::Pace::default().stale)) {
+            let _ = std::fs::remove_file(&path);
+        }
+    }
+}
+
+/// Folders of a run in which files are written: its own, and those of the answers.
+fn written_in(run: &Path) -> Vec<PathBuf> {
+    let examined = run.join("examined");
+    let answers = names(&examined).into_iter().map(|name| examined.join(name));
+    [run.to_path_buf(), run.join(ATTEMPTS)].into_iter().chain(answers).collect()
+}
+
+/// Whether a run that is done holds what somebody left who was killed.
+pub(super) fn is_untidy(run: &Path) -> bool {
+    let left = |folder: &PathBuf| {
+        names(folder).iter().any(|name| is_half_written(name) || name.contains(".lock") || name.ends_with(".owner"))
+    };
+    !attempts(run).is_empty() || run.join(PUBLISHED).exists() || written_in(run).iter().any(left)
+}
+
+/// Removes what those left who were killed. Under the run's claim.
+pub(super) fn tidy(run: &Path) -> Result<(), RunFailure> {
+    move_published(run)?;
+    remove_free(run, None).map_err(failed(run))?;
+    for folder in written_in(run) {
+        for name in names(&folder).into_iter().filter(|name| is_half_written(name)) {
+            let path = folder.join(name);
+            gone_is_fine(std::fs::remove_file(&path)).map_err(failed(&path))?;
+        }
+    }
+    // Claims of the dead: of the training, and of who died while it took one over.
+    for name in names(run).into_iter().filter(|name| name.ends_with(".takeover") || name == train::CLAIM) {
+        let path = run.join(name);
+        if !train::is_claimed(&path) {
+            gone_is_fine(std::fs::remove_file(&path)).map_err(failed(&path))?;
+        }
+    }
+    let _ = std::fs::remove_dir(run.join(ATTEMPTS));
+    Ok(())
+}
+
+/// The newest step of the attempts at a run, by their checkpoints.
+pub(super) fn newest_step(run: &Path) -> u64 {
+    let roots = attempts(run).into_iter().map(|token| run.join(ATTEMPTS).join(token));
+    let steps = roots.chain([run.to_path_buf()]).filter_map(|folder| newest(&folder.join("checkpoints")).0);
+    steps.map(|checkpoint| checkpoint.step).max().unwrap_or(0)
+}
+
+/// Whether an attempt is at work now.
+pub(super) fn is_at_work(run: &Path) -> bool {
+    attempts(run).iter().any(|token| train::is_claimed(&run.join(ATTEMPTS).join(token).join(train::CLAIM)))
+}
