@@ -5,10 +5,9 @@
 //@import common/step.wgsl
 
 struct Params {
-    // Of each job its first workgroup, f, o and n, all in vec4.
+    // Of each job its first workgroup, f, o and n, all in vec4; behind the last job the largest number, and zeros.
     places: array<vec4<u32>, 32>,
-    // Of each job the code and the fixed number of its rows, and the rows of a block. In the first, w is the number of
-    // jobs.
+    // Of each job the code and the fixed number of its rows, and the rows of a block.
     blocks: array<vec4<u32>, 32>,
 }
 @group(0) @binding(8) var<uniform> p: Params;
@@ -21,8 +20,9 @@ fn forward(here: Place) {
     let group = group_number(here.group);
     var place = p.places[0];
     var block = p.blocks[0];
-    let jobs = block.w;
-    for (var j = 1u; j < jobs; j++) {
+    // Over all places, and not to a number of jobs: lavapipe unrolls a loop to a parameter by compiling the kernel anew
+    // each time it runs.
+    for (var j = 1u; j < 32u; j++) {
         if p.places[j].x <= group {
             place = p.places[j];
             block = p.blocks[j];

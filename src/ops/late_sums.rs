@@ -64,6 +64,7 @@ fn dispatch(group: &[LateSum], window: &dyn Fn(Range<u64>) -> Buffer) -> Dispatc
     let outs: Vec<&Buffer> = group.iter().map(|s| &s.out).collect();
     let out = Buffer::spanning(&outs).expect("sums of one allocation");
     let mut params = kernel::Params::default();
+    params.places = [[u32::MAX, 0, 0, 0]; JOBS];
     let mut workgroups = 0;
     for (job, sum) in group.iter().enumerate() {
         let to = ((sum.out.offset() - out.offset()) / 16) as u32;
@@ -71,7 +72,6 @@ fn dispatch(group: &[LateSum], window: &dyn Fn(Range<u64>) -> Buffer) -> Dispatc
         params.blocks[job] = [sum.rows.code(), sum.rows.fixed(), sum.block, 0];
         workgroups += sum.size4.div_ceil(64);
     }
-    params.blocks[0][3] = group.len() as u32;
     let grid = Grid { count: Count::Fixed(workgroups), unit: 1, columns: 1, layers: 1 };
     let sums = kernel::Forward { part: window(part), out, params };
     sums.dispatch(format!("{} late sums", group.len()), grid)

@@ -15,6 +15,7 @@ mod causal;
 #[cfg(unix)]
 mod claims;
 mod cli;
+mod compiled_once;
 mod course;
 #[cfg(unix)]
 mod disks;

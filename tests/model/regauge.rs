@@ -149,8 +149,15 @@ fn in_another_gauge_the_trace_is_by_the_law_and_what_has_no_scale_as_it_was() {
         let again = before.pieces.least(&elsewhere, &free).least;
         near(least.least.trace.value, again.trace.value, &format!("{name}: the least from elsewhere"));
         let there = free.iter().zip(&least.factors).fold(own, |c, (gauge, factor)| c.and(gauge, *factor));
+        // Powers of two round no weight; the least's own factors round all, which deep in a random model moves the trace
+        // by a few hundred times as much.
+        let powers = |factor: f64| factor.log2().round().exp2();
+        let rounded = free.iter().zip(&least.factors).fold(own.clone(), |c, (gauge, f)| c.and(gauge, powers(*f)));
+        let beside = case.with(rounded.apply(&case.encoder, &case.weights)).measure(&gpu, None);
+        near(before.pieces.under(&rounded).value, beside.trace.value, &format!("{name}: beside the least"));
         let balanced = case.with(there.apply(&case.encoder, &case.weights)).measure(&gpu, None);
-        near(least.least.trace.value, balanced.trace.value, &format!("{name}: measured at the least"));
+        let off = (balanced.trace.value / least.least.trace.value - 1.0).abs();
+        assert!(off < 1e-4, "{name}: {} measured at the least, {}", balanced.trace.value, least.least.trace.value);
         assert!(least.least.trace.value <= before.trace.value * (1.0 + 1e-12), "{name}");
         if let Ok(all) = balanced.balanced_trace_all {
             near(all.trace.value, balanced.trace.value, &format!("{name}: nothing is flatter"));
