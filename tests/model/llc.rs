@@ -132,7 +132,7 @@ fn with_only_the_output_bias_free_the_curvature_is_that_of_the_softmax() {
     assert!((most - 0.5 * (v as f64 - 1.0)).abs() < 0.01, "{most} of {v} words");
     // The chains have it too, where the loss is quadratic over the prior's width.
     let at = (3e4, 3000.0);
-    let found = llc(&subject, Prior::Isotropic, at, 1500, 1).coefficient;
+    let found = llc(&subject, Prior::Isotropic, at, 700, 1).coefficient;
     assert!(found.reliable(), "{:?}", found.doubts);
     let want = exact(at.0, at.1)[0];
     // What is of third and fourth order, here a few hundredths.
@@ -164,7 +164,7 @@ fn no_change_of_scale_moves_a_coefficient_by_blocks() {
         // Copies have the same spectrum beside zeros; probes are others.
         let size = Size { hidden: Some(2 * case.encoder.config.hidden_size), ..Size::default() };
         let copied = case.enlarged(size, Enlargement::Duplicate).subject(&gpu, &[]);
-        let [small, large] = [case.subject(&gpu, &[]), copied].map(|s| quadratic(&s, Prior::Block, at, 32, 60));
+        let [small, large] = [case.subject(&gpu, &[]), copied].map(|s| quadratic(&s, Prior::Block, at, 12, 40));
         for (a, b) in [(small.lambda_q, large.lambda_q), (small.log_volume, large.log_volume)] {
             let error = a.value.standard_error.hypot(b.value.standard_error).hypot(a.truncation.unwrap());
             let z = (a.value.value - b.value.value) / error;
@@ -179,7 +179,7 @@ fn chains_have_one_coefficient_in_every_gauge() {
     let case = Case::of(&gpu, "bert-tiny");
     let only = ["*word_embeddings*", "*predictions.transform.LayerNorm*"];
     let at = (1000.0, 100.0);
-    let of = |case: &Case, prior| llc(&case.subject(&gpu, &only), prior, at, 400, 2).coefficient;
+    let of = |case: &Case, prior| llc(&case.subject(&gpu, &only), prior, at, 250, 2).coefficient;
     let (before, after) = (of(&case, Prior::Block), of(&case.regauged(3.0), Prior::Block));
     let error = before.llc.standard_error.hypot(after.llc.standard_error);
     assert!((before.llc.value - after.llc.value).abs() < 3.0 * error, "{} and {}", before.llc, after.llc);
@@ -195,11 +195,11 @@ fn units_of_zeros_leave_the_trace_and_raise_the_coefficient() {
     let units = Size { intermediate: Some(case.encoder.config.intermediate_size + 16), ..Size::default() };
     let wider = case.enlarged(units, Enlargement::Zero);
     let only = ["*layer.0.intermediate.dense.weight", "*layer.0.output.dense.weight"];
-    let at = (3000.0, 10.0);
+    let at = (300.0, 10.0);
     let [small, large] = [&case, &wider].map(|c| {
         let subject = c.subject(&gpu, &only);
-        let trace = quadratic(&subject, Prior::Block, at, 64, 40).lambda_q.value;
-        (trace, llc(&subject, Prior::Block, at, 500, 3).coefficient)
+        let trace = quadratic(&subject, Prior::Block, at, 32, 40).lambda_q.value;
+        (trace, llc(&subject, Prior::Block, at, 400, 3).coefficient)
     });
     let error = small.0.standard_error.hypot(large.0.standard_error);
     assert!((small.0.value - large.0.value).abs() < 4.0 * error, "the curvature is as it was");
@@ -217,8 +217,8 @@ fn a_models_coefficient_is_the_quadratic_one_where_the_prior_is_narrow() {
         let subject = case.subject(&gpu, &[]);
         // So narrow that third orders do not count.
         let at = (1e4, 1e6);
-        let want = quadratic(&subject, Prior::Block, at, 64, 60).lambda_q;
-        let found = llc(&subject, Prior::Block, at, 400, 4).coefficient;
+        let want = quadratic(&subject, Prior::Block, at, 32, 60).lambda_q;
+        let found = llc(&subject, Prior::Block, at, 250, 4).coefficient;
         agrees(&found, want.value.value, want.value.standard_error.hypot(want.truncation.unwrap()), name);
         assert!(found.resolution < 0.1, "{}", found.resolution);
     }
