@@ -63,8 +63,7 @@ fn dispatch(group: &[LateSum], window: &dyn Fn(Range<u64>) -> Buffer) -> Dispatc
     let part = spanned(group.iter());
     let outs: Vec<&Buffer> = group.iter().map(|s| &s.out).collect();
     let out = Buffer::spanning(&outs).expect("sums of one allocation");
-    let mut params = kernel::Params::default();
-    params.places = [[u32::MAX, 0, 0, 0]; JOBS];
+    let mut params = kernel::Params { places: [[u32::MAX, 0, 0, 0]; JOBS], ..Default::default() };
     let mut workgroups = 0;
     for (job, sum) in group.iter().enumerate() {
         let to = ((sum.out.offset() - out.offset()) / 16) as u32;
