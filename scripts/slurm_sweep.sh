@@ -128,7 +128,7 @@ sleep 3
 echo "requeue of ${job}_0: $(scontrol requeue "${job}_0" 2>&1 && echo done)"
 sleep 2
 echo "a job of the urgent partition takes the node"
-sbatch -p urgent -n 2 --parsable --output="$work/urgent.log" --wrap "sleep 3" >/dev/null
+urgent=$(sbatch -p urgent -n 2 --parsable --output="$work/urgent.log" --wrap "sleep 3")
 while squeue -h -p urgent | grep -q .; do sleep 0.5; done
 until squeue -h -p main -t R | grep -q .; do sleep 0.2; done
 sleep 3
@@ -136,6 +136,9 @@ echo "slurmctld is killed"
 kill -KILL "$(cat slurmctld.pid)"
 sleep 2
 begin_slurmctld
+# Whose end may not have been noted yet: it would have the node for ever.
+until squeue -h >/dev/null 2>&1; do sleep 0.2; done
+scancel "$urgent" 2>/dev/null || true
 until squeue -h -p main -t R 2>/dev/null | grep -q .; do sleep 0.2; done
 sleep 3
 echo "slurmd is killed, with those who watch its tasks"
