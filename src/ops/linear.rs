@@ -199,6 +199,10 @@ impl Operation for Linear {
     }
 
     /// Second-order term of y = x Wᵀ: 2 ⟨ȳ, ẋ Ẇᵀ⟩, where both move.
+    fn bilinear(&self) -> bool {
+        true
+    }
+
     fn second(&self, node: &Node, g: &mut Second<'_>, y_bar: TensorId) {
         let (Some(x_dot), Some(w_dot)) = (g.of(node.inputs[0]), g.of(node.inputs[1])) else { return };
         let op = Linear { epilogue: Epilogue::Dot, ..Linear::default() };

@@ -56,6 +56,10 @@ impl Operation for Multiply {
     }
 
     /// 2 ȳ ȧ ḃ.
+    fn bilinear(&self) -> bool {
+        true
+    }
+
     fn second(&self, node: &Node, g: &mut Second<'_>, y_bar: TensorId) {
         let [a, b] = node.inputs().map(|id| g.dot(id));
         let along = g.push(call(*self, Rule::Forward, &[a, b]), "second(multiply)");

@@ -1,0 +1,167 @@
+//! Tr(H - G) of a language: sentences by importance from a frame, quadratic forms by the batch.
+//!
+//! H_i - G_i = Σ_v (p_v - q_v) ∇²z_v, with the exact conditional q for the label. A forward pass tells how far p is from
+//! q, and that is how large the residual is: sentences are drawn in proportion to it.
+
+use super::allocation::Scatter;
+use crate::curvature::{
+    Block, CurvatureError, Numbered, Observe, ProbeKind, Probes, Progress, ResidualPass, Setting, Subject, divergence,
+};
+use crate::ops::batch::Sentence;
+use crate::statistics::{Crossed, Importance, Measured, Target};
+
+/// Sentences that share vectors.
+pub(super) const BATCH: usize = 64;
+/// Share of plain draws, which bounds what a wrong prediction can do.
+const PLAIN: f64 = 0.1;
+
+/// A sample from a frame of its own, by its variances.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lot {
+    pub value: f64,
+    /// Variance by the vectors.
+    pub probe: f64,
+    /// By the choice of sentences.
+    pub data: f64,
+    pub frame: usize,
+    pub measured: usize,
+    /// Predicted positions of what was measured.
+    pub positions: usize,
+    pub vectors: usize,
+    /// Of one draw from the frame.
+    pub draw: Scatter,
+    /// Between the language's sentences.
+    pub between: f64,
+}
+
+/// A pass over sentences of a language, in lots.
+pub(super) struct Residual<'a> {
+    setting: &'a Setting<'a>,
+    language: &'a dyn Numbered,
+    seed: u64,
+    measuring: Option<(Subject, ResidualPass)>,
+    /// Number of the next vector.
+    next: usize,
+    pub cost: f64,
+}
+
+/// What a lot is made of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan {
+    /// First sentence of the frame, and its size.
+    pub first: u64,
+    pub frame: usize,
+    /// Draws from it.
+    pub draws: usize,
+    /// Vectors of a batch.
+    pub vectors: usize,
+}
+
+impl<'a> Residual<'a> {
+    pub fn new(setting: &'a Setting<'a>, language: &'a dyn Numbered, seed: u64) -> Residual<'a> {
+        Residual { setting, language, seed, measuring: None, next: 0, cost: 0.0 }
+    }
+
+    /// Sentences with the exact distributions of their labels where these are known.
+    fn sentences(&self, plan: Plan) -> Result<Vec<Sentence>, CurvatureError> {
+        let numbers = plan.first..plan.first + plan.frame as u64;
+        Ok(match self.language.exact_sentences(numbers.clone())? {
+            Some(sentences) => sentences,
+            None => self.language.sentences(numbers)?,
+        })
+    }
+
+    /// Measures a lot; an interrupt leaves nothing of it.
+    pub fn lot(&mut self, plan: Plan, observe: Observe<'_>) -> Result<Lot, CurvatureError> {
+        let frame = self.sentences(plan)?;
+        let weights: Vec<f64> = frame.iter().map(|s| s.masked.len() as f64).collect();
+        let away = divergence(&self.setting.subject(&frame)?)?;
+        let known = frame.iter().all(|s| s.soft.len() == s.masked.len());
+        let predicted: Vec<f64> = away.iter().zip(&weights).map(|(d, n)| size(d / n, known)).collect();
+        self.cost += super::allocation::FORWARD * frame.len() as f64;
+        let design = Importance::new(&weights, &predicted, PLAIN)?;
+        let drawn: Vec<usize> = (0..plan.draws).map(|k| design.draw(self.seed ^ plan.first, k as u64)).collect();
+        let total: f64 = weights.iter().sum();
+        let scale = |i: usize| weights[i] / total / design.probabilities()[i];
+
+        let mut sample: Vec<Measured> = Vec::with_capacity(plan.draws);
+        let (mut rows, mut parts) = (0.0, [0.0; 3]);
+        for own in drawn.chunks(BATCH) {
+            let forms = self.forms(own.iter().map(|i| frame[*i].clone()).collect(), plan.vectors)?;
+            let mut crossed = Crossed::new(&vec![1.0; own.len()]);
+            for form in &forms {
+                crossed.push(&own.iter().zip(form).map(|(i, y)| scale(*i) * y / weights[*i]).collect::<Vec<f64>>());
+            }
+            let share = own.len() as f64 / plan.draws as f64;
+            rows += share * crossed.rows().iter().sum::<f64>() / forms.len() as f64;
+            parts.iter_mut().zip(crossed.components()).for_each(|(sum, part)| *sum += share * part);
+            let values = |(j, i): (usize, &usize)| Measured {
+                example: *i,
+                values: forms.iter().map(|form| form[j] / weights[*i]).collect(),
+            };
+            sample.extend(own.iter().enumerate().map(values));
+            observe(&Progress { done: sample.len(), of: plan.draws, value: None })?;
+        }
+        let batches = drawn.len().div_ceil(BATCH) as f64;
+        let (m, k) = (plan.draws as f64, plan.vectors as f64);
+        let [shared, draw, both] = parts;
+        let whole = design.estimate(&sample, None, Target::Population).standard_error.powi(2);
+        let given = design.estimate(&sample, None, Target::TheseExamples).standard_error.powi(2);
+        let probe = (shared / batches + both / m) / k;
+        Ok(Lot {
+            value: rows,
+            probe: probe.max(0.0),
+            data: (draw / m).max(0.0) + (whole - given),
+            frame: frame.len(),
+            measured: drawn.len(),
+            positions: drawn.iter().map(|i| frame[*i].masked.len()).sum(),
+            vectors: plan.vectors,
+            draw: Scatter { between: draw.max(0.0), within: (both + m / batches * shared).max(0.0) },
+            between: (whole - given) * frame.len() as f64,
+        })
+    }
+
+    /// Forms of new vectors over a batch, `[vector][sentence]`.
+    fn forms(&mut self, sentences: Vec<Sentence>, vectors: usize) -> Result<Vec<Vec<f64>>, CurvatureError> {
+        match &mut self.measuring {
+            Some((subject, _)) => subject.extend(&sentences)?,
+            None => {
+                let mut subject = self.setting.subject_in(&sentences, BATCH)?;
+                subject.reserve(self.language.longest(), self.language.most_predicted());
+                let pass = ResidualPass::new(&subject)?;
+                self.measuring = Some((subject, pass));
+            }
+        }
+        let (subject, pass) = self.measuring.as_ref().expect("just made");
+        let numbers = self.next..self.next + vectors;
+        self.next = numbers.end;
+        let probes = Probes { kind: ProbeKind::Rademacher, seed: self.seed, numbers, size: subject.size() };
+        let flops = pass.flops();
+        self.cost += (flops[0] + flops[1] * vectors as f64) / subject.gradient_flops() * sentences.len() as f64;
+        pass.run(subject, subject.batches.len() - 1, Block::Probes(probes))
+    }
+}
+
+/// How large a residual is to be expected: p - q where q is known is as √KL; at a drawn label it is 1 - p_y.
+fn size(divergence: f64, known: bool) -> f64 {
+    if known { divergence.sqrt() } else { 1.0 - (-divergence).exp() }
+}
+
+/// Lots together, each by its number of draws.
+pub(super) fn together(lots: &[Lot]) -> Lot {
+    let all: usize = lots.iter().map(|lot| lot.measured).sum();
+    let share = |lot: &Lot| lot.measured as f64 / all as f64;
+    let sum = |of: fn(&Lot) -> f64| lots.iter().map(|lot| share(lot) * of(lot)).sum::<f64>();
+    let variance = |of: fn(&Lot) -> f64| lots.iter().map(|lot| share(lot).powi(2) * of(lot)).sum::<f64>();
+    Lot {
+        value: sum(|lot| lot.value),
+        probe: variance(|lot| lot.probe),
+        data: variance(|lot| lot.data),
+        frame: lots.iter().map(|lot| lot.frame).sum(),
+        measured: all,
+        positions: lots.iter().map(|lot| lot.positions).sum(),
+        vectors: lots.last().map_or(0, |lot| lot.vectors),
+        draw: Scatter { between: sum(|lot| lot.draw.between), within: sum(|lot| lot.draw.within) },
+        between: sum(|lot| lot.between),
+    }
+}
