@@ -102,7 +102,7 @@ fn model() -> (Encoder, Weights) {
         num_hidden_layers: 1,
         num_attention_heads: 2,
         intermediate_size: 16,
-        max_position_embeddings: 8,
+        max_position_embeddings: 10,
         ..ModelConfig::default()
     };
     let encoder = Encoder::new(&config).unwrap();

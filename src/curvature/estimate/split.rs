@@ -6,7 +6,6 @@ use crate::curvature::{
     Block, CurvatureError, Drawing, Estimator, Examples, Named, Numbered, Observe, PlanError, ProbeKind, Probes,
     Progress, Refusal, ResidualPass, Scope, Setting, Split, Stopping, Subject, Trace, split_trace,
 };
-use crate::ops::LossDraw;
 use crate::statistics::{Crossed, Estimate, Parts, Target};
 
 /// Sentences of the pilot, where nothing is said.
@@ -154,7 +153,7 @@ fn signs_of_all(
     draws: usize,
     watch: Watch<'_>,
 ) -> Result<Drawing, CurvatureError> {
-    let mut drawing = Drawing::new(subject, LossDraw::Signs, plan.request.seed, draws)?;
+    let mut drawing = Drawing::along_axes(subject, plan.request.seed, draws)?;
     let mut seen = |progress: &Progress| watch(&Stage::Counted { what: plan.estimator.name(), unit: "draw", progress });
     while drawing.watched(subject, &mut seen)? {}
     Ok(drawing)

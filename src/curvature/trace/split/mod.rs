@@ -15,7 +15,6 @@ use crate::curvature::error::unless_interrupted;
 use crate::curvature::{
     CurvatureError, Drawing, Estimator, Numbered, Observe, Progress, Refusal, Setting, Subject, Trace,
 };
-use crate::ops::LossDraw;
 use crate::ops::batch::Sentence;
 use crate::statistics::{Estimate, Parts, Target};
 
@@ -127,7 +126,7 @@ impl Signs {
     ) -> Result<Signs, CurvatureError> {
         let mut subject = setting.subject(&language.sentences(from..from + count as u64)?)?;
         subject.reserve(language.longest(), language.most_predicted());
-        let drawing = Drawing::new(&subject, LossDraw::Signs, seed, draws)?;
+        let drawing = Drawing::along_axes(&subject, seed, draws)?;
         Ok(Signs { subject, drawing })
     }
 
