@@ -229,8 +229,9 @@ pub fn split_trace(
     let mut residual = Residual::new(setting, language, what.seed);
     let plan = Plan { first: PILOT_FRAME, frame: FRAME, draws: DRAWS, vectors: VECTORS };
     let lot = residual.lot(plan, observe)?;
+    let settled = residual.settle(lot);
     let mut found = Found { signs: signs.trace(), positions: signs.positions(), lot };
-    let numbers = Numbers::of(what, &found.signs, pilot, &lot);
+    let numbers = Numbers::of(what, &found.signs, pilot, &settled);
     let pilot_cost = signs.cost();
     let first = signs.subject;
 

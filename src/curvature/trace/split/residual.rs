@@ -14,6 +14,8 @@ use crate::statistics::{Crossed, Importance, Measured, Target};
 pub(super) const BATCH: usize = 64;
 /// Share of plain draws, which bounds what a wrong prediction can do.
 const PLAIN: f64 = 0.1;
+/// Powers of the expected size that sentences may be drawn in proportion to; the first is the pilot's.
+const POWERS: [f64; 3] = [1.0, 1.5, 2.0];
 
 /// A sample from a frame of its own, by its variances.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +44,10 @@ pub(super) struct Residual<'a> {
     measuring: Option<(Subject, ResidualPass)>,
     /// Number of the next vector.
     next: usize,
+    /// Sentences are drawn in proportion to this power of the expected size.
+    power: f64,
+    /// Second moments of a draw that the last lot says each of [`POWERS`] would have.
+    moments: [f64; POWERS.len()],
     pub cost: f64,
 }
 
@@ -59,7 +65,18 @@ pub(super) struct Plan {
 
 impl<'a> Residual<'a> {
     pub fn new(setting: &'a Setting<'a>, language: &'a dyn Numbered, seed: u64) -> Residual<'a> {
-        Residual { setting, language, seed, measuring: None, next: 0, cost: 0.0 }
+        let (power, moments) = (POWERS[0], [0.0; POWERS.len()]);
+        Residual { setting, language, seed, measuring: None, next: 0, power, moments, cost: 0.0 }
+    }
+
+    /// Takes the power that the pilot says to be the best, and what its draws are worth then.
+    pub fn settle(&mut self, pilot: Lot) -> Lot {
+        let at = |i: usize| self.moments[i];
+        let best = (0..POWERS.len()).min_by(|a, b| at(*a).total_cmp(&at(*b))).unwrap_or(0);
+        self.power = POWERS[best];
+        let gain = if at(0) > 0.0 { at(best) / at(0) } else { 1.0 };
+        let draw = Scatter { between: pilot.draw.between * gain, within: pilot.draw.within * gain };
+        Lot { draw, ..pilot }
     }
 
     /// Sentences with the exact distributions of their labels where these are known.
@@ -77,9 +94,10 @@ impl<'a> Residual<'a> {
         let weights: Vec<f64> = frame.iter().map(|s| s.masked.len() as f64).collect();
         let away = divergence(&self.setting.subject(&frame)?)?;
         let known = frame.iter().all(|s| s.soft.len() == s.masked.len());
-        let predicted: Vec<f64> = away.iter().zip(&weights).map(|(d, n)| size(d / n, known)).collect();
+        let sizes: Vec<f64> = away.iter().zip(&weights).map(|(d, n)| size(d / n, known)).collect();
+        let to = |power: f64| -> Vec<f64> { sizes.iter().map(|s| s.powf(power)).collect() };
         self.cost += super::allocation::FORWARD * frame.len() as f64;
-        let design = Importance::new(&weights, &predicted, PLAIN)?;
+        let design = Importance::new(&weights, &to(self.power), PLAIN)?;
         let drawn: Vec<usize> = (0..plan.draws).map(|k| design.draw(self.seed ^ plan.first, k as u64)).collect();
         let total: f64 = weights.iter().sum();
         let scale = |i: usize| weights[i] / total / design.probabilities()[i];
@@ -101,6 +119,14 @@ impl<'a> Residual<'a> {
             };
             sample.extend(own.iter().enumerate().map(values));
             observe(&Progress { done: sample.len(), of: plan.draws, value: None })?;
+        }
+        for (moment, power) in self.moments.iter_mut().zip(POWERS) {
+            let other = Importance::new(&weights, &to(power), PLAIN)?;
+            let one = |own: &Measured| {
+                let (i, mean) = (own.example, own.values.iter().sum::<f64>() / own.values.len() as f64);
+                scale(i) * mean * mean * weights[i] / total / other.probabilities()[i]
+            };
+            *moment = sample.iter().map(one).sum::<f64>() / sample.len() as f64;
         }
         let batches = drawn.len().div_ceil(BATCH) as f64;
         let (m, k) = (plan.draws as f64, plan.vectors as f64);
