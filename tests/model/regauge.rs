@@ -149,8 +149,8 @@ fn in_another_gauge_the_trace_is_by_the_law_and_what_has_no_scale_as_it_was() {
         let again = before.pieces.least(&elsewhere, &free).least;
         near(least.least.trace.value, again.trace.value, &format!("{name}: the least from elsewhere"));
         let there = free.iter().zip(&least.factors).fold(own.clone(), |c, (gauge, factor)| c.and(gauge, *factor));
-        // Powers of two round no weight; the least's own factors round all, which deep in a random model moves the trace
-        // by a few hundred times as much.
+        // Powers of two round no weight; the own factors of the least round all, which in a random model moves the
+        // trace by a few hundred times as much.
         let powers = |factor: f64| factor.log2().round().exp2();
         let rounded = free.iter().zip(&least.factors).fold(own.clone(), |c, (gauge, f)| c.and(gauge, powers(*f)));
         let beside = case.with(rounded.apply(&case.encoder, &case.weights)).measure(&gpu, None);
