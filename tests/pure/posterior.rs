@@ -257,6 +257,7 @@ fn intervals_of_the_quadratic_coefficient_cover() {
             covered[i] += usize::from((sum.value.value - want[i]).abs() < 1.96 * sum.value.standard_error);
         }
     }
+    println!("{covered:?} of 200 cover");
     assert!(covered.iter().all(|c| (180..=198).contains(c)), "{covered:?} of 200 cover");
 }
 
