@@ -45,7 +45,7 @@ pub use noise::{
     ratio_independent, ratio_paired, split_tokens,
 };
 pub use operator::{
-    Block, Dense, Observe, Operator, ProbeKind, Probes, ProductSums, Progress, dot, norm, probe, probes,
+    Block, Dense, Observe, Operator, ProbeKind, Probes, ProductSums, Progress, ScaledOperator, dot, norm, probe, probes,
 };
 pub use passes::{
     Chunks, Cotangent, DrawnGradients, DrawnRows, FlatnessPass, FormPass, Forms, GradientOperator, Gradients, GramPass,
@@ -53,12 +53,12 @@ pub use passes::{
 };
 pub use posterior::{
     Chain, ChainOptions, Chains, Coefficient, CoefficientRequest, Conditioned, Doubt, LearningCoefficient, Mixing,
-    ModelTarget, Point, Prior, Quadratic, Scaled, SpectralSum, Target, learning_coefficient, sample,
+    ModelTarget, Point, Prior, Quadratic, SpectralSum, Target, learning_coefficient, sample,
 };
 pub use refusal::Refusal;
 pub use sharpness::{
     CRITICAL_TOLERANCE, GROUPS, LossesAt, MovedLosses, NoCritical, NoiseScale, OptimizerState, Perturbation,
-    PerturbationOptions, ScaledOperator, SharpnessAlong, SqrtDiagonal, critical_step, noise_curve,
+    PerturbationOptions, SharpnessAlong, SqrtDiagonal, critical_step, noise_curve,
 };
 pub use spectrum::{
     Density, Eigenpairs, Lanczos, LogDensity, Quadrature, QuadratureOptions, quadrature, top_eigenpairs,

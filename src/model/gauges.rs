@@ -13,9 +13,8 @@
 //! - **Values against attention's output**: attention's weights sum to 1, so that a value's bias is scaled as it is.
 //! - **A norm before a layer against the matrices that read it.**
 //!
-//! All hold within a norm's ε over the variance that it divides by ([`Encoder::rescaled_norms`]). The least trace over
-//! gauges holds two of them still: the residual stream's, which has no least trace, and that of the norm behind the
-//! last layer.
+//! All hold within a norm's ε over the variance that it divides by. The least trace over gauges holds two of them still:
+//! the residual stream's, which has no least trace, and that of the norm behind the last layer.
 
 use super::encoder::Encoder;
 use super::kind::ModelKind;
@@ -209,15 +208,6 @@ impl Encoder {
         let mut gauges = self.gauges_of(&GaugeKind::IN_LAYERS, pieces);
         gauges.extend(self.gauges_of(&[GaugeKind::Tables], pieces));
         gauges
-    }
-
-    /// Norms whose input a gauge multiplies: what it does to the function is their ε over the variance of that.
-    pub fn rescaled_norms(&self, kind: GaugeKind) -> &'static [Norm] {
-        match kind {
-            GaugeKind::Tables if !self.config.kind.is_causal() => &[Norm::Embedding],
-            GaugeKind::Tables | GaugeKind::Residual => &[Norm::Attention, Norm::FeedForward, Norm::Final],
-            _ => &[],
-        }
     }
 
     fn gauges_of(&self, kinds: &[GaugeKind], pieces: &[Piece]) -> Vec<Gauge> {

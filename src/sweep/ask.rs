@@ -4,10 +4,11 @@ use std::path::Path;
 
 use super::attempt;
 use super::error::{FailureKind, RunFailure};
-use super::examine::{Question, Subject, parse};
+use super::examine::Subject;
 use super::file::Models;
 use super::folder::{self, ABOUT, About, Failed, ModelAt};
 use super::plan::PlannedRun;
+use super::question::{Question, parse};
 use super::run::{FailedRun, Worker, wait};
 use super::table::LOOKUP;
 use crate::config::ConfigError;

@@ -2,10 +2,11 @@
 //! are not kept, questions that no model can answer.
 
 use super::error::RunFailure;
-use super::examine::{Examiner, Material, Question};
+use super::examine::{Examiner, Material};
 use super::file::{EnlargeBy, EnlargeSize, Models};
 use super::plan::{PlannedRun, SweepPlan};
 use super::probe_section::{Method, ProbeSection};
+use super::question::Question;
 use crate::config::{ConfigError, ObjectiveKind, Positions};
 use crate::downstream::{Features, Room, TaskData, check_room, layer_in, part_seed};
 use crate::gpu::Gpu;

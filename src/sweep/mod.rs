@@ -24,6 +24,8 @@ mod folder;
 mod given;
 mod plan;
 mod probe_section;
+mod probing;
+mod question;
 mod queue;
 mod run;
 mod submitted;

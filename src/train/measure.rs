@@ -26,7 +26,7 @@ use crate::curvature::{
     Bartlett, Chunks, Cluster, Conventions, ConventionsOptions, Cotangent, CurvatureError, Drawing, ExampleTraces,
     Flatness, FlatnessOptions, FlatnessPass, FormPass, HessianTraces, LossNormaliser, Matrix, MeanGradient,
     ModelOperator, MovedLosses, Noise, NormPass, Norms, Numbered, Operator, Prior, ProbeKind, ProductPass,
-    QuadratureOptions, Scaled, Stopping, Subject, cluster_deviations, probes, quadrature, split_tokens,
+    QuadratureOptions, ScaledOperator, Stopping, Subject, cluster_deviations, probes, quadrature, split_tokens,
 };
 use crate::interrupt::{self, Interrupted};
 use crate::model::{Law, Model, Per};
@@ -348,7 +348,7 @@ impl Instruments {
             steps: settings.steps as usize,
             ..QuadratureOptions::default()
         };
-        let found = quadrature(&Scaled::new(&ggn, &scales)?, &what, &mut |_| check())?;
+        let found = quadrature(&ScaledOperator::new(&ggn, &scales)?, &what, &mut |_| check())?;
         if found.interrupted {
             return Err(CurvatureError::Interrupted);
         }

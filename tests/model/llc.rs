@@ -80,7 +80,7 @@ fn quadratic(subject: &Subject, prior: Prior, (nbeta, gamma): (f64, f64), probes
     let scales = prior.scales(subject).unwrap();
     let ggn = ModelOperator::new(subject, Matrix::Ggn);
     let what = QuadratureOptions { probes, steps, block: 8, ..Default::default() };
-    let found = quadrature(&Scaled::new(&ggn, &scales).unwrap(), &what, &mut |_| Ok(())).unwrap();
+    let found = quadrature(&ScaledOperator::new(&ggn, &scales).unwrap(), &what, &mut |_| Ok(())).unwrap();
     found.quadratic(nbeta, gamma).unwrap()
 }
 

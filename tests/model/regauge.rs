@@ -31,7 +31,7 @@ fn config(kind: ModelKind, tied: bool) -> ModelConfig {
 fn random(config: &ModelConfig) -> Case {
     let encoder = Encoder::new(config).unwrap();
     let mut random = Stream::new(7, Purpose::Test, 0);
-    let large = if encoder.rescaled_norms(GaugeKind::Residual).is_empty() { 1.0 } else { 300.0 };
+    let large = 300.0;
     let pieces = encoder.pieces();
     let moves = |kind| encoder.gauges(kind, &pieces).is_ok();
     let of = |p: &lowland::model::Parameter, random: &mut Stream| -> Vec<f32> {

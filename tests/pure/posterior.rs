@@ -265,7 +265,7 @@ fn intervals_of_the_quadratic_coefficient_cover() {
 fn a_scaled_matrix_is_that_of_the_new_coordinates() {
     let matrix = with_spectrum(&[3.0, 1.0, 0.5], 13);
     let scales = [2.0, 0.0, 1.0];
-    let scaled = Scaled::new(&matrix, &scales).unwrap();
+    let scaled = ScaledOperator::new(&matrix, &scales).unwrap();
     let unit = |i: usize| (0..3).map(|j| f32::from(u8::from(i == j))).collect::<Vec<f32>>();
     let block: Vec<Vec<f32>> = (0..3).map(unit).collect();
     let (plain, got) = (matrix.apply(&block).unwrap(), scaled.apply(&block).unwrap());
@@ -277,5 +277,5 @@ fn a_scaled_matrix_is_that_of_the_new_coordinates() {
     }
     let forms = scaled.quadratic_forms(&block).unwrap();
     assert!((forms[0][0] - f64::from(got[0][0])).abs() < 1e-6 && forms[1][0] == 0.0);
-    assert!(Scaled::new(&matrix, &[1.0]).is_err());
+    assert!(ScaledOperator::new(&matrix, &[1.0]).is_err());
 }

@@ -9,7 +9,7 @@ use crate::cli::arguments::{Common, MeasureSpectrum};
 use crate::cli::failure::Failure;
 use crate::cli::print;
 use crate::curvature::{
-    Density, Eigenpairs, Lanczos, LogDensity, Operator, Prior, Quadrature, QuadratureOptions, Scaled, Scope,
+    Density, Eigenpairs, Lanczos, LogDensity, Operator, Prior, Quadrature, QuadratureOptions, ScaledOperator, Scope,
     quadrature, top_eigenpairs,
 };
 use crate::report::{Axis, Figure, Line};
@@ -129,7 +129,7 @@ where
             Prior::Block => {
                 let scales = arguments.prior.prior.scales(&subject)?;
                 frozen = scales.iter().filter(|s| **s == 0.0).count();
-                taken("density in blocks", &Scaled::new(&*operator, &scales)?)?
+                taken("density in blocks", &ScaledOperator::new(&*operator, &scales)?)?
             }
         };
         interrupted = scaled.as_ref().is_none_or(cut);

@@ -1,14 +1,16 @@
-//! A symmetric matrix known by what it does to vectors ([`Operator`]); one that is written down ([`Dense`]); probe
-//! vectors and the arithmetic on vectors. Nothing here knows a model.
+//! A symmetric matrix known by what it does to vectors ([`Operator`]); one that is written down ([`Dense`]) and one
+//! between two diagonals ([`ScaledOperator`]); probe vectors and the arithmetic on vectors. Nothing here knows a model.
 
 mod dense;
 mod probe;
 pub(super) mod product_sums;
+mod scaled;
 pub(super) mod vector;
 
 pub use dense::Dense;
 pub use probe::{Block, ProbeKind, Probes, probe, probes};
 pub use product_sums::ProductSums;
+pub use scaled::ScaledOperator;
 pub use vector::{dot, norm};
 
 use std::ops::Range;

@@ -5,10 +5,10 @@ use super::chain::{ChainOptions, sample};
 use super::coefficient::Coefficient;
 use super::conditioned::Conditioned;
 use super::model_target::ModelTarget;
-use super::{Prior, Quadratic, Scaled, Target as _};
+use super::{Prior, Quadratic, Target as _};
 use crate::curvature::{
-    CurvatureError, Eigenpairs, Lanczos, Matrix, ModelOperator, Operator, QuadratureOptions, Stage, Subject, Watch,
-    quadrature, top_eigenpairs,
+    CurvatureError, Eigenpairs, Lanczos, Matrix, ModelOperator, Operator, QuadratureOptions, ScaledOperator, Stage,
+    Subject, Watch, quadrature, top_eigenpairs,
 };
 
 /// What is asked for.
@@ -62,7 +62,7 @@ pub fn learning_coefficient(
     let target = ModelTarget::new(subject, &scales, what.nbeta, what.gamma)?;
     let resolution = target.resolution(what.chains.seed)?;
     let ggn = ModelOperator::new(subject, Matrix::Ggn);
-    let operator = Scaled::new(&ggn, &scales)?;
+    let operator = ScaledOperator::new(&ggn, &scales)?;
     let mut cost = 17.0;
     let quadratic = match what.quadratic {
         None => None,

@@ -4,11 +4,11 @@
 //! fourth order. The same draws serve every σ, and the same examples all losses, so that what is left of their scatter
 //! is that of differences. Draws cross examples ([`Crossed`]).
 
-use super::{MovedLosses, NoiseScale, ScaledOperator};
+use super::{MovedLosses, NoiseScale};
 use crate::curvature::error::unless_interrupted;
 use crate::curvature::{
-    CurvatureError, Hutchinson, Matrix, ModelOperator, Observe, ProbeKind, Progress, Refusal, Stopping, Subject, Trace,
-    hutchinson, probe,
+    CurvatureError, Hutchinson, Matrix, ModelOperator, Observe, ProbeKind, Progress, Refusal, ScaledOperator, Stopping,
+    Subject, Trace, hutchinson, probe,
 };
 use crate::statistics::{Crossed, Estimate, Target};
 
