@@ -13,7 +13,7 @@
 //! - **Values against attention's output**: attention's weights sum to 1, so that a value's bias is scaled as it is.
 //! - **A norm before a layer against the matrices that read it.**
 //!
-//! All hold within a norm's ε over the variance that it divides by. The least trace over gauges holds two of them still:
+//! All hold within a norm's ε over the variance it divides by. The least trace over gauges holds two of them still:
 //! the residual stream's, which has no least trace, and that of the norm behind the last layer.
 
 use super::encoder::Encoder;
