@@ -11,8 +11,13 @@
 mod bootstrap;
 mod components;
 mod correlation;
+mod one_way;
+mod paired;
+mod power;
 mod proportion;
 mod sampling;
+mod student;
+mod within;
 
 use std::fmt::{self, Display, Formatter};
 
@@ -21,8 +26,13 @@ use serde::Serialize;
 pub use bootstrap::{Interval, bootstrap};
 pub use components::{Crossed, Parts, Target, draws_for, nested};
 pub use correlation::{Clusters, Coefficient, Correlation, correlate};
+pub use one_way::OneWay;
+pub use paired::Paired;
+pub use power::{detectable, holm, power, power_of_correlation, power_of_equivalence};
 pub use proportion::Proportion;
 pub use sampling::{DesignError, Importance, Measured, Stratified};
+pub use student::{normal_below, student_below, student_quantile};
+pub use within::{Effect, Within, ranks_within};
 
 /// A value and the standard error of it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]

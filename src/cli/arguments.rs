@@ -14,15 +14,15 @@ use crate::gpu::{ADAPTER_VARIABLE, AdapterChoice};
 use crate::language::Task;
 use crate::ops::KernelChoice;
 pub use downstream::{
-    Enlarge, EnlargeMethod, FeatureChoice, Finetune, OutOfVocabularyChoice, Probe, ProbeMethod, ScheduleChoice,
-    TaskArguments,
+    Enlarge, EnlargeMethod, FeatureChoice, Finetune, LabelChoice, OutOfVocabularyChoice, Probe, ProbeMethod,
+    ScheduleChoice, TaskArguments,
 };
 pub use measure::{
     Common, Measure, MeasureCommand, MeasureFlatness, MeasureHvp, MeasureLlc, MeasureNoise, MeasurePerturb,
     MeasureSharpness, MeasureSpectrum, MeasureTrace, PriorArguments,
 };
 pub use regauge::Regauge;
-pub use sweep::{Engine, Sweep, SweepCommand, SweepFile, SweepRun, SweepSubmit};
+pub use sweep::{Engine, Sweep, SweepCommand, SweepFile, SweepRegister, SweepRun, SweepSubmit};
 pub use theory::{Theory, TheoryBrackets, TheoryCommand, TheoryDyck};
 
 /// Pre-train masked language models on languages whose truth is known, and ask why models with the same loss differ.
@@ -357,6 +357,8 @@ pub enum SchemaOf {
     Run,
     /// Sweep files
     Sweep,
+    /// Plans of experiments, which a sweep file names
+    Plan,
     /// `table.json` of a sweep, and what `sweep collect` prints
     Table,
     Eval,

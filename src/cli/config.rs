@@ -28,6 +28,7 @@ fn schema(of: SchemaOf) -> Value {
     match of {
         SchemaOf::Run => config::schema(),
         SchemaOf::Sweep => sweep::schema(),
+        SchemaOf::Plan => sweep::plan_schema(),
         SchemaOf::Table => config::schema_of::<sweep::Table>(),
         SchemaOf::Eval => config::schema_of::<eval::EvalReport>(),
         SchemaOf::EvalText => config::schema_of::<perplexity::PerplexityReport>(),

@@ -10,7 +10,7 @@ use super::arguments::Demo;
 use super::failure::Failure;
 use super::{print, task, train};
 use crate::config::Resolved;
-use crate::downstream::{Features, LinearProbe, Outcome, Pooling, Sizes, TaskData, probe};
+use crate::downstream::{Features, LinearProbe, Outcome, Pooling, SetFits, Sizes, TaskData, probe};
 use crate::gpu::{AdapterChoice, Gpu, Options};
 use crate::interrupt;
 use crate::language::{Task, Words, entropy_floor};
@@ -86,6 +86,7 @@ fn probe_of(device: &Device, corpus: &Corpus, folder: &Path) -> Result<Outcome, 
     let labels = data.parts().map(|part| part.labels.as_slice());
     let fits = probe(device, &options, &features, labels, data.classes.len() as u32, &[0, 1, 2])?;
     let method = format!("AdamW {}, {} epochs, the epoch chosen by validation accuracy", options.lr, options.epochs);
-    let outcome = Outcome::new(&data, &fits, format!("concat of layer {layer}"), features.width, method);
+    let outcome =
+        Outcome::new(&data, &SetFits::of_one(fits), format!("concat of layer {layer}"), features.width, method);
     Ok(Outcome { seconds: start.elapsed().as_secs_f64(), ..outcome })
 }

@@ -3,11 +3,12 @@
 
 use std::time::Instant;
 
-use super::arguments::Finetune;
+use super::arguments::{Finetune, LabelChoice};
 use super::failure::Failure;
 use super::progress::Gauge;
-use super::task;
-use crate::downstream::{FineTuning, Outcome, finetune_sentences, read_token};
+use super::task::{self, Opened, Spoken};
+use crate::config::EvaluateSection;
+use crate::downstream::{FineTuning, Memory, Outcome, Teaching, finetune_sentences, read_token};
 use crate::gpu::AdapterChoice;
 use crate::model::Reach;
 use crate::ops::{Device, KernelChoice};
@@ -16,6 +17,9 @@ pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Fi
     task::check_rate(arguments.lr)?;
     if !(arguments.clip >= 0.0 && arguments.clip.is_finite()) {
         return Err(Failure::usage(format!("--clip {} must be 0 (off) or positive", arguments.clip)));
+    }
+    if arguments.task.labels == LabelChoice::Posterior {
+        return Err(Failure::usage("--labels posterior belongs to linear probes; take drawn".to_string()));
     }
     let start = Instant::now();
     let gauge = Gauge::new();
@@ -33,10 +37,17 @@ pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Fi
         ..FineTuning::default()
     };
     let seeds = task::seeds(&arguments.task, &opened);
-    let fits = finetune_sentences(&device, &opened.model, &opened.data, &options, &seeds);
+    let memory = memory(&device, arguments, &opened)?;
+    let fits = task::label_sets(&arguments.task).fit(&opened.data, |part, _| {
+        finetune_sentences(&device, &opened.model, part, &options, &seeds, memory.as_ref())
+    });
     let (fits, interrupted) = task::fits(fits).map_err(Failure::resumable)?;
     gauge.done();
-    let method = format!("{}, epoch chosen by validation accuracy", options.describe());
+    let chosen_by = match opened.data.teaching {
+        Teaching::Mode => "validation accuracy",
+        _ => "the validation cross-entropy with the posterior",
+    };
+    let method = format!("{}, epoch chosen by {chosen_by}", options.describe());
     let width = opened.model.encoder.config.hidden_size as usize;
     let reach = opened.model.encoder.config.reach();
     let read = match (&opened.spoken, reach) {
@@ -53,3 +64,19 @@ pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Fi
         false => Ok(()),
     }
 }
+
+/// What the model knows before, where it is asked what it forgot.
+fn memory(device: &Device, arguments: &Finetune, opened: &Opened) -> Result<Option<Memory>, Failure> {
+    let Some(sentences) = arguments.forgetting else { return Ok(None) };
+    let Some(Spoken { corpus, .. }) = &opened.spoken else {
+        let message = "--forgetting needs a run config, whose language the model was trained on";
+        return Err(Failure::usage(message.to_string()));
+    };
+    corpus.on(device)?;
+    let asked = EvaluateSection { sentences, ..EvaluateSection::default() };
+    let memory = Memory::of(device, &opened.model, corpus, &asked, BATCH).map_err(|e| Failure::from(e).resumable())?;
+    memory.map(Some).map_err(|none| Failure::usage(format!("--forgetting: {none}")))
+}
+
+/// Sentences of one batch that is asked what was forgotten.
+const BATCH: usize = 128;

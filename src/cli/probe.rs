@@ -9,8 +9,8 @@ use super::progress::Gauge;
 use super::task::{self, Opened, Spoken};
 use crate::config::ObjectiveKind;
 use crate::downstream::{
-    DownstreamError, Dropping, Features, LinearProbe, Outcome, Pooling, RateSchedule, layer_number, probe, probe_fresh,
-    ridge_path,
+    DownstreamError, Dropping, Features, LinearProbe, Outcome, Pooling, RateSchedule, Teaching, layer_number, probe,
+    probe_fresh, ridge_path,
 };
 use crate::gpu::{AdapterChoice, GpuError};
 use crate::interrupt;
@@ -43,43 +43,72 @@ pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Pr
     }
     gauge.phase("features");
     let (mut features, mut name) = features(device.as_ref(), arguments, &opened)?;
+    if arguments.standardise {
+        name += ", standardised";
+    }
     if let Some(to) = arguments.projection {
-        let seed = opened.seed;
-        features = interrupt::or_stop(move || features.project(to as usize, seed))?;
         name += &format!(", projected to {to}");
     }
-    let labels = data.parts().map(|part| part.labels.as_slice());
+    let (standardise, projection) = (arguments.standardise, arguments.projection);
+    let (train, seed) = (data.train.len(), opened.seed);
+    features = interrupt::or_stop(move || features.adapted(standardise, train, projection, seed))?;
     if let Some(path) = &arguments.export {
-        export(path, &features, labels)?;
+        export(path, &features, data.parts().map(|part| part.labels.as_slice()))?;
     }
     let classes = data.classes.len();
+    let sets = task::label_sets(&arguments.task);
+    // A single set reads all rows as they are.
+    let several = !sets.is_one();
+    let picked = |rows: &[usize]| several.then(|| features.pick(rows));
+    let chosen_by = match data.teaching {
+        Teaching::Mode => "validation accuracy",
+        _ => "the validation cross-entropy with the posterior",
+    };
     gauge.phase("fits");
     let mut outcome = match (arguments.method, &device) {
         (ProbeMethod::Adamw, Some(device)) => {
             let seeds = task::seeds(&arguments.task, &opened);
             let mut method = options.describe();
-            let fits = match arguments.encoder_dropout {
-                0.0 => probe(device, &options, &features, labels, classes as u32, &seeds),
+            let redrawn = match arguments.encoder_dropout {
+                0.0 => None,
                 p => {
                     method += &format!(", encoder in training with dropout {p}");
-                    let fresh = Redrawn::new(device, arguments, &opened)?;
-                    let fresh = |seed, epoch| fresh.draw(p, seed, epoch);
-                    probe_fresh(device, &options, &features, &fresh, labels, classes as u32, &seeds)
+                    Some((Redrawn::new(device, arguments, &opened)?, p))
                 }
             };
+            let fits = sets.fit(data, |part, rows| {
+                let own = picked(rows);
+                let of = own.as_ref().unwrap_or(&features);
+                match &redrawn {
+                    None => probe(device, &options, of, part.targets(), classes as u32, &seeds),
+                    Some((redrawn, p)) => {
+                        let train = &rows[..part.train.len()];
+                        let fresh = |seed, epoch| redrawn.draw(*p, seed, epoch, several.then_some(train));
+                        probe_fresh(device, &options, of, &fresh, part.targets(), classes as u32, &seeds)
+                    }
+                }
+            });
             let (fits, interrupted) = task::fits(fits)?;
-            method += ", epoch chosen by validation accuracy";
+            method += &format!(", epoch chosen by {chosen_by}");
             let outcome = Outcome::new(data, &fits, name, features.width, method);
             Outcome { interrupted, reached: !interrupted, ..outcome }
         }
         _ => {
-            let (lambda, fit, converged) = ridge_path(&features, labels, classes, &arguments.ridge)?;
-            if !converged {
+            let (mut lambdas, mut all_converged) = (Vec::new(), true);
+            let fits = sets.fit(data, |part, rows| {
+                let own = picked(rows);
+                let of = own.as_ref().unwrap_or(&features);
+                let (lambda, fit, converged) = ridge_path(of, part.targets(), classes, &arguments.ridge)?;
+                lambdas.push(lambda);
+                all_converged &= converged;
+                Ok(vec![fit])
+            })?;
+            if !all_converged {
                 print::note("a fit did not converge within its iterations; its largest gradient is above 1e-6");
             }
-            let method = "logistic regression with a ridge, L-BFGS in f64, ridge chosen by validation accuracy";
-            let outcome = Outcome::new(data, &[fit], name, features.width, method.into());
-            Outcome { chosen: vec![lambda], ..outcome }
+            let method = format!("logistic regression with a ridge, L-BFGS in f64, ridge chosen by {chosen_by}");
+            let outcome = Outcome::new(data, &fits, name, features.width, method);
+            Outcome { chosen: lambdas, ..outcome }
         }
     };
     outcome.seconds = start.elapsed().as_secs_f64();
@@ -202,25 +231,25 @@ struct Redrawn<'a> {
     opened: &'a Opened,
     layer: usize,
     pooling: Pooling,
-    projection: Option<u32>,
+    arguments: &'a Probe,
 }
 
 impl<'a> Redrawn<'a> {
-    fn new(device: &Device, arguments: &Probe, opened: &'a Opened) -> Result<Redrawn<'a>, Failure> {
+    fn new(device: &Device, arguments: &'a Probe, opened: &'a Opened) -> Result<Redrawn<'a>, Failure> {
         let layer = layer_number(arguments.layer, &opened.model.encoder)
             .map_err(|e| Failure::usage(format!("--layer: {e}")))?;
         let pooling = pooling(arguments, opened)?.expect("not of the lookup table");
-        Ok(Redrawn { model: opened.model.on(device)?, opened, layer, pooling, projection: arguments.projection })
+        Ok(Redrawn { model: opened.model.on(device)?, opened, layer, pooling, arguments })
     }
 
-    fn draw(&self, p: f64, seed: u64, epoch: u32) -> Result<Features, DownstreamError> {
+    /// The whole training part's, or some of its rows.
+    fn draw(&self, p: f64, seed: u64, epoch: u32, rows: Option<&[usize]>) -> Result<Features, DownstreamError> {
         let dropping = Dropping { p, seed, draw: epoch.into() };
         let drawn = of_sentences(&self.model, self.opened, self.layer, self.pooling, &[0], dropping)?;
-        let seed = self.opened.seed;
-        match self.projection {
-            Some(to) => Ok(interrupt::or_stop(move || drawn.project(to as usize, seed))?),
-            None => Ok(drawn),
-        }
+        let drawn = rows.map_or(drawn.clone(), |rows| drawn.pick(rows));
+        let (standardise, projection) = (self.arguments.standardise, self.arguments.projection);
+        let (train, seed) = (drawn.rows(), self.opened.seed);
+        Ok(interrupt::or_stop(move || drawn.adapted(standardise, train, projection, seed))?)
     }
 }
 

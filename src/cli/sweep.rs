@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::arguments::{Sweep, SweepCommand, SweepFile, SweepRun};
+use super::arguments::{Sweep, SweepCommand, SweepFile, SweepRegister, SweepRun};
 use super::failure::{Failure, INTERRUPTED};
 use super::progress::Bar;
 use super::{advice, crew, print, submit};
@@ -17,6 +17,7 @@ pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Sw
         SweepCommand::Plan(file) => plan(file),
         SweepCommand::Run(options) => work(adapter, kernel_choice, options),
         SweepCommand::Submit(options) => submit::run(options),
+        SweepCommand::Register(options) => register(options),
         SweepCommand::Status(file) => status(file),
         SweepCommand::Collect(file) => collect(file),
     }
@@ -41,6 +42,61 @@ fn plan(file: &SweepFile) -> Result<(), Failure> {
         false => print::line(&plan_text(&plan))?,
     }
     Ok(())
+}
+
+/// The sweep file's hash, and whether its plan says the same.
+fn register(arguments: &SweepRegister) -> Result<(), Failure> {
+    let plan = sweep::plan(&arguments.file.sweep)?;
+    let hash = plan.hash()?;
+    let found = plan.registration(arguments.plan.as_deref())?;
+    if let Some(found) = &found
+        && let Some(first) = found.differs.first()
+    {
+        let others = match found.differs.len() {
+            1 => String::new(),
+            n => format!(" (the first of {n} differences)"),
+        };
+        return Err(Failure::usage(format!(
+            "{}: {first}{others}. Where nothing has been run, write `sweep_hash = \"{hash}\"` and what else has \
+             changed into the plan; else the runs are another experiment, with a plan and seeds of its own",
+            found.file
+        )));
+    }
+    let tests: Vec<_> = found.iter().flat_map(|found| found.plan.hypotheses()).collect();
+    if arguments.file.json.json {
+        return Ok(print::json(&json!({
+            "name": plan.name,
+            "sweep_hash": hash,
+            "plan": found.as_ref().map(|found| &found.file),
+            "plan_hash": found.as_ref().map(|found| &found.plan_hash),
+            "registered": found.is_some(),
+            "runs": plan.runs.len(),
+            "seeds": found.as_ref().map(|found| found.plan.seeds.list()),
+            "tests": tests.iter().map(|(test, primary)| json!({ "primary": primary, "test": test })).collect::<Vec<_>>(),
+        }))?);
+    }
+    let mut out = format!("{}: sweep_hash = \"{hash}\"", plan.name);
+    match &found {
+        None => out += "\nThe sweep names no plan (`plan = \"FILE\"`): all that is found is exploratory",
+        Some(found) => {
+            out += &format!("\n{} (hash {}) is of this sweep: {}", found.file, found.plan_hash, found.plan.question);
+            for (test, primary) in &tests {
+                let over = match (&test.measure, &test.between) {
+                    (_, Some([a, b])) => format!("{a} less {b}"),
+                    (Some(measure), _) => format!("over {measure}"),
+                    _ => String::new(),
+                };
+                out += &format!(
+                    "\n{}: {} of {}, {over}; smallest effect {}",
+                    if *primary { "primary" } else { "secondary" },
+                    test.test.name(),
+                    test.column(),
+                    print::short(test.smallest_effect)
+                );
+            }
+        }
+    }
+    Ok(print::line(&out)?)
 }
 
 /// Makes the tokens of the runs' text, where they are about text.

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use super::arguments::{OutOfVocabularyChoice, TaskArguments};
+use super::arguments::{LabelChoice, OutOfVocabularyChoice, TaskArguments};
 use super::failure::{DIVERGED, Failure, INPUT_OUTPUT, MEMORY};
 use super::{advice, print};
 use crate::config;
 use crate::downstream::{
-    Columns, DownstreamError, Fit, Limits, Outcome, RestrictedWords, Sizes, TaskData, TaskError, TaskRows,
+    Columns, DownstreamError, LabelSets, Limits, Outcome, RestrictedWords, SetFits, Sizes, TaskData, TaskError,
+    TaskRows, Teaching,
 };
 use crate::interrupt::{self, Interrupted};
 use crate::language::{Task, UnknownTask};
@@ -57,12 +58,16 @@ fn open_here(arguments: &TaskArguments) -> Result<Opened, Failure> {
     let model = model::load_body(&arguments.model)?;
     model.notes.iter().for_each(|n| print::note(n));
     let sizes = Sizes {
-        train: arguments.train as usize,
+        train: label_sets(arguments).drawn(),
         validation: arguments.validation as usize,
         test: arguments.test as usize,
     };
     let path = Path::new(&arguments.task);
     let is_file = path.exists() || [".csv", ".jsonl", ".json", ".tsv"].iter().any(|e| arguments.task.ends_with(e));
+    if teaching(arguments) != Teaching::Mode && (is_file || arguments.config.is_none()) {
+        let message = "--labels: rows of TASK have the labels that they have; a language's own tasks have posteriors";
+        return Err(Failure::usage(message.to_string()));
+    }
     match &arguments.config {
         Some(config) => {
             if is_file && let Some(policy) = arguments.out_of_vocabulary {
@@ -175,7 +180,7 @@ fn spoken(
             let truth = corpus.truth().map_err(|none| {
                 Failure::usage(format!("--task {task}: {none}; take a file of rows that ends in .csv, .jsonl or .tsv"))
             })?;
-            TaskData::of_language(truth, task, arguments.with_prior, corpus.seed, sizes)
+            TaskData::of_language_taught(truth, task, arguments.with_prior, corpus.seed, sizes, teaching(arguments))
         }
     };
     Ok(Spoken { data: data.map_err(DownstreamError::from)?, corpus })
@@ -247,6 +252,25 @@ fn no_tokenizer(folder: &Path) -> String {
     )
 }
 
+/// The label sets that are asked for.
+pub fn label_sets(arguments: &TaskArguments) -> LabelSets {
+    let mut sizes: Vec<usize> = arguments.train_sizes.iter().map(|n| *n as usize).collect();
+    if sizes.is_empty() {
+        sizes.push(arguments.train as usize);
+    }
+    sizes.sort_unstable();
+    sizes.dedup();
+    LabelSets { sets: arguments.label_sets as usize, sizes }
+}
+
+fn teaching(arguments: &TaskArguments) -> Teaching {
+    match arguments.labels {
+        LabelChoice::Mode => Teaching::Mode,
+        LabelChoice::Drawn => Teaching::Drawn,
+        LabelChoice::Posterior => Teaching::Posterior,
+    }
+}
+
 /// The seeds of the fits: 0, 1, ... behind the task's.
 pub fn seeds(arguments: &TaskArguments, opened: &Opened) -> Vec<u64> {
     (0..u64::from(arguments.seeds)).map(|i| opened.seed.wrapping_add(i)).collect()
@@ -259,13 +283,43 @@ pub fn check_rate(lr: f64) -> Result<(), Failure> {
     }
 }
 
-/// The fits, or those until an interrupt; none of them is one.
-pub fn fits(result: Result<Vec<Fit>, DownstreamError>) -> Result<(Vec<Fit>, bool), Failure> {
+/// The fits, or of a single label set those until an interrupt; none of them is one.
+pub fn fits(result: Result<SetFits, DownstreamError>) -> Result<(SetFits, bool), Failure> {
     match result {
         Ok(fits) => Ok((fits, false)),
-        Err(DownstreamError::Interrupted { done }) if !done.is_empty() => Ok((done, true)),
+        Err(DownstreamError::Interrupted { done }) if !done.is_empty() => Ok((SetFits::of_one(done), true)),
         Err(error) => Err(error.into()),
     }
+}
+
+/// What was asked in nats and over label sets, in lines.
+fn nats_text(outcome: &Outcome) -> String {
+    let nats = &outcome.nats;
+    let mut text = String::new();
+    let of = |value: f64, error: Option<f64>, fits: Option<f64>| {
+        let over = if nats.label_sets.is_some() { "label sets" } else { "fits" };
+        let fits = fits.map_or(String::new(), |error| format!(", {} over {over}", print::short(error)));
+        format!("{} nats{fits}", print::with_error(value, error))
+    };
+    if let Some(excess) = nats.excess_nats {
+        let value = of(excess, nats.excess_nats_standard_error, nats.excess_nats_standard_error_fits);
+        text += &format!("\nexcess over the exact posterior {value}");
+    }
+    if let Some(forgetting) = nats.forgetting {
+        let value = of(forgetting, nats.forgetting_standard_error, nats.forgetting_standard_error_fits);
+        let before = nats.excess_loss_before.map_or(String::new(), |e| format!(", from {}", print::short(e)));
+        text += &format!("\nforgotten of the language {value}{before}");
+    }
+    for size in nats.label_sets.iter().flat_map(|averages| &averages.sizes) {
+        let excess = size.averaged.excess_nats.as_ref();
+        let excess =
+            excess.map_or(String::new(), |e| format!(", excess {} nats", print::with_error(e.mean, e.standard_error)));
+        let accuracy = &size.averaged.accuracy;
+        let percent = |p: f64| format!("{:.2}", 100.0 * p);
+        let error = accuracy.standard_error.map_or(String::new(), |e| format!(" ± {}", percent(e)));
+        text += &format!("\nof {} sentences: accuracy {}{error} %{excess}", size.train, percent(accuracy.mean));
+    }
+    text
 }
 
 pub fn report(outcome: &Outcome, json: bool) -> Result<(), Failure> {
@@ -274,9 +328,10 @@ pub fn report(outcome: &Outcome, json: bool) -> Result<(), Failure> {
     }
     let percent = |p: f64| format!("{:.2} %", 100.0 * p);
     let a = &outcome.accuracy;
+    let over = if outcome.nats.label_sets.is_some() { "label sets" } else { "seeds" };
     let spread = match (a.standard_deviation, a.standard_error) {
         (Some(deviation), Some(error)) => {
-            format!(" ± {} over {} seeds (standard error {})", percent(deviation), a.seeds, percent(error))
+            format!(" ± {} over {} {over} (standard error {})", percent(deviation), a.seeds, percent(error))
         }
         _ => String::new(),
     };
@@ -292,12 +347,13 @@ pub fn report(outcome: &Outcome, json: bool) -> Result<(), Failure> {
     };
     let end = if outcome.interrupted { " (interrupted)" } else { "" };
     Ok(print::line(&format!(
-        "task {}: accuracy {}{spread}{end}\n\
+        "task {}: accuracy {}{spread}{end}{}\n\
          chance {} of {} classes, majority {}{bayes}\n\
          {} sentences to train, {} to validate, {} to test (sampling error {}); {} without a label{lost}\n\
          {}, {} numbers a sentence, {}, {}",
         outcome.task,
         percent(a.accuracy),
+        nats_text(outcome),
         percent(outcome.chance),
         outcome.classes,
         percent(outcome.majority),

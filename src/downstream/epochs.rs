@@ -1,6 +1,7 @@
 //! The loop over epochs that probes and fine-tuning share.
 
-use super::outcome::DownstreamError;
+use super::forgetting::Forgotten;
+use super::outcome::{DownstreamError, Fit, Judged};
 use crate::random::{Purpose, Stream};
 
 /// What is fitted, as far as the loop sees it.
@@ -33,6 +34,21 @@ pub(super) struct Best<W> {
     pub weights: W,
 }
 
+impl<W> Best<W> {
+    /// The fit of this epoch, by what it makes of the test part.
+    pub fn judged(&self, test: Judged, forgotten: Option<Forgotten>) -> Fit {
+        Fit {
+            accuracy: test.accuracy,
+            validation_accuracy: self.accuracy,
+            validation_loss: self.loss,
+            epoch: self.epoch,
+            predictions: test.predictions,
+            divergences: test.divergences,
+            forgotten,
+        }
+    }
+}
+
 /// How long a fit goes on, and over how much.
 pub(super) struct Epochs {
     pub seed: u64,
@@ -40,11 +56,13 @@ pub(super) struct Epochs {
     pub examples: u32,
     pub batch: u32,
     pub epochs: u32,
+    /// Whether the epoch with the lowest validation loss is kept, whatever its accuracy.
+    pub by_loss: bool,
 }
 
 impl Epochs {
     /// Goes over the examples in a new order each epoch, and keeps the parameters of the epoch with the best validation
-    /// accuracy, the lower validation loss among equals.
+    /// accuracy, the lower validation loss among equals; or the one with the lowest validation loss.
     pub fn fit<L: Learner>(&self, learner: &mut L) -> Result<Best<L::Weights>, DownstreamError> {
         let mut order: Vec<u32> = (0..self.examples).collect();
         let mut best: Option<Best<L::Weights>> = None;
@@ -58,7 +76,11 @@ impl Epochs {
                 learner.step(examples)?;
             }
             let (accuracy, loss) = learner.validate()?;
-            if best.as_ref().is_none_or(|b| accuracy > b.accuracy || (accuracy == b.accuracy && loss < b.loss)) {
+            let better = |b: &Best<L::Weights>| match self.by_loss {
+                true => loss < b.loss,
+                false => accuracy > b.accuracy || (accuracy == b.accuracy && loss < b.loss),
+            };
+            if best.as_ref().is_none_or(better) {
                 best = Some(Best { accuracy, loss, epoch, weights: learner.weights()? });
             }
         }
@@ -100,8 +122,12 @@ mod tests {
     fn the_best_epoch_is_kept_and_each_sees_every_example_once() {
         let validations = vec![(0.5, 1.0), (0.7, 2.0), (0.7, 1.5), (0.7, 1.5), (0.6, 0.1)];
         let mut recorded = Recorded { validations, seen: vec![], validated: 0 };
-        let best = Epochs { seed: 3, examples: 10, batch: 4, epochs: 5 }.fit(&mut recorded).unwrap();
+        let mut epochs = Epochs { seed: 3, examples: 10, batch: 4, epochs: 5, by_loss: false };
+        let best = epochs.fit(&mut recorded).unwrap();
         assert_eq!((best.epoch, best.weights, best.accuracy, best.loss), (3, 3, 0.7, 1.5));
+        let again = Recorded { validations: recorded.validations.clone(), seen: vec![], validated: 0 };
+        epochs.by_loss = true;
+        assert_eq!(epochs.fit(&mut { again }).unwrap().epoch, 5, "by the loss alone");
         let epochs: Vec<Vec<u32>> = recorded.seen.chunks(3).map(<[Vec<u32>]>::concat).collect();
         for epoch in &epochs {
             let mut sorted = epoch.clone();

@@ -282,6 +282,43 @@ impl Features {
         }
     }
 
+    /// Some rows, in the order that is asked for.
+    pub fn pick(&self, rows: &[usize]) -> Features {
+        let values = rows.iter().flat_map(|row| &self.values[row * self.width..][..self.width]).copied().collect();
+        Features { width: self.width, values }
+    }
+
+    /// Each feature less its mean over the first `train` rows, over its standard deviation there; one that does not
+    /// vary there is 0. What multiplies all of a layer's representations changes nothing of it.
+    pub fn standardised(&self, train: usize) -> Features {
+        let n = train as f64;
+        let rows = || self.values.chunks_exact(self.width).take(train);
+        let mut mean = vec![0.0f64; self.width];
+        rows().for_each(|row| mean.iter_mut().zip(row).for_each(|(m, x)| *m += f64::from(*x) / n));
+        let mut variance = vec![0.0f64; self.width];
+        rows().for_each(|row| {
+            variance.iter_mut().zip(row).zip(&mean).for_each(|((v, x), m)| *v += (f64::from(*x) - m).powi(2) / n);
+        });
+        // What rounding makes of a feature that stays.
+        let scale = |(v, m): (&f64, &f64)| match *v <= 1e-14 * m * m {
+            true => 0.0,
+            false => v.sqrt().recip(),
+        };
+        let scale: Vec<f64> = variance.iter().zip(&mean).map(scale).collect();
+        let one = |(i, x): (usize, &f32)| ((f64::from(*x) - mean[i % self.width]) * scale[i % self.width]) as f32;
+        Features { width: self.width, values: self.values.iter().enumerate().map(one).collect() }
+    }
+
+    /// [`standardised`](Self::standardised) by the first `train` rows where that is asked, then [projected](Self::project)
+    /// where that is.
+    pub fn adapted(self, standardise: bool, train: usize, projection: Option<u32>, seed: u64) -> Features {
+        let features = if standardise { self.standardised(train) } else { self };
+        match projection {
+            Some(to) => features.project(to as usize, seed),
+            None => features,
+        }
+    }
+
     /// The features under a random matrix with independent normal entries of variance 1 / `to`, a function of the seed,
     /// which keeps inner products in the mean.
     pub fn project(&self, to: usize, seed: u64) -> Features {

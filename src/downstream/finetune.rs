@@ -5,12 +5,13 @@
 //! paper's released code); that token of every sentence takes the place of the masked position, nothing is masked.
 //! AdamW with a linear warm-up over [`FineTuning::warmup_steps`] steps and a linear decay to 0; dropout is the model's.
 //! Seeds differ in the classifier's initial weights, the order of sentences and dropout. The parameters kept are those
-//! of the epoch with the best validation accuracy ([`Fit`]).
+//! of the epoch with the best validation accuracy ([`Fit`]). What the encoder forgot meanwhile is asked with [`Memory`].
 
 use super::data::{Part, TaskData};
 use super::epochs::{Epochs, Learner};
 use super::features::batch_of;
-use super::outcome::{DownstreamError, Fit, each_seed, judge};
+use super::forgetting::Memory;
+use super::outcome::{DownstreamError, Fit, Judged, each_seed, judge};
 use crate::config::{AdamW, OptimizerKind, ScheduleKind, TrainSection, Warmup};
 use crate::gpu::GpuError;
 use crate::graph::Dims;
@@ -85,10 +86,11 @@ pub fn finetune(
     options: &FineTuning,
     seeds: &[u64],
 ) -> Result<Vec<Fit>, DownstreamError> {
-    finetune_sentences(device, model, &data.fed(tokens, model.encoder.config.reach()), options, seeds)
+    finetune_sentences(device, model, &data.fed(tokens, model.encoder.config.reach()), options, seeds, None)
 }
 
-/// [`finetune`] over sentences as the model is fed with them.
+/// [`finetune`] over sentences as the model is fed with them. What is asked with `memory` of each tuned encoder is in its
+/// fit.
 ///
 /// # Errors
 /// As [`finetune`].
@@ -98,6 +100,7 @@ pub fn finetune_sentences(
     data: &TaskData<Sentence>,
     options: &FineTuning,
     seeds: &[u64],
+    memory: Option<&Memory>,
 ) -> Result<Vec<Fit>, DownstreamError> {
     let (config, classes) = (&model.encoder.config, data.classes.len() as u32);
     let encoder = match options.pooled {
@@ -107,7 +110,7 @@ pub fn finetune_sentences(
     let encoder = encoder.expect("the sizes of a model that was read are good");
     each_seed(seeds, |seed| {
         let start = Model::new(device, &encoder, &initial(&encoder, model, seed))?;
-        fit(start, data, options, seed)
+        fit(start, data, options, seed, memory)
     })
 }
 
@@ -140,17 +143,25 @@ fn labelled(part: &Part<Sentence>) -> Vec<Sentence> {
 }
 
 /// Trains a model from the parameters that it has, and judges the best of its epochs.
-fn fit(start: Model, data: &TaskData<Sentence>, options: &FineTuning, seed: u64) -> Result<Fit, DownstreamError> {
+fn fit(
+    start: Model,
+    data: &TaskData<Sentence>,
+    options: &FineTuning,
+    seed: u64,
+    memory: Option<&Memory>,
+) -> Result<Fit, DownstreamError> {
     let section = options.train_section(data.train.len());
     let dims = |n: u32| Dims { rows: n * data.longest as u32, masked: n, sentences: n, probes: 1 };
     let trainer = Trainer::new(start, &section, Labels::Hard, dims(options.batch), seed)?;
     let forward = ForwardPass::new(&trainer.model, dims(batch_of(data.longest) as u32), Labels::Hard, true)?;
     let mut tuning = Tuning { data, train: labelled(&data.train), trainer, forward, seed };
-    let epochs = Epochs { seed, examples: tuning.train.len() as u32, batch: options.batch, epochs: options.epochs };
+    let (examples, batch, by_loss) = (tuning.train.len() as u32, options.batch, data.targets().known());
+    let epochs = Epochs { seed, examples, batch, epochs: options.epochs, by_loss };
     let best = epochs.fit(&mut tuning)?;
     tuning.trainer.model.write(&best.weights);
-    let (predictions, accuracy, _) = tuning.evaluate(&data.test)?;
-    Ok(Fit { accuracy, validation_accuracy: best.accuracy, epoch: best.epoch, predictions })
+    let found = tuning.evaluate(&data.test)?;
+    let forgotten = memory.map(|memory| memory.after(&tuning.trainer.model.encoder, &best.weights)).transpose()?;
+    Ok(best.judged(found, forgotten))
 }
 
 /// A classifier in training on one task.
@@ -163,14 +174,13 @@ struct Tuning<'a> {
 }
 
 impl Tuning<'_> {
-    /// Predictions, accuracy and mean loss.
-    fn evaluate(&self, part: &Part<Sentence>) -> Result<(Vec<u32>, f64, f64), GpuError> {
+    fn evaluate(&self, part: &Part<Sentence>) -> Result<Judged, GpuError> {
         let mut logits = Vec::new();
         for chunk in labelled(part).chunks(batch_of(self.data.longest)) {
             self.forward.run(chunk)?;
             logits.extend(self.forward.logits(chunk.len())?);
         }
-        Ok(judge(&logits, self.data.classes.len(), &part.labels))
+        Ok(judge(&logits, self.data.classes.len(), &part.labels, &part.posteriors))
     }
 
     /// Reads the log of the steps.
@@ -194,8 +204,8 @@ impl Learner for Tuning<'_> {
 
     fn validate(&mut self) -> Result<(f64, f64), DownstreamError> {
         self.check()?;
-        let (_, accuracy, loss) = self.evaluate(&self.data.validation)?;
-        Ok((accuracy, loss))
+        let found = self.evaluate(&self.data.validation)?;
+        Ok((found.accuracy, found.loss))
     }
 
     fn weights(&mut self) -> Result<Weights, DownstreamError> {

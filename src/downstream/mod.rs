@@ -4,6 +4,9 @@
 //! the whole encoder is fine-tuned with a classifier on the representation of `<s>`. Accuracies come with their spread
 //! over seeds and beside chance, the majority class and, where the language gives it, the Bayes-optimal accuracy.
 //!
+//! What is less noisy than an accuracy: an excess in nats over the exact posterior ([`Teaching`]), what an encoder
+//! forgot ([`Memory`]), and averages over label sets ([`LabelSets`]).
+//!
 //! [`alignment`] asks without labels how much of what the head reads is a function of the truth.
 //!
 //! ```
@@ -25,6 +28,8 @@ mod epochs;
 mod features;
 mod file;
 mod finetune;
+mod forgetting;
+mod label_sets;
 mod outcome;
 mod probe;
 mod restricted;
@@ -33,11 +38,13 @@ mod rows;
 mod texts;
 
 pub use alignment::{Alignment, NoAlignment, alignment};
-pub use data::{Losses, Part, Sizes, TaskData, TaskError, part_seed};
+pub use data::{Losses, Part, Sizes, Targets, TaskData, TaskError, Teaching, part_seed};
 pub use features::{Dropping, Features, NoSuchLayer, Pooling, layer_in, layer_number};
 pub use file::{Encoded, Limits, TaskRows, TaskTexts};
 pub use finetune::{FineTuning, finetune, finetune_sentences, read_token};
-pub use outcome::{Accuracy, DownstreamError, Fit, Outcome, Room};
+pub use forgetting::{Forgotten, Memory, NoMemory};
+pub use label_sets::{Averaged, Averages, LabelSets, SetFits, SizeAverages};
+pub use outcome::{Accuracy, DownstreamError, Fit, Nats, Outcome, Room};
 pub use probe::{Fresh, LinearProbe, RateSchedule, check_room, probe, probe_fresh};
 pub use restricted::Words as RestrictedWords;
 pub use ridge::{RidgeFit, ridge, ridge_path};

@@ -13,6 +13,7 @@ use std::collections::{HashMap, VecDeque};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::data::Targets;
 use super::epochs::{Epochs, Learner};
 use super::features::Features;
 use super::outcome::{DownstreamError, Fit, Room, each_seed, judge};
@@ -159,35 +160,35 @@ struct Bench {
 }
 
 /// Fits a probe for each seed. `features` holds the rows of the training, validation and test part one after another,
-/// and `labels` their classes.
+/// and `targets` their classes, or more ([`Targets`]).
 ///
 /// # Errors
 /// [`DownstreamError::Interrupted`] with the fits that are whole; what the adapter says; a loss that is not finite.
-pub fn probe(
+pub fn probe<'t>(
     device: &Device,
     options: &LinearProbe,
     features: &Features,
-    labels: [&[u32]; 3],
+    targets: impl Into<Targets<'t>>,
     classes: u32,
     seeds: &[u64],
 ) -> Result<Vec<Fit>, DownstreamError> {
-    fit_each(device, options, features, None, labels, classes, seeds)
+    fit_each(device, options, features, None, targets.into(), classes, seeds)
 }
 
 /// The same with the training part's features drawn anew for each epoch; those in `features` are not used.
 ///
 /// # Errors
 /// As [`probe`], and as `fresh`.
-pub fn probe_fresh(
+pub fn probe_fresh<'t>(
     device: &Device,
     options: &LinearProbe,
     features: &Features,
     fresh: Fresh<'_>,
-    labels: [&[u32]; 3],
+    targets: impl Into<Targets<'t>>,
     classes: u32,
     seeds: &[u64],
 ) -> Result<Vec<Fit>, DownstreamError> {
-    fit_each(device, options, features, Some(fresh), labels, classes, seeds)
+    fit_each(device, options, features, Some(fresh), targets.into(), classes, seeds)
 }
 
 fn fit_each(
@@ -195,12 +196,13 @@ fn fit_each(
     options: &LinearProbe,
     features: &Features,
     fresh: Option<Fresh<'_>>,
-    labels: [&[u32]; 3],
+    targets: Targets<'_>,
     classes: u32,
     seeds: &[u64],
 ) -> Result<Vec<Fit>, DownstreamError> {
-    let bench = Bench::new(device, options, features, classes)?;
-    each_seed(seeds, |seed| bench.fit(&device.gpu, options, fresh, labels, seed))
+    let labels = if targets.soft { Labels::Soft } else { Labels::Hard };
+    let bench = Bench::new(device, options, features, classes, labels)?;
+    each_seed(seeds, |seed| bench.fit(&device.gpu, options, fresh, targets, seed))
 }
 
 /// Bytes that `rows` sentences of `width` features take on an adapter.
@@ -223,6 +225,7 @@ impl Bench {
         options: &LinearProbe,
         features: &Features,
         classes: u32,
+        labels: Labels,
     ) -> Result<Bench, DownstreamError> {
         let Device { gpu, variants } = device;
         let bytes = check_room(gpu, features.rows(), features.width)?;
@@ -236,13 +239,13 @@ impl Bench {
         let logits = forward.linear(x, w, Some(b), None);
         let x = graph.dropout(x, options.dropout, 1);
         let trained = graph.linear(x, w, Some(b), None);
-        let loss = graph.cross_entropy(trained, Labels::Hard);
+        let loss = graph.cross_entropy(trained, labels);
         let weight = graph.input("weight", MASKED, 4);
         let adjoints = graph.gradient(&[(loss, weight)]);
         let layout = BatchLayout { tables: [1; 3], first_position: 0, segment: variants.sums().segment };
         let dims = |masked: u32| Dims { rows, masked, sentences: 1, probes: 1 };
-        let batch = |masked| BatchBuffers::new(gpu, &dims(masked), &layout, variants, classes, false);
-        let (train_batch, forward_batch) = (batch(options.batch)?, batch(ROWS)?);
+        let batch = |masked, soft| BatchBuffers::new(gpu, &dims(masked), &layout, variants, classes, soft);
+        let (train_batch, forward_batch) = (batch(options.batch, labels == Labels::Soft)?, batch(ROWS, false)?);
         let size4 = |id| dims(1).size4(graph.tensor(id).rows, graph.tensor(id).cols);
         let each: [u64; 2] = [size4(w) * 16, size4(b) * 16];
         // Parameters, gradients and the two moments; a moment or a gradient of each parameter.
@@ -330,15 +333,16 @@ impl Bench {
         gpu: &Gpu,
         options: &LinearProbe,
         fresh: Option<Fresh<'_>>,
-        labels: [&[u32]; 3],
+        targets: Targets<'_>,
         seed: u64,
     ) -> Result<Fit, DownstreamError> {
         self.begin(gpu, seed);
-        let [train, validation, test] = labels.map(<[u32]>::len);
+        let [train, validation, test] = targets.labels.map(<[u32]>::len);
         let steps = u64::from(options.epochs) * (train as u64).div_ceil(options.batch.into());
         let (in_flight, taken) = (VecDeque::new(), 0);
-        let mut fitting = Fitting { bench: self, gpu, options, fresh, labels, seed, steps, in_flight, taken };
-        let epochs = Epochs { seed, examples: train as u32, batch: options.batch, epochs: options.epochs };
+        let mut fitting = Fitting { bench: self, gpu, options, fresh, targets, seed, steps, in_flight, taken };
+        let (examples, batch, by_loss) = (train as u32, options.batch, targets.known());
+        let epochs = Epochs { seed, examples, batch, epochs: options.epochs, by_loss };
         let best = epochs.fit(&mut fitting)?;
         let state: Vec<[f32; 4]> = gpu.read(self.optimizer.state(), 1)?;
         if state[0][1] > 0.0 {
@@ -346,8 +350,8 @@ impl Bench {
         }
         self.theta.iter().zip(&best.weights).for_each(|(buffer, values)| gpu.write(buffer, values));
         let logits = self.logits(gpu, train + validation, test)?;
-        let (predictions, accuracy, _) = judge(&logits, self.classes as usize, labels[2]);
-        Ok(Fit { accuracy, validation_accuracy: best.accuracy, epoch: best.epoch, predictions })
+        let found = judge(&logits, self.classes as usize, targets.labels[2], targets.posteriors[2]);
+        Ok(best.judged(found, None))
     }
 
     fn read(&self, gpu: &Gpu) -> Result<[Vec<f32>; 2], GpuError> {
@@ -363,7 +367,7 @@ struct Fitting<'a> {
     gpu: &'a Gpu,
     options: &'a LinearProbe,
     fresh: Option<Fresh<'a>>,
-    labels: [&'a [u32]; 3],
+    targets: Targets<'a>,
     seed: u64,
     /// Steps to take.
     steps: u64,
@@ -384,7 +388,11 @@ impl Learner for Fitting<'_> {
 
     fn step(&mut self, examples: &[u32]) -> Result<(), DownstreamError> {
         let (bench, gpu) = (self.bench, self.gpu);
-        let hard: Vec<[u32; 4]> = examples.iter().map(|e| [self.labels[0][*e as usize], 0, 0, 0]).collect();
+        let Targets { labels, posteriors, soft } = self.targets;
+        let hard: Vec<[u32; 4]> = examples.iter().map(|e| [labels[0][*e as usize], 0, 0, 0]).collect();
+        if soft {
+            gpu.write(&bench.train_batch.soft, &padded(examples.iter().map(|e| &posteriors[0][*e as usize])));
+        }
         gpu.write(&bench.train_batch.index, examples);
         gpu.write(&bench.train_batch.hard, &hard);
         gpu.write(&bench.train_batch.weight, &vec![[1.0 / examples.len() as f32, 0.0, 0.0, 0.0]; examples.len()]);
@@ -409,15 +417,25 @@ impl Learner for Fitting<'_> {
 
     fn validate(&mut self) -> Result<(f64, f64), DownstreamError> {
         self.gpu.fault()?;
-        let [train, validation, _] = self.labels.map(<[u32]>::len);
+        let [train, validation, _] = self.targets.labels.map(<[u32]>::len);
         let logits = self.bench.logits(self.gpu, train, validation)?;
-        let (_, accuracy, loss) = judge(&logits, self.bench.classes as usize, self.labels[1]);
-        Ok((accuracy, loss))
+        let Targets { labels, posteriors, .. } = self.targets;
+        let found = judge(&logits, self.bench.classes as usize, labels[1], posteriors[1]);
+        Ok((found.accuracy, found.loss))
     }
 
     fn weights(&mut self) -> Result<[Vec<f32>; 2], DownstreamError> {
         Ok(self.bench.read(self.gpu)?)
     }
+}
+
+/// Soft labels in rows padded with zeros to a multiple of 4 numbers.
+fn padded<'p>(rows: impl Iterator<Item = &'p Vec<f64>>) -> Vec<f32> {
+    let row = |p: &'p Vec<f64>| {
+        let zeros = p.len().next_multiple_of(4) - p.len();
+        p.iter().map(|p| *p as f32).chain(std::iter::repeat_n(0.0, zeros))
+    };
+    rows.flat_map(row).collect()
 }
 
 /// Writes rows padded to a multiple of 4 numbers.

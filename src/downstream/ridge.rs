@@ -9,8 +9,9 @@ use std::collections::VecDeque;
 
 use rayon::prelude::*;
 
+use super::data::Targets;
 use super::features::Features;
-use super::outcome::Fit;
+use super::outcome::{Fit, Judged, judge};
 use crate::interrupt::{self, Interrupted};
 
 /// A fit.
@@ -32,6 +33,8 @@ struct Problem<'f> {
     values: &'f [f32],
     width: usize,
     labels: &'f [u32],
+    /// Soft labels in place of those; empty where there are none.
+    soft: &'f [Vec<f64>],
     classes: usize,
     lambda: f64,
 }
@@ -56,16 +59,24 @@ impl Problem<'_> {
     fn evaluate(&self, parameters: &[f64]) -> (f64, Vec<f64>) {
         let n = self.labels.len() as f64;
         let split = self.classes * self.width;
-        let part = |(rows, labels): (&[f32], &[u32])| {
+        let part = |(block, (rows, labels)): (usize, (&[f32], &[u32]))| {
             let mut gradient = vec![0.0; parameters.len()];
             let mut loss = 0.0;
-            for (row, label) in rows.chunks_exact(self.width).zip(labels) {
+            for (i, (row, label)) in rows.chunks_exact(self.width).zip(labels).enumerate() {
+                let soft = self.soft.get(block * BLOCK + i);
+                let wanted = |c: usize| match soft {
+                    Some(p) => p[c],
+                    None => f64::from(u8::from(c == *label as usize)),
+                };
                 let z = self.logits(parameters, row);
                 let top = z.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                 let total: f64 = z.iter().map(|z| (z - top).exp()).sum();
-                loss += top + total.ln() - z[*label as usize];
+                loss += match soft {
+                    Some(p) => p.iter().zip(&z).map(|(p, z)| p * (top + total.ln() - z)).sum(),
+                    None => top + total.ln() - z[*label as usize],
+                };
                 for c in 0..self.classes {
-                    let residual = (z[c] - top).exp() / total - f64::from(u8::from(c == *label as usize));
+                    let residual = (z[c] - top).exp() / total - wanted(c);
                     let wide = &mut gradient[c * self.width..][..self.width];
                     wide.iter_mut().zip(row).for_each(|(g, x)| *g += residual * f64::from(*x));
                     gradient[split + c] += residual;
@@ -74,7 +85,7 @@ impl Problem<'_> {
             (loss, gradient)
         };
         let blocks = self.values.par_chunks(BLOCK * self.width).zip(self.labels.par_chunks(BLOCK));
-        let parts: Vec<(f64, Vec<f64>)> = blocks.map(part).collect();
+        let parts: Vec<(f64, Vec<f64>)> = blocks.enumerate().map(part).collect();
         let mut loss = 0.0;
         let mut gradient = vec![0.0; parameters.len()];
         for (l, g) in parts {
@@ -153,52 +164,74 @@ fn descent(gradient: &[f64], pairs: &VecDeque<(Vec<f64>, Vec<f64>, f64)>) -> Vec
 
 /// The minimum for one λ over the first `labels.len()` rows of the features.
 pub fn ridge(features: &Features, labels: &[u32], classes: usize, lambda: f64) -> Result<RidgeFit, Interrupted> {
-    let problem = problem(features, labels, classes, lambda);
+    let problem = problem(features, (labels, &[]), classes, lambda);
     problem.minimise(vec![0.0; classes * (features.width + 1)])
 }
 
-fn problem<'f>(features: &'f Features, labels: &'f [u32], classes: usize, lambda: f64) -> Problem<'f> {
+fn problem<'f>(
+    features: &'f Features,
+    (labels, soft): (&'f [u32], &'f [Vec<f64>]),
+    classes: usize,
+    lambda: f64,
+) -> Problem<'f> {
     let values = &features.values[..labels.len() * features.width];
-    Problem { values, width: features.width, labels, classes, lambda }
+    Problem { values, width: features.width, labels, soft, classes, lambda }
 }
 
-/// The λ of `lambdas` with the best validation accuracy: (λ, its fit, whether all converged).
-pub fn ridge_path(
+/// The λ of `lambdas` with the best validation accuracy, or where posteriors are known the lowest validation
+/// cross-entropy: (λ, its fit, whether all converged).
+pub fn ridge_path<'a>(
     features: &Features,
-    labels: [&[u32]; 3],
+    targets: impl Into<Targets<'a>>,
     classes: usize,
     lambdas: &[f64],
 ) -> Result<(f64, Fit, bool), Interrupted> {
-    let [train, validation, test] = labels;
+    let targets: Targets<'_> = targets.into();
+    let [train, validation, test] = targets.labels;
+    let soft = if targets.soft { targets.posteriors[0] } else { &[] };
     let mut sorted = lambdas.to_vec();
     sorted.sort_by(|a, b| b.total_cmp(a));
     let mut start = vec![0.0; classes * (features.width + 1)];
-    let mut best: Option<(f64, f64, u32, Vec<f64>)> = None;
+    let mut best: Option<(f64, Judged, u32, Vec<f64>)> = None;
     let mut all_converged = true;
     for lambda in sorted {
-        let fit = problem(features, train, classes, lambda).minimise(start)?;
+        let fit = problem(features, (train, soft), classes, lambda).minimise(start)?;
         all_converged &= fit.converged;
-        let (_, accuracy) = predict(features, &fit.parameters, classes, train.len(), validation);
+        let judged = predict(features, &fit.parameters, classes, train.len(), (validation, targets.posteriors[1]));
         start = fit.parameters.clone();
-        if best.as_ref().is_none_or(|(_, a, _, _)| accuracy > *a) {
-            best = Some((lambda, accuracy, fit.iterations, fit.parameters));
+        let better = |other: &Judged| match targets.known() {
+            true => judged.loss < other.loss,
+            false => judged.accuracy > other.accuracy,
+        };
+        if best.as_ref().is_none_or(|(_, other, _, _)| better(other)) {
+            best = Some((lambda, judged, fit.iterations, fit.parameters));
         }
     }
-    let (lambda, validation_accuracy, epoch, parameters) = best.expect("at least one ridge");
-    let (predictions, accuracy) = predict(features, &parameters, classes, train.len() + validation.len(), test);
-    Ok((lambda, Fit { accuracy, validation_accuracy, epoch, predictions }, all_converged))
+    let (lambda, chosen, epoch, parameters) = best.expect("at least one ridge");
+    let first = train.len() + validation.len();
+    let found = predict(features, &parameters, classes, first, (test, targets.posteriors[2]));
+    let fit = Fit {
+        accuracy: found.accuracy,
+        validation_accuracy: chosen.accuracy,
+        validation_loss: chosen.loss,
+        epoch,
+        predictions: found.predictions,
+        divergences: found.divergences,
+        forgotten: None,
+    };
+    Ok((lambda, fit, all_converged))
 }
 
-/// Predictions and accuracy of the rows from `first` on.
-fn predict(features: &Features, parameters: &[f64], classes: usize, first: usize, labels: &[u32]) -> (Vec<u32>, f64) {
-    let problem = Problem { values: &[], width: features.width, labels: &[], classes, lambda: 0.0 };
+/// What is predicted of the rows from `first` on.
+fn predict(
+    features: &Features,
+    parameters: &[f64],
+    classes: usize,
+    first: usize,
+    (labels, posteriors): (&[u32], &[Vec<f64>]),
+) -> Judged {
+    let problem = Problem { values: &[], width: features.width, labels: &[], soft: &[], classes, lambda: 0.0 };
     let rows = features.values[first * features.width..].par_chunks(features.width).take(labels.len());
-    let predictions: Vec<u32> = rows
-        .map(|row| {
-            let z = problem.logits(parameters, row);
-            (1..classes).fold(0, |best, c| if z[c] > z[best] { c } else { best }) as u32
-        })
-        .collect();
-    let right = predictions.iter().zip(labels).filter(|(a, b)| a == b).count();
-    (predictions, right as f64 / labels.len().max(1) as f64)
+    let logits: Vec<f64> = rows.flat_map_iter(|row| problem.logits(parameters, row)).collect();
+    judge(&logits, classes, labels, posteriors)
 }

@@ -192,6 +192,12 @@ impl Truth for Brackets {
         Some(Label { symbol, probability: 1.0 })
     }
 
+    fn label_posterior(&self, words: &[u32], task: Task, with_prior: bool) -> Option<Vec<f64>> {
+        let label = self.label(words, task, with_prior)?;
+        let names = self.classes(task)?;
+        Some(names.iter().map(|name| f64::from(u8::from(*name == label.symbol))).collect())
+    }
+
     /// A label is a function of the sentence.
     fn label_is_posterior_mode(&self, task: Task, _with_prior: bool) -> bool {
         self.classes(task).is_some()

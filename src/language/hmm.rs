@@ -327,6 +327,11 @@ impl Truth for Hmm {
         Some(Label { symbol: self.states[best].clone(), probability: posterior[best] })
     }
 
+    fn label_posterior(&self, words: &[u32], task: Task, _with_prior: bool) -> Option<Vec<f64>> {
+        let Task::State(k) = task else { return None };
+        self.posterior(words, k.checked_sub(1)?)
+    }
+
     fn label_is_posterior_mode(&self, task: Task, _with_prior: bool) -> bool {
         matches!(task, Task::State(_))
     }

@@ -202,6 +202,15 @@ impl Pcfg {
             Task::Span(span) => span,
             Task::State(_) | Task::Positive | Task::Sign | Task::Sum => return None,
         };
+        let scores = self.scores(words, task, span, with_prior);
+        let total: f64 = scores.iter().map(|s| s.1).sum();
+        let best =
+            scores.iter().copied().filter(|s| s.1 > 0.0).reduce(|best, s| if s.1 > best.1 { s } else { best })?;
+        Some(Label { symbol: self.grammar().symbols[best.0].clone(), probability: best.1 / total })
+    }
+
+    /// The score of each candidate over the first `span` words.
+    fn scores(&self, words: &[u32], task: Task, span: usize, with_prior: bool) -> Vec<(usize, f64)> {
         let grammar = self.grammar();
         let chart = if with_prior && task != Task::A { self.inside_outside(words) } else { self.inside(words) };
         let score = |a: usize| {
@@ -215,10 +224,17 @@ impl Pcfg {
                 (true, _) => inside * chart.outside_at(0, span)[a],
             }
         };
-        let scores: Vec<(usize, f64)> = self.candidates(task).into_iter().map(|a| (a, score(a))).collect();
+        self.candidates(task).into_iter().map(|a| (a, score(a))).collect()
+    }
+
+    /// p(the symbol below the root | the sentence) over the candidates of task A, in their order; `None` when none
+    /// yields it.
+    pub(super) fn below_root(&self, words: &[u32]) -> Option<Vec<f64>> {
+        if words.is_empty() {
+            return None;
+        }
+        let scores = self.scores(words, Task::A, words.len(), true);
         let total: f64 = scores.iter().map(|s| s.1).sum();
-        let best =
-            scores.iter().copied().filter(|s| s.1 > 0.0).reduce(|best, s| if s.1 > best.1 { s } else { best })?;
-        Some(Label { symbol: grammar.symbols[best.0].clone(), probability: best.1 / total })
+        (total > 0.0).then(|| scores.into_iter().map(|s| s.1 / total).collect())
     }
 }

@@ -148,6 +148,12 @@ pub trait Truth: Language {
     fn label_names(&self, task: Task) -> Result<Vec<String>, LabelError>;
     /// The label of a sentence; `None` when the task does not ask about it (too short, or nothing covers the span).
     fn label(&self, words: &[u32], task: Task, with_prior: bool) -> Option<Label>;
+    /// p(each of the task's [`names`](Self::label_names) | the sentence), in their order; `None` where the language
+    /// knows none, and where the task does not ask about the sentence. It is there where
+    /// [`label_is_posterior_mode`](Self::label_is_posterior_mode) says so.
+    fn label_posterior(&self, _words: &[u32], _task: Task, _with_prior: bool) -> Option<Vec<f64>> {
+        None
+    }
     /// Whether a label is the mode of a posterior over the task's names given the sentence, so that the mean of
     /// [`Label::probability`] is the accuracy that no guess of the truth behind the sentence can exceed.
     fn label_is_posterior_mode(&self, task: Task, with_prior: bool) -> bool;

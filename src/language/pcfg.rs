@@ -159,6 +159,10 @@ impl Truth for Pcfg {
         self.span_label(words, task, with_prior)
     }
 
+    fn label_posterior(&self, words: &[u32], task: Task, with_prior: bool) -> Option<Vec<f64>> {
+        self.label_is_posterior_mode(task, with_prior).then(|| self.below_root(words))?
+    }
+
     /// Only the root's rule is a partition of all derivations: a span need not be a constituent, and may be one of
     /// several.
     fn label_is_posterior_mode(&self, task: Task, with_prior: bool) -> bool {

@@ -73,7 +73,7 @@ impl Interval {
 }
 
 /// Quantile of sorted values with linear interpolation, numpy's default; `None` of nothing.
-fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
+pub(super) fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
     let at = q * (sorted.len().checked_sub(1)? as f64);
     let (low, high) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
     Some(low + (high - low) * at.fract())

@@ -141,7 +141,7 @@ fn pearson(x: &[f64], y: &[f64]) -> Option<f64> {
 }
 
 /// Ranks from 1; equal values share the mean of theirs.
-fn ranks(v: &[f64]) -> Vec<f64> {
+pub(super) fn ranks(v: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..v.len()).collect();
     order.sort_by(|a, b| v[*a].total_cmp(&v[*b]));
     let mut ranks = vec![0.0; v.len()];

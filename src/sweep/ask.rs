@@ -21,8 +21,9 @@ use crate::train::Claim;
 impl Worker<'_> {
     /// The models with questions that have no answer yet.
     pub(super) fn unanswered(&self, run: &PlannedRun) -> Vec<ModelAt> {
-        let questions = self.plan.questions();
-        let open = |model: &ModelAt| questions.iter().any(|q| !model.answers.join(q.file(self.plan)).exists());
+        let open = |model: &ModelAt| {
+            self.plan.asked(run, model).iter().any(|q| !model.answers.join(q.file(self.plan)).exists())
+        };
         let is_start = self.plan.is_start(run);
         if is_start && self.plan.examine.models != Models::Checkpoints {
             return Vec::new();
@@ -37,15 +38,24 @@ impl Worker<'_> {
     /// Asks what has no answer yet. A question that fails does not keep the others from being asked.
     pub(super) fn examine(&mut self, run: &PlannedRun, claim: &Claim) -> Result<(), RunFailure> {
         let mut unanswered = Unanswered::default();
+        if self.plan.examine.matched.is_some() {
+            // Which checkpoints are asked more is said by the losses of all.
+            self.examine_all(run, claim, &mut unanswered)?;
+        }
+        self.examine_all(run, claim, &mut unanswered)?;
+        unanswered.finish()
+    }
+
+    fn examine_all(&mut self, run: &PlannedRun, claim: &Claim, unanswered: &mut Unanswered) -> Result<(), RunFailure> {
         for at in self.unanswered(run) {
-            if let Err(failure) = self.examine_one(run, claim, &at, &mut unanswered) {
+            if let Err(failure) = self.examine_one(run, claim, &at, unanswered) {
                 match ends_all(&failure) {
                     true => return Err(failure),
                     false => unanswered.add(at.step, None, self.explained(&failure)),
                 }
             }
         }
-        unanswered.finish()
+        Ok(())
     }
 
     fn examine_one(
@@ -56,21 +66,24 @@ impl Worker<'_> {
         unanswered: &mut Unanswered,
     ) -> Result<(), RunFailure> {
         let path = at.model.clone();
-        let loaded = interrupt::or_stop(move || model::load(&path))??;
+        let own = interrupt::or_stop(move || model::load(&path))??;
         if let Some(given) = &run.given {
             given.check()?;
-            let about = About { path: given.path.display().to_string(), parameters: loaded.encoder.parameter_count() };
+            let about = About { path: given.path.display().to_string(), parameters: own.encoder.parameter_count() };
             folder::write(&self.plan.folder(run).join(ABOUT), &about)?;
-            loaded.notes.iter().for_each(|n| self.watcher.note(n));
+            own.notes.iter().for_each(|n| self.watcher.note(n));
         }
-        let (asked, notes) = self.examiner.asked_of(&loaded)?;
+        let gauged = at.gauge.map(|i| self.plan.gauges[i].apply(&own)).transpose()?;
+        let loaded = gauged.as_ref().unwrap_or(&own);
+        let (asked, notes) = self.examiner.asked_of(loaded)?;
         notes.iter().for_each(|n| self.watcher.note(n));
         let plan = self.plan;
         let kernel_choice = self.kernel_choice.clone();
         let gpu = self.gpu()?;
         let device = device(gpu, run, &kernel_choice)?;
-        let mut subject = Subject::new(&device, &loaded, asked, at.step, run)?;
-        for question in plan.questions() {
+        let mut subject = Subject::new(&device, loaded, asked, at.step, run)?;
+        subject.original = gauged.is_some().then_some(&own);
+        for question in plan.asked(run, at) {
             let path = at.answers.join(question.file(plan));
             if path.exists() {
                 continue;
@@ -124,16 +137,16 @@ impl Worker<'_> {
     pub(super) fn prepare(&mut self, of: &[usize]) -> Result<(), RunFailure> {
         let plan = self.plan;
         let runs: Vec<&PlannedRun> = of.iter().map(|i| &plan.runs[*i]).collect();
+        let missing = |run: &PlannedRun| !self.unanswered(run).is_empty() || !plan.has_model(run);
+        if !plan.starts.iter().chain(runs.iter().copied()).any(missing) {
+            return Ok(());
+        }
         let models: Vec<ModelAt> = runs.iter().flat_map(|run| plan.models(run)).collect();
         let open = |question: Question<'_>| models.iter().any(|at| !at.answers.join(question.file(plan)).exists());
         self.examiner.prepare(&open)?;
-        let all = plan.starts.iter().chain(runs);
-        let missing = |run: &PlannedRun| !self.unanswered(run).is_empty() || !plan.has_model(run);
-        if all.into_iter().any(missing) {
-            self.gpu()?;
-            let gpu = self.gpu.as_ref().expect("opened above");
-            self.examiner.check_room(gpu, &open)?;
-        }
+        self.gpu()?;
+        let gpu = self.gpu.as_ref().expect("opened above");
+        self.examiner.check_room(gpu, &open)?;
         Ok(())
     }
 

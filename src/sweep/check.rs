@@ -4,6 +4,7 @@
 use super::error::RunFailure;
 use super::examine::{Examiner, Material};
 use super::file::{EnlargeBy, EnlargeSize, Models};
+use super::gauge;
 use super::plan::{PlannedRun, SweepPlan};
 use super::probe_section::{Method, ProbeSection};
 use super::question::Question;
@@ -47,6 +48,12 @@ pub fn check(plan: &SweepPlan) -> Result<Vec<String>, ConfigError> {
         check_probe(truth, plan.examine.seed, probe).map_err(wrong("task"))?;
     }
     check_sizes(plan, Some(&corpus))?;
+    let longest = language.longest() as u32;
+    gauge::check(plan, corpus.vocabulary.len() as u32, longest)?;
+    if plan.examine.matched.is_some() && language.truth().is_err() {
+        let message = "the language knows no exact conditionals, against which an excess loss is taken";
+        return Err(ConfigError { place: place(plan, "[examine] `matched`"), message: message.into() });
+    }
     Ok(language.notes().to_vec())
 }
 
@@ -170,7 +177,8 @@ fn check_probe(language: &dyn Truth, seed: u64, probe: &ProbeSection) -> Result<
     let labels = check_task(language, task, probe.with_prior, part_seed(seed, part::TRAIN)).map_err(about)?;
     if labels < 2 {
         // A rarer one may be among the sentences that are asked about; these are drawn to know.
-        TaskData::of_language(language, task, probe.with_prior, seed, probe.sizes()).map_err(|e| e.to_string())?;
+        TaskData::of_language_taught(language, task, probe.with_prior, seed, probe.sizes(), probe.labels)
+            .map_err(|e| e.to_string())?;
     }
     Ok(())
 }

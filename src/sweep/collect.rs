@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::attempt;
+use super::average::Averaging;
 use super::check::check_runs;
 use super::conventions::TraceConventions;
 use super::error::RunFailure;
 use super::folder::{self, ABOUT, About, Failed, ModelAt};
-use super::plan::{PlannedRun, SweepPlan};
+use super::gauge::Gauged;
+use super::plan::{PlannedRun, SweepPlan, short};
 use super::probe_section::{Method, ProbeSection};
 use super::question::{Aligned, Curved, Probed, Question, parse};
 use super::table::{LOOKUP, Missing, Row, Table};
@@ -71,10 +73,12 @@ impl SweepPlan {
         let mut models = if self.is_start(run) { Vec::new() } else { self.models(run) };
         // What is asked of the model that it begins with is no part of it.
         models.retain(|model| model.answers.starts_with(&folder));
-        let asked = self.questions();
-        let answered = |model: &ModelAt| asked.iter().filter(|q| model.answers.join(q.file(self)).exists()).count();
-        let answers = models.iter().map(answered).sum();
-        let questions = models.len() * asked.len();
+        let asked: Vec<_> = models.iter().map(|model| self.asked(run, model)).collect();
+        let answered = |(model, asked): (&ModelAt, &Vec<Question<'_>>)| {
+            asked.iter().filter(|q| model.answers.join(q.file(self)).exists()).count()
+        };
+        let answers = models.iter().zip(&asked).map(answered).sum();
+        let questions = asked.iter().map(Vec::len).sum();
         let trained = self.has_model(run);
         let steps = if run.given.is_some() { 0 } else { steps };
         let step = if trained { steps } else { attempt::newest_step(&folder) };
@@ -140,15 +144,31 @@ impl SweepPlan {
             seed: self.examine.seed,
             tasks: Vec::new(),
             collapse: self.collapse.clone(),
+            registration: self.registration(None)?,
             rows: Vec::new(),
             missing: Vec::new(),
         };
         for run in &self.runs {
-            let mut absent = None;
+            let (mut absent, mut rows) = (None, Vec::new());
             for at in self.models(run) {
                 match self.row(run, &at, &mut table)? {
-                    Some(row) => table.rows.push(row),
+                    Some(row) => rows.push(row),
                     None => absent = absent.or(Some(at.step)),
+                }
+            }
+            match &self.examine.matched {
+                None => table.rows.extend(rows),
+                Some(matched) => {
+                    let (rows, none) = self.matched_rows(matched, &rows);
+                    table.rows.extend(rows);
+                    if absent.is_none() {
+                        table.missing.extend(none.into_iter().map(|(level, reason)| Missing {
+                            run: run.id.clone(),
+                            label: format!("{}, at {level} nats", run.label),
+                            seed: run.seed,
+                            reason,
+                        }));
+                    }
                 }
             }
             if let Some(step) = absent {
@@ -185,8 +205,15 @@ impl SweepPlan {
             last: at.last,
             ..known
         };
+        if let Some(gauge) = at.gauge.map(|i| &self.gauges[i]) {
+            row.drawn_with = row.drawn_with.or_else(|| Some(row.run.clone()));
+            row.run = format!("{}-{}", row.run, gauge.folder());
+            row.group = short(&format!("{} {}", row.group, gauge.folder()));
+            row.label = format!("{}, {}", row.label, gauge.name());
+            row.values.extend(gauge.values());
+        }
         let mut answers = 0;
-        for question in self.questions() {
+        for question in self.asked(run, at) {
             let path = at.answers.join(question.file(self));
             let Ok(text) = std::fs::read_to_string(&path) else {
                 row.notes.push(self.unanswered(question, &at.answers.join(question.failure_file(self))));
@@ -217,6 +244,8 @@ impl SweepPlan {
                 Question::Conventions(..) => {
                     row.conventions = Some(parse::<TraceConventions>(&text).ok_or_else(damaged)?);
                 }
+                Question::Average => row.average = Some(parse::<Averaging>(&text).ok_or_else(damaged)?),
+                Question::Gauge => row.gauge = Some(parse::<Gauged>(&text).ok_or_else(damaged)?),
                 Question::Alignment => {
                     let found: Aligned = parse(&text).ok_or_else(damaged)?;
                     row.alignment = found.alignment;

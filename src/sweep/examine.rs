@@ -44,6 +44,8 @@ pub(super) struct Examiner<'p> {
 /// A model under examination; its features are computed once for all probes that read the same.
 pub(super) struct Subject<'m> {
     pub loaded: &'m Loaded,
+    /// The model in its own gauge, where this is another.
+    pub original: Option<&'m Loaded>,
     pub asked: Asked,
     pub model: Model,
     pub step: u64,
@@ -64,7 +66,7 @@ impl<'m> Subject<'m> {
         }
         let model = loaded.on(device)?;
         let micro_batch = run.resolved.config.train.micro_batch() as usize;
-        Ok(Subject { loaded, asked, model, step, micro_batch, features: HashMap::new() })
+        Ok(Subject { loaded, original: None, asked, model, step, micro_batch, features: HashMap::new() })
     }
 
     /// The language under the model's ids.
@@ -120,6 +122,11 @@ impl<'p> Examiner<'p> {
             Question::Loss => Ok(json!(self.loss(subject)?)),
             Question::Curvature(measure) => Ok(json!(self.measure(subject, measure)?)),
             Question::Alignment => Ok(json!(self.align(subject)?)),
+            Question::Average => Ok(json!(self.average(subject)?)),
+            Question::Gauge => {
+                let original = subject.original.expect("asked of models in another gauge alone");
+                Ok(json!(self.gauged(subject, original)?))
+            }
             Question::Conventions(measure, into) => Ok(json!(self.conventions(subject, measure, into)?)),
             Question::Probe(section) => Ok(json!(self.probe(subject, section)?)),
         }

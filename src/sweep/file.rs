@@ -7,6 +7,7 @@
 //! output = "runs/size"                # tables and the report; default: runs/NAME
 //! store = "runs/store"                # runs, shared by all sweeps that name it; default: OUTPUT/runs
 //! saturation_bound = 0.02             # nats of excess loss
+//! plan = "../docs/plans/size.toml"    # what is registered before the first run; left out: all is exploratory
 //!
 //! [grid]                              # every combination
 //! "train.optimizer.kind" = ["adamw", "sgd"]
@@ -30,6 +31,9 @@
 //! label = "step-1000"                 # default: the last part of the path
 //! seed = 1                            # default: 0
 //!
+//! [[gauge]]                           # every model in another gauge too, as a model of its own
+//! tables = 0.25
+//!
 //! [examine]                           # what is asked of each model
 //! models = "last"                     # or "checkpoints": all of them, and the last
 //! sentences = 4000                    # for the loss
@@ -48,6 +52,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::SweepError;
+use super::gauge::GaugeSection;
+use super::matched::Matched;
 use super::probe_section::{ProbeSection, Reads, WIDEST};
 use super::queue::SlurmSection;
 use super::table::Collapse;
@@ -95,11 +101,16 @@ pub(super) struct File {
     pub covariates: Option<PathBuf>,
     /// Examples that these models are asked about (JSON lines, relative to this file), in place of a language.
     pub examples: Option<PathBuf>,
+    /// Gauges that every model is examined in too, the same function with other parameters.
+    #[serde(default)]
+    pub gauge: Vec<GaugeSection>,
     /// The questions to each model.
     #[serde(default)]
     pub examine: ExamineSection,
     /// Asks how well a trace collapses over η²·steps/B.
     pub collapse: Option<Collapse>,
+    /// Plan of the experiment, relative to this file: what is registered before the first run.
+    pub plan: Option<PathBuf>,
     /// What the jobs of `sweep submit` ask of a queue.
     pub slurm: Option<SlurmSection>,
 }
@@ -195,6 +206,9 @@ pub enum EnlargeBy {
 pub struct ExamineSection {
     /// Which models of a run are examined.
     pub models: Models,
+    /// Of `models = "checkpoints"`: only those around these excess losses are examined, and what is measured of them is
+    /// interpolated to these.
+    pub matched: Option<Matched>,
     /// Seed of all sentences here, the same for every model: for the loss, curvature and tasks.
     pub seed: u64,
     /// Sentences for the loss.
@@ -220,6 +234,7 @@ impl Default for ExamineSection {
     fn default() -> Self {
         ExamineSection {
             models: Models::Last,
+            matched: None,
             seed: 0,
             sentences: 4000,
             positions: Positions::One,
@@ -239,6 +254,12 @@ impl ExamineSection {
             true => Ok(()),
             false => Err(format!("[examine] `{key}`: {value} must lie in {low} to {high}")),
         };
+        if let Some(matched) = &self.matched {
+            matched.check().map_err(|message| format!("[examine] `matched`: {message}"))?;
+            if self.models != Models::Checkpoints {
+                return Err("[examine] `matched` is of checkpoints; write `models = \"checkpoints\"`".into());
+            }
+        }
         range("sentences", self.sentences.into(), 2, 1 << 20)?;
         if let Some(Enlarge::Named(name)) = &self.enlarge
             && name != "largest"
@@ -273,6 +294,9 @@ impl ExamineSection {
                 let most = format!("{MOST_ROWS}, `seeds` at most {MOST_FITS}");
                 return wrong(format!("`train`, `validation` and `test` must be at most {most}"));
             }
+            if let Err(message) = probe.check_sets() {
+                return wrong(message);
+            }
             if probe.lr.is_some_and(|lr| !(lr > 0.0 && lr.is_finite())) {
                 return wrong("`lr` must be positive".into());
             }
@@ -294,7 +318,7 @@ impl ExamineSection {
             if probe.clip.is_some_and(|clip| !(clip >= 0.0 && clip.is_finite())) {
                 return wrong("`clip` must be 0 (off) or positive".into());
             }
-            if let Err((key, message)) = probe.linear_probe().check() {
+            if let Err((key, message)) = probe.linear_probe(probe.lr).check() {
                 return wrong(format!("`{key}`: {message}"));
             }
             if probe.ridge.is_empty() || probe.ridge.iter().any(|l| !(*l > 0.0 && l.is_finite())) {
@@ -338,6 +362,22 @@ impl File {
             slurm.check().map_err(error)?;
         }
         file.examine.check().map_err(error)?;
+        for (i, gauge) in file.gauge.iter().enumerate() {
+            let wrong = |message: String| error(format!("[[gauge]] number {}: {message}", i + 1));
+            gauge.check().map_err(wrong)?;
+            let same = |other: &&GaugeSection| other.name() == gauge.name() || other.folder() == gauge.folder();
+            if file.gauge[..i].iter().find(same).is_some() {
+                return Err(wrong(format!("`{}` is there already", gauge.name())));
+            }
+        }
+        if !file.gauge.is_empty() && file.examine.matched.is_some() {
+            let message = "[examine] `matched` and [[gauge]]: a gauge changes no loss; ask for one of them in a sweep";
+            return Err(error(message.into()));
+        }
+        if !file.gauge.is_empty() && file.examples.is_some() {
+            let message = "[[gauge]] belongs to models of a language, and `examples` is none; give `base` alone";
+            return Err(error(message.into()));
+        }
         Ok(file)
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::attempt;
 use super::error::{FailureKind, RunFailure};
 use super::file::Models;
+use super::gauge::GaugeSection;
 use super::plan::{PlannedRun, SweepPlan};
 use crate::interrupt;
 use crate::train::{self, Claim, Taken};
@@ -22,6 +23,8 @@ pub(super) struct ModelAt {
     pub model: PathBuf,
     /// Folder of the answers about it.
     pub answers: PathBuf,
+    /// Number of the sweep's gauge that it is put into before it is asked.
+    pub gauge: Option<usize>,
 }
 
 /// What is known of a given model when it was read; `model.json` in the folder of its answers.
@@ -79,7 +82,7 @@ impl SweepPlan {
         let folder = self.folder(run);
         if let Some(given) = &run.given {
             let (model, answers) = (given.folder.clone(), folder.join("examined").join("given"));
-            return vec![ModelAt { step: 0, last: true, model, answers }];
+            return self.in_gauges(vec![ModelAt { step: 0, last: true, model, answers, gauge: None }]);
         }
         let train = &run.resolved.config.train;
         let last = self.last_step(run);
@@ -88,6 +91,7 @@ impl SweepPlan {
             last,
             model,
             answers: folder.join("examined").join(format!("step-{step}")),
+            gauge: None,
         };
         let mut all = Vec::new();
         if self.examine.models == Models::Checkpoints {
@@ -95,7 +99,8 @@ impl SweepPlan {
                 let folder = self.folder(start);
                 let step = self.last_step(start);
                 let answers = folder.join("examined").join(format!("step-{step}"));
-                all.push(ModelAt { step: 0, last: false, model: folder.join("model"), answers });
+                let model = folder.join("model");
+                all.push(ModelAt { step: 0, last: false, model, answers, gauge: None });
             }
             let every = train.checkpoint_every;
             let steps = last.saturating_sub(1).checked_div(every).unwrap_or(0);
@@ -105,7 +110,19 @@ impl SweepPlan {
             }));
         }
         all.push(at(last, true, folder.join("model")));
-        all
+        self.in_gauges(all)
+    }
+
+    /// Models and, behind each, itself in the sweep's gauges.
+    fn in_gauges(&self, models: Vec<ModelAt>) -> Vec<ModelAt> {
+        let gauged = |at: &ModelAt| {
+            let one = |(i, gauge): (usize, &GaugeSection)| {
+                let answers = at.answers.join(gauge.folder());
+                ModelAt { gauge: Some(i), answers, ..at.clone() }
+            };
+            std::iter::once(at.clone()).chain(self.gauges.iter().enumerate().map(one)).collect::<Vec<_>>()
+        };
+        models.iter().flat_map(gauged).collect()
     }
 }
 

@@ -140,7 +140,12 @@ pub(super) fn plan(file: File, path: &Path) -> Result<SweepPlan, SweepError> {
         notes = Covariates::read(&beside.join(covariates))?.give(&mut runs)?;
     }
     let output = file.output.unwrap_or_else(|| Path::new("runs").join(&name));
+    let named = [&file.base, &file.covariates, &file.examples];
     Ok(SweepPlan {
+        file: path.to_path_buf(),
+        named: named.into_iter().flatten().map(|own| beside.join(own)).collect(),
+        registered: file.plan.clone(),
+        gauges: file.gauge.clone(),
         intervention: file.intervention.unwrap_or_else(|| name.clone()),
         name,
         base,

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::error::SweepError;
 use super::file::{Enlarge, EnlargeSize, ExamineSection, File, Models, StartSection};
+use super::gauge::GaugeSection;
 use super::given::{self, ExamplesFile, GivenModel};
 use super::queue::SlurmSection;
 use super::table::Collapse;
@@ -86,6 +87,18 @@ pub struct SweepPlan {
     /// Whether a trace's collapse over η²·steps/B is looked at, and of which.
     #[serde(skip)]
     pub collapse: Option<Collapse>,
+    /// Gauges that every model is examined in too.
+    #[serde(skip)]
+    pub gauges: Vec<GaugeSection>,
+    /// The sweep file.
+    #[serde(skip)]
+    pub file: PathBuf,
+    /// The files that it names and whose content its hash knows.
+    #[serde(skip)]
+    pub named: Vec<PathBuf>,
+    /// The plan that it names, as it names it.
+    #[serde(skip)]
+    pub registered: Option<PathBuf>,
     /// What jobs ask of a queue.
     #[serde(skip)]
     pub slurm: Option<SlurmSection>,
@@ -154,7 +167,12 @@ pub fn plan(path: &Path) -> Result<SweepPlan, SweepError> {
         None => Ok(None),
     };
     let output = file.output.unwrap_or_else(|| Path::new("runs").join(&name));
+    let start_base = file.start.as_ref().and_then(|start| start.base.as_ref()).map(|own| folder.join(own));
     let mut plan = SweepPlan {
+        file: path.to_path_buf(),
+        named: std::iter::once(base.clone()).chain(start_base).collect(),
+        registered: file.plan,
+        gauges: file.gauge,
         intervention: file.intervention.unwrap_or_else(|| name.clone()),
         name,
         base: Some(base.clone()),
@@ -364,6 +382,22 @@ impl SweepPlan {
     /// Whether others begin with a run.
     pub fn is_start(&self, run: &PlannedRun) -> bool {
         self.starts.iter().any(|start| start.id == run.id)
+    }
+
+    /// The labels of its models, each once.
+    pub fn all_labels(&self) -> Vec<String> {
+        let mut all: Vec<String> = Vec::new();
+        for run in &self.runs {
+            if !all.contains(&run.label) {
+                all.push(run.label.clone());
+            }
+        }
+        let gauged: Vec<String> = self.gauges.iter().map(|g| g.name()).collect();
+        let own = all.clone();
+        all.extend(own.iter().flat_map(|label| gauged.iter().map(move |gauge| format!("{label}, {gauge}"))));
+        let levels = self.examine.matched.iter().flat_map(|m| &m.excess);
+        all.extend(levels.flat_map(|level| own.iter().map(move |label| format!("{label}, at {level} nats"))));
+        all
     }
 
     /// The file of the language, where it is not there.

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::downstream::{LinearProbe, Pooling, RateSchedule, Sizes};
+use crate::downstream::{LabelSets, LinearProbe, Pooling, RateSchedule, Sizes, Teaching};
 
 /// The features that a probe reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -47,6 +47,10 @@ pub struct ProbeSection {
     pub label: Option<String>,
     /// Whether labels weigh by the grammar's probabilities outside of the span.
     pub with_prior: bool,
+    /// What is taught: "mode", the most likely name; "drawn", a name drawn from the exact posterior; "posterior", that
+    /// itself (not of finetune). But for the first, accuracies have an excess in nats beside them.
+    #[serde(skip_serializing_if = "Teaching::is_mode")]
+    pub labels: Teaching,
     /// How the task is learned.
     pub method: Method,
     /// What a probe reads of each sentence.
@@ -59,8 +63,18 @@ pub struct ProbeSection {
     /// Width of a random projection of the features.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub projection: Option<u32>,
+    /// Whether each feature of a probe is standardised by the training part.
+    #[serde(skip_serializing_if = "is_false")]
+    pub standardise: bool,
     /// Sentences to learn from.
     pub train: u32,
+    /// Several numbers of sentences to learn from, each at most `train`; outcomes are the means over them. Left out:
+    /// `train` alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub train_sizes: Vec<u32>,
+    /// Label sets, drawn apart and the same for every model; outcomes are the means over them.
+    #[serde(skip_serializing_if = "is_one")]
+    pub label_sets: u32,
     /// Sentences to choose the epoch or ridge by.
     pub validation: u32,
     /// Sentences to count the accuracy on.
@@ -70,6 +84,10 @@ pub struct ProbeSection {
     /// Learning rate, of adamw and finetune.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lr: Option<f64>,
+    /// Learning rates of adamw and finetune in place of `lr`, the best of them chosen by the validation part for each
+    /// label set and size. Left out: `lr` alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rates: Vec<f64>,
     /// Passes over the training part, of adamw and finetune.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epochs: Option<u32>,
@@ -95,8 +113,20 @@ pub struct ProbeSection {
     /// Largest norm of finetune's gradient. Left out: no clipping.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip: Option<f64>,
+    /// Held-out sentences on which is asked what finetune made the encoder forget: its exact excess loss after, less
+    /// that before. Left out: it is not asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forgetting: Option<u32>,
     /// Ridges to choose from.
     pub ridge: Vec<f64>,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+fn is_one(value: &u32) -> bool {
+    *value == 1
 }
 
 impl Default for ProbeSection {
@@ -105,16 +135,21 @@ impl Default for ProbeSection {
             task: String::new(),
             label: None,
             with_prior: false,
+            labels: Teaching::Mode,
             method: Method::Adamw,
             features: Reads::Concat,
             layer: -1,
             padded_length: None,
             projection: None,
+            standardise: false,
             train: 2000,
+            train_sizes: vec![],
+            label_sets: 1,
             validation: 500,
             test: 2000,
             seeds: 5,
             lr: None,
+            rates: vec![],
             epochs: None,
             batch: None,
             warmup_steps: None,
@@ -123,10 +158,14 @@ impl Default for ProbeSection {
             encoder_dropout: None,
             pooled: None,
             clip: None,
+            forgetting: None,
             ridge: vec![1e-1, 1e-2, 1e-3, 1e-4, 1e-5],
         }
     }
 }
+
+/// Most label sets.
+const MOST_SETS: u32 = 1000;
 
 /// Widest projection, as that of `lowland probe`.
 pub(super) const WIDEST: u32 = 65536;
@@ -142,9 +181,62 @@ impl Method {
 }
 
 impl ProbeSection {
-    /// Labelled sentences of each part.
+    /// Labelled sentences of each part, those of all label sets together.
     pub(super) fn sizes(&self) -> Sizes {
-        Sizes { train: self.train as usize, validation: self.validation as usize, test: self.test as usize }
+        Sizes { train: self.sets().drawn(), validation: self.validation as usize, test: self.test as usize }
+    }
+
+    /// The label sets and their sizes.
+    pub(super) fn sets(&self) -> LabelSets {
+        let train = self.train as usize;
+        let mut sizes: Vec<usize> = self.train_sizes.iter().map(|n| *n as usize).collect();
+        sizes.sort_unstable();
+        LabelSets { sets: self.label_sets as usize, sizes: if sizes.is_empty() { vec![train] } else { sizes } }
+    }
+
+    /// The learning rates to choose from; none where the method's is taken.
+    pub(super) fn all_rates(&self) -> Vec<Option<f64>> {
+        match self.rates.is_empty() {
+            true => vec![self.lr],
+            false => self.rates.iter().copied().map(Some).collect(),
+        }
+    }
+
+    /// What cannot be, with the key.
+    ///
+    /// # Errors
+    /// In words.
+    pub(super) fn check_sets(&self) -> Result<(), String> {
+        if self.label_sets == 0 || self.label_sets > MOST_SETS {
+            return Err(format!("`label_sets` {} must lie in 1 to {MOST_SETS}", self.label_sets));
+        }
+        if let Some(bad) = self.train_sizes.iter().find(|n| **n < 2 || **n > self.train) {
+            return Err(format!("`train_sizes`: {bad} must lie in 2 to `train` = {}", self.train));
+        }
+        let mut sorted = self.train_sizes.clone();
+        sorted.sort_unstable();
+        if sorted.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err("`train_sizes` has a number twice".into());
+        }
+        if sorted.last().is_some_and(|largest| *largest < self.train) {
+            return Err(format!(
+                "`train` = {} is more than any of `train_sizes`; it is the largest of them",
+                self.train
+            ));
+        }
+        if !self.rates.is_empty() && self.lr.is_some() {
+            return Err("`lr` and `rates`: give one rate, or those to choose from".into());
+        }
+        if let Some(bad) = self.rates.iter().find(|lr| !(**lr > 0.0 && lr.is_finite())) {
+            return Err(format!("`rates`: {bad} must be positive"));
+        }
+        if self.forgetting.is_some_and(|n| !(2..=1 << 20).contains(&n)) {
+            return Err(format!("`forgetting` must lie in 2 to {}", 1 << 20));
+        }
+        match self.labels == Teaching::Posterior && self.method == Method::Finetune {
+            true => Err("`labels` = \"posterior\" belongs to linear probes; take \"drawn\"".into()),
+            false => Ok(()),
+        }
     }
 
     /// What the features are of sentences of up to `longest` words.
@@ -158,11 +250,11 @@ impl ProbeSection {
         }
     }
 
-    /// The settings of adamw.
-    pub(super) fn linear_probe(&self) -> LinearProbe {
+    /// The settings of adamw at a rate.
+    pub(super) fn linear_probe(&self, lr: Option<f64>) -> LinearProbe {
         let d = LinearProbe::default();
         LinearProbe {
-            lr: self.lr.unwrap_or(d.lr),
+            lr: lr.unwrap_or(d.lr),
             epochs: self.epochs.unwrap_or(d.epochs),
             batch: self.batch.unwrap_or(d.batch),
             dropout: self.feature_dropout.unwrap_or(d.dropout),
@@ -182,19 +274,24 @@ impl ProbeSection {
             ("feature_dropout", self.feature_dropout.is_some(), "\"adamw\""),
             ("encoder_dropout", self.encoder_dropout.is_some(), "\"adamw\""),
         ];
-        let only_finetune =
-            [("pooled", self.pooled.is_some(), "\"finetune\""), ("clip", self.clip.is_some(), "\"finetune\"")];
+        let only_finetune = [
+            ("pooled", self.pooled.is_some(), "\"finetune\""),
+            ("clip", self.clip.is_some(), "\"finetune\""),
+            ("forgetting", self.forgetting.is_some(), "\"finetune\""),
+        ];
         let keys = match self.method {
             Method::Finetune => vec![
                 ("layer", self.layer != d.layer, linear),
                 ("features", self.features != d.features, linear),
                 ("projection", self.projection.is_some(), linear),
+                ("standardise", self.standardise, linear),
             ]
             .into_iter()
             .chain(only_adamw)
             .collect(),
             Method::Ridge => vec![
                 ("lr", self.lr.is_some(), steps),
+                ("rates", !self.rates.is_empty(), steps),
                 ("epochs", self.epochs.is_some(), steps),
                 ("batch", self.batch.is_some(), steps),
                 ("warmup_steps", self.warmup_steps.is_some(), steps),
@@ -215,6 +312,11 @@ impl ProbeSection {
             return label.clone();
         }
         let mut name = task.to_string();
+        match self.labels {
+            Teaching::Mode => {}
+            Teaching::Drawn => name += " drawn",
+            Teaching::Posterior => name += " posterior",
+        }
         match self.method {
             Method::Finetune => return name + " finetune",
             Method::Ridge => name += " ridge",
@@ -229,6 +331,9 @@ impl ProbeSection {
         }
         if self.layer != -1 {
             name += &format!(" layer {}", self.layer);
+        }
+        if self.standardise {
+            name += " standardised";
         }
         if let Some(width) = self.projection {
             name += &format!(" projected to {width}");

@@ -11,14 +11,63 @@ use super::examine::{Examiner, Subject};
 use super::probe_section::{Method, ProbeSection, Reads};
 use super::question::Probed;
 use super::table::{Accuracies, Task};
-use crate::config::{ConfigError, ObjectiveKind};
+use crate::config::{ConfigError, EvaluateSection, ObjectiveKind};
 use crate::downstream::{
-    DownstreamError, Dropping, Features, FineTuning, Fit, Fresh, Outcome, RateSchedule, TaskData, finetune,
-    layer_number, probe, probe_fresh, read_token, ridge_path,
+    DownstreamError, Dropping, Features, FineTuning, Fit, Fresh, Memory, Outcome, RateSchedule, SetFits, TaskData,
+    Teaching, finetune_sentences, layer_number, probe, probe_fresh, read_token, ridge_path,
 };
 use crate::interrupt;
 use crate::language::Words;
 use crate::ops::Device;
+
+/// How a task is learned, in words, where posteriors choose and teach.
+fn by_loss(section: &ProbeSection, method: String) -> String {
+    let sets = match (section.label_sets, section.train_sizes.as_slice()) {
+        (1, []) => String::new(),
+        (1, sizes) => format!(", mean over {sizes:?} sentences"),
+        (sets, []) => format!(", mean over {sets} label sets"),
+        (sets, sizes) => format!(", mean over {sets} label sets of {sizes:?} sentences each"),
+    };
+    let taught = match section.labels {
+        Teaching::Mode => return method + &sets,
+        Teaching::Drawn => "taught labels drawn from the posterior",
+        Teaching::Posterior => "taught the exact posterior",
+    };
+    method.replace("by validation accuracy", "by the validation cross-entropy with the posterior")
+        + &format!(", {taught}{sets}")
+}
+
+/// The learning rate in words.
+fn rates_text(section: &ProbeSection, one: f64) -> String {
+    match section.rates.is_empty() {
+        true => one.to_string(),
+        false => format!("at the best of {:?}", section.rates),
+    }
+}
+
+/// The fits at the rate that the validation part prefers, in the mean over the fits: the better accuracy, or where
+/// posteriors are known the lower cross-entropy, which also decides among equals. The rate is given where several were
+/// tried.
+fn best_rate(
+    section: &ProbeSection,
+    mut fit: impl FnMut(Option<f64>) -> Result<Vec<Fit>, DownstreamError>,
+) -> Result<(Option<f64>, Vec<Fit>), DownstreamError> {
+    let mean = |fits: &[Fit], of: fn(&Fit) -> f64| fits.iter().map(of).sum::<f64>() / fits.len() as f64;
+    let mut best: Option<(Option<f64>, [f64; 2], Vec<Fit>)> = None;
+    for rate in section.all_rates() {
+        let fits = fit(rate)?;
+        let loss = mean(&fits, |fit| fit.validation_loss);
+        let wrong = match section.labels {
+            Teaching::Mode => 1.0 - mean(&fits, |fit| fit.validation_accuracy),
+            _ => loss,
+        };
+        if best.as_ref().is_none_or(|(_, other, _)| [wrong, loss] < *other) {
+            best = Some((rate, [wrong, loss], fits));
+        }
+    }
+    let (rate, _, fits) = best.expect("at least one rate");
+    Ok((rate.filter(|_| section.rates.len() > 1), fits))
+}
 
 /// A number for a list of sentences.
 fn fingerprint(sentences: &[Words]) -> u64 {
@@ -30,16 +79,17 @@ fn fingerprint(sentences: &[Words]) -> u64 {
 impl Examiner<'_> {
     /// A task's sentences and labels.
     pub(super) fn data(&mut self, section: &ProbeSection) -> Result<Rc<TaskData>, RunFailure> {
-        let key =
-            json!([section.task, section.with_prior, section.train, section.validation, section.test]).to_string();
+        let sizes = section.sizes();
+        let asked = [sizes.train, sizes.validation, sizes.test];
+        let key = json!([section.task, section.with_prior, section.labels, asked]).to_string();
         if let Some(data) = self.tasks.get(&key) {
             return Ok(data.clone());
         }
         let task = section.task.parse().map_err(|error| ConfigError::at("[[examine.probe]]", error))?;
-        let (corpus, prior, sizes) = (self.corpus().clone(), section.with_prior, section.sizes());
+        let (corpus, prior, labels) = (self.corpus().clone(), section.with_prior, section.labels);
         let draw = move || {
             let truth = corpus.truth().map_err(|none| ConfigError::at("[[examine.probe]] `task`", none))?;
-            let data = TaskData::of_language(truth, task, prior, corpus.seed, sizes);
+            let data = TaskData::of_language_taught(truth, task, prior, corpus.seed, sizes, labels);
             Ok::<TaskData, RunFailure>(data.map_err(DownstreamError::from)?)
         };
         let data = interrupt::or_stop(draw)??;
@@ -52,16 +102,7 @@ impl Examiner<'_> {
     pub(super) fn probe(&mut self, subject: &mut Subject<'_>, section: &ProbeSection) -> Result<Probed, RunFailure> {
         let data = self.data(section)?;
         if section.method == Method::Finetune {
-            let options = self.fine_tuning(section);
-            let (device, seeds) = (&subject.model.device, self.seeds(section));
-            let fits = finetune(device, subject.loaded, &subject.corpus().tokens, &data, &options, &seeds)?;
-            let mut method = format!("fine-tuning by AdamW {}, {} epochs", options.lr, options.epochs);
-            if options.pooled {
-                method += ", through a pooler";
-            }
-            let width = subject.loaded.encoder.config.hidden_size as usize;
-            let read = read_token(subject.loaded.encoder.config.reach());
-            return Ok(self.probed(section, &data, &fits, (read.into(), width), method));
+            return self.fine_tuned(subject, section, &data);
         }
         let encoder = &subject.loaded.encoder;
         let layer = layer_number(section.layer, encoder)
@@ -103,6 +144,39 @@ impl Examiner<'_> {
         self.fit(device, section, &data, &features, fresh, format!("{name} of layer {layer}"))
     }
 
+    /// A model tuned to a task, and where that is asked what it forgot.
+    fn fine_tuned(&self, subject: &Subject<'_>, section: &ProbeSection, data: &TaskData) -> Result<Probed, RunFailure> {
+        let (device, seeds, loaded) = (&subject.model.device, self.seeds(section), subject.loaded);
+        let memory = match section.forgetting {
+            Some(sentences) => {
+                let asked = EvaluateSection { sentences, ..EvaluateSection::default() };
+                let memory = Memory::of(device, loaded, subject.corpus(), &asked, subject.micro_batch)?;
+                Some(memory.map_err(|none| ConfigError::at("[[examine.probe]] `forgetting`", none))?)
+            }
+            None => None,
+        };
+        let fed = data.fed(&subject.corpus().tokens, loaded.encoder.config.reach());
+        let mut chosen = Vec::new();
+        let fits = section.sets().fit(&fed, |part, _| {
+            let (lr, fits) = best_rate(section, |lr| {
+                finetune_sentences(device, loaded, part, &self.fine_tuning(section, lr), &seeds, memory.as_ref())
+            })?;
+            chosen.extend(lr);
+            Ok(fits)
+        })?;
+        let options = self.fine_tuning(section, section.lr);
+        let rate = rates_text(section, options.lr);
+        let mut method = format!("fine-tuning by AdamW {rate}, {} epochs", options.epochs);
+        if options.pooled {
+            method += ", through a pooler";
+        }
+        let width = loaded.encoder.config.hidden_size as usize;
+        let read = read_token(loaded.encoder.config.reach());
+        let mut probed = self.probed(section, data, &fits, (read.into(), width), method);
+        probed.accuracies.rates = chosen;
+        Ok(probed)
+    }
+
     /// A probe of what the language says where the models predict: the exact conditionals, or the next words.
     pub fn probe_lookup(&mut self, device: &Device, section: &ProbeSection) -> Result<Probed, RunFailure> {
         let data = self.data(section)?;
@@ -130,41 +204,68 @@ impl Examiner<'_> {
         fresh: Option<Fresh<'_>>,
         mut name: String,
     ) -> Result<Probed, RunFailure> {
-        let projected;
-        let features = match section.projection {
-            Some(width) => {
-                name += &format!(", projected to {width}");
-                let (features, seed) = (features.clone(), self.corpus().seed);
-                projected = interrupt::or_stop(move || features.project(width as usize, seed))?;
-                &projected
+        let adapted;
+        let features = match (section.projection, section.standardise) {
+            (None, false) => features,
+            (projection, standardise) => {
+                if standardise {
+                    name += ", standardised";
+                }
+                if let Some(width) = projection {
+                    name += &format!(", projected to {width}");
+                }
+                let of = features.clone();
+                let (train, seed) = (data.train.len(), self.corpus().seed);
+                adapted = interrupt::or_stop(move || of.adapted(standardise, train, projection, seed))?;
+                &adapted
             }
-            None => features,
         };
-        let labels = data.parts().map(|part| part.labels.as_slice());
         let classes = data.classes.len();
-        let (fits, method): (Vec<Fit>, String) = match section.method {
+        let sets = section.sets();
+        let several = !sets.is_one();
+        // A single set reads all rows as they are.
+        let picked = |rows: &[usize]| several.then(|| features.pick(rows));
+        let mut chosen = Vec::new();
+        let (fits, method): (SetFits, String) = match section.method {
             Method::Ridge => {
-                let (lambda, fit, _) = ridge_path(features, labels, classes, &section.ridge)?;
-                (vec![fit], format!("logistic regression with a ridge, {lambda} by validation accuracy"))
+                let mut ridge = 0.0;
+                let fits = sets.fit(data, |part, rows| {
+                    let own = picked(rows);
+                    let of = own.as_ref().unwrap_or(features);
+                    let (lambda, fit, _) = ridge_path(of, part.targets(), classes, &section.ridge)?;
+                    ridge = lambda;
+                    Ok(vec![fit])
+                })?;
+                let which = if several { "chosen".to_string() } else { ridge.to_string() };
+                (fits, format!("logistic regression with a ridge, {which} by validation accuracy"))
             }
             _ => {
-                let options = section.linear_probe();
-                let (seeds, classes) = (self.seeds(section), classes as u32);
-                let seed = self.corpus().seed;
-                let fits = match fresh {
-                    None => probe(device, &options, features, labels, classes, &seeds)?,
-                    Some(fresh) => {
+                let seeds = self.seeds(section);
+                let fits = sets.fit(data, |part, rows| {
+                    let own = picked(rows);
+                    let of = own.as_ref().unwrap_or(features);
+                    let (lr, fits) = best_rate(section, |lr| {
+                        let options = section.linear_probe(lr);
+                        let Some(fresh) = fresh else {
+                            return probe(device, &options, of, part.targets(), classes as u32, &seeds);
+                        };
+                        // The training rows of this set, of the encoder in training.
+                        let train = &rows[..part.train.len()];
                         let drawn = |fit, epoch| {
                             let drawn = fresh(fit, epoch)?;
-                            match section.projection {
-                                Some(to) => Ok(interrupt::or_stop(move || drawn.project(to as usize, seed))?),
-                                None => Ok(drawn),
-                            }
+                            let drawn = if several { drawn.pick(train) } else { drawn };
+                            let (standardise, projection) = (section.standardise, section.projection);
+                            let (train, seed) = (drawn.rows(), self.corpus().seed);
+                            Ok(interrupt::or_stop(move || drawn.adapted(standardise, train, projection, seed))?)
                         };
-                        probe_fresh(device, &options, features, &drawn, labels, classes, &seeds)?
-                    }
-                };
-                let mut method = format!("linear probe by AdamW {}, {} epochs", options.lr, options.epochs);
+                        probe_fresh(device, &options, of, &drawn, part.targets(), classes as u32, &seeds)
+                    })?;
+                    chosen.extend(lr);
+                    Ok(fits)
+                })?;
+                let options = section.linear_probe(section.lr);
+                let rate = rates_text(section, options.lr);
+                let mut method = format!("linear probe by AdamW {rate}, {} epochs", options.epochs);
                 if options.warmup_steps > 0 || options.schedule != RateSchedule::Constant {
                     method +=
                         &format!(", {} steps of warm-up, {:?}", options.warmup_steps, options.schedule).to_lowercase();
@@ -177,13 +278,15 @@ impl Examiner<'_> {
                 (fits, method)
             }
         };
-        Ok(self.probed(section, data, &fits, (name, features.width), method))
+        let mut probed = self.probed(section, data, &fits, (name, features.width), method);
+        probed.accuracies.rates = chosen;
+        Ok(probed)
     }
 
-    fn fine_tuning(&self, section: &ProbeSection) -> FineTuning {
+    fn fine_tuning(&self, section: &ProbeSection, lr: Option<f64>) -> FineTuning {
         let d = FineTuning::default();
         FineTuning {
-            lr: section.lr.unwrap_or(d.lr),
+            lr: lr.unwrap_or(d.lr),
             epochs: section.epochs.unwrap_or(d.epochs),
             batch: section.batch.unwrap_or(d.batch),
             warmup_steps: section.warmup_steps.unwrap_or(d.warmup_steps),
@@ -202,7 +305,7 @@ impl Examiner<'_> {
         &self,
         section: &ProbeSection,
         data: &TaskData,
-        fits: &[Fit],
+        fits: &SetFits,
         (features, width): (String, usize),
         method: String,
     ) -> Probed {
@@ -213,8 +316,10 @@ impl Examiner<'_> {
                 task: name.clone(),
                 method: match section.method {
                     // Which ridge was chosen differs from model to model.
-                    Method::Ridge => "logistic regression with a ridge, chosen by validation accuracy".into(),
-                    _ => o.method,
+                    Method::Ridge => {
+                        by_loss(section, "logistic regression with a ridge, chosen by validation accuracy".into())
+                    }
+                    _ => by_loss(section, o.method),
                 },
                 classes: o.classes,
                 chance: o.chance,
@@ -232,6 +337,8 @@ impl Examiner<'_> {
                 sampling_error: o.sampling_error,
                 per_seed: o.accuracy.per_seed,
                 features: o.features,
+                nats: o.nats,
+                rates: vec![],
             },
         }
     }

@@ -24,6 +24,10 @@ pub(super) enum Question<'p> {
     /// The trace in every convention, for models of several sizes.
     Conventions(&'p MeasureSection, Size),
     Probe(&'p ProbeSection),
+    /// How far a model in another gauge is from itself; of those alone.
+    Gauge,
+    /// The last model of a run beside the average of its weights, where it has one.
+    Average,
 }
 
 /// Curvature with the parameters that it is over.
@@ -82,6 +86,8 @@ impl Question<'_> {
                 ("curvature".to_string(), json!([measure, plan.enlarged(), examine.enlarge_by]))
             }
             Question::Alignment => ("alignment".to_string(), json!(examine.sentences)),
+            Question::Gauge => ("gauge".to_string(), json!(1)),
+            Question::Average => ("average".to_string(), json!([examine.sentences, examine.positions])),
             Question::Conventions(measure, into) => {
                 let into = [into.hidden, into.layers, into.heads, into.intermediate];
                 ("conventions".to_string(), json!([measure.trace, into, examine.enlarge_by]))
@@ -106,6 +112,8 @@ impl Question<'_> {
             Question::Evaluation | Question::Loss => "loss".into(),
             Question::Curvature(_) => "curvature".into(),
             Question::Alignment => "alignment".into(),
+            Question::Average => "loss beside that of the average of the weights".into(),
+            Question::Gauge => "representations beside its own gauge's".into(),
             Question::Conventions(..) => "trace in every convention".into(),
             Question::Probe(probe) => format!("task {}", probe.name(&probe.task)),
         }

@@ -111,6 +111,7 @@ pub fn run(
     watcher: &dyn Watcher,
 ) -> Result<Tally, RunFailure> {
     check(plan)?;
+    plan.freeze()?;
     let examiner = Examiner::new(plan)?;
     let count = plan.runs.len();
     let mut left: Vec<usize> = match options.only {

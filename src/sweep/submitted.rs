@@ -65,7 +65,8 @@ impl SweepPlan {
     }
 
     fn lines(&self) -> Vec<SubmittedRun> {
-        let names: Vec<String> = self.questions().iter().map(|q| q.file(self)).collect();
+        let mut names: Vec<String> = self.questions().iter().map(|q| q.file(self)).collect();
+        names.extend(self.gauges.iter().map(|gauge| gauge.folder()));
         let questions = short(&names.join("\n"));
         let numbered = self.starts.iter().map(|start| (0, start));
         numbered

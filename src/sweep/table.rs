@@ -6,9 +6,12 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::average::Averaging;
 use super::conventions::TraceConventions;
+use super::gauge::Gauged;
+use super::registration::Registration;
 use crate::config::ObjectiveKind;
-use crate::downstream::Alignment;
+use crate::downstream::{Alignment, Nats};
 use crate::train::{Evaluation, ExampleLoss, Measurement};
 
 /// A sweep's results; `table.json`.
@@ -36,6 +39,10 @@ pub struct Table {
     /// The collapse of a trace over η²·steps/B is looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub collapse: Option<Collapse>,
+    /// The plan that the sweep file names, and what differs from it; absent where none is named: then all is
+    /// exploratory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registration: Option<Registration>,
     /// One for each model that something is known of.
     pub rows: Vec<Row>,
     /// Models that the plan has and of which nothing is known, with the reason.
@@ -117,6 +124,12 @@ pub struct Row {
     /// cannot be told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alignment: Option<Alignment>,
+    /// Of the last model of a run with `train.ema`: what the noise of training adds to its excess loss.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub average: Option<Averaging>,
+    /// Of a model in another gauge than its own, which `drawn_with` names: how far its representations are from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gauge: Option<Gauged>,
     /// A task that is not known here is absent.
     pub downstream: Vec<Accuracies>,
     /// The folder of a model that was not trained here, as the sweep file names it.
@@ -133,8 +146,8 @@ pub struct Row {
     pub notes: Vec<String>,
 }
 
-/// A task's accuracy of a model.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// A task's accuracy of a model, and what was asked in nats.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Accuracies {
     /// Name of the task.
     pub task: String,
@@ -150,6 +163,12 @@ pub struct Accuracies {
     pub per_seed: Vec<f64>,
     /// What the probe read, in words.
     pub features: String,
+    /// What was asked in nats, and over label sets; then the seeds of the accuracy are sets.
+    #[serde(flatten)]
+    pub nats: Nats,
+    /// The learning rate that the validation part chose, for each size and label set; left out where there was one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rates: Vec<f64>,
 }
 
 /// Asks how well a trace collapses over η²·steps/B.

@@ -130,6 +130,20 @@ impl Evaluator {
         Ok(Evaluator { asked, pass })
     }
 
+    /// KL(exact conditional || model) summed over each sentence's positions, and how many those are; `None` where no
+    /// conditional is known.
+    ///
+    /// # Errors
+    /// What the adapter says.
+    pub fn excesses(&self) -> Result<Option<(Vec<f64>, Vec<usize>)>, GpuError> {
+        let Asked { sentences, known, positions, .. } = self.asked.as_ref();
+        if known.is_err() {
+            return Ok(None);
+        }
+        let divergences: Vec<f64> = self.pass.losses(sentences)?.iter().map(|row| row.divergence).collect();
+        Ok(Some((sums_by_sentence(&divergences, positions), positions.clone())))
+    }
+
     /// Evaluates the parameters as they are now.
     pub fn run(&self) -> Result<Evaluation, GpuError> {
         let Asked { sentences, known, positions, several, .. } = self.asked.as_ref();

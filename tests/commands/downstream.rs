@@ -72,6 +72,17 @@ fn the_commands_work_together() {
     let tuned = with(&[&["finetune"][..], &of, &["--epochs", "2"]].concat());
     assert_eq!(tuned["per_seed"].as_array().unwrap().len(), 2);
 
+    let nats = ["--method", "ridge", "--labels", "drawn", "--label-sets", "2", "--standardise"];
+    let sizes = ["--train-sizes", "40,20", "--validation", "30", "--test", "60", "--json"];
+    let averaged = f.json(&[&["probe"][..], &of, &nats, &sizes].concat());
+    assert_eq!((&averaged["labels"], &averaged["train"], &averaged["seeds"]), (&"drawn".into(), &40.into(), &2.into()));
+    assert!(number(&averaged, "excess_nats") > 0.0 && number(&averaged, "excess_nats_standard_error") > 0.0);
+    assert_eq!(averaged["label_sets"]["sizes"][1]["train"], 40, "{averaged}");
+    let forgot =
+        with(&[&["finetune"][..], &of, &["--epochs", "1", "--labels", "drawn", "--forgetting", "40"]].concat());
+    assert!(forgot["forgetting"].is_number() && forgot["forgetting_standard_error"].is_number(), "{forgot}");
+    assert!(probed["excess_nats"].is_null() && probed["forgetting"].is_null(), "not asked: {probed}");
+
     let enlarged = f.json(&["enlarge", "run/model", "hidden=32,layers=2", "large", "--json"]);
     assert_eq!((&enlarged["num_attention_heads"], &enlarged["intermediate_size"]), (&4.into(), &64.into()));
     let loss = |model: &str| number(&f.json(&["eval", model, "run.toml", "--count", "50", "--json"]), "loss");
@@ -100,6 +111,9 @@ fn the_commands_work_together() {
         (probe(&["--feature-dropout", "1"]), "--feature-dropout: 1 must lie in [0, 1)"),
         (probe(&["--encoder-dropout=-1"]), "--encoder-dropout"),
         (probe(&["--features", "lookup", "--encoder-dropout", "0.1"]), "no encoder"),
+        (probe(&["--train-sizes", "20", "--train", "30"]), "cannot be used with"),
+        (probe(&["--labels", "all"]), "possible values: mode, drawn, posterior"),
+        (vec!["finetune", "run/model", "run.toml", "--task", "task-3", "--labels", "posterior"], "take drawn"),
         (probe(&["--schedule", "polynomial", "--lr", "1e-8"]), "polynomial schedule ends"),
         (vec!["finetune", "run/model", "run.toml", "--task", "task-3", "--clip=-1"], "--clip"),
         (vec!["probe", "run/model", "run.toml", "--task", "A"], "task-K"),

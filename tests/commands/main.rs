@@ -21,6 +21,7 @@ mod course;
 mod disks;
 mod downstream;
 mod enlarge;
+mod experiments;
 mod flatness;
 mod folders;
 mod generated;

@@ -17,7 +17,7 @@ use lowland::train::{held_out_seed, masked_sentence};
 
 const SIZES: Sizes = Sizes { train: 300, validation: 60, test: 200 };
 
-fn hmm() -> Hmm {
+pub(crate) fn hmm() -> Hmm {
     let shape =
         RandomHmm { states: 4, vocabulary: 8, transition_concentration: 0.2, emission_concentration: 0.2, seed: 2 };
     Hmm::random(&shape, 3, 8).unwrap()
@@ -285,7 +285,7 @@ fn ridge_fits_are_those_of_scikit_learn() {
         for (got, want) in fit.parameters.iter().zip(coefficients.concat()) {
             assert!((got - want).abs() < 1e-5 / lambda.sqrt() + 1e-6 / lambda, "{lambda}: {got} against {want}");
         }
-        let (_, chosen, _) = ridge_path(&features, [&train, &validation, &test], classes, &[lambda]).unwrap();
+        let (_, chosen, _) = ridge_path(&features, [&train[..], &validation, &test], classes, &[lambda]).unwrap();
         assert!((chosen.accuracy - truth["test_accuracy"].as_f64().unwrap()).abs() < 2.0 / 512.0);
     }
 }
@@ -312,7 +312,7 @@ fn the_probe_reaches_scikit_learns_accuracy_within_its_spread() {
     assert_ne!(fits[0].predictions, fits[1].predictions);
 }
 
-fn random_model(kind: ModelKind, language: &dyn Language, seed: u64) -> Loaded {
+pub(crate) fn random_model(kind: ModelKind, language: &dyn Language, seed: u64) -> Loaded {
     let config = ModelConfig {
         kind,
         vocab_size: language.vocabulary().len() as u32 + 4,

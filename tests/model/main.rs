@@ -32,6 +32,7 @@ mod measure_training;
 mod memory;
 mod model_files;
 mod other_folders;
+mod outcomes;
 mod precision;
 mod recipe;
 mod regauge;

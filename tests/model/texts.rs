@@ -161,7 +161,7 @@ fn fine_tuning_learns_what_texts_say_with_and_without_a_head() {
             let parts = [rows(0, 96, pair), rows(100, 20, pair), rows(200, 40, pair)];
             let texts = TaskTexts { task: "rows".into(), parts, skipped: 0 };
             let data = TaskData::of_texts(texts, &pieces, &model.encoder.config, 40).unwrap();
-            let fits = finetune_sentences(&Device::of(&gpu), &model, &data, &options, &[1]).unwrap();
+            let fits = finetune_sentences(&Device::of(&gpu), &model, &data, &options, &[1], None).unwrap();
             assert!(fits[0].accuracy > 0.9, "{name}, pairs {pair}: {}", fits[0].accuracy);
         }
     }

@@ -6,7 +6,10 @@ use std::path::Path;
 use lowland::downstream::Alignment;
 use lowland::random::{Purpose, Stream};
 use lowland::report;
-use lowland::sweep::{Accuracies, Collapse, Missing, Row, Table, Task, TraceConventions};
+use lowland::sweep::{
+    Accuracies, Collapse, Decide, Hypothesis, Missing, PlanFile, Registration, Row, SeedRange, Seeds, Table, Task,
+    Test, TraceConventions,
+};
 use lowland::train::{Evaluation, Measurement, Ratios};
 use serde_json::{Value, json};
 
@@ -50,6 +53,7 @@ fn table(name: &str, intervention: &str, rows: Vec<Row>) -> Table {
         seed: 7,
         tasks: TASKS.map(task).into(),
         collapse: None,
+        registration: None,
         rows,
         missing: Vec::new(),
     }
@@ -86,6 +90,7 @@ impl Made<'_> {
                 sampling_error: (accuracy * (1.0 - accuracy) / 1000.0).sqrt(),
                 per_seed: vec![accuracy - 0.008, accuracy, accuracy + 0.008],
                 features: "concat".into(),
+                ..Accuracies::default()
             }
         };
         let downstream = vec![of_task(0), of_task(1)];
@@ -559,7 +564,7 @@ fn the_same_tables_give_the_same_bytes_wherever_they_lie() {
     let out = second.path().join("elsewhere/report.html");
     assert_eq!(report::write_sweeps(second.path(), Some(&out)).unwrap(), out);
     let (a, b) = (all(first.path()), all(&second.path().join("elsewhere")));
-    assert!(a.len() == 1 + 2 * 7 + 2 * 4, "{:?}", a.keys());
+    assert!(a.len() == 1 + 2 * 7 + 2 * 5, "{:?}", a.keys());
     for (name, bytes) in &a {
         assert!(b[name] == *bytes, "{name} differs");
     }
@@ -681,4 +686,130 @@ fn a_table_with_next_to_nothing_in_it_makes_a_page() {
         assert!(said(&page, "b").contains("not decided by these models"), "{}", said(&page, "b"));
         assert!(!page.contains("NaN"));
     }
+}
+
+/// A test of task b or c over the Fisher trace.
+fn hypothesis(task: &str, test: Test) -> Hypothesis {
+    let given = if test == Test::Slope { vec!["excess_loss".to_string()] } else { vec![] };
+    Hypothesis {
+        outcome: "accuracy".into(),
+        task: Some(task.into()),
+        log: false,
+        measure: Some("fisher_trace".into()),
+        test,
+        between: None,
+        given,
+        within: vec![],
+        decide: Decide::Effect,
+        smallest_effect: 0.01,
+    }
+}
+
+fn registered(mut table: Table, differs: &[&str]) -> Table {
+    let equivalent = Hypothesis { decide: Decide::Equivalence, smallest_effect: 0.2, ..hypothesis("b", Test::Slope) };
+    table.registration = Some(Registration {
+        file: "plans/steps.toml".into(),
+        plan_hash: "beef".into(),
+        plan: PlanFile {
+            question: "Is it <flat>?".into(),
+            sweep_hash: "f00d".into(),
+            seeds: Seeds::Range(SeedRange { from: 101, count: 6 }),
+            exclude: "none".into(),
+            saturated: false,
+            primary: vec![hypothesis("b", Test::Slope), hypothesis("c", Test::Slope)],
+            secondary: vec![hypothesis("b", Test::Spearman), equivalent],
+        },
+        differs: differs.iter().map(|d| d.to_string()).collect(),
+    });
+    table
+}
+
+/// Its page, its effects and its correlations.
+fn reported(table: &Table) -> (String, Vec<Value>, Vec<Value>) {
+    let folder = tempfile::tempdir().unwrap();
+    put(folder.path(), table);
+    let page = read(report::write_sweeps(folder.path(), None).unwrap());
+    (page, json_rows(folder.path(), "effects.json"), json_rows(folder.path(), "correlations.json"))
+}
+
+#[test]
+fn what_a_plan_named_is_registered_and_all_else_exploratory() {
+    let (page, effects, correlations) = reported(&registered(steps(Truth::Falling), &[]));
+    assert!(
+        page.contains("Is it &lt;flat&gt;?") && page.contains("registered by plans/steps.toml (hash beef)"),
+        "{page}"
+    );
+    let planned: Vec<&Value> = effects.iter().filter(|e| e["status"] == "registered").collect();
+    assert_eq!(planned.len(), 3);
+    let slope = planned[0];
+    assert_eq!((&slope["task"], &slope["primary"], &slope["test"]), (&json!("b"), &json!(true), &json!("slope")));
+    assert_eq!((&slope["n_models"], &slope["n_runs"], &slope["n_strata"]), (&json!(30), &json!(6), &json!(1)));
+    let number = |row: &Value, key: &str| row[key].as_f64().unwrap_or_else(|| panic!("`{key}` of {row}"));
+    // 0.06 for each e-fold.
+    let (value, low, high) = (number(slope, "value"), number(slope, "low"), number(slope, "high"));
+    assert!((value + 0.06 * 2f64.ln()).abs() < 0.006 && low < value && value < high && high < 0.0, "{slope}");
+    assert!(number(slope, "p_holm") >= number(slope, "p") && number(slope, "power") > 0.3, "{slope}");
+    assert!(number(slope, "detectable") < 0.02, "{slope}");
+    let equivalent = planned[2];
+    assert!(number(equivalent, "p_equivalent") < 0.05 && equivalent["primary"] == false, "{equivalent}");
+    assert!(equivalent["p_holm"].is_null(), "Holm is over the primary tests");
+    let others = || effects.iter().filter(|e| e["status"] == "exploratory");
+    assert!(others().count() > 5 && others().all(|e| e["reason"] == "not a test of a plan"));
+    assert!(others().all(|e| !(e["task"] == "b" && e["measure"] == "fisher_trace" && e["test"] == "slope")));
+    let named: Vec<&Value> = correlations.iter().filter(|c| c["status"] == "registered").collect();
+    assert_eq!(named.len(), 1, "{named:?}");
+    let facts = [&named[0]["task"], &named[0]["predictor"], &named[0]["coefficient"], &named[0]["models"]];
+    assert_eq!(facts, [&json!("b"), &json!("fisher_trace"), &json!("spearman"), &json!("all")]);
+    let saturated = correlations.iter().find(|c| c["models"] == "saturated" && c["coefficient"] == "spearman").unwrap();
+    assert_eq!(saturated["reason"], "over other models than the plan's");
+}
+
+#[test]
+fn a_plan_that_the_sweep_does_not_keep_registers_nothing() {
+    let why = "the plan has the seeds [101], and the sweep [0]";
+    let (page, effects, correlations) = reported(&registered(steps(Truth::None), &[why]));
+    assert!(page.contains("exploratory, in spite of plans/steps.toml"), "{page}");
+    assert!(effects.iter().all(|e| e["status"] == "exploratory"));
+    assert_eq!(effects[0]["reason"], why, "a planned test says why it is not");
+    assert!(correlations.iter().all(|c| c["status"] == "exploratory"));
+    assert_eq!(correlations[0]["reason"], format!("steps mini: {why}"));
+    let (_, effects, correlations) = reported(&steps(Truth::None));
+    assert!(effects.iter().all(|e| e["status"] == "exploratory"));
+    assert_eq!(correlations[0]["reason"], "steps mini: the sweep names no plan");
+}
+
+#[test]
+fn differences_are_paired_by_seed_and_an_exact_null_is_equivalent() {
+    let mut table = algorithms(Truth::None);
+    let of = |group: &str| table.rows.iter().filter(|r| r.label == group).map(|r| r.downstream[0].accuracy).collect();
+    let (plain, adversarial): (Vec<f64>, Vec<f64>) = (of("plain"), of("adversarial"));
+    // The same models in another gauge.
+    for row in table.rows.clone().into_iter().filter(|r| r.label == "plain") {
+        let (run, drawn_with) = (format!("{}-gauge", row.run), Some(row.run.clone()));
+        table.rows.push(Row { run, drawn_with, label: "plain, tables 0.25".into(), ..row });
+    }
+    let mut table = registered(table, &[]);
+    let plan = &mut table.registration.as_mut().unwrap().plan;
+    let between = |a: &str, b: &str, decide| Hypothesis {
+        test: Test::Difference,
+        measure: None,
+        given: vec![],
+        between: Some([a.into(), b.into()]),
+        decide,
+        ..hypothesis("b", Test::Slope)
+    };
+    plan.primary = vec![
+        between("plain", "adversarial", Decide::Effect),
+        between("plain, tables 0.25", "plain", Decide::Equivalence),
+    ];
+    plan.secondary = vec![];
+    let (_, effects, _) = reported(&table);
+    let mean = plain.iter().zip(&adversarial).map(|(a, b)| a - b).sum::<f64>() / 3.0;
+    assert!(
+        (effects[0]["value"].as_f64().unwrap() - mean).abs() < 1e-12 && effects[0]["n_runs"] == 3,
+        "{}",
+        effects[0]
+    );
+    assert_eq!((&effects[1]["value"], &effects[1]["p_equivalent"]), (&json!(0.0), &json!(0.0)), "{}", effects[1]);
+    assert_eq!(effects[0]["between"], "plain | adversarial");
 }

@@ -50,9 +50,19 @@ pub struct TaskArguments {
     /// Label a grammar's sentences with the probability of the rest of the sentence, not by inside probability alone
     #[arg(long)]
     pub with_prior: bool,
+    /// What is taught of a language's task; but for `mode` the result has an excess in nats over the exact posterior
+    #[arg(long, value_enum, default_value_t = LabelChoice::Mode)]
+    pub labels: LabelChoice,
     /// Labelled sentences to train on
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(2..))]
     pub train: u32,
+    /// Several numbers of sentences to train on, in place of `--train`; the result is the mean over them
+    #[arg(long, value_name = "N,..", value_delimiter = ',', conflicts_with = "train",
+          value_parser = clap::value_parser!(u32).range(2..))]
+    pub train_sizes: Vec<u32>,
+    /// Label sets, drawn apart; the result is the mean over them, with its components of variance
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub label_sets: u32,
     /// Labelled sentences that choose the epoch or the ridge
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
     pub validation: u32,
@@ -75,6 +85,17 @@ pub enum OutOfVocabularyChoice {
     Drop,
     /// The longest words that its spelling is made of, an unknown word where none fits
     Split,
+}
+
+/// What a fit is taught.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LabelChoice {
+    /// The most likely name of each sentence, which is a function of the sentence: the paper's
+    Mode,
+    /// What truly stood behind each sentence: a name drawn from the exact posterior
+    Drawn,
+    /// The exact posterior as a soft label; of linear probes
+    Posterior,
 }
 
 /// What a probe reads.
@@ -131,6 +152,9 @@ pub struct Probe {
     /// Project the features to so many by a random matrix first
     #[arg(long, value_name = "WIDTH", value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub projection: Option<u32>,
+    /// Standardise each feature by the training part first
+    #[arg(long)]
+    pub standardise: bool,
     /// How the probe is fitted
     #[arg(long, value_enum, default_value_t = ProbeMethod::Adamw)]
     pub method: ProbeMethod,
@@ -186,6 +210,10 @@ pub struct Finetune {
     /// Largest norm of the gradient; 0 is no clipping
     #[arg(long, value_name = "NORM", default_value_t = 0.0)]
     pub clip: f64,
+    /// Also what the encoder forgot: its exact excess loss on N held-out sentences of CONFIG's language, after less
+    /// before
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1048576))]
+    pub forgetting: Option<u32>,
 }
 
 /// How new width is filled. The first three copy, so that widths are multiples of the small model's.

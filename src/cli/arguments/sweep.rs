@@ -31,6 +31,8 @@ pub enum SweepCommand {
     Run(SweepRun),
     /// Fix the plan and give what is missing of it to a queue; returns at once
     Submit(SweepSubmit),
+    /// The hash of a sweep file, by which a plan of an experiment speaks of it, and whether its plan does; runs nothing
+    Register(SweepRegister),
     /// How each run stands, and what the queue says of it
     Status(SweepFile),
     /// Write table.json from what is there, and the report; runs nothing
@@ -57,6 +59,15 @@ pub struct SweepRun {
     /// One of the workers of a command, by a name for these
     #[arg(long, hide = true)]
     pub crew: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct SweepRegister {
+    #[command(flatten)]
+    pub file: SweepFile,
+    /// Plan to check (TOML); default: the one that SWEEP names as `plan`
+    #[arg(long, value_name = "PLAN")]
+    pub plan: Option<PathBuf>,
 }
 
 /// Whose queue.

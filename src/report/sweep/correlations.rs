@@ -4,6 +4,7 @@
 use serde_json::json;
 
 use super::covariates::{self, Measure};
+use super::effects::{self, Status};
 use super::files::Record;
 use super::quantity::{self, EXCESS, FISHER, HESSIAN, PREDICTORS, RELATIVE, RISE, SCALE_FREE, Value};
 use super::section::{Model, Section};
@@ -198,12 +199,36 @@ impl<'a> Sample<'a> {
     }
 }
 
+/// The status of a coefficient: registered where the plan of all tables has this test.
+pub fn status(section: &Section, f: &Found) -> Status {
+    if f.covariate {
+        return Status::Exploratory("covariates are of no plan".into());
+    }
+    let test = if f.partial { format!("partial-{}", f.name()) } else { f.name().to_string() };
+    let column = format!("accuracy_{}", f.task);
+    let whole = f.models.intervention.is_none();
+    effects::status_of(section, &column, &f.predictor.key, &test, f.models.saturated, whole)
+}
+
+/// The status of coefficients of one row of the page.
+pub fn status_words<'f>(section: &Section, all: impl Iterator<Item = &'f Found>) -> String {
+    let registered: Vec<&str> = all
+        .filter(|f| matches!(status(section, f), Status::Registered { .. }))
+        .map(|f| if f.partial { "partial" } else { f.name() })
+        .collect();
+    match registered.is_empty() {
+        true => "exploratory".into(),
+        false => format!("registered: {}; others exploratory", registered.join(", ")),
+    }
+}
+
 /// One row per correlation.
 pub fn records(section: &Section, all: &[Found]) -> Vec<Record> {
     let table = &section.tables[0];
     let parametrisation = section.parametrisation();
     let rival = covariates::rival(section).key;
     let record = |f: &Found| {
+        let status = status(section, f);
         let value = json!({
             "language": table.language, "language_hash": table.language_hash,
             "task": (!f.covariate).then_some(&f.task), "covariate": f.covariate.then_some(&f.task),
@@ -214,6 +239,7 @@ pub fn records(section: &Section, all: &[Found]) -> Vec<Record> {
             "low": f.interval().map(|i| i[0]), "high": f.interval().map(|i| i[1]),
             "draws": f.value.map(|c| c.draws), "n_models": f.count, "n_runs": f.runs,
             "parametrisation": f.predictor.curvature.then_some(&parametrisation), "left_out": f.left_out,
+            "status": status.word(), "reason": status.reason(),
         });
         value.as_object().cloned().unwrap_or_default()
     };

@@ -4,6 +4,8 @@ mod collapse;
 mod convention;
 mod correlations;
 mod covariates;
+mod effects;
+mod effects_page;
 mod embeddings;
 mod figures;
 pub(super) mod files;
@@ -29,9 +31,10 @@ pub fn write(folder: &Path, out: Option<&Path>) -> Result<PathBuf, ReportError> 
     let mut contents = Vec::new();
     for section in section::read(folder)? {
         let correlations = correlations::all(&section);
+        let effects = effects::all(&section);
         let collapse = collapse::all(&section);
         let figures = figures::all(&section, &correlations);
-        contents.push(Content { section, correlations, collapse, figures });
+        contents.push(Content { section, correlations, effects, collapse, figures });
     }
     for drawn in contents.iter().flat_map(|c| &c.figures) {
         files::figure(&beside.join("figures"), &drawn.name, &drawn.scene)?;
@@ -41,6 +44,10 @@ pub fn write(folder: &Path, out: Option<&Path>) -> Result<PathBuf, ReportError> 
     files::table(&tables, "models", &gather(&|c| rows::models(&c.section)))?;
     files::table(&tables, "summary", &gather(&|c| rows::summary(&c.section)))?;
     files::table(&tables, "correlations", &gather(&|c| correlations::records(&c.section, &c.correlations)))?;
+    let effects = gather(&|c| effects::records(&c.section, &c.effects));
+    if !effects.is_empty() {
+        files::table(&tables, "effects", &effects)?;
+    }
     let collapse = gather(&|c| collapse::records(&c.collapse));
     if !collapse.is_empty() {
         files::table(&tables, "collapse", &collapse)?;

@@ -3,12 +3,13 @@
 use super::super::html::{escape, head};
 use super::collapse::Collapse;
 use super::convention;
-use super::correlations::Found;
+use super::correlations::{self, Found};
+use super::effects::Asked;
 use super::figures::Drawn;
 use super::markup::{Grid, fixed};
 use super::quantity::{self, EXCESS, PREDICTORS};
 use super::section::Section;
-use super::{covariates, embeddings, paper, statement};
+use super::{covariates, effects_page, embeddings, paper, statement};
 use crate::model::Per;
 use crate::statistics::Coefficient;
 
@@ -28,6 +29,7 @@ h3 { font-size: 15px; margin: 20px 0 4px; }
 pub struct Content {
     pub section: Section,
     pub correlations: Vec<Found>,
+    pub effects: Vec<Asked>,
     pub collapse: Vec<Collapse>,
     pub figures: Vec<Drawn>,
 }
@@ -91,6 +93,7 @@ fn section(content: &Content) -> String {
         out +=
             &format!("<figure>\n{}<figcaption>{}</figcaption>\n</figure>\n", drawn.scene.svg(), escape(&drawn.caption));
     }
+    out += &effects_page::html(section, &content.effects);
     out += &collapse(&content.collapse);
     for beside in embeddings::tables(section).into_iter().chain(paper::tables(section)) {
         out += &format!("<h3>{}</h3>\n{}{}", escape(&beside.title), paragraph(&beside.words), beside.grid.html());
@@ -161,6 +164,7 @@ fn correlations(section: &Section, all: &[&Found], of_covariates: bool) -> Strin
         "Kendall",
         "partial Pearson",
         "partial Spearman",
+        "status",
     ];
     let (mut whole, mut within) = (Grid::new(&head), Grid::new(&head));
     for f in all.iter().filter(|f| f.coefficient == Coefficient::Pearson && !f.partial) {
@@ -191,6 +195,7 @@ fn correlations(section: &Section, all: &[&Found], of_covariates: bool) -> Strin
             cell(Coefficient::Kendall, false),
             cell(Coefficient::Pearson, true),
             cell(Coefficient::Spearman, true),
+            correlations::status_words(section, all.iter().copied().filter(|g| same(&g))),
         ];
         if f.models.intervention.is_some() { within.rows.push(row) } else { whole.rows.push(row) }
     }

@@ -129,6 +129,23 @@ pub fn accuracy(row: &Row, task: &str) -> Option<Value> {
     Some((found.accuracy, Some(error)))
 }
 
+/// The excess over the exact posterior with the error over test sentences and that over label sets or fits together.
+pub fn excess_nats(row: &Row, task: &str) -> Option<Value> {
+    let nats = &row.downstream.iter().find(|d| d.task == task)?.nats;
+    with_both(nats.excess_nats?, nats.excess_nats_standard_error, nats.excess_nats_standard_error_fits)
+}
+
+/// What fine-tuning made an encoder forget, with the errors over sentences and over label sets or fits together.
+pub fn forgetting(row: &Row, task: &str) -> Option<Value> {
+    let nats = &row.downstream.iter().find(|d| d.task == task)?.nats;
+    with_both(nats.forgetting?, nats.forgetting_standard_error, nats.forgetting_standard_error_fits)
+}
+
+fn with_both(value: f64, sentences: Option<f64>, fits: Option<f64>) -> Option<Value> {
+    let error = sentences.map(|error| libm::hypot(error, fits.unwrap_or(0.0)));
+    value.is_finite().then_some((value, error))
+}
+
 /// Accuracy in per cent with that error.
 pub fn percent(row: &Row, task: &str) -> Option<Value> {
     accuracy(row, task).map(|(a, e)| (100.0 * a, e.map(|e| 100.0 * e)))

@@ -7,7 +7,8 @@ use super::embeddings::CONVENTIONS;
 use super::files::Record;
 use super::quantity::{self, PREDICTORS, Value as Number};
 use super::section::{Model, Section};
-use crate::statistics::Estimate;
+use crate::statistics::{Estimate, OneWay};
+use crate::sweep::{Accuracies, Row};
 
 /// One row per model.
 pub fn models(section: &Section) -> Vec<Record> {
@@ -59,6 +60,13 @@ fn model(m: &Model<'_>) -> Record {
     if let Some(alignment) = &row.alignment {
         nested("", serde_json::to_value(alignment).expect(plain));
     }
+    if let Some(average) = &row.average {
+        nested("", serde_json::to_value(average).expect(plain));
+    }
+    if let Some(gauge) = &row.gauge {
+        nested("", serde_json::to_value(gauge).expect(plain));
+    }
+    record.extend(row.average.iter().flat_map(|average| law(row, average.noise_excess)));
     for d in &row.downstream {
         record.extend(object(json!({
             format!("accuracy_{}", d.task): d.accuracy,
@@ -67,6 +75,7 @@ fn model(m: &Model<'_>) -> Record {
             format!("accuracy_{}_sampling_error", d.task): d.sampling_error,
             format!("features_{}", d.task): d.features,
         })));
+        record.extend(nats(d));
     }
     if !row.notes.is_empty() {
         record.insert("notes".into(), row.notes.join("; ").into());
@@ -75,6 +84,59 @@ fn model(m: &Model<'_>) -> Record {
     record.extend(row.drawn_with.iter().map(|run| ("drawn_with".to_string(), run.clone().into())));
     record.extend(row.covariates.iter().map(|(key, value)| (format!("covariate.{key}"), value.clone())));
     record.extend(row.values.iter().map(|(key, value)| (format!("set.{key}"), value.clone())));
+    record
+}
+
+/// What SGD's noise adds to the excess loss by the law of its stationary state, (η / 4 B) Σ λ / (1 - η λ / 2), and the
+/// logarithm of what it adds over that: 0 where the law holds. Σ λ is the Hessian's trace, with the factors of the
+/// eigenvalues that are known; of plain SGD with labels from the language, and momentum in η.
+fn law(row: &Row, found: f64) -> Record {
+    let of = |key: &str| row.values.get("train.optimizer").and_then(|optimizer| optimizer.get(key)?.as_f64());
+    let is_sgd = row.values.get("train.optimizer").is_some_and(|o| o.get("kind") == Some(&json!("sgd")));
+    let sampled = row.values.get("objective.labels").is_none_or(|labels| labels == "sampled");
+    let trace = row.curvature.as_ref().and_then(|c| c.hessian_trace);
+    let (Some(trace), true, true) = (trace, is_sgd, sampled) else { return Record::new() };
+    let rate = row.learning_rate / (1.0 - of("momentum").unwrap_or(0.0));
+    let known = row.curvature.iter().flat_map(|c| &c.eigenvalues);
+    let more: f64 = known.map(|l| l / (1.0 - 0.5 * rate * l) - l).filter(|more| *more > 0.0).sum();
+    let predicted = rate / (4.0 * f64::from(row.batch_size)) * (trace + more);
+    let mut record = Record::new();
+    record.insert("noise_excess_predicted".into(), json!(predicted));
+    if predicted > 0.0 && found > 0.0 {
+        record.insert("noise_excess_log_ratio".into(), json!((found / predicted).ln()));
+    }
+    record
+}
+
+/// What was asked of a task in nats, and its components of variance over label sets.
+fn nats(d: &Accuracies) -> Record {
+    let mut record = Record::new();
+    let mut put = |key: String, value: Option<f64>| {
+        record.extend(value.map(|value| (key, json!(value))));
+    };
+    for (key, value, error, fits) in [
+        ("excess_nats", d.nats.excess_nats, d.nats.excess_nats_standard_error, d.nats.excess_nats_standard_error_fits),
+        ("forgetting", d.nats.forgetting, d.nats.forgetting_standard_error, d.nats.forgetting_standard_error_fits),
+    ] {
+        put(format!("{key}_{}", d.task), value);
+        put(format!("{key}_{}_standard_error", d.task), error);
+        put(format!("{key}_{}_standard_error_fits", d.task), fits);
+    }
+    let averages = d.nats.label_sets.as_ref().map(|averages| &averages.all);
+    let of = |key: &str, found: Option<&OneWay>| {
+        let Some(found) = found else { return vec![] };
+        let named = |part: &str| format!("{key}_{}_{part}", d.task);
+        vec![(named("between_sets"), found.between), (named("within_sets"), found.within)]
+    };
+    let components = averages.into_iter().flat_map(|a| {
+        let all = [
+            ("accuracy", Some(&a.accuracy)),
+            ("excess_nats", a.excess_nats.as_ref()),
+            ("forgetting", a.forgetting.as_ref()),
+        ];
+        all.into_iter().flat_map(|(key, found)| of(key, found)).collect::<Vec<_>>()
+    });
+    components.for_each(|(key, value)| put(key, value));
     record
 }
 
@@ -151,6 +213,8 @@ fn summarise(group: &Group<'_>, tasks: &[String], covariates: &[String]) -> Reco
     }
     for task in tasks {
         put(&format!("accuracy_{task}"), group.values(|r| quantity::accuracy(r, task)));
+        put(&format!("excess_nats_{task}"), group.values(|r| quantity::excess_nats(r, task)));
+        put(&format!("forgetting_{task}"), group.values(|r| quantity::forgetting(r, task)));
     }
     record
 }
