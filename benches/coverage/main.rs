@@ -135,7 +135,8 @@ fn main() -> Result<(), Error> {
     let wanted = |part: &str| a.only.as_deref().is_none_or(|only| only == part);
     println!("\n{}", head());
     for part in sharpness::PARTS.into_iter().filter(|part| wanted(part)) {
-        sharpness::Sharpness { model: &model, pool: &pool, repeats: a.repeats, records: a.records.clone() }.run(part, &drawn)?;
+        sharpness::Sharpness { model: &model, pool: &pool, repeats: a.repeats, records: a.records.clone() }
+            .run(part, &drawn)?;
     }
     if !wanted("flatness") {
         return Ok(());

@@ -131,7 +131,10 @@ impl Sharpness<'_> {
     ) -> Result<(), CurvatureError> {
         let kept = |line: &Vec<String>| -> (u64, Kept) {
             let (value, standard_error) = (number(&line[3]), number(&line[4]));
-            (number(&line[1]) as u64, (line[2].clone(), Estimate { value, standard_error, samples: 1 }, number(&line[5])))
+            (
+                number(&line[1]) as u64,
+                (line[2].clone(), Estimate { value, standard_error, samples: 1 }, number(&line[5])),
+            )
         };
         let mut all: Vec<(u64, Kept)> = self.recorded(part).iter().map(kept).collect();
         for repeat in 1..=self.repeats {
