@@ -2,7 +2,10 @@
 //! and draws of their own; the truth is that of every label of every example of a pool.
 //!
 //!     cargo bench --bench coverage -- [--model DIR --pool EXAMPLES.jsonl] [--repeats 200] [--count 256] [--draws 2]
-//!                                [--only flatness|sharpness]
+//!                                [--only flatness|noise|update|preconditioned|diagonal]
+//!                                [--records FILE]
+//!
+//! It tells how far it is on stderr; a part takes minutes, and with records goes on where it was ended.
 
 mod sharpness;
 
@@ -36,14 +39,21 @@ struct Arguments {
     /// Draws of signs an example
     #[arg(long, default_value_t = 2)]
     draws: usize,
-    /// One of the two parts
-    #[arg(long, value_parser = ["flatness", "sharpness"])]
+    /// One of its parts; default: all
+    #[arg(long, value_parser = parts())]
     only: Option<String>,
+    /// Where repeats are kept, so that those that are there are not run again; of one set of options only
+    #[arg(long)]
+    records: Option<PathBuf>,
     #[arg(long, env = "LOWLAND_ADAPTER", default_value = "best")]
     adapter: String,
     /// Given by cargo.
     #[arg(long, hide = true)]
     bench: bool,
+}
+
+fn parts() -> Vec<&'static str> {
+    std::iter::once("flatness").chain(sharpness::PARTS).collect()
 }
 
 /// Each measure with its bias, where it is a least of estimates.
@@ -62,7 +72,9 @@ fn measures(f: &Flatness) -> Vec<(&'static str, Estimate, f64)> {
 /// What the repeats say of one measure.
 #[derive(Clone, Default)]
 struct Tally {
+    repeats: f64,
     covered: u64,
+    truth: f64,
     off: f64,
     squares: f64,
     stated: f64,
@@ -72,19 +84,29 @@ struct Tally {
 impl Tally {
     fn add(&mut self, estimate: Estimate, bias: f64, truth: f64) {
         let off = estimate.value - truth;
+        self.repeats += 1.0;
         self.covered += u64::from(off.abs() <= 1.96 * estimate.standard_error);
+        self.truth += truth;
         self.off += off;
         self.squares += off * off;
         self.stated += estimate.standard_error;
         self.bias += bias;
     }
 
-    fn row(&self, repeats: f64, truth: f64) -> String {
-        let off = self.off / repeats;
-        let deviation = (self.squares / repeats - off * off).max(0.0).sqrt();
-        let (stated, bias) = (self.stated / repeats, self.bias / repeats);
-        format!("{:>8} {truth:>11.5} {deviation:>11.5} {stated:>11.5} {off:>11.5} {bias:>11.5}", self.covered)
+    /// Under [`HEAD`]; the truth is the mean one where repeats have their own.
+    fn row(&self) -> String {
+        let mean = |sum: f64| sum / self.repeats;
+        let (truth, off, stated, bias) = (mean(self.truth), mean(self.off), mean(self.stated), mean(self.bias));
+        let deviation = (mean(self.squares) - off * off).max(0.0).sqrt();
+        let (covered, repeats) = (self.covered, self.repeats);
+        format!("{covered:>8} {repeats:>4} {truth:>11.5} {deviation:>11.5} {stated:>11.5} {off:>11.5} {bias:>11.5}")
     }
+}
+
+/// What [`Tally::row`] has, behind 26 columns for the name.
+fn head() -> String {
+    let names = ["truth", "deviation", "stated", "mean off", "bias"].map(|name| format!(" {name:>11}")).concat();
+    format!("{:26} {:>8} {:>4}{names}", "measure", "covered", "of")
 }
 
 fn main() -> Result<(), Error> {
@@ -110,10 +132,13 @@ fn main() -> Result<(), Error> {
         (0..a.count).map(one).collect()
     };
     println!("{} repeats of {} examples from {}, {} draws each", a.repeats, a.count, pool.len(), a.draws);
-    if a.only.as_deref() != Some("flatness") {
-        sharpness::Sharpness { model: &model, pool: &pool, repeats: a.repeats }.run(&drawn)?;
+    let wanted = |part: &str| a.only.as_deref().is_none_or(|only| only == part);
+    println!("\n{}", head());
+    for part in sharpness::PARTS.into_iter().filter(|part| wanted(part)) {
+        sharpness::Sharpness { model: &model, pool: &pool, repeats: a.repeats, records: a.records.clone() }
+            .run(part, &drawn)?;
     }
-    if a.only.as_deref() == Some("sharpness") {
+    if !wanted("flatness") {
         return Ok(());
     }
     for target in [Target::Population, Target::TheseExamples] {
@@ -128,12 +153,9 @@ fn main() -> Result<(), Error> {
                 tally.add(*estimate, *bias, truth.value);
             }
         }
-        println!(
-            "\n{target:?}\n{:20} {:>8} {:>11} {:>11} {:>11} {:>11} {:>11}",
-            "measure", "covered", "truth", "deviation", "stated", "mean off", "bias"
-        );
-        for (tally, (name, truth, _)) in tallies.iter().zip(&truth) {
-            println!("{name:20} {}", tally.row(a.repeats as f64, truth.value));
+        println!("{target:?}");
+        for (tally, (name, ..)) in tallies.iter().zip(&truth) {
+            println!("{name:26} {}", tally.row());
         }
     }
     Ok(())
