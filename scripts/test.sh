@@ -106,6 +106,11 @@ if [ "$(uname -s)" = Linux ]; then
         WGPU_BACKEND=gl LOWLAND_ADAPTER=best cargo test --release --locked --test kernels kernels::
     fi
 
+    # 77: skipped, and the script has said why.
+    if begin "a sweep through Slurm"; then
+        sh scripts/slurm_sweep.sh || [ $? = 77 ]
+    fi
+
     say "the demo"
     target/release/lowland demo --output "$work/demo"
     test -s "$work/demo/report.html"
