@@ -31,22 +31,24 @@ wait $process || code=$?
 steps=$(grep -o '"step":[0-9]*' "$work/run/metrics.jsonl" | tail -n 1 | cut -d: -f2)
 measured=$(grep -c fisher_trace "$work/run/metrics.jsonl" || true)
 awk -v seconds="$seconds" -v steps="$steps" -v measured="$measured" -v code=$code '
-    $1 > seconds / 6 {
-        early = $1 < seconds / 3; late = $1 > seconds * 5 / 6
-        for (i = 2; i <= 6; i++) {
-            if (early && $i > first[i]) first[i] = $i
-            if (late && $i > last[i]) last[i] = $i
-        }
+    {
+        sixth = int(6 * $1 / (seconds + 1)) + 1
+        for (i = 2; i <= 6; i++) if ($i > most[i, sixth]) most[i, sixth] = $i
+        if ($2 < least[sixth] || !least[sixth]) least[sixth] = $2
     }
     END {
-        printf "%d s, %d steps, %d measurements, exit %d\n", seconds, steps, measured, code
+        printf "%d s, %d steps, %d measurements, exit %d; the least MiB and the most of each in every sixth:\n", \
+            seconds, steps, measured, code
+        for (k = 1; k <= 6; k++) printf "%9.1f", least[k] / 1024
+        print "  MiB, least"
         split("x MiB files checkpoints mappings handles", name, " ")
         for (i = 2; i <= 6; i++) {
-            unit = i == 2 ? 1024 : 1
-            printf "%s: at most %.1f in the second sixth, %.1f in the last\n", name[i], first[i] / unit, last[i] / unit
-            # Two per cent of memory, mappings and handles; one file that is being written.
-            room = i == 3 || i == 4 ? 1 : 0.02 * first[i] + 2
-            if (last[i] > first[i] + room) { print "it grew"; bad = 1 }
+            for (k = 1; k <= 6; k++) printf "%9.1f", most[i, k] / (i == 2 ? 1024 : 1)
+            # Three per cent of memory, mappings and handles; one file that is being written.
+            room = i == 3 || i == 4 ? 1 : 0.03 * most[i, 2] + 2
+            grew = most[i, 6] > most[i, 2] + room
+            print "  " name[i] (grew ? ": it grew" : "")
+            bad = bad || grew
         }
         exit bad || code != 75 || measured < 2
     }' "$work/seen.txt"

@@ -257,7 +257,8 @@ impl Hypothesis {
             (_, _, Some(_)) => return Err(("between", "belongs to `test = \"difference\"`".into())),
             _ => {}
         }
-        if !self.test.is_within() && !(self.given.is_empty() && self.within.is_empty()) {
+        let alone = self.given.is_empty() && self.within.is_empty();
+        if !(alone || self.test.is_within()) {
             let key = if self.given.is_empty() { "within" } else { "given" };
             return Err((key, "belongs to `test = \"slope\"` and \"partial\"".into()));
         }

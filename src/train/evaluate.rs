@@ -60,6 +60,9 @@ pub struct Evaluator {
     pass: ForwardPass,
 }
 
+/// Sums over the positions of each sentence, and how many those are.
+pub type SumsAndPositions = (Vec<f64>, Vec<usize>);
+
 /// What models are asked, made once.
 struct Asked {
     /// A sentence for each position asked about, or one with all next words.
@@ -135,7 +138,7 @@ impl Evaluator {
     ///
     /// # Errors
     /// What the adapter says.
-    pub fn excesses(&self) -> Result<Option<(Vec<f64>, Vec<usize>)>, GpuError> {
+    pub fn excesses(&self) -> Result<Option<SumsAndPositions>, GpuError> {
         let Asked { sentences, known, positions, .. } = self.asked.as_ref();
         if known.is_err() {
             return Ok(None);

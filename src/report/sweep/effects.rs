@@ -213,6 +213,9 @@ fn exploratory(table: &Table, rows: &Rows) -> Vec<Asked> {
     asked
 }
 
+/// Outcome, measure and covariates of a model.
+type Numbers = (f64, f64, Vec<f64>);
+
 /// The models of a sweep as records.
 struct Rows {
     records: Vec<Record>,
@@ -259,8 +262,7 @@ impl Rows {
             let given: Option<Vec<f64>> = h.given.iter().map(|key| Some(above_zero(record, key)?.ln())).collect();
             Some((outcome(record, h)?, above_zero(record, measure)?.log2(), given?))
         });
-        let column =
-            |of: &dyn Fn(&(f64, f64, Vec<f64>)) -> f64| models.iter().map(|(_, m)| of(m)).collect::<Vec<f64>>();
+        let column = |of: &dyn Fn(&Numbers) -> f64| models.iter().map(|(_, m)| of(m)).collect::<Vec<f64>>();
         let strata = numbered(models.iter().map(|(i, _)| stratum(&self.records[*i], &h.within)));
         let runs = numbered(models.iter().map(|(i, _)| self.runs[*i].clone()));
         let ranked = |values: Vec<f64>| match h.test {
