@@ -72,7 +72,7 @@ fn register(arguments: &SweepRegister) -> Result<(), Failure> {
             "registered": found.is_some(),
             "runs": plan.runs.len(),
             "seeds": found.as_ref().map(|found| found.plan.seeds.list()),
-            "tests": tests.iter().map(|(test, primary)| json!({ "primary": primary, "test": test })).collect::<Vec<_>>(),
+            "tests": tests.iter().map(|(test, primary)| json!({"primary": primary, "test": test})).collect::<Vec<_>>(),
         }))?);
     }
     let mut out = format!("{}: sweep_hash = \"{hash}\"", plan.name);

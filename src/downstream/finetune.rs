@@ -5,7 +5,8 @@
 //! paper's released code); that token of every sentence takes the place of the masked position, nothing is masked.
 //! AdamW with a linear warm-up over [`FineTuning::warmup_steps`] steps and a linear decay to 0; dropout is the model's.
 //! Seeds differ in the classifier's initial weights, the order of sentences and dropout. The parameters kept are those
-//! of the epoch with the best validation accuracy ([`Fit`]). What the encoder forgot meanwhile is asked with [`Memory`].
+//! of the epoch with the best validation accuracy ([`Fit`]). What the encoder forgot meanwhile is asked with
+//! [`Memory`].
 
 use super::data::{Part, TaskData};
 use super::epochs::{Epochs, Learner};
@@ -89,8 +90,8 @@ pub fn finetune(
     finetune_sentences(device, model, &data.fed(tokens, model.encoder.config.reach()), options, seeds, None)
 }
 
-/// [`finetune`] over sentences as the model is fed with them. What is asked with `memory` of each tuned encoder is in its
-/// fit.
+/// [`finetune`] over sentences as the model is fed with them. What is asked with `memory` of each tuned encoder is in
+/// its fit.
 ///
 /// # Errors
 /// As [`finetune`].

@@ -2,8 +2,8 @@
 //! was, less that of the model before, on the same held-out sentences.
 //!
 //! Both excesses are KL(p(. | the other words) || model) against exact conditionals, so that their difference has
-//! neither a label's noise nor, but for the choice of sentences, an error. A tied head goes with the table of words that
-//! was tuned.
+//! neither a label's noise nor, but for the choice of sentences, an error. A tied head goes with the table of words
+//! that was tuned.
 
 use super::outcome::DownstreamError;
 use crate::config::EvaluateSection;

@@ -1,8 +1,8 @@
 //! Averages over label sets and their sizes: how much of an outcome is the luck of which sentences were labelled.
 //!
-//! A task's training part holds K label sets one after another, each of as many sentences as the largest size; a smaller
-//! size is the head of a set. Sets are the same for all models, and so are the validation and the test part, so that
-//! models differ by less than a single outcome's error says. The mean over sizes is the area under the curve.
+//! A task's training part holds K label sets one after another, each of as many sentences as the largest size; a
+//! smaller size is the head of a set. Sets are the same for all models, and so are the validation and the test part, so
+//! that models differ by less than a single outcome's error says. The mean over sizes is the area under the curve.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

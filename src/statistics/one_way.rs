@@ -1,5 +1,5 @@
-//! One-way random effects: values in groups, as the fits of several label sets (Searle, Casella, McCulloch 1992, chapter
-//! 3, balanced data).
+//! One-way random effects: values in groups, as the fits of several label sets (Searle, Casella, McCulloch 1992,
+//! chapter 3, balanced data).
 //!
 //! With K groups of S values, MSB = S Σ (ȳ_k - ȳ)² / (K - 1) and MSW = Σ (y_ks - ȳ_k)² / (K (S - 1)), the variance
 //! within groups is MSW, that between them (MSB - MSW) / S, and the squared error of the mean MSB / (K S).

@@ -24,7 +24,7 @@ use crate::train::Evaluation;
 pub struct Matched {
     /// In nats, on the sentences of [examine].
     pub excess: Vec<f64>,
-    /// Largest ratio of the excess losses of the two checkpoints around a level; a run with a wider bracket is left out.
+    /// Largest ratio of the excess losses of the checkpoints around a level; a run with a wider bracket is left out.
     #[serde(default = "default_widest")]
     pub widest: f64,
 }
@@ -141,7 +141,8 @@ impl SweepPlan {
                 none.push((
                     *level,
                     format!(
-                        "the checkpoints around {level} nats, steps {} and {}, are {:.2} times apart, more than {widest}",
+                        "the checkpoints around {level} nats, steps {} and {}, are {:.2} times apart, more than \
+                         {widest}",
                         steps[0],
                         steps[1],
                         first / second

@@ -1,4 +1,4 @@
-//! What an adapter has to do with outcomes in nats: probes taught posteriors, and what fine-tuning makes a model forget.
+//! What an adapter has to do with outcomes in nats: probes taught posteriors, and what tuning makes a model forget.
 
 use crate::common::adapter::gpu;
 use crate::downstream::{hmm, random_model};

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use lowland::sweep::{SweepPlan, plan};
 
-const BASE: &str = "[language]\nkind = \"hmm\"\nhmm = { states = 3, vocabulary = 5, seed = 1 }\nmax_length = 6\n[model]\n\
-                    hidden_size = 16\nnum_hidden_layers = 1\nnum_attention_heads = 2\nintermediate_size = 32\n";
+const BASE: &str = "[language]\nkind = \"hmm\"\nhmm = { states = 3, vocabulary = 5, seed = 1 }\nmax_length = 6\n\
+                    [model]\nhidden_size = 16\nnum_hidden_layers = 1\nnum_attention_heads = 2\n\
+                    intermediate_size = 32\n";
 const SWEEP: &str = "base = \"base.toml\"\nplan = \"plan.toml\"\n[grid]\n\"train.optimizer.lr\" = [1e-3, 2e-3]\n\
                      seed = { from = 101, count = 3 }\n[[examine.probe]]\ntask = \"task-3\"\nmethod = \"ridge\"\n\
                      labels = \"drawn\"\n";

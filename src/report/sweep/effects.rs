@@ -1,5 +1,5 @@
-//! Effects of measures on outcomes within strata, given the excess loss, and differences of labels paired by seed: those
-//! that a plan names, and of every sweep those of all outcomes and measures.
+//! Effects of measures on outcomes within strata, given the excess loss, and differences of labels paired by seed:
+//! those that a plan names, and of every sweep those of all outcomes and measures.
 //!
 //! Measures and covariates are logarithms to base 2 and e, so that a slope is that of a doubling. Where a sweep's table
 //! carries a plan from which nothing differs, its tests are *registered*; all else is *exploratory*, with the reason.
