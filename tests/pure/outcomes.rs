@@ -114,7 +114,9 @@ fn an_excess_is_that_of_enumeration() {
     let drawn = taught(Teaching::Drawn);
     let (_, fit, _) = ridge_path(&table(&drawn), drawn.targets(), 2, &[1e-2, 1e-3, 1e-4]).unwrap();
     let excess = fit.excess().unwrap();
-    assert!(excess > 0.0 && excess < 0.5 * information, "{excess}");
+    // Without a ridge 26 free parameters cost 26 / 2n nats, and features that tell nothing the information.
+    let likeliest = 26.0 / (2.0 * 600.0);
+    assert!(excess > 0.0 && excess < information.min(likeliest), "{excess} of {information}");
     let certain = drawn.train.posteriors.iter().map(|p| u32::from(p[1] > p[0])).collect::<Vec<u32>>();
     let mut targets = drawn.targets();
     targets.labels[0] = &certain;
