@@ -1,6 +1,7 @@
 //! Where examples come from, for every command that looks at a model: a run config's language, or a file of JSON lines.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::arguments::ModelAndExamples;
 use super::failure::Failure;
@@ -9,7 +10,7 @@ use crate::config::{self, Positions};
 use crate::curvature::{Examples, Numbered};
 use crate::gpu::AdapterChoice;
 use crate::interrupt::{self, Interrupted};
-use crate::model::{self, Loaded, read_examples};
+use crate::model::{self, Loaded, TokenIds, read_examples};
 use crate::ops::batch::Sentence;
 use crate::ops::{Device, KernelChoice};
 use crate::train::{Corpus, HeldOut, held_out_seed};
@@ -90,6 +91,14 @@ impl Source {
         let usual = u64::from(resolved.config.evaluate.sentences).min(there.unwrap_or(u64::MAX));
         let positions = resolved.config.evaluate.positions;
         Ok(Source::Language { held_out: HeldOut { corpus, seed }, count: arguments.count, usual, positions })
+    }
+
+    /// The tokens of a language's words.
+    pub fn tokens(&self) -> Option<Arc<TokenIds>> {
+        match self {
+            Source::File(_) => None,
+            Source::Language { held_out, .. } => Some(held_out.corpus.tokens.clone()),
+        }
     }
 
     /// Whether the examples stand for something larger, so that their choice has an error.

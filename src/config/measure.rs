@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::Per;
-use crate::ops::LossDraw;
+use crate::ops::{GroupDraw, LossDraw};
 
 /// Curvature of the mean loss along the way, on held-out sentences that are the same at every measurement.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -16,7 +16,7 @@ pub struct MeasureSection {
     /// Write the ratios Tr Σ / Tr F and Tr H / Tr F (1 where the model is the language, by Bartlett's identities), for
     /// what is measured of `noise` and `hessian_trace`.
     pub bartlett: bool,
-    /// Trace of the Fisher matrix F (equal to Gauss-Newton's): { estimator, sentences, draws }.
+    /// Trace of the Fisher matrix F (equal to Gauss-Newton's): { estimator, sentences, draws, label_groups }.
     pub trace: TraceSection,
     /// Eigenvalues of the Hessian H of largest absolute value: { count, sentences, tolerance, products }. Left out:
     /// none.
@@ -82,11 +82,15 @@ pub struct TraceSection {
     pub sentences: u32,
     /// Draws per sentence; with 2 or more the standard error has its two parts (draws and sentences).
     pub draws: u32,
+    /// Also the trace in two parts, by this number of groups of words: of the noise in which group a label is in, and
+    /// of that in which word of its group it is. Left out: the groups of `objective.labels` where that is { mix }.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label_groups: Option<u32>,
 }
 
 impl Default for TraceSection {
     fn default() -> Self {
-        TraceSection { estimator: LossDraw::Signs, sentences: 4096, draws: 1 }
+        TraceSection { estimator: LossDraw::Signs, sentences: 4096, draws: 1, label_groups: None }
     }
 }
 
@@ -216,6 +220,9 @@ impl Default for VolumeSection {
     }
 }
 
+/// The most groups of words, beside the one of tokens that are no words.
+pub(crate) const MOST_LABEL_GROUPS: u32 = GroupDraw::MOST - 1;
+
 /// The most sentences: all stay in the host's memory.
 const MOST: u32 = 1 << 20;
 
@@ -229,6 +236,9 @@ impl MeasureSection {
         // A standard error needs two of a kind, the jackknife of the noise three.
         within("trace.sentences", self.trace.sentences, 2, MOST)?;
         within("trace.draws", self.trace.draws, 1, 64)?;
+        if let Some(groups) = self.trace.label_groups {
+            within("trace.label_groups", groups, 2, MOST_LABEL_GROUPS)?;
+        }
         if let Some(top) = &self.top {
             within("top.count", top.count, 1, 64)?;
             within("top.sentences", top.sentences, 2, MOST)?;

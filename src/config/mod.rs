@@ -31,6 +31,7 @@ pub use identity::Names;
 pub use language::{LanguageKind, LanguageSection};
 pub(crate) use load::not_finite;
 pub use load::{ConfigError, Origin, Resolved, load};
+pub(crate) use measure::MOST_LABEL_GROUPS;
 pub use measure::{
     FlatnessSection, HessianTraceSection, MeasureSection, NoiseSection, NoiseUnit, PerturbSection, TopSection,
     TraceSection, VolumeSection,

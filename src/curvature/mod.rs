@@ -66,6 +66,6 @@ pub use spectrum::{
 };
 pub use trace::{
     Balanced, Conventions, ConventionsOptions, Design, Designed, DesignedTrace, Drawing, DrawnTrace, HutchPlusPlus,
-    Hutchinson, Norms, ProductTrace, Stopping, Trace, XTrace, XTraceReplicates, designed_trace, hutch_plus_plus,
-    hutchinson, hutchinson_by_products, xtrace, xtrace_replicates,
+    Hutchinson, LabelSplit, LabelSplitOptions, Norms, ProductTrace, Stopping, Trace, WordGroups, XTrace,
+    XTraceReplicates, designed_trace, hutch_plus_plus, hutchinson, hutchinson_by_products, xtrace, xtrace_replicates,
 };

@@ -128,6 +128,22 @@ pub enum Refusal {
     /// No draw at all.
     #[error("a trace needs at least one draw an example")]
     NoDraws,
+    /// A partition of the words into too few or too many groups.
+    #[error("{count} groups of words: a trace in two parts needs 2 to {most} of them")]
+    Groups {
+        /// Groups that were given.
+        count: u32,
+        /// The most.
+        most: u32,
+    },
+    /// Groups of another vocabulary.
+    #[error("groups of {has} words for a model of {wanted}")]
+    GroupsOfOthers {
+        /// Words with a group.
+        has: usize,
+        /// Words of the model.
+        wanted: usize,
+    },
     /// A design too small to tell its error.
     #[error("a design needs drawn labels or signs, at least 2 draws a sentence, 2 sentences and a pilot of 16")]
     SmallDesign,

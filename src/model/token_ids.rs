@@ -170,6 +170,17 @@ impl TokenIds {
         label
     }
 
+    /// The group of each of the model's tokens, by so many groups: that of word number v is v modulo the groups, of the
+    /// sentence's end behind the last word likewise. All other tokens are in one more group, the last; a language
+    /// predicts none of them.
+    pub fn groups(&self, groups: u32) -> Vec<u32> {
+        let mut of = vec![groups; self.size()];
+        for (v, id) in self.words.iter().copied().chain(self.frame.map(|[_, eos]| eos)).enumerate() {
+            of[id as usize] = v as u32 % groups;
+        }
+        of
+    }
+
     /// Every id that a sentence may hold.
     pub(super) fn fed(&self) -> std::collections::HashSet<u32> {
         self.words.iter().copied().chain(self.frame.into_iter().flatten()).chain(self.mask).collect()

@@ -39,6 +39,7 @@ pub(crate) mod excess;
 pub(crate) mod gather;
 pub(crate) mod ghost_gram;
 pub(crate) mod ghost_norm;
+mod group_draw;
 mod ir;
 pub(crate) mod late_sums;
 pub(crate) mod layer_norm;
@@ -72,6 +73,7 @@ pub use device::{Device, DeviceError};
 pub use embedding::Table;
 pub use ghost_gram::GramKind;
 pub(crate) use ghost_norm::{GhostLoops, instantiates};
+pub use group_draw::GroupPart;
 pub use layer_norm::Affine;
 pub use linear::{Epilogue, Layout};
 pub use lowering::{Lowering, Scratch};
@@ -134,6 +136,7 @@ macro_rules! every_operation {
             gather::Gather,
             ghost_gram::GhostGram,
             ghost_norm::GhostNorm,
+            group_draw::GroupDraw,
             layer_norm::LayerNorm,
             linear::Linear,
             loss_draw::LossDraw,

@@ -25,6 +25,7 @@ pub(crate) mod embedding;
 pub(crate) mod gather;
 mod ghost_gram;
 pub(crate) mod ghost_norm;
+pub(crate) mod group_draw;
 pub mod jet;
 pub(crate) mod layer_norm;
 pub(crate) mod linear;

@@ -26,6 +26,19 @@ pub fn ascended(theta: &[f64], g: &[f64], rho: f64) -> Vec<f64> {
     theta.iter().zip(g).map(|(x, g)| if norm > 0.0 { x + rho * g / norm } else { *x }).collect()
 }
 
+/// θ + ε with ε_b = rho |θ_b|² g_b / √(Σ_b |θ_b|² |g_b|²) (Kwon et al. 2021, eq. 7 with T = diag |θ_b|), `blocks` being
+/// the number of each number's block; θ for a gradient of zeros.
+pub fn ascended_by_blocks(theta: &[f64], g: &[f64], blocks: &[usize], rho: f64) -> Vec<f64> {
+    let mut squares = vec![[0.0; 2]; blocks.iter().max().map_or(0, |most| most + 1)];
+    for ((x, g), b) in theta.iter().zip(g).zip(blocks) {
+        squares[*b][0] += x * x;
+        squares[*b][1] += g * g;
+    }
+    let whole = squares.iter().map(|[x, g]| x * g).sum::<f64>().sqrt();
+    let one = |((x, g), b): ((&f64, &f64), &usize)| x + rho * squares[*b][0] * g / whole;
+    theta.iter().zip(g).zip(blocks).map(|of| if whole > 0.0 { one(of) } else { *of.0.0 }).collect()
+}
+
 /// Σ β^(t−i) θᵢ / Σ β^(t−i) over the parameters of steps i = 1..t.
 pub fn averaged(thetas: &[Vec<f64>], beta: f64) -> Vec<f64> {
     let weight = |i: usize| beta.powf((thetas.len() - 1 - i) as f64);

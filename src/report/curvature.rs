@@ -41,6 +41,8 @@ fn figure(title: &str, unit: &str, lines: Vec<Option<Line>>, level: Option<(Stri
 pub fn figures(run: &Run) -> String {
     let traces = vec![
         line(run, "Fisher, Tr F", |m| Some((m.fisher_trace, Some(m.fisher_trace_standard_error)))),
+        line(run, "between groups of words", |m| Some((m.trace_between?, m.trace_between_standard_error))),
+        line(run, "within groups", |m| Some((m.trace_within?, m.trace_within_standard_error))),
         line(run, "Hessian, Tr H", |m| Some((m.hessian_trace?, m.hessian_trace_standard_error))),
     ];
     let top = vec![line(run, "Hessian", |m| Some((m.largest_eigenvalue?, m.largest_eigenvalue_standard_error)))];

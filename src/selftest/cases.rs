@@ -4,13 +4,15 @@ use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 
 use super::graphs::{
-    LAYER_NORM, attention, cached, decoder, draws, dropped, embedded, feed_forward, gated, grouped, lstm, norm, placed,
-    product, tied_head, turned, whole_sentences,
+    LAYER_NORM, attention, cached, decoder, draws, dropped, embedded, feed_forward, gated, grouped, grouped_draws,
+    lstm, norm, placed, product, tied_head, turned, whole_sentences,
 };
 use super::updates::updates;
 use super::{Case, Pass, TABLES, Work};
 use crate::graph::{Graph, TensorId};
-use crate::ops::{Activation, Affine, Attention, Labels, LayerNorm, LossDraw, RepeatHeads, Rotary};
+use crate::ops::{
+    Activation, Affine, Attention, GroupDraw, GroupPart, Labels, LayerNorm, LossDraw, RepeatHeads, Rotary,
+};
 
 /// What numbers a given tensor holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +34,8 @@ pub(super) enum Given {
     LossWeight,
     /// A weight of each masked position, in the first of four columns.
     LossWeights,
+    /// Numbers of groups, 0 to 2.
+    Groups,
 }
 
 /// A case's graph under construction, and what its parameters hold where that is not [`Given::Normal`].
@@ -166,6 +170,10 @@ pub(super) fn representative(rows: u32) -> Vec<Case> {
     });
     for kind in [LossDraw::Label, LossDraw::Signs, LossDraw::Exact] {
         all.push(timed(&["loss_draw"], &[Pass::Forward], &logits, Box::new(move |g| draws(g, V, kind))));
+    }
+    for draw in group_draws() {
+        let graph = Box::new(move |g: &mut Draft| grouped_draws(g, V, draw));
+        all.push(timed(&["group_draw"], &[Pass::Forward], &logits, graph));
     }
     all
 }
@@ -392,5 +400,19 @@ fn operations() -> Vec<Case> {
             all.push(made);
         }
     }
+    for draw in group_draws() {
+        for vocabulary in [4, 11, 130] {
+            let title = format!("draws of a part at {vocabulary} logits, {draw:?}");
+            let mut made = case(&title, 6e-6, 3, 9, move |g| grouped_draws(g, vocabulary, draw));
+            (made.vocabulary, made.pass) = (vocabulary, Pass::Forward);
+            all.push(made);
+        }
+    }
     all
+}
+
+/// Both parts, drawn and enumerated.
+fn group_draws() -> impl Iterator<Item = GroupDraw> {
+    let of = |part| [false, true].map(|exact| GroupDraw { part, exact, groups: 3 });
+    [GroupPart::Between, GroupPart::Within].into_iter().flat_map(of)
 }

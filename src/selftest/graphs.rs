@@ -2,11 +2,11 @@
 
 use super::TABLES;
 use super::cases::{Draft, Given};
-use crate::graph::{Emit, LstmWeights, TensorId};
+use crate::graph::{Count, Emit, LstmWeights, TensorId};
 use crate::ops::counts::{MASKED, ROWS};
 use crate::ops::{
-    Activation, Affine, Attention, CachedAttention, Labels, LayerNorm, LossDraw, PlaceHeads, RepeatHeads, Rotary, Rule,
-    call, concat,
+    Activation, Affine, Attention, CachedAttention, GroupDraw, Labels, LayerNorm, LossDraw, PlaceHeads, RepeatHeads,
+    Rotary, Rule, call, concat,
 };
 
 /// W x + b
@@ -178,6 +178,15 @@ pub(super) fn draws(g: &mut Draft, vocabulary: u32, kind: LossDraw) -> TensorId 
     let logits = g.graph.input("logits", MASKED, vocabulary);
     let loss = g.cross_entropy(logits, Labels::Hard);
     g.push(call(kind, Rule::Forward, &[logits, loss]), "draw")[0]
+}
+
+/// The same of one part, by three groups of words.
+pub(super) fn grouped_draws(g: &mut Draft, vocabulary: u32, draw: GroupDraw) -> TensorId {
+    let logits = g.graph.input("logits", MASKED, vocabulary);
+    let loss = g.cross_entropy(logits, Labels::Hard);
+    let groups = g.graph.input("groups", Count::Fixed(1), vocabulary);
+    g.given.insert(groups, Given::Groups);
+    g.push(call(draw, Rule::Forward, &[logits, loss, groups]), "draw")[0]
 }
 
 /// x + W₂ f(W₁ x + b₁) + b₂, as in a layer.

@@ -204,6 +204,7 @@ fn numbers(cols: usize, rows: usize, layers: usize, given: Given, id: TensorId) 
             Given::LossWeight | Given::LossWeights if !i.is_multiple_of(4) => 0.0,
             Given::LossWeight => 0.25,
             Given::LossWeights => z,
+            Given::Groups => (i % 3) as f64,
         }
     };
     (0..layers * rows * cols).map(one).collect()

@@ -2,6 +2,7 @@
 
 use super::{Case, Outcome};
 use crate::gpu::{Buffer, Dispatch, Gpu, GpuError, Program, Step};
+use crate::ops::block_ascent::Segment;
 use crate::ops::optimizer::{ChunkBuffers, average_weight};
 use crate::ops::{Optimizer, Treatment, UpdateRule, Variants};
 use crate::random::{Purpose, Stream};
@@ -13,6 +14,45 @@ const CHUNKS: [(u32, bool); 3] = [(4500, true), (70, false), (1, true)];
 /// Steps of each case, and the learning rate of each.
 const RATES: [f64; 3] = [1e-2, 2e-2, 5e-3];
 
+/// Segments of the chunks in an ascent by blocks, (chunk, vec4, whether each number is a block of its own): one block in
+/// two segments, one that goes on in another chunk, single numbers, one of a single vec4.
+const BLOCKS: [&[(usize, u32, bool)]; 5] = [
+    &[(0, 1000, false), (0, 2100, false)],
+    &[(0, 1400, false), (1, 13, false)],
+    &[(1, 31, true)],
+    &[(1, 26, false)],
+    &[(2, 1, false)],
+];
+
+/// The same as kernels have them.
+fn segments() -> Vec<Segment> {
+    let mut next = [0; CHUNKS.len()];
+    let mut all = Vec::new();
+    for (block, parts) in BLOCKS.iter().enumerate() {
+        for (chunk, size4, single) in parts.iter().copied() {
+            all.push(Segment { chunk, first4: next[chunk], size4, block: block as u32, single });
+            next[chunk] += size4;
+        }
+    }
+    assert!(next.into_iter().eq(CHUNKS.iter().map(|(size4, _)| *size4)), "segments fill the chunks");
+    all
+}
+
+/// The number of each number's block, as the twin has them.
+fn block_numbers() -> Vec<usize> {
+    let first = |chunk: usize| CHUNKS[..chunk].iter().map(|(size4, _)| 4 * *size4 as usize).sum::<usize>();
+    let size = first(CHUNKS.len());
+    let mut numbers = vec![0; size];
+    for segment in segments() {
+        let begin = first(segment.chunk) + 4 * segment.first4 as usize;
+        for place in begin..begin + 4 * segment.size4 as usize {
+            // Behind the others, so that none of them is met twice.
+            numbers[place] = if segment.single { BLOCKS.len() + place } else { segment.block as usize };
+        }
+    }
+    numbers
+}
+
 /// An update rule to try.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Update {
@@ -20,6 +60,8 @@ pub(super) struct Update {
     treatment: Treatment,
     /// Length of an ascent before each step, undone after its gradient (sharpness-aware minimisation).
     rho: Option<f32>,
+    /// Whether the ascent is scaled by [`BLOCKS`].
+    by_blocks: bool,
     /// Decay of an average of the parameters behind each step.
     average: Option<f64>,
     /// The step whose gradient is not finite: from it on nothing moves.
@@ -28,7 +70,8 @@ pub(super) struct Update {
 
 /// The cases, with their names.
 pub(super) fn updates() -> Vec<(String, Update)> {
-    let plain = |rule| Update { rule, treatment: Treatment::PLAIN, rho: None, average: None, broken: None };
+    let plain =
+        |rule| Update { rule, treatment: Treatment::PLAIN, rho: None, by_blocks: false, average: None, broken: None };
     let clipped = Treatment { clip: 2.0, scale: 1024.0 };
     let sgd = |momentum| UpdateRule::Sgd { momentum, decay: 0.01 };
     [
@@ -45,6 +88,11 @@ pub(super) fn updates() -> Vec<(String, Update)> {
             Update { average: Some(0.6), broken: Some(1), ..plain(sgd(0.9)) },
         ),
         ("SGD after an ascent", Update { rho: Some(0.05), ..plain(sgd(0.0)) }),
+        ("SGD after an ascent by blocks", Update { rho: Some(0.05), by_blocks: true, ..plain(sgd(0.0)) }),
+        (
+            "AdamW after an ascent by blocks, losses scaled",
+            Update { rho: Some(0.05), by_blocks: true, treatment: clipped, ..plain(UpdateRule::ADAMW) },
+        ),
     ]
     .map(|(name, update)| (format!("update: {name}"), update))
     .into()
@@ -81,24 +129,27 @@ impl Setting {
     }
 
     /// What is done once the gradient is there: up along it, where the case has an ascent, and the update.
-    fn dispatches(&self, update: &Update) -> [Vec<Dispatch>; 2] {
+    fn dispatches(&self, gpu: &Gpu, update: &Update) -> Result<[Vec<Dispatch>; 2], GpuError> {
         let (o, mut up, mut down) = (&self.optimizer, vec![], self.optimizer.measure_gradient());
         if let Some(rho) = update.rho {
             up = o.measure_gradient();
-            up.extend(o.ascend(rho, &self.saved));
+            match update.by_blocks {
+                true => up.extend(o.ascend_blocks(gpu, rho, &segments(), &self.saved)?),
+                false => up.extend(o.ascend(rho, &self.saved)),
+            }
             down.extend(o.descend(&self.saved));
         }
         down.extend(o.apply());
         if update.average.is_some() {
             down.extend(o.average(&self.averaged));
         }
-        [up, down]
+        Ok([up, down])
     }
 }
 
 /// All dispatches of a case.
 pub(super) fn dispatches(gpu: &Gpu, update: &Update) -> Result<Vec<Dispatch>, GpuError> {
-    Ok(Setting::new(gpu, update)?.dispatches(update).into_iter().flatten().collect())
+    Ok(Setting::new(gpu, update)?.dispatches(gpu, update)?.into_iter().flatten().collect())
 }
 
 /// Normal numbers in single precision.
@@ -129,7 +180,7 @@ fn read(gpu: &Gpu, chunks: &[Buffer]) -> Result<Vec<f64>, GpuError> {
 /// Takes the steps of a case on an adapter and by the twin.
 pub(super) fn run(gpu: &Gpu, variants: &Variants, case: &Case, update: &Update) -> Result<Outcome, GpuError> {
     let setting = Setting::new(gpu, update)?;
-    let [up, down] = setting.dispatches(update).map(|list| Program::new(gpu, list));
+    let [up, down] = setting.dispatches(gpu, update)?.map(|list| Program::new(gpu, list));
     let (up, down) = (up?, down?);
     let size: usize = CHUNKS.iter().map(|(size4, _)| 4 * *size4 as usize).sum();
     let wide = |values: &[f32]| values.iter().copied().map(f64::from).collect::<Vec<f64>>();
@@ -161,7 +212,10 @@ pub(super) fn run(gpu: &Gpu, variants: &Variants, case: &Case, update: &Update) 
             let along = normal(100 + taken as u64, size);
             write(gpu, &setting.gradients, &along);
             up.run(gpu, &step)?;
-            let want = twin::ascended(&state.theta, &wide(&along), f64::from(rho));
+            let want = match update.by_blocks {
+                true => twin::ascended_by_blocks(&state.theta, &wide(&along), &block_numbers(), f64::from(rho)),
+                false => twin::ascended(&state.theta, &wide(&along), f64::from(rho)),
+            };
             compare("theta, ascended", &read(gpu, &setting.theta)?, &want);
         }
         let mut gradient: Vec<f32> =

@@ -153,7 +153,8 @@ impl<'p> Examiner<'p> {
         Ok(match &subject.asked {
             Asked::Language(corpus) => Instruments::new(corpus, measure, subject.micro_batch)?,
             Asked::Examples(examples) => {
-                Instruments::of_examples(examples.clone(), measure, self.plan.examine.seed, subject.micro_batch)
+                let of = (examples.clone(), subject.model.encoder.classes());
+                Instruments::of_examples(of, measure, self.plan.examine.seed, subject.micro_batch)
             }
         })
     }

@@ -20,13 +20,15 @@ use super::measurement::{Measurement, Ratios, both, known};
 use super::observer::Observer;
 use super::run::RunError;
 use crate::config::{
-    ConfigError, FlatnessSection, HessianTraceSection, MeasureSection, NoiseSection, Positions, VolumeSection,
+    ConfigError, FlatnessSection, HessianTraceSection, LabelKind, MOST_LABEL_GROUPS, MeasureSection, NoiseSection,
+    Positions, VolumeSection,
 };
 use crate::curvature::{
     Bartlett, Chunks, Cluster, Conventions, ConventionsOptions, Cotangent, CurvatureError, Drawing, ExampleTraces,
-    Flatness, FlatnessOptions, FlatnessPass, FormPass, HessianTraces, LossNormaliser, Matrix, MeanGradient,
-    ModelOperator, MovedLosses, Noise, NormPass, Norms, Numbered, Operator, Prior, ProbeKind, ProductPass,
-    QuadratureOptions, ScaledOperator, Stopping, Subject, cluster_deviations, probes, quadrature, split_tokens,
+    Flatness, FlatnessOptions, FlatnessPass, FormPass, HessianTraces, LabelSplit, LabelSplitOptions, LossNormaliser,
+    Matrix, MeanGradient, ModelOperator, MovedLosses, Noise, NormPass, Norms, Numbered, Operator, Prior, ProbeKind,
+    ProductPass, QuadratureOptions, ScaledOperator, Stopping, Subject, WordGroups, cluster_deviations, probes,
+    quadrature, split_tokens,
 };
 use crate::interrupt::{self, Interrupted};
 use crate::model::{Law, Model, Per};
@@ -45,6 +47,8 @@ pub(super) const CHUNKS: Chunks = Chunks { batch: 256, probes: 8 };
 pub struct Instruments {
     settings: MeasureSection,
     sentences: Vec<Sentence>,
+    /// The groups of words by which the trace is split; none where it is not.
+    groups: Option<WordGroups>,
     /// Those of the noise on the weights, with their exact conditionals as labels where these are known.
     pub(super) exact: Vec<Sentence>,
     pub(super) seed: u64,
@@ -79,18 +83,32 @@ impl Instruments {
             }
         };
         let batch = batch.min(CHUNKS.batch);
-        Ok(Instruments { settings: settings.clone(), sentences, exact, seed, batch, warm: Mutex::default() })
+        let by_dial = match corpus.objective.labels {
+            LabelKind::Mix(mix) if mix.groups <= MOST_LABEL_GROUPS => Some(mix.groups),
+            _ => None,
+        };
+        let groups = settings.trace.label_groups.or(by_dial).map(|groups| corpus.tokens.groups(groups));
+        let (settings, warm) = (settings.clone(), Mutex::default());
+        Ok(Instruments { settings, sentences, groups: known_groups(groups), exact, seed, batch, warm })
     }
 
-    /// The same about examples, each section about as many of them as it asks for and there are. Labels may be several
-    /// in each; Σ is then that of their sums or of single ones, as `measure noise` has it, and its ratio to F of like
-    /// with like.
-    pub fn of_examples(examples: Vec<Sentence>, settings: &MeasureSection, seed: u64, batch: usize) -> Instruments {
+    /// The same about examples of a model with so many classes, each section about as many of them as it asks for and
+    /// there are. Labels may be several in each; Σ is then that of their sums or of single ones, as `measure noise` has
+    /// it, and its ratio to F of like with like.
+    pub fn of_examples(
+        (examples, classes): (Vec<Sentence>, u32),
+        settings: &MeasureSection,
+        seed: u64,
+        batch: usize,
+    ) -> Instruments {
         let batch = batch.min(CHUNKS.batch);
         let asked = settings.perturb.as_ref().map_or(0, |s| s.sentences as usize);
         let exact = examples[..examples.len().min(asked)].to_vec();
         let (seed, warm) = (measured_seed(seed), Mutex::default());
-        Instruments { settings: settings.clone(), sentences: examples, exact, seed, batch, warm }
+        // Of examples every token is a word.
+        let groups = settings.trace.label_groups.map(|groups| (0..classes).map(|id| id % groups).collect());
+        let (settings, groups) = (settings.clone(), known_groups(groups));
+        Instruments { settings, sentences: examples, groups, exact, seed, batch, warm }
     }
 
     /// How many sentences there are where `asked` are asked for.
@@ -225,6 +243,14 @@ impl Instruments {
         let mut drawing = Drawing::new(&subject, self.settings.trace.estimator, self.seed, settings.draws as usize)?;
         let trace = drawing.run(&subject, Target::Population, &Stopping::after(usize::MAX), &mut |_| check())?.trace;
         check()?;
+        if let Some(groups) = &self.groups {
+            let groups = groups.clone().of_model(model.encoder.classes() as usize);
+            let (seed, draws) = (self.seed, settings.draws as usize);
+            let what = LabelSplitOptions { kind: settings.estimator, seed, draws, target: Target::Population };
+            let split = LabelSplit::measure(&subject, &groups, &what, &mut |_| check())?;
+            (m.trace_between, m.trace_between_standard_error) = both(&split.between);
+            (m.trace_within, m.trace_within_standard_error) = both(&split.within);
+        }
         let predicted: usize = subject.masked().iter().sum();
         m.loss_normaliser = LossNormaliser::of(subject.examples(), predicted);
         m.tokens_per_example = (m.loss_normaliser == LossNormaliser::PredictedToken)
@@ -358,6 +384,11 @@ impl Instruments {
         }
         Ok(())
     }
+}
+
+/// Of a config's numbers, which were looked at before.
+fn known_groups(of_words: Option<Vec<u32>>) -> Option<WordGroups> {
+    of_words.and_then(|of| WordGroups::new(of).ok())
 }
 
 /// A measurement's error as a run's.

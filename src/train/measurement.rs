@@ -30,6 +30,19 @@ pub struct Measurement {
     /// Of the choice of sentences.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fisher_trace_standard_error_data: Option<f64>,
+    /// The part of `fisher_trace` that is of the noise in which group of words a label is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_between: Option<f64>,
+    /// Of draws and sentences together, as of the one below.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_between_standard_error: Option<f64>,
+    /// The part of the noise in which word of its group a label is; with draws of their own the two add to
+    /// `fisher_trace` within their errors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_within: Option<f64>,
+    /// As of the other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_within_standard_error: Option<f64>,
     /// Tr H.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hessian_trace: Option<f64>,
@@ -183,6 +196,8 @@ impl Measurement {
         let bartlett = self.bartlett.clone().unwrap_or_default();
         let all = [
             ("curvature/fisher_trace", Some(self.fisher_trace)),
+            ("curvature/trace_between", self.trace_between),
+            ("curvature/trace_within", self.trace_within),
             ("curvature/hessian_trace", self.hessian_trace),
             ("curvature/largest_eigenvalue", self.largest_eigenvalue),
             ("curvature/scale_free_trace", self.scale_free_trace),
@@ -206,10 +221,12 @@ impl Measurement {
             _ => String::new(),
         };
         format!(
-            "step {}: Fisher trace {:.3} ± {:.3}{}{}{}{}{}{}{} ({:.1} s)",
+            "step {}: Fisher trace {:.3} ± {:.3}{}{}{}{}{}{}{}{}{} ({:.1} s)",
             self.step,
             self.fisher_trace,
             self.fisher_trace_standard_error,
+            one("between groups", self.trace_between, self.trace_between_standard_error),
+            one("within", self.trace_within, self.trace_within_standard_error),
             one("Hessian trace", self.hessian_trace, self.hessian_trace_standard_error),
             one("largest eigenvalue", self.largest_eigenvalue, self.largest_eigenvalue_standard_error),
             one("noise trace", self.noise_trace, self.noise_trace_standard_error),

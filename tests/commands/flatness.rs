@@ -126,12 +126,52 @@ fn what_cannot_be_had_is_refused() {
     refused("gpt2-20", &["--into", "hidden=40"], "gpt2");
     refused("roberta-20", &["--into", "wide"], "hidden=128");
     refused("roberta-20", &["--estimator", "hutchinson"], "random-signs");
+    refused("roberta-20", &["--label-groups", "1"], "label-groups");
+    refused("roberta-20", &["--label-groups", "64"], "2..=63");
+}
+
+/// Both parts of a trained model's trace over its language, drawn and by every label, and those of `[measure]`.
+fn parts_of_a_population(f: &Folder) {
+    let split = |more: &[&str]| {
+        let all = [&["--count", "200", "--label-groups", "2"], more].concat();
+        flatness(f, &f.path("run/model"), &f.path("run.toml"), &all)
+    };
+    let (drawn, exact) = (split(&[]), split(&["--estimator", "exact-labels"]));
+    // The tokens that are no words are one group more.
+    assert_eq!(exact["label_groups"], 3);
+    let sum = number(&exact, "trace_between") + number(&exact, "trace_within");
+    assert!((sum / number(&exact, "trace") - 1.0).abs() < 1e-5, "{sum} of {}", exact["trace"]);
+    for part in ["trace_between", "trace_within"] {
+        let (value, error) = (number(&drawn, part), number(&drawn, &format!("{part}_standard_error")));
+        let z = (value - number(&exact, part)) / error;
+        assert!(error > 0.0 && z.abs() < 4.0, "{part}: {value} with {error}, z = {z}");
+        assert!(number(&exact, &format!("{part}_standard_error")) > 0.0, "sentences are drawn");
+    }
+}
+
+/// Of a file token v is in group v modulo N, as in `fixtures/make_label_split.py`.
+#[test]
+fn the_trace_in_two_parts_is_that_of_double_precision() {
+    let f = Folder::new(RUN);
+    let recorded: Value = serde_json::from_slice(&std::fs::read(fixture("label_split.json")).unwrap()).unwrap();
+    for name in ["bert-18", "gpt_neox-20"] {
+        let got = exact(&f, name, &["--label-groups", "3"]);
+        for (part, want) in ["trace_between", "trace_within"].iter().zip(recorded[name]["3"].as_array().unwrap()) {
+            same(&got[part], want, 0.0, &format!("{name} {part}"));
+            assert_eq!(got[format!("{part}_standard_error")], 0.0);
+        }
+        assert_eq!(got["label_groups"], 3);
+        let plain = exact(&f, name, &[]);
+        assert!(["trace_between", "trace_within", "label_groups"].iter().all(|part| plain[part].is_null()));
+        assert_eq!(plain["trace"], got["trace"]);
+    }
 }
 
 #[test]
 fn a_language_is_a_population() {
     let f = Folder::new(RUN);
     f.train(&["output=run"], 0);
+    parts_of_a_population(&f);
     let got = flatness(&f, &f.path("run/model"), &f.path("run.toml"), &["--count", "300", "--batch", "64"]);
     assert_eq!((&got["target"], number(&got, "count"), number(&got, "draws")), (&"population".into(), 300.0, 2.0));
     let exact = ["--count", "300", "--estimator", "exact-labels"];

@@ -14,9 +14,9 @@ use nalgebra::{DMatrix, SymmetricEigen};
 
 /// A model at a minimum of its loss.
 pub struct Case {
-    encoder: Encoder,
-    weights: Weights,
-    sentences: Vec<Sentence>,
+    pub encoder: Encoder,
+    pub weights: Weights,
+    pub sentences: Vec<Sentence>,
 }
 
 /// softmax of each masked position, by the kernels.
@@ -57,7 +57,7 @@ impl Case {
         Subject::new(&model, &self.sentences, &only, &Chunks { batch, probes: 8 }).unwrap()
     }
 
-    fn enlarged(&self, size: Size, method: Enlargement) -> Case {
+    pub fn enlarged(&self, size: Size, method: Enlargement) -> Case {
         let (encoder, weights) = enlarge(&self.encoder, &self.weights, size, method).unwrap();
         Case { encoder, weights, sentences: self.sentences.clone() }
     }
@@ -76,7 +76,13 @@ impl Case {
     }
 }
 
-fn quadratic(subject: &Subject, prior: Prior, (nbeta, gamma): (f64, f64), probes: usize, steps: usize) -> Quadratic {
+pub fn quadratic(
+    subject: &Subject,
+    prior: Prior,
+    (nbeta, gamma): (f64, f64),
+    probes: usize,
+    steps: usize,
+) -> Quadratic {
     let scales = prior.scales(subject).unwrap();
     let ggn = ModelOperator::new(subject, Matrix::Ggn);
     let what = QuadratureOptions { probes, steps, block: 8, ..Default::default() };
@@ -162,13 +168,16 @@ fn no_change_of_scale_moves_a_coefficient_by_blocks() {
         }
         assert!(apart > 0.02, "{name}: the isotropic ones move by {apart}");
         // Copies have the same spectrum beside zeros; probes are others.
-        let size = Size { hidden: Some(2 * case.encoder.config.hidden_size), ..Size::default() };
-        let copied = case.enlarged(size, Enlargement::Duplicate).subject(&gpu, &[]);
-        let [small, large] = [case.subject(&gpu, &[]), copied].map(|s| quadratic(&s, Prior::Block, at, 12, 40));
-        for (a, b) in [(small.lambda_q, large.lambda_q), (small.log_volume, large.log_volume)] {
-            let error = a.value.standard_error.hypot(b.value.standard_error).hypot(a.truncation.unwrap());
-            let z = (a.value.value - b.value.value) / error;
-            assert!(z.abs() < 4.0, "{name}: copies have {} for {}, z = {z}", b.value, a.value);
+        let small = quadratic(&case.subject(&gpu, &[]), Prior::Block, at, 12, 40);
+        for r in [2, 4] {
+            let size = Size { hidden: Some(r * case.encoder.config.hidden_size), ..Size::default() };
+            let copied = case.enlarged(size, Enlargement::Duplicate).subject(&gpu, &[]);
+            let large = quadratic(&copied, Prior::Block, at, 12, 40);
+            for (a, b) in [(small.lambda_q, large.lambda_q), (small.log_volume, large.log_volume)] {
+                let error = a.value.standard_error.hypot(b.value.standard_error).hypot(a.truncation.unwrap());
+                let z = (a.value.value - b.value.value) / error;
+                assert!(z.abs() < 4.0, "{name}: {r} copies have {} for {}, z = {z}", b.value, a.value);
+            }
         }
     }
 }

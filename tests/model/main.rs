@@ -24,6 +24,7 @@ mod gallery;
 mod generated;
 mod gradient_moments;
 mod label_dial;
+mod label_split;
 mod last_token;
 mod llc;
 mod lstm;

@@ -213,6 +213,7 @@ fn numbers_are_those_of_the_estimators() {
     let trace = drawing.run(&all, Target::Population, &Stopping::after(usize::MAX), &mut |_| Ok(())).unwrap().trace;
     close(m.fisher_trace, trace.estimate);
     close(m.fisher_trace_standard_error, trace.standard_error);
+    assert!(m.trace_between.is_none(), "labels are no dial, and nothing asks for parts");
     let parts = [m.fisher_trace_standard_error_probe.unwrap(), m.fisher_trace_standard_error_data.unwrap()];
     close(parts[0].hypot(parts[1]), m.fisher_trace_standard_error);
 
@@ -284,6 +285,38 @@ fn numbers_are_those_of_the_estimators() {
 /// With every label in place of draws and the Hessian column by column, the Hessian's trace and its ratio are within
 /// what their errors say.
 #[test]
+fn the_trace_is_in_two_parts_where_labels_are_the_dial_or_groups_are_asked_for() {
+    let gpu = gpu();
+    let folder = tempfile::tempdir().unwrap();
+    let text = format!("{CONFIG}[measure]\nevery = 0\ntrace = {{ sentences = 48, draws = 2 }}\n");
+    let last = |name: &str, overrides: &[&str]| {
+        let all = [&["train.steps=2", "train.evaluate_every=0", "train.checkpoint_every=0"], overrides].concat();
+        run(&gpu, &folder.path().join(name), &text, &all).curvature.unwrap()
+    };
+    let dial = "objective.labels={mix={between=1.0, within=0.5, groups=2}}";
+    let by_dial = last("dial", &[dial]);
+    let asked = last("asked", &["measure.trace.label_groups=2"]);
+    let three = last("three", &[dial, "measure.trace.label_groups=3"]);
+    for m in [&by_dial, &asked, &three] {
+        let errors = [m.trace_between_standard_error, m.trace_within_standard_error].map(|e| e.unwrap());
+        let sum = m.trace_between.unwrap() + m.trace_within.unwrap();
+        let error = errors[0].hypot(errors[1]).hypot(m.fisher_trace_standard_error);
+        assert!((sum - m.fisher_trace).abs() < 4.0 * error, "{sum} of {} with {error}", m.fisher_trace);
+        assert!(error < 0.5 * m.fisher_trace && errors.iter().all(|e| *e > 0.0));
+        assert!(m.text().contains("between groups"), "{}", m.text());
+    }
+    assert_ne!(three.trace_between, by_dial.trace_between);
+    let path = folder.path().join("dial");
+    let config = resolved(&path, &text, &[dial]);
+    let corpus = Corpus::open(&config.config.language, &config.config.objective, 3).unwrap();
+    // Eight words behind five special tokens, word v in group v modulo 2, what is no word in the last.
+    let groups = corpus.tokens.groups(2);
+    let of_words: Vec<u32> = corpus.tokens.words().iter().map(|id| groups[*id as usize]).collect();
+    assert_eq!(of_words, [0, 1, 0, 1, 0, 1, 0, 1]);
+    assert_eq!(groups[lowland::model::MASK as usize], 2);
+}
+
+#[test]
 fn hessian_traces_lie_within_their_errors_of_the_exact_ones() {
     use lowland::curvature::{Matrix, ModelOperator};
     let gpu = gpu();
@@ -335,6 +368,7 @@ fn a_measurement_that_cannot_be_is_refused_with_its_key() {
     for (key, says) in [
         ("measure.trace.sentences=1", "must lie in 2"),
         ("measure.trace.draws=0", "must lie in 1"),
+        ("measure.trace.label_groups=64", "must lie in 2 to 63"),
         ("measure.trace.estimator=\"hutchinson\"", "random-signs"),
         ("measure.top.tolerance=0", "between 0 and 1"),
         ("measure.top.count=60", "must lie in 120"),

@@ -39,7 +39,7 @@ fn near(got: f64, want: f64, relative: f64, least: f64, what: &str) {
 }
 
 /// Σ_j of the forms of unit vectors.
-fn whole_trace(operator: &dyn Operator) -> f64 {
+pub fn whole_trace(operator: &dyn Operator) -> f64 {
     let unit = |j: usize| {
         let mut v = vec![0.0; operator.size()];
         v[j] = 1.0;

@@ -204,6 +204,12 @@ fn sgd_without_momentum_is_that_of_torch() {
 }
 
 #[test]
+fn sharpness_aware_steps_are_those_of_torch() {
+    compare("sam", 2e-4);
+    compare("sam-block", 2e-4);
+}
+
+#[test]
 fn clipping_before_sgd_is_that_of_torch() {
     compare("sgd-clip", 1e-4);
 }

@@ -10,6 +10,7 @@ mod common {
     pub mod truth;
 }
 
+mod anisotropic_noise;
 mod architecture;
 mod brackets;
 mod causal;

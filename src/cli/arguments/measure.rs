@@ -6,6 +6,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 
 use super::{Json, ModelAndExamples};
+use crate::config::MOST_LABEL_GROUPS;
 use crate::curvature::{CurvatureMatrix, Estimator, LabelSource, Named, NoiseScale, Prior, ProbeKind, Sampling};
 use crate::model::Per;
 use crate::ops::LossDraw;
@@ -227,6 +228,10 @@ pub struct MeasureFlatness {
     /// Also the trace in a larger architecture that holds the model, as `hidden=64,layers=4` or a run config
     #[arg(long, value_name = "SIZE")]
     pub into: Option<String>,
+    /// Also the trace in two parts, of the noise between and within so many groups of words: word v of the language, or
+    /// token v of a file, is in group v modulo this
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=i64::from(MOST_LABEL_GROUPS)))]
+    pub label_groups: Option<u32>,
 }
 
 #[derive(Args, Debug)]

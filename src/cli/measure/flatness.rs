@@ -11,7 +11,8 @@ use crate::cli::enlarge::size;
 use crate::cli::failure::Failure;
 use crate::cli::print;
 use crate::curvature::{
-    BlockFlatness, EmbeddedTraces, Flatness, FlatnessOptions, LeastTrace, Named, Progress, Scope, Subject,
+    BlockFlatness, CurvatureError, EmbeddedTraces, Flatness, FlatnessOptions, LabelSplit, LabelSplitOptions,
+    LeastTrace, Named, Progress, Scope, Subject, WordGroups,
 };
 use crate::model::{Encoder, Enlargement, Law, Unlawful, check_enlarge};
 use crate::ops::LossDraw;
@@ -28,6 +29,17 @@ pub struct FlatnessReport {
     /// Tr F.
     trace: f64,
     trace_standard_error: Option<f64>,
+    /// With `--label-groups`, the part of the trace that is of the noise in which group of words a label is in; null
+    /// without it.
+    trace_between: Option<f64>,
+    trace_between_standard_error: Option<f64>,
+    /// The part of the noise in which word of its group a label is. The parts have draws of their own, random signs
+    /// where labels are not enumerated, and add to `trace` within their errors.
+    trace_within: Option<f64>,
+    trace_within_standard_error: Option<f64>,
+    /// Groups that all of the model's words are in, those of `--label-groups` and one more where tokens are no words of
+    /// the language.
+    label_groups: Option<u32>,
     /// Σ |w|² T over blocks.
     scale_free_trace: f64,
     scale_free_trace_standard_error: Option<f64>,
@@ -95,9 +107,34 @@ where
     let common = &arguments.common;
     let session = open(common)?;
     let into = arguments.into.as_deref().map(|text| law(text, &session.model.encoder)).transpose()?;
-    let (what, found, evidence) = measured(&session, common, arguments.estimator, arguments.draws, into)?;
-    let report = report(&what, &found, evidence);
+    let groups = arguments.label_groups.map(|groups| session.groups(groups)).transpose()?;
+    let (what, found, mut evidence) = measured(&session, common, arguments.estimator, arguments.draws, into)?;
+    let split = match groups.filter(|_| !found.interrupted) {
+        Some(groups) => parts(&session, common, &what, &groups)?.map(|split| (split, groups.count())),
+        None => None,
+    };
+    evidence.gradient_equivalents += split.as_ref().map_or(0.0, |(split, _)| split.gradient_equivalents);
+    if arguments.label_groups.is_some() && split.is_none() {
+        evidence = evidence.ended(true, false);
+    }
+    let report = report(&what, &found, split.as_ref(), evidence);
     print_report(common.json.json, &report, &rows(&report), &report.evidence)
+}
+
+/// The trace in two parts; `None` after an interrupt.
+fn parts(
+    session: &Session,
+    common: &Common,
+    what: &FlatnessOptions,
+    groups: &WordGroups,
+) -> Result<Option<LabelSplit>, Failure> {
+    let subject = session.setting(common).subject(&session.sentences()?)?;
+    let of = LabelSplitOptions { kind: what.kind, seed: what.seed, draws: what.draws, target: what.target };
+    let found = LabelSplit::measure(&subject, groups, &of, &mut |p| session.watch("both parts", "example", p));
+    match found {
+        Err(CurvatureError::Interrupted) => Ok(None),
+        found => Ok(Some(found?)),
+    }
 }
 
 /// The measurement, with what it is evidence of.
@@ -142,7 +179,12 @@ fn law(text: &str, small: &Encoder) -> Result<Law, Failure> {
     })
 }
 
-fn report(what: &FlatnessOptions, found: &Flatness, evidence: Evidence) -> FlatnessReport {
+fn report(
+    what: &FlatnessOptions,
+    found: &Flatness,
+    split: Option<&(LabelSplit, u32)>,
+    evidence: Evidence,
+) -> FlatnessReport {
     let mut notes: Vec<String> = Vec::new();
     let embedded = found.embedded.as_ref().map(|e| embedded(e, &mut notes));
     let tables = match &found.embedded {
@@ -170,6 +212,11 @@ fn report(what: &FlatnessOptions, found: &Flatness, evidence: Evidence) -> Flatn
         draws: (what.kind != LossDraw::Exact).then_some(what.draws),
         trace: found.trace.value,
         trace_standard_error: error(&found.trace),
+        trace_between: split.map(|(split, _)| split.between.value),
+        trace_between_standard_error: split.and_then(|(split, _)| error(&split.between)),
+        trace_within: split.map(|(split, _)| split.within.value),
+        trace_within_standard_error: split.and_then(|(split, _)| error(&split.within)),
+        label_groups: split.map(|(_, groups)| *groups),
         scale_free_trace: found.scale_free_trace.value,
         scale_free_trace_standard_error: error(&found.scale_free_trace),
         balanced_trace: balanced.0,
@@ -232,6 +279,10 @@ fn rows(report: &FlatnessReport) -> Vec<(String, String)> {
         row("|h|² before the head", Some(report.logit_scale), report.logit_scale_standard_error),
         ("estimator".to_string(), format!("{}{draws}", report.estimator)),
     ];
+    if report.trace_between.is_some() {
+        rows.insert(1, row("  within groups of words", report.trace_within, report.trace_within_standard_error));
+        rows.insert(1, row("  between groups of words", report.trace_between, report.trace_between_standard_error));
+    }
     if let Some(of) = &report.embedded {
         rows.push(row("embedded, duplicate", Some(of.duplicate), of.duplicate_standard_error));
         rows.push(row("embedded, paper", Some(of.paper), of.paper_standard_error));

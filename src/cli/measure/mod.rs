@@ -13,6 +13,7 @@ mod update;
 mod volume;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use schemars::JsonSchema;
@@ -23,10 +24,12 @@ use super::examples;
 use super::failure::Failure;
 use super::print;
 use super::progress::Gauge;
-use crate::curvature::{Chunks, CurvatureError, Examples, Flatness, LossNormaliser, Progress, Scope, Setting, Stage};
+use crate::curvature::{
+    Chunks, CurvatureError, Examples, Flatness, LossNormaliser, Progress, Scope, Setting, Stage, WordGroups,
+};
 use crate::gpu::AdapterChoice;
 use crate::interrupt::{self, Interrupted};
-use crate::model::{self, Model};
+use crate::model::{self, Model, TokenIds};
 use crate::ops::batch::Sentence;
 use crate::ops::{Device, KernelChoice, LossDraw};
 use crate::report::Figure;
@@ -141,6 +144,8 @@ struct Session {
     examples: Examples<'static>,
     /// Of a language's sentences.
     sentences_seed: Option<u64>,
+    /// The tokens of a language's words.
+    tokens: Option<Arc<TokenIds>>,
     start: Instant,
     gauge: Gauge,
 }
@@ -150,9 +155,10 @@ impl Session {
         let start = Instant::now();
         let gauge = Gauge::new();
         let (loaded, source) = examples::open(adapter, kernel_choice, &common.on)?;
+        let tokens = source.tokens();
         let (examples, sentences_seed) = source.examples(&common.on)?;
         let model = loaded.moved_to(&Device::open(adapter, kernel_choice)?)?;
-        Ok(Session { model, examples, sentences_seed, start, gauge })
+        Ok(Session { model, examples, sentences_seed, tokens, start, gauge })
     }
 
     /// A fixed set of contexts, with the exact distributions of what is predicted where the language knows them, and
@@ -166,9 +172,10 @@ impl Session {
         let gauge = Gauge::new();
         let (loaded, source) = examples::open(adapter, kernel_choice, &common.on)?;
         gauge.phase("examples");
+        let tokens = source.tokens();
         let (examples, sentences_seed, conditional) = source.contexts()?;
         let model = loaded.moved_to(&Device::open(adapter, kernel_choice)?)?;
-        Ok((Session { model, examples, sentences_seed, start, gauge }, conditional))
+        Ok((Session { model, examples, sentences_seed, tokens, start, gauge }, conditional))
     }
 
     /// All the examples: the file's, or `count` sentences.
@@ -184,6 +191,17 @@ impl Session {
             Some(sentences) => Ok((sentences, true)),
             None => Ok((self.examples.all()?, false)),
         }
+    }
+
+    /// The group of each of the model's words by so many groups: of a language by the number of the word, else by that
+    /// of the token.
+    fn groups(&self, groups: u32) -> Result<WordGroups, CurvatureError> {
+        let words = self.model.encoder.classes();
+        let of = match &self.tokens {
+            Some(tokens) => tokens.groups(groups),
+            None => (0..words).map(|id| id % groups).collect(),
+        };
+        Ok(WordGroups::new(of)?.of_model(words as usize))
     }
 
     fn target(&self) -> Target {

@@ -3,12 +3,12 @@
 use super::loops::Loops;
 use super::pass::Pass;
 use super::summands::Summands;
-use crate::curvature::{CurvatureError, Gram, Refusal, Subject};
-use crate::gpu::{GpuError, Step};
+use crate::curvature::{CurvatureError, Gram, Refusal, Subject, WordGroups};
+use crate::gpu::{Count, GpuError, Step};
 use crate::graph::{Emit, GramPart, NormTerm, TensorId};
 use crate::model::{Given, Recipe};
 use crate::ops::counts::MASKED;
-use crate::ops::{LossDraw, Rule, call};
+use crate::ops::{GroupDraw, LossDraw, Rule, call};
 
 /// Where the cotangents at the logits come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,13 @@ pub enum Cotangent {
     Data,
     /// Draws from the model.
     Draw(LossDraw),
+}
+
+/// The same with one part of a draw.
+#[derive(Clone, Copy, PartialEq)]
+enum Source {
+    Of(Cotangent),
+    Part(GroupDraw),
 }
 
 /// Rows of a sentence up to which a layer's inner products are taken anew for every draw: a tile of the kernel that
@@ -35,17 +42,26 @@ pub struct NormPass {
 struct NormRecipe {
     recipe: Recipe,
     norms: Vec<NormTerm>,
+    /// The number of each word's group, of a part.
+    groups: Option<TensorId>,
     members: Vec<Vec<usize>>,
 }
 
 impl NormRecipe {
-    fn new(subject: &Subject, cotangent: Cotangent) -> Result<NormRecipe, CurvatureError> {
+    fn new(subject: &Subject, source: Source) -> Result<NormRecipe, CurvatureError> {
         let encoder = &subject.model.encoder;
         let (mut graph, loss) = encoder.with_loss(subject.labels);
         let weight = graph.input("weight", MASKED, 4);
-        let adjoints = match cotangent {
-            Cotangent::Data => graph.gradient(&[(loss, weight)]),
-            Cotangent::Draw(kind) => {
+        let mut groups = None;
+        let adjoints = match source {
+            Source::Of(Cotangent::Data) => graph.gradient(&[(loss, weight)]),
+            Source::Part(draw) => {
+                let of_words = graph.input("groups", Count::Fixed(1), encoder.classes());
+                groups = Some(of_words);
+                let drawn = graph.push(call(draw, Rule::Forward, &[encoder.logits, loss, of_words]), "draw")[0];
+                graph.gradient(&[(encoder.logits, drawn)])
+            }
+            Source::Of(Cotangent::Draw(kind)) => {
                 let drawn = graph.push(call(kind, Rule::Forward, &[encoder.logits, loss]), "draw")[0];
                 graph.gradient(&[(encoder.logits, drawn)])
             }
@@ -65,17 +81,18 @@ impl NormRecipe {
         tensors.dedup();
         graph.prune(&tensors);
         graph.fuse();
-        if cotangent != Cotangent::Data {
+        if source != Source::Of(Cotangent::Data) {
             graph.share_slopes();
             graph.share_row_grams(&subject.dims, |rows| subject.longest(rows), FEW);
         }
         graph.norms_early(&[]);
         let recipe = Recipe::new(graph, encoder, subject.labels)
             .give(Given::Weight, [weight])
+            .give(Given::Fresh("groups of words"), groups)
             .give(Given::Block("the norms"), tensors.iter().copied())
             .keep(&tensors)
             .in_phases();
-        Ok(NormRecipe { recipe, norms, members })
+        Ok(NormRecipe { recipe, norms, groups, members })
     }
 }
 
@@ -85,7 +102,7 @@ impl NormPass {
     /// # Errors
     /// What the adapter says.
     pub fn bytes(subject: &Subject, cotangent: Cotangent) -> Result<u64, CurvatureError> {
-        Pass::bytes(subject, &NormRecipe::new(subject, cotangent)?.recipe)
+        Pass::bytes(subject, &NormRecipe::new(subject, Source::Of(cotangent))?.recipe)
     }
 
     /// Plans the norms for a kind of cotangent.
@@ -93,15 +110,36 @@ impl NormPass {
     /// # Errors
     /// What the adapter says.
     pub fn new(subject: &Subject, cotangent: Cotangent) -> Result<NormPass, CurvatureError> {
-        let NormRecipe { recipe, norms, members } = NormRecipe::new(subject, cotangent)?;
+        NormPass::planned(subject, Source::Of(cotangent), &[])
+    }
+
+    /// Plans the norms for draws of one part of the loss's own Hessian by groups of words.
+    ///
+    /// # Errors
+    /// Groups of another number of words; what the adapter says.
+    pub fn grouped(subject: &Subject, draw: GroupDraw, groups: &WordGroups) -> Result<NormPass, CurvatureError> {
+        let (has, wanted) = (groups.of_words().len(), subject.model.encoder.classes() as usize);
+        if has != wanted {
+            return Err(Refusal::GroupsOfOthers { has, wanted }.into());
+        }
+        NormPass::planned(subject, Source::Part(draw), groups.of_words())
+    }
+
+    fn planned(subject: &Subject, source: Source, of_words: &[u32]) -> Result<NormPass, CurvatureError> {
+        let NormRecipe { recipe, norms, groups, members } = NormRecipe::new(subject, source)?;
         let model = &subject.model;
         let loops = Loops::of(subject, recipe.graph());
         let pass = Pass::new(subject, recipe)?;
+        if let Some(groups) = groups {
+            let mut row: Vec<f32> = of_words.iter().map(|g| *g as f32).collect();
+            row.resize(row.len().next_multiple_of(4), 0.0);
+            subject.gpu().write_at(pass.bound.buffer(groups), 0, &row);
+        }
         let matrix_of = |id: TensorId| model.encoder.tensors.iter().position(|t| *t == id).expect("a parameter");
         let of = |t: &NormTerm| members[matrix_of(t.parameter)][t.part];
         let terms = norms.iter().map(|t| (of(t), t)).filter(|(parameter, _)| subject.vectors.contains(*parameter));
         let summands = Summands::new(&pass, loops, terms);
-        Ok(NormPass { pass, summands, draws: cotangent != Cotangent::Data })
+        Ok(NormPass { pass, summands, draws: source != Source::Of(Cotangent::Data) })
     }
 
     /// Draws at once.

@@ -6,8 +6,10 @@
 
 use super::Stopping;
 use crate::curvature::error::unless_interrupted;
-use crate::curvature::{Cotangent, CurvatureError, Estimator, NormPass, Observe, Progress, Refusal, Subject, Trace};
-use crate::ops::LossDraw;
+use crate::curvature::{
+    Cotangent, CurvatureError, Estimator, NormPass, Observe, Progress, Refusal, Subject, Trace, WordGroups,
+};
+use crate::ops::{GroupDraw, LossDraw};
 use crate::statistics::{Estimate, Target};
 
 /// Squared norms of drawn gradients, collected batch after batch.
@@ -15,6 +17,8 @@ pub struct Drawing {
     kind: LossDraw,
     seed: u64,
     draws: usize,
+    /// Draws of a position where they are enumerated.
+    columns: usize,
     pass: NormPass,
     /// Of the mean over an example's positions: `[example][draw]`; for exact labels a single sum.
     values: Vec<Vec<f64>>,
@@ -46,6 +50,31 @@ pub struct DrawnTrace {
 impl Drawing {
     /// Plans for `draws` draws an example (for [`LossDraw::Exact`] as many as there are positions times words but one).
     pub fn new(subject: &Subject, kind: LossDraw, seed: u64, draws: usize) -> Result<Drawing, CurvatureError> {
+        let pass = NormPass::new(subject, Cotangent::Draw(kind))?;
+        // The loss's own Hessian has one rank less than there are words.
+        Drawing::of(subject, pass, (kind, subject.model.encoder.classes() as usize - 1), seed, draws)
+    }
+
+    /// The same of one part of the trace by groups of words ([`LabelSplit`](crate::curvature::LabelSplit)).
+    pub(super) fn grouped(
+        subject: &Subject,
+        draw: GroupDraw,
+        groups: &WordGroups,
+        seed: u64,
+        draws: usize,
+    ) -> Result<Drawing, CurvatureError> {
+        let kind = if draw.exact { LossDraw::Exact } else { LossDraw::Signs };
+        let pass = NormPass::grouped(subject, draw, groups)?;
+        Drawing::of(subject, pass, (kind, draw.columns(subject.model.encoder.classes()) as usize), seed, draws)
+    }
+
+    fn of(
+        subject: &Subject,
+        pass: NormPass,
+        (kind, columns): (LossDraw, usize),
+        seed: u64,
+        draws: usize,
+    ) -> Result<Drawing, CurvatureError> {
         if draws == 0 {
             return Err(Refusal::NoDraws.into());
         }
@@ -53,7 +82,8 @@ impl Drawing {
             kind,
             seed,
             draws,
-            pass: NormPass::new(subject, Cotangent::Draw(kind))?,
+            columns,
+            pass,
             values: vec![],
             weights: vec![],
             parameters: vec![0.0; subject.model.encoder.parameters.len()],
@@ -88,10 +118,7 @@ impl Drawing {
         let range = subject.batches[batch].clone();
         let masked: Vec<usize> = subject.sentences[range.clone()].iter().map(|s| s.masked.len()).collect();
         let draws = match self.kind {
-            // The loss's own Hessian has one rank less than there are words.
-            LossDraw::Exact => {
-                masked.iter().max().copied().unwrap_or(0) * (subject.model.encoder.classes() as usize - 1)
-            }
+            LossDraw::Exact => masked.iter().max().copied().unwrap_or(0) * self.columns,
             _ => self.draws,
         };
         let mut values = vec![vec![0.0; draws]; range.len()];
