@@ -14,8 +14,8 @@ const CHUNKS: [(u32, bool); 3] = [(4500, true), (70, false), (1, true)];
 /// Steps of each case, and the learning rate of each.
 const RATES: [f64; 3] = [1e-2, 2e-2, 5e-3];
 
-/// Segments of the chunks in an ascent by blocks, (chunk, vec4, whether each number is a block of its own): one block in
-/// two segments, one that goes on in another chunk, single numbers, one of a single vec4.
+/// Segments of the chunks in an ascent by blocks, (chunk, vec4, whether each number is a block of its own): one block
+/// in two segments, one that goes on in another chunk, single numbers, one of a single vec4.
 const BLOCKS: [&[(usize, u32, bool)]; 5] = [
     &[(0, 1000, false), (0, 2100, false)],
     &[(0, 1400, false), (1, 13, false)],

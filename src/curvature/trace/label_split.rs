@@ -1,5 +1,5 @@
-//! The Fisher trace in two parts by a partition of the words into groups: of the noise in which group a label is in, and
-//! of that in which word of its group it is. With labels from the model the two are uncorrelated, so that
+//! The Fisher trace in two parts by a partition of the words into groups: of the noise in which group a label is in,
+//! and of that in which word of its group it is. With labels from the model the two are uncorrelated, so that
 //! Tr F = T_between + T_within; the label dial (`objective.labels = { mix = .. }`) turns up either noise alone.
 //!
 //! Each is the mean squared norm of gradients for cotangents of that part ([`GroupDraw`]), by random signs or column by
