@@ -45,9 +45,9 @@ fn block_numbers() -> Vec<usize> {
     let mut numbers = vec![0; size];
     for segment in segments() {
         let begin = first(segment.chunk) + 4 * segment.first4 as usize;
-        for place in begin..begin + 4 * segment.size4 as usize {
+        for (place, number) in numbers.iter_mut().enumerate().skip(begin).take(4 * segment.size4 as usize) {
             // Behind the others, so that none of them is met twice.
-            numbers[place] = if segment.single { BLOCKS.len() + place } else { segment.block as usize };
+            *number = if segment.single { BLOCKS.len() + place } else { segment.block as usize };
         }
     }
     numbers
