@@ -22,7 +22,7 @@ use crate::train::Evaluation;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Matched {
-    /// In nats, on the sentences of [examine].
+    /// In nats, on the sentences of `[examine]`.
     pub excess: Vec<f64>,
     /// Largest ratio of the excess losses of the checkpoints around a level; a run with a wider bracket is left out.
     #[serde(default = "default_widest")]

@@ -21,7 +21,7 @@ fn of_seed(seed: u64) -> Hmm {
 /// p(state at a word | sentence) by the sum over all paths of states.
 fn enumerated(language: &Hmm, words: &[u32], at: usize) -> Vec<f64> {
     let [initial, transition, emission] = language.probabilities();
-    let mut joint = vec![0.0; 2];
+    let mut joint = [0.0; 2];
     for path in 0..1usize << LENGTH {
         let state = |t: usize| path >> t & 1;
         let step = |t: usize| {
