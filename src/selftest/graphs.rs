@@ -5,8 +5,8 @@ use super::cases::{Draft, Given};
 use crate::graph::{Emit, LstmWeights, TensorId};
 use crate::ops::counts::{MASKED, ROWS};
 use crate::ops::{
-    Activation, Affine, Attention, CachedAttention, Labels, LayerNorm, LossDraw, PlaceHeads, RepeatHeads, Rotary, Rule,
-    call, concat,
+    Activation, Affine, AlongAxes, Attention, CachedAttention, Labels, LayerNorm, LossDraw, PlaceHeads, RepeatHeads,
+    Rotary, Rule, call, concat,
 };
 
 /// W x + b
@@ -178,6 +178,15 @@ pub(super) fn draws(g: &mut Draft, vocabulary: u32, kind: LossDraw) -> TensorId 
     let logits = g.graph.input("logits", MASKED, vocabulary);
     let loss = g.cross_entropy(logits, Labels::Hard);
     g.push(call(kind, Rule::Forward, &[logits, loss]), "draw")[0]
+}
+
+/// Signs drawn at logits and put along axes.
+pub(super) fn draws_along_axes(g: &mut Draft, vocabulary: u32) -> TensorId {
+    let logits = g.graph.input("logits", MASKED, vocabulary);
+    let loss = g.cross_entropy(logits, Labels::Hard);
+    let drawn = g.push(call(LossDraw::Signs, Rule::Forward, &[logits, loss]), "draw")[0];
+    let axes = g.parameter("axes", vocabulary, 4);
+    g.push(call(AlongAxes, Rule::Forward, &[logits, loss, axes, drawn]), "along")[0]
 }
 
 /// x + W₂ f(W₁ x + b₁) + b₂, as in a layer.

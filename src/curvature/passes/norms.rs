@@ -1,14 +1,15 @@
 //! Passes that give squared norms and inner products of per-example gradients without forming them.
 
+use super::axes::{self, AXES};
 use super::loops::Loops;
 use super::pass::Pass;
 use super::summands::Summands;
 use crate::curvature::{CurvatureError, Gram, Refusal, Subject};
-use crate::gpu::{GpuError, Step};
+use crate::gpu::{Count, GpuError, Step};
 use crate::graph::{Emit, GramPart, NormTerm, TensorId};
 use crate::model::{Given, Recipe};
 use crate::ops::counts::MASKED;
-use crate::ops::{LossDraw, Rule, call};
+use crate::ops::{AlongAxes, LossDraw, Rule, call};
 
 /// Where the cotangents at the logits come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub enum Cotangent {
     Data,
     /// Draws from the model.
     Draw(LossDraw),
+    /// Random signs put along the principal axes of the words ([`AlongAxes`]): the same mean, less scatter.
+    SignsAlongAxes,
 }
 
 /// Rows of a sentence up to which a layer's inner products are taken anew for every draw: a tile of the kernel that
@@ -34,6 +37,8 @@ pub struct NormPass {
 /// The recipe of norms, the summands, and the parameters of each matrix.
 struct NormRecipe {
     recipe: Recipe,
+    /// Coordinates of the words.
+    axes: Option<TensorId>,
     norms: Vec<NormTerm>,
     members: Vec<Vec<usize>>,
 }
@@ -43,11 +48,20 @@ impl NormRecipe {
         let encoder = &subject.model.encoder;
         let (mut graph, loss) = encoder.with_loss(subject.labels);
         let weight = graph.input("weight", MASKED, 4);
+        let mut given = None;
         let adjoints = match cotangent {
             Cotangent::Data => graph.gradient(&[(loss, weight)]),
             Cotangent::Draw(kind) => {
                 let drawn = graph.push(call(kind, Rule::Forward, &[encoder.logits, loss]), "draw")[0];
                 graph.gradient(&[(encoder.logits, drawn)])
+            }
+            Cotangent::SignsAlongAxes => {
+                let drawn = graph.push(call(LossDraw::Signs, Rule::Forward, &[encoder.logits, loss]), "draw")[0];
+                let axes = graph.input("axes", Count::Fixed(encoder.classes()), AXES as u32);
+                given = Some(axes);
+                let along = call(AlongAxes, Rule::Forward, &[encoder.logits, loss, axes, drawn]);
+                let along = graph.push(along, "along")[0];
+                graph.gradient(&[(encoder.logits, along)])
             }
         };
         // Parameters that share a matrix are its parts, in order.
@@ -72,10 +86,11 @@ impl NormRecipe {
         graph.norms_early(&[]);
         let recipe = Recipe::new(graph, encoder, subject.labels)
             .give(Given::Weight, [weight])
+            .give(Given::Fresh("the axes"), given)
             .give(Given::Block("the norms"), tensors.iter().copied())
             .keep(&tensors)
             .in_phases();
-        Ok(NormRecipe { recipe, norms, members })
+        Ok(NormRecipe { recipe, axes: given, norms, members })
     }
 }
 
@@ -93,10 +108,13 @@ impl NormPass {
     /// # Errors
     /// What the adapter says.
     pub fn new(subject: &Subject, cotangent: Cotangent) -> Result<NormPass, CurvatureError> {
-        let NormRecipe { recipe, norms, members } = NormRecipe::new(subject, cotangent)?;
+        let NormRecipe { recipe, axes: given_axes, norms, members } = NormRecipe::new(subject, cotangent)?;
         let model = &subject.model;
         let loops = Loops::of(subject, recipe.graph());
         let pass = Pass::new(subject, recipe)?;
+        if let Some(tensor) = given_axes {
+            subject.gpu().write(pass.bound.buffer(tensor), &axes::of_words(subject)?);
+        }
         let matrix_of = |id: TensorId| model.encoder.tensors.iter().position(|t| *t == id).expect("a parameter");
         let of = |t: &NormTerm| members[matrix_of(t.parameter)][t.part];
         let terms = norms.iter().map(|t| (of(t), t)).filter(|(parameter, _)| subject.vectors.contains(*parameter));

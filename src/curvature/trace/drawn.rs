@@ -46,6 +46,21 @@ pub struct DrawnTrace {
 impl Drawing {
     /// Plans for `draws` draws an example (for [`LossDraw::Exact`] as many as there are positions times words but one).
     pub fn new(subject: &Subject, kind: LossDraw, seed: u64, draws: usize) -> Result<Drawing, CurvatureError> {
+        Drawing::of(subject, kind, Cotangent::Draw(kind), seed, draws)
+    }
+
+    /// Random signs along the principal axes of the words ([`Cotangent::SignsAlongAxes`]).
+    pub fn along_axes(subject: &Subject, seed: u64, draws: usize) -> Result<Drawing, CurvatureError> {
+        Drawing::of(subject, LossDraw::Signs, Cotangent::SignsAlongAxes, seed, draws)
+    }
+
+    fn of(
+        subject: &Subject,
+        kind: LossDraw,
+        cotangent: Cotangent,
+        seed: u64,
+        draws: usize,
+    ) -> Result<Drawing, CurvatureError> {
         if draws == 0 {
             return Err(Refusal::NoDraws.into());
         }
@@ -53,7 +68,7 @@ impl Drawing {
             kind,
             seed,
             draws,
-            pass: NormPass::new(subject, Cotangent::Draw(kind))?,
+            pass: NormPass::new(subject, cotangent)?,
             values: vec![],
             weights: vec![],
             parameters: vec![0.0; subject.model.encoder.parameters.len()],
