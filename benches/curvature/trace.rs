@@ -3,8 +3,8 @@
 //! sentences). All arms run in turn, several times over, with other sentences, signs and probes each time.
 //!
 //! Whoever would take too long is extrapolated: with independent batches the error falls as 1/√n, so that the time is
-//! (error / 1 %)² times what was spent. The released method and plain quadratic forms are; of ours the seconds are those
-//! of runs that reached the error, pilots included. Both parts of the error count, probes and sentences.
+//! (error / 1 %)² times what was spent. The released method and plain quadratic forms are; of ours the seconds are
+//! those of runs that reached the error, pilots included. Both parts of the error count, probes and sentences.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -197,6 +197,7 @@ fn holds(what: &str, of: &[(Estimate, f64)]) {
     assert!((0.7..1.4).contains(&(stated / seen)), "{what}: stated {stated}, seen {seen}");
     let z = of.iter().map(|(e, truth)| (e.value - truth) / e.standard_error);
     let covered = z.filter(|z| z.abs() < 1.96).count() as f64 / of.len() as f64;
+    println!("{what}: bias {bias:.2} standard errors, stated / seen {:.2}, {covered:.3} cover", stated / seen);
     assert!(covered >= 0.8, "{what}: {covered:.2} of the intervals cover");
 }
 

@@ -151,7 +151,8 @@ impl Signs {
     }
 
     fn cost(&self) -> f64 {
-        self.drawing.result(&self.subject, Target::Population).trace.gradient_equivalents * self.drawing.examples() as f64
+        self.drawing.result(&self.subject, Target::Population).trace.gradient_equivalents
+            * self.drawing.examples() as f64
     }
 
     fn positions(&self) -> usize {

@@ -1,7 +1,7 @@
 //! Tr(H - G) of a language: sentences by importance from a frame, quadratic forms by the batch.
 //!
-//! H_i - G_i = Σ_v (p_v - q_v) ∇²z_v, with the exact conditional q for the label. A forward pass tells how far p is from
-//! q, and that is how large the residual is: sentences are drawn in proportion to it.
+//! H_i - G_i = Σ_v (p_v - q_v) ∇²z_v, with the exact conditional q for the label. A forward pass tells how far p is
+//! from q, and that is how large the residual is: sentences are drawn in proportion to it.
 
 use super::allocation::Scatter;
 use crate::curvature::{
@@ -16,8 +16,11 @@ pub(super) const BATCH: usize = 64;
 pub(super) const BATCHES: usize = 16;
 /// Fewest sentences that share vectors.
 const SMALLEST: usize = 8;
-/// Share of plain draws, which bounds what a wrong prediction can do.
-const PLAIN: f64 = 0.1;
+/// Share of plain draws, which bounds what a wrong prediction can do: no draw weighs more than four. A sample that
+/// misses the heaviest draws states too small an error.
+const PLAIN: f64 = 0.25;
+/// What a power must leave of the pilot's second moment to be taken: the least of noisy ones is too often chance.
+const GAIN: f64 = 0.8;
 /// Powers of the expected size that sentences may be drawn in proportion to; the first is the pilot's.
 const POWERS: [f64; 3] = [1.0, 1.5, 2.0];
 
@@ -76,7 +79,8 @@ impl<'a> Residual<'a> {
     /// Takes the power that the pilot says to be the best, and what its draws are worth then.
     pub fn settle(&mut self, pilot: Lot) -> Lot {
         let at = |i: usize| self.moments[i];
-        let best = (0..POWERS.len()).min_by(|a, b| at(*a).total_cmp(&at(*b))).unwrap_or(0);
+        let least = (0..POWERS.len()).min_by(|a, b| at(*a).total_cmp(&at(*b))).unwrap_or(0);
+        let best = if at(least) < GAIN * at(0) { least } else { 0 };
         self.power = POWERS[best];
         let gain = if at(0) > 0.0 { at(best) / at(0) } else { 1.0 };
         let draw = Scatter { between: pilot.draw.between * gain, within: pilot.draw.within * gain };
