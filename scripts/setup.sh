@@ -33,6 +33,9 @@ if [ "${1:-}" = test ]; then
     [ -e /usr/lib/chromium/libvk_swiftshader.so ] || optional="chromium-common"
     [ -e /usr/share/vulkan/explicit_layer.d/VkLayer_khronos_validation.json ] || optional="${optional:-} vulkan-validationlayers"
     [ -x /usr/sbin/debootstrap ] || optional="${optional:-} debootstrap"
+    for package in munge slurmctld slurmd slurm-client; do
+        dpkg -s $package >/dev/null 2>&1 || optional="${optional:-} $package"
+    done
 fi
 
 install() {
@@ -64,6 +67,7 @@ if [ -n "${optional:-}" ]; then
         chromium-common) for="the kernels on SwiftShader" ;;
         vulkan-validationlayers) for="the kernels under Vulkan's validation layer" ;;
         debootstrap) for="the kernels on newer Mesas" ;;
+        munge | slurm*) for="a sweep through Slurm" ;;
         esac
         echo "setup: installing with apt-get, for $for: $package"
         install "$package" || echo "setup: $package is not to be had here; the suite goes without $for"

@@ -153,7 +153,7 @@ submits=1
 waited=0
 until "$program" sweep status sweep.toml | grep -q '8 done of 8 runs'; do
     waited=$((waited + 1))
-    [ $waited -lt 600 ] || { "$program" sweep status sweep.toml; squeue; exit 1; }
+    [ $waited -lt 1400 ] || { "$program" sweep status sweep.toml; squeue; exit 1; }
     # What the queue lost is submitted again; what it has is not.
     if [ $((waited % 20)) = 0 ] && ! "$program" sweep submit sweep.toml --engine slurm | grep -q "nothing is missing"; then
         submits=$((submits + 1))

@@ -106,6 +106,17 @@ if [ "$(uname -s)" = Linux ]; then
         WGPU_BACKEND=gl LOWLAND_ADAPTER=best cargo test --release --locked --test kernels kernels::
     fi
 
+    # 77: skipped, and the script has said why. 124: this machine's queue took too long.
+    if begin "a sweep through Slurm"; then
+        code=0
+        timeout 1500 sh scripts/slurm_sweep.sh || code=$?
+        case $code in
+        0 | 77) ;;
+        124) say "the sweep through Slurm was ended after 25 minutes" && left_out=$((left_out + 1)) ;;
+        *) exit $code ;;
+        esac
+    fi
+
     say "the demo"
     target/release/lowland demo --output "$work/demo"
     test -s "$work/demo/report.html"

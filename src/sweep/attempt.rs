@@ -4,8 +4,9 @@
 //!
 //! - `TOKEN.owner` beside the folder says whose it is. What nobody owns, or who is gone owned, is gone on with by the
 //!   next attempt; what somebody silent owns is copied and left to its owner.
-//! - To end an attempt is renamed to `RUN/published`, of which there can be one; whoever finds that there moves what is
-//!   in it to where it belongs, `result.json` last.
+//! - To end, an attempt makes a folder with a file of its name, and renames it to `RUN/published`, which is possible
+//!   where none is: so one is first. Whoever finds it moves the attempt's files to where they belong, `result.json`
+//!   last, and takes `published` away when that is there.
 //! - One that comes too late is compared with what is there, recorded as `TOKEN.json`, and removed.
 
 use std::io::{self, ErrorKind};
@@ -21,8 +22,10 @@ use crate::train::{self, Holder, RunResult, checkpoints, is_of_training, newest}
 
 /// Folder of the attempts at a run.
 pub(super) const ATTEMPTS: &str = "attempts";
-/// Where the attempt that won stands while its files are moved.
+/// The folder that says which attempt is first, by the name of the file in it, while its files are moved.
 const PUBLISHED: &str = "published";
+/// Ending of that folder's name before it is there.
+const CLAIM: &str = ".claim";
 /// What was in the run's own folder without an end: of an earlier version, or of another command.
 const BEFORE: &str = "before";
 const RESULT: &str = "result.json";
@@ -81,7 +84,7 @@ fn names(folder: &Path) -> Vec<String> {
 
 fn attempts(run: &Path) -> Vec<String> {
     let root = run.join(ATTEMPTS);
-    names(&root).into_iter().filter(|name| root.join(name).is_dir()).collect()
+    names(&root).into_iter().filter(|name| !name.ends_with(CLAIM) && root.join(name).is_dir()).collect()
 }
 
 fn owner_file(run: &Path, token: &str) -> PathBuf {
@@ -90,6 +93,18 @@ fn owner_file(run: &Path, token: &str) -> PathBuf {
 
 /// Times the limit of a claim after which nobody of another machine is waited for.
 const PATIENCE: u32 = 10;
+
+/// The attempt whose files are about to be moved to the run.
+fn first(run: &Path) -> Option<String> {
+    names(&run.join(PUBLISHED)).pop()
+}
+
+/// Whether somebody may come back to an attempt, or it is what is published. Who is gone publishes nothing any more, so
+/// that the order of the questions matters.
+fn is_in_use(run: &Path, token: &str) -> bool {
+    let token = token.strip_suffix(CLAIM).unwrap_or(token);
+    is_owned(run, token) || first(run).is_some_and(|first| first == token)
+}
 
 /// Whether somebody may come back to an attempt.
 fn is_owned(run: &Path, token: &str) -> bool {
@@ -113,7 +128,7 @@ type Progress = (bool, Option<u64>, bool);
 fn progress(run: &Path, token: &str) -> Progress {
     let folder = run.join(ATTEMPTS).join(token);
     let step = newest(&folder.join("checkpoints")).0.map(|checkpoint| checkpoint.step);
-    (folder.join(RESULT).exists(), step, !is_owned(run, token))
+    (folder.join(RESULT).exists(), step, !is_in_use(run, token))
 }
 
 impl Attempt {
@@ -147,25 +162,52 @@ impl Attempt {
     /// Makes what was trained the run's own, where it has no result yet.
     pub fn publish(self, resolved: &Resolved) -> Result<End, RunFailure> {
         train::settle(&self.folder, resolved, &self.run)?;
-        let (result, published) = (self.run.join(RESULT), self.run.join(PUBLISHED));
+        self.take_place()
+    }
+
+    /// Becomes the run's, or is compared with what became it.
+    fn take_place(self) -> Result<End, RunFailure> {
+        let is_there = |folder: &Path| folder.join(RESULT).exists();
         loop {
-            if result.exists() {
+            if is_there(&self.run) {
                 return self.late().map(End::Late);
             }
-            match std::fs::rename(&self.folder, &published) {
-                // Another one may have been moved away from there a moment ago.
-                Ok(()) if result.exists() => {
-                    std::fs::rename(&published, &self.folder).map_err(failed(&published))?;
-                }
-                Ok(()) => {
-                    move_published(&self.run)?;
-                    let owner = owner_file(&self.run, &self.token);
-                    gone_is_fine(std::fs::remove_file(&owner)).map_err(failed(&owner))?;
-                    return Ok(End::First);
-                }
-                Err(_) if published.exists() => move_published(&self.run)?,
-                Err(e) => return Err(RunFailure::io(&self.folder)(e)),
+            if !self.claim_place()? {
+                move_published(&self.run)?;
+                continue;
             }
+            // A place that was free again, since the run has its result; of the first one that result is moved away.
+            let late = is_there(&self.run) && is_there(&self.folder);
+            move_published(&self.run)?;
+            if late {
+                continue;
+            }
+            let owner = owner_file(&self.run, &self.token);
+            gone_is_fine(std::fs::remove_file(&owner)).map_err(failed(&owner))?;
+            return match is_there(&self.run) {
+                true => Ok(End::First),
+                false => Err(RunFailure::io(&self.folder)(ErrorKind::NotFound.into())),
+            };
+        }
+    }
+
+    /// Whether this attempt is the first at the place from which files are moved.
+    fn claim_place(&self) -> Result<bool, RunFailure> {
+        let claim = self.run.join(ATTEMPTS).join(format!("{}{CLAIM}", self.token));
+        std::fs::create_dir_all(&claim).map_err(failed(&claim))?;
+        let name = claim.join(&self.token);
+        std::fs::write(&name, "").map_err(failed(&name))?;
+        let published = self.run.join(PUBLISHED);
+        let done = std::fs::rename(&claim, &published);
+        if done.is_ok() {
+            return Ok(true);
+        }
+        gone_is_fine(std::fs::remove_dir_all(&claim)).map_err(failed(&claim))?;
+        match done {
+            // Where one is, systems differ in how they say so.
+            Err(e) if [ErrorKind::DirectoryNotEmpty, ErrorKind::AlreadyExists].contains(&e.kind()) => Ok(false),
+            Err(e) if !published.exists() => Err(RunFailure::io(&published)(e)),
+            _ => Ok(false),
         }
     }
 
@@ -221,27 +263,27 @@ fn remove_free(run: &Path, but: Option<&str>) -> io::Result<()> {
         folder.or(name.strip_suffix(".owner").map(str::to_string))
     });
     for token in tokens.filter(|token| Some(token.as_str()) != but) {
-        if !is_owned(run, &token) {
+        if !is_in_use(run, &token) {
             remove(run, &token)?;
         }
     }
     Ok(())
 }
 
-/// Moves the files of the attempt that won to where they belong. May be done by several at once, and gone on with.
+/// Moves the files of the attempt that is first to where they belong. May be done by several at once, and gone on with.
 fn move_published(run: &Path) -> Result<(), RunFailure> {
-    let from = run.join(PUBLISHED);
-    if !from.is_dir() {
+    let Some(token) = first(run) else {
+        let _ = std::fs::remove_dir(run.join(PUBLISHED));
         return Ok(());
-    }
-    if run.join(RESULT).exists() && from.join(RESULT).exists() {
-        // One that came late and died before it looked.
-        record(run, Holder::here().token(), "training", differences(run, &from))?;
-        return gone_is_fine(std::fs::remove_dir_all(&from)).map_err(failed(&from));
-    }
+    };
+    let from = run.join(ATTEMPTS).join(&token);
+    let result = run.join(RESULT);
     let mut all = names(&from);
     all.sort_by_key(|name| name == RESULT);
     for name in all {
+        if result.exists() {
+            break;
+        }
         // Folders of a run that came to nothing before may have one name.
         let free = |to: &PathBuf| !to.is_dir();
         let names = std::iter::once(name.clone()).chain((2..).map(|i| format!("{name}-{i}")));
@@ -249,8 +291,12 @@ fn move_published(run: &Path) -> Result<(), RunFailure> {
         gone_is_fine(std::fs::rename(from.join(&name), &to)).map_err(failed(&to))?;
     }
     train::sync_folder(run).map_err(failed(run))?;
-    // What came late may stand there for a moment.
+    // Of the first one nothing is left; one that came late is compared by its owner.
     let _ = std::fs::remove_dir(&from);
+    let name = run.join(PUBLISHED).join(&token);
+    gone_is_fine(std::fs::remove_file(&name)).map_err(failed(&name))?;
+    // Another one may stand there.
+    let _ = std::fs::remove_dir(run.join(PUBLISHED));
     Ok(())
 }
 
@@ -389,4 +435,55 @@ pub(super) fn newest_step(run: &Path) -> u64 {
 /// Whether an attempt is at work now.
 pub(super) fn is_at_work(run: &Path) -> bool {
     attempts(run).iter().any(|token| train::is_claimed(&run.join(ATTEMPTS).join(token).join(train::CLAIM)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(path: &Path, text: &str) {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    fn ended(run: &Path, token: &str) -> Attempt {
+        let folder = run.join(ATTEMPTS).join(token);
+        write(&folder.join("model/config.json"), "{}");
+        write(&folder.join("checkpoints/step-9/state.json"), "{}");
+        write(&folder.join("metrics.jsonl"), "");
+        write(&folder.join(RESULT), "{}");
+        write(&owner_file(run, token), "{}");
+        Attempt { run: run.into(), folder, token: token.into() }
+    }
+
+    #[test]
+    fn of_attempts_that_end_at_once_one_is_first_and_the_others_are_recorded() {
+        const WORKERS: usize = 6;
+        for round in 0..20 {
+            let root = tempfile::tempdir().unwrap();
+            let run = root.path().join("run");
+            let attempts: Vec<Attempt> = (0..WORKERS).map(|i| ended(&run, &format!("t{i}"))).collect();
+            let ready = std::sync::Barrier::new(WORKERS);
+            let ends: Vec<End> = std::thread::scope(|scope| {
+                let workers = attempts.into_iter().map(|attempt| {
+                    let ready = &ready;
+                    scope.spawn(move || {
+                        ready.wait();
+                        attempt.take_place().unwrap()
+                    })
+                });
+                workers.collect::<Vec<_>>().into_iter().map(|worker| worker.join().unwrap()).collect()
+            });
+            let firsts = ends.iter().filter(|end| **end == End::First).count();
+            assert_eq!(firsts, 1, "round {round}: {ends:?}");
+            assert!(ends.iter().all(|end| *end != End::Late(false)), "round {round}: {ends:?}");
+            let mut left = names(&run);
+            left.retain(|name| name != ATTEMPTS);
+            assert_eq!(left, ["checkpoints", "metrics.jsonl", "model", RESULT], "round {round}: {ends:?}");
+            assert_eq!(names(&run.join("model")), ["config.json"]);
+            let records = names(&run.join(ATTEMPTS));
+            assert!(records.iter().all(|name| name.ends_with(".json")), "round {round}: {records:?}");
+            assert_eq!(records.len(), WORKERS - 1, "round {round}: {ends:?}, {records:?}");
+        }
+    }
 }
