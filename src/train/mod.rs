@@ -48,9 +48,10 @@ pub use checkpoint::{Checkpoint, Contents, Damage, MissingTensor, NamedTensor, R
 pub(crate) use claim::is_claimed;
 pub use claim::{Claim, Holder, Lost, Pace, Taken, release_all};
 pub use data::{Corpus, Micro, held_out_seed};
-pub use evaluate::{Evaluation, Evaluator, KnownSentence, held_out_sentence, masked_sentence, masked_sentences};
+pub(crate) use evaluate::mean_of_sums;
 #[cfg(feature = "cli")]
-pub(crate) use evaluate::{mean_of_sums, sums_by_sentence};
+pub(crate) use evaluate::sums_by_sentence;
+pub use evaluate::{Evaluation, Evaluator, KnownSentence, held_out_sentence, masked_sentence, masked_sentences};
 pub use events::EventWriter;
 pub use example_loss::ExampleLoss;
 pub(crate) use folder::{CLAIM, is_of_training, settle};
