@@ -317,10 +317,16 @@ impl<'r> Session<'r> {
         }
     }
 
+    /// Writes a checkpoint of the step where the trainer stands, where there is none, and removes old ones: also those
+    /// that stayed when the run was killed between the two.
     fn save(&mut self, trainer: &Trainer, folder: &Folder) -> Result<(), RunError> {
-        if self.saved == Some(trainer.step) {
-            return Ok(());
+        if self.saved != Some(trainer.step) {
+            self.write(trainer, folder)?;
         }
+        self.remove_old()
+    }
+
+    fn write(&mut self, trainer: &Trainer, folder: &Folder) -> Result<(), RunError> {
         let Setup { corpus, encoder, .. } = self.setup;
         let (weights, moments) = trainer.state()?;
         let algorithm = trainer.adversary().map_or(Ok(vec![]), |a| a.state())?;
@@ -338,6 +344,10 @@ impl<'r> Session<'r> {
         folder.check()?;
         Checkpoint::write(&self.root, &state, encoder, &corpus.vocabulary, contents)?;
         self.saved = Some(trainer.step);
+        Ok(())
+    }
+
+    fn remove_old(&self) -> Result<(), RunError> {
         let keep = self.resolved.config.train.keep_checkpoints as usize;
         let all = checkpoints(&self.root);
         if keep > 0 && all.len() > keep {

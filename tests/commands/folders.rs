@@ -279,3 +279,22 @@ fn with_default_keys_a_hash_is_what_it_was() {
     let resolved = config::Resolved::from_text(&text, "run", &["train.checkpoint_every=500".into()]).unwrap();
     assert_eq!(resolved.hash(), resolved.hash_of_all());
 }
+
+#[test]
+fn old_checkpoints_that_a_kill_left_are_removed_by_who_goes_on_with_nothing_to_train() {
+    let f = Folder::new(RUN);
+    let kept = |run: &str| {
+        let entries = std::fs::read_dir(f.path(format!("{run}/checkpoints"))).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    };
+    f.train(&["output=r", "train.keep_checkpoints=0"], 0);
+    assert_eq!(kept("r"), ["step-20", "step-40", "step-60"]);
+    // As if killed between the newest checkpoint and the removal of the oldest.
+    f.unfinish("r");
+    let said = f.train(&["output=r"], 0);
+    assert!(said.contains("resumed at step 60"), "{said}");
+    assert_eq!(kept("r"), ["step-40", "step-60"]);
+}
