@@ -42,6 +42,18 @@ struct Arguments {
     /// repeated
     #[arg(long = "trace", value_name = "MODEL=CONFIG")]
     traces: Vec<String>,
+    /// Times that every arm of it runs
+    #[arg(long, default_value_t = 4)]
+    rounds: u64,
+    /// Batches of the released method each time
+    #[arg(long, default_value_t = 40)]
+    batches: usize,
+    /// Plain quadratic forms too, extrapolated from a few batches
+    #[arg(long)]
+    forms: bool,
+    /// Sentences by design too
+    #[arg(long)]
+    designs: bool,
     /// Every label enumerated, beside the least that it could take: width/layers/tokens/sentences/positions/words
     #[arg(long = "exact", value_name = "SHAPE")]
     exact: Vec<String>,
@@ -218,7 +230,13 @@ fn main() -> Result<(), Error> {
     let mut peer = if arguments.traces.is_empty() { None } else { peer::Peer::start("torch_trace.py", "cpu") };
     for text in &arguments.traces {
         let (model, config, overrides) = trace::parse(text)?;
-        traces.push(trace::race(&gpu, &model, &config, &overrides, &mut peer)?);
+        let wanted = trace::Wanted {
+            rounds: arguments.rounds,
+            batches: arguments.batches,
+            forms: arguments.forms,
+            designs: arguments.designs,
+        };
+        traces.push(trace::race(&gpu, &model, &config, &overrides, &mut peer, wanted)?);
     }
     if let Some(path) = &arguments.json {
         let whole = json!({

@@ -1,26 +1,26 @@
 //! The headline race: seconds until the trace of a trained model's loss is known to 1 % standard error over the
 //! language, beside the paper's released method in PyTorch (one Gaussian probe by double backward for each batch of 128
-//! sentences).
+//! sentences). All arms run in turn, several times over, with other sentences, signs and probes each time.
 //!
 //! Whoever would take too long is extrapolated: with independent batches the error falls as 1/√n, so that the time is
-//! (error / 1 %)² times what was spent. Both parts of the error count, probes and sentences.
+//! (error / 1 %)² times what was spent. The released method and plain quadratic forms are; of ours the seconds are
+//! those of runs that reached the error, pilots included. Both parts of the error count, probes and sentences.
 
-use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use lowland::config;
 use lowland::curvature::{
-    Chunks, Design, Designed, Drawing, Matrix, ModelOperator, Numbered, ProbeKind, Setting, Stopping, Subject,
-    designed_trace, probes,
+    Chunks, Design, Designed, Drawing, Matrix, ModelOperator, ProbeKind, Setting, Split, Stopping, Subject,
+    designed_trace, probes, split_trace,
 };
 use lowland::gpu::Gpu;
-use lowland::interrupt::Interrupted;
 use lowland::model::{Loaded, Model, load};
 use lowland::ops::batch::Sentence;
 use lowland::ops::{Device, LossDraw, Variants};
-use lowland::statistics::{Crossed, Target};
-use lowland::train::{Corpus, held_out_seed, held_out_sentence, masked_sentence};
+use lowland::random::{Purpose, Stream};
+use lowland::statistics::{Crossed, Estimate, Target};
+use lowland::train::{Corpus, HeldOut, held_out_seed, held_out_sentence};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
@@ -32,41 +32,65 @@ const GOAL: f64 = 0.01;
 /// Sentences of a batch of the released method.
 const BATCH: usize = 128;
 
-/// One way to know the trace.
-struct Entry {
+/// One way to know the trace: independent estimates with the seconds that each took.
+struct Arm {
     name: &'static str,
-    trace: f64,
-    error: f64,
-    /// Seconds spent.
-    seconds: f64,
+    /// Of the Hessian, or of the Fisher matrix.
+    matrix: &'static str,
+    /// Whether each value is known to the goal; else they are few, and their scatter tells the time to it.
+    reached: bool,
+    /// (estimate, its standard error where it tells one, seconds).
+    values: Vec<(f64, f64, f64)>,
     note: String,
 }
 
-impl Entry {
-    /// Seconds to the goal.
-    fn goal(&self) -> f64 {
-        self.seconds * (self.error / self.trace / GOAL).powi(2)
+impl Arm {
+    fn new(name: &'static str, matrix: &'static str, reached: bool) -> Arm {
+        Arm { name, matrix, reached, values: vec![], note: String::new() }
+    }
+
+    /// Mean over the values, with the error of their scatter or of a single one's own.
+    fn mean(&self) -> Estimate {
+        let mean = Estimate::of_mean(&self.values.iter().map(|v| v.0).collect::<Vec<f64>>());
+        // Runs to the goal tell their errors better than the scatter of a few does.
+        let own = self.values.iter().map(|v| v.1 * v.1).sum::<f64>().sqrt() / self.values.len() as f64;
+        Estimate { standard_error: if self.reached { own } else { mean.standard_error }, ..mean }
+    }
+
+    /// Seconds to the goal, of `trace`, from some of the values.
+    fn goal(&self, trace: f64, rows: &[usize]) -> f64 {
+        let n = rows.len() as f64;
+        let seconds = rows.iter().map(|i| self.values[*i].2).sum::<f64>() / n;
+        match self.reached {
+            true => seconds,
+            false => {
+                let mean = rows.iter().map(|i| self.values[*i].0).sum::<f64>() / n;
+                let variance = rows.iter().map(|i| (self.values[*i].0 - mean).powi(2)).sum::<f64>() / (n - 1.0);
+                seconds * variance / (GOAL * trace).powi(2)
+            }
+        }
+    }
+
+    fn all(&self) -> Vec<usize> {
+        (0..self.values.len()).collect()
     }
 }
 
-/// Sentences that are made, as a language.
-struct Listed {
-    sentences: Vec<Sentence>,
-    longest: u32,
-}
-
-impl Numbered for Listed {
-    fn sentences(&self, numbers: Range<u64>) -> Result<Vec<Sentence>, Interrupted> {
-        Ok(self.sentences[numbers.start as usize..numbers.end as usize].to_vec())
-    }
-
-    fn longest(&self) -> u32 {
-        self.longest
-    }
-
-    fn most_predicted(&self) -> u32 {
-        1
-    }
+/// How many times faster `arm` is than `base`, with a 95 % interval from drawing the values of both again.
+fn times(base: &Arm, arm: &Arm, trace: f64) -> [f64; 3] {
+    const DRAWS: u64 = 4000;
+    let ratio = |b: &[usize], a: &[usize]| base.goal(trace, b) / arm.goal(trace, a);
+    let again = |n: usize, stream: &mut Stream| (0..n).map(|_| stream.below(n as u32) as usize).collect::<Vec<_>>();
+    let mut drawn: Vec<f64> = (0..DRAWS)
+        .map(|draw| {
+            let mut stream = Stream::new(1, Purpose::Bootstrap, draw);
+            ratio(&again(base.values.len(), &mut stream), &again(arm.values.len(), &mut stream))
+        })
+        .filter(|r| r.is_finite())
+        .collect();
+    drawn.sort_by(f64::total_cmp);
+    let at = |q: f64| drawn[((drawn.len() - 1) as f64 * q).round() as usize];
+    [ratio(&base.all(), &arm.all()), at(0.025), at(0.975)]
 }
 
 /// A model with sentences of its language.
@@ -78,15 +102,16 @@ struct Ground<'g> {
 }
 
 impl Ground<'_> {
-    /// Held-out sentences, with the exact conditionals as labels where asked for.
-    fn sentences(&self, from: u64, count: u64, soft: bool) -> Vec<Sentence> {
+    /// Held-out sentences.
+    fn sentences(&self, from: u64, count: u64) -> Vec<Sentence> {
         let seed = held_out_seed(self.corpus.seed);
         let (language, tokens) = (self.corpus.truth().expect("of a grammar"), self.corpus.tokens.as_ref());
-        let one = |i| match soft {
-            true => masked_sentence(language, tokens, seed, i).sentence,
-            false => held_out_sentence(language, tokens, seed, i),
-        };
-        (from..from + count).into_par_iter().map(one).collect()
+        (from..from + count).into_par_iter().map(|i| held_out_sentence(language, tokens, seed, i)).collect()
+    }
+
+    /// The language with other sentences each round.
+    fn language(&self, round: u64) -> HeldOut {
+        HeldOut { corpus: self.corpus.clone(), seed: held_out_seed(self.corpus.seed) ^ (round + 1) << 32 }
     }
 
     fn subject(&self, sentences: &[Sentence], batch: usize, probes: u32) -> Result<Subject, Error> {
@@ -99,82 +124,106 @@ impl Ground<'_> {
         )?)
     }
 
-    /// Squared norms of drawn gradients until the goal, or all sentences.
-    fn drawn(&self, name: &'static str, kind: LossDraw, draws: usize, most: u64) -> Result<Entry, Error> {
-        let sentences = self.sentences(1 << 20, most, false);
+    /// Squared norms of drawn gradients until the goal.
+    fn drawn(&self, kind: LossDraw, round: u64, most: u64) -> Result<((f64, f64, f64), String), Error> {
+        let sentences = self.sentences((1 << 40) + (round << 20), most);
         let subject = self.subject(&sentences, 256, 8)?;
-        let mut drawing = Drawing::new(&subject, kind, 1, draws)?;
+        let mut drawing = Drawing::new(&subject, kind, round, 2)?;
         // Kernels are compiled by the first batch, which is drawn again.
-        Drawing::new(&subject, kind, 1, draws)?.batch(&subject)?;
+        Drawing::new(&subject, kind, round, 2)?.batch(&subject)?;
         let start = Instant::now();
         let trace =
             drawing.run(&subject, Target::Population, &Stopping::at(GOAL).not_before(512), &mut |_| Ok(()))?.trace;
         let seconds = start.elapsed().as_secs_f64();
+        // Where the sentences did not do, the time that the rest would take.
+        let short = (trace.standard_error / trace.estimate / GOAL).powi(2).max(1.0);
+        let note = format!("{} sentences, 2 draws each", drawing.examples());
         let more = if trace.reached { "" } else { ", extrapolated" };
-        let note = format!("{} sentences, {draws} draws each{more}", drawing.examples());
-        Ok(Entry { name, trace: trace.estimate, error: trace.standard_error, seconds, note })
+        Ok(((trace.estimate, trace.standard_error / short.sqrt(), seconds * short), note + more))
     }
 
-    /// The same over sentences that a design draws from a frame, whose forward passes count too.
-    fn designed(&self, name: &'static str, design: Design, goal: f64) -> Result<Entry, Error> {
-        // Made before the clock starts, as the others' are.
-        let longest = self.corpus.language.max_length() as u32 + 2;
-        let language = Listed { sentences: self.sentences(1 << 20, 1 << 17, false), longest };
+    /// The Hessian's trace by its two parts until the goal, the pilot counted.
+    fn split(&self, round: u64, goal: f64) -> Result<((f64, f64, f64), String), Error> {
+        // Sentences and their exact conditionals are made while the clock runs.
+        let language = self.language(round);
         let Loaded { encoder, weights, .. } = &self.loaded;
         let model = Model::new(&Device::new(self.gpu, self.variants), encoder, weights)?;
         let setting = Setting::of(&model);
-        let mut what = Designed {
-            design,
-            kind: LossDraw::Signs,
-            seed: 2,
-            draws: 2,
-            stop: Stopping::at(goal).not_before(512).at_most(256),
-            frame: Some(512),
-        };
+        let stop = Stopping::at(goal).not_before(256).at_most(1 << 17);
+        let what = Split { seed: round, draws: None, stop };
+        if round == 0 {
+            // Kernels are compiled by a first run.
+            let small = Split { stop: Stopping::after(64).not_before(256), ..what.clone() };
+            split_trace(&setting, &language, &small, &mut |_| Ok(()))?;
+        }
+        let start = Instant::now();
+        let found = split_trace(&setting, &language, &what, &mut |_| Ok(()))?;
+        let seconds = start.elapsed().as_secs_f64();
+        let trace = &found.trace;
+        assert!(trace.reached, "{} ± {} after {:?}", trace.estimate, trace.standard_error, found.sentences);
+        let note = format!(
+            "Tr F = {} from {} sentences with {} draws, Tr(H − F) = {} from {} with {} probes of a frame of {}",
+            found.fisher, found.sentences[0], found.draws, found.residual, found.measured, found.vectors, found.frame
+        );
+        Ok(((trace.estimate, trace.standard_error, seconds), note))
+    }
+
+    /// The Fisher trace over sentences that a design draws from a frame, whose forward passes count too.
+    fn designed(&self, design: Design, round: u64) -> Result<((f64, f64, f64), String), Error> {
+        let language = self.language(round);
+        let Loaded { encoder, weights, .. } = &self.loaded;
+        let model = Model::new(&Device::new(self.gpu, self.variants), encoder, weights)?;
+        let setting = Setting::of(&model);
+        let stop = Stopping::at(GOAL).not_before(512).at_most(256);
+        let mut what = Designed { design, kind: LossDraw::Signs, seed: round + 2, draws: 2, stop, frame: Some(512) };
         // Kernels are compiled by a first run.
         designed_trace(&setting, &language, &what, &mut |_| Ok(()))?;
-        (what.stop.most, what.frame) = (1 << 14, None);
+        (what.stop.most, what.frame) = (1 << 15, None);
         let start = Instant::now();
         let found = designed_trace(&setting, &language, &what, &mut |_| Ok(()))?;
         let seconds = start.elapsed().as_secs_f64();
-        let more = if found.trace.standard_error <= GOAL * found.trace.estimate { "" } else { ", extrapolated" };
-        let note = format!("{} sentences from a frame of {}, 2 draws each{more}", found.measured, found.frame);
-        Ok(Entry { name, trace: found.trace.estimate, error: found.trace.standard_error, seconds, note })
+        let (trace, note) = (&found.trace, format!("{} sentences from a frame of {}", found.measured, found.frame));
+        let short = (trace.standard_error / trace.estimate / GOAL).powi(2).max(1.0);
+        let more = if short > 1.0 { ", extrapolated" } else { "" };
+        Ok(((trace.estimate, trace.standard_error / short.sqrt(), seconds * short), note + more))
     }
 
-    /// Quadratic forms, K probes of its own for each batch of sentences: vᵀHv, and vᵀ(H − G)v with expected labels.
-    fn forms(&self, batches: usize, batch: usize, k: u32, residual: bool) -> Result<(f64, f64, f64), Error> {
-        let sentences = self.sentences(1 << 21, (batches * batch) as u64, residual);
-        let mut estimates = Vec::new();
-        let mut seconds = 0.0;
-        for (b, own) in sentences.chunks(batch).enumerate() {
-            let subject = self.subject(own, batch, k)?;
+    /// vᵀHv over batches of 64 sentences, 8 probes of its own for each: (estimate, none, seconds) of every batch.
+    fn forms(&self, round: u64, batches: usize) -> Result<Vec<(f64, f64, f64)>, Error> {
+        let (batch, k) = (64, 8);
+        let sentences = self.sentences((1 << 41) + (round << 20), (batches * batch) as u64);
+        let one = |(b, own): (usize, &[Sentence])| {
+            let subject = self.subject(own, batch, k as u32)?;
             let operator = ModelOperator::new(&subject, Matrix::Hessian);
-            let block = probes(ProbeKind::Rademacher, 1, b * k as usize..(b + 1) * k as usize, subject.size());
+            let block = probes(ProbeKind::Rademacher, round, b * k..(b + 1) * k, subject.size());
             // Planned, and compiled by a first run, outside the time.
             operator.forms(&block)?;
             operator.forget_forms();
             let start = Instant::now();
             let mut crossed = Crossed::new(subject.weights());
-            for form in operator.forms(&block)? {
-                let minus = |(h, g): (&f64, &f64)| if residual { h - g } else { *h };
-                crossed.push(&form.hessian.iter().zip(&form.ggn).map(minus).collect::<Vec<f64>>());
-            }
-            seconds += start.elapsed().as_secs_f64();
-            estimates.push(crossed.parts(Target::TheseExamples).value);
-        }
-        let n = estimates.len() as f64;
-        let mean = estimates.iter().sum::<f64>() / n;
-        let error = (estimates.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0) / n).sqrt();
-        Ok((mean, error, seconds))
+            operator.forms(&block)?.iter().for_each(|form| crossed.push(&form.hessian));
+            let seconds = start.elapsed().as_secs_f64();
+            Ok::<_, Error>((crossed.parts(Target::TheseExamples).value, 0.0, seconds))
+        };
+        sentences.chunks(batch).enumerate().map(one).collect()
     }
 }
 
-/// The released method: batches until the variance is known well enough to extrapolate.
-fn released(peer: &mut Peer, model: &Path, ground: &Ground<'_>, batches: usize) -> Result<Entry, Error> {
+/// The released method: some batches.
+fn released(peer: &mut Peer, batches: usize, round: u64) -> Result<Vec<(f64, f64, f64)>, Error> {
+    let answer = peer.ask(&json!({ "hutchinson": { "batch": BATCH, "batches": batches, "seed": round + 1 } }))?;
+    // Its threads spin for a while after their work.
+    std::thread::sleep(Duration::from_millis(300));
+    let list =
+        |key: &str| -> Vec<f64> { answer[key].as_array().into_iter().flatten().filter_map(Value::as_f64).collect() };
+    Ok(list("estimates").into_iter().zip(list("seconds")).map(|(x, s)| (x, 0.0, s)).collect())
+}
+
+/// Gives the released method its model and sentences, twice as many as it takes at once.
+fn prepare(peer: &mut Peer, model: &Path, ground: &Ground<'_>, batches: usize) -> Result<(), Error> {
     let file = std::env::temp_dir().join(format!("lowland-trace-{}.jsonl", std::process::id()));
     let lines: String = ground
-        .sentences(1 << 22, (batches * BATCH) as u64, false)
+        .sentences(1 << 42, (2 * batches * BATCH) as u64)
         .iter()
         .map(|s| {
             let (positions, labels): (Vec<u32>, Vec<u32>) = s.masked.iter().copied().unzip();
@@ -183,21 +232,22 @@ fn released(peer: &mut Peer, model: &Path, ground: &Ground<'_>, batches: usize) 
         .collect();
     std::fs::write(&file, lines)?;
     peer.ask(&json!({ "load": { "model": model, "examples": file } }))?;
-    let answer = peer.ask(&json!({ "hutchinson": { "batch": BATCH, "batches": batches, "seed": 1 } }))?;
     std::fs::remove_file(&file)?;
-    let list =
-        |key: &str| -> Vec<f64> { answer[key].as_array().into_iter().flatten().filter_map(Value::as_f64).collect() };
-    let (estimates, seconds) = (list("estimates"), list("seconds"));
-    let n = estimates.len() as f64;
-    let mean = estimates.iter().sum::<f64>() / n;
-    let error = (estimates.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0) / n).sqrt();
-    Ok(Entry {
-        name: "Tr H, released method (PyTorch)",
-        trace: mean,
-        error,
-        seconds: seconds.iter().sum(),
-        note: format!("{} batches of {BATCH}, extrapolated", estimates.len()),
-    })
+    // Its first batch is slower.
+    released(peer, 2, 1 << 20).map(drop)
+}
+
+/// What of the race is wanted.
+#[derive(Clone, Copy)]
+pub struct Wanted {
+    /// Times that every arm runs.
+    pub rounds: u64,
+    /// Batches of the released method each time.
+    pub batches: usize,
+    /// Whether plain quadratic forms run too, of which a few batches are extrapolated.
+    pub forms: bool,
+    /// Whether sentences by design run too.
+    pub designs: bool,
 }
 
 /// Runs the race on one model; `None` without PyTorch still prints our side.
@@ -207,49 +257,63 @@ pub fn race(
     config: &Path,
     overrides: &[String],
     peer: &mut Option<Peer>,
+    wanted: Wanted,
 ) -> Result<Value, Error> {
     let resolved = config::load(config, overrides)?;
     let corpus = Corpus::open(&resolved.config.language, &resolved.config.objective, resolved.config.seed)?;
     let variants = Variants::choose(gpu.capabilities());
     let ground = Ground { gpu, loaded: load(model)?, corpus, variants };
-    let mut entries = Vec::new();
-    if let Some(peer) = peer {
-        entries.push(released(peer, model, &ground, 60)?);
-    }
-    let (trace, error, seconds) = ground.forms(48, 64, 8, false)?;
-    entries.push(Entry {
-        name: "Tr H, quadratic forms",
-        trace,
-        error,
-        seconds,
-        note: "48 batches of 64, 8 probes each, extrapolated".into(),
-    });
-    let signs = ground.drawn("Tr F, random signs", LossDraw::Signs, 2, 1 << 14)?;
-    let (rest, rest_error, rest_seconds) = ground.forms(24, 64, 8, true)?;
-    entries.push(Entry {
-        name: "Tr H, signs and residual forms",
-        trace: signs.trace + rest,
-        error: signs.error.hypot(rest_error),
-        seconds: signs.seconds + rest_seconds,
-        note: format!("random signs, and Tr(H − G) = {rest:.3} ± {rest_error:.3} with expected labels"),
-    });
-    entries.push(signs);
-    entries.push(ground.drawn("Tr F, sampled labels", LossDraw::Label, 2, 1 << 14)?);
     println!("{}: {} parameters, {}", resolved.name, ground.loaded.encoder.parameter_count(), gpu.info().name);
-    // Where 1 % would take more than the sentences at hand, as much as they give.
-    let goal = (1.1 * entries.last().map_or(GOAL, |e| e.error / e.trace)).max(GOAL);
-    entries.push(ground.designed("Tr F, signs, importance", Design::Importance, goal)?);
-    entries.push(ground.designed("Tr F, signs, strata", Design::Stratified, goal)?);
-    let base = entries[0].goal();
-    for e in &entries {
-        let times = if peer.is_some() { format!("{:7.1} times", base / e.goal()) } else { String::new() };
-        println!("  {:34} {:9.3} ± {:7.3}  {:9.2} s to 1 % {times}  ({})", e.name, e.trace, e.error, e.goal(), e.note);
+    let mut arms = vec![
+        Arm::new("Tr H, released method (PyTorch)", "hessian", false),
+        Arm::new("Tr H, quadratic forms", "hessian", false),
+        Arm::new("Tr H, signs and residual", "hessian", true),
+        Arm::new("Tr F, random signs", "fisher", true),
+        Arm::new("Tr F, sampled labels", "fisher", true),
+    ];
+    if wanted.designs {
+        arms.push(Arm::new("Tr F, signs, importance", "fisher", true));
+        arms.push(Arm::new("Tr F, signs, strata", "fisher", true));
     }
-    let line = |e: &Entry| {
-        json!({ "estimator": e.name, "trace": e.trace, "standard_error": e.error, "seconds_spent": e.seconds,
-                "seconds_to_goal": e.goal(), "note": e.note })
-    };
-    Ok(json!({ "model": resolved.name, "goal": GOAL, "entries": entries.iter().map(line).collect::<Vec<Value>>() }))
+    if let Some(peer) = peer {
+        prepare(peer, model, &ground, wanted.batches)?;
+    }
+    for round in 0..wanted.rounds {
+        if let Some(peer) = peer {
+            arms[0].values.extend(released(peer, wanted.batches, round)?);
+        }
+        if wanted.forms {
+            arms[1].values.extend(ground.forms(round, 16)?);
+        }
+        let mut put = |i: usize, (value, note): ((f64, f64, f64), String)| {
+            println!("  round {round}, {}: {:.3} ± {:.3}, {:.2} s ({note})", arms[i].name, value.0, value.1, value.2);
+            arms[i].values.push(value);
+            arms[i].note = note;
+        };
+        put(2, ground.split(round, GOAL)?);
+        put(3, ground.drawn(LossDraw::Signs, round, 1 << 15)?);
+        put(4, ground.drawn(LossDraw::Label, round, 1 << 16)?);
+        if wanted.designs {
+            put(5, ground.designed(Design::Importance, round)?);
+            put(6, ground.designed(Design::Stratified, round)?);
+        }
+    }
+    arms[0].note = format!("{} batches of {BATCH}, extrapolated", arms[0].values.len());
+    arms[1].note = format!("{} batches of 64, 8 probes each, extrapolated", arms[1].values.len());
+    // The goal is a share of the best known value.
+    let [hessian, fisher] = [2, 3].map(|i: usize| arms[i].mean().value);
+    let of = |arm: &Arm| if arm.matrix == "hessian" { hessian } else { fisher };
+    let mut lines = vec![];
+    for arm in arms.iter().filter(|arm| !arm.values.is_empty()) {
+        let (mean, seconds) = (arm.mean(), arm.goal(of(arm), &arm.all()));
+        let ratio = (!arms[0].values.is_empty()).then(|| times(&arms[0], arm, hessian));
+        let shown = ratio.map_or(String::new(), |[r, low, high]| format!("{r:7.1} times [{low:.1}, {high:.1}]"));
+        let (value, error, note) = (mean.value, mean.standard_error, &arm.note);
+        println!("  {:34} {value:9.3} ± {error:7.3}  {seconds:9.2} s to 1 % {shown}  ({note})", arm.name);
+        lines.push(json!({ "estimator": arm.name, "matrix": arm.matrix, "trace": value, "standard_error": error,
+            "seconds_to_goal": seconds, "times": ratio, "values": arm.values, "note": note }));
+    }
+    Ok(json!({ "model": resolved.name, "goal": GOAL, "entries": lines }))
 }
 
 /// `MODEL=CONFIG` or `MODEL=CONFIG,KEY=VALUE,..`.

@@ -188,6 +188,7 @@ pub fn of_plan(error: &PlanError) -> String {
         PlanError::FewDraws(sampling) => {
             format!("--sentences {sampling} needs at least 2 draws a sentence, which tell the error's parts apart")
         }
+        PlanError::OneSign => format!("--draws 1: {error}"),
         PlanError::OneDeviation | PlanError::OneGradient => format!("{error}; give more (--count)"),
     }
 }

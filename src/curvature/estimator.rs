@@ -60,6 +60,8 @@ pub enum Estimator {
     Drawn(LossDraw),
     /// The same for the data's own labels.
     DataLabels,
+    /// Tr F by random signs and Tr(H - F) by quadratic forms of what the Hessian has beside it.
+    SignsAndResidual,
     /// vᵀ(Av) through products.
     Hutchinson,
     /// vᵀAv without products.
@@ -84,6 +86,7 @@ impl Named for Estimator {
         Estimator::Drawn(LossDraw::Signs),
         Estimator::Drawn(LossDraw::Exact),
         Estimator::DataLabels,
+        Estimator::SignsAndResidual,
         Estimator::Hutchinson,
         Estimator::QuadraticForm,
         Estimator::HutchPlusPlus,
@@ -96,6 +99,7 @@ impl Named for Estimator {
             Estimator::Drawn(LossDraw::Signs) => "random-signs",
             Estimator::Drawn(LossDraw::Exact) => "exact-labels",
             Estimator::DataLabels => "data-labels",
+            Estimator::SignsAndResidual => "signs-and-residual",
             Estimator::Hutchinson => "hutchinson",
             Estimator::QuadraticForm => "quadratic-form",
             Estimator::HutchPlusPlus => "hutch++",
@@ -112,6 +116,9 @@ impl Named for Estimator {
             Estimator::Drawn(LossDraw::Exact) => "The same for every label in turn: no draw",
             Estimator::DataLabels => {
                 "The same for the data's own labels: the empirical Fisher matrix, or the noise covariance"
+            }
+            Estimator::SignsAndResidual => {
+                "Tr H = Tr F + Tr(H - F): the first by random signs, the rest by quadratic forms of fewer sentences"
             }
             Estimator::Hutchinson => "vᵀ(Av) through products: per-tensor traces and r_eff",
             Estimator::QuadraticForm => "vᵀAv without products: the same number cheaper, no per-tensor traces",

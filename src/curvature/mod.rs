@@ -33,7 +33,8 @@ mod trace;
 
 pub use error::CurvatureError;
 pub use estimate::{
-    Estimated, PlanError, ProbeTrace, Probing, Stage, TracePlan, TraceRequest, Watch, estimate, trace_by_probes, unseen,
+    Estimated, Parted, PlanError, ProbeTrace, Probing, Stage, TracePlan, TraceRequest, Watch, estimate,
+    trace_by_probes, unseen,
 };
 pub use estimator::{CurvatureMatrix, Estimator, LabelSource, Named, Sampling, Unknown};
 pub use examples::{Examples, LossNormaliser, Numbered, Scope, Setting};
@@ -49,7 +50,8 @@ pub use operator::{
 };
 pub use passes::{
     Chunks, Cotangent, DrawnGradients, DrawnRows, FlatnessPass, FormPass, Forms, GradientOperator, Gradients, GramPass,
-    Matrix, ModelOperator, Moment, NormPass, ProductPass, Subject, Term, VectorLayout, WeightedPass, uncertainty,
+    Matrix, ModelOperator, Moment, NormPass, ProductPass, ResidualPass, Subject, Term, VectorLayout, WeightedPass,
+    divergence, uncertainty,
 };
 pub use posterior::{
     Chain, ChainOptions, Chains, Coefficient, CoefficientRequest, Conditioned, Doubt, LearningCoefficient, Mixing,
@@ -66,6 +68,7 @@ pub use spectrum::{
 };
 pub use trace::{
     Balanced, Conventions, ConventionsOptions, Design, Designed, DesignedTrace, Drawing, DrawnTrace, HutchPlusPlus,
-    Hutchinson, LabelSplit, LabelSplitOptions, Norms, ProductTrace, Stopping, Trace, WordGroups, XTrace,
-    XTraceReplicates, designed_trace, hutch_plus_plus, hutchinson, hutchinson_by_products, xtrace, xtrace_replicates,
+    Hutchinson, LabelSplit, LabelSplitOptions, Norms, ProductTrace, Split, SplitTrace, Stopping, Trace, WordGroups,
+    XTrace, XTraceReplicates, designed_trace, hutch_plus_plus, hutchinson, hutchinson_by_products, split_trace, xtrace,
+    xtrace_replicates,
 };

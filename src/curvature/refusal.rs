@@ -147,6 +147,9 @@ pub enum Refusal {
     /// A design too small to tell its error.
     #[error("a design needs drawn labels or signs, at least 2 draws a sentence, 2 sentences and a pilot of 16")]
     SmallDesign,
+    /// Parts of the Hessian's trace too small to tell their errors.
+    #[error("signs and residual need a pilot of at least 16 sentences, 2 sentences and a sign of each")]
+    SmallSplit,
     /// Sentences of the pilot.
     #[error("a frame has at least the {0} sentences of the pilot")]
     SmallFrame(usize),

@@ -35,6 +35,7 @@ pub use build::LstmWeights;
 pub use ghost::{GhostError, GramPart, NormTerm};
 pub use plan::{ExecutionPlan, MemoryPlan, dispatches};
 pub use relative::Relative;
+pub use tangent::Terms;
 
 use crate::ops::{Call, Function, Rule};
 

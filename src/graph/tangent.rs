@@ -1,10 +1,22 @@
 //! Passes along a direction. The tangent of a gradient graph is a Hessian-vector product (forward over reverse:
 //! Pearlmutter 1994); second-order terms of a forward graph add up to vᵀHv without one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
-use super::{Emit, Graph, Node, TensorId};
+use super::{Emit, Graph, Node, Role, TensorId};
 use crate::ops::{Rule, Second, SentenceSum, Tangents, call};
+
+/// Which second-order terms are summed up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Terms {
+    /// All of them.
+    All,
+    /// Those whose mean over random probes is not 0. A product ẋ Ẇ of tangents that have no parameter in common joins
+    /// different blocks of the matrix: it is in no trace, and scatter in a quadratic form. Left out, the sum is
+    /// that of all terms for a probe of one parameter's single number, and in the mean over probes with independent
+    /// numbers.
+    Mean,
+}
 
 impl Graph {
     /// Appends the tangents of all nodes from those of some tensors and returns the tangent of every tensor that has
@@ -47,9 +59,25 @@ impl Graph {
         adjoints: Option<&HashMap<TensorId, TensorId>>,
         tangents: &HashMap<TensorId, TensorId>,
     ) -> Option<TensorId> {
+        self.second_order_of(Terms::All, end, loss, adjoints, tangents)
+    }
+
+    /// The same of some of the terms.
+    pub fn second_order_of(
+        &mut self,
+        which: Terms,
+        end: usize,
+        loss: Option<(TensorId, f32)>,
+        adjoints: Option<&HashMap<TensorId, TensorId>>,
+        tangents: &HashMap<TensorId, TensorId>,
+    ) -> Option<TensorId> {
         let primal: Vec<Node> = self.nodes()[..end].to_vec();
+        let apart = match which {
+            Terms::All => vec![false; end],
+            Terms::Mean => self.products_apart(&primal),
+        };
         let mut second = Second::new(self, tangents, adjoints);
-        for node in &primal {
+        for (node, apart) in primal.iter().zip(apart) {
             let out = node.outputs[0];
             match loss {
                 Some((loss, weight)) if loss == out => {
@@ -58,6 +86,7 @@ impl Graph {
                     let terms = second.push(own, "second(loss)");
                     second.term(terms, weight);
                 }
+                _ if apart => {}
                 _ => {
                     if let Some(y_bar) = adjoints.and_then(|a| a.get(&out)) {
                         node.operation().second(node, &mut second, *y_bar);
@@ -66,6 +95,23 @@ impl Graph {
             }
         }
         second.finish()
+    }
+
+    /// Of each node whether it is a product of two inputs that no parameter is behind both of.
+    fn products_apart(&self, primal: &[Node]) -> Vec<bool> {
+        let mut behind: HashMap<TensorId, BTreeSet<TensorId>> = self
+            .tensors()
+            .filter(|(_, tensor)| tensor.role == Role::Parameter)
+            .map(|(id, _)| (id, BTreeSet::from([id])))
+            .collect();
+        let mut apart = Vec::with_capacity(primal.len());
+        for node in primal {
+            let of = |id: &TensorId| behind.get(id).cloned().unwrap_or_default();
+            apart.push(node.operation().bilinear() && of(&node.inputs[0]).is_disjoint(&of(&node.inputs[1])));
+            let all: BTreeSet<TensorId> = node.reads().flat_map(of).collect();
+            behind.extend(node.outputs.iter().map(|out| (*out, all.clone())));
+        }
+        apart
     }
 
     /// Appends the sum over each sentence of a matrix's rows and columns, [sentences, 4] in the first column.

@@ -198,6 +198,10 @@ impl Operation for Linear {
         g.set(out, sum.expect("some input has a tangent"));
     }
 
+    fn bilinear(&self) -> bool {
+        true
+    }
+
     /// Second-order term of y = x Wᵀ: 2 ⟨ȳ, ẋ Ẇᵀ⟩, where both move.
     fn second(&self, node: &Node, g: &mut Second<'_>, y_bar: TensorId) {
         let (Some(x_dot), Some(w_dot)) = (g.of(node.inputs[0]), g.of(node.inputs[1])) else { return };

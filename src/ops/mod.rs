@@ -23,6 +23,7 @@
 pub(crate) mod activation;
 pub(crate) mod add;
 pub(crate) mod adversary;
+pub(crate) mod along_axes;
 pub(crate) mod attention;
 mod attention_tangent;
 pub mod batch;
@@ -126,6 +127,7 @@ macro_rules! every_operation {
         $with! {
             activation::Activation,
             add::Add,
+            along_axes::AlongAxes,
             attention::Attention,
             cached_attention::CachedAttention,
             column_sum::ColumnSum,

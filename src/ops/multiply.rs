@@ -55,6 +55,10 @@ impl Operation for Multiply {
         g.set(node.outputs[0], sum.expect("some input has a tangent"));
     }
 
+    fn bilinear(&self) -> bool {
+        true
+    }
+
     /// 2 ȳ ȧ ḃ.
     fn second(&self, node: &Node, g: &mut Second<'_>, y_bar: TensorId) {
         let [a, b] = node.inputs().map(|id| g.dot(id));

@@ -66,6 +66,12 @@ pub trait Operation: Debug + Send + Sync {
         true
     }
 
+    /// Whether the forward rule is a product of the first two inputs, linear in each of them, so that its second-order
+    /// term joins the tangent of one with that of the other.
+    fn bilinear(&self) -> bool {
+        false
+    }
+
     /// Emits the reverse rule of the forward node, given the adjoint of its first output.
     fn vjp(&self, node: &Node, g: &mut Adjoints<'_>, y_bar: TensorId) {
         g.transpose(node, y_bar);

@@ -16,6 +16,7 @@
 
 pub mod activation;
 mod add;
+pub(crate) mod along_axes;
 pub(crate) mod attention;
 mod cached_attention;
 pub(crate) mod concat;

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 
 use super::graphs::{
-    LAYER_NORM, attention, cached, decoder, draws, dropped, embedded, feed_forward, gated, grouped, grouped_draws,
-    lstm, norm, placed, product, tied_head, turned, whole_sentences,
+    LAYER_NORM, attention, cached, decoder, draws, draws_along_axes, dropped, embedded, feed_forward, gated, grouped,
+    grouped_draws, lstm, norm, placed, product, tied_head, turned, whole_sentences,
 };
 use super::updates::updates;
 use super::{Case, Pass, TABLES, Work};
@@ -168,6 +168,7 @@ pub(super) fn representative(rows: u32) -> Vec<Case> {
         sentences: rows / short,
         ..timed(&["lstm"], ALL, &shape, Box::new(move |g| lstm(g, 2 * units, units, 2)))
     });
+    all.push(timed(&["along_axes"], &[Pass::Forward], &logits, Box::new(|g| draws_along_axes(g, V))));
     for kind in [LossDraw::Label, LossDraw::Signs, LossDraw::Exact] {
         all.push(timed(&["loss_draw"], &[Pass::Forward], &logits, Box::new(move |g| draws(g, V, kind))));
     }
@@ -407,6 +408,12 @@ fn operations() -> Vec<Case> {
             (made.vocabulary, made.pass) = (vocabulary, Pass::Forward);
             all.push(made);
         }
+    }
+    for vocabulary in [4, 11, 130] {
+        let title = format!("draws along axes at {vocabulary} logits");
+        let mut made = case(&title, 2e-5, 3, 9, move |g| draws_along_axes(g, vocabulary));
+        (made.vocabulary, made.pass) = (vocabulary, Pass::Forward);
+        all.push(made);
     }
     all
 }

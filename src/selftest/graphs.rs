@@ -5,8 +5,8 @@ use super::cases::{Draft, Given};
 use crate::graph::{Count, Emit, LstmWeights, TensorId};
 use crate::ops::counts::{MASKED, ROWS};
 use crate::ops::{
-    Activation, Affine, Attention, CachedAttention, GroupDraw, Labels, LayerNorm, LossDraw, PlaceHeads, RepeatHeads,
-    Rotary, Rule, call, concat,
+    Activation, Affine, AlongAxes, Attention, CachedAttention, GroupDraw, Labels, LayerNorm, LossDraw, PlaceHeads,
+    RepeatHeads, Rotary, Rule, call, concat,
 };
 
 /// W x + b
@@ -187,6 +187,15 @@ pub(super) fn grouped_draws(g: &mut Draft, vocabulary: u32, draw: GroupDraw) -> 
     let groups = g.graph.input("groups", Count::Fixed(1), vocabulary);
     g.given.insert(groups, Given::Groups);
     g.push(call(draw, Rule::Forward, &[logits, loss, groups]), "draw")[0]
+}
+
+/// Signs drawn at logits and put along axes.
+pub(super) fn draws_along_axes(g: &mut Draft, vocabulary: u32) -> TensorId {
+    let logits = g.graph.input("logits", MASKED, vocabulary);
+    let loss = g.cross_entropy(logits, Labels::Hard);
+    let drawn = g.push(call(LossDraw::Signs, Rule::Forward, &[logits, loss]), "draw")[0];
+    let axes = g.parameter("axes", vocabulary, 4);
+    g.push(call(AlongAxes, Rule::Forward, &[logits, loss, axes, drawn]), "along")[0]
 }
 
 /// x + W₂ f(W₁ x + b₁) + b₂, as in a layer.

@@ -143,14 +143,18 @@ impl Crossed {
         self.sums.iter().map(|s| self.shift + s / self.rows.len() as f64).collect()
     }
 
-    /// The mean and its error. One probe has no standard error (NaN), nor has one example of a population.
-    pub fn parts(&self, target: Target) -> Parts {
+    /// [s_p², s_d², s_pd²] of single values without bias, so that a negative one is not cut off: means of several
+    /// tables keep none. NaN with a single probe or example.
+    pub fn components(&self) -> [f64; 3] {
         let (n, k) = (self.weights.len() as f64, self.rows.len() as f64);
         let mean = self.rows.iter().sum::<f64>() / k;
-        let probe = variance(&self.rows) / k;
-        if target == Target::TheseExamples {
-            return Parts::of(mean, probe, 0.0);
-        }
+        let [interaction, examples] = self.mean_squares(mean);
+        [variance(&self.rows) - interaction / n, (examples - interaction) / k, interaction]
+    }
+
+    /// Mean squares of the interaction and of the examples.
+    fn mean_squares(&self, mean: f64) -> [f64; 2] {
+        let (n, k) = (self.weights.len() as f64, self.rows.len() as f64);
         let centre = mean - self.shift;
         let each = self.weights.iter().zip(&self.sums).zip(&self.squares);
         let (mut between, mut whole) = (0.0, 0.0);
@@ -159,8 +163,18 @@ impl Crossed {
             whole += (n * w).powi(2) * (square - 2.0 * centre * sum + k * centre * centre);
         }
         let of_probes = n * self.rows.iter().map(|q| (q - mean).powi(2)).sum::<f64>();
-        let interaction = (whole - of_probes - k * between) / ((n - 1.0) * (k - 1.0));
-        let examples = k * between / (n - 1.0);
+        [(whole - of_probes - k * between) / ((n - 1.0) * (k - 1.0)), k * between / (n - 1.0)]
+    }
+
+    /// The mean and its error. One probe has no standard error (NaN), nor has one example of a population.
+    pub fn parts(&self, target: Target) -> Parts {
+        let (n, k) = (self.weights.len() as f64, self.rows.len() as f64);
+        let mean = self.rows.iter().sum::<f64>() / k;
+        let probe = variance(&self.rows) / k;
+        if target == Target::TheseExamples {
+            return Parts::of(mean, probe, 0.0);
+        }
+        let [interaction, examples] = self.mean_squares(mean);
         Parts::of(mean, probe, (examples - interaction) / (n * k))
     }
 }

@@ -73,15 +73,16 @@ pub struct MeasureTrace {
     /// Default: `fisher` for estimators that draw or enumerate labels, else `hessian`
     #[arg(long, value_parser = choice::<CurvatureMatrix>())]
     pub matrix: Option<CurvatureMatrix>,
-    /// At most so many pairs of example and draw (sampled-labels, random-signs) or probe vectors (the others); default:
-    /// 4096 pairs, 64 probes, 96 for hutch++; with --rel-error 1048576 pairs or 8192 probes
+    /// At most so many pairs of example and draw (sampled-labels, random-signs, signs-and-residual) or probe vectors
+    /// (the others); default: 4096 pairs, 64 probes, 96 for hutch++; with --rel-error 1048576 pairs or 8192 probes
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub samples: Option<u64>,
     /// Stop when the standard error is at most this share of the estimate
     #[arg(long, value_name = "SHARE")]
     pub rel_error: Option<f64>,
     /// Do not stop before so many examples (drawn labels or signs; default 256) or probes (default 16, hutch++ 96). The
-    /// range of hutch++ is a third of these; for xtrace they are the smallest of its independent runs (default 32)
+    /// range of hutch++ is a third of these; for xtrace they are the smallest of its independent runs (default 32), for
+    /// signs-and-residual the sentences of its pilot (default 256)
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub minimum: Option<u64>,
     /// Draws of labels or signs an example; default: 2 on a language, on a file as many as --samples allows. A single

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Evidence, Session, check_figure, finite, print_report, write_figure};
+use super::{Evidence, Number, Session, check_figure, finite, print_report, write_figure};
 use crate::cli::arguments::{Common, MeasureTrace};
 use crate::cli::failure::Failure;
 use crate::cli::print;
@@ -37,6 +37,16 @@ pub struct TraceReport {
     frame: Option<usize>,
     /// Distribution of the probe vectors; null for estimators without.
     probe: Option<String>,
+    /// Tr F, the part by signs of `signs-and-residual`; null for other estimators.
+    fisher_trace: Option<Number>,
+    /// Tr(H - F), its other part.
+    residual_trace: Option<Number>,
+    /// Sentences that the other part was measured on.
+    residual_sentences: Option<usize>,
+    /// Sentences of the frame that those were drawn from; null where all examples are measured.
+    residual_frame: Option<usize>,
+    /// Probe vectors of each of them.
+    residual_probes: Option<usize>,
     /// The relative error that was asked for.
     rel_error: Option<f64>,
     /// ‖A‖_F², where the estimator tells it.
@@ -118,6 +128,11 @@ fn report(plan: &TracePlan, encoder: &Encoder, found: &Estimated, evidence: Evid
         sentences: plan.request.sentences.to_string(),
         frame: found.frame,
         probe: found.probe.map(|k| k.to_string()),
+        fisher_trace: found.parts.map(|p| p.fisher.into()),
+        residual_trace: found.parts.map(|p| p.residual.into()),
+        residual_sentences: found.parts.map(|p| p.sentences),
+        residual_frame: found.parts.and_then(|p| p.frame),
+        residual_probes: found.parts.map(|p| p.vectors),
         rel_error: plan.request.rel_error,
         squared_norm: trace.squared_norm.and_then(finite),
         r_eff: trace.r_eff.and_then(finite),
@@ -139,6 +154,13 @@ fn rows(report: &TraceReport) -> Vec<(String, String)> {
         row("its error", format!("{} by probes or draws, {} by the choice of examples", parts.0, parts.1)),
         row("estimator", format!("{}, {} samples{draws}{probe}", report.estimator, report.samples)),
     ];
+    if let (Some(fisher), Some(residual)) = (report.fisher_trace, report.residual_trace) {
+        rows.push(row("Tr F", fisher.text()));
+        let [sentences, probes] =
+            [report.residual_sentences, report.residual_probes].map(|n| n.unwrap_or(0).to_string());
+        let frame = report.residual_frame.map_or(String::new(), |frame| format!(" from a frame of {frame}"));
+        rows.push(row("Tr(H - F)", format!("{}, {sentences} sentences{frame}, {probes} probes", residual.text())));
+    }
     if let Some(frame) = report.frame {
         rows.push(row("sentences", format!("{} from a frame of {frame}", report.sentences)));
     }

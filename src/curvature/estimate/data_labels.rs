@@ -80,5 +80,5 @@ fn known(value: f64, samples: usize) -> Estimate {
 }
 
 fn found(trace: Trace, per_tensor: Vec<(String, Estimate)>, scope: Scope) -> Estimated {
-    Estimated { trace, per_tensor: Some(per_tensor), draws: None, probe: None, frame: None, scope }
+    Estimated { trace, per_tensor: Some(per_tensor), draws: None, probe: None, frame: None, parts: None, scope }
 }

@@ -40,5 +40,5 @@ pub(super) fn estimate(
         ..Scope::of(&first, Target::Population, found.trace.gradient_equivalents)
     };
     let frame = Some(found.frame);
-    Ok(Estimated { trace: found.trace, per_tensor: None, draws: Some(draws), probe: None, frame, scope })
+    Ok(Estimated { trace: found.trace, per_tensor: None, draws: Some(draws), probe: None, frame, parts: None, scope })
 }

@@ -227,5 +227,13 @@ fn finish(drawn: DrawnTrace, kind: LossDraw, draws: usize, subject: &Subject, sc
     }
     let unknown = |value| Estimate { value, standard_error: f64::NAN, samples: trace.values.len() };
     let per_tensor = drawn.per_tensor.into_iter().map(|(name, value)| (name, unknown(value))).collect();
-    Estimated { trace, per_tensor: Some(per_tensor), draws: (!exact).then_some(draws), probe: None, frame: None, scope }
+    Estimated {
+        trace,
+        per_tensor: Some(per_tensor),
+        draws: (!exact).then_some(draws),
+        probe: None,
+        frame: None,
+        parts: None,
+        scope,
+    }
 }

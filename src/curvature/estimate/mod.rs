@@ -17,6 +17,7 @@ mod design;
 mod draws;
 mod plan;
 mod probes;
+mod split;
 
 pub use plan::{PlanError, TracePlan, TraceRequest};
 pub use probes::{ProbeTrace, Probing, trace_by_probes};
@@ -69,8 +70,25 @@ pub struct Estimated {
     pub probe: Option<ProbeKind>,
     /// Sentences of the frame that those measured were drawn from; `None` where there is none.
     pub frame: Option<usize>,
+    /// The parts of a Hessian's trace that was estimated by these; `None` of other estimators.
+    pub parts: Option<Parted>,
     /// What was measured.
     pub scope: Scope,
+}
+
+/// Tr H = Tr F + Tr(H - F) by its two parts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Parted {
+    /// Tr F, by random signs.
+    pub fisher: Estimate,
+    /// Tr(H - F), by quadratic forms.
+    pub residual: Estimate,
+    /// Sentences that the second was measured on, some of a frame's several times.
+    pub sentences: usize,
+    /// Sentences of the frame that they were drawn from; `None` where all examples are measured.
+    pub frame: Option<usize>,
+    /// Vectors of each.
+    pub vectors: usize,
 }
 
 impl Estimated {
@@ -108,6 +126,10 @@ pub fn estimate(
     }
     watch(&Stage::Phase(&plan.estimator.to_string()))?;
     match (plan.estimator, plan.request.sentences, examples) {
+        (Estimator::SignsAndResidual, _, Examples::Language { language, count, .. }) => {
+            split::of_language(setting, (language.as_ref(), *count), plan, watch)
+        }
+        (Estimator::SignsAndResidual, ..) => split::of_examples(setting, examples, plan, watch),
         (Estimator::DataLabels, ..) => data_labels::estimate(setting, examples, plan.matrix, watch),
         (Estimator::Drawn(kind), Sampling::Designed(how), Examples::Language { language, count, .. }) => {
             design::estimate(setting, (language.as_ref(), *count), plan, kind, how, watch)

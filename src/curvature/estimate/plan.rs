@@ -100,6 +100,9 @@ pub enum PlanError {
     /// A design with one draw per sentence.
     #[error("{0} sentences need at least 2 draws each, which tell the error's parts apart")]
     FewDraws(Sampling),
+    /// One sign of each example, which leaves the error of their part unknown.
+    #[error("signs-and-residual needs at least 2 draws an example, which tell the error's parts apart")]
+    OneSign,
     /// The covariance of one gradient.
     #[error("a noise covariance needs at least 2 examples")]
     OneDeviation,
@@ -126,12 +129,18 @@ impl TraceRequest {
         });
         match (estimator, matrix) {
             (E::Drawn(_), M::Fisher | M::Ggn) | (E::DataLabels, M::EmpiricalFisher | M::NoiseCovariance) => {}
-            (E::Drawn(_) | E::DataLabels, matrix) => return Err(PlanError::Matrix { estimator, matrix }),
+            (E::SignsAndResidual, M::Hessian) => {}
+            (E::Drawn(_) | E::DataLabels | E::SignsAndResidual, matrix) => {
+                return Err(PlanError::Matrix { estimator, matrix });
+            }
             _ => {}
         }
         let draws = matches!(estimator, E::Drawn(LossDraw::Label | LossDraw::Signs));
-        if self.draws.is_some() && !draws {
+        if self.draws.is_some() && !draws && estimator != E::SignsAndResidual {
             return Err(PlanError::Draws(estimator));
+        }
+        if estimator == E::SignsAndResidual && self.draws.is_some_and(|d| d < 2) {
+            return Err(PlanError::OneSign);
         }
         if self.sentences != Sampling::Uniform && !draws {
             return Err(PlanError::Sampling { sampling: self.sentences, estimator });
@@ -211,6 +220,14 @@ mod tests {
         assert_eq!(refused(TraceRequest { draws: Some(2), ..drawn.clone() }), PlanError::Draws(exact));
         assert_eq!(refused(TraceRequest { samples: Some(2), ..drawn.clone() }), PlanError::Samples(exact));
         assert_eq!(refused(TraceRequest { probe: Some(ProbeKind::Gaussian), ..drawn }), PlanError::Probe(exact));
+        let split = TraceRequest { estimator: Some(E::SignsAndResidual), ..ASKED };
+        assert_eq!(split.clone().plan().unwrap().matrix, M::Hessian);
+        let (estimator, matrix) = (E::SignsAndResidual, M::Ggn);
+        assert_eq!(
+            refused(TraceRequest { matrix: Some(matrix), ..split.clone() }),
+            PlanError::Matrix { estimator, matrix }
+        );
+        assert_eq!(refused(TraceRequest { draws: Some(1), ..split }), PlanError::OneSign);
         let sampling = Sampling::Designed(Design::Stratified);
         assert_eq!(
             refused(TraceRequest { sentences: sampling, ..ASKED }),

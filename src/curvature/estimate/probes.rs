@@ -93,7 +93,9 @@ fn run(
     let (kind, stop) = (what.kind(), what.stop());
     let plain = Hutchinson { kind, seed, stop, block, target };
     let trace = match estimator {
-        Estimator::Drawn(_) | Estimator::DataLabels => return Err(PlanError::Probe(estimator).into()),
+        Estimator::Drawn(_) | Estimator::DataLabels | Estimator::SignsAndResidual => {
+            return Err(PlanError::Probe(estimator).into());
+        }
         Estimator::QuadraticForm => hutchinson(operator, &plain, observe)?,
         Estimator::Hutchinson => {
             let answer = hutchinson_by_products(operator, parts, &plain, observe)?;
@@ -268,5 +270,5 @@ fn over(
         None => scope,
     };
     let per_tensor = parts.map(|parts| names.into_iter().map(String::from).zip(parts).collect());
-    Ok(Estimated { trace, per_tensor, draws: None, probe: Some(what.kind()), frame: None, scope })
+    Ok(Estimated { trace, per_tensor, draws: None, probe: Some(what.kind()), frame: None, parts: None, scope })
 }

@@ -132,11 +132,8 @@ impl FormPass {
             let packed = self.pass.run(subject, batch, 1.0, step)?;
             let sentences = packed.sentences as usize;
             let mut read = |id: TensorId, to: fn(&mut Forms) -> &mut Vec<f64>| {
-                let values = self.read(subject, id, chunk.len())?;
-                let stride = self.pass.dims().sentences as usize;
-                for (k, form) in forms.iter_mut().enumerate() {
-                    to(form).extend(values[k * stride..k * stride + sentences].iter().map(|v| f64::from(v[0])));
-                }
+                let sums = read_sums(subject, &self.pass, id, chunk.len(), sentences)?;
+                forms.iter_mut().zip(sums).for_each(|(form, sums)| to(form).extend(sums));
                 Ok::<_, CurvatureError>(())
             };
             if let Some(hessian) = self.hessian {
@@ -146,11 +143,6 @@ impl FormPass {
             read(self.slope, |f| &mut f.slope)?;
         }
         Ok(())
-    }
-
-    fn read(&self, subject: &Subject, id: TensorId, probes: usize) -> Result<Vec<[f32; 4]>, GpuError> {
-        let buffer = self.pass.bound.buffer(id);
-        subject.gpu().read(buffer, probes * self.pass.dims().sentences as usize)
     }
 
     /// (once a batch, once a vector) in multiplications and additions.
@@ -167,4 +159,17 @@ impl FormPass {
     pub fn time(&self, subject: &Subject, probes: u32) -> Result<Vec<(String, f64)>, GpuError> {
         self.pass.time(subject, probes)
     }
+}
+
+/// The sums of each sentence that a pass left for some probes, `[probe][sentence]`.
+pub(super) fn read_sums(
+    subject: &Subject,
+    pass: &Pass,
+    id: TensorId,
+    probes: usize,
+    sentences: usize,
+) -> Result<Vec<Vec<f64>>, GpuError> {
+    let stride = pass.dims().sentences as usize;
+    let values: Vec<[f32; 4]> = subject.gpu().read(pass.bound.buffer(id), probes * stride)?;
+    Ok(values.chunks_exact(stride).map(|own| own[..sentences].iter().map(|v| f64::from(v[0])).collect()).collect())
 }

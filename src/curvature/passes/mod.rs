@@ -2,6 +2,7 @@
 //! norms and inner products of per-example gradients, mean gradients, predictions. [`ModelOperator`] and
 //! [`GradientOperator`] are operators made of them.
 
+mod axes;
 mod drawn_gradients;
 mod flatness;
 mod forms;
@@ -14,6 +15,7 @@ mod norms;
 mod pass;
 mod predictions;
 mod products;
+mod residual;
 mod subject;
 mod summands;
 mod untouched;
@@ -29,8 +31,9 @@ pub use gradients::Gradients;
 pub use layout::VectorLayout;
 pub use model_operator::ModelOperator;
 pub use norms::{Cotangent, GramPass, NormPass};
-pub use predictions::uncertainty;
+pub use predictions::{divergence, uncertainty};
 pub use products::{Matrix, ProductPass};
+pub use residual::ResidualPass;
 pub use subject::{Chunks, Subject};
 pub(in crate::curvature) use vectors::{ProbeVectors, add};
 pub use weighted::WeightedPass;

@@ -1,5 +1,6 @@
 //! Passes that give squared norms and inner products of per-example gradients without forming them.
 
+use super::axes::{self, AXES};
 use super::loops::Loops;
 use super::pass::Pass;
 use super::summands::Summands;
@@ -8,7 +9,7 @@ use crate::gpu::{Count, GpuError, Step};
 use crate::graph::{Emit, GramPart, NormTerm, TensorId};
 use crate::model::{Given, Recipe};
 use crate::ops::counts::MASKED;
-use crate::ops::{GroupDraw, LossDraw, Rule, call};
+use crate::ops::{AlongAxes, GroupDraw, LossDraw, Rule, call};
 
 /// Where the cotangents at the logits come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub enum Cotangent {
     Data,
     /// Draws from the model.
     Draw(LossDraw),
+    /// Random signs put along the principal axes of the words ([`AlongAxes`]): the same mean, less scatter.
+    SignsAlongAxes,
 }
 
 /// The same with one part of a draw.
@@ -41,6 +44,8 @@ pub struct NormPass {
 /// The recipe of norms, the summands, and the parameters of each matrix.
 struct NormRecipe {
     recipe: Recipe,
+    /// Coordinates of the words.
+    axes: Option<TensorId>,
     norms: Vec<NormTerm>,
     /// The number of each word's group, of a part.
     groups: Option<TensorId>,
@@ -52,7 +57,7 @@ impl NormRecipe {
         let encoder = &subject.model.encoder;
         let (mut graph, loss) = encoder.with_loss(subject.labels);
         let weight = graph.input("weight", MASKED, 4);
-        let mut groups = None;
+        let (mut groups, mut given) = (None, None);
         let adjoints = match source {
             Source::Of(Cotangent::Data) => graph.gradient(&[(loss, weight)]),
             Source::Part(draw) => {
@@ -64,6 +69,14 @@ impl NormRecipe {
             Source::Of(Cotangent::Draw(kind)) => {
                 let drawn = graph.push(call(kind, Rule::Forward, &[encoder.logits, loss]), "draw")[0];
                 graph.gradient(&[(encoder.logits, drawn)])
+            }
+            Source::Of(Cotangent::SignsAlongAxes) => {
+                let drawn = graph.push(call(LossDraw::Signs, Rule::Forward, &[encoder.logits, loss]), "draw")[0];
+                let axes = graph.input("axes", Count::Fixed(encoder.classes()), AXES as u32);
+                given = Some(axes);
+                let along = call(AlongAxes, Rule::Forward, &[encoder.logits, loss, axes, drawn]);
+                let along = graph.push(along, "along")[0];
+                graph.gradient(&[(encoder.logits, along)])
             }
         };
         // Parameters that share a matrix are its parts, in order.
@@ -89,10 +102,11 @@ impl NormRecipe {
         let recipe = Recipe::new(graph, encoder, subject.labels)
             .give(Given::Weight, [weight])
             .give(Given::Fresh("groups of words"), groups)
+            .give(Given::Fresh("the axes"), given)
             .give(Given::Block("the norms"), tensors.iter().copied())
             .keep(&tensors)
             .in_phases();
-        Ok(NormRecipe { recipe, norms, groups, members })
+        Ok(NormRecipe { recipe, axes: given, norms, groups, members })
     }
 }
 
@@ -126,7 +140,7 @@ impl NormPass {
     }
 
     fn planned(subject: &Subject, source: Source, of_words: &[u32]) -> Result<NormPass, CurvatureError> {
-        let NormRecipe { recipe, norms, groups, members } = NormRecipe::new(subject, source)?;
+        let NormRecipe { recipe, axes: given_axes, norms, groups, members } = NormRecipe::new(subject, source)?;
         let model = &subject.model;
         let loops = Loops::of(subject, recipe.graph());
         let pass = Pass::new(subject, recipe)?;
@@ -134,6 +148,9 @@ impl NormPass {
             let mut row: Vec<f32> = of_words.iter().map(|g| *g as f32).collect();
             row.resize(row.len().next_multiple_of(4), 0.0);
             subject.gpu().write_at(pass.bound.buffer(groups), 0, &row);
+        }
+        if let Some(tensor) = given_axes {
+            subject.gpu().write(pass.bound.buffer(tensor), &axes::of_words(subject)?);
         }
         let matrix_of = |id: TensorId| model.encoder.tensors.iter().position(|t| *t == id).expect("a parameter");
         let of = |t: &NormTerm| members[matrix_of(t.parameter)][t.part];

@@ -24,6 +24,23 @@ pub fn uncertainty(subject: &Subject) -> Result<Vec<f64>, CurvatureError> {
     if all.iter().all(|u| u.is_finite()) { Ok(all) } else { Err(CurvatureError::NotFinite("a prediction")) }
 }
 
+/// KL(q ‖ p) of each example, summed over its masked positions, q being the exact distribution of the label and p the
+/// model's; of the data's own labels the loss.
+pub fn divergence(subject: &Subject) -> Result<Vec<f64>, CurvatureError> {
+    let dims = Dims { probes: 1, ..subject.dims };
+    let pass = ForwardPass::new(&subject.model, dims, subject.labels, false)?;
+    let mut all = Vec::with_capacity(subject.examples());
+    for range in &subject.batches {
+        let sentences = &subject.sentences[range.clone()];
+        let mut rows = pass.run(sentences)?.into_iter();
+        for sentence in sentences {
+            // Rounding takes it below 0 where the two agree.
+            all.push(rows.by_ref().take(sentence.masked.len()).map(|row| row.divergence.max(0.0)).sum());
+        }
+    }
+    if all.iter().all(|u: &f64| u.is_finite()) { Ok(all) } else { Err(CurvatureError::NotFinite("a prediction")) }
+}
+
 /// 1 − Σ softmax².
 fn spread(logits: &[f32]) -> f64 {
     let most = logits.iter().fold(f32::NEG_INFINITY, |m, x| m.max(*x));

@@ -55,6 +55,13 @@ impl Drawing {
         Drawing::of(subject, pass, (kind, subject.model.encoder.classes() as usize - 1), seed, draws)
     }
 
+    /// Random signs along the principal axes of the words ([`Cotangent::SignsAlongAxes`]).
+    pub fn along_axes(subject: &Subject, seed: u64, draws: usize) -> Result<Drawing, CurvatureError> {
+        let pass = NormPass::new(subject, Cotangent::SignsAlongAxes)?;
+        let columns = subject.model.encoder.classes() as usize - 1;
+        Drawing::of(subject, pass, (LossDraw::Signs, columns), seed, draws)
+    }
+
     /// The same of one part of the trace by groups of words ([`LabelSplit`](crate::curvature::LabelSplit)).
     pub(super) fn grouped(
         subject: &Subject,

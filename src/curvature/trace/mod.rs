@@ -1,6 +1,6 @@
 //! A trace with its evidence ([`Trace`]), and the estimators of one: by probes of any operator (Hutchinson's, through
-//! quadratic forms or products, Hutch++, XTrace), by draws of labels or signs at a subject's masked positions, and by
-//! draws about sentences that a design chooses from a language.
+//! quadratic forms or products, Hutch++, XTrace), by draws of labels or signs at a subject's masked positions, by
+//! draws about sentences that a design chooses from a language, and by parts of the Hessian.
 
 mod conventions;
 mod designed;
@@ -10,6 +10,7 @@ mod hutchpp;
 mod label_split;
 mod product_trace;
 mod shown;
+mod split;
 mod stopping;
 mod xtrace;
 mod xtrace_replicates;
@@ -21,6 +22,7 @@ pub use hutchinson::{Hutchinson, hutchinson};
 pub use hutchpp::{HutchPlusPlus, hutch_plus_plus};
 pub use label_split::{LabelSplit, LabelSplitOptions, WordGroups};
 pub use product_trace::{ProductTrace, hutchinson_by_products};
+pub use split::{Split, SplitTrace, split_trace};
 pub use stopping::Stopping;
 pub use xtrace::{XTrace, xtrace};
 pub use xtrace_replicates::{XTraceReplicates, xtrace_replicates};

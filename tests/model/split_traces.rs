@@ -1,0 +1,282 @@
+//! Tr H as Tr F + Tr(H - F): the residual's forms by enumeration of all numbers of a vector, the whole without bias and
+//! with errors that hold, by z-scores over fixed seeds.
+
+use std::ops::Range;
+
+use crate::common::adapter::gpu;
+use crate::common::curvature::{norm, setting, subject};
+use lowland::curvature::{
+    Chunks, CurvatureError, Drawing, Estimated, Estimator, Examples, FormPass, Numbered, Refusal, ResidualPass,
+    Setting, Split, SplitTrace, Stopping, Subject, TraceRequest, estimate, split_trace, unseen,
+};
+use lowland::gpu::Gpu;
+use lowland::interrupt::Interrupted;
+use lowland::model::{Encoder, Model, ModelConfig, Weights};
+use lowland::ops::batch::Sentence;
+use lowland::ops::{Device, LossDraw, Variants};
+use lowland::random::{Purpose, Stream};
+use lowland::statistics::{Estimate, Target};
+
+/// The vectors along each number of a subject.
+fn units(subject: &Subject) -> Vec<Vec<f32>> {
+    let n = subject.size();
+    (0..n).map(|i| (0..n).map(|j| if i == j { 1.0 } else { 0.0 }).collect()).collect()
+}
+
+/// Tr(H_i - G_i) of every example, of its summed loss: the forms of all single numbers.
+fn enumerated(subject: &Subject) -> Vec<f64> {
+    let pass = ResidualPass::new(subject).unwrap();
+    let mut all = vec![];
+    for batch in 0..subject.examples().div_ceil(256) {
+        let forms = pass.run(subject, batch, &units(subject)).unwrap();
+        all.extend((0..forms[0].len()).map(|i| forms.iter().map(|f| f[i]).sum::<f64>()));
+    }
+    all
+}
+
+/// Along single numbers the forms are the diagonal of H - G of models under 2,000 parameters, in double precision:
+/// what is left out has no part in it. So their mean over all sign vectors is the trace.
+#[test]
+fn residual_forms_of_single_numbers_are_the_diagonal() {
+    let gpu = gpu();
+    let variants = Variants::choose(gpu.capabilities());
+    for name in
+        ["roberta-tiny", "bert-tiny", "postnorm-tiny", "lstm-tiny", "lstm-plain-tiny", "gpt2-tiny", "llama-tiny"]
+    {
+        let s = setting(name);
+        let subject = subject(&gpu, &s, variants, 256, 64);
+        let n = subject.size();
+        let forms = ResidualPass::new(&subject).unwrap().run(&subject, 0, &units(&subject)).unwrap();
+        let positions: usize = subject.masked().iter().sum();
+        let [hessian, ggn] = ["hessian", "ggn"].map(|key| s.truth.values(key));
+        let scale = norm(&hessian) / (n as f64).sqrt();
+        let mut at = 0;
+        for parameter in &s.loaded.encoder.parameters {
+            let offset = s.truth.values(&format!("offset.{}", parameter.name))[0] as usize;
+            for j in offset..offset + parameter.len() {
+                let want = hessian[j * n + j] - ggn[j * n + j];
+                let got = forms[at].iter().sum::<f64>() / positions as f64;
+                let bound = 2e-4 * want.abs() + 2e-5 * scale;
+                assert!((got - want).abs() <= bound, "{name} {variants:?} {}: {got}, {want}", parameter.name);
+                at += 1;
+            }
+        }
+    }
+}
+
+/// Signs of a whole vector: the mean of both kinds of forms is one number, and what is left out was scatter.
+#[test]
+fn terms_without_a_mean_are_scatter() {
+    let gpu = gpu();
+    let s = setting("roberta-tiny");
+    let subject = subject(&gpu, &s, Variants::choose(gpu.capabilities()), 256, 64);
+    let mut random = Stream::new(1, Purpose::Test, 0);
+    let mut sign = || if random.below(2) == 0 { 1.0f32 } else { -1.0 };
+    let block: Vec<Vec<f32>> = (0..512).map(|_| (0..subject.size()).map(|_| sign()).collect()).collect();
+    let whole: Vec<f64> = FormPass::new(&subject, true)
+        .unwrap()
+        .run(&subject, &block)
+        .unwrap()
+        .iter()
+        .map(|f| f.hessian.iter().sum::<f64>() - f.ggn.iter().sum::<f64>())
+        .collect();
+    let forms = ResidualPass::new(&subject).unwrap().run(&subject, 0, &block).unwrap();
+    let part: Vec<f64> = forms.iter().map(|f| f.iter().sum()).collect();
+    let truth: f64 = enumerated(&subject).iter().sum();
+    let [whole, part] = [whole, part].map(|values| Estimate::of_mean(&values));
+    for (what, mean) in [("all terms", whole), ("terms with a mean", part)] {
+        let z = (mean.value - truth) / mean.standard_error;
+        assert!(z.abs() < 4.0, "{what}: {mean}, {truth}");
+    }
+    assert!(part.standard_error < whole.standard_error, "{part} beside {whole}");
+}
+
+const WORDS: u32 = 8;
+/// Sentences that there are in the language.
+const POOL: u64 = 24;
+
+fn model() -> (Encoder, Weights) {
+    let config = ModelConfig {
+        vocab_size: WORDS + 4,
+        hidden_size: 8,
+        num_hidden_layers: 1,
+        num_attention_heads: 2,
+        intermediate_size: 16,
+        max_position_embeddings: 10,
+        ..ModelConfig::default()
+    };
+    let encoder = Encoder::new(&config).unwrap();
+    let weights = Weights::initial(&encoder.parameters, 0.35, 1);
+    (encoder, weights)
+}
+
+/// Of a few sentences, each with a distribution of the masked word of its own.
+struct Few {
+    seed: u64,
+    /// Whether anybody knows the distributions.
+    known: bool,
+}
+
+impl Few {
+    fn sentence(&self, number: u64) -> Sentence {
+        let which = u64::from(Stream::new(self.seed, Purpose::Test, number).below(POOL as u32));
+        let mut own = Few::of_pool(which);
+        if !self.known {
+            let x = Stream::new(self.seed ^ 1, Purpose::Test, number).uniform();
+            let mut sum = 0.0;
+            let label = own.soft[0].iter().position(|q| {
+                sum += f64::from(*q);
+                sum > x
+            });
+            own.masked[0].1 = label.unwrap_or(4) as u32;
+            own.soft.clear();
+        }
+        own
+    }
+
+    fn of_pool(which: u64) -> Sentence {
+        let mut random = Stream::new(9, Purpose::Test, which);
+        let length = 2 + random.below(4);
+        let mut ids = vec![0];
+        ids.extend((0..length).map(|_| 4 + random.below(WORDS)));
+        ids.push(2);
+        let position = 1 + random.below(length);
+        ids[position as usize] = 3;
+        let mut soft = vec![0.0f32; (WORDS + 4) as usize];
+        let weights: Vec<f64> = (0..WORDS).map(|_| random.exponential().powi(2)).collect();
+        let sum: f64 = weights.iter().sum();
+        soft[4..].iter_mut().zip(&weights).for_each(|(q, w)| *q = (w / sum) as f32);
+        Sentence { ids, masked: vec![(position, 4)], soft: vec![soft], ..Sentence::default() }
+    }
+}
+
+impl Numbered for Few {
+    fn sentences(&self, numbers: Range<u64>) -> Result<Vec<Sentence>, Interrupted> {
+        Ok(numbers.map(|i| Sentence { soft: vec![], ..self.sentence(i) }).collect())
+    }
+
+    fn exact_sentences(&self, numbers: Range<u64>) -> Result<Option<Vec<Sentence>>, Interrupted> {
+        Ok(self.known.then(|| numbers.map(|i| self.sentence(i)).collect()))
+    }
+
+    fn longest(&self) -> u32 {
+        8
+    }
+
+    fn most_predicted(&self) -> u32 {
+        1
+    }
+}
+
+/// Tr F and Tr(H - F) of the language: all of its sentences, all labels, all numbers of a vector.
+fn truth(model: &Model) -> [f64; 2] {
+    let pool: Vec<Sentence> = (0..POOL).map(Few::of_pool).collect();
+    let subject = Subject::new(model, &pool, &[], &Chunks { batch: 256, probes: 64 }).unwrap();
+    let mut exact = Drawing::new(&subject, LossDraw::Exact, 0, 1).unwrap();
+    let fisher = exact.run(&subject, Target::TheseExamples, &Stopping::after(usize::MAX), &mut |_| Ok(())).unwrap();
+    [fisher.trace.estimate, enumerated(&subject).iter().sum::<f64>() / POOL as f64]
+}
+
+fn on(gpu: &Gpu) -> Model {
+    let (encoder, weights) = model();
+    Model::new(&Device::of(gpu), &encoder, &weights).unwrap()
+}
+
+fn split(model: &Model, known: bool, seed: u64, stop: Stopping, batch: usize) -> Result<SplitTrace, CurvatureError> {
+    let setting = Setting { chunks: Chunks { batch, probes: 4 }, ..Setting::of(model) };
+    split_trace(&setting, &Few { seed, known }, &Split { seed, draws: None, stop }, &mut |_| Ok(()))
+}
+
+/// No bias of a part or of their sum, and errors that are those which the runs show.
+fn holds(what: &str, of: &[(Estimate, f64)]) {
+    let mean = Estimate::of_mean(&of.iter().map(|(e, truth)| e.value - truth).collect::<Vec<_>>());
+    let bias = mean.value / mean.standard_error;
+    assert!(bias.abs() < 3.5, "{what}: {bias:.2} standard errors of bias");
+    let seen = mean.standard_error * (of.len() as f64).sqrt();
+    let stated = (of.iter().map(|(e, _)| e.standard_error.powi(2)).sum::<f64>() / of.len() as f64).sqrt();
+    assert!((0.7..1.4).contains(&(stated / seen)), "{what}: stated {stated}, seen {seen}");
+    let z = of.iter().map(|(e, truth)| (e.value - truth) / e.standard_error);
+    let covered = z.filter(|z| z.abs() < 1.96).count() as f64 / of.len() as f64;
+    println!("{what}: bias {bias:.2} standard errors, stated / seen {:.2}, {covered:.3} cover", stated / seen);
+    assert!(covered >= 0.8, "{what}: {covered:.2} of the intervals cover");
+}
+
+#[test]
+fn both_parts_are_unbiased_and_their_errors_hold() {
+    let gpu = gpu();
+    let model = on(&gpu);
+    let truth = truth(&model);
+    assert!(truth[1].abs() > 0.02 * truth[0], "a residual that nothing would show: {truth:?}");
+    for known in [true, false] {
+        let stop = Stopping::after(512).not_before(64);
+        let runs: Vec<SplitTrace> = (0..32).map(|seed| split(&model, known, seed, stop, 256).unwrap()).collect();
+        assert!(runs.iter().all(|r| r.sentences == [512, 512] && r.measured >= 128 && r.trace.reached));
+        let of = |f: &dyn Fn(&SplitTrace) -> Estimate, truth: f64| -> Vec<(Estimate, f64)> {
+            runs.iter().map(|r| (f(r), truth)).collect()
+        };
+        let whole = |r: &SplitTrace| Estimate {
+            value: r.trace.estimate,
+            standard_error: r.trace.standard_error,
+            samples: r.trace.samples,
+        };
+        holds(&format!("Tr F, {known}"), &of(&|r| r.fisher, truth[0]));
+        holds(&format!("Tr(H - F), {known}"), &of(&|r| r.residual, truth[1]));
+        holds(&format!("Tr H, {known}"), &of(&whole, truth[0] + truth[1]));
+    }
+}
+
+#[test]
+fn a_relative_error_is_reached_whatever_the_batches_are() {
+    let gpu = gpu();
+    let model = on(&gpu);
+    // Tr F = 90 and Tr(H - F) = -78 here: a quarter of what is left.
+    let stop = Stopping::at(0.25).not_before(64).at_most(1 << 14);
+    let found = split(&model, true, 3, stop, 256).unwrap();
+    let within = found.trace.reached && found.trace.standard_error <= 0.25 * found.trace.estimate;
+    assert!(within, "{found:?}");
+    assert!(found.trace.standard_error > 0.125 * found.trace.estimate, "much more than was asked for");
+    let other = split(&model, true, 3, stop, 50).unwrap();
+    assert_eq!((found.sentences, found.frame, found.measured), (other.sentences, other.frame, other.measured));
+    assert!((found.trace.estimate / other.trace.estimate - 1.0).abs() < 1e-4);
+    // Nor is it called reached where there is not enough.
+    assert!(!split(&model, true, 3, Stopping::at(1e-4).not_before(64).at_most(300), 256).unwrap().trace.reached);
+    let small = split(&model, true, 3, Stopping::after(100).not_before(8), 256).unwrap_err();
+    assert!(matches!(small, CurvatureError::Refused(Refusal::SmallSplit)), "{small}");
+}
+
+/// Of given examples, and of these as a sample.
+#[test]
+fn given_examples_have_the_trace_of_the_dense_matrix() {
+    let gpu = gpu();
+    let model = on(&gpu);
+    let truth: f64 = truth(&model).iter().sum();
+    let language = Few { seed: 5, known: true };
+    let soft = Few { seed: 0, known: true };
+    let of = |examples: Examples<'_>, seed: u64| -> Estimated {
+        let setting = Setting { chunks: Chunks { batch: 64, probes: 4 }, ..Setting::of(&model) };
+        let estimator = Some(Estimator::SignsAndResidual);
+        let samples = Some(2 * 4 * POOL);
+        let plan = TraceRequest { estimator, seed, samples, ..TraceRequest::default() }.plan().unwrap();
+        estimate(&setting, &examples, &plan, &mut unseen).unwrap()
+    };
+    let value = |found: &Estimated| Estimate {
+        value: found.trace.estimate,
+        standard_error: found.trace.standard_error,
+        samples: found.trace.samples,
+    };
+    let pool: Vec<Sentence> = (0..POOL).map(Few::of_pool).collect();
+    let these: Vec<(Estimate, f64)> =
+        (0..30).map(|seed| (value(&of(Examples::These((&pool).into()), seed)), truth)).collect();
+    holds("these examples", &these);
+    let sampled: Vec<(Estimate, f64)> = (0..30)
+        .map(|seed| {
+            let own = language.exact_sentences(100 * seed..100 * seed + 96).unwrap().unwrap();
+            (value(&of(Examples::SampleOf(own.into()), seed)), truth)
+        })
+        .collect();
+    holds("a sample", &sampled);
+    let found = of(Examples::SampleOf(soft.exact_sentences(0..96).unwrap().unwrap().into()), 1);
+    let parts = found.parts.unwrap();
+    assert!((parts.fisher.value + parts.residual.value - found.trace.estimate).abs() < 1e-9);
+    assert!(found.trace.standard_error_data > 0.0 && found.trace.standard_error_probe > 0.0);
+}
