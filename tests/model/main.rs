@@ -38,6 +38,7 @@ mod precision;
 mod recipe;
 mod regauge;
 mod sharpness;
+mod split_coverage;
 mod split_traces;
 mod texts;
 mod token_noise;

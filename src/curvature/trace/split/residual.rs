@@ -13,9 +13,9 @@ use crate::statistics::{Crossed, Estimate, Importance, Measured, Target};
 /// Most sentences that share vectors.
 pub(super) const BATCH: usize = 64;
 /// Batches of a lot at the least: their scatter is its error, and that of few would tell it too badly.
-pub(super) const BATCHES: usize = 16;
+pub(super) const BATCHES: usize = 32;
 /// Fewest sentences that share vectors.
-const SMALLEST: usize = 8;
+const SMALLEST: usize = 4;
 /// Share of plain draws, which bounds what a wrong prediction can do: no draw weighs more than four. A sample that
 /// misses the heaviest draws states too small an error.
 const PLAIN: f64 = 0.25;
@@ -34,8 +34,6 @@ pub(super) struct Lot {
     pub data: f64,
     pub frame: usize,
     pub measured: usize,
-    /// Predicted positions of what was measured.
-    pub positions: usize,
     pub vectors: usize,
     /// Of one draw from the frame.
     pub draw: Scatter,
@@ -107,54 +105,16 @@ impl<'a> Residual<'a> {
         self.cost += super::allocation::FORWARD * frame.len() as f64;
         let design = Importance::new(&weights, &to(self.power), PLAIN)?;
         let drawn: Vec<usize> = (0..plan.draws).map(|k| design.draw(self.seed ^ plan.first, k as u64)).collect();
-        let total: f64 = weights.iter().sum();
-        let scale = |i: usize| weights[i] / total / design.probabilities()[i];
-
-        let mut sample: Vec<Measured> = Vec::with_capacity(plan.draws);
-        let (mut means, mut parts) = (vec![], [0.0; 3]);
-        let together = sharing(plan.draws);
-        for own in drawn.chunks_exact(together) {
+        let mut sample = Sample::of(&design, &weights);
+        for own in drawn.chunks_exact(sharing(plan.draws)) {
             let forms = self.forms(own.iter().map(|i| frame[*i].clone()).collect(), plan.vectors)?;
-            let mut crossed = Crossed::new(&vec![1.0; own.len()]);
-            for form in &forms {
-                crossed.push(&own.iter().zip(form).map(|(i, y)| scale(*i) * y / weights[*i]).collect::<Vec<f64>>());
-            }
-            means.push(crossed.rows().iter().sum::<f64>() / forms.len() as f64);
-            parts.iter_mut().zip(crossed.components()).for_each(|(sum, part)| *sum += part);
-            let values = |(j, i): (usize, &usize)| Measured {
-                example: *i,
-                values: forms.iter().map(|form| form[j] / weights[*i]).collect(),
-            };
-            sample.extend(own.iter().enumerate().map(values));
-            observe(&Progress { done: sample.len(), of: plan.draws, value: None })?;
+            sample.push(own, &forms);
+            observe(&Progress { done: sample.measured.len(), of: plan.draws, value: None })?;
         }
         for (moment, power) in self.moments.iter_mut().zip(POWERS) {
-            let other = Importance::new(&weights, &to(power), PLAIN)?;
-            let one = |own: &Measured| {
-                let (i, mean) = (own.example, own.values.iter().sum::<f64>() / own.values.len() as f64);
-                scale(i) * mean * mean * weights[i] / total / other.probabilities()[i]
-            };
-            *moment = sample.iter().map(one).sum::<f64>() / sample.len() as f64;
+            *moment = sample.moment(&Importance::new(&weights, &to(power), PLAIN)?);
         }
-        let (m, k, batches) = (sample.len() as f64, plan.vectors as f64, means.len() as f64);
-        let [shared, draw, both] = parts.map(|sum| sum / batches);
-        // Of the mean, the frame given: a batch has draws and vectors of its own.
-        let mean = Estimate::of_mean(&means);
-        let given = mean.standard_error.powi(2);
-        let probe = ((shared / batches + both / m) / k).clamp(0.0, given);
-        let of = |target: Target| design.estimate(&sample, None, target).standard_error.powi(2);
-        let frames = of(Target::Population) - of(Target::TheseExamples);
-        Ok(Lot {
-            value: mean.value,
-            probe,
-            data: given - probe + frames,
-            frame: frame.len(),
-            measured: sample.len(),
-            positions: sample.iter().map(|own| frame[own.example].masked.len()).sum(),
-            vectors: plan.vectors,
-            draw: Scatter { between: draw.max(0.0), within: (both + BATCH as f64 * shared).max(0.0) },
-            between: frames * frame.len() as f64,
-        })
+        Ok(sample.lot())
     }
 
     /// Forms of new vectors over a batch, `[vector][sentence]`.
@@ -175,6 +135,79 @@ impl<'a> Residual<'a> {
         let flops = pass.flops();
         self.cost += (flops[0] + flops[1] * vectors as f64) / subject.gradient_flops() * sentences.len() as f64;
         pass.run(subject, subject.batches.len() - 1, Block::Probes(probes))
+    }
+}
+
+/// Draws from a frame, in batches that have vectors of their own.
+struct Sample<'a> {
+    design: &'a Importance,
+    /// Predicted positions of the frame's sentences.
+    weights: &'a [f64],
+    total: f64,
+    /// Of a position.
+    measured: Vec<Measured>,
+    /// The estimates of the batches.
+    means: Vec<f64>,
+    /// Components of single values by vector, draw and both, summed over the batches.
+    components: [f64; 3],
+}
+
+impl<'a> Sample<'a> {
+    fn of(design: &'a Importance, weights: &'a [f64]) -> Sample<'a> {
+        let total = weights.iter().sum();
+        Sample { design, weights, total, measured: vec![], means: vec![], components: [0.0; 3] }
+    }
+
+    /// How many times its share of the frame a sentence counts.
+    fn scale(&self, i: usize) -> f64 {
+        self.weights[i] / self.total / self.design.probabilities()[i]
+    }
+
+    /// A batch: sentences of the frame, and their forms `[vector][sentence]`.
+    fn push(&mut self, own: &[usize], forms: &[Vec<f64>]) {
+        let position = |form: &[f64], j: usize| form[j] / self.weights[own[j]];
+        let mut crossed = Crossed::new(&vec![1.0; own.len()]);
+        for form in forms {
+            let values: Vec<f64> = (0..own.len()).map(|j| self.scale(own[j]) * position(form, j)).collect();
+            crossed.push(&values);
+        }
+        let values = |j: usize| forms.iter().map(|form| position(form, j)).collect();
+        let measured: Vec<Measured> = (0..own.len()).map(|j| Measured { example: own[j], values: values(j) }).collect();
+        self.measured.extend(measured);
+        self.means.push(crossed.rows().iter().sum::<f64>() / forms.len() as f64);
+        self.components.iter_mut().zip(crossed.components()).for_each(|(sum, part)| *sum += part);
+    }
+
+    /// Second moment that a draw of another design would have.
+    fn moment(&self, other: &Importance) -> f64 {
+        let one = |own: &Measured| {
+            let (i, mean) = (own.example, own.values.iter().sum::<f64>() / own.values.len() as f64);
+            self.scale(i) * mean * mean * self.weights[i] / self.total / other.probabilities()[i]
+        };
+        self.measured.iter().map(one).sum::<f64>() / self.measured.len() as f64
+    }
+
+    /// Batches are independent and alike, the frame given: their scatter is the error of their mean, without bias and
+    /// whatever the draws of one have in common. A frame is a sample too, which adds its own.
+    fn lot(&self) -> Lot {
+        let vectors = self.measured[0].values.len();
+        let (m, k, batches) = (self.measured.len() as f64, vectors as f64, self.means.len() as f64);
+        let [shared, draw, both] = self.components.map(|sum| sum / batches);
+        let mean = Estimate::of_mean(&self.means);
+        let given = mean.standard_error.powi(2);
+        let probe = ((shared / batches + both / m) / k).clamp(0.0, given);
+        let of = |target: Target| self.design.estimate(&self.measured, None, target).standard_error.powi(2);
+        let frames = of(Target::Population) - of(Target::TheseExamples);
+        Lot {
+            value: mean.value,
+            probe,
+            data: given - probe + frames,
+            frame: self.weights.len(),
+            measured: self.measured.len(),
+            vectors,
+            draw: Scatter { between: draw.max(0.0), within: (both + BATCH as f64 * shared).max(0.0) },
+            between: frames * self.weights.len() as f64,
+        }
     }
 }
 
@@ -206,7 +239,6 @@ pub(super) fn together(lots: &[Lot]) -> Lot {
         data: variance(|lot| lot.data),
         frame: lots.iter().map(|lot| lot.frame).sum(),
         measured: all,
-        positions: lots.iter().map(|lot| lot.positions).sum(),
         vectors: lots.last().map_or(0, |lot| lot.vectors),
         draw: Scatter { between: sum(|lot| lot.draw.between), within: sum(|lot| lot.draw.within) },
         between: sum(|lot| lot.between),
@@ -216,6 +248,45 @@ pub(super) fn together(lots: &[Lot]) -> Lot {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// All draws of two sentences of a frame of three and all signs of two vectors, in each of two batches: matrices
+    /// [[a, b], [b, c]] in the sentences' place, whose forms of signs are a + c ± 2 b.
+    #[test]
+    fn a_lot_has_the_mean_and_the_variance_of_all_its_outcomes() {
+        let (weights, sizes) = ([1.0, 2.0, 1.0], [0.5, 1.0, 3.0]);
+        let (traces, crossed) = ([4.0, -6.0, 9.0], [1.5, 0.5, -2.0]);
+        let design = Importance::new(&weights, &sizes, PLAIN).unwrap();
+        let chances = design.probabilities();
+        let outcomes: Vec<(f64, [usize; 2], [f64; 2])> = (0..36)
+            .map(|o| {
+                let own = [o % 3, o / 3 % 3];
+                let sign = |bit: usize| if ((o / 9) >> bit) & 1 == 0 { 1.0 } else { -1.0 };
+                (chances[own[0]] * chances[own[1]] / 4.0, own, [sign(0), sign(1)])
+            })
+            .collect();
+        let forms = |own: &[usize; 2], signs: &[f64; 2]| -> Vec<Vec<f64>> {
+            signs.iter().map(|s| own.iter().map(|i| traces[*i] + 2.0 * s * crossed[*i]).collect()).collect()
+        };
+        let (mut whole, mut mean, mut square, mut stated) = (0.0, 0.0, 0.0, 0.0);
+        for (p, own, signs) in &outcomes {
+            for (q, other, others) in &outcomes {
+                let mut sample = Sample::of(&design, &weights);
+                sample.push(own, &forms(own, signs));
+                sample.push(other, &forms(other, others));
+                let lot = sample.lot();
+                let chance = p * q;
+                whole += chance;
+                mean += chance * lot.value;
+                square += chance * lot.value * lot.value;
+                stated += chance * (lot.probe + lot.data - lot.between / lot.frame as f64);
+            }
+        }
+        assert!((whole - 1.0).abs() < 1e-12, "{whole}");
+        // Per position of the frame.
+        assert!((mean - (4.0 - 6.0 + 9.0) / 4.0).abs() < 1e-12, "{mean}");
+        let variance = square - mean * mean;
+        assert!((stated / variance - 1.0).abs() < 1e-10, "stated {stated}, of all outcomes {variance}");
+    }
 
     #[test]
     fn lots_are_whole_batches_and_never_few() {
