@@ -305,6 +305,7 @@ fn files_half_written_by_a_kill_are_removed_by_who_goes_on() {
     f.train(&["output=r"], 0);
     // As if killed while it wrote a model, and its result.
     f.unfinish("r");
+    std::fs::create_dir_all(f.path("r/model")).unwrap();
     let left = ["r/model/config.11929.tmp", "r/model/model.11929.tmp", "r/result.7.tmp"];
     let kept = ["r/mine.tmp", "r/notes.a7.tmp"];
     for name in left.iter().chain(&kept) {
