@@ -38,7 +38,7 @@ pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Fi
     };
     let seeds = task::seeds(&arguments.task, &opened);
     let memory = memory(&device, arguments, &opened)?;
-    let fits = task::label_sets(&arguments.task).fit(&opened.data, |part, _| {
+    let fits = opened.sets.fit(&opened.data, |part, _| {
         finetune_sentences(&device, &opened.model, part, &options, &seeds, memory.as_ref())
     });
     let (fits, interrupted) = task::fits(fits).map_err(Failure::resumable)?;

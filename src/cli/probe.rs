@@ -56,7 +56,7 @@ pub fn run(adapter: &AdapterChoice, kernel_choice: &KernelChoice, arguments: &Pr
         export(path, &features, data.parts().map(|part| part.labels.as_slice()))?;
     }
     let classes = data.classes.len();
-    let sets = task::label_sets(&arguments.task);
+    let sets = &opened.sets;
     // A single set reads all rows as they are.
     let several = !sets.is_one();
     let picked = |rows: &[usize]| several.then(|| features.pick(rows));

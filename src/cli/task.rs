@@ -23,6 +23,8 @@ pub struct Opened {
     pub seed: u64,
     /// As the model is fed with it.
     pub data: TaskData<Sentence>,
+    /// Which of its training rows are learned from together.
+    pub sets: LabelSets,
     /// Where the sentences are words of a config's language.
     pub spoken: Option<Spoken>,
 }
@@ -58,7 +60,7 @@ fn open_here(arguments: &TaskArguments) -> Result<Opened, Failure> {
     let model = model::load_body(&arguments.model)?;
     model.notes.iter().for_each(|n| print::note(n));
     let sizes = Sizes {
-        train: label_sets(arguments).drawn(),
+        train: asked_sets(arguments).drawn(),
         validation: arguments.validation as usize,
         test: arguments.test as usize,
     };
@@ -76,7 +78,7 @@ fn open_here(arguments: &TaskArguments) -> Result<Opened, Failure> {
             let spoken = spoken(arguments, config, &model, is_file.then_some((path, &columns)), sizes)?;
             let seed = spoken.corpus.seed;
             let data = spoken.data.fed(&spoken.corpus.tokens, model.encoder.config.reach());
-            Ok(Opened { model, seed, data, spoken: Some(spoken) })
+            Ok(Opened { sets: label_sets(arguments, &data)?, model, seed, data, spoken: Some(spoken) })
         }
         None if !is_file => Err(Failure::usage(format!(
             "--task {}: no such file or folder; a task of a language needs its run config behind MODEL",
@@ -86,7 +88,7 @@ fn open_here(arguments: &TaskArguments) -> Result<Opened, Failure> {
             let seed = arguments.seed.unwrap_or(0);
             let data =
                 texts(arguments, &model, TaskRows::read(path, &columns).map_err(DownstreamError::from)?, seed, sizes)?;
-            Ok(Opened { model, seed, data, spoken: None })
+            Ok(Opened { sets: label_sets(arguments, &data)?, model, seed, data, spoken: None })
         }
     }
 }
@@ -137,7 +139,7 @@ fn generated(
     };
     let texts = TaskRows::read(path, columns).and_then(|rows| rows.parts(seed, sizes));
     let data = texts.and_then(|texts| TaskData::of_restricted(texts, words)).map_err(DownstreamError::from)?;
-    Ok(Opened { model, seed, data, spoken: None })
+    Ok(Opened { sets: label_sets(arguments, &data)?, model, seed, data, spoken: None })
 }
 
 /// A task whose sentences are words of a config's language, from a file or drawn from the language.
@@ -253,7 +255,7 @@ fn no_tokenizer(folder: &Path) -> String {
 }
 
 /// The label sets that are asked for.
-pub fn label_sets(arguments: &TaskArguments) -> LabelSets {
+fn asked_sets(arguments: &TaskArguments) -> LabelSets {
     let mut sizes: Vec<usize> = arguments.train_sizes.iter().map(|n| *n as usize).collect();
     if sizes.is_empty() {
         sizes.push(arguments.train as usize);
@@ -261,6 +263,23 @@ pub fn label_sets(arguments: &TaskArguments) -> LabelSets {
     sizes.sort_unstable();
     sizes.dedup();
     LabelSets { sets: arguments.label_sets as usize, sizes }
+}
+
+/// The label sets of a task that may have fewer rows than were asked for: a single one is of all rows that there are.
+fn label_sets<S>(arguments: &TaskArguments, data: &TaskData<S>) -> Result<LabelSets, Failure> {
+    let (asked, rows) = (asked_sets(arguments), data.train.len());
+    match asked.is_one() {
+        true => Ok(LabelSets::one(rows)),
+        false if asked.drawn() == rows => Ok(asked),
+        false => Err(Failure::usage(format!(
+            "--task {}: {rows} rows to train on, of {} for {} of {} rows; take fewer with --label-sets, and with \
+             --train or --train-sizes",
+            arguments.task,
+            asked.drawn(),
+            if asked.sets == 1 { "1 label set".to_string() } else { format!("{} label sets", asked.sets) },
+            asked.drawn() / asked.sets,
+        ))),
+    }
 }
 
 fn teaching(arguments: &TaskArguments) -> Teaching {

@@ -11,6 +11,7 @@ use super::plan::PlannedRun;
 use super::question::{Question, parse};
 use super::run::{FailedRun, Worker, wait};
 use super::table::LOOKUP;
+use super::tidy;
 use crate::config::ConfigError;
 use crate::gpu::Gpu;
 use crate::interrupt;
@@ -202,7 +203,7 @@ impl Worker<'_> {
 fn claimed_in_time(folder: &Path) -> Result<Claim, RunFailure> {
     loop {
         if let Some(claim) = folder::claim(folder)? {
-            attempt::tidy(folder)?;
+            tidy::tidy(folder)?;
             return Ok(claim);
         }
         wait()?;

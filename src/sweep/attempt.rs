@@ -23,7 +23,7 @@ use crate::train::{self, Holder, RunResult, checkpoints, is_of_training, newest}
 /// Folder of the attempts at a run.
 pub(super) const ATTEMPTS: &str = "attempts";
 /// The folder that says which attempt is first, by the name of the file in it, while its files are moved.
-const PUBLISHED: &str = "published";
+pub(super) const PUBLISHED: &str = "published";
 /// Ending of that folder's name before it is there.
 const CLAIM: &str = ".claim";
 /// What was in the run's own folder without an end: of an earlier version, or of another command.
@@ -62,12 +62,12 @@ struct Late<'a> {
     differs: Vec<String>,
 }
 
-fn failed(path: &Path) -> impl FnOnce(io::Error) -> RunFailure {
+pub(super) fn failed(path: &Path) -> impl FnOnce(io::Error) -> RunFailure {
     RunFailure::io(path)
 }
 
 /// Takes away what may be gone already.
-fn gone_is_fine(done: io::Result<()>) -> io::Result<()> {
+pub(super) fn gone_is_fine(done: io::Result<()>) -> io::Result<()> {
     match done {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
         other => other,
@@ -75,14 +75,14 @@ fn gone_is_fine(done: io::Result<()>) -> io::Result<()> {
 }
 
 /// Names in a folder, in order.
-fn names(folder: &Path) -> Vec<String> {
+pub(super) fn names(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names
 }
 
-fn attempts(run: &Path) -> Vec<String> {
+pub(super) fn attempts(run: &Path) -> Vec<String> {
     let root = run.join(ATTEMPTS);
     names(&root).into_iter().filter(|name| !name.ends_with(CLAIM) && root.join(name).is_dir()).collect()
 }
@@ -137,7 +137,7 @@ impl Attempt {
         let root = run.join(ATTEMPTS);
         std::fs::create_dir_all(&root).map_err(failed(&root))?;
         move_published(run)?;
-        set_before_aside(run).map_err(failed(run))?;
+        set_before_aside(run)?;
         let own = Holder::here();
         let token = own.token().to_string();
         let attempt = Attempt { run: run.into(), folder: root.join(&token), token };
@@ -257,7 +257,7 @@ fn remove(run: &Path, token: &str) -> io::Result<()> {
 }
 
 /// Removes what nobody comes back to, but for one.
-fn remove_free(run: &Path, but: Option<&str>) -> io::Result<()> {
+pub(super) fn remove_free(run: &Path, but: Option<&str>) -> io::Result<()> {
     let tokens = names(&run.join(ATTEMPTS)).into_iter().filter_map(|name| {
         let folder = run.join(ATTEMPTS).join(&name).is_dir().then(|| name.clone());
         folder.or(name.strip_suffix(".owner").map(str::to_string))
@@ -271,7 +271,7 @@ fn remove_free(run: &Path, but: Option<&str>) -> io::Result<()> {
 }
 
 /// Moves the files of the attempt that is first to where they belong. May be done by several at once, and gone on with.
-fn move_published(run: &Path) -> Result<(), RunFailure> {
+pub(super) fn move_published(run: &Path) -> Result<(), RunFailure> {
     let Some(token) = first(run) else {
         let _ = std::fs::remove_dir(run.join(PUBLISHED));
         return Ok(());
@@ -300,15 +300,23 @@ fn move_published(run: &Path) -> Result<(), RunFailure> {
     Ok(())
 }
 
-/// Moves what the run's own folder has of a training without a good end to where attempts are.
-fn set_before_aside(run: &Path) -> io::Result<()> {
-    let left: Vec<String> = names(run).into_iter().filter(|name| is_of_training(name)).collect();
-    if left.is_empty() {
+/// Moves what the run's own folder has of a training without a good end to where attempts are. What another process puts
+/// there at this moment, who thinks the run its own, is no such thing: it is there before `published` is gone, and behind
+/// that its good end.
+fn set_before_aside(run: &Path) -> Result<(), RunFailure> {
+    let left = loop {
+        let left: Vec<String> = names(run).into_iter().filter(|name| is_of_training(name)).collect();
+        if left.is_empty() || first(run).is_none() {
+            break left;
+        }
+        move_published(run)?;
+    };
+    if left.is_empty() || folder::result(run).is_some() {
         return Ok(());
     }
     let before = run.join(ATTEMPTS).join(BEFORE);
-    std::fs::create_dir_all(&before)?;
-    left.iter().try_for_each(|name| std::fs::rename(run.join(name), before.join(name)))
+    std::fs::create_dir_all(&before).map_err(failed(&before))?;
+    left.iter().try_for_each(|name| std::fs::rename(run.join(name), before.join(name))).map_err(failed(run))
 }
 
 /// Copies a run folder that its owner may still write in: what is not whole is left out or found out by who reads it.
@@ -373,58 +381,6 @@ fn differences(one: &Path, other: &Path) -> Vec<String> {
     differs
 }
 
-/// A file that a write left which was cut off.
-fn is_half_written(name: &str) -> bool {
-    name.ends_with(".tmp") || [".now-", ".aside-"].iter().any(|part| name.contains(part))
-}
-
-/// Removes half-written files of a folder that several write in, where they are older than anybody takes for one.
-pub(super) fn remove_old_halves(folder: &Path) {
-    for name in names(folder).into_iter().filter(|name| is_half_written(name)) {
-        let path = folder.join(name);
-        let modified = std::fs::metadata(&path).and_then(|data| data.modified());
-        if modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > train::Pace::default().stale)) {
-            let _ = std::fs::remove_file(&path);
-        }
-    }
-}
-
-/// Folders of a run in which files are written: its own, and those of the answers.
-fn written_in(run: &Path) -> Vec<PathBuf> {
-    let examined = run.join("examined");
-    let answers = names(&examined).into_iter().map(|name| examined.join(name));
-    [run.to_path_buf(), run.join(ATTEMPTS)].into_iter().chain(answers).collect()
-}
-
-/// Whether a run that is done holds what somebody left who was killed.
-pub(super) fn is_untidy(run: &Path) -> bool {
-    let left = |folder: &PathBuf| {
-        names(folder).iter().any(|name| is_half_written(name) || name.contains(".lock") || name.ends_with(".owner"))
-    };
-    !attempts(run).is_empty() || run.join(PUBLISHED).exists() || written_in(run).iter().any(left)
-}
-
-/// Removes what those left who were killed. Under the run's claim.
-pub(super) fn tidy(run: &Path) -> Result<(), RunFailure> {
-    move_published(run)?;
-    remove_free(run, None).map_err(failed(run))?;
-    for folder in written_in(run) {
-        for name in names(&folder).into_iter().filter(|name| is_half_written(name)) {
-            let path = folder.join(name);
-            gone_is_fine(std::fs::remove_file(&path)).map_err(failed(&path))?;
-        }
-    }
-    // Claims of the dead: of the training, and of who died while it took one over.
-    for name in names(run).into_iter().filter(|name| name.ends_with(".takeover") || name == train::CLAIM) {
-        let path = run.join(name);
-        if !train::is_claimed(&path) {
-            gone_is_fine(std::fs::remove_file(&path)).map_err(failed(&path))?;
-        }
-    }
-    let _ = std::fs::remove_dir(run.join(ATTEMPTS));
-    Ok(())
-}
-
 /// The newest step of the attempts at a run, by their checkpoints.
 pub(super) fn newest_step(run: &Path) -> u64 {
     let roots = attempts(run).into_iter().map(|token| run.join(ATTEMPTS).join(token));
@@ -485,5 +441,38 @@ mod tests {
             assert!(records.iter().all(|name| name.ends_with(".json")), "round {round}: {records:?}");
             assert_eq!(records.len(), WORKERS - 1, "round {round}: {ends:?}, {records:?}");
         }
+    }
+
+    #[test]
+    fn what_is_being_published_is_not_set_aside() {
+        const FILES: usize = 300;
+        for round in 0..10 {
+            let root = tempfile::tempdir().unwrap();
+            let run = root.path().join("run");
+            let attempt = ended(&run, "t0");
+            let result = r#"{"status": "done", "steps": 9, "training_loss": 1.0, "loss": 1.0, "excess_loss": null,
+                "excess_loss_standard_error": null, "entropy_floor": null, "sentences": 1, "parameters": 1,
+                "seconds": 1.0}"#;
+            write(&attempt.folder.join(RESULT), result);
+            assert!(folder::result(&attempt.folder).is_some());
+            (0..FILES).for_each(|i| write(&attempt.folder.join(format!("result-{i:03}.json")), "{}"));
+            std::thread::scope(|scope| {
+                let at_work = scope.spawn(|| attempt.take_place().unwrap());
+                // Others begin in the meantime.
+                while !at_work.is_finished() {
+                    set_before_aside(&run).unwrap();
+                }
+                assert_eq!(at_work.join().unwrap(), End::First);
+            });
+            assert!(!run.join(ATTEMPTS).join(BEFORE).exists(), "round {round}: {:?}", names(&run));
+            let left = names(&run).iter().filter(|name| is_of_training(name)).count();
+            assert_eq!(left, FILES + 4, "round {round}: {:?}", names(&run));
+        }
+        // Of what has no end another one begins anew.
+        let root = tempfile::tempdir().unwrap();
+        let run = root.path().join("run");
+        write(&run.join("checkpoints/step-9/state.json"), "{}");
+        set_before_aside(&run).unwrap();
+        assert_eq!(names(&run), [ATTEMPTS]);
     }
 }

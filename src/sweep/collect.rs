@@ -15,6 +15,7 @@ use super::plan::{PlannedRun, SweepPlan, short};
 use super::probe_section::{Method, ProbeSection};
 use super::question::{Aligned, Curved, Probed, Question, parse};
 use super::table::{LOOKUP, Missing, Row, Table};
+use super::tidy;
 use crate::config::{ObjectiveKind, OptimizerKind, TrainSection, as_text};
 use crate::train::{Corpus, Evaluation, ExampleLoss};
 
@@ -326,7 +327,7 @@ impl SweepPlan {
     /// # Errors
     /// A folder or file that cannot be written.
     pub fn write_table(&self, table: &Table) -> Result<PathBuf, RunFailure> {
-        attempt::remove_old_halves(&self.output);
+        [self.output.clone(), self.output.join("tables")].iter().for_each(|folder| tidy::remove_old_halves(folder));
         let path = self.output.join("table.json");
         folder::write(&path, table)?;
         Ok(path)

@@ -34,6 +34,7 @@ mod registration;
 mod run;
 mod submitted;
 mod table;
+mod tidy;
 
 pub use average::Averaging;
 pub use check::check;

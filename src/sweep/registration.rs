@@ -28,7 +28,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::SweepError;
-use super::plan::{PlannedRun, SweepPlan, short};
+use super::plan::{MOST, PlannedRun, SweepPlan, short};
 use crate::files;
 use crate::text::without_mark;
 
@@ -311,6 +311,12 @@ impl PlanFile {
                 let message = format!("`{key}` is empty; say it in a sentence, \"none\" where nothing is left out");
                 return Err(wrong(line_of(&text, None, key), message));
             }
+        }
+        if let Seeds::Range(SeedRange { from, count }) = &plan.seeds
+            && (*count > MOST as u64 || from.checked_add(*count).is_none())
+        {
+            let message = format!("`seeds`: {count} from {from} on; a sweep has at most {MOST} runs");
+            return Err(wrong(line_of(&text, None, "seeds"), message));
         }
         let seeds = plan.seeds.list();
         match seeds.first() {

@@ -6,12 +6,13 @@
 
 use std::time::Duration;
 
-use super::attempt::{self, Attempt, End};
+use super::attempt::{Attempt, End};
 use super::check::check;
 use super::error::{FailureKind, RunFailure};
 use super::examine::Examiner;
 use super::folder::{self, Failed};
 use super::plan::{PlannedRun, SweepPlan};
+use super::tidy;
 use crate::config::ConfigError;
 use crate::gpu::{Gpu, GpuError};
 use crate::interrupt;
@@ -204,13 +205,13 @@ impl Worker<'_> {
     /// Does what is missing of a run; false while another process has it.
     fn one(&mut self, run: &PlannedRun, place: (usize, usize)) -> Result<bool, RunFailure> {
         let folder = self.plan.folder(run);
-        if self.is_done(run) && !attempt::is_untidy(&folder) {
+        if self.is_done(run) && !tidy::is_untidy(&folder) {
             return Ok(true);
         }
         let Some(claim) = folder::claim(&folder)? else { return Ok(self.is_done(run)) };
         // The one that had it may have ended a moment ago, or was killed in the middle of its end.
-        if self.is_done(run) || attempt::is_untidy(&folder) && self.plan.has_model(run) {
-            attempt::tidy(&folder)?;
+        if self.is_done(run) || tidy::is_untidy(&folder) && self.plan.has_model(run) {
+            tidy::tidy(&folder)?;
             if self.is_done(run) {
                 return Ok(true);
             }
@@ -231,7 +232,7 @@ impl Worker<'_> {
         self.watcher.begins(place.0, place.1, run);
         let done = self.train(run).and_then(|()| self.examine(run, &claim));
         if done.is_ok() && claim.check().is_ok() {
-            attempt::tidy(&folder)?;
+            tidy::tidy(&folder)?;
         }
         // What failed may have failed because another one works there.
         let done = done.map_err(|failure| claim.check().err().map_or(failure, RunFailure::Lost));

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::files;
-use crate::model::{Encoder, ModelError, Parameter, Vocabulary, Weights, WeightsFile, save};
+use crate::model::{Encoder, ModelError, Parameter, Vocabulary, Weights, WeightsFile, remove_temporary, save};
 
 /// A whole checkpoint on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -324,9 +324,11 @@ fn taken(file: &mut WeightsFile, path: &Path, encoder: &Encoder, prefix: &str) -
     Ok(Weights(encoder.parameters.iter().map(one).collect::<Result<_, _>>()?))
 }
 
-/// Removes what attempts left that were killed while they wrote a checkpoint. Only for who holds the run's claim.
-pub(super) fn tidy(root: &Path) {
-    for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
+/// Removes what attempts left in a run's folder that were killed while they wrote a checkpoint, a model or another file.
+/// Only for who holds the run's claim.
+pub(super) fn tidy(run: &Path) {
+    [run.to_path_buf(), run.join("model"), run.join("model-ema")].iter().for_each(|folder| remove_temporary(folder));
+    for entry in std::fs::read_dir(run.join("checkpoints")).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().contains(".tmp-") {
             let _ = std::fs::remove_dir_all(entry.path());
         }

@@ -251,7 +251,7 @@ fn work(
         observer.note(&past.fork.as_ref().map_or(format!("resumed at step {}", checkpoint.step), |f| f.note.clone()));
     }
     folder.begin(gpu, resolved, kernels, &past, observer)?;
-    tidy(&folder.path.join("checkpoints"));
+    tidy(&folder.path);
     let mut session = Session::begin(setup, resolved, observer, &trainer, folder, &past)?;
     session.train(&mut trainer, folder)?;
     session.finish(&mut trainer, folder)

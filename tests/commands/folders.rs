@@ -298,3 +298,21 @@ fn old_checkpoints_that_a_kill_left_are_removed_by_who_goes_on_with_nothing_to_t
     assert!(said.contains("resumed at step 60"), "{said}");
     assert_eq!(kept("r"), ["step-40", "step-60"]);
 }
+
+#[test]
+fn files_half_written_by_a_kill_are_removed_by_who_goes_on() {
+    let f = Folder::new(RUN);
+    f.train(&["output=r"], 0);
+    // As if killed while it wrote a model, and its result.
+    f.unfinish("r");
+    std::fs::create_dir_all(f.path("r/model")).unwrap();
+    let left = ["r/model/config.11929.tmp", "r/model/model.11929.tmp", "r/result.7.tmp"];
+    let kept = ["r/mine.tmp", "r/notes.a7.tmp"];
+    for name in left.iter().chain(&kept) {
+        f.write(name, "{");
+    }
+    f.train(&["output=r"], 0);
+    for (names, wanted) in [(&left[..], false), (&kept, true)] {
+        names.iter().for_each(|name| assert_eq!(f.path(name).exists(), wanted, "{name}"));
+    }
+}

@@ -64,6 +64,9 @@ fn every_model_probes_and_fine_tunes_on_texts_and_pairs() {
     let exported = f.json(&[&of[..], &["--json", "--features", "concat", "--encoder-dropout", "0.1"]].concat());
     let width = exported["width"].as_u64().unwrap();
     assert!(width > 8 && width.is_multiple_of(8), "{exported}");
+    let sets = ["probe", bert, "--task", "SST-2", "--validation", "10", "--method", "ridge", "--json"];
+    let sets = f.json(&[&sets[..], &["--label-sets", "2", "--train-sizes", "35,20"]].concat());
+    assert_eq!([&sets["label_sets"]["sets"], &sets["label_sets"]["sizes"][1]["train"]], [2, 35], "{sets}");
     // Of gpt2's pairs nothing stands between the texts.
     let gpt2 = fixture("texts/gpt2");
     let of = ["probe", gpt2.to_str().unwrap(), "--task", "QNLI", "--validation", "10", "--method", "ridge"];
@@ -92,6 +95,8 @@ fn what_cannot_be_is_refused_with_what_would_be_right() {
         (vec!["probe", body, "--task", "B"], "a task of a language needs its run config"),
         (vec!["probe", body, "--task", "none.tsv"], "cannot be read"),
         (vec!["probe", bare, "--task", "SST-2"], "has no tokenizer.json"),
+        (probe(&["--label-sets", "2", "--train", "60"]), "70 rows to train on, of 120 for 2 label sets of 60 rows"),
+        (probe(&["--train-sizes", "20,71"]), "70 rows to train on, of 71 for 1 label set of 71 rows"),
         (probe(&["--max-tokens", "41"]), "--max-tokens 41: the model has positions for 40"),
         (probe(&["--max-tokens", "2"]), "leave no room for a text"),
         (probe(&["--features", "lookup"]), "--features lookup needs a run config and sentences"),

@@ -132,8 +132,11 @@ fn kill(kills: usize, mode: &str) {
         let last = worker().wait_with_output().unwrap();
         assert!(last.status.success(), "round {rounds}");
         let found = tree(&f, &out);
-        let names = |tree: &BTreeMap<String, Vec<u8>>| tree.keys().cloned().collect::<Vec<_>>();
-        assert_eq!(names(&found), names(&wanted), "round {rounds}: other files than those of an undisturbed sweep");
+        let other = |a: &BTreeMap<String, Vec<u8>>, b: &BTreeMap<String, Vec<u8>>| -> Vec<String> {
+            a.keys().filter(|name| !b.contains_key(*name)).cloned().collect()
+        };
+        let (more, missing) = (other(&found, &wanted), other(&wanted, &found));
+        assert!(more.is_empty() && missing.is_empty(), "round {rounds}: left {more:?}, missing {missing:?}");
         let differs: Vec<&String> = wanted.keys().filter(|name| found[*name] != wanted[*name]).collect();
         assert!(differs.is_empty(), "round {rounds}: {differs:?} differ");
         for run in std::fs::read_dir(f.path(format!("{out}/runs"))).unwrap() {

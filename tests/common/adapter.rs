@@ -1,9 +1,43 @@
 //! The adapter under test.
 
+use std::ops::Deref;
+use std::sync::Mutex;
+
 use lowland::gpu::{AdapterChoice, Gpu, Options};
 
-/// Opens the adapter of `LOWLAND_ADAPTER`, else the best.
-pub fn gpu() -> Gpu {
+/// An adapter that tests use one after another: most of a short test's time would else go into compiling the kernels
+/// that the test before has compiled. What it counts (peak, dispatches) is over all of them; a test that fails leaves
+/// none behind.
+pub struct Lent(Option<Gpu>);
+
+static IDLE: Mutex<Vec<Gpu>> = Mutex::new(Vec::new());
+
+/// Lends the adapter of `LOWLAND_ADAPTER`, else the best.
+pub fn gpu() -> Lent {
+    let idle = IDLE.lock().unwrap().pop();
+    Lent(Some(idle.unwrap_or_else(fresh)))
+}
+
+impl Deref for Lent {
+    type Target = Gpu;
+
+    fn deref(&self) -> &Gpu {
+        self.0.as_ref().expect("an adapter until it is dropped")
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(gpu) = self.0.take()
+            && !std::thread::panicking()
+        {
+            IDLE.lock().unwrap().push(gpu);
+        }
+    }
+}
+
+/// The same, opened for one test alone.
+pub fn fresh() -> Gpu {
     bound(None)
 }
 

@@ -18,7 +18,7 @@ use lowland::train::{Claim, RunResult, newest};
 pub type Reader = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const READERS: [Reader; 18] = [
+pub const READERS: [Reader; 19] = [
     ("config", config),
     ("sweep", sweep),
     ("grammar", grammar),
@@ -37,6 +37,7 @@ pub const READERS: [Reader; 18] = [
     ("manifest", manifest),
     ("metrics", metrics),
     ("plan", plan),
+    ("registration", registration),
 ];
 
 /// Runs on a folder that every call of a thread shares, so that what a call leaves is what the next one finds.
@@ -260,4 +261,16 @@ pub fn plan(bytes: &[u8]) {
         let ids: std::collections::HashSet<&str> = runs.iter().map(|run| run.id.as_str()).collect();
         assert_eq!(ids.len(), runs.len());
     }
+}
+
+/// What was asked before the runs of an experiment.
+pub fn registration(bytes: &[u8]) {
+    in_folder(|folder| {
+        let path = folder.join("registration.toml");
+        put(&path, bytes);
+        if let Ok((plan, _)) = lowland::sweep::PlanFile::read(&path) {
+            assert!(plan.hypotheses().any(|(_, primary)| primary));
+            assert!(plan.seeds.list().iter().all(|seed| *seed >= lowland::sweep::FIRST_SEED));
+        }
+    });
 }

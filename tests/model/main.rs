@@ -16,6 +16,7 @@ mod decoders;
 mod designed_traces;
 mod dispatches;
 mod downstream;
+mod embedded_noise;
 mod enlarge;
 mod enlarged_trace;
 mod examples;

@@ -1,6 +1,6 @@
 //! Memory: what a run takes against its plan, and layers that are computed again instead of kept.
 
-use crate::common::adapter::gpu;
+use crate::common::adapter::fresh as gpu;
 use lowland::config::Resolved;
 use lowland::curvature::{
     Chunks, FormPass, Hutchinson, Matrix, ModelOperator, ProductPass, Stopping, Subject, hutchinson,

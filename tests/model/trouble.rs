@@ -7,7 +7,7 @@ use lowland::config::Resolved;
 use lowland::gpu::{Gpu, Options};
 use lowland::train::{self, Observer, Progress, Quiet, RunError};
 
-use crate::common::adapter::gpu;
+use crate::common::adapter::fresh;
 
 const RUN: &str = r#"
 seed = 3
@@ -71,8 +71,8 @@ impl Observer for Says {
 fn a_lost_device_is_opened_again_and_the_run_ends_as_if_it_had_not_been() {
     let folder = tempfile::tempdir().unwrap();
     let (whole, broken) = (folder.path().join("whole"), folder.path().join("broken"));
-    train::run(&gpu(), &resolved(&whole, &[]), &Quiet).unwrap();
-    let own = gpu().reopen().unwrap();
+    train::run(&fresh(), &resolved(&whole, &[]), &Quiet).unwrap();
+    let own = fresh().reopen().unwrap();
     let observer = Loses { gpu: &own, at: 30, done: Cell::new(false), said: RefCell::default() };
     let outcome = train::run(&own, &resolved(&broken, &[]), &observer).unwrap();
     let said = observer.said.borrow().join("\n");
@@ -94,7 +94,7 @@ fn a_lost_device_is_opened_again_and_the_run_ends_as_if_it_had_not_been() {
 /// An adapter with as much memory as a run with so many sentences at once takes.
 fn with_room_for(folder: &Path, sentences: u32) -> Gpu {
     let asked = format!("train.micro_batch={sentences}");
-    let outcome = train::run(&gpu().reopen().unwrap(), &resolved(&folder.join("room"), &[&asked]), &Quiet).unwrap();
+    let outcome = train::run(&fresh().reopen().unwrap(), &resolved(&folder.join("room"), &[&asked]), &Quiet).unwrap();
     let choice = std::env::var("LOWLAND_ADAPTER").unwrap_or_else(|_| "software".into()).parse().unwrap();
     Gpu::open(&choice, Options { memory: Some(outcome.peak_bytes), ..Options::default() }).unwrap()
 }
@@ -117,7 +117,7 @@ fn auto_halves_the_sentences_at_once_until_there_is_room_and_the_run_keeps_that(
     assert_eq!(about()["micro_batch"], 8);
     // With all the memory there is, a run that goes on is still the same run.
     let more = resolved(&output, &["train.micro_batch=\"auto\"", "train.steps=80"]);
-    train::run(&crate::common::adapter::gpu(), &more, &says).unwrap();
+    train::run(&fresh(), &more, &says).unwrap();
     let said = says.0.take().join("\n");
     assert!(said.contains("resumed at step 60") && !said.contains("no room"), "{said}");
     assert_eq!(about()["micro_batch"], 8);

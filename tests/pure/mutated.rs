@@ -143,4 +143,5 @@ every_reader! {
     manifests = "manifest",
     metrics = "metrics",
     submitted_plans = "plan",
+    registered_plans = "registration",
 }

@@ -104,6 +104,7 @@ fn mistakes_in_a_plan_have_their_line_and_a_remedy() {
         (good.replace("measure = \"scale_free_trace\"\n", ""), "[[primary]] number 1, `measure`: is missing"),
         (good.replace("task = \"task-3 drawn ridge\"\n", ""), "`task`: `excess_nats` is of a task"),
         (good.replace("from = 101, count = 3", "from = 99, count = 3"), "plan.toml:3: `seeds`: 99 is under 101"),
+        (good.replace("count = 3", "count = 4000000000000"), "plan.toml:3: `seeds`: 4000000000000 from 101 on"),
         (good.replace("{ from = 101, count = 3 }", "[]"), "plan.toml:3: `seeds` has none"),
         (good.replace("\"none\"", "\"\""), "plan.toml:4: `exclude` is empty"),
         (good.replace("0.005", "-1.0"), "plan.toml:12: [[primary]] number 1, `smallest_effect`: -1 must be above 0"),
