@@ -102,7 +102,7 @@ fn enumerated_signs_have_the_trace() {
     let exact = enumerated(&subject);
     let n = subject.size();
     let rows = n.next_power_of_two();
-    let sign = |i: usize, j: usize| if (i & j).count_ones() % 2 == 0 { 1.0f32 } else { -1.0 };
+    let sign = |i: usize, j: usize| if (i & j).count_ones().is_multiple_of(2) { 1.0f32 } else { -1.0 };
     let pass = ResidualPass::new(&subject).unwrap();
     let whole = FormPass::new(&subject, true).unwrap();
     let (mut means, mut of_all) = (vec![0.0; pool.len()], vec![0.0; pool.len()]);

@@ -293,7 +293,7 @@ mod tests {
         for least in [1, 127, 128, 129, 200, 1000, 1024, 1025, 1087, 5000] {
             let draws = whole_batches(least);
             let own = sharing(draws);
-            assert!(draws >= least && draws % own == 0 && draws / own >= BATCHES, "{least}: {draws} by {own}");
+            assert!(draws >= least && draws.is_multiple_of(own) && draws / own >= BATCHES, "{least}: {draws} by {own}");
             assert!(draws < least.max(BATCHES * SMALLEST) + BATCH, "{least}: {draws}");
         }
     }
