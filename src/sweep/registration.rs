@@ -297,36 +297,38 @@ impl PlanFile {
         let error = |message: String| SweepError::new(place.clone(), message);
         let bytes = files::read_any(path, files::SMALL).map_err(|e| error(format!("cannot be read: {e}")))?;
         let text = String::from_utf8(bytes).map_err(|_| error("is not UTF-8 text".into()))?;
-        let plan: PlanFile = toml::from_str(without_mark(&text)).map_err(|e| {
+        // Places in it are counted from behind the mark.
+        let text = without_mark(&text);
+        let plan: PlanFile = toml::from_str(text).map_err(|e| {
             let line = e.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
             let message = e.message().trim_end();
             SweepError::new(format!("{place}:{line}"), format!("{message}; {FIELDS}"))
         })?;
         let wrong = |line: usize, message: String| SweepError::new(format!("{place}:{line}"), message);
-        if let Some(key) = crate::config::not_finite(&text) {
+        if let Some(key) = crate::config::not_finite(text) {
             return Err(error(format!("`{key}` must be a finite number")));
         }
         for (key, value) in [("question", &plan.question), ("exclude", &plan.exclude)] {
             if value.trim().is_empty() {
                 let message = format!("`{key}` is empty; say it in a sentence, \"none\" where nothing is left out");
-                return Err(wrong(line_of(&text, None, key), message));
+                return Err(wrong(line_of(text, None, key), message));
             }
         }
         if let Seeds::Range(SeedRange { from, count }) = &plan.seeds
             && (*count > MOST as u64 || from.checked_add(*count).is_none())
         {
             let message = format!("`seeds`: {count} from {from} on; a sweep has at most {MOST} runs");
-            return Err(wrong(line_of(&text, None, "seeds"), message));
+            return Err(wrong(line_of(text, None, "seeds"), message));
         }
         let seeds = plan.seeds.list();
         match seeds.first() {
-            None => return Err(wrong(line_of(&text, None, "seeds"), "`seeds` has none".into())),
+            None => return Err(wrong(line_of(text, None, "seeds"), "`seeds` has none".into())),
             Some(low) if *low < FIRST_SEED => {
                 let message = format!(
                     "`seeds`: {low} is under {FIRST_SEED}, and those are of pilots; register runs that nobody has \
                      looked at, from {FIRST_SEED} on"
                 );
-                return Err(wrong(line_of(&text, None, "seeds"), message));
+                return Err(wrong(line_of(text, None, "seeds"), message));
             }
             Some(_) => {}
         }
@@ -336,12 +338,12 @@ impl PlanFile {
         for (table, all) in [("primary", &plan.primary), ("secondary", &plan.secondary)] {
             for (i, hypothesis) in all.iter().enumerate() {
                 hypothesis.check().map_err(|(key, message)| {
-                    let line = line_of(&text, Some((table, i)), key);
+                    let line = line_of(text, Some((table, i)), key);
                     wrong(line, format!("[[{table}]] number {}, `{key}`: {message}", i + 1))
                 })?;
             }
         }
-        Ok((plan, short(&text)))
+        Ok((plan, short(text)))
     }
 
     /// All tests, with whether they are primary.

@@ -99,7 +99,7 @@ fn units_of_zeros_leave_the_limit_and_raise_what_is_beyond_it() {
         near(a.value, b.value, 1e-4, name);
         // Many, so that what is of fourth order is far beyond the error.
         let large = wider(480);
-        let [fine, coarse] = [0.01, 0.3].map(|sigma| [&small, &large].map(|s| beyond(s, sigma, a.value)));
+        let [fine, coarse] = [0.01, 0.05].map(|sigma| [&small, &large].map(|s| beyond(s, sigma, a.value)));
         println!("{name}: {fine:?} {coarse:?}");
         for (of, found) in [("as it is", fine[0]), ("with units of zeros", fine[1])] {
             assert!((found.value - 1.0).abs() < 4.0 * found.standard_error + 0.02, "{name} {of}: {found}");
