@@ -300,9 +300,9 @@ pub(super) fn move_published(run: &Path) -> Result<(), RunFailure> {
     Ok(())
 }
 
-/// Moves what the run's own folder has of a training without a good end to where attempts are. What another process puts
-/// there at this moment, who thinks the run its own, is no such thing: it is there before `published` is gone, and behind
-/// that its good end.
+/// Moves what the run's own folder has of a training without a good end to where attempts are. What another process
+/// puts there at this moment, who thinks the run its own, is no such thing: it is there before `published` is gone, and
+/// behind that its good end.
 fn set_before_aside(run: &Path) -> Result<(), RunFailure> {
     let left = loop {
         let left: Vec<String> = names(run).into_iter().filter(|name| is_of_training(name)).collect();

@@ -324,8 +324,8 @@ fn taken(file: &mut WeightsFile, path: &Path, encoder: &Encoder, prefix: &str) -
     Ok(Weights(encoder.parameters.iter().map(one).collect::<Result<_, _>>()?))
 }
 
-/// Removes what attempts left in a run's folder that were killed while they wrote a checkpoint, a model or another file.
-/// Only for who holds the run's claim.
+/// Removes what attempts left in a run's folder that were killed while they wrote a checkpoint, a model or another
+/// file. Only for who holds the run's claim.
 pub(super) fn tidy(run: &Path) {
     [run.to_path_buf(), run.join("model"), run.join("model-ema")].iter().for_each(|folder| remove_temporary(folder));
     for entry in std::fs::read_dir(run.join("checkpoints")).into_iter().flatten().flatten() {

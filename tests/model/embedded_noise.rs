@@ -33,9 +33,9 @@ fn trace(subject: &Subject) -> Estimate {
 }
 
 /// The rise at σ over ½ σ² times the trace: 1 for σ → 0.
-fn beyond(subject: &Subject, sigma: f64, trace: f64) -> Estimate {
+fn beyond(subject: &Subject, sigma: f64, draws: usize, trace: f64) -> Estimate {
     let (sigmas, scale, target) = (vec![sigma], NoiseScale::Tensor, Target::TheseExamples);
-    let what = PerturbationOptions { sigmas, scale, draws: 100, seed: 5, probes: 0, block: 8, target };
+    let what = PerturbationOptions { sigmas, scale, draws, seed: 5, probes: 0, block: 8, target };
     let rise = Perturbation::measure(subject, &what, &mut |_| Ok(())).unwrap().rise[0];
     let unit = 0.5 * sigma * sigma * trace;
     Estimate { value: rise.value / unit, standard_error: rise.standard_error / unit, ..rise }
@@ -98,8 +98,9 @@ fn units_of_zeros_leave_the_limit_and_raise_what_is_beyond_it() {
         let [a, b] = [&small, &wider(24)].map(trace);
         near(a.value, b.value, 1e-4, name);
         // Many, so that what is of fourth order is far beyond the error.
-        let large = wider(480);
-        let [fine, coarse] = [0.01, 0.05].map(|sigma| [&small, &large].map(|s| beyond(s, sigma, a.value)));
+        let large = wider(960);
+        let [fine, coarse] =
+            [(0.01, 100), (0.05, 300)].map(|(sigma, draws)| [&small, &large].map(|s| beyond(s, sigma, draws, a.value)));
         println!("{name}: {fine:?} {coarse:?}");
         for (of, found) in [("as it is", fine[0]), ("with units of zeros", fine[1])] {
             assert!((found.value - 1.0).abs() < 4.0 * found.standard_error + 0.02, "{name} {of}: {found}");
@@ -116,7 +117,7 @@ fn copies_leave_the_limit_at_a_minimum_and_not_what_is_beyond_it() {
         let case = Case::of(&gpu, name);
         let small = whole(&gpu, &case);
         let (own, far) = (trace(&small), 0.2);
-        let before = beyond(&small, far, own.value);
+        let before = beyond(&small, far, 100, own.value);
         for r in [2, 4] {
             for method in [Enlargement::Duplicate, Enlargement::Paper] {
                 // Of four times as many one is enough.
@@ -131,9 +132,9 @@ fn copies_leave_the_limit_at_a_minimum_and_not_what_is_beyond_it() {
                 assert!(off < 4.0 * copied.standard_error + 2e-4 * own.value, "{what}: {copied} and {own}");
                 assert!(copied.standard_error < 0.06 * own.value, "{what}: {copied}");
                 if method == Enlargement::Duplicate {
-                    let fine = beyond(&large, 0.01, own.value);
+                    let fine = beyond(&large, 0.01, 100, own.value);
                     assert!((fine.value - 1.0).abs() < 4.0 * fine.standard_error + 0.02, "{what}: {fine}");
-                    let after = beyond(&large, far, own.value);
+                    let after = beyond(&large, far, 100, own.value);
                     println!("{what}: {copied} for {own}; at {far} {after} for {before}");
                 }
             }
