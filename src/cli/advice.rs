@@ -157,12 +157,19 @@ pub fn of_plan(error: &PlanError) -> String {
             "--estimator {estimator} estimates the Fisher matrix (= ggn): for {matrix} take quadratic-form, \
              hutchinson, hutch++ or xtrace"
         ),
+        PlanError::Matrix { estimator: estimator @ Estimator::SignsAndResidual, matrix } => format!(
+            "--estimator {estimator} estimates the Hessian's trace: for {matrix} take another (lowland measure trace \
+             --help)"
+        ),
         PlanError::Matrix { estimator, matrix } => format!(
             "--estimator {estimator} takes the labels of the data, its matrix is empirical_fisher or noise_covariance, \
              not {matrix}"
         ),
         PlanError::Draws(estimator) => {
-            format!("--draws belongs to sampled-labels and random-signs; {estimator} draws nothing an example")
+            format!(
+                "--draws belongs to sampled-labels, random-signs and signs-and-residual; {estimator} draws nothing an \
+                 example"
+            )
         }
         PlanError::Sampling { sampling, estimator } => format!(
             "--sentences {sampling} belongs to sampled-labels and random-signs; {estimator} takes sentences as they \

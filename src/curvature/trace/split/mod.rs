@@ -250,7 +250,8 @@ pub fn split_trace(
 
     let mut now = numbers;
     let mut lots: Vec<Lot> = vec![];
-    let mut whole: Option<(Signs, f64)> = None;
+    let mut whole: Option<Signs> = None;
+    let mut signs_cost = 0.0;
     let mut frames = FRAMES;
     for _ in 0..ROUNDS {
         let round = (|| {
@@ -262,7 +263,7 @@ pub fn split_trace(
                     signs.run(now.sentences, observe)?;
                     signs
                 }
-                Some((mut signs, _)) => {
+                Some(mut signs) => {
                     let done = signs.subject.examples();
                     let more = now.sentences.min(what.stop.most - done);
                     if more > 0 {
@@ -278,7 +279,7 @@ pub fn split_trace(
         })();
         let Some((signs, lot)) = unless_interrupted(round)? else {
             let draws = if lots.is_empty() { 2 } else { numbers.draws };
-            return Ok(found.finish(draws, pilot_cost + residual.cost, &first, (false, true)));
+            return Ok(found.finish(draws, pilot_cost + signs_cost + residual.cost, &first, (false, true)));
         };
         frames += now.frame as u64;
         lots.push(lot);
@@ -288,8 +289,8 @@ pub fn split_trace(
         let done = signs.drawing.examples();
         let seen = unless_interrupted(observe(&Progress { done, of: what.stop.most, value }))?;
         let reached = what.stop.satisfied(parts.value, parts.standard_error);
-        let cost = signs.cost();
-        whole = Some((signs, cost));
+        signs_cost = signs.cost();
+        whole = Some(signs);
         if reached || seen.is_none() || done >= what.stop.most {
             break;
         }
@@ -300,7 +301,7 @@ pub fn split_trace(
     }
     let parts = found.parts();
     let reached = what.stop.satisfied(parts.value, parts.standard_error);
-    let cost = pilot_cost + residual.cost + whole.map_or(0.0, |(_, cost)| cost);
+    let cost = pilot_cost + signs_cost + residual.cost;
     Ok(found.finish(numbers.draws, cost, &first, (reached, false)))
 }
 
