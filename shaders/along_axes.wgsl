@@ -6,9 +6,7 @@
 // without scatter under p is left as it was. Random numbers are a function of (seed, example, masked position, draw).
 // An invocation a row and layer, two vec4 an iteration.
 //@import common/entry.wgsl
-//@import common/step.wgsl
-//@import common/columns.wgsl
-//@import common/philox.wgsl
+//@import common/draw.wgsl
 
 // Share of a direction's scatter that must be left beside those before it.
 const LEAST: f32 = 1e-4;
@@ -28,11 +26,6 @@ struct Params {
 // (label, two words of the example's key, number of the masked position in its sentence), as bits.
 @group(0) @binding(4) var<storage, read> labels: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>;
-
-// p at vec4 number c of a row, 0 behind its end.
-fn probability(row: u32, c: u32, s: vec4<f32>) -> vec4<f32> {
-    return within(exp((z[row * p.cols4 + c] - s.w) - s.z), c, p.width);
-}
 
 // Coordinates of word v; those of the last behind the end, where p is 0.
 fn place(v: u32) -> vec4<f32> {
@@ -88,10 +81,8 @@ fn forward(here: Place) {
     let y3 = (t.w - l0.w * y0 - l1.w * y1 - l2.w * y2) * d3;
     let who = bitcast<vec4<u32>>(labels[row]);
     let draw = step.counter.x + here.group.z;
-    let key = vec2<u32>(step.seed.x, step.seed.y ^ (who.w * 0x9E3779B9u));
     // The signs of u₀ take the blocks from 0 on.
-    let bits = philox(vec4<u32>(who.y, who.z, draw, 0xFFFFFFFFu), key).x;
-    let r = select(vec4<f32>(1.0), vec4<f32>(-1.0), (vec4<u32>(bits) & vec4<u32>(1u, 2u, 4u, 8u)) != vec4<u32>(0u));
+    let r = signs(draws(who, draw, 0xFFFFFFFFu), 0u);
     let some = vec4<f32>(vec4<bool>(d0 > 0.0, d1 > 0.0, d2 > 0.0, d3 > 0.0));
     let b = some * (r - vec4<f32>(y0, y1, y2, y3));
     let a3 = b.w * d3;

@@ -310,12 +310,14 @@ pub fn save(
     save_tensors(&folder.join("model.safetensors"), named).map_err(io)
 }
 
-/// Removes temporary files of [`write_synced`] that processes left which were killed. Only for who alone writes there.
+/// Whether a name is a temporary one of [`write_synced`]: `STEM.PROCESS.tmp`.
+pub(crate) fn is_temporary(name: &str) -> bool {
+    let process = name.strip_suffix(".tmp").and_then(|rest| rest.rsplit_once('.')).map(|(_, process)| process);
+    process.is_some_and(|process| !process.is_empty() && process.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// Removes those that processes left which were killed. Only for who alone writes there.
 pub(crate) fn remove_temporary(folder: &Path) {
-    let is_temporary = |name: &str| {
-        let process = name.strip_suffix(".tmp").and_then(|rest| rest.rsplit_once('.')).map(|(_, process)| process);
-        process.is_some_and(|process| !process.is_empty() && process.bytes().all(|byte| byte.is_ascii_digit()))
-    };
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         if is_temporary(&entry.file_name().to_string_lossy()) {
             let _ = std::fs::remove_file(entry.path());

@@ -53,7 +53,7 @@ pub use enlarged_trace::{Law, Shares, Unlawful};
 pub use examples::{ExampleError, parse_examples, read_examples};
 pub use family::Reach;
 pub use files::{Loaded, ModelError, config_of, load, load_body, save};
-pub(crate) use files::{remove_temporary, write_synced};
+pub(crate) use files::{is_temporary, remove_temporary, write_synced};
 pub use gauges::{Gauge, GaugeKind, NoGauge, Piece};
 pub use hidden_act::HiddenAct;
 pub use hub::model_folder;

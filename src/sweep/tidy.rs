@@ -8,7 +8,7 @@ use crate::train;
 
 /// A file that a write left which was cut off.
 fn is_half_written(name: &str) -> bool {
-    name.ends_with(".tmp") || [".now-", ".aside-"].iter().any(|part| name.contains(part))
+    crate::model::is_temporary(name) || [".now-", ".aside-"].iter().any(|part| name.contains(part))
 }
 
 /// Removes half-written files of a folder that several write in, where they are older than anybody takes for one.

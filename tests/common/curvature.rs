@@ -2,7 +2,7 @@
 
 use lowland::curvature::{Chunks, Subject};
 use lowland::gpu::Gpu;
-use lowland::model::{Encoder, Loaded, Model, load, read_examples};
+use lowland::model::{Encoder, Loaded, Model, Parameter, load, read_examples};
 use lowland::ops::batch::Sentence;
 use lowland::ops::{Device, Variants};
 
@@ -20,6 +20,22 @@ pub fn setting(name: &str) -> Setting {
     let loaded = load(&fixture(name)).unwrap();
     let sentences = read_examples(&fixture(name).join("examples.jsonl"), &loaded.encoder.config).unwrap();
     Setting { loaded, sentences, truth: Truth::read(name, "curvature") }
+}
+
+/// Models under 2,000 parameters, whose matrices are recorded whole.
+pub const DENSE: [&str; 7] =
+    ["roberta-tiny", "bert-tiny", "postnorm-tiny", "lstm-tiny", "lstm-plain-tiny", "gpt2-tiny", "llama-tiny"];
+
+impl Setting {
+    /// Where the numbers of our vectors are in a recorded matrix: the fixture's order of parameters is that of
+    /// `transformers`, ours that of the graph.
+    pub fn places(&self) -> Vec<usize> {
+        let of = |p: &Parameter| {
+            let offset = self.truth.values(&format!("offset.{}", p.name))[0] as usize;
+            offset..offset + p.len()
+        };
+        self.loaded.encoder.parameters.iter().flat_map(of).collect()
+    }
 }
 
 pub fn subject(gpu: &Gpu, s: &Setting, variants: Variants, batch: usize, probes: u32) -> Subject {

@@ -2,7 +2,7 @@
 
 use crate::MODELS;
 use crate::common::adapter::gpu;
-use crate::common::curvature::{distance, norm, setting, subject, vectors};
+use crate::common::curvature::{DENSE, distance, norm, setting, subject, vectors};
 use lowland::curvature::{
     Chunks, Drawing, Gradients, GramPass, Lanczos, Matrix, ModelOperator, Norms, Operator, Stopping, Subject,
     top_eigenpairs,
@@ -210,24 +210,12 @@ fn norms_of_long_sentences_are_whole_or_refused() {
 fn every_column_of_dense_matrices() {
     let gpu = gpu();
     let variants = Variants::choose(gpu.capabilities());
-    for name in
-        ["roberta-tiny", "bert-tiny", "postnorm-tiny", "lstm-tiny", "lstm-plain-tiny", "gpt2-tiny", "llama-tiny"]
-    {
+    for name in DENSE {
         let s = setting(name);
         let subject = subject(&gpu, &s, variants, 256, 64);
         let n = subject.size();
         assert!(n < 2000);
-        // The fixture's order of parameters is that of `transformers`, ours that of the graph.
-        let place: Vec<usize> = s
-            .loaded
-            .encoder
-            .parameters
-            .iter()
-            .flat_map(|p| {
-                let offset = s.truth.values(&format!("offset.{}", p.name))[0] as usize;
-                offset..offset + p.len()
-            })
-            .collect();
+        let place = s.places();
         for (matrix, key) in [(Matrix::Hessian, "hessian"), (Matrix::Ggn, "ggn")] {
             let operator = ModelOperator::new(&subject, matrix);
             let dense = s.truth.values(key);

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use crate::common::adapter::gpu;
-use crate::common::curvature::{norm, setting, subject};
+use crate::common::curvature::{DENSE, norm, setting, subject};
 use lowland::curvature::{
     Chunks, CurvatureError, Drawing, Estimated, Estimator, Examples, FormPass, Numbered, Refusal, ResidualPass,
     Setting, Split, SplitTrace, Stopping, Subject, TraceRequest, estimate, split_trace, unseen,
@@ -40,9 +40,7 @@ fn enumerated(subject: &Subject) -> Vec<f64> {
 fn residual_forms_of_single_numbers_are_the_diagonal() {
     let gpu = gpu();
     let variants = Variants::choose(gpu.capabilities());
-    for name in
-        ["roberta-tiny", "bert-tiny", "postnorm-tiny", "lstm-tiny", "lstm-plain-tiny", "gpt2-tiny", "llama-tiny"]
-    {
+    for name in DENSE {
         let s = setting(name);
         let subject = subject(&gpu, &s, variants, 256, 64);
         let n = subject.size();
@@ -50,16 +48,13 @@ fn residual_forms_of_single_numbers_are_the_diagonal() {
         let positions: usize = subject.masked().iter().sum();
         let [hessian, ggn] = ["hessian", "ggn"].map(|key| s.truth.values(key));
         let scale = norm(&hessian) / (n as f64).sqrt();
-        let mut at = 0;
-        for parameter in &s.loaded.encoder.parameters {
-            let offset = s.truth.values(&format!("offset.{}", parameter.name))[0] as usize;
-            for j in offset..offset + parameter.len() {
-                let want = hessian[j * n + j] - ggn[j * n + j];
-                let got = forms[at].iter().sum::<f64>() / positions as f64;
-                let bound = 2e-4 * want.abs() + 2e-5 * scale;
-                assert!((got - want).abs() <= bound, "{name} {variants:?} {}: {got}, {want}", parameter.name);
-                at += 1;
-            }
+        let places = s.places();
+        assert_eq!((forms.len(), places.len()), (n, n), "{name}");
+        for (j, form) in places.into_iter().zip(&forms) {
+            let want = hessian[j * n + j] - ggn[j * n + j];
+            let got = form.iter().sum::<f64>() / positions as f64;
+            let bound = 2e-4 * want.abs() + 2e-5 * scale;
+            assert!((got - want).abs() <= bound, "{name} {variants:?} number {j}: {got}, {want}");
         }
     }
 }

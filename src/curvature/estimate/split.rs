@@ -92,8 +92,13 @@ pub(super) fn of_examples(
     let mut spent = 0.0;
     // What an interrupt of the next round falls back to.
     let mut before: Option<Estimated> = None;
+    // Signs, and how many of each example they are.
+    let mut drawn: Option<(usize, Drawing)> = None;
     for round in 1.. {
-        let measured = signs_of_all(&subject, plan, draws, watch).and_then(|drawing| {
+        let kept = drawn.take().filter(|(of, _)| *of == draws);
+        let is_new = kept.is_none();
+        let drawing = kept.map_or_else(|| signs_of_all(&subject, plan, draws, watch), |(_, drawing)| Ok(drawing));
+        let measured = drawing.and_then(|drawing| {
             forms.until(&subject, vectors, &mut |progress| {
                 watch(&Stage::Counted { what: plan.estimator.name(), unit: "probe", progress })
             })?;
@@ -105,7 +110,10 @@ pub(super) fn of_examples(
             return Ok(found);
         };
         let signs = drawing.result(&subject, target).trace;
-        spent += signs.gradient_equivalents;
+        if is_new {
+            spent += signs.gradient_equivalents;
+        }
+        drawn = Some((draws, drawing));
         let rest = forms.crossed.parts(target);
         let means = forms.crossed.examples();
         let parts = together(&subject, &signs, &rest, &means, target);

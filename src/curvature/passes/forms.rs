@@ -1,13 +1,13 @@
 //! vᵀ A_i v of each example for blocks of vectors, without a pass back along the tangents.
 
-use super::pass::{Pass, directions};
+use super::along::Along;
+use super::pass::Pass;
 use super::vectors::ProbeVectors;
 use crate::curvature::error::unless_interrupted;
 use crate::curvature::{Block, CurvatureError, Subject};
 use crate::gpu::{GpuError, Step};
 use crate::graph::TensorId;
-use crate::model::{Given, Recipe};
-use crate::ops::counts::MASKED;
+use crate::model::Recipe;
 
 /// What quadratic forms of one vector give for each example, of the sum of its losses.
 #[derive(Clone, Debug, Default)]
@@ -40,26 +40,14 @@ struct FormRecipe {
 
 impl FormRecipe {
     fn new(subject: &Subject, hessian: bool) -> FormRecipe {
-        let encoder = &subject.model.encoder;
-        let (mut graph, loss) = encoder.with_loss(subject.labels);
-        let forward = graph.nodes().len();
-        let weight = graph.input("weight", MASKED, 4);
-        let adjoints = if hessian { Some(graph.gradient(&[(loss, weight)])) } else { None };
-        let seeds = directions(encoder, &mut graph);
-        let tangents = graph.tangent_of(forward, &seeds);
-        let ggn = graph.second_order(forward, Some((loss, 1.0)), None, &tangents).expect("the loss's term");
-        let whole =
-            hessian.then(|| graph.second_order(forward, Some((loss, 1.0)), adjoints.as_ref(), &tangents)).flatten();
-        let slope = graph.sentence_sum(tangents[&loss]);
+        let mut along = Along::new(subject, hessian);
+        let Along { graph, loss, forward, adjoints, tangents, .. } = &mut along;
+        let loss = (*loss, 1.0);
+        let ggn = graph.second_order(*forward, Some(loss), None, tangents).expect("the loss's term");
+        let whole = hessian.then(|| graph.second_order(*forward, Some(loss), adjoints.as_ref(), tangents)).flatten();
+        let slope = graph.sentence_sum(tangents[&loss.0]);
         let keep: Vec<TensorId> = [ggn, slope].into_iter().chain(whole).collect();
-        graph.prune(&keep);
-        graph.fuse();
-        let probes: Vec<TensorId> = seeds.into_iter().map(|(_, probe)| probe).collect();
-        let recipe = Recipe::new(graph, encoder, subject.labels)
-            .give(Given::Weight, [weight])
-            .give(Given::Fresh("the probes"), probes.iter().copied())
-            .keep(&keep)
-            .in_phases();
+        let (recipe, probes) = along.recipe(subject, &keep);
         FormRecipe { recipe, probes, whole, ggn, slope }
     }
 }

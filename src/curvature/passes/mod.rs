@@ -2,6 +2,7 @@
 //! norms and inner products of per-example gradients, mean gradients, predictions. [`ModelOperator`] and
 //! [`GradientOperator`] are operators made of them.
 
+mod along;
 mod axes;
 mod drawn_gradients;
 mod flatness;

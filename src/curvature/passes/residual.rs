@@ -1,14 +1,14 @@
 //! vᵀ(H_i - G_i) v of each example without what has no mean: the residual that the Hessian has beside the Gauss-Newton
 //! matrix, Σ_v (p_v - y_v) ∇²z_v, for its trace alone.
 
+use super::along::Along;
 use super::forms::read_sums;
-use super::pass::{Pass, directions};
+use super::pass::Pass;
 use super::vectors::ProbeVectors;
 use crate::curvature::{Block, CurvatureError, Subject};
 use crate::gpu::Step;
 use crate::graph::{TensorId, Terms};
-use crate::model::{Given, Recipe};
-use crate::ops::counts::MASKED;
+use crate::model::Recipe;
 
 /// Quadratic forms of the residual for blocks of vectors, an example each, of the sum of its losses.
 ///
@@ -29,23 +29,11 @@ struct ResidualRecipe {
 
 impl ResidualRecipe {
     fn new(subject: &Subject) -> ResidualRecipe {
-        let encoder = &subject.model.encoder;
-        let (mut graph, loss) = encoder.with_loss(subject.labels);
-        let forward = graph.nodes().len();
-        let weight = graph.input("weight", MASKED, 4);
-        let adjoints = graph.gradient(&[(loss, weight)]);
-        let seeds = directions(encoder, &mut graph);
-        let tangents = graph.tangent_of(forward, &seeds);
-        let sums = graph.second_order_of(Terms::Mean, forward, None, Some(&adjoints), &tangents);
+        let mut along = Along::new(subject, true);
+        let Along { graph, forward, adjoints, tangents, .. } = &mut along;
+        let sums = graph.second_order_of(Terms::Mean, *forward, None, adjoints.as_ref(), tangents);
         let keep: Vec<TensorId> = sums.into_iter().collect();
-        graph.prune(&keep);
-        graph.fuse();
-        let probes: Vec<TensorId> = seeds.into_iter().map(|(_, probe)| probe).collect();
-        let recipe = Recipe::new(graph, encoder, subject.labels)
-            .give(Given::Weight, [weight])
-            .give(Given::Fresh("the probes"), probes.iter().copied())
-            .keep(&keep)
-            .in_phases();
+        let (recipe, probes) = along.recipe(subject, &keep);
         ResidualRecipe { recipe, probes, sums }
     }
 }

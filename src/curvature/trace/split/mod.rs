@@ -85,7 +85,7 @@ impl Found {
         }
     }
 
-    fn finish(self, draws: usize, cost: f64, first: &Subject, end: (bool, bool)) -> SplitTrace {
+    fn finish(self, draws: usize, cost: f64, first: Vec<Sentence>, end: (bool, bool)) -> SplitTrace {
         let parts = self.parts();
         let sentences = self.signs.values.len();
         let (reached, interrupted) = end;
@@ -103,7 +103,7 @@ impl Found {
                 samples: lot.measured * lot.vectors,
             },
             draws,
-            first: first.sentences[..1].to_vec(),
+            first,
             sentences: [sentences, self.positions],
             frame: lot.frame,
             measured: lot.measured,
@@ -246,7 +246,9 @@ pub fn split_trace(
     let mut found = Found { signs: signs.trace(), positions: signs.positions(), lot };
     let numbers = Numbers::of(what, &found.signs, pilot, &settled);
     let pilot_cost = signs.cost();
-    let first = signs.subject;
+    // The rest of the pilot is done with.
+    let first = signs.subject.sentences[..1].to_vec();
+    drop(signs);
 
     let mut now = numbers;
     let mut lots: Vec<Lot> = vec![];
@@ -279,7 +281,7 @@ pub fn split_trace(
         })();
         let Some((signs, lot)) = unless_interrupted(round)? else {
             let draws = if lots.is_empty() { 2 } else { numbers.draws };
-            return Ok(found.finish(draws, pilot_cost + signs_cost + residual.cost, &first, (false, true)));
+            return Ok(found.finish(draws, pilot_cost + signs_cost + residual.cost, first, (false, true)));
         };
         frames += now.frame as u64;
         lots.push(lot);
@@ -302,7 +304,7 @@ pub fn split_trace(
     let parts = found.parts();
     let reached = what.stop.satisfied(parts.value, parts.standard_error);
     let cost = pilot_cost + signs_cost + residual.cost;
-    Ok(found.finish(numbers.draws, cost, &first, (reached, false)))
+    Ok(found.finish(numbers.draws, cost, first, (reached, false)))
 }
 
 /// What there is already.
