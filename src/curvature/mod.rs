@@ -39,7 +39,9 @@ pub use estimate::{
 pub use estimator::{CurvatureMatrix, Estimator, LabelSource, Named, Sampling, Unknown};
 pub use examples::{Examples, LossNormaliser, Numbered, Scope, Setting};
 pub use face::{Measure, TraceBuilder, unwatched};
-pub use flatness::{BlockFlatness, EmbeddedTraces, Flatness, FlatnessOptions, LeastGauge, LeastTrace, PieceTraces};
+pub use flatness::{
+    BlockFlatness, EmbeddedTraces, Flatness, FlatnessOptions, GaugeSides, LeastGauge, LeastTrace, PieceTraces,
+};
 pub use noise::{
     Bartlett, BatchSharpness, Cluster, Comparison, ExampleTraces, GradientNoise, Gram, HessianTraces, MeanGradient,
     Noise, NoiseRequest, alignment, cluster_deviations, covariance_trace, deviations, gradient_noise,

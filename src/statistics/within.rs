@@ -7,7 +7,8 @@
 //! - interval and equivalence: the wild cluster bootstrap of t with Webb's six weights, each draw with the standard
 //!   error of its own (Cameron, Gelbach, Miller 2008; Webb 2023);
 //! - test of no effect: permutation of the residuals of the model without x, whole runs within their stratum (Freedman
-//!   and Lane 1983; Winkler et al. 2014). Runs with as many rows change places.
+//!   and Lane 1983; Winkler et al. 2014). Runs with as many rows change places. Where x is the same in all runs that
+//!   could (a time in the run), that would change nothing, and whole runs' residuals change their sign instead.
 //!
 //! ```
 //! use lowland::statistics::Within;
@@ -49,7 +50,8 @@ pub struct Effect {
     pub interval: Interval,
     /// Correlation of what strata and covariates leave.
     pub partial: f64,
-    /// Of no effect, by permutation; `None` where no two runs may change places.
+    /// Of no effect, by permutation, or by changes of sign where x is the same in all runs that may change places;
+    /// `None` where no two may.
     pub p: Option<f64>,
     /// Two one-sided tests: that the slope lies within the bounds that were asked for; `None` where none were.
     pub p_equivalent: Option<f64>,
@@ -223,25 +225,54 @@ impl Within {
         }
     }
 
-    /// The share of permutations whose partial correlation is as large, this one among them.
+    /// Whether to change the places of runs changes nothing: those that may have the same x.
+    fn is_of_the_course(&self) -> bool {
+        let scale = dot(&self.x, &self.x) / self.x.len() as f64;
+        let same = |a: usize, b: usize| {
+            let apart = self.runs[a].iter().zip(&self.runs[b]).map(|(i, j)| (self.x[*i] - self.x[*j]).powi(2));
+            apart.fold(0.0, f64::max) <= 1e-12 * scale
+        };
+        self.alike.iter().all(|runs| runs.iter().all(|run| same(runs[0], *run)))
+    }
+
+    /// The share of permutations whose partial correlation is as large, this one among them; of changes of sign of
+    /// whole runs where x is the same in all that may change places.
     pub fn permuted(&self, draws: u64, seed: u64) -> Option<f64> {
+        let signs = self.is_of_the_course();
         self.alike.iter().any(|runs| runs.len() > 1).then(|| {
             let seen = self.partial().abs() * (1.0 - 1e-12);
             let as_large = (0..draws).into_par_iter().filter(|draw| {
                 let mut stream = Stream::new(seed, Purpose::Shuffle, *draw);
-                let mut y = self.y.clone();
-                for runs in &self.alike {
-                    let mut order: Vec<usize> = runs.clone();
-                    (1..order.len()).rev().for_each(|i| order.swap(i, stream.below(i as u32 + 1) as usize));
-                    for (to, from) in runs.iter().zip(order) {
-                        let places = self.runs[*to].iter().zip(&self.runs[from]);
-                        places.for_each(|(to, from)| y[*to] = self.y[*from]);
-                    }
-                }
+                let y = if signs { self.with_signs(&mut stream) } else { self.moved(&mut stream) };
                 self.correlation(&self.space.leave(&y)).abs() >= seen
             });
             (1 + as_large.count()) as f64 / (1 + draws) as f64
         })
+    }
+
+    /// The outcome with runs in each other's places.
+    fn moved(&self, stream: &mut Stream) -> Vec<f64> {
+        let mut y = self.y.clone();
+        for runs in &self.alike {
+            let mut order: Vec<usize> = runs.clone();
+            (1..order.len()).rev().for_each(|i| order.swap(i, stream.below(i as u32 + 1) as usize));
+            for (to, from) in runs.iter().zip(order) {
+                let places = self.runs[*to].iter().zip(&self.runs[from]);
+                places.for_each(|(to, from)| y[*to] = self.y[*from]);
+            }
+        }
+        y
+    }
+
+    /// The outcome with the sign of each run's rows drawn.
+    fn with_signs(&self, stream: &mut Stream) -> Vec<f64> {
+        let mut y = self.y.clone();
+        for rows in &self.runs {
+            if stream.below(2) == 0 {
+                rows.iter().for_each(|i| y[*i] = -y[*i]);
+            }
+        }
+        y
     }
 }
 

@@ -187,6 +187,9 @@ impl SweepPlan {
                 table.missing.push(Missing { run, label, seed, reason });
             }
         }
+        if self.collapse.as_ref().is_some_and(|collapse| collapse.speed) {
+            self.displacements(&mut table.rows)?;
+        }
         if self.examine.lookup {
             self.lookup_row(&mut table)?;
         }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::average::Averaging;
 use super::conventions::TraceConventions;
+use super::displacement::Displacement;
 use super::gauge::Gauged;
 use super::registration::Registration;
 use crate::config::ObjectiveKind;
@@ -127,6 +128,9 @@ pub struct Row {
     /// Of the last model of a run with `train.ema`: what the noise of training adds to its excess loss.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub average: Option<Averaging>,
+    /// With `collapse.speed`: how far runs that differ in nothing but the seed moved alike since the model before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub displacement: Option<Displacement>,
     /// Of a model in another gauge than its own, which `drawn_with` names: how far its representations are from it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gauge: Option<Gauged>,
@@ -176,6 +180,14 @@ pub struct Accuracies {
 pub struct Collapse {
     /// Field of the measurement: "hessian_trace" or "fisher_trace".
     pub of: String,
+    /// Whether displacements of runs that differ in nothing but the seed are compared, for the speed law
+    /// d Tr / dt = -4 ‖dθ / dt‖².
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub speed: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// A model that is planned and of which nothing is known.

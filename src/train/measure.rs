@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use super::data::Corpus;
 use super::held_out::HeldOut;
-use super::measurement::{Measurement, Ratios, both, known};
+use super::measurement::{Measurement, Ratios, Sides, both, known};
 use super::observer::Observer;
 use super::run::RunError;
 use crate::config::{
@@ -354,6 +354,13 @@ impl Instruments {
         (m.scale_free_trace, m.scale_free_trace_standard_error) = both(&found.scale_free_trace);
         (m.balanced_trace, m.balanced_trace_standard_error) = of(balanced.as_ref());
         (m.relative_flatness, m.relative_flatness_standard_error) = of(found.relative_flatness.as_ref());
+        let sides = found.per_gauge.iter().map(|sides| Sides {
+            gauge: sides.key.clone(),
+            norms_apart: sides.squared_norms[0] - sides.squared_norms[1],
+            traces_apart: sides.apart.value,
+            traces_apart_standard_error: known(sides.apart.standard_error),
+        });
+        m.per_gauge = sides.collect();
         Ok(())
     }
 

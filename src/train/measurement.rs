@@ -120,6 +120,9 @@ pub struct Measurement {
     /// As of the others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relative_flatness_standard_error: Option<f64>,
+    /// Both sides of every gauge, with `flatness`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub per_gauge: Vec<Sides>,
     /// Sizes of the noise on the weights.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub perturb_sigma: Vec<f64>,
@@ -146,6 +149,20 @@ pub struct Measurement {
     pub bartlett: Option<Ratios>,
     /// Seconds that this measurement took.
     pub measure_seconds: f64,
+}
+
+/// What a gauge multiplies beside what it divides: whose difference of traces moves that of their norms in training.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Sides {
+    /// `tables`, `query_key.0`.
+    pub gauge: String,
+    /// |A|² - |C|² of the parameters that are multiplied and divided.
+    pub norms_apart: f64,
+    /// T_A - T_C of the Fisher matrix.
+    pub traces_apart: f64,
+    /// Of draws and sentences together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traces_apart_standard_error: Option<f64>,
 }
 
 /// Traces over the Fisher matrix's, from the same sentences.

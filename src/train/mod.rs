@@ -59,7 +59,7 @@ pub use held_out::HeldOut;
 pub use kernels::{Kernels, Source};
 pub use labels::mixed_label;
 pub use measure::{Instruments, measured_seed};
-pub use measurement::{Measurement, Ratios};
+pub use measurement::{Measurement, Ratios, Sides};
 pub use observer::{Observer, Progress, Quiet};
 pub use optimizer_state::{NoOptimizer, optimizer_of};
 pub use order::Example;

@@ -6,7 +6,8 @@ use crate::common::fixtures::fixture;
 use lowland::curvature::{Chunks, Flatness, FlatnessOptions, Subject};
 use lowland::gpu::Gpu;
 use lowland::model::{
-    Encoder, Enlargement, Law, Model, ModelConfig, Norm, Part, Size, Weights, enlarge, load, read_examples,
+    Encoder, Enlargement, Gauge, GaugeKind, Law, Model, ModelConfig, Norm, Part, Size, Weights, enlarge, load,
+    read_examples,
 };
 use lowland::ops::batch::Sentence;
 use lowland::ops::{Device, LossDraw, Table};
@@ -47,6 +48,18 @@ impl Case {
             }
         }
         Case { encoder: self.encoder.clone(), weights, sentences: self.sentences.clone() }
+    }
+
+    /// Every number times the power of a factor that a gauge has for its piece.
+    fn gauged(&self, gauge: &Gauge, factor: f32) -> Case {
+        let pieces = self.encoder.pieces();
+        let mut weights = self.weights.clone();
+        for (p, values) in weights.0.iter_mut().enumerate() {
+            let first = pieces.iter().position(|piece| piece.parameter == p).unwrap();
+            let power = |i: usize| gauge.powers[first + self.encoder.piece_of(p, i)];
+            values.iter_mut().enumerate().for_each(|(i, w)| *w *= factor.powi(power(i)));
+        }
+        self.with(weights)
     }
 
     pub fn with(&self, weights: Weights) -> Case {
@@ -164,6 +177,43 @@ fn the_balanced_traces_are_there_where_their_scales_lead() {
     let traces: Vec<f64> = (-50..50).map(|i| case.law(&before, (f64::from(i) / 25.0).exp(), &power)).collect();
     let met = traces.iter().copied().fold(f64::INFINITY, f64::min);
     assert!(met >= least * (1.0 - 1e-6) && met < least * 1.01, "{met} against {least}");
+}
+
+#[test]
+fn both_sides_of_every_gauge_are_what_it_moves() {
+    let gpu = gpu();
+    for name in ["bert-18", "roberta-20", "gpt2-20", "llama-tiny"] {
+        let case = Case::of(name);
+        let found = case.measure(&gpu, None);
+        let pieces = case.encoder.pieces();
+        let kinds = GaugeKind::ALL.iter();
+        let gauges: Vec<_> = kinds.flat_map(|k| case.encoder.gauges(*k, &pieces).unwrap_or_default()).collect();
+        assert_eq!(found.per_gauge.len(), gauges.len(), "{name}");
+        for (gauge, sides) in gauges.iter().zip(&found.per_gauge) {
+            assert_eq!(gauge.key(), sides.key);
+            let what = format!("{name}, {}", sides.key);
+            let mut norms = [0.0; 2];
+            for (p, values) in case.weights.0.iter().enumerate() {
+                let first = pieces.iter().position(|piece| piece.parameter == p).unwrap();
+                for (i, w) in values.iter().enumerate() {
+                    match gauge.powers[first + case.encoder.piece_of(p, i)] {
+                        1 => norms[0] += f64::from(*w).powi(2),
+                        -1 => norms[1] += f64::from(*w).powi(2),
+                        _ => {}
+                    }
+                }
+            }
+            for (side, norm) in sides.squared_norms.iter().zip(norms) {
+                assert!((side - norm).abs() < 1e-9 * (1.0 + norm), "{what}: {side} and {norm}");
+            }
+            let [a, c] = [0, 1].map(|side| sides.traces[side].value);
+            assert!((sides.apart.value - (a - c)).abs() < 1e-9 * (a + c), "{what}");
+            // Multiplied by α and divided by it: A / α² + C α², and the rest as it was.
+            let moved = case.gauged(gauge, 0.5).measure(&gpu, None);
+            let law = found.trace.value + 3.0 * a - 0.75 * c;
+            near(law, moved.trace.value, &what);
+        }
+    }
 }
 
 #[test]

@@ -7,7 +7,9 @@ use crate::common::adapter::gpu;
 use crate::common::fixtures::fixture;
 use lowland::config::{AdamW, OptimizerKind, ScheduleKind, Sgd, TrainSection, Warmup};
 use lowland::gpu::Gpu;
-use lowland::model::{Encoder, Model, Weights, WeightsFile, dims_for, load, parse_examples};
+use lowland::model::{
+    Encoder, Gauge, GaugeKind, Model, ModelConfig, Weights, WeightsFile, dims_for, load, parse_examples,
+};
 use lowland::ops::batch::Sentence;
 use lowland::ops::{Batch, Device, Labels};
 use lowland::train::{LogLine, Micro, Trainer};
@@ -201,6 +203,65 @@ fn sgd_with_momentum_is_that_of_torch() {
 #[test]
 fn sgd_without_momentum_is_that_of_torch() {
     compare("sgd", 1e-4);
+}
+
+/// Σ over the two sides of a gauge, what is multiplied less what is divided, of products of numbers.
+fn apart(encoder: &Encoder, gauge: &Gauge, a: &Weights, b: &Weights) -> [f64; 2] {
+    let pieces = encoder.pieces();
+    let mut sides = [0.0; 2];
+    for (p, (a, b)) in a.0.iter().zip(&b.0).enumerate() {
+        let first = pieces.iter().position(|piece| piece.parameter == p).unwrap();
+        for (i, (a, b)) in a.iter().zip(b).enumerate() {
+            match gauge.powers[first + encoder.piece_of(p, i)] {
+                1 => sides[0] += f64::from(*a) * f64::from(*b),
+                -1 => sides[1] += f64::from(*a) * f64::from(*b),
+                _ => {}
+            }
+        }
+    }
+    sides
+}
+
+/// Of every batch's gradient A·∇_A = C·∇_C, and so a step of plain SGD changes |A|² - |C|² by η² (|∇_A|² - |∇_C|²) and
+/// nothing else: what the drift of balances is reckoned from (`src/report/sweep/laws.rs`).
+#[test]
+fn plain_sgd_moves_both_sides_of_a_gauge_by_their_gradients_alone() {
+    let gpu = gpu();
+    let mut setting = Setting::read();
+    // Next to no ε, which a change of scale would meet.
+    let config = ModelConfig { layer_norm_eps: 1e-12, ..setting.encoder.config.clone() };
+    setting.encoder = Encoder::new(&config).unwrap();
+    let rate = 0.3;
+    let train = TrainSection {
+        schedule: ScheduleKind::Constant(Warmup { warmup: 0.0 }),
+        ..train_section(OptimizerKind::Sgd(Sgd { lr: rate, momentum: 0.0, weight_decay: 0.0 }))
+    };
+    let encoder = &setting.encoder;
+    let pieces = encoder.pieces();
+    let gauges: Vec<Gauge> =
+        GaugeKind::ALL.iter().flat_map(|kind| encoder.gauges(*kind, &pieces).unwrap_or_default()).collect();
+    assert!(gauges.len() > 6, "{}", gauges.len());
+    let mut trainer = setting.trainer(&gpu, &train, SEED);
+    let mut before = setting.weights.clone();
+    for sentences in &setting.batches[..3] {
+        trainer.advance(&micros(&trainer, sentences, &[6])).unwrap();
+        let after = trainer.state().unwrap().0;
+        let gradient = trainer.gradient().read(&gpu, encoder).unwrap();
+        for gauge in &gauges {
+            let [a, c] = apart(encoder, gauge, &before, &gradient);
+            let [aa, cc] = apart(encoder, gauge, &gradient, &gradient);
+            // Rounding is of the order of |w| |∇| ε.
+            let scale = apart(encoder, gauge, &before, &before).iter().sum::<f64>().sqrt() * (aa + cc).sqrt();
+            assert!((a - c).abs() < 1e-5 * scale, "{}: A·∇ {a}, C·∇ {c}", gauge.key());
+            let moved = |w: &Weights| {
+                let [a, c] = apart(encoder, gauge, w, w);
+                a - c
+            };
+            let (found, law) = (moved(&after) - moved(&before), rate * rate * (aa - cc));
+            assert!((found - law).abs() < 1e-5 * rate * scale + 1e-4 * law.abs(), "{}: {found}, {law}", gauge.key());
+        }
+        before = after;
+    }
 }
 
 #[test]

@@ -225,7 +225,7 @@ fn theory() -> Table {
         }
     }
     let mut table = table("theory mini", "learning rate and batch", rows);
-    table.collapse = Some(Collapse { of: "fisher_trace".into() });
+    table.collapse = Some(Collapse { of: "fisher_trace".into(), speed: false });
     table
 }
 

@@ -57,7 +57,8 @@ fn pairs_families_and_laws_are_those_of_scipy() {
         assert!((found.p_equivalent.unwrap() - number(&case["p_equivalent"])).abs() < 1e-9, "{found:?}");
         // Enumerated up to 16 pairs, drawn beyond.
         let (tolerance, p) = (if d.len() <= 16 { 1e-4 } else { 0.012 }, number(&case["p"]));
-        assert!((found.p - p).abs() < tolerance, "{found:?} against {p}");
+        assert!((found.p_signs - p).abs() < tolerance, "{found:?} against {p}");
+        assert!((found.p - number(&case["p_student"])).abs() < 1e-9, "{found:?}");
     }
     let (p, raised): (Vec<f64>, Vec<f64>) = (numbers(&truth["holm"]["p"]), numbers(&truth["holm"]["raised"]));
     assert!(holm(&p).iter().zip(&raised).all(|(a, b)| (a - b).abs() < 1e-12), "{:?}", holm(&p));
@@ -115,6 +116,35 @@ fn tests_err_and_intervals_cover_as_often_as_they_say() {
     assert!((270..=297).contains(&covered), "{covered} of {TIMES} intervals cover");
     assert!((3..=30).contains(&equivalent), "{equivalent} of {TIMES} are equivalent at the edge");
     assert!(seen > 200, "a slope of 1 is seen {seen} times of {TIMES}");
+}
+
+/// Twelve runs in four strata, each at the same four times, with a level and a course of its own.
+fn courses(slope: f64, number: u64) -> Within {
+    let mut stream = Stream::new(6, Purpose::Test, number);
+    let (mut x, mut y, mut strata, mut runs) = (vec![], vec![], vec![], vec![]);
+    for run in 0..12 {
+        let (level, own) = (stream.normal(), 0.3 * stream.normal());
+        for time in 0..4 {
+            let measure = f64::from(time) + f64::from(run % 4);
+            x.push(measure);
+            y.push(f64::from(run % 4) + level + (slope + own) * measure + 0.3 * stream.normal());
+            strata.push(run as usize % 4);
+            runs.push(run as usize);
+        }
+    }
+    Within::new(&y, &x, &[], &strata, &runs).unwrap()
+}
+
+/// To change the places of runs that have all been measured at the same times changes nothing, and would show nothing.
+#[test]
+fn a_measure_that_all_runs_go_through_is_tested_by_signs() {
+    let (mut wrong, mut seen) = (0, 0);
+    for number in 0..300 {
+        wrong += u64::from(courses(0.0, number).permuted(399, number).unwrap() <= 0.05);
+        seen += u64::from(courses(0.4, number).permuted(399, number).unwrap() <= 0.05);
+    }
+    assert!((4..=28).contains(&wrong), "{wrong} of 300 are significant where there is nothing");
+    assert!(seen > 200, "a slope of 0.4 is seen {seen} times of 300");
 }
 
 #[test]

@@ -11,8 +11,8 @@ use crate::cli::enlarge::size;
 use crate::cli::failure::Failure;
 use crate::cli::print;
 use crate::curvature::{
-    BlockFlatness, CurvatureError, EmbeddedTraces, Flatness, FlatnessOptions, LabelSplit, LabelSplitOptions,
-    LeastTrace, Named, Progress, Scope, Subject, WordGroups,
+    BlockFlatness, CurvatureError, EmbeddedTraces, Flatness, FlatnessOptions, GaugeSides, LabelSplit,
+    LabelSplitOptions, LeastTrace, Named, Progress, Scope, Subject, WordGroups,
 };
 use crate::model::{Encoder, Enlargement, Law, Unlawful, check_enlarge};
 use crate::ops::LossDraw;
@@ -62,6 +62,8 @@ pub struct FlatnessReport {
     logit_scale_standard_error: Option<f64>,
     /// Every block; rows of tables and entries of the bias over words are blocks.
     per_block: Vec<BlockReport>,
+    /// Both sides of every gauge that the type of model has.
+    per_gauge: Vec<GaugeReport>,
     /// The trace of the model in the architecture of `--into`; null without it.
     embedded: Option<EmbeddedReport>,
     /// Reasons of what is null, and gauges that are held.
@@ -82,6 +84,26 @@ pub struct BlockReport {
     /// Of a linear layer's weight, else null.
     relative_flatness: Option<f64>,
     relative_flatness_standard_error: Option<f64>,
+}
+
+/// What a gauge multiplies beside what it divides; of the residual stream nothing is divided.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct GaugeReport {
+    /// `tables`, `residual`, `final_norm`, `query_key.0`, ...
+    gauge: String,
+    /// |A|² of what is multiplied.
+    multiplied_squared_norm: f64,
+    /// |C|² of what is divided.
+    divided_squared_norm: f64,
+    /// T of what is multiplied.
+    multiplied_trace: f64,
+    multiplied_trace_standard_error: Option<f64>,
+    /// T of what is divided.
+    divided_trace: f64,
+    divided_trace_standard_error: Option<f64>,
+    /// The first trace less the second, of the same draws.
+    difference: f64,
+    difference_standard_error: Option<f64>,
 }
 
 /// Traces in a larger architecture, by how the model is embedded.
@@ -230,6 +252,7 @@ fn report(
         logit_scale: found.logit_scale.value,
         logit_scale_standard_error: error(&found.logit_scale),
         per_block: found.per_block.iter().map(BlockReport::from).collect(),
+        per_gauge: found.per_gauge.iter().map(GaugeReport::from).collect(),
         embedded,
         notes,
         evidence,
@@ -249,6 +272,23 @@ fn embedded(of: &EmbeddedTraces, notes: &mut Vec<String>) -> EmbeddedReport {
         balanced: balanced.map(|b| b.trace.value),
         balanced_standard_error: balanced.and_then(|b| finite(b.trace.standard_error)),
         balanced_bias: balanced.and_then(|b| finite(b.bias)),
+    }
+}
+
+impl From<&GaugeSides> for GaugeReport {
+    fn from(sides: &GaugeSides) -> GaugeReport {
+        let [multiplied, divided] = &sides.traces;
+        GaugeReport {
+            gauge: sides.key.clone(),
+            multiplied_squared_norm: sides.squared_norms[0],
+            divided_squared_norm: sides.squared_norms[1],
+            multiplied_trace: multiplied.value,
+            multiplied_trace_standard_error: finite(multiplied.standard_error),
+            divided_trace: divided.value,
+            divided_trace_standard_error: finite(divided.standard_error),
+            difference: sides.apart.value,
+            difference_standard_error: finite(sides.apart.standard_error),
+        }
     }
 }
 

@@ -61,6 +61,19 @@ pub struct BlockFlatness {
     pub relative_flatness: Option<Estimate>,
 }
 
+/// What a gauge multiplies beside what it divides.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GaugeSides {
+    /// [`Gauge::key`]: `tables`, `query_key.0`.
+    pub key: String,
+    /// |A|² of what is multiplied, |C|² of what is divided; 0 where nothing is.
+    pub squared_norms: [f64; 2],
+    /// T_A and T_C.
+    pub traces: [Estimate; 2],
+    /// T_A - T_C, of the same draws. Plain SGD moves |A|² - |C|² by η² / B times that of the labels' noise a step.
+    pub apart: Estimate,
+}
+
 /// The trace of the model embedded in a larger architecture.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EmbeddedTraces {
@@ -89,6 +102,8 @@ pub struct Flatness {
     pub logit_scale: Estimate,
     /// Blocks in the order of the parameters.
     pub per_block: Vec<BlockFlatness>,
+    /// Both sides of every gauge that the type of model has.
+    pub per_gauge: Vec<GaugeSides>,
     /// What the trace is in other gauges.
     pub pieces: PieceTraces,
     /// In the larger architecture that was asked for.
@@ -287,6 +302,7 @@ impl<'w> Collector<'w> {
             relative_flatness: (!pieces.iter().any(gates)).then(|| samples.combined(&relative)),
             logit_scale: samples.undrawn(&self.head_scales),
             per_block: self.blocks(encoder),
+            per_gauge: self.sides(encoder),
             embedded: self.what.into.as_ref().map(|law| self.embedded(law, by_piece.values())),
             held,
             examples: samples.examples(),
@@ -294,6 +310,25 @@ impl<'w> Collector<'w> {
             gradient_equivalents: self.cost / samples.examples() as f64,
             pieces: by_piece,
         })
+    }
+
+    fn sides(&self, encoder: &Encoder) -> Vec<GaugeSides> {
+        let gauges = GaugeKind::ALL.iter().flat_map(|kind| encoder.gauges(*kind, &self.pieces).unwrap_or_default());
+        let of = |gauge: Gauge| {
+            let side =
+                |power: i32| -> Vec<usize> { (0..self.pieces.len()).filter(|i| gauge.powers[*i] == power).collect() };
+            let sides = [side(1), side(-1)];
+            let norm = |side: &Vec<usize>| side.iter().map(|i| self.squared_norms[*i]).sum();
+            let trace = |side: &Vec<usize>| self.samples.combined(&side.iter().map(|i| (*i, 1.0)).collect::<Vec<_>>());
+            let apart: Vec<(usize, f64)> = gauge.powers.iter().enumerate().map(|(i, p)| (i, f64::from(*p))).collect();
+            GaugeSides {
+                key: gauge.key(),
+                squared_norms: [norm(&sides[0]), norm(&sides[1])],
+                traces: [trace(&sides[0]), trace(&sides[1])],
+                apart: self.samples.combined(&apart),
+            }
+        };
+        gauges.map(of).collect()
     }
 
     fn blocks(&self, encoder: &Encoder) -> Vec<BlockFlatness> {

@@ -54,6 +54,8 @@ pub struct Found {
     pub interval: Option<[f64; 2]>,
     /// Of no effect.
     pub p: Option<f64>,
+    /// Of no difference or mean, by changes of sign.
+    pub p_signs: Option<f64>,
     pub p_equivalent: Option<f64>,
     /// For the smallest effect of interest, of what the test is to show.
     pub power: Option<f64>,
@@ -325,6 +327,7 @@ fn of_pairs(h: &Hypothesis, values: &[f64], seed: u64) -> Option<Found> {
         standard_error: Some(found.standard_error),
         interval: Some([found.interval.low, found.interval.high]),
         p: Some(found.p),
+        p_signs: Some(found.p_signs),
         p_equivalent: found.p_equivalent,
         power: power_for(h, found.standard_error, df),
         detectable: finite(detectable(found.standard_error, df, LEVEL)),
@@ -396,6 +399,7 @@ fn slope(h: &Hypothesis, effect: &Effect, left_out: usize) -> Found {
         standard_error: finite(effect.standard_error),
         interval: Some([effect.interval.low, effect.interval.high]).filter(|i| i.iter().all(|end| end.is_finite())),
         p: effect.p,
+        p_signs: None,
         p_equivalent: effect.p_equivalent,
         power: if known { power_for(h, effect.standard_error, df) } else { None },
         detectable: finite(detectable(effect.standard_error, df, LEVEL)),
@@ -418,6 +422,7 @@ fn correlation(h: &Hypothesis, effect: &Effect, left_out: usize) -> Found {
         standard_error: None,
         interval: (left > 0.0).then(|| [libm::tanh(z - reach), libm::tanh(z + reach)]),
         p: effect.p,
+        p_signs: None,
         p_equivalent: None,
         power: (!h.smallest_effect.is_nan()).then(|| power_of_correlation(h.smallest_effect, n, given, LEVEL)),
         detectable: None,
@@ -444,7 +449,8 @@ pub fn records(section: &Section, all: &[Asked]) -> Vec<Record> {
             "decide": a.test.decide, "smallest_effect": finite(a.test.smallest_effect),
             "value": f.map(|f| f.value), "value_standard_error": f.and_then(|f| f.standard_error),
             "low": f.and_then(|f| f.interval).map(|i| i[0]), "high": f.and_then(|f| f.interval).map(|i| i[1]),
-            "p": f.and_then(|f| f.p), "p_equivalent": f.and_then(|f| f.p_equivalent), "p_holm": a.p_holm,
+            "p": f.and_then(|f| f.p), "p_signs": f.and_then(|f| f.p_signs),
+            "p_equivalent": f.and_then(|f| f.p_equivalent), "p_holm": a.p_holm,
             "power": f.and_then(|f| f.power), "detectable": f.and_then(|f| f.detectable),
             "n_models": f.map(|f| f.models), "n_runs": f.map(|f| f.runs), "n_strata": f.map(|f| f.strata),
             "left_out": f.map(|f| f.left_out),

@@ -42,7 +42,7 @@ pub fn html(section: &Section, all: &[Asked]) -> String {
 const PLANNED: &str = "A slope is the change of the outcome when the measure doubles, between models of one stratum \
     and given the covariates; its interval is the wild bootstrap's over runs, its p that of permuted residuals \
     (Freedman and Lane). A partial coefficient is the same of ranks within strata. Differences are paired by seed, \
-    their p that of changes of sign. Equivalence is two one-sided tests against the smallest effect of interest. \
+    their p is Student's (that of changes of sign is in tables/effects). Equivalence is two one-sided tests against the smallest effect of interest. \
     Holm's correction is over the primary tests of a plan. Power is the probability to show what the plan says, were \
     the effect the smallest of interest (of equivalence: were there none).";
 

@@ -5,14 +5,22 @@ use serde_json::{Value, json};
 use super::covariates;
 use super::embeddings::CONVENTIONS;
 use super::files::Record;
+use super::laws;
 use super::quantity::{self, PREDICTORS, Value as Number};
 use super::section::{Model, Section};
 use crate::statistics::{Estimate, OneWay};
-use crate::sweep::{Accuracies, Row};
+use crate::sweep::Accuracies;
 
 /// One row per model.
 pub fn models(section: &Section) -> Vec<Record> {
-    section.models().iter().map(model).collect()
+    let all = section.models();
+    let of = |m: &Model<'_>| {
+        let mut record = model(m);
+        // Of the model of the same run before it, too.
+        record.extend(laws::of(m, &laws::course(m, &all)));
+        record
+    };
+    all.iter().map(of).collect()
 }
 
 fn object(value: Value) -> Record {
@@ -49,6 +57,8 @@ fn model(m: &Model<'_>) -> Record {
     if let Some(curvature) = &row.curvature {
         let mut value = serde_json::to_value(curvature).expect(plain);
         let bartlett = value.as_object_mut().and_then(|v| v.shift_remove("bartlett"));
+        // A list of gauges is in table.json; a table has what follows from it.
+        value.as_object_mut().and_then(|v| v.shift_remove("per_gauge"));
         nested("", value);
         if let Some(ratios) = bartlett {
             nested("bartlett_", ratios);
@@ -66,7 +76,6 @@ fn model(m: &Model<'_>) -> Record {
     if let Some(gauge) = &row.gauge {
         nested("", serde_json::to_value(gauge).expect(plain));
     }
-    record.extend(row.average.iter().flat_map(|average| law(row, average.noise_excess)));
     for d in &row.downstream {
         record.extend(object(json!({
             format!("accuracy_{}", d.task): d.accuracy,
@@ -84,27 +93,6 @@ fn model(m: &Model<'_>) -> Record {
     record.extend(row.drawn_with.iter().map(|run| ("drawn_with".to_string(), run.clone().into())));
     record.extend(row.covariates.iter().map(|(key, value)| (format!("covariate.{key}"), value.clone())));
     record.extend(row.values.iter().map(|(key, value)| (format!("set.{key}"), value.clone())));
-    record
-}
-
-/// What SGD's noise adds to the excess loss by the law of its stationary state, (η / 4 B) Σ λ / (1 - η λ / 2), and the
-/// logarithm of what it adds over that: 0 where the law holds. Σ λ is the Hessian's trace, with the factors of the
-/// eigenvalues that are known; of plain SGD with labels from the language, and momentum in η.
-fn law(row: &Row, found: f64) -> Record {
-    let of = |key: &str| row.values.get("train.optimizer").and_then(|optimizer| optimizer.get(key)?.as_f64());
-    let is_sgd = row.values.get("train.optimizer").is_some_and(|o| o.get("kind") == Some(&json!("sgd")));
-    let sampled = row.values.get("objective.labels").is_none_or(|labels| labels == "sampled");
-    let trace = row.curvature.as_ref().and_then(|c| c.hessian_trace);
-    let (Some(trace), true, true) = (trace, is_sgd, sampled) else { return Record::new() };
-    let rate = row.learning_rate / (1.0 - of("momentum").unwrap_or(0.0));
-    let known = row.curvature.iter().flat_map(|c| &c.eigenvalues);
-    let more: f64 = known.map(|l| l / (1.0 - 0.5 * rate * l) - l).filter(|more| *more > 0.0).sum();
-    let predicted = rate / (4.0 * f64::from(row.batch_size)) * (trace + more);
-    let mut record = Record::new();
-    record.insert("noise_excess_predicted".into(), json!(predicted));
-    if predicted > 0.0 && found > 0.0 {
-        record.insert("noise_excess_log_ratio".into(), json!((found / predicted).ln()));
-    }
     record
 }
 
