@@ -4,7 +4,7 @@
 
 LOWLAND := target/release/lowland
 
-.PHONY: demo test setup setup-test build bench gpu fuzz peers clean
+.PHONY: demo test setup setup-test build bench results gpu fuzz peers clean
 
 demo: setup build
 	$(LOWLAND) demo
@@ -31,6 +31,16 @@ bench: setup build
 	$(LOWLAND) train configs/quickstart.toml output=target/bench/quickstart
 	cargo bench --locked --bench curvature -- --shape 128/4/16/256 --shape 256/4/32/64 \
 		--trace target/bench/quickstart/model=configs/quickstart.toml --json target/bench-curvature.json
+
+# The experiments of docs/experiments.md as far as they are not there yet (many hours), their pages and figures, and the
+# tables of docs/results.md. RESULTS chooses among them.
+RESULTS ?= reread-size-hmm reread-size-lstm reread-steps-hmm reread-steps-lstm reread-algorithm-hmm \
+	reread-algorithm-lstm reread-theory reread-causal regauge-hmm regauge-tuned-hmm matched-hmm excess-law \
+	momentum-collapse dial-hmm schedules-hmm rivals
+
+results: setup build
+	for s in $(RESULTS); do $(LOWLAND) sweep run configs/mini/$$s.toml && $(LOWLAND) report runs/mini/$$s || exit 1; done
+	python3 scripts/results.py $(RESULTS:%=runs/mini/%)
 
 # Correctness and rates of the best adapter, for docs/performance-adapters.md or an issue.
 gpu: build

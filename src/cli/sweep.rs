@@ -1,5 +1,7 @@
 //! `lowland sweep`: many runs from one file.
 
+use std::path::Path;
+
 use serde_json::json;
 
 use super::arguments::{Sweep, SweepCommand, SweepFile, SweepRegister, SweepRun};
@@ -59,7 +61,7 @@ fn register(arguments: &SweepRegister) -> Result<(), Failure> {
         return Err(Failure::usage(format!(
             "{}: {first}{others}. Where nothing has been run, write `sweep_hash = \"{hash}\"` and what else has \
              changed into the plan; else the runs are another experiment, with a plan and seeds of its own",
-            found.file
+            from_here(&plan, &found.file)
         )));
     }
     let tests: Vec<_> = found.iter().flat_map(|found| found.plan.hypotheses()).collect();
@@ -79,15 +81,16 @@ fn register(arguments: &SweepRegister) -> Result<(), Failure> {
     match &found {
         None => out += "\nThe sweep names no plan (`plan = \"FILE\"`): all that is found is exploratory",
         Some(found) => {
-            out += &format!("\n{} (hash {}) is of this sweep: {}", found.file, found.plan_hash, found.plan.question);
+            let file = from_here(&plan, &found.file);
+            out += &format!("\n{file} (hash {}) is of this sweep: {}", found.plan_hash, found.plan.question);
             for (test, primary) in &tests {
                 let over = match (&test.measure, &test.between) {
-                    (_, Some([a, b])) => format!("{a} less {b}"),
-                    (Some(measure), _) => format!("over {measure}"),
+                    (_, Some([a, b])) => format!(", {a} less {b}"),
+                    (Some(measure), _) => format!(", over {measure}"),
                     _ => String::new(),
                 };
                 out += &format!(
-                    "\n{}: {} of {}, {over}; smallest effect {}",
+                    "\n{}: {} of {}{over}; smallest effect {}",
                     if *primary { "primary" } else { "secondary" },
                     test.test.name(),
                     test.column(),
@@ -97,6 +100,12 @@ fn register(arguments: &SweepRegister) -> Result<(), Failure> {
         }
     }
     Ok(print::line(&out)?)
+}
+
+/// A plan's file as it is found from the working folder: a sweep file names it relative to itself.
+fn from_here(plan: &SweepPlan, file: &str) -> String {
+    let beside = plan.file.parent().unwrap_or(Path::new("")).join(file);
+    if beside.exists() { beside.display().to_string() } else { file.into() }
 }
 
 /// Makes the tokens of the runs' text, where they are about text.

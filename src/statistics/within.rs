@@ -238,13 +238,18 @@ impl Within {
     /// The share of permutations whose partial correlation is as large, this one among them; of changes of sign of
     /// whole runs where x is the same in all that may change places.
     pub fn permuted(&self, draws: u64, seed: u64) -> Option<f64> {
-        let signs = self.is_of_the_course();
         self.alike.iter().any(|runs| runs.len() > 1).then(|| {
-            let seen = self.partial().abs() * (1.0 - 1e-12);
+            // What each run adds to the slope.
+            let score = |rows: &Vec<usize>| rows.iter().map(|i| self.x[*i] * self.y[*i]).sum::<f64>();
+            let scores: Option<Vec<f64>> = self.is_of_the_course().then(|| self.runs.iter().map(score).collect());
+            let seen = scores.as_ref().map_or(self.partial(), |own| own.iter().sum()).abs() * (1.0 - 1e-12);
             let as_large = (0..draws).into_par_iter().filter(|draw| {
                 let mut stream = Stream::new(seed, Purpose::Shuffle, *draw);
-                let y = if signs { self.with_signs(&mut stream) } else { self.moved(&mut stream) };
-                self.correlation(&self.space.leave(&y)).abs() >= seen
+                let found = match &scores {
+                    Some(own) => own.iter().map(|s| if stream.below(2) == 0 { -s } else { *s }).sum(),
+                    None => self.correlation(&self.space.leave(&self.moved(&mut stream))),
+                };
+                found.abs() >= seen
             });
             (1 + as_large.count()) as f64 / (1 + draws) as f64
         })
@@ -259,17 +264,6 @@ impl Within {
             for (to, from) in runs.iter().zip(order) {
                 let places = self.runs[*to].iter().zip(&self.runs[from]);
                 places.for_each(|(to, from)| y[*to] = self.y[*from]);
-            }
-        }
-        y
-    }
-
-    /// The outcome with the sign of each run's rows drawn.
-    fn with_signs(&self, stream: &mut Stream) -> Vec<f64> {
-        let mut y = self.y.clone();
-        for rows in &self.runs {
-            if stream.below(2) == 0 {
-                rows.iter().for_each(|i| y[*i] = -y[*i]);
             }
         }
         y

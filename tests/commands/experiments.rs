@@ -154,6 +154,11 @@ fn models_in_other_gauges_are_asked_the_same_and_a_plan_registers_that_they_are_
     let models = records(&f, "models");
     assert!(models[0]["excess_nats_task-2 drawn ridge_between_sets"].is_number(), "{}", models[0]);
     assert!(models[1]["gauge_feature_difference"].is_number());
+    let figure = f.read("OUT/figures/gauges-sweep.svg");
+    assert!(
+        figure.contains("base: residual") && figure.contains("Forgetting, task-2"),
+        "a line a gauge, a panel a task"
+    );
     let effects = records(&f, "effects");
     let planned = &effects[0];
     assert_eq!((&planned["status"], &planned["n_runs"]), (&"registered".into(), &2.into()), "{planned}");
@@ -166,6 +171,66 @@ fn models_in_other_gauges_are_asked_the_same_and_a_plan_registers_that_they_are_
     let differs = collected["registration"]["differs"][0].as_str().unwrap();
     assert!(differs.contains("changed after the first run"), "{differs}");
     assert_eq!(records(&f, "effects")[0]["status"], "exploratory");
+}
+
+const LAWS: &str = r#"
+base = "base.toml"
+output = "OUT"
+store = "STORE"
+collapse = { of = "fisher_trace", speed = true }
+[start]
+overrides = ["train.steps=600"]
+[[zip]]
+label = ["sampled", "expected"]
+"objective.labels" = ["sampled", "expected"]
+[grid]
+"train.optimizer" = [{ kind = "sgd", lr = 0.1 }]
+"train.schedule" = [{ kind = "constant", warmup = 0.0 }]
+"train.steps" = [600]
+"train.checkpoint_every" = [200]
+seed = [101, 102, 103]
+[examine]
+models = "checkpoints"
+sentences = 200
+[examine.measure]
+trace = { sentences = 512 }
+flatness = { sentences = 512 }
+"#;
+
+#[test]
+fn what_laws_of_sgd_say_stands_beside_what_was_measured() {
+    let f = Folder::empty();
+    f.write("base.toml", BASE);
+    f.write("sweep.toml", LAWS);
+    let output = f.lowland(&["sweep", "run", "sweep.toml"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let table = table_of(&f);
+    assert_eq!((table.rows.len(), table.missing.len()), (2 * 3 * 4, 0));
+    for row in &table.rows {
+        // The model that they begin with is where all stand.
+        let Some(moved) = &row.displacement else {
+            assert_eq!(row.step, 0);
+            continue;
+        };
+        assert_eq!((moved.since + 200, moved.others), (row.step, 2));
+        assert!(moved.squared > 0.0 && moved.between_seeds > 0.0 && moved.inner < moved.squared, "{moved:?}");
+    }
+    let models = records(&f, "models");
+    let of = |label: &str, key: &str| -> Vec<f64> {
+        let own = models.iter().filter(|m| m["label"] == label);
+        own.filter_map(|m| m[key].as_f64()).collect()
+    };
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+    let drift = of("sampled", "drift_slope");
+    assert_eq!(
+        (drift.len(), of("sampled", "drift_log_slope").len(), of("expected", "drift_log_slope").len()),
+        (9, 9, 0)
+    );
+    // A hundredth of the noise is left where labels are the exact conditionals.
+    let (noise, none) = (mean(&drift), mean(&of("expected", "drift_slope")));
+    assert!((noise - 1.0).abs() < 0.4 && none.abs() < 0.3, "{noise} with the labels' noise, {none} without");
+    assert_eq!((of("sampled", "trace_drop").len(), of("sampled", "speed_difference").len()), (9, 3));
+    assert!(models[0].get("drift.tables").is_some() || models[1].get("drift.tables").is_some());
 }
 
 #[test]

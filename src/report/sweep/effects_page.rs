@@ -42,9 +42,9 @@ pub fn html(section: &Section, all: &[Asked]) -> String {
 const PLANNED: &str = "A slope is the change of the outcome when the measure doubles, between models of one stratum \
     and given the covariates; its interval is the wild bootstrap's over runs, its p that of permuted residuals \
     (Freedman and Lane). A partial coefficient is the same of ranks within strata. Differences are paired by seed, \
-    their p is Student's (that of changes of sign is in tables/effects). Equivalence is two one-sided tests against the smallest effect of interest. \
-    Holm's correction is over the primary tests of a plan. Power is the probability to show what the plan says, were \
-    the effect the smallest of interest (of equivalence: were there none).";
+    their p is Student's (by changes of sign: tables/effects). Equivalence is two one-sided tests against the smallest \
+    effect of interest. Holm's correction is over the primary tests of a plan. Power is the probability to show what \
+    the plan says, were the effect the smallest of interest (of equivalence: were there none).";
 
 const EXPLORATORY: &str = "All outcomes with all measures, exploratory: nobody said before the runs that these would \
     be looked at, and no correction is made for their number. Detectable is the least effect that would have been seen \

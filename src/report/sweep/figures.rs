@@ -9,6 +9,7 @@ use super::correlations::Found;
 use super::covariates;
 use super::embeddings;
 use super::forest;
+use super::gauged;
 use super::quantity::{self, EXCESS, FISHER, HESSIAN, Predictor, Value, titled};
 use super::rows::Group;
 use super::section::{Model, Section, is_lookup};
@@ -45,18 +46,19 @@ pub fn all(section: &Section, correlations: &[Found]) -> Vec<Drawn> {
         let own: Vec<&Group<'_>> = groups.iter().filter(|g| std::ptr::eq(g.first().table, table)).collect();
         drawn.extend(steps(section, table, &own));
         drawn.extend(collapsed(section, table, &own));
+        drawn.extend(gauged::figure(section, table));
     }
     drawn.extend(sizes(section, &groups));
     drawn.extend(embeddings::figure(section));
     drawn
 }
 
-fn named(section: &Section, name: &str, scene: Scene, caption: String) -> Drawn {
+pub fn named(section: &Section, name: &str, scene: Scene, caption: String) -> Drawn {
     Drawn { name: format!("{}{name}", section.prefix), scene, caption }
 }
 
 /// Letters and digits of a sweep's name, for a file.
-fn file_name(name: &str) -> String {
+pub fn file_name(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect()
 }
 

@@ -66,6 +66,9 @@ fn excess(row: &Row, found: f64) -> Record {
     record
 }
 
+/// Parameters that training moved, and not those of the model in a larger architecture.
+const OWN: &str = "as trained";
+
 /// How |A|² - |C|² of all gauges moved between two models, over how it should have.
 struct Drift {
     /// Σ measured · predicted / Σ predicted², the errors of the traces taken off below: 1 where the law holds.
@@ -78,7 +81,10 @@ struct Drift {
 
 fn drift(before: &Row, row: &Row) -> Option<Drift> {
     let time = row.noise_time - before.noise_time;
-    let sides = |row: &Row| row.curvature.as_ref().map(|c: &Measurement| c.per_gauge.clone()).unwrap_or_default();
+    let sides = |row: &Row| {
+        let own = row.curvature.as_ref().filter(|_| row.parametrisation == OWN);
+        own.map(|c: &Measurement| c.per_gauge.clone()).unwrap_or_default()
+    };
     let (start, end) = (sides(before), sides(row));
     let moved = |a: &Sides| {
         let b = end.iter().find(|b| b.gauge == a.gauge)?;
@@ -169,7 +175,8 @@ mod tests {
             traces_apart_standard_error: Some(0.0),
         });
         let curvature = Measurement { fisher_trace: trace, per_gauge: sides.collect(), ..Measurement::default() };
-        Row { step, noise_time: time, curvature: Some(curvature), ..Row::default() }
+        let parametrisation = OWN.into();
+        Row { step, noise_time: time, curvature: Some(curvature), parametrisation, ..Row::default() }
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod embeddings;
 mod figures;
 pub(super) mod files;
 mod forest;
+mod gauged;
 mod laws;
 mod markup;
 mod page;
