@@ -154,6 +154,8 @@ fn models_in_other_gauges_are_asked_the_same_and_a_plan_registers_that_they_are_
     let models = records(&f, "models");
     assert!(models[0]["excess_nats_task-2 drawn ridge_between_sets"].is_number(), "{}", models[0]);
     assert!(models[1]["gauge_feature_difference"].is_number());
+    let page = f.read("OUT/report.html");
+    assert!(page.contains("2 models of 2 runs.") && page.contains("4 more are the same functions in other gauges"));
     let figure = f.read("OUT/figures/gauges-sweep.svg");
     assert!(
         figure.contains("base: residual") && figure.contains("Forgetting, task-2"),

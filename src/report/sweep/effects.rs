@@ -140,7 +140,7 @@ pub fn all(section: &Section) -> Vec<Asked> {
         }
     }
     for table in &section.tables {
-        asked.extend(exploratory(table, &Rows { draws: EXPLORATORY_DRAWS, ..Rows::of(section, table) }));
+        asked.extend(exploratory(table, &Rows { draws: EXPLORATORY_DRAWS, ..Rows::of(section, table).own_gauges() }));
     }
     asked
 }
@@ -236,7 +236,15 @@ impl Rows {
     }
 
     fn only(&self, saturated: bool) -> Rows {
-        let kept = |record: &Record| !saturated || record.get("saturated") == Some(&Value::Bool(true));
+        self.kept(|record| !saturated || record.get("saturated") == Some(&Value::Bool(true)))
+    }
+
+    /// Without the same functions in other gauges.
+    fn own_gauges(&self) -> Rows {
+        self.kept(|record| !record.keys().any(|key| key.starts_with("set.gauge.")))
+    }
+
+    fn kept(&self, kept: impl Fn(&Record) -> bool) -> Rows {
         let both = self.records.iter().cloned().zip(self.runs.iter().cloned());
         let (records, runs) = both.filter(|(record, _)| kept(record)).unzip();
         Rows { records, runs, draws: self.draws }

@@ -34,6 +34,11 @@ pub fn is_lookup(row: &Row) -> bool {
     row.run == LOOKUP
 }
 
+/// A model in another gauge than its own: the same function again, whose trace says nothing of what it learned.
+pub fn is_regauged(row: &Row) -> bool {
+    row.values.keys().any(|key| key.starts_with("gauge."))
+}
+
 impl Section {
     pub fn language(&self) -> &str {
         &self.tables[0].language
@@ -52,9 +57,14 @@ impl Section {
         models
     }
 
-    /// Trained models, each once.
+    /// Trained models, each once and in its own gauge.
     pub fn trained(&self) -> Vec<Model<'_>> {
-        self.models().into_iter().filter(|m| !m.repeat && !is_lookup(m.row)).collect()
+        self.models().into_iter().filter(|m| !m.repeat && !is_lookup(m.row) && !is_regauged(m.row)).collect()
+    }
+
+    /// Models in other gauges than their own.
+    pub fn regauged(&self) -> usize {
+        self.models().into_iter().filter(|m| !m.repeat && is_regauged(m.row)).count()
     }
 
     /// Tasks of all tables, each once.

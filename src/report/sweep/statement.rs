@@ -49,6 +49,15 @@ pub fn counts(section: &Section) -> String {
         }
         text += ".";
     }
+    match section.regauged() {
+        0 => {}
+        n => {
+            text += &format!(
+                " {n} more are the same functions in other gauges: they are in no correlation, since a trace that \
+                 differs by gauge alone tells nothing of a function."
+            );
+        }
+    }
     if left > 0 {
         text += &format!(
             " {left} models whose curvature is over another parametrisation than most are in no correlation with a \
