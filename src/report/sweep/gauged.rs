@@ -1,4 +1,5 @@
-//! Models beside themselves in other gauges: what an outcome changes by where the function stays and the trace does not.
+//! Models beside themselves in other gauges: what an outcome changes by where the function stays and its trace does
+//! not.
 
 use super::super::axis::wide;
 use super::super::panels::{Look, Panel, Panels, Point, Scale, Series};

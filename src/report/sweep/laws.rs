@@ -5,7 +5,8 @@
 //! - *excess*: the noise adds (η / 4 B) Σ λ / (1 - η λ / 2) to the excess loss;
 //! - *drift*: of the two sides A and C of a change of scale that no function knows, |A|² - |C|² moves by T_A - T_C per
 //!   unit of t. A·∇_A = C·∇_C of every batch's gradient, so that a step changes it by η² (|g_A|² - |g_C|²) and nothing
-//!   else, without a limit of small rates;
+//!   else. Of a batch's gradient g the mean is not 0 beside the minimum: along an eigenvector |g|² is 1 / (1 - η λ / 2)
+//!   times the noise's at stationarity, so that slopes are above 1 at rates that are not small;
 //! - *speed*: d Tr / dt = -4 ‖dθ / dt‖², with ‖dθ‖² of the flow from inner products of two seeds' displacements.
 
 use serde_json::json;
@@ -66,7 +67,7 @@ fn excess(row: &Row, found: f64) -> Record {
     record
 }
 
-/// Parameters that training moved, and not those of the model in a larger architecture.
+/// The end of the parametrisation's name where it is what training moved, and no larger architecture.
 const OWN: &str = "as trained";
 
 /// How |A|² - |C|² of all gauges moved between two models, over how it should have.
@@ -82,7 +83,7 @@ struct Drift {
 fn drift(before: &Row, row: &Row) -> Option<Drift> {
     let time = row.noise_time - before.noise_time;
     let sides = |row: &Row| {
-        let own = row.curvature.as_ref().filter(|_| row.parametrisation == OWN);
+        let own = row.curvature.as_ref().filter(|_| row.parametrisation.ends_with(OWN));
         own.map(|c: &Measurement| c.per_gauge.clone()).unwrap_or_default()
     };
     let (start, end) = (sides(before), sides(row));
@@ -175,7 +176,7 @@ mod tests {
             traces_apart_standard_error: Some(0.0),
         });
         let curvature = Measurement { fisher_trace: trace, per_gauge: sides.collect(), ..Measurement::default() };
-        let parametrisation = OWN.into();
+        let parametrisation = format!("width 32, {OWN}");
         Row { step, noise_time: time, curvature: Some(curvature), parametrisation, ..Row::default() }
     }
 
