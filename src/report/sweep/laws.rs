@@ -76,8 +76,17 @@ struct Drift {
     slope: f64,
     /// Σ (measured - predicted)² / Σ measured².
     unexplained: f64,
-    /// The same of one gauge, where it should have moved well beyond the error.
-    gauges: Vec<(String, f64, f64)>,
+    /// All of them.
+    gauges: Vec<Moved>,
+}
+
+/// The two sides of a gauge between two models.
+struct Moved {
+    gauge: String,
+    measured: f64,
+    predicted: f64,
+    /// Of what is predicted.
+    variance: f64,
 }
 
 fn drift(before: &Row, row: &Row) -> Option<Drift> {
@@ -89,22 +98,25 @@ fn drift(before: &Row, row: &Row) -> Option<Drift> {
     let (start, end) = (sides(before), sides(row));
     let moved = |a: &Sides| {
         let b = end.iter().find(|b| b.gauge == a.gauge)?;
-        // The trapezoid over the interval, with its error.
-        let predicted = 0.5 * time * (a.traces_apart + b.traces_apart);
         let error = |s: &Sides| s.traces_apart_standard_error.unwrap_or(0.0).powi(2);
-        let variance = (0.5 * time).powi(2) * (error(a) + error(b));
-        Some((a.gauge.clone(), b.norms_apart - a.norms_apart, predicted, variance))
+        Some(Moved {
+            gauge: a.gauge.clone(),
+            measured: b.norms_apart - a.norms_apart,
+            // The trapezoid over the interval, with its error.
+            predicted: 0.5 * time * (a.traces_apart + b.traces_apart),
+            variance: (0.5 * time).powi(2) * (error(a) + error(b)),
+        })
     };
-    let all: Vec<(String, f64, f64, f64)> = start.iter().filter_map(moved).collect();
-    let sum = |of: &dyn Fn(&(String, f64, f64, f64)) -> f64| all.iter().map(of).sum::<f64>();
-    let predicted = sum(&|(_, _, p, v)| p * p - v);
-    let measured = sum(&|(_, m, _, _)| m * m);
+    let all: Vec<Moved> = start.iter().filter_map(moved).collect();
+    let sum = |of: &dyn Fn(&Moved) -> f64| all.iter().map(of).sum::<f64>();
+    let predicted = sum(&|m| m.predicted.powi(2) - m.variance);
+    let measured = sum(&|m| m.measured.powi(2));
     if predicted <= 0.0 || measured <= 0.0 {
         return None;
     }
-    let slope = sum(&|(_, m, p, _)| m * p) / predicted;
-    let unexplained = sum(&|(_, m, p, v)| (m - p).powi(2) - v) / measured;
-    Some(Drift { slope, unexplained, gauges: all.into_iter().map(|(name, m, p, _)| (name, m, p)).collect() })
+    let slope = sum(&|m| m.measured * m.predicted) / predicted;
+    let unexplained = sum(&|m| (m.measured - m.predicted).powi(2) - m.variance) / measured;
+    Some(Drift { slope, unexplained, gauges: all })
 }
 
 impl Drift {
@@ -115,9 +127,9 @@ impl Drift {
         if sampled && self.slope > 0.0 {
             record.insert("drift_log_slope".into(), json!(self.slope.ln()));
         }
-        for (gauge, measured, predicted) in self.gauges {
-            record.insert(format!("drift.{gauge}"), json!(measured));
-            record.insert(format!("drift_predicted.{gauge}"), json!(predicted));
+        for moved in self.gauges {
+            record.insert(format!("drift.{}", moved.gauge), json!(moved.measured));
+            record.insert(format!("drift_predicted.{}", moved.gauge), json!(moved.predicted));
         }
         record
     }
@@ -187,7 +199,7 @@ mod tests {
         let after = row(10, 0.7, 8.0, &[(4.6, 6.0), (-1.6, -2.0)]);
         let found = drift(&before, &after).unwrap();
         assert!((found.slope - 1.0).abs() < 1e-12 && found.unexplained.abs() < 1e-12);
-        assert!((found.gauges[0].1 - 1.6).abs() < 1e-12 && (found.gauges[1].2 + 0.6).abs() < 1e-12);
+        assert!((found.gauges[0].measured - 1.6).abs() < 1e-12 && (found.gauges[1].predicted + 0.6).abs() < 1e-12);
         // Balances that do not move have the slope 0, and no logarithm.
         let still = row(10, 0.7, 8.0, &[(3.0 + 1e-9, 6.0), (-1.0, -2.0)]);
         let record = drift(&before, &still).unwrap().record(true);
