@@ -37,7 +37,10 @@ OUTCOMES = [("excess_nats_", "excess nats, ", 4), ("forgetting_", "forgetting, "
 
 
 def read(folder, name):
-    return json.loads((folder / "tables" / f"{name}.json").read_text())
+    path = folder / "tables" / f"{name}.json"
+    if not path.is_file():
+        sys.exit(f"{path} is not there: `lowland report {folder}` makes it, where {folder} has the table.json of a sweep")
+    return json.loads(path.read_text())
 
 
 def number(value, digits=3):
@@ -124,6 +127,8 @@ def main():
         sys.exit(__doc__)
     for name in sys.argv[1:]:
         folder = pathlib.Path(name)
+        if not (folder / "table.json").is_file():
+            sys.exit(f"{folder} has no table.json: it is no folder of a sweep")
         table = json.loads((folder / "table.json").read_text())
         registration = table.get("registration")
         print(f"## {table['name']}\n")

@@ -172,7 +172,7 @@ pub(super) struct Frozen {
 /// The name of [`Frozen`]'s file.
 pub(super) const FROZEN: &str = "registration.json";
 
-fn is_false(value: &bool) -> bool {
+pub(super) fn is_false(value: &bool) -> bool {
     !value
 }
 

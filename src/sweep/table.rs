@@ -182,12 +182,8 @@ pub struct Collapse {
     pub of: String,
     /// Whether displacements of runs that differ in nothing but the seed are compared, for the speed law
     /// d Tr / dt = -4 ‖dθ / dt‖².
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "super::registration::is_false")]
     pub speed: bool,
-}
-
-fn is_false(value: &bool) -> bool {
-    !value
 }
 
 /// A model that is planned and of which nothing is known.

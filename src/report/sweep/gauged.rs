@@ -49,7 +49,6 @@ fn point(pairs: &[&Pair<'_>], outcome: &dyn Fn(&Row) -> Option<Value>) -> Option
 fn lines(pairs: &[Pair<'_>], outcome: &dyn Fn(&Row) -> Option<Value>) -> Vec<Series> {
     let mut kinds: Vec<(&str, &str)> =
         pairs.iter().map(|pair| (pair.own.label.as_str(), pair.moves.as_str())).collect();
-    kinds.dedup();
     kinds.sort_unstable();
     kinds.dedup();
     let line = |(style, (label, moves)): (usize, (&str, &str))| {
