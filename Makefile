@@ -4,7 +4,7 @@
 
 LOWLAND := target/release/lowland
 
-.PHONY: demo test setup setup-test build bench results gpu fuzz peers clean
+.PHONY: demo test setup setup-test build bench results page gpu fuzz peers clean
 
 demo: setup build
 	$(LOWLAND) demo
@@ -41,6 +41,11 @@ RESULTS ?= reread-size-hmm reread-size-lstm reread-steps-hmm reread-steps-lstm r
 results: setup build
 	for s in $(RESULTS); do $(LOWLAND) sweep run configs/mini/$$s.toml && $(LOWLAND) report runs/mini/$$s || exit 1; done
 	python3 scripts/results.py $(RESULTS:%=runs/mini/%)
+
+# docs/results.md and its figures again from the tables that are kept in docs/tables, without a run.
+page: build
+	for t in docs/tables/*; do $(LOWLAND) report $$t || exit 1; done
+	python3 scripts/results.py --page docs/results.md docs/tables
 
 # Correctness and rates of the best adapter, for docs/performance-adapters.md or an issue.
 gpu: build

@@ -76,7 +76,7 @@ fn params_struct(text: &mut String, params: &[Field]) {
     put(text, 0, "");
     put(text, 1, "/// What a dispatch tells the kernel.");
     put(text, 1, "#[repr(C)]");
-    put(text, 1, "#[derive(Clone, Copy, Debug, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]");
+    put(text, 1, "#[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]");
     put(text, 1, "pub struct Params {");
     for Field { name, float, array, comment } in params {
         document(text, comment, || format!("`p.{name}`."));
@@ -86,6 +86,13 @@ fn params_struct(text: &mut String, params: &[Field]) {
         };
         put(text, 2, &format!("pub {name}: {kind},"));
     }
+    put(text, 1, "}");
+    // By hand: the standard library has defaults of arrays of up to 32.
+    put(text, 0, "");
+    put(text, 1, "impl Default for Params {");
+    put(text, 2, "fn default() -> Params {");
+    put(text, 3, "bytemuck::Zeroable::zeroed()");
+    put(text, 2, "}");
     put(text, 1, "}");
 }
 

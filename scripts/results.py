@@ -1,39 +1,90 @@
 #!/usr/bin/env python3
 """The tables of docs/results.md, as Markdown, from what `lowland report` left of sweeps.
 
-    lowland report runs/mini/NAME ...        # writes NAME/tables
-    python3 scripts/results.py runs/mini/NAME ...
+    lowland report runs/mini/NAME ...                     # writes NAME/tables
+    python3 scripts/results.py runs/mini/NAME ...         # prints everything
+    python3 scripts/results.py --page docs/results.md docs/tables           # writes the page's tables anew
+    python3 scripts/results.py --page docs/results.md docs/tables --check   # ends with 1 where one is not as it would be
 
 Of each sweep: its question, the tests of its plan with what they decide at 5 % (primary ones by Holm), and means over
 seeds with their standard errors. `make results` runs the sweeps first, as far as they are not there.
+
+On a page a table stands between `<!-- results: KIND; SWEEP; ... -->` and `<!-- end -->`. KIND is
+
+    tests; SWEEP                              the tests of its plan
+    models; SWEEP; STEPS; COLUMNS [; LABELS]  means over seeds; STEPS is `last`, `first` (behind 0), `all` or steps,
+                                              COLUMNS keys of tables/models, LABELS those to be shown, between |
+    gauges; SWEEP; COLUMNS                    differences from the same model in its own gauge, paired by seed; of a
+                                              trace its mean
 """
 
 import json
 import math
 import pathlib
+import re
 import sys
 
-# Column of tables/models, heading, digits.
-COLUMNS = [
-    ("excess_loss", "excess loss, nats", 4),
-    ("fisher_trace", "Tr F", 1),
-    ("hessian_trace", "Tr H", 1),
-    ("largest_eigenvalue", "λ", 1),
-    ("trace_own", "as trained", 1),
-    ("trace_duplicate", "duplicate", 1),
-    ("trace_paper", "paper", 1),
-    ("trace_balanced", "balanced", 1),
-    ("scale_free_trace", "scale-free", 1),
-    ("relative_flatness", "relative", 2),
-    ("trace_between", "Tr between", 1),
-    ("trace_within", "Tr within", 1),
-    ("noise_excess", "noise's excess", 4),
-    ("noise_excess_predicted", "predicted", 4),
-    ("drift_slope", "drift, slope", 2),
-    ("speed_drop", "fall", 1),
-    ("speed_drop_predicted", "predicted", 1),
-]
+# Column of tables/models: heading, digits.
+COLUMNS = {
+    "excess_loss": ("excess loss, nats", 4),
+    "fisher_trace": ("Tr F", 1),
+    "hessian_trace": ("Tr H", 1),
+    "largest_eigenvalue": ("largest eigenvalue", 1),
+    "trace_own": ("Tr F as trained", 1),
+    "trace_duplicate": ("`duplicate`", 1),
+    "trace_paper": ("`paper`", 1),
+    "trace_balanced": ("balanced", 1),
+    "scale_free_trace": ("scale-free trace", 1),
+    "balanced_trace": ("least over the tables' scale", 1),
+    "relative_flatness": ("relative flatness", 2),
+    "trace_between": ("Tr F between groups", 1),
+    "trace_within": ("within", 1),
+    "noise_excess": ("the noise adds, nats", 4),
+    "noise_excess_predicted": ("predicted", 4),
+    "drift_slope": ("drift over its prediction", 2),
+    "drift_unexplained": ("unexplained", 3),
+    "speed_drop": ("fall of Tr F", 1),
+    "speed_drop_predicted": ("by speed", 1),
+    "perturb_rise": ("rise under noise", 4),
+    "lambda_q": ("λ_q", 1),
+    "log_volume": ("log volume", 0),
+}
 OUTCOMES = [("excess_nats_", "excess nats, ", 4), ("forgetting_", "forgetting, ", 4), ("accuracy_", "", 1)]
+
+# What tests name, in words.
+WORDS = {
+    "trace_own": "Tr F as trained",
+    "trace_duplicate": "Tr F embedded by `duplicate`",
+    "trace_paper": "Tr F embedded as in the paper's script",
+    "trace_balanced": "Tr F at the flattest scale of the tables",
+    "fisher_trace": "Tr F",
+    "hessian_trace": "Tr H",
+    "largest_eigenvalue": "largest eigenvalue",
+    "scale_free_trace": "scale-free trace",
+    "balanced_trace": "least trace over the tables' scale",
+    "relative_flatness": "relative flatness",
+    "trace_between": "Tr F between groups",
+    "trace_within": "Tr F within groups",
+    "noise_excess": "what the noise adds, nats",
+    "noise_excess_log_ratio": "what the noise adds over the law, ln",
+    "drift_slope": "drift of balances over its prediction",
+    "drift_log_slope": "drift of balances over its prediction, ln",
+    "drift_unexplained": "drift left unexplained",
+    "speed_ratio_less_one": "fall by speed over the measured one, less 1",
+    "excess_nats": "excess nats",
+    "excess_loss": "excess loss",
+    "forgetting": "forgetting",
+    "perturb_rise": "rise under noise",
+    "lambda_q": "λ_q",
+    "step": "steps",
+    "noise_time": "Σ η² / B",
+    "parameters": "parameters",
+    "set.model.hidden_size": "width",
+}
+
+
+def words(key):
+    return WORDS.get(key, f"`{key}`")
 
 
 def read(folder, name):
@@ -56,42 +107,72 @@ def probability(p):
     return "" if p is None else ("< 0.001" if p < 0.001 else f"{p:.3f}")
 
 
+def costs(folder):
+    """Seconds that the parts of a model's measurement took, which are no result and stand in a file of their own."""
+    path = folder / "costs.json"
+    if not path.is_file():
+        return []
+    parts = json.loads(path.read_text())
+    said = [f"{part} {cost['median_seconds']:.1f}" for part, cost in parts.items()]
+    return ["Seconds of a model's measurement, medians: " + ", ".join(said) + ".", ""]
+
+
+def deciding(row):
+    """The probability that decides."""
+    if row["primary"]:
+        return row["p_holm"]
+    return row["p_equivalent"] if row["decide"] == "equivalence" else row["p"]
+
+
 def decision(row):
-    p = row["p_holm"] if row["primary"] else None
-    if p is None:
-        p = row["p_equivalent"] if row["decide"] == "equivalence" else row["p"]
+    p = deciding(row)
     if p is None:
         return "not to be told"
-    shown = "equivalent" if row["decide"] == "equivalence" else "an effect"
-    return shown if p <= 0.05 else "not shown"
+    if p > 0.05:
+        return "not shown"
+    if row["decide"] == "equivalence":
+        bound = row["smallest_effect"]
+        return f"within a factor of {math.exp(bound):.2f}" if row["log"] else f"within ± {bound:g}"
+    slope = row["test"] in ("slope", "partial", "pearson", "spearman", "kendall")
+    return ("rises" if slope else "more") if row["value"] > 0 else ("falls" if slope else "less")
+
+
+def asked(row):
+    outcome = words(row["outcome"]) + (", ln" if row["log"] else "") + (f", {row['task']}" if row["task"] else "")
+    over = {
+        "slope": lambda: f"per doubling of {words(row['measure'])}",
+        "difference": lambda: row["between"].replace(" | ", " less "),
+        "mean": lambda: "mean",
+    }.get(row["test"], lambda: f"{row['test']} with {words(row['measure'])}")()
+    given = f", given {', '.join(words(key) for key in row['given'].split(', '))}" if row["given"] else ""
+    within = f", within {row['within']}" if row["within"] else ""
+    return f"{outcome}: {over}{given}{within}"
 
 
 def tests(folder):
     rows = [row for row in read(folder, "effects") if row["smallest_effect"] is not None]
     if not rows:
         return []
-    head = ["", "outcome", "test", "effect", "95 % interval", "smallest of interest", "p", "decided"]
-    lines = ["| " + " | ".join(head) + " |", "| --- | --- | --- | ---: | --- | ---: | ---: | --- |"]
+    head = ["", "of", "effect", "95 % interval", "smallest of interest", "p", "decided"]
+    lines = ["| " + " | ".join(head) + " |", "| --- | --- | ---: | --- | ---: | ---: | --- |"]
     for row in rows:
-        outcome = ("ln " if row["log"] else "") + row["outcome"] + (f", {row['task']}" if row["task"] else "")
-        over = row["between"].replace(" | ", " less ") if row["between"] else row["measure"] or "mean"
-        given = f", given {row['given']}" if row["given"] else ""
-        within = f", within {row['within']}" if row["within"] else ""
         kind = "primary" if row["primary"] else "secondary" if row["status"] == "registered" else row["status"]
+        bound = ("± " if row["decide"] == "equivalence" else "") + f"{row['smallest_effect']:g}"
         if row["value"] is None:
-            lines.append(f"| {kind} | {outcome} | {over}{given}{within} | too few models | | | | |")
+            lines.append(f"| {kind} | {asked(row)} | too few models | | {bound} | | |")
             continue
-        p = row["p_equivalent"] if row["decide"] == "equivalence" else row["p"]
-        bound = ("± " if row["decide"] == "equivalence" else "") + number(row["smallest_effect"])
         interval = f"{number(row['low'])} to {number(row['high'])}" if row["low"] is not None else ""
-        cells = [kind, outcome, f"{row['test']}, {over}{given}{within}", number(row["value"]), interval, bound,
-                 probability(p), decision(row)]
+        cells = [kind, asked(row), number(row["value"]), interval, bound, probability(deciding(row)), decision(row)]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
 
+def finite(values):
+    return [v for v in values if isinstance(v, (int, float)) and math.isfinite(v)]
+
+
 def mean(values, digits, scale=1.0):
-    values = [scale * v for v in values if isinstance(v, (int, float)) and math.isfinite(v)]
+    values = [scale * v for v in finite(values)]
     if not values:
         return ""
     average = sum(values) / len(values)
@@ -101,31 +182,121 @@ def mean(values, digits, scale=1.0):
     return f"{number(average, digits)} ± {number(math.sqrt(variance / len(values)), digits)}"
 
 
-def models(folder):
+def heading(key):
+    """A column's heading, digits and scale."""
+    if key in COLUMNS:
+        return (*COLUMNS[key], 1.0)
+    for prefix, said, digits in OUTCOMES:
+        if key.startswith(prefix):
+            percent = prefix == "accuracy_"
+            return said + key.removeprefix(prefix) + (", %" if percent else ""), digits, 100.0 if percent else 1.0
+    return key, 3, 1.0
+
+
+def columns_of(rows):
+    ends = ("_standard_error", "_standard_deviation", "_sampling_error", "_fits", "_between_sets", "_within_sets")
+    keys = list(COLUMNS)
+    keys += [k for prefix, *_ in OUTCOMES for k in rows[0] if k.startswith(prefix) and not k.endswith(ends)]
+    return [key for key in keys if finite(row.get(key) for row in rows)]
+
+
+def models(folder, steps="all", columns=None, labels=None):
     rows = read(folder, "models")
-    columns = [(key, name, digits, 1.0) for key, name, digits in COLUMNS]
-    for prefix, words, digits in OUTCOMES:
-        ends = ("_standard_error", "_standard_deviation", "_sampling_error", "_fits", "_between_sets", "_within_sets")
-        keys = [key for key in rows[0] if key.startswith(prefix) and not key.endswith(ends)]
-        percent = 100.0 if prefix == "accuracy_" else 1.0
-        unit = ", %" if prefix == "accuracy_" else ""
-        columns += [(key, words + key.removeprefix(prefix) + unit, digits, percent) for key in keys]
-    columns = [c for c in columns if any(isinstance(row.get(c[0]), (int, float)) for row in rows)]
+    columns = columns or columns_of(rows)
+    shown = [heading(key) for key in columns]
+    first = {}
+    for row in rows:
+        if row["step"] > 0:
+            first[row["label"]] = min(row["step"], first.get(row["label"], row["step"]))
+    wanted = {
+        "all": lambda row: True,
+        "last": lambda row: row["last"],
+        "first": lambda row: row["step"] == first.get(row["label"]),
+    }.get(steps, lambda row: str(row["step"]) in steps.split(" "))
     groups = {}
     for row in rows:
-        groups.setdefault((row["label"], row["step"]), []).append(row)
-    lines = ["| | step | seeds | " + " | ".join(name for _, name, _, _ in columns) + " |",
-             "| --- | ---: | ---: | " + " | ".join("---:" for _ in columns) + " |"]
+        if wanted(row) and (not labels or row["label"] in labels):
+            groups.setdefault((row["label"], row["step"]), []).append(row)
+    steps_differ = any(label == other and step != at for label, step in groups for other, at in groups)
+    extra = ["step", "seeds"] if steps_differ else ["seeds"]
+    lines = ["| | " + " | ".join(extra + [name for name, *_ in shown]) + " |",
+             "| --- | " + " | ".join("---:" for _ in extra + columns) + " |"]
     for (label, step), own in groups.items():
-        cells = [mean([row.get(key) for row in own], digits, scale) for key, _, digits, scale in columns]
-        lines.append(f"| {label} | {step} | {len(own)} | " + " | ".join(cells) + " |")
+        cells = [label, f"{step:,}"] if steps_differ else [label]
+        cells += [str(len(own))]
+        cells += [mean([row.get(key) for row in own], digits, scale) for key, (_, digits, scale) in zip(columns, shown)]
+        lines.append("| " + " | ".join(cells) + " |")
     return lines
 
 
+def gauges(folder, columns):
+    """Of models in other gauges the mean differences from their own, of the trace the mean."""
+    rows = read(folder, "models")
+    labels = list(dict.fromkeys(row["label"] for row in rows))
+    own = {(row["label"], row["seed"]): row for row in rows}
+    shown = [heading(key) for key in columns]
+    lines = ["| | " + " | ".join(name for name, *_ in shown) + " |",
+             "| --- | " + " | ".join("---:" for _ in columns) + " |"]
+    for label in labels:
+        base = next((b for b in labels if label.startswith(f"{b}, ")), None)
+        cells = [label]
+        for key, (_, digits, scale) in zip(columns, shown):
+            values = {seed: row.get(key) for (l, seed), row in own.items() if l == label}
+            if base and key not in COLUMNS:
+                values = {seed: v - own[base, seed][key] for seed, v in values.items()}
+            elif not base and key not in COLUMNS:
+                values = {}
+            cells.append(mean(values.values(), digits, scale))
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def block(words_of, folder):
+    kind, sweep, *rest = [word.strip() for word in " ".join(words_of.split()).split(";")]
+    folder = folder / sweep
+    keys = lambda text: [key.strip() for key in text.split(",")]
+    if kind == "tests" and not rest:
+        return tests(folder)
+    if kind == "models" and len(rest) in (2, 3):
+        labels = [label.strip() for label in rest[2].split("|")] if len(rest) == 3 else None
+        return models(folder, rest[0], keys(rest[1]), labels)
+    if kind == "gauges" and len(rest) == 1:
+        return gauges(folder, keys(rest[0]))
+    sys.exit(f"<!-- results: {words_of} -->: no such table; see {sys.argv[0]} for what there is")
+
+
+def figures(path, folder):
+    """Copies the sweeps' figures that a page shows: `figures/NAME.png`, or `figures/NAME-SWEEP.png` where every sweep
+    has one of that name."""
+    shown = set(re.findall(r"\]\(figures/([^)]*\.png)\)", path.read_text()))
+    for drawn in sorted(folder.glob("*/figures/*.png")):
+        for name in (drawn.name, f"{drawn.stem}-{drawn.parent.parent.name}.png"):
+            if name in shown:
+                (path.parent / "figures" / name).write_bytes(drawn.read_bytes())
+                shown.discard(name)
+    if shown:
+        sys.exit(f"{path} shows what no sweep in {folder} has drawn: {', '.join(sorted(shown))}")
+
+
+def page(path, folder, check):
+    text = path.read_text()
+    pattern = re.compile(r"(<!-- results: (.*?) -->\n).*?(<!-- end -->)", re.S)
+    made = lambda found: found[1] + "\n" + "\n".join(block(found[2], folder)) + "\n\n" + found[3]
+    anew = pattern.sub(made, text)
+    if check and anew != text:
+        sys.exit(f"{path} is not what {folder} gives: python3 scripts/results.py --page {path} {folder}")
+    if not check:
+        path.write_text(anew)
+        figures(path, folder)
+
+
 def main():
-    if len(sys.argv) < 2:
+    arguments = [a for a in sys.argv[1:] if a != "--check"]
+    if len(arguments) == 3 and arguments[0] == "--page":
+        return page(pathlib.Path(arguments[1]), pathlib.Path(arguments[2]), "--check" in sys.argv)
+    if not arguments or arguments[0].startswith("-"):
         sys.exit(__doc__)
-    for name in sys.argv[1:]:
+    for name in arguments:
         folder = pathlib.Path(name)
         if not (folder / "table.json").is_file():
             sys.exit(f"{folder} has no table.json: it is no folder of a sweep")
@@ -136,7 +307,7 @@ def main():
             print(registration["plan"]["question"] + "\n")
             differs = registration["differs"]
             print("Registered.\n" if not differs else "Not as registered: " + "; ".join(differs) + "\n")
-        print("\n".join(tests(folder) + [""] + models(folder) + [""]))
+        print("\n".join(tests(folder) + [""] + models(folder) + [""] + costs(folder)))
         for missing in table["missing"]:
             print(f"- missing: {missing['label']}, seed {missing['seed']}: {missing['reason']}")
 

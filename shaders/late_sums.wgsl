@@ -6,9 +6,9 @@
 
 struct Params {
     // Of each job its first workgroup, f, o and n, all in vec4; behind the last job the largest number, and zeros.
-    places: array<vec4<u32>, 32>,
+    places: array<vec4<u32>, 64>,
     // Of each job the code and the fixed number of its rows, and the rows of a block.
-    blocks: array<vec4<u32>, 32>,
+    blocks: array<vec4<u32>, 64>,
 }
 @group(0) @binding(8) var<uniform> p: Params;
 
@@ -18,16 +18,15 @@ struct Params {
 @compute @workgroup_size(64)
 fn forward(here: Place) {
     let group = group_number(here.group);
-    var place = p.places[0];
-    var block = p.blocks[0];
-    // Over all places, and not to a number of jobs: lavapipe unrolls a loop to a parameter by compiling the kernel anew
-    // each time it runs.
-    for (var j = 1u; j < 32u; j++) {
-        if p.places[j].x <= group {
-            place = p.places[j];
-            block = p.blocks[j];
-        }
+    // The last job that begins here or before, by halves: as many turns for any number of jobs, and few, since a
+    // software adapter reads one number of a uniform for each lane. (A loop to a parameter is unrolled by lavapipe,
+    // which compiles the kernel anew each time it runs.)
+    var job = select(0u, 32u, p.places[32].x <= group);
+    for (var half = 16u; half > 0u; half >>= 1u) {
+        job += select(0u, half, p.places[job + half].x <= group);
     }
+    let place = p.places[job];
+    let block = p.blocks[job];
     let i = (group - place.x) * 64u + here.local;
     if i >= place.w { return; }
     let blocks = (count_of(block.x, block.y) + block.z - 1u) / block.z;

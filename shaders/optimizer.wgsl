@@ -28,7 +28,9 @@ struct Params {
     rest1: f32,
     rest2: f32,
     eps: f32,
+    // Weight decay, which applies to the first vec4.
     decay: f32,
+    decayed4: u32,
     momentum: f32,
     clip: f32,
     // Length of the ascent.
@@ -141,11 +143,12 @@ fn adamw(here: Place) {
     if i >= p.size4 || s.y > 0.0 { return; }
     let o = step.user[0];
     let grad = g[i] * s.x;
+    let decay = select(0.0, p.decay, i < p.decayed4);
     let m = p.beta1 * first_moment[i] + p.rest1 * grad;
     let v = p.beta2 * second_moment[i] + p.rest2 * grad * grad;
     first_moment[i] = m;
     second_moment[i] = v;
-    theta[i] = theta[i] * (1.0 - o.x * p.decay) - (o.x / o.y) * m / (sqrt(v) / sqrt(o.z) + p.eps);
+    theta[i] = theta[i] * (1.0 - o.x * decay) - (o.x / o.y) * m / (sqrt(v) / sqrt(o.z) + p.eps);
 }
 
 @compute @workgroup_size(64)
@@ -154,7 +157,7 @@ fn sgd(here: Place) {
     let s = settled[0];
     if i >= p.size4 || s.y > 0.0 { return; }
     let o = step.user[0];
-    var update = g[i] * s.x + p.decay * theta[i];
+    var update = g[i] * s.x + select(0.0, p.decay, i < p.decayed4) * theta[i];
     if p.momentum > 0.0 {
         update += select(p.momentum * first_moment[i], vec4<f32>(0.0), o.w > 0.0);
         first_moment[i] = update;

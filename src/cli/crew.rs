@@ -33,10 +33,21 @@ pub fn plan(choice: &AdapterChoice, jobs: Option<usize>) -> Vec<Option<String>> 
     }
 }
 
+/// The variable by which Mesa's software driver takes its number of threads.
+const THREADS_VARIABLE: &str = "LP_NUM_THREADS";
+
+/// Threads of the software driver in each of some workers: all cores among them, since two processes of one thread get
+/// more done than one of two (`docs/performance.md`). None for one worker, and where it is said already.
+fn threads(workers: usize, cores: usize, said: bool) -> Option<usize> {
+    (workers > 1 && !said).then_some((cores / workers).max(1))
+}
+
 /// Runs the workers to their ends. How each run stands then is in the folders; a worker that died has left its run to
 /// whoever comes next.
 pub fn work(workers: &[Option<String>], crew: &str) -> Result<(), Failure> {
     let program = std::env::current_exe()?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = threads(workers.len(), cores, std::env::var_os(THREADS_VARIABLE).is_some());
     let mut children: Vec<Child> = Vec::new();
     for (i, adapter) in workers.iter().enumerate() {
         let mut command = Command::new(&program);
@@ -44,6 +55,9 @@ pub fn work(workers: &[Option<String>], crew: &str) -> Result<(), Failure> {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         if let Some(adapter) = adapter {
             command.env(ADAPTER_VARIABLE, adapter);
+        }
+        if let Some(threads) = threads {
+            command.env(THREADS_VARIABLE, threads.to_string());
         }
         let mut child = match command.spawn() {
             Ok(child) => child,
@@ -102,5 +116,14 @@ mod tests {
         assert_eq!(plan(&software, None), [None]);
         assert_eq!(plan(&software, Some(3)), [None, None, None]);
         assert_eq!(plan(&software, Some(1)), [None]);
+    }
+
+    #[test]
+    fn workers_share_the_cores() {
+        assert_eq!(threads(2, 2, false), Some(1));
+        assert_eq!(threads(3, 8, false), Some(2));
+        assert_eq!(threads(8, 2, false), Some(1));
+        assert_eq!(threads(1, 8, false), None);
+        assert_eq!(threads(2, 8, true), None);
     }
 }

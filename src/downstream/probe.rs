@@ -267,7 +267,7 @@ impl Bench {
                 first: Some(first[i].clone()),
                 second: Some(second[i].clone()),
                 size4: (each[i] / 16) as u32,
-                decay: i == 0,
+                decayed4: if i == 0 { (each[i] / 16) as u32 } else { 0 },
             })
             .collect();
         let rule = UpdateRule::AdamW { betas: options.betas, eps: options.eps, decay: options.weight_decay };

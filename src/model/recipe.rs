@@ -110,13 +110,12 @@ impl Recipe {
     /// What the adapter says.
     pub fn dispatches(&self, model: &Model, dims: &Dims) -> Result<usize, GpuError> {
         let layout = model.encoder.batch_layout(model.variants());
-        // An arena has matrices with weight decay apart from the others; what else lies outside is never summed late
-        // with them.
-        let mut matrices = model.encoder.matrices.iter();
+        // What else lies outside is never summed late with an arena's matrices.
+        let mut arena = Arena::allocations(model.gpu(), &model.encoder).into_iter();
         let mut allocations: HashMap<TensorId, usize> = HashMap::new();
         for (id, given) in &self.given {
             let number = match given {
-                Given::Gradient(_) => matrices.next().map_or(0, |m| 1 + usize::from(m.decay)),
+                Given::Gradient(_) => arena.next().map_or(0, |number| 1 + number),
                 _ => 0,
             };
             allocations.insert(*id, number);

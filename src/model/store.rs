@@ -1,6 +1,6 @@
 //! Parameters, gradients and moments on an adapter: matrices packed into chunks, none larger than a binding may be,
-//! those with weight decay apart from those without, so that an optimiser runs over whole chunks. A matrix that is
-//! larger is one buffer with several chunks over it.
+//! those with weight decay before those without, so that an optimiser runs over whole chunks. A matrix that is larger
+//! is one buffer with several chunks over it.
 
 use super::encoder::Encoder;
 use super::parameters::Weights;
@@ -14,35 +14,43 @@ pub struct Chunk {
     pub buffer: Buffer,
     /// vec4 in it.
     pub size4: u32,
-    /// Whether weight decay applies to all of it.
-    pub decay: bool,
+    /// To how many vec4 from its begin weight decay applies.
+    pub decayed4: u32,
 }
 
 /// Memory for one number per parameter: the parameters themselves, their gradients, a moment.
 #[derive(Clone)]
 pub struct Arena {
-    /// Those with weight decay apart from those without.
+    /// Those with weight decay first.
     pub chunks: Vec<Chunk>,
     /// Memory of each matrix.
     pub matrices: Vec<Buffer>,
 }
 
-/// Which matrices share a chunk.
-fn chunks(encoder: &Encoder, limit: u64, align: u64) -> Vec<(bool, Vec<usize>)> {
-    let mut made: Vec<(bool, Vec<usize>, u64)> = Vec::new();
+/// Matrices in one allocation.
+struct Group {
+    members: Vec<usize>,
+    bytes: u64,
+    /// Bytes of those with weight decay, which come first.
+    decayed: u64,
+}
+
+/// Which matrices share an allocation: as many as a binding holds.
+fn groups(encoder: &Encoder, limit: u64, align: u64) -> Vec<Group> {
+    let mut made: Vec<Group> = Vec::new();
     for decay in [true, false] {
         for (i, matrix) in encoder.matrices.iter().enumerate().filter(|(_, m)| m.decay == decay) {
             let bytes = (matrix.padded_len() as u64 * 4).next_multiple_of(align);
-            match made.last_mut() {
-                Some((d, members, total)) if *d == decay && *total + bytes <= limit => {
-                    members.push(i);
-                    *total += bytes;
-                }
-                _ => made.push((decay, vec![i], bytes)),
+            if made.last().is_none_or(|group| group.bytes + bytes > limit) {
+                made.push(Group { members: vec![], bytes: 0, decayed: 0 });
             }
+            let group = made.last_mut().expect("just made");
+            group.members.push(i);
+            group.bytes += bytes;
+            group.decayed += if decay { bytes } else { 0 };
         }
     }
-    made.into_iter().map(|(decay, members, _)| (decay, members)).collect()
+    made
 }
 
 impl Arena {
@@ -64,7 +72,7 @@ impl Arena {
         let mut made = Vec::new();
         // Of a chunk at most, in whole steps of where a binding may begin.
         let most = limit / gpu.alignment() * gpu.alignment();
-        for (decay, members) in chunks(encoder, limit, gpu.alignment()) {
+        for Group { members, decayed, .. } in groups(encoder, limit, gpu.alignment()) {
             let sizes: Vec<u64> = members.iter().map(|m| encoder.matrices[*m].padded_len() as u64 * 4).collect();
             let (whole, parts) = gpu.arena(label, &sizes)?;
             for (member, part) in members.into_iter().zip(parts) {
@@ -73,7 +81,8 @@ impl Arena {
             }
             for first in (0..whole.bytes()).step_by(most as usize) {
                 let buffer = whole.window(first..(first + most).min(whole.bytes()));
-                made.push(Chunk { size4: (buffer.bytes() / 16) as u32, buffer, decay });
+                let decayed4 = (decayed.saturating_sub(first).min(buffer.bytes()) / 16) as u32;
+                made.push(Chunk { size4: (buffer.bytes() / 16) as u32, buffer, decayed4 });
             }
         }
         Ok(Arena { chunks: made, matrices: matrices.into_iter().flatten().collect() })
@@ -116,6 +125,15 @@ impl Arena {
                 }
             }
         })
+    }
+
+    /// The number of the allocation that each matrix lies in.
+    pub(super) fn allocations(gpu: &Gpu, encoder: &Encoder) -> Vec<usize> {
+        let mut numbers = vec![0; encoder.matrices.len()];
+        for (number, group) in groups(encoder, largest_binding(gpu), gpu.alignment()).iter().enumerate() {
+            group.members.iter().for_each(|member| numbers[*member] = number);
+        }
+        numbers
     }
 
     /// Bytes of an arena.

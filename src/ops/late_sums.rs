@@ -12,7 +12,7 @@ use crate::gpu::{Buffer, Count, Dispatch, Grid, Kernel};
 use crate::kernels::late_sums as kernel;
 
 /// Jobs that a dispatch has parameters for.
-const JOBS: usize = 32;
+const JOBS: usize = 64;
 
 /// A sum over blocks of rows.
 pub(crate) struct LateSum {

@@ -15,7 +15,8 @@ pub struct ChunkBuffers {
     pub second: Option<Buffer>,
     /// vec4 in each.
     pub size4: u32,
-    pub decay: bool,
+    /// To how many of them, from the begin, weight decay applies.
+    pub decayed4: u32,
 }
 
 /// The update's constants.
@@ -129,17 +130,16 @@ pub fn apply(rule: Rule, chunks: &[ChunkBuffers], shared: &Shared) -> Vec<Dispat
     let one = |(i, chunk): (usize, &ChunkBuffers)| {
         let (g, settled, theta) = (chunk.gradient.clone(), shared.state.clone(), chunk.theta.clone());
         let first_moment = chunk.first.clone();
-        let decayed = |decay: f32| if chunk.decay { decay } else { 0.0 };
+        let decayed4 = chunk.decayed4;
         match rule {
             Rule::AdamW { betas: [beta1, beta2], rests: [rest1, rest2], eps, decay } => {
                 let second_moment = chunk.second.clone();
-                let decay = decayed(decay);
-                let params = kernel::Params { beta1, beta2, rest1, rest2, eps, decay, ..sized(chunk.size4) };
+                let params = kernel::Params { beta1, beta2, rest1, rest2, eps, decay, decayed4, ..sized(chunk.size4) };
                 let adamw = kernel::Adamw { g, settled, theta, first_moment, second_moment, params };
                 adamw.dispatch(format!("adamw {i}"), flat(chunk.size4))
             }
             Rule::Sgd { momentum, decay } => {
-                let params = kernel::Params { momentum, decay: decayed(decay), ..sized(chunk.size4) };
+                let params = kernel::Params { momentum, decay, decayed4, ..sized(chunk.size4) };
                 let sgd = kernel::Sgd { g, settled, theta, first_moment, params };
                 sgd.dispatch(format!("sgd {i}"), flat(chunk.size4))
             }

@@ -338,7 +338,7 @@ fn copy_run(from: &Path, to: &Path) -> io::Result<()> {
 
 /// JSON without what depends on the hour and the machine's load.
 fn without_hours(mut value: serde_json::Value) -> serde_json::Value {
-    const HOURS: [&str; 4] = ["seconds", "measure_seconds", "peak_bytes", "queue_idle"];
+    const HOURS: [&str; 5] = ["seconds", "measure_seconds", "part_seconds", "peak_bytes", "queue_idle"];
     match &mut value {
         serde_json::Value::Object(map) => {
             map.retain(|key, _| !HOURS.contains(&key.as_str()));

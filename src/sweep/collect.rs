@@ -241,6 +241,7 @@ impl SweepPlan {
                     let mut found: Curved = parse(&text).ok_or_else(damaged)?;
                     // What depends on the hour is no result.
                     found.measurement.measure_seconds = 0.0;
+                    found.measurement.part_seconds.clear();
                     found.measurement.step = at.step;
                     row.parametrisation = found.parametrisation;
                     row.curvature = Some(found.measurement);
@@ -325,7 +326,7 @@ impl SweepPlan {
         Ok(())
     }
 
-    /// Writes `table.json` into the sweep's folder and gives its path.
+    /// Writes `table.json` into the sweep's folder and gives its path; beside it `costs.json`.
     ///
     /// # Errors
     /// A folder or file that cannot be written.
@@ -333,6 +334,7 @@ impl SweepPlan {
         [self.output.clone(), self.output.join("tables")].iter().for_each(|folder| tidy::remove_old_halves(folder));
         let path = self.output.join("table.json");
         folder::write(&path, table)?;
+        self.write_costs(&self.output.join("costs.json"))?;
         Ok(path)
     }
 }

@@ -17,6 +17,7 @@ mod average;
 mod check;
 mod collect;
 mod conventions;
+mod costs;
 mod covariates;
 mod displacement;
 mod error;

@@ -10,6 +10,7 @@
 //! the Hessian H have the same trace (Liu, Xie, Li, Ma 2023, Lemma 4.2), Σ of summed losses being that times the
 //! predicted tokens of a sentence, Σ of single tokens' losses as it is.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::Instant;
@@ -55,6 +56,27 @@ pub struct Instruments {
     pub(super) batch: usize,
     /// Eigenvectors of the last measurement, where the next one begins at them.
     pub(super) warm: Mutex<Vec<Vec<f32>>>,
+}
+
+/// What the parts of a measurement take.
+struct Watch {
+    started: Instant,
+    lap: Instant,
+    parts: BTreeMap<String, f64>,
+}
+
+impl Watch {
+    fn start() -> Watch {
+        let now = Instant::now();
+        Watch { started: now, lap: now, parts: BTreeMap::new() }
+    }
+
+    /// The part that began where the one before ended.
+    fn ends(&mut self, part: &str) {
+        let now = Instant::now();
+        self.parts.insert(part.into(), (now - self.lap).as_secs_f64());
+        self.lap = now;
+    }
 }
 
 impl Instruments {
@@ -121,35 +143,42 @@ impl Instruments {
     /// # Errors
     /// [`CurvatureError::Interrupted`] when `go_on` says so, numbers that are not finite, what the adapter refuses.
     pub fn measure(&self, model: &Model, step: u64, go_on: &dyn Fn() -> bool) -> Result<Measurement, CurvatureError> {
-        let started = Instant::now();
+        let mut watch = Watch::start();
         let check = || if go_on() { Ok(()) } else { Err(CurvatureError::Interrupted) };
         let mut m = Measurement { step, ..Measurement::default() };
         let (mut covariance, mut beyond) = (None, None);
         // A part that an interrupt cut short is none of a measurement.
         let fisher = self.fisher(model, &mut m, &check)?;
         check()?;
+        watch.ends("trace");
         if let Some(noise) = &self.settings.noise {
             covariance = Some(self.noise(model, noise, &mut m, &check)?);
             check()?;
+            watch.ends("noise");
         }
         if let Some(hessian) = &self.settings.hessian_trace {
             beyond = Some(self.hessian(model, hessian, &mut m, &check)?);
+            watch.ends("hessian_trace");
         }
         if let Some(top) = &self.settings.top {
             self.top(model, top, &mut m, &check)?;
             check()?;
+            watch.ends("top");
         }
         if let Some(flatness) = &self.settings.flatness {
             self.flatness(model, flatness, &mut m, &check)?;
             check()?;
+            watch.ends("flatness");
         }
         if let Some(perturb) = &self.settings.perturb {
             self.perturb(model, perturb, &mut m, &check)?;
             check()?;
+            watch.ends("perturb");
         }
         if let Some(volume) = &self.settings.volume {
             self.volume(model, volume, &mut m, &check)?;
             check()?;
+            watch.ends("volume");
         }
         let ratios = Bartlett::of(ExampleTraces {
             covariance: covariance.as_deref(),
@@ -158,7 +187,8 @@ impl Instruments {
         });
         let ratios = Ratios::from(ratios);
         m.bartlett = (self.settings.bartlett && ratios != Ratios::default()).then_some(ratios);
-        m.measure_seconds = started.elapsed().as_secs_f64();
+        m.measure_seconds = watch.started.elapsed().as_secs_f64();
+        m.part_seconds = watch.parts;
         Ok(m)
     }
 

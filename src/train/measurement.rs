@@ -1,5 +1,7 @@
 //! What a measurement along the way found.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -149,6 +151,9 @@ pub struct Measurement {
     pub bartlett: Option<Ratios>,
     /// Seconds that this measurement took.
     pub measure_seconds: f64,
+    /// Of them those of each part, by its key in the config.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub part_seconds: BTreeMap<String, f64>,
 }
 
 /// What a gauge multiplies beside what it divides: whose difference of traces moves that of their norms in training.

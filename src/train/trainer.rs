@@ -118,7 +118,7 @@ impl Trainer {
                 first: moments.first().map(|m| m.chunks[i].buffer.clone()),
                 second: moments.get(1).map(|m| m.chunks[i].buffer.clone()),
                 size4: parameters.chunks[i].size4,
-                decay: parameters.chunks[i].decay,
+                decayed4: parameters.chunks[i].decayed4,
             })
             .collect();
         let scale = train.loss_scale();

@@ -28,7 +28,7 @@ fn metrics(f: &Folder, run: &str) -> Vec<Value> {
     let text = f.read(&format!("{run}/metrics.jsonl"));
     let one = |line: &str| {
         let mut value: Value = serde_json::from_str(line).unwrap();
-        for clock in ["seconds", "measure_seconds", "sentences_per_second", "queue_idle"] {
+        for clock in ["seconds", "measure_seconds", "part_seconds", "sentences_per_second", "queue_idle"] {
             value.as_object_mut().unwrap().remove(clock);
         }
         value

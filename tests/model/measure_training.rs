@@ -67,7 +67,7 @@ fn metrics(folder: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
     let one = |line: &str| {
         let mut value: Value = serde_json::from_str(line).unwrap();
-        for clock in ["seconds", "measure_seconds", "sentences_per_second", "queue_idle"] {
+        for clock in ["seconds", "measure_seconds", "part_seconds", "sentences_per_second", "queue_idle"] {
             value.as_object_mut().unwrap().remove(clock);
         }
         value

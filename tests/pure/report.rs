@@ -136,6 +136,7 @@ impl Made<'_> {
                     hessian_fisher_standard_error: Some(0.04),
                 }),
                 measure_seconds: 12.5,
+                part_seconds: [("trace".to_string(), 4.5)].into(),
                 ..Measurement::default()
             }),
             alignment: Some(Alignment {
@@ -465,7 +466,9 @@ fn tables_agree_with_their_sources_in_both_forms() {
             let found = model.get(key).and_then(Value::as_f64);
             assert!(found == want || same(found.unwrap(), want.unwrap()), "{key}: {found:?} and {want:?}");
         }
-        assert!(model.get("measure_seconds").is_none(), "a table holds no times");
+        for times in ["measure_seconds", "part_seconds"] {
+            assert!(model.get(times).is_none(), "a table holds no times");
+        }
     }
     // A group's mean and standard error over its three seeds, by hand.
     let summary = json_rows(folder.path(), "summary.json");

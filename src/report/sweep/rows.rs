@@ -42,7 +42,7 @@ fn model(m: &Model<'_>) -> Record {
     let mut nested = |prefix: &str, value: Value| {
         for (key, value) in object(value) {
             // A table does not hold how fast it was made.
-            if key != "measure_seconds" && key != "step" {
+            if !["measure_seconds", "part_seconds", "step"].contains(&key.as_str()) {
                 record.insert(format!("{prefix}{key}"), value);
             }
         }

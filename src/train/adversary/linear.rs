@@ -69,7 +69,7 @@ impl LinearHead {
                 first: Some(moments[0][i].clone()),
                 second: Some(moments[1][i].clone()),
                 size4: sizes4[i],
-                decay: i == 0,
+                decayed4: if i == 0 { sizes4[i] } else { 0 },
             })
             .collect();
         let optimizer = Optimizer::new(gpu, UpdateRule::ADAMW, Treatment::PLAIN, chunks, 1)?;
