@@ -153,16 +153,18 @@ def tests(folder):
     rows = [row for row in read(folder, "effects") if row["smallest_effect"] is not None]
     if not rows:
         return []
-    head = ["", "of", "effect", "95 % interval", "smallest of interest", "p", "decided"]
-    lines = ["| " + " | ".join(head) + " |", "| --- | --- | ---: | --- | ---: | ---: | --- |"]
+    head = ["", "of", "effect", "95 % interval", "smallest of interest", "power", "p", "decided"]
+    lines = ["| " + " | ".join(head) + " |", "| --- | --- | ---: | --- | ---: | ---: | ---: | --- |"]
     for row in rows:
         kind = "primary" if row["primary"] else "secondary" if row["status"] == "registered" else row["status"]
         bound = ("± " if row["decide"] == "equivalence" else "") + f"{row['smallest_effect']:g}"
         if row["value"] is None:
-            lines.append(f"| {kind} | {asked(row)} | too few models | | {bound} | | |")
+            lines.append(f"| {kind} | {asked(row)} | too few models | | {bound} | | | |")
             continue
         interval = f"{number(row['low'])} to {number(row['high'])}" if row["low"] is not None else ""
-        cells = [kind, asked(row), number(row["value"]), interval, bound, probability(deciding(row)), decision(row)]
+        power = "" if row["power"] is None else f"{row['power']:.2f}"
+        cells = [kind, asked(row), number(row["value"]), interval, bound, power, probability(deciding(row))]
+        cells.append(decision(row))
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 

@@ -28,6 +28,7 @@ mod ghost;
 mod grammars;
 mod hmm;
 mod interrupts;
+mod known_means;
 mod language;
 mod lstm;
 mod mutated;

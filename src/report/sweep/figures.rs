@@ -10,7 +10,7 @@ use super::covariates;
 use super::embeddings;
 use super::forest;
 use super::gauged;
-use super::quantity::{self, EXCESS, FISHER, HESSIAN, Predictor, Value, titled};
+use super::quantity::{self, EXCESS, FISHER, HESSIAN, Predictor, RELATIVE, SCALE_FREE, Value, titled};
 use super::rows::Group;
 use super::section::{Model, Section, is_lookup};
 use crate::sweep::{Row, Table};
@@ -202,14 +202,25 @@ fn panel_specs<'a>(section: &Section, task: impl Fn(&str) -> Pick<'a>) -> Vec<Pa
         ("Excess loss".into(), "nats", "excess", Box::new(EXCESS.of)),
         (FISHER.name.into(), FISHER.unit, "trace", Box::new(FISHER.of)),
         (HESSIAN.name.into(), HESSIAN.unit, "trace", Box::new(HESSIAN.of)),
+        (capital(SCALE_FREE.name), SCALE_FREE.unit, "", Box::new(SCALE_FREE.of)),
+        (capital(RELATIVE.name), RELATIVE.unit, "", Box::new(RELATIVE.of)),
     ];
     if section.models().iter().any(|m| m.row.alignment.is_some()) {
         panel_specs.push(("Alignment with the truth".into(), "share of variance", "", Box::new(quantity::alignment)));
     }
     for t in section.tasks() {
+        let name = t.task.clone();
         panel_specs.push((format!("Accuracy, {}", titled(&t.task)), "%", "", task(&t.task)));
+        let nats: Pick<'a> = Box::new(move |row| quantity::excess_nats(row, &name));
+        panel_specs.push((format!("Excess nats, {}", titled(&t.task)), "nats", "", nats));
     }
     panel_specs
+}
+
+/// A name at the head of a panel.
+fn capital(name: &str) -> String {
+    let mut letters = name.chars();
+    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
 }
 
 fn accuracy_of(task: &str) -> Pick<'static> {
