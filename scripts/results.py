@@ -4,7 +4,7 @@
     lowland report runs/mini/NAME ...                     # writes NAME/tables
     python3 scripts/results.py runs/mini/NAME ...         # prints everything
     python3 scripts/results.py --page docs/results.md docs/tables           # writes the page's tables anew
-    python3 scripts/results.py --page docs/results.md docs/tables --check   # ends with 1 where one is not as it would be
+    python3 scripts/results.py --page docs/results.md docs/tables --check   # ends with 1 where one is not so
 
 Of each sweep: its question, the tests of its plan with what they decide at 5 % (primary ones by Holm), and means over
 seeds with their standard errors. `make results` runs the sweeps first, as far as they are not there.

@@ -51,6 +51,12 @@ target/release/lowland doctor
 say "tests, bounds checks off"
 LOWLAND_CHECKS=0 cargo test --release --locked
 
+if command -v python3 >/dev/null; then
+    say "the page of results, from the tables that are kept"
+    for table in docs/tables/*; do target/release/lowland report "$table" >/dev/null; done
+    python3 scripts/results.py --page docs/results.md docs/tables --check
+fi
+
 if [ "$(uname -s)" = Linux ]; then
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT

@@ -28,7 +28,7 @@ struct Params {
     rest1: f32,
     rest2: f32,
     eps: f32,
-    // Weight decay, which applies to the first vec4.
+    // Weight decay, and to how many vec4 from the first it applies.
     decay: f32,
     decayed4: u32,
     momentum: f32,

@@ -9,8 +9,15 @@ use serde_json::Value;
 use super::{Record, dispatches, hash};
 
 /// Fields that tell of time, not of results.
-const CLOCK: &[&str] =
-    &["seconds", "seconds_left", "sentences_per_second", "queue_idle", "step_seconds", "measure_seconds"];
+const CLOCK: &[&str] = &[
+    "seconds",
+    "seconds_left",
+    "sentences_per_second",
+    "queue_idle",
+    "step_seconds",
+    "measure_seconds",
+    "part_seconds",
+];
 
 /// A name, and arguments in which MODEL and EXAMPLES stand for those of a fixture.
 const MEASURES: &[(&str, &str)] = &[

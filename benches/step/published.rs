@@ -72,7 +72,7 @@ pub fn race(
         forward: forward_times,
         gradient: gradient_times,
         dispatches: [
-            Recipe::forward(&model.encoder, Labels::Hard, &[]).0.dispatches(&model, &dims)?,
+            Recipe::forward(&model.encoder, Labels::Hard, &[]).0.dispatches(&model, &dims)?.0,
             gradient.dispatches(),
         ],
         profile: if timed { profile(|| Ok(gradient.time(&workload.sentences)?))? } else { vec![] },

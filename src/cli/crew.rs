@@ -36,8 +36,9 @@ pub fn plan(choice: &AdapterChoice, jobs: Option<usize>) -> Vec<Option<String>> 
 /// The variable by which Mesa's software driver takes its number of threads.
 const THREADS_VARIABLE: &str = "LP_NUM_THREADS";
 
-/// Threads of the software driver in each of some workers: all cores among them, since two processes of one thread get
-/// more done than one of two (`docs/performance.md`). None for one worker, and where it is said already.
+/// Threads of the software driver in each of some workers, as many to all, and no more than there are cores: two
+/// processes of one thread get more done than one of two (`docs/performance.md`). None for one worker, and where it is
+/// said already.
 fn threads(workers: usize, cores: usize, said: bool) -> Option<usize> {
     (workers > 1 && !said).then_some((cores / workers).max(1))
 }

@@ -38,7 +38,7 @@ pub use lanes::{UNMEASURED, lanes_reason, prepare_process};
 pub use limit::{Excess, Limit, MOST_ITERATIONS};
 pub use memory::Buffer;
 pub use pipeline::Pipeline;
-pub use program::{Count, Dispatch, Grid, Kernel, Launch, Program, Slot, Step};
+pub use program::{Count, Dispatch, Grid, Kernel, Launch, Program, Slot, Step, uniform_bytes};
 pub use shader::{Binding, Entry, KERNEL_FILES, KernelFile, kernel_file};
 pub use stopwatch::{Lap, Stamp, Stopwatch};
 pub use upload::Upload;

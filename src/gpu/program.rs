@@ -185,6 +185,11 @@ pub struct Program {
 }
 
 const UNIFORM_ALIGN: usize = 256;
+
+/// Bytes of the parameters of some dispatches, as a program keeps them.
+pub fn uniform_bytes(dispatches: &[Dispatch]) -> u64 {
+    dispatches.iter().map(|dispatch| dispatch.params.len().max(1).next_multiple_of(UNIFORM_ALIGN) as u64).sum()
+}
 /// Dispatches that are timed in one submission; a query set holds 2048 pairs at most.
 const TIMED: usize = 16;
 

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use super::encoder::Encoder;
 use super::on_device::Model;
 use super::store::Arena;
-use crate::gpu::{Buffer, Gpu, GpuError, MOST_ITERATIONS, Stamp, Step};
+use crate::gpu::{Buffer, Gpu, GpuError, MOST_ITERATIONS, Stamp, Step, uniform_bytes};
 use crate::graph::{Dims, Emit, ExecutionPlan, Graph, MemoryPlan, TensorId, fit};
 use crate::ops::batch::{BatchLayout, Sentence};
 use crate::ops::{Batch, BatchBuffers, Device, Function, Labels, Role, Rule, Variants};
@@ -104,11 +104,11 @@ impl Recipe {
         BatchBuffers::bytes(dims, &encoder.batch_layout(variants), variants, encoder.config.vocab_size, soft)
     }
 
-    /// Dispatches of a run.
+    /// Dispatches of a run, and the bytes of their parameters.
     ///
     /// # Errors
     /// What the adapter says.
-    pub fn dispatches(&self, model: &Model, dims: &Dims) -> Result<usize, GpuError> {
+    pub fn dispatches(&self, model: &Model, dims: &Dims) -> Result<(usize, u64), GpuError> {
         let layout = model.encoder.batch_layout(model.variants());
         // What else lies outside is never summed late with an arena's matrices.
         let mut arena = Arena::allocations(model.gpu(), &model.encoder).into_iter();
@@ -121,11 +121,12 @@ impl Recipe {
             allocations.insert(*id, number);
         }
         let allocation = |id: TensorId| allocations.get(&id).copied();
-        Ok(crate::graph::dispatches(model.gpu(), &self.graph, *dims, model.variants(), &layout, &allocation)?.len())
+        let all = crate::graph::dispatches(model.gpu(), &self.graph, *dims, model.variants(), &layout, &allocation)?;
+        Ok((all.len(), uniform_bytes(&all)))
     }
 
     /// Bytes that the plan takes of the adapter beside parameters and the caller's memory: activations, batch, what it
-    /// makes, and a uniform of 256 bytes a dispatch.
+    /// makes, and parameters of dispatches.
     ///
     /// # Errors
     /// As [`check`](Self::check).
@@ -137,9 +138,9 @@ impl Recipe {
             Some(_) => Arena::bytes(&model.encoder, alignment),
             None => 0,
         };
-        let dispatches = self.dispatches(model, dims)? as u64;
+        let (_, uniforms) = self.dispatches(model, dims)?;
         let memory = self.memory(&model.device, dims).bytes();
-        Ok(memory + self.batch_bytes(model, dims) + made + gradient + 256 * dispatches)
+        Ok(memory + self.batch_bytes(model, dims) + made + gradient + uniforms)
     }
 
     /// Bytes of what the plan makes for tensors with memory of their own.

@@ -53,6 +53,11 @@ fn groups(encoder: &Encoder, limit: u64, align: u64) -> Vec<Group> {
     made
 }
 
+/// The vec4 with weight decay in some bytes from `first` on of an allocation whose first `decayed` bytes have it.
+fn decayed4(decayed: u64, first: u64, bytes: u64) -> u32 {
+    (decayed.saturating_sub(first).min(bytes) / 16) as u32
+}
+
 impl Arena {
     /// Zeroed memory for a model.
     pub fn new(gpu: &Gpu, encoder: &Encoder, label: &str) -> Result<Arena, GpuError> {
@@ -81,7 +86,7 @@ impl Arena {
             }
             for first in (0..whole.bytes()).step_by(most as usize) {
                 let buffer = whole.window(first..(first + most).min(whole.bytes()));
-                let decayed4 = (decayed.saturating_sub(first).min(buffer.bytes()) / 16) as u32;
+                let decayed4 = decayed4(decayed, first, buffer.bytes());
                 made.push(Chunk { size4: (buffer.bytes() / 16) as u32, buffer, decayed4 });
             }
         }
@@ -136,6 +141,13 @@ impl Arena {
         numbers
     }
 
+    /// Chunks of an arena.
+    pub fn chunk_count(gpu: &Gpu, encoder: &Encoder) -> u64 {
+        let limit = largest_binding(gpu);
+        let most = limit / gpu.alignment() * gpu.alignment();
+        groups(encoder, limit, gpu.alignment()).iter().map(|group| group.bytes.div_ceil(most)).sum()
+    }
+
     /// Bytes of an arena.
     pub fn bytes(encoder: &Encoder, align: u64) -> u64 {
         encoder.matrices.iter().map(|m| (m.padded_len() as u64 * 4).next_multiple_of(align)).sum()
@@ -155,5 +167,44 @@ impl Arena {
             self.matrices.iter().zip(&encoder.matrices).map(|(b, m)| (b, m.padded_len() * 4)).collect();
         let packed: Vec<Vec<f32>> = gpu.read_many(&parts)?.iter().map(|b| bytemuck::pod_collect_to_vec(b)).collect();
         Ok(Weights::unpack(&packed, &encoder.parameters, &encoder.matrices))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ModelConfig;
+
+    #[test]
+    fn matrices_with_decay_come_first_and_no_group_is_larger_than_it_may_be() {
+        let config = ModelConfig { vocab_size: 50, hidden_size: 12, num_hidden_layers: 2, ..ModelConfig::default() };
+        let encoder = Encoder::new(&config).unwrap();
+        let bytes = |i: usize| (encoder.matrices[i].padded_len() as u64 * 4).next_multiple_of(256);
+        let all: u64 = (0..encoder.matrices.len()).map(bytes).sum();
+        let decaying: u64 = (0..encoder.matrices.len()).filter(|i| encoder.matrices[*i].decay).map(bytes).sum();
+        let largest = (0..encoder.matrices.len()).map(bytes).max().unwrap();
+        assert!(0 < decaying && decaying < all && largest < all / 2, "{decaying} and {largest} of {all}");
+        for limit in [all, all - 1, all / 2 + 100, largest, largest - 1, 256] {
+            let found = groups(&encoder, limit, 256);
+            let order: Vec<usize> = found.iter().flat_map(|group| group.members.clone()).collect();
+            let decay: Vec<bool> = order.iter().map(|i| encoder.matrices[*i].decay).collect();
+            assert!(decay.is_sorted_by(|a, b| a >= b), "{limit}: those without decay come last");
+            let mut numbers = order;
+            numbers.sort_unstable();
+            assert_eq!(numbers, (0..encoder.matrices.len()).collect::<Vec<_>>(), "{limit}: each once");
+            assert_eq!(found.iter().map(|group| group.decayed).sum::<u64>(), decaying, "{limit}");
+            for group in &found {
+                assert_eq!(group.bytes, group.members.iter().map(|i| bytes(*i)).sum::<u64>(), "{limit}");
+                assert!(group.bytes <= limit || group.members.len() == 1, "{limit}: {}", group.bytes);
+            }
+            assert_eq!(found.len() == 1, limit == all, "{limit}: {} groups", found.len());
+        }
+    }
+
+    #[test]
+    fn a_window_has_as_much_decay_as_lies_in_it() {
+        // 100 vec4 with decay, in windows of 64.
+        assert_eq!([0, 64, 128].map(|first| decayed4(1600, 16 * first, 1024)), [64, 36, 0]);
+        assert_eq!(decayed4(0, 0, 1024), 0);
     }
 }

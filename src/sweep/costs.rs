@@ -1,7 +1,7 @@
 //! What the parts of measurements took: `costs.json` beside a sweep's table, which itself holds no times.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -34,23 +34,26 @@ fn medians(measured: impl Iterator<Item = BTreeMap<String, f64>>) -> BTreeMap<St
 }
 
 impl SweepPlan {
-    /// Writes the costs of what is measured so far, where any are known.
+    /// Writes the costs of what is measured so far. Where none are known there is no such file.
     pub(super) fn write_costs(&self, path: &Path) -> Result<(), RunFailure> {
-        let mut measured = Vec::new();
+        // What several runs begin with is one model.
+        let mut answers = BTreeSet::new();
         for run in &self.runs {
             for at in self.models(run) {
                 for question in self.asked(run, &at).into_iter().filter(|q| matches!(q, Question::Curvature(_))) {
-                    let text = std::fs::read_to_string(at.answers.join(question.file(self)));
-                    let found = text.ok().and_then(|text| parse::<Curved>(&text));
-                    measured.extend(found.map(|found| found.measurement.part_seconds));
+                    answers.insert(at.answers.join(question.file(self)));
                 }
             }
         }
-        let costs = medians(measured.into_iter());
-        match costs.is_empty() {
-            true => Ok(()),
-            false => folder::write(path, &costs),
+        let read = |answer: &PathBuf| parse::<Curved>(&std::fs::read_to_string(answer).ok()?);
+        let costs = medians(answers.iter().filter_map(read).map(|found| found.measurement.part_seconds));
+        if costs.is_empty() {
+            return match std::fs::remove_file(path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(RunFailure::io(path)(error)),
+                _ => Ok(()),
+            };
         }
+        folder::write(path, &costs)
     }
 }
 

@@ -143,7 +143,7 @@ pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
         }
         other => other,
     };
-    let dispatches = gradient.dispatches(&model, dims)?;
+    let (dispatches, uniforms) = gradient.dispatches(&model, dims)?;
     let arena = Arena::bytes(encoder, gpu.alignment());
     let moments = rule_of(&train.optimizer).moments() as u64;
     let several = u64::from(train.micro_batch() < train.batch_size);
@@ -157,7 +157,7 @@ pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
         (AlgorithmKind::Adversarial(a), Some(head)) => unless_refused(adversary_bytes(&model, head, a, RING))?,
         _ => 0,
     };
-    let (evaluation, evaluation_dispatches) = plan_evaluation(&setup, &resolved.config.evaluate)?;
+    let (evaluation, evaluation_uniforms) = plan_evaluation(&setup, &resolved.config.evaluate)?;
     let measure = match &resolved.config.measure {
         Some(section) => {
             let instruments = Instruments::new(&setup.corpus, section, train.micro_batch() as usize)?;
@@ -169,9 +169,9 @@ pub fn plan(gpu: &Gpu, resolved: &Resolved) -> Result<PlanReport, RunError> {
         None => 0,
     };
     let averages = u64::from(train.ema.is_some());
-    let ema = averages * (arena + evaluation + 256 * evaluation_dispatches as u64);
-    // A uniform of 256 bytes a dispatch, the optimiser's with it, and a log of 512 lines.
-    let other = 256 * (dispatches + evaluation_dispatches) as u64 + trainer_bytes(encoder, arena);
+    let ema = averages * (arena + evaluation + evaluation_uniforms);
+    // Parameters of dispatches, the optimiser's with them, and a log of 512 lines.
+    let other = uniforms + evaluation_uniforms + trainer_bytes(gpu, encoder, arena);
     let bytes = PlanBytes {
         parameters: arena,
         gradients: arena * (1 + several),
@@ -268,12 +268,12 @@ fn evaluation_dims(setup: &Setup, micro_batch: u32, asked: &EvaluateSection) -> 
     Dims { rows: batch * tokens, masked: batch * setup.corpus.most_predicted(), sentences: batch, probes: 1 }
 }
 
-/// Bytes and dispatches of the evaluation.
-fn plan_evaluation(setup: &Setup, asked: &EvaluateSection) -> Result<(u64, usize), GpuError> {
+/// Bytes of the evaluation, and of its dispatches' parameters.
+fn plan_evaluation(setup: &Setup, asked: &EvaluateSection) -> Result<(u64, u64), GpuError> {
     let Setup { device, encoder, dims, .. } = setup;
     let dims = evaluation_dims(setup, dims.sentences, asked);
     let model = Model::planned(device, encoder).without_dropout();
     let (recipe, _) = Recipe::forward(&model.encoder, Evaluator::labels(&setup.corpus), &[]);
     let bytes = recipe.memory(device, &dims).bytes() + recipe.batch_bytes(&model, &dims);
-    Ok((bytes, recipe.dispatches(&model, &dims)?))
+    Ok((bytes, recipe.dispatches(&model, &dims)?.1))
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::adversary::{Adversary, AdversaryData, AdversaryLine, AdversaryRun};
 use super::data::Micro;
 use crate::config::{Adversarial, AlgorithmKind, OptimizerKind, SamNorm, TrainSection};
-use crate::gpu::{Buffer, GpuError, Lap, Program, Stamp, Step, Stopwatch};
+use crate::gpu::{Buffer, Gpu, GpuError, Lap, Program, Stamp, Step, Stopwatch};
 use crate::graph::Dims;
 use crate::model::{Arena, Encoder, GradientPass, Model, Weights, segments};
 use crate::ops::optimizer::{self, ChunkBuffers};
@@ -89,8 +89,8 @@ pub(super) fn rule_of(optimizer: &OptimizerKind) -> UpdateRule {
 }
 
 /// Bytes that a trainer has beside arenas, activations and batch: sums of squares, the log and small things.
-pub(super) fn trainer_bytes(encoder: &Encoder, arena: u64) -> u64 {
-    let chunks = 2 * (1 + encoder.matrices.len() as u64 / 1024);
+pub(super) fn trainer_bytes(gpu: &Gpu, encoder: &Encoder, arena: u64) -> u64 {
+    let chunks = Arena::chunk_count(gpu, encoder);
     let dispatches = 4 * chunks + 4;
     // A sum of 16 bytes for each 64 KiB of gradient.
     u64::from(RING) * 16 + 256 * dispatches + 16 * (arena / 65536 + chunks)

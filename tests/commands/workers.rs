@@ -62,7 +62,7 @@ fn files(root: &Path, folder: &Path, all: &mut BTreeMap<String, Vec<u8>>) {
         if name.contains("events.out.tfevents.") || name.contains("/attempts/") && name.ends_with(".json") {
             continue;
         }
-        let of_hours = ["metrics.jsonl", "run.json", "result.json", "config.toml", "report.html"];
+        let of_hours = ["metrics.jsonl", "run.json", "result.json", "config.toml", "report.html", "costs.json"];
         let timed = of_hours.iter().any(|end| name.ends_with(end)) || name.contains("/curvature-");
         all.insert(name, if timed { vec![] } else { std::fs::read(&path).unwrap() });
     }

@@ -209,6 +209,8 @@ fn training_and_checkpoints_are_those_of_a_whole_table() {
         steps = 6
         batch_size = 8
         micro_batch = 2
+        # So much decay that what decays too much or too little is far off.
+        optimizer = { kind = \"adamw\", weight_decay = 1.0 }
         evaluate_every = 0
         checkpoint_every = 3
         keep_checkpoints = 0

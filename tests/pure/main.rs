@@ -28,7 +28,6 @@ mod ghost;
 mod grammars;
 mod hmm;
 mod interrupts;
-mod known_means;
 mod language;
 mod lstm;
 mod mutated;

@@ -49,8 +49,8 @@ pub struct SweepRun {
     /// Try runs again that diverged before
     #[arg(long)]
     pub retry_diverged: bool,
-    /// Workers here, each a process with a run of its own; on a software adapter as many as cores are fastest. Default:
-    /// one, or one on each discrete adapter where there are several
+    /// Workers here, each a process with a run of its own; on a software adapter they share the cores. Default: one, or
+    /// one on each discrete adapter where there are several
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub jobs: Option<u16>,
     /// Only run number N of the plan, from 1, and what it begins with: a task of a queue
