@@ -16,6 +16,8 @@ On a page a table stands between `<!-- results: KIND; SWEEP; ... -->` and `<!-- 
                                               COLUMNS keys of tables/models, LABELS those to be shown, between |
     gauges; SWEEP; COLUMNS                    differences from the same model in its own gauge, paired by seed; of a
                                               trace its mean
+    ends; SWEEP; A less B | ...; COLUMNS      the last models of one label less those of another, paired by seed, with
+                                              Student's 95 % interval; of traces their logarithms. Exploratory
 """
 
 import json
@@ -33,7 +35,7 @@ COLUMNS = {
     "trace_own": ("Tr F as trained", 1),
     "trace_duplicate": ("`duplicate`", 1),
     "trace_paper": ("`paper`", 1),
-    "trace_balanced": ("balanced", 1),
+    "trace_balanced": ("least over the tables' scale", 1),
     "scale_free_trace": ("scale-free trace", 1),
     "balanced_trace": ("least over the tables' scale", 1),
     "relative_flatness": ("relative flatness", 2),
@@ -41,10 +43,10 @@ COLUMNS = {
     "trace_within": ("within", 1),
     "noise_excess": ("the noise adds, nats", 4),
     "noise_excess_predicted": ("predicted", 4),
-    "drift_slope": ("drift over its prediction", 2),
+    "drift_slope": ("drift since the model before, over its prediction", 2),
     "drift_unexplained": ("unexplained", 3),
-    "speed_drop": ("fall of Tr F", 1),
-    "speed_drop_predicted": ("by speed", 1),
+    "speed_drop": ("fall of Tr F behind the first interval", 1),
+    "speed_drop_predicted": ("the same by speed", 1),
     "perturb_rise": ("rise under noise", 4),
     "lambda_q": ("λ_q", 1),
     "log_volume": ("log volume", 0),
@@ -56,12 +58,12 @@ WORDS = {
     "trace_own": "Tr F as trained",
     "trace_duplicate": "Tr F embedded by `duplicate`",
     "trace_paper": "Tr F embedded as in the paper's script",
-    "trace_balanced": "Tr F at the flattest scale of the tables",
+    "trace_balanced": "least Tr F over the tables' scale",
     "fisher_trace": "Tr F",
     "hessian_trace": "Tr H",
     "largest_eigenvalue": "largest eigenvalue",
     "scale_free_trace": "scale-free trace",
-    "balanced_trace": "least trace over the tables' scale",
+    "balanced_trace": "least Tr F over the tables' scale",
     "relative_flatness": "relative flatness",
     "trace_between": "Tr F between groups",
     "trace_within": "Tr F within groups",
@@ -81,6 +83,13 @@ WORDS = {
     "parameters": "parameters",
     "set.model.hidden_size": "width",
 }
+
+
+# Student's 97.5 % points.
+STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262, 10: 2.228,
+           11: 2.201, 12: 2.179, 13: 2.160, 14: 2.145, 15: 2.131}
+# Of these a difference is that of logarithms.
+RATIOS = {key for key in COLUMNS if "trace" in key} | {"largest_eigenvalue", "relative_flatness"}
 
 
 def words(key):
@@ -153,7 +162,7 @@ def tests(folder):
     rows = [row for row in read(folder, "effects") if row["smallest_effect"] is not None]
     if not rows:
         return []
-    head = ["", "of", "effect", "95 % interval", "smallest of interest", "power", "p", "decided"]
+    head = ["kind", "outcome: test", "effect", "95 % interval", "smallest of interest", "power", "p", "decided"]
     lines = ["| " + " | ".join(head) + " |", "| --- | --- | ---: | --- | ---: | ---: | ---: | --- |"]
     for row in rows:
         kind = "primary" if row["primary"] else "secondary" if row["status"] == "registered" else row["status"]
@@ -181,7 +190,10 @@ def mean(values, digits, scale=1.0):
     if len(values) == 1:
         return number(average, digits)
     variance = sum((v - average) ** 2 for v in values) / (len(values) - 1)
-    return f"{number(average, digits)} ± {number(math.sqrt(variance / len(values)), digits)}"
+    error = math.sqrt(variance / len(values))
+    # Rounding of one model counted several times is no error.
+    error = 0.0 if error < 1e-9 * abs(average) else error
+    return f"{number(average, digits)} ± {number(error, digits)}"
 
 
 def heading(key):
@@ -205,7 +217,13 @@ def columns_of(rows):
 def models(folder, steps="all", columns=None, labels=None):
     rows = read(folder, "models")
     columns = columns or columns_of(rows)
+    # Of a sweep of several sizes all but `conventions` and what has no scale is of the embedded model.
+    embedded = any("enlarged" in row["parametrisation"] for row in rows)
+    whole = ("fisher_trace", "hessian_trace", "largest_eigenvalue", "balanced_trace")
     shown = [heading(key) for key in columns]
+    if embedded:
+        shown = [(f"{said}, embedded" if key in whole else said, *more)
+                 for key, (said, *more) in zip(columns, shown)]
     first = {}
     for row in rows:
         if row["step"] > 0:
@@ -232,24 +250,57 @@ def models(folder, steps="all", columns=None, labels=None):
 
 
 def gauges(folder, columns):
-    """Of models in other gauges the mean differences from their own, of the trace the mean."""
-    rows = read(folder, "models")
+    """Of models in other gauges the mean differences from their own, of traces the mean."""
+    rows = [row for row in read(folder, "models") if row["last"]]
     labels = list(dict.fromkeys(row["label"] for row in rows))
-    own = {(row["label"], row["seed"]): row for row in rows}
+    found = {(row["label"], row["seed"]): row for row in rows}
+    seeds = list(dict.fromkeys(row["seed"] for row in rows))
     shown = [heading(key) for key in columns]
     lines = ["| | " + " | ".join(name for name, *_ in shown) + " |",
              "| --- | " + " | ".join("---:" for _ in columns) + " |"]
     for label in labels:
-        base = next((b for b in labels if label.startswith(f"{b}, ")), None)
+        moved = re.fullmatch(r"(.*), (tables|residual|final_norm|query_key|value_output|balance)\b.*", label)
+        base = moved[1] if moved and moved[1] in labels else None
         cells = [label]
         for key, (_, digits, scale) in zip(columns, shown):
-            values = {seed: row.get(key) for (l, seed), row in own.items() if l == label}
-            if base and key not in COLUMNS:
-                values = {seed: v - own[base, seed][key] for seed, v in values.items()}
-            elif not base and key not in COLUMNS:
-                values = {}
-            cells.append(mean(values.values(), digits, scale))
+            of = lambda label: [found.get((label, seed), {}).get(key) for seed in seeds]
+            values = of(label)
+            if key not in RATIOS:
+                pairs = zip(values, of(base)) if base else []
+                values = [a - b for a, b in pairs if a is not None and b is not None]
+            cells.append(mean(values, digits, scale))
         lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def ends(folder, pairs, columns):
+    """Differences of the last models of two labels."""
+    rows = [row for row in read(folder, "models") if row["last"]]
+    found = {(row["label"], row["seed"]): row for row in rows}
+    seeds = list(dict.fromkeys(row["seed"] for row in rows))
+    name = lambda key: words(key) + ", ln" if key in RATIOS else heading(key)[0]
+    lines = ["| at the end | pairs | " + " | ".join(name(key) for key in columns) + " |",
+             "| --- | ---: | " + " | ".join("---:" for _ in columns) + " |"]
+    for pair in pairs:
+        labels = pair.split(" less ")
+        if len(labels) != 2 or any(all(label != l for l, _ in found) for label in labels):
+            sys.exit(f"{folder} has no models of '{pair}'")
+        cells, counts = [], set()
+        for key in columns:
+            differences = []
+            for seed in seeds:
+                one, other = (found.get((label, seed), {}).get(key) for label in labels)
+                if one is not None and other is not None:
+                    differences.append(math.log(one / other) if key in RATIOS else one - other)
+            n = len(differences)
+            average = sum(differences) / n
+            error = math.sqrt(sum((d - average) ** 2 for d in differences) / (n - 1) / n)
+            reach = STUDENT[n - 1] * error
+            digits = 3 if key in RATIOS else 4
+            counts.add(n)
+            cells.append(f"{number(average, digits)} ({number(average - reach, digits)} to "
+                         f"{number(average + reach, digits)})")
+        lines.append("| " + " | ".join([pair, ", ".join(map(str, sorted(counts)))] + cells) + " |")
     return lines
 
 
@@ -264,6 +315,8 @@ def block(words_of, folder):
         return models(folder, rest[0], keys(rest[1]), labels)
     if kind == "gauges" and len(rest) == 1:
         return gauges(folder, keys(rest[0]))
+    if kind == "ends" and len(rest) == 2:
+        return ends(folder, [pair.strip() for pair in rest[0].split("|")], keys(rest[1]))
     sys.exit(f"<!-- results: {words_of} -->: no such table; see {sys.argv[0]} for what there is")
 
 
