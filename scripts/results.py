@@ -38,6 +38,7 @@ COLUMNS = {
     "trace_balanced": ("least over the tables' scale", 1),
     "scale_free_trace": ("scale-free trace", 1),
     "balanced_trace": ("least over the tables' scale", 1),
+    "balanced_trace_all": ("least over all scales", 1),
     "relative_flatness": ("relative flatness", 2),
     "trace_between": ("Tr F between groups", 1),
     "trace_within": ("within", 1),

@@ -380,9 +380,11 @@ impl Instruments {
         let what = FlatnessOptions { kind, seed: self.seed, draws, target: Target::Population, into: None };
         let found = Flatness::measure(&subject, &what, &mut |_| check())?;
         let of = |e: Option<&Estimate>| e.map_or((None, None), both);
-        let balanced = found.balanced_trace.ok().map(|least| least.trace);
+        let [balanced, balanced_all] =
+            [found.balanced_trace, found.balanced_trace_all].map(|least| least.ok().map(|least| least.trace));
         (m.scale_free_trace, m.scale_free_trace_standard_error) = both(&found.scale_free_trace);
         (m.balanced_trace, m.balanced_trace_standard_error) = of(balanced.as_ref());
+        (m.balanced_trace_all, m.balanced_trace_all_standard_error) = of(balanced_all.as_ref());
         (m.relative_flatness, m.relative_flatness_standard_error) = of(found.relative_flatness.as_ref());
         let sides = found.per_gauge.iter().map(|sides| Sides {
             gauge: sides.key.clone(),

@@ -116,6 +116,12 @@ pub struct Measurement {
     /// As of the others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub balanced_trace_standard_error: Option<f64>,
+    /// The same over all scalar gauges together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub balanced_trace_all: Option<f64>,
+    /// As of the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub balanced_trace_all_standard_error: Option<f64>,
     /// Σ over linear layers of E ‖Wᵀ G‖²; absent where layers are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relative_flatness: Option<f64>,

@@ -81,7 +81,7 @@ fn a_step_of_four_layers_is_few_dispatches() {
 #[test]
 fn sums_that_wait_to_the_end_are_the_same_bits() {
     let gpu = gpu();
-    // The sums of one layer, more than half of those that a dispatch has room for, and more than that.
+    // Some twelve sums a layer: fewer than half of those that a dispatch has room for, more than half, more than all.
     for (kind, layers) in [(ModelKind::Bert, 1), (ModelKind::Llama, 1), (ModelKind::Bert, 4), (ModelKind::Bert, 7)] {
         let (model, sentences) = (model(&gpu, kind, layers), sentences(kind));
         let dims = dims_for(&sentences, sentences.len());
@@ -100,7 +100,7 @@ fn sums_that_wait_to_the_end_are_the_same_bits() {
         bound.write(&batch, 1.0 / batch.masked() as f32).unwrap();
         bound.plan.run(&gpu, &batch.step(1)).unwrap();
         let sums = bound.plan.program().len() - pass.dispatches();
-        assert!(sums >= 8 * layers as usize, "{sums} sums waited");
+        assert!(sums >= 4 * layers as usize, "{sums} sums waited");
         let (planned, _) = late.dispatches(&model, &dims).unwrap();
         assert_eq!(planned, pass.dispatches(), "{}: dispatches, as planned", kind.name());
         for ((late, id), matrix) in pass.gradient().matrices.iter().zip(&gradients).zip(&model.encoder.matrices) {

@@ -224,6 +224,7 @@ fn numbers_are_those_of_the_estimators() {
     close(m.scale_free_trace.unwrap(), flat.scale_free_trace.value);
     close(m.scale_free_trace_standard_error.unwrap(), flat.scale_free_trace.standard_error);
     close(m.balanced_trace.unwrap(), balanced.value);
+    close(m.balanced_trace_all.unwrap(), flat.balanced_trace_all.unwrap().trace.value);
     close(m.relative_flatness.unwrap(), relative.value);
     close(m.relative_flatness_standard_error.unwrap(), relative.standard_error);
     assert!(relative.standard_error > 0.0 && balanced.standard_error > 0.0);
