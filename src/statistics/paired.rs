@@ -72,8 +72,8 @@ impl Paired {
     }
 }
 
-/// The share of changes of sign whose sum is as large.
-fn signs(differences: &[f64], draws: u64, seed: u64) -> f64 {
+/// The share of changes of sign whose sum is as large; of all of them up to [`ENUMERATED`] numbers.
+pub(super) fn signs(differences: &[f64], draws: u64, seed: u64) -> f64 {
     let seen = differences.iter().sum::<f64>().abs() * (1.0 - 1e-12);
     let sum = |minus: &dyn Fn(usize) -> bool| {
         differences.iter().enumerate().map(|(i, d)| if minus(i) { -d } else { *d }).sum::<f64>()

@@ -21,6 +21,7 @@
 use rayon::prelude::*;
 
 use super::bootstrap::{Interval, members, quantile};
+use super::paired::signs;
 use crate::random::{Purpose, Stream};
 
 /// A regression within strata.
@@ -239,17 +240,15 @@ impl Within {
     /// whole runs where x is the same in all that may change places.
     pub fn permuted(&self, draws: u64, seed: u64) -> Option<f64> {
         self.alike.iter().any(|runs| runs.len() > 1).then(|| {
-            // What each run adds to the slope.
-            let score = |rows: &Vec<usize>| rows.iter().map(|i| self.x[*i] * self.y[*i]).sum::<f64>();
-            let scores: Option<Vec<f64>> = self.is_of_the_course().then(|| self.runs.iter().map(score).collect());
-            let seen = scores.as_ref().map_or(self.partial(), |own| own.iter().sum()).abs() * (1.0 - 1e-12);
+            if self.is_of_the_course() {
+                // What each run adds to the slope.
+                let score = |rows: &Vec<usize>| rows.iter().map(|i| self.x[*i] * self.y[*i]).sum::<f64>();
+                return signs(&self.runs.iter().map(score).collect::<Vec<f64>>(), draws, seed);
+            }
+            let seen = self.partial().abs() * (1.0 - 1e-12);
             let as_large = (0..draws).into_par_iter().filter(|draw| {
                 let mut stream = Stream::new(seed, Purpose::Shuffle, *draw);
-                let found = match &scores {
-                    Some(own) => own.iter().map(|s| if stream.below(2) == 0 { -s } else { *s }).sum(),
-                    None => self.correlation(&self.space.leave(&self.moved(&mut stream))),
-                };
-                found.abs() >= seen
+                self.correlation(&self.space.leave(&self.moved(&mut stream))).abs() >= seen
             });
             (1 + as_large.count()) as f64 / (1 + draws) as f64
         })

@@ -145,6 +145,15 @@ fn a_measure_that_all_runs_go_through_is_tested_by_signs() {
     }
     assert!((4..=28).contains(&wrong), "{wrong} of 300 are significant where there is nothing");
     assert!(seen > 200, "a slope of 0.4 is seen {seen} times of 300");
+    // Six runs that all rise: as few changes of sign as there can be, all of them looked at.
+    let rows = |of: &dyn Fn(usize, f64) -> f64| -> Vec<f64> {
+        (0..6).flat_map(|run| (0..4).map(move |time| (run, f64::from(time)))).map(|(run, time)| of(run, time)).collect()
+    };
+    let runs: Vec<usize> = (0..24).map(|i| i / 4).collect();
+    let strata: Vec<usize> = runs.iter().map(|run| run % 2).collect();
+    let y = rows(&|run, time| run as f64 + (1.0 + 0.1 * run as f64) * time);
+    let rising = Within::new(&y, &rows(&|_, time| time), &[], &strata, &runs).unwrap();
+    assert_eq!(rising.permuted(2000, 1), Some(2.0 / 64.0));
 }
 
 #[test]
