@@ -68,6 +68,12 @@ fn face(bold: bool) -> &'static Face<'static> {
     &faces[usize::from(bold)]
 }
 
+/// Whether both fonts have all of a text.
+#[cfg(test)]
+pub fn drawable(text: &str) -> bool {
+    [false, true].iter().all(|bold| text.chars().all(|c| face(*bold).glyph_index(c).is_some()))
+}
+
 /// Width of words in units of the drawing.
 pub fn width(text: &str, size: f64, bold: bool) -> f64 {
     let face = face(bold);

@@ -168,3 +168,17 @@ pub fn mean(values: &[Value]) -> Option<Value> {
 pub fn titled(task: &str) -> String {
     if task.starts_with("task") { task.to_string() } else { format!("task {task}") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::scene::drawable;
+    use super::*;
+
+    #[test]
+    fn the_fonts_have_the_names_of_all_quantities() {
+        for p in PREDICTORS.iter().chain([&&LOSS]) {
+            assert!(drawable(p.name) && drawable(p.unit), "{}, {}", p.name, p.unit);
+        }
+        assert!(!drawable("\u{4e00}"), "a sign that the fonts do not have");
+    }
+}
