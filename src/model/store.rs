@@ -53,6 +53,11 @@ fn groups(encoder: &Encoder, limit: u64, align: u64) -> Vec<Group> {
     made
 }
 
+/// Bytes of a chunk at most: what can be bound, in whole steps of where a binding may begin.
+fn most_of_chunk(gpu: &Gpu) -> u64 {
+    largest_binding(gpu) / gpu.alignment() * gpu.alignment()
+}
+
 /// The vec4 with weight decay in some bytes from `first` on of an allocation whose first `decayed` bytes have it.
 fn decayed4(decayed: u64, first: u64, bytes: u64) -> u32 {
     (decayed.saturating_sub(first).min(bytes) / 16) as u32
@@ -75,8 +80,7 @@ impl Arena {
         let limit = largest_binding(gpu);
         let mut matrices: Vec<Option<Buffer>> = vec![None; encoder.matrices.len()];
         let mut made = Vec::new();
-        // Of a chunk at most, in whole steps of where a binding may begin.
-        let most = limit / gpu.alignment() * gpu.alignment();
+        let most = most_of_chunk(gpu);
         for Group { members, decayed, .. } in groups(encoder, limit, gpu.alignment()) {
             let sizes: Vec<u64> = members.iter().map(|m| encoder.matrices[*m].padded_len() as u64 * 4).collect();
             let (whole, parts) = gpu.arena(label, &sizes)?;
@@ -143,9 +147,8 @@ impl Arena {
 
     /// Chunks of an arena.
     pub fn chunk_count(gpu: &Gpu, encoder: &Encoder) -> u64 {
-        let limit = largest_binding(gpu);
-        let most = limit / gpu.alignment() * gpu.alignment();
-        groups(encoder, limit, gpu.alignment()).iter().map(|group| group.bytes.div_ceil(most)).sum()
+        let all = groups(encoder, largest_binding(gpu), gpu.alignment());
+        all.iter().map(|group| group.bytes.div_ceil(most_of_chunk(gpu))).sum()
     }
 
     /// Bytes of an arena.

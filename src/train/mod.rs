@@ -27,6 +27,7 @@ mod masks;
 mod measure;
 mod measured_sharpness;
 mod measurement;
+mod measurement_schedule;
 mod observer;
 mod optimizer_state;
 mod order;
