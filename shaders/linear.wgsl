@@ -11,7 +11,7 @@
 //   register     8 x 8 of C an invocation, blocks of 64 or 128; for GPUs
 //   cooperative  f16 operands and f32 sums by the adapter's small-matrix products; only where a config asks for mixed
 //                precision
-//   subgroup     one subgroup of LANES lanes a workgroup, 4 LANES rows: each lane loads other rows of A and
+//   subgroup     one subgroup of LANES lanes a workgroup, 4 or 8 LANES rows: each lane loads other rows of A and
 //                subgroupBroadcast hands them round, each lane owns 4 columns; no workgroup memory, no barrier; for
 //                software adapters. TN can sum A's columns up on the way (SUMS), the gradient of a bias
 //@variants LAYOUT=1|2
@@ -43,6 +43,9 @@
 //@variants SUBGROUP=1 LANES=8|16 EPILOGUE=5
 //@variants SUBGROUP=1 LANES=16 LAYOUT=1 EPILOGUE=0|4
 //@variants SUBGROUP=1 LANES=4|8|16 LAYOUT=2 SUMS=1
+//@variants SUBGROUP=1 LANES=8 TALL=1 BIAS=1 ADDEND=1
+//@variants SUBGROUP=1 LANES=8 TALL=1 EPILOGUE=1|3
+//@variants SUBGROUP=1 LANES=8 TALL=1 LAYOUT=1 EPILOGUE=2|4|6
 //@import common/entry.wgsl
 //@import common/step.wgsl
 //@import common/activation.wgsl
@@ -75,7 +78,7 @@ struct Params {
     k_fixed: u32,
     // Rows of the depth that one split sums (TN).
     split: u32,
-    // vec4 in a row of A, B and C.
+    // vec4 from row to row of A, B and C.
     a4: u32,
     b4: u32,
     c4: u32,
@@ -95,6 +98,8 @@ struct Params {
     z_layer: u32,
     // Numbers in a row of `terms`.
     terms_stride: u32,
+    // vec4 of the sums of A's columns of a split.
+    sums4: u32,
     sums_layer: u32,
 }
 @group(0) @binding(8) var<uniform> p: Params;

@@ -1,12 +1,15 @@
-// The software variant of linear.wgsl: a workgroup is one subgroup of LANES lanes and computes 4 LANES rows x 4 LANES
-// columns. A load costs the same whatever the lanes ask for, a broadcast next to nothing: so the lanes load 4 LANES
-// rows x 4 of A (a row each time and lane for NT and NN, a vec4 of columns for TN), and everybody gets them by
+// The software variant of linear.wgsl: a workgroup is one subgroup of LANES lanes and computes ROWS x 4 LANES of C.
+// A load costs the same whatever the lanes ask for, a broadcast next to nothing: so the lanes load ROWS rows x 4 of A (a row each time and lane for NT and NN, a vec4 of columns for TN), and everybody gets them by
 // subgroupBroadcast; each lane owns 4 columns. Rows are the outermost loop: a row's sums stay in registers over 4 steps
 // along the depth, which pays for their way to memory and back.
 //@import common/subgroup.wgsl
 
 const LANES: u32 = 8u;
-const ROWS: u32 = 4u * LANES;
+// Twice as many rows, so that a load of B serves twice as many: for large products of 8 lanes (NT, NN).
+const TALL: u32 = 0u;
+// Rows of A that a lane loads (NT, NN).
+const OWN: u32 = 4u + 4u * TALL;
+const ROWS: u32 = OWN * LANES;
 
 @compute @workgroup_size(LANES)
 fn forward(here: Lane) {
@@ -20,10 +23,10 @@ fn forward(here: Lane) {
     var acc: array<vec4<f32>, ROWS>;
     var column_sum = vec4<f32>(0.0);
     for (var k = t.k; k < t.k_end; k += 4u) {
-        var left: array<vec4<f32>, 4>;
+        var left: array<vec4<f32>, OWN>;
         var right: array<vec4<f32>, 4>;
         //@unroll
-        for (var g = 0u; g < 4u; g++) {
+        for (var g = 0u; g < OWN; g++) {
             if LAYOUT == TN {
                 // Lane l has the vec4 number l of C's rows at depth k + g, zero behind the depth's end.
                 let value = a[a0 + min(k + g, t.k_end - 1u) * p.a4 + min(t.m / 4u + l, (p.m_fixed - 1u) / 4u)];
@@ -72,7 +75,7 @@ fn forward(here: Lane) {
     }
     if SUMS != 0u {
         if t.tile_n == 0u && 4u * l + t.m < p.m_fixed {
-            act[here.group.z * p.sums_layer + t.split * p.a4 + p.a_first + t.m / 4u + l] = column_sum;
+            act[here.group.z * p.sums_layer + t.split * p.sums4 + p.a_first + t.m / 4u + l] = column_sum;
         }
     }
     if asked >= p.n4 { return; }

@@ -26,6 +26,7 @@ mod relative;
 mod row_grams;
 mod rows;
 mod slopes;
+mod strides;
 mod tangent;
 mod transform;
 

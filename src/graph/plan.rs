@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::strides::strides;
 use super::{Graph, Node, TensorId, fit};
 use crate::gpu::{Buffer, Count, Dispatch, Gpu, GpuError, Program, Step};
 use crate::ops::late_sums::{self, LateSum};
@@ -15,6 +16,8 @@ pub struct MemoryPlan {
     pub slots: Vec<u64>,
     /// Slot of each computed tensor that needs one.
     pub slot_of: HashMap<TensorId, usize>,
+    /// vec4 from row to row of the tensors that have room between their rows.
+    pub strides: HashMap<TensorId, u32>,
     /// Slots of each node's scratch memory, with what it takes of them.
     pub scratch: Vec<Vec<(Scratch, usize, u64)>>,
     /// Where scratch memory of a node lies among the sums that are added up behind the last node: (first byte, bytes).
@@ -64,6 +67,7 @@ impl MemoryPlan {
         let mut plan = MemoryPlan {
             slots: vec![],
             slot_of: HashMap::new(),
+            strides: strides(graph, dims, variants, &|id| outside(id) || keep.contains(&id)),
             scratch: vec![],
             late: HashMap::new(),
             late_bytes: 0,
@@ -73,7 +77,7 @@ impl MemoryPlan {
         let mut free: Vec<usize> = vec![];
         for (n, node) in graph.nodes().iter().enumerate() {
             for id in node.outputs.iter().filter(|id| !outside(**id)) {
-                let slot = plan.take(dims.bytes(graph.tensor(*id)), &mut free);
+                let slot = plan.take(plan.bytes_of(graph, dims, *id), &mut free);
                 plan.slot_of.insert(*id, slot);
             }
             let mut wanted = node.scratch(&Sizes { graph, dims, variants });
@@ -128,6 +132,13 @@ impl MemoryPlan {
                 self.slots.len() - 1
             }
         }
+    }
+
+    /// Bytes of a tensor, room between its rows among them.
+    fn bytes_of(&self, graph: &Graph, dims: &Dims, id: TensorId) -> u64 {
+        let tensor = graph.tensor(id);
+        let stride4 = self.strides.get(&id).copied().unwrap_or_else(|| tensor.cols4());
+        dims.bytes(tensor) / u64::from(tensor.cols4().max(1)) * u64::from(stride4)
     }
 
     /// Bytes of all slots, and of the sums that wait.
@@ -244,7 +255,7 @@ impl ExecutionPlan {
         };
         let mut buffers = outside.clone();
         for (id, slot) in &memory.slot_of {
-            buffers.insert(*id, part(*slot, dims.bytes(graph.tensor(*id))));
+            buffers.insert(*id, part(*slot, memory.bytes_of(graph, &dims, *id)));
         }
         let find = |id: TensorId| match buffers.get(&id) {
             Some(buffer) => buffer.clone(),
@@ -272,6 +283,7 @@ impl ExecutionPlan {
                 dims: &dims,
                 variants,
                 batch,
+                strides: &memory.strides,
                 room: Room::of(gpu),
                 buffers: &find,
                 window: &Buffer::window,
@@ -370,6 +382,7 @@ pub fn dispatches(
             dims: &dims,
             variants,
             batch: &batch,
+            strides: &memory.strides,
             room: Room::of(gpu),
             buffers: &|id| outside(id).map_or(&stand_in, |number| &allocations[number]).clone(),
             window: &|_, _| stand_in.clone(),

@@ -163,6 +163,22 @@ impl Operation for Linear {
         }
     }
 
+    /// All but parameters: what is bound by windows, and what lies as a parameter does.
+    fn strided(&self, node: &Node, id: TensorId) -> bool {
+        match self.layout {
+            Layout::TN => !node.outputs.contains(&id) && node.addend != Some(id),
+            _ => node.inputs[1] != id && self.bias_input(node) != Some(id) && self.epilogue != Epilogue::Dot,
+        }
+    }
+
+    fn alike(&self, node: &Node) -> Vec<TensorId> {
+        if self.layout == Layout::TN {
+            return vec![];
+        }
+        let matrices = [node.addend, self.epilogue_input(node), self.gated_input(node)];
+        node.outputs.iter().copied().chain(matrices.into_iter().flatten()).collect()
+    }
+
     fn family(&self, _: Rule) -> Option<Family> {
         Some(self.layout.family())
     }

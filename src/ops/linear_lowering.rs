@@ -101,16 +101,19 @@ impl Linear {
     /// What a window of B's rows gives of C; `onto` what is there already instead of the node's addend.
     fn lower_window(&self, cx: &mut Lowering<'_>, node: &Node, rows_of_b: Range<u32>, onto: bool) {
         let (a, b, out) = (node.inputs[0], node.inputs[1], node.outputs[0]);
-        let Shape { rows: unit, columns4, .. } = self.shape(cx.variants);
-        let rows = cx.graph.tensor(a).rows;
+        let count = cx.graph.tensor(a).rows;
         let dot = self.epilogue == Epilogue::Dot;
         // In `Dot` a column of the result stands for four of C.
-        let c4 = if dot { cx.graph.tensor(out).cols } else { cx.cols4(out) };
+        let cols4 = if dot { cx.graph.tensor(out).cols } else { cx.cols4(out) };
         let taken = rows_of_b.end - rows_of_b.start;
         // One window of B has all of C's columns, and all of the depth.
         let whole = taken == cx.dims.capacity(cx.graph.tensor(b).rows);
         let nt = self.layout == Layout::NT;
-        let n4 = if nt && !whole { taken / 4 } else { c4 };
+        let n4 = if nt && !whole { taken / 4 } else { cols4 };
+        let variant = cx.variants.linear(self.layout.family());
+        let tall = tall(variant, cx.cols4(a), n4);
+        let Shape { rows, columns4, .. } = Shape::of(variant);
+        let unit = if tall { 2 * rows } else { rows };
         let tiles_n = n4.div_ceil(columns4);
         let addend = if onto { None } else { node.addend };
         let (bias, z) = (self.bias_input(node), self.epilogue_input(node));
@@ -136,12 +139,12 @@ impl Linear {
             act: self.epilogue.gives_two().then(|| cx.buffer(node.outputs[1])),
             terms: dot.then(|| cx.buffer(out)),
             params: kernel::Params {
-                m_code: rows.code(),
-                m_fixed: rows.fixed(),
+                m_code: count.code(),
+                m_fixed: count.fixed(),
                 k_fixed: if nt || whole { 4 * cx.cols4(a) } else { taken },
-                a4: cx.cols4(a),
+                a4: cx.stride4(a),
                 b4: cx.cols4(b),
-                c4,
+                c4: if dot { cols4 } else { cx.stride4(out) },
                 n4,
                 a_first: if nt { 0 } else { rows_of_b.start / 4 },
                 c_first: if nt { rows_of_b.start / 4 } else { 0 },
@@ -159,12 +162,13 @@ impl Linear {
                 bias: bias.is_some(),
                 addend: addend.is_some(),
                 onto,
+                tall,
                 epilogue,
                 activation: f.map_or(0, Activation::code),
                 ..constants(cx.variants.linear(self.layout.family()))
             },
         };
-        let grid = Grid { count: rows, unit, columns: tiles_n, layers: cx.layers(out) };
+        let grid = Grid { count, unit, columns: tiles_n, layers: cx.layers(out) };
         cx.push(product, cx.name(out), grid);
     }
 
@@ -206,8 +210,8 @@ impl Linear {
                     k_code: rows.code(),
                     k_fixed: rows.fixed(),
                     split,
-                    a4: ta.cols4(),
-                    b4: cx.cols4(b),
+                    a4: cx.stride4(a),
+                    b4: cx.stride4(b),
                     c4: tc.cols4(),
                     n4: tc.cols4(),
                     a_first: window.start / 4,
@@ -216,6 +220,7 @@ impl Linear {
                     a_layer: cx.layer(a),
                     b_layer: cx.layer(b),
                     c_layer: sums.layer,
+                    sums4: ta.cols4(),
                     sums_layer: also.as_ref().map_or(0, |also| also.layer),
                     ..Default::default()
                 },
@@ -239,6 +244,15 @@ impl Linear {
         }
     }
 }
+
+/// Whether a product by subgroups takes twice as many rows at once: with 8 lanes, where a load serves half as many
+/// columns as with 16, and where the product is so large that it pays for code that takes twice as long to compile.
+fn tall(variant: LinearVariant, depth4: u32, columns4: u32) -> bool {
+    variant == LinearVariant::Subgroup(8) && 16 * u64::from(depth4) * u64::from(columns4) >= TALL
+}
+
+/// Depth times columns from which on a product is tall: 256 x 256, or 128 x 512.
+const TALL: u64 = 1 << 16;
 
 /// The constants of a way to run.
 fn constants(variant: LinearVariant) -> kernel::Constants {

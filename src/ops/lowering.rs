@@ -1,5 +1,6 @@
 //! What an operation has at hand when it turns itself into dispatches.
 
+use std::collections::HashMap;
 use std::iter::once;
 use std::ops::Range;
 
@@ -22,6 +23,7 @@ pub struct Lowering<'a> {
     pub variants: &'a Variants,
     /// The batch's memory.
     pub batch: &'a BatchBuffers,
+    pub(crate) strides: &'a HashMap<TensorId, u32>,
     pub(crate) room: Room,
     pub(crate) buffers: &'a dyn Fn(TensorId) -> Buffer,
     /// The range of a buffer's bytes; a stand-in stands for each.
@@ -62,7 +64,7 @@ impl Lowering<'_> {
     /// vec4 between two probes of a tensor; 0 when it has none.
     pub fn layer(&self, id: TensorId) -> u32 {
         let tensor = self.graph.tensor(id);
-        if tensor.probes { self.dims.size4(tensor.rows, tensor.cols) as u32 } else { 0 }
+        if tensor.probes { self.dims.capacity(tensor.rows) * self.stride4(id) } else { 0 }
     }
 
     /// Probes of a tensor, 1 when it has none.
@@ -73,6 +75,12 @@ impl Lowering<'_> {
     /// vec4 in a row of a tensor.
     pub fn cols4(&self, id: TensorId) -> u32 {
         self.graph.tensor(id).cols4()
+    }
+
+    /// vec4 from one row of a tensor to the next: those in a row, and room between rows where all of its operations
+    /// are [`strided`](super::Operation::strided).
+    pub fn stride4(&self, id: TensorId) -> u32 {
+        self.strides.get(&id).copied().unwrap_or_else(|| self.cols4(id))
     }
 
     /// The name of a tensor: the label of the dispatch that makes it.

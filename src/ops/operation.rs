@@ -55,6 +55,17 @@ pub trait Operation: Debug + Send + Sync {
         false
     }
 
+    /// Whether a node's kernels take any number of vec4 from one row of a tensor of it to the next
+    /// ([`Lowering::stride4`]).
+    fn strided(&self, _node: &Node, _id: TensorId) -> bool {
+        false
+    }
+
+    /// The tensors of a node whose rows its kernels find by the same number, and which therefore are as far apart.
+    fn alike(&self, _node: &Node) -> Vec<TensorId> {
+        vec![]
+    }
+
     /// Iterations of all loops of one invocation of a rule for a sentence of so many tokens, where they grow with it:
     /// software drivers end an invocation's loops after 65,535 of them, without a word.
     fn iterations(&self, _rule: Rule, _tokens: u64, _variants: &Variants) -> u64 {

@@ -41,6 +41,7 @@ mod regauge;
 mod sharpness;
 mod split_coverage;
 mod split_traces;
+mod strides;
 mod texts;
 mod token_noise;
 mod training;
