@@ -221,9 +221,11 @@ fn operations() -> Vec<Case> {
     }
     // More than a block of 128 in every direction.
     all.push(case("linear 132 to 148, 40 sentences", 4e-6, 1, 40, |g| product(g, 132, 148)));
+    // Tall tiles of subgroups of 8 lanes, and fused below.
+    all.push(case("linear 516 to 132, 20 sentences", 4e-6, 1, 20, |g| product(g, 516, 132)));
     // So many columns that norms take them in slices.
     all.push(case("linear 6 to 4202, 2 sentences", 4e-6, 2, 2, |g| product(g, 6, 4202)));
-    for (d, fused) in [(8, false), (10, false), (20, false), (8, true), (10, true), (36, true)] {
+    for (d, fused) in [(8, false), (10, false), (20, false), (8, true), (10, true), (36, true), (132, true)] {
         let title = format!("feed-forward block {d}{}", if fused { ", fused" } else { "" });
         let mut made = case(&title, 4e-6, 2, 5, move |g| feed_forward(g, d, Activation::Gelu));
         made.fused = fused;
