@@ -12,8 +12,9 @@ seeds with their standard errors. `make results` runs the sweeps first, as far a
 On a page a table stands between `<!-- results: KIND; SWEEP; ... -->` and `<!-- end -->`. KIND is
 
     tests; SWEEP                              the tests of its plan
-    models; SWEEP; STEPS; COLUMNS [; LABELS]  means over seeds; STEPS is `last`, `first` (behind 0), `all` or steps,
-                                              COLUMNS keys of tables/models, LABELS those to be shown, between |
+    models; SWEEP; STEPS; COLUMNS [; LABELS]  means over seeds; STEPS is `last`, `first` (behind 0), `all`, steps, or
+                                              `pooled`, all of a label whatever their steps; COLUMNS keys of
+                                              tables/models, LABELS those to be shown, between |
     gauges; SWEEP; COLUMNS                    differences from the same model in its own gauge, paired by seed; of a
                                               trace its mean
     ends; SWEEP; A less B | ...; COLUMNS      the last models of one label less those of another, paired by seed, with
@@ -231,13 +232,15 @@ def models(folder, steps="all", columns=None, labels=None):
             first[row["label"]] = min(row["step"], first.get(row["label"], row["step"]))
     wanted = {
         "all": lambda row: True,
+        "pooled": lambda row: True,
         "last": lambda row: row["last"],
         "first": lambda row: row["step"] == first.get(row["label"]),
     }.get(steps, lambda row: str(row["step"]) in steps.split(" "))
     groups = {}
     for row in rows:
         if wanted(row) and (not labels or row["label"] in labels):
-            groups.setdefault((row["label"], row["step"]), []).append(row)
+            step = None if steps == "pooled" else row["step"]
+            groups.setdefault((row["label"], step), []).append(row)
     steps_differ = any(label == other and step != at for label, step in groups for other, at in groups)
     extra = ["step", "seeds"] if steps_differ else ["seeds"]
     lines = ["| | " + " | ".join(extra + [name for name, *_ in shown]) + " |",
