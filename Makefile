@@ -35,8 +35,8 @@ bench: setup build
 # The experiments of docs/experiments.md as far as they are not there yet (many hours), their pages and figures, and the
 # tables of docs/results.md. RESULTS chooses among them.
 RESULTS ?= reread-size-hmm reread-size-lstm reread-steps-hmm reread-steps-lstm reread-algorithm-hmm \
-	reread-algorithm-lstm reread-theory reread-causal regauge-hmm regauge-tuned-hmm matched-hmm excess-law \
-	momentum-collapse dial-hmm schedules-hmm rivals
+	reread-algorithm-lstm reread-theory reread-causal regauge-hmm regauge-tuned-hmm matched-hmm matched-wide-hmm \
+	excess-law momentum-collapse dial-hmm schedules-hmm rivals
 
 results: setup build
 	for s in $(RESULTS); do $(LOWLAND) sweep run configs/mini/$$s.toml && $(LOWLAND) report runs/mini/$$s || exit 1; done

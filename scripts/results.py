@@ -279,7 +279,13 @@ def gauges(folder, columns):
 
 def ends(folder, pairs, columns):
     """Differences of the last models of two labels."""
-    rows = [row for row in read(folder, "models") if row["last"]]
+    # Of a run the last row of each label: of models at one excess loss there is one, and the last of all is another's.
+    found = {}
+    for row in read(folder, "models"):
+        key = (row["label"], row["seed"])
+        if key not in found or row["step"] >= found[key]["step"]:
+            found[key] = row
+    rows = list(found.values())
     found = {(row["label"], row["seed"]): row for row in rows}
     seeds = list(dict.fromkeys(row["seed"] for row in rows))
     name = lambda key: words(key) + ", ln" if key in RATIOS else heading(key)[0]
