@@ -325,6 +325,8 @@ fn a_loss_that_is_not_finite_stops_the_run_with_step_and_tensor() {
 #[test]
 fn killed_at_20_random_moments_a_run_ends_with_the_same_bits() {
     let f = Folder::new(RUN);
+    // The driver compiles its kernels in the first run, and a moment of that run lies behind the end of the others.
+    assert!(train(&f, "first").status.success());
     let start = Instant::now();
     assert!(train(&f, "whole").status.success());
     let whole = start.elapsed();
