@@ -216,7 +216,7 @@ fn race(gpu: &Gpu, shape: &str, arguments: &Arguments) -> Result<Value, Error> {
 
 fn main() -> Result<(), Error> {
     let arguments = Arguments::parse();
-    lowland::gpu::prepare_process(None, None);
+    lowland::gpu::prepare_process(None);
     let gpu = Gpu::open(&arguments.adapter.parse::<AdapterChoice>()?, Default::default())?;
     println!("on {}", gpu.info().name);
     let mut shapes = arguments.shapes.clone();

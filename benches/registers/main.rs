@@ -81,7 +81,7 @@ fn main() -> Result<(), Error> {
         families.push("navi21".into());
     }
     std::fs::create_dir_all(&folder)?;
-    lowland::gpu::prepare_process(None, None);
+    lowland::gpu::prepare_process(None);
     let gpu = Gpu::open(&std::env::var("LOWLAND_ADAPTER").unwrap_or("best".into()).parse()?, Default::default())?;
     let names: Vec<&str> = KNOWN_GPUS.iter().map(|gpu| gpu.name).collect();
     println!("| operation | shape | variant | GFLOP | MB | FLOP a byte | workgroup memory | {} |", names.join(" | "));

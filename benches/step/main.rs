@@ -209,7 +209,7 @@ fn processor() -> Option<String> {
 
 fn main() -> Result<(), Error> {
     let arguments = Arguments::parse();
-    lowland::gpu::prepare_process(None, None);
+    lowland::gpu::prepare_process(None);
     let gpu = Gpu::open(&arguments.adapter.parse::<AdapterChoice>()?, Default::default())?;
     println!("on {}", gpu.info().name);
     let mut peer = Peer::start("torch_step.py", &arguments.peer_device);

@@ -4,12 +4,10 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::arguments::{Command as Asked, SweepCommand};
 use super::failure::Failure;
 use super::print;
 use crate::gpu::{AdapterChoice, Gpu, Options};
 use crate::selftest;
-use crate::{config, sweep};
 
 /// Longest wait for one width.
 const PATIENCE: Duration = Duration::from_secs(50);
@@ -39,24 +37,6 @@ pub fn measure(bits: u32) -> Option<f64> {
     }
     let output = child.wait_with_output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().parse().ok())?
-}
-
-/// Columns of the widest model that a command trains, where that can be read; what is wrong with its files is told when
-/// they are used.
-pub fn columns(command: &Asked) -> Option<u32> {
-    match command {
-        Asked::Train(train) => {
-            Some(config::load(&train.config.config, &train.config.overrides).ok()?.config.model.width())
-        }
-        Asked::Sweep(asked) => match &asked.command {
-            SweepCommand::Run(run) => {
-                let plan = sweep::plan(&run.file.sweep).ok()?;
-                plan.runs.iter().map(|run| run.resolved.config.model.width()).max()
-            }
-            _ => None,
-        },
-        _ => None,
-    }
 }
 
 /// The measured process.

@@ -63,15 +63,14 @@ pub fn main() -> u8 {
             return if error.use_stderr() { 2 } else { 0 };
         }
     };
-    // Where a software adapter will be used, its lanes are chosen by a model's columns or by measuring once.
+    // Where a software adapter will be used, its lanes are chosen by measuring once.
     let software = match &cli.adapter {
         Some(AdapterChoice::Software) => true,
         choice => choice.clone().unwrap_or_default() == AdapterChoice::Best && !gpu::gpu_in_sight(),
     };
     let measure: Option<&dyn Fn(u32) -> Option<f64>> =
         if software && cli.command.uses_an_adapter() { Some(&lanes::measure) } else { None };
-    let columns = if software { lanes::columns(&cli.command) } else { None };
-    gpu::prepare_process(columns, measure);
+    gpu::prepare_process(measure);
     if patient(&cli.command) {
         listen();
     }

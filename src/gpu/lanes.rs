@@ -21,10 +21,6 @@ const CACHE: &str = "MESA_SHADER_CACHE_DIR";
 const NARROW: u32 = 256;
 const WIDE: u32 = 512;
 
-/// Columns of a model up to which wide vectors are not asked for: a lane of a product owns four columns, so that half
-/// of 16 lanes, and more, would have none. Measured in `docs/performance.md`.
-const FEW_COLUMNS: u32 = 32;
-
 /// The factor by which the wide vectors must be faster.
 const GAIN: f64 = 1.1;
 
@@ -44,17 +40,16 @@ pub fn lanes_reason() -> Option<&'static str> {
 /// Sets what drivers read; call it first in `main`, before there is a second thread. What is set already stays.
 ///
 /// * Mesa's device-selection layer prints to standard error where it finds no display; adapters are chosen here.
-/// * lavapipe's vector width: the narrow one where the widest model that will be trained has few `columns`, else as
-///   measured by `measure` (bits to a rate, in a process of its own) or by a process before. Without either it stays
-///   the driver's own choice.
+/// * lavapipe's vector width, as measured by `measure` (bits to a rate, in a process of its own) or by a process
+///   before. Without either it stays the driver's own choice.
 /// * Mesa's shader cache takes code of one width for that of another, so each width gets a folder of its own.
-pub fn prepare_process(columns: Option<u32>, measure: Option<&dyn Fn(u32) -> Option<f64>>) {
+pub fn prepare_process(measure: Option<&dyn Fn(u32) -> Option<f64>>) {
     if std::env::var_os("NODEVICE_SELECT").is_none() {
         set("NODEVICE_SELECT", "1".as_ref());
     }
     let (width, reason) = match std::env::var(WIDTH) {
         Ok(given) => (Some(given), format!("{WIDTH} is set")),
-        Err(_) => match width(columns, measure) {
+        Err(_) => match width(measure) {
             Ok((width, reason)) => (Some(width.to_string()), reason),
             Err(reason) => (None, reason),
         },
@@ -78,7 +73,7 @@ fn set(name: &str, value: &OsStr) {
 }
 
 /// The width to set and why, or why none.
-fn width(columns: Option<u32>, measure: Option<&dyn Fn(u32) -> Option<f64>>) -> Result<(u32, String), String> {
+fn width(measure: Option<&dyn Fn(u32) -> Option<f64>>) -> Result<(u32, String), String> {
     if !wide_vectors() {
         return Err("the driver's choice; this processor has no AVX-512 to choose otherwise".into());
     }
@@ -89,9 +84,6 @@ fn width(columns: Option<u32>, measure: Option<&dyn Fn(u32) -> Option<f64>>) -> 
     if driver.is_empty() {
         return Err("the driver's choice; there is no lavapipe here".into());
     }
-    if let Some(narrow) = columns.and_then(narrow_for) {
-        return Ok(narrow);
-    }
     let kept = cache_folder().map(|folder| folder.join("lanes").join(key(&driver)));
     let kept = kept.ok_or("the driver's choice; there is no cache folder to keep a measurement in")?;
     let rates = match (read(&kept), measure) {
@@ -100,13 +92,6 @@ fn width(columns: Option<u32>, measure: Option<&dyn Fn(u32) -> Option<f64>>) -> 
         (None, None) => return Err(UNMEASURED.into()),
     };
     Ok(chosen(rates))
-}
-
-/// The narrow width and why, where a model has so few columns.
-fn narrow_for(columns: u32) -> Option<(u32, String)> {
-    let reason =
-        || format!("{NARROW}-bit vectors: at {columns} columns half of {WIDE} bits or more would have nothing to do");
-    (columns <= FEW_COLUMNS).then(|| (NARROW, reason()))
 }
 
 /// The faster width of the rates with (narrow, wide) vectors.
@@ -215,14 +200,7 @@ mod tests {
     use std::cell::RefCell;
     use std::time::Duration;
 
-    use super::{chosen, key, measured, narrow_for, read};
-
-    #[test]
-    fn models_of_few_columns_take_narrow_vectors_unmeasured() {
-        assert_eq!(narrow_for(16).unwrap().0, 256);
-        assert!(narrow_for(32).unwrap().1.contains("at 32 columns"));
-        assert_eq!(narrow_for(64), None);
-    }
+    use super::{chosen, key, measured, read};
 
     #[test]
     fn the_faster_width_is_chosen_and_a_tie_is_narrow() {

@@ -6,16 +6,6 @@ use serde_json::Value;
 
 use crate::folder::{Folder, text};
 
-const NARROW: &str = "
-[language]
-kind = \"hmm\"
-hmm = { states = 2, vocabulary = 5, transition_concentration = 0.3, emission_concentration = 0.3, seed = 1 }
-max_length = 4
-[model]
-hidden_size = 32
-num_attention_heads = 2
-";
-
 /// A folder that is its own cache of what was measured, with the width left to the program.
 fn cached() -> Folder {
     let f = Folder::empty();
@@ -78,31 +68,4 @@ fn without_one_the_lanes_are_measured_once_or_left_to_the_driver() {
     let second = doctor(&f, &[]);
     assert!(!noted(&second));
     assert_eq!(says(&second), says(&first));
-}
-
-#[test]
-fn a_narrow_model_takes_eight_lanes_unmeasured() {
-    let f = cached();
-    f.write("narrow.toml", NARROW);
-    let plan = |more: &[&str]| {
-        let asked = [&["--adapter", "software", "train", "narrow.toml", "--dry-run", "--json"], more].concat();
-        f.command(&asked).output().unwrap()
-    };
-    let narrow = plan(&[]);
-    assert!(narrow.status.success(), "{}", text(&narrow.stderr));
-    let wide = f.command(&["--adapter", "software", "doctor", "--json"]).output().unwrap();
-    if !lavapipe(&narrow) || features(&wide)["lanes_because"].as_str().unwrap().starts_with("the driver's choice") {
-        println!("skipped: no lavapipe with a choice of lanes on this machine");
-        return;
-    }
-    assert!(!text(&narrow.stderr).contains("measuring"));
-    assert!(text(&narrow.stdout).contains("256 bits"), "{}", text(&narrow.stdout));
-    // As wide as any, and as is measured for all.
-    let wider = plan(&["model.hidden_size=64"]);
-    let lanes = features(&wide)["subgroup_size"].as_u64().unwrap();
-    assert!(text(&wider.stdout).contains(&format!("{} bits", 32 * lanes)), "{}", text(&wider.stdout));
-    // A width that is set is kept.
-    let mut set = f.command(&["--adapter", "software", "train", "narrow.toml", "--dry-run", "--json"]);
-    let set = set.env("LP_NATIVE_VECTOR_WIDTH", "128").output().unwrap();
-    assert!(text(&set.stdout).contains("128 bits"), "{}", text(&set.stdout));
 }
