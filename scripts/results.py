@@ -285,9 +285,7 @@ def ends(folder, pairs, columns):
         key = (row["label"], row["seed"])
         if key not in found or row["step"] >= found[key]["step"]:
             found[key] = row
-    rows = list(found.values())
-    found = {(row["label"], row["seed"]): row for row in rows}
-    seeds = list(dict.fromkeys(row["seed"] for row in rows))
+    seeds = list(dict.fromkeys(row["seed"] for row in found.values()))
     name = lambda key: words(key) + ", ln" if key in RATIOS else heading(key)[0]
     lines = ["| at the end | pairs | " + " | ".join(name(key) for key in columns) + " |",
              "| --- | ---: | " + " | ".join("---:" for _ in columns) + " |"]

@@ -1,5 +1,6 @@
 // The software variant of linear.wgsl: a workgroup is one subgroup of LANES lanes and computes ROWS x 4 LANES of C.
-// A load costs the same whatever the lanes ask for, a broadcast next to nothing: so the lanes load ROWS rows x 4 of A (a row each time and lane for NT and NN, a vec4 of columns for TN), and everybody gets them by
+// A load costs the same whatever the lanes ask for, a broadcast next to nothing: so the lanes load ROWS rows x 4 of A (a
+// row each time and lane for NT and NN, a vec4 of columns for TN), and everybody gets them by
 // subgroupBroadcast; each lane owns 4 columns. Rows are the outermost loop: a row's sums stay in registers over 4 steps
 // along the depth, which pays for their way to memory and back.
 //@import common/subgroup.wgsl

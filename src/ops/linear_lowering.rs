@@ -165,7 +165,7 @@ impl Linear {
                 tall,
                 epilogue,
                 activation: f.map_or(0, Activation::code),
-                ..constants(cx.variants.linear(self.layout.family()))
+                ..constants(variant)
             },
         };
         let grid = Grid { count, unit, columns: tiles_n, layers: cx.layers(out) };
