@@ -17,6 +17,8 @@ On a page a table stands between `<!-- results: KIND; SWEEP; ... -->` and `<!-- 
                                               tables/models, LABELS those to be shown, between |
     gauges; SWEEP; COLUMNS                    differences from the same model in its own gauge, paired by seed; of a
                                               trace its mean
+    rivals; SWEEP; OUTCOME TASK | ...         all measures: seconds a model, partial correlation with each outcome given
+                                              the excess loss within the plan's knobs, 95 % interval, power
     ends; SWEEP; A less B | ...; COLUMNS      the last models of one label less those of another, paired by seed, with
                                               Student's 95 % interval; of traces their logarithms. Exploratory
 """
@@ -79,6 +81,7 @@ WORDS = {
     "excess_loss": "excess loss",
     "forgetting": "forgetting",
     "perturb_rise": "rise under noise",
+    "noise_trace": "Tr of the noise",
     "lambda_q": "λ_q",
     "step": "steps",
     "noise_time": "Σ η² / B",
@@ -86,6 +89,11 @@ WORDS = {
     "set.model.hidden_size": "width",
 }
 
+
+# What of a model's measurement a measure is found by.
+PARTS = {"fisher_trace": "trace", "hessian_trace": "hessian_trace", "largest_eigenvalue": "top", "noise_trace": "noise",
+         "scale_free_trace": "flatness", "balanced_trace": "flatness", "relative_flatness": "flatness",
+         "perturb_rise": "perturb", "lambda_q": "volume"}
 
 # Student's 97.5 % points.
 STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262, 10: 2.228,
@@ -161,7 +169,8 @@ def asked(row):
 
 
 def tests(folder):
-    rows = [row for row in read(folder, "effects") if row["smallest_effect"] is not None]
+    rows = [row for row in read(folder, "effects")
+            if row["smallest_effect"] is not None and row["reason"] != "not a test of a plan"]
     if not rows:
         return []
     head = ["kind", "outcome: test", "effect", "95 % interval", "smallest of interest", "power", "p", "decided"]
@@ -176,6 +185,32 @@ def tests(folder):
         power = "" if row["power"] is None else f"{row['power']:.2f}"
         cells = [kind, asked(row), number(row["value"]), interval, bound, power, probability(deciding(row))]
         cells.append(decision(row))
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def rivals(folder, outcomes):
+    """A row a measure: what it costs, and its partial correlations with the outcomes."""
+    rows = [row for row in read(folder, "effects") if row["test"] == "partial"]
+    seconds = json.loads((folder / "costs.json").read_text())
+    measures = list(dict.fromkeys(row["measure"] for row in rows))
+    measures.sort(key=lambda key: list(PARTS).index(key) if key in PARTS else len(PARTS))
+    head = ["measure", "seconds"]
+    for column, task in outcomes:
+        head += [f"{words(column)}, {task}", "power"]
+    lines = ["| " + " | ".join(head) + " |", "| --- | ---: |" + " ---: | ---: |" * len(outcomes)]
+    for key in measures:
+        part = seconds.get(PARTS.get(key, key))
+        cells = [words(key), f"{part['median_seconds']:.1f}" if part else ""]
+        for column, task in outcomes:
+            found = [row for row in rows if (row["measure"], row["outcome"], row["task"]) == (key, column, task)]
+            if not found or found[0]["value"] is None:
+                cells += ["", ""]
+                continue
+            row = found[0]
+            mark = "" if row["status"] == "registered" else "*"
+            cells.append(f"{number(row['value'], 2)} ({number(row['low'], 2)} to {number(row['high'], 2)}){mark}")
+            cells.append("" if row["power"] is None else f"{row['power']:.2f}")
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
@@ -321,6 +356,9 @@ def block(words_of, folder):
     if kind == "models" and len(rest) in (2, 3):
         labels = [label.strip() for label in rest[2].split("|")] if len(rest) == 3 else None
         return models(folder, rest[0], keys(rest[1]), labels)
+    if kind == "rivals" and len(rest) == 1:
+        pairs = [outcome.split(maxsplit=1) for outcome in rest[0].split("|")]
+        return rivals(folder, [(column, task.strip()) for column, task in pairs])
     if kind == "gauges" and len(rest) == 1:
         return gauges(folder, keys(rest[0]))
     if kind == "ends" and len(rest) == 2:

@@ -4,6 +4,8 @@
 //! Measures and covariates are logarithms to base 2 and e, so that a slope is that of a doubling. Where a sweep's table
 //! carries a plan from which nothing differs, its tests are *registered*; all else is *exploratory*, with the reason.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 
 use super::files::Record;
@@ -178,14 +180,22 @@ fn is_here(test: Test) -> bool {
     matches!(test, Test::Slope | Test::Partial | Test::Difference | Test::Mean)
 }
 
-/// Every outcome with every measure, given the excess loss, all models of a sweep in one stratum.
+/// Every outcome with every measure, given the excess loss, all models of a sweep in one stratum; and where the plan asks
+/// for a partial correlation, those of all measures, in its strata.
 fn exploratory(table: &Table, rows: &Rows) -> Vec<Asked> {
-    let reason = "not a test of a plan";
-    let planned = |h: &Hypothesis| {
-        let same = |own: &Hypothesis| (own.column(), &own.measure, own.test) == (h.column(), &h.measure, h.test);
-        table.registration.iter().flat_map(|r| r.plan.hypotheses()).any(|(own, _)| same(own))
-    };
+    let of_plan = || table.registration.iter().flat_map(|r| r.plan.hypotheses()).map(|(own, _)| own);
     let mut asked = Vec::new();
+    let mut ask = |test: Hypothesis| {
+        let same =
+            |own: &Hypothesis| (own.column(), &own.measure, own.test) == (test.column(), &test.measure, test.test);
+        if of_plan().any(same) {
+            return;
+        }
+        if let Some(found) = rows.test(&test, table.seed) {
+            let status = Status::Exploratory("not a test of a plan".into());
+            asked.push(Asked { sweep: table.name.clone(), test, status, found: Some(found), p_holm: None });
+        }
+    };
     for task in &table.tasks {
         for outcome in ["accuracy", "excess_nats", "forgetting"] {
             for measure in PREDICTORS {
@@ -202,12 +212,24 @@ fn exploratory(table: &Table, rows: &Rows) -> Vec<Asked> {
                     decide: Decide::Effect,
                     smallest_effect: f64::NAN,
                 };
-                if planned(&test) {
-                    continue;
-                }
-                if let Some(found) = rows.test(&test, table.seed) {
-                    let status = Status::Exploratory(reason.into());
-                    asked.push(Asked { sweep: table.name.clone(), test, status, found: Some(found), p_holm: None });
+                ask(test);
+            }
+        }
+    }
+    if let Some(like) = of_plan().find(|own| own.test == Test::Partial) {
+        let known = PREDICTORS.iter().map(|measure| measure.key).filter(|key| *key != EXCESS.key);
+        let mut measures: Vec<&str> = known.chain(of_plan().filter_map(|own| own.measure.as_deref())).collect();
+        let mut seen = HashSet::new();
+        measures.retain(|measure| seen.insert(*measure));
+        for task in &table.tasks {
+            for outcome in ["excess_nats", "forgetting"] {
+                for measure in &measures {
+                    ask(Hypothesis {
+                        outcome: outcome.into(),
+                        task: Some(task.task.clone()),
+                        measure: Some((*measure).into()),
+                        ..like.clone()
+                    });
                 }
             }
         }
