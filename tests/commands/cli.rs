@@ -24,6 +24,17 @@ evaluate_every = 40
 sentences = 200
 "#;
 
+/// What a folder holds, sorted; nothing where there is none.
+fn names(folder: &Path) -> Vec<String> {
+    let mut all: Vec<String> = std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    all.sort();
+    all
+}
+
 fn train(f: &Folder, output: &str) -> Output {
     f.lowland(&["train", "run.toml", &format!("output={output}")])
 }
@@ -334,18 +345,32 @@ fn killed_at_20_random_moments_a_run_ends_with_the_same_bits() {
     let mut random = lowland::random::Stream::new(20, lowland::random::Purpose::Test, 0);
     let (mut kills, mut run, mut resumed) = (0, 0, 0);
     while kills < 20 {
-        let output = format!("output=run{run}");
-        let mut child =
-            f.command(&["train", "run.toml", &output]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(whole.mul_f64(random.uniform()));
+        let folder = format!("run{run}");
+        let checkpoints = || names(&f.path(&folder).join("checkpoints"));
+        let before = checkpoints();
+        let mut child = f
+            .command(&["train", "run.toml", &format!("output={folder}")])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut wait = whole.mul_f64(random.uniform());
+        // Every second one in its training, however long a start is: some moments after a checkpoint of its own.
+        if kills % 2 == 1 {
+            while checkpoints() == before && child.try_wait().unwrap().is_none() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            wait /= 20;
+        }
+        std::thread::sleep(wait);
         child.kill().unwrap();
         if child.wait().unwrap().success() {
-            assert!(f.weights(&format!("run{run}")) == expected, "run {run} ended with other weights");
+            assert!(f.weights(&folder) == expected, "{folder} ended with other weights");
             run += 1;
         } else {
             kills += 1;
+            resumed += usize::from(!checkpoints().is_empty());
         }
-        resumed += usize::from(f.path(format!("run{run}/checkpoints")).exists());
     }
     let last = train(&f, &format!("run{run}"));
     assert!(last.status.success(), "{}", text(&last.stderr));

@@ -66,12 +66,28 @@ const SHARDS: &[u8] = br#"{"metadata":{},"weight_map":{"bert.x":"a.safetensors",
 /// The beginning of a `config.json`.
 const MODEL: &[u8] = br#"{"model_type":"bert","vocab_size":8,"hidden_size":4,"num_hidden_layers":1}"#;
 
+/// Two values that a quicker reader of numbers, one digit off, takes for each other.
+#[test]
+fn numbers_of_json_files_keep_the_last_digit() {
+    for text in ["0.3917912342591981", "0.39179123425919804"] {
+        let read: serde_json::Value = serde_json::from_str(text).unwrap();
+        assert_eq!(read.as_f64(), Some(text.parse().unwrap()));
+        assert_eq!(serde_json::to_string(&read).unwrap(), text);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn configs(bytes in bytes_like(CONFIG.as_bytes())) {
         let _ = RunConfig::parse(&String::from_utf8_lossy(&bytes), "config");
+    }
+
+    #[test]
+    fn numbers_of_json_files(value in prop::num::f64::NORMAL | prop::num::f64::SUBNORMAL) {
+        let text = serde_json::to_string(&value).unwrap();
+        prop_assert_eq!(serde_json::from_str::<f64>(&text).unwrap(), value);
     }
 
     #[test]
