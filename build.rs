@@ -102,7 +102,9 @@ fn check(
     let capabilities = Capabilities::SUBGROUP
         | Capabilities::SHADER_FLOAT16
         | Capabilities::STORAGE_TEXTURE_16BIT_NORM_FORMATS
-        | Capabilities::COOPERATIVE_MATRIX;
+        | Capabilities::COOPERATIVE_MATRIX
+        | Capabilities::SHADER_INT64
+        | Capabilities::IMMEDIATES;
     let mut validator = Validator::new(ValidationFlags::all(), capabilities);
     let info = validator.validate(&module).map_err(|e| {
         let location = e.location(&expanded.text);

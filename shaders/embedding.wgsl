@@ -5,16 +5,19 @@
 //             for software adapters.
 // Whole numbers travel as the bits of f32, so that they can be read as images too.
 //@variants ADDEND=1
+//@variants USES=1|3|7|9 COLS4=16
 //@import common/entry.wgsl
 //@import common/step.wgsl
 
 // Whether `combine` adds `addend`.
 const ADDEND: u32 = 0u;
+// A bit a table, and 8 for a sum onto what is there (forward). Constants, since a software adapter runs both sides of
+// every branch, and divides by what it does not know lane by lane.
+const USES: u32 = 7u;
+// vec4 in a row.
+const COLS4: u32 = 1u;
 
 struct Params {
-    cols4: u32,
-    // A bit a table, and 8 for a sum onto what is there.
-    uses: u32,
     word_layer: u32,
     position_layer: u32,
     segment_layer: u32,
@@ -39,16 +42,16 @@ struct Params {
 @compute @workgroup_size(64)
 fn forward(here: Place) {
     let i = element(here);
-    if i >= step.rows * p.cols4 { return; }
-    let id = bitcast<vec4<u32>>(ids[i / p.cols4]);
-    let c = i % p.cols4;
+    if i >= step.rows * COLS4 { return; }
+    let id = bitcast<vec4<u32>>(ids[i / COLS4]);
+    let c = i % COLS4;
     var y = vec4<f32>(0.0);
     // Rows before the window wrap to large numbers.
     let word = id.x - p.first;
-    if (p.uses & 1u) != 0u && word < p.targets { y += words[here.group.z * p.word_layer + word * p.cols4 + c]; }
-    if (p.uses & 2u) != 0u { y += positions[here.group.z * p.position_layer + id.y * p.cols4 + c]; }
-    if (p.uses & 4u) != 0u { y += segments[here.group.z * p.segment_layer + id.z * p.cols4 + c]; }
-    if (p.uses & 8u) != 0u { y += out[here.group.z * p.out_layer + i]; }
+    if ((USES & 1u) != 0u) & (word < p.targets) { y += words[here.group.z * p.word_layer + word * COLS4 + c]; }
+    if (USES & 2u) != 0u { y += positions[here.group.z * p.position_layer + id.y * COLS4 + c]; }
+    if (USES & 4u) != 0u { y += segments[here.group.z * p.segment_layer + id.z * COLS4 + c]; }
+    if (USES & 8u) != 0u { y += out[here.group.z * p.out_layer + i]; }
     out[here.group.z * p.out_layer + i] = y;
 }
 
@@ -62,7 +65,7 @@ fn forward(here: Place) {
 
 fn row_of(y_layer: u32, row: u32, c: u32) -> vec4<f32> {
     if row == 0xffffffffu { return vec4<f32>(0.0); }
-    return y_bar[y_layer + row * p.cols4 + c];
+    return y_bar[y_layer + row * COLS4 + c];
 }
 
 // The sum of a segment.
@@ -80,9 +83,9 @@ fn segment_sum(layer: u32, segment: u32, c: u32) -> vec4<f32> {
 @compute @workgroup_size(64)
 fn partial(here: Place) {
     let i = element(here);
-    let segment = i / p.cols4;
+    let segment = i / COLS4;
     if segment >= starts[p.targets] { return; }
-    out[here.group.z * p.out_layer + i] = segment_sum(here.group.z * p.in_layer, segment, i % p.cols4);
+    out[here.group.z * p.out_layer + i] = segment_sum(here.group.z * p.in_layer, segment, i % COLS4);
 }
 
 //@optional
@@ -91,9 +94,9 @@ fn partial(here: Place) {
 @compute @workgroup_size(64)
 fn whole(here: Place) {
     let i = element(here);
-    if i >= p.targets * p.cols4 { return; }
-    let target_row = p.first + i / p.cols4;
-    let c = i % p.cols4;
+    if i >= p.targets * COLS4 { return; }
+    let target_row = p.first + i / COLS4;
+    let c = i % COLS4;
     let layer = here.group.z * p.in_layer;
     let to = here.group.z * p.out_layer + i;
     let end = starts[target_row + 1u];
@@ -112,12 +115,12 @@ fn whole(here: Place) {
 @compute @workgroup_size(64)
 fn combine(here: Place) {
     let i = element(here);
-    if i >= p.targets * p.cols4 { return; }
-    let target_row = p.first + i / p.cols4;
-    let c = i % p.cols4;
+    if i >= p.targets * COLS4 { return; }
+    let target_row = p.first + i / COLS4;
+    let c = i % COLS4;
     var total = vec4<f32>(0.0);
     for (var s = starts[target_row]; s < starts[target_row + 1u]; s++) {
-        total += part[here.group.z * p.in_layer + s * p.cols4 + c];
+        total += part[here.group.z * p.in_layer + s * COLS4 + c];
     }
     if ADDEND != 0u {
         total += addend[here.group.z * p.out_layer + i];

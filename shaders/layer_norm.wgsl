@@ -6,7 +6,8 @@
 // (cotangents); x, γ and stat have none. Where a row falls into `heads` equal parts that are normalised each on its
 // own, each is a row of its own to all of this. The sums γ̄, β̄ over rows are in layer_norm_scale.wgsl. Variants:
 //   lane, lanes   LANES invocations a row
-//   subgroup      one subgroup a block of rows; for software adapters. With SUMS it sums γ̄, β̄ up on the way
+//   subgroup      one subgroup a block of rows; for software adapters. With SUMS it sums γ̄, β̄ up on the way, with UNIFORM
+//                 it stores a lane's results after another's (common/uniform_store.wgsl)
 //@variants LANES=32 ADDEND=1 SCALE=1 SHIFT=1
 //@variants LANES=32 RMS=1 SCALE=0|1
 //@variants SUBGROUP=1 LANES=8 SUMS=1 SCALE=1 SHIFT=1
@@ -14,6 +15,11 @@
 //@variants SUBGROUP=1 LANES=16 EACH=2 ADDEND=1 SUMS=1 SCALE=1 SHIFT=1
 //@variants SUBGROUP=1 LANES=16 EACH=2 ADDEND=1 SUMS=1 RMS=0|1 SCALE=1 ONE_PLUS=0|1
 //@variants SUBGROUP=1 LANES=8 EACH=2 RMS=0|1
+//@variants SUBGROUP=1 LANES=8 EACH=2 ALONG=15 SCALE=1 SHIFT=1
+//@variants SUBGROUP=1 LANES=16 ALONG=16 RMS=0|1 SCALE=1
+//@variants SUBGROUP=1 LANES=8 EACH=2 ALONG=16 UNIFORM=1 ADDEND=0|1 SUMS=0|1 SCALE=1 SHIFT=1
+//@variants SUBGROUP=1 LANES=16 ALONG=16 UNIFORM=1 ADDEND=1 SUMS=1 SCALE=1 SHIFT=0|1
+//@variants SUBGROUP=1 LANES=16 ALONG=16 UNIFORM=1 RMS=1
 //@import common/entry.wgsl
 //@import common/step.wgsl
 //@import common/layer_norm.wgsl
@@ -22,6 +28,8 @@ const SUBGROUP: u32 = 0u;
 // Constants and no parameters, since a software adapter runs both sides of every branch.
 const ADDEND: u32 = 0u;
 const SUMS: u32 = 0u;
+// Stores a lane after another.
+const UNIFORM: u32 = 0u;
 
 struct Params {
     code: u32,
@@ -45,7 +53,11 @@ struct Params {
 @group(0) @binding(4) var<storage, read> y_bar: array<vec4<f32>>;
 //@optional
 @group(0) @binding(5) var<storage, read> addend: array<vec4<f32>>;
+//@if UNIFORM
+@group(0) @binding(6) var<storage, read_write> out: array<vec2<u64>>;
+//@else
 @group(0) @binding(6) var<storage, read_write> out: array<vec4<f32>>;
+//@end
 @group(0) @binding(7) var<storage, read_write> stat_out: array<vec4<f32>>;
 //@optional
 @group(0) @binding(2) var<storage, read_write> gamma_bar: array<vec4<f32>>;

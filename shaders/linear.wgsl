@@ -13,7 +13,8 @@
 //                precision
 //   subgroup     one subgroup of LANES lanes a workgroup, 4 or 8 LANES rows: each lane loads other rows of A and
 //                subgroupBroadcast hands them round, each lane owns 4 columns; no workgroup memory, no barrier; for
-//                software adapters. TN can sum A's columns up on the way (SUMS), the gradient of a bias
+//                software adapters. TN can sum A's columns up on the way (SUMS), the gradient of a bias. With UNIFORM a
+//                lane's results are stored after another's (common/uniform_store.wgsl; NT, NN)
 //@variants LAYOUT=1|2
 //@variants EPILOGUE=1 ACTIVATION=0|1|2|3|4
 //@variants LAYOUT=1 EPILOGUE=2 ACTIVATION=0|1|2|3|4
@@ -46,6 +47,12 @@
 //@variants SUBGROUP=1 LANES=8 TALL=1 BIAS=1 ADDEND=1
 //@variants SUBGROUP=1 LANES=8 TALL=1 EPILOGUE=1|3
 //@variants SUBGROUP=1 LANES=8 TALL=1 LAYOUT=1 EPILOGUE=2|4|6
+//@variants SUBGROUP=1 UNIFORM=1 LANES=8|16 BIAS=1 ADDEND=0|1
+//@variants SUBGROUP=1 UNIFORM=1 LANES=8|16 BIAS=1 EPILOGUE=1
+//@variants SUBGROUP=1 UNIFORM=1 LANES=8|16 EPILOGUE=5
+//@variants SUBGROUP=1 UNIFORM=1 LANES=8|16 LAYOUT=1 EPILOGUE=0|2|4|6
+//@variants SUBGROUP=1 UNIFORM=1 LANES=8 TALL=1 BIAS=1 ADDEND=0|1
+//@variants SUBGROUP=1 UNIFORM=1 LANES=8 TALL=1 LAYOUT=1 EPILOGUE=0|2|6
 //@import common/entry.wgsl
 //@import common/step.wgsl
 //@import common/activation.wgsl
@@ -68,6 +75,8 @@ const ADDEND: u32 = 0u;
 const ONTO: u32 = 0u;
 // Sums of A's columns over the rows of a split to `act` (TN, subgroup).
 const SUMS: u32 = 0u;
+// Stores a lane after another, where all columns of a tile are there (NT, NN, subgroup).
+const UNIFORM: u32 = 0u;
 
 struct Params {
     // Rows of C: counted for NT and NN, fixed for TN.
@@ -112,10 +121,17 @@ struct Params {
 @group(0) @binding(3) var<storage, read> addend: array<vec4<f32>>;
 //@optional
 @group(0) @binding(4) var<storage, read> z: array<vec4<f32>>;
+//@if UNIFORM
+//@optional
+@group(0) @binding(5) var<storage, read_write> out: array<vec2<u64>>;
+//@optional
+@group(0) @binding(6) var<storage, read_write> act: array<vec2<u64>>;
+//@else
 //@optional
 @group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>;
 //@optional
 @group(0) @binding(6) var<storage, read_write> act: array<vec4<f32>>;
+//@end
 //@optional
 @group(0) @binding(7) var<storage, read_write> terms: array<f32>;
 
@@ -142,6 +158,29 @@ fn task(group: u32, unit: u32) -> Task {
     return Task((group / p.tiles_n) * unit, tile_n, 0u, depth, count_of(p.m_code, p.m_fixed), 0u);
 }
 
+// What of C is stored, and the second result where there is one.
+struct Results {
+    out: vec4<f32>,
+    act: vec4<f32>,
+}
+
+// Addend and epilogue of vec4 number i of C, without EPILOGUE 3.
+fn results(i: u32, layer: u32, sum: vec4<f32>) -> Results {
+    var c = sum;
+    if ADDEND != 0u { c += addend[layer * p.c_layer + i]; }
+    if EPILOGUE == 1u { return Results(c, activate4(c)); }
+    if EPILOGUE == 2u { return Results(c * slope4(z[layer * p.z_layer + i]), vec4<f32>(0.0)); }
+    if EPILOGUE == 4u { return Results(c * z[layer * p.z_layer + i], vec4<f32>(0.0)); }
+    if EPILOGUE == 5u { return Results(c, c * activate4(z[layer * p.z_layer + i])); }
+    if EPILOGUE == 6u {
+        let gate = z[layer * p.z_layer + i];
+        return Results(c * activate4(gate), c * bias[layer * p.bias_layer + i] * slope4(gate));
+    }
+    return Results(c, vec4<f32>(0.0));
+}
+
+//@if UNIFORM
+//@else
 // Bias, addend and epilogue of vec4 (row, column) of what is computed of C.
 fn finish(row: u32, column: u32, layer: u32, sum: vec4<f32>) {
     var c = sum;
@@ -154,23 +193,16 @@ fn finish_biased(row: u32, computed: u32, layer: u32, sum: vec4<f32>) {
     let i = row * p.c4 + column;
     var c = sum;
     if ONTO != 0u { c += out[layer * p.c_layer + i]; }
-    if ADDEND != 0u { c += addend[layer * p.c_layer + i]; }
-    if EPILOGUE == 2u { c *= slope4(z[layer * p.z_layer + i]); }
-    if EPILOGUE == 4u { c *= z[layer * p.z_layer + i]; }
     if EPILOGUE == 3u {
+        if ADDEND != 0u { c += addend[layer * p.c_layer + i]; }
         terms[4u * layer * p.c_layer + row * p.terms_stride + column] = dot(c, z[layer * p.z_layer + i]);
         return;
     }
-    if EPILOGUE == 6u {
-        let gate = z[layer * p.z_layer + i];
-        out[layer * p.c_layer + i] = c * activate4(gate);
-        act[layer * p.c_layer + i] = c * bias[layer * p.bias_layer + i] * slope4(gate);
-        return;
-    }
-    out[layer * p.c_layer + i] = c;
-    if EPILOGUE == 5u { act[layer * p.c_layer + i] = c * activate4(z[layer * p.z_layer + i]); }
-    if EPILOGUE == 1u { act[layer * p.c_layer + i] = activate4(c); }
+    let found = results(i, layer, c);
+    out[layer * p.c_layer + i] = found.out;
+    if EPILOGUE == 1u || EPILOGUE == 5u || EPILOGUE == 6u { act[layer * p.c_layer + i] = found.act; }
 }
+//@end
 
 //@if SUBGROUP
 //@import common/linear_subgroup.wgsl

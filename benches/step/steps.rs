@@ -7,7 +7,7 @@ use lowland::config::TrainSection;
 use lowland::gpu::Gpu;
 use lowland::model::{Encoder, GradientPass, Model, Weights, dims_for};
 use lowland::ops::batch::Batch;
-use lowland::ops::{Device, Labels};
+use lowland::ops::{Device, Labels, Variants};
 use lowland::train::{Micro, Trainer};
 use serde_json::{Value, json};
 
@@ -58,7 +58,9 @@ pub fn race(
     let batch_size = workload.sentences.len() as u32;
     let train = TrainSection { batch_size, steps: 1_000_000, ..TrainSection::default() };
     let making = Instant::now();
-    let mut trainer = Trainer::new(Model::new(&Device::of(gpu), &encoder, &weights)?, &train, Labels::Hard, dims, 1)?;
+    // The variants of a run of so many steps.
+    let device = Device::new(gpu, Variants::for_long(gpu.capabilities()));
+    let mut trainer = Trainer::new(Model::new(&device, &encoder, &weights)?, &train, Labels::Hard, dims, 1)?;
     let made = making.elapsed().as_secs_f64();
     let pass = GradientPass::new(&trainer.model, dims, Labels::Hard)?;
     let masked: usize = workload.sentences.iter().map(|s| s.masked.len()).sum();

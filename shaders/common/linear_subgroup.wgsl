@@ -4,6 +4,9 @@
 // subgroupBroadcast; each lane owns 4 columns. Rows are the outermost loop: a row's sums stay in registers over 4 steps
 // along the depth, which pays for their way to memory and back.
 //@import common/subgroup.wgsl
+//@if UNIFORM
+//@import common/uniform_store.wgsl
+//@end
 
 const LANES: u32 = 8u;
 // Twice as many rows, so that a load of B serves twice as many: for large products of 8 lanes (NT, NN).
@@ -16,7 +19,11 @@ const ROWS: u32 = OWN * LANES;
 fn forward(here: Lane) {
     let l = here.lane;
     let t = task(group_number(here.group), ROWS);
+    // With UNIFORM no branch may be around what follows; a grid has no workgroups behind the last row of NT and NN.
+    //@if UNIFORM
+    //@else
     if t.m >= t.rows { return; }
+    //@end
     let asked = t.tile_n * LANES + l;
     let column = min(asked, p.n4 - 1u);
     let a0 = here.group.z * p.a_layer + p.a_first;
@@ -74,16 +81,48 @@ fn forward(here: Lane) {
             acc[r] = fma(vec4<f32>(four.w), right[3], acc[r]);
         }
     }
-    if SUMS != 0u {
-        if t.tile_n == 0u && 4u * l + t.m < p.m_fixed {
-            act[here.group.z * p.sums_layer + t.split * p.sums4 + p.a_first + t.m / 4u + l] = column_sum;
-        }
+    //@if SUMS
+    if t.tile_n == 0u && 4u * l + t.m < p.m_fixed {
+        act[here.group.z * p.sums_layer + t.split * p.sums4 + p.a_first + t.m / 4u + l] = column_sum;
     }
+    //@end
+    //@if UNIFORM
+    //@else
     if asked >= p.n4 { return; }
+    //@end
     var first = vec4<f32>(0.0);
     if BIAS != 0u { first = bias[here.group.z * p.bias_layer + p.c_first + asked]; }
+    //@if UNIFORM
+    // All rows are stored: those behind the last one as the last one, where it lies.
+    let last = min(ROWS, t.rows - t.m) - 1u;
+    let start = t.m * p.c4 + p.c_first + t.tile_n * LANES;
+    let base = uniform_of(here.group.z * p.c_layer + start);
+    let stride = uniform_of(p.c4);
+    let end = uniform_small(last);
+    var found: Results;
+    //@unroll
+    for (var r = 0u; r < ROWS; r++) {
+        let next = results(start + min(r, last) * p.c4 + l, here.group.z, first + acc[r]);
+        found.out = select(next.out, found.out, r > last);
+        found.act = select(next.act, found.act, r > last);
+        let row = base + min(r, end) * stride;
+        let ours = pairs(found.out);
+        let also = pairs(found.act);
+        //@unroll
+        for (var j = 0u; j < LANES; j++) {
+            out[row + j] = vec2<u64>(subgroupBroadcast(ours.x, j), subgroupBroadcast(ours.y, j));
+        }
+        if EPILOGUE == 1u || EPILOGUE == 5u || EPILOGUE == 6u {
+            //@unroll
+            for (var j = 0u; j < LANES; j++) {
+                act[row + j] = vec2<u64>(subgroupBroadcast(also.x, j), subgroupBroadcast(also.y, j));
+            }
+        }
+    }
+    //@else
     //@unroll
     for (var r = 0u; r < ROWS; r++) {
         if t.m + r < t.rows { finish_biased(t.split * p.m_fixed + t.m + r, asked, here.group.z, first + acc[r]); }
     }
+    //@end
 }

@@ -32,6 +32,9 @@ pub struct Capabilities {
     pub cooperative: Vec<u32>,
     /// Read-only buffers may be read as linear images over the same memory.
     pub images: bool,
+    /// The driver stores to addresses that it knows to be the same for all lanes with plain instructions, and to others
+    /// in loops over the lanes that take several times as long.
+    pub uniform_stores: bool,
     /// The adapter tells when a pass began and ended.
     pub timestamps: bool,
     /// Most bytes that a storage binding may have.
@@ -47,6 +50,8 @@ pub struct Options {
     pub checks: bool,
     /// Whether to read through images where the driver allows it; `None` decides by the kind of adapter.
     pub images: Option<bool>,
+    /// Whether kernels may store a lane after another; `None` decides by the driver.
+    pub uniform_stores: Option<bool>,
     /// Longest wait for one submission.
     pub timeout: Duration,
     /// Most bytes of a storage binding, where that is less than the adapter's: with it tests see small matrices bound
@@ -64,6 +69,7 @@ impl Default for Options {
         Options {
             checks: flag("LOWLAND_CHECKS").map_or(cfg!(debug_assertions), |v| v != 0),
             images: flag("LOWLAND_IMAGES").map(|v| v != 0),
+            uniform_stores: flag("LOWLAND_UNIFORM_STORES").map(|v| v != 0),
             timeout: Duration::from_secs(flag("LOWLAND_WAIT_SECONDS").unwrap_or(600)),
             binding: flag("LOWLAND_BINDING_BYTES"),
             memory: flag("LOWLAND_MEMORY_BYTES"),
@@ -126,6 +132,14 @@ impl Gpu {
         if images {
             wanted |= wgpu::Features::TEXTURE_ADAPTER_SPECIFIC_FORMAT_FEATURES;
         }
+        // A check of the bounds looks at what is not known to be the same for all lanes.
+        let uniform_stores = options.uniform_stores.unwrap_or(software && loops_over_stores(&info))
+            && !options.checks
+            && adapter.features().contains(UNIFORM_STORES)
+            && limits.max_immediate_size >= DIGITS_BYTES;
+        if uniform_stores {
+            wanted |= UNIFORM_STORES;
+        }
         wanted |= wgpu::Features::PIPELINE_CACHE;
         let cooperative = cooperative(&adapter);
         if !cooperative.is_empty() {
@@ -177,6 +191,7 @@ impl Gpu {
             f16: features.contains(wgpu::Features::SHADER_F16),
             cooperative,
             images,
+            uniform_stores,
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             largest_binding: limits.max_storage_buffer_binding_size.min(options.binding.unwrap_or(u64::MAX)),
             largest_buffer: limits.max_buffer_size,
@@ -339,6 +354,19 @@ impl Gpu {
             Err(other) => Err(GpuError::Lost(other.to_string())),
         }
     }
+}
+
+/// What kernels need that store a lane after another (`shaders/common/uniform_store.wgsl`).
+const UNIFORM_STORES: wgpu::Features = wgpu::Features::IMMEDIATES.union(wgpu::Features::SHADER_INT64);
+
+/// Bytes of the table of digits that these kernels look numbers up in.
+pub(super) const DIGITS_BYTES: u32 = 128;
+
+/// Whether a driver stores in loops over the lanes unless it knows the address to be the same for all: a table of facts,
+/// which is llvmpipe before Mesa 23 (`docs/performance.md`).
+fn loops_over_stores(info: &wgpu::AdapterInfo) -> bool {
+    let version = info.driver_info.strip_prefix("Mesa ").and_then(|rest| rest.split('.').next()?.parse::<u32>().ok());
+    info.driver == "llvmpipe" && version.is_some_and(|major| major < 23)
 }
 
 /// Bytes that buffers of one allocation are aligned to.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::Dispatch;
-use super::device::Gpu;
+use super::device::{DIGITS_BYTES, Gpu};
 use super::error::GpuError;
 use super::shader::{Entry, KernelFile};
 
@@ -24,6 +24,8 @@ pub struct Pipeline {
     pub(super) layout: wgpu::BindGroupLayout,
     pub(super) file: &'static KernelFile,
     pub(super) entry: &'static Entry,
+    /// Whether it looks numbers up in the table of digits.
+    pub(super) digits: bool,
 }
 
 impl Gpu {
@@ -57,6 +59,7 @@ impl Gpu {
             false => wgpu::ShaderRuntimeChecks::unchecked(),
         };
         let label = format!("{}:{}", file.name, key.entry);
+        let digits = text.text.contains("var<immediate>");
         let descriptor = wgpu::ShaderModuleDescriptor {
             label: Some(&label),
             source: wgpu::ShaderSource::Wgsl(text.text.as_str().into()),
@@ -113,7 +116,7 @@ impl Gpu {
             let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
                 label: Some(&label),
                 bind_group_layouts: &[Some(&layout)],
-                immediate_size: 0,
+                immediate_size: if digits { DIGITS_BYTES } else { 0 },
             });
             let raw = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                 label: Some(&label),
@@ -126,7 +129,7 @@ impl Gpu {
                 },
                 cache: self.cache.raw(),
             });
-            Pipeline { raw, layout, file, entry }
+            Pipeline { raw, layout, file, entry, digits }
         })
         .map_err(kernel_error)
     }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::describe;
-use super::device::Gpu;
+use super::device::{DIGITS_BYTES, Gpu};
 use super::error::GpuError;
 use super::limit::Limit;
 use super::memory::{Buffer, Counted};
@@ -97,17 +97,17 @@ pub struct Grid {
     pub layers: u32,
 }
 
-/// Workgroups along x before a grid is folded into y, for kernels the constant of this name in
-/// `shaders/common/entry.wgsl`.
-const FOLD: u32 = 32_768;
-
 impl Grid {
+    /// Workgroups along x before a grid is folded into y, for kernels the constant of this name in
+    /// `shaders/common/entry.wgsl`. A folded grid may have workgroups behind its last row.
+    pub const FOLD: u32 = 32_768;
+
     /// Workgroups in x, y, z.
     pub fn workgroups(&self, step: &Step) -> [u32; 3] {
         let total = step.count(self.count).div_ceil(self.unit) * self.columns;
         // A block with fewer probes than the plan has room for runs no idle ones.
         let layers = if self.layers > 1 { self.layers.min(step.probes.max(1)) } else { self.layers };
-        [total.min(FOLD), total.div_ceil(FOLD), layers]
+        [total.min(Grid::FOLD), total.div_ceil(Grid::FOLD), layers]
     }
 }
 
@@ -185,6 +185,17 @@ pub struct Program {
 }
 
 const UNIFORM_ALIGN: usize = 256;
+
+/// The table of `shaders/common/uniform_store.wgsl`.
+static DIGITS: [u32; DIGITS_BYTES as usize / 4] = {
+    let mut digits = [0; DIGITS_BYTES as usize / 4];
+    let mut digit = 0;
+    while digit < digits.len() {
+        digits[digit] = digit as u32;
+        digit += 1;
+    }
+    digits
+};
 
 /// Bytes of the parameters of some dispatches, as a program keeps them.
 pub fn uniform_bytes(dispatches: &[Dispatch]) -> u64 {
@@ -424,6 +435,9 @@ impl Recorded {
         if x * y * z > 0 {
             pass.set_pipeline(&self.pipeline.raw);
             pass.set_bind_group(0, &self.bind_group, &[]);
+            if self.pipeline.digits {
+                pass.set_immediates(0, bytemuck::bytes_of(&DIGITS));
+            }
             pass.dispatch_workgroups(x, y, z);
         }
     }

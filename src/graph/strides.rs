@@ -8,7 +8,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{Graph, TensorId};
-use crate::ops::{Dims, Emit, Family, LinearVariant, Role, Tensor, Variants};
+use crate::ops::{Dims, Emit, Family, Role, Tensor, Variants};
 
 /// vec4 in a line of the cache.
 const LINE4: u32 = 4;
@@ -25,7 +25,7 @@ pub(super) fn strides(
     variants: &Variants,
     fixed: &dyn Fn(TensorId) -> bool,
 ) -> HashMap<TensorId, u32> {
-    let by_subgroups = |family| matches!(variants.linear(family), LinearVariant::Subgroup(_));
+    let by_subgroups = |family| variants.linear(family).lanes().is_some();
     if ![Family::LinearNt, Family::LinearNn, Family::LinearTn].into_iter().all(by_subgroups) {
         return HashMap::new();
     }

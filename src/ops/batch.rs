@@ -284,6 +284,8 @@ impl BatchBuffers {
     fn sizes(dims: &Dims, layout: &BatchLayout, variants: &Variants, vocabulary: u32, soft: bool) -> Vec<u64> {
         let (rows, masked) = (u64::from(dims.rows), u64::from(dims.masked));
         let mut sizes = vec![rows * 16, (rows + 2 * u64::from(dims.sentences)) * 16, masked * 4, rows * 4, masked * 16];
+        // Read as vec4 too.
+        sizes.iter_mut().for_each(|bytes| *bytes = bytes.next_multiple_of(16));
         sizes.push(if soft { masked * u64::from(vocabulary.next_multiple_of(4)) * 4 } else { 16 });
         sizes.push(masked * 16);
         for targets in layout.tables {

@@ -182,8 +182,6 @@ impl Embedding {
                 ids: cx.batch.ids.clone(),
                 out: cx.buffer(out),
                 params: kernel::Params {
-                    cols4: cx.cols4(out),
-                    uses: if first { uses } else { WORDS | ONTO },
                     word_layer,
                     position_layer,
                     segment_layer,
@@ -192,7 +190,11 @@ impl Embedding {
                     targets: rows.end - rows.start,
                     ..Default::default()
                 },
-                constants: Default::default(),
+                constants: kernel::Constants {
+                    uses: if first { uses } else { WORDS | ONTO },
+                    cols4: cx.cols4(out),
+                    ..Default::default()
+                },
             };
             cx.push(sum, cx.name(out), cx.elementwise(out));
         }
@@ -221,14 +223,13 @@ impl Embedding {
                 out: cx.rows_of(out, &window),
                 onto: node.addend.map(|id| cx.rows_of(id, &window)),
                 params: kernel::Params {
-                    cols4,
                     targets,
                     first: window.start,
                     in_layer: cx.layer(y_bar),
                     out_layer: cx.layer(out),
                     ..Default::default()
                 },
-                constants: kernel::Constants { addend: node.addend.is_some() },
+                constants: kernel::Constants { addend: node.addend.is_some(), cols4, ..Default::default() },
             };
             let size = Count::Fixed(targets * cols4);
             cx.push(whole, cx.name(out), Grid { count: size, unit: 64, columns: 1, layers: cx.layers(y_bar) });
@@ -245,7 +246,8 @@ impl Embedding {
         let part_layer = if cx.graph.tensor(y_bar).probes { segments * cols4 } else { 0 };
         let layers = cx.layers(y_bar);
         let grid = |size: u32| Grid { count: Count::Fixed(size), unit: 64, columns: 1, layers };
-        let params = kernel::Params { cols4, targets: rows, ..Default::default() };
+        let params = kernel::Params { targets: rows, ..Default::default() };
+        let constants = kernel::Constants { cols4, ..Default::default() };
         let partial = kernel::Partial {
             y_bar: cx.buffer(y_bar),
             list: index.list,
@@ -253,7 +255,7 @@ impl Embedding {
             starts: index.starts.clone(),
             out: part.clone(),
             params: kernel::Params { in_layer: cx.layer(y_bar), out_layer: part_layer, ..params },
-            constants: Default::default(),
+            constants,
         };
         cx.push(partial, format!("{}.partial", cx.name(out)), grid(segments * cols4));
         for window in cx.windows(out) {
@@ -270,7 +272,7 @@ impl Embedding {
                     targets,
                     ..params
                 },
-                constants: kernel::Constants { addend: node.addend.is_some() },
+                constants: kernel::Constants { addend: node.addend.is_some(), ..constants },
             };
             cx.push(combine, cx.name(out), grid(targets * cols4));
         }

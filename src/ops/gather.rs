@@ -40,12 +40,11 @@ impl Operation for Gather {
     fn lower(&self, node: &Node, cx: &mut Lowering<'_>) {
         let ([x], [out]) = (node.inputs(), node.outputs());
         let params = kernel::Params {
-            cols4: cx.cols4(x),
             in_layer: cx.layer(x),
             out_layer: cx.layer(out),
             addend_layer: node.addend.map_or(0, |id| cx.layer(id)),
         };
-        let constants = kernel::Constants { addend: node.addend.is_some() };
+        let constants = kernel::Constants { addend: node.addend.is_some(), cols4: cx.cols4(x) };
         let (label, grid) = (cx.name(out), cx.elementwise(out));
         let (x, out) = (cx.buffer(x), cx.buffer(out));
         if node.rule == Rule::Forward {

@@ -6,8 +6,9 @@ use super::layer_norm_scale::{BETA_SUMS, GAMMA_SUMS};
 use super::operation::no_rule;
 use super::variant_table::Kind;
 use super::{
-    Adjoints, Dims, Family, GradientRows, GradientSource, Lowering, Node, NormPart, Operation, OutputShape, Rule,
-    Scratch, Second, Sizes, Tangents, Tensor, TensorId, Variants, call, layer_norm_scale, layer_norm_tangent, reduce,
+    Adjoints, Dims, Family, GradientRows, GradientSource, Lowering, MANY_STORES, Node, NormPart, Operation,
+    OutputShape, Rule, Scratch, Second, Sizes, Tangents, Tensor, TensorId, Variants, call, layer_norm_scale,
+    layer_norm_tangent, reduce,
 };
 use crate::gpu::{Count, Grid};
 use crate::kernels::layer_norm as kernel;
@@ -190,8 +191,8 @@ impl Operation for LayerNorm {
         let bytes = match node.rule {
             Rule::Vjp(1) | Rule::VjpJvp(1) => self.workspace(sizes, x, node.outputs[0], sizes.variants.sums().block),
             Rule::Vjp(0) if self.sums => {
-                let block = match self.subgroup(sizes.variants, sizes.tensor(x)) {
-                    Some(_) => block(sizes.dims, sizes.variants, sizes.tensor(x).rows),
+                let block = match self.subgroup(sizes.variants, sizes.dims, sizes.tensor(x)) {
+                    Some(Lanes { block, .. }) => block,
                     None => sizes.variants.sums().block,
                 };
                 self.workspace(sizes, x, node.outputs[1], block)
@@ -224,13 +225,26 @@ impl Operation for LayerNorm {
 }
 
 impl LayerNorm {
-    /// Lanes of the subgroup that works on a row, if it does: rows that take more than 32 vec4 of every lane make long
-    /// code.
-    fn subgroup(&self, variants: &Variants, x: &Tensor) -> Option<u32> {
-        match variants.row(Family::LayerNorm).kind {
-            Kind::RowSubgroup(lanes) if self.width(x).div_ceil(4) <= 32 * lanes => Some(lanes),
-            _ => None,
-        }
+    /// The subgroup that works on a row, if one does: rows that take more than 32 vec4 of every lane make long code.
+    fn subgroup(&self, variants: &Variants, dims: &Dims, x: &Tensor) -> Option<Lanes> {
+        let cols4 = self.width(x).div_ceil(4);
+        let (lanes, uniform) = match variants.row(Family::LayerNorm).kind {
+            Kind::RowSubgroup(lanes) => (lanes, false),
+            Kind::RowUniform(lanes) => (lanes, true),
+            _ => return None,
+        };
+        let short = self.heads == 1 && cols4 <= MOST_ALONG;
+        let rows = dims.capacity(x.rows);
+        // The sums of all blocks take memory.
+        let blocks = short && u64::from(rows / SHORT_BLOCK) * u64::from(cols4) <= MOST_SUMS;
+        // A folded grid has workgroups behind its last row.
+        let uniform = uniform
+            && blocks
+            && cols4.is_multiple_of(lanes)
+            && rows.div_ceil(lanes) <= Grid::FOLD
+            && u64::from(rows) * u64::from(cols4) >= MANY_STORES;
+        let block = if blocks { SHORT_BLOCK } else { block(dims, variants, x.rows) };
+        (cols4 <= 32 * lanes).then_some(Lanes { lanes, uniform, along: if short { cols4 } else { 0 }, block })
     }
 
     /// Bytes of workspace for the sums over blocks of as many rows of x, into γ̄.
@@ -264,11 +278,13 @@ impl LayerNorm {
             shift: self.affine.shifts(),
             ..Default::default()
         };
-        let subgroup = self.subgroup(cx.variants, cx.graph.tensor(x));
+        let subgroup = self.subgroup(cx.variants, cx.dims, cx.graph.tensor(x));
         let (grid, sums) = match subgroup {
-            Some(lanes) => {
-                let block = block(cx.dims, cx.variants, rows);
+            Some(Lanes { lanes, uniform, along, block }) => {
+                let forward = node.rule == Rule::Forward;
+                let block = if forward && along > 0 { lanes } else { block };
                 (constants.subgroup, constants.lanes, constants.each) = (true, lanes, cols4.div_ceil(lanes));
+                (constants.uniform, constants.along) = (uniform, along);
                 params.block = block * heads;
                 let sums = self.sums.then(|| layer_norm_scale::blocks(cx, x, block, &node.outputs[1..]));
                 if let Some((gamma, _)) = &sums {
@@ -310,6 +326,25 @@ impl LayerNorm {
         }
     }
 }
+
+/// How a subgroup works on rows.
+struct Lanes {
+    lanes: u32,
+    /// Stores a lane's results after another's.
+    uniform: bool,
+    /// vec4 of a row if a lane takes a whole one (forward), else 0.
+    along: u32,
+    /// Rows of a block, the same however results are stored, so that sums over rows are too.
+    block: u32,
+}
+
+/// vec4 of a row up to which a lane takes a whole one.
+const MOST_ALONG: u32 = 64;
+
+/// Rows of a block, as ROWS of `shaders/common/layer_norm_subgroup.wgsl`, where the sums of all blocks are no more than
+/// so many vec4.
+const SHORT_BLOCK: u32 = 16;
+const MOST_SUMS: u64 = 1 << 16;
 
 /// Rows that a subgroup goes over: enough workgroups for several cores, and no longer sums than elsewhere.
 fn block(dims: &Dims, variants: &Variants, rows: Count) -> u32 {

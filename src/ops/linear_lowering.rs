@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use super::linear::{Epilogue, Layout, Linear};
 use super::{
-    Activation, Dims, Family, LinearVariant, Lowering, Node, Scratch, Sizes, Tensor, TensorId, Variants, column_sum,
-    reduce,
+    Activation, Dims, Family, LinearVariant, Lowering, MANY_STORES, Node, Scratch, Sizes, Tensor, TensorId, Variants,
+    column_sum, reduce,
 };
 use crate::gpu::Grid;
 use crate::kernels::linear as kernel;
@@ -30,7 +30,9 @@ impl Shape {
             LinearVariant::Tiled => Shape { rows: 64, columns4: 16, sums: false },
             LinearVariant::Cooperative(_) => Shape { rows: 64, columns4: 16, sums: false },
             LinearVariant::Register(block) => Shape { rows: block, columns4: block / 4, sums: false },
-            LinearVariant::Subgroup(lanes) => Shape { rows: 4 * lanes, columns4: lanes, sums: true },
+            LinearVariant::Subgroup(lanes) | LinearVariant::Uniform(lanes) => {
+                Shape { rows: 4 * lanes, columns4: lanes, sums: true }
+            }
         }
     }
 
@@ -42,7 +44,7 @@ impl Shape {
         if tiles >= MANY_TILES {
             return dims.capacity(a.rows).next_multiple_of(4).max(most);
         }
-        if !matches!(variants.linear(Family::LinearTn), LinearVariant::Subgroup(_)) {
+        if variants.linear(Family::LinearTn).lanes().is_none() {
             return most;
         }
         let fair = (dims.capacity(a.rows) * tiles).div_ceil(ENOUGH_TILES).max(LEAST_SPLIT);
@@ -115,6 +117,12 @@ impl Linear {
         let Shape { rows, columns4, .. } = Shape::of(variant);
         let unit = if tall { 2 * rows } else { rows };
         let tiles_n = n4.div_ceil(columns4);
+        let uniform = matches!(variant, LinearVariant::Uniform(_))
+            && n4.is_multiple_of(columns4)
+            && u64::from(cx.dims.capacity(count)) * u64::from(n4) >= MANY_STORES
+            && cx.dims.capacity(count).div_ceil(unit) * tiles_n <= Grid::FOLD
+            && !dot
+            && !onto;
         let addend = if onto { None } else { node.addend };
         let (bias, z) = (self.bias_input(node), self.epilogue_input(node));
         let (epilogue, f) = match self.epilogue {
@@ -163,6 +171,7 @@ impl Linear {
                 addend: addend.is_some(),
                 onto,
                 tall,
+                uniform,
                 epilogue,
                 activation: f.map_or(0, Activation::code),
                 ..constants(variant)
@@ -248,7 +257,7 @@ impl Linear {
 /// Whether a product by subgroups takes twice as many rows at once: with 8 lanes, where a load serves half as many
 /// columns as with 16, and where the product is so large that it pays for code that takes twice as long to compile.
 fn tall(variant: LinearVariant, depth4: u32, columns4: u32) -> bool {
-    variant == LinearVariant::Subgroup(8) && 16 * u64::from(depth4) * u64::from(columns4) >= TALL
+    variant.lanes() == Some(8) && 16 * u64::from(depth4) * u64::from(columns4) >= TALL
 }
 
 /// Depth times columns from which on a product is tall: 256 x 256, or 128 x 512.
@@ -262,6 +271,8 @@ fn constants(variant: LinearVariant) -> kernel::Constants {
         LinearVariant::Tiled => kernel::Constants { tiled: true, ..plain },
         LinearVariant::Cooperative(small) => kernel::Constants { cooperative: true, small, ..plain },
         LinearVariant::Register(block) => kernel::Constants { register: true, block, ..plain },
-        LinearVariant::Subgroup(lanes) => kernel::Constants { subgroup: true, lanes, ..plain },
+        LinearVariant::Subgroup(lanes) | LinearVariant::Uniform(lanes) => {
+            kernel::Constants { subgroup: true, lanes, ..plain }
+        }
     }
 }

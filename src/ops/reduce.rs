@@ -1,7 +1,7 @@
 //! Sums of blocks of rows, added up in order: the second half of every long sum. Shader: `shaders/reduce.wgsl`.
 
 use super::late_sums::LateSum;
-use super::{Dims, Family, LinearVariant, Lowering, Scratch, Sizes, TensorId};
+use super::{Dims, Family, Lowering, Scratch, Sizes, TensorId};
 use crate::gpu::{Buffer, Count, Grid};
 use crate::kernels::reduce as kernel;
 
@@ -34,10 +34,7 @@ pub(super) fn column_workspace(sizes: &Sizes<'_>, x: TensorId, out: TensorId) ->
 /// Invocations of a workgroup that sums rows, each a vec4 of columns: one subgroup where products are
 /// summed so too.
 pub(super) fn lanes(cx: &Lowering<'_>) -> u32 {
-    match cx.variants.linear(Family::LinearTn) {
-        LinearVariant::Subgroup(lanes) => lanes,
-        _ => 8,
-    }
+    cx.variants.linear(Family::LinearTn).lanes().unwrap_or(8)
 }
 
 /// Prepares sums of `size4` vec4 over blocks of rows, into `out`; several blocks go to the node's `scratch` first.

@@ -87,6 +87,15 @@ impl Family {
         Family::ALL.into_iter().filter(fits).collect()
     }
 
+    /// Names of rows that go before the preferred ones where much is to be computed: the same numbers, sooner, after a
+    /// longer compilation. A weight gradient has long sums and few stores.
+    pub(super) fn preferred_for_long(self) -> &'static [&'static str] {
+        match self {
+            Family::LinearNt | Family::LinearNn | Family::LayerNorm => &["uniform-16", "uniform-8"],
+            _ => &[],
+        }
+    }
+
     /// Names of rows, the preferred one first, for software adapters or for GPUs. The last one runs anywhere.
     pub(super) fn preferred(self, software: bool) -> &'static [&'static str] {
         match (self, software) {
@@ -153,6 +162,8 @@ pub enum Need {
     Cooperative(u32),
     /// Subgroups of exactly this number of lanes, whatever the kernel.
     Lanes(u32),
+    /// A driver whose stores are quick only where it knows the address to be the same for all lanes.
+    UniformStores,
 }
 
 impl Need {
@@ -166,6 +177,7 @@ impl Need {
                 let has = caps.workgroup_bytes;
                 (has < needed).then_some(Lack::WorkgroupBytes { needed, has })
             }
+            Need::UniformStores => (!caps.uniform_stores).then_some(Lack::UniformStores),
             Need::Cooperative(n) => (!caps.cooperative.contains(&n)).then_some(Lack::Cooperative(n)),
             Need::Lanes(n) => (caps.subgroup_size != n).then_some(match (caps.subgroup_min, caps.subgroup_max) {
                 (_, 0) => Lack::Subgroups(n),
@@ -198,6 +210,9 @@ pub enum Lack {
     /// It has no products of square matrices of this size by a subgroup.
     #[error("it needs cooperative {0} x {0} matrices of f16 with f32 sums, which this adapter lacks")]
     Cooperative(u32),
+    /// It gains nothing by them, or lacks what they need.
+    #[error("it is for drivers that store in loops over the lanes (llvmpipe before Mesa 23), with immediates and u64")]
+    UniformStores,
     /// It has no subgroups, of which the variant needs those with this number of lanes.
     #[error("it needs subgroups of {0} lanes, this adapter has no subgroups")]
     Subgroups(u32),
@@ -232,11 +247,16 @@ pub enum Kind {
     RowLanes(u32),
     /// Lanes of a subgroup that goes over a block of rows.
     RowSubgroup(u32),
+    /// The same, and a lane's results are stored after another's.
+    RowUniform(u32),
     /// A recurrence.
     Lstm(LstmVariant),
     /// How long sums are cut.
     Sums(Sums),
 }
+
+/// vec4 of results from which on it pays to make code that stores them a lane after another (half a second a kernel).
+pub(super) const MANY_STORES: u64 = 1 << 15;
 
 /// How matrix products run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -252,6 +272,18 @@ pub enum LinearVariant {
     Register(u32),
     /// One subgroup, of this number of lanes, per four times as many rows, by broadcast.
     Subgroup(u32),
+    /// The same (NT, NN), whose results are stored a lane after another where there are many.
+    Uniform(u32),
+}
+
+impl LinearVariant {
+    /// Lanes of the subgroup that is a workgroup.
+    pub fn lanes(self) -> Option<u32> {
+        match self {
+            LinearVariant::Subgroup(lanes) | LinearVariant::Uniform(lanes) => Some(lanes),
+            _ => None,
+        }
+    }
 }
 
 /// How attention runs.
@@ -295,6 +327,8 @@ const fn attention(name: &'static str, about: &'static str, needs: &'static [Nee
 
 const BROADCAST: &str = "a subgroup a workgroup, operands handed round by broadcast; for software adapters";
 
+const ONE_BY_ONE: &str = "the same; large results are stored a lane after another, which old Mesas do quicker";
+
 const MIXED: &str = "64 x 64 a workgroup by the adapter's small-matrix products, f16 operands; for mixed precision";
 
 static LINEAR: &[Row] = &[
@@ -332,6 +366,8 @@ static LINEAR: &[Row] = &[
     linear("subgroup-4", BROADCAST, &[Need::Lanes(4)], LinearVariant::Subgroup(4)),
     linear("subgroup-8", BROADCAST, &[Need::Lanes(8)], LinearVariant::Subgroup(8)),
     linear("subgroup-16", BROADCAST, &[Need::Lanes(16)], LinearVariant::Subgroup(16)),
+    linear("uniform-8", ONE_BY_ONE, &[Need::Lanes(8), Need::UniformStores], LinearVariant::Uniform(8)),
+    linear("uniform-16", ONE_BY_ONE, &[Need::Lanes(16), Need::UniformStores], LinearVariant::Uniform(16)),
 ];
 
 static ATTENTION: &[Row] = &[
@@ -360,7 +396,7 @@ static ROWS: &[Row] = &[
     Row { name: "lanes-32", about: "32 invocations a row", needs: &[], kind: Kind::RowLanes(32) },
 ];
 
-const ACROSS: &str = "a subgroup over a block of rows, a row at a time across its lanes; for software adapters";
+const ACROSS: &str = "a subgroup over a block of rows, a row a lane or across its lanes; for software adapters";
 
 static LAYER_NORM: &[Row] = &[
     Row { name: "lane", about: "an invocation a row", needs: &[], kind: Kind::RowLanes(1) },
@@ -368,6 +404,18 @@ static LAYER_NORM: &[Row] = &[
     Row { name: "subgroup-4", about: ACROSS, needs: &[Need::Lanes(4)], kind: Kind::RowSubgroup(4) },
     Row { name: "subgroup-8", about: ACROSS, needs: &[Need::Lanes(8)], kind: Kind::RowSubgroup(8) },
     Row { name: "subgroup-16", about: ACROSS, needs: &[Need::Lanes(16)], kind: Kind::RowSubgroup(16) },
+    Row {
+        name: "uniform-8",
+        about: ONE_BY_ONE,
+        needs: &[Need::Lanes(8), Need::UniformStores],
+        kind: Kind::RowUniform(8),
+    },
+    Row {
+        name: "uniform-16",
+        about: ONE_BY_ONE,
+        needs: &[Need::Lanes(16), Need::UniformStores],
+        kind: Kind::RowUniform(16),
+    },
 ];
 
 const ACROSS_SENTENCES: &str = "a subgroup a workgroup, four sentences a lane, W handed round by broadcast; for \

@@ -36,6 +36,21 @@ impl Variants {
         chosen
     }
 
+    /// The same for runs of many steps: variants that compute the same numbers, bit for bit, and take longer to compile
+    /// for running sooner.
+    pub fn for_long(caps: &Capabilities) -> Variants {
+        Family::ALL.into_iter().fold(Variants::choose(caps), |all, operation| {
+            let fits = |name: &&str| {
+                let row = operation.rows().iter().find(|row| row.name == *name);
+                row.expect("a row of the table").missing(caps).is_none()
+            };
+            match operation.preferred_for_long().iter().copied().find(fits) {
+                Some(name) => all.with(operation, name).expect("a row of the table"),
+                None => all,
+            }
+        })
+    }
+
     /// The same with products of mixed precision.
     ///
     /// # Errors
@@ -147,7 +162,7 @@ impl Variants {
     pub fn row_lanes(&self, operation: Family) -> u32 {
         match self.row(operation).kind {
             Kind::RowLanes(lanes) => lanes,
-            Kind::RowSubgroup(_) => 1,
+            Kind::RowSubgroup(_) | Kind::RowUniform(_) => 1,
             other => unreachable!("{operation:?} is no operation on rows: {other:?}"),
         }
     }

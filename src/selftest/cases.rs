@@ -233,6 +233,18 @@ fn operations() -> Vec<Case> {
         made.fused = fused;
         all.push(made);
     }
+    // So many rows, no whole number of tiles, that results are stored a lane after another where that is quicker.
+    for (d, sentences) in [(64, 600), (128, 250)] {
+        let title = format!("feed-forward block {d}, {sentences} sentences, fused");
+        let mut many = case(&title, 8e-6, 2, sentences, move |g| feed_forward(g, d, Activation::Gelu));
+        many.fused = true;
+        all.push(many);
+    }
+    let mut many = case("gated feed-forward block 64 to 128, 600 sentences, fused", 8e-6, 2, 600, |g| {
+        gated(g, 64, 128, Activation::Silu)
+    });
+    many.fused = true;
+    all.push(many);
     for f in [Activation::GeluTanh, Activation::Relu, Activation::Silu, Activation::Tanh] {
         for (d, fused) in [(10, false), (36, true)] {
             let title = format!("feed-forward block {d} of {f:?}{}", if fused { ", fused" } else { "" });

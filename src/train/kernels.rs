@@ -12,6 +12,9 @@ use crate::config::{ConfigError, Precision, Resolved};
 use crate::gpu::Gpu;
 use crate::ops::Variants;
 
+/// Steps from which on a run takes variants that take longer to compile.
+const LONG: u64 = 1000;
+
 /// Where a run's variants come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -49,6 +52,7 @@ impl Kernels {
         let (mut variants, mut source) = match (kept, &tuning) {
             (Some(variants), _) => (variants, Source::Kept),
             (None, Some(tuning)) => (tuning.variants, Source::Tuned),
+            (None, None) if resolved.config.train.steps >= LONG => (Variants::for_long(caps), Source::Default),
             (None, None) => (Variants::choose(caps), Source::Default),
         };
         let mixed = resolved.config.train.precision == Precision::Mixed;

@@ -158,6 +158,7 @@ mod tests {
             f16: false,
             cooperative: vec![],
             images: false,
+            uniform_stores: false,
             timestamps: false,
             largest_binding: 1 << 27,
             largest_buffer: 1 << 28,

@@ -16,6 +16,7 @@ fn gpu() -> Capabilities {
         f16: true,
         cooperative: vec![],
         images: false,
+        uniform_stores: false,
         timestamps: true,
         largest_binding: 1 << 31,
         largest_buffer: 1 << 31,
@@ -60,6 +61,21 @@ fn software_adapters_get_the_kernels_of_their_width() {
         for operation in [Family::LinearNt, Family::LinearNn, Family::LinearTn] {
             assert_eq!(chosen.row(operation).name, format!("subgroup-{lanes}"));
         }
+    }
+}
+
+#[test]
+fn long_runs_get_variants_of_their_own_where_the_driver_gains_by_them() {
+    for caps in adapters() {
+        assert_eq!(Variants::for_long(&caps), Variants::choose(&caps), "{caps:?}");
+    }
+    for lanes in [8, 16] {
+        let caps = Capabilities { uniform_stores: true, ..software(lanes) };
+        let names = Family::ALL.map(|o| (o.name(), Variants::for_long(&caps).row(o).name));
+        let apart = format!("uniform-{lanes}");
+        let there = names.iter().filter(|(_, name)| *name == apart).map(|(operation, _)| *operation);
+        assert_eq!(there.collect::<Vec<_>>(), ["linear_nt", "linear_nn", "layer_norm"]);
+        assert_eq!(Variants::for_long(&caps).missing(&caps), None);
     }
 }
 
