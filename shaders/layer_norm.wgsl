@@ -6,8 +6,8 @@
 // (cotangents); x, γ and stat have none. Where a row falls into `heads` equal parts that are normalised each on its
 // own, each is a row of its own to all of this. The sums γ̄, β̄ over rows are in layer_norm_scale.wgsl. Variants:
 //   lane, lanes   LANES invocations a row
-//   subgroup      one subgroup a block of rows; for software adapters. With SUMS it sums γ̄, β̄ up on the way, with UNIFORM
-//                 it stores a lane's results after another's (common/uniform_store.wgsl)
+//   subgroup      one subgroup a block of rows; for software adapters. With SUMS it sums γ̄, β̄ up on the way, with
+//                 UNIFORM it stores a lane's results after another's (common/uniform_store.wgsl)
 //@variants LANES=32 ADDEND=1 SCALE=1 SHIFT=1
 //@variants LANES=32 RMS=1 SCALE=0|1
 //@variants SUBGROUP=1 LANES=8 SUMS=1 SCALE=1 SHIFT=1

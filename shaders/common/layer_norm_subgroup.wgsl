@@ -1,8 +1,9 @@
-// The software variant of layer_norm.wgsl: a workgroup is one subgroup. What is known when a plan is made is a constant,
-// so that rows stay in registers and are loaded once. Forward has a row a lane (ALONG vec4 each), so that no sum goes
-// across lanes; what is longer goes over `block` rows, a row at a time across the lanes, EACH vec4 a lane, and so does
-// vjp, whose sums over rows for γ̄ and β̄ (SUMS) then cost no load of their own; those of block number b go to row b of
-// `gamma_bar` and `beta_bar`. With UNIFORM (common/uniform_store.wgsl; ALONG too) blocks are ROWS rows, without a loop.
+// The software variant of layer_norm.wgsl: a workgroup is one subgroup. What is known when a plan is made is a
+// constant, so that rows stay in registers and are loaded once. Forward has a row a lane (ALONG vec4 each), so that no
+// sum goes across lanes; what is longer goes over `block` rows, a row at a time across the lanes, EACH vec4 a lane, and
+// so does vjp, whose sums over rows for γ̄ and β̄ (SUMS) then cost no load of their own; those of block number b go to
+// row b of `gamma_bar` and `beta_bar`. With UNIFORM (common/uniform_store.wgsl; ALONG too) blocks are ROWS rows, without
+// a loop.
 //@import common/subgroup.wgsl
 
 // Lanes of the subgroup: every variant that comes here sets it.

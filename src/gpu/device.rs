@@ -362,8 +362,8 @@ const UNIFORM_STORES: wgpu::Features = wgpu::Features::IMMEDIATES.union(wgpu::Fe
 /// Bytes of the table of digits that these kernels look numbers up in.
 pub(super) const DIGITS_BYTES: u32 = 128;
 
-/// Whether a driver stores in loops over the lanes unless it knows the address to be the same for all: a table of facts,
-/// which is llvmpipe before Mesa 23 (`docs/performance.md`).
+/// Whether a driver stores in loops over the lanes unless it knows the address to be the same for all: a table of
+/// facts, which is llvmpipe before Mesa 23 (`docs/performance.md`).
 fn loops_over_stores(info: &wgpu::AdapterInfo) -> bool {
     let version = info.driver_info.strip_prefix("Mesa ").and_then(|rest| rest.split('.').next()?.parse::<u32>().ok());
     info.driver == "llvmpipe" && version.is_some_and(|major| major < 23)

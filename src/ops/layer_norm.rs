@@ -6,9 +6,8 @@ use super::layer_norm_scale::{BETA_SUMS, GAMMA_SUMS};
 use super::operation::no_rule;
 use super::variant_table::Kind;
 use super::{
-    Adjoints, Dims, Family, GradientRows, GradientSource, Lowering, MANY_STORES, Node, NormPart, Operation,
-    OutputShape, Rule, Scratch, Second, Sizes, Tangents, Tensor, TensorId, Variants, call, layer_norm_scale,
-    layer_norm_tangent, reduce,
+    Adjoints, Dims, Family, GradientRows, GradientSource, Lowering, Node, NormPart, Operation, OutputShape, Rule,
+    Scratch, Second, Sizes, Tangents, Tensor, TensorId, Variants, call, layer_norm_scale, layer_norm_tangent, reduce,
 };
 use crate::gpu::{Count, Grid};
 use crate::kernels::layer_norm as kernel;
@@ -242,7 +241,7 @@ impl LayerNorm {
             && blocks
             && cols4.is_multiple_of(lanes)
             && rows.div_ceil(lanes) <= Grid::FOLD
-            && u64::from(rows) * u64::from(cols4) >= MANY_STORES;
+            && u64::from(rows) * u64::from(cols4) >= variants.sums().apart;
         let block = if blocks { SHORT_BLOCK } else { block(dims, variants, x.rows) };
         (cols4 <= 32 * lanes).then_some(Lanes { lanes, uniform, along: if short { cols4 } else { 0 }, block })
     }

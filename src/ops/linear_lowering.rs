@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use super::linear::{Epilogue, Layout, Linear};
 use super::{
-    Activation, Dims, Family, LinearVariant, Lowering, MANY_STORES, Node, Scratch, Sizes, Tensor, TensorId, Variants,
-    column_sum, reduce,
+    Activation, Dims, Family, LinearVariant, Lowering, Node, Scratch, Sizes, Tensor, TensorId, Variants, column_sum,
+    reduce,
 };
 use crate::gpu::Grid;
 use crate::kernels::linear as kernel;
@@ -119,7 +119,7 @@ impl Linear {
         let tiles_n = n4.div_ceil(columns4);
         let uniform = matches!(variant, LinearVariant::Uniform(_))
             && n4.is_multiple_of(columns4)
-            && u64::from(cx.dims.capacity(count)) * u64::from(n4) >= MANY_STORES
+            && u64::from(cx.dims.capacity(count)) * u64::from(n4) >= cx.variants.sums().apart
             && cx.dims.capacity(count).div_ceil(unit) * tiles_n <= Grid::FOLD
             && !dot
             && !onto;

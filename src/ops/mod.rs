@@ -81,7 +81,6 @@ pub use lowering::{Lowering, Scratch};
 pub use operation::{GradientRows, GradientSource, NormPart, Operation, OutputShape, Sizes};
 pub use own::Own;
 pub use update::{Optimizer, Treatment, UpdateRule};
-use variant_table::MANY_STORES;
 pub use variant_table::{AttentionVariant, Family, Kind, Lack, LinearVariant, LstmVariant, Need, Row, Sums};
 pub use variants::{KernelChoice, VariantError, Variants};
 

@@ -255,9 +255,6 @@ pub enum Kind {
     Sums(Sums),
 }
 
-/// vec4 of results from which on it pays to make code that stores them a lane after another (half a second a kernel).
-pub(super) const MANY_STORES: u64 = 1 << 15;
-
 /// How matrix products run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinearVariant {
@@ -306,7 +303,7 @@ pub enum LstmVariant {
     Subgroup(u32),
 }
 
-/// Rows that one invocation or workgroup sums before partial sums are added up.
+/// Rows that one invocation or workgroup sums before partial sums are added up, and other sizes by which work is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sums {
     /// Of a column sum.
@@ -315,6 +312,9 @@ pub struct Sums {
     pub split: u32,
     /// Of one segment in the gradient of an embedding.
     pub segment: u32,
+    /// vec4 of results from which on variants that store a lane after another do so: as many as make up for the half of
+    /// a second that such a kernel takes longer to be there.
+    pub apart: u64,
 }
 
 const fn linear(name: &'static str, about: &'static str, needs: &'static [Need], variant: LinearVariant) -> Row {
@@ -437,18 +437,18 @@ static SUMS: &[Row] = &[
         name: "long",
         about: "about 1024 rows a partial sum, up to 4096 in a weight gradient",
         needs: &[],
-        kind: Kind::Sums(Sums { block: 1024, split: 4096, segment: 512 }),
+        kind: Kind::Sums(Sums { block: 1024, split: 4096, segment: 512, apart: 1 << 15 }),
     },
     Row {
         name: "short",
         about: "about 64 rows a partial sum",
         needs: &[],
-        kind: Kind::Sums(Sums { block: 64, split: 512, segment: 32 }),
+        kind: Kind::Sums(Sums { block: 64, split: 512, segment: 32, apart: 1 << 15 }),
     },
     Row {
         name: "tiny",
         about: "about 16 rows a partial sum, so that small tests see many of them",
         needs: &[],
-        kind: Kind::Sums(Sums { block: 16, split: 32, segment: 8 }),
+        kind: Kind::Sums(Sums { block: 16, split: 32, segment: 8, apart: 0 }),
     },
 ];

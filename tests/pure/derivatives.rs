@@ -12,16 +12,11 @@ const BOUND: f64 = 2e-7;
 /// A second difference errs by ε/h², at h = 4e-4 about 1e-9 of values near 1, of which there are some hundred.
 const SECOND_BOUND: f64 = 1e-6;
 
-/// All cases but those that have many rows, whose graphs are there with few.
-fn small() -> impl Iterator<Item = selftest::Case> {
-    selftest::cases().into_iter().filter(|case| case.sentences < 200)
-}
-
 #[test]
 fn every_tangent_matches_finite_differences_of_its_twin() {
     let mut failures = Vec::new();
     let mut compared = 0;
-    for case in small() {
+    for case in selftest::cases() {
         for d in selftest::directional_differences(&case) {
             compared += 1;
             let bound = if d.parameter.starts_with("second") { SECOND_BOUND } else { BOUND };
@@ -39,7 +34,7 @@ fn every_tangent_matches_finite_differences_of_its_twin() {
 fn every_reverse_rule_matches_finite_differences_of_its_twin() {
     let mut failures = Vec::new();
     let mut compared = 0;
-    for case in small() {
+    for case in selftest::cases() {
         for d in selftest::finite_differences(&case) {
             compared += 1;
             if d.error.is_nan() || d.error > BOUND {

@@ -180,8 +180,8 @@ fn is_here(test: Test) -> bool {
     matches!(test, Test::Slope | Test::Partial | Test::Difference | Test::Mean)
 }
 
-/// Every outcome with every measure, given the excess loss, all models of a sweep in one stratum; and where the plan asks
-/// for a partial correlation, those of all measures, in its strata.
+/// Every outcome with every measure, given the excess loss, all models of a sweep in one stratum; and where the plan
+/// asks for a partial correlation, those of all measures, in its strata.
 fn exploratory(table: &Table, rows: &Rows) -> Vec<Asked> {
     let of_plan = || table.registration.iter().flat_map(|r| r.plan.hypotheses()).map(|(own, _)| own);
     let mut asked = Vec::new();
