@@ -258,7 +258,8 @@ fn plain_sgd_moves_both_sides_of_a_gauge_by_their_gradients_alone() {
                 a - c
             };
             let (found, law) = (moved(&after) - moved(&before), rate * rate * (aa - cc));
-            assert!((found - law).abs() < 1e-5 * rate * scale + 1e-4 * law.abs(), "{}: {found}, {law}", gauge.key());
+            // 2 η (C·∇ - A·∇) is in it, which is 0 within what the gradients' rounding leaves.
+            assert!((found - law).abs() < 2e-5 * rate * scale + 1e-4 * law.abs(), "{}: {found}, {law}", gauge.key());
         }
         before = after;
     }
