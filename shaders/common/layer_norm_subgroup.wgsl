@@ -1,9 +1,9 @@
-// The software variant of layer_norm.wgsl: a workgroup is one subgroup. What is known when a plan is made is a
-// constant, so that rows stay in registers and are loaded once. Forward has a row a lane (ALONG vec4 each), so that no
+// The software variant of layer_norm.wgsl: a workgroup is one subgroup. How many vec4 a row has is a constant, so that
+// rows stay in registers and are loaded once. Forward has a row a lane (ALONG vec4 each), so that no
 // sum goes across lanes; what is longer goes over `block` rows, a row at a time across the lanes, EACH vec4 a lane, and
 // so does vjp, whose sums over rows for γ̄ and β̄ (SUMS) then cost no load of their own; those of block number b go to
-// row b of `gamma_bar` and `beta_bar`. With UNIFORM (common/uniform_store.wgsl; ALONG too) blocks are ROWS rows, without
-// a loop.
+// row b of `gamma_bar` and `beta_bar`. With UNIFORM (common/uniform_store.wgsl; ALONG too) blocks of vjp are ROWS rows,
+// without a loop.
 //@import common/subgroup.wgsl
 
 // Lanes of the subgroup: every variant that comes here sets it.
@@ -221,12 +221,11 @@ fn vjp(here: Lane) {
     for (var r = 0u; r < ROWS; r++) {
         let found = back(first + min(r, last), l, here.group.z, subgroupBroadcast(stats[r / LANES], r % LANES), scale);
         // Behind the last row that is stored again, where it lies.
-        let there = select(0.0, 1.0, r <= last);
         //@unroll
         for (var e = 0u; e < EACH; e++) {
             if SUMS != 0u {
-                scale_bar[e] += found.scale_bar[e] * there;
-                if SHIFT != 0u { shift_bar[e] += found.shift_bar[e] * there; }
+                scale_bar[e] += select(vec4<f32>(0.0), found.scale_bar[e], r <= last);
+                if SHIFT != 0u { shift_bar[e] += select(vec4<f32>(0.0), found.shift_bar[e], r <= last); }
             }
             stored[e] = select(stored[e], found.x_bar[e], r <= last);
             let ours = pairs(stored[e]);

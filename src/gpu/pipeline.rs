@@ -68,7 +68,8 @@ impl Gpu {
         // SAFETY: only kernels of `shaders/` go without checks. They must not index out of bounds, loop for ever or
         // divide by zero. Indices of active lanes come from plans whose sizes are checked; what masked lanes read is
         // bound as long as the program lives. The suite runs the same kernels with all checks on, and they give the
-        // same numbers.
+        // same numbers; those that store a lane after another are not for checks, and are compared with those that do
+        // not (`tests/model/strides.rs`).
         let module = self
             .scoped("making a shader module", || unsafe {
                 self.device.create_shader_module_trusted(descriptor, checks)

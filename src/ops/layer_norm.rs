@@ -345,7 +345,8 @@ const MOST_ALONG: u32 = 64;
 const SHORT_BLOCK: u32 = 16;
 const MOST_SUMS: u64 = 1 << 16;
 
-/// Rows that a subgroup goes over: enough workgroups for several cores, and no longer sums than elsewhere.
+/// Rows that a subgroup goes over where there are more sums: enough workgroups for several cores, and no longer sums
+/// than elsewhere.
 fn block(dims: &Dims, variants: &Variants, rows: Count) -> u32 {
     (dims.capacity(rows) / 32).max(16).min(variants.sums().block)
 }

@@ -1,8 +1,8 @@
 //! The operations: one file each, named as its shader and as its f64 twin in [`crate::reference`].
 //!
 //! An operation knows its shapes, its rules (forward, vjp, later jvp and the jvp of the vjp) and how it runs on an
-//! adapter. Which variant of a kernel runs is decided in one place, [`Variants::choose`], which fixes the launch
-//! geometry too.
+//! adapter. Which variant of a kernel runs is decided in one place, [`Variants::choose`] and for runs of many steps
+//! [`Variants::for_long`], which fixes the launch geometry too.
 //!
 //! ```
 //! use lowland::graph::{Count, Emit, Graph};

@@ -145,6 +145,14 @@ impl Row {
         matches!(self.kind, Kind::Linear(LinearVariant::Cooperative(_)))
     }
 
+    /// Lanes of the subgroup that it runs on, if it needs so many.
+    pub(super) fn lanes(&self) -> Option<u32> {
+        self.needs.iter().find_map(|need| match need {
+            Need::Lanes(lanes) => Some(*lanes),
+            _ => None,
+        })
+    }
+
     /// What an adapter lacks for it.
     pub fn missing(&self, caps: &Capabilities) -> Option<Lack> {
         self.needs.iter().find_map(|need| need.missing(caps))
@@ -211,7 +219,10 @@ pub enum Lack {
     #[error("it needs cooperative {0} x {0} matrices of f16 with f32 sums, which this adapter lacks")]
     Cooperative(u32),
     /// It gains nothing by them, or lacks what they need.
-    #[error("it is for drivers that store in loops over the lanes (llvmpipe before Mesa 23), with immediates and u64")]
+    #[error(
+        "it is for drivers that store in loops over the lanes (llvmpipe before Mesa 23), with immediates and u64, and \
+         without bounds checks"
+    )]
     UniformStores,
     /// It has no subgroups, of which the variant needs those with this number of lanes.
     #[error("it needs subgroups of {0} lanes, this adapter has no subgroups")]
@@ -435,7 +446,7 @@ static LSTM: &[Row] = &[
 static SUMS: &[Row] = &[
     Row {
         name: "long",
-        about: "about 1024 rows a partial sum, up to 4096 in a weight gradient",
+        about: "about 1024 rows a partial sum, up to 4096 in a weight gradient, 16 in layer norm",
         needs: &[],
         kind: Kind::Sums(Sums { block: 1024, split: 4096, segment: 512, apart: 1 << 15 }),
     },

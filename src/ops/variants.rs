@@ -51,6 +51,21 @@ impl Variants {
         })
     }
 
+    /// The same where an adapter can run them, with plain variants in place of those for long runs that it cannot run:
+    /// the numbers are the same bits.
+    pub fn runnable(self, caps: &Capabilities) -> Option<Variants> {
+        let plain = Variants::choose(caps);
+        let whole = Family::ALL.into_iter().fold(self, |all, operation| {
+            let row = all.row(operation);
+            let for_long = operation.preferred_for_long().contains(&row.name);
+            match for_long && row.missing(caps).is_some() && row.lanes() == plain.row(operation).lanes() {
+                true => all.with(operation, plain.row(operation).name).expect("a row of the table"),
+                false => all,
+            }
+        });
+        whole.missing(caps).is_none().then_some(whole)
+    }
+
     /// The same with products of mixed precision.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ use crate::config::{ConfigError, MicroBatch, Resolved, RunConfig, path_in};
 use crate::generated::Tokens;
 use crate::gpu::Gpu;
 use crate::interrupt;
+use crate::ops::Variants;
 
 /// The claim's file.
 pub(crate) const CLAIM: &str = "run.lock";
@@ -126,9 +127,12 @@ impl Folder {
         if let Some(hash) = &past.gives_way {
             self.give_way(hash.as_deref(), observer)?;
         }
-        let now = serde_json::to_value(kernels.variants).unwrap_or_default();
+        let began: Option<Variants> = serde_json::from_value(before["variants"].clone()).ok();
+        let caps = gpu.capabilities();
         if before["adapter"].as_str().is_some_and(|a| a != gpu.info().name)
-            || before["variants"].as_object().is_some_and(|_| before["variants"] != now)
+            || before["variants"]
+                .as_object()
+                .is_some_and(|_| began.and_then(|began| began.runnable(caps)) != kernels.variants.runnable(caps))
         {
             observer.note(&format!(
                 "warning: this run began on {} with other kernels; from here on its numbers round differently",

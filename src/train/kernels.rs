@@ -2,7 +2,8 @@
 //!
 //! What is asked for (`--variant`, then `adapter.variant` of the config) goes before all; else a run that goes on keeps
 //! those of its `run.json` as long as the adapter is the same and can run them; else those that were measured for these
-//! shapes on this adapter (`lowland selftest --tune`) are taken; else they are chosen for the adapter.
+//! shapes on this adapter (`lowland selftest --tune`) are taken; else they are chosen for the adapter, and for runs of
+//! many steps those that take longer to compile and compute the same bits sooner.
 
 use serde::{Deserialize, Serialize};
 
@@ -95,5 +96,5 @@ fn kept(gpu: &Gpu, resolved: &Resolved) -> Option<Variants> {
         return None;
     }
     let variants: Variants = serde_json::from_value(about["variants"].clone()).ok()?;
-    variants.missing(gpu.capabilities()).is_none().then_some(variants)
+    variants.runnable(gpu.capabilities())
 }

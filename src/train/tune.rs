@@ -94,8 +94,9 @@ impl Tuning {
     /// none.
     pub fn find(gpu: &Gpu, subject: &Subject) -> Option<Tuning> {
         let text = std::fs::read_to_string(subject.path()?).ok()?;
-        let tuning: Tuning = serde_json::from_str(&text).ok()?;
-        (tuning.subject == *subject && tuning.variants.missing(gpu.capabilities()).is_none()).then_some(tuning)
+        let mut tuning: Tuning = serde_json::from_str(&text).ok()?;
+        tuning.variants = tuning.variants.runnable(gpu.capabilities())?;
+        (tuning.subject == *subject).then_some(tuning)
     }
 
     /// Keeps it for later runs, and says where.

@@ -42,7 +42,7 @@ struct Kernel {
     name: String,
     /// Whether it uses cooperative matrices, which naga 30 writes as SPIR-V and MSL only.
     cooperative: bool,
-    /// Whether it stores a lane after another, which only Vulkan drivers are given.
+    /// Whether it stores a lane after another, which only llvmpipe is given.
     uniform: bool,
     module: naga::Module,
     info: ModuleInfo,

@@ -76,6 +76,11 @@ fn long_runs_get_variants_of_their_own_where_the_driver_gains_by_them() {
         let there = names.iter().filter(|(_, name)| *name == apart).map(|(operation, _)| *operation);
         assert_eq!(there.collect::<Vec<_>>(), ["linear_nt", "linear_nn", "layer_norm"]);
         assert_eq!(Variants::for_long(&caps).missing(&caps), None);
+        // Where the driver may no more, a run goes on with the plain ones, and with what was asked for beside them.
+        let long = Variants::for_long(&caps).with(Family::AttentionForward, "row").unwrap();
+        let plain = Variants::choose(&software(lanes)).with(Family::AttentionForward, "row");
+        assert_eq!(long.runnable(&software(lanes)), plain);
+        assert_eq!((long.runnable(&caps), long.runnable(&gpu())), (Some(long), None));
     }
 }
 
