@@ -82,10 +82,9 @@ fn forward(here: Lane) {
     let end = uniform_small(last);
     //@unroll
     for (var c = 0u; c < ALONG; c++) {
-        let ours = pairs(v[c]);
         //@unroll
         for (var j = 0u; j < LANES; j++) {
-            out[to + min(j, end) * ALONG + c] = vec2<u64>(subgroupBroadcast(ours.x, j), subgroupBroadcast(ours.y, j));
+            out[to + min(j, end) * ALONG + c] = pairs(subgroupBroadcast(v[c], j));
         }
     }
 //@else
@@ -228,11 +227,9 @@ fn vjp(here: Lane) {
                 if SHIFT != 0u { shift_bar[e] += select(vec4<f32>(0.0), found.shift_bar[e], r <= last); }
             }
             stored[e] = select(stored[e], found.x_bar[e], r <= last);
-            let ours = pairs(stored[e]);
             //@unroll
             for (var j = 0u; j < LANES; j++) {
-                out[to + min(r, end) * stride + e * LANES + j] =
-                    vec2<u64>(subgroupBroadcast(ours.x, j), subgroupBroadcast(ours.y, j));
+                out[to + min(r, end) * stride + e * LANES + j] = pairs(subgroupBroadcast(stored[e], j));
             }
         }
     }

@@ -106,16 +106,14 @@ fn forward(here: Lane) {
         found.out = select(next.out, found.out, r > last);
         found.act = select(next.act, found.act, r > last);
         let row = base + min(r, end) * stride;
-        let ours = pairs(found.out);
-        let also = pairs(found.act);
         //@unroll
         for (var j = 0u; j < LANES; j++) {
-            out[row + j] = vec2<u64>(subgroupBroadcast(ours.x, j), subgroupBroadcast(ours.y, j));
+            out[row + j] = pairs(subgroupBroadcast(found.out, j));
         }
         if EPILOGUE == 1u || EPILOGUE == 5u || EPILOGUE == 6u {
             //@unroll
             for (var j = 0u; j < LANES; j++) {
-                act[row + j] = vec2<u64>(subgroupBroadcast(also.x, j), subgroupBroadcast(also.y, j));
+                act[row + j] = pairs(subgroupBroadcast(found.act, j));
             }
         }
     }
