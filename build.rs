@@ -104,6 +104,7 @@ fn check(
         | Capabilities::STORAGE_TEXTURE_16BIT_NORM_FORMATS
         | Capabilities::COOPERATIVE_MATRIX
         | Capabilities::SHADER_INT64
+        | Capabilities::FLOAT64
         | Capabilities::IMMEDIATES;
     let mut validator = Validator::new(ValidationFlags::all(), capabilities);
     let info = validator.validate(&module).map_err(|e| {

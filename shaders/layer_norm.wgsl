@@ -18,8 +18,8 @@
 //@variants SUBGROUP=1 LANES=8 EACH=2 ALONG=15 SCALE=1 SHIFT=1
 //@variants SUBGROUP=1 LANES=16 ALONG=16 RMS=0|1 SCALE=1
 //@variants SUBGROUP=1 LANES=8 EACH=2 ALONG=16 UNIFORM=1 ADDEND=0|1 SUMS=0|1 SCALE=1 SHIFT=1
-//@variants SUBGROUP=1 LANES=16 ALONG=16 UNIFORM=1 ADDEND=1 SUMS=1 SCALE=1 SHIFT=0|1
-//@variants SUBGROUP=1 LANES=16 ALONG=16 UNIFORM=1 RMS=1
+//@variants SUBGROUP=1 LANES=16 ALONG=16 UNIFORM=1 PAIRS=1 ADDEND=1 SUMS=1 SCALE=1 SHIFT=0|1
+//@variants SUBGROUP=1 LANES=16 ALONG=16 UNIFORM=1 PAIRS=1 RMS=1
 //@import common/entry.wgsl
 //@import common/step.wgsl
 //@import common/layer_norm.wgsl
@@ -30,6 +30,8 @@ const ADDEND: u32 = 0u;
 const SUMS: u32 = 0u;
 // Stores a lane after another.
 const UNIFORM: u32 = 0u;
+// These stores two numbers as one of 64 bits.
+const PAIRS: u32 = 0u;
 
 struct Params {
     code: u32,
@@ -53,8 +55,8 @@ struct Params {
 @group(0) @binding(4) var<storage, read> y_bar: array<vec4<f32>>;
 //@optional
 @group(0) @binding(5) var<storage, read> addend: array<vec4<f32>>;
-//@if UNIFORM
-@group(0) @binding(6) var<storage, read_write> out: array<vec2<u64>>;
+//@if PAIRS
+@group(0) @binding(6) var<storage, read_write> out: array<vec2<f64>>;
 //@else
 @group(0) @binding(6) var<storage, read_write> out: array<vec4<f32>>;
 //@end

@@ -47,10 +47,14 @@
 //@variants SUBGROUP=1 LANES=8 TALL=1 BIAS=1 ADDEND=1
 //@variants SUBGROUP=1 LANES=8 TALL=1 EPILOGUE=1|3
 //@variants SUBGROUP=1 LANES=8 TALL=1 LAYOUT=1 EPILOGUE=2|4|6
-//@variants SUBGROUP=1 UNIFORM=1 LANES=8|16 BIAS=1 ADDEND=0|1
-//@variants SUBGROUP=1 UNIFORM=1 LANES=8|16 BIAS=1 EPILOGUE=1
-//@variants SUBGROUP=1 UNIFORM=1 LANES=8|16 EPILOGUE=5
-//@variants SUBGROUP=1 UNIFORM=1 LANES=8|16 LAYOUT=1 EPILOGUE=0|2|4|6
+//@variants SUBGROUP=1 UNIFORM=1 LANES=8 BIAS=1 ADDEND=0|1
+//@variants SUBGROUP=1 UNIFORM=1 LANES=8 BIAS=1 EPILOGUE=1
+//@variants SUBGROUP=1 UNIFORM=1 LANES=8 EPILOGUE=5
+//@variants SUBGROUP=1 UNIFORM=1 LANES=8 LAYOUT=1 EPILOGUE=0|2|4|6
+//@variants SUBGROUP=1 UNIFORM=1 PAIRS=1 LANES=16 BIAS=1 ADDEND=0|1
+//@variants SUBGROUP=1 UNIFORM=1 PAIRS=1 LANES=16 BIAS=1 EPILOGUE=1
+//@variants SUBGROUP=1 UNIFORM=1 PAIRS=1 LANES=16 EPILOGUE=5
+//@variants SUBGROUP=1 UNIFORM=1 PAIRS=1 LANES=16 LAYOUT=1 EPILOGUE=0|2|4|6
 //@variants SUBGROUP=1 UNIFORM=1 LANES=8 TALL=1 BIAS=1 ADDEND=0|1
 //@variants SUBGROUP=1 UNIFORM=1 LANES=8 TALL=1 LAYOUT=1 EPILOGUE=0|2|6
 //@import common/entry.wgsl
@@ -77,6 +81,8 @@ const ONTO: u32 = 0u;
 const SUMS: u32 = 0u;
 // Stores a lane after another, where all columns of a tile are there (NT, NN, subgroup).
 const UNIFORM: u32 = 0u;
+// These stores two numbers as one of 64 bits.
+const PAIRS: u32 = 0u;
 
 struct Params {
     // Rows of C: counted for NT and NN, fixed for TN.
@@ -121,11 +127,11 @@ struct Params {
 @group(0) @binding(3) var<storage, read> addend: array<vec4<f32>>;
 //@optional
 @group(0) @binding(4) var<storage, read> z: array<vec4<f32>>;
-//@if UNIFORM
+//@if PAIRS
 //@optional
-@group(0) @binding(5) var<storage, read_write> out: array<vec2<u64>>;
+@group(0) @binding(5) var<storage, read_write> out: array<vec2<f64>>;
 //@optional
-@group(0) @binding(6) var<storage, read_write> act: array<vec2<u64>>;
+@group(0) @binding(6) var<storage, read_write> act: array<vec2<f64>>;
 //@else
 //@optional
 @group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>;

@@ -2,31 +2,40 @@
 // the pair (x_i, x_{i + pairs}), i < pairs, turns by a = position · frequency i; all else stays.
 //   forward   y_i = x_i cos a − x_{i + pairs} sin a,  y_{i + pairs} = x_{i + pairs} cos a + x_i sin a
 //   BACK      the same with −a: the transpose
+// With EACH what is turned are QUERIES heads of queries and QUERIES / EACH of keys and of values, and every head of
+// queries is given the keys and values of its group on the way (see repeat_heads.wgsl); BACK adds them up before it
+// turns.
 // Drivers' sine and cosine may be off by 2⁻¹¹, and an angle in f32 loses a digit for every digit of the position. So
 // angles are whole numbers of 2⁻³² of a turn, exact modulo a turn however far the position, and the functions are
 // polynomials over an eighth of a turn (error 1e-7).
-//@variants BACK=1
-//@variants ALIGNED=1 BACK=0|1
+//@variants PAIRS=3|4 BACK=0|1 HEADS=4 IN4=12 OUT4=12 SIZE4=2
+//@variants PAIRS=3|4 HEADS=6 IN4=16 OUT4=24 SIZE4=2 QUERIES=4 EACH=2
+//@variants PAIRS=3|4 BACK=1 HEADS=6 IN4=24 OUT4=16 SIZE4=2 QUERIES=4 EACH=2
 //@import common/entry.wgsl
 //@import common/step.wgsl
 
 // Whether it turns back.
 const BACK: u32 = 0u;
-// Whether the number of pairs is a multiple of 4, so that partners lie in one vec4.
-const ALIGNED: u32 = 0u;
+// Heads that turn, and pairs of a head.
+const HEADS: u32 = 1u;
+const PAIRS: u32 = 1u;
+// Where the number of pairs is a multiple of 4, partners lie in one vec4.
+const ALIGNED: bool = PAIRS % 4u == 0u;
+// vec4 in a row of what goes in and of what comes out, and in a head. Constants, since a software adapter divides lane
+// by lane by what is none.
+const IN4: u32 = 1u;
+const OUT4: u32 = 1u;
+const SIZE4: u32 = 1u;
+// Heads of queries, and those of a group; 0 where each has keys and values of its own.
+const QUERIES: u32 = 1u;
+const EACH: u32 = 0u;
+const GROUPS: u32 = QUERIES / max(EACH, 1u);
 
 struct Params {
     // Frequencies: 2⁻³² of a turn per position.
     turns: array<vec4<u32>, 32>,
     code: u32,
     fixed: u32,
-    cols4: u32,
-    // vec4 in a head.
-    size4: u32,
-    // Heads that turn.
-    heads: u32,
-    // Pairs of a head.
-    pairs: u32,
     in_layer: u32,
     out_layer: u32,
 }
@@ -54,25 +63,53 @@ fn pair(position: u32, i: u32) -> vec2<f32> {
     return select(turn, vec2<f32>(turn.x, -turn.y), BACK != 0u);
 }
 
+// Where a head of what comes out begins among those that go in; BACK, where the first of `each` that are added up does.
+struct Source {
+    head: u32,
+    each: u32,
+}
+fn source_of(head: u32) -> Source {
+    if EACH == 0u || head < QUERIES { return Source(head, 1u); }
+    let number = head - QUERIES;
+    if BACK != 0u {
+        return Source((1u + number / GROUPS) * QUERIES + number % GROUPS * EACH, EACH);
+    }
+    return Source(QUERIES + number / QUERIES * GROUPS + number % QUERIES / max(EACH, 1u), 1u);
+}
+
+fn added_up(at: u32, each: u32) -> vec4<f32> {
+    var sum = x[at];
+    if EACH != 0u && BACK != 0u {
+        for (var k = 1u; k < each; k++) { sum += x[at + k * SIZE4]; }
+    }
+    return sum;
+}
+
 @compute @workgroup_size(64)
 fn forward(here: Place) {
     let i = element(here);
-    if i >= count_of(p.code, p.fixed) * p.cols4 { return; }
-    let row = i / p.cols4;
-    let column = i % p.cols4;
-    let base = here.group.z * p.in_layer + i;
+    if i >= count_of(p.code, p.fixed) * OUT4 { return; }
+    let row = i / OUT4;
+    let column = i % OUT4;
+    let head = column / SIZE4;
+    let place = column % SIZE4;
+    let source = source_of(head);
+    // Where this vec4 lies, and its head.
+    let start = here.group.z * p.in_layer + row * IN4 + source.head * SIZE4;
+    let at = start + place;
     // First number of this vec4 within its head.
-    let first = 4u * (column % p.size4);
-    var v = x[base];
-    if column >= p.heads * p.size4 || first >= 2u * p.pairs {
+    let first = 4u * place;
+    var v = added_up(at, source.each);
+    // Of the fewer heads, those that turn come first.
+    if select(source.head, head, BACK != 0u) >= HEADS || first >= 2u * PAIRS {
         out[here.group.z * p.out_layer + i] = v;
         return;
     }
     let position = bitcast<vec4<u32>>(ids[row]).y;
-    if ALIGNED != 0u {
-        let upper = first >= p.pairs;
-        let number = select(first, first - p.pairs, upper);
-        let other = x[select(base + p.pairs / 4u, base - p.pairs / 4u, upper)];
+    if ALIGNED {
+        let upper = first >= PAIRS;
+        let number = select(first, first - PAIRS, upper);
+        let other = added_up(select(at + PAIRS / 4u, at - PAIRS / 4u, upper), source.each);
         let sign = select(-1.0, 1.0, upper);
         let a = pair(position, number);
         let b = pair(position, number + 1u);
@@ -80,14 +117,13 @@ fn forward(here: Place) {
         let d = pair(position, number + 3u);
         v = v * vec4<f32>(a.x, b.x, c.x, d.x) + sign * other * vec4<f32>(a.y, b.y, c.y, d.y);
     } else {
-        let head = base - first / 4u;
         for (var k = 0u; k < 4u; k++) {
-            let at = first + k;
-            if at < 2u * p.pairs {
-                let upper = at >= p.pairs;
-                let partner = select(at + p.pairs, at - p.pairs, upper);
-                let turn = pair(position, min(at, partner));
-                let other = x[head + partner / 4u][partner % 4u];
+            let number = first + k;
+            if number < 2u * PAIRS {
+                let upper = number >= PAIRS;
+                let partner = select(number + PAIRS, number - PAIRS, upper);
+                let turn = pair(position, min(number, partner));
+                let other = added_up(start + partner / 4u, source.each)[partner % 4u];
                 v[k] = v[k] * turn.x + select(-other, other, upper) * turn.y;
             }
         }

@@ -82,9 +82,10 @@ fn forward(here: Lane) {
     let end = uniform_small(last);
     //@unroll
     for (var c = 0u; c < ALONG; c++) {
+        let ours = as_stored(v[c]);
         //@unroll
         for (var j = 0u; j < LANES; j++) {
-            out[to + min(j, end) * ALONG + c] = pairs(subgroupBroadcast(v[c], j));
+            out[to + min(j, end) * ALONG + c] = subgroupBroadcast(ours, j);
         }
     }
 //@else
@@ -227,9 +228,10 @@ fn vjp(here: Lane) {
                 if SHIFT != 0u { shift_bar[e] += select(vec4<f32>(0.0), found.shift_bar[e], r <= last); }
             }
             stored[e] = select(stored[e], found.x_bar[e], r <= last);
+            let ours = as_stored(stored[e]);
             //@unroll
             for (var j = 0u; j < LANES; j++) {
-                out[to + min(r, end) * stride + e * LANES + j] = pairs(subgroupBroadcast(stored[e], j));
+                out[to + min(r, end) * stride + e * LANES + j] = subgroupBroadcast(ours, j);
             }
         }
     }

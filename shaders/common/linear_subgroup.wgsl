@@ -106,14 +106,16 @@ fn forward(here: Lane) {
         found.out = select(next.out, found.out, r > last);
         found.act = select(next.act, found.act, r > last);
         let row = base + min(r, end) * stride;
+        let ours = as_stored(found.out);
+        let also = as_stored(found.act);
         //@unroll
         for (var j = 0u; j < LANES; j++) {
-            out[row + j] = pairs(subgroupBroadcast(found.out, j));
+            out[row + j] = subgroupBroadcast(ours, j);
         }
         if EPILOGUE == 1u || EPILOGUE == 5u || EPILOGUE == 6u {
             //@unroll
             for (var j = 0u; j < LANES; j++) {
-                act[row + j] = pairs(subgroupBroadcast(found.act, j));
+                act[row + j] = subgroupBroadcast(also, j);
             }
         }
     }

@@ -2,7 +2,8 @@
 // what lies at an address of each lane's own in a loop over the lanes, at one that is the same for all with plain
 // instructions, if no branch and no loop is around it. What it takes for the same are constants, immediates (push
 // constants) at whatever index, and what is reckoned from these. So a number that is the same for all is looked up in a
-// table of the digits, digit by digit (docs/performance.md).
+// table of the digits, digit by digit (docs/performance.md). With PAIRS two numbers are handed round and stored as one of
+// 64 bits, which at 16 lanes is cheaper, and at 8 dearer; of f64, since subgroups exchange these without a feature more.
 
 struct Digits {
     // 0 to 31, in four columns.
@@ -27,8 +28,16 @@ fn uniform_of(n: u32) -> u32 {
     return uniform_small(n) + uniform_digit(n, 10u) + uniform_digit(n, 15u) + high;
 }
 
-// A vec4 as two numbers of 64 bits: half as many stores.
-fn pairs(v: vec4<f32>) -> vec2<u64> {
+//@if PAIRS
+alias Stored = vec2<f64>;
+fn as_stored(v: vec4<f32>) -> Stored {
     let bits = bitcast<vec4<u32>>(v);
-    return vec2<u64>(u64(bits.x) | (u64(bits.y) << 32u), u64(bits.z) | (u64(bits.w) << 32u));
+    return bitcast<vec2<f64>>(
+        vec2<u64>(u64(bits.x) | (u64(bits.y) << 32u), u64(bits.z) | (u64(bits.w) << 32u)));
 }
+//@else
+alias Stored = vec4<f32>;
+fn as_stored(v: vec4<f32>) -> Stored {
+    return v;
+}
+//@end

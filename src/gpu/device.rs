@@ -357,7 +357,8 @@ impl Gpu {
 }
 
 /// What kernels need that store a lane after another (`shaders/common/uniform_store.wgsl`).
-const UNIFORM_STORES: wgpu::Features = wgpu::Features::IMMEDIATES.union(wgpu::Features::SHADER_INT64);
+const UNIFORM_STORES: wgpu::Features =
+    wgpu::Features::IMMEDIATES.union(wgpu::Features::SHADER_INT64).union(wgpu::Features::SHADER_F64);
 
 /// Bytes of the table of digits that these kernels look numbers up in.
 pub(super) const DIGITS_BYTES: u32 = 128;

@@ -230,9 +230,10 @@ impl ModelConfig {
         self.head_dim.unwrap_or(self.hidden_size / self.num_attention_heads.max(1))
     }
 
-    /// Heads of keys and of values.
+    /// Heads of keys and of values; as many as of queries where the type of model has no groups.
     pub fn groups(&self) -> u32 {
-        self.num_key_value_heads.unwrap_or(self.num_attention_heads)
+        let grouped = self.num_key_value_heads.filter(|_| self.kind.has_key("num_key_value_heads"));
+        grouped.unwrap_or(self.num_attention_heads)
     }
 
     /// Directions that an LSTM reads in.

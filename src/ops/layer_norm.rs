@@ -4,7 +4,7 @@
 
 use super::layer_norm_scale::{BETA_SUMS, GAMMA_SUMS};
 use super::operation::no_rule;
-use super::variant_table::Kind;
+use super::variant_table::{Kind, stores_pairs};
 use super::{
     Adjoints, Dims, Family, GradientRows, GradientSource, Lowering, Node, NormPart, Operation, OutputShape, Rule,
     Scratch, Second, Sizes, Tangents, Tensor, TensorId, Variants, call, layer_norm_scale, layer_norm_tangent, reduce,
@@ -284,6 +284,7 @@ impl LayerNorm {
                 let block = if forward && along > 0 { lanes } else { block };
                 (constants.subgroup, constants.lanes, constants.each) = (true, lanes, cols4.div_ceil(lanes));
                 (constants.uniform, constants.along) = (uniform, along);
+                constants.pairs = uniform && stores_pairs(lanes);
                 params.block = block * heads;
                 let sums = self.sums.then(|| layer_norm_scale::blocks(cx, x, block, &node.outputs[1..]));
                 if let Some((gamma, _)) = &sums {

@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use super::linear::{Epilogue, Layout, Linear};
+use super::variant_table::stores_pairs;
 use super::{
     Activation, Dims, Family, LinearVariant, Lowering, Node, Scratch, Sizes, Tensor, TensorId, Variants, column_sum,
     reduce,
@@ -172,6 +173,7 @@ impl Linear {
                 onto,
                 tall,
                 uniform,
+                pairs: uniform && variant.lanes().is_some_and(stores_pairs),
                 epilogue,
                 activation: f.map_or(0, Activation::code),
                 ..constants(variant)

@@ -7,7 +7,7 @@ use std::f64::consts::TAU;
 use std::sync::Arc;
 
 use super::operation::{self, no_rule};
-use super::{Lowering, Node, Operation, OutputShape, Rule, Sizes, Tensor};
+use super::{Lowering, Node, Operation, OutputShape, RepeatHeads, Rule, Sizes, Tensor};
 use crate::kernels::rotary as kernel;
 
 /// Pairs that the kernel has frequencies for.
@@ -22,6 +22,9 @@ pub struct Rotary {
     pub size: u32,
     /// Radians per position of each pair, 128 pairs at most.
     pub frequencies: Arc<[f32]>,
+    /// Keys and values given to every head of queries of their group on the way, where they are of groups: `heads` are
+    /// then the heads of queries and the groups of keys.
+    pub repeat: Option<RepeatHeads>,
 }
 
 impl Rotary {
@@ -51,7 +54,7 @@ impl Operation for Rotary {
         "rotary"
     }
 
-    /// x [rows, at least heads padded(size)] to the same. Vjp(0): ȳ to x̄.
+    /// x [rows, at least heads padded(size)] to the same, with `repeat` as that changes it. Vjp(0): ȳ to x̄.
     fn outputs(&self, rule: Rule, inputs: &[&Tensor]) -> Vec<OutputShape> {
         let [x] = operation::inputs(self, inputs);
         if !matches!(rule, Rule::Forward | Rule::Vjp(0)) {
@@ -61,7 +64,13 @@ impl Operation for Rotary {
         assert!(self.heads * self.padded() <= x.cols, "rotary: {} is too narrow", x.name);
         let pairs = self.frequencies.len();
         assert!(pairs <= MOST_PAIRS && 2 * pairs <= self.size as usize, "rotary: {pairs} pairs do not fit");
-        vec![("", x.rows, x.cols, x.probes)]
+        match &self.repeat {
+            None => vec![("", x.rows, x.cols, x.probes)],
+            Some(repeat) => {
+                assert_eq!((self.size, self.heads), (repeat.size, repeat.heads + repeat.groups), "rotary: {repeat:?}");
+                repeat.outputs(rule, inputs)
+            }
+        }
     }
 
     fn flops(&self, _: &Node, _: &Sizes<'_>) -> Option<f64> {
@@ -71,7 +80,6 @@ impl Operation for Rotary {
     fn lower(&self, node: &Node, cx: &mut Lowering<'_>) {
         let ([x], [out]) = (node.inputs(), node.outputs());
         let (code, fixed) = cx.count(x);
-        let pairs = self.frequencies.len() as u32;
         let rotate = kernel::Forward {
             x: cx.buffer(x),
             ids: cx.batch.ids.clone(),
@@ -80,14 +88,19 @@ impl Operation for Rotary {
                 turns: self.turns(),
                 code,
                 fixed,
-                cols4: cx.cols4(x),
-                size4: self.padded() / 4,
-                heads: self.heads,
-                pairs,
                 in_layer: cx.layer(x),
                 out_layer: cx.layer(out),
             },
-            constants: kernel::Constants { back: node.rule != Rule::Forward, aligned: pairs.is_multiple_of(4) },
+            constants: kernel::Constants {
+                back: node.rule != Rule::Forward,
+                heads: self.heads,
+                pairs: self.frequencies.len() as u32,
+                in4: cx.cols4(x),
+                out4: cx.cols4(out),
+                size4: self.padded() / 4,
+                queries: self.repeat.map_or(1, |repeat| repeat.heads),
+                each: self.repeat.map_or(0, |repeat| repeat.heads / repeat.groups),
+            },
         };
         cx.push(rotate, cx.name(out), cx.elementwise(out));
     }

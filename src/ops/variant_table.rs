@@ -220,7 +220,7 @@ pub enum Lack {
     Cooperative(u32),
     /// It gains nothing by them, or lacks what they need.
     #[error(
-        "it is for drivers that store in loops over the lanes (llvmpipe before Mesa 23), with immediates and u64, and \
+        "it is for drivers that store in loops over the lanes (llvmpipe before Mesa 23), with immediates, u64 and f64, and \
          without bounds checks"
     )]
     UniformStores,
@@ -292,6 +292,12 @@ impl LinearVariant {
             _ => None,
         }
     }
+}
+
+/// Whether what stores a lane after another hands two numbers round as one of 64 bits, with subgroups of so many lanes:
+/// cheaper with 16, dearer with 8 (`docs/performance.md`).
+pub(crate) const fn stores_pairs(lanes: u32) -> bool {
+    lanes == 16
 }
 
 /// How attention runs.

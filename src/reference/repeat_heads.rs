@@ -3,17 +3,17 @@
 use super::{Inputs, Twin};
 use crate::ops::{RepeatHeads, Rule};
 
-impl Twin for RepeatHeads {
-    fn evaluate(&self, rule: Rule, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
+impl RepeatHeads {
+    /// The same of rows of so many columns, and the columns of what comes out.
+    pub(super) fn of_rows(&self, rule: Rule, x: &[f64], cols: usize) -> (Vec<f64>, usize) {
         let (heads, groups, size) = (self.heads as usize, self.groups as usize, self.padded() as usize);
         let each = heads / groups;
         // The head of x that head `h` of y is a copy of.
         let queries = 0..heads;
         let others = (0..2 * heads).map(|h| heads + h / heads * groups + h % heads / each);
         let source: Vec<usize> = queries.chain(others).collect();
-        let x = inputs.of(0);
-        let rows = x.chunks_exact(inputs.cols(0));
-        let made = match rule {
+        let rows = x.chunks_exact(cols);
+        let made: Vec<f64> = match rule {
             Rule::Forward => {
                 rows.flat_map(|row| source.iter().flat_map(|h| row[h * size..][..size].to_vec())).collect()
             }
@@ -27,6 +27,13 @@ impl Twin for RepeatHeads {
                 })
                 .collect(),
         };
-        vec![made]
+        let wide = if rule == Rule::Forward { 3 * heads } else { heads + 2 * groups };
+        (made, wide * size)
+    }
+}
+
+impl Twin for RepeatHeads {
+    fn evaluate(&self, rule: Rule, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
+        vec![self.of_rows(rule, inputs.of(0), inputs.cols(0)).0]
     }
 }

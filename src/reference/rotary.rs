@@ -6,7 +6,13 @@ use crate::ops::{Rotary, Rule};
 impl Twin for Rotary {
     /// Forward: x. Vjp: ȳ, turned back.
     fn evaluate(&self, rule: Rule, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
-        let (mut out, cols) = (inputs.of(0).to_vec(), inputs.cols(0));
+        let (mut out, mut cols) = (inputs.of(0).to_vec(), inputs.cols(0));
+        let repeated = |rule: Rule, x: &[f64], cols: usize| self.repeat.map(|repeat| repeat.of_rows(rule, x, cols));
+        if rule != Rule::Forward
+            && let Some((added, few)) = repeated(rule, &out, cols)
+        {
+            (out, cols) = (added, few);
+        }
         let sign = if rule == Rule::Forward { 1.0 } else { -1.0 };
         let pairs = self.frequencies.len();
         for (row, id) in out.chunks_exact_mut(cols).zip(&inputs.frame.batch.ids) {
@@ -19,6 +25,9 @@ impl Twin for Rotary {
                 }
             }
         }
-        vec![out]
+        match (rule, repeated(rule, &out, cols)) {
+            (Rule::Forward, Some((all, _))) => vec![all],
+            _ => vec![out],
+        }
     }
 }

@@ -131,7 +131,7 @@ pub(super) fn representative(rows: u32) -> Vec<Case> {
     };
     let op = Attention { heads: H, size: D / H, p: 0.0, stream: 0, causal: false };
     let rms = LayerNorm { centre: false, affine: Affine::SCALE, ..LAYER_NORM };
-    let rotary = Rotary { heads: 2 * H, size: D / H, frequencies: Rotary::frequencies(10_000.0, D / H) };
+    let rotary = Rotary { heads: 2 * H, size: D / H, frequencies: Rotary::frequencies(10_000.0, D / H), repeat: None };
     let groups = RepeatHeads { heads: H, groups: H / 2, size: D / H };
     let of_products: &[&str] = &[
         "linear",
@@ -154,7 +154,7 @@ pub(super) fn representative(rows: u32) -> Vec<Case> {
         timed(&["multiply"], ALL, &format!("[{rows}, {F}]"), Box::new(|g| gated(g, D, F, Activation::Silu))),
         timed(&["repeat_heads"], ALL, &heads, Box::new(move |g| grouped(g, D, groups))),
         timed(&["place_heads"], ALL, &heads, Box::new(|g| placed(g, D, [H, H / 2, H / 2], D / H))),
-        timed(&["rotary"], ALL, &heads, Box::new(move |g| turned(g, D, H, &rotary))),
+        timed(&["rotary"], ALL, &heads, Box::new(move |g| turned(g, D, 3 * H, &rotary))),
         timed(&["dropout"], &[Pass::Gradient], &matrix, Box::new(|g| dropped(g, D, 0.1))),
         timed(&["embedding", "ghost_norm, tables", "ghost_gram, tables"], ALL, &matrix, Box::new(|g| embedded(g, D))),
         timed(of_losses, ALL, &logits, Box::new(|g| tied_head(g, V, D, Labels::Hard))),
@@ -375,8 +375,17 @@ fn operations() -> Vec<Case> {
     // Halves that are whole vec4 and that are not, heads turned in part, positions far from 0.
     for (heads, size, rotated) in [(2, 8, 8), (3, 6, 6), (2, 10, 4), (1, 64, 16), (2, 16, 6)] {
         let title = format!("rotary {rotated} of {heads} x {size}, up to 75 tokens");
-        let rotary = Rotary { heads: 2 * heads, size, frequencies: Rotary::frequencies(10_000.0, rotated) };
-        let mut made = case(&title, 6e-6, 2, 4, move |g| turned(g, 12, heads, &rotary));
+        let frequencies = Rotary::frequencies(10_000.0, rotated);
+        let rotary = Rotary { heads: 2 * heads, size, frequencies, repeat: None };
+        let mut made = case(&title, 6e-6, 2, 4, move |g| turned(g, 12, 3 * heads, &rotary));
+        made.longest = 75;
+        all.push(made);
+    }
+    for (heads, groups, size, rotated) in [(4, 2, 8, 8), (3, 1, 6, 6), (6, 2, 10, 4), (4, 2, 16, 8)] {
+        let title = format!("rotary {rotated} of {heads} x {size}, {groups} groups, up to 75 tokens");
+        let (frequencies, repeat) = (Rotary::frequencies(10_000.0, rotated), Some(RepeatHeads { heads, groups, size }));
+        let rotary = Rotary { heads: heads + groups, size, frequencies, repeat };
+        let mut made = case(&title, 6e-6, 2, 4, move |g| turned(g, 12, heads + 2 * groups, &rotary));
         made.longest = 75;
         all.push(made);
     }

@@ -90,10 +90,10 @@ pub(super) fn grouped(g: &mut Draft, d: u32, op: RepeatHeads) -> TensorId {
     g.attention(qkv, Attention { heads: op.heads, size: op.size, p: 0.0, stream: 5, causal: false })
 }
 
-/// f of queries, keys and values of which the first two are turned by their positions.
+/// f of `heads` heads of queries, keys and values of which the first two are turned by their positions.
 pub(super) fn turned(g: &mut Draft, d: u32, heads: u32, rotary: &Rotary) -> TensorId {
     let x = embedded(g, d);
-    let w = g.given("qkv", 3 * heads * rotary.padded(), d, Given::Heads { size: rotary.size, parts: 3 });
+    let w = g.given("qkv", heads * rotary.padded(), d, Given::Heads { size: rotary.size, parts: 1 });
     let qkv = g.linear(x, w, None, None);
     let turned = g.rotary(qkv, rotary.clone());
     g.activation(Activation::GeluTanh, turned)
@@ -134,8 +134,8 @@ pub(super) fn decoder(g: &mut Draft, d: u32, op: RepeatHeads) -> TensorId {
     let few = g.linear(h, w, None, None);
     let few = rms(g, few, "norm of heads", plain.by_head(heads));
     let frequencies = Rotary::frequencies(10_000.0, op.size);
-    let few = g.rotary(few, Rotary { heads: op.heads + op.groups, size: op.size, frequencies });
-    let qkv = g.repeat_heads(few, op);
+    let repeat = (op.heads != op.groups).then_some(op);
+    let qkv = g.rotary(few, Rotary { heads: op.heads + op.groups, size: op.size, frequencies, repeat });
     let o = g.attention(qkv, Attention { heads: op.heads, size: op.size, p: 0.0, stream: 5, causal: true });
     let w = g.parameter("output", d, op.heads * op.padded());
     let x = g.linear(o, w, None, Some(x));

@@ -25,8 +25,8 @@ fn layer(f: Activation) -> (Graph, [TensorId; 3]) {
     let w = g.parameter("qkv", 32, WIDTH);
     let few = g.linear(h, w, None, None);
     let few = norm(&mut g, few, 4, LayerNorm::rms(EPS, Affine::SCALE).by_head(8), "norm of heads");
-    let few = g.rotary(few, Rotary { heads: 6, size: 4, frequencies: Rotary::frequencies(100.0, 4) });
-    let qkv = g.repeat_heads(few, op);
+    let frequencies = Rotary::frequencies(100.0, 4);
+    let qkv = g.rotary(few, Rotary { heads: 6, size: 4, frequencies, repeat: Some(op) });
     let o = g.attention(qkv, Attention { heads: 4, size: 4, p: 0.0, stream: 0, causal: true });
     let w = g.parameter("out", WIDTH, 16);
     let middle = g.linear(o, w, None, Some(x));

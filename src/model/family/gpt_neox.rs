@@ -87,7 +87,7 @@ impl Family for GptNeox {
         let op = heads::attention(b, true);
         let axis = Axis::Interleaved { heads, size };
         let qkv = heads::fused(b, h, &format!("{name}.attention.query_key_value"), axis, false, bias);
-        let turned = rope::turn(b, qkv, 2 * heads);
+        let turned = rope::turn(b, qkv);
         let o = b.graph.attention(turned, op);
         let (w, c) = heads::output(b, &format!("{name}.attention.dense"), bias);
         let y = b.dense_into(o, w, c, x);

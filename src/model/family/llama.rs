@@ -13,7 +13,7 @@ use crate::model::builder::Builder;
 use crate::model::config::{ModelConfig, SizeError, positive, probability};
 use crate::model::kind::ModelKind;
 use crate::model::role::{Norm, Part};
-use crate::ops::{Affine, LayerNorm, PlaceHeads, RepeatHeads};
+use crate::ops::{Affine, LayerNorm, PlaceHeads};
 
 pub(super) struct Llama;
 
@@ -226,9 +226,9 @@ fn attention(b: &mut Builder<'_>, h: TensorId, name: &str, residual: Option<Tens
     let op = heads::attention(b, true);
     let names = ["q_proj", "k_proj", "v_proj"].map(|end| format!("{name}.{end}"));
     let normalised = is_post_norm(b.config.kind);
-    let projected = match groups == heads && !normalised {
-        true => heads::side_by_side(b, h, &format!("{name}.qkv"), names, inner),
-        false => {
+    let projected = match normalised {
+        false => heads::side_by_side(b, h, &format!("{name}.qkv"), names, inner),
+        true => {
             let (mut whole, mut first) = (None, 0);
             let parts = [
                 (Part::Query, Some((Norm::Query, "q_norm")), heads),
@@ -238,7 +238,7 @@ fn attention(b: &mut Builder<'_>, h: TensorId, name: &str, residual: Option<Tens
             for ((part, own, n), called) in parts.into_iter().zip(&names) {
                 let (w, c) = b.dense(part, called, n * size, b.config.hidden_size, inner);
                 let mut y = b.graph.linear(h, w, c, None);
-                if let Some((own, end)) = own.filter(|_| normalised) {
+                if let Some((own, end)) = own {
                     y = norm(b, y, own, &format!("{name}.{end}"));
                 }
                 let place = PlaceHeads { heads: n, size, first, of: heads + 2 * groups };
@@ -248,11 +248,7 @@ fn attention(b: &mut Builder<'_>, h: TensorId, name: &str, residual: Option<Tens
             whole.expect("three parts")
         }
     };
-    let turned = rope::turn(b, projected, heads + groups);
-    let qkv = match groups == heads {
-        true => turned,
-        false => b.graph.repeat_heads(turned, RepeatHeads { heads, groups, size }),
-    };
+    let qkv = rope::turn(b, projected);
     let o = b.graph.attention(qkv, op);
     let (w, c) = heads::output(b, &format!("{name}.o_proj"), outer);
     b.graph.linear(o, w, c, residual)

@@ -7,7 +7,7 @@ use super::JsonMap;
 use crate::graph::TensorId;
 use crate::model::builder::Builder;
 use crate::model::config::{ModelConfig, SizeError};
-use crate::ops::Rotary;
+use crate::ops::{RepeatHeads, Rotary};
 
 /// Numbers of a head that turn, as `transformers` counts them: rounded down, and up to whole pairs.
 fn rotated(c: &ModelConfig) -> u32 {
@@ -32,16 +32,18 @@ pub(super) fn check(c: &ModelConfig) -> Result<(), SizeError> {
     }
 }
 
-/// The turning of so many heads from the first column on.
-pub(super) fn turn(b: &mut Builder<'_>, x: TensorId, heads: u32) -> TensorId {
-    let (c, size) = (b.config, b.config.head_size());
+/// Queries and keys turned by their positions, and keys and values given to all heads of their group.
+pub(super) fn turn(b: &mut Builder<'_>, x: TensorId) -> TensorId {
+    let (c, size, heads, groups) = (b.config, b.config.head_size(), b.config.num_attention_heads, b.config.groups());
+    let repeat = (groups != heads).then_some(RepeatHeads { heads, groups, size });
     // Rounded down before it is halved, and the exponents are of that number.
     let turned = (f64::from(size) * c.partial_rotary_factor).floor();
     let pair = |i: u32| c.rope_theta.powf(-2.0 * f64::from(i) / turned) as f32;
     let frequencies: Arc<[f32]> = (0..rotated(c) / 2).map(pair).collect();
-    match frequencies.is_empty() {
-        true => x,
-        false => b.graph.rotary(x, Rotary { heads, size, frequencies }),
+    match (frequencies.is_empty(), repeat) {
+        (true, None) => x,
+        (true, Some(repeat)) => b.graph.repeat_heads(x, repeat),
+        (false, repeat) => b.graph.rotary(x, Rotary { heads: heads + groups, size, frequencies, repeat }),
     }
 }
 
