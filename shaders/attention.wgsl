@@ -8,7 +8,8 @@
 //   row        one invocation a (row, head): it goes over the sentence once
 //   flash      a workgroup a block of rows and head, tiles of the sentence in workgroup memory; for GPUs
 //   subgroup   one subgroup a (sentence, head), a lane a row: the other rows are loaded once for all lanes and handed
-//              round by subgroupBroadcast; for software adapters
+//              round by subgroupBroadcast; for software adapters. With SPLIT, of short sentences: one or two heads a
+//              subgroup, with UNIFORM a lane's results stored after another's
 //@variants CAUSAL=1
 //@variants SIZE4=8 DROPOUT=1 CAUSAL=0|1
 //@variants FLASH=1 SIZE4=4|8|16 CAUSAL=0|1
@@ -18,6 +19,10 @@
 //@variants SUBGROUP=1 LANES=4|8 SIZE4=8 KEYS=1 CAUSAL=0|1
 //@variants SUBGROUP=1 LANES=16 KEYS=4 CAUSAL=0|1
 //@variants SUBGROUP=1 LANES=16 SIZE4=8 KEYS=2 CAUSAL=0|1
+//@variants SUBGROUP=1 SPLIT=1 LANES=8 SIZE4=8 KEYS=1 TOKENS=8 DROPOUT=0|1 CAUSAL=0|1
+//@variants SUBGROUP=1 SPLIT=2 LANES=16 KEYS=4 TOKENS=7 CAUSAL=0|1
+//@variants SUBGROUP=1 SPLIT=1 UNIFORM=1 PAIRS=1 LANES=16 KEYS=4 TOKENS=10 CAUSAL=0|1
+//@variants SUBGROUP=1 SPLIT=2 UNIFORM=1 PAIRS=1 LANES=16 KEYS=4 TOKENS=8 CAUSAL=0|1
 //@import common/entry.wgsl
 //@import common/step.wgsl
 //@import common/columns.wgsl
@@ -29,6 +34,13 @@ const FLASH: u32 = 0u;
 const SIZE4: u32 = 4u;
 // Whether weights are dropped. A constant, since a software adapter draws for nothing otherwise.
 const DROPOUT: u32 = 0u;
+// Heads that a subgroup has at once, 1 or 2, where sentences are short; 0 for sentences of any length.
+const SPLIT: u32 = 0u;
+// Tokens of a sentence at most (SPLIT).
+const TOKENS: u32 = 1u;
+// Stores a lane after another, and these two numbers as one of 64 bits (SPLIT).
+const UNIFORM: u32 = 0u;
+const PAIRS: u32 = 0u;
 
 struct Params {
     heads: u32,
@@ -48,7 +60,11 @@ struct Params {
 @group(0) @binding(2) var<storage, read> stat: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> o: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read> o_bar: array<vec4<f32>>;
+//@if PAIRS
+@group(0) @binding(5) var<storage, read_write> out: array<vec2<f64>>;
+//@else
 @group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>;
+//@end
 @group(0) @binding(6) var<storage, read_write> stat_out: array<vec4<f32>>;
 
 // 0 or 1/(1 - p) for the weight of query row i on key row j.
@@ -60,7 +76,11 @@ fn kept(i: u32, j: u32, head: u32) -> f32 {
 }
 
 //@if SUBGROUP
+//@if SPLIT
+//@import common/attention_short.wgsl
+//@else
 //@import common/attention_subgroup.wgsl
+//@end
 //@else
 //@if FLASH
 //@import common/attention_flash.wgsl

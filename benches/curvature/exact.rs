@@ -66,7 +66,7 @@ fn rate(gpu: &Gpu, variants: &Variants, rows: u32, d: u32) -> Result<f64, Error>
         let mut graph = Graph::default();
         let (a, b) = (graph.input("a", ROWS, k), graph.parameter("b", k, n));
         let c = graph.product(Layout::NN, a, b, None, None);
-        let dims = Dims { rows, masked: 1, sentences: 1, probes: 1 };
+        let dims = Dims { rows, masked: 1, sentences: 1, probes: 1, longest: 0 };
         let layout = BatchLayout { tables: [4; 3], first_position: 0, segment: variants.sums().segment };
         let batch = BatchBuffers::new(gpu, &dims, &layout, variants, 4, false)?;
         let mut outside = HashMap::new();

@@ -1,6 +1,6 @@
 //! What curvature costs in multiples of one gradient on the same batch, medians of alternating repeats in one run.
 //!
-//!     cargo bench --bench curvature -- [--shape 128/4/16/256] [--runs 7] [--profile] [--trace MODEL=CONFIG]
+//!     cargo bench --bench curvature -- [--shape 128/4/16/256] [--runs 7] [--profile] [--trace MODEL=CONFIG] [--goal 1]
 //!         [--exact 512/8/110/12/8/29] [--json FILE]
 
 // Shared with the other bench, which uses more of it.
@@ -38,10 +38,13 @@ struct Arguments {
     /// Print where the time goes, by kernel
     #[arg(long)]
     profile: bool,
-    /// Seconds until a trained model's trace is known to 1 %, beside PyTorch: MODEL=CONFIG[,KEY=VALUE..]; may be
-    /// repeated
+    /// Seconds until a trained model's trace is known to 1 % (`--goal`), beside PyTorch: MODEL=CONFIG[,KEY=VALUE..];
+    /// may be repeated
     #[arg(long = "trace", value_name = "MODEL=CONFIG")]
     traces: Vec<String>,
+    /// The standard error that is run for, in percent of the trace
+    #[arg(long, default_value_t = 1.0)]
+    goal: f64,
     /// Times that every arm of it runs
     #[arg(long, default_value_t = 4)]
     rounds: u64,
@@ -231,6 +234,7 @@ fn main() -> Result<(), Error> {
     for text in &arguments.traces {
         let (model, config, overrides) = trace::parse(text)?;
         let wanted = trace::Wanted {
+            goal: arguments.goal / 100.0,
             rounds: arguments.rounds,
             batches: arguments.batches,
             forms: arguments.forms,

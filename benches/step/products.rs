@@ -79,7 +79,7 @@ impl Product {
             Layout::TN => (matrix("a", [k, m]), matrix("b", [k, n])),
         };
         let c = graph.product(layout, a, b, None, None);
-        let dims = Dims { rows: 1, masked: 1, sentences: 1, probes: 1 };
+        let dims = Dims { rows: 1, masked: 1, sentences: 1, probes: 1, longest: 0 };
         let variants = Variants::choose(gpu.capabilities());
         let tables = BatchLayout { tables: [4; 3], first_position: 2, segment: variants.sums().segment };
         let batch = BatchBuffers::new(gpu, &dims, &tables, &variants, 4, false)?;

@@ -231,7 +231,7 @@ impl Reading {
             let message = format!("--batch {batch}: of windows of {length} tokens a batch has {most} at most");
             return Err(Failure::usage(message));
         };
-        let dims = Dims { rows, masked: rows, sentences, probes: 1 };
+        let dims = Dims { rows, masked: rows, sentences, probes: 1, longest: 0 };
         let pass = ForwardPass::new(model, dims, Labels::Hard, false)?;
         let (documents, parts) = (PartSums::default(), PartSums::default());
         Ok(Reading {

@@ -152,7 +152,13 @@ fn fit(
     memory: Option<&Memory>,
 ) -> Result<Fit, DownstreamError> {
     let section = options.train_section(data.train.len());
-    let dims = |n: u32| Dims { rows: n * data.longest as u32, masked: n, sentences: n, probes: 1 };
+    let dims = |n: u32| Dims {
+        rows: n * data.longest as u32,
+        masked: n,
+        sentences: n,
+        probes: 1,
+        longest: data.longest as u32,
+    };
     let trainer = Trainer::new(start, &section, Labels::Hard, dims(options.batch), seed)?;
     let forward = ForwardPass::new(&trainer.model, dims(batch_of(data.longest) as u32), Labels::Hard, true)?;
     let mut tuning = Tuning { data, train: labelled(&data.train), trainer, forward, seed };

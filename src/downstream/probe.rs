@@ -243,7 +243,7 @@ impl Bench {
         let weight = graph.input("weight", MASKED, 4);
         let adjoints = graph.gradient(&[(loss, weight)]);
         let layout = BatchLayout { tables: [1; 3], first_position: 0, segment: variants.sums().segment };
-        let dims = |masked: u32| Dims { rows, masked, sentences: 1, probes: 1 };
+        let dims = |masked: u32| Dims { rows, masked, sentences: 1, probes: 1, longest: 0 };
         let batch = |masked, soft| BatchBuffers::new(gpu, &dims(masked), &layout, variants, classes, soft);
         let (train_batch, forward_batch) = (batch(options.batch, labels == Labels::Soft)?, batch(ROWS, false)?);
         let size4 = |id| dims(1).size4(graph.tensor(id).rows, graph.tensor(id).cols);

@@ -74,7 +74,7 @@ impl Restricted {
 
     /// Bytes of the cache of each layer.
     pub fn cache_bytes(&self) -> Vec<u64> {
-        let dims = Dims { rows: 1, masked: 1, sentences: 1, probes: 1 };
+        let dims = Dims { rows: 1, masked: 1, sentences: 1, probes: 1, longest: 0 };
         self.cache.iter().map(|id| dims.bytes(self.graph.tensor(*id))).collect()
     }
 
@@ -104,7 +104,7 @@ impl Restricted {
         }
         let of = |rows: usize| {
             let rows = rows as u32;
-            Dims { rows, masked: rows, sentences: rows, probes: 1 }
+            Dims { rows, masked: rows, sentences: rows, probes: 1, longest: 0 }
         };
         let (least, mut rows) = (rows.start, rows.end);
         while rows > least && recipe.check(&model.device, &of(rows)).is_err() {

@@ -36,7 +36,7 @@ impl Graph {
         wanted: &[TensorId],
     ) -> Result<Vec<Vec<f32>>, GpuError> {
         let Device { gpu, variants } = device;
-        let dims = Dims { rows, masked: rows, sentences: 1, probes: 1 };
+        let dims = Dims { rows, masked: rows, sentences: 1, probes: 1, longest: 0 };
         let layout = BatchLayout { tables: [1, rows, 1], first_position: 0, segment: variants.sums().segment };
         let masked = (0..rows).map(|position| (position, 0)).collect();
         let batch = Batch::new(&layout, &[Sentence { ids: vec![0; rows as usize], masked, ..Sentence::default() }]);

@@ -18,7 +18,7 @@ pub fn check(gpu: &Gpu, graph: &Graph, dims: &Dims, variants: &Variants) -> Resu
 /// The same batch cut down to fewer sentences.
 fn fewer(dims: &Dims, sentences: u32) -> Dims {
     let of = |n: u32| (u64::from(n) * u64::from(sentences)).div_ceil(u64::from(dims.sentences.max(1))) as u32;
-    Dims { rows: of(dims.rows), masked: of(dims.masked), sentences, probes: dims.probes }
+    Dims { rows: of(dims.rows), masked: of(dims.masked), sentences, ..*dims }
 }
 
 /// Something that a node reads or writes and that is too large.

@@ -368,7 +368,7 @@ pub fn dispatches(
     layout: &crate::ops::batch::BatchLayout,
     outside: &dyn Fn(TensorId) -> Option<usize>,
 ) -> Result<Vec<Dispatch>, GpuError> {
-    let one = Dims { rows: 1, masked: 1, sentences: 1, probes: 1 };
+    let one = Dims { rows: 1, masked: 1, sentences: 1, probes: 1, longest: 0 };
     let batch = BatchBuffers::new(gpu, &one, layout, variants, 4, false)?;
     let stand_in = gpu.buffer("a stand-in", 256)?;
     let count = graph.tensors().filter_map(|(id, _)| outside(id)).max().map_or(0, |most| most + 1);

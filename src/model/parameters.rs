@@ -154,7 +154,7 @@ pub struct Matrix {
 impl Matrix {
     /// Numbers in memory, padding included.
     pub fn padded_len(&self) -> usize {
-        let dims = Dims { rows: 0, masked: 0, sentences: 0, probes: 1 };
+        let dims = Dims { rows: 0, masked: 0, sentences: 0, probes: 1, longest: 0 };
         dims.size4(crate::gpu::Count::Fixed(self.rows), self.cols) as usize * 4
     }
 }

@@ -29,6 +29,7 @@ pub fn dims_for(sentences: &[Sentence], per_batch: usize) -> Dims {
         masked: most(|s| s.masked.len()),
         sentences: per_batch.min(sentences.len()).max(1) as u32,
         probes: 1,
+        longest: sentences.iter().map(|s| s.ids.len()).max().unwrap_or(0) as u32,
     }
 }
 

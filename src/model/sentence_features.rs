@@ -33,7 +33,7 @@ impl SentenceReading {
     /// Sizes of batches of this number of sentences.
     fn dims(self, sentences: u32) -> Dims {
         let (SentenceReading::Tokens(tokens) | SentenceReading::Marked(tokens)) = self;
-        Dims { rows: sentences * tokens, masked: sentences, sentences, probes: 1 }
+        Dims { rows: sentences * tokens, masked: sentences, sentences, probes: 1, longest: 0 }
     }
 }
 

@@ -33,7 +33,7 @@ impl SentenceHead {
 
     /// Sizes of batches of this number of sentences.
     pub fn dims(&self, sentences: u32) -> Dims {
-        Dims { rows: sentences * self.tokens, masked: sentences, sentences, probes: 1 }
+        Dims { rows: sentences * self.tokens, masked: sentences, sentences, probes: 1, longest: 0 }
     }
 }
 

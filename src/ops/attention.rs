@@ -3,12 +3,16 @@
 
 use super::counts::{ROWS, SENTENCES};
 use super::operation::{self, no_rule};
+use super::variant_table::stores_pairs;
 use super::{
-    Adjoints, AttentionVariant, Family, Lowering, Node, Operation, OutputShape, Rule, Second, Sizes, Tangents, Tensor,
-    TensorId, Variants, attention_tangent, call, dropout,
+    Adjoints, AttentionVariant, Dims, Family, Lowering, Node, Operation, OutputShape, Rule, Second, Sizes, Tangents,
+    Tensor, TensorId, Variants, attention_tangent, call, dropout,
 };
 use crate::gpu::Grid;
 use crate::kernels::attention as kernel;
+
+/// Pairs of a token and a vec4 of a head that are written out at most.
+const MOST_WRITTEN_OUT: u32 = 128;
 
 /// Attention of sentences to themselves.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -133,7 +137,7 @@ impl Operation for Attention {
             _ => (Family::TangentAttention, 1),
         };
         match variants.attention(family) {
-            AttentionVariant::Subgroup(lanes) => {
+            AttentionVariant::Subgroup(lanes) | AttentionVariant::Uniform(lanes) => {
                 let met = tokens.div_ceil(u64::from(keys(lanes, self.padded() / 4))) + 1;
                 tokens.div_ceil(lanes.into()) * (loops * met + 1)
             }
@@ -212,12 +216,39 @@ impl Attention {
                 let grid = Grid { count: ROWS, unit: rows, columns, layers };
                 (kernel::Constants { flash: true, rows, ..plain }, grid)
             }
-            (AttentionVariant::Subgroup(lanes), _) => {
-                let constants = kernel::Constants { subgroup: true, lanes, keys: keys(lanes, size4), ..plain };
-                (constants, Grid { count: SENTENCES, unit: 1, columns: self.heads, layers })
+            (AttentionVariant::Subgroup(lanes) | AttentionVariant::Uniform(lanes), _) => {
+                let mut constants = kernel::Constants { subgroup: true, lanes, keys: keys(lanes, size4), ..plain };
+                if let Some(split) = self.split(cx.dims, lanes) {
+                    (constants.split, constants.tokens) = (split, cx.dims.longest);
+                    constants.uniform = self.stores_apart(rule, cx, split);
+                    constants.pairs = constants.uniform && stores_pairs(lanes);
+                }
+                let columns = self.heads / constants.split.max(1);
+                (constants, Grid { count: SENTENCES, unit: 1, columns, layers })
             }
             _ => (plain, self.row_grid(layers)),
         }
+    }
+
+    /// Heads that a subgroup has at once where all sentences are as short as its lanes, so that all that is loaded is a
+    /// lane's own, and the code for all their tokens is no longer than what a processor keeps of it.
+    fn split(&self, dims: &Dims, lanes: u32) -> Option<u32> {
+        let (longest, size4) = (dims.longest, self.padded() / 4);
+        let short = (1..=lanes).contains(&longest) && longest * size4 <= MOST_WRITTEN_OUT;
+        let two = 2 * longest <= lanes && self.heads.is_multiple_of(2);
+        short.then_some(if two { 2 } else { 1 })
+    }
+
+    /// Whether results are stored a lane after another's: where there are many.
+    fn stores_apart(&self, rule: Rule, cx: &Lowering<'_>, split: u32) -> bool {
+        let (family, matrices) = match rule {
+            Rule::Forward => (Family::AttentionForward, 1),
+            _ => (Family::AttentionVjp, 3),
+        };
+        let stored = u64::from(cx.dims.rows) * u64::from(matrices * self.heads * self.padded() / 4);
+        matches!(cx.variants.attention(family), AttentionVariant::Uniform(_))
+            && stored >= cx.variants.sums().apart
+            && cx.dims.sentences * self.heads / split <= Grid::FOLD
     }
 
     /// A grid of (row, head) pairs, 64 per workgroup: heads / gcd columns of blocks of 64 / gcd rows.

@@ -161,7 +161,8 @@ impl Batch {
 
     /// Whether a plan of these sizes has room for it.
     pub fn fits(&self, dims: &Dims) -> bool {
-        self.rows() <= dims.rows && self.masked() <= dims.masked && self.sentences <= dims.sentences
+        let short = dims.longest == 0 || self.longest() <= dims.longest;
+        short && self.rows() <= dims.rows && self.masked() <= dims.masked && self.sentences <= dims.sentences
     }
 
     /// The step's counts for this batch.

@@ -147,6 +147,8 @@ pub struct Dims {
     pub sentences: u32,
     /// Probes or draws that run at once.
     pub probes: u32,
+    /// Tokens of a sentence at most; 0 where that is not known.
+    pub longest: u32,
 }
 
 impl Dims {

@@ -92,6 +92,8 @@ impl Family {
     pub(super) fn preferred_for_long(self) -> &'static [&'static str] {
         match self {
             Family::LinearNt | Family::LinearNn | Family::LayerNorm => &["uniform-16", "uniform-8"],
+            // At 8 lanes attention gains nothing by it.
+            Family::AttentionForward | Family::AttentionVjp => &["uniform-16"],
             _ => &[],
         }
     }
@@ -220,8 +222,8 @@ pub enum Lack {
     Cooperative(u32),
     /// It gains nothing by them, or lacks what they need.
     #[error(
-        "it is for drivers that store in loops over the lanes (llvmpipe before Mesa 23), with immediates, u64 and f64, and \
-         without bounds checks"
+        "it is for drivers that store in loops over the lanes (llvmpipe before Mesa 23), with immediates, u64 and f64, \
+         and without bounds checks"
     )]
     UniformStores,
     /// It has no subgroups, of which the variant needs those with this number of lanes.
@@ -309,6 +311,8 @@ pub enum AttentionVariant {
     Flash,
     /// One subgroup, of this number of lanes, per sentence and head, by broadcast.
     Subgroup(u32),
+    /// The same, whose results are stored a lane after another where there are many and sentences are short.
+    Uniform(u32),
 }
 
 /// How an LSTM goes through time.
@@ -398,6 +402,7 @@ static ATTENTION: &[Row] = &[
     attention("subgroup-4", BROADCAST, &[Need::Lanes(4)], AttentionVariant::Subgroup(4)),
     attention("subgroup-8", BROADCAST, &[Need::Lanes(8)], AttentionVariant::Subgroup(8)),
     attention("subgroup-16", BROADCAST, &[Need::Lanes(16)], AttentionVariant::Subgroup(16)),
+    attention("uniform-16", ONE_BY_ONE, &[Need::Lanes(16), Need::UniformStores], AttentionVariant::Uniform(16)),
 ];
 
 /// What else works on a sentence at a time.

@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn windows_cover_all_rows_and_can_be_bound() {
         let room = Room { binding: 1 << 27, buffer: 1 << 31, alignment: 256 };
-        let dims = |probes| Dims { rows: 8, masked: 4, sentences: 2, probes };
+        let dims = |probes| Dims { rows: 8, masked: 4, sentences: 2, probes, longest: 0 };
         let tensor = |rows, cols, probes| Tensor { name: "w".into(), rows, cols, probes, role: Role::Parameter };
         for (rows, cols) in [(50_257, 768), (50_304, 768), (100_001, 3), (43_691, 768), (3_000_000, 300)] {
             let tensor = tensor(Count::Fixed(rows), cols, false);

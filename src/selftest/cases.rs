@@ -291,11 +291,12 @@ fn operations() -> Vec<Case> {
         made.fused = fused;
         all.push(made);
     }
-    // Sentences of up to 10 tokens, and of up to 75: more than two tiles of the kernels that go over a sentence in
-    // tiles.
+    // Sentences of up to 4 and 8 tokens, two heads of which are a subgroup's, of up to 10, and of up to 75: more than
+    // two tiles of the kernels that go over a sentence in tiles.
+    let shortest = [((2, 8, 0.3), 5, 4), ((4, 16, 0.0), 5, 4), ((2, 10, 0.3), 5, 8), ((3, 6, 0.0), 5, 8)];
     let short = [(1, 4, 0.0), (3, 6, 0.0), (2, 10, 0.0), (4, 16, 0.0), (2, 8, 0.3)].map(|shape| (shape, 5, 10));
     let long = [(3, 6, 0.0), (2, 32, 0.3), (1, 40, 0.0), (1, 68, 0.0)].map(|shape| (shape, 4, 75));
-    let each = short.into_iter().chain(long).flat_map(|shape| [(shape, false), (shape, true)]);
+    let each = shortest.into_iter().chain(short).chain(long).flat_map(|shape| [(shape, false), (shape, true)]);
     for (((heads, size, p), sentences, longest), causal) in each {
         let kind = if causal { "causal attention" } else { "attention" };
         let title = format!("{kind} {heads} x {size}, up to {longest} tokens, dropout {p}");

@@ -155,6 +155,7 @@ pub fn run(gpu: &Gpu, variants: &Variants, case: &Case) -> Result<Outcome, GpuEr
         masked: batch.masked() + 3,
         sentences: batch.sentences + 1,
         probes: case.probes,
+        longest: batch.longest(),
     };
     let frame = setting.frame();
     let buffers = BatchBuffers::new(gpu, &dims, layout, variants, case.vocabulary, case.soft)?;
@@ -219,7 +220,14 @@ pub fn dispatches(gpu: &Gpu, variants: &Variants, case: &Case) -> Result<Vec<Dis
     }
     let Setting { layout, batch, graph, .. } = Setting::new(case, case.probes, variants.sums().segment, case.fused);
     let (rows, masked, sentences) = (batch.rows(), batch.masked(), batch.sentences);
-    graph::dispatches(gpu, &graph, Dims { rows, masked, sentences, probes: case.probes }, variants, &layout, &|_| None)
+    graph::dispatches(
+        gpu,
+        &graph,
+        Dims { rows, masked, sentences, probes: case.probes, longest: batch.longest() },
+        variants,
+        &layout,
+        &|_| None,
+    )
 }
 
 /// f64 values in the layout of memory: rows padded to a multiple of 4 columns, probes to the plan's capacity.

@@ -216,7 +216,13 @@ pub fn timed_for_gpus(gpu: &Gpu) -> Result<Vec<Timed>, GpuError> {
 fn sizes(case: &Case, variants: &Variants) -> (BatchLayout, Batch, Dims) {
     let layout = BatchLayout { segment: variants.sums().segment, ..case.layout() };
     let batch = batch_of(case, &layout);
-    let dims = Dims { rows: batch.rows(), masked: batch.masked(), sentences: batch.sentences, probes: case.probes };
+    let dims = Dims {
+        rows: batch.rows(),
+        masked: batch.masked(),
+        sentences: batch.sentences,
+        probes: case.probes,
+        longest: batch.longest(),
+    };
     (layout, batch, dims)
 }
 

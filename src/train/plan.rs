@@ -236,7 +236,7 @@ fn refusal(setup: &Setup, gradient: &Recipe, resolved: &Resolved) -> Result<(), 
     let (forward, _) = Recipe::forward(&encoder.without_dropout(), evaluated, &[]);
     let tokens = dims.rows / dims.sentences;
     let check = |micro: u32| -> Result<(), Misfit> {
-        let step = Dims { rows: micro * tokens, masked: setup.corpus.most_masked(micro), sentences: micro, probes: 1 };
+        let step = Dims { rows: micro * tokens, masked: setup.corpus.most_masked(micro), sentences: micro, ..*dims };
         let dims_evaluated = evaluation_dims(setup, micro, &resolved.config.evaluate);
         let of = |part: &'static str, excess: Option<Excess>| match excess {
             Some(excess) => Err(Misfit::Refused(Refusal { part: Some(part), ..Refusal::from(Limit::from(excess)) })),
@@ -265,7 +265,7 @@ fn evaluation_dims(setup: &Setup, micro_batch: u32, asked: &EvaluateSection) -> 
         _ => asked.sentences as usize,
     };
     let batch = Evaluator::batch(micro_batch as usize).min(most) as u32;
-    Dims { rows: batch * tokens, masked: batch * setup.corpus.most_predicted(), sentences: batch, probes: 1 }
+    Dims { rows: batch * tokens, masked: batch * setup.corpus.most_predicted(), sentences: batch, ..setup.dims }
 }
 
 /// Bytes of the evaluation, and of its dispatches' parameters.

@@ -53,7 +53,8 @@ impl Setup {
         let mut encoder = Encoder::new(&model).map_err(|error| ConfigError::at("[model]", error))?;
         encoder.recompute = config.train.recompute;
         let sentences = config.train.micro_batch();
-        let dims = Dims { rows: sentences * longest, masked: corpus.most_masked(sentences), sentences, probes: 1 };
+        let dims =
+            Dims { rows: sentences * longest, masked: corpus.most_masked(sentences), sentences, probes: 1, longest };
         let labels = if config.objective.labels.is_soft() { Labels::Soft } else { Labels::Hard };
         let kernels = Kernels::choose(gpu, resolved, &Subject::new(gpu, &encoder, &dims, labels))?;
         let device = Device::new(gpu, kernels.variants);

@@ -46,7 +46,7 @@ fn hidden(
     weights: &[Vec<f32>],
 ) -> Vec<f32> {
     let (graph, parameters, input, h) = layer(units);
-    let dims = Dims { rows: batch.rows(), masked: batch.masked(), sentences: batch.sentences, probes: 1 };
+    let dims = Dims { rows: batch.rows(), masked: batch.masked(), sentences: batch.sentences, probes: 1, longest: 0 };
     let buffers = BatchBuffers::new(&device.gpu, &dims, layout, &device.variants, 4, false).unwrap();
     buffers.write(&device.gpu, batch, 1.0);
     let mut outside = HashMap::new();

@@ -52,7 +52,7 @@ impl Setting {
 
     fn trainer(&self, gpu: &Gpu, train: &TrainSection) -> Trainer {
         let sentences = train.micro_batch();
-        let dims = Dims { rows: sentences * 10, masked: sentences, sentences, probes: 1 };
+        let dims = Dims { rows: sentences * 10, masked: sentences, sentences, probes: 1, longest: 0 };
         let mut trainer = Trainer::new(
             Model::new(&Device::of(gpu), &self.encoder, &self.weights).unwrap(),
             train,

@@ -268,7 +268,7 @@ fn a_sentence_beyond_a_software_drivers_loops_is_refused() {
     let weights = Weights::initial(&encoder.parameters, 0.02, 1);
     let model = Model::new(&Device::of(&gpu), &encoder, &weights).unwrap();
     let of = |tokens: u32| Sentence { ids: vec![3; tokens as usize], masked: vec![(0, 4)], ..Sentence::default() };
-    let dims = Dims { rows: 80, masked: 2, sentences: 2, probes: 1 };
+    let dims = Dims { rows: 80, masked: 2, sentences: 2, probes: 1, longest: 0 };
     let pass = ForwardPass::new(&model, dims, Labels::Hard, false).unwrap();
     assert!(pass.run(&[of(2), of(40)]).is_ok());
     let refused = pass.run(&[of(2), of(70)]).unwrap_err();

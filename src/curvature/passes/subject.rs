@@ -119,7 +119,11 @@ impl Subject {
             batches: (0..all).step_by(batch).map(|i| i..(i + batch).min(all)).collect(),
             weights: self.weights.clone(),
             vectors: self.vectors.clone(),
-            dims: Dims { probes: self.dims.probes, ..crate::model::dims_for(&self.sentences, batch) },
+            dims: Dims {
+                probes: self.dims.probes,
+                longest: self.dims.longest,
+                ..crate::model::dims_for(&self.sentences, batch)
+            },
             longest: self.longest,
             seen: self.seen.clone(),
             batch,
@@ -133,6 +137,7 @@ impl Subject {
         self.dims.rows = self.dims.rows.max(batch * tokens);
         self.dims.masked = self.dims.masked.max(batch * masked);
         self.longest = [self.longest[0].max(tokens), self.longest[1].max(masked)];
+        self.dims.longest = self.longest[0];
     }
 
     /// Rows of the longest example in a tensor with so many rows.
