@@ -25,9 +25,11 @@ impl Twin for Rotary {
                 }
             }
         }
-        match (rule, repeated(rule, &out, cols)) {
-            (Rule::Forward, Some((all, _))) => vec![all],
-            _ => vec![out],
+        if rule == Rule::Forward
+            && let Some((all, _)) = repeated(rule, &out, cols)
+        {
+            out = all;
         }
+        vec![out]
     }
 }
