@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::{Emit, Graph, Node, TensorId};
-use crate::ops::{Function, GhostGram, GhostNorm, GradientRows, GradientSource, GramKind, Rule, Table, call};
+use crate::ops::{Function, GhostGram, GhostNorm, GradientRows, GradientSource, GramKind, Parts, Rule, Table, call};
 
 /// Why there are no norms or inner products of per-example gradients.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,8 +39,8 @@ pub struct NormTerm {
 }
 
 impl Graph {
-    /// Appends the norms of every parameter that has an adjoint. `parts` says into how many equal parts of rows (of
-    /// columns for a vector) a parameter's matrix falls.
+    /// Appends the norms of every parameter that has an adjoint. `parts` says into which parts of rows (of columns for a
+    /// vector) a parameter's matrix falls, each with a norm of its own; they are numbered from 0.
     ///
     /// # Errors
     /// A parameter whose gradient is not known to be a sum over rows.
@@ -48,7 +48,7 @@ impl Graph {
         &mut self,
         adjoints: &HashMap<TensorId, TensorId>,
         parameters: &[TensorId],
-        parts: &dyn Fn(TensorId) -> u32,
+        parts: &dyn Fn(TensorId) -> Vec<Parts>,
     ) -> Result<Vec<NormTerm>, GhostError> {
         let producers: HashMap<TensorId, Node> =
             self.nodes().iter().flat_map(|n| n.outputs.iter().map(|o| (*o, n.clone()))).collect();
@@ -66,10 +66,15 @@ impl Graph {
             };
             for source in &sources {
                 match *source {
-                    GradientRows::Product { b, a } => (0..split as usize)
-                        .for_each(|i| term(self, GhostNorm::Product { parts: split }, vec![b, a], i, i)),
+                    GradientRows::Product { b, a } => {
+                        for (part, parts, column) in numbered(&split) {
+                            term(self, GhostNorm::Product { parts }, vec![b, a], part, column);
+                        }
+                    }
                     GradientRows::Sum { b } => {
-                        (0..split as usize).for_each(|i| term(self, GhostNorm::Sum { parts: split }, vec![b], i, i));
+                        for (part, parts, column) in numbered(&split) {
+                            term(self, GhostNorm::Sum { parts }, vec![b], part, column);
+                        }
                     }
                     GradientRows::Normalised { b, x, stat, heads, part } => {
                         term(self, GhostNorm::Scale { heads }, vec![b, x, stat], 0, part as usize)
@@ -92,6 +97,12 @@ impl Graph {
         }
         Ok(terms)
     }
+}
+
+/// The parts of a matrix in their order: (number, what it is a part of, its column there).
+fn numbered(split: &[Parts]) -> impl Iterator<Item = (usize, Parts, usize)> {
+    let columns = split.iter().flat_map(|parts| (0..parts.count() as usize).map(|column| (*parts, column)));
+    columns.enumerate().map(|(i, (parts, column))| (i, parts, column))
 }
 
 impl Graph {
@@ -119,14 +130,27 @@ impl Graph {
     }
 }
 
-/// What `ghost_gram` is to sum up of a parameter: a bit for each of its parts that takes part, and how many parts there
-/// are.
-#[derive(Clone, Copy, Debug)]
+/// What `ghost_gram` is to sum up of a parameter's matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GramPart {
-    /// Bit i is set when part i takes part.
+    /// Bit i is set when part i of `parts` takes part.
     pub mask: u32,
-    /// Into how many equal parts the parameter's rows fall.
-    pub parts: u32,
+    /// Into which parts the matrix's rows fall.
+    pub parts: Parts,
+}
+
+impl GramPart {
+    /// Those of some parts, numbered from 0, that are `taken`; a matrix of which none is does not take part.
+    pub fn of(split: &[Parts], taken: impl Fn(usize) -> bool) -> Vec<GramPart> {
+        let mut all: Vec<GramPart> = Vec::new();
+        for (_, parts, column) in numbered(split).filter(|(part, ..)| taken(*part)) {
+            match all.last_mut() {
+                Some(last) if last.parts == parts => last.mask |= 1 << column,
+                _ => all.push(GramPart { mask: 1 << column, parts }),
+            }
+        }
+        all
+    }
 }
 
 impl Graph {
@@ -140,7 +164,7 @@ impl Graph {
         adjoints: &HashMap<TensorId, TensorId>,
         parameters: &[TensorId],
         most: u32,
-        wanted: &dyn Fn(TensorId) -> GramPart,
+        wanted: &dyn Fn(TensorId) -> Vec<GramPart>,
     ) -> Result<Option<TensorId>, GhostError> {
         let producers: HashMap<TensorId, Node> =
             self.nodes().iter().flat_map(|n| n.outputs.iter().map(|o| (*o, n.clone()))).collect();
@@ -156,17 +180,19 @@ impl Graph {
             None => sums.push((kind, inputs, mask)),
         };
         for parameter in parameters.iter().copied() {
-            let (Some(adjoint), part) = (adjoints.get(&parameter), wanted(parameter)) else { continue };
-            if part.mask == 0 {
+            let (Some(adjoint), parts) = (adjoints.get(&parameter), wanted(parameter)) else { continue };
+            if parts.is_empty() {
                 continue;
             }
             let found = self.sources(&producers, parameter, *adjoint)?;
             for source in &found {
                 match *source {
                     GradientRows::Product { b, a } => {
-                        join(GramKind::Product { parts: part.parts, bias: false }, vec![b, a], part.mask);
+                        for GramPart { mask, parts } in parts.iter().copied() {
+                            join(GramKind::Product { parts, bias: false }, vec![b, a], mask);
+                        }
                     }
-                    GradientRows::Sum { b } => biases.push((b, part)),
+                    GradientRows::Sum { b } => biases.extend(parts.iter().map(|part| (b, *part))),
                     GradientRows::Normalised { b, x, stat, heads, part } => {
                         join(GramKind::Scale { heads }, vec![b, x, stat], 1 << part as u32);
                     }

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 
 use super::{Emit, GhostError, Graph, Node, NormTerm, TensorId};
-use crate::ops::{GhostNorm, GradientRows, Layout, Rule, call};
+use crate::ops::{GhostNorm, GradientRows, Layout, Parts, Rule, call};
 
 /// Which side of a layer's gradient its weight stands on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +62,8 @@ impl Graph {
                 }
             };
             made.push(product);
-            let tensor = self.push(call(GhostNorm::Product { parts }, Rule::Forward, &inputs), "relative norms")[0];
+            let norm = GhostNorm::Product { parts: Parts::Equal(parts) };
+            let tensor = self.push(call(norm, Rule::Forward, &inputs), "relative norms")[0];
             let part = |part| NormTerm { parameter, part, tensor, column: part };
             terms.extend((0..parts as usize).map(part));
         }

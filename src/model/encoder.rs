@@ -8,7 +8,7 @@ use super::role::{Part, Role};
 use crate::graph::{Emit, Graph, TensorId};
 use crate::ops::batch::BatchLayout;
 use crate::ops::counts::MASKED;
-use crate::ops::{Activation, Function, Labels, LayerNorm, Variants};
+use crate::ops::{Activation, Function, Labels, LayerNorm, Parts, Variants};
 
 /// What stands behind the last layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,6 +154,18 @@ impl Encoder {
     /// Numbers in all parameters; a tied table counts once.
     pub fn parameter_count(&self) -> usize {
         self.parameters.iter().map(Parameter::len).sum()
+    }
+
+    /// How a matrix's rows (a vector's columns) fall to its parameters in their order, or to as many equal `pieces` of a
+    /// parameter that has it alone.
+    pub fn parts(&self, matrix: usize, pieces: usize) -> Vec<Parts> {
+        let own: Vec<[u32; 2]> = self.parameters.iter().filter(|p| p.matrix == matrix).map(Parameter::rows4).collect();
+        let equal = own.iter().all(|[_, size4]| *size4 == own[0][1]);
+        match own.len() {
+            1 => vec![Parts::Equal(pieces as u32)],
+            together if equal => vec![Parts::Equal(together as u32)],
+            _ => own.into_iter().map(|[first4, size4]| Parts::Some { first4, size4 }).collect(),
+        }
     }
 
     /// Number of a parameter.

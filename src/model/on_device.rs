@@ -90,6 +90,12 @@ impl Model {
         Model { encoder: self.encoder.without_dropout(), ..self.clone() }
     }
 
+    /// The same parameters by the kernels for little work ([`Variants::for_short`]).
+    pub fn for_short(&self) -> Model {
+        let device = Device { variants: self.device.variants.for_short(), ..self.device.clone() };
+        Model { device, ..self.clone() }
+    }
+
     /// The same parameters with hidden states and attention weights dropped with probability `p`, as in training.
     pub fn with_dropout(&self, p: f64) -> Model {
         Model { encoder: self.encoder.with_dropout(p), ..self.clone() }

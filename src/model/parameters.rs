@@ -116,6 +116,17 @@ impl Parameter {
         (0..rows).flat_map(move |r| (0..cols).map(move |c| if transposed { place(c, r) } else { place(r, c) }))
     }
 
+    /// The vec4 of its matrix's rows (of its vector's columns) that it takes up: the first, and how many.
+    pub(super) fn rows4(&self) -> [u32; 2] {
+        let (axis, numbers) = match *self.shape.as_slice() {
+            [_, n] if self.place.transposed => (self.place.rows, n),
+            [n, _] => (self.place.rows, n),
+            _ => (self.place.cols, self.len()),
+        };
+        let [first, last] = [0, numbers - 1].map(|i| (axis.at(i) / 4) as u32);
+        [first, last + 1 - first]
+    }
+
     /// What number i of it is to attention, where it is a projection to queries, keys or values of heads of `size`
     /// numbers: (the part, which number of its head).
     pub(crate) fn projected(&self, i: usize, size: usize) -> Option<(Part, usize)> {

@@ -3,7 +3,7 @@
 //! Shader: `shaders/ghost_gram.wgsl`.
 
 use super::counts::{MASKED, SENTENCES};
-use super::ghost_norm::{Form, GhostLoops, slices};
+use super::ghost_norm::{Form, GhostLoops, Parts, slices};
 use super::operation::no_rule;
 use super::{AttentionVariant, Family, Lowering, Node, Operation, OutputShape, Rule, Sizes, Tensor};
 use crate::gpu::{Count, Grid};
@@ -14,15 +14,15 @@ use crate::kernels::ghost_gram as kernel;
 pub enum GramKind {
     /// (b, a): the weight of a product in `parts` parts, and its bias.
     Product {
-        /// Equal parts of b's columns, 1 to 4.
-        parts: u32,
+        /// Of b's columns.
+        parts: Parts,
         /// Whether the bias of the same rows takes part.
         bias: bool,
     },
     /// b: a bias.
     Sum {
-        /// Equal parts of b's columns, 1 to 4.
-        parts: u32,
+        /// Of b's columns.
+        parts: Parts,
     },
     /// (b, x, stat): layer norm's scale (bit 0) and shift (bit 1).
     Scale {
@@ -108,13 +108,14 @@ impl Operation for GhostGram {
         let (parts, bias) = match self.kind {
             GramKind::Product { parts, bias } => (parts, bias),
             GramKind::Sum { parts } => (parts, false),
-            _ => (1, false),
+            _ => (Parts::WHOLE, false),
         };
         let heads = if let GramKind::Scale { heads } = self.kind { heads } else { 1 };
         let columns = |i: usize| node.inputs.get(i).map_or(0, |id| cx.cols4(*id));
+        let [first4, size4] = parts.of_row(tensor.cols4());
         let params = kernel::Params {
             a4: columns(1),
-            b4: tensor.cols4() / (parts * heads),
+            b4: size4 / heads,
             b_row: tensor.cols4(),
             b_first: 0,
             heads,
@@ -126,7 +127,7 @@ impl Operation for GhostGram {
             mask: self.mask,
             first: 0,
         };
-        let constants = kernel::Constants { parts, addend: node.addend.is_some(), ..Default::default() };
+        let constants = kernel::Constants { parts: parts.count(), addend: node.addend.is_some(), ..Default::default() };
         let constants = match cx.variants.attention(Family::GhostNorm) {
             AttentionVariant::Subgroup(lanes) => kernel::Constants { subgroup: true, lanes, ..constants },
             _ => constants,
@@ -142,7 +143,7 @@ impl Operation for GhostGram {
             let columns: Vec<(u32, u32)> =
                 if in_slices { slices(params.b4, parts).collect() } else { vec![(0, params.b4)] };
             for (i, (b_first, b4)) in columns.into_iter().enumerate() {
-                let params = kernel::Params { first, b_first, b4, ..params };
+                let params = kernel::Params { first, b_first: first4 + b_first, b4, ..params };
                 let constants = kernel::Constants { addend: constants.addend && i == 0, onto: i > 0, ..constants };
                 self.push(cx, node, params, constants, grid);
             }
@@ -156,9 +157,9 @@ impl GhostGram {
         let (form, parts) = match self.kind {
             GramKind::Product { parts, .. } => (Form::Product, parts),
             GramKind::Sum { parts } => (Form::Sums, parts),
-            GramKind::Scale { heads } => (Form::Sums, heads),
-            GramKind::Tables => (Form::Tables, 1),
-            GramKind::Tied => (Form::Tied, 1),
+            GramKind::Scale { heads } => (Form::Sums, Parts::Equal(heads)),
+            GramKind::Tables => (Form::Tables, Parts::WHOLE),
+            GramKind::Tied => (Form::Tied, Parts::WHOLE),
         };
         GhostLoops::of(form, inputs, parts, true)
     }

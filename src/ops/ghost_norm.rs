@@ -8,23 +8,76 @@ use super::{AttentionVariant, Dims, Family, Lowering, Node, Operation, OutputSha
 use crate::gpu::{Buffer, Grid};
 use crate::kernels::ghost_norm as kernel;
 
+/// Which of b's columns have norms of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Parts {
+    /// As many equal parts of all of them, 1 to 4: a norm each, in a column of the result each.
+    Equal(u32),
+    /// Some of them: one norm.
+    Some {
+        /// The first vec4 of a row.
+        first4: u32,
+        /// How many vec4.
+        size4: u32,
+    },
+}
+
+impl Parts {
+    /// All columns as one part.
+    pub const WHOLE: Parts = Parts::Equal(1);
+
+    /// Norms there are.
+    pub fn count(self) -> u32 {
+        match self {
+            Parts::Equal(parts) => parts,
+            Parts::Some { .. } => 1,
+        }
+    }
+
+    /// The first vec4 of the first part, and the vec4 of each, in rows of `cols4`.
+    pub(super) fn of_row(self, cols4: u32) -> [u32; 2] {
+        match self {
+            Parts::Equal(parts) => [0, cols4 / parts],
+            Parts::Some { first4, size4 } => [first4, size4],
+        }
+    }
+
+    /// The columns of each part, of rows of so many (padded to a multiple of 4 where there is one part).
+    pub fn columns(self, cols: u32) -> Vec<std::ops::Range<u32>> {
+        let wide = if self == Parts::WHOLE { cols } else { cols.next_multiple_of(4) };
+        match self {
+            Parts::Equal(parts) => (0..parts).map(|i| i * (wide / parts)..(i + 1) * (wide / parts)).collect(),
+            Parts::Some { first4, size4 } => std::iter::once(4 * first4..4 * (first4 + size4)).collect(),
+        }
+    }
+
+    /// Asserts that parts of a matrix of so many vec4 are whole ones of it.
+    pub(super) fn check(self, cols4: u32) {
+        let fits = match self {
+            Parts::Equal(parts) => (1..=4).contains(&parts) && cols4.is_multiple_of(parts),
+            Parts::Some { first4, size4 } => size4 > 0 && first4 + size4 <= cols4,
+        };
+        assert!(fits, "parts are whole vec4");
+    }
+}
+
 /// Which parameter's squared norms. All give [draws][sentences, 4].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum GhostNorm {
-    /// (b, a) to those of the weight of a product, for each of `parts` equal parts of b's columns.
+    /// (b, a) to those of the weight of a product, for each of some parts of b's columns.
     Product {
-        /// Equal parts of b's columns, 1 to 4.
-        parts: u32,
+        /// Of b's columns.
+        parts: Parts,
     },
     /// The same from (b, g), g being the folded inner products of a's rows ([`RowGram`](super::RowGram)).
     Weighted {
-        /// Equal parts of b's columns, 1 to 4.
-        parts: u32,
+        /// Of b's columns.
+        parts: Parts,
     },
     /// b to those of a bias, for each part.
     Sum {
-        /// Equal parts of b's columns, 1 to 4.
-        parts: u32,
+        /// Of b's columns.
+        parts: Parts,
     },
     /// (b, x, stat) to those of layer norm's scale and shift.
     Scale {
@@ -39,11 +92,11 @@ pub enum GhostNorm {
 }
 
 impl GhostNorm {
-    /// Equal parts of b's columns that have a norm each.
-    fn parts(self) -> u32 {
+    /// The parts of b's columns that have a norm each.
+    fn parts(self) -> Parts {
         match self {
             GhostNorm::Product { parts } | GhostNorm::Weighted { parts } | GhostNorm::Sum { parts } => parts,
-            _ => 1,
+            _ => Parts::WHOLE,
         }
     }
 }
@@ -75,8 +128,7 @@ impl Operation for GhostNorm {
             GhostNorm::Scale { .. } | GhostNorm::Tied => 3,
         };
         assert_eq!(inputs.len(), wanted, "ghost_norm: tensors for {self:?}");
-        let parts = self.parts();
-        assert!((1..=4).contains(&parts) && inputs[0].cols4().is_multiple_of(parts), "parts are whole vec4");
+        self.parts().check(inputs[0].cols4());
         vec![("", SENTENCES, 4, inputs.iter().any(|t| t.probes))]
     }
 
@@ -105,14 +157,15 @@ impl Operation for GhostNorm {
         let out = node.outputs[0];
         let tensor = cx.graph.tensor(node.inputs[0]);
         let parts = self.parts();
-        let constants = kernel::Constants { parts, ..Default::default() };
+        let [first4, size4] = parts.of_row(tensor.cols4());
+        let constants = kernel::Constants { parts: parts.count(), ..Default::default() };
         let constants = match cx.variants.attention(Family::GhostNorm) {
             AttentionVariant::Subgroup(lanes) => kernel::Constants { subgroup: true, lanes, ..constants },
             _ => constants,
         };
         let params = kernel::Params {
             a4: node.inputs.get(1).map_or(0, |a| cx.cols4(*a)),
-            b4: tensor.cols4() / parts,
+            b4: size4,
             b_row: tensor.cols4(),
             masked: u32::from(tensor.rows == MASKED),
             b_layer: cx.layer(node.inputs[0]),
@@ -128,8 +181,8 @@ impl Operation for GhostNorm {
         let (label, b, out) = (cx.name(out), input(0), cx.buffer(out));
         match self {
             GhostNorm::Product { .. } | GhostNorm::Weighted { .. } | GhostNorm::Sum { .. } => {
-                for (i, (b_first, b4)) in slices(params.b4, parts).enumerate() {
-                    let params = kernel::Params { b_first, b4, ..params };
+                for (i, (b_first, b4)) in slices(size4, parts).enumerate() {
+                    let params = kernel::Params { b_first: first4 + b_first, b4, ..params };
                     let constants = kernel::Constants { onto: i > 0, ..constants };
                     let (label, b, spans, out) = (label.clone(), b.clone(), spans.clone(), out.clone());
                     match self {
@@ -168,8 +221,8 @@ impl Operation for GhostNorm {
 const SLICE: u32 = 1024;
 
 /// The columns of b in slices: (first vec4, how many). Parts are few columns and taken whole.
-pub(super) fn slices(b4: u32, parts: u32) -> impl Iterator<Item = (u32, u32)> {
-    let most = if parts == 1 { sliced(b4) } else { b4 };
+pub(super) fn slices(b4: u32, parts: Parts) -> impl Iterator<Item = (u32, u32)> {
+    let most = if parts.count() == 1 { sliced(b4) } else { b4 };
     (0..b4).step_by(most.max(1) as usize).map(move |first| (first, most.min(b4 - first)))
 }
 
@@ -180,9 +233,9 @@ fn sliced(b4: u32) -> u32 {
 
 /// Whether a product's gradient is formed rather than taken by pairs of rows. With the rows of a sentence on average of
 /// the largest batch, pairs cost T² (d + p) and forming it 2 T d p.
-pub(crate) fn instantiates(b: &Tensor, a: &Tensor, parts: u32, dims: &Dims) -> bool {
+pub(crate) fn instantiates(b: &Tensor, a: &Tensor, parts: Parts, dims: &Dims) -> bool {
     let rows = dims.capacity(b.rows).div_ceil(dims.sentences.max(1));
-    let (d, p) = (a.cols, b.cols / parts);
+    let (d, p) = (a.cols, parts.columns(b.cols)[0].len() as u32);
     u64::from(rows) * u64::from(d + p) >= 2 * u64::from(d) * u64::from(p)
 }
 
@@ -255,7 +308,7 @@ impl GhostNorm {
     pub(crate) fn loops(self, inputs: &[&Tensor], dims: &Dims) -> GhostLoops {
         let mut parts = self.parts();
         if let GhostNorm::Scale { heads } = self {
-            parts = heads;
+            parts = Parts::Equal(heads);
         }
         let form = match self {
             GhostNorm::Product { parts } if instantiates(inputs[0], inputs[1], parts, dims) => Form::Instantiated,
@@ -270,8 +323,9 @@ impl GhostNorm {
 }
 
 impl GhostLoops {
-    pub(super) fn of(form: Form, inputs: &[&Tensor], parts: u32, pairs: bool) -> GhostLoops {
-        let whole = inputs[0].cols4() / parts;
+    pub(super) fn of(form: Form, inputs: &[&Tensor], parts: Parts, pairs: bool) -> GhostLoops {
+        let [_, whole] = parts.of_row(inputs[0].cols4());
+        let parts = parts.count();
         let in_slices = match form {
             Form::Product | Form::Weighted | Form::Instantiated => parts == 1,
             // A layer norm's sums have three inputs.

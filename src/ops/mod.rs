@@ -73,6 +73,7 @@ pub use cross_entropy::Labels;
 pub use device::{Device, DeviceError};
 pub use embedding::Table;
 pub use ghost_gram::GramKind;
+pub use ghost_norm::Parts;
 pub(crate) use ghost_norm::{GhostLoops, instantiates};
 pub use group_draw::GroupPart;
 pub use layer_norm::Affine;

@@ -51,6 +51,19 @@ impl Variants {
         })
     }
 
+    /// The same with plain variants in place of those for long runs: the numbers are the same bits, and the kernels are
+    /// ready sooner.
+    pub fn for_short(self) -> Variants {
+        Family::ALL.into_iter().fold(self, |all, operation| {
+            let (row, long) = (all.row(operation), operation.preferred_for_long());
+            let plain = |other: &&Row| !long.contains(&other.name) && other.lanes() == row.lanes();
+            match operation.rows().iter().find(plain).filter(|_| long.contains(&row.name)) {
+                Some(plain) => all.with(operation, plain.name).expect("a row of the table"),
+                None => all,
+            }
+        })
+    }
+
     /// The same where an adapter can run them, with plain variants in place of those for long runs that it cannot run:
     /// the numbers are the same bits.
     pub fn runnable(self, caps: &Capabilities) -> Option<Variants> {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::{Inputs, Twin};
 use crate::ops::counts::MASKED;
-use crate::ops::{Batch, GhostNorm, RowGram, Rule};
+use crate::ops::{Batch, GhostNorm, Parts, RowGram, Rule};
 
 /// What the norms are taken from: the adjoint's rows, the other inputs, and the batch.
 pub struct Rows<'a> {
@@ -75,12 +75,11 @@ pub fn row_gram(a: &[f64], cols: usize, masked: bool, most: usize, batch: &Batch
 }
 
 /// Σ_{t,s} g[t, s] (b_t·b_s) of each part of a sentence, g being the inner products of the inputs as they are folded.
-fn weighted(parts: usize, rows: &Rows<'_>, batch: &Batch, sentence: u32) -> [f64; 4] {
+fn weighted(parts: Parts, rows: &Rows<'_>, batch: &Batch, sentence: u32) -> [f64; 4] {
     let own = own_rows(rows.masked, batch, sentence);
-    let wide = rows.b_cols.div_ceil(parts);
     let mut out = [0.0; 4];
-    for (part, out) in out.iter_mut().enumerate().take(parts) {
-        let b = |t: usize| &rows.b[t * rows.b_cols..][part * wide..((part + 1) * wide).min(rows.b_cols)];
+    for (columns, out) in parts.columns(rows.b_cols as u32).into_iter().zip(&mut out) {
+        let b = |t: usize| &rows.b[t * rows.b_cols..][columns.start as usize..(columns.end as usize).min(rows.b_cols)];
         for t in &own {
             for (j, s) in own.iter().enumerate() {
                 let inner: f64 = b(*t).iter().zip(b(*s)).map(|(x, y)| x * y).sum();
@@ -94,7 +93,7 @@ fn weighted(parts: usize, rows: &Rows<'_>, batch: &Batch, sentence: u32) -> [f64
 /// Squared norms of each sentence's gradients, [sentences, 4].
 pub fn forward(op: GhostNorm, rows: &Rows<'_>, batch: &Batch) -> Vec<f64> {
     if let GhostNorm::Weighted { parts } = op {
-        return (0..batch.sentences).flat_map(|s| weighted(parts as usize, rows, batch, s)).collect();
+        return (0..batch.sentences).flat_map(|s| weighted(parts, rows, batch, s)).collect();
     }
     let one = |s: u32| {
         let gradients = sentence(op, rows, batch, s);
@@ -134,13 +133,12 @@ fn sentence(op: GhostNorm, rows: &Rows<'_>, batch: &Batch, sentence: u32) -> Gra
     match op {
         GhostNorm::Weighted { .. } => unreachable!("taken from the inputs' inner products, without a gradient"),
         GhostNorm::Product { parts } | GhostNorm::Sum { parts } => {
-            // Parts are whole vec4; only a single part may have columns that are no multiple of 4.
-            let wide = if parts == 1 { rows.b_cols } else { rows.b_cols / parts as usize };
-            for t in &own {
-                for (i, bar) in b(*t).iter().enumerate() {
+            for (part, columns) in parts.columns(rows.b_cols as u32).into_iter().enumerate() {
+                for (t, i) in own.iter().flat_map(|t| columns.clone().map(move |i| (*t, i as usize))) {
+                    let Some(bar) = b(t).get(i) else { continue };
                     match op {
-                        GhostNorm::Sum { .. } => add(i / wide, (i, 0), *bar),
-                        _ => a(*t).iter().enumerate().for_each(|(j, x)| add(i / wide, (i, j), bar * x)),
+                        GhostNorm::Sum { .. } => add(part, (i, 0), *bar),
+                        _ => a(t).iter().enumerate().for_each(|(j, x)| add(part, (i, j), bar * x)),
                     }
                 }
             }

@@ -28,6 +28,8 @@ pub(super) enum Given {
     /// Rows of heads of this size, `parts` times (queries, keys, values), with zeros behind each head as in a model's
     /// weights.
     Heads { size: u32, parts: u32 },
+    /// The same of so many heads of queries, of keys and of values.
+    GroupedHeads { size: u32, heads: [u32; 3] },
     /// Runs of a cache of 40 rows: first row, number of rows, none of some, and stride.
     Runs,
     /// The batch's own weight of every masked position, in the first of four columns.

@@ -83,8 +83,9 @@ pub(super) fn placed(g: &mut Draft, d: u32, heads: [u32; 3], size: u32) -> Tenso
 
 /// Attention with keys and values for groups of heads.
 pub(super) fn grouped(g: &mut Draft, d: u32, op: RepeatHeads) -> TensorId {
-    let (x, heads) = (embedded(g, d), op.heads + 2 * op.groups);
-    let w = g.given("qkv", heads * op.padded(), d, Given::Heads { size: op.size, parts: 1 });
+    let (x, heads) = (embedded(g, d), [op.heads, op.groups, op.groups]);
+    let given = Given::GroupedHeads { size: op.size, heads };
+    let w = g.given("qkv", heads.iter().sum::<u32>() * op.padded(), d, given);
     let few = g.linear(x, w, None, None);
     let qkv = g.repeat_heads(few, op);
     g.attention(qkv, Attention { heads: op.heads, size: op.size, p: 0.0, stream: 5, causal: false })
@@ -130,7 +131,8 @@ pub(super) fn decoder(g: &mut Draft, d: u32, op: RepeatHeads) -> TensorId {
     let one_plus = LayerNorm { affine: Affine::Scale { one_plus: true, shift: false }, ..plain };
     let h = rms(g, x, "input norm", plain);
     let heads = op.heads + 2 * op.groups;
-    let w = g.given("qkv", heads * op.padded(), d, Given::Heads { size: op.size, parts: 1 });
+    let given = Given::GroupedHeads { size: op.size, heads: [op.heads, op.groups, op.groups] };
+    let w = g.given("qkv", heads * op.padded(), d, given);
     let few = g.linear(h, w, None, None);
     let few = rms(g, few, "norm of heads", plain.by_head(heads));
     let frequencies = Rotary::frequencies(10_000.0, op.size);

@@ -8,7 +8,7 @@ use crate::gpu::{Count, Step};
 use crate::graph::{Emit, GramPart, Graph, Role, TensorId};
 use crate::ops::batch::{BatchLayout, Sentence};
 use crate::ops::counts::MASKED;
-use crate::ops::{Batch, Function, GhostNorm, RowGram, Rule, call};
+use crate::ops::{Batch, Function, GhostNorm, Parts, RowGram, Rule, call};
 use crate::random::{Purpose, Stream};
 use crate::reference::{Frame, Values};
 
@@ -107,7 +107,15 @@ impl Setting {
         if tensor.rows == MASKED {
             given.insert(cotangent, if case.weight_sets { Given::LossWeights } else { Given::LossWeight });
         }
-        let parts = |id: TensorId| if let Some(Given::Heads { parts, .. }) = given.get(&id) { *parts } else { 1 };
+        let parts = |id: TensorId| match given.get(&id) {
+            Some(Given::Heads { parts, .. }) => vec![Parts::Equal(*parts)],
+            Some(Given::GroupedHeads { size, heads }) => {
+                let vec4 = |heads: u32| heads * size.div_ceil(4);
+                let part = |i: usize| Parts::Some { first4: vec4(heads[..i].iter().sum()), size4: vec4(heads[i]) };
+                (0..heads.len()).map(part).collect()
+            }
+            _ => vec![Parts::WHOLE],
+        };
         let mut tangents = HashMap::new();
         let mut second = None;
         let adjoints;
@@ -123,7 +131,7 @@ impl Setting {
                 with_row_grams(&mut graph, case.longest);
                 let cotangent = graph.input("one cotangent", tensor.rows, tensor.cols);
                 let adjoints = graph.gradient(&[(output, cotangent)]);
-                let wanted = |id: TensorId| GramPart { mask: (1 << parts(id)) - 1, parts: parts(id) };
+                let wanted = |id: TensorId| GramPart::of(&parts(id), |_| true);
                 graph.ghost_gram(&adjoints, &parameters, case.sentences + 1, &wanted).expect(KNOWN);
             }
             Pass::Tangent => {
@@ -197,8 +205,12 @@ fn numbers(cols: usize, rows: usize, layers: usize, given: Given, id: TensorId) 
             Given::Normal => z,
             Given::NearOne => f64::from((1.0 + 0.2 * z) as f32),
             Given::AwayFromZero => z + f64::from((80.0f64).copysign(z) as f32),
-            Given::Heads { size, .. } if (i / cols) % size.next_multiple_of(4) as usize >= size as usize => 0.0,
-            Given::Heads { .. } => z * 0.5,
+            Given::Heads { size, .. } | Given::GroupedHeads { size, .. }
+                if (i / cols) % size.next_multiple_of(4) as usize >= size as usize =>
+            {
+                0.0
+            }
+            Given::Heads { .. } | Given::GroupedHeads { .. } => z * 0.5,
             Given::Slight => z * 0.3,
             Given::Runs => [i / 4 % 5, i / 4 % 4, 1 + i / 4 % 3, 0][i % 4] as f64,
             Given::LossWeight | Given::LossWeights if !i.is_multiple_of(4) => 0.0,

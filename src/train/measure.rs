@@ -234,7 +234,7 @@ impl Instruments {
         }
         if self.settings.perturb.is_some() {
             let chunks = Chunks { batch: self.batch, ..CHUNKS };
-            all.push(MovedLosses::bytes(&Subject::new(model, &self.exact, &[], &chunks)?)?);
+            all.push(MovedLosses::bytes(&Subject::new(&model.for_short(), &self.exact, &[], &chunks)?)?);
         }
         if let Some(volume) = &self.settings.volume {
             all.push(ProductPass::bytes(&self.subject(model, volume.sentences)?, Matrix::Ggn)?);
@@ -246,10 +246,11 @@ impl Instruments {
         Ok(all.into_iter().max().unwrap_or(0))
     }
 
+    /// By kernels that are ready soon: a measurement takes a second, and a run has a few of them.
     pub(super) fn subject(&self, model: &Model, count: u32) -> Result<Subject, CurvatureError> {
         let chunks = Chunks { batch: self.batch, ..CHUNKS };
         let sentences = &self.sentences[..self.count(count)];
-        Subject::new(model, sentences, &[], &chunks)
+        Subject::new(&model.for_short(), sentences, &[], &chunks)
     }
 
     /// The sentences of the noise with one predicted token in each, where gradients are those of tokens and there are
@@ -261,7 +262,7 @@ impl Instruments {
             Per::Example => None,
         };
         let chunks = Chunks { batch: self.batch, ..CHUNKS };
-        split.map(|(_, singles)| Subject::new(model, &singles, &[], &chunks)).transpose()
+        split.map(|(_, singles)| Subject::new(&model.for_short(), &singles, &[], &chunks)).transpose()
     }
 
     /// Tr F; gives each sentence's, of its summed loss.

@@ -69,7 +69,7 @@ impl Instruments {
         m: &mut Measurement,
         check: Check<'_>,
     ) -> Result<(), CurvatureError> {
-        let subject = Subject::new(model, &self.exact, &[], &Chunks { batch: self.batch, ..CHUNKS })?;
+        let subject = Subject::new(&model.for_short(), &self.exact, &[], &Chunks { batch: self.batch, ..CHUNKS })?;
         let scale = match settings.scale {
             NoiseUnit::Tensor => NoiseScale::Tensor,
             NoiseUnit::Plain => NoiseScale::Plain,

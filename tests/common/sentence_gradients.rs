@@ -4,9 +4,9 @@
 use std::collections::HashMap;
 
 use lowland::graph::{Count, Emit, GramPart, Graph, Role, TensorId};
-use lowland::ops::Batch;
 use lowland::ops::batch::{BatchLayout, Sentence};
 use lowland::ops::counts::ROWS;
+use lowland::ops::{Batch, Parts};
 use lowland::random::{Purpose, Stream};
 use lowland::reference::{Frame, Values, run};
 
@@ -48,9 +48,10 @@ pub fn compare(mut graph: Graph, output: TensorId) {
     assert!(parameters.iter().all(|id| matches!(graph.tensor(*id).rows, Count::Fixed(_))));
     let cotangent = graph.input("cotangent", ROWS, width);
     let adjoints = graph.gradient(&[(output, cotangent)]);
-    let norms = graph.ghost_norms(&adjoints, &parameters, &|_| 1).unwrap();
+    let norms = graph.ghost_norms(&adjoints, &parameters, &|_| vec![Parts::WHOLE]).unwrap();
     let most = LENGTHS.len() as u32;
-    let gram = graph.ghost_gram(&adjoints, &parameters, most, &|_| GramPart { mask: 1, parts: 1 }).unwrap().unwrap();
+    let gram =
+        graph.ghost_gram(&adjoints, &parameters, most, &|_| GramPart::of(&[Parts::WHOLE], |_| true)).unwrap().unwrap();
     let batch = batch();
     let given = given(&graph, &batch, 1);
     let frame = Frame { graph: &graph, batch: &batch, step: batch.step(1) };

@@ -66,7 +66,7 @@ fn a_step_of_four_layers_is_few_dispatches() {
         (ModelKind::Bert, 98),
         (ModelKind::Gpt2, 92),
         (ModelKind::Opt, 92),
-        (ModelKind::Llama, 159),
+        (ModelKind::Llama, 111),
     ] {
         let sentences = sentences(kind);
         let dims = dims_for(&sentences, sentences.len());

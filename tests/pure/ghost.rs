@@ -2,7 +2,7 @@
 
 use lowland::graph::{Count, Emit, GhostError, GramPart, Graph, Role, TensorId};
 use lowland::ops::counts::ROWS;
-use lowland::ops::{Adjoints, Lowering, Node, Operation, OutputShape, Own, Rule, Sizes, Tensor, call};
+use lowland::ops::{Adjoints, Lowering, Node, Operation, OutputShape, Own, Parts, Rule, Sizes, Tensor, call};
 
 /// A function with a vector of parameters that does not say what its gradient is made of.
 #[derive(Debug)]
@@ -38,8 +38,8 @@ fn refused(mut graph: Graph, y: TensorId) -> [GhostError; 2] {
     let adjoints = graph.gradient(&[(y, y_bar)]);
     let parameters: Vec<TensorId> =
         graph.tensors().filter(|(_, t)| t.role == Role::Parameter).map(|(id, _)| id).collect();
-    let whole = |_| GramPart { mask: 1, parts: 1 };
-    let norms = graph.ghost_norms(&adjoints, &parameters, &|_| 1).unwrap_err();
+    let whole = |_| GramPart::of(&[Parts::WHOLE], |_| true);
+    let norms = graph.ghost_norms(&adjoints, &parameters, &|_| vec![Parts::WHOLE]).unwrap_err();
     [norms, graph.ghost_gram(&adjoints, &parameters, 4, &whole).unwrap_err()]
 }
 

@@ -78,6 +78,7 @@ fn long_runs_get_variants_of_their_own_where_the_driver_gains_by_them() {
         let attention: &[&str] = if lanes == 16 { &["attention_forward", "attention_vjp"] } else { &[] };
         assert_eq!(there.collect::<Vec<_>>(), [&products, attention, &["layer_norm"]].concat());
         assert_eq!(Variants::for_long(&caps).missing(&caps), None);
+        assert_eq!(Variants::for_long(&caps).for_short(), Variants::choose(&caps), "{caps:?}");
         // Where the driver may no more, a run goes on with the plain ones, and with what was asked for beside them.
         let long = Variants::for_long(&caps).with(Family::AttentionForward, "row").unwrap();
         let plain = Variants::choose(&software(lanes)).with(Family::AttentionForward, "row");

@@ -2,6 +2,7 @@
 //! and the rows of which norms by row of a table are made.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use super::loops::Loops;
 use super::norms::FEW;
@@ -100,7 +101,8 @@ impl FlatnessRecipe {
 
         let wanted: Vec<TensorId> =
             chosen(&|piece| !by_row(encoder, piece)).into_iter().map(|m| encoder.tensors[m]).collect();
-        let traces = graph.ghost_norms(&adjoints, &wanted, &|id| of_matrix(matrix_of(id)).len() as u32)?;
+        let parts = |id| encoder.parts(matrix_of(id), of_matrix(matrix_of(id)).len());
+        let traces = graph.ghost_norms(&adjoints, &wanted, &parts)?;
         let mut blocks = Vec::new();
         let mut layers = Vec::new();
         for m in chosen(&|piece| is_layer(encoder, piece)) {
@@ -203,8 +205,10 @@ impl FlatnessPass {
                 let packed = weights.packed(&encoder.parameters, &encoder.matrices, m);
                 let matrix = &encoder.matrices[m];
                 let (rows, cols) = (matrix.rows as usize, matrix.cols.next_multiple_of(4) as usize);
-                let parts = encoder.pieces().iter().filter(|p| encoder.parameters[p.parameter].matrix == m).count();
-                subject.gpu().write_at(pass.bound.buffer(apart), 0, &diagonal(&packed, rows, cols, parts));
+                let pieces = encoder.pieces().iter().filter(|p| encoder.parameters[p.parameter].matrix == m).count();
+                let parts: Vec<Range<u32>> =
+                    encoder.parts(m, pieces).into_iter().flat_map(|parts| parts.columns(matrix.rows)).collect();
+                subject.gpu().write_at(pass.bound.buffer(apart), 0, &diagonal(&packed, rows, cols, &parts));
             }
         }
         let summands = Summands::new(&pass, loops, terms.iter().map(|(term, t)| (*term, t)));
@@ -267,12 +271,14 @@ impl FlatnessPass {
     }
 }
 
-/// Equal parts of a matrix's rows as blocks along a diagonal, [rows, parts · cols].
-fn diagonal(matrix: &[f32], rows: usize, cols: usize, parts: usize) -> Vec<f32> {
-    let mut apart = vec![0.0; rows * parts * cols];
-    for r in 0..rows {
-        let at = r * parts * cols + r * parts / rows * cols;
-        apart[at..at + cols].copy_from_slice(&matrix[r * cols..(r + 1) * cols]);
+/// Parts of a matrix's rows as blocks along a diagonal, [rows, parts · cols].
+fn diagonal(matrix: &[f32], rows: usize, cols: usize, parts: &[Range<u32>]) -> Vec<f32> {
+    let mut apart = vec![0.0; rows * parts.len() * cols];
+    for (part, own) in parts.iter().enumerate() {
+        for r in own.start as usize..own.end as usize {
+            let at = (r * parts.len() + part) * cols;
+            apart[at..at + cols].copy_from_slice(&matrix[r * cols..(r + 1) * cols]);
+        }
     }
     apart
 }
@@ -283,7 +289,8 @@ mod tests {
 
     #[test]
     fn parts_of_a_matrix_stand_apart() {
-        let apart = diagonal(&[1.0, 2.0, 3.0, 4.0], 2, 2, 2);
-        assert_eq!(apart, [1.0, 2.0, 0.0, 0.0, 0.0, 0.0, 3.0, 4.0]);
+        let matrix = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        let apart = diagonal(&matrix, 3, 2, &[0..2, 2..3]);
+        assert_eq!(apart, [1.0, 2.0, 0.0, 0.0, 3.0, 4.0, 0.0, 0.0, 0.0, 0.0, 5.0, 6.0]);
     }
 }

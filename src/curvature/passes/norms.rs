@@ -88,7 +88,8 @@ impl NormRecipe {
             .filter(|m| members[*m].iter().any(|p| subject.vectors.contains(*p)))
             .map(|m| encoder.tensors[m])
             .collect();
-        let norms: Vec<NormTerm> = graph.ghost_norms(&adjoints, &wanted, &|id| members[matrix_of(id)].len() as u32)?;
+        let parts = |id| encoder.parts(matrix_of(id), members[matrix_of(id)].len());
+        let norms: Vec<NormTerm> = graph.ghost_norms(&adjoints, &wanted, &parts)?;
         let mut tensors: Vec<TensorId> = norms.iter().map(|t| t.tensor).collect();
         tensors.sort_unstable();
         tensors.dedup();
@@ -218,8 +219,8 @@ impl GramPass {
             let matrix = encoder.tensors.iter().position(|t| *t == id).expect("a parameter");
             let members: Vec<usize> =
                 (0..encoder.parameters.len()).filter(|p| encoder.parameters[*p].matrix == matrix).collect();
-            let bit = |(i, p): (usize, &usize)| u32::from(subject.vectors.contains(*p)) << i;
-            GramPart { mask: members.iter().enumerate().map(bit).sum(), parts: members.len() as u32 }
+            let parts = encoder.parts(matrix, members.len());
+            GramPart::of(&parts, |i| subject.vectors.contains(members[i]))
         };
         let gram = graph.ghost_gram(&adjoints, &encoder.tensors, subject.dims.sentences, &part)?;
         let gram = gram.ok_or(Refusal::NoParameter)?;

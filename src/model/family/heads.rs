@@ -34,15 +34,18 @@ fn wide(c: &ModelConfig) -> u32 {
     c.num_attention_heads * c.head_size().next_multiple_of(4)
 }
 
-/// Queries, keys and values of as many heads each, [rows, 3 heads padded(size)], from three parameters called `names`
-/// in one matrix.
+/// Queries, and keys and values of the config's groups of heads, [rows, (heads + 2 groups) padded(size)], from three
+/// parameters called `names` in one matrix.
 pub(super) fn side_by_side(b: &mut Builder<'_>, h: TensorId, matrix: &str, names: [String; 3], bias: bool) -> TensorId {
-    let (d, size, wide) = (b.config.hidden_size, b.config.head_size(), wide(b.config));
-    let n = b.config.num_attention_heads * size;
-    let (weights, qkv) = b.matrix(&format!("{matrix}.weight"), 3 * wide, d, true);
-    let biases = bias.then(|| b.matrix(&format!("{matrix}.bias"), 1, 3 * wide, false));
-    for ((i, part), name) in (0..).zip(PARTS).zip(names) {
-        let heads = Axis::Heads { offset: i * wide, size };
+    let (d, size, groups) = (b.config.hidden_size, b.config.head_size(), b.config.groups());
+    let heads = [b.config.num_attention_heads, groups, groups];
+    let padded = size.next_multiple_of(4);
+    let offsets = [0, heads[0] * padded, (heads[0] + groups) * padded];
+    let wide = (heads[0] + 2 * groups) * padded;
+    let (weights, qkv) = b.matrix(&format!("{matrix}.weight"), wide, d, true);
+    let biases = bias.then(|| b.matrix(&format!("{matrix}.bias"), 1, wide, false));
+    for (((heads, offset), part), name) in heads.into_iter().zip(offsets).zip(PARTS).zip(names) {
+        let (n, heads) = (heads * size, Axis::Heads { offset, size });
         let role = b.role(part, false);
         b.parameter(role, format!("{name}.weight"), &[n, d], Initialise::Normal, [heads, Axis::Plain(0)], weights);
         if let Some((biases, _)) = biases {

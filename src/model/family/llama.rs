@@ -226,10 +226,9 @@ fn attention(b: &mut Builder<'_>, h: TensorId, name: &str, residual: Option<Tens
     let op = heads::attention(b, true);
     let names = ["q_proj", "k_proj", "v_proj"].map(|end| format!("{name}.{end}"));
     let normalised = is_post_norm(b.config.kind);
-    // Parameters of one matrix are equal parts of it, to all that measures them one by one.
-    let projected = match groups == heads && !normalised {
-        true => heads::side_by_side(b, h, &format!("{name}.qkv"), names, inner),
-        false => {
+    let projected = match normalised {
+        false => heads::side_by_side(b, h, &format!("{name}.qkv"), names, inner),
+        true => {
             let (mut whole, mut first) = (None, 0);
             let parts = [
                 (Part::Query, Some((Norm::Query, "q_norm")), heads),
@@ -239,7 +238,7 @@ fn attention(b: &mut Builder<'_>, h: TensorId, name: &str, residual: Option<Tens
             for ((part, own, n), called) in parts.into_iter().zip(&names) {
                 let (w, c) = b.dense(part, called, n * size, b.config.hidden_size, inner);
                 let mut y = b.graph.linear(h, w, c, None);
-                if let Some((own, end)) = own.filter(|_| normalised) {
+                if let Some((own, end)) = own {
                     y = norm(b, y, own, &format!("{name}.{end}"));
                 }
                 let place = PlaceHeads { heads: n, size, first, of: heads + 2 * groups };

@@ -20,6 +20,27 @@ pub(super) fn numbers<const N: usize>(components: [Component; N], variance: f64)
     components.map(|c| (c.variance / c.cost).sqrt() * sum / variance)
 }
 
+/// How many more of each a variance takes at the least cost, where so many are `there`; none where these are enough.
+pub(super) fn more<const N: usize>(components: [Component; N], there: [f64; N], variance: f64) -> [f64; N] {
+    let mut enough = [false; N];
+    loop {
+        // What there is enough of leaves so much of the variance to the others.
+        let (mut left, mut sum) = (variance, 0.0);
+        for (j, c) in components.iter().enumerate() {
+            match enough[j] {
+                true => left -= c.variance / there[j],
+                false => sum += (c.variance * c.cost).sqrt(),
+            }
+        }
+        let wanted = components.map(|c| (c.variance / c.cost).sqrt() * sum / left);
+        let now: [bool; N] = std::array::from_fn(|j| enough[j] || wanted[j] <= there[j]);
+        if now == enough {
+            return std::array::from_fn(|j| if enough[j] { 0.0 } else { wanted[j] - there[j] });
+        }
+        enough = now;
+    }
+}
+
 /// What a pass costs in gradients of the sentence: without its draws or vectors, and for each of them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Cost {
@@ -83,6 +104,23 @@ mod tests {
             let scaled = other.map(|x| x * variance(other) / 0.5);
             assert!(cost(scaled) > cost(best), "{factors:?}");
         }
+    }
+
+    #[test]
+    fn more_of_what_lacks_reaches_the_variance_and_of_the_rest_there_is_none() {
+        let parts = [(5000.0, 1.3), (900.0, 0.4), (40.0, 4.5)];
+        let components = parts.map(|(variance, cost)| Component { variance, cost });
+        let best = numbers(components, 0.5);
+        // From half of everything, the other half.
+        let half = best.map(|x| x / 2.0);
+        more(components, half, 0.5).iter().zip(half).for_each(|(m, h)| assert!((m / h - 1.0).abs() < 1e-12));
+        // With more than enough of two, the third alone; and a little less of it than without.
+        let there = [best[0] / 4.0, 2.0 * best[1], 3.0 * best[2]];
+        let [a, b, c] = more(components, there, 0.5);
+        assert_eq!([b, c], [0.0; 2]);
+        let variance: f64 = parts.iter().zip([there[0] + a, there[1], there[2]]).map(|((v, _), x)| v / x).sum();
+        assert!((variance - 0.5).abs() < 1e-12 && there[0] + a < best[0], "{a} beside {there:?}");
+        assert_eq!(more(components, best.map(|x| 1.1 * x), 0.5), [0.0; 3]);
     }
 
     #[test]

@@ -209,14 +209,36 @@ impl Numbers {
         }
     }
 
-    /// So many times as much.
-    fn times(self, factor: f64) -> Numbers {
-        let of = |n: usize| (n as f64 * factor).ceil() as usize;
+    /// So much of what a pilot asks for.
+    fn times(self, share: f64) -> Numbers {
+        let of = |n: usize| (n as f64 * share).ceil() as usize;
         Numbers {
             sentences: of(self.sentences).max(2),
             frame: of(self.frame).max(LEAST),
             measured: whole_batches(of(self.measured)),
             ..self
+        }
+    }
+
+    /// What a variance takes beside what there is, by what was seen of it: sentences with signs and what they cost, and
+    /// draws of the residual and what they and their frames cost. Of a part at the most as much again.
+    fn lacking(&self, found: &Found, costs: [f64; 2], variance: f64) -> Numbers {
+        let (signs, lot) = (&found.signs, &found.lot);
+        let there = [signs.values.len(), lot.measured].map(|n| n as f64);
+        let own = [signs.standard_error.powi(2), lot.probe + lot.data];
+        let component = |j: usize| Component { variance: own[j] * there[j], cost: costs[j] / there[j] };
+        let more = allocation::more([component(0), component(1)], there, variance);
+        let [sentences, measured] = std::array::from_fn(|j| match more[j] {
+            0.0 => 0.0,
+            more => more.clamp(0.05 * there[j], there[j]),
+        });
+        let frame = lot.frame as f64 * measured / there[1];
+        let draws = |n: f64| if n > 0.0 { whole_batches(n.ceil() as usize) } else { 0 };
+        Numbers {
+            sentences: sentences.ceil() as usize,
+            frame: (frame.ceil() as usize).max(LEAST),
+            measured: draws(measured),
+            ..*self
         }
     }
 }
@@ -249,6 +271,7 @@ pub fn split_trace(
     let mut found = Found { signs: signs.trace(), positions: signs.positions(), lot };
     let numbers = Numbers::of(what, &found.signs, pilot, &settled);
     let pilot_cost = signs.cost();
+    let pilot_residual = residual.cost;
     // The rest of the pilot is done with.
     let first = signs.subject.sentences[..1].to_vec();
     drop(signs);
@@ -280,7 +303,7 @@ pub fn split_trace(
                 }
             };
             let plan = Plan { first: frames, frame: now.frame, draws: now.measured, vectors: now.vectors };
-            let lot = residual.lot(plan, observe)?;
+            let lot = (now.measured > 0).then(|| residual.lot(plan, observe)).transpose()?;
             Ok::<_, CurvatureError>((signs, lot))
         })();
         let Some((signs, lot)) = unless_interrupted(round)? else {
@@ -288,7 +311,7 @@ pub fn split_trace(
             return Ok(found.finish(draws, pilot_cost + signs_cost + residual.cost, first, (false, true)));
         };
         frames += now.frame as u64;
-        lots.push(lot);
+        lots.extend(lot);
         found = Found { signs: signs.trace(), positions: signs.positions(), lot: together(&lots) };
         let parts = found.parts();
         let value = Some((parts.value, parts.standard_error));
@@ -300,19 +323,11 @@ pub fn split_trace(
         if reached || seen.is_none() || done >= what.stop.most {
             break;
         }
-        // What is lacking, of all parts alike.
         let wanted = what.stop.wanted(parts.value).unwrap_or(parts.standard_error);
-        let lacking = (parts.standard_error / wanted).powi(2) * 1.05 - 1.0;
-        now = numbers_so_far(&numbers, done, &lots).times(lacking.clamp(0.05, 1.0));
+        now = numbers.lacking(&found, [signs_cost, residual.cost - pilot_residual], wanted * wanted / 1.05);
     }
     let parts = found.parts();
     let reached = what.stop.satisfied(parts.value, parts.standard_error);
     let cost = pilot_cost + signs_cost + residual.cost;
     Ok(found.finish(numbers.draws, cost, first, (reached, false)))
-}
-
-/// What there is already.
-fn numbers_so_far(numbers: &Numbers, sentences: usize, lots: &[Lot]) -> Numbers {
-    let lot = together(lots);
-    Numbers { sentences, frame: lot.frame, measured: lot.measured, ..*numbers }
 }
