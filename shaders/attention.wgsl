@@ -27,13 +27,11 @@
 //@import common/step.wgsl
 //@import common/columns.wgsl
 //@import common/attention_mask.wgsl
-//@import common/philox.wgsl
+//@import common/attention_dropout.wgsl
 
 const SUBGROUP: u32 = 0u;
 const FLASH: u32 = 0u;
 const SIZE4: u32 = 4u;
-// Whether weights are dropped. A constant, since a software adapter draws for nothing otherwise.
-const DROPOUT: u32 = 0u;
 // Heads that a subgroup has at once, 1 or 2, where sentences are short; 0 for sentences of any length.
 const SPLIT: u32 = 0u;
 // Tokens of a sentence at most (SPLIT).
@@ -66,14 +64,6 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>;
 //@end
 @group(0) @binding(6) var<storage, read_write> stat_out: array<vec4<f32>>;
-
-// 0 or 1/(1 - p) for the weight of query row i on key row j.
-fn kept(i: u32, j: u32, head: u32) -> f32 {
-    if DROPOUT == 0u { return 1.0; }
-    let key = vec2<u32>(step.seed.x ^ p.stream, step.seed.y ^ head);
-    let draws = philox(vec4<u32>(i, j, step.counter), key);
-    return select(0.0, p.keep, draws.x >= p.threshold);
-}
 
 //@if SUBGROUP
 //@if SPLIT

@@ -61,6 +61,37 @@ impl Graph {
             self.nodes_mut().push(node);
         }
     }
+
+    /// Lets attention compute masked rows alone where no other row of what it makes is read, keys and values being of
+    /// all rows still. Behind [`gather_early`](Self::gather_early) that is the last one of a model that masks; a causal
+    /// one predicts nearly all rows, and stays as it is. The numbers are the same. For forward graphs that are
+    /// differentiated once at most: such an attention has no tangents.
+    pub fn gather_queries(&mut self) {
+        let mut readers: HashMap<TensorId, Vec<bool>> = HashMap::new();
+        for node in self.nodes() {
+            node.reads().for_each(|id| readers.entry(*id).or_default().push(gathers(node)));
+        }
+        let masked_alone = |id: &TensorId| readers.get(id).is_some_and(|all| all.iter().all(|gathers| *gathers));
+        // What has masked rows by itself, and results of gathers of it, which are not needed any more.
+        let (mut taken, mut same): (HashSet<TensorId>, HashMap<TensorId, TensorId>) = Default::default();
+        for mut node in std::mem::take(self.nodes_mut()) {
+            if gathers(&node) && taken.contains(&node.inputs[0]) {
+                same.insert(node.outputs[0], node.inputs[0]);
+                continue;
+            }
+            node.reads_mut().for_each(|i| *i = same.get(i).copied().unwrap_or(*i));
+            if let Function::Attention(op) = &mut node.function
+                && (node.rule, op.masked, op.causal) == (Rule::Forward, false, false)
+                && masked_alone(&node.outputs[0])
+                && !readers.contains_key(&node.outputs[1])
+            {
+                op.masked = true;
+                taken.insert(node.outputs[0]);
+                node.outputs.iter().for_each(|o| self.set_rows(*o, MASKED));
+            }
+            self.nodes_mut().push(node);
+        }
+    }
 }
 
 /// Whether a gather's input has masked rows only by now.
@@ -70,11 +101,11 @@ fn gathered_input(node: &Node, graph: &Graph, light: &dyn Fn(&Graph, TensorId) -
 
 #[cfg(test)]
 mod tests {
-    use crate::graph::Count;
-    use crate::graph::Emit;
+    use super::gathers;
+    use crate::graph::{Count, Emit, Graph, TensorId};
     use crate::model::{Encoder, ModelConfig, ModelKind};
     use crate::ops::counts::{MASKED, ROWS};
-    use crate::ops::{Function, Labels};
+    use crate::ops::{Attention, Function, Labels, Rule};
 
     #[test]
     fn the_last_layers_products_are_of_masked_rows() {
@@ -112,5 +143,51 @@ mod tests {
             twice.graph.gather_early();
             assert_eq!(format!("{:?}", twice.graph), format!("{:?}", early.graph));
         }
+    }
+    #[test]
+    fn queries_of_the_last_attention_are_of_masked_rows() {
+        for kind in ModelKind::ALL {
+            let config = ModelConfig { kind, num_hidden_layers: 2, ..ModelConfig::default() };
+            let mut encoder = Encoder::new(&config).unwrap();
+            encoder.graph.gather_early();
+            let before = encoder.graph.clone();
+            encoder.graph.gather_queries();
+            let gathers = |graph: &Graph| graph.nodes().iter().filter(|n| gathers(n)).count();
+            let attention = |graph: &Graph| {
+                let nodes = graph.nodes().iter().filter(|n| matches!(n.function, Function::Attention(_)));
+                nodes.map(|n| graph.tensor(n.outputs[0]).rows).collect::<Vec<_>>()
+            };
+            let masks = !kind.is_causal() && kind != ModelKind::Lstm;
+            let last = if masks { MASKED } else { ROWS };
+            let layers: &[Count] = if kind == ModelKind::Lstm { &[] } else { &[ROWS, last] };
+            assert_eq!(attention(&encoder.graph), layers, "{}", kind.name());
+            // What is added to its projection is gathered still.
+            assert_eq!(gathers(&before) - gathers(&encoder.graph), usize::from(masks), "{}", kind.name());
+            assert_eq!(encoder.graph.tensor(encoder.logits).rows, MASKED);
+            let mut twice = encoder.clone();
+            twice.graph.gather_early();
+            twice.graph.gather_queries();
+            assert_eq!(format!("{:?}", twice.graph), format!("{:?}", encoder.graph));
+            // The adjoint of queries, keys and values is of all rows again.
+            let (graph, ..) = encoder.with_gradient(Labels::Hard);
+            let reverse = graph.nodes().iter().filter(|n| n.function.name() == "attention" && n.rule == Rule::Vjp(0));
+            assert!(reverse.flat_map(|n| &n.outputs).all(|o| graph.tensor(*o).rows == ROWS));
+        }
+    }
+
+    #[test]
+    fn attention_that_others_read_has_all_rows() {
+        let op = Attention { heads: 1, size: 4, p: 0.0, stream: 0, causal: false, masked: false };
+        let of = |build: &dyn Fn(&mut Graph, TensorId)| {
+            let mut graph = Graph::default();
+            let qkv = graph.input("qkv", ROWS, 12);
+            let o = graph.attention(qkv, op);
+            build(&mut graph, o);
+            graph.gather_queries();
+            graph.tensor(o).rows
+        };
+        assert_eq!(of(&|_, _| {}), ROWS);
+        assert_eq!(of(&|graph, o| _ = graph.gather(o)), MASKED);
+        assert_eq!(of(&|graph, o| _ = (graph.gather(o), graph.add(o, o))), ROWS);
     }
 }

@@ -65,10 +65,11 @@ impl Recipe {
     }
 }
 
-/// The encoder with masked rows alone wherever no other is read.
+/// The encoder with masked rows alone wherever no other is read, for passes without tangents.
 fn gathering(encoder: &Encoder) -> Encoder {
     let mut encoder = encoder.clone();
     encoder.graph.gather_early();
+    encoder.graph.gather_queries();
     encoder
 }
 

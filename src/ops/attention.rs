@@ -1,18 +1,18 @@
 //! Multi-head self-attention within each sentence of a batch without padding. Vaswani et al. 2017; the backward pass
-//! computes the weights again (Dao 2023). Shader: `shaders/attention.wgsl`.
+//! computes the weights again (Dao 2023). Shaders: `shaders/attention.wgsl`, `shaders/attention_masked.wgsl`.
 
-use super::counts::{ROWS, SENTENCES};
+use super::counts::{MASKED, ROWS, SENTENCES};
 use super::operation::{self, no_rule};
 use super::variant_table::stores_pairs;
 use super::{
     Adjoints, AttentionVariant, Dims, Family, Lowering, Node, Operation, OutputShape, Rule, Second, Sizes, Tangents,
-    Tensor, TensorId, Variants, attention_tangent, call, dropout,
+    Tensor, TensorId, Variants, attention_masked, attention_tangent, call, dropout,
 };
-use crate::gpu::Grid;
+use crate::gpu::{Count, Grid};
 use crate::kernels::attention as kernel;
 
 /// Pairs of a token and a vec4 of a head that are written out at most: with 128 kernels take 6 s longer to be ready.
-const MOST_WRITTEN_OUT: u32 = 64;
+pub(super) const MOST_WRITTEN_OUT: u32 = 64;
 
 /// Attention of sentences to themselves.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,6 +27,8 @@ pub struct Attention {
     pub stream: u32,
     /// Whether a row sees itself and those before it alone.
     pub causal: bool,
+    /// Whether masked rows alone are queries; keys and values are of all rows. It has a forward rule and a Vjp.
+    pub masked: bool,
 }
 
 impl Operation for Attention {
@@ -38,22 +40,28 @@ impl Operation for Attention {
     /// of four columns). Vjp: (qkv, stat, o, ō) to the adjoint of qkv. Jvp: (qkv, stat, o, q̇k̇v̇) to (ȯ, stat_dot
     /// [rows, 4 heads] = log Σ exp s, 0, its tangent μ, 0). Delta: (stat_dot, o, ō, ȯ, ō̇) to [rows, 4 heads] = (log Σ
     /// exp s, δ, μ, δ̇), what VjpJvp needs of a row. VjpJvp: (qkv, delta, ō, q̇k̇v̇, ō̇) to the tangent of the adjoint
-    /// of qkv. Second: (qkv, stat, ō, q̇k̇v̇) to ⟨ō, D²o⟩ of each row and head, in the first of four columns.
+    /// of qkv. Second: (qkv, stat, ō, q̇k̇v̇) to ⟨ō, D²o⟩ of each row and head, in the first of four columns. With
+    /// `masked` o, ō and stat have masked rows.
     fn outputs(&self, rule: Rule, inputs: &[&Tensor]) -> Vec<OutputShape> {
         let (wide, statistics) = (self.heads * self.padded(), 4 * self.heads);
         if rule != Rule::Delta {
             assert_eq!(inputs[0].cols, 3 * wide, "attention: {} has the wrong width", inputs[0].name);
         }
         if !matches!(rule, Rule::Forward | Rule::Vjp(0)) {
+            if self.masked {
+                no_rule(self, rule);
+            }
             assert!(self.p == 0.0, "tangents are taken of models without dropout");
         }
+        let queries = if self.masked { MASKED } else { ROWS };
         match rule {
             Rule::Forward => {
                 let [_] = operation::inputs(self, inputs);
-                vec![("", ROWS, wide, false), ("stat", ROWS, statistics, false)]
+                vec![("", queries, wide, false), ("stat", queries, statistics, false)]
             }
             Rule::Vjp(0) => {
                 let [_, _, _, o_bar] = operation::inputs(self, inputs);
+                assert_eq!(o_bar.rows, queries, "attention: {} is not of the rows of its queries", o_bar.name);
                 vec![("", ROWS, 3 * wide, o_bar.probes)]
             }
             Rule::Jvp => {
@@ -76,7 +84,8 @@ impl Operation for Attention {
         }
     }
 
-    /// As many products of all pairs of rows of a sentence as the formulas have, whatever a kernel computes again.
+    /// As many products of all pairs of rows of a sentence as the formulas have, whatever a kernel computes again; of
+    /// masked rows with all.
     fn flops(&self, node: &Node, sizes: &Sizes<'_>) -> Option<f64> {
         let products = match node.rule {
             Rule::Forward => 2.0,
@@ -87,11 +96,18 @@ impl Operation for Attention {
             _ => return None,
         };
         let qkv = node.inputs[0];
-        Some(2.0 * products * sizes.pairs(qkv) * f64::from(self.heads * self.padded()))
+        let pairs = match (self.masked, node.rule) {
+            (false, _) => sizes.pairs(qkv),
+            (true, Rule::Forward) => sizes.rows(node.outputs[0]) * sizes.rows_per_sentence(qkv),
+            (true, _) => sizes.rows(node.inputs[2]) * sizes.rows_per_sentence(qkv),
+        };
+        Some(2.0 * products * pairs * f64::from(self.heads * self.padded()))
     }
 
     fn family(&self, rule: Rule) -> Option<Family> {
         match rule {
+            // One form for all adapters.
+            Rule::Forward if self.masked => None,
             Rule::Forward => Some(Family::AttentionForward),
             Rule::Vjp(_) => Some(Family::AttentionVjp),
             Rule::Delta => None,
@@ -128,8 +144,11 @@ impl Operation for Attention {
     }
 
     /// A subgroup goes through all pairs of rows, a block of its lanes with as many as one load holds; in the reverse
-    /// rule's tangent it does so twice.
+    /// rule's tangent it does so twice. Masked rows go over keys, and keys over masked rows, once.
     fn iterations(&self, rule: Rule, tokens: u64, variants: &Variants) -> u64 {
+        if self.masked {
+            return tokens;
+        }
         let (family, loops) = match rule {
             Rule::Forward => (Family::AttentionForward, 1),
             Rule::Vjp(_) => (Family::AttentionVjp, 1),
@@ -147,6 +166,7 @@ impl Operation for Attention {
 
     fn lower(&self, node: &Node, cx: &mut Lowering<'_>) {
         match node.rule {
+            _ if self.masked => attention_masked::lower(self, node, cx),
             Rule::Forward | Rule::Vjp(_) => self.lower_rules(node, cx),
             _ => attention_tangent::lower(self, node, cx),
         }
@@ -251,10 +271,15 @@ impl Attention {
             && cx.dims.sentences * self.heads / split <= Grid::FOLD
     }
 
-    /// A grid of (row, head) pairs, 64 per workgroup: heads / gcd columns of blocks of 64 / gcd rows.
+    /// A grid of (row, head) pairs, 64 per workgroup.
     pub(super) fn row_grid(&self, layers: u32) -> Grid {
+        self.grid_of(ROWS, layers)
+    }
+
+    /// A grid of pairs of what is counted and a head, 64 per workgroup: heads / gcd columns of blocks of 64 / gcd.
+    pub(super) fn grid_of(&self, count: Count, layers: u32) -> Grid {
         let common = [64, 32, 16, 8, 4, 2, 1].into_iter().find(|d| self.heads.is_multiple_of(*d)).unwrap_or(1);
-        Grid { count: ROWS, unit: 64 / common, columns: self.heads / common, layers }
+        Grid { count, unit: 64 / common, columns: self.heads / common, layers }
     }
 }
 

@@ -77,7 +77,8 @@ impl Operation for CachedAttention {
             params: kernel::Params { heads: self.heads, scale: self.scale() as f32 },
             constants: kernel::Constants { size4: self.padded() / 4 },
         };
-        let grid = Attention { heads: self.heads, size: self.size, p: 0.0, stream: 0, causal: true }.row_grid(1);
+        let grid = Attention { heads: self.heads, size: self.size, p: 0.0, stream: 0, causal: true, masked: false }
+            .row_grid(1);
         cx.push(forward, cx.name(out), grid);
     }
 }

@@ -25,6 +25,7 @@ pub(crate) mod add;
 pub(crate) mod adversary;
 pub(crate) mod along_axes;
 pub(crate) mod attention;
+mod attention_masked;
 mod attention_tangent;
 pub mod batch;
 pub(crate) mod block_ascent;

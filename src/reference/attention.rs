@@ -1,4 +1,5 @@
-//! Twin of `shaders/attention.wgsl`, with the weights written out, and on jets of `shaders/attention_tangent.wgsl`.
+//! Twin of `shaders/attention.wgsl` and `shaders/attention_masked.wgsl`, with the weights written out, and on jets of
+//! `shaders/attention_tangent.wgsl`.
 
 use super::jet::{self, Jet, Real};
 use super::{Inputs, Twin, dropout, in_first_of_four, no_twin};
@@ -36,24 +37,31 @@ fn dot<R: Real>(a: &[R], b: &[R]) -> R {
     a.iter().zip(b).map(|(a, b)| *a * *b).sum()
 }
 
-/// (o, stat): stat [rows, 4 heads] holds log Σ exp s in the first of a head's four columns.
-pub fn forward<R: Real>(op: &Attention, spans: &[[u32; 4]], qkv: &[R], keep: Keep<'_>) -> [Vec<R>; 2] {
+/// (o, stat) of the rows that are queries: stat [queries, 4 heads] holds log Σ exp s in the first of a head's four
+/// columns.
+pub fn forward<R: Real>(
+    op: &Attention,
+    spans: &[[u32; 4]],
+    queries: &[usize],
+    qkv: &[R],
+    keep: Keep<'_>,
+) -> [Vec<R>; 2] {
     let heads = Heads { op, qkv };
     let (wide, size) = (heads.wide(), op.padded() as usize);
     let (zero, scale) = (R::from(0.0), R::from(op.scale()));
-    let mut o = vec![zero; spans.len() * wide];
-    let mut stat = vec![zero; spans.len() * 4 * op.heads as usize];
-    for (i, span) in spans.iter().enumerate() {
+    let mut o = vec![zero; queries.len() * wide];
+    let mut stat = vec![zero; queries.len() * 4 * op.heads as usize];
+    for (n, i) in queries.iter().copied().enumerate() {
         for h in 0..op.heads as usize {
-            let others = heads.seen(i, span);
+            let others = heads.seen(i, &spans[i]);
             let s: Vec<R> = others.clone().map(|j| scale * dot(heads.part(0, i, h), heads.part(1, j, h))).collect();
             let top = s.iter().copied().fold(R::from(f64::NEG_INFINITY), R::max);
             let mass: R = s.iter().map(|s| (*s - top).exp()).sum();
-            stat[(i * op.heads as usize + h) * 4] = top + mass.ln();
+            stat[(n * op.heads as usize + h) * 4] = top + mass.ln();
             for (j, s) in others.zip(s) {
                 let weight = (s - top).exp() / mass * R::from(keep(i, j, h));
                 for c in 0..size {
-                    o[i * wide + h * size + c] += weight * heads.part(2, j, h)[c];
+                    o[n * wide + h * size + c] += weight * heads.part(2, j, h)[c];
                 }
             }
         }
@@ -61,16 +69,17 @@ pub fn forward<R: Real>(op: &Attention, spans: &[[u32; 4]], qkv: &[R], keep: Kee
     [o, stat]
 }
 
-/// δ = ⟨o, ō⟩ of every row and head.
+/// δ = ⟨o, ō⟩ of every query and head.
 fn deltas<R: Real>(op: &Attention, o: &[R], o_bar: &[R]) -> Vec<R> {
     let size = op.padded() as usize;
     o.chunks_exact(size).zip(o_bar.chunks_exact(size)).map(|(o, g)| dot(g, o)).collect()
 }
 
-/// The adjoint of qkv from that of o.
+/// The adjoint of qkv from that of o, which is of the rows that are queries.
 pub fn vjp<R: Real>(
     op: &Attention,
     spans: &[[u32; 4]],
+    queries: &[usize],
     qkv: &[R],
     stat: &[R],
     o: &[R],
@@ -82,11 +91,11 @@ pub fn vjp<R: Real>(
     let scale = R::from(op.scale());
     let delta = deltas(op, o, o_bar);
     let mut bar = vec![R::from(0.0); qkv.len()];
-    for (i, span) in spans.iter().enumerate() {
+    for (n, i) in queries.iter().copied().enumerate() {
         for h in 0..op.heads as usize {
-            let place = i * op.heads as usize + h;
+            let place = n * op.heads as usize + h;
             let g = &o_bar[place * size..(place + 1) * size];
-            for j in heads.seen(i, span) {
+            for j in heads.seen(i, &spans[i]) {
                 let (q, k, v) = (heads.part(0, i, h), heads.part(1, j, h), heads.part(2, j, h));
                 let weight = (scale * dot(q, k) - stat[place * 4]).exp();
                 let kept = R::from(keep(i, j, h));
@@ -106,12 +115,17 @@ impl Twin for Attention {
     /// Inputs as the operation's own `outputs` says. Along a direction the weights are recomputed from qkv and its
     /// tangent; the statistics that the kernels are given beside them (`stat`, `delta`) are not read.
     fn evaluate(&self, rule: Rule, inputs: &Inputs<'_>) -> Vec<Vec<f64>> {
-        let spans = inputs.spans();
+        let (spans, batch) = (inputs.spans(), &inputs.frame.batch);
+        let queries: Vec<usize> =
+            if self.masked { batch.index.iter().map(|i| *i as usize).collect() } else { (0..spans.len()).collect() };
         let keep = |i: usize, j: usize, head: usize| dropout::attention_keep(self, &inputs.frame.step, i, j, head);
-        let along = |qkv: &[Jet]| forward(self, spans, qkv, &|_, _, _| 1.0);
+        let along = |qkv: &[Jet]| forward(self, spans, &queries, qkv, &|_, _, _| 1.0);
         match rule {
-            Rule::Forward => forward(self, spans, inputs.of(0), &keep).into(),
-            Rule::Vjp(_) => vec![vjp(self, spans, inputs.of(0), inputs.of(1), inputs.of(2), inputs.of(3), &keep)],
+            Rule::Forward => forward(self, spans, &queries, inputs.of(0), &keep).into(),
+            Rule::Vjp(_) => {
+                let [qkv, stat, o, o_bar] = [0, 1, 2, 3].map(|i| inputs.of(i));
+                vec![vjp(self, spans, &queries, qkv, stat, o, o_bar, &keep)]
+            }
             Rule::Jvp => {
                 let [o, stat] = along(&inputs.moving(0, 3));
                 let norms = stat.iter().step_by(4).flat_map(|s| [s.value, 0.0, s.first, 0.0]);
@@ -125,7 +139,7 @@ impl Twin for Attention {
             Rule::VjpJvp(_) => {
                 let (qkv, o_bar) = (inputs.moving(0, 3), inputs.moving(2, 4));
                 let [o, stat] = along(&qkv);
-                vec![jet::firsts(&vjp(self, spans, &qkv, &stat, &o, &o_bar, &|_, _, _| 1.0))]
+                vec![jet::firsts(&vjp(self, spans, &queries, &qkv, &stat, &o, &o_bar, &|_, _, _| 1.0))]
             }
             Rule::Second => {
                 let [o, _] = along(&inputs.moving(0, 3));

@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut};
 
 use super::graphs::{
     LAYER_NORM, attention, cached, decoder, draws, draws_along_axes, dropped, embedded, feed_forward, gated, grouped,
-    grouped_draws, lstm, norm, placed, product, tied_head, turned, whole_sentences,
+    grouped_draws, lstm, masked_attention, norm, placed, product, tied_head, turned, whole_sentences,
 };
 use super::updates::updates;
 use super::{Case, Pass, TABLES, Work};
@@ -89,10 +89,12 @@ fn made(name: &str, bound: f64, probes: u32, sentences: u32, work: Work) -> Case
         vocabulary: TABLES[0],
         longest: 10,
         shortest: 2,
+        masked: 2,
         work,
         soft: false,
         dropout: false,
         weight_sets: false,
+        first_order: false,
         fused: false,
         pass: Pass::Gradient,
         timed: None,
@@ -131,7 +133,7 @@ pub(super) fn representative(rows: u32) -> Vec<Case> {
         timed: Some(Timed { operations, passes, shape: shape.into() }),
         ..case(shape, 0.0, 1, sentences, |g| embedded(g, D))
     };
-    let op = Attention { heads: H, size: D / H, p: 0.0, stream: 0, causal: false };
+    let op = Attention { heads: H, size: D / H, p: 0.0, stream: 0, causal: false, masked: false };
     let rms = LayerNorm { centre: false, affine: Affine::SCALE, ..LAYER_NORM };
     let rotary = Rotary { heads: 2 * H, size: D / H, frequencies: Rotary::frequencies(10_000.0, D / H), repeat: None };
     let groups = RepeatHeads { heads: H, groups: H / 2, size: D / H };
@@ -188,7 +190,8 @@ pub fn cases() -> Vec<Case> {
     for (pass, suffix) in [(Pass::Tangent, "tangents"), (Pass::Second, "second order"), (Pass::Norms, "norms")] {
         let plain = operations()
             .into_iter()
-            .filter(|c| c.pass == Pass::Gradient && !c.fused && !c.soft && !c.dropout && !c.weight_sets);
+            .filter(|c| c.pass == Pass::Gradient && !c.fused && !c.soft && !c.dropout)
+            .filter(|c| if c.first_order { pass == Pass::Norms } else { !c.weight_sets });
         all.extend(plain.map(|c| Case {
             name: format!("{}, {suffix}", c.name),
             // Tangents of adjoints and second-order terms are sums of terms that cancel, larger than what is left.
@@ -302,11 +305,35 @@ fn operations() -> Vec<Case> {
     for (((heads, size, p), sentences, longest), causal) in each {
         let kind = if causal { "causal attention" } else { "attention" };
         let title = format!("{kind} {heads} x {size}, up to {longest} tokens, dropout {p}");
-        let op = Attention { heads, size, p, stream: 5, causal };
+        let op = Attention { heads, size, p, stream: 5, causal, masked: false };
         let mut made = case(&title, 1e-5, 2, sentences, move |g| attention(g, 12, op));
         made.longest = longest;
         made.dropout = p > 0.0;
         all.push(made);
+    }
+    // Of masked rows alone, one and up to five of a sentence, heads of whole vec4 and others. Draws are sets of
+    // weights.
+    for (heads, size, p, longest, most, probes) in [
+        (1, 4, 0.3, 4, 4, 1),
+        (4, 16, 0.0, 10, 1, 1),
+        (4, 16, 0.3, 10, 5, 3),
+        (3, 6, 0.0, 10, 3, 3),
+        (2, 32, 0.3, 30, 5, 1),
+        (2, 32, 0.0, 75, 2, 3),
+        (5, 40, 0.0, 12, 5, 1),
+    ] {
+        for causal in [false, true] {
+            let kind = if causal { "causal attention" } else { "attention" };
+            let draws = if probes > 1 { format!(", {probes} sets of weights") } else { String::new() };
+            let title = format!(
+                "{kind} of up to {most} masked rows, {heads} x {size}, up to {longest} tokens, dropout {p}{draws}"
+            );
+            let op = Attention { heads, size, p, stream: 5, causal, masked: true };
+            let mut made = case(&title, 1e-5, probes, 37, move |g| masked_attention(g, 12, op));
+            (made.longest, made.masked) = (longest, most);
+            (made.dropout, made.weight_sets, made.first_order) = (p > 0.0, probes > 1, true);
+            all.push(made);
+        }
     }
     // Runs of none, of one and of some rows of a cache, in steps; heads that are whole vec4 and that are not.
     for (heads, size, longest) in [(1, 4, 10), (3, 6, 10), (2, 32, 30)] {

@@ -42,6 +42,15 @@ pub(super) fn attention(g: &mut Draft, d: u32, op: Attention) -> TensorId {
     g.attention(qkv, op)
 }
 
+/// The loss of rows that attention makes of masked rows alone.
+pub(super) fn masked_attention(g: &mut Draft, d: u32, op: Attention) -> TensorId {
+    let o = attention(g, d, Attention { masked: true, ..op });
+    let w = g.vocabulary;
+    let w = g.given("decoder", w, op.heads * op.padded(), Given::Slight);
+    let logits = g.linear(o, w, None, None);
+    g.cross_entropy(logits, Labels::Hard)
+}
+
 /// Attention to rows of a cache too.
 pub(super) fn cached(g: &mut Draft, d: u32, heads: u32, size: u32) -> TensorId {
     let (x, op) = (embedded(g, d), CachedAttention { heads, size });
@@ -88,7 +97,7 @@ pub(super) fn grouped(g: &mut Draft, d: u32, op: RepeatHeads) -> TensorId {
     let w = g.given("qkv", heads.iter().sum::<u32>() * op.padded(), d, given);
     let few = g.linear(x, w, None, None);
     let qkv = g.repeat_heads(few, op);
-    g.attention(qkv, Attention { heads: op.heads, size: op.size, p: 0.0, stream: 5, causal: false })
+    g.attention(qkv, Attention { heads: op.heads, size: op.size, p: 0.0, stream: 5, causal: false, masked: false })
 }
 
 /// f of `heads` heads of queries, keys and values of which the first two are turned by their positions.
@@ -138,7 +147,8 @@ pub(super) fn decoder(g: &mut Draft, d: u32, op: RepeatHeads) -> TensorId {
     let frequencies = Rotary::frequencies(10_000.0, op.size);
     let repeat = (op.heads != op.groups).then_some(op);
     let qkv = g.rotary(few, Rotary { heads: op.heads + op.groups, size: op.size, frequencies, repeat });
-    let o = g.attention(qkv, Attention { heads: op.heads, size: op.size, p: 0.0, stream: 5, causal: true });
+    let o =
+        g.attention(qkv, Attention { heads: op.heads, size: op.size, p: 0.0, stream: 5, causal: true, masked: false });
     let w = g.parameter("output", d, op.heads * op.padded());
     let x = g.linear(o, w, None, Some(x));
     let h = rms(g, x, "feed-forward norm", one_plus);

@@ -61,6 +61,8 @@ pub struct Case {
     pub longest: u32,
     /// Tokens of the shortest that there may be.
     shortest: u32,
+    /// Masked positions of a sentence at most.
+    masked: u32,
     work: Work,
     /// Labels that are distributions.
     soft: bool,
@@ -68,6 +70,8 @@ pub struct Case {
     dropout: bool,
     /// A set of weights of the masked positions for each probe.
     weight_sets: bool,
+    /// Whether it has adjoints and no tangents.
+    first_order: bool,
     /// Whether nodes are fused as in a training step.
     fused: bool,
     pass: Pass,

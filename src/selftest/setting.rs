@@ -23,7 +23,7 @@ pub(super) fn batch_of(case: &Case, layout: &BatchLayout) -> Batch {
             let length = if case.timed.is_some() { case.longest } else { case.shortest + random.below(lengths) };
             let ids = (0..length).map(|_| random.below(case.vocabulary)).collect();
             let segments = (0..length).map(|_| random.below(TABLES[2])).collect();
-            let masked = if case.timed.is_some() { 1 } else { (1 + random.below(2)).min(length) };
+            let masked = if case.timed.is_some() { 1 } else { (1 + random.below(case.masked)).min(length) };
             let masked: Vec<(u32, u32)> = (0..masked).map(|i| (i, random.below(case.vocabulary))).collect();
             let soft =
                 masked.iter().filter(|_| case.soft).map(|_| distribution(&mut random, case.vocabulary)).collect();

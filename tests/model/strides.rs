@@ -66,6 +66,7 @@ fn gradients_are_the_same_bits_with_and_without_room_between_rows() {
         // What is kept is read by others, and so has none.
         let mut encoder = model.encoder.clone();
         encoder.graph.gather_early();
+        encoder.graph.gather_queries();
         let (mut graph, _, weight, gradients) = encoder.with_gradient(Labels::Hard);
         graph.prune(&gradients);
         graph.fuse();

@@ -27,7 +27,7 @@ fn layer(f: Activation) -> (Graph, [TensorId; 3]) {
     let few = norm(&mut g, few, 4, LayerNorm::rms(EPS, Affine::SCALE).by_head(8), "norm of heads");
     let frequencies = Rotary::frequencies(100.0, 4);
     let qkv = g.rotary(few, Rotary { heads: 6, size: 4, frequencies, repeat: Some(op) });
-    let o = g.attention(qkv, Attention { heads: 4, size: 4, p: 0.0, stream: 0, causal: true });
+    let o = g.attention(qkv, Attention { heads: 4, size: 4, p: 0.0, stream: 0, causal: true, masked: false });
     let w = g.parameter("out", WIDTH, 16);
     let middle = g.linear(o, w, None, Some(x));
     let one_plus = Affine::Scale { one_plus: true, shift: false };

@@ -17,7 +17,7 @@ pub struct DrawnGradients {
 
 impl DrawnGradients {
     fn recipe(subject: &Subject, kind: LossDraw) -> (Recipe, Vec<TensorId>) {
-        let encoder = &subject.model.encoder;
+        let encoder = &subject.first_order();
         let (mut graph, loss) = encoder.with_loss(subject.labels);
         let drawn = graph.push(call(kind, Rule::Forward, &[encoder.logits, loss]), "draw")[0];
         let adjoints = graph.gradient(&[(encoder.logits, drawn)]);

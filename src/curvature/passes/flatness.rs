@@ -84,7 +84,7 @@ struct FlatnessRecipe {
 
 impl FlatnessRecipe {
     fn new(subject: &Subject, kind: LossDraw) -> Result<FlatnessRecipe, CurvatureError> {
-        let encoder = &subject.model.encoder;
+        let encoder = &subject.first_order();
         let pieces = encoder.pieces();
         // Parameters that share a matrix are its parts, in order; so are queries, keys and values of one parameter.
         let of_matrix = |m: usize| -> Vec<usize> {

@@ -54,7 +54,7 @@ struct NormRecipe {
 
 impl NormRecipe {
     fn new(subject: &Subject, source: Source) -> Result<NormRecipe, CurvatureError> {
-        let encoder = &subject.model.encoder;
+        let encoder = &subject.first_order();
         let (mut graph, loss) = encoder.with_loss(subject.labels);
         let weight = graph.input("weight", MASKED, 4);
         let (mut groups, mut given) = (None, None);
@@ -211,7 +211,7 @@ impl GramPass {
         if subject.batches.len() != 1 {
             return Err(Refusal::SeveralBatches(subject.examples()).into());
         }
-        let encoder = &subject.model.encoder;
+        let encoder = &subject.first_order();
         let (mut graph, loss) = encoder.with_loss(subject.labels);
         let weight = graph.input("weight", MASKED, 4);
         let adjoints = graph.gradient(&[(loss, weight)]);

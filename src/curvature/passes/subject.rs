@@ -184,6 +184,13 @@ impl Subject {
         &self.model.encoder
     }
 
+    /// The model for passes that take adjoints and no tangents: the last attention computes masked rows alone.
+    pub(in crate::curvature) fn first_order(&self) -> Encoder {
+        let mut encoder = self.model.encoder.clone();
+        encoder.graph.gather_queries();
+        encoder
+    }
+
     pub(in crate::curvature) fn gpu(&self) -> &Gpu {
         self.model.gpu()
     }

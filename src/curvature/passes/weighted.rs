@@ -22,7 +22,7 @@ impl WeightedPass {
     /// # Errors
     /// What the adapter says.
     pub fn new(subject: &Subject) -> Result<WeightedPass, CurvatureError> {
-        let encoder = &subject.model.encoder;
+        let encoder = &subject.first_order();
         let (mut graph, loss) = encoder.with_loss(subject.labels);
         let weights = graph.probe("weights", MASKED, 4);
         let adjoints = graph.gradient(&[(loss, weights)]);

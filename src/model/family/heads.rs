@@ -26,7 +26,7 @@ pub(super) fn check(c: &ModelConfig) -> Result<(), SizeError> {
 pub(super) fn attention(b: &mut Builder<'_>, causal: bool) -> Attention {
     let (heads, size) = (b.config.num_attention_heads, b.config.head_size());
     let p = b.config.attention_probs_dropout_prob as f32;
-    Attention { heads, size, p, stream: b.next_stream(), causal }
+    Attention { heads, size, p, stream: b.next_stream(), causal, masked: false }
 }
 
 /// Columns of all heads of queries in memory.
