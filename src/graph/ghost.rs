@@ -39,8 +39,8 @@ pub struct NormTerm {
 }
 
 impl Graph {
-    /// Appends the norms of every parameter that has an adjoint. `parts` says into which parts of rows (of columns for a
-    /// vector) a parameter's matrix falls, each with a norm of its own; they are numbered from 0.
+    /// Appends the norms of every parameter that has an adjoint. `parts` says into which parts of rows (of columns for
+    /// a vector) a parameter's matrix falls, each with a norm of its own; they are numbered from 0.
     ///
     /// # Errors
     /// A parameter whose gradient is not known to be a sum over rows.

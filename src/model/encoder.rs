@@ -156,8 +156,8 @@ impl Encoder {
         self.parameters.iter().map(Parameter::len).sum()
     }
 
-    /// How a matrix's rows (a vector's columns) fall to its parameters in their order, or to as many equal `pieces` of a
-    /// parameter that has it alone.
+    /// How a matrix's rows (a vector's columns) fall to its parameters in their order, or to as many equal `pieces` of
+    /// a parameter that has it alone.
     pub fn parts(&self, matrix: usize, pieces: usize) -> Vec<Parts> {
         let own: Vec<[u32; 2]> = self.parameters.iter().filter(|p| p.matrix == matrix).map(Parameter::rows4).collect();
         let equal = own.iter().all(|[_, size4]| *size4 == own[0][1]);
