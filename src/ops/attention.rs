@@ -147,7 +147,7 @@ impl Operation for Attention {
     /// rule's tangent it does so twice. Masked rows go over keys, and keys over masked rows, once.
     fn iterations(&self, rule: Rule, tokens: u64, variants: &Variants) -> u64 {
         if self.masked {
-            return tokens;
+            return tokens + 1;
         }
         let (family, loops) = match rule {
             Rule::Forward => (Family::AttentionForward, 1),

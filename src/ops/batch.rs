@@ -20,7 +20,7 @@ pub struct Sentence {
     /// A distribution over the vocabulary for each masked position; empty for hard labels.
     pub soft: Vec<Vec<f32>>,
     /// Tokens at the end that are padding: they attend to the others, and no token attends to them. Only the `row`
-    /// variant of attention's forward pass knows of it.
+    /// variant of attention's forward pass knows of it, and attention of masked rows.
     pub padding: u32,
     /// What random draws about this sentence are a function of, beside their seed and number.
     pub key: u64,

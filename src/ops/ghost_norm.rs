@@ -42,7 +42,7 @@ impl Parts {
         }
     }
 
-    /// The columns of each part, of rows of so many (padded to a multiple of 4 where there is one part).
+    /// The columns of each part, of rows of so many: all of these where it is one, and else whole vec4.
     pub fn columns(self, cols: u32) -> Vec<std::ops::Range<u32>> {
         let wide = if self == Parts::WHOLE { cols } else { cols.next_multiple_of(4) };
         match self {
@@ -135,11 +135,15 @@ impl Operation for GhostNorm {
     /// As the inner products of pairs of rows that most are, of weighted ones half.
     fn flops(&self, node: &Node, sizes: &Sizes<'_>) -> Option<f64> {
         let b = node.inputs[0];
+        let columns = match self.parts() {
+            Parts::Equal(_) => sizes.cols(b),
+            Parts::Some { size4, .. } => f64::from(4 * size4),
+        };
         match self {
             GhostNorm::Product { .. } => {
-                Some(sizes.rows(b) * sizes.rows_per_sentence(b) * (sizes.cols(b) + sizes.cols(node.inputs[1])))
+                Some(sizes.rows(b) * sizes.rows_per_sentence(b) * (columns + sizes.cols(node.inputs[1])))
             }
-            GhostNorm::Weighted { .. } => Some(sizes.pairs(b) * sizes.cols(b)),
+            GhostNorm::Weighted { .. } => Some(sizes.pairs(b) * columns),
             GhostNorm::Tied => Some(2.0 * sizes.rows(b) * sizes.rows_per_sentence(node.inputs[1]) * sizes.cols(b)),
             GhostNorm::Sum { .. } | GhostNorm::Scale { .. } | GhostNorm::Tables => None,
         }

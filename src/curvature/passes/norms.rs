@@ -89,7 +89,8 @@ impl NormRecipe {
             .map(|m| encoder.tensors[m])
             .collect();
         let parts = |id| encoder.parts(matrix_of(id), members[matrix_of(id)].len());
-        let norms: Vec<NormTerm> = graph.ghost_norms(&adjoints, &wanted, &parts)?;
+        let taken = |t: &NormTerm| subject.vectors.contains(members[matrix_of(t.parameter)][t.part]);
+        let norms: Vec<NormTerm> = graph.ghost_norms(&adjoints, &wanted, &parts)?.into_iter().filter(taken).collect();
         let mut tensors: Vec<TensorId> = norms.iter().map(|t| t.tensor).collect();
         tensors.sort_unstable();
         tensors.dedup();
@@ -155,8 +156,7 @@ impl NormPass {
         }
         let matrix_of = |id: TensorId| model.encoder.tensors.iter().position(|t| *t == id).expect("a parameter");
         let of = |t: &NormTerm| members[matrix_of(t.parameter)][t.part];
-        let terms = norms.iter().map(|t| (of(t), t)).filter(|(parameter, _)| subject.vectors.contains(*parameter));
-        let summands = Summands::new(&pass, loops, terms);
+        let summands = Summands::new(&pass, loops, norms.iter().map(|t| (of(t), t)));
         Ok(NormPass { pass, summands, draws: source != Source::Of(Cotangent::Data) })
     }
 

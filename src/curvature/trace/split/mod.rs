@@ -232,14 +232,10 @@ impl Numbers {
             0.0 => 0.0,
             more => more.clamp(0.05 * there[j], there[j]),
         });
-        let frame = lot.frame as f64 * measured / there[1];
-        let draws = |n: f64| if n > 0.0 { whole_batches(n.ceil() as usize) } else { 0 };
-        Numbers {
-            sentences: sentences.ceil() as usize,
-            frame: (frame.ceil() as usize).max(LEAST),
-            measured: draws(measured),
-            ..*self
-        }
+        let measured = if measured > 0.0 { whole_batches(measured.ceil() as usize) } else { 0 };
+        // A frame as large beside its draws as what there is, since lots count by their draws.
+        let frame = lot.frame as f64 * measured as f64 / there[1];
+        Numbers { sentences: sentences.ceil() as usize, frame: (frame.ceil() as usize).max(LEAST), measured, ..*self }
     }
 }
 
@@ -330,4 +326,49 @@ pub fn split_trace(
     let reached = what.stop.satisfied(parts.value, parts.standard_error);
     let cost = pilot_cost + signs_cost + residual.cost;
     Ok(found.finish(numbers.draws, cost, first, (reached, false)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Signs of 1,000 sentences and 256 draws from a frame of 2,000, with these variances.
+    fn found(signs: f64, lot: f64) -> Found {
+        let parts = Parts {
+            value: 90.0,
+            standard_error: signs.sqrt(),
+            standard_error_probe: 0.0,
+            standard_error_data: signs.sqrt(),
+        };
+        let signs = Trace::of(Estimator::SignsAndResidual, parts, Target::Population, vec![90.0; 1000]);
+        let none = Scatter { between: 0.0, within: 0.0 };
+        let (probe, data) = (lot / 4.0, lot * 0.75);
+        let lot = Lot { value: 5.0, probe, data, frame: 2000, measured: 256, vectors: 2, draw: none, between: 0.0 };
+        Found { signs, positions: 1000, lot }
+    }
+
+    #[test]
+    fn of_what_there_is_enough_of_nothing_is_taken_and_of_the_rest_at_the_most_as_much_again() {
+        let scatter = Scatter { between: 1.0, within: 1.0 };
+        let numbers = Numbers { sentences: 9, frame: 9, measured: 9, draws: 1, vectors: 2, scatter };
+        let lacking = |signs: f64, lot: f64, variance: f64| {
+            let Numbers { sentences, frame, measured, .. } =
+                numbers.lacking(&found(signs, lot), [900.0, 900.0], variance);
+            [sentences, frame, measured]
+        };
+        // Both alike: nearly half as much again takes nearly a third off the variance.
+        let [sentences, frame, measured] = lacking(1.0, 1.0, 2.0 / 1.499);
+        assert!((499..=500).contains(&sentences), "{sentences}");
+        assert_eq!([frame, measured], [1000, 128]);
+        // Far from it: as much again.
+        assert_eq!(lacking(1.0, 1.0, 0.1), [1000, 2000, 256]);
+        // All of the error is the residual's, and the other way round.
+        let [sentences, frame, measured] = lacking(1e-6, 1.0, 0.5);
+        assert_eq!([sentences, frame * 256], [0, measured * 2000]);
+        assert!((250..=256).contains(&measured), "{measured}");
+        let [sentences, _, measured] = lacking(1.0, 1e-6, 0.5);
+        assert!(measured == 0 && (990..=1000).contains(&sentences), "{sentences}");
+        // Next to nothing lacks: a twentieth, of the residual in whole batches with a frame to match.
+        assert_eq!(lacking(1.0, 1.0, 1.99), [50, 1000, 128]);
+    }
 }
