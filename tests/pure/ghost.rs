@@ -66,10 +66,10 @@ fn a_matrix_that_is_used_twice_is_refused_unless_it_is_a_table_and_a_head() {
 
 #[test]
 fn parameters_that_share_a_matrix_are_its_parts_whatever_their_sizes() {
-    // Heads of 5 numbers are 2 vec4 each.
+    // Heads of 6 numbers are 2 vec4 each.
     let config = |groups: u32| ModelConfig {
         kind: ModelKind::Llama,
-        hidden_size: 20,
+        hidden_size: 24,
         num_attention_heads: 4,
         num_key_value_heads: Some(groups),
         hidden_act: HiddenAct::Silu,
