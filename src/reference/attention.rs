@@ -8,6 +8,12 @@ use crate::ops::{Attention, Rule};
 /// Factor on the weight of query row i on key row j in a head.
 pub type Keep<'a> = &'a dyn Fn(usize, usize, usize) -> f64;
 
+/// The sentence of every row, and the rows that are queries.
+pub struct Rows<'a> {
+    spans: &'a [[u32; 4]],
+    queries: Vec<usize>,
+}
+
 /// Queries, keys and values.
 struct Heads<'a, R> {
     op: &'a Attention,
@@ -39,13 +45,8 @@ fn dot<R: Real>(a: &[R], b: &[R]) -> R {
 
 /// (o, stat) of the rows that are queries: stat [queries, 4 heads] holds log Σ exp s in the first of a head's four
 /// columns.
-pub fn forward<R: Real>(
-    op: &Attention,
-    spans: &[[u32; 4]],
-    queries: &[usize],
-    qkv: &[R],
-    keep: Keep<'_>,
-) -> [Vec<R>; 2] {
+pub fn forward<R: Real>(op: &Attention, rows: &Rows<'_>, qkv: &[R], keep: Keep<'_>) -> [Vec<R>; 2] {
+    let Rows { spans, queries } = rows;
     let heads = Heads { op, qkv };
     let (wide, size) = (heads.wide(), op.padded() as usize);
     let (zero, scale) = (R::from(0.0), R::from(op.scale()));
@@ -78,14 +79,14 @@ fn deltas<R: Real>(op: &Attention, o: &[R], o_bar: &[R]) -> Vec<R> {
 /// The adjoint of qkv from that of o, which is of the rows that are queries.
 pub fn vjp<R: Real>(
     op: &Attention,
-    spans: &[[u32; 4]],
-    queries: &[usize],
+    rows: &Rows<'_>,
     qkv: &[R],
     stat: &[R],
     o: &[R],
     o_bar: &[R],
     keep: Keep<'_>,
 ) -> Vec<R> {
+    let Rows { spans, queries } = rows;
     let heads = Heads { op, qkv };
     let (wide, size) = (heads.wide(), op.padded() as usize);
     let scale = R::from(op.scale());
@@ -118,13 +119,14 @@ impl Twin for Attention {
         let (spans, batch) = (inputs.spans(), &inputs.frame.batch);
         let queries: Vec<usize> =
             if self.masked { batch.index.iter().map(|i| *i as usize).collect() } else { (0..spans.len()).collect() };
+        let rows = Rows { spans, queries };
         let keep = |i: usize, j: usize, head: usize| dropout::attention_keep(self, &inputs.frame.step, i, j, head);
-        let along = |qkv: &[Jet]| forward(self, spans, &queries, qkv, &|_, _, _| 1.0);
+        let along = |qkv: &[Jet]| forward(self, &rows, qkv, &|_, _, _| 1.0);
         match rule {
-            Rule::Forward => forward(self, spans, &queries, inputs.of(0), &keep).into(),
+            Rule::Forward => forward(self, &rows, inputs.of(0), &keep).into(),
             Rule::Vjp(_) => {
                 let [qkv, stat, o, o_bar] = [0, 1, 2, 3].map(|i| inputs.of(i));
-                vec![vjp(self, spans, &queries, qkv, stat, o, o_bar, &keep)]
+                vec![vjp(self, &rows, qkv, stat, o, o_bar, &keep)]
             }
             Rule::Jvp => {
                 let [o, stat] = along(&inputs.moving(0, 3));
@@ -139,7 +141,7 @@ impl Twin for Attention {
             Rule::VjpJvp(_) => {
                 let (qkv, o_bar) = (inputs.moving(0, 3), inputs.moving(2, 4));
                 let [o, stat] = along(&qkv);
-                vec![jet::firsts(&vjp(self, spans, &queries, &qkv, &stat, &o, &o_bar, &|_, _, _| 1.0))]
+                vec![jet::firsts(&vjp(self, &rows, &qkv, &stat, &o, &o_bar, &|_, _, _| 1.0))]
             }
             Rule::Second => {
                 let [o, _] = along(&inputs.moving(0, 3));
