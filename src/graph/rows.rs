@@ -144,6 +144,7 @@ mod tests {
             assert_eq!(format!("{:?}", twice.graph), format!("{:?}", early.graph));
         }
     }
+
     #[test]
     fn queries_of_the_last_attention_are_of_masked_rows() {
         for kind in ModelKind::ALL {
