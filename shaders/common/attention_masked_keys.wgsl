@@ -34,10 +34,15 @@ fn vjp_keys(here: Place) {
         v[c] = qkv[own + 2u * wide + c];
     }
     let last = max(step.masked, 1u) - 1u;
-    // The loop ends behind its first position where that is the only one, or where there is none: a software adapter
-    // would go through a loop that ends in front once more for nothing.
+    // With UNIFORM, which is for adapters where a loop that ends in front is gone through once more for nothing, it ends
+    // behind its first position where that is the only one, or where there is none. SwiftShader ends such a loop for all
+    // lanes with the first.
+    //@if UNIFORM
     var at = positions.x;
     loop {
+    //@else
+    for (var at = positions.x; at < positions.y; at++) {
+    //@end
         let m = min(at, last);
         let theirs = index_of(m) * 3u * wide + head * SIZE4;
         let beside = m * wide + head * SIZE4;
@@ -61,10 +66,10 @@ fn vjp_keys(here: Place) {
             k_bar[c] += t_in * qkv[theirs + c];
             v_bar[c] += (weight * drop) * o_bar[layer + beside + c];
         }
-        continuing {
-            at++;
-            break if at >= positions.y;
-        }
+    //@if UNIFORM
+        at++;
+        if at >= positions.y { break; }
+    //@end
     }
     //@if UNIFORM
     let base = uniform_of(here.group.z * p.out_layer + first * 3u * wide + head * SIZE4);
