@@ -1,11 +1,11 @@
-// What happens to a gradient: sums over micro-batches, its norm, clipping, and the update of the parameters.
+// What happens to a gradient: sums over micro-batches, its norm, clipping, and the update of the parameters, which for
+// AdamW is in adamw.wgsl.
 //   accumulate   sum = g, or sum + g after the first micro-batch of a step
 //   square_sum   sums of g² over blocks, and whether one is not finite
 //   settle       the norm, the clipping factor, and the step's line in the log; after a gradient or loss that is not
 //                finite nothing is updated any more, so that the parameters stay those before the bad step
 //   ascend       sharpness-aware minimisation, Foret et al. 2021: saved = p, p ← p + ρ g / ‖g‖
 //   descend      p = saved
-//   adamw        Loshchilov and Hutter 2019, as torch.optim.AdamW: p ← p (1 − lr λ) − lr m̂ / (√v̂ + ε)
 //   sgd          as torch.optim.SGD: g ← g + λ p, u ← μ u + g, p ← p − lr u
 //   average      a ← a + w (p − a); with w = (1 − β) / (1 − β^t) at the average's step t = 1, 2, ... a is
 //                Σ β^(t−i) pᵢ / Σ β^(t−i) over i = 1..t
@@ -22,12 +22,6 @@ struct Params {
     // First block of this chunk among all chunks' sums; in `settle`, the number of all blocks.
     first: u32,
     ring: u32,
-    beta1: f32,
-    beta2: f32,
-    // 1 − β₁ and 1 − β₂, taken in double precision: 1 less the single 0.999 is off by 1e-5.
-    rest1: f32,
-    rest2: f32,
-    eps: f32,
     // Weight decay, and to how many vec4 from the first it applies.
     decay: f32,
     decayed4: u32,
@@ -42,7 +36,7 @@ struct Params {
 }
 @group(0) @binding(8) var<uniform> p: Params;
 
-// step.user[0] = (lr, 1 − β1^t, 1 − β2^t, 1 on the first step), step.user[1].y = w
+// step.user[0] = (lr, .., .., 1 on the first step), step.user[1].y = w
 
 @group(0) @binding(0) var<storage, read> g: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read_write> sum: array<vec4<f32>>;
@@ -115,8 +109,6 @@ fn settle(here: Place) {
 @group(0) @binding(2) var<storage, read_write> theta: array<vec4<f32>>;
 //@optional
 @group(0) @binding(3) var<storage, read_write> first_moment: array<vec4<f32>>;
-//@optional
-@group(0) @binding(4) var<storage, read_write> second_moment: array<vec4<f32>>;
 
 @group(0) @binding(3) var<storage, read_write> saved: array<vec4<f32>>;
 
@@ -134,21 +126,6 @@ fn descend(here: Place) {
     let i = element(here);
     if i >= p.size4 { return; }
     theta[i] = saved[i];
-}
-
-@compute @workgroup_size(64)
-fn adamw(here: Place) {
-    let i = element(here);
-    let s = settled[0];
-    if i >= p.size4 || s.y > 0.0 { return; }
-    let o = step.user[0];
-    let grad = g[i] * s.x;
-    let decay = select(0.0, p.decay, i < p.decayed4);
-    let m = p.beta1 * first_moment[i] + p.rest1 * grad;
-    let v = p.beta2 * second_moment[i] + p.rest2 * grad * grad;
-    first_moment[i] = m;
-    second_moment[i] = v;
-    theta[i] = theta[i] * (1.0 - o.x * decay) - (o.x / o.y) * m / (sqrt(v) / sqrt(o.z) + p.eps);
 }
 
 @compute @workgroup_size(64)

@@ -271,7 +271,7 @@ impl Bench {
             })
             .collect();
         let rule = UpdateRule::AdamW { betas: options.betas, eps: options.eps, decay: options.weight_decay };
-        let optimizer = Optimizer::new(gpu, rule, Treatment::PLAIN, chunks, 1)?;
+        let optimizer = Optimizer::new(device, rule, Treatment::PLAIN, chunks, 1)?;
         let losses = train.buffer(loss).expect("the loss is kept");
         let mut after = vec![optimizer.tally(losses, &train_batch.weight)];
         after.extend(optimizer.update());

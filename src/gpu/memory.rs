@@ -302,6 +302,20 @@ impl Gpu {
         from: &wgpu::Buffer,
         bytes: u64,
     ) -> Result<Vec<u8>, GpuError> {
+        let staging = self.stage_raw(&mut encoder, from, bytes)?;
+        let submission = self.submit(encoder);
+        staging.map();
+        self.wait(submission)?;
+        staging.take(self)
+    }
+
+    /// Records a copy of the first bytes of a raw buffer into memory that the host can map.
+    pub(super) fn stage_raw(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        from: &wgpu::Buffer,
+        bytes: u64,
+    ) -> Result<Staging, GpuError> {
         let raw = self.scoped("allocating a staging buffer", || {
             self.device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("staging"),
@@ -311,11 +325,7 @@ impl Gpu {
             })
         })?;
         encoder.copy_buffer_to_buffer(from, 0, &raw, 0, bytes);
-        let staging = Staging { raw, bytes: bytes as usize, ready: Arc::default() };
-        let submission = self.submit(encoder);
-        staging.map();
-        self.wait(submission)?;
-        staging.take(self)
+        Ok(Staging { raw, bytes: bytes as usize, ready: Arc::default() })
     }
 
     pub(super) fn plain_block(&self, label: &str, bytes: u64) -> Result<Block, GpuError> {

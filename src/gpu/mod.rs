@@ -37,6 +37,7 @@ pub use error::GpuError;
 pub use lanes::{UNMEASURED, lanes_reason, prepare_process};
 pub use limit::{Excess, Limit, MOST_ITERATIONS};
 pub use memory::Buffer;
+pub(crate) use memory::Staging;
 pub use pipeline::Pipeline;
 pub use program::{Count, Dispatch, Grid, Kernel, Launch, Program, Slot, Step, uniform_bytes};
 pub use shader::{Binding, Entry, KERNEL_FILES, KernelFile, kernel_file};

@@ -3,6 +3,7 @@
 
 use super::device::Gpu;
 use super::error::GpuError;
+use super::memory::Staging;
 
 /// Timestamps of a number of steps in a row.
 pub struct Stopwatch {
@@ -90,21 +91,25 @@ impl Stopwatch {
         self.last = None;
     }
 
-    /// Waits for all steps since the last reading; the gap between that and the first of them counts.
-    pub fn read(&mut self, gpu: &Gpu) -> Result<Lap, GpuError> {
+    /// Records a copy of the timestamps since the last one, for [`lap`](Self::lap); `None` where there are none.
+    pub(crate) fn stage(&mut self, gpu: &Gpu, encoder: &mut wgpu::CommandEncoder) -> Result<Option<Staging>, GpuError> {
         let count = 2 * std::mem::take(&mut self.begun);
         if count == 0 {
-            return Ok(Lap::default());
+            return Ok(None);
         }
-        let mut encoder = gpu.encoder();
         encoder.resolve_query_set(&self.set, 0..count, &self.resolved, 0);
-        let ticks = gpu.read_raw(encoder, &self.resolved, u64::from(count) * 8)?;
-        let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&ticks);
+        gpu.stage_raw(encoder, &self.resolved, u64::from(count) * 8).map(Some)
+    }
+
+    /// The times of the steps of a copy, which is on the host; the gap between those of the copy before and the first
+    /// of them counts.
+    pub(crate) fn lap(&mut self, copy: &[u8]) -> Lap {
+        let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(copy);
         let end = ticks[ticks.len() - 1];
         let before = self.last.unwrap_or(ticks[0]);
         let busy: u64 = ticks.chunks_exact(2).map(|step| step[1].saturating_sub(step[0])).sum();
         let whole = end.saturating_sub(before);
         self.last = Some(end);
-        Ok(Lap { whole: whole as f64 * self.period, idle: whole.saturating_sub(busy) as f64 * self.period })
+        Lap { whole: whole as f64 * self.period, idle: whole.saturating_sub(busy) as f64 * self.period }
     }
 }

@@ -1,10 +1,12 @@
 //! A model's forward and gradient pass on an adapter, over batches up to a size.
 
+use std::collections::VecDeque;
+
 use super::encoder::Encoder;
 use super::on_device::Model;
 use super::recipe::{Bound, Given, Recipe};
 use super::store::Arena;
-use crate::gpu::{GpuError, Stamp, Step};
+use crate::gpu::{GpuError, Staging, Stamp, Step};
 use crate::graph::{Dims, Emit, MemoryPlan, TensorId};
 use crate::ops::batch::{BatchLayout, Sentence};
 use crate::ops::counts::MASKED;
@@ -18,6 +20,18 @@ pub struct RowLoss {
     /// KL divergence of the label's distribution from the model's; for hard labels the loss itself.
     pub divergence: f64,
 }
+
+impl RowLoss {
+    /// Of a row of the losses as kernels leave it.
+    fn of(row: &[f32; 4]) -> RowLoss {
+        RowLoss { loss: f64::from(row[0]), divergence: f64::from(row[1]) }
+    }
+}
+
+/// Bytes of such a row.
+const ROW_BYTES: usize = 16;
+/// Batches on their way before the host waits for the oldest.
+const IN_FLIGHT: usize = 2;
 
 /// Sizes that hold any `per_batch` sentences in a row of a list.
 pub fn dims_for(sentences: &[Sentence], per_batch: usize) -> Dims {
@@ -120,13 +134,36 @@ impl ForwardPass {
         })
     }
 
-    /// Losses of all masked positions in order, batch after batch.
+    /// Losses of all masked positions in order, batch after batch; the host packs a batch while the adapter is at the
+    /// one before it.
     pub fn losses(&self, sentences: &[Sentence]) -> Result<Vec<RowLoss>, GpuError> {
-        let mut all = Vec::new();
+        let gpu = &self.bound.gpu;
+        let (mut all, mut on_their_way) = (Vec::new(), VecDeque::new());
         for chunk in sentences.chunks(self.bound.dims.sentences as usize) {
-            all.extend(self.run(chunk)?);
+            let batch = Batch::new(&self.bound.layout, chunk);
+            let mut encoder = gpu.encoder();
+            self.bound.encode(&mut encoder, &batch, 1.0, &batch.step(1), None)?;
+            let losses = gpu.stage(&mut encoder, self.bound.buffer(self.loss), batch.masked() as usize * ROW_BYTES)?;
+            let submission = gpu.submit(encoder);
+            losses.map();
+            on_their_way.push_back((losses, submission));
+            if on_their_way.len() > IN_FLIGHT
+                && let Some(oldest) = on_their_way.pop_front()
+            {
+                all.extend(self.taken(oldest)?);
+            }
+        }
+        for next in on_their_way {
+            all.extend(self.taken(next)?);
         }
         Ok(all)
+    }
+
+    /// Waits for losses that are on their way.
+    fn taken(&self, (losses, submission): (Staging, wgpu::SubmissionIndex)) -> Result<Vec<RowLoss>, GpuError> {
+        self.bound.gpu.wait(submission)?;
+        let rows: Vec<[f32; 4]> = bytemuck::pod_collect_to_vec(&losses.take(&self.bound.gpu)?);
+        Ok(rows.iter().map(RowLoss::of).collect())
     }
 
     /// Runs one batch and reads its losses.
@@ -148,8 +185,8 @@ impl ForwardPass {
 
 /// Losses of the first `masked` rows.
 fn read_losses(bound: &Bound, loss: TensorId, masked: u32) -> Result<Vec<RowLoss>, GpuError> {
-    let stat: Vec<[f32; 4]> = bound.gpu.read(bound.buffer(loss), masked as usize)?;
-    Ok(stat.iter().map(|s| RowLoss { loss: f64::from(s[0]), divergence: f64::from(s[1]) }).collect())
+    let rows: Vec<[f32; 4]> = bound.gpu.read(bound.buffer(loss), masked as usize)?;
+    Ok(rows.iter().map(RowLoss::of).collect())
 }
 
 /// The gradient of a mean loss.

@@ -1,9 +1,11 @@
 //! What happens to a gradient: accumulation over micro-batches, its norm, clipping, AdamW and SGD; for sharpness-aware
 //! minimisation a step up along it and back; and the average of the parameters behind it. Not an operation of the graph
-//! but programs of their own, over whole chunks. Shader: `shaders/optimizer.wgsl`.
+//! but programs of their own, over whole chunks. Shaders: `shaders/optimizer.wgsl`,
+//! `shaders/adamw.wgsl`.
 
+use super::{Family, LinearVariant, Variants};
 use crate::gpu::{Buffer, Count, Dispatch, Grid, Kernel};
-use crate::kernels::optimizer as kernel;
+use crate::kernels::{adamw, optimizer as kernel};
 
 /// One chunk of parameters with all that belongs to it.
 pub struct ChunkBuffers {
@@ -47,7 +49,35 @@ pub struct Shared {
     pub ring: u32,
     /// Sums of squares by block; see [`square_blocks`].
     pub squares: Buffer,
+    /// How AdamW stores a lane's results after another's, where it does.
+    pub apart: Option<Apart>,
 }
+
+/// Stores a lane after another (`shaders/adamw.wgsl`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Apart {
+    /// Lanes of a subgroup.
+    pub lanes: u32,
+    /// vec4 of a chunk from which on it is worth its kernel.
+    pub least: u32,
+}
+
+impl Apart {
+    /// As a device's products store.
+    pub fn of(variants: &Variants) -> Option<Apart> {
+        match variants.linear(Family::LinearNt) {
+            LinearVariant::Uniform(lanes) => {
+                Some(Apart { lanes, least: variants.sums().apart.min(LEAST_APART) as u32 })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// As many as a narrow model of a few layers has; with fewer the kernel takes longer to be ready than it gains.
+const LEAST_APART: u64 = 1 << 13;
+/// Blocks of lanes that a workgroup has then, `BLOCKS` of the shader.
+const BLOCKS: u32 = 4;
 
 /// vec4 of gradient that one workgroup squares and sums.
 const BLOCK: u32 = 4096;
@@ -133,10 +163,25 @@ pub fn apply(rule: Rule, chunks: &[ChunkBuffers], shared: &Shared) -> Vec<Dispat
         let decayed4 = chunk.decayed4;
         match rule {
             Rule::AdamW { betas: [beta1, beta2], rests: [rest1, rest2], eps, decay } => {
-                let second_moment = chunk.second.clone();
-                let params = kernel::Params { beta1, beta2, rest1, rest2, eps, decay, decayed4, ..sized(chunk.size4) };
-                let adamw = kernel::Adamw { g, settled, theta, first_moment, second_moment, params };
-                adamw.dispatch(format!("adamw {i}"), flat(chunk.size4))
+                let two = "AdamW has two moments";
+                let size4 = chunk.size4;
+                let (constants, grid) = match shared.apart.filter(|apart| size4 >= apart.least) {
+                    Some(Apart { lanes, .. }) => {
+                        let constants = adamw::Constants { uniform: true, lanes };
+                        (constants, Grid { unit: BLOCKS * lanes, ..flat(size4) })
+                    }
+                    None => (adamw::Constants::default(), flat(size4)),
+                };
+                let adamw = adamw::Adamw {
+                    g,
+                    settled,
+                    theta,
+                    first_moment: first_moment.expect(two),
+                    second_moment: chunk.second.clone().expect(two),
+                    params: adamw::Params { size4, beta1, beta2, rest1, rest2, eps, decay, decayed4 },
+                    constants,
+                };
+                adamw.dispatch(format!("adamw {i}"), grid)
             }
             Rule::Sgd { momentum, decay } => {
                 let params = kernel::Params { momentum, decay, decayed4, ..sized(chunk.size4) };

@@ -3,8 +3,8 @@
 //! [`reference::optimizer`](crate::reference::optimizer).
 
 use super::block_ascent::{self, Climbed, Segment};
-use super::optimizer::{self, ChunkBuffers, Rule, Shared};
-use super::statistics;
+use super::optimizer::{self, Apart, ChunkBuffers, Rule, Shared};
+use super::{Device, statistics};
 use crate::gpu::{Buffer, Dispatch, Gpu, GpuError};
 
 /// An update rule and its constants.
@@ -89,8 +89,11 @@ pub struct Optimizer {
 
 impl Optimizer {
     /// Allocates the tally of the losses, the state, a log of `ring` lines and the sums of squares.
+    ///
+    /// # Errors
+    /// What the adapter says.
     pub fn new(
-        gpu: &Gpu,
+        Device { gpu, variants }: &Device,
         rule: UpdateRule,
         treatment: Treatment,
         chunks: Vec<ChunkBuffers>,
@@ -103,6 +106,7 @@ impl Optimizer {
             log: gpu.buffer("the log", u64::from(ring) * 16)?,
             ring,
             squares: gpu.buffer("the squares", u64::from(blocks) * 16)?,
+            apart: Apart::of(variants),
         };
         Ok(Optimizer { rule, treatment, chunks, shared })
     }

@@ -220,7 +220,7 @@ pub fn run(gpu: &Gpu, variants: &Variants, case: &Case) -> Result<Outcome, GpuEr
 /// The dispatches of a case and its reverse pass with some variants, whether or not the adapter could run them.
 pub fn dispatches(gpu: &Gpu, variants: &Variants, case: &Case) -> Result<Vec<Dispatch>, GpuError> {
     if let Work::Update(update) = &case.work {
-        return updates::dispatches(gpu, update);
+        return updates::dispatches(gpu, variants, update);
     }
     let Setting { layout, batch, graph, .. } = Setting::new(case, case.probes, variants.sums().segment, case.fused);
     let (rows, masked, sentences) = (batch.rows(), batch.masked(), batch.sentences);

@@ -4,7 +4,7 @@ use super::{Case, Outcome};
 use crate::gpu::{Buffer, Dispatch, Gpu, GpuError, Program, Step};
 use crate::ops::block_ascent::Segment;
 use crate::ops::optimizer::{ChunkBuffers, average_weight};
-use crate::ops::{Optimizer, Treatment, UpdateRule, Variants};
+use crate::ops::{Device, Optimizer, Treatment, UpdateRule, Variants};
 use crate::random::{Purpose, Stream};
 use crate::reference::optimizer::{self as twin, State};
 
@@ -110,7 +110,8 @@ struct Setting {
 }
 
 impl Setting {
-    fn new(gpu: &Gpu, update: &Update) -> Result<Setting, GpuError> {
+    fn new(device: &Device, update: &Update) -> Result<Setting, GpuError> {
+        let gpu = &device.gpu;
         let sizes = CHUNKS.map(|(size4, _)| u64::from(size4) * 16);
         let made = || gpu.buffers("the chunks", &sizes);
         let (theta, gradients, moments) = (made()?, made()?, [made()?, made()?]);
@@ -125,7 +126,7 @@ impl Setting {
             decayed4,
         };
         let chunks = CHUNKS.into_iter().enumerate().map(chunk).collect();
-        let optimizer = Optimizer::new(gpu, update.rule, update.treatment, chunks, RATES.len() as u32)?;
+        let optimizer = Optimizer::new(device, update.rule, update.treatment, chunks, RATES.len() as u32)?;
         Ok(Setting { theta, gradients, moments, saved, averaged, optimizer })
     }
 
@@ -149,8 +150,8 @@ impl Setting {
 }
 
 /// All dispatches of a case.
-pub(super) fn dispatches(gpu: &Gpu, update: &Update) -> Result<Vec<Dispatch>, GpuError> {
-    Ok(Setting::new(gpu, update)?.dispatches(gpu, update)?.into_iter().flatten().collect())
+pub(super) fn dispatches(gpu: &Gpu, variants: &Variants, update: &Update) -> Result<Vec<Dispatch>, GpuError> {
+    Ok(Setting::new(&Device::new(gpu, *variants), update)?.dispatches(gpu, update)?.into_iter().flatten().collect())
 }
 
 /// Normal numbers in single precision.
@@ -180,7 +181,7 @@ fn read(gpu: &Gpu, chunks: &[Buffer]) -> Result<Vec<f64>, GpuError> {
 
 /// Takes the steps of a case on an adapter and by the twin.
 pub(super) fn run(gpu: &Gpu, variants: &Variants, case: &Case, update: &Update) -> Result<Outcome, GpuError> {
-    let setting = Setting::new(gpu, update)?;
+    let setting = Setting::new(&Device::new(gpu, *variants), update)?;
     let [up, down] = setting.dispatches(gpu, update)?.map(|list| Program::new(gpu, list));
     let (up, down) = (up?, down?);
     let size: usize = CHUNKS.iter().map(|(size4, _)| 4 * *size4 as usize).sum();

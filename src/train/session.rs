@@ -148,10 +148,18 @@ impl<'r> Session<'r> {
             let micros = ahead.next()?;
             trainer.advance(&micros)?;
             self.unread.push(micros);
+            // What was asked for behind the step before: the adapter is at this one meanwhile.
+            if trainer.log_is_asked_for() {
+                self.log_read(trainer, folder)?;
+            }
             let step = trainer.step;
             let due = |every: u64| every > 0 && step.is_multiple_of(every);
-            if due(LOG_EVERY) || step == steps || trainer.log_is_full() {
+            let measured = self.measurements.as_ref().is_some_and(|a| a.due(step));
+            let other_work = step == steps || due(train.evaluate_every) || measured || due(train.checkpoint_every);
+            if trainer.log_is_full() || (due(LOG_EVERY) && other_work) || step == steps {
                 self.log(trainer, folder)?;
+            } else if due(LOG_EVERY) {
+                trainer.ask_for_log()?;
             }
             if due(train.evaluate_every) && step < steps {
                 trainer.pause();
@@ -160,7 +168,7 @@ impl<'r> Session<'r> {
                     break;
                 }
             }
-            if step < steps && self.measurements.as_ref().is_some_and(|a| a.due(step)) {
+            if step < steps && measured {
                 self.measure(trainer, folder)?;
             }
             let interrupted = interrupt::requested();
@@ -180,16 +188,26 @@ impl<'r> Session<'r> {
         self.before + self.started.elapsed().as_secs_f64()
     }
 
-    /// Reads the steps' losses, stops at one that is not finite, and writes a line where one is due: of the steps since
-    /// the last multiple of [`LOG_EVERY`], wherever a checkpoint or another attempt came between.
+    /// Reads and writes the log of all steps.
     fn log(&mut self, trainer: &mut Trainer, folder: &mut Folder) -> Result<(), RunError> {
+        if trainer.log_is_asked_for() {
+            self.log_read(trainer, folder)?;
+        }
+        self.log_read(trainer, folder)
+    }
+
+    /// Reads the losses of steps, of those that were asked for or else of all, stops at one that is not finite, and
+    /// writes a line where one is due: of the steps since the last multiple of [`LOG_EVERY`], wherever a checkpoint or
+    /// another attempt came between.
+    fn log_read(&mut self, trainer: &mut Trainer, folder: &mut Folder) -> Result<(), RunError> {
         let lines = trainer.read_log()?;
+        let step = trainer.logged();
         if let Some(i) = lines.iter().position(|l| l.bad) {
             return Err(self.diverged(trainer, folder, lines[i], i)?);
         }
-        self.unread.clear();
+        self.unread.drain(..lines.len().min(self.unread.len()));
         let Some(first) = lines.first().map(|line| line.step) else { return Ok(()) };
-        let opposed = trainer.adversary_lines(first..trainer.step)?;
+        let opposed = trainer.adversary_lines(first..step)?;
         for (i, line) in lines.iter().enumerate() {
             if line.step.is_multiple_of(LOG_EVERY) {
                 self.recent.clear();
@@ -199,20 +217,20 @@ impl<'r> Session<'r> {
             self.recent.push(Recent { step, loss, gradient_norm, adversarial_loss });
         }
         let config = &self.resolved.config.train;
-        if !(trainer.step.is_multiple_of(LOG_EVERY) || trainer.step == config.steps || self.stopped) {
+        if !(step.is_multiple_of(LOG_EVERY) || step == config.steps || self.stopped) {
             return Ok(());
         }
         let loss = self.mean(|line| Some(line.loss)).unwrap_or(f64::NAN);
         let norm = self.mean(|line| Some(line.gradient_norm)).unwrap_or(f64::NAN);
         let measuring = self.measurements.as_ref().map_or(0.0, |a| a.seconds);
         let seconds = self.started.elapsed().as_secs_f64() - measuring;
-        let taken = (trainer.step - self.first_step) as f64;
+        let taken = (step - self.first_step) as f64;
         let rate = taken / seconds.max(1e-9);
         let mut line = json!({
-            "step": trainer.step,
+            "step": step,
             "loss": loss,
             "gradient_norm": norm,
-            "learning_rate": trainer.learning_rate(trainer.step - 1),
+            "learning_rate": trainer.learning_rate(step - 1),
             "sentences_per_second": rate * f64::from(config.batch_size),
             "seconds": self.seconds(),
             "queue_idle": trainer.queue_idle(),
@@ -220,22 +238,22 @@ impl<'r> Session<'r> {
         let mut values = vec![
             ("train/loss", loss),
             ("train/gradient_norm", norm),
-            ("train/learning_rate", trainer.learning_rate(trainer.step - 1)),
+            ("train/learning_rate", trainer.learning_rate(step - 1)),
         ];
         if let Some(loss) = self.mean(|line| line.adversarial_loss) {
             line["adversarial_loss"] = json!(loss);
             values.push(("train/adversarial_loss", loss));
         }
         folder.metric(&line)?;
-        self.event(trainer.step, &values, folder)?;
+        self.event(step, &values, folder)?;
         self.observer.progress(&Progress {
-            step: trainer.step,
+            step,
             steps: config.steps,
             loss,
             evaluation: self.evaluation.clone(),
             sentences_per_second: rate * f64::from(config.batch_size),
-            seconds_left: (config.steps - trainer.step) as f64 / rate.max(1e-9)
-                + self.measurements.as_ref().map_or(0.0, |a| a.seconds_left(trainer.step, config.steps)),
+            seconds_left: (config.steps - step) as f64 / rate.max(1e-9)
+                + self.measurements.as_ref().map_or(0.0, |a| a.seconds_left(step, config.steps)),
         });
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::adversary::{Adversary, AdversaryData, AdversaryLine, AdversaryRun};
 use super::data::Micro;
 use crate::config::{Adversarial, AlgorithmKind, OptimizerKind, SamNorm, TrainSection};
-use crate::gpu::{Buffer, Gpu, GpuError, Lap, Program, Stamp, Step, Stopwatch};
+use crate::gpu::{Buffer, Gpu, GpuError, Lap, Program, Staging, Stamp, Step, Stopwatch};
 use crate::graph::Dims;
 use crate::model::{Arena, Encoder, GradientPass, Model, Weights, segments};
 use crate::ops::optimizer::{self, ChunkBuffers};
@@ -58,9 +58,20 @@ pub struct Trainer {
     /// First step that is not in the log that was read.
     logged: u64,
     submissions: VecDeque<wgpu::SubmissionIndex>,
+    asked: Option<Asked>,
     stopwatch: Option<Stopwatch>,
     /// What the timestamps said until now.
     laps: Lap,
+}
+
+/// The log on its way to the host.
+struct Asked {
+    log: Staging,
+    /// Timestamps of the steps.
+    ticks: Option<Staging>,
+    submission: wgpu::SubmissionIndex,
+    /// Steps taken when it was asked for.
+    steps: u64,
 }
 
 /// What sharpness-aware minimisation has beside the gradient pass.
@@ -122,7 +133,8 @@ impl Trainer {
             })
             .collect();
         let scale = train.loss_scale();
-        let optimizer = Optimizer::new(gpu, rule, Treatment { clip: train.clip as f32, scale }, chunks, RING)?;
+        let optimizer =
+            Optimizer::new(&model.device, rule, Treatment { clip: train.clip as f32, scale }, chunks, RING)?;
         let mut update = optimizer.measure_gradient();
         let sam = match &train.algorithm {
             AlgorithmKind::Sam(sam) => {
@@ -182,6 +194,7 @@ impl Trainer {
             step: 0,
             logged: 0,
             submissions: VecDeque::new(),
+            asked: None,
             stopwatch,
             laps: Lap::default(),
         })
@@ -319,18 +332,59 @@ impl Trainer {
         self.step - self.logged >= u64::from(RING)
     }
 
-    /// Waits for all steps and returns their lines since the last call.
+    /// Steps whose lines were read.
+    pub fn logged(&self) -> u64 {
+        self.logged
+    }
+
+    /// Whether lines were asked for that were not read yet.
+    pub fn log_is_asked_for(&self) -> bool {
+        self.asked.is_some()
+    }
+
+    /// Asks for the lines of the steps taken until now, without waiting, so that steps may come between this and
+    /// [`read_log`](Self::read_log).
+    ///
+    /// # Errors
+    /// What the adapter says.
+    pub fn ask_for_log(&mut self) -> Result<(), GpuError> {
+        if self.asked.is_some() {
+            return Ok(());
+        }
+        let gpu = self.model.gpu();
+        let mut encoder = gpu.encoder();
+        let log = gpu.stage(&mut encoder, self.optimizer.log(), RING as usize * size_of::<[f32; 4]>())?;
+        let ticks = match &mut self.stopwatch {
+            Some(stopwatch) => stopwatch.stage(gpu, &mut encoder)?,
+            None => None,
+        };
+        let submission = gpu.submit(encoder);
+        log.map();
+        ticks.iter().for_each(Staging::map);
+        self.asked = Some(Asked { log, ticks, submission, steps: self.step });
+        Ok(())
+    }
+
+    /// The lines that were [asked for](Self::ask_for_log), or else those of all steps since the last call; waits for
+    /// these steps.
+    ///
+    /// # Errors
+    /// What the adapter says.
     pub fn read_log(&mut self) -> Result<Vec<LogLine>, GpuError> {
-        self.submissions.clear();
-        let lines: Vec<[f32; 4]> = self.model.gpu().read(self.optimizer.log(), RING as usize)?;
-        let read = (self.logged..self.step)
+        self.ask_for_log()?;
+        let Some(Asked { log, ticks, submission, steps }) = self.asked.take() else { return Ok(vec![]) };
+        let gpu = self.model.gpu();
+        gpu.wait(submission)?;
+        let lines: Vec<[f32; 4]> = bytemuck::pod_collect_to_vec(&log.take(gpu)?);
+        let read = (self.logged..steps)
             .map(|step| {
                 let line = lines[(step % u64::from(RING)) as usize];
                 LogLine { step, loss: line[0], gradient_norm: line[1], bad: line[2] > 0.0 }
             })
             .collect();
-        self.logged = self.step;
-        if let Some(lap) = self.stopwatch.as_mut().map(|s| s.read(self.model.gpu())).transpose()? {
+        self.logged = steps;
+        if let (Some(stopwatch), Some(ticks)) = (&mut self.stopwatch, ticks) {
+            let lap = stopwatch.lap(&ticks.take(gpu)?);
             self.laps.whole += lap.whole;
             self.laps.idle += lap.idle;
         }

@@ -72,7 +72,7 @@ impl LinearHead {
                 decayed4: if i == 0 { sizes4[i] } else { 0 },
             })
             .collect();
-        let optimizer = Optimizer::new(gpu, UpdateRule::ADAMW, Treatment::PLAIN, chunks, 1)?;
+        let optimizer = Optimizer::new(&model.device, UpdateRule::ADAMW, Treatment::PLAIN, chunks, 1)?;
         let mut after = vec![optimizer.tally(learn.loss_buffer(), learn.weight_buffer())];
         after.extend(optimizer.update());
         let learned = Program::new(gpu, after)?;
