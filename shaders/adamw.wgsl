@@ -1,22 +1,19 @@
 // Loshchilov and Hutter 2019, as torch.optim.AdamW: p ← p (1 − lr λ) − lr m̂ / (√v̂ + ε), behind `settle` of optimizer.wgsl:
 // after a gradient or loss that is not finite nothing is updated any more. Parameters, moments and gradients are flat
-// chunks of vec4, one an invocation. With UNIFORM a workgroup is one subgroup of LANES lanes with BLOCKS blocks of LANES
-// vec4, whose results it stores a lane after another's (common/uniform_store.wgsl).
-//@variants UNIFORM=1 LANES=8|16
+// chunks of vec4, one an invocation, or with UNIFORM as in common/blocks_apart.wgsl.
+//@variants UNIFORM=1 LANES=8 BLOCKS=8
+//@variants UNIFORM=1 LANES=16
 //@import common/entry.wgsl
 //@import common/step.wgsl
 
 // Stores a lane after another.
 const UNIFORM: u32 = 0u;
-// Lanes of a subgroup (UNIFORM).
+// Lanes of a subgroup, and blocks of a workgroup (UNIFORM).
 const LANES: u32 = 8u;
 const BLOCKS: u32 = 4u;
-// Numbers are stored one by one.
-const PAIRS: u32 = 0u;
 
 //@if UNIFORM
-//@import common/subgroup.wgsl
-//@import common/uniform_store.wgsl
+//@import common/blocks_apart.wgsl
 //@end
 
 struct Params {
@@ -59,29 +56,23 @@ fn moved_of(i: u32, clip: f32) -> Moved {
 }
 
 //@if UNIFORM
-// Lanes behind the last vec4 make that one again, and it is stored again where it lies. No branch may be around the
-// stores, so that where nothing is to be updated what is there is stored.
 @compute @workgroup_size(LANES)
 fn adamw(here: Lane) {
     let s = settled[0];
-    let last = p.size4 - 1u;
-    let group = group_number(here.group) * BLOCKS * LANES;
     //@unroll
     for (var block = 0u; block < BLOCKS; block++) {
-        let start = group + block * LANES;
-        // A block behind the last vec4 has that one alone, and leaves it as the block before made it.
-        let stays = s.y > 0.0 || start > last;
-        let first = min(start, last);
-        let i = min(first + here.lane, last);
-        let moved = moved_of(i, s.x);
-        let m = select(moved.m, first_moment[i], stays);
-        let v = select(moved.v, second_moment[i], stays);
-        let t = select(moved.theta, theta[i], stays);
-        let base = uniform_of(first);
-        let behind = uniform_small(min(LANES - 1u, last - first));
+        let own = own_of(here, block, p.size4 - 1u);
+        // Where nothing is to be updated what is there is stored; behind the last vec4 what the block before made.
+        let stays = s.y > 0.0 || own.behind;
+        let moved = moved_of(own.i, s.x);
+        let m = select(moved.m, first_moment[own.i], stays);
+        let v = select(moved.v, second_moment[own.i], stays);
+        let t = select(moved.theta, theta[own.i], stays);
+        let base = uniform_of(own.first);
+        let most = uniform_small(own.most);
         //@unroll
         for (var j = 0u; j < LANES; j++) {
-            let there = base + min(j, behind);
+            let there = base + min(j, most);
             first_moment[there] = subgroupBroadcast(m, j);
             second_moment[there] = subgroupBroadcast(v, j);
             theta[there] = subgroupBroadcast(t, j);

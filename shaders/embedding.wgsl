@@ -6,6 +6,8 @@
 // Whole numbers travel as the bits of f32, so that they can be read as images too.
 //@variants ADDEND=1
 //@variants USES=1|3|7|9 COLS4=16
+//@variants UNIFORM=1 LANES=8 BLOCKS=8 COLS4=16
+//@variants UNIFORM=1 LANES=16 USES=1|7 COLS4=16
 //@import common/entry.wgsl
 //@import common/step.wgsl
 
@@ -16,6 +18,15 @@ const ADDEND: u32 = 0u;
 const USES: u32 = 7u;
 // vec4 in a row.
 const COLS4: u32 = 1u;
+// Stores of `forward` a lane after another (common/blocks_apart.wgsl).
+const UNIFORM: u32 = 0u;
+// Lanes of a subgroup, and blocks of a workgroup (UNIFORM).
+const LANES: u32 = 8u;
+const BLOCKS: u32 = 4u;
+
+//@if UNIFORM
+//@import common/blocks_apart.wgsl
+//@end
 
 struct Params {
     word_layer: u32,
@@ -39,21 +50,44 @@ struct Params {
 @group(0) @binding(3) var<storage, read> ids: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>;
 
-@compute @workgroup_size(64)
-fn forward(here: Place) {
-    let i = element(here);
-    if i >= step.rows * COLS4 { return; }
+// What the tables give vec4 number i in a layer.
+fn rows_sum(i: u32, layer: u32) -> vec4<f32> {
     let id = bitcast<vec4<u32>>(ids[i / COLS4]);
     let c = i % COLS4;
     var y = vec4<f32>(0.0);
     // Rows before the window wrap to large numbers.
     let word = id.x - p.first;
-    if ((USES & 1u) != 0u) & (word < p.targets) { y += words[here.group.z * p.word_layer + word * COLS4 + c]; }
-    if (USES & 2u) != 0u { y += positions[here.group.z * p.position_layer + id.y * COLS4 + c]; }
-    if (USES & 4u) != 0u { y += segments[here.group.z * p.segment_layer + id.z * COLS4 + c]; }
+    if ((USES & 1u) != 0u) & (word < p.targets) { y += words[layer * p.word_layer + word * COLS4 + c]; }
+    if (USES & 2u) != 0u { y += positions[layer * p.position_layer + id.y * COLS4 + c]; }
+    if (USES & 4u) != 0u { y += segments[layer * p.segment_layer + id.z * COLS4 + c]; }
+    return y;
+}
+
+//@if UNIFORM
+@compute @workgroup_size(LANES)
+fn forward(here: Lane) {
+    //@unroll
+    for (var block = 0u; block < BLOCKS; block++) {
+        let own = own_of(here, block, step.rows * COLS4 - 1u);
+        let y = rows_sum(own.i, here.group.z);
+        let base = uniform_of(here.group.z * p.out_layer + own.first);
+        let most = uniform_small(own.most);
+        //@unroll
+        for (var j = 0u; j < LANES; j++) {
+            out[base + min(j, most)] = subgroupBroadcast(y, j);
+        }
+    }
+}
+//@else
+@compute @workgroup_size(64)
+fn forward(here: Place) {
+    let i = element(here);
+    if i >= step.rows * COLS4 { return; }
+    var y = rows_sum(i, here.group.z);
     if (USES & 8u) != 0u { y += out[here.group.z * p.out_layer + i]; }
     out[here.group.z * p.out_layer + i] = y;
 }
+//@end
 
 @group(0) @binding(0) var<storage, read> y_bar: array<vec4<f32>>;
 // Four rows of ȳ an element; rows of 0xffffffff fill up a segment.

@@ -173,6 +173,11 @@ impl Embedding {
         let [_, positions, segments] = tables.map(|table| table.map(|id| cx.buffer(id)));
         let [word_layer, position_layer, segment_layer] = tables.map(|table| table.map_or(0, |id| cx.layer(id)));
         let windows = tables[0].map_or_else(|| once(0..0).collect(), |words| cx.windows(words));
+        let plain = kernel::Constants { cols4: cx.cols4(out), ..Default::default() };
+        let constants = match cx.apart(out).filter(|_| windows.len() == 1) {
+            Some(lanes) => kernel::Constants { uniform: true, lanes, blocks: 64 / lanes, ..plain },
+            None => plain,
+        };
         for (i, rows) in windows.into_iter().enumerate() {
             let first = i == 0;
             let sum = kernel::Forward {
@@ -190,11 +195,7 @@ impl Embedding {
                     targets: rows.end - rows.start,
                     ..Default::default()
                 },
-                constants: kernel::Constants {
-                    uses: if first { uses } else { WORDS | ONTO },
-                    cols4: cx.cols4(out),
-                    ..Default::default()
-                },
+                constants: kernel::Constants { uses: if first { uses } else { WORDS | ONTO }, ..constants },
             };
             cx.push(sum, cx.name(out), cx.elementwise(out));
         }

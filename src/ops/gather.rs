@@ -44,7 +44,12 @@ impl Operation for Gather {
             out_layer: cx.layer(out),
             addend_layer: node.addend.map_or(0, |id| cx.layer(id)),
         };
-        let constants = kernel::Constants { addend: node.addend.is_some(), cols4: cx.cols4(x) };
+        let plain =
+            kernel::Constants { addend: node.addend.is_some(), cols4: cx.cols4(x), ..kernel::Constants::default() };
+        let constants = match cx.apart(out).filter(|_| node.rule != Rule::Forward) {
+            Some(lanes) => kernel::Constants { uniform: true, lanes, blocks: 64 / lanes, ..plain },
+            None => plain,
+        };
         let (label, grid) = (cx.name(out), cx.elementwise(out));
         let (x, out) = (cx.buffer(x), cx.buffer(out));
         if node.rule == Rule::Forward {

@@ -119,6 +119,13 @@ impl Lowering<'_> {
         }
     }
 
+    /// Lanes of a subgroup where an elementwise kernel stores a lane's results of a tensor after another's
+    /// (`shaders/common/blocks_apart.wgsl`): where there are many. Its grid is that of [`elementwise`](Self::elementwise).
+    pub fn apart(&self, id: TensorId) -> Option<u32> {
+        let size4 = self.dims.size4(self.graph.tensor(id).rows, self.graph.tensor(id).cols);
+        self.variants.lanes_apart().filter(|(_, least)| size4 >= *least).map(|(lanes, _)| lanes)
+    }
+
     /// A grid of `lanes` invocations per row, 64 per workgroup.
     pub fn rowwise(&self, rows: Count, lanes: u32, layers: u32) -> Grid {
         Grid { count: rows, unit: 64 / lanes, columns: 1, layers }

@@ -3,7 +3,7 @@
 //! but programs of their own, over whole chunks. Shaders: `shaders/optimizer.wgsl`,
 //! `shaders/adamw.wgsl`.
 
-use super::{Family, LinearVariant, Variants};
+use super::Variants;
 use crate::gpu::{Buffer, Count, Dispatch, Grid, Kernel};
 use crate::kernels::{adamw, optimizer as kernel};
 
@@ -49,35 +49,17 @@ pub struct Shared {
     pub ring: u32,
     /// Sums of squares by block; see [`square_blocks`].
     pub squares: Buffer,
-    /// How AdamW stores a lane's results after another's, where it does.
-    pub apart: Option<Apart>,
+    /// Lanes of a subgroup where AdamW of so many vec4 stores a lane's results after another's.
+    pub apart: Option<(u32, u64)>,
 }
 
-/// Stores a lane after another (`shaders/adamw.wgsl`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Apart {
-    /// Lanes of a subgroup.
-    pub lanes: u32,
-    /// vec4 of a chunk from which on it is worth its kernel.
-    pub least: u32,
-}
-
-impl Apart {
-    /// As a device's products store.
-    pub fn of(variants: &Variants) -> Option<Apart> {
-        match variants.linear(Family::LinearNt) {
-            LinearVariant::Uniform(lanes) => {
-                Some(Apart { lanes, least: variants.sums().apart.min(LEAST_APART) as u32 })
-            }
-            _ => None,
-        }
-    }
-}
-
-/// As many as a narrow model of a few layers has; with fewer the kernel takes longer to be ready than it gains.
+/// As many vec4 as a narrow model of a few layers has; with fewer the kernel takes longer to be ready than it gains.
 const LEAST_APART: u64 = 1 << 13;
-/// Blocks of lanes that a workgroup has then, `BLOCKS` of the shader.
-const BLOCKS: u32 = 4;
+
+/// [`Shared::apart`] as a device's other kernels store.
+pub fn apart(variants: &Variants) -> Option<(u32, u64)> {
+    variants.lanes_apart().map(|(lanes, least)| (lanes, least.min(LEAST_APART)))
+}
 
 /// vec4 of gradient that one workgroup squares and sums.
 const BLOCK: u32 = 4096;
@@ -165,12 +147,9 @@ pub fn apply(rule: Rule, chunks: &[ChunkBuffers], shared: &Shared) -> Vec<Dispat
             Rule::AdamW { betas: [beta1, beta2], rests: [rest1, rest2], eps, decay } => {
                 let two = "AdamW has two moments";
                 let size4 = chunk.size4;
-                let (constants, grid) = match shared.apart.filter(|apart| size4 >= apart.least) {
-                    Some(Apart { lanes, .. }) => {
-                        let constants = adamw::Constants { uniform: true, lanes };
-                        (constants, Grid { unit: BLOCKS * lanes, ..flat(size4) })
-                    }
-                    None => (adamw::Constants::default(), flat(size4)),
+                let constants = match shared.apart.filter(|(_, least)| u64::from(size4) >= *least) {
+                    Some((lanes, _)) => adamw::Constants { uniform: true, lanes, blocks: 64 / lanes },
+                    None => adamw::Constants::default(),
                 };
                 let adamw = adamw::Adamw {
                     g,
@@ -181,7 +160,7 @@ pub fn apply(rule: Rule, chunks: &[ChunkBuffers], shared: &Shared) -> Vec<Dispat
                     params: adamw::Params { size4, beta1, beta2, rest1, rest2, eps, decay, decayed4 },
                     constants,
                 };
-                adamw.dispatch(format!("adamw {i}"), grid)
+                adamw.dispatch(format!("adamw {i}"), flat(size4))
             }
             Rule::Sgd { momentum, decay } => {
                 let params = kernel::Params { momentum, decay, decayed4, ..sized(chunk.size4) };

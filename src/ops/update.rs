@@ -3,7 +3,7 @@
 //! [`reference::optimizer`](crate::reference::optimizer).
 
 use super::block_ascent::{self, Climbed, Segment};
-use super::optimizer::{self, Apart, ChunkBuffers, Rule, Shared};
+use super::optimizer::{self, ChunkBuffers, Rule, Shared};
 use super::{Device, statistics};
 use crate::gpu::{Buffer, Dispatch, Gpu, GpuError};
 
@@ -106,7 +106,7 @@ impl Optimizer {
             log: gpu.buffer("the log", u64::from(ring) * 16)?,
             ring,
             squares: gpu.buffer("the squares", u64::from(blocks) * 16)?,
-            apart: Apart::of(variants),
+            apart: optimizer::apart(variants),
         };
         Ok(Optimizer { rule, treatment, chunks, shared })
     }

@@ -170,6 +170,15 @@ impl Variants {
         }
     }
 
+    /// Lanes of a subgroup where results are stored a lane after another's, as products do, by operations that come in
+    /// no variants, and the vec4 from which on they are.
+    pub fn lanes_apart(&self) -> Option<(u32, u64)> {
+        match self.linear(Family::LinearNt) {
+            LinearVariant::Uniform(lanes) => Some((lanes, self.sums().apart)),
+            _ => None,
+        }
+    }
+
     /// How a rule of attention runs.
     pub fn attention(&self, operation: Family) -> AttentionVariant {
         match self.row(operation).kind {
