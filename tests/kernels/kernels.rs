@@ -14,6 +14,7 @@ fn every_variant_of_every_operation_matches_its_f64_twin() {
     let mixed = Variants::choose(gpu.capabilities()).mixed(gpu.capabilities());
     let all: Vec<Variants> = Variants::all(gpu.capabilities()).into_iter().chain(mixed).collect();
     let runs: Vec<_> = all.iter().flat_map(|v| selftest::cases().into_iter().map(move |case| (v, case))).collect();
+    // All cases, or those with this in their name, to look into one.
     let part = std::env::var("LOWLAND_CASES").unwrap_or_default();
     let runs: Vec<_> = runs.into_iter().filter(|(_, case)| case.name.contains(&part)).collect();
     let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));

@@ -8,7 +8,8 @@ use crate::common::fixtures::fixture;
 use lowland::config::{AdamW, OptimizerKind, ScheduleKind, Sgd, TrainSection, Warmup};
 use lowland::gpu::Gpu;
 use lowland::model::{
-    Encoder, Gauge, GaugeKind, Model, ModelConfig, Weights, WeightsFile, dims_for, load, parse_examples,
+    Encoder, ForwardPass, Gauge, GaugeKind, Model, ModelConfig, RowLoss, Weights, WeightsFile, dims_for, load,
+    parse_examples,
 };
 use lowland::ops::batch::Sentence;
 use lowland::ops::{Batch, Device, Labels};
@@ -188,6 +189,47 @@ fn compare(case: &str, bound: f64) {
     }
     let loss = largest(trained.log.iter().zip(losses).map(|(line, loss)| f64::from(line.loss) - loss));
     println!("{case}: updates within {:.1e} ({}), losses within {loss:.1e}", worst.0, worst.1);
+}
+
+#[test]
+fn lines_that_were_asked_for_are_those_of_the_steps_before() {
+    let (gpu, setting) = (gpu(), Setting::read());
+    let train = &setting.cases.values().next().unwrap().train;
+    let sizes = vec![train.micro_batch() as usize; (train.batch_size / train.micro_batch()) as usize];
+    let want = setting.train(&gpu, train, SEED, &sizes).log;
+    let mut trainer = setting.trainer(&gpu, train, SEED);
+    let mut log = vec![];
+    for (i, sentences) in setting.batches.iter().enumerate() {
+        trainer.advance(&micros(&trainer, sentences, &sizes)).unwrap();
+        // Read a step later than asked for, every other step.
+        if trainer.log_is_asked_for() {
+            assert_eq!(trainer.logged(), log.len() as u64);
+            log.extend(trainer.read_log().unwrap());
+            assert_eq!((log.len(), trainer.logged()), (i, i as u64), "the steps before this one");
+        } else {
+            trainer.ask_for_log().unwrap();
+            // Once more is the same.
+            trainer.ask_for_log().unwrap();
+        }
+    }
+    log.extend(trainer.read_log().unwrap());
+    log.extend(trainer.read_log().unwrap());
+    assert!(trainer.read_log().unwrap().is_empty());
+    assert!(want.len() > 3, "steps to tell apart");
+    assert_eq!(log, want);
+}
+
+#[test]
+fn losses_of_batches_on_their_way_at_once_are_those_of_each() {
+    let (gpu, setting) = (gpu(), Setting::read());
+    let all: Vec<Sentence> = setting.batches.concat();
+    let model = Model::new(&Device::of(&gpu), &setting.encoder, &setting.weights).unwrap();
+    // The last batch is smaller.
+    let each = all.len() / 5 - 1;
+    let pass = ForwardPass::new(&model, dims_for(&all, each), Labels::Hard, false).unwrap();
+    let want: Vec<RowLoss> = all.chunks(each).flat_map(|batch| pass.run(batch).unwrap()).collect();
+    assert_eq!(pass.losses(&all).unwrap(), want);
+    assert_eq!(want.len(), all.iter().map(|s| s.masked.len()).sum::<usize>());
 }
 
 #[test]
