@@ -1,7 +1,6 @@
 //! What happens to a gradient: accumulation over micro-batches, its norm, clipping, AdamW and SGD; for sharpness-aware
 //! minimisation a step up along it and back; and the average of the parameters behind it. Not an operation of the graph
-//! but programs of their own, over whole chunks. Shaders: `shaders/optimizer.wgsl`,
-//! `shaders/adamw.wgsl`.
+//! but programs of their own, over whole chunks. Shaders: `shaders/optimizer.wgsl`, `shaders/adamw.wgsl`.
 
 use super::Variants;
 use crate::gpu::{Buffer, Count, Dispatch, Grid, Kernel};

@@ -1,4 +1,5 @@
-//! Twin of `shaders/optimizer.wgsl`: AdamW and SGD as their papers write them, on one long vector.
+//! Twin of `shaders/optimizer.wgsl` and `shaders/adamw.wgsl`: AdamW and SGD as their papers write them, on one long
+//! vector.
 
 use crate::ops::{Treatment, UpdateRule};
 
