@@ -21,6 +21,7 @@
 //! ```
 
 pub(crate) mod activation;
+mod adamw;
 pub(crate) mod add;
 pub(crate) mod adversary;
 pub(crate) mod along_axes;

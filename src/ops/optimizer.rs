@@ -1,10 +1,10 @@
 //! What happens to a gradient: accumulation over micro-batches, its norm, clipping, AdamW and SGD; for sharpness-aware
 //! minimisation a step up along it and back; and the average of the parameters behind it. Not an operation of the graph
-//! but programs of their own, over whole chunks. Shaders: `shaders/optimizer.wgsl`, `shaders/adamw.wgsl`.
+//! but programs of their own, over whole chunks. AdamW's dispatch is in `adamw.rs`. Shader: `shaders/optimizer.wgsl`.
 
-use super::Variants;
+use super::{Variants, adamw};
 use crate::gpu::{Buffer, Count, Dispatch, Grid, Kernel};
-use crate::kernels::{adamw, optimizer as kernel};
+use crate::kernels::optimizer as kernel;
 
 /// One chunk of parameters with all that belongs to it.
 pub struct ChunkBuffers {
@@ -68,7 +68,7 @@ pub fn square_blocks(sizes4: impl Iterator<Item = u32>) -> u32 {
     sizes4.map(|s| s.div_ceil(BLOCK)).sum()
 }
 
-fn flat(size4: u32) -> Grid {
+pub(super) fn flat(size4: u32) -> Grid {
     Grid { count: Count::Fixed(size4), unit: 64, columns: 1, layers: 1 }
 }
 
@@ -139,31 +139,21 @@ pub fn descend(chunks: &[ChunkBuffers], saved: &[Buffer]) -> Vec<Dispatch> {
 /// The update of parameters and moments by the gradient that [`measure_gradient`] looked at.
 pub fn apply(rule: Rule, chunks: &[ChunkBuffers], shared: &Shared) -> Vec<Dispatch> {
     let one = |(i, chunk): (usize, &ChunkBuffers)| {
-        let (g, settled, theta) = (chunk.gradient.clone(), shared.state.clone(), chunk.theta.clone());
-        let first_moment = chunk.first.clone();
         let decayed4 = chunk.decayed4;
         match rule {
             Rule::AdamW { betas: [beta1, beta2], rests: [rest1, rest2], eps, decay } => {
-                let two = "AdamW has two moments";
-                let size4 = chunk.size4;
-                let constants = match shared.apart.filter(|(_, least)| u64::from(size4) >= *least) {
-                    Some((lanes, _)) => adamw::Constants { uniform: true, lanes, blocks: 64 / lanes },
-                    None => adamw::Constants::default(),
-                };
-                let adamw = adamw::Adamw {
-                    g,
-                    settled,
-                    theta,
-                    first_moment: first_moment.expect(two),
-                    second_moment: chunk.second.clone().expect(two),
-                    params: adamw::Params { size4, beta1, beta2, rest1, rest2, eps, decay, decayed4 },
-                    constants,
-                };
-                adamw.dispatch(format!("adamw {i}"), flat(size4))
+                let numbers = adamw::Params { size4: chunk.size4, beta1, beta2, rest1, rest2, eps, decay, decayed4 };
+                adamw::dispatch(i, chunk, shared, numbers)
             }
             Rule::Sgd { momentum, decay } => {
                 let params = kernel::Params { momentum, decay, decayed4, ..sized(chunk.size4) };
-                let sgd = kernel::Sgd { g, settled, theta, first_moment, params };
+                let sgd = kernel::Sgd {
+                    g: chunk.gradient.clone(),
+                    settled: shared.state.clone(),
+                    theta: chunk.theta.clone(),
+                    first_moment: chunk.first.clone(),
+                    params,
+                };
                 sgd.dispatch(format!("sgd {i}"), flat(chunk.size4))
             }
         }
